@@ -1,0 +1,61 @@
+# The two commands a newcomer needs are `make demo` and `make test`. Each makes .venv by itself.
+#
+#   make PYTHON=python3.12 test     with another Python (3.11 or later)
+#   make bench SCALE=0.1            a smaller comparison; BENCH="--help" shows what else it can do
+
+PYTHON ?= python3
+JOBS   ?= 2
+SCALE  ?= 1
+BENCH  ?=
+PYTEST ?=
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DELETE_ON_ERROR:
+.PHONY: demo test check lint format bench schemas docs clean
+
+demo: $(STAMP)
+	@$(BIN)/python -m docs.demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q -n $(JOBS) --cov --cov-report=term $(PYTEST)
+
+# What CI runs: everything that can refuse a change.
+check: lint test
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(STAMP)
+	@$(BIN)/python -m tests.bench --scale $(SCALE) $(BENCH)
+
+# Both write files that are committed; a test fails when they no longer say what the code says.
+schemas: $(STAMP)
+	$(BIN)/python -m evidencesync.cli.schemas schemas
+
+docs: $(STAMP)
+	$(BIN)/python -m evidencesync.cli.reference docs
+
+# Removes what make and the tools made. The folders of `make demo` stay: they may be what you are looking at.
+clean:
+	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find evidencesync tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "evidencesync needs Python 3.11 or later, and $(PYTHON) is not one. Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "Setting up $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet -e '.[all,test]'
+	@touch $@

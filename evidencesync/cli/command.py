@@ -1,0 +1,127 @@
+"""How a function becomes a command: shared options, examples in its help, and one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from evidencesync.cli.console import Console
+from evidencesync.cli.process import prepare_process
+from evidencesync.cli.settings import LoadedSettings, load_settings
+from evidencesync.errors import EvidenceSyncError, ExitCode, InternalError, InterruptedRunError
+
+Command = Callable[..., ExitCode]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Run:
+    """What every command is given first: where it prints, and the user's settings."""
+
+    console: Console
+    settings: LoadedSettings
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OutputChoice:
+    """The options that every command has."""
+
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, also for an error.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No messages and no progress.")] = False
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more; a traceback with an error.")] = False
+    config: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", envvar="EVIDENCESYNC_CONFIG", help="Settings to use in place of the user's own ('none': no file)."),
+    ] = None
+
+
+def command(app: typer.Typer, name: str, *examples: str) -> Callable[[Command], Command]:
+    """Adds a function to a typer app. Its docstring is the help, `examples` are shown below it.
+
+    A parameter annotated with a dataclass stands for all of its fields, each of them an option; one annotated with Run is
+    filled in. What the function returns, or the error it raises, becomes the exit code.
+    """
+
+    def register(function: Command) -> Command:
+        app.command(name, help=inspect.getdoc(function), epilog=_epilog(examples))(_adapt(function))
+        return function
+
+    return register
+
+
+def _epilog(examples: tuple[str, ...]) -> str:
+    """The form in which click leaves line breaks alone."""
+    return "\b\nExamples:\n" + "\n".join(f"  {example}" for example in examples)
+
+
+def _adapt(function: Command) -> Callable[..., None]:
+    signature = inspect.signature(function, eval_str=True)
+    groups = {name: found.annotation for name, found in signature.parameters.items() if _is_group(found.annotation)}
+    run_name = next((name for name, found in signature.parameters.items() if found.annotation is Run), None)
+    given = [*_expand(signature), *_fields(OutputChoice)]
+
+    def call(**values: Any) -> None:
+        choice = _take(OutputChoice, values)
+        console = Console(as_json=choice.as_json, quiet=choice.quiet, verbose=choice.verbose)
+        prepare_process(verbose=choice.verbose)
+
+        def work() -> ExitCode:
+            arguments = {name: _take(group, values) for name, group in groups.items()}
+            if run_name is not None:
+                arguments[run_name] = Run(console, load_settings(choice.config))
+            return function(**arguments, **values)
+
+        raise typer.Exit(guard(console, work))
+
+    call.__signature__ = inspect.Signature(given)  # type: ignore[attr-defined]  # what typer reads
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in given}
+    call.__name__ = function.__name__
+    return call
+
+
+def _is_group(annotation: object) -> bool:
+    return dataclasses.is_dataclass(annotation) and annotation is not Run
+
+
+def _expand(signature: inspect.Signature) -> Iterator[inspect.Parameter]:
+    for parameter in signature.parameters.values():
+        if _is_group(parameter.annotation):
+            yield from _fields(parameter.annotation)
+        elif parameter.annotation is not Run:
+            yield parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+
+
+def _fields(group: Any) -> Iterator[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    for field in dataclasses.fields(group):
+        default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
+        yield inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[field.name])
+
+
+def _take(group: Any, values: dict[str, Any]) -> Any:
+    return group(**{field.name: values.pop(field.name) for field in dataclasses.fields(group)})
+
+
+def guard(console: Console, work: Callable[[], ExitCode]) -> ExitCode:
+    """Runs a command and says what went wrong; the exit code. Nothing but `-v` ever shows a traceback."""
+    try:
+        try:
+            return work()
+        except EvidenceSyncError as error:
+            console.fail(error)
+            return error.exit_code
+        except KeyboardInterrupt:
+            interrupted = InterruptedRunError("interrupted")
+            console.fail(interrupted)
+            return interrupted.exit_code
+        except Exception as error:  # a defect: it is said in one line, like everything else
+            failure = InternalError(f"{type(error).__name__}: {error}")
+            failure.__cause__ = error
+            console.fail(failure)
+            return failure.exit_code
+    except EvidenceSyncError as error:  # stdout takes no more, so stderr must say it
+        Console().fail(error)
+        return error.exit_code

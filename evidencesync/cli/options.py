@@ -1,0 +1,140 @@
+"""Options that several commands share, and the values they stand for."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evidencesync.cli.settings import LoadedSettings
+from evidencesync.errors import UsageError
+
+if TYPE_CHECKING:
+    from evidencesync.evidence.identity import ItemName
+    from evidencesync.ssh.options import AskPassphrase, SshOptions
+
+DEFAULT_TIMEOUT_SECONDS = 60.0
+_LOCAL_HINT = "Run it on the machine where the vault lies: ssh HOST evidencesync ..."
+
+VaultPath = Annotated[str, typer.Argument(metavar="VAULT", help="The vault's folder on this machine.")]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ItemChoice:
+    """Which exhibit of which case."""
+
+    case: Annotated[str, typer.Option(metavar="CASE", help="Case number, exactly as your laboratory writes it.")]
+    item: Annotated[str, typer.Option(metavar="ITEM", help="Exhibit (evidence item) number.")]
+
+    def name(self) -> ItemName:
+        """The checked numbers. Raises InvalidNameError."""
+        from evidencesync.evidence.identity import ItemName, Title
+
+        return ItemName(Title(self.case), Title(self.item))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SshChoice:
+    """How a server is reached. What is not said here is as `~/.ssh/config` says."""
+
+    identity: Annotated[
+        str | None,
+        typer.Option("-i", "--identity", metavar="FILE", envvar="EVIDENCESYNC_IDENTITY", help="Private key for SSH."),
+    ] = None
+    port: Annotated[int | None, typer.Option("-p", "--port", metavar="N", min=1, max=65535, help="Port of the SSH server.")] = None
+    ssh_config: Annotated[
+        str | None,
+        typer.Option(
+            "-F",
+            "--ssh-config",
+            metavar="FILE",
+            envvar="EVIDENCESYNC_SSH_CONFIG",
+            help="In place of ~/.ssh/config ('none': no file).",
+        ),
+    ] = None
+    known_hosts: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", envvar="EVIDENCESYNC_KNOWN_HOSTS", help="The only file whose host keys count."),
+    ] = None
+    remote_command: Annotated[
+        str | None,
+        typer.Option(metavar="CMD", envvar="EVIDENCESYNC_REMOTE_COMMAND", help="evidencesync at the other end.  [default: evidencesync]"),
+    ] = None
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", min=0.1, max=86_400, envvar="EVIDENCESYNC_TIMEOUT", help="A silent link is lost after this.  [default: 60]"
+        ),
+    ] = None
+
+    def identity_file(self, settings: LoadedSettings) -> Path | None:
+        """The private key for SSH, where one was named."""
+        return _path(self.identity, settings, settings.values.identity)
+
+    def timeout_seconds(self, settings: LoadedSettings) -> float:
+        """How long a link may be silent."""
+        return self.timeout or settings.values.timeout or DEFAULT_TIMEOUT_SECONDS
+
+    def options(self, settings: LoadedSettings, ask_passphrase: AskPassphrase | None) -> SshOptions:
+        """What the ssh room is told."""
+        from evidencesync.ssh.options import SshOptions
+
+        return SshOptions(
+            identity=self.identity_file(settings),
+            port=self.port,
+            config=_config_path(self.ssh_config or settings.values.ssh_config, self.ssh_config, settings),
+            known_hosts=_path(self.known_hosts, settings, settings.values.known_hosts),
+            remote_command=self.remote_command or settings.values.remote_command or "evidencesync",
+            timeout_seconds=self.timeout_seconds(settings),
+            ask_passphrase=ask_passphrase,
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SignChoice:
+    """Who acquires, and signs."""
+
+    examiner: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", envvar="EVIDENCESYNC_EXAMINER", help="Your name.  [default: your login's full name]"),
+    ] = None
+    organisation: Annotated[
+        str | None, typer.Option(metavar="NAME", envvar="EVIDENCESYNC_ORGANISATION", help="Your organisation.")
+    ] = None
+    sign_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|agent",
+            envvar="EVIDENCESYNC_SIGN_KEY",
+            help="Key to sign with.  [default: the identity, then ~/.ssh/id_ed25519]",
+        ),
+    ] = None
+
+    def key_choice(self, settings: LoadedSettings) -> str | None:
+        """A key file's path, `agent`, or None for the default."""
+        named = self.sign_key
+        if named is None and settings.values.sign_key not in (None, "agent"):
+            return str(settings.path(settings.values.sign_key))
+        return named or settings.values.sign_key
+
+
+def local_vault(text: str) -> Path:
+    """The folder of a vault that must lie on this machine. Raises UsageError for a remote address."""
+    from evidencesync.ssh.address import Address
+
+    address = Address.parse(text)
+    if not address.local:
+        raise UsageError(f"this command works where the vault lies, not on {address.display()}", hint=_LOCAL_HINT)
+    return Path(address.path)
+
+
+def _path(given: str | None, settings: LoadedSettings, settled: str | None) -> Path | None:
+    return Path(given).expanduser() if given is not None else settings.path(settled)
+
+
+def _config_path(chosen: str | None, given: str | None, settings: LoadedSettings) -> Path | None:
+    if chosen == "none":
+        return Path(chosen)
+    return _path(given, settings, settings.values.ssh_config)

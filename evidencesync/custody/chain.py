@@ -1,0 +1,119 @@
+"""The custody chain: that no record was removed, reordered, replaced or put in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from evidencesync.custody.documents import CustodyRecord
+from evidencesync.custody.record import VAULT_TYPES, decode_record
+from evidencesync.errors import ChainError, MalformedDocumentError
+from evidencesync.evidence.digest import sha256_of
+
+
+@dataclass(frozen=True, slots=True)
+class ChainSubject:
+    """Whose chain it is: an item's, or (without case and item) the vault's own."""
+
+    vault_id: str
+    case: str | None = None
+    item: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChainFacts:
+    """What a chain that holds together says.
+
+    `digests` are the SHA-256 of all records in order, in hexadecimal: a receipt from outside that names a sequence and a
+    digest is compared with them, for a chain alone cannot show that its tail was cut off. `unfinished` is the number of
+    an acquisition whose `acquired` is the last record, so that its `received` was not linked in yet.
+    """
+
+    digests: tuple[str, ...] = ()
+    acquisitions: int = 0
+    unfinished: int | None = None
+    sealed: bool = False
+
+    @property
+    def length(self) -> int:
+        """How many records there are; the next one has this sequence and 1."""
+        return len(self.digests)
+
+    @property
+    def head_sha256(self) -> str | None:
+        """The digest of the last record; None for an empty chain."""
+        return self.digests[-1] if self.digests else None
+
+    def holds(self, sequence: int, sha256: str) -> bool:
+        """Whether the record with this number is the very one that was seen before."""
+        return 1 <= sequence <= len(self.digests) and self.digests[sequence - 1] == sha256
+
+
+@dataclass(slots=True)
+class ChainChecker:
+    """Takes a chain's records one after the other, as the exact bytes of their files."""
+
+    subject: ChainSubject
+    _digests: list[str] = field(default_factory=list)
+    _acquisitions: int = 0
+    _open: CustodyRecord | None = None
+    _sealed: bool = False
+
+    def add(self, document: bytes) -> CustodyRecord:
+        """Checks the next record and returns it. Its signature is not looked at. Raises ChainError, naming the record.
+
+        1. It is a well-formed record.  2. Its number is the next.  3. It names the digest of the one before.
+        4. It is of this vault, case and item, and of a type that belongs there.  5. Acquisitions count up by one, each
+        as `acquired` with its `received` right after it, and none after the item was sealed.
+        """
+        expected = len(self._digests) + 1
+        try:
+            record = decode_record(document)  # 1
+        except MalformedDocumentError as error:
+            raise ChainError(f"custody record {expected}: {error.message}") from error
+        what = f"custody record {expected} ({record.type})"
+        if record.sequence != expected:  # 2
+            raise ChainError(f"{what} says that it is record {record.sequence}")
+        if record.previous_sha256 != (self._digests[-1] if self._digests else None):  # 3
+            raise ChainError(f"{what} does not follow the record before it: one of the two was replaced")
+        if (record.vault_id, record.case, record.item) != (self.subject.vault_id, self.subject.case, self.subject.item):  # 4
+            raise ChainError(f"{what} is of another vault, case or item")
+        if (record.type in VAULT_TYPES) != (self.subject.case is None):
+            raise ChainError(f"{what} does not belong into this chain")
+        self._check_acquisition(record, what)  # 5
+        self._digests.append(sha256_of(document).hex())
+        return record
+
+    def facts(self) -> ChainFacts:
+        """What was read so far."""
+        unfinished = self._open.acquisition if self._open is not None else None
+        return ChainFacts(tuple(self._digests), self._acquisitions, unfinished, self._sealed)
+
+    def _check_acquisition(self, record: CustodyRecord, what: str) -> None:
+        began, self._open = self._open, None
+        if began is not None:
+            if record.type != "received":
+                raise ChainError(f"{what} stands where acquisition {began.acquisition} should be received")
+            if (record.acquisition, record.manifest_sha256) != (began.acquisition, began.manifest_sha256):
+                raise ChainError(f"{what} receives another acquisition or manifest than the record before it acquired")
+        elif record.type == "received":
+            raise ChainError(f"{what} receives what no record before it acquired")
+        elif record.type == "acquired":
+            if self._sealed:
+                raise ChainError(f"{what} comes after the item was sealed")
+            if record.acquisition != self._acquisitions + 1:
+                raise ChainError(f"{what} is of acquisition {record.acquisition}, not {self._acquisitions + 1}")
+            self._acquisitions += 1
+            self._open = record
+        elif record.acquisition is not None and record.acquisition > self._acquisitions:
+            raise ChainError(f"{what} is about an acquisition that was not made yet")
+        elif record.type == "sealed":
+            self._sealed = True
+
+
+def check_chain(documents: Iterable[bytes], subject: ChainSubject) -> ChainFacts:
+    """Checks a whole chain, given as its records' exact bytes in order. Raises ChainError, naming the record."""
+    checker = ChainChecker(subject)
+    for document in documents:
+        checker.add(document)
+    return checker.facts()

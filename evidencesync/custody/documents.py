@@ -1,0 +1,261 @@
+"""The fields of the signed documents, in the order in which they are written.
+
+These structures are the contract of `docs/formats.md`; the JSON Schemas in `schemas/` are generated from them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from evidencesync.evidence.digest import HexDigest
+from evidencesync.evidence.entry import Count
+from evidencesync.evidence.moment import Moment
+from evidencesync.limits import MAX_FREE_TEXT, MAX_TITLE, NONCE
+
+MANIFEST_FORMAT = "evidencesync-manifest/1"
+RECEIPT_FORMAT = "evidencesync-receipt/1"
+RECORD_FORMAT = "evidencesync-custody/1"
+
+TitleText = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TITLE)]
+FreeText = Annotated[str, msgspec.Meta(max_length=MAX_FREE_TEXT)]
+Fingerprint = Annotated[str, msgspec.Meta(pattern="^SHA256:[A-Za-z0-9+/]{43}$", max_length=50)]
+"""A public key's fingerprint as `ssh-keygen -l` prints it."""
+VaultId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$", max_length=32)]
+SessionId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$", max_length=32)]
+Seconds = Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]{1,10}\.[0-9]{3,9}$", max_length=21)]
+"""A duration or an offset in decimal seconds, as text: documents hold no floats."""
+AcquisitionNumber = Annotated[int, msgspec.Meta(ge=1, le=9999)]
+Direction = Literal["push", "pull", "local"]
+DigestsTakenAt = Literal["source", "arrival"]
+
+
+class Document(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Base of every document part: absent means omitted, unknown fields are refused."""
+
+
+class Person(Document, frozen=True):
+    """Who acts and signs. `principal` is the name under which the key is trusted."""
+
+    name: TitleText
+    principal: TitleText
+    key: Fingerprint
+    role: TitleText | None = None
+    organisation: TitleText | None = None
+
+
+class Origin(Document, frozen=True):
+    """Where the evidence was read."""
+
+    host: str
+    operating_system: str
+    path: str | None = None
+    path_b64: str | None = None
+    file_system: str | None = None
+    machine_id: str | None = None
+    device: dict[str, str] | None = None
+
+
+class Method(Document, frozen=True):
+    """With what, and how."""
+
+    tool: str
+    version: str
+    command_line: list[str]
+    digests: list[str]
+    filters: list[str]
+    options: dict[str, str]
+
+
+class SshPeer(Document, frozen=True):
+    """The SSH connection, as the acquiring side saw it."""
+
+    user: str
+    host: str
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    host_key: Fingerprint
+    algorithms: dict[str, str]
+
+
+class Clock(Document, frozen=True):
+    """The acquiring side's clock: its offset to UTC as shown to its user, and how far the peer's clock is ahead of it."""
+
+    utc_offset: Annotated[str, msgspec.Meta(pattern=r"^[+-][0-9]{2}:[0-9]{2}$", max_length=6)]
+    peer_offset_seconds: Seconds | None = None
+
+
+class ManifestHeader(Document, frozen=True):
+    """First line of a manifest."""
+
+    format: Literal["evidencesync-manifest/1"]
+    vault_id: VaultId
+    vault_key: Fingerprint
+    case: TitleText
+    item: TitleText
+    acquisition: AcquisitionNumber
+    session: SessionId
+    previous_manifest_sha256: HexDigest | None
+    examiner: Person
+    direction: Direction
+    digests_taken_at: DigestsTakenAt
+    source: Origin
+    method: Method
+    ssh: SshPeer | None
+    started: Moment
+    clock: Clock
+    notes: list[FreeText]
+
+
+class ManifestFooter(Document, frozen=True):
+    """Last line of a manifest: `counts` by entry type, `flags` by flag (only those that occur), bytes of all contents."""
+
+    counts: dict[str, Count]
+    flags: dict[str, Count]
+    bytes: Count
+    finished: Moment
+
+
+class Point(Document, frozen=True):
+    """One of the three moments at which digests were taken."""
+
+    taken: bool
+    method: str
+    digests: list[str]
+    files: Count
+    bytes: Count
+
+
+class Points(Document, frozen=True):
+    """The three points: at the source while it was read, on arrival as it was assembled, and from the vault's disk."""
+
+    source: Point
+    arrival: Point
+    disk: Point
+
+
+class Tally(Document, frozen=True):
+    """How many files and bytes."""
+
+    files: Count
+    bytes: Count
+
+
+class Stored(Document, frozen=True):
+    """How the contents came to lie in the vault."""
+
+    written: Tally
+    linked: Tally
+    reflinked: Tally
+    copied: Tally
+
+
+class Traffic(Document, frozen=True):
+    """What it took. `wire_*` are bytes on the connection as the receiving process saw them, before SSH's own framing."""
+
+    wire_received_bytes: Count
+    wire_sent_bytes: Count
+    literal_bytes: Count
+    reused_bytes: Count
+    zero_bytes: Count
+    interruptions: Count
+    seconds: Seconds
+
+
+class HostKeys(Document, frozen=True):
+    """SSH host keys, each as the side that could see it knew it; null where there was no SSH."""
+
+    receiver: Fingerprint | None
+    sender: Fingerprint | None
+
+
+class NotInSums(Document, frozen=True):
+    """Files that a sums file cannot carry. The manifest covers them."""
+
+    sha256sums: Count
+    blake3sums: Count
+
+
+class Receipt(Document, frozen=True):
+    """The vault's statement of what it holds on its disk."""
+
+    format: Literal["evidencesync-receipt/1"]
+    vault_id: VaultId
+    vault_key: Fingerprint
+    case: TitleText
+    item: TitleText
+    acquisition: AcquisitionNumber
+    session: SessionId
+    manifest_sha256: HexDigest
+    manifest_signature_sha256: HexDigest
+    sha256sums_sha256: HexDigest
+    blake3sums_sha256: HexDigest
+    chunks_sha256: HexDigest
+    acquired_sha256: HexDigest
+    acquired_sequence: Count
+    previous_receipt_sha256: HexDigest | None
+    points: Points
+    stored: Stored
+    transfer: Traffic
+    host_keys: HostKeys
+    lookup: Literal["item", "case", "vault"]
+    not_in_sums: NotInSums
+    received_from: str
+    finished: Moment
+
+
+RecordType = Literal[
+    "made",
+    "trust-changed",
+    "heads",
+    "acquired",
+    "received",
+    "verified",
+    "handed-over",
+    "accepted",
+    "exported",
+    "restored",
+    "noted",
+    "corrected",
+    "timestamped",
+    "sealed",
+]
+
+
+class CustodyRecord(Document, frozen=True):
+    """One numbered, signed statement about an item, or (without case and item) about the vault itself."""
+
+    format: Literal["evidencesync-custody/1"]
+    vault_id: VaultId
+    sequence: Annotated[int, msgspec.Meta(ge=1, le=999_999)]
+    type: RecordType
+    time: Moment
+    case: TitleText | None
+    item: TitleText | None
+    actor: Person
+    previous_sha256: HexDigest | None
+    details: dict[str, str]
+    acquisition: AcquisitionNumber | None = None
+    manifest_sha256: HexDigest | None = None
+    receipt_sha256: HexDigest | None = None
+
+
+MANIFEST_NAMESPACE = "manifest@evidencesync"
+RECEIPT_NAMESPACE = "receipt@evidencesync"
+CUSTODY_NAMESPACE = "custody@evidencesync"
+SESSION_NAMESPACE = "session@evidencesync"
+
+
+class SessionClaim(Document, frozen=True):
+    """What an examiner signs before any data travels (namespace `session@evidencesync`).
+
+    It binds the vault's fresh nonce to this vault, item and session, so that the signature is of no use anywhere else.
+    """
+
+    nonce: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$", min_length=2 * NONCE, max_length=2 * NONCE)]
+    vault_id: VaultId
+    vault_key: Fingerprint
+    case: TitleText
+    item: TitleText
+    session: SessionId
+    key: Fingerprint

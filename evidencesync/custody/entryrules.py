@@ -1,0 +1,229 @@
+"""Which entries may stand in a manifest, one after the other, and with which fields.
+
+The order is that of a walk which visits each folder's names sorted by raw bytes, a folder before what is in it. So an
+entry's folder is always the last folder that was seen, or one above it, and one path is all the memory this takes.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from itertools import pairwise
+from typing import Final
+
+from evidencesync.custody.tally import FLAG_ORDER
+from evidencesync.custody.text import check_path_pair, is_clean
+from evidencesync.errors import MalformedDocumentError
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.entry import Continuation, Entry, Extent, ReadError
+from evidencesync.evidence.path import EvidencePath, from_json_fields
+from evidencesync.limits import (
+    LIST_CAP_PER_LINE,
+    MAX_ERRNO,
+    MAX_FILE_SIZE,
+    MAX_LINK_TARGET,
+    MAX_NAME,
+    MAX_OWNER_NAME,
+    MAX_PATH,
+    MAX_XATTR_NAME,
+)
+
+_NO_CONTENT: Final = frozenset({"vanished", "unreadable", "skipped"})
+_DEVICES: Final = frozenset({"block-device", "character-device"})
+_FLAG_RANK: Final = {flag: rank for rank, flag in enumerate(FLAG_ORDER)}
+_DEVICE_NUMBER: Final = re.compile(r"[0-9]{1,10}:[0-9]{1,10}")
+_KNOWN_OWNERS: Final = 4096  # names that were found clean and are not looked at again
+_FORBIDDEN_NAMES: Final = frozenset({b"", b".", b".."})
+
+
+class WalkOrder:
+    """Checks paths one after the other. Raises PathEscapeError for a path that could leave the root, else Malformed."""
+
+    __slots__ = ("_count", "_folder", "_key", "_parent", "single")
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._folder = b""  # the last folder seen; all above it were seen, too
+        self._key = b""  # the last path, with NUL for "/": so bytes sort as tuples of names do
+        self._parent: bytes | None = None  # the last path's folder: known to be there, and a well-formed path
+        self.single = False  # whether the manifest is of one file or device, without a root folder
+
+    def admit(self, entry: Entry) -> bytes:
+        """The raw path of the next entry."""
+        text = entry.path
+        if text is not None and entry.path_b64 is None and text.isascii() and text.isprintable():
+            raw = text.encode("ascii")
+        else:
+            raw = from_json_fields(text, entry.path_b64)
+        parent, _, name = raw.rpartition(b"/")
+        if parent == self._parent:  # then only the name is new
+            if name in _FORBIDDEN_NAMES or len(name) > MAX_NAME or len(raw) > MAX_PATH or b"\0" in name:
+                EvidencePath(raw)
+                raise MalformedDocumentError("a manifest lists its root twice")
+        else:
+            EvidencePath(raw)
+            self._check_folder(raw, parent)
+        key = raw.replace(b"/", b"\0")
+        if not self._count:
+            self._begin(entry, raw)
+        elif self.single:
+            raise MalformedDocumentError("a manifest of a single file lists something else as well")
+        elif key <= self._key:
+            raise MalformedDocumentError(f"an entry is out of order in the manifest: {safe_text(raw, 120)}")
+        else:
+            self._parent = parent
+        self._count += 1
+        self._key = key
+        if entry.type == "directory":
+            self._folder = raw
+        return raw
+
+    def _check_folder(self, raw: bytes, parent: bytes) -> None:
+        if parent and parent != self._folder and not self._folder.startswith(parent + b"/"):
+            raise MalformedDocumentError(f"an entry lies in a folder that is not in the manifest: {safe_text(raw, 120)}")
+
+    def _begin(self, entry: Entry, raw: bytes) -> None:
+        """The first entry: the root folder, or the one file or device that is the whole source."""
+        if raw:
+            self.single = True
+            if b"/" in raw or entry.type not in ("file", "block-device"):
+                raise MalformedDocumentError("a manifest begins neither with the root folder nor with a single file")
+        elif entry.type != "directory":
+            raise MalformedDocumentError("a manifest's root is not a folder")
+
+
+class FieldRules:
+    """Checks an entry's fields against its type, and the lists that may go on in further lines."""
+
+    __slots__ = ("_attribute", "_entry", "_error_end", "_hole_end", "_owners")
+
+    def __init__(self) -> None:
+        self._owners: set[str | None] = {None}
+        self._entry: Entry | None = None
+        self._attribute = ""
+        self._hole_end = 0
+        self._error_end = 0
+
+    def admit(self, entry: Entry, *, single: bool) -> None:
+        """Checks the next entry. `single`: it is the whole source. Raises MalformedDocumentError."""
+        self._entry = entry
+        if entry.user not in self._owners:
+            self._check_owner(entry.user)
+        if entry.group not in self._owners:
+            self._check_owner(entry.group)
+        has_digests = entry.blake3 is not None
+        if has_digests != (entry.sha256 is not None) or (has_digests and entry.size is None):
+            raise MalformedDocumentError("an entry has a digest, but not both digests and a size")
+        if entry.type == "file" or (single and entry.type == "block-device"):
+            if not has_digests and not (entry.flags and not _NO_CONTENT.isdisjoint(entry.flags)):
+                raise MalformedDocumentError(f"a {entry.type} has no digests, and no flag that says why")
+        elif has_digests:
+            raise MalformedDocumentError(f"a {entry.type} cannot have digests here")
+        elif entry.size is not None and entry.type != "block-device":
+            raise MalformedDocumentError(f"a {entry.type} cannot have a size")
+        if (
+            entry.target is not None
+            or entry.target_b64 is not None
+            or entry.type == "symlink"
+            or entry.hardlink_to is not None
+            or entry.hardlink_to_b64 is not None
+            or entry.device_number is not None
+            or entry.flags is not None
+        ):
+            self._check_rare(entry)
+        if entry.xattrs is not None or entry.holes is not None or entry.read_errors is not None:
+            self._attribute, self._hole_end, self._error_end = "", 0, 0
+            self._check_lists(entry, entry)
+
+    def admit_continuation(self, more: Continuation) -> None:
+        """Checks a further line of the entry before it: its lists go on where that entry's lists ended."""
+        entry = self._entry
+        if entry is None:
+            raise MalformedDocumentError("a manifest goes on with an entry that it has not begun")
+        if not (more.xattrs or more.holes or more.read_errors):
+            raise MalformedDocumentError("a further line of an entry holds nothing")
+        for began, goes_on in (
+            (entry.xattrs, more.xattrs),
+            (entry.holes, more.holes),
+            (entry.read_errors, more.read_errors),
+        ):
+            if goes_on is not None and not began:
+                raise MalformedDocumentError("a further line of an entry goes on with a list that the entry does not have")
+        self._check_lists(entry, more)
+
+    def _check_owner(self, name: str | None) -> None:
+        if not name or len(name) > MAX_OWNER_NAME or not is_clean(name):
+            raise MalformedDocumentError(f"an owner's name is empty, unclean or too long: {safe_text(name or '', 80)}")
+        if len(self._owners) > _KNOWN_OWNERS:
+            self._owners = {None}
+        self._owners.add(name)
+
+    def _check_rare(self, entry: Entry) -> None:
+        if entry.type == "symlink":
+            if entry.target is not None or entry.target_b64 is not None:
+                check_path_pair(entry.target, entry.target_b64, MAX_LINK_TARGET, "a link's target")
+            elif not entry.flags:
+                raise MalformedDocumentError("a symbolic link has no target, and no flag that says why")
+        elif entry.target is not None or entry.target_b64 is not None:
+            raise MalformedDocumentError(f"a {entry.type} cannot have a target")
+        if entry.hardlink_to is not None or entry.hardlink_to_b64 is not None:
+            other = EvidencePath(from_json_fields(entry.hardlink_to, entry.hardlink_to_b64))
+            own = EvidencePath(from_json_fields(entry.path, entry.path_b64))
+            if entry.type == "directory" or not other.raw or other.parts >= own.parts:
+                raise MalformedDocumentError("a hard link does not lead to an entry before it")
+        if entry.device_number is not None and (
+            entry.type not in _DEVICES or _DEVICE_NUMBER.fullmatch(entry.device_number) is None
+        ):
+            raise MalformedDocumentError("a device number is malformed, or not on a device")
+        if entry.flags is not None:
+            ranks = [_FLAG_RANK[flag] for flag in entry.flags]
+            if not ranks or any(left >= right for left, right in pairwise(ranks)):
+                raise MalformedDocumentError("an entry's flags are empty, repeated or out of order")
+
+    def _check_lists(self, entry: Entry, line: Entry | Continuation) -> None:
+        if line.xattrs is not None:
+            self._check_attributes(line.xattrs)
+        if line.holes is not None or line.read_errors is not None:
+            if entry.type not in ("file", "block-device"):
+                raise MalformedDocumentError(f"a {entry.type} cannot have holes or read errors")
+            self._check_holes(line.holes)
+            self._check_read_errors(line.read_errors)
+
+    def _check_attributes(self, attributes: dict[str, str]) -> None:
+        if not 1 <= len(attributes) <= LIST_CAP_PER_LINE:
+            raise MalformedDocumentError("a line has no, or too many, extended attributes")
+        for name, value in attributes.items():
+            if not 1 <= len(name) <= MAX_XATTR_NAME or not is_clean(name) or name <= self._attribute:
+                raise MalformedDocumentError(f"an attribute's name is unclean, too long or out of order: {safe_text(name, 80)}")
+            self._attribute = name
+            try:
+                same = base64.b64encode(base64.b64decode(value, validate=True)).decode("ascii") == value
+            except (binascii.Error, ValueError):
+                same = False
+            if not same:
+                raise MalformedDocumentError("an attribute's value is not in the one form of base64")
+
+    def _check_holes(self, holes: list[Extent] | None) -> None:
+        if holes is None:
+            return
+        if not holes:
+            raise MalformedDocumentError("a list of holes is empty")
+        for offset, length in holes:
+            self._hole_end = _next_end(self._hole_end, offset, length, "holes")
+
+    def _check_read_errors(self, errors: list[ReadError] | None) -> None:
+        if errors is None:
+            return
+        if not errors:
+            raise MalformedDocumentError("a list of read errors is empty")
+        for error in errors:
+            self._error_end = _next_end(self._error_end, error.offset, error.length, "read errors")
+            if not 0 <= error.errno <= MAX_ERRNO:
+                raise MalformedDocumentError("a read error has an impossible number")
+
+
+def _next_end(end: int, offset: int, length: int, what: str) -> int:
+    if offset < end or length < 1 or offset + length > MAX_FILE_SIZE:
+        raise MalformedDocumentError(f"{what} overlap, are empty, or are out of order")
+    return offset + length

@@ -1,0 +1,115 @@
+"""The receipt: the vault's signed statement of what it holds on its disk, and what it must agree with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from evidencesync.custody.documents import ManifestFooter, ManifestHeader, Receipt, Tally
+from evidencesync.custody.text import check_moment, check_texts, check_title, decode_readable, encode_readable
+from evidencesync.errors import MalformedDocumentError
+from evidencesync.limits import MAX_RECORD
+
+_DECODER: Final = msgspec.json.Decoder(Receipt)
+
+
+def encode_receipt(receipt: Receipt) -> bytes:
+    """The exact bytes to store and sign. Raises MalformedDocumentError for a receipt that no reader would take."""
+    data = encode_readable(receipt)
+    decode_receipt(data)
+    return data
+
+
+def decode_receipt(data: bytes) -> Receipt:
+    """The receipt of exact bytes. Raises MalformedDocumentError."""
+    receipt = decode_readable(_DECODER, data, MAX_RECORD, "the receipt")
+    check_texts(receipt, "the receipt")
+    check_title(receipt.case, "the receipt")
+    check_title(receipt.item, "the receipt")
+    check_moment(receipt.finished, "the receipt")
+    if (receipt.acquisition == 1) != (receipt.previous_receipt_sha256 is None):
+        raise MalformedDocumentError("the receipt names a previous receipt for a first acquisition, or none later")
+    return receipt
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptFacts:
+    """What whoever checks a receipt knows for himself. Digests are hexadecimal; None is what he cannot know.
+
+    A sender knows all but the sums, the recipes and the previous receipt; `verify` knows everything.
+    """
+
+    header: ManifestHeader
+    footer: ManifestFooter
+    contents: int
+    manifest_sha256: str
+    manifest_signature_sha256: str
+    acquired_sha256: str
+    acquired_sequence: int
+    sha256sums_sha256: str | None = None
+    blake3sums_sha256: str | None = None
+    chunks_sha256: str | None = None
+    previous_receipt_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One field in which a receipt is not what it should be."""
+
+    field: str
+    expected: str
+    stated: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: expected {self.expected}, the receipt says {self.stated}"
+
+
+def check_receipt(receipt: Receipt, facts: ReceiptFacts) -> list[Difference]:
+    """Compares a receipt with what is known; every difference, in the order of the receipt's fields.
+
+    Empty means that the receipt is about this very manifest and all it lists. Signatures are not looked at.
+    """
+    header = facts.header
+    known: list[tuple[str, object, object]] = [
+        ("vault_id", header.vault_id, receipt.vault_id),
+        ("vault_key", header.vault_key, receipt.vault_key),
+        ("case", header.case, receipt.case),
+        ("item", header.item, receipt.item),
+        ("acquisition", header.acquisition, receipt.acquisition),
+        ("session", header.session, receipt.session),
+        ("manifest_sha256", facts.manifest_sha256, receipt.manifest_sha256),
+        ("manifest_signature_sha256", facts.manifest_signature_sha256, receipt.manifest_signature_sha256),
+        ("sha256sums_sha256", facts.sha256sums_sha256, receipt.sha256sums_sha256),
+        ("blake3sums_sha256", facts.blake3sums_sha256, receipt.blake3sums_sha256),
+        ("chunks_sha256", facts.chunks_sha256, receipt.chunks_sha256),
+        ("acquired_sha256", facts.acquired_sha256, receipt.acquired_sha256),
+        ("acquired_sequence", facts.acquired_sequence, receipt.acquired_sequence),
+        ("previous_receipt_sha256", facts.previous_receipt_sha256, receipt.previous_receipt_sha256),
+    ]
+    compared = [*known, *_totals(receipt, facts)]
+    return [
+        Difference(name, str(expected), str(stated))
+        for name, expected, stated in compared
+        if expected is not None and expected != stated
+    ]
+
+
+def _totals(receipt: Receipt, facts: ReceiptFacts) -> list[tuple[str, object, object]]:
+    """Every content of the manifest must have been met at each point that was taken, and be stored in some way."""
+    expected = Tally(files=facts.contents, bytes=facts.footer.bytes)
+    points = receipt.points
+    taken = [
+        (f"points.{name}", _shown(expected), _shown(Tally(files=point.files, bytes=point.bytes)))
+        for name, point in (("source", points.source), ("arrival", points.arrival), ("disk", points.disk))
+        if point.taken
+    ]
+    ways = (receipt.stored.written, receipt.stored.linked, receipt.stored.reflinked, receipt.stored.copied)
+    stored = Tally(files=sum(way.files for way in ways), bytes=sum(way.bytes for way in ways))
+    arrival = ("points.arrival.taken", True, points.arrival.taken)
+    return [arrival, *taken, ("stored", _shown(expected), _shown(stored))]
+
+
+def _shown(tally: Tally) -> str:
+    return f"{tally.files} contents, {tally.bytes} bytes"

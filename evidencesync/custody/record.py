@@ -1,0 +1,113 @@
+"""Custody records: one numbered, signed statement each, and the table of who may sign which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+
+from evidencesync.custody.documents import CustodyRecord, RecordType
+from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.text import check_moment, check_texts, check_title, decode_readable, encode_readable
+from evidencesync.errors import MalformedDocumentError, UntrustedSignerError
+from evidencesync.limits import MAX_FREE_TEXT, MAX_RECORD
+
+_DECODER: Final = msgspec.json.Decoder(CustodyRecord)
+
+
+class SignedBy(Enum):
+    """Whose key must have signed a record."""
+
+    VAULT = "the vault's key"
+    ACQUIRER = "the signer of the acquisition's manifest"
+    EXAMINER = "an examiner trusted for custody@evidencesync"
+
+
+SIGNERS: Final[Mapping[RecordType, SignedBy]] = MappingProxyType(
+    {
+        "made": SignedBy.VAULT,
+        "trust-changed": SignedBy.VAULT,
+        "heads": SignedBy.VAULT,
+        "acquired": SignedBy.ACQUIRER,
+        "received": SignedBy.VAULT,
+        "verified": SignedBy.EXAMINER,
+        "handed-over": SignedBy.EXAMINER,
+        "accepted": SignedBy.EXAMINER,
+        "exported": SignedBy.EXAMINER,
+        "restored": SignedBy.EXAMINER,
+        "noted": SignedBy.EXAMINER,
+        "corrected": SignedBy.EXAMINER,
+        "timestamped": SignedBy.EXAMINER,
+        "sealed": SignedBy.EXAMINER,
+    }
+)
+VAULT_TYPES: Final[frozenset[RecordType]] = frozenset({"made", "trust-changed", "heads"})
+"""Records of the vault's own chain, which are about no case and item; all others are about one."""
+
+
+def encode_record(record: CustodyRecord) -> bytes:
+    """The exact bytes to store and sign. Raises MalformedDocumentError for a record that no reader would take."""
+    data = encode_readable(record)
+    decode_record(data)
+    return data
+
+
+def decode_record(data: bytes) -> CustodyRecord:
+    """The record of exact bytes, with all fields its type needs. Raises MalformedDocumentError."""
+    record = decode_readable(_DECODER, data, MAX_RECORD, "a custody record")
+    what = f"custody record {record.sequence} ({record.type})"
+    check_texts(record, what)
+    check_moment(record.time, what)
+    if any(len(text) > MAX_FREE_TEXT for text in record.details.values()):
+        raise MalformedDocumentError(f"{what} has a detail that is too long")
+    if (record.sequence == 1) != (record.previous_sha256 is None):
+        raise MalformedDocumentError(f"{what}: only the first record of a chain, and that one always, has none before it")
+    _check_subject(record, what)
+    return record
+
+
+def _check_subject(record: CustodyRecord, what: str) -> None:
+    if record.type in VAULT_TYPES:
+        if not (record.case is None and record.item is None and record.acquisition is None):
+            raise MalformedDocumentError(f"{what} is about the vault, but names a case, an item or an acquisition")
+        if (record.type == "made") != (record.sequence == 1):
+            raise MalformedDocumentError(f"{what}: a vault's chain begins with its making, once")
+        return
+    if record.case is None or record.item is None:
+        raise MalformedDocumentError(f"{what} does not say what case and item it is about")
+    check_title(record.case, what)
+    check_title(record.item, what)
+    if record.type in ("acquired", "received") and (record.acquisition is None or record.manifest_sha256 is None):
+        raise MalformedDocumentError(f"{what} does not say which acquisition and manifest it is about")
+    if (record.type == "received") != (record.receipt_sha256 is not None) and record.type in ("acquired", "received"):
+        raise MalformedDocumentError(f"{what}: a receipt is named by `received`, and cannot be known to `acquired`")
+
+
+def record_name(record: CustodyRecord) -> str:
+    """The name of the record's file in a custody folder: `NNNN-TYPE.json`; its signature's has `.sig` after it."""
+    return f"{record.sequence:04d}-{record.type}.json"
+
+
+def check_signer(record: CustodyRecord, signer: PublicKey, vault_key: str, manifest_signer: str | None) -> None:
+    """Checks that the key which signed a record is one that may sign its type.
+
+    `vault_key` and `manifest_signer` are fingerprints; the latter is that of the key which signed the manifest of the
+    record's acquisition (None where it is not known: then `acquired` is refused). Whether an examiner is trusted is for
+    `custody.trust`. Raises UntrustedSignerError.
+    """
+    what = f"custody record {record.sequence} ({record.type})"
+    fingerprint = signer.fingerprint
+    if record.actor.key != fingerprint:
+        raise UntrustedSignerError(f"{what} names the key {record.actor.key}, but {fingerprint} signed it")
+    rule = SIGNERS[record.type]
+    if rule is SignedBy.VAULT:
+        allowed = fingerprint == vault_key
+    elif rule is SignedBy.ACQUIRER:
+        allowed = fingerprint == manifest_signer and fingerprint != vault_key
+    else:
+        allowed = fingerprint != vault_key
+    if not allowed:
+        raise UntrustedSignerError(f"{what} must be signed by {rule.value}; {fingerprint} signed it")

@@ -1,0 +1,51 @@
+"""Lines of SHA256SUMS and BLAKE3SUMS, exactly as GNU sha256sum and b3sum write and read them.
+
+A name that one of the two programs could not check is left out of its list (None), never written wrongly: the manifest
+covers it, and the receipt counts it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from evidencesync.errors import InternalError
+from evidencesync.evidence.digest import Blake3Digest, Sha256Digest
+
+PATH_MAX: Final = 4095  # the longest path that open(2) takes, without its final NUL
+_DIGEST_SIZE: Final = 32
+_REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"  # b3sum takes it for a broken name, even where it is the true one
+
+
+def sha256sum_line(digest: Sha256Digest, path: bytes) -> bytes | None:
+    r"""One line of SHA256SUMS for a path relative to where the check will run; None where open(2) could not take it.
+
+    As coreutils 9 writes it: with a backslash, newline or carriage return in the name, these are `\\`, `\n`, `\r`, and
+    the line begins with a backslash. All other bytes stand as they are.
+    """
+    if len(path) > PATH_MAX:
+        return None
+    escaped = path.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+    return _line(digest, path, escaped)
+
+
+def b3sum_line(digest: Blake3Digest, path: bytes) -> bytes | None:
+    r"""One line of BLAKE3SUMS; None where no version of b3sum could check the name.
+
+    That is: not UTF-8, with U+FFFD, or with a carriage return. Backslashes and newlines are escaped as above.
+    """
+    if len(path) > PATH_MAX or b"\r" in path:
+        return None
+    try:
+        text = path.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    if _REPLACEMENT in text:
+        return None
+    return _line(digest, path, path.replace(b"\\", b"\\\\").replace(b"\n", b"\\n"))
+
+
+def _line(digest: bytes, path: bytes, escaped: bytes) -> bytes:
+    if len(digest) != _DIGEST_SIZE or not path or b"\0" in path:
+        raise InternalError("a line of sums needs a digest of 32 bytes and a path")
+    mark = b"" if escaped == path else b"\\"
+    return mark + digest.hex().encode("ascii") + b"  " + escaped + b"\n"

@@ -1,0 +1,48 @@
+"""Counting entries: what a manifest's last line states, kept by whoever writes one and by whoever reads one."""
+
+from __future__ import annotations
+
+from typing import Final, get_args
+
+from evidencesync.custody.documents import ManifestFooter
+from evidencesync.evidence.entry import Entry, EntryType, Flag
+from evidencesync.evidence.moment import Moment
+
+TYPE_ORDER: Final[tuple[str, ...]] = get_args(EntryType)
+FLAG_ORDER: Final[tuple[str, ...]] = get_args(Flag)
+
+
+class ManifestTally:
+    """Counts by type and by flag, contents (entries whose bytes are kept) and the bytes of all contents."""
+
+    __slots__ = ("_flags", "_types", "bytes", "contents")
+
+    def __init__(self) -> None:
+        self._types: dict[str, int] = dict.fromkeys(TYPE_ORDER, 0)
+        self._flags: dict[str, int] = dict.fromkeys(FLAG_ORDER, 0)
+        self.contents = 0
+        self.bytes = 0
+
+    def add(self, entry: Entry) -> None:
+        """Counts one entry. Its continuation lines do not count."""
+        self._types[entry.type] += 1
+        if entry.blake3 is not None:
+            self.contents += 1
+            self.bytes += entry.size or 0
+        if entry.flags:
+            for flag in entry.flags:
+                self._flags[flag] += 1
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Entries by type, in the types' declared order; only those that occur."""
+        return {name: count for name, count in self._types.items() if count}
+
+    @property
+    def flags(self) -> dict[str, int]:
+        """Flags in their declared order; only those that occur."""
+        return {name: count for name, count in self._flags.items() if count}
+
+    def footer(self, finished: Moment) -> ManifestFooter:
+        """The last line for what was counted so far."""
+        return ManifestFooter(counts=self.counts, flags=self.flags, bytes=self.bytes, finished=finished)

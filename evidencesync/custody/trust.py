@@ -1,0 +1,286 @@
+"""Who may sign what, and when: OpenSSH's allowed_signers and list of revoked keys, read strictly.
+
+What ssh-keygen takes and this refuses: certificate authorities, times without a zone (they would mean something else on
+each machine), revocation lists in the binary KRL form. A line that is not understood spoils the file: nothing is trusted
+by guesswork.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from evidencesync.custody.patterns import matches_any
+from evidencesync.custody.publickey import InvalidPublicKeyError, PublicKey, decode_base64
+from evidencesync.custody.sshsig import verify_signature
+from evidencesync.custody.text import is_clean
+from evidencesync.custody.wire import WireError, WireReader
+from evidencesync.errors import TrustFileError, UntrustedSignerError
+from evidencesync.evidence.display import safe_text
+from evidencesync.limits import MAX_TRUST_FILE, MAX_TRUST_LINE, MAX_TRUST_LINES, MAX_TRUST_PATTERN
+
+_NANOSECONDS: Final = 1_000_000_000
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# Principals, perhaps quoted; options, whose values are quoted and hold neither quotes nor backslashes; the key.
+_LINE: Final = re.compile(
+    r'(?:"(?P<quoted>[^"\\]+)"|(?P<plain>[^ \t"#][^ \t"]*))[ \t]+'
+    r"(?:(?P<options>(?:[A-Za-z-]+(?:=\"[^\"\\]*\")?)(?:,[A-Za-z-]+(?:=\"[^\"\\]*\")?)*)[ \t]+)?"
+    r"(?P<algorithm>[a-z0-9@.-]+)[ \t]+(?P<key>[A-Za-z0-9+/]+=*)(?:[ \t].*)?"
+)
+_OPTION: Final = re.compile(r'([A-Za-z-]+)(?:="([^"]*)")?')
+_TIME: Final = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})(?:([0-9]{2})([0-9]{2})([0-9]{2})?)?Z")
+_REVOCABLE: Final = frozenset({"ssh-ed25519", "sk-ssh-ed25519@openssh.com", "ssh-rsa", "ssh-dss"}) | {
+    f"ecdsa-sha2-nistp{bits}" for bits in (256, 384, 521)
+}
+_PATTERN_CHARACTERS: Final = frozenset("*?!")
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedSigner:
+    """One line: these principals' key, for these namespaces (None: all), between these times (seconds, both included)."""
+
+    principals: tuple[str, ...]
+    key: PublicKey
+    namespaces: tuple[str, ...] | None = None
+    valid_after: int | None = None
+    valid_before: int | None = None
+
+    @property
+    def principal(self) -> str | None:
+        """The first principal that is a name and not a pattern."""
+        return next((name for name in self.principals if _PATTERN_CHARACTERS.isdisjoint(name)), None)
+
+    def objection(self, namespace: str, at_ns: int) -> str | None:
+        """Why this line does not cover a signature in `namespace` at a time; None when it does."""
+        at = at_ns // _NANOSECONDS
+        if self.namespaces is not None and not matches_any(namespace, self.namespaces):
+            return f"is not trusted for the namespace {namespace}"
+        if self.valid_after is not None and at < self.valid_after:
+            return f"is trusted from {_format_time(self.valid_after)} on, the signature is of {_format_time(at)}"
+        if self.valid_before is not None and at > self.valid_before:
+            return f"was trusted until {_format_time(self.valid_before)}, the signature is of {_format_time(at)}"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedSigners:
+    """All lines of an allowed_signers file."""
+
+    signers: tuple[TrustedSigner, ...]
+
+    @classmethod
+    def parse(cls, data: bytes) -> TrustedSigners:
+        """Reads a whole file. Raises TrustFileError, naming the line."""
+        return cls(tuple(_parse_signer(line, f"trusted signers, line {number}") for number, line in _lines(data)))
+
+    def principal_for(self, key: PublicKey, namespace: str, at_ns: int) -> str:
+        """The name under which a key is trusted for a namespace at a time. Raises UntrustedSignerError.
+
+        A line whose principals are all patterns names nobody, and is passed over.
+        """
+        named = [signer for signer in self.signers if signer.principal is not None]
+        found = _covering(named, key, namespace, at_ns, f"the key {key.fingerprint}")
+        return found.principal or ""
+
+    def check(self, principal: str, key: PublicKey, namespace: str, at_ns: int) -> None:
+        """Checks that this very principal's key is trusted for a namespace at a time. Raises UntrustedSignerError."""
+        who = f"the key {key.fingerprint} of {safe_text(principal, 80)}"
+        if not principal or not is_clean(principal):
+            raise UntrustedSignerError(f"not a principal's name: {safe_text(principal, 80)}")
+        lines = [signer for signer in self.signers if matches_any(principal, signer.principals)]
+        if not lines and any(signer.key == key for signer in self.signers):
+            raise UntrustedSignerError(f"{who} is trusted, but under another name")
+        _covering(lines, key, namespace, at_ns, who)
+
+
+@dataclass(frozen=True, slots=True)
+class RevokedKeys:
+    """Keys that count for nothing, whatever else is said about them, and at any time."""
+
+    blobs: frozenset[bytes]
+
+    @classmethod
+    def parse(cls, data: bytes) -> RevokedKeys:
+        """Reads a list of public key lines. An empty list is fine. Raises TrustFileError, naming the line."""
+        if data.startswith(b"SSHKRL\n"):
+            raise TrustFileError(
+                "the list of revoked keys is a binary KRL",
+                hint="List the revoked public keys one a line instead; ssh-keygen -r takes that, too.",
+            )
+        return cls(frozenset(_parse_revoked(line, f"revoked keys, line {number}") for number, line in _lines(data)))
+
+    def refuses(self, key: PublicKey) -> bool:
+        """Whether a key was revoked."""
+        return key.blob in self.blobs
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Both lists together: the one question that is asked about a signature."""
+
+    signers: TrustedSigners
+    revoked: RevokedKeys
+
+    def principal_for(self, key: PublicKey, namespace: str, at_ns: int) -> str:
+        """Whose key it is, for a namespace at a time. Raises UntrustedSignerError; a revoked key is nobody's."""
+        if self.revoked.refuses(key):
+            raise UntrustedSignerError(f"the key {key.fingerprint} was revoked", hint="A revoked key cannot be used again.")
+        return self.signers.principal_for(key, namespace, at_ns)
+
+    def check_key(self, principal: str, key: PublicKey, namespace: str, at_ns: int) -> None:
+        """Checks that a key is not revoked, and is this principal's for a namespace at a time."""
+        if self.revoked.refuses(key):
+            raise UntrustedSignerError(f"the key {key.fingerprint} was revoked", hint="A revoked key cannot be used again.")
+        self.signers.check(principal, key, namespace, at_ns)
+
+    def check_signature(self, armored: bytes, namespace: str, sha512: bytes, principal: str, at_ns: int) -> PublicKey:
+        """Checks a signature and its signer; the key.
+
+        1. The signature is well formed and fits the document.  2. Its key was not revoked.  3. The key is this
+        principal's.  4. For this namespace.  5. At this time.  Raises SignatureError, or UntrustedSignerError from 2 on.
+        """
+        key = verify_signature(armored, namespace, sha512)  # 1
+        self.check_key(principal, key, namespace, at_ns)  # 2 to 5
+        return key
+
+
+def signer_line(
+    principal: str,
+    key: PublicKey,
+    namespaces: tuple[str, ...],
+    valid_after_ns: int | None = None,
+    valid_before_ns: int | None = None,
+) -> str:
+    """One allowed_signers line, without a newline, as OpenSSH 9.0 and later read it. Times are cut to seconds.
+
+    Raises TrustFileError for a principal that the file's form cannot carry.
+    """
+    options = [f'namespaces="{",".join(namespaces)}"']
+    if valid_after_ns is not None:
+        options.append(f'valid-after="{_format_time(valid_after_ns // _NANOSECONDS)}"')
+    if valid_before_ns is not None:
+        options.append(f'valid-before="{_format_time(valid_before_ns // _NANOSECONDS)}"')
+    shown = f'"{principal}"' if " " in principal else principal
+    line = f"{shown} {','.join(options)} {key.line()}"
+    read = _parse_signer(line, "a trusted signer") if is_clean(line) and not principal.startswith("#") else None
+    if read is None or read.principals != (principal,) or read.principal is None or read.namespaces != namespaces:
+        raise TrustFileError(f"not usable as the name of a signer: {safe_text(principal, 80)}")
+    return line
+
+
+def _covering(lines: list[TrustedSigner], key: PublicKey, namespace: str, at_ns: int, who: str) -> TrustedSigner:
+    objections: list[str] = []
+    for signer in lines:
+        if signer.key == key:
+            objection = signer.objection(namespace, at_ns)
+            if objection is None:
+                return signer
+            objections.append(objection)
+    if not objections:
+        raise UntrustedSignerError(f"{who} is not known")
+    raise UntrustedSignerError(f"{who} {'; it '.join(objections)}")
+
+
+# --- Files -------------------------------------------------------------------------------------------------------------
+
+
+def _lines(data: bytes) -> list[tuple[int, str]]:
+    """Numbered lines without blanks at either end; empty ones and comments are left out."""
+    if len(data) > MAX_TRUST_FILE:
+        raise TrustFileError(f"a file of keys is {len(data)} bytes long; the limit is {MAX_TRUST_FILE}")
+    try:
+        lines = data.decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise TrustFileError("a file of keys is not UTF-8") from error
+    if len(lines) > MAX_TRUST_LINES + 1:
+        raise TrustFileError(f"a file of keys has more than {MAX_TRUST_LINES} lines")
+    kept: list[tuple[int, str]] = []
+    for number, line in enumerate(lines, 1):
+        text = line.strip(" \t\r")
+        if len(line) > MAX_TRUST_LINE or not is_clean(text.replace("\t", " ")):
+            raise TrustFileError(f"line {number} of a file of keys is too long or holds control characters")
+        if text and not text.startswith("#"):
+            kept.append((number, text))
+    return kept
+
+
+def _parse_signer(line: str, what: str) -> TrustedSigner:
+    match = _LINE.fullmatch(line)
+    if match is None:
+        raise TrustFileError(f"{what}: not PRINCIPALS [OPTIONS] KEY: {safe_text(line, 80)}")
+    options = _parse_options(match["options"] or "", what)
+    valid_after, valid_before = (_parse_time(options.get(name), what) for name in ("valid-after", "valid-before"))
+    if valid_after is not None and valid_before is not None and valid_before <= valid_after:
+        raise TrustFileError(f"{what}: valid-before is not after valid-after")
+    namespaces = options.get("namespaces")
+    try:
+        key = PublicKey(match["algorithm"], decode_base64(match["key"]))
+    except InvalidPublicKeyError as error:
+        raise TrustFileError(f"{what}: {error.message}", hint=error.hint) from error
+    return TrustedSigner(
+        principals=_parse_patterns(match["quoted"] or match["plain"], what),
+        key=key,
+        namespaces=None if namespaces is None else _parse_patterns(namespaces, what),
+        valid_after=valid_after,
+        valid_before=valid_before,
+    )
+
+
+def _parse_options(text: str, what: str) -> dict[str, str]:
+    options: dict[str, str] = {}
+    for name, value in _OPTION.findall(text):
+        lowered = name.lower()
+        if lowered == "cert-authority":
+            raise TrustFileError(f"{what}: certificate authorities are not supported; list the signers' own keys")
+        if lowered not in ("namespaces", "valid-after", "valid-before") or lowered in options:
+            raise TrustFileError(f"{what}: the option {safe_text(name, 40)} is unknown or given twice")
+        options[lowered] = value
+    return options
+
+
+def _parse_patterns(text: str, what: str) -> tuple[str, ...]:
+    patterns = tuple(text.split(","))
+    if any(not pattern.removeprefix("!") or len(pattern.encode("utf-8")) > MAX_TRUST_PATTERN for pattern in patterns):
+        raise TrustFileError(f"{what}: an empty or overlong name in {safe_text(text, 80)}")
+    return patterns
+
+
+def _parse_time(text: str | None, what: str) -> int | None:
+    if text is None:
+        return None
+    match = _TIME.fullmatch(text)
+    if match is None:
+        raise TrustFileError(f"{what}: a time must be YYYYMMDDZ or YYYYMMDDHHMM[SS]Z, in UTC: {safe_text(text, 40)}")
+    try:
+        year, month, day, hour, minute, second = map(int, match.groups(default="0"))
+        moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+    except ValueError as error:
+        raise TrustFileError(f"{what}: there is no such time: {safe_text(text, 40)}") from error
+    seconds = int((moment - _EPOCH).total_seconds())
+    if seconds <= 0:
+        raise TrustFileError(f"{what}: a time before 1970: {safe_text(text, 40)}")
+    return seconds
+
+
+def _format_time(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y%m%d%H%M%SZ")
+
+
+def _parse_revoked(line: str, what: str) -> bytes:
+    """The blob of one revoked key. Of any size, for a key too short to sign with may be listed as well."""
+    words = line.split()
+    try:
+        blob = decode_base64(words[1] if len(words) > 1 else "")
+        reader = WireReader(blob)
+        algorithm = reader.text()
+        if algorithm != words[0] or algorithm not in _REVOCABLE:
+            raise TrustFileError(f"{what}: not a public key that can be revoked: {safe_text(line, 60)}")
+        if algorithm == "ssh-rsa":  # the one kind with more than one spelling of the same key
+            reader.mpint()
+            reader.mpint()
+            reader.end()
+    except (InvalidPublicKeyError, WireError) as error:
+        raise TrustFileError(f"{what}: {error.message}", hint=error.hint) from error
+    return blob

@@ -1,0 +1,193 @@
+"""Cuts a stream of bytes into chunks and segments whose boundaries depend on the content alone.
+
+Chunks are cut by FastCDC (Xia et al., 2020) through pyfastcdc. Runs of zeros of 64 KiB and more are taken out first
+and are rows of their own. A segment ends at a chunk whose rolling hash meets a condition, so that an insert moves one
+boundary and not all. The parameters have a name, which both ends agree on: another parameter means another name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from pyfastcdc import Chunk, FastCDC
+
+from evidencesync.delta.recipe import ZERO_DIGEST, Row
+from evidencesync.evidence.digest import chunk_digest_of
+from evidencesync.limits import KIB, MAX_CHUNK, MAX_SEGMENT, MAX_SEGMENT_ROWS, MAX_ZERO_EXTENT, MEAN_CHUNK, MIN_CHUNK, MIN_ZERO_RUN
+
+PARAMETERS: Final = "fastcdc2020-16-64-256-zero64-seg32/1"
+
+_PROBE: Final = 32 * KIB  # any run of twice this length covers one aligned probe
+_ZEROS: Final = bytes(_PROBE)
+_MIX: Final = 0x9E3779B97F4A7C15
+_SEGMENT_BITS: Final = 5  # a segment ends at one chunk in 32: about 2.5 MiB
+_WORD: Final = (1 << 64) - 1
+
+
+def is_compiled() -> bool:
+    """Whether pyfastcdc's compiled part is in use; without it cutting is some two hundred times slower."""
+    return FastCDC.__module__.startswith("pyfastcdc.cy")
+
+
+@dataclass(slots=True)
+class Segment:
+    """A run of chunks and zero runs, with the bytes of its chunks held until the receiver has them.
+
+    `lengths` has one length a row. `parts` has the row's bytes, or None for a run of zeros. Chunk digests are computed
+    when they are first asked for, because an eager sender never needs them.
+    """
+
+    lengths: list[int] = field(default_factory=list)
+    parts: list[memoryview | None] = field(default_factory=list)
+    literal_bytes: int = 0
+    _rows: list[Row] | None = None
+
+    @property
+    def total_bytes(self) -> int:
+        """The bytes of content this segment stands for, zeros included."""
+        return sum(self.lengths)
+
+    def rows(self) -> list[Row]:
+        """The rows with their digests."""
+        if self._rows is None:
+            self._rows = [
+                Row(length, ZERO_DIGEST if part is None else chunk_digest_of(part))
+                for length, part in zip(self.lengths, self.parts, strict=True)
+            ]
+        return self._rows
+
+
+class SegmentCutter:
+    """Cuts one content. Ask for a buffer, fill some of it, commit that many bytes, take the segments that are complete.
+
+    The buffer returned by `buffer(n)` has room for n bytes; what was carried over from the last one stands before it.
+    Segments keep views of the buffers, so a buffer lives as long as one of its segments does.
+    """
+
+    def __init__(self) -> None:
+        self._cdc = FastCDC(MEAN_CHUNK, min_size=MIN_CHUNK, max_size=MAX_CHUNK)
+        self._carry: memoryview = memoryview(b"")
+        self._buffer = bytearray()
+        self._zeros = 0  # length of the run of zeros that the last buffer ended in
+        self._segment = Segment()
+        self._done: list[Segment] = []
+
+    def buffer(self, size: int) -> memoryview:
+        """Room for the next `size` bytes of content."""
+        carried = len(self._carry)
+        self._buffer = bytearray(carried + size)
+        self._buffer[:carried] = self._carry
+        return memoryview(self._buffer)[carried:]
+
+    def commit(self, filled: int) -> list[Segment]:
+        """Says that the first `filled` bytes of the buffer are content; gives the segments that are now complete."""
+        end = len(self._carry) + filled
+        self._cut(end, final=False)
+        return self._take()
+
+    def finish(self) -> list[Segment]:
+        """Says that the content has ended; gives what is left of it."""
+        end = len(self._carry)
+        self._buffer = bytearray(self._carry)
+        self._cut(end, final=True)
+        self._flush_zeros()
+        self._end_segment()
+        return self._take()
+
+    def _take(self) -> list[Segment]:
+        done, self._done = self._done, []
+        return done
+
+    def _cut(self, end: int, *, final: bool) -> None:
+        """Cuts `self._buffer[:end]`, which begins at a row boundary, and keeps as carry what may still go on."""
+        view = memoryview(self._buffer)
+        start = self._grow_zeros(end) if self._zeros else 0
+        for run_start, run_end in _long_zero_runs(self._buffer, start, end):
+            self._cut_region(view[start:run_start], final=True)
+            self._zeros = run_end - run_start
+            start = run_end
+            if run_end < end:
+                self._flush_zeros()
+        held = 0 if final else _trailing_zeros(self._buffer, start, end)
+        kept = self._cut_region(view[start : end - held], final=final)
+        self._carry = view[end - held - kept : end]
+
+    def _grow_zeros(self, end: int) -> int:
+        """Adds the zeros that the buffer begins with to the pending run; gives where they end."""
+        view = self._buffer
+        start = 0
+        while start + _PROBE <= end and view.startswith(_ZEROS, start):
+            start += _PROBE
+        start += _leading_zeros(view, start, min(start + _PROBE, end))
+        self._zeros += start
+        if start < end:
+            self._flush_zeros()
+        return start
+
+    def _cut_region(self, region: memoryview, *, final: bool) -> int:
+        """Cuts a region without long runs of zeros; gives the length of the last chunk if it may still grow."""
+        previous: Chunk | None = None
+        for chunk in self._cdc.cut_buf(region):
+            if previous is not None:
+                self._add_chunk(previous)
+            previous = chunk
+        if previous is None:
+            return 0
+        if final:
+            self._add_chunk(previous)
+            return 0
+        return int(previous.length)
+
+    def _add_chunk(self, chunk: Chunk) -> None:
+        segment = self._segment
+        segment.lengths.append(chunk.length)
+        segment.parts.append(chunk.data)
+        segment.literal_bytes += chunk.length
+        ends = (chunk.gear_hash * _MIX & _WORD) >> (64 - _SEGMENT_BITS) == 0
+        if ends or segment.literal_bytes > MAX_SEGMENT - MAX_CHUNK or len(segment.lengths) >= MAX_SEGMENT_ROWS - 1:
+            self._end_segment()
+
+    def _flush_zeros(self) -> None:
+        while self._zeros:
+            length = min(self._zeros, MAX_ZERO_EXTENT)
+            self._zeros -= length
+            self._segment.lengths.append(length)
+            self._segment.parts.append(None)
+            if len(self._segment.lengths) >= MAX_SEGMENT_ROWS - 1:
+                self._end_segment()
+
+    def _end_segment(self) -> None:
+        if self._segment.lengths:
+            self._done.append(self._segment)
+            self._segment = Segment()
+
+
+def _leading_zeros(buffer: bytearray, start: int, end: int) -> int:
+    part = bytes(memoryview(buffer)[start:end])
+    return len(part) - len(part.lstrip(b"\0"))
+
+
+def _trailing_zeros(buffer: bytearray, start: int, end: int) -> int:
+    """Zeros before `end`, looking back no further than a long run would need."""
+    part = bytes(memoryview(buffer)[max(start, end - MIN_ZERO_RUN) : end])
+    return len(part) - len(part.rstrip(b"\0"))
+
+
+def _long_zero_runs(buffer: bytearray, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Every maximal run of at least MIN_ZERO_RUN zeros in `buffer[start:end]`."""
+    floor = position = start
+    while position + _PROBE <= end:
+        if not buffer.startswith(_ZEROS, position):
+            position += _PROBE
+            continue
+        left = position - _trailing_zeros(buffer, max(floor, position - _PROBE), position)
+        right = position + _PROBE
+        while right + _PROBE <= end and buffer.startswith(_ZEROS, right):
+            right += _PROBE
+        right += _leading_zeros(buffer, right, min(right + _PROBE, end))
+        if right - left >= MIN_ZERO_RUN:
+            yield left, right
+            floor = right
+        position = right

@@ -1,0 +1,339 @@
+"""Every failure the tool can report, as one tree.
+
+Each class carries the exit code and the slug that scripts rely on; each instance carries one clear line for people
+and, where there is something to do about it, a hint. `docs/exit-codes.md` is generated from this module.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ExitCode(IntEnum):
+    """What the process returns. Any code but 0 is a failure to a script."""
+
+    COMPLETE = 0
+    INTERNAL = 1
+    USAGE = 2
+    GAPS = 3
+    SOURCE_CHANGED = 4
+    NOT_THERE = 10
+    LOCKED = 11
+    KEY = 12
+    NO_SPACE = 13
+    CONNECT = 20
+    HOST_KEY = 21
+    AUTHENTICATION = 22
+    LINK_LOST = 23
+    DIGEST = 30
+    MISSING_OR_EXTRA = 31
+    SIGNATURE = 32
+    TIMESTAMP = 33
+    CHAIN = 34
+    PEER = 40
+    INTERRUPTED = 130
+
+
+# Most severe first; the codes that are not listed (1, 2, 130) mean that the run itself did not finish.
+SEVERITY_ORDER: tuple[ExitCode, ...] = (
+    ExitCode.PEER,
+    ExitCode.CHAIN,
+    ExitCode.SIGNATURE,
+    ExitCode.TIMESTAMP,
+    ExitCode.DIGEST,
+    ExitCode.MISSING_OR_EXTRA,
+    ExitCode.NO_SPACE,
+    ExitCode.KEY,
+    ExitCode.LOCKED,
+    ExitCode.NOT_THERE,
+    ExitCode.HOST_KEY,
+    ExitCode.AUTHENTICATION,
+    ExitCode.CONNECT,
+    ExitCode.LINK_LOST,
+    ExitCode.GAPS,
+    ExitCode.SOURCE_CHANGED,
+    ExitCode.COMPLETE,
+)
+
+
+def most_severe(codes: set[ExitCode]) -> ExitCode:
+    """The one code a run that met all of `codes` returns; COMPLETE for an empty set."""
+    for unfinished in (ExitCode.INTERRUPTED, ExitCode.INTERNAL, ExitCode.USAGE):
+        if unfinished in codes:
+            return unfinished
+    return next((code for code in SEVERITY_ORDER if code in codes), ExitCode.COMPLETE)
+
+
+class EvidenceSyncError(Exception):
+    """Base of every failure the tool reports: one line that says what is wrong, and a hint that says what to do."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.INTERNAL
+    slug: ClassVar[str] = "internal-error"
+    default_hint: ClassVar[str | None] = None
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint if hint is not None else self.default_hint
+
+
+class InternalError(EvidenceSyncError):
+    """A defect of the tool itself."""
+
+    default_hint = "This is a defect of evidencesync. Nothing was published; please report it with the output of -v."
+
+
+class UsageError(EvidenceSyncError):
+    """The command line asks for something that makes no sense."""
+
+    exit_code = ExitCode.USAGE
+    slug = "usage"
+
+
+class ConfigurationError(UsageError):
+    """A settings file, or a vault's own settings, cannot be used."""
+
+    slug = "configuration"
+
+
+class TrustFileError(ConfigurationError):
+    """A file of trusted signers or of revoked keys cannot be read as one. Nothing is trusted by it."""
+
+    slug = "trust-file"
+
+
+class SourceNotFoundError(UsageError):
+    """The source to be read does not exist or cannot be opened at all."""
+
+    slug = "source-not-found"
+
+
+class InvalidNameError(UsageError):
+    """A case, item or principal name that cannot be used."""
+
+    slug = "invalid-name"
+
+
+class NameClashError(InvalidNameError):
+    """Two different names would become the same file or folder of a vault."""
+
+    slug = "name-clash"
+
+
+class SourceReadError(EvidenceSyncError):
+    """Part of the source could not be read. It is recorded in the manifest; the run goes on and ends with exit 3.
+
+    `offset` is in bytes from the start of the file, `errno` is what the system said, and `vanished` tells that what the
+    walk saw is no longer there (gone, or something else has its name).
+    """
+
+    exit_code = ExitCode.GAPS
+    slug = "source-unreadable"
+
+    def __init__(
+        self, message: str, *, offset: int = 0, errno: int = 0, vanished: bool = False, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.offset = offset
+        self.errno = errno
+        self.vanished = vanished
+
+
+class NotThereError(EvidenceSyncError):
+    """A vault, case, item or acquisition that was named does not exist."""
+
+    exit_code = ExitCode.NOT_THERE
+    slug = "not-there"
+
+
+class VaultNotFoundError(NotThereError):
+    """The path is not a vault, or not the vault that this server serves."""
+
+    slug = "vault-not-found"
+    default_hint = "Make one with: evidencesync init VAULT"
+
+
+class LockedError(EvidenceSyncError):
+    """Somebody else is writing to the same item."""
+
+    exit_code = ExitCode.LOCKED
+    slug = "locked"
+    default_hint = "Wait until the other transfer of this item has ended, then run the same command again."
+
+
+class SealedError(LockedError):
+    """The item was closed by a signed record."""
+
+    slug = "sealed"
+    default_hint = "A sealed item takes no more acquisitions; use another item number."
+
+
+class SigningKeyError(EvidenceSyncError):
+    """A key, an agent or a passphrase does not work."""
+
+    exit_code = ExitCode.KEY
+    slug = "signing-key"
+    default_hint = "Name the key with --sign-key FILE, or load it into ssh-agent and use --sign-key agent."
+
+
+class PassphraseError(SigningKeyError):
+    """A private key could not be decrypted."""
+
+    slug = "wrong-passphrase"
+    default_hint = "Check the passphrase, or load the key into ssh-agent and use --sign-key agent."
+
+
+class NoSpaceError(EvidenceSyncError):
+    """The receiving disk or quota is full."""
+
+    exit_code = ExitCode.NO_SPACE
+    slug = "no-space"
+    default_hint = "Free space on the vault's disk; nothing was published."
+
+
+class StorageError(EvidenceSyncError):
+    """The vault's disk or its file system refused an operation that has nothing to do with free space."""
+
+    slug = "storage"
+    default_hint = "Check the vault's disk and its permissions; nothing was published."
+
+
+class ConnectError(EvidenceSyncError):
+    """No connection, or no evidencesync at the other end of it."""
+
+    exit_code = ExitCode.CONNECT
+    slug = "cannot-connect"
+
+
+class HostKeyError(EvidenceSyncError):
+    """The server's host key is not known, or is not the one that was known."""
+
+    exit_code = ExitCode.HOST_KEY
+    slug = "host-key-unknown"
+
+
+class HostKeyChangedError(HostKeyError):
+    """The server shows another host key than the one that was recorded for it."""
+
+    slug = "host-key-changed"
+    default_hint = "Do not go on before the server's administrator has confirmed the new key by another way."
+
+
+class AuthenticationError(EvidenceSyncError):
+    """The SSH server did not accept any key."""
+
+    exit_code = ExitCode.AUTHENTICATION
+    slug = "authentication"
+    default_hint = "Check the user name and the key (-i FILE), and that the server's authorized_keys has its public part."
+
+
+class LinkLostError(EvidenceSyncError):
+    """The connection ended, or went silent, before the work was done."""
+
+    exit_code = ExitCode.LINK_LOST
+    slug = "link-lost"
+    default_hint = "Run the same command again; nothing half-done was published."
+
+
+class DigestMismatchError(EvidenceSyncError):
+    """Bytes are not those that their digest says."""
+
+    exit_code = ExitCode.DIGEST
+    slug = "digest-mismatch"
+
+
+class MissingOrExtraError(EvidenceSyncError):
+    """A file that a manifest lists is not there, or one is there that it does not list."""
+
+    exit_code = ExitCode.MISSING_OR_EXTRA
+    slug = "missing-or-extra"
+
+
+class SignatureError(EvidenceSyncError):
+    """A signature is malformed, is over other bytes, or is in another namespace."""
+
+    exit_code = ExitCode.SIGNATURE
+    slug = "bad-signature"
+
+
+class UntrustedSignerError(SignatureError):
+    """The signature may be good, but its key is not one that is trusted for this."""
+
+    slug = "untrusted-signer"
+    default_hint = "On the vault's machine: evidencesync trust add VAULT KEY.pub --principal NAME"
+
+
+class MalformedDocumentError(SignatureError):
+    """A manifest, receipt, record or recipe is not in the one strict form that a signer writes."""
+
+    slug = "malformed-document"
+
+
+class TimestampError(EvidenceSyncError):
+    """A trusted timestamp is missing, over other bytes, or not from a trusted authority."""
+
+    exit_code = ExitCode.TIMESTAMP
+    slug = "bad-timestamp"
+
+
+class ChainError(EvidenceSyncError):
+    """A custody chain is broken, forked or older than one that was seen before."""
+
+    exit_code = ExitCode.CHAIN
+    slug = "chain-broken"
+
+
+class PeerError(EvidenceSyncError):
+    """The other end broke the protocol, or tried to reach what it was not given."""
+
+    exit_code = ExitCode.PEER
+    slug = "peer-error"
+    default_hint = "The other end is broken, hostile, or of an incompatible version. What was staged is kept as it was."
+
+
+class ProtocolError(PeerError):
+    """A message that is malformed, unknown or out of order."""
+
+    slug = "protocol-violation"
+
+
+class LimitExceededError(PeerError):
+    """Input from outside that is larger than any honest input."""
+
+    slug = "limit-exceeded"
+
+
+class PathEscapeError(PeerError):
+    """A path that would lead out of the folder it belongs to."""
+
+    slug = "path-escape"
+
+
+class VersionError(ConnectError):
+    """The two ends have no protocol version in common."""
+
+    slug = "version-mismatch"
+    default_hint = "Install the same version of evidencesync at both ends."
+
+
+class InterruptedRunError(EvidenceSyncError):
+    """A person or the system asked the run to stop."""
+
+    exit_code = ExitCode.INTERRUPTED
+    slug = "interrupted"
+    default_hint = "Run the same command again; nothing half-done was published."
+
+
+def all_errors() -> tuple[type[EvidenceSyncError], ...]:
+    """Every class of the tree, base first, in the order of their definition."""
+    found: list[type[EvidenceSyncError]] = [EvidenceSyncError]
+    for known in found:
+        found.extend(known.__subclasses__())
+    return tuple(dict.fromkeys(found))
+
+
+def error_from_slug(slug: str, message: str, hint: str | None) -> EvidenceSyncError:
+    """The error a peer reported. A slug that is not ours becomes a PeerError: unknown is never harmless."""
+    by_slug = {error.slug: error for error in all_errors()}
+    return by_slug.get(slug, PeerError)(message, hint=hint)

@@ -1,0 +1,78 @@
+"""Digests, and the one door to blake3 and hashlib."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Final, NewType, Protocol
+
+import msgspec
+from blake3 import blake3
+
+Buffer = bytes | bytearray | memoryview
+
+Blake3Digest = NewType("Blake3Digest", bytes)
+"""BLAKE3 of a whole content, 32 bytes."""
+Sha256Digest = NewType("Sha256Digest", bytes)
+"""SHA-256 of a whole content or document, 32 bytes."""
+ChunkDigest = NewType("ChunkDigest", bytes)
+"""The first 16 bytes of BLAKE3 of a chunk. Only ever a hint: a content is always checked against its whole digest."""
+SegmentDigest = NewType("SegmentDigest", bytes)
+"""The first 16 bytes of BLAKE3 over a segment's chunk list (see evidencesync.delta.recipe)."""
+
+CHUNK_DIGEST_SIZE: Final = 16
+HexDigest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$", min_length=64, max_length=64)]
+"""A 32-byte digest in a document: lower-case hexadecimal."""
+
+
+class _Hash(Protocol):
+    def update(self, data: Buffer, /) -> object: ...
+    def digest(self) -> bytes: ...
+
+
+class ContentHasher:
+    """Both digests of one content, fed in order. Large buffers release the interpreter lock."""
+
+    __slots__ = ("_blake3", "_sha256")
+
+    def __init__(self) -> None:
+        self._blake3 = blake3()
+        self._sha256 = hashlib.sha256()
+
+    def update(self, data: Buffer) -> None:
+        """Feeds the next bytes."""
+        self._blake3.update(data)
+        self._sha256.update(data)
+
+    def digests(self) -> tuple[Blake3Digest, Sha256Digest]:
+        """The digests of all that was fed so far."""
+        return Blake3Digest(self._blake3.digest()), Sha256Digest(self._sha256.digest())
+
+
+def new_blake3() -> blake3:
+    """An incremental BLAKE3 in one thread: a thread pool for each hasher would cost more than it gives."""
+    return blake3()
+
+
+def new_sha256() -> _Hash:
+    """An incremental SHA-256."""
+    return hashlib.sha256()
+
+
+def blake3_of(data: Buffer) -> Blake3Digest:
+    """BLAKE3 of one buffer."""
+    return Blake3Digest(blake3(data).digest())
+
+
+def sha256_of(data: Buffer) -> Sha256Digest:
+    """SHA-256 of one buffer."""
+    return Sha256Digest(hashlib.sha256(data).digest())
+
+
+def chunk_digest_of(data: Buffer) -> ChunkDigest:
+    """The short digest by which two ends name a chunk."""
+    return ChunkDigest(blake3(data).digest(length=CHUNK_DIGEST_SIZE))
+
+
+def sha512_of(data: Buffer) -> bytes:
+    """SHA-512 of one document: what an SSHSIG signature is over."""
+    return hashlib.sha512(data).digest()

@@ -1,0 +1,87 @@
+"""Entry: one thing seen in the source, as the manifest states it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from evidencesync.evidence.digest import HexDigest
+from evidencesync.evidence.moment import FileTime
+from evidencesync.evidence.path import EvidencePath, from_json_fields
+from evidencesync.limits import LIST_CAP_PER_LINE, MAX_FILE_SIZE
+
+EntryType = Literal["file", "directory", "symlink", "block-device", "character-device", "fifo", "socket"]
+Flag = Literal["changed-while-read", "vanished", "unreadable", "skipped"]
+FillMethod = Literal["zero", "skip"]
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_FILE_SIZE)]
+Octal = Annotated[str, msgspec.Meta(pattern="^[0-7]{4}$", max_length=4)]
+Number = Annotated[str, msgspec.Meta(pattern="^[0-9]{1,20}$", max_length=20)]
+"""An identifier of up to 64 bits, as a string: JSON readers lose digits above 2^53."""
+Extent = tuple[Count, Count]
+"""Offset and length in bytes."""
+
+
+class ReadError(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A range of the source that could not be read, and what stands in its place."""
+
+    offset: Count
+    length: Count
+    errno: int
+    fill: FillMethod
+
+
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One line of a manifest. The order of the fields is the order in the line; what is not known is absent.
+
+    `size`, `blake3` and `sha256` are of the bytes that were delivered: with read errors these are not the bytes of the
+    origin. `path_b64`, `hardlink_to_b64`, `target_b64` and `user_b64`/`group_b64` stand in place of the plain field
+    where the bytes are not clean UTF-8.
+    """
+
+    type: EntryType
+    path: str | None = None
+    path_b64: str | None = None
+    size: Count | None = None
+    blake3: HexDigest | None = None
+    sha256: HexDigest | None = None
+    mode: Octal | None = None
+    uid: Count | None = None
+    gid: Count | None = None
+    user: str | None = None
+    group: str | None = None
+    mtime: FileTime | None = None
+    atime: FileTime | None = None
+    ctime: FileTime | None = None
+    btime: FileTime | None = None
+    inode: Number | None = None
+    device: Number | None = None
+    links: Count | None = None
+    hardlink_to: str | None = None
+    hardlink_to_b64: str | None = None
+    target: str | None = None
+    target_b64: str | None = None
+    device_number: str | None = None
+    xattrs: dict[str, str] | None = None
+    holes: Annotated[list[Extent], msgspec.Meta(max_length=LIST_CAP_PER_LINE)] | None = None
+    read_errors: Annotated[list[ReadError], msgspec.Meta(max_length=LIST_CAP_PER_LINE)] | None = None
+    flags: list[Flag] | None = None
+
+    @property
+    def evidence_path(self) -> EvidencePath:
+        """The checked path. Raises PathEscapeError for anything that could lead out of the root."""
+        return EvidencePath(from_json_fields(self.path, self.path_b64))
+
+    @property
+    def has_content(self) -> bool:
+        """Whether bytes of this entry are kept under `data/`."""
+        return self.blake3 is not None
+
+
+class Continuation(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type", tag="continued"):
+    """A further line of the entry before it, where one of its lists is longer than a line may hold."""
+
+    xattrs: dict[str, str] | None = None
+    holes: Annotated[list[Extent], msgspec.Meta(max_length=LIST_CAP_PER_LINE)] | None = None
+    read_errors: Annotated[list[ReadError], msgspec.Meta(max_length=LIST_CAP_PER_LINE)] | None = None

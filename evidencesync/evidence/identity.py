@@ -1,0 +1,69 @@
+"""Who and what: case and item numbers, and the folder names that are derived from them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from evidencesync.errors import InvalidNameError
+from evidencesync.evidence.display import is_unsafe, safe_text
+from evidencesync.limits import MAX_FOLDER_NAME, MAX_TITLE
+
+_FOLDER: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
+_NOT_SAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether a name can be a CASE or ITEM folder: `[A-Za-z0-9._-]`, at most 64, no leading dot."""
+    return _FOLDER.fullmatch(name) is not None
+
+
+def folder_name(title: str) -> str:
+    """The folder a title gets: the title itself where it is a safe name, else a readable form with a short digest.
+
+    The digest (of the exact title) keeps `A/1` and `A 1` apart.
+    """
+    if is_folder_name(title):
+        return title
+    digest = hashlib.sha256(title.encode("utf-8")).hexdigest()[:8]
+    readable = _NOT_SAFE.sub("-", title).strip(".-") or "x"
+    return f"{readable[: MAX_FOLDER_NAME - 9]}-{digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Title:
+    """The exact number of a case or an exhibit, as the laboratory writes it.
+
+    Any script, spaces and slashes are allowed; control and bidirectional characters are not, nor is a title that is
+    nothing but dots and slashes. Raises InvalidNameError.
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        if not self.text.strip() or len(self.text) > MAX_TITLE:
+            raise InvalidNameError(f"a case or item number needs 1 to {MAX_TITLE} characters")
+        if self.text != self.text.strip() or any(map(is_unsafe, self.text)):
+            raise InvalidNameError(
+                f"a case or item number may not hold control characters or outer spaces: {safe_text(self.text, 80)}"
+            )
+        if ".." in self.text.split("/") or self.text.startswith("/") or not self.text.strip("./\\"):
+            raise InvalidNameError(f"not usable as a case or item number: {safe_text(self.text, 80)}")
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder in a vault."""
+        return folder_name(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemName:
+    """Which exhibit of which case."""
+
+    case: Title
+    item: Title
+
+    def __str__(self) -> str:
+        return f"{safe_text(self.case.text)} / {safe_text(self.item.text)}"

@@ -1,0 +1,46 @@
+"""Points in time as the documents write them. Nothing here reads a clock."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final
+
+import msgspec
+
+Moment = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$", max_length=27)]
+"""A clock reading in a document: RFC 3339 in UTC with microseconds."""
+FileTime = Annotated[str, msgspec.Meta(pattern=r"^-?\d{1,20}\.\d{9}$", max_length=31)]
+"""A file's time in a document: decimal seconds since the epoch with nine places."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FILE_TIME: Final = re.compile(r"(-?)(\d{1,20})\.(\d{9})")
+
+
+def format_moment(nanoseconds: int) -> Moment:
+    """A clock reading (nanoseconds since the epoch) as a document writes it; what is below a microsecond is cut off."""
+    moment = _EPOCH + timedelta(microseconds=nanoseconds // 1000)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_moment(text: Moment) -> int:
+    """The nanoseconds since the epoch of a document's clock reading. Raises ValueError for what is not one."""
+    moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000
+
+
+def format_file_time(nanoseconds: int) -> FileTime:
+    """A file's time (nanoseconds since the epoch, of any sign and size) as decimal seconds."""
+    sign = "-" if nanoseconds < 0 else ""
+    seconds, rest = divmod(abs(nanoseconds), 1_000_000_000)
+    return f"{sign}{seconds}.{rest:09d}"
+
+
+def parse_file_time(text: FileTime) -> int:
+    """The nanoseconds of a file's time. Raises ValueError for what is not one."""
+    match = _FILE_TIME.fullmatch(text)
+    if match is None:
+        raise ValueError(f"not a file time: {text!r}")
+    nanoseconds = int(match[2]) * 1_000_000_000 + int(match[3])
+    return -nanoseconds if match[1] else nanoseconds

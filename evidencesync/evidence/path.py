@@ -1,0 +1,101 @@
+"""Where an entry lies below the source's root: raw bytes, relative, and never able to lead out of it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from evidencesync.errors import PathEscapeError
+from evidencesync.evidence.display import is_unsafe, safe_text
+from evidencesync.limits import MAX_DEPTH, MAX_NAME, MAX_PATH
+
+# The whole of a path as plain as most are: no control bytes, no backslash needed, no component that starts with a dot.
+_PLAIN: Final = re.compile(rb"(?:[!-\-0-~][ -.0-~]{0,254})(?:/[!-\-0-~][ -.0-~]{0,254})*")
+_FORBIDDEN_PARTS: Final = frozenset({b"", b".", b".."})
+
+
+@dataclass(frozen=True, slots=True, order=False)
+class EvidencePath:
+    """A path relative to the source's root, as the exact bytes the file system gave. The root itself is `b""`.
+
+    Raises PathEscapeError for anything absolute, empty in the middle, `.` or `..`, with a NUL, or beyond limits.
+    """
+
+    raw: bytes
+
+    def __post_init__(self) -> None:
+        raw = self.raw
+        if not raw:
+            return
+        if len(raw) > MAX_PATH:
+            raise PathEscapeError(f"a path is {len(raw)} bytes long; the limit is {MAX_PATH}")
+        if _PLAIN.fullmatch(raw) and raw.count(b"/") < MAX_DEPTH:
+            return
+        if b"\0" in raw:
+            raise PathEscapeError(f"a path holds a NUL byte: {safe_text(raw, 100)}")
+        parts = raw.split(b"/")
+        if not _FORBIDDEN_PARTS.isdisjoint(parts):
+            raise PathEscapeError(f"a path is not plain and relative: {safe_text(raw, 100)}")
+        if len(parts) > MAX_DEPTH or max(map(len, parts)) > MAX_NAME:
+            raise PathEscapeError(f"a path is too deep or has too long a name: {safe_text(raw, 100)}")
+
+    @property
+    def parts(self) -> tuple[bytes, ...]:
+        """The names from the root down; empty for the root. Manifest order is the order of these tuples."""
+        return tuple(self.raw.split(b"/")) if self.raw else ()
+
+    @property
+    def name(self) -> bytes:
+        """The last name; `b""` for the root."""
+        return self.raw.rpartition(b"/")[2]
+
+    @property
+    def parent(self) -> EvidencePath:
+        """The folder this entry lies in. The root is its own parent."""
+        return EvidencePath(self.raw.rpartition(b"/")[0])
+
+    def joined(self, name: bytes) -> EvidencePath:
+        """The path of an entry called `name` in this folder."""
+        return EvidencePath(self.raw + b"/" + name if self.raw else name)
+
+    def display(self) -> str:
+        """The path for a person's eyes: safe on a terminal and in a report."""
+        return safe_text(self.raw) if self.raw else "."
+
+    def __str__(self) -> str:
+        return self.display()
+
+
+def to_json_fields(raw: bytes) -> tuple[str | None, str | None]:
+    """Raw bytes as the pair (`path`, `path_b64`), exactly one of which is set.
+
+    The first where the bytes are UTF-8 without control, format or bidirectional characters; else base64.
+    """
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return None, base64.b64encode(raw).decode("ascii")
+    if text.isascii() and text.isprintable():
+        return text, None
+    if any(map(is_unsafe, text)):
+        return None, base64.b64encode(raw).decode("ascii")
+    return text, None
+
+
+def from_json_fields(text: str | None, encoded: str | None) -> bytes:
+    """The raw bytes of a pair that `to_json_fields` made; the pair must be the very one that it makes.
+
+    Raises PathEscapeError when both or neither is set, or when the other form should have been used.
+    """
+    if (text is None) == (encoded is None):
+        raise PathEscapeError("a path must be given either as text or as base64")
+    try:
+        raw = text.encode("utf-8") if text is not None else base64.b64decode(encoded or "", validate=True)
+    except (UnicodeEncodeError, binascii.Error, ValueError) as error:
+        raise PathEscapeError("a path is neither UTF-8 nor base64") from error
+    if to_json_fields(raw) != (text, encoded):
+        raise PathEscapeError(f"a path is not in its one correct form: {safe_text(raw, 100)}")
+    return raw

@@ -1,0 +1,75 @@
+"""Every bound on input from outside, each with its reason. All sizes are bytes unless the name says otherwise."""
+
+from __future__ import annotations
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+# Names and paths. Linux gives a name 255 bytes; a path as a whole may be deeper than PATH_MAX (4096), but not without end.
+MAX_NAME: Final = 255
+MAX_PATH: Final = 64 * KIB
+MAX_DEPTH: Final = 4096  # folders, one inside the other
+MAX_LINK_TARGET: Final = 4096  # what readlink(2) can return on Linux
+MAX_FOLDER_NAME: Final = 64  # CASE and ITEM folders under cases/
+MAX_TITLE: Final = 200  # characters of an exact case or item number
+MAX_FREE_TEXT: Final = 8 * KIB  # a note, a description
+MAX_FILE_SIZE: Final = 2**53 - 1  # the largest integer every JSON reader keeps exactly
+
+# Documents. A line must fit a path twice (base64 of the path and of a link), names of owner and group, and a capped list.
+MAX_MANIFEST_LINE: Final = 512 * KIB
+MAX_HEADER_LINE: Final = 512 * KIB
+MAX_RECORD: Final = 1 * MIB  # one receipt or custody record; read whole
+MAX_SIGNATURE: Final = 16 * KIB  # an armored SSHSIG; RSA 16384 is 6 KiB
+MAX_TRUST_FILE: Final = 4 * MIB  # trusted_signers, revoked_keys
+MAX_TRUST_LINES: Final = 10_000
+MAX_TRUST_LINE: Final = 24 * KIB  # a key of 16 KiB, principals and options
+MAX_TRUST_PATTERN: Final = 1000  # one principal or namespace pattern; OpenSSH stops at 1023
+MAX_DOCUMENT_FIELDS: Final = 20_000  # texts, keys included, in one header, receipt or record
+MAX_OWNER_NAME: Final = 256  # characters of a user's or group's name; Linux gives 32, Windows 256
+MAX_XATTR_NAME: Final = 255
+MAX_ERRNO: Final = 65_535
+MAX_VAULT_TOML: Final = 64 * KIB
+MAX_JSON_DEPTH: Final = 32
+LIST_CAP_PER_LINE: Final = 1000  # holes, read errors or attributes in one manifest line; more go to continuation lines
+
+# Extended attributes of one entry. Linux lets a value be 64 KiB and a list of names 64 KiB; no honest file comes near both.
+MAX_ATTRIBUTES: Final = 16 * MIB
+ATTRIBUTES_PER_LINE: Final = 96 * KIB  # base64; what is above goes to continuation lines (one value alone may be 87 KiB)
+
+# Frames. 1 MiB keeps the memory for one frame small next to the window, and is large enough that Python's cost per frame
+# does not show.
+MAX_FRAME_BODY: Final = 1 * MIB
+FRAME_HEADER: Final = 5
+MAX_PREAMBLE: Final = 16 * KIB  # noise a login shell may print before the stream begins
+MAX_ERROR_TEXT: Final = 4 * KIB  # a message or hint that a peer sends
+MAX_STDERR: Final = 64 * KIB  # what is kept of the remote end's stderr
+
+# Contents. Chunk and segment bounds are what the chunker can produce; a peer that says otherwise is broken.
+MIN_CHUNK: Final = 16 * KIB
+MEAN_CHUNK: Final = 64 * KIB
+MAX_CHUNK: Final = 256 * KIB
+MAX_SEGMENT: Final = 4 * MIB
+MAX_SEGMENT_ROWS: Final = 512
+MIN_ZERO_RUN: Final = 64 * KIB
+MAX_ZERO_EXTENT: Final = 1024 * MIB  # a longer run of zeros becomes several
+SMALL_FILE: Final = 128 * KIB  # up to here a file travels with its manifest page, above as a stream of segments
+
+# Pages: runs of manifest lines that travel as one unit, with the small files they list (at most some 20 MiB).
+PAGE_CUT: Final = 32 * KIB  # a page is cut after the line that reaches this
+MAX_PAGE: Final = PAGE_CUT + MAX_MANIFEST_LINE
+MAX_PAGE_LINES: Final = 1024
+
+# Windows. What a sender may have sent or offered and not yet seen stored; what a receiver will hold at most.
+WINDOW: Final = 64 * MIB
+MAX_OPEN_PAGES: Final = 64
+MAX_OPEN_SEGMENTS: Final = 4096
+
+# Sessions.
+NONCE: Final = 32
+SESSION_ID_CHARS: Final = 32
+MAX_PUBLIC_KEY: Final = 16 * KIB
+MAX_PRIVATE_KEY: Final = 64 * KIB  # a key file; RSA 16384 is 13 KiB
+MAX_AGENT_REPLY: Final = 256 * KIB  # what OpenSSH's own agent allows
+SPACE_RESERVE: Final = 64 * MIB  # what is left free on the vault's disk, so that documents and the index can always be written

@@ -1,0 +1,290 @@
+"""Every message of the protocol, with the bounds that hold for it. `docs/protocol.md` explains their order.
+
+A message is a MessagePack array of its fields. Digests travel packed in one byte string. Decoding checks every bound, so
+what a session sees is well-formed; whether it is in order is the session's business.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from evidencesync.errors import LimitExceededError, ProtocolError
+from evidencesync.limits import (
+    MAX_ERROR_TEXT,
+    MAX_FILE_SIZE,
+    MAX_FRAME_BODY,
+    MAX_PAGE,
+    MAX_PAGE_LINES,
+    MAX_PATH,
+    MAX_PUBLIC_KEY,
+    MAX_RECORD,
+    MAX_SEGMENT_ROWS,
+    MAX_SIGNATURE,
+    NONCE,
+    WINDOW,
+)
+
+PROTOCOL_VERSION: Final = 1
+PREAMBLE: Final = b"\nEVIDENCESYNC-STREAM-1\n"
+"""First bytes in both directions, so that a login shell's greeting is told apart from a broken peer."""
+
+U32 = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+Size = Annotated[int, msgspec.Meta(ge=0, le=MAX_FILE_SIZE)]
+Nanoseconds = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
+ShortText = Annotated[str, msgspec.Meta(max_length=256)]
+Digest32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+Signature = Annotated[bytes, msgspec.Meta(max_length=MAX_SIGNATURE)]
+Document = Annotated[bytes, msgspec.Meta(max_length=MAX_RECORD - 64 * 1024)]
+Digest16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+Bitmap = Annotated[bytes, msgspec.Meta(max_length=128)]  # one bit each for MAX_PAGE_LINES or MAX_SEGMENT_ROWS
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Base of all messages."""
+
+
+class Hello(Message, frozen=True):
+    """First from the client: what it speaks, what it wants, and its clock."""
+
+    versions: Annotated[list[U32], msgspec.Meta(min_length=1, max_length=16)]
+    tool: ShortText
+    purpose: Literal["push"]
+    vault: Annotated[bytes, msgspec.Meta(max_length=MAX_PATH)]
+    parameters: ShortText
+    clock: Nanoseconds
+
+
+class Welcome(Message, frozen=True):
+    """The vault's answer: who it is, and the nonce that the examiner has to sign."""
+
+    version: U32
+    tool: ShortText
+    vault_id: ShortText
+    vault_key: Annotated[bytes, msgspec.Meta(max_length=MAX_PUBLIC_KEY)]
+    nonce: Annotated[bytes, msgspec.Meta(min_length=NONCE, max_length=NONCE)]
+    parameters: ShortText
+    clock: Nanoseconds
+
+
+class Begin(Message, frozen=True):
+    """Proof of the examiner's key: a SessionClaim document and its signature."""
+
+    claim: Document
+    signature: Signature
+    read_back: bool
+
+
+class Ready(Message, frozen=True):
+    """The item is locked for this session: its next acquisition, and where its chain stands."""
+
+    principal: ShortText
+    acquisition: U32
+    chain_sequence: U32
+    chain_head_sha256: Digest32 | None
+    previous_manifest_sha256: Digest32 | None
+    known_contents: Size
+    lookup: Literal["item", "case", "vault"]
+
+
+class PageOffer(Message, frozen=True):
+    """Names the next page of manifest lines by its digest."""
+
+    number: U32
+    digest: Digest16
+
+
+class PageAnswer(Message, frozen=True):
+    """Whether the previous acquisition's manifest has that page."""
+
+    number: U32
+    known: bool
+
+
+class Page(Message, frozen=True):
+    """A page's lines follow as data of `size` bytes, and then (`with_files`) all of its small contents, unasked."""
+
+    number: U32
+    size: Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGE)]
+    with_files: bool
+
+
+class Want(Message, frozen=True):
+    """Which of a page's small contents (in line order, one bit each) the vault lacks. The first bit is the lowest."""
+
+    page: U32
+    count: Annotated[int, msgspec.Meta(ge=0, le=MAX_PAGE_LINES)]
+    missing: Bitmap
+
+
+class Files(Message, frozen=True):
+    """Small contents of a page follow as data, one after the other in line order; one bit each says which."""
+
+    page: U32
+    count: Annotated[int, msgspec.Meta(ge=0, le=MAX_PAGE_LINES)]
+    present: Bitmap
+    size: Annotated[int, msgspec.Meta(ge=0, le=WINDOW)]
+
+
+class PagesStored(Message, frozen=True):
+    """All pages below `count` are stored, with all their contents. Cumulative."""
+
+    count: U32
+
+
+class Open(Message, frozen=True):
+    """A stream begins: a content larger than a small file, of at most `size` bytes."""
+
+    stream: U32
+    size: Size
+
+
+class SegmentOffer(Message, frozen=True):
+    """Names the next segment of the open stream by its digest; `size` is its length with all zeros."""
+
+    segment: U32
+    digest: Digest16
+    size: Size
+
+
+class SegmentAnswer(Message, frozen=True):
+    """Whether the vault has that segment. If not, its rows are asked for by this answer."""
+
+    segment: U32
+    known: bool
+
+
+class Chunks(Message, frozen=True):
+    """The rows of a segment that the vault lacks: 4 bytes length and 16 bytes digest (all zero: zeros) each."""
+
+    segment: U32
+    rows: Annotated[bytes, msgspec.Meta(min_length=20, max_length=20 * MAX_SEGMENT_ROWS)]
+
+
+class Need(Message, frozen=True):
+    """Which rows of a segment the vault lacks, one bit each. May come again for a segment whose basis proved bad."""
+
+    segment: U32
+    count: Annotated[int, msgspec.Meta(ge=0, le=MAX_SEGMENT_ROWS)]
+    missing: Bitmap
+
+
+class SegmentData(Message, frozen=True):
+    """A whole segment: row lengths (4 bytes each, the top bit for zeros); the chunks follow as data of `size` bytes."""
+
+    segment: U32
+    lengths: Annotated[bytes, msgspec.Meta(min_length=4, max_length=4 * MAX_SEGMENT_ROWS)]
+    size: Annotated[int, msgspec.Meta(ge=0, le=WINDOW)]
+
+
+class ChunkData(Message, frozen=True):
+    """The rows of a segment that were needed follow as data of `size` bytes, in order."""
+
+    segment: U32
+    size: Annotated[int, msgspec.Meta(ge=0, le=WINDOW)]
+
+
+class SegmentsStored(Message, frozen=True):
+    """All segments below `count` are stored. Cumulative."""
+
+    count: U32
+
+
+class Close(Message, frozen=True):
+    """The open stream is complete: this is what was read at the source."""
+
+    stream: U32
+    size: Size
+    blake3: Digest32
+
+
+class Finish(Message, frozen=True):
+    """All pages were sent: the manifest's length, digest and signature, and the signed `acquired` record."""
+
+    manifest_size: Size
+    manifest_sha256: Digest32
+    signature: Signature
+    acquired: Document
+    acquired_signature: Signature
+    pages: U32
+
+
+class Status(Message, frozen=True):
+    """How far the vault is with what it does after the last byte has arrived."""
+
+    stage: Literal["receiving", "syncing", "read-back", "publishing"]
+    done: Size
+    total: Size
+
+
+class Published(Message, frozen=True):
+    """The acquisition is published and durable; the vault's signed statement."""
+
+    acquisition: U32
+    receipt: Document
+    receipt_signature: Signature
+    received: Document
+    received_signature: Signature
+    repeated: bool
+
+
+class Failure(Message, frozen=True):
+    """Why the session ends. The slug is one of the tool's own; everything in it is shown only in safe form."""
+
+    slug: Annotated[str, msgspec.Meta(max_length=64)]
+    message: Annotated[str, msgspec.Meta(max_length=MAX_ERROR_TEXT)]
+    hint: Annotated[str, msgspec.Meta(max_length=MAX_ERROR_TEXT)] | None
+
+
+DATA_FRAME: Final = 2
+"""Frame type of data: one byte codec, four bytes raw length, then the bytes."""
+
+MESSAGE_TYPES: Final[dict[int, type[Message]]] = {
+    1: Failure,
+    10: Hello,
+    11: Welcome,
+    12: Begin,
+    13: Ready,
+    20: PageOffer,
+    21: PageAnswer,
+    22: Page,
+    23: Want,
+    24: Files,
+    25: PagesStored,
+    30: Open,
+    31: SegmentOffer,
+    32: SegmentAnswer,
+    33: Chunks,
+    34: Need,
+    35: SegmentData,
+    36: ChunkData,
+    37: SegmentsStored,
+    38: Close,
+    40: Finish,
+    41: Status,
+    42: Published,
+}
+_TYPE_OF: Final = {message: number for number, message in MESSAGE_TYPES.items()}
+_DECODERS: Final = {number: msgspec.msgpack.Decoder(message) for number, message in MESSAGE_TYPES.items()}
+_ENCODER: Final = msgspec.msgpack.Encoder()
+
+
+def encode_message(message: Message) -> tuple[int, bytes]:
+    """Frame type and body of a message."""
+    body = _ENCODER.encode(message)
+    if len(body) > MAX_FRAME_BODY:
+        raise LimitExceededError(f"a {type(message).__name__} message would be {len(body)} bytes long")
+    return _TYPE_OF[type(message)], body
+
+
+def decode_message(frame_type: int, body: bytes | memoryview) -> Message:
+    """The message in a frame. Raises ProtocolError for an unknown type or a body outside its bounds."""
+    decoder = _DECODERS.get(frame_type)
+    if decoder is None:
+        raise ProtocolError(f"unknown message type {frame_type}")
+    try:
+        message: Message = decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(f"a {MESSAGE_TYPES[frame_type].__name__} message is malformed") from error
+    return message

@@ -1,0 +1,58 @@
+"""What a sender sends first: a name, a list, or the bytes themselves."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+_MISSES_BEFORE_EAGER: Final = 4
+_PROBE_EVERY: Final = 16
+
+
+class Opening(Enum):
+    """How the next segment or page is opened."""
+
+    NAME = "name"
+    """By its digest alone: the peer probably has it."""
+    LIST = "list"
+    """By the digests of its parts: the last one was known in part."""
+    BYTES = "bytes"
+    """With its bytes at once: the peer probably has nothing of it."""
+
+
+class AskPolicy:
+    """Decides, from the answers so far, whether asking first is worth the round trip.
+
+    While answers come back "missing" it sends bytes without asking, and still asks for one in sixteen; the first hit
+    makes it ask again. Where the peer said at the start that it knows nothing at all, it never asks.
+    """
+
+    def __init__(self, *, peer_knows_nothing: bool) -> None:
+        self._never_ask = peer_knows_nothing
+        self._misses = 0
+        self._since_probe = 0
+        self._partly_known = False
+
+    def opening(self) -> Opening:
+        """How to open the next one."""
+        if self._never_ask:
+            return Opening.BYTES
+        if self._misses >= _MISSES_BEFORE_EAGER:
+            self._since_probe += 1
+            if self._since_probe % _PROBE_EVERY:
+                return Opening.BYTES
+            return Opening.LIST
+        return Opening.LIST if self._partly_known else Opening.NAME
+
+    def note_known(self) -> None:
+        """The peer had all of it."""
+        self._misses = 0
+        self._partly_known = False
+
+    def note_parts(self, missing: int, asked: int) -> None:
+        """The peer lacked `missing` of the `asked` parts."""
+        if missing >= asked:
+            self._misses += 1
+        else:
+            self._misses = 0
+            self._partly_known = missing > 0

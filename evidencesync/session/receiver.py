@@ -1,0 +1,431 @@
+"""The receiving end of a transfer as a state machine: frames in, events out; answers in, frames out.
+
+It knows the order in which messages may come and holds every peer to it. What a page or a segment means for a vault is
+the business of whoever takes the events. Numbers of pages and segments go up by one; each is named, listed or sent once
+before it is stored; data frames follow the message that announced them and nothing else may stand between.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from evidencesync.delta.recipe import ZERO_DIGEST, Row
+from evidencesync.errors import LimitExceededError, ProtocolError, error_from_slug
+from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
+from evidencesync.limits import MAX_CHUNK, MAX_OPEN_PAGES, MAX_OPEN_SEGMENTS, MAX_SEGMENT, MAX_ZERO_EXTENT, WINDOW
+from evidencesync.protocol.bitmap import pack_bits, unpack_bits
+from evidencesync.protocol.compression import DataDecoder
+from evidencesync.protocol.framing import frame_of
+from evidencesync.protocol.messages import (
+    DATA_FRAME,
+    ChunkData,
+    Chunks,
+    Close,
+    Failure,
+    Files,
+    Finish,
+    Message,
+    Need,
+    Open,
+    Page,
+    PageAnswer,
+    PageOffer,
+    PagesStored,
+    SegmentAnswer,
+    SegmentData,
+    SegmentOffer,
+    SegmentsStored,
+    Want,
+    decode_message,
+)
+from evidencesync.session.sender import ZERO_BIT, decode_wire_rows
+
+_SLACK = 40 * 1024 * 1024  # one page's contents and one segment beyond the window: a sender looks before it adds, not after
+
+
+@dataclass(frozen=True, slots=True)
+class PageNamed:
+    """A page is named by its digest. To be answered with `answer_page`."""
+
+    number: int
+    digest: ChunkDigest
+
+
+@dataclass(frozen=True, slots=True)
+class PageArrived:
+    """The lines of a page. With `with_files` all of its small contents follow without being asked for."""
+
+    number: int
+    lines: bytes
+    with_files: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FilesArrived:
+    """Small contents of a page, one after the other, for those whose bit is set."""
+
+    page: int
+    present: list[bool]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOpened:
+    """A larger content of at most `size` bytes begins."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentNamed:
+    """A segment is named by its digest. To be answered with `answer_segment`."""
+
+    number: int
+    digest: SegmentDigest
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunksListed:
+    """The rows of a segment. To be answered with `need_chunks`."""
+
+    number: int
+    rows: list[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentArrived:
+    """A whole segment: signed row lengths (negative for zeros), and the bytes of its chunks."""
+
+    number: int
+    lengths: list[int]
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ChunksArrived:
+    """The bytes of the chunks that were needed, one after the other."""
+
+    number: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamClosed:
+    """The open content is complete, and what the source says it is."""
+
+    size: int
+    blake3: Blake3Digest
+
+
+@dataclass(frozen=True, slots=True)
+class FinishRequested:
+    """Everything was sent."""
+
+    finish: Finish
+
+
+Event = (
+    PageNamed
+    | PageArrived
+    | FilesArrived
+    | StreamOpened
+    | SegmentNamed
+    | ChunksListed
+    | SegmentArrived
+    | ChunksArrived
+    | StreamClosed
+    | FinishRequested
+)
+
+
+class _PageStage(Enum):
+    NAMED = auto()
+    LACKED = auto()
+    HERE = auto()
+
+
+class _SegmentStage(Enum):
+    NAMED = auto()
+    LACKED = auto()
+    LISTED = auto()
+    NEEDED = auto()
+    HERE = auto()
+
+
+@dataclass(slots=True)
+class _Incoming:
+    """Data frames that have been announced: what they belong to and what is there of them."""
+
+    head: Page | Files | SegmentData | ChunkData
+    left: int
+    blocks: list[bytes]
+
+
+class Receiver:
+    """State of the receiving end. Feed it frames; take events; answer; send what `take_output` gives."""
+
+    def __init__(self) -> None:
+        self._data = DataDecoder()
+        self._output: list[bytes] = []
+        self._incoming: _Incoming | None = None
+        self._pages: dict[int, _PageStage] = {}
+        self._segments: dict[int, _SegmentStage] = {}
+        self._row_counts: dict[int, int] = {}
+        self._needed_bytes: dict[int, int] = {}
+        self._next_page = 0
+        self._next_segment = 0
+        self._next_stream = 0
+        self._stream_left: int | None = None
+        self._held_bytes = 0
+        self._held: dict[tuple[str, int], int] = {}
+        self._finished = False
+
+    def take_output(self) -> bytes:
+        """The answers to send now."""
+        output = b"".join(self._output)
+        self._output.clear()
+        return output
+
+    # Frames.
+
+    def receive(self, frame_type: int, body: memoryview) -> Iterator[Event]:
+        """The events of one frame. Raises ProtocolError or LimitExceededError; a peer's Failure is raised as its error."""
+        if frame_type == DATA_FRAME:
+            yield from self._on_data(body)
+            return
+        if self._incoming is not None:
+            raise ProtocolError("a message stands where data was announced")
+        message = decode_message(frame_type, body)
+        if self._finished:
+            raise ProtocolError("a message after the end")
+        yield from self._on_message(message)
+
+    def _on_message(self, message: Message) -> Iterator[Event]:
+        match message:
+            case PageOffer():
+                self._new_page(message.number, _PageStage.NAMED)
+                yield PageNamed(message.number, ChunkDigest(message.digest))
+            case Page() | Files() | SegmentData() | ChunkData():
+                yield from self._announce(message)
+            case Open():
+                self._open(message)
+                yield StreamOpened(message.size)
+            case SegmentOffer():
+                self._new_segment(message.segment, _SegmentStage.NAMED)
+                self._spend(message.size)
+                yield SegmentNamed(message.segment, SegmentDigest(message.digest), message.size)
+            case Chunks():
+                yield self._list_chunks(message)
+            case Close():
+                yield self._close(message)
+            case Finish():
+                self._check_complete(message)
+                yield FinishRequested(message)
+            case Failure():
+                raise error_from_slug(message.slug, message.message, message.hint)
+            case _:
+                raise ProtocolError(f"a {type(message).__name__} message is out of order")
+
+    # Data.
+
+    def _announce(self, head: Page | Files | SegmentData | ChunkData) -> Iterator[Event]:
+        match head:
+            case Page():
+                if head.number in self._pages:
+                    self._move_page(head.number, {_PageStage.LACKED}, _PageStage.HERE)
+                else:
+                    self._new_page(head.number, _PageStage.HERE)
+                self._hold(("page", head.number), head.size)
+            case Files():
+                if head.page not in self._pages:
+                    raise ProtocolError("files of a page that is not open")
+                self._hold(("page", head.page), head.size)
+            case SegmentData():
+                self._check_segment_data(head)
+            case ChunkData():
+                self._move_segment(head.segment, {_SegmentStage.NEEDED}, _SegmentStage.HERE)
+                if head.size != self._needed_bytes.pop(head.segment):
+                    raise ProtocolError("chunks that are not those that were needed")
+                self._hold(("segment", head.segment), head.size)
+        self._incoming = _Incoming(head, head.size, [])
+        if head.size == 0:
+            yield self._complete(self._incoming)
+
+    def _check_segment_data(self, head: SegmentData) -> None:
+        lengths = _signed_lengths(head.lengths)
+        if sum(length for length in lengths if length > 0) != head.size or head.size > MAX_SEGMENT:
+            raise ProtocolError("a segment's data does not fit its rows")
+        if head.segment in self._segments:
+            raise ProtocolError("a segment was sent twice")
+        self._new_segment(head.segment, _SegmentStage.HERE)
+        self._spend(sum(map(abs, lengths)))
+        self._hold(("segment", head.segment), head.size)
+
+    def _on_data(self, body: memoryview) -> Iterator[Event]:
+        incoming = self._incoming
+        if incoming is None:
+            raise ProtocolError("data that was not announced")
+        block = self._data.decode(body)
+        if not 0 < len(block) <= incoming.left:
+            raise ProtocolError("more data than was announced")
+        incoming.left -= len(block)
+        incoming.blocks.append(bytes(block))
+        if not incoming.left:
+            yield self._complete(incoming)
+
+    def _complete(self, incoming: _Incoming) -> Event:
+        self._incoming = None
+        data = incoming.blocks[0] if len(incoming.blocks) == 1 else b"".join(incoming.blocks)
+        match incoming.head:
+            case Page(number=number, with_files=with_files):
+                return PageArrived(number, data, with_files)
+            case Files(page=page, count=count, present=present):
+                return FilesArrived(page, unpack_bits(present, count), data)
+            case SegmentData(segment=segment, lengths=lengths):
+                return SegmentArrived(segment, _signed_lengths(lengths), data)
+            case ChunkData(segment=segment):
+                return ChunksArrived(segment, data)
+
+    # Streams.
+
+    def _open(self, message: Open) -> None:
+        if self._stream_left is not None or message.stream != self._next_stream:
+            raise ProtocolError("a stream is opened out of order")
+        self._stream_left = message.size
+
+    def _close(self, message: Close) -> StreamClosed:
+        if self._stream_left is None or message.stream != self._next_stream:
+            raise ProtocolError("a stream is closed that is not open")
+        self._stream_left = None
+        self._next_stream += 1
+        return StreamClosed(message.size, Blake3Digest(message.blake3))
+
+    def _list_chunks(self, message: Chunks) -> ChunksListed:
+        rows = decode_wire_rows(message.rows)
+        for row in rows:
+            if not 0 < row.length <= (MAX_ZERO_EXTENT if row.digest == ZERO_DIGEST else MAX_CHUNK):
+                raise LimitExceededError(f"a chunk of {row.length} bytes")
+        if sum(row.length for row in rows if not row.is_zeros) > MAX_SEGMENT:
+            raise LimitExceededError("a segment is too long")
+        if message.segment in self._segments:
+            self._move_segment(message.segment, {_SegmentStage.LACKED}, _SegmentStage.LISTED)
+        else:
+            self._new_segment(message.segment, _SegmentStage.LISTED)
+            self._spend(sum(row.length for row in rows))
+        self._row_counts[message.segment] = len(rows)
+        return ChunksListed(message.segment, rows)
+
+    def _spend(self, size: int) -> None:
+        """Counts against what the stream may hold: a few bytes may not buy hours of hashing zeros."""
+        if self._stream_left is None or size > self._stream_left:
+            raise LimitExceededError("a stream is longer than it was announced")
+        self._stream_left -= size
+
+    def _check_complete(self, message: Finish) -> None:
+        if self._stream_left is not None or message.pages != self._next_page:
+            raise ProtocolError("the end was announced before everything was sent")
+        self._finished = True
+
+    # Answers.
+
+    def answer_page(self, number: int, *, known: bool) -> None:
+        """Says whether the vault has a named page."""
+        self._move_page(number, {_PageStage.NAMED}, _PageStage.HERE if known else _PageStage.LACKED)
+        self._send(PageAnswer(number, known))
+
+    def want_files(self, page: int, missing: list[bool]) -> None:
+        """Asks for small contents of a page."""
+        self._send(Want(page, len(missing), pack_bits(missing)))
+
+    def pages_stored(self, count: int) -> None:
+        """All pages below `count` are stored."""
+        for number in [number for number in self._pages if number < count]:
+            del self._pages[number]
+            self._release(("page", number))
+        self._send(PagesStored(count))
+
+    def answer_segment(self, number: int, *, known: bool) -> None:
+        """Says whether the vault has a named segment."""
+        self._move_segment(number, {_SegmentStage.NAMED}, _SegmentStage.HERE if known else _SegmentStage.LACKED)
+        self._send(SegmentAnswer(number, known))
+
+    def ask_again(self, number: int) -> None:
+        """Takes back that a named segment is known: its basis has proved bad. Its rows will be listed."""
+        self._move_segment(number, {_SegmentStage.HERE}, _SegmentStage.LACKED)
+        self._send(SegmentAnswer(number, known=False))
+
+    def need_chunks(self, number: int, missing: list[bool], size: int) -> None:
+        """Asks for rows of a segment, `size` bytes in all; none where everything is known."""
+        self._move_segment(number, {_SegmentStage.LISTED, _SegmentStage.HERE}, _SegmentStage.NEEDED)
+        self._needed_bytes[number] = size
+        self._send(Need(number, len(missing), pack_bits(missing)))
+
+    def segments_stored(self, count: int) -> None:
+        """All segments below `count` are stored."""
+        for number in [number for number in self._segments if number < count]:
+            del self._segments[number]
+            self._row_counts.pop(number, None)
+            self._release(("segment", number))
+        self._send(SegmentsStored(count))
+
+    def send(self, message: Message) -> None:
+        """Queues any other message of the receiving side."""
+        self._send(message)
+
+    # Bookkeeping.
+
+    def _send(self, message: Message) -> None:
+        self._output.append(frame_of(message))
+
+    def _new_page(self, number: int, stage: _PageStage) -> None:
+        if number != self._next_page:
+            raise ProtocolError("a page is out of order")
+        if len(self._pages) >= 2 * MAX_OPEN_PAGES:
+            raise LimitExceededError("too many pages at once")
+        self._next_page += 1
+        self._pages[number] = stage
+
+    def _move_page(self, number: int, allowed: set[_PageStage], stage: _PageStage) -> None:
+        if self._pages.get(number) not in allowed:
+            raise ProtocolError("a page is out of order")
+        self._pages[number] = stage
+
+    def _new_segment(self, number: int, stage: _SegmentStage) -> None:
+        if number != self._next_segment or self._stream_left is None:
+            raise ProtocolError("a segment is out of order")
+        if len(self._segments) >= 2 * MAX_OPEN_SEGMENTS:
+            raise LimitExceededError("too many segments at once")
+        self._next_segment += 1
+        self._segments[number] = stage
+
+    def _move_segment(self, number: int, allowed: set[_SegmentStage], stage: _SegmentStage) -> None:
+        if self._segments.get(number) not in allowed:
+            raise ProtocolError("a segment is out of order")
+        self._segments[number] = stage
+
+    def _hold(self, key: tuple[str, int], size: int) -> None:
+        self._held[key] = self._held.get(key, 0) + size
+        self._held_bytes += size
+        if self._held_bytes > WINDOW + _SLACK:
+            raise LimitExceededError("the sender has sent more than its window allows")
+
+    def _release(self, key: tuple[str, int]) -> None:
+        self._held_bytes -= self._held.pop(key, 0)
+
+
+def _signed_lengths(packed: bytes) -> list[int]:
+    """Row lengths of SegmentData; a run of zeros as a negative number. Each is checked."""
+    if len(packed) % 4:
+        raise ProtocolError("a segment's rows are cut off")
+    lengths: list[int] = []
+    for (value,) in struct.iter_unpack("<I", packed):
+        length = value & ~ZERO_BIT
+        zeros = bool(value & ZERO_BIT)
+        if not 0 < length <= (MAX_ZERO_EXTENT if zeros else MAX_CHUNK):
+            raise LimitExceededError(f"a chunk of {length} bytes")
+        lengths.append(-length if zeros else length)
+    return lengths

@@ -1,0 +1,313 @@
+"""The sending end of a transfer, between `Ready` and `Finish`: what goes out, what is waited for, what may be let go.
+
+Two things are sent, each numbered from 0 in order. *Pages* are runs of manifest lines, together with the contents of
+the small files in them. *Segments* are parts of larger contents, between `Open` and `Close` of their stream. Bytes stay
+here until the receiver says that they are stored; `has_room` bounds how many there are.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from evidencesync.delta.chunker import Segment
+from evidencesync.delta.recipe import Row, segment_digest
+from evidencesync.errors import ProtocolError
+from evidencesync.evidence.digest import Blake3Digest, Buffer, ChunkDigest, chunk_digest_of
+from evidencesync.limits import MAX_OPEN_PAGES, MAX_OPEN_SEGMENTS, WINDOW
+from evidencesync.protocol.bitmap import pack_bits, unpack_bits
+from evidencesync.protocol.compression import MAX_DATA, Compress, DataEncoder
+from evidencesync.protocol.framing import frame_of
+from evidencesync.protocol.messages import (
+    ChunkData,
+    Chunks,
+    Close,
+    Files,
+    Message,
+    Need,
+    Open,
+    Page,
+    PageAnswer,
+    PageOffer,
+    PagesStored,
+    SegmentAnswer,
+    SegmentData,
+    SegmentOffer,
+    SegmentsStored,
+    Want,
+)
+from evidencesync.session.flow import AskPolicy, Opening
+
+ZERO_BIT: Final = 1 << 31
+"""Set in a row length of SegmentData for a run of zeros."""
+_WIRE_ROW: Final = struct.Struct("<I16s")
+
+
+@dataclass(slots=True)
+class _OpenPage:
+    lines: bytes
+    contents: list[bytes]
+    held_bytes: int
+    answered: bool = False
+    lines_sent: bool = False
+
+
+@dataclass(slots=True)
+class _OpenSegment:
+    segment: Segment
+    named: bool = False
+    answered: bool = False
+    listed: bool = False
+
+
+@dataclass(slots=True)
+class SenderCounts:
+    """What was sent and what was spared, in bytes of content."""
+
+    literal_bytes: int = 0
+    reused_bytes: int = 0
+    zero_bytes: int = 0
+
+
+class Sender:
+    """State of the sending end. Call `take_output` after every call, and send what it gives in that order."""
+
+    def __init__(self, *, knows_nothing: bool, has_previous: bool, compress: Compress) -> None:
+        self.counts = SenderCounts()
+        self.data = DataEncoder(compress)
+        self._segment_policy = AskPolicy(peer_knows_nothing=knows_nothing)
+        self._page_policy = AskPolicy(peer_knows_nothing=not has_previous)
+        self._file_policy = AskPolicy(peer_knows_nothing=knows_nothing)
+        self._pages: dict[int, _OpenPage] = {}
+        self._segments: dict[int, _OpenSegment] = {}
+        self._next_page = 0
+        self._next_segment = 0
+        self._next_stream = 0
+        self._pages_stored = 0
+        self._segments_stored = 0
+        self._held_bytes = 0
+        self._output: list[bytes] = []
+
+    # What the local side asks.
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be added: the window of bytes and of open things is not full."""
+        return (
+            self._held_bytes < WINDOW
+            and len(self._pages) < MAX_OPEN_PAGES
+            and len(self._segments) < MAX_OPEN_SEGMENTS
+        )
+
+    @property
+    def pages_sent(self) -> int:
+        """How many pages there are so far."""
+        return self._next_page
+
+    @property
+    def all_stored(self) -> bool:
+        """Whether the receiver has stored everything that was added."""
+        return not self._pages and not self._segments
+
+    def take_output(self) -> list[bytes]:
+        """The frames to send now, in order."""
+        output, self._output = self._output, []
+        return output
+
+    # What the local side adds.
+
+    def add_page(self, lines: bytes, contents: list[bytes]) -> None:
+        """A page of whole manifest lines, and the contents of its small files in line order (empty files have none)."""
+        number = self._next_page
+        self._next_page += 1
+        held = len(lines) + sum(map(len, contents))
+        page = self._pages[number] = _OpenPage(lines, contents, held)
+        self._held_bytes += held
+        if self._page_policy.opening() is Opening.BYTES:
+            self._send_lines(number, page)
+            return
+        self._send(PageOffer(number, chunk_digest_of(lines)))
+
+    def open_stream(self, size: int) -> None:
+        """A content of at most `size` bytes follows in segments."""
+        self._send(Open(self._next_stream, size))
+
+    def add_segment(self, segment: Segment) -> None:
+        """The next segment of the open stream."""
+        number = self._next_segment
+        self._next_segment += 1
+        held = self._segments[number] = _OpenSegment(segment)
+        self._held_bytes += segment.literal_bytes
+        self.counts.zero_bytes += segment.total_bytes - segment.literal_bytes
+        match self._segment_policy.opening():
+            case Opening.NAME:
+                held.named = True
+                self._send(SegmentOffer(number, segment_digest(segment.rows()), segment.total_bytes))
+            case Opening.LIST:
+                self._send_chunk_list(number, held)
+            case Opening.BYTES:
+                self._send_segment(number, segment)
+
+    def close_stream(self, size: int, blake3: Blake3Digest) -> None:
+        """The open stream's content ends here; this is its digest as it was read."""
+        self._send(Close(self._next_stream, size, blake3))
+        self._next_stream += 1
+
+    # What the peer says.
+
+    def receive(self, message: Message) -> None:
+        """An answer of the receiver. Raises ProtocolError for one that answers nothing that was asked."""
+        match message:
+            case PageAnswer():
+                self._on_page_answer(message)
+            case Want():
+                self._on_want(message)
+            case PagesStored():
+                self._release_pages(message.count)
+            case SegmentAnswer():
+                self._on_segment_answer(message)
+            case Need():
+                self._on_need(message)
+            case SegmentsStored():
+                self._release_segments(message.count)
+            case _:
+                raise ProtocolError(f"a {type(message).__name__} message is out of order")
+
+    def _on_page_answer(self, answer: PageAnswer) -> None:
+        page = self._open_page(answer.number)
+        if page.answered or page.lines_sent:
+            raise ProtocolError("a page was answered twice")
+        page.answered = True
+        if answer.known:
+            self._page_policy.note_known()
+        else:
+            self._page_policy.note_parts(1, 1)
+            self._send_lines(answer.number, page)
+
+    def _on_want(self, want: Want) -> None:
+        page = self._open_page(want.page)
+        if want.count != len(page.contents):
+            raise ProtocolError("a request for files does not fit its page")
+        missing = unpack_bits(want.missing, want.count)
+        self._file_policy.note_parts(sum(missing), want.count)
+        self._send_files(want.page, page, missing)
+
+    def _on_segment_answer(self, answer: SegmentAnswer) -> None:
+        held = self._open_segment(answer.segment)
+        # A segment said to be known may be asked for later, when the vault finds that its basis is damaged.
+        if not held.named or held.listed or (answer.known and held.answered):
+            raise ProtocolError("a segment was answered that was not asked for")
+        held.answered = True
+        if answer.known:
+            self._segment_policy.note_known()
+        else:
+            self._send_chunk_list(answer.segment, held)
+
+    def _on_need(self, need: Need) -> None:
+        held = self._open_segment(need.segment)
+        parts = held.segment.parts
+        if need.count != len(parts):
+            raise ProtocolError("a request for chunks does not fit its segment")
+        missing = unpack_bits(need.missing, need.count)
+        if any(wanted and part is None for wanted, part in zip(missing, parts, strict=True)):
+            raise ProtocolError("a run of zeros was asked for")
+        self._segment_policy.note_parts(sum(missing), sum(part is not None for part in parts))
+        wanted_parts = [part for part, wanted in zip(parts, missing, strict=True) if wanted and part is not None]
+        size = sum(map(len, wanted_parts))
+        self._send(ChunkData(need.segment, size))
+        self._send_data(wanted_parts, size)
+
+    def _release_pages(self, count: int) -> None:
+        if not self._pages_stored <= count <= self._next_page:
+            raise ProtocolError("the receiver says it stored pages that were not sent")
+        for number in range(self._pages_stored, count):
+            page = self._pages.pop(number)
+            self._held_bytes -= page.held_bytes
+        self._pages_stored = count
+
+    def _release_segments(self, count: int) -> None:
+        if not self._segments_stored <= count <= self._next_segment:
+            raise ProtocolError("the receiver says it stored segments that were not sent")
+        for number in range(self._segments_stored, count):
+            self._held_bytes -= self._segments.pop(number).segment.literal_bytes
+        self._segments_stored = count
+
+    # How things are sent.
+
+    def _send(self, message: Message) -> None:
+        self._output.append(frame_of(message))
+
+    def _send_lines(self, number: int, page: _OpenPage) -> None:
+        page.lines_sent = True
+        with_files = bool(page.contents) and self._file_policy.opening() is Opening.BYTES
+        self._send(Page(number, len(page.lines), with_files))
+        self._encode_data(page.lines)
+        if with_files:
+            self._send_files(number, page, [True] * len(page.contents))
+
+    def _send_files(self, number: int, page: _OpenPage, present: list[bool]) -> None:
+        chosen = [content for content, wanted in zip(page.contents, present, strict=True) if wanted]
+        size = sum(map(len, chosen))
+        self._send(Files(number, len(present), pack_bits(present), size))
+        self._send_data(chosen, size)
+
+    def _send_chunk_list(self, number: int, held: _OpenSegment) -> None:
+        held.listed = True
+        rows = held.segment.rows()
+        self._send(Chunks(number, b"".join([_WIRE_ROW.pack(row.length, row.digest) for row in rows])))
+
+    def _send_segment(self, number: int, segment: Segment) -> None:
+        lengths = [
+            length | ZERO_BIT if part is None else length
+            for length, part in zip(segment.lengths, segment.parts, strict=True)
+        ]
+        size = segment.literal_bytes
+        self._send(SegmentData(number, struct.pack(f"<{len(lengths)}I", *lengths), size))
+        self._send_data([part for part in segment.parts if part is not None], size)
+
+    def _send_data(self, parts: Iterable[Buffer], size: int) -> None:
+        self.counts.literal_bytes += size
+        for block in _blocks(parts):
+            self._encode_data(block)
+
+    def _encode_data(self, data: bytes) -> None:
+        self._output.append(self.data.encode(data))
+
+    # What is open.
+
+    def _open_page(self, number: int) -> _OpenPage:
+        page = self._pages.get(number)
+        if page is None:
+            raise ProtocolError("the receiver speaks of a page that is not open")
+        return page
+
+    def _open_segment(self, number: int) -> _OpenSegment:
+        held = self._segments.get(number)
+        if held is None:
+            raise ProtocolError("the receiver speaks of a segment that is not open")
+        return held
+
+
+def _blocks(parts: Iterable[Buffer]) -> Iterator[bytes]:
+    """The parts one after the other, as blocks that fit a data frame."""
+    waiting: list[Buffer] = []
+    size = 0
+    for part in parts:
+        view = memoryview(part)
+        while size + len(view) > MAX_DATA:
+            room = MAX_DATA - size
+            yield b"".join([*waiting, view[:room]])
+            view, waiting, size = view[room:], [], 0
+        waiting.append(view)
+        size += len(view)
+    if size:
+        yield b"".join(waiting)
+
+
+def decode_wire_rows(packed: bytes) -> list[Row]:
+    """The rows of a Chunks message, not yet checked."""
+    if len(packed) % _WIRE_ROW.size:
+        raise ProtocolError("a list of chunks is cut off")
+    return [Row(length, ChunkDigest(digest)) for length, digest in _WIRE_ROW.iter_unpack(packed)]

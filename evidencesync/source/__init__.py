@@ -1,0 +1,1 @@
+"""Reads evidence where it lies, and never writes there."""

@@ -1,0 +1,108 @@
+"""The folders between the root and where a walk stands, with a bounded number of open descriptors."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+
+from evidencesync.errors import InternalError
+from evidencesync.evidence.entry import EntryType
+from evidencesync.source.descriptor import FOLDER_FLAGS, is_gone, open_untouched
+
+
+class OpenFolder:
+    """A folder on the way from the root to where the walk stands, and what is still to be visited in it.
+
+    `fd` is -1 while it is closed, and for good where it could not be found again: `loss` is then the error number.
+    """
+
+    __slots__ = ("fd", "identity", "listed_types", "loss", "name", "names", "prefix")
+
+    def __init__(self, name: bytes, prefix: bytes, fd: int, identity: tuple[int, int]) -> None:
+        self.name = name
+        self.prefix = prefix
+        self.fd = fd
+        self.identity = identity
+        self.loss = 0
+        self.names: Iterator[bytes] = iter(())
+        self.listed_types: dict[bytes, EntryType] = {}
+
+
+class Descent:
+    """The folders from the root to where the walk stands, of which at most `limit` (and the root) are open.
+
+    Below a depth of `limit` the shallowest are closed. Coming back up, a folder is found again by descending from the
+    root one name at a time, and checked to be the same one; half of the descriptors on the way are kept, so that this
+    is needed only once in `limit / 2` folders.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = max(limit, 2)
+        self._folders: list[OpenFolder] = []
+        self._first_open = 1  # every folder from here on is open, and so is the root
+
+    @property
+    def depth(self) -> int:
+        """How many folders lie between the root and here, the root included."""
+        return len(self._folders)
+
+    @property
+    def current(self) -> OpenFolder | None:
+        """The folder in which the walk stands; None when it has ended."""
+        return self._folders[-1] if self._folders else None
+
+    def push(self, folder: OpenFolder) -> None:
+        """Goes down into a folder, which from now on is closed here."""
+        self._folders.append(folder)
+        if len(self._folders) - self._first_open > self._limit:
+            _close(self._folders[self._first_open])
+            self._first_open += 1
+
+    def pop(self) -> None:
+        """Leaves the current folder for the one above it, which is found again where it had been closed."""
+        _close(self._folders.pop())
+        depth = len(self._folders)
+        if depth > 1 and self._first_open >= depth:
+            self._reopen(depth - 1)
+
+    def close(self) -> None:
+        """Closes every folder."""
+        for folder in self._folders:
+            _close(folder)
+        self._folders.clear()
+
+    def _reopen(self, last: int) -> None:
+        keep_from = max(1, last + 1 - self._limit // 2)
+        above = self._folders[0].fd
+        for index in range(1, last + 1):
+            folder = self._folders[index]
+            try:
+                folder.fd, _ = open_untouched(folder.name, FOLDER_FLAGS, above)
+                status = os.fstat(folder.fd)
+                if (status.st_dev, status.st_ino) != folder.identity:
+                    raise FileNotFoundError(errno.ENOENT, "another folder has taken its name")
+            except OSError as error:
+                self._lose(index, last, error)
+                return
+            if 1 <= index - 1 < keep_from:
+                _close(self._folders[index - 1])
+            above = folder.fd
+        self._first_open = keep_from
+
+    def _lose(self, index: int, last: int, error: OSError) -> None:
+        """Gives the last folder up for lost; those above it are looked for again when the walk comes back to them."""
+        is_gone(error)  # raises where it is not the source's fault
+        for folder in self._folders[1 : index + 1]:
+            _close(folder)
+        self._folders[last].loss = error.errno or errno.ENOENT
+        self._first_open = last + 1
+
+
+def _close(folder: OpenFolder) -> None:
+    if folder.fd >= 0:
+        fd, folder.fd = folder.fd, -1
+        try:
+            os.close(fd)
+        except OSError as error:
+            raise InternalError(f"a folder's descriptor was closed by someone else: {error.strerror}") from error

@@ -1,0 +1,84 @@
+"""Where the evidence was read: the facts about this machine that a manifest states."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import socket
+from pathlib import Path
+from typing import Final
+
+from evidencesync.custody.documents import Origin
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.path import to_json_fields
+from evidencesync.source.root import SourceRoot
+
+_MACHINE_ID: Final = Path("/etc/machine-id")
+_MOUNTS: Final = Path("/proc/self/mountinfo")
+_IDENTIFIER: Final = re.compile(r"[0-9a-f]{32}")  # machine-id(5)
+_OCTAL: Final = re.compile(rb"\\([0-7]{3})")
+_LONGEST: Final = 200  # characters of a host's or a system's name
+
+
+def describe_origin(source: SourceRoot) -> Origin:
+    """The facts about the machine, the path and the file system of a source. What can not be told is absent."""
+    path, path_b64 = to_json_fields(source.path)
+    return Origin(
+        host=safe_text(socket.gethostname(), _LONGEST),
+        operating_system=safe_text(_operating_system(), _LONGEST),
+        path=path,
+        path_b64=path_b64,
+        file_system=file_system_of(source.path),
+        machine_id=_machine_id(),
+    )
+
+
+def file_system_of(path: bytes) -> str | None:
+    """The type of the file system a path lies on, as the kernel names it; None where the system does not tell.
+
+    Source: proc_pid_mountinfo(5).
+    """
+    try:
+        device = os.lstat(path).st_dev
+        table = _MOUNTS.read_bytes()
+    except OSError:
+        return None  # an optional fact: the walk itself will say what is wrong with the path
+    return find_file_system(table, f"{os.major(device)}:{os.minor(device)}", os.path.realpath(path))
+
+
+def find_file_system(table: bytes, device: str, real_path: bytes) -> str | None:
+    """The file system type that a mount table gives for a device number, else for the nearest mount point above a path.
+
+    The second way is for btrfs, whose subvolumes have device numbers that the table does not list.
+    """
+    wanted = device.encode("ascii")
+    nearest: tuple[int, bytes] | None = None
+    for line in table.splitlines():
+        fields, _, rest = line.partition(b" - ")
+        left, right = fields.split(b" "), rest.split(b" ")
+        if len(left) < 6 or len(right) < 2:
+            continue
+        if left[2] == wanted:
+            return safe_text(right[0], _LONGEST)
+        mounted_at = _OCTAL.sub(lambda match: bytes([int(match[1], 8) & 0xFF]), left[4])
+        below = mounted_at.rstrip(b"/") + b"/"
+        if (real_path + b"/").startswith(below) and (nearest is None or len(below) >= nearest[0]):
+            nearest = (len(below), right[0])
+    return safe_text(nearest[1], _LONGEST) if nearest is not None else None
+
+
+def _operating_system() -> str:
+    kernel = f"{platform.system()} {platform.release()} {platform.machine()}"
+    try:
+        return f"{platform.freedesktop_os_release()['PRETTY_NAME']} ({kernel})"
+    except (OSError, KeyError):
+        return kernel
+
+
+def _machine_id() -> str | None:
+    try:
+        text = _MACHINE_ID.read_text("ascii", "replace").strip()
+    except OSError:
+        return None
+    return text if _IDENTIFIER.fullmatch(text) else None

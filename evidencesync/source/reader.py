@@ -1,0 +1,195 @@
+"""Reads the content of regular files, and tells when it changed under the reading."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from types import TracebackType
+from typing import Final, Self
+
+import msgspec
+
+from evidencesync.errors import InternalError, SourceReadError
+from evidencesync.evidence.display import safe_text
+from evidencesync.source.descriptor import FILE_FLAGS, is_gone, open_untouched
+from evidencesync.source.details import DetailReader, Details
+from evidencesync.source.walker import Found
+
+_NO_BOUND: Final = 2**63
+
+
+class SmallRead(msgspec.Struct, frozen=True, gc=False):
+    """A small file, read whole. `changed`: it is not what the walk saw. `noatime`: its access time was left alone."""
+
+    data: bytes
+    changed: bool
+    noatime: bool
+    details: Details | None
+
+
+class OpenedFile:
+    """A regular file that is being read from its start to its end; a context manager. Made by `open_file`.
+
+    It ends where it ended when it was opened: what is appended meanwhile is not read, and shows as changed. A file that
+    holds more than it says (size 0 under /proc) is read to its end. `offset` is where the next read begins.
+    """
+
+    __slots__ = ("_bound", "fd", "found", "noatime", "offset", "size")
+
+    def __init__(self, found: Found, fd: int, size: int, *, noatime: bool) -> None:
+        self.found = found
+        self.fd = fd
+        self.size = size
+        self.noatime = noatime
+        self.offset = 0
+        self._bound = size
+
+    def read_into(self, buffer: bytearray | memoryview) -> int:
+        """Fills the buffer as far as the file goes, and returns how many bytes that was: 0 means the end.
+
+        Raises SourceReadError with the offset of the first byte that can not be read; what comes before it was returned
+        by an earlier call. Reading may go on behind it after `offset` was set.
+        """
+        view = memoryview(buffer)
+        filled, room = 0, len(view)
+        while filled < room:
+            try:
+                if self.offset >= self._bound and not self._goes_on():
+                    break
+                part = view[filled : filled + min(room - filled, self._bound - self.offset)]
+                got = os.preadv(self.fd, [part], self.offset)  # repeats itself after a signal (PEP 475)
+            except OSError as error:
+                if filled:
+                    break  # the next call meets the error again, with nothing read before it
+                raise read_error(self.found, error, self.offset) from error
+            if got == 0:
+                break
+            filled += got
+            self.offset += got
+        return filled
+
+    def changed(self) -> bool:
+        """Whether the file is, now, not what the walk saw: another inode, size, modification or change time."""
+        try:
+            return differs(self.found, os.fstat(self.fd))
+        except OSError as error:
+            raise read_error(self.found, error, self.offset) from error
+
+    def details(self, reader: DetailReader) -> Details:
+        """The file's birth time and attributes, taken while it is open."""
+        try:
+            return reader.of_descriptor(self.fd, os.fstat(self.fd))
+        except OSError as error:
+            raise read_error(self.found, error, self.offset) from error
+
+    def close(self) -> None:
+        """Closes the file. Closing twice is harmless."""
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _goes_on(self) -> bool:
+        """At the end that the size promised: whether to read on, because the size was never true."""
+        if os.fstat(self.fd).st_size > self.size:
+            return False
+        self._bound = _NO_BOUND
+        return True
+
+
+def open_file(found: Found) -> OpenedFile:
+    """Opens a regular file where the walk stands, for reading from start to end; no link is followed, nothing is touched.
+
+    Raises SourceReadError where it can not be opened, or is not a regular file any more (`vanished`).
+    """
+    fd, noatime = _open_regular(found)
+    try:
+        size = _checked_size(found, fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    if hasattr(os, "posix_fadvise"):
+        with contextlib.suppress(OSError):  # advice: whoever can not take it reads as before
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+    return OpenedFile(found, fd, size, noatime=noatime)
+
+
+def read_small(found: Found, limit: int, details: DetailReader | None = None) -> SmallRead | None:
+    """Reads a regular file of at most `limit` bytes whole; None where it is larger, and is to be read by `open_file`.
+
+    With a `details` reader its birth time and attributes are taken too, which is much cheaper while it is open.
+    Raises SourceReadError as `open_file` and `read_into` do.
+    """
+    fd, noatime = _open_regular(found)
+    try:
+        size = _checked_size(found, fd)
+        if size > limit:
+            return None
+        try:
+            data = os.read(fd, size + 1)
+            if len(data) != size:  # one more byte was asked for than there should be: exactly `size` is the whole
+                data = _read_on(fd, data, limit)
+            after = os.fstat(fd)
+        except OSError as error:
+            raise read_error(found, error, 0) from error
+        if len(data) > limit:
+            return None
+        taken = details.of_descriptor(fd, after) if details is not None else None
+    finally:
+        os.close(fd)
+    return SmallRead(data, differs(found, after), noatime, taken)
+
+
+def differs(found: Found, now: os.stat_result) -> bool:
+    """Whether a file's status is not the one that the walk saw and that the manifest will state."""
+    seen = found.stat
+    return (
+        seen is None
+        or now.st_ctime_ns != seen.st_ctime_ns
+        or now.st_mtime_ns != seen.st_mtime_ns
+        or now.st_size != seen.st_size
+        or now.st_ino != seen.st_ino
+        or now.st_dev != seen.st_dev
+    )
+
+
+def read_error(found: Found, error: OSError, offset: int, *, vanished: bool = False) -> SourceReadError:
+    """The error to record for a file that could not be opened or read."""
+    shown = safe_text(found.path)
+    reason = "it is not the file any more that was seen there" if vanished else error.strerror or str(error)
+    return SourceReadError(f"cannot read {shown}: {reason}", offset=offset, errno=error.errno or 0, vanished=vanished)
+
+
+def _open_regular(found: Found) -> tuple[int, bool]:
+    if found.entry_type != "file" or found.dir_fd < 0:
+        raise InternalError(f"only a regular file is ever opened for its content, not a {found.entry_type}")
+    try:
+        return open_untouched(found.name, FILE_FLAGS, found.dir_fd)
+    except OSError as error:
+        raise read_error(found, error, 0, vanished=is_gone(error)) from error
+
+
+def _checked_size(found: Found, fd: int) -> int:
+    try:
+        status = os.fstat(fd)
+    except OSError as error:
+        raise read_error(found, error, 0) from error
+    if not stat.S_ISREG(status.st_mode):  # a FIFO or a device has taken the name since the walk looked
+        raise read_error(found, FileNotFoundError(), 0, vanished=True)
+    return status.st_size
+
+
+def _read_on(fd: int, data: bytes, limit: int) -> bytes:
+    """The rest of a file that gave fewer or more bytes than its size said, up to one byte above `limit`."""
+    parts = [data]
+    length = len(data)
+    while length <= limit and (more := os.read(fd, limit + 1 - length)):
+        parts.append(more)
+        length += len(more)
+    return b"".join(parts)

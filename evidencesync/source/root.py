@@ -1,0 +1,54 @@
+"""What the user named as the source, before anything in it is read."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from evidencesync.errors import SourceNotFoundError, UsageError
+from evidencesync.evidence.display import safe_text
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRoot:
+    """The source's place on this machine. `named` is the absolute path the user gave, `path` the one that is read."""
+
+    named: bytes
+    path: bytes
+    is_folder: bool
+
+    @property
+    def note(self) -> str | None:
+        """What the manifest must say where the user named a symbolic link: the one link that is ever followed."""
+        if self.named == self.path:
+            return None
+        return f"the source was named through a symbolic link: {safe_text(self.named)} leads to {safe_text(self.path)}"
+
+
+def resolve_source(root: bytes | str | Path) -> SourceRoot:
+    """Finds what the user named. A symbolic link is resolved here, once, because the user pointed at it himself.
+
+    Raises SourceNotFoundError where there is nothing that can be looked at, UsageError where it is neither a folder nor
+    a regular file.
+    """
+    given = os.fsencode(root)
+    if not given or b"\0" in given:
+        raise SourceNotFoundError("the source's path is empty or holds a NUL byte")
+    named = path = os.path.abspath(given)
+    try:
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode):
+            path = os.path.realpath(path, strict=True)
+            status = os.lstat(path)
+    except OSError as error:
+        raise source_not_found(named, error) from error
+    if not stat.S_ISDIR(status.st_mode) and not stat.S_ISREG(status.st_mode):
+        raise UsageError(f"the source is neither a folder nor a regular file: {safe_text(path)}")
+    return SourceRoot(named=named, path=path, is_folder=stat.S_ISDIR(status.st_mode))
+
+
+def source_not_found(path: bytes, error: OSError) -> SourceNotFoundError:
+    """The error for a source that can not be looked at or opened at all."""
+    return SourceNotFoundError(f"cannot open the source {safe_text(path)}: {error.strerror}")

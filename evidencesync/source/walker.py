@@ -1,0 +1,229 @@
+"""Walks the source in manifest order by directory descriptors: never a joined path, never a link, never a write."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from evidencesync.evidence.entry import EntryType, Flag
+from evidencesync.limits import MAX_DEPTH, MAX_NAME, MAX_PATH
+from evidencesync.source.descent import Descent, OpenFolder
+from evidencesync.source.descriptor import FOLDER_FLAGS, PASSAGE_FLAGS, is_gone, open_untouched
+from evidencesync.source.filters import FilterRules
+from evidencesync.source.root import SourceRoot, resolve_source, source_not_found
+
+OPEN_FOLDERS: Final = 256
+"""How many folder descriptors a walk keeps open: a quarter of the usual limit of 1024 for a process."""
+
+_ENCODING: Final = sys.getfilesystemencoding()
+_ERRORS: Final = sys.getfilesystemencodeerrors()
+_FORMAT_BITS: Final = 0o170000  # S_IFMT
+_TYPES: Final[dict[int, EntryType]] = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "directory",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFBLK: "block-device",
+    stat.S_IFCHR: "character-device",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket",
+}
+
+
+class Found(msgspec.Struct, frozen=True, gc=False):
+    """One thing the walk came upon. The descriptors are valid only while the iterator stands at it.
+
+    `dir_fd` and `name` open it without following anything; `folder_fd` is the folder's own descriptor where it is a
+    readable folder, else -1. `stat` is absent where there was nothing to look at: the folder above a single file, and
+    what vanished or may not be looked at (its `entry_type` is then what the folder's listing said, `file` where that
+    could not tell). `flag` says why the entry is not whole, `errno` what the system said. A folder that is flagged
+    `unreadable` may still have entries after it: those that could be listed. `noatime` is False for a folder whose
+    access time the listing may have changed.
+    """
+
+    path: bytes
+    entry_type: EntryType
+    stat: os.stat_result | None
+    dir_fd: int
+    name: bytes
+    flag: Flag | None = None
+    errno: int = 0
+    folder_fd: int = -1
+    noatime: bool = True
+
+
+def walk(root: bytes | str | Path, rules: FilterRules, *, open_folders: int = OPEN_FOLDERS) -> Iterator[Found]:
+    """Everything in the source: each folder before what is in it, names sorted by raw bytes, the root (`b""`) first.
+
+    A single regular file is a root without metadata (`stat` is absent) and the file. Nothing in the source is written
+    and no symbolic link in it followed; one that is itself `root` is resolved once (`resolve_source` tells). What can
+    not be read or has vanished is a flagged Found, never an exception; what `rules` leave out is flagged `skipped`, a
+    folder once. Depth, path and name are bounded by limits.py: what lies beyond makes its folder `unreadable`.
+    Raises SourceNotFoundError or UsageError, here or at the first step, where there is nothing to walk, and InternalError
+    where the process itself runs out of descriptors or memory.
+    """
+    source = resolve_source(root)
+    return _walk_folder(source, rules, open_folders) if source.is_folder else _walk_file(source, rules)
+
+
+def _walk_file(source: SourceRoot, rules: FilterRules) -> Iterator[Found]:
+    folder, name = os.path.split(source.path)
+    try:
+        fd = os.open(folder, PASSAGE_FLAGS)
+    except OSError as error:
+        raise source_not_found(source.path, error) from error
+    try:
+        yield Found(b"", "directory", None, -1, b"")
+        try:
+            status = os.lstat(name, dir_fd=fd)
+        except OSError as error:
+            yield Found(name, "file", None, fd, name, "vanished" if is_gone(error) else "unreadable", error.errno or 0)
+            return
+        if not stat.S_ISREG(status.st_mode):
+            yield Found(name, "file", None, fd, name, "vanished", errno.ENOENT)
+        else:
+            yield Found(name, "file", status, fd, name, "skipped" if rules.leaves_out(name, is_folder=False) else None)
+    finally:
+        os.close(fd)
+
+
+def _walk_folder(source: SourceRoot, rules: FilterRules, open_folders: int) -> Iterator[Found]:
+    descent = Descent(open_folders)
+    filtered = not rules.is_empty
+    lstat = os.lstat
+    try:
+        yield _enter_root(descent, source)
+        while (folder := descent.current) is not None:
+            if folder.fd < 0:
+                yield from _lost(folder)
+            fd, prefix, types = folder.fd, folder.prefix, folder.listed_types
+            for name in folder.names:  # an iterator: it goes on where it stood when the walk comes back
+                path = prefix + name
+                try:
+                    status = lstat(name, dir_fd=fd)
+                except OSError as error:
+                    flag: Flag = "vanished" if is_gone(error) else "unreadable"
+                    yield Found(path, types.get(name, "file"), None, fd, name, flag, error.errno or 0)
+                    continue
+                kind = _TYPES.get(status.st_mode & _FORMAT_BITS)
+                if filtered and _is_skipped(rules, path, is_folder=kind == "directory"):
+                    yield Found(path, kind or "file", status, fd, name, "skipped")
+                elif kind == "directory":
+                    found = _enter(descent, Found(path, kind, status, fd, name))
+                    yield found
+                    if found.folder_fd >= 0:
+                        break
+                elif kind is None:  # a damaged file system can say anything
+                    yield Found(path, "file", status, fd, name, "unreadable", errno.EUCLEAN)
+                else:
+                    yield Found(path, kind, status, fd, name)
+            else:
+                descent.pop()
+    finally:
+        descent.close()
+
+
+def _is_skipped(rules: FilterRules, path: bytes, *, is_folder: bool) -> bool:
+    return rules.leaves_out(path, is_folder=is_folder) and not (is_folder and rules.may_keep_below(path))
+
+
+def _enter_root(descent: Descent, source: SourceRoot) -> Found:
+    try:
+        above = os.open(os.path.dirname(source.path), PASSAGE_FLAGS)
+        try:
+            opened = _open_folder(os.path.basename(source.path) or b".", above)
+        finally:
+            os.close(above)
+    except OSError as error:
+        raise source_not_found(source.path, error) from error
+    return _list_into(descent, Found(b"", "directory", None, opened[0], b"."), opened)
+
+
+def _enter(descent: Descent, seen: Found) -> Found:
+    """Opens and lists a folder, and makes it the current one. What is not a folder any more has vanished."""
+    try:
+        opened = _open_folder(seen.name, seen.dir_fd)
+    except OSError as error:
+        flag: Flag = "vanished" if is_gone(error) else "unreadable"
+        return Found(seen.path, seen.entry_type, seen.stat, seen.dir_fd, seen.name, flag, error.errno or 0)
+    return _list_into(descent, seen, opened)
+
+
+def _open_folder(name: bytes, dir_fd: int) -> tuple[int, bool, os.stat_result]:
+    """Opens a folder: its descriptor, whether its access time is left alone, and the status of what was opened.
+
+    That status counts from here on: another folder may have taken the name since the walk looked.
+    """
+    fd, noatime = open_untouched(name, FOLDER_FLAGS, dir_fd)
+    try:
+        return fd, noatime, os.fstat(fd)
+    except OSError:
+        os.close(fd)
+        raise
+
+
+def _list_into(descent: Descent, seen: Found, opened: tuple[int, bool, os.stat_result]) -> Found:
+    fd, noatime, status = opened
+    folder = OpenFolder(seen.name, seen.path + b"/" if seen.path else b"", fd, (status.st_dev, status.st_ino))
+    depth = descent.depth
+    descent.push(folder)  # from here on the descent closes it
+    names, failure = _list_names(fd, folder.listed_types)
+    names, beyond = _within_limits(names, len(folder.prefix), depth)
+    folder.names = iter(names)
+    failure = failure or beyond
+    flag: Flag | None = "unreadable" if failure else None
+    return Found(seen.path, "directory", status, seen.dir_fd, seen.name, flag, failure, fd, noatime)
+
+
+def _list_names(fd: int, types: dict[bytes, EntryType]) -> tuple[list[bytes], int]:
+    """The names in a folder, sorted, and the error number that cut the listing short, or 0.
+
+    `types` receives what the listing says of everything but regular files, for an entry that can not be looked at later.
+    """
+    names: list[bytes] = []
+    failure = 0
+    try:
+        with os.scandir(fd) as listing:
+            for listed in listing:
+                name = listed.name.encode(_ENCODING, _ERRORS)
+                names.append(name)
+                try:
+                    if not listed.is_file(follow_symlinks=False):
+                        types[name] = _listed_type(listed)
+                except OSError:
+                    # Only where the listing carries no types: the lstat that follows meets the same error and flags it.
+                    continue
+    except OSError as error:
+        is_gone(error)  # raises where it is not the source's fault
+        failure = error.errno or errno.EIO
+    names.sort()
+    if any(map(bytes.__eq__, names, names[1:])):  # some file systems list a name twice while it is being renamed
+        names = list(dict.fromkeys(names))
+    return names, failure
+
+
+def _listed_type(listed: os.DirEntry[str]) -> EntryType:
+    if listed.is_dir(follow_symlinks=False):
+        return "directory"
+    return "symlink" if listed.is_symlink() else "file"
+
+
+def _within_limits(names: list[bytes], prefix_length: int, depth: int) -> tuple[list[bytes], int]:
+    """The names that a manifest can hold, and ENAMETOOLONG where that is not all of them."""
+    room = min(MAX_NAME, MAX_PATH - prefix_length) if depth < MAX_DEPTH else 0
+    if not names or max(map(len, names)) <= room:
+        return names, 0
+    return [name for name in names if len(name) <= room], errno.ENAMETOOLONG
+
+
+def _lost(folder: OpenFolder) -> Iterator[Found]:
+    """What was listed in a folder that could not be found again after the walk had been deeper."""
+    flag: Flag = "vanished" if is_gone(OSError(folder.loss, os.strerror(folder.loss))) else "unreadable"
+    for name in folder.names:
+        yield Found(folder.prefix + name, folder.listed_types.get(name, "file"), None, -1, name, flag, folder.loss)

@@ -1,0 +1,157 @@
+"""Where a vault lies: a local path, `[user@]host:path`, or `ssh://[user@]host[:port]/path`."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote
+
+from evidencesync.errors import UsageError
+from evidencesync.evidence.display import is_unsafe, safe_text
+from evidencesync.limits import MAX_PATH
+
+_SCHEME: Final = "ssh://"
+_WINDOWS_DRIVE: Final = re.compile(r"[A-Za-z]:[\\/]")
+_HOST: Final = re.compile(r"\w(?:[\w.-]{0,251}\w)?\.?")  # RFC 1123, the underscore and other scripts that DNS is full of
+_USER: Final = re.compile(r"[^\s\-@:/\\'\"`$;|&<>()][^\s@:/\\'\"`$;|&<>()]{0,254}")
+_HINT: Final = "Write it as a local path, [user@]host:path, or ssh://[user@]host[:port]/path (an IPv6 address in brackets)."
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A checked address. A local one has a path and nothing else. `host` and `user` can't be taken for an option of a program.
+
+    `port` is None where none was said. A remote `path` is relative to the account's home when it does not begin with `/`,
+    and may be empty, which is enough to ask for a host's key and nothing else.
+    """
+
+    user: str | None
+    host: str
+    port: int | None
+    path: str
+    local: bool
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Raises UsageError for anything that is empty, ambiguous, or holds what no host, user or path honestly holds."""
+        if not text:
+            raise UsageError("an address is empty", hint=_HINT)
+        if len(text) > MAX_PATH:
+            raise UsageError("an address is longer than any path", hint=_HINT)
+        if text.startswith(_SCHEME):
+            return _parse_url(text)
+        split = None if _WINDOWS_DRIVE.match(text) else _split_host(text)
+        if split is None:
+            if "\0" in text:
+                raise UsageError("a local path holds a zero byte", hint=_HINT)
+            return cls(None, "", None, text, local=True)
+        authority, path = split
+        user, host = _parse_authority(authority, text)
+        return cls(user, host, None, _parse_path(path, text), local=False)
+
+    @property
+    def host_text(self) -> str:
+        """User, host and port without the path, as `ssh://` writes them; the form in which a hint names a server."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.user}@{host}" if self.user else host
+
+    def display(self) -> str:
+        """The address as a person would type it, safe for a terminal."""
+        if self.local:
+            return safe_text(self.path)
+        if self.port is None:
+            return safe_text(f"{self.host_text}:{self.path}")
+        return safe_text(f"{_SCHEME}{self.host_text}:{self.port}{self._url_path()}")
+
+    def _url_path(self) -> str:
+        if not self.path:
+            return ""
+        return self.path if self.path.startswith("/") else f"/~/{self.path}"
+
+
+def parse_server(text: str) -> tuple[str | None, str, int | None]:
+    """User, host and port of `[user@]host[:port]`, which is how ProxyJump names a server. Raises UsageError."""
+    authority = text.removeprefix(_SCHEME)
+    port: int | None = None
+    head, colon, tail = authority.rpartition(":")
+    if colon and "]" not in tail and (":" not in head or head.endswith("]")):
+        authority, port = head, _parse_port(tail, text)
+    user, host = _parse_authority(authority, text)
+    return user, host, port
+
+
+def parse_host(text: str) -> str:
+    """A host name or an address (IPv6 with or without brackets), for names that come out of a config file. Raises UsageError."""
+    is_ip6 = ":" in text and not text.startswith("[")
+    return _parse_authority(f"[{text}]" if is_ip6 else text, text)[1]
+
+
+def _parse_url(text: str) -> Address:
+    authority, slash, rest = text[len(_SCHEME) :].partition("/")
+    user, host, port = parse_server(authority)
+    path = unquote(slash + rest, errors="strict") if "%" in rest else slash + rest
+    if path.startswith("/~/"):
+        path = path[1:]
+    return Address(user, host, port, _parse_path("" if path == "/" else path, text), local=False)
+
+
+def _split_host(text: str) -> tuple[str, str] | None:
+    """What stands before the colon of `host:path`, and after it; None when this is a local path."""
+    bracket = re.match(r"(?:[^/@\[\]]*@)?\[[^/\[\]]*\]:", text)
+    if bracket is not None:
+        return text[: bracket.end() - 1], text[bracket.end() :]
+    head, colon, path = text.partition(":")
+    return (head, path) if colon and "/" not in head else None
+
+
+def _parse_authority(authority: str, text: str) -> tuple[str | None, str]:
+    before, at, host = authority.rpartition("@")
+    user = before if at else None
+    if user is not None and (not _USER.fullmatch(user) or any(map(is_unsafe, user))):
+        raise _refused("user name", user, text)
+    if host.startswith("[") and host.endswith("]"):
+        return user, _parse_ip6(host[1:-1], text)
+    if not _HOST.fullmatch(host) or any(map(is_unsafe, host)):
+        raise _refused("host name", host, text)
+    return user, host
+
+
+def _parse_ip6(host: str, text: str) -> str:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError as error:
+        raise _refused("IPv6 address", host, text) from error
+    if not re.fullmatch(r"[0-9A-Fa-f:.]+(%[A-Za-z0-9_.-]+)?", host):
+        raise _refused("IPv6 address", host, text)
+    return host
+
+
+def _parse_port(port: str, text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
+        raise _refused("port", port, text)
+    return int(port)
+
+
+def _parse_path(path: str, text: str) -> str:
+    """A command starts in the home folder, so `~/` says nothing; another user's home only a remote shell could find."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UsageError(f"the remote path in {safe_text(text, 200)} is not valid Unicode") from error
+    if any(map(is_unsafe, path)):
+        raise _refused("remote path", path, text)
+    if path in {"~", "~/"}:
+        return "."
+    if path.startswith("~/"):
+        return path[2:].lstrip("/") or "."
+    if path.startswith("~"):
+        raise UsageError(f"{safe_text(text, 200)}: the home folder of another user can't be named", hint="Write the whole path.")
+    return path
+
+
+def _refused(what: str, value: str, text: str) -> UsageError:
+    if not value:
+        return UsageError(f"{safe_text(text, 200)}: the {what} is empty", hint=_HINT)
+    return UsageError(f"{safe_text(text, 200)}: {safe_text(value, 100)!r} is not a {what}", hint=_HINT)

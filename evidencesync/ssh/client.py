@@ -1,0 +1,280 @@
+"""The client's end: one SSH connection, one session, and on it the remote `evidencesync`."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+import asyncssh
+
+from evidencesync.custody.documents import SshPeer
+from evidencesync.errors import ConnectError, UsageError
+from evidencesync.evidence.display import safe_text
+from evidencesync.limits import MAX_STDERR
+from evidencesync.ssh.address import Address
+from evidencesync.ssh.channel import SSH_PACKET, SSH_WINDOW, Channel
+from evidencesync.ssh.config import Hop, resolve_route
+from evidencesync.ssh.failures import Attempt, explain
+from evidencesync.ssh.hostkeys import HostKey, KnownHosts, describe_key
+from evidencesync.ssh.identities import Identities, load_identities, unlock_identities
+from evidencesync.ssh.options import SshOptions
+from evidencesync.ssh.stream import ALGORITHMS, KEEPALIVE_FOREVER, SshStream
+from evidencesync.ssh.wire import WireConnector
+
+_STATUS_SECONDS: Final = 5.0  # how long an exit status may come after the end of the stream
+_SHOWN_STDERR: Final = 600  # characters of the remote end's messages in one of ours
+_COMMAND_HINT: Final = "Install evidencesync on the server, or say where it is with --remote-command."
+
+
+class ClientChannel(SshStream, asyncssh.SSHClientSession[bytes]):
+    """A `Channel` to a remote command, with what the command said besides."""
+
+    def __init__(self, timeout_seconds: float, resources: AsyncExitStack) -> None:
+        super().__init__(timeout_seconds)
+        self.exit_status: int | None = None
+        self._resources = resources
+        self._stderr = bytearray()
+        self._spoke = False
+        self._status_known = asyncio.Event()
+
+    @property
+    def stderr_text(self) -> str:
+        """The last lines of the remote end's stderr, safe for a terminal, joined with ` | `."""
+        lines = [safe_text(line) for line in bytes(self._stderr).split(b"\n") if line.strip()]
+        text = " | ".join(lines[-5:])
+        return text if len(text) <= _SHOWN_STDERR else "…" + text[-_SHOWN_STDERR:]
+
+    async def read(self) -> bytes:
+        """See `Channel`. Raises ConnectError where the remote command ended before its first byte."""
+        block = await super().read()
+        if block:
+            self._spoke = True
+        elif not self._spoke:
+            raise await self._explain_silence()
+        return block
+
+    async def close(self) -> None:
+        """See `Channel`."""
+        await super().close()
+        await self._resources.aclose()
+
+    def explain_noise(self, noise: bytes) -> ConnectError:
+        """The error for a remote end that says something else than our protocol: a shell's greeting, a menu, another program."""
+        said = safe_text(noise.strip()[:200], 200)
+        return ConnectError(f"the server answers, but not with evidencesync: {said}{self._besides()}", hint=_COMMAND_HINT)
+
+    async def _explain_silence(self) -> ConnectError:
+        try:
+            await asyncio.wait_for(self._status_known.wait(), _STATUS_SECONDS)
+        except TimeoutError:
+            pass
+        status = "" if self.exit_status is None else f" with exit status {self.exit_status}"
+        return ConnectError(f"the remote command ended{status} before it said anything{self._besides()}", hint=_COMMAND_HINT)
+
+    def _besides(self) -> str:
+        return f" (stderr: {self.stderr_text})" if self._stderr else ""
+
+    def data_received(self, data: bytes, datatype: int | None) -> None:
+        """A packet's bytes; those of stderr are kept apart, the last 64 KiB of them."""
+        if datatype is None:
+            super().data_received(data, datatype)
+            return
+        self._stderr += data
+        del self._stderr[:-MAX_STDERR]
+
+    def exit_status_received(self, status: int) -> None:
+        """The remote command's exit status. Most commands end right after it."""
+        self.exit_status = status
+        self._status_known.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The channel is gone."""
+        if exc is None and self.exit_status is not None and not self._reading_paused:
+            self.eof_received()  # a command that ended has said all it had to say; while paused, some of it may just have been dropped
+        super().connection_lost(exc)
+        self._status_known.set()
+
+
+class _Client(asyncssh.SSHClient):
+    """Sees the host key that asyncssh did not find among the known ones, and hands out the keys to log in with."""
+
+    def __init__(self, attempt: Attempt, keys: Sequence[asyncssh.SSHKeyPair]) -> None:
+        self._attempt = attempt
+        self._keys = list(keys)
+
+    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
+        """Never True: what is not recorded is not accepted."""
+        self._attempt.shown = key
+        return False
+
+    def public_key_auth_requested(self) -> Any:
+        """All keys at once, then no more."""
+        keys, self._keys = self._keys, []
+        return keys or None
+
+    def begin_auth(self, username: str) -> None:
+        """The host key was good."""
+        self._attempt.host_verified = True
+
+
+async def connect(address: Address, options: SshOptions) -> Channel:
+    """Starts the vault's `evidencesync serve` at an address. See `open_channel`."""
+    if not address.path:
+        raise UsageError(f"{address.display()} names a server, but no vault on it", hint="Add the vault's path: host:/path/to/vault")
+    return await open_channel(address, options, ("serve", "--vault", address.path))
+
+
+async def open_channel(address: Address, options: SshOptions, command: Sequence[str]) -> ClientChannel:
+    """Connects, checks host keys, logs in, and runs `<remote command> <command, quoted for a shell>`.
+
+    Raises ConnectError, HostKeyError, AuthenticationError, LinkLostError (a timeout or a reset), SigningKeyError, PassphraseError,
+    UsageError and ConfigurationError. Close the channel when it is no longer needed.
+    """
+    route = await resolve_route(address, options)
+    async with AsyncExitStack() as stack:
+        connection = await _log_in(route, options, stack)
+        line = " ".join([options.remote_command, *map(shlex.quote, command)])
+        resources = stack.pop_all()
+        channel = ClientChannel(options.timeout_seconds, resources)
+        stack.push_async_callback(channel.close)
+        try:
+            async with asyncio.timeout(options.timeout_seconds or None):
+                await connection.create_session(
+                    lambda: channel, line, encoding=None, window=SSH_WINDOW, max_pktsize=SSH_PACKET, request_pty=False
+                )
+        except (OSError, TimeoutError, asyncssh.Error) as error:
+            raise explain(error, route[-1], Attempt(host_verified=True, logged_in=True)) from error
+        channel.peer = _peer(connection, route[-1])
+        stack.pop_all()
+        return channel
+
+
+async def fetch_host_key(address: Address, options: SshOptions) -> HostKey:
+    """The key that the server at an address shows and proves to hold, for `host trust`. Logs in to jump hosts, not to the server.
+
+    Raises what `open_channel` raises.
+    """
+    route = await resolve_route(address, options)
+    target = route[-1]
+    async with AsyncExitStack() as stack:
+        tunnel = await _tunnel(route[:-1], options, stack, target)
+        base = asyncssh.SSHClientConnectionOptions(
+            **_settings(options), client_keys=None, server_host_key_algs=KnownHosts([]).known(target.lookup, target.port).algorithms()
+        )
+        try:
+            key = await asyncssh.get_server_host_key(target.host, target.port, tunnel=tunnel, config=None, options=base)
+        except (OSError, TimeoutError, asyncssh.Error) as error:
+            raise explain(error, target, Attempt()) from error
+    if key is None:
+        raise ConnectError(f"{safe_text(target.host)} shows no host key")
+    return describe_key(key, target.lookup, target.port)
+
+
+async def _tunnel(hops: Sequence[Hop], options: SshOptions, stack: AsyncExitStack, target: Hop) -> Any:
+    """What the target is reached through: the last jump host, or the network."""
+    if hops:
+        return await _log_in(hops, options, stack)
+    connector = WireConnector(
+        family=target.family,
+        local_address=target.bind_address,
+        proxy_command=target.proxy_command,
+        timeout_seconds=options.timeout_seconds,
+    )
+    stack.push_async_callback(connector.wait_closed)
+    stack.callback(connector.close)
+    return connector
+
+
+async def _log_in(route: Sequence[Hop], options: SshOptions, stack: AsyncExitStack) -> asyncssh.SSHClientConnection:
+    """A connection to the last server of the route. Asks for passphrases only when the keys that need none are refused."""
+    target = route[-1]
+    known_hosts = await asyncio.to_thread(KnownHosts, target.known_hosts)
+    identities = await load_identities(target)
+    stack.push_async_callback(identities.close)
+    keys: list[asyncssh.SSHKeyPair] = identities.keys
+    if not keys:
+        keys = await _unlock(identities, target, options)
+    while True:
+        attempt = Attempt(keys_offered=len(keys))
+        async with AsyncExitStack() as tries:
+            tunnel = await _tunnel(route[:-1], options, tries, target)
+            try:
+                connection = await _handshake(target, tunnel, options, known_hosts, attempt, keys)
+                tries.push_async_callback(_disconnect, connection)
+                stack.push_async_exit(tries.pop_all())
+                return connection
+            except asyncssh.PermissionDenied as error:
+                keys = await _unlock(identities, target, options)
+                if not keys:
+                    raise explain(error, target, attempt, known_hosts) from error
+            except (OSError, TimeoutError, ValueError, asyncssh.Error) as error:
+                raise explain(error, target, attempt, known_hosts) from error
+
+
+async def _unlock(identities: Identities, hop: Hop, options: SshOptions) -> list[asyncssh.SSHKeyPair]:
+    if options.ask_passphrase is None or not identities.locked:
+        return []
+    opened = await unlock_identities(identities, hop, options.ask_passphrase)
+    identities.locked.clear()
+    return opened
+
+
+async def _handshake(
+    hop: Hop, tunnel: Any, options: SshOptions, known_hosts: KnownHosts, attempt: Attempt, keys: Sequence[asyncssh.SSHKeyPair]
+) -> asyncssh.SSHClientConnection:
+    """Everything is said here, and asyncssh reads no file: `config=None`, and keys through `_Client` (with `client_keys=[]` it
+    would look for the default ones)."""
+    return await asyncssh.connect(
+        hop.host,
+        hop.port,
+        config=None,
+        tunnel=tunnel,
+        username=hop.user,
+        client_factory=lambda: _Client(attempt, keys),
+        client_keys=None,
+        known_hosts=known_hosts.callback(),
+        host_key_alias=hop.lookup,
+        server_host_key_algs=known_hosts.known(hop.lookup, hop.port).algorithms(),
+        **_settings(options),
+    )
+
+
+def _settings(options: SshOptions) -> dict[str, Any]:
+    """What every connection has: the algorithms, the timeouts, and no way in but public keys."""
+    return {
+        **ALGORITHMS,
+        "connect_timeout": None,  # the connector has its own
+        "login_timeout": options.timeout_seconds,
+        "keepalive_interval": options.timeout_seconds / 4,
+        "keepalive_count_max": KEEPALIVE_FOREVER,
+        "password_auth": False,
+        "kbdint_auth": False,
+        "host_based_auth": False,
+        "gss_auth": False,
+        "gss_kex": False,
+        "gss_host": None,
+        "x509_trusted_certs": None,
+        "agent_forwarding": False,
+        "x11_forwarding": False,
+        "pkcs11_provider": None,
+        "env": None,
+        "send_env": None,
+        "utf8_decode_errors": "backslashreplace",
+    }
+
+
+async def _disconnect(connection: asyncssh.SSHClientConnection) -> None:
+    connection.close()
+    await connection.wait_closed()
+
+
+def _peer(connection: asyncssh.SSHClientConnection, hop: Hop) -> SshPeer:
+    key = connection.get_server_host_key()
+    if key is None:
+        raise ConnectError(f"{safe_text(hop.host)} showed no host key")
+    names = ("send_cipher", "send_mac", "recv_cipher", "recv_mac", "server_version")
+    algorithms = {name: safe_text(str(connection.get_extra_info(name) or ""), 200) for name in names}
+    return SshPeer(user=hop.user, host=hop.host, port=hop.port, host_key=key.get_fingerprint(), algorithms=algorithms)

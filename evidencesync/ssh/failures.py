@@ -1,0 +1,80 @@
+"""What went wrong on the way to a server, in our own errors: where it failed, what was shown, and what to do about it."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from dataclasses import dataclass
+from typing import Final
+
+import asyncssh
+
+from evidencesync.errors import AuthenticationError, ConnectError, EvidenceSyncError, LinkLostError
+from evidencesync.evidence.display import safe_text
+from evidencesync.ssh.config import Hop
+from evidencesync.ssh.hostkeys import KnownHosts, refusal
+
+_RESET: Final = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.ETIMEDOUT})
+_TOO_MANY: Final = "authentication failures"  # OpenSSH says so as a protocol error
+
+
+@dataclass(slots=True)
+class Attempt:
+    """How far one attempt to log in came."""
+
+    shown: asyncssh.SSHKey | None = None  # a host key that is not among the known ones
+    host_verified: bool = False
+    logged_in: bool = False
+    keys_offered: int = 0
+
+
+def explain(error: BaseException, hop: Hop, attempt: Attempt, known_hosts: KnownHosts | None = None) -> EvidenceSyncError:
+    """Our error for one of asyncssh, of the system, or of time."""
+    where = safe_text(f"{hop.host}:{hop.port}" if ":" not in hop.host else f"[{hop.host}]:{hop.port}")
+    reason = safe_text(str(error), 300)
+    if known_hosts is not None and (attempt.shown is not None or isinstance(error, asyncssh.HostKeyNotVerifiable)):
+        return refusal(attempt.shown, hop.lookup, hop.port, known_hosts, _trust_address(hop), reason)
+    if isinstance(error, TimeoutError):
+        return LinkLostError(f"{where} does not answer in time", hint="Check the host name, the port and the network, then try again.")
+    if isinstance(error, asyncssh.PermissionDenied) or _TOO_MANY in reason:
+        return _explain_denial(hop, attempt, where)
+    if isinstance(error, OSError):
+        return _explain_system(error, where)
+    if isinstance(error, asyncssh.ChannelOpenError):
+        if attempt.logged_in:
+            return ConnectError(f"{where} refuses to run the remote command: {reason}", hint="Ask the server's administrator.")
+        return ConnectError(f"{where} can't be reached through the jump host: {reason}")
+    if isinstance(error, asyncssh.ConnectionLost):
+        return LinkLostError(f"the connection to {where} was lost: {reason}")
+    if isinstance(error, asyncssh.KeyExchangeFailed):
+        return ConnectError(f"{where} has no safe algorithm in common with us: {reason}", hint="Update the server's SSH software.")
+    if not attempt.host_verified:
+        return ConnectError(f"{where} does not speak SSH as it should: {reason}", hint="Check the host name and the port.")
+    if not attempt.logged_in and isinstance(error, ValueError):  # what asyncssh raises when an agent does not sign
+        return AuthenticationError(f"no key could be used to log in to {where} as {safe_text(hop.user)}: {reason}")
+    return LinkLostError(f"the connection to {where} ended: {reason}")
+
+
+def _explain_denial(hop: Hop, attempt: Attempt, where: str) -> AuthenticationError:
+    message = f"{where} does not let {safe_text(hop.user)} in with the {attempt.keys_offered} keys that were offered"
+    if attempt.keys_offered:
+        return AuthenticationError(message)
+    return AuthenticationError(
+        f"there is no key to log in to {where} as {safe_text(hop.user)}",
+        hint="Name a key with -i FILE, or load it into ssh-agent. Passwords are not used.",
+    )
+
+
+def _explain_system(error: OSError, where: str) -> EvidenceSyncError:
+    if isinstance(error, socket.gaierror):
+        return ConnectError(f"the host name of {where} can't be found: {safe_text(error.strerror or '')}", hint="Check the host name.")
+    reason = safe_text(error.strerror or str(error), 300)
+    if error.errno in _RESET:
+        return LinkLostError(f"the connection to {where} was lost: {reason}")
+    return ConnectError(f"can't connect to {where}: {reason}", hint="Check the host name and the port, and that an SSH server listens there.")
+
+
+def _trust_address(hop: Hop) -> str:
+    """The server as `host trust` takes it."""
+    host = f"[{hop.host}]" if ":" in hop.host else hop.host
+    return safe_text(f"ssh://{host}:{hop.port}")

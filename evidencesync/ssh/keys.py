@@ -1,0 +1,332 @@
+"""Private keys for signing: OpenSSH key files, encrypted or not, and ssh-agent, FIDO tokens included.
+
+Sources: draft-ietf-sshm-ssh-agent, OpenSSH's PROTOCOL.key and PROTOCOL.agent.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+from evidencesync.custody.publickey import InvalidPublicKeyError, PublicKey, decode_base64, pad_rsa_signature
+from evidencesync.custody.sshsig import Signer
+from evidencesync.custody.wire import WireError, WireReader, write_mpint, write_string, write_uint32
+from evidencesync.errors import PassphraseError, SigningKeyError
+from evidencesync.evidence.display import safe_text
+from evidencesync.limits import MAX_AGENT_REPLY, MAX_PRIVATE_KEY
+
+AGENT: Final = "agent"
+AskPassphrase = Callable[[str], str]
+"""Asks a person for a passphrase with a prompt; may raise InterruptedRunError."""
+
+_PASSPHRASE_TRIES: Final = 3
+_LIST_SECONDS: Final = 10.0
+_SIGN_SECONDS: Final = 120.0  # a person may have to touch a token, or to confirm
+_REQUEST_IDENTITIES: Final = 11
+_IDENTITIES_ANSWER: Final = 12
+_SIGN_REQUEST: Final = 13
+_SIGN_RESPONSE: Final = 14
+_RSA_SHA2_512: Final = 4
+_MAX_AGENT_KEYS: Final = 1000
+_OPENSSH_FILE: Final = re.compile(
+    rb"\s*-----BEGIN OPENSSH PRIVATE KEY-----\s+([A-Za-z0-9+/=\s]+?)\s*-----END OPENSSH PRIVATE KEY-----\s*"
+)
+_OPENSSH_MAGIC: Final = b"openssh-key-v1\0"
+_PrivateKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
+def load_signer(choice: str | None, identity: Path | None, ask_passphrase: AskPassphrase | None) -> Signer:
+    """The signer that `--sign-key FILE|agent` means; without it the identity, then `~/.ssh/id_ed25519`.
+
+    A `.pub` file, a FIDO key's file, and `agent` with an identity choose that key in the agent. An encrypted file whose
+    key the agent holds is left to the agent; else its passphrase is asked for, three times at most (with `ask_passphrase`
+    None it cannot be). `agent` alone needs an agent with exactly one usable key.
+    Raises SigningKeyError and PassphraseError.
+    """
+    if choice == AGENT:
+        return _from_agent(None if identity is None else _public_part(identity))
+    path = Path(choice).expanduser() if choice is not None else identity
+    if path is None:
+        path = Path("~/.ssh/id_ed25519").expanduser()
+        if not path.exists():
+            raise SigningKeyError("there is no key to sign with: no --sign-key, no identity, no ~/.ssh/id_ed25519")
+    data = _read(path)
+    public = _public_line(data)
+    if public is not None:
+        return _from_agent(public)
+    return _from_file(path, data, ask_passphrase)
+
+
+# --- Key files ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class KeySigner:
+    """A private key in this process's memory."""
+
+    public_key: PublicKey
+    _private: _PrivateKey
+
+    @classmethod
+    def from_private(cls, private: _PrivateKey) -> KeySigner:
+        """Raises SigningKeyError for a key of a kind or size that may not sign."""
+        try:
+            line = private.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+            return cls(PublicKey.from_line(line), private)
+        except ValueError as error:
+            raise SigningKeyError("the key is on a curve that may not sign") from error
+        except InvalidPublicKeyError as error:
+            raise SigningKeyError(error.message, hint=error.hint) from error
+
+    @classmethod
+    def from_bytes(cls, data: bytes, passphrase: str | None = None) -> KeySigner:
+        """The key of a private key file's bytes. Raises PassphraseError when it needs another passphrase."""
+        return cls.from_private(_decode_private(data, passphrase))
+
+    def sign(self, data: bytes) -> bytes:
+        """The SSH signature blob over `data`."""
+        private = self._private
+        if isinstance(private, ed25519.Ed25519PrivateKey):
+            return _signature(self.public_key.algorithm, private.sign(data))
+        if isinstance(private, rsa.RSAPrivateKey):
+            return _signature("rsa-sha2-512", private.sign(data, padding.PKCS1v15(), hashes.SHA512()))
+        r, s = decode_dss_signature(private.sign(data, ec.ECDSA(_curve_digest(private))))
+        return _signature(self.public_key.algorithm, write_mpint(r) + write_mpint(s))
+
+
+def _signature(algorithm: str, raw: bytes) -> bytes:
+    return write_string(algorithm.encode("ascii")) + write_string(raw)
+
+
+def _curve_digest(private: ec.EllipticCurvePrivateKey) -> hashes.HashAlgorithm:
+    """RFC 5656, clause 6.2.1."""
+    if private.key_size <= 256:
+        return hashes.SHA256()
+    return hashes.SHA384() if private.key_size <= 384 else hashes.SHA512()
+
+
+def _from_file(path: Path, data: bytes, ask_passphrase: AskPassphrase | None) -> Signer:
+    shown = safe_text(str(path), 120)
+    outside = _openssh_public(data)
+    if outside is not None and outside.algorithm.startswith("sk-"):
+        return _from_agent(outside)  # the file holds a handle only; the token signs, and the agent speaks with it
+    try:
+        return KeySigner.from_bytes(data)
+    except PassphraseError:
+        pass  # it is encrypted
+    except SigningKeyError as error:
+        raise SigningKeyError(f"{shown}: {error.message}", hint=error.hint) from error
+    if outside is not None and _agent_has(outside):
+        return AgentSigner(outside)
+    if ask_passphrase is None:
+        raise PassphraseError(f"{shown} is encrypted, and nobody can be asked for its passphrase")
+    for _ in range(_PASSPHRASE_TRIES):
+        passphrase = ask_passphrase(f"Passphrase for {shown}: ")
+        try:
+            return KeySigner.from_bytes(data, passphrase)
+        except PassphraseError:
+            continue
+        except SigningKeyError as error:
+            raise SigningKeyError(f"{shown}: {error.message}", hint=error.hint) from error
+    raise PassphraseError(f"the passphrase for {shown} is wrong")
+
+
+def _decode_private(data: bytes, passphrase: str | None) -> _PrivateKey:
+    """Raises PassphraseError when the passphrase is missing or wrong, else SigningKeyError."""
+    password = passphrase.encode("utf-8") if passphrase else None
+    is_openssh = b"BEGIN OPENSSH PRIVATE KEY" in data
+    load = serialization.load_ssh_private_key if is_openssh else serialization.load_pem_private_key
+    if password is not None and not _is_encrypted(data):
+        password = None
+    try:
+        private = load(data, password)
+    except TypeError as error:  # how cryptography says that a password is needed
+        raise PassphraseError("the key is encrypted") from error
+    except UnsupportedAlgorithm as error:
+        raise SigningKeyError("the key is of a kind, or encrypted in a way, that is not supported here") from error
+    except (ValueError, InternalError) as error:
+        if password is not None:
+            raise PassphraseError("the passphrase is wrong, or the file is damaged") from error
+        raise SigningKeyError("not a private key that can sign") from error
+    if not isinstance(private, (ed25519.Ed25519PrivateKey, ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey)):
+        raise SigningKeyError("the key is of a kind that may not sign")
+    return private
+
+
+def _is_encrypted(data: bytes) -> bool:
+    blob = _openssh_blob(data)
+    if blob is None:
+        return b"ENCRYPTED" in data
+    return not blob.startswith(_OPENSSH_MAGIC + write_string(b"none"))
+
+
+def _openssh_blob(data: bytes) -> bytes | None:
+    match = _OPENSSH_FILE.fullmatch(data)
+    if match is None:
+        return None
+    try:
+        return decode_base64(b"".join(match[1].split()).decode("ascii"))
+    except InvalidPublicKeyError:
+        return None  # cryptography will say what is wrong with the file
+
+
+def _openssh_public(data: bytes) -> PublicKey | None:
+    """The public key that stands outside the encrypted part of an OpenSSH private key file."""
+    blob = _openssh_blob(data)
+    if blob is None or not blob.startswith(_OPENSSH_MAGIC):
+        return None
+    reader = WireReader(blob[len(_OPENSSH_MAGIC) :])
+    try:
+        for _ in ("cipher", "kdf", "kdf options"):
+            reader.string()
+        return PublicKey.from_blob(reader.string()) if reader.uint32() == 1 else None
+    except (WireError, InvalidPublicKeyError):
+        return None  # likewise
+
+
+def _public_line(data: bytes) -> PublicKey | None:
+    """The key of a .pub file; None for anything else."""
+    if b"PRIVATE KEY" in data:
+        return None
+    try:
+        return PublicKey.from_line(data)
+    except InvalidPublicKeyError:
+        return None  # then it is read as a private key, with that error
+
+
+def _public_part(path: Path) -> PublicKey:
+    """The public key that an identity file stands for, without its passphrase."""
+    data = _read(path)
+    public = _public_line(data) or _openssh_public(data)
+    if public is not None:
+        return public
+    beside = path.with_name(path.name + ".pub")
+    public = _public_line(_read(beside)) if beside.exists() else None
+    if public is None:
+        raise SigningKeyError(f"{safe_text(str(path), 120)} names no public key to look for in the agent")
+    return public
+
+
+def _read(path: Path) -> bytes:
+    shown = safe_text(str(path), 120)
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_PRIVATE_KEY + 1)
+    except OSError as error:
+        raise SigningKeyError(f"the key {shown} cannot be read: {error.strerror or 'unknown reason'}") from error
+    if len(data) > MAX_PRIVATE_KEY:
+        raise SigningKeyError(f"{shown} is too large for a key")
+    return data
+
+
+# --- ssh-agent ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSigner:
+    """A key that the agent holds. Each signature is one short conversation over `SSH_AUTH_SOCK`."""
+
+    public_key: PublicKey
+
+    def sign(self, data: bytes) -> bytes:
+        """The SSH signature blob over `data`; waits for a touch or a confirmation. Raises SigningKeyError."""
+        flags = _RSA_SHA2_512 if self.public_key.algorithm == "ssh-rsa" else 0
+        request = write_string(self.public_key.blob) + write_string(data) + write_uint32(flags)
+        try:
+            answer = _converse(_SIGN_REQUEST, request, _SIGN_RESPONSE, _SIGN_SECONDS)
+            signature = answer.string()
+            answer.end()
+            return pad_rsa_signature(self.public_key, signature)
+        except WireError as error:
+            raise SigningKeyError(f"the agent's answer makes no sense: {error.message}") from error
+
+
+def agent_keys() -> list[PublicKey]:
+    """The keys in the agent that may sign, in its order; others are left out. Raises SigningKeyError."""
+    keys: list[PublicKey] = []
+    try:
+        answer = _converse(_REQUEST_IDENTITIES, b"", _IDENTITIES_ANSWER, _LIST_SECONDS)
+        count = answer.uint32()
+        if count > _MAX_AGENT_KEYS:
+            raise SigningKeyError("the agent says that it has more keys than any real one")
+        for _ in range(count):
+            blob = answer.string()
+            answer.string()  # the comment
+            try:
+                keys.append(PublicKey.from_blob(blob))
+            except InvalidPublicKeyError:
+                continue  # a certificate, or a kind that may not sign: not ours to complain about
+        answer.end()
+    except WireError as error:
+        raise SigningKeyError(f"the agent's answer makes no sense: {error.message}") from error
+    return keys
+
+
+def _from_agent(wanted: PublicKey | None) -> AgentSigner:
+    keys = agent_keys()
+    if wanted is not None:
+        if wanted not in keys:
+            raise SigningKeyError(f"the agent does not hold the key {wanted.fingerprint}", hint="Load it with: ssh-add FILE")
+        return AgentSigner(wanted)
+    if not keys:
+        raise SigningKeyError("the agent holds no key that may sign", hint="Load one with: ssh-add FILE")
+    if len(keys) > 1:
+        held = ", ".join(key.fingerprint for key in keys)
+        raise SigningKeyError(
+            f"the agent holds more than one key: {held}", hint="Choose one with --sign-key FILE.pub, its public part."
+        )
+    return AgentSigner(keys[0])
+
+
+def _agent_has(key: PublicKey) -> bool:
+    """Whether the agent can spare its user a passphrase; no agent at all is simply a no."""
+    if not os.environ.get("SSH_AUTH_SOCK"):
+        return False
+    try:
+        return key in agent_keys()
+    except SigningKeyError:
+        return False  # the passphrase will be asked for
+
+
+def _converse(kind: int, body: bytes, expected: int, timeout_seconds: float) -> WireReader:
+    address = os.environ.get("SSH_AUTH_SOCK")
+    if not address:
+        raise SigningKeyError("no ssh-agent: SSH_AUTH_SOCK is not set", hint="Start one, or name a key: --sign-key FILE")
+    family = getattr(socket, "AF_UNIX", None)
+    if family is None:
+        raise SigningKeyError("this system has no Unix sockets to speak with an agent", hint="Use --sign-key FILE.")
+    message = bytes([kind]) + body
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as connection:
+            connection.settimeout(timeout_seconds)
+            connection.connect(address)
+            connection.sendall(write_string(message))
+            length = int.from_bytes(_receive(connection, 4), "big")
+            if not 1 <= length <= MAX_AGENT_REPLY:
+                raise SigningKeyError("the agent's answer is empty or too long")
+            answer = _receive(connection, length)
+    except OSError as error:
+        raise SigningKeyError(f"the agent does not answer: {error.strerror or error}") from error
+    if answer[0] != expected:
+        raise SigningKeyError("the agent refused: the key is gone or locked, or its user said no")
+    return WireReader(answer[1:])
+
+
+def _receive(connection: socket.socket, length: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < length:
+        part = connection.recv(length - len(parts))
+        if not part:
+            raise SigningKeyError("the agent hung up")
+        parts += part
+    return bytes(parts)

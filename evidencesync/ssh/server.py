@@ -1,0 +1,301 @@
+"""Our own SSH server: public keys only, and one service. What command a client asks for is never looked at."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import stat
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import asyncssh
+
+from evidencesync.errors import ConfigurationError, EvidenceSyncError
+from evidencesync.evidence.display import safe_text
+from evidencesync.limits import MAX_TRUST_FILE
+from evidencesync.ssh.channel import SSH_PACKET, SSH_WINDOW, Channel
+from evidencesync.ssh.stream import ALGORITHMS, KEEPALIVE_FOREVER, SshStream
+from evidencesync.ssh.wire import WireListener
+
+_LOG: Final = logging.getLogger(__name__)
+_MAX_CONNECTIONS: Final = 32  # of people who have logged in; each may hold a few windows of memory
+_MAX_LOGINS: Final = 32  # of connections that have not logged in yet
+_LOGIN_SECONDS: Final = 30
+_MAX_ATTEMPTS: Final = 20  # keys one connection may try
+
+Handler = Callable[[Channel, str], Awaitable[None]]
+"""Serves one session. The text says who it is: `USER from ADDRESS with SHA256:...`, safe for a terminal."""
+Ready = Callable[[str, int, str], None]
+"""Told once: the address and port that are listened on, and the host key's fingerprint."""
+
+
+async def serve_embedded(
+    host: str,
+    port: int,
+    host_key_file: Path,
+    authorized_keys: Path,
+    handler: Handler,
+    ready: Ready | None = None,
+    *,
+    timeout_seconds: float = 120.0,
+) -> None:
+    """Serves until it is cancelled. Port 0 takes a free one. A host key is made where the file is missing.
+
+    `authorized_keys` is read again for each login: a key that is taken out can't log in any more. A handler that raises ends its
+    own session only. Raises ConfigurationError where the key, the file or the address can't be used.
+    """
+    host_key = await asyncio.to_thread(load_host_key, host_key_file)
+    await asyncio.to_thread(_read_authorized_keys, authorized_keys)  # a file that can't be used is said now, not at a login
+    door = _Door(authorized_keys, handler, timeout_seconds)
+    try:
+        acceptor = await asyncssh.listen(
+            host,
+            port,
+            config=None,
+            tunnel=WireListener(door.admit),
+            server_factory=lambda: _Login(door),
+            server_host_keys=[host_key],
+            **_settings(timeout_seconds),
+        )
+    except OSError as error:
+        raise ConfigurationError(f"can't listen on {safe_text(host)} port {port}: {error.strerror}") from error
+    try:
+        if ready is not None:
+            address = acceptor.get_addresses()[0]
+            ready(str(address[0]), int(address[1]), host_key.get_fingerprint())
+        await asyncio.get_running_loop().create_future()
+    finally:
+        acceptor.close()
+        await door.close()
+
+
+def _settings(timeout_seconds: float) -> dict[str, Any]:
+    return {
+        **ALGORITHMS,
+        "login_timeout": _LOGIN_SECONDS,
+        "keepalive_interval": timeout_seconds / 4,
+        "keepalive_count_max": KEEPALIVE_FOREVER,
+        "public_key_auth": True,
+        "password_auth": False,
+        "kbdint_auth": False,
+        "host_based_auth": False,
+        "gss_host": None,
+        "gss_auth": False,
+        "gss_kex": False,
+        "x509_trusted_certs": None,
+        "allow_pty": False,
+        "line_editor": False,
+        "agent_forwarding": False,
+        "x11_forwarding": False,
+        "allow_scp": False,
+        "sftp_factory": None,
+        "encoding": None,
+        "utf8_decode_errors": "backslashreplace",
+    }
+
+
+class _Door:
+    """Who is inside, who is knocking, and how many there may be of each."""
+
+    def __init__(self, authorized_keys: Path, handler: Handler, timeout_seconds: float) -> None:
+        self.authorized_keys = authorized_keys
+        self.handler = handler
+        self.timeout_seconds = timeout_seconds
+        self.knocking: set[_Login] = set()
+        self.inside: set[_Login] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    def admit(self) -> bool:
+        """Whether one more connection may try to log in."""
+        return len(self.knocking) < _MAX_LOGINS and len(self.inside) < _MAX_CONNECTIONS
+
+    def start(self, channel: _ServiceChannel, who: str) -> None:
+        """Runs the handler for a session."""
+        task = asyncio.get_running_loop().create_task(self._run(channel, who))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _run(self, channel: _ServiceChannel, who: str) -> None:
+        status = 1
+        try:
+            await self.handler(channel, who)
+            status = 0
+        except EvidenceSyncError as error:
+            _LOG.warning("session of %s ended: %s", who, error.message)
+        except Exception:
+            _LOG.exception("session of %s ended by a defect", who)
+        finally:
+            await channel.finish(status)
+
+    async def close(self) -> None:
+        """Ends every session and connection."""
+        for task in list(self.tasks):
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        for login in [*self.knocking, *self.inside]:
+            login.abort()
+
+
+class _Login(asyncssh.SSHServer):
+    """One connection: lets the holder of an authorized key in, and then opens one session, once."""
+
+    def __init__(self, door: _Door) -> None:
+        self._door = door
+        self._connection: asyncssh.SSHServerConnection | None = None
+        self._keys: asyncssh.SSHAuthorizedKeys | None = None
+        self._fingerprint = ""
+        self._attempts = 0
+        self._used = False
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._connection = conn
+        self._door.knocking.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._door.knocking.discard(self)
+        self._door.inside.discard(self)
+        self._connection = None
+
+    def abort(self) -> None:
+        if self._connection is not None:
+            self._connection.abort()
+
+    async def begin_auth(self, username: str) -> bool:
+        """True: a key is needed. (False would let anybody in.) A file that can't be read now lets nobody in."""
+        self._keys = None
+        try:
+            self._keys = await asyncio.to_thread(_read_authorized_keys, self._door.authorized_keys)
+        except ConfigurationError as error:
+            _LOG.error("%s", error.message)
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        return True
+
+    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        """asyncssh checks the signature after this, and only the key of the last call can have been the one that got in."""
+        self._attempts += 1
+        if self._attempts > _MAX_ATTEMPTS:
+            self.abort()
+            return False
+        if self._keys is None or self._connection is None:
+            return False
+        address = str(self._connection.get_extra_info("peername", ("",))[0])
+        self._fingerprint = key.get_fingerprint()
+        return self._keys.validate(key, "", address) is not None
+
+    def auth_completed(self) -> None:
+        """More may have knocked than there is room inside."""
+        self._door.knocking.discard(self)
+        if len(self._door.inside) >= _MAX_CONNECTIONS:
+            self.abort()
+            return
+        self._door.inside.add(self)
+
+    def session_requested(self) -> Any:
+        """The one session; forwardings of every kind are refused by asyncssh's defaults."""
+        if self._used or self._connection is None:
+            return False
+        self._used = True
+        chan = self._connection.create_server_channel(encoding=None, window=SSH_WINDOW, max_pktsize=SSH_PACKET)
+        # asyncssh keeps every environment variable that a client sends, without a bound, and has no setting against it.
+        setattr(chan, "_process_env_request", _refuse_environment)  # noqa: B010
+        return chan, _ServiceChannel(self._door, self._who())
+
+    def _who(self) -> str:
+        conn = self._connection
+        user = str(conn.get_extra_info("username", "")) if conn is not None else ""
+        address = str(conn.get_extra_info("peername", ("",))[0]) if conn is not None else ""
+        return f"{safe_text(user, 64)} from {safe_text(address, 64)} with {self._fingerprint}"
+
+
+class _ServiceChannel(SshStream, asyncssh.SSHServerSession[bytes]):
+    """The session. It starts the service for any command, and for nothing else."""
+
+    def __init__(self, door: _Door, who: str) -> None:
+        super().__init__(door.timeout_seconds)
+        self._door = door
+        self._who = who
+
+    def shell_requested(self) -> bool:
+        return False
+
+    def subsystem_requested(self, subsystem: str) -> bool:
+        return False
+
+    def exec_requested(self, command: str) -> bool:
+        return True
+
+    def session_started(self) -> None:
+        self._door.start(self, self._who)
+
+    async def finish(self, status: int) -> None:
+        """Says how it ended, and closes."""
+        if self._chan is not None and not self._closed.is_set():
+            with suppress(OSError):
+                self._chan.exit(status)
+        await self.close()
+
+
+def _refuse_environment(packet: object) -> bool:
+    return False
+
+
+def _read_authorized_keys(file: Path) -> asyncssh.SSHAuthorizedKeys:
+    """OpenSSH's authorized_keys. `from=` is honoured; every other option only forbids what this server never does."""
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(MAX_TRUST_FILE + 1)
+        if len(data) > MAX_TRUST_FILE:
+            raise ValueError("the file is too large")
+        return asyncssh.import_authorized_keys(data.decode("utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"authorized keys can't be read from {safe_text(str(file))}: {error.strerror}") from error
+    except ValueError as error:
+        reason = safe_text(str(error), 200)
+        raise ConfigurationError(f"authorized keys in {safe_text(str(file))} can't be used: {reason}") from error
+
+
+def load_host_key(file: Path) -> asyncssh.SSHKey:
+    """The server's own key, made (Ed25519, mode 0600, and FILE.pub) where it is missing. Durable when it returns.
+
+    Raises ConfigurationError for a file that holds no private key, or that others may read.
+    """
+    try:
+        if not file.exists():
+            _make_host_key(file)
+        if stat.S_IMODE(file.stat().st_mode) & 0o077:
+            raise ConfigurationError(f"{safe_text(str(file))} may be read by others", hint=f"chmod 600 {safe_text(str(file))}")
+        return asyncssh.read_private_key(file)
+    except OSError as error:
+        raise ConfigurationError(f"the host key {safe_text(str(file))} can't be used: {error.strerror}") from error
+    except asyncssh.KeyImportError as error:
+        raise ConfigurationError(f"{safe_text(str(file))} holds no host key: {safe_text(str(error), 200)}") from error
+
+
+def _make_host_key(file: Path) -> None:
+    """Written beside its place and then linked there: two servers that start at once end up with one key."""
+    key = asyncssh.generate_private_key("ssh-ed25519", comment="evidencesync")
+    draft = file.with_name(f"{file.name}.{os.getpid()}.new")
+    _write(draft, key.export_private_key("openssh"), 0o600)
+    try:
+        os.link(draft, file)
+        file.with_name(file.name + ".pub").write_bytes(key.export_public_key("openssh"))
+    except FileExistsError:
+        return
+    finally:
+        draft.unlink()
+        folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+        os.fsync(folder)
+        os.close(folder)
+
+
+def _write(file: Path, data: bytes, mode: int) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())

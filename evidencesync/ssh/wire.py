@@ -1,0 +1,269 @@
+"""The TCP connection under SSH: what went over it, whether it still moves, and when a writer has to wait.
+
+asyncssh opens its own sockets unless it is given a tunnel: an object whose `create_connection` (or, for a server, `create_server`)
+makes the connection. That documented door is used here to put a thin protocol and transport between the socket and asyncssh.
+It counts what passes, ciphertext and all, and it does two things that asyncssh leaves out:
+- asyncssh ignores the transport's call to pause, so a slow link would gather a whole SSH window in memory, and a keepalive would
+  wait behind it for minutes. Here the call reaches the channel's writer.
+- asyncssh writes an ignore packet and a data packet for each 32 KiB, each with a system call and a TCP segment of its own. Here
+  what is written in one turn of the event loop is joined into large writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from evidencesync.limits import KIB, MIB
+
+WIRE: Final = "evidencesync-wire"  # `get_extra_info` of an asyncssh connection or channel gives its `Wire` by this name
+_JOIN: Final = 128 * KIB
+_SOCKET_HIGH: Final = 1 * MIB
+_SOCKET_LOW: Final = 256 * KIB
+# Linux and macOS: how much the kernel takes beyond what is in flight. Without it, megabytes may lie in the kernel on a slow
+# link, and a keepalive behind them for minutes.
+_NOTSENT_LOWAT: Final = {"linux": 25, "darwin": 0x201}.get(sys.platform)
+_NOTSENT_BYTES: Final = 256 * KIB
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Bytes received, bytes that the kernel has taken, and whether more were waiting for it."""
+
+    received: int
+    taken: int
+    backlog: bool
+
+    def is_alive(self, now: Progress) -> bool:
+        """Whether the link has moved since: something came, or the kernel, which was full, took more.
+
+        What a kernel with room takes says nothing, or our own keepalives would keep a dead link alive.
+        """
+        return now.received != self.received or (self.backlog and now.taken != self.taken)
+
+
+class Wire:
+    """One TCP connection (or the pipe of a ProxyCommand). `sent` and `received` are bytes."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.received = 0
+        self.paused = False
+        self.on_change: Callable[[], None] | None = None
+        self._transport: JoiningTransport | None = None
+
+    def progress(self) -> Progress:
+        """Where the connection stands now."""
+        queued = self._transport.queued if self._transport is not None else 0
+        return Progress(self.received, self.sent - queued, backlog=queued > 0)
+
+    def attach(self, transport: asyncio.Transport) -> JoiningTransport:
+        """Takes over a new connection."""
+        transport.set_write_buffer_limits(high=_SOCKET_HIGH, low=_SOCKET_LOW)
+        _bound_kernel_queue(transport.get_extra_info("socket"))
+        self._transport = JoiningTransport(self, transport)
+        return self._transport
+
+    def set_paused(self, paused: bool) -> None:
+        """Called by the event loop when the socket's queue passes its marks."""
+        self.paused = paused
+        if self.on_change is not None:
+            self.on_change()
+
+    def abort(self) -> None:
+        """Drops the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+
+def _bound_kernel_queue(sock: socket.socket | None) -> None:
+    if sock is None or _NOTSENT_LOWAT is None or sock.family not in {socket.AF_INET, socket.AF_INET6}:
+        return
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, _NOTSENT_BYTES)
+    except OSError:
+        return  # an old kernel: the link works, only a stall on it is noticed later
+
+
+class JoiningTransport(asyncio.Transport):
+    """What asyncssh writes to: counts, and joins small writes until the event loop turns or 128 KiB are there."""
+
+    def __init__(self, wire: Wire, transport: asyncio.Transport) -> None:
+        super().__init__()
+        self._wire = wire
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._scheduled = False
+
+    @property
+    def queued(self) -> int:
+        """Bytes that the kernel has not taken yet."""
+        return self._pending_bytes + self._transport.get_write_buffer_size()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._wire.sent += len(data)
+        self._pending.append(bytes(data))
+        self._pending_bytes += len(data)
+        if self._pending_bytes >= _JOIN:
+            self.flush()
+        elif not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush_scheduled)
+
+    def _flush_scheduled(self) -> None:
+        self._scheduled = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Hands everything to the socket."""
+        if self._pending and not self._transport.is_closing():
+            data = b"".join(self._pending)
+            self._pending.clear()
+            self._pending_bytes = 0
+            self._transport.write(data)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """asyncssh's connections, tunnelled ones too, ask the transport below them: so each of them can name its wire."""
+        return self._wire if name == WIRE else self._transport.get_extra_info(name, default)
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        self.flush()
+        self._transport.close()
+
+    def abort(self) -> None:
+        """What the kernel takes at once of what is pending (SSH's farewell) goes out; the rest is dropped."""
+        self.flush()
+        self._transport.abort()
+
+
+class WireProtocol(asyncio.Protocol):
+    """Stands between the socket and asyncssh's connection."""
+
+    def __init__(self, wire: Wire, inner: asyncio.Protocol) -> None:
+        self.wire = wire
+        self.inner = inner
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if not isinstance(transport, asyncio.Transport):
+            raise TypeError("a stream transport is needed")
+        self.inner.connection_made(self.wire.attach(transport))
+
+    def data_received(self, data: bytes) -> None:
+        self.wire.received += len(data)
+        self.inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self.inner.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.wire.set_paused(False)
+        self.inner.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self.wire.set_paused(True)
+
+    def resume_writing(self) -> None:
+        self.wire.set_paused(False)
+
+
+class WireConnector:
+    """The tunnel that a client gives to asyncssh: a TCP connection, or a ProxyCommand, with a `Wire` around it."""
+
+    def __init__(self, *, family: int, local_address: str | None, proxy_command: tuple[str, ...], timeout_seconds: float) -> None:
+        self.wire = Wire()
+        self._family = family
+        self._local = (local_address, 0) if local_address else None
+        self._command = proxy_command
+        self._timeout = timeout_seconds
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def create_connection(
+        self, factory: Callable[[], asyncio.Protocol], host: str, port: int
+    ) -> tuple[asyncio.BaseTransport, asyncio.Protocol]:
+        """Called by asyncssh. Raises OSError, and TimeoutError after the options' seconds."""
+        loop = asyncio.get_running_loop()
+
+        def wrapped() -> WireProtocol:
+            return WireProtocol(self.wire, factory())
+
+        async with asyncio.timeout(self._timeout):
+            if self._command:
+                transport, protocol = await loop.create_connection(wrapped, sock=await self._start_command())
+            else:
+                transport, protocol = await loop.create_connection(
+                    wrapped, host, port, family=self._family, local_addr=self._local
+                )
+        return transport, protocol.inner
+
+    async def _start_command(self) -> socket.socket:
+        """A socket whose other end is the command's input and output. Its messages are not shown: nobody has checked them."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                self._process = await asyncio.create_subprocess_exec(
+                    *self._command, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=asyncio.subprocess.DEVNULL
+                )
+            except BaseException:
+                ours.close()
+                raise
+        ours.setblocking(False)
+        return ours
+
+    def close(self) -> None:
+        """Drops the connection and ends the ProxyCommand."""
+        self.wire.abort()
+        if self._process is not None and self._process.returncode is None:
+            self._process.terminate()
+
+    async def wait_closed(self) -> None:
+        """Waits for the ProxyCommand's end."""
+        if self._process is not None:
+            try:
+                await asyncio.wait_for(self._process.wait(), 5)
+            except TimeoutError:
+                self._process.kill()
+                await self._process.wait()
+
+
+class WireListener:
+    """The tunnel that a server gives to asyncssh: a listening socket, each connection of which has a `Wire`.
+
+    `admit` is asked before a connection costs anything.
+    """
+
+    def __init__(self, admit: Callable[[], bool]) -> None:
+        self._admit = admit
+
+    async def create_server(
+        self, factory: Callable[[str, int], asyncio.Protocol], host: str, port: int
+    ) -> asyncio.base_events.Server:
+        """Called by asyncssh. Raises OSError where the address can't be listened on."""
+        loop = asyncio.get_running_loop()
+
+        def accept() -> asyncio.Protocol:
+            return WireProtocol(Wire(), factory("", 0)) if self._admit() else _Refusal()
+
+        return await loop.create_server(accept, host, port)
+
+    def close(self) -> None:
+        """Nothing of its own to close: asyncssh closes the server."""
+
+    async def wait_closed(self) -> None:
+        """See `close`."""
+
+
+class _Refusal(asyncio.Protocol):
+    """Drops a connection before a byte is read."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.Transport):
+            transport.abort()

@@ -1,0 +1,92 @@
+"""The client's half of the handshake: who we are, which vault this is, and proof of the examiner's key."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import msgspec
+
+import evidencesync
+from evidencesync.custody.documents import SESSION_NAMESPACE, SessionClaim
+from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.sshsig import sign_document
+from evidencesync.delta.chunker import PARAMETERS
+from evidencesync.errors import ProtocolError, SignatureError, VersionError
+from evidencesync.protocol.framing import frame_of
+from evidencesync.protocol.messages import PREAMBLE, PROTOCOL_VERSION, Begin, Hello, Message, Ready, Welcome
+from evidencesync.transfer.link import Link
+from evidencesync.transfer.request import PushRequest
+
+
+_M = TypeVar("_M", bound=Message)
+
+
+class Expect(Protocol):
+    """Waits for the next message, which must be of the given kind."""
+
+    def __call__(self, kind: type[_M], /) -> _M: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What the handshake told: the vault, its key, its clock (seconds ahead of ours, in nanoseconds) and the item's state."""
+
+    vault_id: str
+    vault_key: PublicKey
+    clock_offset: int
+    ready: Ready
+
+
+def greet(
+    request: PushRequest,
+    link: Link,
+    expect: Expect,
+    now: Callable[[], int],
+) -> Greeting:
+    """Runs the handshake. Raises what the vault refuses us with, VersionError, or ProtocolError.
+
+    1. Each says what it speaks; the vault names itself and gives a nonce.
+    2. The examiner's key signs the nonce together with this vault, item and session (namespace `session@evidencesync`):
+       the vault knows the signer before any data travels, and the signature is of no use elsewhere.
+    3. The vault locks the item and says where its chain stands.
+    """
+    asked = now()
+    hello = Hello([PROTOCOL_VERSION], evidencesync.__version__, "push", request.vault, PARAMETERS, asked)
+    link.write(PREAMBLE + frame_of(hello))
+    welcome = expect(Welcome)
+    answered = now()
+    if welcome.version != PROTOCOL_VERSION or welcome.parameters != PARAMETERS:
+        raise VersionError("the two ends do not speak the same version of the protocol")
+    vault_key = _vault_key(welcome.vault_key)
+    link.write(frame_of(_begin(request, welcome, vault_key)))
+    ready = expect(Ready)
+    return Greeting(welcome.vault_id, vault_key, welcome.clock - (asked + answered) // 2, ready)
+
+
+def _vault_key(blob: bytes) -> PublicKey:
+    try:
+        return PublicKey.from_blob(blob)
+    except SignatureError as error:
+        raise ProtocolError("the vault's key is malformed") from error
+
+
+def _begin(request: PushRequest, welcome: Welcome, vault_key: PublicKey) -> Begin:
+    try:
+        claim = SessionClaim(
+            nonce=welcome.nonce.hex(),
+            vault_id=welcome.vault_id,
+            vault_key=vault_key.fingerprint,
+            case=request.name.case.text,
+            item=request.name.item.text,
+            session=request.session,
+            key=request.signer.public_key.fingerprint,
+        )
+        encoded = msgspec.json.encode(claim)
+        msgspec.json.decode(encoded, type=SessionClaim)  # what the vault calls itself is held to the documents' form
+    except msgspec.MsgspecError as error:
+        raise ProtocolError("the vault's introduction is malformed") from error
+    signature = sign_document(request.signer, SESSION_NAMESPACE, hashlib.sha512(encoded).digest())
+    return Begin(encoded, signature, request.read_back)

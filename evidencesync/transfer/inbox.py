@@ -1,0 +1,93 @@
+"""Where the engine of a push waits: for what the source gives and for what the vault answers, each bounded."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Generic, TypeVar
+
+from evidencesync.errors import InterruptedRunError, LinkLostError
+from evidencesync.limits import MIB
+
+_QUEUED_BYTES = 16 * MIB
+_QUEUED_ITEMS = 512
+
+LocalT = TypeVar("LocalT")
+PeerT = TypeVar("PeerT")
+
+
+class Inbox(Generic[LocalT, PeerT]):
+    """Two queues that one thread takes from. What fails in a feeding thread is raised where the items are taken."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._local: deque[tuple[LocalT, int]] = deque()
+        self._local_bytes = 0
+        self._peer: deque[PeerT] = deque()
+        self._local_error: BaseException | None = None
+        self._peer_error: BaseException | None = None
+        self._closed = False
+
+    def put_local(self, item: LocalT, size: int) -> None:
+        """Adds what the source gave, `size` bytes of it; waits while too much is queued. Raises when nobody takes it."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: (self._local_bytes < _QUEUED_BYTES and len(self._local) < _QUEUED_ITEMS) or self._closed
+            )
+            if self._closed:
+                raise InterruptedRunError("the run has ended")
+            self._local.append((item, size))
+            self._local_bytes += size
+            self._changed.notify_all()
+
+    def put_peer(self, items: list[PeerT]) -> None:
+        """Adds what the other end said. Never waits: what may come is bounded by what was asked."""
+        with self._changed:
+            self._peer.extend(items)
+            self._changed.notify_all()
+
+    def fail_local(self, error: BaseException) -> None:
+        """The source's thread has ended with an error."""
+        with self._changed:
+            self._local_error = error
+            self._changed.notify_all()
+
+    def fail_peer(self, error: BaseException) -> None:
+        """The link has ended; what arrived before is still taken."""
+        with self._changed:
+            self._peer_error = error
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Nobody will take anything any more: wakes a source that waits."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether taking something now would probably mean to wait."""
+        return not self._peer and not self._local
+
+    def take(self, *, local: bool, timeout_seconds: float) -> tuple[LocalT | None, PeerT | None]:
+        """The next item: the other end's first, the source's only if `local`. Exactly one of the two is not None.
+
+        Raises what a feeding thread failed with, and LinkLostError when only the other end was waited for and it stayed
+        silent for `timeout_seconds`.
+        """
+        with self._changed:
+            while True:
+                if self._peer:
+                    return None, self._peer.popleft()
+                if self._peer_error is not None:
+                    raise self._peer_error
+                if local and self._local:
+                    item, size = self._local.popleft()
+                    self._local_bytes -= size
+                    self._changed.notify_all()
+                    return item, None
+                if local and self._local_error is not None:
+                    raise self._local_error
+                # Without a limit on the wait, a lock in the main thread would hold back Ctrl-C on some systems.
+                if not self._changed.wait(timeout_seconds) and not local:
+                    raise LinkLostError(f"the other end has been silent for {timeout_seconds:.0f} seconds")

@@ -1,0 +1,96 @@
+"""Who may transfer, and into what: the vault's half of the handshake, where trust is decided."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import msgspec
+
+import evidencesync
+from evidencesync.custody.documents import SESSION_NAMESPACE, SessionClaim
+from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.sshsig import verify_signature
+from evidencesync.delta.chunker import PARAMETERS
+from evidencesync.errors import ProtocolError, SignatureError, VaultNotFoundError, VersionError
+from evidencesync.evidence.digest import sha512_of
+from evidencesync.evidence.identity import ItemName, Title
+from evidencesync.protocol.messages import PROTOCOL_VERSION, Begin, Hello, Welcome
+from evidencesync.vault.vault import Vault
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """An examiner who has proved a trusted key, and what he wants to add to."""
+
+    principal: str
+    key: PublicKey
+    name: ItemName
+    session: str
+    read_back: bool
+
+
+def welcome(hello: Hello, vault: Vault, nonce: bytes, clock: int) -> Welcome:
+    """The answer to a client's first message. Raises VersionError, or VaultNotFoundError for another vault's path."""
+    if PROTOCOL_VERSION not in hello.versions:
+        raise VersionError(f"this vault's end speaks version {PROTOCOL_VERSION} of the protocol, the other end does not")
+    if hello.parameters != PARAMETERS:
+        raise VersionError("the two ends cut contents by different parameters")
+    if not _is_served(hello.vault, vault):
+        raise VaultNotFoundError(
+            "this server serves another vault than the one that was asked for",
+            hint="Give the path of the vault that the server was started for.",
+        )
+    return Welcome(
+        PROTOCOL_VERSION,
+        evidencesync.__version__,
+        vault.settings.id,
+        vault.signer.public_key.blob,
+        nonce,
+        PARAMETERS,
+        clock,
+    )
+
+
+def _is_served(asked: bytes, vault: Vault) -> bool:
+    """Whether the path a client asked for is this vault. A server serves one: an empty path, or `/`, asks for that."""
+    if asked in (b"", b"/"):
+        return True
+    try:
+        return os.path.samefile(os.path.expanduser(asked), vault.layout.root)
+    except (OSError, ValueError):
+        return False
+
+
+def admit(begin: Begin, offered: Welcome, vault: Vault, now: int) -> Admitted:
+    """Decides whether a session may begin.
+
+    1. The claim is a SessionClaim document, in its one form.
+    2. It is about this vault and answers the nonce that was given a moment ago: it can not be one from another time or
+       place.
+    3. Its signature is good, in the session namespace, and by the key that the claim names.
+    4. That key is trusted here and now for sessions, and not revoked.
+
+    Raises ProtocolError (1, 2), SignatureError (3) or UntrustedSignerError (4).
+    """
+    # 1.
+    try:
+        claim = msgspec.json.decode(begin.claim, type=SessionClaim)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError("the session's claim is malformed") from error
+    if msgspec.json.encode(claim) != begin.claim:
+        raise ProtocolError("the session's claim is not in its one form")
+    # 2.
+    key = vault.signer.public_key
+    if (claim.nonce, claim.vault_id, claim.vault_key) != (offered.nonce.hex(), vault.settings.id, key.fingerprint):
+        raise ProtocolError("the session's claim is about another vault or another time")
+    # 3.
+    message = sha512_of(begin.claim)
+    signer = verify_signature(begin.signature, SESSION_NAMESPACE, message)
+    if signer.fingerprint != claim.key:
+        raise SignatureError("the session's claim is signed by another key than it names")
+    # 4.
+    principal = vault.load_trust().principal_for(signer, SESSION_NAMESPACE, now)
+    return Admitted(
+        principal, signer, ItemName(Title(claim.case), Title(claim.item)), claim.session, begin.read_back
+    )

@@ -1,0 +1,113 @@
+"""Reads what the vault already has. Nothing is taken from here unchecked: whoever asks says which digest it must have."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+
+from evidencesync.errors import EvidenceSyncError
+from evidencesync.limits import KIB
+from evidencesync.vault.disk import forget_cached
+from evidencesync.vault.location import Location
+from evidencesync.vault.tree import TreeReader
+
+_ZEROS = bytes(256 * KIB)
+_MAX_OPEN_FILES = 32
+_MAX_OPEN_TREES = 32
+TreeKey = tuple[str, str, int]
+
+
+class Basis:
+    """Published files, opened by location. `from_disk` makes every read come from the disk, not from the page cache."""
+
+    def __init__(self, open_tree: Callable[[TreeKey], TreeReader], *, from_disk: bool) -> None:
+        self.damaged: list[Location] = []
+        self._open_tree = open_tree
+        self._from_disk = from_disk
+        self._trees: OrderedDict[TreeKey, TreeReader] = OrderedDict()
+        self._files: OrderedDict[tuple[TreeKey, bytes], int] = OrderedDict()
+
+    def close(self) -> None:
+        """Closes everything."""
+        for fd in self._files.values():
+            os.close(fd)
+        for tree in self._trees.values():
+            tree.close()
+        self._files.clear()
+        self._trees.clear()
+
+    def tree(self, key: TreeKey) -> TreeReader:
+        """The files of one acquisition: case folder, item folder, number. Raises when it is not there."""
+        found = self._trees.get(key)
+        if found is None:
+            found = self._trees[key] = self._open_tree(key)
+            if len(self._trees) > _MAX_OPEN_TREES:
+                self._trees.popitem(last=False)[1].close()
+        self._trees.move_to_end(key)
+        return found
+
+    def fd_of(self, location: Location) -> int | None:
+        """A descriptor of the file, which stays ours; None when it cannot be opened."""
+        key = (tree_key(location), location.path)
+        fd = self._files.get(key)
+        if fd is None:
+            try:
+                fd, _ = self.tree(tree_key(location)).open_file(location.path)
+                if self._from_disk:
+                    forget_cached(fd)
+            except (EvidenceSyncError, OSError):
+                self.note_damage(location)
+                return None
+            self._files[key] = fd
+            if len(self._files) > _MAX_OPEN_FILES:
+                os.close(self._files.popitem(last=False)[1])
+        self._files.move_to_end(key)
+        return fd
+
+    def read(self, location: Location, offset: int, length: int) -> bytes | None:
+        """Bytes of a published file, not yet checked; None when they cannot be had."""
+        fd = self.fd_of(location)
+        if fd is None:
+            return None
+        try:
+            data = os.pread(fd, length, offset)
+        except OSError:
+            data = b""
+        if len(data) != length:
+            self.note_damage(location)
+            return None
+        return data
+
+    def is_zeros(self, location: Location, offset: int, length: int) -> bool:
+        """Whether a range of a published file is nothing but zeros, read in small parts."""
+        for start in range(offset, offset + length, len(_ZEROS)):
+            size = min(len(_ZEROS), offset + length - start)
+            if self.read(location, start, size) != _ZEROS[:size]:
+                return False
+        return True
+
+    def read_whole(self, location: Location) -> bytes | None:
+        """A small published file, read once and not kept open."""
+        try:
+            fd, status = self.tree(tree_key(location)).open_file(location.path)
+            try:
+                if self._from_disk:
+                    forget_cached(fd)
+                data = os.read(fd, location.size + 1) if status.st_size == location.size else b""
+            finally:
+                os.close(fd)
+        except (EvidenceSyncError, OSError):
+            self.note_damage(location)
+            return None
+        return data
+
+    def note_damage(self, location: Location) -> None:
+        """Remembers that a published file is not what it was; `verify` will say what is wrong with it."""
+        if len(self.damaged) < 1000:
+            self.damaged.append(location)
+
+
+def tree_key(location: Location) -> TreeKey:
+    """Which acquisition a location is in."""
+    return location.case, location.item, location.acquisition

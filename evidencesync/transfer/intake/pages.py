@@ -1,0 +1,331 @@
+"""Turns pages of manifest lines into the tree of an acquisition, page by page and in order.
+
+A page is read as soon as those before it are, so that what the vault lacks of it can be asked for early. It is stored
+when all before it are stored and every larger content that it lists is assembled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from evidencesync.custody.documents import ManifestHeader
+from evidencesync.custody.manifest import CheckedLine, ManifestReader
+from evidencesync.delta.recipe import Recipe
+from evidencesync.errors import DigestMismatchError, ProtocolError
+from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, Sha256Digest, blake3_of, sha256_of
+from evidencesync.evidence.entry import Entry
+from evidencesync.evidence.moment import parse_file_time
+from evidencesync.limits import SMALL_FILE
+from evidencesync.session.receiver import FilesArrived, PageArrived, PageNamed, Receiver
+from evidencesync.transfer.intake.basis import Basis, tree_key
+from evidencesync.transfer.intake.streams import AssembledContent, StreamIntake
+from evidencesync.vault.index import Index
+from evidencesync.vault.location import Location, Scope
+from evidencesync.vault.tree import TreeWriter
+
+
+class Shelf(Protocol):
+    """Where an acquisition is put together."""
+
+    @property
+    def tree(self) -> TreeWriter:
+        """Makes its `data/`."""
+
+    def append_manifest(self, lines: bytes) -> None:
+        """Adds to the manifest."""
+
+    def append_recipe(self, recipe: Recipe) -> None:
+        """Adds to chunks.bin."""
+
+    def add_to_sums(self, path: bytes, blake3: Blake3Digest, sha256: Sha256Digest) -> None:
+        """Adds to the sums files."""
+
+
+@dataclass(slots=True)
+class PreviousManifest:
+    """The manifest of the acquisition before: where each of its pages lies in it, and how to read them."""
+
+    acquisition: int
+    positions: dict[ChunkDigest, tuple[int, int]]
+    read: Callable[[int, int], bytes]
+
+
+@dataclass(slots=True)
+class StoredTally:
+    """How contents came to lie in the new acquisition: files and bytes."""
+
+    files: int = 0
+    bytes: int = 0
+
+    def add(self, size: int) -> None:
+        """Counts one content."""
+        self.files += 1
+        self.bytes += size
+
+
+@dataclass(slots=True)
+class Tallies:
+    """The four ways."""
+
+    written: StoredTally = field(default_factory=StoredTally)
+    linked: StoredTally = field(default_factory=StoredTally)
+    reflinked: StoredTally = field(default_factory=StoredTally)
+    copied: StoredTally = field(default_factory=StoredTally)
+
+
+@dataclass(slots=True)
+class _Page:
+    lines: bytes | None = None
+    previous: bool = False
+    with_files: bool = False
+    read: list[CheckedLine] | None = None
+    contents: list[bytes | Location | None] = field(default_factory=list)
+    arrived: list[FilesArrived] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    next_line: int = 0
+    next_content: int = 0
+
+
+class PageIntake:
+    """Takes the events of pages. `check_header` is called once, before anything of the manifest is stored."""
+
+    def __init__(
+        self,
+        receiver: Receiver,
+        index: Index,
+        scope: Scope,
+        basis: Basis,
+        streams: StreamIntake,
+        shelf: Shelf,
+        previous: PreviousManifest | None,
+        check_header: Callable[[ManifestHeader], None],
+        *,
+        from_disk: bool,
+    ) -> None:
+        self.reader = ManifestReader()
+        self.tallies = Tallies()
+        self.verified_on_disk = bytearray()
+        """One byte for each content in manifest order: 1 where the disk was read for both digests when it was linked."""
+        self.literal_bytes = 0
+        self.manifest_sha512 = hashlib.sha512()
+        self._receiver = receiver
+        self._index = index
+        self._scope = scope
+        self._ask_index = index.known(scope) > 0
+        self._basis = basis
+        self._streams = streams
+        self._shelf = shelf
+        self._previous = previous
+        self._check_header = check_header
+        self._from_disk = from_disk
+        self._pages: dict[int, _Page] = {}
+        self._next_to_read = 0
+        self._next_to_store = 0
+        self._acknowledged = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every page that was announced is stored."""
+        return not self._pages
+
+    def on_named(self, event: PageNamed) -> None:
+        """A page is named: the previous manifest has it, or it will be sent."""
+        page = self._pages[event.number] = _Page()
+        if self._previous is not None and event.digest in self._previous.positions:
+            page.lines = self._previous.read(*self._previous.positions[event.digest])
+            page.previous = True
+        self._receiver.answer_page(event.number, known=page.previous)
+        self.advance()
+
+    def on_arrived(self, event: PageArrived) -> None:
+        """The lines of a page."""
+        page = self._pages.setdefault(event.number, _Page())
+        page.lines, page.with_files = event.lines, event.with_files
+        self.advance()
+
+    def on_files(self, event: FilesArrived) -> None:
+        """Small contents of a page."""
+        page = self._pages[event.page]
+        page.arrived.append(event)
+        self.literal_bytes += len(event.data)
+        self.advance()
+
+    def advance(self) -> None:
+        """Reads and stores what is next in order, as far as it is there."""
+        while (page := self._pages.get(self._next_to_read)) is not None and page.lines is not None:
+            self._read(self._next_to_read, page, page.lines)
+            self._next_to_read += 1
+        while (page := self._pages.get(self._next_to_store)) is not None and page.read is not None:
+            self._unpack(page)
+            if not self._store(self._next_to_store, page):
+                break
+            del self._pages[self._next_to_store]
+            self._next_to_store += 1
+        if self._acknowledged != self._next_to_store:
+            self._acknowledged = self._next_to_store
+            self._receiver.pages_stored(self._acknowledged)
+
+    # Reading.
+
+    def _read(self, number: int, page: _Page, lines: bytes) -> None:
+        """Checks a page's lines, and asks for those of its small contents that the vault lacks."""
+        first = self.reader.header is None
+        page.read = self.reader.read_lines(lines)
+        if first and self.reader.header is not None:
+            self._check_header(self.reader.header)
+        self._shelf.append_manifest(lines)
+        self.manifest_sha512.update(lines)
+        page.lines = None
+        small = [(path, line) for path, line in page.read if isinstance(line, Entry) and _is_small(line)]
+        page.sizes = [line.size or 0 for _, line in small]
+        page.contents = [None] * len(small)
+        if page.with_files or not small:
+            return
+        page.contents = list(self._known(page, small))
+        missing = [content is None for content in page.contents]
+        if any(missing):
+            self._receiver.want_files(number, missing)
+
+    def _known(self, page: _Page, small: list[tuple[bytes, Entry]]) -> list[Location | None]:
+        digests = [_blake3_of(entry) for _, entry in small]
+        if page.previous and self._previous is not None:
+            scope, number = self._scope, self._previous.acquisition
+            return [
+                Location(scope.case, scope.item, number, path, entry.size or 0, digest)
+                for (path, entry), digest in zip(small, digests, strict=True)
+            ]
+        if not self._ask_index:
+            return [None] * len(small)
+        found = self._index.find_contents(digests, self._scope)
+        return [found.get(digest) for digest in digests]
+
+    # Storing.
+
+    def _unpack(self, page: _Page) -> None:
+        """Puts the small contents that have arrived in their places."""
+        for event in page.arrived:
+            if len(event.present) != len(page.sizes):
+                raise ProtocolError("the files of a page do not fit its lines")
+            position = 0
+            for number, (present, size) in enumerate(zip(event.present, page.sizes, strict=True)):
+                if present:
+                    page.contents[number] = event.data[position : position + size]
+                    position += size
+            if position != len(event.data):
+                raise ProtocolError("the files of a page do not fit its lines")
+        page.arrived.clear()
+
+    def _store(self, number: int, page: _Page) -> bool:
+        """Makes what the page lists, from where it last stopped; False where something is still missing."""
+        lines = page.read or []
+        while page.next_line < len(lines):
+            path, line = lines[page.next_line]
+            if isinstance(line, Entry):
+                if line.blake3 is not None:
+                    if not self._store_content(number, page, path, line):
+                        return False
+                    self._shelf.add_to_sums(path, _blake3_of(line), Sha256Digest(bytes.fromhex(line.sha256 or "")))
+                elif line.type == "directory":
+                    self._shelf.tree.make_directory(path, _mtime(line))
+            page.next_line += 1
+        return True
+
+    def _store_content(self, number: int, page: _Page, path: bytes, entry: Entry) -> bool:
+        size = entry.size or 0
+        if size > SMALL_FILE:
+            return self._store_large(path, entry, size)
+        if size == 0:
+            self._write(path, entry, b"")
+            return True
+        content = page.contents[page.next_content]
+        if isinstance(content, Location):
+            if self._store_known(path, entry, content):
+                page.next_content += 1
+                return True
+            content = page.contents[page.next_content] = None
+            self._receiver.want_files(number, [at == page.next_content for at in range(len(page.contents))])
+        if content is None:
+            return False
+        self._write(path, entry, content)
+        page.next_content += 1
+        return True
+
+    def _write(self, path: bytes, entry: Entry, content: bytes) -> None:
+        if blake3_of(content).hex() != entry.blake3:
+            raise DigestMismatchError("a file arrived that is not the one that was read at the source")
+        self._shelf.tree.create_file(path, content, _mtime(entry))
+        if content:
+            self._shelf.append_recipe(Recipe(_blake3_of(entry), len(content), b""))
+        self.tallies.written.add(len(content))
+        self.verified_on_disk.append(0)
+
+    def _store_known(self, path: bytes, entry: Entry, location: Location) -> bool:
+        """A small file the vault has: linked or copied, once its bytes are seen to be right."""
+        size = entry.size or 0
+        data = self._basis.read_whole(location)
+        if data is None:
+            return False
+        if blake3_of(data).hex() != entry.blake3 or (self._from_disk and sha256_of(data).hex() != entry.sha256):
+            self._basis.note_damage(location)
+            return False
+        if self._link(path, entry, location, size):
+            return True
+        self._shelf.tree.create_file(path, data, _mtime(entry))
+        self._shelf.append_recipe(Recipe(_blake3_of(entry), size, b""))
+        self.tallies.copied.add(size)
+        self.verified_on_disk.append(0)
+        return True
+
+    def _link(self, path: bytes, entry: Entry, location: Location, size: int) -> bool:
+        if (location.case, location.item) != (self._scope.case, self._scope.item):
+            return False
+        tree = self._basis.tree(tree_key(location))
+        if not self._shelf.tree.link(path, tree, location.path, size, _mtime(entry)):
+            return False
+        self.tallies.linked.add(size)
+        self.verified_on_disk.append(int(self._from_disk))
+        return True
+
+    def _store_large(self, path: bytes, entry: Entry, size: int) -> bool:
+        content = self._streams.take(_blake3_of(entry))
+        if content is None:
+            if self._streams.is_idle:
+                raise ProtocolError("a file is listed whose content was not sent")
+            return False
+        if content.size != size or (content.sha256 is not None and content.sha256.hex() != entry.sha256):
+            raise DigestMismatchError("a content is not the one that the manifest lists")
+        if content.existing is not None:
+            self._store_existing(path, entry, content, content.existing)
+        elif content.staged is not None:
+            self._shelf.tree.adopt(path, content.staged, _mtime(entry))
+            self._shelf.append_recipe(content.recipe)
+            self.tallies.written.add(size)
+            self.verified_on_disk.append(0)
+        return True
+
+    def _store_existing(self, path: bytes, entry: Entry, content: AssembledContent, location: Location) -> None:
+        """A published file that is the same from end to end: linked in its own item, else copied or reflinked."""
+        if self._link(path, entry, location, content.size):
+            return
+        fd = self._basis.fd_of(location)
+        if fd is None:
+            raise DigestMismatchError("a published file has vanished while it was being used")
+        method = self._shelf.tree.copy(path, fd, content.size, _mtime(entry))
+        self._shelf.append_recipe(content.recipe)
+        (self.tallies.reflinked if method == "reflinked" else self.tallies.copied).add(content.size)
+        self.verified_on_disk.append(0)
+
+
+def _is_small(entry: Entry) -> bool:
+    return entry.blake3 is not None and entry.size is not None and 0 < entry.size <= SMALL_FILE
+
+
+def _blake3_of(entry: Entry) -> Blake3Digest:
+    return Blake3Digest(bytes.fromhex(entry.blake3 or ""))
+
+
+def _mtime(entry: Entry) -> int | None:
+    return parse_file_time(entry.mtime) if entry.mtime is not None else None

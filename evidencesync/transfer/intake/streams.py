@@ -1,0 +1,371 @@
+"""Assembles larger contents from what arrives and from what the vault has, in order, and digests every byte of them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from evidencesync.delta.recipe import ZERO_DIGEST, Recipe, RecipeBuilder, Row
+from evidencesync.errors import DigestMismatchError, ProtocolError
+from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, chunk_digest_of, new_blake3, new_sha256
+from evidencesync.limits import MIB
+from evidencesync.session.receiver import (
+    ChunksArrived,
+    ChunksListed,
+    Receiver,
+    SegmentArrived,
+    SegmentNamed,
+    StreamClosed,
+    StreamOpened,
+)
+from evidencesync.transfer.intake.basis import Basis
+from evidencesync.vault.content import StagedContent
+from evidencesync.vault.index import Index
+from evidencesync.vault.location import Location, Scope
+
+_ZEROS: Final = bytes(1 * MIB)
+
+
+@dataclass(slots=True)
+class _Segment:
+    """A segment on its way: its rows once they are known, where each lies in the vault, and what has arrived."""
+
+    number: int
+    rows: list[Row] | None = None
+    places: list[tuple[Location, int] | None] = field(default_factory=list)
+    lengths: list[int] | None = None
+    data: bytes = b""
+    whole: tuple[Location, int] | None = None
+    ready: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AssembledContent:
+    """A complete content. `staged` has its bytes, or `existing` is a published file that has them all.
+
+    `sha256` is there when the published file was read from the disk for both digests.
+    """
+
+    blake3: Blake3Digest
+    size: int
+    recipe: Recipe
+    staged: StagedContent | None
+    existing: Location | None
+    sha256: Sha256Digest | None
+
+
+class _Assembly:
+    """The content that is being assembled.
+
+    As long as every segment is found in order in one published file, nothing is written: in the end that file is linked.
+    """
+
+    def __init__(self, new_content: Callable[[], StagedContent], basis: Basis, *, from_disk: bool) -> None:
+        self.size = 0
+        self.recipe = RecipeBuilder()
+        self.blake3 = new_blake3()
+        self.sha256 = new_sha256() if from_disk else None
+        self.existing: Location | None = None
+        self.staged: StagedContent | None = None
+        self._new_content = new_content
+        self._basis = basis
+
+    def follows(self, whole: tuple[Location, int] | None) -> bool:
+        """Whether a segment that lies there continues the one published file."""
+        if whole is None or self.staged is not None or whole[1] != self.size:
+            return False
+        return self.existing is None or self.existing == whole[0]
+
+    def keep_in_place(self, location: Location, data: bytes) -> None:
+        """The next bytes, found where they belong in a published file."""
+        self.existing = location
+        self._digest(data)
+
+    def keep_zeros_in_place(self, location: Location, length: int) -> None:
+        """The next bytes are zeros, and were seen to be in a published file."""
+        self.existing = location
+        self._digest_zeros(length)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """The next bytes, to be written."""
+        self._writable().append(data)
+        self._digest(data)
+
+    def write_zeros(self, length: int) -> None:
+        """A run of zeros: a hole, but part of the digest."""
+        self._writable().append_zeros(length)
+        self._digest_zeros(length)
+
+    def in_staging(self) -> StagedContent:
+        """The content as a file of its own, where no published file is the same from end to end."""
+        return self._writable()
+
+    def _digest_zeros(self, length: int) -> None:
+        for start in range(0, length, len(_ZEROS)):
+            self._digest(memoryview(_ZEROS)[: min(len(_ZEROS), length - start)])
+
+    def _digest(self, data: bytes | memoryview) -> None:
+        self.size += len(data)
+        self.blake3.update(data)
+        if self.sha256 is not None and self.staged is None:
+            self.sha256.update(data)
+
+    def _writable(self) -> StagedContent:
+        if self.staged is None:
+            staged = self.staged = self._new_content()
+            if self.existing is not None and self.size:
+                fd = self._basis.fd_of(self.existing)
+                if fd is None:
+                    raise DigestMismatchError("a published file has vanished while it was being used")
+                staged.append_from(fd, 0, self.size)
+            self.existing = None
+        return self.staged
+
+
+class StreamIntake:
+    """Takes the events of streams in the order they come; stores segments strictly in order of their numbers."""
+
+    def __init__(
+        self,
+        receiver: Receiver,
+        index: Index,
+        scope: Scope,
+        basis: Basis,
+        new_content: Callable[[], StagedContent],
+        *,
+        from_disk: bool,
+    ) -> None:
+        self.literal_bytes = 0
+        self.zero_bytes = 0
+        self._contents: dict[Blake3Digest, list[AssembledContent]] = {}
+        self._receiver = receiver
+        self._index = index
+        self._scope = scope
+        self._basis = basis
+        self._new_content = new_content
+        self._from_disk = from_disk
+        self._queue: deque[_Segment | StreamOpened | StreamClosed] = deque()
+        self._open: dict[int, _Segment] = {}
+        self._assembly: _Assembly | None = None
+        self._stored = 0
+        self._acknowledged = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything that was announced is assembled."""
+        return not self._queue and self._assembly is None
+
+    def take(self, blake3: Blake3Digest) -> AssembledContent | None:
+        """A complete content, which is the caller's from now on."""
+        waiting = self._contents.get(blake3)
+        if not waiting:
+            return None
+        content = waiting.pop()
+        if not waiting:
+            del self._contents[blake3]
+        return content
+
+    def on_opened(self, event: StreamOpened) -> None:
+        """A content begins."""
+        self._queue.append(event)
+        self.advance()
+
+    def on_closed(self, event: StreamClosed) -> None:
+        """A content ends."""
+        self._queue.append(event)
+        self.advance()
+
+    def on_named(self, event: SegmentNamed) -> None:
+        """A segment is named: the vault has it, or its rows are asked for."""
+        segment = self._enqueue(event.number)
+        found = self._index.find_segment(event.digest, self._scope)
+        if found is not None:
+            location, offset, rows = found
+            if sum(row.length for row in rows) == event.size:
+                segment.rows, segment.whole, segment.ready = rows, (location, offset), True
+        self._receiver.answer_segment(event.number, known=segment.ready)
+        self.advance()
+
+    def on_listed(self, event: ChunksListed) -> None:
+        """The rows of a segment: what the vault lacks is asked for."""
+        segment = self._open.get(event.number) or self._enqueue(event.number)
+        segment.rows = event.rows
+        segment.whole = None
+        wanted = [row.digest for row in event.rows if not row.is_zeros]
+        found = self._index.find_chunks(wanted, self._scope)
+        segment.places = []
+        for row in event.rows:
+            place = found.get(row.digest)
+            usable = place is not None and place[2] == row.length
+            segment.places.append((place[0], place[1]) if place is not None and usable else None)
+        self._ask_for_missing(segment, event.rows)
+        self.advance()
+
+    def on_segment(self, event: SegmentArrived) -> None:
+        """A whole segment that was not asked about."""
+        segment = self._enqueue(event.number)
+        segment.lengths, segment.data, segment.ready = event.lengths, event.data, True
+        self.literal_bytes += len(event.data)
+        self.advance()
+
+    def on_chunks(self, event: ChunksArrived) -> None:
+        """The rows that were asked for."""
+        segment = self._open[event.number]
+        segment.data += event.data
+        segment.ready = True
+        self.literal_bytes += len(event.data)
+        self.advance()
+
+    def advance(self) -> None:
+        """Stores what is next in order, as far as it is there."""
+        while self._queue:
+            head = self._queue[0]
+            if isinstance(head, _Segment):
+                if not head.ready or not self._store(head):
+                    break
+                del self._open[head.number]
+                self._stored = head.number + 1
+            elif isinstance(head, StreamOpened):
+                self._assembly = _Assembly(self._new_content, self._basis, from_disk=self._from_disk)
+            else:
+                self._complete(head)
+            self._queue.popleft()
+        if self._stored != self._acknowledged:
+            self._acknowledged = self._stored
+            self._receiver.segments_stored(self._stored)
+
+    def _enqueue(self, number: int) -> _Segment:
+        segment = self._open[number] = _Segment(number)
+        self._queue.append(segment)
+        return segment
+
+    def _ask_for_missing(self, segment: _Segment, rows: list[Row]) -> None:
+        missing = [place is None and not row.is_zeros for place, row in zip(segment.places, rows, strict=True)]
+        size = sum(row.length for row, lacked in zip(rows, missing, strict=True) if lacked)
+        segment.data = b""
+        segment.ready = False
+        self._receiver.need_chunks(segment.number, missing, size)
+
+    # Storing. Each gives False where a basis proved bad, and what is missing was asked for.
+
+    def _store(self, segment: _Segment) -> bool:
+        assembly = self._assembly
+        if assembly is None:
+            raise ProtocolError("a segment without a stream")
+        if segment.lengths is not None:
+            self._store_arrived(assembly, segment.lengths, segment.data)
+            return True
+        rows = segment.rows or []
+        if segment.whole is not None:
+            return self._store_known(assembly, segment, rows, segment.whole)
+        return self._store_mixed(assembly, segment, rows)
+
+    def _store_arrived(self, assembly: _Assembly, lengths: list[int], data: bytes) -> None:
+        view = memoryview(data)
+        rows: list[Row] = []
+        position = 0
+        run = 0
+        for length in lengths:
+            if length < 0:
+                if position > run:
+                    assembly.write(view[run:position])
+                run = position
+                assembly.write_zeros(-length)
+                self.zero_bytes -= length
+                rows.append(Row(-length, ZERO_DIGEST))
+            else:
+                rows.append(Row(length, chunk_digest_of(view[position : position + length])))
+                position += length
+        if position > run:
+            assembly.write(view[run:position])
+        assembly.recipe.add_segment(rows)
+
+    def _store_known(
+        self, assembly: _Assembly, segment: _Segment, rows: list[Row], whole: tuple[Location, int]
+    ) -> bool:
+        """A segment that one published file has as a whole; every chunk of it is checked before it counts."""
+        location, offset = whole
+        parts: list[bytes] = []
+        for row in rows:
+            data = b"" if row.is_zeros else self._basis.read(location, offset, row.length)
+            good = self._basis.is_zeros(location, offset, row.length) if row.is_zeros else _is(data, row)
+            if data is None or not good:
+                self._basis.note_damage(location)
+                segment.whole, segment.rows, segment.ready = None, None, False
+                self._receiver.ask_again(segment.number)
+                return False
+            parts.append(data)
+            offset += row.length
+        in_place = assembly.follows(whole)
+        for row, part in zip(rows, parts, strict=True):
+            self._put(assembly, row, part, location if in_place else None)
+        assembly.recipe.add_segment(rows)
+        return True
+
+    def _put(self, assembly: _Assembly, row: Row, part: bytes | memoryview, location: Location | None) -> None:
+        """The next row, which stays in place in a published file or is written."""
+        if row.is_zeros:
+            self.zero_bytes += row.length
+            if location is None:
+                assembly.write_zeros(row.length)
+            else:
+                assembly.keep_zeros_in_place(location, row.length)
+        elif location is None:
+            assembly.write(part)
+        else:
+            assembly.keep_in_place(location, bytes(part))
+
+    def _store_mixed(self, assembly: _Assembly, segment: _Segment, rows: list[Row]) -> bool:
+        """Chunks from anywhere in the vault, and chunks that arrived. All are checked before the first is used."""
+        parts: list[bytes | memoryview] = []
+        arrived = memoryview(segment.data)
+        position = 0
+        bad = False
+        for number, (row, place) in enumerate(zip(rows, segment.places, strict=True)):
+            part: bytes | memoryview | None = b""
+            if place is not None:
+                part = self._basis.read(place[0], place[1], row.length)
+                if not _is(part, row):
+                    self._basis.note_damage(place[0])
+                    segment.places[number] = None
+                    bad = True
+            elif not row.is_zeros:
+                part = arrived[position : position + row.length]
+                position += row.length
+                if not _is(part, row):
+                    raise DigestMismatchError("a chunk arrived that is not the one that was announced")
+            parts.append(part or b"")
+        if bad:
+            self._ask_for_missing(segment, rows)
+            return False
+        for row, part in zip(rows, parts, strict=True):
+            self._put(assembly, row, part, None)
+        assembly.recipe.add_segment(rows)
+        return True
+
+    def _complete(self, closed: StreamClosed) -> None:
+        """The third check of a content, after size and order: its whole digest is the one that the source computed."""
+        assembly = self._assembly
+        if assembly is None:
+            raise ProtocolError("the end of a content that was not begun")
+        self._assembly = None
+        blake3 = Blake3Digest(assembly.blake3.digest())
+        if closed.size != assembly.size or closed.blake3 != blake3:
+            raise DigestMismatchError("a content arrived that is not the one that was read at the source")
+        existing, staged = assembly.existing, assembly.staged
+        whole = existing is not None and existing.size == assembly.size and existing.blake3 == blake3
+        if staged is None and not whole:
+            staged = assembly.in_staging()
+        if staged is not None:
+            staged.finish()
+        sha256 = Sha256Digest(assembly.sha256.digest()) if assembly.sha256 is not None and staged is None else None
+        content = AssembledContent(
+            blake3, assembly.size, assembly.recipe.finish(blake3), staged, None if staged is not None else existing, sha256
+        )
+        self._contents.setdefault(blake3, []).append(content)
+
+
+def _is(data: bytes | memoryview | None, row: Row) -> bool:
+    return data is not None and chunk_digest_of(data) == row.digest

@@ -1,0 +1,58 @@
+"""The thread that takes in what the vault's end says, and turns it into messages."""
+
+from __future__ import annotations
+
+import threading
+from typing import TypeVar
+
+from evidencesync.errors import ConnectError, EvidenceSyncError, InternalError, LinkLostError, ProtocolError, error_from_slug
+from evidencesync.evidence.display import safe_text
+from evidencesync.protocol.framing import FrameDecoder
+from evidencesync.protocol.messages import DATA_FRAME, Failure, Message, decode_message
+from evidencesync.transfer.inbox import Inbox
+from evidencesync.transfer.link import Link
+
+LocalT = TypeVar("LocalT")
+
+
+def listen(link: Link, inbox: Inbox[LocalT, Message]) -> threading.Thread:
+    """Starts taking in messages; whatever ends that is raised where the inbox is emptied."""
+    thread = threading.Thread(target=_listen, args=(link, inbox), name="listener", daemon=True)
+    thread.start()
+    return thread
+
+
+def _listen(link: Link, inbox: Inbox[LocalT, Message]) -> None:
+    frames = FrameDecoder()
+    try:
+        while block := link.read():
+            messages = [_message(frame_type, body) for frame_type, body in frames.feed(block)]
+            if messages:
+                inbox.put_peer(messages)
+        raise _end_of(frames)
+    except EvidenceSyncError as error:
+        inbox.fail_peer(error)
+    except Exception as error:  # whatever it is, the engine must not wait for ever
+        failure = InternalError(f"{type(error).__name__}: {error}")
+        failure.__cause__ = error
+        inbox.fail_peer(failure)
+
+
+def _message(frame_type: int, body: memoryview) -> Message:
+    if frame_type == DATA_FRAME:
+        raise ProtocolError("the vault's end sent data")
+    message = decode_message(frame_type, body)
+    if isinstance(message, Failure):
+        raise error_from_slug(message.slug, safe_text(message.message), safe_text(message.hint) if message.hint else None)
+    return message
+
+
+def _end_of(frames: FrameDecoder) -> EvidenceSyncError:
+    """What it means that the stream has ended here."""
+    if frames.started:
+        return LinkLostError("the connection ended before the vault had answered")
+    said = f"; it said: {safe_text(frames.noise[:300])}" if frames.noise.strip() else ""
+    return ConnectError(
+        f"the other end did not start evidencesync{said}",
+        hint="Check that evidencesync is installed there, or name it with --remote-command.",
+    )

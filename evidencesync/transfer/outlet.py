@@ -1,0 +1,61 @@
+"""What is about to be sent: frames gathered into large writes, a limit on the rate, and a look at how fast the link is."""
+
+from __future__ import annotations
+
+import time
+
+from evidencesync.limits import MIB
+from evidencesync.transfer.link import Link
+
+_GATHER_BYTES = 1 * MIB
+_MEASURE_BYTES = 8 * MIB
+_SLOW_BELOW = 150 * MIB
+"""Bytes a second. Compressing at level 1 runs at some 300 MB/s a core; a link near that gains nothing from it."""
+
+
+class Outlet:
+    """Gathers frames and writes them to a link. Used by one thread."""
+
+    def __init__(self, link: Link, limit_rate: int | None) -> None:
+        self._link = link
+        self._limit_rate = limit_rate
+        self._frames: list[bytes] = []
+        self._waiting_bytes = 0
+        self._started = time.monotonic()
+        self._sent = 0
+        self._measured = 0
+        self._measured_seconds = 0.0
+        self.link_is_slow = True
+
+    def put(self, frames: list[bytes]) -> None:
+        """Adds frames; writes when enough has gathered."""
+        for frame in frames:
+            self._frames.append(frame)
+            self._waiting_bytes += len(frame)
+            if self._waiting_bytes >= _GATHER_BYTES:
+                self.flush()
+
+    def flush(self) -> None:
+        """Writes what has gathered. Waits while the link's buffer is full or the rate is above its limit."""
+        if not self._frames:
+            return
+        data = self._frames[0] if len(self._frames) == 1 else b"".join(self._frames)
+        self._frames = []
+        self._waiting_bytes = 0
+        before = time.monotonic()
+        self._link.write(data)
+        self._measure(len(data), time.monotonic() - before)
+        self._sent += len(data)
+        if self._limit_rate is not None:
+            ahead = self._sent / self._limit_rate - (time.monotonic() - self._started)
+            if ahead > 0:
+                self.link_is_slow = True
+                time.sleep(ahead)
+
+    def _measure(self, size: int, seconds: float) -> None:
+        """A link that takes bytes as fast as they come has no use for a compressor."""
+        self._measured += size
+        self._measured_seconds += seconds
+        if self._measured >= _MEASURE_BYTES:
+            self.link_is_slow = self._measured < _SLOW_BELOW * self._measured_seconds
+            self._measured, self._measured_seconds = 0, 0.0

@@ -1,0 +1,28 @@
+"""How far a run is: plain numbers that the working threads raise and a display reads whenever it likes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Stage = Literal["connecting", "reading", "finishing", "syncing", "read-back", "publishing", "done"]
+
+
+@dataclass(slots=True)
+class Progress:
+    """Counters of one run. Each is written by one thread only, so that no lock is needed to read them.
+
+    `total_files` and `total_bytes` are None until they are known. In the stages after reading, `stage_done` of
+    `stage_total` bytes are through.
+    """
+
+    stage: Stage = "connecting"
+    files: int = 0
+    read_bytes: int = 0
+    literal_bytes: int = 0
+    wire_sent: int = 0
+    total_files: int | None = None
+    total_bytes: int | None = None
+    stage_done: int = 0
+    stage_total: int = 0
+    path: bytes = b""

@@ -1,0 +1,222 @@
+"""Reads the source once, from its first entry to its last, and gives what a sender needs in the order it needs it.
+
+One pass: the bytes that are hashed for the manifest are the bytes that are cut and sent. Small files come with the page
+of manifest lines that names them; larger ones come as a stream of segments before their line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from evidencesync.custody.documents import ManifestHeader
+from evidencesync.custody.manifest import encode_entry_lines, encode_footer, encode_header
+from evidencesync.custody.tally import ManifestTally
+from evidencesync.delta.chunker import Segment, SegmentCutter
+from evidencesync.errors import SourceReadError
+from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, blake3_of, new_blake3, new_sha256, sha256_of
+from evidencesync.evidence.entry import Entry, Flag
+from evidencesync.evidence.moment import Moment
+from evidencesync.limits import KIB, MAX_FILE_SIZE, MIB, SMALL_FILE
+from evidencesync.session.pages import PageCutter
+from evidencesync.source.filters import FilterRules
+from evidencesync.source.metadata import EntryMaker
+from evidencesync.source.reader import OpenedFile, open_file, read_small
+from evidencesync.source.root import SourceRoot
+from evidencesync.source.walker import Found, walk
+from evidencesync.transfer.progress import Progress
+
+_BLOCK = 4 * MIB
+_LEAST_BLOCK = 64 * KIB
+_CHANGED: tuple[Flag, ...] = ("changed-while-read",)
+MAX_LISTED_FLAGS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class PageRead:
+    """Whole manifest lines, and the contents of the small files among them."""
+
+    lines: bytes
+    contents: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamBegun:
+    """A larger file, of this size when it was opened."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnded:
+    """The larger file is read to its end."""
+
+    size: int
+    blake3: Blake3Digest
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRead:
+    """Everything was read; the manifest is complete."""
+
+    manifest_size: int
+    manifest_sha256: Sha256Digest
+    manifest_sha512: bytes
+
+
+Item = PageRead | StreamBegun | Segment | StreamEnded | SourceRead
+
+
+@dataclass(slots=True)
+class SourceTally:
+    """What was seen: the manifest's own counts, and the first few flagged paths, to be shown."""
+
+    manifest: ManifestTally = field(default_factory=ManifestTally)
+    flagged: list[tuple[bytes, Flag]] = field(default_factory=list)
+
+
+class SourceReading:
+    """One reading of one source. `run` is called once, in a thread of its own; `emit` may wait."""
+
+    def __init__(
+        self,
+        source: SourceRoot,
+        rules: FilterRules,
+        header: ManifestHeader,
+        emit: Callable[[Item, int], None],
+        progress: Progress,
+        now: Callable[[], Moment],
+    ) -> None:
+        self.tally = SourceTally()
+        self._source = source
+        self._rules = rules
+        self._header = header
+        self._emit = emit
+        self._progress = progress
+        self._now = now
+        self._entries = EntryMaker()
+        self._cutter = PageCutter()
+        self._contents: list[bytes] = []
+        self._size = 0
+        self._sha256 = new_sha256()
+        self._sha512 = hashlib.sha512()
+        self._hashing = ThreadPoolExecutor(1, "sha256")
+
+    def run(self) -> None:
+        """Reads everything and emits it. Raises SourceNotFoundError, and what `emit` raises."""
+        try:
+            self._emit_page(encode_header(self._header))
+            for found in walk(self._source.path, self._rules):
+                self._take(found)
+            if rest := self._cutter.take():
+                self._emit_page(rest)
+            self._emit_page(encode_footer(self.tally.manifest.footer(self._now())))
+            done = SourceRead(self._size, Sha256Digest(self._sha256.digest()), self._sha512.digest())
+            self._emit(done, 0)
+        finally:
+            self._hashing.shutdown(wait=True)
+
+    def _take(self, found: Found) -> None:
+        """One entry: its content first, then its line."""
+        if not found.path and found.stat is None:  # the folder above a single file: not part of the source
+            return
+        if found.entry_type != "file" or found.flag is not None or found.stat is None:
+            self._add_line(found.path, self._entries.make_entry(found), None)
+            return
+        self._progress.path = found.path
+        try:
+            if found.stat.st_size <= SMALL_FILE:
+                self._take_small(found)
+            else:
+                self._take_large(found)
+        except SourceReadError as error:
+            flag: Flag = "vanished" if error.vanished else "unreadable"
+            self._add_line(found.path, self._entries.make_entry(found, flags=[flag]), None)
+        self._progress.files += 1
+
+    def _take_small(self, found: Found) -> None:
+        read = read_small(found, SMALL_FILE, self._entries.details)
+        if read is None:  # it has grown beyond a small file since the walk looked at it
+            self._take_large(found)
+            return
+        content = read.data
+        entry = self._entries.make_entry(
+            found,
+            size=len(content),
+            blake3_hex=blake3_of(content).hex(),
+            sha256_hex=sha256_of(content).hex(),
+            flags=_CHANGED if read.changed else (),
+            details=read.details,
+        )
+        self._progress.read_bytes += len(content)
+        self._add_line(found.path, entry, content)
+
+    def _take_large(self, found: Found) -> None:
+        with open_file(found) as opened:
+            # A file that says 0 and holds more (as under /proc) is read to its end, wherever that is.
+            self._emit(StreamBegun(opened.size or MAX_FILE_SIZE), 0)
+            size, blake3, sha256, beginning = self._stream(opened)
+            self._emit(StreamEnded(size, blake3), 0)
+            changed = opened.changed() or size != opened.size
+            details = opened.details(self._entries.details)
+        entry = self._entries.make_entry(
+            found,
+            size=size,
+            blake3_hex=blake3.hex(),
+            sha256_hex=sha256.hex(),
+            flags=_CHANGED if changed else (),
+            details=details,
+        )
+        # A file that shrank while it was read travels like any small one: by its size a receiver knows how it came.
+        self._add_line(found.path, entry, beginning if size <= SMALL_FILE else None)
+
+    def _stream(self, opened: OpenedFile) -> tuple[int, Blake3Digest, Sha256Digest, bytes]:
+        """Reads to the end and emits segments; gives how many bytes there were, their digests, and the first few."""
+        cutter = SegmentCutter()
+        blake3, sha256 = new_blake3(), new_sha256()
+        hashing: Future[object] | None = None
+        beginning = b""
+        read = 0
+        while True:
+            room = cutter.buffer(min(_BLOCK, max(opened.size - read, _LEAST_BLOCK)))
+            filled = opened.read_into(room)
+            if not filled:
+                break
+            read += filled
+            self._progress.read_bytes += filled
+            block = room[:filled]
+            if len(beginning) < SMALL_FILE:
+                beginning += bytes(block[: SMALL_FILE - len(beginning)])
+            if hashing is not None:
+                hashing.result()
+            hashing = self._hashing.submit(sha256.update, block)
+            blake3.update(block)
+            self._emit_segments(cutter.commit(filled))
+        self._emit_segments(cutter.finish())
+        if hashing is not None:
+            hashing.result()
+        return read, Blake3Digest(blake3.digest()), Sha256Digest(sha256.digest()), beginning
+
+    def _emit_segments(self, segments: list[Segment]) -> None:
+        for segment in segments:
+            self._emit(segment, segment.literal_bytes)
+
+    def _add_line(self, path: bytes, entry: Entry, content: bytes | None) -> None:
+        self.tally.manifest.add(entry)
+        if entry.flags and len(self.tally.flagged) < MAX_LISTED_FLAGS:
+            self.tally.flagged.extend((path, flag) for flag in entry.flags)
+        if content:
+            self._contents.append(content)
+        for line in encode_entry_lines(entry).splitlines(keepends=True):
+            page = self._cutter.add(line)
+            if page is not None:
+                self._emit_page(page)
+
+    def _emit_page(self, lines: bytes) -> None:
+        self._size += len(lines)
+        self._sha256.update(lines)
+        self._sha512.update(lines)
+        contents, self._contents = self._contents, []
+        self._emit(PageRead(lines, contents), len(lines) + sum(map(len, contents)))

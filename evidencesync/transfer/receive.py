@@ -1,0 +1,454 @@
+"""Receive: the vault's end of a transfer, the same whether the bytes come over SSH or from this machine.
+
+One thread reads the link ahead, one takes frames apart, stores and answers. Nothing is visible under `acquisitions/`
+before everything is verified, durable and signed.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as StillRunningError
+from contextlib import ExitStack
+from queue import Queue
+from typing import Final, Literal, TypeVar
+
+from evidencesync.custody.manifest import CheckedLine, ManifestReader, read_manifest
+from evidencesync.errors import (
+    EvidenceSyncError,
+    InternalError,
+    LinkLostError,
+    MissingOrExtraError,
+    ProtocolError,
+    SealedError,
+    error_from_slug,
+)
+from evidencesync.evidence.entry import Entry
+from evidencesync.limits import MAX_RECORD, MIB, NONCE
+from evidencesync.protocol.framing import FrameDecoder, frame_of
+from evidencesync.protocol.messages import (
+    DATA_FRAME,
+    PREAMBLE,
+    Begin,
+    Failure,
+    Finish,
+    Hello,
+    Message,
+    Published,
+    Ready,
+    Status,
+    decode_message,
+)
+from evidencesync.session.pages import page_positions
+from evidencesync.session.receiver import (
+    ChunksArrived,
+    ChunksListed,
+    Event,
+    FilesArrived,
+    FinishRequested,
+    PageArrived,
+    PageNamed,
+    Receiver,
+    SegmentArrived,
+    SegmentNamed,
+    StreamClosed,
+    StreamOpened,
+)
+from evidencesync.transfer.intake.admission import Admitted, admit, welcome
+from evidencesync.transfer.intake.basis import Basis, TreeKey
+from evidencesync.transfer.intake.conclusion import (
+    Received,
+    Traveled,
+    check_finish,
+    check_header,
+    make_received,
+    make_receipt,
+    sign_receipt,
+    sign_record,
+)
+from evidencesync.transfer.intake.pages import PageIntake, PreviousManifest
+from evidencesync.transfer.intake.streams import StreamIntake
+from evidencesync.transfer.link import Link
+from evidencesync.vault.index import Index
+from evidencesync.vault.item import Item, ItemState
+from evidencesync.vault.disk import FOLDER_FLAGS, READ_FLAGS, load_file, opened_folder, storing
+from evidencesync.vault.layout import (
+    ACQUIRED,
+    ACQUIRED_SIGNATURE,
+    DATA,
+    MANIFEST,
+    MANIFEST_SIGNATURE,
+    RECEIPT,
+    RECEIPT_SIGNATURE,
+    RECEIVED,
+    RECEIVED_SIGNATURE,
+    ItemLayout,
+)
+from evidencesync.vault.location import Scope
+from evidencesync.vault.publish import complete_unfinished, publish
+from evidencesync.vault.readback import read_back
+from evidencesync.vault.reindex import catch_up
+from evidencesync.vault.space import check_space
+from evidencesync.vault.staging import Staging
+from evidencesync.vault.tree import TreeReader
+from evidencesync.vault.vault import Vault
+
+Stage = Literal["receiving", "syncing", "read-back", "publishing"]
+_M = TypeVar("_M", bound=Message)
+_AHEAD_BLOCKS: Final = 16
+_STATUS_SECONDS: Final = 1.0
+_BLOCK: Final = 1 * MIB
+
+
+def receive(link: Link, vault: Vault, received_from: str, now: Callable[[], int] = time.time_ns) -> None:
+    """Serves one session on a link, and closes it. The other end is told what goes wrong; so is the caller.
+
+    Whatever it raises, nothing of a session that was not acknowledged or published is to be seen among the evidence.
+    """
+    session = _Session(link, vault, received_from, now)
+    try:
+        session.run()
+    except EvidenceSyncError as error:
+        _tell(link, error)
+        raise
+    except Exception as error:
+        failure = InternalError(f"{type(error).__name__}: {error}")
+        _tell(link, failure)
+        raise failure from error
+    finally:
+        link.close()
+
+
+def _tell(link: Link, error: EvidenceSyncError) -> None:
+    """Says why the session ends, where the link still works."""
+    hint = error.hint[:1000] if error.hint else None
+    try:
+        link.write(frame_of(Failure(error.slug, error.message[:1000], hint)))
+    except EvidenceSyncError:
+        return
+
+
+class _Ahead:
+    """Reads a link in a thread of its own, a bounded number of blocks ahead of whoever takes them."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._blocks: Queue[bytes | EvidenceSyncError] = Queue(_AHEAD_BLOCKS)
+        threading.Thread(target=self._read, name="link", daemon=True).start()
+
+    def take(self) -> bytes:
+        """The next block; `b""` at the end. Raises what reading failed with."""
+        block = self._blocks.get()
+        if isinstance(block, EvidenceSyncError):
+            raise block
+        return block
+
+    def _read(self) -> None:
+        try:
+            while block := self._link.read():
+                self._blocks.put(block)
+            self._blocks.put(b"")
+        except EvidenceSyncError as error:
+            self._blocks.put(error)
+        except Exception as error:  # whatever it is, the engine must not wait for ever
+            failure = InternalError(f"{type(error).__name__}: {error}")
+            failure.__cause__ = error
+            self._blocks.put(failure)
+
+
+class _Session:
+    """One session of one client."""
+
+    def __init__(self, link: Link, vault: Vault, received_from: str, now: Callable[[], int]) -> None:
+        self._link = link
+        self._vault = vault
+        self._received_from = received_from
+        self._now = now
+        self._started = time.monotonic_ns()
+        self._frames = self._all_frames()
+        self._done_bytes = 0
+        self._total_bytes = 0
+
+    def run(self) -> None:
+        """Handshake, then the transfer under the item's lock."""
+        self._link.write(PREAMBLE)
+        admitted = self._shake_hands()
+        item = self._vault.item(admitted.name, create=True)
+        with item.locked():
+            complete_unfinished(item)
+            completed = item.find_session(admitted.session)
+            if completed is not None:
+                self._acknowledge_again(item, completed)
+                return
+            self._acquire(item, admitted)
+
+    # Frames.
+
+    def _all_frames(self) -> Iterator[tuple[int, memoryview]]:
+        ahead = _Ahead(self._link)
+        decoder = FrameDecoder()
+        while block := ahead.take():
+            yield from decoder.feed(block)
+        raise LinkLostError("the sender has gone before it had finished")
+
+    def _expect(self, kind: type[_M]) -> _M:
+        frame_type, body = next(self._frames)
+        message = decode_message(frame_type, body) if frame_type != DATA_FRAME else None
+        if isinstance(message, Failure):
+            raise error_from_slug(message.slug, message.message, message.hint)
+        if not isinstance(message, kind):
+            raise ProtocolError(f"a {kind.__name__} message was expected")
+        return message
+
+    def _send(self, message: Message) -> None:
+        self._link.write(frame_of(message))
+
+    # Handshake.
+
+    def _shake_hands(self) -> Admitted:
+        offered = welcome(self._expect(Hello), self._vault, os.urandom(NONCE), self._now())
+        self._send(offered)
+        return admit(self._expect(Begin), offered, self._vault, self._now())
+
+    def _acknowledge_again(self, item: Item, number: int) -> None:
+        """The same session again, whose acknowledgement was lost: it gets what it would have got."""
+        with opened_folder(item.layout.acquisition(number)) as folder:
+            documents = {name: _require(folder, name) for name in (RECEIPT, RECEIPT_SIGNATURE, RECEIVED, RECEIVED_SIGNATURE)}
+        self._send(
+            Published(
+                number,
+                documents[RECEIPT],
+                documents[RECEIPT_SIGNATURE],
+                documents[RECEIVED],
+                documents[RECEIVED_SIGNATURE],
+                repeated=True,
+            )
+        )
+
+    # Transfer.
+
+    def _acquire(self, item: Item, admitted: Admitted) -> None:
+        item.check_titles()
+        state = item.state()
+        if state.sealed:
+            raise SealedError(f"item {item.name} is sealed")
+        check_space(item.layout.root, 0)
+        # Beyond the case, knowing a digest would have to be proved by possession; until then a case is as far as it goes.
+        policy = self._vault.settings.policy.lookup
+        scope = Scope.of(item.name, "item" if policy == "item" else "case")
+        with ExitStack() as stack:
+            index = self._vault.index()
+            stack.callback(index.close)
+            basis = Basis(self._open_tree, from_disk=admitted.read_back)
+            stack.callback(basis.close)
+            staging = stack.enter_context(Staging.create(item, admitted.session))
+            self._send(_ready(admitted, state, index.known(scope), scope))
+            receiver = Receiver()
+            streams = StreamIntake(receiver, index, scope, basis, staging.new_content, from_disk=admitted.read_back)
+            pages = PageIntake(
+                receiver,
+                index,
+                scope,
+                basis,
+                streams,
+                staging,
+                _previous(state),
+                lambda header: check_header(
+                    header, admitted, self._vault.settings.id, self._vault.signer.public_key.fingerprint, state
+                ),
+                from_disk=admitted.read_back,
+            )
+            finish = self._transfer(receiver, streams, pages)
+            self._conclude(item, admitted, state, staging, streams, pages, finish, scope, index)
+
+    def _open_tree(self, key: TreeKey) -> TreeReader:
+        case, item, number = key
+        folder = ItemLayout(self._vault.layout.case(case) / item).acquisition(number) / DATA
+        with storing("open a published acquisition"):
+            return TreeReader(os.open(folder, FOLDER_FLAGS))
+
+    def _transfer(self, receiver: Receiver, streams: StreamIntake, pages: PageIntake) -> Finish:
+        """Takes everything in; returns when the sender says that this was all, and it was."""
+        for frame_type, body in self._frames:
+            for event in receiver.receive(frame_type, body):
+                if isinstance(event, FinishRequested):
+                    if not (streams.is_idle and pages.is_idle and pages.reader.done):
+                        raise ProtocolError("the end was announced before everything was sent")
+                    return event.finish
+                _dispatch(event, streams, pages)
+            answers = receiver.take_output()
+            if answers:
+                self._link.write(answers)
+        raise LinkLostError("the sender has gone before it had finished")
+
+    # The end.
+
+    def _conclude(
+        self,
+        item: Item,
+        admitted: Admitted,
+        state: ItemState,
+        staging: Staging,
+        streams: StreamIntake,
+        pages: PageIntake,
+        finish: Finish,
+        scope: Scope,
+        index: Index,
+    ) -> None:
+        """Checks, makes durable, reads back, signs, publishes, and only then acknowledges."""
+        header, tally = pages.reader.header, pages.reader.tally
+        if header is None:
+            raise ProtocolError("a manifest without a header")
+        staging.finish()
+        self._total_bytes = tally.bytes
+        trust = self._vault.load_trust()
+        check_finish(finish, staging, pages.manifest_sha512.digest(), admitted, trust, state, self._now())
+        self._while_working("syncing", staging.sync)
+        if admitted.read_back:
+            self._while_working("read-back", lambda: self._read_back(staging, pages))
+        receipt = make_receipt(
+            header,
+            finish,
+            staging,
+            state,
+            Received(tally.contents, tally.bytes, admitted.read_back, pages.tallies),
+            Traveled(
+                self._link.wire_received,
+                self._link.wire_sent,
+                streams.literal_bytes + pages.literal_bytes,
+                streams.zero_bytes,
+                time.monotonic_ns() - self._started,
+            ),
+            scope.reach,
+            self._received_from,
+            self._now(),
+        )
+        signer = self._vault.signer
+        received = make_received(header, finish, state, receipt, signer, self._now())
+        documents = {
+            MANIFEST_SIGNATURE: finish.signature,
+            ACQUIRED: finish.acquired,
+            ACQUIRED_SIGNATURE: finish.acquired_signature,
+            RECEIPT: receipt,
+            RECEIPT_SIGNATURE: sign_receipt(signer, receipt),
+            RECEIVED: received,
+            RECEIVED_SIGNATURE: sign_record(signer, received),
+        }
+        published = publish(staging, documents)
+        # Before the acknowledgement: the next push of this item may follow at once, and would find the lock held.
+        self._while_working("publishing", lambda: catch_up(self._vault.layout, index, item.name.case.folder))
+        self._send(
+            Published(
+                published.number,
+                receipt,
+                documents[RECEIPT_SIGNATURE],
+                received,
+                documents[RECEIVED_SIGNATURE],
+                repeated=False,
+            )
+        )
+
+    def _read_back(self, staging: Staging, pages: PageIntake) -> None:
+        """The third point, for everything that was not read from the disk when it was linked."""
+        data_fd = staging.open_data()
+        try:
+            lines = _not_verified(_staged_lines(staging), pages.verified_on_disk)
+            read_back(data_fd, lines, self._note_read)
+            staging.read_documents_back()
+        finally:
+            os.close(data_fd)
+
+    def _note_read(self, _files: int, size: int) -> None:
+        self._done_bytes += size
+
+    def _while_working(self, stage: Stage, work: Callable[[], object]) -> None:
+        """Runs work that takes its time in a thread, and lets the sender know that this end is alive."""
+        self._done_bytes = 0
+        with ThreadPoolExecutor(1, stage) as pool:
+            running = pool.submit(work)
+            while True:
+                try:
+                    running.result(timeout=_STATUS_SECONDS)
+                    return
+                except StillRunningError:
+                    self._send(Status(stage, self._done_bytes, self._total_bytes))
+
+
+def _require(folder_fd: int, name: str) -> bytes:
+    data = load_file(folder_fd, name, MAX_RECORD)
+    if data is None:
+        raise MissingOrExtraError(f"a published acquisition lacks {name}")
+    return data
+
+
+def _ready(admitted: Admitted, state: ItemState, known: int, scope: Scope) -> Ready:
+    return Ready(
+        admitted.principal,
+        state.next_acquisition,
+        state.head_sequence,
+        bytes.fromhex(state.head_sha256) if state.head_sha256 else None,
+        bytes.fromhex(state.previous_manifest_sha256) if state.previous_manifest_sha256 else None,
+        known,
+        scope.reach,
+    )
+
+
+def _dispatch(event: Event, streams: StreamIntake, pages: PageIntake) -> None:
+    """Gives an event to the intake it is for. A page may have waited for the content that a stream completes."""
+    match event:
+        case PageNamed():
+            pages.on_named(event)
+        case PageArrived():
+            pages.on_arrived(event)
+        case FilesArrived():
+            pages.on_files(event)
+        case StreamOpened():
+            streams.on_opened(event)
+        case SegmentNamed():
+            streams.on_named(event)
+        case ChunksListed():
+            streams.on_listed(event)
+        case SegmentArrived():
+            streams.on_segment(event)
+        case ChunksArrived():
+            streams.on_chunks(event)
+            pages.advance()
+        case StreamClosed():
+            streams.on_closed(event)
+            pages.advance()
+        case _:
+            raise InternalError("an event that nobody takes")
+
+
+def _previous(state: ItemState) -> PreviousManifest | None:
+    """The pages of the acquisition before, so that a page of unchanged files need not travel."""
+    if state.previous_manifest is None:
+        return None
+    manifest = state.previous_manifest
+    with manifest.open("rb") as lines:
+        positions = page_positions(lines)
+
+    def read(offset: int, length: int) -> bytes:
+        with manifest.open("rb") as file:
+            file.seek(offset)
+            return file.read(length)
+
+    return PreviousManifest(state.next_acquisition - 1, positions, read)
+
+
+def _staged_lines(staging: Staging) -> Iterator[CheckedLine]:
+    """The staged manifest, from its file."""
+    with os.fdopen(os.open(MANIFEST, READ_FLAGS, dir_fd=staging.acquisition_fd), "rb") as file:
+        yield from read_manifest(iter(lambda: file.read(_BLOCK), b""), ManifestReader())
+
+
+def _not_verified(lines: Iterator[CheckedLine], verified: bytearray) -> Iterator[CheckedLine]:
+    contents = 0
+    for path, line in lines:
+        if isinstance(line, Entry) and line.blake3 is not None:
+            if not verified[contents]:
+                yield path, line
+            contents += 1

@@ -1,0 +1,65 @@
+"""What a push is asked to do, and what it did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from evidencesync.custody.sshsig import Signer
+from evidencesync.evidence.identity import ItemName
+from evidencesync.protocol.compression import Compress
+from evidencesync.source.filters import FilterRules
+from evidencesync.transfer.reading import SourceTally
+
+
+@dataclass(frozen=True, slots=True)
+class PushRequest:
+    """One acquisition to be made. `vault` is the path as the other end knows it; `command_line` goes into the manifest."""
+
+    source: bytes
+    vault: bytes
+    name: ItemName
+    examiner: str
+    signer: Signer
+    session: str
+    rules: FilterRules
+    command_line: list[str]
+    organisation: str | None = None
+    notes: list[str] = field(default_factory=list)
+    read_back: bool = True
+    compress: Compress = "auto"
+    limit_rate: int | None = None
+    timeout_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """The signed documents of an acquisition that a sender keeps: they prove the tail of the custody chain."""
+
+    manifest_signature: bytes
+    acquired: bytes
+    acquired_signature: bytes
+    receipt: bytes
+    receipt_signature: bytes
+    received: bytes
+    received_signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PushOutcome:
+    """A published acquisition, as this end saw it. Digests are hexadecimal; sizes are bytes."""
+
+    name: ItemName
+    vault_id: str
+    acquisition: int
+    tally: SourceTally
+    literal_bytes: int
+    reused_bytes: int
+    zero_bytes: int
+    wire_sent: int
+    wire_received: int
+    seconds: float
+    manifest_sha256: str
+    receipt_sha256: str
+    chain_head_sha256: str
+    read_back: bool
+    documents: Documents

@@ -1,0 +1,87 @@
+"""The two ways in which a vault's end is started: by sshd with the streams in place, or as an SSH server of our own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from evidencesync.errors import ConfigurationError
+from evidencesync.ssh.channel import Channel
+from evidencesync.transfer.link import ChannelLink
+from evidencesync.transfer.receive import receive
+from evidencesync.transfer.stdio import take_standard_streams
+from evidencesync.vault.layout import HOST_KEY
+from evidencesync.vault.vault import Vault
+
+
+def serve_stdio(vault_path: str) -> None:
+    """Serves one session on standard input and output, as sshd starts it. Raises what ended the session."""
+    link = take_standard_streams()
+    allow_many_files()
+    receive(link, Vault.open(Path(vault_path)), _received_from(os.environ.get("SSH_CONNECTION", "")))
+
+
+def serve_listening(
+    vault_path: str,
+    host: str,
+    port: int,
+    authorized_keys: Path,
+    host_key: Path | None,
+    announce: Callable[[str, int, str], None],
+) -> None:
+    """Serves until SIGINT or SIGTERM. `announce` is told address, port and the host key's fingerprint.
+
+    Raises ConfigurationError when the address or the files cannot be used.
+    """
+    Vault.open(Path(vault_path))  # so that a wrong path is said now, and not to the first client
+    allow_many_files()
+    asyncio.run(_serve(vault_path, host, port, authorized_keys, host_key, announce))
+
+
+async def _serve(
+    vault_path: str,
+    host: str,
+    port: int,
+    authorized_keys: Path,
+    host_key: Path | None,
+    announce: Callable[[str, int, str], None],
+) -> None:
+    from evidencesync.ssh.server import serve_embedded  # asyncssh takes half a second to import
+
+    loop = asyncio.get_running_loop()
+
+    async def handle(channel: Channel, who: str) -> None:
+        def run(work: Coroutine[Any, Any, Any]) -> Any:
+            return asyncio.run_coroutine_threadsafe(work, loop).result()
+
+        vault = await asyncio.to_thread(Vault.open, Path(vault_path))
+        await asyncio.to_thread(receive, ChannelLink(channel, run), vault, who)
+
+    serving = loop.create_task(
+        serve_embedded(host, port, host_key or Path(vault_path) / HOST_KEY, authorized_keys, handle, announce)
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, serving.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
+
+
+def allow_many_files() -> None:
+    """Lifts the soft limit on open files: between its arrival and its place in the tree, each large content is open."""
+    try:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"the limit on open files cannot be read: {error}") from error
+
+
+def _received_from(connection: str) -> str:
+    """What sshd says of the client, as a receipt states it: address and port. The variable is the server's, not the client's."""
+    parts = connection.split()
+    return f"{parts[0]} port {parts[1]}" if len(parts) == 4 and connection.isascii() and connection.isprintable() else "unknown"

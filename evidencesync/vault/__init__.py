@@ -1,0 +1,1 @@
+"""Keeps evidence: plain files that are published whole or not at all, and never change afterwards."""

@@ -1,0 +1,255 @@
+"""CaseIndex: the SQLite file that remembers one case's contents, segments and hooks.
+
+Only ever a cache: what it says is checked by whoever acts on it, and it is made anew from manifests and recipes. Methods
+raise sqlite3.Error (a damaged or foreign file, a full disk); `evidencesync.vault.index` decides what that means.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from evidencesync.delta.recipe import Recipe, is_hook
+from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
+from evidencesync.vault.layout import MAX_ACQUISITION
+from evidencesync.vault.location import Location
+
+KnownContent = tuple[Blake3Digest, bytes, int]
+"""Digest, path and size of one file of an acquisition."""
+
+_APPLICATION: Final = 0x45534958
+_SCHEMA_VERSION: Final = 1
+_BUSY_SECONDS: Final = 20.0
+_QUERY_BATCH: Final = 256
+_INSERT_BATCH: Final = 50_000  # rows sorted at a time: 15 MB of memory, and the pages of the table are met in order
+_ONE_ITEM: Final = " AND {table}.item = (SELECT id FROM items WHERE folder = ?)"
+_SCHEMA: Final = """
+CREATE TABLE items (id INTEGER PRIMARY KEY, folder TEXT NOT NULL UNIQUE, contents INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE acquisitions (item INTEGER NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (item, number)) WITHOUT ROWID;
+CREATE TABLE contents (
+    blake3 BLOB NOT NULL, item INTEGER NOT NULL, acquisition INTEGER NOT NULL, path BLOB NOT NULL, size INTEGER NOT NULL,
+    PRIMARY KEY (blake3, item)) WITHOUT ROWID;
+CREATE TABLE recipes (
+    id INTEGER PRIMARY KEY, blake3 BLOB NOT NULL, item INTEGER NOT NULL, acquisition INTEGER NOT NULL,
+    position INTEGER NOT NULL, UNIQUE (blake3, item));
+CREATE TABLE segments (
+    digest BLOB NOT NULL, item INTEGER NOT NULL, recipe INTEGER NOT NULL, row INTEGER NOT NULL, offset INTEGER NOT NULL,
+    length INTEGER NOT NULL, PRIMARY KEY (digest, item)) WITHOUT ROWID;
+CREATE TABLE hooks (
+    digest BLOB NOT NULL, item INTEGER NOT NULL, recipe INTEGER NOT NULL, row INTEGER NOT NULL, offset INTEGER NOT NULL,
+    PRIMARY KEY (digest, item)) WITHOUT ROWID;
+"""
+_PLACES: Final = """
+SELECT x.digest, c.blake3, i.folder, c.acquisition, c.path, c.size, r.acquisition, r.position, x.row, x.offset, {length}
+FROM {table} x JOIN recipes r ON r.id = x.recipe
+JOIN contents c ON c.blake3 = r.blake3 AND c.item = x.item JOIN items i ON i.id = x.item
+WHERE x.digest IN ({{marks}})"""
+_SEGMENT_PLACES: Final = _PLACES.format(table="segments", length="x.length")
+_HOOK_PLACES: Final = _PLACES.format(table="hooks", length="0")
+
+
+@dataclass(frozen=True, slots=True)
+class RecipePlace:
+    """A row of a recipe: which content, where its recipe lies, the row's number, and its offset in the content."""
+
+    location: Location
+    recipe_item: str
+    recipe_acquisition: int
+    recipe_position: int
+    row: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentPlace:
+    """A segment that was found."""
+
+    place: RecipePlace
+    length: int
+
+
+class CaseIndex:
+    """One open index file. Not thread-safe."""
+
+    def __init__(self, path: Path, case: str) -> None:
+        """Opens the file, or makes it. Raises sqlite3.DatabaseError when it is not one of ours, of this very version."""
+        self.case = case
+        self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        try:
+            self._prepare()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()
+
+    def acquisitions(self) -> set[tuple[str, int]]:
+        """What was added so far: item folder and number."""
+        rows = self._db.execute("SELECT i.folder, a.number FROM acquisitions a JOIN items i ON i.id = a.item")
+        return {(str(folder), int(number)) for folder, number in rows}
+
+    def count(self, item: str | None) -> int:
+        """How many contents are known, of one item or of all (where one that two items have counts twice)."""
+        query = "SELECT coalesce(sum(contents), 0) FROM items WHERE folder = coalesce(?, folder)"
+        (found,) = self._db.execute(query, [item]).fetchone()
+        return int(found)
+
+    def find_contents(self, digests: Sequence[Blake3Digest], item: str, *, only_item: bool) -> dict[Blake3Digest, Location]:
+        """Where contents lie, in `item` rather than elsewhere."""
+        query = """SELECT c.blake3, i.folder, c.acquisition, c.path, c.size FROM contents c JOIN items i ON i.id = c.item
+                   WHERE c.blake3 IN ({marks})"""
+        found: dict[Blake3Digest, Location] = {}
+        for row in self._select(query, "c", digests, item if only_item else None):
+            location = self._location(*row)
+            if location.blake3 not in found or location.item == item:
+                found[location.blake3] = location
+        return found
+
+    def find_segments(self, digests: Sequence[SegmentDigest], item: str, *, only_item: bool) -> dict[SegmentDigest, SegmentPlace]:
+        """Where segments lie, in `item` rather than elsewhere."""
+        found: dict[SegmentDigest, SegmentPlace] = {}
+        for row in self._select(_SEGMENT_PLACES, "x", digests, item if only_item else None):
+            place = self._place(row)
+            if row[0] not in found or place.location.item == item:
+                found[row[0]] = SegmentPlace(place, _integer(row[-1]))
+        return found
+
+    def find_hooks(self, digests: Sequence[ChunkDigest], item: str, *, only_item: bool) -> dict[ChunkDigest, RecipePlace]:
+        """Which recipes hold these chunks, as far as they are hooks."""
+        found: dict[ChunkDigest, RecipePlace] = {}
+        for row in self._select(_HOOK_PLACES, "x", digests, item if only_item else None):
+            place = self._place(row)
+            if row[0] not in found or place.location.item == item:
+                found[row[0]] = place
+        return found
+
+    def find_recipe(self, blake3: Blake3Digest, item: str) -> tuple[str, int, int] | None:
+        """Item folder, acquisition and position in its chunks.bin of a content's recipe, or None."""
+        query = """SELECT i.folder, r.acquisition, r.position FROM recipes r JOIN items i ON i.id = r.item
+                   WHERE r.blake3 = ? ORDER BY i.folder = ? DESC LIMIT 1"""
+        row = self._db.execute(query, [blake3, item]).fetchone()
+        return (str(row[0]), _acquisition(row[1]), _integer(row[2])) if row is not None else None
+
+    def add(self, item: str, number: int, contents: Iterable[KnownContent], recipes: Iterable[tuple[int, Recipe]]) -> bool:
+        """Adds one acquisition, whole or not at all; False when it was there already.
+
+        `recipes` are those that need to be remembered, each with its position in the acquisition's chunks.bin.
+        """
+        with self._transaction():
+            self._db.execute("INSERT OR IGNORE INTO items (folder) VALUES (?)", [item])
+            (owner,) = self._db.execute("SELECT id FROM items WHERE folder = ?", [item]).fetchone()
+            added = self._db.execute("INSERT OR IGNORE INTO acquisitions VALUES (?, ?)", [owner, number]).rowcount
+            if not added:
+                return False
+            fresh = self._add_contents(owner, number, contents)
+            self._db.execute("UPDATE items SET contents = contents + ? WHERE id = ?", [fresh, owner])
+            for position, recipe in recipes:
+                self._add_recipe(owner, number, position, recipe)
+        return True
+
+    def _add_contents(self, owner: int, number: int, contents: Iterable[KnownContent]) -> int:
+        """Newest wins: a later acquisition's file has the time that the next one is compared with."""
+        rows = iter(contents)
+        fresh = 0
+        while batch := {blake3: (blake3, owner, number, path, size) for blake3, path, size in islice(rows, _INSERT_BATCH)}:
+            ordered = [batch[blake3] for blake3 in sorted(batch)]
+            inserted = self._db.executemany("INSERT OR IGNORE INTO contents VALUES (?, ?, ?, ?, ?)", ordered).rowcount
+            fresh += inserted
+            if inserted != len(ordered):
+                self._db.executemany(
+                    "UPDATE contents SET acquisition = ?, path = ? WHERE blake3 = ? AND item = ? AND acquisition <> ?",
+                    [(number, path, blake3, owner, number) for blake3, _, _, path, _ in ordered],
+                )
+        return fresh
+
+    def _add_recipe(self, owner: int, number: int, position: int, recipe: Recipe) -> None:
+        cursor = self._db.execute(
+            "INSERT OR IGNORE INTO recipes (blake3, item, acquisition, position) VALUES (?, ?, ?, ?)",
+            [recipe.content, owner, number, position],
+        )
+        if not cursor.rowcount:
+            return
+        identity = cursor.lastrowid
+        segments = []
+        hooks = []
+        row_number = 0
+        for span in recipe.spans():
+            segments.append((span.digest, owner, identity, row_number, span.offset, span.length))
+            offset = span.offset
+            for row in span.rows:
+                if is_hook(row.digest) and not row.is_zeros:
+                    hooks.append((row.digest, owner, identity, row_number, offset))
+                offset += row.length
+                row_number += 1
+        self._db.executemany("INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?, ?, ?)", sorted(segments))
+        self._db.executemany("INSERT OR REPLACE INTO hooks VALUES (?, ?, ?, ?, ?)", sorted(hooks))
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):  # some errors end the transaction by themselves
+                self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def _prepare(self) -> None:
+        for pragma in ("trusted_schema = OFF", "synchronous = NORMAL", "cache_size = -16384", "temp_store = MEMORY"):
+            self._db.execute(f"PRAGMA {pragma}")
+        with self._transaction():
+            (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if not tables:
+                for statement in _SCHEMA.strip().split(";\n"):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA application_id = {_APPLICATION}")
+                self._db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        (application,) = self._db.execute("PRAGMA application_id").fetchone()
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if (application, version) != (_APPLICATION, _SCHEMA_VERSION):
+            raise sqlite3.DatabaseError("not an index of this version")
+
+    def _select(self, query: str, table: str, digests: Sequence[bytes], item: str | None) -> Iterator[tuple[Any, ...]]:
+        """Rows for all digests, in batches of one size, so that SQLite keeps the prepared statement."""
+        if item is not None:
+            query += _ONE_ITEM.format(table=table)
+        for start in range(0, len(digests), _QUERY_BATCH):
+            batch = list(digests[start : start + _QUERY_BATCH])
+            width = _QUERY_BATCH if len(batch) > 16 else 16
+            arguments: list[bytes | str] = [*batch, *[batch[0]] * (width - len(batch))]
+            if item is not None:
+                arguments.append(item)
+            yield from self._db.execute(query.format(marks=", ".join("?" * width)), arguments)
+
+    def _location(self, blake3: object, item: object, acquisition: object, path: object, size: object) -> Location:
+        if not (isinstance(blake3, bytes) and isinstance(path, bytes) and isinstance(item, str)):
+            raise sqlite3.DatabaseError("an index row is not one of ours")
+        return Location(self.case, item, _acquisition(acquisition), path, _integer(size), Blake3Digest(blake3))
+
+    def _place(self, row: tuple[Any, ...]) -> RecipePlace:
+        _, blake3, item, acquisition, path, size, recipe_acquisition, position, number, offset, _ = row
+        location = self._location(blake3, item, acquisition, path, size)
+        return RecipePlace(
+            location, location.item, _acquisition(recipe_acquisition), _integer(position), _integer(number), _integer(offset)
+        )
+
+
+def _integer(value: object) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise sqlite3.DatabaseError("an index row is not one of ours")
+    return value
+
+
+def _acquisition(value: object) -> int:
+    number = _integer(value)
+    if not 1 <= number <= MAX_ACQUISITION:
+        raise sqlite3.DatabaseError("an index row is not one of ours")
+    return number

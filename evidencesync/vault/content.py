@@ -1,0 +1,112 @@
+"""StagedContent: one large content while it is assembled from what arrives and what the vault already has."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from evidencesync.errors import InternalError
+from evidencesync.vault.copying import copy_range
+from evidencesync.vault.disk import start_writeback, storage_error, write_all
+
+_WRITEBACK: Final = 32 << 20
+
+
+class StagedContent:
+    """A file in a staging area's `contents/`, open for reading and writing. Not thread-safe; one writer.
+
+    `append*` go on at `size`; `write_at` may go anywhere. A run of zeros becomes a hole. Every method raises
+    NoSpaceError when the disk is full and StorageError for what else it refuses.
+    """
+
+    __slots__ = ("_position", "_written_back", "dir_fd", "fd", "name", "path", "size")
+
+    def __init__(self, dir_fd: int, name: str, path: Path) -> None:
+        self.dir_fd = dir_fd  # of `contents/`; belongs to the staging area
+        self.name = name
+        self.path = path
+        self.size = 0
+        self._position = 0  # of the descriptor
+        self._written_back = 0
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            self.fd = os.open(name, flags, 0o600, dir_fd=dir_fd)
+        except OSError as error:
+            raise storage_error(error, "make a file in staging") from error
+
+    def append(self, data: bytes | bytearray | memoryview) -> None:
+        """Writes the next bytes."""
+        self.write_at(self.size, data)
+
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Writes bytes at an offset."""
+        try:
+            if offset != self._position:
+                os.lseek(self.fd, offset, os.SEEK_SET)
+            self._position = -1  # unknown, should the writing fail half-way
+            write_all(self.fd, data)
+        except OSError as error:
+            raise storage_error(error, "write to staging") from error
+        self._position = offset + len(data)
+        self._grow(self._position)
+
+    def append_zeros(self, length: int) -> None:
+        """Goes on after a run of zeros, which takes no space."""
+        self.size += length
+
+    def append_from(self, source_fd: int, offset: int, length: int) -> None:
+        """Copies a range of another file, sharing its blocks where the file system can.
+
+        The bytes are not looked at: hash them before or afterwards. Raises DigestMismatchError when the source is too
+        short.
+        """
+        try:
+            copy_range(source_fd, offset, self.fd, self.size, length)
+        except OSError as error:
+            raise storage_error(error, "copy within the vault") from error
+        finally:
+            self._position = -1
+        self._grow(self.size + length)
+
+    def finish(self) -> None:
+        """Gives the file its full size when it ends in zeros. After this it can be adopted by a TreeWriter."""
+        try:
+            os.ftruncate(self.fd, self.size)
+        except OSError as error:
+            raise storage_error(error, "write to staging") from error
+
+    def restart(self) -> None:
+        """Empties the content, to fetch it again."""
+        try:
+            os.ftruncate(self.fd, 0)
+        except OSError as error:
+            raise storage_error(error, "write to staging") from error
+        self.size = self._written_back = 0
+        self._position = -1
+
+    def close(self) -> None:
+        """Closes the descriptor; the file stays. Safe to call again."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def discard(self) -> None:
+        """Removes the file."""
+        self.close()
+        try:
+            os.unlink(self.name, dir_fd=self.dir_fd)
+        except OSError as error:
+            raise storage_error(error, "remove a file from staging") from error
+
+    def require_open(self) -> int:
+        """The descriptor. Raises InternalError after `close`."""
+        if self.fd < 0:
+            raise InternalError("a staged content was used after it was closed")
+        return self.fd
+
+    def _grow(self, end: int) -> None:
+        self.size = max(self.size, end)
+        if end - self._written_back >= _WRITEBACK:  # so that the one sync at the end finds little left to do
+            start_writeback(self.fd, self._written_back, end - self._written_back)
+            self._written_back = end

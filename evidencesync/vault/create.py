@@ -1,0 +1,89 @@
+"""Makes a vault."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from evidencesync import __version__
+from evidencesync.custody.sshsig import PublicKey
+from evidencesync.errors import UsageError
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.identity import Title
+from evidencesync.evidence.moment import format_moment
+from evidencesync.vault.disk import make_folder, opened_folder, store_new_file, storing, sync_folder
+from evidencesync.vault.keys import make_vault_key
+from evidencesync.vault.layout import CASES, CUSTODY, INDEX, REVOKED_KEYS, SETTINGS, TRUSTED_SIGNERS, VaultLayout
+from evidencesync.vault.ledger import Ledger, sign_record
+from evidencesync.vault.probe import probe_file_system
+from evidencesync.vault.settings import VAULT_FORMAT, Policy, VaultSettings, encode_settings
+from evidencesync.vault.trust import first_trust_files, vault_record
+from evidencesync.vault.vault import Vault
+
+_MODE: Final = 0o644
+_PRIVATE_FOLDER: Final = 0o700
+
+
+def create_vault(
+    path: Path,
+    name: str,
+    trusted: Sequence[tuple[PublicKey, str]] = (),
+    *,
+    policy: Policy | None = None,
+    at_ns: int | None = None,
+) -> Vault:
+    """Makes a vault in a folder that is empty or not there, with a key of its own, and opens it.
+
+    `trusted` are the examiners' keys and principals. vault.toml is written last: without it, a folder is no vault.
+    Raises UsageError for a folder that holds something, InvalidNameError, TrustFileError, StorageError, NoSpaceError.
+    """
+    now = time.time_ns() if at_ns is None else at_ns
+    Title(name)  # the same bounds as for a case number
+    _make_root(path)
+    layout = VaultLayout(path.resolve())
+    with opened_folder(layout.root) as root:
+        file_system = probe_file_system(root)
+        signer = make_vault_key(root, f"vault {name}")
+        settings = VaultSettings(
+            format=VAULT_FORMAT,
+            id=secrets.token_hex(16),
+            name=name,
+            key=signer.public_key.fingerprint,
+            created=format_moment(now),
+            policy=policy or Policy(),
+            file_system=file_system,
+        )
+        files = first_trust_files(signer.public_key, list(trusted))
+        store_new_file(root, TRUSTED_SIGNERS, files.trusted_signers, mode=_MODE)
+        store_new_file(root, REVOKED_KEYS, files.revoked_keys, mode=_MODE)
+        for folder in (CASES, CUSTODY):
+            make_folder(folder, root)
+        make_folder(INDEX, root, mode=_PRIVATE_FOLDER)
+        ledger = Ledger(layout.custody)
+        details = {"tool": "evidencesync", "version": __version__} | files.digests()
+        ledger.append(*sign_record(vault_record(settings, ledger, "made", details, now), signer))
+        store_new_file(root, SETTINGS, encode_settings(settings), mode=_MODE)
+        sync_folder(root, "the vault's folder")
+    return Vault.open(layout.root)
+
+
+def _make_root(path: Path) -> None:
+    with storing(f"make the folder {safe_text(str(path), 200)}"):
+        try:
+            path.mkdir(_PRIVATE_FOLDER)
+        except FileExistsError:
+            if not path.is_dir():
+                raise
+            if os.listdir(path):
+                raise UsageError(
+                    f"the folder is not empty: {safe_text(str(path), 200)}", hint="A vault needs a folder of its own."
+                ) from None
+            return
+        except FileNotFoundError as error:
+            raise UsageError(f"there is no folder {safe_text(str(path.parent), 200)}") from error
+    with opened_folder(path.resolve().parent) as parent:
+        sync_folder(parent, "the folder that the vault lies in")

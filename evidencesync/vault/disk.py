@@ -1,0 +1,201 @@
+"""The few ways in which a vault touches its disk, and what is durable after each.
+
+Everything is reached by single names through folder descriptors that never follow a symbolic link. A full disk or
+quota is a NoSpaceError, everything else that a file system may refuse is a StorageError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, Final
+
+from evidencesync.errors import EvidenceSyncError, LimitExceededError, MissingOrExtraError, NoSpaceError, StorageError
+from evidencesync.evidence.display import safe_text
+
+FILE_MODE: Final = 0o444
+FOLDER_MODE: Final = 0o755
+FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+CREATE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: a FIFO that somebody planted must not make the opening wait.
+READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_TEMPORARY: Final = b".new-"
+
+Name = str | bytes
+
+
+def storage_error(error: OSError, doing: str) -> EvidenceSyncError:
+    """The error to raise for a refused system call. `doing` completes the sentence "could not ..."."""
+    reason = os.strerror(error.errno) if error.errno is not None else str(error)
+    if error.errno in _FULL:
+        return NoSpaceError(f"could not {doing}: {reason}")
+    return StorageError(f"could not {doing}: {reason}")
+
+
+@contextlib.contextmanager
+def storing(doing: str) -> Iterator[None]:
+    """Turns every OSError inside into ours. Not for loops over many files: it costs a microsecond."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, doing) from error
+
+
+@contextlib.contextmanager
+def opened_folder(name: Name | os.PathLike[str], dir_fd: int | None = None) -> Iterator[int]:
+    """A folder's descriptor for the length of a `with`. The last name may not be a symbolic link."""
+    with storing(f"open the folder {_shown(name)}"):
+        folder = os.open(name, FOLDER_FLAGS, dir_fd=dir_fd)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def opened_file(name: str, dir_fd: int) -> Iterator[BinaryIO]:
+    """A regular file, open for reading, for the length of a `with`. Raises MissingOrExtraError when it is not there.
+
+    A symbolic link, a FIFO or anything else that is not a regular file is a StorageError.
+    """
+    fd = _open_regular(name, dir_fd)
+    if fd is None:
+        raise MissingOrExtraError(f"{_shown(name)} is missing")
+    with os.fdopen(fd, "rb") as file:
+        yield file
+
+
+def make_folder(name: str, dir_fd: int, *, mode: int = FOLDER_MODE) -> bool:
+    """Makes a folder that will still be there after a power cut; False when there was one already."""
+    with storing(f"make the folder {_shown(name)}"):
+        try:
+            os.mkdir(name, mode, dir_fd=dir_fd)
+        except FileExistsError:
+            if not stat.S_ISDIR(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode):
+                raise
+            return False
+        os.fsync(dir_fd)
+    return True
+
+
+def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
+    """Writes all of `data` at the descriptor's position. Raises OSError."""
+    written = os.write(fd, data)
+    if written == len(data):
+        return
+    view = memoryview(data)
+    while written < len(view):
+        written += os.write(fd, view[written:])
+
+
+def store_new_file(dir_fd: int, name: str, data: bytes, *, mode: int = FILE_MODE) -> None:
+    """Makes a file that was not there, and syncs its bytes. The folder is not synced: see `sync_folder`."""
+    with storing(f"write {_shown(name)}"):
+        fd = os.open(name, CREATE_FLAGS, mode, dir_fd=dir_fd)
+        try:
+            write_all(fd, data)
+            os.fchmod(fd, mode)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def replace_file(dir_fd: int, name: str, data: bytes, *, mode: int) -> None:
+    """Puts `data` in place of a file in one step: after a crash there is the old or the new one, whole and durable."""
+    temporary = _TEMPORARY.decode() + name
+    with storing(f"replace {_shown(name)}"):
+        remove_if_there(dir_fd, temporary)
+        store_new_file(dir_fd, temporary, data, mode=mode)
+        os.rename(temporary, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+        os.fsync(dir_fd)
+
+
+def remove_if_there(dir_fd: int, name: Name) -> None:
+    """Removes a file (not a folder); nothing happens when there is none. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=dir_fd)
+
+
+def load_file(dir_fd: int, name: str, limit: int) -> bytes | None:
+    """A small file whole, or None when there is none. Raises LimitExceededError above `limit` bytes.
+
+    A symbolic link, a FIFO or anything else that is not a regular file is a StorageError.
+    """
+    fd = _open_regular(name, dir_fd)
+    if fd is None:
+        return None
+    with os.fdopen(fd, "rb") as file, storing(f"read {_shown(name)}"):
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise LimitExceededError(f"{_shown(name)} is larger than {limit} bytes")
+    return data
+
+
+def sync_folder(dir_fd: int, shown: str) -> None:
+    """Makes the names in a folder durable."""
+    with storing(f"sync {shown}"):
+        os.fsync(dir_fd)
+
+
+def sync_file_system(fd: int, shown: str) -> bool:
+    """Makes durable all that was written to the file system of `fd`; False where the platform cannot do that.
+
+    A write error since `fd` was opened fails this call (Linux 5.8 and later), so keep the descriptor that was opened
+    before the first write.
+    """
+    function = _system_call("syncfs")
+    if function is None:
+        return False
+    with storing(f"sync {shown}"):
+        if function(fd) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+    return True
+
+
+def start_writeback(fd: int, offset: int, length: int) -> None:
+    """Asks the kernel to begin writing a range out. Nothing is durable by it, and nothing is said if it cannot."""
+    function = _system_call("sync_file_range")
+    if function is not None:
+        function(fd, ctypes.c_int64(offset), ctypes.c_int64(length), ctypes.c_uint(_SYNC_FILE_RANGE_WRITE))
+
+
+def forget_cached(fd: int) -> None:
+    """Asks the kernel to drop a file's pages, so that the next read comes from the disk. Raises OSError."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+_SYNC_FILE_RANGE_WRITE: Final = 2
+_system_calls: dict[str, Callable[..., int] | None] = {}
+
+
+def _system_call(name: str) -> Callable[..., int] | None:
+    if name not in _system_calls:
+        try:
+            _system_calls[name] = getattr(ctypes.CDLL(None, use_errno=True), name)
+        except (AttributeError, OSError, TypeError):  # not this C library, or not this platform
+            _system_calls[name] = None
+    return _system_calls[name]
+
+
+def _open_regular(name: str, dir_fd: int) -> int | None:
+    with storing(f"read {_shown(name)}"):
+        try:
+            fd = os.open(name, READ_FLAGS, dir_fd=dir_fd)
+        except FileNotFoundError:
+            return None
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "not a regular file")
+    return fd
+
+
+def _shown(name: Name | os.PathLike[str]) -> str:
+    return safe_text(os.fspath(name), 200)

@@ -1,0 +1,246 @@
+"""Index: finds contents, segments and chunks that the vault has already.
+
+A cache over all cases, one SQLite file for each. It is never evidence: a file of it that is damaged, foreign or of an
+older version is thrown away and made again from what is published, and a lookup that fails finds nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final, TypeVar
+
+from evidencesync.custody.manifest import CheckedLine
+from evidencesync.delta.recipe import Recipe, Row, is_hook, segment_digest
+from evidencesync.errors import EvidenceSyncError, StorageError
+from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.entry import Entry
+from evidencesync.evidence.identity import is_folder_name
+from evidencesync.limits import MIN_CHUNK
+from evidencesync.vault.case_index import CaseIndex, KnownContent, RecipePlace, SegmentPlace
+from evidencesync.vault.disk import storing
+from evidencesync.vault.layout import VaultLayout
+from evidencesync.vault.location import Location, Scope
+from evidencesync.vault.lock import locked_folder
+from evidencesync.vault.recipes import ChunkPlace, RecipeWindows, iter_long_recipes, open_recipes, read_recipe_at, read_segment
+
+_MAX_OPEN_CASES: Final = 16
+# The file itself is of no use: damaged, not SQLite, other tables or columns than ours. All else (locked, full, no
+# permission) says nothing about the file.
+_USELESS: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT})
+_Result = TypeVar("_Result")
+
+
+class Index:
+    """All lookups of a receiver. May be used from several threads; one lookup runs at a time.
+
+    `notices` says (for a person) what could not be used; a lookup never fails because of the cache.
+    """
+
+    def __init__(self, layout: VaultLayout) -> None:
+        self.notices: list[str] = []
+        self._layout = layout
+        self._lock = threading.Lock()
+        self._open: OrderedDict[str, CaseIndex] = OrderedDict()
+        self._windows = RecipeWindows(layout)
+        self._near: RecipePlace | None = None
+
+    def close(self) -> None:
+        """Closes all files. The index may be used again afterwards."""
+        with self._lock:
+            while self._open:
+                self._open.popitem()[1].close()
+
+    def known(self, scope: Scope) -> int:
+        """How many contents a lookup can find; 0 means that there is no use in asking."""
+        item = scope.item if scope.reach == "item" else None
+        with self._lock:
+            return sum(self._ask(case, lambda index: index.count(item)) or 0 for case in self._cases(scope))
+
+    def find_contents(self, digests: Sequence[Blake3Digest], scope: Scope) -> dict[Blake3Digest, Location]:
+        """Where whole contents lie: in the scope's own item if they are there, then in its case, then elsewhere."""
+        found: dict[Blake3Digest, Location] = {}
+        with self._lock:
+            for case, missing in self._each_case(digests, found, scope):
+                found.update(self._ask(case, _content_query(missing, scope)) or {})
+        return found
+
+    def find_segments(self, digests: Sequence[SegmentDigest], scope: Scope) -> dict[SegmentDigest, tuple[Location, int, int]]:
+        """Where segments lie: a published file, offset and length. Hash what is read there before it is used."""
+        found: dict[SegmentDigest, tuple[Location, int, int]] = {}
+        with self._lock:
+            for case, missing in self._each_case(digests, found, scope):
+                for digest, segment in (self._ask(case, _segment_query(missing, scope)) or {}).items():
+                    self._near = segment.place
+                    found[digest] = (segment.place.location, segment.place.offset, segment.length)
+        return found
+
+    def find_segment(self, digest: SegmentDigest, scope: Scope) -> tuple[Location, int, list[Row]] | None:
+        """Where one segment lies: a published file, an offset, and the rows that its digest is over.
+
+        Hash what is read there before it is used.
+        """
+        with self._lock:
+            for case, missing in self._each_case([digest], {}, scope):
+                for segment in (self._ask(case, _segment_query(missing, scope)) or {}).values():
+                    self._near = segment.place
+                    with contextlib.suppress(EvidenceSyncError, OSError):  # not readable, and so not known
+                        rows = read_segment(self._layout, segment.place)
+                        if segment_digest(rows) == digest:
+                            return segment.place.location, segment.place.offset, rows
+        return None
+
+    def find_chunks(self, digests: Sequence[ChunkDigest], scope: Scope) -> dict[ChunkDigest, tuple[Location, int, int]]:
+        """Where chunks lie, in the recipes around hooks and around the last segment that was found.
+
+        One chunk in sixteen is a hook, so a chunk is found when one of its neighbours in `digests` is.
+        """
+        found: dict[ChunkDigest, tuple[Location, int, int]] = {}
+        with self._lock:
+            self._search_windows(digests, scope, found)
+            hooks = [digest for digest in digests if digest not in found and is_hook(digest)]
+            for case, missing in self._each_case(hooks, found, scope):
+                for place in (self._ask(case, _hook_query(missing, scope)) or {}).values():
+                    self._windows.load(place)
+                self._search_windows(missing, scope, found)
+            if self._near is not None and len(found) < len(digests):
+                self._windows.load(self._near)
+            self._search_windows(digests, scope, found)
+        return found
+
+    def recipe_of(self, location: Location) -> Recipe | None:
+        """The recipe of a content that was found, or None when it is not known (any more)."""
+        with self._lock:
+            place = self._ask(location.case, lambda index: index.find_recipe(location.blake3, location.item))
+        if place is None:
+            single = location.size <= MIN_CHUNK
+            return Recipe(location.blake3, location.size, b"") if single else None
+        item, acquisition, position = place
+        try:
+            with open_recipes(self._layout, location.case, item, acquisition) as file:
+                recipe = read_recipe_at(file, position)
+        except (EvidenceSyncError, OSError):
+            return None
+        return recipe if recipe.content == location.blake3 else None
+
+    def acquisitions(self, case: str) -> set[tuple[str, int]]:
+        """Item folder and number of every acquisition of a case that is in the index."""
+        with self._lock:
+            return self._ask(case, lambda index: index.acquisitions()) or set()
+
+    def add_acquisition(self, case: str, item: str, number: int, lines: Iterable[CheckedLine]) -> bool:
+        """Adds a published acquisition by its manifest's lines and its chunks.bin; False when that was not possible.
+
+        All or nothing, in one transaction. `case` and `item` are folder names. What went wrong (also with the manifest or
+        the chunks.bin) is in `notices`.
+        """
+        try:
+            with open_recipes(self._layout, case, item, number) as file, self._lock:
+                recipes = iter_long_recipes(file)
+                return self._ask(case, lambda index: index.add(item, number, known_contents(lines), recipes)) is not None
+        except EvidenceSyncError as error:
+            self.notices.append(f"acquisition {number} of {safe_text(case)}/{safe_text(item)}: {error.message}")
+            return False
+
+    def forget(self, case: str) -> None:
+        """Throws a case's index away, so that it can be made anew."""
+        with self._lock:
+            self._discard(case)
+
+    def _search_windows(
+        self, digests: Sequence[ChunkDigest], scope: Scope, found: dict[ChunkDigest, tuple[Location, int, int]]
+    ) -> None:
+        for digest in digests:
+            if digest not in found:
+                place: ChunkPlace | None = self._windows.find(digest, scope)
+                if place is not None:
+                    found[digest] = (place.location, place.offset, place.length)
+
+    def _each_case(
+        self, digests: Sequence[_Result], found: Mapping[_Result, object], scope: Scope
+    ) -> Iterator[tuple[str, list[_Result]]]:
+        """Every case in reach with the digests that are not found yet."""
+        for case in self._cases(scope):
+            missing = [digest for digest in digests if digest not in found]
+            if not missing:
+                return
+            yield case, missing
+
+    def _cases(self, scope: Scope) -> list[str]:
+        """The scope's own case first."""
+        if scope.reach != "vault":
+            return [scope.case]
+        others = sorted(name.removesuffix(".sqlite") for name in _listed(self._layout) if name.endswith(".sqlite"))
+        return [scope.case, *(case for case in others if case != scope.case and is_folder_name(case))]
+
+    def _ask(self, case: str, question: Callable[[CaseIndex], _Result]) -> _Result | None:
+        """One question to a case's index; None when it cannot answer. A file that is of no use is thrown away."""
+        try:
+            return question(self._case(case))
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", None)
+            useless = code is None or code & 0xFF in _USELESS
+            self.notices.append(f"index of {safe_text(case)}: {safe_text(str(error), 200)}")
+        if useless:
+            self._discard(case)
+        else:
+            self._close(case)
+        return None
+
+    def _case(self, case: str) -> CaseIndex:
+        if case in self._open:
+            self._open.move_to_end(case)
+            return self._open[case]
+        path = self._layout.index / f"{case}.sqlite"
+        if path.is_symlink():
+            raise sqlite3.DatabaseError("not a file of ours")
+        with contextlib.suppress(OSError):  # then it cannot be opened either, which is said
+            self._layout.index.mkdir(mode=0o700, exist_ok=True)
+        opened = CaseIndex(path, case)
+        self._open[case] = opened
+        if len(self._open) > _MAX_OPEN_CASES:
+            self._open.popitem(last=False)[1].close()
+        return opened
+
+    def _close(self, case: str) -> None:
+        opened = self._open.pop(case, None)
+        if opened is not None:
+            opened.close()
+
+    def _discard(self, case: str) -> None:
+        self._close(case)
+        with contextlib.suppress(StorageError), locked_folder(self._layout.index, "the index", wait=True):
+            for suffix in ("-journal", "-wal", "-shm", ""):
+                with storing("remove a useless index"):
+                    (self._layout.index / f"{case}.sqlite{suffix}").unlink(missing_ok=True)
+
+
+def _content_query(digests: Sequence[Blake3Digest], scope: Scope) -> Callable[[CaseIndex], dict[Blake3Digest, Location]]:
+    return lambda index: index.find_contents(digests, scope.item, only_item=scope.reach == "item")
+
+
+def _segment_query(digests: Sequence[SegmentDigest], scope: Scope) -> Callable[[CaseIndex], dict[SegmentDigest, SegmentPlace]]:
+    return lambda index: index.find_segments(digests, scope.item, only_item=scope.reach == "item")
+
+
+def _hook_query(digests: Sequence[ChunkDigest], scope: Scope) -> Callable[[CaseIndex], dict[ChunkDigest, RecipePlace]]:
+    return lambda index: index.find_hooks(digests, scope.item, only_item=scope.reach == "item")
+
+
+def known_contents(lines: Iterable[CheckedLine]) -> Iterator[KnownContent]:
+    """What an index remembers of a manifest's lines."""
+    for path, line in lines:
+        if isinstance(line, Entry) and line.blake3 is not None:
+            yield Blake3Digest(bytes.fromhex(line.blake3)), path, line.size or 0
+
+
+def _listed(layout: VaultLayout) -> list[str]:
+    try:
+        return os.listdir(layout.index)
+    except OSError:
+        return []

@@ -1,0 +1,129 @@
+"""Item: one exhibit's folder, its lock, and what a writer must know before it adds to it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from evidencesync.custody.chain import ChainChecker, ChainSubject
+from evidencesync.custody.documents import CustodyRecord, ManifestHeader
+from evidencesync.errors import ChainError, InternalError, LimitExceededError, NameClashError
+from evidencesync.evidence.identity import ItemName
+from evidencesync.vault.catalog import acquisition_numbers, load_header, stored_name, stored_names
+from evidencesync.vault.layout import MANIFEST, MAX_ACQUISITION, ItemLayout, VaultLayout
+from evidencesync.vault.ledger import Ledger, iter_records
+from evidencesync.vault.lock import locked_folder
+
+
+@dataclass(frozen=True, slots=True)
+class ItemState:
+    """What the next acquisition, and the next record, must follow. Digests are hexadecimal; None where there is nothing.
+
+    The previous digests are those that the chain states: what lies on the disk is hashed before it is used.
+    """
+
+    next_acquisition: int
+    head_sequence: int
+    head_sha256: str | None
+    previous_manifest: Path | None
+    previous_manifest_sha256: str | None
+    previous_receipt_sha256: str | None
+    sealed: bool
+
+
+class Item:
+    """A case's item in a vault. Made by `Vault.item`; its folders exist."""
+
+    def __init__(self, vault_id: str, vault_key: str, name: ItemName, vault: VaultLayout) -> None:
+        self.vault_id = vault_id
+        self.vault_key = vault_key
+        """Fingerprint of the key that signs receipts and `received` records."""
+        self.name = name
+        self.vault = vault
+        self.layout: ItemLayout = vault.item(name)
+        self.ledger = Ledger(self.layout.custody)
+        self._locked = False
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the item's lock. Raises LockedError at once when somebody else has it."""
+        with locked_folder(self.layout.root, f"item {self.name}"):
+            self._locked = True
+            try:
+                yield
+            finally:
+                self._locked = False
+
+    def require_lock(self) -> None:
+        """Raises InternalError unless this very object's lock is held."""
+        if not self._locked:
+            raise InternalError(f"item {self.name} was to be written without its lock")
+
+    def acquisitions(self) -> list[int]:
+        """The numbers of all that is published, ascending."""
+        return acquisition_numbers(self.layout)
+
+    def header(self, acquisition: int) -> ManifestHeader:
+        """The header of a published manifest. Raises MissingOrExtraError, MalformedDocumentError."""
+        return load_header(self.layout, acquisition)
+
+    def state(self) -> ItemState:
+        """What a writer must follow; call after `complete_unfinished`. Reads the whole chain, but no signatures.
+
+        Raises ChainError when the chain does not hold together or is not that of the published acquisitions: nothing is
+        ever added to a history that is broken. Raises LimitExceededError after the last possible number.
+        """
+        checker = ChainChecker(ChainSubject(self.vault_id, self.name.case.text, self.name.item.text))
+        received: CustodyRecord | None = None
+        for stored in iter_records(self.ledger):
+            record = checker.add(stored.data)
+            received = record if record.type == "received" else received
+        facts = checker.facts()
+        last = facts.acquisitions
+        if facts.unfinished is not None or self.acquisitions() != list(range(1, last + 1)):
+            raise ChainError(
+                f"the custody chain of {self.name} is not that of its acquisitions",
+                hint="Something was removed from the vault, or put into it. Run: evidencesync verify VAULT",
+            )
+        if last >= MAX_ACQUISITION:
+            raise LimitExceededError(f"an item holds at most {MAX_ACQUISITION} acquisitions", hint="Use another item number.")
+        return ItemState(
+            next_acquisition=last + 1,
+            head_sequence=facts.length,
+            head_sha256=facts.head_sha256,
+            previous_manifest=self.layout.acquisition(last) / MANIFEST if last else None,
+            previous_manifest_sha256=received.manifest_sha256 if received else None,
+            previous_receipt_sha256=received.receipt_sha256 if received else None,
+            sealed=facts.sealed,
+        )
+
+    def find_session(self, session: str) -> int | None:
+        """The acquisition that a session has published, for the repeat after a lost acknowledgement; or None."""
+        return next((number for number in reversed(self.acquisitions()) if self.header(number).session == session), None)
+
+    def check_titles(self) -> None:
+        """Raises NameClashError when the folders belong to another exact case or item number.
+
+        Before anything is published there is nothing to compare with, so `publish` asks again.
+        """
+        mine = stored_name(self.layout)
+        if mine is not None and mine.item != self.name.item:
+            raise NameClashError(
+                f"the folder for item {self.name} belongs to {mine} already",
+                hint="The two numbers make the same folder name. Use another item number.",
+            )
+        other = mine or next(stored_names(self.vault, self.name.case.folder), None)
+        if other is not None and other.case != self.name.case:
+            raise NameClashError(
+                f"the folder for the case of {self.name} belongs to the case of {other} already",
+                hint="The two numbers make the same folder name. Use another case number.",
+            )
+
+
+@contextlib.contextmanager
+def lock_item(item: Item) -> Iterator[Item]:
+    """Holds an item's lock for a writer. Raises LockedError at once when somebody else has it."""
+    with item.locked():
+        yield item

@@ -1,0 +1,137 @@
+"""Where things lie in a vault. The names here are part of the format (docs/formats.md)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from evidencesync.evidence.identity import ItemName
+
+SETTINGS: Final = "vault.toml"
+VAULT_KEY: Final = "vault_key"
+VAULT_KEY_PUBLIC: Final = "vault_key.pub"
+TRUSTED_SIGNERS: Final = "trusted_signers"
+REVOKED_KEYS: Final = "revoked_keys"
+CUSTODY: Final = "custody"
+HOST_KEY: Final = "host_key"  # of the embedded SSH server
+CASES: Final = "cases"
+INDEX: Final = "index"
+
+ACQUISITIONS: Final = "acquisitions"
+INCOMING: Final = "incoming"
+ITEM_FOLDERS: Final = (ACQUISITIONS, CUSTODY, INCOMING)
+
+# In an acquisition.
+DATA: Final = "data"
+MANIFEST: Final = "manifest.jsonl"
+MANIFEST_SIGNATURE: Final = "manifest.jsonl.sig"
+RECEIPT: Final = "receipt.json"
+RECEIPT_SIGNATURE: Final = "receipt.json.sig"
+SHA256SUMS: Final = "SHA256SUMS"
+BLAKE3SUMS: Final = "BLAKE3SUMS"
+CHUNKS: Final = "chunks.bin"
+ACQUIRED: Final = "acquired.json"
+ACQUIRED_SIGNATURE: Final = "acquired.json.sig"
+RECEIVED: Final = "received.json"
+RECEIVED_SIGNATURE: Final = "received.json.sig"
+SIGNATURE_SUFFIX: Final = ".sig"
+
+# What `publish` is given, and what the staging area writes by itself.
+SIGNED_DOCUMENTS: Final = frozenset(
+    {
+        MANIFEST_SIGNATURE,
+        RECEIPT,
+        RECEIPT_SIGNATURE,
+        ACQUIRED,
+        ACQUIRED_SIGNATURE,
+        RECEIVED,
+        RECEIVED_SIGNATURE,
+    }
+)
+STREAMED_DOCUMENTS: Final = frozenset({MANIFEST, SHA256SUMS, BLAKE3SUMS, CHUNKS})
+
+MAX_ACQUISITION: Final = 9999
+MAX_SEQUENCE: Final = 999_999
+_ACQUISITION: Final = re.compile(r"[0-9]{4}")
+_RECORD: Final = re.compile(r"([0-9]{4,6})-([a-z-]{1,20})\.json")
+
+
+def acquisition_folder(number: int) -> str:
+    """The name of an acquisition's folder."""
+    return f"{number:04d}"
+
+
+def acquisition_number(name: str) -> int | None:
+    """The number of a folder in `acquisitions/`; None for a name that is none."""
+    return int(name) or None if _ACQUISITION.fullmatch(name) else None
+
+
+def record_file(sequence: int, kind: str) -> str:
+    """The name of a custody record's file. Its signature is beside it, with `.sig` added."""
+    return f"{sequence:04d}-{kind}.json"
+
+
+def parse_record_file(name: str) -> tuple[int, str] | None:
+    """Sequence and type of a custody record's file; None for a name that is none, or not in its one form."""
+    match = _RECORD.fullmatch(name)
+    if match is None or record_file(int(match[1]), match[2]) != name:
+        return None
+    return int(match[1]), match[2]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemLayout:
+    """The folders of one item."""
+
+    root: Path
+
+    @property
+    def acquisitions(self) -> Path:
+        """What is published, and nothing else."""
+        return self.root / ACQUISITIONS
+
+    @property
+    def custody(self) -> Path:
+        """The item's chain of records."""
+        return self.root / CUSTODY
+
+    @property
+    def incoming(self) -> Path:
+        """Staging: not evidence."""
+        return self.root / INCOMING
+
+    def acquisition(self, number: int) -> Path:
+        """The folder of one published acquisition."""
+        return self.acquisitions / acquisition_folder(number)
+
+
+@dataclass(frozen=True, slots=True)
+class VaultLayout:
+    """The files and folders of one vault."""
+
+    root: Path
+
+    @property
+    def cases(self) -> Path:
+        """All cases."""
+        return self.root / CASES
+
+    @property
+    def custody(self) -> Path:
+        """The vault's own chain of records."""
+        return self.root / CUSTODY
+
+    @property
+    def index(self) -> Path:
+        """The cache."""
+        return self.root / INDEX
+
+    def case(self, case_folder: str) -> Path:
+        """The folder of one case."""
+        return self.cases / case_folder
+
+    def item(self, name: ItemName) -> ItemLayout:
+        """The folders of one item."""
+        return ItemLayout(self.case(name.case.folder) / name.item.folder)

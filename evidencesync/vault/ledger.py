@@ -1,0 +1,159 @@
+"""Custody chains on disk: the records of an item, or of the vault itself, each a file with its signature beside it.
+
+Only what a writer must know is checked here (no gap, no double, the head reads well); `verify` checks everything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha512
+from pathlib import Path
+
+from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
+from evidencesync.custody.record import decode_record, encode_record
+from evidencesync.custody.sshsig import Signer, sign_document
+from evidencesync.errors import ChainError
+from evidencesync.evidence.digest import sha256_of
+from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
+from evidencesync.vault.disk import (
+    load_file,
+    opened_folder,
+    remove_if_there,
+    store_new_file,
+    storing,
+    sync_folder,
+)
+from evidencesync.vault.layout import MAX_SEQUENCE, SIGNATURE_SUFFIX, parse_record_file, record_file
+
+_TEMPORARY = ".new-"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFile:
+    """One record's file, known by its name alone."""
+
+    sequence: int
+    kind: str
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return record_file(self.sequence, self.kind)
+
+
+@dataclass(frozen=True, slots=True)
+class ChainHead:
+    """The end of a chain: what the next record must follow. Sequence 0 and no digest for an empty one."""
+
+    sequence: int
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """A record and its signature, as their exact bytes; `record` is what they say, read strictly but not verified."""
+
+    record: CustodyRecord
+    data: bytes
+    signature: bytes
+
+    @property
+    def sha256(self) -> str:
+        """By which the next record names this one."""
+        return sha256_of(self.data).hex()
+
+
+class Ledger:
+    """One chain. Reading needs no lock; whoever appends must hold the lock of the item (or of the vault's custody folder)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def files(self) -> list[RecordFile]:
+        """All records in order. Raises ChainError for a gap, a number used twice, or a name that is no record's."""
+        with storing("list custody records"):
+            names = os.listdir(self.folder)
+        found = []
+        for name in names:
+            if name.startswith(_TEMPORARY) or name.endswith(SIGNATURE_SUFFIX) or not name.endswith(".json"):
+                continue
+            parsed = parse_record_file(name)
+            if parsed is None:
+                raise ChainError("a custody folder holds a record with a name that none can have")
+            found.append(RecordFile(*parsed))
+        found.sort(key=lambda file: file.sequence)
+        for expected, file in enumerate(found, 1):
+            if file.sequence != expected:
+                raise ChainError(f"custody record {expected} is missing, or there are two of its number")
+        return found
+
+    def load(self, file: RecordFile) -> StoredRecord:
+        """One record with its signature. Raises ChainError when either is missing or the record is another one.
+
+        Raises MalformedDocumentError for a record that is not in the one strict form.
+        """
+        with opened_folder(self.folder) as folder:
+            data = load_file(folder, file.name, MAX_RECORD)
+            signature = load_file(folder, file.name + SIGNATURE_SUFFIX, MAX_SIGNATURE)
+        if data is None or signature is None:
+            raise ChainError(f"custody record {file.sequence} or its signature is missing")
+        record = decode_record(data)
+        if (record.sequence, record.type) != (file.sequence, file.kind):
+            raise ChainError(f"the file of custody record {file.sequence} holds another one")
+        return StoredRecord(record, data, signature)
+
+    def head(self) -> ChainHead:
+        """What the next record must follow."""
+        files = self.files()
+        return ChainHead(files[-1].sequence, self.load(files[-1]).sha256) if files else ChainHead(0, None)
+
+    def last(self, *kinds: str) -> StoredRecord | None:
+        """The latest record of one of these types, or None."""
+        file = next((file for file in reversed(self.files()) if file.kind in kinds), None)
+        return self.load(file) if file is not None else None
+
+    def append(self, data: bytes, signature: bytes) -> RecordFile:
+        """Adds a signed record, durably. The record appears whole or not at all, and never before its signature.
+
+        Raises ChainError when it does not follow the head. That the signature is good is for the caller to know.
+        """
+        record = decode_record(data)
+        head = self.head()
+        if record.sequence != head.sequence + 1 or record.previous_sha256 != head.sha256 or record.sequence > MAX_SEQUENCE:
+            raise ChainError(f"record {record.sequence} does not follow the chain's head, {head.sequence}")
+        file = RecordFile(record.sequence, record.type)
+        with opened_folder(self.folder) as folder:
+            remove_leftovers(folder, head.sequence)
+            for name, content in ((file.name + SIGNATURE_SUFFIX, signature), (file.name, data)):
+                store_new_file(folder, _TEMPORARY + name, content)
+                with storing("append a custody record"):
+                    os.rename(_TEMPORARY + name, name, src_dir_fd=folder, dst_dir_fd=folder)
+                sync_folder(folder, "custody records")
+        return file
+
+
+def remove_leftovers(folder_fd: int, head_sequence: int) -> None:
+    """Removes what an append that was cut short left behind: temporary files, and signatures past the head.
+
+    Call only under the lock. A record's own file is never removed.
+    """
+    with storing("tidy a custody folder"):
+        for name in os.listdir(folder_fd):
+            parsed = parse_record_file(name.removesuffix(SIGNATURE_SUFFIX))
+            past = name.endswith(SIGNATURE_SUFFIX) and parsed is not None and parsed[0] > head_sequence
+            if name.startswith(_TEMPORARY) or past:
+                remove_if_there(folder_fd, name)
+
+
+def sign_record(record: CustodyRecord, signer: Signer) -> tuple[bytes, bytes]:
+    """A record's exact bytes, and the signature over them."""
+    data = encode_record(record)
+    return data, sign_document(signer, CUSTODY_NAMESPACE, sha512(data).digest())
+
+
+def iter_records(ledger: Ledger) -> Iterator[StoredRecord]:
+    """All records of a chain in order, one in memory at a time."""
+    for file in ledger.files():
+        yield ledger.load(file)

@@ -1,0 +1,38 @@
+"""Where a content lies in a vault, and how far one may look for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evidencesync.evidence.digest import Blake3Digest
+from evidencesync.evidence.identity import ItemName
+from evidencesync.vault.settings import Lookup
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A published file that had this content when it was published. `case` and `item` are folder names.
+
+    Comes from a cache that nothing protects: whoever reads the bytes hashes them.
+    """
+
+    case: str
+    item: str
+    acquisition: int
+    path: bytes
+    size: int
+    blake3: Blake3Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """For whom a lookup is made (`case` and `item` are folder names), and how far it may look."""
+
+    reach: Lookup
+    case: str
+    item: str
+
+    @classmethod
+    def of(cls, name: ItemName, reach: Lookup) -> Scope:
+        """The scope of a transfer into an item."""
+        return cls(reach, name.case.folder, name.item.folder)

@@ -1,0 +1,271 @@
+"""Publishing: from staging to an acquisition that never changes again, in steps of which one is the commit.
+
+The state after a crash between any two steps is one of three: staging and nothing published; a published acquisition whose
+records are not in the chain yet (an *unfinished publish*, which `complete_unfinished` ends); or all of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha512
+from pathlib import Path
+from typing import Final
+
+from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
+from evidencesync.custody.record import decode_record
+from evidencesync.custody.sshsig import verify_signature
+from evidencesync.errors import (
+    ChainError,
+    EvidenceSyncError,
+    InternalError,
+    MissingOrExtraError,
+    SealedError,
+    SignatureError,
+)
+from evidencesync.evidence.digest import sha256_of
+from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
+from evidencesync.vault.disk import load_file, opened_folder, remove_if_there, store_new_file, storing, sync_folder
+from evidencesync.vault.folders import remove_tree
+from evidencesync.vault.item import Item, ItemState
+from evidencesync.vault.layout import (
+    ACQUIRED,
+    ACQUIRED_SIGNATURE,
+    ACQUISITIONS,
+    CUSTODY,
+    RECEIVED,
+    RECEIVED_SIGNATURE,
+    SIGNATURE_SUFFIX,
+    SIGNED_DOCUMENTS,
+    acquisition_folder,
+    record_file,
+)
+from evidencesync.vault.ledger import remove_leftovers
+from evidencesync.vault.lock import locked_folder
+from evidencesync.vault.staging import ACQUISITION, Staging
+
+Fault = Callable[[str], None]
+"""Called with the name of each step when it is done; for tests that kill the process there."""
+
+# In order. The commit is "renamed": before it nothing was published, after it everything is.
+STEPS: Final = (
+    "checked",
+    "documents-written",
+    "documents-synced",
+    "renamed",
+    "parents-synced",
+    "acquired-linked",
+    "received-linked",
+    "custody-synced",
+    "staging-removed",
+)
+_RECORDS: Final = ((ACQUIRED, ACQUIRED_SIGNATURE, "acquired"), (RECEIVED, RECEIVED_SIGNATURE, "received"))
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV})
+_TEMPORARY: Final = ".new-"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A published acquisition."""
+
+    number: int
+    path: Path
+
+
+def publish(staging: Staging, documents: Mapping[str, bytes], fault: Fault | None = None) -> Published:
+    """Publishes a staging area that was finished, synced and read back, and whose documents are signed.
+
+    `documents` are the bytes of `layout.SIGNED_DOCUMENTS`, by name. When this returns, everything is durable, and only
+    then may it be acknowledged. On an error before the commit, staging is as it was but for the documents.
+    Raises ChainError when the records do not follow the chain's head, SealedError, NameClashError, NoSpaceError,
+    StorageError.
+    """
+    reached = fault or _go_on
+    item = staging.item
+    with opened_folder(item.layout.root) as root, _case_lock(item):
+        number = _check(staging, documents)  # 1. Nothing has changed since the documents were made.
+        reached("checked")
+        _write_documents(staging.acquisition_fd, documents)  # 2. All bytes are in staging.
+        reached("documents-written")
+        sync_folder(staging.acquisition_fd, "the staged acquisition")
+        reached("documents-synced")
+        with opened_folder(ACQUISITIONS, root) as acquisitions:
+            _commit(staging, acquisitions, number)  # 3. One rename: before it nothing is published, after it all.
+            with _committed(number):
+                reached("renamed")
+                _sync_parents(root, acquisitions, staging.session_fd)  # 4. And stays so after a power cut.
+                reached("parents-synced")
+                _link_records(item, root, number, reached)  # 5. The two records join the chain.
+    staging.close()
+    with _committed(number):
+        _remove_staging(item, staging.session)  # 6. Nothing is left over.
+    reached("staging-removed")
+    return Published(number, item.layout.acquisition(number))
+
+
+def complete_unfinished(item: Item) -> int | None:
+    """Ends a publish that a crash interrupted after its commit; its number, or None when there was nothing to do.
+
+    Every writer calls this first, under the item's lock. What is published is durable afterwards, so that it may be
+    acknowledged. Raises ChainError when the last acquisition cannot be one that this vault has just published.
+    """
+    item.require_lock()
+    numbers = item.acquisitions()
+    if not numbers:
+        return None
+    number = numbers[-1]
+    with opened_folder(item.layout.root) as root:
+        with opened_folder(ACQUISITIONS, root) as acquisitions:
+            sync_folder(acquisitions, "acquisitions")
+        linked = _link_records(item, root, number, _go_on)
+    _remove_staging(item, item.header(number).session)
+    return number if linked else None
+
+
+def _go_on(step: str) -> None:
+    """No fault."""
+
+
+@contextlib.contextmanager
+def _committed(number: int) -> Iterator[None]:
+    """Says the truth about an error after the commit: our hints otherwise say that nothing was published."""
+    try:
+        yield
+    except EvidenceSyncError as error:
+        error.hint = f"Acquisition {number} is published; run the same command again to complete its custody records."
+        raise
+
+
+@contextlib.contextmanager
+def _case_lock(item: Item) -> Iterator[None]:
+    """Keeps two items of one case folder from claiming it for two different case numbers at the same time."""
+    with locked_folder(item.vault.case(item.name.case.folder), f"the case of {item.name}", wait=True):
+        yield
+
+
+def _check(staging: Staging, documents: Mapping[str, bytes]) -> int:
+    item = staging.item
+    item.require_lock()
+    staging.require_finished()
+    if documents.keys() != SIGNED_DOCUMENTS:
+        raise InternalError("publish needs exactly the signed documents of an acquisition")
+    item.check_titles()
+    state = item.state()
+    if state.sealed:
+        raise SealedError(f"item {item.name} was sealed")
+    acquired, received = decode_record(documents[ACQUIRED]), decode_record(documents[RECEIVED])
+    _check_records(item, state, acquired, received)
+    if received.previous_sha256 != sha256_of(documents[ACQUIRED]).hex():
+        raise ChainError("the received record does not name the acquired record")
+    _check_vault_signature(item, documents[RECEIVED], documents[RECEIVED_SIGNATURE])
+    return state.next_acquisition
+
+
+def _check_records(item: Item, state: ItemState, acquired: CustodyRecord, received: CustodyRecord) -> None:
+    expected = (item.vault_id, item.name.case.text, item.name.item.text, state.next_acquisition)
+    for record, kind, sequence in (
+        (acquired, "acquired", state.head_sequence + 1),
+        (received, "received", state.head_sequence + 2),
+    ):
+        if (record.vault_id, record.case, record.item, record.acquisition) != expected:
+            raise ChainError(f"the {kind} record is about another item or acquisition")
+        if (record.type, record.sequence) != (kind, sequence):
+            raise ChainError(f"the {kind} record does not follow the custody chain's head")
+    if acquired.previous_sha256 != state.head_sha256:
+        raise ChainError("the acquired record does not name the custody chain's head")
+
+
+def _write_documents(acquisition_fd: int, documents: Mapping[str, bytes]) -> None:
+    for name in sorted(documents):
+        with storing(f"write {name}"):
+            remove_if_there(acquisition_fd, name)  # from an attempt that failed half-way
+        store_new_file(acquisition_fd, name, documents[name])
+
+
+def _commit(staging: Staging, acquisitions_fd: int, number: int) -> None:
+    name = acquisition_folder(number)
+    with storing("publish the acquisition"):
+        try:
+            os.stat(name, dir_fd=acquisitions_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            os.rename(ACQUISITION, name, src_dir_fd=staging.session_fd, dst_dir_fd=acquisitions_fd)
+            return
+    raise ChainError(f"acquisition {number} is there already")
+
+
+def _sync_parents(root_fd: int, acquisitions_fd: int, session_fd: int) -> None:
+    sync_folder(acquisitions_fd, "acquisitions")
+    sync_folder(session_fd, "the staging area")
+    sync_folder(root_fd, "the item's folder")
+
+
+def _link_records(item: Item, root_fd: int, number: int, reached: Fault) -> bool:
+    """Puts an acquisition's two records into the chain, as far as they are not there; whether anything was missing.
+
+    The signature goes first: a record in the chain always has one.
+    """
+    linked = False
+    with (
+        opened_folder(ACQUISITIONS, root_fd) as acquisitions,
+        opened_folder(acquisition_folder(number), acquisitions) as acquisition,
+        opened_folder(CUSTODY, root_fd) as custody,
+    ):
+        for name, signature_name, kind in _RECORDS:
+            data, signature = _load_record(acquisition, name, signature_name)
+            record = decode_record(data)
+            target = record_file(record.sequence, kind)
+            if load_file(custody, target, MAX_RECORD) != data:
+                _check_next(item, record, number, kind)
+                if kind == "received":
+                    _check_vault_signature(item, data, signature)
+                remove_leftovers(custody, record.sequence - 1)
+                _link(acquisition, signature_name, custody, target + SIGNATURE_SUFFIX, signature)
+                _link(acquisition, name, custody, target, data)
+                linked = True
+            reached(f"{kind}-linked")
+        sync_folder(custody, "custody records")
+    reached("custody-synced")
+    return linked
+
+
+def _load_record(acquisition_fd: int, name: str, signature_name: str) -> tuple[bytes, bytes]:
+    data = load_file(acquisition_fd, name, MAX_RECORD)
+    signature = load_file(acquisition_fd, signature_name, MAX_SIGNATURE)
+    if data is None or signature is None:
+        raise MissingOrExtraError(f"a published acquisition lacks {name} or its signature")
+    return data, signature
+
+
+def _check_next(item: Item, record: CustodyRecord, number: int, kind: str) -> None:
+    head = item.ledger.head()
+    if (record.sequence, record.previous_sha256) != (head.sequence + 1, head.sha256):
+        raise ChainError(f"the {kind} record of acquisition {number} does not follow the custody chain of {item.name}")
+    subject = (record.type, record.vault_id, record.case, record.item, record.acquisition)
+    if subject != (kind, item.vault_id, item.name.case.text, item.name.item.text, number):
+        raise ChainError(f"the {kind} record of acquisition {number} is about something else")
+
+
+def _check_vault_signature(item: Item, data: bytes, signature: bytes) -> None:
+    key = verify_signature(signature, CUSTODY_NAMESPACE, sha512(data).digest())
+    if key.fingerprint != item.vault_key:
+        raise SignatureError("a received record is not signed by this vault's key")
+
+
+def _link(source_fd: int, source: str, target_fd: int, target: str, data: bytes) -> None:
+    """A second name for a file, or a copy where the file system has no hard links. `target` appears whole or not at all."""
+    with storing("link a custody record"):
+        try:
+            os.link(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            store_new_file(target_fd, _TEMPORARY + target, data)
+            os.rename(_TEMPORARY + target, target, src_dir_fd=target_fd, dst_dir_fd=target_fd)
+
+
+def _remove_staging(item: Item, session: str) -> None:
+    with opened_folder(item.layout.incoming) as incoming:
+        remove_tree(incoming, session)

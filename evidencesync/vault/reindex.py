@@ -1,0 +1,68 @@
+"""Makes the index from what is published: whatever it lost, and all of it on request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from evidencesync.custody.manifest import CheckedLine, ManifestReader, read_manifest
+from evidencesync.evidence.display import safe_text
+from evidencesync.vault.catalog import acquisition_numbers, case_folders, item_folders
+from evidencesync.vault.disk import opened_file, opened_folder
+from evidencesync.vault.index import Index
+from evidencesync.vault.layout import MANIFEST, ItemLayout, VaultLayout
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Reindexed:
+    """What was added to the index, and what could not be."""
+
+    cases: int
+    acquisitions: int
+    left_out: tuple[str, ...]
+
+
+def read_published(item: ItemLayout, acquisition: int) -> Iterator[CheckedLine]:
+    """All lines of a published manifest, strictly read but with no signature checked.
+
+    Raises MissingOrExtraError, MalformedDocumentError, PathEscapeError.
+    """
+    with opened_folder(item.acquisition(acquisition)) as folder, opened_file(MANIFEST, folder) as file:
+        yield from read_manifest(iter(lambda: file.read(_BLOCK), b""), ManifestReader())
+
+
+def catch_up(vault: VaultLayout, index: Index, case: str) -> Reindexed:
+    """Adds every published acquisition of a case that the index does not have: after a crash, or when it was lost.
+
+    `case` is a folder name. What cannot be read is left out, and said: the index is a cache, and `verify` is where damage
+    is judged.
+    """
+    published = {
+        (item, number)
+        for item in item_folders(vault, case)
+        for number in acquisition_numbers(ItemLayout(vault.case(case) / item))
+    }
+    known = index.acquisitions(case)
+    if not known <= published:  # an index of another vault, or of an older state of this one
+        index.forget(case)
+        known = set()
+    left_out = []
+    missing = sorted(published - known)
+    for item, number in missing:
+        layout = ItemLayout(vault.case(case) / item)
+        if not index.add_acquisition(case, item, number, read_published(layout, number)):
+            left_out.append(f"{safe_text(case)}/{safe_text(item)}/{number}")
+    return Reindexed(1, len(missing) - len(left_out), tuple(left_out))
+
+
+def rebuild(vault: VaultLayout, index: Index) -> Reindexed:
+    """Throws the whole index away and makes it anew."""
+    cases = case_folders(vault)
+    done = []
+    for case in cases:
+        index.forget(case)
+        done.append(catch_up(vault, index, case))
+    left_out = tuple(name for part in done for name in part.left_out)
+    return Reindexed(len(cases), sum(part.acquisitions for part in done), left_out)

@@ -1,0 +1,86 @@
+"""vault.toml: what a vault is, its policy, and what its file system can do."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from evidencesync.custody.documents import Document, Fingerprint, TitleText, VaultId
+from evidencesync.errors import ConfigurationError
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.moment import Moment
+
+VAULT_FORMAT: Final = "evidencesync-vault/1"
+Lookup = Literal["item", "case", "vault"]
+"""How far a receiver looks for contents it has: in the item, in the case, or in the whole vault."""
+Sync = Literal["syncfs", "fsync"]
+
+
+class Policy(Document, frozen=True):
+    """What the vault's owner decided. May be edited by hand."""
+
+    lookup: Lookup = "case"
+
+
+class FileSystem(Document, frozen=True):
+    """What was found out about the vault's file system when the vault was made."""
+
+    case_sensitive: bool
+    any_bytes_in_names: bool
+    name_bytes: Annotated[int, msgspec.Meta(ge=8, le=65_536)]
+    time_granularity_ns: Annotated[int, msgspec.Meta(ge=1, le=10_000_000_000)]
+    hard_links: bool
+    reflinks: bool
+    sync: Sync
+
+
+class VaultSettings(Document, frozen=True):
+    """All of vault.toml."""
+
+    format: str
+    id: VaultId
+    name: TitleText
+    key: Fingerprint
+    created: Moment
+    policy: Policy
+    file_system: FileSystem
+
+
+def parse_settings(data: bytes) -> VaultSettings:
+    """The settings in the bytes of a vault.toml. Raises ConfigurationError for what is not one."""
+    try:
+        fields = tomllib.loads(data.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"vault.toml cannot be read: {safe_text(str(error), 200)}") from error
+    found = fields.get("format")
+    if found != VAULT_FORMAT:
+        raise ConfigurationError(
+            f"the vault has the format {safe_text(str(found), 80)}; this version knows {VAULT_FORMAT}",
+            hint="Use the version of evidencesync that made the vault, or a later one.",
+        )
+    try:
+        return msgspec.convert(fields, VaultSettings)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"vault.toml: {safe_text(str(error), 300)}") from error
+
+
+def encode_settings(settings: VaultSettings) -> bytes:
+    """A vault.toml for people and for `parse_settings`."""
+    lines = ["# An evidencesync vault. [policy] may be edited; nothing else should be."]
+    tables = []
+    for name in settings.__struct_fields__:
+        value = getattr(settings, name)
+        if isinstance(value, msgspec.Struct):
+            tables.append(f"\n[{name}]")
+            tables += [f"{field} = {_toml(getattr(value, field))}" for field in value.__struct_fields__]
+        else:
+            lines.append(f"{name} = {_toml(value)}")
+    return ("\n".join(lines + tables) + "\n").encode("utf-8")
+
+
+def _toml(value: str | int | bool) -> str:
+    """A TOML value. A JSON string without control characters (names have none) is a TOML string."""
+    return json.dumps(value, ensure_ascii=False)

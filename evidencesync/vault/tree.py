@@ -1,0 +1,256 @@
+"""Makes the `data/` of an acquisition, and finds its files again. Only regular files and folders, and no link followed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from typing import Final, Literal, TypeVar
+
+from evidencesync.errors import EvidenceSyncError, MissingOrExtraError, NameClashError, StorageError
+from evidencesync.evidence.display import safe_text
+from evidencesync.vault.content import StagedContent
+from evidencesync.vault.copying import copy_range, share_blocks
+from evidencesync.vault.disk import CREATE_FLAGS, FILE_MODE, FOLDER_MODE, READ_FLAGS, storage_error, write_all
+from evidencesync.vault.folders import FORBIDDEN_NAMES, FolderStack, check_name
+
+CopyMethod = Literal["reflinked", "copied"]
+_Result = TypeVar("_Result")
+
+_NOT_LINKABLE: Final = frozenset({errno.EPERM, errno.EMLINK, errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS})
+_NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+
+
+class TreeReader:
+    """Opens files of an existing `data/` by their evidence paths. Not thread-safe: one for each thread."""
+
+    def __init__(self, data_fd: int) -> None:
+        """Takes over the descriptor."""
+        self._stack = FolderStack(data_fd)
+
+    def locate(self, path: bytes) -> tuple[int, bytes]:
+        """The descriptor of the folder a path lies in (valid until the next call) and its name there.
+
+        Raises OSError when a folder is missing or is not one, PathEscapeError for names that are not plain.
+        """
+        folder, _, name = path.rpartition(b"/")
+        check_name(name)
+        return self._stack.enter(folder), name
+
+    def open_file(self, path: bytes) -> tuple[int, os.stat_result]:
+        """A regular file, opened for reading; the caller closes the descriptor.
+
+        Raises MissingOrExtraError when it is not there or is anything but a regular file.
+        """
+        try:
+            folder, name = self.locate(path)
+            fd = os.open(name, READ_FLAGS, dir_fd=folder)
+        except OSError as error:
+            if error.errno in _NOT_THERE:
+                raise MissingOrExtraError(f"there is no such file in the vault: {safe_text(path)}") from error
+            raise storage_error(error, f"open {safe_text(path)}") from error
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            os.close(fd)
+            raise MissingOrExtraError(f"not a regular file in the vault: {safe_text(path)}")
+        return fd, found
+
+    def close(self) -> None:
+        """Closes all descriptors."""
+        self._stack.close()
+
+
+class _TimedStack(FolderStack):
+    """Gives each folder its modification time when it is left, for making files in it changes that time."""
+
+    def __init__(self, root_fd: int) -> None:
+        super().__init__(root_fd)
+        self.times: list[int] = []
+
+    def opened(self, fd: int) -> None:
+        self.times.append(os.fstat(fd).st_mtime_ns)
+
+    def leaving(self, fd: int) -> None:
+        set_time(fd, self.times.pop())
+
+
+class TreeWriter:
+    """Makes folders and files below a `data/` folder, best in manifest order. Not thread-safe.
+
+    All paths are evidence paths. Every method raises NoSpaceError, StorageError, PathEscapeError for a name that is not
+    plain, and NameClashError when there is an entry of that name already (a vault on a file system that ignores case).
+    Nothing is synced here. Folders get their times when the walk leaves them, the last ones in `finish`.
+    """
+
+    def __init__(self, data_fd: int) -> None:
+        """Takes over the descriptor of the empty `data/`."""
+        self._stack = _TimedStack(data_fd)
+        # The process's umask shows in the folder that was just made; where it takes something away, each mode is set.
+        self._set_modes = os.fstat(data_fd).st_mode & FOLDER_MODE != FOLDER_MODE
+        self._root_time: int | None = None
+        if self._set_modes:
+            os.fchmod(data_fd, FOLDER_MODE)
+
+    def make_directory(self, path: bytes, mtime_ns: int | None) -> None:
+        """Makes a folder, or (for `b""`) only notes the time of the one that is there."""
+        if not path:
+            self._root_time = mtime_ns
+            return
+        parent, _, name = path.rpartition(b"/")
+        try:
+            folder = self._folder(parent)
+            check_name(name)
+            os.mkdir(name, FOLDER_MODE, dir_fd=folder)
+            fd = self._stack.enter(path)
+            if self._set_modes:
+                os.fchmod(fd, FOLDER_MODE)
+        except OSError as error:
+            raise _tree_error(error, path) from error
+        if mtime_ns is not None:
+            self._stack.times[-1] = mtime_ns
+
+    def create_file(self, path: bytes, data: bytes | memoryview, mtime_ns: int | None) -> None:
+        """Makes a file of bytes that are in memory."""
+        parent, _, name = path.rpartition(b"/")
+        stack = self._stack
+        try:
+            folder = stack.fd if parent == stack.path else stack.enter(parent)
+            if name in FORBIDDEN_NAMES:
+                check_name(name)
+            fd = os.open(name, CREATE_FLAGS, FILE_MODE, dir_fd=folder)
+            try:
+                if data:
+                    write_all(fd, data)
+                self._dress(fd, mtime_ns)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise _tree_error(error, path) from error
+
+    def adopt(self, path: bytes, content: StagedContent, mtime_ns: int | None) -> None:
+        """Moves a finished content to its place, and closes it."""
+        parent, _, name = path.rpartition(b"/")
+        try:
+            folder = self._folder(parent)
+            check_name(name)
+            fd = content.require_open()
+            os.fchmod(fd, FILE_MODE)
+            set_time(fd, mtime_ns)
+            _require_free(folder, name)
+            os.rename(content.name, name, src_dir_fd=content.dir_fd, dst_dir_fd=folder)
+        except OSError as error:
+            raise _tree_error(error, path) from error
+        content.close()
+
+    def link(self, path: bytes, existing: TreeReader, existing_path: bytes, size: int, mtime_ns: int | None) -> bool:
+        """Makes a hard link to a published file of the same item; False when it must be copied instead.
+
+        That is when the published file has another size or time or is gone, or the file system makes no more links. The
+        bytes are not looked at: that they are those of the digest is for the caller (and the read-back) to check.
+        """
+        parent, _, name = path.rpartition(b"/")
+        check_name(name)
+        try:
+            source_folder, source_name = existing.locate(existing_path)
+            found = os.stat(source_name, dir_fd=source_folder, follow_symlinks=False)
+            if not stat.S_ISREG(found.st_mode) or found.st_size != size:
+                return False
+            if mtime_ns is not None and found.st_mtime_ns != mtime_ns:
+                return False
+        except OSError:  # a basis that cannot be reached is no basis; what is wrong with it is for `verify` to say
+            return False
+        try:
+            folder = self._folder(parent)
+            os.link(source_name, name, src_dir_fd=source_folder, dst_dir_fd=folder, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in _NOT_LINKABLE:
+                return False
+            raise _tree_error(error, path) from error
+        return True
+
+    def copy(self, path: bytes, existing_fd: int, size: int, mtime_ns: int | None) -> CopyMethod:
+        """Makes a file with the bytes of an open one, sharing its blocks where the file system can.
+
+        Raises DigestMismatchError when the existing file is not of that size.
+        """
+
+        def fill(fd: int) -> CopyMethod:
+            if os.fstat(existing_fd).st_size == size and share_blocks(existing_fd, fd):
+                return "reflinked"
+            copy_range(existing_fd, 0, fd, 0, size)
+            return "copied"
+
+        return self._create(path, fill, mtime_ns)
+
+    def create_zeros(self, path: bytes, size: int, mtime_ns: int | None) -> None:
+        """Makes a file of nothing but zeros, as one hole."""
+        self._create(path, lambda fd: os.ftruncate(fd, size), mtime_ns)
+
+    def finish(self) -> None:
+        """Leaves all folders, so that each gets its time, and closes. Nothing can be made afterwards."""
+        try:
+            root = self._stack.enter(b"")
+            set_time(root, self._root_time)
+        except OSError as error:
+            raise storage_error(error, "set the times of folders") from error
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of all descriptors, without setting times."""
+        self._stack.close()
+
+    def _folder(self, parent: bytes) -> int:
+        return self._stack.fd if parent == self._stack.path else self._stack.enter(parent)
+
+    def _create(self, path: bytes, fill: Callable[[int], _Result], mtime_ns: int | None) -> _Result:
+        parent, _, name = path.rpartition(b"/")
+        try:
+            folder = self._folder(parent)
+            check_name(name)
+            fd = os.open(name, CREATE_FLAGS, FILE_MODE, dir_fd=folder)
+            try:
+                result = fill(fd)
+                self._dress(fd, mtime_ns)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise _tree_error(error, path) from error
+        return result
+
+    def _dress(self, fd: int, mtime_ns: int | None) -> None:
+        if self._set_modes:
+            os.fchmod(fd, FILE_MODE)
+        if mtime_ns is not None:
+            set_time(fd, mtime_ns)
+
+
+def set_time(fd: int, mtime_ns: int | None) -> None:
+    """Sets a modification time as far as the file system can hold it: nothing is ever judged by these times."""
+    if mtime_ns is None:
+        return
+    try:
+        os.utime(fd, ns=(mtime_ns, mtime_ns))
+    except OverflowError:
+        return
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ERANGE, errno.EOVERFLOW):
+            raise
+
+
+def _require_free(folder: int, name: bytes) -> None:
+    """Refuses a name that is taken: rename(2) would silently replace what is there."""
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+
+def _tree_error(error: OSError, path: bytes) -> EvidenceSyncError:
+    shown = safe_text(path)
+    if error.errno == errno.EEXIST:
+        return NameClashError(f"the vault's file system has the name already, perhaps in other letters: {shown}")
+    if error.errno in (errno.ENAMETOOLONG, errno.EILSEQ):
+        return StorageError(f"the vault's file system cannot hold the name {shown}: {os.strerror(error.errno)}")
+    return storage_error(error, f"write {shown}")

@@ -1,0 +1,254 @@
+"""Who may sign: the vault's trusted signers and revoked keys, and their changes, each a signed record of the vault.
+
+A record names the SHA-256 of both files as they are after the change, and is the commit: the new files are written beside
+the old ones first and take their places afterwards. So a file that was edited by hand, or put back, is noticed by whoever
+reads it, and a crash at any moment leaves either the old state or the new one.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from hashlib import sha512
+from typing import Final
+
+from evidencesync.custody.documents import (
+    CUSTODY_NAMESPACE,
+    MANIFEST_NAMESPACE,
+    RECEIPT_NAMESPACE,
+    SESSION_NAMESPACE,
+    CustodyRecord,
+    Person,
+    RecordType,
+)
+from evidencesync.custody.sshsig import PublicKey, Signer, verify_signature
+from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigner, TrustedSigners, signer_line
+from evidencesync.errors import ChainError, InvalidNameError, NotThereError, SignatureError, UsageError
+from evidencesync.evidence.digest import sha256_of
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.moment import format_moment
+from evidencesync.limits import MAX_TRUST_FILE
+from evidencesync.vault.disk import load_file, opened_folder, remove_if_there, store_new_file, storing, sync_folder
+from evidencesync.vault.layout import REVOKED_KEYS, TRUSTED_SIGNERS, VaultLayout
+from evidencesync.vault.ledger import Ledger, sign_record
+from evidencesync.vault.lock import locked_folder
+from evidencesync.vault.settings import VaultSettings
+
+VAULT_PRINCIPAL: Final = "vault"
+VAULT_NAMESPACES: Final = (RECEIPT_NAMESPACE, CUSTODY_NAMESPACE)
+EXAMINER_NAMESPACES: Final = (SESSION_NAMESPACE, MANIFEST_NAMESPACE, CUSTODY_NAMESPACE)
+_MODE: Final = 0o644
+_TEMPORARY: Final = ".new-"
+_DIGESTS: Final = {TRUSTED_SIGNERS: "trusted_signers_sha256", REVOKED_KEYS: "revoked_keys_sha256"}
+
+
+@dataclass(frozen=True, slots=True)
+class TrustFiles:
+    """The exact bytes of both files."""
+
+    trusted_signers: bytes
+    revoked_keys: bytes
+
+    def by_name(self) -> dict[str, bytes]:
+        """File names and bytes."""
+        return {TRUSTED_SIGNERS: self.trusted_signers, REVOKED_KEYS: self.revoked_keys}
+
+    def digests(self) -> dict[str, str]:
+        """What a record says about them."""
+        return {_DIGESTS[name]: sha256_of(data).hex() for name, data in self.by_name().items()}
+
+    def parse(self) -> Trust:
+        """What they mean. Raises TrustFileError."""
+        return Trust(TrustedSigners.parse(self.trusted_signers), RevokedKeys.parse(self.revoked_keys))
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSigner:
+    """One trusted signer, for people."""
+
+    signer: TrustedSigner
+    revoked: bool
+
+
+def first_trust_files(vault_key: PublicKey, examiners: list[tuple[PublicKey, str]]) -> TrustFiles:
+    """The files of a new vault: its own key first, then its examiners; nobody revoked."""
+    files = TrustFiles((signer_line(VAULT_PRINCIPAL, vault_key, VAULT_NAMESPACES) + "\n").encode(), b"")
+    for key, principal in examiners:
+        files = _with_signer(files, key, principal, None)
+    return files
+
+
+def vault_record(settings: VaultSettings, ledger: Ledger, kind: RecordType, details: dict[str, str], at_ns: int) -> CustodyRecord:
+    """The next record of the vault's own chain, to be signed with the vault's key."""
+    head = ledger.head()
+    return CustodyRecord(
+        format="evidencesync-custody/1",
+        vault_id=settings.id,
+        sequence=head.sequence + 1,
+        type=kind,
+        time=format_moment(at_ns),
+        case=None,
+        item=None,
+        actor=Person(name=settings.name, principal=VAULT_PRINCIPAL, key=settings.key),
+        previous_sha256=head.sha256,
+        details=details,
+    )
+
+
+class TrustKeeper:
+    """Reads and changes who a vault trusts. Reading needs no lock and writes nothing."""
+
+    def __init__(self, layout: VaultLayout, settings: VaultSettings, load_signer: Callable[[], Signer]) -> None:
+        self._layout = layout
+        self._settings = settings
+        self._load_signer = load_signer
+        self._ledger = Ledger(layout.custody)
+
+    def load(self) -> Trust:
+        """Who is trusted. Raises ChainError when the files are not those that the vault's last record states."""
+        return self._load_files().parse()
+
+    def signers(self) -> list[KnownSigner]:
+        """All trusted signers in the order of the file, the vault's own key first."""
+        trust = self.load()
+        return [KnownSigner(signer, trust.revoked.refuses(signer.key)) for signer in trust.signers.signers]
+
+    def add(self, key: PublicKey, principal: str, *, at_ns: int | None = None) -> None:
+        """Trusts an examiner's key from now on, for sessions, manifests and custody records.
+
+        Raises UsageError when the key is trusted already, was revoked or is the vault's own, and InvalidNameError or
+        TrustFileError for a name that cannot be a signer's.
+        """
+        now = _now(at_ns)
+        details = {"action": "added", "principal": principal, "key": key.fingerprint, "public_key": key.line()}
+        self._change(lambda files: _with_signer(files, key, principal, now), details, now)
+
+    def retire(self, key: PublicKey, *, at_ns: int | None = None) -> None:
+        """Trusts a key until now and no longer: what it signed before stays good. Raises NotThereError."""
+        now = _now(at_ns)
+        self._require_foreign(key)
+        details = {"action": "retired", "key": key.fingerprint}
+        self._change(lambda files: _with_retired(files, key, now), details, now)
+
+    def revoke(self, key: PublicKey, reason: str = "", *, at_ns: int | None = None) -> None:
+        """Trusts nothing that a key has ever signed: for a key that is in wrong hands. Raises UsageError."""
+        now = _now(at_ns)
+        self._require_foreign(key)
+        details = {"action": "revoked", "key": key.fingerprint, "public_key": key.line()}
+        if reason:
+            details["reason"] = reason
+        self._change(lambda files: _with_revoked(files, key), details, now)
+
+    def find(self, who: str) -> list[TrustedSigner]:
+        """The lines of a principal or of a key's fingerprint, for a command line. Raises NotThereError when there is none."""
+        found = [known.signer for known in self.signers() if who in known.signer.principals or who == known.signer.key.fingerprint]
+        if not found:
+            raise NotThereError(f"the vault trusts nobody called {safe_text(who, 80)}")
+        return found
+
+    def _require_foreign(self, key: PublicKey) -> None:
+        if key.fingerprint == self._settings.key:
+            raise UsageError("that is the vault's own key", hint="Without it the vault can sign nothing. Make a new vault.")
+
+    def _change(self, edit: Callable[[TrustFiles], TrustFiles], details: dict[str, str], at_ns: int) -> None:
+        with (
+            locked_folder(self._layout.custody, "the vault's custody chain", wait=True),
+            opened_folder(self._layout.root) as root,
+        ):
+            files = self._load_files()
+            _take_places(root, files)  # of a change that was committed but not finished
+            changed = edit(files)
+            changed.parse()
+            for name, data in changed.by_name().items():
+                with storing(f"write {name}"):
+                    remove_if_there(root, _TEMPORARY + name)
+                store_new_file(root, _TEMPORARY + name, data, mode=_MODE)
+            sync_folder(root, "the vault's folder")
+            record = vault_record(self._settings, self._ledger, "trust-changed", details | changed.digests(), at_ns)
+            self._ledger.append(*sign_record(record, self._load_signer()))
+            _take_places(root, changed)
+
+    def _load_files(self) -> TrustFiles:
+        stated = self._stated_digests()
+        with opened_folder(self._layout.root) as root:
+            found = {name: _load_stated(root, name, stated.get(field)) for name, field in _DIGESTS.items()}
+        return TrustFiles(found[TRUSTED_SIGNERS], found[REVOKED_KEYS])
+
+    def _stated_digests(self) -> dict[str, str]:
+        stored = self._ledger.last("made", "trust-changed")
+        if stored is None:
+            raise ChainError("the vault's custody chain has no record of who is trusted")
+        key = verify_signature(stored.signature, CUSTODY_NAMESPACE, sha512(stored.data).digest())
+        if key.fingerprint != self._settings.key or stored.record.vault_id != self._settings.id:
+            raise SignatureError("the record of who is trusted is not signed by this vault's key")
+        return stored.record.details
+
+
+def _load_stated(root_fd: int, name: str, sha256: str | None) -> bytes:
+    """A file's bytes as the last record states them: in its place, or still beside it."""
+    for candidate in (name, _TEMPORARY + name):
+        data = load_file(root_fd, candidate, MAX_TRUST_FILE)
+        if data is not None and sha256_of(data).hex() == sha256:
+            return data
+    raise ChainError(
+        f"{name} is not what the vault's custody chain says it is",
+        hint="It was changed without a record. Put it back from a backup; changes are made with: evidencesync trust",
+    )
+
+
+def _take_places(root_fd: int, files: TrustFiles) -> None:
+    """Puts files that a record states into their places; what else is beside them is not wanted."""
+    for name, data in files.by_name().items():
+        with storing(f"write {name}"):
+            if load_file(root_fd, name, MAX_TRUST_FILE) != data:
+                os.rename(_TEMPORARY + name, name, src_dir_fd=root_fd, dst_dir_fd=root_fd)
+            remove_if_there(root_fd, _TEMPORARY + name)
+    sync_folder(root_fd, "the vault's folder")
+
+
+def _with_signer(files: TrustFiles, key: PublicKey, principal: str, valid_after_ns: int | None) -> TrustFiles:
+    trust = files.parse()
+    if principal == VAULT_PRINCIPAL:
+        raise InvalidNameError(f"the name {VAULT_PRINCIPAL} is the vault's own")
+    if trust.revoked.refuses(key):
+        raise UsageError(f"the key {key.fingerprint} was revoked", hint="A revoked key cannot be trusted again.")
+    for signer in trust.signers.signers:
+        if signer.key == key and (signer.valid_before is None or principal not in signer.principals):
+            known = safe_text(", ".join(signer.principals), 80)
+            raise UsageError(f"the key {key.fingerprint} is known already, as {known}")
+    line = signer_line(principal, key, EXAMINER_NAMESPACES, valid_after_ns)
+    return replace(files, trusted_signers=files.trusted_signers + line.encode() + b"\n")
+
+
+def _with_retired(files: TrustFiles, key: PublicKey, at_ns: int) -> TrustFiles:
+    lines = []
+    retired = False
+    for line in files.trusted_signers.split(b"\n"):
+        signers = TrustedSigners.parse(line).signers
+        if signers and signers[0].key == key and signers[0].valid_before is None:
+            retired = True
+            lines.append(_retired_line(signers[0], at_ns).encode())
+        else:
+            lines.append(line)
+    if not retired:
+        raise NotThereError(f"the key {key.fingerprint} is not trusted now")
+    return replace(files, trusted_signers=b"\n".join(lines))
+
+
+def _retired_line(signer: TrustedSigner, at_ns: int) -> str:
+    valid_after_ns = None if signer.valid_after is None else signer.valid_after * 1_000_000_000
+    if valid_after_ns is not None:  # an interval may not be empty
+        at_ns = max(at_ns, valid_after_ns + 1_000_000_000)
+    return signer_line(signer.principals[0], signer.key, signer.namespaces or (), valid_after_ns, at_ns)
+
+
+def _with_revoked(files: TrustFiles, key: PublicKey) -> TrustFiles:
+    if files.parse().revoked.refuses(key):
+        raise UsageError(f"the key {key.fingerprint} was revoked already")
+    return replace(files, revoked_keys=files.revoked_keys + key.line().encode() + b"\n")
+
+
+def _now(at_ns: int | None) -> int:
+    return time.time_ns() if at_ns is None else at_ns

@@ -1,0 +1,87 @@
+"""Vault: the folder that keeps evidence for many cases, opened."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from evidencesync.custody.trust import Trust
+from evidencesync.errors import VaultNotFoundError
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.identity import ItemName
+from evidencesync.limits import MAX_VAULT_TOML
+from evidencesync.vault.catalog import case_folders, make_item_folders, require_item_folders, stored_names
+from evidencesync.vault.disk import FOLDER_FLAGS, load_file, opened_folder, storage_error
+from evidencesync.vault.index import Index
+from evidencesync.vault.item import Item
+from evidencesync.vault.keys import VaultSigner, load_vault_key
+from evidencesync.vault.layout import SETTINGS, VaultLayout
+from evidencesync.vault.ledger import Ledger
+from evidencesync.vault.settings import VaultSettings, parse_settings
+from evidencesync.vault.trust import TrustKeeper
+
+
+class Vault:
+    """An open vault. Holds no lock and no descriptor; the key is loaded when it is first needed."""
+
+    def __init__(self, layout: VaultLayout, settings: VaultSettings) -> None:
+        self.layout = layout
+        self.settings = settings
+        self.ledger = Ledger(layout.custody)
+        self.trust = TrustKeeper(layout, settings, lambda: self.signer)
+        self._signer: VaultSigner | None = None
+
+    @classmethod
+    def open(cls, path: Path) -> Vault:
+        """Opens a vault. Raises VaultNotFoundError for what is not one, ConfigurationError for one of another version."""
+        shown = safe_text(str(path), 200)
+        root = Path(os.path.realpath(path))
+        try:
+            fd = os.open(root, FOLDER_FLAGS)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
+                raise VaultNotFoundError(f"there is no vault at {shown}") from error
+            raise storage_error(error, f"open the vault at {shown}") from error
+        try:
+            data = load_file(fd, SETTINGS, MAX_VAULT_TOML)
+        finally:
+            os.close(fd)
+        if data is None:
+            raise VaultNotFoundError(f"not a vault: {shown}")
+        return cls(VaultLayout(root), parse_settings(data))
+
+    @property
+    def signer(self) -> VaultSigner:
+        """The vault's own key. Raises SigningKeyError."""
+        if self._signer is None:
+            with opened_folder(self.layout.root) as root:
+                self._signer = load_vault_key(root, self.settings.key)
+        return self._signer
+
+    def load_trust(self) -> Trust:
+        """Who may sign now. Raises ChainError when the files were changed without a record."""
+        return self.trust.load()
+
+    def item(self, name: ItemName, *, create: bool = False) -> Item:
+        """An item by its exact case and item number; with `create`, its empty folders are made where they are missing.
+
+        Raises NotThereError, and NameClashError when the folders belong to other exact numbers.
+        """
+        if create:
+            make_item_folders(self.layout, name)
+        else:
+            require_item_folders(self.layout, name)
+        item = Item(self.settings.id, self.settings.key, name, self.layout)
+        item.check_titles()
+        return item
+
+    def items(self) -> Iterator[ItemName]:
+        """The exact numbers of all items that hold an acquisition, by case folder, then by item folder."""
+        for case in case_folders(self.layout):
+            yield from stored_names(self.layout, case)
+
+    def index(self) -> Index:
+        """The lookup cache; the caller closes it."""
+        return Index(self.layout)

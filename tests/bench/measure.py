@@ -1,0 +1,122 @@
+"""What a run cost, at both ends and on the wire."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.bench.sshd import Server
+
+LOOPBACK: Final = Path("/sys/class/net/lo/statistics/tx_bytes")
+STDERR_SHOWN: Final = 600
+
+
+class RunError(Exception):
+    """A command did not do its work: its name, code and last words."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One run, or the medians of several. None is what could not be measured, or has no meaning.
+
+    `wire_bytes` are both directions as the program itself counts them, `loopback_bytes` what the loopback interface carried.
+    """
+
+    wall: float
+    near_cpu: float
+    far_cpu: float | None
+    near_peak_kib: int
+    far_peak_kib: int | None
+    wire_bytes: int | None
+    loopback_bytes: int | None
+
+
+class Meter:
+    """Runs commands with `rusage.py` in front of them. `folder` takes its files; `server` is the far end."""
+
+    def __init__(self, folder: Path, server: Server) -> None:
+        self._near = folder / "near.jsonl"
+        self._far = folder / "far.jsonl"
+        self._server = server
+
+    @property
+    def far_command(self) -> list[str]:
+        """What stands before a command at the far end."""
+        return _wrapped(self._far)
+
+    def run(self, command: Sequence[str], *, inside: Path | None = None, home: Path) -> tuple[Cost, str]:
+        """Runs it, and gives its cost (without the wire: only the program knows) and its standard output."""
+        self._near.unlink(missing_ok=True)
+        self._far.unlink(missing_ok=True)
+        carried, used = _loopback_bytes(), self._server.cpu_seconds()
+        output = run_quietly([*_wrapped(self._near), *command], inside=inside, home=home)
+        used_after, carried_after = self._server.cpu_seconds(), _loopback_bytes()
+        near, far = _read(self._near), _read(self._far)
+        cost = Cost(
+            wall=sum(line["wall"] for line in near),
+            near_cpu=sum(line["cpu"] for line in near),
+            far_cpu=used_after - used if used is not None and used_after is not None and far else None,
+            near_peak_kib=max(int(line["peak_kib"]) for line in near),
+            far_peak_kib=max((int(line["peak_kib"]) for line in far), default=None),
+            wire_bytes=None,
+            loopback_bytes=carried_after - carried if carried is not None and carried_after is not None else None,
+        )
+        return cost, output
+
+
+def run_quietly(command: Sequence[str], *, home: Path, inside: Path | None = None) -> str:
+    """Standard output of a command that runs with a home folder of its own. Raises RunError when it fails."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SSH_", "XDG_", "EVIDENCESYNC_"))}
+    environment |= {"HOME": str(home), "LC_ALL": "C.UTF-8"}
+    done = subprocess.run(command, cwd=inside, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if done.returncode != 0:
+        words = (done.stderr or done.stdout).decode("utf-8", "backslashreplace").strip()
+        name = next(part for part in command if not part.startswith("-") and "rusage" not in part and "python" not in part)
+        raise RunError(f"{Path(name).name} ended with {done.returncode}: {words[-STDERR_SHOWN:]}")
+    return done.stdout.decode("utf-8", "backslashreplace")
+
+
+def median_of(costs: Sequence[Cost]) -> Cost:
+    """The median of each figure by itself."""
+
+    def middle(values: list[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return statistics.median(known) if known else None
+
+    def whole(values: list[float | None]) -> int | None:
+        value = middle(values)
+        return None if value is None else round(value)
+
+    return Cost(
+        wall=statistics.median(cost.wall for cost in costs),
+        near_cpu=statistics.median(cost.near_cpu for cost in costs),
+        far_cpu=middle([cost.far_cpu for cost in costs]),
+        near_peak_kib=round(statistics.median(cost.near_peak_kib for cost in costs)),
+        far_peak_kib=whole([cost.far_peak_kib for cost in costs]),
+        wire_bytes=whole([cost.wire_bytes for cost in costs]),
+        loopback_bytes=whole([cost.loopback_bytes for cost in costs]),
+    )
+
+
+def _wrapped(file: Path) -> list[str]:
+    return [sys.executable, "-I", "-S", str(Path(__file__).with_name("rusage.py")), str(file)]
+
+
+def _read(file: Path) -> list[dict[str, float]]:
+    if not file.exists():
+        return []
+    return [json.loads(line) for line in file.read_text(encoding="ascii").splitlines()]
+
+
+def _loopback_bytes() -> int | None:
+    try:
+        return int(LOOPBACK.read_text(encoding="ascii"))
+    except OSError:
+        return None

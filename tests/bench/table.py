@@ -1,0 +1,114 @@
+"""The results as aligned text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tests.bench.measure import Cost, median_of
+from tests.bench.rows import Lane, Ratio, Row
+
+NOTES = """\
+wall    median of the runs (least to most); runs of a row's contenders take turns. The source is warm in the page cache, and all
+        earlier writes were synced. rsync makes nothing durable unless it says --fsync; evidencesync always does.
+cpu     user and system time. near: the command and its children (rsync's ssh is one). far: sshd and all it started.
+peak    resident memory of the largest single process of each end, the far one without sshd; 8 MB or so is the least it can show.
+wire    both directions. evidencesync: bytes on the SSH socket. rsync: its own count before encryption, without SSH's framing.
+lo      what the loopback interface carried meanwhile, packet headers and all other traffic included: the same measure for all."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """All runs of one lane."""
+
+    row: Row
+    lane: Lane
+    costs: tuple[Cost, ...]
+    failure: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The contender's."""
+        return self.lane.contender.name
+
+
+def render_costs(results: Sequence[Result]) -> str:
+    """One line for each lane, under the title of its row."""
+    heads = ["", "wall s", "", "cpu near", "far", "peak near", "far", "wire MB", "lo MB"]
+    lines: list[list[str] | str] = [heads]
+    previous = None
+    for result in results:
+        if result.row is not previous:
+            previous = result.row
+            lines.append(f"{result.row.name}: {result.row.title}")
+        lines.append(_cost_cells(result))
+    return _align(lines)
+
+
+def render_ratios(results: Sequence[Result]) -> str:
+    """Each lane by those it is measured against, with the goals."""
+    medians: Mapping[tuple[str, str], Cost] = {
+        (result.row.name, result.name): median_of(result.costs) for result in results if result.costs
+    }
+    lines: list[list[str] | str] = [["", "", "", "wall", "goal", "wire", "goal"]]
+    for result in results:
+        cost = medians.get((result.row.name, result.name))
+        for ratio in result.lane.ratios:
+            other = medians.get((result.row.name, ratio.against))
+            if cost is not None and other is not None:
+                lines.append([result.row.name, result.name, f"by {ratio.against}", *_ratio_cells(cost, other, ratio)])
+    return _align(lines) if len(lines) > 1 else ""
+
+
+def _cost_cells(result: Result) -> list[str]:
+    if not result.costs:
+        return [f"  {result.name}", "failed"]
+    cost = median_of(result.costs)
+    walls = [each.wall for each in result.costs]
+    spread = f"({min(walls):.2f} to {max(walls):.2f})" if len(walls) > 1 else ""
+    peaks = [_number(None if value is None else value / 1024, 0) for value in (cost.near_peak_kib, cost.far_peak_kib)]
+    traffic = [_megabytes(value) for value in (cost.wire_bytes, cost.loopback_bytes)]
+    name = f"  {result.name}" + (" (failed later)" if result.failure else "")
+    return [name, f"{cost.wall:.2f}", spread, f"{cost.near_cpu:.2f}", _number(cost.far_cpu, 2), *peaks, *traffic]
+
+
+def _ratio_cells(cost: Cost, other: Cost, ratio: Ratio) -> list[str]:
+    cells = [f"{cost.wall / other.wall:.2f}", _goal(cost.wall / other.wall, ratio.wall_goal)]
+    if cost.wire_bytes is None or not other.wire_bytes:
+        return cells
+    wire = cost.wire_bytes / other.wire_bytes
+    return [*cells, f"{wire:.5f}" if wire < 0.01 else f"{wire:.3f}", _goal(wire, ratio.wire_goal)]
+
+
+def _goal(value: float, goal: float | None) -> str:
+    if goal is None:
+        return ""
+    return f"<= {goal:g} {'met' if value <= goal else 'MISSED'}"
+
+
+def _megabytes(count: int | None) -> str:
+    """To the byte where there are few: some of the goals are about kilobytes."""
+    return _number(None if count is None else count / 1e6, 3 if count is None or count >= 100_000 else 6)
+
+
+def _number(value: float | None, places: int) -> str:
+    return "-" if value is None else f"{value:.{places}f}"
+
+
+def _align(lines: Sequence[list[str] | str]) -> str:
+    """Columns as wide as they must be: text to the left, numbers to the right. A bare string is a line of its own."""
+    rows = [line for line in lines if isinstance(line, list)]
+    count = max(map(len, rows))
+    widths = [max(len(row[column]) for row in rows if column < len(row)) for column in range(count)]
+    shown = []
+    for line in lines:
+        if isinstance(line, str):
+            shown.append(line)
+            continue
+        cells = [cell.rjust(width) if _is_number(cell) else cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
+        shown.append("  ".join(cells).rstrip())
+    return "\n".join(shown)
+
+
+def _is_number(cell: str) -> bool:
+    return cell.replace(".", "").isdigit() or cell == "-"

@@ -1,0 +1,154 @@
+"""A real OpenSSH server on a free loopback port, with keys of its own; nothing of the user's `~/.ssh` is read or written."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from evidencesync.ssh.address import Address
+from evidencesync.ssh.options import SshOptions
+
+
+@dataclass(frozen=True)
+class Sshd:
+    """A running server: where it listens, its public host keys, and a key that it lets in. `known_hosts` has its Ed25519 key."""
+
+    port: int
+    folder: Path
+    user: str
+    identity: Path
+    known_hosts: Path
+    authorized_keys: Path
+
+    @property
+    def host_key(self) -> str:
+        return (self.folder / "host_ed25519.pub").read_text().split(" ", 2)[1]
+
+    @property
+    def host_fingerprint(self) -> str:
+        return fingerprint(self.folder / "host_ed25519.pub")
+
+    def address(self, path: str = "/") -> Address:
+        return Address.parse(f"ssh://{self.user}@127.0.0.1:{self.port}{path}")
+
+    def options(self, **changes: object) -> SshOptions:
+        settings: dict[str, object] = {
+            "identity": self.identity,
+            "known_hosts": self.known_hosts,
+            "config": Path("none"),
+            "timeout_seconds": 20.0,
+        }
+        return SshOptions(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+def make_key(path: Path, *options: str, passphrase: str = "") -> Path:
+    """A key pair made by ssh-keygen."""
+    arguments = options or ("-t", "ed25519")
+    subprocess.run(["ssh-keygen", "-q", "-N", passphrase, "-C", "test", "-f", path, *arguments], check=True)
+    return path
+
+
+def fingerprint(public_key: Path) -> str:
+    """What ssh-keygen says it is."""
+    shown = subprocess.run(["ssh-keygen", "-l", "-f", public_key], check=True, capture_output=True, text=True)
+    return shown.stdout.split()[1]
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+    pytest.fail(f"sshd did not start: {log.read_text(errors='replace')}")
+
+
+@pytest.fixture(scope="session")
+def sshd(tmp_path_factory: pytest.TempPathFactory, require_program: Callable[[str], str]) -> Iterator[Sshd]:
+    program = require_program("sshd")
+    require_program("ssh-keygen")
+    folder = tmp_path_factory.mktemp("sshd")
+    make_key(folder / "host_ed25519")
+    make_key(folder / "host_rsa", "-t", "rsa", "-b", "3072")
+    identity = make_key(folder / "identity")
+    authorized = folder / "authorized_keys"
+    authorized.write_bytes((folder / "identity.pub").read_bytes())
+    port = free_port()
+    (folder / "sshd_config").write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_ed25519\nHostKey {folder}/host_rsa\n"
+        f"AuthorizedKeysFile {authorized}\nPidFile {folder}/pid\nUsePAM no\nStrictModes no\nPermitRootLogin yes\n"
+        "PasswordAuthentication no\nKbdInteractiveAuthentication no\nMaxStartups 100\nUseDNS no\nPrintMotd no\n"
+    )
+    if os.geteuid() == 0:  # where sshd, as root, locks up its half without privileges; Debian's service makes it
+        Path("/run/sshd").mkdir(mode=0o755, parents=True, exist_ok=True)
+    log = folder / "log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen([program, "-D", "-e", "-f", folder / "sshd_config"], stdout=stream, stderr=stream)
+    try:
+        wait_for_port(port, process, log)
+        known_hosts = folder / "known_hosts"
+        key = (folder / "host_ed25519.pub").read_text().split()
+        known_hosts.write_text(f"[127.0.0.1]:{port} {key[0]} {key[1]}\n")
+        yield Sshd(port, folder, getpass.getuser(), identity, known_hosts, authorized)
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture
+def keygen() -> Callable[..., Path]:
+    """Makes key pairs."""
+    return make_key
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """A port on which nobody listens."""
+    return free_port()
+
+
+@dataclass(frozen=True)
+class Agent:
+    """A running ssh-agent; SSH_AUTH_SOCK names it while the test runs."""
+
+    socket: Path
+
+    def add(self, key: Path) -> None:
+        subprocess.run(["ssh-add", "-q", key], check=True, env={**os.environ, "SSH_AUTH_SOCK": str(self.socket)})
+
+
+@pytest.fixture
+def agent(monkeypatch: pytest.MonkeyPatch, require_program: Callable[[str], str]) -> Iterator[Agent]:
+    program = require_program("ssh-agent")
+    with tempfile.TemporaryDirectory() as folder:  # a socket's path must be short
+        path = Path(folder, "agent")
+        process = subprocess.Popen([program, "-D", "-a", path], stdout=subprocess.DEVNULL)
+        try:
+            deadline = time.monotonic() + 5
+            while not path.exists() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
+            yield Agent(path)
+        finally:
+            process.terminate()
+            process.wait(5)

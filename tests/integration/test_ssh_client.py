@@ -1,0 +1,487 @@
+"""The client against a real OpenSSH server."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shlex
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from evidencesync.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ConnectError,
+    LinkLostError,
+    PassphraseError,
+    SigningKeyError,
+    UsageError,
+)
+from evidencesync.ssh.address import Address
+from evidencesync.ssh.channel import Channel
+from evidencesync.ssh.client import ClientChannel, connect, open_channel
+from evidencesync.ssh.options import SshOptions
+
+PYTHON = shlex.quote(sys.executable)
+ECHO = f"{PYTHON} -c 'import shutil, sys; shutil.copyfileobj(sys.stdin.buffer, sys.stdout.buffer)'; :"
+MIB = 1024 * 1024
+
+
+@asynccontextmanager
+async def opened(address: Address, options: SshOptions, *command: str) -> AsyncIterator[ClientChannel]:
+    channel = await open_channel(address, options, command)
+    try:
+        yield channel
+    finally:
+        await channel.close()
+
+
+async def read_all(channel: Channel) -> bytes:
+    blocks = []
+    while block := await channel.read():
+        blocks.append(block)
+    return b"".join(blocks)
+
+
+def test_bytes_come_back_from_a_remote_command_and_the_end_is_seen(sshd):
+    async def scenario() -> None:
+        async with opened(sshd.address(), sshd.options(remote_command=ECHO)) as channel:
+            await channel.write(b"one ")
+            await channel.write(b"two")
+            await channel.write_eof()
+            assert await read_all(channel) == b"one two"
+            assert await channel.read() == b""
+
+    asyncio.run(scenario())
+
+
+def test_the_peer_names_user_host_port_key_and_algorithms(sshd):
+    async def scenario() -> None:
+        async with opened(sshd.address(), sshd.options(remote_command=ECHO)) as channel:
+            peer = channel.peer
+            assert peer is not None
+            assert (peer.user, peer.host, peer.port) == (sshd.user, "127.0.0.1", sshd.port)
+            assert peer.host_key == sshd.host_fingerprint
+            assert peer.algorithms["send_cipher"] == peer.algorithms["recv_cipher"] == "aes128-gcm@openssh.com"
+            assert peer.algorithms["server_version"].startswith("SSH-2.0-OpenSSH")
+
+    asyncio.run(scenario())
+
+
+def test_64_mib_go_both_ways_at_once_and_the_wire_is_counted(sshd):
+    block = os.urandom(MIB)
+    count = 64
+
+    async def scenario() -> None:
+        async with opened(sshd.address(), sshd.options(remote_command=ECHO)) as channel:
+
+            async def send() -> None:
+                for _ in range(count):
+                    await channel.write(block)
+                await channel.write_eof()
+
+            sender = asyncio.create_task(send())
+            digest, size = hashlib.sha256(), 0
+            while got := await channel.read():
+                assert len(got) <= MIB
+                digest.update(got)
+                size += len(got)
+            await sender
+            assert size == count * MIB
+            assert digest.digest() == hashlib.sha256(block * count).digest()
+            assert 64 * MIB < channel.wire_sent < 65 * MIB
+            assert 64 * MIB < channel.wire_received < 65 * MIB
+
+    asyncio.run(scenario())
+
+
+def test_a_writer_waits_while_the_other_end_does_not_read(sshd):
+    async def scenario() -> None:
+        async with opened(sshd.address(), sshd.options(remote_command="sleep 60;:")) as channel:
+            written = 0
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(3):
+                    while True:
+                        await channel.write(bytes(MIB))
+                        written += MIB
+            assert written < 32 * MIB
+
+    asyncio.run(scenario())
+
+
+def test_what_nobody_reads_is_not_gathered_without_end(sshd):
+    async def scenario() -> None:
+        async with opened(sshd.address(), sshd.options(remote_command="head -c 400000000 /dev/zero;:")) as channel:
+            await channel.read()
+            await asyncio.sleep(2)
+            assert channel.wire_received < 32 * MIB
+            total = MIB
+            while block := await channel.read():
+                total += len(block)
+            assert total > 390_000_000
+
+    asyncio.run(scenario())
+
+
+def test_arguments_reach_the_command_as_they_are(sshd):
+    hostile = "/vault/with space/'quote'/$HOME/`id`/\"double\"/ü;exit"
+
+    async def scenario() -> bytes:
+        async with opened(sshd.address(), sshd.options(remote_command="printf %s"), hostile) as channel:
+            return await read_all(channel)
+
+    assert asyncio.run(scenario()).decode() == hostile
+
+
+def test_connect_runs_serve_with_the_vault_path(sshd):
+    async def scenario() -> bytes:
+        channel = await connect(sshd.address("/a vault"), sshd.options(remote_command="printf '<%s>'"))
+        try:
+            return await read_all(channel)
+        finally:
+            await channel.close()
+
+    assert asyncio.run(scenario()) == b"<serve><--vault></a vault>"
+
+
+def test_an_address_without_a_path_is_no_vault(sshd):
+    with pytest.raises(UsageError, match="no vault"):
+        asyncio.run(connect(sshd.address(""), sshd.options()))
+
+
+def test_a_command_that_is_not_there_is_said_with_a_hint(sshd):
+    async def scenario() -> None:
+        async with opened(sshd.address(), sshd.options(remote_command="no-such-program"), "serve") as channel:
+            await channel.read()
+
+    with pytest.raises(ConnectError, match=r"exit status 127.*no-such-program") as caught:
+        asyncio.run(scenario())
+    assert "--remote-command" in (caught.value.hint or "")
+
+
+def test_what_stderr_says_is_bounded_and_shown_without_control_characters(sshd):
+    command = r"head -c 300000 /dev/zero | tr '\0' x >&2; printf '\n\033]0;title\007\033[2Jgone\n' >&2; exit 3;:"
+
+    async def scenario() -> ClientChannel:
+        async with opened(sshd.address(), sshd.options(remote_command=command)) as channel:
+            with pytest.raises(ConnectError) as caught:
+                await channel.read()
+            assert "\x1b" not in caught.value.message
+            assert "exit status 3" in caught.value.message
+            return channel
+
+    channel = asyncio.run(scenario())
+    assert channel.stderr_text.endswith(r"\x1b]0;title\x07\x1b[2Jgone")
+    assert len(channel.stderr_text) < 1000
+    assert channel.exit_status == 3
+
+
+def test_a_greeting_instead_of_our_protocol_is_quoted_safely(sshd):
+    async def scenario() -> ConnectError:
+        async with opened(sshd.address(), sshd.options(remote_command=r"printf '\033[31mWelcome\n';:")) as channel:
+            return channel.explain_noise(await channel.read())
+
+    error = asyncio.run(scenario())
+    assert r"\x1b[31mWelcome" in error.message
+    assert "--remote-command" in (error.hint or "")
+
+
+def test_a_key_that_is_not_authorized_is_an_authentication_error(sshd, tmp_path, keygen):
+    stranger = keygen(tmp_path / "stranger")
+    with pytest.raises(AuthenticationError):
+        asyncio.run(open_channel(sshd.address(), sshd.options(identity=stranger), ["true"]))
+
+
+def test_an_identity_that_is_not_there_is_named(sshd, tmp_path):
+    with pytest.raises(SigningKeyError, match="absent"):
+        asyncio.run(open_channel(sshd.address(), sshd.options(identity=tmp_path / "absent"), ["true"]))
+
+
+def test_an_encrypted_identity_asks_for_its_passphrase_and_three_wrong_ones_end_it(sshd, tmp_path, keygen):
+    locked = tmp_path / "locked"
+    locked.write_bytes(sshd.identity.read_bytes())
+    locked.chmod(0o600)
+    subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "correct horse", "-f", locked], check=True)
+    asked: list[str] = []
+
+    def answer(*answers: str) -> Callable[[str], str]:
+        left = list(answers)
+
+        def ask(name: str) -> str:
+            asked.append(name)
+            return left.pop(0)
+
+        return ask
+
+    async def scenario(ask: Callable[[str], str]) -> bytes:
+        options = sshd.options(identity=locked, remote_command="echo in;:", ask_passphrase=ask)
+        async with opened(sshd.address(), options) as channel:
+            return await read_all(channel)
+
+    assert asyncio.run(scenario(answer("wrong", "correct horse"))) == b"in\n"
+    assert asked == [str(locked)] * 2
+    with pytest.raises(PassphraseError):
+        asyncio.run(scenario(answer("a", "b", "c")))
+    with pytest.raises(AuthenticationError, match="no key"):
+        asyncio.run(scenario(answer("")))
+
+
+def test_a_key_in_the_agent_is_used_for_its_public_file(sshd, tmp_path, agent):
+    public = tmp_path / "identity.pub"
+    public.write_bytes(sshd.identity.with_name("identity.pub").read_bytes())
+    agent.add(sshd.identity)
+
+    async def scenario() -> bytes:
+        async with opened(sshd.address(), sshd.options(identity=public, remote_command="echo in;:")) as channel:
+            return await read_all(channel)
+
+    assert asyncio.run(scenario()) == b"in\n"
+
+
+def test_too_many_keys_in_the_agent_do_not_hide_the_named_one(sshd, tmp_path, agent, keygen):
+    for number in range(8):
+        agent.add(keygen(tmp_path / f"other{number}"))
+
+    async def scenario() -> bytes:
+        async with opened(sshd.address(), sshd.options(remote_command="echo in;:")) as channel:
+            return await read_all(channel)
+
+    assert asyncio.run(scenario()) == b"in\n"
+
+
+def test_too_many_keys_and_no_named_one_is_an_authentication_error(sshd, tmp_path, agent, keygen, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for number in range(8):
+        agent.add(keygen(tmp_path / f"other{number}"))
+    with pytest.raises(AuthenticationError):
+        asyncio.run(open_channel(sshd.address(), sshd.options(identity=None), ["true"]))
+
+
+def test_a_config_file_gives_host_name_port_user_and_identity(sshd, tmp_path):
+    config = tmp_path / "config"
+    config.write_text(
+        f"Host lab\n  HostName 127.0.0.1\n  Port {sshd.port}\n  User {sshd.user}\n  IdentityFile {sshd.identity}\n"
+        f"  UserKnownHostsFile {sshd.known_hosts}\n"
+    )
+    options = SshOptions(config=config, remote_command="echo in;:")
+
+    async def scenario() -> bytes:
+        async with opened(Address.parse("lab:/vault"), options) as channel:
+            assert channel.peer is not None
+            assert channel.peer.port == sshd.port
+            return await read_all(channel)
+
+    assert asyncio.run(scenario()) == b"in\n"
+
+
+def test_the_default_config_file_is_the_one_in_the_home_folder(sshd, tmp_path, monkeypatch):
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "config").write_text(f"Host lab\n  HostName 127.0.0.1\n  Port {sshd.port}\n  User {sshd.user}\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    options = sshd.options(config=None, remote_command="echo in;:")
+
+    async def scenario() -> bytes:
+        async with opened(Address.parse("lab:/vault"), options) as channel:
+            return await read_all(channel)
+
+    assert asyncio.run(scenario()) == b"in\n"
+
+
+@pytest.mark.parametrize("setting", ["none", "/dev/null"])
+def test_a_config_that_switches_host_key_checks_off_is_refused(sshd, tmp_path, setting):
+    config = tmp_path / "config"
+    config.write_text(f"Host *\n  StrictHostKeyChecking no\n  UserKnownHostsFile {setting}\n")
+    options = sshd.options(config=config, known_hosts=None)
+    with pytest.raises(ConfigurationError, match="UserKnownHostsFile"):
+        asyncio.run(open_channel(sshd.address(), options, ["true"]))
+
+
+def test_a_proxy_command_is_run_and_its_bytes_are_counted(sshd, tmp_path):
+    relay = tmp_path / "relay.py"
+    relay.write_text(
+        "import os, socket, sys, threading\n"
+        "s = socket.create_connection((sys.argv[1], int(sys.argv[2])))\n"
+        "print('noise on stderr', file=sys.stderr)\n"
+        "def up():\n"
+        "    while data := os.read(0, 65536): s.sendall(data)\n"
+        "    s.shutdown(socket.SHUT_WR)\n"
+        "threading.Thread(target=up, daemon=True).start()\n"
+        "while data := s.recv(65536): os.write(1, data)\n"
+    )
+    config = tmp_path / "config"
+    config.write_text(f"Host *\n  ProxyCommand {sys.executable} {relay} %h %p\n")
+
+    async def scenario() -> tuple[bytes, int]:
+        async with opened(sshd.address(), sshd.options(config=config, remote_command="echo in;:")) as channel:
+            return await read_all(channel), channel.wire_received
+
+    said, received = asyncio.run(scenario())
+    assert said == b"in\n"
+    assert received > 500
+
+
+def test_a_jump_host_is_gone_through_and_both_host_keys_are_checked(sshd, tmp_path):
+    config = tmp_path / "config"
+    key = sshd.host_key
+    hosts = tmp_path / "hosts"
+    jump = f"Host jump\n  HostName 127.0.0.1\n  Port {sshd.port}\n  User {sshd.user}\n  IdentityFile {sshd.identity}\n"
+    config.write_text(jump + f"Host target\n  HostName localhost\n  Port {sshd.port}\n  User {sshd.user}\n  ProxyJump jump\n")
+    options = sshd.options(config=config, known_hosts=hosts, remote_command="echo in;:")
+
+    async def scenario() -> bytes:
+        async with opened(Address.parse("target:/vault"), options) as channel:
+            assert channel.wire_sent > 1000
+            return await read_all(channel)
+
+    jump_line = f"[127.0.0.1]:{sshd.port} ssh-ed25519 {key}\n"
+    target_line = f"[localhost]:{sshd.port} ssh-ed25519 {key}\n"
+    hosts.write_text(jump_line + target_line)
+    assert asyncio.run(scenario()) == b"in\n"
+    for known, unknown in ((jump_line, "localhost"), (target_line, "127.0.0.1")):
+        hosts.write_text(known)
+        with pytest.raises(Exception, match=rf"\[{unknown}\]:{sshd.port} is not known"):
+            asyncio.run(scenario())
+
+
+def test_nobody_listening_is_a_connect_error(sshd, closed_port):
+    with pytest.raises(ConnectError):
+        asyncio.run(open_channel(Address.parse(f"ssh://127.0.0.1:{closed_port}/v"), sshd.options(), ["true"]))
+
+
+def test_a_host_name_that_does_not_exist_is_a_connect_error(sshd):
+    with pytest.raises(ConnectError, match="can't be found"):
+        asyncio.run(open_channel(Address.parse("ssh://no-such-host.invalid/v"), sshd.options(), ["true"]))
+
+
+def test_a_server_that_says_nothing_ends_in_a_timeout(sshd, fake_server):
+    port = fake_server(lambda sock: sock.recv(1000) and threading.Event().wait(3))
+    with pytest.raises(LinkLostError):
+        asyncio.run(open_channel(Address.parse(f"ssh://127.0.0.1:{port}/v"), sshd.options(timeout_seconds=0.5), ["true"]))
+
+
+def test_something_that_is_not_ssh_is_a_connect_error(sshd, fake_server):
+    port = fake_server(lambda sock: sock.sendall(b"HTTP/1.1 400 Bad Request\r\n" * 2000))
+    with pytest.raises((ConnectError, LinkLostError)):
+        asyncio.run(open_channel(Address.parse(f"ssh://127.0.0.1:{port}/v"), sshd.options(), ["true"]))
+
+
+def test_a_connection_that_is_reset_in_the_middle_is_a_lost_link(sshd, relay):
+    async def scenario() -> None:
+        address = Address.parse(f"ssh://{sshd.user}@127.0.0.1:{relay.port}/v")
+        hosts = relay.known_hosts(sshd)
+        async with opened(address, sshd.options(known_hosts=hosts, remote_command="cat /dev/zero;:")) as channel:
+            for _ in range(20):
+                await channel.read()
+            relay.reset()
+            with pytest.raises(LinkLostError):
+                while True:
+                    await channel.read()
+            with pytest.raises(LinkLostError):
+                await channel.write(b"x")
+
+    asyncio.run(scenario())
+
+
+def test_a_link_that_goes_silent_is_given_up_after_the_timeout(sshd, relay):
+    async def scenario() -> None:
+        address = Address.parse(f"ssh://{sshd.user}@127.0.0.1:{relay.port}/v")
+        options = sshd.options(known_hosts=relay.known_hosts(sshd), remote_command=ECHO, timeout_seconds=1.0)
+        async with opened(address, options) as channel:
+            await channel.write(b"x")
+            assert await channel.read() == b"x"
+            await asyncio.sleep(2.5)  # quiet, but alive: keepalives pass
+            await channel.write(b"y")
+            assert await channel.read() == b"y"
+            relay.freeze()
+            with pytest.raises(LinkLostError, match="nothing has moved"):
+                await channel.read()
+
+    asyncio.run(scenario())
+
+
+@dataclass
+class Relay:
+    """Stands between client and server, and can cut or freeze the connection."""
+
+    port: int
+    folder: Path
+    pairs: list[tuple[socket.socket, socket.socket]]
+    frozen: threading.Event
+
+    def known_hosts(self, sshd) -> Path:
+        path = self.folder / "relay_hosts"
+        path.write_text(f"[127.0.0.1]:{self.port} ssh-ed25519 {sshd.host_key}\n")
+        return path
+
+    def reset(self) -> None:
+        for pair in self.pairs:
+            for sock in pair:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                sock.shutdown(socket.SHUT_RDWR)
+                sock.close()
+
+    def freeze(self) -> None:
+        self.frozen.set()
+
+
+@pytest.fixture
+def relay(sshd, tmp_path) -> Iterator[Relay]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    state = Relay(listener.getsockname()[1], tmp_path, [], threading.Event())
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                if not state.frozen.is_set():
+                    sink.sendall(data)
+        except OSError:
+            return
+
+    def accept() -> None:
+        near, _ = listener.accept()
+        far = socket.create_connection(("127.0.0.1", sshd.port))
+        state.pairs.append((near, far))
+        for one, other in ((near, far), (far, near)):
+            threading.Thread(target=pump, args=(one, other), daemon=True).start()
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    yield state
+    thread.join(5)
+    listener.close()
+    for pair in state.pairs:
+        for sock in pair:
+            sock.close()
+
+
+@pytest.fixture
+def fake_server() -> Iterator[Callable[[Callable[[socket.socket], object]], int]]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    threads: list[threading.Thread] = []
+
+    def start(serve: Callable[[socket.socket], object]) -> int:
+        def run() -> None:
+            sock, _ = listener.accept()
+            with sock:
+                try:
+                    serve(sock)
+                except OSError:
+                    return
+
+        threads.append(threading.Thread(target=run, daemon=True))
+        threads[-1].start()
+        return int(listener.getsockname()[1])
+
+    yield start
+    for thread in threads:
+        thread.join(5)
+    listener.close()

@@ -1,0 +1,253 @@
+"""Signing keys: files that ssh-keygen made, passphrases, and a real ssh-agent."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.sshsig import sign_document, verify_signature
+from evidencesync.custody.wire import write_string, write_uint32
+from evidencesync.errors import PassphraseError, SigningKeyError
+from evidencesync.ssh.keys import AgentSigner, KeySigner, agent_keys, load_signer
+
+NAMESPACE = "manifest@evidencesync"
+SHA512 = hashlib.sha512(b"document").digest()
+KINDS = {
+    "ed25519": ["-t", "ed25519"],
+    "nistp256": ["-t", "ecdsa", "-b", "256"],
+    "nistp384": ["-t", "ecdsa", "-b", "384"],
+    "nistp521": ["-t", "ecdsa", "-b", "521"],
+    "rsa": ["-t", "rsa", "-b", "3072"],
+}
+MakeKey = Callable[..., Path]
+
+
+def never(prompt: str) -> str:
+    pytest.fail(f"asked: {prompt}")
+
+
+@pytest.fixture(scope="session")
+def make_key(tmp_path_factory: pytest.TempPathFactory, require_program: Callable[[str], str]) -> MakeKey:
+    program = require_program("ssh-keygen")
+    made: dict[tuple[str, ...], Path] = {}
+
+    def make(*options: str, passphrase: str = "") -> Path:
+        key = (*options, passphrase)
+        if key not in made:
+            made[key] = tmp_path_factory.mktemp("key") / "key"
+            subprocess.run([program, "-q", "-N", passphrase, "-f", str(made[key]), *options], check=True)
+        return made[key]
+
+    return make
+
+
+def public_of(key: Path) -> PublicKey:
+    return PublicKey.from_line(key.with_suffix(".pub").read_bytes())
+
+
+@pytest.fixture
+def agent(
+    tmp_path: Path, require_program: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[Path], None]]:
+    """A real ssh-agent; the value loads a key into it."""
+    address = tmp_path / "agent"
+    add = require_program("ssh-add")
+    process = subprocess.Popen([require_program("ssh-agent"), "-D", "-a", str(address)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()  # it says where it listens once it does
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(address))
+    try:
+        yield lambda key: subprocess.run([add, "-q", str(key)], check=True, capture_output=True) and None
+    finally:
+        process.terminate()
+        process.wait(10)
+        process.stdout.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("form", ["OpenSSH", "PEM", "PKCS8"])
+def test_a_key_file_signs(make_key: MakeKey, kind: str, form: str) -> None:
+    if kind == "ed25519" and form != "OpenSSH":
+        form = "OpenSSH"  # ssh-keygen writes Ed25519 in no other form
+    key = make_key(*KINDS[kind], "-m", {"OpenSSH": "RFC4716"}.get(form, form))
+    signer = load_signer(str(key), None, never)
+    assert signer.public_key == public_of(key)
+    assert verify_signature(sign_document(signer, NAMESPACE, SHA512), NAMESPACE, SHA512) == signer.public_key
+
+
+@pytest.mark.parametrize(("kind", "form"), [("ed25519", "RFC4716"), ("nistp256", "PKCS8"), ("rsa", "PEM")])
+def test_an_encrypted_key_asks_for_its_passphrase(make_key: MakeKey, kind: str, form: str) -> None:
+    key = make_key(*KINDS[kind], "-m", form, passphrase="sesame \u00e9")
+    asked: list[str] = []
+    answers = ["", "wrong", "sesame \u00e9"]
+
+    def ask(prompt: str) -> str:
+        asked.append(prompt)
+        return answers[len(asked) - 1]
+
+    signer = load_signer(str(key), None, ask)
+    assert len(asked) == 3
+    assert str(key) in asked[0]
+    assert verify_signature(sign_document(signer, NAMESPACE, SHA512), NAMESPACE, SHA512) == public_of(key)
+
+
+def test_a_wrong_passphrase_is_asked_three_times_and_no_more(make_key: MakeKey) -> None:
+    key = make_key(*KINDS["ed25519"], passphrase="sesame")
+    asked: list[str] = []
+    with pytest.raises(PassphraseError):
+        load_signer(str(key), None, lambda prompt: (asked.append(prompt), "wrong")[1])
+    assert len(asked) == 3
+    with pytest.raises(PassphraseError, match="nobody can be asked"):
+        load_signer(str(key), None, None)
+
+
+def test_the_identity_is_the_default_then_the_users_own_key(
+    make_key: MakeKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = make_key(*KINDS["nistp256"])
+    assert load_signer(None, key, never).public_key == public_of(key)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(SigningKeyError, match="no key to sign with"):
+        load_signer(None, None, never)
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "id_ed25519").write_bytes(make_key(*KINDS["ed25519"]).read_bytes())
+    assert load_signer(None, None, never).public_key == public_of(make_key(*KINDS["ed25519"]))
+    assert load_signer("~/.ssh/id_ed25519", key, never).public_key == public_of(make_key(*KINDS["ed25519"]))
+
+
+def test_what_is_no_usable_key_is_said_so(make_key: MakeKey, tmp_path: Path) -> None:
+    good = make_key(*KINDS["ed25519"]).read_bytes()
+    contents = {
+        "empty": b"",
+        "text": b"hello\n",
+        "binary": bytes(range(256)),
+        "cut": good[: len(good) // 2],
+        "changed": good.replace(b"A", b"B"),
+        "large": b"x" * 100_000,
+        "small": make_key("-t", "rsa", "-b", "2048").read_bytes(),
+        "certificate": b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        "header": b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n",
+    }
+    for name, data in contents.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(SigningKeyError):
+            load_signer(str(tmp_path / name), None, lambda prompt: "x")
+    for missing in (tmp_path / "none", tmp_path):
+        with pytest.raises(SigningKeyError, match="cannot be read"):
+            load_signer(str(missing), None, never)
+
+
+def test_a_key_is_not_shown_by_its_repr(make_key: MakeKey) -> None:
+    assert "PrivateKey" not in repr(KeySigner.from_bytes(make_key(*KINDS["ed25519"]).read_bytes()))
+
+
+# --- The agent ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_agent_signs(make_key: MakeKey, agent: Callable[[Path], None], kind: str) -> None:
+    key = make_key(*KINDS[kind])
+    agent(key)
+    signer = load_signer("agent", None, never)
+    assert signer.public_key == public_of(key)
+    assert verify_signature(sign_document(signer, NAMESPACE, SHA512), NAMESPACE, SHA512) == public_of(key)
+
+
+def test_one_of_many_keys_is_chosen_by_its_public_part(make_key: MakeKey, agent: Callable[[Path], None]) -> None:
+    first, second = make_key(*KINDS["ed25519"]), make_key(*KINDS["rsa"])
+    with pytest.raises(SigningKeyError, match="holds no key"):
+        load_signer("agent", None, never)
+    agent(first)
+    agent(second)
+    assert agent_keys() == [public_of(first), public_of(second)]
+    with pytest.raises(SigningKeyError, match="more than one"):
+        load_signer("agent", None, never)
+    for signer in (load_signer(f"{second}.pub", None, never), load_signer("agent", second, never)):
+        assert isinstance(signer, AgentSigner)
+        assert signer.public_key == public_of(second)
+    with pytest.raises(SigningKeyError, match="does not hold"):
+        load_signer(f"{make_key(*KINDS['nistp256'])}.pub", None, never)
+
+
+def test_an_encrypted_key_that_the_agent_holds_needs_no_passphrase(
+    make_key: MakeKey, agent: Callable[[Path], None], tmp_path: Path, require_program: Callable[[str], str]
+) -> None:
+    key = make_key(*KINDS["ed25519"])
+    locked = tmp_path / "locked"
+    locked.write_bytes(key.read_bytes())
+    locked.chmod(0o600)
+    subprocess.run(
+        [require_program("ssh-keygen"), "-q", "-p", "-N", "sesame", "-f", str(locked)], check=True, capture_output=True
+    )
+    with pytest.raises(PassphraseError):
+        load_signer(str(locked), None, None)
+    agent(key)
+    assert isinstance(load_signer(str(locked), None, never), AgentSigner)
+    assert load_signer("agent", locked, never).public_key == public_of(key)
+
+
+def test_a_weak_key_in_the_agent_is_passed_over(make_key: MakeKey, agent: Callable[[Path], None]) -> None:
+    agent(make_key("-t", "rsa", "-b", "2048"))
+    agent(make_key(*KINDS["nistp384"]))
+    assert load_signer("agent", None, never).public_key == public_of(make_key(*KINDS["nistp384"]))
+
+
+def test_a_key_that_left_the_agent_is_said_to_be_gone(
+    make_key: MakeKey, agent: Callable[[Path], None], require_program: Callable[[str], str]
+) -> None:
+    agent(make_key(*KINDS["ed25519"]))
+    signer = load_signer("agent", None, never)
+    subprocess.run([require_program("ssh-add"), "-q", "-D"], check=True, capture_output=True)
+    with pytest.raises(SigningKeyError, match="refused"):
+        sign_document(signer, NAMESPACE, SHA512)
+
+
+def test_no_agent_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    with pytest.raises(SigningKeyError, match="SSH_AUTH_SOCK"):
+        load_signer("agent", None, never)
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "none"))
+    with pytest.raises(SigningKeyError, match="does not answer"):
+        load_signer("agent", None, never)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        write_uint32(0),
+        write_uint32(2**31),
+        write_string(b"\x05"),
+        write_string(b"\x0c"),
+        write_string(b"\x0c" + write_uint32(1)),
+        write_string(b"\x0c" + write_uint32(2**32 - 1)),
+        write_string(b"\x0c" + write_uint32(0) + b"more"),
+        write_uint32(10) + b"\x0c",
+    ],
+)
+def test_an_agent_that_speaks_nonsense_is_refused(answer: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = os.path.join(tmp_path, "agent")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
+
+        def reply() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(100)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=reply)
+        thread.start()
+        monkeypatch.setenv("SSH_AUTH_SOCK", address)
+        with pytest.raises(SigningKeyError):
+            agent_keys()
+        thread.join()

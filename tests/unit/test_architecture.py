@@ -1,0 +1,122 @@
+"""The house as the linters cannot see it: what pure rooms may name and call, and what a start may load."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "evidencesync"
+PURE_ROOMS = ("evidence", "delta", "protocol", "custody", "session")
+PURE_FILES = [PACKAGE / "errors.py", PACKAGE / "limits.py"]
+PURE_FILES += sorted(file for room in PURE_ROOMS for file in (PACKAGE / room).rglob("*.py"))
+
+# Only what is listed may be imported: a list of what is refused would never be complete.
+PURE_STANDARD_LIBRARY = frozenset(
+    """
+    __future__ abc array base64 binascii bisect collections collections.abc contextlib dataclasses datetime enum fnmatch functools
+    hashlib heapq hmac io itertools json math operator re shlex string struct textwrap types typing unicodedata zlib
+    """.split()
+)
+PURE_PACKAGES = frozenset({"blake3", "cryptography", "msgspec", "pathspec", "pyfastcdc", "zstandard"})
+
+# What opens a file, prints, asks, loads code or looks around, without an import.
+IMPURE_BUILTINS = frozenset({"open", "print", "input", "breakpoint", "exec", "eval", "compile", "__import__"})
+# What reads a clock or the machine, by a name that an allowed module has.
+IMPURE_ATTRIBUTES = frozenset(
+    {
+        "datetime.now",
+        "datetime.today",
+        "datetime.utcnow",
+        "date.today",
+        "io.open",
+        "io.open_code",
+        "io.FileIO",
+        "hashlib.file_digest",
+        "hashlib.open",
+        "x509.load_default_certs",
+    }
+)
+
+
+def impure_imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or "."]
+        else:
+            continue
+        for name in names:
+            root = name.partition(".")[0]
+            if root != "evidencesync" and root not in PURE_PACKAGES and name not in PURE_STANDARD_LIBRARY:
+                yield f"line {node.lineno}: imports {name}"
+
+
+def impure_calls(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id in IMPURE_BUILTINS:
+            yield f"line {node.lineno}: uses {node.id}"
+        elif isinstance(node, ast.Attribute):
+            dotted = ".".join(ast.unparse(node).split(".")[-2:])
+            if dotted in IMPURE_ATTRIBUTES:
+                yield f"line {node.lineno}: uses {dotted}"
+        elif isinstance(node, ast.AsyncFunctionDef | ast.Await | ast.AsyncFor | ast.AsyncWith):
+            yield f"line {node.lineno}: is asynchronous"
+        elif isinstance(node, ast.Global):
+            yield f"line {node.lineno}: keeps global state"
+
+
+def impurities(source: str) -> list[str]:
+    tree = ast.parse(source)
+    return [*impure_imports(tree), *impure_calls(tree)]
+
+
+@pytest.mark.parametrize("file", PURE_FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_a_pure_room_touches_nothing_outside_its_arguments(file: Path) -> None:
+    assert impurities(file.read_text(encoding="utf-8")) == []
+
+
+def test_every_pure_room_was_looked_at() -> None:
+    rooms = {file.relative_to(PACKAGE).parts[0] for file in PURE_FILES}
+    assert rooms == {*PURE_ROOMS, "errors.py", "limits.py"}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import os",
+        "import os.path",
+        "from os import path",
+        "import time as t",
+        "from pathlib import Path",
+        "from asyncio import Queue",
+        "import random",
+        "import socket, re",
+        "import rich.console",
+        "from . import sibling",
+        "def f():\n    import logging",
+        "open('x')",
+        "print(1)",
+        "from datetime import datetime\ndatetime.now()",
+        "import datetime as d\nd.datetime.now(d.UTC)",
+        "import io\nio.open('x')",
+        "async def f(): ...",
+        "def f():\n    global x\n    x = 1",
+    ],
+)
+def test_an_impure_line_is_found(source: str) -> None:
+    assert impurities(source) != []
+
+
+def test_a_start_for_help_does_not_load_the_network() -> None:
+    """`--help` is to be quick: asyncssh alone would take longer than all the rest."""
+    script = "import sys, evidencesync.cli.app; print(*{'asyncio', 'asyncssh'} & set(sys.modules))"
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert loaded.stdout.split() == []
