@@ -10,7 +10,6 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from evidencesync.cli.console import Console
-from evidencesync.cli.process import prepare_process
 from evidencesync.cli.settings import LoadedSettings, load_settings
 from evidencesync.errors import EvidenceSyncError, ExitCode, InternalError, InterruptedRunError
 
@@ -34,7 +33,9 @@ class OutputChoice:
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more; a traceback with an error.")] = False
     config: Annotated[
         str | None,
-        typer.Option(metavar="FILE", envvar="EVIDENCESYNC_CONFIG", help="Settings to use in place of the user's own ('none': no file)."),
+        typer.Option(
+            metavar="FILE", envvar="EVIDENCESYNC_CONFIG", help="Settings to use in place of the user's own ('none': no file)."
+        ),
     ] = None
 
 
@@ -64,6 +65,8 @@ def _adapt(function: Command) -> Callable[..., None]:
     given = [*_expand(signature), *_fields(OutputChoice)]
 
     def call(**values: Any) -> None:
+        from evidencesync.cli.process import prepare_process
+
         choice = _take(OutputChoice, values)
         console = Console(as_json=choice.as_json, quiet=choice.quiet, verbose=choice.verbose)
         prepare_process(verbose=choice.verbose)
@@ -117,7 +120,7 @@ def guard(console: Console, work: Callable[[], ExitCode]) -> ExitCode:
             interrupted = InterruptedRunError("interrupted")
             console.fail(interrupted)
             return interrupted.exit_code
-        except Exception as error:  # a defect: it is said in one line, like everything else
+        except Exception as error:  # noqa: BLE001 - a defect: it is said in one line, like everything else
             failure = InternalError(f"{type(error).__name__}: {error}")
             failure.__cause__ = error
             console.fail(failure)

@@ -59,8 +59,12 @@ class Console:
         if not self.quiet:
             self._print_error(line)
 
+    def note(self, line: str) -> None:
+        """A line on stderr that somebody waits for: even `quiet` does not drop it."""
+        self._print_error(line)
+
     def warn(self, line: str) -> None:
-        """A message on stderr that even `quiet` does not drop."""
+        """A warning on stderr; not dropped either."""
         self._print_error(f"warning: {line}")
 
     def ask(self, question: str) -> bool:

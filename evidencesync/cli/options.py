@@ -36,14 +36,16 @@ class ItemChoice:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class SshChoice:
+class ServerChoice:
     """How a server is reached. What is not said here is as `~/.ssh/config` says."""
 
     identity: Annotated[
         str | None,
         typer.Option("-i", "--identity", metavar="FILE", envvar="EVIDENCESYNC_IDENTITY", help="Private key for SSH."),
     ] = None
-    port: Annotated[int | None, typer.Option("-p", "--port", metavar="N", min=1, max=65535, help="Port of the SSH server.")] = None
+    port: Annotated[int | None, typer.Option("-p", "--port", metavar="N", min=1, max=65535, help="Port of the SSH server.")] = (
+        None
+    )
     ssh_config: Annotated[
         str | None,
         typer.Option(
@@ -58,14 +60,14 @@ class SshChoice:
         str | None,
         typer.Option(metavar="FILE", envvar="EVIDENCESYNC_KNOWN_HOSTS", help="The only file whose host keys count."),
     ] = None
-    remote_command: Annotated[
-        str | None,
-        typer.Option(metavar="CMD", envvar="EVIDENCESYNC_REMOTE_COMMAND", help="evidencesync at the other end.  [default: evidencesync]"),
-    ] = None
     timeout: Annotated[
         float | None,
         typer.Option(
-            metavar="SECONDS", min=0.1, max=86_400, envvar="EVIDENCESYNC_TIMEOUT", help="A silent link is lost after this.  [default: 60]"
+            metavar="SECONDS",
+            min=0.1,
+            max=86_400,
+            envvar="EVIDENCESYNC_TIMEOUT",
+            help="A silent link is lost after this.  [default: 60]",
         ),
     ] = None
 
@@ -84,12 +86,31 @@ class SshChoice:
         return SshOptions(
             identity=self.identity_file(settings),
             port=self.port,
-            config=_config_path(self.ssh_config or settings.values.ssh_config, self.ssh_config, settings),
+            config=_config_path(self.ssh_config, settings),
             known_hosts=_path(self.known_hosts, settings, settings.values.known_hosts),
-            remote_command=self.remote_command or settings.values.remote_command or "evidencesync",
             timeout_seconds=self.timeout_seconds(settings),
             ask_passphrase=ask_passphrase,
         )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RemoteChoice(ServerChoice):
+    """The same, where evidencesync is started at the other end."""
+
+    remote_command: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CMD",
+            envvar="EVIDENCESYNC_REMOTE_COMMAND",
+            help="evidencesync at the other end.  [default: evidencesync]",
+        ),
+    ] = None
+
+    def options(self, settings: LoadedSettings, ask_passphrase: AskPassphrase | None) -> SshOptions:
+        """What the ssh room is told."""
+        options = ServerChoice.options(self, settings, ask_passphrase)
+        named = self.remote_command or settings.values.remote_command
+        return options if named is None else dataclasses.replace(options, remote_command=named)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -134,7 +155,8 @@ def _path(given: str | None, settings: LoadedSettings, settled: str | None) -> P
     return Path(given).expanduser() if given is not None else settings.path(settled)
 
 
-def _config_path(chosen: str | None, given: str | None, settings: LoadedSettings) -> Path | None:
-    if chosen == "none":
-        return Path(chosen)
+def _config_path(given: str | None, settings: LoadedSettings) -> Path | None:
+    """`none`, no file at all, is a word and not a path."""
+    if "none" in (given, settings.values.ssh_config if given is None else None):
+        return Path("none")
     return _path(given, settings, settings.values.ssh_config)

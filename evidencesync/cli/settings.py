@@ -8,35 +8,34 @@ from __future__ import annotations
 
 import os
 import stat
-import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Final, Literal
-
-import msgspec
+from typing import Any, Final
 
 from evidencesync.errors import ConfigurationError
 from evidencesync.evidence.display import safe_text
 
 _MAX_FILE: Final = 64 * 1024  # a dozen short lines
+_MAX_TEXT: Final = 4096
+_MAX_TIMEOUT: Final = 86_400
 _NO_FILE: Final = "none"
-_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
-    """The keys of the file; each is the default of the option of its name."""
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The keys of the file (with `-` for `_`); each is the default of the option of its name. All but `timeout` are texts."""
 
-    examiner: _Text | None = None
-    organisation: _Text | None = None
-    sign_key: _Text | None = None
-    identity: _Text | None = None
-    ssh_config: _Text | None = None
-    known_hosts: _Text | None = None
-    remote_command: _Text | None = None
-    compress: Literal["auto", "always", "never"] | None = None
-    limit_rate: _Text | None = None
-    timeout: Annotated[float, msgspec.Meta(gt=0, le=86_400)] | None = None
-    receipts: _Text | None = None
+    examiner: str | None = None
+    organisation: str | None = None
+    sign_key: str | None = None
+    identity: str | None = None
+    ssh_config: str | None = None
+    known_hosts: str | None = None
+    remote_command: str | None = None
+    compress: str | None = None
+    limit_rate: str | None = None
+    timeout: float | None = None
+    receipts: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +93,42 @@ def _read(file: Path, *, must_exist: bool) -> bytes | None:
         return None
     except OSError as error:
         raise ConfigurationError(f"the settings file {shown} cannot be read: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as stream:
-        is_file = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
-        data = stream.read(_MAX_FILE + 1) if is_file else b""
-    if not is_file or len(data) > _MAX_FILE:
+    try:
+        size = os.fstat(descriptor).st_size if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+        data = b"" if size is None else os.read(descriptor, _MAX_FILE + 1)
+    finally:
+        os.close(descriptor)
+    if size is None or len(data) > _MAX_FILE:
         raise ConfigurationError(f"{shown} is not a regular file of at most {_MAX_FILE} bytes")
     return data
 
 
 def _parse(data: bytes, file: Path) -> Settings:
+    import tomllib
+
     try:
-        return msgspec.convert(tomllib.loads(data.decode("utf-8")), Settings)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError, msgspec.ValidationError) as error:
+        return _checked(tomllib.loads(data.decode("utf-8")))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
         raise ConfigurationError(
             f"the settings file {safe_text(str(file), 200)}: {safe_text(str(error), 300)}",
             hint="docs/commands.md lists the keys that a settings file may hold.",
         ) from error
+
+
+def setting_keys() -> list[str]:
+    """What a settings file may hold, in the file's spelling."""
+    return [one.name.replace("_", "-") for one in fields(Settings)]
+
+
+def _checked(table: dict[str, Any]) -> Settings:
+    """Raises ValueError for an unknown key, and for a value of another type or size."""
+    unknown = sorted(table.keys() - set(setting_keys()))
+    if unknown:
+        raise ValueError(f"there is no setting called {unknown[0]}")
+    for key, value in table.items():
+        if key == "timeout":
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MAX_TIMEOUT:
+                raise ValueError(f"timeout must be a number of seconds, up to {_MAX_TIMEOUT}")
+        elif not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT:
+            raise ValueError(f"{key} must be a text of 1 to {_MAX_TEXT} characters")
+    return Settings(**{key.replace("-", "_"): value for key, value in table.items()})

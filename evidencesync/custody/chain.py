@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from evidencesync.custody.documents import CustodyRecord
-from evidencesync.custody.record import VAULT_TYPES, decode_record
+from evidencesync.custody.record import decode_record
 from evidencesync.errors import ChainError, MalformedDocumentError
 from evidencesync.evidence.digest import sha256_of
 
@@ -63,8 +63,8 @@ class ChainChecker:
         """Checks the next record and returns it. Its signature is not looked at. Raises ChainError, naming the record.
 
         1. It is a well-formed record.  2. Its number is the next.  3. It names the digest of the one before.
-        4. It is of this vault, case and item, and of a type that belongs there.  5. Acquisitions count up by one, each
-        as `acquired` with its `received` right after it, and none after the item was sealed.
+        4. It is of this vault, case and item.  5. Acquisitions count up by one, each as `acquired` with its `received`
+        right after it, and none after the item was sealed.
         """
         expected = len(self._digests) + 1
         try:
@@ -78,8 +78,6 @@ class ChainChecker:
             raise ChainError(f"{what} does not follow the record before it: one of the two was replaced")
         if (record.vault_id, record.case, record.item) != (self.subject.vault_id, self.subject.case, self.subject.item):  # 4
             raise ChainError(f"{what} is of another vault, case or item")
-        if (record.type in VAULT_TYPES) != (self.subject.case is None):
-            raise ChainError(f"{what} does not belong into this chain")
         self._check_acquisition(record, what)  # 5
         self._digests.append(sha256_of(document).hex())
         return record

@@ -19,8 +19,9 @@ def is_unsafe(character: str) -> bool:
 def safe_text(value: str | bytes, limit: int | None = None) -> str:
     r"""`value` as printable text on one line, without loss.
 
-    Bytes are read as UTF-8; those that are not become `\xNN`. Control, format, bidirectional, private and unassigned
-    characters become `\xNN`, `\uNNNN` or `\UNNNNNNNN`; a backslash is doubled, so that no two values look alike.
+    Bytes are read as UTF-8; those that are not become `\xNN` (80 and above). Control, format, bidirectional, private and
+    unassigned characters become `\xNN` (below 80), `\uNNNN` or `\UNNNNNNNN`; a backslash is doubled. So no two values
+    look alike.
     With a `limit` (in characters), the middle of a longer text is replaced by an ellipsis.
     """
     text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
@@ -39,6 +40,6 @@ def _show(character: str) -> str:
         return f"\\x{code - 0xDC00:02x}"
     if not is_unsafe(character):
         return character
-    if code <= 0xFF:
+    if code <= 0x7F:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"

@@ -7,26 +7,29 @@ from collections.abc import Iterator
 from typing import Final
 
 from evidencesync.errors import LimitExceededError, ProtocolError
+from evidencesync.evidence.digest import Buffer
 from evidencesync.limits import FRAME_HEADER, MAX_FRAME_BODY, MAX_PREAMBLE
 from evidencesync.protocol.messages import PREAMBLE, Message, encode_message
 
 _HEADER: Final = struct.Struct(">IB")
 
 
-def encode_frame(frame_type: int, body: bytes) -> bytes:
-    """A frame as it travels. Raises LimitExceededError for a body that no peer would take."""
-    if len(body) > MAX_FRAME_BODY:
-        raise LimitExceededError(f"a frame of {len(body)} bytes is larger than {MAX_FRAME_BODY}")
-    return _HEADER.pack(len(body), frame_type) + body
+def encode_frame(frame_type: int, *parts: Buffer) -> bytes:
+    """A frame as it travels, its body given in parts. Raises LimitExceededError for a body that no peer would take."""
+    size = sum(map(len, parts))
+    if size > MAX_FRAME_BODY:
+        raise LimitExceededError(f"a frame of {size} bytes is larger than {MAX_FRAME_BODY}")
+    return b"".join((_HEADER.pack(size, frame_type), *parts))
 
 
 def frame_of(message: Message) -> bytes:
     """A message's frame."""
-    return encode_frame(*encode_message(message))
+    frame_type, body = encode_message(message)
+    return encode_frame(frame_type, body)
 
 
 class FrameDecoder:
-    """Takes bytes as they arrive, gives whole frames. Holds at most one incomplete frame and what was just fed.
+    """Takes bytes as they arrive, gives whole frames. Holds at most one incomplete frame.
 
     Before the first frame it looks for the preamble. What stands before it (a login shell's greeting) is kept in `noise`,
     for a hint; more than `limits.MAX_PREAMBLE` of it is a ProtocolError.
@@ -35,32 +38,50 @@ class FrameDecoder:
     def __init__(self) -> None:
         self.noise = b""
         self.started = False
-        self._held: bytes = b""
+        self._head = b""  # bytes before the first frame, or the beginning of a frame's header
+        self._body: bytearray | None = None  # of the frame that has begun
+        self._frame_type = 0
+        self._filled = 0
 
     def feed(self, data: bytes) -> Iterator[tuple[int, memoryview]]:
-        """Type and body of each frame that is now complete. Bodies are views; use them before the next call.
+        """Type and body of each frame that is now complete. Bodies stay valid for as long as they are held.
 
         Raises LimitExceededError as soon as a header announces more than a frame may hold.
         """
-        buffer = self._held + data if self._held else data
-        self._held = b""
         if not self.started:
-            rest = self._find_preamble(buffer)
-            if rest is None:
+            found = self._find_preamble(self._head + data)
+            if found is None:
                 return
-            buffer = rest
-        view = memoryview(buffer)
-        position = 0
-        while len(view) - position >= FRAME_HEADER:
-            size, frame_type = _HEADER.unpack_from(view, position)
+            self._head, data = b"", found
+        view = memoryview(data)
+        if self._body is not None:
+            view = self._fill(self._body, view)
+            if self._filled < len(self._body):
+                return
+            whole, self._body = memoryview(self._body), None
+            yield self._frame_type, whole
+        elif self._head:
+            view = memoryview(self._head + data)
+            self._head = b""
+        while len(view) >= FRAME_HEADER:
+            size, frame_type = _HEADER.unpack_from(view)
             if size > MAX_FRAME_BODY:
                 raise LimitExceededError(f"the peer announces a frame of {size} bytes; the limit is {MAX_FRAME_BODY}")
-            end = position + FRAME_HEADER + size
+            end = FRAME_HEADER + size
             if end > len(view):
-                break
-            yield frame_type, view[position + FRAME_HEADER : end]
-            position = end
-        self._held = bytes(view[position:])
+                self._body, self._frame_type, self._filled = bytearray(size), frame_type, 0
+                self._fill(self._body, view[FRAME_HEADER:])
+                return
+            yield frame_type, view[FRAME_HEADER:end]
+            view = view[end:]
+        self._head = bytes(view)
+
+    def _fill(self, body: bytearray, view: memoryview) -> memoryview:
+        """Adds to the frame that has begun; gives what is beyond it."""
+        count = min(len(body) - self._filled, len(view))
+        body[self._filled : self._filled + count] = view[:count]
+        self._filled += count
+        return view[count:]
 
     def _find_preamble(self, buffer: bytes) -> bytes | None:
         at = buffer.find(PREAMBLE)
@@ -68,14 +89,13 @@ class FrameDecoder:
             self.noise = buffer[:at]
             self.started = True
             return buffer[at + len(PREAMBLE) :]
+        self._head = buffer
+        self.noise = buffer[:MAX_PREAMBLE]
         if len(buffer) > MAX_PREAMBLE:
-            self.noise = buffer[:MAX_PREAMBLE]
             raise ProtocolError("the other end does not speak the evidencesync protocol")
-        self._held = buffer
-        self.noise = buffer
         return None
 
     @property
     def is_empty(self) -> bool:
         """Whether the stream stands between two frames; an end anywhere else is a cut."""
-        return self.started and not self._held
+        return self.started and not self._head and self._body is None

@@ -8,7 +8,7 @@ before it is stored; data frames follow the message that announced them and noth
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -69,7 +69,7 @@ class FilesArrived:
 
     page: int
     present: list[bool]
-    data: bytes
+    blocks: list[memoryview]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class SegmentArrived:
 
     number: int
     lengths: list[int]
-    data: bytes
+    blocks: list[memoryview]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class ChunksArrived:
     """The bytes of the chunks that were needed, one after the other."""
 
     number: int
-    data: bytes
+    blocks: list[memoryview]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ class _Incoming:
 
     head: Page | Files | SegmentData | ChunkData
     left: int
-    blocks: list[bytes]
+    blocks: list[memoryview]
 
 
 class Receiver:
@@ -273,22 +273,22 @@ class Receiver:
         if not 0 < len(block) <= incoming.left:
             raise ProtocolError("more data than was announced")
         incoming.left -= len(block)
-        incoming.blocks.append(bytes(block))
+        incoming.blocks.append(block)
         if not incoming.left:
             yield self._complete(incoming)
 
     def _complete(self, incoming: _Incoming) -> Event:
         self._incoming = None
-        data = incoming.blocks[0] if len(incoming.blocks) == 1 else b"".join(incoming.blocks)
+        blocks = incoming.blocks
         match incoming.head:
             case Page(number=number, with_files=with_files):
-                return PageArrived(number, data, with_files)
+                return PageArrived(number, b"".join(blocks), with_files)
             case Files(page=page, count=count, present=present):
-                return FilesArrived(page, unpack_bits(present, count), data)
+                return FilesArrived(page, unpack_bits(present, count), blocks)
             case SegmentData(segment=segment, lengths=lengths):
-                return SegmentArrived(segment, _signed_lengths(lengths), data)
+                return SegmentArrived(segment, _signed_lengths(lengths), blocks)
             case ChunkData(segment=segment):
-                return ChunksArrived(segment, data)
+                return ChunksArrived(segment, blocks)
 
     # Streams.
 
@@ -415,6 +415,24 @@ class Receiver:
 
     def _release(self, key: tuple[str, int]) -> None:
         self._held_bytes -= self._held.pop(key, 0)
+
+
+def split_blocks(blocks: Iterable[memoryview], sizes: Iterable[int]) -> Iterator[memoryview]:
+    """Parts of these sizes out of data frames, one after the other. Raises ProtocolError unless they fit exactly.
+
+    A part lies in one frame as a whole, so nothing is copied.
+    """
+    frames = iter(blocks)
+    frame = memoryview(b"")
+    for size in sizes:
+        if not frame:
+            frame = next(frames, frame)
+        if len(frame) < size:
+            raise ProtocolError("a part of what was announced is missing or lies in two data frames")
+        yield frame[:size]
+        frame = frame[size:]
+    if frame or next(frames, None) is not None:
+        raise ProtocolError("more data than was announced")
 
 
 def _signed_lengths(packed: bytes) -> list[int]:

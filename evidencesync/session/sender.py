@@ -243,7 +243,7 @@ class Sender:
         page.lines_sent = True
         with_files = bool(page.contents) and self._file_policy.opening() is Opening.BYTES
         self._send(Page(number, len(page.lines), with_files))
-        self._encode_data(page.lines)
+        self._output.append(self.data.encode([page.lines]))
         if with_files:
             self._send_files(number, page, [True] * len(page.contents))
 
@@ -270,10 +270,7 @@ class Sender:
     def _send_data(self, parts: Iterable[Buffer], size: int) -> None:
         self.counts.literal_bytes += size
         for block in _blocks(parts):
-            self._encode_data(block)
-
-    def _encode_data(self, data: bytes) -> None:
-        self._output.append(self.data.encode(data))
+            self._output.append(self.data.encode(block))
 
     # What is open.
 
@@ -290,20 +287,18 @@ class Sender:
         return held
 
 
-def _blocks(parts: Iterable[Buffer]) -> Iterator[bytes]:
-    """The parts one after the other, as blocks that fit a data frame."""
-    waiting: list[Buffer] = []
+def _blocks(parts: Iterable[Buffer]) -> Iterator[list[Buffer]]:
+    """The parts in groups that fit a data frame. No part is split: a receiver need not put any together."""
+    block: list[Buffer] = []
     size = 0
     for part in parts:
-        view = memoryview(part)
-        while size + len(view) > MAX_DATA:
-            room = MAX_DATA - size
-            yield b"".join([*waiting, view[:room]])
-            view, waiting, size = view[room:], [], 0
-        waiting.append(view)
-        size += len(view)
-    if size:
-        yield b"".join(waiting)
+        if size + len(part) > MAX_DATA:
+            yield block
+            block, size = [], 0
+        block.append(part)
+        size += len(part)
+    if block:
+        yield block
 
 
 def decode_wire_rows(packed: bytes) -> list[Row]:

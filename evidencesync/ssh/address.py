@@ -68,7 +68,8 @@ class Address:
     def _url_path(self) -> str:
         if not self.path:
             return ""
-        return self.path if self.path.startswith("/") else f"/~/{self.path}"
+        path = self.path.replace("%", "%25")
+        return path if path.startswith("/") else f"/~/{path}"
 
 
 def parse_server(text: str) -> tuple[str | None, str, int | None]:
@@ -91,7 +92,7 @@ def parse_host(text: str) -> str:
 def _parse_url(text: str) -> Address:
     authority, slash, rest = text[len(_SCHEME) :].partition("/")
     user, host, port = parse_server(authority)
-    path = unquote(slash + rest, errors="strict") if "%" in rest else slash + rest
+    path = unquote(slash + rest, errors="surrogateescape")
     if path.startswith("/~/"):
         path = path[1:]
     return Address(user, host, port, _parse_path("" if path == "/" else path, text), local=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any, Final
 
 import asyncssh
@@ -67,10 +67,8 @@ class ClientChannel(SshStream, asyncssh.SSHClientSession[bytes]):
         return ConnectError(f"the server answers, but not with evidencesync: {said}{self._besides()}", hint=_COMMAND_HINT)
 
     async def _explain_silence(self) -> ConnectError:
-        try:
+        with suppress(TimeoutError):
             await asyncio.wait_for(self._status_known.wait(), _STATUS_SECONDS)
-        except TimeoutError:
-            pass
         status = "" if self.exit_status is None else f" with exit status {self.exit_status}"
         return ConnectError(f"the remote command ended{status} before it said anything{self._besides()}", hint=_COMMAND_HINT)
 
@@ -92,8 +90,9 @@ class ClientChannel(SshStream, asyncssh.SSHClientSession[bytes]):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The channel is gone."""
+        # A command that ended has said all it had to say; but while reading is paused, some of it may just have been dropped.
         if exc is None and self.exit_status is not None and not self._reading_paused:
-            self.eof_received()  # a command that ended has said all it had to say; while paused, some of it may just have been dropped
+            self.eof_received()
         super().connection_lost(exc)
         self._status_known.set()
 
@@ -123,15 +122,15 @@ class _Client(asyncssh.SSHClient):
 async def connect(address: Address, options: SshOptions) -> Channel:
     """Starts the vault's `evidencesync serve` at an address. See `open_channel`."""
     if not address.path:
-        raise UsageError(f"{address.display()} names a server, but no vault on it", hint="Add the vault's path: host:/path/to/vault")
+        raise UsageError(f"{address.display()} names a server, but no vault on it", hint="Add the vault's path: host:/path")
     return await open_channel(address, options, ("serve", "--vault", address.path))
 
 
 async def open_channel(address: Address, options: SshOptions, command: Sequence[str]) -> ClientChannel:
     """Connects, checks host keys, logs in, and runs `<remote command> <command, quoted for a shell>`.
 
-    Raises ConnectError, HostKeyError, AuthenticationError, LinkLostError (a timeout or a reset), SigningKeyError, PassphraseError,
-    UsageError and ConfigurationError. Close the channel when it is no longer needed.
+    Raises ConnectError, HostKeyError, AuthenticationError, LinkLostError (a timeout or a reset), SigningKeyError,
+    PassphraseError, UsageError and ConfigurationError. Close the channel when it is no longer needed.
     """
     route = await resolve_route(address, options)
     async with AsyncExitStack() as stack:
@@ -161,11 +160,16 @@ async def fetch_host_key(address: Address, options: SshOptions) -> HostKey:
     target = route[-1]
     async with AsyncExitStack() as stack:
         tunnel = await _tunnel(route[:-1], options, stack, target)
-        base = asyncssh.SSHClientConnectionOptions(
-            **_settings(options), client_keys=None, server_host_key_algs=KnownHosts([]).known(target.lookup, target.port).algorithms()
-        )
+        settings = asyncssh.SSHClientConnectionOptions(**_settings(options), client_keys=None)
         try:
-            key = await asyncssh.get_server_host_key(target.host, target.port, tunnel=tunnel, config=None, options=base)
+            key = await asyncssh.get_server_host_key(
+                target.host,
+                target.port,
+                config=None,
+                tunnel=tunnel,
+                server_host_key_algs=KnownHosts([]).known(target.lookup, target.port).algorithms(),
+                options=settings,
+            )
         except (OSError, TimeoutError, asyncssh.Error) as error:
             raise explain(error, target, Attempt()) from error
     if key is None:
@@ -203,15 +207,14 @@ async def _log_in(route: Sequence[Hop], options: SshOptions, stack: AsyncExitSta
             tunnel = await _tunnel(route[:-1], options, tries, target)
             try:
                 connection = await _handshake(target, tunnel, options, known_hosts, attempt, keys)
+            except (OSError, TimeoutError, ValueError, asyncssh.Error) as error:
+                keys = await _unlock(identities, target, options) if isinstance(error, asyncssh.PermissionDenied) else []
+                if not keys:
+                    raise explain(error, target, attempt, known_hosts) from error
+            else:
                 tries.push_async_callback(_disconnect, connection)
                 stack.push_async_exit(tries.pop_all())
                 return connection
-            except asyncssh.PermissionDenied as error:
-                keys = await _unlock(identities, target, options)
-                if not keys:
-                    raise explain(error, target, attempt, known_hosts) from error
-            except (OSError, TimeoutError, ValueError, asyncssh.Error) as error:
-                raise explain(error, target, attempt, known_hosts) from error
 
 
 async def _unlock(identities: Identities, hop: Hop, options: SshOptions) -> list[asyncssh.SSHKeyPair]:
@@ -225,8 +228,10 @@ async def _unlock(identities: Identities, hop: Hop, options: SshOptions) -> list
 async def _handshake(
     hop: Hop, tunnel: Any, options: SshOptions, known_hosts: KnownHosts, attempt: Attempt, keys: Sequence[asyncssh.SSHKeyPair]
 ) -> asyncssh.SSHClientConnection:
-    """Everything is said here, and asyncssh reads no file: `config=None`, and keys through `_Client` (with `client_keys=[]` it
-    would look for the default ones)."""
+    """Says everything, so that asyncssh reads no file: no config, and keys through `_Client`.
+
+    (With an empty list of `client_keys` it would look for the default ones.)
+    """
     return await asyncssh.connect(
         hop.host,
         hop.port,

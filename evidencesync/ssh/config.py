@@ -1,10 +1,10 @@
 """How a server is reached, from the address, the command line and the OpenSSH config file, made explicit.
 
-asyncssh would read the config file itself, but then a line in it could switch host-key checks off (`UserKnownHostsFile none`), and
-jump hosts would be checked against other files than their targets. So the file is read here, the settings that are
-honoured (Host, Match, Include, HostName, Port, User, IdentityFile, CertificateFile, IdentitiesOnly, IdentityAgent, ProxyJump,
-ProxyCommand, HostKeyAlias, UserKnownHostsFile, GlobalKnownHostsFile, AddressFamily, BindAddress) become values, and asyncssh is
-given those and no file.
+asyncssh would read the config file itself, but then a line in it could switch host-key checks off
+(`UserKnownHostsFile none`), and jump hosts would be checked against other files than their targets. So the file is read here,
+and what is honoured becomes values: Host, Match, Include, HostName, Port, User, IdentityFile, CertificateFile, IdentitiesOnly,
+IdentityAgent, ProxyJump, ProxyCommand, HostKeyAlias, UserKnownHostsFile, GlobalKnownHostsFile, AddressFamily, BindAddress.
+asyncssh is given those, and no file.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def own_known_hosts() -> Path:
 async def resolve_route(address: Address, options: SshOptions) -> tuple[Hop, ...]:
     """The servers on the way to an address, jump hosts first, the target last.
 
-    As with ssh, `-i` and `-p` speak of the target only; `-F` and `--known-hosts` of every server on the way. Raises UsageError and
-    ConfigurationError. Runs in a thread: a `Match exec` in a config file runs a program.
+    As with ssh, `-i` and `-p` speak of the target only; `-F` and `--known-hosts` of every server on the way.
+    Raises UsageError and ConfigurationError. Runs in a thread: a `Match exec` in a config file runs a program.
     """
     if address.local:
         raise UsageError(f"{address.display()} is a local path, not a server")
@@ -73,7 +73,7 @@ def _resolve_route(address: Address, options: SshOptions) -> tuple[Hop, ...]:
     target, jumps = _resolve_hop(address.host, port, address.user, options, options.identity)
     hops = [target]
     while jumps:
-        # The text names the jump hosts nearest first. The nearest one may have a ProxyJump of its own, the others are told theirs.
+        # The text names the nearest jump host first. That one may have a ProxyJump of its own; the others are told theirs.
         for index, text in reversed(list(enumerate(jumps))):
             user, host, jump_port = parse_server(text)
             hop, further = _resolve_hop(host, jump_port, user, options, None)
@@ -115,7 +115,7 @@ def _resolve_hop(
 
 
 def _jumps(setting: object, own_names: set[str]) -> list[str]:
-    """The jump hosts that a ProxyJump names. `Host *` with a ProxyJump speaks of the jump host too, which is then reached directly."""
+    """The jump hosts that a ProxyJump names. Under `Host *` it speaks of the jump host too, which is then reached directly."""
     jumps = [jump.strip() for jump in setting.split(",")] if isinstance(setting, str) else []
     return [] if jumps and parse_server(jumps[-1])[1].lower() in own_names else jumps
 
@@ -155,7 +155,7 @@ def _config_files(chosen: Path | None) -> list[str]:
 
 
 def _known_hosts_files(user: object, everyone: object, options: SshOptions) -> tuple[Path, ...]:
-    """`--known-hosts` alone; else the config's or the default files, and the tool's own. Host-key checks can't be switched off."""
+    """`--known-hosts` alone; else the config's or the default files, and the tool's own. Checks can't be switched off."""
     if options.known_hosts is not None:
         _refuse_switched_off([str(options.known_hosts)], "--known-hosts")
         return (options.known_hosts,)

@@ -33,25 +33,33 @@ def explain(error: BaseException, hop: Hop, attempt: Attempt, known_hosts: Known
     where = safe_text(f"{hop.host}:{hop.port}" if ":" not in hop.host else f"[{hop.host}]:{hop.port}")
     reason = safe_text(str(error), 300)
     if known_hosts is not None and (attempt.shown is not None or isinstance(error, asyncssh.HostKeyNotVerifiable)):
-        return refusal(attempt.shown, hop.lookup, hop.port, known_hosts, _trust_address(hop), reason)
-    if isinstance(error, TimeoutError):
-        return LinkLostError(f"{where} does not answer in time", hint="Check the host name, the port and the network, then try again.")
+        return refusal(attempt.shown, hop.lookup, hop.port, known_hosts=known_hosts, address=_trust_address(hop), reason=reason)
     if isinstance(error, asyncssh.PermissionDenied) or _TOO_MANY in reason:
         return _explain_denial(hop, attempt, where)
     if isinstance(error, OSError):
         return _explain_system(error, where)
+    if attempt.logged_in:
+        return _explain_session(error, where, reason)
+    return _explain_handshake(error, attempt, where, reason)
+
+
+def _explain_session(error: BaseException, where: str, reason: str) -> EvidenceSyncError:
     if isinstance(error, asyncssh.ChannelOpenError):
-        if attempt.logged_in:
-            return ConnectError(f"{where} refuses to run the remote command: {reason}", hint="Ask the server's administrator.")
+        return ConnectError(f"{where} refuses to run the remote command: {reason}", hint="Ask the server's administrator.")
+    return LinkLostError(f"the connection to {where} ended: {reason}")
+
+
+def _explain_handshake(error: BaseException, attempt: Attempt, where: str, reason: str) -> EvidenceSyncError:
+    if isinstance(error, asyncssh.ChannelOpenError):
         return ConnectError(f"{where} can't be reached through the jump host: {reason}")
     if isinstance(error, asyncssh.ConnectionLost):
         return LinkLostError(f"the connection to {where} was lost: {reason}")
     if isinstance(error, asyncssh.KeyExchangeFailed):
-        return ConnectError(f"{where} has no safe algorithm in common with us: {reason}", hint="Update the server's SSH software.")
+        return ConnectError(f"{where} has no safe algorithm in common with us: {reason}", hint="Update its SSH software.")
     if not attempt.host_verified:
         return ConnectError(f"{where} does not speak SSH as it should: {reason}", hint="Check the host name and the port.")
-    if not attempt.logged_in and isinstance(error, ValueError):  # what asyncssh raises when an agent does not sign
-        return AuthenticationError(f"no key could be used to log in to {where} as {safe_text(hop.user)}: {reason}")
+    if isinstance(error, ValueError):  # what asyncssh raises when an agent does not sign
+        return AuthenticationError(f"no key could be used to log in to {where}: {reason}")
     return LinkLostError(f"the connection to {where} ended: {reason}")
 
 
@@ -66,12 +74,16 @@ def _explain_denial(hop: Hop, attempt: Attempt, where: str) -> AuthenticationErr
 
 
 def _explain_system(error: OSError, where: str) -> EvidenceSyncError:
-    if isinstance(error, socket.gaierror):
-        return ConnectError(f"the host name of {where} can't be found: {safe_text(error.strerror or '')}", hint="Check the host name.")
+    if isinstance(error, TimeoutError):
+        return LinkLostError(f"{where} does not answer in time", hint="Check the host name, the port and the network.")
     reason = safe_text(error.strerror or str(error), 300)
+    if isinstance(error, socket.gaierror):
+        return ConnectError(f"the host name of {where} can't be found: {reason}", hint="Check the host name.")
     if error.errno in _RESET:
         return LinkLostError(f"the connection to {where} was lost: {reason}")
-    return ConnectError(f"can't connect to {where}: {reason}", hint="Check the host name and the port, and that an SSH server listens there.")
+    return ConnectError(
+        f"can't connect to {where}: {reason}", hint="Check the host name and the port; does a server listen there?"
+    )
 
 
 def _trust_address(hop: Hop) -> str:

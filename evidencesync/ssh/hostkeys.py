@@ -28,9 +28,7 @@ _PLAIN_ALGORITHMS: Final = (
     "sk-ssh-ed25519@openssh.com",
     "sk-ecdsa-sha2-nistp256@openssh.com",
 )
-_CERTIFICATE_ALGORITHMS: Final = tuple(
-    f"{name.removesuffix('@openssh.com')}-cert-v01@openssh.com" for name in _PLAIN_ALGORITHMS
-)
+_CERTIFICATE_ALGORITHMS: Final = tuple(f"{name.removesuffix('@openssh.com')}-cert-v01@openssh.com" for name in _PLAIN_ALGORITHMS)
 
 _Match = tuple[
     list[asyncssh.SSHKey], list[asyncssh.SSHKey], list[asyncssh.SSHKey], list[object], list[object], list[object], list[object]
@@ -122,7 +120,9 @@ class KnownHosts:
         return match
 
 
-def refusal(shown: asyncssh.SSHKey | None, host: str, port: int, known_hosts: KnownHosts, address: str, reason: str) -> HostKeyError:
+def refusal(
+    shown: asyncssh.SSHKey | None, host: str, port: int, *, known_hosts: KnownHosts, address: str, reason: str
+) -> HostKeyError:
     """The error for a key that was refused. `shown` is None where a certificate was refused; `address` is for the hint."""
     name = safe_text(host if port == _DEFAULT_PORT else f"[{host}]:{port}")
     hint = f"Compare the fingerprint with the server's administrator by another way, then: evidencesync host trust {address}"
@@ -184,12 +184,13 @@ def _read(file: Path) -> bytes:
         return b""
     except OSError as error:
         raise ConfigurationError(f"known hosts can't be read from {safe_text(str(file))}: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ConfigurationError(
+            f"{safe_text(str(file))} is not a regular file; host keys are always checked",
+            hint="Name a known_hosts file, or remove the setting.",
+        )
     with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise ConfigurationError(
-                f"{safe_text(str(file))} is not a regular file; host keys are always checked",
-                hint="Name a known_hosts file, or remove the setting.",
-            )
         data = stream.read(MAX_TRUST_FILE + 1)
     if len(data) > MAX_TRUST_FILE:
         raise ConfigurationError(f"{safe_text(str(file))} is larger than any known_hosts file ({MAX_TRUST_FILE} bytes)")

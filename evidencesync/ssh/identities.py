@@ -40,13 +40,12 @@ class Identities:
 async def load_identities(hop: Hop) -> Identities:
     """The keys to offer: those of the agent, then those of the files; with `-i` or IdentitiesOnly, the files' keys alone.
 
-    A key that both have is offered once, through the agent. Raises SigningKeyError for a named file that is no key; a default file
-    that can't be used is passed over, as ssh does.
+    A key that both have is offered once, through the agent. Raises SigningKeyError for a named file that is no key; a
+    default file that can't be used is passed over, as ssh does.
     """
     found = Identities()
     named = hop.identities
-    folder = Path("~", ".ssh").expanduser()
-    files = named if named is not None else tuple(folder / name for name in _DEFAULT_FILES)
+    files = named if named is not None else _default_files()
     held = await _agent_keys(hop.agent, found)
     wanted: set[bytes] = set()
     from_files: list[asyncssh.SSHKeyPair] = []
@@ -62,14 +61,16 @@ async def load_identities(hop: Hop) -> Identities:
             found.locked.append(file)
         except (OSError, asyncssh.KeyImportError, ValueError) as error:
             if named is not None and not (public is not None or (isinstance(error, FileNotFoundError) and len(files) > 1)):
-                raise SigningKeyError(f"no SSH key can be read from {safe_text(str(file))}: {_reason(error)}", hint=_HINT) from error
+                raise SigningKeyError(
+                    f"no SSH key can be read from {safe_text(str(file))}: {_reason(error)}", hint=_HINT
+                ) from error
     offered = [pair for blob, pair in held.items() if not hop.identities_only or blob in wanted]
     found.keys = [*offered, *(pair for pair in from_files if pair.public_data not in held)]
     return found
 
 
 async def unlock_identities(found: Identities, hop: Hop, ask: AskPassphrase) -> list[asyncssh.SSHKeyPair]:
-    """Asks for the passphrase of each locked key. Raises PassphraseError after three wrong answers; an empty answer skips a key."""
+    """Asks for the passphrase of each locked key; an empty answer skips it. Raises PassphraseError after three wrong ones."""
     opened: list[asyncssh.SSHKeyPair] = []
     for file in found.locked:
         for attempt in range(_ATTEMPTS):
@@ -83,6 +84,11 @@ async def unlock_identities(found: Identities, hop: Hop, ask: AskPassphrase) -> 
                 if attempt == _ATTEMPTS - 1:
                     raise PassphraseError(f"{safe_text(str(file))} could not be decrypted", hint=_HINT) from error
     return opened
+
+
+def _default_files() -> tuple[Path, ...]:
+    folder = Path("~", ".ssh").expanduser()
+    return tuple(folder / name for name in _DEFAULT_FILES)
 
 
 class _LockedKeyError(Exception):

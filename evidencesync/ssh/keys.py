@@ -1,13 +1,11 @@
-"""Private keys for signing: OpenSSH key files, encrypted or not, and ssh-agent, FIDO tokens included.
+"""Keys to sign with: OpenSSH key files, encrypted or not, and whatever the agent holds for them.
 
-Sources: draft-ietf-sshm-ssh-agent, OpenSSH's PROTOCOL.key and PROTOCOL.agent.
+Source: OpenSSH's PROTOCOL.key.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,26 +16,19 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from evidencesync.custody.publickey import InvalidPublicKeyError, PublicKey, decode_base64, pad_rsa_signature
+from evidencesync.custody.publickey import InvalidPublicKeyError, PublicKey, decode_base64
 from evidencesync.custody.sshsig import Signer
-from evidencesync.custody.wire import WireError, WireReader, write_mpint, write_string, write_uint32
+from evidencesync.custody.wire import WireError, WireReader, write_mpint, write_string
 from evidencesync.errors import PassphraseError, SigningKeyError
 from evidencesync.evidence.display import safe_text
-from evidencesync.limits import MAX_AGENT_REPLY, MAX_PRIVATE_KEY
+from evidencesync.limits import MAX_PRIVATE_KEY
+from evidencesync.ssh.agent import AgentSigner, agent_holds, choose_from_agent
 
 AGENT: Final = "agent"
 AskPassphrase = Callable[[str], str]
 """Asks a person for a passphrase with a prompt; may raise InterruptedRunError."""
 
 _PASSPHRASE_TRIES: Final = 3
-_LIST_SECONDS: Final = 10.0
-_SIGN_SECONDS: Final = 120.0  # a person may have to touch a token, or to confirm
-_REQUEST_IDENTITIES: Final = 11
-_IDENTITIES_ANSWER: Final = 12
-_SIGN_REQUEST: Final = 13
-_SIGN_RESPONSE: Final = 14
-_RSA_SHA2_512: Final = 4
-_MAX_AGENT_KEYS: Final = 1000
 _OPENSSH_FILE: Final = re.compile(
     rb"\s*-----BEGIN OPENSSH PRIVATE KEY-----\s+([A-Za-z0-9+/=\s]+?)\s*-----END OPENSSH PRIVATE KEY-----\s*"
 )
@@ -54,7 +45,7 @@ def load_signer(choice: str | None, identity: Path | None, ask_passphrase: AskPa
     Raises SigningKeyError and PassphraseError.
     """
     if choice == AGENT:
-        return _from_agent(None if identity is None else _public_part(identity))
+        return choose_from_agent(None if identity is None else _public_part(identity))
     path = Path(choice).expanduser() if choice is not None else identity
     if path is None:
         path = Path("~/.ssh/id_ed25519").expanduser()
@@ -63,7 +54,7 @@ def load_signer(choice: str | None, identity: Path | None, ask_passphrase: AskPa
     data = _read(path)
     public = _public_line(data)
     if public is not None:
-        return _from_agent(public)
+        return choose_from_agent(public)
     return _from_file(path, data, ask_passphrase)
 
 
@@ -119,14 +110,14 @@ def _from_file(path: Path, data: bytes, ask_passphrase: AskPassphrase | None) ->
     shown = safe_text(str(path), 120)
     outside = _openssh_public(data)
     if outside is not None and outside.algorithm.startswith("sk-"):
-        return _from_agent(outside)  # the file holds a handle only; the token signs, and the agent speaks with it
+        return choose_from_agent(outside)  # the file holds a handle only; the token signs, and the agent speaks with it
     try:
         return KeySigner.from_bytes(data)
     except PassphraseError:
         pass  # it is encrypted
     except SigningKeyError as error:
         raise SigningKeyError(f"{shown}: {error.message}", hint=error.hint) from error
-    if outside is not None and _agent_has(outside):
+    if outside is not None and agent_holds(outside):
         return AgentSigner(outside)
     if ask_passphrase is None:
         raise PassphraseError(f"{shown} is encrypted, and nobody can be asked for its passphrase")
@@ -227,106 +218,3 @@ def _read(path: Path) -> bytes:
     if len(data) > MAX_PRIVATE_KEY:
         raise SigningKeyError(f"{shown} is too large for a key")
     return data
-
-
-# --- ssh-agent ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class AgentSigner:
-    """A key that the agent holds. Each signature is one short conversation over `SSH_AUTH_SOCK`."""
-
-    public_key: PublicKey
-
-    def sign(self, data: bytes) -> bytes:
-        """The SSH signature blob over `data`; waits for a touch or a confirmation. Raises SigningKeyError."""
-        flags = _RSA_SHA2_512 if self.public_key.algorithm == "ssh-rsa" else 0
-        request = write_string(self.public_key.blob) + write_string(data) + write_uint32(flags)
-        try:
-            answer = _converse(_SIGN_REQUEST, request, _SIGN_RESPONSE, _SIGN_SECONDS)
-            signature = answer.string()
-            answer.end()
-            return pad_rsa_signature(self.public_key, signature)
-        except WireError as error:
-            raise SigningKeyError(f"the agent's answer makes no sense: {error.message}") from error
-
-
-def agent_keys() -> list[PublicKey]:
-    """The keys in the agent that may sign, in its order; others are left out. Raises SigningKeyError."""
-    keys: list[PublicKey] = []
-    try:
-        answer = _converse(_REQUEST_IDENTITIES, b"", _IDENTITIES_ANSWER, _LIST_SECONDS)
-        count = answer.uint32()
-        if count > _MAX_AGENT_KEYS:
-            raise SigningKeyError("the agent says that it has more keys than any real one")
-        for _ in range(count):
-            blob = answer.string()
-            answer.string()  # the comment
-            try:
-                keys.append(PublicKey.from_blob(blob))
-            except InvalidPublicKeyError:
-                continue  # a certificate, or a kind that may not sign: not ours to complain about
-        answer.end()
-    except WireError as error:
-        raise SigningKeyError(f"the agent's answer makes no sense: {error.message}") from error
-    return keys
-
-
-def _from_agent(wanted: PublicKey | None) -> AgentSigner:
-    keys = agent_keys()
-    if wanted is not None:
-        if wanted not in keys:
-            raise SigningKeyError(f"the agent does not hold the key {wanted.fingerprint}", hint="Load it with: ssh-add FILE")
-        return AgentSigner(wanted)
-    if not keys:
-        raise SigningKeyError("the agent holds no key that may sign", hint="Load one with: ssh-add FILE")
-    if len(keys) > 1:
-        held = ", ".join(key.fingerprint for key in keys)
-        raise SigningKeyError(
-            f"the agent holds more than one key: {held}", hint="Choose one with --sign-key FILE.pub, its public part."
-        )
-    return AgentSigner(keys[0])
-
-
-def _agent_has(key: PublicKey) -> bool:
-    """Whether the agent can spare its user a passphrase; no agent at all is simply a no."""
-    if not os.environ.get("SSH_AUTH_SOCK"):
-        return False
-    try:
-        return key in agent_keys()
-    except SigningKeyError:
-        return False  # the passphrase will be asked for
-
-
-def _converse(kind: int, body: bytes, expected: int, timeout_seconds: float) -> WireReader:
-    address = os.environ.get("SSH_AUTH_SOCK")
-    if not address:
-        raise SigningKeyError("no ssh-agent: SSH_AUTH_SOCK is not set", hint="Start one, or name a key: --sign-key FILE")
-    family = getattr(socket, "AF_UNIX", None)
-    if family is None:
-        raise SigningKeyError("this system has no Unix sockets to speak with an agent", hint="Use --sign-key FILE.")
-    message = bytes([kind]) + body
-    try:
-        with socket.socket(family, socket.SOCK_STREAM) as connection:
-            connection.settimeout(timeout_seconds)
-            connection.connect(address)
-            connection.sendall(write_string(message))
-            length = int.from_bytes(_receive(connection, 4), "big")
-            if not 1 <= length <= MAX_AGENT_REPLY:
-                raise SigningKeyError("the agent's answer is empty or too long")
-            answer = _receive(connection, length)
-    except OSError as error:
-        raise SigningKeyError(f"the agent does not answer: {error.strerror or error}") from error
-    if answer[0] != expected:
-        raise SigningKeyError("the agent refused: the key is gone or locked, or its user said no")
-    return WireReader(answer[1:])
-
-
-def _receive(connection: socket.socket, length: int) -> bytes:
-    parts = bytearray()
-    while len(parts) < length:
-        part = connection.recv(length - len(parts))
-        if not part:
-            raise SigningKeyError("the agent hung up")
-        parts += part
-    return bytes(parts)

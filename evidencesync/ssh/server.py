@@ -125,7 +125,7 @@ class _Door:
             status = 0
         except EvidenceSyncError as error:
             _LOG.warning("session of %s ended: %s", who, error.message)
-        except Exception:
+        except Exception:  # noqa: BLE001 - one session's defect is logged, and must not end the others
             _LOG.exception("session of %s ended by a defect", who)
         finally:
             await channel.finish(status)
@@ -240,7 +240,7 @@ class _ServiceChannel(SshStream, asyncssh.SSHServerSession[bytes]):
         await self.close()
 
 
-def _refuse_environment(packet: object) -> bool:
+def _refuse_environment(_packet: object) -> bool:
     return False
 
 

@@ -164,7 +164,7 @@ class StdioChannel:
 
 
 def open_stdio() -> StdioChannel:
-    """Takes standard input and output for the protocol. From now on, `print` and every child write to stderr, and nothing reads 0.
+    """Takes standard input and output for the protocol. From now on, `print` and every child write to stderr.
 
     A stray line on standard output would break the stream; it is moved out of reach instead of being forbidden.
     """

@@ -100,7 +100,7 @@ class SshStream:
         self._chan.write_eof()
 
     async def close(self) -> None:
-        """See `Channel`. asyncssh drops what is queued when its connection is closed: so the channel is closed first, and waited for."""
+        """See `Channel`. Closing asyncssh's connection drops what is queued: so its channel is closed first, and waited for."""
         if self._chan is not None and not self._closed.is_set():
             self._chan.close()
             try:
@@ -171,8 +171,8 @@ class SshStream:
         self._fail(_explain_loss(exc))
         self._closed.set()
 
-    # A link is dead when nothing has moved for the whole timeout. Silence alone is not a sign: answers to keepalives break it. Nor
-    # is a late answer: on a slow link it waits behind what is queued, and that moves.
+    # A link is dead when nothing has moved for the whole timeout. Silence alone is not a sign: answers to keepalives break
+    # it. Nor is a late answer: on a slow link it waits behind what is queued, and that moves.
 
     def _start_watch(self) -> None:
         if self._timeout > 0:

@@ -1,7 +1,7 @@
 """The TCP connection under SSH: what went over it, whether it still moves, and when a writer has to wait.
 
-asyncssh opens its own sockets unless it is given a tunnel: an object whose `create_connection` (or, for a server, `create_server`)
-makes the connection. That documented door is used here to put a thin protocol and transport between the socket and asyncssh.
+asyncssh opens its own sockets unless it is given a tunnel: an object whose `create_connection` (or, for a server,
+`create_server`) makes the connection. Through that door a thin protocol and transport come between the socket and asyncssh.
 It counts what passes, ciphertext and all, and it does two things that asyncssh leaves out:
 - asyncssh ignores the transport's call to pause, so a slow link would gather a whole SSH window in memory, and a keepalive would
   wait behind it for minutes. Here the call reaches the channel's writer.
@@ -107,6 +107,7 @@ class JoiningTransport(asyncio.Transport):
         return self._pending_bytes + self._transport.get_write_buffer_size()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Counts and queues."""
         self._wire.sent += len(data)
         self._pending.append(bytes(data))
         self._pending_bytes += len(data)
@@ -133,9 +134,11 @@ class JoiningTransport(asyncio.Transport):
         return self._wire if name == WIRE else self._transport.get_extra_info(name, default)
 
     def is_closing(self) -> bool:
+        """Whether the socket is on its way out."""
         return self._transport.is_closing()
 
     def close(self) -> None:
+        """Sends what is queued, then closes."""
         self.flush()
         self._transport.close()
 
@@ -153,25 +156,31 @@ class WireProtocol(asyncio.Protocol):
         self.inner = inner
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is open."""
         if not isinstance(transport, asyncio.Transport):
             raise TypeError("a stream transport is needed")
         self.inner.connection_made(self.wire.attach(transport))
 
     def data_received(self, data: bytes) -> None:
+        """What the socket gave."""
         self.wire.received += len(data)
         self.inner.data_received(data)
 
     def eof_received(self) -> bool | None:
+        """The other end writes no more."""
         return self.inner.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone; a writer that waits for it must learn so."""
         self.wire.set_paused(False)
         self.inner.connection_lost(exc)
 
     def pause_writing(self) -> None:
+        """The socket's queue is above its mark."""
         self.wire.set_paused(True)
 
     def resume_writing(self) -> None:
+        """The socket's queue is below its mark."""
         self.wire.set_paused(False)
 
 
@@ -215,7 +224,7 @@ class WireConnector:
             except BaseException:
                 ours.close()
                 raise
-        ours.setblocking(False)
+        ours.setblocking(False)  # noqa: FBT003 - the standard library's signature
         return ours
 
     def close(self) -> None:
@@ -265,5 +274,6 @@ class _Refusal(asyncio.Protocol):
     """Drops a connection before a byte is read."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Too many are here."""
         if isinstance(transport, asyncio.Transport):
             transport.abort()

@@ -10,7 +10,7 @@ import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +27,10 @@ _SCHEMA_VERSION: Final = 1
 _BUSY_SECONDS: Final = 20.0
 _QUERY_BATCH: Final = 256
 _INSERT_BATCH: Final = 50_000  # rows sorted at a time: 15 MB of memory, and the pages of the table are met in order
+_ROWS_AT_ONCE: Final = 32
+_ADD_CONTENTS: Final = "INSERT OR IGNORE INTO contents VALUES {values}"
+_RENEW_CONTENTS: Final = """INSERT INTO contents VALUES {values} ON CONFLICT (blake3, item)
+DO UPDATE SET acquisition = excluded.acquisition, path = excluded.path WHERE acquisition <> excluded.acquisition"""
 _ONE_ITEM: Final = " AND {table}.item = (SELECT id FROM items WHERE folder = ?)"
 _SCHEMA: Final = """
 CREATE TABLE items (id INTEGER PRIMARY KEY, folder TEXT NOT NULL UNIQUE, contents INTEGER NOT NULL DEFAULT 0);
@@ -103,13 +107,13 @@ class CaseIndex:
 
     def find_contents(self, digests: Sequence[Blake3Digest], item: str, *, only_item: bool) -> dict[Blake3Digest, Location]:
         """Where contents lie, in `item` rather than elsewhere."""
-        query = """SELECT c.blake3, i.folder, c.acquisition, c.path, c.size FROM contents c JOIN items i ON i.id = c.item
-                   WHERE c.blake3 IN ({marks})"""
+        query = "SELECT c.blake3, c.item, c.acquisition, c.path, c.size FROM contents c WHERE c.blake3 IN ({marks})"
+        folders = dict(self._db.execute("SELECT id, folder FROM items"))
         found: dict[Blake3Digest, Location] = {}
-        for row in self._select(query, "c", digests, item if only_item else None):
-            location = self._location(*row)
-            if location.blake3 not in found or location.item == item:
-                found[location.blake3] = location
+        for blake3, owner, acquisition, path, size in self._select(query, "c", digests, item if only_item else None):
+            folder = folders.get(owner)
+            if blake3 not in found or folder == item:
+                found[blake3] = self._location(blake3, folder, acquisition, path, size)
         return found
 
     def find_segments(self, digests: Sequence[SegmentDigest], item: str, *, only_item: bool) -> dict[SegmentDigest, SegmentPlace]:
@@ -159,15 +163,21 @@ class CaseIndex:
         rows = iter(contents)
         fresh = 0
         while batch := {blake3: (blake3, owner, number, path, size) for blake3, path, size in islice(rows, _INSERT_BATCH)}:
-            ordered = [batch[blake3] for blake3 in sorted(batch)]
-            inserted = self._db.executemany("INSERT OR IGNORE INTO contents VALUES (?, ?, ?, ?, ?)", ordered).rowcount
+            ordered: list[tuple[object, ...]] = [batch[blake3] for blake3 in sorted(batch)]
+            inserted = self._insert(_ADD_CONTENTS, ordered)
             fresh += inserted
             if inserted != len(ordered):
-                self._db.executemany(
-                    "UPDATE contents SET acquisition = ?, path = ? WHERE blake3 = ? AND item = ? AND acquisition <> ?",
-                    [(number, path, blake3, owner, number) for blake3, _, _, path, _ in ordered],
-                )
+                self._insert(_RENEW_CONTENTS, ordered)
         return fresh
+
+    def _insert(self, statement: str, rows: list[tuple[object, ...]]) -> int:
+        """Inserts rows, many in one statement (which halves the time); how many rows changed."""
+        changed = 0
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            run = rows[start : start + _ROWS_AT_ONCE]
+            values = ", ".join(["(?, ?, ?, ?, ?)"] * len(run))
+            changed += self._db.execute(statement.format(values=values), list(chain.from_iterable(run))).rowcount
+        return changed
 
     def _add_recipe(self, owner: int, number: int, position: int, recipe: Recipe) -> None:
         cursor = self._db.execute(
@@ -230,9 +240,17 @@ class CaseIndex:
             yield from self._db.execute(query.format(marks=", ".join("?" * width)), arguments)
 
     def _location(self, blake3: object, item: object, acquisition: object, path: object, size: object) -> Location:
-        if not (isinstance(blake3, bytes) and isinstance(path, bytes) and isinstance(item, str)):
-            raise sqlite3.DatabaseError("an index row is not one of ours")
-        return Location(self.case, item, _acquisition(acquisition), path, _integer(size), Blake3Digest(blake3))
+        """A row as a location. What is in the file may be anything; what it says is checked by whoever reads the bytes."""
+        if (
+            type(blake3) is bytes
+            and type(item) is str
+            and type(path) is bytes
+            and type(size) is int
+            and type(acquisition) is int
+            and 1 <= acquisition <= MAX_ACQUISITION
+        ):
+            return Location(self.case, item, acquisition, path, size, Blake3Digest(blake3))
+        raise sqlite3.DatabaseError("an index row is not one of ours")
 
     def _place(self, row: tuple[Any, ...]) -> RecipePlace:
         _, blake3, item, acquisition, path, size, recipe_acquisition, position, number, offset, _ = row

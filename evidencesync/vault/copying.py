@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from evidencesync.errors import DigestMismatchError
@@ -49,6 +49,31 @@ def copy_range(source_fd: int, source_offset: int, target_fd: int, target_offset
         source_offset += copied
         target_offset += copied
         length -= copied
+
+
+def copy_file(source_fd: int, target_fd: int, size: int) -> None:
+    """Copies a whole file of `size` bytes into an empty one; its holes stay holes. Raises as `copy_range` does."""
+    if os.fstat(source_fd).st_size != size:
+        raise DigestMismatchError("a stored file has another size than when it was published")
+    os.ftruncate(target_fd, size)
+    for start, end in _data_ranges(source_fd, size):
+        copy_range(source_fd, start, target_fd, start, end - start)
+
+
+def _data_ranges(fd: int, size: int) -> Iterator[tuple[int, int]]:
+    """Where a file is not a hole; all of it where the file system cannot tell."""
+    end = 0
+    while end < size:
+        try:
+            start = os.lseek(fd, end, os.SEEK_DATA)
+            end = os.lseek(fd, start, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole up to the end
+                return
+            if error.errno != errno.EINVAL:
+                raise
+            start, end = end, size
+        yield start, end
 
 
 def _copy_in_kernel(source_fd: int, source_offset: int, target_fd: int, target_offset: int, length: int) -> int:

@@ -43,6 +43,7 @@ class StreamedDocument:
         if not self._buffer:
             return
         try:
+            os.lseek(self._fd, self.size, os.SEEK_SET)  # not after what was left of an attempt that failed
             write_all(self._fd, self._buffer)
         except OSError as error:
             raise storage_error(error, f"write {self.name}") from error

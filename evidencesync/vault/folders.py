@@ -21,6 +21,17 @@ def check_name(name: bytes) -> None:
         raise PathEscapeError(f"not a plain file name: {safe_text(name, 100)}")
 
 
+def split_path(path: bytes) -> tuple[bytes, bytes]:
+    """The folder of an evidence path, and the name in it. Raises PathEscapeError when the name is not plain.
+
+    The folder's names are checked when it is entered.
+    """
+    folder, separator, name = path.rpartition(b"/")
+    if name in FORBIDDEN_NAMES or b"\0" in name or (separator and not folder):
+        raise PathEscapeError(f"not a plain path: {safe_text(path, 100)}")
+    return folder, name
+
+
 class FolderStack:
     """The chain of folders from a root to where one works now.
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from evidencesync.evidence.digest import Blake3Digest
 from evidencesync.evidence.identity import ItemName
 from evidencesync.vault.settings import Lookup
 
 
-@dataclass(frozen=True, slots=True)
-class Location:
+class Location(NamedTuple):
     """A published file that had this content when it was published. `case` and `item` are folder names.
 
     Comes from a cache that nothing protects: whoever reads the bytes hashes them.

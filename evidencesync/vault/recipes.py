@@ -43,7 +43,8 @@ def open_recipes(layout: VaultLayout, case: str, item: str, acquisition: int) ->
 def read_recipe_at(file: BinaryIO, position: int) -> Recipe:
     """The recipe at a position that the index remembered. Raises MalformedDocumentError when there is none."""
     file.seek(position)
-    recipe = read_recipe(file.read)
+    rest = max(os.fstat(file.fileno()).st_size - position, 0)
+    recipe = read_recipe(lambda length: file.read(min(length, rest)))  # a damaged count may ask for any number of bytes
     if recipe is None:
         raise MalformedDocumentError("chunks.bin is cut off")
     return recipe
@@ -58,11 +59,12 @@ def iter_long_recipes(file: BinaryIO) -> Iterator[tuple[int, Recipe]]:
     if file.read(len(MAGIC)) != MAGIC:
         raise MalformedDocumentError("not a chunks.bin")
     position = len(MAGIC)
+    end = os.fstat(file.fileno()).st_size
     while head := file.read(_HEAD.size):
         if len(head) != _HEAD.size:
             raise MalformedDocumentError("chunks.bin is cut off")
         content, size, count = _HEAD.unpack(head)
-        if size > MAX_FILE_SIZE or count > size:
+        if size > MAX_FILE_SIZE or count > size or position + _HEAD.size + count * _ROW.size > end:
             raise MalformedDocumentError("chunks.bin holds a recipe of impossible size")
         if size > MIN_CHUNK or count:
             rows = file.read(count * _ROW.size)

@@ -11,9 +11,9 @@ from typing import Final, Literal, TypeVar
 from evidencesync.errors import EvidenceSyncError, MissingOrExtraError, NameClashError, StorageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.vault.content import StagedContent
-from evidencesync.vault.copying import copy_range, share_blocks
+from evidencesync.vault.copying import copy_file, share_blocks
 from evidencesync.vault.disk import CREATE_FLAGS, FILE_MODE, FOLDER_MODE, READ_FLAGS, storage_error, write_all
-from evidencesync.vault.folders import FORBIDDEN_NAMES, FolderStack, check_name
+from evidencesync.vault.folders import FolderStack, split_path
 
 CopyMethod = Literal["reflinked", "copied"]
 _Result = TypeVar("_Result")
@@ -34,8 +34,7 @@ class TreeReader:
 
         Raises OSError when a folder is missing or is not one, PathEscapeError for names that are not plain.
         """
-        folder, _, name = path.rpartition(b"/")
-        check_name(name)
+        folder, name = split_path(path)
         return self._stack.enter(folder), name
 
     def open_file(self, path: bytes) -> tuple[int, os.stat_result]:
@@ -97,10 +96,9 @@ class TreeWriter:
         if not path:
             self._root_time = mtime_ns
             return
-        parent, _, name = path.rpartition(b"/")
+        parent, name = split_path(path)
         try:
             folder = self._folder(parent)
-            check_name(name)
             os.mkdir(name, FOLDER_MODE, dir_fd=folder)
             fd = self._stack.enter(path)
             if self._set_modes:
@@ -112,12 +110,10 @@ class TreeWriter:
 
     def create_file(self, path: bytes, data: bytes | memoryview, mtime_ns: int | None) -> None:
         """Makes a file of bytes that are in memory."""
-        parent, _, name = path.rpartition(b"/")
+        parent, name = split_path(path)
         stack = self._stack
         try:
             folder = stack.fd if parent == stack.path else stack.enter(parent)
-            if name in FORBIDDEN_NAMES:
-                check_name(name)
             fd = os.open(name, CREATE_FLAGS, FILE_MODE, dir_fd=folder)
             try:
                 if data:
@@ -130,10 +126,9 @@ class TreeWriter:
 
     def adopt(self, path: bytes, content: StagedContent, mtime_ns: int | None) -> None:
         """Moves a finished content to its place, and closes it."""
-        parent, _, name = path.rpartition(b"/")
+        parent, name = split_path(path)
         try:
             folder = self._folder(parent)
-            check_name(name)
             fd = content.require_open()
             os.fchmod(fd, FILE_MODE)
             set_time(fd, mtime_ns)
@@ -149,8 +144,7 @@ class TreeWriter:
         That is when the published file has another size or time or is gone, or the file system makes no more links. The
         bytes are not looked at: that they are those of the digest is for the caller (and the read-back) to check.
         """
-        parent, _, name = path.rpartition(b"/")
-        check_name(name)
+        parent, name = split_path(path)
         try:
             source_folder, source_name = existing.locate(existing_path)
             found = os.stat(source_name, dir_fd=source_folder, follow_symlinks=False)
@@ -178,7 +172,7 @@ class TreeWriter:
         def fill(fd: int) -> CopyMethod:
             if os.fstat(existing_fd).st_size == size and share_blocks(existing_fd, fd):
                 return "reflinked"
-            copy_range(existing_fd, 0, fd, 0, size)
+            copy_file(existing_fd, fd, size)
             return "copied"
 
         return self._create(path, fill, mtime_ns)
@@ -204,10 +198,9 @@ class TreeWriter:
         return self._stack.fd if parent == self._stack.path else self._stack.enter(parent)
 
     def _create(self, path: bytes, fill: Callable[[int], _Result], mtime_ns: int | None) -> _Result:
-        parent, _, name = path.rpartition(b"/")
+        parent, name = split_path(path)
         try:
             folder = self._folder(parent)
-            check_name(name)
             fd = os.open(name, CREATE_FLAGS, FILE_MODE, dir_fd=folder)
             try:
                 result = fill(fd)

@@ -143,7 +143,9 @@ class TrustKeeper:
 
     def find(self, who: str) -> list[TrustedSigner]:
         """The lines of a principal or of a key's fingerprint, for a command line. Raises NotThereError when there is none."""
-        found = [known.signer for known in self.signers() if who in known.signer.principals or who == known.signer.key.fingerprint]
+        found = [
+            known.signer for known in self.signers() if who in known.signer.principals or who == known.signer.key.fingerprint
+        ]
         if not found:
             raise NotThereError(f"the vault trusts nobody called {safe_text(who, 80)}")
         return found

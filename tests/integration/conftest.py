@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,19 +84,15 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> Non
     pytest.fail(f"sshd did not start: {log.read_text(errors='replace')}")
 
 
-@pytest.fixture(scope="session")
-def sshd(tmp_path_factory: pytest.TempPathFactory, require_program: Callable[[str], str]) -> Iterator[Sshd]:
-    program = require_program("sshd")
-    require_program("ssh-keygen")
-    folder = tmp_path_factory.mktemp("sshd")
-    make_key(folder / "host_ed25519")
-    make_key(folder / "host_rsa", "-t", "rsa", "-b", "3072")
+@contextmanager
+def running_sshd(folder: Path, program: str, settings: str = "") -> Iterator[Sshd]:
+    """A server whose keys, settings and log lie in `folder`."""
     identity = make_key(folder / "identity")
     authorized = folder / "authorized_keys"
     authorized.write_bytes((folder / "identity.pub").read_bytes())
     port = free_port()
     (folder / "sshd_config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_ed25519\nHostKey {folder}/host_rsa\n"
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_ed25519\n{settings}"
         f"AuthorizedKeysFile {authorized}\nPidFile {folder}/pid\nUsePAM no\nStrictModes no\nPermitRootLogin yes\n"
         "PasswordAuthentication no\nKbdInteractiveAuthentication no\nMaxStartups 100\nUseDNS no\nPrintMotd no\n"
     )
@@ -113,6 +110,43 @@ def sshd(tmp_path_factory: pytest.TempPathFactory, require_program: Callable[[st
     finally:
         process.terminate()
         process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def sshd(tmp_path_factory: pytest.TempPathFactory, require_program: Callable[[str], str]) -> Iterator[Sshd]:
+    """A server with an Ed25519 and an RSA host key."""
+    program = require_program("sshd")
+    require_program("ssh-keygen")
+    folder = tmp_path_factory.mktemp("sshd")
+    make_key(folder / "host_ed25519")
+    make_key(folder / "host_rsa", "-t", "rsa", "-b", "3072")
+    with running_sshd(folder, program, f"HostKey {folder}/host_rsa\n") as server:
+        yield server
+
+
+@pytest.fixture
+def sshd_with_certificate(tmp_path: Path, require_program: Callable[[str], str]) -> Iterator[tuple[Sshd, Path, Path]]:
+    """A server whose host key is certified; the public keys of the authority that did it, and of another one."""
+    program = require_program("sshd")
+    folder = tmp_path / "certified"
+    folder.mkdir()
+    make_key(folder / "host_ed25519")
+    authority, stranger = make_key(folder / "authority"), make_key(folder / "stranger")
+    certify: list[str | Path] = [
+        "ssh-keygen",
+        "-q",
+        "-s",
+        authority,
+        "-h",
+        "-I",
+        "server",
+        "-n",
+        "127.0.0.1",
+        folder / "host_ed25519.pub",
+    ]
+    subprocess.run(certify, check=True)
+    with running_sshd(folder, program, f"HostCertificate {folder}/host_ed25519-cert.pub\n") as server:
+        yield server, authority.with_name("authority.pub"), stranger.with_name("stranger.pub")
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -30,6 +31,9 @@ from evidencesync.ssh.address import Address
 from evidencesync.ssh.channel import Channel
 from evidencesync.ssh.client import ClientChannel, connect, open_channel
 from evidencesync.ssh.options import SshOptions
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Agent, Sshd
 
 PYTHON = shlex.quote(sys.executable)
 ECHO = f"{PYTHON} -c 'import shutil, sys; shutil.copyfileobj(sys.stdin.buffer, sys.stdout.buffer)'; :"
@@ -52,7 +56,7 @@ async def read_all(channel: Channel) -> bytes:
     return b"".join(blocks)
 
 
-def test_bytes_come_back_from_a_remote_command_and_the_end_is_seen(sshd):
+def test_bytes_come_back_from_a_remote_command_and_the_end_is_seen(sshd: Sshd) -> None:
     async def scenario() -> None:
         async with opened(sshd.address(), sshd.options(remote_command=ECHO)) as channel:
             await channel.write(b"one ")
@@ -64,7 +68,7 @@ def test_bytes_come_back_from_a_remote_command_and_the_end_is_seen(sshd):
     asyncio.run(scenario())
 
 
-def test_the_peer_names_user_host_port_key_and_algorithms(sshd):
+def test_the_peer_names_user_host_port_key_and_algorithms(sshd: Sshd) -> None:
     async def scenario() -> None:
         async with opened(sshd.address(), sshd.options(remote_command=ECHO)) as channel:
             peer = channel.peer
@@ -77,7 +81,7 @@ def test_the_peer_names_user_host_port_key_and_algorithms(sshd):
     asyncio.run(scenario())
 
 
-def test_64_mib_go_both_ways_at_once_and_the_wire_is_counted(sshd):
+def test_64_mib_go_both_ways_at_once_and_the_wire_is_counted(sshd: Sshd) -> None:
     block = os.urandom(MIB)
     count = 64
 
@@ -104,21 +108,25 @@ def test_64_mib_go_both_ways_at_once_and_the_wire_is_counted(sshd):
     asyncio.run(scenario())
 
 
-def test_a_writer_waits_while_the_other_end_does_not_read(sshd):
+def test_a_writer_waits_while_the_other_end_does_not_read(sshd: Sshd) -> None:
     async def scenario() -> None:
         async with opened(sshd.address(), sshd.options(remote_command="sleep 60;:")) as channel:
             written = 0
+
+            async def send() -> None:
+                nonlocal written
+                while True:
+                    await channel.write(bytes(MIB))
+                    written += MIB
+
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(3):
-                    while True:
-                        await channel.write(bytes(MIB))
-                        written += MIB
+                await asyncio.wait_for(send(), 3)
             assert written < 32 * MIB
 
     asyncio.run(scenario())
 
 
-def test_what_nobody_reads_is_not_gathered_without_end(sshd):
+def test_what_nobody_reads_is_not_gathered_without_end(sshd: Sshd) -> None:
     async def scenario() -> None:
         async with opened(sshd.address(), sshd.options(remote_command="head -c 400000000 /dev/zero;:")) as channel:
             await channel.read()
@@ -132,7 +140,7 @@ def test_what_nobody_reads_is_not_gathered_without_end(sshd):
     asyncio.run(scenario())
 
 
-def test_arguments_reach_the_command_as_they_are(sshd):
+def test_arguments_reach_the_command_as_they_are(sshd: Sshd) -> None:
     hostile = "/vault/with space/'quote'/$HOME/`id`/\"double\"/ü;exit"
 
     async def scenario() -> bytes:
@@ -142,7 +150,7 @@ def test_arguments_reach_the_command_as_they_are(sshd):
     assert asyncio.run(scenario()).decode() == hostile
 
 
-def test_connect_runs_serve_with_the_vault_path(sshd):
+def test_connect_runs_serve_with_the_vault_path(sshd: Sshd) -> None:
     async def scenario() -> bytes:
         channel = await connect(sshd.address("/a vault"), sshd.options(remote_command="printf '<%s>'"))
         try:
@@ -153,12 +161,12 @@ def test_connect_runs_serve_with_the_vault_path(sshd):
     assert asyncio.run(scenario()) == b"<serve><--vault></a vault>"
 
 
-def test_an_address_without_a_path_is_no_vault(sshd):
+def test_an_address_without_a_path_is_no_vault(sshd: Sshd) -> None:
     with pytest.raises(UsageError, match="no vault"):
         asyncio.run(connect(sshd.address(""), sshd.options()))
 
 
-def test_a_command_that_is_not_there_is_said_with_a_hint(sshd):
+def test_a_command_that_is_not_there_is_said_with_a_hint(sshd: Sshd) -> None:
     async def scenario() -> None:
         async with opened(sshd.address(), sshd.options(remote_command="no-such-program"), "serve") as channel:
             await channel.read()
@@ -168,7 +176,7 @@ def test_a_command_that_is_not_there_is_said_with_a_hint(sshd):
     assert "--remote-command" in (caught.value.hint or "")
 
 
-def test_what_stderr_says_is_bounded_and_shown_without_control_characters(sshd):
+def test_what_stderr_says_is_bounded_and_shown_without_control_characters(sshd: Sshd) -> None:
     command = r"head -c 300000 /dev/zero | tr '\0' x >&2; printf '\n\033]0;title\007\033[2Jgone\n' >&2; exit 3;:"
 
     async def scenario() -> ClientChannel:
@@ -185,7 +193,7 @@ def test_what_stderr_says_is_bounded_and_shown_without_control_characters(sshd):
     assert channel.exit_status == 3
 
 
-def test_a_greeting_instead_of_our_protocol_is_quoted_safely(sshd):
+def test_a_greeting_instead_of_our_protocol_is_quoted_safely(sshd: Sshd) -> None:
     async def scenario() -> ConnectError:
         async with opened(sshd.address(), sshd.options(remote_command=r"printf '\033[31mWelcome\n';:")) as channel:
             return channel.explain_noise(await channel.read())
@@ -195,18 +203,20 @@ def test_a_greeting_instead_of_our_protocol_is_quoted_safely(sshd):
     assert "--remote-command" in (error.hint or "")
 
 
-def test_a_key_that_is_not_authorized_is_an_authentication_error(sshd, tmp_path, keygen):
+def test_a_key_that_is_not_authorized_is_an_authentication_error(sshd: Sshd, tmp_path: Path, keygen: Callable[..., Path]) -> None:
     stranger = keygen(tmp_path / "stranger")
     with pytest.raises(AuthenticationError):
         asyncio.run(open_channel(sshd.address(), sshd.options(identity=stranger), ["true"]))
 
 
-def test_an_identity_that_is_not_there_is_named(sshd, tmp_path):
+def test_an_identity_that_is_not_there_is_named(sshd: Sshd, tmp_path: Path) -> None:
     with pytest.raises(SigningKeyError, match="absent"):
         asyncio.run(open_channel(sshd.address(), sshd.options(identity=tmp_path / "absent"), ["true"]))
 
 
-def test_an_encrypted_identity_asks_for_its_passphrase_and_three_wrong_ones_end_it(sshd, tmp_path, keygen):
+def test_an_encrypted_identity_asks_for_its_passphrase_and_three_wrong_ones_end_it(
+    sshd: Sshd, tmp_path: Path, keygen: Callable[..., Path]
+) -> None:
     locked = tmp_path / "locked"
     locked.write_bytes(sshd.identity.read_bytes())
     locked.chmod(0o600)
@@ -235,7 +245,7 @@ def test_an_encrypted_identity_asks_for_its_passphrase_and_three_wrong_ones_end_
         asyncio.run(scenario(answer("")))
 
 
-def test_a_key_in_the_agent_is_used_for_its_public_file(sshd, tmp_path, agent):
+def test_a_key_in_the_agent_is_used_for_its_public_file(sshd: Sshd, tmp_path: Path, agent: Agent) -> None:
     public = tmp_path / "identity.pub"
     public.write_bytes(sshd.identity.with_name("identity.pub").read_bytes())
     agent.add(sshd.identity)
@@ -247,7 +257,9 @@ def test_a_key_in_the_agent_is_used_for_its_public_file(sshd, tmp_path, agent):
     assert asyncio.run(scenario()) == b"in\n"
 
 
-def test_too_many_keys_in_the_agent_do_not_hide_the_named_one(sshd, tmp_path, agent, keygen):
+def test_too_many_keys_in_the_agent_do_not_hide_the_named_one(
+    sshd: Sshd, tmp_path: Path, agent: Agent, keygen: Callable[..., Path]
+) -> None:
     for number in range(8):
         agent.add(keygen(tmp_path / f"other{number}"))
 
@@ -258,7 +270,9 @@ def test_too_many_keys_in_the_agent_do_not_hide_the_named_one(sshd, tmp_path, ag
     assert asyncio.run(scenario()) == b"in\n"
 
 
-def test_too_many_keys_and_no_named_one_is_an_authentication_error(sshd, tmp_path, agent, keygen, monkeypatch):
+def test_too_many_keys_and_no_named_one_is_an_authentication_error(
+    sshd: Sshd, tmp_path: Path, agent: Agent, keygen: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     for number in range(8):
         agent.add(keygen(tmp_path / f"other{number}"))
@@ -266,7 +280,7 @@ def test_too_many_keys_and_no_named_one_is_an_authentication_error(sshd, tmp_pat
         asyncio.run(open_channel(sshd.address(), sshd.options(identity=None), ["true"]))
 
 
-def test_a_config_file_gives_host_name_port_user_and_identity(sshd, tmp_path):
+def test_a_config_file_gives_host_name_port_user_and_identity(sshd: Sshd, tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text(
         f"Host lab\n  HostName 127.0.0.1\n  Port {sshd.port}\n  User {sshd.user}\n  IdentityFile {sshd.identity}\n"
@@ -283,7 +297,9 @@ def test_a_config_file_gives_host_name_port_user_and_identity(sshd, tmp_path):
     assert asyncio.run(scenario()) == b"in\n"
 
 
-def test_the_default_config_file_is_the_one_in_the_home_folder(sshd, tmp_path, monkeypatch):
+def test_the_default_config_file_is_the_one_in_the_home_folder(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh" / "config").write_text(f"Host lab\n  HostName 127.0.0.1\n  Port {sshd.port}\n  User {sshd.user}\n")
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -297,7 +313,7 @@ def test_the_default_config_file_is_the_one_in_the_home_folder(sshd, tmp_path, m
 
 
 @pytest.mark.parametrize("setting", ["none", "/dev/null"])
-def test_a_config_that_switches_host_key_checks_off_is_refused(sshd, tmp_path, setting):
+def test_a_config_that_switches_host_key_checks_off_is_refused(sshd: Sshd, tmp_path: Path, setting: str) -> None:
     config = tmp_path / "config"
     config.write_text(f"Host *\n  StrictHostKeyChecking no\n  UserKnownHostsFile {setting}\n")
     options = sshd.options(config=config, known_hosts=None)
@@ -305,7 +321,7 @@ def test_a_config_that_switches_host_key_checks_off_is_refused(sshd, tmp_path, s
         asyncio.run(open_channel(sshd.address(), options, ["true"]))
 
 
-def test_a_proxy_command_is_run_and_its_bytes_are_counted(sshd, tmp_path):
+def test_a_proxy_command_is_run_and_its_bytes_are_counted(sshd: Sshd, tmp_path: Path) -> None:
     relay = tmp_path / "relay.py"
     relay.write_text(
         "import os, socket, sys, threading\n"
@@ -329,7 +345,7 @@ def test_a_proxy_command_is_run_and_its_bytes_are_counted(sshd, tmp_path):
     assert received > 500
 
 
-def test_a_jump_host_is_gone_through_and_both_host_keys_are_checked(sshd, tmp_path):
+def test_a_jump_host_is_gone_through_and_both_host_keys_are_checked(sshd: Sshd, tmp_path: Path) -> None:
     config = tmp_path / "config"
     key = sshd.host_key
     hosts = tmp_path / "hosts"
@@ -352,29 +368,33 @@ def test_a_jump_host_is_gone_through_and_both_host_keys_are_checked(sshd, tmp_pa
             asyncio.run(scenario())
 
 
-def test_nobody_listening_is_a_connect_error(sshd, closed_port):
+def test_nobody_listening_is_a_connect_error(sshd: Sshd, closed_port: int) -> None:
     with pytest.raises(ConnectError):
         asyncio.run(open_channel(Address.parse(f"ssh://127.0.0.1:{closed_port}/v"), sshd.options(), ["true"]))
 
 
-def test_a_host_name_that_does_not_exist_is_a_connect_error(sshd):
+def test_a_host_name_that_does_not_exist_is_a_connect_error(sshd: Sshd) -> None:
     with pytest.raises(ConnectError, match="can't be found"):
         asyncio.run(open_channel(Address.parse("ssh://no-such-host.invalid/v"), sshd.options(), ["true"]))
 
 
-def test_a_server_that_says_nothing_ends_in_a_timeout(sshd, fake_server):
+def test_a_server_that_says_nothing_ends_in_a_timeout(
+    sshd: Sshd, fake_server: Callable[[Callable[[socket.socket], object]], int]
+) -> None:
     port = fake_server(lambda sock: sock.recv(1000) and threading.Event().wait(3))
     with pytest.raises(LinkLostError):
         asyncio.run(open_channel(Address.parse(f"ssh://127.0.0.1:{port}/v"), sshd.options(timeout_seconds=0.5), ["true"]))
 
 
-def test_something_that_is_not_ssh_is_a_connect_error(sshd, fake_server):
+def test_something_that_is_not_ssh_is_a_connect_error(
+    sshd: Sshd, fake_server: Callable[[Callable[[socket.socket], object]], int]
+) -> None:
     port = fake_server(lambda sock: sock.sendall(b"HTTP/1.1 400 Bad Request\r\n" * 2000))
     with pytest.raises((ConnectError, LinkLostError)):
         asyncio.run(open_channel(Address.parse(f"ssh://127.0.0.1:{port}/v"), sshd.options(), ["true"]))
 
 
-def test_a_connection_that_is_reset_in_the_middle_is_a_lost_link(sshd, relay):
+def test_a_connection_that_is_reset_in_the_middle_is_a_lost_link(sshd: Sshd, relay: Relay) -> None:
     async def scenario() -> None:
         address = Address.parse(f"ssh://{sshd.user}@127.0.0.1:{relay.port}/v")
         hosts = relay.known_hosts(sshd)
@@ -383,18 +403,17 @@ def test_a_connection_that_is_reset_in_the_middle_is_a_lost_link(sshd, relay):
                 await channel.read()
             relay.reset()
             with pytest.raises(LinkLostError):
-                while True:
-                    await channel.read()
+                await read_all(channel)
             with pytest.raises(LinkLostError):
                 await channel.write(b"x")
 
     asyncio.run(scenario())
 
 
-def test_a_link_that_goes_silent_is_given_up_after_the_timeout(sshd, relay):
+def test_a_link_that_goes_silent_is_given_up_after_the_timeout(sshd: Sshd, relay: Relay) -> None:
     async def scenario() -> None:
         address = Address.parse(f"ssh://{sshd.user}@127.0.0.1:{relay.port}/v")
-        options = sshd.options(known_hosts=relay.known_hosts(sshd), remote_command=ECHO, timeout_seconds=1.0)
+        options = sshd.options(known_hosts=relay.known_hosts(sshd), remote_command="cat;:", timeout_seconds=1.0)
         async with opened(address, options) as channel:
             await channel.write(b"x")
             assert await channel.read() == b"x"
@@ -417,7 +436,7 @@ class Relay:
     pairs: list[tuple[socket.socket, socket.socket]]
     frozen: threading.Event
 
-    def known_hosts(self, sshd) -> Path:
+    def known_hosts(self, sshd: Sshd) -> Path:
         path = self.folder / "relay_hosts"
         path.write_text(f"[127.0.0.1]:{self.port} ssh-ed25519 {sshd.host_key}\n")
         return path
@@ -434,7 +453,7 @@ class Relay:
 
 
 @pytest.fixture
-def relay(sshd, tmp_path) -> Iterator[Relay]:
+def relay(sshd: Sshd, tmp_path: Path) -> Iterator[Relay]:
     listener = socket.create_server(("127.0.0.1", 0))
     state = Relay(listener.getsockname()[1], tmp_path, [], threading.Event())
 

@@ -7,12 +7,15 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from evidencesync.errors import EvidenceSyncError
-from evidencesync.limits import KIB
+from evidencesync.evidence.digest import ContentHasher
+from evidencesync.evidence.entry import Entry
+from evidencesync.limits import KIB, MIB
 from evidencesync.vault.disk import forget_cached
 from evidencesync.vault.location import Location
 from evidencesync.vault.tree import TreeReader
 
 _ZEROS = bytes(256 * KIB)
+_BLOCK = 1 * MIB
 _MAX_OPEN_FILES = 32
 _MAX_OPEN_TREES = 32
 TreeKey = tuple[str, str, int]
@@ -101,6 +104,24 @@ class Basis:
             self.note_damage(location)
             return None
         return data
+
+    def is_same_file(self, location: Location, entry: Entry, mtime_ns: int | None) -> bool:
+        """Whether a published file has an entry's size and time and, read from end to end, both of its digests."""
+        try:
+            fd, status = self.tree(tree_key(location)).open_file(location.path)
+            os.close(fd)
+        except (EvidenceSyncError, OSError):
+            return False  # there need not be one
+        if status.st_size != entry.size or status.st_mtime_ns != mtime_ns:
+            return False
+        hasher = ContentHasher()
+        for start in range(0, location.size, _BLOCK):
+            data = self.read(location, start, min(_BLOCK, location.size - start))
+            if data is None:
+                return False
+            hasher.update(data)
+        blake3, sha256 = hasher.digests()
+        return (blake3.hex(), sha256.hex()) == (entry.blake3, entry.sha256)
 
     def note_damage(self, location: Location) -> None:
         """Remembers that a published file is not what it was; `verify` will say what is wrong with it."""

@@ -19,7 +19,7 @@ from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, Sha256Digest
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.moment import parse_file_time
 from evidencesync.limits import SMALL_FILE
-from evidencesync.session.receiver import FilesArrived, PageArrived, PageNamed, Receiver
+from evidencesync.session.receiver import FilesArrived, PageArrived, PageNamed, Receiver, split_blocks
 from evidencesync.transfer.intake.basis import Basis, tree_key
 from evidencesync.transfer.intake.streams import AssembledContent, StreamIntake
 from evidencesync.vault.index import Index
@@ -82,7 +82,7 @@ class _Page:
     previous: bool = False
     with_files: bool = False
     read: list[CheckedLine] | None = None
-    contents: list[bytes | Location | None] = field(default_factory=list)
+    contents: list[memoryview | Location | None] = field(default_factory=list)
     arrived: list[FilesArrived] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     next_line: int = 0
@@ -150,7 +150,7 @@ class PageIntake:
         """Small contents of a page."""
         page = self._pages[event.page]
         page.arrived.append(event)
-        self.literal_bytes += len(event.data)
+        self.literal_bytes += sum(map(len, event.blocks))
         self.advance()
 
     def advance(self) -> None:
@@ -209,13 +209,10 @@ class PageIntake:
         for event in page.arrived:
             if len(event.present) != len(page.sizes):
                 raise ProtocolError("the files of a page do not fit its lines")
-            position = 0
-            for number, (present, size) in enumerate(zip(event.present, page.sizes, strict=True)):
-                if present:
-                    page.contents[number] = event.data[position : position + size]
-                    position += size
-            if position != len(event.data):
-                raise ProtocolError("the files of a page do not fit its lines")
+            numbers = [number for number, present in enumerate(event.present) if present]
+            parts = split_blocks(event.blocks, [page.sizes[number] for number in numbers])
+            for number, part in zip(numbers, list(parts), strict=True):
+                page.contents[number] = part
         page.arrived.clear()
 
     def _store(self, number: int, page: _Page) -> bool:
@@ -253,7 +250,7 @@ class PageIntake:
         page.next_content += 1
         return True
 
-    def _write(self, path: bytes, entry: Entry, content: bytes) -> None:
+    def _write(self, path: bytes, entry: Entry, content: bytes | memoryview) -> None:
         if blake3_of(content).hex() != entry.blake3:
             raise DigestMismatchError("a file arrived that is not the one that was read at the source")
         self._shelf.tree.create_file(path, content, _mtime(entry))
@@ -310,6 +307,12 @@ class PageIntake:
         """A published file that is the same from end to end: linked in its own item, else copied or reflinked."""
         if self._link(path, entry, location, content.size):
             return
+        if self._previous is not None:
+            # The content was found under another name, with another time; perhaps this very file is there as well.
+            scope, number = self._scope, self._previous.acquisition
+            same = Location(scope.case, scope.item, number, path, content.size, content.blake3)
+            if self._basis.is_same_file(same, entry, _mtime(entry)) and self._link(path, entry, same, content.size):
+                return
         fd = self._basis.fd_of(location)
         if fd is None:
             raise DigestMismatchError("a published file has vanished while it was being used")

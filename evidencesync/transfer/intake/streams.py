@@ -19,6 +19,7 @@ from evidencesync.session.receiver import (
     SegmentNamed,
     StreamClosed,
     StreamOpened,
+    split_blocks,
 )
 from evidencesync.transfer.intake.basis import Basis
 from evidencesync.vault.content import StagedContent
@@ -36,7 +37,7 @@ class _Segment:
     rows: list[Row] | None = None
     places: list[tuple[Location, int] | None] = field(default_factory=list)
     lengths: list[int] | None = None
-    data: bytes = b""
+    blocks: list[memoryview] = field(default_factory=list)
     whole: tuple[Location, int] | None = None
     ready: bool = False
 
@@ -206,16 +207,16 @@ class StreamIntake:
     def on_segment(self, event: SegmentArrived) -> None:
         """A whole segment that was not asked about."""
         segment = self._enqueue(event.number)
-        segment.lengths, segment.data, segment.ready = event.lengths, event.data, True
-        self.literal_bytes += len(event.data)
+        segment.lengths, segment.blocks, segment.ready = event.lengths, event.blocks, True
+        self.literal_bytes += sum(map(len, event.blocks))
         self.advance()
 
     def on_chunks(self, event: ChunksArrived) -> None:
         """The rows that were asked for."""
         segment = self._open[event.number]
-        segment.data += event.data
+        segment.blocks = event.blocks
         segment.ready = True
-        self.literal_bytes += len(event.data)
+        self.literal_bytes += sum(map(len, event.blocks))
         self.advance()
 
     def advance(self) -> None:
@@ -244,7 +245,7 @@ class StreamIntake:
     def _ask_for_missing(self, segment: _Segment, rows: list[Row]) -> None:
         missing = [place is None and not row.is_zeros for place, row in zip(segment.places, rows, strict=True)]
         size = sum(row.length for row, lacked in zip(rows, missing, strict=True) if lacked)
-        segment.data = b""
+        segment.blocks = []
         segment.ready = False
         self._receiver.need_chunks(segment.number, missing, size)
 
@@ -255,31 +256,25 @@ class StreamIntake:
         if assembly is None:
             raise ProtocolError("a segment without a stream")
         if segment.lengths is not None:
-            self._store_arrived(assembly, segment.lengths, segment.data)
+            self._store_arrived(assembly, segment.lengths, segment.blocks)
             return True
         rows = segment.rows or []
         if segment.whole is not None:
             return self._store_known(assembly, segment, rows, segment.whole)
         return self._store_mixed(assembly, segment, rows)
 
-    def _store_arrived(self, assembly: _Assembly, lengths: list[int], data: bytes) -> None:
-        view = memoryview(data)
+    def _store_arrived(self, assembly: _Assembly, lengths: list[int], blocks: list[memoryview]) -> None:
+        parts = iter(list(split_blocks(blocks, [length for length in lengths if length > 0])))
         rows: list[Row] = []
-        position = 0
-        run = 0
         for length in lengths:
             if length < 0:
-                if position > run:
-                    assembly.write(view[run:position])
-                run = position
                 assembly.write_zeros(-length)
                 self.zero_bytes -= length
                 rows.append(Row(-length, ZERO_DIGEST))
             else:
-                rows.append(Row(length, chunk_digest_of(view[position : position + length])))
-                position += length
-        if position > run:
-            assembly.write(view[run:position])
+                part = next(parts)
+                assembly.write(part)
+                rows.append(Row(length, chunk_digest_of(part)))
         assembly.recipe.add_segment(rows)
 
     def _store_known(
@@ -319,9 +314,10 @@ class StreamIntake:
 
     def _store_mixed(self, assembly: _Assembly, segment: _Segment, rows: list[Row]) -> bool:
         """Chunks from anywhere in the vault, and chunks that arrived. All are checked before the first is used."""
+        lacked = [place is None and not row.is_zeros for place, row in zip(segment.places, rows, strict=True)]
+        sizes = [row.length for row, missing in zip(rows, lacked, strict=True) if missing]
+        arrived = iter(list(split_blocks(segment.blocks, sizes)))
         parts: list[bytes | memoryview] = []
-        arrived = memoryview(segment.data)
-        position = 0
         bad = False
         for number, (row, place) in enumerate(zip(rows, segment.places, strict=True)):
             part: bytes | memoryview | None = b""
@@ -331,9 +327,8 @@ class StreamIntake:
                     self._basis.note_damage(place[0])
                     segment.places[number] = None
                     bad = True
-            elif not row.is_zeros:
-                part = arrived[position : position + row.length]
-                position += row.length
+            elif lacked[number]:
+                part = next(arrived)
                 if not _is(part, row):
                     raise DigestMismatchError("a chunk arrived that is not the one that was announced")
             parts.append(part or b"")

@@ -375,14 +375,13 @@ def test_impossible_rsa_and_ecdsa_keys_are_refused(made: dict[str, Made]) -> Non
 
 @given(st.binary(max_size=200))
 def test_any_bytes_as_a_key_or_signature_raise_our_errors_only(data: bytes) -> None:
-    for attempt in (
-        lambda: PublicKey.from_blob(data),
-        lambda: PublicKey.from_line(data),
-        lambda: verify_signature(data, NAMESPACE, SHA512),
-        lambda: verify_signature(encode_armor(b"SSHSIG" + write_uint32(1) + data), NAMESPACE, SHA512),
-    ):
+    with pytest.raises(SignatureError):
+        PublicKey.from_blob(data)
+    with pytest.raises(SignatureError):
+        PublicKey.from_line(data)
+    for armored in (data, encode_armor(data), encode_armor(b"SSHSIG" + write_uint32(1) + data)):
         with pytest.raises(SignatureError):
-            attempt()
+            verify_signature(armored, NAMESPACE, SHA512)
 
 
 @given(st.integers(min_value=0, max_value=2**200), st.binary(max_size=40), st.integers(min_value=0, max_value=2**32 - 1))

@@ -16,7 +16,8 @@ from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.sshsig import sign_document, verify_signature
 from evidencesync.custody.wire import write_string, write_uint32
 from evidencesync.errors import PassphraseError, SigningKeyError
-from evidencesync.ssh.keys import AgentSigner, KeySigner, agent_keys, load_signer
+from evidencesync.ssh.agent import AgentSigner, agent_keys
+from evidencesync.ssh.keys import KeySigner, load_signer
 
 NAMESPACE = "manifest@evidencesync"
 SHA512 = hashlib.sha512(b"document").digest()
@@ -64,8 +65,12 @@ def agent(
     assert process.stdout is not None
     process.stdout.readline()  # it says where it listens once it does
     monkeypatch.setenv("SSH_AUTH_SOCK", str(address))
+
+    def load(key: Path) -> None:
+        subprocess.run([add, "-q", str(key)], check=True, capture_output=True)
+
     try:
-        yield lambda key: subprocess.run([add, "-q", str(key)], check=True, capture_output=True) and None
+        yield load
     finally:
         process.terminate()
         process.wait(10)
@@ -102,8 +107,13 @@ def test_an_encrypted_key_asks_for_its_passphrase(make_key: MakeKey, kind: str, 
 def test_a_wrong_passphrase_is_asked_three_times_and_no_more(make_key: MakeKey) -> None:
     key = make_key(*KINDS["ed25519"], passphrase="sesame")
     asked: list[str] = []
+
+    def ask(prompt: str) -> str:
+        asked.append(prompt)
+        return "wrong"
+
     with pytest.raises(PassphraseError):
-        load_signer(str(key), None, lambda prompt: (asked.append(prompt), "wrong")[1])
+        load_signer(str(key), None, ask)
     assert len(asked) == 3
     with pytest.raises(PassphraseError, match="nobody can be asked"):
         load_signer(str(key), None, None)

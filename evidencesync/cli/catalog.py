@@ -1,0 +1,134 @@
+"""Reads what `list` and `show` tell out of a vault's documents."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evidencesync.cli.console import shield
+from evidencesync.cli.figures import notebook_fingerprint
+from evidencesync.cli.outputs import ListedAcquisition, ListedItem, ListOutput, Problem, ShownRecord, ShowOutput
+from evidencesync.custody.manifest import decode_footer
+from evidencesync.custody.receipt import decode_receipt
+from evidencesync.errors import EvidenceSyncError, ExitCode, MissingOrExtraError, NotThereError
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.identity import ItemName
+from evidencesync.limits import MAX_HEADER_LINE, MAX_RECORD
+from evidencesync.vault.catalog import acquisition_numbers, case_folders, item_folders, load_header, stored_name
+from evidencesync.vault.disk import load_file, opened_file, opened_folder, storing
+from evidencesync.vault.layout import MANIFEST, RECEIPT, ItemLayout
+from evidencesync.vault.ledger import Ledger, iter_records
+from evidencesync.vault.vault import Vault
+
+if TYPE_CHECKING:
+    from evidencesync.custody.documents import ManifestFooter, Receipt
+
+
+def list_output(path: Path) -> tuple[ListOutput, set[ExitCode]]:
+    """All that a vault holds, and the exit codes of what could not be read: one damaged item hides no other."""
+    vault = Vault.open(path)
+    problems: set[ExitCode] = set()
+    items = []
+    for case in case_folders(vault.layout):
+        for item in item_folders(vault.layout, case):
+            listed = _list_item(ItemLayout(vault.layout.case(case) / item), f"{case}/{item}", problems)
+            if listed is not None:
+                items.append(listed)
+    return ListOutput(vault.settings.id, vault.settings.name, vault.settings.key, items), problems
+
+
+def show_output(path: Path, name: ItemName, acquisition: int | None) -> ShowOutput:
+    """One acquisition, by default the last. Raises NotThereError, and what a document that is damaged raises."""
+    item = Vault.open(path).item(name)
+    numbers = item.acquisitions()
+    number = acquisition if acquisition is not None else (numbers[-1] if numbers else 0)
+    if number not in numbers:
+        raise NotThereError(
+            f"{name} has no acquisition {number}" if number else f"{name} has no acquisition yet",
+            hint="See what there is: evidencesync list VAULT",
+        )
+    header, footer, receipt = item.header(number), load_footer(item.layout, number), load_receipt(item.layout, number)
+    custody = [ShownRecord(stored.record, stored.sha256) for stored in iter_records(item.ledger)]
+    if not custody:
+        raise MissingOrExtraError(f"{name} has no custody records", hint="Run: evidencesync verify VAULT")
+    return ShowOutput(
+        case=header.case,
+        item=header.item,
+        acquisition=number,
+        folder=safe_text(str(item.layout.acquisition(number))),
+        fingerprint=notebook_fingerprint(receipt.manifest_sha256),
+        manifest_sha256=receipt.manifest_sha256,
+        entries=sum(footer.counts.values()),
+        header=header,
+        footer=footer,
+        receipt=receipt,
+        custody=custody,
+        chain_head_sha256=custody[-1].sha256,
+    )
+
+
+def load_receipt(item: ItemLayout, number: int) -> Receipt:
+    """A published receipt. Raises MissingOrExtraError, MalformedDocumentError."""
+    with opened_folder(item.acquisition(number)) as folder:
+        data = load_file(folder, RECEIPT, MAX_RECORD)
+    if data is None:
+        raise MissingOrExtraError(f"acquisition {number} has no receipt")
+    return decode_receipt(data)
+
+
+def load_footer(item: ItemLayout, number: int) -> ManifestFooter:
+    """The last line of a published manifest, found from its end. Raises MissingOrExtraError, MalformedDocumentError."""
+    with (
+        opened_folder(item.acquisition(number)) as folder,
+        opened_file(MANIFEST, folder) as file,
+        storing(f"read {MANIFEST}"),
+    ):
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - MAX_HEADER_LINE, 0))
+        end = file.read(MAX_HEADER_LINE)
+    start = end.rfind(b"\n", 0, max(len(end) - 1, 0)) + 1
+    return decode_footer(end[start:])
+
+
+def _list_item(layout: ItemLayout, folder: str, problems: set[ExitCode]) -> ListedItem | None:
+    """One item; None before its first acquisition."""
+    try:
+        name, numbers = stored_name(layout), acquisition_numbers(layout)
+        if name is None:
+            return None
+        head = Ledger(layout.custody).head()
+    except EvidenceSyncError as error:
+        problems.add(error.exit_code)
+        return ListedItem(None, None, folder, None, None, [], _problem(error))
+    return ListedItem(
+        case=name.case.text,
+        item=name.item.text,
+        folder=folder,
+        records=head.sequence,
+        chain_head_sha256=head.sha256,
+        acquisitions=[_list_acquisition(layout, number, problems) for number in numbers],
+        problem=None,
+    )
+
+
+def _list_acquisition(layout: ItemLayout, number: int, problems: set[ExitCode]) -> ListedAcquisition:
+    try:
+        load_header(layout, number)
+        receipt = load_receipt(layout, number)
+    except EvidenceSyncError as error:
+        problems.add(error.exit_code)
+        return ListedAcquisition(number, None, None, None, None, None, _problem(error))
+    return ListedAcquisition(
+        acquisition=number,
+        received=receipt.finished,
+        files=receipt.points.source.files,
+        bytes=receipt.points.source.bytes,
+        manifest_sha256=receipt.manifest_sha256,
+        fingerprint=notebook_fingerprint(receipt.manifest_sha256),
+        problem=None,
+    )
+
+
+def _problem(error: EvidenceSyncError) -> Problem:
+    return Problem(error.slug, shield(error.message))

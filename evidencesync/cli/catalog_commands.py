@@ -1,0 +1,117 @@
+"""`list` and `show`: what a vault says it holds. Nothing is verified here, and both say so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evidencesync.cli.command import Run, command
+from evidencesync.cli.figures import count_text, size_text
+from evidencesync.cli.options import ItemChoice, VaultPath, local_vault
+from evidencesync.errors import ExitCode, most_severe
+from evidencesync.evidence.display import safe_text
+
+if TYPE_CHECKING:
+    from evidencesync.cli.outputs import ListedItem, ListOutput, ShowOutput
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds `list` and `show`."""
+    command(app, "list", "evidencesync list /srv/vault", "evidencesync list /srv/vault --json")(list_vault)
+    command(
+        app,
+        "show",
+        "evidencesync show /srv/vault --case 2024-017 --item LAPTOP-1",
+        "evidencesync show /srv/vault --case 2024-017 --item LAPTOP-1 --acquisition 2 --json",
+    )(show_acquisition)
+
+
+def list_vault(run: Run, vault: VaultPath) -> ExitCode:
+    """Lists cases, items and acquisitions, as their documents say. Nothing is verified: see `evidencesync verify`."""
+    from evidencesync.cli.catalog import list_output
+
+    output, problems = list_output(local_vault(vault))
+    run.console.give(output, _list_lines(output))
+    return most_severe(problems)
+
+
+def show_acquisition(
+    run: Run,
+    vault: VaultPath,
+    item: ItemChoice,
+    acquisition: Annotated[int | None, typer.Option(metavar="N", min=1, max=9999, help="Which one.  [default: the last]")] = None,
+) -> ExitCode:
+    """Shows one acquisition in full, and the custody chain of its item. Nothing is verified: see `evidencesync verify`."""
+    from evidencesync.cli.catalog import show_output
+
+    output = show_output(local_vault(vault), item.name(), acquisition)
+    run.console.give(output, _show_lines(output))
+    return ExitCode.COMPLETE
+
+
+def _list_lines(output: ListOutput) -> Iterator[str]:
+    yield f"{safe_text(output.name)}  {output.vault_id}  {output.key}"
+    if not output.items:
+        yield "  nothing yet"
+    for item in output.items:
+        yield from _item_lines(item)
+
+
+def _item_lines(item: ListedItem) -> Iterator[str]:
+    title = item.folder if item.case is None or item.item is None else f"{safe_text(item.case)} / {safe_text(item.item)}"
+    records = "" if item.records is None else f"  {count_text(item.records, 'custody record')}"
+    yield f"{title}{records}" + (f"  head {item.chain_head_sha256}" if item.chain_head_sha256 else "")
+    if item.problem is not None:
+        yield f"  CANNOT BE READ: {item.problem.message}"
+    for one in item.acquisitions:
+        if one.problem is not None:
+            yield f"  {one.acquisition:04}  CANNOT BE READ: {one.problem.message}"
+            continue
+        received = (one.received or "")[:19].replace("T", " ")
+        extent = f"{one.files or 0:>9,} files  {size_text(one.bytes or 0):>9}"
+        yield f"  {one.acquisition:04}  {received} UTC  {extent}  {one.fingerprint}"
+
+
+def _show_lines(output: ShowOutput) -> Iterator[str]:
+    header, footer, receipt = output.header, output.footer, output.receipt
+    yield f"{safe_text(output.case)} / {safe_text(output.item)}, acquisition {output.acquisition}"
+    yield f"  fingerprint   {output.fingerprint}"
+    yield f"  manifest      {output.manifest_sha256}"
+    organisation = f", {safe_text(header.examiner.organisation)}" if header.examiner.organisation else ""
+    yield f"  examiner      {safe_text(header.examiner.name)} ({safe_text(header.examiner.principal)}{organisation})"
+    yield f"  signed with   {header.examiner.key}"
+    origin = header.source
+    place = safe_text(origin.path) if origin.path is not None else f"base64:{origin.path_b64}"
+    yield f"  source        {safe_text(origin.host)}:{place}"
+    yield f"  system        {safe_text(origin.operating_system)}" + (
+        f", {safe_text(origin.file_system)}" if origin.file_system else ""
+    )
+    if header.ssh is not None:
+        server = f"{safe_text(header.ssh.user)}@{safe_text(header.ssh.host)}:{header.ssh.port}"
+        yield f"  over SSH to   {server}, host key {header.ssh.host_key}"
+    yield f"  with          {safe_text(header.method.tool)} {safe_text(header.method.version)}"
+    yield f"  command       {safe_text(' '.join(header.method.command_line), 400)}"
+    for rule in header.method.filters:
+        yield f"  filter        {safe_text(rule, 200)}"
+    for note in header.notes:
+        yield f"  note          {safe_text(note, 400)}"
+    yield f"  started       {header.started}"
+    yield f"  finished      {footer.finished}"
+    kinds = ", ".join(f"{count:,} {safe_text(kind)}" for kind, count in footer.counts.items())
+    yield f"  entries       {output.entries:,} ({kinds}), {size_text(footer.bytes)}"
+    flags = ", ".join(f"{count:,} {safe_text(flag)}" for flag, count in footer.flags.items())
+    yield f"  flags         {flags or 'none: everything was read'}"
+    for name in ("source", "arrival", "disk"):
+        point = getattr(receipt.points, name)
+        digests = f", {' and '.join(map(safe_text, point.digests))}" if point.digests else ""
+        yield f"  digests       {name}: {safe_text(point.method)}{digests}"
+    yield f"  received from {safe_text(receipt.received_from)}"
+    yield f"  lies in       {output.folder}"
+    yield "  custody"
+    for shown in output.custody:
+        record = shown.record
+        about = f", acquisition {record.acquisition}" if record.acquisition is not None else ""
+        yield f"    {record.sequence:04}  {record.time}  {record.type}{about}, by {safe_text(record.actor.name)}"
+    yield f"  chain head    {output.chain_head_sha256}"

@@ -1,0 +1,252 @@
+"""What `--json` prints, one structure a command. The JSON Schemas in `schemas/` are generated from them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+
+from evidencesync.cli.console import shield
+from evidencesync.custody.documents import (
+    AcquisitionNumber,
+    CustodyRecord,
+    Fingerprint,
+    ManifestFooter,
+    ManifestHeader,
+    Receipt,
+    SessionId,
+    VaultId,
+)
+from evidencesync.evidence.digest import HexDigest
+from evidencesync.evidence.entry import Count, Flag
+from evidencesync.evidence.moment import Moment
+
+if TYPE_CHECKING:
+    from evidencesync.errors import EvidenceSyncError
+
+NotebookFingerprint = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{4} ){4}[0-9a-f]{4}$")]
+"""The first 20 hexadecimal digits of the manifest's SHA-256 in groups of four."""
+
+
+class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of every output: each field is always there, and null where there is nothing to say."""
+
+
+class ErrorDetail(Output, frozen=True):
+    """Why a command failed. `code` is the exit code, `slug` the name of the error that scripts may rely on."""
+
+    code: Annotated[int, msgspec.Meta(ge=1, le=255)]
+    slug: str
+    message: str
+    hint: str | None
+
+
+class ErrorOutput(Output, frozen=True):
+    """What any command prints when it fails before it has a result."""
+
+    error: ErrorDetail
+
+
+def error_output(error: EvidenceSyncError) -> ErrorOutput:
+    """An error as a document."""
+    hint = shield(error.hint) if error.hint else None
+    return ErrorOutput(ErrorDetail(int(error.exit_code), error.slug, shield(error.message), hint))
+
+
+# --- Vault and trust ---------------------------------------------------------------------------------------------------
+
+
+class SignerOutput(Output, frozen=True):
+    """One trusted signer. Times are seconds since the epoch; null means: since ever, for ever, for everything."""
+
+    principals: list[str]
+    key: Fingerprint
+    algorithm: str
+    namespaces: list[str] | None
+    valid_after: int | None
+    valid_before: int | None
+    revoked: bool
+
+
+class InitOutput(Output, frozen=True):
+    """A new vault. `key` is the fingerprint of its own key."""
+
+    vault: str
+    vault_id: VaultId
+    name: str
+    key: Fingerprint
+    created: Moment
+    signers: list[SignerOutput]
+
+
+class TrustChange(Output, frozen=True):
+    """What was changed. `record` is the number of the vault's custody record that says so."""
+
+    action: Literal["added", "retired", "revoked"]
+    key: Fingerprint
+    record: Count
+
+
+class TrustOutput(Output, frozen=True):
+    """Who is trusted now, and what this command has changed."""
+
+    vault_id: VaultId
+    changes: list[TrustChange]
+    signers: list[SignerOutput]
+
+
+class HostTrustOutput(Output, frozen=True):
+    """A server's key, and whether it was recorded just now (else it was known already)."""
+
+    host: str
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    algorithm: str
+    fingerprint: Fingerprint
+    known_hosts: str
+    added: bool
+
+
+class ServeOutput(Output, frozen=True):
+    """Where the server listens, `HOST:PORT`. The one line is printed when it begins to."""
+
+    listening: str
+
+
+# --- Push --------------------------------------------------------------------------------------------------------------
+
+
+class FlaggedPath(Output, frozen=True):
+    """An entry that was not read as it should be. `path_b64` stands in place of `path` where that is not clean UTF-8."""
+
+    flag: Flag
+    path: str | None
+    path_b64: str | None
+
+
+PushVerdict = Literal["complete", "gaps", "source-changed"]
+
+
+class PushOutput(Output, frozen=True):
+    """A published acquisition. Sizes are bytes; `wire_*` are bytes on the SSH socket; `flagged` is cut after 1000 paths.
+
+    `receipts` is the folder in which the signed documents are kept.
+    """
+
+    case: str
+    item: str
+    acquisition: AcquisitionNumber
+    vault_id: VaultId
+    session: SessionId
+    verdict: PushVerdict
+    files: Count
+    bytes: Count
+    wire_sent: Count
+    wire_received: Count
+    literal_bytes: Count
+    reused_bytes: Count
+    zero_bytes: Count
+    seconds: float
+    read_back: bool
+    manifest_sha256: HexDigest
+    receipt_sha256: HexDigest
+    chain_head_sha256: HexDigest
+    fingerprint: NotebookFingerprint
+    flags: dict[str, Count]
+    flagged: list[FlaggedPath]
+    receipts: str
+
+
+# --- What is there -----------------------------------------------------------------------------------------------------
+
+
+class Problem(Output, frozen=True):
+    """Something that could not be read where it lies."""
+
+    slug: str
+    message: str
+
+
+class ListedAcquisition(Output, frozen=True):
+    """One acquisition, as its receipt and records say; null where they cannot be read, which is then the problem."""
+
+    acquisition: AcquisitionNumber
+    received: Moment | None
+    files: Count | None
+    bytes: Count | None
+    manifest_sha256: HexDigest | None
+    fingerprint: NotebookFingerprint | None
+    problem: Problem | None
+
+
+class ListedItem(Output, frozen=True):
+    """One item. `folder` is its place below `cases/`; `records` and the head are of its custody chain."""
+
+    case: str | None
+    item: str | None
+    folder: str
+    records: Count | None
+    chain_head_sha256: HexDigest | None
+    acquisitions: list[ListedAcquisition]
+    problem: Problem | None
+
+
+class ListOutput(Output, frozen=True):
+    """What a vault says it holds. Nothing of it is verified: that is what `verify` does."""
+
+    vault_id: VaultId
+    name: str
+    key: Fingerprint
+    items: list[ListedItem]
+
+
+class ShownRecord(Output, frozen=True):
+    """A custody record, and the digest by which the next one names it."""
+
+    record: CustodyRecord
+    sha256: HexDigest
+
+
+class ShowOutput(Output, frozen=True):
+    """One acquisition in full, and the chain of its item. Nothing of it is verified."""
+
+    case: str
+    item: str
+    acquisition: AcquisitionNumber
+    folder: str
+    fingerprint: NotebookFingerprint
+    manifest_sha256: HexDigest
+    entries: Count
+    header: ManifestHeader
+    footer: ManifestFooter
+    receipt: Receipt
+    custody: list[ShownRecord]
+    chain_head_sha256: HexDigest
+
+
+# --- Upkeep ------------------------------------------------------------------------------------------------------------
+
+
+class ReindexOutput(Output, frozen=True):
+    """A rebuilt index. `left_out` names the acquisitions (CASE/ITEM/NUMBER) that could not be read."""
+
+    cases: Count
+    acquisitions: Count
+    left_out: list[str]
+
+
+class StagedOutput(Output, frozen=True):
+    """One abandoned staging area: what a transfer left behind that never ended. Names are those of folders."""
+
+    case: str
+    item: str
+    session: str
+    files: Count
+    bytes: Count
+    changed: Moment
+
+
+class CleanOutput(Output, frozen=True):
+    """What was found, and what of it was removed."""
+
+    found: list[StagedOutput]
+    removed: list[StagedOutput]

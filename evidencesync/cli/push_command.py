@@ -1,0 +1,186 @@
+"""`push`: acquires a source into a vault."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, Literal, cast
+
+import typer
+
+from evidencesync.cli.command import Run, command
+from evidencesync.cli.figures import parse_rate
+from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
+from evidencesync.errors import ExitCode, UsageError
+from evidencesync.evidence.display import safe_text
+from evidencesync.limits import MAX_FREE_TEXT
+
+if TYPE_CHECKING:
+    from evidencesync.cli.passphrase import PassphraseAsker
+    from evidencesync.ssh.address import Address
+    from evidencesync.transfer.request import PushRequest
+
+_Patterns = list[str] | None
+_CODES: Final = {"complete": ExitCode.COMPLETE, "gaps": ExitCode.GAPS, "source-changed": ExitCode.SOURCE_CHANGED}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WhatChoice:
+    """What is read, and how it travels."""
+
+    exclude: Annotated[
+        _Patterns, typer.Option(metavar="PATTERN", help="Leave out, as in .gitignore; recorded; may be repeated.")
+    ] = None
+    include: Annotated[_Patterns, typer.Option(metavar="PATTERN", help="Keep, whatever an --exclude says; may be repeated.")] = (
+        None
+    )
+    note: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="A note for the manifest; may be repeated.")] = None
+    no_read_back: Annotated[
+        bool, typer.Option("--no-read-back", help="Do not read the vault's disk to prove what was written. The receipt says so.")
+    ] = False
+    limit_rate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RATE", envvar="EVIDENCESYNC_LIMIT_RATE", help="Bytes a second at most: 500K, 1.5M (of 1024), or a number."
+        ),
+    ] = None
+    compress: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|always|never", envvar="EVIDENCESYNC_COMPRESS", help="zstd: where it pays, or not.  [default: auto]"
+        ),
+    ] = None
+    receipts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            envvar="EVIDENCESYNC_RECEIPTS",
+            help="Where the signed documents that come back are kept.  [default: ~/.local/share/evidencesync/receipts]",
+        ),
+    ] = None
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds `push`."""
+    command(
+        app,
+        "push",
+        "evidencesync push /mnt/evidence ana@vault.lab:/srv/vault --case 2024-017 --item LAPTOP-1",
+        "evidencesync push disk.img ssh://vault.lab:2222/srv/vault --case 2024-017 --item DISK-1 -i ~/.ssh/ana --limit-rate 2M",
+        "evidencesync push triage /media/usb/vault --case 2024-017 --item TRIAGE --note 'seized 09:40' --json",
+    )(push_source)
+
+
+def push_source(
+    run: Run,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A folder or a file. It is only read.")],
+    vault: Annotated[
+        str, typer.Argument(metavar="VAULT", help="A local path, [user@]host:path, or ssh://[user@]host[:port]/path.")
+    ],
+    item: ItemChoice,
+    sign: SignChoice,
+    what: WhatChoice,
+    ssh: RemoteChoice,
+) -> ExitCode:
+    """Acquires a source into a vault: reads it once, sends what the vault lacks, and gets a signed receipt.
+
+    Ends with 0 when all was read and stands in the vault, 3 when something could not be read, 4 when something changed
+    while it was read; everything else means that nothing was published.
+    """
+    from evidencesync.cli.passphrase import make_asker
+    from evidencesync.cli.progress_display import PushView, shown
+    from evidencesync.cli.receipts import receipts_folder, store_receipts
+    from evidencesync.cli.summary import push_lines, push_output, verdict_of
+    from evidencesync.ssh.address import Address
+    from evidencesync.transfer.progress import Progress
+    from evidencesync.transfer.push import push
+    from evidencesync.transfer.reach import reach_vault
+
+    address = Address.parse(vault)
+    _check_places(run, source, address)
+    folder = receipts_folder(run.settings.path(run.settings.values.receipts) if what.receipts is None else Path(what.receipts))
+    asker = make_asker()
+    request = _make_request(run, source, address, item, sign, what, ssh, asker)
+    progress = Progress()
+    with shown(run.console, PushView(progress)):
+        link = reach_vault(address, ssh.options(run.settings, asker.for_ssh if asker else None))
+        outcome = push(link, request, progress)
+    kept = store_receipts(folder, outcome)
+    run.console.give(push_output(outcome, request, kept), push_lines(outcome, request, address, kept))
+    return _CODES[verdict_of(outcome)]
+
+
+def _check_places(run: Run, source: str, address: Address) -> None:
+    """What can be said before anybody is asked for a passphrase. Raises SourceNotFoundError, UsageError, ConfigurationError."""
+    from evidencesync.source.root import resolve_source
+
+    root = Path(os.fsdecode(resolve_source(os.fsencode(source)).path))
+    run.settings.refuse_within(root)
+    if not address.local:
+        return
+    vault, real = Path(os.path.realpath(address.path)), Path(os.path.realpath(root))
+    if vault.is_relative_to(real) or real.is_relative_to(vault):
+        raise UsageError(
+            f"the source and the vault lie one inside the other: {safe_text(str(real), 200)}, {safe_text(str(vault), 200)}",
+            hint="A vault needs a folder of its own.",
+        )
+
+
+def _make_request(
+    run: Run,
+    source: str,
+    address: Address,
+    item: ItemChoice,
+    sign: SignChoice,
+    what: WhatChoice,
+    ssh: RemoteChoice,
+    asker: PassphraseAsker | None,
+) -> PushRequest:
+    import secrets
+
+    from evidencesync.cli.examiner import check_person, login_name
+    from evidencesync.source.filters import FilterRules
+    from evidencesync.ssh.keys import load_signer
+    from evidencesync.transfer.request import PushRequest
+
+    settled = run.settings.values
+    limit = what.limit_rate or settled.limit_rate
+    organisation = sign.organisation or settled.organisation
+    name = item.name()
+    examiner = check_person(sign.examiner or settled.examiner or login_name(), "the examiner's name")
+    rules = FilterRules.from_patterns(what.exclude or (), what.include or ())
+    compress = _parse_compress(what.compress or settled.compress or "auto")
+    notes = [_check_note(note) for note in what.note or ()]
+    signer = load_signer(sign.key_choice(run.settings), ssh.identity_file(run.settings), asker.for_signing if asker else None)
+    return PushRequest(
+        source=os.fsencode(source),
+        vault=os.fsencode(address.path),
+        name=name,
+        examiner=examiner,
+        signer=signer,
+        session=secrets.token_hex(16),
+        rules=rules,
+        command_line=[safe_text(argument) for argument in sys.argv],
+        organisation=check_person(organisation, "the organisation's name") if organisation else None,
+        notes=notes,
+        read_back=not what.no_read_back,
+        compress=compress,
+        limit_rate=parse_rate(limit) if limit else None,
+        timeout_seconds=ssh.timeout_seconds(run.settings),
+    )
+
+
+def _parse_compress(text: str) -> Literal["auto", "always", "never"]:
+    if text not in {"auto", "always", "never"}:
+        raise UsageError(f"--compress is auto, always or never, not {safe_text(text, 40)}")
+    return cast('Literal["auto", "always", "never"]', text)
+
+
+def _check_note(note: str) -> str:
+    from evidencesync.evidence.display import is_unsafe
+
+    if len(note) > MAX_FREE_TEXT or any(map(is_unsafe, note)):
+        raise UsageError(f"a note may have {MAX_FREE_TEXT} characters, on one line, none of which are control characters")
+    return note

@@ -1,0 +1,160 @@
+"""`python -m evidencesync.cli.reference DIR` writes commands.md and exit-codes.md from the code that they describe.
+
+A test fails when the committed files say something else than the code.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import typer.main
+
+from evidencesync.cli.app import PROGRAM, make_app
+from evidencesync.cli.settings import setting_keys
+from evidencesync.errors import SEVERITY_ORDER, EvidenceSyncError, ExitCode, all_errors
+
+_GENERATED: Final = "<!-- Generated from the code by `make docs`. Do not edit. -->"
+
+_COMMANDS_HEAD: Final = """# Commands
+
+An ADDRESS is a local path, `[user@]host:path`, or `ssh://[user@]host[:port]/path`. Results go to stdout, progress and
+messages to stderr. With `--json` a command prints exactly one JSON document on stdout, also for an error
+(`{"error": {"code", "slug", "message", "hint"}}`); `schemas/` says what is in it. There are no colours and no bars where
+stderr is no terminal, or with `NO_COLOR`.
+
+What a person types wins over the environment (`EVIDENCESYNC_...`), and that over the settings file: the one that
+`--config` names, else `~/.config/evidencesync/config.toml`. A settings file never lies among evidence. Passphrases are
+asked for on the terminal, and nowhere else.
+"""
+
+_SETTINGS_HEAD: Final = """## The settings file
+
+TOML, one line a key, each the default of the option of its name; an unknown key is an error. Paths are relative to the
+file's own folder, `~` is the home folder.
+"""
+
+_CODES_HEAD: Final = """# Exit codes
+
+0 means complete and verified. **Any other code is a failure.** Where several apply, the most severe wins:
+{order};
+1, 2 and 130 say that the run itself did not finish.
+
+With `--json` the slug says more exactly what happened, in `error.slug`.
+"""
+
+_CODE_TEXTS: Final = {
+    ExitCode.COMPLETE: "complete and verified",
+    ExitCode.INTERNAL: "an error of our own, or of the machine below",
+    ExitCode.USAGE: "usage or configuration",
+    ExitCode.GAPS: "complete with gaps: something was unreadable or vanished; listed. From `verify`: not all could be checked",
+    ExitCode.SOURCE_CHANGED: "the source changed while it was read; listed",
+    ExitCode.NOT_THERE: "vault, case or item not there",
+    ExitCode.LOCKED: "locked by somebody else, or sealed",
+    ExitCode.KEY: "key, agent or passphrase",
+    ExitCode.NO_SPACE: "no space, or over quota",
+    ExitCode.CONNECT: "cannot connect",
+    ExitCode.HOST_KEY: "host key unknown or changed",
+    ExitCode.AUTHENTICATION: "authentication",
+    ExitCode.LINK_LOST: "timeout or lost link: run the same command again",
+    ExitCode.DIGEST: "digest mismatch",
+    ExitCode.MISSING_OR_EXTRA: "missing or extra file",
+    ExitCode.SIGNATURE: "bad signature, signer or namespace",
+    ExitCode.TIMESTAMP: "bad or missing timestamp",
+    ExitCode.CHAIN: "custody chain broken, forked or rolled back",
+    ExitCode.PEER: "hostile or broken peer: protocol violation, path escape, limit exceeded",
+    ExitCode.INTERRUPTED: "interrupted",
+}
+
+
+def exit_codes_text() -> str:
+    """docs/exit-codes.md."""
+    order = " > ".join(str(int(code)) for code in SEVERITY_ORDER if code is not ExitCode.COMPLETE)
+    lines = [_GENERATED, "", _CODES_HEAD.format(order=order), "| code | meaning |", "|---|---|"]
+    lines += [f"| {int(code)} | {_CODE_TEXTS[code]} |" for code in ExitCode]
+    lines += ["", "## Errors", "", "| slug | code | what it means | what to do |", "|---|---|---|---|"]
+    # Only those of the tree itself: what a room derives for its own use says nothing more to a script.
+    errors = [
+        error for error in all_errors() if error.__module__ == EvidenceSyncError.__module__ and error is not EvidenceSyncError
+    ]
+    for error in sorted(errors, key=lambda error: (int(error.exit_code), error.slug)):
+        meaning = (inspect.getdoc(error) or "").split("\n\n")[0].replace("\n", " ")
+        lines.append(f"| `{error.slug}` | {int(error.exit_code)} | {meaning} | {error.default_hint or ''} |")
+    return "\n".join(lines) + "\n"
+
+
+def commands_text() -> str:
+    """docs/commands.md."""
+    top = typer.main.get_command(make_app())
+    lines = [_GENERATED, "", _COMMANDS_HEAD]
+    for path, found in _walk(top, ()):
+        lines += _command_lines(path, found)
+    lines += [_SETTINGS_HEAD]
+    lines += [f"- `{key}`" for key in sorted(setting_keys())]
+    return "\n".join(lines) + "\n"
+
+
+def _walk(found: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command that does something, by name."""
+    commands: dict[str, Any] | None = getattr(found, "commands", None)
+    if commands is None:
+        yield path, found
+        return
+    for name in sorted(commands):
+        yield from _walk(commands[name], (*path, name))
+
+
+def _command_lines(path: tuple[str, ...], found: Any) -> Iterator[str]:
+    yield f"## {' '.join(path)}"
+    yield ""
+    arguments = [parameter for parameter in found.params if parameter.param_type_name == "argument"]
+    shown = " ".join(parameter.metavar or parameter.name.upper() for parameter in arguments)
+    required = " ".join(f"{max(option.opts, key=len)} {option.metavar}" for option in found.params if _is_required(option))
+    yield f"`{' '.join(part for part in (PROGRAM, *path, shown, required, '[OPTIONS]') if part)}`"
+    yield ""
+    yield inspect.cleandoc(found.help or "")
+    yield ""
+    yield "| | | |"
+    yield "|---|---|---|"
+    for parameter in (*arguments, *(one for one in found.params if one.param_type_name == "option" and one.name != "help")):
+        yield f"| {_names(parameter)} | {_cell(parameter.help or '')} | {_environment(parameter)} |"
+    yield ""
+    examples = inspect.cleandoc(found.epilog or "").replace("\b", "").strip().removeprefix("Examples:")
+    yield "```"
+    yield inspect.cleandoc(examples)
+    yield "```"
+    yield ""
+
+
+def _is_required(parameter: Any) -> bool:
+    return parameter.param_type_name == "option" and bool(parameter.required)
+
+
+def _names(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return f"`{_cell(parameter.metavar or parameter.name.upper())}`"
+    names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
+    return f"{names} `{_cell(parameter.metavar)}`" if parameter.metavar and not parameter.is_flag else names
+
+
+def _environment(parameter: Any) -> str:
+    return f"`{parameter.envvar}`" if getattr(parameter, "envvar", None) else ""
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def write_reference(folder: Path) -> None:
+    """Writes both files."""
+    (folder / "commands.md").write_text(commands_text(), encoding="utf-8")
+    (folder / "exit-codes.md").write_text(exit_codes_text(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m evidencesync.cli.reference DIR")
+    write_reference(Path(sys.argv[1]))

@@ -1,0 +1,81 @@
+"""`python -m evidencesync.cli.schemas DIR` writes the JSON Schemas of documents and outputs.
+
+They are generated from the types that read and write the documents (draft 2020-12). A test fails when the committed files
+say something else than the code.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import msgspec
+
+from evidencesync.cli.outputs import (
+    CleanOutput,
+    ErrorOutput,
+    HostTrustOutput,
+    InitOutput,
+    ListOutput,
+    PushOutput,
+    ReindexOutput,
+    ServeOutput,
+    ShowOutput,
+    TrustOutput,
+)
+from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
+from evidencesync.evidence.entry import Continuation, Entry
+from evidencesync.verify.findings import Verdict
+
+_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+_REFERENCE: Final = "#/$defs/{name}"
+
+SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = MappingProxyType(
+    {
+        "manifest-line": ("One line of manifest.jsonl", (ManifestHeader, Entry, Continuation, ManifestFooter)),
+        "receipt": ("receipt.json", (Receipt,)),
+        "custody-record": ("A custody record", (CustodyRecord,)),
+        "error-output": ("What every command prints with --json when it fails", (ErrorOutput,)),
+        "init-output": ("evidencesync init --json", (InitOutput,)),
+        "trust-output": ("evidencesync trust add, list, retire, revoke --json", (TrustOutput,)),
+        "host-trust-output": ("evidencesync host trust --json", (HostTrustOutput,)),
+        "push-output": ("evidencesync push --json", (PushOutput,)),
+        "serve-output": ("evidencesync serve --listen --json", (ServeOutput,)),
+        "verify-output": ("evidencesync verify --json", (Verdict,)),
+        "list-output": ("evidencesync list --json", (ListOutput,)),
+        "show-output": ("evidencesync show --json", (ShowOutput,)),
+        "reindex-output": ("evidencesync reindex --json", (ReindexOutput,)),
+        "clean-output": ("evidencesync clean --json", (CleanOutput,)),
+    }
+)
+
+
+def schema_text(name: str) -> str:
+    """One schema as the text of its file: sorted keys, two spaces, a newline at its end."""
+    title, types = SCHEMAS[name]
+    references, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
+    schema: dict[str, Any] = {"$schema": _DIALECT, "title": title, "$defs": components}
+    schema |= references[0] if len(references) == 1 else {"anyOf": list(references)}
+    for component in components.values():  # Python 3.13 takes a docstring's indentation away, earlier ones do not
+        component["description"] = " ".join(component["description"].split())
+    return json.dumps(schema, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def write_schemas(folder: Path) -> None:
+    """Writes every schema as NAME.json, and removes files of schemas that are no more."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob("*.json"):
+        if stale.stem not in SCHEMAS:
+            stale.unlink()
+    for name in SCHEMAS:
+        (folder / f"{name}.json").write_text(schema_text(name), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m evidencesync.cli.schemas DIR")
+    write_schemas(Path(sys.argv[1]))

@@ -1,0 +1,80 @@
+"""`serve`: the receiving end, started by sshd or as an SSH server of our own."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evidencesync.cli.command import Run, command
+from evidencesync.errors import ExitCode, UsageError
+from evidencesync.evidence.display import safe_text
+
+_LISTEN_HINT = "Write HOST:PORT, such as 0.0.0.0:2222 or [::]:2222. Port 0 takes a free one."
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds `serve`."""
+    command(
+        app,
+        "serve",
+        "evidencesync serve --vault /srv/vault            (what sshd starts for a push)",
+        "evidencesync serve --vault /srv/vault --listen 0.0.0.0:2222 --authorized-keys keys",
+        'In authorized_keys:  restrict,command="evidencesync serve --vault /srv/vault" ssh-ed25519 AAAA...',
+    )(serve)
+
+
+def serve(
+    run: Run,
+    vault: Annotated[str, typer.Option(metavar="PATH", help="The vault that is served, and no other.")],
+    listen: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Be an SSH server, in place of standard input and output.")
+    ] = None,
+    authorized_keys: Annotated[
+        str | None, typer.Option(metavar="FILE", help="With --listen: whose keys may log in, as OpenSSH writes it.")
+    ] = None,
+    host_key: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="With --listen: the server's key.  [default: VAULT/host_key, made if missing]"),
+    ] = None,
+) -> ExitCode:
+    """Receives into a vault: one session on standard input and output, or any number with --listen.
+
+    With --listen it goes on until it is interrupted or terminated, which then is no failure.
+    """
+    if listen is None:
+        if run.console.as_json or authorized_keys is not None or host_key is not None:
+            raise UsageError("--json, --authorized-keys and --host-key go with --listen")
+        from evidencesync.transfer.serving import serve_stdio
+
+        serve_stdio(vault)
+        return ExitCode.COMPLETE
+    if authorized_keys is None:
+        raise UsageError("--listen needs --authorized-keys FILE", hint="It lists the public keys that may log in, one a line.")
+    host, port = parse_endpoint(listen)
+    from evidencesync.transfer.serving import serve_listening
+
+    key_file = Path(host_key) if host_key is not None else None
+    serve_listening(vault, host, port, Path(authorized_keys), key_file, lambda *where: _announce(run, *where))
+    return ExitCode.COMPLETE
+
+
+def parse_endpoint(text: str) -> tuple[str, int]:
+    """Host and port of `HOST:PORT`, an IPv6 address in brackets. Raises UsageError."""
+    match = re.fullmatch(r"(?:\[(?P<ip6>[0-9A-Fa-f:.%a-z]+)\]|(?P<host>[^\[\]:\s]+)):(?P<port>[0-9]{1,5})", text)
+    if match is None or int(match["port"]) > 65535:
+        raise UsageError(f"not an address to listen on: {safe_text(text, 100)}", hint=_LISTEN_HINT)
+    return match["ip6"] or match["host"], int(match["port"])
+
+
+def _announce(run: Run, host: str, port: int, fingerprint: str) -> None:
+    from evidencesync.cli.outputs import ServeOutput
+
+    where = safe_text(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    run.console.note(f"listening on {where}")
+    run.console.say(f"host key {fingerprint}, process {os.getpid()}")
+    if run.console.as_json:
+        run.console.give(ServeOutput(where), ())

@@ -1,0 +1,113 @@
+"""What a push says when it is done."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from evidencesync.cli.figures import count_text, duration_text, notebook_fingerprint, rate_text, share_text, size_text
+from evidencesync.cli.outputs import FlaggedPath, PushOutput, PushVerdict
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.path import to_json_fields
+
+if TYPE_CHECKING:
+    from evidencesync.ssh.address import Address
+    from evidencesync.transfer.request import PushOutcome, PushRequest
+
+_LISTED_FLAGS: Final = 20
+_FLAG_WORDS: Final = {
+    "unreadable": "could not be read",
+    "vanished": "vanished before it was read",
+    "changed-while-read": "changed while it was read",
+    "skipped": "left out by a filter",
+}
+
+
+def push_output(outcome: PushOutcome, request: PushRequest, receipts: Path) -> PushOutput:
+    """The outcome as a document."""
+    tally = outcome.tally.manifest
+    return PushOutput(
+        case=outcome.name.case.text,
+        item=outcome.name.item.text,
+        acquisition=outcome.acquisition,
+        vault_id=outcome.vault_id,
+        session=request.session,
+        verdict=verdict_of(outcome),
+        files=tally.contents,
+        bytes=tally.bytes,
+        wire_sent=outcome.wire_sent,
+        wire_received=outcome.wire_received,
+        literal_bytes=outcome.literal_bytes,
+        reused_bytes=outcome.reused_bytes,
+        zero_bytes=outcome.zero_bytes,
+        seconds=round(outcome.seconds, 6),
+        read_back=outcome.read_back,
+        manifest_sha256=outcome.manifest_sha256,
+        receipt_sha256=outcome.receipt_sha256,
+        chain_head_sha256=outcome.chain_head_sha256,
+        fingerprint=notebook_fingerprint(outcome.manifest_sha256),
+        flags=tally.flags,
+        flagged=[FlaggedPath(flag, *to_json_fields(path)) for path, flag in outcome.tally.flagged],
+        receipts=safe_text(str(receipts)),
+    )
+
+
+def push_lines(outcome: PushOutcome, request: PushRequest, address: Address, receipts: Path) -> Iterator[str]:
+    """The outcome for people."""
+    tally = outcome.tally.manifest
+    verdict = {"complete": "published, complete", "gaps": "published, WITH GAPS", "source-changed": "published, SOURCE CHANGED"}
+    yield f"{outcome.name}, acquisition {outcome.acquisition}: {verdict[verdict_of(outcome)]}"
+    yield f"  evidence     {count_text(tally.contents, 'file')}, {size_text(tally.bytes)}"
+    travelled = (
+        f"{size_text(outcome.wire_sent)} ({share_text(outcome.wire_sent, tally.bytes)})" if tally.bytes else "nothing to send"
+    )
+    yield f"  travelled    {travelled}, {size_text(outcome.wire_received)} came back"
+    reused = f"{size_text(outcome.reused_bytes)} ({share_text(outcome.reused_bytes, tally.bytes)}) was in the vault already"
+    zeros = f", {size_text(outcome.zero_bytes)} are zeros" if outcome.zero_bytes else ""
+    yield f"  saved        {reused}{zeros}"
+    yield f"  took         {duration_text(outcome.seconds)}, {rate_text(tally.bytes, outcome.seconds)}"
+    if outcome.read_back:
+        yield "  read back    yes: the vault's disk gave back what was read here"
+    else:
+        yield "  read back    NO: what lies on the vault's disk was not compared"
+    yield f"  fingerprint  {notebook_fingerprint(outcome.manifest_sha256)}"
+    yield f"  chain head   {outcome.chain_head_sha256}"
+    yield f"  receipt      {safe_text(str(receipts))}"
+    yield from _flag_lines(outcome)
+    yield f"  next         {_next_command(request, address)}"
+
+
+def verdict_of(outcome: PushOutcome) -> PushVerdict:
+    """Gaps where something is missing; else whether something changed. What a filter left out was wanted to be."""
+    flags = outcome.tally.manifest.flags
+    if "unreadable" in flags or "vanished" in flags:
+        return "gaps"
+    return "source-changed" if "changed-while-read" in flags else "complete"
+
+
+def _flag_lines(outcome: PushOutcome) -> Iterator[str]:
+    flags = outcome.tally.manifest.flags
+    for flag, count in flags.items():
+        yield f"  {count_text(count, 'entry', 'entries')} {_FLAG_WORDS.get(flag, flag)}"
+    worth_naming = [(path, flag) for path, flag in outcome.tally.flagged if flag != "skipped"]
+    for path, flag in worth_naming[:_LISTED_FLAGS]:
+        yield f"    {flag}: {safe_text(path, 300) if path else '.'}"
+    more = sum(count for flag, count in flags.items() if flag != "skipped") - min(len(worth_naming), _LISTED_FLAGS)
+    if more > 0:
+        yield f"    and {more:,} more: the manifest lists them all"
+
+
+def _next_command(request: PushRequest, address: Address) -> str:
+    verify = [
+        "evidencesync",
+        "verify",
+        address.path or "VAULT",
+        "--case",
+        request.name.case.text,
+        "--item",
+        request.name.item.text,
+    ]
+    shown = safe_text(shlex.join(verify))
+    return shown if address.local else f"{shown}   (on {safe_text(address.host)})"

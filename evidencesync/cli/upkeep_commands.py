@@ -1,0 +1,86 @@
+"""`reindex` and `clean`: the two things in a vault that are not evidence, its cache and what was left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evidencesync.cli.command import Run, command
+from evidencesync.cli.figures import count_text, size_text
+from evidencesync.cli.options import VaultPath, local_vault
+from evidencesync.errors import ExitCode
+from evidencesync.evidence.display import safe_text
+
+if TYPE_CHECKING:
+    from evidencesync.cli.outputs import StagedOutput
+    from evidencesync.vault.abandoned import Abandoned
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds `reindex` and `clean`."""
+    command(app, "reindex", "evidencesync reindex /srv/vault")(reindex)
+    command(app, "clean", "evidencesync clean /srv/vault", "evidencesync clean /srv/vault --yes")(clean)
+
+
+def reindex(run: Run, vault: VaultPath) -> ExitCode:
+    """Throws the index away and builds it anew from what is published. The index only ever saves time, it proves nothing."""
+    from evidencesync.cli.outputs import ReindexOutput
+    from evidencesync.vault.reindex import rebuild
+    from evidencesync.vault.vault import Vault
+
+    opened = Vault.open(local_vault(vault))
+    index = opened.index()
+    try:
+        done = rebuild(opened.layout, index)
+    finally:
+        index.close()
+    for notice in index.notices:
+        run.console.say(f"note: {notice}")
+    lines = [f"indexed {count_text(done.acquisitions, 'acquisition')} of {count_text(done.cases, 'case')}"]
+    lines += [f"left out, because it could not be read: {safe_text(name)}" for name in done.left_out]
+    if done.left_out:
+        lines.append("next: evidencesync verify VAULT")
+    run.console.give(ReindexOutput(done.cases, done.acquisitions, list(done.left_out)), lines)
+    return ExitCode.GAPS if done.left_out else ExitCode.COMPLETE
+
+
+def clean(
+    run: Run,
+    vault: VaultPath,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> ExitCode:
+    """Removes what transfers left behind that never ended, after asking. What is published, or being written, is not touched."""
+    from evidencesync.cli.outputs import CleanOutput
+    from evidencesync.vault.abandoned import find_abandoned, remove_abandoned
+    from evidencesync.vault.vault import Vault
+
+    layout = Vault.open(local_vault(vault)).layout
+    found = find_abandoned(layout)
+    removed: list[Abandoned] = []
+    if found:
+        for line in _staged_lines(_staged(found)):
+            run.console.note(line)  # nobody should answer a question about what he was not shown
+        if yes or run.console.ask(f"Remove {count_text(len(found), 'abandoned transfer')}?"):
+            removed = remove_abandoned(layout, found)
+    output = CleanOutput(_staged(found), _staged(removed))
+    freed = size_text(sum(one.bytes for one in removed))
+    said = f"removed {len(removed)} of {count_text(len(found), 'abandoned transfer')}, {freed}"
+    run.console.give(output, [said if found else "nothing to remove"])
+    return ExitCode.COMPLETE
+
+
+def _staged(abandoned: Sequence[Abandoned]) -> list[StagedOutput]:
+    from evidencesync.cli.outputs import StagedOutput
+    from evidencesync.evidence.moment import format_moment
+
+    return [
+        StagedOutput(one.case, one.item, one.session, one.files, one.bytes, format_moment(one.changed_ns)) for one in abandoned
+    ]
+
+
+def _staged_lines(staged: Sequence[StagedOutput]) -> Iterator[str]:
+    for one in staged:
+        extent = f"{count_text(one.files, 'file')}, {size_text(one.bytes)}"
+        yield f"{one.case}/{one.item}  {one.session}  {extent}, last written {one.changed}"

@@ -1,0 +1,222 @@
+"""`init` and `trust`: makes a vault, and says who may sign."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from evidencesync.cli.command import Run, command
+from evidencesync.cli.options import VaultPath, local_vault
+from evidencesync.errors import ExitCode, NotThereError, SignatureError, SigningKeyError, UsageError
+from evidencesync.evidence.display import safe_text
+from evidencesync.limits import MAX_PUBLIC_KEY
+
+if TYPE_CHECKING:
+    from evidencesync.cli.outputs import SignerOutput, TrustChange
+    from evidencesync.custody.publickey import PublicKey
+    from evidencesync.vault.trust import KnownSigner
+    from evidencesync.vault.vault import Vault
+
+_PUBLIC_HINT: Final = "Name the public part of an SSH key, the one that ends in .pub."
+_Who = Annotated[str, typer.Argument(metavar="WHO", help="A public key file (.pub), a fingerprint (SHA256:...), or a principal.")]
+_Principal = Annotated[str, typer.Option(metavar="NAME", help="Under which name the key is trusted, such as ana@lab.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds `init` and the group `trust`."""
+    command(
+        app,
+        "init",
+        "evidencesync init /srv/vault",
+        "evidencesync init /srv/vault --name 'Digital lab' --trust ana.pub --principal ana@lab",
+    )(init)
+    trust = typer.Typer(help="Says who may sign. Each change is a signed record of the vault.", no_args_is_help=True)
+    command(trust, "add", "evidencesync trust add /srv/vault ana.pub --principal ana@lab")(add)
+    command(trust, "list", "evidencesync trust list /srv/vault")(list_signers)
+    command(trust, "retire", "evidencesync trust retire /srv/vault ana@lab")(retire)
+    command(trust, "revoke", "evidencesync trust revoke /srv/vault ana.pub --reason 'laptop stolen'")(revoke)
+    app.add_typer(trust, name="trust")
+
+
+def init(
+    run: Run,
+    vault: Annotated[str, typer.Argument(metavar="VAULT", help="A folder to make; it may be there, but empty.")],
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What people call the vault.  [default: its folder's name]")
+    ] = None,
+    trust: Annotated[
+        list[str] | None, typer.Option(metavar="PUBKEY", help="Public key file of an examiner; may be repeated.")
+    ] = None,
+    principal: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="The name under which that key is trusted; one for each --trust.")
+    ] = None,
+) -> ExitCode:
+    """Makes a vault: a folder for evidence, with a key of its own and a list of those whose signatures it takes.
+
+    Make it on the machine that will keep the evidence, under the account that will own it.
+    """
+    from evidencesync.cli.outputs import InitOutput
+    from evidencesync.vault.create import create_vault
+
+    keys, principals = trust or [], principal or []
+    if len(keys) != len(principals):
+        raise UsageError(
+            f"--trust was given {len(keys)} times and --principal {len(principals)} times",
+            hint="Each --trust PUBKEY needs one --principal NAME.",
+        )
+    folder = local_vault(vault)
+    trusted = [(load_public_key(Path(file)), who) for file, who in zip(keys, principals, strict=True)]
+    made = create_vault(folder, name if name is not None else folder.absolute().name, trusted)
+    settings = made.settings
+    signers = _signers(made)
+    root = safe_text(str(made.layout.root))
+    lines = [
+        f"vault      {root}",
+        f"name       {safe_text(settings.name)}",
+        f"id         {settings.id}",
+        f"key        {settings.key}",
+        *(f"trusts     {_describe(signer)}" for signer in signers[1:]),
+        "next       "
+        + (
+            f"evidencesync push SOURCE {root} --case CASE --item ITEM"
+            if trusted
+            else f"evidencesync trust add {root} KEY.pub --principal NAME"
+        ),
+    ]
+    output = InitOutput(root, settings.id, settings.name, settings.key, settings.created, signers)
+    run.console.give(output, lines)
+    return ExitCode.COMPLETE
+
+
+def add(
+    run: Run,
+    vault: VaultPath,
+    key: Annotated[str, typer.Argument(metavar="KEY.pub", help="The examiner's public key file.")],
+    principal: _Principal,
+) -> ExitCode:
+    """Trusts an examiner's key from now on: to push, and to sign manifests and custody records."""
+    opened = _open(vault)
+    public = load_public_key(Path(key))
+    opened.trust.add(public, principal)
+    return _give_changed(run, opened, [_change(opened, "added", public)])
+
+
+def list_signers(run: Run, vault: VaultPath) -> ExitCode:
+    """Lists who is trusted, and for what time. The vault's own key comes first."""
+    return _give_changed(run, _open(vault), [])
+
+
+def retire(run: Run, vault: VaultPath, who: _Who) -> ExitCode:
+    """Trusts a key until now and no longer: what it has signed stays good."""
+    opened = _open(vault)
+    public = _find_key(opened, who)
+    opened.trust.retire(public)
+    return _give_changed(run, opened, [_change(opened, "retired", public)])
+
+
+def revoke(
+    run: Run,
+    vault: VaultPath,
+    who: _Who,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")] = "",
+) -> ExitCode:
+    """Trusts nothing that a key has ever signed: for a key that is in the wrong hands."""
+    opened = _open(vault)
+    public = _find_key(opened, who)
+    opened.trust.revoke(public, reason)
+    return _give_changed(run, opened, [_change(opened, "revoked", public)])
+
+
+def load_public_key(file: Path) -> PublicKey:
+    """The key of a .pub file. Raises SigningKeyError."""
+    from evidencesync.custody.publickey import PublicKey
+
+    shown = safe_text(str(file), 200)
+    try:
+        with file.expanduser().open("rb") as stream:
+            data = stream.read(MAX_PUBLIC_KEY + 1)
+    except OSError as error:
+        raise SigningKeyError(f"the public key {shown} cannot be read: {error.strerror}", hint=_PUBLIC_HINT) from error
+    if b"PRIVATE KEY" in data:
+        raise SigningKeyError(f"{shown} is a private key", hint=_PUBLIC_HINT)
+    try:
+        return PublicKey.from_line(data)
+    except SignatureError as error:
+        raise SigningKeyError(f"{shown}: {error.message}", hint=error.hint or _PUBLIC_HINT) from error
+
+
+def _open(vault: str) -> Vault:
+    from evidencesync.vault.vault import Vault
+
+    return Vault.open(local_vault(vault))
+
+
+def _find_key(vault: Vault, who: str) -> PublicKey:
+    """The one key that a command line means. Raises NotThereError for nobody, UsageError for more than one."""
+    if who.endswith(".pub") or "/" in who:
+        return load_public_key(Path(who))
+    keys = list(dict.fromkeys(signer.key for signer in vault.trust.find(who)))
+    if not keys:
+        raise NotThereError(f"the vault trusts nobody called {safe_text(who, 80)}")
+    if len(keys) > 1:
+        raise UsageError(
+            f"{safe_text(who, 80)} has more than one key: {', '.join(key.fingerprint for key in keys)}",
+            hint="Name one of them by its fingerprint.",
+        )
+    return keys[0]
+
+
+def _change(vault: Vault, action: str, key: PublicKey) -> TrustChange:
+    import msgspec
+
+    from evidencesync.cli.outputs import TrustChange
+
+    fields = {"action": action, "key": key.fingerprint, "record": vault.ledger.head().sequence}
+    return msgspec.convert(fields, TrustChange)
+
+
+def _give_changed(run: Run, vault: Vault, changes: list[TrustChange]) -> ExitCode:
+    from evidencesync.cli.outputs import TrustOutput
+
+    signers = _signers(vault)
+    lines = [f"{change.action} {change.key}, custody record {change.record}" for change in changes]
+    lines += [_describe(signer) for signer in signers]
+    run.console.give(TrustOutput(vault.settings.id, changes, signers), lines)
+    return ExitCode.COMPLETE
+
+
+def _signers(vault: Vault) -> list[SignerOutput]:
+    return [_signer_output(known) for known in vault.trust.signers()]
+
+
+def _signer_output(known: KnownSigner) -> SignerOutput:
+    from evidencesync.cli.outputs import SignerOutput
+
+    signer = known.signer
+    return SignerOutput(
+        principals=list(signer.principals),
+        key=signer.key.fingerprint,
+        algorithm=signer.key.algorithm,
+        namespaces=list(signer.namespaces) if signer.namespaces is not None else None,
+        valid_after=signer.valid_after,
+        valid_before=signer.valid_before,
+        revoked=known.revoked,
+    )
+
+
+def _describe(signer: SignerOutput) -> str:
+    from evidencesync.evidence.moment import format_moment
+
+    def shown(seconds: int) -> str:
+        return format_moment(seconds * 1_000_000_000)[:19] + "Z"
+
+    parts = [safe_text(",".join(signer.principals)), safe_text(signer.algorithm), signer.key]
+    if signer.valid_after is not None:
+        parts.append(f"from {shown(signer.valid_after)}")
+    if signer.valid_before is not None:
+        parts.append(f"until {shown(signer.valid_before)}")
+    if signer.revoked:
+        parts.append("REVOKED")
+    return "  ".join(parts)

@@ -1,0 +1,124 @@
+"""`verify`: checks everything in a vault, from the bytes up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from evidencesync.cli.command import Run, command
+from evidencesync.cli.figures import count_text, size_text
+from evidencesync.cli.options import VaultPath, local_vault
+from evidencesync.errors import ExitCode, TrustFileError, UsageError
+from evidencesync.evidence.display import safe_text
+from evidencesync.limits import MAX_TRUST_FILE
+
+if TYPE_CHECKING:
+    from evidencesync.verify.findings import Finding, Verdict
+
+_WORDS: Final = {"pass": "PASS", "fail": "FAIL", "incomplete": "INCOMPLETE"}
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds `verify`."""
+    command(
+        app,
+        "verify",
+        "evidencesync verify /srv/vault",
+        "evidencesync verify /srv/vault --case 2024-017 --item LAPTOP-1 --acquisition 2 --all-digests",
+        "evidencesync verify /media/vault-copy --trusted my_signers --expect-head 5d0c...  (for whoever distrusts the vault)",
+    )(verify)
+
+
+def verify(
+    run: Run,
+    vault: VaultPath,
+    case: Annotated[str | None, typer.Option(metavar="CASE", help="Only this case.")] = None,
+    item: Annotated[str | None, typer.Option(metavar="ITEM", help="Only this item; needs --case.")] = None,
+    acquisition: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=9999, help="Only this acquisition; needs --item.")
+    ] = None,
+    trusted: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="An allowed_signers file of your own, in place of everything that the vault says about trust."
+        ),
+    ] = None,
+    expect_head: Annotated[
+        str | None, typer.Option(metavar="SHA256", help="A record that the chain must hold, such as a push gave you as its head.")
+    ] = None,
+    all_digests: Annotated[bool, typer.Option("--all-digests", help="Check SHA-256 too, not only BLAKE3.")] = False,
+) -> ExitCode:
+    """Checks everything: signatures, chains, receipts, and every byte. Writes nothing into the vault.
+
+    Ends with 0 only if everything was checked and everything is as it was acquired. Else each finding says what is wrong,
+    in which file and where in it.
+    """
+    if (item is not None and case is None) or (acquisition is not None and item is None):
+        raise UsageError("--item needs --case, and --acquisition needs --item")
+    import time
+
+    from evidencesync.cli.progress_display import VerifyView, shown
+    from evidencesync.verify.audit import audit_vault
+    from evidencesync.verify.progress import VerifyProgress
+
+    progress = VerifyProgress()
+    with shown(run.console, VerifyView(progress)):
+        verdict = audit_vault(
+            local_vault(vault),
+            case=case,
+            item=item,
+            acquisition=acquisition,
+            trusted=_load_trusted(Path(trusted)) if trusted is not None else None,
+            expect_head=expect_head,
+            all_digests=all_digests,
+            progress=progress,
+            now_ns=time.time_ns(),
+        )
+    run.console.give(verdict, verdict_lines(verdict))
+    return ExitCode(verdict.exit_code)
+
+
+def _load_trusted(file: Path) -> bytes:
+    """The file that an expert brings along. Raises TrustFileError."""
+    try:
+        with file.expanduser().open("rb") as stream:
+            data = stream.read(MAX_TRUST_FILE + 1)
+    except OSError as error:
+        raise TrustFileError(f"the trusted signers {safe_text(str(file), 200)} cannot be read: {error.strerror}") from error
+    if len(data) > MAX_TRUST_FILE:
+        raise TrustFileError(f"{safe_text(str(file), 200)} is larger than any list of signers ({MAX_TRUST_FILE} bytes)")
+    return data
+
+
+def verdict_lines(verdict: Verdict) -> Iterator[str]:
+    """The verdict for people: every finding, what was checked, and the one word last."""
+    for finding in verdict.findings:
+        yield from _finding_lines(finding)
+    checked = verdict.checked
+    parts = [
+        count_text(checked.acquisitions, "acquisition"),
+        count_text(checked.records, "custody record"),
+        count_text(checked.files, "file"),
+        size_text(checked.bytes),
+    ]
+    source = "signers from outside" if verdict.trust == "outside" else "the vault's own list of signers"
+    yield f"checked {', '.join(parts)}; {' and '.join(map(safe_text, verdict.digests))}; trust: {source}"
+    for head in verdict.heads:
+        whose = "the vault" if head.case is None else f"{safe_text(head.case)} / {safe_text(head.item or '')}"
+        yield f"chain head of {whose}: {head.sequence} {head.sha256}"
+    yield f"verdict: {_WORDS[verdict.verdict]}"
+
+
+def _finding_lines(finding: Finding) -> Iterator[str]:
+    from evidencesync.verify.findings import shown_place
+
+    yield f"{finding.severity}: [{finding.check} {finding.slug}] {finding.message}"
+    about = [] if finding.case is None else [safe_text(finding.case)]
+    about += [] if finding.item is None else [safe_text(finding.item)]
+    about += [] if finding.acquisition is None else [f"acquisition {finding.acquisition}"]
+    where = [part for part in (" / ".join(about), shown_place(finding)) if part]
+    if where:
+        yield f"    {': '.join(where)}"

@@ -1,0 +1,285 @@
+"""Everything about one published acquisition: checks 4 to 9, and where damage is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import BinaryIO, Final
+
+from evidencesync.custody.documents import (
+    CUSTODY_NAMESPACE,
+    MANIFEST_NAMESPACE,
+    RECEIPT_NAMESPACE,
+    ManifestHeader,
+    Receipt,
+)
+from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.receipt import ReceiptFacts, check_receipt, decode_receipt
+from evidencesync.errors import MalformedDocumentError
+from evidencesync.evidence.digest import sha256_of, sha512_of
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.moment import parse_moment
+from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
+from evidencesync.vault.layout import (
+    ACQUIRED,
+    ACQUIRED_SIGNATURE,
+    BLAKE3SUMS,
+    CHUNKS,
+    DATA,
+    MANIFEST,
+    MANIFEST_SIGNATURE,
+    RECEIPT,
+    RECEIPT_SIGNATURE,
+    RECEIVED,
+    RECEIVED_SIGNATURE,
+    SHA256SUMS,
+    SIGNED_DOCUMENTS,
+    STREAMED_DOCUMENTS,
+)
+from evidencesync.verify.chains import ChainedAcquisition
+from evidencesync.verify.checks import Check
+from evidencesync.verify.context import Context
+from evidencesync.verify.documents import CheckedFolder, reason
+from evidencesync.verify.listing import Listed, check_listed
+from evidencesync.verify.location import report_damage
+from evidencesync.verify.signatures import SignedAt
+
+_BLOCK: Final = 1 << 20
+_KNOWN: Final = SIGNED_DOCUMENTS | STREAMED_DOCUMENTS | {DATA}
+_FILE_OF: Final = {
+    "manifest_sha256": MANIFEST,
+    "manifest_signature_sha256": MANIFEST_SIGNATURE,
+    "sha256sums_sha256": SHA256SUMS,
+    "blake3sums_sha256": BLAKE3SUMS,
+    "chunks_sha256": CHUNKS,
+    "acquired_sha256": ACQUIRED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the item says about an acquisition. `before` is what its chain says about the one before.
+
+    `linked`: its records were read from the chain's folder; those in the acquisition's own are not judged yet.
+    """
+
+    case: str
+    item: str
+    number: int
+    chained: ChainedAcquisition | None
+    before: ChainedAcquisition | None
+    linked: bool
+
+
+def check_acquisition(
+    context: Context, folder: CheckedFolder, expected: Expected, recipes: Callable[[], dict[int, BinaryIO]]
+) -> None:
+    """Checks an open acquisition folder. Whatever is wrong is a finding.
+
+    `recipes` opens the chunks.bin files that can be believed, by acquisition; it is only called where a file is damaged.
+    """
+    context.counts.acquisitions += 1
+    folder.report_extras(_KNOWN)  # 1
+    acquired, _ = (_check_record(context, folder, expected, name) for name in (ACQUIRED, RECEIVED))  # 3
+    receipt_bytes, receipt, _ = check_receipt_form(context, folder)  # 5
+    signature = folder.load(MANIFEST_SIGNATURE, MAX_SIGNATURE)
+    data = folder.enter(DATA, folder.report.inside(DATA))
+    if data is not None:
+        data.close()
+    listed = check_listed(context, folder, has_data=data is not None)  # 4, 6, 7, 8, 9
+    chunks_sha256 = hash_file(folder, CHUNKS)
+    _check_manifest(context, folder, expected, listed, signature)  # 4
+    if receipt is not None and receipt_bytes is not None:
+        _check_receipt_facts(folder, expected, listed, receipt, receipt_bytes, signature, acquired, chunks_sha256)  # 5
+        _report_gaps(folder, listed, receipt, all_digests=context.all_digests)
+    if listed.damaged:
+        report_damage(folder, listed.damaged, recipes())  # 7
+
+
+# --- Records -------------------------------------------------------------------------------------------------------------
+
+
+def _check_record(context: Context, folder: CheckedFolder, expected: Expected, name: str) -> bytes | None:
+    """One of the two records as it lies in the acquisition: it must be the chain's very record, with a good signature."""
+    signature_name = ACQUIRED_SIGNATURE if name == ACQUIRED else RECEIVED_SIGNATURE
+    data = folder.load(name, MAX_RECORD)
+    signature = folder.load(signature_name, MAX_SIGNATURE)
+    if data is None:
+        return None
+    chained = expected.chained
+    stated = None if chained is None else chained.acquired_sha256 if name == ACQUIRED else chained.received_sha256
+    if stated is not None and sha256_of(data).hex() != stated:
+        folder.report.report(Check.CUSTODY, "record-differs", f"{name} is not the record that the custody chain has", name)
+    if signature is not None and expected.linked:
+        judge = context.judge
+        judge.check_signature(folder.report, Check.CUSTODY, signature_name, signature, CUSTODY_NAMESPACE, sha512_of(data))
+    return data
+
+
+# --- Manifest ------------------------------------------------------------------------------------------------------------
+
+
+def _check_manifest(context: Context, folder: CheckedFolder, expected: Expected, listed: Listed, signature: bytes | None) -> None:
+    """Check 4, after the manifest was read.
+
+    1. The signature fits the bytes that were read.  2. It is by the key that the header names, which is trusted for
+    manifests under the examiner's name at the time it was received.  3. The same key signed the `acquired` record.
+    4. The chain names this manifest.  5. The header is about this vault, case, item and acquisition, and the manifest before.
+    """
+    report, judge, chained = folder.report, context.judge, expected.chained
+    header = listed.reader.header
+    key: PublicKey | None = None
+    if signature is not None and listed.sha512 is not None:
+        key = judge.check_signature(  # 1
+            report, Check.MANIFEST, MANIFEST_SIGNATURE, signature, MANIFEST_NAMESPACE, listed.sha512
+        )
+    if key is not None and header is not None:
+        at = judge.at_checking()
+        if chained is not None and chained.received_at is not None:
+            at = SignedAt(chained.received_at, "the vault signed for it")
+        if header.examiner.key != key.fingerprint:  # 2
+            text = f"the manifest names the key {header.examiner.key}, but {key.fingerprint} signed it"
+            report.report(Check.MANIFEST, "wrong-signer", text, MANIFEST_SIGNATURE)
+        judge.check_signer(report, Check.MANIFEST, MANIFEST, key, MANIFEST_NAMESPACE, header.examiner.principal, at)
+        if chained is not None and chained.signer is not None and chained.signer != key.fingerprint:  # 3
+            text = f"{key.fingerprint} signed the manifest, but {chained.signer} the record of its acquisition"
+            report.report(Check.MANIFEST, "wrong-signer", text, MANIFEST_SIGNATURE)
+    if chained is not None and listed.sha256 not in (None, chained.manifest_sha256):  # 4
+        report.report(Check.MANIFEST, "document-damaged", "the custody chain names another manifest", MANIFEST)
+    if header is not None:
+        _check_header(context, folder, expected, header)  # 5
+
+
+def _check_header(context: Context, folder: CheckedFolder, expected: Expected, header: ManifestHeader) -> None:
+    identity, before = context.identity, expected.before
+    known: list[tuple[str, object, object]] = [
+        ("vault", identity.vault_id, header.vault_id),
+        ("vault key", identity.key, header.vault_key),
+        ("case", expected.case, header.case),
+        ("item", expected.item, header.item),
+        ("acquisition", expected.number, header.acquisition),
+    ]
+    if before is not None:
+        known.append(("previous manifest", before.manifest_sha256, header.previous_manifest_sha256))
+    for what, wanted, stated in known:
+        if wanted != stated:
+            text = f"the manifest's {what} is {safe_text(str(stated))}, not {safe_text(str(wanted))}"
+            folder.report.report(Check.MANIFEST, "wrong-place", text, MANIFEST)
+
+
+# --- Receipt -------------------------------------------------------------------------------------------------------------
+
+
+def check_receipt_form(context: Context, folder: CheckedFolder) -> tuple[bytes | None, Receipt | None, PublicKey | None]:
+    """Its bytes, what they say, and the key that signed; each None where it is not to be had.
+
+    1. The receipt is in its one form.  2. Its signature fits.  3. It is by the vault's key.  4. That key is trusted for
+    receipts.
+    """
+    report, judge = folder.report, context.judge
+    data = folder.load(RECEIPT, MAX_RECORD)
+    signature = folder.load(RECEIPT_SIGNATURE, MAX_SIGNATURE)
+    if data is None:
+        return None, None, None
+    receipt: Receipt | None = None
+    try:
+        receipt = decode_receipt(data)  # 1
+    except MalformedDocumentError as error:
+        report.report(Check.RECEIPT, "malformed-document", error.message, RECEIPT)
+    if signature is None:
+        return data, receipt, None
+    key = judge.check_signature(  # 2
+        report, Check.RECEIPT, RECEIPT_SIGNATURE, signature, RECEIPT_NAMESPACE, sha512_of(data)
+    )
+    if key is None:
+        return data, receipt, None
+    if key.fingerprint != context.identity.key:  # 3
+        text = f"the receipt is signed by {key.fingerprint}, not by the vault's key {context.identity.key}"
+        report.report(Check.RECEIPT, "wrong-signer", text, RECEIPT_SIGNATURE)
+        return data, receipt, None
+    at = _received_time(receipt) or judge.at_checking()
+    trusted = judge.check_signer(report, Check.RECEIPT, RECEIPT, key, RECEIPT_NAMESPACE, None, at)  # 4
+    return data, receipt, key if trusted else None
+
+
+def _check_receipt_facts(
+    folder: CheckedFolder,
+    expected: Expected,
+    listed: Listed,
+    receipt: Receipt,
+    receipt_bytes: bytes,
+    signature: bytes | None,
+    acquired: bytes | None,
+    chunks_sha256: str | None,
+) -> None:
+    """Check 5: what the receipt says against the files, the manifest and the chain."""
+    report, chained, before = folder.report, expected.chained, expected.before
+    said = (receipt.case, receipt.item, receipt.acquisition)
+    if said != (expected.case, expected.item, expected.number):
+        report.report(Check.RECEIPT, "receipt-mismatch", "the receipt is about another item or acquisition", RECEIPT)
+    if chained is not None and chained.receipt_sha256 not in (None, sha256_of(receipt_bytes).hex()):
+        report.report(Check.RECEIPT, "document-damaged", "the custody chain names another receipt", RECEIPT)
+    stored = {
+        "manifest_sha256": listed.sha256,
+        "manifest_signature_sha256": None if signature is None else sha256_of(signature).hex(),
+        "sha256sums_sha256": listed.sha256sums_sha256,
+        "blake3sums_sha256": listed.blake3sums_sha256,
+        "chunks_sha256": chunks_sha256,
+        "acquired_sha256": None if acquired is None else sha256_of(acquired).hex(),
+    }
+    for name, found in stored.items():
+        if found is not None and found != getattr(receipt, name):
+            file = _FILE_OF[name]
+            report.report(Check.RECEIPT, "document-damaged", f"{file} is not the one that the receipt names", file)
+    header, footer = listed.reader.header, listed.reader.footer
+    if not listed.complete or header is None or footer is None:
+        return
+    facts = ReceiptFacts(
+        header=header,
+        footer=footer,
+        contents=listed.reader.tally.contents,
+        manifest_sha256=receipt.manifest_sha256,  # the stored files were compared above, by name
+        manifest_signature_sha256=receipt.manifest_signature_sha256,
+        acquired_sha256=receipt.acquired_sha256,
+        acquired_sequence=chained.sequence if chained is not None else receipt.acquired_sequence,
+        previous_receipt_sha256=before.receipt_sha256 if before is not None else None,
+    )
+    for difference in check_receipt(receipt, facts):
+        report.report(Check.RECEIPT, "receipt-mismatch", safe_text(str(difference)), RECEIPT)
+    if (listed.left_out_sha256, listed.left_out_blake3) != (receipt.not_in_sums.sha256sums, receipt.not_in_sums.blake3sums):
+        report.report(Check.RECEIPT, "receipt-mismatch", "the receipt counts other files as left out of the sums", RECEIPT)
+
+
+def _received_time(receipt: Receipt | None) -> SignedAt | None:
+    """When the vault says that it signed a receipt."""
+    if receipt is None:
+        return None
+    return SignedAt(parse_moment(receipt.finished), "the vault signed for it")
+
+
+def _report_gaps(folder: CheckedFolder, listed: Listed, receipt: Receipt, *, all_digests: bool) -> None:
+    """What is no fault of the vault, but must not be forgotten."""
+    footer = listed.reader.footer
+    for flag, count in (footer.flags if footer is not None else {}).items():
+        text = f"entries of the source that are marked as {flag}: {count}; the manifest says which"
+        folder.report.report(Check.MANIFEST, "source-gaps", text, MANIFEST)
+    if not receipt.points.disk.taken and not all_digests:
+        text = "the vault did not read back what it wrote, so that SHA-256 is the source's statement alone; BLAKE3 was checked"
+        folder.report.report(Check.RECEIPT, "sha256-not-checked", text, RECEIPT)
+
+
+def hash_file(folder: CheckedFolder, name: str) -> str | None:
+    """A stored document's SHA-256 in hexadecimal; None after a finding."""
+    file = folder.open(name)
+    if file is None:
+        return None
+    digest = hashlib.sha256()
+    with file:
+        try:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+        except OSError as error:
+            folder.report.report(Check.RECEIPT, "unreadable", f"{name}: {reason(error)}", name)
+            return None
+    return digest.hexdigest()

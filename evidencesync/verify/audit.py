@@ -1,0 +1,263 @@
+"""The audit of a vault, from the bytes up.
+
+The checks, by the numbers that findings carry (see `checks.Check`):
+
+1. Structure: every file and folder that belongs there is there and is what it must be; nothing else is under `cases/`.
+2. The vault: its own chain holds, is signed with its key, and states who is trusted.
+3. Custody: an item's chain holds, each record is signed by a key that may sign its type, and it is about what is published.
+4. Manifest: strict form; signed by the examiner it names, trusted then; about this item, and after the manifest before.
+5. Receipt: signed by the vault; agrees with manifest, sums, recipes, records and chain.
+6. Sums: SHA256SUMS and BLAKE3SUMS list exactly what the manifest lists.
+7. Contents: every stored file has the size and the digests of its manifest entry; where not, which bytes.
+8. Presence: no file is missing, and nothing lies under `data/` that is not listed.
+9. Modes: nothing stored is writable, executable or set-id.
+10. Publishing: what an interrupted transfer or publish left is called that.
+11. Index: the cache is about what is published.
+
+Every check goes on after a finding. What could not be read or compared is a finding, too: unknown is never a pass.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigners
+from evidencesync.errors import TrustFileError, UsageError
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.identity import Title, is_folder_name
+from evidencesync.vault.disk import FOLDER_FLAGS
+from evidencesync.vault.layout import ACQUISITIONS, CASES, CUSTODY, INDEX, SETTINGS, acquisition_number
+from evidencesync.verify.cache import Published, check_index
+from evidencesync.verify.checks import Check
+from evidencesync.verify.context import Context
+from evidencesync.verify.documents import UNSAFE_SETTINGS, CheckedFolder, reason
+from evidencesync.verify.findings import Counts, Findings, Reporter, TrustSource, Verdict
+from evidencesync.verify.item import ItemFolder, check_item
+from evidencesync.verify.keeper import TrustBytes, check_own_chain, check_root, parse_trust, read_identity, read_trust
+from evidencesync.verify.progress import VerifyProgress
+from evidencesync.verify.signatures import SignatureJudge
+
+_HEX: Final = frozenset("0123456789abcdef")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which case, item and acquisition are asked for, by exact numbers; None is all of them."""
+
+    case: str | None = None
+    item: str | None = None
+    acquisition: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.item is not None and self.case is None) or (self.acquisition is not None and self.item is None):
+            raise UsageError("an item needs its case, and an acquisition its item, to be named")
+
+
+def audit_vault(  # noqa: PLR0913  # the options of one command, each by its name
+    path: Path,
+    *,
+    case: str | None = None,
+    item: str | None = None,
+    acquisition: int | None = None,
+    trusted: bytes | None = None,
+    expect_head: str | None = None,
+    all_digests: bool = False,
+    progress: VerifyProgress | None = None,
+    now_ns: int,
+) -> Verdict:
+    """Checks a vault, or the part of it that is named, and says everything that was found. Nothing is ever written.
+
+    `trusted` is an allowed_signers file from outside, and replaces all that the vault says about trust. `expect_head` is
+    the SHA-256 of a custody record that must still be in one of the chains that are checked. `all_digests` compares every
+    file's SHA-256, too. `now_ns` judges signatures whose time nobody but their signer knows.
+
+    Never raises for what it finds. Raises UsageError, InvalidNameError and TrustFileError for arguments that are none.
+    """
+    selection = Selection(case, item, acquisition)
+    wanted_head = _checked_head(expect_head)
+    outside = Trust(TrustedSigners.parse(trusted), RevokedKeys(frozenset())) if trusted is not None else None
+    run = _Audit(selection, outside, wanted_head, progress or VerifyProgress(), now_ns, all_digests=all_digests)
+    run.check(path)
+    return run.verdict()
+
+
+def _checked_head(expect_head: str | None) -> str | None:
+    if expect_head is None:
+        return None
+    head = expect_head.strip().lower()
+    if len(head) != 64 or not _HEX.issuperset(head):
+        raise UsageError("a chain's head is the SHA-256 of a custody record: 64 hexadecimal digits")
+    return head
+
+
+class _Audit:
+    """One run over one vault."""
+
+    def __init__(
+        self,
+        selection: Selection,
+        outside: Trust | None,
+        wanted_head: str | None,
+        progress: VerifyProgress,
+        now_ns: int,
+        *,
+        all_digests: bool,
+    ) -> None:
+        self._case = Title(selection.case).folder if selection.case is not None else None
+        self._item = Title(selection.item).folder if selection.item is not None else None
+        self._selection = selection
+        self._outside = outside
+        self._wanted_head = wanted_head
+        self._progress = progress
+        self._now_ns = now_ns
+        self._all_digests = all_digests
+        self._findings = Findings()
+        self._report = Reporter(self._findings)
+        self._context: Context | None = None
+        self._published: Published = {}
+        self._seen: set[tuple[str, str]] = set()  # case and item folders
+
+    def verdict(self) -> Verdict:
+        """What all findings add up to."""
+        context = self._context
+        trust: TrustSource = "vault" if self._outside is None else "outside"
+        return Verdict(
+            verdict=self._findings.outcome,
+            exit_code=int(self._findings.exit_code),
+            findings=self._findings.listed(),
+            checked=(context.counts if context is not None else Counts()).fixed(),
+            vault_id=context.identity.vault_id if context is not None else None,
+            trust=trust,
+            digests=["blake3", "sha256"] if self._all_digests else ["blake3"],
+            heads=context.heads if context is not None else [],
+        )
+
+    def check(self, path: Path) -> None:
+        """Opens the vault, and checks it from the outside in."""
+        real = os.path.realpath(os.fsencode(path))
+        try:
+            root_fd = os.open(real, FOLDER_FLAGS)
+        except OSError as error:
+            gone = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+            slug = "vault-not-found" if gone else "unreadable"
+            self._report.report(Check.STRUCTURE, slug, f"{safe_text(os.fsencode(path), 200)}: {reason(error)}")
+            return
+        with CheckedFolder(root_fd, self._report, UNSAFE_SETTINGS) as root:
+            if root.listed and SETTINGS.encode() not in root.names and CASES.encode() not in root.names:
+                text = f"not a vault: {safe_text(os.fsencode(path), 200)}"
+                self._report.report(Check.STRUCTURE, "vault-not-found", text)
+                return
+            self._check_root(root, real)
+
+    def _check_root(self, root: CheckedFolder, real: bytes) -> None:
+        custody = root.enter(CUSTODY, self._report.inside(CUSTODY))
+        try:
+            context = self._context = self._prepare(root, custody)
+            if context is None:
+                text = "neither vault.toml nor the first record says which vault this is, so that nothing was checked"
+                self._report.report(Check.VAULT, "not-compared", text)
+                return
+            context.counts.vaults = 1
+            check_root(root, context.identity)
+            if custody is not None:
+                check_own_chain(context, custody)
+        finally:
+            if custody is not None:
+                custody.close()
+        cases = root.enter(CASES, self._report.inside(CASES))
+        if cases is not None:
+            with cases:
+                self._check_cases(context, cases)
+        self._check_ends(context)
+        if self._case is None and root.names.get(INDEX.encode()) is not None:
+            index = root.enter(INDEX, self._report.inside(INDEX))
+            if index is not None:
+                with index:
+                    check_index(index, real, self._published)  # 11
+
+    def _prepare(self, root: CheckedFolder, custody: CheckedFolder | None) -> Context | None:
+        """Who the vault is, and by whose trust all is judged."""
+        identity = read_identity(root, custody)
+        if identity is None:
+            return None
+        files: TrustBytes = read_trust(root, custody, identity, relied_on=self._outside is None)
+        if self._outside is None:
+            judge = SignatureJudge(parse_trust(root, files), self._now_ns)
+        else:
+            judge = SignatureJudge(self._outside, self._now_ns, _revoked_in(files))
+        return Context(identity, judge, self._report, self._all_digests, self._progress, wanted_head=self._wanted_head)
+
+    # Cases and items.
+
+    def _check_cases(self, context: Context, cases: CheckedFolder) -> None:
+        for name in self._named_folders(cases, self._case, "case"):
+            folder = cases.enter(name, cases.report.inside(name, case=name))
+            if folder is None:
+                continue
+            context.counts.cases += 1
+            self._published[name] = set()
+            with folder:
+                for item_name in self._named_folders(folder, self._item, "item"):
+                    item = folder.enter(item_name, folder.report.inside(item_name, item=item_name))
+                    if item is not None:
+                        with item:
+                            self._check_item(context, item, ItemFolder(name, item_name, self._selection.acquisition))
+
+    def _check_item(self, context: Context, item: CheckedFolder, where: ItemFolder) -> None:
+        self._seen.add((where.case, where.item))
+        check_item(context, item, where)
+        acquisitions = item.peek(ACQUISITIONS)
+        if acquisitions is not None:
+            with acquisitions:
+                self._published[where.case] |= {(where.item, number) for number in _numbers(acquisitions)}
+
+    def _named_folders(self, folder: CheckedFolder, wanted: str | None, what: str) -> Iterator[str]:
+        """The names of the folders to check; whatever else lies there is a finding, also beside the one that is wanted."""
+        for raw in sorted(folder.names):
+            name = raw.decode("utf-8", "replace")
+            if folder.names[raw] != "folder" or not is_folder_name(name):
+                text = f"a {folder.names[raw]} that is no {what}"
+                folder.report.report(Check.STRUCTURE, "extra-entry", text, raw)
+            elif wanted in (None, name):
+                yield name
+        if wanted is not None and folder.listed and folder.names.get(wanted.encode()) is None:
+            exact = self._selection.case if what == "case" else self._selection.item
+            text = f"the vault has no {what} {safe_text(exact or '')}"
+            folder.report.report(Check.STRUCTURE, "not-there", text)
+
+    # Ends.
+
+    def _check_ends(self, context: Context) -> None:
+        """What can only be said when all was seen."""
+        for (case, item), (sequence, digest) in sorted(context.stated_heads.items()):
+            selected = self._case in (None, case) and self._item in (None, item)
+            if selected and sequence and (case, item) not in self._seen:
+                text = f"the vault's own chain says that this item had {sequence} records, up to {digest}; it is gone"
+                where = self._report.inside(CASES).inside(safe_text(case), case=case).inside(safe_text(item), item=item)
+                where.report(Check.CUSTODY, "rolled-back", text)
+        if context.wanted_head is not None and not context.head_seen:
+            heads = "; ".join(f"{safe_text(one.case or 'the vault')} {one.sequence}: {one.sha256}" for one in context.heads[:10])
+            text = f"no chain has the record {context.wanted_head}; they end with {heads or 'nothing'}"
+            self._report.report(Check.CUSTODY, "rolled-back", text)
+        if not context.counts.acquisitions:
+            self._report.report(Check.STRUCTURE, "nothing-to-verify", "the vault, or what was named of it, holds no evidence")
+
+
+def _numbers(acquisitions: CheckedFolder) -> Iterator[int]:
+    for raw in acquisitions.names:
+        number = acquisition_number(raw.decode("utf-8", "replace"))
+        if number is not None:
+            yield number
+
+
+def _revoked_in(files: TrustBytes) -> RevokedKeys | None:
+    """The vault's revocations, for what they are worth beside signers from outside."""
+    try:
+        return RevokedKeys.parse(files.revoked_keys) if files.revoked_keys is not None else None
+    except TrustFileError:
+        return None  # they are not relied on; that the file is not the stated one was said

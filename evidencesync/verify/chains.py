@@ -1,0 +1,236 @@
+"""Reads a custody chain from its folder, and checks every record by itself and in its place.
+
+1. Names: records and their signatures, numbered without a gap, and nothing else.  2. Each record is in its one form, names
+the digest of the one before, and stands where its type may stand.  3. Each is signed by a key that may sign its type.
+4. That key was trusted: at the time when the vault next signed for having received something, which is when the record
+existed at the latest; else now.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from evidencesync.custody.chain import ChainChecker, ChainFacts, ChainSubject
+from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
+from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.record import SIGNERS, SignedBy, check_signer, decode_record
+from evidencesync.errors import ChainError, MalformedDocumentError, UntrustedSignerError
+from evidencesync.evidence.digest import sha256_of, sha512_of
+from evidencesync.evidence.moment import parse_moment
+from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
+from evidencesync.vault.layout import SIGNATURE_SUFFIX, parse_record_file, record_file
+from evidencesync.verify.checks import Check
+from evidencesync.verify.context import Context
+from evidencesync.verify.documents import CheckedFolder
+from evidencesync.verify.findings import Reporter
+from evidencesync.verify.signatures import SignedAt
+
+_TEMPORARY: Final = ".new-"
+
+
+@dataclass(frozen=True, slots=True)
+class ChainedAcquisition:
+    """What a chain says about one acquisition. Digests are hexadecimal; None is what no good record says."""
+
+    sequence: int
+    acquired_sha256: str
+    manifest_sha256: str | None
+    signer: str | None
+    received_sha256: str | None = None
+    receipt_sha256: str | None = None
+    received_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    """A record whose signature fits, waiting for its time to be known."""
+
+    report: Reporter
+    name: str
+    key: PublicKey
+    principal: str
+    vault_time_ns: int | None
+
+
+@dataclass(slots=True)
+class ChainReader:
+    """Takes a chain's records in order; `acquisitions` and `details` are what was found in them."""
+
+    context: Context
+    subject: ChainSubject
+    check: Check
+    acquisitions: dict[int, ChainedAcquisition] = field(default_factory=dict)
+    stated_heads: dict[str, str] = field(default_factory=dict)
+    """What the latest `heads` records of the vault's own chain say: `CASE/ITEM` folders, and `SEQUENCE SHA256`."""
+    broken: bool = False
+    digests: dict[int, str] = field(default_factory=dict)
+    _checker: ChainChecker = field(init=False)
+    _signed: list[_Signed] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._checker = ChainChecker(self.subject)
+
+    @property
+    def facts(self) -> ChainFacts:
+        """What the records say up to the first that does not hold."""
+        return self._checker.facts()
+
+    @property
+    def head(self) -> tuple[int, str] | None:
+        """Number and digest of the last record that is there."""
+        last = max(self.digests, default=0)
+        return (last, self.digests[last]) if last else None
+
+    def read_folder(self, folder: CheckedFolder) -> None:
+        """Reads all records of a custody folder."""
+        records = self._sort_names(folder)
+        expected = 1
+        for sequence, kind in records:
+            if sequence != expected:
+                self._miss(folder, expected, sequence)
+            expected = sequence + 1
+            name = record_file(sequence, kind)
+            data = folder.load(name, MAX_RECORD)
+            signature = folder.load(name + SIGNATURE_SUFFIX, MAX_SIGNATURE)
+            if data is None:
+                self.broken = True
+                continue
+            self.add(folder.report, name, sequence, data, signature)
+
+    def add(self, report: Reporter, name: str, sequence: int, data: bytes, signature: bytes | None) -> None:
+        """Checks the next record, wherever its file lies. `sequence` is the number by which it is filed."""
+        self.context.counts.records += 1
+        digest = sha256_of(data).hex()
+        record = self._place(report, name, sequence, data)
+        self.digests[sequence] = digest
+        if record is None:
+            return
+        key = self._signer_of(report, name, data, signature, record)
+        vault_time = parse_moment(record.time) if key is not None and SIGNERS[record.type] is SignedBy.VAULT else None
+        if key is not None:
+            self._signed.append(_Signed(report, name, key, record.actor.principal, vault_time))
+        self._remember(record, digest, key, vault_time)
+
+    def finish(self) -> None:
+        """Judges the signers, now that the times are known. Call once, after the last record."""
+        at: SignedAt | None = None
+        for signed in reversed(self._signed):
+            if signed.vault_time_ns is not None:
+                at = SignedAt(signed.vault_time_ns, "the vault signed for it")
+            principal = None if signed.vault_time_ns is not None else signed.principal
+            self.context.judge.check_signer(
+                signed.report,
+                self.check,
+                signed.name,
+                signed.key,
+                CUSTODY_NAMESPACE,
+                principal,
+                at or self.context.judge.at_checking(),
+            )
+
+    # 1.
+
+    def _sort_names(self, folder: CheckedFolder) -> list[tuple[int, str]]:
+        records: list[tuple[int, str]] = []
+        signatures: list[tuple[int, str]] = []
+        for raw in sorted(folder.names):
+            name = raw.decode("utf-8", "replace")
+            parsed = parse_record_file(name)
+            of_signature = parse_record_file(name.removesuffix(SIGNATURE_SUFFIX))
+            if parsed is not None:
+                records.append(parsed)
+            elif of_signature is not None:
+                signatures.append(of_signature)
+            elif name.startswith(_TEMPORARY) and folder.names[raw] == "file":
+                folder.report.report(Check.PUBLISHING, "unfinished-change", "a record that was never finished", raw)
+            else:
+                folder.report.report(
+                    Check.STRUCTURE, "extra-entry", f"a {folder.names[raw]} that does not belong into a chain", raw
+                )
+        records.sort()
+        last = records[-1][0] if records else 0
+        for sequence, kind in sorted(set(signatures) - set(records)):
+            name = record_file(sequence, kind) + SIGNATURE_SUFFIX
+            if sequence == last + 1:
+                folder.report.report(Check.PUBLISHING, "unfinished-change", "a signature without its record yet", name)
+            else:
+                folder.report.report(Check.STRUCTURE, "extra-entry", "a signature without its record", name)
+        return records
+
+    def _miss(self, folder: CheckedFolder, expected: int, found: int) -> None:
+        self.broken = True
+        if found < expected:
+            folder.report.report(self.check, "chain-broken", f"there are two custody records with the number {found}")
+            return
+        which = f"record {expected} is" if found == expected + 1 else f"records {expected} to {found - 1} are"
+        folder.report.report(self.check, "missing-record", f"custody {which} missing")
+
+    # 2.
+
+    def _place(self, report: Reporter, name: str, sequence: int, data: bytes) -> CustodyRecord | None:
+        """The record in its place. After the first that does not hold, each is only compared with the one before it."""
+        if not self.broken:
+            try:
+                record = self._checker.add(data)
+            except ChainError as error:
+                self.broken = True
+                slug = "malformed-document" if isinstance(error.__cause__, MalformedDocumentError) else "chain-broken"
+                report.report(self.check, slug, error.message, name)
+                return self._decode_quietly(data)
+        else:
+            try:
+                record = decode_record(data)
+            except MalformedDocumentError as error:
+                report.report(self.check, "malformed-document", error.message, name)
+                return None
+            before = self.digests.get(sequence - 1)
+            if before is not None and record.previous_sha256 != before:
+                text = f"custody record {sequence} does not follow the record before it: one of the two was replaced"
+                report.report(self.check, "chain-broken", text, name)
+        filed = parse_record_file(name)
+        if filed is not None and filed != (record.sequence, record.type):
+            self.broken = True
+            report.report(self.check, "chain-broken", f"the file of custody record {sequence} holds another one", name)
+        return record
+
+    def _decode_quietly(self, data: bytes) -> CustodyRecord | None:
+        try:
+            return decode_record(data)
+        except MalformedDocumentError:
+            return None  # reported by whoever asks
+
+    # 3.
+
+    def _signer_of(
+        self, report: Reporter, name: str, data: bytes, signature: bytes | None, record: CustodyRecord
+    ) -> PublicKey | None:
+        """The key that signed, if it may by the table of types. Whether `acquired` has the manifest's signer, see there."""
+        if signature is None:
+            return None
+        key = self.context.judge.check_signature(
+            report, self.check, name + SIGNATURE_SUFFIX, signature, CUSTODY_NAMESPACE, sha512_of(data)
+        )
+        if key is None:
+            return None
+        try:
+            check_signer(record, key, self.context.identity.key, key.fingerprint)
+        except UntrustedSignerError as error:
+            report.report(self.check, "wrong-signer", error.message, name)
+            return None
+        return key
+
+    def _remember(self, record: CustodyRecord, digest: str, key: PublicKey | None, vault_time_ns: int | None) -> None:
+        """Keeps what the record says, also where its signature was refused: that is a finding already."""
+        if record.type == "heads":
+            self.stated_heads.update(record.details)
+        number = record.acquisition
+        if number is None:
+            return
+        if record.type == "acquired":
+            signer = key.fingerprint if key is not None else None
+            self.acquisitions[number] = ChainedAcquisition(record.sequence, digest, record.manifest_sha256, signer)
+        elif record.type == "received" and (known := self.acquisitions.get(number)) is not None:
+            self.acquisitions[number] = replace(
+                known, received_sha256=digest, receipt_sha256=record.receipt_sha256, received_at=vault_time_ns
+            )

@@ -1,0 +1,94 @@
+"""The numbered checks, and what each kind of finding means for the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple
+
+from evidencesync.errors import ExitCode
+
+Severity = Literal["info", "warning", "error"]
+
+
+class Check(IntEnum):
+    """What is checked, in the numbers that findings and the documentation use."""
+
+    STRUCTURE = 1  # everything that belongs there is there, as a file or a folder, and nothing else
+    VAULT = 2  # the vault's own chain, its key, and who is trusted
+    CUSTODY = 3  # the item's chain: links, order, signatures, and that it is about what is published
+    MANIFEST = 4  # strict form, signature, signer, and that it belongs here
+    RECEIPT = 5  # signature, and that it agrees with manifest, documents and chain
+    SUMS = 6  # SHA256SUMS and BLAKE3SUMS list exactly what the manifest lists
+    CONTENTS = 7  # every file's size and digests
+    PRESENCE = 8  # files that are missing, and things under data/ that are not listed
+    MODES = 9  # stored files that are writable, executable or set-id
+    PUBLISHING = 10  # a transfer or a publish that was interrupted
+    INDEX = 11  # the cache, against what is published
+
+
+class Meaning(NamedTuple):
+    """How bad a kind of finding is, which exit code it leads to (COMPLETE: none), and what it means, for people."""
+
+    severity: Severity
+    code: ExitCode
+    text: str
+
+
+_DIGEST, _PRESENCE, _SIGNATURE = ExitCode.DIGEST, ExitCode.MISSING_OR_EXTRA, ExitCode.SIGNATURE
+_CHAIN, _GAPS, _NONE = ExitCode.CHAIN, ExitCode.GAPS, ExitCode.COMPLETE
+
+# GAPS and NOT_THERE make a verdict incomplete, every other code makes it fail.
+MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
+    {
+        # What could not be checked. Never a pass.
+        "vault-not-found": Meaning("error", ExitCode.NOT_THERE, "there is no vault at this path"),
+        "not-there": Meaning("error", ExitCode.NOT_THERE, "the vault does not have what was named"),
+        "nothing-to-verify": Meaning("warning", _GAPS, "no acquisition was there to be checked"),
+        "unreadable": Meaning("error", _GAPS, "the disk or its permissions did not let it be read"),
+        "not-compared": Meaning("error", _GAPS, "what it would be compared with is damaged or missing"),
+        # Structure and presence.
+        "missing-document": Meaning("error", _PRESENCE, "a document that every vault or acquisition has is missing"),
+        "missing-acquisition": Meaning("error", _PRESENCE, "the chain records an acquisition that is not there"),
+        "missing-file": Meaning("error", _PRESENCE, "the manifest lists a file or folder that is not there"),
+        "extra-entry": Meaning("error", _PRESENCE, "something lies there that no manifest lists and no format knows"),
+        "wrong-type": Meaning("error", _PRESENCE, "something else than a regular file or a folder lies there"),
+        "foreign-entry": Meaning("warning", _NONE, "something that is not evidencesync's lies beside the vault's files"),
+        "empty-item": Meaning("warning", _NONE, "an item without any acquisition: a first transfer that never ended"),
+        # Documents and signatures.
+        "malformed-document": Meaning("error", _SIGNATURE, "a document is not in the one form that a signer writes"),
+        "bad-signature": Meaning("error", _SIGNATURE, "a signature is malformed, or over other bytes"),
+        "wrong-signer": Meaning("error", _SIGNATURE, "a document is signed by a key that may not sign it"),
+        "untrusted-signer": Meaning("error", _SIGNATURE, "a key is not trusted for this, or was not at that time"),
+        "revoked-signer": Meaning("error", _SIGNATURE, "a key was revoked: nothing that it ever signed counts"),
+        "revoked-by-vault": Meaning("warning", _NONE, "the vault revoked a key that the signers from outside still trust"),
+        "retired-signer": Meaning("info", _NONE, "a key was retired since: the signature is older, and counts"),
+        "trust-file": Meaning("error", _SIGNATURE, "a list of trusted signers or revoked keys cannot be used"),
+        "trust-changed": Meaning("error", _SIGNATURE, "who is trusted was changed without a record"),
+        "trust-not-used": Meaning("warning", _NONE, "the vault's lists of signers are damaged, but were not relied on"),
+        "receipt-mismatch": Meaning("error", _SIGNATURE, "a receipt is not about this acquisition"),
+        "wrong-place": Meaning("error", _SIGNATURE, "a document belongs to another vault, case, item or acquisition"),
+        # Chains.
+        "chain-broken": Meaning("error", _CHAIN, "a custody record does not follow the one before it"),
+        "missing-record": Meaning("error", _CHAIN, "a custody record is missing"),
+        "record-differs": Meaning("error", _CHAIN, "an acquisition's record is not the one in the chain"),
+        "not-in-chain": Meaning("error", _CHAIN, "an acquisition that the custody chain does not record"),
+        "rolled-back": Meaning("error", _CHAIN, "a chain is older than, or not, the one that was seen before"),
+        # Bytes.
+        "document-damaged": Meaning("error", _DIGEST, "a document is not the one that the receipt names"),
+        "sums-differ": Meaning("error", _DIGEST, "a sums file does not list what the manifest lists"),
+        "file-damaged": Meaning("error", _DIGEST, "bytes of a file are not those that were acquired"),
+        "file-truncated": Meaning("error", _DIGEST, "a file is shorter than what was acquired"),
+        "file-extended": Meaning("error", _DIGEST, "a file is longer than what was acquired"),
+        # Everything else.
+        "unsafe-mode": Meaning("warning", _NONE, "a stored file or folder can be changed or run by its mode"),
+        "unfinished-publish": Meaning("warning", _NONE, "an interrupted publish, which the next writer completes"),
+        "unfinished-transfer": Meaning("info", _NONE, "what an unfinished transfer left in staging; not evidence"),
+        "unfinished-change": Meaning("info", _NONE, "an interrupted change of the vault, which the next one tidies up"),
+        "source-gaps": Meaning("info", _NONE, "the source could not be read whole; the manifest says where"),
+        "sha256-not-checked": Meaning("info", _NONE, "SHA-256 is the source's statement; the vault has not checked it"),
+        "index-differs": Meaning("warning", _NONE, "the cache is not about what is published; `reindex` makes it anew"),
+        "not-listed": Meaning("info", _NONE, "more findings of one kind than are listed"),
+    }
+)

@@ -1,0 +1,35 @@
+"""What all checks of one run share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from evidencesync.verify.findings import Counts, Head, Reporter
+from evidencesync.verify.progress import VerifyProgress
+from evidencesync.verify.signatures import SignatureJudge
+
+
+@dataclass(frozen=True, slots=True)
+class VaultIdentity:
+    """Which vault this is: its id, and the fingerprint of the key that signs receipts and records."""
+
+    vault_id: str
+    key: str
+
+
+@dataclass(slots=True)
+class Context:
+    """One run: who the vault is, who is trusted, what was counted. `report` is about the vault's root."""
+
+    identity: VaultIdentity
+    judge: SignatureJudge
+    report: Reporter
+    all_digests: bool
+    progress: VerifyProgress
+    counts: Counts = field(default_factory=Counts)
+    heads: list[Head] = field(default_factory=list)
+    stated_heads: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
+    """What the vault's own chain last said of items' chains, by case and item folder: sequence and digest."""
+    wanted_head: str | None = None
+    """A record that must be in one of the chains, by its digest; `head_seen` once it was found."""
+    head_seen: bool = False

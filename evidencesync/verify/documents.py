@@ -1,0 +1,171 @@
+"""CheckedFolder: a folder of a vault and what lies in it, read without ever opening what is no regular file."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from typing import BinaryIO, Final, Literal
+
+from evidencesync.errors import LimitExceededError
+from evidencesync.evidence.display import safe_text
+from evidencesync.vault.disk import FOLDER_FLAGS, READ_FLAGS
+from evidencesync.verify.checks import Check
+from evidencesync.verify.findings import Findings, Reporter
+
+Kind = Literal["file", "folder", "symbolic link", "FIFO", "socket", "device"]
+
+_UNSAFE_FILE: Final = 0o7333  # set-id and sticky, write and execute for anyone
+UNSAFE_SETTINGS: Final = 0o7133  # the vault's own files may be its owner's to write
+_UNSAFE_FOLDER: Final = 0o022  # a folder may be its owner's to write; set-group-id is inherited from the folder above
+_KINDS: Final[dict[int, Kind]] = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "folder",
+    stat.S_IFLNK: "symbolic link",
+    stat.S_IFIFO: "FIFO",
+    stat.S_IFSOCK: "socket",
+}
+
+
+def list_kinds(folder_fd: int) -> dict[bytes, Kind]:
+    """Every name in a folder and what it is, looked at and not opened. Raises OSError."""
+    with os.scandir(folder_fd) as entries:
+        return {os.fsencode(entry.name): kind_of(entry) for entry in entries}
+
+
+def kind_of(entry: os.DirEntry[str]) -> Kind:
+    """What an entry is. Raises OSError."""
+    if entry.is_file(follow_symlinks=False):
+        return "file"
+    if entry.is_dir(follow_symlinks=False):
+        return "folder"
+    return _KINDS.get(stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode), "device")
+
+
+def reason(error: OSError) -> str:
+    """Why the system refused, for people."""
+    return os.strerror(error.errno) if error.errno is not None else safe_text(str(error), 100)
+
+
+def unsafe_bits(mode: int) -> int:
+    """Those bits of a stored file's mode that evidence must not have."""
+    return mode & _UNSAFE_FILE
+
+
+def unsafe_folder_bits(mode: int) -> int:
+    """Those bits of a folder's mode that let others than its owner change what is in it."""
+    return mode & _UNSAFE_FOLDER
+
+
+class CheckedFolder:
+    """One open folder. Whatever is wrong with what is in it is reported as a finding, never raised.
+
+    `names` is what was there when it was opened; empty, with `listed` False, where it could not be listed. Files in it may
+    have none of the mode bits `unsafe`.
+    """
+
+    def __init__(self, fd: int, report: Reporter, unsafe: int = _UNSAFE_FILE) -> None:
+        """Takes over the descriptor."""
+        self.fd = fd
+        self._unsafe = unsafe
+        self.report = report
+        self.names: dict[bytes, Kind] = {}
+        self.listed = True
+        try:
+            self.names = list_kinds(fd)
+            mode = os.fstat(fd).st_mode
+        except OSError as error:
+            self.listed = False
+            report.report(Check.STRUCTURE, "unreadable", f"the folder cannot be listed: {reason(error)}")
+        else:
+            if unsafe_folder_bits(mode):
+                report.report(Check.MODES, "unsafe-mode", f"others may change the folder (mode {stat.S_IMODE(mode):04o})")
+
+    def close(self) -> None:
+        """Closes the folder."""
+        os.close(self.fd)
+
+    def __enter__(self) -> CheckedFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def enter(self, name: str, report: Reporter) -> CheckedFolder | None:
+        """A folder in this one; None when it is not there (`missing-document`), is none, or cannot be opened."""
+        if not self._is(name, "folder"):
+            return None
+        try:
+            return CheckedFolder(os.open(name, FOLDER_FLAGS, dir_fd=self.fd), report)
+        except OSError as error:
+            report.report(Check.STRUCTURE, "unreadable", f"the folder cannot be opened: {reason(error)}")
+            return None
+
+    def peek(self, name: str) -> CheckedFolder | None:
+        """A folder in this one, to be looked into before it is checked: its findings are forgotten."""
+        if self.names.get(name.encode()) != "folder":
+            return None
+        try:
+            return CheckedFolder(os.open(name, FOLDER_FLAGS, dir_fd=self.fd), Reporter(Findings()))
+        except OSError:
+            return None  # said when it is checked
+
+    def open(self, name: str, *, buffered: bool = False) -> BinaryIO | None:
+        """A file in this folder, for reading (unbuffered: in large blocks); the caller closes it. None after a finding."""
+        if not self._is(name, "file"):
+            return None
+        try:
+            fd = os.open(name, READ_FLAGS, dir_fd=self.fd)
+            mode = os.fstat(fd).st_mode
+        except OSError as error:
+            self.report.report(Check.STRUCTURE, "unreadable", f"{safe_text(name)}: {reason(error)}", name)
+            return None
+        if not stat.S_ISREG(mode):  # it was exchanged since the folder was listed
+            os.close(fd)
+            self.report.report(Check.STRUCTURE, "wrong-type", f"{safe_text(name)} is not a regular file", name)
+            return None
+        if mode & self._unsafe:
+            self.report.report(Check.MODES, "unsafe-mode", f"{safe_text(name)} has the mode {stat.S_IMODE(mode):04o}", name)
+        return os.fdopen(fd, "rb") if buffered else os.fdopen(fd, "rb", buffering=0)
+
+    def load(self, name: str, limit: int) -> bytes | None:
+        """A small file whole. None after a finding."""
+        file = self.open(name)
+        if file is None:
+            return None
+        with file:
+            try:
+                return read_bounded(file, limit)
+            except OSError as error:
+                self.report.report(Check.STRUCTURE, "unreadable", f"{safe_text(name)}: {reason(error)}", name)
+            except LimitExceededError:
+                self.report.report(Check.STRUCTURE, "malformed-document", f"{safe_text(name)} is longer than {limit} bytes", name)
+        return None
+
+    def report_extras(self, known: Iterable[str], slug: str = "extra-entry") -> None:
+        """A finding for everything in the folder that is not one of these names."""
+        for name in sorted(self.names.keys() - {known_name.encode() for known_name in known}):
+            self.report.report(Check.STRUCTURE, slug, f"a {self.names[name]} that does not belong here", name)
+
+    def _is(self, name: str, wanted: Kind) -> bool:
+        found = self.names.get(name.encode())
+        if found is None:
+            if self.listed:
+                self.report.report(Check.STRUCTURE, "missing-document", f"{safe_text(name)} is missing", name)
+            return False
+        if found != wanted:
+            self.report.report(Check.STRUCTURE, "wrong-type", f"{safe_text(name)} is a {found}, not a {wanted}", name)
+            return False
+        return True
+
+
+def read_bounded(file: BinaryIO, limit: int) -> bytes:
+    """All of an unbuffered file. Raises OSError, and LimitExceededError above `limit` bytes."""
+    parts: list[bytes] = []
+    left = limit + 1
+    while left and (part := file.read(left)):
+        parts.append(part)
+        left -= len(part)
+    if not left:
+        raise LimitExceededError(f"a document is longer than {limit} bytes")
+    return b"".join(parts)

@@ -1,0 +1,212 @@
+"""Findings, how they are collected, and the verdict that they add up to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+import msgspec
+
+from evidencesync.errors import ExitCode, most_severe
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.path import from_json_fields, to_json_fields
+from evidencesync.limits import MAX_FINDINGS
+from evidencesync.verify.checks import MEANINGS, Check, Severity
+
+Outcome = Literal["pass", "fail", "incomplete"]
+TrustSource = Literal["vault", "outside"]
+
+_INCOMPLETE: Final = frozenset({ExitCode.GAPS, ExitCode.NOT_THERE})
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One result of a check.
+
+    `path` is the file's path from the vault's root where it is clean UTF-8; else `path_b64` holds its exact bytes.
+    `offset` and `length` are bytes in that file. `case` and `item` are exact numbers (or, where no document tells them,
+    names of folders).
+    """
+
+    check: int
+    severity: Severity
+    slug: str
+    case: str | None
+    item: str | None
+    acquisition: int | None
+    path: str | None
+    path_b64: str | None
+    offset: int | None
+    length: int | None
+    message: str
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """How much was looked at: files are those under `data/`, bytes those of them that were read."""
+
+    vaults: int
+    cases: int
+    items: int
+    acquisitions: int
+    records: int
+    files: int
+    bytes: int
+
+
+class Head(msgspec.Struct, frozen=True):
+    """Where a chain ends. Without case and item it is the vault's own."""
+
+    case: str | None
+    item: str | None
+    sequence: int
+    sha256: str
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """The outcome of all checks. `digests` are those that every file's bytes were compared with."""
+
+    verdict: Outcome
+    exit_code: int
+    findings: list[Finding]
+    checked: Checked
+    vault_id: str | None
+    trust: TrustSource
+    digests: list[str]
+    heads: list[Head]
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was checked so far."""
+
+    vaults: int = 0
+    cases: int = 0
+    items: int = 0
+    acquisitions: int = 0
+    records: int = 0
+    files: int = 0
+    bytes: int = 0
+
+    def fixed(self) -> Checked:
+        """As it stands in a verdict."""
+        return Checked(self.vaults, self.cases, self.items, self.acquisitions, self.records, self.files, self.bytes)
+
+
+@dataclass(slots=True)
+class Findings:
+    """Collects findings: of each kind no more than a bounded number, but none is lost for the verdict."""
+
+    found: list[Finding] = field(default_factory=list)
+    _codes: set[ExitCode] = field(default_factory=set)
+    _kinds: Counter[str] = field(default_factory=Counter)
+
+    def add(self, finding: Finding) -> None:
+        """Adds one."""
+        self._codes.add(MEANINGS[finding.slug].code)
+        self._kinds[finding.slug] += 1
+        if self._kinds[finding.slug] <= MAX_FINDINGS:
+            self.found.append(finding)
+
+    def count(self, slug: str) -> int:
+        """How many of a kind there are."""
+        return self._kinds[slug]
+
+    @property
+    def outcome(self) -> Outcome:
+        """Fail when anything is wrong; incomplete when anything could not be checked."""
+        if self._codes - _INCOMPLETE - {ExitCode.COMPLETE}:
+            return "fail"
+        return "incomplete" if self._codes & _INCOMPLETE else "pass"
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The most severe code of all findings."""
+        return most_severe(self._codes)
+
+    def listed(self) -> list[Finding]:
+        """All that were kept, and a line for each kind of which some were not."""
+        more = [
+            Finding(
+                check=Check.STRUCTURE,
+                severity=MEANINGS["not-listed"].severity,
+                slug="not-listed",
+                case=None,
+                item=None,
+                acquisition=None,
+                path=None,
+                path_b64=None,
+                offset=None,
+                length=None,
+                message=f"{count - MAX_FINDINGS} more findings of the kind {slug} are not listed",
+            )
+            for slug, count in self._kinds.items()
+            if count > MAX_FINDINGS
+        ]
+        return self.found + more
+
+
+@dataclass(frozen=True, slots=True)
+class Reporter:
+    """Adds findings about one folder of a vault and what is in it. `folder` is its path from the vault's root."""
+
+    findings: Findings
+    folder: bytes = b""
+    case: str | None = None
+    item: str | None = None
+    acquisition: int | None = None
+
+    def inside(self, name: str, *, case: str | None = None, item: str | None = None, acquisition: int | None = None) -> Reporter:
+        """The same for a folder in this one."""
+        return replace(
+            self,
+            folder=self.path_of(name.encode()),
+            case=case or self.case,
+            item=item or self.item,
+            acquisition=acquisition or self.acquisition,
+        )
+
+    def about(self, case: str, item: str) -> Reporter:
+        """The same folder, now that the exact numbers are known."""
+        return replace(self, case=case, item=item)
+
+    def path_of(self, name: bytes) -> bytes:
+        """The path from the vault's root of something in this folder."""
+        return self.folder + b"/" + name if self.folder and name else self.folder or name
+
+    def report(
+        self,
+        check: Check,
+        slug: str,
+        message: str,
+        name: bytes | str | None = None,
+        *,
+        offset: int | None = None,
+        length: int | None = None,
+    ) -> None:
+        """Adds a finding; about `name` in this folder, else about the folder itself. Messages hold no raw names."""
+        raw = self.path_of(b"" if name is None else name.encode() if isinstance(name, str) else name)
+        path, encoded = to_json_fields(raw) if raw else (None, None)
+        self.findings.add(
+            Finding(
+                check=int(check),
+                severity=MEANINGS[slug].severity,
+                slug=slug,
+                case=self.case,
+                item=self.item,
+                acquisition=self.acquisition,
+                path=path,
+                path_b64=encoded,
+                offset=offset,
+                length=length,
+                message=message,
+            )
+        )
+
+
+def shown_place(finding: Finding) -> str:
+    """Where a finding is, for a person's eyes: safe on a terminal and in a report. Empty for the vault as a whole."""
+    named = finding.path is not None or finding.path_b64 is not None
+    path = safe_text(from_json_fields(finding.path, finding.path_b64)) if named else ""
+    if finding.offset is None or finding.length is None:
+        return path
+    return f"{path} [{finding.offset}, {finding.length} bytes]"

@@ -1,0 +1,301 @@
+"""One item: its folders, its chain, and every acquisition of it that is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import BinaryIO, Final
+
+from evidencesync.custody.chain import ChainSubject
+from evidencesync.custody.record import decode_record
+from evidencesync.errors import MalformedDocumentError
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.identity import Title
+from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
+from evidencesync.vault.layout import (
+    ACQUIRED,
+    ACQUIRED_SIGNATURE,
+    ACQUISITIONS,
+    CHUNKS,
+    CUSTODY,
+    INCOMING,
+    ITEM_FOLDERS,
+    RECEIVED,
+    RECEIVED_SIGNATURE,
+    acquisition_folder,
+    acquisition_number,
+    parse_record_file,
+)
+from evidencesync.vault.staging import is_session_id
+from evidencesync.verify.acquisition import Expected, check_acquisition, check_receipt_form, hash_file
+from evidencesync.verify.chains import ChainReader
+from evidencesync.verify.checks import Check
+from evidencesync.verify.context import Context
+from evidencesync.verify.documents import CheckedFolder
+from evidencesync.verify.findings import Findings, Head, Reporter
+
+_NO_TITLES: Final = ("", "")
+_MAX_RECIPE_FILES: Final = 500  # descriptors that are open at the same time; the usual limit for a process is 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFolder:
+    """The folders' names of a case and an item, and which acquisition is asked for (None: all)."""
+
+    case: str
+    item: str
+    acquisition: int | None
+
+
+def check_item(context: Context, folder: CheckedFolder, where: ItemFolder) -> None:
+    """Checks an item by its open folder.
+
+    1. Its folders, and nothing else (check 1).  2. Its chain (3), read before the acquisitions are listed, so that what is
+    published meanwhile is seen as unfinished and not as missing.  3. What is published is what the chain records (1, 3,
+    10), and the chain is no older than the vault's own says (3).  4. Each acquisition (4 to 9).
+    """
+    context.counts.items += 1
+    folder.report_extras(ITEM_FOLDERS)  # 1.
+    custody = folder.enter(CUSTODY, folder.report.inside(CUSTODY))
+    incoming = folder.enter(INCOMING, folder.report.inside(INCOMING))
+    if incoming is not None:
+        with incoming:
+            _check_incoming(incoming)
+    if custody is None:
+        folder.report.report(Check.CUSTODY, "not-compared", "without a custody chain nothing of the item can be judged")
+        return
+    with custody:
+        _Item(context, folder, where, custody).check()
+
+
+def _check_incoming(incoming: CheckedFolder) -> None:
+    for raw in sorted(incoming.names):
+        kind = incoming.names[raw]
+        if kind == "folder" and is_session_id(raw.decode("utf-8", "replace")):
+            text = "staging of a transfer that runs now, or never ended; not evidence, and not checked"
+            incoming.report.report(Check.PUBLISHING, "unfinished-transfer", text, raw)
+        else:
+            incoming.report.report(Check.STRUCTURE, "extra-entry", f"a {kind} that is no staging area", raw)
+
+
+class _Item:
+    """An item whose folder and custody folder are open."""
+
+    def __init__(self, context: Context, folder: CheckedFolder, where: ItemFolder, custody: CheckedFolder) -> None:
+        self._context = context
+        self._where = where
+        self._folder = folder
+        self._custody = custody
+        self._report = folder.report
+        self._titles = _titles_of_chain(custody)
+        self._chain = self._new_chain()
+        self._unfinished: int | None = None
+
+    def check(self) -> None:
+        """Steps 2 to 4."""
+        if self._titles != _NO_TITLES:
+            self._use_titles()
+            self._chain.read_folder(self._custody)  # 2.
+        acquisitions = self._folder.enter(ACQUISITIONS, self._report.inside(ACQUISITIONS))
+        if acquisitions is None:
+            self._chain.finish()
+            self._check_published([])
+            return
+        with acquisitions:
+            numbers = _published(acquisitions)
+            if self._titles == _NO_TITLES and not self._begin_without_chain(acquisitions, numbers):
+                return
+            self._check_unfinished(acquisitions, numbers)  # 3.
+            self._chain.finish()
+            self._check_published(numbers)
+            self._check_each(acquisitions, numbers)  # 4.
+
+    # Whose chain it is.
+
+    def _new_chain(self) -> ChainReader:
+        return ChainReader(self._context, ChainSubject(self._context.identity.vault_id, *self._titles), Check.CUSTODY)
+
+    def _use_titles(self) -> None:
+        """The exact numbers are known now: they must be those that the folders are named after."""
+        self._report = self._report.about(*self._titles)
+        self._custody.report = self._custody.report.about(*self._titles)
+        self._folder.report = self._report
+        for what, title, folder in zip(("case", "item"), self._titles, (self._where.case, self._where.item), strict=True):
+            if Title(title).folder != folder:
+                text = f"the records are about the {what} {safe_text(title)}, whose folder has another name"
+                self._report.report(Check.CUSTODY, "wrong-place", text)
+
+    def _begin_without_chain(self, acquisitions: CheckedFolder, numbers: list[int]) -> bool:
+        """No record of the chain tells the numbers: it is empty, or all of it is damaged. False: nothing more to check."""
+        for number in numbers:
+            folder = acquisitions.peek(acquisition_folder(number))
+            if folder is not None:
+                with folder:
+                    self._titles = _titles_in(folder, ACQUIRED) or _NO_TITLES
+            if self._titles != _NO_TITLES:
+                break
+        if self._titles == _NO_TITLES and not numbers and not self._custody.names:
+            self._check_stated_head()
+            self._report.report(Check.STRUCTURE, "empty-item", "the item holds no acquisition")
+            self._check_named(numbers)
+            return False
+        if self._titles == _NO_TITLES:
+            self._chain.read_folder(self._custody)
+            self._report.report(Check.CUSTODY, "not-compared", "no record tells which case and item this is")
+            return False
+        self._chain = self._new_chain()
+        self._use_titles()
+        acquisitions.report = acquisitions.report.about(*self._titles)
+        self._chain.read_folder(self._custody)
+        return True
+
+    # What is published, and what the chain says.
+
+    def _check_unfinished(self, acquisitions: CheckedFolder, numbers: list[int]) -> None:
+        """An acquisition whose records are not all in the chain yet: they must follow it, then it is called unfinished."""
+        chain = self._chain
+        if chain.broken:
+            return
+        half_linked = chain.facts.unfinished
+        last = chain.facts.acquisitions
+        for number in numbers:
+            if number < last or (number == last and half_linked is None):
+                continue
+            if number in (half_linked, last + 1) and self._follow(acquisitions, number, half=number == half_linked):
+                self._unfinished = number
+                text = "a publish that was interrupted before its records were linked into the chain; the next push ends it"
+                acquisitions.report.report(Check.PUBLISHING, "unfinished-publish", text, acquisition_folder(number))
+            else:
+                text = f"the custody chain does not record acquisition {number}"
+                acquisitions.report.report(Check.CUSTODY, "not-in-chain", text, acquisition_folder(number))
+
+    def _follow(self, acquisitions: CheckedFolder, number: int, *, half: bool) -> bool:
+        """Whether the records that lie in an acquisition go on where the chain ends."""
+        chain = self._chain
+        folder = acquisitions.peek(acquisition_folder(number))
+        if folder is None:
+            return False
+        names = [(RECEIVED, RECEIVED_SIGNATURE)] if half else [(ACQUIRED, ACQUIRED_SIGNATURE), (RECEIVED, RECEIVED_SIGNATURE)]
+        with folder:
+            read = [(name, folder.load(name, MAX_RECORD), folder.load(other, MAX_SIGNATURE)) for name, other in names]
+        report = acquisitions.report.inside(acquisition_folder(number), acquisition=number)
+        sequence = chain.head[0] if chain.head is not None else 0
+        for name, data, signature in read:
+            sequence += 1
+            if data is None or signature is None:
+                return False
+            chain.add(report, name, sequence, data, signature)
+        return not chain.broken
+
+    def _check_published(self, numbers: list[int]) -> None:
+        """What the chain records is there, and the chain goes as far as was stated elsewhere."""
+        for number in sorted(self._chain.acquisitions.keys() - set(numbers)):
+            text = f"the custody chain records acquisition {number}, which is not there"
+            where = self._report.inside(ACQUISITIONS, acquisition=number)
+            where.report(Check.STRUCTURE, "missing-acquisition", text, acquisition_folder(number))
+        self._check_stated_head()
+        head = self._chain.head
+        if head is not None:
+            self._context.heads.append(Head(self._titles[0], self._titles[1], *head))
+        if self._context.wanted_head in self._chain.digests.values():
+            self._context.head_seen = True
+        self._check_named(numbers)
+
+    def _check_stated_head(self) -> None:
+        stated = self._context.stated_heads.get((self._where.case, self._where.item))
+        if stated is None or not stated[0] or self._chain.digests.get(stated[0]) == stated[1]:
+            return
+        head = self._chain.head
+        ends = f"it ends with record {head[0]}, {head[1]}" if head is not None else "it is empty"
+        text = f"the vault's own chain says that record {stated[0]} of this chain is {stated[1]}; {ends}"
+        self._report.report(Check.CUSTODY, "rolled-back", text, CUSTODY)
+
+    def _check_named(self, numbers: list[int]) -> None:
+        wanted = self._where.acquisition
+        if wanted is not None and wanted not in numbers and wanted not in self._chain.acquisitions:
+            self._report.report(Check.STRUCTURE, "not-there", f"the item has no acquisition {wanted}")
+
+    # Acquisitions.
+
+    def _check_each(self, acquisitions: CheckedFolder, numbers: list[int]) -> None:
+        wanted = [number for number in numbers if self._where.acquisition in (None, number)]
+        self._expect_work(acquisitions, wanted)
+        for number in wanted:
+            name = acquisition_folder(number)
+            report = acquisitions.report.inside(name, acquisition=number)
+            folder = acquisitions.enter(name, report)
+            if folder is None:
+                continue
+            self._context.progress.place = f"{safe_text(self._titles[0])} / {safe_text(self._titles[1])} / {number}"
+            known = self._chain.acquisitions
+            expected = Expected(
+                *self._titles, number, known.get(number), known.get(number - 1), linked=number != self._unfinished
+            )
+            with folder:
+                check_acquisition(self._context, folder, expected, partial(self._open_recipes, acquisitions, number))
+
+    def _expect_work(self, acquisitions: CheckedFolder, numbers: list[int]) -> None:
+        """Tells the display how much is to come, as far as the receipts say so."""
+        progress = self._context.progress
+        for number in numbers:
+            folder = acquisitions.peek(acquisition_folder(number))
+            if folder is None:
+                continue
+            with folder:
+                receipt = check_receipt_form(self._context, folder)[1]
+            if receipt is not None:
+                progress.total_files += receipt.points.arrival.files
+                progress.total_bytes += receipt.points.arrival.bytes
+
+    def _open_recipes(self, acquisitions: CheckedFolder, last: int) -> dict[int, BinaryIO]:
+        """The chunks.bin files of the acquisitions up to one, the latest first, that a signed receipt vouches for.
+
+        A content's recipe lies where the content was first seen.
+        """
+        opened: dict[int, BinaryIO] = {}
+        for number in range(last, max(last - _MAX_RECIPE_FILES, 0), -1):
+            folder = acquisitions.peek(acquisition_folder(number))
+            if folder is None:
+                continue
+            with folder:
+                _, receipt, key = check_receipt_form(self._context, folder)
+                if receipt is not None and key is not None and hash_file(folder, CHUNKS) == receipt.chunks_sha256:
+                    file = folder.open(CHUNKS, buffered=True)
+                    if file is not None:
+                        opened[number] = file
+        return opened
+
+
+def _published(acquisitions: CheckedFolder) -> list[int]:
+    numbers = []
+    for raw in sorted(acquisitions.names):
+        number = acquisition_number(raw.decode("utf-8", "replace"))
+        kind = acquisitions.names[raw]
+        if number is None:
+            acquisitions.report.report(Check.STRUCTURE, "extra-entry", f"a {kind} that is no acquisition", raw)
+        else:
+            numbers.append(number)
+    return numbers
+
+
+def _titles_of_chain(custody: CheckedFolder) -> tuple[str, str]:
+    """The exact case and item number, from the first record that can be read."""
+    before, custody.report = custody.report, Reporter(Findings())  # what is wrong with it is said when it is checked
+    try:
+        for name in sorted(raw.decode("utf-8", "replace") for raw in custody.names):
+            if parse_record_file(name) is not None and (titles := _titles_in(custody, name)) is not None:
+                return titles
+    finally:
+        custody.report = before
+    return _NO_TITLES
+
+
+def _titles_in(folder: CheckedFolder, name: str) -> tuple[str, str] | None:
+    data = folder.load(name, MAX_RECORD)
+    if data is None:
+        return None
+    try:
+        record = decode_record(data)
+    except MalformedDocumentError:
+        return None  # the next one may tell; that this one does not is said when it is checked
+    return (record.case, record.item) if record.case is not None and record.item is not None else None

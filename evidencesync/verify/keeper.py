@@ -1,0 +1,194 @@
+"""The vault itself: its settings, its key, its own chain, and who is trusted. Checks 1 and 2."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass
+from typing import Final
+
+from evidencesync.custody.chain import ChainSubject
+from evidencesync.custody.documents import CustodyRecord
+from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.record import decode_record
+from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigners
+from evidencesync.errors import ConfigurationError, MalformedDocumentError, SignatureError, TrustFileError
+from evidencesync.evidence.digest import sha256_of
+from evidencesync.limits import MAX_PUBLIC_KEY, MAX_RECORD, MAX_TRUST_FILE, MAX_VAULT_TOML
+from evidencesync.vault.layout import (
+    CASES,
+    CUSTODY,
+    HOST_KEY,
+    INDEX,
+    REVOKED_KEYS,
+    SETTINGS,
+    TRUSTED_SIGNERS,
+    VAULT_KEY,
+    VAULT_KEY_PUBLIC,
+    parse_record_file,
+)
+from evidencesync.vault.settings import parse_settings
+from evidencesync.verify.chains import ChainReader
+from evidencesync.verify.checks import Check
+from evidencesync.verify.context import Context, VaultIdentity
+from evidencesync.verify.documents import CheckedFolder, reason
+from evidencesync.verify.findings import Findings, Head, Reporter
+
+_NEW: Final = ".new-"
+_FOREIGN_BITS: Final = 0o077
+_KNOWN: Final = (
+    SETTINGS,
+    VAULT_KEY,
+    VAULT_KEY_PUBLIC,
+    HOST_KEY,
+    f"{HOST_KEY}.pub",
+    TRUSTED_SIGNERS,
+    REVOKED_KEYS,
+    CUSTODY,
+    CASES,
+    INDEX,
+)
+_STATED: Final = {TRUSTED_SIGNERS: "trusted_signers_sha256", REVOKED_KEYS: "revoked_keys_sha256"}
+_HEAD: Final = re.compile(r"([0-9]{1,6}) ([0-9a-f]{64})")
+
+
+@dataclass(frozen=True, slots=True)
+class TrustBytes:
+    """The vault's two lists, as they are to be read: those in place, or those that an interrupted change left beside."""
+
+    trusted_signers: bytes | None
+    revoked_keys: bytes | None
+
+
+def read_identity(root: CheckedFolder, custody: CheckedFolder | None) -> VaultIdentity | None:
+    """Which vault it is: by vault.toml, else (when that is damaged, which is a finding) by its first record. Else None."""
+    data = root.load(SETTINGS, MAX_VAULT_TOML)
+    if data is not None:
+        try:
+            settings = parse_settings(data)
+        except ConfigurationError as error:
+            root.report.report(Check.VAULT, "malformed-document", error.message, SETTINGS)
+        else:
+            return VaultIdentity(settings.id, settings.key)
+    first = _first_record(custody) if custody is not None else None
+    return VaultIdentity(first.vault_id, first.actor.key) if first is not None else None
+
+
+def check_root(root: CheckedFolder, identity: VaultIdentity) -> None:
+    """Names at the vault's root, and that vault_key.pub is the key of the vault."""
+    known = [*_KNOWN]
+    for name in (TRUSTED_SIGNERS, REVOKED_KEYS):
+        if root.names.get((_NEW + name).encode()) == "file":
+            known.append(_NEW + name)
+            root.report.report(Check.PUBLISHING, "unfinished-change", "a change of who is trusted was interrupted", _NEW + name)
+    root.report_extras(known, "foreign-entry")
+    _check_private_key(root)
+    line = root.load(VAULT_KEY_PUBLIC, MAX_PUBLIC_KEY)
+    if line is None:
+        return
+    try:
+        found = PublicKey.from_line(line.strip()).fingerprint
+    except SignatureError as error:
+        root.report.report(Check.VAULT, "malformed-document", f"{VAULT_KEY_PUBLIC}: {error.message}", VAULT_KEY_PUBLIC)
+        return
+    if found != identity.key:
+        text = f"{VAULT_KEY_PUBLIC} is {found}, but the vault's key is {identity.key}"
+        root.report.report(Check.VAULT, "wrong-signer", text, VAULT_KEY_PUBLIC)
+
+
+def _check_private_key(root: CheckedFolder) -> None:
+    """Whether others can read the vault's key. It need not be there: a copy of a vault can be checked without it."""
+    if root.names.get(VAULT_KEY.encode()) != "file":
+        return
+    try:
+        mode = stat.S_IMODE(os.stat(VAULT_KEY, dir_fd=root.fd, follow_symlinks=False).st_mode)
+    except OSError as error:
+        root.report.report(Check.MODES, "unreadable", f"{VAULT_KEY}: {reason(error)}", VAULT_KEY)
+        return
+    if mode & _FOREIGN_BITS:
+        text = f"others can read the vault's private key (mode {mode:04o}), and sign as the vault"
+        root.report.report(Check.MODES, "unsafe-mode", text, VAULT_KEY)
+
+
+def check_own_chain(context: Context, custody: CheckedFolder) -> ChainReader:
+    """Reads and checks the vault's own chain, and takes from it where items' chains must be at the least."""
+    chain = ChainReader(context, ChainSubject(context.identity.vault_id), Check.VAULT)
+    chain.read_folder(custody)
+    chain.finish()
+    if chain.head is None and not chain.broken:
+        custody.report.report(Check.VAULT, "missing-record", "the vault's own chain is empty: it began with its making")
+    if chain.head is not None:
+        context.heads.append(Head(None, None, *chain.head))
+    if context.wanted_head in chain.digests.values():
+        context.head_seen = True
+    for place, stated in chain.stated_heads.items():
+        case, _, item = place.partition("/")
+        match = _HEAD.fullmatch(stated)
+        if match is not None:
+            context.stated_heads[case, item] = (int(match[1]), match[2])
+    return chain
+
+
+def read_trust(root: CheckedFolder, custody: CheckedFolder | None, identity: VaultIdentity, *, relied_on: bool) -> TrustBytes:
+    """The vault's lists of signers and of revoked keys, which must be those that its last record about them states.
+
+    Where they are not, it is a finding (an error when they are `relied_on`), and what lies in place is used.
+    """
+    stated = _last_trust_record(custody, identity) if custody is not None else None
+    details = stated.details if stated is not None else {}
+    found: dict[str, bytes | None] = {}
+    for name, field in _STATED.items():
+        data = root.load(name, MAX_TRUST_FILE)
+        if data is None or sha256_of(data).hex() != details.get(field):
+            beside = root.load(_NEW + name, MAX_TRUST_FILE) if (_NEW + name).encode() in root.names else None
+            if beside is not None and sha256_of(beside).hex() == details.get(field):
+                data = beside
+            elif data is not None:
+                text = f"{name} is not what the vault's own chain says it is"
+                root.report.report(Check.VAULT, "trust-changed" if relied_on else "trust-not-used", text, name)
+        found[name] = data
+    return TrustBytes(found[TRUSTED_SIGNERS], found[REVOKED_KEYS])
+
+
+def parse_trust(root: CheckedFolder, files: TrustBytes) -> Trust | None:
+    """What the vault's lists mean; None after a finding."""
+    if files.trusted_signers is None or files.revoked_keys is None:
+        return None
+    try:
+        signers = TrustedSigners.parse(files.trusted_signers)
+    except TrustFileError as error:
+        root.report.report(Check.VAULT, "trust-file", error.message, TRUSTED_SIGNERS)
+        return None
+    try:
+        return Trust(signers, RevokedKeys.parse(files.revoked_keys))
+    except TrustFileError as error:
+        root.report.report(Check.VAULT, "trust-file", error.message, REVOKED_KEYS)
+        return None
+
+
+def _first_record(custody: CheckedFolder) -> CustodyRecord | None:
+    return _record(custody, "0001-made.json")
+
+
+def _last_trust_record(custody: CheckedFolder, identity: VaultIdentity) -> CustodyRecord | None:
+    """The latest record about trust that can be read. Whether it is well signed, and stands in its place, is checked later."""
+    for name in sorted((raw.decode("utf-8", "replace") for raw in custody.names), reverse=True):
+        parsed = parse_record_file(name)
+        if parsed is not None and parsed[1] in ("made", "trust-changed"):
+            record = _record(custody, name)
+            if record is not None and record.vault_id == identity.vault_id:
+                return record
+    return None
+
+
+def _record(custody: CheckedFolder, name: str) -> CustodyRecord | None:
+    """A record, read without findings."""
+    before, custody.report = custody.report, Reporter(Findings())
+    try:
+        data = custody.load(name, MAX_RECORD)
+        return decode_record(data) if data is not None else None
+    except MalformedDocumentError:
+        return None
+    finally:
+        custody.report = before

@@ -1,0 +1,241 @@
+"""ManifestPass: one pass over a manifest, which checks its form and everything that it lists.
+
+The manifest's bytes are read once, and hashed as they are read: what was compared with the disk is what the digests at the
+end are of. So nothing that is learned here counts before the caller has checked the signature over those digests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO, Final
+
+from evidencesync.custody.manifest import ManifestReader, read_manifest
+from evidencesync.custody.sums import b3sum_line, sha256sum_line
+from evidencesync.errors import MalformedDocumentError, PathEscapeError
+from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, new_blake3
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.entry import Entry
+from evidencesync.limits import MAX_FINDINGS
+from evidencesync.vault.disk import FOLDER_FLAGS
+from evidencesync.vault.folders import FolderStack
+from evidencesync.vault.layout import BLAKE3SUMS, DATA, MANIFEST, SHA256SUMS
+from evidencesync.verify.checks import Check
+from evidencesync.verify.contents import ContentChecker, Damage, Exchanged, Problem, StoredFile, Unreadable
+from evidencesync.verify.context import Context
+from evidencesync.verify.documents import CheckedFolder, Kind, reason
+from evidencesync.verify.findings import Reporter
+from evidencesync.verify.sums import SumsComparison
+from evidencesync.verify.tree import TreeComparison
+
+_BLOCK: Final = 1 << 20
+_PLAIN: Final = 1024  # characters of a path that is far from what any system refuses
+_PREFIX: Final = DATA.encode() + b"/"
+
+
+@dataclass(slots=True)
+class Listed:
+    """What one pass found. Digests are of the manifest's file; None where it could not be read to its end."""
+
+    reader: ManifestReader
+    sha256: str | None = None
+    sha512: bytes | None = None
+    sha256sums_sha256: str | None = None
+    blake3sums_sha256: str | None = None
+    left_out_sha256: int = 0
+    left_out_blake3: int = 0
+    complete: bool = False
+    """Whether the manifest was well-formed to its end, so that all it lists was compared."""
+    damaged: list[Damage] = field(default_factory=list)
+    damaged_not_kept: int = 0
+
+
+class _Hashes:
+    """All digests of the manifest's own bytes that some document names."""
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+        self.sha512 = hashlib.sha512()
+        self.blake3 = new_blake3()
+
+    def update(self, block: bytes) -> None:
+        self.sha256.update(block)
+        self.sha512.update(block)
+        self.blake3.update(block)
+
+
+class _DataFindings:
+    """Turns what is found under `data/` into findings; a TreeSink."""
+
+    def __init__(self, context: Context, report: Reporter, listed: Listed) -> None:
+        self.contents: ContentChecker | None = None
+        self._context = context
+        self._report = report
+        self._listed = listed
+
+    def take_file(self, path: bytes, entry: Entry) -> None:
+        if self.contents is not None:
+            self.contents.add(StoredFile(path, entry.size or 0, entry.blake3 or "", entry.sha256 or ""))
+
+    def take_missing(self, path: bytes, entry: Entry) -> None:
+        self._say(Check.PRESENCE, "missing-file", f"the {entry.type} {safe_text(path)} is missing", path)
+
+    def take_wrong(self, path: bytes, entry: Entry, kind: Kind) -> None:
+        self._say(Check.PRESENCE, "wrong-type", f"{safe_text(path)} is a {kind}, not a {entry.type}", path)
+
+    def take_extra(self, path: bytes, kind: Kind) -> None:
+        slug = "extra-entry" if kind in ("file", "folder") else "wrong-type"
+        self._say(Check.PRESENCE, slug, f"a {kind} that the manifest does not put there: {safe_text(path)}", path)
+
+    def take_unreadable(self, path: bytes, error: OSError) -> None:
+        self._say(Check.PRESENCE, "unreadable", f"the folder {safe_text(path) or DATA} cannot be listed: {reason(error)}", path)
+
+    def take_folder_mode(self, path: bytes, mode: int) -> None:
+        self._say(Check.MODES, "unsafe-mode", f"others may change the folder {safe_text(path) or DATA} (mode {mode:04o})", path)
+
+    def take_done(self, files: int, size: int, problems: list[Problem]) -> None:
+        """What the threads have read."""
+        counts, progress = self._context.counts, self._context.progress
+        counts.files += files
+        counts.bytes += size
+        progress.files += files
+        progress.bytes += size
+        for problem in problems:
+            self._take_problem(problem)
+
+    def _take_problem(self, problem: Problem) -> None:
+        path = problem.file.path
+        if isinstance(problem, Damage):
+            if len(self._listed.damaged) < MAX_FINDINGS:  # where they are damaged is found when the recipes are known
+                self._listed.damaged.append(problem)
+            else:
+                self._listed.damaged_not_kept += 1
+                self._say(Check.CONTENTS, "file-damaged", f"{safe_text(path)} is not what was acquired", path)
+        elif isinstance(problem, Unreadable):
+            text = f"{safe_text(path)} cannot be read at byte {problem.offset}: {problem.message}"
+            self._say(Check.CONTENTS, "unreadable", text, path, problem.offset, problem.file.size - problem.offset)
+        elif isinstance(problem, Exchanged):
+            self._say(Check.PRESENCE, "missing-file", problem.message, path)
+        else:
+            self._say(Check.MODES, "unsafe-mode", f"{safe_text(path)} has the mode {problem.mode:04o}", path)
+
+    def _say(self, check: Check, slug: str, text: str, path: bytes, offset: int | None = None, length: int | None = None) -> None:
+        self._report.report(check, slug, text, _PREFIX + path if path else DATA, offset=offset, length=length)
+
+
+def check_listed(context: Context, folder: CheckedFolder, *, has_data: bool) -> Listed:
+    """Reads an acquisition's manifest, and compares `data/` and both sums files with it. Findings: checks 4, 6, 7, 8, 9.
+
+    `has_data`: there is a folder `data/`; where there is none (which was reported), every file is missing.
+    """
+    listed = Listed(ManifestReader())
+    sums = tuple(SumsComparison(folder.open(name), name, folder.report) for name in (SHA256SUMS, BLAKE3SUMS))
+    manifest = folder.open(MANIFEST)
+    hashes = _Hashes()
+    try:
+        if manifest is not None:
+            with manifest:
+                _compare(context, folder, listed, manifest, hashes, sums, has_data=has_data)
+        if listed.complete:
+            sums[0].expect(sha256sum_line(Sha256Digest(hashes.sha256.digest()), MANIFEST.encode()))
+            sums[1].expect(b3sum_line(Blake3Digest(hashes.blake3.digest()), MANIFEST.encode()))
+        else:
+            text = "what lies under data/ could not be compared (to its end): the manifest is missing or damaged"
+            folder.report.report(Check.MANIFEST, "not-compared", text, DATA)
+    finally:
+        for comparison in sums:
+            if not listed.complete:
+                comparison.give_up()
+        listed.sha256sums_sha256, listed.blake3sums_sha256 = (comparison.finish() for comparison in sums)
+    listed.left_out_sha256, listed.left_out_blake3 = (comparison.left_out for comparison in sums)
+    return listed
+
+
+def _compare(
+    context: Context,
+    folder: CheckedFolder,
+    listed: Listed,
+    manifest: BinaryIO,
+    hashes: _Hashes,
+    sums: tuple[SumsComparison, ...],
+    *,
+    has_data: bool,
+) -> None:
+    sink = _DataFindings(context, folder.report, listed)
+    readable = True
+
+    def blocks() -> Iterator[bytes]:
+        while block := manifest.read(_BLOCK):
+            hashes.update(block)
+            yield block
+
+    try:
+        _follow(context, folder, listed, blocks(), sink, sums, has_data=has_data)
+        listed.complete = True
+    except (MalformedDocumentError, PathEscapeError) as error:
+        folder.report.report(Check.MANIFEST, "malformed-document", error.message, MANIFEST)
+    except OSError as error:
+        readable = False
+        folder.report.report(Check.MANIFEST, "unreadable", f"{MANIFEST}: {reason(error)}", MANIFEST)
+    if readable:
+        readable = _read_rest(folder, manifest, hashes)
+    if readable:
+        listed.sha256, listed.sha512 = hashes.sha256.hexdigest(), hashes.sha512.digest()
+
+
+def _read_rest(folder: CheckedFolder, manifest: BinaryIO, hashes: _Hashes) -> bool:
+    """Hashes what comes after the place where a malformed manifest was given up."""
+    try:
+        while block := manifest.read(_BLOCK):
+            hashes.update(block)
+    except OSError as error:
+        folder.report.report(Check.MANIFEST, "unreadable", f"{MANIFEST}: {reason(error)}", MANIFEST)
+        return False
+    return True
+
+
+def _follow(
+    context: Context,
+    folder: CheckedFolder,
+    listed: Listed,
+    blocks: Iterator[bytes],
+    sink: _DataFindings,
+    sums: tuple[SumsComparison, ...],
+    *,
+    has_data: bool,
+) -> None:
+    """Walks manifest, tree and sums side by side. Raises what is wrong with the manifest, or OSError from reading it."""
+    sha256sums, blake3sums = sums
+    if not has_data:
+        for path, line in read_manifest(blocks, listed.reader):
+            if isinstance(line, Entry) and line.blake3 is not None:
+                sink.take_missing(path, line)
+                _expect(sha256sums, blake3sums, path, line)
+        return
+    data_fd = os.open(DATA, FOLDER_FLAGS, dir_fd=folder.fd)
+    with FolderStack(data_fd) as stack:
+        contents = sink.contents = ContentChecker(data_fd, sink.take_done, all_digests=context.all_digests)
+        try:
+            tree = TreeComparison(stack, sink)
+            for path, line in read_manifest(blocks, listed.reader):
+                if isinstance(line, Entry):
+                    tree.admit(path, line)
+                    if line.blake3 is not None:
+                        _expect(sha256sums, blake3sums, path, line)
+            tree.finish()
+        finally:
+            contents.finish()
+            contents.close()
+
+
+def _expect(sha256sums: SumsComparison, blake3sums: SumsComparison, path: bytes, entry: Entry) -> None:
+    text = entry.path
+    if text is not None and text.isascii() and len(text) < _PLAIN and "\\" not in text:  # both lists write it as it is
+        sha256sums.expect(f"{entry.sha256}  {DATA}/{text}\n".encode("ascii"))
+        blake3sums.expect(f"{entry.blake3}  {DATA}/{text}\n".encode("ascii"))
+        return
+    name = _PREFIX + path
+    sha256sums.expect(sha256sum_line(Sha256Digest(bytes.fromhex(entry.sha256 or "")), name))
+    blake3sums.expect(b3sum_line(Blake3Digest(bytes.fromhex(entry.blake3 or "")), name))

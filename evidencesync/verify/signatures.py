@@ -1,0 +1,108 @@
+"""SignatureJudge: whether a signature is good, whose it is, and whether that key counted when it was made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.sshsig import verify_signature
+from evidencesync.custody.trust import RevokedKeys, Trust
+from evidencesync.errors import SignatureError, UntrustedSignerError
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.moment import format_moment
+from evidencesync.verify.checks import Check
+from evidencesync.verify.findings import Reporter
+
+TimeSource = Literal["the vault signed for it", "it is checked"]
+
+
+@dataclass(frozen=True, slots=True)
+class SignedAt:
+    """The time by which a signature is judged (nanoseconds since the epoch), and whose clock says so: never the signer's."""
+
+    ns: int
+    source: TimeSource
+
+
+@dataclass(slots=True)
+class SignatureJudge:
+    """Judges all signatures of a run by one trust. Without any (its files are damaged) no signer is ever trusted.
+
+    `vault_revoked` are the vault's own revocations where signers from outside are used in place of the vault's.
+    """
+
+    trust: Trust | None
+    now_ns: int
+    vault_revoked: RevokedKeys | None = None
+    _told: set[tuple[str, str, str | None, str | None, int | None]] = field(default_factory=set)
+
+    def at_checking(self) -> SignedAt:
+        """The time of last resort."""
+        return SignedAt(self.now_ns, "it is checked")
+
+    def check_signature(
+        self, report: Reporter, check: Check, name: str, armored: bytes, namespace: str, sha512: bytes
+    ) -> PublicKey | None:
+        """The key that made a signature over a document, trusted or not; None after a finding about the `.sig` file.
+
+        1. The signature is in its one form, in this very namespace, and fits the document.
+        """
+        try:
+            return verify_signature(armored, namespace, sha512)
+        except SignatureError as error:
+            report.report(check, "bad-signature", f"{safe_text(name)}: {error.message}", name)
+            return None
+
+    def check_signer(
+        self,
+        report: Reporter,
+        check: Check,
+        name: str,
+        key: PublicKey,
+        namespace: str,
+        principal: str | None,
+        at: SignedAt,
+    ) -> bool:
+        """Whether a signature's key counts; findings when it does not. Without a principal, any trusted name will do.
+
+        2. The key was never revoked (then nothing that it signed counts, whenever that was).  3. It is trusted under
+        this name, in this namespace, at the time of the signature.  4. Where that has changed since, it is said.
+        """
+        if self.trust is None:
+            report.report(check, "untrusted-signer", f"{safe_text(name)}: nobody is trusted, for want of a usable list", name)
+            return False
+        if self.trust.revoked.refuses(key):  # 2
+            report.report(check, "revoked-signer", f"{safe_text(name)}: the key {key.fingerprint} was revoked", name)
+            return False
+        if self.vault_revoked is not None and self.vault_revoked.refuses(key):
+            self._tell(report, check, "revoked-by-vault", name, key, f"the key {key.fingerprint} is in the vault's revoked_keys")
+        objection = self._objection(key, namespace, principal, at.ns)  # 3
+        if objection is not None:
+            when = f"{format_moment(at.ns)}, when {at.source}"
+            report.report(check, "untrusted-signer", f"{safe_text(name)}: {objection} (judged at {when})", name)
+            return False
+        since = self._objection(key, namespace, principal, self.now_ns)  # 4
+        if since is not None:
+            text = f"{since}; judged at {format_moment(at.ns)}, when {at.source}, without a trusted timestamp"
+            self._tell(report, check, "retired-signer", name, key, text)
+        return True
+
+    def _objection(self, key: PublicKey, namespace: str, principal: str | None, at_ns: int) -> str | None:
+        if self.trust is None:
+            return "nobody is trusted"
+        try:
+            if principal is None:
+                self.trust.signers.principal_for(key, namespace, at_ns)
+            else:
+                self.trust.signers.check(principal, key, namespace, at_ns)
+        except UntrustedSignerError as error:
+            return error.message
+        return None
+
+    def _tell(self, report: Reporter, check: Check, slug: str, name: str, key: PublicKey, text: str) -> None:
+        """Says once for each key and acquisition what would be true of each of its signatures."""
+        told = (slug, key.fingerprint, report.case, report.item, report.acquisition)
+        if told not in self._told:
+            self._told.add(told)
+            report.report(check, slug, f"{safe_text(name)}: {text}", name)

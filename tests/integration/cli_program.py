@@ -1,0 +1,122 @@
+"""The command as a process of its own, in a home folder of its own, and a laboratory to use it in."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from jsonschema import Draft202012Validator
+
+REPOSITORY: Final = Path(__file__).parents[2]
+ITEM: Final = ("--case", "2024-017", "--item", "LAPTOP-1")
+TIMEOUT_SECONDS: Final = 60
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The one JSON document on stdout."""
+        found: dict[str, Any] = json.loads(self.out)
+        return found
+
+    @property
+    def error(self) -> dict[str, Any]:
+        detail: dict[str, Any] = self.document["error"]
+        return detail
+
+
+def schema_errors(document: object, name: str) -> list[str]:
+    """What a public validator says against a document."""
+    schema = json.loads((REPOSITORY / "schemas" / f"{name}.json").read_text())
+    Draft202012Validator.check_schema(schema)
+    return [error.message for error in Draft202012Validator(schema).iter_errors(document)]
+
+
+def drop_file_privileges() -> None:
+    """Makes root obey the modes of files (capabilities 1 and 2, CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH); nothing for others."""
+    prctl = ctypes.CDLL(None).prctl
+    for capability in (1, 2):
+        prctl(24, capability, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A folder with an examiner's key `ana`, a vault `vault` that trusts it, and `evidence`."""
+
+    folder: Path
+
+    @classmethod
+    def make(cls, folder: Path, *, vault: bool = True) -> Lab:
+        lab = cls(folder)
+        for name in ("home", "evidence"):
+            (folder / name).mkdir()
+        lab.make_key("ana")
+        if vault:
+            assert lab.run("init", "vault", "--trust", "ana.pub", "--principal", "ana@lab").code == 0
+        return lab
+
+    def make_key(self, name: str, passphrase: str = "") -> Path:
+        path = self.folder / name
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", name, "-f", path], check=True)
+        return path
+
+    def write(self, name: str, data: bytes) -> Path:
+        path = self.folder / "evidence" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("SSH_", "EVIDENCESYNC_", "XDG_"))}
+        return {**kept, "HOME": str(self.folder / "home"), "PYTHONPATH": str(REPOSITORY)}
+
+    def command(self, *arguments: str | bytes) -> list[str | bytes]:
+        return [sys.executable, "-m", "evidencesync", *arguments]
+
+    def start(self, *arguments: str | bytes, **options: Any) -> subprocess.Popen[bytes]:
+        settings: dict[str, Any] = {
+            "cwd": self.folder,
+            "env": self.environment,
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "start_new_session": True,  # no terminal
+        }
+        return subprocess.Popen(self.command(*arguments), **{**settings, **options})
+
+    def run(
+        self, *arguments: str | bytes, answer: str = "", env: dict[str, str] | None = None, unprivileged: bool = False
+    ) -> Done:
+        process = self.start(
+            *arguments,
+            stdin=subprocess.PIPE,
+            env={**self.environment, **(env or {})},
+            preexec_fn=drop_file_privileges if unprivileged else None,
+        )
+        out, err = process.communicate(answer.encode(), timeout=TIMEOUT_SECONDS)
+        return Done(process.returncode, out.decode(), err.decode())
+
+    def push(self, *arguments: str | bytes, source: str | bytes = "evidence", vault: str = "vault", **options: Any) -> Done:
+        return self.run("push", source, vault, *ITEM, "--sign-key", "ana", *arguments, **options)
+
+    def acquisition(self, number: int = 1) -> Path:
+        return self.folder / "vault" / "cases" / "2024-017" / "LAPTOP-1" / "acquisitions" / f"{number:04}"
+
+    def header(self, number: int = 1) -> dict[str, Any]:
+        with (self.acquisition(number) / "manifest.jsonl").open("rb") as lines:
+            header: dict[str, Any] = json.loads(lines.readline())
+        return header

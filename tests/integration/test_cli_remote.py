@@ -1,0 +1,154 @@
+"""The command line over SSH: a real OpenSSH server, and the server of our own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.cli_program import ITEM, REPOSITORY, TIMEOUT_SECONDS, Lab, schema_errors
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Sshd
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    made = Lab.make(tmp_path)
+    made.write("notes.txt", b"hello")
+    made.write("image", os.urandom(900_000))
+    return made
+
+
+def _remote_command() -> str:
+    return f"env PYTHONPATH={shlex.quote(str(REPOSITORY))} {shlex.quote(sys.executable)} -m evidencesync"
+
+
+def _ssh_options(sshd: Sshd) -> tuple[str, ...]:
+    return ("-i", str(sshd.identity), "-p", str(sshd.port), "-F", "none", "--known-hosts", str(sshd.known_hosts))
+
+
+def test_a_push_through_a_real_ssh_server(lab: Lab, sshd: Sshd) -> None:
+    vault = f"{sshd.user}@127.0.0.1:{lab.folder}/vault"
+    options = ("--sign-key", "ana", *_ssh_options(sshd), "--remote-command", _remote_command())
+    first = lab.run("push", "evidence", vault, *ITEM, *options, "--json")
+    assert first.code == 0, first
+    assert schema_errors(first.document, "push-output") == []
+    assert first.document["wire_sent"] > 900_000
+    lab.write("notes.txt", b"changed")
+    second = lab.run("push", "evidence", vault, *ITEM, *options)
+    assert second.code == 0, second
+    assert "(on 127.0.0.1)" in second.out
+    header = lab.header(2)
+    assert (header["direction"], header["ssh"]["port"], header["ssh"]["host_key"]) == ("push", sshd.port, sshd.host_fingerprint)
+    assert lab.run("verify", "vault").code == 0
+
+
+def test_what_goes_wrong_on_the_way_has_its_own_code(lab: Lab, sshd: Sshd, closed_port: int) -> None:
+    vault = f"{sshd.user}@127.0.0.1:{lab.folder}/vault"
+    push = ("push", "evidence", vault, *ITEM, "--sign-key", "ana", "--json")
+    options = (*_ssh_options(sshd), "--remote-command", _remote_command())
+    nobody = lab.make_key("nobody")
+    empty = lab.folder / "no_hosts"
+    empty.write_bytes(b"")
+    cases = [
+        (20, ("-p", str(closed_port))),
+        (20, ("--remote-command", "no-such-program")),
+        (21, ("--known-hosts", str(empty))),
+        (22, ("-i", str(nobody))),
+        (2, ("--known-hosts", "/dev/null")),
+    ]
+    for code, changed in cases:
+        done = lab.run(*push, *options, *changed)
+        assert (done.code, done.err) == (code, ""), (changed, done)
+        assert schema_errors(done.document, "error-output") == []
+    unknown = lab.run(*push, *options, "--known-hosts", str(empty)).error
+    assert sshd.host_fingerprint in unknown["message"]
+    assert "evidencesync host trust" in unknown["hint"]
+    elsewhere = lab.run("push", "evidence", f"{sshd.user}@127.0.0.1:/nowhere", *ITEM, "--sign-key", "ana", *options, "--json")
+    assert (elsewhere.code, elsewhere.error["slug"]) == (10, "vault-not-found")
+    assert not lab.acquisition().exists()
+
+
+def test_a_host_key_is_trusted_only_on_purpose(lab: Lab, sshd: Sshd) -> None:
+    server = f"ssh://{sshd.user}@127.0.0.1:{sshd.port}"
+    hosts = lab.folder / "hosts"
+    trust = ("host", "trust", server, "-F", "none", "--known-hosts", str(hosts))
+    for refused in (
+        lab.run(*trust, answer="no\n"),
+        lab.run(*trust, answer="\n"),
+        lab.run(*trust, "--fingerprint", "SHA256:" + "A" * 43),
+    ):
+        assert refused.code == 21
+    assert lab.run(*trust).code == 2
+    assert not hosts.exists()
+    asked = lab.run(*trust, "--quiet", answer="yes\n")
+    assert asked.code == 0
+    assert sshd.host_fingerprint in asked.err
+    assert "trusted now" in asked.out
+    again = lab.run(*trust, "--json").document
+    assert schema_errors(again, "host-trust-output") == []
+    assert (again["fingerprint"], again["added"]) == (sshd.host_fingerprint, False)
+    hosts.unlink()
+    assert lab.run(*trust, "--fingerprint", sshd.host_fingerprint).code == 0
+    other = lab.make_key("other").with_suffix(".pub").read_text()
+    hosts.write_text(f"[127.0.0.1]:{sshd.port} {other}")
+    changed = lab.run(*trust, "--yes", "--json")
+    assert (changed.code, changed.error["slug"]) == (21, "host-key-changed")
+    assert lab.run("host", "trust", "./folder").code == 2
+
+
+@pytest.fixture
+def server(lab: Lab) -> Iterator[tuple[subprocess.Popen[bytes], int, str]]:
+    (lab.folder / "authorized").write_bytes((lab.folder / "ana.pub").read_bytes())
+    errors = lab.folder / "serve.err"
+    with errors.open("wb") as stream:
+        process = lab.start(
+            "serve", "--vault", "vault", "--listen", "127.0.0.1:0", "--authorized-keys", "authorized", "--json", stderr=stream
+        )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        yield process, int(json.loads(line)["listening"].rpartition(":")[2]), errors.read_text()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.communicate(timeout=TIMEOUT_SECONDS)
+
+
+def test_our_own_server_says_where_it_listens_and_receives(lab: Lab, server: tuple[subprocess.Popen[bytes], int, str]) -> None:
+    process, port, said = server
+    assert said.splitlines()[0] == f"listening on 127.0.0.1:{port}"
+    assert schema_errors({"listening": f"127.0.0.1:{port}"}, "serve-output") == []
+    vault = f"ssh://ana@127.0.0.1:{port}{lab.folder}/vault"
+    options = ("-i", "ana", "-F", "none")
+    assert lab.run("push", "evidence", vault, *ITEM, *options).code == 21
+    assert lab.run("host", "trust", vault, "-F", "none", "--yes").code == 0
+    for number in (1, 2):
+        done = lab.run("push", "evidence", vault, *ITEM, *options, "--json")
+        assert (done.code, done.document["acquisition"]) == (0, number), done
+    lab.make_key("eve")
+    assert lab.run("push", "evidence", vault, *ITEM, "-i", "eve", "-F", "none").code == 22
+    assert lab.run("push", "evidence", vault, *ITEM, *options, "--sign-key", "eve").code == 32
+    process.terminate()
+    out, _ = process.communicate(timeout=TIMEOUT_SECONDS)
+    assert (process.returncode, out) == (0, b"")
+    assert lab.run("verify", "vault").code == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_our_own_server_ends_when_it_is_asked_to(number: int, server: tuple[subprocess.Popen[bytes], int, str]) -> None:
+    process, _, _ = server
+    time.sleep(0.1)
+    process.send_signal(number)
+    process.communicate(timeout=TIMEOUT_SECONDS)
+    assert process.returncode == 0

@@ -1,0 +1,475 @@
+"""The embedded server, judged by OpenSSH's own client and by asyncssh."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncssh
+import pytest
+
+from evidencesync.errors import AuthenticationError, ConfigurationError, HostKeyError, LinkLostError, ProtocolError
+from evidencesync.ssh import server as server_module
+from evidencesync.ssh.address import Address
+from evidencesync.ssh.channel import Channel
+from evidencesync.ssh.client import ClientChannel, fetch_host_key, open_channel
+from evidencesync.ssh.hostkeys import remember_host_key
+from evidencesync.ssh.options import SshOptions
+from evidencesync.ssh.server import load_host_key, serve_embedded
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Agent
+
+MIB = 1024 * 1024
+
+
+async def echo(channel: Channel, who: str) -> None:
+    while block := await channel.read():
+        await channel.write(block)
+    await channel.write_eof()
+
+
+@dataclass
+class Embedded:
+    """A running server, and the sessions it has seen."""
+
+    folder: Path
+    port: int = 0
+    fingerprint: str = ""
+    seen: list[str] = field(default_factory=list)
+
+    @property
+    def options(self) -> SshOptions:
+        return SshOptions(
+            identity=self.folder / "user", known_hosts=self.folder / "known_hosts", config=Path("none"), timeout_seconds=10.0
+        )
+
+    @property
+    def address(self) -> Address:
+        return Address.parse(f"ssh://ana@127.0.0.1:{self.port}/vault")
+
+    async def open(self, *command: str) -> ClientChannel:
+        return await open_channel(self.address, self.options, command)
+
+    async def ssh(self, *arguments: str, data: bytes = b"") -> tuple[int, bytes, bytes]:
+        """OpenSSH's client."""
+        command = ["ssh", "-F", "none", "-i", str(self.folder / "user"), "-o", f"UserKnownHostsFile={self.folder}/known_hosts"]
+        command += ["-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-p", str(self.port), *arguments]
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        async with asyncio.timeout(20):
+            out, err = await process.communicate(data)
+        return process.returncode or 0, out, err
+
+    @asynccontextmanager
+    async def raw(self) -> AsyncIterator[asyncssh.SSHClientConnection]:
+        """A logged-in connection on which a test may do what our client never does."""
+        hosts = str(self.folder / "known_hosts")
+        async with asyncssh.connect(
+            "127.0.0.1", self.port, username="ana", config=None, known_hosts=hosts, client_keys=[str(self.folder / "user")]
+        ) as connection:
+            yield connection
+
+
+@pytest.fixture
+def keys(tmp_path: Path, keygen: Callable[..., Path]) -> Path:
+    keygen(tmp_path / "user")
+    keygen(tmp_path / "stranger")
+    (tmp_path / "authorized_keys").write_bytes((tmp_path / "user.pub").read_bytes())
+    return tmp_path
+
+
+@asynccontextmanager
+async def running(folder: Path, handler: server_module.Handler = echo, **settings: float) -> AsyncIterator[Embedded]:
+    embedded = Embedded(folder)
+    started = asyncio.Event()
+
+    def ready(host: str, port: int, fingerprint: str) -> None:
+        embedded.port, embedded.fingerprint = port, fingerprint
+        started.set()
+
+    async def watched(channel: Channel, who: str) -> None:
+        embedded.seen.append(who)
+        await handler(channel, who)
+
+    task = asyncio.create_task(
+        serve_embedded("127.0.0.1", 0, folder / "host_key", folder / "authorized_keys", watched, ready, **settings)
+    )
+    waiting = asyncio.create_task(started.wait())
+    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        waiting.cancel()
+        await task
+    key = await fetch_host_key(embedded.address, SshOptions(config=Path("none")))
+    (folder / "known_hosts").unlink(missing_ok=True)
+    remember_host_key(folder / "known_hosts", key)
+    try:
+        yield embedded
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def read_all(channel: Channel) -> bytes:
+    blocks = []
+    while block := await channel.read():
+        blocks.append(block)
+    return b"".join(blocks)
+
+
+def test_our_client_gets_the_service_whatever_command_it_asks_for(keys: Path) -> None:
+    async def scenario() -> None:
+        async with running(keys) as embedded:
+            channel = await embedded.open("serve", "--vault", "/etc; rm -rf /")
+            await channel.write(b"hello")
+            await channel.write_eof()
+            assert await read_all(channel) == b"hello"
+            assert channel.peer is not None
+            assert channel.peer.host_key == embedded.fingerprint
+            await channel.close()
+            assert len(embedded.seen) == 1
+            assert embedded.seen[0].startswith("ana from 127.0.0.1 with SHA256:")
+
+    asyncio.run(scenario())
+
+
+def test_openssh_gets_the_service_with_a_command(keys: Path) -> None:
+    async def scenario() -> None:
+        async with running(keys) as embedded:
+            status, out, _ = await embedded.ssh("ana@127.0.0.1", "anything", "at", "all", data=b"through openssh")
+            assert (status, out) == (0, b"through openssh")
+
+    asyncio.run(scenario())
+
+
+def test_64_mib_go_both_ways_and_both_ends_count_the_same_wire(keys: Path) -> None:
+    block = os.urandom(MIB)
+    counts: list[tuple[int, int]] = []
+
+    async def serve(channel: Channel, who: str) -> None:
+        await echo(channel, who)
+        counts.append((channel.wire_received, channel.wire_sent))
+
+    async def scenario() -> None:
+        async with running(keys, serve) as embedded:
+            channel = await embedded.open("serve")
+
+            async def send() -> None:
+                for _ in range(64):
+                    await channel.write(block)
+                await channel.write_eof()
+
+            sender = asyncio.create_task(send())
+            size = 0
+            while got := await channel.read():
+                size += len(got)
+            await sender
+            assert size == 64 * MIB
+            assert 64 * MIB < channel.wire_sent < 65 * MIB
+            await channel.close()
+            received, sent = counts[0]
+            assert abs(received - channel.wire_sent) < 4096
+            assert abs(sent - channel.wire_received) < 4096
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("arguments", [("-T",), ("-T", "-s"), ("-tt",)], ids=["shell", "subsystem", "pty and shell"])
+def test_a_shell_a_subsystem_and_a_terminal_are_refused(keys: Path, arguments: tuple[str, ...]) -> None:
+    async def scenario() -> None:
+        async with running(keys) as embedded:
+            extra = ["sftp"] if "-s" in arguments else []
+            status, _, _ = await embedded.ssh(*arguments, "ana@127.0.0.1", *extra)
+            assert status != 0
+            assert embedded.seen == []
+
+    asyncio.run(scenario())
+
+
+def test_a_terminal_is_refused_with_a_command_too(keys: Path) -> None:
+    async def scenario() -> None:
+        async with running(keys) as embedded, embedded.raw() as connection:
+            with pytest.raises(asyncssh.ChannelOpenError):
+                await connection.create_process("serve", term_type="xterm", request_pty="force", encoding=None)
+
+    asyncio.run(scenario())
+
+
+def test_forwardings_of_every_kind_are_refused(keys: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(keys) as embedded, embedded.raw() as connection:
+            with pytest.raises(asyncssh.ChannelOpenError):
+                await connection.open_connection("127.0.0.1", embedded.port)
+            with pytest.raises(asyncssh.ChannelOpenError):
+                await connection.open_unix_connection("/run/anything")
+            with pytest.raises(asyncssh.ChannelListenError):
+                await connection.forward_remote_port("127.0.0.1", 0, "127.0.0.1", 1)
+            with pytest.raises(asyncssh.ChannelListenError):
+                await connection.forward_remote_path(str(tmp_path / "socket"), str(tmp_path / "other"))
+
+    asyncio.run(scenario())
+
+
+def test_agent_and_x11_forwarding_are_refused(keys: Path, agent: Agent) -> None:
+    async def scenario() -> None:
+        async with running(keys) as embedded:
+            _, out, _ = await embedded.ssh("-A", "ana@127.0.0.1", "serve", data=b"x")
+            assert out == b"x"  # the request is refused, the service goes on
+            async with embedded.raw() as connection:
+                with pytest.raises(asyncssh.ChannelOpenError):
+                    await connection.create_process("serve", x11_forwarding=True, x11_display="127.0.0.1:9", encoding=None)
+
+    asyncio.run(scenario())
+
+
+def test_environment_variables_are_not_kept(keys: Path) -> None:
+    kept: list[object] = []
+
+    async def serve(channel: Channel, who: str) -> None:
+        kept.append(dict(channel._chan.get_environment_bytes()))  # type: ignore[attr-defined]
+
+    async def scenario() -> None:
+        async with running(keys, serve) as embedded, embedded.raw() as connection:
+            process = await connection.create_process("serve", env={"LD_PRELOAD": "x" * 1000}, encoding=None)
+            await process.wait()
+
+    asyncio.run(scenario())
+    assert kept == [{}]
+
+
+def test_a_connection_has_one_session(keys: Path) -> None:
+    async def scenario() -> None:
+        async with running(keys) as embedded, embedded.raw() as connection:
+            process = await connection.create_process("serve", encoding=None)
+            with pytest.raises(asyncssh.ChannelOpenError):
+                await connection.create_process("serve", encoding=None)
+            process.stdin.write_eof()
+            await process.wait()
+
+    asyncio.run(scenario())
+
+
+def test_a_key_that_is_not_authorized_does_not_get_in(keys: Path) -> None:
+    async def scenario() -> None:
+        async with running(keys) as embedded:
+            options = SshOptions(identity=keys / "stranger", known_hosts=keys / "known_hosts", config=Path("none"))
+            with pytest.raises(AuthenticationError):
+                await open_channel(embedded.address, options, ["serve"])
+            assert embedded.seen == []
+
+    asyncio.run(scenario())
+
+
+def test_passwords_and_no_authentication_at_all_do_not_get_in(keys: Path) -> None:
+    async def scenario() -> None:
+        async with running(keys) as embedded:
+            with pytest.raises(asyncssh.PermissionDenied):
+                await asyncssh.connect(
+                    "127.0.0.1", embedded.port, username="ana", password="x", config=None, known_hosts=None, client_keys=None
+                )
+            methods = await asyncssh.get_server_auth_methods("127.0.0.1", embedded.port, username="ana", config=None)
+            assert list(methods) == ["publickey"]
+
+    asyncio.run(scenario())
+
+
+def test_a_key_that_is_taken_out_of_the_file_does_not_get_in_any_more(keys: Path) -> None:
+    async def scenario() -> None:
+        async with running(keys) as embedded:
+            await (await embedded.open("serve")).close()
+            (keys / "authorized_keys").write_bytes((keys / "stranger.pub").read_bytes())
+            with pytest.raises(AuthenticationError):
+                await embedded.open("serve")
+            (keys / "authorized_keys").unlink()
+            with pytest.raises(AuthenticationError):
+                await embedded.open("serve")
+
+    asyncio.run(scenario())
+
+
+def test_from_in_the_authorized_keys_is_honoured(keys: Path) -> None:
+    async def scenario() -> None:
+        public = (keys / "user.pub").read_text()
+        async with running(keys) as embedded:
+            (keys / "authorized_keys").write_text(f'restrict,from="192.0.2.1" {public}')
+            with pytest.raises(AuthenticationError):
+                await embedded.open("serve")
+            (keys / "authorized_keys").write_text(f'restrict,command="other",from="127.0.0.0/8" {public}')
+            await (await embedded.open("serve")).close()
+
+    asyncio.run(scenario())
+
+
+def test_a_handler_that_fails_ends_its_own_session_only(keys: Path) -> None:
+    async def serve(channel: Channel, who: str) -> None:
+        if await channel.read() == b"bad":
+            raise ProtocolError("nonsense")
+        await channel.write(b"fine")
+
+    async def scenario() -> None:
+        async with running(keys, serve) as embedded:
+            good = await embedded.open("serve")
+            bad = await embedded.open("serve")
+            await bad.write(b"bad")
+            with suppress(Exception):
+                await bad.read()
+            assert bad.exit_status == 1
+            await good.write(b"good")
+            assert await read_all(good) == b"fine"
+            assert good.exit_status == 0
+            await bad.close()
+            await good.close()
+
+    asyncio.run(scenario())
+
+
+def test_what_was_written_last_arrives_before_the_session_closes(keys: Path) -> None:
+    async def serve(channel: Channel, who: str) -> None:
+        await channel.read()
+        await channel.write(bytes(3 * MIB))
+
+    async def scenario() -> None:
+        async with running(keys, serve) as embedded:
+            for _ in range(5):
+                channel = await embedded.open("serve")
+                await channel.write(b"go")
+                assert len(await read_all(channel)) == 3 * MIB
+                await channel.close()
+
+    asyncio.run(scenario())
+
+
+def test_more_connections_than_the_limit_are_dropped(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "_MAX_LOGINS", 3)
+
+    async def scenario() -> None:
+        async with running(keys) as embedded:
+            silent = [await asyncio.open_connection("127.0.0.1", embedded.port) for _ in range(3)]
+            await asyncio.sleep(0.2)
+            reader, writer = await asyncio.open_connection("127.0.0.1", embedded.port)
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+            for _, other in [*silent, (reader, writer)]:
+                other.close()
+            await asyncio.sleep(0.2)
+            await (await embedded.open("serve")).close()
+
+    asyncio.run(scenario())
+
+
+def test_more_sessions_than_the_limit_are_refused(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "_MAX_CONNECTIONS", 2)
+
+    async def scenario() -> None:
+        async with running(keys) as embedded:
+            inside = [await embedded.open("serve") for _ in range(2)]
+            with pytest.raises(LinkLostError):
+                await embedded.open("serve")
+            for channel in inside:
+                await channel.close()
+            await asyncio.sleep(0.2)
+            await (await embedded.open("serve")).close()
+
+    asyncio.run(scenario())
+
+
+def test_a_connection_that_does_not_log_in_is_dropped(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "_LOGIN_SECONDS", 0.5)
+
+    async def scenario() -> None:
+        async with running(keys) as embedded:
+            reader, writer = await asyncio.open_connection("127.0.0.1", embedded.port)
+            async with asyncio.timeout(5):
+                with suppress(ConnectionError):
+                    await reader.read()
+            writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_nonsense_on_the_port_does_not_stop_the_server(keys: Path) -> None:
+    async def scenario() -> None:
+        async with running(keys) as embedded:
+            for noise in (b"GET / HTTP/1.1\r\n\r\n", b"SSH-2.0-x\r\n" + os.urandom(5000), b"\0" * 100_000):
+                _, writer = await asyncio.open_connection("127.0.0.1", embedded.port)
+                writer.write(noise)
+                await asyncio.sleep(0.1)
+                writer.close()
+            await (await embedded.open("serve")).close()
+
+    asyncio.run(scenario())
+
+
+def test_the_host_key_is_made_once_private_and_readable_by_ssh_keygen(keys: Path) -> None:
+    file = keys / "made"
+    first = load_host_key(file)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert load_host_key(file).get_fingerprint() == first.get_fingerprint()
+    shown = subprocess.run(["ssh-keygen", "-l", "-f", file], check=True, capture_output=True, text=True).stdout
+    assert first.get_fingerprint() in shown
+    assert "(ED25519)" in shown
+    assert sorted(path.name for path in keys.glob("made*")) == ["made", "made.pub"]
+
+
+def test_a_host_key_that_others_may_read_or_that_is_none_is_refused(keys: Path) -> None:
+    load_host_key(keys / "open")
+    (keys / "open").chmod(0o644)
+    with pytest.raises(ConfigurationError, match="read by others"):
+        load_host_key(keys / "open")
+    (keys / "junk").write_bytes(b"junk")
+    (keys / "junk").chmod(0o600)
+    with pytest.raises(ConfigurationError, match="no host key"):
+        load_host_key(keys / "junk")
+
+
+def test_another_host_key_after_a_restart_is_refused(keys: Path) -> None:
+    async def scenario() -> None:
+        async with running(keys) as embedded:
+            old = (keys / "known_hosts").read_text().split(" ", 1)[1]
+            (keys / "host_key").unlink()
+            async with running(keys) as again:
+                (keys / "known_hosts").write_text(f"[127.0.0.1]:{again.port} {old}")
+                with pytest.raises(HostKeyError):
+                    await again.open("serve")
+            assert embedded.seen == []
+
+    asyncio.run(scenario())
+
+
+def test_authorized_keys_that_are_missing_or_hold_no_key_are_said_at_the_start(keys: Path) -> None:
+    (keys / "authorized_keys").write_text("no key at all\n")
+    with pytest.raises(ConfigurationError):
+        asyncio.run(serve_embedded("127.0.0.1", 0, keys / "host_key", keys / "authorized_keys", echo))
+    with pytest.raises(ConfigurationError):
+        asyncio.run(serve_embedded("127.0.0.1", 0, keys / "host_key", keys / "absent", echo))
+
+
+def test_a_client_that_vanishes_ends_its_session(keys: Path) -> None:
+    ended = asyncio.Event()
+
+    async def serve(channel: Channel, who: str) -> None:
+        try:
+            while await channel.read():
+                pass
+        except LinkLostError:
+            ended.set()
+            raise
+
+    async def scenario() -> None:
+        async with running(keys, serve) as embedded:
+            channel = await embedded.open("serve")
+            await channel.write(b"x")
+            channel._wire.abort()
+            async with asyncio.timeout(5):
+                await ended.wait()
+            await channel.close()
+
+    asyncio.run(scenario())

@@ -1,0 +1,61 @@
+"""Made-up outcomes of a push, for what is said about them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.sshsig import Signer
+from evidencesync.evidence.entry import Entry, Flag
+from evidencesync.evidence.identity import ItemName, Title
+from evidencesync.evidence.path import to_json_fields
+from evidencesync.source.filters import FilterRules
+from evidencesync.transfer.reading import SourceTally
+from evidencesync.transfer.request import Documents, PushOutcome, PushRequest
+
+NAME = ItemName(Title("2024/17 ü"), Title("L-1"))
+DOCUMENTS = Documents(b"ms", b"a", b"as", b"r", b"rs", b"rv", b"rvs")
+
+
+class NoSigner:
+    """A key that is never asked."""
+
+    public_key = PublicKey.from_line("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f")
+
+    def sign(self, data: bytes) -> bytes:
+        raise AssertionError(data)
+
+
+def make_request() -> PushRequest:
+    signer: Signer = NoSigner()
+    return PushRequest(b"/e", b"/v", NAME, "Ana", signer, "0" * 32, FilterRules.none(), ["evidencesync"])
+
+
+def make_outcome(*flagged: tuple[bytes, Flag], read_back: bool = True, acquisition: int = 3) -> PushOutcome:
+    tally = SourceTally()
+    for path, flag in flagged:
+        tally.manifest.add(Entry("file", *to_json_fields(path), flags=[flag]))
+        tally.flagged.append((path, flag))
+    for size in (700_000, 300_000):
+        tally.manifest.add(Entry("file", path="x", size=size, blake3="0" * 64, sha256="0" * 64))
+    return PushOutcome(
+        name=NAME,
+        vault_id="1" * 32,
+        acquisition=acquisition,
+        tally=tally,
+        literal_bytes=100_000,
+        reused_bytes=750_000,
+        zero_bytes=150_000,
+        wire_sent=120_000,
+        wire_received=4_000,
+        seconds=2.0,
+        manifest_sha256="0123456789abcdef" * 4,
+        receipt_sha256="b" * 64,
+        chain_head_sha256="c" * 64,
+        read_back=read_back,
+        documents=DOCUMENTS,
+    )
+
+
+def receipts_in(folder: Path) -> dict[str, dict[str, bytes]]:
+    return {one.name: {file.name: file.read_bytes() for file in one.iterdir()} for one in folder.iterdir()}

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from evidencesync.cli.console import Console, shield
+from evidencesync.cli.outputs import ErrorOutput, ServeOutput
+from evidencesync.errors import PathEscapeError, StorageError, UsageError
+
+ATTACK = "a\x1b[31mb\u202ec\u2028d\x9be\udcff"
+
+
+def test_no_line_can_steer_a_terminal() -> None:
+    shown = shield(ATTACK)
+    assert shown == r"a\x1b[31mb\u202ec\u2028d\u009be\xff"
+    assert shield(shown) == shown  # twice is no other than once
+    assert shield("[bold]ü – “x”[/bold]") == "[bold]ü – “x”[/bold]"
+
+
+def test_results_go_to_stdout_and_messages_to_stderr(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    console = Console()
+    console.say("working")
+    console.give(ServeOutput("x"), ["one", "two \x07"])
+    assert tuple(capfdbinary.readouterr()) == (b"one\ntwo \\x07\n", b"working\n")
+
+
+def test_json_is_one_document_and_nothing_else(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    Console(as_json=True).give(ServeOutput("[::1]:22"), ["for people"])
+    out, err = capfdbinary.readouterr()
+    assert json.loads(out) == {"listening": "[::1]:22"}
+    assert out.endswith(b"\n")
+    assert out.count(b"\n") == 1
+    assert err == b""
+
+
+def test_quiet_drops_messages_but_neither_notes_nor_results_nor_errors(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    console = Console(quiet=True)
+    console.say("dropped")
+    console.note("kept")
+    console.fail(UsageError("wrong", hint="right"))
+    console.give(ServeOutput("x"), ["result"])
+    assert tuple(capfdbinary.readouterr()) == (b"result\n", b"kept\nerror: wrong\nhint: right\n")
+
+
+def test_an_error_in_json_has_code_slug_message_and_hint(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    Console(as_json=True).fail(PathEscapeError(f"path {ATTACK}"))
+    out, err = capfdbinary.readouterr()
+    assert err == b""
+    assert json.loads(out)["error"] == {
+        "code": 40,
+        "slug": "path-escape",
+        "message": r"path a\x1b[31mb\u202ec\u2028d\u009be\xff",
+        "hint": PathEscapeError.default_hint,
+    }
+
+
+def test_a_traceback_is_shown_only_when_asked_for(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    for verbose in (False, True):
+        Console(verbose=verbose).fail(UsageError("wrong"))
+    quiet, loud = capfdbinary.readouterr().err.split(b"error: wrong\n", 1)
+    assert b"UsageError" not in quiet
+    assert b"UsageError: wrong" in loud
+
+
+@pytest.mark.parametrize(("typed", "agreed"), [("yes\n", True), ("Y\n", True), ("no\n", False), ("\n", False), ("yess\n", False)])
+def test_only_yes_is_yes(typed: str, agreed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    assert Console().ask("Sure?") is agreed
+
+
+def test_nobody_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    with pytest.raises(UsageError, match="nobody answered"):
+        Console().ask("Sure?")
+
+
+def test_a_result_that_cannot_be_written_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        with pytest.raises(StorageError, match="stdout"):
+            Console().give(ServeOutput("x"), ["line"])
+        monkeypatch.undo()
+
+
+@pytest.mark.parametrize("reason", ["json", "quiet", "NO_COLOR", "dumb", "no terminal"])
+def test_there_are_no_bars_where_nobody_wants_them(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Screen(io.StringIO):
+        def isatty(self) -> bool:
+            return reason != "no terminal"
+
+    monkeypatch.setattr("sys.stderr", Screen())
+    monkeypatch.setenv("TERM", "dumb" if reason == "dumb" else "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if reason == "NO_COLOR":
+        monkeypatch.setenv("NO_COLOR", "1")
+    console = Console(as_json=reason == "json", quiet=reason == "quiet")
+    assert not console.is_live
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    if reason != "no terminal":
+        assert Console().is_live
+
+
+def test_the_error_document_is_of_its_own_kind() -> None:
+    assert ErrorOutput.__struct_fields__ == ("error",)

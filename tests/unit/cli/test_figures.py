@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import pytest
+
+from evidencesync.cli.figures import (
+    count_text,
+    duration_text,
+    notebook_fingerprint,
+    parse_rate,
+    rate_text,
+    share_text,
+    size_text,
+)
+from evidencesync.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (999_949, "999.9 kB"),
+        (999_999, "1.0 MB"),
+        (2**31, "2.1 GB"),
+        (10**19, "10000.0 PB"),
+    ],
+)
+def test_sizes_are_in_decimal_units(size: int, text: str) -> None:
+    assert size_text(size) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.04, "0.0 s"), (59.9, "59.9 s"), (59.96, "1 min 00 s"), (3599, "59 min 59 s"), (7800, "2 h 10 min")]
+)
+def test_durations_are_in_two_units_at_most(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "text"),
+    [(0, 0, "0 %"), (5, 0, "0 %"), (1, 10**9, "under 0.1 %"), (999_999, 10**6, "99.9 %"), (1, 1, "100.0 %"), (1, 3, "33.3 %")],
+)
+def test_a_share_is_never_rounded_to_all_or_nothing(part: int, whole: int, text: str) -> None:
+    assert share_text(part, whole) == text
+
+
+def test_a_rate_needs_time() -> None:
+    assert rate_text(10, 0) == "-"
+    assert rate_text(3_000_000, 2) == "1.5 MB/s"
+
+
+def test_a_noun_follows_its_count() -> None:
+    assert [count_text(n, "entry", "entries") for n in (0, 1, 1234)] == ["0 entries", "1 entry", "1,234 entries"]
+
+
+def test_the_fingerprint_for_a_notebook_is_twenty_digits_in_fours() -> None:
+    assert notebook_fingerprint("0123456789abcdef0123" + "f" * 44) == "0123 4567 89ab cdef 0123"
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"), [("1", 1), ("500K", 512_000), ("1M", 1_048_576), ("1.5m", 1_572_864), ("2G", 2**31), (" 7 ", 7)]
+)
+def test_rates_are_read(text: str, rate: int) -> None:
+    assert parse_rate(text) == rate
+
+
+@pytest.mark.parametrize("text", ["", "0", "0K", "-1", "1e9", "M", "1MB", "1.M", "٣", "9" * 40, "0.0001"])
+def test_what_is_no_rate_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_rate(text)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from evidencesync.cli.summary import push_lines, push_output, verdict_of
+from evidencesync.evidence.entry import Flag
+from evidencesync.ssh.address import Address
+from tests.unit.cli.outcomes import make_outcome, make_request
+
+EVIL = b"bad\x1b[31m\xff[bold]\n"
+
+
+def _lines(*flagged: tuple[bytes, Flag], vault: str = "/srv/vault", read_back: bool = True) -> str:
+    outcome = make_outcome(*flagged, read_back=read_back)
+    return "\n".join(push_lines(outcome, make_request(), Address.parse(vault), Path("/receipts/x")))
+
+
+@pytest.mark.parametrize(
+    ("flags", "verdict"),
+    [
+        ((), "complete"),
+        (("skipped",), "complete"),
+        (("changed-while-read", "skipped"), "source-changed"),
+        (("unreadable",), "gaps"),
+        (("vanished",), "gaps"),
+        (("changed-while-read", "unreadable"), "gaps"),
+    ],
+)
+def test_the_worst_flag_decides_and_what_a_filter_left_out_is_none(flags: tuple[Flag, ...], verdict: str) -> None:
+    outcome = make_outcome(*((b"f", flag) for flag in flags))
+    assert verdict_of(outcome) == verdict
+    assert push_output(outcome, make_request(), Path("/r")).verdict == verdict
+
+
+def test_the_summary_says_what_an_examiner_notes_down() -> None:
+    text = _lines()
+    for part in (
+        "2024/17 ü / L-1, acquisition 3: published, complete",
+        "2 files, 1.0 MB",
+        "120.0 kB (12.0 %)",
+        "750.0 kB (75.0 %) was in the vault already, 150.0 kB are zeros",
+        "2.0 s, 500.0 kB/s",
+        "0123 4567 89ab cdef 0123",
+        "c" * 64,
+        "/receipts/x",
+        "evidencesync verify /srv/vault --case '2024/17 ü' --item L-1",
+    ):
+        assert part in text
+
+
+def test_what_comes_next_names_the_vaults_machine() -> None:
+    assert _lines(vault="ana@lab:/srv/vault").endswith("--item L-1   (on lab)")
+
+
+def test_a_push_without_read_back_says_so_loudly() -> None:
+    assert "read back    NO" in _lines(read_back=False)
+
+
+def test_flagged_paths_are_shown_safely_and_the_first_twenty_of_them() -> None:
+    text = _lines((EVIL, "unreadable"), *((b"f%d" % n, "vanished") for n in range(30)), (b"left", "skipped"))
+    assert "WITH GAPS" in text
+    assert r"unreadable: bad\x1b[31m\xff[bold]" in text
+    assert "\x1b" not in text
+    assert text.count("    vanished: ") == 19
+    assert "and 11 more" in text
+    assert "skipped: " not in text
+    assert "1 entry left out by a filter" in text
+
+
+def test_the_document_keeps_the_exact_bytes_of_a_path() -> None:
+    output = push_output(make_outcome((EVIL, "unreadable"), (b"plain", "vanished")), make_request(), Path("/r"))
+    document = msgspec.to_builtins(output)
+    assert document["flags"] == {"unreadable": 1, "vanished": 1}
+    assert document["flagged"] == [
+        {"flag": "unreadable", "path": None, "path_b64": "YmFkG1szMW3/W2JvbGRdCg=="},
+        {"flag": "vanished", "path": "plain", "path_b64": None},
+    ]

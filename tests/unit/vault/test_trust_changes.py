@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from evidencesync.errors import (
+    ChainError,
+    InvalidNameError,
+    NotThereError,
+    TrustFileError,
+    UntrustedSignerError,
+    UsageError,
+)
+from evidencesync.vault.keys import VaultSigner
+from evidencesync.vault.vault import Vault
+from tests.unit.vault.acquiring import new_signer
+
+NOW = 1_800_000_000_000_000_000
+DAY = 86_400_000_000_000
+
+
+def allowed(vault: Vault, signer: VaultSigner, principal: str, at_ns: int) -> bool:
+    try:
+        vault.load_trust().check_key(principal, signer.public_key, "manifest@evidencesync", at_ns)
+    except UntrustedSignerError:
+        return False
+    return True
+
+
+def test_an_added_key_is_trusted_from_then_on_and_the_change_is_a_signed_record(vault: Vault) -> None:
+    ben = new_signer()
+    vault.trust.add(ben.public_key, "ben@lab", at_ns=NOW)
+    assert allowed(vault, ben, "ben@lab", NOW + DAY)
+    assert not allowed(vault, ben, "ben@lab", NOW - DAY)
+    assert not allowed(vault, ben, "ana", NOW + DAY)
+    stored = vault.ledger.last("trust-changed")
+    assert stored is not None
+    assert stored.record.details["action"] == "added"
+    assert stored.record.details["key"] == ben.public_key.fingerprint
+    assert stored.record.sequence == 2
+
+
+def test_a_retired_key_keeps_what_it_signed_before(vault: Vault, examiner: VaultSigner) -> None:
+    vault.trust.retire(examiner.public_key, at_ns=NOW)
+    assert allowed(vault, examiner, "ana", NOW - DAY)
+    assert not allowed(vault, examiner, "ana", NOW + DAY)
+    with pytest.raises(NotThereError):
+        vault.trust.retire(examiner.public_key, at_ns=NOW)
+
+
+def test_a_retired_key_can_be_trusted_again(vault: Vault, examiner: VaultSigner) -> None:
+    vault.trust.retire(examiner.public_key, at_ns=NOW)
+    vault.trust.add(examiner.public_key, "ana", at_ns=NOW + 2 * DAY)
+    assert not allowed(vault, examiner, "ana", NOW + DAY)
+    assert allowed(vault, examiner, "ana", NOW + 3 * DAY)
+
+
+def test_a_key_can_be_retired_in_the_second_in_which_it_was_added(vault: Vault) -> None:
+    ben = new_signer()
+    vault.trust.add(ben.public_key, "ben", at_ns=NOW)
+    vault.trust.retire(ben.public_key, at_ns=NOW)
+    assert not allowed(vault, ben, "ben", NOW + DAY)
+
+
+def test_a_revoked_key_counts_for_nothing_at_any_time_and_stays_so(vault: Vault, examiner: VaultSigner) -> None:
+    vault.trust.revoke(examiner.public_key, "laptop stolen", at_ns=NOW)
+    assert not allowed(vault, examiner, "ana", NOW - DAY)
+    assert [known.revoked for known in vault.trust.signers()] == [False, True]
+    with pytest.raises(UsageError):
+        vault.trust.add(examiner.public_key, "ana", at_ns=NOW)
+    with pytest.raises(UsageError):
+        vault.trust.revoke(examiner.public_key, at_ns=NOW)
+
+
+def test_the_vaults_own_key_and_name_are_not_for_examiners(vault: Vault) -> None:
+    with pytest.raises(UsageError):
+        vault.trust.retire(vault.signer.public_key)
+    with pytest.raises(UsageError):
+        vault.trust.revoke(vault.signer.public_key)
+    with pytest.raises(UsageError):
+        vault.trust.add(vault.signer.public_key, "ana2")
+    with pytest.raises(InvalidNameError):
+        vault.trust.add(new_signer().public_key, "vault")
+
+
+@pytest.mark.parametrize("principal", ["", "a,b", "*", "!ana", 'a"b', "a\nb", "#ana"])
+def test_a_name_that_the_file_cannot_carry_is_refused_and_nothing_changes(vault: Vault, principal: str) -> None:
+    before = sorted(os.listdir(vault.layout.root)), (vault.layout.root / "trusted_signers").read_bytes()
+    with pytest.raises(TrustFileError):
+        vault.trust.add(new_signer().public_key, principal)
+    assert before == (sorted(os.listdir(vault.layout.root)), (vault.layout.root / "trusted_signers").read_bytes())
+
+
+def test_a_key_is_not_added_twice(vault: Vault, examiner: VaultSigner) -> None:
+    with pytest.raises(UsageError):
+        vault.trust.add(examiner.public_key, "ana")
+    with pytest.raises(UsageError):
+        vault.trust.add(examiner.public_key, "somebody else")
+
+
+def test_signers_are_found_by_name_and_by_fingerprint(vault: Vault, examiner: VaultSigner) -> None:
+    assert vault.trust.find("ana")[0].key == examiner.public_key
+    assert vault.trust.find(examiner.public_key.fingerprint)[0].key == examiner.public_key
+    with pytest.raises(NotThereError):
+        vault.trust.find("ben")
+
+
+@pytest.mark.parametrize("name", ["trusted_signers", "revoked_keys"])
+def test_a_file_that_was_edited_by_hand_is_not_believed(vault: Vault, name: str) -> None:
+    path = vault.layout.root / name
+    path.write_bytes(path.read_bytes() + b"# one more line\n")
+    with pytest.raises(ChainError, match="not what the vault's custody chain says"):
+        vault.load_trust()
+    with pytest.raises(ChainError):
+        vault.trust.add(new_signer().public_key, "ben")
+
+
+def test_an_older_state_of_the_files_is_not_believed(vault: Vault) -> None:
+    before = (vault.layout.root / "trusted_signers").read_bytes()
+    vault.trust.add(new_signer().public_key, "ben")
+    (vault.layout.root / "trusted_signers").write_bytes(before)
+    with pytest.raises(ChainError):
+        vault.load_trust()
+
+
+def crash(root: Path, before: bytes) -> None:
+    """The state after a crash between the record, which is the commit, and the last rename."""
+    os.rename(root / "trusted_signers", root / ".new-trusted_signers")
+    (root / "trusted_signers").write_bytes(before)
+
+
+def test_a_change_that_crashed_after_its_record_counts_and_is_completed(vault: Vault) -> None:
+    before = (vault.layout.root / "trusted_signers").read_bytes()
+    ben, carl = new_signer(), new_signer()
+    vault.trust.add(ben.public_key, "ben", at_ns=NOW)
+    crash(vault.layout.root, before)
+    assert allowed(vault, ben, "ben", NOW + DAY)
+    vault.trust.add(carl.public_key, "carl", at_ns=NOW)
+    assert allowed(vault, ben, "ben", NOW + DAY)
+    assert allowed(vault, carl, "carl", NOW + DAY)
+    assert not (vault.layout.root / ".new-trusted_signers").exists()
+
+
+def test_a_change_that_crashed_before_its_record_never_was(vault: Vault) -> None:
+    (vault.layout.root / ".new-trusted_signers").write_bytes(b"# half")
+    assert [known.signer.principals for known in vault.trust.signers()] == [("vault",), ("ana",)]
+    vault.trust.add(new_signer().public_key, "ben")
+    assert len(vault.trust.signers()) == 3

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from evidencesync.errors import (
+    ConfigurationError,
+    InvalidNameError,
+    NotThereError,
+    SigningKeyError,
+    StorageError,
+    UsageError,
+    VaultNotFoundError,
+)
+from evidencesync.vault.create import create_vault
+from evidencesync.vault.keys import VaultSigner
+from evidencesync.vault.probe import probe_file_system
+from evidencesync.vault.settings import Policy, encode_settings, parse_settings
+from evidencesync.vault.vault import Vault
+from tests.unit.vault.acquiring import item_name, new_signer
+
+
+def test_a_new_vault_opens_with_its_settings_and_holds_nothing(vault: Vault) -> None:
+    opened = Vault.open(vault.layout.root)
+    assert opened.settings == vault.settings
+    assert opened.settings.name == "Lab"
+    assert opened.settings.policy.lookup == "case"
+    assert list(opened.items()) == []
+
+
+def test_the_private_key_is_for_the_owner_alone_and_its_public_part_fits(vault: Vault) -> None:
+    root = vault.layout.root
+    assert stat.S_IMODE((root / "vault_key").stat().st_mode) == 0o600
+    assert stat.S_IMODE((root / "vault_key.pub").stat().st_mode) == 0o644
+    assert (root / "vault_key.pub").read_text().startswith(vault.signer.public_key.line())
+    assert vault.signer.public_key.fingerprint == vault.settings.key
+
+
+def test_ssh_keygen_reads_the_key_and_verifies_the_first_record(vault: Vault, require_program: Callable[[str], str]) -> None:
+    root = vault.layout.root
+    keygen = require_program("ssh-keygen")
+    shown = subprocess.run([keygen, "-l", "-f", root / "vault_key"], check=True, capture_output=True, text=True).stdout
+    assert vault.settings.key in shown
+    record = root / "custody" / "0001-made.json"
+    verify = [keygen, "-Y", "verify", "-f", root / "trusted_signers", "-r", root / "revoked_keys", "-I", "vault"]
+    arguments = [*verify, "-n", "custody@evidencesync", "-s", f"{record}.sig"]
+    subprocess.run([str(part) for part in arguments], input=record.read_bytes(), check=True, capture_output=True)
+
+
+def test_the_vault_key_line_is_first_and_the_examiner_is_trusted(vault: Vault, examiner: VaultSigner) -> None:
+    signers = vault.trust.signers()
+    assert [known.signer.principals for known in signers] == [("vault",), ("ana",)]
+    trust = vault.load_trust()
+    for namespace in ("session@evidencesync", "manifest@evidencesync", "custody@evidencesync"):
+        trust.check_key("ana", examiner.public_key, namespace, 10**18)
+
+
+def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "note").write_text("mine")
+    with pytest.raises(UsageError, match="not empty"):
+        create_vault(tmp_path, "Lab")
+    assert os.listdir(tmp_path) == ["note"]
+
+
+def test_an_empty_folder_can_become_a_vault_but_not_a_file_or_a_missing_parent(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    create_vault(tmp_path / "empty", "Lab", policy=Policy(lookup="item"))
+    assert Vault.open(tmp_path / "empty").settings.policy.lookup == "item"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError):
+        create_vault(tmp_path / "file", "Lab")
+    with pytest.raises(UsageError):
+        create_vault(tmp_path / "no" / "vault", "Lab")
+
+
+def test_a_name_that_could_steer_a_terminal_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidNameError):
+        create_vault(tmp_path / "vault", "L\x1bab")
+    assert not (tmp_path / "vault").exists()
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "file"])
+def test_what_is_not_a_vault_is_not_opened(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "place"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "file":
+        path.write_text("")
+    with pytest.raises(VaultNotFoundError):
+        Vault.open(path)
+
+
+def test_a_vault_without_its_last_file_is_none(vault: Vault) -> None:
+    (vault.layout.root / "vault.toml").unlink()
+    with pytest.raises(VaultNotFoundError):
+        Vault.open(vault.layout.root)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"evidencesync-vault/1", b"evidencesync-vault/2"),
+        (b'lookup = "case"', b'lookup = "everything"'),
+        (b'lookup = "case"', b'lookup = "case"\nsurprise = 1'),
+        (b"[policy]", b"[policy"),
+        (b'id = "', b'id = "z'),
+        (b"Lab", b"L\xffb"),
+    ],
+)
+def test_settings_that_are_not_understood_are_refused(vault: Vault, old: bytes, new: bytes) -> None:
+    path = vault.layout.root / "vault.toml"
+    path.write_bytes(path.read_bytes().replace(old, new))
+    with pytest.raises(ConfigurationError):
+        Vault.open(vault.layout.root)
+
+
+def test_settings_come_back_as_they_were_written(vault: Vault) -> None:
+    assert parse_settings(encode_settings(vault.settings)) == vault.settings
+
+
+def test_a_key_that_others_can_read_is_refused(vault: Vault) -> None:
+    (vault.layout.root / "vault_key").chmod(0o640)
+    with pytest.raises(SigningKeyError, match="others can read"):
+        _ = Vault.open(vault.layout.root).signer
+
+
+@pytest.mark.parametrize("kind", ["another", "missing", "nonsense"])
+def test_another_key_in_place_of_the_vaults_is_refused(vault: Vault, tmp_path: Path, kind: str) -> None:
+    path = vault.layout.root / "vault_key"
+    if kind == "another":
+        path.write_bytes((create_vault(tmp_path / "other", "Other").layout.root / "vault_key").read_bytes())
+    elif kind == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n")
+    with pytest.raises(SigningKeyError):
+        _ = Vault.open(vault.layout.root).signer
+
+
+def test_an_item_that_was_never_made_is_not_there_and_its_empty_folders_are_no_case(vault: Vault) -> None:
+    with pytest.raises(NotThereError):
+        vault.item(item_name())
+    item = vault.item(item_name(), create=True)
+    assert item.name == vault.item(item_name()).name
+    assert list(vault.items()) == []
+    files = [path for path in vault.layout.cases.rglob("*") if not path.is_dir()]
+    assert files == []
+
+
+def test_the_probe_leaves_nothing_behind(tmp_path: Path) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        found = probe_file_system(fd)
+    finally:
+        os.close(fd)
+    assert os.listdir(tmp_path) == []
+    assert found.name_bytes <= 255
+    assert found.time_granularity_ns >= 1
+
+
+def test_the_vault_signs_what_its_public_key_verifies() -> None:
+    signer = new_signer()
+    data = hashlib.sha512(b"x").digest()
+    signer.public_key.verify(signer.sign(data), data)
