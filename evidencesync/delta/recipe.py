@@ -25,6 +25,7 @@ ZERO_DIGEST: Final = ChunkDigest(bytes(CHUNK_DIGEST_SIZE))
 _HEAD: Final = struct.Struct("<32sQI")
 _ROW: Final = struct.Struct("<Q16s")
 _LAST: Final = 1 << 63
+_READ_AT_ONCE: Final = 1 << 20
 _LENGTH: Final = _LAST - 1
 
 
@@ -131,6 +132,8 @@ class RecipeBuilder:
 
 def checked_recipe(content: bytes, size: int, rows: bytes) -> Recipe:
     """A recipe from outside. Raises MalformedDocumentError when its rows cannot be those of a content of that size."""
+    if len(rows) % _ROW.size:
+        raise MalformedDocumentError("a recipe is cut off in a row")
     recipe = Recipe(Blake3Digest(content), size, rows)
     total = 0
     count = 0
@@ -159,10 +162,20 @@ def read_recipe(read: Callable[[int], bytes]) -> Recipe | None:
     content, size, count = _HEAD.unpack(head)
     if size > MAX_FILE_SIZE or count > size:
         raise MalformedDocumentError("chunks.bin holds a recipe of impossible size")
-    rows = read(count * _ROW.size)
-    if len(rows) != count * _ROW.size:
-        raise MalformedDocumentError("chunks.bin is cut off")
+    rows = _read_rows(read, count * _ROW.size)
     return checked_recipe(content, size, rows)
+
+
+def _read_rows(read: Callable[[int], bytes], size: int) -> bytes:
+    """That many bytes, asked for in parts: what a damaged file says of itself may not decide how much memory is taken."""
+    blocks = []
+    while size:
+        block = read(min(size, _READ_AT_ONCE))
+        if not block:
+            raise MalformedDocumentError("chunks.bin is cut off")
+        blocks.append(block)
+        size -= len(block)
+    return b"".join(blocks)
 
 
 def iter_recipes(read: Callable[[int], bytes]) -> Iterator[tuple[int, Recipe]]:
