@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Final
@@ -83,9 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = ExitCode.INTERRUPTED
     except _PARSER_ERROR as error:
         code = _refuse(error, console)
-    except BrokenPipeError:  # of --help, read by something that has seen enough
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit:  # how typer answers to a reader of --help that has seen enough; a command of ours never raises it
         code = ExitCode.COMPLETE
     return int(code or 0)
 

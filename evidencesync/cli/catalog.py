@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evidencesync.cli.console import shield
 from evidencesync.cli.figures import notebook_fingerprint
 from evidencesync.cli.outputs import ListedAcquisition, ListedItem, ListOutput, Problem, ShownRecord, ShowOutput
+from evidencesync.cli.shield import shield
 from evidencesync.custody.manifest import decode_footer
 from evidencesync.custody.receipt import decode_receipt
 from evidencesync.errors import EvidenceSyncError, ExitCode, MissingOrExtraError, NotThereError

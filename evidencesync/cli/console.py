@@ -8,23 +8,13 @@ import traceback
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TextIO
 
+from evidencesync.cli.shield import shield
 from evidencesync.errors import StorageError, UsageError
-from evidencesync.evidence.display import is_unsafe, safe_text
 
 if TYPE_CHECKING:
     import msgspec
 
     from evidencesync.errors import EvidenceSyncError
-
-
-def shield(line: str) -> str:
-    """A line that is already made for people, with whatever could still steer a terminal escaped.
-
-    Values from evidence and peers go through `safe_text` where a line is put together; this is the second lock.
-    """
-    if line.isascii() and line.isprintable():
-        return line
-    return "".join(safe_text(character) if is_unsafe(character) else character for character in line)
 
 
 class Console:

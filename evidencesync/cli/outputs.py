@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
-from evidencesync.cli.console import shield
+from evidencesync.cli.shield import shield
 from evidencesync.custody.documents import (
     AcquisitionNumber,
     CustodyRecord,

@@ -44,7 +44,7 @@ def _key_of(question: str) -> str:
 def _prompt(key: str, read: Callable[[str], str] | None = None) -> str:
     import getpass
 
-    from evidencesync.cli.console import shield
+    from evidencesync.cli.shield import shield
     from evidencesync.errors import InterruptedRunError
 
     try:

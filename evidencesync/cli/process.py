@@ -9,7 +9,7 @@ import threading
 from types import FrameType
 from typing import Final
 
-from evidencesync.cli.console import shield
+from evidencesync.cli.shield import shield
 
 _POLITE_STOPS: Final = ("SIGTERM", "SIGHUP")
 

@@ -9,7 +9,7 @@ import typer
 
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.options import VaultPath, local_vault
-from evidencesync.errors import ExitCode, NotThereError, SignatureError, SigningKeyError, UsageError
+from evidencesync.errors import ExitCode, SignatureError, SigningKeyError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import MAX_PUBLIC_KEY
 
@@ -154,12 +154,10 @@ def _open(vault: str) -> Vault:
 
 
 def _find_key(vault: Vault, who: str) -> PublicKey:
-    """The one key that a command line means. Raises NotThereError for nobody, UsageError for more than one."""
-    if who.endswith(".pub") or "/" in who:
+    """The one key that a command line means. Raises NotThereError for nobody, UsageError for several."""
+    if not who.startswith("SHA256:") and (who.endswith(".pub") or "/" in who):  # base64, too, has a slash in it
         return load_public_key(Path(who))
     keys = list(dict.fromkeys(signer.key for signer in vault.trust.find(who)))
-    if not keys:
-        raise NotThereError(f"the vault trusts nobody called {safe_text(who, 80)}")
     if len(keys) > 1:
         raise UsageError(
             f"{safe_text(who, 80)} has more than one key: {', '.join(key.fingerprint for key in keys)}",

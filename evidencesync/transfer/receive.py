@@ -122,6 +122,15 @@ def receive(link: Link, vault: Vault, received_from: str, now: Callable[[], int]
         link.close()
 
 
+def refuse(link: Link, error: EvidenceSyncError) -> None:
+    """Tells a client why there is no session for it at all, and closes the link."""
+    try:
+        link.write(PREAMBLE)
+        _tell(link, error)
+    finally:
+        link.close()
+
+
 def _tell(link: Link, error: EvidenceSyncError) -> None:
     """Says why the session ends, where the link still works."""
     hint = error.hint[:1000] if error.hint else None

@@ -11,10 +11,10 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from evidencesync.errors import ConfigurationError
+from evidencesync.errors import ConfigurationError, EvidenceSyncError
 from evidencesync.ssh.channel import Channel
-from evidencesync.transfer.link import ChannelLink
-from evidencesync.transfer.receive import receive
+from evidencesync.transfer.link import ChannelLink, Link
+from evidencesync.transfer.receive import receive, refuse
 from evidencesync.transfer.stdio import take_standard_streams
 from evidencesync.vault.layout import HOST_KEY
 from evidencesync.vault.vault import Vault
@@ -22,9 +22,7 @@ from evidencesync.vault.vault import Vault
 
 def serve_stdio(vault_path: str) -> None:
     """Serves one session on standard input and output, as sshd starts it. Raises what ended the session."""
-    link = take_standard_streams()
-    allow_many_files()
-    receive(link, Vault.open(Path(vault_path)), _received_from(os.environ.get("SSH_CONNECTION", "")))
+    _serve_link(take_standard_streams(), vault_path, _received_from(os.environ.get("SSH_CONNECTION", "")))
 
 
 def serve_listening(
@@ -40,7 +38,6 @@ def serve_listening(
     Raises ConfigurationError when the address or the files cannot be used.
     """
     Vault.open(Path(vault_path))  # so that a wrong path is said now, and not to the first client
-    allow_many_files()
     asyncio.run(_serve(vault_path, host, port, authorized_keys, host_key, announce))
 
 
@@ -60,8 +57,7 @@ async def _serve(
         def run(work: Coroutine[Any, Any, Any]) -> Any:
             return asyncio.run_coroutine_threadsafe(work, loop).result()
 
-        vault = await asyncio.to_thread(Vault.open, Path(vault_path))
-        await asyncio.to_thread(receive, ChannelLink(channel, run), vault, who)
+        await asyncio.to_thread(_serve_link, ChannelLink(channel, run), vault_path, who)
 
     serving = loop.create_task(
         serve_embedded(host, port, host_key or Path(vault_path) / HOST_KEY, authorized_keys, handle, announce)
@@ -70,6 +66,17 @@ async def _serve(
         loop.add_signal_handler(number, serving.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await serving
+
+
+def _serve_link(link: Link, vault_path: str, received_from: str) -> None:
+    """One session. A vault that cannot be opened is the client's business to know: he named it, or whoever set this up."""
+    try:
+        allow_many_files()
+        vault = Vault.open(Path(vault_path))
+    except EvidenceSyncError as error:
+        refuse(link, error)
+        raise
+    receive(link, vault, received_from)
 
 
 def allow_many_files() -> None:

@@ -84,10 +84,7 @@ def check_acquisition(
     acquired, _ = (_check_record(context, folder, expected, name) for name in (ACQUIRED, RECEIVED))  # 3
     receipt_bytes, receipt, _ = check_receipt_form(context, folder)  # 5
     signature = folder.load(MANIFEST_SIGNATURE, MAX_SIGNATURE)
-    data = folder.enter(DATA, folder.report.inside(DATA))
-    if data is not None:
-        data.close()
-    listed = check_listed(context, folder, has_data=data is not None)  # 4, 6, 7, 8, 9
+    listed = check_listed(context, folder, has_data=folder.holds(DATA, "folder"))  # 4, 6, 7, 8, 9
     chunks_sha256 = hash_file(folder, CHUNKS)
     _check_manifest(context, folder, expected, listed, signature)  # 4
     if receipt is not None and receipt_bytes is not None:
@@ -113,7 +110,7 @@ def _check_record(context: Context, folder: CheckedFolder, expected: Expected, n
         folder.report.report(Check.CUSTODY, "record-differs", f"{name} is not the record that the custody chain has", name)
     if signature is not None and expected.linked:
         judge = context.judge
-        judge.check_signature(folder.report, Check.CUSTODY, signature_name, signature, CUSTODY_NAMESPACE, sha512_of(data))
+        judge.check_signature(folder.report, Check.CUSTODY, name, signature, CUSTODY_NAMESPACE, sha512_of(data))
     return data
 
 
@@ -132,7 +129,7 @@ def _check_manifest(context: Context, folder: CheckedFolder, expected: Expected,
     key: PublicKey | None = None
     if signature is not None and listed.sha512 is not None:
         key = judge.check_signature(  # 1
-            report, Check.MANIFEST, MANIFEST_SIGNATURE, signature, MANIFEST_NAMESPACE, listed.sha512
+            report, Check.MANIFEST, MANIFEST, signature, MANIFEST_NAMESPACE, listed.sha512
         )
     if key is not None and header is not None:
         at = judge.at_checking()
@@ -190,7 +187,7 @@ def check_receipt_form(context: Context, folder: CheckedFolder) -> tuple[bytes |
     if signature is None:
         return data, receipt, None
     key = judge.check_signature(  # 2
-        report, Check.RECEIPT, RECEIPT_SIGNATURE, signature, RECEIPT_NAMESPACE, sha512_of(data)
+        report, Check.RECEIPT, RECEIPT, signature, RECEIPT_NAMESPACE, sha512_of(data)
     )
     if key is None:
         return data, receipt, None

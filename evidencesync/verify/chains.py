@@ -208,9 +208,7 @@ class ChainReader:
         """The key that signed, if it may by the table of types. Whether `acquired` has the manifest's signer, see there."""
         if signature is None:
             return None
-        key = self.context.judge.check_signature(
-            report, self.check, name + SIGNATURE_SUFFIX, signature, CUSTODY_NAMESPACE, sha512_of(data)
-        )
+        key = self.context.judge.check_signature(report, self.check, name, signature, CUSTODY_NAMESPACE, sha512_of(data))
         if key is None:
             return None
         try:

@@ -93,7 +93,7 @@ class CheckedFolder:
 
     def enter(self, name: str, report: Reporter) -> CheckedFolder | None:
         """A folder in this one; None when it is not there (`missing-document`), is none, or cannot be opened."""
-        if not self._is(name, "folder"):
+        if not self.holds(name, "folder"):
             return None
         try:
             return CheckedFolder(os.open(name, FOLDER_FLAGS, dir_fd=self.fd), report)
@@ -112,7 +112,7 @@ class CheckedFolder:
 
     def open(self, name: str, *, buffered: bool = False) -> BinaryIO | None:
         """A file in this folder, for reading (unbuffered: in large blocks); the caller closes it. None after a finding."""
-        if not self._is(name, "file"):
+        if not self.holds(name, "file"):
             return None
         try:
             fd = os.open(name, READ_FLAGS, dir_fd=self.fd)
@@ -147,7 +147,8 @@ class CheckedFolder:
         for name in sorted(self.names.keys() - {known_name.encode() for known_name in known}):
             self.report.report(Check.STRUCTURE, slug, f"a {self.names[name]} that does not belong here", name)
 
-    def _is(self, name: str, wanted: Kind) -> bool:
+    def holds(self, name: str, wanted: Kind) -> bool:
+        """Whether something is there and is what it must be; else there is a finding."""
         found = self.names.get(name.encode())
         if found is None:
             if self.listed:

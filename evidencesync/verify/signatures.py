@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from evidencesync.custody.publickey import PublicKey
-from evidencesync.custody.sshsig import verify_signature
+from evidencesync.custody.sshsig import decode_armor, verify_signature
 from evidencesync.custody.trust import RevokedKeys, Trust
 from evidencesync.errors import SignatureError, UntrustedSignerError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.moment import format_moment
+from evidencesync.vault.layout import SIGNATURE_SUFFIX
 from evidencesync.verify.checks import Check
 from evidencesync.verify.findings import Reporter
 
@@ -44,15 +45,20 @@ class SignatureJudge:
     def check_signature(
         self, report: Reporter, check: Check, name: str, armored: bytes, namespace: str, sha512: bytes
     ) -> PublicKey | None:
-        """The key that made a signature over a document, trusted or not; None after a finding about the `.sig` file.
+        """The key that signed the document `name`, trusted or not; None after findings.
 
-        1. The signature is in its one form, in this very namespace, and fits the document.
+        1. The signature is in its one form, in this very namespace, and fits the document. Where it does not fit, nobody
+        can tell by it which of the two was changed: both are named.
         """
+        signature_name = name + SIGNATURE_SUFFIX
         try:
             return verify_signature(armored, namespace, sha512)
         except SignatureError as error:
-            report.report(check, "bad-signature", f"{safe_text(name)}: {error.message}", name)
-            return None
+            report.report(check, "bad-signature", f"{safe_text(signature_name)}: {error.message}", signature_name)
+        if _is_well_formed(armored):
+            text = f"{safe_text(name)} is not vouched for by its signature: one of the two was changed"
+            report.report(check, "bad-signature", text, name)
+        return None
 
     def check_signer(
         self,
@@ -106,3 +112,11 @@ class SignatureJudge:
         if told not in self._told:
             self._told.add(told)
             report.report(check, slug, f"{safe_text(name)}: {text}", name)
+
+
+def _is_well_formed(armored: bytes) -> bool:
+    try:
+        decode_armor(armored)
+    except SignatureError:
+        return False
+    return True

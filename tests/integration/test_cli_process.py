@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -24,14 +25,17 @@ def lab(tmp_path: Path) -> Lab:
     return made
 
 
-def _on_a_terminal(lab: Lab, *arguments: str, typed: bytes = b"", waits_for: bytes = b"", **env: str) -> tuple[int, bytes]:
-    """Runs a command with a terminal of its own; its exit code and all that appeared there."""
+def _on_a_terminal(
+    lab: Lab, *arguments: str, question: bytes = b"", answers: Sequence[bytes] = (), env: dict[str, str] | None = None
+) -> tuple[int, bytes]:
+    """Runs a command with a terminal of its own, answers each time it asks; its exit code and all that appeared there."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(lab.folder)  # noqa: TID251 - a process of its own
         command = [os.fsdecode(part) for part in lab.command(*arguments)]
-        os.execve(sys.executable, command, {**lab.environment, "TERM": "xterm", **env})
+        os.execve(sys.executable, command, {**lab.environment, "TERM": "xterm", **(env or {})})
     seen = b""
+    answered = 0
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         if not select.select([terminal], [], [], 0.2)[0]:
@@ -43,15 +47,15 @@ def _on_a_terminal(lab: Lab, *arguments: str, typed: bytes = b"", waits_for: byt
         if not block:
             break
         seen += block
-        if typed and waits_for in seen:
-            os.write(terminal, typed)
-            typed = b""
+        if answered < len(answers) and seen.count(question) > answered:
+            os.write(terminal, answers[answered])
+            answered += 1
     os.close(terminal)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), seen
 
 
 def test_a_person_at_a_terminal_sees_progress_and_then_the_summary(lab: Lab) -> None:
-    code, seen = _on_a_terminal(lab, "push", "evidence", "vault", *ITEM, "--sign-key", "ana", "--limit-rate", "2M", NO_COLOR="")
+    code, seen = _on_a_terminal(lab, "push", "evidence", "vault", *ITEM, "--sign-key", "ana", "--limit-rate", "2M")
     assert code == 0, seen
     assert b"reading" in seen or b"the vault" in seen
     assert b"\x1b[" in seen
@@ -62,7 +66,7 @@ def test_a_person_at_a_terminal_sees_progress_and_then_the_summary(lab: Lab) -> 
 def test_nothing_moves_on_a_terminal_where_that_is_not_wanted(reason: str, lab: Lab) -> None:
     options = [reason] if reason.startswith("--") else []
     env = {} if options else {reason: "1"}
-    code, seen = _on_a_terminal(lab, "push", "evidence", "vault", *ITEM, "--sign-key", "ana", *options, **env)
+    code, seen = _on_a_terminal(lab, "push", "evidence", "vault", *ITEM, "--sign-key", "ana", *options, env=env)
     assert code == 0, seen
     assert b"\x1b" not in seen
 
@@ -71,10 +75,10 @@ def test_the_passphrase_is_asked_for_on_the_terminal_and_not_shown(lab: Lab) -> 
     lab.make_key("locked", passphrase="open sesame")
     assert lab.run("trust", "add", "vault", "locked.pub", "--principal", "l@lab").code == 0
     push = ("push", "evidence", "vault", *ITEM, "--sign-key", "locked", "--quiet")
-    code, seen = _on_a_terminal(lab, *push, typed=b"open sesame\n", waits_for=b"Passphrase for locked")
+    code, seen = _on_a_terminal(lab, *push, question=b"Passphrase for locked", answers=[b"open sesame\n"])
     assert code == 0, seen
     assert b"sesame" not in seen
-    code, seen = _on_a_terminal(lab, *push, typed=b"wrong\nwrong\nwrong\n", waits_for=b"Passphrase for locked")
+    code, seen = _on_a_terminal(lab, *push, question=b"Passphrase for locked", answers=[b"wrong\n"] * 3)
     assert code == 12, seen
     assert b"is wrong" in seen
 

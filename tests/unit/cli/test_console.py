@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from evidencesync.cli.console import Console, shield
+from evidencesync.cli.console import Console
 from evidencesync.cli.outputs import ErrorOutput, ServeOutput
+from evidencesync.cli.shield import shield
 from evidencesync.errors import PathEscapeError, StorageError, UsageError
 
 ATTACK = "a\x1b[31mb\u202ec\u2028d\x9be\udcff"

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evidencesync.cli.vault_commands import _find_key, load_public_key
+from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.wire import write_string
+from evidencesync.errors import NotThereError, SigningKeyError, UsageError
+from evidencesync.vault.create import create_vault
+from evidencesync.vault.vault import Vault
+
+
+def _key(number: int) -> PublicKey:
+    return PublicKey.from_blob(write_string(b"ssh-ed25519") + write_string(number.to_bytes(32, "big")))
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Vault:
+    return create_vault(tmp_path / "vault", "lab", [(_key(1), "ana@lab"), (_key(2), "ben@lab"), (_key(3), "ben@lab")])
+
+
+def test_a_principal_with_one_key_is_meant_by_name(vault: Vault) -> None:
+    assert _find_key(vault, "ana@lab") == _key(1)
+    with pytest.raises(NotThereError):
+        _find_key(vault, "eve@lab")
+
+
+def test_a_principal_with_more_keys_is_not_guessed(vault: Vault) -> None:
+    with pytest.raises(UsageError, match="more than one key") as refused:
+        _find_key(vault, "ben@lab")
+    assert all(_key(number).fingerprint in refused.value.message for number in (2, 3))
+
+
+def test_a_fingerprint_with_a_slash_is_not_taken_for_a_path(vault: Vault) -> None:
+    slashed = next(key for key in map(_key, range(4, 1000)) if "/" in key.fingerprint)
+    vault.trust.add(slashed, "carl@lab")
+    assert _find_key(vault, slashed.fingerprint) == slashed
+
+
+def test_a_file_names_a_key_that_need_not_be_known(vault: Vault, tmp_path: Path) -> None:
+    file = tmp_path / "eve.pub"
+    file.write_text(_key(9).line("eve") + "\n")
+    assert _find_key(vault, str(file)) == _key(9)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"nonsense", b"-----BEGIN OPENSSH PRIVATE KEY-----", b"ssh-ed25519 AAAA", b"\xff" * 40_000]
+)
+def test_what_is_no_public_key_is_12(data: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "key.pub"
+    file.write_bytes(data)
+    for path in (file, tmp_path / "gone.pub", tmp_path):
+        with pytest.raises(SigningKeyError):
+            load_public_key(path)

@@ -1,0 +1,154 @@
+"""Signers: from the vault or from outside, retired, revoked, or never known; and lists that were changed in secret."""
+
+from __future__ import annotations
+
+import pytest
+
+from evidencesync.custody.trust import signer_line
+from evidencesync.errors import TrustFileError
+from evidencesync.evidence.moment import format_moment, parse_moment
+from tests.unit.vault.acquiring import STARTED, new_signer
+from tests.unit.verify.sample import Made, edit, flip, only, slugs
+
+RECEIVED_NS = parse_moment(STARTED)
+DAY_NS = 86_400 * 1_000_000_000
+EXAMINER = ("manifest@evidencesync", "custody@evidencesync")
+
+
+def test_signers_from_outside_replace_what_the_vault_says(made: Made) -> None:
+    verdict = made.audit(trusted=made.outside_trust())
+    assert (verdict.verdict, verdict.trust, verdict.findings) == ("pass", "outside", [])
+
+
+@pytest.mark.parametrize("missing", ["vault_key", "examiner"])
+def test_a_key_that_the_list_from_outside_lacks_is_not_trusted(made: Made, missing: str) -> None:
+    verdict = made.audit(trusted=made.outside_trust(**{missing: False}))
+    assert (verdict.verdict, verdict.exit_code, slugs(verdict)) == ("fail", 32, {"untrusted-signer"})
+
+
+def test_an_empty_list_from_outside_trusts_nobody(made: Made) -> None:
+    assert made.audit(trusted=b"").exit_code == 32
+
+
+def test_a_list_from_outside_that_cannot_be_read_is_refused(made: Made) -> None:
+    with pytest.raises(TrustFileError):
+        made.audit(trusted=b"\xff\xfe")
+
+
+def test_the_vaults_lists_are_not_relied_on_where_others_were_brought(made: Made) -> None:
+    edit(made.path / "trusted_signers", b"nonsense\n")
+    assert made.audit().exit_code == 32
+    verdict = made.audit(trusted=made.outside_trust())
+    assert (verdict.verdict, slugs(verdict, "warning", "error")) == ("pass", {"trust-not-used"})
+
+
+@pytest.mark.parametrize("name", ["trusted_signers", "revoked_keys"])
+def test_a_list_that_was_changed_without_a_record_is_found(made: Made, name: str) -> None:
+    file = made.path / name
+    edit(file, file.read_bytes() + b"# a comment changes nothing but the file\n")
+    verdict = made.audit()
+    assert (verdict.verdict, verdict.exit_code, slugs(verdict)) == ("fail", 32, {"trust-changed"})
+    assert only(verdict, "trust-changed").path == name
+
+
+def test_a_stranger_who_added_himself_is_found(made: Made) -> None:
+    file = made.path / "trusted_signers"
+    line = signer_line("eve", new_signer().public_key, EXAMINER)
+    edit(file, file.read_bytes() + line.encode() + b"\n")
+    assert made.audit().exit_code == 32
+
+
+def test_a_retired_key_keeps_what_it_signed_before_and_the_finding_says_by_whose_clock(made: Made) -> None:
+    made.open().trust.retire(made.examiner.public_key, at_ns=RECEIVED_NS + DAY_NS)
+    verdict = made.audit()
+    assert verdict.verdict == "pass"
+    retired = [one for one in verdict.findings if one.slug == "retired-signer"]
+    assert {one.severity for one in retired} == {"info"}
+    assert all("the vault signed for it" in one.message for one in retired)
+    assert {one.acquisition for one in retired} >= {1, 2}
+
+
+def test_a_key_that_was_retired_before_is_not_trusted(made: Made) -> None:
+    made.open().trust.retire(made.examiner.public_key, at_ns=RECEIVED_NS - DAY_NS)
+    verdict = made.audit()
+    assert (verdict.verdict, verdict.exit_code, slugs(verdict)) == ("fail", 32, {"untrusted-signer"})
+    assert format_moment(RECEIVED_NS) in verdict.findings[0].message
+
+
+def test_a_revoked_key_has_never_counted(made: Made) -> None:
+    made.open().trust.revoke(made.examiner.public_key, "stolen", at_ns=RECEIVED_NS + DAY_NS)
+    verdict = made.audit()
+    assert (verdict.verdict, verdict.exit_code, slugs(verdict)) == ("fail", 32, {"revoked-signer"})
+
+
+def test_a_key_that_the_vault_revoked_is_said_where_others_still_trust_it(made: Made) -> None:
+    made.open().trust.revoke(made.examiner.public_key, at_ns=RECEIVED_NS + DAY_NS)
+    verdict = made.audit(trusted=made.outside_trust())
+    assert (verdict.verdict, slugs(verdict, "warning")) == ("pass", {"revoked-by-vault"})
+
+
+def test_trust_that_begins_later_does_not_reach_back(made: Made) -> None:
+    later = signer_line("ana", made.examiner.public_key, EXAMINER, RECEIVED_NS + DAY_NS)
+    verdict = made.audit(trusted=made.outside_trust(examiner=False) + later.encode() + b"\n")
+    assert (verdict.exit_code, slugs(verdict)) == (32, {"untrusted-signer"})
+
+
+def test_a_key_under_another_name_is_not_the_examiner(made: Made) -> None:
+    other = signer_line("bob", made.examiner.public_key, EXAMINER)
+    verdict = made.audit(trusted=made.outside_trust(examiner=False) + other.encode() + b"\n")
+    assert (verdict.exit_code, slugs(verdict)) == (32, {"untrusted-signer"})
+
+
+def test_a_change_of_trust_that_was_interrupted_is_used_as_the_record_states_it(made: Made) -> None:
+    before = (made.path / "trusted_signers").read_bytes()
+    made.open().trust.add(new_signer().public_key, "bea")
+    after = (made.path / "trusted_signers").read_bytes()
+    edit(made.path / "trusted_signers", before)
+    (made.path / ".new-trusted_signers").write_bytes(after)
+    verdict = made.audit()
+    assert (verdict.verdict, slugs(verdict, "info", "warning", "error")) == ("pass", {"unfinished-change"})
+
+
+@pytest.mark.parametrize("name", ["0001-made.json", "0001-made.json.sig"])
+def test_a_changed_record_of_the_vault_itself_is_found(made: Made, name: str) -> None:
+    flip(made.path / "custody" / name, 300)
+    verdict = made.audit()
+    assert verdict.verdict == "fail"
+    assert f"custody/{name}" in {one.path for one in verdict.findings}
+
+
+def test_a_vault_without_its_own_chain_is_found(made: Made) -> None:
+    for file in (made.path / "custody").iterdir():
+        file.unlink()
+    verdict = made.audit()
+    assert (verdict.verdict, verdict.exit_code) == ("fail", 34)
+
+
+def test_damaged_settings_do_not_stop_the_audit(made: Made) -> None:
+    edit(made.path / "vault.toml", b"\0")
+    verdict = made.audit()
+    assert (verdict.verdict, verdict.exit_code, slugs(verdict)) == ("fail", 32, {"malformed-document"})
+    assert verdict.checked.acquisitions == 2
+
+
+def test_settings_of_another_vault_are_found(made: Made) -> None:
+    file = made.path / "vault.toml"
+    text = file.read_text()
+    identity = made.open().settings.id
+    edit(file, text.replace(identity, "0" * 32).encode())
+    verdict = made.audit()
+    assert (verdict.verdict, verdict.exit_code) == ("fail", 34)
+
+
+def test_another_public_key_beside_the_vault_is_found(made: Made) -> None:
+    edit(made.path / "vault_key.pub", new_signer().public_key.line().encode() + b"\n")
+    assert only(made.audit(), "wrong-signer").path == "vault_key.pub"
+
+
+def test_without_settings_and_first_record_nothing_is_called_checked(made: Made) -> None:
+    edit(made.path / "vault.toml", b"")
+    (made.path / "custody" / "0001-made.json").unlink()
+    verdict = made.audit()
+    assert verdict.verdict == "fail"
+    assert verdict.checked.acquisitions == 0
+    assert "not-compared" in slugs(verdict)
