@@ -131,9 +131,7 @@ class SourceReadError(EvidenceSyncError):
     exit_code = ExitCode.GAPS
     slug = "source-unreadable"
 
-    def __init__(
-        self, message: str, *, offset: int = 0, errno: int = 0, vanished: bool = False, hint: str | None = None
-    ) -> None:
+    def __init__(self, message: str, *, offset: int = 0, errno: int = 0, vanished: bool = False, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.offset = offset
         self.errno = errno

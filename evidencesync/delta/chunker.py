@@ -15,7 +15,16 @@ from pyfastcdc import Chunk, FastCDC
 
 from evidencesync.delta.recipe import ZERO_DIGEST, Row
 from evidencesync.evidence.digest import chunk_digest_of
-from evidencesync.limits import KIB, MAX_CHUNK, MAX_SEGMENT, MAX_SEGMENT_ROWS, MAX_ZERO_EXTENT, MEAN_CHUNK, MIN_CHUNK, MIN_ZERO_RUN
+from evidencesync.limits import (
+    KIB,
+    MAX_CHUNK,
+    MAX_SEGMENT,
+    MAX_SEGMENT_ROWS,
+    MAX_ZERO_EXTENT,
+    MEAN_CHUNK,
+    MIN_CHUNK,
+    MIN_ZERO_RUN,
+)
 
 PARAMETERS: Final = "fastcdc2020-16-64-256-zero64-seg32/1"
 

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from typing import Final
 
-# Control, format (bidirectional overrides and marks, zero-width), surrogate, private use, unassigned, line and paragraph separator.
+# Control, format (bidirectional marks, zero-width), surrogate, private use, unassigned, line and paragraph separator.
 _UNSAFE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _PLAIN: Final = re.compile(r"[ -\[\]-~]*")  # printable ASCII without the backslash
 

@@ -79,7 +79,9 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
         return self.blake3 is not None
 
 
-class Continuation(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type", tag="continued"):
+class Continuation(
+    msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type", tag="continued"
+):
     """A further line of the entry before it, where one of its lists is longer than a line may hold."""
 
     xattrs: dict[str, str] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Literal
 
 import zstandard
@@ -23,35 +23,49 @@ MAX_DATA: Final = MAX_FRAME_BODY - 4 * KIB
 _LEVEL: Final = 1
 _PAYS_BELOW: Final = 0.9  # of the raw size; above, unpacking costs more than the link gains
 _SAMPLE: Final = 8 * KIB
+_LEAST: Final = 64  # bytes; below, a frame's own header is more than could be saved
+_MEASURED: Final = 128 * KIB  # smaller frames say nothing about the compressor's rate
+_FIRST_RATE: Final = 200e6  # bytes a second, until it was measured
 
 
 class DataEncoder:
-    """Makes data frames. In `auto` it compresses what a sample says will compress, while `link_is_slow`."""
+    """Makes data frames.
 
-    def __init__(self, compress: Compress) -> None:
+    In `auto` a frame is compressed when that gets it across sooner: when the compressor saves bytes faster than the link
+    would take them. How well a frame compresses is guessed from two samples of it, how fast the compressor is was measured
+    on the frames before, and `link_rate` (bytes a second, None while it is not known) is what the sender has seen.
+    """
+
+    def __init__(self, compress: Compress, clock: Callable[[], float]) -> None:
+        self.link_rate: float | None = None
         self._compress = compress
+        self._clock = clock
         self._zstd = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True)
-        self.link_is_slow = True
+        self._rate = _FIRST_RATE
 
     def encode(self, parts: Sequence[Buffer]) -> bytes:
         """The frame that carries the parts, one after the other; at most MAX_DATA bytes together."""
         size = sum(map(len, parts))
         if self._should_try(parts, size):
+            started = self._clock()
             packed = self._zstd.compress(b"".join(parts))
+            if size > _MEASURED:
+                now = size / max(self._clock() - started, 1e-6)
+                self._rate += (now - self._rate) / 8
             if len(packed) < size * _PAYS_BELOW:
                 return encode_frame(DATA_FRAME, _HEAD.pack(ZSTD, size), packed)
         return encode_frame(DATA_FRAME, _HEAD.pack(RAW, size), *parts)
 
     def _should_try(self, parts: Sequence[Buffer], size: int) -> bool:
-        if self._compress == "never" or size < 64:
-            return False
-        if self._compress == "always" or size <= 2 * _SAMPLE:
-            return True
-        if not self.link_is_slow:
-            return False
-        # Two samples of a frame cost a hundredth of compressing it, and data changes from one megabyte to the next.
+        if self._compress != "auto":
+            return self._compress == "always"
+        if size <= _SAMPLE:
+            return size >= _LEAST
         samples = (memoryview(parts[0])[:_SAMPLE], memoryview(parts[len(parts) // 2])[:_SAMPLE])
-        return any(len(self._zstd.compress(sample)) < len(sample) * _PAYS_BELOW for sample in samples)
+        left = sum(len(self._zstd.compress(sample)) for sample in samples) / sum(map(len, samples))
+        if left >= _PAYS_BELOW:
+            return False
+        return self.link_rate is None or self._rate * (1 - left) > self.link_rate
 
 
 class DataDecoder:

@@ -8,7 +8,7 @@ here until the receiver says that they are stored; `has_room` bounds how many th
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -74,9 +74,9 @@ class SenderCounts:
 class Sender:
     """State of the sending end. Call `take_output` after every call, and send what it gives in that order."""
 
-    def __init__(self, *, knows_nothing: bool, has_previous: bool, compress: Compress) -> None:
+    def __init__(self, *, knows_nothing: bool, has_previous: bool, compress: Compress, clock: Callable[[], float]) -> None:
         self.counts = SenderCounts()
-        self.data = DataEncoder(compress)
+        self.data = DataEncoder(compress, clock)
         self._segment_policy = AskPolicy(peer_knows_nothing=knows_nothing)
         self._page_policy = AskPolicy(peer_knows_nothing=not has_previous)
         self._file_policy = AskPolicy(peer_knows_nothing=knows_nothing)
@@ -95,11 +95,7 @@ class Sender:
     @property
     def has_room(self) -> bool:
         """Whether more may be added: the window of bytes and of open things is not full."""
-        return (
-            self._held_bytes < WINDOW
-            and len(self._pages) < MAX_OPEN_PAGES
-            and len(self._segments) < MAX_OPEN_SEGMENTS
-        )
+        return self._held_bytes < WINDOW and len(self._pages) < MAX_OPEN_PAGES and len(self._segments) < MAX_OPEN_SEGMENTS
 
     @property
     def pages_sent(self) -> int:
@@ -260,8 +256,7 @@ class Sender:
 
     def _send_segment(self, number: int, segment: Segment) -> None:
         lengths = [
-            length | ZERO_BIT if part is None else length
-            for length, part in zip(segment.lengths, segment.parts, strict=True)
+            length | ZERO_BIT if part is None else length for length, part in zip(segment.lengths, segment.parts, strict=True)
         ]
         size = segment.literal_bytes
         self._send(SegmentData(number, struct.pack(f"<{len(lengths)}I", *lengths), size))

@@ -15,6 +15,7 @@ from evidencesync.ssh.channel import HIGH_WATER, LOW_WATER, MAX_BLOCK
 from evidencesync.ssh.wire import WIRE, Progress, Wire
 
 _CLOSE_SECONDS: Final = 5.0
+_DRAIN_LOOK_SECONDS: Final = 0.005
 
 # AEAD AES first: it is the fastest here, and unlike ChaCha20-Poly1305 and CBC it needs no strict key exchange. CTR with
 # encrypt-then-MAC is for old servers.
@@ -100,16 +101,24 @@ class SshStream:
         self._chan.write_eof()
 
     async def close(self) -> None:
-        """See `Channel`. Closing asyncssh's connection drops what is queued: so its channel is closed first, and waited for."""
+        """See `Channel`. Closing asyncssh's connection drops what is queued: so that is waited for.
+
+        The other end's goodbye is not: a vault that has acknowledged may still be busy with its index.
+        """
         if self._chan is not None and not self._closed.is_set():
             self._chan.close()
             try:
-                await asyncio.wait_for(self._closed.wait(), _CLOSE_SECONDS)
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    while self._has_unsent():  # noqa: ASYNC110 - asyncssh tells nobody when its last byte is sent
+                        await asyncio.sleep(_DRAIN_LOOK_SECONDS)
             except TimeoutError:
                 self._wire.abort()
         self._stop_watch()
         self._blocks.clear()
         self._held = 0
+
+    def _has_unsent(self) -> bool:
+        return not self._closed.is_set() and (self._chan.get_write_buffer_size() > 0 or self._wire.progress().backlog)
 
     def _raise_failure(self) -> None:
         if self._failure is not None:

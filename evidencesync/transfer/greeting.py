@@ -20,14 +20,14 @@ from evidencesync.protocol.messages import PREAMBLE, PROTOCOL_VERSION, Begin, He
 from evidencesync.transfer.link import Link
 from evidencesync.transfer.request import PushRequest
 
-
 _M = TypeVar("_M", bound=Message)
 
 
 class Expect(Protocol):
     """Waits for the next message, which must be of the given kind."""
 
-    def __call__(self, kind: type[_M], /) -> _M: ...
+    def __call__(self, kind: type[_M], /) -> _M:
+        """That message; raises ProtocolError for another."""
 
 
 @dataclass(frozen=True, slots=True)

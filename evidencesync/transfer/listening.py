@@ -32,7 +32,7 @@ def _listen(link: Link, inbox: Inbox[LocalT, Message]) -> None:
         raise _end_of(frames)
     except EvidenceSyncError as error:
         inbox.fail_peer(error)
-    except Exception as error:  # whatever it is, the engine must not wait for ever
+    except Exception as error:  # noqa: BLE001 - whatever it is, the engine must not wait for ever
         failure = InternalError(f"{type(error).__name__}: {error}")
         failure.__cause__ = error
         inbox.fail_peer(failure)

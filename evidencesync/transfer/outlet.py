@@ -10,9 +10,7 @@ from evidencesync.transfer.link import Link
 
 _GATHER_BYTES = 1 * MIB
 _LARGE = 256 * KIB
-_MEASURE_BYTES = 8 * MIB
-_SLOW_BELOW = 400 * MIB
-"""Bytes a second. Compressing at level 1 runs at some 300 MB/s a core; a link near that gains nothing from it."""
+_MEASURE_BYTES = 2 * MIB
 
 
 class Outlet:
@@ -27,7 +25,8 @@ class Outlet:
         self._sent = 0
         self._measured = 0
         self._measured_seconds = 0.0
-        self.link_is_slow = True
+        self.link_rate: float | None = None
+        """Bytes a second that the link took lately, while it was the link that was waited for."""
 
     def put(self, frames: list[bytes]) -> None:
         """Adds frames; writes when enough has gathered."""
@@ -51,15 +50,15 @@ class Outlet:
         if self._limit_rate is not None:
             ahead = self._sent / self._limit_rate - (time.monotonic() - self._started)
             if ahead > 0:
-                self.link_is_slow = True
                 time.sleep(ahead)
+                self._measured_seconds += ahead
 
     def _measure(self, size: int, seconds: float) -> None:
-        """A link that takes bytes as fast as they come has no use for a compressor."""
+        """A link that takes bytes as fast as they come has no use for a compressor, and shows a very high rate."""
         self._measured += size
         self._measured_seconds += seconds
         if self._measured >= _MEASURE_BYTES:
-            self.link_is_slow = self._measured < _SLOW_BELOW * self._measured_seconds
+            self.link_rate = self._measured / max(self._measured_seconds, 1e-6)
             self._measured, self._measured_seconds = 0, 0.0
 
 

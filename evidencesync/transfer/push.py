@@ -111,6 +111,7 @@ class _Push:
             knows_nothing=greeting.ready.known_contents == 0,
             has_previous=greeting.ready.previous_manifest_sha256 is not None,
             compress=self._request.compress,
+            clock=time.monotonic,
         )
         reading = self._start_reading(header)
         end = self._transfer(sender)
@@ -195,7 +196,7 @@ class _Push:
         self._outlet.put(sender.take_output())
         if self._inbox.is_idle:
             self._outlet.flush()
-        sender.data.link_is_slow = self._outlet.link_is_slow
+        sender.data.link_rate = self._outlet.link_rate
         self._progress.literal_bytes = sender.counts.literal_bytes
         self._progress.wire_sent = self._link.wire_sent
 

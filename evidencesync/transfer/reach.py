@@ -11,6 +11,7 @@ from evidencesync.errors import EvidenceSyncError
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
 from evidencesync.transfer.link import ChannelLink, EventLoopThread, Link, LocalLink, local_pair
+from evidencesync.transfer.memory import keep_large_blocks
 from evidencesync.transfer.receive import receive
 from evidencesync.vault.vault import Vault
 
@@ -20,6 +21,7 @@ def reach_vault(address: Address, options: SshOptions) -> Link:
 
     Raises what connecting fails with: exit codes 10, 20, 21, 22, 23.
     """
+    keep_large_blocks()
     if address.local:
         return _reach_local(address.path)
     from evidencesync.ssh.client import connect  # asyncssh takes half a second to import

@@ -58,23 +58,24 @@ from evidencesync.session.receiver import (
     StreamOpened,
 )
 from evidencesync.transfer.intake.admission import Admitted, admit, welcome
-from evidencesync.transfer.intake.basis import Basis, TreeKey
+from evidencesync.transfer.intake.basis import Basis, TreeKey, VaultSide
 from evidencesync.transfer.intake.conclusion import (
+    Concluded,
     Received,
     Traveled,
     check_finish,
     check_header,
-    make_received,
     make_receipt,
+    make_received,
     sign_receipt,
     sign_record,
 )
 from evidencesync.transfer.intake.pages import PageIntake, PreviousManifest
 from evidencesync.transfer.intake.streams import StreamIntake
 from evidencesync.transfer.link import Link
+from evidencesync.vault.disk import FOLDER_FLAGS, READ_FLAGS, load_file, opened_folder, storing
 from evidencesync.vault.index import Index
 from evidencesync.vault.item import Item, ItemState
-from evidencesync.vault.disk import FOLDER_FLAGS, READ_FLAGS, load_file, opened_folder, storing
 from evidencesync.vault.layout import (
     ACQUIRED,
     ACQUIRED_SIGNATURE,
@@ -162,7 +163,7 @@ class _Ahead:
             self._blocks.put(b"")
         except EvidenceSyncError as error:
             self._blocks.put(error)
-        except Exception as error:  # whatever it is, the engine must not wait for ever
+        except Exception as error:  # noqa: BLE001 - whatever it is, the engine must not wait for ever
             failure = InternalError(f"{type(error).__name__}: {error}")
             failure.__cause__ = error
             self._blocks.put(failure)
@@ -193,6 +194,16 @@ class _Session:
                 self._acknowledge_again(item, completed)
                 return
             self._acquire(item, admitted)
+        # The sender has its acknowledgement, and the next one may come in: what is left to do is for a cache.
+        with ExitStack() as stack:
+            self._catch_up(item, stack)
+
+    def _catch_up(self, item: Item, stack: ExitStack) -> Index:
+        """The index with everything that is published in the case, also by a session that ended before it came to this."""
+        index = self._vault.index()
+        stack.callback(index.close)
+        catch_up(self._vault.layout, index, item.name.case.folder)
+        return index
 
     # Frames.
 
@@ -249,29 +260,23 @@ class _Session:
         policy = self._vault.settings.policy.lookup
         scope = Scope.of(item.name, "item" if policy == "item" else "case")
         with ExitStack() as stack:
-            index = self._vault.index()
-            stack.callback(index.close)
+            index = self._catch_up(item, stack)
             basis = Basis(self._open_tree, from_disk=admitted.read_back)
             stack.callback(basis.close)
             staging = stack.enter_context(Staging.create(item, admitted.session))
             self._send(_ready(admitted, state, index.known(scope), scope))
-            receiver = Receiver()
-            streams = StreamIntake(receiver, index, scope, basis, staging.new_content, from_disk=admitted.read_back)
+            side = VaultSide(Receiver(), index, scope, basis, from_disk=admitted.read_back)
+            streams = StreamIntake(side, staging.new_content)
+            vault_id, vault_key = self._vault.settings.id, self._vault.signer.public_key.fingerprint
             pages = PageIntake(
-                receiver,
-                index,
-                scope,
-                basis,
+                side,
                 streams,
                 staging,
                 _previous(state),
-                lambda header: check_header(
-                    header, admitted, self._vault.settings.id, self._vault.signer.public_key.fingerprint, state
-                ),
-                from_disk=admitted.read_back,
+                lambda header: check_header(header, admitted, vault_id, vault_key, state),
             )
-            finish = self._transfer(receiver, streams, pages)
-            self._conclude(item, admitted, state, staging, streams, pages, finish, scope, index)
+            finish = self._transfer(side.receiver, streams, pages)
+            self._conclude(item, admitted, state, staging, streams, pages, finish, scope)
 
     def _open_tree(self, key: TreeKey) -> TreeReader:
         case, item, number = key
@@ -305,7 +310,6 @@ class _Session:
         pages: PageIntake,
         finish: Finish,
         scope: Scope,
-        index: Index,
     ) -> None:
         """Checks, makes durable, reads back, signs, publishes, and only then acknowledges."""
         header, tally = pages.reader.header, pages.reader.tally
@@ -318,43 +322,35 @@ class _Session:
         self._while_working("syncing", staging.sync)
         if admitted.read_back:
             self._while_working("read-back", lambda: self._read_back(staging, pages))
-        receipt = make_receipt(
-            header,
-            finish,
-            staging,
-            state,
-            Received(tally.contents, tally.bytes, admitted.read_back, pages.tallies),
-            Traveled(
-                self._link.wire_received,
-                self._link.wire_sent,
-                streams.literal_bytes + pages.literal_bytes,
-                streams.zero_bytes,
-                time.monotonic_ns() - self._started,
-            ),
-            scope.reach,
+        received = Received(tally.contents, tally.bytes, admitted.read_back, pages.tallies)
+        traveled = Traveled(
+            self._link.wire_received,
+            self._link.wire_sent,
+            streams.literal_bytes + pages.literal_bytes,
+            streams.zero_bytes,
+            time.monotonic_ns() - self._started,
             self._received_from,
-            self._now(),
         )
+        concluded = Concluded(header, finish, staging, state, scope.reach)
+        receipt = make_receipt(concluded, received, traveled, self._now())
         signer = self._vault.signer
-        received = make_received(header, finish, state, receipt, signer, self._now())
+        record = make_received(concluded, receipt, signer, self._now())
         documents = {
             MANIFEST_SIGNATURE: finish.signature,
             ACQUIRED: finish.acquired,
             ACQUIRED_SIGNATURE: finish.acquired_signature,
             RECEIPT: receipt,
             RECEIPT_SIGNATURE: sign_receipt(signer, receipt),
-            RECEIVED: received,
-            RECEIVED_SIGNATURE: sign_record(signer, received),
+            RECEIVED: record,
+            RECEIVED_SIGNATURE: sign_record(signer, record),
         }
         published = publish(staging, documents)
-        # Before the acknowledgement: the next push of this item may follow at once, and would find the lock held.
-        self._while_working("publishing", lambda: catch_up(self._vault.layout, index, item.name.case.folder))
         self._send(
             Published(
                 published.number,
                 receipt,
                 documents[RECEIPT_SIGNATURE],
-                received,
+                record,
                 documents[RECEIVED_SIGNATURE],
                 repeated=False,
             )

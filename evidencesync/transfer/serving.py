@@ -14,6 +14,7 @@ from typing import Any
 from evidencesync.errors import ConfigurationError, EvidenceSyncError
 from evidencesync.ssh.channel import Channel
 from evidencesync.transfer.link import ChannelLink, Link
+from evidencesync.transfer.memory import keep_large_blocks
 from evidencesync.transfer.receive import receive, refuse
 from evidencesync.transfer.stdio import take_standard_streams
 from evidencesync.vault.layout import HOST_KEY
@@ -22,6 +23,7 @@ from evidencesync.vault.vault import Vault
 
 def serve_stdio(vault_path: str) -> None:
     """Serves one session on standard input and output, as sshd starts it. Raises what ended the session."""
+    keep_large_blocks()
     _serve_link(take_standard_streams(), vault_path, _received_from(os.environ.get("SSH_CONNECTION", "")))
 
 
@@ -37,6 +39,7 @@ def serve_listening(
 
     Raises ConfigurationError when the address or the files cannot be used.
     """
+    keep_large_blocks()
     Vault.open(Path(vault_path))  # so that a wrong path is said now, and not to the first client
     asyncio.run(_serve(vault_path, host, port, authorized_keys, host_key, announce))
 

@@ -91,6 +91,4 @@ def admit(begin: Begin, offered: Welcome, vault: Vault, now: int) -> Admitted:
         raise SignatureError("the session's claim is signed by another key than it names")
     # 4.
     principal = vault.load_trust().principal_for(signer, SESSION_NAMESPACE, now)
-    return Admitted(
-        principal, signer, ItemName(Title(claim.case), Title(claim.item)), claim.session, begin.read_back
-    )
+    return Admitted(principal, signer, ItemName(Title(claim.case), Title(claim.item)), claim.session, begin.read_back)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.digest import ContentHasher
 from evidencesync.evidence.entry import Entry
 from evidencesync.limits import KIB, MIB
+from evidencesync.session.receiver import Receiver
 from evidencesync.vault.disk import forget_cached
-from evidencesync.vault.location import Location
+from evidencesync.vault.index import Index
+from evidencesync.vault.location import Location, Scope
 from evidencesync.vault.tree import TreeReader
 
 _ZEROS = bytes(256 * KIB)
@@ -127,6 +130,20 @@ class Basis:
         """Remembers that a published file is not what it was; `verify` will say what is wrong with it."""
         if len(self.damaged) < 1000:
             self.damaged.append(location)
+
+
+@dataclass(frozen=True, slots=True)
+class VaultSide:
+    """What both intakes work with: the protocol's end, the lookups and how far they may go, and what the vault has.
+
+    `from_disk`: what is used of the vault is read from its disk, for both digests, and so need not be read back later.
+    """
+
+    receiver: Receiver
+    index: Index
+    scope: Scope
+    basis: Basis
+    from_disk: bool
 
 
 def tree_key(location: Location) -> TreeKey:

@@ -30,20 +30,23 @@ from evidencesync.protocol.messages import Finish
 from evidencesync.transfer.intake.admission import Admitted
 from evidencesync.transfer.intake.pages import StoredTally, Tallies
 from evidencesync.vault.item import ItemState
+from evidencesync.vault.settings import Lookup
 from evidencesync.vault.staging import Staging
 
 _DIGESTS = ["blake3", "sha256"]
+_NOT_READ_BACK = Point(taken=False, method="not taken: SHA-256 is asserted by the source only", digests=[], files=0, bytes=0)
 
 
 @dataclass(frozen=True, slots=True)
 class Traveled:
-    """What the transfer took, for the receipt. Bytes, and nanoseconds."""
+    """What the transfer took, for the receipt, and where it came from. Bytes, and nanoseconds."""
 
     wire_received: int
     wire_sent: int
     literal_bytes: int
     zero_bytes: int
     nanoseconds: int
+    received_from: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +59,40 @@ class Received:
     tallies: Tallies
 
 
+@dataclass(frozen=True, slots=True)
+class Concluded:
+    """An acquisition all of whose parts are in staging: what the receipt and the record are about."""
+
+    header: ManifestHeader
+    finish: Finish
+    staging: Staging
+    state: ItemState
+    lookup: Lookup
+
+
 def check_header(header: ManifestHeader, admitted: Admitted, vault_id: str, vault_key: str, state: ItemState) -> None:
     """A manifest's first line must be about this session and nothing else. Raises ProtocolError."""
     said = (
-        header.vault_id, header.vault_key, header.case, header.item, header.acquisition, header.session,
-        header.previous_manifest_sha256, header.examiner.principal, header.examiner.key,
+        header.vault_id,
+        header.vault_key,
+        header.case,
+        header.item,
+        header.acquisition,
+        header.session,
+        header.previous_manifest_sha256,
+        header.examiner.principal,
+        header.examiner.key,
     )
     expected = (
-        vault_id, vault_key, admitted.name.case.text, admitted.name.item.text, state.next_acquisition, admitted.session,
-        state.previous_manifest_sha256, admitted.principal, admitted.key.fingerprint,
+        vault_id,
+        vault_key,
+        admitted.name.case.text,
+        admitted.name.item.text,
+        state.next_acquisition,
+        admitted.session,
+        state.previous_manifest_sha256,
+        admitted.principal,
+        admitted.key.fingerprint,
     )
     if said != expected:
         raise ProtocolError("the manifest is about something else than this session")
@@ -103,26 +131,11 @@ def check_finish(
     return record
 
 
-def make_receipt(
-    header: ManifestHeader,
-    finish: Finish,
-    staging: Staging,
-    state: ItemState,
-    received: Received,
-    traveled: Traveled,
-    lookup: str,
-    received_from: str,
-    now: int,
-) -> bytes:
+def make_receipt(concluded: Concluded, received: Received, traveled: Traveled, now: int) -> bytes:
     """The vault's statement of what it holds, as the bytes to be signed."""
+    header, finish, staging, state = concluded.header, concluded.finish, concluded.staging, concluded.state
     tallies = received.tallies
     reused = max(received.bytes - traveled.literal_bytes - traveled.zero_bytes, 0)
-    arrival = Point(True, "as assembled from what arrived and what the vault had", ["blake3"], received.files, received.bytes)
-    disk = (
-        Point(True, "read back from the disk", _DIGESTS, received.files, received.bytes)
-        if received.read_back
-        else Point(False, "not taken: SHA-256 is asserted by the source only", [], 0, 0)
-    )
     seconds, rest = divmod(traveled.nanoseconds, 1_000_000_000)
     receipt = Receipt(
         format="evidencesync-receipt/1",
@@ -141,11 +154,11 @@ def make_receipt(
         acquired_sequence=state.head_sequence + 1,
         previous_receipt_sha256=state.previous_receipt_sha256,
         points=Points(
-            Point(True, "while it was read at the source", _DIGESTS, received.files, received.bytes), arrival, disk
+            source=_taken("while it was read at the source", _DIGESTS, received),
+            arrival=_taken("as assembled from what arrived and what the vault had", ["blake3"], received),
+            disk=_taken("read back from the disk", _DIGESTS, received) if received.read_back else _NOT_READ_BACK,
         ),
-        stored=Stored(
-            _tally(tallies.written), _tally(tallies.linked), _tally(tallies.reflinked), _tally(tallies.copied)
-        ),
+        stored=Stored(_tally(tallies.written), _tally(tallies.linked), _tally(tallies.reflinked), _tally(tallies.copied)),
         transfer=Traffic(
             wire_received_bytes=traveled.wire_received,
             wire_sent_bytes=traveled.wire_sent,
@@ -156,21 +169,22 @@ def make_receipt(
             seconds=f"{seconds}.{rest:09d}",
         ),
         host_keys=HostKeys(header.ssh.host_key if header.ssh else None, None),
-        lookup=lookup,  # type: ignore[arg-type]  # checked by encode_receipt
+        lookup=concluded.lookup,
         not_in_sums=staging.not_in_sums,
-        received_from=received_from,
+        received_from=traveled.received_from,
         finished=format_moment(now),
     )
     return encode_receipt(receipt)
 
 
-def make_received(header: ManifestHeader, finish: Finish, state: ItemState, receipt: bytes, signer: Signer, now: int) -> bytes:
+def make_received(concluded: Concluded, receipt: bytes, signer: Signer, now: int) -> bytes:
     """The vault's record that takes the acquisition into the chain."""
+    header, finish = concluded.header, concluded.finish
     return encode_record(
         CustodyRecord(
             format="evidencesync-custody/1",
             vault_id=header.vault_id,
-            sequence=state.head_sequence + 2,
+            sequence=concluded.state.head_sequence + 2,
             type="received",
             time=format_moment(now),
             case=header.case,
@@ -193,6 +207,10 @@ def sign_receipt(signer: Signer, receipt: bytes) -> bytes:
 def sign_record(signer: Signer, record: bytes) -> bytes:
     """The vault's signature over a custody record."""
     return sign_document(signer, CUSTODY_NAMESPACE, sha512_of(record))
+
+
+def _taken(method: str, digests: list[str], received: Received) -> Point:
+    return Point(taken=True, method=method, digests=digests, files=received.files, bytes=received.bytes)
 
 
 def _tally(tally: StoredTally) -> Tally:

@@ -19,11 +19,10 @@ from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, Sha256Digest
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.moment import parse_file_time
 from evidencesync.limits import SMALL_FILE
-from evidencesync.session.receiver import FilesArrived, PageArrived, PageNamed, Receiver, split_blocks
-from evidencesync.transfer.intake.basis import Basis, tree_key
+from evidencesync.session.receiver import FilesArrived, PageArrived, PageNamed, split_blocks
+from evidencesync.transfer.intake.basis import VaultSide, tree_key
 from evidencesync.transfer.intake.streams import AssembledContent, StreamIntake
-from evidencesync.vault.index import Index
-from evidencesync.vault.location import Location, Scope
+from evidencesync.vault.location import Location
 from evidencesync.vault.tree import TreeWriter
 
 
@@ -94,16 +93,11 @@ class PageIntake:
 
     def __init__(
         self,
-        receiver: Receiver,
-        index: Index,
-        scope: Scope,
-        basis: Basis,
+        vault: VaultSide,
         streams: StreamIntake,
         shelf: Shelf,
         previous: PreviousManifest | None,
         check_header: Callable[[ManifestHeader], None],
-        *,
-        from_disk: bool,
     ) -> None:
         self.reader = ManifestReader()
         self.tallies = Tallies()
@@ -111,16 +105,16 @@ class PageIntake:
         """One byte for each content in manifest order: 1 where the disk was read for both digests when it was linked."""
         self.literal_bytes = 0
         self.manifest_sha512 = hashlib.sha512()
-        self._receiver = receiver
-        self._index = index
-        self._scope = scope
-        self._ask_index = index.known(scope) > 0
-        self._basis = basis
+        self._receiver = vault.receiver
+        self._index = vault.index
+        self._scope = vault.scope
+        self._ask_index = vault.index.known(vault.scope) > 0
+        self._basis = vault.basis
         self._streams = streams
         self._shelf = shelf
         self._previous = previous
         self._check_header = check_header
-        self._from_disk = from_disk
+        self._from_disk = vault.from_disk
         self._pages: dict[int, _Page] = {}
         self._next_to_read = 0
         self._next_to_store = 0

@@ -14,17 +14,15 @@ from evidencesync.limits import MIB
 from evidencesync.session.receiver import (
     ChunksArrived,
     ChunksListed,
-    Receiver,
     SegmentArrived,
     SegmentNamed,
     StreamClosed,
     StreamOpened,
     split_blocks,
 )
-from evidencesync.transfer.intake.basis import Basis
+from evidencesync.transfer.intake.basis import Basis, VaultSide
 from evidencesync.vault.content import StagedContent
-from evidencesync.vault.index import Index
-from evidencesync.vault.location import Location, Scope
+from evidencesync.vault.location import Location
 
 _ZEROS: Final = bytes(1 * MIB)
 
@@ -128,25 +126,16 @@ class _Assembly:
 class StreamIntake:
     """Takes the events of streams in the order they come; stores segments strictly in order of their numbers."""
 
-    def __init__(
-        self,
-        receiver: Receiver,
-        index: Index,
-        scope: Scope,
-        basis: Basis,
-        new_content: Callable[[], StagedContent],
-        *,
-        from_disk: bool,
-    ) -> None:
+    def __init__(self, vault: VaultSide, new_content: Callable[[], StagedContent]) -> None:
         self.literal_bytes = 0
         self.zero_bytes = 0
         self._contents: dict[Blake3Digest, list[AssembledContent]] = {}
-        self._receiver = receiver
-        self._index = index
-        self._scope = scope
-        self._basis = basis
+        self._receiver = vault.receiver
+        self._index = vault.index
+        self._scope = vault.scope
+        self._basis = vault.basis
         self._new_content = new_content
-        self._from_disk = from_disk
+        self._from_disk = vault.from_disk
         self._queue: deque[_Segment | StreamOpened | StreamClosed] = deque()
         self._open: dict[int, _Segment] = {}
         self._assembly: _Assembly | None = None
@@ -277,9 +266,7 @@ class StreamIntake:
                 rows.append(Row(length, chunk_digest_of(part)))
         assembly.recipe.add_segment(rows)
 
-    def _store_known(
-        self, assembly: _Assembly, segment: _Segment, rows: list[Row], whole: tuple[Location, int]
-    ) -> bool:
+    def _store_known(self, assembly: _Assembly, segment: _Segment, rows: list[Row], whole: tuple[Location, int]) -> bool:
         """A segment that one published file has as a whole; every chunk of it is checked before it counts."""
         location, offset = whole
         parts: list[bytes] = []

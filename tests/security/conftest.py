@@ -1,0 +1,23 @@
+"""A vault that holds something already, under attack, and what must be true of it afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.hostile_client import assert_unharmed, snapshot
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Iterator[Bench]:
+    """A bench with one acquisition. After the test nothing of it may have changed, and an honest push must work."""
+    bench = make_bench(tmp_path)
+    (bench.source / "small").write_bytes(b"small evidence")
+    (bench.source / "large").write_bytes(bytes(range(256)) * 1200)
+    bench.push()
+    before = snapshot(tmp_path)
+    yield bench
+    assert_unharmed(bench, before)
