@@ -103,7 +103,7 @@ def push_source(
     folder = receipts_folder(run.settings.path(run.settings.values.receipts) if what.receipts is None else Path(what.receipts))
     asker = make_asker()
     request = _make_request(run, source, address, item, sign, what, ssh, asker)
-    progress = Progress()
+    progress = Progress(count_ahead=run.console.is_live)
     with shown(run.console, PushView(progress)):
         link = reach_vault(address, ssh.options(run.settings, asker.for_ssh if asker else None))
         outcome = push(link, request, progress)

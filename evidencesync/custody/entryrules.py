@@ -13,9 +13,9 @@ from itertools import pairwise
 from typing import Final
 
 from evidencesync.custody.tally import FLAG_ORDER
-from evidencesync.custody.text import check_path_pair, is_clean
+from evidencesync.custody.text import check_path_pair
 from evidencesync.errors import MalformedDocumentError
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import is_clean, safe_text
 from evidencesync.evidence.entry import Continuation, Entry, Extent, ReadError
 from evidencesync.evidence.path import EvidencePath, from_json_fields
 from evidencesync.limits import (

@@ -1,19 +1,17 @@
-"""Which text a signed document may hold, and how a document's bytes are read in one strict way.
+"""How a signed document's bytes are read in one strict way, and which text it may hold.
 
-Text is held to categories that do not change when Unicode grows: a document that is good today stays good with a newer
-Python. (Characters that are not assigned yet are allowed; `evidence.display` still shows them escaped.)
+Text is held to a fixed list (`evidence.display.is_clean`): a document that is good today stays good when Unicode grows.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable
 from typing import Final, TypeVar
 
 import msgspec
 
 from evidencesync.errors import InvalidNameError, MalformedDocumentError, PathEscapeError
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import is_clean, safe_text
 from evidencesync.evidence.identity import Title
 from evidencesync.evidence.moment import format_moment, parse_moment
 from evidencesync.evidence.path import from_json_fields
@@ -21,18 +19,9 @@ from evidencesync.limits import MAX_DOCUMENT_FIELDS, MAX_PATH
 
 T = TypeVar("T")
 
-# Control, format (bidirectional overrides, zero-width), surrogate, private use, line and paragraph separators.
-_UNCLEAN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 # All that msgspec and the integers and texts below it can raise on bytes from outside.
 UNREADABLE: Final = (msgspec.MsgspecError, RecursionError, OverflowError, ValueError)
 _ENCODER: Final = msgspec.json.Encoder()
-
-
-def is_clean(text: str) -> bool:
-    """Whether text holds nothing that could steer a terminal, reorder its neighbours, or hide."""
-    if text.isascii():
-        return text.isprintable()
-    return _UNCLEAN.isdisjoint(map(unicodedata.category, text))
 
 
 def decode_exactly(decoder: msgspec.json.Decoder[T], line: bytes, what: str) -> T:

@@ -15,10 +15,9 @@ from typing import Final
 from evidencesync.custody.patterns import matches_any
 from evidencesync.custody.publickey import InvalidPublicKeyError, PublicKey, decode_base64
 from evidencesync.custody.sshsig import verify_signature
-from evidencesync.custody.text import is_clean
 from evidencesync.custody.wire import WireError, WireReader
 from evidencesync.errors import TrustFileError, UntrustedSignerError
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import is_clean, safe_text
 from evidencesync.limits import MAX_TRUST_FILE, MAX_TRUST_LINE, MAX_TRUST_LINES, MAX_TRUST_PATTERN
 
 _NANOSECONDS: Final = 1_000_000_000

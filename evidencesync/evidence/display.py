@@ -11,6 +11,26 @@ _UNSAFE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _PLAIN: Final = re.compile(r"[ -\[\]-~]*")  # printable ASCII without the backslash
 
 
+# Part of the document format, and so a fixed list: what Unicode assigns tomorrow changes no document of today.
+_UNCLEAN: Final = re.compile(
+    "["
+    "\x00-\x1f\x7f-\x9f"  # control
+    "\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e"  # format
+    "\u200b-\u200f\u2028-\u202e\u2060-\u206f"  # zero-width, separators, bidirectional, invisible operators
+    "\ud800-\udfff\ue000-\uf8ff\ufeff\ufff0-\ufffb"  # surrogate, private use, byte order mark, annotations
+    "\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"  # format
+    "\U000e0000-\U0010ffff"  # tags, private use
+    "]"
+)
+
+
+def is_clean(text: str) -> bool:
+    """Whether text may stand in a document as it is: nothing that could steer a terminal, reorder its neighbours, or hide."""
+    if text.isascii():
+        return text.isprintable()
+    return _UNCLEAN.search(text) is None
+
+
 def is_unsafe(character: str) -> bool:
     """Whether a character could move a cursor, reorder its neighbours, or not be seen at all."""
     return unicodedata.category(character) in _UNSAFE_CATEGORIES

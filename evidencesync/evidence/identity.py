@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from evidencesync.errors import InvalidNameError
-from evidencesync.evidence.display import is_unsafe, safe_text
+from evidencesync.evidence.display import is_clean, safe_text
 from evidencesync.limits import MAX_FOLDER_NAME, MAX_TITLE
 
 _FOLDER: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
@@ -45,7 +45,7 @@ class Title:
     def __post_init__(self) -> None:
         if not self.text.strip() or len(self.text) > MAX_TITLE:
             raise InvalidNameError(f"a case or item number needs 1 to {MAX_TITLE} characters")
-        if self.text != self.text.strip() or any(map(is_unsafe, self.text)):
+        if self.text != self.text.strip() or not is_clean(self.text):
             raise InvalidNameError(
                 f"a case or item number may not hold control characters or outer spaces: {safe_text(self.text, 80)}"
             )

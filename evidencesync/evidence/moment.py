@@ -8,13 +8,15 @@ from typing import Annotated, Final
 
 import msgspec
 
-Moment = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$", max_length=27)]
+_DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_CLOCK = r"[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}"
+Moment = Annotated[str, msgspec.Meta(pattern=f"^{_DAY}T{_CLOCK}Z$", max_length=27)]
 """A clock reading in a document: RFC 3339 in UTC with microseconds."""
-FileTime = Annotated[str, msgspec.Meta(pattern=r"^-?\d{1,20}\.\d{9}$", max_length=31)]
+FileTime = Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]{1,20}\.[0-9]{9}$", max_length=31)]
 """A file's time in a document: decimal seconds since the epoch with nine places."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_FILE_TIME: Final = re.compile(r"(-?)(\d{1,20})\.(\d{9})")
+_FILE_TIME: Final = re.compile(r"(-?)([0-9]{1,20})\.([0-9]{9})")
 
 
 def format_moment(nanoseconds: int) -> Moment:

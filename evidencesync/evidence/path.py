@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from evidencesync.errors import PathEscapeError
-from evidencesync.evidence.display import is_unsafe, safe_text
+from evidencesync.evidence.display import is_clean, safe_text
 from evidencesync.limits import MAX_DEPTH, MAX_NAME, MAX_PATH
 
 # The whole of a path as plain as most are: no control bytes, no backslash needed, no component that starts with a dot.
@@ -72,15 +72,13 @@ class EvidencePath:
 def to_json_fields(raw: bytes) -> tuple[str | None, str | None]:
     """Raw bytes as the pair (`path`, `path_b64`), exactly one of which is set.
 
-    The first where the bytes are UTF-8 without control, format or bidirectional characters; else base64.
+    The first where the bytes are UTF-8 and `evidence.display.is_clean`; else base64.
     """
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         return None, base64.b64encode(raw).decode("ascii")
-    if text.isascii() and text.isprintable():
-        return text, None
-    if any(map(is_unsafe, text)):
+    if not is_clean(text):
         return None, base64.b64encode(raw).decode("ascii")
     return text, None
 

@@ -65,6 +65,11 @@ class Inbox(Generic[LocalT, PeerT]):
             self._changed.notify_all()
 
     @property
+    def is_closed(self) -> bool:
+        """Whether the run has ended."""
+        return self._closed
+
+    @property
     def is_idle(self) -> bool:
         """Whether taking something now would probably mean to wait."""
         return not self._peer and not self._local

@@ -12,11 +12,13 @@ Stage = Literal["connecting", "reading", "finishing", "syncing", "read-back", "p
 class Progress:
     """Counters of one run. Each is written by one thread only, so that no lock is needed to read them.
 
-    `total_files` and `total_bytes` are None until they are known. In the stages after reading, `stage_done` of
+    With `count_ahead` somebody is watching, and a folder is counted while it is being read: `total_files` and
+    `total_bytes` are None until they are known. In the stages after reading, `stage_done` of
     `stage_total` bytes are through.
     """
 
     stage: Stage = "connecting"
+    count_ahead: bool = False
     files: int = 0
     read_bytes: int = 0
     literal_bytes: int = 0

@@ -33,6 +33,7 @@ from evidencesync.protocol.messages import Failure, Finish, Message, Published, 
 from evidencesync.session.sender import Sender
 from evidencesync.source.origin import describe_origin
 from evidencesync.source.root import resolve_source
+from evidencesync.source.walker import walk
 from evidencesync.transfer.acknowledgement import check_published
 from evidencesync.transfer.greeting import Greeting, greet
 from evidencesync.transfer.inbox import Inbox
@@ -160,7 +161,23 @@ class _Push:
             lambda: format_moment(self._now()),
         )
         threading.Thread(target=self._read, args=(reading,), name="source", daemon=True).start()
+        if self._progress.count_ahead:
+            threading.Thread(target=self._count, name="count", daemon=True).start()
         return reading
+
+    def _count(self) -> None:
+        """How much there is to read, for a display. What it cannot see, the reading itself will record."""
+        files = total = 0
+        try:
+            for found in walk(self._source.path, self._request.rules):
+                if found.entry_type == "file" and found.stat is not None and found.flag is None:
+                    files += 1
+                    total += found.stat.st_size
+                if self._inbox.is_closed:
+                    return
+        except EvidenceSyncError:
+            return
+        self._progress.total_files, self._progress.total_bytes = files, total
 
     def _read(self, reading: SourceReading) -> None:
         try:

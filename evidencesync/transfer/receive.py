@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillRunningError
 from contextlib import ExitStack
-from queue import Queue
 from typing import Final, Literal, TypeVar
 
 from evidencesync.custody.manifest import CheckedLine, ManifestReader, read_manifest
@@ -99,7 +99,7 @@ from evidencesync.vault.vault import Vault
 
 Stage = Literal["receiving", "syncing", "read-back", "publishing"]
 _M = TypeVar("_M", bound=Message)
-_AHEAD_BLOCKS: Final = 16
+_AHEAD_BYTES: Final = 8 * MIB
 _STATUS_SECONDS: Final = 1.0
 _BLOCK: Final = 1 * MIB
 
@@ -120,7 +120,7 @@ def receive(link: Link, vault: Vault, received_from: str, now: Callable[[], int]
         _tell(link, failure)
         raise failure from error
     finally:
-        link.close()
+        session.close()
 
 
 def refuse(link: Link, error: EvidenceSyncError) -> None:
@@ -142,31 +142,58 @@ def _tell(link: Link, error: EvidenceSyncError) -> None:
 
 
 class _Ahead:
-    """Reads a link in a thread of its own, a bounded number of blocks ahead of whoever takes them."""
+    """Reads a link in a thread of its own, a bounded number of bytes ahead of whoever takes them.
+
+    Bounded by bytes and not by blocks: sshd hands over small ones, and the channel must not stand still while a segment
+    is being stored.
+    """
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self._blocks: Queue[bytes | EvidenceSyncError] = Queue(_AHEAD_BLOCKS)
+        self._blocks: deque[bytes] = deque()
+        self._held_bytes = 0
+        self._end: EvidenceSyncError | None = None
+        self._closed = False
+        self._changed = threading.Condition()
         threading.Thread(target=self._read, name="link", daemon=True).start()
 
     def take(self) -> bytes:
-        """The next block; `b""` at the end. Raises what reading failed with."""
-        block = self._blocks.get()
-        if isinstance(block, EvidenceSyncError):
-            raise block
-        return block
+        """All that has arrived, waiting for it. Raises what reading ended with."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._blocks or self._end)
+            if not self._blocks and self._end is not None:
+                raise self._end
+            taken = b"".join(self._blocks) if len(self._blocks) > 1 else self._blocks[0]
+            self._blocks.clear()
+            self._held_bytes = 0
+            self._changed.notify()
+            return taken
+
+    def close(self) -> None:
+        """Nobody will take anything any more: lets the thread end."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
 
     def _read(self) -> None:
+        end: EvidenceSyncError = LinkLostError("the sender has gone before it had finished")
         try:
             while block := self._link.read():
-                self._blocks.put(block)
-            self._blocks.put(b"")
+                with self._changed:
+                    self._changed.wait_for(lambda: self._held_bytes < _AHEAD_BYTES or self._closed)
+                    if self._closed:
+                        return
+                    self._blocks.append(block)
+                    self._held_bytes += len(block)
+                    self._changed.notify()
         except EvidenceSyncError as error:
-            self._blocks.put(error)
+            end = error
         except Exception as error:  # noqa: BLE001 - whatever it is, the engine must not wait for ever
-            failure = InternalError(f"{type(error).__name__}: {error}")
-            failure.__cause__ = error
-            self._blocks.put(failure)
+            end = InternalError(f"{type(error).__name__}: {error}")
+            end.__cause__ = error
+        with self._changed:
+            self._end = end
+            self._changed.notify()
 
 
 class _Session:
@@ -178,9 +205,15 @@ class _Session:
         self._received_from = received_from
         self._now = now
         self._started = time.monotonic_ns()
+        self._ahead = _Ahead(link)
         self._frames = self._all_frames()
         self._done_bytes = 0
         self._total_bytes = 0
+
+    def close(self) -> None:
+        """Lets go of the link and of the thread that reads it."""
+        self._ahead.close()
+        self._link.close()
 
     def run(self) -> None:
         """Handshake, then the transfer under the item's lock."""
@@ -208,11 +241,9 @@ class _Session:
     # Frames.
 
     def _all_frames(self) -> Iterator[tuple[int, memoryview]]:
-        ahead = _Ahead(self._link)
         decoder = FrameDecoder()
-        while block := ahead.take():
-            yield from decoder.feed(block)
-        raise LinkLostError("the sender has gone before it had finished")
+        while True:
+            yield from decoder.feed(self._ahead.take())
 
     def _expect(self, kind: type[_M]) -> _M:
         frame_type, body = next(self._frames)
@@ -296,7 +327,7 @@ class _Session:
             answers = receiver.take_output()
             if answers:
                 self._link.write(answers)
-        raise LinkLostError("the sender has gone before it had finished")
+        raise InternalError("the stream of frames ended without an error")
 
     # The end.
 

@@ -67,7 +67,7 @@ def data_frame(data: bytes) -> bytes:
     return encode_frame(DATA_FRAME, bytes([RAW]) + len(data).to_bytes(4, "big"), data)
 
 
-def entry_of(path: bytes, kind: str = "file", content: bytes | None = None, **changes: Any) -> Entry:
+def entry_of(path: bytes, kind: str = "file", /, content: bytes | None = None, **changes: Any) -> Entry:
     """An entry as a source would state it, with whatever a test wants otherwise."""
     plain, encoded = to_json_fields(path)
     known: dict[str, Any] = {"path": plain, "path_b64": encoded}

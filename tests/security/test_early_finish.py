@@ -1,0 +1,111 @@
+"""Attack: the end is announced before everything was sent, so that less is published than was signed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from evidencesync.custody.manifest import encode_entry_lines
+from evidencesync.errors import ExitCode
+from evidencesync.protocol.messages import Open, Page, PageAnswer, PageOffer, SegmentOffer, Want
+from tests.support.bench_of_evidence import Bench
+from tests.support.hostile_client import ROOT, HostileClient, entry_of
+
+Attack = Callable[[HostileClient], int]
+
+
+def at_once(client: HostileClient) -> int:
+    return 0
+
+
+def after_the_header(client: HostileClient) -> int:
+    client.send_page(0, msgspec.json.encode(client.header()) + b"\n")
+    return 1
+
+
+def without_the_footer(client: HostileClient) -> int:
+    client.send_page(0, msgspec.json.encode(client.header()) + b"\n")
+    client.send_page(1, msgspec.json.encode(ROOT) + b"\n")
+    return 2
+
+
+def with_another_number_of_pages(client: HostileClient) -> int:
+    client.send_manifest([ROOT])
+    return 4
+
+
+def with_a_page_only_named(client: HostileClient) -> int:
+    client.send(PageOffer(0, bytes(16)))
+    client.hear(PageAnswer)
+    return 1
+
+
+def with_a_page_only_announced(client: HostileClient) -> int:
+    client.send(Page(0, 10, with_files=False))
+    return 1
+
+
+def with_a_small_file_missing(client: HostileClient) -> int:
+    client.send_manifest([ROOT, entry_of(b"f", content=b"x")])
+    client.hear(Want)
+    return 3
+
+
+def with_files_promised_that_do_not_come(client: HostileClient) -> int:
+    client.send_page(0, msgspec.json.encode(client.header()) + b"\n")
+    line = encode_entry_lines(entry_of(b"f", content=b"x"))
+    client.send_page(1, msgspec.json.encode(ROOT) + b"\n" + line, contents=[b"x"], with_files=False)
+    return 2
+
+
+def with_an_open_stream(client: HostileClient) -> int:
+    client.send_manifest([ROOT])
+    client.send(Open(0, 100))
+    return 3
+
+
+def with_an_open_segment(client: HostileClient) -> int:
+    client.send(Open(0, 100), SegmentOffer(0, bytes(16), 100))
+    client.send_manifest([ROOT])
+    return 3
+
+
+def with_a_footer_that_counts_less(client: HostileClient) -> int:
+    client.send_page(0, msgspec.json.encode(client.header()) + b"\n")
+    client.send_page(1, msgspec.json.encode(ROOT) + b"\n")
+    client.send_page(2, b'{"counts":{},"flags":{},"bytes":0,"finished":"2026-01-02T03:04:05.000000Z"}\n')
+    return 3
+
+
+ATTACKS: list[Attack] = [
+    at_once,
+    after_the_header,
+    without_the_footer,
+    with_another_number_of_pages,
+    with_a_page_only_named,
+    with_a_page_only_announced,
+    with_a_small_file_missing,
+    with_files_promised_that_do_not_come,
+    with_an_open_stream,
+    with_an_open_segment,
+    with_a_footer_that_counts_less,
+]
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
+def test_the_end_before_the_end_publishes_nothing(victim: Bench, attack: Attack) -> None:
+    client = HostileClient(victim)
+    client.shake_hands()
+    pages = attack(client)
+    client.send(client.finish(b"whatever", pages=pages))
+    assert client.ended().exit_code in {ExitCode.PEER, ExitCode.SIGNATURE}
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.__name__)
+def test_a_client_that_goes_away_publishes_nothing(victim: Bench, attack: Attack) -> None:
+    client = HostileClient(victim)
+    client.shake_hands()
+    attack(client)
+    assert client.hang_up().exit_code in {ExitCode.LINK_LOST, ExitCode.PEER, ExitCode.SIGNATURE}

@@ -1,0 +1,181 @@
+"""Attack: something small, again and again, that the vault's end has to remember while it waits for something else."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+
+import msgspec
+import pytest
+
+from evidencesync.custody.manifest import encode_entry_lines
+from evidencesync.delta.recipe import ZERO_DIGEST
+from evidencesync.errors import ExitCode
+from evidencesync.evidence.digest import blake3_of
+from evidencesync.limits import MAX_CHUNK, MAX_PAGE, MAX_SEGMENT, MIB, WINDOW
+from evidencesync.protocol.bitmap import pack_bits
+from evidencesync.protocol.framing import frame_of
+from evidencesync.protocol.messages import Chunks, Close, Files, Open, Page, PageOffer, SegmentData, SegmentOffer
+from tests.support.bench_of_evidence import Bench
+from tests.support.hostile_client import ROOT, HostileClient, data_frame, entry_of
+
+Flood = Callable[[HostileClient], Iterator[bytes]]
+
+STREAM = 2**40
+
+
+def blocked_stream(client: HostileClient) -> None:
+    """A segment that the vault will never get: all that comes after it has to wait."""
+    client.send(Open(0, STREAM), Chunks(0, struct.pack("<I16s", MAX_CHUNK, b"\1" * 16)))
+
+
+def blocked_page(client: HostileClient) -> None:
+    """A small file that the vault will never get."""
+    client.send_page(0, msgspec.json.encode(client.header()) + b"\n")
+    client.send_page(1, encode_entry_lines(ROOT) + encode_entry_lines(entry_of(b"a", content=b"never")))
+
+
+def pages_of(lines: bytes) -> Iterator[bytes]:
+    for number in range(2, 100_000):
+        yield frame_of(Page(number, len(lines), with_files=False)) + data_frame(lines)
+
+
+def pages_that_wait(client: HostileClient) -> Iterator[bytes]:
+    blocked_page(client)
+    yield from pages_of(b"x" * 100_000)
+
+
+def pages_named(client: HostileClient) -> Iterator[bytes]:
+    for number in range(10_000):
+        yield frame_of(PageOffer(number, number.to_bytes(16, "big")))
+
+
+def a_million_empty_pages(client: HostileClient) -> Iterator[bytes]:
+    for number in range(1_000_000):
+        yield frame_of(Page.__new__(Page)) if number < 0 else b"\0\0\0\4\x16\x93" + bytes([number % 128]) + b"\0\xc2"
+
+
+def pages_of_a_million_lines(client: HostileClient) -> Iterator[bytes]:
+    """The shortest lines there are: each becomes an entry of hundreds of bytes in memory."""
+    blocked_page(client)
+    lines = bytearray()
+    number = 0
+    page = 2
+    while page < 1000:
+        lines += b'{"type":"fifo","path":"b%08x"}\n' % number
+        number += 1
+        if len(lines) > MAX_PAGE - 100:
+            yield frame_of(Page(page, len(lines), with_files=False)) + data_frame(bytes(lines))
+            lines.clear()
+            page += 1
+
+
+def segments_that_wait(client: HostileClient) -> Iterator[bytes]:
+    blocked_stream(client)
+    data = b"x" * (MIB // 2)
+    lengths = struct.pack("<II", MAX_CHUNK, MAX_CHUNK)
+    for number in range(1, 1000):
+        yield frame_of(SegmentData(number, lengths, len(data))) + data_frame(data)
+
+
+def segments_named(client: HostileClient) -> Iterator[bytes]:
+    blocked_stream(client)
+    for number in range(1, 100_000):
+        yield frame_of(SegmentOffer(number, bytes(16), 1))
+
+
+def rows_of_segments(client: HostileClient) -> Iterator[bytes]:
+    """Lists of chunks of one byte: the list is larger than what it lists."""
+    blocked_stream(client)
+    rows = struct.pack("<I16s", 1, b"\2" * 16) * 512
+    for number in range(1, 9000):
+        yield frame_of(Chunks(number, rows))
+
+
+def rows_between_zeros(client: HostileClient) -> Iterator[bytes]:
+    """The same, with the runs of zeros between them that small chunks need."""
+    blocked_stream(client)
+    rows = (struct.pack("<I16s", 1, b"\2" * 16) + struct.pack("<I16s", 65_536, ZERO_DIGEST)) * 256
+    for number in range(1, 9000):
+        yield frame_of(Chunks(number, rows))
+
+
+def tiny_chunks(client: HostileClient) -> Iterator[bytes]:
+    """Nothing waits here: but a recipe of rows of 24 bytes would grow for every byte of the content."""
+    client.send(Open(0, STREAM))
+    lengths = struct.pack("<I", 1) * 512
+    for number in range(20_000):
+        yield frame_of(SegmentData(number, lengths, 512)) + data_frame(b"x" * 512)
+
+
+def data_in_tiny_frames(client: HostileClient) -> Iterator[bytes]:
+    client.send(Open(0, STREAM), SegmentData(0, struct.pack("<I", MAX_CHUNK) * 16, MAX_SEGMENT))
+    for _ in range(MAX_SEGMENT // 100):
+        yield data_frame(b"x") * 100
+
+
+def files_in_tiny_frames(client: HostileClient) -> Iterator[bytes]:
+    blocked_page(client)
+    client.send(Files(1, 1, pack_bits([True]), WINDOW))
+    for _ in range(200_000):
+        yield data_frame(b"x") * 10
+
+
+def files_of_nothing(client: HostileClient) -> Iterator[bytes]:
+    """A page's files announced again and again, none of them there."""
+    blocked_page(client)
+    client.send_page(2, encode_entry_lines(entry_of(b"b", content=b"never")))
+    empty = frame_of(Files(2, 1024, bytes(128), 0))
+    for _ in range(2_000):
+        yield empty * 100
+
+
+def streams_of_nothing(client: HostileClient) -> Iterator[bytes]:
+    blocked_stream(client)
+    client.send(Close(0, MAX_CHUNK, bytes(32)))
+    for number in range(1, 200_000):
+        yield frame_of(Open(number, 0)) + frame_of(Close(number, 0, bytes(32)))
+
+
+def contents_that_no_page_lists(client: HostileClient) -> Iterator[bytes]:
+    for number in range(200_000):
+        content = number.to_bytes(4, "big")
+        yield (
+            frame_of(Open(number, 4))
+            + frame_of(SegmentData(number, b"\4\0\0\0", 4))
+            + data_frame(content)
+            + frame_of(Close(number, 4, blake3_of(content)))
+        )
+
+
+FLOODS: list[Flood] = [
+    pages_that_wait,
+    pages_named,
+    a_million_empty_pages,
+    pages_of_a_million_lines,
+    segments_that_wait,
+    segments_named,
+    rows_of_segments,
+    rows_between_zeros,
+    tiny_chunks,
+    data_in_tiny_frames,
+    files_in_tiny_frames,
+    files_of_nothing,
+    streams_of_nothing,
+    contents_that_no_page_lists,
+]
+
+
+@pytest.mark.parametrize("flood", FLOODS, ids=lambda flood: flood.__name__)
+def test_a_flood_is_ended_by_a_limit_and_not_by_the_machine(victim: Bench, flood: Flood) -> None:
+    client = HostileClient(victim)
+    client.shake_hands()
+    sent = 0
+    for data in flood(client):
+        if not client.send_bytes(data):
+            break
+        sent += len(data)
+    else:
+        pytest.fail(f"the vault's end took {sent} bytes and would take more")
+    assert sent < 4 * WINDOW
+    assert client.ended().exit_code is ExitCode.PEER
