@@ -54,6 +54,8 @@ MAX_SEGMENT: Final = 4 * MIB
 MAX_SEGMENT_ROWS: Final = 512
 MIN_ZERO_RUN: Final = 64 * KIB
 MAX_ZERO_EXTENT: Final = 1024 * MIB  # a longer run of zeros becomes several
+MAX_SEGMENT_ZEROS: Final = 2 * MAX_ZERO_EXTENT
+ZERO_WEIGHT: Final = 1024  # so many zeros fill a window like one byte: few bytes may not buy hours of hashing
 SMALL_FILE: Final = 128 * KIB  # up to here a file travels with its manifest page, above as a stream of segments
 
 # Pages: runs of manifest lines that travel as one unit, with the small files they list (at most some 20 MiB).
@@ -65,6 +67,8 @@ MAX_PAGE_LINES: Final = 1024
 WINDOW: Final = 64 * MIB
 MAX_OPEN_PAGES: Final = 64
 MAX_OPEN_SEGMENTS: Final = 4096
+MAX_UNLISTED_CONTENTS: Final = 16 * 1024  # larger contents that are there before their page is stored; each is an open file
+MAX_OPEN_ROWS: Final = 64 * 1024  # of all open segments; some 300 bytes of memory each, and of the window only their chunks
 
 # Sessions.
 NONCE: Final = 32

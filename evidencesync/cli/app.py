@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Annotated, Final
 
@@ -83,6 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _refuse(error, console)
     except SystemExit:  # how typer answers to a reader of --help that has seen enough; a command of ours never raises it
         code = ExitCode.COMPLETE
+    finally:
+        # The outcome is said. An impatient Ctrl-C while the process ends would only replace its exit code.
+        if arguments is None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
     return int(code or 0)
 
 

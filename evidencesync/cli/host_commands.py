@@ -105,11 +105,11 @@ def _is_known(known: Known, key: HostKey, name: str) -> bool:
     if key.fingerprint in {revoked.get_fingerprint() for revoked in known.revoked}:
         raise HostKeyChangedError(f"{name} shows a host key that is marked as revoked: {key.fingerprint}")
     recorded = {one.get_fingerprint() for one in known.keys}
-    if recorded and key.fingerprint not in recorded:
+    if recorded and key.fingerprint not in recorded and not known.borrowed:
         raise HostKeyChangedError(
             f"{name} shows another host key than the one recorded: {safe_text(key.algorithm)} {key.fingerprint}; "
             f"recorded is {', '.join(sorted(recorded)[:5])}",
             hint="Ask the server's administrator by another way. Only if the key was changed on purpose, remove the recorded "
             "line from your known_hosts file and run this again.",
         )
-    return bool(recorded)
+    return key.fingerprint in recorded

@@ -147,6 +147,7 @@ class PushOutput(Output, frozen=True):
     zero_bytes: Count
     seconds: float
     read_back: bool
+    damaged_in_vault: int
     manifest_sha256: HexDigest
     receipt_sha256: HexDigest
     chain_head_sha256: HexDigest

@@ -93,6 +93,7 @@ def push_source(
     from evidencesync.cli.progress_display import PushView, shown
     from evidencesync.cli.receipts import receipts_folder, store_receipts
     from evidencesync.cli.summary import push_lines, push_output, verdict_of
+    from evidencesync.delta.chunker import is_compiled
     from evidencesync.ssh.address import Address
     from evidencesync.transfer.progress import Progress
     from evidencesync.transfer.push import push
@@ -104,6 +105,8 @@ def push_source(
     asker = make_asker()
     request = _make_request(run, source, address, item, sign, what, ssh, asker)
     progress = Progress(count_ahead=run.console.is_live)
+    if not is_compiled():
+        run.console.warn("pyfastcdc runs without its compiled part: cutting contents will take some two hundred times longer")
     with shown(run.console, PushView(progress)):
         link = reach_vault(address, ssh.options(run.settings, asker.for_ssh if asker else None))
         outcome = push(link, request, progress)

@@ -44,6 +44,7 @@ def push_output(outcome: PushOutcome, request: PushRequest, receipts: Path) -> P
         zero_bytes=outcome.zero_bytes,
         seconds=round(outcome.seconds, 6),
         read_back=outcome.read_back,
+        damaged_in_vault=outcome.damaged,
         manifest_sha256=outcome.manifest_sha256,
         receipt_sha256=outcome.receipt_sha256,
         chain_head_sha256=outcome.chain_head_sha256,
@@ -72,6 +73,9 @@ def push_lines(outcome: PushOutcome, request: PushRequest, address: Address, rec
         yield "  read back    yes: the vault's disk gave back what was read here"
     else:
         yield "  read back    NO: what lies on the vault's disk was not compared"
+    if outcome.damaged:
+        files = count_text(outcome.damaged, "file")
+        yield f"  WARNING      {files} of earlier acquisitions damaged in the vault, and not used: run verify there"
     yield f"  fingerprint  {notebook_fingerprint(outcome.manifest_sha256)}"
     yield f"  chain head   {outcome.chain_head_sha256}"
     yield f"  receipt      {safe_text(str(receipts))}"

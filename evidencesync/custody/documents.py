@@ -151,7 +151,7 @@ class Stored(Document, frozen=True):
 
 
 class Traffic(Document, frozen=True):
-    """What it took. `wire_*` are bytes on the connection as the receiving process saw them, before SSH's own framing."""
+    """What it took. `wire_*` are bytes as the receiving process saw them: with SSH's own where it is the SSH server itself."""
 
     wire_received_bytes: Count
     wire_sent_bytes: Count

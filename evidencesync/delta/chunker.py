@@ -24,6 +24,7 @@ from evidencesync.limits import (
     MEAN_CHUNK,
     MIN_CHUNK,
     MIN_ZERO_RUN,
+    ZERO_WEIGHT,
 )
 
 PARAMETERS: Final = "fastcdc2020-16-64-256-zero64-seg32/1"
@@ -52,6 +53,11 @@ class Segment:
     parts: list[memoryview | None] = field(default_factory=list)
     literal_bytes: int = 0
     _rows: list[Row] | None = None
+
+    @property
+    def held_bytes(self) -> int:
+        """What this segment takes of a window: its chunks, and a little for its zeros."""
+        return self.literal_bytes + (self.total_bytes - self.literal_bytes) // ZERO_WEIGHT
 
     @property
     def total_bytes(self) -> int:
@@ -164,7 +170,7 @@ class SegmentCutter:
             self._zeros -= length
             self._segment.lengths.append(length)
             self._segment.parts.append(None)
-            if len(self._segment.lengths) >= MAX_SEGMENT_ROWS - 1:
+            if length == MAX_ZERO_EXTENT or len(self._segment.lengths) >= MAX_SEGMENT_ROWS - 1:
                 self._end_segment()
 
     def _end_segment(self) -> None:

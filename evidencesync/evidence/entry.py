@@ -36,8 +36,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     """One line of a manifest. The order of the fields is the order in the line; what is not known is absent.
 
     `size`, `blake3` and `sha256` are of the bytes that were delivered: with read errors these are not the bytes of the
-    origin. `path_b64`, `hardlink_to_b64`, `target_b64` and `user_b64`/`group_b64` stand in place of the plain field
-    where the bytes are not clean UTF-8.
+    origin. `path_b64`, `hardlink_to_b64` and `target_b64` stand in place of the plain field where the bytes are not
+    clean UTF-8; names of owners that are not are left out.
     """
 
     type: EntryType

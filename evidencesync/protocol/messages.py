@@ -219,13 +219,18 @@ class Status(Message, frozen=True):
 
 
 class Published(Message, frozen=True):
-    """The acquisition is published and durable; the vault's signed statement."""
+    """The acquisition is published and durable; the vault's signed statement.
+
+    `damaged` published files were found not to be what they were, and were not used as a basis: `verify` names them.
+    `repeated`: this session had published it before, and its acknowledgement was lost.
+    """
 
     acquisition: U32
     receipt: Document
     receipt_signature: Signature
     received: Document
     received_signature: Signature
+    damaged: U32
     repeated: bool
 
 

@@ -8,16 +8,31 @@ before it is stored; data frames follow the message that announced them and noth
 from __future__ import annotations
 
 import struct
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from evidencesync.delta.recipe import ZERO_DIGEST, Row
-from evidencesync.errors import LimitExceededError, ProtocolError, error_from_slug
+from evidencesync.delta.recipe import Row
+from evidencesync.errors import LimitExceededError, ProtocolError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
-from evidencesync.limits import MAX_CHUNK, MAX_OPEN_PAGES, MAX_OPEN_SEGMENTS, MAX_SEGMENT, MAX_ZERO_EXTENT, WINDOW
+from evidencesync.limits import (
+    MAX_CHUNK,
+    MAX_OPEN_PAGES,
+    MAX_OPEN_ROWS,
+    MAX_OPEN_SEGMENTS,
+    MAX_SEGMENT,
+    MAX_SEGMENT_ROWS,
+    MAX_SEGMENT_ZEROS,
+    MAX_ZERO_EXTENT,
+    MIN_CHUNK,
+    MIN_ZERO_RUN,
+    WINDOW,
+    ZERO_WEIGHT,
+)
 from evidencesync.protocol.bitmap import pack_bits, unpack_bits
-from evidencesync.protocol.compression import DataDecoder
+from evidencesync.protocol.compression import MAX_DATA, DataDecoder
+from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import (
     DATA_FRAME,
@@ -174,8 +189,11 @@ class Receiver:
         self._incoming: _Incoming | None = None
         self._pages: dict[int, _PageStage] = {}
         self._segments: dict[int, _SegmentStage] = {}
-        self._row_counts: dict[int, int] = {}
+        self._named_bytes: dict[int, int] = {}
+        self._rows: dict[int, int] = {}
+        self._open_rows = 0
         self._needed_bytes: dict[int, int] = {}
+        self._files_due: dict[int, deque[bytes | None]] = {}  # what was asked for; None for all of a page's, unasked
         self._next_page = 0
         self._next_segment = 0
         self._next_stream = 0
@@ -217,6 +235,8 @@ class Receiver:
             case SegmentOffer():
                 self._new_segment(message.segment, _SegmentStage.NAMED)
                 self._spend(message.size)
+                self._named_bytes[message.segment] = message.size
+                self._hold_zeros(message.segment, message.size)
                 yield SegmentNamed(message.segment, SegmentDigest(message.digest), message.size)
             case Chunks():
                 yield self._list_chunks(message)
@@ -226,7 +246,7 @@ class Receiver:
                 self._check_complete(message)
                 yield FinishRequested(message)
             case Failure():
-                raise error_from_slug(message.slug, message.message, message.hint)
+                raise error_of(message)
             case _:
                 raise ProtocolError(f"a {type(message).__name__} message is out of order")
 
@@ -239,10 +259,11 @@ class Receiver:
                     self._move_page(head.number, {_PageStage.LACKED}, _PageStage.HERE)
                 else:
                     self._new_page(head.number, _PageStage.HERE)
+                if head.with_files:
+                    self._files_due[head.number] = deque([None])
                 self._hold(("page", head.number), head.size)
             case Files():
-                if head.page not in self._pages:
-                    raise ProtocolError("files of a page that is not open")
+                self._check_files(head)
                 self._hold(("page", head.page), head.size)
             case SegmentData():
                 self._check_segment_data(head)
@@ -255,6 +276,15 @@ class Receiver:
         if head.size == 0:
             yield self._complete(self._incoming)
 
+    def _check_files(self, head: Files) -> None:
+        """Files answer one request, each once and with all that was asked for: nobody keeps what he did not want."""
+        due = self._files_due.get(head.page)
+        if not due:
+            raise ProtocolError("files that nobody asked for")
+        asked = due.popleft()
+        if head.present != (pack_bits([True] * head.count) if asked is None else asked):
+            raise ProtocolError("files that are not those that were asked for")
+
     def _check_segment_data(self, head: SegmentData) -> None:
         lengths = _signed_lengths(head.lengths)
         if sum(length for length in lengths if length > 0) != head.size or head.size > MAX_SEGMENT:
@@ -262,8 +292,11 @@ class Receiver:
         if head.segment in self._segments:
             raise ProtocolError("a segment was sent twice")
         self._new_segment(head.segment, _SegmentStage.HERE)
-        self._spend(sum(map(abs, lengths)))
+        self._hold_rows(head.segment, len(lengths))
+        zeros = -sum(length for length in lengths if length < 0)
+        self._spend(head.size + zeros)
         self._hold(("segment", head.segment), head.size)
+        self._hold_zeros(head.segment, zeros)
 
     def _on_data(self, body: memoryview) -> Iterator[Event]:
         incoming = self._incoming
@@ -272,8 +305,10 @@ class Receiver:
         block = self._data.decode(body)
         if not 0 < len(block) <= incoming.left:
             raise ProtocolError("more data than was announced")
+        if len(block) < incoming.left and len(block) <= MAX_DATA - MAX_CHUNK:
+            raise ProtocolError("data in smaller parts than any sender makes")
         incoming.left -= len(block)
-        incoming.blocks.append(block)
+        incoming.blocks.append(_unpinned(block))
         if not incoming.left:
             yield self._complete(incoming)
 
@@ -306,17 +341,18 @@ class Receiver:
 
     def _list_chunks(self, message: Chunks) -> ChunksListed:
         rows = decode_wire_rows(message.rows)
-        for row in rows:
-            if not 0 < row.length <= (MAX_ZERO_EXTENT if row.digest == ZERO_DIGEST else MAX_CHUNK):
-                raise LimitExceededError(f"a chunk of {row.length} bytes")
+        _check_lengths([-row.length if row.is_zeros else row.length for row in rows])
         if sum(row.length for row in rows if not row.is_zeros) > MAX_SEGMENT:
             raise LimitExceededError("a segment is too long")
         if message.segment in self._segments:
             self._move_segment(message.segment, {_SegmentStage.LACKED}, _SegmentStage.LISTED)
+            if sum(row.length for row in rows) != self._named_bytes[message.segment]:
+                raise LimitExceededError("a segment is longer than it was said to be")
         else:
             self._new_segment(message.segment, _SegmentStage.LISTED)
             self._spend(sum(row.length for row in rows))
-        self._row_counts[message.segment] = len(rows)
+            self._hold_zeros(message.segment, sum(row.length for row in rows if row.is_zeros))
+        self._hold_rows(message.segment, len(rows))
         return ChunksListed(message.segment, rows)
 
     def _spend(self, size: int) -> None:
@@ -339,18 +375,22 @@ class Receiver:
 
     def want_files(self, page: int, missing: list[bool]) -> None:
         """Asks for small contents of a page."""
-        self._send(Want(page, len(missing), pack_bits(missing)))
+        packed = pack_bits(missing)
+        self._files_due.setdefault(page, deque()).append(packed)
+        self._send(Want(page, len(missing), packed))
 
     def pages_stored(self, count: int) -> None:
         """All pages below `count` are stored."""
         for number in [number for number in self._pages if number < count]:
             del self._pages[number]
+            self._files_due.pop(number, None)
             self._release(("page", number))
         self._send(PagesStored(count))
 
-    def answer_segment(self, number: int, *, known: bool) -> None:
-        """Says whether the vault has a named segment."""
+    def answer_segment(self, number: int, *, known: bool, rows: int = 0) -> None:
+        """Says whether the vault has a named segment, and how many rows it has: the sender's window bounds these, too."""
         self._move_segment(number, {_SegmentStage.NAMED}, _SegmentStage.HERE if known else _SegmentStage.LACKED)
+        self._hold_rows(number, rows)
         self._send(SegmentAnswer(number, known))
 
     def ask_again(self, number: int) -> None:
@@ -368,7 +408,8 @@ class Receiver:
         """All segments below `count` are stored."""
         for number in [number for number in self._segments if number < count]:
             del self._segments[number]
-            self._row_counts.pop(number, None)
+            self._named_bytes.pop(number, None)
+            self._open_rows -= self._rows.pop(number, 0)
             self._release(("segment", number))
         self._send(SegmentsStored(count))
 
@@ -384,7 +425,7 @@ class Receiver:
     def _new_page(self, number: int, stage: _PageStage) -> None:
         if number != self._next_page:
             raise ProtocolError("a page is out of order")
-        if len(self._pages) >= 2 * MAX_OPEN_PAGES:
+        if len(self._pages) >= MAX_OPEN_PAGES:
             raise LimitExceededError("too many pages at once")
         self._next_page += 1
         self._pages[number] = stage
@@ -397,7 +438,7 @@ class Receiver:
     def _new_segment(self, number: int, stage: _SegmentStage) -> None:
         if number != self._next_segment or self._stream_left is None:
             raise ProtocolError("a segment is out of order")
-        if len(self._segments) >= 2 * MAX_OPEN_SEGMENTS:
+        if len(self._segments) >= MAX_OPEN_SEGMENTS:
             raise LimitExceededError("too many segments at once")
         self._next_segment += 1
         self._segments[number] = stage
@@ -412,6 +453,19 @@ class Receiver:
         self._held_bytes += size
         if self._held_bytes > WINDOW + _SLACK:
             raise LimitExceededError("the sender has sent more than its window allows")
+
+    def _hold_zeros(self, segment: int, count: int) -> None:
+        """Zeros take no memory, but hashing them takes time: so they count against the window, too."""
+        if count > MAX_SEGMENT_ZEROS + MAX_SEGMENT:
+            raise LimitExceededError("a segment stands for more zeros than an honest one")
+        self._hold(("segment", segment), count // ZERO_WEIGHT)
+
+    def _hold_rows(self, segment: int, count: int) -> None:
+        """The rows that a segment is known to have; they take memory, however small the chunks are."""
+        self._open_rows += count - self._rows.get(segment, 0)
+        self._rows[segment] = count
+        if self._open_rows > MAX_OPEN_ROWS + MAX_SEGMENT_ROWS:
+            raise LimitExceededError("too many rows of segments at once")
 
     def _release(self, key: tuple[str, int]) -> None:
         self._held_bytes -= self._held.pop(key, 0)
@@ -442,8 +496,28 @@ def _signed_lengths(packed: bytes) -> list[int]:
     lengths: list[int] = []
     for (value,) in struct.iter_unpack("<I", packed):
         length = value & ~ZERO_BIT
-        zeros = bool(value & ZERO_BIT)
-        if not 0 < length <= (MAX_ZERO_EXTENT if zeros else MAX_CHUNK):
-            raise LimitExceededError(f"a chunk of {length} bytes")
-        lengths.append(-length if zeros else length)
+        lengths.append(-length if value & ZERO_BIT else length)
+    _check_lengths(lengths)
     return lengths
+
+
+def _check_lengths(lengths: list[int]) -> None:
+    """Signed row lengths of one segment, as they can only be cut. Raises LimitExceededError.
+
+    A chunk below the minimum is the last before a run of zeros or of its segment, and a short run of zeros goes on with a
+    run before it: what the vault remembers of a content (24 bytes a row) stays small against the content.
+    """
+    following = [*lengths[1:], -1]
+    for before, length, after in zip([-1, *lengths], lengths, following, strict=False):
+        least, most = (MIN_CHUNK, MAX_CHUNK) if length > 0 else (MIN_ZERO_RUN, MAX_ZERO_EXTENT)
+        may_be_short = after < 0 if length > 0 else before < 0
+        if not 0 < abs(length) <= most or (abs(length) < least and not may_be_short):
+            raise LimitExceededError(f"a chunk or a run of zeros of {abs(length)} bytes")
+
+
+def _unpinned(block: memoryview) -> memoryview:
+    """Data without the large buffer it arrived in, where nearly all of that may be something else, and is not counted.
+
+    A frame of full size in all that a link reads ahead is left where it is: to copy everything would cost time.
+    """
+    return memoryview(bytes(block)) if 10 * len(block) < memoryview(block.obj).nbytes else block

@@ -16,7 +16,7 @@ from evidencesync.delta.chunker import Segment
 from evidencesync.delta.recipe import Row, segment_digest
 from evidencesync.errors import ProtocolError
 from evidencesync.evidence.digest import Blake3Digest, Buffer, ChunkDigest, chunk_digest_of
-from evidencesync.limits import MAX_OPEN_PAGES, MAX_OPEN_SEGMENTS, WINDOW
+from evidencesync.limits import MAX_OPEN_PAGES, MAX_OPEN_ROWS, MAX_OPEN_SEGMENTS, WINDOW
 from evidencesync.protocol.bitmap import pack_bits, unpack_bits
 from evidencesync.protocol.compression import MAX_DATA, Compress, DataEncoder
 from evidencesync.protocol.framing import frame_of
@@ -88,6 +88,7 @@ class Sender:
         self._pages_stored = 0
         self._segments_stored = 0
         self._held_bytes = 0
+        self._open_rows = 0
         self._output: list[bytes] = []
 
     # What the local side asks.
@@ -95,7 +96,12 @@ class Sender:
     @property
     def has_room(self) -> bool:
         """Whether more may be added: the window of bytes and of open things is not full."""
-        return self._held_bytes < WINDOW and len(self._pages) < MAX_OPEN_PAGES and len(self._segments) < MAX_OPEN_SEGMENTS
+        return (
+            self._held_bytes < WINDOW
+            and len(self._pages) < MAX_OPEN_PAGES
+            and len(self._segments) < MAX_OPEN_SEGMENTS
+            and self._open_rows < MAX_OPEN_ROWS
+        )
 
     @property
     def pages_sent(self) -> int:
@@ -135,7 +141,8 @@ class Sender:
         number = self._next_segment
         self._next_segment += 1
         held = self._segments[number] = _OpenSegment(segment)
-        self._held_bytes += segment.literal_bytes
+        self._held_bytes += segment.held_bytes
+        self._open_rows += len(segment.lengths)
         self.counts.zero_bytes += segment.total_bytes - segment.literal_bytes
         match self._segment_policy.opening():
             case Opening.NAME:
@@ -227,7 +234,9 @@ class Sender:
         if not self._segments_stored <= count <= self._next_segment:
             raise ProtocolError("the receiver says it stored segments that were not sent")
         for number in range(self._segments_stored, count):
-            self._held_bytes -= self._segments.pop(number).segment.literal_bytes
+            segment = self._segments.pop(number).segment
+            self._held_bytes -= segment.held_bytes
+            self._open_rows -= len(segment.lengths)
         self._segments_stored = count
 
     # How things are sent.

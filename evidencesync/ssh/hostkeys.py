@@ -54,6 +54,9 @@ class Known:
     keys: tuple[asyncssh.SSHKey, ...]
     authorities: tuple[asyncssh.SSHKey, ...]
     revoked: tuple[asyncssh.SSHKey, ...]
+    borrowed: bool = False
+    """The lines name the host without this port. As with OpenSSH they vouch for a key that is in them, and say nothing
+    against another one: two servers on one machine have two keys."""
 
     def algorithms(self) -> list[str]:
         """What to ask the server for: the types that are known first, then all others.
@@ -89,12 +92,15 @@ class KnownHosts:
         name = host.lower()
         with_port = None if port == _DEFAULT_PORT else port
         found = self._hosts.match(name, "", with_port)
+        # asyncssh looks without the port where nothing is recorded with it, and does not say which it was.
+        borrowed = with_port is not None and not any(self._hosts.match(f"[{name}]:{port}", "", None)[:2])
         keys, authorities = tuple(found[0]), tuple(found[1])
         revoked = {*found[2], *self._hosts.match(name, "", None)[2]}
         return Known(
             tuple(key for key in keys if key not in revoked),
             tuple(key for key in authorities if key not in revoked),
             tuple(revoked),
+            borrowed,
         )
 
     def places(self, host: str, port: int) -> list[str]:
@@ -133,7 +139,7 @@ def refusal(
     places = ", ".join(known_hosts.places(host, port)[:5])
     if shown in known.revoked:
         return HostKeyChangedError(f"{name} shows a host key that is marked as revoked: {what} ({places})")
-    if known.keys:
+    if known.keys and not known.borrowed:
         types = {key.get_algorithm() for key in known.keys}
         manner = "another host key" if shown.get_algorithm() in types else "a host key of another type"
         recorded = ", ".join(sorted(key.get_fingerprint() for key in known.keys)[:5])

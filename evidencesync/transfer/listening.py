@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from typing import TypeVar
 
-from evidencesync.errors import ConnectError, EvidenceSyncError, InternalError, LinkLostError, ProtocolError, error_from_slug
+from evidencesync.errors import ConnectError, EvidenceSyncError, InternalError, LinkLostError, ProtocolError
 from evidencesync.evidence.display import safe_text
+from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import FrameDecoder
 from evidencesync.protocol.messages import DATA_FRAME, Failure, Message, decode_message
 from evidencesync.transfer.inbox import Inbox
@@ -43,7 +44,7 @@ def _message(frame_type: int, body: memoryview) -> Message:
         raise ProtocolError("the vault's end sent data")
     message = decode_message(frame_type, body)
     if isinstance(message, Failure):
-        raise error_from_slug(message.slug, safe_text(message.message), safe_text(message.hint) if message.hint else None)
+        raise error_of(message)
     return message
 
 

@@ -136,6 +136,7 @@ class _Push:
             receipt_sha256=receipt_sha256,
             chain_head_sha256=head_sha256,
             read_back=self._request.read_back,
+            damaged=published.damaged,
             documents=Documents(
                 signed.manifest_signature,
                 signed.acquired,

@@ -157,8 +157,10 @@ class SourceReading:
         with open_file(found) as opened:
             # A file that says 0 and holds more (as under /proc) is read to its end, wherever that is.
             self._emit(StreamBegun(opened.size or MAX_FILE_SIZE), 0)
-            size, blake3, sha256, beginning = self._stream(opened)
+            size, blake3, sha256, beginning, error = self._stream(opened)
             self._emit(StreamEnded(size, blake3), 0)
+            if error is not None:  # what came before it belongs to no entry, and the vault lets go of it
+                raise error
             changed = opened.changed() or size != opened.size
             details = opened.details(self._entries.details)
         entry = self._entries.make_entry(
@@ -172,16 +174,21 @@ class SourceReading:
         # A file that shrank while it was read travels like any small one: by its size a receiver knows how it came.
         self._add_line(found.path, entry, beginning if size <= SMALL_FILE else None)
 
-    def _stream(self, opened: OpenedFile) -> tuple[int, Blake3Digest, Sha256Digest, bytes]:
-        """Reads to the end and emits segments; gives how many bytes there were, their digests, and the first few."""
+    def _stream(self, opened: OpenedFile) -> tuple[int, Blake3Digest, Sha256Digest, bytes, SourceReadError | None]:
+        """Reads and emits segments; gives how many bytes there were, their digests, the first few, and what ended it."""
         cutter = SegmentCutter()
         blake3, sha256 = new_blake3(), new_sha256()
         hashing: Future[object] | None = None
+        error: SourceReadError | None = None
         beginning = b""
         read = 0
         while True:
             room = cutter.buffer(min(_BLOCK, max(opened.size - read, _LEAST_BLOCK)))
-            filled = opened.read_into(room)
+            try:
+                filled = opened.read_into(room)
+            except SourceReadError as met:
+                error = met
+                break
             if not filled:
                 break
             read += filled
@@ -197,7 +204,7 @@ class SourceReading:
         self._emit_segments(cutter.finish())
         if hashing is not None:
             hashing.result()
-        return read, Blake3Digest(blake3.digest()), Sha256Digest(sha256.digest()), beginning
+        return read, Blake3Digest(blake3.digest()), Sha256Digest(sha256.digest()), beginning, error
 
     def _emit_segments(self, segments: list[Segment]) -> None:
         for segment in segments:

@@ -24,10 +24,10 @@ from evidencesync.errors import (
     MissingOrExtraError,
     ProtocolError,
     SealedError,
-    error_from_slug,
 )
 from evidencesync.evidence.entry import Entry
 from evidencesync.limits import MAX_RECORD, MIB, NONCE
+from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import FrameDecoder, frame_of
 from evidencesync.protocol.messages import (
     DATA_FRAME,
@@ -88,7 +88,7 @@ from evidencesync.vault.layout import (
     RECEIVED_SIGNATURE,
     ItemLayout,
 )
-from evidencesync.vault.location import Scope
+from evidencesync.vault.location import Location, Scope
 from evidencesync.vault.publish import complete_unfinished, publish
 from evidencesync.vault.readback import read_back
 from evidencesync.vault.reindex import catch_up
@@ -209,6 +209,7 @@ class _Session:
         self._frames = self._all_frames()
         self._done_bytes = 0
         self._total_bytes = 0
+        self._damaged: set[Location] = set()
 
     def close(self) -> None:
         """Lets go of the link and of the thread that reads it."""
@@ -249,7 +250,7 @@ class _Session:
         frame_type, body = next(self._frames)
         message = decode_message(frame_type, body) if frame_type != DATA_FRAME else None
         if isinstance(message, Failure):
-            raise error_from_slug(message.slug, message.message, message.hint)
+            raise error_of(message)
         if not isinstance(message, kind):
             raise ProtocolError(f"a {kind.__name__} message was expected")
         return message
@@ -275,6 +276,7 @@ class _Session:
                 documents[RECEIPT_SIGNATURE],
                 documents[RECEIVED],
                 documents[RECEIVED_SIGNATURE],
+                damaged=0,
                 repeated=True,
             )
         )
@@ -294,6 +296,7 @@ class _Session:
             index = self._catch_up(item, stack)
             basis = Basis(self._open_tree, from_disk=admitted.read_back)
             stack.callback(basis.close)
+            self._damaged = basis.damaged
             staging = stack.enter_context(Staging.create(item, admitted.session))
             self._send(_ready(admitted, state, index.known(scope), scope))
             side = VaultSide(Receiver(), index, scope, basis, from_disk=admitted.read_back)
@@ -383,6 +386,7 @@ class _Session:
                 documents[RECEIPT_SIGNATURE],
                 record,
                 documents[RECEIVED_SIGNATURE],
+                damaged=len(self._damaged),
                 repeated=False,
             )
         )

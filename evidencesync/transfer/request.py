@@ -46,7 +46,10 @@ class Documents:
 
 @dataclass(frozen=True, slots=True)
 class PushOutcome:
-    """A published acquisition, as this end saw it. Digests are hexadecimal; sizes are bytes."""
+    """A published acquisition, as this end saw it. Digests are hexadecimal; sizes are bytes.
+
+    `damaged` counts files of earlier acquisitions that the vault found damaged, and did not use.
+    """
 
     name: ItemName
     vault_id: str
@@ -62,4 +65,5 @@ class PushOutcome:
     receipt_sha256: str
     chain_head_sha256: str
     read_back: bool
+    damaged: int
     documents: Documents

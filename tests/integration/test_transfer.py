@@ -287,3 +287,33 @@ def flip_bit(path: Path, offset: int) -> None:
         file.write(bytes([byte[0] ^ 1]))
     path.chmod(0o444)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_the_sender_is_told_that_a_basis_was_damaged(bench: Bench) -> None:
+    (bench.source / "small").write_bytes(noise(70_000, 13))
+    assert bench.push().damaged == 0
+    flip_bit(bench.acquisition(1) / "data" / "small", 5)
+    assert bench.push().damaged == 1
+
+
+def test_a_large_file_that_cannot_be_read_to_its_end_is_recorded_and_the_rest_goes_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bench.source / "bad").write_bytes(noise(9 * MIB, 18))
+    (bench.source / "good").write_bytes(noise(2 * MIB, 19))
+    real = os.preadv
+
+    def failing(fd: int, buffers: list[memoryview], offset: int) -> int:
+        """What a bad sector does: everything before it can be read, and nothing from there on."""
+        if os.readlink(f"/proc/self/fd/{fd}").endswith("source/bad") and offset + len(buffers[0]) > 5 * MIB:
+            raise OSError(5, "Input/output error")
+        return real(fd, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", failing)
+    outcome = bench.push()
+    assert outcome.tally.manifest.flags == {"unreadable": 1}
+    entries = bench.entries(1)
+    assert entries[b"bad"].flags == ["unreadable"]
+    assert entries[b"bad"].blake3 is None
+    assert not (bench.acquisition(1) / "data" / "bad").exists()
+    assert (bench.acquisition(1) / "data" / "good").read_bytes() == noise(2 * MIB, 19)

@@ -28,7 +28,7 @@ class Basis:
     """Published files, opened by location. `from_disk` makes every read come from the disk, not from the page cache."""
 
     def __init__(self, open_tree: Callable[[TreeKey], TreeReader], *, from_disk: bool) -> None:
-        self.damaged: list[Location] = []
+        self.damaged: set[Location] = set()
         self._open_tree = open_tree
         self._from_disk = from_disk
         self._trees: OrderedDict[TreeKey, TreeReader] = OrderedDict()
@@ -129,7 +129,7 @@ class Basis:
     def note_damage(self, location: Location) -> None:
         """Remembers that a published file is not what it was; `verify` will say what is wrong with it."""
         if len(self.damaged) < 1000:
-            self.damaged.append(location)
+            self.damaged.add(location)
 
 
 @dataclass(frozen=True, slots=True)

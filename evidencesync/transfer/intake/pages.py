@@ -14,11 +14,11 @@ from typing import Protocol
 from evidencesync.custody.documents import ManifestHeader
 from evidencesync.custody.manifest import CheckedLine, ManifestReader
 from evidencesync.delta.recipe import Recipe
-from evidencesync.errors import DigestMismatchError, ProtocolError
+from evidencesync.errors import DigestMismatchError, LimitExceededError, ProtocolError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, Sha256Digest, blake3_of, sha256_of
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.moment import parse_file_time
-from evidencesync.limits import SMALL_FILE
+from evidencesync.limits import MAX_PAGE_LINES, SMALL_FILE
 from evidencesync.session.receiver import FilesArrived, PageArrived, PageNamed, split_blocks
 from evidencesync.transfer.intake.basis import VaultSide, tree_key
 from evidencesync.transfer.intake.streams import AssembledContent, StreamIntake
@@ -166,6 +166,8 @@ class PageIntake:
 
     def _read(self, number: int, page: _Page, lines: bytes) -> None:
         """Checks a page's lines, and asks for those of its small contents that the vault lacks."""
+        if lines.count(b"\n") > MAX_PAGE_LINES:
+            raise LimitExceededError("a page has more lines than any honest one")
         first = self.reader.header is None
         page.read = self.reader.read_lines(lines)
         if first and self.reader.header is not None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from evidencesync.delta.recipe import ZERO_DIGEST, Recipe, RecipeBuilder, Row
-from evidencesync.errors import DigestMismatchError, ProtocolError
+from evidencesync.errors import DigestMismatchError, LimitExceededError, ProtocolError
 from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, chunk_digest_of, new_blake3, new_sha256
-from evidencesync.limits import MIB
+from evidencesync.limits import MAX_OPEN_SEGMENTS, MAX_UNLISTED_CONTENTS, MIB, SMALL_FILE
 from evidencesync.session.receiver import (
     ChunksArrived,
     ChunksListed,
@@ -138,6 +138,7 @@ class StreamIntake:
         self._from_disk = vault.from_disk
         self._queue: deque[_Segment | StreamOpened | StreamClosed] = deque()
         self._open: dict[int, _Segment] = {}
+        self._unlisted = 0
         self._assembly: _Assembly | None = None
         self._stored = 0
         self._acknowledged = 0
@@ -153,19 +154,29 @@ class StreamIntake:
         if not waiting:
             return None
         content = waiting.pop()
+        self._unlisted -= 1
         if not waiting:
             del self._contents[blake3]
         return content
 
+    def close(self) -> None:
+        """Lets go of every content that no page has taken."""
+        assembly, self._assembly = self._assembly, None
+        if assembly is not None and assembly.staged is not None:
+            assembly.staged.close()
+        for contents in self._contents.values():
+            for content in contents:
+                if content.staged is not None:
+                    content.staged.close()
+        self._contents.clear()
+
     def on_opened(self, event: StreamOpened) -> None:
         """A content begins."""
-        self._queue.append(event)
-        self.advance()
+        self._enqueue_event(event)
 
     def on_closed(self, event: StreamClosed) -> None:
         """A content ends."""
-        self._queue.append(event)
-        self.advance()
+        self._enqueue_event(event)
 
     def on_named(self, event: SegmentNamed) -> None:
         """A segment is named: the vault has it, or its rows are asked for."""
@@ -175,7 +186,7 @@ class StreamIntake:
             location, offset, rows = found
             if sum(row.length for row in rows) == event.size:
                 segment.rows, segment.whole, segment.ready = rows, (location, offset), True
-        self._receiver.answer_segment(event.number, known=segment.ready)
+        self._receiver.answer_segment(event.number, known=segment.ready, rows=len(segment.rows or ()))
         self.advance()
 
     def on_listed(self, event: ChunksListed) -> None:
@@ -225,6 +236,13 @@ class StreamIntake:
         if self._stored != self._acknowledged:
             self._acknowledged = self._stored
             self._receiver.segments_stored(self._stored)
+
+    def _enqueue_event(self, event: StreamOpened | StreamClosed) -> None:
+        # Between two of them stands at least one open segment, but for the rare file that was emptied while it was read.
+        if len(self._queue) > 4 * MAX_OPEN_SEGMENTS:
+            raise LimitExceededError("too many contents at once")
+        self._queue.append(event)
+        self.advance()
 
     def _enqueue(self, number: int) -> _Segment:
         segment = self._open[number] = _Segment(number)
@@ -338,6 +356,13 @@ class StreamIntake:
             raise DigestMismatchError("a content arrived that is not the one that was read at the source")
         existing, staged = assembly.existing, assembly.staged
         whole = existing is not None and existing.size == assembly.size and existing.blake3 == blake3
+        if assembly.size <= SMALL_FILE:  # it shrank while it was read, and comes with its page: see PageIntake
+            if staged is not None:
+                staged.discard()
+            return
+        if self._unlisted >= MAX_UNLISTED_CONTENTS:
+            raise LimitExceededError("too many contents that no page lists")
+        self._unlisted += 1
         if staged is None and not whole:
             staged = assembly.in_staging()
         if staged is not None:

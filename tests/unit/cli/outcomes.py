@@ -52,6 +52,7 @@ def make_outcome(*flagged: tuple[bytes, Flag], read_back: bool = True, acquisiti
         manifest_sha256="0123456789abcdef" * 4,
         receipt_sha256="b" * 64,
         chain_head_sha256="c" * 64,
+        damaged=0,
         read_back=read_back,
         documents=DOCUMENTS,
     )
