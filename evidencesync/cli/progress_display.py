@@ -68,17 +68,18 @@ def shown(console: Console, view: View) -> Iterator[None]:
 
 def render(view: View) -> RenderableType:
     """What stands on the terminal now. Text only ever becomes `rich.text.Text`, which knows no markup."""
-    from rich.console import Group
     from rich.progress_bar import ProgressBar
+    from rich.table import Table
     from rich.text import Text
 
     done, total = view.extent()
-    lines: list[RenderableType] = [Text(view.headline(time.monotonic()), no_wrap=True, overflow="ellipsis")]
+    lines = Table.grid()  # a bar by itself ends no line
+    lines.add_row(Text(view.headline(time.monotonic()), no_wrap=True, overflow="ellipsis"))
     if total:
-        lines.append(ProgressBar(total=total, completed=min(done, total), width=_WIDTH))
+        lines.add_row(ProgressBar(total=total, completed=min(done, total), width=_WIDTH))
     if place := view.place():
-        lines.append(Text(place, style="dim", no_wrap=True, overflow="ellipsis"))
-    return Group(*lines)
+        lines.add_row(Text(place, style="dim", no_wrap=True, overflow="ellipsis"))
+    return lines
 
 
 @dataclass(slots=True)
