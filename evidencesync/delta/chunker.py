@@ -78,7 +78,8 @@ class SegmentCutter:
     """Cuts one content. Ask for a buffer, fill some of it, commit that many bytes, take the segments that are complete.
 
     The buffer returned by `buffer(n)` has room for n bytes; what was carried over from the last one stands before it.
-    Segments keep views of the buffers, so a buffer lives as long as one of its segments does.
+    Segments keep views of the buffers, so a buffer lives as long as one of its segments does. Out of a buffer that is mostly
+    zeros chunks are copied: a window is counted in the bytes of chunks, and that must be about what it takes of memory.
     """
 
     def __init__(self) -> None:
@@ -86,6 +87,7 @@ class SegmentCutter:
         self._carry: memoryview = memoryview(b"")
         self._buffer = bytearray()
         self._zeros = 0  # length of the run of zeros that the last buffer ended in
+        self._sparse = False  # whether the buffer is mostly zeros: then a chunk that waits must not keep all of it in memory
         self._segment = Segment()
         self._done: list[Segment] = []
 
@@ -119,7 +121,9 @@ class SegmentCutter:
         """Cuts `self._buffer[:end]`, which begins at a row boundary, and keeps as carry what may still go on."""
         view = memoryview(self._buffer)
         start = self._grow_zeros(end) if self._zeros else 0
-        for run_start, run_end in _long_zero_runs(self._buffer, start, end):
+        runs = list(_long_zero_runs(self._buffer, start, end))
+        self._sparse = 2 * (start + sum(run_end - run_start for run_start, run_end in runs)) > end
+        for run_start, run_end in runs:
             self._cut_region(view[start:run_start], final=True)
             self._zeros = run_end - run_start
             start = run_end
@@ -158,7 +162,7 @@ class SegmentCutter:
     def _add_chunk(self, chunk: Chunk) -> None:
         segment = self._segment
         segment.lengths.append(chunk.length)
-        segment.parts.append(chunk.data)
+        segment.parts.append(memoryview(bytes(chunk.data)) if self._sparse else chunk.data)
         segment.literal_bytes += chunk.length
         ends = (chunk.gear_hash * _MIX & _WORD) >> (64 - _SEGMENT_BITS) == 0
         if ends or segment.literal_bytes > MAX_SEGMENT - MAX_CHUNK or len(segment.lengths) >= MAX_SEGMENT_ROWS - 1:

@@ -84,14 +84,14 @@ class FrameDecoder:
         return view[count:]
 
     def _find_preamble(self, buffer: bytes) -> bytes | None:
-        at = buffer.find(PREAMBLE)
+        at = buffer.find(PREAMBLE, 0, MAX_PREAMBLE + len(PREAMBLE))
         if at >= 0:
             self.noise = buffer[:at]
             self.started = True
             return buffer[at + len(PREAMBLE) :]
         self._head = buffer
         self.noise = buffer[:MAX_PREAMBLE]
-        if len(buffer) > MAX_PREAMBLE:
+        if len(buffer) >= MAX_PREAMBLE + len(PREAMBLE):
             raise ProtocolError("the other end does not speak the evidencesync protocol")
         return None
 

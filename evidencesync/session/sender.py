@@ -52,6 +52,7 @@ class _OpenPage:
     held_bytes: int
     answered: bool = False
     lines_sent: bool = False
+    files_asked: bool = False
 
 
 @dataclass(slots=True)
@@ -184,6 +185,7 @@ class Sender:
             raise ProtocolError("a page was answered twice")
         page.answered = True
         if answer.known:
+            page.files_asked = bool(page.contents)
             self._page_policy.note_known()
         else:
             self._page_policy.note_parts(1, 1)
@@ -194,6 +196,7 @@ class Sender:
         if want.count != len(page.contents):
             raise ProtocolError("a request for files does not fit its page")
         missing = unpack_bits(want.missing, want.count)
+        page.files_asked = False
         self._file_policy.note_parts(sum(missing), want.count)
         self._send_files(want.page, page, missing)
 
@@ -228,6 +231,8 @@ class Sender:
         for number in range(self._pages_stored, count):
             page = self._pages.pop(number)
             self._held_bytes -= page.held_bytes
+            if page.files_asked:  # and nothing was wanted: no answer is what a vault says that has them all
+                self._file_policy.note_known()
         self._pages_stored = count
 
     def _release_segments(self, count: int) -> None:
@@ -247,6 +252,7 @@ class Sender:
     def _send_lines(self, number: int, page: _OpenPage) -> None:
         page.lines_sent = True
         with_files = bool(page.contents) and self._file_policy.opening() is Opening.BYTES
+        page.files_asked = bool(page.contents) and not with_files
         self._send(Page(number, len(page.lines), with_files))
         self._output.append(self.data.encode([page.lines]))
         if with_files:

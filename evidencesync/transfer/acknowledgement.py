@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, RECEIPT_NAMESPACE, ManifestHeader
-from evidencesync.custody.receipt import decode_receipt
+from evidencesync.custody.receipt import ReceiptFacts, check_receipt, decode_receipt
 from evidencesync.custody.record import decode_record
 from evidencesync.custody.sshsig import verify_signature
+from evidencesync.custody.tally import ManifestTally
 from evidencesync.errors import ChainError, SignatureError
 from evidencesync.evidence.digest import sha256_of, sha512_of
+from evidencesync.evidence.display import safe_text
 from evidencesync.protocol.messages import Published
 from evidencesync.transfer.greeting import Greeting
 
 
-def check_published(
-    published: Published, header: ManifestHeader, manifest_sha256: bytes, acquired: bytes, greeting: Greeting
-) -> tuple[str, str]:
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What this end read, signed and asked for. Digests are hexadecimal."""
+
+    header: ManifestHeader
+    tally: ManifestTally
+    manifest_sha256: str
+    manifest_signature: bytes
+    acquired: bytes
+    read_back: bool
+
+
+def check_published(published: Published, sent: Sent, greeting: Greeting) -> tuple[str, str]:
     """Checks a vault's acknowledgement; gives the SHA-256 of the receipt and of the new chain head, in hexadecimal.
 
     1. Both signatures are by the key with which the vault introduced itself.
-    2. The receipt is about this very acquisition: vault, item, number, session, manifest and `acquired` record.
-    3. The `received` record follows that record in the chain and names that receipt.
+    2. The receipt is about this very acquisition, with all its contents, and the disk was read back if that was asked for.
+    3. The `received` record follows the `acquired` record in the chain, and names this manifest and that receipt.
 
     Raises SignatureError or ChainError.
     """
+    header = sent.header
     # 1.
     for document, signature, namespace in (
         (published.receipt, published.receipt_signature, RECEIPT_NAMESPACE),
@@ -33,15 +48,22 @@ def check_published(
             raise SignatureError("the vault's acknowledgement is signed by another key than the vault's")
     # 2.
     receipt = decode_receipt(published.receipt)
-    acquired_sha256 = sha256_of(acquired).hex()
-    said = (receipt.vault_id, receipt.case, receipt.item, receipt.acquisition, receipt.session)
-    if (
-        said != (header.vault_id, header.case, header.item, header.acquisition, header.session)
-        or published.acquisition != header.acquisition
-        or receipt.manifest_sha256 != manifest_sha256.hex()
-        or receipt.acquired_sha256 != acquired_sha256
-    ):
-        raise SignatureError("the vault's receipt is about something else than what was sent")
+    acquired_sha256 = sha256_of(sent.acquired).hex()
+    facts = ReceiptFacts(
+        header=header,
+        footer=sent.tally.footer(receipt.finished),
+        contents=sent.tally.contents,
+        manifest_sha256=sent.manifest_sha256,
+        manifest_signature_sha256=sha256_of(sent.manifest_signature).hex(),
+        acquired_sha256=acquired_sha256,
+        acquired_sequence=greeting.ready.chain_sequence + 1,
+    )
+    differences = check_receipt(receipt, facts)
+    if differences or published.acquisition != header.acquisition:
+        what = f" ({safe_text(str(differences[0]), 200)})" if differences else ""
+        raise SignatureError(f"the vault's receipt is about something else than what was sent{what}")
+    if sent.read_back and not receipt.points.disk.taken:
+        raise SignatureError("the vault did not read its disk back, as it was asked to")
     # 3.
     receipt_sha256 = sha256_of(published.receipt).hex()
     received = decode_record(published.received)
@@ -50,6 +72,8 @@ def check_published(
         or received.previous_sha256 != acquired_sha256
         or received.sequence != greeting.ready.chain_sequence + 2
         or received.receipt_sha256 != receipt_sha256
+        or received.manifest_sha256 != sent.manifest_sha256
+        or received.acquisition != header.acquisition
         or (received.vault_id, received.case, received.item) != (header.vault_id, header.case, header.item)
     ):
         raise ChainError("the vault's custody record does not follow the one that was signed here")

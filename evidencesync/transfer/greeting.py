@@ -15,10 +15,13 @@ from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.sshsig import sign_document
 from evidencesync.delta.chunker import PARAMETERS
 from evidencesync.errors import ProtocolError, SignatureError, VersionError
+from evidencesync.evidence.display import is_clean
+from evidencesync.limits import MAX_TITLE
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import PREAMBLE, PROTOCOL_VERSION, Begin, Hello, Message, Ready, Welcome
 from evidencesync.transfer.link import Link
 from evidencesync.transfer.request import PushRequest
+from evidencesync.vault.layout import MAX_ACQUISITION, MAX_SEQUENCE
 
 _M = TypeVar("_M", bound=Message)
 
@@ -63,7 +66,22 @@ def greet(
     vault_key = _vault_key(welcome.vault_key)
     link.write(frame_of(_begin(request, welcome, vault_key)))
     ready = expect(Ready)
+    _check_state(ready)
     return Greeting(welcome.vault_id, vault_key, welcome.clock - (asked + answered) // 2, ready)
+
+
+def _check_state(ready: Ready) -> None:
+    """What the examiner's key is about to sign must be a state that an item can be in. Raises ProtocolError."""
+    first = ready.acquisition == 1
+    if (
+        not 1 <= ready.acquisition <= MAX_ACQUISITION
+        or first != (ready.previous_manifest_sha256 is None)
+        or (ready.chain_sequence == 0) != (ready.chain_head_sha256 is None)
+        or ready.chain_sequence + 2 > MAX_SEQUENCE
+    ):
+        raise ProtocolError("the vault states an acquisition or a custody chain that cannot be")
+    if not 1 <= len(ready.principal) <= MAX_TITLE or not is_clean(ready.principal):
+        raise ProtocolError("the vault knows the examiner by a name that cannot be")
 
 
 def _vault_key(blob: bytes) -> PublicKey:

@@ -6,11 +6,13 @@ import threading
 from collections import deque
 from typing import Generic, TypeVar
 
-from evidencesync.errors import InterruptedRunError, LinkLostError
+from evidencesync.errors import InterruptedRunError, LimitExceededError, LinkLostError
 from evidencesync.limits import MIB
 
 _QUEUED_BYTES = 16 * MIB
 _QUEUED_ITEMS = 512
+_ANSWER_BYTES = 16 * MIB  # some ten answers for everything that a window lets be open
+_ANSWER_OVERHEAD = 256  # what a message takes in memory, however short it was on the wire
 
 LocalT = TypeVar("LocalT")
 PeerT = TypeVar("PeerT")
@@ -23,7 +25,8 @@ class Inbox(Generic[LocalT, PeerT]):
         self._changed = threading.Condition()
         self._local: deque[tuple[LocalT, int]] = deque()
         self._local_bytes = 0
-        self._peer: deque[PeerT] = deque()
+        self._peer: deque[tuple[PeerT, int]] = deque()
+        self._peer_bytes = 0
         self._local_error: BaseException | None = None
         self._peer_error: BaseException | None = None
         self._closed = False
@@ -40,10 +43,17 @@ class Inbox(Generic[LocalT, PeerT]):
             self._local_bytes += size
             self._changed.notify_all()
 
-    def put_peer(self, items: list[PeerT]) -> None:
-        """Adds what the other end said. Never waits: what may come is bounded by what was asked."""
+    def put_peer(self, items: list[PeerT], size: int) -> None:
+        """Adds what the other end said in `size` bytes. Never waits: what may come is bounded by what was asked.
+
+        Raises LimitExceededError where more is waiting than any honest end answers.
+        """
         with self._changed:
-            self._peer.extend(items)
+            share = size // max(len(items), 1) + _ANSWER_OVERHEAD
+            self._peer.extend((item, share) for item in items)
+            self._peer_bytes += share * len(items)
+            if self._peer_bytes > _ANSWER_BYTES:
+                raise LimitExceededError("the other end says more than it was asked")
             self._changed.notify_all()
 
     def fail_local(self, error: BaseException) -> None:
@@ -57,6 +67,12 @@ class Inbox(Generic[LocalT, PeerT]):
         with self._changed:
             self._peer_error = error
             self._changed.notify_all()
+
+    def last_word(self, timeout_seconds: float) -> BaseException | None:
+        """What the link ended with, for whoever could not write to it any more; None where it has not ended in time."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._peer_error is not None, timeout_seconds)
+            return self._peer_error
 
     def close(self) -> None:
         """Nobody will take anything any more: wakes a source that waits."""
@@ -83,7 +99,9 @@ class Inbox(Generic[LocalT, PeerT]):
         with self._changed:
             while True:
                 if self._peer:
-                    return None, self._peer.popleft()
+                    message, share = self._peer.popleft()
+                    self._peer_bytes -= share
+                    return None, message
                 if self._peer_error is not None:
                     raise self._peer_error
                 if local and self._local:

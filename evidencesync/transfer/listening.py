@@ -27,9 +27,9 @@ def _listen(link: Link, inbox: Inbox[LocalT, Message]) -> None:
     frames = FrameDecoder()
     try:
         while block := link.read():
-            messages = [_message(frame_type, body) for frame_type, body in frames.feed(block)]
-            if messages:
-                inbox.put_peer(messages)
+            whole = list(frames.feed(block))
+            if whole:  # counted by their own lengths: a long message may have come in many blocks
+                inbox.put_peer([_message(number, body) for number, body in whole], sum(len(body) for _, body in whole))
         raise _end_of(frames)
     except EvidenceSyncError as error:
         inbox.fail_peer(error)

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import evidencesync
 from evidencesync.custody.documents import (
@@ -25,7 +25,7 @@ from evidencesync.custody.documents import (
 from evidencesync.custody.record import encode_record
 from evidencesync.custody.sshsig import sign_document
 from evidencesync.delta.chunker import PARAMETERS, Segment
-from evidencesync.errors import EvidenceSyncError, ProtocolError
+from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError
 from evidencesync.evidence.digest import sha512_of
 from evidencesync.evidence.moment import format_file_time, format_moment
 from evidencesync.protocol.framing import frame_of
@@ -34,7 +34,7 @@ from evidencesync.session.sender import Sender
 from evidencesync.source.origin import describe_origin
 from evidencesync.source.root import resolve_source
 from evidencesync.source.walker import walk
-from evidencesync.transfer.acknowledgement import check_published
+from evidencesync.transfer.acknowledgement import Sent, check_published
 from evidencesync.transfer.greeting import Greeting, greet
 from evidencesync.transfer.inbox import Inbox
 from evidencesync.transfer.link import Link
@@ -45,6 +45,7 @@ from evidencesync.transfer.reading import Item, PageRead, SourceRead, SourceRead
 from evidencesync.transfer.request import Documents, PushOutcome, PushRequest
 
 _M = TypeVar("_M", bound=Message)
+_LAST_WORD_SECONDS: Final = 3.0
 
 
 def push(link: Link, request: PushRequest, progress: Progress, now: Callable[[], int] = time.time_ns) -> PushOutcome:
@@ -61,6 +62,8 @@ def push(link: Link, request: PushRequest, progress: Progress, now: Callable[[],
         raise
     try:
         return run.run()
+    except LinkLostError as error:
+        raise run.reason_for(error) from error
     except EvidenceSyncError as error:
         _say_goodbye(link, error)
         raise
@@ -102,6 +105,10 @@ class _Push:
         self._inbox.close()
         self._link.close()
 
+    def reason_for(self, lost: LinkLostError) -> BaseException:
+        """Why the link is lost. A vault that gives up says so and hangs up: then a write may fail before that was heard."""
+        return self._inbox.last_word(_LAST_WORD_SECONDS) or lost
+
     def run(self) -> PushOutcome:
         """Handshake, transfer, signatures, acknowledgement."""
         started = time.monotonic()
@@ -118,7 +125,15 @@ class _Push:
         end = self._transfer(sender)
         signed = self._sign(header, end, greeting)
         published = self._finish(sender, end, signed)
-        receipt_sha256, head_sha256 = check_published(published, header, end.manifest_sha256, signed.acquired, greeting)
+        sent = Sent(
+            header,
+            reading.tally.manifest,
+            end.manifest_sha256.hex(),
+            signed.manifest_signature,
+            signed.acquired,
+            read_back=self._request.read_back,
+        )
+        receipt_sha256, head_sha256 = check_published(published, sent, greeting)
         self._progress.stage = "done"
         counts = sender.counts
         return PushOutcome(
@@ -127,7 +142,7 @@ class _Push:
             acquisition=published.acquisition,
             tally=reading.tally,
             literal_bytes=counts.literal_bytes,
-            reused_bytes=reading.tally.manifest.bytes - counts.literal_bytes - counts.zero_bytes,
+            reused_bytes=max(reading.tally.manifest.bytes - counts.literal_bytes - counts.zero_bytes, 0),
             zero_bytes=counts.zero_bytes,
             wire_sent=self._link.wire_sent,
             wire_received=self._link.wire_received,

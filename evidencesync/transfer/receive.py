@@ -11,8 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as StillRunningError
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from typing import Final, Literal, TypeVar
 
@@ -301,6 +300,7 @@ class _Session:
             self._send(_ready(admitted, state, index.known(scope), scope))
             side = VaultSide(Receiver(), index, scope, basis, from_disk=admitted.read_back)
             streams = StreamIntake(side, staging.new_content)
+            stack.callback(streams.close)
             vault_id, vault_key = self._vault.settings.id, self._vault.signer.public_key.fingerprint
             pages = PageIntake(
                 side,
@@ -356,6 +356,9 @@ class _Session:
         self._while_working("syncing", staging.sync)
         if admitted.read_back:
             self._while_working("read-back", lambda: self._read_back(staging, pages))
+        # All of this may have taken hours: who is trusted is asked again, for the very time that the vault will state.
+        now = self._now()
+        check_finish(finish, staging, pages.manifest_sha512.digest(), admitted, self._vault.load_trust(), state, now)
         received = Received(tally.contents, tally.bytes, admitted.read_back, pages.tallies)
         traveled = Traveled(
             self._link.wire_received,
@@ -366,9 +369,9 @@ class _Session:
             self._received_from,
         )
         concluded = Concluded(header, finish, staging, state, scope.reach)
-        receipt = make_receipt(concluded, received, traveled, self._now())
+        receipt = make_receipt(concluded, received, traveled, now)
         signer = self._vault.signer
-        record = make_received(concluded, receipt, signer, self._now())
+        record = make_received(concluded, receipt, signer, now)
         documents = {
             MANIFEST_SIGNATURE: finish.signature,
             ACQUIRED: finish.acquired,
@@ -409,12 +412,9 @@ class _Session:
         self._done_bytes = 0
         with ThreadPoolExecutor(1, stage) as pool:
             running = pool.submit(work)
-            while True:
-                try:
-                    running.result(timeout=_STATUS_SECONDS)
-                    return
-                except StillRunningError:
-                    self._send(Status(stage, self._done_bytes, self._total_bytes))
+            while wait([running], _STATUS_SECONDS).not_done:
+                self._send(Status(stage, self._done_bytes, self._total_bytes))
+            running.result()
 
 
 def _require(folder_fd: int, name: str) -> bytes:

@@ -8,8 +8,9 @@ import os
 import resource
 import signal
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from evidencesync.errors import ConfigurationError, EvidenceSyncError
 from evidencesync.ssh.channel import Channel
@@ -19,6 +20,8 @@ from evidencesync.transfer.receive import receive, refuse
 from evidencesync.transfer.stdio import take_standard_streams
 from evidencesync.vault.layout import HOST_KEY
 from evidencesync.vault.vault import Vault
+
+_THREADS: Final = 96  # above what evidencesync.ssh.server lets in: 32 sessions, and 32 who are logging in
 
 
 def serve_stdio(vault_path: str) -> None:
@@ -55,6 +58,9 @@ async def _serve(
     from evidencesync.ssh.server import serve_embedded  # asyncssh takes half a second to import
 
     loop = asyncio.get_running_loop()
+    # Each session keeps a thread for as long as it lasts, and a login needs one for a moment: by default asyncio has four
+    # and one for each core, so that a few transfers would keep everybody else out.
+    loop.set_default_executor(ThreadPoolExecutor(_THREADS, "session"))
 
     async def handle(channel: Channel, who: str) -> None:
         def run(work: Coroutine[Any, Any, Any]) -> Any:

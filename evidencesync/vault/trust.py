@@ -7,6 +7,7 @@ reads it, and a crash at any moment leaves either the old state or the new one.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -42,6 +43,7 @@ EXAMINER_NAMESPACES: Final = (SESSION_NAMESPACE, MANIFEST_NAMESPACE, CUSTODY_NAM
 _MODE: Final = 0o644
 _TEMPORARY: Final = ".new-"
 _DIGESTS: Final = {TRUSTED_SIGNERS: "trusted_signers_sha256", REVOKED_KEYS: "revoked_keys_sha256"}
+_ATTEMPTS: Final = 5  # to read both files in one state, while somebody may be changing them
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,13 @@ class TrustKeeper:
             _take_places(root, changed)
 
     def _load_files(self) -> TrustFiles:
+        """Both files as the last record states them. A change may come between reading one and the other: then again."""
+        for _ in range(_ATTEMPTS - 1):
+            with contextlib.suppress(ChainError):
+                return self._load_files_once()
+        return self._load_files_once()
+
+    def _load_files_once(self) -> TrustFiles:
         stated = self._stated_digests()
         with opened_folder(self._layout.root) as root:
             found = {name: _load_stated(root, name, stated.get(field)) for name, field in _DIGESTS.items()}

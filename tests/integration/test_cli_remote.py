@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -152,3 +152,27 @@ def test_our_own_server_ends_when_it_is_asked_to(number: int, server: tuple[subp
     process.send_signal(number)
     process.communicate(timeout=TIMEOUT_SECONDS)
     assert process.returncode == 0
+
+
+def test_sessions_that_stand_still_keep_nobody_out_of_our_own_server(
+    lab: Lab, server: tuple[subprocess.Popen[bytes], int, str], require_program: Callable[[str], str]
+) -> None:
+    """More of them than asyncio's own pool has threads, by default four and one for each core."""
+    _, port, _ = server
+    line = [require_program("ssh"), "-F", "none", "-p", str(port), "-i", str(lab.folder / "ana")]
+    for option in ("IdentitiesOnly=yes", "BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null"):
+        line += ["-o", option]
+    idle = [
+        subprocess.Popen([*line, "ana@127.0.0.1", "x"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        for _ in range(min((os.cpu_count() or 1) + 5, 30))
+    ]
+    try:
+        time.sleep(1)
+        vault = f"ssh://ana@127.0.0.1:{port}{lab.folder}/vault"
+        assert lab.run("host", "trust", vault, "-F", "none", "--yes").code == 0
+        done = lab.run("push", "evidence", vault, *ITEM, "-i", "ana", "-F", "none", "--timeout", "10")
+        assert done.code == 0, done
+    finally:
+        for process in idle:
+            process.kill()
+            process.communicate(timeout=TIMEOUT_SECONDS)

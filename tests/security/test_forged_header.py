@@ -27,7 +27,7 @@ OTHERS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("changes", OTHERS, ids=lambda changes: ",".join(changes))
+@pytest.mark.parametrize("changes", OTHERS, ids=",".join)
 def test_a_header_of_something_else_ends_the_session_before_a_file_is_made(victim: Bench, changes: dict[str, Any]) -> None:
     client = HostileClient(victim)
     client.shake_hands()
@@ -39,7 +39,7 @@ def test_a_header_of_something_else_ends_the_session_before_a_file_is_made(victi
 @pytest.mark.parametrize(
     "changes",
     [{"acquisition": 0}, {"previous_manifest_sha256": None}, {"format": "evidencesync-manifest/2"}, {"notes": ["\x1b[2J"]}],
-    ids=lambda changes: ",".join(changes),
+    ids=",".join,
 )
 def test_a_header_that_no_signer_writes_is_malformed(victim: Bench, changes: dict[str, Any]) -> None:
     client = HostileClient(victim)

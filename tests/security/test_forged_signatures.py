@@ -87,7 +87,7 @@ def test_what_the_opener_of_the_session_did_not_sign_is_not_published(victim: Be
 @pytest.mark.parametrize(
     "changes",
     [{"manifest_size": 1}, {"manifest_sha256": bytes(32)}, {"manifest_size": 0, "manifest_sha256": bytes(32)}],
-    ids=lambda changes: ",".join(changes),
+    ids=",".join,
 )
 def test_a_manifest_that_is_not_the_one_that_arrived(victim: Bench, changes: dict[str, object]) -> None:
     client = attack(victim, lambda client, manifest, honest: msgspec.structs.replace(honest, **changes))
@@ -118,7 +118,7 @@ def test_a_record_that_forks_the_chain_is_refused(victim: Bench, fork: str) -> N
 
     def records(client: HostileClient, manifest: bytes) -> object:
         record = msgspec.json.decode(client.record(manifest))
-        return {name: value for name, value in (record | FORKS[fork]).items()}
+        return dict((record | FORKS[fork]).items())
 
     error = attack(victim, forge).ended()
     assert error.exit_code in {ExitCode.CHAIN, ExitCode.SIGNATURE}

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from evidencesync.custody.documents import MANIFEST_NAMESPACE
 from evidencesync.custody.sshsig import sign_document
-from evidencesync.errors import ExitCode
+from evidencesync.errors import ExitCode, UntrustedSignerError
 from evidencesync.evidence.digest import sha512_of
+from evidencesync.transfer import receive as vaults_end
+from evidencesync.vault.readback import read_back
+from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench, new_signer
 from tests.support.hostile_client import ROOT, HostileClient, entry_of
 
@@ -38,3 +44,30 @@ def test_another_key_of_the_same_person_does_not_finish_the_session(bench: Bench
     client.send(client.finish(manifest, signature=sign_document(other, MANIFEST_NAMESPACE, sha512_of(manifest))))
     assert client.ended().exit_code is ExitCode.SIGNATURE
     assert bench.acquisitions() == []
+
+
+@pytest.mark.parametrize("change", ["retire", "revoke"])
+def test_a_key_that_is_given_up_while_the_disk_is_read_back_publishes_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """Else there would be an acquisition that no verification ever passes: it is judged by the time of its receipt."""
+    (bench.source / "file").write_bytes(b"evidence")
+    start = time.time_ns()
+    clock = [start]
+
+    def long_read_back(*given: Any) -> Any:
+        getattr(bench.vault.trust, change)(bench.signer.public_key, at_ns=start + 3600 * 10**9)
+        clock[0] = start + 7200 * 10**9
+        return read_back(*given)
+
+    monkeypatch.setattr(vaults_end, "read_back", long_read_back)
+    monkeypatch.setattr(vaults_end._Session, "__init__", _with_clock(vaults_end._Session.__init__, lambda: clock[0]))
+    with pytest.raises(UntrustedSignerError):
+        bench.push()
+    assert bench.acquisitions() == []
+    found = audit_vault(bench.vault.layout.root, now_ns=clock[0]).findings
+    assert not [one for one in found if one.severity == "error"]
+
+
+def _with_clock(make: Callable[..., None], now: Callable[[], int]) -> Callable[..., None]:
+    return lambda session, link, vault, who, _now: make(session, link, vault, who, now)

@@ -293,7 +293,10 @@ class PageIntake:
         if content.existing is not None:
             self._store_existing(path, entry, content, content.existing)
         elif content.staged is not None:
-            self._shelf.tree.adopt(path, content.staged, _mtime(entry))
+            try:
+                self._shelf.tree.adopt(path, content.staged, _mtime(entry))
+            finally:
+                content.staged.close()
             self._shelf.append_recipe(content.recipe)
             self.tallies.written.add(size)
             self.verified_on_disk.append(0)

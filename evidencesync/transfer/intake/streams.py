@@ -129,7 +129,7 @@ class StreamIntake:
     def __init__(self, vault: VaultSide, new_content: Callable[[], StagedContent]) -> None:
         self.literal_bytes = 0
         self.zero_bytes = 0
-        self._contents: dict[Blake3Digest, list[AssembledContent]] = {}
+        self._contents: deque[AssembledContent] = deque()
         self._receiver = vault.receiver
         self._index = vault.index
         self._scope = vault.scope
@@ -138,7 +138,6 @@ class StreamIntake:
         self._from_disk = vault.from_disk
         self._queue: deque[_Segment | StreamOpened | StreamClosed] = deque()
         self._open: dict[int, _Segment] = {}
-        self._unlisted = 0
         self._assembly: _Assembly | None = None
         self._stored = 0
         self._acknowledged = 0
@@ -149,14 +148,15 @@ class StreamIntake:
         return not self._queue and self._assembly is None
 
     def take(self, blake3: Blake3Digest) -> AssembledContent | None:
-        """A complete content, which is the caller's from now on."""
-        waiting = self._contents.get(blake3)
-        if not waiting:
+        """A complete content, which is the caller's from now on.
+
+        Contents come in the order in which they are listed: those before it are of files that could not be read to their
+        end. They are let go.
+        """
+        if all(content.blake3 != blake3 for content in self._contents):
             return None
-        content = waiting.pop()
-        self._unlisted -= 1
-        if not waiting:
-            del self._contents[blake3]
+        while (content := self._contents.popleft()).blake3 != blake3:
+            _discard(content.staged)
         return content
 
     def close(self) -> None:
@@ -164,10 +164,9 @@ class StreamIntake:
         assembly, self._assembly = self._assembly, None
         if assembly is not None and assembly.staged is not None:
             assembly.staged.close()
-        for contents in self._contents.values():
-            for content in contents:
-                if content.staged is not None:
-                    content.staged.close()
+        for content in self._contents:
+            if content.staged is not None:
+                content.staged.close()
         self._contents.clear()
 
     def on_opened(self, event: StreamOpened) -> None:
@@ -350,19 +349,17 @@ class StreamIntake:
         assembly = self._assembly
         if assembly is None:
             raise ProtocolError("the end of a content that was not begun")
-        self._assembly = None
         blake3 = Blake3Digest(assembly.blake3.digest())
         if closed.size != assembly.size or closed.blake3 != blake3:
             raise DigestMismatchError("a content arrived that is not the one that was read at the source")
         existing, staged = assembly.existing, assembly.staged
         whole = existing is not None and existing.size == assembly.size and existing.blake3 == blake3
         if assembly.size <= SMALL_FILE:  # it shrank while it was read, and comes with its page: see PageIntake
-            if staged is not None:
-                staged.discard()
+            _discard(staged)
+            self._assembly = None
             return
-        if self._unlisted >= MAX_UNLISTED_CONTENTS:
+        if len(self._contents) >= MAX_UNLISTED_CONTENTS:
             raise LimitExceededError("too many contents that no page lists")
-        self._unlisted += 1
         if staged is None and not whole:
             staged = assembly.in_staging()
         if staged is not None:
@@ -371,7 +368,13 @@ class StreamIntake:
         content = AssembledContent(
             blake3, assembly.size, assembly.recipe.finish(blake3), staged, None if staged is not None else existing, sha256
         )
-        self._contents.setdefault(blake3, []).append(content)
+        self._contents.append(content)
+        self._assembly = None
+
+
+def _discard(staged: StagedContent | None) -> None:
+    if staged is not None:
+        staged.discard()
 
 
 def _is(data: bytes | memoryview | None, row: Row) -> bool:

@@ -148,3 +148,19 @@ def test_a_change_that_crashed_before_its_record_never_was(vault: Vault) -> None
     assert [known.signer.principals for known in vault.trust.signers()] == [("vault",), ("ana",)]
     vault.trust.add(new_signer().public_key, "ben")
     assert len(vault.trust.signers()) == 3
+
+
+def test_whoever_reads_while_it_is_changed_sees_the_state_before_or_after(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A push that ends while somebody is added must not be told that the vault was tampered with."""
+    other = Vault.open(vault.layout.root)
+    stated = vault.trust._stated_digests
+    ben = new_signer()
+
+    def overtaken() -> dict[str, str]:
+        before = stated()
+        monkeypatch.undo()
+        other.trust.add(ben.public_key, "ben@lab", at_ns=NOW)
+        return before
+
+    monkeypatch.setattr(vault.trust, "_stated_digests", overtaken)
+    assert allowed(vault, ben, "ben@lab", NOW + DAY)

@@ -1,0 +1,246 @@
+"""Both ends of a session together: whatever the vault knows and however the bytes are cut, what was sent is what is built."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from evidencesync.delta import chunker
+from evidencesync.delta.chunker import Segment, SegmentCutter
+from evidencesync.evidence.digest import blake3_of, chunk_digest_of
+from evidencesync.limits import KIB, MAX_SEGMENT
+from evidencesync.protocol.compression import Compress
+from evidencesync.protocol.framing import FrameDecoder, frame_of
+from evidencesync.protocol.messages import PREAMBLE, Finish, decode_message
+from evidencesync.session import receiver as receiving
+from evidencesync.session import sender as sending
+from evidencesync.session.receiver import Receiver
+from evidencesync.session.sender import Sender
+from tests.support.model_of_a_vault import Knowledge, ModelVault, digest_of_rows, lines_for
+
+
+@dataclass(frozen=True)
+class PageToSend:
+    lines: bytes
+    contents: list[bytes]
+
+
+@dataclass(frozen=True)
+class StreamBegins:
+    size: int
+
+
+@dataclass(frozen=True)
+class StreamEnds:
+    content: bytes
+
+
+Item = PageToSend | StreamBegins | StreamEnds | Segment
+
+PIECES = [random.Random(seed).randbytes(size) for seed, size in enumerate([300, 5_000, 40_000, 90_000, 200_000])]
+PIECES += [bytes(70 * KIB), bytes(300 * KIB), b"the same line again\n" * 4000]
+
+contents = st.lists(st.sampled_from(range(len(PIECES))), max_size=8)
+smalls = st.lists(st.integers(1, 6_000), max_size=9)
+plans = st.lists(
+    st.one_of(contents.map(lambda pieces: ("stream", pieces)), smalls.map(lambda sizes: ("page", sizes))), max_size=14
+)
+
+
+def cut(content: bytes) -> list[Segment]:
+    cutter = SegmentCutter()
+    room = cutter.buffer(len(content))
+    room[:] = content
+    return cutter.commit(len(content)) + cutter.finish()
+
+
+def bytes_of(segment: Segment) -> bytes:
+    return b"".join(
+        bytes(length) if part is None else bytes(part) for length, part in zip(segment.lengths, segment.parts, strict=True)
+    )
+
+
+def items_of(plan: list[tuple[str, list[int]]]) -> Iterator[Item]:
+    for number, (kind, values) in enumerate(plan):
+        if kind == "page":
+            made = [random.Random(size).randbytes(size) for size in values]
+            yield PageToSend(lines_for(number, made), made)
+            continue
+        content = b"".join(PIECES[piece] for piece in values)
+        yield StreamBegins(len(content))
+        yield from cut(content)
+        yield StreamEnds(content)
+
+
+def knowledge_of(items: list[Item], chance: random.Random, known: float, bad: float) -> Knowledge:
+    """What a vault knows of what will come: a random part, of which a part is damaged."""
+    knowledge = Knowledge()
+    for item in items:
+        if isinstance(item, PageToSend):
+            if chance.random() < known:
+                knowledge.pages[chunk_digest_of(item.lines)] = item.lines
+            knowledge.smalls |= {data: chance.random() >= bad for data in item.contents if chance.random() < known}
+        elif isinstance(item, Segment):
+            rows = item.rows()
+            if chance.random() < known:
+                knowledge.segments[digest_of_rows(rows)] = (rows, bytes_of(item), chance.random() >= bad)
+            for row, part in zip(rows, item.parts, strict=True):
+                if part is not None and chance.random() < known:
+                    knowledge.chunks[row.digest] = (bytes(part), chance.random() >= bad)
+    return knowledge
+
+
+class Wire:
+    """One direction: bytes go in as they are written and come out in pieces of any size."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._bytes = bytearray(PREAMBLE)
+        self._chance = chance
+        self.frames = FrameDecoder()
+
+    def put(self, data: bytes) -> None:
+        self._bytes += data
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._bytes
+
+    def take(self) -> bytes:
+        size = self._chance.choice([1, 3, 20, 1000, 50_000, 10**7])
+        data = bytes(self._bytes[:size])
+        del self._bytes[:size]
+        return data
+
+
+class Session:
+    """A sender, a receiver and the model of a vault, with wires between."""
+
+    def __init__(self, items: list[Item], knowledge: Knowledge, chance: random.Random, compress: Compress) -> None:
+        self.to_send = deque(items)
+        plan = {item.lines: item.contents for item in items if isinstance(item, PageToSend)}
+        self.sender = Sender(
+            knows_nothing=not (knowledge.smalls or knowledge.segments or knowledge.chunks),
+            has_previous=bool(knowledge.pages),
+            compress=compress,
+            clock=lambda: 0.0,
+        )
+        self.receiver = Receiver()
+        self.vault = ModelVault(self.receiver, knowledge, plan, chance)
+        self._chance = chance
+        self._up, self._down = Wire(chance), Wire(chance)
+
+    def run(self) -> None:
+        """Lets anything happen that can, in any order, until nothing can."""
+        while steps := list(self._possible()):
+            self._chance.choice(steps)()
+            self._up.put(b"".join(self.sender.take_output()))
+            self._down.put(self.receiver.take_output())
+
+    def _possible(self) -> Iterator[object]:
+        if self.to_send and self.sender.has_room:
+            yield self._add
+        if not self._up.is_empty:
+            yield self._deliver_up
+        if not self._down.is_empty:
+            yield self._deliver_down
+        if self.vault.has_work:
+            yield self.vault.work
+
+    def _add(self) -> None:
+        match self.to_send.popleft():
+            case PageToSend(lines=lines, contents=made):
+                self.sender.add_page(lines, made)
+            case StreamBegins(size=size):
+                self.sender.open_stream(size)
+            case StreamEnds(content=content):
+                self.sender.close_stream(len(content), blake3_of(content))
+            case Segment() as segment:
+                self.sender.add_segment(segment)
+
+    def _deliver_up(self) -> None:
+        for number, body in self._up.frames.feed(self._up.take()):
+            for event in self.receiver.receive(number, body):
+                self.vault.take(event)
+
+    def _deliver_down(self) -> None:
+        for number, body in self._down.frames.feed(self._down.take()):
+            self.sender.receive(decode_message(number, body))
+
+    def finish(self) -> None:
+        self._up.put(frame_of(Finish(0, bytes(32), b"", b"", b"", self.sender.pages_sent)))
+        self.run()
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows and segments so small that a short transfer fills them; the same at both ends, as the real ones are."""
+    monkeypatch.setattr(chunker, "_SEGMENT_BITS", 1)
+    for end in (sending, receiving):
+        monkeypatch.setattr(end, "WINDOW", 256 * KIB)
+        monkeypatch.setattr(end, "MAX_OPEN_PAGES", 3)
+        monkeypatch.setattr(end, "MAX_OPEN_SEGMENTS", 4)
+        monkeypatch.setattr(end, "MAX_OPEN_ROWS", 12)
+    # A sender looks before it adds a page or a segment, and one segment may be sent again while it is stored.
+    monkeypatch.setattr(receiving, "_SLACK", 2 * MAX_SEGMENT)
+
+
+def assert_moved(plan: list[tuple[str, list[int]]], seed: int, known: float, bad: float, compress: Compress) -> Session:
+    chance = random.Random(seed)
+    items = list(items_of(plan))
+    session = Session(items, knowledge_of(items, chance, known, bad), chance, compress)
+    session.run()
+    assert not session.to_send, "the sender waits for room that never comes"
+    assert session.sender.all_stored, "the two ends wait for each other"
+    assert session.sender.has_room
+    assert session.vault.streams == [item.content for item in items if isinstance(item, StreamEnds)]
+    assert session.vault.pages == [(item.lines, item.contents) for item in items if isinstance(item, PageToSend)]
+    assert session.vault.literal_bytes == session.sender.counts.literal_bytes
+    session.finish()
+    assert session.vault.finished
+    return session
+
+
+@pytest.mark.usefixtures("narrow")
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    plan=plans,
+    seed=st.integers(0, 2**32),
+    known=st.sampled_from([0.0, 0.3, 0.7, 1.0]),
+    bad=st.sampled_from([0.0, 0.2, 1.0]),
+    compress=st.sampled_from(["auto", "always", "never"]),
+)
+def test_what_was_sent_is_what_is_built(
+    plan: list[tuple[str, list[int]]], seed: int, known: float, bad: float, compress: Compress
+) -> None:
+    assert_moved(plan, seed, known, bad, compress)
+
+
+@settings(max_examples=15, deadline=None)
+@given(plan=plans, seed=st.integers(0, 2**32), known=st.sampled_from([0.0, 0.5, 1.0]), bad=st.sampled_from([0.0, 0.3]))
+def test_the_same_with_the_real_windows(plan: list[tuple[str, list[int]]], seed: int, known: float, bad: float) -> None:
+    assert_moved(plan, seed, known, bad, "auto")
+
+
+@settings(max_examples=20, deadline=None)
+@given(plan=plans, seed=st.integers(0, 2**32))
+def test_what_is_known_and_good_is_not_sent(plan: list[tuple[str, list[int]]], seed: int) -> None:
+    assert assert_moved(plan, seed, 1.0, 0.0, "auto").sender.counts.literal_bytes == 0
+
+
+@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize("seed", range(5))
+def test_a_long_transfer_through_narrow_windows(seed: int) -> None:
+    chance = random.Random(seed)
+    plan = [
+        ("page", [chance.randrange(1, 6000) for _ in range(chance.randrange(9))])
+        if chance.random() < 0.5
+        else ("stream", [chance.randrange(len(PIECES)) for _ in range(chance.randrange(9))])
+        for _ in range(80)
+    ]
+    assert_moved(plan, seed, 0.5, 0.3, "auto")

@@ -1,0 +1,271 @@
+"""A vault as the receiving end sees it, in memory: it knows some of what comes, and some of what it knows proves bad."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from evidencesync.delta.recipe import Row, segment_digest
+from evidencesync.evidence.digest import Blake3Digest, blake3_of, chunk_digest_of
+from evidencesync.session.receiver import (
+    ChunksArrived,
+    ChunksListed,
+    Event,
+    FilesArrived,
+    FinishRequested,
+    PageArrived,
+    PageNamed,
+    Receiver,
+    SegmentArrived,
+    SegmentNamed,
+    StreamClosed,
+    StreamOpened,
+    split_blocks,
+)
+
+
+def lines_for(number: int, contents: list[bytes]) -> bytes:
+    """Lines that say how long a page's contents are, as a manifest's do."""
+    return b"page %d of %s\n" % (number, b",".join(b"%d:%s" % (len(data), blake3_of(data)) for data in contents))
+
+
+def lengths_in(lines: bytes, count_of: dict[bytes, list[bytes]]) -> list[int]:
+    """The lengths that a page's lines state; both ends know the plan, so it is simply looked up."""
+    return [len(data) for data in count_of[lines]]
+
+
+@dataclass
+class Knowledge:
+    """What the vault has before the transfer, each with whether it is still good when it is read."""
+
+    pages: dict[bytes, bytes] = field(default_factory=dict)
+    smalls: dict[bytes, bool] = field(default_factory=dict)
+    segments: dict[bytes, tuple[list[Row], bytes, bool]] = field(default_factory=dict)
+    chunks: dict[bytes, tuple[bytes, bool]] = field(default_factory=dict)
+
+
+@dataclass
+class _Page:
+    lines: bytes | None = None
+    contents: list[bytes | None] = field(default_factory=list)
+    known: list[bool] = field(default_factory=list)
+    with_files: bool = False
+    asked: bool = False
+
+
+@dataclass
+class _Segment:
+    number: int
+    rows: list[Row] | None = None
+    whole: bytes | None = None
+    whole_good: bool = True
+    places: list[bytes | None] = field(default_factory=list)
+    bad: list[bool] = field(default_factory=list)
+    lacked: list[bool] = field(default_factory=list)
+    lengths: list[int] | None = None
+    blocks: list[memoryview] = field(default_factory=list)
+    ready: bool = False
+
+
+class ModelVault:
+    """Takes events in any rhythm: each answer may be given at once or later, as `chance` has it."""
+
+    def __init__(self, receiver: Receiver, knowledge: Knowledge, plan: dict[bytes, list[bytes]], chance: random.Random) -> None:
+        self.streams: list[bytes] = []
+        self.pages: list[tuple[bytes, list[bytes]]] = []
+        self.literal_bytes = 0
+        self.finished = False
+        self._receiver = receiver
+        self._knowledge = knowledge
+        self._plan = plan
+        self._chance = chance
+        self._later: deque[Callable[[], None]] = deque()
+        self._queue: deque[_Segment | StreamOpened | StreamClosed] = deque()
+        self._open: dict[int, _Segment] = {}
+        self._content: bytearray | None = None
+        self._pages: dict[int, _Page] = {}
+        self._next_page = 0
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._later)
+
+    def work(self) -> None:
+        """Gives one answer that was put off."""
+        self._later.popleft()()
+
+    def take(self, event: Event) -> None:
+        match event:
+            case PageNamed():
+                self._pages[event.number] = _Page()
+                self._soon(lambda: self._answer_page(event))
+            case PageArrived():
+                page = self._pages.setdefault(event.number, _Page())
+                page.with_files = event.with_files
+                self._begin_page(event.number, page, event.lines)
+            case FilesArrived():
+                self._take_files(event)
+            case StreamOpened() | StreamClosed():
+                self._queue.append(event)
+            case SegmentNamed():
+                segment = self._enqueue(event.number)
+                self._soon(lambda: self._answer_segment(event, segment))
+            case ChunksListed():
+                segment = self._open.get(event.number) or self._enqueue(event.number)
+                self._soon(lambda: self._list(event, segment))
+            case SegmentArrived():
+                segment = self._enqueue(event.number)
+                segment.lengths, segment.blocks, segment.ready = event.lengths, event.blocks, True
+                self.literal_bytes += sum(map(len, event.blocks))
+            case ChunksArrived():
+                segment = self._open[event.number]
+                segment.blocks, segment.ready = event.blocks, True
+                self.literal_bytes += sum(map(len, event.blocks))
+            case FinishRequested():
+                self.finished = True
+        self._soon(self._advance)
+
+    def _soon(self, answer: Callable[[], None]) -> None:
+        self._later.append(answer)
+        while self._later and self._chance.random() < 0.6:
+            self.work()
+
+    # Pages.
+
+    def _answer_page(self, event: PageNamed) -> None:
+        lines = self._knowledge.pages.get(event.digest)
+        self._receiver.answer_page(event.number, known=lines is not None)
+        if lines is not None:
+            self._begin_page(event.number, self._pages[event.number], lines)
+
+    def _begin_page(self, number: int, page: _Page, lines: bytes) -> None:
+        page.lines = lines
+        contents = self._plan[lines]
+        page.contents = [None] * len(contents)
+        if page.with_files:
+            return
+        page.known = [data in self._knowledge.smalls for data in contents]
+        if not all(page.known):
+            self._receiver.want_files(number, [not known for known in page.known])
+
+    def _take_files(self, event: FilesArrived) -> None:
+        page = self._pages[event.page]
+        assert page.lines is not None
+        lengths = lengths_in(page.lines, self._plan)
+        assert len(event.present) == len(lengths)
+        chosen = [number for number, present in enumerate(event.present) if present]
+        parts = split_blocks(event.blocks, [lengths[number] for number in chosen])
+        for number, part in zip(chosen, list(parts), strict=True):
+            page.contents[number] = bytes(part)
+            self.literal_bytes += len(part)
+
+    def _store_page(self, number: int, page: _Page) -> bool:
+        assert page.lines is not None
+        for position, data in enumerate(self._plan[page.lines]):
+            if page.contents[position] is not None:
+                continue
+            if not page.known or not page.known[position]:
+                return False
+            page.known[position] = False
+            if not self._knowledge.smalls[data]:
+                self._receiver.want_files(number, [at == position for at in range(len(page.contents))])
+                return False
+            page.contents[position] = data
+        self.pages.append((page.lines, [data for data in page.contents if data is not None]))
+        return True
+
+    # Streams.
+
+    def _enqueue(self, number: int) -> _Segment:
+        segment = self._open[number] = _Segment(number)
+        self._queue.append(segment)
+        return segment
+
+    def _answer_segment(self, event: SegmentNamed, segment: _Segment) -> None:
+        known = self._knowledge.segments.get(event.digest)
+        if known is not None:
+            segment.rows, segment.whole, segment.whole_good = known
+            segment.ready = True
+            assert len(known[1]) == event.size
+        self._receiver.answer_segment(event.number, known=known is not None, rows=len(known[0]) if known else 0)
+
+    def _list(self, event: ChunksListed, segment: _Segment) -> None:
+        segment.rows, segment.whole = event.rows, None
+        found = [None if row.is_zeros else self._knowledge.chunks.get(row.digest) for row in event.rows]
+        segment.places = [place[0] if place else None for place in found]
+        segment.bad = [place is not None and not place[1] for place in found]
+        self._need(segment, event.rows)
+
+    def _need(self, segment: _Segment, rows: list[Row]) -> None:
+        segment.lacked = [place is None and not row.is_zeros for place, row in zip(segment.places, rows, strict=True)]
+        segment.ready, segment.blocks = False, []
+        size = sum(row.length for row, lacked in zip(rows, segment.lacked, strict=True) if lacked)
+        self._receiver.need_chunks(segment.number, segment.lacked, size)
+
+    def _advance(self) -> None:
+        stored = None
+        while self._queue:
+            head = self._queue[0]
+            if isinstance(head, _Segment):
+                data = self._store_segment(head) if head.ready else None
+                if data is None:
+                    break
+                assert self._content is not None
+                self._content += data
+                del self._open[head.number]
+                stored = head.number + 1
+            elif isinstance(head, StreamOpened):
+                assert self._content is None
+                self._content = bytearray()
+            else:
+                self._close_stream(head)
+            self._queue.popleft()
+        if stored is not None:
+            self._receiver.segments_stored(stored)
+        before = self._next_page
+        while (page := self._pages.get(self._next_page)) is not None and page.lines is not None:
+            if not self._store_page(self._next_page, page):
+                break
+            del self._pages[self._next_page]
+            self._next_page += 1
+        if self._next_page != before:
+            self._receiver.pages_stored(self._next_page)
+
+    def _store_segment(self, segment: _Segment) -> bytes | None:
+        if segment.lengths is not None:
+            parts = iter(list(split_blocks(segment.blocks, [length for length in segment.lengths if length > 0])))
+            return b"".join(bytes(-length) if length < 0 else bytes(next(parts)) for length in segment.lengths)
+        rows = segment.rows or []
+        if segment.whole is not None:
+            if segment.whole_good:
+                return segment.whole
+            segment.whole, segment.rows, segment.ready = None, None, False
+            self._receiver.ask_again(segment.number)
+            return None
+        if any(segment.bad):
+            segment.places = [None if bad else place for place, bad in zip(segment.places, segment.bad, strict=True)]
+            segment.bad = [False] * len(rows)
+            self._need(segment, rows)
+            return None
+        return b"".join(self._mixed(segment, rows))
+
+    def _mixed(self, segment: _Segment, rows: list[Row]) -> Iterator[bytes]:
+        sizes = [row.length for row, lacked in zip(rows, segment.lacked, strict=True) if lacked]
+        parts = iter(list(split_blocks(segment.blocks, sizes)))
+        for row, place, lacked in zip(rows, segment.places, segment.lacked, strict=True):
+            data = bytes(row.length) if row.is_zeros else bytes(next(parts)) if lacked else place or b""
+            assert row.is_zeros or chunk_digest_of(data) == row.digest
+            yield data
+
+    def _close_stream(self, closed: StreamClosed) -> None:
+        content, self._content = self._content, None
+        assert content is not None
+        assert (closed.size, closed.blake3) == (len(content), Blake3Digest(blake3_of(content)))
+        self.streams.append(bytes(content))
+
+
+def digest_of_rows(rows: list[Row]) -> bytes:
+    """By what a segment is named."""
+    return segment_digest(rows)

@@ -1,0 +1,305 @@
+"""Every message comes back as it was sent, and whatever else arrives is one typed error, quickly and in little memory."""
+
+from __future__ import annotations
+
+import resource
+import struct
+import time
+import tracemalloc
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evidencesync.errors import LimitExceededError, PeerError, ProtocolError
+from evidencesync.limits import (
+    MAX_ERROR_TEXT,
+    MAX_FILE_SIZE,
+    MAX_PAGE,
+    MAX_PAGE_LINES,
+    MAX_PATH,
+    MAX_PUBLIC_KEY,
+    MAX_RECORD,
+    MAX_SEGMENT_ROWS,
+    MAX_SIGNATURE,
+    WINDOW,
+)
+from evidencesync.protocol.failures import error_of
+from evidencesync.protocol.messages import (
+    DATA_FRAME,
+    MESSAGE_TYPES,
+    Begin,
+    ChunkData,
+    Chunks,
+    Close,
+    Failure,
+    Files,
+    Finish,
+    Hello,
+    Message,
+    Need,
+    Open,
+    Page,
+    PageAnswer,
+    PageOffer,
+    PagesStored,
+    Published,
+    Ready,
+    SegmentAnswer,
+    SegmentData,
+    SegmentOffer,
+    SegmentsStored,
+    Status,
+    Want,
+    Welcome,
+    decode_message,
+    encode_message,
+)
+
+TYPES = sorted(MESSAGE_TYPES)
+
+EXAMPLES: list[Message] = [
+    Failure("no-space", "the disk is full", None),
+    Failure("x", "m" * MAX_ERROR_TEXT, "h" * MAX_ERROR_TEXT),
+    Hello([1], "0.1", "push", b"/srv/\xff\0", "fastcdc", -(2**62)),
+    Hello([0, 2**32 - 1], "", "push", b"v" * MAX_PATH, "", 2**62),
+    Welcome(1, "0.1", "ab" * 16, b"k" * MAX_PUBLIC_KEY, bytes(32), "fastcdc", 0),
+    Begin(b"{}", b"s" * MAX_SIGNATURE, read_back=True),
+    Ready("ana@lab", 1, 0, None, None, 0, "case"),
+    Ready("ana@lab", 2**32 - 1, 7, bytes(32), b"\xff" * 32, MAX_FILE_SIZE, "vault"),
+    PageOffer(0, bytes(16)),
+    PageAnswer(2**32 - 1, known=True),
+    Page(3, MAX_PAGE, with_files=False),
+    Want(3, MAX_PAGE_LINES, b"\xff" * 128),
+    Want(0, 0, b""),
+    Files(3, 2, b"\3", WINDOW),
+    PagesStored(0),
+    Open(0, MAX_FILE_SIZE),
+    SegmentOffer(9, bytes(16), 0),
+    SegmentAnswer(9, known=False),
+    Chunks(9, bytes(20 * MAX_SEGMENT_ROWS)),
+    Need(9, MAX_SEGMENT_ROWS, bytes(64)),
+    SegmentData(9, bytes(4 * MAX_SEGMENT_ROWS), 0),
+    ChunkData(9, WINDOW),
+    SegmentsStored(2**32 - 1),
+    Close(0, MAX_FILE_SIZE, bytes(32)),
+    Finish(10, bytes(32), b"sig", b"{}\n", b"sig", 4),
+    Finish(MAX_FILE_SIZE, bytes(32), b"s" * MAX_SIGNATURE, b"r" * (MAX_RECORD - 65_536), b"s" * MAX_SIGNATURE, 2**32 - 1),
+    Status("read-back", 1, 2),
+    Published(1, b"{}\n", b"sig", b"{}\n", b"sig", 0, repeated=False),
+]
+
+
+def test_every_type_has_an_example() -> None:
+    assert {type(example) for example in EXAMPLES} == set(MESSAGE_TYPES.values())
+
+
+@pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
+def test_a_message_comes_back_as_it_was_sent(message: Message) -> None:
+    number, body = encode_message(message)
+    assert decode_message(number, body) == message
+    assert decode_message(number, memoryview(body)) == message
+
+
+@pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
+def test_no_part_of_a_message_is_one(message: Message) -> None:
+    number, body = encode_message(message)
+    for end in {*range(min(len(body), 40)), *range(max(len(body) - 40, 0), len(body)), len(body) // 2}:
+        with pytest.raises(ProtocolError):
+            decode_message(number, body[:end])
+
+
+@pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
+@pytest.mark.parametrize("more", [b"\0", b"\xc0", b"\x91", b"x" * 1000])
+def test_a_message_with_something_behind_it_is_none(message: Message, more: bytes) -> None:
+    number, body = encode_message(message)
+    with pytest.raises(ProtocolError):
+        decode_message(number, body + more)
+
+
+@pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
+def test_one_field_more_or_less_is_refused(message: Message) -> None:
+    number, body = encode_message(message)
+    fields = msgspec.msgpack.decode(body)
+    for changed in ([*fields, None], [*fields, 0], fields[:-1], [], [fields], {"0": fields}):
+        with pytest.raises(ProtocolError):
+            decode_message(number, msgspec.msgpack.encode(changed))
+
+
+@pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
+def test_no_field_takes_a_value_of_another_kind(message: Message) -> None:
+    number, body = encode_message(message)
+    fields = msgspec.msgpack.decode(body)
+    for position, value in enumerate(fields):
+        # None stands for absent where a field may be; each of the others is of a kind that no field has, or not of its own.
+        others: list[Any] = [1.5, {"a": 1}, [[1]], msgspec.msgpack.Ext(1, b"x"), float("nan")]
+        others += [value.decode("latin-1")] if isinstance(value, bytes) else [b"bytes"] if isinstance(value, str) else []
+        others += [int(value)] if isinstance(value, bool) else [True] if isinstance(value, int) else []
+        for other in others:
+            changed = msgspec.msgpack.encode([*fields[:position], other, *fields[position + 1 :]])
+            with pytest.raises(ProtocolError):
+                decode_message(number, changed)
+
+
+BEYOND: list[tuple[Message, int, Any]] = [
+    (EXAMPLES[0], 0, "s" * 65),
+    (EXAMPLES[0], 1, "m" * (MAX_ERROR_TEXT + 1)),
+    (EXAMPLES[0], 2, "h" * (MAX_ERROR_TEXT + 1)),
+    (EXAMPLES[2], 0, []),
+    (EXAMPLES[2], 0, [1] * 17),
+    (EXAMPLES[2], 0, [-1]),
+    (EXAMPLES[2], 0, [2**32]),
+    (EXAMPLES[2], 1, "t" * 257),
+    (EXAMPLES[2], 2, "pull"),
+    (EXAMPLES[2], 3, b"v" * (MAX_PATH + 1)),
+    (EXAMPLES[2], 5, 2**62 + 1),
+    (EXAMPLES[2], 5, -(2**62) - 1),
+    (EXAMPLES[2], 5, 2**64 - 1),
+    (EXAMPLES[4], 3, b"k" * (MAX_PUBLIC_KEY + 1)),
+    (EXAMPLES[4], 4, bytes(31)),
+    (EXAMPLES[4], 4, bytes(33)),
+    (EXAMPLES[5], 0, bytes(MAX_RECORD - 65_535)),
+    (EXAMPLES[5], 1, bytes(MAX_SIGNATURE + 1)),
+    (EXAMPLES[6], 1, -1),
+    (EXAMPLES[6], 3, bytes(31)),
+    (EXAMPLES[6], 5, MAX_FILE_SIZE + 1),
+    (EXAMPLES[6], 6, "everywhere"),
+    (PageOffer(0, bytes(16)), 1, bytes(15)),
+    (PageOffer(0, bytes(16)), 1, bytes(17)),
+    (Page(0, 1, with_files=False), 1, 0),
+    (Page(0, 1, with_files=False), 1, MAX_PAGE + 1),
+    (Want(0, 0, b""), 1, MAX_PAGE_LINES + 1),
+    (Want(0, 0, b""), 2, bytes(129)),
+    (Files(0, 0, b"", 0), 3, WINDOW + 1),
+    (Open(0, 0), 1, MAX_FILE_SIZE + 1),
+    (Open(0, 0), 1, -1),
+    (SegmentOffer(0, bytes(16), 0), 2, 2**63),
+    (Chunks(0, bytes(20)), 1, bytes(19)),
+    (Chunks(0, bytes(20)), 1, bytes(20 * MAX_SEGMENT_ROWS + 1)),
+    (Need(0, 0, b""), 1, MAX_SEGMENT_ROWS + 1),
+    (SegmentData(0, bytes(4), 0), 1, b""),
+    (SegmentData(0, bytes(4), 0), 1, bytes(4 * MAX_SEGMENT_ROWS + 1)),
+    (SegmentData(0, bytes(4), 0), 2, WINDOW + 1),
+    (ChunkData(0, 0), 1, WINDOW + 1),
+    (Close(0, 0, bytes(32)), 2, bytes(33)),
+    (Status("syncing", 0, 0), 0, "thinking"),
+    (Status("syncing", 0, 0), 1, -1),
+]
+
+
+@pytest.mark.parametrize(("message", "field", "value"), BEYOND, ids=lambda value: repr(value)[:24])
+def test_a_field_beyond_its_bound_is_refused(message: Message, field: int, value: Any) -> None:
+    number, body = encode_message(message)
+    fields = msgspec.msgpack.decode(body)
+    fields[field] = value
+    with pytest.raises(ProtocolError):
+        decode_message(number, msgspec.msgpack.encode(fields))
+
+
+@pytest.mark.parametrize("number", [number for number in range(-1, 300) if number not in MESSAGE_TYPES])
+def test_an_unknown_type_is_refused(number: int) -> None:
+    with pytest.raises(ProtocolError):
+        decode_message(number, b"\x90")
+
+
+def test_data_is_no_message() -> None:
+    assert DATA_FRAME not in MESSAGE_TYPES
+
+
+@settings(max_examples=300)
+@given(number=st.sampled_from(TYPES), body=st.binary(max_size=200))
+def test_any_bytes_are_a_message_or_a_typed_error(number: int, body: bytes) -> None:
+    try:
+        message = decode_message(number, body)
+    except ProtocolError:
+        return
+    assert decode_message(*encode_message(message)) == message
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=9) | st.binary(max_size=40),
+    lambda inner: st.lists(inner, max_size=9) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=300)
+@given(number=st.sampled_from(TYPES), fields=st.lists(plain, max_size=8))
+def test_any_values_are_a_message_or_a_typed_error(number: int, fields: list[Any]) -> None:
+    try:
+        message = decode_message(number, msgspec.msgpack.encode(fields))
+    except ProtocolError:
+        return
+    assert isinstance(message, MESSAGE_TYPES[number])
+
+
+# The length that each of these announces is up to 4 GiB; what follows it is nothing.
+HUGE = {
+    "array": b"\xdd\xff\xff\xff\xff",
+    "map": b"\xdf\xff\xff\xff\xff",
+    "bytes": b"\xc6\xff\xff\xff\xff",
+    "text": b"\xdb\xff\xff\xff\xff",
+    "extension": b"\xc9\xff\xff\xff\xff\x01",
+    "timestamp": b"\xc7\xff\xff",
+    "reserved": b"\xc1",
+}
+
+
+@pytest.mark.parametrize("number", TYPES)
+@pytest.mark.parametrize("kind", HUGE)
+def test_a_length_that_is_a_lie_takes_no_memory(number: int, kind: str) -> None:
+    fields = len(MESSAGE_TYPES[number].__struct_fields__)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    tracemalloc.start()
+    try:
+        for body in [HUGE[kind], *(bytes([0x90 | fields]) + b"\0" * position + HUGE[kind] for position in range(fields))]:
+            with pytest.raises(ProtocolError):
+                decode_message(number, body)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # KiB
+
+
+NESTED = {
+    "arrays": b"\x91" * 500_000,
+    "maps": b"\x81\xa1a" * 300_000,
+    "maps as keys": b"\x81" * 500_000,
+    "the first field": b"\x97" + b"\x91" * 500_000,
+    "a field too many": b"\x97" + b"\x01" * 7 + b"\x91" * 500_000,
+}
+
+
+@pytest.mark.parametrize("number", TYPES)
+@pytest.mark.parametrize("kind", NESTED)
+def test_nesting_without_end_is_refused(number: int, kind: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(ProtocolError):
+        decode_message(number, NESTED[kind])
+    assert time.monotonic() - began < 2
+
+
+def test_text_that_is_no_utf_8_is_refused() -> None:
+    body = msgspec.msgpack.encode(["slug", "????", None]).replace(b"????", b"\xff\xfe\xed\xa0")
+    with pytest.raises(ProtocolError):
+        decode_message(1, body)
+
+
+def test_a_message_that_is_too_long_for_a_frame_is_not_sent() -> None:
+    with pytest.raises(LimitExceededError):
+        encode_message(Published(1, bytes(900_000), b"", bytes(900_000), b"", 0, repeated=False))
+
+
+def test_numbers_are_taken_in_any_of_their_lengths() -> None:
+    """MessagePack lets a number be written longer than it must; what it means is the same."""
+    assert decode_message(25, b"\x91\xcf" + struct.pack(">Q", 5)) == PagesStored(5)
+
+
+def test_a_reason_is_safe_and_never_sounds_like_success() -> None:
+    for slug in ("source-unreadable", "source-changed", "complete", "nonsense"):
+        assert isinstance(error_of(Failure(slug, "x", None)), PeerError)
+    error = error_of(Failure("no-space", "\x1b[2J", "\x07"))
+    assert (error.slug, error.message, error.hint) == ("no-space", "\\x1b[2J", "\\x07")

@@ -1,0 +1,285 @@
+"""The sending end: what goes out first, what is held until it is stored, and what a vault may not answer."""
+
+from __future__ import annotations
+
+import random
+import struct
+
+import pytest
+
+from evidencesync.delta.chunker import Segment
+from evidencesync.delta.recipe import segment_digest
+from evidencesync.errors import ProtocolError
+from evidencesync.evidence.digest import blake3_of, chunk_digest_of
+from evidencesync.limits import (
+    MAX_CHUNK,
+    MAX_OPEN_PAGES,
+    MAX_OPEN_ROWS,
+    MAX_OPEN_SEGMENTS,
+    MAX_ZERO_EXTENT,
+    MIN_ZERO_RUN,
+    WINDOW,
+)
+from evidencesync.protocol.compression import MAX_DATA, DataDecoder
+from evidencesync.protocol.framing import FrameDecoder
+from evidencesync.protocol.messages import (
+    DATA_FRAME,
+    PREAMBLE,
+    ChunkData,
+    Chunks,
+    Close,
+    Files,
+    Message,
+    Need,
+    Open,
+    Page,
+    PageAnswer,
+    PageOffer,
+    PagesStored,
+    SegmentAnswer,
+    SegmentData,
+    SegmentOffer,
+    SegmentsStored,
+    Want,
+    decode_message,
+)
+from evidencesync.session.sender import ZERO_BIT, Sender
+
+
+def new_sender(*, knows_nothing: bool = False, has_previous: bool = True) -> Sender:
+    return Sender(knows_nothing=knows_nothing, has_previous=has_previous, compress="never", clock=lambda: 0.0)
+
+
+def sent(sender: Sender) -> list[Message | bytes]:
+    """What goes out: messages, and data as bytes."""
+    decoder = DataDecoder()
+    return [
+        bytes(decoder.decode(body)) if number == DATA_FRAME else decode_message(number, body)
+        for number, body in FrameDecoder().feed(PREAMBLE + b"".join(sender.take_output()))
+    ]
+
+
+def segment_of(*parts: bytes | int) -> Segment:
+    """Chunks as bytes, runs of zeros as numbers."""
+    lengths = [part if isinstance(part, int) else len(part) for part in parts]
+    chunks = [None if isinstance(part, int) else memoryview(part) for part in parts]
+    return Segment(lengths, chunks, sum(len(part) for part in parts if isinstance(part, bytes)))
+
+
+ONE, TWO = b"1" * 20_000, b"2" * 30_000
+MIXED = segment_of(ONE, MIN_ZERO_RUN, TWO)
+
+
+def test_a_page_that_may_be_known_is_named_first() -> None:
+    sender = new_sender()
+    sender.add_page(b"lines\n", [b"a"])
+    assert sent(sender) == [PageOffer(0, chunk_digest_of(b"lines\n"))]
+    sender.receive(PageAnswer(0, known=False))
+    assert sent(sender) == [Page(0, 6, with_files=False), b"lines\n"]
+    sender.receive(Want(0, 1, b"\1"))
+    assert sent(sender) == [Files(0, 1, b"\1", 1), b"a"]
+    sender.receive(PagesStored(1))
+    assert sender.all_stored
+
+
+def test_a_page_that_is_known_is_not_sent_but_its_files_may_be() -> None:
+    sender = new_sender()
+    sender.add_page(b"lines\n", [b"a", b"bc", b"d"])
+    sent(sender)
+    sender.receive(PageAnswer(0, known=True))
+    assert sent(sender) == []
+    sender.receive(Want(0, 3, b"\5"))
+    assert sent(sender) == [Files(0, 3, b"\5", 2), b"ad"]
+
+
+def test_a_vault_that_knows_nothing_gets_everything_at_once() -> None:
+    sender = new_sender(knows_nothing=True, has_previous=False)
+    sender.add_page(b"lines\n", [b"a", b"b"])
+    sender.open_stream(len(ONE) + MIN_ZERO_RUN + len(TWO))
+    sender.add_segment(MIXED)
+    sender.close_stream(5, blake3_of(b"x"))
+    sender.add_page(b"empty\n", [])
+    lengths = struct.pack("<III", len(ONE), ZERO_BIT | MIN_ZERO_RUN, len(TWO))
+    assert sent(sender) == [
+        Page(0, 6, with_files=True), b"lines\n", Files(0, 2, b"\3", 2), b"ab",
+        Open(0, len(ONE) + MIN_ZERO_RUN + len(TWO)),
+        SegmentData(0, lengths, len(ONE) + len(TWO)), ONE + TWO,
+        Close(0, 5, blake3_of(b"x")),
+        Page(1, 6, with_files=False), b"empty\n",
+    ]  # fmt: skip
+    assert (sender.counts.literal_bytes, sender.counts.zero_bytes) == (len(ONE) + len(TWO) + 2, MIN_ZERO_RUN)
+
+
+def test_a_segment_is_named_then_listed_then_sent_as_far_as_it_is_needed() -> None:
+    sender = new_sender()
+    sender.add_segment(MIXED)
+    rows = MIXED.rows()
+    assert sent(sender) == [SegmentOffer(0, segment_digest(rows), MIXED.total_bytes)]
+    sender.receive(SegmentAnswer(0, known=False))
+    packed = b"".join(struct.pack("<I16s", row.length, row.digest) for row in rows)
+    assert sent(sender) == [Chunks(0, packed)]
+    sender.receive(Need(0, 3, b"\4"))
+    assert sent(sender) == [ChunkData(0, len(TWO)), TWO]
+    sender.receive(Need(0, 3, b"\1"))
+    assert sent(sender) == [ChunkData(0, len(ONE)), ONE]
+    sender.receive(Need(0, 3, b"\0"))
+    assert sent(sender) == [ChunkData(0, 0)]
+    sender.receive(SegmentsStored(1))
+    assert sender.all_stored
+
+
+def test_a_vault_may_find_out_that_it_does_not_have_a_segment_after_all() -> None:
+    sender = new_sender()
+    sender.add_segment(MIXED)
+    sender.receive(SegmentAnswer(0, known=True))
+    sent(sender)
+    sender.receive(SegmentAnswer(0, known=False))
+    assert [type(message) for message in sent(sender)] == [Chunks]
+
+
+def test_data_is_never_cut_within_a_part() -> None:
+    sender = new_sender(knows_nothing=True)
+    parts = [random.Random(size).randbytes(size) for size in (MAX_CHUNK, 200_000, MAX_CHUNK, 100_000, MAX_CHUNK, 16_384)]
+    sender.add_segment(segment_of(*parts))
+    _, *blocks = sent(sender)
+    assert b"".join(block for block in blocks if isinstance(block, bytes)) == b"".join(parts)
+    assert [len(block) for block in blocks if isinstance(block, bytes)] == [2 * MAX_CHUNK + 300_000, MAX_CHUNK + 16_384]
+    assert 2 * MAX_CHUNK + 300_000 <= MAX_DATA
+
+
+def test_known_files_end_eager_sending() -> None:
+    """A vault says nothing when it lacks nothing; that, too, is an answer."""
+    sender = new_sender(has_previous=False)
+    for number in range(8):  # new files, until it is no use to ask
+        sender.add_page(b"%d\n" % number, [b"x"])
+        if Files not in map(type, sent(sender)):
+            sender.receive(Want(number, 1, b"\1"))
+        sender.receive(PagesStored(number + 1))
+    eager = 0
+    for number in range(8, 108):  # from here on the vault has them all
+        sender.add_page(b"%d\n" % number, [b"x"])
+        eager += any(isinstance(message, Files) for message in sent(sender))
+        sender.receive(PagesStored(number + 1))
+    assert eager < 20
+
+
+# The window.
+
+
+def test_bytes_that_are_not_stored_fill_the_window() -> None:
+    sender = new_sender()
+    big = bytes(1) * MAX_CHUNK
+    count = 0
+    while sender.has_room:
+        sender.add_segment(segment_of(*[big] * 16))
+        count += 1
+    assert count == WINDOW // (16 * MAX_CHUNK)
+    sender.receive(SegmentsStored(1))
+    assert sender.has_room
+
+
+def test_pages_and_their_contents_fill_the_window() -> None:
+    sender = new_sender()
+    while sender.has_room:
+        sender.add_page(b"x\n", [bytes(10 << 20)])
+    assert sender.pages_sent == 7
+    sender.receive(PagesStored(1))
+    assert sender.has_room
+
+
+def test_no_more_than_so_many_pages_are_open() -> None:
+    sender = new_sender()
+    while sender.has_room:
+        sender.add_page(b"x\n", [])
+    assert sender.pages_sent == MAX_OPEN_PAGES
+
+
+def test_no_more_than_so_many_segments_are_open() -> None:
+    sender = new_sender()
+    count = 0
+    while sender.has_room:
+        sender.add_segment(segment_of(b"x"))
+        count += 1
+    assert count == MAX_OPEN_SEGMENTS
+
+
+def test_rows_are_bounded_too() -> None:
+    sender = new_sender()
+    thin = segment_of(*[b"x", MIN_ZERO_RUN] * 256)
+    count = 0
+    while sender.has_room:
+        sender.add_segment(thin)
+        count += 1
+    assert count == MAX_OPEN_ROWS // 512
+    sender.receive(SegmentsStored(1))
+    assert sender.has_room
+
+
+def test_zeros_take_a_little_of_the_window() -> None:
+    sender = new_sender()
+    count = 0
+    while sender.has_room:
+        sender.add_segment(segment_of(MAX_ZERO_EXTENT))
+        count += 1
+        assert count < 1000
+    assert 16 <= count <= 256
+
+
+def test_what_is_stored_is_cumulative() -> None:
+    sender = new_sender()
+    for _ in range(3):
+        sender.add_page(b"x\n", [])
+        sender.add_segment(segment_of(b"x"))
+    sender.receive(PagesStored(0))
+    sender.receive(PagesStored(2))
+    sender.receive(PagesStored(2))
+    sender.receive(SegmentsStored(3))
+    assert not sender.all_stored
+    sender.receive(PagesStored(3))
+    assert sender.all_stored
+
+
+# What a vault may not answer.
+
+ILLEGAL: dict[str, list[Message]] = {
+    "a page that is not there": [PageAnswer(1, known=True)],
+    "a page twice": [PageAnswer(0, known=True), PageAnswer(0, known=True)],
+    "a page lacked twice": [PageAnswer(0, known=False), PageAnswer(0, known=False)],
+    "a page lacked after all": [PageAnswer(0, known=True), PageAnswer(0, known=False)],
+    "a page that is stored": [PagesStored(1), PageAnswer(0, known=True)],
+    "files of no page": [Want(1, 2, b"\1")],
+    "files of a stored page": [PagesStored(1), Want(0, 2, b"\1")],
+    "more files than a page has": [Want(0, 3, b"\1")],
+    "fewer files than a page has": [Want(0, 1, b"\1")],
+    "bits beyond the last file": [Want(0, 2, b"\4")],
+    "a bitmap that is too long": [Want(0, 2, b"\1\0")],
+    "a bitmap that is too short": [Want(0, 2, b"")],
+    "pages stored that were not sent": [PagesStored(2)],
+    "pages stored backwards": [PagesStored(1), PagesStored(0)],
+    "a segment that is not there": [SegmentAnswer(1, known=True)],
+    "a segment known twice": [SegmentAnswer(0, known=True), SegmentAnswer(0, known=True)],
+    "a segment lacked twice": [SegmentAnswer(0, known=False), SegmentAnswer(0, known=False)],
+    "a segment known after it was listed": [SegmentAnswer(0, known=False), SegmentAnswer(0, known=True)],
+    "a segment that is stored": [SegmentsStored(1), SegmentAnswer(0, known=False)],
+    "chunks of no segment": [Need(1, 3, b"\1")],
+    "chunks of a stored segment": [SegmentsStored(1), Need(0, 3, b"\1")],
+    "more chunks than a segment has": [SegmentAnswer(0, known=False), Need(0, 4, b"\1")],
+    "fewer chunks than a segment has": [SegmentAnswer(0, known=False), Need(0, 2, b"\1")],
+    "a run of zeros": [SegmentAnswer(0, known=False), Need(0, 3, b"\2")],
+    "bits beyond the last chunk": [SegmentAnswer(0, known=False), Need(0, 3, b"\x08")],
+    "segments stored that were not sent": [SegmentsStored(2)],
+    "segments stored backwards": [SegmentsStored(1), SegmentsStored(0)],
+    "a message of this end": [Page(0, 1, with_files=False)],
+    "an end of this end": [Close(0, 0, bytes(32))],
+}
+
+
+@pytest.mark.parametrize("case", ILLEGAL)
+def test_an_answer_that_answers_nothing_is_refused(case: str) -> None:
+    sender = new_sender()
+    sender.add_page(b"lines\n", [b"a", b"b"])
+    sender.add_segment(MIXED)
+    for message in ILLEGAL[case][:-1]:
+        sender.receive(message)
+    with pytest.raises(ProtocolError):
+        sender.receive(ILLEGAL[case][-1])
