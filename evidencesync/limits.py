@@ -70,7 +70,9 @@ MAX_OPEN_SEGMENTS: Final = 4096
 MAX_UNLISTED_CONTENTS: Final = 16 * 1024  # larger contents that are there before their page is stored; each is an open file
 MAX_OPEN_ROWS: Final = 64 * 1024  # of all open segments; some 300 bytes of memory each, and of the window only their chunks
 
-# Sessions.
+# Sessions. A sender that has nothing to send says so from time to time; one that is silent has gone, and its lock with it.
+ALIVE_SECONDS: Final = 20.0
+SILENCE_SECONDS: Final = 180.0
 NONCE: Final = 32
 SESSION_ID_CHARS: Final = 32
 MAX_PUBLIC_KEY: Final = 16 * KIB

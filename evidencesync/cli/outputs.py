@@ -148,6 +148,7 @@ class PushOutput(Output, frozen=True):
     seconds: float
     read_back: bool
     damaged_in_vault: int
+    changed_folders: int
     manifest_sha256: HexDigest
     receipt_sha256: HexDigest
     chain_head_sha256: HexDigest

@@ -45,6 +45,7 @@ def push_output(outcome: PushOutcome, request: PushRequest, receipts: Path) -> P
         seconds=round(outcome.seconds, 6),
         read_back=outcome.read_back,
         damaged_in_vault=outcome.damaged,
+        changed_folders=outcome.tally.changed_folders,
         manifest_sha256=outcome.manifest_sha256,
         receipt_sha256=outcome.receipt_sha256,
         chain_head_sha256=outcome.chain_head_sha256,
@@ -88,17 +89,21 @@ def verdict_of(outcome: PushOutcome) -> PushVerdict:
     flags = outcome.tally.manifest.flags
     if "unreadable" in flags or "vanished" in flags:
         return "gaps"
-    return "source-changed" if "changed-while-read" in flags else "complete"
+    return "source-changed" if "changed-while-read" in flags or outcome.tally.changed_folders else "complete"
 
 
 def _flag_lines(outcome: PushOutcome) -> Iterator[str]:
     flags = outcome.tally.manifest.flags
     for flag, count in flags.items():
         yield f"  {count_text(count, 'entry', 'entries')} {_FLAG_WORDS.get(flag, flag)}"
+    if outcome.tally.changed_folders:
+        folders = count_text(outcome.tally.changed_folders, "folder")
+        yield f"  {folders} in which names came or went after they were listed: what came is NOT in this acquisition"
     worth_naming = [(path, flag) for path, flag in outcome.tally.flagged if flag != "skipped"]
     for path, flag in worth_naming[:_LISTED_FLAGS]:
         yield f"    {flag}: {safe_text(path, 300) if path else '.'}"
-    more = sum(count for flag, count in flags.items() if flag != "skipped") - min(len(worth_naming), _LISTED_FLAGS)
+    named = sum(count for flag, count in flags.items() if flag != "skipped") + outcome.tally.changed_folders
+    more = named - min(len(worth_naming), _LISTED_FLAGS)
     if more > 0:
         yield f"    and {more:,} more: the manifest lists them all"
 

@@ -163,7 +163,10 @@ class Traffic(Document, frozen=True):
 
 
 class HostKeys(Document, frozen=True):
-    """SSH host keys, each as the side that could see it knew it; null where there was no SSH."""
+    """SSH host keys, each as the receiving process itself knew it: null where there was no SSH, or where sshd holds the key.
+
+    What the sender saw stands in the manifest.
+    """
 
     receiver: Fingerprint | None
     sender: Fingerprint | None

@@ -88,6 +88,10 @@ class Ready(Message, frozen=True):
     lookup: Literal["item", "case", "vault"]
 
 
+class Alive(Message, frozen=True):
+    """The sender is still reading and has nothing to send: an idle link is a lost one, and keeps an item locked."""
+
+
 class PageOffer(Message, frozen=True):
     """Names the next page of manifest lines by its digest."""
 
@@ -247,6 +251,7 @@ DATA_FRAME: Final = 2
 
 MESSAGE_TYPES: Final[dict[int, type[Message]]] = {
     1: Failure,
+    3: Alive,
     10: Hello,
     11: Welcome,
     12: Begin,

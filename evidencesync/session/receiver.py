@@ -36,6 +36,7 @@ from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import (
     DATA_FRAME,
+    Alive,
     ChunkData,
     Chunks,
     Close,
@@ -242,6 +243,8 @@ class Receiver:
                 yield self._list_chunks(message)
             case Close():
                 yield self._close(message)
+            case Alive():
+                return
             case Finish():
                 self._check_complete(message)
                 yield FinishRequested(message)

@@ -17,16 +17,28 @@ class OpenFolder:
     `fd` is -1 while it is closed, and for good where it could not be found again: `loss` is then the error number.
     """
 
-    __slots__ = ("fd", "identity", "listed_types", "loss", "name", "names", "prefix")
+    __slots__ = ("_times", "fd", "identity", "listed_types", "loss", "name", "names", "prefix")
 
-    def __init__(self, name: bytes, prefix: bytes, fd: int, identity: tuple[int, int]) -> None:
+    def __init__(self, name: bytes, prefix: bytes, fd: int, status: os.stat_result) -> None:
+        """`status` is what it was right before it was listed."""
         self.name = name
         self.prefix = prefix
         self.fd = fd
-        self.identity = identity
+        self.identity = (status.st_dev, status.st_ino)
+        self._times = (status.st_mtime_ns, status.st_ctime_ns)
         self.loss = 0
         self.names: Iterator[bytes] = iter(())
         self.listed_types: dict[bytes, EntryType] = {}
+
+    def has_changed(self) -> bool:
+        """Whether names came or went since the folder was listed: what came was not seen. Unknown counts as a change."""
+        if self.fd < 0:
+            return True
+        try:
+            now = os.fstat(self.fd)
+        except OSError:
+            return True
+        return (now.st_mtime_ns, now.st_ctime_ns) != self._times
 
 
 class Descent:

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -58,18 +58,25 @@ class Found(msgspec.Struct, frozen=True, gc=False):
     noatime: bool = True
 
 
-def walk(root: bytes | str | Path, rules: FilterRules, *, open_folders: int = OPEN_FOLDERS) -> Iterator[Found]:
+def walk(
+    root: bytes | str | Path,
+    rules: FilterRules,
+    *,
+    open_folders: int = OPEN_FOLDERS,
+    changed: Callable[[bytes], None] | None = None,
+) -> Iterator[Found]:
     """Everything in the source: each folder before what is in it, names sorted by raw bytes, the root (`b""`) first.
 
     A single regular file is a root without metadata (`stat` is absent) and the file. Nothing in the source is written
     and no symbolic link in it followed; one that is itself `root` is resolved once (`resolve_source` tells). What can
     not be read or has vanished is a flagged Found, never an exception; what `rules` leave out is flagged `skipped`, a
-    folder once. Depth, path and name are bounded by limits.py: what lies beyond makes its folder `unreadable`.
-    Raises SourceNotFoundError or UsageError, here or at the first step, where there is nothing to walk, and InternalError
-    where the process itself runs out of descriptors or memory.
+    folder once. `changed` is told each folder in which names came or went after it was listed. Depth, path and name
+    are bounded by limits.py: what lies beyond makes its folder `unreadable`. Raises SourceNotFoundError or
+    UsageError, here or at the first step, where there is nothing to walk, and InternalError where the process itself
+    runs out of descriptors or memory.
     """
     source = resolve_source(root)
-    return _walk_folder(source, rules, open_folders) if source.is_folder else _walk_file(source, rules)
+    return _walk_folder(source, rules, open_folders, changed) if source.is_folder else _walk_file(source, rules)
 
 
 def _walk_file(source: SourceRoot, rules: FilterRules) -> Iterator[Found]:
@@ -93,7 +100,9 @@ def _walk_file(source: SourceRoot, rules: FilterRules) -> Iterator[Found]:
         os.close(fd)
 
 
-def _walk_folder(source: SourceRoot, rules: FilterRules, open_folders: int) -> Iterator[Found]:
+def _walk_folder(
+    source: SourceRoot, rules: FilterRules, open_folders: int, changed: Callable[[bytes], None] | None
+) -> Iterator[Found]:
     descent = Descent(open_folders)
     filtered = not rules.is_empty
     lstat = os.lstat
@@ -124,6 +133,8 @@ def _walk_folder(source: SourceRoot, rules: FilterRules, open_folders: int) -> I
                 else:
                     yield Found(path, kind, status, fd, name)
             else:
+                if changed is not None and folder.has_changed():
+                    changed(prefix[:-1])
                 descent.pop()
     finally:
         descent.close()
@@ -170,7 +181,7 @@ def _open_folder(name: bytes, dir_fd: int) -> tuple[int, bool, os.stat_result]:
 
 def _list_into(descent: Descent, seen: Found, opened: tuple[int, bool, os.stat_result]) -> Found:
     fd, noatime, status = opened
-    folder = OpenFolder(seen.name, seen.path + b"/" if seen.path else b"", fd, (status.st_dev, status.st_ino))
+    folder = OpenFolder(seen.name, seen.path + b"/" if seen.path else b"", fd, status)
     depth = descent.depth
     descent.push(folder)  # from here on the descent closes it
     names, failure = _list_names(fd, folder.listed_types)

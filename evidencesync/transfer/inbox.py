@@ -7,7 +7,7 @@ from collections import deque
 from typing import Generic, TypeVar
 
 from evidencesync.errors import InterruptedRunError, LimitExceededError, LinkLostError
-from evidencesync.limits import MIB
+from evidencesync.limits import ALIVE_SECONDS, MIB
 
 _QUEUED_BYTES = 16 * MIB
 _QUEUED_ITEMS = 512
@@ -85,16 +85,16 @@ class Inbox(Generic[LocalT, PeerT]):
         """Whether the run has ended."""
         return self._closed
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether taking something now would probably mean to wait."""
-        return not self._peer and not self._local
+    def would_wait(self, *, local: bool) -> bool:
+        """Whether taking something now would probably mean to wait. A source that may not be taken from is no help."""
+        return not self._peer and not (local and self._local)
 
     def take(self, *, local: bool, timeout_seconds: float) -> tuple[LocalT | None, PeerT | None]:
-        """The next item: the other end's first, the source's only if `local`. Exactly one of the two is not None.
+        """The next item: the other end's first, the source's only if `local`. One of the two at most is not None.
 
-        Raises what a feeding thread failed with, and LinkLostError when only the other end was waited for and it stayed
-        silent for `timeout_seconds`.
+        Neither is there when the source had nothing for `limits.ALIVE_SECONDS`: time to tell the other end.
+        Raises what a feeding thread failed with, and LinkLostError when only the other end was waited for and it
+        stayed silent for `timeout_seconds`.
         """
         with self._changed:
             while True:
@@ -112,5 +112,8 @@ class Inbox(Generic[LocalT, PeerT]):
                 if local and self._local_error is not None:
                     raise self._local_error
                 # Without a limit on the wait, a lock in the main thread would hold back Ctrl-C on some systems.
-                if not self._changed.wait(timeout_seconds) and not local:
-                    raise LinkLostError(f"the other end has been silent for {timeout_seconds:.0f} seconds")
+                if self._changed.wait(ALIVE_SECONDS if local else timeout_seconds):
+                    continue
+                if local:
+                    return None, None
+                raise LinkLostError(f"the other end has been silent for {timeout_seconds:.0f} seconds")

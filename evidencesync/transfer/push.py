@@ -29,7 +29,7 @@ from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError
 from evidencesync.evidence.digest import sha512_of
 from evidencesync.evidence.moment import format_file_time, format_moment
 from evidencesync.protocol.framing import frame_of
-from evidencesync.protocol.messages import Failure, Finish, Message, Published, Status
+from evidencesync.protocol.messages import Alive, Failure, Finish, Message, Published, Status
 from evidencesync.session.sender import Sender
 from evidencesync.source.origin import describe_origin
 from evidencesync.source.root import resolve_source
@@ -41,7 +41,7 @@ from evidencesync.transfer.link import Link
 from evidencesync.transfer.listening import listen
 from evidencesync.transfer.outlet import Outlet
 from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.reading import Item, PageRead, SourceRead, SourceReading, StreamBegun, StreamEnded
+from evidencesync.transfer.reading import Item, PageRead, SourceRead, SourceReading, SourceTally, StreamBegun, StreamEnded
 from evidencesync.transfer.request import Documents, PushOutcome, PushRequest
 
 _M = TypeVar("_M", bound=Message)
@@ -123,7 +123,7 @@ class _Push:
         )
         reading = self._start_reading(header)
         end = self._transfer(sender)
-        signed = self._sign(header, end, greeting)
+        signed = self._sign(header, end, greeting, reading.tally)
         published = self._finish(sender, end, signed)
         sent = Sent(
             header,
@@ -133,7 +133,11 @@ class _Push:
             signed.acquired,
             read_back=self._request.read_back,
         )
-        receipt_sha256, head_sha256 = check_published(published, sent, greeting)
+        try:
+            receipt_sha256, head_sha256 = check_published(published, sent, greeting)
+        except EvidenceSyncError as error:
+            error.hint = "The vault says that it has published this. Leave it as it is, and run evidencesync verify there."
+            raise
         self._progress.stage = "done"
         counts = sender.counts
         return PushOutcome(
@@ -208,7 +212,11 @@ class _Push:
         end: SourceRead | None = None
         while end is None or not sender.all_stored:
             may_read = end is None and sender.has_room
+            if self._inbox.would_wait(local=may_read):
+                self._outlet.flush()
             item, message = self._inbox.take(local=may_read, timeout_seconds=self._request.timeout_seconds)
+            if item is None and message is None:
+                self._link.write(frame_of(Alive()))
             if message is not None and not isinstance(message, Status):
                 sender.receive(message)
             match item:
@@ -227,8 +235,6 @@ class _Push:
 
     def _send(self, sender: Sender) -> None:
         self._outlet.put(sender.take_output())
-        if self._inbox.is_idle:
-            self._outlet.flush()
         sender.data.link_rate = self._outlet.link_rate
         self._progress.literal_bytes = sender.counts.literal_bytes
         self._progress.wire_sent = self._link.wire_sent
@@ -277,7 +283,7 @@ class _Push:
             organisation=request.organisation,
         )
 
-    def _sign(self, header: ManifestHeader, end: SourceRead, greeting: Greeting) -> _Signed:
+    def _sign(self, header: ManifestHeader, end: SourceRead, greeting: Greeting, tally: SourceTally) -> _Signed:
         """The examiner's signatures: over the manifest, and over the record that takes it into the chain."""
         signer, ready = self._request.signer, greeting.ready
         head = ready.chain_head_sha256
@@ -292,7 +298,7 @@ class _Push:
                 item=header.item,
                 actor=header.examiner,
                 previous_sha256=head.hex() if head else None,
-                details={"source": header.source.path or header.source.path_b64 or "", "host": header.source.host},
+                details=_details(header, tally),
                 acquisition=header.acquisition,
                 manifest_sha256=end.manifest_sha256.hex(),
             )
@@ -329,3 +335,11 @@ class _Push:
                 return message
             else:
                 raise ProtocolError(f"a {type(message).__name__} message stands where {kind.__name__} was expected")
+
+
+def _details(header: ManifestHeader, tally: SourceTally) -> dict[str, str]:
+    """What the `acquired` record says besides: where it was read, and what only the end of the reading could tell."""
+    details = {"source": header.source.path or header.source.path_b64 or "", "host": header.source.host}
+    if tally.changed_folders:
+        details["folders_changed_while_read"] = str(tally.changed_folders)
+    return details

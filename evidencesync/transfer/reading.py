@@ -71,10 +71,15 @@ Item = PageRead | StreamBegun | Segment | StreamEnded | SourceRead
 
 @dataclass(slots=True)
 class SourceTally:
-    """What was seen: the manifest's own counts, and the first few flagged paths, to be shown."""
+    """What was seen: the manifest's own counts, and the first few flagged paths, to be shown.
+
+    `changed_folders` are those in which names came or went after they were listed. Their lines had gone out by then: the
+    `acquired` record states how many there were.
+    """
 
     manifest: ManifestTally = field(default_factory=ManifestTally)
     flagged: list[tuple[bytes, Flag]] = field(default_factory=list)
+    changed_folders: int = 0
 
 
 class SourceReading:
@@ -108,7 +113,7 @@ class SourceReading:
         """Reads everything and emits it. Raises SourceNotFoundError, and what `emit` raises."""
         try:
             self._emit_page(encode_header(self._header))
-            for found in walk(self._source.path, self._rules):
+            for found in walk(self._source.path, self._rules, changed=self._note_changed_folder):
                 self._take(found)
             if rest := self._cutter.take():
                 self._emit_page(rest)
@@ -117,6 +122,11 @@ class SourceReading:
             self._emit(done, 0)
         finally:
             self._hashing.shutdown(wait=True)
+
+    def _note_changed_folder(self, path: bytes) -> None:
+        self.tally.changed_folders += 1
+        if len(self.tally.flagged) < MAX_LISTED_FLAGS:
+            self.tally.flagged.append((path, "changed-while-read"))
 
     def _take(self, found: Found) -> None:
         """One entry: its content first, then its line."""

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
+from functools import partial
 from typing import Final, Literal, TypeVar
 
 from evidencesync.custody.manifest import CheckedLine, ManifestReader, read_manifest
@@ -23,9 +24,10 @@ from evidencesync.errors import (
     MissingOrExtraError,
     ProtocolError,
     SealedError,
+    UntrustedSignerError,
 )
 from evidencesync.evidence.entry import Entry
-from evidencesync.limits import MAX_RECORD, MIB, NONCE
+from evidencesync.limits import MAX_RECORD, MIB, NONCE, SILENCE_SECONDS
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import FrameDecoder, frame_of
 from evidencesync.protocol.messages import (
@@ -103,12 +105,20 @@ _STATUS_SECONDS: Final = 1.0
 _BLOCK: Final = 1 * MIB
 
 
-def receive(link: Link, vault: Vault, received_from: str, now: Callable[[], int] = time.time_ns) -> None:
+def receive(
+    link: Link,
+    vault: Vault,
+    received_from: str,
+    now: Callable[[], int] = time.time_ns,
+    *,
+    host_key: str | None = None,
+) -> None:
     """Serves one session on a link, and closes it. The other end is told what goes wrong; so is the caller.
 
+    `received_from` and `host_key` are what this process itself knows of the connection; the key is None where sshd holds it.
     Whatever it raises, nothing of a session that was not acknowledged or published is to be seen among the evidence.
     """
-    session = _Session(link, vault, received_from, now)
+    session = _Session(link, vault, received_from, now, host_key)
     try:
         session.run()
     except EvidenceSyncError as error:
@@ -157,9 +167,10 @@ class _Ahead:
         threading.Thread(target=self._read, name="link", daemon=True).start()
 
     def take(self) -> bytes:
-        """All that has arrived, waiting for it. Raises what reading ended with."""
+        """All that has arrived, waiting for it. Raises what reading ended with, LinkLostError after a long silence."""
         with self._changed:
-            self._changed.wait_for(lambda: self._blocks or self._end)
+            if not self._changed.wait_for(lambda: self._blocks or self._end, SILENCE_SECONDS):
+                raise LinkLostError(f"the sender has been silent for {SILENCE_SECONDS:.0f} seconds")
             if not self._blocks and self._end is not None:
                 raise self._end
             taken = b"".join(self._blocks) if len(self._blocks) > 1 else self._blocks[0]
@@ -198,10 +209,11 @@ class _Ahead:
 class _Session:
     """One session of one client."""
 
-    def __init__(self, link: Link, vault: Vault, received_from: str, now: Callable[[], int]) -> None:
+    def __init__(self, link: Link, vault: Vault, received_from: str, now: Callable[[], int], host_key: str | None) -> None:
         self._link = link
         self._vault = vault
         self._received_from = received_from
+        self._host_key = host_key
         self._now = now
         self._started = time.monotonic_ns()
         self._ahead = _Ahead(link)
@@ -224,18 +236,22 @@ class _Session:
             complete_unfinished(item)
             completed = item.find_session(admitted.session)
             if completed is not None:
-                self._acknowledge_again(item, completed)
+                self._acknowledge_again(item, completed, admitted)
                 return
             self._acquire(item, admitted)
         # The sender has its acknowledgement, and the next one may come in: what is left to do is for a cache.
         with ExitStack() as stack:
-            self._catch_up(item, stack)
+            self._catch_up(item, stack, acknowledged=True)
 
-    def _catch_up(self, item: Item, stack: ExitStack) -> Index:
+    def _catch_up(self, item: Item, stack: ExitStack, *, acknowledged: bool) -> Index:
         """The index with everything that is published in the case, also by a session that ended before it came to this."""
         index = self._vault.index()
         stack.callback(index.close)
-        catch_up(self._vault.layout, index, item.name.case.folder)
+        work = partial(catch_up, self._vault.layout, index, item.name.case.folder)
+        if acknowledged:
+            work()
+        else:  # the sender waits, and should know that this end is alive
+            self._while_working("receiving", work)
         return index
 
     # Frames.
@@ -264,8 +280,10 @@ class _Session:
         self._send(offered)
         return admit(self._expect(Begin), offered, self._vault, self._now())
 
-    def _acknowledge_again(self, item: Item, number: int) -> None:
-        """The same session again, whose acknowledgement was lost: it gets what it would have got."""
+    def _acknowledge_again(self, item: Item, number: int, admitted: Admitted) -> None:
+        """The same session again, whose acknowledgement was lost: its own examiner gets what he would have got."""
+        if item.header(number).examiner.key != admitted.key.fingerprint:
+            raise UntrustedSignerError("this session was another examiner's")
         with opened_folder(item.layout.acquisition(number)) as folder:
             documents = {name: _require(folder, name) for name in (RECEIPT, RECEIPT_SIGNATURE, RECEIVED, RECEIVED_SIGNATURE)}
         self._send(
@@ -292,7 +310,7 @@ class _Session:
         policy = self._vault.settings.policy.lookup
         scope = Scope.of(item.name, "item" if policy == "item" else "case")
         with ExitStack() as stack:
-            index = self._catch_up(item, stack)
+            index = self._catch_up(item, stack, acknowledged=False)
             basis = Basis(self._open_tree, from_disk=admitted.read_back)
             stack.callback(basis.close)
             self._damaged = basis.damaged
@@ -367,6 +385,7 @@ class _Session:
             streams.zero_bytes,
             time.monotonic_ns() - self._started,
             self._received_from,
+            self._host_key,
         )
         concluded = Concluded(header, finish, staging, state, scope.reach)
         receipt = make_receipt(concluded, received, traveled, now)

@@ -27,7 +27,7 @@ _THREADS: Final = 96  # above what evidencesync.ssh.server lets in: 32 sessions,
 def serve_stdio(vault_path: str) -> None:
     """Serves one session on standard input and output, as sshd starts it. Raises what ended the session."""
     keep_large_blocks()
-    _serve_link(take_standard_streams(), vault_path, _received_from(os.environ.get("SSH_CONNECTION", "")))
+    _serve_link(take_standard_streams(), vault_path, _received_from(os.environ.get("SSH_CONNECTION", "")), None)
 
 
 def serve_listening(
@@ -62,14 +62,20 @@ async def _serve(
     # and one for each core, so that a few transfers would keep everybody else out.
     loop.set_default_executor(ThreadPoolExecutor(_THREADS, "session"))
 
+    shown: list[str] = []
+
+    def ready(address: str, number: int, fingerprint: str) -> None:
+        shown.append(fingerprint)
+        announce(address, number, fingerprint)
+
     async def handle(channel: Channel, who: str) -> None:
         def run(work: Coroutine[Any, Any, Any]) -> Any:
             return asyncio.run_coroutine_threadsafe(work, loop).result()
 
-        await asyncio.to_thread(_serve_link, ChannelLink(channel, run), vault_path, who)
+        await asyncio.to_thread(_serve_link, ChannelLink(channel, run), vault_path, who, shown[0])
 
     serving = loop.create_task(
-        serve_embedded(host, port, host_key or Path(vault_path) / HOST_KEY, authorized_keys, handle, announce)
+        serve_embedded(host, port, host_key or Path(vault_path) / HOST_KEY, authorized_keys, handle, ready)
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, serving.cancel)
@@ -77,7 +83,7 @@ async def _serve(
         await serving
 
 
-def _serve_link(link: Link, vault_path: str, received_from: str) -> None:
+def _serve_link(link: Link, vault_path: str, received_from: str, host_key: str | None) -> None:
     """One session. A vault that cannot be opened is the client's business to know: he named it, or whoever set this up."""
     try:
         allow_many_files()
@@ -85,7 +91,7 @@ def _serve_link(link: Link, vault_path: str, received_from: str) -> None:
     except EvidenceSyncError as error:
         refuse(link, error)
         raise
-    receive(link, vault, received_from)
+    receive(link, vault, received_from, host_key=host_key)
 
 
 def allow_many_files() -> None:

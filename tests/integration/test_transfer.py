@@ -317,3 +317,25 @@ def test_a_large_file_that_cannot_be_read_to_its_end_is_recorded_and_the_rest_go
     assert entries[b"bad"].blake3 is None
     assert not (bench.acquisition(1) / "data" / "bad").exists()
     assert (bench.acquisition(1) / "data" / "good").read_bytes() == noise(2 * MIB, 19)
+
+
+def test_names_that_come_after_a_folder_was_listed_are_not_passed_over_in_silence(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bench.source / "a").mkdir()
+    (bench.source / "m").write_bytes(noise(MIB, 20))
+    (bench.source / "z").mkdir()
+    (bench.source / "z" / "evidence").write_bytes(b"moved while it was walked")
+    real = os.preadv
+
+    def moving(fd: int, buffers: list[memoryview], offset: int) -> int:
+        if os.readlink(f"/proc/self/fd/{fd}").endswith("source/m") and (bench.source / "z" / "evidence").exists():
+            (bench.source / "z" / "evidence").rename(bench.source / "a" / "evidence")
+            (bench.source / "new").touch()
+        return real(fd, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", moving)
+    outcome = bench.push()
+    assert outcome.tally.changed_folders == 1  # `a` was left before, and `z` was listed after: the root has got a name
+    acquired = (bench.acquisition(1) / "acquired.json").read_text()
+    assert '"folders_changed_while_read": "1"' in acquired

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -142,7 +142,7 @@ class Session:
             self._up.put(b"".join(self.sender.take_output()))
             self._down.put(self.receiver.take_output())
 
-    def _possible(self) -> Iterator[object]:
+    def _possible(self) -> Iterator[Callable[[], None]]:
         if self.to_send and self.sender.has_room:
             yield self._add
         if not self._up.is_empty:

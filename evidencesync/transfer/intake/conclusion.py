@@ -47,6 +47,7 @@ class Traveled:
     zero_bytes: int
     nanoseconds: int
     received_from: str
+    host_key: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,7 @@ def make_receipt(concluded: Concluded, received: Received, traveled: Traveled, n
             interruptions=0,
             seconds=f"{seconds}.{rest:09d}",
         ),
-        host_keys=HostKeys(header.ssh.host_key if header.ssh else None, None),
+        host_keys=HostKeys(traveled.host_key, None),
         lookup=concluded.lookup,
         not_in_sums=staging.not_in_sums,
         received_from=traveled.received_from,

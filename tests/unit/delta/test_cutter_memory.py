@@ -34,10 +34,8 @@ def test_segments_that_wait_take_little_more_than_their_chunks(filling: Callable
     tracemalloc.start()
     try:
         for _ in range(12):
-            room = cutter.buffer(BLOCK)
-            filling(room, chance)
+            filling(cutter.buffer(BLOCK), chance)
             waiting += cutter.commit(BLOCK)
-        del room
         taken = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()

@@ -143,8 +143,7 @@ def test_how_much_noise_is_taken_does_not_depend_on_how_it_is_cut(step: int, ext
 def test_noise_without_end_is_refused_and_not_collected() -> None:
     decoder = FrameDecoder()
     with pytest.raises(ProtocolError):
-        for _ in range(10_000):
-            feed(decoder, b"noise and noise and noise\n")
+        feed(decoder, *[b"noise and noise and noise\n"] * 10_000)
     assert len(decoder.noise) <= MAX_PREAMBLE
 
 

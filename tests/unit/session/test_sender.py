@@ -205,7 +205,8 @@ def test_no_more_than_so_many_segments_are_open() -> None:
 
 def test_rows_are_bounded_too() -> None:
     sender = new_sender()
-    thin = segment_of(*[b"x", MIN_ZERO_RUN] * 256)
+    rows: list[bytes | int] = [b"x", MIN_ZERO_RUN]
+    thin = segment_of(*rows * 256)
     count = 0
     while sender.has_room:
         sender.add_segment(thin)
