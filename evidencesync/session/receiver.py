@@ -7,13 +7,11 @@ before it is stored; data frames follow the message that announced them and noth
 
 from __future__ import annotations
 
-import struct
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from evidencesync.delta.recipe import Row
 from evidencesync.errors import LimitExceededError, ProtocolError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
 from evidencesync.limits import (
@@ -24,9 +22,6 @@ from evidencesync.limits import (
     MAX_SEGMENT,
     MAX_SEGMENT_ROWS,
     MAX_SEGMENT_ZEROS,
-    MAX_ZERO_EXTENT,
-    MIN_CHUNK,
-    MIN_ZERO_RUN,
     WINDOW,
     ZERO_WEIGHT,
 )
@@ -57,105 +52,23 @@ from evidencesync.protocol.messages import (
     Want,
     decode_message,
 )
-from evidencesync.session.sender import ZERO_BIT, decode_wire_rows
+from evidencesync.session.blocks import check_lengths, signed_lengths, unpinned
+from evidencesync.session.events import (
+    ChunksArrived,
+    ChunksListed,
+    Event,
+    FilesArrived,
+    FinishRequested,
+    PageArrived,
+    PageNamed,
+    SegmentArrived,
+    SegmentNamed,
+    StreamClosed,
+    StreamOpened,
+)
+from evidencesync.session.sender import decode_wire_rows
 
 _SLACK = 40 * 1024 * 1024  # one page's contents and one segment beyond the window: a sender looks before it adds, not after
-
-
-@dataclass(frozen=True, slots=True)
-class PageNamed:
-    """A page is named by its digest. To be answered with `answer_page`."""
-
-    number: int
-    digest: ChunkDigest
-
-
-@dataclass(frozen=True, slots=True)
-class PageArrived:
-    """The lines of a page. With `with_files` all of its small contents follow without being asked for."""
-
-    number: int
-    lines: bytes
-    with_files: bool
-
-
-@dataclass(frozen=True, slots=True)
-class FilesArrived:
-    """Small contents of a page, one after the other, for those whose bit is set."""
-
-    page: int
-    present: list[bool]
-    blocks: list[memoryview]
-
-
-@dataclass(frozen=True, slots=True)
-class StreamOpened:
-    """A larger content of at most `size` bytes begins."""
-
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentNamed:
-    """A segment is named by its digest. To be answered with `answer_segment`."""
-
-    number: int
-    digest: SegmentDigest
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class ChunksListed:
-    """The rows of a segment. To be answered with `need_chunks`."""
-
-    number: int
-    rows: list[Row]
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentArrived:
-    """A whole segment: signed row lengths (negative for zeros), and the bytes of its chunks."""
-
-    number: int
-    lengths: list[int]
-    blocks: list[memoryview]
-
-
-@dataclass(frozen=True, slots=True)
-class ChunksArrived:
-    """The bytes of the chunks that were needed, one after the other."""
-
-    number: int
-    blocks: list[memoryview]
-
-
-@dataclass(frozen=True, slots=True)
-class StreamClosed:
-    """The open content is complete, and what the source says it is."""
-
-    size: int
-    blake3: Blake3Digest
-
-
-@dataclass(frozen=True, slots=True)
-class FinishRequested:
-    """Everything was sent."""
-
-    finish: Finish
-
-
-Event = (
-    PageNamed
-    | PageArrived
-    | FilesArrived
-    | StreamOpened
-    | SegmentNamed
-    | ChunksListed
-    | SegmentArrived
-    | ChunksArrived
-    | StreamClosed
-    | FinishRequested
-)
 
 
 class _PageStage(Enum):
@@ -289,7 +202,7 @@ class Receiver:
             raise ProtocolError("files that are not those that were asked for")
 
     def _check_segment_data(self, head: SegmentData) -> None:
-        lengths = _signed_lengths(head.lengths)
+        lengths = signed_lengths(head.lengths)
         if sum(length for length in lengths if length > 0) != head.size or head.size > MAX_SEGMENT:
             raise ProtocolError("a segment's data does not fit its rows")
         if head.segment in self._segments:
@@ -311,7 +224,7 @@ class Receiver:
         if len(block) < incoming.left and len(block) <= MAX_DATA - MAX_CHUNK:
             raise ProtocolError("data in smaller parts than any sender makes")
         incoming.left -= len(block)
-        incoming.blocks.append(_unpinned(block))
+        incoming.blocks.append(unpinned(block))
         if not incoming.left:
             yield self._complete(incoming)
 
@@ -324,7 +237,7 @@ class Receiver:
             case Files(page=page, count=count, present=present):
                 return FilesArrived(page, unpack_bits(present, count), blocks)
             case SegmentData(segment=segment, lengths=lengths):
-                return SegmentArrived(segment, _signed_lengths(lengths), blocks)
+                return SegmentArrived(segment, signed_lengths(lengths), blocks)
             case ChunkData(segment=segment):
                 return ChunksArrived(segment, blocks)
 
@@ -344,7 +257,7 @@ class Receiver:
 
     def _list_chunks(self, message: Chunks) -> ChunksListed:
         rows = decode_wire_rows(message.rows)
-        _check_lengths([-row.length if row.is_zeros else row.length for row in rows])
+        check_lengths([-row.length if row.is_zeros else row.length for row in rows])
         if sum(row.length for row in rows if not row.is_zeros) > MAX_SEGMENT:
             raise LimitExceededError("a segment is too long")
         if message.segment in self._segments:
@@ -472,55 +385,3 @@ class Receiver:
 
     def _release(self, key: tuple[str, int]) -> None:
         self._held_bytes -= self._held.pop(key, 0)
-
-
-def split_blocks(blocks: Iterable[memoryview], sizes: Iterable[int]) -> Iterator[memoryview]:
-    """Parts of these sizes out of data frames, one after the other. Raises ProtocolError unless they fit exactly.
-
-    A part lies in one frame as a whole, so nothing is copied.
-    """
-    frames = iter(blocks)
-    frame = memoryview(b"")
-    for size in sizes:
-        if not frame:
-            frame = next(frames, frame)
-        if len(frame) < size:
-            raise ProtocolError("a part of what was announced is missing or lies in two data frames")
-        yield frame[:size]
-        frame = frame[size:]
-    if frame or next(frames, None) is not None:
-        raise ProtocolError("more data than was announced")
-
-
-def _signed_lengths(packed: bytes) -> list[int]:
-    """Row lengths of SegmentData; a run of zeros as a negative number. Each is checked."""
-    if len(packed) % 4:
-        raise ProtocolError("a segment's rows are cut off")
-    lengths: list[int] = []
-    for (value,) in struct.iter_unpack("<I", packed):
-        length = value & ~ZERO_BIT
-        lengths.append(-length if value & ZERO_BIT else length)
-    _check_lengths(lengths)
-    return lengths
-
-
-def _check_lengths(lengths: list[int]) -> None:
-    """Signed row lengths of one segment, as they can only be cut. Raises LimitExceededError.
-
-    A chunk below the minimum is the last before a run of zeros or of its segment, and a short run of zeros goes on with a
-    run before it: what the vault remembers of a content (24 bytes a row) stays small against the content.
-    """
-    following = [*lengths[1:], -1]
-    for before, length, after in zip([-1, *lengths], lengths, following, strict=False):
-        least, most = (MIN_CHUNK, MAX_CHUNK) if length > 0 else (MIN_ZERO_RUN, MAX_ZERO_EXTENT)
-        may_be_short = after < 0 if length > 0 else before < 0
-        if not 0 < abs(length) <= most or (abs(length) < least and not may_be_short):
-            raise LimitExceededError(f"a chunk or a run of zeros of {abs(length)} bytes")
-
-
-def _unpinned(block: memoryview) -> memoryview:
-    """Data without the large buffer it arrived in, where nearly all of that may be something else, and is not counted.
-
-    A frame of full size in all that a link reads ahead is left where it is: to copy everything would cost time.
-    """
-    return memoryview(bytes(block)) if 10 * len(block) < memoryview(block.obj).nbytes else block

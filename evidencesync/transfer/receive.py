@@ -7,27 +7,22 @@ before everything is verified, durable and signed.
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from functools import partial
 from typing import Final, Literal, TypeVar
 
-from evidencesync.custody.manifest import CheckedLine, ManifestReader, read_manifest
 from evidencesync.errors import (
     EvidenceSyncError,
     InternalError,
-    LinkLostError,
     MissingOrExtraError,
     ProtocolError,
     SealedError,
     UntrustedSignerError,
 )
-from evidencesync.evidence.entry import Entry
-from evidencesync.limits import MAX_RECORD, MIB, NONCE, SILENCE_SECONDS
+from evidencesync.limits import MAX_RECORD, NONCE
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import FrameDecoder, frame_of
 from evidencesync.protocol.messages import (
@@ -43,8 +38,7 @@ from evidencesync.protocol.messages import (
     Status,
     decode_message,
 )
-from evidencesync.session.pages import page_positions
-from evidencesync.session.receiver import (
+from evidencesync.session.events import (
     ChunksArrived,
     ChunksListed,
     Event,
@@ -52,12 +46,13 @@ from evidencesync.session.receiver import (
     FinishRequested,
     PageArrived,
     PageNamed,
-    Receiver,
     SegmentArrived,
     SegmentNamed,
     StreamClosed,
     StreamOpened,
 )
+from evidencesync.session.receiver import Receiver
+from evidencesync.transfer.ahead import Ahead
 from evidencesync.transfer.intake.admission import Admitted, admit, welcome
 from evidencesync.transfer.intake.basis import Basis, TreeKey, VaultSide
 from evidencesync.transfer.intake.conclusion import (
@@ -71,17 +66,17 @@ from evidencesync.transfer.intake.conclusion import (
     sign_receipt,
     sign_record,
 )
-from evidencesync.transfer.intake.pages import PageIntake, PreviousManifest
+from evidencesync.transfer.intake.history import not_verified, previous_manifest, staged_lines
+from evidencesync.transfer.intake.pages import PageIntake
 from evidencesync.transfer.intake.streams import StreamIntake
 from evidencesync.transfer.link import Link
-from evidencesync.vault.disk import FOLDER_FLAGS, READ_FLAGS, load_file, opened_folder, storing
+from evidencesync.vault.disk import FOLDER_FLAGS, load_file, opened_folder, storing
 from evidencesync.vault.index import Index
 from evidencesync.vault.item import Item, ItemState
 from evidencesync.vault.layout import (
     ACQUIRED,
     ACQUIRED_SIGNATURE,
     DATA,
-    MANIFEST,
     MANIFEST_SIGNATURE,
     RECEIPT,
     RECEIPT_SIGNATURE,
@@ -100,9 +95,7 @@ from evidencesync.vault.vault import Vault
 
 Stage = Literal["receiving", "syncing", "read-back", "publishing"]
 _M = TypeVar("_M", bound=Message)
-_AHEAD_BYTES: Final = 8 * MIB
 _STATUS_SECONDS: Final = 1.0
-_BLOCK: Final = 1 * MIB
 
 
 def receive(
@@ -150,62 +143,6 @@ def _tell(link: Link, error: EvidenceSyncError) -> None:
         return
 
 
-class _Ahead:
-    """Reads a link in a thread of its own, a bounded number of bytes ahead of whoever takes them.
-
-    Bounded by bytes and not by blocks: sshd hands over small ones, and the channel must not stand still while a segment
-    is being stored.
-    """
-
-    def __init__(self, link: Link) -> None:
-        self._link = link
-        self._blocks: deque[bytes] = deque()
-        self._held_bytes = 0
-        self._end: EvidenceSyncError | None = None
-        self._closed = False
-        self._changed = threading.Condition()
-        threading.Thread(target=self._read, name="link", daemon=True).start()
-
-    def take(self) -> bytes:
-        """All that has arrived, waiting for it. Raises what reading ended with, LinkLostError after a long silence."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._blocks or self._end, SILENCE_SECONDS):
-                raise LinkLostError(f"the sender has been silent for {SILENCE_SECONDS:.0f} seconds")
-            if not self._blocks and self._end is not None:
-                raise self._end
-            taken = b"".join(self._blocks) if len(self._blocks) > 1 else self._blocks[0]
-            self._blocks.clear()
-            self._held_bytes = 0
-            self._changed.notify()
-            return taken
-
-    def close(self) -> None:
-        """Nobody will take anything any more: lets the thread end."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-
-    def _read(self) -> None:
-        end: EvidenceSyncError = LinkLostError("the sender has gone before it had finished")
-        try:
-            while block := self._link.read():
-                with self._changed:
-                    self._changed.wait_for(lambda: self._held_bytes < _AHEAD_BYTES or self._closed)
-                    if self._closed:
-                        return
-                    self._blocks.append(block)
-                    self._held_bytes += len(block)
-                    self._changed.notify()
-        except EvidenceSyncError as error:
-            end = error
-        except Exception as error:  # noqa: BLE001 - whatever it is, the engine must not wait for ever
-            end = InternalError(f"{type(error).__name__}: {error}")
-            end.__cause__ = error
-        with self._changed:
-            self._end = end
-            self._changed.notify()
-
-
 class _Session:
     """One session of one client."""
 
@@ -216,7 +153,7 @@ class _Session:
         self._host_key = host_key
         self._now = now
         self._started = time.monotonic_ns()
-        self._ahead = _Ahead(link)
+        self._ahead = Ahead(link)
         self._frames = self._all_frames()
         self._done_bytes = 0
         self._total_bytes = 0
@@ -324,7 +261,7 @@ class _Session:
                 side,
                 streams,
                 staging,
-                _previous(state),
+                previous_manifest(state),
                 lambda header: check_header(header, admitted, vault_id, vault_key, state),
             )
             finish = self._transfer(side.receiver, streams, pages)
@@ -417,7 +354,7 @@ class _Session:
         """The third point, for everything that was not read from the disk when it was linked."""
         data_fd = staging.open_data()
         try:
-            lines = _not_verified(_staged_lines(staging), pages.verified_on_disk)
+            lines = not_verified(staged_lines(staging), pages.verified_on_disk)
             read_back(data_fd, lines, self._note_read)
             staging.read_documents_back()
         finally:
@@ -480,34 +417,3 @@ def _dispatch(event: Event, streams: StreamIntake, pages: PageIntake) -> None:
             pages.advance()
         case _:
             raise InternalError("an event that nobody takes")
-
-
-def _previous(state: ItemState) -> PreviousManifest | None:
-    """The pages of the acquisition before, so that a page of unchanged files need not travel."""
-    if state.previous_manifest is None:
-        return None
-    manifest = state.previous_manifest
-    with manifest.open("rb") as lines:
-        positions = page_positions(lines)
-
-    def read(offset: int, length: int) -> bytes:
-        with manifest.open("rb") as file:
-            file.seek(offset)
-            return file.read(length)
-
-    return PreviousManifest(state.next_acquisition - 1, positions, read)
-
-
-def _staged_lines(staging: Staging) -> Iterator[CheckedLine]:
-    """The staged manifest, from its file."""
-    with os.fdopen(os.open(MANIFEST, READ_FLAGS, dir_fd=staging.acquisition_fd), "rb") as file:
-        yield from read_manifest(iter(lambda: file.read(_BLOCK), b""), ManifestReader())
-
-
-def _not_verified(lines: Iterator[CheckedLine], verified: bytearray) -> Iterator[CheckedLine]:
-    contents = 0
-    for path, line in lines:
-        if isinstance(line, Entry) and line.blake3 is not None:
-            if not verified[contents]:
-                yield path, line
-            contents += 1

@@ -29,11 +29,11 @@ class HesitantLink(LocalLink):
 def test_a_window_full_of_names_is_sent_and_not_only_written_down(tmp_path: Path) -> None:
     """Names of known pages are so short that a whole window of them is far from filling a write."""
     bench = make_bench(tmp_path)
-    for number in range(9000):
+    for number in range(5000):
         (bench.source / f"{number:05}").touch()
     bench.push()
     link, thread = bench.serve()
-    outcome = push(HesitantLink(link, 3.0), bench.request(timeout_seconds=8), Progress())
+    outcome = push(HesitantLink(link, 2.0), bench.request(timeout_seconds=8), Progress())
     thread.join(20)
     assert outcome.acquisition == 2
     assert outcome.literal_bytes == 0

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from evidencesync.delta.recipe import Row, segment_digest
 from evidencesync.evidence.digest import Blake3Digest, blake3_of, chunk_digest_of
-from evidencesync.session.receiver import (
+from evidencesync.session.blocks import split_blocks
+from evidencesync.session.events import (
     ChunksArrived,
     ChunksListed,
     Event,
@@ -17,13 +18,12 @@ from evidencesync.session.receiver import (
     FinishRequested,
     PageArrived,
     PageNamed,
-    Receiver,
     SegmentArrived,
     SegmentNamed,
     StreamClosed,
     StreamOpened,
-    split_blocks,
 )
+from evidencesync.session.receiver import Receiver
 
 
 def lines_for(number: int, contents: list[bytes]) -> bytes:

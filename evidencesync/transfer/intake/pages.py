@@ -19,9 +19,11 @@ from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, Sha256Digest
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.moment import parse_file_time
 from evidencesync.limits import MAX_PAGE_LINES, SMALL_FILE
-from evidencesync.session.receiver import FilesArrived, PageArrived, PageNamed, split_blocks
+from evidencesync.session.blocks import split_blocks
+from evidencesync.session.events import FilesArrived, PageArrived, PageNamed
+from evidencesync.transfer.intake.assembly import AssembledContent
 from evidencesync.transfer.intake.basis import VaultSide, tree_key
-from evidencesync.transfer.intake.streams import AssembledContent, StreamIntake
+from evidencesync.transfer.intake.streams import StreamIntake
 from evidencesync.vault.location import Location
 from evidencesync.vault.tree import TreeWriter
 

@@ -5,26 +5,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
 
-from evidencesync.delta.recipe import ZERO_DIGEST, Recipe, RecipeBuilder, Row
+from evidencesync.delta.recipe import ZERO_DIGEST, Row
 from evidencesync.errors import DigestMismatchError, LimitExceededError, ProtocolError
-from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, chunk_digest_of, new_blake3, new_sha256
-from evidencesync.limits import MAX_OPEN_SEGMENTS, MAX_UNLISTED_CONTENTS, MIB, SMALL_FILE
-from evidencesync.session.receiver import (
-    ChunksArrived,
-    ChunksListed,
-    SegmentArrived,
-    SegmentNamed,
-    StreamClosed,
-    StreamOpened,
-    split_blocks,
-)
-from evidencesync.transfer.intake.basis import Basis, VaultSide
+from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, chunk_digest_of
+from evidencesync.limits import MAX_OPEN_SEGMENTS, MAX_UNLISTED_CONTENTS, SMALL_FILE
+from evidencesync.session.blocks import split_blocks
+from evidencesync.session.events import ChunksArrived, ChunksListed, SegmentArrived, SegmentNamed, StreamClosed, StreamOpened
+from evidencesync.transfer.intake.assembly import AssembledContent, Assembly
+from evidencesync.transfer.intake.basis import VaultSide
 from evidencesync.vault.content import StagedContent
 from evidencesync.vault.location import Location
-
-_ZEROS: Final = bytes(1 * MIB)
 
 
 @dataclass(slots=True)
@@ -38,89 +29,6 @@ class _Segment:
     blocks: list[memoryview] = field(default_factory=list)
     whole: tuple[Location, int] | None = None
     ready: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AssembledContent:
-    """A complete content. `staged` has its bytes, or `existing` is a published file that has them all.
-
-    `sha256` is there when the published file was read from the disk for both digests.
-    """
-
-    blake3: Blake3Digest
-    size: int
-    recipe: Recipe
-    staged: StagedContent | None
-    existing: Location | None
-    sha256: Sha256Digest | None
-
-
-class _Assembly:
-    """The content that is being assembled.
-
-    As long as every segment is found in order in one published file, nothing is written: in the end that file is linked.
-    """
-
-    def __init__(self, new_content: Callable[[], StagedContent], basis: Basis, *, from_disk: bool) -> None:
-        self.size = 0
-        self.recipe = RecipeBuilder()
-        self.blake3 = new_blake3()
-        self.sha256 = new_sha256() if from_disk else None
-        self.existing: Location | None = None
-        self.staged: StagedContent | None = None
-        self._new_content = new_content
-        self._basis = basis
-
-    def follows(self, whole: tuple[Location, int] | None) -> bool:
-        """Whether a segment that lies there continues the one published file."""
-        if whole is None or self.staged is not None or whole[1] != self.size:
-            return False
-        return self.existing is None or self.existing == whole[0]
-
-    def keep_in_place(self, location: Location, data: bytes) -> None:
-        """The next bytes, found where they belong in a published file."""
-        self.existing = location
-        self._digest(data)
-
-    def keep_zeros_in_place(self, location: Location, length: int) -> None:
-        """The next bytes are zeros, and were seen to be in a published file."""
-        self.existing = location
-        self._digest_zeros(length)
-
-    def write(self, data: bytes | memoryview) -> None:
-        """The next bytes, to be written."""
-        self._writable().append(data)
-        self._digest(data)
-
-    def write_zeros(self, length: int) -> None:
-        """A run of zeros: a hole, but part of the digest."""
-        self._writable().append_zeros(length)
-        self._digest_zeros(length)
-
-    def in_staging(self) -> StagedContent:
-        """The content as a file of its own, where no published file is the same from end to end."""
-        return self._writable()
-
-    def _digest_zeros(self, length: int) -> None:
-        for start in range(0, length, len(_ZEROS)):
-            self._digest(memoryview(_ZEROS)[: min(len(_ZEROS), length - start)])
-
-    def _digest(self, data: bytes | memoryview) -> None:
-        self.size += len(data)
-        self.blake3.update(data)
-        if self.sha256 is not None and self.staged is None:
-            self.sha256.update(data)
-
-    def _writable(self) -> StagedContent:
-        if self.staged is None:
-            staged = self.staged = self._new_content()
-            if self.existing is not None and self.size:
-                fd = self._basis.fd_of(self.existing)
-                if fd is None:
-                    raise DigestMismatchError("a published file has vanished while it was being used")
-                staged.append_from(fd, 0, self.size)
-            self.existing = None
-        return self.staged
 
 
 class StreamIntake:
@@ -138,7 +46,7 @@ class StreamIntake:
         self._from_disk = vault.from_disk
         self._queue: deque[_Segment | StreamOpened | StreamClosed] = deque()
         self._open: dict[int, _Segment] = {}
-        self._assembly: _Assembly | None = None
+        self._assembly: Assembly | None = None
         self._stored = 0
         self._acknowledged = 0
 
@@ -228,7 +136,7 @@ class StreamIntake:
                 del self._open[head.number]
                 self._stored = head.number + 1
             elif isinstance(head, StreamOpened):
-                self._assembly = _Assembly(self._new_content, self._basis, from_disk=self._from_disk)
+                self._assembly = Assembly(self._new_content, self._basis, from_disk=self._from_disk)
             else:
                 self._complete(head)
             self._queue.popleft()
@@ -269,7 +177,7 @@ class StreamIntake:
             return self._store_known(assembly, segment, rows, segment.whole)
         return self._store_mixed(assembly, segment, rows)
 
-    def _store_arrived(self, assembly: _Assembly, lengths: list[int], blocks: list[memoryview]) -> None:
+    def _store_arrived(self, assembly: Assembly, lengths: list[int], blocks: list[memoryview]) -> None:
         parts = iter(list(split_blocks(blocks, [length for length in lengths if length > 0])))
         rows: list[Row] = []
         for length in lengths:
@@ -283,7 +191,7 @@ class StreamIntake:
                 rows.append(Row(length, chunk_digest_of(part)))
         assembly.recipe.add_segment(rows)
 
-    def _store_known(self, assembly: _Assembly, segment: _Segment, rows: list[Row], whole: tuple[Location, int]) -> bool:
+    def _store_known(self, assembly: Assembly, segment: _Segment, rows: list[Row], whole: tuple[Location, int]) -> bool:
         """A segment that one published file has as a whole; every chunk of it is checked before it counts."""
         location, offset = whole
         parts: list[bytes] = []
@@ -303,7 +211,7 @@ class StreamIntake:
         assembly.recipe.add_segment(rows)
         return True
 
-    def _put(self, assembly: _Assembly, row: Row, part: bytes | memoryview, location: Location | None) -> None:
+    def _put(self, assembly: Assembly, row: Row, part: bytes | memoryview, location: Location | None) -> None:
         """The next row, which stays in place in a published file or is written."""
         if row.is_zeros:
             self.zero_bytes += row.length
@@ -316,7 +224,7 @@ class StreamIntake:
         else:
             assembly.keep_in_place(location, bytes(part))
 
-    def _store_mixed(self, assembly: _Assembly, segment: _Segment, rows: list[Row]) -> bool:
+    def _store_mixed(self, assembly: Assembly, segment: _Segment, rows: list[Row]) -> bool:
         """Chunks from anywhere in the vault, and chunks that arrived. All are checked before the first is used."""
         lacked = [place is None and not row.is_zeros for place, row in zip(segment.places, rows, strict=True)]
         sizes = [row.length for row, missing in zip(rows, lacked, strict=True) if missing]

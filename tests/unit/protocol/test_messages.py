@@ -30,6 +30,7 @@ from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.messages import (
     DATA_FRAME,
     MESSAGE_TYPES,
+    Alive,
     Begin,
     ChunkData,
     Chunks,
@@ -69,6 +70,7 @@ EXAMPLES: list[Message] = [
     Begin(b"{}", b"s" * MAX_SIGNATURE, read_back=True),
     Ready("ana@lab", 1, 0, None, None, 0, "case"),
     Ready("ana@lab", 2**32 - 1, 7, bytes(32), b"\xff" * 32, MAX_FILE_SIZE, "vault"),
+    Alive(),
     PageOffer(0, bytes(16)),
     PageAnswer(2**32 - 1, known=True),
     Page(3, MAX_PAGE, with_files=False),
@@ -124,6 +126,8 @@ def test_one_field_more_or_less_is_refused(message: Message) -> None:
     number, body = encode_message(message)
     fields = msgspec.msgpack.decode(body)
     for changed in ([*fields, None], [*fields, 0], fields[:-1], [], [fields], {"0": fields}):
+        if changed == fields:
+            continue
         with pytest.raises(ProtocolError):
             decode_message(number, msgspec.msgpack.encode(changed))
 

@@ -53,7 +53,8 @@ from evidencesync.protocol.messages import (
     decode_message,
     encode_message,
 )
-from evidencesync.session.receiver import (
+from evidencesync.session.blocks import split_blocks
+from evidencesync.session.events import (
     ChunksArrived,
     ChunksListed,
     Event,
@@ -61,13 +62,12 @@ from evidencesync.session.receiver import (
     FinishRequested,
     PageArrived,
     PageNamed,
-    Receiver,
     SegmentArrived,
     SegmentNamed,
     StreamClosed,
     StreamOpened,
-    split_blocks,
 )
+from evidencesync.session.receiver import Receiver
 from evidencesync.session.sender import ZERO_BIT
 
 Step = Message | bytes | Callable[[Receiver], None]

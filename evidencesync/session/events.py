@@ -1,0 +1,105 @@
+"""What the receiving end of a transfer is told, as its state machine gives it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evidencesync.delta.recipe import Row
+from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
+from evidencesync.protocol.messages import Finish
+
+
+@dataclass(frozen=True, slots=True)
+class PageNamed:
+    """A page is named by its digest. To be answered with `answer_page`."""
+
+    number: int
+    digest: ChunkDigest
+
+
+@dataclass(frozen=True, slots=True)
+class PageArrived:
+    """The lines of a page. With `with_files` all of its small contents follow without being asked for."""
+
+    number: int
+    lines: bytes
+    with_files: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FilesArrived:
+    """Small contents of a page, one after the other, for those whose bit is set."""
+
+    page: int
+    present: list[bool]
+    blocks: list[memoryview]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOpened:
+    """A larger content of at most `size` bytes begins."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentNamed:
+    """A segment is named by its digest. To be answered with `answer_segment`."""
+
+    number: int
+    digest: SegmentDigest
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunksListed:
+    """The rows of a segment. To be answered with `need_chunks`."""
+
+    number: int
+    rows: list[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentArrived:
+    """A whole segment: signed row lengths (negative for zeros), and the bytes of its chunks."""
+
+    number: int
+    lengths: list[int]
+    blocks: list[memoryview]
+
+
+@dataclass(frozen=True, slots=True)
+class ChunksArrived:
+    """The bytes of the chunks that were needed, one after the other."""
+
+    number: int
+    blocks: list[memoryview]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamClosed:
+    """The open content is complete, and what the source says it is."""
+
+    size: int
+    blake3: Blake3Digest
+
+
+@dataclass(frozen=True, slots=True)
+class FinishRequested:
+    """Everything was sent."""
+
+    finish: Finish
+
+
+Event = (
+    PageNamed
+    | PageArrived
+    | FilesArrived
+    | StreamOpened
+    | SegmentNamed
+    | ChunksListed
+    | SegmentArrived
+    | ChunksArrived
+    | StreamClosed
+    | FinishRequested
+)

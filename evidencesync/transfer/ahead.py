@@ -1,0 +1,69 @@
+"""Reads a link ahead of whoever takes what came."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Final
+
+from evidencesync.errors import EvidenceSyncError, InternalError, LinkLostError
+from evidencesync.limits import MIB, SILENCE_SECONDS
+from evidencesync.transfer.link import Link
+
+_AHEAD_BYTES: Final = 8 * MIB
+
+
+class Ahead:
+    """Reads a link in a thread of its own, a bounded number of bytes ahead of whoever takes them.
+
+    Bounded by bytes and not by blocks: sshd hands over small ones, and the channel must not stand still while a segment
+    is being stored.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._blocks: deque[bytes] = deque()
+        self._held_bytes = 0
+        self._end: EvidenceSyncError | None = None
+        self._closed = False
+        self._changed = threading.Condition()
+        threading.Thread(target=self._read, name="link", daemon=True).start()
+
+    def take(self) -> bytes:
+        """All that has arrived, waiting for it. Raises what reading ended with, LinkLostError after a long silence."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._blocks or self._end, SILENCE_SECONDS):
+                raise LinkLostError(f"the sender has been silent for {SILENCE_SECONDS:.0f} seconds")
+            if not self._blocks and self._end is not None:
+                raise self._end
+            taken = b"".join(self._blocks) if len(self._blocks) > 1 else self._blocks[0]
+            self._blocks.clear()
+            self._held_bytes = 0
+            self._changed.notify()
+            return taken
+
+    def close(self) -> None:
+        """Nobody will take anything any more: lets the thread end."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def _read(self) -> None:
+        end: EvidenceSyncError = LinkLostError("the sender has gone before it had finished")
+        try:
+            while block := self._link.read():
+                with self._changed:
+                    self._changed.wait_for(lambda: self._held_bytes < _AHEAD_BYTES or self._closed)
+                    if self._closed:
+                        return
+                    self._blocks.append(block)
+                    self._held_bytes += len(block)
+                    self._changed.notify()
+        except EvidenceSyncError as error:
+            end = error
+        except Exception as error:  # noqa: BLE001 - whatever it is, the engine must not wait for ever
+            end = InternalError(f"{type(error).__name__}: {error}")
+            end.__cause__ = error
+        with self._changed:
+            self._end = end
+            self._changed.notify()

@@ -1,0 +1,51 @@
+"""Manifests that lie on the vault's disk already: the one before, and the one that has just been staged."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Final
+
+from evidencesync.custody.manifest import CheckedLine, ManifestReader, read_manifest
+from evidencesync.evidence.entry import Entry
+from evidencesync.limits import MIB
+from evidencesync.session.pages import page_positions
+from evidencesync.transfer.intake.pages import PreviousManifest
+from evidencesync.vault.disk import READ_FLAGS
+from evidencesync.vault.item import ItemState
+from evidencesync.vault.layout import MANIFEST
+from evidencesync.vault.staging import Staging
+
+_BLOCK: Final = 1 * MIB
+
+
+def previous_manifest(state: ItemState) -> PreviousManifest | None:
+    """The pages of the acquisition before, so that a page of unchanged files need not travel."""
+    if state.previous_manifest is None:
+        return None
+    manifest = state.previous_manifest
+    with manifest.open("rb") as lines:
+        positions = page_positions(lines)
+
+    def read(offset: int, length: int) -> bytes:
+        with manifest.open("rb") as file:
+            file.seek(offset)
+            return file.read(length)
+
+    return PreviousManifest(state.next_acquisition - 1, positions, read)
+
+
+def staged_lines(staging: Staging) -> Iterator[CheckedLine]:
+    """The staged manifest, from its file."""
+    with os.fdopen(os.open(MANIFEST, READ_FLAGS, dir_fd=staging.acquisition_fd), "rb") as file:
+        yield from read_manifest(iter(lambda: file.read(_BLOCK), b""), ManifestReader())
+
+
+def not_verified(lines: Iterator[CheckedLine], verified: bytearray) -> Iterator[CheckedLine]:
+    """The lines of contents that were not read from the disk yet: `verified` has one byte for each content."""
+    contents = 0
+    for path, line in lines:
+        if isinstance(line, Entry) and line.blake3 is not None:
+            if not verified[contents]:
+                yield path, line
+            contents += 1
