@@ -173,10 +173,12 @@ class _Session:
             complete_unfinished(item)
             completed = item.find_session(admitted.session)
             if completed is not None:
-                self._acknowledge_again(item, completed, admitted)
-                return
-            self._acquire(item, admitted)
-        # The sender has its acknowledgement, and the next one may come in: what is left to do is for a cache.
+                acknowledgement = self._once_more(item, completed, admitted)
+            else:
+                acknowledgement = self._acquire(item, admitted)
+        # Only when the lock is free: whoever hears that it is done may begin with the next one at once.
+        self._send(acknowledgement)
+        # What is left to do is for a cache.
         with ExitStack() as stack:
             self._catch_up(item, stack, acknowledged=True)
 
@@ -217,27 +219,25 @@ class _Session:
         self._send(offered)
         return admit(self._expect(Begin), offered, self._vault, self._now())
 
-    def _acknowledge_again(self, item: Item, number: int, admitted: Admitted) -> None:
+    def _once_more(self, item: Item, number: int, admitted: Admitted) -> Published:
         """The same session again, whose acknowledgement was lost: its own examiner gets what he would have got."""
         if item.header(number).examiner.key != admitted.key.fingerprint:
             raise UntrustedSignerError("this session was another examiner's")
         with opened_folder(item.layout.acquisition(number)) as folder:
             documents = {name: _require(folder, name) for name in (RECEIPT, RECEIPT_SIGNATURE, RECEIVED, RECEIVED_SIGNATURE)}
-        self._send(
-            Published(
-                number,
-                documents[RECEIPT],
-                documents[RECEIPT_SIGNATURE],
-                documents[RECEIVED],
-                documents[RECEIVED_SIGNATURE],
-                damaged=0,
-                repeated=True,
-            )
+        return Published(
+            number,
+            documents[RECEIPT],
+            documents[RECEIPT_SIGNATURE],
+            documents[RECEIVED],
+            documents[RECEIVED_SIGNATURE],
+            damaged=0,
+            repeated=True,
         )
 
     # Transfer.
 
-    def _acquire(self, item: Item, admitted: Admitted) -> None:
+    def _acquire(self, item: Item, admitted: Admitted) -> Published:
         item.check_titles()
         state = item.state()
         if state.sealed:
@@ -265,7 +265,7 @@ class _Session:
                 lambda header: check_header(header, admitted, vault_id, vault_key, state),
             )
             finish = self._transfer(side.receiver, streams, pages)
-            self._conclude(item, admitted, state, staging, streams, pages, finish, scope)
+            return self._conclude(item, admitted, state, staging, streams, pages, finish, scope)
 
     def _open_tree(self, key: TreeKey) -> TreeReader:
         case, item, number = key
@@ -299,8 +299,8 @@ class _Session:
         pages: PageIntake,
         finish: Finish,
         scope: Scope,
-    ) -> None:
-        """Checks, makes durable, reads back, signs, publishes, and only then acknowledges."""
+    ) -> Published:
+        """Checks, makes durable, reads back, signs, publishes; gives the acknowledgement that may then be sent."""
         header, tally = pages.reader.header, pages.reader.tally
         if header is None:
             raise ProtocolError("a manifest without a header")
@@ -338,16 +338,14 @@ class _Session:
             RECEIVED_SIGNATURE: sign_record(signer, record),
         }
         published = publish(staging, documents)
-        self._send(
-            Published(
-                published.number,
-                receipt,
-                documents[RECEIPT_SIGNATURE],
-                record,
-                documents[RECEIVED_SIGNATURE],
-                damaged=len(self._damaged),
-                repeated=False,
-            )
+        return Published(
+            published.number,
+            receipt,
+            documents[RECEIPT_SIGNATURE],
+            record,
+            documents[RECEIVED_SIGNATURE],
+            damaged=len(self._damaged),
+            repeated=False,
         )
 
     def _read_back(self, staging: Staging, pages: PageIntake) -> None:

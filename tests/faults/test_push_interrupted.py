@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.errors import LinkLostError
+from evidencesync.errors import ConnectError, LinkLostError
 from evidencesync.transfer.link import LocalLink, local_pair
 from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.push import push
@@ -110,7 +110,7 @@ def test_a_link_that_breaks_leaves_nothing_published_and_the_lock_free(bench: Be
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
-    with pytest.raises(LinkLostError):
+    with pytest.raises((LinkLostError, ConnectError)):  # the latter where the vault's end had not said a word yet
         push(CutLink(ours, after), bench.request(compress="never"), Progress())
     thread.join(20)
     assert not thread.is_alive()
