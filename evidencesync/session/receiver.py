@@ -329,10 +329,6 @@ class Receiver:
             self._release(("segment", number))
         self._send(SegmentsStored(count))
 
-    def send(self, message: Message) -> None:
-        """Queues any other message of the receiving side."""
-        self._send(message)
-
     # Bookkeeping.
 
     def _send(self, message: Message) -> None:
