@@ -265,7 +265,7 @@ class _Session:
                 lambda header: check_header(header, admitted, vault_id, vault_key, state),
             )
             finish = self._transfer(side.receiver, streams, pages)
-            return self._conclude(item, admitted, state, staging, streams, pages, finish, scope)
+            return self._conclude(admitted, state, staging, streams, pages, finish, scope)
 
     def _open_tree(self, key: TreeKey) -> TreeReader:
         case, item, number = key
@@ -291,7 +291,6 @@ class _Session:
 
     def _conclude(
         self,
-        item: Item,
         admitted: Admitted,
         state: ItemState,
         staging: Staging,

@@ -106,16 +106,6 @@ def store_new_file(dir_fd: int, name: str, data: bytes, *, mode: int = FILE_MODE
             os.close(fd)
 
 
-def replace_file(dir_fd: int, name: str, data: bytes, *, mode: int) -> None:
-    """Puts `data` in place of a file in one step: after a crash there is the old or the new one, whole and durable."""
-    temporary = _TEMPORARY.decode() + name
-    with storing(f"replace {_shown(name)}"):
-        remove_if_there(dir_fd, temporary)
-        store_new_file(dir_fd, temporary, data, mode=mode)
-        os.rename(temporary, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
-        os.fsync(dir_fd)
-
-
 def remove_if_there(dir_fd: int, name: Name) -> None:
     """Removes a file (not a folder); nothing happens when there is none. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
