@@ -231,7 +231,13 @@ class LinkLostError(EvidenceSyncError):
 
     exit_code = ExitCode.LINK_LOST
     slug = "link-lost"
-    default_hint = "Run the same command again; nothing half-done was published."
+    default_hint = "Run the same command again: what has arrived is kept, and only the rest is sent."
+
+
+class SessionGoneError(LinkLostError):
+    """The vault's end of a session has ended with its process; what it had stored is there for the next one."""
+
+    slug = "session-gone"
 
 
 class DigestMismatchError(EvidenceSyncError):
@@ -320,7 +326,7 @@ class InterruptedRunError(EvidenceSyncError):
 
     exit_code = ExitCode.INTERRUPTED
     slug = "interrupted"
-    default_hint = "Run the same command again; nothing half-done was published."
+    default_hint = "Run the same command again: what has arrived is kept, and only the rest is sent."
 
 
 def all_errors() -> tuple[type[EvidenceSyncError], ...]:

@@ -146,6 +146,8 @@ class PushOutput(Output, frozen=True):
     reused_bytes: Count
     zero_bytes: Count
     seconds: float
+    interruptions: int
+    continued: int
     read_back: bool
     damaged_in_vault: int
     changed_folders: int

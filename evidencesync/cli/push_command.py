@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, cast
 
@@ -13,7 +15,7 @@ import typer
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.figures import parse_rate
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
-from evidencesync.errors import ExitCode, UsageError
+from evidencesync.errors import ExitCode, InterruptedRunError, LinkLostError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import MAX_FREE_TEXT
 
@@ -52,6 +54,10 @@ class WhatChoice:
             metavar="auto|always|never", envvar="EVIDENCESYNC_COMPRESS", help="zstd: where it pays, or not.  [default: auto]"
         ),
     ] = None
+    retries: Annotated[
+        int,
+        typer.Option(min=0, max=10_000, envvar="EVIDENCESYNC_RETRIES", help="Attempts, in a row, to get a lost link back."),
+    ] = 12
     receipts: Annotated[
         str | None,
         typer.Option(
@@ -108,8 +114,12 @@ def push_source(
     if not is_compiled():
         run.console.warn("pyfastcdc runs without its compiled part: cutting contents will take some two hundred times longer")
     with shown(run.console, PushView(progress)):
-        link = reach_vault(address, ssh.options(run.settings, asker.for_ssh if asker else None))
-        outcome = push(link, request, progress)
+        reach = partial(reach_vault, address, ssh.options(run.settings, asker.for_ssh if asker else None))
+        try:
+            outcome = push(reach(), request, progress, again=None if address.local else reach)
+        except (LinkLostError, InterruptedRunError) as error:
+            error.hint = f"What has arrived is kept. Go on with: {safe_text(shlex.join(['evidencesync', *sys.argv[1:]]))}"
+            raise
     kept = store_receipts(folder, outcome)
     run.console.give(push_output(outcome, request, kept), push_lines(outcome, request, address, kept))
     return _CODES[verdict_of(outcome)]
@@ -172,6 +182,7 @@ def _make_request(
         compress=compress,
         limit_rate=parse_rate(limit) if limit else None,
         timeout_seconds=ssh.timeout_seconds(run.settings),
+        retries=what.retries,
     )
 
 

@@ -33,7 +33,7 @@ def push_output(outcome: PushOutcome, request: PushRequest, receipts: Path) -> P
         item=outcome.name.item.text,
         acquisition=outcome.acquisition,
         vault_id=outcome.vault_id,
-        session=request.session,
+        session=outcome.session,
         verdict=verdict_of(outcome),
         files=tally.contents,
         bytes=tally.bytes,
@@ -43,6 +43,8 @@ def push_output(outcome: PushOutcome, request: PushRequest, receipts: Path) -> P
         reused_bytes=outcome.reused_bytes,
         zero_bytes=outcome.zero_bytes,
         seconds=round(outcome.seconds, 6),
+        interruptions=outcome.interruptions,
+        continued=outcome.leftovers,
         read_back=outcome.read_back,
         damaged_in_vault=outcome.damaged,
         changed_folders=outcome.tally.changed_folders,
@@ -70,6 +72,9 @@ def push_lines(outcome: PushOutcome, request: PushRequest, address: Address, rec
     zeros = f", {size_text(outcome.zero_bytes)} are zeros" if outcome.zero_bytes else ""
     yield f"  saved        {reused}{zeros}"
     yield f"  took         {duration_text(outcome.seconds)}, {rate_text(tally.bytes, outcome.seconds)}"
+    if outcome.interruptions or outcome.leftovers:
+        lost = count_text(outcome.interruptions, "time")
+        yield f"  interrupted  the link was lost {lost}; {count_text(outcome.leftovers, 'earlier attempt')} gone on from"
     if outcome.read_back:
         yield "  read back    yes: the vault's disk gave back what was read here"
     else:

@@ -42,10 +42,29 @@ class Row:
         return self.digest == ZERO_DIGEST
 
 
+def pack_segment(rows: list[Row]) -> bytes:
+    """The rows of one segment, 24 bytes each."""
+    return b"".join([_ROW.pack(row.length, row.digest) for row in rows])
+
+
+def unpack_segment(packed: bytes) -> list[Row]:
+    """The rows of one segment. Raises MalformedDocumentError for rows that no segment has."""
+    if len(packed) % _ROW.size or len(packed) > MAX_SEGMENT_ROWS * _ROW.size:
+        raise MalformedDocumentError("a segment of impossible size")
+    rows = [Row(length, ChunkDigest(digest)) for length, digest in _ROW.iter_unpack(packed)]
+    if not all(0 < row.length <= (MAX_ZERO_EXTENT if row.is_zeros else MAX_CHUNK) for row in rows):
+        raise MalformedDocumentError("a segment holds a chunk of impossible size")
+    return rows
+
+
+def segment_digest_of(packed: bytes) -> SegmentDigest:
+    """The digest of a segment by its packed rows."""
+    return SegmentDigest(blake3(packed).digest(length=CHUNK_DIGEST_SIZE))
+
+
 def segment_digest(rows: list[Row]) -> SegmentDigest:
     """The digest by which two ends name a segment: BLAKE3 over its rows, 16 bytes. Says nothing about other layouts."""
-    packed = b"".join([_ROW.pack(row.length, row.digest) for row in rows])
-    return SegmentDigest(blake3(packed).digest(length=CHUNK_DIGEST_SIZE))
+    return segment_digest_of(pack_segment(rows))
 
 
 def is_hook(digest: ChunkDigest) -> bool:

@@ -32,12 +32,12 @@ class FrameDecoder:
     """Takes bytes as they arrive, gives whole frames. Holds at most one incomplete frame.
 
     Before the first frame it looks for the preamble. What stands before it (a login shell's greeting) is kept in `noise`,
-    for a hint; more than `limits.MAX_PREAMBLE` of it is a ProtocolError.
+    for a hint; more than `limits.MAX_PREAMBLE` of it is a ProtocolError. With `begun` the preamble was taken elsewhere.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, begun: bool = False) -> None:
         self.noise = b""
-        self.started = False
+        self.started = begun
         self._head = b""  # bytes before the first frame, or the beginning of a frame's header
         self._body: bytearray | None = None  # of the frame that has begun
         self._frame_type = 0

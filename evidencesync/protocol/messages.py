@@ -69,15 +69,22 @@ class Welcome(Message, frozen=True):
 
 
 class Begin(Message, frozen=True):
-    """Proof of the examiner's key: a SessionClaim document and its signature."""
+    """Proof of the examiner's key: a SessionClaim document and its signature.
+
+    `resumes`: the session was begun on another link, and is to go on here.
+    """
 
     claim: Document
     signature: Signature
     read_back: bool
+    resumes: bool
 
 
 class Ready(Message, frozen=True):
-    """The item is locked for this session: its next acquisition, and where its chain stands."""
+    """The item is locked for this session: its next acquisition, and where its chain stands.
+
+    `leftovers` earlier sessions ended before they had published; what they had stored is known.
+    """
 
     principal: ShortText
     acquisition: U32
@@ -86,6 +93,20 @@ class Ready(Message, frozen=True):
     previous_manifest_sha256: Digest32 | None
     known_contents: Size
     lookup: Literal["item", "case", "vault"]
+    leftovers: U32
+
+
+class Resumed(Message, frozen=True):
+    """The session goes on, from here: pages and segments below these numbers are stored, and so many streams complete.
+
+    `stream_open`: the next stream was begun. `concluding`: Finish has arrived, and nothing is to be sent any more.
+    """
+
+    pages: U32
+    segments: U32
+    streams: U32
+    stream_open: bool
+    concluding: bool
 
 
 class Alive(Message, frozen=True):
@@ -256,6 +277,7 @@ MESSAGE_TYPES: Final[dict[int, type[Message]]] = {
     11: Welcome,
     12: Begin,
     13: Ready,
+    14: Resumed,
     20: PageOffer,
     21: PageAnswer,
     22: Page,

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Final
 
 from evidencesync.errors import LimitExceededError, ProtocolError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
@@ -45,6 +46,7 @@ from evidencesync.protocol.messages import (
     PageAnswer,
     PageOffer,
     PagesStored,
+    Resumed,
     SegmentAnswer,
     SegmentData,
     SegmentOffer,
@@ -68,6 +70,7 @@ from evidencesync.session.events import (
 )
 from evidencesync.session.sender import decode_wire_rows
 
+FROM_THE_START: Final = Resumed(0, 0, 0, stream_open=False, concluding=False)
 _SLACK = 40 * 1024 * 1024  # one page's contents and one segment beyond the window: a sender looks before it adds, not after
 
 
@@ -95,9 +98,13 @@ class _Incoming:
 
 
 class Receiver:
-    """State of the receiving end. Feed it frames; take events; answer; send what `take_output` gives."""
+    """State of the receiving end. Feed it frames; take events; answer; send what `take_output` gives.
 
-    def __init__(self) -> None:
+    A session that goes on over a new link has a new one, which begins where the last one stood. `stream_left`: how many
+    bytes the open stream may still have.
+    """
+
+    def __init__(self, resumed: Resumed = FROM_THE_START, stream_left: int | None = None) -> None:
         self._data = DataDecoder()
         self._output: list[bytes] = []
         self._incoming: _Incoming | None = None
@@ -108,10 +115,10 @@ class Receiver:
         self._open_rows = 0
         self._needed_bytes: dict[int, int] = {}
         self._files_due: dict[int, deque[bytes | None]] = {}  # what was asked for; None for all of a page's, unasked
-        self._next_page = 0
-        self._next_segment = 0
-        self._next_stream = 0
-        self._stream_left: int | None = None
+        self._next_page = resumed.pages
+        self._next_segment = resumed.segments
+        self._next_stream = resumed.streams
+        self._stream_left = stream_left
         self._held_bytes = 0
         self._held: dict[tuple[str, int], int] = {}
         self._finished = False

@@ -32,6 +32,7 @@ from evidencesync.protocol.messages import (
     PageAnswer,
     PageOffer,
     PagesStored,
+    Resumed,
     SegmentAnswer,
     SegmentData,
     SegmentOffer,
@@ -39,6 +40,7 @@ from evidencesync.protocol.messages import (
     Want,
 )
 from evidencesync.session.flow import AskPolicy, Opening
+from evidencesync.session.replay import ClosedStream, OpenedStream, ReplayLog, SentPage, SentSegment
 
 ZERO_BIT: Final = 1 << 31
 """Set in a row length of SegmentData for a run of zeros."""
@@ -91,6 +93,7 @@ class Sender:
         self._held_bytes = 0
         self._open_rows = 0
         self._output: list[bytes] = []
+        self._log = ReplayLog()
 
     # What the local side asks.
 
@@ -128,6 +131,7 @@ class Sender:
         held = len(lines) + sum(map(len, contents))
         page = self._pages[number] = _OpenPage(lines, contents, held)
         self._held_bytes += held
+        self._log.add(SentPage(number))
         if self._page_policy.opening() is Opening.BYTES:
             self._send_lines(number, page)
             return
@@ -135,16 +139,23 @@ class Sender:
 
     def open_stream(self, size: int) -> None:
         """A content of at most `size` bytes follows in segments."""
+        self._log.add(OpenedStream(self._next_stream, size, self._next_segment))
         self._send(Open(self._next_stream, size))
 
     def add_segment(self, segment: Segment) -> None:
         """The next segment of the open stream."""
         number = self._next_segment
         self._next_segment += 1
-        held = self._segments[number] = _OpenSegment(segment)
+        self._segments[number] = _OpenSegment(segment)
         self._held_bytes += segment.held_bytes
         self._open_rows += len(segment.lengths)
         self.counts.zero_bytes += segment.total_bytes - segment.literal_bytes
+        self._log.add(SentSegment(number))
+        self._announce(number)
+
+    def _announce(self, number: int) -> None:
+        held = self._segments[number] = _OpenSegment(self._segments[number].segment)
+        segment = held.segment
         match self._segment_policy.opening():
             case Opening.NAME:
                 held.named = True
@@ -156,8 +167,27 @@ class Sender:
 
     def close_stream(self, size: int, blake3: Blake3Digest) -> None:
         """The open stream's content ends here; this is its digest as it was read."""
+        self._log.add(ClosedStream(self._next_stream, size, blake3, self._next_segment))
         self._send(Close(self._next_stream, size, blake3))
         self._next_stream += 1
+
+    def resume(self, resumed: Resumed) -> None:
+        """Goes on over a new link, where the receiver says it stands. Raises ProtocolError where it cannot stand there."""
+        self._output.clear()
+        self._release_pages(resumed.pages)
+        self._release_segments(resumed.segments)
+        for sent in self._log.since(resumed):
+            match sent:
+                case SentPage(number):
+                    page = self._pages[number]
+                    self._pages[number] = _OpenPage(page.lines, page.contents, page.held_bytes)
+                    self._send(PageOffer(number, chunk_digest_of(page.lines)))
+                case SentSegment(number):
+                    self._announce(number)
+                case OpenedStream(stream, size):
+                    self._send(Open(stream, size))
+                case ClosedStream(stream, size, blake3):
+                    self._send(Close(stream, size, blake3))
 
     # What the peer says.
 
@@ -234,6 +264,7 @@ class Sender:
             if page.files_asked:  # and nothing was wanted: no answer is what a vault says that has them all
                 self._file_policy.note_known()
         self._pages_stored = count
+        self._log.note_stored(pages=count, segments=self._segments_stored)
 
     def _release_segments(self, count: int) -> None:
         if not self._segments_stored <= count <= self._next_segment:
@@ -243,6 +274,7 @@ class Sender:
             self._held_bytes -= segment.held_bytes
             self._open_rows -= len(segment.lengths)
         self._segments_stored = count
+        self._log.note_stored(pages=self._pages_stored, segments=count)
 
     # How things are sent.
 

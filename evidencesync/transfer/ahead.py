@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from typing import Final
 
@@ -26,13 +27,17 @@ class Ahead:
         self._held_bytes = 0
         self._end: EvidenceSyncError | None = None
         self._closed = False
+        self._waiting_since: float | None = None
         self._changed = threading.Condition()
         threading.Thread(target=self._read, name="link", daemon=True).start()
 
     def take(self) -> bytes:
         """All that has arrived, waiting for it. Raises what reading ended with, LinkLostError after a long silence."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self._blocks or self._end, SILENCE_SECONDS):
+            self._waiting_since = time.monotonic()
+            came = self._changed.wait_for(lambda: self._blocks or self._end, SILENCE_SECONDS)
+            self._waiting_since = None
+            if not came:
                 raise LinkLostError(f"the sender has been silent for {SILENCE_SECONDS:.0f} seconds")
             if not self._blocks and self._end is not None:
                 raise self._end
@@ -41,6 +46,17 @@ class Ahead:
             self._held_bytes = 0
             self._changed.notify()
             return taken
+
+    def idle_seconds(self) -> float:
+        """For how long whoever takes the bytes has been waiting for some."""
+        since = self._waiting_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def give_up(self, error: EvidenceSyncError) -> None:
+        """Nothing more is expected: after what has arrived, this is raised."""
+        with self._changed:
+            self._end = self._end or error
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Nobody will take anything any more: lets the thread end."""
@@ -64,6 +80,4 @@ class Ahead:
         except Exception as error:  # noqa: BLE001 - whatever it is, the engine must not wait for ever
             end = InternalError(f"{type(error).__name__}: {error}")
             end.__cause__ = error
-        with self._changed:
-            self._end = end
-            self._changed.notify()
+        self.give_up(end)

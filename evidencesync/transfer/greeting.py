@@ -18,7 +18,17 @@ from evidencesync.errors import ProtocolError, SignatureError, VersionError
 from evidencesync.evidence.display import is_clean
 from evidencesync.limits import MAX_TITLE
 from evidencesync.protocol.framing import frame_of
-from evidencesync.protocol.messages import PREAMBLE, PROTOCOL_VERSION, Begin, Hello, Message, Ready, Welcome
+from evidencesync.protocol.messages import (
+    PREAMBLE,
+    PROTOCOL_VERSION,
+    Begin,
+    Hello,
+    Message,
+    Published,
+    Ready,
+    Resumed,
+    Welcome,
+)
 from evidencesync.transfer.link import Link
 from evidencesync.transfer.request import PushRequest
 from evidencesync.vault.layout import MAX_ACQUISITION, MAX_SEQUENCE
@@ -27,9 +37,9 @@ _M = TypeVar("_M", bound=Message)
 
 
 class Expect(Protocol):
-    """Waits for the next message, which must be of the given kind."""
+    """Waits for the next message, which must be of one of the given kinds."""
 
-    def __call__(self, kind: type[_M], /) -> _M:
+    def __call__(self, *kinds: type[_M]) -> _M:
         """That message; raises ProtocolError for another."""
 
 
@@ -57,17 +67,40 @@ def greet(
     3. The vault locks the item and says where its chain stands.
     """
     asked = now()
-    hello = Hello([PROTOCOL_VERSION], evidencesync.__version__, "push", request.vault, PARAMETERS, asked)
-    link.write(PREAMBLE + frame_of(hello))
-    welcome = expect(Welcome)
+    welcome = _introduce(request, link, expect, asked)
     answered = now()
-    if welcome.version != PROTOCOL_VERSION or welcome.parameters != PARAMETERS:
-        raise VersionError("the two ends do not speak the same version of the protocol")
     vault_key = _vault_key(welcome.vault_key)
-    link.write(frame_of(_begin(request, welcome, vault_key)))
+    link.write(frame_of(_begin(request, welcome, vault_key, resumes=False)))
     ready = expect(Ready)
     _check_state(ready)
     return Greeting(welcome.vault_id, vault_key, welcome.clock - (asked + answered) // 2, ready)
+
+
+def greet_again(
+    request: PushRequest, link: Link, expect: Expect, now: Callable[[], int], greeting: Greeting
+) -> Resumed | Published:
+    """Runs the handshake of a session that was begun on another link; where it goes on, or how it has ended.
+
+    Raises ProtocolError when it is not the same vault that answers, and otherwise as `greet` does.
+    """
+    welcome = _introduce(request, link, expect, now())
+    vault_key = _vault_key(welcome.vault_key)
+    if (welcome.vault_id, vault_key) != (greeting.vault_id, greeting.vault_key):
+        raise ProtocolError("another vault answers than the one that the transfer was begun with")
+    link.write(frame_of(_begin(request, welcome, vault_key, resumes=True)))
+    answer: Message = expect(Resumed, Published)
+    if not isinstance(answer, Resumed | Published):
+        raise ProtocolError("the vault's end does not say where it stands")
+    return answer
+
+
+def _introduce(request: PushRequest, link: Link, expect: Expect, clock: int) -> Welcome:
+    hello = Hello([PROTOCOL_VERSION], evidencesync.__version__, "push", request.vault, PARAMETERS, clock)
+    link.write(PREAMBLE + frame_of(hello))
+    welcome = expect(Welcome)
+    if welcome.version != PROTOCOL_VERSION or welcome.parameters != PARAMETERS:
+        raise VersionError("the two ends do not speak the same version of the protocol")
+    return welcome
 
 
 def _check_state(ready: Ready) -> None:
@@ -91,7 +124,7 @@ def _vault_key(blob: bytes) -> PublicKey:
         raise ProtocolError("the vault's key is malformed") from error
 
 
-def _begin(request: PushRequest, welcome: Welcome, vault_key: PublicKey) -> Begin:
+def _begin(request: PushRequest, welcome: Welcome, vault_key: PublicKey, *, resumes: bool) -> Begin:
     try:
         claim = SessionClaim(
             nonce=welcome.nonce.hex(),
@@ -107,4 +140,4 @@ def _begin(request: PushRequest, welcome: Welcome, vault_key: PublicKey) -> Begi
     except msgspec.MsgspecError as error:
         raise ProtocolError("the vault's introduction is malformed") from error
     signature = sign_document(request.signer, SESSION_NAMESPACE, hashlib.sha512(encoded).digest())
-    return Begin(encoded, signature, request.read_back)
+    return Begin(encoded, signature, request.read_back, resumes)

@@ -29,6 +29,7 @@ class Inbox(Generic[LocalT, PeerT]):
         self._peer_bytes = 0
         self._local_error: BaseException | None = None
         self._peer_error: BaseException | None = None
+        self._link = 0
         self._closed = False
 
     def put_local(self, item: LocalT, size: int) -> None:
@@ -43,12 +44,24 @@ class Inbox(Generic[LocalT, PeerT]):
             self._local_bytes += size
             self._changed.notify_all()
 
-    def put_peer(self, items: list[PeerT], size: int) -> None:
-        """Adds what the other end said in `size` bytes. Never waits: what may come is bounded by what was asked.
+    def begin_link(self) -> int:
+        """Whatever the other end said so far is void: what counts from now on comes with the number that this gives."""
+        with self._changed:
+            self._link += 1
+            self._peer.clear()
+            self._peer_bytes = 0
+            self._peer_error = None
+            return self._link
 
-        Raises LimitExceededError where more is waiting than any honest end answers.
+    def put_peer(self, link: int, items: list[PeerT], size: int) -> None:
+        """Adds what the other end said in `size` bytes, over a link that `begin_link` numbered.
+
+        Never waits: what may come is bounded by what was asked. Raises LimitExceededError where more is waiting than any
+        honest end answers.
         """
         with self._changed:
+            if link != self._link:
+                return
             share = size // max(len(items), 1) + _ANSWER_OVERHEAD
             self._peer.extend((item, share) for item in items)
             self._peer_bytes += share * len(items)
@@ -62,11 +75,12 @@ class Inbox(Generic[LocalT, PeerT]):
             self._local_error = error
             self._changed.notify_all()
 
-    def fail_peer(self, error: BaseException) -> None:
+    def fail_peer(self, link: int, error: BaseException) -> None:
         """The link has ended; what arrived before is still taken."""
         with self._changed:
-            self._peer_error = error
-            self._changed.notify_all()
+            if link == self._link:
+                self._peer_error = error
+                self._changed.notify_all()
 
     def last_word(self, timeout_seconds: float) -> BaseException | None:
         """What the link ended with, for whoever could not write to it any more; None where it has not ended in time."""

@@ -18,25 +18,25 @@ LocalT = TypeVar("LocalT")
 
 def listen(link: Link, inbox: Inbox[LocalT, Message]) -> threading.Thread:
     """Starts taking in messages; whatever ends that is raised where the inbox is emptied."""
-    thread = threading.Thread(target=_listen, args=(link, inbox), name="listener", daemon=True)
+    thread = threading.Thread(target=_listen, args=(link, inbox, inbox.begin_link()), name="listener", daemon=True)
     thread.start()
     return thread
 
 
-def _listen(link: Link, inbox: Inbox[LocalT, Message]) -> None:
+def _listen(link: Link, inbox: Inbox[LocalT, Message], number: int) -> None:
     frames = FrameDecoder()
     try:
         while block := link.read():
             whole = list(frames.feed(block))
             if whole:  # counted by their own lengths: a long message may have come in many blocks
-                inbox.put_peer([_message(number, body) for number, body in whole], sum(len(body) for _, body in whole))
+                inbox.put_peer(number, [_message(kind, body) for kind, body in whole], sum(len(body) for _, body in whole))
         raise _end_of(frames)
     except EvidenceSyncError as error:
-        inbox.fail_peer(error)
+        inbox.fail_peer(number, error)
     except Exception as error:  # noqa: BLE001 - whatever it is, the engine must not wait for ever
         failure = InternalError(f"{type(error).__name__}: {error}")
         failure.__cause__ = error
-        inbox.fail_peer(failure)
+        inbox.fail_peer(number, failure)
 
 
 def _message(frame_type: int, body: memoryview) -> Message:

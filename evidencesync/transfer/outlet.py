@@ -28,6 +28,11 @@ class Outlet:
         self.link_rate: float | None = None
         """Bytes a second that the link took lately, while it was the link that was waited for."""
 
+    def take_link(self, link: Link) -> None:
+        """From now on writes to another link. What had gathered for the last one is dropped."""
+        self._link = link
+        self._frames, self._waiting_bytes = [], 0
+
     def put(self, frames: list[bytes]) -> None:
         """Adds frames; writes when enough has gathered."""
         for frame in frames:

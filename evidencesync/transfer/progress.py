@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Stage = Literal["connecting", "reading", "finishing", "syncing", "read-back", "publishing", "done"]
+Stage = Literal["connecting", "reconnecting", "reading", "finishing", "syncing", "read-back", "publishing", "done"]
 
 
 @dataclass(slots=True)
@@ -28,3 +28,9 @@ class Progress:
     stage_done: int = 0
     stage_total: int = 0
     path: bytes = b""
+    interruptions: int = 0
+
+    def begin_again(self) -> None:
+        """The source is read from its start once more."""
+        self.stage = "connecting"
+        self.files = self.read_bytes = self.literal_bytes = 0

@@ -13,7 +13,10 @@ from evidencesync.transfer.reading import SourceTally
 
 @dataclass(frozen=True, slots=True)
 class PushRequest:
-    """One acquisition to be made. `vault` is the path as the other end knows it; `command_line` goes into the manifest."""
+    """One acquisition to be made. `vault` is the path as the other end knows it; `command_line` goes into the manifest.
+
+    `retries`: how often in a row to try again when the link is lost.
+    """
 
     source: bytes
     vault: bytes
@@ -29,6 +32,7 @@ class PushRequest:
     compress: Compress = "auto"
     limit_rate: int | None = None
     timeout_seconds: float = 60.0
+    retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +52,13 @@ class Documents:
 class PushOutcome:
     """A published acquisition, as this end saw it. Digests are hexadecimal; sizes are bytes.
 
+    `interruptions` counts the links that were lost, `leftovers` the earlier sessions whose data the vault still had.
     `damaged` counts files of earlier acquisitions that the vault found damaged, and did not use.
     """
 
     name: ItemName
     vault_id: str
+    session: str
     acquisition: int
     tally: SourceTally
     literal_bytes: int
@@ -61,6 +67,8 @@ class PushOutcome:
     wire_sent: int
     wire_received: int
     seconds: float
+    interruptions: int
+    leftovers: int
     manifest_sha256: str
     receipt_sha256: str
     chain_head_sha256: str

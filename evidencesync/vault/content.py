@@ -11,6 +11,7 @@ from evidencesync.vault.copying import copy_range
 from evidencesync.vault.disk import start_writeback, storage_error, write_all
 
 _WRITEBACK: Final = 32 << 20
+_ZEROS: Final = bytes(1 << 20)
 
 
 class StagedContent:
@@ -20,15 +21,21 @@ class StagedContent:
     NoSpaceError when the disk is full and StorageError for what else it refuses.
     """
 
-    __slots__ = ("_position", "_written_back", "dir_fd", "fd", "name", "path", "size")
+    __slots__ = ("_holds", "_position", "_written_back", "dir_fd", "fd", "name", "path", "size")
 
-    def __init__(self, dir_fd: int, name: str, path: Path) -> None:
+    def __init__(self, dir_fd: int, name: str, path: Path, fd: int | None = None) -> None:
+        """Makes a new file; or goes on with one that is open for reading and writing, and takes its descriptor over."""
         self.dir_fd = dir_fd  # of `contents/`; belongs to the staging area
         self.name = name
         self.path = path
         self.size = 0
-        self._position = 0  # of the descriptor
+        self._position = -1 if fd is not None else 0  # of the descriptor
         self._written_back = 0
+        self._holds = 0  # bytes that a file which was taken over has had from the beginning
+        if fd is not None:
+            self.fd = fd
+            self._holds = os.fstat(fd).st_size
+            return
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             self.fd = os.open(name, flags, 0o600, dir_fd=dir_fd)
@@ -52,7 +59,15 @@ class StagedContent:
         self._grow(self._position)
 
     def append_zeros(self, length: int) -> None:
-        """Goes on after a run of zeros, which takes no space."""
+        """Goes on after a run of zeros, which takes no space (but where a file that was taken over has something)."""
+        while length and self.size < self._holds:
+            step = min(length, self._holds - self.size, len(_ZEROS))
+            self.append(memoryview(_ZEROS)[:step])
+            length -= step
+        self.size += length
+
+    def keep(self, length: int) -> None:
+        """Goes on after bytes that the file has already, where they belong: whoever calls this has read them there."""
         self.size += length
 
     def append_from(self, source_fd: int, offset: int, length: int) -> None:

@@ -1,13 +1,17 @@
 """Staging: where one session builds an acquisition. Nothing in it is evidence before it is published.
 
 `incoming/SESSION/acquisition/` becomes `acquisitions/NNNN` by one rename; `incoming/SESSION/contents/` holds large contents
-while they are assembled.
+while they are assembled, and `incoming/SESSION/journal` says what they hold so far. What a session leaves behind is used by
+the next one (`evidencesync.vault.leftovers`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -16,13 +20,16 @@ from evidencesync.delta.recipe import MAGIC, Recipe
 from evidencesync.errors import InternalError, UsageError
 from evidencesync.evidence.digest import Blake3Digest, Buffer, Sha256Digest
 from evidencesync.evidence.display import safe_text
+from evidencesync.vault.checkpoints import Checkpoints
 from evidencesync.vault.content import StagedContent
 from evidencesync.vault.disk import FOLDER_FLAGS, FOLDER_MODE, opened_folder, storing, sync_file_system
 from evidencesync.vault.documents import StreamedDocument, verify_on_disk
 from evidencesync.vault.folders import FolderStack, remove_tree
 from evidencesync.vault.item import Item
+from evidencesync.vault.journal import Journal
 from evidencesync.vault.layout import CHUNKS, DATA, INCOMING, MANIFEST
 from evidencesync.vault.sums import SumsWriter
+from evidencesync.vault.takeover import take_over
 from evidencesync.vault.tree import TreeWriter
 
 ACQUISITION: Final = "acquisition"
@@ -35,10 +42,31 @@ def is_session_id(name: str) -> bool:
     return _SESSION.fullmatch(name) is not None
 
 
+def content_name(number: int) -> str:
+    """The name in `contents/` of a session's content of that number."""
+    return f"{number:08x}"
+
+
 def check_session_id(session: str) -> None:
     """Raises UsageError for what cannot be a session's id."""
     if not is_session_id(session):
         raise UsageError(f"not a session id: {safe_text(session, 80)}")
+
+
+def opened_sessions(item: Item) -> Iterator[tuple[str, int]]:
+    """The staging areas of an item, each with a descriptor that is valid until the next one."""
+    with opened_folder(item.layout.root) as root, opened_folder(INCOMING, root) as incoming:
+        with storing("list staging areas"):
+            names = [name for name in os.listdir(incoming) if is_session_id(name)]
+        for name in names:
+            try:
+                folder = os.open(name, FOLDER_FLAGS, dir_fd=incoming)
+            except OSError:
+                continue  # it has just been removed, or is no folder
+            try:
+                yield name, folder
+            finally:
+                os.close(folder)
 
 
 class Staging:
@@ -53,7 +81,6 @@ class Staging:
         self.item = item
         self.session = session
         self.session_fd = session_fd
-        self._contents = 0
         self._finished = False
         with storing("make the staging area"):
             for name in (ACQUISITION, CONTENTS):
@@ -63,6 +90,8 @@ class Staging:
             os.fchmod(self.acquisition_fd, FOLDER_MODE)
             os.mkdir(DATA, FOLDER_MODE, dir_fd=self.acquisition_fd)
             self.tree = TreeWriter(os.open(DATA, FOLDER_FLAGS, dir_fd=self.acquisition_fd))
+        self.journal = Journal(session_fd)
+        self._checkpoints = Checkpoints(session_fd, self._before_checkpoint)
         self.manifest = StreamedDocument(self.acquisition_fd, MANIFEST)
         self.recipes = StreamedDocument(self.acquisition_fd, CHUNKS)
         self.sums = SumsWriter(self.acquisition_fd)
@@ -70,14 +99,18 @@ class Staging:
 
     @classmethod
     def create(cls, item: Item, session: str) -> Staging:
-        """Makes the staging area of a session. What an earlier run of the same session left in it is removed."""
+        """Makes the staging area of a session. What is there under the same name is kept under another."""
         item.require_lock()
         check_session_id(session)
-        with opened_folder(item.layout.root) as root, opened_folder(INCOMING, root) as incoming:
-            remove_tree(incoming, session)
-            with storing("make the staging area"):
-                os.mkdir(session, FOLDER_MODE, dir_fd=incoming)
-                session_fd = os.open(session, FOLDER_FLAGS, dir_fd=incoming)
+        with (
+            opened_folder(item.layout.root) as root,
+            opened_folder(INCOMING, root) as incoming,
+            storing("make the staging area"),
+        ):
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(session, os.urandom(16).hex(), src_dir_fd=incoming, dst_dir_fd=incoming)
+            os.mkdir(session, FOLDER_MODE, dir_fd=incoming)
+            session_fd = os.open(session, FOLDER_FLAGS, dir_fd=incoming)
         try:
             return cls(item, session, session_fd)
         except BaseException:
@@ -89,15 +122,37 @@ class Staging:
         """How many files one of the sums lists cannot carry."""
         return self.sums.not_in_sums
 
-    def new_content(self) -> StagedContent:
-        """A new, empty file for a large content, to be given to `tree.adopt` in the end. The caller closes it."""
-        self._contents += 1
-        name = f"{self._contents:08x}"
-        return StagedContent(self.contents_fd, name, self.item.layout.incoming / self.session / CONTENTS / name)
+    def new_content(self, number: int) -> StagedContent:
+        """A new, empty file for the session's content of that number, to be given to `adopt` in the end.
+
+        The caller closes it.
+        """
+        name = content_name(number)
+        return StagedContent(self.contents_fd, name, self._content_path(name))
+
+    def take_over(self, leftover: Path, number: int) -> StagedContent | None:
+        """Makes a file that an earlier session staged the content of that number, with all that it holds.
+
+        None where it cannot be had: it is gone, or has another name besides.
+        """
+        name = content_name(number)
+        return take_over(leftover, self.contents_fd, name, self._content_path(name))
+
+    def adopt(self, path: bytes, content: StagedContent, mtime_ns: int | None) -> None:
+        """Moves a finished content to its place in `data/`, and closes it."""
+        self.tree.adopt(path, content, mtime_ns)
+        self.journal.add_placed(int(content.name, 16), path)
+
+    def note_stored(self, size: int) -> None:
+        """So many bytes more were written. From time to time all that is staged is put on the disk, in the background."""
+        self._checkpoints.note(size)
 
     def append_manifest(self, lines: Buffer) -> None:
         """Adds manifest lines, as the exact bytes that are signed in the end."""
+        first = not self.manifest.size
         self.manifest.append(lines)
+        if first:  # by its header a later session knows whose attempt this was
+            self.manifest.flush()
 
     def append_recipe(self, recipe: Recipe) -> None:
         """Adds the recipe of a content that the item did not have before."""
@@ -121,6 +176,7 @@ class Staging:
         One syncfs; where the platform has none, an fsync of each file and folder, which takes much longer.
         """
         self.require_finished()
+        self._checkpoints.close()
         if not sync_file_system(self.session_fd, "the staging area"):
             _sync_each(os.dup(self.session_fd))
 
@@ -141,8 +197,9 @@ class Staging:
 
     def close(self) -> None:
         """Closes all descriptors and leaves everything as it is. Safe to call again."""
+        self._checkpoints.abandon()
         self.tree.close()
-        for document in (self.manifest, self.recipes, self.sums):
+        for document in (self.manifest, self.recipes, self.sums, self.journal):
             document.close()
         for fd in (self.session_fd, self.acquisition_fd, self.contents_fd):
             if fd >= 0:
@@ -154,6 +211,14 @@ class Staging:
         self.close()
         with opened_folder(self.item.layout.incoming) as incoming:
             remove_tree(incoming, self.session)
+
+    def _content_path(self, name: str) -> Path:
+        return self.item.layout.incoming / self.session / CONTENTS / name
+
+    def _before_checkpoint(self) -> None:
+        """What is in memory of the documents goes to the system: a later session finds contents by the manifest's lines."""
+        self.manifest.flush()
+        self.recipes.flush()
 
     def __enter__(self) -> Self:
         return self

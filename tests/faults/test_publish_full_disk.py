@@ -56,7 +56,7 @@ def fill(disk: Path, leave: int = 0) -> Path:
 
 def test_every_way_of_writing_says_that_the_disk_is_full(small_disk: Path, acquirer: Acquirer) -> None:
     with lock_item(acquirer.item()) as item, Staging.create(item, SESSION) as staging:
-        content = staging.new_content()
+        content = staging.new_content(1)
         content.append(b"x" * 100_000)
         source = os.open(content.path, os.O_RDONLY)
         fill(small_disk)

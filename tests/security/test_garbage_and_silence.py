@@ -133,7 +133,7 @@ def test_a_client_that_never_says_the_preamble_is_not_listened_to_for_long(victi
 
 
 OUT_OF_PLACE: list[Message] = [
-    Ready("x", 1, 0, None, None, 0, "case"),
+    Ready("x", 1, 0, None, None, 0, "case", 0),
     Welcome(1, "x", "0" * 32, b"", bytes(32), "x", 0),
     Published(1, b"", b"", b"", b"", 0, repeated=False),
     Status("syncing", 0, 0),

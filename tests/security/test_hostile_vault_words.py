@@ -60,7 +60,7 @@ FIRST_WORDS = {
     "the end at once": (PREAMBLE, ExitCode.LINK_LOST),
     "the end in a frame": (PREAMBLE + b"\0\0\0\x09\x0bhalf", ExitCode.LINK_LOST),
     "acknowledged at once": (PREAMBLE + frame_of(PUBLISHED), ExitCode.PEER),
-    "ready at once": (PREAMBLE + frame_of(Ready("x", 1, 0, None, None, 0, "case")), ExitCode.PEER),
+    "ready at once": (PREAMBLE + frame_of(Ready("x", 1, 0, None, None, 0, "case", 0)), ExitCode.PEER),
 }
 
 
@@ -155,8 +155,8 @@ def test_a_state_of_the_item_that_cannot_be_is_not_signed(bench: Bench, changes:
 
 NOT_TO_A_SENDER: list[Message] = [
     Hello([1], "x", "push", b"", "x", 0),
-    Ready("x", 1, 0, None, None, 0, "case"),
-    Begin(b"", b"", read_back=True),
+    Ready("x", 1, 0, None, None, 0, "case", 0),
+    Begin(b"", b"", read_back=True, resumes=False),
     PageOffer(0, bytes(16)),
     Page(0, 1, with_files=False),
     SegmentData(0, b"\1\0\0\0", 1),

@@ -96,7 +96,7 @@ class HostileClient:
 
     def _serve(self, link: LocalLink) -> None:
         try:
-            receive(link, self.bench.vault, "a hostile test")
+            receive(link, self.bench.vault, "a hostile test", may_return=False)
         except EvidenceSyncError as error:
             self.error = error
 
@@ -168,7 +168,7 @@ class HostileClient:
 
     def begin(self, claim: bytes, namespace: str = SESSION_NAMESPACE) -> Begin:
         """A claim with a good signature over it."""
-        return Begin(claim, sign_document(self.bench.signer, namespace, sha512_of(claim)), read_back=True)
+        return Begin(claim, sign_document(self.bench.signer, namespace, sha512_of(claim)), read_back=True, resumes=False)
 
     def shake_hands(self) -> Ready:
         """An honest handshake: from here on the client is inside, and holds the item's lock."""

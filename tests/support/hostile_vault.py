@@ -115,7 +115,7 @@ class MadeUpVault:
     def ready(self, **changes: Any) -> None:
         """The end of the handshake: an empty item, honest but for `changes`."""
         self.welcome()
-        self.say(msgspec.structs.replace(Ready("ana@lab", 1, 0, None, None, 0, "case"), **changes))
+        self.say(msgspec.structs.replace(Ready("ana@lab", 1, 0, None, None, 0, "case", 0), **changes))
 
 
 def push_to(bench: Bench, script: Callable[[MadeUpVault], object], **changes: Any) -> PushOutcome:

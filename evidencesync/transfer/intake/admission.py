@@ -28,6 +28,7 @@ class Admitted:
     name: ItemName
     session: str
     read_back: bool
+    resumes: bool
 
 
 def welcome(hello: Hello, vault: Vault, nonce: bytes, clock: int) -> Welcome:
@@ -91,4 +92,5 @@ def admit(begin: Begin, offered: Welcome, vault: Vault, now: int) -> Admitted:
         raise SignatureError("the session's claim is signed by another key than it names")
     # 4.
     principal = vault.load_trust().principal_for(signer, SESSION_NAMESPACE, now)
-    return Admitted(principal, signer, ItemName(Title(claim.case), Title(claim.item)), claim.session, begin.read_back)
+    name = ItemName(Title(claim.case), Title(claim.item))
+    return Admitted(principal, signer, name, claim.session, begin.read_back, begin.resumes)

@@ -12,8 +12,9 @@ from evidencesync.evidence.digest import ContentHasher
 from evidencesync.evidence.entry import Entry
 from evidencesync.limits import KIB, MIB
 from evidencesync.session.receiver import Receiver
+from evidencesync.transfer.intake.lookup import Lookup
 from evidencesync.vault.disk import forget_cached
-from evidencesync.vault.index import Index
+from evidencesync.vault.leftovers import is_leftover
 from evidencesync.vault.location import Location, Scope
 from evidencesync.vault.tree import TreeReader
 
@@ -127,8 +128,11 @@ class Basis:
         return (blake3.hex(), sha256.hex()) == (entry.blake3, entry.sha256)
 
     def note_damage(self, location: Location) -> None:
-        """Remembers that a published file is not what it was; `verify` will say what is wrong with it."""
-        if len(self.damaged) < 1000:
+        """Remembers that a published file is not what it was; `verify` will say what is wrong with it.
+
+        What was only staged was never evidence: it is not used, and that is all.
+        """
+        if len(self.damaged) < 1000 and not is_leftover(location):
             self.damaged.add(location)
 
 
@@ -140,7 +144,7 @@ class VaultSide:
     """
 
     receiver: Receiver
-    index: Index
+    index: Lookup
     scope: Scope
     basis: Basis
     from_disk: bool

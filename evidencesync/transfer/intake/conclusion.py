@@ -39,13 +39,17 @@ _NOT_READ_BACK = Point(taken=False, method="not taken: SHA-256 is asserted by th
 
 @dataclass(frozen=True, slots=True)
 class Traveled:
-    """What the transfer took, for the receipt, and where it came from. Bytes, and nanoseconds."""
+    """What the transfer took, for the receipt, and where it came from. Bytes, and nanoseconds.
+
+    `interruptions`: how often the link was lost, and how many earlier sessions this one has gone on from.
+    """
 
     wire_received: int
     wire_sent: int
     literal_bytes: int
     zero_bytes: int
     nanoseconds: int
+    interruptions: int
     received_from: str
     host_key: str | None
 
@@ -166,7 +170,7 @@ def make_receipt(concluded: Concluded, received: Received, traveled: Traveled, n
             literal_bytes=traveled.literal_bytes,
             reused_bytes=reused,
             zero_bytes=traveled.zero_bytes,
-            interruptions=0,
+            interruptions=traveled.interruptions,
             seconds=f"{seconds}.{rest:09d}",
         ),
         host_keys=HostKeys(traveled.host_key, None),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from evidencesync.custody.manifest import CheckedLine, ManifestReader, read_manifest
@@ -14,16 +15,25 @@ from evidencesync.transfer.intake.pages import PreviousManifest
 from evidencesync.vault.disk import READ_FLAGS
 from evidencesync.vault.item import ItemState
 from evidencesync.vault.layout import MANIFEST
+from evidencesync.vault.leftovers import Leftovers
 from evidencesync.vault.staging import Staging
 
 _BLOCK: Final = 1 * MIB
 
 
-def previous_manifest(state: ItemState) -> PreviousManifest | None:
-    """The pages of the acquisition before, so that a page of unchanged files need not travel."""
+def previous_manifest(state: ItemState) -> list[PreviousManifest]:
+    """The pages of the acquisition before, so that a page of unchanged files need not travel; none before the first."""
     if state.previous_manifest is None:
-        return None
-    manifest = state.previous_manifest
+        return []
+    return [_manifest_at(state.previous_manifest, state.next_acquisition - 1)]
+
+
+def leftover_manifests(leftovers: Leftovers) -> list[PreviousManifest]:
+    """The pages that earlier sessions of the item had received before they ended."""
+    return [_manifest_at(path, acquisition) for acquisition, path in leftovers.manifests()]
+
+
+def _manifest_at(manifest: Path, acquisition: int) -> PreviousManifest:
     with manifest.open("rb") as lines:
         positions = page_positions(lines)
 
@@ -32,7 +42,7 @@ def previous_manifest(state: ItemState) -> PreviousManifest | None:
             file.seek(offset)
             return file.read(length)
 
-    return PreviousManifest(state.next_acquisition - 1, positions, read)
+    return PreviousManifest(acquisition, positions, read)
 
 
 def staged_lines(staging: Staging) -> Iterator[CheckedLine]:

@@ -7,7 +7,7 @@ when all before it are stored and every larger content that it lists is assemble
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,9 +21,12 @@ from evidencesync.evidence.moment import parse_file_time
 from evidencesync.limits import MAX_PAGE_LINES, SMALL_FILE
 from evidencesync.session.blocks import split_blocks
 from evidencesync.session.events import FilesArrived, PageArrived, PageNamed
+from evidencesync.session.receiver import Receiver
 from evidencesync.transfer.intake.assembly import AssembledContent
 from evidencesync.transfer.intake.basis import VaultSide, tree_key
 from evidencesync.transfer.intake.streams import StreamIntake
+from evidencesync.vault.content import StagedContent
+from evidencesync.vault.leftovers import Leftovers, is_leftover
 from evidencesync.vault.location import Location
 from evidencesync.vault.tree import TreeWriter
 
@@ -34,6 +37,12 @@ class Shelf(Protocol):
     @property
     def tree(self) -> TreeWriter:
         """Makes its `data/`."""
+
+    def adopt(self, path: bytes, content: StagedContent, mtime_ns: int | None) -> None:
+        """Moves a finished content to its place in `data/`."""
+
+    def note_stored(self, size: int) -> None:
+        """So many bytes were written."""
 
     def append_manifest(self, lines: bytes) -> None:
         """Adds to the manifest."""
@@ -47,7 +56,10 @@ class Shelf(Protocol):
 
 @dataclass(slots=True)
 class PreviousManifest:
-    """The manifest of the acquisition before: where each of its pages lies in it, and how to read them."""
+    """A manifest that the vault has: where each of its pages lies in it, and how to read them.
+
+    That of the acquisition before, or (with a negative number) one that an earlier session had received in part.
+    """
 
     acquisition: int
     positions: dict[ChunkDigest, tuple[int, int]]
@@ -80,7 +92,7 @@ class Tallies:
 @dataclass(slots=True)
 class _Page:
     lines: bytes | None = None
-    previous: bool = False
+    known_from: PreviousManifest | None = None
     with_files: bool = False
     read: list[CheckedLine] | None = None
     contents: list[memoryview | Location | None] = field(default_factory=list)
@@ -98,7 +110,8 @@ class PageIntake:
         vault: VaultSide,
         streams: StreamIntake,
         shelf: Shelf,
-        previous: PreviousManifest | None,
+        previous: Sequence[PreviousManifest],
+        leftovers: Leftovers,
         check_header: Callable[[ManifestHeader], None],
     ) -> None:
         self.reader = ManifestReader()
@@ -114,7 +127,9 @@ class PageIntake:
         self._basis = vault.basis
         self._streams = streams
         self._shelf = shelf
-        self._previous = previous
+        self._manifests = previous
+        self._previous = next((manifest for manifest in previous if manifest.acquisition > 0), None)
+        self._leftovers = leftovers
         self._check_header = check_header
         self._from_disk = vault.from_disk
         self._pages: dict[int, _Page] = {}
@@ -127,13 +142,42 @@ class PageIntake:
         """Whether every page that was announced is stored."""
         return not self._pages
 
+    @property
+    def stored(self) -> int:
+        """How many pages are stored."""
+        return self._next_to_store
+
+    def rewind(self, receiver: Receiver) -> None:
+        """Goes on with a sender whose link was lost, and who names all pages again that are not stored.
+
+        Pages whose lines were read stay; what they lack is asked for when they are named.
+        """
+        self._receiver = receiver
+        self._pages = {number: page for number, page in self._pages.items() if page.read is not None}
+        for page in self._pages.values():
+            self._unpack(page)
+        self._acknowledged = self._next_to_store
+
     def on_named(self, event: PageNamed) -> None:
-        """A page is named: the previous manifest has it, or it will be sent."""
+        """A page is named: it is here, or some manifest has it, or it will be sent."""
+        page = self._pages.get(event.number)
+        if page is not None:
+            self._name_again(event.number, page)
+            return
         page = self._pages[event.number] = _Page()
-        if self._previous is not None and event.digest in self._previous.positions:
-            page.lines = self._previous.read(*self._previous.positions[event.digest])
-            page.previous = True
-        self._receiver.answer_page(event.number, known=page.previous)
+        for manifest in self._manifests:
+            if event.digest in manifest.positions:
+                page.lines = manifest.read(*manifest.positions[event.digest])
+                page.known_from = manifest
+                break
+        self._receiver.answer_page(event.number, known=page.known_from is not None)
+        self.advance()
+
+    def _name_again(self, number: int, page: _Page) -> None:
+        self._receiver.answer_page(number, known=True)
+        missing = [content is None for content in page.contents]
+        if any(missing):
+            self._receiver.want_files(number, missing)
         self.advance()
 
     def on_arrived(self, event: PageArrived) -> None:
@@ -189,12 +233,12 @@ class PageIntake:
 
     def _known(self, page: _Page, small: list[tuple[bytes, Entry]]) -> list[Location | None]:
         digests = [_blake3_of(entry) for _, entry in small]
-        if page.previous and self._previous is not None:
-            scope, number = self._scope, self._previous.acquisition
-            return [
-                Location(scope.case, scope.item, number, path, entry.size or 0, digest)
-                for (path, entry), digest in zip(small, digests, strict=True)
-            ]
+        if page.known_from is not None:
+            number = page.known_from.acquisition
+            named = [(path, entry.size or 0, digest) for (path, entry), digest in zip(small, digests, strict=True)]
+            if number < 0:
+                return [self._leftovers.small_file(number, *file) for file in named]
+            return [Location(self._scope.case, self._scope.item, number, *file) for file in named]
         if not self._ask_index:
             return [None] * len(small)
         found = self._index.find_contents(digests, self._scope)
@@ -254,6 +298,7 @@ class PageIntake:
         self._shelf.tree.create_file(path, content, _mtime(entry))
         if content:
             self._shelf.append_recipe(Recipe(_blake3_of(entry), len(content), b""))
+        self._shelf.note_stored(len(content))
         self.tallies.written.add(len(content))
         self.verified_on_disk.append(0)
 
@@ -275,11 +320,16 @@ class PageIntake:
         return True
 
     def _link(self, path: bytes, entry: Entry, location: Location, size: int) -> bool:
-        if (location.case, location.item) != (self._scope.case, self._scope.item):
+        if not is_leftover(location) and (location.case, location.item) != (self._scope.case, self._scope.item):
             return False
         tree = self._basis.tree(tree_key(location))
         if not self._shelf.tree.link(path, tree, location.path, size, _mtime(entry)):
             return False
+        if is_leftover(location):  # in the end it has one name, and was written for this acquisition
+            self._shelf.append_recipe(Recipe(_blake3_of(entry), size, b""))
+            self.tallies.written.add(size)
+            self.verified_on_disk.append(0)
+            return True
         self.tallies.linked.add(size)
         self.verified_on_disk.append(int(self._from_disk))
         return True
@@ -296,7 +346,7 @@ class PageIntake:
             self._store_existing(path, entry, content, content.existing)
         elif content.staged is not None:
             try:
-                self._shelf.tree.adopt(path, content.staged, _mtime(entry))
+                self._shelf.adopt(path, content.staged, _mtime(entry))
             finally:
                 content.staged.close()
             self._shelf.append_recipe(content.recipe)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from evidencesync.delta.recipe import ZERO_DIGEST, Row
 from evidencesync.errors import DigestMismatchError, LimitExceededError, ProtocolError
@@ -12,10 +12,12 @@ from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, chunk_diges
 from evidencesync.limits import MAX_OPEN_SEGMENTS, MAX_UNLISTED_CONTENTS, SMALL_FILE
 from evidencesync.session.blocks import split_blocks
 from evidencesync.session.events import ChunksArrived, ChunksListed, SegmentArrived, SegmentNamed, StreamClosed, StreamOpened
+from evidencesync.session.receiver import Receiver
 from evidencesync.transfer.intake.assembly import AssembledContent, Assembly
 from evidencesync.transfer.intake.basis import VaultSide
 from evidencesync.vault.content import StagedContent
 from evidencesync.vault.location import Location
+from evidencesync.vault.staging import Staging
 
 
 @dataclass(slots=True)
@@ -31,10 +33,19 @@ class _Segment:
     ready: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class StoredSoFar:
+    """How many segments and how many streams are stored, and how many bytes the open stream may still have."""
+
+    segments: int
+    streams: int
+    left: int | None
+
+
 class StreamIntake:
     """Takes the events of streams in the order they come; stores segments strictly in order of their numbers."""
 
-    def __init__(self, vault: VaultSide, new_content: Callable[[], StagedContent]) -> None:
+    def __init__(self, vault: VaultSide, staging: Staging) -> None:
         self.literal_bytes = 0
         self.zero_bytes = 0
         self._contents: deque[AssembledContent] = deque()
@@ -42,11 +53,13 @@ class StreamIntake:
         self._index = vault.index
         self._scope = vault.scope
         self._basis = vault.basis
-        self._new_content = new_content
+        self._staging = staging
         self._from_disk = vault.from_disk
         self._queue: deque[_Segment | StreamOpened | StreamClosed] = deque()
         self._open: dict[int, _Segment] = {}
         self._assembly: Assembly | None = None
+        self._streams = 0
+        self._stream_size = 0
         self._stored = 0
         self._acknowledged = 0
 
@@ -54,6 +67,19 @@ class StreamIntake:
     def is_idle(self) -> bool:
         """Whether everything that was announced is assembled."""
         return not self._queue and self._assembly is None
+
+    @property
+    def stored(self) -> StoredSoFar:
+        """Where a sender has to go on whose link was lost."""
+        left = self._stream_size - self._assembly.size if self._assembly is not None else None
+        return StoredSoFar(self._stored, self._streams, left)
+
+    def rewind(self, receiver: Receiver) -> None:
+        """Drops what has not been stored: it comes again, and is answered through this receiver."""
+        self._receiver = receiver
+        self._queue.clear()
+        self._open.clear()
+        self._acknowledged = self._stored
 
     def take(self, blake3: Blake3Digest) -> AssembledContent | None:
         """A complete content, which is the caller's from now on.
@@ -136,7 +162,9 @@ class StreamIntake:
                 del self._open[head.number]
                 self._stored = head.number + 1
             elif isinstance(head, StreamOpened):
-                self._assembly = Assembly(self._new_content, self._basis, from_disk=self._from_disk)
+                self._stream_size = head.size
+                new_content = partial(self._staging.new_content, self._streams)
+                self._assembly = Assembly(new_content, self._basis, from_disk=self._from_disk)
             else:
                 self._complete(head)
             self._queue.popleft()
@@ -189,7 +217,7 @@ class StreamIntake:
                 part = next(parts)
                 assembly.write(part)
                 rows.append(Row(length, chunk_digest_of(part)))
-        assembly.recipe.add_segment(rows)
+        self._add_segment(assembly, rows)
 
     def _store_known(self, assembly: Assembly, segment: _Segment, rows: list[Row], whole: tuple[Location, int]) -> bool:
         """A segment that one published file has as a whole; every chunk of it is checked before it counts."""
@@ -208,7 +236,7 @@ class StreamIntake:
         in_place = assembly.follows(whole)
         for row, part in zip(rows, parts, strict=True):
             self._put(assembly, row, part, location if in_place else None)
-        assembly.recipe.add_segment(rows)
+        self._add_segment(assembly, rows)
         return True
 
     def _put(self, assembly: Assembly, row: Row, part: bytes | memoryview, location: Location | None) -> None:
@@ -249,12 +277,19 @@ class StreamIntake:
             return False
         for row, part in zip(rows, parts, strict=True):
             self._put(assembly, row, part, None)
-        assembly.recipe.add_segment(rows)
+        self._add_segment(assembly, rows)
         return True
+
+    def _add_segment(self, assembly: Assembly, rows: list[Row]) -> None:
+        """A segment is stored: the recipe has it, and the journal."""
+        assembly.recipe.add_segment(rows)
+        self._staging.journal.add_segment(self._streams, rows)
+        self._staging.note_stored(sum(row.length for row in rows if not row.is_zeros))
 
     def _complete(self, closed: StreamClosed) -> None:
         """The third check of a content, after size and order: its whole digest is the one that the source computed."""
         assembly = self._assembly
+        self._streams += 1
         if assembly is None:
             raise ProtocolError("the end of a content that was not begun")
         blake3 = Blake3Digest(assembly.blake3.digest())

@@ -48,7 +48,7 @@ def test_abandoned_staging_is_found_measured_and_removed_and_nothing_else(acquir
     with lock_item(item), Staging.create(item, SESSION) as staging:
         staging.tree.make_directory(b"a", None)
         staging.tree.create_file(b"a/x", b"1" * 100_000, None)
-        staging.new_content().close()
+        staging.new_content(1).close()
         assert find_abandoned(acquirer.vault.layout) == []
     (item.layout.incoming / "not-a-session").mkdir()
     (found,) = find_abandoned(acquirer.vault.layout)

@@ -293,7 +293,7 @@ def test_a_clash_that_shows_only_when_the_other_published_first_is_refused_in_ti
 def test_a_content_is_adopted_and_published(acquirer: Acquirer) -> None:
     data = os.urandom(1 << 20)
     with lock_item(acquirer.item()) as item, Staging.create(item, SESSION) as staging:
-        content = staging.new_content()
+        content = staging.new_content(1)
         content.append(data)
         content.append_zeros(100)
         content.finish()

@@ -1,0 +1,343 @@
+"""Acquiring: what the vault's end does under an item's lock, from the first frame to the published acquisition.
+
+One thread reads the link ahead, one takes frames apart, stores and answers. A lost link does not end it: it waits for
+its sender and goes on where it was.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from functools import partial
+from typing import Final, Literal
+
+from evidencesync.custody.documents import ManifestHeader
+from evidencesync.errors import InternalError, LinkLostError, ProtocolError, SealedError
+from evidencesync.protocol.messages import Finish, Published, Ready, Resumed, Status
+from evidencesync.session.events import (
+    ChunksArrived,
+    ChunksListed,
+    Event,
+    FilesArrived,
+    FinishRequested,
+    PageArrived,
+    PageNamed,
+    SegmentArrived,
+    SegmentNamed,
+    StreamClosed,
+    StreamOpened,
+)
+from evidencesync.session.receiver import Receiver
+from evidencesync.transfer.intake.admission import Admitted
+from evidencesync.transfer.intake.basis import Basis, TreeKey, VaultSide
+from evidencesync.transfer.intake.conclusion import (
+    Concluded,
+    Received,
+    Traveled,
+    check_finish,
+    check_header,
+    make_receipt,
+    make_received,
+    sign_receipt,
+    sign_record,
+)
+from evidencesync.transfer.intake.history import leftover_manifests, not_verified, previous_manifest, staged_lines
+from evidencesync.transfer.intake.lookup import Lookup
+from evidencesync.transfer.intake.pages import PageIntake
+from evidencesync.transfer.intake.streams import StreamIntake
+from evidencesync.transfer.line import Line
+from evidencesync.vault.disk import FOLDER_FLAGS, storing
+from evidencesync.vault.index import Index
+from evidencesync.vault.item import Item, ItemState
+from evidencesync.vault.layout import (
+    ACQUIRED,
+    ACQUIRED_SIGNATURE,
+    DATA,
+    MANIFEST_SIGNATURE,
+    RECEIPT,
+    RECEIPT_SIGNATURE,
+    RECEIVED,
+    RECEIVED_SIGNATURE,
+    ItemLayout,
+)
+from evidencesync.vault.leftovers import Leftovers
+from evidencesync.vault.location import Location, Scope
+from evidencesync.vault.publish import publish
+from evidencesync.vault.readback import read_back
+from evidencesync.vault.reindex import catch_up
+from evidencesync.vault.space import check_space
+from evidencesync.vault.staging import Staging
+from evidencesync.vault.tree import TreeReader
+from evidencesync.vault.vault import Vault
+
+Stage = Literal["receiving", "syncing", "read-back", "publishing"]
+_STATUS_SECONDS: Final = 1.0
+
+
+class Acquiring:
+    """One acquisition being made. `run` is called once, under the item's lock."""
+
+    def __init__(
+        self,
+        line: Line,
+        vault: Vault,
+        item: Item,
+        admitted: Admitted,
+        received_from: str,
+        now: Callable[[], int],
+        host_key: str | None,
+        *,
+        may_return: bool,
+    ) -> None:
+        self._line = line
+        self._vault = vault
+        self._item = item
+        self._admitted = admitted
+        self._received_from = received_from
+        self._now = now
+        self._host_key = host_key
+        self._may_return = may_return
+        self._started = time.monotonic_ns()
+        self._done_bytes = 0
+        self._total_bytes = 0
+        self._damaged: set[Location] = set()
+
+    def run(self) -> Published:
+        """The transfer and its end; gives the acknowledgement, to be sent when the lock is free."""
+        item, admitted = self._item, self._admitted
+        item.check_titles()
+        state = item.state()
+        if state.sealed:
+            raise SealedError(f"item {item.name} is sealed")
+        check_space(item.layout.root, 0)
+        scope = self._scope()
+        with ExitStack() as stack:
+            index = self._vault.index()
+            stack.callback(index.close)
+            leftovers = Leftovers(item, admitted.session)
+            stack.callback(leftovers.close)
+            self._while_working("receiving", partial(self._look_up, index, leftovers))
+            basis = Basis(partial(self._open_tree, leftovers), from_disk=admitted.read_back)
+            stack.callback(basis.close)
+            self._damaged = basis.damaged
+            staging = stack.enter_context(Staging.create(item, admitted.session))
+            if self._may_return:
+                self._line.open_door(staging.session_fd, admitted.session, admitted.key.fingerprint)
+                stack.callback(self._line.close_door)
+            lookup = Lookup(index, leftovers)
+            self._line.send(_ready(admitted, state, lookup.known(scope), scope, leftovers.count))
+            side = VaultSide(Receiver(), lookup, scope, basis, from_disk=admitted.read_back)
+            streams = StreamIntake(side, staging)
+            stack.callback(streams.close)
+            vault_id, vault_key = self._vault.settings.id, self._vault.signer.public_key.fingerprint
+            pages = PageIntake(
+                side,
+                streams,
+                staging,
+                [*previous_manifest(state), *leftover_manifests(leftovers)],
+                leftovers,
+                lambda header: check_header(header, admitted, vault_id, vault_key, state),
+            )
+            finish = self._take_everything(side.receiver, streams, pages)
+            self._line.committed = True
+            header = pages.reader.header
+            if header is None:
+                raise ProtocolError("a manifest without a header")
+            self._line.interruptions += leftovers.count_continued(header)
+            published = self._conclude(header, state, staging, streams, pages, finish, scope)
+            leftovers.remove_continued(header)
+            return published
+
+    def catch_up(self) -> None:
+        """The index with everything that is published in the case, also by a session that ended before it came to this."""
+        index = self._vault.index()
+        try:
+            catch_up(self._vault.layout, index, self._item.name.case.folder)
+        finally:
+            index.close()
+
+    # Before.
+
+    def _scope(self) -> Scope:
+        # Beyond the case, knowing a digest would have to be proved by possession; until then a case is as far as it goes.
+        policy = self._vault.settings.policy.lookup
+        return Scope.of(self._item.name, "item" if policy == "item" else "case")
+
+    def _look_up(self, index: Index, leftovers: Leftovers) -> None:
+        catch_up(self._vault.layout, index, self._item.name.case.folder)
+        leftovers.load()
+
+    def _open_tree(self, leftovers: Leftovers, key: TreeKey) -> TreeReader:
+        case, item, number = key
+        if number < 0:
+            return leftovers.open_tree(number)
+        folder = ItemLayout(self._vault.layout.case(case) / item).acquisition(number) / DATA
+        with storing("open a published acquisition"):
+            return TreeReader(os.open(folder, FOLDER_FLAGS))
+
+    # Transfer.
+
+    def _take_everything(self, receiver: Receiver, streams: StreamIntake, pages: PageIntake) -> Finish:
+        """Takes everything in, over as many links as it needs; returns when the sender says that this was all, and it was."""
+        lost = False
+        while True:
+            try:
+                if lost:
+                    receiver = self._resume(streams, pages)
+                return self._take_frames(receiver, streams, pages)
+            except LinkLostError:
+                if not self._line.wait():
+                    raise
+                lost = True
+
+    def _resume(self, streams: StreamIntake, pages: PageIntake) -> Receiver:
+        """Goes back to what is stored, and tells the sender where that is."""
+        stored = streams.stored
+        resumed = Resumed(pages.stored, stored.segments, stored.streams, stored.left is not None, concluding=False)
+        receiver = Receiver(resumed, stored.left)
+        streams.rewind(receiver)
+        self._line.send(resumed)
+        pages.rewind(receiver)
+        return receiver
+
+    def _take_frames(self, receiver: Receiver, streams: StreamIntake, pages: PageIntake) -> Finish:
+        for frame_type, body in self._line.frames():
+            for event in receiver.receive(frame_type, body):
+                if isinstance(event, FinishRequested):
+                    if not (streams.is_idle and pages.is_idle and pages.reader.done):
+                        raise ProtocolError("the end was announced before everything was sent")
+                    return event.finish
+                _dispatch(event, streams, pages)
+            answers = receiver.take_output()
+            if answers:
+                self._line.write(answers)
+        raise InternalError("the stream of frames ended without an error")
+
+    # The end.
+
+    def _conclude(
+        self,
+        header: ManifestHeader,
+        state: ItemState,
+        staging: Staging,
+        streams: StreamIntake,
+        pages: PageIntake,
+        finish: Finish,
+        scope: Scope,
+    ) -> Published:
+        """Checks, makes durable, reads back, signs, publishes; gives the acknowledgement that may then be sent."""
+        tally, admitted = pages.reader.tally, self._admitted
+        staging.finish()
+        self._total_bytes = tally.bytes
+        trust = self._vault.load_trust()
+        check_finish(finish, staging, pages.manifest_sha512.digest(), admitted, trust, state, self._now())
+        self._while_working("syncing", staging.sync)
+        if admitted.read_back:
+            self._while_working("read-back", lambda: self._read_back(staging, pages))
+        # All of this may have taken hours: who is trusted is asked again, for the very time that the vault will state.
+        now = self._now()
+        check_finish(finish, staging, pages.manifest_sha512.digest(), admitted, self._vault.load_trust(), state, now)
+        received = Received(tally.contents, tally.bytes, admitted.read_back, pages.tallies)
+        traveled = Traveled(
+            self._line.wire_received,
+            self._line.wire_sent,
+            streams.literal_bytes + pages.literal_bytes,
+            streams.zero_bytes,
+            time.monotonic_ns() - self._started,
+            self._line.interruptions,
+            self._received_from,
+            self._host_key,
+        )
+        concluded = Concluded(header, finish, staging, state, scope.reach)
+        receipt = make_receipt(concluded, received, traveled, now)
+        signer = self._vault.signer
+        record = make_received(concluded, receipt, signer, now)
+        documents = {
+            MANIFEST_SIGNATURE: finish.signature,
+            ACQUIRED: finish.acquired,
+            ACQUIRED_SIGNATURE: finish.acquired_signature,
+            RECEIPT: receipt,
+            RECEIPT_SIGNATURE: sign_receipt(signer, receipt),
+            RECEIVED: record,
+            RECEIVED_SIGNATURE: sign_record(signer, record),
+        }
+        published = publish(staging, documents)
+        return Published(
+            published.number,
+            receipt,
+            documents[RECEIPT_SIGNATURE],
+            record,
+            documents[RECEIVED_SIGNATURE],
+            damaged=len(self._damaged),
+            repeated=False,
+        )
+
+    def _read_back(self, staging: Staging, pages: PageIntake) -> None:
+        """The third point, for everything that was not read from the disk when it was linked."""
+        data_fd = staging.open_data()
+        try:
+            lines = not_verified(staged_lines(staging), pages.verified_on_disk)
+            read_back(data_fd, lines, self._note_read)
+            staging.read_documents_back()
+        finally:
+            os.close(data_fd)
+
+    def _note_read(self, _files: int, size: int) -> None:
+        self._done_bytes += size
+
+    def _while_working(self, stage: Stage, work: Callable[[], object]) -> None:
+        """Runs work that takes its time in a thread, and lets the sender know that this end is alive.
+
+        The work goes on when there is nobody who hears it, and a sender who comes back is told where it is.
+        """
+        self._done_bytes = 0
+        with ThreadPoolExecutor(1, stage) as pool:
+            running = pool.submit(work)
+            while wait([running], _STATUS_SECONDS).not_done:
+                if self._line.look():
+                    self._line.tell(Resumed(0, 0, 0, stream_open=False, concluding=True))
+                self._line.tell(Status(stage, self._done_bytes, self._total_bytes))
+            running.result()
+
+
+def _ready(admitted: Admitted, state: ItemState, known: int, scope: Scope, leftovers: int) -> Ready:
+    return Ready(
+        admitted.principal,
+        state.next_acquisition,
+        state.head_sequence,
+        bytes.fromhex(state.head_sha256) if state.head_sha256 else None,
+        bytes.fromhex(state.previous_manifest_sha256) if state.previous_manifest_sha256 else None,
+        known,
+        scope.reach,
+        leftovers,
+    )
+
+
+def _dispatch(event: Event, streams: StreamIntake, pages: PageIntake) -> None:
+    """Gives an event to the intake it is for. A page may have waited for the content that a stream completes."""
+    match event:
+        case PageNamed():
+            pages.on_named(event)
+        case PageArrived():
+            pages.on_arrived(event)
+        case FilesArrived():
+            pages.on_files(event)
+        case StreamOpened():
+            streams.on_opened(event)
+        case SegmentNamed():
+            streams.on_named(event)
+        case ChunksListed():
+            streams.on_listed(event)
+        case SegmentArrived():
+            streams.on_segment(event)
+        case ChunksArrived():
+            streams.on_chunks(event)
+            pages.advance()
+        case StreamClosed():
+            streams.on_closed(event)
+            pages.advance()
+        case _:
+            raise InternalError("an event that nobody takes")

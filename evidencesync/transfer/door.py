@@ -1,0 +1,197 @@
+"""The door of a session at the vault's end: where its own sender comes back to, and where the next one asks it to leave.
+
+A session outlives its link: the process that serves it keeps the item's lock and all that it knows, and listens on a
+socket in its staging folder. A sender that reconnects reaches a new process, which proves who he is, knocks, and then
+only passes bytes on. So nothing is read or hashed again, however often a link breaks.
+
+Only processes of the vault's own user can open the folder, and the socket asks the system for the user on the other side
+(SO_PEERCRED) besides. A file system without sockets, or a system without /proc, has no doors: then the next run goes on
+from what was staged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from evidencesync.custody.documents import SshPeer
+from evidencesync.errors import LinkLostError
+from evidencesync.limits import MIB
+
+DOOR: Final = "door"
+_KNOCK_BYTES: Final = 1024
+_ANSWER_SECONDS: Final = 10.0
+_READ_BYTES: Final = 1 * MIB
+_CREDENTIALS: Final = struct.Struct("3i")
+_ENTER: Final = b"E"
+_LEAVING: Final = b"L"
+_NO: Final = b"N"
+
+
+class Knock(msgspec.Struct, frozen=True):
+    """Who is at the door: an admitted examiner's session and key, and whether he is this session's own sender."""
+
+    session: str
+    key: str
+    resumes: bool
+
+
+class SocketLink:
+    """A connected socket as a Link."""
+
+    peer: SshPeer | None = None
+
+    def __init__(self, connection: socket.socket) -> None:
+        """Takes over the socket."""
+        self.wire_sent = 0
+        self.wire_received = 0
+        self._socket = connection
+
+    def read(self) -> bytes:
+        """The next bytes; `b""` at the end."""
+        try:
+            block = self._socket.recv(_READ_BYTES)
+        except OSError as error:
+            raise LinkLostError(f"the connection broke: {error.strerror}") from error
+        self.wire_received += len(block)
+        return block
+
+    def write(self, data: bytes) -> None:
+        """Sends all of it."""
+        try:
+            self._socket.sendall(data)
+        except OSError as error:
+            raise LinkLostError(f"the connection broke: {error.strerror}") from error
+        self.wire_sent += len(data)
+
+    def close(self) -> None:
+        """Ends both directions. Safe to call again."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+
+class Door:
+    """Listens for as long as a session lives.
+
+    `may_leave` says whether another session may have the item now; `disturb` is called when somebody has come in or the
+    session is to leave. Both are called in the door's thread.
+    """
+
+    def __init__(
+        self, session_fd: int, session: str, key: str, *, may_leave: Callable[[], bool], disturb: Callable[[], None]
+    ) -> None:
+        self._session = session
+        self._key = key
+        self._may_leave = may_leave
+        self._disturb = disturb
+        self._changed = threading.Condition()
+        self._visitor: SocketLink | None = None
+        self.leaving = False
+        self._socket = _listen(session_fd)
+        if self._socket is not None:
+            threading.Thread(target=self._serve, args=(self._socket,), name="door", daemon=True).start()
+
+    def wait(self, seconds: float) -> SocketLink | None:
+        """The sender who has come back; None when he did not within that time, or another session wants the item."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._visitor or self.leaving or self._socket is None, seconds)
+            visitor, self._visitor = self._visitor, None
+            return visitor
+
+    def close(self) -> None:
+        """Nobody comes in any more."""
+        listening, self._socket = self._socket, None
+        if listening is not None:
+            with contextlib.suppress(OSError):
+                listening.shutdown(socket.SHUT_RDWR)  # wakes the thread
+            listening.close()
+        with self._changed:
+            if self._visitor is not None:
+                self._visitor.close()
+                self._visitor = None
+
+    def _serve(self, listening: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return  # closed
+            with contextlib.suppress(OSError, msgspec.MsgspecError):
+                connection.settimeout(_ANSWER_SECONDS)
+                if self._answer(connection):
+                    continue
+            connection.close()
+
+    def _answer(self, connection: socket.socket) -> bool:
+        """Lets a visitor in, or says why not; whether he is in."""
+        if not _is_own_user(connection):
+            return False
+        knock = msgspec.json.decode(connection.recv(_KNOCK_BYTES), type=Knock)
+        if knock.resumes and (knock.session, knock.key) == (self._session, self._key):
+            connection.sendall(_ENTER)
+            connection.settimeout(None)
+            with self._changed:
+                if self._visitor is not None:
+                    self._visitor.close()
+                self._visitor = SocketLink(connection)
+                self._changed.notify_all()
+            self._disturb()
+            return True
+        if not knock.resumes and self._may_leave():
+            with self._changed:
+                self.leaving = True
+                self._changed.notify_all()
+            self._disturb()
+            connection.sendall(_LEAVING)
+        else:
+            connection.sendall(_NO)
+        return False
+
+
+def knock(session_fd: int, visitor: Knock) -> SocketLink | bool:
+    """Knocks at a session's door: a link to go on with, or whether the session there is leaving."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(_ANSWER_SECONDS)
+        connection.connect(_address(session_fd))
+        connection.sendall(msgspec.json.encode(visitor))
+        answer = connection.recv(1)
+    except OSError:
+        connection.close()
+        return False  # nobody is there
+    if answer == _ENTER:
+        connection.settimeout(None)
+        return SocketLink(connection)
+    connection.close()
+    return answer == _LEAVING
+
+
+def _listen(session_fd: int) -> socket.socket | None:
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listening.bind(_address(session_fd))
+        listening.listen(4)
+    except OSError:
+        listening.close()
+        return None
+    return listening
+
+
+def _address(session_fd: int) -> str:
+    """A name of the socket that is short enough for any folder (sun_path has 108 bytes)."""
+    return f"/proc/self/fd/{session_fd}/{DOOR}"
+
+
+def _is_own_user(connection: socket.socket) -> bool:
+    if not hasattr(socket, "SO_PEERCRED"):
+        return False
+    packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return bool(_CREDENTIALS.unpack(packed)[1] == os.getuid())

@@ -1,0 +1,43 @@
+"""One lookup over all that the vault has: what is published, and what earlier sessions of this item left in staging."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from evidencesync.delta.recipe import Row
+from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
+from evidencesync.vault.index import Index
+from evidencesync.vault.leftovers import Leftovers
+from evidencesync.vault.location import Location, Scope
+
+
+class Lookup:
+    """Finds contents, segments and chunks. Whatever it finds is hashed before it is used."""
+
+    def __init__(self, index: Index, leftovers: Leftovers) -> None:
+        self._index = index
+        self._leftovers = leftovers
+
+    def known(self, scope: Scope) -> int:
+        """How many contents may be found, more or less; 0 means that there is no use in asking."""
+        return self._index.known(scope) + self._leftovers.count
+
+    def find_contents(self, digests: Sequence[Blake3Digest], scope: Scope) -> dict[Blake3Digest, Location]:
+        """Where whole contents lie."""
+        found = self._index.find_contents(digests, scope)
+        if self._leftovers.count and len(found) < len(digests):
+            found.update(self._leftovers.find_contents([digest for digest in digests if digest not in found]))
+        return found
+
+    def find_segment(self, digest: SegmentDigest, scope: Scope) -> tuple[Location, int, list[Row]] | None:
+        """Where a segment lies, and its rows. What was staged goes first: only there can an interrupted content go on."""
+        return (self._leftovers.find_segment(digest) if self._leftovers.count else None) or self._index.find_segment(
+            digest, scope
+        )
+
+    def find_chunks(self, digests: Sequence[ChunkDigest], scope: Scope) -> dict[ChunkDigest, tuple[Location, int, int]]:
+        """Where chunks lie."""
+        found = self._index.find_chunks(digests, scope)
+        if self._leftovers.count and len(found) < len(digests):
+            found.update(self._leftovers.find_chunks([digest for digest in digests if digest not in found]))
+        return found

@@ -1,0 +1,121 @@
+"""The vault's end of a conversation with one sender, which may go on over several links."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from evidencesync.errors import LinkLostError
+from evidencesync.protocol.framing import FrameDecoder, frame_of
+from evidencesync.protocol.messages import Message
+from evidencesync.transfer.ahead import Ahead
+from evidencesync.transfer.door import Door, SocketLink
+from evidencesync.transfer.link import Link
+
+RETURN_SECONDS: Final = 3600.0
+"""How long a session waits for its sender. The item stays locked, but for a session that asks for it at the door."""
+_IDLE_SECONDS: Final = 60.0  # three times what an honest sender lets pass without a word
+
+
+class Line:
+    """Frames from the sender, and to him. Used by one thread, but for what a door calls."""
+
+    def __init__(self, link: Link) -> None:
+        self.interruptions = 0
+        self.committed = False
+        """Set when everything has arrived: from then on the session goes to its end without a sender, too."""
+        self._door: Door | None = None
+        self._wire_received = 0
+        self._wire_sent = 0
+        self._attach(link, begun=False)
+
+    @property
+    def wire_received(self) -> int:
+        """Bytes received over all links."""
+        return self._wire_received + self._link.wire_received
+
+    @property
+    def wire_sent(self) -> int:
+        """Bytes sent over all links."""
+        return self._wire_sent + self._link.wire_sent
+
+    def open_door(self, session_fd: int, session: str, key: str) -> None:
+        """From now on the sender may come back on another link."""
+        self._door = Door(session_fd, session, key, may_leave=self._may_leave, disturb=self._disturbed)
+
+    def frames(self) -> Iterator[tuple[int, memoryview]]:
+        """What arrives on the present link. Raises LinkLostError when that ends."""
+        return self._frames
+
+    def send(self, message: Message) -> None:
+        """Sends a message. Raises LinkLostError."""
+        self.write(frame_of(message))
+
+    def write(self, frames: bytes) -> None:
+        """Sends frames. Raises LinkLostError."""
+        try:
+            self._link.write(frames)
+        except LinkLostError:
+            self._lost = True
+            raise
+
+    def tell(self, message: Message) -> None:
+        """Sends a message if somebody hears it; if not, the work goes on all the same."""
+        if not self._lost:
+            try:
+                self.send(message)
+            except LinkLostError:
+                return
+
+    def wait(self) -> bool:
+        """Waits for the sender to come back, for as long as a session may wait; whether he has."""
+        self._lost = True
+        return self._door is not None and not self._door.leaving and self._take_visitor(self._door.wait(RETURN_SECONDS))
+
+    def look(self) -> bool:
+        """Whether the sender has come back meanwhile; then the link is the new one."""
+        return self._door is not None and self._take_visitor(self._door.wait(0))
+
+    def rest(self) -> bytes:
+        """Bytes that arrive on the present link, undecoded: for a process that only passes them on."""
+        return self._ahead.take()
+
+    def close_door(self) -> None:
+        """The sender may not come back here any more."""
+        if self._door is not None:
+            self._door.close()
+
+    def close(self) -> None:
+        """Lets go of everything."""
+        self.close_door()
+        self._ahead.close()
+        self._link.close()
+
+    def _attach(self, link: Link, *, begun: bool) -> None:
+        """Takes a link; `begun` where another process has taken the preamble and the handshake from it."""
+        self._link = link
+        self._lost = False
+        self._ahead = Ahead(link)
+        self._frames = _frames(self._ahead, begun=begun)
+
+    def _take_visitor(self, visitor: SocketLink | None) -> bool:
+        if visitor is None:
+            return False
+        self._wire_received, self._wire_sent = self.wire_received, self.wire_sent
+        self._ahead.close()
+        self._link.close()
+        self._attach(visitor, begun=True)
+        self.interruptions += 1
+        return True
+
+    def _may_leave(self) -> bool:
+        return not self.committed and (self._lost or self._ahead.idle_seconds() > _IDLE_SECONDS)
+
+    def _disturbed(self) -> None:
+        self._ahead.give_up(LinkLostError("the sender has come back on another link, or another session was let in"))
+
+
+def _frames(ahead: Ahead, *, begun: bool) -> Iterator[tuple[int, memoryview]]:
+    decoder = FrameDecoder(begun=begun)
+    while True:
+        yield from decoder.feed(ahead.take())

@@ -1,0 +1,116 @@
+"""What the examiner signs of a push: the manifest's header, the manifest, and the record that takes it into the chain."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import evidencesync
+from evidencesync.custody.documents import (
+    CUSTODY_NAMESPACE,
+    MANIFEST_NAMESPACE,
+    Clock,
+    CustodyRecord,
+    ManifestHeader,
+    Method,
+    Person,
+    SshPeer,
+)
+from evidencesync.custody.record import encode_record
+from evidencesync.custody.sshsig import sign_document
+from evidencesync.delta.chunker import PARAMETERS
+from evidencesync.evidence.digest import sha512_of
+from evidencesync.evidence.moment import Moment, format_file_time
+from evidencesync.source.origin import describe_origin
+from evidencesync.source.root import SourceRoot
+from evidencesync.transfer.greeting import Greeting
+from evidencesync.transfer.reading import SourceRead, SourceTally
+from evidencesync.transfer.request import PushRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """What the examiner has signed."""
+
+    manifest_signature: bytes
+    acquired: bytes
+    acquired_signature: bytes
+
+
+def make_header(
+    request: PushRequest, source: SourceRoot, greeting: Greeting, peer: SshPeer | None, started: Moment
+) -> ManifestHeader:
+    """The manifest's first line. `peer` is the SSH server, None for a vault on this machine."""
+    ready = greeting.ready
+    previous = ready.previous_manifest_sha256
+    return ManifestHeader(
+        format="evidencesync-manifest/1",
+        vault_id=greeting.vault_id,
+        vault_key=greeting.vault_key.fingerprint,
+        case=request.name.case.text,
+        item=request.name.item.text,
+        acquisition=ready.acquisition,
+        session=request.session,
+        previous_manifest_sha256=previous.hex() if previous else None,
+        examiner=Person(
+            name=request.examiner,
+            principal=ready.principal,
+            key=request.signer.public_key.fingerprint,
+            organisation=request.organisation,
+        ),
+        direction="push" if peer else "local",
+        digests_taken_at="source",
+        source=describe_origin(source),
+        method=Method(
+            tool="evidencesync",
+            version=evidencesync.__version__,
+            command_line=request.command_line,
+            digests=["blake3", "sha256"],
+            filters=request.rules.lines(),
+            options={"chunking": PARAMETERS, "read-back": "yes" if request.read_back else "no"},
+        ),
+        ssh=peer,
+        started=started,
+        clock=Clock(
+            utc_offset=time.strftime("%z")[:3] + ":" + time.strftime("%z")[3:5],
+            peer_offset_seconds=format_file_time(greeting.clock_offset),
+        ),
+        notes=[*request.notes, *([source.note] if source.note else [])],
+    )
+
+
+def sign(
+    request: PushRequest, header: ManifestHeader, greeting: Greeting, end: SourceRead, tally: SourceTally, now: Moment
+) -> Signed:
+    """The examiner's signatures: over the manifest, and over the record that takes it into the chain."""
+    signer, ready = request.signer, greeting.ready
+    head = ready.chain_head_sha256
+    acquired = encode_record(
+        CustodyRecord(
+            format="evidencesync-custody/1",
+            vault_id=header.vault_id,
+            sequence=ready.chain_sequence + 1,
+            type="acquired",
+            time=now,
+            case=header.case,
+            item=header.item,
+            actor=header.examiner,
+            previous_sha256=head.hex() if head else None,
+            details=_details(header, tally),
+            acquisition=header.acquisition,
+            manifest_sha256=end.manifest_sha256.hex(),
+        )
+    )
+    return Signed(
+        sign_document(signer, MANIFEST_NAMESPACE, end.manifest_sha512),
+        acquired,
+        sign_document(signer, CUSTODY_NAMESPACE, sha512_of(acquired)),
+    )
+
+
+def _details(header: ManifestHeader, tally: SourceTally) -> dict[str, str]:
+    """What the `acquired` record says besides: where it was read, and what only the end of the reading could tell."""
+    details = {"source": header.source.path or header.source.path_b64 or "", "host": header.source.host}
+    if tally.changed_folders:
+        details["folders_changed_while_read"] = str(tally.changed_folders)
+    return details

@@ -1,0 +1,114 @@
+"""The journal of a staging area: which chunks its large contents hold so far, so that a later session can go on.
+
+It is written as segments are stored and put on the disk from time to time. It is never believed: whoever uses what it
+names hashes the bytes first, so that a torn end, or entries whose data a power cut took, cost only what they describe.
+
+The file is the magic `ESJRNL1` and a newline, then records. Numbers are little-endian.
+
+- `S`, content (u32), row count (u16), rows of 24 bytes as in `chunks.bin`: the next segment of that content.
+- `P`, content (u32), length (u32), path: the content is complete, and has left `contents/` for this evidence path.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Final
+
+from evidencesync.delta.recipe import Row, pack_segment
+from evidencesync.limits import MAX_PATH, MAX_SEGMENT_ROWS
+from evidencesync.vault.disk import storage_error, storing, write_all
+
+JOURNAL: Final = "journal"
+_MAGIC: Final = b"ESJRNL1\n"
+_SEGMENT: Final = struct.Struct("<cIH")
+_PLACED: Final = struct.Struct("<cII")
+_LENGTHS: Final = struct.Struct("<Q16x")
+_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Journal:
+    """Appends to the journal of a staging area. Every record is with the operating system when the method returns.
+
+    A killed process loses nothing of it; a power cut what was written since the last sync of the staging area.
+    """
+
+    def __init__(self, session_fd: int) -> None:
+        with storing("write the journal"):
+            self._fd = os.open(JOURNAL, _FLAGS, 0o600, dir_fd=session_fd)
+            write_all(self._fd, _MAGIC)
+
+    def add_segment(self, content: int, rows: list[Row]) -> None:
+        """The next segment of a content is stored."""
+        self._write(_SEGMENT.pack(b"S", content, len(rows)) + pack_segment(rows))
+
+    def add_placed(self, content: int, path: bytes) -> None:
+        """A complete content has got its place in `data/`."""
+        self._write(_PLACED.pack(b"P", content, len(path)) + path)
+
+    def close(self) -> None:
+        """Closes the file as it is. Safe to call again."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _write(self, record: bytes) -> None:
+        try:
+            write_all(self._fd, record)
+        except OSError as error:
+            raise storage_error(error, "write the journal") from error
+
+
+@dataclass(frozen=True, slots=True)
+class JournaledSegment:
+    """A segment of a staged content, its rows still packed. `position` is where its record lies in the journal."""
+
+    content: int
+    packed: bytes
+    position: int
+
+    @property
+    def length(self) -> int:
+        """The bytes of content that it stands for."""
+        return sum(length for (length,) in _LENGTHS.iter_unpack(self.packed))
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedContent:
+    """A content that has left `contents/` for an evidence path."""
+
+    content: int
+    path: bytes
+
+
+def read_journal(file: BinaryIO, position: int = 0) -> Iterator[JournaledSegment | PlacedContent]:
+    """The records from a record's position on (0: all), up to the first that is not whole."""
+    if not position:
+        if file.read(len(_MAGIC)) != _MAGIC:
+            return
+        position = len(_MAGIC)
+    file.seek(position)
+    while (record := _next_record(file, position)) is not None:
+        yield record
+        position = file.tell()
+
+
+def _next_record(file: BinaryIO, position: int) -> JournaledSegment | PlacedContent | None:
+    kind = file.read(1)
+    if kind == b"S":
+        head = file.read(_SEGMENT.size - 1)
+        if len(head) == _SEGMENT.size - 1:
+            _, content, count = _SEGMENT.unpack(kind + head)
+            packed = file.read(count * _LENGTHS.size)
+            if 0 < count <= MAX_SEGMENT_ROWS and len(packed) == count * _LENGTHS.size:
+                return JournaledSegment(content, packed, position)
+    elif kind == b"P":
+        head = file.read(_PLACED.size - 1)
+        if len(head) == _PLACED.size - 1:
+            _, content, length = _PLACED.unpack(kind + head)
+            path = file.read(min(length, MAX_PATH))
+            if 0 < length == len(path):
+                return PlacedContent(content, path)
+    return None

@@ -1,0 +1,101 @@
+"""Links that are lost at any moment: the session goes on where the vault stands, and the result is that of a quiet run."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from evidencesync.errors import LinkLostError
+from evidencesync.limits import WINDOW
+from evidencesync.transfer import conversation
+from evidencesync.verify.audit import audit_vault
+from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.cut_links import FlakyBench
+
+MIB = 1 << 20
+SIZE = 24 * MIB
+CUTS = [40, 400, 3_000, 40_000, MIB, 5 * MIB, 11 * MIB, 17 * MIB]
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversation, "_FIRST_PAUSE", 0.01)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    bench = make_bench(tmp_path)
+    chance = random.Random(7)
+    (bench.source / "a-image").write_bytes(chance.randbytes(9 * MIB) + bytes(3 * MIB) + chance.randbytes(5 * MIB))
+    (bench.source / "small").mkdir()
+    for number in range(300):
+        (bench.source / "small" / f"{number:03}").write_bytes(chance.randbytes(chance.randrange(20_000)))
+    for number in range(8):
+        (bench.source / f"z-{number}").write_bytes(chance.randbytes(500_000))
+    return bench
+
+
+def assert_as_undisturbed(bench: Bench, number: int = 1) -> None:
+    """The acquisition has what the source has, and verifies."""
+    data = bench.acquisition(number) / "data"
+    for folder, _, names in os.walk(bench.source):
+        for name in names:
+            path = Path(folder) / name
+            assert (data / path.relative_to(bench.source)).read_bytes() == path.read_bytes()
+    verdict = audit_vault(bench.vault.layout.root, now_ns=time.time_ns())
+    assert (verdict.verdict, [finding.slug for finding in verdict.findings if finding.severity == "error"]) == ("pass", [])
+    assert os.listdir(bench.vault.layout.item(bench.name).incoming) == []
+
+
+@pytest.mark.parametrize("after", CUTS)
+def test_a_link_lost_while_sending_is_made_anew_and_the_session_goes_on(bench: Bench, after: int) -> None:
+    flaky = FlakyBench(bench)
+    outcome = flaky.push([{"sent": after}, None])
+    flaky.join()
+    assert outcome.acquisition == 1
+    assert flaky.links == 2
+    assert outcome.interruptions == 1
+    assert outcome.literal_bytes < SIZE + after + WINDOW
+    assert_as_undisturbed(bench)
+
+
+@pytest.mark.parametrize("after", [10, 200, 700, 900, 1_200, 2_000])
+def test_a_link_lost_while_answers_come_is_made_anew_and_the_session_goes_on(bench: Bench, after: int) -> None:
+    flaky = FlakyBench(bench)
+    outcome = flaky.push([{"received": after}, None])
+    flaky.join()
+    assert outcome.acquisition == 1
+    assert_as_undisturbed(bench)
+
+
+def test_a_half_open_link_does_not_keep_its_own_sender_out(bench: Bench) -> None:
+    flaky = FlakyBench(bench)
+    outcome = flaky.push([{"sent": 10 * MIB, "silent": True}, None])
+    flaky.join()
+    assert (outcome.acquisition, outcome.interruptions) == (1, 1)
+    assert_as_undisturbed(bench)
+
+
+def test_many_losses_one_after_the_other_are_survived_as_long_as_something_arrives(bench: Bench) -> None:
+    flaky = FlakyBench(bench)
+    outcome = flaky.push([{"sent": 5 * MIB} for _ in range(8)] + [None])
+    flaky.join()
+    assert outcome.acquisition == 1
+    assert outcome.interruptions >= 4
+    assert_as_undisturbed(bench)
+
+
+def test_what_is_given_up_is_gone_on_from_by_the_next_run(bench: Bench) -> None:
+    flaky = FlakyBench(bench)
+    with pytest.raises(LinkLostError, match="attempts to get it back have failed"):
+        flaky.push([{"sent": 12 * MIB}])
+    assert bench.acquisitions() == []
+    outcome = flaky.push([None])
+    flaky.join()
+    assert (outcome.acquisition, outcome.leftovers) == (1, 1)
+    assert outcome.literal_bytes < SIZE - 9 * MIB
+    assert_as_undisturbed(bench)
