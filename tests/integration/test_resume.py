@@ -1,0 +1,121 @@
+"""Ends that are killed in the middle of a push over a real SSH server, and the run after that."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.cli_program import ITEM, Lab
+from tests.integration.test_cli_remote import _remote_command, _ssh_options
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Sshd
+
+MIB = 1 << 20
+SIZE = 48 * MIB
+STAGED = 16 * MIB
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    made = Lab.make(tmp_path)
+    chance = random.Random(11)
+    made.write("image", chance.randbytes(SIZE))
+    for number in range(200):
+        made.write(f"a/{number:03}", chance.randbytes(5_000))
+    return made
+
+
+class Pushing:
+    """A push of the laboratory's evidence over SSH, slow enough to be met in the middle of it."""
+
+    def __init__(self, lab: Lab, sshd: Sshd, *options: str) -> None:
+        self.lab = lab
+        vault = f"{sshd.user}@127.0.0.1:{lab.folder}/vault"
+        ssh = ("--sign-key", "ana", *_ssh_options(sshd), "--remote-command", _remote_command(), "--compress", "never", "--json")
+        self.arguments = ("push", "evidence", vault, *ITEM, *ssh)
+        self.process = lab.start(*self.arguments, "--limit-rate", "16M", *options)
+
+    def wait_until_staged(self, size: int) -> None:
+        """Waits until so many bytes lie in staging."""
+        deadline = time.monotonic() + 60
+        while self._staged() < size:
+            assert self.process.poll() is None, self.process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def _staged(self) -> int:
+        contents = self.lab.folder.glob("vault/cases/*/*/incoming/*/contents/*")
+        return sum(path.stat().st_size for path in contents)
+
+    def pids(self, pattern: str) -> list[int]:
+        """Processes at the vault's end whose command line holds a text and this laboratory's folder."""
+        found = subprocess.run(["pgrep", "-f", f"{pattern}.*{self.lab.folder}"], capture_output=True, text=True)
+        return [int(pid) for pid in found.stdout.split()]
+
+    def ended(self) -> dict[str, object]:
+        """What the push says when it is done."""
+        out, err = self.process.communicate(timeout=90)
+        assert self.process.returncode == 0, (out, err)
+        said: dict[str, object] = json.loads(out)
+        return said
+
+    def again(self) -> dict[str, object]:
+        """The same command once more."""
+        done = self.lab.run(*self.arguments)
+        assert done.code == 0, done
+        return done.document
+
+
+def assert_whole(lab: Lab) -> None:
+    stored = lab.folder.glob("vault/cases/*/*/acquisitions/0001/data/image")
+    assert [path.read_bytes() for path in stored] == [(lab.folder / "evidence" / "image").read_bytes()]
+    assert lab.run("verify", "vault").code == 0
+    assert [os.listdir(path) for path in lab.folder.glob("vault/cases/*/*/incoming")] == [[]]
+
+
+def test_a_killed_sender_runs_again_and_sends_only_the_rest(lab: Lab, sshd: Sshd) -> None:
+    pushing = Pushing(lab, sshd)
+    pushing.wait_until_staged(STAGED)
+    pushing.process.kill()
+    pushing.process.communicate()
+    said = pushing.again()
+    assert (said["acquisition"], said["continued"]) == (1, 1)
+    assert int(str(said["literal_bytes"])) < SIZE - STAGED + 6 * MIB  # a segment that was on its way, and the small files
+    assert_whole(lab)
+
+
+def test_a_killed_vaults_end_is_started_again_and_gets_only_the_rest(lab: Lab, sshd: Sshd) -> None:
+    pushing = Pushing(lab, sshd)
+    pushing.wait_until_staged(STAGED)
+    for pid in pushing.pids("serve --vault"):
+        os.kill(pid, signal.SIGKILL)
+    said = pushing.ended()
+    assert (said["acquisition"], said["continued"], said["interruptions"]) == (1, 1, 2)
+    assert_whole(lab)
+
+
+def test_a_broken_connection_is_made_again_and_the_session_goes_on(lab: Lab, sshd: Sshd) -> None:
+    pushing = Pushing(lab, sshd)
+    pushing.wait_until_staged(STAGED)
+    (serving,) = [pid for pid in pushing.pids("serve --vault") if "sh" not in Path(f"/proc/{pid}/comm").read_text()]
+    connection = _parent(serving)
+    while "sshd" not in Path(f"/proc/{connection}/comm").read_text():
+        connection = _parent(connection)
+    os.kill(connection, signal.SIGKILL)
+    said = pushing.ended()
+    assert (said["acquisition"], said["continued"], said["interruptions"]) == (1, 0, 1)
+    assert int(str(said["literal_bytes"])) < SIZE + 64 * MIB
+    assert_whole(lab)
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
