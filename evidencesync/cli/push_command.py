@@ -121,7 +121,7 @@ def push_source(
             error.hint = f"What has arrived is kept. Go on with: {safe_text(shlex.join(['evidencesync', *sys.argv[1:]]))}"
             raise
     kept = store_receipts(folder, outcome)
-    run.console.give(push_output(outcome, request, kept), push_lines(outcome, request, address, kept))
+    run.console.give(push_output(outcome, kept), push_lines(outcome, request, address, kept))
     return _CODES[verdict_of(outcome)]
 
 

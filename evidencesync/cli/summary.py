@@ -25,7 +25,7 @@ _FLAG_WORDS: Final = {
 }
 
 
-def push_output(outcome: PushOutcome, request: PushRequest, receipts: Path) -> PushOutput:
+def push_output(outcome: PushOutcome, receipts: Path) -> PushOutput:
     """The outcome as a document."""
     tally = outcome.tally.manifest
     return PushOutput(

@@ -58,7 +58,7 @@ class Pushing:
 
     def pids(self, pattern: str) -> list[int]:
         """Processes at the vault's end whose command line holds a text and this laboratory's folder."""
-        found = subprocess.run(["pgrep", "-f", f"{pattern}.*{self.lab.folder}"], capture_output=True, text=True)
+        found = subprocess.run(["pgrep", "-f", f"{pattern}.*{self.lab.folder}"], check=False, capture_output=True, text=True)
         return [int(pid) for pid in found.stdout.split()]
 
     def ended(self) -> dict[str, object]:

@@ -13,6 +13,7 @@ from evidencesync.custody.documents import MANIFEST_NAMESPACE
 from evidencesync.custody.sshsig import sign_document
 from evidencesync.errors import ExitCode, UntrustedSignerError
 from evidencesync.evidence.digest import sha512_of
+from evidencesync.transfer import acquiring
 from evidencesync.transfer import receive as vaults_end
 from evidencesync.vault.readback import read_back
 from evidencesync.verify.audit import audit_vault
@@ -60,7 +61,7 @@ def test_a_key_that_is_given_up_while_the_disk_is_read_back_publishes_nothing(
         clock[0] = start + 7200 * 10**9
         return read_back(*given)
 
-    monkeypatch.setattr(vaults_end, "read_back", long_read_back)
+    monkeypatch.setattr(acquiring, "read_back", long_read_back)
     monkeypatch.setattr(vaults_end._Session, "__init__", _with_clock(vaults_end._Session.__init__, lambda: clock[0]))
     with pytest.raises(UntrustedSignerError):
         bench.push()

@@ -32,7 +32,7 @@ def _lines(*flagged: tuple[bytes, Flag], vault: str = "/srv/vault", read_back: b
 def test_the_worst_flag_decides_and_what_a_filter_left_out_is_none(flags: tuple[Flag, ...], verdict: str) -> None:
     outcome = make_outcome(*((b"f", flag) for flag in flags))
     assert verdict_of(outcome) == verdict
-    assert push_output(outcome, make_request(), Path("/r")).verdict == verdict
+    assert push_output(outcome, Path("/r")).verdict == verdict
 
 
 def test_the_summary_says_what_an_examiner_notes_down() -> None:
@@ -71,7 +71,7 @@ def test_flagged_paths_are_shown_safely_and_the_first_twenty_of_them() -> None:
 
 
 def test_the_document_keeps_the_exact_bytes_of_a_path() -> None:
-    output = push_output(make_outcome((EVIL, "unreadable"), (b"plain", "vanished")), make_request(), Path("/r"))
+    output = push_output(make_outcome((EVIL, "unreadable"), (b"plain", "vanished")), Path("/r"))
     document = msgspec.to_builtins(output)
     assert document["flags"] == {"unreadable": 1, "vanished": 1}
     assert document["flagged"] == [

@@ -53,7 +53,7 @@ def test_abandoned_staging_is_found_measured_and_removed_and_nothing_else(acquir
     (item.layout.incoming / "not-a-session").mkdir()
     (found,) = find_abandoned(acquirer.vault.layout)
     assert (found.case, found.item, found.session) == (item.name.case.folder, item.name.item.folder, SESSION)
-    assert found.files == 6
+    assert found.files == 7
     assert found.bytes >= 100_000
     assert found.changed_ns > 0
     with lock_item(item):

@@ -142,16 +142,15 @@ def test_an_unfinished_staging_area_is_not_published(acquirer: Acquirer) -> None
     assert acquirer.item().acquisitions() == []
 
 
-def test_a_symlink_in_place_of_the_staging_area_is_refused(acquirer: Acquirer) -> None:
+def test_a_symlink_in_place_of_the_staging_area_is_never_followed(acquirer: Acquirer) -> None:
     item = acquirer.item()
     outside = acquirer.vault.layout.root / "outside"
     outside.mkdir()
     (outside / "kept").write_text("kept")
     (item.layout.incoming / SESSION).symlink_to(outside)
-    with lock_item(item), pytest.raises(StorageError):
-        Staging.create(item, SESSION)
-    (item.layout.incoming / SESSION).unlink()
-    item.layout.incoming.rmdir()
+    with lock_item(item), Staging.create(item, SESSION):
+        assert not (item.layout.incoming / SESSION).is_symlink()
+    item.layout.incoming.rename(item.layout.incoming.with_name("aside"))
     item.layout.incoming.symlink_to(outside)
     with lock_item(item), pytest.raises(StorageError):
         Staging.create(item, SESSION)
