@@ -12,6 +12,7 @@ from evidencesync.evidence.digest import ContentHasher
 from evidencesync.evidence.entry import Entry
 from evidencesync.limits import KIB, MIB
 from evidencesync.session.receiver import Receiver
+from evidencesync.vault.copying import BlockSharing
 from evidencesync.vault.disk import forget_cached
 from evidencesync.vault.index import Index
 from evidencesync.vault.location import Location, Scope
@@ -29,6 +30,7 @@ class Basis:
 
     def __init__(self, open_tree: Callable[[TreeKey], TreeReader], *, from_disk: bool) -> None:
         self.damaged: set[Location] = set()
+        self.sharing = BlockSharing()
         self._open_tree = open_tree
         self._from_disk = from_disk
         self._trees: OrderedDict[TreeKey, TreeReader] = OrderedDict()

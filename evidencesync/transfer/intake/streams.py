@@ -70,8 +70,8 @@ class StreamIntake:
     def close(self) -> None:
         """Lets go of every content that no page has taken."""
         assembly, self._assembly = self._assembly, None
-        if assembly is not None and assembly.staged is not None:
-            assembly.staged.close()
+        if assembly is not None:
+            assembly.close()
         for content in self._contents:
             if content.staged is not None:
                 content.staged.close()
@@ -182,12 +182,12 @@ class StreamIntake:
         rows: list[Row] = []
         for length in lengths:
             if length < 0:
-                assembly.write_zeros(-length)
+                assembly.add_zeros(-length)
                 self.zero_bytes -= length
                 rows.append(Row(-length, ZERO_DIGEST))
             else:
                 part = next(parts)
-                assembly.write(part)
+                assembly.add(part)
                 rows.append(Row(length, chunk_digest_of(part)))
         assembly.recipe.add_segment(rows)
 
@@ -205,24 +205,20 @@ class StreamIntake:
                 return False
             parts.append(data)
             offset += row.length
-        in_place = assembly.follows(whole)
+        offset = whole[1]
         for row, part in zip(rows, parts, strict=True):
-            self._put(assembly, row, part, location if in_place else None)
+            self._put(assembly, row, part, (location, offset))
+            offset += row.length
         assembly.recipe.add_segment(rows)
         return True
 
-    def _put(self, assembly: Assembly, row: Row, part: bytes | memoryview, location: Location | None) -> None:
-        """The next row, which stays in place in a published file or is written."""
+    def _put(self, assembly: Assembly, row: Row, part: bytes | memoryview, place: tuple[Location, int] | None) -> None:
+        """The next row, and where it was found."""
         if row.is_zeros:
             self.zero_bytes += row.length
-            if location is None:
-                assembly.write_zeros(row.length)
-            else:
-                assembly.keep_zeros_in_place(location, row.length)
-        elif location is None:
-            assembly.write(part)
+            assembly.add_zeros(row.length, place)
         else:
-            assembly.keep_in_place(location, bytes(part))
+            assembly.add(part, place)
 
     def _store_mixed(self, assembly: Assembly, segment: _Segment, rows: list[Row]) -> bool:
         """Chunks from anywhere in the vault, and chunks that arrived. All are checked before the first is used."""
@@ -247,8 +243,8 @@ class StreamIntake:
         if bad:
             self._ask_for_missing(segment, rows)
             return False
-        for row, part in zip(rows, parts, strict=True):
-            self._put(assembly, row, part, None)
+        for row, part, place in zip(rows, parts, segment.places, strict=True):
+            self._put(assembly, row, part, place)
         assembly.recipe.add_segment(rows)
         return True
 
@@ -260,23 +256,21 @@ class StreamIntake:
         blake3 = Blake3Digest(assembly.blake3.digest())
         if closed.size != assembly.size or closed.blake3 != blake3:
             raise DigestMismatchError("a content arrived that is not the one that was read at the source")
-        existing, staged = assembly.existing, assembly.staged
-        whole = existing is not None and existing.size == assembly.size and existing.blake3 == blake3
         if assembly.size <= SMALL_FILE:  # it shrank while it was read, and comes with its page: see PageIntake
-            _discard(staged)
+            assembly.discard()
             self._assembly = None
             return
         if len(self._contents) >= MAX_UNLISTED_CONTENTS:
             raise LimitExceededError("too many contents that no page lists")
-        if staged is None and not whole:
-            staged = assembly.in_staging()
-        if staged is not None:
+        existing = assembly.existing
+        staged = sha256 = None
+        if existing is None or existing.size != assembly.size or existing.blake3 != blake3:
+            staged, existing = assembly.in_staging(), None
             staged.finish()
-        sha256 = Sha256Digest(assembly.sha256.digest()) if assembly.sha256 is not None and staged is None else None
-        content = AssembledContent(
-            blake3, assembly.size, assembly.recipe.finish(blake3), staged, None if staged is not None else existing, sha256
-        )
-        self._contents.append(content)
+        elif assembly.sha256 is not None:
+            sha256 = Sha256Digest(assembly.sha256.digest())
+        recipe = assembly.recipe.finish(blake3)
+        self._contents.append(AssembledContent(blake3, assembly.size, recipe, staged, assembly.shared, existing, sha256))
         self._assembly = None
 
 
