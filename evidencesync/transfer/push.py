@@ -22,6 +22,7 @@ from evidencesync.custody.documents import (
     Method,
     Person,
 )
+from evidencesync.custody.receipt import decode_receipt
 from evidencesync.custody.record import encode_record
 from evidencesync.custody.sshsig import sign_document
 from evidencesync.delta.chunker import PARAMETERS, Segment
@@ -148,6 +149,7 @@ class _Push:
             literal_bytes=counts.literal_bytes,
             reused_bytes=max(reading.tally.manifest.bytes - counts.literal_bytes - counts.zero_bytes, 0),
             zero_bytes=counts.zero_bytes,
+            stored=decode_receipt(published.receipt).stored,
             wire_sent=self._link.wire_sent,
             wire_received=self._link.wire_received,
             seconds=time.monotonic() - started,
