@@ -8,7 +8,7 @@ from typing import Final
 
 from evidencesync.errors import InternalError
 from evidencesync.vault.copying import BlockSharing, copy_data
-from evidencesync.vault.disk import start_writeback, storage_error, write_all
+from evidencesync.vault.disk import leave_hole, start_writeback, storage_error, write_all
 
 _WRITEBACK: Final = 32 << 20
 
@@ -53,6 +53,7 @@ class StagedContent:
 
     def append_zeros(self, length: int) -> None:
         """Goes on after a run of zeros, which takes no space."""
+        leave_hole(self.fd, self.size, length)
         self.size += length
 
     def append_from(self, source_fd: int, offset: int, length: int) -> None:
