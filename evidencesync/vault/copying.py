@@ -111,6 +111,15 @@ def copy_data(source_fd: int, source_offset: int, target_fd: int, target_offset:
         copy_range(source_fd, start, target_fd, start + shift, end - start)
 
 
+def is_hole(fd: int, offset: int, length: int) -> bool:
+    """Whether a range of a file is one hole; False where that cannot be told, and where the file ends before the range does."""
+    try:
+        fits = os.fstat(fd).st_size >= offset + length
+        return fits and next(_data_ranges(fd, offset, offset + length), None) is None
+    except OSError:
+        return False
+
+
 def _data_ranges(fd: int, offset: int, limit: int) -> Iterator[tuple[int, int]]:
     """Where a file is not a hole, from an offset to a limit; all of that where the file system cannot tell."""
     end = offset

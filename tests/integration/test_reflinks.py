@@ -137,7 +137,9 @@ def test_what_was_cut_off_costs_nothing(image: Image) -> None:
 
 def test_zeros_stay_holes_in_every_version(image: Image) -> None:
     image.data[20 * MIB : 30 * MIB] = bytes(10 * MIB)
-    _, took = image.acquire()
+    stored, took = image.acquire()
+    assert 10 * MIB <= stored.written.bytes <= 10 * MIB + 8 * BLOCK  # and what is short beside them
+    assert stored.reflinked == Tally(1, SIZE - stored.written.bytes)
     assert took < DOCUMENTS
     image.data[40 * MIB] ^= 1
     stored, took = image.acquire()

@@ -18,6 +18,7 @@ from evidencesync.errors import DigestMismatchError
 from evidencesync.limits import KIB, MIB
 from evidencesync.transfer.intake.basis import Basis
 from evidencesync.vault.content import StagedContent
+from evidencesync.vault.copying import is_hole
 from evidencesync.vault.location import Location
 
 _HELD: Final = 8 * MIB  # so much is held back, to be shared by one call
@@ -49,7 +50,7 @@ class _Held:
 class ReusingWriter:
     """Appends to one staged content. `settle` before anything else is done with it. Raises as StagedContent does.
 
-    `shared` counts the bytes that lie in blocks of a published file.
+    `shared` counts the bytes that lie in blocks of a published file, or in a hole that it has, too.
     """
 
     def __init__(self, staged: StagedContent, basis: Basis) -> None:
@@ -97,6 +98,9 @@ class ReusingWriter:
     def append_zeros(self, length: int) -> None:
         """The next bytes are zeros: a hole."""
         self.settle()
+        followed, offset = self._followed, self.staged.size
+        if followed is not None and self.shared and is_hole(self._fd_of(followed.location), offset + followed.shift, length):
+            self.shared += length  # the followed file has the same hole
         self.staged.append_zeros(length)
 
     def settle(self) -> None:
