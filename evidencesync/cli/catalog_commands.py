@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.figures import count_text, size_text
+from evidencesync.cli.figures import count_text, size_text, stored_text
 from evidencesync.cli.options import ItemChoice, VaultPath, local_vault
 from evidencesync.errors import ExitCode, most_severe
 from evidencesync.evidence.display import safe_text
@@ -107,6 +107,7 @@ def _show_lines(output: ShowOutput) -> Iterator[str]:
         point = getattr(receipt.points, name)
         digests = f", {' and '.join(map(safe_text, point.digests))}" if point.digests else ""
         yield f"  digests       {name}: {safe_text(point.method)}{digests}"
+    yield f"  stored        {stored_text(receipt.stored)}"
     yield f"  received from {safe_text(receipt.received_from)}"
     yield f"  lies in       {output.folder}"
     yield "  custody"

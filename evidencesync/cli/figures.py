@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import safe_text
+
+if TYPE_CHECKING:
+    from evidencesync.custody.documents import Stored
 
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
 _RATE: Final = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,3}))?([KMG]?)", re.IGNORECASE)
@@ -53,6 +56,17 @@ def share_text(part: int, whole: int) -> str:
     if part < whole:
         percent = min(percent, 99.9)
     return f"{percent:.1f} %" if percent >= 0.1 else "under 0.1 %"
+
+
+def stored_text(stored: Stored) -> str:
+    """How contents came to lie in the vault: `81.9 kB written, 104.8 MB reflinked (1 file)`. A file counts in one way only."""
+    ways = (("written", stored.written), ("linked", stored.linked), ("reflinked", stored.reflinked), ("copied", stored.copied))
+    shown = [
+        f"{size_text(tally.bytes)} {way}" + (f" ({count_text(tally.files, 'file')})" if tally.files else "")
+        for way, tally in ways
+        if tally.files or tally.bytes
+    ]
+    return ", ".join(shown) or "nothing"
 
 
 def notebook_fingerprint(manifest_sha256: str) -> str:

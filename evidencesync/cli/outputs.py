@@ -15,6 +15,7 @@ from evidencesync.custody.documents import (
     ManifestHeader,
     Receipt,
     SessionId,
+    Stored,
     VaultId,
 )
 from evidencesync.evidence.digest import HexDigest
@@ -129,7 +130,8 @@ PushVerdict = Literal["complete", "gaps", "source-changed"]
 class PushOutput(Output, frozen=True):
     """A published acquisition. Sizes are bytes; `wire_*` are bytes on the SSH socket; `flagged` is cut after 1000 paths.
 
-    `receipts` is the folder in which the signed documents are kept.
+    `stored` is how contents came to lie in the vault, as its receipt says. `receipts` is the folder in which the signed
+    documents are kept.
     """
 
     case: str
@@ -145,6 +147,7 @@ class PushOutput(Output, frozen=True):
     literal_bytes: Count
     reused_bytes: Count
     zero_bytes: Count
+    stored: Stored
     seconds: float
     interruptions: int
     continued: int

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from evidencesync.cli.figures import count_text, duration_text, notebook_fingerprint, rate_text, share_text, size_text
+from evidencesync.cli.figures import (
+    count_text,
+    duration_text,
+    notebook_fingerprint,
+    rate_text,
+    share_text,
+    size_text,
+    stored_text,
+)
 from evidencesync.cli.outputs import FlaggedPath, PushOutput, PushVerdict
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.path import to_json_fields
@@ -42,6 +50,7 @@ def push_output(outcome: PushOutcome, receipts: Path) -> PushOutput:
         literal_bytes=outcome.literal_bytes,
         reused_bytes=outcome.reused_bytes,
         zero_bytes=outcome.zero_bytes,
+        stored=outcome.stored,
         seconds=round(outcome.seconds, 6),
         interruptions=outcome.interruptions,
         continued=outcome.leftovers,
@@ -71,6 +80,7 @@ def push_lines(outcome: PushOutcome, request: PushRequest, address: Address, rec
     reused = f"{size_text(outcome.reused_bytes)} ({share_text(outcome.reused_bytes, tally.bytes)}) was in the vault already"
     zeros = f", {size_text(outcome.zero_bytes)} are zeros" if outcome.zero_bytes else ""
     yield f"  saved        {reused}{zeros}"
+    yield f"  stored       {stored_text(outcome.stored)}"
     yield f"  took         {duration_text(outcome.seconds)}, {rate_text(tally.bytes, outcome.seconds)}"
     if outcome.interruptions or outcome.leftovers:
         lost = count_text(outcome.interruptions, "time")

@@ -130,7 +130,7 @@ class Acquiring:
             lookup = Lookup(index, leftovers)
             self._line.send(_ready(admitted, state, lookup.known(scope), scope, leftovers.count))
             side = VaultSide(Receiver(), lookup, scope, basis, from_disk=admitted.read_back)
-            streams = StreamIntake(side, staging)
+            streams = StreamIntake(side, staging, leftovers)
             stack.callback(streams.close)
             vault_id, vault_key = self._vault.settings.id, self._vault.signer.public_key.fingerprint
             pages = PageIntake(

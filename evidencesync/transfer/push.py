@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from evidencesync.custody.documents import ManifestHeader
+from evidencesync.custody.receipt import decode_receipt
 from evidencesync.delta.chunker import Segment
 from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError, SessionGoneError
 from evidencesync.evidence.moment import format_moment
@@ -136,6 +137,7 @@ class _Push:
             literal_bytes=counts.literal_bytes,
             reused_bytes=max(reading.tally.manifest.bytes - counts.literal_bytes - counts.zero_bytes, 0),
             zero_bytes=counts.zero_bytes,
+            stored=decode_receipt(published.receipt).stored,
             wire_sent=conversation.wire_sent,
             wire_received=conversation.wire_received,
             seconds=time.monotonic() - started,

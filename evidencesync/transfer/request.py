@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from evidencesync.custody.documents import Stored
 from evidencesync.custody.sshsig import Signer
 from evidencesync.evidence.identity import ItemName
 from evidencesync.protocol.compression import Compress
@@ -52,8 +53,9 @@ class Documents:
 class PushOutcome:
     """A published acquisition, as this end saw it. Digests are hexadecimal; sizes are bytes.
 
-    `interruptions` counts the links that were lost, `leftovers` the earlier sessions whose data the vault still had.
-    `damaged` counts files of earlier acquisitions that the vault found damaged, and did not use.
+    `stored` is how contents came to lie in the vault, as its receipt says. `interruptions` counts the links that were lost,
+    `leftovers` the earlier sessions whose data the vault still had. `damaged` counts files of earlier acquisitions that the
+    vault found damaged, and did not use.
     """
 
     name: ItemName
@@ -64,6 +66,7 @@ class PushOutcome:
     literal_bytes: int
     reused_bytes: int
     zero_bytes: int
+    stored: Stored
     wire_sent: int
     wire_received: int
     seconds: float

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from evidencesync.errors import InternalError
-from evidencesync.vault.copying import copy_range
-from evidencesync.vault.disk import start_writeback, storage_error, write_all
+from evidencesync.vault.copying import BlockSharing, copy_data
+from evidencesync.vault.disk import leave_hole, start_writeback, storage_error, write_all
 
 _WRITEBACK: Final = 32 << 20
 _ZEROS: Final = bytes(1 << 20)
@@ -59,30 +59,43 @@ class StagedContent:
         self._grow(self._position)
 
     def append_zeros(self, length: int) -> None:
-        """Goes on after a run of zeros, which takes no space (but where a file that was taken over has something)."""
-        while length and self.size < self._holds:
-            step = min(length, self._holds - self.size, len(_ZEROS))
-            self.append(memoryview(_ZEROS)[:step])
-            length -= step
-        self.size += length
+        """Goes on after a run of zeros, which takes no space."""
+        start = self.size
+        while (step := min(start + length, self._holds) - self.size) > 0:  # what a file that was taken over has there
+            self.append(memoryview(_ZEROS)[: min(step, len(_ZEROS))])
+        leave_hole(self.fd, start, length)
+        self.size = start + length
 
     def keep(self, length: int) -> None:
         """Goes on after bytes that the file has already, where they belong: whoever calls this has read them there."""
         self.size += length
 
     def append_from(self, source_fd: int, offset: int, length: int) -> None:
-        """Copies a range of another file, sharing its blocks where the file system can.
+        """Copies a range of another file; its holes stay holes.
 
         The bytes are not looked at: hash them before or afterwards. Raises DigestMismatchError when the source is too
         short.
         """
         try:
-            copy_range(source_fd, offset, self.fd, self.size, length)
+            copy_data(source_fd, offset, self.fd, self.size, length)
         except OSError as error:
             raise storage_error(error, "copy within the vault") from error
         finally:
             self._position = -1
         self._grow(self.size + length)
+
+    def append_shared(self, sharing: BlockSharing, source_fd: int, offset: int, length: int) -> bool:
+        """Goes on with a range of another file, in the same blocks; False where that cannot be done: then nothing is added.
+
+        `size`, `offset` and `length` are multiples of `sharing.unit`. The bytes are not looked at, as in `append_from`.
+        """
+        try:
+            shared = sharing.share(source_fd, offset, self.fd, self.size, length)
+        except OSError as error:
+            raise storage_error(error, "share blocks within the vault") from error
+        if shared:
+            self._grow(self.size + length)
+        return shared
 
     def finish(self) -> None:
         """Gives the file its full size when it ends in zeros. After this it can be adopted by a TreeWriter."""

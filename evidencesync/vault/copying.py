@@ -1,10 +1,11 @@
-"""Copies bytes between files inside the kernel, sharing blocks where the file system can (FICLONE, copy_file_range)."""
+"""Copies bytes between files inside the kernel, and shares blocks where the file system can (FICLONE, FICLONERANGE)."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import os
+import struct
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -12,25 +13,67 @@ from evidencesync.errors import DigestMismatchError
 from evidencesync.vault.disk import write_all
 
 _FICLONE: Final = 0x40049409  # linux/fs.h
+_FICLONERANGE: Final = 0x4020940D
+_CLONE_RANGE: Final = struct.Struct("=qQQQ")  # source descriptor, source offset, length, target offset
 _BLOCK: Final = 1 << 20
 _RANGE: Final = 64 << 20  # bytes asked for at once: long enough for the kernel, short enough to be interrupted
-# What a kernel says when it cannot do this for these two files; anything else is an error of the disk.
-_NOT_SUPPORTED: Final = frozenset(
-    {errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.ETXTBSY, errno.EBADF}
-)
+_UNITS: Final = frozenset(1 << power for power in range(9, 21))
+# What a kernel says when it cannot do this for these two file systems, and will not be able to the next time.
+_NEVER: Final = frozenset({errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.ENOSYS})
+# What it says when it cannot do this for these two files; anything else is an error of the disk.
+_NOT_SUPPORTED: Final = _NEVER | {errno.EINVAL, errno.EPERM, errno.ETXTBSY, errno.EBADF}
+# Sharing is never the only way. XFS refuses it with ENOSPC while a part of the disk is nearly full; writing then succeeds, or
+# says the same for good.
+_NOT_SHARED: Final = _NOT_SUPPORTED | {errno.EAGAIN, errno.EINTR, errno.ENOSPC, errno.EDQUOT}
 
 
 def share_blocks(source_fd: int, target_fd: int) -> bool:
-    """Makes the target, which must be empty, a reflink of the source; False where the file system has none."""
-    if not hasattr(os, "copy_file_range"):  # not Linux, and then 0x40049409 may mean anything
-        return False
+    """Makes the target, which must be empty, a reflink of the source; False where the file system does not do that."""
+    return _clone(target_fd, _FICLONE, source_fd) == 0
+
+
+class BlockSharing:
+    """Makes ranges of new files share the blocks of older ones, and remembers between which file systems it cannot.
+
+    What is shared has the source's bytes as they are, or will be, on the disk: the kernel writes dirty pages out first.
+    """
+
+    def __init__(self) -> None:
+        self._never: set[tuple[int, int]] = set()
+
+    def unit(self, source_fd: int, target_fd: int) -> int | None:
+        """A shared range begins and ends at multiples of so many bytes, in both files; None where nothing can be shared."""
+        if _devices(source_fd, target_fd) in self._never:
+            return None
+        unit = os.fstatvfs(target_fd).f_bsize
+        return unit if unit in _UNITS else None
+
+    def share(self, source_fd: int, source_offset: int, target_fd: int, target_offset: int, length: int) -> bool:
+        """Shares a range of whole units. False where that cannot be done, and then the range is to be written.
+
+        Raises OSError for an error of the disk.
+        """
+        code = _clone(target_fd, _FICLONERANGE, _CLONE_RANGE.pack(source_fd, source_offset, length, target_offset))
+        if code in _NEVER:
+            self._never.add(_devices(source_fd, target_fd))
+        return code == 0
+
+
+def _clone(target_fd: int, request: int, argument: int | bytes) -> int:
+    """0, or why blocks are not shared. Raises OSError for an error of the disk."""
+    if not hasattr(os, "copy_file_range"):  # not Linux, and then the requests may mean anything
+        return errno.ENOSYS
     try:
-        fcntl.ioctl(target_fd, _FICLONE, source_fd)
+        fcntl.ioctl(target_fd, request, argument)
     except OSError as error:
-        if error.errno in _NOT_SUPPORTED:
-            return False
-        raise
-    return True
+        if error.errno not in _NOT_SHARED:
+            raise
+        return error.errno
+    return 0
+
+
+def _devices(source_fd: int, target_fd: int) -> tuple[int, int]:
+    return os.fstat(source_fd).st_dev, os.fstat(target_fd).st_dev
 
 
 def copy_range(source_fd: int, source_offset: int, target_fd: int, target_offset: int, length: int) -> None:
@@ -56,14 +99,31 @@ def copy_file(source_fd: int, target_fd: int, size: int) -> None:
     if os.fstat(source_fd).st_size != size:
         raise DigestMismatchError("a stored file has another size than when it was published")
     os.ftruncate(target_fd, size)
-    for start, end in _data_ranges(source_fd, size):
-        copy_range(source_fd, start, target_fd, start, end - start)
+    copy_data(source_fd, 0, target_fd, 0, size)
 
 
-def _data_ranges(fd: int, size: int) -> Iterator[tuple[int, int]]:
-    """Where a file is not a hole; all of it where the file system cannot tell."""
-    end = 0
-    while end < size:
+def copy_data(source_fd: int, source_offset: int, target_fd: int, target_offset: int, length: int) -> None:
+    """Copies a range, but for its holes, to where the target has nothing yet. Raises as `copy_range` does."""
+    if os.fstat(source_fd).st_size < source_offset + length:
+        raise DigestMismatchError("a stored file is shorter than it was when it was published")
+    shift = target_offset - source_offset
+    for start, end in _data_ranges(source_fd, source_offset, source_offset + length):
+        copy_range(source_fd, start, target_fd, start + shift, end - start)
+
+
+def is_hole(fd: int, offset: int, length: int) -> bool:
+    """Whether a range of a file is one hole; False where that cannot be told, and where the file ends before the range does."""
+    try:
+        fits = os.fstat(fd).st_size >= offset + length
+        return fits and next(_data_ranges(fd, offset, offset + length), None) is None
+    except OSError:
+        return False
+
+
+def _data_ranges(fd: int, offset: int, limit: int) -> Iterator[tuple[int, int]]:
+    """Where a file is not a hole, from an offset to a limit; all of that where the file system cannot tell."""
+    end = offset
+    while end < limit:
         try:
             start = os.lseek(fd, end, os.SEEK_DATA)
             end = os.lseek(fd, start, os.SEEK_HOLE)
@@ -72,8 +132,9 @@ def _data_ranges(fd: int, size: int) -> Iterator[tuple[int, int]]:
                 return
             if error.errno != errno.EINVAL:
                 raise
-            start, end = end, size
-        yield start, end
+            start, end = end, limit
+        if start < limit:
+            yield start, min(end, limit)
 
 
 def _copy_in_kernel(source_fd: int, source_offset: int, target_fd: int, target_offset: int, length: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import mmap
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -156,6 +157,18 @@ def start_writeback(fd: int, offset: int, length: int) -> None:
         function(fd, ctypes.c_int64(offset), ctypes.c_int64(length), ctypes.c_uint(_SYNC_FILE_RANGE_WRITE))
 
 
+def leave_hole(fd: int, offset: int, length: int) -> None:
+    """Gives back the room that a file system took in a range where nothing was written. Nothing is said if it cannot.
+
+    XFS takes room beyond the end of a file that grows. Where a run of zeros is then skipped, that room would stay taken.
+    Only whole pages, for those at the edges may hold bytes whose writing would be waited for.
+    """
+    function = _system_call("fallocate64")
+    first, last = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE, (offset + length) // mmap.PAGESIZE * mmap.PAGESIZE
+    if function is not None and first < last:
+        function(fd, ctypes.c_int(_PUNCH_HOLE | _KEEP_SIZE), ctypes.c_int64(first), ctypes.c_int64(last - first))
+
+
 def forget_cached(fd: int) -> None:
     """Asks the kernel to drop a file's pages, so that the next read comes from the disk. Raises OSError."""
     if hasattr(os, "posix_fadvise"):
@@ -163,6 +176,8 @@ def forget_cached(fd: int) -> None:
 
 
 _SYNC_FILE_RANGE_WRITE: Final = 2
+_KEEP_SIZE: Final = 1  # linux/falloc.h
+_PUNCH_HOLE: Final = 2
 _system_calls: dict[str, Callable[..., int] | None] = {}
 
 

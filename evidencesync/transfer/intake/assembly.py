@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from evidencesync.delta.recipe import Recipe, RecipeBuilder
-from evidencesync.errors import DigestMismatchError
 from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, new_blake3, new_sha256
 from evidencesync.limits import MIB
 from evidencesync.transfer.intake.basis import Basis
+from evidencesync.transfer.intake.reusing import Place, ReusingWriter
 from evidencesync.vault.content import StagedContent
+from evidencesync.vault.leftovers import is_leftover
 from evidencesync.vault.location import Location
 
 _ZEROS: Final = bytes(1 * MIB)
@@ -21,80 +22,126 @@ _ZEROS: Final = bytes(1 * MIB)
 class AssembledContent:
     """A complete content. `staged` has its bytes, or `existing` is a published file that has them all.
 
-    `sha256` is there when the published file was read from the disk for both digests.
+    `shared` of its bytes lie in blocks of published files. `sha256` is there when the published file was read from the disk for
+    both digests.
     """
 
     blake3: Blake3Digest
     size: int
     recipe: Recipe
     staged: StagedContent | None
+    shared: int
     existing: Location | None
     sha256: Sha256Digest | None
 
 
 class Assembly:
-    """The content that is being assembled.
+    """The content that is being assembled, in order.
 
-    As long as every segment is found in order in one published file, nothing is written: in the end that file is linked.
+    A file that an interrupted session had begun is gone on with. As long as everything is found in order in one published
+    file, nothing is written: in the end that file is linked. After that, blocks are shared with published files where that can
+    be done (see ReusingWriter), and the rest is written.
     """
 
-    def __init__(self, new_content: Callable[[], StagedContent], basis: Basis, *, from_disk: bool) -> None:
+    def __init__(
+        self,
+        new_content: Callable[[], StagedContent],
+        take_over: Callable[[Location], StagedContent | None],
+        basis: Basis,
+        *,
+        from_disk: bool,
+    ) -> None:
         self.size = 0
         self.recipe = RecipeBuilder()
         self.blake3 = new_blake3()
         self.sha256 = new_sha256() if from_disk else None
         self.existing: Location | None = None
-        self.staged: StagedContent | None = None
         self._new_content = new_content
+        self._take_over = take_over
         self._basis = basis
+        self._taken: Location | None = None
+        self._writer: ReusingWriter | None = None
 
-    def follows(self, whole: tuple[Location, int] | None) -> bool:
-        """Whether a segment that lies there continues the one published file."""
-        if whole is None or self.staged is not None or whole[1] != self.size:
-            return False
-        return self.existing is None or self.existing == whole[0]
+    @property
+    def shared(self) -> int:
+        """Bytes that lie in blocks of a published file."""
+        return 0 if self._writer is None else self._writer.shared
 
-    def keep_in_place(self, location: Location, data: bytes) -> None:
-        """The next bytes, found where they belong in a published file."""
-        self.existing = location
+    def add(self, data: bytes | memoryview, place: Place | None = None) -> None:
+        """The next bytes. `place` is where they were found; their digest was checked."""
+        if self._is_here(place):
+            self._keep(len(data))
+        elif not self._stays(place):
+            self._writable().append(data, _published(place))
         self._digest(data)
 
-    def keep_zeros_in_place(self, location: Location, length: int) -> None:
-        """The next bytes are zeros, and were seen to be in a published file."""
-        self.existing = location
-        self._digest_zeros(length)
-
-    def write(self, data: bytes | memoryview) -> None:
-        """The next bytes, to be written."""
-        self._writable().append(data)
-        self._digest(data)
-
-    def write_zeros(self, length: int) -> None:
-        """A run of zeros: a hole, but part of the digest."""
-        self._writable().append_zeros(length)
-        self._digest_zeros(length)
-
-    def in_staging(self) -> StagedContent:
-        """The content as a file of its own, where no published file is the same from end to end."""
-        return self._writable()
-
-    def _digest_zeros(self, length: int) -> None:
+    def add_zeros(self, length: int, place: Place | None = None) -> None:
+        """A run of zeros: a hole, but part of the digest. `place` is where they were seen to be."""
+        if self._is_here(place):
+            self._keep(length)
+        elif not self._stays(place):
+            self._writable().append_zeros(length)
         for start in range(0, length, len(_ZEROS)):
             self._digest(memoryview(_ZEROS)[: min(len(_ZEROS), length - start)])
+
+    def in_staging(self) -> StagedContent:
+        """All of it so far, as a file of its own."""
+        writer = self._writable()
+        writer.settle()
+        return writer.staged
+
+    def discard(self) -> None:
+        """Removes what was written."""
+        if self._writer is not None:
+            self._writer.staged.discard()
+
+    def close(self) -> None:
+        """Lets go of the staged file, and leaves it as it is."""
+        if self._writer is not None:
+            self._writer.staged.close()
+
+    def _is_here(self, place: Place | None) -> bool:
+        """Whether the staged file has it already, because it is one that an interrupted session had begun.
+
+        Such a file is taken over by the first bytes that are found at its beginning.
+        """
+        if place is None or not is_leftover(place[0]) or place[1] != self.size:
+            return False
+        if self._writer is None and self.existing is None and not self.size:
+            staged = self._take_over(place[0])
+            if staged is not None:
+                self._writer, self._taken = ReusingWriter(staged, self._basis), place[0]
+        return self._taken == place[0]
+
+    def _keep(self, length: int) -> None:
+        if self._writer is not None:
+            self._writer.settle()
+            self._writer.staged.keep(length)
+
+    def _stays(self, place: Place | None) -> bool:
+        """Whether what lies there continues the one published file."""
+        if place is None or self._writer is not None or place[1] != self.size or is_leftover(place[0]):
+            return False
+        if self.existing is not None and self.existing != place[0]:
+            return False
+        self.existing = place[0]
+        return True
 
     def _digest(self, data: bytes | memoryview) -> None:
         self.size += len(data)
         self.blake3.update(data)
-        if self.sha256 is not None and self.staged is None:
+        if self.sha256 is not None and self._writer is None:
             self.sha256.update(data)
 
-    def _writable(self) -> StagedContent:
-        if self.staged is None:
-            staged = self.staged = self._new_content()
+    def _writable(self) -> ReusingWriter:
+        if self._writer is None:
+            self._writer = ReusingWriter(self._new_content(), self._basis)
             if self.existing is not None and self.size:
-                fd = self._basis.fd_of(self.existing)
-                if fd is None:
-                    raise DigestMismatchError("a published file has vanished while it was being used")
-                staged.append_from(fd, 0, self.size)
+                self._writer.begin_with(self.existing, self.size)
             self.existing = None
-        return self.staged
+        return self._writer
+
+
+def _published(place: Place | None) -> Place | None:
+    """Where blocks may be shared from: not with what will be removed as soon as this is published."""
+    return None if place is None or is_leftover(place[0]) else place

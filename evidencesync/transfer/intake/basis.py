@@ -13,6 +13,7 @@ from evidencesync.evidence.entry import Entry
 from evidencesync.limits import KIB, MIB
 from evidencesync.session.receiver import Receiver
 from evidencesync.transfer.intake.lookup import Lookup
+from evidencesync.vault.copying import BlockSharing
 from evidencesync.vault.disk import forget_cached
 from evidencesync.vault.leftovers import is_leftover
 from evidencesync.vault.location import Location, Scope
@@ -30,6 +31,7 @@ class Basis:
 
     def __init__(self, open_tree: Callable[[TreeKey], TreeReader], *, from_disk: bool) -> None:
         self.damaged: set[Location] = set()
+        self.sharing = BlockSharing()
         self._open_tree = open_tree
         self._from_disk = from_disk
         self._trees: OrderedDict[TreeKey, TreeReader] = OrderedDict()

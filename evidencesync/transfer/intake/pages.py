@@ -88,6 +88,14 @@ class Tallies:
     reflinked: StoredTally = field(default_factory=StoredTally)
     copied: StoredTally = field(default_factory=StoredTally)
 
+    def add_assembled(self, size: int, shared: int) -> None:
+        """Counts an assembled content: once as a file, its bytes by whether they lie in blocks of a published file."""
+        if not shared:
+            self.written.add(size)
+            return
+        self.reflinked.add(shared)
+        self.written.bytes += size - shared
+
 
 @dataclass(slots=True)
 class _Page:
@@ -350,7 +358,7 @@ class PageIntake:
             finally:
                 content.staged.close()
             self._shelf.append_recipe(content.recipe)
-            self.tallies.written.add(size)
+            self.tallies.add_assembled(size, content.shared)
             self.verified_on_disk.append(0)
         return True
 

@@ -16,6 +16,7 @@ from evidencesync.session.receiver import Receiver
 from evidencesync.transfer.intake.assembly import AssembledContent, Assembly
 from evidencesync.transfer.intake.basis import VaultSide
 from evidencesync.vault.content import StagedContent
+from evidencesync.vault.leftovers import Leftovers
 from evidencesync.vault.location import Location
 from evidencesync.vault.staging import Staging
 
@@ -45,7 +46,7 @@ class StoredSoFar:
 class StreamIntake:
     """Takes the events of streams in the order they come; stores segments strictly in order of their numbers."""
 
-    def __init__(self, vault: VaultSide, staging: Staging) -> None:
+    def __init__(self, vault: VaultSide, staging: Staging, leftovers: Leftovers) -> None:
         self.literal_bytes = 0
         self.zero_bytes = 0
         self._contents: deque[AssembledContent] = deque()
@@ -54,6 +55,7 @@ class StreamIntake:
         self._scope = vault.scope
         self._basis = vault.basis
         self._staging = staging
+        self._leftovers = leftovers
         self._from_disk = vault.from_disk
         self._queue: deque[_Segment | StreamOpened | StreamClosed] = deque()
         self._open: dict[int, _Segment] = {}
@@ -96,8 +98,8 @@ class StreamIntake:
     def close(self) -> None:
         """Lets go of every content that no page has taken."""
         assembly, self._assembly = self._assembly, None
-        if assembly is not None and assembly.staged is not None:
-            assembly.staged.close()
+        if assembly is not None:
+            assembly.close()
         for content in self._contents:
             if content.staged is not None:
                 content.staged.close()
@@ -164,7 +166,7 @@ class StreamIntake:
             elif isinstance(head, StreamOpened):
                 self._stream_size = head.size
                 new_content = partial(self._staging.new_content, self._streams)
-                self._assembly = Assembly(new_content, self._basis, from_disk=self._from_disk)
+                self._assembly = Assembly(new_content, self._take_over, self._basis, from_disk=self._from_disk)
             else:
                 self._complete(head)
             self._queue.popleft()
@@ -210,12 +212,12 @@ class StreamIntake:
         rows: list[Row] = []
         for length in lengths:
             if length < 0:
-                assembly.write_zeros(-length)
+                assembly.add_zeros(-length)
                 self.zero_bytes -= length
                 rows.append(Row(-length, ZERO_DIGEST))
             else:
                 part = next(parts)
-                assembly.write(part)
+                assembly.add(part)
                 rows.append(Row(length, chunk_digest_of(part)))
         self._add_segment(assembly, rows)
 
@@ -233,24 +235,20 @@ class StreamIntake:
                 return False
             parts.append(data)
             offset += row.length
-        in_place = assembly.follows(whole)
+        offset = whole[1]
         for row, part in zip(rows, parts, strict=True):
-            self._put(assembly, row, part, location if in_place else None)
+            self._put(assembly, row, part, (location, offset))
+            offset += row.length
         self._add_segment(assembly, rows)
         return True
 
-    def _put(self, assembly: Assembly, row: Row, part: bytes | memoryview, location: Location | None) -> None:
-        """The next row, which stays in place in a published file or is written."""
+    def _put(self, assembly: Assembly, row: Row, part: bytes | memoryview, place: tuple[Location, int] | None) -> None:
+        """The next row, and where it was found."""
         if row.is_zeros:
             self.zero_bytes += row.length
-            if location is None:
-                assembly.write_zeros(row.length)
-            else:
-                assembly.keep_zeros_in_place(location, row.length)
-        elif location is None:
-            assembly.write(part)
+            assembly.add_zeros(row.length, place)
         else:
-            assembly.keep_in_place(location, bytes(part))
+            assembly.add(part, place)
 
     def _store_mixed(self, assembly: Assembly, segment: _Segment, rows: list[Row]) -> bool:
         """Chunks from anywhere in the vault, and chunks that arrived. All are checked before the first is used."""
@@ -275,10 +273,13 @@ class StreamIntake:
         if bad:
             self._ask_for_missing(segment, rows)
             return False
-        for row, part in zip(rows, parts, strict=True):
-            self._put(assembly, row, part, None)
+        for row, part, place in zip(rows, parts, segment.places, strict=True):
+            self._put(assembly, row, part, place)
         self._add_segment(assembly, rows)
         return True
+
+    def _take_over(self, location: Location) -> StagedContent | None:
+        return self._staging.take_over(self._leftovers.path_of(location), self._streams)
 
     def _add_segment(self, assembly: Assembly, rows: list[Row]) -> None:
         """A segment is stored: the recipe has it, and the journal."""
@@ -295,23 +296,21 @@ class StreamIntake:
         blake3 = Blake3Digest(assembly.blake3.digest())
         if closed.size != assembly.size or closed.blake3 != blake3:
             raise DigestMismatchError("a content arrived that is not the one that was read at the source")
-        existing, staged = assembly.existing, assembly.staged
-        whole = existing is not None and existing.size == assembly.size and existing.blake3 == blake3
         if assembly.size <= SMALL_FILE:  # it shrank while it was read, and comes with its page: see PageIntake
-            _discard(staged)
+            assembly.discard()
             self._assembly = None
             return
         if len(self._contents) >= MAX_UNLISTED_CONTENTS:
             raise LimitExceededError("too many contents that no page lists")
-        if staged is None and not whole:
-            staged = assembly.in_staging()
-        if staged is not None:
+        existing = assembly.existing
+        staged = sha256 = None
+        if existing is None or existing.size != assembly.size or existing.blake3 != blake3:
+            staged, existing = assembly.in_staging(), None
             staged.finish()
-        sha256 = Sha256Digest(assembly.sha256.digest()) if assembly.sha256 is not None and staged is None else None
-        content = AssembledContent(
-            blake3, assembly.size, assembly.recipe.finish(blake3), staged, None if staged is not None else existing, sha256
-        )
-        self._contents.append(content)
+        elif assembly.sha256 is not None:
+            sha256 = Sha256Digest(assembly.sha256.digest())
+        recipe = assembly.recipe.finish(blake3)
+        self._contents.append(AssembledContent(blake3, assembly.size, recipe, staged, assembly.shared, existing, sha256))
         self._assembly = None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from evidencesync.custody.documents import Stored, Tally
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.sshsig import Signer
 from evidencesync.evidence.entry import Entry, Flag
@@ -49,6 +50,7 @@ def make_outcome(*flagged: tuple[bytes, Flag], read_back: bool = True, acquisiti
         literal_bytes=100_000,
         reused_bytes=750_000,
         zero_bytes=150_000,
+        stored=Stored(Tally(0, 80_000), Tally(1, 300_000), Tally(1, 620_000), Tally(0, 0)),
         wire_sent=120_000,
         wire_received=4_000,
         seconds=2.0,

@@ -10,7 +10,9 @@ from evidencesync.cli.figures import (
     rate_text,
     share_text,
     size_text,
+    stored_text,
 )
+from evidencesync.custody.documents import Stored, Tally
 from evidencesync.errors import UsageError
 
 
@@ -43,6 +45,15 @@ def test_durations_are_in_two_units_at_most(seconds: float, text: str) -> None:
 )
 def test_a_share_is_never_rounded_to_all_or_nothing(part: int, whole: int, text: str) -> None:
     assert share_text(part, whole) == text
+
+
+def test_only_the_ways_in_which_something_was_stored_are_named() -> None:
+    nothing = Tally(0, 0)
+    assert stored_text(Stored(nothing, nothing, nothing, nothing)) == "nothing"
+    assert stored_text(Stored(Tally(1, 0), nothing, nothing, nothing)) == "0 B written (1 file)"  # an empty file
+    changed = Stored(Tally(0, 81_920), Tally(1200, 5), Tally(1, 104_775_680), Tally(2, 3_000))
+    shown = "81.9 kB written, 5 B linked (1,200 files), 104.8 MB reflinked (1 file), 3.0 kB copied (2 files)"
+    assert stored_text(changed) == shown
 
 
 def test_a_rate_needs_time() -> None:

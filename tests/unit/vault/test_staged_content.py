@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +84,58 @@ def test_sharing_blocks_says_whether_it_did(tmp_path: Path) -> None:
     with open(tmp_path / "a", "rb") as source, open(tmp_path / "b", "wb") as target:
         shared = copying.share_blocks(source.fileno(), target.fileno())
     assert (tmp_path / "b").read_bytes() == (b"x" * 100_000 if shared else b"")
+
+
+@pytest.mark.parametrize(
+    ("code", "again"), [(errno.EOPNOTSUPP, False), (errno.EXDEV, False), (errno.EINVAL, True), (errno.ENOSPC, True)]
+)
+def test_what_cannot_be_shared_is_left_to_be_written(
+    staged: StagedContent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, again: bool
+) -> None:
+    asked: list[int] = []
+
+    def refuse(_fd: int, request: int, _argument: bytes) -> int:
+        asked.append(request)
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "ioctl", refuse)
+    sharing = copying.BlockSharing()
+    (tmp_path / "basis").write_bytes(bytes(1 << 20))
+    with open(tmp_path / "basis", "rb") as basis:
+        unit = sharing.unit(basis.fileno(), staged.fd)
+        assert unit is not None
+        assert not staged.append_shared(sharing, basis.fileno(), 0, 2 * unit)
+        # Two file systems that cannot are not asked again; two files that cannot say nothing of others.
+        assert sharing.unit(basis.fileno(), staged.fd) == (unit if again else None)
+    assert (staged.size, len(asked)) == (0, 1)
+
+
+def test_a_disk_that_fails_while_blocks_are_shared_is_an_error(
+    staged: StagedContent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_fd: int, _request: int, _argument: bytes) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "ioctl", fail)
+    (tmp_path / "basis").write_bytes(bytes(1 << 20))
+    with open(tmp_path / "basis", "rb") as basis, pytest.raises(StorageError):
+        staged.append_shared(copying.BlockSharing(), basis.fileno(), 0, 4096)
+    assert staged.size == 0
+
+
+def test_a_copied_range_keeps_its_holes(staged: StagedContent, tmp_path: Path) -> None:
+    with open(tmp_path / "basis", "wb") as file:
+        file.write(b"start" * 1000)
+        file.seek(50 << 20)
+        file.write(b"middle" * 1000)
+        file.truncate(100 << 20)
+    staged.append(b"before")
+    with open(tmp_path / "basis", "rb") as basis:
+        staged.append_from(basis.fileno(), 1000, 90 << 20)
+    staged.append(b"after")
+    staged.finish()
+    assert staged.path.read_bytes() == b"before" + (tmp_path / "basis").read_bytes()[1000 : 1000 + (90 << 20)] + b"after"
+    assert staged.path.stat().st_blocks * 512 < 1 << 20
 
 
 def test_large_contents_survive_early_writeback(staged: StagedContent) -> None:
