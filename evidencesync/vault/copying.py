@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 from evidencesync.errors import DigestMismatchError
+from evidencesync.holes import extents
 from evidencesync.vault.disk import write_all
 
 _FICLONE: Final = 0x40049409  # linux/fs.h
@@ -34,7 +35,19 @@ def share_blocks(source_fd: int, target_fd: int) -> bool:
 
 
 def copy_range(source_fd: int, source_offset: int, target_fd: int, target_offset: int, length: int) -> None:
-    """Copies a range. Raises OSError, and DigestMismatchError when the source ends before the range does."""
+    """Copies a range to where the target has nothing yet: its holes stay holes.
+
+    Where it ends in one, the target's size is left to the caller. Raises OSError, and DigestMismatchError when the source
+    ends before the range does.
+    """
+    if os.fstat(source_fd).st_size < source_offset + length:
+        raise DigestMismatchError("a stored file is shorter than it was when it was published")
+    for start, size, is_hole in extents(source_fd, source_offset, source_offset + length, length):
+        if not is_hole:
+            _copy_data(source_fd, start, target_fd, target_offset + start - source_offset, size)
+
+
+def _copy_data(source_fd: int, source_offset: int, target_fd: int, target_offset: int, length: int) -> None:
     copy: Callable[[int, int, int, int, int], int] = _copy_in_kernel
     while length:
         try:
@@ -56,24 +69,7 @@ def copy_file(source_fd: int, target_fd: int, size: int) -> None:
     if os.fstat(source_fd).st_size != size:
         raise DigestMismatchError("a stored file has another size than when it was published")
     os.ftruncate(target_fd, size)
-    for start, end in _data_ranges(source_fd, size):
-        copy_range(source_fd, start, target_fd, start, end - start)
-
-
-def _data_ranges(fd: int, size: int) -> Iterator[tuple[int, int]]:
-    """Where a file is not a hole; all of it where the file system cannot tell."""
-    end = 0
-    while end < size:
-        try:
-            start = os.lseek(fd, end, os.SEEK_DATA)
-            end = os.lseek(fd, start, os.SEEK_HOLE)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # nothing but a hole up to the end
-                return
-            if error.errno != errno.EINVAL:
-                raise
-            start, end = end, size
-        yield start, end
+    copy_range(source_fd, 0, target_fd, 0, size)
 
 
 def _copy_in_kernel(source_fd: int, source_offset: int, target_fd: int, target_offset: int, length: int) -> int:

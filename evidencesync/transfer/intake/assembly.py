@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 from evidencesync.delta.recipe import Recipe, RecipeBuilder
 from evidencesync.errors import DigestMismatchError
-from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, new_blake3, new_sha256
-from evidencesync.limits import MIB
+from evidencesync.evidence.digest import Blake3Digest, Buffer, Sha256Digest, feed_zeros, new_blake3, new_sha256
 from evidencesync.transfer.intake.basis import Basis
 from evidencesync.vault.content import StagedContent
 from evidencesync.vault.location import Location
-
-_ZEROS: Final = bytes(1 * MIB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +75,9 @@ class Assembly:
         return self._writable()
 
     def _digest_zeros(self, length: int) -> None:
-        for start in range(0, length, len(_ZEROS)):
-            self._digest(memoryview(_ZEROS)[: min(len(_ZEROS), length - start)])
+        feed_zeros(self._digest, length)
 
-    def _digest(self, data: bytes | memoryview) -> None:
+    def _digest(self, data: Buffer) -> None:
         self.size += len(data)
         self.blake3.update(data)
         if self.sha256 is not None and self.staged is None:
