@@ -18,6 +18,7 @@ from evidencesync.limits import MIB, MIN_ZERO_RUN
 LEAST_HOLE: Final = MIN_ZERO_RUN  # a shorter one is read: it is no run of its own, and to step over it would cost more
 HOLE_STEP: Final = 64 * MIB  # of a hole at once: some 50 ms of hashing, after which the file is asked again
 _LOOK_AHEAD: Final = 4 * MIB  # of data with short holes in it, before an answer is given
+_MAX_LOOKS: Final = 1024  # at short holes in a row: twice what blocks of 4 KiB can have in what is looked ahead
 _NEVER: Final = 2**63 - 1
 _HAS_HOLES: Final = hasattr(os, "SEEK_DATA")
 
@@ -58,14 +59,16 @@ class HoleFinder:
 
     def _end_of_data(self, position: int, enough: int) -> int:
         """Where the next long hole begins; somewhere behind `enough` where that is far away. Short holes are passed over."""
-        while position < enough:
+        for _ in range(_MAX_LOOKS):
             hole = self._seek(position, os.SEEK_HOLE)
             if hole <= position:  # punched a moment ago, or a file system that contradicts itself: a read will say
                 return enough
             position = self._data_from(hole)
             if position - hole >= LEAST_HOLE:
                 return hole
-        return position
+            if position >= enough:
+                return position
+        return enough
 
     def _data_from(self, offset: int) -> int:
         """Where the next data begins, which may be at once; `_NEVER` where there is none."""

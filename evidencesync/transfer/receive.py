@@ -157,6 +157,7 @@ class _Session:
         self._frames = self._all_frames()
         self._done_bytes = 0
         self._total_bytes = 0
+        self._last_sign = time.monotonic()
         self._damaged: set[Location] = set()
 
     def close(self) -> None:
@@ -248,7 +249,7 @@ class _Session:
         scope = Scope.of(item.name, "item" if policy == "item" else "case")
         with ExitStack() as stack:
             index = self._catch_up(item, stack, acknowledged=False)
-            basis = Basis(self._open_tree, from_disk=admitted.read_back)
+            basis = Basis(self._open_tree, from_disk=admitted.read_back, working=self._give_sign)
             stack.callback(basis.close)
             self._damaged = basis.damaged
             staging = stack.enter_context(Staging.create(item, admitted.session))
@@ -359,6 +360,13 @@ class _Session:
 
     def _note_read(self, _files: int, size: int) -> None:
         self._done_bytes += size
+
+    def _give_sign(self) -> None:
+        """In the middle of work on what has arrived, which may take long: the sender should not take this end for gone."""
+        now = time.monotonic()
+        if now - self._last_sign >= _STATUS_SECONDS:
+            self._last_sign = now
+            self._send(Status("receiving", 0, 0))
 
     def _while_working(self, stage: Stage, work: Callable[[], object]) -> None:
         """Runs work that takes its time in a thread, and lets the sender know that this end is alive."""

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from evidencesync.delta.recipe import Recipe, RecipeBuilder
 from evidencesync.errors import DigestMismatchError
 from evidencesync.evidence.digest import Blake3Digest, Buffer, Sha256Digest, feed_zeros, new_blake3, new_sha256
+from evidencesync.holes import HOLE_STEP
+from evidencesync.limits import MIB
 from evidencesync.transfer.intake.basis import Basis
 from evidencesync.vault.content import StagedContent
 from evidencesync.vault.location import Location
+
+_COPIED_AT_ONCE: Final = 256 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,9 @@ class Assembly:
         return self._writable()
 
     def _digest_zeros(self, length: int) -> None:
-        feed_zeros(self._digest, length)
+        for start in range(0, length, HOLE_STEP):  # hashing them all may take longer than the other end would wait
+            self._basis.working()
+            feed_zeros(self._digest, min(HOLE_STEP, length - start))
 
     def _digest(self, data: Buffer) -> None:
         self.size += len(data)
@@ -90,6 +97,8 @@ class Assembly:
                 fd = self._basis.fd_of(self.existing)
                 if fd is None:
                     raise DigestMismatchError("a published file has vanished while it was being used")
-                staged.append_from(fd, 0, self.size)
+                for start in range(0, self.size, _COPIED_AT_ONCE):
+                    self._basis.working()
+                    staged.append_from(fd, start, min(_COPIED_AT_ONCE, self.size - start))
             self.existing = None
         return self.staged

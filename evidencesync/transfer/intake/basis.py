@@ -26,10 +26,14 @@ TreeKey = tuple[str, str, int]
 
 
 class Basis:
-    """Published files, opened by location. `from_disk` makes every read come from the disk, not from the page cache."""
+    """Published files, opened by location. `from_disk` makes every read come from the disk, not from the page cache.
 
-    def __init__(self, open_tree: Callable[[TreeKey], TreeReader], *, from_disk: bool) -> None:
+    `working` is called now and then in the middle of long work, so that the other end hears that this one is alive.
+    """
+
+    def __init__(self, open_tree: Callable[[TreeKey], TreeReader], *, from_disk: bool, working: Callable[[], None]) -> None:
         self.damaged: set[Location] = set()
+        self.working = working
         self._open_tree = open_tree
         self._from_disk = from_disk
         self._trees: OrderedDict[TreeKey, TreeReader] = OrderedDict()
@@ -74,6 +78,7 @@ class Basis:
 
     def read(self, location: Location, offset: int, length: int) -> bytes | None:
         """Bytes of a published file, not yet checked; None when they cannot be had."""
+        self.working()
         fd = self.fd_of(location)
         if fd is None:
             return None
