@@ -125,6 +125,8 @@ class PushView:
             of_all = f" of {progress.total_files:,}" if progress.total_files is not None else ""
             parts.append(f"{progress.files:,}{of_all} files")
         parts += self._meter.describe(now, *self.extent())
+        if progress.stage in {"reading", "finishing"} and progress.hole_bytes:
+            parts.append(f"holes {size_text(progress.hole_bytes)}")
         saved = progress.read_bytes - progress.literal_bytes
         if progress.stage in {"reading", "finishing"} and progress.wire_sent and saved > 0:
             parts.append(f"sent {size_text(progress.wire_sent)}, saved {share_text(saved, progress.read_bytes)}")

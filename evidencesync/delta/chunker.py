@@ -20,6 +20,7 @@ from evidencesync.limits import (
     MAX_CHUNK,
     MAX_SEGMENT,
     MAX_SEGMENT_ROWS,
+    MAX_SEGMENT_ZEROS,
     MAX_ZERO_EXTENT,
     MEAN_CHUNK,
     MIN_CHUNK,
@@ -57,7 +58,12 @@ class Segment:
     @property
     def held_bytes(self) -> int:
         """What this segment takes of a window: its chunks, and a little for its zeros."""
-        return self.literal_bytes + (self.total_bytes - self.literal_bytes) // ZERO_WEIGHT
+        return self.literal_bytes + self.zero_bytes // ZERO_WEIGHT
+
+    @property
+    def zero_bytes(self) -> int:
+        """The bytes of its runs of zeros."""
+        return self.total_bytes - self.literal_bytes
 
     @property
     def total_bytes(self) -> int:
@@ -77,6 +83,7 @@ class Segment:
 class SegmentCutter:
     """Cuts one content. Ask for a buffer, fill some of it, commit that many bytes, take the segments that are complete.
 
+    Zeros that nobody had to read (a hole) need no buffer: `zeros` gives the same rows as if they had been in one.
     The buffer returned by `buffer(n)` has room for n bytes; what was carried over from the last one stands before it.
     Segments keep views of the buffers, so a buffer lives as long as one of its segments does. Out of a buffer that is mostly
     zeros chunks are copied: a window is counted in the bytes of chunks, and that must be about what it takes of memory.
@@ -102,6 +109,21 @@ class SegmentCutter:
         """Says that the first `filled` bytes of the buffer are content; gives the segments that are now complete."""
         end = len(self._carry) + filled
         self._cut(end, final=False)
+        return self._take()
+
+    def zeros(self, length: int) -> list[Segment]:
+        """Says that so many zeros are next; gives the segments that are now complete. Takes no time, however many they are."""
+        if not self._zeros:
+            held = _trailing_zeros(self._carry, 0, len(self._carry))
+            if held + length < MIN_ZERO_RUN:  # as yet no run that is taken out
+                self.buffer(length)
+                return self.commit(length)
+            self._sparse = True
+            self._cut_region(self._carry[: len(self._carry) - held], final=True)
+            self._carry = memoryview(b"")
+            self._zeros = held
+        self._zeros += length
+        self._flush_zeros(ended=False)
         return self._take()
 
     def finish(self) -> list[Segment]:
@@ -141,8 +163,7 @@ class SegmentCutter:
             start += _PROBE
         start += _leading_zeros(view, start, min(start + _PROBE, end))
         self._zeros += start
-        if start < end:
-            self._flush_zeros()
+        self._flush_zeros(ended=start < end)
         return start
 
     def _cut_region(self, region: memoryview, *, final: bool) -> int:
@@ -168,10 +189,14 @@ class SegmentCutter:
         if ends or segment.literal_bytes > MAX_SEGMENT - MAX_CHUNK or len(segment.lengths) >= MAX_SEGMENT_ROWS - 1:
             self._end_segment()
 
-    def _flush_zeros(self) -> None:
-        while self._zeros:
+    def _flush_zeros(self, *, ended: bool = True) -> None:
+        """Adds the pending run as rows. Of one that may go on, only what is a row whatever follows."""
+        least = 0 if ended else MAX_ZERO_EXTENT
+        while self._zeros > least:
             length = min(self._zeros, MAX_ZERO_EXTENT)
             self._zeros -= length
+            if self._segment.zero_bytes + length > MAX_SEGMENT_ZEROS:
+                self._end_segment()
             self._segment.lengths.append(length)
             self._segment.parts.append(None)
             if length == MAX_ZERO_EXTENT or len(self._segment.lengths) >= MAX_SEGMENT_ROWS - 1:
@@ -183,12 +208,12 @@ class SegmentCutter:
             self._segment = Segment()
 
 
-def _leading_zeros(buffer: bytearray, start: int, end: int) -> int:
+def _leading_zeros(buffer: bytearray | memoryview, start: int, end: int) -> int:
     part = bytes(memoryview(buffer)[start:end])
     return len(part) - len(part.lstrip(b"\0"))
 
 
-def _trailing_zeros(buffer: bytearray, start: int, end: int) -> int:
+def _trailing_zeros(buffer: bytearray | memoryview, start: int, end: int) -> int:
     """Zeros before `end`, looking back no further than a long run would need."""
     part = bytes(memoryview(buffer)[max(start, end - MIN_ZERO_RUN) : end])
     return len(part) - len(part.rstrip(b"\0"))

@@ -12,6 +12,7 @@ import msgspec
 
 from evidencesync.errors import InternalError, SourceReadError
 from evidencesync.evidence.display import safe_text
+from evidencesync.holes import HoleFinder
 from evidencesync.source.descriptor import FILE_FLAGS, is_gone, open_untouched
 from evidencesync.source.details import DetailReader, Details
 from evidencesync.source.walker import Found
@@ -35,7 +36,7 @@ class OpenedFile:
     holds more than it says (size 0 under /proc) is read to its end. `offset` is where the next read begins.
     """
 
-    __slots__ = ("_bound", "fd", "found", "noatime", "offset", "size")
+    __slots__ = ("_bound", "_holes", "fd", "found", "noatime", "offset", "size")
 
     def __init__(self, found: Found, fd: int, size: int, *, noatime: bool) -> None:
         self.found = found
@@ -44,6 +45,25 @@ class OpenedFile:
         self.noatime = noatime
         self.offset = 0
         self._bound = size
+        self._holes = HoleFinder(fd)
+
+    def next_extent(self) -> tuple[int, bool]:
+        """How many bytes are next, and whether they are a hole, which need not be read (see `skip`).
+
+        Less of a hole may be given than there is of it: whoever comes back asks the file again. 0 where only a read can
+        tell: behind the end that the size promised. Raises SourceReadError.
+        """
+        if self.offset >= self.size:
+            return 0, False
+        try:
+            _, length, is_hole = self._holes.next_extent(self.offset, self.size)
+        except OSError as error:
+            raise read_error(self.found, error, self.offset) from error
+        return length, is_hole and length > 0
+
+    def skip(self, length: int) -> None:
+        """Goes on behind so many bytes of a hole, which are zeros."""
+        self.offset += length
 
     def read_into(self, buffer: bytearray | memoryview) -> int:
         """Fills the buffer as far as the file goes, and returns how many bytes that was: 0 means the end.

@@ -103,6 +103,7 @@ class Acquiring:
         self._started = time.monotonic_ns()
         self._done_bytes = 0
         self._total_bytes = 0
+        self._last_sign = time.monotonic()
         self._damaged: set[Location] = set()
 
     def run(self) -> Published:
@@ -120,7 +121,7 @@ class Acquiring:
             leftovers = Leftovers(item, admitted.session)
             stack.callback(leftovers.close)
             self._while_working("receiving", partial(self._look_up, index, leftovers))
-            basis = Basis(partial(self._open_tree, leftovers), from_disk=admitted.read_back)
+            basis = Basis(partial(self._open_tree, leftovers), from_disk=admitted.read_back, working=self._give_sign)
             stack.callback(basis.close)
             self._damaged = basis.damaged
             staging = stack.enter_context(Staging.create(item, admitted.session))
@@ -287,6 +288,13 @@ class Acquiring:
 
     def _note_read(self, _files: int, size: int) -> None:
         self._done_bytes += size
+
+    def _give_sign(self) -> None:
+        """In the middle of work on what has arrived, which may take long: the sender should not take this end for gone."""
+        now = time.monotonic()
+        if now - self._last_sign >= _STATUS_SECONDS:
+            self._last_sign = now
+            self._line.tell(Status("receiving", 0, 0))
 
     def _while_working(self, stage: Stage, work: Callable[[], object]) -> None:
         """Runs work that takes its time in a thread, and lets the sender know that this end is alive.

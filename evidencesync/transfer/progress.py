@@ -21,6 +21,8 @@ class Progress:
     count_ahead: bool = False
     files: int = 0
     read_bytes: int = 0
+    hole_bytes: int = 0
+    """Of `read_bytes`, those of holes: hashed, but neither read nor sent."""
     literal_bytes: int = 0
     wire_sent: int = 0
     total_files: int | None = None

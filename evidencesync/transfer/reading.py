@@ -16,7 +16,15 @@ from evidencesync.custody.manifest import encode_entry_lines, encode_footer, enc
 from evidencesync.custody.tally import ManifestTally
 from evidencesync.delta.chunker import Segment, SegmentCutter
 from evidencesync.errors import SourceReadError
-from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, blake3_of, new_blake3, new_sha256, sha256_of
+from evidencesync.evidence.digest import (
+    Blake3Digest,
+    Sha256Digest,
+    blake3_of,
+    feed_zeros,
+    new_blake3,
+    new_sha256,
+    sha256_of,
+)
 from evidencesync.evidence.entry import Entry, Flag
 from evidencesync.evidence.moment import Moment
 from evidencesync.limits import KIB, MAX_FILE_SIZE, MIB, SMALL_FILE
@@ -80,6 +88,40 @@ class SourceTally:
     manifest: ManifestTally = field(default_factory=ManifestTally)
     flagged: list[tuple[bytes, Flag]] = field(default_factory=list)
     changed_folders: int = 0
+
+
+class _Digests:
+    """Both digests of one content: BLAKE3 in the caller's thread, and at the same time SHA-256 in another.
+
+    One part is under way at most: whoever feeds the next waits for the slower of the two.
+    """
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self._pool = pool
+        self._blake3, self._sha256 = new_blake3(), new_sha256()
+        self._running: Future[object] | None = None
+
+    def feed(self, block: memoryview) -> None:
+        """The next bytes. They must stay as they are."""
+        self._wait()
+        self._running = self._pool.submit(self._sha256.update, block)
+        self._blake3.update(block)
+
+    def feed_zeros(self, length: int) -> None:
+        """So many zeros are next."""
+        self._wait()
+        self._running = self._pool.submit(feed_zeros, self._sha256.update, length)
+        feed_zeros(self._blake3.update, length)
+
+    def finish(self) -> tuple[Blake3Digest, Sha256Digest]:
+        """The digests of all that was fed."""
+        self._wait()
+        return Blake3Digest(self._blake3.digest()), Sha256Digest(self._sha256.digest())
+
+    def _wait(self) -> None:
+        if self._running is not None:
+            self._running.result()
+            self._running = None
 
 
 class SourceReading:
@@ -185,40 +227,43 @@ class SourceReading:
         self._add_line(found.path, entry, beginning if size <= SMALL_FILE else None)
 
     def _stream(self, opened: OpenedFile) -> tuple[int, Blake3Digest, Sha256Digest, bytes, SourceReadError | None]:
-        """Reads and emits segments; gives how many bytes there were, their digests, the first few, and what ended it."""
-        cutter = SegmentCutter()
-        blake3, sha256 = new_blake3(), new_sha256()
-        hashing: Future[object] | None = None
+        """Reads and emits segments; gives how many bytes there were, their digests, the first few, and what ended it.
+
+        What is hashed is what is sent: a block as it was read, or the zeros of a hole as the file was asked about it.
+        """
+        cutter, digests = SegmentCutter(), _Digests(self._hashing)
         error: SourceReadError | None = None
         beginning = b""
-        read = 0
         while True:
-            room = cutter.buffer(min(_BLOCK, max(opened.size - read, _LEAST_BLOCK)))
             try:
-                filled = opened.read_into(room)
+                length, is_hole = opened.next_extent()
+                room = None if is_hole else cutter.buffer(min(_BLOCK, length or _LEAST_BLOCK))
+                if room is None:
+                    opened.skip(length)
+                else:
+                    length = opened.read_into(room)
             except SourceReadError as met:
                 error = met
                 break
-            if not filled:
+            if not length:
                 break
-            read += filled
-            self._progress.read_bytes += filled
-            block = room[:filled]
-            if len(beginning) < SMALL_FILE:
-                beginning += bytes(block[: SMALL_FILE - len(beginning)])
-            if hashing is not None:
-                hashing.result()
-            hashing = self._hashing.submit(sha256.update, block)
-            blake3.update(block)
-            self._emit_segments(cutter.commit(filled))
+            self._progress.read_bytes += length
+            missing = min(SMALL_FILE - len(beginning), length)
+            if room is None:
+                self._progress.hole_bytes += length
+                beginning += bytes(missing)
+                digests.feed_zeros(length)
+                self._emit_segments(cutter.zeros(length))
+            else:
+                beginning += bytes(room[:missing])
+                digests.feed(room[:length])
+                self._emit_segments(cutter.commit(length))
         self._emit_segments(cutter.finish())
-        if hashing is not None:
-            hashing.result()
-        return read, Blake3Digest(blake3.digest()), Sha256Digest(sha256.digest()), beginning, error
+        return opened.offset, *digests.finish(), beginning, error
 
     def _emit_segments(self, segments: list[Segment]) -> None:
         for segment in segments:
-            self._emit(segment, segment.literal_bytes)
+            self._emit(segment, segment.held_bytes)
 
     def _add_line(self, path: bytes, entry: Entry, content: bytes | None) -> None:
         self.tally.manifest.add(entry)

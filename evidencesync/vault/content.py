@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from evidencesync.errors import InternalError
-from evidencesync.vault.copying import BlockSharing, copy_data
+from evidencesync.vault.copying import BlockSharing, copy_range
 from evidencesync.vault.disk import leave_hole, start_writeback, storage_error, write_all
 
 _WRITEBACK: Final = 32 << 20
@@ -77,7 +77,7 @@ class StagedContent:
         short.
         """
         try:
-            copy_data(source_fd, offset, self.fd, self.size, length)
+            copy_range(source_fd, offset, self.fd, self.size, length)
         except OSError as error:
             raise storage_error(error, "copy within the vault") from error
         finally:

@@ -6,10 +6,11 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 from evidencesync.errors import DigestMismatchError
+from evidencesync.holes import extents
 from evidencesync.vault.disk import write_all
 
 _FICLONE: Final = 0x40049409  # linux/fs.h
@@ -77,7 +78,19 @@ def _devices(source_fd: int, target_fd: int) -> tuple[int, int]:
 
 
 def copy_range(source_fd: int, source_offset: int, target_fd: int, target_offset: int, length: int) -> None:
-    """Copies a range. Raises OSError, and DigestMismatchError when the source ends before the range does."""
+    """Copies a range to where the target has nothing yet: its holes stay holes.
+
+    Where it ends in one, the target's size is left to the caller. Raises OSError, and DigestMismatchError when the source
+    ends before the range does.
+    """
+    if os.fstat(source_fd).st_size < source_offset + length:
+        raise DigestMismatchError("a stored file is shorter than it was when it was published")
+    for start, size, hole in extents(source_fd, source_offset, source_offset + length, length):
+        if not hole:
+            _copy_data(source_fd, start, target_fd, target_offset + start - source_offset, size)
+
+
+def _copy_data(source_fd: int, source_offset: int, target_fd: int, target_offset: int, length: int) -> None:
     copy: Callable[[int, int, int, int, int], int] = _copy_in_kernel
     while length:
         try:
@@ -99,42 +112,16 @@ def copy_file(source_fd: int, target_fd: int, size: int) -> None:
     if os.fstat(source_fd).st_size != size:
         raise DigestMismatchError("a stored file has another size than when it was published")
     os.ftruncate(target_fd, size)
-    copy_data(source_fd, 0, target_fd, 0, size)
-
-
-def copy_data(source_fd: int, source_offset: int, target_fd: int, target_offset: int, length: int) -> None:
-    """Copies a range, but for its holes, to where the target has nothing yet. Raises as `copy_range` does."""
-    if os.fstat(source_fd).st_size < source_offset + length:
-        raise DigestMismatchError("a stored file is shorter than it was when it was published")
-    shift = target_offset - source_offset
-    for start, end in _data_ranges(source_fd, source_offset, source_offset + length):
-        copy_range(source_fd, start, target_fd, start + shift, end - start)
+    copy_range(source_fd, 0, target_fd, 0, size)
 
 
 def is_hole(fd: int, offset: int, length: int) -> bool:
     """Whether a range of a file is one hole; False where that cannot be told, and where the file ends before the range does."""
     try:
         fits = os.fstat(fd).st_size >= offset + length
-        return fits and next(_data_ranges(fd, offset, offset + length), None) is None
+        return fits and all(hole for _, _, hole in extents(fd, offset, offset + length, length))
     except OSError:
         return False
-
-
-def _data_ranges(fd: int, offset: int, limit: int) -> Iterator[tuple[int, int]]:
-    """Where a file is not a hole, from an offset to a limit; all of that where the file system cannot tell."""
-    end = offset
-    while end < limit:
-        try:
-            start = os.lseek(fd, end, os.SEEK_DATA)
-            end = os.lseek(fd, start, os.SEEK_HOLE)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # nothing but a hole up to the end
-                return
-            if error.errno != errno.EINVAL:
-                raise
-            start, end = end, limit
-        if start < limit:
-            yield start, min(end, limit)
 
 
 def _copy_in_kernel(source_fd: int, source_offset: int, target_fd: int, target_offset: int, length: int) -> int:

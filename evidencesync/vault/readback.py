@@ -1,7 +1,9 @@
 """The third point: what the disk gives back, compared with what the manifest says.
 
 Small files are read in batches by two threads. A large one is read by the calling thread, which takes its BLAKE3 while
-another takes its SHA-256 of the same block; so each byte comes from the disk once.
+another takes its SHA-256 of the same block; so each byte comes from the disk once. What the file system keeps no block for
+is hashed as the zeros that a read would give, without one: the page cache was told to let go, so that this is what the disk
+says, and a read would take it from the same map.
 """
 
 from __future__ import annotations
@@ -21,9 +23,10 @@ from blake3 import blake3
 
 from evidencesync.custody.manifest import CheckedLine
 from evidencesync.errors import DigestMismatchError, InternalError
-from evidencesync.evidence.digest import new_blake3, new_sha256
+from evidencesync.evidence.digest import feed_zeros, new_blake3, new_sha256
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
+from evidencesync.holes import HoleFinder
 from evidencesync.vault.disk import forget_cached, storage_error
 from evidencesync.vault.tree import TreeReader
 
@@ -76,8 +79,8 @@ def read_back(data_fd: int, lines: Iterable[CheckedLine], progress: Progress | N
         for batch in _batches(lines):
             size = sum(file.size for file in batch)
             if len(batch) == 1 and size >= _LARGE:
-                _check_large(readers, batch[0], hasher)
-                report(1, size)
+                _check_large(readers, batch[0], hasher, report)
+                report(1, 0)
             else:
                 pending.append((pool.submit(_check_small, readers, batch), len(batch), size))
             while len(pending) > _BATCHES_AHEAD:
@@ -151,7 +154,7 @@ def _read_whole(fd: int, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _check_large(readers: SimpleQueue[TreeReader], file: _File, hasher: ThreadPoolExecutor) -> None:
+def _check_large(readers: SimpleQueue[TreeReader], file: _File, hasher: ThreadPoolExecutor, report: Progress) -> None:
     reader = readers.get()
     try:
         fd, found = reader.open_file(file.path)
@@ -161,7 +164,7 @@ def _check_large(readers: SimpleQueue[TreeReader], file: _File, hasher: ThreadPo
         if found.st_size != file.size:
             raise _differs(file, found.st_size)
         forget_cached(fd)
-        digests = _hash_large(fd, hasher)
+        digests = _hash_large(fd, file.size, hasher, report)
     except OSError as error:
         raise storage_error(error, f"read {safe_text(file.path)} back") from error
     finally:
@@ -170,8 +173,8 @@ def _check_large(readers: SimpleQueue[TreeReader], file: _File, hasher: ThreadPo
         raise _differs(file, found.st_size)
 
 
-def _hash_large(fd: int, hasher: ThreadPoolExecutor) -> tuple[str, str]:
-    whole, other = new_blake3(), new_sha256()
+def _hash_large(fd: int, size: int, hasher: ThreadPoolExecutor, report: Progress) -> tuple[str, str]:
+    whole, other, finder = new_blake3(), new_sha256(), HoleFinder(fd)
     buffers = [bytearray(_BLOCK) for _ in range(_BLOCKS)]
     using: deque[Future[object]] = deque()  # the SHA-256 of blocks, oldest first; each of them needs its buffer
     offset = 0
@@ -179,12 +182,18 @@ def _hash_large(fd: int, hasher: ThreadPoolExecutor) -> tuple[str, str]:
         for buffer in cycle(buffers):
             if len(using) == _BLOCKS:
                 using.popleft().result()
-            length = os.preadv(fd, [buffer], offset)
+            _, length, is_hole = finder.next_extent(offset, size + 1)  # one more, to see that it ends there
+            if is_hole:
+                using.append(hasher.submit(feed_zeros, other.update, length))
+                feed_zeros(whole.update, length)
+            else:
+                length = os.preadv(fd, [memoryview(buffer)[:length]], offset)
+                block = memoryview(buffer)[:length]
+                using.append(hasher.submit(other.update, block))
+                whole.update(block)
             if not length:
                 break
-            block = memoryview(buffer)[:length]
-            using.append(hasher.submit(other.update, block))
-            whole.update(block)
+            report(0, length)
             offset += length
     finally:
         wait(using)

@@ -2,7 +2,8 @@
 
 Small files are read in batches: in the calling thread as long as the disk keeps up (threads would spend more time on
 waiting for the interpreter than they save), by a few threads while most of the time is spent on waiting for the disk. A
-large file is read by one thread while another hashes what was read, BLAKE3 on all cores. (Mapping files into memory would
+large file is read by one thread while another hashes what was read, BLAKE3 on all cores; its holes are hashed as the zeros
+they are, without a read. (Mapping files into memory would
 be a little faster, but a disk error would then kill the process.)
 """
 
@@ -22,7 +23,8 @@ from typing import Final, NamedTuple
 from blake3 import blake3
 
 from evidencesync.errors import EvidenceSyncError, MissingOrExtraError
-from evidencesync.evidence.digest import new_sha256, sha256_of
+from evidencesync.evidence.digest import Buffer, feed_zeros, new_sha256, sha256_of
+from evidencesync.holes import HoleFinder
 from evidencesync.vault.tree import TreeReader
 from evidencesync.verify.documents import reason, unsafe_bits
 
@@ -83,6 +85,9 @@ Problem = Damage | Unreadable | Exchanged | UnsafeMode
 Done = Callable[[int, int, list[Problem]], None]
 """Told, in the thread that adds files, of files and bytes that were read, and of what is wrong with them."""
 
+Tell = Callable[[int], None]
+"""Told of bytes of a large file that were read."""
+
 
 class ContentChecker:
     """Add files in manifest order; what is wrong is told to `done` in that order, a little later. Then `finish`."""
@@ -141,7 +146,15 @@ class ContentChecker:
 
     def _check_here(self, batch: list[StoredFile]) -> None:
         began, computed = time.perf_counter(), time.thread_time()
-        self._done(*self._check_batch(batch))
+        told = 0
+
+        def tell(size: int) -> None:
+            nonlocal told
+            told += size
+            self._done(0, size, [])
+
+        files, size, problems = self._check_batch(batch, tell)
+        self._done(files, size - told, problems)
         passed, computed = time.perf_counter() - began, time.thread_time() - computed
         if passed > _WAITING * computed and batch[-1].size <= _LARGE:  # a large file is hashed by other threads anyway
             self._in_threads = _PROBE_EVERY
@@ -151,16 +164,17 @@ class ContentChecker:
 
     # In the pool's threads.
 
-    def _check_batch(self, batch: list[StoredFile]) -> tuple[int, int, list[Problem]]:
+    def _check_batch(self, batch: list[StoredFile], tell: Tell | None = None) -> tuple[int, int, list[Problem]]:
+        """Checks files; `tell` is told how far a large one is."""
         problems: list[Problem] = []
         reader = self._readers.get()
         try:
-            size = sum([self._check(reader, file, problems) for file in batch])
+            size = sum([self._check(reader, file, problems, tell) for file in batch])
         finally:
             self._readers.put(reader)
         return len(batch), size, problems
 
-    def _check(self, reader: TreeReader, file: StoredFile, problems: list[Problem]) -> int:
+    def _check(self, reader: TreeReader, file: StoredFile, problems: list[Problem], tell: Tell | None) -> int:
         """Checks one file; the bytes that were read."""
         try:
             fd, found = reader.open_file(file.path)
@@ -176,7 +190,7 @@ class ContentChecker:
             if found.st_size != file.size:
                 problems.append(Damage(file, found.st_size, "size"))
                 return 0
-            wrong = self._compare_large(fd, file) if file.size > _LARGE else self._compare_small(fd, file)
+            wrong = self._compare_large(fd, file, tell) if file.size > _LARGE else self._compare_small(fd, file)
         except _ReadingError as error:
             problems.append(Unreadable(file, error.offset, error.message))
             return error.offset
@@ -199,26 +213,30 @@ class ContentChecker:
             return "SHA-256"
         return None
 
-    def _compare_large(self, fd: int, file: StoredFile) -> str | None:
+    def _compare_large(self, fd: int, file: StoredFile, tell: Tell | None) -> str | None:
         """One block is read while the one before it is hashed."""
-        whole, other = blake3(max_threads=blake3.AUTO), new_sha256()
-        buffers = (bytearray(_BLOCK), bytearray(_BLOCK))
+        whole, other, finder = blake3(max_threads=blake3.AUTO), new_sha256(), HoleFinder(fd)
+        updates: list[Callable[[Buffer], object]] = [whole.update, other.update] if self._all_digests else [whole.update]
+        buffers = (memoryview(bytearray(_BLOCK)), memoryview(bytearray(_BLOCK)))
         offset = turn = 0
         hashing: list[Future[object]] = []
         try:
             while True:
-                buffer = buffers[turn]
-                length = _read_into(fd, buffer, offset)
+                length, is_hole = _next_extent(finder, offset, file.size + 1)  # one more, to see that it ends there
+                if not is_hole:
+                    length = _read_into(fd, buffers[turn][:length], offset)
                 for future in hashing:
                     future.result()
                 if not length:
                     break
-                block = memoryview(buffer)[:length]
-                hashing = [self._hashing.submit(whole.update, block)]
-                if self._all_digests:
-                    hashing.append(self._hashing.submit(other.update, block))
+                if is_hole:
+                    hashing = [self._hashing.submit(feed_zeros, update, length) for update in updates]
+                else:
+                    hashing = [self._hashing.submit(update, buffers[turn][:length]) for update in updates]
                 offset += length
                 turn ^= 1
+                if tell is not None:
+                    tell(length)
         finally:
             for future in hashing:
                 future.result()
@@ -238,7 +256,15 @@ class _ReadingError(Exception):
         self.message = message
 
 
-def _read_into(fd: int, buffer: bytearray, offset: int) -> int:
+def _next_extent(finder: HoleFinder, offset: int, end: int) -> tuple[int, bool]:
+    try:
+        _, length, is_hole = finder.next_extent(offset, end)
+    except OSError as error:
+        raise _ReadingError(offset, reason(error)) from error
+    return length, is_hole
+
+
+def _read_into(fd: int, buffer: memoryview, offset: int) -> int:
     try:
         return os.preadv(fd, [buffer], offset)
     except OSError as error:

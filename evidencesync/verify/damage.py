@@ -15,6 +15,7 @@ from typing import BinaryIO, Final
 from evidencesync.delta.recipe import MAGIC, ZERO_DIGEST
 from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.digest import CHUNK_DIGEST_SIZE, chunk_digest_of
+from evidencesync.holes import extents
 from evidencesync.limits import MAX_CHUNK, MAX_DAMAGED_RANGES, MAX_FILE_SIZE, MAX_ZERO_EXTENT
 
 # The layout of chunks.bin, as delta.recipe documents it. Rows are read a few at a time: a recipe may be larger than memory.
@@ -124,12 +125,9 @@ def _rows(recipes: BinaryIO, place: RecipePlace, content: bytes, size: int) -> I
 
 def _is_good(fd: int, digest: bytes, offset: int, length: int) -> bool:
     if digest == ZERO_DIGEST:
-        end = offset + length
-        while offset < end:
-            part = os.pread(fd, min(len(_ZEROS), end - offset), offset)
-            if not part or part != _ZEROS[: len(part)]:
+        for start, size, is_hole in extents(fd, offset, offset + length, len(_ZEROS)):
+            if not is_hole and os.pread(fd, size, start) != _ZEROS[:size]:
                 return False
-            offset += len(part)
         return True
     if length > MAX_CHUNK:  # a content that is one chunk is never larger, unless its writer was another
         return False

@@ -55,7 +55,7 @@ class Ground:
 
     @contextmanager
     def basis(self) -> Iterator[Basis]:
-        basis = Basis(lambda _: TreeReader(os.open(self.folder, FOLDER_FLAGS)), from_disk=False)
+        basis = Basis(lambda _: TreeReader(os.open(self.folder, FOLDER_FLAGS)), from_disk=False, working=lambda: None)
         try:
             yield basis
         finally:

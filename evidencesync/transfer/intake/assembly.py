@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 from evidencesync.delta.recipe import Recipe, RecipeBuilder
-from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, new_blake3, new_sha256
-from evidencesync.limits import MIB
+from evidencesync.evidence.digest import Blake3Digest, Buffer, Sha256Digest, feed_zeros, new_blake3, new_sha256
+from evidencesync.holes import HOLE_STEP
 from evidencesync.transfer.intake.basis import Basis
 from evidencesync.transfer.intake.reusing import Place, ReusingWriter
 from evidencesync.vault.content import StagedContent
 from evidencesync.vault.leftovers import is_leftover
 from evidencesync.vault.location import Location
-
-_ZEROS: Final = bytes(1 * MIB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +78,9 @@ class Assembly:
             self._keep(length)
         elif not self._stays(place):
             self._writable().append_zeros(length)
-        for start in range(0, length, len(_ZEROS)):
-            self._digest(memoryview(_ZEROS)[: min(len(_ZEROS), length - start)])
+        for start in range(0, length, HOLE_STEP):  # hashing them all may take longer than the other end would wait
+            self._basis.working()
+            feed_zeros(self._digest, min(HOLE_STEP, length - start))
 
     def in_staging(self) -> StagedContent:
         """All of it so far, as a file of its own."""
@@ -127,7 +125,7 @@ class Assembly:
         self.existing = place[0]
         return True
 
-    def _digest(self, data: bytes | memoryview) -> None:
+    def _digest(self, data: Buffer) -> None:
         self.size += len(data)
         self.blake3.update(data)
         if self.sha256 is not None and self._writer is None:

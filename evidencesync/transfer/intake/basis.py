@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.digest import ContentHasher
 from evidencesync.evidence.entry import Entry
+from evidencesync.holes import extents
 from evidencesync.limits import KIB, MIB
 from evidencesync.session.receiver import Receiver
 from evidencesync.transfer.intake.lookup import Lookup
@@ -27,11 +28,15 @@ TreeKey = tuple[str, str, int]
 
 
 class Basis:
-    """Published files, opened by location. `from_disk` makes every read come from the disk, not from the page cache."""
+    """Published files, opened by location. `from_disk` makes every read come from the disk, not from the page cache.
 
-    def __init__(self, open_tree: Callable[[TreeKey], TreeReader], *, from_disk: bool) -> None:
+    `working` is called now and then in the middle of long work, so that the other end hears that this one is alive.
+    """
+
+    def __init__(self, open_tree: Callable[[TreeKey], TreeReader], *, from_disk: bool, working: Callable[[], None]) -> None:
         self.damaged: set[Location] = set()
         self.sharing = BlockSharing()
+        self.working = working
         self._open_tree = open_tree
         self._from_disk = from_disk
         self._trees: OrderedDict[TreeKey, TreeReader] = OrderedDict()
@@ -76,6 +81,7 @@ class Basis:
 
     def read(self, location: Location, offset: int, length: int) -> bytes | None:
         """Bytes of a published file, not yet checked; None when they cannot be had."""
+        self.working()
         fd = self.fd_of(location)
         if fd is None:
             return None
@@ -89,12 +95,20 @@ class Basis:
         return data
 
     def is_zeros(self, location: Location, offset: int, length: int) -> bool:
-        """Whether a range of a published file is nothing but zeros, read in small parts."""
-        for start in range(offset, offset + length, len(_ZEROS)):
-            size = min(len(_ZEROS), offset + length - start)
-            if self.read(location, start, size) != _ZEROS[:size]:
-                return False
-        return True
+        """Whether a range of a published file is nothing but zeros: read in small parts, but for its holes.
+
+        A hole is as good as a read: see `evidencesync.holes`. It lies on the disk as what the file has no block for.
+        """
+        fd = self.fd_of(location)
+        seen = 0
+        try:
+            for start, size, is_hole in extents(fd, offset, offset + length, len(_ZEROS)) if fd is not None else ():
+                if not is_hole and self.read(location, start, size) != _ZEROS[:size]:
+                    return False
+                seen += size
+        except OSError:
+            self.note_damage(location)
+        return seen == length
 
     def read_whole(self, location: Location) -> bytes | None:
         """A small published file, read once and not kept open."""

@@ -23,6 +23,7 @@ from evidencesync.vault.location import Location
 
 _HELD: Final = 8 * MIB  # so much is held back, to be shared by one call
 _PREFIX_STEP: Final = 64 * MIB
+_COPIED_STEP: Final = 256 * MIB
 _LEAST: Final = 16 * KIB  # less is written: it would save less than the call and one more fragment cost
 _STRANGE: Final = 4 * MIB  # a published file that differs for so long is compared no more
 _COMPARED: Final = 4 * KIB
@@ -68,8 +69,11 @@ class ReusingWriter:
         while unit is not None and length - staged.size >= max(unit, _LEAST):
             if not self._share(fd, staged.size, min(_PREFIX_STEP, length - staged.size) // unit * unit):
                 unit = None
+            self._basis.working()
         if unit is None:
-            staged.append_from(fd, staged.size, length - staged.size)
+            while staged.size < length:
+                staged.append_from(fd, staged.size, min(_COPIED_STEP, length - staged.size))
+                self._basis.working()
             return
         followed = self._followed = _Followed(location, 0)
         if staged.size < length:

@@ -21,6 +21,13 @@ def test_a_push_says_how_far_it_is_how_fast_and_what_it_saved() -> None:
     assert view.place() == ""
 
 
+def test_a_push_says_how_much_of_it_was_holes() -> None:
+    progress = Progress(
+        stage="reading", files=1, read_bytes=5_000_000, hole_bytes=4_000_000, literal_bytes=1_000_000, wire_sent=1
+    )
+    assert PushView(progress).headline(0.0) == "reading  1 files  5.0 MB  holes 4.0 MB  sent 1 B, saved 80.0 %"
+
+
 def test_without_a_total_nothing_is_promised() -> None:
     progress = Progress(stage="reading", files=3, read_bytes=5)
     view = PushView(progress)
