@@ -254,7 +254,7 @@ class _Session:
             staging = stack.enter_context(Staging.create(item, admitted.session))
             self._send(_ready(admitted, state, index.known(scope), scope))
             side = VaultSide(Receiver(), index, scope, basis, from_disk=admitted.read_back)
-            streams = StreamIntake(side, staging.new_content)
+            streams = StreamIntake(side, staging.new_content, staging.rows)
             stack.callback(streams.close)
             vault_id, vault_key = self._vault.settings.id, self._vault.signer.public_key.fingerprint
             pages = PageIntake(

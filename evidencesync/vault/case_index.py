@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from evidencesync.delta.recipe import Recipe, is_hook
+from evidencesync.delta.recipe import Recipe
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
 from evidencesync.vault.layout import MAX_ACQUISITION
 from evidencesync.vault.location import Location
@@ -23,38 +23,49 @@ KnownContent = tuple[Blake3Digest, bytes, int]
 """Digest, path and size of one file of an acquisition."""
 
 _APPLICATION: Final = 0x45534958
-_SCHEMA_VERSION: Final = 1
-_BUSY_SECONDS: Final = 20.0
+_SCHEMA_VERSION: Final = 2
+_ADD_WAIT: Final = 20_000  # milliseconds, while another session adds to the same case
+_ASK_WAIT: Final = 2_000
 _QUERY_BATCH: Final = 256
-_INSERT_BATCH: Final = 50_000  # rows sorted at a time: 15 MB of memory, and the pages of the table are met in order
+_INSERT_BATCH: Final = 100_000  # rows sorted at a time: some 25 MB of memory, and the pages of the table are met in order
 _ROWS_AT_ONCE: Final = 32
+# Keys are the first bytes of digests. A content's is long enough that nobody finds two of one key, since its bytes are only
+# looked at when they are linked; a segment's or a chunk's whole digest is compared before it counts as found.
+_CONTENT_KEY: Final = 16
+PLACE_KEY: Final = 8
 _ADD_CONTENTS: Final = "INSERT OR IGNORE INTO contents VALUES {values}"
-_RENEW_CONTENTS: Final = """INSERT INTO contents VALUES {values} ON CONFLICT (blake3, item)
-DO UPDATE SET acquisition = excluded.acquisition, path = excluded.path WHERE acquisition <> excluded.acquisition"""
+_RENEW_CONTENTS: Final = """INSERT INTO contents VALUES {values} ON CONFLICT (key, item)
+DO UPDATE SET acquisition = excluded.acquisition, path = excluded.path, size = excluded.size
+WHERE acquisition <> excluded.acquisition"""
+# The newest recipe wins, and in it the first row: so a new image is found in the one before it, from its beginning.
+_ADD_PLACES: Final = """INSERT INTO {table} VALUES {values} ON CONFLICT (key, item)
+DO UPDATE SET recipe = excluded.recipe, row = excluded.row, offset = excluded.offset WHERE recipe <> excluded.recipe"""
 _ONE_ITEM: Final = " AND {table}.item = (SELECT id FROM items WHERE folder = ?)"
 _SCHEMA: Final = """
 CREATE TABLE items (id INTEGER PRIMARY KEY, folder TEXT NOT NULL UNIQUE, contents INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE acquisitions (item INTEGER NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (item, number)) WITHOUT ROWID;
 CREATE TABLE contents (
-    blake3 BLOB NOT NULL, item INTEGER NOT NULL, acquisition INTEGER NOT NULL, path BLOB NOT NULL, size INTEGER NOT NULL,
-    PRIMARY KEY (blake3, item)) WITHOUT ROWID;
+    key BLOB NOT NULL, item INTEGER NOT NULL, acquisition INTEGER NOT NULL, path BLOB NOT NULL, size INTEGER NOT NULL,
+    PRIMARY KEY (key, item)) WITHOUT ROWID;
 CREATE TABLE recipes (
     id INTEGER PRIMARY KEY, blake3 BLOB NOT NULL, item INTEGER NOT NULL, acquisition INTEGER NOT NULL,
     position INTEGER NOT NULL, UNIQUE (blake3, item));
 CREATE TABLE segments (
-    digest BLOB NOT NULL, item INTEGER NOT NULL, recipe INTEGER NOT NULL, row INTEGER NOT NULL, offset INTEGER NOT NULL,
-    length INTEGER NOT NULL, PRIMARY KEY (digest, item)) WITHOUT ROWID;
+    key BLOB NOT NULL, item INTEGER NOT NULL, recipe INTEGER NOT NULL, row INTEGER NOT NULL, offset INTEGER NOT NULL,
+    PRIMARY KEY (key, item)) WITHOUT ROWID;
 CREATE TABLE hooks (
-    digest BLOB NOT NULL, item INTEGER NOT NULL, recipe INTEGER NOT NULL, row INTEGER NOT NULL, offset INTEGER NOT NULL,
-    PRIMARY KEY (digest, item)) WITHOUT ROWID;
+    key BLOB NOT NULL, item INTEGER NOT NULL, recipe INTEGER NOT NULL, row INTEGER NOT NULL, offset INTEGER NOT NULL,
+    PRIMARY KEY (key, item)) WITHOUT ROWID;
 """
 _PLACES: Final = """
-SELECT x.digest, c.blake3, i.folder, c.acquisition, c.path, c.size, r.acquisition, r.position, x.row, x.offset, {length}
+SELECT x.key, r.blake3, i.folder, c.acquisition, c.path, c.size, r.acquisition, r.position, x.row, x.offset
 FROM {table} x JOIN recipes r ON r.id = x.recipe
-JOIN contents c ON c.blake3 = r.blake3 AND c.item = x.item JOIN items i ON i.id = x.item
-WHERE x.digest IN ({{marks}})"""
-_SEGMENT_PLACES: Final = _PLACES.format(table="segments", length="x.length")
-_HOOK_PLACES: Final = _PLACES.format(table="hooks", length="0")
+JOIN contents c ON c.key = substr(r.blake3, 1, 16) AND c.item = x.item JOIN items i ON i.id = x.item
+WHERE x.key IN ({{marks}})"""
+_SEGMENT_PLACES: Final = _PLACES.format(table="segments")
+_HOOK_PLACES: Final = _PLACES.format(table="hooks")
+_Place = tuple[bytes, int, int, int, int]
+_Digest = TypeVar("_Digest", bound=bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +80,13 @@ class RecipePlace:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentPlace:
-    """A segment that was found."""
-
-    place: RecipePlace
-    length: int
-
-
 class CaseIndex:
     """One open index file. Not thread-safe."""
 
     def __init__(self, path: Path, case: str) -> None:
         """Opens the file, or makes it. Raises sqlite3.DatabaseError when it is not one of ours, of this very version."""
         self.case = case
-        self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        self._db = sqlite3.connect(path, timeout=_ADD_WAIT / 1000, isolation_level=None, check_same_thread=False)
         try:
             self._prepare()
         except BaseException:
@@ -107,39 +110,32 @@ class CaseIndex:
 
     def find_contents(self, digests: Sequence[Blake3Digest], item: str, *, only_item: bool) -> dict[Blake3Digest, Location]:
         """Where contents lie, in `item` rather than elsewhere."""
-        query = "SELECT c.blake3, c.item, c.acquisition, c.path, c.size FROM contents c WHERE c.blake3 IN ({marks})"
+        query = "SELECT c.key, c.item, c.acquisition, c.path, c.size FROM contents c WHERE c.key IN ({marks})"
         folders = dict(self._db.execute("SELECT id, folder FROM items"))
+        wanted = {digest[:_CONTENT_KEY]: digest for digest in digests}
         found: dict[Blake3Digest, Location] = {}
-        for blake3, owner, acquisition, path, size in self._select(query, "c", digests, item if only_item else None):
-            folder = folders.get(owner)
+        for key, owner, acquisition, path, size in self._select(query, "c", list(wanted), item if only_item else None):
+            blake3, folder = wanted[key], folders.get(owner)
             if blake3 not in found or folder == item:
                 found[blake3] = self._location(blake3, folder, acquisition, path, size)
         return found
 
-    def find_segments(self, digests: Sequence[SegmentDigest], item: str, *, only_item: bool) -> dict[SegmentDigest, SegmentPlace]:
-        """Where segments lie, in `item` rather than elsewhere."""
-        found: dict[SegmentDigest, SegmentPlace] = {}
-        for row in self._select(_SEGMENT_PLACES, "x", digests, item if only_item else None):
-            place = self._place(row)
-            if row[0] not in found or place.location.item == item:
-                found[row[0]] = SegmentPlace(place, _integer(row[-1]))
-        return found
+    def find_segments(self, digests: Sequence[SegmentDigest], item: str, *, only_item: bool) -> dict[SegmentDigest, RecipePlace]:
+        """Where segments begin that have the keys of these, in `item` rather than elsewhere."""
+        return self._find_places(_SEGMENT_PLACES, digests, item, only_item)
 
     def find_hooks(self, digests: Sequence[ChunkDigest], item: str, *, only_item: bool) -> dict[ChunkDigest, RecipePlace]:
-        """Which recipes hold these chunks, as far as they are hooks."""
-        found: dict[ChunkDigest, RecipePlace] = {}
-        for row in self._select(_HOOK_PLACES, "x", digests, item if only_item else None):
-            place = self._place(row)
-            if row[0] not in found or place.location.item == item:
-                found[row[0]] = place
-        return found
+        """Which recipes hold chunks with the keys of these, as far as they are hooks."""
+        return self._find_places(_HOOK_PLACES, digests, item, only_item)
 
-    def find_recipe(self, blake3: Blake3Digest, item: str) -> tuple[str, int, int] | None:
-        """Item folder, acquisition and position in its chunks.bin of a content's recipe, or None."""
-        query = """SELECT i.folder, r.acquisition, r.position FROM recipes r JOIN items i ON i.id = r.item
-                   WHERE r.blake3 = ? ORDER BY i.folder = ? DESC LIMIT 1"""
-        row = self._db.execute(query, [blake3, item]).fetchone()
-        return (str(row[0]), _acquisition(row[1]), _integer(row[2])) if row is not None else None
+    def _find_places(self, query: str, digests: Sequence[_Digest], item: str, only_item: bool) -> dict[_Digest, RecipePlace]:
+        wanted = {bytes(digest[:PLACE_KEY]): digest for digest in digests}
+        found: dict[_Digest, RecipePlace] = {}
+        for key, *row in self._select(query, "x", list(wanted), item if only_item else None):
+            place, digest = self._place(row), wanted[key]
+            if digest not in found or place.location.item == item:
+                found[digest] = place
+        return found
 
     def add(self, item: str, number: int, contents: Iterable[KnownContent], recipes: Iterable[tuple[int, Recipe]]) -> bool:
         """Adds one acquisition, whole or not at all; False when it was there already.
@@ -154,23 +150,22 @@ class CaseIndex:
                 return False
             fresh = self._add_contents(owner, number, contents)
             self._db.execute("UPDATE items SET contents = contents + ? WHERE id = ?", [fresh, owner])
-            for position, recipe in recipes:
-                self._add_recipe(owner, number, position, recipe)
+            self._add_recipes(owner, number, recipes)
         return True
 
     def _add_contents(self, owner: int, number: int, contents: Iterable[KnownContent]) -> int:
         """Newest wins: a later acquisition's file has the time that the next one is compared with."""
         rows = iter(contents)
         fresh = 0
-        while batch := {blake3: (blake3, owner, number, path, size) for blake3, path, size in islice(rows, _INSERT_BATCH)}:
-            ordered: list[tuple[object, ...]] = [batch[blake3] for blake3 in sorted(batch)]
+        while batch := {blake3[:_CONTENT_KEY]: (owner, number, path, size) for blake3, path, size in islice(rows, _INSERT_BATCH)}:
+            ordered: list[tuple[object, ...]] = [(key, *batch[key]) for key in sorted(batch)]
             inserted = self._insert(_ADD_CONTENTS, ordered)
             fresh += inserted
             if inserted != len(ordered):
                 self._insert(_RENEW_CONTENTS, ordered)
         return fresh
 
-    def _insert(self, statement: str, rows: list[tuple[object, ...]]) -> int:
+    def _insert(self, statement: str, rows: Sequence[tuple[object, ...]]) -> int:
         """Inserts rows, many in one statement (which halves the time); how many rows changed."""
         changed = 0
         for start in range(0, len(rows), _ROWS_AT_ONCE):
@@ -179,30 +174,34 @@ class CaseIndex:
             changed += self._db.execute(statement.format(values=values), list(chain.from_iterable(run))).rowcount
         return changed
 
-    def _add_recipe(self, owner: int, number: int, position: int, recipe: Recipe) -> None:
-        cursor = self._db.execute(
-            "INSERT OR IGNORE INTO recipes (blake3, item, acquisition, position) VALUES (?, ?, ?, ?)",
-            [recipe.content, owner, number, position],
-        )
-        if not cursor.rowcount:
-            return
-        identity = cursor.lastrowid
-        segments = []
-        hooks = []
-        row_number = 0
-        for span in recipe.spans():
-            segments.append((span.digest, owner, identity, row_number, span.offset, span.length))
-            offset = span.offset
-            for row in span.rows:
-                if is_hook(row.digest) and not row.is_zeros:
-                    hooks.append((row.digest, owner, identity, row_number, offset))
-                offset += row.length
-                row_number += 1
-        self._db.executemany("INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?, ?, ?)", sorted(segments))
-        self._db.executemany("INSERT OR REPLACE INTO hooks VALUES (?, ?, ?, ?, ?)", sorted(hooks))
+    def _add_recipes(self, owner: int, number: int, recipes: Iterable[tuple[int, Recipe]]) -> None:
+        segments: list[_Place] = []
+        hooks: list[_Place] = []
+        for position, recipe in recipes:
+            cursor = self._db.execute(
+                "INSERT OR IGNORE INTO recipes (blake3, item, acquisition, position) VALUES (?, ?, ?, ?)",
+                [recipe.content, owner, number, position],
+            )
+            if not cursor.rowcount or cursor.lastrowid is None:
+                continue
+            identity = cursor.lastrowid
+            for segment in recipe.segments():
+                segments.append((segment.digest[:PLACE_KEY], owner, identity, segment.first_row, segment.offset))
+                hooks += [(digest[:PLACE_KEY], owner, identity, row, offset) for digest, row, offset in segment.hooks()]
+                if len(segments) + len(hooks) >= _INSERT_BATCH:
+                    self._add_places(segments, hooks)
+        self._add_places(segments, hooks)
+
+    def _add_places(self, segments: list[_Place], hooks: list[_Place]) -> None:
+        """Inserts all rows, in order, and empties both lists."""
+        for table, rows in (("segments", segments), ("hooks", hooks)):
+            rows.sort()
+            self._insert(_ADD_PLACES.replace("{table}", table), rows)
+            rows.clear()
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
+        self._db.execute(f"PRAGMA busy_timeout = {_ADD_WAIT}")
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -211,21 +210,25 @@ class CaseIndex:
                 self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
+        self._db.execute(f"PRAGMA busy_timeout = {_ASK_WAIT}")
 
     def _prepare(self) -> None:
         for pragma in ("trusted_schema = OFF", "synchronous = NORMAL", "cache_size = -16384", "temp_store = MEMORY"):
             self._db.execute(f"PRAGMA {pragma}")
-        with self._transaction():
-            (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if not tables:
-                for statement in _SCHEMA.strip().split(";\n"):
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA application_id = {_APPLICATION}")
-                self._db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-        (application,) = self._db.execute("PRAGMA application_id").fetchone()
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if (application, version) != (_APPLICATION, _SCHEMA_VERSION):
+        if not self._pragma("schema_version"):
+            with self._transaction():
+                if not self._pragma("schema_version"):  # nobody else has made it meanwhile
+                    for statement in _SCHEMA.strip().split(";\n"):
+                        self._db.execute(statement)
+                    self._db.execute(f"PRAGMA application_id = {_APPLICATION}")
+                    self._db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        if (self._pragma("application_id"), self._pragma("user_version")) != (_APPLICATION, _SCHEMA_VERSION):
             raise sqlite3.DatabaseError("not an index of this version")
+        self._db.execute(f"PRAGMA busy_timeout = {_ASK_WAIT}")
+
+    def _pragma(self, name: str) -> int:
+        (value,) = self._db.execute(f"PRAGMA {name}").fetchone()
+        return int(value)
 
     def _select(self, query: str, table: str, digests: Sequence[bytes], item: str | None) -> Iterator[tuple[Any, ...]]:
         """Rows for all digests, in batches of one size, so that SQLite keeps the prepared statement."""
@@ -252,8 +255,8 @@ class CaseIndex:
             return Location(self.case, item, acquisition, path, size, Blake3Digest(blake3))
         raise sqlite3.DatabaseError("an index row is not one of ours")
 
-    def _place(self, row: tuple[Any, ...]) -> RecipePlace:
-        _, blake3, item, acquisition, path, size, recipe_acquisition, position, number, offset, _ = row
+    def _place(self, row: list[Any]) -> RecipePlace:
+        blake3, item, acquisition, path, size, recipe_acquisition, position, number, offset = row
         location = self._location(blake3, item, acquisition, path, size)
         return RecipePlace(
             location, location.item, _acquisition(recipe_acquisition), _integer(position), _integer(number), _integer(offset)

@@ -15,19 +15,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
 from evidencesync.custody.manifest import CheckedLine
-from evidencesync.delta.recipe import Recipe, Row, is_hook, segment_digest
+from evidencesync.delta.recipe import Row, is_hook
 from evidencesync.errors import EvidenceSyncError, StorageError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.identity import is_folder_name
-from evidencesync.limits import MIN_CHUNK
-from evidencesync.vault.case_index import CaseIndex, KnownContent, RecipePlace, SegmentPlace
+from evidencesync.vault.case_index import CaseIndex, KnownContent, RecipePlace
 from evidencesync.vault.disk import storing
 from evidencesync.vault.layout import VaultLayout
 from evidencesync.vault.location import Location, Scope
 from evidencesync.vault.lock import locked_folder
-from evidencesync.vault.recipes import ChunkPlace, RecipeWindows, iter_long_recipes, open_recipes, read_recipe_at, read_segment
+from evidencesync.vault.recipes import ChunkPlace, RecipeWindows, SegmentReader, iter_long_recipes, open_recipes
 
 _MAX_OPEN_CASES: Final = 16
 # The file itself is of no use: damaged, not SQLite, other tables or columns than ours. All else (locked, full, no
@@ -48,6 +47,7 @@ class Index:
         self._lock = threading.Lock()
         self._open: OrderedDict[str, CaseIndex] = OrderedDict()
         self._windows = RecipeWindows(layout)
+        self._segments = SegmentReader(layout)
         self._near: RecipePlace | None = None
 
     def close(self) -> None:
@@ -70,37 +70,26 @@ class Index:
                 found.update(self._ask(case, _content_query(missing, scope)) or {})
         return found
 
-    def find_segments(self, digests: Sequence[SegmentDigest], scope: Scope) -> dict[SegmentDigest, tuple[Location, int, int]]:
-        """Where segments lie: a published file, offset and length. Hash what is read there before it is used."""
-        found: dict[SegmentDigest, tuple[Location, int, int]] = {}
-        with self._lock:
-            for case, missing in self._each_case(digests, found, scope):
-                for digest, segment in (self._ask(case, _segment_query(missing, scope)) or {}).items():
-                    self._near = segment.place
-                    found[digest] = (segment.place.location, segment.place.offset, segment.length)
-        return found
-
     def find_segment(self, digest: SegmentDigest, scope: Scope) -> tuple[Location, int, list[Row]] | None:
         """Where one segment lies: a published file, an offset, and the rows that its digest is over.
 
-        Hash what is read there before it is used.
+        The file that had the last one is looked at first: what is found in order can be linked. Hash what is read there
+        before it is used.
         """
         with self._lock:
-            for case, missing in self._each_case([digest], {}, scope):
-                for segment in (self._ask(case, _segment_query(missing, scope)) or {}).values():
-                    self._near = segment.place
-                    with contextlib.suppress(EvidenceSyncError, OSError):  # not readable, and so not known
-                        rows = read_segment(self._layout, segment.place)
-                        if segment_digest(rows) == digest:
-                            return segment.place.location, segment.place.offset, rows
+            for place in self._places_of(digest, scope):
+                segment = self._segments.read(place, digest)
+                if segment is not None:
+                    self._near = place
+                    return place.location, place.offset, segment.rows()
         return None
 
-    def find_chunks(self, digests: Sequence[ChunkDigest], scope: Scope) -> dict[ChunkDigest, tuple[Location, int, int]]:
+    def find_chunks(self, digests: Sequence[ChunkDigest], scope: Scope) -> dict[ChunkDigest, ChunkPlace]:
         """Where chunks lie, in the recipes around hooks and around the last segment that was found.
 
         One chunk in sixteen is a hook, so a chunk is found when one of its neighbours in `digests` is.
         """
-        found: dict[ChunkDigest, tuple[Location, int, int]] = {}
+        found: dict[ChunkDigest, ChunkPlace] = {}
         with self._lock:
             self._search_windows(digests, scope, found)
             hooks = [digest for digest in digests if digest not in found and is_hook(digest)]
@@ -112,21 +101,6 @@ class Index:
                 self._windows.load(self._near)
             self._search_windows(digests, scope, found)
         return found
-
-    def recipe_of(self, location: Location) -> Recipe | None:
-        """The recipe of a content that was found, or None when it is not known (any more)."""
-        with self._lock:
-            place = self._ask(location.case, lambda index: index.find_recipe(location.blake3, location.item))
-        if place is None:
-            single = location.size <= MIN_CHUNK
-            return Recipe(location.blake3, location.size, b"") if single else None
-        item, acquisition, position = place
-        try:
-            with open_recipes(self._layout, location.case, item, acquisition) as file:
-                recipe = read_recipe_at(file, position)
-        except (EvidenceSyncError, OSError):
-            return None
-        return recipe if recipe.content == location.blake3 else None
 
     def acquisitions(self, case: str) -> set[tuple[str, int]]:
         """Item folder and number of every acquisition of a case that is in the index."""
@@ -152,14 +126,19 @@ class Index:
         with self._lock:
             self._discard(case)
 
-    def _search_windows(
-        self, digests: Sequence[ChunkDigest], scope: Scope, found: dict[ChunkDigest, tuple[Location, int, int]]
-    ) -> None:
+    def _places_of(self, digest: SegmentDigest, scope: Scope) -> Iterator[RecipePlace]:
+        following = self._segments.follows(scope)
+        if following is not None:
+            yield following
+        for case in self._cases(scope):
+            yield from (self._ask(case, _segment_query([digest], scope)) or {}).values()
+
+    def _search_windows(self, digests: Sequence[ChunkDigest], scope: Scope, found: dict[ChunkDigest, ChunkPlace]) -> None:
         for digest in digests:
             if digest not in found:
-                place: ChunkPlace | None = self._windows.find(digest, scope)
+                place = self._windows.find(digest, scope)
                 if place is not None:
-                    found[digest] = (place.location, place.offset, place.length)
+                    found[digest] = place
 
     def _each_case(
         self, digests: Sequence[_Result], found: Mapping[_Result, object], scope: Scope
@@ -224,7 +203,7 @@ def _content_query(digests: Sequence[Blake3Digest], scope: Scope) -> Callable[[C
     return lambda index: index.find_contents(digests, scope.item, only_item=scope.reach == "item")
 
 
-def _segment_query(digests: Sequence[SegmentDigest], scope: Scope) -> Callable[[CaseIndex], dict[SegmentDigest, SegmentPlace]]:
+def _segment_query(digests: Sequence[SegmentDigest], scope: Scope) -> Callable[[CaseIndex], dict[SegmentDigest, RecipePlace]]:
     return lambda index: index.find_segments(digests, scope.item, only_item=scope.reach == "item")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from evidencesync.delta.recipe import Recipe, RecipeBuilder
+from evidencesync.delta.recipe import Recipe, RecipeBuilder, RowSpool
 from evidencesync.errors import DigestMismatchError
 from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, new_blake3, new_sha256
 from evidencesync.limits import MIB
@@ -38,9 +38,9 @@ class Assembly:
     As long as every segment is found in order in one published file, nothing is written: in the end that file is linked.
     """
 
-    def __init__(self, new_content: Callable[[], StagedContent], basis: Basis, *, from_disk: bool) -> None:
+    def __init__(self, new_content: Callable[[], StagedContent], basis: Basis, rows: RowSpool, *, from_disk: bool) -> None:
         self.size = 0
-        self.recipe = RecipeBuilder()
+        self.recipe = RecipeBuilder(rows)
         self.blake3 = new_blake3()
         self.sha256 = new_sha256() if from_disk else None
         self.existing: Location | None = None

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from evidencesync.delta.recipe import ZERO_DIGEST, Row
+from evidencesync.delta.recipe import ZERO_DIGEST, Row, RowSpool
 from evidencesync.errors import DigestMismatchError, LimitExceededError, ProtocolError
 from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, chunk_digest_of
 from evidencesync.limits import MAX_OPEN_SEGMENTS, MAX_UNLISTED_CONTENTS, SMALL_FILE
@@ -34,7 +34,7 @@ class _Segment:
 class StreamIntake:
     """Takes the events of streams in the order they come; stores segments strictly in order of their numbers."""
 
-    def __init__(self, vault: VaultSide, new_content: Callable[[], StagedContent]) -> None:
+    def __init__(self, vault: VaultSide, new_content: Callable[[], StagedContent], rows: RowSpool) -> None:
         self.literal_bytes = 0
         self.zero_bytes = 0
         self._contents: deque[AssembledContent] = deque()
@@ -43,6 +43,7 @@ class StreamIntake:
         self._scope = vault.scope
         self._basis = vault.basis
         self._new_content = new_content
+        self._rows = rows
         self._from_disk = vault.from_disk
         self._queue: deque[_Segment | StreamOpened | StreamClosed] = deque()
         self._open: dict[int, _Segment] = {}
@@ -136,7 +137,7 @@ class StreamIntake:
                 del self._open[head.number]
                 self._stored = head.number + 1
             elif isinstance(head, StreamOpened):
-                self._assembly = Assembly(self._new_content, self._basis, from_disk=self._from_disk)
+                self._assembly = Assembly(self._new_content, self._basis, self._rows, from_disk=self._from_disk)
             else:
                 self._complete(head)
             self._queue.popleft()
