@@ -16,54 +16,20 @@ from typing import Any, Final, TypeVar
 
 from evidencesync.delta.recipe import Recipe
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
+from evidencesync.vault import index_sql
+from evidencesync.vault.index_sql import CONTENT_KEY, PLACE_KEY
 from evidencesync.vault.layout import MAX_ACQUISITION
 from evidencesync.vault.location import Location
 
 KnownContent = tuple[Blake3Digest, bytes, int]
 """Digest, path and size of one file of an acquisition."""
 
-_APPLICATION: Final = 0x45534958
-_SCHEMA_VERSION: Final = 2
 _ADD_WAIT: Final = 20_000  # milliseconds, while another session adds to the same case
 _ASK_WAIT: Final = 2_000
 _QUERY_BATCH: Final = 256
+_QUERY_WIDTHS: Final = (1, 16, 64, _QUERY_BATCH)  # a few statements, that stay prepared
 _INSERT_BATCH: Final = 100_000  # rows sorted at a time: some 25 MB of memory, and the pages of the table are met in order
 _ROWS_AT_ONCE: Final = 32
-# Keys are the first bytes of digests. A content's is long enough that nobody finds two of one key, since its bytes are only
-# looked at when they are linked; a segment's or a chunk's whole digest is compared before it counts as found.
-_CONTENT_KEY: Final = 16
-PLACE_KEY: Final = 8
-_ADD_CONTENTS: Final = "INSERT OR IGNORE INTO contents VALUES {values}"
-_RENEW_CONTENTS: Final = """INSERT INTO contents VALUES {values} ON CONFLICT (key, item)
-DO UPDATE SET acquisition = excluded.acquisition, path = excluded.path, size = excluded.size
-WHERE acquisition <> excluded.acquisition"""
-# The newest recipe wins, and in it the first row: so a new image is found in the one before it, from its beginning.
-_ADD_PLACES: Final = """INSERT INTO {table} VALUES {values} ON CONFLICT (key, item)
-DO UPDATE SET recipe = excluded.recipe, row = excluded.row, offset = excluded.offset WHERE recipe <> excluded.recipe"""
-_ONE_ITEM: Final = " AND {table}.item = (SELECT id FROM items WHERE folder = ?)"
-_SCHEMA: Final = """
-CREATE TABLE items (id INTEGER PRIMARY KEY, folder TEXT NOT NULL UNIQUE, contents INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE acquisitions (item INTEGER NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (item, number)) WITHOUT ROWID;
-CREATE TABLE contents (
-    key BLOB NOT NULL, item INTEGER NOT NULL, acquisition INTEGER NOT NULL, path BLOB NOT NULL, size INTEGER NOT NULL,
-    PRIMARY KEY (key, item)) WITHOUT ROWID;
-CREATE TABLE recipes (
-    id INTEGER PRIMARY KEY, blake3 BLOB NOT NULL, item INTEGER NOT NULL, acquisition INTEGER NOT NULL,
-    position INTEGER NOT NULL, UNIQUE (blake3, item));
-CREATE TABLE segments (
-    key BLOB NOT NULL, item INTEGER NOT NULL, recipe INTEGER NOT NULL, row INTEGER NOT NULL, offset INTEGER NOT NULL,
-    PRIMARY KEY (key, item)) WITHOUT ROWID;
-CREATE TABLE hooks (
-    key BLOB NOT NULL, item INTEGER NOT NULL, recipe INTEGER NOT NULL, row INTEGER NOT NULL, offset INTEGER NOT NULL,
-    PRIMARY KEY (key, item)) WITHOUT ROWID;
-"""
-_PLACES: Final = """
-SELECT x.key, r.blake3, i.folder, c.acquisition, c.path, c.size, r.acquisition, r.position, x.row, x.offset
-FROM {table} x JOIN recipes r ON r.id = x.recipe
-JOIN contents c ON c.key = substr(r.blake3, 1, 16) AND c.item = x.item JOIN items i ON i.id = x.item
-WHERE x.key IN ({{marks}})"""
-_SEGMENT_PLACES: Final = _PLACES.format(table="segments")
-_HOOK_PLACES: Final = _PLACES.format(table="hooks")
 _Place = tuple[bytes, int, int, int, int]
 _Digest = TypeVar("_Digest", bound=bytes)
 
@@ -110,32 +76,24 @@ class CaseIndex:
 
     def find_contents(self, digests: Sequence[Blake3Digest], item: str, *, only_item: bool) -> dict[Blake3Digest, Location]:
         """Where contents lie, in `item` rather than elsewhere."""
-        query = "SELECT c.key, c.item, c.acquisition, c.path, c.size FROM contents c WHERE c.key IN ({marks})"
-        folders = dict(self._db.execute("SELECT id, folder FROM items"))
-        wanted = {digest[:_CONTENT_KEY]: digest for digest in digests}
+        wanted = {digest[:CONTENT_KEY]: digest for digest in digests}
         found: dict[Blake3Digest, Location] = {}
-        for key, owner, acquisition, path, size in self._select(query, "c", list(wanted), item if only_item else None):
-            blake3, folder = wanted[key], folders.get(owner)
-            if blake3 not in found or folder == item:
-                found[blake3] = self._location(blake3, folder, acquisition, path, size)
+        for key, folder, acquisition, path, size in self._select("contents", list(wanted), item, only_item):
+            found[wanted[key]] = self._location(wanted[key], folder, acquisition, path, size)
         return found
 
     def find_segments(self, digests: Sequence[SegmentDigest], item: str, *, only_item: bool) -> dict[SegmentDigest, RecipePlace]:
         """Where segments begin that have the keys of these, in `item` rather than elsewhere."""
-        return self._find_places(_SEGMENT_PLACES, digests, item, only_item)
+        return self._find_places("segments", digests, item, only_item)
 
     def find_hooks(self, digests: Sequence[ChunkDigest], item: str, *, only_item: bool) -> dict[ChunkDigest, RecipePlace]:
         """Which recipes hold chunks with the keys of these, as far as they are hooks."""
-        return self._find_places(_HOOK_PLACES, digests, item, only_item)
+        return self._find_places("hooks", digests, item, only_item)
 
-    def _find_places(self, query: str, digests: Sequence[_Digest], item: str, only_item: bool) -> dict[_Digest, RecipePlace]:
+    def _find_places(self, table: str, digests: Sequence[_Digest], item: str, only_item: bool) -> dict[_Digest, RecipePlace]:
         wanted = {bytes(digest[:PLACE_KEY]): digest for digest in digests}
-        found: dict[_Digest, RecipePlace] = {}
-        for key, *row in self._select(query, "x", list(wanted), item if only_item else None):
-            place, digest = self._place(row), wanted[key]
-            if digest not in found or place.location.item == item:
-                found[digest] = place
-        return found
+        rows = self._select(table, list(wanted), item, only_item)
+        return {wanted[key]: self._place(row) for key, *row in rows}
 
     def add(self, item: str, number: int, contents: Iterable[KnownContent], recipes: Iterable[tuple[int, Recipe]]) -> bool:
         """Adds one acquisition, whole or not at all; False when it was there already.
@@ -154,15 +112,14 @@ class CaseIndex:
         return True
 
     def _add_contents(self, owner: int, number: int, contents: Iterable[KnownContent]) -> int:
-        """Newest wins: a later acquisition's file has the time that the next one is compared with."""
         rows = iter(contents)
         fresh = 0
-        while batch := {blake3[:_CONTENT_KEY]: (owner, number, path, size) for blake3, path, size in islice(rows, _INSERT_BATCH)}:
+        while batch := {blake3[:CONTENT_KEY]: (owner, number, path, size) for blake3, path, size in islice(rows, _INSERT_BATCH)}:
             ordered: list[tuple[object, ...]] = [(key, *batch[key]) for key in sorted(batch)]
-            inserted = self._insert(_ADD_CONTENTS, ordered)
+            inserted = self._insert(index_sql.ADD_CONTENTS, ordered)
             fresh += inserted
             if inserted != len(ordered):
-                self._insert(_RENEW_CONTENTS, ordered)
+                self._insert(index_sql.RENEW_CONTENTS, ordered)
         return fresh
 
     def _insert(self, statement: str, rows: Sequence[tuple[object, ...]]) -> int:
@@ -178,10 +135,7 @@ class CaseIndex:
         segments: list[_Place] = []
         hooks: list[_Place] = []
         for position, recipe in recipes:
-            cursor = self._db.execute(
-                "INSERT OR IGNORE INTO recipes (blake3, item, acquisition, position) VALUES (?, ?, ?, ?)",
-                [recipe.content, owner, number, position],
-            )
+            cursor = self._db.execute(index_sql.ADD_RECIPE, [recipe.content, owner, number, position])
             if not cursor.rowcount or cursor.lastrowid is None:
                 continue
             identity = cursor.lastrowid
@@ -194,9 +148,9 @@ class CaseIndex:
 
     def _add_places(self, segments: list[_Place], hooks: list[_Place]) -> None:
         """Inserts all rows, in order, and empties both lists."""
-        for table, rows in (("segments", segments), ("hooks", hooks)):
+        for statement, rows in ((index_sql.ADD_SEGMENTS, segments), (index_sql.ADD_HOOKS, hooks)):
             rows.sort()
-            self._insert(_ADD_PLACES.replace("{table}", table), rows)
+            self._insert(statement, rows)
             rows.clear()
 
     @contextlib.contextmanager
@@ -218,11 +172,11 @@ class CaseIndex:
         if not self._pragma("schema_version"):
             with self._transaction():
                 if not self._pragma("schema_version"):  # nobody else has made it meanwhile
-                    for statement in _SCHEMA.strip().split(";\n"):
+                    for statement in index_sql.SCHEMA:
                         self._db.execute(statement)
-                    self._db.execute(f"PRAGMA application_id = {_APPLICATION}")
-                    self._db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-        if (self._pragma("application_id"), self._pragma("user_version")) != (_APPLICATION, _SCHEMA_VERSION):
+                    self._db.execute(f"PRAGMA application_id = {index_sql.APPLICATION}")
+                    self._db.execute(f"PRAGMA user_version = {index_sql.SCHEMA_VERSION}")
+        if (self._pragma("application_id"), self._pragma("user_version")) != (index_sql.APPLICATION, index_sql.SCHEMA_VERSION):
             raise sqlite3.DatabaseError("not an index of this version")
         self._db.execute(f"PRAGMA busy_timeout = {_ASK_WAIT}")
 
@@ -230,17 +184,14 @@ class CaseIndex:
         (value,) = self._db.execute(f"PRAGMA {name}").fetchone()
         return int(value)
 
-    def _select(self, query: str, table: str, digests: Sequence[bytes], item: str | None) -> Iterator[tuple[Any, ...]]:
-        """Rows for all digests, in batches of one size, so that SQLite keeps the prepared statement."""
-        if item is not None:
-            query += _ONE_ITEM.format(table=table)
-        for start in range(0, len(digests), _QUERY_BATCH):
-            batch = list(digests[start : start + _QUERY_BATCH])
-            width = _QUERY_BATCH if len(batch) > 16 else 16
-            arguments: list[bytes | str] = [*batch, *[batch[0]] * (width - len(batch))]
-            if item is not None:
-                arguments.append(item)
-            yield from self._db.execute(query.format(marks=", ".join("?" * width)), arguments)
+    def _select(self, table: str, keys: Sequence[bytes], item: str, only_item: bool) -> Iterator[tuple[Any, ...]]:
+        """A row for each key that is there."""
+        owner = self._db.execute("SELECT id FROM items WHERE folder = ?", [item]).fetchone()
+        for start in range(0, len(keys), _QUERY_BATCH):
+            batch = keys[start : start + _QUERY_BATCH]
+            width = next(width for width in _QUERY_WIDTHS if width >= len(batch))
+            arguments = [owner[0] if owner is not None else -1, *batch, *[batch[0]] * (width - len(batch))]
+            yield from self._db.execute(index_sql.find(table, width, only_item=only_item), arguments)
 
     def _location(self, blake3: object, item: object, acquisition: object, path: object, size: object) -> Location:
         """A row as a location. What is in the file may be anything; what it says is checked by whoever reads the bytes."""
