@@ -191,7 +191,7 @@ class CaseIndex:
             batch = keys[start : start + _QUERY_BATCH]
             width = next(width for width in _QUERY_WIDTHS if width >= len(batch))
             arguments = [owner[0] if owner is not None else -1, *batch, *[batch[0]] * (width - len(batch))]
-            yield from self._db.execute(index_sql.find(table, width, only_item=only_item), arguments)
+            yield from self._db.execute(index_sql.find(table, width, only_item=only_item), arguments).fetchall()
 
     def _location(self, blake3: object, item: object, acquisition: object, path: object, size: object) -> Location:
         """A row as a location. What is in the file may be anything; what it says is checked by whoever reads the bytes."""
