@@ -49,12 +49,15 @@ class RecipePlace:
 class CaseIndex:
     """One open index file. Not thread-safe."""
 
-    def __init__(self, path: Path, case: str) -> None:
-        """Opens the file, or makes it. Raises sqlite3.DatabaseError when it is not one of ours, of this very version."""
+    def __init__(self, path: Path, case: str, cache: int) -> None:
+        """Opens the file, or makes it; `cache` is how many KiB of it are held in memory.
+
+        Raises sqlite3.DatabaseError when it is not one of ours, of this very version.
+        """
         self.case = case
         self._db = sqlite3.connect(path, timeout=_ADD_WAIT / 1000, isolation_level=None, check_same_thread=False)
         try:
-            self._prepare()
+            self._prepare(cache)
         except BaseException:
             self._db.close()
             raise
@@ -78,21 +81,21 @@ class CaseIndex:
         """Where contents lie, in `item` rather than elsewhere."""
         wanted = {digest[:CONTENT_KEY]: digest for digest in digests}
         found: dict[Blake3Digest, Location] = {}
-        for key, folder, acquisition, path, size in self._select("contents", list(wanted), item, only_item):
+        for key, folder, acquisition, path, size in self._select("contents", list(wanted), item, only_item=only_item):
             found[wanted[key]] = self._location(wanted[key], folder, acquisition, path, size)
         return found
 
     def find_segments(self, digests: Sequence[SegmentDigest], item: str, *, only_item: bool) -> dict[SegmentDigest, RecipePlace]:
         """Where segments begin that have the keys of these, in `item` rather than elsewhere."""
-        return self._find_places("segments", digests, item, only_item)
+        return self._find_places("segments", digests, item, only_item=only_item)
 
     def find_hooks(self, digests: Sequence[ChunkDigest], item: str, *, only_item: bool) -> dict[ChunkDigest, RecipePlace]:
         """Which recipes hold chunks with the keys of these, as far as they are hooks."""
-        return self._find_places("hooks", digests, item, only_item)
+        return self._find_places("hooks", digests, item, only_item=only_item)
 
-    def _find_places(self, table: str, digests: Sequence[_Digest], item: str, only_item: bool) -> dict[_Digest, RecipePlace]:
+    def _find_places(self, table: str, digests: Sequence[_Digest], item: str, *, only_item: bool) -> dict[_Digest, RecipePlace]:
         wanted = {bytes(digest[:PLACE_KEY]): digest for digest in digests}
-        rows = self._select(table, list(wanted), item, only_item)
+        rows = self._select(table, list(wanted), item, only_item=only_item)
         return {wanted[key]: self._place(row) for key, *row in rows}
 
     def add(self, item: str, number: int, contents: Iterable[KnownContent], recipes: Iterable[tuple[int, Recipe]]) -> bool:
@@ -166,8 +169,8 @@ class CaseIndex:
         self._db.execute("COMMIT")
         self._db.execute(f"PRAGMA busy_timeout = {_ASK_WAIT}")
 
-    def _prepare(self) -> None:
-        for pragma in ("trusted_schema = OFF", "synchronous = NORMAL", "cache_size = -16384", "temp_store = MEMORY"):
+    def _prepare(self, cache: int) -> None:
+        for pragma in ("trusted_schema = OFF", "synchronous = NORMAL", f"cache_size = -{cache}", "temp_store = MEMORY"):
             self._db.execute(f"PRAGMA {pragma}")
         if not self._pragma("schema_version"):
             with self._transaction():
@@ -184,7 +187,7 @@ class CaseIndex:
         (value,) = self._db.execute(f"PRAGMA {name}").fetchone()
         return int(value)
 
-    def _select(self, table: str, keys: Sequence[bytes], item: str, only_item: bool) -> Iterator[tuple[Any, ...]]:
+    def _select(self, table: str, keys: Sequence[bytes], item: str, *, only_item: bool) -> Iterator[tuple[Any, ...]]:
         """A row for each key that is there."""
         owner = self._db.execute("SELECT id FROM items WHERE folder = ?", [item]).fetchone()
         for start in range(0, len(keys), _QUERY_BATCH):

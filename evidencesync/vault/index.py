@@ -33,7 +33,9 @@ from evidencesync.vault.location import Location, Scope
 from evidencesync.vault.lock import locked_folder
 from evidencesync.vault.recipes import ChunkPlace, RecipeWindows, SegmentReader, iter_long_recipes, open_recipes
 
-_MAX_OPEN_CASES: Final = 16
+_MAX_OPEN_CASES: Final = 64
+_CACHE: Final = 16 * 1024  # KiB, of the first case, which is one's own
+_CACHE_OF_OTHERS: Final = 512
 _SUFFIX: Final = ".sqlite"
 # The file itself is of no use: damaged, not SQLite, other tables or columns than ours. All else (locked, full, no
 # permission) says nothing about the file.
@@ -215,7 +217,7 @@ class Index:
             raise sqlite3.DatabaseError("not a file of ours")
         with contextlib.suppress(OSError):  # then it cannot be opened either, which is said
             self._layout.index.mkdir(mode=0o700, exist_ok=True)
-        opened = CaseIndex(path, case)
+        opened = CaseIndex(path, case, _CACHE_OF_OTHERS if self._open else _CACHE)
         self._open[case] = opened
         if len(self._open) > _MAX_OPEN_CASES:
             self._open.popitem(last=False)[1].close()
