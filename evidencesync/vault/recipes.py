@@ -91,7 +91,8 @@ class SegmentReader:
         """The segment that begins at a place; None when it is another, or there is none (any more)."""
         try:
             segment = self._segment_at(place)
-        except (EvidenceSyncError, OSError):  # gone, or not what was remembered: as good as not known
+        except (EvidenceSyncError, OSError):  # its end, or gone, or not what was remembered: as good as not known
+            self._next = None if place is self._next else self._next
             return None
         if segment is None or segment.digest != digest:
             return None

@@ -224,3 +224,11 @@ CaseIndex(Path({str(layout.index / "C.sqlite")!r}), "C", 1024).add("I", 2, conte
     assert index.acquisitions("C") == {("I", 1)}
     assert index.known(Scope("case", "C", "I")) == 1
     assert index.notices == []
+
+
+def test_what_comes_after_the_end_of_a_recipe_is_looked_for_in_the_index(index: Index, layout: VaultLayout) -> None:
+    first, second = segments(1, 3), segments(2, 3)
+    published(index, layout, ("C", "I", 1), recipe_of(first, 1))
+    published(index, layout, ("C", "I", 2), recipe_of(second, 2))
+    found = looked_up(index, [*first, *second, first[0]], Scope("item", "C", "I"))
+    assert [place[0].acquisition for place in found if place is not None] == [1, 1, 1, 2, 2, 2, 1]
