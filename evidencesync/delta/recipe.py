@@ -204,7 +204,8 @@ class RecipeBuilder:
     def finish(self, content: Blake3Digest) -> Recipe:
         """The recipe of the content that was assembled. A content of one chunk needs no rows."""
         size = self._packed_size()
-        single = size == ROW.size and self._first[ROW.size - CHUNK_DIGEST_SIZE :] == content[:CHUNK_DIGEST_SIZE]
+        digest = self._first[ROW.size - CHUNK_DIGEST_SIZE :]
+        single = size == ROW.size and digest == content[:CHUNK_DIGEST_SIZE] != ZERO_DIGEST
         return Recipe(content, self.size, b"" if single else KeptRows(self._spool.read_at, self._start, size))
 
     def _packed_size(self) -> int:

@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 from blake3 import blake3
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from evidencesync.delta.recipe import (
@@ -86,6 +86,7 @@ def test_recipes_come_back_as_they_were_kept_in_blocks_of_any_size(
 
 
 @given(parts=segments, content=contents)
+@example(parts=[[Row(MAX_CHUNK + 1, ZERO_DIGEST)]], content=Blake3Digest(bytes(32)))  # zeros are never a chunk
 def test_segments_and_chunks_are_those_that_were_added(parts: list[list[Row]], content: Blake3Digest) -> None:
     parts = [bounded(part) for part in parts]
     recipe = build(content, parts)
