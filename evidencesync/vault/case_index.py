@@ -12,49 +12,26 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from evidencesync.delta.recipe import Recipe, is_hook
+from evidencesync.delta.recipe import Recipe
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
+from evidencesync.vault import index_sql
+from evidencesync.vault.index_sql import CONTENT_KEY, PLACE_KEY
 from evidencesync.vault.layout import MAX_ACQUISITION
 from evidencesync.vault.location import Location
 
 KnownContent = tuple[Blake3Digest, bytes, int]
 """Digest, path and size of one file of an acquisition."""
 
-_APPLICATION: Final = 0x45534958
-_SCHEMA_VERSION: Final = 1
-_BUSY_SECONDS: Final = 20.0
+_ADD_WAIT: Final = 20_000  # milliseconds, while another session adds to the same case
+_ASK_WAIT: Final = 2_000
 _QUERY_BATCH: Final = 256
-_INSERT_BATCH: Final = 50_000  # rows sorted at a time: 15 MB of memory, and the pages of the table are met in order
+_QUERY_WIDTHS: Final = (1, 16, 64, _QUERY_BATCH)  # a few statements, that stay prepared
+_INSERT_BATCH: Final = 100_000  # rows sorted at a time: some 25 MB of memory, and the pages of the table are met in order
 _ROWS_AT_ONCE: Final = 32
-_ADD_CONTENTS: Final = "INSERT OR IGNORE INTO contents VALUES {values}"
-_RENEW_CONTENTS: Final = """INSERT INTO contents VALUES {values} ON CONFLICT (blake3, item)
-DO UPDATE SET acquisition = excluded.acquisition, path = excluded.path WHERE acquisition <> excluded.acquisition"""
-_ONE_ITEM: Final = " AND {table}.item = (SELECT id FROM items WHERE folder = ?)"
-_SCHEMA: Final = """
-CREATE TABLE items (id INTEGER PRIMARY KEY, folder TEXT NOT NULL UNIQUE, contents INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE acquisitions (item INTEGER NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (item, number)) WITHOUT ROWID;
-CREATE TABLE contents (
-    blake3 BLOB NOT NULL, item INTEGER NOT NULL, acquisition INTEGER NOT NULL, path BLOB NOT NULL, size INTEGER NOT NULL,
-    PRIMARY KEY (blake3, item)) WITHOUT ROWID;
-CREATE TABLE recipes (
-    id INTEGER PRIMARY KEY, blake3 BLOB NOT NULL, item INTEGER NOT NULL, acquisition INTEGER NOT NULL,
-    position INTEGER NOT NULL, UNIQUE (blake3, item));
-CREATE TABLE segments (
-    digest BLOB NOT NULL, item INTEGER NOT NULL, recipe INTEGER NOT NULL, row INTEGER NOT NULL, offset INTEGER NOT NULL,
-    length INTEGER NOT NULL, PRIMARY KEY (digest, item)) WITHOUT ROWID;
-CREATE TABLE hooks (
-    digest BLOB NOT NULL, item INTEGER NOT NULL, recipe INTEGER NOT NULL, row INTEGER NOT NULL, offset INTEGER NOT NULL,
-    PRIMARY KEY (digest, item)) WITHOUT ROWID;
-"""
-_PLACES: Final = """
-SELECT x.digest, c.blake3, i.folder, c.acquisition, c.path, c.size, r.acquisition, r.position, x.row, x.offset, {length}
-FROM {table} x JOIN recipes r ON r.id = x.recipe
-JOIN contents c ON c.blake3 = r.blake3 AND c.item = x.item JOIN items i ON i.id = x.item
-WHERE x.digest IN ({{marks}})"""
-_SEGMENT_PLACES: Final = _PLACES.format(table="segments", length="x.length")
-_HOOK_PLACES: Final = _PLACES.format(table="hooks", length="0")
+_Place = tuple[bytes, int, int, int, int]
+_Digest = TypeVar("_Digest", bound=bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,23 +46,18 @@ class RecipePlace:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentPlace:
-    """A segment that was found."""
-
-    place: RecipePlace
-    length: int
-
-
 class CaseIndex:
     """One open index file. Not thread-safe."""
 
-    def __init__(self, path: Path, case: str) -> None:
-        """Opens the file, or makes it. Raises sqlite3.DatabaseError when it is not one of ours, of this very version."""
+    def __init__(self, path: Path, case: str, cache: int) -> None:
+        """Opens the file, or makes it; `cache` is how many KiB of it are held in memory.
+
+        Raises sqlite3.DatabaseError when it is not one of ours, of this very version.
+        """
         self.case = case
-        self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        self._db = sqlite3.connect(path, timeout=_ADD_WAIT / 1000, isolation_level=None, check_same_thread=False)
         try:
-            self._prepare()
+            self._prepare(cache)
         except BaseException:
             self._db.close()
             raise
@@ -107,39 +79,24 @@ class CaseIndex:
 
     def find_contents(self, digests: Sequence[Blake3Digest], item: str, *, only_item: bool) -> dict[Blake3Digest, Location]:
         """Where contents lie, in `item` rather than elsewhere."""
-        query = "SELECT c.blake3, c.item, c.acquisition, c.path, c.size FROM contents c WHERE c.blake3 IN ({marks})"
-        folders = dict(self._db.execute("SELECT id, folder FROM items"))
+        wanted = {digest[:CONTENT_KEY]: digest for digest in digests}
         found: dict[Blake3Digest, Location] = {}
-        for blake3, owner, acquisition, path, size in self._select(query, "c", digests, item if only_item else None):
-            folder = folders.get(owner)
-            if blake3 not in found or folder == item:
-                found[blake3] = self._location(blake3, folder, acquisition, path, size)
+        for key, folder, acquisition, path, size in self._select("contents", list(wanted), item, only_item=only_item):
+            found[wanted[key]] = self._location(wanted[key], folder, acquisition, path, size)
         return found
 
-    def find_segments(self, digests: Sequence[SegmentDigest], item: str, *, only_item: bool) -> dict[SegmentDigest, SegmentPlace]:
-        """Where segments lie, in `item` rather than elsewhere."""
-        found: dict[SegmentDigest, SegmentPlace] = {}
-        for row in self._select(_SEGMENT_PLACES, "x", digests, item if only_item else None):
-            place = self._place(row)
-            if row[0] not in found or place.location.item == item:
-                found[row[0]] = SegmentPlace(place, _integer(row[-1]))
-        return found
+    def find_segments(self, digests: Sequence[SegmentDigest], item: str, *, only_item: bool) -> dict[SegmentDigest, RecipePlace]:
+        """Where segments begin that have the keys of these, in `item` rather than elsewhere."""
+        return self._find_places("segments", digests, item, only_item=only_item)
 
     def find_hooks(self, digests: Sequence[ChunkDigest], item: str, *, only_item: bool) -> dict[ChunkDigest, RecipePlace]:
-        """Which recipes hold these chunks, as far as they are hooks."""
-        found: dict[ChunkDigest, RecipePlace] = {}
-        for row in self._select(_HOOK_PLACES, "x", digests, item if only_item else None):
-            place = self._place(row)
-            if row[0] not in found or place.location.item == item:
-                found[row[0]] = place
-        return found
+        """Which recipes hold chunks with the keys of these, as far as they are hooks."""
+        return self._find_places("hooks", digests, item, only_item=only_item)
 
-    def find_recipe(self, blake3: Blake3Digest, item: str) -> tuple[str, int, int] | None:
-        """Item folder, acquisition and position in its chunks.bin of a content's recipe, or None."""
-        query = """SELECT i.folder, r.acquisition, r.position FROM recipes r JOIN items i ON i.id = r.item
-                   WHERE r.blake3 = ? ORDER BY i.folder = ? DESC LIMIT 1"""
-        row = self._db.execute(query, [blake3, item]).fetchone()
-        return (str(row[0]), _acquisition(row[1]), _integer(row[2])) if row is not None else None
+    def _find_places(self, table: str, digests: Sequence[_Digest], item: str, *, only_item: bool) -> dict[_Digest, RecipePlace]:
+        wanted = {bytes(digest[:PLACE_KEY]): digest for digest in digests}
+        rows = self._select(table, list(wanted), item, only_item=only_item)
+        return {wanted[key]: self._place(row) for key, *row in rows}
 
     def add(self, item: str, number: int, contents: Iterable[KnownContent], recipes: Iterable[tuple[int, Recipe]]) -> bool:
         """Adds one acquisition, whole or not at all; False when it was there already.
@@ -154,23 +111,21 @@ class CaseIndex:
                 return False
             fresh = self._add_contents(owner, number, contents)
             self._db.execute("UPDATE items SET contents = contents + ? WHERE id = ?", [fresh, owner])
-            for position, recipe in recipes:
-                self._add_recipe(owner, number, position, recipe)
+            self._add_recipes(owner, number, recipes)
         return True
 
     def _add_contents(self, owner: int, number: int, contents: Iterable[KnownContent]) -> int:
-        """Newest wins: a later acquisition's file has the time that the next one is compared with."""
         rows = iter(contents)
         fresh = 0
-        while batch := {blake3: (blake3, owner, number, path, size) for blake3, path, size in islice(rows, _INSERT_BATCH)}:
-            ordered: list[tuple[object, ...]] = [batch[blake3] for blake3 in sorted(batch)]
-            inserted = self._insert(_ADD_CONTENTS, ordered)
+        while batch := {blake3[:CONTENT_KEY]: (owner, number, path, size) for blake3, path, size in islice(rows, _INSERT_BATCH)}:
+            ordered: list[tuple[object, ...]] = [(key, *batch[key]) for key in sorted(batch)]
+            inserted = self._insert(index_sql.ADD_CONTENTS, ordered)
             fresh += inserted
             if inserted != len(ordered):
-                self._insert(_RENEW_CONTENTS, ordered)
+                self._insert(index_sql.RENEW_CONTENTS, ordered)
         return fresh
 
-    def _insert(self, statement: str, rows: list[tuple[object, ...]]) -> int:
+    def _insert(self, statement: str, rows: Sequence[tuple[object, ...]]) -> int:
         """Inserts rows, many in one statement (which halves the time); how many rows changed."""
         changed = 0
         for start in range(0, len(rows), _ROWS_AT_ONCE):
@@ -179,30 +134,31 @@ class CaseIndex:
             changed += self._db.execute(statement.format(values=values), list(chain.from_iterable(run))).rowcount
         return changed
 
-    def _add_recipe(self, owner: int, number: int, position: int, recipe: Recipe) -> None:
-        cursor = self._db.execute(
-            "INSERT OR IGNORE INTO recipes (blake3, item, acquisition, position) VALUES (?, ?, ?, ?)",
-            [recipe.content, owner, number, position],
-        )
-        if not cursor.rowcount:
-            return
-        identity = cursor.lastrowid
-        segments = []
-        hooks = []
-        row_number = 0
-        for span in recipe.spans():
-            segments.append((span.digest, owner, identity, row_number, span.offset, span.length))
-            offset = span.offset
-            for row in span.rows:
-                if is_hook(row.digest) and not row.is_zeros:
-                    hooks.append((row.digest, owner, identity, row_number, offset))
-                offset += row.length
-                row_number += 1
-        self._db.executemany("INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?, ?, ?)", sorted(segments))
-        self._db.executemany("INSERT OR REPLACE INTO hooks VALUES (?, ?, ?, ?, ?)", sorted(hooks))
+    def _add_recipes(self, owner: int, number: int, recipes: Iterable[tuple[int, Recipe]]) -> None:
+        segments: list[_Place] = []
+        hooks: list[_Place] = []
+        for position, recipe in recipes:
+            cursor = self._db.execute(index_sql.ADD_RECIPE, [recipe.content, owner, number, position])
+            if not cursor.rowcount or cursor.lastrowid is None:
+                continue
+            identity = cursor.lastrowid
+            for segment in recipe.segments():
+                segments.append((segment.digest[:PLACE_KEY], owner, identity, segment.first_row, segment.offset))
+                hooks += [(digest[:PLACE_KEY], owner, identity, row, offset) for digest, row, offset in segment.hooks()]
+                if len(segments) + len(hooks) >= _INSERT_BATCH:
+                    self._add_places(segments, hooks)
+        self._add_places(segments, hooks)
+
+    def _add_places(self, segments: list[_Place], hooks: list[_Place]) -> None:
+        """Inserts all rows, in order, and empties both lists."""
+        for statement, rows in ((index_sql.ADD_SEGMENTS, segments), (index_sql.ADD_HOOKS, hooks)):
+            rows.sort()
+            self._insert(statement, rows)
+            rows.clear()
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
+        self._db.execute(f"PRAGMA busy_timeout = {_ADD_WAIT}")
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -211,33 +167,34 @@ class CaseIndex:
                 self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
+        self._db.execute(f"PRAGMA busy_timeout = {_ASK_WAIT}")
 
-    def _prepare(self) -> None:
-        for pragma in ("trusted_schema = OFF", "synchronous = NORMAL", "cache_size = -16384", "temp_store = MEMORY"):
+    def _prepare(self, cache: int) -> None:
+        for pragma in ("trusted_schema = OFF", "synchronous = NORMAL", f"cache_size = -{cache}", "temp_store = MEMORY"):
             self._db.execute(f"PRAGMA {pragma}")
-        with self._transaction():
-            (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if not tables:
-                for statement in _SCHEMA.strip().split(";\n"):
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA application_id = {_APPLICATION}")
-                self._db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-        (application,) = self._db.execute("PRAGMA application_id").fetchone()
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if (application, version) != (_APPLICATION, _SCHEMA_VERSION):
+        if not self._pragma("schema_version"):
+            with self._transaction():
+                if not self._pragma("schema_version"):  # nobody else has made it meanwhile
+                    for statement in index_sql.SCHEMA:
+                        self._db.execute(statement)
+                    self._db.execute(f"PRAGMA application_id = {index_sql.APPLICATION}")
+                    self._db.execute(f"PRAGMA user_version = {index_sql.SCHEMA_VERSION}")
+        if (self._pragma("application_id"), self._pragma("user_version")) != (index_sql.APPLICATION, index_sql.SCHEMA_VERSION):
             raise sqlite3.DatabaseError("not an index of this version")
+        self._db.execute(f"PRAGMA busy_timeout = {_ASK_WAIT}")
 
-    def _select(self, query: str, table: str, digests: Sequence[bytes], item: str | None) -> Iterator[tuple[Any, ...]]:
-        """Rows for all digests, in batches of one size, so that SQLite keeps the prepared statement."""
-        if item is not None:
-            query += _ONE_ITEM.format(table=table)
-        for start in range(0, len(digests), _QUERY_BATCH):
-            batch = list(digests[start : start + _QUERY_BATCH])
-            width = _QUERY_BATCH if len(batch) > 16 else 16
-            arguments: list[bytes | str] = [*batch, *[batch[0]] * (width - len(batch))]
-            if item is not None:
-                arguments.append(item)
-            yield from self._db.execute(query.format(marks=", ".join("?" * width)), arguments)
+    def _pragma(self, name: str) -> int:
+        (value,) = self._db.execute(f"PRAGMA {name}").fetchone()
+        return int(value)
+
+    def _select(self, table: str, keys: Sequence[bytes], item: str, *, only_item: bool) -> Iterator[tuple[Any, ...]]:
+        """A row for each key that is there."""
+        owner = self._db.execute("SELECT id FROM items WHERE folder = ?", [item]).fetchone()
+        for start in range(0, len(keys), _QUERY_BATCH):
+            batch = keys[start : start + _QUERY_BATCH]
+            width = next(width for width in _QUERY_WIDTHS if width >= len(batch))
+            arguments = [owner[0] if owner is not None else -1, *batch, *[batch[0]] * (width - len(batch))]
+            yield from self._db.execute(index_sql.find(table, width, only_item=only_item), arguments).fetchall()
 
     def _location(self, blake3: object, item: object, acquisition: object, path: object, size: object) -> Location:
         """A row as a location. What is in the file may be anything; what it says is checked by whoever reads the bytes."""
@@ -252,8 +209,8 @@ class CaseIndex:
             return Location(self.case, item, acquisition, path, size, Blake3Digest(blake3))
         raise sqlite3.DatabaseError("an index row is not one of ours")
 
-    def _place(self, row: tuple[Any, ...]) -> RecipePlace:
-        _, blake3, item, acquisition, path, size, recipe_acquisition, position, number, offset, _ = row
+    def _place(self, row: list[Any]) -> RecipePlace:
+        blake3, item, acquisition, path, size, recipe_acquisition, position, number, offset = row
         location = self._location(blake3, item, acquisition, path, size)
         return RecipePlace(
             location, location.item, _acquisition(recipe_acquisition), _integer(position), _integer(number), _integer(offset)

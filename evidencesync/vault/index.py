@@ -1,7 +1,11 @@
 """Index: finds contents, segments and chunks that the vault has already.
 
-A cache over all cases, one SQLite file for each. It is never evidence: a file of it that is damaged, foreign or of an
-older version is thrown away and made again from what is published, and a lookup that fails finds nothing.
+A cache over all cases, one SQLite file for each, and one that says which case to ask where a lookup may reach further than
+its own. A `Location` says whose it is: where its `case` is not the scope's, who pushes need not know what lies there, and
+whoever uses it must have the sender prove that he has the bytes.
+
+The index is never evidence: a file of it that is damaged, foreign or of an older version is thrown away and made again from
+what is published, and a lookup that fails finds nothing.
 """
 
 from __future__ import annotations
@@ -15,25 +19,29 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
 from evidencesync.custody.manifest import CheckedLine
-from evidencesync.delta.recipe import Recipe, Row, is_hook, segment_digest
+from evidencesync.delta.recipe import Row, is_hook
 from evidencesync.errors import EvidenceSyncError, StorageError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.identity import is_folder_name
-from evidencesync.limits import MIN_CHUNK
-from evidencesync.vault.case_index import CaseIndex, KnownContent, RecipePlace, SegmentPlace
+from evidencesync.vault.case_index import CaseIndex, KnownContent, RecipePlace
 from evidencesync.vault.disk import storing
+from evidencesync.vault.everywhere import FILE, Everywhere
 from evidencesync.vault.layout import VaultLayout
 from evidencesync.vault.location import Location, Scope
 from evidencesync.vault.lock import locked_folder
-from evidencesync.vault.recipes import ChunkPlace, RecipeWindows, iter_long_recipes, open_recipes, read_recipe_at, read_segment
+from evidencesync.vault.recipes import ChunkPlace, RecipeWindows, SegmentReader, iter_long_recipes, open_recipes
 
-_MAX_OPEN_CASES: Final = 16
+_MAX_OPEN_CASES: Final = 64
+_CACHE: Final = 16 * 1024  # KiB, of the first case, which is one's own
+_CACHE_OF_OTHERS: Final = 512
+_SUFFIX: Final = ".sqlite"
 # The file itself is of no use: damaged, not SQLite, other tables or columns than ours. All else (locked, full, no
 # permission) says nothing about the file.
 _USELESS: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT})
 _Result = TypeVar("_Result")
+_Digest = TypeVar("_Digest", bound=bytes)
 
 
 class Index:
@@ -48,19 +56,23 @@ class Index:
         self._lock = threading.Lock()
         self._open: OrderedDict[str, CaseIndex] = OrderedDict()
         self._windows = RecipeWindows(layout)
+        self._segments = SegmentReader(layout)
         self._near: RecipePlace | None = None
+        self._everywhere: Everywhere | None = None
 
     def close(self) -> None:
         """Closes all files. The index may be used again afterwards."""
         with self._lock:
             while self._open:
                 self._open.popitem()[1].close()
+            self._close_everywhere()
 
     def known(self, scope: Scope) -> int:
         """How many contents a lookup can find; 0 means that there is no use in asking."""
         item = scope.item if scope.reach == "item" else None
         with self._lock:
-            return sum(self._ask(case, lambda index: index.count(item)) or 0 for case in self._cases(scope))
+            own = self._ask(scope.case, lambda index: index.count(item)) or 0
+            return max(own, self._ask_everywhere(Everywhere.contents) or 0) if scope.reach == "vault" else own
 
     def find_contents(self, digests: Sequence[Blake3Digest], scope: Scope) -> dict[Blake3Digest, Location]:
         """Where whole contents lie: in the scope's own item if they are there, then in its case, then elsewhere."""
@@ -70,37 +82,26 @@ class Index:
                 found.update(self._ask(case, _content_query(missing, scope)) or {})
         return found
 
-    def find_segments(self, digests: Sequence[SegmentDigest], scope: Scope) -> dict[SegmentDigest, tuple[Location, int, int]]:
-        """Where segments lie: a published file, offset and length. Hash what is read there before it is used."""
-        found: dict[SegmentDigest, tuple[Location, int, int]] = {}
-        with self._lock:
-            for case, missing in self._each_case(digests, found, scope):
-                for digest, segment in (self._ask(case, _segment_query(missing, scope)) or {}).items():
-                    self._near = segment.place
-                    found[digest] = (segment.place.location, segment.place.offset, segment.length)
-        return found
-
     def find_segment(self, digest: SegmentDigest, scope: Scope) -> tuple[Location, int, list[Row]] | None:
         """Where one segment lies: a published file, an offset, and the rows that its digest is over.
 
-        Hash what is read there before it is used.
+        The file that had the last one is looked at first: what is found in order can be linked. Hash what is read there
+        before it is used.
         """
         with self._lock:
-            for case, missing in self._each_case([digest], {}, scope):
-                for segment in (self._ask(case, _segment_query(missing, scope)) or {}).values():
-                    self._near = segment.place
-                    with contextlib.suppress(EvidenceSyncError, OSError):  # not readable, and so not known
-                        rows = read_segment(self._layout, segment.place)
-                        if segment_digest(rows) == digest:
-                            return segment.place.location, segment.place.offset, rows
+            for place in self._places_of(digest, scope):
+                segment = self._segments.read(place, digest)
+                if segment is not None:
+                    self._near = place
+                    return place.location, place.offset, segment.rows()
         return None
 
-    def find_chunks(self, digests: Sequence[ChunkDigest], scope: Scope) -> dict[ChunkDigest, tuple[Location, int, int]]:
+    def find_chunks(self, digests: Sequence[ChunkDigest], scope: Scope) -> dict[ChunkDigest, ChunkPlace]:
         """Where chunks lie, in the recipes around hooks and around the last segment that was found.
 
         One chunk in sixteen is a hook, so a chunk is found when one of its neighbours in `digests` is.
         """
-        found: dict[ChunkDigest, tuple[Location, int, int]] = {}
+        found: dict[ChunkDigest, ChunkPlace] = {}
         with self._lock:
             self._search_windows(digests, scope, found)
             hooks = [digest for digest in digests if digest not in found and is_hook(digest)]
@@ -112,21 +113,6 @@ class Index:
                 self._windows.load(self._near)
             self._search_windows(digests, scope, found)
         return found
-
-    def recipe_of(self, location: Location) -> Recipe | None:
-        """The recipe of a content that was found, or None when it is not known (any more)."""
-        with self._lock:
-            place = self._ask(location.case, lambda index: index.find_recipe(location.blake3, location.item))
-        if place is None:
-            single = location.size <= MIN_CHUNK
-            return Recipe(location.blake3, location.size, b"") if single else None
-        item, acquisition, position = place
-        try:
-            with open_recipes(self._layout, location.case, item, acquisition) as file:
-                recipe = read_recipe_at(file, position)
-        except (EvidenceSyncError, OSError):
-            return None
-        return recipe if recipe.content == location.blake3 else None
 
     def acquisitions(self, case: str) -> set[tuple[str, int]]:
         """Item folder and number of every acquisition of a case that is in the index."""
@@ -141,6 +127,7 @@ class Index:
         """
         try:
             with open_recipes(self._layout, case, item, number) as file, self._lock:
+                self._close_everywhere()  # it is not up to date any more
                 recipes = iter_long_recipes(file)
                 return self._ask(case, lambda index: index.add(item, number, known_contents(lines), recipes)) is not None
         except EvidenceSyncError as error:
@@ -150,58 +137,87 @@ class Index:
     def forget(self, case: str) -> None:
         """Throws a case's index away, so that it can be made anew."""
         with self._lock:
-            self._discard(case)
+            self._close(case)
+            self._remove(f"{case}{_SUFFIX}")
 
-    def _search_windows(
-        self, digests: Sequence[ChunkDigest], scope: Scope, found: dict[ChunkDigest, tuple[Location, int, int]]
-    ) -> None:
+    def forget_everywhere(self) -> None:
+        """Throws away what says which case has something."""
+        with self._lock:
+            self._close_everywhere()
+            self._remove(FILE)
+
+    def _places_of(self, digest: SegmentDigest, scope: Scope) -> Iterator[RecipePlace]:
+        following = self._segments.follows(scope)
+        if following is not None:
+            yield following
+        for case, _ in self._each_case([digest], {}, scope):
+            yield from (self._ask(case, _segment_query([digest], scope)) or {}).values()
+
+    def _search_windows(self, digests: Sequence[ChunkDigest], scope: Scope, found: dict[ChunkDigest, ChunkPlace]) -> None:
         for digest in digests:
             if digest not in found:
-                place: ChunkPlace | None = self._windows.find(digest, scope)
+                place = self._windows.find(digest, scope)
                 if place is not None:
-                    found[digest] = (place.location, place.offset, place.length)
+                    found[digest] = place
 
     def _each_case(
-        self, digests: Sequence[_Result], found: Mapping[_Result, object], scope: Scope
-    ) -> Iterator[tuple[str, list[_Result]]]:
-        """Every case in reach with the digests that are not found yet."""
-        for case in self._cases(scope):
-            missing = [digest for digest in digests if digest not in found]
-            if not missing:
-                return
-            yield case, missing
+        self, digests: Sequence[_Digest], found: Mapping[_Digest, object], scope: Scope
+    ) -> Iterator[tuple[str, list[_Digest]]]:
+        """The scope's own case, then every other one that may have some of them, with the digests that are not found yet."""
+        if digests:
+            yield scope.case, list(digests)
+        missing = [digest for digest in digests if digest not in found]
+        if scope.reach == "vault" and missing:
+            others = self._ask_everywhere(lambda everywhere: everywhere.find(missing)) or set()
+            for case in sorted(others - {scope.case}):
+                missing = [digest for digest in missing if digest not in found]
+                if missing and is_folder_name(case):
+                    yield case, missing
 
-    def _cases(self, scope: Scope) -> list[str]:
-        """The scope's own case first."""
-        if scope.reach != "vault":
-            return [scope.case]
-        others = sorted(name.removesuffix(".sqlite") for name in _listed(self._layout) if name.endswith(".sqlite"))
-        return [scope.case, *(case for case in others if case != scope.case and is_folder_name(case))]
+    def _ask_everywhere(self, question: Callable[[Everywhere], _Result]) -> _Result | None:
+        """One question about all cases; None when it cannot be answered. The first one brings up to date what is known."""
+        try:
+            if self._everywhere is None:
+                self._everywhere = Everywhere(self._layout.index)
+                cases = [name.removesuffix(_SUFFIX) for name in _listed(self._layout) if name.endswith(_SUFFIX)]
+                for case in self._everywhere.update([case for case in cases if is_folder_name(case)]):
+                    self.notices.append(f"index of {safe_text(case)}: cannot be read")
+            return question(self._everywhere)
+        except sqlite3.Error as error:
+            self.notices.append(f"index of all cases: {safe_text(str(error), 200)}")
+            useless = _is_useless(error)
+        self._close_everywhere()
+        if useless:
+            self._remove(FILE)
+        return None
+
+    def _close_everywhere(self) -> None:
+        everywhere, self._everywhere = self._everywhere, None
+        if everywhere is not None:
+            everywhere.close()
 
     def _ask(self, case: str, question: Callable[[CaseIndex], _Result]) -> _Result | None:
         """One question to a case's index; None when it cannot answer. A file that is of no use is thrown away."""
         try:
             return question(self._case(case))
         except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", None)
-            useless = code is None or code & 0xFF in _USELESS
             self.notices.append(f"index of {safe_text(case)}: {safe_text(str(error), 200)}")
+            useless = _is_useless(error)
+        self._close(case)
         if useless:
-            self._discard(case)
-        else:
-            self._close(case)
+            self._remove(f"{case}{_SUFFIX}")
         return None
 
     def _case(self, case: str) -> CaseIndex:
         if case in self._open:
             self._open.move_to_end(case)
             return self._open[case]
-        path = self._layout.index / f"{case}.sqlite"
+        path = self._layout.index / f"{case}{_SUFFIX}"
         if path.is_symlink():
             raise sqlite3.DatabaseError("not a file of ours")
         with contextlib.suppress(OSError):  # then it cannot be opened either, which is said
             self._layout.index.mkdir(mode=0o700, exist_ok=True)
-        opened = CaseIndex(path, case)
+        opened = CaseIndex(path, case, _CACHE_OF_OTHERS if self._open else _CACHE)
         self._open[case] = opened
         if len(self._open) > _MAX_OPEN_CASES:
             self._open.popitem(last=False)[1].close()
@@ -212,19 +228,23 @@ class Index:
         if opened is not None:
             opened.close()
 
-    def _discard(self, case: str) -> None:
-        self._close(case)
+    def _remove(self, name: str) -> None:
         with contextlib.suppress(StorageError), locked_folder(self._layout.index, "the index", wait=True):
             for suffix in ("-journal", "-wal", "-shm", ""):
                 with storing("remove a useless index"):
-                    (self._layout.index / f"{case}.sqlite{suffix}").unlink(missing_ok=True)
+                    (self._layout.index / f"{name}{suffix}").unlink(missing_ok=True)
+
+
+def _is_useless(error: sqlite3.Error) -> bool:
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is None or code & 0xFF in _USELESS
 
 
 def _content_query(digests: Sequence[Blake3Digest], scope: Scope) -> Callable[[CaseIndex], dict[Blake3Digest, Location]]:
     return lambda index: index.find_contents(digests, scope.item, only_item=scope.reach == "item")
 
 
-def _segment_query(digests: Sequence[SegmentDigest], scope: Scope) -> Callable[[CaseIndex], dict[SegmentDigest, SegmentPlace]]:
+def _segment_query(digests: Sequence[SegmentDigest], scope: Scope) -> Callable[[CaseIndex], dict[SegmentDigest, RecipePlace]]:
     return lambda index: index.find_segments(digests, scope.item, only_item=scope.reach == "item")
 
 

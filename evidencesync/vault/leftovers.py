@@ -30,6 +30,7 @@ from evidencesync.vault.item import Item
 from evidencesync.vault.journal import JOURNAL, JournaledSegment, read_journal
 from evidencesync.vault.layout import DATA, INCOMING, MANIFEST
 from evidencesync.vault.location import Location
+from evidencesync.vault.recipes import ChunkPlace
 from evidencesync.vault.staging import ACQUISITION, CONTENTS, content_name, is_session_id
 from evidencesync.vault.tree import TreeReader
 
@@ -72,7 +73,7 @@ class Leftovers:
         self._database.executescript(_SCHEMA)
         self._have_contents = False
         self._near: _Near | None = None
-        self._window: dict[ChunkDigest, tuple[Location, int, int]] = {}
+        self._window: dict[ChunkDigest, ChunkPlace] = {}
         self._window_from: _Near | None = None
         self._sessions = [
             session for name in _sessions_of(item, own_session) if (session := _open_session(item.layout.incoming / name, name))
@@ -159,7 +160,7 @@ class Leftovers:
                 return location, near.offset, rows
         return None
 
-    def find_chunks(self, digests: Sequence[ChunkDigest]) -> dict[ChunkDigest, tuple[Location, int, int]]:
+    def find_chunks(self, digests: Sequence[ChunkDigest]) -> dict[ChunkDigest, ChunkPlace]:
         """Where chunks lie, near the segment that was found last (or at the beginning of what was staged last)."""
         near = self._near or next((_Near(number, *start) for number, start in self._starts()), None)
         if near is not None and near != self._window_from:
@@ -225,7 +226,7 @@ class Leftovers:
             with contextlib.suppress(EvidenceSyncError):
                 for row in unpack_segment(record.packed):
                     if not row.is_zeros:
-                        self._window.setdefault(row.digest, (location, offset, row.length))
+                        self._window.setdefault(row.digest, ChunkPlace(location, offset, row.length))
                     offset += row.length
 
     # Finding.

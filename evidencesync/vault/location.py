@@ -32,6 +32,10 @@ class Scope:
     case: str
     item: str
 
+    def is_own_case(self, location: Location) -> bool:
+        """Whether a location is in the case that the lookup is made for. If not, a claim to know its bytes needs proof."""
+        return location.case == self.case
+
     @classmethod
     def of(cls, name: ItemName, reach: Lookup) -> Scope:
         """The scope of a transfer into an item."""

@@ -1,32 +1,38 @@
-"""Reads recipes out of published `chunks.bin` files: one, those worth remembering, or a window of one that is huge."""
+"""Reads recipes out of published `chunks.bin` files: those worth remembering, one segment, or a window of one that is huge."""
 
 from __future__ import annotations
 
 import os
-import struct
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import BinaryIO, Final
+from dataclasses import replace
+from itertools import accumulate
+from typing import BinaryIO, Final, NamedTuple
 
-from evidencesync.delta.recipe import MAGIC, ZERO_DIGEST, Recipe, Row, checked_recipe, read_recipe
-from evidencesync.errors import MalformedDocumentError, MissingOrExtraError, StorageError
-from evidencesync.evidence.digest import CHUNK_DIGEST_SIZE, ChunkDigest
+from evidencesync.delta.recipe import (
+    HEAD,
+    MAX_ROW,
+    ROW,
+    ZERO_DIGEST,
+    Recipe,
+    Segment,
+    first_segment,
+    iter_recipes,
+    single_segment,
+    unpack_head,
+)
+from evidencesync.errors import EvidenceSyncError, MalformedDocumentError, MissingOrExtraError
+from evidencesync.evidence.digest import CHUNK_DIGEST_SIZE, Blake3Digest, ChunkDigest, SegmentDigest
 from evidencesync.evidence.identity import is_folder_name
-from evidencesync.limits import MAX_CHUNK, MAX_FILE_SIZE, MAX_SEGMENT_ROWS, MIN_CHUNK
+from evidencesync.limits import MAX_CHUNK, MAX_SEGMENT_ROWS, SMALL_FILE
 from evidencesync.vault.case_index import RecipePlace
 from evidencesync.vault.disk import READ_FLAGS
 from evidencesync.vault.layout import ACQUISITIONS, CASES, CHUNKS, VaultLayout, acquisition_folder
 from evidencesync.vault.location import Location, Scope
 
-# The layout of chunks.bin, as delta.recipe documents it. Needed here to reach a row without reading all before it.
-_HEAD: Final = struct.Struct("<32sQI")
-_ROW: Final = struct.Struct("<Q16s")
-_LAST: Final = 1 << 63
-_LENGTH: Final = _LAST - 1
-
 WINDOW_ROWS: Final = 2048  # about 128 MiB of a content
-MAX_WINDOWS: Final = 64  # some 30 MB of memory
+MAX_WINDOWS: Final = 64  # some 40 MB of memory
+_BLOCK_ROWS: Final = 4096
 
 
 def open_recipes(layout: VaultLayout, case: str, item: str, acquisition: int) -> BinaryIO:
@@ -40,40 +46,22 @@ def open_recipes(layout: VaultLayout, case: str, item: str, acquisition: int) ->
         raise MissingOrExtraError(f"chunks.bin of acquisition {acquisition} cannot be opened") from error
 
 
-def read_recipe_at(file: BinaryIO, position: int) -> Recipe:
-    """The recipe at a position that the index remembered. Raises MalformedDocumentError when there is none."""
-    file.seek(position)
-    rest = max(os.fstat(file.fileno()).st_size - position, 0)
-    recipe = read_recipe(lambda length: file.read(min(length, rest)))  # a damaged count may ask for any number of bytes
-    if recipe is None:
-        raise MalformedDocumentError("chunks.bin is cut off")
-    return recipe
-
-
 def iter_long_recipes(file: BinaryIO) -> Iterator[tuple[int, Recipe]]:
-    """The recipes of contents that may have more than one chunk, with their positions.
+    """The recipes of contents that travel in segments, with their positions. Their rows stay in the file.
 
-    The others say nothing that the content's digest does not, and in a folder of small files they are nearly all.
+    The others are looked up as a whole, and in a folder of small files they are nearly all.
     Raises MalformedDocumentError for a file that is damaged.
     """
-    if file.read(len(MAGIC)) != MAGIC:
-        raise MalformedDocumentError("not a chunks.bin")
-    position = len(MAGIC)
-    end = os.fstat(file.fileno()).st_size
-    while head := file.read(_HEAD.size):
-        if len(head) != _HEAD.size:
-            raise MalformedDocumentError("chunks.bin is cut off")
-        content, size, count = _HEAD.unpack(head)
-        if size > MAX_FILE_SIZE or count > size or position + _HEAD.size + count * _ROW.size > end:
-            raise MalformedDocumentError("chunks.bin holds a recipe of impossible size")
-        if size > MIN_CHUNK or count:
-            rows = file.read(count * _ROW.size)
-            yield position, checked_recipe(content, size, rows)
-        position += _HEAD.size + count * _ROW.size
+    fd = file.fileno()
+    for position, recipe in iter_recipes(lambda offset, length: os.pread(fd, length, offset), os.fstat(fd).st_size):
+        if recipe.size > SMALL_FILE or recipe.has_rows:
+            yield position, recipe
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkPlace:
+_WindowKey = tuple[str, str, int, int, int]
+
+
+class ChunkPlace(NamedTuple):
     """Where a chunk lies in a published file."""
 
     location: Location
@@ -81,36 +69,62 @@ class ChunkPlace:
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Window:
-    location: Location
-    chunks: dict[ChunkDigest, tuple[int, int]]
+class SegmentReader:
+    """Reads segments at places in recipes, and goes on after the last one: evidence that is there already comes in order.
 
-
-def read_segment(layout: VaultLayout, place: RecipePlace) -> list[Row]:
-    """The rows of the segment that begins at a place. Not yet checked against anything: their digest tells what they are.
-
-    Raises MalformedDocumentError, MissingOrExtraError or OSError when the recipe is gone or is not what was remembered.
+    Holds one block of rows, about 100 KB: enough for a hundred segments.
     """
-    with open_recipes(layout, place.location.case, place.recipe_item, place.recipe_acquisition) as file:
-        file.seek(place.recipe_position)
-        head = file.read(_HEAD.size)
-        if len(head) != _HEAD.size:
-            raise MalformedDocumentError("chunks.bin is cut off")
-        content, size, count = _HEAD.unpack(head)
-        if count == place.row == 0:  # a content of one chunk
-            return [Row(size, ChunkDigest(content[:CHUNK_DIGEST_SIZE]))]
-        if place.row >= count:
-            raise MalformedDocumentError("chunks.bin is not what the index remembers")
-        count = min(count - place.row, MAX_SEGMENT_ROWS)
-        file.seek(place.row * _ROW.size, os.SEEK_CUR)
-        packed = file.read(count * _ROW.size)
-    rows: list[Row] = []
-    for length, digest in _ROW.iter_unpack(packed[: len(packed) // _ROW.size * _ROW.size]):
-        rows.append(Row(length & _LENGTH, ChunkDigest(digest)))
-        if length & _LAST:
-            return rows
-    raise MalformedDocumentError("chunks.bin has a segment without an end")
+
+    def __init__(self, layout: VaultLayout) -> None:
+        self._layout = layout
+        self._recipe: tuple[str, str, int, int] | None = None
+        self._first_row = 0
+        self._packed = b""
+        self._next: RecipePlace | None = None
+
+    def follows(self, scope: Scope) -> RecipePlace | None:
+        """Where the recipe of the last segment goes on, as far as the scope reaches."""
+        place = self._next
+        return place if place is not None and _within(place.location, scope) else None
+
+    def read(self, place: RecipePlace, digest: SegmentDigest) -> Segment | None:
+        """The segment that begins at a place; None when it is another, or there is none (any more)."""
+        try:
+            segment = self._segment_at(place)
+        except (EvidenceSyncError, OSError):  # its end, or gone, or not what was remembered: as good as not known
+            self._next = None if place is self._next else self._next
+            return None
+        if segment is None or segment.digest != digest:
+            return None
+        row = segment.first_row + len(segment.packed) // ROW.size
+        self._next = replace(place, row=row, offset=place.offset + segment.length)
+        return segment
+
+    def _segment_at(self, place: RecipePlace) -> Segment | None:
+        recipe = (place.location.case, place.recipe_item, place.recipe_acquisition, place.recipe_position)
+        start = (place.row - self._first_row) * ROW.size
+        if recipe == self._recipe and 0 <= start < len(self._packed):
+            segment = first_segment(self._packed[start : start + MAX_SEGMENT_ROWS * ROW.size], place.row, place.offset)
+            if segment is not None:
+                return segment
+        with open_recipes(self._layout, *recipe[:3]) as file:
+            content, size, count = _head_at(file, place.recipe_position)
+            if count == place.row == 0:
+                return single_segment(content, size)
+            self._packed = _rows_at(file, place.recipe_position, place.row, min(count - place.row, _BLOCK_ROWS))
+        self._recipe, self._first_row = recipe, place.row
+        return first_segment(self._packed[: MAX_SEGMENT_ROWS * ROW.size], place.row, place.offset)
+
+
+def _head_at(file: BinaryIO, position: int) -> tuple[Blake3Digest, int, int]:
+    fd = file.fileno()
+    return unpack_head(os.pread(fd, HEAD.size, position), os.fstat(fd).st_size - position - HEAD.size)
+
+
+def _rows_at(file: BinaryIO, position: int, first: int, count: int) -> bytes:
+    if count <= 0:
+        raise MalformedDocumentError("chunks.bin is not what the index remembers")
+    return os.pread(file.fileno(), count * ROW.size, position + HEAD.size + first * ROW.size)
 
 
 class RecipeWindows:
@@ -118,15 +132,16 @@ class RecipeWindows:
 
     def __init__(self, layout: VaultLayout) -> None:
         self._layout = layout
-        self._windows: OrderedDict[tuple[str, str, int, int, int], _Window] = OrderedDict()
+        self._windows: OrderedDict[_WindowKey, dict[ChunkDigest, ChunkPlace]] = OrderedDict()
+        self._places: dict[ChunkDigest, ChunkPlace] = {}  # of all windows, so that a lookup is one
+
+    def __len__(self) -> int:
+        return len(self._windows)
 
     def find(self, digest: ChunkDigest, scope: Scope) -> ChunkPlace | None:
-        """A chunk in what is loaded, as far as the scope reaches."""
-        for window in reversed(self._windows.values()):
-            found = window.chunks.get(digest)
-            if found is not None and _within(window.location, scope):
-                return ChunkPlace(window.location, *found)
-        return None
+        """A chunk in what is loaded, as far as the scope reaches. Where several windows have it: in the one loaded last."""
+        place = self._places.get(digest)
+        return place if place is not None and _within(place.location, scope) else None
 
     def load(self, place: RecipePlace) -> None:
         """Loads what lies around a row. A recipe that is gone or damaged is as good as not known: nothing is loaded."""
@@ -134,16 +149,21 @@ class RecipeWindows:
         owner = (place.location.case, place.recipe_item, place.recipe_acquisition)
         key = (*owner, place.recipe_position, number)
         if key in self._windows:
-            self._windows.move_to_end(key)
+            if key != next(reversed(self._windows)):
+                self._windows.move_to_end(key)
+                self._places.update(self._windows[key])
             return
         try:
             with open_recipes(self._layout, *owner) as file:
                 chunks = _read_window(file, place, number * WINDOW_ROWS)
-        except (MissingOrExtraError, MalformedDocumentError, StorageError, OSError):
+        except (EvidenceSyncError, OSError):
             chunks = {}
-        self._windows[key] = _Window(place.location, chunks)
+        self._windows[key] = chunks
+        self._places.update(chunks)
         if len(self._windows) > MAX_WINDOWS:
-            self._windows.popitem(last=False)
+            for digest, chunk in self._windows.popitem(last=False)[1].items():
+                if self._places.get(digest) is chunk:
+                    del self._places[digest]
 
 
 def _within(location: Location, scope: Scope) -> bool:
@@ -152,21 +172,18 @@ def _within(location: Location, scope: Scope) -> bool:
     return location.case == scope.case and (scope.reach == "case" or location.item == scope.item)
 
 
-def _read_window(file: BinaryIO, place: RecipePlace, first_row: int) -> dict[ChunkDigest, tuple[int, int]]:
-    file.seek(place.recipe_position)
-    head = file.read(_HEAD.size)
-    if len(head) != _HEAD.size:
-        raise MalformedDocumentError("chunks.bin is cut off")
-    content, size, count = _HEAD.unpack(head)
+def _read_window(file: BinaryIO, place: RecipePlace, first_row: int) -> dict[ChunkDigest, ChunkPlace]:
+    content, size, count = _head_at(file, place.recipe_position)
+    if count == place.row == 0 and content == place.location.blake3:  # a content of one chunk
+        return {ChunkDigest(content[:CHUNK_DIGEST_SIZE]): ChunkPlace(place.location, 0, size)}
     if content != place.location.blake3 or place.row >= count:
         raise MalformedDocumentError("chunks.bin is not what the index remembers")
-    file.seek(first_row * _ROW.size, os.SEEK_CUR)
-    packed = file.read(min(WINDOW_ROWS, count - first_row) * _ROW.size)
-    rows = [(length & _LENGTH, digest) for length, digest in _ROW.iter_unpack(packed[: len(packed) // 24 * 24])]
-    offset = place.offset - sum(length for length, _ in rows[: place.row - first_row])
-    chunks: dict[ChunkDigest, tuple[int, int]] = {}
-    for length, digest in rows:
-        if digest != ZERO_DIGEST and 0 < length <= MAX_CHUNK and 0 <= offset <= size - length:
-            chunks.setdefault(ChunkDigest(digest), (offset, length))
-        offset += length
-    return chunks
+    packed = _rows_at(file, place.recipe_position, first_row, min(WINDOW_ROWS, count - first_row))
+    rows = list(ROW.iter_unpack(memoryview(packed)[: len(packed) // ROW.size * ROW.size]))
+    lengths = [marked & MAX_ROW for marked, _ in rows]
+    offsets = accumulate(lengths, initial=place.offset - sum(lengths[: place.row - first_row]))
+    return {
+        digest: ChunkPlace(place.location, offset, length)
+        for (_, digest), length, offset in zip(rows, lengths, offsets, strict=False)
+        if digest != ZERO_DIGEST and 0 < length <= MAX_CHUNK and 0 <= offset <= size - length
+    }

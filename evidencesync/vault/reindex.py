@@ -59,6 +59,7 @@ def catch_up(vault: VaultLayout, index: Index, case: str) -> Reindexed:
 
 def rebuild(vault: VaultLayout, index: Index) -> Reindexed:
     """Throws the whole index away and makes it anew."""
+    index.forget_everywhere()
     cases = case_folders(vault)
     done = []
     for case in cases:

@@ -28,6 +28,7 @@ from evidencesync.vault.folders import FolderStack, remove_tree
 from evidencesync.vault.item import Item
 from evidencesync.vault.journal import Journal
 from evidencesync.vault.layout import CHUNKS, DATA, INCOMING, MANIFEST
+from evidencesync.vault.spool import SpooledRows
 from evidencesync.vault.sums import SumsWriter
 from evidencesync.vault.takeover import take_over
 from evidencesync.vault.tree import TreeWriter
@@ -95,6 +96,7 @@ class Staging:
         self.manifest = StreamedDocument(self.acquisition_fd, MANIFEST)
         self.recipes = StreamedDocument(self.acquisition_fd, CHUNKS)
         self.sums = SumsWriter(self.acquisition_fd)
+        self.rows = SpooledRows(self.contents_fd)
         self.recipes.append(MAGIC)
 
     @classmethod
@@ -156,7 +158,8 @@ class Staging:
 
     def append_recipe(self, recipe: Recipe) -> None:
         """Adds the recipe of a content that the item did not have before."""
-        self.recipes.append(recipe.encode())
+        for block in recipe.encoded():
+            self.recipes.append(block)
 
     def add_to_sums(self, path: bytes, blake3: Blake3Digest, sha256: Sha256Digest) -> None:
         """Adds a file to SHA256SUMS and BLAKE3SUMS, by its evidence path."""
@@ -199,7 +202,7 @@ class Staging:
         """Closes all descriptors and leaves everything as it is. Safe to call again."""
         self._checkpoints.abandon()
         self.tree.close()
-        for document in (self.manifest, self.recipes, self.sums, self.journal):
+        for document in (self.manifest, self.recipes, self.sums, self.rows, self.journal):
             document.close()
         for fd in (self.session_fd, self.acquisition_fd, self.contents_fd):
             if fd >= 0:

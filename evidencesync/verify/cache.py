@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import is_folder_name
+from evidencesync.vault.everywhere import FILE
 from evidencesync.vault.layout import INDEX
 from evidencesync.verify.checks import Check
 from evidencesync.verify.documents import CheckedFolder
@@ -30,7 +31,7 @@ def check_index(folder: CheckedFolder, vault_path: bytes, published: Published) 
     for raw in sorted(folder.names):
         name = raw.decode("utf-8", "replace")
         case = name.removesuffix(_SUFFIX)
-        if name.endswith(tuple(_SUFFIX + journal for journal in _JOURNALS)):
+        if name.endswith(tuple(_SUFFIX + journal for journal in _JOURNALS)) or (name, folder.names[raw]) == (FILE, "file"):
             continue
         if folder.names[raw] != "file" or not name.endswith(_SUFFIX) or not is_folder_name(case):
             folder.report.report(Check.INDEX, "foreign-entry", f"a {folder.names[raw]} that is no index", raw)

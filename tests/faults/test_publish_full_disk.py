@@ -76,6 +76,8 @@ def test_every_way_of_writing_says_that_the_disk_is_full(small_disk: Path, acqui
         with pytest.raises(NoSpaceError):
             staging.recipes.append(big)
         with pytest.raises(NoSpaceError):
+            staging.rows.append(big)
+        with pytest.raises(NoSpaceError):
             staging.sums.sha256sums.append(big)
         os.close(source)
         content.close()

@@ -23,6 +23,7 @@ from evidencesync.vault.disk import FOLDER_FLAGS
 from evidencesync.vault.location import Location
 from evidencesync.vault.tree import TreeReader
 from tests.support.file_systems import SHARING, mounted
+from tests.support.rows_in_memory import RowsInMemory
 
 BASIS_SIZE = 700 * KIB + 123  # ends in the middle of a block
 
@@ -66,7 +67,7 @@ class Ground:
         path = self.folder / "staged"
         path.unlink(missing_ok=True)
         fd = os.open(self.folder, FOLDER_FLAGS)
-        assembly = Assembly(lambda: StagedContent(fd, path.name, path), lambda _: None, basis, from_disk=True)
+        assembly = Assembly(lambda: StagedContent(fd, path.name, path), lambda _: None, basis, RowsInMemory(), from_disk=True)
         try:
             yield assembly, path
         finally:

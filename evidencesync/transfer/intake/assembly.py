@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from evidencesync.delta.recipe import Recipe, RecipeBuilder
+from evidencesync.delta.recipe import Recipe, RecipeBuilder, RowSpool
 from evidencesync.evidence.digest import Blake3Digest, Buffer, Sha256Digest, feed_zeros, new_blake3, new_sha256
 from evidencesync.holes import HOLE_STEP
 from evidencesync.transfer.intake.basis import Basis
@@ -45,11 +45,12 @@ class Assembly:
         new_content: Callable[[], StagedContent],
         take_over: Callable[[Location], StagedContent | None],
         basis: Basis,
+        rows: RowSpool,
         *,
         from_disk: bool,
     ) -> None:
         self.size = 0
-        self.recipe = RecipeBuilder()
+        self.recipe = RecipeBuilder(rows)
         self.blake3 = new_blake3()
         self.sha256 = new_sha256() if from_disk else None
         self.existing: Location | None = None

@@ -9,6 +9,7 @@ from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDiges
 from evidencesync.vault.index import Index
 from evidencesync.vault.leftovers import Leftovers
 from evidencesync.vault.location import Location, Scope
+from evidencesync.vault.recipes import ChunkPlace
 
 
 class Lookup:
@@ -35,7 +36,7 @@ class Lookup:
             digest, scope
         )
 
-    def find_chunks(self, digests: Sequence[ChunkDigest], scope: Scope) -> dict[ChunkDigest, tuple[Location, int, int]]:
+    def find_chunks(self, digests: Sequence[ChunkDigest], scope: Scope) -> dict[ChunkDigest, ChunkPlace]:
         """Where chunks lie."""
         found = self._index.find_chunks(digests, scope)
         if self._leftovers.count and len(found) < len(digests):

@@ -166,7 +166,9 @@ class StreamIntake:
             elif isinstance(head, StreamOpened):
                 self._stream_size = head.size
                 new_content = partial(self._staging.new_content, self._streams)
-                self._assembly = Assembly(new_content, self._take_over, self._basis, from_disk=self._from_disk)
+                self._assembly = Assembly(
+                    new_content, self._take_over, self._basis, self._staging.rows, from_disk=self._from_disk
+                )
             else:
                 self._complete(head)
             self._queue.popleft()

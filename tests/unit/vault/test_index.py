@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.delta.recipe import ZERO_DIGEST, Recipe, RecipeBuilder, Row, is_hook
-from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest, blake3_of, chunk_digest_of
+from evidencesync.delta.recipe import ZERO_DIGEST, Recipe, RecipeBuilder, Row, is_hook, segment_digest
+from evidencesync.evidence.digest import ChunkDigest, SegmentDigest, blake3_of, chunk_digest_of
 from evidencesync.vault import recipes
 from evidencesync.vault.index import Index
-from evidencesync.vault.location import Scope
+from evidencesync.vault.location import Location, Scope
 from evidencesync.vault.reindex import catch_up, rebuild
 from evidencesync.vault.vault import Vault
+from tests.support.rows_in_memory import RowsInMemory
 from tests.unit.vault.acquiring import Acquirer, item_name
 
 CHUNK = 64 * 1024
@@ -34,12 +35,22 @@ def image(seed: int, chunks: int) -> tuple[bytes, Recipe]:
     parts = [bytes([seed]) + number.to_bytes(4, "big") + bytes([number % 251]) * (CHUNK - 5) for number in range(chunks)]
     parts[chunks // 2] = bytes(4 * CHUNK)
     data = b"".join(parts)
-    builder = RecipeBuilder()
+    builder = RecipeBuilder(RowsInMemory())
     for start in range(0, chunks, 16):
         builder.add_segment(
             [Row(len(part), chunk_digest_of(part) if any(part) else ZERO_DIGEST) for part in parts[start : start + 16]]
         )
     return data, builder.finish(blake3_of(data))
+
+
+def chunks_of(recipe: Recipe) -> list[ChunkDigest]:
+    return [row.digest for segment in recipe.segments() for row in segment.rows() if not row.is_zeros]
+
+
+def found_segments(index: Index, recipe: Recipe, mine: Scope) -> dict[SegmentDigest, tuple[Location, int, list[Row]]]:
+    """All segments of a recipe that are found, asked for in another order than theirs."""
+    found = {segment.digest: index.find_segment(segment.digest, mine) for segment in reversed(list(recipe.segments()))}
+    return {digest: place for digest, place in found.items() if place is not None}
 
 
 def add(index: Index, vault: Vault, acquirer: Acquirer) -> None:
@@ -60,7 +71,7 @@ def other_item(acquirer: Acquirer, case: str, item: str) -> Acquirer:
 def test_nothing_is_known_before_anything_is_published(index: Index, acquirer: Acquirer) -> None:
     assert index.known(scope(acquirer, "vault")) == 0
     assert index.find_contents([blake3_of(b"small")], scope(acquirer)) == {}
-    assert index.find_segments([SegmentDigest(bytes(16))], scope(acquirer)) == {}
+    assert index.find_segment(SegmentDigest(bytes(16)), scope(acquirer)) is None
     assert index.find_chunks([ChunkDigest(bytes(16))], scope(acquirer)) == {}
     assert index.notices == []
 
@@ -113,10 +124,8 @@ def test_no_lookup_reaches_further_than_its_scope(
     contents = [recipe.content for _, recipe in images]
     assert set(index.find_contents(contents, mine)) == set(contents[:expected])
     for number, (_, recipe) in enumerate(images):
-        segments = [digest for digest, _, _ in recipe.segments()]
-        chunks = [digest for digest, _, _ in recipe.chunks() if digest is not None]
-        assert bool(index.find_segments(segments, mine)) == (number < expected)
-        assert bool(index.find_chunks(chunks, mine)) == (number < expected)
+        assert bool(found_segments(index, recipe, mine)) == (number < expected)
+        assert bool(index.find_chunks(chunks_of(recipe), mine)) == (number < expected)
 
 
 def test_a_content_of_two_items_is_found_in_ones_own(index: Index, vault: Vault, acquirer: Acquirer) -> None:
@@ -125,11 +134,10 @@ def test_a_content_of_two_items_is_found_in_ones_own(index: Index, vault: Vault,
     for one in (acquirer, second):
         one.acquire({b"image": data}, recipes=[recipe])
         add(index, vault, one)
-    segments = [digest for digest, _, _ in recipe.segments()]
     for one in (acquirer, second):
         mine = scope(one, "vault")
         assert index.find_contents([recipe.content], mine)[recipe.content].item == one.name.item.folder
-        assert {place[0].item for place in index.find_segments(segments, mine).values()} == {one.name.item.folder}
+        assert {place[0].item for place in found_segments(index, recipe, mine).values()} == {one.name.item.folder}
 
 
 def check_bytes(data: bytes, offset: int, length: int, digest: ChunkDigest) -> None:
@@ -140,10 +148,11 @@ def test_segments_and_chunks_are_found_at_their_offsets(index: Index, vault: Vau
     data, recipe = image(1, 400)
     acquirer.acquire({b"image": data}, recipes=[recipe])
     add(index, vault, acquirer)
-    segments = {digest: (offset, length) for digest, offset, length in recipe.segments()}
-    found = index.find_segments(list(segments), scope(acquirer))
-    assert {digest: place[1:] for digest, place in found.items()} == segments
-    chunks = [digest for digest, _, _ in recipe.chunks() if digest is not None]
+    found = found_segments(index, recipe, scope(acquirer))
+    assert {digest: (offset, rows) for digest, (_, offset, rows) in found.items()} == {
+        segment.digest: (segment.offset, segment.rows()) for segment in recipe.segments()
+    }
+    chunks = chunks_of(recipe)
     assert any(map(is_hook, chunks))
     places = index.find_chunks(chunks, scope(acquirer))
     assert set(places) == set(chunks)
@@ -158,14 +167,14 @@ def test_a_chunk_that_is_no_hook_is_found_beside_one_and_beside_a_found_segment(
     data, recipe = image(1, 64)
     acquirer.acquire({b"image": data}, recipes=[recipe])
     add(index, vault, acquirer)
-    chunks = [digest for digest, _, _ in recipe.chunks() if digest is not None]
+    chunks = chunks_of(recipe)
     hook = next(digest for digest in chunks if is_hook(digest))
     plain = [digest for digest in chunks if not is_hook(digest)]
     assert index.find_chunks(plain[:1], scope(acquirer)) == {}
     assert set(index.find_chunks([hook, plain[0]], scope(acquirer))) == {hook, plain[0]}
     fresh = vault.index()
     try:
-        fresh.find_segments([next(recipe.segments())[0]], scope(acquirer))
+        fresh.find_segment(next(recipe.segments()).digest, scope(acquirer))
         assert set(fresh.find_chunks(plain[:1], scope(acquirer))) == {plain[0]}
     finally:
         fresh.close()
@@ -179,30 +188,14 @@ def test_windows_of_a_long_recipe_have_the_right_offsets_and_are_bounded(
     data, recipe = image(1, 500)
     acquirer.acquire({b"image": data}, recipes=[recipe])
     add(index, vault, acquirer)
-    chunks = [digest for digest, _, _ in recipe.chunks() if digest is not None]
+    chunks = chunks_of(recipe)
     seen = 0
     for start in range(0, len(chunks), 64):
         for digest, (_, offset, length) in index.find_chunks(chunks[start : start + 64], scope(acquirer)).items():
             check_bytes(data, offset, length, digest)
             seen += 1
     assert seen > 300
-    assert len(index._windows._windows) <= 3
-
-
-def test_recipes_are_given_back_also_those_that_go_without_saying(index: Index, vault: Vault, acquirer: Acquirer) -> None:
-    data, recipe = image(1, 40)
-    acquirer.acquire({b"image": data, b"small": b"small"}, recipes=[Recipe(blake3_of(b"small"), 5, b""), recipe])
-    add(index, vault, acquirer)
-    found = index.find_contents([recipe.content, blake3_of(b"small")], scope(acquirer))
-    assert index.recipe_of(found[recipe.content]) == recipe
-    assert index.recipe_of(found[blake3_of(b"small")]) == Recipe(blake3_of(b"small"), 5, b"")
-    stranger = found[recipe.content]._replace(blake3=Blake3Digest(b"\1" * 32))
-    assert index.recipe_of(stranger) is None
-
-
-def test_the_layout_of_chunks_bin_is_the_one_that_delta_writes() -> None:
-    _, recipe = image(1, 40)
-    assert len(recipe.encode()) == recipes._HEAD.size + 40 * recipes._ROW.size
+    assert len(index._windows) <= 3
 
 
 def test_adding_twice_changes_nothing(index: Index, vault: Vault, acquirer: Acquirer) -> None:
@@ -310,10 +303,10 @@ def test_nonsense_in_an_index_does_no_harm(vault: Vault, acquirer: Acquirer, sta
     db.close()
     index = vault.index()
     mine = scope(acquirer, "vault")
-    for location in index.find_contents([recipe.content], mine).values():
-        assert index.recipe_of(location) in (None, recipe)
-    index.find_segments([digest for digest, _, _ in recipe.segments()], mine)
-    index.find_chunks([digest for digest, _, _ in recipe.chunks() if digest is not None], mine)
+    index.find_contents([recipe.content], mine)
+    for digest, (_, _, rows) in found_segments(index, recipe, mine).items():
+        assert segment_digest(rows) == digest
+    index.find_chunks(chunks_of(recipe), mine)
     assert index.known(mine) >= 0
     index.close()
 

@@ -15,6 +15,7 @@ from evidencesync.evidence.digest import blake3_of
 from evidencesync.vault.vault import Vault
 from evidencesync.verify.audit import audit_vault
 from evidencesync.verify.findings import Finding, Verdict
+from tests.support.rows_in_memory import RowsInMemory
 
 NOW_NS = 1_800_000_000_000_000_000
 ZEROS_AT, ZEROS = 700_000, 300_000
@@ -37,7 +38,7 @@ ITEM = "cases/2026-117-2db29d5b/3-a"
 
 def recipe_of(content: bytes) -> Recipe:
     """The recipe that a receiver stores for a content."""
-    cutter, builder = SegmentCutter(), RecipeBuilder()
+    cutter, builder = SegmentCutter(), RecipeBuilder(RowsInMemory())
     segments = []
     for start in range(0, len(content), 1 << 20):
         part = content[start : start + (1 << 20)]

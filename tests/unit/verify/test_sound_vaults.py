@@ -10,6 +10,7 @@ import pytest
 
 from evidencesync.errors import UsageError
 from evidencesync.vault.heads import record_heads
+from evidencesync.vault.location import Scope
 from evidencesync.vault.reindex import rebuild
 from evidencesync.verify.progress import VerifyProgress
 from tests.unit.vault.acquiring import Acquirer, item_name, new_signer, new_vault
@@ -71,6 +72,16 @@ def test_signed_heads_and_an_index_that_agree_are_no_finding(made: Made) -> None
     index = vault.index()
     rebuild(vault.layout, index)
     index.close()
+    assert made.audit().findings == []
+
+
+def test_what_a_lookup_over_the_whole_vault_leaves_in_the_index_belongs_there(made: Made) -> None:
+    vault = made.open()
+    index = vault.index()
+    rebuild(vault.layout, index)
+    assert index.known(Scope("vault", "2026-117-2db29d5b", "3-a")) > 0
+    index.close()
+    assert ".everywhere.sqlite" in os.listdir(made.path / "index")
     assert made.audit().findings == []
 
 
