@@ -103,11 +103,11 @@ class Proxy:
 
     def stall(self) -> None:
         """Every open connection stays, and nothing moves on it any more."""
-        self._run(lambda: [connection.gate.clear() for connection in self._connections.values()])
+        self._run(self._stall)
 
     def go(self) -> None:
         """Ends every stall."""
-        self._run(lambda: [connection.gate.set() for connection in self._connections.values()])
+        self._run(self._go)
 
     def refuse(self) -> None:
         """New connections are refused, as by a server that is down; open ones stay."""
@@ -154,6 +154,14 @@ class Proxy:
         task = self._loop.create_task(connection.run(self._target))
         self._connections[task] = connection
         task.add_done_callback(self._forget)
+
+    def _stall(self) -> None:
+        for connection in self._connections.values():
+            connection.gate.clear()
+
+    def _go(self) -> None:
+        for connection in self._connections.values():
+            connection.gate.set()
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._on_end(self._connections.pop(task).trip)

@@ -20,15 +20,15 @@ def main() -> int:
     """Runs until its standard input ends."""
     options = _parse()
     line = Line(options.delay_ms / 1000, options.rate)
-    troubles = [
-        Trouble(kind, after)
-        for kind, after in (("reset", options.reset_after), ("stall", options.stall_after))
-        if after is not None
-    ]
+    troubles: list[Trouble] = []
+    if options.reset_after is not None:
+        troubles = [Trouble("reset", options.reset_after)]
+    elif options.stall_after is not None:
+        troubles = [Trouble("stall", options.stall_after)]
     proxy = Proxy(
         options.to,
         line,
-        troubles=troubles[:1] * options.times,
+        troubles=troubles * options.times,
         listen=options.listen,
         keep_log=options.log,
         on_end=_teller(json_lines=options.json),

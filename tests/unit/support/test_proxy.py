@@ -10,7 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -53,19 +54,18 @@ def through(proxy: Proxy) -> socket.socket:
     return socket.create_connection(("127.0.0.1", proxy.port), timeout=20)
 
 
-def _send_all(client: socket.socket, data: bytes) -> None:
-    with suppress(OSError):
-        client.sendall(data)
-        client.shutdown(socket.SHUT_WR)
-
-
 def say(client: socket.socket, data: bytes) -> bytes:
     """Sends, says that it was all, and gives what came back."""
-    sender = threading.Thread(target=_send_all, args=(client, data), daemon=True)
-    sender.start()
-    answer = b"".join(iter(lambda: client.recv(1 << 16), b""))
-    sender.join()
-    return answer
+    with ThreadPoolExecutor(1) as other:
+        sending = other.submit(_send_all, client, data)
+        answer = b"".join(iter(lambda: client.recv(1 << 16), b""))
+        sending.result()  # a reset is told to one of the two threads only
+        return answer
+
+
+def _send_all(client: socket.socket, data: bytes) -> None:
+    client.sendall(data)
+    client.shutdown(socket.SHUT_WR)
 
 
 def until(condition: Callable[[], bool]) -> None:
