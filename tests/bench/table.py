@@ -92,8 +92,8 @@ def _ratio_cells(cost: Cost, other: Cost, ratio: Ratio) -> list[str]:
         return cells
     wire = cost.wire_bytes / other.wire_bytes
     cells += [f"{wire:.5f}" if wire < 0.01 else f"{wire:.3f}", _goal(wire, ratio.wire_goal)]
-    if cost.grown_bytes is not None and other.grown_bytes:
-        cells.append(f"{cost.grown_bytes / other.grown_bytes:.2f}")
+    if cost.grown_bytes is not None and (other.grown_bytes or 0) > 0:
+        cells.append(f"{cost.grown_bytes / (other.grown_bytes or 1):.2f}")
     return cells
 
 

@@ -45,6 +45,7 @@ class Workshop:
 
     def __init__(self, folder: Path, sizes: Sizes) -> None:
         self.sizes = sizes
+        folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._scratch: list[Path] = []
 
