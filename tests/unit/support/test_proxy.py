@@ -95,12 +95,13 @@ def test_an_answer_takes_at_least_the_round_trip() -> None:
 
 
 def test_bytes_are_under_way_together() -> None:
-    """A thousand messages that waited for each other would take 100 seconds."""
-    with echo_server() as target, Proxy(target, Line(round_trip=0.1), keep_log=True) as proxy, through(proxy) as client:
+    """A hundred blocks of which each waited for the one before it to arrive would take thirty seconds."""
+    line = Line(round_trip=0.6, rate=290_000)
+    assert line.block == 1460
+    with echo_server() as target, Proxy(target, line) as proxy, through(proxy) as client:
         before = time.monotonic()
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        assert say(client, b"x" * 1000 * 1000) == b"x" * 1000 * 1000
-        assert time.monotonic() - before < 20
+        assert say(client, b"x" * 146_000) == b"x" * 146_000
+        assert time.monotonic() - before < 15
 
 
 def test_the_rate_is_not_exceeded() -> None:
