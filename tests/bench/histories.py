@@ -37,8 +37,9 @@ def rotated(shop: Workshop) -> History:
     after.mkdir()
     size = int(shop.sizes.image * SHARE / 4)
     names = ["app.log", "app.log.1", "app.log.2", "app.log.3"]
-    for name in names:
+    for day, name in enumerate(names):
         (before / name).write_bytes(TextBytes(f"{SEED} {name}").take(size))
+        _date(before / name, len(names) - day)
     for old, new in itertools.pairwise(names):
         (after / new).hardlink_to(before / old)
     (after / "app.log").write_bytes(TextBytes(f"{SEED} new").take(size // 10))
@@ -73,6 +74,7 @@ def similar_images(shop: Workshop) -> History:
                 run = min(_BLOCK << places.randrange(7), left)
                 file.seek(places.randrange(max(size - run, 1)) // _BLOCK * _BLOCK)
                 left -= file.write(other.take(run))
+        _date(image, number)
         steps.append(Step(folder, f"machine-{number:02}"))
     return History(tuple(steps[:1]), tuple(steps[1:]))
 
@@ -87,7 +89,7 @@ def growing_log(shop: Workshop) -> History:
         folder = shop.scratch(f"day-{day}")
         folder.mkdir()
         (folder / "app.log").write_bytes(content)
-        os.utime(folder / "app.log", (day * 86400, day * 86400))
+        _date(folder / "app.log", day)
         steps.append(Step(folder))
         content += text.take(size // 50)
     return History(tuple(steps[:1]), tuple(steps[1:]))
@@ -111,6 +113,7 @@ def database(shop: Workshop) -> History:
         database.executemany("DELETE FROM visits WHERE id = ?", [(chosen.randrange(rows),) for _ in range(rows // 100)])
         _insert(database, rows // 100, "second")
     database.close()
+    _date(after / "app.db", 1)
     return History((Step(before),), (Step(after),))
 
 
@@ -140,6 +143,7 @@ def two_builds(shop: Workshop) -> History:
                 kind = TextBytes if number % 500 == 1 else RandomBytes
                 content = kind(f"{SEED} {number} {changed}").take(size)
                 image.write(content + bytes(-len(content) % _BLOCK))
+        _date(folder / IMAGE_NAME, build)
     return History((Step(before),), (Step(after),))
 
 
@@ -151,8 +155,13 @@ def shifted_block(shop: Workshop) -> History:
     quarter, block = len(data) // 4, 64 << 10
     cut, rest = data[quarter : quarter + block], data[:quarter] + data[quarter + block :]
     (after / IMAGE_NAME).write_bytes(rest[: 3 * quarter] + cut + rest[3 * quarter :])
-    os.utime(after / IMAGE_NAME, (86400, 86400))
+    _date(after / IMAGE_NAME, 1)
     return History((Step(base),), (Step(after),))
+
+
+def _date(file: Path, day: int) -> None:
+    """A time of its own: rsync goes by whole seconds, and would take what was made in the same one for the same."""
+    os.utime(file, (day * 86400, day * 86400))
 
 
 WORKS: Final = {
