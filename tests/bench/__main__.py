@@ -1,4 +1,4 @@
-"""evidencesync side by side with rsync over the same sshd: `make bench`, or `python -m tests.bench --help`.
+"""evidencesync side by side with rsync and others over the same sshd: `make bench`, or `python -m tests.bench --help`.
 
 A program for people, not a test: it prints a table, and nothing passes or fails by the clock.
 """
@@ -9,93 +9,52 @@ import argparse
 import dataclasses
 import json
 import os
-import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 from tests.bench import workloads
 from tests.bench.contenders import Place
 from tests.bench.machine import describe_machine, file_system_of, is_in_memory, load_average
-from tests.bench.measure import Cost, Meter, RunError
-from tests.bench.rows import ROWS, Lane, Row
+from tests.bench.measure import Cost, Meter, RunError, disk_bytes, total_of
+from tests.bench.options import parse_options
+from tests.bench.row import Lane, Row
+from tests.bench.rows import ROWS
 from tests.bench.sshd import running_server
-from tests.bench.table import NOTES, Result, render_costs, render_ratios
-
-SIZE_A: Final = 2 << 30
-FILES_B: Final = 100_000
-EDITS: Final = 1000  # in SIZE_A; fewer in less, so that the share that changed stays
-SEED: Final = "evidencesync bench 1"
-_UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+from tests.bench.table import NOTES, Result, render_costs, render_memory, render_ratios
+from tests.bench.work import History, Workshop, say
+from tests.support.proxy import Proxy
 
 
 def main() -> int:
     """Parses the options, makes the places, runs the rows, prints the tables. 1 when a contender failed."""
-    options = _parse_options()
-    rows = [row for row in ROWS if (row.name in options.rows if options.rows else row.by_default)]
+    options = parse_options(ROWS, __doc__)
     evidencesync = options.evidencesync or str(Path(sys.executable).with_name("evidencesync"))
     with ExitStack() as stack:
         sources = _new_folder(stack, options.source_dir, options.keep)
-        place = _new_folder(stack, options.dir, options.keep)
-        _check_space(options, rows, sources, place)
-        _print_facts(options, evidencesync, sources, place)
+        folder = _new_folder(stack, options.dir, options.keep)
+        _check_space(options, sources, folder)
+        _print_facts(options, evidencesync, sources, folder)
         server = stack.enter_context(running_server(_made(sources / "sshd")))
-        bench = Bench(
-            options, sources, Place(place / "run", _made(sources / "home"), server, Meter(sources, server), evidencesync)
-        )
-        results = [result for row in rows for result in bench.run_row(row)]
+        place = Place(folder / "run", _made(sources / "home"), server, Meter(sources, server), evidencesync)
+        bench = Bench(options, Workshop(sources, options.sizes), place)
+        results = [result for row in options.chosen for result in bench.run_row(row)]
     _print_results(results)
     if options.json is not None:
         options.json.write_text(json.dumps([_as_json(result) for result in results], indent=1) + "\n", encoding="utf-8")
     return 1 if any(result.failure for result in results) else 0
 
 
-def _parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--scale", type=float, default=1.0, help="of both workloads; 1 is 2 GiB and 100,000 files (default 1)")
-    parser.add_argument("--size-a", type=_size, help="bytes of workload A instead, such as 8G")
-    parser.add_argument("--files-b", type=int, help="files of workload B instead")
-    names = " ".join(row.name + ("" if row.by_default else " (not by default)") for row in ROWS)
-    parser.add_argument("--rows", type=_names, help=f"which, separated by commas, of: {names}")
-    parser.add_argument("--only", type=_names, help="programs that take part: rsync,evidencesync,hashdeep,b3sum (default all)")
-    parser.add_argument("--repeat", type=int, default=3, help="runs of each; the median counts (default 3)")
-    parser.add_argument("--dir", type=Path, help="where the vault and the copies go (default: the folder for temporary files)")
-    parser.add_argument("--source-dir", type=Path, help="where the workloads go (default: the same)")
-    parser.add_argument("--keep", action="store_true", help="leave both folders")
-    parser.add_argument("--json", type=Path, help="a file for all figures of all runs")
-    parser.add_argument("--evidencesync", help="the command to measure (default: the one beside this Python)")
-    options = parser.parse_args()
-    unknown = set(options.rows or ()) - {row.name for row in ROWS}
-    if unknown or options.repeat < 1 or options.scale <= 0:
-        parser.error(f"no such row: {', '.join(sorted(unknown))}" if unknown else "--repeat and --scale must be above 0")
-    options.size_a = options.size_a or max(int(SIZE_A * options.scale), workloads.MIB)
-    options.files_b = options.files_b or max(int(FILES_B * options.scale), 1)
-    return options
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _size(text: str) -> int:
-    found = re.fullmatch(r"(\d+)([KMGT]?)i?B?", text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"not a size: {text}")
-    return int(found[1]) * _UNITS[found[2]]
-
-
 class Bench:
-    """Makes sources when they are first needed, and runs the lanes of a row in turns."""
+    """Runs the lanes of a row in turns."""
 
-    def __init__(self, options: argparse.Namespace, sources: Path, place: Place) -> None:
+    def __init__(self, options: argparse.Namespace, shop: Workshop, place: Place) -> None:
         self._options = options
-        self._sources = sources
+        self._shop = shop
         self._place = place
 
     def run_row(self, row: Row) -> list[Result]:
@@ -103,7 +62,7 @@ class Bench:
         lanes = [lane for lane in row.lanes if self._takes_part(lane)]
         if not lanes:
             return []
-        base, source = self._base(row), self._variant(row)
+        history = row.work.make(self._shop)
         costs: dict[str, list[Cost]] = {lane.contender.name: [] for lane in lanes}
         failures: dict[str, str] = {}
         for turn in range(self._options.repeat):
@@ -111,13 +70,12 @@ class Bench:
                 name = lane.contender.name
                 if name in failures:
                     continue
-                _say(f"{row.name}: {name}, run {turn + 1} of {self._options.repeat}")
+                say(f"{row.name}: {name}, run {turn + 1} of {self._options.repeat}")
                 try:
-                    costs[name].append(self._run_once(lane, base if row.known else None, source))
+                    costs[name].append(self._run_once(row, lane, history))
                 except (RunError, KeyError, ValueError) as error:
                     failures[name] = f"{row.name}, {name}: {error}"
-        if row.variant != "same":
-            shutil.rmtree(source)
+        self._shop.clear()
         return [Result(row, lane, tuple(costs[lane.contender.name]), failures.get(lane.contender.name)) for lane in lanes]
 
     def _takes_part(self, lane: Lane) -> bool:
@@ -127,43 +85,31 @@ class Bench:
         if lane.real_disk_only and is_in_memory(self._place.folder.parent):
             return False
         if shutil.which(self._place.evidencesync if program == "evidencesync" else program) is None:
-            _say(f"{program} is not installed: left out")
+            say(f"{program} is not installed: left out")
             return False
         return True
 
-    def _run_once(self, lane: Lane, base: Path | None, source: Path) -> Cost:
+    def _run_once(self, row: Row, lane: Lane, history: History) -> Cost:
         folder = self._place.folder
         _remove(folder)
         folder.mkdir()
         try:
-            lane.contender.prepare(self._place, base)
+            lane.contender.prepare(self._place, history.known)
             os.sync()
-            return lane.contender.run(self._place, source)
+            before = disk_bytes(folder)
+            cost = self._measure(row, lane, history)
+            return replace(cost, grown_bytes=disk_bytes(folder) - before)
         finally:
             _remove(folder)
 
-    def _base(self, row: Row) -> Path:
-        base = self._sources / row.workload
-        if not base.exists():
-            _say(f"making workload {row.workload}")
-            if row.workload == "B":
-                workloads.make_files(base, self._options.files_b, SEED)
-            else:
-                workloads.make_image(base, self._options.size_a * (4 if row.workload == "A4" else 1), SEED)
-        return base
-
-    def _variant(self, row: Row) -> Path:
-        base = self._base(row)
-        if row.variant == "same":
-            return base
-        image, folder = base / workloads.IMAGE_NAME, self._sources / f"{row.workload}-{row.variant}"
-        if row.variant == "edited":
-            workloads.make_edited(image, folder, max(EDITS * self._options.size_a // SIZE_A, 1), SEED)
-        elif row.variant == "inserted":
-            workloads.make_inserted(image, folder)
-        else:
-            workloads.make_renamed(image, folder)
-        return folder
+    def _measure(self, row: Row, lane: Lane, history: History) -> Cost:
+        if row.line is None:
+            return total_of([lane.contender.run(self._place, step) for step in history.sent])
+        server = self._place.server
+        with Proxy(("127.0.0.1", server.port), row.line) as proxy:
+            place = replace(self._place, server=server.behind(proxy.port))
+            cost = total_of([lane.contender.run(place, step) for step in history.sent])
+            return replace(cost, wire_bytes=sum(proxy.moved), loopback_bytes=None)
 
 
 def _new_folder(stack: ExitStack, parent: Path | None, keep: bool) -> Path:
@@ -188,12 +134,11 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _check_space(options: argparse.Namespace, rows: Sequence[Row], sources: Path, place: Path) -> None:
+def _check_space(options: argparse.Namespace, sources: Path, place: Path) -> None:
     """Stops before the first byte when the disks cannot hold what the rows will make."""
-    sizes = {"A": options.size_a, "A4": 4 * options.size_a, "B": options.files_b * (workloads.MEAN_FILE_BYTES + 6000)}
-    made = {row.workload for row in rows}
-    variants = max((sizes[row.workload] for row in rows if row.variant != "same"), default=0)
-    needed = {sources: sum(sizes[name] for name in made) + variants, place: max((2 * sizes[name] for name in made), default=0)}
+    spaces = [row.work.space(options.sizes) for row in options.chosen]
+    bases = options.sizes.image + options.sizes.files * (workloads.MEAN_FILE_BYTES + 6000)
+    needed = {sources: bases + max(spaces), place: 2 * max(spaces)}
     if sources.stat().st_dev == place.stat().st_dev:
         needed = {place: sum(needed.values())}
     for folder, count in needed.items():
@@ -205,8 +150,8 @@ def _check_space(options: argparse.Namespace, rows: Sequence[Row], sources: Path
 def _print_facts(options: argparse.Namespace, evidencesync: str, sources: Path, place: Path) -> None:
     facts = [
         *describe_machine(evidencesync),
-        ("workload A", f"{options.size_a / 2**30:.3g} GiB: half random, a quarter text-like, a quarter zeros"),
-        ("workload B", f"{options.files_b} files, about {options.files_b * workloads.MEAN_FILE_BYTES / 1e6:.3g} MB"),
+        ("workload A", f"{options.sizes.image / 2**30:.3g} GiB: half random, a quarter text-like, a quarter zeros"),
+        ("workload B", f"{options.sizes.files} files, about {options.sizes.files * workloads.MEAN_FILE_BYTES / 1e6:.3g} MB"),
         ("source on", f"{file_system_of(sources)} ({sources})"),
         ("vault on", f"{file_system_of(place)} ({place})"),
         ("load at start", load_average()),
@@ -220,7 +165,11 @@ def _print_results(results: Sequence[Result]) -> None:
     if results:
         print(render_costs(results))
         ratios = render_ratios(results)
-        print(f"\nRatios of the medians\n{ratios}\n\n{NOTES}" if ratios else f"\n{NOTES}")
+        if ratios:
+            print(f"\nRatios of the medians\n{ratios}")
+        if memory := render_memory(results):
+            print(f"\nMemory of our largest process, either end\n{memory}")
+        print(f"\n{NOTES}")
     for result in results:
         if result.failure:
             print(f"\nFAILED: {result.failure}")
@@ -229,10 +178,6 @@ def _print_results(results: Sequence[Result]) -> None:
 def _as_json(result: Result) -> dict[str, object]:
     runs = [dataclasses.asdict(cost) for cost in result.costs]
     return {"row": result.row.name, "contender": result.name, "runs": runs, "failure": result.failure}
-
-
-def _say(text: str) -> None:
-    print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

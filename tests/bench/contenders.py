@@ -13,9 +13,9 @@ from typing import Final, Protocol
 
 from tests.bench.measure import Cost, Meter, run_quietly
 from tests.bench.sshd import Server
+from tests.bench.work import Step
 
 _COUNTED: Final = re.compile(r"^Total bytes (?:sent|received): ([0-9,.]+)$", re.MULTILINE)
-CASE: Final = ("--case", "bench", "--item", "bench-1")
 
 
 @dataclass(frozen=True)
@@ -42,43 +42,53 @@ class Contender(Protocol):
         """What must be installed; also what `--only` selects by."""
         ...
 
-    def prepare(self, place: Place, base: Path | None) -> None:
-        """Makes an empty destination, or one that holds `base` already. Not measured."""
+    def prepare(self, place: Place, known: Sequence[Step]) -> None:
+        """Makes a destination that holds `known` already, as earlier runs would have left it. Not measured."""
         ...
 
-    def run(self, place: Place, source: Path) -> Cost:
-        """Does the work once. Raises RunError."""
+    def run(self, place: Place, step: Step) -> Cost:
+        """Sends one source. Raises RunError."""
         ...
 
 
 @dataclass(frozen=True)
 class Rsync:
-    """rsync over OpenSSH. Its wire bytes are what `--stats` says: before encryption, without SSH's framing."""
+    """rsync over OpenSSH, each item into a folder of its own. `--stats` counts before encryption, without SSH's framing.
+
+    With `related`, it may take what the other items hold (`--link-dest` to up to twenty of them, rsync's limit).
+    """
 
     name: str = "rsync -a"
     options: Sequence[str] = ("-a",)
     ssh_options: Sequence[str] = ()
+    related: bool = False
     program: str = "rsync"
 
-    def prepare(self, place: Place, base: Path | None) -> None:
-        """A copy of `base`, as an earlier run would have left it."""
-        destination = place.folder / "files"
-        destination.mkdir()
-        if base is not None:
-            run_quietly(["rsync", "-a", "--whole-file", f"{base}/", f"{destination}/"], home=place.home)
+    def prepare(self, place: Place, known: Sequence[Step]) -> None:
+        """Copies, as an earlier run would have left them."""
+        (place.folder / "files").mkdir()
+        for step in known:
+            target = self._target(place, step)
+            target.mkdir()
+            run_quietly(["rsync", "-a", "--whole-file", f"{step.source}/", f"{target}/"], home=place.home)
 
-    def run(self, place: Place, source: Path) -> Cost:
+    def run(self, place: Place, step: Step) -> Cost:
         """One transfer."""
-        cost, output = place.meter.run(self.command(place, source), home=place.home)
+        cost, output = place.meter.run(self.command(place, step), home=place.home)
         counted = [int(re.sub(r"\D", "", number)) for number in _COUNTED.findall(output)]
         return replace(cost, wire_bytes=sum(counted) if len(counted) == 2 else None)
 
-    def command(self, place: Place, source: Path) -> list[str]:
+    def command(self, place: Place, step: Step) -> list[str]:
         """The command line."""
         far = shlex.join([*place.meter.far_command, shutil.which("rsync") or "rsync"])
         ssh = shlex.join(place.server.ssh_command(*self.ssh_options))
-        target = f"{place.server.login}:{place.folder / 'files'}/"
-        return ["rsync", *self.options, "--stats", "--no-human-readable", "-e", ssh, f"--rsync-path={far}", f"{source}/", target]
+        target = self._target(place, step)
+        others = sorted(path for path in target.parent.iterdir() if path != target)[:20] if self.related else []
+        options = [*self.options, *(f"--link-dest={path}" for path in others), "--stats", "--no-human-readable"]
+        return ["rsync", *options, "-e", ssh, f"--rsync-path={far}", f"{step.source}/", f"{place.server.login}:{target}/"]
+
+    def _target(self, place: Place, step: Step) -> Path:
+        return place.folder / "files" / f"{step.case}-{step.item}"
 
 
 @dataclass(frozen=True)
@@ -88,22 +98,22 @@ class HashdeepAroundRsync:
     name: str = "hashdeep, rsync, hashdeep"
     program: str = "hashdeep"
 
-    def prepare(self, place: Place, base: Path | None) -> None:
+    def prepare(self, place: Place, known: Sequence[Step]) -> None:
         """As for rsync."""
-        Rsync().prepare(place, base)
+        Rsync().prepare(place, known)
 
-    def run(self, place: Place, source: Path) -> Cost:
+    def run(self, place: Place, step: Step) -> Cost:
         """The three steps, one after the other, as one shell command."""
         known = shlex.quote(str(place.folder / "known.txt"))
-        audit = (
-            f"cd {shlex.quote(str(place.folder / 'files'))} && {shlex.join(place.meter.far_command)} hashdeep -rl -a -k {known} ."
-        )
+        rsync = Rsync().command(place, step)
+        target = rsync[-1].partition(":")[2]
+        audit = f"cd {shlex.quote(target)} && {shlex.join(place.meter.far_command)} hashdeep -rl -a -k {known} ."
         steps = [
             f"hashdeep -rl . > {known}",
-            f"{shlex.join(Rsync().command(place, source))} > /dev/null",
+            f"{shlex.join(rsync)} > /dev/null",
             shlex.join([*place.server.ssh_command(), place.server.login, audit]),
         ]
-        cost, _ = place.meter.run(["sh", "-c", " && ".join(steps)], inside=source, home=place.home)
+        cost, _ = place.meter.run(["sh", "-c", " && ".join(steps)], inside=step.source, home=place.home)
         return cost
 
 
@@ -115,26 +125,26 @@ class EvidenceSync:
     options: Sequence[str] = ()
     program: str = "evidencesync"
 
-    def prepare(self, place: Place, base: Path | None) -> None:
-        """A new vault that trusts the client's key, with one acquisition of `base`."""
+    def prepare(self, place: Place, known: Sequence[Step]) -> None:
+        """A new vault that trusts the client's key, with an acquisition of each."""
         trust = ["--trust", f"{place.server.key}.pub", "--principal", "bench"]
         run_quietly([place.evidencesync, "init", str(place.folder / "vault"), "--name", "bench", *trust], home=place.home)
-        if base is not None:
-            run_quietly(self._command(place, base), home=place.home)
+        for step in known:
+            run_quietly(self._command(place, step), home=place.home)
 
-    def run(self, place: Place, source: Path) -> Cost:
+    def run(self, place: Place, step: Step) -> Cost:
         """One push."""
-        cost, output = place.meter.run(self._command(place, source), home=place.home)
+        cost, output = place.meter.run(self._command(place, step), home=place.home)
         result = json.loads(output)
         return replace(cost, wire_bytes=int(result["wire_sent"]) + int(result["wire_received"]))
 
-    def _command(self, place: Place, source: Path) -> list[str]:
+    def _command(self, place: Place, step: Step) -> list[str]:
         server = place.server
         address = f"ssh://{server.login}:{server.port}{place.folder / 'vault'}"
         far = shlex.join([*place.meter.far_command, "env", f"HOME={place.home}", place.evidencesync])
         connect = ["-i", str(server.key), "--known-hosts", str(server.known_hosts), "--remote-command", far]
-        push = [place.evidencesync, "push", str(source), address, *CASE, "--examiner", "bench", "--json"]
-        return [*push, *connect, *self.options]
+        name = ["--case", step.case, "--item", step.item, "--examiner", "bench"]
+        return [place.evidencesync, "push", str(step.source), address, *name, "--json", *connect, *self.options]
 
 
 @dataclass(frozen=True)
@@ -144,14 +154,15 @@ class Verify:
     name: str = "evidencesync verify"
     program: str = "evidencesync"
 
-    def prepare(self, place: Place, base: Path | None) -> None:
-        """A vault with `base` in it."""
-        EvidenceSync(options=("--no-read-back",)).prepare(place, base)
+    def prepare(self, place: Place, known: Sequence[Step]) -> None:
+        """A vault with the source in it."""
+        EvidenceSync(options=("--no-read-back",)).prepare(place, known)
 
-    def run(self, place: Place, source: Path) -> Cost:
+    def run(self, place: Place, step: Step) -> Cost:
         """Every check there is, BLAKE3 of every file among them."""
-        del source  # what it reads is in the vault
-        cost, _ = place.meter.run([place.evidencesync, "verify", str(place.folder / "vault"), "--json"], home=place.home)
+        del step  # what it reads is in the vault
+        verify = [place.evidencesync, "verify", str(place.folder / "vault"), "--json"]
+        cost, _ = place.meter.run(verify, home=place.home, both_ends=False)
         return replace(cost, loopback_bytes=None)
 
 
@@ -162,11 +173,11 @@ class B3sum:
     name: str = "b3sum"
     program: str = "b3sum"
 
-    def prepare(self, place: Place, base: Path | None) -> None:
+    def prepare(self, place: Place, known: Sequence[Step]) -> None:
         """Nothing: it reads the source itself."""
 
-    def run(self, place: Place, source: Path) -> Cost:
+    def run(self, place: Place, step: Step) -> Cost:
         """One pass."""
         command = "find . -type f -print0 | xargs -0 b3sum > /dev/null"
-        cost, _ = place.meter.run(["sh", "-c", command], inside=source, home=place.home)
+        cost, _ = place.meter.run(["sh", "-c", command], inside=step.source, home=place.home, both_ends=False)
         return replace(cost, loopback_bytes=None)

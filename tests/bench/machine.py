@@ -45,6 +45,9 @@ def describe_machine(evidencesync: str) -> list[tuple[str, str]]:
         ("ssh", ["ssh", "-V"]),
         ("hashdeep", ["hashdeep", "-V"]),
         ("b3sum", ["b3sum", "--version"]),
+        ("borg", ["borg", "--version"]),
+        ("restic", ["restic", "version"]),
+        ("casync", ["casync", "--version"]),
         ("evidencesync", [evidencesync, "--version"]),
     ):
         facts.append((name, _first_line(command)))

@@ -7,15 +7,18 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from tests.bench.sshd import Server
 
 LOOPBACK: Final = Path("/sys/class/net/lo/statistics/tx_bytes")
 STDERR_SHOWN: Final = 600
+FAR_SECONDS: Final = 5.0
+T = TypeVar("T", int, float)
 
 
 class RunError(Exception):
@@ -26,7 +29,9 @@ class RunError(Exception):
 class Cost:
     """One run, or the medians of several. None is what could not be measured, or has no meaning.
 
-    `wire_bytes` are both directions as the program itself counts them, `loopback_bytes` what the loopback interface carried.
+    `wire_bytes` are both directions as the program itself counts them, `loopback_bytes` what the loopback interface carried. On
+    rows with a line of their own, `wire_bytes` are what the proxy counted, the same measure for all. `grown_bytes` is what the
+    destination's disk gave.
     """
 
     wall: float
@@ -36,6 +41,7 @@ class Cost:
     far_peak_kib: int | None
     wire_bytes: int | None
     loopback_bytes: int | None
+    grown_bytes: int | None = None
 
 
 class Meter:
@@ -51,18 +57,24 @@ class Meter:
         """What stands before a command at the far end."""
         return _wrapped(self._far)
 
-    def run(self, command: Sequence[str], *, inside: Path | None = None, home: Path) -> tuple[Cost, str]:
-        """Runs it, and gives its cost (without the wire: only the program knows) and its standard output."""
+    def run(self, command: Sequence[str], *, inside: Path | None = None, home: Path, both_ends: bool = True) -> tuple[Cost, str]:
+        """Runs it, and gives its cost (without the wire: only the program knows) and its standard output.
+
+        With `both_ends`, a far command runs too, and may end a little later: a line that is far tells it late.
+        """
         self._near.unlink(missing_ok=True)
         self._far.unlink(missing_ok=True)
         carried, used = _loopback_bytes(), self._server.cpu_seconds()
         output = run_quietly([*_wrapped(self._near), *command], inside=inside, home=home)
+        deadline = time.monotonic() + FAR_SECONDS
+        while both_ends and not self._far.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
         used_after, carried_after = self._server.cpu_seconds(), _loopback_bytes()
         near, far = _read(self._near), _read(self._far)
         cost = Cost(
             wall=sum(line["wall"] for line in near),
             near_cpu=sum(line["cpu"] for line in near),
-            far_cpu=used_after - used if used is not None and used_after is not None and far else None,
+            far_cpu=_far_cpu(used, used_after, far),
             near_peak_kib=max(int(line["peak_kib"]) for line in near),
             far_peak_kib=max((int(line["peak_kib"]) for line in far), default=None),
             wire_bytes=None,
@@ -102,7 +114,42 @@ def median_of(costs: Sequence[Cost]) -> Cost:
         far_peak_kib=whole([cost.far_peak_kib for cost in costs]),
         wire_bytes=whole([cost.wire_bytes for cost in costs]),
         loopback_bytes=whole([cost.loopback_bytes for cost in costs]),
+        grown_bytes=whole([cost.grown_bytes for cost in costs]),
     )
+
+
+def _far_cpu(before: float | None, after: float | None, far: Sequence[dict[str, float]]) -> float | None:
+    """sshd's and its children's; or the command's alone, where sshd did not wait for its end."""
+    counted = after - before if before is not None and after is not None else 0.0
+    return max(counted, sum(line["cpu"] for line in far)) or None
+
+
+def total_of(costs: Sequence[Cost]) -> Cost:
+    """One run of several steps: sums, and the highest peak. A figure that one step lacks is missing."""
+
+    def add(values: list[T | None]) -> T | None:
+        known = [value for value in values if value is not None]
+        return sum(known) if len(known) == len(values) else None
+
+    return Cost(
+        wall=sum(cost.wall for cost in costs),
+        near_cpu=sum(cost.near_cpu for cost in costs),
+        far_cpu=add([cost.far_cpu for cost in costs]),
+        near_peak_kib=max(cost.near_peak_kib for cost in costs),
+        far_peak_kib=max((cost.far_peak_kib for cost in costs if cost.far_peak_kib is not None), default=None),
+        wire_bytes=add([cost.wire_bytes for cost in costs]),
+        loopback_bytes=add([cost.loopback_bytes for cost in costs]),
+    )
+
+
+def disk_bytes(folder: Path) -> int:
+    """What a folder takes on its disk; a file with several names once."""
+    found = {}
+    for parent, _, names in os.walk(folder):
+        for path in (parent, *(os.path.join(parent, name) for name in names)):
+            status = os.lstat(path)
+            found[status.st_dev, status.st_ino] = status.st_blocks * 512
+    return sum(found.values())
 
 
 def _wrapped(file: Path) -> list[str]:

@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +28,7 @@ UsePAM no
 AuthenticationMethods publickey
 PermitRootLogin prohibit-password
 PrintMotd no
+Subsystem sftp internal-sftp
 LogLevel ERROR
 """
 
@@ -41,6 +42,13 @@ class Server:
     user: str
     key: Path
     known_hosts: Path
+
+    def behind(self, port: int) -> Server:
+        """The same server, reached through another port of this machine."""
+        key = self.known_hosts.read_text(encoding="ascii").splitlines()[0].partition(" ")[2]
+        with self.known_hosts.open("a", encoding="ascii") as known:
+            known.write(f"[127.0.0.1]:{port} {key}\n")
+        return replace(self, port=port)
 
     @property
     def login(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.bench.measure import Cost, median_of
-from tests.bench.rows import Lane, Ratio, Row
+from tests.bench.row import Lane, Ratio, Row
 
 NOTES = """\
 wall    median of the runs (least to most); runs of a row's contenders take turns. The source is warm in the page cache, and all
@@ -14,6 +14,9 @@ wall    median of the runs (least to most); runs of a row's contenders take turn
 cpu     user and system time. near: the command and its children (rsync's ssh is one). far: sshd and all it started.
 peak    resident memory of the largest single process of each end, the far one without sshd; 8 MB or so is the least it can show.
 wire    both directions. evidencesync: bytes on the SSH socket. rsync: its own count before encryption, without SSH's framing.
+        On F- and V- rows a proxy counts what all of them send over TCP, SSH included.
+grown   what the destination's disk gave for it. evidencesync keeps every earlier state, rsync into the same folder does not.
+goal    those of the project; a row without one says nothing there.
 lo      what the loopback interface carried meanwhile, packet headers and all other traffic included: the same measure for all."""
 
 
@@ -34,7 +37,7 @@ class Result:
 
 def render_costs(results: Sequence[Result]) -> str:
     """One line for each lane, under the title of its row."""
-    heads = ["", "wall s", "", "cpu near", "far", "peak near", "far", "wire MB", "lo MB"]
+    heads = ["", "wall s", "", "cpu near", "far", "peak near", "far", "wire MB", "lo MB", "grown MB"]
     lines: list[list[str] | str] = [heads]
     previous = None
     for result in results:
@@ -50,7 +53,7 @@ def render_ratios(results: Sequence[Result]) -> str:
     medians: Mapping[tuple[str, str], Cost] = {
         (result.row.name, result.name): median_of(result.costs) for result in results if result.costs
     }
-    lines: list[list[str] | str] = [["", "", "", "wall", "goal", "wire", "goal"]]
+    lines: list[list[str] | str] = [["", "", "", "wall", "goal", "wire", "goal", "grown"]]
     for result in results:
         cost = medians.get((result.row.name, result.name))
         for ratio in result.lane.ratios:
@@ -67,17 +70,31 @@ def _cost_cells(result: Result) -> list[str]:
     walls = [each.wall for each in result.costs]
     spread = f"({min(walls):.2f} to {max(walls):.2f})" if len(walls) > 1 else ""
     peaks = [_number(None if value is None else value / 1024, 0) for value in (cost.near_peak_kib, cost.far_peak_kib)]
-    traffic = [_megabytes(value) for value in (cost.wire_bytes, cost.loopback_bytes)]
+    traffic = [_megabytes(value) for value in (cost.wire_bytes, cost.loopback_bytes, cost.grown_bytes)]
     name = f"  {result.name}" + (" (failed later)" if result.failure else "")
     return [name, f"{cost.wall:.2f}", spread, f"{cost.near_cpu:.2f}", _number(cost.far_cpu, 2), *peaks, *traffic]
 
 
+def render_memory(results: Sequence[Result]) -> str:
+    """The largest process of ours, either end, in each row."""
+    lines: list[list[str] | str] = []
+    for result in results:
+        if result.costs and result.lane.peak_goal_mib is not None:
+            peak = max(max(cost.near_peak_kib, cost.far_peak_kib or 0) for cost in result.costs) / 1024
+            lines.append([result.row.name, result.name, f"{peak:.0f}", f"MiB, {_goal(peak, result.lane.peak_goal_mib)}"])
+    return _align(lines) if lines else ""
+
+
 def _ratio_cells(cost: Cost, other: Cost, ratio: Ratio) -> list[str]:
-    cells = [f"{cost.wall / other.wall:.2f}", _goal(cost.wall / other.wall, ratio.wall_goal)]
+    wall = cost.wall / other.wall
+    cells = [f"{wall:.2f}", _goal(wall, ratio.wall_goal)]
     if cost.wire_bytes is None or not other.wire_bytes:
         return cells
     wire = cost.wire_bytes / other.wire_bytes
-    return [*cells, f"{wire:.5f}" if wire < 0.01 else f"{wire:.3f}", _goal(wire, ratio.wire_goal)]
+    cells += [f"{wire:.5f}" if wire < 0.01 else f"{wire:.3f}", _goal(wire, ratio.wire_goal)]
+    if cost.grown_bytes is not None and (other.grown_bytes or 0) > 0:
+        cells.append(f"{cost.grown_bytes / (other.grown_bytes or 1):.2f}")
+    return cells
 
 
 def _goal(value: float, goal: float | None) -> str:
