@@ -69,8 +69,17 @@ class SegmentArrived:
 
 
 @dataclass(frozen=True, slots=True)
+class PiecesListed:
+    """The pieces of a segment's gaps: the lengths in each, and their digests packed. To be answered with `need_pieces`."""
+
+    number: int
+    lengths: list[list[int]]
+    digests: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class ChunksArrived:
-    """The bytes of the chunks that were needed, one after the other."""
+    """The bytes of the chunks that were needed, one after the other, and then those of the needed pieces."""
 
     number: int
     blocks: list[memoryview]
@@ -98,6 +107,7 @@ Event = (
     | StreamOpened
     | SegmentNamed
     | ChunksListed
+    | PiecesListed
     | SegmentArrived
     | ChunksArrived
     | StreamClosed

@@ -8,10 +8,11 @@ before it is stored; data frames follow the message that announced them and noth
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from evidencesync.delta.refine import Gap
 from evidencesync.errors import LimitExceededError, ProtocolError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
 from evidencesync.limits import (
@@ -40,11 +41,13 @@ from evidencesync.protocol.messages import (
     Finish,
     Message,
     Need,
+    NeedPieces,
     Open,
     Page,
     PageAnswer,
     PageOffer,
     PagesStored,
+    Pieces,
     SegmentAnswer,
     SegmentData,
     SegmentOffer,
@@ -61,11 +64,13 @@ from evidencesync.session.events import (
     FinishRequested,
     PageArrived,
     PageNamed,
+    PiecesListed,
     SegmentArrived,
     SegmentNamed,
     StreamClosed,
     StreamOpened,
 )
+from evidencesync.session.gaps import pack_gaps, unpack_pieces
 from evidencesync.session.sender import decode_wire_rows
 
 _SLACK = 40 * 1024 * 1024  # one page's contents and one segment beyond the window: a sender looks before it adds, not after
@@ -81,6 +86,8 @@ class _SegmentStage(Enum):
     NAMED = auto()
     LACKED = auto()
     LISTED = auto()
+    REFINING = auto()
+    PIECED = auto()
     NEEDED = auto()
     HERE = auto()
 
@@ -107,6 +114,7 @@ class Receiver:
         self._rows: dict[int, int] = {}
         self._open_rows = 0
         self._needed_bytes: dict[int, int] = {}
+        self._gaps: dict[int, list[Gap]] = {}  # whose pieces are to be named
         self._files_due: dict[int, deque[bytes | None]] = {}  # what was asked for; None for all of a page's, unasked
         self._next_page = 0
         self._next_segment = 0
@@ -154,6 +162,9 @@ class Receiver:
                 yield SegmentNamed(message.segment, SegmentDigest(message.digest), message.size)
             case Chunks():
                 yield self._list_chunks(message)
+            case Pieces():
+                self._move_segment(message.segment, {_SegmentStage.REFINING}, _SegmentStage.PIECED)
+                yield PiecesListed(message.segment, *unpack_pieces(message, self._gaps.pop(message.segment)))
             case Close():
                 yield self._close(message)
             case Alive():
@@ -187,7 +198,6 @@ class Receiver:
                 self._move_segment(head.segment, {_SegmentStage.NEEDED}, _SegmentStage.HERE)
                 if head.size != self._needed_bytes.pop(head.segment):
                     raise ProtocolError("chunks that are not those that were needed")
-                self._hold(("segment", head.segment), head.size)
         self._incoming = _Incoming(head, head.size, [])
         if head.size == 0:
             yield self._complete(self._incoming)
@@ -314,17 +324,32 @@ class Receiver:
         self._move_segment(number, {_SegmentStage.HERE}, _SegmentStage.LACKED)
         self._send(SegmentAnswer(number, known=False))
 
-    def need_chunks(self, number: int, missing: list[bool], size: int) -> None:
-        """Asks for rows of a segment, `size` bytes in all; none where everything is known."""
-        self._move_segment(number, {_SegmentStage.LISTED, _SegmentStage.HERE}, _SegmentStage.NEEDED)
+    def need_chunks(self, number: int, missing: list[bool], size: int, gaps: Sequence[Gap] = ()) -> None:
+        """Asks for rows of a segment, `size` bytes in all; none where everything is known.
+
+        The pieces of `gaps`, which are runs of these rows, are to be named first: see `need_pieces`.
+        """
+        stage = _SegmentStage.REFINING if gaps else _SegmentStage.NEEDED
+        self._move_segment(number, {_SegmentStage.LISTED, _SegmentStage.HERE}, stage)
+        self._hold(("segment", number), size)  # also what pieces will spare: a sender holds it, and it bounds their number
         self._needed_bytes[number] = size
-        self._send(Need(number, len(missing), pack_bits(missing)))
+        if gaps:
+            self._gaps[number] = list(gaps)
+        self._send(Need(number, len(missing), pack_bits(missing), pack_gaps(gaps)))
+
+    def need_pieces(self, number: int, missing: list[bool], spared: int) -> None:
+        """Asks for pieces of a segment's gaps; the others have `spared` bytes. With them come the rows outside of gaps."""
+        self._move_segment(number, {_SegmentStage.PIECED}, _SegmentStage.NEEDED)
+        self._needed_bytes[number] -= spared
+        self._send(NeedPieces(number, len(missing), pack_bits(missing)))
 
     def segments_stored(self, count: int) -> None:
         """All segments below `count` are stored."""
         for number in [number for number in self._segments if number < count]:
             del self._segments[number]
             self._named_bytes.pop(number, None)
+            self._needed_bytes.pop(number, None)
+            self._gaps.pop(number, None)
             self._open_rows -= self._rows.pop(number, 0)
             self._release(("segment", number))
         self._send(SegmentsStored(count))

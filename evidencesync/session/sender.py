@@ -10,10 +10,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate, islice
 from typing import Final
 
 from evidencesync.delta.chunker import Segment
 from evidencesync.delta.recipe import Row, segment_digest
+from evidencesync.delta.refine import Gap, cut_pieces, piece_digests
 from evidencesync.errors import ProtocolError
 from evidencesync.evidence.digest import Blake3Digest, Buffer, ChunkDigest, chunk_digest_of
 from evidencesync.limits import MAX_OPEN_PAGES, MAX_OPEN_ROWS, MAX_OPEN_SEGMENTS, WINDOW
@@ -27,6 +29,7 @@ from evidencesync.protocol.messages import (
     Files,
     Message,
     Need,
+    NeedPieces,
     Open,
     Page,
     PageAnswer,
@@ -39,6 +42,7 @@ from evidencesync.protocol.messages import (
     Want,
 )
 from evidencesync.session.flow import AskPolicy, Opening
+from evidencesync.session.gaps import pack_pieces, unpack_gaps
 
 ZERO_BIT: Final = 1 << 31
 """Set in a row length of SegmentData for a run of zeros."""
@@ -56,11 +60,22 @@ class _OpenPage:
 
 
 @dataclass(slots=True)
+class _Refining:
+    """What a vault asked of a segment when it asked for pieces first: the rows it wants whole, and the gaps as they were cut."""
+
+    whole: list[bool]
+    gaps: list[Gap]
+    cuts: list[list[int]]
+
+
+@dataclass(slots=True)
 class _OpenSegment:
     segment: Segment
     named: bool = False
     answered: bool = False
     listed: bool = False
+    refined: bool = False
+    refining: _Refining | None = None
 
 
 @dataclass(slots=True)
@@ -75,8 +90,11 @@ class SenderCounts:
 class Sender:
     """State of the sending end. Call `take_output` after every call, and send what it gives in that order."""
 
-    def __init__(self, *, knows_nothing: bool, has_previous: bool, compress: Compress, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, *, knows_nothing: bool, has_previous: bool, piece_key: bytes, compress: Compress, clock: Callable[[], float]
+    ) -> None:
         self.counts = SenderCounts()
+        self._piece_key = piece_key
         self.data = DataEncoder(compress, clock)
         self._segment_policy = AskPolicy(peer_knows_nothing=knows_nothing)
         self._page_policy = AskPolicy(peer_knows_nothing=not has_previous)
@@ -174,6 +192,8 @@ class Sender:
                 self._on_segment_answer(message)
             case Need():
                 self._on_need(message)
+            case NeedPieces():
+                self._on_need_pieces(message)
             case SegmentsStored():
                 self._release_segments(message.count)
             case _:
@@ -214,16 +234,56 @@ class Sender:
     def _on_need(self, need: Need) -> None:
         held = self._open_segment(need.segment)
         parts = held.segment.parts
-        if need.count != len(parts):
+        if need.count != len(parts) or held.refining is not None:
             raise ProtocolError("a request for chunks does not fit its segment")
         missing = unpack_bits(need.missing, need.count)
         if any(wanted and part is None for wanted, part in zip(missing, parts, strict=True)):
             raise ProtocolError("a run of zeros was asked for")
+        if need.gaps:
+            self._send_pieces(held, need, missing)
+            return
         self._segment_policy.note_parts(sum(missing), sum(part is not None for part in parts))
-        wanted_parts = [part for part, wanted in zip(parts, missing, strict=True) if wanted and part is not None]
-        size = sum(map(len, wanted_parts))
-        self._send(ChunkData(need.segment, size))
-        self._send_data(wanted_parts, size)
+        self._send_chunks(need.segment, _chosen(parts, missing))
+
+    def _send_pieces(self, held: _OpenSegment, need: Need, missing: list[bool]) -> None:
+        """Names the pieces of the gaps. Once in a segment: it is work, and a vault that was wrong asks for chunks whole."""
+        if held.refined:
+            raise ProtocolError("the pieces of a segment were asked for twice")
+        lengths = held.segment.lengths
+        gaps = unpack_gaps(need.gaps, [length if wanted else 0 for length, wanted in zip(lengths, missing, strict=True)])
+        cuts: list[list[int]] = []
+        digests: list[bytes] = []
+        for gap in gaps:
+            data = _bytes_of(held.segment, gap)
+            cuts.append(cut_pieces(data, gap.phase))
+            digests.append(piece_digests(self._piece_key, data, cuts[-1]))
+            missing[gap.first : gap.first + gap.count] = [False] * gap.count
+        held.refined = True
+        held.refining = _Refining(missing, gaps, cuts)
+        self._send(pack_pieces(need.segment, gaps, cuts, digests))
+
+    def _on_need_pieces(self, need: NeedPieces) -> None:
+        held = self._open_segment(need.segment)
+        refining, held.refining = held.refining, None
+        if refining is None or need.count != sum(map(len, refining.cuts)):
+            raise ProtocolError("a request for pieces does not fit its segment")
+        bits = iter(unpack_bits(need.missing, need.count))
+        parts = _chosen(held.segment.parts, refining.whole)
+        for gap, cut in zip(refining.gaps, refining.cuts, strict=True):
+            lacked = list(islice(bits, len(cut)))
+            if any(lacked):
+                view = memoryview(_bytes_of(held.segment, gap))
+                starts = accumulate(cut, initial=0)
+                parts += [
+                    view[start : start + length] for start, length, wanted in zip(starts, cut, lacked, strict=False) if wanted
+                ]
+        self._segment_policy.note_parts(sum(map(len, parts)), held.segment.literal_bytes)
+        self._send_chunks(need.segment, parts)
+
+    def _send_chunks(self, number: int, parts: list[memoryview]) -> None:
+        size = sum(map(len, parts))
+        self._send(ChunkData(number, size))
+        self._send_data(parts, size)
 
     def _release_pages(self, count: int) -> None:
         if not self._pages_stored <= count <= self._next_page:
@@ -295,6 +355,14 @@ class Sender:
         if held is None:
             raise ProtocolError("the receiver speaks of a segment that is not open")
         return held
+
+
+def _chosen(parts: list[memoryview | None], wanted: list[bool]) -> list[memoryview]:
+    return [part for part, chosen in zip(parts, wanted, strict=True) if chosen and part is not None]
+
+
+def _bytes_of(segment: Segment, gap: Gap) -> bytes:
+    return b"".join([part for part in segment.parts[gap.first : gap.first + gap.count] if part is not None])
 
 
 def _blocks(parts: Iterable[Buffer]) -> Iterator[list[Buffer]]:

@@ -13,7 +13,7 @@ import evidencesync
 from evidencesync.custody.documents import SESSION_NAMESPACE, SessionClaim
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.sshsig import sign_document
-from evidencesync.delta.chunker import PARAMETERS
+from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import ProtocolError, SignatureError, VersionError
 from evidencesync.evidence.display import is_clean
 from evidencesync.limits import MAX_TITLE
@@ -57,11 +57,11 @@ def greet(
     3. The vault locks the item and says where its chain stands.
     """
     asked = now()
-    hello = Hello([PROTOCOL_VERSION], evidencesync.__version__, "push", request.vault, PARAMETERS, asked)
+    hello = Hello([PROTOCOL_VERSION], evidencesync.__version__, "push", request.vault, DELTA_PARAMETERS, asked)
     link.write(PREAMBLE + frame_of(hello))
     welcome = expect(Welcome)
     answered = now()
-    if welcome.version != PROTOCOL_VERSION or welcome.parameters != PARAMETERS:
+    if welcome.version != PROTOCOL_VERSION or welcome.parameters != DELTA_PARAMETERS:
         raise VersionError("the two ends do not speak the same version of the protocol")
     vault_key = _vault_key(welcome.vault_key)
     link.write(frame_of(_begin(request, welcome, vault_key)))

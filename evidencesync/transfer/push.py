@@ -25,6 +25,7 @@ from evidencesync.custody.documents import (
 from evidencesync.custody.record import encode_record
 from evidencesync.custody.sshsig import sign_document
 from evidencesync.delta.chunker import PARAMETERS, Segment
+from evidencesync.delta.refine import piece_key
 from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError
 from evidencesync.evidence.digest import sha512_of
 from evidencesync.evidence.moment import format_file_time, format_moment
@@ -118,6 +119,7 @@ class _Push:
         sender = Sender(
             knows_nothing=greeting.ready.known_contents == 0,
             has_previous=greeting.ready.previous_manifest_sha256 is not None,
+            piece_key=piece_key(self._request.session),
             compress=self._request.compress,
             clock=time.monotonic,
         )

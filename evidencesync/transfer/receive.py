@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Final, Literal, TypeVar
 
+from evidencesync.delta.refine import piece_key
 from evidencesync.errors import (
     EvidenceSyncError,
     InternalError,
@@ -46,6 +47,7 @@ from evidencesync.session.events import (
     FinishRequested,
     PageArrived,
     PageNamed,
+    PiecesListed,
     SegmentArrived,
     SegmentNamed,
     StreamClosed,
@@ -253,7 +255,7 @@ class _Session:
             self._damaged = basis.damaged
             staging = stack.enter_context(Staging.create(item, admitted.session))
             self._send(_ready(admitted, state, index.known(scope), scope))
-            side = VaultSide(Receiver(), index, scope, basis, from_disk=admitted.read_back)
+            side = VaultSide(Receiver(), index, scope, basis, admitted.read_back, piece_key(admitted.session))
             streams = StreamIntake(side, staging.new_content)
             stack.callback(streams.close)
             vault_id, vault_key = self._vault.settings.id, self._vault.signer.public_key.fingerprint
@@ -404,6 +406,8 @@ def _dispatch(event: Event, streams: StreamIntake, pages: PageIntake) -> None:
             streams.on_named(event)
         case ChunksListed():
             streams.on_listed(event)
+        case PiecesListed():
+            streams.on_pieces(event)
         case SegmentArrived():
             streams.on_segment(event)
         case ChunksArrived():

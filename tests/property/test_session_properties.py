@@ -127,6 +127,7 @@ class Session:
         self.sender = Sender(
             knows_nothing=not (knowledge.smalls or knowledge.segments or knowledge.chunks),
             has_previous=bool(knowledge.pages),
+            piece_key=bytes(32),
             compress=compress,
             clock=lambda: 0.0,
         )

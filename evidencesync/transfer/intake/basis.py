@@ -144,6 +144,7 @@ class VaultSide:
     scope: Scope
     basis: Basis
     from_disk: bool
+    piece_key: bytes
 
 
 def tree_key(location: Location) -> TreeKey:

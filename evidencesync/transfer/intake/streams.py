@@ -6,25 +6,43 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from evidencesync.delta.gaps import Anchor, RefinableGap
 from evidencesync.delta.recipe import ZERO_DIGEST, Row
 from evidencesync.errors import DigestMismatchError, LimitExceededError, ProtocolError
 from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, chunk_digest_of
 from evidencesync.limits import MAX_OPEN_SEGMENTS, MAX_UNLISTED_CONTENTS, SMALL_FILE
 from evidencesync.session.blocks import split_blocks
-from evidencesync.session.events import ChunksArrived, ChunksListed, SegmentArrived, SegmentNamed, StreamClosed, StreamOpened
+from evidencesync.session.events import (
+    ChunksArrived,
+    ChunksListed,
+    PiecesListed,
+    SegmentArrived,
+    SegmentNamed,
+    StreamClosed,
+    StreamOpened,
+)
 from evidencesync.transfer.intake.assembly import AssembledContent, Assembly
 from evidencesync.transfer.intake.basis import VaultSide
+from evidencesync.transfer.intake.refining import Place, RefinedGap, Refiner
 from evidencesync.vault.content import StagedContent
 from evidencesync.vault.location import Location
 
 
 @dataclass(slots=True)
 class _Segment:
-    """A segment on its way: its rows once they are known, where each lies in the vault, and what has arrived."""
+    """A segment on its way: its rows once they are known, where each lies in the vault, and what has arrived.
+
+    `end` is where the vault has what stood before the next segment. `kept` are rows that arrived when others had to be
+    asked for once more.
+    """
 
     number: int
     rows: list[Row] | None = None
-    places: list[tuple[Location, int] | None] = field(default_factory=list)
+    places: list[Place | None] = field(default_factory=list)
+    gaps: list[RefinableGap[Location]] = field(default_factory=list)
+    refined: list[RefinedGap] = field(default_factory=list)
+    kept: dict[int, memoryview] = field(default_factory=dict)
+    end: Place | None = None
     lengths: list[int] | None = None
     blocks: list[memoryview] = field(default_factory=list)
     whole: tuple[Location, int] | None = None
@@ -42,11 +60,13 @@ class StreamIntake:
         self._index = vault.index
         self._scope = vault.scope
         self._basis = vault.basis
+        self._refiner = Refiner(vault.basis, vault.piece_key)
         self._new_content = new_content
         self._from_disk = vault.from_disk
         self._queue: deque[_Segment | StreamOpened | StreamClosed] = deque()
         self._open: dict[int, _Segment] = {}
         self._assembly: Assembly | None = None
+        self._last_end: Place | None = None  # of the last segment that was stored
         self._stored = 0
         self._acknowledged = 0
 
@@ -93,6 +113,7 @@ class StreamIntake:
             location, offset, rows = found
             if sum(row.length for row in rows) == event.size:
                 segment.rows, segment.whole, segment.ready = rows, (location, offset), True
+                segment.end = Anchor(location, offset + event.size)
         self._receiver.answer_segment(event.number, known=segment.ready, rows=len(segment.rows or ()))
         self.advance()
 
@@ -107,19 +128,34 @@ class StreamIntake:
         for row in event.rows:
             place = found.get(row.digest)
             usable = place is not None and place[2] == row.length
-            segment.places.append((place[0], place[1]) if place is not None and usable else None)
+            segment.places.append(Anchor(place[0], place[1]) if place is not None and usable else None)
+        before, after = self._neighbours(event.number)
+        segment.gaps, segment.end = self._refiner.choose(event.rows, segment.places, before, after)
         self._ask_for_missing(segment, event.rows)
         self.advance()
+
+    def on_pieces(self, event: PiecesListed) -> None:
+        """The pieces of gaps: those that the basis lacks are asked for."""
+        segment = self._open[event.number]
+        segment.refined = [
+            self._refiner.compare(gap, lengths, digests)
+            for gap, lengths, digests in zip(segment.gaps, event.lengths, event.digests, strict=True)
+        ]
+        missing = [lacked for refined in segment.refined for lacked in refined.lacked()]
+        spared = sum(refined.gap.size - sum(refined.lacked_sizes()) for refined in segment.refined)
+        self._receiver.need_pieces(event.number, missing, spared)
 
     def on_segment(self, event: SegmentArrived) -> None:
         """A whole segment that was not asked about."""
         segment = self._enqueue(event.number)
         segment.lengths, segment.blocks, segment.ready = event.lengths, event.blocks, True
+        before, _ = self._neighbours(event.number)
+        segment.end = before.moved(sum(map(abs, event.lengths))) if before is not None else None
         self.literal_bytes += sum(map(len, event.blocks))
         self.advance()
 
     def on_chunks(self, event: ChunksArrived) -> None:
-        """The rows that were asked for."""
+        """The rows and pieces that were asked for."""
         segment = self._open[event.number]
         segment.blocks = event.blocks
         segment.ready = True
@@ -134,8 +170,9 @@ class StreamIntake:
                 if not head.ready or not self._store(head):
                     break
                 del self._open[head.number]
-                self._stored = head.number + 1
+                self._stored, self._last_end = head.number + 1, head.end
             elif isinstance(head, StreamOpened):
+                self._last_end = None
                 self._assembly = Assembly(self._new_content, self._basis, from_disk=self._from_disk)
             else:
                 self._complete(head)
@@ -156,12 +193,23 @@ class StreamIntake:
         self._queue.append(segment)
         return segment
 
+    def _neighbours(self, number: int) -> tuple[Place | None, Place | None]:
+        """Where the vault has what stands before a segment, and what stands after it, as far as that is known.
+
+        Two segments may be of two contents. Then the guess is wrong, and the pieces say so.
+        """
+        previous, following = self._open.get(number - 1), self._open.get(number + 1)
+        before = previous.end if previous is not None else self._last_end if number == self._stored else None
+        after = Anchor(*following.whole) if following is not None and following.whole is not None else None
+        return before, after
+
     def _ask_for_missing(self, segment: _Segment, rows: list[Row]) -> None:
-        missing = [place is None and not row.is_zeros for place, row in zip(segment.places, rows, strict=True)]
+        missing = _lacked(segment, rows)
         size = sum(row.length for row, lacked in zip(rows, missing, strict=True) if lacked)
         segment.blocks = []
+        segment.refined = []
         segment.ready = False
-        self._receiver.need_chunks(segment.number, missing, size)
+        self._receiver.need_chunks(segment.number, missing, size, [gap.gap for gap in segment.gaps])
 
     # Storing. Each gives False where a basis proved bad, and what is missing was asked for.
 
@@ -225,32 +273,48 @@ class StreamIntake:
             assembly.keep_in_place(location, bytes(part))
 
     def _store_mixed(self, assembly: Assembly, segment: _Segment, rows: list[Row]) -> bool:
-        """Chunks from anywhere in the vault, and chunks that arrived. All are checked before the first is used."""
-        lacked = [place is None and not row.is_zeros for place, row in zip(segment.places, rows, strict=True)]
-        sizes = [row.length for row, missing in zip(rows, lacked, strict=True) if missing]
-        arrived = iter(list(split_blocks(segment.blocks, sizes)))
-        parts: list[bytes | memoryview] = []
+        """Chunks from anywhere in the vault, and what arrived. All are checked before the first is used."""
+        parts: dict[int, bytes | memoryview] = self._arrived(segment, rows)
         bad = False
         for number, (row, place) in enumerate(zip(rows, segment.places, strict=True)):
-            part: bytes | memoryview | None = b""
             if place is not None:
-                part = self._basis.read(place[0], place[1], row.length)
-                if not _is(part, row):
-                    self._basis.note_damage(place[0])
-                    segment.places[number] = None
-                    bad = True
-            elif lacked[number]:
-                part = next(arrived)
-                if not _is(part, row):
-                    raise DigestMismatchError("a chunk arrived that is not the one that was announced")
-            parts.append(part or b"")
+                data = self._basis.read(place.file, place.offset, row.length)
+                if data is not None and _is(data, row):
+                    parts[number] = data
+                    continue
+                self._basis.note_damage(place.file)
+                segment.places[number] = None
+            elif row.is_zeros or number in parts:
+                continue
+            bad = True
         if bad:
             self._ask_for_missing(segment, rows)
             return False
-        for row, part in zip(rows, parts, strict=True):
-            self._put(assembly, row, part, None)
+        for number, row in enumerate(rows):
+            self._put(assembly, row, parts.get(number, b""), None)
         assembly.recipe.add_segment(rows)
         return True
+
+    def _arrived(self, segment: _Segment, rows: list[Row]) -> dict[int, bytes | memoryview]:
+        """The rows that have arrived, whole or in pieces. One of a gap that was put together wrongly is not among them."""
+        wanted = _lacked(segment, rows)
+        for refined in segment.refined:
+            wanted[refined.gap.first : refined.gap.first + refined.gap.count] = [False] * refined.gap.count
+        whole = [number for number, lacked in enumerate(wanted) if lacked]
+        sizes = [rows[number].length for number in whole]
+        sizes += [length for refined in segment.refined for length in refined.lacked_sizes()]
+        arrived = iter(list(split_blocks(segment.blocks, sizes)))
+        for number, part in zip(whole, arrived, strict=False):
+            if not _is(part, rows[number]):
+                raise DigestMismatchError("a chunk arrived that is not the one that was announced")
+            segment.kept[number] = part
+        for refined in segment.refined:
+            built = self._refiner.build(refined, rows, arrived)
+            segment.kept |= {
+                number: part for number, part in enumerate(built, start=refined.gap.first) if _is(part, rows[number])
+            }
+        segment.gaps = []  # what is still lacked is asked for whole
+        return dict(segment.kept)
 
     def _complete(self, closed: StreamClosed) -> None:
         """The third check of a content, after size and order: its whole digest is the one that the source computed."""
@@ -283,6 +347,13 @@ class StreamIntake:
 def _discard(staged: StagedContent | None) -> None:
     if staged is not None:
         staged.discard()
+
+
+def _lacked(segment: _Segment, rows: list[Row]) -> list[bool]:
+    return [
+        place is None and not row.is_zeros and number not in segment.kept
+        for number, (place, row) in enumerate(zip(segment.places, rows, strict=True))
+    ]
 
 
 def _is(data: bytes | memoryview | None, row: Row) -> bool:

@@ -47,7 +47,9 @@ from evidencesync.session.sender import ZERO_BIT, Sender
 
 
 def new_sender(*, knows_nothing: bool = False, has_previous: bool = True) -> Sender:
-    return Sender(knows_nothing=knows_nothing, has_previous=has_previous, compress="never", clock=lambda: 0.0)
+    return Sender(
+        knows_nothing=knows_nothing, has_previous=has_previous, piece_key=bytes(32), compress="never", clock=lambda: 0.0
+    )
 
 
 def sent(sender: Sender) -> list[Message | bytes]:
@@ -118,11 +120,11 @@ def test_a_segment_is_named_then_listed_then_sent_as_far_as_it_is_needed() -> No
     sender.receive(SegmentAnswer(0, known=False))
     packed = b"".join(struct.pack("<I16s", row.length, row.digest) for row in rows)
     assert sent(sender) == [Chunks(0, packed)]
-    sender.receive(Need(0, 3, b"\4"))
+    sender.receive(Need(0, 3, b"\4", b""))
     assert sent(sender) == [ChunkData(0, len(TWO)), TWO]
-    sender.receive(Need(0, 3, b"\1"))
+    sender.receive(Need(0, 3, b"\1", b""))
     assert sent(sender) == [ChunkData(0, len(ONE)), ONE]
-    sender.receive(Need(0, 3, b"\0"))
+    sender.receive(Need(0, 3, b"\0", b""))
     assert sent(sender) == [ChunkData(0, 0)]
     sender.receive(SegmentsStored(1))
     assert sender.all_stored
@@ -262,12 +264,12 @@ ILLEGAL: dict[str, list[Message]] = {
     "a segment lacked twice": [SegmentAnswer(0, known=False), SegmentAnswer(0, known=False)],
     "a segment known after it was listed": [SegmentAnswer(0, known=False), SegmentAnswer(0, known=True)],
     "a segment that is stored": [SegmentsStored(1), SegmentAnswer(0, known=False)],
-    "chunks of no segment": [Need(1, 3, b"\1")],
-    "chunks of a stored segment": [SegmentsStored(1), Need(0, 3, b"\1")],
-    "more chunks than a segment has": [SegmentAnswer(0, known=False), Need(0, 4, b"\1")],
-    "fewer chunks than a segment has": [SegmentAnswer(0, known=False), Need(0, 2, b"\1")],
-    "a run of zeros": [SegmentAnswer(0, known=False), Need(0, 3, b"\2")],
-    "bits beyond the last chunk": [SegmentAnswer(0, known=False), Need(0, 3, b"\x08")],
+    "chunks of no segment": [Need(1, 3, b"\1", b"")],
+    "chunks of a stored segment": [SegmentsStored(1), Need(0, 3, b"\1", b"")],
+    "more chunks than a segment has": [SegmentAnswer(0, known=False), Need(0, 4, b"\1", b"")],
+    "fewer chunks than a segment has": [SegmentAnswer(0, known=False), Need(0, 2, b"\1", b"")],
+    "a run of zeros": [SegmentAnswer(0, known=False), Need(0, 3, b"\2", b"")],
+    "bits beyond the last chunk": [SegmentAnswer(0, known=False), Need(0, 3, b"\x08", b"")],
     "segments stored that were not sent": [SegmentsStored(2)],
     "segments stored backwards": [SegmentsStored(1), SegmentsStored(0)],
     "a message of this end": [Page(0, 1, with_files=False)],
