@@ -6,12 +6,12 @@ Nothing here is certain, and nothing has to be: what a guess gives is checked by
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Generic, TypeVar
 
 from evidencesync.delta.recipe import Row
-from evidencesync.delta.refine import GRID, Gap
-from evidencesync.limits import MEAN_CHUNK
+from evidencesync.delta.refine import Gap
+from evidencesync.limits import GRID_PIECE, MEAN_CHUNK
 
 _File = TypeVar("_File")
 _MARGIN: Final = 2 * MEAN_CHUNK  # looked at beyond the gap's own size, for bytes that were moved a little
@@ -79,6 +79,12 @@ def find_gaps(
     return found, left
 
 
+def by_content(gap: RefinableGap[_File]) -> RefinableGap[_File]:
+    """A gap that was compared as a grid, to be compared by its content with the same bytes and those around them."""
+    ranges = tuple(_between(part.file, part.offset - _MARGIN, part.offset + part.length + _MARGIN) for part in gap.ranges)
+    return RefinableGap(replace(gap.gap, phase=None), ranges)
+
+
 def _runs(rows: Sequence[Row], places: Sequence[Anchor[_File] | None]) -> Iterator[_Run]:
     """Maximal runs of lacked rows, and every other row by itself with size 0."""
     first = size = 0
@@ -109,9 +115,11 @@ def _right_of(
 
 
 def _refinable(run: _Run, left: Anchor[_File] | None, right: Anchor[_File] | None) -> RefinableGap[_File]:
-    if left is not None and right == left.moved(run.size) and left.offset >= 0:
-        gap = Gap(run.first, run.count, run.size, -left.offset % GRID)
-        return RefinableGap(gap, (BasisRange(left.file, left.offset, run.size),))
+    """A grid unless two neighbours contradict each other: most changes are in place, and a second look finds the others."""
+    begin = left if left is not None else right.moved(-run.size) if right is not None else None
+    if begin is not None and begin.offset >= 0 and right in (None, begin.moved(run.size)):
+        gap = Gap(run.first, run.count, run.size, -begin.offset % GRID_PIECE)
+        return RefinableGap(gap, (BasisRange(begin.file, begin.offset, run.size),))
     reach = run.size + _MARGIN
     ranges: list[BasisRange[_File]] = []
     if left is not None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, takewhile, zip_longest
 from typing import Final
 
 from blake3 import blake3
@@ -21,11 +21,10 @@ from pyfastcdc import FastCDC
 
 from evidencesync.delta.chunker import PARAMETERS
 from evidencesync.evidence.digest import Buffer
-from evidencesync.limits import MAX_PIECE, MEAN_PIECE, MIN_PIECE, PIECE_DIGEST
+from evidencesync.limits import GRID_PIECE, MAX_PIECE, MEAN_PIECE, MIN_PIECE, PIECE_DIGEST
 
-DELTA_PARAMETERS: Final = f"{PARAMETERS} pieces-grid1-fastcdc2020-256-1024-4096-b3x4/1"
+DELTA_PARAMETERS: Final = f"{PARAMETERS} pieces-grid512-fastcdc2020-256-1024-4096-b3x4/1"
 """Names how contents are cut on every level. Both ends must agree on it."""
-GRID: Final = MEAN_PIECE
 ABSENT: Final = -1
 """In place of an offset: a piece that the basis does not have."""
 _KEY_CONTEXT: Final = "evidencesync 2026 key for digests of pieces"
@@ -37,7 +36,7 @@ class Gap:
     """Consecutive rows of a segment that are lacked: the first, how many, and their bytes in all.
 
     `phase` is None for pieces cut by content. For a grid it is the length of the first piece, 0 for a full one: it puts
-    the others where the basis has its own multiples of GRID, for edits mostly keep to those.
+    the others where the basis has its own multiples of GRID_PIECE, for edits mostly keep to those.
     """
 
     first: int
@@ -54,8 +53,8 @@ def piece_key(session: str) -> bytes:
 def grid_lengths(size: int, phase: int) -> list[int]:
     """The pieces of a grid over `size` bytes."""
     first = min(phase, size)
-    full, last = divmod(size - first, GRID)
-    return [*([first] if first else []), *([GRID] * full), *([last] if last else [])]
+    full, last = divmod(size - first, GRID_PIECE)
+    return [*([first] if first else []), *([GRID_PIECE] * full), *([last] if last else [])]
 
 
 def cut_pieces(data: Buffer, phase: int | None) -> list[int]:
@@ -77,16 +76,21 @@ def piece_digests(key: bytes, data: Buffer, lengths: Sequence[int]) -> bytes:
 def find_pieces(key: bytes, gap: Gap, lengths: Sequence[int], digests: bytes, basis: bytes) -> list[int]:
     """Where in `basis` each piece of a gap lies, or ABSENT.
 
-    `digests` are those of the source, packed; `lengths` fit the gap. The basis of a grid is as long as its gap; one that
-    is not has nothing.
+    `digests` are those of the source, packed; `lengths` fit the gap. The basis of a grid begins where its gap begins; where
+    it ends before, it has nothing.
     """
     if gap.phase is None:
         return _find_by_content(key, lengths, digests, basis)
-    if len(basis) != gap.size:
-        return [ABSENT] * len(lengths)
-    own = _split(piece_digests(key, basis, lengths))
-    offsets = accumulate(lengths, initial=0)
-    return [offset if digest == named else ABSENT for offset, digest, named in zip(offsets, own, _split(digests), strict=False)]
+    return _find_in_place(key, lengths, digests, basis)
+
+
+def _find_in_place(key: bytes, lengths: Sequence[int], digests: bytes, basis: bytes) -> list[int]:
+    there = list(takewhile(lambda end: end <= len(basis), accumulate(lengths)))
+    own = _split(piece_digests(key, basis, lengths[: len(there)]))
+    return [
+        end - length if digest == named else ABSENT
+        for end, length, digest, named in zip_longest(there, lengths, own, _split(digests), fillvalue=0)
+    ]
 
 
 def _find_by_content(key: bytes, lengths: Sequence[int], digests: bytes, basis: bytes) -> list[int]:

@@ -190,11 +190,16 @@ class Pieces(Message, frozen=True):
 
 
 class NeedPieces(Message, frozen=True):
-    """Which pieces of a segment's gaps the vault lacks, one bit each."""
+    """Which pieces of a segment's gaps the vault lacks, one bit each.
+
+    `again` has one bit for each gap whose pieces were named: that gap is to be cut once more, by content, and none of its
+    bits in `missing` is set. Only a grid may be.
+    """
 
     segment: U32
     count: Annotated[int, msgspec.Meta(ge=0, le=MAX_SEGMENT_PIECES)]
     missing: Annotated[bytes, msgspec.Meta(max_length=(MAX_SEGMENT_PIECES + 7) // 8)]
+    again: Bitmap
 
 
 class SegmentData(Message, frozen=True):

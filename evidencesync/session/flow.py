@@ -5,8 +5,12 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
+from evidencesync.limits import MIN_CHUNK
+
 _MISSES_BEFORE_EAGER: Final = 4
 _PROBE_EVERY: Final = 16
+_FRUITLESS_GAPS: Final = 8
+_REFINE_EVERY: Final = 8
 _LEAST_FOUND: Final = 100
 
 
@@ -62,7 +66,7 @@ class AskPolicy:
 class RefinePolicy:
     """Decides, from the gaps so far, whether naming the pieces of the next one is worth it.
 
-    After four gaps in a row of which nothing to speak of was found, only one in sixteen is tried; the first that has some
+    After eight gaps in a row of which nothing to speak of was found, only one in eight is tried; the first that has some
     ends that.
     """
 
@@ -72,11 +76,17 @@ class RefinePolicy:
 
     def wants_pieces(self) -> bool:
         """Whether the next gap is to be refined."""
-        if self._misses < _MISSES_BEFORE_EAGER:
+        if self._misses < _FRUITLESS_GAPS:
             return True
         self._since_probe += 1
-        return self._since_probe % _PROBE_EVERY == 0
+        return self._since_probe % _REFINE_EVERY == 0
 
     def note_found(self, found: int, size: int) -> None:
-        """So many of a gap's bytes were in the basis. Below a hundredth the digests were dearer than what they spared."""
-        self._misses = self._misses + 1 if found * _LEAST_FOUND < size else 0
+        """So many of a gap's bytes were in the basis. Below a hundredth the digests were dearer than what they spared.
+
+        A gap smaller than any chunk stands among zeros, and that nothing of it was found says nothing of others.
+        """
+        if found * _LEAST_FOUND >= size:
+            self._misses = 0
+        elif size >= MIN_CHUNK:
+            self._misses += 1

@@ -6,9 +6,9 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-from evidencesync.delta.refine import GRID, Gap, grid_lengths
+from evidencesync.delta.refine import Gap, grid_lengths
 from evidencesync.errors import ProtocolError
-from evidencesync.limits import MAX_PIECE, MIN_PIECE, PIECE_DIGEST
+from evidencesync.limits import GRID_PIECE, MAX_PIECE, MIN_PIECE, PIECE_DIGEST
 from evidencesync.protocol.messages import Pieces
 
 _GAP: Final = struct.Struct("<HHH")
@@ -33,7 +33,7 @@ def unpack_gaps(packed: bytes, wanted_sizes: Sequence[int]) -> list[Gap]:
         sizes = wanted_sizes[first : first + count]
         if first < end or not count or len(sizes) != count or not all(sizes):
             raise ProtocolError("a gap is not a run of chunks that are needed")
-        if phase >= GRID and phase != _BY_CONTENT:
+        if phase >= GRID_PIECE and phase != _BY_CONTENT:
             raise ProtocolError("a gap begins with an impossible piece")
         gaps.append(Gap(first, count, sum(sizes), None if phase == _BY_CONTENT else phase))
         end = first + count

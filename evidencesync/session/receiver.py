@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from evidencesync.delta.refine import Gap
@@ -164,7 +164,7 @@ class Receiver:
                 yield self._list_chunks(message)
             case Pieces():
                 self._move_segment(message.segment, {_SegmentStage.REFINING}, _SegmentStage.PIECED)
-                yield PiecesListed(message.segment, *unpack_pieces(message, self._gaps.pop(message.segment)))
+                yield PiecesListed(message.segment, *unpack_pieces(message, self._gaps[message.segment]))
             case Close():
                 yield self._close(message)
             case Alive():
@@ -337,11 +337,17 @@ class Receiver:
             self._gaps[number] = list(gaps)
         self._send(Need(number, len(missing), pack_bits(missing), pack_gaps(gaps)))
 
-    def need_pieces(self, number: int, missing: list[bool], spared: int) -> None:
-        """Asks for pieces of a segment's gaps; the others have `spared` bytes. With them come the rows outside of gaps."""
-        self._move_segment(number, {_SegmentStage.PIECED}, _SegmentStage.NEEDED)
+    def need_pieces(self, number: int, missing: list[bool], spared: int, again: Sequence[bool]) -> None:
+        """Asks for pieces of a segment's gaps; the others have `spared` bytes. With them come the rows outside of gaps.
+
+        `again` says which of the gaps are to be cut once more, by content, before anything comes.
+        """
+        cut_again = [replace(gap, phase=None) for gap, cut in zip(self._gaps.pop(number), again, strict=True) if cut]
+        if cut_again:
+            self._gaps[number] = cut_again
+        self._move_segment(number, {_SegmentStage.PIECED}, _SegmentStage.REFINING if cut_again else _SegmentStage.NEEDED)
         self._needed_bytes[number] -= spared
-        self._send(NeedPieces(number, len(missing), pack_bits(missing)))
+        self._send(NeedPieces(number, len(missing), pack_bits(missing), pack_bits(again)))
 
     def segments_stored(self, count: int) -> None:
         """All segments below `count` are stored."""

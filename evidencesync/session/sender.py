@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, islice
 from typing import Final
 
@@ -18,7 +18,7 @@ from evidencesync.delta.recipe import Row, segment_digest
 from evidencesync.delta.refine import Gap, cut_pieces, piece_digests
 from evidencesync.errors import ProtocolError
 from evidencesync.evidence.digest import Blake3Digest, Buffer, ChunkDigest, chunk_digest_of
-from evidencesync.limits import MAX_OPEN_PAGES, MAX_OPEN_ROWS, MAX_OPEN_SEGMENTS, WINDOW
+from evidencesync.limits import MAX_OPEN_PAGES, MAX_OPEN_ROWS, MAX_OPEN_SEGMENTS, MEAN_CHUNK, WINDOW
 from evidencesync.protocol.bitmap import pack_bits, unpack_bits
 from evidencesync.protocol.compression import MAX_DATA, Compress, DataEncoder
 from evidencesync.protocol.framing import frame_of
@@ -61,11 +61,19 @@ class _OpenPage:
 
 @dataclass(slots=True)
 class _Refining:
-    """What a vault asked of a segment when it asked for pieces first: the rows it wants whole, and the gaps as they were cut."""
+    """What a vault asked of a segment when it asked for pieces first: the rows it wants whole, and the gaps."""
 
     whole: list[bool]
-    gaps: list[Gap]
-    cuts: list[list[int]]
+    gaps: list[_CutGap]
+
+
+@dataclass(slots=True)
+class _CutGap:
+    """A gap as it was cut, and which of its pieces are lacked: None until the vault has said so."""
+
+    gap: Gap
+    lengths: list[int]
+    lacked: list[bool] | None = None
 
 
 @dataclass(slots=True)
@@ -242,8 +250,7 @@ class Sender:
         if need.gaps:
             self._send_pieces(held, need, missing)
             return
-        self._segment_policy.note_parts(sum(missing), sum(part is not None for part in parts))
-        self._send_chunks(need.segment, _chosen(parts, missing))
+        self._send_chunks(need.segment, held.segment, _chosen(parts, missing))
 
     def _send_pieces(self, held: _OpenSegment, need: Need, missing: list[bool]) -> None:
         """Names the pieces of the gaps. Once in a segment: it is work, and a vault that was wrong asks for chunks whole."""
@@ -251,37 +258,50 @@ class Sender:
             raise ProtocolError("the pieces of a segment were asked for twice")
         lengths = held.segment.lengths
         gaps = unpack_gaps(need.gaps, [length if wanted else 0 for length, wanted in zip(lengths, missing, strict=True)])
-        cuts: list[list[int]] = []
-        digests: list[bytes] = []
         for gap in gaps:
-            data = _bytes_of(held.segment, gap)
-            cuts.append(cut_pieces(data, gap.phase))
-            digests.append(piece_digests(self._piece_key, data, cuts[-1]))
             missing[gap.first : gap.first + gap.count] = [False] * gap.count
         held.refined = True
-        held.refining = _Refining(missing, gaps, cuts)
-        self._send(pack_pieces(need.segment, gaps, cuts, digests))
+        held.refining = _Refining(missing, [])
+        held.refining.gaps += self._name_pieces(need.segment, held.segment, gaps)
+
+    def _name_pieces(self, number: int, segment: Segment, gaps: list[Gap]) -> list[_CutGap]:
+        cut: list[_CutGap] = []
+        digests: list[bytes] = []
+        for gap in gaps:
+            data = _bytes_of(segment, gap)
+            cut.append(_CutGap(gap, cut_pieces(data, gap.phase)))
+            digests.append(piece_digests(self._piece_key, data, cut[-1].lengths))
+        self._send(pack_pieces(number, gaps, [made.lengths for made in cut], digests))
+        return cut
 
     def _on_need_pieces(self, need: NeedPieces) -> None:
         held = self._open_segment(need.segment)
-        refining, held.refining = held.refining, None
-        if refining is None or need.count != sum(map(len, refining.cuts)):
+        named = [cut for cut in held.refining.gaps if cut.lacked is None] if held.refining is not None else []
+        if held.refining is None or need.count != sum(len(cut.lengths) for cut in named):
             raise ProtocolError("a request for pieces does not fit its segment")
         bits = iter(unpack_bits(need.missing, need.count))
-        parts = _chosen(held.segment.parts, refining.whole)
-        for gap, cut in zip(refining.gaps, refining.cuts, strict=True):
-            lacked = list(islice(bits, len(cut)))
-            if any(lacked):
-                view = memoryview(_bytes_of(held.segment, gap))
-                starts = accumulate(cut, initial=0)
-                parts += [
-                    view[start : start + length] for start, length, wanted in zip(starts, cut, lacked, strict=False) if wanted
-                ]
-        self._segment_policy.note_parts(sum(map(len, parts)), held.segment.literal_bytes)
-        self._send_chunks(need.segment, parts)
+        cut_again: list[_CutGap] = []
+        for cut, again in zip(named, unpack_bits(need.again, len(named)), strict=True):
+            cut.lacked = list(islice(bits, len(cut.lengths)))
+            if again:
+                if cut.gap.phase is None or any(cut.lacked):
+                    raise ProtocolError("the pieces of a gap were asked for in a way that is not allowed")
+                cut_again.append(cut)
+        if cut_again:
+            gaps = [replace(cut.gap, phase=None) for cut in cut_again]
+            for cut, made in zip(cut_again, self._name_pieces(need.segment, held.segment, gaps), strict=True):
+                cut.gap, cut.lengths, cut.lacked = made.gap, made.lengths, None
+            return
+        parts = _chosen(held.segment.parts, held.refining.whole)
+        for cut in held.refining.gaps:
+            parts += _lacked_pieces(held.segment, cut)
+        held.refining = None
+        self._send_chunks(need.segment, held.segment, parts)
 
-    def _send_chunks(self, number: int, parts: list[memoryview]) -> None:
+    def _send_chunks(self, number: int, segment: Segment, parts: list[memoryview]) -> None:
         size = sum(map(len, parts))
+        if size < segment.literal_bytes or size >= MEAN_CHUNK:  # a little that is new, among zeros, says nothing of the rest
+            self._segment_policy.note_parts(size, segment.literal_bytes)
         self._send(ChunkData(number, size))
         self._send_data(parts, size)
 
@@ -363,6 +383,16 @@ def _chosen(parts: list[memoryview | None], wanted: list[bool]) -> list[memoryvi
 
 def _bytes_of(segment: Segment, gap: Gap) -> bytes:
     return b"".join([part for part in segment.parts[gap.first : gap.first + gap.count] if part is not None])
+
+
+def _lacked_pieces(segment: Segment, cut: _CutGap) -> list[memoryview]:
+    if not cut.lacked or not any(cut.lacked):
+        return []
+    view = memoryview(_bytes_of(segment, cut.gap))
+    starts = accumulate(cut.lengths, initial=0)
+    return [
+        view[start : start + length] for start, length, wanted in zip(starts, cut.lengths, cut.lacked, strict=False) if wanted
+    ]
 
 
 def _blocks(parts: Iterable[Buffer]) -> Iterator[list[Buffer]]:

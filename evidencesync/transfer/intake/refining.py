@@ -9,10 +9,11 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from evidencesync.delta.gaps import Anchor, RefinableGap, find_gaps
+from evidencesync.delta.gaps import Anchor, RefinableGap, by_content, find_gaps
 from evidencesync.delta.recipe import Row
 from evidencesync.delta.refine import ABSENT, Gap, find_pieces, rebuild
 from evidencesync.evidence.digest import Buffer
+from evidencesync.limits import MIN_CHUNK
 from evidencesync.session.flow import RefinePolicy
 from evidencesync.transfer.intake.basis import Basis
 from evidencesync.vault.location import Location
@@ -37,6 +38,20 @@ class RefinedGap:
         """Which pieces have to be sent."""
         return [offset == ABSENT for offset in self.offsets]
 
+    @property
+    def found(self) -> int:
+        """How many bytes need not be sent."""
+        return self.gap.size - sum(self.lacked_sizes())
+
+    @property
+    def longest_lack(self) -> int:
+        """The length of the longest run of pieces that have to be sent."""
+        longest = run = 0
+        for length, offset in zip(self.lengths, self.offsets, strict=True):
+            run = run + length if offset == ABSENT else 0
+            longest = max(longest, run)
+        return longest
+
     def lacked_sizes(self) -> list[int]:
         """The lengths of the pieces that have to be sent."""
         return [length for length, offset in zip(self.lengths, self.offsets, strict=True) if offset == ABSENT]
@@ -49,6 +64,7 @@ class Refiner:
         self._basis = basis
         self._key = key
         self._policy = RefinePolicy()
+        self._second_policy = RefinePolicy()
 
     def choose(
         self, rows: Sequence[Row], places: Sequence[Place | None], before: Place | None, after: Place | None
@@ -57,12 +73,24 @@ class Refiner:
         gaps, end = find_gaps(rows, places, before, after)
         return [gap for gap in gaps if self._policy.wants_pieces()], end
 
-    def compare(self, chosen: RefinableGap[Location], lengths: list[int], digests: bytes) -> RefinedGap:
-        """Where the named pieces of a gap lie in its basis."""
+    def compare(self, chosen: RefinableGap[Location], lengths: list[int], digests: bytes, grid: RefinedGap | None) -> RefinedGap:
+        """Where the named pieces of a gap lie in its basis. `grid` is what the first look gave, where this is the second."""
         offsets = find_pieces(self._key, chosen.gap, lengths, digests, self._read(chosen))
         refined = RefinedGap(chosen, array("H", lengths), array("i", offsets))
-        self._policy.note_found(chosen.gap.size - sum(refined.lacked_sizes()), chosen.gap.size)
+        if grid is None:
+            self._policy.note_found(refined.found, chosen.gap.size)
+        else:
+            self._second_policy.note_found(max(refined.found - grid.found, 0), chosen.gap.size)
         return refined
+
+    def second_look(self, grid: RefinedGap) -> RefinableGap[Location] | None:
+        """What to compare a gap with once more, by its content: a grid that lacks a run as long as a chunk.
+
+        Something may have been moved there, a little or far. Where that never helps it is not tried for a while.
+        """
+        if grid.gap.phase is None or grid.longest_lack < MIN_CHUNK or not self._second_policy.wants_pieces():
+            return None
+        return by_content(grid.basis)
 
     def build(self, refined: RefinedGap, rows: Sequence[Row], arrived: Iterator[Buffer]) -> list[memoryview]:
         """The bytes of a gap's rows, to be checked; too short where a basis has become so."""

@@ -32,7 +32,8 @@ from evidencesync.vault.location import Location
 class _Segment:
     """A segment on its way: its rows once they are known, where each lies in the vault, and what has arrived.
 
-    `end` is where the vault has what stood before the next segment. `kept` are rows that arrived when others had to be
+    `refined` are the gaps whose pieces were named, by their number in `gaps`; `named` are those that are named next. `end` is
+    where the vault has what stood before the next segment. `kept` are rows that arrived when others had to be
     asked for once more.
     """
 
@@ -40,7 +41,8 @@ class _Segment:
     rows: list[Row] | None = None
     places: list[Place | None] = field(default_factory=list)
     gaps: list[RefinableGap[Location]] = field(default_factory=list)
-    refined: list[RefinedGap] = field(default_factory=list)
+    refined: dict[int, RefinedGap] = field(default_factory=dict)
+    named: list[int] = field(default_factory=list)
     kept: dict[int, memoryview] = field(default_factory=dict)
     end: Place | None = None
     lengths: list[int] | None = None
@@ -137,13 +139,19 @@ class StreamIntake:
     def on_pieces(self, event: PiecesListed) -> None:
         """The pieces of gaps: those that the basis lacks are asked for."""
         segment = self._open[event.number]
-        segment.refined = [
-            self._refiner.compare(gap, lengths, digests)
-            for gap, lengths, digests in zip(segment.gaps, event.lengths, event.digests, strict=True)
-        ]
-        missing = [lacked for refined in segment.refined for lacked in refined.lacked()]
-        spared = sum(refined.gap.size - sum(refined.lacked_sizes()) for refined in segment.refined)
-        self._receiver.need_pieces(event.number, missing, spared)
+        asked, segment.named = segment.named, []
+        missing: list[bool] = []
+        spared = 0
+        for number, lengths, digests in zip(asked, event.lengths, event.digests, strict=True):
+            refined = self._refiner.compare(segment.gaps[number], lengths, digests, segment.refined.get(number))
+            second = self._refiner.second_look(refined)
+            segment.refined[number] = refined
+            if second is not None:
+                segment.gaps[number] = second
+                segment.named.append(number)
+            missing += [False] * len(lengths) if second is not None else refined.lacked()
+            spared += 0 if second is not None else refined.found
+        self._receiver.need_pieces(event.number, missing, spared, [number in segment.named for number in asked])
 
     def on_segment(self, event: SegmentArrived) -> None:
         """A whole segment that was not asked about."""
@@ -207,7 +215,8 @@ class StreamIntake:
         missing = _lacked(segment, rows)
         size = sum(row.length for row, lacked in zip(rows, missing, strict=True) if lacked)
         segment.blocks = []
-        segment.refined = []
+        segment.refined = {}
+        segment.named = list(range(len(segment.gaps)))
         segment.ready = False
         self._receiver.need_chunks(segment.number, missing, size, [gap.gap for gap in segment.gaps])
 
@@ -298,17 +307,18 @@ class StreamIntake:
     def _arrived(self, segment: _Segment, rows: list[Row]) -> dict[int, bytes | memoryview]:
         """The rows that have arrived, whole or in pieces. One of a gap that was put together wrongly is not among them."""
         wanted = _lacked(segment, rows)
-        for refined in segment.refined:
+        gaps = list(segment.refined.values())  # in the order of the gaps: a second look does not change it
+        for refined in gaps:
             wanted[refined.gap.first : refined.gap.first + refined.gap.count] = [False] * refined.gap.count
         whole = [number for number, lacked in enumerate(wanted) if lacked]
         sizes = [rows[number].length for number in whole]
-        sizes += [length for refined in segment.refined for length in refined.lacked_sizes()]
+        sizes += [length for refined in gaps for length in refined.lacked_sizes()]
         arrived = iter(list(split_blocks(segment.blocks, sizes)))
         for number, part in zip(whole, arrived, strict=False):
             if not _is(part, rows[number]):
                 raise DigestMismatchError("a chunk arrived that is not the one that was announced")
             segment.kept[number] = part
-        for refined in segment.refined:
+        for refined in gaps:
             built = self._refiner.build(refined, rows, arrived)
             segment.kept |= {
                 number: part for number, part in enumerate(built, start=refined.gap.first) if _is(part, rows[number])

@@ -283,7 +283,7 @@ def test_a_segment_that_is_too_long_is_refused() -> None:
         Want(0, 0, b""),
         PagesStored(0),
         SegmentAnswer(0, known=True),
-        Need(0, 0, b""),
+        Need(0, 0, b"", b""),
         SegmentsStored(0),
         Status("syncing", 0, 0),
     ],
