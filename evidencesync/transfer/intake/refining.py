@@ -73,24 +73,24 @@ class Refiner:
         gaps, end = find_gaps(rows, places, before, after)
         return [gap for gap in gaps if self._policy.wants_pieces()], end
 
-    def compare(self, chosen: RefinableGap[Location], lengths: list[int], digests: bytes, grid: RefinedGap | None) -> RefinedGap:
-        """Where the named pieces of a gap lie in its basis. `grid` is what the first look gave, where this is the second."""
+    def compare(self, chosen: RefinableGap[Location], lengths: list[int], digests: bytes) -> RefinedGap:
+        """Where the named pieces of a gap lie in its basis."""
         offsets = find_pieces(self._key, chosen.gap, lengths, digests, self._read(chosen))
-        refined = RefinedGap(chosen, array("H", lengths), array("i", offsets))
-        if grid is None:
-            self._policy.note_found(refined.found, chosen.gap.size)
-        else:
-            self._second_policy.note_found(max(refined.found - grid.found, 0), chosen.gap.size)
-        return refined
+        return RefinedGap(chosen, array("H", lengths), array("i", offsets))
 
-    def second_look(self, grid: RefinedGap) -> RefinableGap[Location] | None:
+    def second_look(self, refined: RefinedGap, first: RefinedGap | None) -> RefinableGap[Location] | None:
         """What to compare a gap with once more, by its content: a grid that lacks a run as long as a chunk.
 
-        Something may have been moved there, a little or far. Where that never helps it is not tried for a while.
+        Something may have been moved there, a little or far. Where that never helps it is not tried for a while. `first` is
+        what the first look gave, where this was the second.
         """
-        if grid.gap.phase is None or grid.longest_lack < MIN_CHUNK or not self._second_policy.wants_pieces():
-            return None
-        return by_content(grid.basis)
+        size = refined.gap.size
+        if refined.gap.phase is not None and refined.longest_lack >= MIN_CHUNK and self._second_policy.wants_pieces():
+            return by_content(refined.basis)
+        if first is not None:
+            self._second_policy.note_found(max(refined.found - first.found, 0), size)
+        self._policy.note_found(refined.found, size)
+        return None
 
     def build(self, refined: RefinedGap, rows: Sequence[Row], arrived: Iterator[Buffer]) -> list[memoryview]:
         """The bytes of a gap's rows, to be checked; too short where a basis has become so."""

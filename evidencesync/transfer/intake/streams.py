@@ -143,8 +143,8 @@ class StreamIntake:
         missing: list[bool] = []
         spared = 0
         for number, lengths, digests in zip(asked, event.lengths, event.digests, strict=True):
-            refined = self._refiner.compare(segment.gaps[number], lengths, digests, segment.refined.get(number))
-            second = self._refiner.second_look(refined)
+            refined = self._refiner.compare(segment.gaps[number], lengths, digests)
+            second = self._refiner.second_look(refined, segment.refined.get(number))
             segment.refined[number] = refined
             if second is not None:
                 segment.gaps[number] = second
