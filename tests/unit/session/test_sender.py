@@ -9,6 +9,7 @@ import pytest
 
 from evidencesync.delta.chunker import Segment
 from evidencesync.delta.recipe import segment_digest
+from evidencesync.delta.refine import cut_pieces, piece_digests
 from evidencesync.errors import ProtocolError
 from evidencesync.evidence.digest import blake3_of, chunk_digest_of
 from evidencesync.limits import (
@@ -20,6 +21,7 @@ from evidencesync.limits import (
     MIN_ZERO_RUN,
     WINDOW,
 )
+from evidencesync.protocol.bitmap import pack_bits
 from evidencesync.protocol.compression import MAX_DATA, DataDecoder
 from evidencesync.protocol.framing import FrameDecoder
 from evidencesync.protocol.messages import (
@@ -31,11 +33,13 @@ from evidencesync.protocol.messages import (
     Files,
     Message,
     Need,
+    NeedPieces,
     Open,
     Page,
     PageAnswer,
     PageOffer,
     PagesStored,
+    Pieces,
     SegmentAnswer,
     SegmentData,
     SegmentOffer,
@@ -128,6 +132,41 @@ def test_a_segment_is_named_then_listed_then_sent_as_far_as_it_is_needed() -> No
     assert sent(sender) == [ChunkData(0, 0)]
     sender.receive(SegmentsStored(1))
     assert sender.all_stored
+
+
+def test_of_a_gap_only_the_pieces_that_are_lacked_are_sent() -> None:
+    content = random.Random(1).randbytes(20_000)
+    sender = new_sender()
+    sender.add_segment(segment_of(content, MIN_ZERO_RUN, TWO))
+    sender.receive(SegmentAnswer(0, known=False))
+    sent(sender)
+    sender.receive(Need(0, 3, b"\5", gaps((0, 1, 32))))
+    cut = [32] + [512] * 39
+    assert sent(sender) == [Pieces(0, b"", piece_digests(bytes(32), content, cut))]
+    sender.receive(NeedPieces(0, 40, b"\3\0\0\0\x80", b"\0"))
+    assert sent(sender) == [ChunkData(0, len(TWO) + 32 + 512 + 512), TWO + content[: 32 + 512] + content[-512:]]
+    assert sender.counts.literal_bytes == len(TWO) + 1056
+    sender.receive(Need(0, 3, b"\1", b""))  # what was put together was wrong
+    assert sent(sender) == [ChunkData(0, len(content)), content]
+
+
+def test_a_gap_may_be_cut_again_by_content() -> None:
+    content = random.Random(1).randbytes(20_000)
+    sender = new_sender()
+    sender.add_segment(segment_of(content, MIN_ZERO_RUN, TWO))
+    sender.receive(SegmentAnswer(0, known=False))
+    sent(sender)
+    sender.receive(Need(0, 3, b"\5", gaps((0, 1, 0), (2, 1, 0))))
+    sent(sender)
+    count = 40 + 59
+    sender.receive(NeedPieces(0, count, (1 << 98).to_bytes(13, "little"), b"\1"))
+    cut = cut_pieces(content, None)
+    digests = piece_digests(bytes(32), content, cut)
+    assert sent(sender) == [Pieces(0, struct.pack(f"<{len(cut)}H", *cut), digests)]
+    sender.receive(NeedPieces(0, len(cut), pack_bits([number == 1 for number in range(len(cut))]), b"\0"))
+    last = len(TWO) - 58 * 512
+    wanted = content[cut[0] : cut[0] + cut[1]] + TWO[-last:]
+    assert sent(sender) == [ChunkData(0, len(wanted)), wanted]
 
 
 def test_a_vault_may_find_out_that_it_does_not_have_a_segment_after_all() -> None:
@@ -244,6 +283,15 @@ def test_what_is_stored_is_cumulative() -> None:
 
 # What a vault may not answer.
 
+
+def gaps(*triples: tuple[int, int, int]) -> bytes:
+    return b"".join(struct.pack("<HHH", *triple) for triple in triples)
+
+
+LISTED: list[Message] = [SegmentAnswer(0, known=False)]
+REFINE = Need(0, 3, b"\1", gaps((0, 1, 32)))  # a grid: 32 bytes, and 39 sectors
+BY_CONTENT = Need(0, 3, b"\1", gaps((0, 1, 65_535)))
+
 ILLEGAL: dict[str, list[Message]] = {
     "a page that is not there": [PageAnswer(1, known=True)],
     "a page twice": [PageAnswer(0, known=True), PageAnswer(0, known=True)],
@@ -270,6 +318,30 @@ ILLEGAL: dict[str, list[Message]] = {
     "fewer chunks than a segment has": [SegmentAnswer(0, known=False), Need(0, 2, b"\1", b"")],
     "a run of zeros": [SegmentAnswer(0, known=False), Need(0, 3, b"\2", b"")],
     "bits beyond the last chunk": [SegmentAnswer(0, known=False), Need(0, 3, b"\x08", b"")],
+    "a gap without chunks": [*LISTED, Need(0, 3, b"\5", gaps((0, 0, 0)))],
+    "a gap of a run of zeros": [*LISTED, Need(0, 3, b"\5", gaps((0, 2, 0)))],
+    "a gap of chunks that are not needed": [*LISTED, Need(0, 3, b"\1", gaps((2, 1, 0)))],
+    "a gap beyond the segment": [*LISTED, Need(0, 3, b"\4", gaps((2, 2, 0)))],
+    "a gap far beyond the segment": [*LISTED, Need(0, 3, b"\4", gaps((60_000, 1, 0)))],
+    "gaps out of order": [*LISTED, Need(0, 3, b"\5", gaps((2, 1, 0), (0, 1, 0)))],
+    "a gap twice": [*LISTED, Need(0, 3, b"\5", gaps((0, 1, 0), (0, 1, 0)))],
+    "a gap with an impossible first piece": [*LISTED, Need(0, 3, b"\5", gaps((0, 1, 512)))],
+    "gaps cut off": [*LISTED, Need(0, 3, b"\5", bytes(5))],
+    "pieces that were not named": [*LISTED, NeedPieces(0, 0, b"", b"")],
+    "pieces of no segment": [NeedPieces(1, 0, b"", b"")],
+    "pieces of a segment that was sent whole": [*LISTED, Need(0, 3, b"\1", b""), NeedPieces(0, 0, b"", b"")],
+    "chunks while pieces are open": [*LISTED, REFINE, Need(0, 3, b"\1", b"")],
+    "gaps while pieces are open": [*LISTED, REFINE, REFINE],
+    "gaps a second time": [*LISTED, REFINE, NeedPieces(0, 40, bytes(5), b"\0"), REFINE],
+    "fewer pieces than were named": [*LISTED, REFINE, NeedPieces(0, 39, bytes(5), b"\0")],
+    "more pieces than were named": [*LISTED, REFINE, NeedPieces(0, 41, bytes(6), b"\0")],
+    "bits beyond the last piece": [*LISTED, REFINE, NeedPieces(0, 40, bytes(6), b"\0")],
+    "more gaps than there are, again": [*LISTED, REFINE, NeedPieces(0, 40, bytes(5), b"\2")],
+    "no word on what is cut again": [*LISTED, REFINE, NeedPieces(0, 40, bytes(5), b"")],
+    "pieces of a gap that is cut again": [*LISTED, REFINE, NeedPieces(0, 40, b"\1\0\0\0\0", b"\1")],
+    "a gap cut by content again": [*LISTED, BY_CONTENT, NeedPieces(0, 5, b"\0", b"\1")],
+    "pieces twice": [*LISTED, REFINE, NeedPieces(0, 40, bytes(5), b"\0"), NeedPieces(0, 40, bytes(5), b"\0")],
+    "pieces of a stored segment": [*LISTED, REFINE, SegmentsStored(1), NeedPieces(0, 40, bytes(5), b"\0")],
     "segments stored that were not sent": [SegmentsStored(2)],
     "segments stored backwards": [SegmentsStored(1), SegmentsStored(0)],
     "a message of this end": [Page(0, 1, with_files=False)],
