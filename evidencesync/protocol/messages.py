@@ -146,6 +146,16 @@ class Open(Message, frozen=True):
     size: Size
 
 
+class Resembles(Message, frozen=True):
+    """Directly after Open: the open stream is the file at `path`, and probably much like the one that was there before.
+
+    A hint where to compare pieces first. Nothing depends on it.
+    """
+
+    stream: U32
+    path: Annotated[bytes, msgspec.Meta(max_length=MAX_PATH)]
+
+
 class SegmentOffer(Message, frozen=True):
     """Names the next segment of the open stream by its digest; `size` is its length with all zeros."""
 
@@ -304,6 +314,7 @@ MESSAGE_TYPES: Final[dict[int, type[Message]]] = {
     42: Published,
     45: Pieces,
     46: NeedPieces,
+    47: Resembles,
 }
 _TYPE_OF: Final = {message: number for number, message in MESSAGE_TYPES.items()}
 _DECODERS: Final = {number: msgspec.msgpack.Decoder(message) for number, message in MESSAGE_TYPES.items()}

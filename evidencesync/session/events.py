@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from evidencesync.delta.recipe import Row
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
+from evidencesync.evidence.path import EvidencePath
 from evidencesync.protocol.messages import Finish
 
 
@@ -40,6 +41,13 @@ class StreamOpened:
     """A larger content of at most `size` bytes begins."""
 
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamResembles:
+    """The content that begins is the file at this path, and perhaps like the one that was there before."""
+
+    path: EvidencePath
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +113,7 @@ Event = (
     | PageArrived
     | FilesArrived
     | StreamOpened
+    | StreamResembles
     | SegmentNamed
     | ChunksListed
     | PiecesListed

@@ -15,6 +15,7 @@ from enum import Enum, auto
 from evidencesync.delta.refine import Gap
 from evidencesync.errors import LimitExceededError, ProtocolError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
+from evidencesync.evidence.path import EvidencePath
 from evidencesync.limits import (
     MAX_CHUNK,
     MAX_OPEN_PAGES,
@@ -48,6 +49,7 @@ from evidencesync.protocol.messages import (
     PageOffer,
     PagesStored,
     Pieces,
+    Resembles,
     SegmentAnswer,
     SegmentData,
     SegmentOffer,
@@ -69,6 +71,7 @@ from evidencesync.session.events import (
     SegmentNamed,
     StreamClosed,
     StreamOpened,
+    StreamResembles,
 )
 from evidencesync.session.gaps import pack_gaps, unpack_pieces
 from evidencesync.session.sender import decode_wire_rows
@@ -120,6 +123,7 @@ class Receiver:
         self._next_segment = 0
         self._next_stream = 0
         self._stream_left: int | None = None
+        self._first_segment: int | None = None  # of the open stream, as long as it may still be said what it is like
         self._held_bytes = 0
         self._held: dict[tuple[str, int], int] = {}
         self._finished = False
@@ -154,6 +158,8 @@ class Receiver:
             case Open():
                 self._open(message)
                 yield StreamOpened(message.size)
+            case Resembles():
+                yield self._resembles(message)
             case SegmentOffer():
                 self._new_segment(message.segment, _SegmentStage.NAMED)
                 self._spend(message.size)
@@ -257,6 +263,14 @@ class Receiver:
         if self._stream_left is not None or message.stream != self._next_stream:
             raise ProtocolError("a stream is opened out of order")
         self._stream_left = message.size
+        self._first_segment = self._next_segment
+
+    def _resembles(self, message: Resembles) -> StreamResembles:
+        """A hint stands before all segments, and once: each may make the vault open a file."""
+        if self._stream_left is None or message.stream != self._next_stream or self._first_segment != self._next_segment:
+            raise ProtocolError("a hint is out of order")
+        self._first_segment = None
+        return StreamResembles(EvidencePath(message.path))
 
     def _close(self, message: Close) -> StreamClosed:
         if self._stream_left is None or message.stream != self._next_stream:

@@ -35,6 +35,7 @@ from evidencesync.protocol.messages import (
     PageAnswer,
     PageOffer,
     PagesStored,
+    Resembles,
     SegmentAnswer,
     SegmentData,
     SegmentOffer,
@@ -103,6 +104,7 @@ class Sender:
     ) -> None:
         self.counts = SenderCounts()
         self._piece_key = piece_key
+        self._has_previous = has_previous
         self.data = DataEncoder(compress, clock)
         self._segment_policy = AskPolicy(peer_knows_nothing=knows_nothing)
         self._page_policy = AskPolicy(peer_knows_nothing=not has_previous)
@@ -159,9 +161,11 @@ class Sender:
             return
         self._send(PageOffer(number, chunk_digest_of(lines)))
 
-    def open_stream(self, size: int) -> None:
-        """A content of at most `size` bytes follows in segments."""
+    def open_stream(self, size: int, path: bytes = b"") -> None:
+        """A content of at most `size` bytes follows in segments, and is the file at `path`."""
         self._send(Open(self._next_stream, size))
+        if path and self._has_previous:
+            self._send(Resembles(self._next_stream, path))
 
     def add_segment(self, segment: Segment) -> None:
         """The next segment of the open stream."""

@@ -227,7 +227,7 @@ class _Push:
                 case Segment():
                     sender.add_segment(item)
                 case StreamBegun():
-                    sender.open_stream(item.size)
+                    sender.open_stream(item.size, item.path)
                 case StreamEnded():
                     sender.close_stream(item.size, item.blake3)
                 case SourceRead():

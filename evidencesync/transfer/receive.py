@@ -52,6 +52,7 @@ from evidencesync.session.events import (
     SegmentNamed,
     StreamClosed,
     StreamOpened,
+    StreamResembles,
 )
 from evidencesync.session.receiver import Receiver
 from evidencesync.transfer.ahead import Ahead
@@ -255,7 +256,8 @@ class _Session:
             self._damaged = basis.damaged
             staging = stack.enter_context(Staging.create(item, admitted.session))
             self._send(_ready(admitted, state, index.known(scope), scope))
-            side = VaultSide(Receiver(), index, scope, basis, admitted.read_back, piece_key(admitted.session))
+            previous = (item.name.case.folder, item.name.item.folder, state.next_acquisition - 1)
+            side = VaultSide(Receiver(), index, scope, basis, admitted.read_back, piece_key(admitted.session), previous)
             streams = StreamIntake(side, staging.new_content)
             stack.callback(streams.close)
             vault_id, vault_key = self._vault.settings.id, self._vault.signer.public_key.fingerprint
@@ -402,6 +404,8 @@ def _dispatch(event: Event, streams: StreamIntake, pages: PageIntake) -> None:
             pages.on_files(event)
         case StreamOpened():
             streams.on_opened(event)
+        case StreamResembles():
+            streams.on_resembles(event)
         case SegmentNamed():
             streams.on_named(event)
         case ChunksListed():

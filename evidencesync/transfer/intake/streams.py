@@ -20,12 +20,21 @@ from evidencesync.session.events import (
     SegmentNamed,
     StreamClosed,
     StreamOpened,
+    StreamResembles,
 )
 from evidencesync.transfer.intake.assembly import AssembledContent, Assembly
 from evidencesync.transfer.intake.basis import VaultSide
 from evidencesync.transfer.intake.refining import Place, RefinedGap, Refiner
 from evidencesync.vault.content import StagedContent
 from evidencesync.vault.location import Location
+
+
+@dataclass(slots=True)
+class _Course:
+    """How a content runs along what the vault has: `place` is where its byte `at` would be. The latest that is known."""
+
+    at: int = 0
+    place: Place | None = None
 
 
 @dataclass(slots=True)
@@ -38,6 +47,9 @@ class _Segment:
     """
 
     number: int
+    course: _Course
+    start: int
+    size: int
     rows: list[Row] | None = None
     places: list[Place | None] = field(default_factory=list)
     gaps: list[RefinableGap[Location]] = field(default_factory=list)
@@ -65,10 +77,12 @@ class StreamIntake:
         self._refiner = Refiner(vault.basis, vault.piece_key)
         self._new_content = new_content
         self._from_disk = vault.from_disk
+        self._previous = vault.previous
         self._queue: deque[_Segment | StreamOpened | StreamClosed] = deque()
         self._open: dict[int, _Segment] = {}
         self._assembly: Assembly | None = None
-        self._last_end: Place | None = None  # of the last segment that was stored
+        self._course = _Course()  # of the content that was opened last, and how much of it was announced
+        self._announced = 0
         self._stored = 0
         self._acknowledged = 0
 
@@ -101,7 +115,14 @@ class StreamIntake:
 
     def on_opened(self, event: StreamOpened) -> None:
         """A content begins."""
+        self._course, self._announced = _Course(), 0
         self._enqueue_event(event)
+
+    def on_resembles(self, event: StreamResembles) -> None:
+        """The content that begins may be like the file that was at its path before: a place to compare pieces with."""
+        found = self._basis.find_path(self._previous, event.path.raw)
+        if found is not None:
+            self._course.place = Anchor(found, 0)
 
     def on_closed(self, event: StreamClosed) -> None:
         """A content ends."""
@@ -109,19 +130,19 @@ class StreamIntake:
 
     def on_named(self, event: SegmentNamed) -> None:
         """A segment is named: the vault has it, or its rows are asked for."""
-        segment = self._enqueue(event.number)
+        segment = self._enqueue(event.number, event.size)
         found = self._index.find_segment(event.digest, self._scope)
         if found is not None:
             location, offset, rows = found
             if sum(row.length for row in rows) == event.size:
                 segment.rows, segment.whole, segment.ready = rows, (location, offset), True
-                segment.end = Anchor(location, offset + event.size)
+                self._note_end(segment, Anchor(location, offset + event.size))
         self._receiver.answer_segment(event.number, known=segment.ready, rows=len(segment.rows or ()))
         self.advance()
 
     def on_listed(self, event: ChunksListed) -> None:
         """The rows of a segment: what the vault lacks is asked for."""
-        segment = self._open.get(event.number) or self._enqueue(event.number)
+        segment = self._open.get(event.number) or self._enqueue(event.number, sum(row.length for row in event.rows))
         segment.rows = event.rows
         segment.whole = None
         wanted = [row.digest for row in event.rows if not row.is_zeros]
@@ -131,8 +152,9 @@ class StreamIntake:
             place = found.get(row.digest)
             usable = place is not None and place[2] == row.length
             segment.places.append(Anchor(place[0], place[1]) if place is not None and usable else None)
-        before, after = self._neighbours(event.number)
-        segment.gaps, segment.end = self._refiner.choose(event.rows, segment.places, before, after)
+        before, after = self._neighbours(segment)
+        segment.gaps, end = self._refiner.choose(event.rows, segment.places, before, after)
+        self._note_end(segment, end)
         self._ask_for_missing(segment, event.rows)
         self.advance()
 
@@ -155,10 +177,8 @@ class StreamIntake:
 
     def on_segment(self, event: SegmentArrived) -> None:
         """A whole segment that was not asked about."""
-        segment = self._enqueue(event.number)
+        segment = self._enqueue(event.number, sum(map(abs, event.lengths)))
         segment.lengths, segment.blocks, segment.ready = event.lengths, event.blocks, True
-        before, _ = self._neighbours(event.number)
-        segment.end = before.moved(sum(map(abs, event.lengths))) if before is not None else None
         self.literal_bytes += sum(map(len, event.blocks))
         self.advance()
 
@@ -178,9 +198,8 @@ class StreamIntake:
                 if not head.ready or not self._store(head):
                     break
                 del self._open[head.number]
-                self._stored, self._last_end = head.number + 1, head.end
+                self._stored = head.number + 1
             elif isinstance(head, StreamOpened):
-                self._last_end = None
                 self._assembly = Assembly(self._new_content, self._basis, from_disk=self._from_disk)
             else:
                 self._complete(head)
@@ -196,20 +215,32 @@ class StreamIntake:
         self._queue.append(event)
         self.advance()
 
-    def _enqueue(self, number: int) -> _Segment:
-        segment = self._open[number] = _Segment(number)
+    def _enqueue(self, number: int, size: int) -> _Segment:
+        segment = self._open[number] = _Segment(number, self._course, self._announced, size)
+        self._announced += size
         self._queue.append(segment)
         return segment
 
-    def _neighbours(self, number: int) -> tuple[Place | None, Place | None]:
-        """Where the vault has what stands before a segment, and what stands after it, as far as that is known.
+    def _neighbours(self, segment: _Segment) -> tuple[Place | None, Place | None]:
+        """Where the vault has what stands before a segment and after it, as far as that is known or can be guessed.
 
-        Two segments may be of two contents. Then the guess is wrong, and the pieces say so.
+        Nearest is best. Segments are not listed in the order of their numbers, so a guess is made from what is known latest.
         """
-        previous, following = self._open.get(number - 1), self._open.get(number + 1)
-        before = previous.end if previous is not None else self._last_end if number == self._stored else None
-        after = Anchor(*following.whole) if following is not None and following.whole is not None else None
+        previous, following = self._open.get(segment.number - 1), self._open.get(segment.number + 1)
+        course = segment.course
+        before = previous.end if previous is not None and previous.course is course else None
+        if before is None and course.place is not None:
+            before = course.place.moved(segment.start - course.at)
+        after = None
+        if following is not None and following.course is course and following.whole is not None:
+            after = Anchor(*following.whole)
         return before, after
+
+    def _note_end(self, segment: _Segment, end: Place | None) -> None:
+        """Remembers where the vault has what stands before the next segment."""
+        segment.end = end
+        if end is not None:
+            segment.course.at, segment.course.place = segment.start + segment.size, end
 
     def _ask_for_missing(self, segment: _Segment, rows: list[Row]) -> None:
         missing = _lacked(segment, rows)
