@@ -86,14 +86,24 @@ FIXED = 60 * KIB  # the handshake, the documents and their signatures, the names
         (lambda: edited(60), 60 * 7 * KIB),
         (lambda: edited(60, 4096), 60 * 6 * KIB),
         (lambda: edited(400), 400 * 7 * KIB),
+        (lambda: edited(4000), 4000 * 5 * KIB),
         (lambda: shifted(20), 20 * 12 * KIB),
         (lambda: inserted(20), 20 * 6 * KIB),
         (lambda: IMAGE + b"one more line\n" * 1000, 40 * KIB),
     ],
-    ids=["edits", "edits of pages", "many edits", "shifted blocks", "inserts", "growth"],
+    ids=["edits", "edits of pages", "many edits", "edits in every chunk", "shifted blocks", "inserts", "growth"],
 )
 def test_a_change_costs_little_more_than_itself(bench: Bench, change: Callable[[], bytes], at_most: int) -> None:
     assert wire_of(push_changed(bench, change())) <= at_most + FIXED
+
+
+def test_what_changed_everywhere_is_compared_with_the_file_that_was_there_before(bench: Bench) -> None:
+    """No chunk is as it was: without the file's name nothing would tell where to compare."""
+    content = bytearray(IMAGE)
+    for at in range(0, len(content), 12 * KIB):
+        content[at] ^= 1
+    outcome = push_changed(bench, bytes(content))
+    assert outcome.literal_bytes <= len(content) // (12 * KIB) * 512 + 512
 
 
 def test_fresh_data_beside_old_costs_hardly_more_than_itself(bench: Bench) -> None:

@@ -40,6 +40,7 @@ from evidencesync.protocol.messages import (
     PageOffer,
     PagesStored,
     Pieces,
+    Resembles,
     SegmentAnswer,
     SegmentData,
     SegmentOffer,
@@ -132,6 +133,15 @@ def test_a_segment_is_named_then_listed_then_sent_as_far_as_it_is_needed() -> No
     assert sent(sender) == [ChunkData(0, 0)]
     sender.receive(SegmentsStored(1))
     assert sender.all_stored
+
+
+def test_a_stream_names_its_file_where_there_is_an_acquisition_before() -> None:
+    sender = new_sender()
+    sender.open_stream(5, b"a/b")
+    assert sent(sender) == [Open(0, 5), Resembles(0, b"a/b")]
+    sender = new_sender(has_previous=False)
+    sender.open_stream(5, b"a/b")
+    assert sent(sender) == [Open(0, 5)]
 
 
 def test_of_a_gap_only_the_pieces_that_are_lacked_are_sent() -> None:
