@@ -198,6 +198,16 @@ def test_data_is_never_cut_within_a_part() -> None:
     assert 2 * MAX_CHUNK + 300_000 <= MAX_DATA
 
 
+def test_a_little_that_is_new_among_zeros_does_not_end_asking() -> None:
+    sender = new_sender()
+    for number in range(20):
+        sender.add_segment(segment_of(MIN_ZERO_RUN, b"new" * 1000, MIN_ZERO_RUN))
+        assert not any(isinstance(message, SegmentData) for message in sent(sender))
+        sender.receive(SegmentAnswer(number, known=False))
+        sender.receive(Need(number, 3, b"\2", b""))
+        sent(sender)
+
+
 def test_known_files_end_eager_sending() -> None:
     """A vault says nothing when it lacks nothing; that, too, is an answer."""
     sender = new_sender(has_previous=False)
