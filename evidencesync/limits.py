@@ -56,6 +56,12 @@ MIN_ZERO_RUN: Final = 64 * KIB
 MAX_ZERO_EXTENT: Final = 1024 * MIB  # a longer run of zeros becomes several
 MAX_SEGMENT_ZEROS: Final = 2 * MAX_ZERO_EXTENT
 ZERO_WEIGHT: Final = 1024  # so many zeros fill a window like one byte: few bytes may not buy hours of hashing
+MIN_PIECE: Final = 256  # parts of a lacked chunk that are compared with a basis; the last of a run of chunks may be shorter
+GRID_PIECE: Final = 512  # the sector of a disk: what changes in place mostly keeps to these
+MEAN_PIECE: Final = 1 * KIB
+MAX_PIECE: Final = 4 * KIB
+PIECE_DIGEST: Final = 4  # a hint only: what is put together is checked by the chunk's digest
+MAX_SEGMENT_PIECES: Final = MAX_SEGMENT // MIN_PIECE + 2 * MAX_SEGMENT_ROWS
 SMALL_FILE: Final = 128 * KIB  # up to here a file travels with its manifest page, above as a stream of segments
 
 # Pages: runs of manifest lines that travel as one unit, with the small files they list (at most some 20 MiB).

@@ -61,7 +61,8 @@ class DataEncoder:
             return self._compress == "always"
         if size <= _SAMPLE:
             return size >= _LEAST
-        samples = (memoryview(parts[0])[:_SAMPLE], memoryview(parts[len(parts) // 2])[:_SAMPLE])
+        filled = [part for part in parts if len(part)]
+        samples = (memoryview(filled[0])[:_SAMPLE], memoryview(filled[len(filled) // 2])[:_SAMPLE])
         left = sum(len(self._zstd.compress(sample)) for sample in samples) / sum(map(len, samples))
         if left >= _PAYS_BELOW:
             return False

@@ -20,9 +20,11 @@ from evidencesync.limits import (
     MAX_PATH,
     MAX_PUBLIC_KEY,
     MAX_RECORD,
+    MAX_SEGMENT_PIECES,
     MAX_SEGMENT_ROWS,
     MAX_SIGNATURE,
     NONCE,
+    PIECE_DIGEST,
     WINDOW,
 )
 
@@ -165,6 +167,16 @@ class Open(Message, frozen=True):
     size: Size
 
 
+class Resembles(Message, frozen=True):
+    """Directly after Open: the open stream is the file at `path`, and probably much like the one that was there before.
+
+    A hint where to compare pieces first. Nothing depends on it.
+    """
+
+    stream: U32
+    path: Annotated[bytes, msgspec.Meta(max_length=MAX_PATH)]
+
+
 class SegmentOffer(Message, frozen=True):
     """Names the next segment of the open stream by its digest; `size` is its length with all zeros."""
 
@@ -188,11 +200,37 @@ class Chunks(Message, frozen=True):
 
 
 class Need(Message, frozen=True):
-    """Which rows of a segment the vault lacks, one bit each. May come again for a segment whose basis proved bad."""
+    """Which rows of a segment the vault lacks, one bit each. May come again for a segment whose basis proved bad.
+
+    `gaps` are runs of lacked rows whose pieces are to be named first: number of the first row, count of rows, and length
+    of the first piece of a grid (or 65535: cut by content), 2 bytes each.
+    """
 
     segment: U32
     count: Annotated[int, msgspec.Meta(ge=0, le=MAX_SEGMENT_ROWS)]
     missing: Bitmap
+    gaps: Annotated[bytes, msgspec.Meta(max_length=6 * MAX_SEGMENT_ROWS)]
+
+
+class Pieces(Message, frozen=True):
+    """The pieces of a segment's gaps, in order: 2 bytes length for each that is cut by content, 4 bytes digest for each."""
+
+    segment: U32
+    lengths: Annotated[bytes, msgspec.Meta(max_length=2 * MAX_SEGMENT_PIECES)]
+    digests: Annotated[bytes, msgspec.Meta(max_length=PIECE_DIGEST * MAX_SEGMENT_PIECES)]
+
+
+class NeedPieces(Message, frozen=True):
+    """Which pieces of a segment's gaps the vault lacks, one bit each.
+
+    `again` has one bit for each gap whose pieces were named: that gap is to be cut once more, by content, and none of its
+    bits in `missing` is set. Only a grid may be.
+    """
+
+    segment: U32
+    count: Annotated[int, msgspec.Meta(ge=0, le=MAX_SEGMENT_PIECES)]
+    missing: Annotated[bytes, msgspec.Meta(max_length=(MAX_SEGMENT_PIECES + 7) // 8)]
+    again: Bitmap
 
 
 class SegmentData(Message, frozen=True):
@@ -204,7 +242,7 @@ class SegmentData(Message, frozen=True):
 
 
 class ChunkData(Message, frozen=True):
-    """The rows of a segment that were needed follow as data of `size` bytes, in order."""
+    """What was needed of a segment follows as data of `size` bytes: its rows in order, then the pieces of its gaps in order."""
 
     segment: U32
     size: Annotated[int, msgspec.Meta(ge=0, le=WINDOW)]
@@ -296,6 +334,9 @@ MESSAGE_TYPES: Final[dict[int, type[Message]]] = {
     40: Finish,
     41: Status,
     42: Published,
+    45: Pieces,
+    46: NeedPieces,
+    47: Resembles,
 }
 _TYPE_OF: Final = {message: number for number, message in MESSAGE_TYPES.items()}
 _DECODERS: Final = {number: msgspec.msgpack.Decoder(message) for number, message in MESSAGE_TYPES.items()}

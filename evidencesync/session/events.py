@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from evidencesync.delta.recipe import Row
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
+from evidencesync.evidence.path import EvidencePath
 from evidencesync.protocol.messages import Finish
 
 
@@ -43,6 +44,13 @@ class StreamOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamResembles:
+    """The content that begins is the file at this path, and perhaps like the one that was there before."""
+
+    path: EvidencePath
+
+
+@dataclass(frozen=True, slots=True)
 class SegmentNamed:
     """A segment is named by its digest. To be answered with `answer_segment`."""
 
@@ -69,8 +77,17 @@ class SegmentArrived:
 
 
 @dataclass(frozen=True, slots=True)
+class PiecesListed:
+    """The pieces of a segment's gaps: the lengths in each, and their digests packed. To be answered with `need_pieces`."""
+
+    number: int
+    lengths: list[list[int]]
+    digests: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class ChunksArrived:
-    """The bytes of the chunks that were needed, one after the other."""
+    """The bytes of the chunks that were needed, one after the other, and then those of the needed pieces."""
 
     number: int
     blocks: list[memoryview]
@@ -96,8 +113,10 @@ Event = (
     | PageArrived
     | FilesArrived
     | StreamOpened
+    | StreamResembles
     | SegmentNamed
     | ChunksListed
+    | PiecesListed
     | SegmentArrived
     | ChunksArrived
     | StreamClosed

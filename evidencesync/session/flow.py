@@ -1,12 +1,17 @@
-"""What a sender sends first: a name, a list, or the bytes themselves."""
+"""When to ask: what a sender sends first (a name, a list, or the bytes themselves), and whether a vault asks for pieces."""
 
 from __future__ import annotations
 
 from enum import Enum
 from typing import Final
 
+from evidencesync.limits import MIN_CHUNK
+
 _MISSES_BEFORE_EAGER: Final = 4
 _PROBE_EVERY: Final = 16
+_FRUITLESS_GAPS: Final = 8
+_REFINE_EVERY: Final = 8
+_LEAST_FOUND: Final = 100
 
 
 class Opening(Enum):
@@ -56,3 +61,32 @@ class AskPolicy:
         else:
             self._misses = 0
             self._partly_known = missing > 0
+
+
+class RefinePolicy:
+    """Decides, from the gaps so far, whether naming the pieces of the next one is worth it.
+
+    After eight gaps in a row of which nothing to speak of was found, only one in eight is tried; the first that has some
+    ends that.
+    """
+
+    def __init__(self) -> None:
+        self._misses = 0
+        self._since_probe = 0
+
+    def wants_pieces(self) -> bool:
+        """Whether the next gap is to be refined."""
+        if self._misses < _FRUITLESS_GAPS:
+            return True
+        self._since_probe += 1
+        return self._since_probe % _REFINE_EVERY == 0
+
+    def note_found(self, found: int, size: int) -> None:
+        """So many of a gap's bytes were in the basis. Below a hundredth the digests were dearer than what they spared.
+
+        A gap smaller than any chunk stands among zeros, and that nothing of it was found says nothing of others.
+        """
+        if found * _LEAST_FOUND >= size:
+            self._misses = 0
+        elif size >= MIN_CHUNK:
+            self._misses += 1

@@ -8,13 +8,15 @@ before it is stored; data frames follow the message that announced them and noth
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Final
 
+from evidencesync.delta.refine import Gap
 from evidencesync.errors import LimitExceededError, ProtocolError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
+from evidencesync.evidence.path import EvidencePath
 from evidencesync.limits import (
     MAX_CHUNK,
     MAX_OPEN_PAGES,
@@ -41,11 +43,14 @@ from evidencesync.protocol.messages import (
     Finish,
     Message,
     Need,
+    NeedPieces,
     Open,
     Page,
     PageAnswer,
     PageOffer,
     PagesStored,
+    Pieces,
+    Resembles,
     Resumed,
     SegmentAnswer,
     SegmentData,
@@ -63,11 +68,14 @@ from evidencesync.session.events import (
     FinishRequested,
     PageArrived,
     PageNamed,
+    PiecesListed,
     SegmentArrived,
     SegmentNamed,
     StreamClosed,
     StreamOpened,
+    StreamResembles,
 )
+from evidencesync.session.gaps import pack_gaps, unpack_pieces
 from evidencesync.session.sender import decode_wire_rows
 
 FROM_THE_START: Final = Resumed(0, 0, 0, stream_open=False, concluding=False)
@@ -84,6 +92,8 @@ class _SegmentStage(Enum):
     NAMED = auto()
     LACKED = auto()
     LISTED = auto()
+    REFINING = auto()
+    PIECED = auto()
     NEEDED = auto()
     HERE = auto()
 
@@ -114,11 +124,13 @@ class Receiver:
         self._rows: dict[int, int] = {}
         self._open_rows = 0
         self._needed_bytes: dict[int, int] = {}
+        self._gaps: dict[int, list[Gap]] = {}  # whose pieces are to be named
         self._files_due: dict[int, deque[bytes | None]] = {}  # what was asked for; None for all of a page's, unasked
         self._next_page = resumed.pages
         self._next_segment = resumed.segments
         self._next_stream = resumed.streams
         self._stream_left = stream_left
+        self._first_segment: int | None = None  # of the open stream, as long as it may still be said what it is like
         self._held_bytes = 0
         self._held: dict[tuple[str, int], int] = {}
         self._finished = False
@@ -153,6 +165,8 @@ class Receiver:
             case Open():
                 self._open(message)
                 yield StreamOpened(message.size)
+            case Resembles():
+                yield self._resembles(message)
             case SegmentOffer():
                 self._new_segment(message.segment, _SegmentStage.NAMED)
                 self._spend(message.size)
@@ -161,6 +175,9 @@ class Receiver:
                 yield SegmentNamed(message.segment, SegmentDigest(message.digest), message.size)
             case Chunks():
                 yield self._list_chunks(message)
+            case Pieces():
+                self._move_segment(message.segment, {_SegmentStage.REFINING}, _SegmentStage.PIECED)
+                yield PiecesListed(message.segment, *unpack_pieces(message, self._gaps[message.segment]))
             case Close():
                 yield self._close(message)
             case Alive():
@@ -194,7 +211,6 @@ class Receiver:
                 self._move_segment(head.segment, {_SegmentStage.NEEDED}, _SegmentStage.HERE)
                 if head.size != self._needed_bytes.pop(head.segment):
                     raise ProtocolError("chunks that are not those that were needed")
-                self._hold(("segment", head.segment), head.size)
         self._incoming = _Incoming(head, head.size, [])
         if head.size == 0:
             yield self._complete(self._incoming)
@@ -254,6 +270,14 @@ class Receiver:
         if self._stream_left is not None or message.stream != self._next_stream:
             raise ProtocolError("a stream is opened out of order")
         self._stream_left = message.size
+        self._first_segment = self._next_segment
+
+    def _resembles(self, message: Resembles) -> StreamResembles:
+        """A hint stands before all segments, and once: each may make the vault open a file."""
+        if self._stream_left is None or message.stream != self._next_stream or self._first_segment != self._next_segment:
+            raise ProtocolError("a hint is out of order")
+        self._first_segment = None
+        return StreamResembles(EvidencePath(message.path))
 
     def _close(self, message: Close) -> StreamClosed:
         if self._stream_left is None or message.stream != self._next_stream:
@@ -321,17 +345,38 @@ class Receiver:
         self._move_segment(number, {_SegmentStage.HERE}, _SegmentStage.LACKED)
         self._send(SegmentAnswer(number, known=False))
 
-    def need_chunks(self, number: int, missing: list[bool], size: int) -> None:
-        """Asks for rows of a segment, `size` bytes in all; none where everything is known."""
-        self._move_segment(number, {_SegmentStage.LISTED, _SegmentStage.HERE}, _SegmentStage.NEEDED)
+    def need_chunks(self, number: int, missing: list[bool], size: int, gaps: Sequence[Gap] = ()) -> None:
+        """Asks for rows of a segment, `size` bytes in all; none where everything is known.
+
+        The pieces of `gaps`, which are runs of these rows, are to be named first: see `need_pieces`.
+        """
+        stage = _SegmentStage.REFINING if gaps else _SegmentStage.NEEDED
+        self._move_segment(number, {_SegmentStage.LISTED, _SegmentStage.HERE}, stage)
+        self._hold(("segment", number), size)  # also what pieces will spare: a sender holds it, and it bounds their number
         self._needed_bytes[number] = size
-        self._send(Need(number, len(missing), pack_bits(missing)))
+        if gaps:
+            self._gaps[number] = list(gaps)
+        self._send(Need(number, len(missing), pack_bits(missing), pack_gaps(gaps)))
+
+    def need_pieces(self, number: int, missing: list[bool], spared: int, again: Sequence[bool]) -> None:
+        """Asks for pieces of a segment's gaps; the others have `spared` bytes. With them come the rows outside of gaps.
+
+        `again` says which of the gaps are to be cut once more, by content, before anything comes.
+        """
+        cut_again = [replace(gap, phase=None) for gap, cut in zip(self._gaps.pop(number), again, strict=True) if cut]
+        if cut_again:
+            self._gaps[number] = cut_again
+        self._move_segment(number, {_SegmentStage.PIECED}, _SegmentStage.REFINING if cut_again else _SegmentStage.NEEDED)
+        self._needed_bytes[number] -= spared
+        self._send(NeedPieces(number, len(missing), pack_bits(missing), pack_bits(again)))
 
     def segments_stored(self, count: int) -> None:
         """All segments below `count` are stored."""
         for number in [number for number in self._segments if number < count]:
             del self._segments[number]
             self._named_bytes.pop(number, None)
+            self._needed_bytes.pop(number, None)
+            self._gaps.pop(number, None)
             self._open_rows -= self._rows.pop(number, 0)
             self._release(("segment", number))
         self._send(SegmentsStored(count))

@@ -30,6 +30,7 @@ class OpenedStream:
 
     stream: int
     size: int
+    path: bytes
     next_segment: int
 
 

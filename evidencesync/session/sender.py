@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate, islice
 from typing import Final
 
 from evidencesync.delta.chunker import Segment
 from evidencesync.delta.recipe import Row, segment_digest
+from evidencesync.delta.refine import Gap, cut_pieces, piece_digests
 from evidencesync.errors import ProtocolError
 from evidencesync.evidence.digest import Blake3Digest, Buffer, ChunkDigest, chunk_digest_of
-from evidencesync.limits import MAX_OPEN_PAGES, MAX_OPEN_ROWS, MAX_OPEN_SEGMENTS, WINDOW
+from evidencesync.limits import MAX_OPEN_PAGES, MAX_OPEN_ROWS, MAX_OPEN_SEGMENTS, MEAN_CHUNK, WINDOW
 from evidencesync.protocol.bitmap import pack_bits, unpack_bits
 from evidencesync.protocol.compression import MAX_DATA, Compress, DataEncoder
 from evidencesync.protocol.framing import frame_of
@@ -27,11 +29,13 @@ from evidencesync.protocol.messages import (
     Files,
     Message,
     Need,
+    NeedPieces,
     Open,
     Page,
     PageAnswer,
     PageOffer,
     PagesStored,
+    Resembles,
     Resumed,
     SegmentAnswer,
     SegmentData,
@@ -40,6 +44,7 @@ from evidencesync.protocol.messages import (
     Want,
 )
 from evidencesync.session.flow import AskPolicy, Opening
+from evidencesync.session.gaps import pack_pieces, unpack_gaps
 from evidencesync.session.replay import ClosedStream, OpenedStream, ReplayLog, SentPage, SentSegment
 
 ZERO_BIT: Final = 1 << 31
@@ -58,11 +63,30 @@ class _OpenPage:
 
 
 @dataclass(slots=True)
+class _Refining:
+    """What a vault asked of a segment when it asked for pieces first: the rows it wants whole, and the gaps."""
+
+    whole: list[bool]
+    gaps: list[_CutGap]
+
+
+@dataclass(slots=True)
+class _CutGap:
+    """A gap as it was cut, and which of its pieces are lacked: None until the vault has said so."""
+
+    gap: Gap
+    lengths: list[int]
+    lacked: list[bool] | None = None
+
+
+@dataclass(slots=True)
 class _OpenSegment:
     segment: Segment
     named: bool = False
     answered: bool = False
     listed: bool = False
+    refined: bool = False
+    refining: _Refining | None = None
 
 
 @dataclass(slots=True)
@@ -77,8 +101,12 @@ class SenderCounts:
 class Sender:
     """State of the sending end. Call `take_output` after every call, and send what it gives in that order."""
 
-    def __init__(self, *, knows_nothing: bool, has_previous: bool, compress: Compress, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, *, knows_nothing: bool, has_previous: bool, piece_key: bytes, compress: Compress, clock: Callable[[], float]
+    ) -> None:
         self.counts = SenderCounts()
+        self._piece_key = piece_key
+        self._has_previous = has_previous
         self.data = DataEncoder(compress, clock)
         self._segment_policy = AskPolicy(peer_knows_nothing=knows_nothing)
         self._page_policy = AskPolicy(peer_knows_nothing=not has_previous)
@@ -137,10 +165,10 @@ class Sender:
             return
         self._send(PageOffer(number, chunk_digest_of(lines)))
 
-    def open_stream(self, size: int) -> None:
-        """A content of at most `size` bytes follows in segments."""
-        self._log.add(OpenedStream(self._next_stream, size, self._next_segment))
-        self._send(Open(self._next_stream, size))
+    def open_stream(self, size: int, path: bytes = b"") -> None:
+        """A content of at most `size` bytes follows in segments, and is the file at `path`."""
+        self._log.add(OpenedStream(self._next_stream, size, path, self._next_segment))
+        self._send_open(self._next_stream, size, path)
 
     def add_segment(self, segment: Segment) -> None:
         """The next segment of the open stream."""
@@ -184,8 +212,8 @@ class Sender:
                     self._send(PageOffer(number, chunk_digest_of(page.lines)))
                 case SentSegment(number):
                     self._announce(number)
-                case OpenedStream(stream, size):
-                    self._send(Open(stream, size))
+                case OpenedStream(stream, size, path):
+                    self._send_open(stream, size, path)
                 case ClosedStream(stream, size, blake3):
                     self._send(Close(stream, size, blake3))
 
@@ -204,6 +232,8 @@ class Sender:
                 self._on_segment_answer(message)
             case Need():
                 self._on_need(message)
+            case NeedPieces():
+                self._on_need_pieces(message)
             case SegmentsStored():
                 self._release_segments(message.count)
             case _:
@@ -244,16 +274,68 @@ class Sender:
     def _on_need(self, need: Need) -> None:
         held = self._open_segment(need.segment)
         parts = held.segment.parts
-        if need.count != len(parts):
+        if need.count != len(parts) or held.refining is not None:
             raise ProtocolError("a request for chunks does not fit its segment")
         missing = unpack_bits(need.missing, need.count)
         if any(wanted and part is None for wanted, part in zip(missing, parts, strict=True)):
             raise ProtocolError("a run of zeros was asked for")
-        self._segment_policy.note_parts(sum(missing), sum(part is not None for part in parts))
-        wanted_parts = [part for part, wanted in zip(parts, missing, strict=True) if wanted and part is not None]
-        size = sum(map(len, wanted_parts))
-        self._send(ChunkData(need.segment, size))
-        self._send_data(wanted_parts, size)
+        if need.gaps:
+            self._send_pieces(held, need, missing)
+            return
+        self._send_chunks(need.segment, held.segment, _chosen(parts, missing))
+
+    def _send_pieces(self, held: _OpenSegment, need: Need, missing: list[bool]) -> None:
+        """Names the pieces of the gaps. Once in a segment: it is work, and a vault that was wrong asks for chunks whole."""
+        if held.refined:
+            raise ProtocolError("the pieces of a segment were asked for twice")
+        lengths = held.segment.lengths
+        gaps = unpack_gaps(need.gaps, [length if wanted else 0 for length, wanted in zip(lengths, missing, strict=True)])
+        for gap in gaps:
+            missing[gap.first : gap.first + gap.count] = [False] * gap.count
+        held.refined = True
+        held.refining = _Refining(missing, [])
+        held.refining.gaps += self._name_pieces(need.segment, held.segment, gaps)
+
+    def _name_pieces(self, number: int, segment: Segment, gaps: list[Gap]) -> list[_CutGap]:
+        cut: list[_CutGap] = []
+        digests: list[bytes] = []
+        for gap in gaps:
+            data = _bytes_of(segment, gap)
+            cut.append(_CutGap(gap, cut_pieces(data, gap.phase)))
+            digests.append(piece_digests(self._piece_key, data, cut[-1].lengths))
+        self._send(pack_pieces(number, gaps, [made.lengths for made in cut], digests))
+        return cut
+
+    def _on_need_pieces(self, need: NeedPieces) -> None:
+        held = self._open_segment(need.segment)
+        named = [cut for cut in held.refining.gaps if cut.lacked is None] if held.refining is not None else []
+        if held.refining is None or need.count != sum(len(cut.lengths) for cut in named):
+            raise ProtocolError("a request for pieces does not fit its segment")
+        bits = iter(unpack_bits(need.missing, need.count))
+        cut_again: list[_CutGap] = []
+        for cut, again in zip(named, unpack_bits(need.again, len(named)), strict=True):
+            cut.lacked = list(islice(bits, len(cut.lengths)))
+            if again:
+                if cut.gap.phase is None or any(cut.lacked):
+                    raise ProtocolError("the pieces of a gap were asked for in a way that is not allowed")
+                cut_again.append(cut)
+        if cut_again:
+            gaps = [replace(cut.gap, phase=None) for cut in cut_again]
+            for cut, made in zip(cut_again, self._name_pieces(need.segment, held.segment, gaps), strict=True):
+                cut.gap, cut.lengths, cut.lacked = made.gap, made.lengths, None
+            return
+        parts = _chosen(held.segment.parts, held.refining.whole)
+        for cut in held.refining.gaps:
+            parts += _lacked_pieces(held.segment, cut)
+        held.refining = None
+        self._send_chunks(need.segment, held.segment, parts)
+
+    def _send_chunks(self, number: int, segment: Segment, parts: list[memoryview]) -> None:
+        size = sum(map(len, parts))
+        if size < segment.literal_bytes or size >= MEAN_CHUNK:  # a little that is new, among zeros, says nothing of the rest
+            self._segment_policy.note_parts(size, segment.literal_bytes)
+        self._send(ChunkData(number, size))
+        self._send_data(parts, size)
 
     def _release_pages(self, count: int) -> None:
         if not self._pages_stored <= count <= self._next_page:
@@ -280,6 +362,11 @@ class Sender:
 
     def _send(self, message: Message) -> None:
         self._output.append(frame_of(message))
+
+    def _send_open(self, stream: int, size: int, path: bytes) -> None:
+        self._send(Open(stream, size))
+        if path and self._has_previous:
+            self._send(Resembles(stream, path))
 
     def _send_lines(self, number: int, page: _OpenPage) -> None:
         page.lines_sent = True
@@ -327,6 +414,24 @@ class Sender:
         if held is None:
             raise ProtocolError("the receiver speaks of a segment that is not open")
         return held
+
+
+def _chosen(parts: list[memoryview | None], wanted: list[bool]) -> list[memoryview]:
+    return [part for part, chosen in zip(parts, wanted, strict=True) if chosen and part is not None]
+
+
+def _bytes_of(segment: Segment, gap: Gap) -> bytes:
+    return b"".join([part for part in segment.parts[gap.first : gap.first + gap.count] if part is not None])
+
+
+def _lacked_pieces(segment: Segment, cut: _CutGap) -> list[memoryview]:
+    if not cut.lacked or not any(cut.lacked):
+        return []
+    view = memoryview(_bytes_of(segment, cut.gap))
+    starts = accumulate(cut.lengths, initial=0)
+    return [
+        view[start : start + length] for start, length, wanted in zip(starts, cut.lengths, cut.lacked, strict=False) if wanted
+    ]
 
 
 def _blocks(parts: Iterable[Buffer]) -> Iterator[list[Buffer]]:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Final, Literal
 
 from evidencesync.custody.documents import ManifestHeader
+from evidencesync.delta.refine import piece_key
 from evidencesync.errors import InternalError, LinkLostError, ProtocolError, SealedError
 from evidencesync.protocol.messages import Finish, Published, Ready, Resumed, Status
 from evidencesync.session.events import (
@@ -25,10 +26,12 @@ from evidencesync.session.events import (
     FinishRequested,
     PageArrived,
     PageNamed,
+    PiecesListed,
     SegmentArrived,
     SegmentNamed,
     StreamClosed,
     StreamOpened,
+    StreamResembles,
 )
 from evidencesync.session.receiver import Receiver
 from evidencesync.transfer.intake.admission import Admitted
@@ -130,7 +133,8 @@ class Acquiring:
                 stack.callback(self._line.close_door)
             lookup = Lookup(index, leftovers)
             self._line.send(_ready(admitted, state, lookup.known(scope), scope, leftovers.count))
-            side = VaultSide(Receiver(), lookup, scope, basis, from_disk=admitted.read_back)
+            previous = (item.name.case.folder, item.name.item.folder, state.next_acquisition - 1)
+            side = VaultSide(Receiver(), lookup, scope, basis, admitted.read_back, piece_key(admitted.session), previous)
             streams = StreamIntake(side, staging, leftovers)
             stack.callback(streams.close)
             vault_id, vault_key = self._vault.settings.id, self._vault.signer.public_key.fingerprint
@@ -339,6 +343,10 @@ def _dispatch(event: Event, streams: StreamIntake, pages: PageIntake) -> None:
             streams.on_named(event)
         case ChunksListed():
             streams.on_listed(event)
+        case StreamResembles():
+            streams.on_resembles(event)
+        case PiecesListed():
+            streams.on_pieces(event)
         case SegmentArrived():
             streams.on_segment(event)
         case ChunksArrived():

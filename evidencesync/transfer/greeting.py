@@ -13,7 +13,7 @@ import evidencesync
 from evidencesync.custody.documents import SESSION_NAMESPACE, SessionClaim
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.sshsig import sign_document
-from evidencesync.delta.chunker import PARAMETERS
+from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import ProtocolError, SignatureError, VersionError
 from evidencesync.evidence.display import is_clean
 from evidencesync.limits import MAX_TITLE
@@ -95,10 +95,10 @@ def greet_again(
 
 
 def _introduce(request: PushRequest, link: Link, expect: Expect, clock: int) -> Welcome:
-    hello = Hello([PROTOCOL_VERSION], evidencesync.__version__, "push", request.vault, PARAMETERS, clock)
+    hello = Hello([PROTOCOL_VERSION], evidencesync.__version__, "push", request.vault, DELTA_PARAMETERS, clock)
     link.write(PREAMBLE + frame_of(hello))
     welcome = expect(Welcome)
-    if welcome.version != PROTOCOL_VERSION or welcome.parameters != PARAMETERS:
+    if welcome.version != PROTOCOL_VERSION or welcome.parameters != DELTA_PARAMETERS:
         raise VersionError("the two ends do not speak the same version of the protocol")
     return welcome
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from evidencesync.custody.documents import ManifestHeader
 from evidencesync.custody.receipt import decode_receipt
 from evidencesync.delta.chunker import Segment
+from evidencesync.delta.refine import piece_key
 from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError, SessionGoneError
 from evidencesync.evidence.moment import format_moment
 from evidencesync.protocol.messages import Alive, Finish, PagesStored, Published, Resumed, SegmentsStored, Status
@@ -106,6 +107,7 @@ class _Push:
         sender = Sender(
             knows_nothing=ready.known_contents == 0,
             has_previous=ready.previous_manifest_sha256 is not None or ready.leftovers > 0,
+            piece_key=piece_key(request.session),
             compress=request.compress,
             clock=time.monotonic,
         )
@@ -228,7 +230,7 @@ class _Push:
             case Segment():
                 sender.add_segment(item)
             case StreamBegun():
-                sender.open_stream(item.size)
+                sender.open_stream(item.size, item.path)
             case StreamEnded():
                 sender.close_stream(item.size, item.blake3)
             case SourceRead():

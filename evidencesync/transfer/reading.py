@@ -52,9 +52,10 @@ class PageRead:
 
 @dataclass(frozen=True, slots=True)
 class StreamBegun:
-    """A larger file, of this size when it was opened."""
+    """A larger file, of this size when it was opened, and its path."""
 
     size: int
+    path: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +209,7 @@ class SourceReading:
     def _take_large(self, found: Found) -> None:
         with open_file(found) as opened:
             # A file that says 0 and holds more (as under /proc) is read to its end, wherever that is.
-            self._emit(StreamBegun(opened.size or MAX_FILE_SIZE), 0)
+            self._emit(StreamBegun(opened.size or MAX_FILE_SIZE, found.path), 0)
             size, blake3, sha256, beginning, error = self._stream(opened)
             self._emit(StreamEnded(size, blake3), 0)
             if error is not None:  # what came before it belongs to no entry, and the vault lets go of it

@@ -22,7 +22,7 @@ from evidencesync.session import receiver as receiving
 from evidencesync.session import sender as sending
 from evidencesync.session.receiver import Receiver
 from evidencesync.session.sender import Sender
-from tests.support.model_of_a_vault import Knowledge, ModelVault, digest_of_rows, lines_for
+from tests.support.model_of_a_vault import PIECE_KEY, Knowledge, ModelVault, digest_of_rows, lines_for
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,19 @@ def knowledge_of(items: list[Item], chance: random.Random, known: float, bad: fl
             for row, part in zip(rows, item.parts, strict=True):
                 if part is not None and chance.random() < known:
                     knowledge.chunks[row.digest] = (bytes(part), chance.random() >= bad)
+                if part is not None and chance.random() < known:
+                    knowledge.similar[row.digest] = changed(bytes(part), chance)
     return knowledge
+
+
+def changed(content: bytes, chance: random.Random) -> bytes:
+    """Somewhat other bytes: some are overwritten, some are gone, some are more."""
+    for _ in range(chance.randrange(3)):
+        at = chance.randrange(len(content) + 1)
+        gone = chance.choice([0, 0, 10, 5000])
+        more = chance.randbytes(chance.choice([0, 1, 600, gone]))
+        content = content[:at] + more + content[at + gone :]
+    return content
 
 
 class Wire:
@@ -127,6 +139,7 @@ class Session:
         self.sender = Sender(
             knows_nothing=not (knowledge.smalls or knowledge.segments or knowledge.chunks),
             has_previous=bool(knowledge.pages),
+            piece_key=PIECE_KEY,
             compress=compress,
             clock=lambda: 0.0,
         )

@@ -171,7 +171,7 @@ NOT_OPEN: list[Message] = [
     PagesStored(2**32 - 1),
     SegmentAnswer(99, known=False),
     SegmentAnswer(2**32 - 1, known=True),
-    Need(99, 1, b"\1"),
+    Need(99, 1, b"\1", b""),
     SegmentsStored(99),
     SegmentsStored(2**32 - 1),
 ]
@@ -206,11 +206,11 @@ def wants_with_a_long_bitmap(vault: MadeUpVault, page: int) -> None:
 
 
 def needs_too_many(vault: MadeUpVault, page: int) -> None:
-    vault.say(Need(0, 512, pack_bits([True] * 512)))
+    vault.say(Need(0, 512, pack_bits([True] * 512), b""))
 
 
 def needs_none_of_none(vault: MadeUpVault, page: int) -> None:
-    vault.say(Need(0, 0, b""))
+    vault.say(Need(0, 0, b"", b""))
 
 
 def answers_twice(vault: MadeUpVault, page: int) -> None:

@@ -29,7 +29,7 @@ from evidencesync.custody.manifest import encode_entry_lines, encode_footer
 from evidencesync.custody.record import encode_record
 from evidencesync.custody.sshsig import sign_document
 from evidencesync.custody.tally import ManifestTally
-from evidencesync.delta.chunker import PARAMETERS
+from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import EvidenceSyncError, LinkLostError, error_from_slug
 from evidencesync.evidence.digest import blake3_of, sha256_of, sha512_of
 from evidencesync.evidence.entry import Entry
@@ -148,7 +148,7 @@ class HostileClient:
 
     def hello(self, **changes: Any) -> Welcome:
         """The first step."""
-        said = Hello([PROTOCOL_VERSION], evidencesync.__version__, "push", b"", PARAMETERS, 0)
+        said = Hello([PROTOCOL_VERSION], evidencesync.__version__, "push", b"", DELTA_PARAMETERS, 0)
         self.send_bytes(PREAMBLE + frame_of(msgspec.structs.replace(said, **changes)))
         self.welcome = self.hear(Welcome)
         return self.welcome

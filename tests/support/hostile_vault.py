@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from evidencesync.custody.documents import SshPeer
-from evidencesync.delta.chunker import PARAMETERS
+from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import EvidenceSyncError, LinkLostError
 from evidencesync.protocol.framing import FrameDecoder, frame_of
 from evidencesync.protocol.messages import (
@@ -108,7 +108,7 @@ class MadeUpVault:
     def welcome(self, **changes: Any) -> None:
         """The first answer, honest but for `changes`."""
         settings, key = self.bench.vault.settings, self.bench.vault.signer.public_key
-        said = Welcome(PROTOCOL_VERSION, "hostile", settings.id, key.blob, bytes(32), PARAMETERS, 0)
+        said = Welcome(PROTOCOL_VERSION, "hostile", settings.id, key.blob, bytes(32), DELTA_PARAMETERS, 0)
         self.link.write(PREAMBLE)
         self.say(msgspec.structs.replace(said, **changes))
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from evidencesync.delta.recipe import Row, segment_digest
+from evidencesync.delta.refine import ABSENT, Gap, find_pieces, rebuild
 from evidencesync.evidence.digest import Blake3Digest, blake3_of, chunk_digest_of
+from evidencesync.limits import GRID_PIECE
 from evidencesync.session.blocks import split_blocks
 from evidencesync.session.events import (
     ChunksArrived,
@@ -18,12 +20,15 @@ from evidencesync.session.events import (
     FinishRequested,
     PageArrived,
     PageNamed,
+    PiecesListed,
     SegmentArrived,
     SegmentNamed,
     StreamClosed,
     StreamOpened,
 )
 from evidencesync.session.receiver import Receiver
+
+PIECE_KEY = b"k" * 32
 
 
 def lines_for(number: int, contents: list[bytes]) -> bytes:
@@ -38,12 +43,16 @@ def lengths_in(lines: bytes, count_of: dict[bytes, list[bytes]]) -> list[int]:
 
 @dataclass
 class Knowledge:
-    """What the vault has before the transfer, each with whether it is still good when it is read."""
+    """What the vault has before the transfer, each with whether it is still good when it is read.
+
+    `similar` has bytes that are somewhat like a chunk, by the chunk's digest: they stand where a gap's basis does.
+    """
 
     pages: dict[bytes, bytes] = field(default_factory=dict)
     smalls: dict[bytes, bool] = field(default_factory=dict)
     segments: dict[bytes, tuple[list[Row], bytes, bool]] = field(default_factory=dict)
     chunks: dict[bytes, tuple[bytes, bool]] = field(default_factory=dict)
+    similar: dict[bytes, bytes] = field(default_factory=dict)
 
 
 @dataclass
@@ -64,6 +73,9 @@ class _Segment:
     places: list[bytes | None] = field(default_factory=list)
     bad: list[bool] = field(default_factory=list)
     lacked: list[bool] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+    named: list[int] = field(default_factory=list)
+    found: dict[int, tuple[list[int], list[int]]] = field(default_factory=dict)
     lengths: list[int] | None = None
     blocks: list[memoryview] = field(default_factory=list)
     ready: bool = False
@@ -115,6 +127,8 @@ class ModelVault:
             case ChunksListed():
                 segment = self._open.get(event.number) or self._enqueue(event.number)
                 self._soon(lambda: self._list(event, segment))
+            case PiecesListed():
+                self._soon(lambda: self._compare(event, self._open[event.number]))
             case SegmentArrived():
                 segment = self._enqueue(event.number)
                 segment.lengths, segment.blocks, segment.ready = event.lengths, event.blocks, True
@@ -196,13 +210,53 @@ class ModelVault:
         found = [None if row.is_zeros else self._knowledge.chunks.get(row.digest) for row in event.rows]
         segment.places = [place[0] if place else None for place in found]
         segment.bad = [place is not None and not place[1] for place in found]
-        self._need(segment, event.rows)
+        self._need(segment, event.rows, refine=True)
 
-    def _need(self, segment: _Segment, rows: list[Row]) -> None:
+    def _need(self, segment: _Segment, rows: list[Row], *, refine: bool = False) -> None:
         segment.lacked = [place is None and not row.is_zeros for place, row in zip(segment.places, rows, strict=True)]
         segment.ready, segment.blocks = False, []
+        segment.gaps = list(self._some_gaps(rows, segment.lacked)) if refine else []
+        segment.named, segment.found = list(range(len(segment.gaps))), {}
         size = sum(row.length for row, lacked in zip(rows, segment.lacked, strict=True) if lacked)
-        self._receiver.need_chunks(segment.number, segment.lacked, size)
+        self._receiver.need_chunks(segment.number, segment.lacked, size, segment.gaps)
+
+    # Pieces.
+
+    def _some_gaps(self, rows: list[Row], lacked: list[bool]) -> Iterator[Gap]:
+        """Runs of lacked rows, any of them, cut in any way: what an honest vault may ask for."""
+        first = 0
+        while first < len(rows):
+            count = 0
+            while first + count < len(rows) and lacked[first + count] and self._chance.random() < 0.9:
+                count += 1
+            if count and self._chance.random() < 0.7:
+                size = sum(row.length for row in rows[first : first + count])
+                phase = self._chance.choice([None, 0, self._chance.randrange(GRID_PIECE)])
+                yield Gap(first, count, size, phase)
+            first += max(count, 1)
+
+    def _basis_of(self, segment: _Segment, gap: Gap) -> bytes:
+        rows = (segment.rows or [])[gap.first : gap.first + gap.count]
+        return b"".join(self._knowledge.similar.get(row.digest, b"") for row in rows)
+
+    def _compare(self, event: PiecesListed, segment: _Segment) -> None:
+        asked, segment.named = segment.named, []
+        missing: list[bool] = []
+        spared = 0
+        for number, lengths, digests in zip(asked, event.lengths, event.digests, strict=True):
+            gap = segment.gaps[number]
+            offsets = find_pieces(PIECE_KEY, gap, lengths, digests, self._basis_of(segment, gap))
+            if gap.phase is not None and self._chance.random() < 0.3:
+                segment.gaps[number] = replace(gap, phase=None)
+                segment.named.append(number)
+                missing += [False] * len(lengths)
+                continue
+            if self._chance.random() < 0.1 and offsets[-1] == ABSENT and len(self._basis_of(segment, gap)) >= lengths[-1]:
+                offsets[-1] = 0  # as if a digest had fitted by accident
+            segment.found[number] = (lengths, offsets)
+            missing += [offset == ABSENT for offset in offsets]
+            spared += sum(length for length, offset in zip(lengths, offsets, strict=True) if offset != ABSENT)
+        self._receiver.need_pieces(event.number, missing, spared, [number in segment.named for number in asked])
 
     def _advance(self) -> None:
         stored = None
@@ -249,15 +303,34 @@ class ModelVault:
             segment.bad = [False] * len(rows)
             self._need(segment, rows)
             return None
-        return b"".join(self._mixed(segment, rows))
+        arrived = self._arrived(segment, rows)
+        wrong = [row for number, row in enumerate(rows) if number in arrived and chunk_digest_of(arrived[number]) != row.digest]
+        if wrong:  # the similar bytes had a piece's digest and were others
+            assert segment.found
+            self._need(segment, rows)
+            return None
+        return b"".join(
+            bytes(row.length) if row.is_zeros else arrived.get(number, segment.places[number] or b"")
+            for number, row in enumerate(rows)
+        )
 
-    def _mixed(self, segment: _Segment, rows: list[Row]) -> Iterator[bytes]:
-        sizes = [row.length for row, lacked in zip(rows, segment.lacked, strict=True) if lacked]
+    def _arrived(self, segment: _Segment, rows: list[Row]) -> dict[int, bytes]:
+        refined = {row for gap in segment.gaps for row in range(gap.first, gap.first + gap.count)}
+        whole = [number for number, lacked in enumerate(segment.lacked) if lacked and number not in refined]
+        sizes = [rows[number].length for number in whole]
+        for number in range(len(segment.gaps)):
+            lengths, offsets = segment.found[number]
+            sizes += [length for length, offset in zip(lengths, offsets, strict=True) if offset == ABSENT]
         parts = iter(list(split_blocks(segment.blocks, sizes)))
-        for row, place, lacked in zip(rows, segment.places, segment.lacked, strict=True):
-            data = bytes(row.length) if row.is_zeros else bytes(next(parts)) if lacked else place or b""
-            assert row.is_zeros or chunk_digest_of(data) == row.digest
-            yield data
+        arrived = {number: bytes(next(parts)) for number in whole}
+        for number, gap in enumerate(segment.gaps):
+            data = rebuild(*segment.found[number], self._basis_of(segment, gap), parts)
+            assert len(data) == gap.size
+            start = 0
+            for row in range(gap.first, gap.first + gap.count):
+                arrived[row] = data[start : start + rows[row].length]
+                start += rows[row].length
+        return arrived
 
     def _close_stream(self, closed: StreamClosed) -> None:
         content, self._content = self._content, None

@@ -11,7 +11,7 @@ import evidencesync
 from evidencesync.custody.documents import SESSION_NAMESPACE, SessionClaim
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.sshsig import verify_signature
-from evidencesync.delta.chunker import PARAMETERS
+from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import ProtocolError, SignatureError, VaultNotFoundError, VersionError
 from evidencesync.evidence.digest import sha512_of
 from evidencesync.evidence.identity import ItemName, Title
@@ -35,7 +35,7 @@ def welcome(hello: Hello, vault: Vault, nonce: bytes, clock: int) -> Welcome:
     """The answer to a client's first message. Raises VersionError, or VaultNotFoundError for another vault's path."""
     if PROTOCOL_VERSION not in hello.versions:
         raise VersionError(f"this vault's end speaks version {PROTOCOL_VERSION} of the protocol, the other end does not")
-    if hello.parameters != PARAMETERS:
+    if hello.parameters != DELTA_PARAMETERS:
         raise VersionError("the two ends cut contents by different parameters")
     if not _is_served(hello.vault, vault):
         raise VaultNotFoundError(
@@ -48,7 +48,7 @@ def welcome(hello: Hello, vault: Vault, nonce: bytes, clock: int) -> Welcome:
         vault.settings.id,
         vault.signer.public_key.blob,
         nonce,
-        PARAMETERS,
+        DELTA_PARAMETERS,
         clock,
     )
 

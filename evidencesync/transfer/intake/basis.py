@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from evidencesync.errors import EvidenceSyncError
-from evidencesync.evidence.digest import ContentHasher
+from evidencesync.evidence.digest import Blake3Digest, ContentHasher
 from evidencesync.evidence.entry import Entry
 from evidencesync.holes import extents
 from evidencesync.limits import KIB, MIB
@@ -143,6 +143,15 @@ class Basis:
         blake3, sha256 = hasher.digests()
         return (blake3.hex(), sha256.hex()) == (entry.blake3, entry.sha256)
 
+    def find_path(self, key: TreeKey, path: bytes) -> Location | None:
+        """The file at a path of an acquisition, whatever it holds: its digest is not known, and so is all zeros."""
+        try:
+            fd, status = self.tree(key).open_file(path)
+            os.close(fd)
+        except (EvidenceSyncError, OSError):
+            return None  # there need not be one
+        return Location(*key, path, status.st_size, Blake3Digest(bytes(32)))
+
     def note_damage(self, location: Location) -> None:
         """Remembers that a published file is not what it was; `verify` will say what is wrong with it.
 
@@ -164,6 +173,9 @@ class VaultSide:
     scope: Scope
     basis: Basis
     from_disk: bool
+    piece_key: bytes
+    previous: TreeKey
+    """The acquisition before this one; its number is 0 where there is none."""
 
 
 def tree_key(location: Location) -> TreeKey:

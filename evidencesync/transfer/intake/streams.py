@@ -6,15 +6,26 @@ from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
 
+from evidencesync.delta.gaps import Anchor, RefinableGap
 from evidencesync.delta.recipe import ZERO_DIGEST, Row
 from evidencesync.errors import DigestMismatchError, LimitExceededError, ProtocolError
 from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, chunk_digest_of
 from evidencesync.limits import MAX_OPEN_SEGMENTS, MAX_UNLISTED_CONTENTS, SMALL_FILE
 from evidencesync.session.blocks import split_blocks
-from evidencesync.session.events import ChunksArrived, ChunksListed, SegmentArrived, SegmentNamed, StreamClosed, StreamOpened
+from evidencesync.session.events import (
+    ChunksArrived,
+    ChunksListed,
+    PiecesListed,
+    SegmentArrived,
+    SegmentNamed,
+    StreamClosed,
+    StreamOpened,
+    StreamResembles,
+)
 from evidencesync.session.receiver import Receiver
 from evidencesync.transfer.intake.assembly import AssembledContent, Assembly
 from evidencesync.transfer.intake.basis import VaultSide
+from evidencesync.transfer.intake.refining import Place, RefinedGap, Refiner
 from evidencesync.vault.content import StagedContent
 from evidencesync.vault.leftovers import Leftovers
 from evidencesync.vault.location import Location
@@ -22,12 +33,33 @@ from evidencesync.vault.staging import Staging
 
 
 @dataclass(slots=True)
+class _Course:
+    """How a content runs along what the vault has: `place` is where its byte `at` would be. The latest that is known."""
+
+    at: int = 0
+    place: Place | None = None
+
+
+@dataclass(slots=True)
 class _Segment:
-    """A segment on its way: its rows once they are known, where each lies in the vault, and what has arrived."""
+    """A segment on its way: its rows once they are known, where each lies in the vault, and what has arrived.
+
+    `refined` are the gaps whose pieces were named, by their number in `gaps`; `named` are those that are named next. `end` is
+    where the vault has what stood before the next segment. `kept` are rows that arrived when others had to be
+    asked for once more.
+    """
 
     number: int
+    course: _Course
+    start: int
+    size: int
     rows: list[Row] | None = None
-    places: list[tuple[Location, int] | None] = field(default_factory=list)
+    places: list[Place | None] = field(default_factory=list)
+    gaps: list[RefinableGap[Location]] = field(default_factory=list)
+    refined: dict[int, RefinedGap] = field(default_factory=dict)
+    named: list[int] = field(default_factory=list)
+    kept: dict[int, memoryview] = field(default_factory=dict)
+    end: Place | None = None
     lengths: list[int] | None = None
     blocks: list[memoryview] = field(default_factory=list)
     whole: tuple[Location, int] | None = None
@@ -56,12 +88,16 @@ class StreamIntake:
         self._basis = vault.basis
         self._staging = staging
         self._leftovers = leftovers
+        self._refiner = Refiner(vault.basis, vault.piece_key)
         self._from_disk = vault.from_disk
+        self._previous = vault.previous
         self._queue: deque[_Segment | StreamOpened | StreamClosed] = deque()
         self._open: dict[int, _Segment] = {}
         self._assembly: Assembly | None = None
         self._streams = 0
         self._stream_size = 0
+        self._course = _Course()  # of the content that was opened last, and how much of it was announced
+        self._announced = 0
         self._stored = 0
         self._acknowledged = 0
 
@@ -82,6 +118,8 @@ class StreamIntake:
         self._queue.clear()
         self._open.clear()
         self._acknowledged = self._stored
+        self._course = _Course()
+        self._announced = self._assembly.size if self._assembly is not None else 0
 
     def take(self, blake3: Blake3Digest) -> AssembledContent | None:
         """A complete content, which is the caller's from now on.
@@ -107,7 +145,14 @@ class StreamIntake:
 
     def on_opened(self, event: StreamOpened) -> None:
         """A content begins."""
+        self._course, self._announced = _Course(), 0
         self._enqueue_event(event)
+
+    def on_resembles(self, event: StreamResembles) -> None:
+        """The content that begins may be like the file that was at its path before: a place to compare pieces with."""
+        found = self._basis.find_path(self._previous, event.path.raw)
+        if found is not None:
+            self._course.place = Anchor(found, 0)
 
     def on_closed(self, event: StreamClosed) -> None:
         """A content ends."""
@@ -115,18 +160,19 @@ class StreamIntake:
 
     def on_named(self, event: SegmentNamed) -> None:
         """A segment is named: the vault has it, or its rows are asked for."""
-        segment = self._enqueue(event.number)
+        segment = self._enqueue(event.number, event.size)
         found = self._index.find_segment(event.digest, self._scope)
         if found is not None:
             location, offset, rows = found
             if sum(row.length for row in rows) == event.size:
                 segment.rows, segment.whole, segment.ready = rows, (location, offset), True
+                self._note_end(segment, Anchor(location, offset + event.size))
         self._receiver.answer_segment(event.number, known=segment.ready, rows=len(segment.rows or ()))
         self.advance()
 
     def on_listed(self, event: ChunksListed) -> None:
         """The rows of a segment: what the vault lacks is asked for."""
-        segment = self._open.get(event.number) or self._enqueue(event.number)
+        segment = self._open.get(event.number) or self._enqueue(event.number, sum(row.length for row in event.rows))
         segment.rows = event.rows
         segment.whole = None
         wanted = [row.digest for row in event.rows if not row.is_zeros]
@@ -135,19 +181,39 @@ class StreamIntake:
         for row in event.rows:
             place = found.get(row.digest)
             usable = place is not None and place[2] == row.length
-            segment.places.append((place[0], place[1]) if place is not None and usable else None)
+            segment.places.append(Anchor(place[0], place[1]) if place is not None and usable else None)
+        before, after = self._neighbours(segment)
+        segment.gaps, end = self._refiner.choose(event.rows, segment.places, before, after)
+        self._note_end(segment, end)
         self._ask_for_missing(segment, event.rows)
         self.advance()
 
+    def on_pieces(self, event: PiecesListed) -> None:
+        """The pieces of gaps: those that the basis lacks are asked for."""
+        segment = self._open[event.number]
+        asked, segment.named = segment.named, []
+        missing: list[bool] = []
+        spared = 0
+        for number, lengths, digests in zip(asked, event.lengths, event.digests, strict=True):
+            refined = self._refiner.compare(segment.gaps[number], lengths, digests)
+            second = self._refiner.second_look(refined, segment.refined.get(number))
+            segment.refined[number] = refined
+            if second is not None:
+                segment.gaps[number] = second
+                segment.named.append(number)
+            missing += [False] * len(lengths) if second is not None else refined.lacked()
+            spared += 0 if second is not None else refined.found
+        self._receiver.need_pieces(event.number, missing, spared, [number in segment.named for number in asked])
+
     def on_segment(self, event: SegmentArrived) -> None:
         """A whole segment that was not asked about."""
-        segment = self._enqueue(event.number)
+        segment = self._enqueue(event.number, sum(map(abs, event.lengths)))
         segment.lengths, segment.blocks, segment.ready = event.lengths, event.blocks, True
         self.literal_bytes += sum(map(len, event.blocks))
         self.advance()
 
     def on_chunks(self, event: ChunksArrived) -> None:
-        """The rows that were asked for."""
+        """The rows and pieces that were asked for."""
         segment = self._open[event.number]
         segment.blocks = event.blocks
         segment.ready = True
@@ -183,17 +249,41 @@ class StreamIntake:
         self._queue.append(event)
         self.advance()
 
-    def _enqueue(self, number: int) -> _Segment:
-        segment = self._open[number] = _Segment(number)
+    def _enqueue(self, number: int, size: int) -> _Segment:
+        segment = self._open[number] = _Segment(number, self._course, self._announced, size)
+        self._announced += size
         self._queue.append(segment)
         return segment
 
+    def _neighbours(self, segment: _Segment) -> tuple[Place | None, Place | None]:
+        """Where the vault has what stands before a segment and after it, as far as that is known or can be guessed.
+
+        Nearest is best. Segments are not listed in the order of their numbers, so a guess is made from what is known latest.
+        """
+        previous, following = self._open.get(segment.number - 1), self._open.get(segment.number + 1)
+        course = segment.course
+        before = previous.end if previous is not None and previous.course is course else None
+        if before is None and course.place is not None:
+            before = course.place.moved(segment.start - course.at)
+        after = None
+        if following is not None and following.course is course and following.whole is not None:
+            after = Anchor(*following.whole)
+        return before, after
+
+    def _note_end(self, segment: _Segment, end: Place | None) -> None:
+        """Remembers where the vault has what stands before the next segment."""
+        segment.end = end
+        if end is not None:
+            segment.course.at, segment.course.place = segment.start + segment.size, end
+
     def _ask_for_missing(self, segment: _Segment, rows: list[Row]) -> None:
-        missing = [place is None and not row.is_zeros for place, row in zip(segment.places, rows, strict=True)]
+        missing = _lacked(segment, rows)
         size = sum(row.length for row, lacked in zip(rows, missing, strict=True) if lacked)
         segment.blocks = []
+        segment.refined = {}
+        segment.named = list(range(len(segment.gaps)))
         segment.ready = False
-        self._receiver.need_chunks(segment.number, missing, size)
+        self._receiver.need_chunks(segment.number, missing, size, [gap.gap for gap in segment.gaps])
 
     # Storing. Each gives False where a basis proved bad, and what is missing was asked for.
 
@@ -253,30 +343,26 @@ class StreamIntake:
             assembly.add(part, place)
 
     def _store_mixed(self, assembly: Assembly, segment: _Segment, rows: list[Row]) -> bool:
-        """Chunks from anywhere in the vault, and chunks that arrived. All are checked before the first is used."""
-        lacked = [place is None and not row.is_zeros for place, row in zip(segment.places, rows, strict=True)]
-        sizes = [row.length for row, missing in zip(rows, lacked, strict=True) if missing]
-        arrived = iter(list(split_blocks(segment.blocks, sizes)))
-        parts: list[bytes | memoryview] = []
+        """Chunks from anywhere in the vault, and what arrived. All are checked before the first is used."""
+        parts: dict[int, bytes | memoryview] = self._arrived(segment, rows)
         bad = False
         for number, (row, place) in enumerate(zip(rows, segment.places, strict=True)):
-            part: bytes | memoryview | None = b""
             if place is not None:
-                part = self._basis.read(place[0], place[1], row.length)
-                if not _is(part, row):
-                    self._basis.note_damage(place[0])
-                    segment.places[number] = None
-                    bad = True
-            elif lacked[number]:
-                part = next(arrived)
-                if not _is(part, row):
-                    raise DigestMismatchError("a chunk arrived that is not the one that was announced")
-            parts.append(part or b"")
+                data = self._basis.read(place.file, place.offset, row.length)
+                if data is not None and _is(data, row):
+                    parts[number] = data
+                    continue
+                self._basis.note_damage(place.file)
+                segment.places[number] = None
+            elif row.is_zeros or number in parts:
+                continue
+            bad = True
         if bad:
             self._ask_for_missing(segment, rows)
             return False
-        for row, part, place in zip(rows, parts, segment.places, strict=True):
-            self._put(assembly, row, part, place)
+        for number, row in enumerate(rows):
+            place = segment.places[number]
+            self._put(assembly, row, parts.get(number, b""), None if place is None else (place.file, place.offset))
         self._add_segment(assembly, rows)
         return True
 
@@ -288,6 +374,28 @@ class StreamIntake:
         assembly.recipe.add_segment(rows)
         self._staging.journal.add_segment(self._streams, rows)
         self._staging.note_stored(sum(row.length for row in rows if not row.is_zeros))
+
+    def _arrived(self, segment: _Segment, rows: list[Row]) -> dict[int, bytes | memoryview]:
+        """The rows that have arrived, whole or in pieces. One of a gap that was put together wrongly is not among them."""
+        wanted = _lacked(segment, rows)
+        gaps = list(segment.refined.values())  # in the order of the gaps: a second look does not change it
+        for refined in gaps:
+            wanted[refined.gap.first : refined.gap.first + refined.gap.count] = [False] * refined.gap.count
+        whole = [number for number, lacked in enumerate(wanted) if lacked]
+        sizes = [rows[number].length for number in whole]
+        sizes += [length for refined in gaps for length in refined.lacked_sizes()]
+        arrived = iter(list(split_blocks(segment.blocks, sizes)))
+        for number, part in zip(whole, arrived, strict=False):
+            if not _is(part, rows[number]):
+                raise DigestMismatchError("a chunk arrived that is not the one that was announced")
+            segment.kept[number] = part
+        for refined in gaps:
+            built = self._refiner.build(refined, rows, arrived)
+            segment.kept |= {
+                number: part for number, part in enumerate(built, start=refined.gap.first) if _is(part, rows[number])
+            }
+        segment.gaps = []  # what is still lacked is asked for whole
+        return dict(segment.kept)
 
     def _complete(self, closed: StreamClosed) -> None:
         """The third check of a content, after size and order: its whole digest is the one that the source computed."""
@@ -319,6 +427,13 @@ class StreamIntake:
 def _discard(staged: StagedContent | None) -> None:
     if staged is not None:
         staged.discard()
+
+
+def _lacked(segment: _Segment, rows: list[Row]) -> list[bool]:
+    return [
+        place is None and not row.is_zeros and number not in segment.kept
+        for number, (place, row) in enumerate(zip(segment.places, rows, strict=True))
+    ]
 
 
 def _is(data: bytes | memoryview | None, row: Row) -> bool:

@@ -46,6 +46,11 @@ parts_of_data = st.lists(
 )
 
 
+def test_empty_parts_say_nothing_about_the_others() -> None:
+    frame = encoder("auto", None).encode([b"", b"", b"the same again " * 1000])
+    assert len(frame) < 1000
+
+
 @settings(max_examples=150)
 @given(parts=parts_of_data, compress=st.sampled_from(CHOICES), rate=st.sampled_from([None, 1e3, 1e12]))
 def test_data_comes_back_whatever_was_chosen(parts: list[bytes], compress: Compress, rate: float | None) -> None:

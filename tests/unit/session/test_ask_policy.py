@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from evidencesync.session.flow import AskPolicy, Opening
+from evidencesync.limits import MIN_CHUNK
+from evidencesync.session.flow import AskPolicy, Opening, RefinePolicy
 
 NAME, LIST, BYTES = Opening.NAME, Opening.LIST, Opening.BYTES
 
@@ -76,3 +77,29 @@ def test_the_first_hit_ends_eager_sending() -> None:
 
 def test_asking_changes_nothing_by_itself() -> None:
     assert {after(KNOWN).opening() for _ in range(100)} == {NAME}
+
+
+# Pieces.
+
+
+def test_gaps_are_refined_until_eight_in_a_row_gave_nothing() -> None:
+    policy = RefinePolicy()
+    for _ in range(8):
+        assert policy.wants_pieces()
+        policy.note_found(0, 100_000)
+    assert [policy.wants_pieces() for _ in range(16)].count(True) == 2
+
+
+def test_a_gap_that_has_something_ends_that() -> None:
+    policy = RefinePolicy()
+    for _ in range(20):
+        policy.note_found(999, 100_000)
+    policy.note_found(1000, 100_000)
+    assert all(policy.wants_pieces() for _ in range(20))
+
+
+def test_what_is_new_among_zeros_says_nothing_of_other_gaps() -> None:
+    policy = RefinePolicy()
+    for _ in range(100):
+        policy.note_found(0, MIN_CHUNK - 1)
+    assert all(policy.wants_pieces() for _ in range(20))

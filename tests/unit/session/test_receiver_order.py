@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from evidencesync.delta.recipe import ZERO_DIGEST, Row
+from evidencesync.delta.refine import Gap
 from evidencesync.errors import EvidenceSyncError, LimitExceededError, NoSpaceError, PeerError, ProtocolError
 from evidencesync.evidence.digest import ChunkDigest
 from evidencesync.limits import (
@@ -21,6 +22,7 @@ from evidencesync.limits import (
     MIB,
     MIN_CHUNK,
     MIN_ZERO_RUN,
+    PIECE_DIGEST,
     WINDOW,
 )
 from evidencesync.protocol.bitmap import pack_bits
@@ -39,11 +41,14 @@ from evidencesync.protocol.messages import (
     Hello,
     Message,
     Need,
+    NeedPieces,
     Open,
     Page,
     PageAnswer,
     PageOffer,
     PagesStored,
+    Pieces,
+    Resembles,
     SegmentAnswer,
     SegmentData,
     SegmentOffer,
@@ -62,6 +67,7 @@ from evidencesync.session.events import (
     FinishRequested,
     PageArrived,
     PageNamed,
+    PiecesListed,
     SegmentArrived,
     SegmentNamed,
     StreamClosed,
@@ -123,6 +129,22 @@ def needs(number: int, missing: list[bool], size: int) -> Step:
     return lambda receiver: receiver.need_chunks(number, missing, size)
 
 
+GRID = Gap(0, 1, 1500, 476)  # pieces of 476, 512 and 512 bytes
+BY_CONTENT = Gap(2, 1, 600, None)
+
+
+def refines(number: int, missing: list[bool], size: int, *gaps: Gap) -> Step:
+    return lambda receiver: receiver.need_chunks(number, missing, size, gaps)
+
+
+def needs_pieces(number: int, missing: list[bool], spared: int, again: list[bool]) -> Step:
+    return lambda receiver: receiver.need_pieces(number, missing, spared, again)
+
+
+def pieces(number: int, lengths: list[int], count: int) -> Pieces:
+    return Pieces(number, struct.pack(f"<{len(lengths)}H", *lengths), bytes(PIECE_DIGEST * count))
+
+
 def wants(number: int, missing: list[bool]) -> Step:
     return lambda receiver: receiver.want_files(number, missing)
 
@@ -141,6 +163,16 @@ def ask_again(number: int) -> Step:
 
 FINISH = Finish(1, bytes(32), b"", b"", b"", 0)
 CLOSE = Close(0, 0, bytes(32))
+
+REFINED: list[Step] = [
+    Open(0, BIG),
+    listed(0, 1500, -MIN_ZERO_RUN, 600),
+    refines(0, [True, False, True], 2100, GRID, BY_CONTENT),
+]
+LARGE = Gap(0, 1, 9000, None)
+ALL_NEEDED = needs_pieces(0, [True] * 5, 0, [False, False])
+ONE_NEEDED = needs_pieces(0, [False, True, False, False, False], 2100 - 512, [False, False])
+AGAIN = needs_pieces(0, [False] * 3 + [True] * 2, 0, [True, False])
 
 OUT_OF_ORDER: dict[str, list[Step]] = {
     "a page that is not the next": [page(1)],
@@ -202,6 +234,43 @@ OUT_OF_ORDER: dict[str, list[Step]] = {
     "chunks after they are stored": [Open(0, 50), listed(0, 5), needs(0, [True], 5), segments_stored(1), ChunkData(0, 5)],
     "other chunks than needed": [Open(0, 50), listed(0, 5), needs(0, [True], 5), ChunkData(0, 4)],
     "chunks where none are needed": [Open(0, 50), listed(0, 5), needs(0, [False], 0), ChunkData(0, 5)],
+    "a hint without a stream": [Resembles(0, b"a")],
+    "a hint about another stream": [Open(0, 50), Resembles(1, b"a")],
+    "a hint twice": [Open(0, 50), Resembles(0, b"a"), Resembles(0, b"a")],
+    "a hint after a segment": [Open(0, 50), listed(0, 5), Resembles(0, b"a")],
+    "a hint after the end of its stream": [Open(0, 50), CLOSE, Resembles(0, b"a")],
+    "a hint that leads elsewhere": [Open(0, 50), Resembles(0, b"../a")],
+    "an absolute hint": [Open(0, 50), Resembles(0, b"/etc/passwd")],
+    "pieces of no segment": [Open(0, 50), pieces(0, [], 0)],
+    "pieces that nobody asked for": [Open(0, 50), listed(0, 5), pieces(0, [], 1)],
+    "pieces where chunks were needed": [Open(0, 50), listed(0, 5), needs(0, [True], 5), pieces(0, [], 1)],
+    "chunks where pieces were asked for": [*REFINED, ChunkData(0, 2100)],
+    "a list of chunks where pieces were asked for": [*REFINED, listed(0, 1500, -MIN_ZERO_RUN, 600)],
+    "pieces twice": [*REFINED, pieces(0, [300, 300], 5), pieces(0, [300, 300], 5)],
+    "chunks before it is said which pieces": [*REFINED, pieces(0, [300, 300], 5), ChunkData(0, 2100)],
+    "pieces again after the chunks": [
+        *REFINED,
+        pieces(0, [300, 300], 5),
+        ALL_NEEDED,
+        ChunkData(0, 2100),
+        pieces(0, [300, 300], 5),
+    ],
+    "more chunks than pieces were needed": [*REFINED, pieces(0, [300, 300], 5), ONE_NEEDED, ChunkData(0, 2100)],
+    "fewer chunks than pieces were needed": [*REFINED, pieces(0, [300, 300], 5), ONE_NEEDED, ChunkData(0, 511)],
+    "a digest too many": [*REFINED, pieces(0, [300, 300], 6)],
+    "a digest too few": [*REFINED, pieces(0, [300, 300], 4)],
+    "half a digest": [*REFINED, Pieces(0, struct.pack("<2H", 300, 300), bytes(PIECE_DIGEST * 5 - 1))],
+    "pieces cut off": [*REFINED, Pieces(0, b"\0" * 3, bytes(PIECE_DIGEST * 5))],
+    "no pieces at all": [*REFINED, pieces(0, [], 0)],
+    "pieces that are longer than their gap": [*REFINED, pieces(0, [300, 301], 5)],
+    "pieces that are shorter than their gap": [*REFINED, pieces(0, [300, 299], 5)],
+    "a piece of nothing": [*REFINED, pieces(0, [300, 0, 300], 6)],
+    "pieces smaller than any": [*REFINED, pieces(0, [255, 345], 5)],
+    "a piece larger than any": [Open(0, 9000), listed(0, 9000), refines(0, [True], 9000, LARGE), pieces(0, [4097, 4096, 807], 3)],
+    "a piece more than the gap": [*REFINED, pieces(0, [300, 300, 300], 6)],
+    "lengths of a grid": [*REFINED, pieces(0, [476, 512, 512, 300, 300], 5)],
+    "the same pieces where others were asked for": [*REFINED, pieces(0, [300, 300], 5), AGAIN, pieces(0, [300, 300], 5)],
+    "chunks where pieces were asked for again": [*REFINED, pieces(0, [300, 300], 5), AGAIN, ChunkData(0, 2100)],
     "rows cut off": [Open(0, 50), Chunks(0, bytes(21))],
     "lengths cut off": [Open(0, 50), SegmentData(0, bytes(5), 5)],
     "rows that do not add up": [Open(0, 50), SegmentData(0, struct.pack("<I", 5), 6)],
@@ -283,7 +352,7 @@ def test_a_segment_that_is_too_long_is_refused() -> None:
         Want(0, 0, b""),
         PagesStored(0),
         SegmentAnswer(0, known=True),
-        Need(0, 0, b""),
+        Need(0, 0, b"", b""),
         SegmentsStored(0),
         Status("syncing", 0, 0),
     ],
@@ -412,6 +481,27 @@ def test_rows_as_a_sender_cuts_them_are_taken(lengths: list[int]) -> None:
     play(receiver, Open(0, BIG), whole(0, *lengths))
 
 
+def test_pieces_of_gaps_and_what_is_lacked_of_them() -> None:
+    receiver = Receiver()
+    named = Pieces(0, struct.pack("<2H", 256, 344), b"aaaabbbbccccddddeeee")
+    events = play(
+        receiver, *REFINED, named, AGAIN,
+        Pieces(0, struct.pack("<2H", 700, 800), b"ffffgggg"), needs_pieces(0, [True, False], 800, [False]),
+        ChunkData(0, 1300), bytes(1300), segments_stored(1),
+    )  # fmt: skip
+    assert events[2:] == [
+        PiecesListed(0, [[476, 512, 512], [256, 344]], [b"aaaabbbbcccc", b"ddddeeee"]),
+        PiecesListed(0, [[700, 800]], [b"ffffgggg"]),
+        ChunksArrived(0, [memoryview(bytes(1300))]),
+    ]
+    assert said(receiver) == [
+        Need(0, 3, b"\5", struct.pack("<6H", 0, 1, 476, 2, 1, 65535)),
+        NeedPieces(0, 5, b"\x18", b"\1"),
+        NeedPieces(0, 2, b"\1", b"\0"),
+        SegmentsStored(1),
+    ]
+
+
 # Windows.
 
 
@@ -466,6 +556,23 @@ def test_bytes_are_bounded_by_the_window() -> None:
     more = [whole(number, MAX_CHUNK, MAX_CHUNK) for number in range(fits, 2 * fits)]
     with pytest.raises(LimitExceededError):
         play(receiver, *(step for head in more for step in (head, bytes(2 * MAX_CHUNK))))
+
+
+def test_bytes_that_are_compared_in_pieces_count_like_those_that_come() -> None:
+    """They bound how many pieces there can be; a sender has them all in its window."""
+    receiver = Receiver()
+    play(receiver, Open(0, BIG))
+    size = MAX_SEGMENT
+    gap = Gap(0, size // MAX_CHUNK, size, 0)
+    steps = [
+        step
+        for number in range(40)
+        for step in (listed(number, *[MAX_CHUNK] * gap.count), refines(number, [True] * gap.count, size, gap))
+    ]
+    fits = 2 * WINDOW // size
+    play(receiver, *steps[:fits])
+    with pytest.raises(LimitExceededError):
+        play(receiver, *steps[fits:])
 
 
 def test_bytes_of_stored_segments_make_room() -> None:

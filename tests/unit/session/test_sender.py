@@ -9,6 +9,7 @@ import pytest
 
 from evidencesync.delta.chunker import Segment
 from evidencesync.delta.recipe import segment_digest
+from evidencesync.delta.refine import cut_pieces, piece_digests
 from evidencesync.errors import ProtocolError
 from evidencesync.evidence.digest import blake3_of, chunk_digest_of
 from evidencesync.limits import (
@@ -20,6 +21,7 @@ from evidencesync.limits import (
     MIN_ZERO_RUN,
     WINDOW,
 )
+from evidencesync.protocol.bitmap import pack_bits
 from evidencesync.protocol.compression import MAX_DATA, DataDecoder
 from evidencesync.protocol.framing import FrameDecoder
 from evidencesync.protocol.messages import (
@@ -31,11 +33,14 @@ from evidencesync.protocol.messages import (
     Files,
     Message,
     Need,
+    NeedPieces,
     Open,
     Page,
     PageAnswer,
     PageOffer,
     PagesStored,
+    Pieces,
+    Resembles,
     SegmentAnswer,
     SegmentData,
     SegmentOffer,
@@ -47,7 +52,9 @@ from evidencesync.session.sender import ZERO_BIT, Sender
 
 
 def new_sender(*, knows_nothing: bool = False, has_previous: bool = True) -> Sender:
-    return Sender(knows_nothing=knows_nothing, has_previous=has_previous, compress="never", clock=lambda: 0.0)
+    return Sender(
+        knows_nothing=knows_nothing, has_previous=has_previous, piece_key=bytes(32), compress="never", clock=lambda: 0.0
+    )
 
 
 def sent(sender: Sender) -> list[Message | bytes]:
@@ -118,14 +125,58 @@ def test_a_segment_is_named_then_listed_then_sent_as_far_as_it_is_needed() -> No
     sender.receive(SegmentAnswer(0, known=False))
     packed = b"".join(struct.pack("<I16s", row.length, row.digest) for row in rows)
     assert sent(sender) == [Chunks(0, packed)]
-    sender.receive(Need(0, 3, b"\4"))
+    sender.receive(Need(0, 3, b"\4", b""))
     assert sent(sender) == [ChunkData(0, len(TWO)), TWO]
-    sender.receive(Need(0, 3, b"\1"))
+    sender.receive(Need(0, 3, b"\1", b""))
     assert sent(sender) == [ChunkData(0, len(ONE)), ONE]
-    sender.receive(Need(0, 3, b"\0"))
+    sender.receive(Need(0, 3, b"\0", b""))
     assert sent(sender) == [ChunkData(0, 0)]
     sender.receive(SegmentsStored(1))
     assert sender.all_stored
+
+
+def test_a_stream_names_its_file_where_there_is_an_acquisition_before() -> None:
+    sender = new_sender()
+    sender.open_stream(5, b"a/b")
+    assert sent(sender) == [Open(0, 5), Resembles(0, b"a/b")]
+    sender = new_sender(has_previous=False)
+    sender.open_stream(5, b"a/b")
+    assert sent(sender) == [Open(0, 5)]
+
+
+def test_of_a_gap_only_the_pieces_that_are_lacked_are_sent() -> None:
+    content = random.Random(1).randbytes(20_000)
+    sender = new_sender()
+    sender.add_segment(segment_of(content, MIN_ZERO_RUN, TWO))
+    sender.receive(SegmentAnswer(0, known=False))
+    sent(sender)
+    sender.receive(Need(0, 3, b"\5", gaps((0, 1, 32))))
+    cut = [32] + [512] * 39
+    assert sent(sender) == [Pieces(0, b"", piece_digests(bytes(32), content, cut))]
+    sender.receive(NeedPieces(0, 40, b"\3\0\0\0\x80", b"\0"))
+    assert sent(sender) == [ChunkData(0, len(TWO) + 32 + 512 + 512), TWO + content[: 32 + 512] + content[-512:]]
+    assert sender.counts.literal_bytes == len(TWO) + 1056
+    sender.receive(Need(0, 3, b"\1", b""))  # what was put together was wrong
+    assert sent(sender) == [ChunkData(0, len(content)), content]
+
+
+def test_a_gap_may_be_cut_again_by_content() -> None:
+    content = random.Random(1).randbytes(20_000)
+    sender = new_sender()
+    sender.add_segment(segment_of(content, MIN_ZERO_RUN, TWO))
+    sender.receive(SegmentAnswer(0, known=False))
+    sent(sender)
+    sender.receive(Need(0, 3, b"\5", gaps((0, 1, 0), (2, 1, 0))))
+    sent(sender)
+    count = 40 + 59
+    sender.receive(NeedPieces(0, count, (1 << 98).to_bytes(13, "little"), b"\1"))
+    cut = cut_pieces(content, None)
+    digests = piece_digests(bytes(32), content, cut)
+    assert sent(sender) == [Pieces(0, struct.pack(f"<{len(cut)}H", *cut), digests)]
+    sender.receive(NeedPieces(0, len(cut), pack_bits([number == 1 for number in range(len(cut))]), b"\0"))
+    last = len(TWO) - 58 * 512
+    wanted = content[cut[0] : cut[0] + cut[1]] + TWO[-last:]
+    assert sent(sender) == [ChunkData(0, len(wanted)), wanted]
 
 
 def test_a_vault_may_find_out_that_it_does_not_have_a_segment_after_all() -> None:
@@ -145,6 +196,16 @@ def test_data_is_never_cut_within_a_part() -> None:
     assert b"".join(block for block in blocks if isinstance(block, bytes)) == b"".join(parts)
     assert [len(block) for block in blocks if isinstance(block, bytes)] == [2 * MAX_CHUNK + 300_000, MAX_CHUNK + 16_384]
     assert 2 * MAX_CHUNK + 300_000 <= MAX_DATA
+
+
+def test_a_little_that_is_new_among_zeros_does_not_end_asking() -> None:
+    sender = new_sender()
+    for number in range(20):
+        sender.add_segment(segment_of(MIN_ZERO_RUN, b"new" * 1000, MIN_ZERO_RUN))
+        assert not any(isinstance(message, SegmentData) for message in sent(sender))
+        sender.receive(SegmentAnswer(number, known=False))
+        sender.receive(Need(number, 3, b"\2", b""))
+        sent(sender)
 
 
 def test_known_files_end_eager_sending() -> None:
@@ -242,6 +303,15 @@ def test_what_is_stored_is_cumulative() -> None:
 
 # What a vault may not answer.
 
+
+def gaps(*triples: tuple[int, int, int]) -> bytes:
+    return b"".join(struct.pack("<HHH", *triple) for triple in triples)
+
+
+LISTED: list[Message] = [SegmentAnswer(0, known=False)]
+REFINE = Need(0, 3, b"\1", gaps((0, 1, 32)))  # a grid: 32 bytes, and 39 sectors
+BY_CONTENT = Need(0, 3, b"\1", gaps((0, 1, 65_535)))
+
 ILLEGAL: dict[str, list[Message]] = {
     "a page that is not there": [PageAnswer(1, known=True)],
     "a page twice": [PageAnswer(0, known=True), PageAnswer(0, known=True)],
@@ -262,12 +332,36 @@ ILLEGAL: dict[str, list[Message]] = {
     "a segment lacked twice": [SegmentAnswer(0, known=False), SegmentAnswer(0, known=False)],
     "a segment known after it was listed": [SegmentAnswer(0, known=False), SegmentAnswer(0, known=True)],
     "a segment that is stored": [SegmentsStored(1), SegmentAnswer(0, known=False)],
-    "chunks of no segment": [Need(1, 3, b"\1")],
-    "chunks of a stored segment": [SegmentsStored(1), Need(0, 3, b"\1")],
-    "more chunks than a segment has": [SegmentAnswer(0, known=False), Need(0, 4, b"\1")],
-    "fewer chunks than a segment has": [SegmentAnswer(0, known=False), Need(0, 2, b"\1")],
-    "a run of zeros": [SegmentAnswer(0, known=False), Need(0, 3, b"\2")],
-    "bits beyond the last chunk": [SegmentAnswer(0, known=False), Need(0, 3, b"\x08")],
+    "chunks of no segment": [Need(1, 3, b"\1", b"")],
+    "chunks of a stored segment": [SegmentsStored(1), Need(0, 3, b"\1", b"")],
+    "more chunks than a segment has": [SegmentAnswer(0, known=False), Need(0, 4, b"\1", b"")],
+    "fewer chunks than a segment has": [SegmentAnswer(0, known=False), Need(0, 2, b"\1", b"")],
+    "a run of zeros": [SegmentAnswer(0, known=False), Need(0, 3, b"\2", b"")],
+    "bits beyond the last chunk": [SegmentAnswer(0, known=False), Need(0, 3, b"\x08", b"")],
+    "a gap without chunks": [*LISTED, Need(0, 3, b"\5", gaps((0, 0, 0)))],
+    "a gap of a run of zeros": [*LISTED, Need(0, 3, b"\5", gaps((0, 2, 0)))],
+    "a gap of chunks that are not needed": [*LISTED, Need(0, 3, b"\1", gaps((2, 1, 0)))],
+    "a gap beyond the segment": [*LISTED, Need(0, 3, b"\4", gaps((2, 2, 0)))],
+    "a gap far beyond the segment": [*LISTED, Need(0, 3, b"\4", gaps((60_000, 1, 0)))],
+    "gaps out of order": [*LISTED, Need(0, 3, b"\5", gaps((2, 1, 0), (0, 1, 0)))],
+    "a gap twice": [*LISTED, Need(0, 3, b"\5", gaps((0, 1, 0), (0, 1, 0)))],
+    "a gap with an impossible first piece": [*LISTED, Need(0, 3, b"\5", gaps((0, 1, 512)))],
+    "gaps cut off": [*LISTED, Need(0, 3, b"\5", bytes(5))],
+    "pieces that were not named": [*LISTED, NeedPieces(0, 0, b"", b"")],
+    "pieces of no segment": [NeedPieces(1, 0, b"", b"")],
+    "pieces of a segment that was sent whole": [*LISTED, Need(0, 3, b"\1", b""), NeedPieces(0, 0, b"", b"")],
+    "chunks while pieces are open": [*LISTED, REFINE, Need(0, 3, b"\1", b"")],
+    "gaps while pieces are open": [*LISTED, REFINE, REFINE],
+    "gaps a second time": [*LISTED, REFINE, NeedPieces(0, 40, bytes(5), b"\0"), REFINE],
+    "fewer pieces than were named": [*LISTED, REFINE, NeedPieces(0, 39, bytes(5), b"\0")],
+    "more pieces than were named": [*LISTED, REFINE, NeedPieces(0, 41, bytes(6), b"\0")],
+    "bits beyond the last piece": [*LISTED, REFINE, NeedPieces(0, 40, bytes(6), b"\0")],
+    "more gaps than there are, again": [*LISTED, REFINE, NeedPieces(0, 40, bytes(5), b"\2")],
+    "no word on what is cut again": [*LISTED, REFINE, NeedPieces(0, 40, bytes(5), b"")],
+    "pieces of a gap that is cut again": [*LISTED, REFINE, NeedPieces(0, 40, b"\1\0\0\0\0", b"\1")],
+    "a gap cut by content again": [*LISTED, BY_CONTENT, NeedPieces(0, 5, b"\0", b"\1")],
+    "pieces twice": [*LISTED, REFINE, NeedPieces(0, 40, bytes(5), b"\0"), NeedPieces(0, 40, bytes(5), b"\0")],
+    "pieces of a stored segment": [*LISTED, REFINE, SegmentsStored(1), NeedPieces(0, 40, bytes(5), b"\0")],
     "segments stored that were not sent": [SegmentsStored(2)],
     "segments stored backwards": [SegmentsStored(1), SegmentsStored(0)],
     "a message of this end": [Page(0, 1, with_files=False)],
