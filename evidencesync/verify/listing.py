@@ -22,8 +22,9 @@ from evidencesync.limits import MAX_FINDINGS
 from evidencesync.vault.disk import FOLDER_FLAGS
 from evidencesync.vault.folders import FolderStack
 from evidencesync.vault.layout import BLAKE3SUMS, DATA, MANIFEST, SHA256SUMS
+from evidencesync.vault.stored import StoredFile
 from evidencesync.verify.checks import Check
-from evidencesync.verify.contents import ContentChecker, Damage, Exchanged, Problem, StoredFile, Unreadable
+from evidencesync.verify.contents import ContentChecker, Damage, Exchanged, Problem, Unreadable
 from evidencesync.verify.context import Context
 from evidencesync.verify.documents import CheckedFolder, Kind, reason
 from evidencesync.verify.findings import Reporter

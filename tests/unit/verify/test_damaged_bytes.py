@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from evidencesync.custody.manifest import CheckedLine
 from evidencesync.evidence.digest import Sha256Digest
 from evidencesync.evidence.path import from_json_fields
+from evidencesync.vault import checking
 from evidencesync.verify import contents
 from tests.unit.vault import acquiring
 from tests.unit.verify.sample import FIRST, IMAGE, ITEM, SECOND, ZEROS, ZEROS_AT, Made, edit, flip, only, slugs
@@ -127,12 +128,12 @@ def test_a_large_file_is_hashed_in_blocks_as_well(made: Made, monkeypatch: pytes
     assert offset <= 1_234_567 < offset + length
 
 
-def test_threads_find_what_the_calling_thread_finds(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_helper_processes_find_what_threads_find(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     flip(made.acquisition(1) / "data" / "logs" / "day 1.log", 1)
     flip(made.acquisition(2) / "data" / "a.txt", 1)
     here = made.audit().findings
-    monkeypatch.setattr(contents, "_BATCH_FILES", 2)
-    monkeypatch.setattr(contents, "_WAITING", -1.0)
+    monkeypatch.setattr(checking, "_BATCH_FILES", 2)
+    monkeypatch.setattr(checking, "_HELPERS_FROM", 1)
     assert made.audit().findings == here
 
 
