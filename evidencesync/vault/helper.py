@@ -62,7 +62,10 @@ class Helper:
                 _write(asks, _ENCODER.encode(files))
                 problems = _read(answers)
         if problems is None:
-            raise InternalError(f"helper process {self.pid} ended while it compared files (status {self._process.wait()})")
+            raise InternalError(
+                f"helper process {self.pid} ended while it compared files (status {self._process.wait()})",
+                hint="Something has ended it, perhaps for lack of memory. Nothing counts as checked: run the command again.",
+            )
         return _PROBLEMS.decode(problems)
 
     def close(self) -> None:
