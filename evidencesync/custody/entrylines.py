@@ -100,6 +100,7 @@ def _mirror_of(struct: type[msgspec.Struct]) -> type[msgspec.Struct]:
         frozen=config.frozen,
         omit_defaults=config.omit_defaults,
         forbid_unknown_fields=config.forbid_unknown_fields,
+        gc=False,
     )
 
 

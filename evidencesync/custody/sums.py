@@ -10,9 +10,11 @@ from typing import Final
 
 from evidencesync.errors import InternalError
 from evidencesync.evidence.digest import Blake3Digest, Sha256Digest
+from evidencesync.evidence.entry import Entry
 
 PATH_MAX: Final = 4095  # the longest path that open(2) takes, without its final NUL
 _DIGEST_SIZE: Final = 32
+_PLAIN: Final = 1024  # characters of a path that is far from what any system refuses
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"  # b3sum takes it for a broken name, even where it is the true one
 
 
@@ -42,6 +44,16 @@ def b3sum_line(digest: Blake3Digest, path: bytes) -> bytes | None:
     if _REPLACEMENT in text:
         return None
     return _line(digest, path, path.replace(b"\\", b"\\\\").replace(b"\n", b"\\n"))
+
+
+def entry_lines(folder: str, path: bytes, entry: Entry) -> tuple[bytes | None, bytes | None]:
+    """The lines of SHA256SUMS and BLAKE3SUMS for a manifest entry with content, whose files lie below `folder`."""
+    text = entry.path
+    if text is not None and text.isascii() and len(text) < _PLAIN and "\\" not in text:  # both lists write it as it is
+        return f"{entry.sha256}  {folder}/{text}\n".encode("ascii"), f"{entry.blake3}  {folder}/{text}\n".encode("ascii")
+    name = folder.encode() + b"/" + path
+    sha256, blake3 = bytes.fromhex(entry.sha256 or ""), bytes.fromhex(entry.blake3 or "")
+    return sha256sum_line(Sha256Digest(sha256), name), b3sum_line(Blake3Digest(blake3), name)
 
 
 def _line(digest: bytes, path: bytes, escaped: bytes) -> bytes:

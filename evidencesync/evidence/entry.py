@@ -32,7 +32,7 @@ class ReadError(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     fill: FillMethod
 
 
-class Entry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """One line of a manifest. The order of the fields is the order in the line; what is not known is absent.
 
     `size`, `blake3` and `sha256` are of the bytes that were delivered: with read errors these are not the bytes of the

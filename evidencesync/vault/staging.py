@@ -10,15 +10,16 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from evidencesync.custody.documents import NotInSums
+from evidencesync.custody.manifest import CheckedLine
 from evidencesync.delta.recipe import MAGIC, Recipe
 from evidencesync.errors import InternalError, UsageError
-from evidencesync.evidence.digest import Blake3Digest, Buffer, Sha256Digest
+from evidencesync.evidence.digest import Buffer
 from evidencesync.evidence.display import safe_text
 from evidencesync.vault.checkpoints import Checkpoints
 from evidencesync.vault.content import StagedContent
@@ -161,9 +162,9 @@ class Staging:
         for block in recipe.encoded():
             self.recipes.append(block)
 
-    def add_to_sums(self, path: bytes, blake3: Blake3Digest, sha256: Sha256Digest) -> None:
-        """Adds a file to SHA256SUMS and BLAKE3SUMS, by its evidence path."""
-        self.sums.add(path, blake3, sha256)
+    def add_to_sums(self, lines: Iterable[CheckedLine]) -> None:
+        """Adds the files among a manifest's lines to SHA256SUMS and BLAKE3SUMS."""
+        self.sums.add(lines)
 
     def finish(self) -> None:
         """Ends the tree and the streamed documents. Their digests are fixed afterwards."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from evidencesync.custody.documents import NotInSums
-from evidencesync.custody.sums import b3sum_line, sha256sum_line
+from evidencesync.custody.manifest import CheckedLine
+from evidencesync.custody.sums import b3sum_line, entry_lines, sha256sum_line
 from evidencesync.evidence.digest import Blake3Digest, Sha256Digest
+from evidencesync.evidence.entry import Entry
 from evidencesync.vault.documents import StreamedDocument
 from evidencesync.vault.layout import BLAKE3SUMS, DATA, MANIFEST, SHA256SUMS
-
-_PREFIX = DATA.encode() + b"/"
 
 
 class SumsWriter:
@@ -25,14 +27,21 @@ class SumsWriter:
         """How many files one of the lists cannot carry."""
         return NotInSums(sha256sums=self._left_out_sha256, blake3sums=self._left_out_blake3)
 
-    def add(self, path: bytes, blake3: Blake3Digest, sha256: Sha256Digest) -> None:
-        """Adds a regular file below `data/`, by its evidence path."""
-        self._add(_PREFIX + path, blake3, sha256)
+    def add(self, lines: Iterable[CheckedLine]) -> None:
+        """Adds the regular files below `data/` among a manifest's lines."""
+        pairs = [entry_lines(DATA, path, line) for path, line in lines if isinstance(line, Entry) and line.blake3 is not None]
+        sha256_lines = [line for line, _ in pairs if line is not None]
+        blake3_lines = [line for _, line in pairs if line is not None]
+        self._left_out_sha256 += len(pairs) - len(sha256_lines)
+        self._left_out_blake3 += len(pairs) - len(blake3_lines)
+        self.sha256sums.append(b"".join(sha256_lines))
+        self.blake3sums.append(b"".join(blake3_lines))
 
     def finish(self, manifest: StreamedDocument) -> None:
         """Adds the manifest, which must be finished (so that no list is empty), and finishes both lists."""
-        blake3, sha256 = bytes.fromhex(manifest.blake3_hex), bytes.fromhex(manifest.sha256_hex)
-        self._add(MANIFEST.encode(), Blake3Digest(blake3), Sha256Digest(sha256))
+        name = MANIFEST.encode()
+        self.sha256sums.append(sha256sum_line(Sha256Digest(bytes.fromhex(manifest.sha256_hex)), name) or b"")
+        self.blake3sums.append(b3sum_line(Blake3Digest(bytes.fromhex(manifest.blake3_hex)), name) or b"")
         self.sha256sums.finish()
         self.blake3sums.finish()
 
@@ -40,15 +49,3 @@ class SumsWriter:
         """Closes both as they are."""
         self.sha256sums.close()
         self.blake3sums.close()
-
-    def _add(self, name: bytes, blake3: Blake3Digest, sha256: Sha256Digest) -> None:
-        line = sha256sum_line(sha256, name)
-        if line is None:
-            self._left_out_sha256 += 1
-        else:
-            self.sha256sums.append(line)
-        line = b3sum_line(blake3, name)
-        if line is None:
-            self._left_out_blake3 += 1
-        else:
-            self.blake3sums.append(line)

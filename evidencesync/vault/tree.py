@@ -138,16 +138,26 @@ class TreeWriter:
             raise _tree_error(error, path) from error
         content.close()
 
-    def link(self, path: bytes, existing: TreeReader, existing_path: bytes, size: int, mtime_ns: int | None) -> bool:
+    def link(
+        self,
+        path: bytes,
+        existing: TreeReader,
+        existing_path: bytes,
+        size: int,
+        mtime_ns: int | None,
+        found: os.stat_result | None = None,
+    ) -> bool:
         """Makes a hard link to a published file of the same item; False when it must be copied instead.
 
         That is when the published file has another size or time or is gone, or the file system makes no more links. The
-        bytes are not looked at: that they are those of the digest is for the caller (and the read-back) to check.
+        bytes are not looked at: that they are those of the digest is for the caller (and the read-back) to check. `found`
+        is the published file's status for whoever has just read it.
         """
         parent, name = split_path(path)
         try:
             source_folder, source_name = existing.locate(existing_path)
-            found = os.stat(source_name, dir_fd=source_folder, follow_symlinks=False)
+            if found is None:
+                found = os.stat(source_name, dir_fd=source_folder, follow_symlinks=False)
             if not stat.S_ISREG(found.st_mode) or found.st_size != size:
                 return False
             if mtime_ns is not None and found.st_mtime_ns != mtime_ns:

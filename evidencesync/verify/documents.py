@@ -15,7 +15,7 @@ from evidencesync.verify.findings import Findings, Reporter
 
 Kind = Literal["file", "folder", "symbolic link", "FIFO", "socket", "device"]
 
-_UNSAFE_FILE: Final = 0o7333  # set-id and sticky, write and execute for anyone
+UNSAFE_FILE: Final = 0o7333  # set-id and sticky, write and execute for anyone
 UNSAFE_SETTINGS: Final = 0o7133  # the vault's own files may be its owner's to write
 _UNSAFE_FOLDER: Final = 0o022  # a folder may be its owner's to write; set-group-id is inherited from the folder above
 _KINDS: Final[dict[int, Kind]] = {
@@ -47,11 +47,6 @@ def reason(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno is not None else safe_text(str(error), 100)
 
 
-def unsafe_bits(mode: int) -> int:
-    """Those bits of a stored file's mode that evidence must not have."""
-    return mode & _UNSAFE_FILE
-
-
 def unsafe_folder_bits(mode: int) -> int:
     """Those bits of a folder's mode that let others than its owner change what is in it."""
     return mode & _UNSAFE_FOLDER
@@ -64,7 +59,7 @@ class CheckedFolder:
     have none of the mode bits `unsafe`.
     """
 
-    def __init__(self, fd: int, report: Reporter, unsafe: int = _UNSAFE_FILE) -> None:
+    def __init__(self, fd: int, report: Reporter, unsafe: int = UNSAFE_FILE) -> None:
         """Takes over the descriptor."""
         self.fd = fd
         self._unsafe = unsafe

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
 from evidencesync.custody.manifest import ManifestReader, read_manifest
-from evidencesync.custody.sums import b3sum_line, sha256sum_line
+from evidencesync.custody.sums import b3sum_line, entry_lines, sha256sum_line
 from evidencesync.errors import MalformedDocumentError, PathEscapeError
 from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, new_blake3
 from evidencesync.evidence.display import safe_text
@@ -22,8 +22,9 @@ from evidencesync.limits import MAX_FINDINGS
 from evidencesync.vault.disk import FOLDER_FLAGS
 from evidencesync.vault.folders import FolderStack
 from evidencesync.vault.layout import BLAKE3SUMS, DATA, MANIFEST, SHA256SUMS
+from evidencesync.vault.stored import StoredFile
 from evidencesync.verify.checks import Check
-from evidencesync.verify.contents import ContentChecker, Damage, Exchanged, Problem, StoredFile, Unreadable
+from evidencesync.verify.contents import ContentChecker, Damage, Exchanged, Problem, Unreadable
 from evidencesync.verify.context import Context
 from evidencesync.verify.documents import CheckedFolder, Kind, reason
 from evidencesync.verify.findings import Reporter
@@ -31,7 +32,6 @@ from evidencesync.verify.sums import SumsComparison
 from evidencesync.verify.tree import TreeComparison
 
 _BLOCK: Final = 1 << 20
-_PLAIN: Final = 1024  # characters of a path that is far from what any system refuses
 _PREFIX: Final = DATA.encode() + b"/"
 
 
@@ -231,11 +231,6 @@ def _follow(
 
 
 def _expect(sha256sums: SumsComparison, blake3sums: SumsComparison, path: bytes, entry: Entry) -> None:
-    text = entry.path
-    if text is not None and text.isascii() and len(text) < _PLAIN and "\\" not in text:  # both lists write it as it is
-        sha256sums.expect(f"{entry.sha256}  {DATA}/{text}\n".encode("ascii"))
-        blake3sums.expect(f"{entry.blake3}  {DATA}/{text}\n".encode("ascii"))
-        return
-    name = _PREFIX + path
-    sha256sums.expect(sha256sum_line(Sha256Digest(bytes.fromhex(entry.sha256 or "")), name))
-    blake3sums.expect(b3sum_line(Blake3Digest(bytes.fromhex(entry.blake3 or "")), name))
+    sha256_line, blake3_line = entry_lines(DATA, path, entry)
+    sha256sums.expect(sha256_line)
+    blake3sums.expect(blake3_line)

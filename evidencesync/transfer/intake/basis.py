@@ -110,8 +110,8 @@ class Basis:
             self.note_damage(location)
         return seen == length
 
-    def read_whole(self, location: Location) -> bytes | None:
-        """A small published file, read once and not kept open."""
+    def read_whole(self, location: Location) -> tuple[bytes, os.stat_result] | None:
+        """A small published file, read once and not kept open, and its status when it was opened."""
         try:
             fd, status = self.tree(tree_key(location)).open_file(location.path)
             try:
@@ -123,7 +123,7 @@ class Basis:
         except (EvidenceSyncError, OSError):
             self.note_damage(location)
             return None
-        return data
+        return data, status
 
     def is_same_file(self, location: Location, entry: Entry, mtime_ns: int | None) -> bool:
         """Whether a published file has an entry's size and time and, read from end to end, both of its digests."""

@@ -7,7 +7,8 @@ when all before it are stored and every larger content that it lists is assemble
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from evidencesync.custody.documents import ManifestHeader
 from evidencesync.custody.manifest import CheckedLine, ManifestReader
 from evidencesync.delta.recipe import Recipe
 from evidencesync.errors import DigestMismatchError, LimitExceededError, ProtocolError
-from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, Sha256Digest, blake3_of, sha256_of
+from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, blake3_of, sha256_of
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.moment import parse_file_time
 from evidencesync.limits import MAX_PAGE_LINES, SMALL_FILE
@@ -50,8 +51,8 @@ class Shelf(Protocol):
     def append_recipe(self, recipe: Recipe) -> None:
         """Adds to chunks.bin."""
 
-    def add_to_sums(self, path: bytes, blake3: Blake3Digest, sha256: Sha256Digest) -> None:
-        """Adds to the sums files."""
+    def add_to_sums(self, lines: Iterable[CheckedLine]) -> None:
+        """Adds the files among a page's lines to the sums files."""
 
 
 @dataclass(slots=True)
@@ -274,10 +275,10 @@ class PageIntake:
                 if line.blake3 is not None:
                     if not self._store_content(number, page, path, line):
                         return False
-                    self._shelf.add_to_sums(path, _blake3_of(line), Sha256Digest(bytes.fromhex(line.sha256 or "")))
                 elif line.type == "directory":
                     self._shelf.tree.make_directory(path, _mtime(line))
             page.next_line += 1
+        self._shelf.add_to_sums(lines)
         return True
 
     def _store_content(self, number: int, page: _Page, path: bytes, entry: Entry) -> bool:
@@ -292,13 +293,23 @@ class PageIntake:
             if self._store_known(path, entry, content):
                 page.next_content += 1
                 return True
-            content = page.contents[page.next_content] = None
-            self._receiver.want_files(number, [at == page.next_content for at in range(len(page.contents))])
+            self._want_again(number, page, leftover=is_leftover(content))
+            content = None
         if content is None:
             return False
         self._write(path, entry, content)
         page.next_content += 1
         return True
+
+    def _want_again(self, number: int, page: _Page, *, leftover: bool) -> None:
+        """Asks for a content whose basis proved bad. Where that was left in staging, the rest of the page is no better."""
+        again = [at == page.next_content for at in range(len(page.contents))]
+        if leftover:
+            for at in range(page.next_content + 1, len(page.contents)):
+                content = page.contents[at]
+                again[at] = isinstance(content, Location) and is_leftover(content)
+        page.contents = [None if wanted else content for content, wanted in zip(page.contents, again, strict=True)]
+        self._receiver.want_files(number, again)
 
     def _write(self, path: bytes, entry: Entry, content: bytes | memoryview) -> None:
         if blake3_of(content).hex() != entry.blake3:
@@ -313,13 +324,14 @@ class PageIntake:
     def _store_known(self, path: bytes, entry: Entry, location: Location) -> bool:
         """A small file the vault has: linked or copied, once its bytes are seen to be right."""
         size = entry.size or 0
-        data = self._basis.read_whole(location)
-        if data is None:
+        read = self._basis.read_whole(location)
+        if read is None:
             return False
+        data, status = read
         if blake3_of(data).hex() != entry.blake3 or (self._from_disk and sha256_of(data).hex() != entry.sha256):
             self._basis.note_damage(location)
             return False
-        if self._link(path, entry, location, size):
+        if self._link(path, entry, location, size, status):
             return True
         self._shelf.tree.create_file(path, data, _mtime(entry))
         self._shelf.append_recipe(Recipe(_blake3_of(entry), size, b""))
@@ -327,11 +339,11 @@ class PageIntake:
         self.verified_on_disk.append(0)
         return True
 
-    def _link(self, path: bytes, entry: Entry, location: Location, size: int) -> bool:
+    def _link(self, path: bytes, entry: Entry, location: Location, size: int, found: os.stat_result | None = None) -> bool:
         if not is_leftover(location) and (location.case, location.item) != (self._scope.case, self._scope.item):
             return False
         tree = self._basis.tree(tree_key(location))
-        if not self._shelf.tree.link(path, tree, location.path, size, _mtime(entry)):
+        if not self._shelf.tree.link(path, tree, location.path, size, _mtime(entry), found):
             return False
         if is_leftover(location):  # in the end it has one name, and was written for this acquisition
             self._shelf.append_recipe(Recipe(_blake3_of(entry), size, b""))

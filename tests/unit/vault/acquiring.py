@@ -155,7 +155,7 @@ class Acquirer:
                 staging.tree.make_directory(path, MTIME_NS)
             else:
                 staging.tree.create_file(path, files[path], MTIME_NS)
-                staging.add_to_sums(path, blake3_of(files[path]), sha256_of(files[path]))
+        staging.add_to_sums(lines)
         for recipe in recipes:
             staging.append_recipe(recipe)
         blocks = [encode_header(self.header(staging, state)), *[encode_entry(e) for _, e in lines if isinstance(e, Entry)]]

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from evidencesync.custody.manifest import CheckedLine
 from evidencesync.evidence.digest import Sha256Digest
 from evidencesync.evidence.path import from_json_fields
-from evidencesync.vault.staging import Staging
+from evidencesync.vault import checking
 from evidencesync.verify import contents
 from tests.unit.vault import acquiring
 from tests.unit.verify.sample import FIRST, IMAGE, ITEM, SECOND, ZEROS, ZEROS_AT, Made, edit, flip, only, slugs
@@ -128,12 +128,12 @@ def test_a_large_file_is_hashed_in_blocks_as_well(made: Made, monkeypatch: pytes
     assert offset <= 1_234_567 < offset + length
 
 
-def test_threads_find_what_the_calling_thread_finds(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_helper_processes_find_what_threads_find(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     flip(made.acquisition(1) / "data" / "logs" / "day 1.log", 1)
     flip(made.acquisition(2) / "data" / "a.txt", 1)
     here = made.audit().findings
-    monkeypatch.setattr(contents, "_BATCH_FILES", 2)
-    monkeypatch.setattr(contents, "_WAITING", -1.0)
+    monkeypatch.setattr(checking, "_BATCH_FILES", 2)
+    monkeypatch.setattr(checking, "_HELPERS_FROM", 1)
     assert made.audit().findings == here
 
 
@@ -170,7 +170,7 @@ def test_a_disk_that_cannot_read_makes_the_verdict_incomplete_and_names_the_plac
 def test_a_wrong_sha256_is_only_found_by_checking_all_digests(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sender and vault agree on a SHA-256 that was never true, and sign for it."""
     wrong = Sha256Digest(bytes(32))
-    lines, add_to_sums = acquiring.manifest_lines, Staging.add_to_sums
+    lines = acquiring.manifest_lines
 
     def wrong_lines(files: Mapping[bytes, bytes]) -> list[CheckedLine]:
         return [
@@ -180,7 +180,6 @@ def test_a_wrong_sha256_is_only_found_by_checking_all_digests(made: Made, monkey
 
     monkeypatch.setattr(acquiring, "manifest_lines", wrong_lines)
     monkeypatch.setattr(acquiring, "read_back", lambda *_: None)
-    monkeypatch.setattr(Staging, "add_to_sums", lambda self, path, blake3, _: add_to_sums(self, path, blake3, wrong))
     acquiring.Acquirer(made.open(), made.examiner).acquire({b"x": b"content"})
     assert made.audit().verdict == "pass"
     verdict = made.audit(all_digests=True)

@@ -1,0 +1,94 @@
+"""Compares small stored files, many at a time, with what a manifest lists: size, mode, BLAKE3 and SHA-256."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Literal, NamedTuple
+
+import msgspec
+from blake3 import blake3
+
+from evidencesync.errors import EvidenceSyncError, MissingOrExtraError
+from evidencesync.vault.disk import forget_cached
+from evidencesync.vault.tree import TreeReader
+
+
+class StoredFile(NamedTuple):
+    """A file as the manifest lists it; digests in hexadecimal."""
+
+    path: bytes
+    size: int
+    blake3: str
+    sha256: str
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """How files are to be compared.
+
+    `sha256`: besides BLAKE3. `from_disk`: not from the page cache. `unsafe_bits`: those that no file's mode may have.
+    """
+
+    sha256: bool
+    from_disk: bool
+    unsafe_bits: int = 0
+
+
+class Problem(msgspec.Struct, frozen=True, array_like=True):
+    """What is wrong with a file; `number` is its place in the run of files that was compared.
+
+    `gone`: there is none, or something else has its name. `unreadable`: the system refuses; `text` says why. `mode` and
+    `size`: what is there, in `value`. `BLAKE3` and `SHA-256`: the first that differs; `value` bytes were read.
+    """
+
+    number: int
+    kind: Literal["gone", "unreadable", "mode", "size", "BLAKE3", "SHA-256"]
+    value: int = 0
+    text: str = ""
+
+
+def compare_files(reader: TreeReader, files: Sequence[StoredFile], comparison: Comparison) -> list[Problem]:
+    """All that is wrong with these files, in their order. Each is read whole: for small files only. Raises nothing."""
+    problems: list[Problem] = []
+    for number, file in enumerate(files):
+        try:
+            fd, found = reader.open_file(file.path)
+        except MissingOrExtraError as error:
+            problems.append(Problem(number, "gone", text=error.message))
+            continue
+        except EvidenceSyncError as error:
+            problems.append(Problem(number, "unreadable", text=error.message))
+            continue
+        try:
+            if found.st_mode & comparison.unsafe_bits:
+                problems.append(Problem(number, "mode", found.st_mode))
+            if found.st_size != file.size:
+                problems.append(Problem(number, "size", found.st_size))
+                continue
+            if comparison.from_disk:
+                forget_cached(fd)
+            data = _read_whole(fd, file.size)
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno is not None else str(error)
+            problems.append(Problem(number, "unreadable", text=reason))
+            continue
+        finally:
+            os.close(fd)
+        if blake3(data).hexdigest() != file.blake3:
+            problems.append(Problem(number, "BLAKE3", len(data)))
+        elif comparison.sha256 and sha256(data).hexdigest() != file.sha256:
+            problems.append(Problem(number, "SHA-256", len(data)))
+    return problems
+
+
+def _read_whole(fd: int, size: int) -> bytes:
+    data = os.read(fd, size + 1)  # one more, to see that it ends there
+    if len(data) == size:
+        return data
+    parts = [data]
+    length = len(data)
+    while length <= size and (data := os.read(fd, size + 1)):
+        parts.append(data)
+        length += len(data)
+    return b"".join(parts)
