@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
-from typing import Any
 
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
-from evidencesync.transfer.link import ChannelLink, EventLoopThread, Link, LocalLink, local_pair
+from evidencesync.transfer.carrier import Carrier
+from evidencesync.transfer.link import Link, LocalLink, local_pair
 from evidencesync.transfer.memory import keep_large_blocks
 from evidencesync.transfer.receive import receive
 from evidencesync.vault.vault import Vault
@@ -24,32 +24,13 @@ def reach_vault(address: Address, options: SshOptions) -> Link:
     keep_large_blocks()
     if address.local:
         return _reach_local(address.path)
-    from evidencesync.ssh.client import connect  # asyncssh takes half a second to import
-
-    loop = EventLoopThread()
+    carrier = Carrier()
     try:
-        return _OwnedLink(loop.run(connect(address, options)), loop)
+        carrier.open(address, options)
     except BaseException:
-        loop.stop()
+        carrier.kill()
         raise
-
-
-class _OwnedLink(ChannelLink):
-    """A channel together with the event loop that drives it."""
-
-    def __init__(self, channel: Any, loop: EventLoopThread) -> None:
-        super().__init__(channel, loop.run)
-        self._loop = loop
-        self._closed = False
-
-    def close(self) -> None:
-        """Closes the connection, then the loop."""
-        if not self._closed:
-            self._closed = True
-            try:
-                super().close()
-            finally:
-                self._loop.stop()
+    return carrier
 
 
 class _LocalVaultLink(LocalLink):
