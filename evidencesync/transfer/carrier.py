@@ -6,7 +6,7 @@ This is the end of whoever uses it; `evidencesync.transfer.carrying` is what run
 
 When the pair of sockets closes without a goodbye, the carrier drops the connection at once and ends: a process that is killed
 sends nothing any more. Ctrl-C reaches both, and only this end listens to it. Keys and agents are used in the carrier alone;
-its arguments are two numbers of descriptors, and nothing secret is in its environment.
+its arguments are two descriptors and a folder, and nothing secret is in its environment.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -49,6 +50,14 @@ from evidencesync.transfer.carriage import (
 
 _PIPE_BYTES: Final = 1 * MIB
 _CLOSE_SECONDS: Final = 15.0  # the carrier itself gives up after ten
+_PLACE: Final = str(Path(__file__).parents[2])
+_PROGRAM: Final = """
+import sys
+if sys.argv[3] not in sys.path:
+    sys.path.insert(0, sys.argv[3])  # not installed: run from where this program lies
+from evidencesync.transfer.carrying import main
+main(int(sys.argv[1]), int(sys.argv[2]))
+"""
 _HELD_BACK: Final = (signal.SIGINT, signal.SIGHUP)
 
 
@@ -146,13 +155,14 @@ class Carrier:
             self._control.shutdown(socket.SHUT_RDWR)
         self._process.wait()
         os.close(self._sink)
-        self._control.close()  # the descriptor itself goes when no reader holds it any more
+        self._incoming.close()  # after a reader that waited, which the end of the stream has woken
+        self._control.close()
 
     def _tell(self, message: ToCarrier) -> None:
         try:
             self._control.sendall(encode(message))
         except OSError as error:
-            raise self._end or _lost() from error
+            raise self._end or self._lost() from error
 
     def _next(self) -> FromCarrier:
         """The next message that is not for the log. Raises the error that it may be, and LinkLostError where none comes."""
@@ -175,14 +185,13 @@ class Carrier:
             body = self._incoming.read(length_of(header)) if len(header) == LENGTH.size else b""
             message: FromCarrier | None = self._decoder.decode(body) if body else None
         except (OSError, ValueError, msgspec.MsgspecError) as error:
-            raise _lost() from error
+            raise self._lost() from error
         if message is None:
-            raise LinkLostError("the connection was closed") if self._closed else _lost()
+            raise self._lost()
         return message
 
-
-def _lost() -> LinkLostError:
-    return LinkLostError("the process that carried the SSH connection has ended")
+    def _lost(self) -> LinkLostError:
+        return LinkLostError("the connection was closed" if self._closed else "the process that carried the connection has ended")
 
 
 def _start() -> tuple[socket.socket, int, subprocess.Popen[bytes]]:
@@ -195,8 +204,8 @@ def _start() -> tuple[socket.socket, int, subprocess.Popen[bytes]]:
         ours.callback(os.close, sink)
         theirs.callback(os.close, source)
         _enlarge(sink)
-        # -P: neither the current folder nor a script's may hold modules for us: it may be among evidence.
-        command = [sys.executable, "-P", "-m", "evidencesync.transfer.carrying", str(far_control.fileno()), str(source)]
+        # -P: the current folder holds no modules for us. It may hold evidence.
+        command = [sys.executable, "-P", "-c", _PROGRAM, str(far_control.fileno()), str(source), _PLACE]
         with _signals_held_back():
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=(far_control.fileno(), source)

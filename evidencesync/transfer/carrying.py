@@ -1,7 +1,6 @@
 """What runs in a carrier: one SSH connection, on behalf of the process that started it. See `evidencesync.transfer.carrier`.
 
-One thread and one event loop: what comes through the pipe goes to the channel, what arrives goes to the pair of sockets. Run as
-`python -m evidencesync.transfer.carrying SOCKET PIPE`, with two descriptors.
+One thread and one event loop: what comes through the pipe goes to the channel, what arrives goes to the pair of sockets.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from concurrent.futures import Future
 from typing import Final
 
@@ -239,7 +237,7 @@ async def carry(control: socket.socket, source: int) -> None:
 
 
 def main(control: int, source: int) -> None:
-    """The program."""
+    """The program, on the two descriptors that it was started with."""
     held_back = (signal.SIGINT, signal.SIGHUP)
     for number in held_back:
         # Whoever started us hears them, too, and says what is to be done. Not SIG_IGN: a ProxyCommand would inherit that.
@@ -254,7 +252,3 @@ def main(control: int, source: int) -> None:
 
 def _leave_it_to_the_other(*_: object) -> None:
     pass
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
