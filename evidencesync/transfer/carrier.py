@@ -49,15 +49,14 @@ from evidencesync.transfer.carriage import (
 )
 
 _PIPE_BYTES: Final = 1 * MIB
-_CLOSE_SECONDS: Final = 15.0  # the carrier itself gives up after ten
+_CLOSE_SECONDS: Final = 15.0  # the carrier itself gives up after eight
 _PLACE: Final = str(Path(__file__).parents[2])
-_PROGRAM: Final = """
-import sys
-if sys.argv[3] not in sys.path:
-    sys.path.insert(0, sys.argv[3])  # not installed: run from where this program lies
-from evidencesync.transfer.carrying import main
-main(int(sys.argv[1]), int(sys.argv[2]))
-"""
+# The package that this process runs, wherever it lies; another version may stand on the path.
+_PROGRAM: Final = (
+    "import sys, importlib.machinery as m, importlib.util as u; s = m.PathFinder.find_spec('evidencesync', [sys.argv[3]]); "
+    "p = sys.modules['evidencesync'] = u.module_from_spec(s); s.loader.exec_module(p); "
+    "from evidencesync.transfer.carrying import main; main(int(sys.argv[1]), int(sys.argv[2]))"
+)
 _HELD_BACK: Final = (signal.SIGINT, signal.SIGHUP)
 
 

@@ -40,9 +40,10 @@ from evidencesync.transfer.carriage import (
 )
 from evidencesync.transfer.memory import keep_large_blocks
 
+_LOG: Final = logging.getLogger(__name__)
 _STEP: Final = 256 * KIB  # read from the pipe at once: stays in a core's own cache until it is encrypted
 _COUNT_SECONDS: Final = 0.25
-_DRAIN_SECONDS: Final = 5.0
+_DRAIN_SECONDS: Final = 3.0
 _MAX_LOGGED: Final = 8 * KIB
 
 
@@ -51,6 +52,7 @@ class _Asker:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.closing = asyncio.Event()
+        self.wake = asyncio.Event()  # for whoever waits for the pipe
         self._loop = asyncio.get_running_loop()
         self._reader = reader
         self._writer = writer
@@ -73,6 +75,11 @@ class _Asker:
                 self._answer.set_result(os.fsdecode(message.text))
             elif isinstance(message, Close):
                 self.closing.set()
+                self.wake.set()
+                self._give_up_asking()
+        self._give_up_asking()
+
+    def _give_up_asking(self) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(LinkLostError("nobody is left to be asked"))
 
@@ -119,6 +126,7 @@ class _Carriage:
     def __init__(self, asker: _Asker, source: int) -> None:
         self._asker = asker
         self._source = source
+        self._loop = asyncio.get_running_loop()
         self._channel: ClientChannel | None = None
 
     def abort(self) -> None:
@@ -182,16 +190,13 @@ class _Carriage:
 
     async def _has_more(self) -> None:
         """Waits until the pipe has bytes or has ended, or until there will be no more."""
-        loop = asyncio.get_running_loop()
-        readable = asyncio.Event()
-        loop.add_reader(self._source, readable.set)
-        waits = [asyncio.create_task(event.wait()) for event in (readable, self._asker.closing)]
+        wake = self._asker.wake
+        wake.clear()
+        self._loop.add_reader(self._source, wake.set)
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            await wake.wait()
         finally:
-            loop.remove_reader(self._source)
-            for one in waits:
-                one.cancel()
+            self._loop.remove_reader(self._source)
 
     async def _receive(self, channel: ClientChannel) -> None:
         while block := await channel.read():
@@ -231,6 +236,7 @@ async def carry(control: socket.socket, source: int) -> None:
     try:
         work.result()
     except Exception as error:  # noqa: BLE001 - a defect: it is said in one line, like everything else
+        _LOG.info("a defect", exc_info=error)
         asker.tell(make_failed(InternalError(f"{type(error).__name__}: {safe_text(str(error), 300)}")))
     listening.cancel()
     await asker.finish()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.ssh.address import Address
@@ -12,8 +13,9 @@ from evidencesync.ssh.options import SshOptions
 from evidencesync.transfer.carrier import Carrier
 from evidencesync.transfer.link import Link, LocalLink, local_pair
 from evidencesync.transfer.memory import keep_large_blocks
-from evidencesync.transfer.receive import receive
-from evidencesync.vault.vault import Vault
+
+if TYPE_CHECKING:
+    from evidencesync.vault.vault import Vault
 
 
 def reach_vault(address: Address, options: SshOptions) -> Link:
@@ -27,6 +29,9 @@ def reach_vault(address: Address, options: SshOptions) -> Link:
     carrier = Carrier()
     try:
         carrier.open(address, options)
+    except EvidenceSyncError:
+        carrier.close()
+        raise
     except BaseException:
         carrier.kill()
         raise
@@ -47,6 +52,8 @@ class _LocalVaultLink(LocalLink):
 
 
 def _reach_local(path: str) -> Link:
+    from evidencesync.vault.vault import Vault  # the vault's half is needed for a local one only
+
     vault = Vault.open(Path(path))
     ours, theirs = local_pair()
     thread = threading.Thread(target=_serve_local, args=(theirs, vault), name="vault", daemon=True)
@@ -55,6 +62,8 @@ def _reach_local(path: str) -> Link:
 
 
 def _serve_local(link: LocalLink, vault: Vault) -> None:
+    from evidencesync.transfer.receive import receive
+
     try:
         receive(link, vault, f"local, user {os.getuid()}")
     except EvidenceSyncError:

@@ -215,7 +215,16 @@ def test_a_jump_host_is_gone_through(sshd: Sshd, tmp_path: Path) -> None:
 
 def test_modules_in_the_current_folder_are_not_ours(sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "asyncssh.py").write_text("raise SystemExit(7)")
+    (tmp_path / "evidencesync.py").write_text("raise SystemExit(7)")
     monkeypatch.chdir(tmp_path)
+    with carried(sshd.address("/v"), sshd.options(remote_command=ECHO)) as carrier:
+        carrier.write(b"in")
+        assert carrier.read() == b"in"
+
+
+def test_another_version_on_the_path_is_not_ours(sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "evidencesync.py").write_text("raise SystemExit(7)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with carried(sshd.address("/v"), sshd.options(remote_command=ECHO)) as carrier:
         carrier.write(b"in")
         assert carrier.read() == b"in"
