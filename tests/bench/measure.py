@@ -7,6 +7,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,8 @@ class Meter:
         carried, used = _loopback_bytes(), self._server.cpu_seconds()
         output = run_quietly([*_wrapped(self._near), *command], inside=inside, home=home)
         used_after, carried_after = self._server.cpu_seconds(), _loopback_bytes()
+        if any(str(self._far) in part for part in command):
+            self._wait_for_far_end()
         near, far = _read(self._near), _read(self._far)
         cost = Cost(
             wall=sum(line["wall"] for line in near),
@@ -69,6 +72,13 @@ class Meter:
             loopback_bytes=carried_after - carried if carried is not None and carried_after is not None else None,
         )
         return cost, output
+
+    def _wait_for_far_end(self) -> None:
+        """A vault's end writes its index after it has answered: what it used is known some time after the command has ended."""
+        for _ in range(500):
+            if self._far.exists():
+                return
+            time.sleep(0.02)
 
 
 def run_quietly(command: Sequence[str], *, home: Path, inside: Path | None = None) -> str:
