@@ -84,8 +84,8 @@ class SshStream:
             self._chan.resume_reading()
         return first if len(taken) == 1 else b"".join(taken)
 
-    async def write(self, data: bytes) -> None:
-        """See `Channel`."""
+    async def write(self, data: bytes | memoryview) -> None:
+        """See `Channel`. A view's bytes are copied before this returns."""
         self._raise_failure()
         try:
             self._chan.write(data)
@@ -116,6 +116,10 @@ class SshStream:
         self._stop_watch()
         self._blocks.clear()
         self._held = 0
+
+    def abort(self) -> None:
+        """Drops the connection at once, with everything that is queued."""
+        self._wire.abort()
 
     def _has_unsent(self) -> bool:
         return not self._closed.is_set() and (self._chan.get_write_buffer_size() > 0 or self._wire.progress().backlog)

@@ -1,16 +1,16 @@
 """What carries bytes between the two ends, as the engine threads see it: blocking, ordered, bounded.
 
-Three kinds: an SSH channel driven by an event loop in a thread of its own, the standard streams of a serving process
-(`evidencesync.ssh.stdio`), and a pair of queues inside one process for a vault on the same machine.
+Four kinds: an SSH connection carried by a process of its own (`evidencesync.transfer.carrier`), the standard streams of a serving
+process (`evidencesync.transfer.stdio`), a channel of the embedded server, and a pair of queues inside one process for a vault on
+the same machine.
 """
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import LinkLostError
@@ -18,7 +18,6 @@ from evidencesync.limits import MIB
 from evidencesync.ssh.channel import Channel
 
 _LOCAL_BUFFER = 8 * MIB
-_T = TypeVar("_T")
 
 
 class Link(Protocol):
@@ -120,25 +119,6 @@ def local_pair() -> tuple[LocalLink, LocalLink]:
     """Two ends of a connection inside this process."""
     forth, back = _Pipe(), _Pipe()
     return LocalLink(back, forth), LocalLink(forth, back)
-
-
-class EventLoopThread:
-    """An asyncio event loop in a thread of its own, for engine threads that block."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="ssh", daemon=True)
-        self._thread.start()
-
-    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Runs a coroutine on the loop and waits for its result."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-    def stop(self) -> None:
-        """Ends the loop and its thread."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
 
 
 class ChannelLink:

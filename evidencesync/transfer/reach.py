@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
-from evidencesync.transfer.link import ChannelLink, EventLoopThread, Link, LocalLink, local_pair
+from evidencesync.transfer.carrier import Carrier
+from evidencesync.transfer.link import Link, LocalLink, local_pair
 from evidencesync.transfer.memory import keep_large_blocks
-from evidencesync.transfer.receive import receive
-from evidencesync.vault.vault import Vault
+
+if TYPE_CHECKING:
+    from evidencesync.vault.vault import Vault
 
 
 def reach_vault(address: Address, options: SshOptions) -> Link:
@@ -24,32 +26,16 @@ def reach_vault(address: Address, options: SshOptions) -> Link:
     keep_large_blocks()
     if address.local:
         return _reach_local(address.path)
-    from evidencesync.ssh.client import connect  # asyncssh takes half a second to import
-
-    loop = EventLoopThread()
+    carrier = Carrier()
     try:
-        return _OwnedLink(loop.run(connect(address, options)), loop)
-    except BaseException:
-        loop.stop()
+        carrier.open(address, options)
+    except EvidenceSyncError:
+        carrier.close()
         raise
-
-
-class _OwnedLink(ChannelLink):
-    """A channel together with the event loop that drives it."""
-
-    def __init__(self, channel: Any, loop: EventLoopThread) -> None:
-        super().__init__(channel, loop.run)
-        self._loop = loop
-        self._closed = False
-
-    def close(self) -> None:
-        """Closes the connection, then the loop."""
-        if not self._closed:
-            self._closed = True
-            try:
-                super().close()
-            finally:
-                self._loop.stop()
+    except BaseException:
+        carrier.kill()
+        raise
+    return carrier
 
 
 class _LocalVaultLink(LocalLink):
@@ -66,6 +52,8 @@ class _LocalVaultLink(LocalLink):
 
 
 def _reach_local(path: str) -> Link:
+    from evidencesync.vault.vault import Vault  # the vault's half is needed for a local one only
+
     vault = Vault.open(Path(path))
     ours, theirs = local_pair()
     thread = threading.Thread(target=_serve_local, args=(theirs, vault), name="vault", daemon=True)
@@ -74,6 +62,8 @@ def _reach_local(path: str) -> Link:
 
 
 def _serve_local(link: LocalLink, vault: Vault) -> None:
+    from evidencesync.transfer.receive import receive
+
     try:
         receive(link, vault, f"local, user {os.getuid()}", may_return=False)
     except EvidenceSyncError:

@@ -7,10 +7,11 @@ import os
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -186,3 +187,72 @@ def agent(monkeypatch: pytest.MonkeyPatch, require_program: Callable[[str], str]
         finally:
             process.terminate()
             process.wait(5)
+
+
+@dataclass
+class Relay:
+    """Stands between client and server, counts what passes, and can cut or freeze the connection."""
+
+    port: int
+    folder: Path
+    pairs: list[tuple[socket.socket, socket.socket]]
+    frozen: threading.Event
+    client_gone: threading.Event = field(default_factory=threading.Event)
+    from_client: int = 0
+    from_server: int = 0
+
+    def known_hosts(self, sshd: Sshd) -> Path:
+        path = self.folder / "relay_hosts"
+        path.write_text(f"[127.0.0.1]:{self.port} ssh-ed25519 {sshd.host_key}\n")
+        return path
+
+    def reset(self) -> None:
+        for pair in self.pairs:
+            for sock in pair:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                sock.shutdown(socket.SHUT_RDWR)
+                sock.close()
+
+    def freeze(self) -> None:
+        self.frozen.set()
+
+    def is_open(self) -> bool:
+        """Whether the client's end still has its connection."""
+        return not self.client_gone.is_set()
+
+
+@pytest.fixture
+def relay(sshd: Sshd, tmp_path: Path) -> Iterator[Relay]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    state = Relay(listener.getsockname()[1], tmp_path, [], threading.Event())
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                if source is state.pairs[0][0]:
+                    state.from_client += len(data)
+                else:
+                    state.from_server += len(data)
+                if not state.frozen.is_set():
+                    sink.sendall(data)
+        except OSError:
+            return
+        finally:
+            if source is state.pairs[0][0]:
+                state.client_gone.set()
+
+    def accept() -> None:
+        near, _ = listener.accept()
+        far = socket.create_connection(("127.0.0.1", sshd.port))
+        state.pairs.append((near, far))
+        for one, other in ((near, far), (far, near)):
+            threading.Thread(target=pump, args=(one, other), daemon=True).start()
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    yield state
+    thread.join(5)
+    listener.close()
+    for pair in state.pairs:
+        for sock in pair:
+            sock.close()

@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +32,7 @@ from evidencesync.ssh.client import ClientChannel, connect, open_channel
 from evidencesync.ssh.options import SshOptions
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Agent, Sshd
+    from tests.integration.conftest import Agent, Relay, Sshd
 
 PYTHON = shlex.quote(sys.executable)
 ECHO = f"{PYTHON} -c 'import shutil, sys; shutil.copyfileobj(sys.stdin.buffer, sys.stdout.buffer)'; :"
@@ -425,61 +424,6 @@ def test_a_link_that_goes_silent_is_given_up_after_the_timeout(sshd: Sshd, relay
                 await channel.read()
 
     asyncio.run(scenario())
-
-
-@dataclass
-class Relay:
-    """Stands between client and server, and can cut or freeze the connection."""
-
-    port: int
-    folder: Path
-    pairs: list[tuple[socket.socket, socket.socket]]
-    frozen: threading.Event
-
-    def known_hosts(self, sshd: Sshd) -> Path:
-        path = self.folder / "relay_hosts"
-        path.write_text(f"[127.0.0.1]:{self.port} ssh-ed25519 {sshd.host_key}\n")
-        return path
-
-    def reset(self) -> None:
-        for pair in self.pairs:
-            for sock in pair:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-                sock.shutdown(socket.SHUT_RDWR)
-                sock.close()
-
-    def freeze(self) -> None:
-        self.frozen.set()
-
-
-@pytest.fixture
-def relay(sshd: Sshd, tmp_path: Path) -> Iterator[Relay]:
-    listener = socket.create_server(("127.0.0.1", 0))
-    state = Relay(listener.getsockname()[1], tmp_path, [], threading.Event())
-
-    def pump(source: socket.socket, sink: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                if not state.frozen.is_set():
-                    sink.sendall(data)
-        except OSError:
-            return
-
-    def accept() -> None:
-        near, _ = listener.accept()
-        far = socket.create_connection(("127.0.0.1", sshd.port))
-        state.pairs.append((near, far))
-        for one, other in ((near, far), (far, near)):
-            threading.Thread(target=pump, args=(one, other), daemon=True).start()
-
-    thread = threading.Thread(target=accept, daemon=True)
-    thread.start()
-    yield state
-    thread.join(5)
-    listener.close()
-    for pair in state.pairs:
-        for sock in pair:
-            sock.close()
 
 
 @pytest.fixture
