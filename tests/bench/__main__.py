@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tests.bench import workloads
 from tests.bench.contenders import Place
-from tests.bench.machine import describe_machine, file_system_of, is_in_memory, load_average
+from tests.bench.machine import MIB, describe_machine, file_system_of, is_in_memory, load_average, take_memory
 from tests.bench.measure import Cost, Meter, RunError, disk_bytes, total_of
 from tests.bench.options import parse_options
 from tests.bench.row import Lane, Row
@@ -96,6 +96,7 @@ class Bench:
         try:
             lane.contender.prepare(self._place, history.known)
             os.sync()
+            take_memory(folder.parent, sum(disk_bytes(step.source) for step in history.sent) + 1024 * MIB)
             before = disk_bytes(folder)
             cost = self._measure(row, lane, history)
             return replace(cost, grown_bytes=disk_bytes(folder) - before)
