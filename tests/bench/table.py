@@ -10,7 +10,8 @@ from tests.bench.row import Lane, Ratio, Row
 
 NOTES = """\
 wall    median of the runs (least to most); runs of a row's contenders take turns. The source is warm in the page cache, and all
-        earlier writes were synced; where the destination lies in memory, that memory was taken from the host before. rsync makes nothing durable unless it says --fsync; evidencesync always does.
+        earlier writes were synced. Where the destination lies in memory, that memory was taken from the host before. rsync makes
+        nothing durable unless it says --fsync; evidencesync always does.
 cpu     user and system time. near: the command and its children (rsync's ssh is one). far: sshd and all it started.
 peak    resident memory of the largest single process of each end, the far one without sshd; 8 MB or so is the least it can show.
 wire    both directions. evidencesync: bytes on the SSH socket. rsync: its own count before encryption, without SSH's framing.
