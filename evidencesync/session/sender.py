@@ -14,8 +14,8 @@ from itertools import accumulate, islice
 from typing import Final
 
 from evidencesync.delta.chunker import Segment
-from evidencesync.delta.recipe import Row, segment_digest
 from evidencesync.delta.refine import Gap, cut_pieces, piece_digests
+from evidencesync.delta.rows import Row, segment_digest
 from evidencesync.errors import ProtocolError
 from evidencesync.evidence.digest import Blake3Digest, Buffer, ChunkDigest, chunk_digest_of
 from evidencesync.limits import MAX_OPEN_PAGES, MAX_OPEN_ROWS, MAX_OPEN_SEGMENTS, MEAN_CHUNK, WINDOW

@@ -19,7 +19,7 @@ from typing import BinaryIO, Final
 
 from evidencesync.custody.documents import ManifestHeader
 from evidencesync.custody.manifest import ManifestReader, decode_header, read_manifest
-from evidencesync.delta.recipe import Row, segment_digest, segment_digest_of, unpack_segment
+from evidencesync.delta.rows import Row, segment_digest, segment_digest_of, unpack_segment
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
 from evidencesync.evidence.entry import Entry

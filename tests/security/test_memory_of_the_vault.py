@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from evidencesync.custody.manifest import encode_entry_lines
-from evidencesync.delta.recipe import ZERO_DIGEST
+from evidencesync.delta.rows import ZERO_DIGEST
 from evidencesync.errors import ExitCode
 from evidencesync.evidence.digest import blake3_of
 from evidencesync.limits import MAX_CHUNK, MAX_PAGE, MAX_SEGMENT, MIB, SMALL_FILE, WINDOW

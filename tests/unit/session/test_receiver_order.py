@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from evidencesync.delta.recipe import ZERO_DIGEST, Row
 from evidencesync.delta.refine import Gap
+from evidencesync.delta.rows import ZERO_DIGEST, Row
 from evidencesync.errors import EvidenceSyncError, LimitExceededError, NoSpaceError, PeerError, ProtocolError
 from evidencesync.evidence.digest import ChunkDigest
 from evidencesync.limits import (
