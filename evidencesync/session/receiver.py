@@ -59,7 +59,7 @@ from evidencesync.protocol.messages import (
     Want,
     decode_message,
 )
-from evidencesync.session.blocks import check_lengths, signed_lengths, unpinned
+from evidencesync.session.blocks import unpinned
 from evidencesync.session.events import (
     ChunksArrived,
     ChunksListed,
@@ -76,7 +76,7 @@ from evidencesync.session.events import (
     StreamResembles,
 )
 from evidencesync.session.gaps import pack_gaps, unpack_pieces
-from evidencesync.session.sender import decode_wire_rows
+from evidencesync.session.rows import check_lengths, decode_wire_rows, signed_lengths
 
 FROM_THE_START: Final = Resumed(0, 0, 0, stream_open=False, concluding=False)
 _SLACK = 40 * 1024 * 1024  # one page's contents and one segment beyond the window: a sender looks before it adds, not after

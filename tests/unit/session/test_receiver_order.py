@@ -74,7 +74,7 @@ from evidencesync.session.events import (
     StreamOpened,
 )
 from evidencesync.session.receiver import Receiver
-from evidencesync.session.sender import ZERO_BIT
+from evidencesync.session.rows import ZERO_BIT
 
 Step = Message | bytes | Callable[[Receiver], None]
 DIGEST = b"\1" * 16

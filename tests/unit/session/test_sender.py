@@ -48,7 +48,8 @@ from evidencesync.protocol.messages import (
     Want,
     decode_message,
 )
-from evidencesync.session.sender import ZERO_BIT, Sender
+from evidencesync.session.rows import ZERO_BIT
+from evidencesync.session.sender import Sender
 
 
 def new_sender(*, knows_nothing: bool = False, has_previous: bool = True) -> Sender:
