@@ -31,7 +31,6 @@ MAX_OWNER_NAME: Final = 256  # characters of a user's or group's name; Linux giv
 MAX_XATTR_NAME: Final = 255
 MAX_ERRNO: Final = 65_535
 MAX_VAULT_TOML: Final = 64 * KIB
-MAX_JSON_DEPTH: Final = 32
 LIST_CAP_PER_LINE: Final = 1000  # holes, read errors or attributes in one manifest line; more go to continuation lines
 
 # Extended attributes of one entry. Linux lets a value be 64 KiB and a list of names 64 KiB; no honest file comes near both.
@@ -80,7 +79,6 @@ MAX_OPEN_ROWS: Final = 64 * 1024  # of all open segments; some 300 bytes of memo
 ALIVE_SECONDS: Final = 20.0
 SILENCE_SECONDS: Final = 180.0
 NONCE: Final = 32
-SESSION_ID_CHARS: Final = 32
 MAX_PUBLIC_KEY: Final = 16 * KIB
 MAX_PRIVATE_KEY: Final = 64 * KIB  # a key file; RSA 16384 is 13 KiB
 MAX_AGENT_REPLY: Final = 256 * KIB  # what OpenSSH's own agent allows

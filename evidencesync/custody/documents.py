@@ -14,10 +14,6 @@ from evidencesync.evidence.entry import Count
 from evidencesync.evidence.moment import Moment
 from evidencesync.limits import MAX_FREE_TEXT, MAX_TITLE, NONCE
 
-MANIFEST_FORMAT = "evidencesync-manifest/1"
-RECEIPT_FORMAT = "evidencesync-receipt/1"
-RECORD_FORMAT = "evidencesync-custody/1"
-
 TitleText = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TITLE)]
 FreeText = Annotated[str, msgspec.Meta(max_length=MAX_FREE_TEXT)]
 Fingerprint = Annotated[str, msgspec.Meta(pattern="^SHA256:[A-Za-z0-9+/]{43}$", max_length=50)]

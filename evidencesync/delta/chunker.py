@@ -13,7 +13,7 @@ from typing import Final
 
 from pyfastcdc import Chunk, FastCDC
 
-from evidencesync.delta.recipe import ZERO_DIGEST, Row
+from evidencesync.delta.rows import ZERO_DIGEST, Row
 from evidencesync.evidence.digest import chunk_digest_of
 from evidencesync.limits import (
     KIB,

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Generic, TypeVar
 
-from evidencesync.delta.recipe import Row
 from evidencesync.delta.refine import Gap
+from evidencesync.delta.rows import Row
 from evidencesync.limits import GRID_PIECE, MEAN_CHUNK
 
 _File = TypeVar("_File")

@@ -20,7 +20,7 @@ Sha256Digest = NewType("Sha256Digest", bytes)
 ChunkDigest = NewType("ChunkDigest", bytes)
 """The first 16 bytes of BLAKE3 of a chunk. Only ever a hint: a content is always checked against its whole digest."""
 SegmentDigest = NewType("SegmentDigest", bytes)
-"""The first 16 bytes of BLAKE3 over a segment's chunk list (see evidencesync.delta.recipe)."""
+"""The first 16 bytes of BLAKE3 over a segment's chunk list (see evidencesync.delta.rows)."""
 
 CHUNK_DIGEST_SIZE: Final = 16
 HexDigest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$", min_length=64, max_length=64)]

@@ -1,13 +1,26 @@
-"""Takes data frames and lists of rows apart, and checks what they claim."""
+"""What travels in data frames: parts put together for them, and taken out of them again without copying."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Iterator
 
-from evidencesync.errors import LimitExceededError, ProtocolError
-from evidencesync.limits import MAX_CHUNK, MAX_ZERO_EXTENT, MIN_CHUNK, MIN_ZERO_RUN
-from evidencesync.session.sender import ZERO_BIT
+from evidencesync.errors import ProtocolError
+from evidencesync.evidence.digest import Buffer
+from evidencesync.protocol.compression import MAX_DATA
+
+
+def group_parts(parts: Iterable[Buffer]) -> Iterator[list[Buffer]]:
+    """The parts in groups that fit a data frame. No part is split: a receiver need not put any together."""
+    block: list[Buffer] = []
+    size = 0
+    for part in parts:
+        if size + len(part) > MAX_DATA:
+            yield block
+            block, size = [], 0
+        block.append(part)
+        size += len(part)
+    if block:
+        yield block
 
 
 def split_blocks(blocks: Iterable[memoryview], sizes: Iterable[int]) -> Iterator[memoryview]:
@@ -26,32 +39,6 @@ def split_blocks(blocks: Iterable[memoryview], sizes: Iterable[int]) -> Iterator
         frame = frame[size:]
     if frame or next(frames, None) is not None:
         raise ProtocolError("more data than was announced")
-
-
-def signed_lengths(packed: bytes) -> list[int]:
-    """Row lengths of SegmentData; a run of zeros as a negative number. Each is checked."""
-    if len(packed) % 4:
-        raise ProtocolError("a segment's rows are cut off")
-    lengths: list[int] = []
-    for (value,) in struct.iter_unpack("<I", packed):
-        length = value & ~ZERO_BIT
-        lengths.append(-length if value & ZERO_BIT else length)
-    check_lengths(lengths)
-    return lengths
-
-
-def check_lengths(lengths: list[int]) -> None:
-    """Signed row lengths of one segment, as they can only be cut. Raises LimitExceededError.
-
-    A chunk below the minimum is the last before a run of zeros or of its segment, and a short run of zeros goes on with a
-    run before it: what the vault remembers of a content (24 bytes a row) stays small against the content.
-    """
-    following = [*lengths[1:], -1]
-    for before, length, after in zip([-1, *lengths], lengths, following, strict=False):
-        least, most = (MIN_CHUNK, MAX_CHUNK) if length > 0 else (MIN_ZERO_RUN, MAX_ZERO_EXTENT)
-        may_be_short = after < 0 if length > 0 else before < 0
-        if not 0 < abs(length) <= most or (abs(length) < least and not may_be_short):
-            raise LimitExceededError(f"a chunk or a run of zeros of {abs(length)} bytes")
 
 
 def unpinned(block: memoryview) -> memoryview:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evidencesync.delta.recipe import Row
+from evidencesync.delta.rows import Row
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
 from evidencesync.evidence.path import EvidencePath
 from evidencesync.protocol.messages import Finish

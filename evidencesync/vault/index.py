@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
 from evidencesync.custody.manifest import CheckedLine
-from evidencesync.delta.recipe import Row, is_hook
+from evidencesync.delta.rows import Row, is_hook
 from evidencesync.errors import EvidenceSyncError, StorageError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
 from evidencesync.evidence.display import safe_text

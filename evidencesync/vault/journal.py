@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
-from evidencesync.delta.recipe import Row, pack_segment
+from evidencesync.delta.rows import Row, pack_segment
 from evidencesync.limits import MAX_PATH, MAX_SEGMENT_ROWS
 from evidencesync.vault.disk import storage_error, storing, write_all
 

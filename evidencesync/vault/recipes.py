@@ -9,18 +9,8 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import BinaryIO, Final, NamedTuple
 
-from evidencesync.delta.recipe import (
-    HEAD,
-    MAX_ROW,
-    ROW,
-    ZERO_DIGEST,
-    Recipe,
-    Segment,
-    first_segment,
-    iter_recipes,
-    single_segment,
-    unpack_head,
-)
+from evidencesync.delta.recipe import HEAD, Recipe, iter_recipes, unpack_head
+from evidencesync.delta.rows import MAX_ROW, ROW, ZERO_DIGEST, Segment, first_segment, single_segment
 from evidencesync.errors import EvidenceSyncError, MalformedDocumentError, MissingOrExtraError
 from evidencesync.evidence.digest import CHUNK_DIGEST_SIZE, Blake3Digest, ChunkDigest, SegmentDigest
 from evidencesync.evidence.identity import is_folder_name

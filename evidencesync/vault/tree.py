@@ -187,10 +187,6 @@ class TreeWriter:
 
         return self._create(path, fill, mtime_ns)
 
-    def create_zeros(self, path: bytes, size: int, mtime_ns: int | None) -> None:
-        """Makes a file of nothing but zeros, as one hole."""
-        self._create(path, lambda fd: os.ftruncate(fd, size), mtime_ns)
-
     def finish(self) -> None:
         """Leaves all folders, so that each gets its time, and closes. Nothing can be made afterwards."""
         try:

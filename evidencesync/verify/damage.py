@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
-from evidencesync.delta.recipe import MAGIC, ZERO_DIGEST
+from evidencesync.delta.recipe import MAGIC
+from evidencesync.delta.rows import ZERO_DIGEST
 from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.digest import CHUNK_DIGEST_SIZE, chunk_digest_of
 from evidencesync.holes import extents
 from evidencesync.limits import MAX_CHUNK, MAX_DAMAGED_RANGES, MAX_FILE_SIZE, MAX_ZERO_EXTENT
 
-# The layout of chunks.bin, as delta.recipe documents it. Rows are read a few at a time: a recipe may be larger than memory.
+# The layout of chunks.bin, as delta.recipe and delta.rows say. Rows are read a few at a time: a recipe may be larger than memory.
 _HEAD: Final = struct.Struct("<32sQI")
 _ROW: Final = struct.Struct("<Q16s")
 _LENGTH: Final = (1 << 63) - 1

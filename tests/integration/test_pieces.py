@@ -18,7 +18,7 @@ from evidencesync.limits import KIB, MIB
 from evidencesync.protocol.bitmap import pack_bits, unpack_bits
 from evidencesync.protocol.messages import ChunkData, Chunks, Close, Need, NeedPieces, Open, SegmentsStored
 from evidencesync.session.gaps import pack_pieces, unpack_gaps
-from evidencesync.session.sender import Sender
+from evidencesync.session.outgoing_segments import OutgoingSegments
 from evidencesync.transfer.request import PushOutcome
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.hostile_client import HostileClient
@@ -127,20 +127,20 @@ def test_a_damaged_basis_is_found_and_the_chunk_fetched(bench: Bench) -> None:
 def test_digests_that_fit_by_accident_cost_a_chunk_and_nothing_else(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every piece of the basis seems to be the same; what is put together of them is not the chunk, and is asked for."""
     monkeypatch.setattr(refine, "piece_digests", lambda key, data, lengths: bytes(4 * len(lengths)))
-    monkeypatch.setattr("evidencesync.session.sender.piece_digests", lambda key, data, lengths: bytes(4 * len(lengths)))
+    monkeypatch.setattr("evidencesync.session.outgoing_pieces.piece_digests", lambda key, data, lengths: bytes(4 * len(lengths)))
     outcome = push_changed(bench, edited(5))
     assert 5 * 16 * KIB <= outcome.literal_bytes <= 5 * 512 * KIB
 
 
 def test_a_basis_that_vanishes_between_two_readings_is_no_harm(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = bench.acquisition(1) / "data" / "disk.img"
-    needed = Sender._on_need_pieces
+    needed = OutgoingSegments.on_need_pieces
 
-    def need_pieces(self: Sender, need: NeedPieces) -> None:
+    def need_pieces(self: OutgoingSegments, need: NeedPieces) -> None:
         os.truncate(kept, 0)
         needed(self, need)
 
-    monkeypatch.setattr(Sender, "_on_need_pieces", need_pieces)
+    monkeypatch.setattr(OutgoingSegments, "on_need_pieces", need_pieces)
     push_changed(bench, edited(5))
 
 

@@ -16,7 +16,7 @@ from evidencesync.errors import DigestMismatchError
 from evidencesync.holes import HOLE_STEP, Extent, HoleFinder
 from evidencesync.limits import KIB, MAX_ZERO_EXTENT, MIB
 from evidencesync.protocol.messages import Open, SegmentData, SegmentsStored, Status
-from evidencesync.session.sender import ZERO_BIT
+from evidencesync.session.rows import ZERO_BIT
 from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.push import push
 from evidencesync.verify.audit import audit_vault

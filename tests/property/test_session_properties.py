@@ -18,8 +18,7 @@ from evidencesync.limits import KIB, MAX_SEGMENT
 from evidencesync.protocol.compression import Compress
 from evidencesync.protocol.framing import FrameDecoder, frame_of
 from evidencesync.protocol.messages import PREAMBLE, Finish, decode_message
-from evidencesync.session import receiver as receiving
-from evidencesync.session import sender as sending
+from evidencesync.session import page_order, segment_order, sender, window
 from evidencesync.session.receiver import Receiver
 from evidencesync.session.sender import Sender
 from tests.support.model_of_a_vault import PIECE_KEY, Knowledge, ModelVault, digest_of_rows, lines_for
@@ -194,13 +193,15 @@ class Session:
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows and segments so small that a short transfer fills them; the same at both ends, as the real ones are."""
     monkeypatch.setattr(chunker, "_SEGMENT_BITS", 1)
-    for end in (sending, receiving):
+    for end in (sender, window):
         monkeypatch.setattr(end, "WINDOW", 256 * KIB)
-        monkeypatch.setattr(end, "MAX_OPEN_PAGES", 3)
-        monkeypatch.setattr(end, "MAX_OPEN_SEGMENTS", 4)
         monkeypatch.setattr(end, "MAX_OPEN_ROWS", 12)
+    for end in (sender, page_order):
+        monkeypatch.setattr(end, "MAX_OPEN_PAGES", 3)
+    for end in (sender, segment_order):
+        monkeypatch.setattr(end, "MAX_OPEN_SEGMENTS", 4)
     # A sender looks before it adds a page or a segment, and one segment may be sent again while it is stored.
-    monkeypatch.setattr(receiving, "_SLACK", 2 * MAX_SEGMENT)
+    monkeypatch.setattr(window, "_SLACK", 2 * MAX_SEGMENT)
 
 
 def assert_moved(plan: list[tuple[str, list[int]]], seed: int, known: float, bad: float, compress: Compress) -> Session:

@@ -9,14 +9,14 @@ import msgspec
 import pytest
 
 from evidencesync.custody.manifest import encode_entry_lines
-from evidencesync.delta.recipe import ZERO_DIGEST
+from evidencesync.delta.rows import ZERO_DIGEST
 from evidencesync.errors import ExitCode
 from evidencesync.evidence.digest import blake3_of
 from evidencesync.limits import MAX_CHUNK, MAX_PAGE, MAX_SEGMENT, MIB, SMALL_FILE, WINDOW
 from evidencesync.protocol.bitmap import pack_bits
 from evidencesync.protocol.framing import encode_frame, frame_of
 from evidencesync.protocol.messages import Chunks, Close, Files, Open, Page, PageOffer, SegmentData, SegmentOffer
-from evidencesync.session.sender import ZERO_BIT
+from evidencesync.session.rows import ZERO_BIT
 from evidencesync.transfer.serving import allow_many_files
 from tests.support.bench_of_evidence import Bench
 from tests.support.hostile_client import ROOT, HostileClient, data_frame, entry_of

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import ConnectError, EvidenceSyncError, LinkLostError
 from evidencesync.transfer.link import LocalLink, local_pair
 from evidencesync.transfer.progress import Progress
@@ -14,27 +13,18 @@ from evidencesync.transfer.push import push
 from evidencesync.transfer.receive import receive
 from evidencesync.transfer.request import PushOutcome
 from tests.support.bench_of_evidence import Bench
+from tests.support.link_in_between import LinkInBetween
 
 
-class CutLink:
+class CutLink(LinkInBetween):
     """A link that is lost when so many bytes were sent, or so many received. `silent`: the other end is not told."""
 
-    peer: SshPeer | None = None
-
     def __init__(self, link: LocalLink, *, sent: int | None = None, received: int | None = None, silent: bool = False) -> None:
-        self._link = link
+        super().__init__(link)
         self._sent = sent
         self._received = received
         self._silent = silent
         self._cut = threading.Event()
-
-    @property
-    def wire_sent(self) -> int:
-        return self._link.wire_sent
-
-    @property
-    def wire_received(self) -> int:
-        return self._link.wire_received
 
     def read(self) -> bytes:
         block = self._link.read()

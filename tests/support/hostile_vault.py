@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 
-from evidencesync.custody.documents import SshPeer
 from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import EvidenceSyncError, LinkLostError
 from evidencesync.protocol.framing import FrameDecoder, frame_of
@@ -26,29 +25,20 @@ from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.push import push
 from evidencesync.transfer.request import PushOutcome
 from tests.support.bench_of_evidence import Bench
+from tests.support.link_in_between import LinkInBetween
 
 SECONDS = 30.0
 Tamper = Callable[[Message], Message | bytes | Iterable[Message]]
 
 
-class TamperedLink:
+class TamperedLink(LinkInBetween):
     """The client's end of a link to the real vault, whose messages pass through `tamper` before the client sees them."""
 
-    peer: SshPeer | None = None
-
     def __init__(self, link: LocalLink, tamper: Tamper) -> None:
-        self._link = link
+        super().__init__(link)
         self._tamper = tamper
         self._frames = FrameDecoder()
         self._greeted = False
-
-    @property
-    def wire_sent(self) -> int:
-        return self._link.wire_sent
-
-    @property
-    def wire_received(self) -> int:
-        return self._link.wire_received
 
     def read(self) -> bytes:
         while block := self._link.read():
@@ -63,12 +53,6 @@ class TamperedLink:
             if said:
                 return said
         return b""
-
-    def write(self, data: bytes) -> None:
-        self._link.write(data)
-
-    def close(self) -> None:
-        self._link.close()
 
 
 def push_tampered(bench: Bench, tamper: Tamper, **changes: Any) -> PushOutcome:

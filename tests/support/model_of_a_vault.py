@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from evidencesync.delta.recipe import Row, segment_digest
 from evidencesync.delta.refine import ABSENT, Gap, find_pieces, rebuild
+from evidencesync.delta.rows import Row, segment_digest
 from evidencesync.evidence.digest import Blake3Digest, blake3_of, chunk_digest_of
 from evidencesync.limits import GRID_PIECE
 from evidencesync.session.blocks import split_blocks

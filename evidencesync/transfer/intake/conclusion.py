@@ -28,7 +28,7 @@ from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.moment import format_moment
 from evidencesync.protocol.messages import Finish
 from evidencesync.transfer.intake.admission import Admitted
-from evidencesync.transfer.intake.pages import StoredTally, Tallies
+from evidencesync.transfer.intake.tallies import StoredTally, Tallies
 from evidencesync.vault.item import ItemState
 from evidencesync.vault.settings import Lookup
 from evidencesync.vault.staging import Staging

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evidencesync.delta.recipe import Row
+from evidencesync.delta.rows import Row
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
 from evidencesync.vault.index import Index
 from evidencesync.vault.leftovers import Leftovers

@@ -7,52 +7,23 @@ when all before it are stored and every larger content that it lists is assemble
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from evidencesync.custody.documents import ManifestHeader
 from evidencesync.custody.manifest import CheckedLine, ManifestReader
-from evidencesync.delta.recipe import Recipe
-from evidencesync.errors import DigestMismatchError, LimitExceededError, ProtocolError
-from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, blake3_of, sha256_of
+from evidencesync.errors import LimitExceededError, ProtocolError
+from evidencesync.evidence.digest import ChunkDigest
 from evidencesync.evidence.entry import Entry
-from evidencesync.evidence.moment import parse_file_time
 from evidencesync.limits import MAX_PAGE_LINES, SMALL_FILE
 from evidencesync.session.blocks import split_blocks
 from evidencesync.session.events import FilesArrived, PageArrived, PageNamed
 from evidencesync.session.receiver import Receiver
-from evidencesync.transfer.intake.assembly import AssembledContent
-from evidencesync.transfer.intake.basis import VaultSide, tree_key
+from evidencesync.transfer.intake.basis import VaultSide
+from evidencesync.transfer.intake.filing import Filing, Shelf, blake3_of_entry
 from evidencesync.transfer.intake.streams import StreamIntake
-from evidencesync.vault.content import StagedContent
 from evidencesync.vault.leftovers import Leftovers, is_leftover
 from evidencesync.vault.location import Location
-from evidencesync.vault.tree import TreeWriter
-
-
-class Shelf(Protocol):
-    """Where an acquisition is put together."""
-
-    @property
-    def tree(self) -> TreeWriter:
-        """Makes its `data/`."""
-
-    def adopt(self, path: bytes, content: StagedContent, mtime_ns: int | None) -> None:
-        """Moves a finished content to its place in `data/`."""
-
-    def note_stored(self, size: int) -> None:
-        """So many bytes were written."""
-
-    def append_manifest(self, lines: bytes) -> None:
-        """Adds to the manifest."""
-
-    def append_recipe(self, recipe: Recipe) -> None:
-        """Adds to chunks.bin."""
-
-    def add_to_sums(self, lines: Iterable[CheckedLine]) -> None:
-        """Adds the files among a page's lines to the sums files."""
 
 
 @dataclass(slots=True)
@@ -65,37 +36,6 @@ class PreviousManifest:
     acquisition: int
     positions: dict[ChunkDigest, tuple[int, int]]
     read: Callable[[int, int], bytes]
-
-
-@dataclass(slots=True)
-class StoredTally:
-    """How contents came to lie in the new acquisition: files and bytes."""
-
-    files: int = 0
-    bytes: int = 0
-
-    def add(self, size: int) -> None:
-        """Counts one content."""
-        self.files += 1
-        self.bytes += size
-
-
-@dataclass(slots=True)
-class Tallies:
-    """The four ways."""
-
-    written: StoredTally = field(default_factory=StoredTally)
-    linked: StoredTally = field(default_factory=StoredTally)
-    reflinked: StoredTally = field(default_factory=StoredTally)
-    copied: StoredTally = field(default_factory=StoredTally)
-
-    def add_assembled(self, size: int, shared: int) -> None:
-        """Counts an assembled content: once as a file, its bytes by whether they lie in blocks of a published file."""
-        if not shared:
-            self.written.add(size)
-            return
-        self.reflinked.add(shared)
-        self.written.bytes += size - shared
 
 
 @dataclass(slots=True)
@@ -124,23 +64,20 @@ class PageIntake:
         check_header: Callable[[ManifestHeader], None],
     ) -> None:
         self.reader = ManifestReader()
-        self.tallies = Tallies()
-        self.verified_on_disk = bytearray()
-        """One byte for each content in manifest order: 1 where the disk was read for both digests when it was linked."""
+        published = next((manifest.acquisition for manifest in previous if manifest.acquisition > 0), None)
+        self._filing = Filing(vault, streams, shelf, published)
+        self.tallies = self._filing.tallies
+        self.verified_on_disk = self._filing.verified_on_disk
         self.literal_bytes = 0
         self.manifest_sha512 = hashlib.sha512()
         self._receiver = vault.receiver
         self._index = vault.index
         self._scope = vault.scope
         self._ask_index = vault.index.known(vault.scope) > 0
-        self._basis = vault.basis
-        self._streams = streams
         self._shelf = shelf
         self._manifests = previous
-        self._previous = next((manifest for manifest in previous if manifest.acquisition > 0), None)
         self._leftovers = leftovers
         self._check_header = check_header
-        self._from_disk = vault.from_disk
         self._pages: dict[int, _Page] = {}
         self._next_to_read = 0
         self._next_to_store = 0
@@ -241,7 +178,7 @@ class PageIntake:
             self._receiver.want_files(number, missing)
 
     def _known(self, page: _Page, small: list[tuple[bytes, Entry]]) -> list[Location | None]:
-        digests = [_blake3_of(entry) for _, entry in small]
+        digests = [blake3_of_entry(entry) for _, entry in small]
         if page.known_from is not None:
             number = page.known_from.acquisition
             named = [(path, entry.size or 0, digest) for (path, entry), digest in zip(small, digests, strict=True)]
@@ -276,7 +213,7 @@ class PageIntake:
                     if not self._store_content(number, page, path, line):
                         return False
                 elif line.type == "directory":
-                    self._shelf.tree.make_directory(path, _mtime(line))
+                    self._filing.make_directory(path, line)
             page.next_line += 1
         self._shelf.add_to_sums(lines)
         return True
@@ -284,20 +221,20 @@ class PageIntake:
     def _store_content(self, number: int, page: _Page, path: bytes, entry: Entry) -> bool:
         size = entry.size or 0
         if size > SMALL_FILE:
-            return self._store_large(path, entry, size)
+            return self._filing.store_large(path, entry, size)
         if size == 0:
-            self._write(path, entry, b"")
+            self._filing.write(path, entry, b"")
             return True
         content = page.contents[page.next_content]
         if isinstance(content, Location):
-            if self._store_known(path, entry, content):
+            if self._filing.store_known(path, entry, content):
                 page.next_content += 1
                 return True
             self._want_again(number, page, leftover=is_leftover(content))
             content = None
         if content is None:
             return False
-        self._write(path, entry, content)
+        self._filing.write(path, entry, content)
         page.next_content += 1
         return True
 
@@ -311,95 +248,6 @@ class PageIntake:
         page.contents = [None if wanted else content for content, wanted in zip(page.contents, again, strict=True)]
         self._receiver.want_files(number, again)
 
-    def _write(self, path: bytes, entry: Entry, content: bytes | memoryview) -> None:
-        if blake3_of(content).hex() != entry.blake3:
-            raise DigestMismatchError("a file arrived that is not the one that was read at the source")
-        self._shelf.tree.create_file(path, content, _mtime(entry))
-        if content:
-            self._shelf.append_recipe(Recipe(_blake3_of(entry), len(content), b""))
-        self._shelf.note_stored(len(content))
-        self.tallies.written.add(len(content))
-        self.verified_on_disk.append(0)
-
-    def _store_known(self, path: bytes, entry: Entry, location: Location) -> bool:
-        """A small file the vault has: linked or copied, once its bytes are seen to be right."""
-        size = entry.size or 0
-        read = self._basis.read_whole(location)
-        if read is None:
-            return False
-        data, status = read
-        if blake3_of(data).hex() != entry.blake3 or (self._from_disk and sha256_of(data).hex() != entry.sha256):
-            self._basis.note_damage(location)
-            return False
-        if self._link(path, entry, location, size, status):
-            return True
-        self._shelf.tree.create_file(path, data, _mtime(entry))
-        self._shelf.append_recipe(Recipe(_blake3_of(entry), size, b""))
-        self.tallies.copied.add(size)
-        self.verified_on_disk.append(0)
-        return True
-
-    def _link(self, path: bytes, entry: Entry, location: Location, size: int, found: os.stat_result | None = None) -> bool:
-        if not is_leftover(location) and (location.case, location.item) != (self._scope.case, self._scope.item):
-            return False
-        tree = self._basis.tree(tree_key(location))
-        if not self._shelf.tree.link(path, tree, location.path, size, _mtime(entry), found):
-            return False
-        if is_leftover(location):  # in the end it has one name, and was written for this acquisition
-            self._shelf.append_recipe(Recipe(_blake3_of(entry), size, b""))
-            self.tallies.written.add(size)
-            self.verified_on_disk.append(0)
-            return True
-        self.tallies.linked.add(size)
-        self.verified_on_disk.append(int(self._from_disk))
-        return True
-
-    def _store_large(self, path: bytes, entry: Entry, size: int) -> bool:
-        content = self._streams.take(_blake3_of(entry))
-        if content is None:
-            if self._streams.is_idle:
-                raise ProtocolError("a file is listed whose content was not sent")
-            return False
-        if content.size != size or (content.sha256 is not None and content.sha256.hex() != entry.sha256):
-            raise DigestMismatchError("a content is not the one that the manifest lists")
-        if content.existing is not None:
-            self._store_existing(path, entry, content, content.existing)
-        elif content.staged is not None:
-            try:
-                self._shelf.adopt(path, content.staged, _mtime(entry))
-            finally:
-                content.staged.close()
-            self._shelf.append_recipe(content.recipe)
-            self.tallies.add_assembled(size, content.shared)
-            self.verified_on_disk.append(0)
-        return True
-
-    def _store_existing(self, path: bytes, entry: Entry, content: AssembledContent, location: Location) -> None:
-        """A published file that is the same from end to end: linked in its own item, else copied or reflinked."""
-        if self._link(path, entry, location, content.size):
-            return
-        if self._previous is not None:
-            # The content was found under another name, with another time; perhaps this very file is there as well.
-            scope, number = self._scope, self._previous.acquisition
-            same = Location(scope.case, scope.item, number, path, content.size, content.blake3)
-            if self._basis.is_same_file(same, entry, _mtime(entry)) and self._link(path, entry, same, content.size):
-                return
-        fd = self._basis.fd_of(location)
-        if fd is None:
-            raise DigestMismatchError("a published file has vanished while it was being used")
-        method = self._shelf.tree.copy(path, fd, content.size, _mtime(entry))
-        self._shelf.append_recipe(content.recipe)
-        (self.tallies.reflinked if method == "reflinked" else self.tallies.copied).add(content.size)
-        self.verified_on_disk.append(0)
-
 
 def _is_small(entry: Entry) -> bool:
     return entry.blake3 is not None and entry.size is not None and 0 < entry.size <= SMALL_FILE
-
-
-def _blake3_of(entry: Entry) -> Blake3Digest:
-    return Blake3Digest(bytes.fromhex(entry.blake3 or ""))
-
-
-def _mtime(entry: Entry) -> int | None:
-    return parse_file_time(entry.mtime) if entry.mtime is not None else None

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from evidencesync.delta.gaps import Anchor, RefinableGap, by_content, find_gaps
-from evidencesync.delta.recipe import Row
 from evidencesync.delta.refine import ABSENT, Gap, find_pieces, rebuild
+from evidencesync.delta.rows import Row
 from evidencesync.evidence.digest import Buffer
 from evidencesync.limits import MIN_CHUNK
 from evidencesync.session.flow import RefinePolicy

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from evidencesync.delta.gaps import Anchor, RefinableGap
-from evidencesync.delta.recipe import ZERO_DIGEST, Row
+from evidencesync.delta.rows import ZERO_DIGEST, Row
 from evidencesync.errors import DigestMismatchError, LimitExceededError, ProtocolError
 from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, chunk_digest_of
 from evidencesync.limits import MAX_OPEN_SEGMENTS, MAX_UNLISTED_CONTENTS, SMALL_FILE

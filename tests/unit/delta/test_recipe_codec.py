@@ -10,18 +10,8 @@ from blake3 import blake3
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from evidencesync.delta.recipe import (
-    MAGIC,
-    ZERO_DIGEST,
-    Recipe,
-    RecipeBuilder,
-    Row,
-    Segment,
-    first_segment,
-    is_hook,
-    iter_recipes,
-    segment_digest,
-)
+from evidencesync.delta.recipe import MAGIC, Recipe, RecipeBuilder, iter_recipes
+from evidencesync.delta.rows import ZERO_DIGEST, Row, Segment, first_segment, is_hook, segment_digest
 from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest
 from evidencesync.limits import MAX_CHUNK, MAX_FILE_SIZE, MAX_SEGMENT_ROWS, MAX_ZERO_EXTENT

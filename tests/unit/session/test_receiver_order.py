@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from evidencesync.delta.recipe import ZERO_DIGEST, Row
 from evidencesync.delta.refine import Gap
+from evidencesync.delta.rows import ZERO_DIGEST, Row
 from evidencesync.errors import EvidenceSyncError, LimitExceededError, NoSpaceError, PeerError, ProtocolError
 from evidencesync.evidence.digest import ChunkDigest
 from evidencesync.limits import (
@@ -74,7 +74,7 @@ from evidencesync.session.events import (
     StreamOpened,
 )
 from evidencesync.session.receiver import Receiver
-from evidencesync.session.sender import ZERO_BIT
+from evidencesync.session.rows import ZERO_BIT
 
 Step = Message | bytes | Callable[[Receiver], None]
 DIGEST = b"\1" * 16

@@ -8,8 +8,8 @@ import struct
 import pytest
 
 from evidencesync.delta.chunker import Segment
-from evidencesync.delta.recipe import segment_digest
 from evidencesync.delta.refine import cut_pieces, piece_digests
+from evidencesync.delta.rows import segment_digest
 from evidencesync.errors import ProtocolError
 from evidencesync.evidence.digest import blake3_of, chunk_digest_of
 from evidencesync.limits import (
@@ -48,7 +48,8 @@ from evidencesync.protocol.messages import (
     Want,
     decode_message,
 )
-from evidencesync.session.sender import ZERO_BIT, Sender
+from evidencesync.session.rows import ZERO_BIT
+from evidencesync.session.sender import Sender
 
 
 def new_sender(*, knows_nothing: bool = False, has_previous: bool = True) -> Sender:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.delta.recipe import ZERO_DIGEST, Recipe, RecipeBuilder, Row, is_hook, segment_digest
+from evidencesync.delta.recipe import Recipe, RecipeBuilder
+from evidencesync.delta.rows import ZERO_DIGEST, Row, is_hook, segment_digest
 from evidencesync.evidence.digest import ChunkDigest, SegmentDigest, blake3_of, chunk_digest_of
 from evidencesync.vault import recipes
 from evidencesync.vault.index import Index

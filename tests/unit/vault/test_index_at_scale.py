@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from evidencesync.custody.manifest import CheckedLine
-from evidencesync.delta.recipe import Recipe, RecipeBuilder, Row, segment_digest
+from evidencesync.delta.recipe import Recipe, RecipeBuilder
+from evidencesync.delta.rows import Row, segment_digest
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest
 from evidencesync.evidence.entry import Entry
 from evidencesync.vault.everywhere import FILE

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evidencesync.delta.recipe import ZERO_DIGEST, RecipeBuilder, Row
+from evidencesync.delta.recipe import RecipeBuilder
+from evidencesync.delta.rows import ZERO_DIGEST, Row
 from evidencesync.errors import StorageError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest
 from evidencesync.vault import spool as module

@@ -121,7 +121,6 @@ def test_a_name_that_is_not_plain_is_refused_by_every_method(tmp_path: Path, pat
             lambda: tree.create_file(path, b"", None),
             lambda: tree.adopt(path, staged, None),
             lambda: tree.copy(path, fd, 3, None),
-            lambda: tree.create_zeros(path, 3, None),
             lambda: tree.link(path, old, b"x", 3, None),
             lambda: old.open_file(path),
         ]
@@ -147,7 +146,6 @@ def test_a_planted_symlink_is_never_followed(tmp_path: Path) -> None:
         through_the_folder: list[Callable[[], object]] = [
             lambda: tree.create_file(b"folder/new", b"x", None),
             lambda: tree.make_directory(b"folder/new", None),
-            lambda: tree.create_zeros(b"folder/new", 1, None),
             lambda: tree.adopt(b"folder/new", staged, None),
         ]
         for call in through_the_folder:
@@ -296,15 +294,6 @@ def test_a_copy_has_an_inode_of_its_own_and_the_new_time(tmp_path: Path) -> None
     assert (tmp_path / "new/x").read_bytes() == b"same" * 100_000
     assert (tmp_path / "new/x").stat().st_ino != (tmp_path / "old/x").stat().st_ino
     assert (tmp_path / "new/x").stat().st_mtime_ns == TIME + 9
-
-
-def test_zeros_take_no_space(tmp_path: Path) -> None:
-    with writing(tmp_path / "data") as tree:
-        tree.create_zeros(b"x", 1 << 30, TIME)
-        tree.finish()
-    found = (tmp_path / "data" / "x").stat()
-    assert found.st_size == 1 << 30
-    assert found.st_blocks < 100
 
 
 def test_a_stack_that_lost_its_way_says_so_and_goes_on(tmp_path: Path) -> None:

@@ -1,0 +1,115 @@
+"""The pages that a sender has open: how each is opened, and what is answered about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evidencesync.errors import ProtocolError
+from evidencesync.evidence.digest import chunk_digest_of
+from evidencesync.protocol.bitmap import pack_bits, unpack_bits
+from evidencesync.protocol.messages import Files, Page, PageAnswer, PageOffer, Want
+from evidencesync.session.flow import AskPolicy, Opening
+from evidencesync.session.outgoing import Outgoing
+
+
+@dataclass(slots=True)
+class _OpenPage:
+    lines: bytes
+    contents: list[bytes]
+    held_bytes: int
+    answered: bool = False
+    lines_sent: bool = False
+    files_asked: bool = False
+
+
+class OutgoingPages:
+    """Pages from `add` until they are stored."""
+
+    def __init__(self, out: Outgoing, *, knows_nothing: bool, has_previous: bool) -> None:
+        self.held_bytes = 0
+        self.count = 0
+        """How many there are so far."""
+        self.stored = 0
+        """How many of them the receiver has stored."""
+        self._out = out
+        self._page_policy = AskPolicy(peer_knows_nothing=not has_previous)
+        self._file_policy = AskPolicy(peer_knows_nothing=knows_nothing)
+        self._pages: dict[int, _OpenPage] = {}
+
+    @property
+    def open(self) -> int:
+        """How many are not stored yet."""
+        return len(self._pages)
+
+    def add(self, lines: bytes, contents: list[bytes]) -> None:
+        """Opens the next page."""
+        number = self.count
+        self.count += 1
+        held = len(lines) + sum(map(len, contents))
+        page = self._pages[number] = _OpenPage(lines, contents, held)
+        self.held_bytes += held
+        if self._page_policy.opening() is Opening.BYTES:
+            self._send_lines(number, page)
+            return
+        self._out.send(PageOffer(number, chunk_digest_of(lines)))
+
+    def name_again(self, number: int) -> None:
+        """Names a page over a new link, as if nothing had been said of it."""
+        page = self._pages[number]
+        self._pages[number] = _OpenPage(page.lines, page.contents, page.held_bytes)
+        self._out.send(PageOffer(number, chunk_digest_of(page.lines)))
+
+    def on_answer(self, answer: PageAnswer) -> None:
+        """Whether the receiver has a page that was named. Raises ProtocolError where none was."""
+        page = self._page(answer.number)
+        if page.answered or page.lines_sent:
+            raise ProtocolError("a page was answered twice")
+        page.answered = True
+        if answer.known:
+            page.files_asked = bool(page.contents)
+            self._page_policy.note_known()
+        else:
+            self._page_policy.note_parts(1, 1)
+            self._send_lines(answer.number, page)
+
+    def on_want(self, want: Want) -> None:
+        """Which small contents of a page the receiver lacks. Raises ProtocolError for a request that does not fit its page."""
+        page = self._page(want.page)
+        if want.count != len(page.contents):
+            raise ProtocolError("a request for files does not fit its page")
+        missing = unpack_bits(want.missing, want.count)
+        page.files_asked = False
+        self._file_policy.note_parts(sum(missing), want.count)
+        self._send_files(want.page, page, missing)
+
+    def release(self, count: int) -> None:
+        """All pages below `count` are stored. Raises ProtocolError where they were not all sent."""
+        if not self.stored <= count <= self.count:
+            raise ProtocolError("the receiver says it stored pages that were not sent")
+        for number in range(self.stored, count):
+            page = self._pages.pop(number)
+            self.held_bytes -= page.held_bytes
+            if page.files_asked:  # and nothing was wanted: no answer is what a vault says that has them all
+                self._file_policy.note_known()
+        self.stored = count
+
+    def _send_lines(self, number: int, page: _OpenPage) -> None:
+        page.lines_sent = True
+        with_files = bool(page.contents) and self._file_policy.opening() is Opening.BYTES
+        page.files_asked = bool(page.contents) and not with_files
+        self._out.send(Page(number, len(page.lines), with_files))
+        self._out.send_lines(page.lines)
+        if with_files:
+            self._send_files(number, page, [True] * len(page.contents))
+
+    def _send_files(self, number: int, page: _OpenPage, present: list[bool]) -> None:
+        chosen = [content for content, wanted in zip(page.contents, present, strict=True) if wanted]
+        size = sum(map(len, chosen))
+        self._out.send(Files(number, len(present), pack_bits(present), size))
+        self._out.send_data(chosen, size)
+
+    def _page(self, number: int) -> _OpenPage:
+        page = self._pages.get(number)
+        if page is None:
+            raise ProtocolError("the receiver speaks of a page that is not open")
+        return page
