@@ -4,8 +4,8 @@ A session outlives its link: the process that serves it keeps the item's lock an
 socket in its staging folder. A sender that reconnects reaches a new process, which proves who he is, knocks, and then
 only passes bytes on. So nothing is read or hashed again, however often a link breaks.
 
-The system says whose process knocks (SO_PEERCRED): only the vault's own user is let in. A file system without sockets, or a system without /proc, has no doors: then the next run goes on
-from what was staged.
+The system says whose process knocks (SO_PEERCRED): only the vault's own user is let in. A file system without sockets, or a
+system without /proc, has no doors: then the next run goes on from what was staged.
 """
 
 from __future__ import annotations

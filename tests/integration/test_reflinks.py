@@ -183,7 +183,8 @@ def test_a_disk_that_fills_up_while_blocks_are_shared_publishes_nothing(image: I
     finally:
         filler.unlink()
     stored, _ = image.acquire()
-    assert stored.reflinked.bytes > 40 * MIB  # what is sent unasked after so much that is new is not looked for
+    # What is sent unasked after so much that is new is not looked for; what the first attempt left counts as written.
+    assert stored.reflinked.bytes > 30 * MIB
     image.assert_sound()
 
 

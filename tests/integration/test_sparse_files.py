@@ -222,7 +222,7 @@ def test_a_writer_who_races_is_noticed_and_what_was_hashed_is_what_was_sent(
 
 def test_a_vault_that_hashes_zeros_for_long_says_that_it_is_alive(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sender hears something for every step of the work, long before the segment is stored."""
-    monkeypatch.setattr(vaults_end, "_STATUS_SECONDS", 0.0)
+    monkeypatch.setattr(acquiring, "_STATUS_SECONDS", 0.0)
     client = HostileClient(bench)
     client.shake_hands()
     client.send(Open(0, MAX_ZERO_EXTENT // 4), SegmentData(0, (ZERO_BIT | MAX_ZERO_EXTENT // 4).to_bytes(4, "little"), 0))
