@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-import evidencesync.transfer.receive as vaults_end
 from evidencesync.errors import DigestMismatchError
 from evidencesync.holes import HOLE_STEP, Extent, HoleFinder
 from evidencesync.limits import KIB, MAX_ZERO_EXTENT, MIB
 from evidencesync.protocol.messages import Open, SegmentData, SegmentsStored, Status
 from evidencesync.session.rows import ZERO_BIT
+from evidencesync.transfer import acquiring
 from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.push import push
 from evidencesync.verify.audit import audit_vault
