@@ -2,7 +2,8 @@
 
 It knows the order in which messages may come and holds every peer to it. What a page or a segment means for a vault is
 the business of whoever takes the events. Numbers of pages and segments go up by one; each is named, listed or sent once
-before it is stored; data frames follow the message that announced them and nothing else may stand between.
+before it is stored; data frames follow the message that announced them and nothing else may stand between. After the end
+nothing new begins, but what was asked for still comes.
 """
 
 from __future__ import annotations
@@ -150,10 +151,7 @@ class Receiver:
             return
         if self._incoming is not None:
             raise ProtocolError("a message stands where data was announced")
-        message = decode_message(frame_type, body)
-        if self._finished:
-            raise ProtocolError("a message after the end")
-        yield from self._on_message(message)
+        yield from self._on_message(decode_message(frame_type, body))
 
     def _on_message(self, message: Message) -> Iterator[Event]:
         match message:
@@ -267,7 +265,7 @@ class Receiver:
     # Streams.
 
     def _open(self, message: Open) -> None:
-        if self._stream_left is not None or message.stream != self._next_stream:
+        if self._finished or self._stream_left is not None or message.stream != self._next_stream:
             raise ProtocolError("a stream is opened out of order")
         self._stream_left = message.size
         self._first_segment = self._next_segment
@@ -309,7 +307,7 @@ class Receiver:
         self._stream_left -= size
 
     def _check_complete(self, message: Finish) -> None:
-        if self._stream_left is not None or message.pages != self._next_page:
+        if self._finished or self._stream_left is not None or message.pages != self._next_page:
             raise ProtocolError("the end was announced before everything was sent")
         self._finished = True
 
@@ -387,7 +385,7 @@ class Receiver:
         self._output.append(frame_of(message))
 
     def _new_page(self, number: int, stage: _PageStage) -> None:
-        if number != self._next_page:
+        if self._finished or number != self._next_page:
             raise ProtocolError("a page is out of order")
         if len(self._pages) >= MAX_OPEN_PAGES:
             raise LimitExceededError("too many pages at once")

@@ -12,6 +12,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from typing import Final
 
 from evidencesync.custody.manifest import encode_header
 from evidencesync.custody.receipt import decode_receipt
@@ -19,7 +20,20 @@ from evidencesync.delta.chunker import Segment
 from evidencesync.delta.refine import piece_key
 from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError, SessionGoneError
 from evidencesync.evidence.moment import format_moment
-from evidencesync.protocol.messages import Alive, Finish, PagesStored, Published, Resumed, SegmentsStored, Status
+from evidencesync.protocol.messages import (
+    Alive,
+    Finish,
+    Message,
+    Need,
+    NeedPieces,
+    PageAnswer,
+    PagesStored,
+    Published,
+    SegmentAnswer,
+    SegmentsStored,
+    Status,
+    Want,
+)
 from evidencesync.session.sender import Sender
 from evidencesync.source.root import resolve_source
 from evidencesync.source.walker import walk
@@ -31,6 +45,9 @@ from evidencesync.transfer.papers import ManifestMeter, ManifestSums, Signed, ma
 from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.reading import PageRead, SourceRead, SourceReading, StreamBegun, StreamEnded
 from evidencesync.transfer.request import Documents, PushOutcome, PushRequest
+
+# What the vault may still ask, and say that it has stored, until it has everything; then its acknowledgement.
+_AFTER_THE_END: Final = (PageAnswer, Want, PagesStored, SegmentAnswer, Need, NeedPieces, SegmentsStored, Published)
 
 
 def push(
@@ -206,8 +223,8 @@ class _Push:
     # Moving.
 
     def _transfer(self, sender: Sender, greeting: Greeting) -> None:
-        """Moves everything, over as many links as it takes; returns when the vault has stored all of it."""
-        while not (self._is_read and sender.all_stored):
+        """Moves everything, over as many links as it takes; returns when all of it was read, and said to the vault."""
+        while not self._is_read:
             try:
                 self._step(sender)
             except LinkLostError as lost:
@@ -217,16 +234,14 @@ class _Push:
         """Sends what there is, and takes one item of the source or one message of the vault."""
         self._send(sender)
         conversation = self._conversation
-        may_read = not self._is_read and sender.has_room
+        may_read = sender.has_room
         if conversation.inbox.would_wait(local=may_read):
             conversation.outlet.flush()
         item, message = conversation.inbox.take(local=may_read, timeout_seconds=self._request.timeout_seconds)
         if item is None and message is None:
             conversation.say(Alive())
-        if isinstance(message, PagesStored | SegmentsStored):
-            conversation.note_progress()
         if message is not None and not isinstance(message, Status):
-            sender.receive(message)
+            self._take_answer(sender, message)
         match item:
             case PageRead():
                 self._add_page(sender, item.lines, item.contents)
@@ -238,6 +253,11 @@ class _Push:
                 sender.close_stream(item.size, item.blake3)
             case SourceRead():
                 self._is_read = True
+
+    def _take_answer(self, sender: Sender, message: Message) -> None:
+        if isinstance(message, PagesStored | SegmentsStored):
+            self._conversation.note_progress()
+        sender.receive(message)
 
     def _add_page(self, sender: Sender, lines: bytes, contents: list[bytes]) -> None:
         self._manifest.feed(lines)
@@ -260,8 +280,11 @@ class _Push:
     # The end.
 
     def _finish(self, sender: Sender, sums: ManifestSums, signed: Signed, greeting: Greeting) -> Published:
-        """Hands in the signatures and waits for the acknowledgement, over as many links as it takes."""
-        self._progress.stage = "finishing"
+        """Hands in the signatures and waits for the acknowledgement, over as many links as it takes.
+
+        The signatures follow the last of what was read at once. The vault keeps them until it has stored everything, and may
+        ask for more of that until then.
+        """
         conversation = self._conversation
         finish = Finish(
             sums.size,
@@ -271,18 +294,24 @@ class _Push:
             signed.acquired_signature,
             sender.pages_sent,
         )
-        answer: Resumed | None = None
+        is_said = False
         while True:
             try:
-                conversation.outlet.put(sender.take_output())
+                self._send(sender)
                 conversation.outlet.flush()
-                if answer is None or not answer.concluding:
+                if not is_said:
                     conversation.say(finish)
-                return conversation.expect(Published)
+                    is_said = True
+                if sender.all_stored:
+                    self._progress.stage = "finishing"
+                answer = conversation.expect(*_AFTER_THE_END)
+                if isinstance(answer, Published):
+                    return answer
+                self._take_answer(sender, answer)
             except LinkLostError as lost:
                 again = conversation.reconnect(lost, greeting)
                 if isinstance(again, Published):
                     return again
-                answer = again
-                if not answer.concluding:
-                    sender.resume(answer)
+                is_said = again.concluding
+                if not is_said:
+                    sender.resume(again)
