@@ -1,75 +1,20 @@
-"""The command line as a whole. Nothing slow is imported here: `--help` must answer at once."""
+"""Where a command line begins. Nothing slow is imported before it is known what is wanted: `--help` must answer at once.
+
+Two kinds of command lines are on the way of every transfer to another machine, and are looked at first:
+- What sshd starts for a push, `serve --vault PATH`, is run without a parser of command lines.
+- A push that names a server starts the process for its connection, which then gets ready while typer does.
+"""
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
 from collections.abc import Sequence
-from typing import Annotated, Final
 
-import typer
-import typer.main
-
-import evidencesync
-from evidencesync.cli import (
-    catalog_commands,
-    host_commands,
-    push_command,
-    serve_command,
-    upkeep_commands,
-    vault_commands,
-    verify_command,
-)
 from evidencesync.cli.console import Console
-from evidencesync.errors import ExitCode, InterruptedRunError, UsageError
-
-PROGRAM: Final = "evidencesync"
-_HELP: Final = "Moves forensic evidence over SSH into a vault, sends only what is missing, and proves what arrived."
-_EPILOG: Final = """\b
-Examples:
-  evidencesync init /srv/vault --trust ana.pub --principal ana@lab
-  evidencesync push /mnt/evidence ana@vault.lab:/srv/vault --case 2024-017 --item LAPTOP-1
-  evidencesync verify /srv/vault
-
-Exit codes: 0 is complete and verified; any other is a failure, and docs/exit-codes.md says which. The options of a
-command, with more examples: evidencesync COMMAND --help"""
-
-# Typer carries its own copy of click or uses the real one, depending on its version: this is the base of what either raises
-# for a command line that makes no sense.
-_PARSER_ERROR: Final[type[Exception]] = typer.BadParameter.__mro__[2]
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"{PROGRAM} {evidencesync.__version__}")
-        raise typer.Exit
-
-
-def _top(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
-    ] = False,
-) -> None:
-    pass
-
-
-def make_app() -> typer.Typer:
-    """All commands, in the order in which they are needed."""
-    app = typer.Typer(
-        name=PROGRAM,
-        help=_HELP,
-        epilog=_EPILOG,
-        no_args_is_help=True,
-        add_completion=False,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    app.callback()(_top)
-    for room in (vault_commands, host_commands, push_command, serve_command, verify_command, catalog_commands, upkeep_commands):
-        room.add_commands(app)
-    return app
+from evidencesync.errors import ExitCode, InterruptedRunError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,29 +22,55 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     console = Console(as_json="--json" in given, verbose="-v" in given)
     try:
-        code = typer.main.get_command(make_app()).main(args=given, prog_name=PROGRAM, standalone_mode=False)
-    except (KeyboardInterrupt, typer.Abort):
+        code = _run(given, console)
+    except KeyboardInterrupt:
         console.fail(InterruptedRunError("interrupted"))
         code = ExitCode.INTERRUPTED
-    except _PARSER_ERROR as error:
-        code = _refuse(error, console)
-    except SystemExit:  # how typer answers to a reader of --help that has seen enough; a command of ours never raises it
-        code = ExitCode.COMPLETE
     finally:
-        # The outcome is said. An impatient Ctrl-C while the process ends would only replace its exit code.
-        if arguments is None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return int(code or 0)
+        if arguments is None:
+            _prepare_end()
+    return int(code)
 
 
-def _refuse(error: Exception, console: Console) -> ExitCode:
-    """Says what is wrong with a command line; the whole help where nothing was asked for."""
-    context = getattr(error, "ctx", None)
-    if context is not None and type(error).__name__ == "NoArgsIsHelpError" and not console.as_json:
-        sys.stderr.write(f"{context.get_help()}\n")
-        return ExitCode.USAGE
-    format_message = getattr(error, "format_message", None)
-    message = " ".join(str(format_message() if format_message else error).split()) or "no command was given"
-    path = context.command_path if context is not None else PROGRAM
-    console.fail(UsageError(message[:1].lower() + message[1:], hint=f"See: {path} --help"))
-    return ExitCode.USAGE
+def _prepare_end() -> None:
+    """The outcome is said. An impatient Ctrl-C while the process ends would only replace its exit code."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.freeze()  # or the interpreter would go through all there is once more, looking for cycles: 50 ms
+
+
+def _run(given: list[str], console: Console) -> int:
+    if _is_plain_serve(given):
+        from evidencesync.cli.plain_serve import serve_plainly
+
+        return serve_plainly(given[2])
+    if not _will_connect(given):
+        return _run_parsed(given, console)
+    from evidencesync.transfer.launch import discard_ahead, launch_ahead
+
+    try:
+        launch_ahead()
+        return _run_parsed(given, console)
+    finally:
+        discard_ahead()
+
+
+def _run_parsed(given: list[str], console: Console) -> int:
+    from evidencesync.cli.commands import run
+
+    return run(given, console)
+
+
+def _is_plain_serve(given: list[str]) -> bool:
+    """What means `serve --vault PATH` to any parser, and leaves no other question."""
+    return len(given) == 3 and given[:2] == ["serve", "--vault"] and given[2][:1] not in ("", "-")
+
+
+def _will_connect(given: list[str]) -> bool:
+    """A guess: whether this is a push to a server. A wrong one costs a process for a moment, or a moment."""
+    return given[:1] == ["push"] and not {"-h", "--help"} & set(given) and any(map(_looks_remote, given[1:]))
+
+
+def _looks_remote(argument: str) -> bool:
+    host, colon, _ = argument.partition(":")
+    return bool(colon) and (host == "ssh" or "/" not in host) and not argument.startswith("-")

@@ -1,4 +1,4 @@
-"""How a function becomes a command: shared options, examples in its help, and one place where errors become exit codes."""
+"""How a function becomes a command: shared options, and examples in its help."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from evidencesync.cli.console import Console
-from evidencesync.cli.settings import LoadedSettings, load_settings
-from evidencesync.errors import EvidenceSyncError, ExitCode, InternalError, InterruptedRunError
+from evidencesync.cli.guard import guard
+from evidencesync.cli.settings import CONFIG_VARIABLE, LoadedSettings, load_settings
+from evidencesync.errors import ExitCode
 
 Command = Callable[..., ExitCode]
 
@@ -34,7 +35,7 @@ class OutputChoice:
     config: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE", envvar="EVIDENCESYNC_CONFIG", help="Settings to use in place of the user's own ('none': no file)."
+            metavar="FILE", envvar=CONFIG_VARIABLE, help="Settings to use in place of the user's own ('none': no file)."
         ),
     ] = None
 
@@ -106,25 +107,3 @@ def _fields(group: Any) -> Iterator[inspect.Parameter]:
 
 def _take(group: Any, values: dict[str, Any]) -> Any:
     return group(**{field.name: values.pop(field.name) for field in dataclasses.fields(group)})
-
-
-def guard(console: Console, work: Callable[[], ExitCode]) -> ExitCode:
-    """Runs a command and says what went wrong; the exit code. Nothing but `-v` ever shows a traceback."""
-    try:
-        try:
-            return work()
-        except EvidenceSyncError as error:
-            console.fail(error)
-            return error.exit_code
-        except KeyboardInterrupt:
-            interrupted = InterruptedRunError("interrupted")
-            console.fail(interrupted)
-            return interrupted.exit_code
-        except Exception as error:  # noqa: BLE001 - a defect: it is said in one line, like everything else
-            failure = InternalError(f"{type(error).__name__}: {error}")
-            failure.__cause__ = error
-            console.fail(failure)
-            return failure.exit_code
-    except EvidenceSyncError as error:  # stdout takes no more, so stderr must say it
-        Console().fail(error)
-        return error.exit_code

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, cast
@@ -22,7 +23,8 @@ from evidencesync.limits import MAX_FREE_TEXT
 if TYPE_CHECKING:
     from evidencesync.cli.passphrase import PassphraseAsker
     from evidencesync.ssh.address import Address
-    from evidencesync.transfer.request import PushRequest
+    from evidencesync.transfer.link import Link
+    from evidencesync.transfer.request import PushOutcome, PushRequest
 
 _Patterns = list[str] | None
 _CODES: Final = {"complete": ExitCode.COMPLETE, "gaps": ExitCode.GAPS, "source-changed": ExitCode.SOURCE_CHANGED}
@@ -96,33 +98,44 @@ def push_source(
     while it was read; everything else means that nothing was published.
     """
     from evidencesync.cli.passphrase import make_asker
-    from evidencesync.cli.progress_display import PushView, shown
-    from evidencesync.cli.receipts import receipts_folder, store_receipts
-    from evidencesync.cli.summary import push_lines, push_output, verdict_of
-    from evidencesync.delta.chunker import is_compiled
     from evidencesync.ssh.address import Address
-    from evidencesync.transfer.progress import Progress
-    from evidencesync.transfer.push import push
-    from evidencesync.transfer.reach import reach_vault
+    from evidencesync.transfer.reach import reach_vault, reaching
 
     address = Address.parse(vault)
     _check_places(run, source, address)
-    folder = receipts_folder(run.settings.path(run.settings.values.receipts) if what.receipts is None else Path(what.receipts))
     asker = make_asker()
-    request = _make_request(run, source, address, item, sign, what, ssh, asker)
+    options = ssh.options(run.settings, asker.for_ssh if asker else None)
+    with reaching(address, options) as link:
+        # Meanwhile the connection is being made: what needs time comes from here on.
+        from evidencesync.cli.receipts import receipts_folder, store_receipts
+        from evidencesync.cli.summary import push_lines, push_output, verdict_of
+
+        receipts = run.settings.path(run.settings.values.receipts) if what.receipts is None else Path(what.receipts)
+        folder = receipts_folder(receipts)
+        request = _make_request(run, source, address, item, sign, what, ssh, asker)
+        again = None if address.local else partial(reach_vault, address, options)
+        outcome = _push(run, link, request, again)
+    kept = store_receipts(folder, outcome)
+    run.console.give(push_output(outcome, kept), push_lines(outcome, request, address, kept))
+    return _CODES[verdict_of(outcome)]
+
+
+def _push(run: Run, link: Callable[[], Link], request: PushRequest, again: Callable[[], Link] | None) -> PushOutcome:
+    """The push itself, shown while it goes on. Raises what it fails with, and says how to go on after a lost link."""
+    from evidencesync.cli.progress_display import PushView, shown
+    from evidencesync.delta.chunker import is_compiled
+    from evidencesync.transfer.progress import Progress
+    from evidencesync.transfer.push import push
+
     progress = Progress(count_ahead=run.console.is_live)
     if not is_compiled():
         run.console.warn("pyfastcdc runs without its compiled part: cutting contents will take some two hundred times longer")
     with shown(run.console, PushView(progress)):
-        reach = partial(reach_vault, address, ssh.options(run.settings, asker.for_ssh if asker else None))
         try:
-            outcome = push(reach(), request, progress, again=None if address.local else reach)
+            return push(link(), request, progress, again=again)
         except (LinkLostError, InterruptedRunError) as error:
             error.hint = f"What has arrived is kept. Go on with: {safe_text(shlex.join(['evidencesync', *sys.argv[1:]]))}"
             raise
-    kept = store_receipts(folder, outcome)
-    run.console.give(push_output(outcome, kept), push_lines(outcome, request, address, kept))
-    return _CODES[verdict_of(outcome)]
 
 
 def _check_places(run: Run, source: str, address: Address) -> None:

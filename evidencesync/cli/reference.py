@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import typer.main
 
-from evidencesync.cli.app import PROGRAM, make_app
+from evidencesync.cli.commands import PROGRAM, make_app
 from evidencesync.cli.settings import setting_keys
 from evidencesync.errors import SEVERITY_ORDER, EvidenceSyncError, ExitCode, all_errors
 

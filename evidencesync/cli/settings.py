@@ -19,6 +19,7 @@ _MAX_FILE: Final = 64 * 1024  # a dozen short lines
 _MAX_TEXT: Final = 4096
 _MAX_TIMEOUT: Final = 86_400
 _NO_FILE: Final = "none"
+CONFIG_VARIABLE: Final = "EVIDENCESYNC_CONFIG"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,9 @@ MAX_DATA: Final = MAX_FRAME_BODY - 4 * KIB
 """Raw bytes in one data frame; what zstd adds to data that does not compress still fits."""
 _LEVEL: Final = 1
 _PAYS_BELOW: Final = 0.9  # of the raw size; above, unpacking costs more than the link gains
-_SAMPLE: Final = 8 * KIB
+_SAMPLES: Final = 8
+_SAMPLE: Final = 4 * KIB
+_FAR_SLOWER: Final = 8  # a link that the compressor is so many times faster than: to try costs next to nothing
 _LEAST: Final = 64  # bytes; below, a frame's own header is more than could be saved
 _MEASURED: Final = 128 * KIB  # smaller frames say nothing about the compressor's rate
 _FIRST_RATE: Final = 200e6  # bytes a second, until it was measured
@@ -32,8 +34,9 @@ class DataEncoder:
     """Makes data frames.
 
     In `auto` a frame is compressed when that gets it across sooner: when the compressor saves bytes faster than the link
-    would take them. How well a frame compresses is guessed from two samples of it, how fast the compressor is was measured
-    on the frames before, and `link_rate` (bytes a second, None while it is not known) is what the sender has seen.
+    would take them. How well a frame compresses is guessed from eight samples of it, how fast the compressor is was measured
+    on the frames before, and `link_rate` (bytes a second, None while it is not known) is what the sender has seen. On a link
+    that is far slower than the compressor nothing is guessed: every frame is compressed, and sent so where that pays.
     """
 
     def __init__(self, compress: Compress, clock: Callable[[], float]) -> None:
@@ -59,14 +62,30 @@ class DataEncoder:
     def _should_try(self, parts: Sequence[Buffer], size: int) -> bool:
         if self._compress != "auto":
             return self._compress == "always"
-        if size <= _SAMPLE:
+        if size <= _SAMPLES * _SAMPLE:
             return size >= _LEAST
-        filled = [part for part in parts if len(part)]
-        samples = (memoryview(filled[0])[:_SAMPLE], memoryview(filled[len(filled) // 2])[:_SAMPLE])
-        left = sum(len(self._zstd.compress(sample)) for sample in samples) / sum(map(len, samples))
+        if self.link_rate is not None:
+            if self.link_rate * _FAR_SLOWER < self._rate:
+                return True
+            if self.link_rate >= self._rate:
+                return False
+        sample = _sample(parts, size)
+        left = len(self._zstd.compress(sample)) / len(sample)
         if left >= _PAYS_BELOW:
             return False
         return self.link_rate is None or self._rate * (1 - left) > self.link_rate
+
+
+def _sample(parts: Sequence[Buffer], size: int) -> bytes:
+    """Something from eight places, evenly apart, of `size` bytes in several parts."""
+    taken: list[memoryview] = []
+    start = 0
+    for part in parts:
+        view = memoryview(part)
+        while len(taken) < _SAMPLES and (at := size * len(taken) // _SAMPLES - start) < len(view):
+            taken.append(view[at : at + _SAMPLE])
+        start += len(view)
+    return b"".join(taken)
 
 
 class DataDecoder:

@@ -24,6 +24,7 @@ class PageOrder:
     def __init__(self, next_page: int, window: Window) -> None:
         self.next_page = next_page
         self._window = window
+        self._ended = False
         self._stages: dict[int, _Stage] = {}
         self._files_due: dict[int, deque[bytes | None]] = {}  # what was asked for; None for all of a page's, unasked
 
@@ -53,6 +54,10 @@ class PageOrder:
             raise ProtocolError("files that are not those that were asked for")
         self._window.hold_page(head.page, head.size)
 
+    def end(self) -> None:
+        """No page may begin any more."""
+        self._ended = True
+
     # What the vault answers.
 
     def answer(self, number: int, *, known: bool) -> PageAnswer:
@@ -75,7 +80,7 @@ class PageOrder:
         return PagesStored(count)
 
     def _begin(self, number: int, stage: _Stage) -> None:
-        if number != self.next_page:
+        if self._ended or number != self.next_page:
             raise ProtocolError("a page is out of order")
         if len(self._stages) >= MAX_OPEN_PAGES:
             raise LimitExceededError("too many pages at once")

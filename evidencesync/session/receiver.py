@@ -89,10 +89,7 @@ class Receiver:
             return
         if self._data.is_due:
             raise ProtocolError("a message stands where data was announced")
-        message = decode_message(frame_type, body)
-        if self._finished:
-            raise ProtocolError("a message after the end")
-        yield from self._on_message(message)
+        yield from self._on_message(decode_message(frame_type, body))
 
     def _on_message(self, message: Message) -> Iterator[Event]:
         match message:
@@ -142,9 +139,12 @@ class Receiver:
             yield arrival
 
     def _check_complete(self, message: Finish) -> None:
-        if self._streams.is_open or message.pages != self._pages.next_page:
+        """After this nothing new may begin, but what was asked for still comes."""
+        if self._finished or self._streams.is_open or message.pages != self._pages.next_page:
             raise ProtocolError("the end was announced before everything was sent")
         self._finished = True
+        self._streams.end()
+        self._pages.end()
 
     # Answers.
 

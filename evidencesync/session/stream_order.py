@@ -15,6 +15,7 @@ class StreamOrder:
     def __init__(self, next_stream: int, left: int | None) -> None:
         self._next = next_stream
         self._left = left
+        self._ended = False
         self._is_fresh = False  # open, and as yet without segments: it may still be said what it is like
 
     @property
@@ -24,10 +25,14 @@ class StreamOrder:
 
     def open(self, message: Open) -> None:
         """The next stream begins."""
-        if self._left is not None or message.stream != self._next:
+        if self._ended or self._left is not None or message.stream != self._next:
             raise ProtocolError("a stream is opened out of order")
         self._left = message.size
         self._is_fresh = True
+
+    def end(self) -> None:
+        """No stream may begin any more."""
+        self._ended = True
 
     def resembles(self, message: Resembles) -> None:
         """A hint stands before all segments, and once: each may make the vault open a file."""

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Final, Literal
 
@@ -209,16 +209,22 @@ class Acquiring:
         return receiver
 
     def _take_frames(self, receiver: Receiver, streams: StreamIntake, pages: PageIntake) -> Finish:
+        """Stores what comes. The end may be announced while answers to what was asked are still under way."""
+        finish: Finish | None = None
         for frame_type, body in self._line.frames():
             for event in receiver.receive(frame_type, body):
                 if isinstance(event, FinishRequested):
-                    if not (streams.is_idle and pages.is_idle and pages.reader.done):
-                        raise ProtocolError("the end was announced before everything was sent")
-                    return event.finish
-                _dispatch(event, streams, pages)
+                    finish = event.finish
+                else:
+                    _dispatch(event, streams, pages)
             answers = receiver.take_output()
             if answers:
-                self._line.write(answers)
+                with suppress(LinkLostError):  # what has arrived is stored all the same, and after that the link's end is met
+                    self._line.write(answers)
+            if finish is not None and streams.is_idle and pages.is_idle:
+                if not pages.reader.done:
+                    raise ProtocolError("the end was announced before everything was sent")
+                return finish
         raise InternalError("the stream of frames ended without an error")
 
     # The end.

@@ -12,22 +12,16 @@ its arguments are two descriptors and a folder, and nothing secret is in its env
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
-import signal
 import socket
 import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import EvidenceSyncError, InternalError, LinkLostError
-from evidencesync.limits import MIB
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
 from evidencesync.transfer.carriage import (
@@ -47,23 +41,16 @@ from evidencesync.transfer.carriage import (
     make_open,
     read_failed,
 )
+from evidencesync.transfer.launch import launch
 
-_PIPE_BYTES: Final = 1 * MIB
 _CLOSE_SECONDS: Final = 15.0  # the carrier itself gives up after eight
-_PLACE: Final = str(Path(__file__).parents[2])
-# The package that this process runs, wherever it lies; another version may stand on the path.
-_PROGRAM: Final = (
-    "import sys, importlib.machinery as m, importlib.util as u; s = m.PathFinder.find_spec('evidencesync', [sys.argv[3]]); "
-    "p = sys.modules['evidencesync'] = u.module_from_spec(s); s.loader.exec_module(p); "
-    "from evidencesync.transfer.carrying import main; main(int(sys.argv[1]), int(sys.argv[2]))"
-)
-_HELD_BACK: Final = (signal.SIGINT, signal.SIGHUP)
 
 
 class Carrier:
     """A connection to a remote command: bytes both ways. One thread reads, one thread writes. See `transfer.link.Link`.
 
-    Made without a connection, so that the carrier can start while other things are done: `open` comes next. `close` in any case.
+    Made without a connection, so that the carrier can start while other things are done: `open` comes next, or its two halves
+    with other things between. `close` or `kill` in any case.
     """
 
     def __init__(self) -> None:
@@ -76,9 +63,10 @@ class Carrier:
         self._closed = False
         self._decoder = msgspec.msgpack.Decoder(FromCarrier)
         try:
-            self._control, self._sink, self._process = _start()
+            launched = launch()
         except OSError as error:
             raise InternalError(f"a process for the SSH connection can't be started: {error.strerror}") from error
+        self._control, self._sink, self._process = launched.control, launched.sink, launched.process
         self._incoming = self._control.makefile("rb")
 
     @property
@@ -87,12 +75,20 @@ class Carrier:
         return self._process.pid
 
     def open(self, address: Address, options: SshOptions) -> None:
-        """Connects, logs in and starts the remote command; a person is asked from here, in this thread.
+        """`begin_open` and `finish_open`, one after the other."""
+        self.begin_open(address, options)
+        self.finish_open(options)
+
+    def begin_open(self, address: Address, options: SshOptions) -> None:
+        """Says what to connect to. Does not wait. Raises LinkLostError."""
+        levels = [logging.getLogger(name).getEffectiveLevel() for name in (None, "asyncssh")]
+        self._tell(make_open(address, options, *levels))
+
+    def finish_open(self, options: SshOptions) -> None:
+        """Waits until it has connected, logged in and started the remote command; a person is asked from here, in this thread.
 
         Raises what `evidencesync.ssh.client.connect` raises, and what `options.ask_passphrase` raises.
         """
-        levels = [logging.getLogger(name).getEffectiveLevel() for name in (None, "asyncssh")]
-        self._tell(make_open(address, options, *levels))
         while True:
             match self._next():
                 case Opened() as opened:
@@ -144,7 +140,9 @@ class Carrier:
             self._let_go()
 
     def kill(self) -> None:
-        """Ends the carrier and the connection at once."""
+        """Ends the carrier and the connection at once. Repeatable, and nothing after `close`."""
+        if self._closed:
+            return
         self._closed = True
         self._process.kill()
         self._let_go()
@@ -191,39 +189,3 @@ class Carrier:
 
     def _lost(self) -> LinkLostError:
         return LinkLostError("the connection was closed" if self._closed else "the process that carried the connection has ended")
-
-
-def _start() -> tuple[socket.socket, int, subprocess.Popen[bytes]]:
-    """The carrier, and this end of what joins us with it."""
-    with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
-        control, far_control = socket.socketpair()
-        ours.callback(control.close)
-        theirs.callback(far_control.close)
-        source, sink = os.pipe()
-        ours.callback(os.close, sink)
-        theirs.callback(os.close, source)
-        _enlarge(sink)
-        # -P: the current folder holds no modules for us. It may hold evidence.
-        command = [sys.executable, "-P", "-c", _PROGRAM, str(far_control.fileno()), str(source), _PLACE]
-        with _signals_held_back():
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=(far_control.fileno(), source)
-            )
-        ours.pop_all()
-    return control, sink, process
-
-
-@contextlib.contextmanager
-def _signals_held_back() -> Iterator[None]:
-    """A process that is started here begins with Ctrl-C held back, until it can say itself what is to become of it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _enlarge(descriptor: int) -> None:
-    if hasattr(fcntl, "F_SETPIPE_SZ"):
-        with contextlib.suppress(OSError):  # a user at his limit: slower, not wrong
-            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)

@@ -254,6 +254,7 @@ def main(control: int, source: int) -> None:
     for descriptor in (control, source):
         os.set_inheritable(descriptor, False)  # noqa: FBT003 - the standard library's signature
     asyncio.run(carry(socket.socket(fileno=control), source))
+    gc.freeze()  # whoever waits for the end of this process need not wait until all is looked through for cycles
 
 
 def _leave_it_to_the_other(*_: object) -> None:

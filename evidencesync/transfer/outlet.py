@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 
@@ -11,6 +12,9 @@ from evidencesync.transfer.link import Link
 _GATHER_BYTES = 1 * MIB
 _LARGE = 256 * KIB
 _MEASURE_BYTES = 2 * MIB
+# What lies between here and the line takes so much at once, however slow that is: the carrier's pipe and queue, the socket's,
+# and what may be under way. Only after that is it the line that a writer waits for.
+_BUFFERED_BYTES = 8 * MIB
 
 
 class Outlet:
@@ -25,13 +29,15 @@ class Outlet:
         self._sent = 0
         self._measured = 0
         self._measured_seconds = 0.0
-        self.link_rate: float | None = None
-        """Bytes a second that the link took lately, while it was the link that was waited for."""
+        self._buffered = 0
+        self.link_rate: float | None = limit_rate if limit_rate is not None or link.peer is not None else math.inf
+        """Bytes a second that the link took lately, while it was the link that was waited for; None while nobody knows."""
 
     def take_link(self, link: Link) -> None:
         """From now on writes to another link. What had gathered for the last one is dropped."""
         self._link = link
         self._frames, self._waiting_bytes = [], 0
+        self._buffered = 0
 
     def put(self, frames: list[bytes]) -> None:
         """Adds frames; writes when enough has gathered."""
@@ -60,6 +66,9 @@ class Outlet:
 
     def _measure(self, size: int, seconds: float) -> None:
         """A link that takes bytes as fast as they come has no use for a compressor, and shows a very high rate."""
+        if self._limit_rate is None and self._buffered < _BUFFERED_BYTES:
+            self._buffered += size
+            return
         self._measured += size
         self._measured_seconds += seconds
         if self._measured >= _MEASURE_BYTES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass
 
@@ -19,13 +20,40 @@ from evidencesync.custody.documents import (
 from evidencesync.custody.record import encode_record
 from evidencesync.custody.sshsig import sign_document
 from evidencesync.delta.chunker import PARAMETERS
-from evidencesync.evidence.digest import sha512_of
+from evidencesync.evidence.digest import Sha256Digest, new_sha256, sha512_of
 from evidencesync.evidence.moment import Moment, format_file_time
 from evidencesync.source.origin import describe_origin
 from evidencesync.source.root import SourceRoot
 from evidencesync.transfer.greeting import Greeting
-from evidencesync.transfer.reading import SourceRead, SourceTally
+from evidencesync.transfer.reading import SourceTally
 from evidencesync.transfer.request import PushRequest
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestSums:
+    """A manifest's length and digests."""
+
+    size: int
+    sha256: Sha256Digest
+    sha512: bytes
+
+
+class ManifestMeter:
+    """Takes a manifest's bytes as they go out, header first."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._sha256, self._sha512 = new_sha256(), hashlib.sha512()
+
+    def feed(self, lines: bytes) -> None:
+        """The next lines."""
+        self._size += len(lines)
+        self._sha256.update(lines)
+        self._sha512.update(lines)
+
+    def sums(self) -> ManifestSums:
+        """Of all that was fed."""
+        return ManifestSums(self._size, Sha256Digest(self._sha256.digest()), self._sha512.digest())
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +108,7 @@ def make_header(
 
 
 def sign(
-    request: PushRequest, header: ManifestHeader, greeting: Greeting, end: SourceRead, tally: SourceTally, now: Moment
+    request: PushRequest, header: ManifestHeader, greeting: Greeting, sums: ManifestSums, tally: SourceTally, now: Moment
 ) -> Signed:
     """The examiner's signatures: over the manifest, and over the record that takes it into the chain."""
     signer, ready = request.signer, greeting.ready
@@ -98,11 +126,11 @@ def sign(
             previous_sha256=head.hex() if head else None,
             details=_details(header, tally),
             acquisition=header.acquisition,
-            manifest_sha256=end.manifest_sha256.hex(),
+            manifest_sha256=sums.sha256.hex(),
         )
     )
     return Signed(
-        sign_document(signer, MANIFEST_NAMESPACE, end.manifest_sha512),
+        sign_document(signer, MANIFEST_NAMESPACE, sums.sha512),
         acquired,
         sign_document(signer, CUSTODY_NAMESPACE, sha512_of(acquired)),
     )

@@ -1,7 +1,8 @@
 """Push: acquires a source into a vault at the other end of a link.
 
 Three threads: one reads and hashes the source, one takes in what the vault says, and the caller's decides and sends.
-Nothing waits for anything but a full window. A lost link is made anew, and the session goes on where the vault stands.
+Reading begins before the vault has answered; nothing waits for anything but a full window. A lost link is made anew, and the
+session goes on where the vault stands.
 """
 
 from __future__ import annotations
@@ -11,14 +12,28 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from typing import Final
 
-from evidencesync.custody.documents import ManifestHeader
+from evidencesync.custody.manifest import encode_header
 from evidencesync.custody.receipt import decode_receipt
 from evidencesync.delta.chunker import Segment
 from evidencesync.delta.refine import piece_key
 from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError, SessionGoneError
 from evidencesync.evidence.moment import format_moment
-from evidencesync.protocol.messages import Alive, Finish, PagesStored, Published, Resumed, SegmentsStored, Status
+from evidencesync.protocol.messages import (
+    Alive,
+    Finish,
+    Message,
+    Need,
+    NeedPieces,
+    PageAnswer,
+    PagesStored,
+    Published,
+    SegmentAnswer,
+    SegmentsStored,
+    Status,
+    Want,
+)
 from evidencesync.session.sender import Sender
 from evidencesync.source.root import resolve_source
 from evidencesync.source.walker import walk
@@ -26,10 +41,13 @@ from evidencesync.transfer.acknowledgement import Sent, check_published
 from evidencesync.transfer.conversation import Conversation, connect_again
 from evidencesync.transfer.greeting import Greeting
 from evidencesync.transfer.link import Link
-from evidencesync.transfer.papers import Signed, make_header, sign
+from evidencesync.transfer.papers import ManifestMeter, ManifestSums, Signed, make_header, sign
 from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.reading import PageRead, SourceRead, SourceReading, StreamBegun, StreamEnded
 from evidencesync.transfer.request import Documents, PushOutcome, PushRequest
+
+# What the vault may still ask, and say that it has stored, until it has everything; then its acknowledgement.
+_AFTER_THE_END: Final = (PageAnswer, Want, PagesStored, SegmentAnswer, Need, NeedPieces, SegmentsStored, Published)
 
 
 def push(
@@ -83,7 +101,8 @@ class _Push:
         self._now = now
         self._source = resolve_source(request.source)
         self._conversation = Conversation(link, request, progress, now, again)
-        self._end: SourceRead | None = None
+        self._manifest = ManifestMeter()
+        self._is_read = False
 
     def run(self) -> PushOutcome:
         """All of it. What ends it early is told to the vault, where the link still works."""
@@ -101,9 +120,12 @@ class _Push:
         """Handshake, transfer, signatures, acknowledgement."""
         started = time.monotonic()
         request, conversation = self._request, self._conversation
+        began = format_moment(self._now())
+        reading = self._start_reading()  # what it gives waits in the inbox, a bounded number of bytes, until the vault is ready
         greeting = conversation.greet()
+        self._progress.stage = "reading"
         ready = greeting.ready
-        header = make_header(request, self._source, greeting, conversation.link.peer, format_moment(self._now()))
+        header = make_header(request, self._source, greeting, conversation.link.peer, began)
         sender = Sender(
             knows_nothing=ready.known_contents == 0,
             has_previous=ready.previous_manifest_sha256 is not None or ready.leftovers > 0,
@@ -111,14 +133,15 @@ class _Push:
             compress=request.compress,
             clock=time.monotonic,
         )
-        reading = self._start_reading(header)
-        end = self._transfer(sender, greeting)
-        signed = sign(request, header, greeting, end, reading.tally, format_moment(self._now()))
-        published = self._finish(sender, end, signed, greeting)
+        self._add_page(sender, encode_header(header), [])
+        self._transfer(sender, greeting)
+        sums = self._manifest.sums()
+        signed = sign(request, header, greeting, sums, reading.tally, format_moment(self._now()))
+        published = self._finish(sender, sums, signed, greeting)
         sent = Sent(
             header,
             reading.tally.manifest,
-            end.manifest_sha256.hex(),
+            sums.sha256.hex(),
             signed.manifest_signature,
             signed.acquired,
             read_back=request.read_back,
@@ -145,7 +168,7 @@ class _Push:
             seconds=time.monotonic() - started,
             interruptions=self._progress.interruptions,
             leftovers=ready.leftovers,
-            manifest_sha256=end.manifest_sha256.hex(),
+            manifest_sha256=sums.sha256.hex(),
             receipt_sha256=receipt_sha256,
             chain_head_sha256=head_sha256,
             read_back=request.read_back,
@@ -163,13 +186,11 @@ class _Push:
 
     # Reading.
 
-    def _start_reading(self, header: ManifestHeader) -> SourceReading:
+    def _start_reading(self) -> SourceReading:
         request = self._request
-        self._progress.stage = "reading"
         reading = SourceReading(
             self._source,
             request.rules,
-            header,
             self._conversation.inbox.put_local,
             self._progress,
             lambda: format_moment(self._now()),
@@ -201,32 +222,29 @@ class _Push:
 
     # Moving.
 
-    def _transfer(self, sender: Sender, greeting: Greeting) -> SourceRead:
-        """Moves everything, over as many links as it takes; returns when the vault has stored all of it."""
-        while self._end is None or not sender.all_stored:
+    def _transfer(self, sender: Sender, greeting: Greeting) -> None:
+        """Moves everything, over as many links as it takes; returns when all of it was read, and said to the vault."""
+        while not self._is_read:
             try:
                 self._step(sender)
             except LinkLostError as lost:
                 self._resume(sender, lost, greeting)
-        return self._end
 
     def _step(self, sender: Sender) -> None:
         """Sends what there is, and takes one item of the source or one message of the vault."""
         self._send(sender)
         conversation = self._conversation
-        may_read = self._end is None and sender.has_room
+        may_read = sender.has_room
         if conversation.inbox.would_wait(local=may_read):
             conversation.outlet.flush()
         item, message = conversation.inbox.take(local=may_read, timeout_seconds=self._request.timeout_seconds)
         if item is None and message is None:
             conversation.say(Alive())
-        if isinstance(message, PagesStored | SegmentsStored):
-            conversation.note_progress()
         if message is not None and not isinstance(message, Status):
-            sender.receive(message)
+            self._take_answer(sender, message)
         match item:
             case PageRead():
-                sender.add_page(item.lines, item.contents)
+                self._add_page(sender, item.lines, item.contents)
             case Segment():
                 sender.add_segment(item)
             case StreamBegun():
@@ -234,7 +252,16 @@ class _Push:
             case StreamEnded():
                 sender.close_stream(item.size, item.blake3)
             case SourceRead():
-                self._end = item
+                self._is_read = True
+
+    def _take_answer(self, sender: Sender, message: Message) -> None:
+        if isinstance(message, PagesStored | SegmentsStored):
+            self._conversation.note_progress()
+        sender.receive(message)
+
+    def _add_page(self, sender: Sender, lines: bytes, contents: list[bytes]) -> None:
+        self._manifest.feed(lines)
+        sender.add_page(lines, contents)
 
     def _send(self, sender: Sender) -> None:
         outlet = self._conversation.outlet
@@ -252,30 +279,39 @@ class _Push:
 
     # The end.
 
-    def _finish(self, sender: Sender, end: SourceRead, signed: Signed, greeting: Greeting) -> Published:
-        """Hands in the signatures and waits for the acknowledgement, over as many links as it takes."""
-        self._progress.stage = "finishing"
+    def _finish(self, sender: Sender, sums: ManifestSums, signed: Signed, greeting: Greeting) -> Published:
+        """Hands in the signatures and waits for the acknowledgement, over as many links as it takes.
+
+        The signatures follow the last of what was read at once. The vault keeps them until it has stored everything, and may
+        ask for more of that until then.
+        """
         conversation = self._conversation
         finish = Finish(
-            end.manifest_size,
-            end.manifest_sha256,
+            sums.size,
+            sums.sha256,
             signed.manifest_signature,
             signed.acquired,
             signed.acquired_signature,
             sender.pages_sent,
         )
-        answer: Resumed | None = None
+        is_said = False
         while True:
             try:
-                conversation.outlet.put(sender.take_output())
+                self._send(sender)
                 conversation.outlet.flush()
-                if answer is None or not answer.concluding:
+                if not is_said:
                     conversation.say(finish)
-                return conversation.expect(Published)
+                    is_said = True
+                if sender.all_stored:
+                    self._progress.stage = "finishing"
+                answer = conversation.expect(*_AFTER_THE_END)
+                if isinstance(answer, Published):
+                    return answer
+                self._take_answer(sender, answer)
             except LinkLostError as lost:
                 again = conversation.reconnect(lost, greeting)
                 if isinstance(again, Published):
                     return again
-                answer = again
-                if not answer.concluding:
-                    sender.resume(answer)
+                is_said = again.concluding
+                if not is_said:
+                    sender.resume(again)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,19 +26,39 @@ def reach_vault(address: Address, options: SshOptions) -> Link:
 
     Raises what connecting fails with: exit codes 10, 20, 21, 22, 23.
     """
+    with reaching(address, options) as link:
+        return link()
+
+
+@contextlib.contextmanager
+def reaching(address: Address, options: SshOptions) -> Iterator[Callable[[], Link]]:
+    """Begins to reach a vault, and goes on with it while the caller does other things; what this gives waits for the link.
+
+    Whoever leaves without having called that needs no link: the attempt is given up.
+    """
     keep_large_blocks()
     if address.local:
-        return _reach_local(address.path)
+        yield partial(_reach_local, address.path)
+        return
     carrier = Carrier()
+    is_taken = False
+
+    def take() -> Link:
+        nonlocal is_taken
+        try:
+            carrier.finish_open(options)
+        except EvidenceSyncError:
+            carrier.close()
+            raise
+        is_taken = True
+        return carrier
+
     try:
-        carrier.open(address, options)
-    except EvidenceSyncError:
-        carrier.close()
-        raise
-    except BaseException:
-        carrier.kill()
-        raise
-    return carrier
+        carrier.begin_open(address, options)
+        yield take
+    finally:
+        if not is_taken:
+            carrier.kill()
 
 
 class _LocalVaultLink(LocalLink):

@@ -1,18 +1,17 @@
 """Reads the source once, from its first entry to its last, and gives what a sender needs in the order it needs it.
 
 One pass: the bytes that are hashed for the manifest are the bytes that are cut and sent. Small files come with the page
-of manifest lines that names them; larger ones come as a stream of segments before their line.
+of manifest lines that names them; larger ones come as a stream of segments before their line. The manifest's header is not
+made here: what stands in it is known only when the vault has answered, and the reading does not wait for that.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from evidencesync.custody.documents import ManifestHeader
-from evidencesync.custody.manifest import encode_entry_lines, encode_footer, encode_header
+from evidencesync.custody.manifest import encode_entry_lines, encode_footer
 from evidencesync.custody.tally import ManifestTally
 from evidencesync.delta.chunker import Segment, SegmentCutter
 from evidencesync.errors import SourceReadError
@@ -68,11 +67,7 @@ class StreamEnded:
 
 @dataclass(frozen=True, slots=True)
 class SourceRead:
-    """Everything was read; the manifest is complete."""
-
-    manifest_size: int
-    manifest_sha256: Sha256Digest
-    manifest_sha512: bytes
+    """Everything was read; the manifest's last page has been given."""
 
 
 Item = PageRead | StreamBegun | Segment | StreamEnded | SourceRead
@@ -132,7 +127,6 @@ class SourceReading:
         self,
         source: SourceRoot,
         rules: FilterRules,
-        header: ManifestHeader,
         emit: Callable[[Item, int], None],
         progress: Progress,
         now: Callable[[], Moment],
@@ -140,29 +134,23 @@ class SourceReading:
         self.tally = SourceTally()
         self._source = source
         self._rules = rules
-        self._header = header
         self._emit = emit
         self._progress = progress
         self._now = now
         self._entries = EntryMaker()
         self._cutter = PageCutter()
         self._contents: list[bytes] = []
-        self._size = 0
-        self._sha256 = new_sha256()
-        self._sha512 = hashlib.sha512()
         self._hashing = ThreadPoolExecutor(1, "sha256")
 
     def run(self) -> None:
-        """Reads everything and emits it. Raises SourceNotFoundError, and what `emit` raises."""
+        """Reads everything and emits it, but for the manifest's header. Raises SourceNotFoundError, and what `emit` raises."""
         try:
-            self._emit_page(encode_header(self._header))
             for found in walk(self._source.path, self._rules, changed=self._note_changed_folder):
                 self._take(found)
             if rest := self._cutter.take():
                 self._emit_page(rest)
             self._emit_page(encode_footer(self.tally.manifest.footer(self._now())))
-            done = SourceRead(self._size, Sha256Digest(self._sha256.digest()), self._sha512.digest())
-            self._emit(done, 0)
+            self._emit(SourceRead(), 0)
         finally:
             self._hashing.shutdown(wait=True)
 
@@ -278,8 +266,5 @@ class SourceReading:
                 self._emit_page(page)
 
     def _emit_page(self, lines: bytes) -> None:
-        self._size += len(lines)
-        self._sha256.update(lines)
-        self._sha512.update(lines)
         contents, self._contents = self._contents, []
         self._emit(PageRead(lines, contents), len(lines) + sum(map(len, contents)))

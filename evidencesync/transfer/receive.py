@@ -28,7 +28,6 @@ from evidencesync.limits import MAX_RECORD, NONCE
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import DATA_FRAME, PREAMBLE, Begin, Failure, Hello, Message, Published, decode_message
-from evidencesync.transfer.acquiring import Acquiring
 from evidencesync.transfer.door import Knock, SocketLink, knock
 from evidencesync.transfer.intake.admission import Admitted, admit, welcome
 from evidencesync.transfer.line import Line
@@ -72,6 +71,11 @@ def receive(
         raise failure from error
     finally:
         session.close()
+
+
+def _load_the_rest() -> None:
+    """Loads what a session needs once its sender is admitted: while he signs, for it takes a tenth of a second."""
+    import evidencesync.transfer.acquiring  # noqa: F401
 
 
 def refuse(link: Link, error: EvidenceSyncError) -> None:
@@ -120,6 +124,8 @@ class _Session:
         """Handshake, then the transfer under the item's lock; or all of it passed on to where the session lives."""
         self._line.write(PREAMBLE)
         admitted = self._shake_hands()
+        from evidencesync.transfer.acquiring import Acquiring  # see `_load_the_rest`
+
         item = self._vault.item(admitted.name, create=True)
         acquiring = Acquiring(
             self._line, self._vault, item, admitted, self._received_from, self._now, self._host_key, may_return=self._may_return
@@ -156,6 +162,7 @@ class _Session:
     def _shake_hands(self) -> Admitted:
         offered = welcome(self._expect(Hello), self._vault, os.urandom(NONCE), self._now())
         self._line.send(offered)
+        _load_the_rest()
         return admit(self._expect(Begin), offered, self._vault, self._now())
 
     # Whose item it is.

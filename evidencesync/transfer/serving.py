@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import resource
 import signal
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,6 +40,8 @@ def serve_listening(
 
     Raises ConfigurationError when the address or the files cannot be used.
     """
+    import asyncio
+
     keep_large_blocks()
     Vault.open(Path(vault_path))  # so that a wrong path is said now, and not to the first client
     asyncio.run(_serve(vault_path, host, port, authorized_keys, host_key, announce))
@@ -55,7 +55,11 @@ async def _serve(
     host_key: Path | None,
     announce: Callable[[str, int, str], None],
 ) -> None:
-    from evidencesync.ssh.server import serve_embedded  # asyncssh takes half a second to import
+    # Not above: asyncssh takes long to import, and what sshd starts needs none of these.
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
+    from evidencesync.ssh.server import serve_embedded
 
     loop = asyncio.get_running_loop()
     # Each session keeps a thread for as long as it lasts, and a login needs one for a moment: by default asyncio has four

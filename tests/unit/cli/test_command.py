@@ -9,8 +9,9 @@ import pytest
 import typer
 
 from evidencesync.cli import app as whole
-from evidencesync.cli.command import Run, command, guard
+from evidencesync.cli.command import Run, command
 from evidencesync.cli.console import Console
+from evidencesync.cli.guard import guard
 from evidencesync.errors import EvidenceSyncError, ExitCode, all_errors
 
 

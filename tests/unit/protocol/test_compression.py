@@ -78,6 +78,23 @@ def test_text_is_packed_on_a_slow_link_and_noise_is_not() -> None:
     assert body_of(encoder("auto", 1e15).encode([text]))[0] == RAW
 
 
+@pytest.mark.parametrize("link_rate", [None, 1e6])
+@pytest.mark.parametrize("noise_first", [False, True])
+def test_files_of_text_between_files_of_noise_are_packed(link_rate: float | None, noise_first: bool) -> None:
+    chance = random.Random(3)
+    text = b"a line of a log file\n" * 600
+    parts = [chance.randbytes(12_000) if (number % 2 == 0) is noise_first else text for number in range(50)]
+    assert body_of(encoder("auto", link_rate).encode(parts))[0] == ZSTD
+
+
+def test_on_a_far_slower_link_what_no_sample_shows_is_packed_too() -> None:
+    chance = random.Random(4)
+    part = bytes(chance.randbytes(8192)) + bytes(56 * 1024)  # of each 64 KiB the samples see the noise alone
+    made = encoder("auto", 1e3)
+    assert body_of(made.encode([part * 8]))[0] == ZSTD
+    assert body_of(made.encode([chance.randbytes(500_000)]))[0] == RAW
+
+
 LIES = {
     "cut off": b"\0\0\0",
     "empty": b"",

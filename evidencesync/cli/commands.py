@@ -1,0 +1,95 @@
+"""All commands together, as typer runs them. Nothing slow is imported here: `--help` must answer at once."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Final
+
+import typer
+import typer.main
+
+import evidencesync
+from evidencesync.cli import (
+    catalog_commands,
+    host_commands,
+    push_command,
+    serve_command,
+    upkeep_commands,
+    vault_commands,
+    verify_command,
+)
+from evidencesync.cli.console import Console
+from evidencesync.errors import ExitCode, UsageError
+
+PROGRAM: Final = "evidencesync"
+_HELP: Final = "Moves forensic evidence over SSH into a vault, sends only what is missing, and proves what arrived."
+_EPILOG: Final = """\b
+Examples:
+  evidencesync init /srv/vault --trust ana.pub --principal ana@lab
+  evidencesync push /mnt/evidence ana@vault.lab:/srv/vault --case 2024-017 --item LAPTOP-1
+  evidencesync verify /srv/vault
+
+Exit codes: 0 is complete and verified; any other is a failure, and docs/exit-codes.md says which. The options of a
+command, with more examples: evidencesync COMMAND --help"""
+
+# Typer carries its own copy of click or uses the real one, depending on its version: this is the base of what either raises
+# for a command line that makes no sense.
+_PARSER_ERROR: Final[type[Exception]] = typer.BadParameter.__mro__[2]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"{PROGRAM} {evidencesync.__version__}")
+        raise typer.Exit
+
+
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def make_app() -> typer.Typer:
+    """All commands, in the order in which they are needed."""
+    app = typer.Typer(
+        name=PROGRAM,
+        help=_HELP,
+        epilog=_EPILOG,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_top)
+    for room in (vault_commands, host_commands, push_command, serve_command, verify_command, catalog_commands, upkeep_commands):
+        room.add_commands(app)
+    return app
+
+
+def run(given: list[str], console: Console) -> int:
+    """Runs one command line; its exit code. Raises nothing but KeyboardInterrupt."""
+    try:
+        code = typer.main.get_command(make_app()).main(args=given, prog_name=PROGRAM, standalone_mode=False)
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
+    except _PARSER_ERROR as error:
+        code = _refuse(error, console)
+    except SystemExit:  # how typer answers to a reader of --help that has seen enough; a command of ours never raises it
+        code = ExitCode.COMPLETE
+    return int(code or 0)
+
+
+def _refuse(error: Exception, console: Console) -> ExitCode:
+    """Says what is wrong with a command line; the whole help where nothing was asked for."""
+    context = getattr(error, "ctx", None)
+    if context is not None and type(error).__name__ == "NoArgsIsHelpError" and not console.as_json:
+        sys.stderr.write(f"{context.get_help()}\n")
+        return ExitCode.USAGE
+    format_message = getattr(error, "format_message", None)
+    message = " ".join(str(format_message() if format_message else error).split()) or "no command was given"
+    path = context.command_path if context is not None else PROGRAM
+    console.fail(UsageError(message[:1].lower() + message[1:], hint=f"See: {path} --help"))
+    return ExitCode.USAGE

@@ -1,0 +1,25 @@
+"""`serve --vault PATH` and nothing else, which is what sshd starts for a push: as the command does it, without typer's start."""
+
+from __future__ import annotations
+
+import os
+
+from evidencesync.cli.console import Console
+from evidencesync.cli.guard import guard
+from evidencesync.cli.process import prepare_process
+from evidencesync.cli.settings import CONFIG_VARIABLE, load_settings
+from evidencesync.errors import ExitCode
+
+
+def serve_plainly(vault: str) -> ExitCode:
+    """Serves one session on standard input and output; the exit code."""
+    prepare_process(verbose=False)
+
+    def work() -> ExitCode:
+        load_settings(os.environ.get(CONFIG_VARIABLE) or None)  # of which it needs none, but a broken file is always said
+        from evidencesync.transfer.serving import serve_stdio
+
+        serve_stdio(vault)
+        return ExitCode.COMPLETE
+
+    return guard(Console(), work)

@@ -1,0 +1,98 @@
+"""What is done before a command line is parsed: it changes nothing but the time it takes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from evidencesync.cli import app
+from evidencesync.cli.app import main
+from evidencesync.transfer import launch
+
+SLOW = ["asyncio", "asyncssh", "pydantic", "rich", "typer"]
+
+
+@pytest.mark.parametrize("vault", ["no-vault", ".", "a:b", "x" * 300, "\x1b[31m", "bäd"])
+def test_what_sshd_starts_fails_as_the_parsed_command_does(
+    vault: str, private_home: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plain, parsed = (_outcome(["serve", "--vault", vault], extra) for extra in ([], ["--config", "none"]))
+    assert plain == parsed
+    assert plain[0] == 10
+    assert plain[1].startswith(b"\nEVIDENCESYNC-STREAM")  # the client is told, too
+
+
+def test_a_broken_settings_file_is_said_by_what_sshd_starts(tmp_path: Path, private_home: object) -> None:
+    broken = tmp_path / "broken.toml"
+    broken.write_text("nonsense = 1\n")
+    plain, parsed = (
+        _outcome(["serve", "--vault", "v"], extra, EVIDENCESYNC_CONFIG=str(broken)) for extra in ([], ["--config", str(broken)])
+    )
+    assert plain == parsed
+    assert b"there is no setting called nonsense" in plain[2]
+
+
+def _outcome(arguments: list[str], extra: list[str], **environment: str) -> tuple[int, bytes, bytes]:
+    script = "import sys; from evidencesync.cli.app import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments, *extra], capture_output=True, check=False, env={**os.environ, **environment}
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["serve", "--vault", ""],
+        ["serve", "--vault", "--help"],
+        ["serve", "--vault=v"],
+        ["serve", "--vault"],
+        ["serve", "--vault", "v", "-v"],
+        ["-v", "--vault", "v"],
+        [],
+    ],
+)
+def test_everything_else_is_parsed(arguments: list[str]) -> None:
+    assert not app._is_plain_serve(arguments)
+
+
+def test_what_sshd_starts_imports_nothing_for_people(tmp_path: Path, private_home: object) -> None:
+    script = (
+        "import sys; from evidencesync.cli.app import main; main(['serve', '--vault', sys.argv[1]]); "
+        f"print('imported:', *sorted(set({SLOW}) & set(sys.modules)), file=sys.stderr)"
+    )
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, check=False, env=plain)
+    assert done.stderr.splitlines()[-1] == b"imported:"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["push", "no-such-source", "host:/vault", "--case", "c", "--item", "i"],
+        ["push", "no-such-source", "/local", "--case", "c", "--item", "i", "--note", "at 09:40"],
+        ["push", "s", "host:/vault", "--no-such-option"],
+        ["push", "s", "host:/vault", "--case", "c", "--item", "i", "--compress", "sometimes", "--config", "none"],
+    ],
+)
+def test_a_process_that_was_started_ahead_and_not_needed_is_gone(
+    arguments: list[str], private_home: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s").mkdir()
+    before = _children()
+    assert main(arguments) != 0
+    assert _children() == before
+    assert launch._AHEAD == []
+
+
+def _children() -> set[str]:
+    tasks = Path("/proc/self/task")
+    if not tasks.is_dir():
+        return set()
+    return {child for task in tasks.iterdir() for child in (task / "children").read_text().split()}
