@@ -27,6 +27,7 @@ class CutLink:
         self._received = received
         self._silent = silent
         self._cut = threading.Event()
+        self._woken = False
 
     @property
     def wire_sent(self) -> int:
@@ -56,6 +57,10 @@ class CutLink:
     def close(self) -> None:
         if not self._silent:
             self._link.close()
+        elif not self._woken:
+            self._woken = True
+            self._cut.set()
+            self._link.incoming.put(b"-")  # as any link that is closed, it wakes its own reader
 
     def _lose(self) -> None:
         self._cut.set()
