@@ -6,7 +6,7 @@ names hashes the bytes first, so that a torn end, or entries whose data a power 
 The file is the magic `ESJRNL1` and a newline, then records. Numbers are little-endian.
 
 - `S`, content (u32), row count (u16), rows of 24 bytes as in `chunks.bin`: the next segment of that content.
-- `P`, content (u32), length (u32), path: the content is complete, and has left `contents/` for this evidence path.
+- `P`, content (u32), length (u32), path: the content is complete, and leaves `contents/` for this evidence path.
 """
 
 from __future__ import annotations
@@ -45,8 +45,13 @@ class Journal:
         self._write(_SEGMENT.pack(b"S", content, len(rows)) + pack_segment(rows))
 
     def add_placed(self, content: int, path: bytes) -> None:
-        """A complete content has got its place in `data/`."""
+        """A complete content gets its place in `data/`. To be said before it does: whoever reads this looks in both places."""
         self._write(_PLACED.pack(b"P", content, len(path)) + path)
+
+    def sync(self) -> None:
+        """Puts the journal on the disk."""
+        with storing("write the journal"):
+            os.fdatasync(self._fd)
 
     def close(self) -> None:
         """Closes the file as it is. Safe to call again."""

@@ -193,7 +193,9 @@ class Leftovers:
         batch: list[tuple[bytes, int, int, int, int]] = []
         for record in read_journal(journal):
             if not isinstance(record, JournaledSegment):
-                session.files[record.content] = _file_of(session.path, _DATA + record.path)
+                placed = _file_of(session.path, _DATA + record.path)
+                if placed[1]:  # else it has not left contents/: it was about to, or a power cut has taken that back
+                    session.files[record.content] = placed
                 continue
             offset = ends.get(record.content, 0)
             ends[record.content] = offset + record.length

@@ -21,6 +21,7 @@ from evidencesync.delta.recipe import MAGIC, Recipe
 from evidencesync.errors import InternalError, UsageError
 from evidencesync.evidence.digest import Buffer
 from evidencesync.evidence.display import safe_text
+from evidencesync.vault import checkpoints
 from evidencesync.vault.checkpoints import Checkpoints
 from evidencesync.vault.content import StagedContent
 from evidencesync.vault.disk import FOLDER_FLAGS, FOLDER_MODE, opened_folder, storing, sync_file_system
@@ -143,8 +144,11 @@ class Staging:
 
     def adopt(self, path: bytes, content: StagedContent, mtime_ns: int | None) -> None:
         """Moves a finished content to its place in `data/`, and closes it."""
-        self.tree.adopt(path, content, mtime_ns)
         self.journal.add_placed(int(content.name, 16), path)
+        if content.size >= checkpoints.CHECKPOINT_BYTES // 4:
+            # Or a power cut could keep the new name alone, and all that was on the disk of a large content would not be found.
+            self.journal.sync()
+        self.tree.adopt(path, content, mtime_ns)
 
     def note_stored(self, size: int) -> None:
         """So many bytes more were written. From time to time all that is staged is put on the disk, in the background."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -60,7 +61,8 @@ class CutLink:
         elif not self._woken:
             self._woken = True
             self._cut.set()
-            self._link.incoming.put(b"-")  # as any link that is closed, it wakes its own reader
+            with contextlib.suppress(LinkLostError):
+                self._link.incoming.put(b"-")  # as any link that is closed, it wakes its own reader
 
     def _lose(self) -> None:
         self._cut.set()
