@@ -94,8 +94,20 @@ def test_what_is_given_up_is_gone_on_from_by_the_next_run(bench: Bench) -> None:
     with pytest.raises(LinkLostError, match="attempts to get it back have failed"):
         flaky.push([{"sent": 12 * MIB}])
     assert bench.acquisitions() == []
-    outcome = flaky.push([None])
+    outcome = flaky.push_when_free([None])
     flaky.join()
     assert (outcome.acquisition, outcome.leftovers) == (1, 1)
     assert outcome.literal_bytes < SIZE - 9 * MIB
     assert_as_undisturbed(bench)
+
+
+@pytest.mark.parametrize("after", [4 * MIB, 6 * MIB, 7 * MIB, 8 * MIB, 9 * MIB, 10 * MIB, 12 * MIB])
+def test_a_page_that_waits_for_a_large_content_outlives_the_link(bench: Bench, after: int) -> None:
+    """It was read before the link was lost, and all that it waits for may be there again before it is named again."""
+    bench.push()
+    (bench.source / "b-new").write_bytes(random.Random(8).randbytes(20 * MIB))
+    flaky = FlakyBench(bench)
+    outcome = flaky.push([{"sent": after}, None])
+    flaky.join()
+    assert (outcome.acquisition, outcome.interruptions) == (2, 1)
+    assert_as_undisturbed(bench, 2)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 from evidencesync.custody.documents import SshPeer
-from evidencesync.errors import ConnectError, EvidenceSyncError, LinkLostError
+from evidencesync.errors import ConnectError, EvidenceSyncError, LinkLostError, LockedError
 from evidencesync.transfer.link import LocalLink, local_pair
 from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.push import push
@@ -73,8 +74,10 @@ class CutLink:
 class FlakyBench:
     """Pushes of a bench over links that are lost, one after the other, as `cuts` says; None is a link that holds."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, *, may_return: bool = True) -> None:
+        """Without `may_return` a session ends with its link."""
         self.bench = bench
+        self._may_return = may_return
         self.threads: list[threading.Thread] = []
         self.links = 0
 
@@ -94,6 +97,16 @@ class FlakyBench:
         request = self.bench.request(**{"retries": 3, **changes})
         return push(again(), request, Progress(), again=again)
 
+    def push_when_free(self, cuts: list[dict[str, Any] | None], **changes: Any) -> PushOutcome:
+        """A push that begins when an earlier session has taken in all that its lost link still brought, and lets the item go."""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                return self.push(cuts, **changes)
+            except LockedError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+
     def join(self) -> None:
         """Waits for every session to end."""
         for thread in self.threads:
@@ -109,6 +122,6 @@ class FlakyBench:
 
     def _receive(self, link: LocalLink) -> None:
         try:
-            receive(link, self.bench.vault, "a test")
+            receive(link, self.bench.vault, "a test", may_return=self._may_return)
         except EvidenceSyncError:
             return  # the other end is told
