@@ -174,9 +174,10 @@ class Leftovers:
     def remove_continued(self, header: ManifestHeader) -> int:
         """Removes the staging areas of earlier attempts at this very acquisition, now that it is published; how many.
 
-        An attempt is one by the same examiner at the same source. Others stay for those who began them. Raises StorageError.
+        An attempt is one by the same examiner at the same source, or one that ended before it had said whose it is. Others
+        stay for those who began them. Raises StorageError.
         """
-        continued = [session.name for session in self._sessions if _is_attempt(session, header)]
+        continued = [session.name for session in self._sessions if _is_attempt(session, header) or _is_empty(session)]
         with opened_folder(self._item.layout.incoming) as incoming:
             for name in continued:
                 remove_tree(incoming, name)
@@ -305,6 +306,14 @@ def _is_attempt(session: _Session, header: ManifestHeader) -> bool:
         mine.path,
         mine.path_b64,
     )
+
+
+def _is_empty(session: _Session) -> bool:
+    """Whether nothing at all was received: the header is what comes first, and is handed to the system at once."""
+    try:
+        return not os.path.getsize(session.path / ACQUISITION / MANIFEST) and not os.listdir(session.path / CONTENTS)
+    except OSError:
+        return False
 
 
 def _file_of(session: Path, path: bytes) -> tuple[bytes, int]:

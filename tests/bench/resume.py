@@ -1,7 +1,7 @@
 """What a push costs that died at three quarters and is run again: `python -m tests.bench.resume FOLDER [GIB]`.
 
-One large file, 4 GiB if nothing else is said, and a local vault, both in FOLDER, which needs room for twice that. Three runs, each
-with both ends in one process: undisturbed, killed (SIGKILL) when three quarters are staged, and the same command again.
+One large file, 4 GiB if nothing else is said, and a local vault, both in FOLDER, which needs room for twice that. Three runs,
+each with both ends in one process: undisturbed, killed (SIGKILL) when three quarters are staged, and the same command again.
 """
 
 from __future__ import annotations

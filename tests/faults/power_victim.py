@@ -12,15 +12,21 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
+
+import pytest
 
 from evidencesync.cli import app
 from evidencesync.transfer import acquiring
 from evidencesync.vault import checkpoints
+from evidencesync.vault.disk import sync_file_system
 from evidencesync.vault.publish import Published, publish
 from evidencesync.vault.staging import Staging
 from tests.support.file_systems import cut_power
+
+PATCH: Final = pytest.MonkeyPatch()  # for as long as the process lives
 
 
 def main(vault: str, moment: str, *arguments: str) -> None:
@@ -36,7 +42,7 @@ def main(vault: str, moment: str, *arguments: str) -> None:
         def publish_until(staging: Staging, documents: Mapping[str, bytes]) -> Published:
             return publish(staging, documents, lambda step: die() if step == when else None)
 
-        acquiring.publish = publish_until
+        PATCH.setattr(acquiring, "publish", publish_until)
     elif what == "stored":
         at, _, interval = when.partition(":")
         _watch_checkpoints(int(at), int(interval), die)
@@ -50,14 +56,14 @@ def main(vault: str, moment: str, *arguments: str) -> None:
         die()
 
 
-def _watch_checkpoints(at: int, interval: int, die: object) -> None:
+def _watch_checkpoints(at: int, interval: int, die: Callable[[], None]) -> None:
     stored = synced = 0
-    sync, note = checkpoints.sync_file_system, checkpoints.Checkpoints.note
+    note = checkpoints.Checkpoints.note
 
     def sync_and_tell(fd: int, what: str) -> bool:
         nonlocal synced
         before = stored
-        done = sync(fd, what)
+        done = sync_file_system(fd, what)
         synced = before
         return done
 
@@ -67,12 +73,11 @@ def _watch_checkpoints(at: int, interval: int, die: object) -> None:
         stored += size
         if stored >= at:
             print(synced, flush=True)  # noqa: T201
-            assert callable(die)
             die()
 
-    checkpoints.CHECKPOINT_BYTES = interval
-    checkpoints.sync_file_system = sync_and_tell
-    checkpoints.Checkpoints.note = count
+    PATCH.setattr(checkpoints, "CHECKPOINT_BYTES", interval)
+    PATCH.setattr(checkpoints, "sync_file_system", sync_and_tell)
+    PATCH.setattr(checkpoints.Checkpoints, "note", count)
 
 
 if __name__ == "__main__":

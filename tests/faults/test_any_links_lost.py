@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from evidencesync.transfer import conversation
+from evidencesync.transfer import ahead, conversation
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.cut_links import FlakyBench
@@ -24,6 +24,7 @@ MANY = 1000
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conversation, "_FIRST_PAUSE", 0.002)
     monkeypatch.setattr(conversation, "_LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(ahead, "SILENCE_SECONDS", 15.0)
 
 
 def losses(chance: random.Random) -> list[dict[str, Any] | None]:
@@ -48,9 +49,7 @@ def assert_acquired(bench: Bench, number: int) -> None:
 
 def _files(folder: Path) -> dict[str, bytes]:
     return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and not path.is_symlink()
+        str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file() and not path.is_symlink()
     }
 
 

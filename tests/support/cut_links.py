@@ -94,7 +94,7 @@ class FlakyBench:
             link = self._serve()
             return link if cut is None else CutLink(link, **cut)
 
-        request = self.bench.request(**{"retries": 3, **changes})
+        request = self.bench.request(**{"retries": 100, **changes})
         return push(again(), request, Progress(), again=again)
 
     def push_when_free(self, cuts: list[dict[str, Any] | None], **changes: Any) -> PushOutcome:
@@ -110,7 +110,7 @@ class FlakyBench:
     def join(self) -> None:
         """Waits for every session to end."""
         for thread in self.threads:
-            thread.join(30)
+            thread.join(60)
             assert not thread.is_alive()
 
     def _serve(self) -> LocalLink:
