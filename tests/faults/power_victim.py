@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -58,6 +59,7 @@ def main(vault: str, moment: str, *arguments: str) -> None:
 
 def _watch_checkpoints(at: int, interval: int, die: Callable[[], None]) -> None:
     stored = synced = 0
+    on_disk = threading.Event()
     note = checkpoints.Checkpoints.note
 
     def sync_and_tell(fd: int, what: str) -> bool:
@@ -65,6 +67,8 @@ def _watch_checkpoints(at: int, interval: int, die: Callable[[], None]) -> None:
         before = stored
         done = sync_file_system(fd, what)
         synced = before
+        if synced:
+            on_disk.set()
         return done
 
     def count(self: checkpoints.Checkpoints, size: int) -> None:
@@ -72,6 +76,7 @@ def _watch_checkpoints(at: int, interval: int, die: Callable[[], None]) -> None:
         note(self, size)
         stored += size
         if stored >= at:
+            on_disk.wait()  # the first checkpoint, however slow the disk is
             print(synced, flush=True)  # noqa: T201
             die()
 
