@@ -124,3 +124,23 @@ def test_a_session_that_was_lost_before_anything_arrived_leaves_nothing(bench: B
         assert flaky.push([{"received": after}, None]).acquisition == number
         flaky.join()
         assert os.listdir(bench.vault.layout.item(bench.name).incoming) == []
+
+
+@pytest.mark.parametrize("after", [1_800, 6_000])
+def test_a_run_that_goes_on_and_is_lost_itself_costs_nothing_that_was_staged(bench: Bench, after: int) -> None:
+    """The second run takes the staged file over, and knows little of it when it ends."""
+    (bench.source / "a-image").write_bytes(random.Random(9).randbytes(40 * MIB))
+    flaky = FlakyBench(bench, may_return=False)
+    incoming = bench.vault.layout.item(bench.name).incoming
+    staged = []
+    for sent in (36 * MIB, after):
+        with pytest.raises(LinkLostError):
+            flaky.push([{"sent": sent}], retries=0)
+        flaky.join()
+        staged.append(sum(path.stat().st_size for path in incoming.glob("*/contents/*")))
+    assert staged[0] > MIB
+    assert staged[1] >= staged[0]
+    outcome = flaky.push([None])
+    flaky.join()
+    assert outcome.literal_bytes <= 48 * MIB - staged[0]  # the image, and the other files with something to spare
+    assert_as_undisturbed(bench)
