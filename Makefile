@@ -6,6 +6,7 @@
 PYTHON ?= python3
 JOBS   ?= 2
 SCALE  ?= 1
+SEED   ?= 0
 BENCH  ?=
 PYTEST ?=
 
@@ -16,13 +17,18 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DELETE_ON_ERROR:
-.PHONY: demo test check lint format bench bench-dry schemas docs clean
+.PHONY: demo test soak check lint format bench bench-dry resume schemas docs clean
 
 demo: $(STAMP)
 	@$(BIN)/python -m docs.demo
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q -n $(JOBS) --cov --cov-report=term $(PYTEST)
+
+# Hours of invented sessions, losses, kills and power cuts. A failure names its seed: make soak SEED=177 PYTEST='-k "[177]"'
+soak: $(STAMP)
+	SOAK=1 SEED=$(SEED) $(BIN)/python -m pytest -q tests/property/test_session_properties.py tests/faults/test_any_links_lost.py \
+	  tests/faults/test_power_cuts.py tests/integration/test_killed_anywhere.py $(PYTEST)
 
 # What CI runs: everything that can refuse a change.
 check: lint test
@@ -43,6 +49,10 @@ bench: $(STAMP)
 # Every row once, as small as it gets: shows that all of it runs, and nothing about speed.
 bench-dry: $(STAMP)
 	@$(BIN)/python -m tests.bench --scale 0.01 --repeat 1 --rows 'A-*,B-*,F-*,V-*,M-*' $(BENCH)
+
+# What it costs to go on with a large file whose push was killed; FOLDER needs room for two of them.
+resume: $(STAMP)
+	@$(BIN)/python -m tests.bench.resume $(or $(FOLDER),/dev/shm) $(or $(GIB),4)
 
 # Both write files that are committed; a test fails when they no longer say what the code says.
 schemas: $(STAMP)

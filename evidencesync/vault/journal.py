@@ -6,7 +6,9 @@ names hashes the bytes first, so that a torn end, or entries whose data a power 
 The file is the magic `ESJRNL1` and a newline, then records. Numbers are little-endian.
 
 - `S`, content (u32), row count (u16), rows of 24 bytes as in `chunks.bin`: the next segment of that content.
-- `P`, content (u32), length (u32), path: the content is complete, and has left `contents/` for this evidence path.
+- `P`, content (u32), length (u32), path: the content is complete, and leaves `contents/` for this evidence path.
+- `T`, content (u32), number (u32), session (16 bytes): the content goes on with what another session had staged under that
+  number.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ JOURNAL: Final = "journal"
 _MAGIC: Final = b"ESJRNL1\n"
 _SEGMENT: Final = struct.Struct("<cIH")
 _PLACED: Final = struct.Struct("<cII")
+_TAKEN: Final = struct.Struct("<cII16s")
 _LENGTHS: Final = struct.Struct("<Q16x")
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -45,8 +48,20 @@ class Journal:
         self._write(_SEGMENT.pack(b"S", content, len(rows)) + pack_segment(rows))
 
     def add_placed(self, content: int, path: bytes) -> None:
-        """A complete content has got its place in `data/`."""
+        """A complete content gets its place in `data/`. To be said before it does: whoever reads this looks in both places."""
         self._write(_PLACED.pack(b"P", content, len(path)) + path)
+
+    def add_taken(self, content: int, session: str, number: int) -> None:
+        """A content goes on with what another session had staged. To be said, and synced, before the file is moved.
+
+        What that session knew of it would else be lost with its place, should this one end before it has seen it all again.
+        """
+        self._write(_TAKEN.pack(b"T", content, number, bytes.fromhex(session)))
+
+    def sync(self) -> None:
+        """Puts the journal on the disk."""
+        with storing("write the journal"):
+            os.fdatasync(self._fd)
 
     def close(self) -> None:
         """Closes the file as it is. Safe to call again."""
@@ -83,7 +98,19 @@ class PlacedContent:
     path: bytes
 
 
-def read_journal(file: BinaryIO, position: int = 0) -> Iterator[JournaledSegment | PlacedContent]:
+@dataclass(frozen=True, slots=True)
+class TakenContent:
+    """A content that goes on with what another session had staged under `number`."""
+
+    content: int
+    session: str
+    number: int
+
+
+JournalRecord = JournaledSegment | PlacedContent | TakenContent
+
+
+def read_journal(file: BinaryIO, position: int = 0) -> Iterator[JournalRecord]:
     """The records from a record's position on (0: all), up to the first that is not whole."""
     if not position:
         if file.read(len(_MAGIC)) != _MAGIC:
@@ -95,7 +122,7 @@ def read_journal(file: BinaryIO, position: int = 0) -> Iterator[JournaledSegment
         position = file.tell()
 
 
-def _next_record(file: BinaryIO, position: int) -> JournaledSegment | PlacedContent | None:
+def _next_record(file: BinaryIO, position: int) -> JournalRecord | None:
     kind = file.read(1)
     if kind == b"S":
         head = file.read(_SEGMENT.size - 1)
@@ -111,4 +138,9 @@ def _next_record(file: BinaryIO, position: int) -> JournaledSegment | PlacedCont
             path = file.read(min(length, MAX_PATH))
             if 0 < length == len(path):
                 return PlacedContent(content, path)
+    elif kind == b"T":
+        head = file.read(_TAKEN.size - 1)
+        if len(head) == _TAKEN.size - 1:
+            _, content, number, session = _TAKEN.unpack(kind + head)
+            return TakenContent(content, session.hex(), number)
     return None

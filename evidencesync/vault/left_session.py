@@ -18,7 +18,7 @@ from evidencesync.vault.item import Item
 from evidencesync.vault.journal import JOURNAL
 from evidencesync.vault.layout import DATA, INCOMING, MANIFEST
 from evidencesync.vault.location import Location
-from evidencesync.vault.staging import ACQUISITION, is_session_id
+from evidencesync.vault.staging import ACQUISITION, CONTENTS, is_session_id
 
 _UNKNOWN: Final = Blake3Digest(bytes(32))
 DATA_PATH: Final = f"{ACQUISITION}/{DATA}/".encode()
@@ -34,8 +34,10 @@ class LeftSession:
     path: Path
     acquisition: int
     journal: BinaryIO | None
-    files: dict[int, tuple[bytes, int]] = field(default_factory=dict)
-    """Path below the session's folder and size, for each content of the journal that has a file."""
+    files: dict[int, Location] = field(default_factory=dict)
+    """Where each content of the journal lies: here, or where a later session has taken it."""
+    contents: dict[bytes, int] = field(default_factory=dict)
+    """The same the other way round, for what lies here: its number by its path below the folder."""
 
     @property
     def manifest(self) -> Path:
@@ -55,8 +57,22 @@ class LeftSession:
         return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def add_file(self, content: int, path: bytes) -> None:
-        """Notes where a content of the journal lies."""
-        self.files[content] = path, self.size_of(path) or 0
+        """Notes where a content of the journal lies, if it does."""
+        size = self.size_of(path)
+        if size:
+            self.files[content] = self.location(path, size)
+            self.contents[path] = content
+
+    def content_at(self, path: bytes) -> int | None:
+        """The number of the content that lies at a path below the folder."""
+        return self.contents.get(path)
+
+    def is_empty(self) -> bool:
+        """Whether nothing at all was received: the header is what comes first, and is handed to the system at once."""
+        try:
+            return not os.path.getsize(self.manifest) and not os.listdir(self.path / CONTENTS)
+        except OSError:
+            return False
 
     def is_attempt_at(self, header: ManifestHeader) -> bool:
         """Whether it was an attempt at this very acquisition: by the same examiner, at the same source."""

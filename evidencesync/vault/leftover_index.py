@@ -15,7 +15,7 @@ from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
 from evidencesync.evidence.entry import Entry
 from evidencesync.limits import MIB
-from evidencesync.vault.journal import JournaledSegment, read_journal
+from evidencesync.vault.journal import JournaledSegment, PlacedContent, TakenContent, read_journal
 from evidencesync.vault.left_session import DATA_PATH, LeftSession
 from evidencesync.vault.location import Location
 from evidencesync.vault.recipes import ChunkPlace
@@ -58,27 +58,41 @@ class LeftoverIndex:
 
     def load_journals(self) -> None:
         """Reads all journals; takes a second or two for each TiB."""
+        taken: dict[tuple[str, int], tuple[LeftSession, int]] = {}
         for number, session in enumerate(self._sessions):
             if session.journal is not None:
-                self._load_journal(number, session, session.journal)
+                self._load_journal(number, session, session.journal, taken)
+        by_name = {session.name: session for session in self._sessions}
+        for (name, content), (taker, own) in taken.items():
+            place = _last_place(taker, own, taken)
+            if place is not None and name in by_name:
+                by_name[name].files.setdefault(content, place)
 
-    def _load_journal(self, number: int, session: LeftSession, journal: BinaryIO) -> None:
+    def _load_journal(
+        self, number: int, session: LeftSession, journal: BinaryIO, taken: dict[tuple[str, int], tuple[LeftSession, int]]
+    ) -> None:
         ends: dict[int, int] = {}
         batch: list[tuple[bytes, int, int, int, int]] = []
+        placed: dict[int, bytes] = {}
         for record in read_journal(journal):
-            if not isinstance(record, JournaledSegment):
-                session.add_file(record.content, DATA_PATH + record.path)
-                continue
-            offset = ends.get(record.content, 0)
-            ends[record.content] = offset + record.length
-            batch.append((segment_digest_of(record.packed), number, record.content, offset, record.position))
+            match record:
+                case PlacedContent(content, path):
+                    placed[content] = DATA_PATH + path
+                case TakenContent(content, origin, number_there):
+                    taken[origin, number_there] = session, content
+                    ends.setdefault(content, 0)
+                case JournaledSegment(content, packed, position):
+                    offset = ends.get(content, 0)
+                    ends[content] = offset + record.length
+                    batch.append((segment_digest_of(packed), number, content, offset, position))
             if len(batch) >= _BATCH:
                 self._add_segments(batch)
                 batch = []
         self._add_segments(batch)
-        for content in ends:
-            if content not in session.files:
-                session.add_file(content, f"{CONTENTS}/{content_name(content)}".encode())
+        for content in ends:  # one that was about to get its place may still lie where it was
+            session.add_file(content, f"{CONTENTS}/{content_name(content)}".encode())
+            if content in placed:
+                session.add_file(content, placed[content])
 
     def _add_segments(self, batch: list[tuple[bytes, int, int, int, int]]) -> None:
         self._database.executemany("INSERT OR IGNORE INTO segments VALUES (?, ?, ?, ?, ?)", sorted(batch))
@@ -168,7 +182,14 @@ class LeftoverIndex:
 
     def _location(self, near: _Near) -> Location | None:
         """The file of a record, if it reaches as far as the record says."""
-        path, size = self._sessions[near.session].files.get(near.content, (b"", 0))
-        if size <= near.offset:
-            return None
-        return self._sessions[near.session].location(path, size)
+        place = self._sessions[near.session].files.get(near.content)
+        return place if place is not None and place.size > near.offset else None
+
+
+def _last_place(session: LeftSession, content: int, taken: dict[tuple[str, int], tuple[LeftSession, int]]) -> Location | None:
+    """Where a content lies that was taken over, perhaps more than once."""
+    seen: set[tuple[str, int]] = set()
+    while content not in session.files and (session.name, content) in taken and (session.name, content) not in seen:
+        seen.add((session.name, content))
+        session, content = taken[session.name, content]
+    return session.files.get(content)

@@ -73,6 +73,12 @@ class Leftovers:
         location = session.location(DATA_PATH + path, size, blake3)
         return location if session.size_of(location.path) == size else None
 
+    def origin_of(self, location: Location) -> tuple[str, int] | None:
+        """The session that a staged file belongs to, and its number among that session's contents."""
+        session = self._session(location.acquisition)
+        content = session.content_at(location.path)
+        return None if content is None else (session.name, content)
+
     # Looking up.
 
     def find_contents(self, digests: Sequence[Blake3Digest]) -> dict[Blake3Digest, Location]:
@@ -101,9 +107,10 @@ class Leftovers:
     def remove_continued(self, header: ManifestHeader) -> int:
         """Removes the staging areas of earlier attempts at this very acquisition, now that it is published; how many.
 
-        An attempt is one by the same examiner at the same source. Others stay for those who began them. Raises StorageError.
+        An attempt is one by the same examiner at the same source, or one that ended before it had said whose it is. Others
+        stay for those who began them. Raises StorageError.
         """
-        continued = [session.name for session in self._sessions if session.is_attempt_at(header)]
+        continued = [session.name for session in self._sessions if session.is_attempt_at(header) or session.is_empty()]
         with opened_folder(self._item.layout.incoming) as incoming:
             for name in continued:
                 remove_tree(incoming, name)

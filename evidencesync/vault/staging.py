@@ -21,6 +21,7 @@ from evidencesync.delta.recipe import MAGIC, Recipe
 from evidencesync.errors import InternalError, UsageError
 from evidencesync.evidence.digest import Buffer
 from evidencesync.evidence.display import safe_text
+from evidencesync.vault import checkpoints
 from evidencesync.vault.checkpoints import Checkpoints
 from evidencesync.vault.content import StagedContent
 from evidencesync.vault.disk import FOLDER_FLAGS, FOLDER_MODE, opened_folder, storing, sync_file_system
@@ -133,18 +134,24 @@ class Staging:
         name = content_name(number)
         return StagedContent(self.contents_fd, name, self._content_path(name))
 
-    def take_over(self, leftover: Path, number: int) -> StagedContent | None:
+    def take_over(self, leftover: Path, origin: tuple[str, int], number: int) -> StagedContent | None:
         """Makes a file that an earlier session staged the content of that number, with all that it holds.
 
-        None where it cannot be had: it is gone, or has another name besides.
+        `origin` is that session, and the content's number there. None where it cannot be had: it is gone, or has another
+        name besides.
         """
         name = content_name(number)
+        self.journal.add_taken(number, *origin)
+        self.journal.sync()
         return take_over(leftover, self.contents_fd, name, self._content_path(name))
 
     def adopt(self, path: bytes, content: StagedContent, mtime_ns: int | None) -> None:
         """Moves a finished content to its place in `data/`, and closes it."""
-        self.tree.adopt(path, content, mtime_ns)
         self.journal.add_placed(int(content.name, 16), path)
+        if content.size >= checkpoints.CHECKPOINT_BYTES // 4:
+            # Or a power cut could keep the new name alone, and all that was on the disk of a large content would not be found.
+            self.journal.sync()
+        self.tree.adopt(path, content, mtime_ns)
 
     def note_stored(self, size: int) -> None:
         """So many bytes more were written. From time to time all that is staged is put on the disk, in the background."""

@@ -59,12 +59,12 @@ def test_a_push_that_is_ended_leaves_no_half_acquisition(tmp_path: Path, bench: 
         stderr=subprocess.PIPE,
     )
     incoming = bench.vault.layout.item(bench.name).incoming
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not os.listdir(incoming) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     time.sleep(moment)
     process.send_signal(number)
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     if number == signal.SIGINT and process.returncode != 0:
         assert process.returncode == 130
     published = len(bench.acquisitions())
@@ -112,7 +112,7 @@ def test_a_link_that_breaks_leaves_nothing_published_and_the_lock_free(bench: Be
     thread.start()
     with pytest.raises((LinkLostError, ConnectError)):  # the latter where the vault's end had not said a word yet
         push(CutLink(ours, after), bench.request(compress="never"), Progress())
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()
     assert len(ended) == 1
     assert_sound(bench, 0)

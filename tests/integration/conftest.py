@@ -72,7 +72,7 @@ def free_port() -> int:
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if process.poll() is not None:
             break
@@ -179,7 +179,7 @@ def agent(monkeypatch: pytest.MonkeyPatch, require_program: Callable[[str], str]
         path = Path(folder, "agent")
         process = subprocess.Popen([program, "-D", "-a", path], stdout=subprocess.DEVNULL)
         try:
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + 60
             while not path.exists() and time.monotonic() < deadline:
                 time.sleep(0.01)
             monkeypatch.setenv("SSH_AUTH_SOCK", str(path))

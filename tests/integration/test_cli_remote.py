@@ -170,7 +170,7 @@ def test_sessions_that_stand_still_keep_nobody_out_of_our_own_server(
         time.sleep(1)
         vault = f"ssh://ana@127.0.0.1:{port}{lab.folder}/vault"
         assert lab.run("host", "trust", vault, "-F", "none", "--yes").code == 0
-        done = lab.run("push", "evidence", vault, *ITEM, "-i", "ana", "-F", "none", "--timeout", "10")
+        done = lab.run("push", "evidence", vault, *ITEM, "-i", "ana", "-F", "none", "--timeout", "50")
         assert done.code == 0, done
     finally:
         for process in idle:

@@ -34,6 +34,12 @@ def lab(tmp_path: Path) -> Lab:
     return made
 
 
+def pids_of(lab: Lab, pattern: str) -> list[int]:
+    """Processes whose command line holds a text and then this laboratory's folder."""
+    found = subprocess.run(["pgrep", "-f", f"{pattern}.*{lab.folder}"], check=False, capture_output=True, text=True)
+    return [int(pid) for pid in found.stdout.split()]
+
+
 class Pushing:
     """A push of the laboratory's evidence over SSH, slow enough to be met in the middle of it."""
 
@@ -58,8 +64,7 @@ class Pushing:
 
     def pids(self, pattern: str) -> list[int]:
         """Processes at the vault's end whose command line holds a text and this laboratory's folder."""
-        found = subprocess.run(["pgrep", "-f", f"{pattern}.*{self.lab.folder}"], check=False, capture_output=True, text=True)
-        return [int(pid) for pid in found.stdout.split()]
+        return pids_of(self.lab, pattern)
 
     def ended(self) -> dict[str, object]:
         """What the push says when it is done."""

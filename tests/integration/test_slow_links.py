@@ -33,7 +33,7 @@ def test_a_window_full_of_names_is_sent_and_not_only_written_down(tmp_path: Path
         (bench.source / f"{number:05}").touch()
     bench.push()
     link, thread = bench.serve()
-    outcome = push(HesitantLink(link, 2.0), bench.request(timeout_seconds=8), Progress())
-    thread.join(20)
+    outcome = push(HesitantLink(link, 2.0), bench.request(timeout_seconds=60), Progress())
+    thread.join(60)
     assert outcome.acquisition == 2
     assert outcome.literal_bytes == 0

@@ -50,7 +50,7 @@ class Bench:
             session=secrets.token_hex(16),
             rules=FilterRules.none(),
             command_line=["evidencesync", "push"],
-            timeout_seconds=20,
+            timeout_seconds=60,
         )
         return replace(request, **changes)  # type: ignore[arg-type]
 
@@ -60,7 +60,7 @@ class Bench:
         try:
             return push(ours, self.request(**changes), Progress())
         finally:
-            thread.join(20)
+            thread.join(60)
 
     def serve(self) -> tuple[LocalLink, threading.Thread]:
         """The client's end of a link to a vault's end that runs in a thread."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
-from evidencesync.errors import ConnectError, EvidenceSyncError, LinkLostError
+from evidencesync.errors import ConnectError, EvidenceSyncError, LinkLostError, LockedError
 from evidencesync.transfer.link import LocalLink, local_pair
 from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.push import push
@@ -25,6 +27,7 @@ class CutLink(LinkInBetween):
         self._received = received
         self._silent = silent
         self._cut = threading.Event()
+        self._woken = False
 
     def read(self) -> bytes:
         block = self._link.read()
@@ -46,6 +49,11 @@ class CutLink(LinkInBetween):
     def close(self) -> None:
         if not self._silent:
             self._link.close()
+        elif not self._woken:
+            self._woken = True
+            self._cut.set()
+            with contextlib.suppress(LinkLostError):
+                self._link.incoming.put(b"-")  # as any link that is closed, it wakes its own reader
 
     def _lose(self) -> None:
         self._cut.set()
@@ -56,8 +64,10 @@ class CutLink(LinkInBetween):
 class FlakyBench:
     """Pushes of a bench over links that are lost, one after the other, as `cuts` says; None is a link that holds."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, *, may_return: bool = True) -> None:
+        """Without `may_return` a session ends with its link."""
         self.bench = bench
+        self._may_return = may_return
         self.threads: list[threading.Thread] = []
         self.links = 0
 
@@ -74,13 +84,23 @@ class FlakyBench:
             link = self._serve()
             return link if cut is None else CutLink(link, **cut)
 
-        request = self.bench.request(**{"retries": 3, **changes})
+        request = self.bench.request(**{"retries": 100, **changes})
         return push(again(), request, Progress(), again=again)
+
+    def push_when_free(self, cuts: list[dict[str, Any] | None], **changes: Any) -> PushOutcome:
+        """A push that begins when an earlier session has taken in all that its lost link still brought, and lets the item go."""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                return self.push(cuts, **changes)
+            except LockedError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
 
     def join(self) -> None:
         """Waits for every session to end."""
         for thread in self.threads:
-            thread.join(30)
+            thread.join(60)
             assert not thread.is_alive()
 
     def _serve(self) -> LocalLink:
@@ -92,6 +112,6 @@ class FlakyBench:
 
     def _receive(self, link: LocalLink) -> None:
         try:
-            receive(link, self.bench.vault, "a test")
+            receive(link, self.bench.vault, "a test", may_return=self._may_return)
         except EvidenceSyncError:
             return  # the other end is told

@@ -1,4 +1,7 @@
-"""A vault as the receiving end sees it, in memory: it knows some of what comes, and some of what it knows proves bad."""
+"""A vault as the receiving end sees it, in memory: it knows some of what comes, and some of what it knows proves bad.
+
+When its link is lost it does what `transfer/intake` does: what is stored stays, and so do pages that were read.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from evidencesync.delta.refine import ABSENT, Gap, find_pieces, rebuild
 from evidencesync.delta.rows import Row, segment_digest
 from evidencesync.evidence.digest import Blake3Digest, blake3_of, chunk_digest_of
 from evidencesync.limits import GRID_PIECE
+from evidencesync.protocol.messages import Resumed
 from evidencesync.session.blocks import split_blocks
 from evidencesync.session.events import (
     ChunksArrived,
@@ -61,7 +65,7 @@ class _Page:
     contents: list[bytes | None] = field(default_factory=list)
     known: list[bool] = field(default_factory=list)
     with_files: bool = False
-    asked: bool = False
+    unnamed: bool = False
 
 
 @dataclass
@@ -97,8 +101,26 @@ class ModelVault:
         self._queue: deque[_Segment | StreamOpened | StreamClosed] = deque()
         self._open: dict[int, _Segment] = {}
         self._content: bytearray | None = None
+        self._stream_size = 0
+        self._stored = 0
         self._pages: dict[int, _Page] = {}
         self._next_page = 0
+
+    def resume(self) -> tuple[Resumed, Receiver]:
+        """The link was lost: where it stands, and the receiver of the next link. What was not stored comes again."""
+        left = None if self._content is None else self._stream_size - len(self._content)
+        resumed = Resumed(self._next_page, self._stored, len(self.streams), stream_open=left is not None, concluding=False)
+        self._receiver = Receiver(resumed, left)
+        self._later.clear()
+        self._queue.clear()
+        self._open.clear()
+        read = self._next_page
+        while (page := self._pages.get(read)) is not None and page.lines is not None:
+            read += 1
+        self._pages = {number: page for number, page in self._pages.items() if number < read}
+        for page in self._pages.values():
+            page.unnamed = True  # a sender that names it again must not hear before that that it is stored
+        return resumed, self._receiver
 
     @property
     def has_work(self) -> bool:
@@ -111,8 +133,11 @@ class ModelVault:
     def take(self, event: Event) -> None:
         match event:
             case PageNamed():
-                self._pages[event.number] = _Page()
-                self._soon(lambda: self._answer_page(event))
+                page = self._pages.setdefault(event.number, _Page())
+                if page.lines is not None:
+                    self._answer_read_page(event.number, page)
+                else:
+                    self._soon(lambda: self._answer_page(event, page))
             case PageArrived():
                 page = self._pages.setdefault(event.number, _Page())
                 page.with_files = event.with_files
@@ -148,11 +173,20 @@ class ModelVault:
 
     # Pages.
 
-    def _answer_page(self, event: PageNamed) -> None:
+    def _answer_page(self, event: PageNamed, page: _Page) -> None:
         lines = self._knowledge.pages.get(event.digest)
         self._receiver.answer_page(event.number, known=lines is not None)
         if lines is not None:
-            self._begin_page(event.number, self._pages[event.number], lines)
+            self._begin_page(event.number, page, lines)
+
+    def _answer_read_page(self, number: int, page: _Page) -> None:
+        """A page that was read before the link was lost: only what it lacks is asked for."""
+        page.unnamed = False
+        known = page.known or [False] * len(page.contents)
+        missing = [data is None and not there for data, there in zip(page.contents, known, strict=True)]
+        self._receiver.answer_page(number, known=True)
+        if any(missing):
+            self._receiver.want_files(number, missing)
 
     def _begin_page(self, number: int, page: _Page, lines: bytes) -> None:
         page.lines = lines
@@ -269,10 +303,11 @@ class ModelVault:
                 assert self._content is not None
                 self._content += data
                 del self._open[head.number]
-                stored = head.number + 1
+                self._stored = stored = head.number + 1
             elif isinstance(head, StreamOpened):
                 assert self._content is None
                 self._content = bytearray()
+                self._stream_size = head.size
             else:
                 self._close_stream(head)
             self._queue.popleft()
@@ -280,7 +315,7 @@ class ModelVault:
             self._receiver.segments_stored(stored)
         before = self._next_page
         while (page := self._pages.get(self._next_page)) is not None and page.lines is not None:
-            if not self._store_page(self._next_page, page):
+            if page.unnamed or not self._store_page(self._next_page, page):
                 break
             del self._pages[self._next_page]
             self._next_page += 1

@@ -43,6 +43,7 @@ class _Page:
     lines: bytes | None = None
     known_from: PreviousManifest | None = None
     with_files: bool = False
+    unnamed: bool = False
     read: list[CheckedLine] | None = None
     contents: list[memoryview | Location | None] = field(default_factory=list)
     arrived: list[FilesArrived] = field(default_factory=list)
@@ -96,12 +97,14 @@ class PageIntake:
     def rewind(self, receiver: Receiver) -> None:
         """Goes on with a sender whose link was lost, and who names all pages again that are not stored.
 
-        Pages whose lines were read stay; what they lack is asked for when they are named.
+        Pages whose lines were read stay; what they lack is asked for when they are named. None is stored before that: the
+        answer to its name would come when the sender has long let it go.
         """
         self._receiver = receiver
         self._pages = {number: page for number, page in self._pages.items() if page.read is not None}
         for page in self._pages.values():
             self._unpack(page)
+            page.unnamed = True
         self._acknowledged = self._next_to_store
 
     def on_named(self, event: PageNamed) -> None:
@@ -120,6 +123,7 @@ class PageIntake:
         self.advance()
 
     def _name_again(self, number: int, page: _Page) -> None:
+        page.unnamed = False
         self._receiver.answer_page(number, known=True)
         missing = [content is None for content in page.contents]
         if any(missing):
@@ -146,7 +150,7 @@ class PageIntake:
             self._next_to_read += 1
         while (page := self._pages.get(self._next_to_store)) is not None and page.read is not None:
             self._unpack(page)
-            if not self._store(self._next_to_store, page):
+            if page.unnamed or not self._store(self._next_to_store, page):
                 break
             del self._pages[self._next_to_store]
             self._next_to_store += 1

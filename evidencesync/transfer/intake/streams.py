@@ -367,7 +367,10 @@ class StreamIntake:
         return True
 
     def _take_over(self, location: Location) -> StagedContent | None:
-        return self._staging.take_over(self._leftovers.path_of(location), self._streams)
+        origin = self._leftovers.origin_of(location)
+        if origin is None:
+            return None
+        return self._staging.take_over(self._leftovers.path_of(location), origin, self._streams)
 
     def _add_segment(self, assembly: Assembly, rows: list[Row]) -> None:
         """A segment is stored: the recipe has it, and the journal."""

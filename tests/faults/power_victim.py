@@ -1,0 +1,89 @@
+"""The command `evidencesync`, in a process that suffers a power cut at a moment of its own: the vault's file system stops, and
+the process with it.
+
+Run as: python -m tests.faults.power_victim VAULT MOMENT ARGUMENT...
+
+MOMENT is `step:NAME` (a step of publishing is done), `stored:BYTES:INTERVAL` (so many bytes were stored, with a checkpoint after
+each INTERVAL; on stdout it says how many were on the disk for certain) or `acknowledged` (the command has ended).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from evidencesync.cli import app
+from evidencesync.transfer import acquiring
+from evidencesync.vault import checkpoints
+from evidencesync.vault.disk import sync_file_system
+from evidencesync.vault.publish import Published, publish
+from evidencesync.vault.staging import Staging
+from tests.support.file_systems import cut_power
+
+PATCH: Final = pytest.MonkeyPatch()  # for as long as the process lives
+
+
+def main(vault: str, moment: str, *arguments: str) -> None:
+    """Runs the command, and cuts the power."""
+
+    def die() -> None:
+        cut_power(Path(vault))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    what, _, when = moment.partition(":")
+    if what == "step":
+
+        def publish_until(staging: Staging, documents: Mapping[str, bytes]) -> Published:
+            return publish(staging, documents, lambda step: die() if step == when else None)
+
+        PATCH.setattr(acquiring, "publish", publish_until)
+    elif what == "stored":
+        at, _, interval = when.partition(":")
+        _watch_checkpoints(int(at), int(interval), die)
+    sys.argv = ["evidencesync", *arguments]
+    try:
+        app.main()
+    except SystemExit as end:
+        if end.code:
+            raise
+    if what == "acknowledged":
+        die()
+
+
+def _watch_checkpoints(at: int, interval: int, die: Callable[[], None]) -> None:
+    stored = synced = 0
+    on_disk = threading.Event()
+    note = checkpoints.Checkpoints.note
+
+    def sync_and_tell(fd: int, what: str) -> bool:
+        nonlocal synced
+        before = stored
+        done = sync_file_system(fd, what)
+        synced = before
+        if synced:
+            on_disk.set()
+        return done
+
+    def count(self: checkpoints.Checkpoints, size: int) -> None:
+        nonlocal stored
+        note(self, size)
+        stored += size
+        if stored >= at:
+            on_disk.wait()  # the first checkpoint, however slow the disk is
+            print(synced, flush=True)  # noqa: T201
+            die()
+
+    PATCH.setattr(checkpoints, "CHECKPOINT_BYTES", interval)
+    PATCH.setattr(checkpoints, "sync_file_system", sync_and_tell)
+    PATCH.setattr(checkpoints.Checkpoints, "note", count)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
