@@ -160,7 +160,8 @@ class Sender:
         page = self._pages[number] = _OpenPage(lines, contents, held)
         self._held_bytes += held
         self._log.add(SentPage(number))
-        if self._page_policy.opening() is Opening.BYTES:
+        # The first page is the header, which no vault has: it is there before any segment that is gone on with.
+        if number == 0 or self._page_policy.opening() is Opening.BYTES:
             self._send_lines(number, page)
             return
         self._send(PageOffer(number, chunk_digest_of(lines)))

@@ -141,9 +141,9 @@ class Door:
             with self._changed:
                 if self._visitor is not None:
                     self._visitor.close()
+                self._disturb()  # before he can be taken: what is disturbed is the link that he replaces
                 self._visitor = SocketLink(connection)
                 self._changed.notify_all()
-            self._disturb()
             return True
         if not knock.resumes and self._may_leave():
             with self._changed:

@@ -6,7 +6,9 @@ names hashes the bytes first, so that a torn end, or entries whose data a power 
 The file is the magic `ESJRNL1` and a newline, then records. Numbers are little-endian.
 
 - `S`, content (u32), row count (u16), rows of 24 bytes as in `chunks.bin`: the next segment of that content.
-- `P`, content (u32), length (u32), path: the content is complete, and has left `contents/` for this evidence path.
+- `P`, content (u32), length (u32), path: the content is complete, and leaves `contents/` for this evidence path.
+- `T`, content (u32), session (16 bytes), length (u32), path: a file that the earlier session had staged, at this path below its
+  folder, has become this content. What that session's journal says of it is still true, as far as it was not overwritten.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ JOURNAL: Final = "journal"
 _MAGIC: Final = b"ESJRNL1\n"
 _SEGMENT: Final = struct.Struct("<cIH")
 _PLACED: Final = struct.Struct("<cII")
+_TAKEN: Final = struct.Struct("<cI16sI")
 _LENGTHS: Final = struct.Struct("<Q16x")
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -45,8 +48,12 @@ class Journal:
         self._write(_SEGMENT.pack(b"S", content, len(rows)) + pack_segment(rows))
 
     def add_placed(self, content: int, path: bytes) -> None:
-        """A complete content has got its place in `data/`."""
+        """A complete content is about to get its place in `data/`."""
         self._write(_PLACED.pack(b"P", content, len(path)) + path)
+
+    def add_taken(self, content: int, session: str, path: bytes) -> None:
+        """A file of an earlier session is about to become a content of this one."""
+        self._write(_TAKEN.pack(b"T", content, bytes.fromhex(session), len(path)) + path)
 
     def close(self) -> None:
         """Closes the file as it is. Safe to call again."""
@@ -77,13 +84,25 @@ class JournaledSegment:
 
 @dataclass(frozen=True, slots=True)
 class PlacedContent:
-    """A content that has left `contents/` for an evidence path."""
+    """A content that has left `contents/` for an evidence path, or was about to."""
 
     content: int
     path: bytes
 
 
-def read_journal(file: BinaryIO, position: int = 0) -> Iterator[JournaledSegment | PlacedContent]:
+@dataclass(frozen=True, slots=True)
+class TakenContent:
+    """A file of an earlier session, by its path below that session's folder, that has become a content, or was about to."""
+
+    content: int
+    session: str
+    path: bytes
+
+
+Journaled = JournaledSegment | PlacedContent | TakenContent
+
+
+def read_journal(file: BinaryIO, position: int = 0) -> Iterator[Journaled]:
     """The records from a record's position on (0: all), up to the first that is not whole."""
     if not position:
         if file.read(len(_MAGIC)) != _MAGIC:
@@ -95,7 +114,7 @@ def read_journal(file: BinaryIO, position: int = 0) -> Iterator[JournaledSegment
         position = file.tell()
 
 
-def _next_record(file: BinaryIO, position: int) -> JournaledSegment | PlacedContent | None:
+def _next_record(file: BinaryIO, position: int) -> Journaled | None:
     kind = file.read(1)
     if kind == b"S":
         head = file.read(_SEGMENT.size - 1)
@@ -111,4 +130,11 @@ def _next_record(file: BinaryIO, position: int) -> JournaledSegment | PlacedCont
             path = file.read(min(length, MAX_PATH))
             if 0 < length == len(path):
                 return PlacedContent(content, path)
+    elif kind == b"T":
+        head = file.read(_TAKEN.size - 1)
+        if len(head) == _TAKEN.size - 1:
+            _, content, session, length = _TAKEN.unpack(kind + head)
+            path = file.read(min(length, MAX_PATH))
+            if 0 < length == len(path):
+                return TakenContent(content, session.hex(), path)
     return None

@@ -32,7 +32,7 @@ from evidencesync.vault.layout import CHUNKS, DATA, INCOMING, MANIFEST
 from evidencesync.vault.spool import SpooledRows
 from evidencesync.vault.sums import SumsWriter
 from evidencesync.vault.takeover import take_over
-from evidencesync.vault.tree import TreeWriter
+from evidencesync.vault.tree import TreeReader, TreeWriter
 
 ACQUISITION: Final = "acquisition"
 CONTENTS: Final = "contents"
@@ -133,18 +133,20 @@ class Staging:
         name = content_name(number)
         return StagedContent(self.contents_fd, name, self._content_path(name))
 
-    def take_over(self, leftover: Path, number: int) -> StagedContent | None:
+    def take_over(self, session: str, files: TreeReader, leftover: bytes, number: int) -> StagedContent | None:
         """Makes a file that an earlier session staged the content of that number, with all that it holds.
 
-        None where it cannot be had: it is gone, or has another name besides.
+        `files` are that session's, and `leftover` is the path among them. None where it cannot be had: it is gone, or has
+        another name besides.
         """
         name = content_name(number)
-        return take_over(leftover, self.contents_fd, name, self._content_path(name))
+        self.journal.add_taken(number, session, leftover)  # first: should this session end, the next one finds the file
+        return take_over(files, leftover, self.contents_fd, name, self._content_path(name))
 
     def adopt(self, path: bytes, content: StagedContent, mtime_ns: int | None) -> None:
         """Moves a finished content to its place in `data/`, and closes it."""
+        self.journal.add_placed(int(content.name, 16), path)  # first, for the same reason
         self.tree.adopt(path, content, mtime_ns)
-        self.journal.add_placed(int(content.name, 16), path)
 
     def note_stored(self, size: int) -> None:
         """So many bytes more were written. From time to time all that is staged is put on the disk, in the background."""

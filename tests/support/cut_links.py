@@ -66,8 +66,9 @@ class CutLink:
 class FlakyBench:
     """Pushes of a bench over links that are lost, one after the other, as `cuts` says; None is a link that holds."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, *, may_return: bool = True) -> None:
         self.bench = bench
+        self.may_return = may_return
         self.threads: list[threading.Thread] = []
         self.links = 0
 
@@ -102,6 +103,6 @@ class FlakyBench:
 
     def _receive(self, link: LocalLink) -> None:
         try:
-            receive(link, self.bench.vault, "a test")
+            receive(link, self.bench.vault, "a test", may_return=self.may_return)
         except EvidenceSyncError:
             return  # the other end is told

@@ -245,9 +245,13 @@ class PageIntake:
         if page.known_from is not None:
             number = page.known_from.acquisition
             named = [(path, entry.size or 0, digest) for (path, entry), digest in zip(small, digests, strict=True)]
-            if number < 0:
-                return [self._leftovers.small_file(number, *file) for file in named]
-            return [Location(self._scope.case, self._scope.item, number, *file) for file in named]
+            if number > 0:
+                return [Location(self._scope.case, self._scope.item, number, *file) for file in named]
+            staged = [self._leftovers.small_file(number, *file) for file in named]
+            if all(staged):
+                return [*staged]
+            elsewhere = self._index.find_contents(digests, self._scope)  # that session had the lines, and not all the files
+            return [location or elsewhere.get(digest) for location, digest in zip(staged, digests, strict=True)]
         if not self._ask_index:
             return [None] * len(small)
         found = self._index.find_contents(digests, self._scope)
