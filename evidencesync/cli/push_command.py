@@ -6,7 +6,6 @@ import dataclasses
 import os
 import shlex
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, cast
 
@@ -22,6 +21,7 @@ from evidencesync.limits import MAX_FREE_TEXT
 if TYPE_CHECKING:
     from evidencesync.cli.passphrase import PassphraseAsker
     from evidencesync.ssh.address import Address
+    from evidencesync.transfer.link import Link
     from evidencesync.transfer.request import PushRequest
 
 _Patterns = list[str] | None
@@ -114,7 +114,10 @@ def push_source(
     if not is_compiled():
         run.console.warn("pyfastcdc runs without its compiled part: cutting contents will take some two hundred times longer")
     with shown(run.console, PushView(progress)):
-        reach = partial(reach_vault, address, ssh.options(run.settings, asker.for_ssh if asker else None))
+
+        def reach() -> Link:
+            return reach_vault(address, ssh.options(run.settings, asker.for_login() if asker else None))
+
         try:
             outcome = push(reach(), request, progress, again=None if address.local else reach)
         except (LinkLostError, InterruptedRunError) as error:

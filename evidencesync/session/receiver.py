@@ -326,6 +326,10 @@ class Receiver:
         self._files_due.setdefault(page, deque()).append(packed)
         self._send(Want(page, len(missing), packed))
 
+    def hold_page(self, number: int, size: int) -> None:
+        """So many bytes of a page's contents are here from the link before this one: they count against the window, too."""
+        self._hold(("page", number), size)
+
     def pages_stored(self, count: int) -> None:
         """All pages below `count` are stored."""
         for number in [number for number in self._pages if number < count]:

@@ -45,6 +45,7 @@ from evidencesync.protocol.messages import (
 )
 from evidencesync.session.flow import AskPolicy, Opening
 from evidencesync.session.gaps import pack_pieces, unpack_gaps
+from evidencesync.session.pages import is_header
 from evidencesync.session.replay import ClosedStream, OpenedStream, ReplayLog, SentPage, SentSegment
 
 ZERO_BIT: Final = 1 << 31
@@ -160,8 +161,8 @@ class Sender:
         page = self._pages[number] = _OpenPage(lines, contents, held)
         self._held_bytes += held
         self._log.add(SentPage(number))
-        # The first page is the header, which no vault has: it is there before any segment that is gone on with.
-        if number == 0 or self._page_policy.opening() is Opening.BYTES:
+        # No vault has this very header; and it has to know whose attempt this is before a segment is gone on with.
+        if is_header(lines) or self._page_policy.opening() is Opening.BYTES:
             self._send_lines(number, page)
             return
         self._send(PageOffer(number, chunk_digest_of(lines)))

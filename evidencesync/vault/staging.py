@@ -154,10 +154,8 @@ class Staging:
 
     def append_manifest(self, lines: Buffer) -> None:
         """Adds manifest lines, as the exact bytes that are signed in the end."""
-        first = not self.manifest.size
         self.manifest.append(lines)
-        if first:  # by its header a later session knows whose attempt this was
-            self.manifest.flush()
+        self.manifest.flush()  # a page at a time: by its lines a later session finds what was stored, also after a kill
 
     def append_recipe(self, recipe: Recipe) -> None:
         """Adds the recipe of a content that the item did not have before."""

@@ -15,6 +15,7 @@ import pytest
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.transfer import conversation
 from evidencesync.transfer.request import PushOutcome
+from evidencesync.vault.abandoned import find_abandoned
 from evidencesync.vault.journal import JournaledSegment, read_journal
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
@@ -280,6 +281,7 @@ EDITS = [
 def test_an_edited_staging_area_stops_nobody(bench: Bench, edit: Callable[[Path], None]) -> None:
     interrupted(bench, 12 * MIB)
     edit(newest(bench))
+    assert find_abandoned(bench.vault.layout)
     whole(bench)
     for strange in newest(bench).parent.glob("e" * 32) if sessions(bench) else ():
         strange.unlink()  # verify names it, and nobody follows it
@@ -368,5 +370,3 @@ def test_leftovers_of_other_examiners_and_other_sources_stay(bench: Bench) -> No
     assert [path.name for path in sessions(bench)] == [mine]
     whole(bench)
     assert sessions(bench) == []
-
-

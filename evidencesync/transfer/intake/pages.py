@@ -163,8 +163,10 @@ class PageIntake:
         """
         self._receiver = receiver
         self._pages = {number: page for number, page in self._pages.items() if page.read is not None}
-        for page in self._pages.values():
+        for number, page in self._pages.items():
             self._unpack(page)
+            held = sum(len(content) for content in page.contents if isinstance(content, memoryview))
+            receiver.hold_page(number, held)  # a sender may not fill another window by losing its link
         self._acknowledged = self._next_to_store
 
     def on_named(self, event: PageNamed) -> None:
