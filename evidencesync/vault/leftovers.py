@@ -117,6 +117,13 @@ class Leftovers:
         location = self._place(acquisition, _DATA + path, size, blake3)
         return location if self._has_file(location) else None
 
+    def has_other_names(self, location: Location) -> bool:
+        """Whether a staged file is linked to another one: perhaps to one that is published."""
+        with contextlib.suppress(OSError, ValueError):
+            path = os.fsencode(self._session(location.acquisition).path) + b"/" + location.path
+            return os.lstat(path).st_nlink > 1
+        return False
+
     def find_contents(self, digests: Sequence[Blake3Digest]) -> dict[Blake3Digest, Location]:
         """Small contents that some session has stored, by their digests."""
         if not self._have_contents:

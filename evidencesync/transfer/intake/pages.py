@@ -249,15 +249,28 @@ class PageIntake:
             named = [(path, entry.size or 0, digest) for (path, entry), digest in zip(small, digests, strict=True)]
             if number > 0:
                 return [Location(self._scope.case, self._scope.item, number, *file) for file in named]
-            staged = [self._leftovers.small_file(number, *file) for file in named]
-            if all(staged):
-                return [*staged]
-            elsewhere = self._index.find_contents(digests, self._scope)  # that session had the lines, and not all the files
-            return [location or elsewhere.get(digest) for location, digest in zip(staged, digests, strict=True)]
+            return self._staged([self._leftovers.small_file(number, *file) for file in named], digests)
         if not self._ask_index:
             return [None] * len(small)
         found = self._index.find_contents(digests, self._scope)
         return [found.get(digest) for digest in digests]
+
+    def _staged(self, staged: list[Location | None], digests: list[Blake3Digest]) -> list[Location | None]:
+        """Files of an earlier session. It had the lines, and perhaps not all files; some it had linked to published ones."""
+        linked = [location is not None and self._leftovers.has_other_names(location) for location in staged]
+        if all(staged) and not any(linked):
+            return staged
+        elsewhere = self._index.find_contents(digests, self._scope)
+        return [
+            found
+            if (found := elsewhere.get(digest)) is not None and (location is None or (other and self._is_own(found)))
+            else location
+            for location, other, digest in zip(staged, linked, digests, strict=True)
+        ]
+
+    def _is_own(self, location: Location) -> bool:
+        """Whether it is published, and in this item: then it is linked, and counted as that."""
+        return not is_leftover(location) and (location.case, location.item) == (self._scope.case, self._scope.item)
 
     # Storing.
 
@@ -346,7 +359,7 @@ class PageIntake:
         return True
 
     def _link(self, path: bytes, entry: Entry, location: Location, size: int, found: os.stat_result | None = None) -> bool:
-        if not is_leftover(location) and (location.case, location.item) != (self._scope.case, self._scope.item):
+        if not is_leftover(location) and not self._is_own(location):
             return False
         tree = self._basis.tree(tree_key(location))
         if not self._shelf.tree.link(path, tree, location.path, size, _mtime(entry), found):
