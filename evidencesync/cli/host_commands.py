@@ -56,7 +56,7 @@ def trust(
     from evidencesync.ssh.hostkeys import remember_host_key
 
     asker = make_asker()
-    options = ssh.options(run.settings, asker.for_ssh if asker else None)
+    options = ssh.options(run.settings, asker.for_login() if asker else None)
     server = _parse_server(address)
     key = asyncio.run(fetch_host_key(server, options))
     file, known = asyncio.run(_look_up(server, options, key))

@@ -10,7 +10,10 @@ _QUESTION = re.compile(r"Passphrase for (?P<key>.*?):? ?", re.DOTALL)
 
 
 class PassphraseAsker:
-    """Asks once for a key that both signs and logs in: the first request for SSH gets what signing was told."""
+    """Asks once for each key, and remembers what it was told for as long as the run lasts.
+
+    So a key that both signs and logs in is asked for once, and a link that is lost at night is made again with nobody there.
+    """
 
     def __init__(self) -> None:
         self._told: dict[str, str] = {}
@@ -21,10 +24,18 @@ class PassphraseAsker:
         self._told[key] = _prompt(key)
         return self._told[key]
 
-    def for_ssh(self, question: str) -> str:
-        """The same, for a login."""
-        key = _key_of(question)
-        return self._told.pop(key, None) or _prompt(key)
+    def for_login(self) -> Callable[[str], str]:
+        """The same, for one connection: a key that it asks about again was not opened by what was told before."""
+        asked: set[str] = set()
+
+        def ask(question: str) -> str:
+            key = _key_of(question)
+            if key not in self._told or key in asked:
+                self._told[key] = _prompt(key)
+            asked.add(key)
+            return self._told[key]
+
+        return ask
 
 
 def make_asker() -> PassphraseAsker | None:

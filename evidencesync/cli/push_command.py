@@ -7,7 +7,6 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, cast
 
@@ -23,6 +22,7 @@ from evidencesync.limits import MAX_FREE_TEXT
 if TYPE_CHECKING:
     from evidencesync.cli.passphrase import PassphraseAsker
     from evidencesync.ssh.address import Address
+    from evidencesync.ssh.options import SshOptions
     from evidencesync.transfer.link import Link
     from evidencesync.transfer.request import PushOutcome, PushRequest
 
@@ -104,8 +104,11 @@ def push_source(
     address = Address.parse(vault)
     _check_places(run, source, address)
     asker = make_asker()
-    options = ssh.options(run.settings, asker.for_ssh if asker else None)
-    with reaching(address, options) as link:
+
+    def options() -> SshOptions:
+        return ssh.options(run.settings, asker.for_login() if asker else None)
+
+    with reaching(address, options()) as link:
         # Meanwhile the connection is being made: what needs time comes from here on.
         from evidencesync.cli.receipts import receipts_folder, store_receipts
         from evidencesync.cli.summary import push_lines, push_output, verdict_of
@@ -113,8 +116,7 @@ def push_source(
         receipts = run.settings.path(run.settings.values.receipts) if what.receipts is None else Path(what.receipts)
         folder = receipts_folder(receipts)
         request = _make_request(run, source, address, item, sign, what, ssh, asker)
-        again = None if address.local else partial(reach_vault, address, options)
-        outcome = _push(run, link, request, again)
+        outcome = _push(run, link, request, None if address.local else lambda: reach_vault(address, options()))
     kept = store_receipts(folder, outcome)
     run.console.give(push_output(outcome, kept), push_lines(outcome, request, address, kept))
     return _CODES[verdict_of(outcome)]

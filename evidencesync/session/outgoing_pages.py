@@ -10,6 +10,7 @@ from evidencesync.protocol.bitmap import pack_bits, unpack_bits
 from evidencesync.protocol.messages import Files, Page, PageAnswer, PageOffer, Want
 from evidencesync.session.flow import AskPolicy, Opening
 from evidencesync.session.outgoing import Outgoing
+from evidencesync.session.pages import is_header
 
 
 @dataclass(slots=True)
@@ -48,7 +49,8 @@ class OutgoingPages:
         held = len(lines) + sum(map(len, contents))
         page = self._pages[number] = _OpenPage(lines, contents, held)
         self.held_bytes += held
-        if self._page_policy.opening() is Opening.BYTES:
+        # No vault has this very header; and it has to know whose attempt this is before a segment is gone on with.
+        if is_header(lines) or self._page_policy.opening() is Opening.BYTES:
             self._send_lines(number, page)
             return
         self._out.send(PageOffer(number, chunk_digest_of(lines)))

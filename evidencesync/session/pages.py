@@ -43,6 +43,11 @@ class PageCutter:
         return page
 
 
+def is_header(page: bytes) -> bool:
+    """Whether a page is the manifest's header."""
+    return page.startswith(_HEADER_START)
+
+
 def cut_pages(lines: Iterable[bytes]) -> Iterator[bytes]:
     """The pages of a whole manifest, as a sender would have cut them."""
     cutter = PageCutter()

@@ -64,7 +64,7 @@ class Receiver:
     """
 
     def __init__(self, resumed: Resumed = FROM_THE_START, stream_left: int | None = None) -> None:
-        window = Window()
+        window = self._window = Window()
         self._streams = StreamOrder(resumed.streams, stream_left)
         self._pages = PageOrder(resumed.pages, window)
         self._segments = SegmentOrder(resumed.segments, self._streams, window)
@@ -155,6 +155,10 @@ class Receiver:
     def want_files(self, page: int, missing: list[bool]) -> None:
         """Asks for small contents of a page."""
         self._send(self._pages.want_files(page, missing))
+
+    def hold_page(self, number: int, size: int) -> None:
+        """So many bytes of a page's contents are here from the link before this one: they count against the window, too."""
+        self._window.hold_page(number, size)
 
     def pages_stored(self, count: int) -> None:
         """All pages below `count` are stored."""

@@ -49,7 +49,7 @@ from evidencesync.transfer.intake.conclusion import (
 )
 from evidencesync.transfer.intake.history import leftover_manifests, not_verified, previous_manifest, staged_lines
 from evidencesync.transfer.intake.lookup import Lookup
-from evidencesync.transfer.intake.pages import PageIntake
+from evidencesync.transfer.intake.pages import PageIntake, PreviousManifest
 from evidencesync.transfer.intake.streams import StreamIntake
 from evidencesync.transfer.line import Line
 from evidencesync.vault.disk import FOLDER_FLAGS, storing
@@ -108,6 +108,7 @@ class Acquiring:
         self._total_bytes = 0
         self._last_sign = time.monotonic()
         self._damaged: set[Location] = set()
+        self._manifests: list[PreviousManifest] = []
 
     def run(self) -> Published:
         """The transfer and its end; gives the acknowledgement, to be sent when the lock is free."""
@@ -123,7 +124,7 @@ class Acquiring:
             stack.callback(index.close)
             leftovers = Leftovers(item, admitted.session)
             stack.callback(leftovers.close)
-            self._while_working("receiving", partial(self._look_up, index, leftovers))
+            self._while_working("receiving", partial(self._look_up, index, leftovers, state))
             basis = Basis(partial(self._open_tree, leftovers), from_disk=admitted.read_back, working=self._give_sign)
             stack.callback(basis.close)
             self._damaged = basis.damaged
@@ -138,22 +139,27 @@ class Acquiring:
             streams = StreamIntake(side, staging, leftovers)
             stack.callback(streams.close)
             vault_id, vault_key = self._vault.settings.id, self._vault.signer.public_key.fingerprint
+
+            def check(header: ManifestHeader) -> None:
+                check_header(header, admitted, vault_id, vault_key, state)
+                leftovers.note_header(header)
+
             pages = PageIntake(
                 side,
                 streams,
                 staging,
-                [*previous_manifest(state), *leftover_manifests(leftovers)],
+                self._manifests,
                 leftovers,
-                lambda header: check_header(header, admitted, vault_id, vault_key, state),
+                check,
             )
             finish = self._take_everything(side.receiver, streams, pages)
             self._line.committed = True
             header = pages.reader.header
             if header is None:
                 raise ProtocolError("a manifest without a header")
-            self._line.interruptions += leftovers.count_continued(header)
+            self._line.interruptions += leftovers.count_continued()
             published = self._conclude(header, state, staging, streams, pages, finish, scope)
-            leftovers.remove_continued(header)
+            self._while_working("publishing", leftovers.remove_continued)
             return published
 
     def catch_up(self) -> None:
@@ -171,9 +177,10 @@ class Acquiring:
         policy = self._vault.settings.policy.lookup
         return Scope.of(self._item.name, "item" if policy == "item" else "case")
 
-    def _look_up(self, index: Index, leftovers: Leftovers) -> None:
+    def _look_up(self, index: Index, leftovers: Leftovers, state: ItemState) -> None:
         catch_up(self._vault.layout, index, self._item.name.case.folder)
         leftovers.load()
+        self._manifests = [*previous_manifest(state), *leftover_manifests(leftovers)]
 
     def _open_tree(self, leftovers: Leftovers, key: TreeKey) -> TreeReader:
         case, item, number = key

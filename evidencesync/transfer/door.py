@@ -13,8 +13,10 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import stat
 import struct
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -27,6 +29,7 @@ from evidencesync.limits import MIB
 DOOR: Final = "door"
 _KNOCK_BYTES: Final = 1024
 _ANSWER_SECONDS: Final = 10.0
+_LOOK_SECONDS: Final = 10.0  # how often a session that waits looks whether its door is still there
 _READ_BYTES: Final = 1 * MIB
 _CREDENTIALS: Final = struct.Struct("3i")
 _ENTER: Final = b"E"
@@ -94,16 +97,31 @@ class Door:
         self._changed = threading.Condition()
         self._visitor: SocketLink | None = None
         self.leaving = False
+        self._session_fd = session_fd
         self._socket = _listen(session_fd)
         if self._socket is not None:
             threading.Thread(target=self._serve, args=(self._socket,), name="door", daemon=True).start()
 
     def wait(self, seconds: float) -> SocketLink | None:
-        """The sender who has come back; None when he did not within that time, or another session wants the item."""
+        """The sender who has come back; None when he did not within that time, or another session wants the item.
+
+        None, too, when the door itself is gone: somebody has removed the staging folder, and nobody can come any more.
+        """
+        end = time.monotonic() + seconds
         with self._changed:
-            self._changed.wait_for(lambda: self._visitor or self.leaving or self._socket is None, seconds)
+            while not (self._visitor or self.leaving or self._socket is None):
+                left = end - time.monotonic()
+                if left <= 0 or not self._is_there():
+                    break
+                self._changed.wait(min(left, _LOOK_SECONDS))
             visitor, self._visitor = self._visitor, None
             return visitor
+
+    def _is_there(self) -> bool:
+        try:
+            return stat.S_ISSOCK(os.stat(DOOR, dir_fd=self._session_fd, follow_symlinks=False).st_mode)
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Nobody comes in any more."""
@@ -140,9 +158,9 @@ class Door:
             with self._changed:
                 if self._visitor is not None:
                     self._visitor.close()
+                self._disturb()  # before he can be taken: what is disturbed is the link that he replaces
                 self._visitor = SocketLink(connection)
                 self._changed.notify_all()
-            self._disturb()
             return True
         if not knock.resumes and self._may_leave():
             with self._changed:

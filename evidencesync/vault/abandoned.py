@@ -65,10 +65,12 @@ def _find_in_item(root_fd: int, case: str, item: str) -> list[Abandoned]:
         if INCOMING not in os.listdir(root_fd):
             return []
         with opened_folder(INCOMING, root_fd) as incoming:
+            names = [name for name in sorted(os.listdir(incoming)) if is_session_id(name)]
+            modes = {name: os.stat(name, dir_fd=incoming, follow_symlinks=False).st_mode for name in names}
             return [
                 Abandoned(case, item, name, *_measure(os.open(name, FOLDER_FLAGS, dir_fd=incoming)))
-                for name in sorted(os.listdir(incoming))
-                if is_session_id(name)
+                for name in names
+                if stat.S_ISDIR(modes[name])  # anything else was not made here: `verify` names it
             ]
 
 

@@ -7,8 +7,8 @@ The file is the magic `ESJRNL1` and a newline, then records. Numbers are little-
 
 - `S`, content (u32), row count (u16), rows of 24 bytes as in `chunks.bin`: the next segment of that content.
 - `P`, content (u32), length (u32), path: the content is complete, and leaves `contents/` for this evidence path.
-- `T`, content (u32), number (u32), session (16 bytes): the content goes on with what another session had staged under that
-  number.
+- `T`, content (u32), session (16 bytes), length (u32), path: a file that the earlier session had staged, at this path below its
+  folder, has become this content. What that session's journal says of it is still true, as far as it was not overwritten.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ JOURNAL: Final = "journal"
 _MAGIC: Final = b"ESJRNL1\n"
 _SEGMENT: Final = struct.Struct("<cIH")
 _PLACED: Final = struct.Struct("<cII")
-_TAKEN: Final = struct.Struct("<cII16s")
+_TAKEN: Final = struct.Struct("<cI16sI")
 _LENGTHS: Final = struct.Struct("<Q16x")
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -48,15 +48,12 @@ class Journal:
         self._write(_SEGMENT.pack(b"S", content, len(rows)) + pack_segment(rows))
 
     def add_placed(self, content: int, path: bytes) -> None:
-        """A complete content gets its place in `data/`. To be said before it does: whoever reads this looks in both places."""
+        """A complete content is about to get its place in `data/`."""
         self._write(_PLACED.pack(b"P", content, len(path)) + path)
 
-    def add_taken(self, content: int, session: str, number: int) -> None:
-        """A content goes on with what another session had staged. To be said, and synced, before the file is moved.
-
-        What that session knew of it would else be lost with its place, should this one end before it has seen it all again.
-        """
-        self._write(_TAKEN.pack(b"T", content, number, bytes.fromhex(session)))
+    def add_taken(self, content: int, session: str, path: bytes) -> None:
+        """A file of an earlier session is about to become a content of this one."""
+        self._write(_TAKEN.pack(b"T", content, bytes.fromhex(session), len(path)) + path)
 
     def sync(self) -> None:
         """Puts the journal on the disk."""
@@ -92,7 +89,7 @@ class JournaledSegment:
 
 @dataclass(frozen=True, slots=True)
 class PlacedContent:
-    """A content that has left `contents/` for an evidence path."""
+    """A content that has left `contents/` for an evidence path, or was about to."""
 
     content: int
     path: bytes
@@ -100,17 +97,17 @@ class PlacedContent:
 
 @dataclass(frozen=True, slots=True)
 class TakenContent:
-    """A content that goes on with what another session had staged under `number`."""
+    """A file of an earlier session, by its path below that session's folder, that has become a content, or was about to."""
 
     content: int
     session: str
-    number: int
+    path: bytes
 
 
-JournalRecord = JournaledSegment | PlacedContent | TakenContent
+Journaled = JournaledSegment | PlacedContent | TakenContent
 
 
-def read_journal(file: BinaryIO, position: int = 0) -> Iterator[JournalRecord]:
+def read_journal(file: BinaryIO, position: int = 0) -> Iterator[Journaled]:
     """The records from a record's position on (0: all), up to the first that is not whole."""
     if not position:
         if file.read(len(_MAGIC)) != _MAGIC:
@@ -122,7 +119,7 @@ def read_journal(file: BinaryIO, position: int = 0) -> Iterator[JournalRecord]:
         position = file.tell()
 
 
-def _next_record(file: BinaryIO, position: int) -> JournalRecord | None:
+def _next_record(file: BinaryIO, position: int) -> Journaled | None:
     kind = file.read(1)
     if kind == b"S":
         head = file.read(_SEGMENT.size - 1)
@@ -141,6 +138,8 @@ def _next_record(file: BinaryIO, position: int) -> JournalRecord | None:
     elif kind == b"T":
         head = file.read(_TAKEN.size - 1)
         if len(head) == _TAKEN.size - 1:
-            _, content, number, session = _TAKEN.unpack(kind + head)
-            return TakenContent(content, session.hex(), number)
+            _, content, session, length = _TAKEN.unpack(kind + head)
+            path = file.read(min(length, MAX_PATH))
+            if 0 < length == len(path):
+                return TakenContent(content, session.hex(), path)
     return None

@@ -33,7 +33,7 @@ from evidencesync.vault.layout import CHUNKS, DATA, INCOMING, MANIFEST
 from evidencesync.vault.spool import SpooledRows
 from evidencesync.vault.sums import SumsWriter
 from evidencesync.vault.takeover import take_over
-from evidencesync.vault.tree import TreeWriter
+from evidencesync.vault.tree import TreeReader, TreeWriter
 
 ACQUISITION: Final = "acquisition"
 CONTENTS: Final = "contents"
@@ -134,20 +134,20 @@ class Staging:
         name = content_name(number)
         return StagedContent(self.contents_fd, name, self._content_path(name))
 
-    def take_over(self, leftover: Path, origin: tuple[str, int], number: int) -> StagedContent | None:
+    def take_over(self, session: str, files: TreeReader, leftover: bytes, number: int) -> StagedContent | None:
         """Makes a file that an earlier session staged the content of that number, with all that it holds.
 
-        `origin` is that session, and the content's number there. None where it cannot be had: it is gone, or has another
-        name besides.
+        `files` are that session's, and `leftover` is the path among them. None where it cannot be had: it is gone, or has
+        another name besides.
         """
         name = content_name(number)
-        self.journal.add_taken(number, *origin)
+        self.journal.add_taken(number, session, leftover)  # first: should this session end, the next one finds the file
         self.journal.sync()
-        return take_over(leftover, self.contents_fd, name, self._content_path(name))
+        return take_over(files, leftover, self.contents_fd, name, self._content_path(name))
 
     def adopt(self, path: bytes, content: StagedContent, mtime_ns: int | None) -> None:
         """Moves a finished content to its place in `data/`, and closes it."""
-        self.journal.add_placed(int(content.name, 16), path)
+        self.journal.add_placed(int(content.name, 16), path)  # first, for the same reason
         if content.size >= checkpoints.CHECKPOINT_BYTES // 4:
             # Or a power cut could keep the new name alone, and all that was on the disk of a large content would not be found.
             self.journal.sync()
@@ -159,10 +159,8 @@ class Staging:
 
     def append_manifest(self, lines: Buffer) -> None:
         """Adds manifest lines, as the exact bytes that are signed in the end."""
-        first = not self.manifest.size
         self.manifest.append(lines)
-        if first:  # by its header a later session knows whose attempt this was
-            self.manifest.flush()
+        self.manifest.flush()  # a page at a time: by its lines a later session finds what was stored, also after a kill
 
     def append_recipe(self, recipe: Recipe) -> None:
         """Adds the recipe of a content that the item did not have before."""

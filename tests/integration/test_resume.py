@@ -124,3 +124,49 @@ def test_a_broken_connection_is_made_again_and_the_session_goes_on(lab: Lab, ssh
 
 def _parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_a_session_that_waits_for_its_sender_ends_when_it_is_told_to(lab: Lab, sshd: Sshd) -> None:
+    pushing = Pushing(lab, sshd)
+    pushing.wait_until_staged(STAGED)
+    pushing.process.kill()
+    pushing.process.communicate()
+    for pid in pushing.pids("serve --vault"):
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 60
+    while pushing.pids("serve --vault"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert pushing.again()["acquisition"] == 1
+    assert_whole(lab)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["incoming/*/acquisition/manifest.sig", "acquisitions/0001", "custody/000001-acquired.json", "acquisitions/0001/data"],
+)
+def test_a_vaults_end_killed_while_it_concludes_has_published_once_or_not_at_all(lab: Lab, sshd: Sshd, moment: str) -> None:
+    pushing = Pushing(lab, sshd)
+    deadline = time.monotonic() + 60
+    while not list(lab.folder.glob(f"vault/cases/*/*/{moment}")) and pushing.process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    for pid in pushing.pids("serve --vault"):
+        os.kill(pid, signal.SIGKILL)
+    assert pushing.ended()["acquisition"] == 1  # of a session that came to its end, or of the one after it
+    assert_whole(lab)
+    assert len(list(lab.folder.glob("vault/cases/*/*/acquisitions/*"))) == 1
+    assert pushing.pids("serve --vault") == []
+
+
+def test_a_sender_killed_while_the_vault_concludes_finds_it_published(lab: Lab, sshd: Sshd) -> None:
+    pushing = Pushing(lab, sshd)
+    deadline = time.monotonic() + 60
+    while not list(lab.folder.glob("vault/cases/*/*/incoming/*/acquisition/SHA256SUMS")) or pushing._staged() > 0:
+        assert pushing.process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    pushing.process.kill()
+    pushing.process.communicate()
+    assert pushing.again()["acquisition"] in {1, 2}
+    assert_whole(lab)

@@ -67,7 +67,7 @@ class FlakyBench:
     def __init__(self, bench: Bench, *, may_return: bool = True) -> None:
         """Without `may_return` a session ends with its link."""
         self.bench = bench
-        self._may_return = may_return
+        self.may_return = may_return
         self.threads: list[threading.Thread] = []
         self.links = 0
 
@@ -112,6 +112,6 @@ class FlakyBench:
 
     def _receive(self, link: LocalLink) -> None:
         try:
-            receive(link, self.bench.vault, "a test", may_return=self._may_return)
+            receive(link, self.bench.vault, "a test", may_return=self.may_return)
         except EvidenceSyncError:
             return  # the other end is told

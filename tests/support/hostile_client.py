@@ -49,6 +49,7 @@ from evidencesync.protocol.messages import (
     Message,
     Page,
     Ready,
+    Resumed,
     Welcome,
     decode_message,
 )
@@ -82,9 +83,10 @@ ROOT = entry_of(b"", "directory")
 class HostileClient:
     """One session with the real `receive`, which runs in a thread. `ended` gives what it ended with."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, *, session: str | None = None, may_return: bool = False) -> None:
         self.bench = bench
-        self.session = secrets.token_hex(16)
+        self.may_return = may_return
+        self.session = session or secrets.token_hex(16)
         self.error: EvidenceSyncError | None = None
         self.welcome: Welcome | None = None
         self.ready: Ready | None = None
@@ -96,7 +98,7 @@ class HostileClient:
 
     def _serve(self, link: LocalLink) -> None:
         try:
-            receive(link, self.bench.vault, "a hostile test", may_return=False)
+            receive(link, self.bench.vault, "a hostile test", may_return=self.may_return)
         except EvidenceSyncError as error:
             self.error = error
 
@@ -175,6 +177,11 @@ class HostileClient:
         self.send(self.begin(self.claim(self.hello())))
         self.ready = self.hear(Ready)
         return self.ready
+
+    def resume(self) -> Resumed:
+        """An honest handshake of a session whose link was lost."""
+        self.send(msgspec.structs.replace(self.begin(self.claim(self.hello())), resumes=True))
+        return self.hear(Resumed)
 
     # The manifest.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from evidencesync.custody.manifest import CheckedLine, ManifestReader, read_manifest
+from evidencesync.evidence.digest import ChunkDigest
 from evidencesync.evidence.entry import Entry
 from evidencesync.limits import MIB
 from evidencesync.session.pages import page_positions
@@ -29,8 +30,19 @@ def previous_manifest(state: ItemState) -> list[PreviousManifest]:
 
 
 def leftover_manifests(leftovers: Leftovers) -> list[PreviousManifest]:
-    """The pages that earlier sessions of the item had received before they ended."""
-    return [_manifest_at(path, acquisition) for acquisition, path in leftovers.manifests()]
+    """The pages that earlier sessions of the item had received before they ended; each page once, from the latest that has it.
+
+    So memory does not grow with the number of sessions that had begun with the same pages.
+    """
+    found: list[PreviousManifest] = []
+    seen: set[ChunkDigest] = set()
+    for acquisition, path in leftovers.manifests():
+        manifest = _manifest_at(path, acquisition)
+        manifest.positions = {digest: place for digest, place in manifest.positions.items() if digest not in seen}
+        seen.update(manifest.positions)
+        if manifest.positions:
+            found.append(manifest)
+    return found
 
 
 def _manifest_at(manifest: Path, acquisition: int) -> PreviousManifest:

@@ -30,11 +30,13 @@ class Lookup:
             found.update(self._leftovers.find_contents([digest for digest in digests if digest not in found]))
         return found
 
-    def find_segment(self, digest: SegmentDigest, scope: Scope) -> tuple[Location, int, list[Row]] | None:
-        """Where a segment lies, and its rows. What was staged goes first: only there can an interrupted content go on."""
-        return (self._leftovers.find_segment(digest) if self._leftovers.count else None) or self._index.find_segment(
-            digest, scope
-        )
+    def find_segment(self, digest: SegmentDigest, at: int, scope: Scope) -> tuple[Location, int, list[Row]] | None:
+        """Where a segment lies, and its rows. What was staged goes first: only there can an interrupted content go on.
+
+        `at` is the segment's offset in the content that it is looked for.
+        """
+        found = self._leftovers.find_segment(digest, at) if self._leftovers.count else None
+        return found or self._index.find_segment(digest, scope)
 
     def find_chunks(self, digests: Sequence[ChunkDigest], scope: Scope) -> dict[ChunkDigest, ChunkPlace]:
         """Where chunks lie."""

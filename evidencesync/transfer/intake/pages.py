@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from evidencesync.custody.documents import ManifestHeader
 from evidencesync.custody.manifest import CheckedLine, ManifestReader
 from evidencesync.errors import LimitExceededError, ProtocolError
-from evidencesync.evidence.digest import ChunkDigest
+from evidencesync.evidence.digest import Blake3Digest, ChunkDigest
 from evidencesync.evidence.entry import Entry
 from evidencesync.limits import MAX_PAGE_LINES, SMALL_FILE
 from evidencesync.session.blocks import split_blocks
@@ -102,9 +102,11 @@ class PageIntake:
         """
         self._receiver = receiver
         self._pages = {number: page for number, page in self._pages.items() if page.read is not None}
-        for page in self._pages.values():
+        for number, page in self._pages.items():
             self._unpack(page)
             page.unnamed = True
+            held = sum(len(content) for content in page.contents if isinstance(content, memoryview))
+            receiver.hold_page(number, held)  # a sender may not fill another window by losing its link
         self._acknowledged = self._next_to_store
 
     def on_named(self, event: PageNamed) -> None:
@@ -186,13 +188,30 @@ class PageIntake:
         if page.known_from is not None:
             number = page.known_from.acquisition
             named = [(path, entry.size or 0, digest) for (path, entry), digest in zip(small, digests, strict=True)]
-            if number < 0:
-                return [self._leftovers.small_file(number, *file) for file in named]
-            return [Location(self._scope.case, self._scope.item, number, *file) for file in named]
+            if number > 0:
+                return [Location(self._scope.case, self._scope.item, number, *file) for file in named]
+            return self._staged([self._leftovers.small_file(number, *file) for file in named], digests)
         if not self._ask_index:
             return [None] * len(small)
         found = self._index.find_contents(digests, self._scope)
         return [found.get(digest) for digest in digests]
+
+    def _staged(self, staged: list[Location | None], digests: list[Blake3Digest]) -> list[Location | None]:
+        """Files of an earlier session. It had the lines, and perhaps not all files; some it had linked to published ones."""
+        linked = [location is not None and self._leftovers.has_other_names(location) for location in staged]
+        if all(staged) and not any(linked):
+            return staged
+        elsewhere = self._index.find_contents(digests, self._scope)
+        places = list(staged)
+        for at, digest in enumerate(digests):
+            found = elsewhere.get(digest)
+            if found is not None and (staged[at] is None or (linked[at] and self._is_own(found))):
+                places[at] = found
+        return places
+
+    def _is_own(self, location: Location) -> bool:
+        """Whether it is published, and in this item: then it is linked, and counted as that."""
+        return not is_leftover(location) and (location.case, location.item) == (self._scope.case, self._scope.item)
 
     # Storing.
 

@@ -24,7 +24,7 @@ from evidencesync.session.events import (
 )
 from evidencesync.session.receiver import Receiver
 from evidencesync.transfer.intake.assembly import AssembledContent, Assembly
-from evidencesync.transfer.intake.basis import VaultSide
+from evidencesync.transfer.intake.basis import VaultSide, tree_key
 from evidencesync.transfer.intake.refining import Place, RefinedGap, Refiner
 from evidencesync.vault.content import StagedContent
 from evidencesync.vault.leftovers import Leftovers
@@ -161,7 +161,7 @@ class StreamIntake:
     def on_named(self, event: SegmentNamed) -> None:
         """A segment is named: the vault has it, or its rows are asked for."""
         segment = self._enqueue(event.number, event.size)
-        found = self._index.find_segment(event.digest, self._scope)
+        found = self._index.find_segment(event.digest, segment.start, self._scope)
         if found is not None:
             location, offset, rows = found
             if sum(row.length for row in rows) == event.size:
@@ -367,10 +367,15 @@ class StreamIntake:
         return True
 
     def _take_over(self, location: Location) -> StagedContent | None:
-        origin = self._leftovers.origin_of(location)
-        if origin is None:
+        """A file that an interrupted session had begun, to go on with it: its own bytes may be overwritten."""
+        leftovers = self._leftovers
+        if not leftovers.may_take(location):
             return None
-        return self._staging.take_over(self._leftovers.path_of(location), origin, self._streams)
+        files = self._basis.tree(tree_key(location))
+        staged = self._staging.take_over(leftovers.name_of(location), files, location.path, self._streams)
+        if staged is not None:
+            leftovers.note_taken(location)
+        return staged
 
     def _add_segment(self, assembly: Assembly, rows: list[Row]) -> None:
         """A segment is stored: the recipe has it, and the journal."""
