@@ -172,7 +172,7 @@ class Receiver:
                 self._spend(message.size)
                 self._named_bytes[message.segment] = message.size
                 self._hold_zeros(message.segment, message.size)
-                yield SegmentNamed(message.segment, SegmentDigest(message.digest), message.size)
+                yield SegmentNamed(message.segment, SegmentDigest(message.digest), message.size, message.proof)
             case Chunks():
                 yield self._list_chunks(message)
             case Pieces():
@@ -255,8 +255,8 @@ class Receiver:
         self._incoming = None
         blocks = incoming.blocks
         match incoming.head:
-            case Page(number=number, with_files=with_files):
-                return PageArrived(number, b"".join(blocks), with_files)
+            case Page(number=number, with_files=with_files, proofs=proofs):
+                return PageArrived(number, b"".join(blocks), with_files, proofs)
             case Files(page=page, count=count, present=present):
                 return FilesArrived(page, unpack_bits(present, count), blocks)
             case SegmentData(segment=segment, lengths=lengths):

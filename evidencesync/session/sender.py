@@ -14,11 +14,12 @@ from itertools import accumulate, islice
 from typing import Final
 
 from evidencesync.delta.chunker import Segment
+from evidencesync.delta.possession import Possession
 from evidencesync.delta.recipe import Row, segment_digest
 from evidencesync.delta.refine import Gap, cut_pieces, piece_digests
 from evidencesync.errors import ProtocolError
-from evidencesync.evidence.digest import Blake3Digest, Buffer, ChunkDigest, chunk_digest_of
-from evidencesync.limits import MAX_OPEN_PAGES, MAX_OPEN_ROWS, MAX_OPEN_SEGMENTS, MEAN_CHUNK, WINDOW
+from evidencesync.evidence.digest import Blake3Digest, Buffer, ChunkDigest, SegmentDigest, chunk_digest_of
+from evidencesync.limits import LEAST_PROVEN, MAX_OPEN_PAGES, MAX_OPEN_ROWS, MAX_OPEN_SEGMENTS, MEAN_CHUNK, WINDOW
 from evidencesync.protocol.bitmap import pack_bits, unpack_bits
 from evidencesync.protocol.compression import MAX_DATA, Compress, DataEncoder
 from evidencesync.protocol.framing import frame_of
@@ -99,16 +100,27 @@ class SenderCounts:
 
 
 class Sender:
-    """State of the sending end. Call `take_output` after every call, and send what it gives in that order."""
+    """State of the sending end. Call `take_output` after every call, and send what it gives in that order.
+
+    `possession` proves that we have what we ask for, to a vault that looks in other cases than ours.
+    """
 
     def __init__(
-        self, *, knows_nothing: bool, has_previous: bool, piece_key: bytes, compress: Compress, clock: Callable[[], float]
+        self,
+        *,
+        knows_nothing: bool,
+        has_previous: bool,
+        piece_key: bytes,
+        compress: Compress,
+        clock: Callable[[], float],
+        possession: Possession | None = None,
     ) -> None:
         self.counts = SenderCounts()
         self._piece_key = piece_key
+        self._possession = possession
         self._has_previous = has_previous
         self.data = DataEncoder(compress, clock)
-        self._segment_policy = AskPolicy(peer_knows_nothing=knows_nothing)
+        self._segment_policy = AskPolicy(peer_knows_nothing=knows_nothing, by_name=possession is not None)
         self._page_policy = AskPolicy(peer_knows_nothing=not has_previous)
         self._file_policy = AskPolicy(peer_knows_nothing=knows_nothing)
         self._pages: dict[int, _OpenPage] = {}
@@ -187,7 +199,8 @@ class Sender:
         match self._segment_policy.opening():
             case Opening.NAME:
                 held.named = True
-                self._send(SegmentOffer(number, segment_digest(segment.rows()), segment.total_bytes))
+                name = segment_digest(segment.rows())
+                self._send(SegmentOffer(number, name, segment.total_bytes, self._proof(name, segment)))
             case Opening.LIST:
                 self._send_chunk_list(number, held)
             case Opening.BYTES:
@@ -372,10 +385,21 @@ class Sender:
         page.lines_sent = True
         with_files = bool(page.contents) and self._file_policy.opening() is Opening.BYTES
         page.files_asked = bool(page.contents) and not with_files
-        self._send(Page(number, len(page.lines), with_files))
+        self._send(Page(number, len(page.lines), with_files, b"" if with_files else self._proofs(page.contents)))
         self._output.append(self.data.encode([page.lines]))
         if with_files:
             self._send_files(number, page, [True] * len(page.contents))
+
+    def _proofs(self, contents: list[bytes]) -> bytes:
+        possession = self._possession
+        if possession is None:
+            return b""
+        return b"".join([possession.of_content(content) for content in contents if len(content) >= LEAST_PROVEN])
+
+    def _proof(self, name: SegmentDigest, segment: Segment) -> bytes:
+        if self._possession is None or segment.literal_bytes < LEAST_PROVEN:
+            return b""
+        return self._possession.of_segment(name, [part for part in segment.parts if part is not None])
 
     def _send_files(self, number: int, page: _OpenPage, present: list[bool]) -> None:
         chosen = [content for content, wanted in zip(page.contents, present, strict=True) if wanted]

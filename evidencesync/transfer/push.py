@@ -15,6 +15,7 @@ from collections.abc import Callable
 from evidencesync.custody.documents import ManifestHeader
 from evidencesync.custody.receipt import decode_receipt
 from evidencesync.delta.chunker import Segment
+from evidencesync.delta.possession import Possession
 from evidencesync.delta.refine import piece_key
 from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError, SessionGoneError
 from evidencesync.evidence.moment import format_moment
@@ -104,12 +105,14 @@ class _Push:
         greeting = conversation.greet()
         ready = greeting.ready
         header = make_header(request, self._source, greeting, conversation.link.peer, format_moment(self._now()))
+        beyond_the_case = ready.lookup == "vault"
         sender = Sender(
-            knows_nothing=ready.known_contents == 0,
+            knows_nothing=ready.known_contents == 0 and not beyond_the_case,
             has_previous=ready.previous_manifest_sha256 is not None or ready.leftovers > 0,
             piece_key=piece_key(request.session),
             compress=request.compress,
             clock=time.monotonic,
+            possession=Possession.of_session(greeting.claim) if beyond_the_case else None,
         )
         reading = self._start_reading(header)
         end = self._transfer(sender, greeting)

@@ -24,7 +24,9 @@ from evidencesync.session.blocks import split_blocks
 from evidencesync.session.events import FilesArrived, PageArrived, PageNamed
 from evidencesync.session.receiver import Receiver
 from evidencesync.transfer.intake.assembly import AssembledContent
-from evidencesync.transfer.intake.basis import VaultSide, tree_key
+from evidencesync.transfer.intake.basis import tree_key
+from evidencesync.transfer.intake.elsewhere import claims
+from evidencesync.transfer.intake.side import VaultSide
 from evidencesync.transfer.intake.streams import StreamIntake
 from evidencesync.vault.content import StagedContent
 from evidencesync.vault.leftovers import Leftovers, is_leftover
@@ -103,6 +105,7 @@ class _Page:
     lines: bytes | None = None
     known_from: PreviousManifest | None = None
     with_files: bool = False
+    proofs: bytes = b""
     read: list[CheckedLine] | None = None
     contents: list[memoryview | Location | None] = field(default_factory=list)
     arrived: list[FilesArrived] = field(default_factory=list)
@@ -129,6 +132,7 @@ class PageIntake:
         """One byte for each content in manifest order: 1 where the disk was read for both digests when it was linked."""
         self.literal_bytes = 0
         self.manifest_sha512 = hashlib.sha512()
+        self._vault = vault
         self._receiver = vault.receiver
         self._index = vault.index
         self._scope = vault.scope
@@ -192,7 +196,7 @@ class PageIntake:
     def on_arrived(self, event: PageArrived) -> None:
         """The lines of a page."""
         page = self._pages.setdefault(event.number, _Page())
-        page.lines, page.with_files = event.lines, event.with_files
+        page.lines, page.with_files, page.proofs = event.lines, event.with_files, event.proofs
         self.advance()
 
     def on_files(self, event: FilesArrived) -> None:
@@ -248,9 +252,10 @@ class PageIntake:
             if number < 0:
                 return [self._leftovers.small_file(number, *file) for file in named]
             return [Location(self._scope.case, self._scope.item, number, *file) for file in named]
-        if not self._ask_index:
-            return [None] * len(small)
-        found = self._index.find_contents(digests, self._scope)
+        found = self._index.find_contents(digests, self._scope) if self._ask_index else {}
+        if self._vault.elsewhere is not None and page.proofs:
+            claimed = claims(digests, page.sizes, page.proofs)
+            found |= self._vault.elsewhere.find_contents([claim for claim in claimed if claim[0] not in found])
         return [found.get(digest) for digest in digests]
 
     # Storing.
@@ -324,12 +329,13 @@ class PageIntake:
     def _store_known(self, path: bytes, entry: Entry, location: Location) -> bool:
         """A small file the vault has: linked or copied, once its bytes are seen to be right."""
         size = entry.size or 0
-        read = self._basis.read_whole(location)
+        basis = self._vault.basis_of(location)
+        read = basis.read_whole(location)
         if read is None:
             return False
         data, status = read
         if blake3_of(data).hex() != entry.blake3 or (self._from_disk and sha256_of(data).hex() != entry.sha256):
-            self._basis.note_damage(location)
+            basis.note_damage(location)
             return False
         if self._link(path, entry, location, size, status):
             return True
