@@ -140,7 +140,7 @@ class Page(Message, frozen=True):
     number: U32
     size: Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGE)]
     with_files: bool
-    proofs: Annotated[bytes, msgspec.Meta(max_length=PROOF * MAX_PAGE_LINES)] = b""
+    proofs: Annotated[bytes, msgspec.Meta(max_length=PROOF * MAX_PAGE_LINES)]
 
 
 class Want(Message, frozen=True):
@@ -192,7 +192,7 @@ class SegmentOffer(Message, frozen=True):
     segment: U32
     digest: Digest16
     size: Size
-    proof: Annotated[bytes, msgspec.Meta(max_length=PROOF)] = b""
+    proof: Annotated[bytes, msgspec.Meta(max_length=PROOF)]
 
 
 class SegmentAnswer(Message, frozen=True):

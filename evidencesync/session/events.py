@@ -28,7 +28,7 @@ class PageArrived:
     number: int
     lines: bytes
     with_files: bool
-    proofs: bytes = b""
+    proofs: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class SegmentNamed:
     number: int
     digest: SegmentDigest
     size: int
-    proof: bytes = b""
+    proof: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ def with_a_page_only_named(client: HostileClient) -> int:
 
 
 def with_a_page_only_announced(client: HostileClient) -> int:
-    client.send(Page(0, 10, with_files=False))
+    client.send(Page(0, 10, with_files=False, proofs=b""))
     return 1
 
 
@@ -67,7 +67,7 @@ def with_an_open_stream(client: HostileClient) -> int:
 
 
 def with_an_open_segment(client: HostileClient) -> int:
-    client.send(Open(0, 100), SegmentOffer(0, bytes(16), 100))
+    client.send(Open(0, 100), SegmentOffer(0, bytes(16), 100, b""))
     client.send_manifest([ROOT])
     return 3
 

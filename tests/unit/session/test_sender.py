@@ -82,7 +82,7 @@ def test_a_page_that_may_be_known_is_named_first() -> None:
     sender.add_page(b"lines\n", [b"a"])
     assert sent(sender) == [PageOffer(0, chunk_digest_of(b"lines\n"))]
     sender.receive(PageAnswer(0, known=False))
-    assert sent(sender) == [Page(0, 6, with_files=False), b"lines\n"]
+    assert sent(sender) == [Page(0, 6, with_files=False, proofs=b""), b"lines\n"]
     sender.receive(Want(0, 1, b"\1"))
     assert sent(sender) == [Files(0, 1, b"\1", 1), b"a"]
     sender.receive(PagesStored(1))
@@ -108,11 +108,11 @@ def test_a_vault_that_knows_nothing_gets_everything_at_once() -> None:
     sender.add_page(b"empty\n", [])
     lengths = struct.pack("<III", len(ONE), ZERO_BIT | MIN_ZERO_RUN, len(TWO))
     assert sent(sender) == [
-        Page(0, 6, with_files=True), b"lines\n", Files(0, 2, b"\3", 2), b"ab",
+        Page(0, 6, with_files=True, proofs=b""), b"lines\n", Files(0, 2, b"\3", 2), b"ab",
         Open(0, len(ONE) + MIN_ZERO_RUN + len(TWO)),
         SegmentData(0, lengths, len(ONE) + len(TWO)), ONE + TWO,
         Close(0, 5, blake3_of(b"x")),
-        Page(1, 6, with_files=False), b"empty\n",
+        Page(1, 6, with_files=False, proofs=b""), b"empty\n",
     ]  # fmt: skip
     assert (sender.counts.literal_bytes, sender.counts.zero_bytes) == (len(ONE) + len(TWO) + 2, MIN_ZERO_RUN)
 
@@ -121,7 +121,7 @@ def test_a_segment_is_named_then_listed_then_sent_as_far_as_it_is_needed() -> No
     sender = new_sender()
     sender.add_segment(MIXED)
     rows = MIXED.rows()
-    assert sent(sender) == [SegmentOffer(0, segment_digest(rows), MIXED.total_bytes)]
+    assert sent(sender) == [SegmentOffer(0, segment_digest(rows), MIXED.total_bytes, b"")]
     sender.receive(SegmentAnswer(0, known=False))
     packed = b"".join(struct.pack("<I16s", row.length, row.digest) for row in rows)
     assert sent(sender) == [Chunks(0, packed)]
@@ -364,7 +364,7 @@ ILLEGAL: dict[str, list[Message]] = {
     "pieces of a stored segment": [*LISTED, REFINE, SegmentsStored(1), NeedPieces(0, 40, bytes(5), b"\0")],
     "segments stored that were not sent": [SegmentsStored(2)],
     "segments stored backwards": [SegmentsStored(1), SegmentsStored(0)],
-    "a message of this end": [Page(0, 1, with_files=False)],
+    "a message of this end": [Page(0, 1, with_files=False, proofs=b"")],
     "an end of this end": [Close(0, 0, bytes(32))],
 }
 
