@@ -16,12 +16,12 @@ from evidencesync.evidence.digest import blake3_of
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.limits import LEAST_PROVEN
 from evidencesync.protocol.bitmap import unpack_bits
-from evidencesync.protocol.messages import ChunkData, Open, SegmentAnswer, Want
+from evidencesync.protocol.messages import ChunkData, Open, PageAnswer, PageOffer, SegmentAnswer, Want, encode_message
 from evidencesync.transfer import acquiring, conversation
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.cut_links import FlakyBench
-from tests.support.hostile_client import ROOT, assert_unharmed, snapshot
+from tests.support.hostile_client import ROOT, assert_unharmed, entry_of, snapshot
 from tests.support.two_cases import (
     ANY_PROOF,
     IMAGE,
@@ -174,6 +174,20 @@ def test_a_proof_is_of_no_use_for_another_segment(bench: Bench) -> None:
     asker = enter(bench)
     asker.send(Open(0, len(IMAGE)))
     assert not asker.offer(0, SEGMENTS[0].rows(), segment_proof(asker.possession, SEGMENTS[1]))
+    asker.hang_up()
+
+
+@pytest.mark.parametrize("name", [MINE, ItemName(OTHERS.case, Title("E2"))], ids=["elsewhere", "in the own case"])
+def test_a_digest_under_which_a_file_of_another_size_lies_is_not_known(bench: Bench, name: ItemName) -> None:
+    """Else an image of any size would be read into memory for a small file."""
+    asker = enter(bench, name)
+    asker.begin_manifest()
+    entry = entry_of(b"f", content=IMAGE, size=5000)
+    asker.transcript.clear()
+    asker.send_small(1, [entry], [asker.possession.of_content(IMAGE)])
+    asker.send(PageOffer(2, bytes(16)))
+    asker.hear(PageAnswer)
+    assert encode_message(Want(1, 1, b"\1")) in asker.transcript
     asker.hang_up()
 
 

@@ -141,10 +141,14 @@ class Asker(HostileClient):
 
     def list_small(self, number: int, entries: list[Entry], proofs: list[bytes]) -> Want:
         """What the vault says that it lacks of a page's small files; there must be something. The first page has the root."""
+        self.send_small(number, entries, proofs)
+        return self.hear(Want)
+
+    def send_small(self, number: int, entries: list[Entry], proofs: list[bytes]) -> None:
+        """A page of small files without their contents."""
         lines = b"".join(encode_entry_lines(entry) for entry in [*([ROOT] if number == 1 else []), *entries])
         self.send(Page(number, len(lines), with_files=False, proofs=b"".join(proofs)))
         self.send_bytes(data_frame(lines))
-        return self.hear(Want)
 
     def ask_everything(self, known: Knowledge, proof: bytes) -> None:
         """Segments, chunks, small contents and a page of the manifest by their digests, with the same proof for all."""

@@ -24,8 +24,8 @@ from evidencesync.vault.index import Index
 from evidencesync.vault.location import Location, Scope
 from evidencesync.vault.tree import TreeReader
 
-Claimed = tuple[Blake3Digest, bytes]
-"""The digest of a small content, and the proof that came with it."""
+Claimed = tuple[Blake3Digest, int, bytes]
+"""Digest and size of a small content, and the proof that came with them."""
 
 
 class Elsewhere:
@@ -79,12 +79,12 @@ class Elsewhere:
 
     def find_contents(self, claimed: Sequence[Claimed]) -> dict[Blake3Digest, Location]:
         """Where other cases have whole small contents, those whose proof is good."""
-        found = self._index.find_contents([digest for digest, _ in claimed], self._scope)
-        return {digest: found[digest] for digest, proof in claimed if self._has_proved(found.get(digest), proof)}
+        found = self._index.find_contents([digest for digest, _, _ in claimed], self._scope)
+        return {digest: found[digest] for digest, size, proof in claimed if self._has_proved(found.get(digest), size, proof)}
 
-    def _has_proved(self, location: Location | None, proof: bytes) -> bool:
+    def _has_proved(self, location: Location | None, size: int, proof: bytes) -> bool:
         self._working()
-        if location is None or self._scope.is_own_case(location) or location.size < LEAST_PROVEN:
+        if location is None or self._scope.is_own_case(location) or location.size != size:
             return False
         read = self.basis.read_whole(location)
         return read is not None and hmac.compare_digest(self._possession.of_content(read[0]), proof)
@@ -92,10 +92,10 @@ class Elsewhere:
 
 def claims(digests: Sequence[Blake3Digest], sizes: Sequence[int], proofs: bytes) -> list[Claimed]:
     """A page's small contents with their proofs; those that are too small have none. Raises ProtocolError."""
-    proven = [digest for digest, size in zip(digests, sizes, strict=True) if size >= LEAST_PROVEN]
+    proven = [(digest, size) for digest, size in zip(digests, sizes, strict=True) if size >= LEAST_PROVEN]
     if len(proofs) != PROOF * len(proven):
         raise ProtocolError("the proofs of a page do not fit its lines")
-    return [(digest, proofs[PROOF * number : PROOF * (number + 1)]) for number, digest in enumerate(proven)]
+    return [(*content, proofs[PROOF * number : PROOF * (number + 1)]) for number, content in enumerate(proven)]
 
 
 def _say_nothing() -> None:

@@ -256,7 +256,10 @@ class PageIntake:
         if self._vault.elsewhere is not None and page.proofs:
             claimed = claims(digests, page.sizes, page.proofs)
             found |= self._vault.elsewhere.find_contents([claim for claim in claimed if claim[0] not in found])
-        return [found.get(digest) for digest in digests]
+        places = [found.get(digest) for digest in digests]
+        return [
+            place if place is not None and place.size == size else None for place, size in zip(places, page.sizes, strict=True)
+        ]
 
     # Storing.
 
