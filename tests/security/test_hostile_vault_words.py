@@ -158,7 +158,7 @@ NOT_TO_A_SENDER: list[Message] = [
     Ready("x", 1, 0, None, None, 0, "case", 0),
     Begin(b"", b"", read_back=True, resumes=False),
     PageOffer(0, bytes(16)),
-    Page(0, 1, with_files=False),
+    Page(0, 1, with_files=False, proofs=b""),
     SegmentData(0, b"\1\0\0\0", 1),
     Close(0, 0, bytes(32)),
     PUBLISHED,
