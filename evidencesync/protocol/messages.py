@@ -25,6 +25,7 @@ from evidencesync.limits import (
     MAX_SIGNATURE,
     NONCE,
     PIECE_DIGEST,
+    PROOF,
     WINDOW,
 )
 
@@ -85,7 +86,8 @@ class Begin(Message, frozen=True):
 class Ready(Message, frozen=True):
     """The item is locked for this session: its next acquisition, and where its chain stands.
 
-    `leftovers` earlier sessions ended before they had published; what they had stored is known.
+    `leftovers` earlier sessions ended before they had published; what they had stored is known. `known_contents` never counts
+    what other cases have: where `lookup` is `vault`, asking may be of use even if it is 0.
     """
 
     principal: ShortText
@@ -130,11 +132,15 @@ class PageAnswer(Message, frozen=True):
 
 
 class Page(Message, frozen=True):
-    """A page's lines follow as data of `size` bytes, and then (`with_files`) all of its small contents, unasked."""
+    """A page's lines follow as data of `size` bytes, and then (`with_files`) all of its small contents, unasked.
+
+    `proofs` of possession: 16 bytes for each small content of LEAST_PROVEN bytes and more, in line order; or none at all.
+    """
 
     number: U32
     size: Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGE)]
     with_files: bool
+    proofs: Annotated[bytes, msgspec.Meta(max_length=PROOF * MAX_PAGE_LINES)]
 
 
 class Want(Message, frozen=True):
@@ -178,11 +184,15 @@ class Resembles(Message, frozen=True):
 
 
 class SegmentOffer(Message, frozen=True):
-    """Names the next segment of the open stream by its digest; `size` is its length with all zeros."""
+    """Names the next segment of the open stream by its digest; `size` is its length with all zeros.
+
+    `proof` of possession: 16 bytes, or none.
+    """
 
     segment: U32
     digest: Digest16
     size: Size
+    proof: Annotated[bytes, msgspec.Meta(max_length=PROOF)]
 
 
 class SegmentAnswer(Message, frozen=True):

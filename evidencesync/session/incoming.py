@@ -61,8 +61,8 @@ class IncomingData:
         self._announced = None
         blocks = announced.blocks
         match announced.head:
-            case Page(number=number, with_files=with_files):
-                return PageArrived(number, b"".join(blocks), with_files)
+            case Page(number=number, with_files=with_files, proofs=proofs):
+                return PageArrived(number, b"".join(blocks), with_files, proofs)
             case Files(page=page, count=count, present=present):
                 return FilesArrived(page, unpack_bits(present, count), blocks)
             case SegmentData(segment=segment, lengths=lengths):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from evidencesync.delta.possession import Possession
 from evidencesync.errors import ProtocolError
 from evidencesync.evidence.digest import chunk_digest_of
+from evidencesync.limits import LEAST_PROVEN
 from evidencesync.protocol.bitmap import pack_bits, unpack_bits
 from evidencesync.protocol.messages import Files, Page, PageAnswer, PageOffer, Want
 from evidencesync.session.flow import AskPolicy, Opening
@@ -26,13 +28,14 @@ class _OpenPage:
 class OutgoingPages:
     """Pages from `add` until they are stored."""
 
-    def __init__(self, out: Outgoing, *, knows_nothing: bool, has_previous: bool) -> None:
+    def __init__(self, out: Outgoing, *, knows_nothing: bool, has_previous: bool, possession: Possession | None) -> None:
         self.held_bytes = 0
         self.count = 0
         """How many there are so far."""
         self.stored = 0
         """How many of them the receiver has stored."""
         self._out = out
+        self._possession = possession
         self._page_policy = AskPolicy(peer_knows_nothing=not has_previous)
         self._file_policy = AskPolicy(peer_knows_nothing=knows_nothing)
         self._pages: dict[int, _OpenPage] = {}
@@ -99,10 +102,16 @@ class OutgoingPages:
         page.lines_sent = True
         with_files = bool(page.contents) and self._file_policy.opening() is Opening.BYTES
         page.files_asked = bool(page.contents) and not with_files
-        self._out.send(Page(number, len(page.lines), with_files))
+        self._out.send(Page(number, len(page.lines), with_files, b"" if with_files else self._proofs(page.contents)))
         self._out.send_lines(page.lines)
         if with_files:
             self._send_files(number, page, [True] * len(page.contents))
+
+    def _proofs(self, contents: list[bytes]) -> bytes:
+        possession = self._possession
+        if possession is None:
+            return b""
+        return b"".join([possession.of_content(content) for content in contents if len(content) >= LEAST_PROVEN])
 
     def _send_files(self, number: int, page: _OpenPage, present: list[bool]) -> None:
         chosen = [content for content, wanted in zip(page.contents, present, strict=True) if wanted]

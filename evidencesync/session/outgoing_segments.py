@@ -6,9 +6,11 @@ import struct
 from dataclasses import dataclass, field
 
 from evidencesync.delta.chunker import Segment
+from evidencesync.delta.possession import Possession
 from evidencesync.delta.rows import segment_digest
 from evidencesync.errors import ProtocolError
-from evidencesync.limits import MEAN_CHUNK
+from evidencesync.evidence.digest import SegmentDigest
+from evidencesync.limits import LEAST_PROVEN, MEAN_CHUNK
 from evidencesync.protocol.bitmap import unpack_bits
 from evidencesync.protocol.messages import ChunkData, Chunks, Need, NeedPieces, SegmentAnswer, SegmentData, SegmentOffer
 from evidencesync.session.flow import AskPolicy, Opening
@@ -33,7 +35,7 @@ class _OpenSegment:
 class OutgoingSegments:
     """Segments from `add` until they are stored."""
 
-    def __init__(self, out: Outgoing, *, knows_nothing: bool, piece_key: bytes) -> None:
+    def __init__(self, out: Outgoing, *, knows_nothing: bool, piece_key: bytes, possession: Possession | None) -> None:
         self.held_bytes = 0
         self.rows = 0
         """How many rows the open segments have."""
@@ -43,7 +45,8 @@ class OutgoingSegments:
         """How many of them the receiver has stored."""
         self._out = out
         self._piece_key = piece_key
-        self._policy = AskPolicy(peer_knows_nothing=knows_nothing)
+        self._possession = possession
+        self._policy = AskPolicy(peer_knows_nothing=knows_nothing, by_name=possession is not None)
         self._segments: dict[int, _OpenSegment] = {}
 
     @property
@@ -68,7 +71,8 @@ class OutgoingSegments:
         match self._policy.opening():
             case Opening.NAME:
                 held.named = True
-                self._out.send(SegmentOffer(number, segment_digest(segment.rows()), segment.total_bytes))
+                name = segment_digest(segment.rows())
+                self._out.send(SegmentOffer(number, name, segment.total_bytes, self._proof(name, segment)))
             case Opening.LIST:
                 self._send_chunk_list(number, held)
             case Opening.BYTES:
@@ -142,6 +146,11 @@ class OutgoingSegments:
             self._policy.note_parts(size, segment.literal_bytes)
         self._out.send(ChunkData(number, size))
         self._out.send_data(parts, size)
+
+    def _proof(self, name: SegmentDigest, segment: Segment) -> bytes:
+        if self._possession is None or segment.literal_bytes < LEAST_PROVEN:
+            return b""
+        return self._possession.of_segment(name, [part for part in segment.parts if part is not None])
 
     def _send_chunk_list(self, number: int, held: _OpenSegment) -> None:
         held.listed = True

@@ -106,7 +106,7 @@ class Receiver:
                 yield StreamResembles(EvidencePath(message.path))
             case SegmentOffer():
                 self._segments.name(message)
-                yield SegmentNamed(message.segment, SegmentDigest(message.digest), message.size)
+                yield SegmentNamed(message.segment, SegmentDigest(message.digest), message.size, message.proof)
             case Chunks():
                 yield ChunksListed(message.segment, self._segments.list_chunks(message))
             case Pieces():

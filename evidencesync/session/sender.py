@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from evidencesync.delta.chunker import Segment
+from evidencesync.delta.possession import Possession
 from evidencesync.errors import ProtocolError
 from evidencesync.evidence.digest import Blake3Digest
 from evidencesync.limits import MAX_OPEN_PAGES, MAX_OPEN_ROWS, MAX_OPEN_SEGMENTS, WINDOW
@@ -35,17 +36,27 @@ from evidencesync.session.replay import ClosedStream, OpenedStream, ReplayLog, S
 
 
 class Sender:
-    """State of the sending end. Call `take_output` after every call, and send what it gives in that order."""
+    """State of the sending end. Call `take_output` after every call, and send what it gives in that order.
+
+    `possession` proves that we have what we ask for, to a vault that looks in other cases than ours.
+    """
 
     def __init__(
-        self, *, knows_nothing: bool, has_previous: bool, piece_key: bytes, compress: Compress, clock: Callable[[], float]
+        self,
+        *,
+        knows_nothing: bool,
+        has_previous: bool,
+        piece_key: bytes,
+        compress: Compress,
+        clock: Callable[[], float],
+        possession: Possession | None = None,
     ) -> None:
         self._out = Outgoing(compress, clock)
         self.counts = self._out.counts
         self.data = self._out.data
         self._has_previous = has_previous
-        self._pages = OutgoingPages(self._out, knows_nothing=knows_nothing, has_previous=has_previous)
-        self._segments = OutgoingSegments(self._out, knows_nothing=knows_nothing, piece_key=piece_key)
+        self._pages = OutgoingPages(self._out, knows_nothing=knows_nothing, has_previous=has_previous, possession=possession)
+        self._segments = OutgoingSegments(self._out, knows_nothing=knows_nothing, piece_key=piece_key, possession=possession)
         self._next_stream = 0
         self._log = ReplayLog()
 

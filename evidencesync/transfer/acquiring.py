@@ -15,6 +15,7 @@ from functools import partial
 from typing import Final, Literal
 
 from evidencesync.custody.documents import ManifestHeader
+from evidencesync.delta.possession import Possession
 from evidencesync.delta.refine import piece_key
 from evidencesync.errors import InternalError, LinkLostError, ProtocolError, SealedError
 from evidencesync.protocol.messages import Finish, Published, Ready, Resumed, Status
@@ -35,7 +36,7 @@ from evidencesync.session.events import (
 )
 from evidencesync.session.receiver import Receiver
 from evidencesync.transfer.intake.admission import Admitted
-from evidencesync.transfer.intake.basis import Basis, TreeKey, VaultSide
+from evidencesync.transfer.intake.basis import Basis, TreeKey
 from evidencesync.transfer.intake.conclusion import (
     Concluded,
     Received,
@@ -47,9 +48,11 @@ from evidencesync.transfer.intake.conclusion import (
     sign_receipt,
     sign_record,
 )
+from evidencesync.transfer.intake.elsewhere import Elsewhere
 from evidencesync.transfer.intake.history import leftover_manifests, not_verified, previous_manifest, staged_lines
 from evidencesync.transfer.intake.lookup import Lookup
 from evidencesync.transfer.intake.pages import PageIntake, PreviousManifest
+from evidencesync.transfer.intake.side import VaultSide
 from evidencesync.transfer.intake.streams import StreamIntake
 from evidencesync.transfer.line import Line
 from evidencesync.vault.disk import FOLDER_FLAGS, storing
@@ -71,6 +74,7 @@ from evidencesync.vault.location import Location, Scope
 from evidencesync.vault.publish import publish
 from evidencesync.vault.readback import read_back
 from evidencesync.vault.reindex import catch_up
+from evidencesync.vault.settings import Lookup as Reach
 from evidencesync.vault.space import check_space
 from evidencesync.vault.staging import Staging
 from evidencesync.vault.tree import TreeReader
@@ -118,14 +122,17 @@ class Acquiring:
         if state.sealed:
             raise SealedError(f"item {item.name} is sealed")
         check_space(item.layout.root, 0)
-        scope = self._scope()
+        reach = self._vault.settings.policy.lookup
+        scope = Scope.of(item.name, "item" if reach == "item" else "case")
         with ExitStack() as stack:
             index = self._vault.index()
             stack.callback(index.close)
             leftovers = Leftovers(item, admitted.session)
             stack.callback(leftovers.close)
-            self._while_working("receiving", partial(self._look_up, index, leftovers, state))
-            basis = Basis(partial(self._open_tree, leftovers), from_disk=admitted.read_back, working=self._give_sign)
+            open_tree = partial(self._open_tree, leftovers)
+            elsewhere = self._elsewhere(stack, open_tree) if reach == "vault" else None
+            self._while_working("receiving", partial(self._look_up, index, leftovers, state, elsewhere))
+            basis = Basis(open_tree, from_disk=admitted.read_back, working=self._give_sign)
             stack.callback(basis.close)
             self._damaged = basis.damaged
             staging = stack.enter_context(Staging.create(item, admitted.session))
@@ -133,9 +140,11 @@ class Acquiring:
                 self._line.open_door(staging.session_fd, admitted.session, admitted.key.fingerprint)
                 stack.callback(self._line.close_door)
             lookup = Lookup(index, leftovers)
-            self._line.send(_ready(admitted, state, lookup.known(scope), scope, leftovers.count))
+            self._line.send(_ready(admitted, state, lookup.known(scope), reach, leftovers.count))
             previous = (item.name.case.folder, item.name.item.folder, state.next_acquisition - 1)
-            side = VaultSide(Receiver(), lookup, scope, basis, admitted.read_back, piece_key(admitted.session), previous)
+            side = VaultSide(
+                Receiver(), lookup, scope, basis, admitted.read_back, piece_key(admitted.session), previous, elsewhere
+            )
             streams = StreamIntake(side, staging, leftovers)
             stack.callback(streams.close)
             vault_id, vault_key = self._vault.settings.id, self._vault.signer.public_key.fingerprint
@@ -158,7 +167,7 @@ class Acquiring:
             if header is None:
                 raise ProtocolError("a manifest without a header")
             self._line.interruptions += leftovers.count_continued()
-            published = self._conclude(header, state, staging, streams, pages, finish, scope)
+            published = self._conclude(header, state, staging, streams, pages, finish, reach)
             self._while_working("publishing", leftovers.remove_continued)
             return published
 
@@ -172,15 +181,18 @@ class Acquiring:
 
     # Before.
 
-    def _scope(self) -> Scope:
-        # Beyond the case, knowing a digest would have to be proved by possession; until then a case is as far as it goes.
-        policy = self._vault.settings.policy.lookup
-        return Scope.of(self._item.name, "item" if policy == "item" else "case")
+    def _elsewhere(self, stack: ExitStack, open_tree: Callable[[TreeKey], TreeReader]) -> Elsewhere:
+        scope, possession = Scope.of(self._item.name, "vault"), Possession.of_session(self._admitted.claim)
+        elsewhere = Elsewhere(self._vault.index(), scope, open_tree, possession, self._give_sign)
+        stack.callback(elsewhere.close)
+        return elsewhere
 
-    def _look_up(self, index: Index, leftovers: Leftovers, state: ItemState) -> None:
+    def _look_up(self, index: Index, leftovers: Leftovers, state: ItemState, elsewhere: Elsewhere | None) -> None:
         catch_up(self._vault.layout, index, self._item.name.case.folder)
         leftovers.load()
         self._manifests = [*previous_manifest(state), *leftover_manifests(leftovers)]
+        if elsewhere is not None:
+            elsewhere.prepare()
 
     def _open_tree(self, leftovers: Leftovers, key: TreeKey) -> TreeReader:
         case, item, number = key
@@ -244,7 +256,7 @@ class Acquiring:
         streams: StreamIntake,
         pages: PageIntake,
         finish: Finish,
-        scope: Scope,
+        reach: Reach,
     ) -> Published:
         """Checks, makes durable, reads back, signs, publishes; gives the acknowledgement that may then be sent."""
         tally, admitted = pages.reader.tally, self._admitted
@@ -269,7 +281,7 @@ class Acquiring:
             self._received_from,
             self._host_key,
         )
-        concluded = Concluded(header, finish, staging, state, scope.reach)
+        concluded = Concluded(header, finish, staging, state, reach)
         receipt = make_receipt(concluded, received, traveled, now)
         signer = self._vault.signer
         record = make_received(concluded, receipt, signer, now)
@@ -328,7 +340,7 @@ class Acquiring:
             running.result()
 
 
-def _ready(admitted: Admitted, state: ItemState, known: int, scope: Scope, leftovers: int) -> Ready:
+def _ready(admitted: Admitted, state: ItemState, known: int, reach: Reach, leftovers: int) -> Ready:
     return Ready(
         admitted.principal,
         state.next_acquisition,
@@ -336,7 +348,7 @@ def _ready(admitted: Admitted, state: ItemState, known: int, scope: Scope, lefto
         bytes.fromhex(state.head_sha256) if state.head_sha256 else None,
         bytes.fromhex(state.previous_manifest_sha256) if state.previous_manifest_sha256 else None,
         known,
-        scope.reach,
+        reach,
         leftovers,
     )
 

@@ -45,12 +45,16 @@ class Expect(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """What the handshake told: the vault, its key, its clock (seconds ahead of ours, in nanoseconds) and the item's state."""
+    """What the handshake told: the vault, its key, its clock (seconds ahead of ours, in nanoseconds) and the item's state.
+
+    `claim` is what the examiner signed to begin the session.
+    """
 
     vault_id: str
     vault_key: PublicKey
     clock_offset: int
     ready: Ready
+    claim: bytes
 
 
 def greet(
@@ -70,10 +74,11 @@ def greet(
     welcome = _introduce(request, link, expect, asked)
     answered = now()
     vault_key = _vault_key(welcome.vault_key)
-    link.write(frame_of(_begin(request, welcome, vault_key, resumes=False)))
+    begin = _begin(request, welcome, vault_key, resumes=False)
+    link.write(frame_of(begin))
     ready = expect(Ready)
     _check_state(ready)
-    return Greeting(welcome.vault_id, vault_key, welcome.clock - (asked + answered) // 2, ready)
+    return Greeting(welcome.vault_id, vault_key, welcome.clock - (asked + answered) // 2, ready, begin.claim)
 
 
 def greet_again(

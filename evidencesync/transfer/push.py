@@ -17,6 +17,7 @@ from typing import Final
 from evidencesync.custody.manifest import encode_header
 from evidencesync.custody.receipt import decode_receipt
 from evidencesync.delta.chunker import Segment
+from evidencesync.delta.possession import Possession
 from evidencesync.delta.refine import piece_key
 from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError, SessionGoneError
 from evidencesync.evidence.moment import format_moment
@@ -126,12 +127,14 @@ class _Push:
         self._progress.stage = "reading"
         ready = greeting.ready
         header = make_header(request, self._source, greeting, conversation.link.peer, began)
+        beyond_the_case = ready.lookup == "vault"
         sender = Sender(
-            knows_nothing=ready.known_contents == 0,
+            knows_nothing=ready.known_contents == 0 and not beyond_the_case,
             has_previous=ready.previous_manifest_sha256 is not None or ready.leftovers > 0,
             piece_key=piece_key(request.session),
             compress=request.compress,
             clock=time.monotonic,
+            possession=Possession.of_session(greeting.claim) if beyond_the_case else None,
         )
         self._add_page(sender, encode_header(header), [])
         self._transfer(sender, greeting)

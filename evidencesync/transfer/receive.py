@@ -41,6 +41,7 @@ from evidencesync.vault.vault import Vault
 
 _M = TypeVar("_M", bound=Message)
 _LEAVING_SECONDS: Final = 20.0  # for a session that was asked to leave, and may just be storing a segment
+_NOTICE_SECONDS: Final = 3.0  # for a session whose sender was killed a moment ago, and which has not noticed yet
 _LOOK_SECONDS: Final = 0.1
 
 
@@ -173,17 +174,17 @@ class _Session:
         A session that has lost its sender is asked to leave. Raises LockedError.
         """
         visitor = Knock(admitted.session, admitted.key.fingerprint, admitted.resumes)
-        patience = 0.0
+        leaving, until = False, time.monotonic() + _NOTICE_SECONDS
         while True:
             try:
                 stack.enter_context(item.locked())
             except LockedError:
-                answer = _knock_everywhere(item, visitor) if not patience else False
+                answer = False if leaving else _knock_everywhere(item, visitor)
                 if isinstance(answer, SocketLink):
                     return answer
                 if answer:
-                    patience = time.monotonic() + _LEAVING_SECONDS
-                if time.monotonic() >= patience:
+                    leaving, until = True, time.monotonic() + _LEAVING_SECONDS
+                if time.monotonic() >= until:
                     raise
                 time.sleep(_LOOK_SECONDS)
             else:

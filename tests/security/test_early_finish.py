@@ -43,7 +43,7 @@ def with_a_page_only_named(client: HostileClient) -> int:
 
 
 def with_a_page_only_announced(client: HostileClient) -> int:
-    client.send(Page(0, 10, with_files=False))
+    client.send(Page(0, 10, with_files=False, proofs=b""))
     return 1
 
 
@@ -67,7 +67,7 @@ def with_an_open_stream(client: HostileClient) -> int:
 
 
 def with_an_open_segment(client: HostileClient) -> int:
-    client.send(Open(0, 100), SegmentOffer(0, bytes(16), 100))
+    client.send(Open(0, 100), SegmentOffer(0, bytes(16), 100, b""))
     client.send_manifest([ROOT])
     return 3
 
@@ -104,7 +104,7 @@ def test_the_end_before_the_end_publishes_nothing(victim: Bench, attack: Attack)
 
 
 @pytest.mark.parametrize("attack", WAITED_FOR, ids=lambda attack: attack.__name__)
-@pytest.mark.parametrize("more", [PageOffer(9, bytes(16)), Page(9, 10, with_files=False), Open(0, 100), "the end"])
+@pytest.mark.parametrize("more", [PageOffer(9, bytes(16)), Page(9, 10, with_files=False, proofs=b""), Open(0, 100), "the end"])
 def test_after_the_end_nothing_new_begins(victim: Bench, attack: Attack, more: Message | str) -> None:
     client = HostileClient(victim)
     client.shake_hands()

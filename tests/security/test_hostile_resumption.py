@@ -72,7 +72,7 @@ def send_full_page(client: HostileClient, pages: list[bytes]) -> None:
     entries = [entry_of(f"p{number}".encode(), "directory")]
     entries += [entry_of(f"p{number}/{at:03}".encode(), content=content) for at, content in enumerate(CONTENTS)]
     pages.append(b"".join(map(encode_entry_lines, entries)))
-    client.send_bytes(frame_of(Page(number, len(pages[-1]), with_files=True)) + data_frame(pages[-1]))
+    client.send_bytes(frame_of(Page(number, len(pages[-1]), with_files=True, proofs=b"")) + data_frame(pages[-1]))
     client.send(Files(number, len(CONTENTS), pack_bits([True] * len(CONTENTS)), sum(map(len, CONTENTS))))
     for start in range(0, len(CONTENTS), 7):
         client.send_data(b"".join(CONTENTS[start : start + 7]))

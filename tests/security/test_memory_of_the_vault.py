@@ -41,7 +41,7 @@ def pages_that_wait(client: HostileClient) -> Iterator[bytes]:
     blocked_page(client)
     for number in range(2, 10_000):
         lines = b"".join(b'{"type":"fifo","path":"b%08x"}\n' % (number * 1000 + line) for line in range(1000))
-        yield frame_of(Page(number, len(lines), with_files=False)) + data_frame(lines)
+        yield frame_of(Page(number, len(lines), with_files=False, proofs=b"")) + data_frame(lines)
 
 
 def pages_named(client: HostileClient) -> Iterator[bytes]:
@@ -57,7 +57,7 @@ def a_million_empty_pages(client: HostileClient) -> Iterator[bytes]:
 def a_million_pages_of_an_empty_line(client: HostileClient) -> Iterator[bytes]:
     client.send_page(0, msgspec.json.encode(client.header()) + b"\n")
     for number in range(1, 1_000_000):
-        yield frame_of(Page(number, 1, with_files=False)) + data_frame(b"\n")
+        yield frame_of(Page(number, 1, with_files=False, proofs=b"")) + data_frame(b"\n")
 
 
 def pages_of_a_million_lines(client: HostileClient) -> Iterator[bytes]:
@@ -70,7 +70,7 @@ def pages_of_a_million_lines(client: HostileClient) -> Iterator[bytes]:
         lines += b'{"type":"fifo","path":"b%08x"}\n' % number
         number += 1
         if len(lines) > MAX_PAGE - 100:
-            yield frame_of(Page(page, len(lines), with_files=False)) + data_frame(bytes(lines))
+            yield frame_of(Page(page, len(lines), with_files=False, proofs=b"")) + data_frame(bytes(lines))
             lines.clear()
             page += 1
 
@@ -86,7 +86,7 @@ def segments_that_wait(client: HostileClient) -> Iterator[bytes]:
 def segments_named(client: HostileClient) -> Iterator[bytes]:
     blocked_stream(client)
     for number in range(1, 100_000):
-        yield frame_of(SegmentOffer(number, bytes(16), 1))
+        yield frame_of(SegmentOffer(number, bytes(16), 1, b""))
 
 
 def rows_of_segments(client: HostileClient) -> Iterator[bytes]:

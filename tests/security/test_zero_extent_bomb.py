@@ -37,13 +37,13 @@ def test_a_list_of_chunks_is_not_longer_than_its_stream(client: HostileClient) -
 
 
 def test_a_named_segment_is_not_longer_than_its_stream(client: HostileClient) -> None:
-    client.send(Open(0, GIB - 1), SegmentOffer(0, bytes(16), GIB))
+    client.send(Open(0, GIB - 1), SegmentOffer(0, bytes(16), GIB, b""))
     assert client.ended().exit_code is ExitCode.PEER
 
 
 @pytest.mark.parametrize("said", [0, 1, GIB - 1])
 def test_a_segment_is_not_longer_than_it_was_said_to_be_when_it_was_named(client: HostileClient, said: int) -> None:
-    client.send(Open(0, GIB), SegmentOffer(0, bytes(16), said))
+    client.send(Open(0, GIB), SegmentOffer(0, bytes(16), said, b""))
     assert not client.hear(SegmentAnswer).known
     client.send(Chunks(0, ROW_OF_ZEROS))
     assert client.ended().exit_code is ExitCode.PEER

@@ -22,6 +22,7 @@ from evidencesync.transfer.push import push
 from evidencesync.transfer.receive import receive
 from evidencesync.transfer.request import PushOutcome, PushRequest
 from evidencesync.vault.create import create_vault
+from evidencesync.vault.settings import Lookup, Policy
 from evidencesync.vault.vault import Vault
 
 
@@ -92,10 +93,10 @@ class Bench:
         return {path: line for path, line in lines if isinstance(line, Entry)}
 
 
-def make_bench(folder: Path) -> Bench:
-    """A new vault and an empty source."""
+def make_bench(folder: Path, lookup: Lookup = "case") -> Bench:
+    """A new vault, which looks so far for what it has, and an empty source."""
     signer = new_signer()
-    vault = create_vault(folder / "vault", "test", [(signer.public_key, "ana@lab")])
+    vault = create_vault(folder / "vault", "test", [(signer.public_key, "ana@lab")], policy=Policy(lookup=lookup))
     source = folder / "source"
     source.mkdir()
     return Bench(vault, signer, source, ItemName(Title("2026/11"), Title("E1")))

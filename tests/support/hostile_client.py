@@ -219,7 +219,7 @@ class HostileClient:
 
     def send_page(self, number: int, lines: bytes, *, contents: Sequence[bytes] = (), with_files: bool = False) -> bool:
         """A page with its lines, and (`with_files`) the contents of all its small files."""
-        sent = self.send_bytes(frame_of(Page(number, len(lines), with_files)) + data_frame(lines))
+        sent = self.send_bytes(frame_of(Page(number, len(lines), with_files, b"")) + data_frame(lines))
         return sent and (not with_files or self.send_files(number, contents))
 
     def send_files(self, page: int, contents: Sequence[bytes]) -> bool:

@@ -21,7 +21,7 @@ from evidencesync.vault.vault import Vault
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """An examiner who has proved a trusted key, and what he wants to add to."""
+    """An examiner who has proved a trusted key, and what he wants to add to. `claim` is what he signed."""
 
     principal: str
     key: PublicKey
@@ -29,6 +29,7 @@ class Admitted:
     session: str
     read_back: bool
     resumes: bool
+    claim: bytes
 
 
 def welcome(hello: Hello, vault: Vault, nonce: bytes, clock: int) -> Welcome:
@@ -93,4 +94,4 @@ def admit(begin: Begin, offered: Welcome, vault: Vault, now: int) -> Admitted:
     # 4.
     principal = vault.load_trust().principal_for(signer, SESSION_NAMESPACE, now)
     name = ItemName(Title(claim.case), Title(claim.item))
-    return Admitted(principal, signer, name, claim.session, begin.read_back, begin.resumes)
+    return Admitted(principal, signer, name, claim.session, begin.read_back, begin.resumes, begin.claim)

@@ -5,19 +5,16 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.digest import Blake3Digest, ContentHasher
 from evidencesync.evidence.entry import Entry
 from evidencesync.holes import extents
 from evidencesync.limits import KIB, MIB
-from evidencesync.session.receiver import Receiver
-from evidencesync.transfer.intake.lookup import Lookup
 from evidencesync.vault.copying import BlockSharing
 from evidencesync.vault.disk import forget_cached
 from evidencesync.vault.leftovers import is_leftover
-from evidencesync.vault.location import Location, Scope
+from evidencesync.vault.location import Location
 from evidencesync.vault.tree import TreeReader
 
 _ZEROS = bytes(256 * KIB)
@@ -159,23 +156,6 @@ class Basis:
         """
         if len(self.damaged) < 1000 and not is_leftover(location):
             self.damaged.add(location)
-
-
-@dataclass(frozen=True, slots=True)
-class VaultSide:
-    """What both intakes work with: the protocol's end, the lookups and how far they may go, and what the vault has.
-
-    `from_disk`: what is used of the vault is read from its disk, for both digests, and so need not be read back later.
-    """
-
-    receiver: Receiver
-    index: Lookup
-    scope: Scope
-    basis: Basis
-    from_disk: bool
-    piece_key: bytes
-    previous: TreeKey
-    """The acquisition before this one; its number is 0 where there is none."""
 
 
 def tree_key(location: Location) -> TreeKey:

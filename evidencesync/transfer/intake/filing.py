@@ -13,7 +13,8 @@ from evidencesync.evidence.digest import Blake3Digest, blake3_of, sha256_of
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.moment import parse_file_time
 from evidencesync.transfer.intake.assembly import AssembledContent
-from evidencesync.transfer.intake.basis import VaultSide, tree_key
+from evidencesync.transfer.intake.basis import tree_key
+from evidencesync.transfer.intake.side import VaultSide
 from evidencesync.transfer.intake.streams import StreamIntake
 from evidencesync.transfer.intake.tallies import Tallies
 from evidencesync.vault.content import StagedContent
@@ -53,6 +54,7 @@ class Filing:
         self.tallies = Tallies()
         self.verified_on_disk = bytearray()
         """One byte for each content in manifest order: 1 where the disk was read for both digests when it was linked."""
+        self._vault = vault
         self._scope = vault.scope
         self._basis = vault.basis
         self._from_disk = vault.from_disk
@@ -78,12 +80,13 @@ class Filing:
     def store_known(self, path: bytes, entry: Entry, location: Location) -> bool:
         """A small file the vault has: linked or copied, once its bytes are seen to be right; False where they are not."""
         size = entry.size or 0
-        read = self._basis.read_whole(location)
+        basis = self._vault.basis_of(location)
+        read = basis.read_whole(location)
         if read is None:
             return False
         data, status = read
         if blake3_of(data).hex() != entry.blake3 or (self._from_disk and sha256_of(data).hex() != entry.sha256):
-            self._basis.note_damage(location)
+            basis.note_damage(location)
             return False
         if self._link(path, entry, location, size, status):
             return True

@@ -19,8 +19,9 @@ from evidencesync.limits import MAX_PAGE_LINES, SMALL_FILE
 from evidencesync.session.blocks import split_blocks
 from evidencesync.session.events import FilesArrived, PageArrived, PageNamed
 from evidencesync.session.receiver import Receiver
-from evidencesync.transfer.intake.basis import VaultSide
+from evidencesync.transfer.intake.elsewhere import claims
 from evidencesync.transfer.intake.filing import Filing, Shelf, blake3_of_entry
+from evidencesync.transfer.intake.side import VaultSide
 from evidencesync.transfer.intake.streams import StreamIntake
 from evidencesync.vault.leftovers import Leftovers, is_leftover
 from evidencesync.vault.location import Location
@@ -43,6 +44,7 @@ class _Page:
     lines: bytes | None = None
     known_from: PreviousManifest | None = None
     with_files: bool = False
+    proofs: bytes = b""
     unnamed: bool = False
     read: list[CheckedLine] | None = None
     contents: list[memoryview | Location | None] = field(default_factory=list)
@@ -71,6 +73,7 @@ class PageIntake:
         self.verified_on_disk = self._filing.verified_on_disk
         self.literal_bytes = 0
         self.manifest_sha512 = hashlib.sha512()
+        self._vault = vault
         self._receiver = vault.receiver
         self._index = vault.index
         self._scope = vault.scope
@@ -135,7 +138,7 @@ class PageIntake:
     def on_arrived(self, event: PageArrived) -> None:
         """The lines of a page."""
         page = self._pages.setdefault(event.number, _Page())
-        page.lines, page.with_files = event.lines, event.with_files
+        page.lines, page.with_files, page.proofs = event.lines, event.with_files, event.proofs
         self.advance()
 
     def on_files(self, event: FilesArrived) -> None:
@@ -191,10 +194,14 @@ class PageIntake:
             if number > 0:
                 return [Location(self._scope.case, self._scope.item, number, *file) for file in named]
             return self._staged([self._leftovers.small_file(number, *file) for file in named], digests)
-        if not self._ask_index:
-            return [None] * len(small)
-        found = self._index.find_contents(digests, self._scope)
-        return [found.get(digest) for digest in digests]
+        found = self._index.find_contents(digests, self._scope) if self._ask_index else {}
+        if self._vault.elsewhere is not None and page.proofs:
+            claimed = claims(digests, page.sizes, page.proofs)
+            found |= self._vault.elsewhere.find_contents([claim for claim in claimed if claim[0] not in found])
+        places = [found.get(digest) for digest in digests]
+        return [
+            place if place is not None and place.size == size else None for place, size in zip(places, page.sizes, strict=True)
+        ]
 
     def _staged(self, staged: list[Location | None], digests: list[Blake3Digest]) -> list[Location | None]:
         """Files of an earlier session. It had the lines, and perhaps not all files; some it had linked to published ones."""

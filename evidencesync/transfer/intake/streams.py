@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
-from evidencesync.delta.gaps import Anchor, RefinableGap
-from evidencesync.delta.rows import ZERO_DIGEST, Row
+from evidencesync.delta.gaps import Anchor
+from evidencesync.delta.rows import Row
 from evidencesync.errors import DigestMismatchError, LimitExceededError, ProtocolError
-from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, chunk_digest_of
+from evidencesync.evidence.digest import Blake3Digest, Sha256Digest
 from evidencesync.limits import MAX_OPEN_SEGMENTS, MAX_UNLISTED_CONTENTS, SMALL_FILE
-from evidencesync.session.blocks import split_blocks
 from evidencesync.session.events import (
     ChunksArrived,
     ChunksListed,
@@ -24,46 +23,15 @@ from evidencesync.session.events import (
 )
 from evidencesync.session.receiver import Receiver
 from evidencesync.transfer.intake.assembly import AssembledContent, Assembly
-from evidencesync.transfer.intake.basis import VaultSide, tree_key
-from evidencesync.transfer.intake.refining import Place, RefinedGap, Refiner
+from evidencesync.transfer.intake.basis import tree_key
+from evidencesync.transfer.intake.refining import Place, Refiner
+from evidencesync.transfer.intake.segments import Course, OpenSegment
+from evidencesync.transfer.intake.side import VaultSide
+from evidencesync.transfer.intake.storing import SegmentStore
 from evidencesync.vault.content import StagedContent
 from evidencesync.vault.leftovers import Leftovers
 from evidencesync.vault.location import Location
 from evidencesync.vault.staging import Staging
-
-
-@dataclass(slots=True)
-class _Course:
-    """How a content runs along what the vault has: `place` is where its byte `at` would be. The latest that is known."""
-
-    at: int = 0
-    place: Place | None = None
-
-
-@dataclass(slots=True)
-class _Segment:
-    """A segment on its way: its rows once they are known, where each lies in the vault, and what has arrived.
-
-    `refined` are the gaps whose pieces were named, by their number in `gaps`; `named` are those that are named next. `end` is
-    where the vault has what stood before the next segment. `kept` are rows that arrived when others had to be
-    asked for once more.
-    """
-
-    number: int
-    course: _Course
-    start: int
-    size: int
-    rows: list[Row] | None = None
-    places: list[Place | None] = field(default_factory=list)
-    gaps: list[RefinableGap[Location]] = field(default_factory=list)
-    refined: dict[int, RefinedGap] = field(default_factory=dict)
-    named: list[int] = field(default_factory=list)
-    kept: dict[int, memoryview] = field(default_factory=dict)
-    end: Place | None = None
-    lengths: list[int] | None = None
-    blocks: list[memoryview] = field(default_factory=list)
-    whole: tuple[Location, int] | None = None
-    ready: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +48,6 @@ class StreamIntake:
 
     def __init__(self, vault: VaultSide, staging: Staging, leftovers: Leftovers) -> None:
         self.literal_bytes = 0
-        self.zero_bytes = 0
         self._contents: deque[AssembledContent] = deque()
         self._receiver = vault.receiver
         self._index = vault.index
@@ -88,15 +55,17 @@ class StreamIntake:
         self._basis = vault.basis
         self._staging = staging
         self._leftovers = leftovers
+        self._elsewhere = vault.elsewhere
         self._refiner = Refiner(vault.basis, vault.piece_key)
+        self._segments = SegmentStore(vault, staging, self._refiner)
         self._from_disk = vault.from_disk
         self._previous = vault.previous
-        self._queue: deque[_Segment | StreamOpened | StreamClosed] = deque()
-        self._open: dict[int, _Segment] = {}
+        self._queue: deque[OpenSegment | StreamOpened | StreamClosed] = deque()
+        self._open: dict[int, OpenSegment] = {}
         self._assembly: Assembly | None = None
         self._streams = 0
         self._stream_size = 0
-        self._course = _Course()  # of the content that was opened last, and how much of it was announced
+        self._course = Course()  # of the content that was opened last, and how much of it was announced
         self._announced = 0
         self._stored = 0
         self._acknowledged = 0
@@ -105,6 +74,11 @@ class StreamIntake:
     def is_idle(self) -> bool:
         """Whether everything that was announced is assembled."""
         return not self._queue and self._assembly is None
+
+    @property
+    def zero_bytes(self) -> int:
+        """How many bytes were runs of zeros."""
+        return self._segments.zero_bytes
 
     @property
     def stored(self) -> StoredSoFar:
@@ -118,7 +92,7 @@ class StreamIntake:
         self._queue.clear()
         self._open.clear()
         self._acknowledged = self._stored
-        self._course = _Course()
+        self._course = Course()
         self._announced = self._assembly.size if self._assembly is not None else 0
 
     def take(self, blake3: Blake3Digest) -> AssembledContent | None:
@@ -145,7 +119,7 @@ class StreamIntake:
 
     def on_opened(self, event: StreamOpened) -> None:
         """A content begins."""
-        self._course, self._announced = _Course(), 0
+        self._course, self._announced = Course(), 0
         self._enqueue_event(event)
 
     def on_resembles(self, event: StreamResembles) -> None:
@@ -162,11 +136,14 @@ class StreamIntake:
         """A segment is named: the vault has it, or its rows are asked for."""
         segment = self._enqueue(event.number, event.size)
         found = self._index.find_segment(event.digest, segment.start, self._scope)
+        if found is None and self._elsewhere is not None:
+            found = self._elsewhere.find_segment(event.digest, event.size, event.proof)
         if found is not None:
             location, offset, rows = found
             if sum(row.length for row in rows) == event.size:
                 segment.rows, segment.whole, segment.ready = rows, (location, offset), True
-                self._note_end(segment, Anchor(location, offset + event.size))
+                if self._scope.is_own_case(location):
+                    segment.note_end(Anchor(location, offset + event.size))
         self._receiver.answer_segment(event.number, known=segment.ready, rows=len(segment.rows or ()))
         self.advance()
 
@@ -184,7 +161,7 @@ class StreamIntake:
             segment.places.append(Anchor(place[0], place[1]) if place is not None and usable else None)
         before, after = self._neighbours(segment)
         segment.gaps, end = self._refiner.choose(event.rows, segment.places, before, after)
-        self._note_end(segment, end)
+        segment.note_end(end)
         self._ask_for_missing(segment, event.rows)
         self.advance()
 
@@ -224,7 +201,7 @@ class StreamIntake:
         """Stores what is next in order, as far as it is there."""
         while self._queue:
             head = self._queue[0]
-            if isinstance(head, _Segment):
+            if isinstance(head, OpenSegment):
                 if not head.ready or not self._store(head):
                     break
                 del self._open[head.number]
@@ -249,13 +226,13 @@ class StreamIntake:
         self._queue.append(event)
         self.advance()
 
-    def _enqueue(self, number: int, size: int) -> _Segment:
-        segment = self._open[number] = _Segment(number, self._course, self._announced, size)
+    def _enqueue(self, number: int, size: int) -> OpenSegment:
+        segment = self._open[number] = OpenSegment(number, self._course, self._announced, size)
         self._announced += size
         self._queue.append(segment)
         return segment
 
-    def _neighbours(self, segment: _Segment) -> tuple[Place | None, Place | None]:
+    def _neighbours(self, segment: OpenSegment) -> tuple[Place | None, Place | None]:
         """Where the vault has what stands before a segment and after it, as far as that is known or can be guessed.
 
         Nearest is best. Segments are not listed in the order of their numbers, so a guess is made from what is known latest.
@@ -267,17 +244,11 @@ class StreamIntake:
             before = course.place.moved(segment.start - course.at)
         after = None
         if following is not None and following.course is course and following.whole is not None:
-            after = Anchor(*following.whole)
+            after = Anchor(*following.whole) if self._scope.is_own_case(following.whole[0]) else None
         return before, after
 
-    def _note_end(self, segment: _Segment, end: Place | None) -> None:
-        """Remembers where the vault has what stands before the next segment."""
-        segment.end = end
-        if end is not None:
-            segment.course.at, segment.course.place = segment.start + segment.size, end
-
-    def _ask_for_missing(self, segment: _Segment, rows: list[Row]) -> None:
-        missing = _lacked(segment, rows)
+    def _ask_for_missing(self, segment: OpenSegment, rows: list[Row]) -> None:
+        missing = segment.lacked(rows)
         size = sum(row.length for row, lacked in zip(rows, missing, strict=True) if lacked)
         segment.blocks = []
         segment.refined = {}
@@ -285,86 +256,19 @@ class StreamIntake:
         segment.ready = False
         self._receiver.need_chunks(segment.number, missing, size, [gap.gap for gap in segment.gaps])
 
-    # Storing. Each gives False where a basis proved bad, and what is missing was asked for.
+    # Storing.
 
-    def _store(self, segment: _Segment) -> bool:
-        assembly = self._assembly
-        if assembly is None:
+    def _store(self, segment: OpenSegment) -> bool:
+        """Whether it is stored. If not, a basis has proved bad, and what is missing was asked for."""
+        if self._assembly is None:
             raise ProtocolError("a segment without a stream")
-        if segment.lengths is not None:
-            self._store_arrived(assembly, segment.lengths, segment.blocks)
+        if self._segments.store(self._assembly, self._streams, segment):
             return True
-        rows = segment.rows or []
-        if segment.whole is not None:
-            return self._store_known(assembly, segment, rows, segment.whole)
-        return self._store_mixed(assembly, segment, rows)
-
-    def _store_arrived(self, assembly: Assembly, lengths: list[int], blocks: list[memoryview]) -> None:
-        parts = iter(list(split_blocks(blocks, [length for length in lengths if length > 0])))
-        rows: list[Row] = []
-        for length in lengths:
-            if length < 0:
-                assembly.add_zeros(-length)
-                self.zero_bytes -= length
-                rows.append(Row(-length, ZERO_DIGEST))
-            else:
-                part = next(parts)
-                assembly.add(part)
-                rows.append(Row(length, chunk_digest_of(part)))
-        self._add_segment(assembly, rows)
-
-    def _store_known(self, assembly: Assembly, segment: _Segment, rows: list[Row], whole: tuple[Location, int]) -> bool:
-        """A segment that one published file has as a whole; every chunk of it is checked before it counts."""
-        location, offset = whole
-        parts: list[bytes] = []
-        for row in rows:
-            data = b"" if row.is_zeros else self._basis.read(location, offset, row.length)
-            good = self._basis.is_zeros(location, offset, row.length) if row.is_zeros else _is(data, row)
-            if data is None or not good:
-                self._basis.note_damage(location)
-                segment.whole, segment.rows, segment.ready = None, None, False
-                self._receiver.ask_again(segment.number)
-                return False
-            parts.append(data)
-            offset += row.length
-        offset = whole[1]
-        for row, part in zip(rows, parts, strict=True):
-            self._put(assembly, row, part, (location, offset))
-            offset += row.length
-        self._add_segment(assembly, rows)
-        return True
-
-    def _put(self, assembly: Assembly, row: Row, part: bytes | memoryview, place: tuple[Location, int] | None) -> None:
-        """The next row, and where it was found."""
-        if row.is_zeros:
-            self.zero_bytes += row.length
-            assembly.add_zeros(row.length, place)
+        if segment.rows is None:
+            self._receiver.ask_again(segment.number)
         else:
-            assembly.add(part, place)
-
-    def _store_mixed(self, assembly: Assembly, segment: _Segment, rows: list[Row]) -> bool:
-        """Chunks from anywhere in the vault, and what arrived. All are checked before the first is used."""
-        parts: dict[int, bytes | memoryview] = self._arrived(segment, rows)
-        bad = False
-        for number, (row, place) in enumerate(zip(rows, segment.places, strict=True)):
-            if place is not None:
-                data = self._basis.read(place.file, place.offset, row.length)
-                if data is not None and _is(data, row):
-                    parts[number] = data
-                    continue
-                self._basis.note_damage(place.file)
-                segment.places[number] = None
-            elif row.is_zeros or number in parts:
-                continue
-            bad = True
-        if bad:
-            self._ask_for_missing(segment, rows)
-            return False
-        for number, row in enumerate(rows):
-            place = segment.places[number]
-            self._put(assembly, row, parts.get(number, b""), None if place is None else (place.file, place.offset))
-        self._add_segment(assembly, rows)
-        return True
+            self._ask_for_missing(segment, segment.rows)
+        return False
 
     def _take_over(self, location: Location) -> StagedContent | None:
         """A file that an interrupted session had begun, to go on with it: its own bytes may be overwritten."""
@@ -376,34 +280,6 @@ class StreamIntake:
         if staged is not None:
             leftovers.note_taken(location)
         return staged
-
-    def _add_segment(self, assembly: Assembly, rows: list[Row]) -> None:
-        """A segment is stored: the recipe has it, and the journal."""
-        assembly.recipe.add_segment(rows)
-        self._staging.journal.add_segment(self._streams, rows)
-        self._staging.note_stored(sum(row.length for row in rows if not row.is_zeros))
-
-    def _arrived(self, segment: _Segment, rows: list[Row]) -> dict[int, bytes | memoryview]:
-        """The rows that have arrived, whole or in pieces. One of a gap that was put together wrongly is not among them."""
-        wanted = _lacked(segment, rows)
-        gaps = list(segment.refined.values())  # in the order of the gaps: a second look does not change it
-        for refined in gaps:
-            wanted[refined.gap.first : refined.gap.first + refined.gap.count] = [False] * refined.gap.count
-        whole = [number for number, lacked in enumerate(wanted) if lacked]
-        sizes = [rows[number].length for number in whole]
-        sizes += [length for refined in gaps for length in refined.lacked_sizes()]
-        arrived = iter(list(split_blocks(segment.blocks, sizes)))
-        for number, part in zip(whole, arrived, strict=False):
-            if not _is(part, rows[number]):
-                raise DigestMismatchError("a chunk arrived that is not the one that was announced")
-            segment.kept[number] = part
-        for refined in gaps:
-            built = self._refiner.build(refined, rows, arrived)
-            segment.kept |= {
-                number: part for number, part in enumerate(built, start=refined.gap.first) if _is(part, rows[number])
-            }
-        segment.gaps = []  # what is still lacked is asked for whole
-        return dict(segment.kept)
 
     def _complete(self, closed: StreamClosed) -> None:
         """The third check of a content, after size and order: its whole digest is the one that the source computed."""
@@ -435,14 +311,3 @@ class StreamIntake:
 def _discard(staged: StagedContent | None) -> None:
     if staged is not None:
         staged.discard()
-
-
-def _lacked(segment: _Segment, rows: list[Row]) -> list[bool]:
-    return [
-        place is None and not row.is_zeros and number not in segment.kept
-        for number, (place, row) in enumerate(zip(segment.places, rows, strict=True))
-    ]
-
-
-def _is(data: bytes | memoryview | None, row: Row) -> bool:
-    return data is not None and chunk_digest_of(data) == row.digest

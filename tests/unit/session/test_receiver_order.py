@@ -103,7 +103,7 @@ def said(receiver: Receiver) -> list[Message]:
 
 
 def page(number: int, size: int = 1, *, with_files: bool = False) -> Page:
-    return Page(number, size, with_files=with_files)
+    return Page(number, size, with_files=with_files, proofs=b"")
 
 
 def whole(number: int, *lengths: int) -> SegmentData:
@@ -212,20 +212,20 @@ OUT_OF_ORDER: dict[str, list[Step]] = {
     "another stream closed": [Open(0, 5), Close(1, 0, bytes(32))],
     "a stream closed twice": [Open(0, 5), CLOSE, CLOSE],
     "a segment outside of a stream": [whole(0, 5)],
-    "a segment named outside of a stream": [SegmentOffer(0, DIGEST, 5)],
+    "a segment named outside of a stream": [SegmentOffer(0, DIGEST, 5, b"")],
     "a segment listed outside of a stream": [listed(0, 5)],
     "a segment after its stream": [Open(0, 5), CLOSE, whole(0, 5)],
     "a segment that is not the next": [Open(0, 5), whole(1, 5)],
-    "a segment named that is not the next": [Open(0, 5), SegmentOffer(1, DIGEST, 5)],
+    "a segment named that is not the next": [Open(0, 5), SegmentOffer(1, DIGEST, 5, b"")],
     "a segment listed that is not the next": [Open(0, 5), listed(1, 5)],
     "a segment twice": [Open(0, 50), whole(0, 5), b"fives", whole(0, 5)],
-    "a segment sent that was named": [Open(0, 50), SegmentOffer(0, DIGEST, 5), whole(0, 5)],
-    "a segment sent that is lacked": [Open(0, 50), SegmentOffer(0, DIGEST, 5), knows_segment(0, known=False), whole(0, 5)],
-    "a segment listed before it was answered": [Open(0, 50), SegmentOffer(0, DIGEST, 5), listed(0, 5)],
-    "a segment listed that is known": [Open(0, 50), SegmentOffer(0, DIGEST, 5), knows_segment(0, known=True), listed(0, 5)],
+    "a segment sent that was named": [Open(0, 50), SegmentOffer(0, DIGEST, 5, b""), whole(0, 5)],
+    "a segment sent that is lacked": [Open(0, 50), SegmentOffer(0, DIGEST, 5, b""), knows_segment(0, known=False), whole(0, 5)],
+    "a segment listed before it was answered": [Open(0, 50), SegmentOffer(0, DIGEST, 5, b""), listed(0, 5)],
+    "a segment listed that is known": [Open(0, 50), SegmentOffer(0, DIGEST, 5, b""), knows_segment(0, known=True), listed(0, 5)],
     "a segment listed twice": [Open(0, 50), listed(0, 5), listed(0, 5)],
     "a segment listed that was sent": [Open(0, 50), whole(0, 5), b"fives", listed(0, 5)],
-    "a segment named twice": [Open(0, 50), SegmentOffer(0, DIGEST, 5), SegmentOffer(0, DIGEST, 5)],
+    "a segment named twice": [Open(0, 50), SegmentOffer(0, DIGEST, 5, b""), SegmentOffer(0, DIGEST, 5, b"")],
     "a segment again after it was stored": [Open(0, 50), whole(0, 5), b"fives", segments_stored(1), whole(0, 5)],
     "chunks of no segment": [ChunkData(0, 5)],
     "chunks before they are needed": [Open(0, 50), listed(0, 5), ChunkData(0, 5)],
@@ -286,21 +286,26 @@ OUT_OF_ORDER: dict[str, list[Step]] = {
 LIMITS: dict[str, list[Step]] = {
     "a stream longer than announced": [Open(0, 4), whole(0, 5)],
     "a stream longer than announced, listed": [Open(0, 4), listed(0, 5)],
-    "a stream longer than announced, named": [Open(0, 4), SegmentOffer(0, DIGEST, 5)],
-    "a stream longer than announced, in steps": [Open(0, 9), whole(0, 5), b"fives", SegmentOffer(1, DIGEST, 5)],
+    "a stream longer than announced, named": [Open(0, 4), SegmentOffer(0, DIGEST, 5, b"")],
+    "a stream longer than announced, in steps": [Open(0, 9), whole(0, 5), b"fives", SegmentOffer(1, DIGEST, 5, b"")],
     "a stream of zeros longer than announced": [Open(0, MIN_ZERO_RUN - 1), whole(0, -MIN_ZERO_RUN)],
     "an empty stream that is not": [Open(0, 0), listed(0, 1)],
-    "a named segment that is longer": [Open(0, 50), SegmentOffer(0, DIGEST, 5), knows_segment(0, known=False), listed(0, 6)],
-    "a named segment that is shorter": [Open(0, 50), SegmentOffer(0, DIGEST, 5), knows_segment(0, known=False), listed(0, 4)],
+    "a named segment that is longer": [Open(0, 50), SegmentOffer(0, DIGEST, 5, b""), knows_segment(0, known=False), listed(0, 6)],
+    "a named segment that is shorter": [
+        Open(0, 50),
+        SegmentOffer(0, DIGEST, 5, b""),
+        knows_segment(0, known=False),
+        listed(0, 4),
+    ],
     "a named segment of zeros": [
         Open(0, BIG),
-        SegmentOffer(0, DIGEST, 5),
+        SegmentOffer(0, DIGEST, 5, b""),
         knows_segment(0, known=False),
         listed(0, -MAX_ZERO_EXTENT),
     ],
     "a known segment that was longer": [
         Open(0, BIG),
-        SegmentOffer(0, DIGEST, 5),
+        SegmentOffer(0, DIGEST, 5, b""),
         knows_segment(0, known=True),
         ask_again(0),
         listed(0, -MAX_ZERO_EXTENT),
@@ -403,10 +408,10 @@ def test_pages_and_their_files() -> None:
         Finish(1, bytes(32), b"", b"", b"", 3),
     )  # fmt: skip
     assert [event if not isinstance(event, FilesArrived) else (event.page, event.present) for event in events[:-1]] == [
-        PageArrived(0, b"lines\n", with_files=False),
+        PageArrived(0, b"lines\n", with_files=False, proofs=b""),
         PageNamed(1, ChunkDigest(DIGEST)),
         PageNamed(2, ChunkDigest(DIGEST)),
-        PageArrived(2, b"x\n", with_files=True),
+        PageArrived(2, b"x\n", with_files=True, proofs=b""),
         (2, [True, True]),
         (1, [False, True, True]),
         (1, [True, False, False]),
@@ -428,8 +433,8 @@ def test_streams_and_their_segments() -> None:
         Open(0, BIG),
         whole(0, 5, -MIN_ZERO_RUN, 3), b"fiveschk"[:8],
         whole(1, -MIN_ZERO_RUN),
-        SegmentOffer(2, DIGEST, 9), knows_segment(2, known=True),
-        SegmentOffer(3, DIGEST, 9), knows_segment(3, known=False), listed(3, 9), needs(3, [True], 9),
+        SegmentOffer(2, DIGEST, 9, b""), knows_segment(2, known=True),
+        SegmentOffer(3, DIGEST, 9, b""), knows_segment(3, known=False), listed(3, 9), needs(3, [True], 9),
         ChunkData(3, 9), b"nine byte",
         listed(4, 5, -MIN_ZERO_RUN), needs(4, [False, False], 0), ChunkData(4, 0),
         Close(0, 7, b"\2" * 32),
@@ -520,16 +525,16 @@ def test_pages_that_are_stored_make_room() -> None:
 
 def test_no_more_segments_are_open_than_a_sender_may_have() -> None:
     receiver = Receiver()
-    play(receiver, Open(0, BIG), *(SegmentOffer(number, DIGEST, 1) for number in range(MAX_OPEN_SEGMENTS)))
+    play(receiver, Open(0, BIG), *(SegmentOffer(number, DIGEST, 1, b"") for number in range(MAX_OPEN_SEGMENTS)))
     with pytest.raises(LimitExceededError):
-        play(receiver, SegmentOffer(MAX_OPEN_SEGMENTS, DIGEST, 1))
+        play(receiver, SegmentOffer(MAX_OPEN_SEGMENTS, DIGEST, 1, b""))
 
 
 def test_rows_are_bounded_however_they_become_known() -> None:
     ways: list[Callable[[int], list[Step]]] = [
         lambda number: [listed(number, *[5, -MIN_ZERO_RUN] * 256)],
         lambda number: [whole(number, *[5, -MIN_ZERO_RUN] * 256), bytes(5 * 256)],
-        lambda number: [SegmentOffer(number, DIGEST, 5), knows_segment(number, known=True, rows=512)],
+        lambda number: [SegmentOffer(number, DIGEST, 5, b""), knows_segment(number, known=True, rows=512)],
     ]
     for way in ways:
         receiver = Receiver()

@@ -8,11 +8,13 @@ import struct
 import pytest
 
 from evidencesync.delta.chunker import Segment
+from evidencesync.delta.possession import Possession
 from evidencesync.delta.refine import cut_pieces, piece_digests
 from evidencesync.delta.rows import segment_digest
 from evidencesync.errors import ProtocolError
 from evidencesync.evidence.digest import blake3_of, chunk_digest_of
 from evidencesync.limits import (
+    LEAST_PROVEN,
     MAX_CHUNK,
     MAX_OPEN_PAGES,
     MAX_OPEN_ROWS,
@@ -51,10 +53,17 @@ from evidencesync.protocol.messages import (
 from evidencesync.session.rows import ZERO_BIT
 from evidencesync.session.sender import Sender
 
+POSSESSION = Possession.of_session(b"a claim")
 
-def new_sender(*, knows_nothing: bool = False, has_previous: bool = True) -> Sender:
+
+def new_sender(*, knows_nothing: bool = False, has_previous: bool = True, possession: Possession | None = None) -> Sender:
     return Sender(
-        knows_nothing=knows_nothing, has_previous=has_previous, piece_key=bytes(32), compress="never", clock=lambda: 0.0
+        knows_nothing=knows_nothing,
+        has_previous=has_previous,
+        piece_key=bytes(32),
+        compress="never",
+        clock=lambda: 0.0,
+        possession=possession,
     )
 
 
@@ -83,7 +92,7 @@ def test_a_page_that_may_be_known_is_named_first() -> None:
     sender.add_page(b"lines\n", [b"a"])
     assert sent(sender) == [PageOffer(0, chunk_digest_of(b"lines\n"))]
     sender.receive(PageAnswer(0, known=False))
-    assert sent(sender) == [Page(0, 6, with_files=False), b"lines\n"]
+    assert sent(sender) == [Page(0, 6, with_files=False, proofs=b""), b"lines\n"]
     sender.receive(Want(0, 1, b"\1"))
     assert sent(sender) == [Files(0, 1, b"\1", 1), b"a"]
     sender.receive(PagesStored(1))
@@ -109,11 +118,11 @@ def test_a_vault_that_knows_nothing_gets_everything_at_once() -> None:
     sender.add_page(b"empty\n", [])
     lengths = struct.pack("<III", len(ONE), ZERO_BIT | MIN_ZERO_RUN, len(TWO))
     assert sent(sender) == [
-        Page(0, 6, with_files=True), b"lines\n", Files(0, 2, b"\3", 2), b"ab",
+        Page(0, 6, with_files=True, proofs=b""), b"lines\n", Files(0, 2, b"\3", 2), b"ab",
         Open(0, len(ONE) + MIN_ZERO_RUN + len(TWO)),
         SegmentData(0, lengths, len(ONE) + len(TWO)), ONE + TWO,
         Close(0, 5, blake3_of(b"x")),
-        Page(1, 6, with_files=False), b"empty\n",
+        Page(1, 6, with_files=False, proofs=b""), b"empty\n",
     ]  # fmt: skip
     assert (sender.counts.literal_bytes, sender.counts.zero_bytes) == (len(ONE) + len(TWO) + 2, MIN_ZERO_RUN)
 
@@ -122,7 +131,7 @@ def test_a_segment_is_named_then_listed_then_sent_as_far_as_it_is_needed() -> No
     sender = new_sender()
     sender.add_segment(MIXED)
     rows = MIXED.rows()
-    assert sent(sender) == [SegmentOffer(0, segment_digest(rows), MIXED.total_bytes)]
+    assert sent(sender) == [SegmentOffer(0, segment_digest(rows), MIXED.total_bytes, b"")]
     sender.receive(SegmentAnswer(0, known=False))
     packed = b"".join(struct.pack("<I16s", row.length, row.digest) for row in rows)
     assert sent(sender) == [Chunks(0, packed)]
@@ -134,6 +143,29 @@ def test_a_segment_is_named_then_listed_then_sent_as_far_as_it_is_needed() -> No
     assert sent(sender) == [ChunkData(0, 0)]
     sender.receive(SegmentsStored(1))
     assert sender.all_stored
+
+
+def test_to_a_vault_that_looks_in_other_cases_what_is_asked_for_is_proved() -> None:
+    sender = new_sender(has_previous=False, possession=POSSESSION)
+    sender.add_segment(MIXED)
+    name = segment_digest(MIXED.rows())
+    proof = POSSESSION.of_segment(name, [ONE + TWO])
+    assert sent(sender) == [SegmentOffer(0, name, MIXED.total_bytes, proof)]
+    contents = [b"s" * (LEAST_PROVEN - 1), ONE, TWO]
+    sender.add_page(b"lines\n", contents)
+    proofs = POSSESSION.of_content(ONE) + POSSESSION.of_content(TWO)
+    (page, _) = sent(sender)
+    assert page == Page(0, 6, with_files=False, proofs=proofs)
+
+
+def test_what_is_too_little_to_be_looked_for_elsewhere_is_not_proved() -> None:
+    sender = new_sender(has_previous=False, possession=POSSESSION)
+    little = segment_of(b"x" * (LEAST_PROVEN - 1), MIN_ZERO_RUN)
+    sender.add_segment(little)
+    sender.add_page(b"lines\n", [b"s"])
+    offer, page, _ = sent(sender)
+    assert offer == SegmentOffer(0, segment_digest(little.rows()), little.total_bytes, b"")
+    assert page == Page(0, 6, with_files=False, proofs=b"")
 
 
 def test_a_stream_names_its_file_where_there_is_an_acquisition_before() -> None:
@@ -365,7 +397,7 @@ ILLEGAL: dict[str, list[Message]] = {
     "pieces of a stored segment": [*LISTED, REFINE, SegmentsStored(1), NeedPieces(0, 40, bytes(5), b"\0")],
     "segments stored that were not sent": [SegmentsStored(2)],
     "segments stored backwards": [SegmentsStored(1), SegmentsStored(0)],
-    "a message of this end": [Page(0, 1, with_files=False)],
+    "a message of this end": [Page(0, 1, with_files=False, proofs=b"")],
     "an end of this end": [Close(0, 0, bytes(32))],
 }
 
