@@ -21,6 +21,7 @@ MAX_FILE_SIZE: Final = 2**53 - 1  # the largest integer every JSON reader keeps 
 MAX_MANIFEST_LINE: Final = 512 * KIB
 MAX_HEADER_LINE: Final = 512 * KIB
 MAX_RECORD: Final = 1 * MIB  # one receipt or custody record; read whole
+MAX_RECORDS: Final = 256  # custody records in one message
 MAX_SIGNATURE: Final = 16 * KIB  # an armored SSHSIG; RSA 16384 is 6 KiB
 MAX_TRUST_FILE: Final = 4 * MIB  # trusted_signers, revoked_keys
 MAX_TRUST_LINES: Final = 10_000

@@ -17,10 +17,10 @@ def guard(console: Console, work: Callable[[], ExitCode]) -> ExitCode:
             console.fail(error)
             return error.exit_code
         except KeyboardInterrupt:
-            interrupted = InterruptedRunError("interrupted")
-            console.fail(interrupted)
-            return interrupted.exit_code
+            return _interrupted(console)
         except Exception as error:  # noqa: BLE001 - a defect: it is said in one line, like everything else
+            if isinstance(error.__context__, KeyboardInterrupt):  # it came in the middle of a clean-up
+                return _interrupted(console)
             failure = InternalError(f"{type(error).__name__}: {error}")
             failure.__cause__ = error
             console.fail(failure)
@@ -28,3 +28,9 @@ def guard(console: Console, work: Callable[[], ExitCode]) -> ExitCode:
     except EvidenceSyncError as error:  # stdout takes no more, so stderr must say it
         Console().fail(error)
         return error.exit_code
+
+
+def _interrupted(console: Console) -> ExitCode:
+    interrupted = InterruptedRunError("interrupted")
+    console.fail(interrupted)
+    return interrupted.exit_code

@@ -20,6 +20,7 @@ from evidencesync.limits import (
     MAX_PATH,
     MAX_PUBLIC_KEY,
     MAX_RECORD,
+    MAX_RECORDS,
     MAX_SEGMENT_PIECES,
     MAX_SEGMENT_ROWS,
     MAX_SIGNATURE,
@@ -307,6 +308,14 @@ class Published(Message, frozen=True):
     repeated: bool
 
 
+class Records(Message, frozen=True):
+    """Records of the item's custody chain and their signatures, in order, from number `first` on; `more`: others follow."""
+
+    first: U32
+    records: Annotated[list[tuple[Document, Signature]], msgspec.Meta(max_length=MAX_RECORDS)]
+    more: bool
+
+
 class Failure(Message, frozen=True):
     """Why the session ends. The slug is one of the tool's own; everything in it is shown only in safe form."""
 
@@ -347,6 +356,7 @@ MESSAGE_TYPES: Final[dict[int, type[Message]]] = {
     45: Pieces,
     46: NeedPieces,
     47: Resembles,
+    50: Records,
 }
 _TYPE_OF: Final = {message: number for number, message in MESSAGE_TYPES.items()}
 _DECODERS: Final = {number: msgspec.msgpack.Decoder(message) for number, message in MESSAGE_TYPES.items()}

@@ -28,12 +28,13 @@ class Ahead:
         self._end: EvidenceSyncError | None = None
         self._closed = False
         self._waiting_since: float | None = None
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         threading.Thread(target=self._read, name="link", daemon=True).start()
 
     def take(self) -> bytes:
         """All that has arrived, waiting for it. Raises what reading ended with, LinkLostError after a long silence."""
-        with self._changed:
+        with self._lock:
             self._waiting_since = time.monotonic()
             came = self._changed.wait_for(lambda: self._blocks or self._end, SILENCE_SECONDS)
             self._waiting_since = None
@@ -54,13 +55,13 @@ class Ahead:
 
     def give_up(self, error: EvidenceSyncError) -> None:
         """Nothing more is expected: after what has arrived, this is raised."""
-        with self._changed:
+        with self._lock:
             self._end = self._end or error
             self._changed.notify_all()
 
     def close(self) -> None:
         """Nobody will take anything any more: lets the thread end."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._changed.notify()
 
@@ -68,7 +69,7 @@ class Ahead:
         end: EvidenceSyncError = LinkLostError("the sender has gone before it had finished")
         try:
             while block := self._link.read():
-                with self._changed:
+                with self._lock:
                     self._changed.wait_for(lambda: self._held_bytes < _AHEAD_BYTES or self._closed)
                     if self._closed:
                         return

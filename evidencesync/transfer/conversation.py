@@ -23,6 +23,7 @@ _M = TypeVar("_M", bound=Message)
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
 _LAST_WORD_SECONDS: Final = 3.0
+_STAGES: Final = ("receiving", "syncing", "read-back", "publishing")  # in the order in which a vault comes to them
 # What may be better in a moment. A lock: the vault's end of this session has not noticed yet that its link is lost.
 _PASSING: Final = (ConnectError, LinkLostError, LockedError)
 
@@ -61,6 +62,7 @@ class Conversation:
         self._again = again
         self._attempts = 0
         self._stood = (0, 0)
+        self._worked = (-1, 0)
         self._wire_sent = 0
         self._wire_received = 0
         self._listener = listen(link, self.inbox)
@@ -101,7 +103,10 @@ class Conversation:
             if isinstance(message, Status):
                 self._progress.stage = "finishing" if message.stage == "receiving" else message.stage
                 self._progress.stage_done, self._progress.stage_total = message.done, message.total
-                self.note_progress()
+                worked = (_STAGES.index(message.stage), message.done)
+                if worked > self._worked:  # a word alone is no progress: a vault could say it for ever, and hang up each time
+                    self._worked = worked
+                    self.note_progress()
             elif isinstance(message, kinds):
                 return message
             else:

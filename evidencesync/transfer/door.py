@@ -94,7 +94,8 @@ class Door:
         self._key = key
         self._may_leave = may_leave
         self._disturb = disturb
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._visitor: SocketLink | None = None
         self.leaving = False
         self._session_fd = session_fd
@@ -108,7 +109,7 @@ class Door:
         None, too, when the door itself is gone: somebody has removed the staging folder, and nobody can come any more.
         """
         end = time.monotonic() + seconds
-        with self._changed:
+        with self._lock:
             while not (self._visitor or self.leaving or self._socket is None):
                 left = end - time.monotonic()
                 if left <= 0 or not self._is_there():
@@ -130,7 +131,7 @@ class Door:
             with contextlib.suppress(OSError):
                 listening.shutdown(socket.SHUT_RDWR)  # wakes the thread
             listening.close()
-        with self._changed:
+        with self._lock:
             if self._visitor is not None:
                 self._visitor.close()
                 self._visitor = None
@@ -155,7 +156,7 @@ class Door:
         if knock.resumes and (knock.session, knock.key) == (self._session, self._key):
             connection.sendall(_ENTER)
             connection.settimeout(None)
-            with self._changed:
+            with self._lock:
                 if self._visitor is not None:
                     self._visitor.close()
                 self._disturb()  # before he can be taken: what is disturbed is the link that he replaces
@@ -163,7 +164,7 @@ class Door:
                 self._changed.notify_all()
             return True
         if not knock.resumes and self._may_leave():
-            with self._changed:
+            with self._lock:
                 self.leaving = True
                 self._changed.notify_all()
             self._disturb()

@@ -22,7 +22,8 @@ class Inbox(Generic[LocalT, PeerT]):
     """Two queues that one thread takes from. What fails in a feeding thread is raised where the items are taken."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()  # entered in place of the condition: see transfer.link
+        self._changed = threading.Condition(self._lock)
         self._local: deque[tuple[LocalT, int]] = deque()
         self._local_bytes = 0
         self._peer: deque[tuple[PeerT, int]] = deque()
@@ -34,7 +35,7 @@ class Inbox(Generic[LocalT, PeerT]):
 
     def put_local(self, item: LocalT, size: int) -> None:
         """Adds what the source gave, `size` bytes of it; waits while too much is queued. Raises when nobody takes it."""
-        with self._changed:
+        with self._lock:
             self._changed.wait_for(
                 lambda: (self._local_bytes < _QUEUED_BYTES and len(self._local) < _QUEUED_ITEMS) or self._closed
             )
@@ -46,7 +47,7 @@ class Inbox(Generic[LocalT, PeerT]):
 
     def begin_link(self) -> int:
         """Whatever the other end said so far is void: what counts from now on comes with the number that this gives."""
-        with self._changed:
+        with self._lock:
             self._link += 1
             self._peer.clear()
             self._peer_bytes = 0
@@ -59,7 +60,7 @@ class Inbox(Generic[LocalT, PeerT]):
         Never waits: what may come is bounded by what was asked. Raises LimitExceededError where more is waiting than any
         honest end answers.
         """
-        with self._changed:
+        with self._lock:
             if link != self._link:
                 return
             share = size // max(len(items), 1) + _ANSWER_OVERHEAD
@@ -71,26 +72,26 @@ class Inbox(Generic[LocalT, PeerT]):
 
     def fail_local(self, error: BaseException) -> None:
         """The source's thread has ended with an error."""
-        with self._changed:
+        with self._lock:
             self._local_error = error
             self._changed.notify_all()
 
     def fail_peer(self, link: int, error: BaseException) -> None:
         """The link has ended; what arrived before is still taken."""
-        with self._changed:
+        with self._lock:
             if link == self._link:
                 self._peer_error = error
                 self._changed.notify_all()
 
     def last_word(self, timeout_seconds: float) -> BaseException | None:
         """What the link ended with, for whoever could not write to it any more; None where it has not ended in time."""
-        with self._changed:
+        with self._lock:
             self._changed.wait_for(lambda: self._peer_error is not None, timeout_seconds)
             return self._peer_error
 
     def close(self) -> None:
         """Nobody will take anything any more: wakes a source that waits."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._changed.notify_all()
 
@@ -110,7 +111,7 @@ class Inbox(Generic[LocalT, PeerT]):
         Raises what a feeding thread failed with, and LinkLostError when only the other end was waited for and it
         stayed silent for `timeout_seconds`.
         """
-        with self._changed:
+        with self._lock:
             while True:
                 if self._peer:
                     message, share = self._peer.popleft()

@@ -46,17 +46,22 @@ class Link(Protocol):
 
 
 class _Pipe:
-    """One direction of a local link: a queue of byte blocks, bounded by their total size."""
+    """One direction of a local link: a queue of byte blocks, bounded by their total size.
+
+    The lock is entered, not its condition: a Condition is entered by a function of Python, and Ctrl-C in that, between the
+    lock and the block that releases it, would leave the lock taken for ever.
+    """
 
     def __init__(self) -> None:
         self._blocks: deque[bytes] = deque()
         self._size = 0
         self._closed = False
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self.total = 0
 
     def put(self, data: bytes) -> None:
-        with self._changed:
+        with self._lock:
             self._changed.wait_for(lambda: self._size < _LOCAL_BUFFER or self._closed)
             if self._closed:
                 raise LinkLostError("the other end is gone")
@@ -66,7 +71,7 @@ class _Pipe:
             self._changed.notify_all()
 
     def take(self) -> bytes:
-        with self._changed:
+        with self._lock:
             self._changed.wait_for(lambda: self._blocks or self._closed)
             if not self._blocks:
                 return b""
@@ -76,7 +81,7 @@ class _Pipe:
             return block
 
     def close(self) -> None:
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._changed.notify_all()
 

@@ -11,27 +11,26 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 from evidencesync.custody.documents import ManifestHeader
-from evidencesync.custody.manifest import ManifestReader, decode_header, read_manifest
+from evidencesync.custody.manifest import ManifestReader, read_manifest
 from evidencesync.delta.rows import Row, segment_digest, segment_digest_of, unpack_segment
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
 from evidencesync.evidence.entry import Entry
-from evidencesync.limits import MAX_HEADER_LINE, MIB
-from evidencesync.vault.disk import FOLDER_FLAGS, READ_FLAGS, opened_folder, storing
+from evidencesync.limits import MIB
+from evidencesync.vault.disk import FOLDER_FLAGS, opened_folder, storing
 from evidencesync.vault.folders import remove_tree
 from evidencesync.vault.item import Item
-from evidencesync.vault.journal import JOURNAL, JournaledSegment, PlacedContent, TakenContent, read_journal
-from evidencesync.vault.layout import DATA, INCOMING, MANIFEST
+from evidencesync.vault.journal import JournaledSegment, PlacedContent, TakenContent, read_journal
+from evidencesync.vault.layout import DATA
+from evidencesync.vault.left_session import LeftSession, left_sessions
 from evidencesync.vault.location import Location
 from evidencesync.vault.recipes import ChunkPlace
-from evidencesync.vault.staging import ACQUISITION, CONTENTS, content_name, is_session_id
+from evidencesync.vault.staging import ACQUISITION, CONTENTS, content_name
 from evidencesync.vault.tree import TreeReader
 
 _UNKNOWN: Final = Blake3Digest(bytes(32))
@@ -56,15 +55,6 @@ class _Near(NamedTuple):
     position: int
 
 
-@dataclass(slots=True)
-class _Session:
-    """A staging area. `attempt`: whether it is one at the acquisition that is being made; None until that is known."""
-
-    name: str
-    path: Path
-    attempt: bool | None = None
-
-
 class Leftovers:
     """The staging areas of one item but one's own, the latest first. Not thread-safe."""
 
@@ -82,7 +72,7 @@ class Leftovers:
         self._located: tuple[tuple[int, int], Location | None] | None = None
         self._in_use: Location | None = None
         self._header: ManifestHeader | None = None
-        self._sessions = [_Session(name, item.layout.incoming / name) for name in _sessions_of(item, own_session)]
+        self._sessions = left_sessions(item, own_session)
 
     def load(self) -> None:
         """Reads all journals; takes a second or two for each TiB."""
@@ -109,7 +99,7 @@ class Leftovers:
     def manifests(self) -> Iterator[tuple[int, Path]]:
         """The manifests of all sessions, each with its acquisition number. They end wherever they end."""
         for number, session in enumerate(self._sessions):
-            if (path := _manifest_of(session)) is not None:
+            if (path := session.manifest()) is not None:
                 yield -number - 1, path
 
     def small_file(self, acquisition: int, path: bytes, size: int, blake3: Blake3Digest) -> Location | None:
@@ -195,7 +185,7 @@ class Leftovers:
         """What is being made: from now on it is known which sessions were attempts at it."""
         self._header = header
         for session in self._sessions:
-            session.attempt = _is_attempt(session, header)
+            session.attempt = session.is_attempt_at(header)
 
     def may_take(self, location: Location) -> bool:
         """Whether a file may be moved and gone on with: only that of an earlier attempt, for it may be overwritten."""
@@ -217,7 +207,7 @@ class Leftovers:
         """
         with contextlib.suppress(EvidenceSyncError), opened_folder(self._item.layout.incoming) as incoming:
             for session in self._sessions:
-                if session.attempt or (session.attempt is False and _is_empty(session)):
+                if session.attempt or (session.attempt is False and session.is_empty()):
                     with contextlib.suppress(EvidenceSyncError):
                         remove_tree(incoming, session.name)
 
@@ -272,14 +262,14 @@ class Leftovers:
 
     # Finding.
 
-    def _session(self, acquisition: int) -> _Session:
+    def _session(self, acquisition: int) -> LeftSession:
         return self._sessions[-acquisition - 1]
 
     def _journal_of(self, number: int) -> BinaryIO | None:
         """The journal of a session; one is open at a time."""
         if self._journal is None or self._journal[0] != number:
             self._close_journal()
-            self._journal = (number, _open_journal(self._sessions[number].path))
+            self._journal = (number, self._sessions[number].open_journal())
         return self._journal[1]
 
     def _close_journal(self) -> None:
@@ -313,7 +303,7 @@ class Leftovers:
                 in_use = self._in_use
                 if in_use is not None and (in_use.acquisition, in_use.path) == (-number - 1, path):
                     return in_use
-                if size := _size_of(self._sessions[number].path, path):
+                if size := self._sessions[number].size_of(path):
                     return self._place(-number - 1, path, size, _UNKNOWN)
             further = [self._taken(number, path) for path in paths]
             number, content = next((place for place in further if place is not None), (-1, 0))
@@ -330,71 +320,9 @@ class Leftovers:
         return Location(self._item.name.case.folder, self._item.name.item.folder, acquisition, path, size, blake3)
 
     def _has_file(self, location: Location) -> bool:
-        return _size_of(self._session(location.acquisition).path, location.path) == location.size
+        return self._session(location.acquisition).size_of(location.path) == location.size
 
 
 def is_leftover(location: Location) -> bool:
     """Whether a location is in what was staged, and so never was evidence."""
     return location.acquisition < 0
-
-
-def _sessions_of(item: Item, own_session: str) -> list[str]:
-    """The other sessions' folders, the one that was written to last first."""
-    with opened_folder(item.layout.root) as root, opened_folder(INCOMING, root) as incoming, storing("list staging areas"):
-        names = [name for name in os.listdir(incoming) if is_session_id(name) and name != own_session]
-        found = {name: os.stat(name, dir_fd=incoming, follow_symlinks=False) for name in names}
-        times = {name: status.st_mtime_ns for name, status in found.items() if stat.S_ISDIR(status.st_mode)}
-    return sorted(times, key=lambda name: -times[name])
-
-
-def _open_journal(session: Path) -> BinaryIO | None:
-    try:
-        fd = os.open(session / JOURNAL, READ_FLAGS)
-    except OSError:
-        return None
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        return None
-    return os.fdopen(fd, "rb")
-
-
-def _manifest_of(session: _Session) -> Path | None:
-    path = session.path / ACQUISITION / MANIFEST
-    return path if path.is_file() and not path.is_symlink() else None
-
-
-def _is_attempt(session: _Session, header: ManifestHeader) -> bool:
-    manifest = _manifest_of(session)
-    try:
-        if manifest is None:
-            return False
-        with manifest.open("rb") as file:
-            theirs = decode_header(file.readline(MAX_HEADER_LINE))
-    except (EvidenceSyncError, OSError):
-        return False
-    mine = header.source
-    return (theirs.examiner.key, theirs.source.host, theirs.source.path, theirs.source.path_b64) == (
-        header.examiner.key,
-        mine.host,
-        mine.path,
-        mine.path_b64,
-    )
-
-
-def _is_empty(session: _Session) -> bool:
-    """Whether a session ended before anything of it was staged."""
-    manifest = _manifest_of(session)
-    try:
-        staged = os.listdir(session.path / CONTENTS) + os.listdir(session.path / ACQUISITION / DATA)
-        return not staged and (manifest is None or not manifest.stat().st_size)
-    except OSError:
-        return False
-
-
-def _size_of(session: Path, path: bytes) -> int:
-    """The size of a regular file, else 0. Only a hint: whoever uses the file opens it name by name."""
-    try:
-        found = os.lstat(os.fsencode(session) + b"/" + path)
-    except (OSError, ValueError):
-        return 0
-    return found.st_size if stat.S_ISREG(found.st_mode) else 0

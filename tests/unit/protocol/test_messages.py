@@ -22,6 +22,7 @@ from evidencesync.limits import (
     MAX_PATH,
     MAX_PUBLIC_KEY,
     MAX_RECORD,
+    MAX_RECORDS,
     MAX_SEGMENT_PIECES,
     MAX_SEGMENT_ROWS,
     MAX_SIGNATURE,
@@ -52,6 +53,7 @@ from evidencesync.protocol.messages import (
     Pieces,
     Published,
     Ready,
+    Records,
     Resembles,
     Resumed,
     SegmentAnswer,
@@ -102,6 +104,8 @@ EXAMPLES: list[Message] = [
     Finish(MAX_FILE_SIZE, bytes(32), b"s" * MAX_SIGNATURE, b"r" * (MAX_RECORD - 65_536), b"s" * MAX_SIGNATURE, 2**32 - 1),
     Status("read-back", 1, 2),
     Published(1, b"{}\n", b"sig", b"{}\n", b"sig", 0, repeated=False),
+    Records(1, [(b"{}\n", b"sig")] * MAX_RECORDS, more=True),
+    Records(2**32 - 1, [], more=False),
 ]
 
 
@@ -208,6 +212,9 @@ BEYOND: list[tuple[Message, int, Any]] = [
     (Close(0, 0, bytes(32)), 2, bytes(33)),
     (Status("syncing", 0, 0), 0, "thinking"),
     (Status("syncing", 0, 0), 1, -1),
+    (Records(1, [], more=False), 1, [(b"", b"")] * (MAX_RECORDS + 1)),
+    (Records(1, [], more=False), 1, [(b"", b"s" * (MAX_SIGNATURE + 1))]),
+    (Records(1, [], more=False), 1, [(b"",)]),
 ]
 
 
