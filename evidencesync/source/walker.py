@@ -59,7 +59,7 @@ class Found(msgspec.Struct, frozen=True, gc=False):
 
 
 def walk(
-    root: bytes | str | Path,
+    root: bytes | str | Path | SourceRoot,
     rules: FilterRules,
     *,
     open_folders: int = OPEN_FOLDERS,
@@ -73,9 +73,9 @@ def walk(
     folder once. `changed` is told each folder in which names came or went after it was listed. Depth, path and name
     are bounded by limits.py: what lies beyond makes its folder `unreadable`. Raises SourceNotFoundError or
     UsageError, here or at the first step, where there is nothing to walk, and InternalError where the process itself
-    runs out of descriptors or memory.
+    runs out of descriptors or memory. A `SourceRoot` is taken as it is, and not resolved again.
     """
-    source = resolve_source(root)
+    source = root if isinstance(root, SourceRoot) else resolve_source(root)
     return _walk_folder(source, rules, open_folders, changed) if source.is_folder else _walk_file(source, rules)
 
 

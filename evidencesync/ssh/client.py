@@ -120,11 +120,12 @@ class _Client(asyncssh.SSHClient):
         self._attempt.host_verified = True
 
 
-async def connect(address: Address, options: SshOptions) -> ClientChannel:
-    """Starts the vault's `evidencesync serve` at an address. See `open_channel`."""
+async def connect(address: Address, options: SshOptions, role: str = "--vault") -> ClientChannel:
+    """Starts `evidencesync serve` at an address, for a vault or (`--source`) for a source. See `open_channel`."""
     if not address.path:
-        raise UsageError(f"{address.display()} names a server, but no vault on it", hint="Add the vault's path: host:/path")
-    return await open_channel(address, options, ("serve", "--vault", address.path))
+        what = role.removeprefix("--")
+        raise UsageError(f"{address.display()} names a server, but no {what} on it", hint=f"Add the {what}'s path: host:/path")
+    return await open_channel(address, options, ("serve", role, address.path))
 
 
 async def open_channel(address: Address, options: SshOptions, command: Sequence[str]) -> ClientChannel:

@@ -12,8 +12,11 @@ from evidencesync.custody.documents import (
     MANIFEST_NAMESPACE,
     Clock,
     CustodyRecord,
+    DigestsTakenAt,
+    Direction,
     ManifestHeader,
     Method,
+    Origin,
     Person,
     SshPeer,
 )
@@ -65,10 +68,29 @@ class Signed:
     acquired_signature: bytes
 
 
-def make_header(
-    request: PushRequest, source: SourceRoot, greeting: Greeting, peer: SshPeer | None, started: Moment
-) -> ManifestHeader:
-    """The manifest's first line. `peer` is the SSH server, None for a vault on this machine."""
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where the evidence comes from, and how: what a manifest's header says of it.
+
+    `peer` is the SSH server, None where everything is on this machine; `clock_offset` is how far the other machine's clock is
+    ahead of ours, in nanoseconds.
+    """
+
+    origin: Origin
+    direction: Direction
+    digests_taken_at: DigestsTakenAt
+    peer: SshPeer | None
+    clock_offset: int
+    note: str | None
+
+
+def pushed_from(source: SourceRoot, greeting: Greeting, peer: SshPeer | None) -> Provenance:
+    """The provenance of what is read on this machine."""
+    return Provenance(describe_origin(source), "push" if peer else "local", "source", peer, greeting.clock_offset, source.note)
+
+
+def make_header(request: PushRequest, provenance: Provenance, greeting: Greeting, started: Moment) -> ManifestHeader:
+    """The manifest's first line."""
     ready = greeting.ready
     previous = ready.previous_manifest_sha256
     return ManifestHeader(
@@ -86,9 +108,9 @@ def make_header(
             key=request.signer.public_key.fingerprint,
             organisation=request.organisation,
         ),
-        direction="push" if peer else "local",
-        digests_taken_at="source",
-        source=describe_origin(source),
+        direction=provenance.direction,
+        digests_taken_at=provenance.digests_taken_at,
+        source=provenance.origin,
         method=Method(
             tool="evidencesync",
             version=evidencesync.__version__,
@@ -97,13 +119,13 @@ def make_header(
             filters=request.rules.lines(),
             options={"chunking": PARAMETERS, "read-back": "yes" if request.read_back else "no"},
         ),
-        ssh=peer,
+        ssh=provenance.peer,
         started=started,
         clock=Clock(
             utc_offset=time.strftime("%z")[:3] + ":" + time.strftime("%z")[3:5],
-            peer_offset_seconds=format_file_time(greeting.clock_offset),
+            peer_offset_seconds=format_file_time(provenance.clock_offset),
         ),
-        notes=[*request.notes, *([source.note] if source.note else [])],
+        notes=[*request.notes, *([provenance.note] if provenance.note else [])],
     )
 
 

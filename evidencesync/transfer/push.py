@@ -16,7 +16,6 @@ from typing import Final
 
 from evidencesync.custody.manifest import encode_header
 from evidencesync.custody.receipt import decode_receipt
-from evidencesync.delta.chunker import Segment
 from evidencesync.delta.possession import Possession
 from evidencesync.delta.refine import piece_key
 from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError, SessionGoneError
@@ -40,11 +39,12 @@ from evidencesync.source.root import resolve_source
 from evidencesync.source.walker import walk
 from evidencesync.transfer.acknowledgement import Sent, check_published
 from evidencesync.transfer.conversation import Conversation, connect_again
+from evidencesync.transfer.feeding import feed
 from evidencesync.transfer.greeting import Greeting
 from evidencesync.transfer.link import Link
-from evidencesync.transfer.papers import ManifestMeter, ManifestSums, Signed, make_header, sign
+from evidencesync.transfer.papers import ManifestMeter, ManifestSums, Signed, make_header, pushed_from, sign
 from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.reading import PageRead, SourceRead, SourceReading, StreamBegun, StreamEnded
+from evidencesync.transfer.reading import Item, PageRead, SourceReading
 from evidencesync.transfer.request import Documents, PushOutcome, PushRequest
 
 # What the vault may still ask, and say that it has stored, until it has everything; then its acknowledgement.
@@ -101,7 +101,7 @@ class _Push:
         self._progress = progress
         self._now = now
         self._source = resolve_source(request.source)
-        self._conversation = Conversation(link, request, progress, now, again)
+        self._conversation: Conversation[Item] = Conversation(link, request, progress, now, again)
         self._manifest = ManifestMeter()
         self._is_read = False
 
@@ -126,7 +126,7 @@ class _Push:
         greeting = conversation.greet()
         self._progress.stage = "reading"
         ready = greeting.ready
-        header = make_header(request, self._source, greeting, conversation.link.peer, began)
+        header = make_header(request, pushed_from(self._source, greeting, conversation.link.peer), greeting, began)
         beyond_the_case = ready.lookup == "vault"
         sender = Sender(
             knows_nothing=ready.known_contents == 0 and not beyond_the_case,
@@ -245,17 +245,10 @@ class _Push:
             conversation.say(Alive())
         if message is not None and not isinstance(message, Status):
             self._take_answer(sender, message)
-        match item:
-            case PageRead():
-                self._add_page(sender, item.lines, item.contents)
-            case Segment():
-                sender.add_segment(item)
-            case StreamBegun():
-                sender.open_stream(item.size, item.path)
-            case StreamEnded():
-                sender.close_stream(item.size, item.blake3)
-            case SourceRead():
-                self._is_read = True
+        if isinstance(item, PageRead):
+            self._manifest.feed(item.lines)
+        if item is not None:
+            self._is_read = not feed(sender, item)
 
     def _take_answer(self, sender: Sender, message: Message) -> None:
         if isinstance(message, PagesStored | SegmentsStored):

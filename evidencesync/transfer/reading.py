@@ -121,7 +121,10 @@ class _Digests:
 
 
 class SourceReading:
-    """One reading of one source. `run` is called once, in a thread of its own; `emit` may wait."""
+    """One reading of one source. `run` is called once, in a thread of its own; `emit` may wait.
+
+    Without a footer the manifest's last line is made elsewhere, like its first.
+    """
 
     def __init__(
         self,
@@ -130,7 +133,10 @@ class SourceReading:
         emit: Callable[[Item, int], None],
         progress: Progress,
         now: Callable[[], Moment],
+        *,
+        with_footer: bool = True,
     ) -> None:
+        self._with_footer = with_footer
         self.tally = SourceTally()
         self._source = source
         self._rules = rules
@@ -145,11 +151,12 @@ class SourceReading:
     def run(self) -> None:
         """Reads everything and emits it, but for the manifest's header. Raises SourceNotFoundError, and what `emit` raises."""
         try:
-            for found in walk(self._source.path, self._rules, changed=self._note_changed_folder):
+            for found in walk(self._source, self._rules, changed=self._note_changed_folder):
                 self._take(found)
             if rest := self._cutter.take():
                 self._emit_page(rest)
-            self._emit_page(encode_footer(self.tally.manifest.footer(self._now())))
+            if self._with_footer:
+                self._emit_page(encode_footer(self.tally.manifest.footer(self._now())))
             self._emit(SourceRead(), 0)
         finally:
             self._hashing.shutdown(wait=True)
