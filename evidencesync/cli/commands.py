@@ -12,6 +12,7 @@ import evidencesync
 from evidencesync.cli import (
     catalog_commands,
     host_commands,
+    pull_command,
     push_command,
     serve_command,
     upkeep_commands,
@@ -64,7 +65,16 @@ def make_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_top)
-    for room in (vault_commands, host_commands, push_command, serve_command, verify_command, catalog_commands, upkeep_commands):
+    for room in (
+        vault_commands,
+        host_commands,
+        push_command,
+        pull_command,
+        serve_command,
+        verify_command,
+        catalog_commands,
+        upkeep_commands,
+    ):
         room.add_commands(app)
     return app
 

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from evidencesync.cli.passphrase import PassphraseAsker
     from evidencesync.ssh.address import Address
     from evidencesync.ssh.options import SshOptions
-    from evidencesync.transfer.link import Link
+    from evidencesync.transfer.progress import Progress
     from evidencesync.transfer.request import PushOutcome, PushRequest
 
 _Patterns = list[str] | None
-_CODES: Final = {"complete": ExitCode.COMPLETE, "gaps": ExitCode.GAPS, "source-changed": ExitCode.SOURCE_CHANGED}
+CODES: Final = {"complete": ExitCode.COMPLETE, "gaps": ExitCode.GAPS, "source-changed": ExitCode.SOURCE_CHANGED}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -112,29 +112,30 @@ def push_source(
         # Meanwhile the connection is being made: what needs time comes from here on.
         from evidencesync.cli.receipts import receipts_folder, store_receipts
         from evidencesync.cli.summary import push_lines, push_output, verdict_of
+        from evidencesync.transfer.push import push
 
         receipts = run.settings.path(run.settings.values.receipts) if what.receipts is None else Path(what.receipts)
         folder = receipts_folder(receipts)
-        request = _make_request(run, source, address, item, sign, what, ssh, asker)
-        outcome = _push(run, link, request, None if address.local else lambda: reach_vault(address, options()))
+        request = make_request(run, (os.fsencode(source), os.fsencode(address.path)), item, sign, what, ssh, asker)
+        again = None if address.local else lambda: reach_vault(address, options())
+        outcome = acquire(run, lambda progress: push(link(), request, progress, again=again))
     kept = store_receipts(folder, outcome)
     run.console.give(push_output(outcome, kept), push_lines(outcome, request, address, kept))
-    return _CODES[verdict_of(outcome)]
+    return CODES[verdict_of(outcome)]
 
 
-def _push(run: Run, link: Callable[[], Link], request: PushRequest, again: Callable[[], Link] | None) -> PushOutcome:
-    """The push itself, shown while it goes on. Raises what it fails with, and says how to go on after a lost link."""
+def acquire(run: Run, work: Callable[[Progress], PushOutcome]) -> PushOutcome:
+    """A push or a pull, shown while it goes on. Raises what it fails with, and says how to go on after a lost link."""
     from evidencesync.cli.progress_display import PushView, shown
     from evidencesync.delta.chunker import is_compiled
     from evidencesync.transfer.progress import Progress
-    from evidencesync.transfer.push import push
 
     progress = Progress(count_ahead=run.console.is_live)
     if not is_compiled():
         run.console.warn("pyfastcdc runs without its compiled part: cutting contents will take some two hundred times longer")
     with shown(run.console, PushView(progress)):
         try:
-            return push(link(), request, progress, again=again)
+            return work(progress)
         except (LinkLostError, InterruptedRunError) as error:
             error.hint = f"What has arrived is kept. Go on with: {safe_text(shlex.join(['evidencesync', *sys.argv[1:]]))}"
             raise
@@ -156,16 +157,16 @@ def _check_places(run: Run, source: str, address: Address) -> None:
         )
 
 
-def _make_request(
+def make_request(
     run: Run,
-    source: str,
-    address: Address,
+    places: tuple[bytes, bytes],
     item: ItemChoice,
     sign: SignChoice,
     what: WhatChoice,
     ssh: RemoteChoice,
     asker: PassphraseAsker | None,
 ) -> PushRequest:
+    """What the command line asks for; `places` are source and vault, each as its own end knows it."""
     import secrets
 
     from evidencesync.cli.examiner import check_person, login_name
@@ -183,8 +184,8 @@ def _make_request(
     notes = [_check_note(note) for note in what.note or ()]
     signer = load_signer(sign.key_choice(run.settings), ssh.identity_file(run.settings), asker.for_signing if asker else None)
     return PushRequest(
-        source=os.fsencode(source),
-        vault=os.fsencode(address.path),
+        source=places[0],
+        vault=places[1],
         name=name,
         examiner=examiner,
         signer=signer,

@@ -44,6 +44,7 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "trust-output": ("evidencesync trust add, list, retire, revoke --json", (TrustOutput,)),
         "host-trust-output": ("evidencesync host trust --json", (HostTrustOutput,)),
         "push-output": ("evidencesync push --json", (PushOutput,)),
+        "pull-output": ("evidencesync pull --json", (PushOutput,)),
         "serve-output": ("evidencesync serve --listen --json", (ServeOutput,)),
         "verify-output": ("evidencesync verify --json", (Verdict,)),
         "list-output": ("evidencesync list --json", (ListOutput,)),

@@ -1,4 +1,4 @@
-"""What a push says when it is done."""
+"""What a push or a pull says when it is done."""
 
 from __future__ import annotations
 
@@ -67,14 +67,19 @@ def push_output(outcome: PushOutcome, receipts: Path) -> PushOutput:
     )
 
 
-def push_lines(outcome: PushOutcome, request: PushRequest, address: Address, receipts: Path) -> Iterator[str]:
-    """The outcome for people."""
+def push_lines(
+    outcome: PushOutcome, request: PushRequest, address: Address, receipts: Path, *, pulled: bool = False
+) -> Iterator[str]:
+    """The outcome for people. `address` is the vault's. What a pull's evidence came in is what this end received."""
     tally = outcome.tally.manifest
+    travelled, back = outcome.wire_sent, outcome.wire_received
+    if pulled:
+        travelled, back = back, travelled
     verdict = {"complete": "published, complete", "gaps": "published, WITH GAPS", "source-changed": "published, SOURCE CHANGED"}
     yield f"{outcome.name}, acquisition {outcome.acquisition}: {verdict[verdict_of(outcome)]}"
     yield f"  evidence     {count_text(tally.contents, 'file')}, {size_text(tally.bytes)}"
-    share = f" ({share_text(outcome.wire_sent, tally.bytes)})" if outcome.wire_sent <= tally.bytes else ""
-    yield f"  travelled    {size_text(outcome.wire_sent)}{share}, {size_text(outcome.wire_received)} came back"
+    share = f" ({share_text(travelled, tally.bytes)})" if travelled <= tally.bytes else ""
+    yield f"  travelled    {size_text(travelled)}{share}, {size_text(back)} {'were asked' if pulled else 'came back'}"
     reused = f"{size_text(outcome.reused_bytes)} ({share_text(outcome.reused_bytes, tally.bytes)}) was in the vault already"
     zeros = f", {size_text(outcome.zero_bytes)} are zeros" if outcome.zero_bytes else ""
     yield f"  saved        {reused}{zeros}"
@@ -84,7 +89,7 @@ def push_lines(outcome: PushOutcome, request: PushRequest, address: Address, rec
         lost = count_text(outcome.interruptions, "time")
         yield f"  interrupted  the link was lost {lost}; {count_text(outcome.leftovers, 'earlier attempt')} gone on from"
     if outcome.read_back:
-        yield "  read back    yes: the vault's disk gave back what was read here"
+        yield f"  read back    yes: the vault's disk gave back what was read {'there' if pulled else 'here'}"
     else:
         yield "  read back    NO: what lies on the vault's disk was not compared"
     if outcome.damaged:

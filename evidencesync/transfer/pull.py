@@ -56,7 +56,7 @@ _ALIVE_SECONDS: Final = 5.0
 
 def pull(
     link: Link,
-    vault: Callable[[Pulled], Link],
+    vault: Callable[[Pulled, Link], Link],
     request: PushRequest,
     progress: Progress,
     now: Callable[[], int] = time.time_ns,
@@ -65,8 +65,9 @@ def pull(
 ) -> PushOutcome:
     """Makes one acquisition of `request.source`, as it is called at the other end of `link`. Closes the link.
 
-    `vault` gives a link to the vault's end in this process. `again` makes another link to the same source, for when one is
-    lost: then it is read from its start once more, and what had arrived is not sent again.
+    `vault` gives a link to the vault's end in this process, and is told over which link the source is reached. `again` makes
+    another link to the same source, for when one is lost: then it is read from its start once more, and what had arrived is not
+    sent again.
 
     Returns only what the vault has signed for. Raises what either end gives up with; then nothing was published.
     """
@@ -83,11 +84,11 @@ def pull(
 
 
 def _pull_once(
-    link: Link, vault: Callable[[Pulled], Link], request: PushRequest, progress: Progress, now: Callable[[], int]
+    link: Link, vault: Callable[[Pulled, Link], Link], request: PushRequest, progress: Progress, now: Callable[[], int]
 ) -> PushOutcome:
     overheard = Overheard()
     try:
-        near = vault(Pulled(link.peer.host_key if link.peer else None, overheard.take))
+        near = vault(Pulled(link.peer.host_key if link.peer else None, overheard.take), link)
     except EvidenceSyncError:
         link.close()
         raise

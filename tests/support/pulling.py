@@ -43,7 +43,7 @@ def pull_from(
 ) -> PushOutcome:
     """Pulls the bench's source (or what `serve` says) into its vault."""
 
-    def vault(pulled: Pulled) -> Link:
+    def vault(pulled: Pulled, _: Link) -> Link:
         return reach_for_pull(str(bench.vault.layout.root), None, pulled)
 
     request = bench.request(**{"vault": b"", **changes})

@@ -1,0 +1,108 @@
+"""`pull`: acquires a source on another machine into a vault on this one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evidencesync.cli.command import Run, command
+from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, local_vault
+from evidencesync.cli.push_command import CODES, WhatChoice, acquire, make_request
+from evidencesync.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from evidencesync.ssh.address import Address
+    from evidencesync.ssh.options import SshOptions
+    from evidencesync.transfer.intake.overhearing import Pulled
+    from evidencesync.transfer.link import Link
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds `pull`."""
+    command(
+        app,
+        "pull",
+        "evidencesync pull ana@server:/var/log /srv/vault --case 2024-017 --item SERVER-LOGS",
+        "evidencesync pull ssh://server:2222/home/suspect /srv/vault --case 2024-017 --item HOME --limit-rate 2M",
+        "evidencesync pull admin@nas:/volume1/share /srv/vault --case 2024-017 --item NAS --agentless",
+        'In authorized_keys there:  restrict,command="evidencesync serve --source /var/log" ssh-ed25519 AAAA...',
+    )(pull_source)
+
+
+def pull_source(
+    run: Run,
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="[user@]host:path, or ssh://[user@]host[:port]/path. It is only read.")
+    ],
+    vault: Annotated[str, typer.Argument(metavar="VAULT", help="The vault's folder on this machine.")],
+    item: ItemChoice,
+    sign: SignChoice,
+    what: WhatChoice,
+    ssh: RemoteChoice,
+    agentless: Annotated[
+        bool,
+        typer.Option(
+            "--agentless", help="Read over SFTP: the other machine needs no evidencesync. All of it travels, hashed on arrival."
+        ),
+    ] = False,
+) -> ExitCode:
+    """Acquires a source on another machine into a vault on this one: reads it there, sends what the vault lacks, and signs here.
+
+    The other machine needs evidencesync and no key of the examiner's; with --agentless it needs nothing but an SSH server
+    with SFTP. Nothing is written there. Ends like push: 0 when all was read and stands in the vault, 3 when something could not
+    be read, 4 when something changed while it was read; everything else means that nothing was published.
+    """
+    from evidencesync.cli.passphrase import make_asker
+
+    address = _remote(source)
+    folder = local_vault(vault)
+    asker = make_asker()
+
+    def options() -> SshOptions:
+        return ssh.options(run.settings, asker.for_login() if asker else None)
+
+    from evidencesync.cli.receipts import receipts_folder, store_receipts
+    from evidencesync.cli.summary import push_lines, push_output, verdict_of
+    from evidencesync.ssh.address import Address
+    from evidencesync.transfer.pull import pull
+    from evidencesync.transfer.reach import reach_for_pull, reach_source, reaching
+
+    with reaching(address, options(), "--source") as link:
+        receipts = receipts_folder(
+            run.settings.path(run.settings.values.receipts) if what.receipts is None else Path(what.receipts)
+        )
+        request = make_request(run, (os.fsencode(address.path), b""), item, sign, what, ssh, asker)
+        _open_vault(folder)
+
+        def again() -> Link:
+            return reach_source(address, options())
+
+        def near(pulled: Pulled, peer: Link) -> Link:
+            return reach_for_pull(str(folder), peer.peer, pulled)
+
+        outcome = acquire(run, lambda progress: pull(link(), near, request, progress, again=again))
+    kept = store_receipts(receipts, outcome)
+    place = Address.parse(str(folder.absolute()))
+    run.console.give(push_output(outcome, kept), push_lines(outcome, request, place, kept, pulled=True))
+    return CODES[verdict_of(outcome)]
+
+
+def _remote(text: str) -> Address:
+    from evidencesync.ssh.address import Address
+
+    address = Address.parse(text)
+    if address.local:
+        raise UsageError(
+            f"{address.display()} is a path on this machine", hint="Acquire it with: evidencesync push SOURCE VAULT ..."
+        )
+    return address
+
+
+def _open_vault(folder: Path) -> None:
+    """A wrong path is said before anything is read. Raises what opening fails with."""
+    from evidencesync.vault.vault import Vault
+
+    Vault.open(folder)
