@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,8 +19,10 @@ from evidencesync.errors import ExitCode, UsageError
 if TYPE_CHECKING:
     from evidencesync.ssh.address import Address
     from evidencesync.ssh.options import SshOptions
-    from evidencesync.transfer.intake.overhearing import Pulled
-    from evidencesync.transfer.link import Link
+    from evidencesync.transfer.progress import Progress
+    from evidencesync.transfer.request import PushOutcome, PushRequest
+
+    Work = Callable[[PushRequest, Progress], PushOutcome]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -67,23 +72,14 @@ def pull_source(
     from evidencesync.cli.receipts import receipts_folder, store_receipts
     from evidencesync.cli.summary import push_lines, push_output, verdict_of
     from evidencesync.ssh.address import Address
-    from evidencesync.transfer.pull import pull
-    from evidencesync.transfer.reach import reach_for_pull, reach_source, reaching
 
-    with reaching(address, options(), "--source") as link:
+    pull = _pull_agentless if agentless else _pull
+    with pull(address, options, folder) as work:
         receipts = receipts_folder(
             run.settings.path(run.settings.values.receipts) if what.receipts is None else Path(what.receipts)
         )
         request = make_request(run, (os.fsencode(address.path), b""), item, sign, what, ssh, asker)
-        _open_vault(folder)
-
-        def again() -> Link:
-            return reach_source(address, options())
-
-        def near(pulled: Pulled, peer: Link) -> Link:
-            return reach_for_pull(str(folder), peer.peer, pulled)
-
-        outcome = acquire(run, lambda progress: pull(link(), near, request, progress, again=again))
+        outcome = acquire(run, lambda progress: work(request, progress))
     kept = store_receipts(receipts, outcome)
     place = Address.parse(str(folder.absolute()))
     run.console.give(push_output(outcome, kept), push_lines(outcome, request, place, kept, pulled=True))
@@ -101,8 +97,37 @@ def _remote(text: str) -> Address:
     return address
 
 
-def _open_vault(folder: Path) -> None:
-    """A wrong path is said before anything is read. Raises what opening fails with."""
+@contextlib.contextmanager
+def _pull(address: Address, options: Callable[[], SshOptions], folder: Path) -> Iterator[Work]:
+    """Begins to connect to the other machine's evidencesync, and gives what pulls from it."""
+    from evidencesync.transfer.pull import pull
+    from evidencesync.transfer.reach import reach_for_pull, reach_source, reaching
+    from evidencesync.vault.vault import Vault
+
+    with reaching(address, options(), "--source") as link:
+        Vault.open(folder)  # a wrong path is said before anything is read
+
+        def work(request: PushRequest, progress: Progress) -> PushOutcome:
+            return pull(
+                link(), partial(reach_for_pull, str(folder)), request, progress, again=lambda: reach_source(address, options())
+            )
+
+        yield work
+
+
+@contextlib.contextmanager
+def _pull_agentless(address: Address, options: Callable[[], SshOptions], folder: Path) -> Iterator[Work]:
+    """Gives what reads from the other machine over SFTP."""
+    from evidencesync.ssh.sftp import SftpSource
+    from evidencesync.transfer.agentless import pull_agentless
+    from evidencesync.transfer.memory import keep_large_blocks
+    from evidencesync.transfer.reach import reach_for_pull
     from evidencesync.vault.vault import Vault
 
     Vault.open(folder)
+    keep_large_blocks()
+
+    def work(request: PushRequest, progress: Progress) -> PushOutcome:
+        return pull_agentless(SftpSource(address, options()), partial(reach_for_pull, str(folder)), request, progress)
+
+    yield work

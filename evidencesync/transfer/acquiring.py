@@ -120,7 +120,8 @@ class Acquiring:
         check_space(item.layout.root, 0)
         # A pull's source may be anybody's machine: what it can learn of the vault ends at the item.
         pulled = self._caller.pulled
-        reach: Reach = "item" if pulled is not None else self._vault.settings.policy.lookup
+        is_answered = pulled is not None and pulled.overhear is not None
+        reach: Reach = "item" if is_answered else self._vault.settings.policy.lookup
         scope = Scope.of(item.name, "item" if reach == "item" else "case")
         with ExitStack() as stack:
             index = self._vault.index()

@@ -73,14 +73,14 @@ class Provenance:
     """Where the evidence comes from, and how: what a manifest's header says of it.
 
     `peer` is the SSH server, None where everything is on this machine; `clock_offset` is how far the other machine's clock is
-    ahead of ours, in nanoseconds.
+    ahead of ours, in nanoseconds, where that is known.
     """
 
     origin: Origin
     direction: Direction
     digests_taken_at: DigestsTakenAt
     peer: SshPeer | None
-    clock_offset: int
+    clock_offset: int | None
     note: str | None
 
 
@@ -123,7 +123,7 @@ def make_header(request: PushRequest, provenance: Provenance, greeting: Greeting
         started=started,
         clock=Clock(
             utc_offset=time.strftime("%z")[:3] + ":" + time.strftime("%z")[3:5],
-            peer_offset_seconds=format_file_time(provenance.clock_offset),
+            peer_offset_seconds=None if provenance.clock_offset is None else format_file_time(provenance.clock_offset),
         ),
         notes=[*request.notes, *([provenance.note] if provenance.note else [])],
     )

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from evidencesync.custody.documents import ManifestHeader
+from evidencesync.custody.documents import ManifestHeader, SshPeer
 from evidencesync.custody.manifest import encode_footer, encode_header
 from evidencesync.custody.receipt import decode_receipt
 from evidencesync.delta.refine import piece_key
@@ -56,7 +56,7 @@ _ALIVE_SECONDS: Final = 5.0
 
 def pull(
     link: Link,
-    vault: Callable[[Pulled, Link], Link],
+    vault: Callable[[Pulled, SshPeer | None], Link],
     request: PushRequest,
     progress: Progress,
     now: Callable[[], int] = time.time_ns,
@@ -65,7 +65,7 @@ def pull(
 ) -> PushOutcome:
     """Makes one acquisition of `request.source`, as it is called at the other end of `link`. Closes the link.
 
-    `vault` gives a link to the vault's end in this process, and is told over which link the source is reached. `again` makes
+    `vault` gives a link to the vault's end in this process, and is told by which SSH server the source is reached. `again` makes
     another link to the same source, for when one is lost: then it is read from its start once more, and what had arrived is not
     sent again.
 
@@ -84,11 +84,11 @@ def pull(
 
 
 def _pull_once(
-    link: Link, vault: Callable[[Pulled, Link], Link], request: PushRequest, progress: Progress, now: Callable[[], int]
+    link: Link, vault: Callable[[Pulled, SshPeer | None], Link], request: PushRequest, progress: Progress, now: Callable[[], int]
 ) -> PushOutcome:
     overheard = Overheard()
     try:
-        near = vault(Pulled(link.peer.host_key if link.peer else None, overheard.take), link)
+        near = vault(Pulled(link.peer.host_key if link.peer else None, overheard.take), link.peer)
     except EvidenceSyncError:
         link.close()
         raise

@@ -7,6 +7,7 @@ session goes on where the vault stands.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import secrets
 import threading
@@ -35,17 +36,16 @@ from evidencesync.protocol.messages import (
     Want,
 )
 from evidencesync.session.sender import Sender
-from evidencesync.source.root import resolve_source
-from evidencesync.source.walker import walk
 from evidencesync.transfer.acknowledgement import Sent, check_published
 from evidencesync.transfer.conversation import Conversation, connect_again
 from evidencesync.transfer.feeding import feed
 from evidencesync.transfer.greeting import Greeting
 from evidencesync.transfer.link import Link
-from evidencesync.transfer.papers import ManifestMeter, ManifestSums, Signed, make_header, pushed_from, sign
+from evidencesync.transfer.papers import ManifestMeter, ManifestSums, Signed, make_header, sign
 from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.reading import Item, PageRead, SourceReading
+from evidencesync.transfer.reading import Item, PageRead
 from evidencesync.transfer.request import Documents, PushOutcome, PushRequest
+from evidencesync.transfer.supply import LocalSupply, Reading, Supply
 
 # What the vault may still ask, and say that it has stored, until it has everything; then its acknowledgement.
 _AFTER_THE_END: Final = (PageAnswer, Want, PagesStored, SegmentAnswer, Need, NeedPieces, SegmentsStored, Published)
@@ -58,8 +58,11 @@ def push(
     now: Callable[[], int] = time.time_ns,
     *,
     again: Callable[[], Link] | None = None,
+    supply: Supply | None = None,
 ) -> PushOutcome:
     """Makes one acquisition and waits until the vault has published it. Closes the link.
+
+    `supply` is what is read, where that is not `request.source` on this machine.
 
     `again` makes another link to the same vault, for when one is lost. Where the vault's process has ended meanwhile, the
     source is read once more, and what had arrived is not sent again.
@@ -70,21 +73,26 @@ def push(
     """
     for _ in range(request.retries):
         try:
-            return _push_once(link, request, progress, now, again)
+            return _push_once(link, request, progress, now, again, supply)
         except SessionGoneError:
             if again is None:
                 raise
         link = connect_again(again, request, progress)
         request = dataclasses.replace(request, session=secrets.token_hex(16))
         progress.begin_again()
-    return _push_once(link, request, progress, now, again)
+    return _push_once(link, request, progress, now, again, supply)
 
 
 def _push_once(
-    link: Link, request: PushRequest, progress: Progress, now: Callable[[], int], again: Callable[[], Link] | None
+    link: Link,
+    request: PushRequest,
+    progress: Progress,
+    now: Callable[[], int],
+    again: Callable[[], Link] | None,
+    supply: Supply | None,
 ) -> PushOutcome:
     try:
-        run = _Push(link, request, progress, now, again)
+        run = _Push(link, request, progress, now, again, supply)
     except EvidenceSyncError:
         link.close()
         raise
@@ -95,12 +103,18 @@ class _Push:
     """The caller's thread of one push."""
 
     def __init__(
-        self, link: Link, request: PushRequest, progress: Progress, now: Callable[[], int], again: Callable[[], Link] | None
+        self,
+        link: Link,
+        request: PushRequest,
+        progress: Progress,
+        now: Callable[[], int],
+        again: Callable[[], Link] | None,
+        supply: Supply | None,
     ) -> None:
         self._request = request
         self._progress = progress
         self._now = now
-        self._source = resolve_source(request.source)
+        self._supply = supply or LocalSupply(request)
         self._conversation: Conversation[Item] = Conversation(link, request, progress, now, again)
         self._manifest = ManifestMeter()
         self._is_read = False
@@ -126,7 +140,7 @@ class _Push:
         greeting = conversation.greet()
         self._progress.stage = "reading"
         ready = greeting.ready
-        header = make_header(request, pushed_from(self._source, greeting, conversation.link.peer), greeting, began)
+        header = make_header(request, self._supply.provenance(greeting, conversation.link.peer), greeting, began)
         beyond_the_case = ready.lookup == "vault"
         sender = Sender(
             knows_nothing=ready.known_contents == 0 and not beyond_the_case,
@@ -189,15 +203,8 @@ class _Push:
 
     # Reading.
 
-    def _start_reading(self) -> SourceReading:
-        request = self._request
-        reading = SourceReading(
-            self._source,
-            request.rules,
-            self._conversation.inbox.put_local,
-            self._progress,
-            lambda: format_moment(self._now()),
-        )
+    def _start_reading(self) -> Reading:
+        reading = self._supply.reading(self._conversation.inbox.put_local, self._progress, lambda: format_moment(self._now()))
         threading.Thread(target=self._read, args=(reading,), name="source", daemon=True).start()
         if self._progress.count_ahead:
             threading.Thread(target=self._count, name="count", daemon=True).start()
@@ -205,19 +212,10 @@ class _Push:
 
     def _count(self) -> None:
         """How much there is to read, for a display. What it cannot see, the reading itself will record."""
-        files = total = 0
-        try:
-            for found in walk(self._source.path, self._request.rules):
-                if found.entry_type == "file" and found.stat is not None and found.flag is None:
-                    files += 1
-                    total += found.stat.st_size
-                if self._conversation.inbox.is_closed:
-                    return
-        except EvidenceSyncError:
-            return
-        self._progress.total_files, self._progress.total_bytes = files, total
+        with contextlib.suppress(EvidenceSyncError):
+            self._supply.count(self._progress, lambda: self._conversation.inbox.is_closed)
 
-    def _read(self, reading: SourceReading) -> None:
+    def _read(self, reading: Reading) -> None:
         try:
             reading.run()
         except Exception as error:  # noqa: BLE001 - raised again in the caller's thread

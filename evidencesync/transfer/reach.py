@@ -85,7 +85,7 @@ def reach_source(address: Address, options: SshOptions) -> Link:
         return link()
 
 
-def reach_for_pull(path: str, peer: SshPeer | None, pulled: Pulled) -> Link:
+def reach_for_pull(path: str, pulled: Pulled, peer: SshPeer | None) -> Link:
     """A link to the vault's end in this process, for what a pull brings from `peer`."""
     return _reach_local(path, f"{peer.user}@{peer.host} port {peer.port}" if peer else None, pulled)
 

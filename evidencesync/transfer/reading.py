@@ -86,7 +86,7 @@ class SourceTally:
     changed_folders: int = 0
 
 
-class _Digests:
+class Digests:
     """Both digests of one content: BLAKE3 in the caller's thread, and at the same time SHA-256 in another.
 
     One part is under way at most: whoever feeds the next waits for the slower of the two.
@@ -227,7 +227,7 @@ class SourceReading:
 
         What is hashed is what is sent: a block as it was read, or the zeros of a hole as the file was asked about it.
         """
-        cutter, digests = SegmentCutter(), _Digests(self._hashing)
+        cutter, digests = SegmentCutter(), Digests(self._hashing)
         error: SourceReadError | None = None
         beginning = b""
         while True:

@@ -6,10 +6,10 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from evidencesync.errors import EvidenceSyncError
-from evidencesync.transfer.intake.overhearing import Pulled
 from evidencesync.transfer.link import Link, LocalLink, local_pair
 from evidencesync.transfer.offering import offer
 from evidencesync.transfer.progress import Progress
@@ -43,8 +43,6 @@ def pull_from(
 ) -> PushOutcome:
     """Pulls the bench's source (or what `serve` says) into its vault."""
 
-    def vault(pulled: Pulled, _: Link) -> Link:
-        return reach_for_pull(str(bench.vault.layout.root), None, pulled)
-
+    vault = partial(reach_for_pull, str(bench.vault.layout.root))
     request = bench.request(**{"vault": b"", **changes})
     return pull(link_to(serve or far_end(bench.source)), vault, request, Progress(), again=again)

@@ -16,11 +16,12 @@ from evidencesync.custody.manifest import CheckedLine
 class Pulled:
     """What makes a session that of a pull: its source's SSH host key (None where it is local), and who hears the lines.
 
-    `overhear` is called in the vault's thread, once a page, in order.
+    `overhear` is called in the vault's thread, once a page, in order. It is None where the source is read over SFTP: then nothing
+    of what the vault answers reaches the source.
     """
 
     host_key: str | None
-    overhear: Callable[[bytes, list[CheckedLine]], None]
+    overhear: Callable[[bytes, list[CheckedLine]], None] | None
 
 
 @dataclass(frozen=True, slots=True)
