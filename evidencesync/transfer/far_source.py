@@ -84,7 +84,7 @@ class FarSource:
         """The first word."""
         excludes, includes = list(map(os.fsencode, rules.excludes)), list(map(os.fsencode, rules.includes))
         request = SourceAsk([PROTOCOL_VERSION], evidencesync.__version__, DELTA_PARAMETERS, path, excludes, includes, counts)
-        self.link.write(PREAMBLE + frame_of(request))
+        self._write(PREAMBLE + frame_of(request))
 
     def take_offer(self, frames: Frames) -> SourceOffer:
         """The answer to the first word, and nothing with it. Raises VersionError, ProtocolError, and what the other end says."""
@@ -99,9 +99,12 @@ class FarSource:
 
     def say(self, message: Message) -> None:
         """Sends a message. Where the link takes nothing more, why is known when all that has still arrived was taken."""
+        self._write(frame_of(message))
+
+    def _write(self, data: bytes) -> None:
         if not self._gone:
             try:
-                self.link.write(frame_of(message))
+                self.link.write(data)
             except LinkLostError:
                 self._gone = True
 

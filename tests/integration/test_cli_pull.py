@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
+import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.cli_program import ITEM, REPOSITORY, Lab, schema_errors
+from tests.integration.cli_program import ITEM, REPOSITORY, Done, Lab, schema_errors
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Sshd
@@ -46,6 +50,13 @@ def source_of(lab: Lab, sshd: Sshd, path: str = "evidence") -> str:
     return f"{sshd.user}@127.0.0.1:{lab.folder}/{path}"
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 def test_a_pull_through_a_real_ssh_server(lab: Lab, sshd: Sshd) -> None:
     arguments = (
         "pull",
@@ -76,3 +87,113 @@ def test_a_pull_through_a_real_ssh_server(lab: Lab, sshd: Sshd) -> None:
     third = lab.run(*arguments, "--json")
     assert (third.code, third.document["literal_bytes"], third.document["files"]) == (0, 0, 2)
     assert lab.run("verify", "vault").code == 0
+
+
+def test_a_forced_command_offers_one_path_and_nothing_else(lab: Lab, tmp_path: Path, sshd: Sshd) -> None:
+    identity = lab.make_key("visitor")
+    offered = lab.folder / "evidence"
+    (offered / "out").symlink_to("/etc")
+    before = sshd.authorized_keys.read_text()
+    key = identity.with_name("visitor.pub").read_text()
+    sshd.authorized_keys.write_text(f'{before}restrict,command="{REMOTE} serve --source {offered}" {key}')
+    try:
+        visitor = (*options(sshd), "-i", str(identity))
+
+        def pull(path: str) -> Done:
+            return lab.run("pull", f"{sshd.user}@127.0.0.1:{path}", "vault", *ITEM, *visitor, "--json")
+
+        for asked, code, slug in (
+            ("/etc", 10, "not-there"),
+            (f"{offered}/out", 10, "not-there"),
+            (f"{offered}/out/passwd", 10, "not-there"),
+            (f"{offered}/../ana", 40, "path-escape"),
+            (f"{lab.folder}", 10, "not-there"),
+            (f"{offered}/no-such", 10, "not-there"),
+        ):
+            refused = pull(asked)
+            assert (refused.code, refused.error["slug"]) == (code, slug), (asked, refused)
+        assert not lab.acquisition().exists()
+        part, whole = pull(f"{offered}/folder"), pull("/")
+        assert (part.code, part.document["files"]) == (0, 1), part
+        assert (whole.code, whole.document["files"]) == (0, 2), whole
+        pushed = lab.run("push", "evidence", f"{sshd.user}@127.0.0.1:{lab.folder}/vault", *ITEM, *visitor, "--json")
+        assert pushed.code == 40, pushed  # what is offered takes nothing
+    finally:
+        sshd.authorized_keys.write_text(before)
+
+
+def test_what_cannot_be_read_there_ends_with_3(lab: Lab, sshd: Sshd) -> None:
+    lab.write("secret", b"secret").chmod(0)
+    drop = (
+        "import ctypes, os, sys; p = ctypes.CDLL(None).prctl; [p(24, c, 0, 0, 0) for c in (1, 2)]; "
+        "os.execvp(sys.argv[1], sys.argv[1:])"
+    )
+    remote = f"{shlex.quote(sys.executable)} -c {shlex.quote(drop)} {REMOTE}"
+    done = lab.run("pull", source_of(lab, sshd), "vault", *ITEM, *options(sshd), "--remote-command", remote, "--json")
+    assert (done.code, done.document["verdict"], done.document["flags"]) == (3, "gaps", {"unreadable": 1}), done
+    assert [(found["flag"], found["path"]) for found in done.document["flagged"]] == [("unreadable", "secret")]
+    assert lab.run("verify", "vault").code == 0
+
+
+@pytest.mark.parametrize("victim", ["pull", "serve"])
+def test_whichever_end_is_killed_the_next_run_goes_on(lab: Lab, sshd: Sshd, victim: str) -> None:
+    lab.write("large", os.urandom(60_000_000))
+    pid = lab.folder / "pid"
+    remote = f"sh -c 'echo $$ > {pid}; exec \"$@\"' sh {REMOTE}"
+    arguments = ("pull", source_of(lab, sshd), "vault", *ITEM, *options(sshd), "--remote-command", remote, "--json")
+    running = lab.start(*arguments, "--limit-rate", "20M", "--retries", "0")
+    staged = lab.folder / "vault" / "cases" / "2024-017" / "LAPTOP-1" / "incoming"
+    wait_until(lambda: sum(file.stat().st_size for file in staged.rglob("*") if file.is_file()) > 20_000_000)
+    far = int(pid.read_text())
+    os.kill(running.pid if victim == "pull" else far, signal.SIGKILL)
+    out, err = running.communicate(timeout=60)
+    if victim == "serve":
+        assert running.returncode == 23, (out, err)
+        assert "Go on with: evidencesync pull" in json.loads(out)["error"]["hint"]
+    wait_until(lambda: not Path(f"/proc/{far}").exists())  # the other end does not stay behind
+    assert not lab.acquisition().exists()
+    again = lab.run(*arguments)
+    assert again.code == 0, again
+    assert again.document["reused_bytes"] > 10_000_000
+    assert again.document["continued"] == 1
+    assert lab.run("verify", "vault").code == 0
+
+
+def test_an_expert_checks_a_pull_with_ssh_keygen_alone(lab: Lab, sshd: Sshd) -> None:
+    done = lab.run("pull", source_of(lab, sshd), "vault", *ITEM, *options(sshd), "--remote-command", REMOTE)
+    assert done.code == 0, done
+    folder = lab.acquisition()
+    trusted = lab.folder / "trusted"
+    vault_key = (lab.folder / "vault" / "vault_key.pub").read_text()
+    trusted.write_text(f"ana@lab {(lab.folder / 'ana.pub').read_text()}vault {vault_key}")
+    for who, namespace, name in (
+        ("ana@lab", "manifest", "manifest.jsonl"),
+        ("ana@lab", "custody", "acquired.json"),
+        ("vault", "receipt", "receipt.json"),
+        ("vault", "custody", "received.json"),
+    ):
+        command: list[str | Path] = [
+            "ssh-keygen",
+            "-Y",
+            "verify",
+            "-f",
+            trusted,
+            "-I",
+            who,
+            "-n",
+            f"{namespace}@evidencesync",
+            "-s",
+            f"{folder / name}.sig",
+        ]
+        subprocess.run(command, input=(folder / name).read_bytes(), check=True, capture_output=True)
+    subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=folder, check=True)
+
+
+def test_a_pull_needs_a_remote_source_and_a_local_vault(lab: Lab) -> None:
+    sign = ("--sign-key", "ana", "--json")
+    for source, vault in (("evidence", "vault"), ("host:/evidence", "host:/vault"), ("host:", "vault")):
+        refused = lab.run("pull", source, vault, *ITEM, *sign)
+        assert refused.code == 2, refused
+    assert lab.run("pull", "host:/evidence", "no-vault", *ITEM, *sign).code == 10
+    for arguments in ((), ("--vault", "vault", "--source", "evidence"), ("--source", "evidence", "--listen", "127.0.0.1:0")):
+        assert lab.run("serve", *arguments).code == 2

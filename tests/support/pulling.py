@@ -39,10 +39,14 @@ def link_to(serve: FarEnd) -> LocalLink:
 
 
 def pull_from(
-    bench: Bench, serve: FarEnd | None = None, *, again: Callable[[], Link] | None = None, **changes: object
+    bench: Bench,
+    serve: FarEnd | None = None,
+    *,
+    link: Link | None = None,
+    again: Callable[[], Link] | None = None,
+    **changes: object,
 ) -> PushOutcome:
-    """Pulls the bench's source (or what `serve` says) into its vault."""
-
+    """Pulls the bench's source (or what `serve` says, or what comes over `link`) into its vault."""
     vault = partial(reach_for_pull, str(bench.vault.layout.root))
     request = bench.request(**{"vault": b"", **changes})
-    return pull(link_to(serve or far_end(bench.source)), vault, request, Progress(), again=again)
+    return pull(link or link_to(serve or far_end(bench.source)), vault, request, Progress(), again=again)

@@ -1,0 +1,148 @@
+"""Pulls between a source's end and a vault's end, both real, in this process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from evidencesync.custody.receipt import decode_receipt
+from evidencesync.errors import LinkLostError, NotThereError, PathEscapeError, UntrustedSignerError, UsageError
+from evidencesync.source.filters import FilterRules
+from evidencesync.transfer.link import Link, LocalLink
+from tests.support.bench_of_evidence import Bench, make_bench, new_signer
+from tests.support.pulling import far_end, link_to, pull_from
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return make_bench(tmp_path)
+
+
+def fill(source: Path) -> None:
+    (source / "folder").mkdir()
+    (source / "folder" / "image").write_bytes(os.urandom(3_000_000))
+    (source / "small").write_bytes(b"small")
+    (source / "empty").write_bytes(b"")
+    (source / "link").symlink_to("/etc/passwd")
+    os.mkfifo(source / "fifo")
+    with open(os.fsencode(source) + b"/odd\xff\x1b\nname", "wb") as file:
+        file.write(b"odd")
+
+
+def test_a_pull_stores_what_a_push_would(bench: Bench) -> None:
+    fill(bench.source)
+    pulled = pull_from(bench)
+    pushed = bench.push()
+    assert (pulled.acquisition, pushed.acquisition) == (1, 2)
+    assert pulled.tally.manifest.counts == pushed.tally.manifest.counts
+    first, second = bench.entries(1), bench.entries(2)
+    assert first.keys() == second.keys()
+    assert [path for path in first if first[path] != second[path]] in ([], [b"link"])  # whose access time reading it changes
+    assert pushed.literal_bytes == 0
+    assert (pulled.literal_bytes, pulled.reused_bytes) == (3_000_008, 0)
+
+
+def test_what_is_unchanged_does_not_travel_again(bench: Bench) -> None:
+    fill(bench.source)
+    for number in range(2000):
+        (bench.source / f"{number}").write_bytes(b"%d" % number)
+    pull_from(bench)
+    again = pull_from(bench)
+    assert (again.acquisition, again.literal_bytes, again.stored.linked.files) == (2, 0, 2004 - 1)
+    assert again.wire_received < 10_000
+    with (bench.source / "folder" / "image").open("r+b") as image:
+        image.seek(1_500_000)
+        image.write(b"changed")
+    changed = pull_from(bench)
+    assert changed.literal_bytes < 2000
+    stored = bench.acquisition(3) / "data" / "folder" / "image"
+    assert stored.read_bytes() == (bench.source / "folder" / "image").read_bytes()
+
+
+def test_a_pull_looks_no_further_than_its_item(tmp_path: Path) -> None:
+    """Whatever the policy: a source's end could else ask whether another case has some content."""
+    bench = make_bench(tmp_path, "vault")
+    fill(bench.source)
+    bench.push()
+    elsewhere = pull_from(bench, name=type(bench.name)(bench.name.case, type(bench.name.item)("another")))
+    assert elsewhere.literal_bytes == 3_000_008
+    assert decode_receipt(elsewhere.documents.receipt).lookup == "item"
+
+
+def test_filters_hold_at_the_source(bench: Bench) -> None:
+    fill(bench.source)
+    outcome = pull_from(bench, rules=FilterRules.from_patterns(["*", "!fold\xe9r/"], ["small"]))
+    assert outcome.tally.manifest.contents == 1
+    assert set(outcome.tally.manifest.flags) == {"skipped"}
+    with pytest.raises(UsageError):
+        pull_from(bench, rules=FilterRules(("[[:digit:]]",)))
+
+
+def test_a_part_of_what_is_offered_may_be_pulled(bench: Bench) -> None:
+    fill(bench.source)
+    outcome = pull_from(bench, source=os.fsencode(bench.source / "folder"))
+    assert outcome.tally.manifest.contents == 1
+    assert set(bench.entries(1)) == {b"", b"image"}
+
+
+def test_what_is_not_offered_is_not_read(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    (bench.source / "out").symlink_to(tmp_path)
+    for asked, error in ((b"/etc", NotThereError), (b"%b/out/secret", NotThereError), (b"%b/../secret", PathEscapeError)):
+        with pytest.raises(error):
+            pull_from(bench, source=asked.replace(b"%b", os.fsencode(bench.source)))
+    assert bench.acquisitions() == []
+
+
+def test_whoever_may_not_sign_learns_nothing_of_the_source(bench: Bench) -> None:
+    fill(bench.source)
+    with pytest.raises(UntrustedSignerError):
+        pull_from(bench, signer=new_signer())
+
+
+class _CutAfter:
+    """A link that is lost after so many bytes have come."""
+
+    peer = None
+
+    def __init__(self, link: LocalLink, size: int) -> None:
+        self._link = link
+        self._left = size
+        self.wire_sent = 0
+
+    @property
+    def wire_received(self) -> int:
+        return self._link.wire_received
+
+    def read(self) -> bytes:
+        block = self._link.read()
+        self._left -= len(block)
+        if self._left < 0:
+            self._link.close()
+            raise LinkLostError("cut")
+        return block
+
+    def write(self, data: bytes) -> None:
+        self._link.write(data)
+
+    def close(self) -> None:
+        self._link.close()
+
+
+def test_a_lost_link_is_made_anew_and_what_had_arrived_does_not_come_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evidencesync.transfer.conversation._FIRST_PAUSE", 0.01)
+    (bench.source / "image").write_bytes(os.urandom(40_000_000))
+    links = [20_000_000, 10_000_000, 10**9]
+
+    def again() -> Link:
+        return _CutAfter(link_to(far_end(bench.source)), links.pop(0))
+
+    with pytest.raises(LinkLostError):
+        pull_from(bench, link=again())
+    assert bench.acquisitions() == []
+    outcome = pull_from(bench, link=again(), again=again, retries=3)
+    assert (outcome.acquisition, outcome.interruptions) == (1, 1)
+    assert outcome.reused_bytes > 20_000_000
+    assert (bench.acquisition(1) / "data" / "image").read_bytes() == (bench.source / "image").read_bytes()
