@@ -54,7 +54,7 @@ class Server(asyncssh.SFTPServer):
         return path
 
     def fstat(self, file_obj: object) -> asyncssh.SFTPAttrs:
-        return self.lstat(bytes(file_obj))  # type: ignore[call-overload,no-any-return]
+        return self.lstat(bytes(file_obj))  # type: ignore[call-overload]
 
     def read(self, file_obj: object, offset: int, size: int) -> bytes:
         return self.content[offset : offset + size]
@@ -366,4 +366,4 @@ def test_a_real_folder_of_asyncssh_is_pulled_and_verified_again(bench: Bench, tm
         first = running.pull(bench, os.fsencode(bench.source))
         second = running.pull(bench, os.fsencode(bench.source))
     assert (first.tally.manifest.contents, first.tally.manifest.flags) == (201, {})
-    assert (second.literal_bytes, second.stored.linked.files) == (0, 201)
+    assert (second.literal_bytes, second.stored.linked.files) == (0, 200)  # an empty file has nothing to link

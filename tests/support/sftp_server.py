@@ -75,9 +75,13 @@ def sftp_server(folder: Path, factory: type[asyncssh.SFTPServer] = asyncssh.SFTP
 
         async def stop() -> None:
             acceptor.close()
-            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            await acceptor.wait_closed()
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
                 task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
 
         asyncio.run_coroutine_threadsafe(stop(), loop).result(20)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(20)
+        loop.close()
