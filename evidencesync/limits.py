@@ -80,7 +80,7 @@ MAX_UNLISTED_CONTENTS: Final = 16 * 1024  # larger contents that are there befor
 MAX_OPEN_ROWS: Final = 64 * 1024  # of all open segments; some 300 bytes of memory each, and of the window only their chunks
 
 # Sessions. A sender that has nothing to send says so from time to time; one that is silent has gone, and its lock with it.
-MAX_PATTERNS: Final = 128  # filter patterns in a pull's request: of 4 KiB each, they fit a frame
+MAX_PATTERNS: Final = 100  # filter patterns in a pull's request: of 4 KiB each, they fit a frame
 MAX_PATTERN: Final = 4 * KIB
 ALIVE_SECONDS: Final = 20.0
 SILENCE_SECONDS: Final = 180.0

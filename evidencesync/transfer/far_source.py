@@ -16,10 +16,12 @@ from evidencesync.errors import (
     LinkLostError,
     MalformedDocumentError,
     ProtocolError,
+    UsageError,
     VersionError,
 )
 from evidencesync.evidence.display import is_clean, safe_text
 from evidencesync.evidence.path import to_json_fields
+from evidencesync.limits import MAX_PATTERN, MAX_PATTERNS
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import FrameDecoder, encode_frame, frame_of
 from evidencesync.protocol.messages import (
@@ -81,8 +83,10 @@ class FarSource:
         threading.Thread(target=_listen, args=(self.link, inbox), name="far source", daemon=True).start()
 
     def ask(self, path: bytes, rules: FilterRules, *, counts: bool) -> None:
-        """The first word."""
+        """The first word. Raises UsageError for more patterns than it can hold."""
         excludes, includes = list(map(os.fsencode, rules.excludes)), list(map(os.fsencode, rules.includes))
+        if max(len(excludes), len(includes)) > MAX_PATTERNS or max(map(len, [*excludes, *includes]), default=0) > MAX_PATTERN:
+            raise UsageError(f"a pull takes {MAX_PATTERNS} patterns of each kind, of {MAX_PATTERN} bytes each")
         request = SourceAsk([PROTOCOL_VERSION], evidencesync.__version__, DELTA_PARAMETERS, path, excludes, includes, counts)
         self._write(PREAMBLE + frame_of(request))
 

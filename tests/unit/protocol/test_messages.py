@@ -20,6 +20,8 @@ from evidencesync.limits import (
     MAX_PAGE,
     MAX_PAGE_LINES,
     MAX_PATH,
+    MAX_PATTERN,
+    MAX_PATTERNS,
     MAX_PUBLIC_KEY,
     MAX_RECORD,
     MAX_RECORDS,
@@ -39,6 +41,7 @@ from evidencesync.protocol.messages import (
     Chunks,
     Close,
     Failure,
+    Fetch,
     Files,
     Finish,
     Hello,
@@ -60,6 +63,10 @@ from evidencesync.protocol.messages import (
     SegmentData,
     SegmentOffer,
     SegmentsStored,
+    SourceAsk,
+    SourceEnd,
+    SourceOffer,
+    SourceSeen,
     Status,
     Want,
     Welcome,
@@ -106,6 +113,23 @@ EXAMPLES: list[Message] = [
     Published(1, b"{}\n", b"sig", b"{}\n", b"sig", 0, repeated=False),
     Records(1, [(b"{}\n", b"sig")] * MAX_RECORDS, more=True),
     Records(2**32 - 1, [], more=False),
+    SourceAsk(
+        [1],
+        "0.1",
+        "fastcdc",
+        b"p" * MAX_PATH,
+        [b"x" * MAX_PATTERN] * MAX_PATTERNS,
+        [b"y" * MAX_PATTERN] * MAX_PATTERNS,
+        counts=True,
+    ),
+    SourceAsk([1], "", "", b"", [], [], counts=False),
+    SourceOffer(1, "0.1", "fastcdc", 0, "host", "system", b"/a", b"/b" * (MAX_PATH // 2), "ext4", "0" * 32),
+    SourceOffer(1, "0.1", "fastcdc", 0, "", "", b"/", b"/", None, None),
+    Fetch(knows_nothing=True, has_previous=False, piece_key=bytes(32), compress="auto", limit_rate=None),
+    Fetch(knows_nothing=False, has_previous=True, piece_key=bytes(32), compress="never", limit_rate=2**53),
+    SourceSeen(MAX_FILE_SIZE, 0, 1, None, None, b"p" * MAX_PATH),
+    SourceSeen(0, 0, 0, 1, 2, b""),
+    SourceEnd(2**32 - 1, MAX_FILE_SIZE),
 ]
 
 
@@ -162,6 +186,7 @@ def test_no_field_takes_a_value_of_another_kind(message: Message) -> None:
                 decode_message(number, changed)
 
 
+ASK, OFFER, FETCH, SEEN = EXAMPLES[-8], EXAMPLES[-6], EXAMPLES[-4], EXAMPLES[-2]
 BEYOND: list[tuple[Message, int, Any]] = [
     (EXAMPLES[0], 0, "s" * 65),
     (EXAMPLES[0], 1, "m" * (MAX_ERROR_TEXT + 1)),
@@ -215,6 +240,20 @@ BEYOND: list[tuple[Message, int, Any]] = [
     (Records(1, [], more=False), 1, [(b"", b"")] * (MAX_RECORDS + 1)),
     (Records(1, [], more=False), 1, [(b"", b"s" * (MAX_SIGNATURE + 1))]),
     (Records(1, [], more=False), 1, [(b"",)]),
+    (ASK, 3, b"p" * (MAX_PATH + 1)),
+    (ASK, 4, [b""] * (MAX_PATTERNS + 1)),
+    (ASK, 5, [b"x" * (MAX_PATTERN + 1)]),
+    (OFFER, 4, "h" * 257),
+    (OFFER, 6, b""),
+    (OFFER, 7, b"/" * (MAX_PATH + 1)),
+    (OFFER, 9, "g" * 32),
+    (OFFER, 9, "0" * 33),
+    (FETCH, 2, bytes(31)),
+    (FETCH, 3, "perhaps"),
+    (FETCH, 4, 0),
+    (SEEN, 0, -1),
+    (SEEN, 3, MAX_FILE_SIZE + 1),
+    (SEEN, 5, b"p" * (MAX_PATH + 1)),
 ]
 
 
