@@ -372,6 +372,7 @@ class SourceSeen(Message, frozen=True):
     files: Size
     read_bytes: Size
     hole_bytes: Size
+    literal_bytes: Size
     total_files: Size | None
     total_bytes: Size | None
     path: Annotated[bytes, msgspec.Meta(max_length=MAX_PATH)]

@@ -148,6 +148,7 @@ class FarSource:
     def _note_seen(self, seen: SourceSeen) -> None:
         progress = self._progress
         progress.files, progress.read_bytes, progress.hole_bytes = seen.files, seen.read_bytes, seen.hole_bytes
+        progress.literal_bytes = seen.literal_bytes
         progress.total_files, progress.total_bytes, progress.path = seen.total_files, seen.total_bytes, seen.path
 
 

@@ -200,6 +200,7 @@ class _Offering:
     def _send(self, sender: Sender, outlet: Outlet) -> None:
         outlet.put(sender.take_output())
         sender.data.link_rate = outlet.link_rate
+        self._progress.literal_bytes = sender.counts.literal_bytes
         if time.monotonic() - self._seen >= _SEEN_SECONDS:
             self._tell_seen()
 
@@ -212,6 +213,7 @@ class _Offering:
                 progress.files,
                 progress.read_bytes,
                 progress.hole_bytes,
+                progress.literal_bytes,
                 progress.total_files,
                 progress.total_bytes,
                 progress.path,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import stat
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -334,7 +335,7 @@ def test_a_connection_that_is_lost_is_no_gap_in_the_evidence(bench: Bench, tmp_p
     connections: list[Callable[[], None]] = []
 
     class Dropping(Server):
-        content = bytes(1_000_000)
+        content = random.Random(1).randbytes(12_000_000)
 
         def __init__(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
             super().__init__(chan)
@@ -347,7 +348,7 @@ def test_a_connection_that_is_lost_is_no_gap_in_the_evidence(bench: Bench, tmp_p
                 yield name
 
         def read(self, file_obj: object, offset: int, size: int) -> bytes:
-            if when == "reading" and offset:
+            if when == "reading" and offset > 9_000_000:
                 connections[0]()
             return Server.read(self, file_obj, offset, size)
 
@@ -355,6 +356,13 @@ def test_a_connection_that_is_lost_is_no_gap_in_the_evidence(bench: Bench, tmp_p
         running.pull(bench, b"/evidence")
     assert raised.value.exit_code == 23
     assert bench.acquisitions() == []
+
+    class Steady(Server):
+        content = Dropping.content
+
+    with sftp_server(tmp_path, Steady) as running:
+        again = running.pull(bench, b"/evidence")
+    assert (again.acquisition, again.leftovers) == (1, 1)
 
 
 def test_a_real_folder_of_asyncssh_is_pulled_and_verified_again(bench: Bench, tmp_path: Path) -> None:

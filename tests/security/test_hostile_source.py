@@ -192,7 +192,7 @@ def test_names_of_its_machine_stand_in_the_manifest_as_they_are(bench: Bench) ->
 
 
 def test_what_it_says_for_the_display_goes_nowhere_else(bench: Bench) -> None:
-    seen = SourceSeen(2**53 - 1, 2**53 - 1, 0, 1, 1, b"\x1b[2J")
+    seen = SourceSeen(2**53 - 1, 2**53 - 1, 0, 0, 1, 1, b"\x1b[2J")
     outcome = pull_from(bench, said(seen, page(1, ROOT + FILE), seen, SourceEnd(2, 7)))
     assert (outcome.tally.manifest.contents, outcome.tally.manifest.bytes, outcome.tally.changed_folders) == (1, 0, 7)
 

@@ -127,8 +127,8 @@ EXAMPLES: list[Message] = [
     SourceOffer(1, "0.1", "fastcdc", 0, "", "", b"/", b"/", None, None),
     Fetch(knows_nothing=True, has_previous=False, piece_key=bytes(32), compress="auto", limit_rate=None),
     Fetch(knows_nothing=False, has_previous=True, piece_key=bytes(32), compress="never", limit_rate=2**53),
-    SourceSeen(MAX_FILE_SIZE, 0, 1, None, None, b"p" * MAX_PATH),
-    SourceSeen(0, 0, 0, 1, 2, b""),
+    SourceSeen(MAX_FILE_SIZE, 0, 1, 0, None, None, b"p" * MAX_PATH),
+    SourceSeen(0, 0, 0, 7, 1, 2, b""),
     SourceEnd(2**32 - 1, MAX_FILE_SIZE),
 ]
 
@@ -252,8 +252,8 @@ BEYOND: list[tuple[Message, int, Any]] = [
     (FETCH, 3, "perhaps"),
     (FETCH, 4, 0),
     (SEEN, 0, -1),
-    (SEEN, 3, MAX_FILE_SIZE + 1),
-    (SEEN, 5, b"p" * (MAX_PATH + 1)),
+    (SEEN, 4, MAX_FILE_SIZE + 1),
+    (SEEN, 6, b"p" * (MAX_PATH + 1)),
 ]
 
 
