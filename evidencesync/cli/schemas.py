@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from evidencesync.cli.compare_outputs import CompareOutput
 from evidencesync.cli.outputs import (
     CleanOutput,
     ErrorOutput,
@@ -46,6 +47,7 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "push-output": ("evidencesync push --json", (PushOutput,)),
         "serve-output": ("evidencesync serve --listen --json", (ServeOutput,)),
         "verify-output": ("evidencesync verify --json", (Verdict,)),
+        "compare-output": ("evidencesync compare --json", (CompareOutput,)),
         "list-output": ("evidencesync list --json", (ListOutput,)),
         "show-output": ("evidencesync show --json", (ShowOutput,)),
         "reindex-output": ("evidencesync reindex --json", (ReindexOutput,)),

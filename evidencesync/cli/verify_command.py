@@ -71,7 +71,7 @@ def verify(
             case=case,
             item=item,
             acquisition=acquisition,
-            trusted=_load_trusted(Path(trusted)) if trusted is not None else None,
+            trusted=load_trusted(Path(trusted)) if trusted is not None else None,
             expect_head=expect_head,
             all_digests=all_digests,
             progress=progress,
@@ -81,7 +81,7 @@ def verify(
     return ExitCode(verdict.exit_code)
 
 
-def _load_trusted(file: Path) -> bytes:
+def load_trusted(file: Path) -> bytes:
     """The file that an expert brings along. Raises TrustFileError."""
     try:
         with file.expanduser().open("rb") as stream:

@@ -64,7 +64,7 @@ class FileChecks:
         self._stack.close()
 
     def _in_this_process(self) -> _Compare:
-        reader = TreeReader(os.dup(self._data_fd))
+        reader = TreeReader(os.dup(self._data_fd), untouched=self._comparison.survey)
         self._stack.callback(reader.close)
         return partial(compare_files, reader, comparison=self._comparison)
 
