@@ -60,7 +60,8 @@ def compare(
 
     Every regular file is read; nothing else is opened, no link is followed, and nothing is written. Ends with 0 only if all
     that the manifest lists is there, and nothing else; 30 if something was modified, 31 if it is moved, duplicated,
-    missing or new, 3 if something could not be read. The data folder beside the manifest is known as such without --data.
+    missing or new, 3 if something could not be read, 4 if names came or went meanwhile. The data folder beside the
+    manifest is known as such without --data.
     """
     import time
 
@@ -101,6 +102,8 @@ def _lines(output: CompareOutput, differences: list[Difference]) -> Iterator[str
         yield f"metadata   not compared: this is an acquisition's data folder{absent}"
     else:
         yield f"metadata   {_metadata_text(output)}"
+    if output.changed_folders:
+        yield f"changed    {count_text(output.changed_folders, 'folder')} in which names came or went after they were listed"
     if output.files.not_compared or output.others.not_compared:
         several = count_text(output.files.not_compared + output.others.not_compared, "entry", "entries")
         yield f"gaps       {several} NOT compared: listed without content, or in a folder that was left out"

@@ -62,6 +62,8 @@ class ListedDifference(Output, frozen=True):
 class CompareOutput(Output, frozen=True):
     """A folder against a manifest. `others` are folders, links and special files; `absent_by_design` those of `data/`.
 
+    In `changed_folders` names came or went while they were compared.
+
     `metadata` counts entries by what differs, and is null for an acquisition's `data/`; attributes are only looked at with
     --metadata. `left_out` differences are not in the list.
     """
@@ -78,6 +80,7 @@ class CompareOutput(Output, frozen=True):
     files: CategoryCounts
     others: CategoryCounts
     absent_by_design: Count
+    changed_folders: Count
     metadata: dict[str, Count] | None
     metadata_judged: bool
     differences: list[ListedDifference]
@@ -109,6 +112,7 @@ def compare_output(compared: Compared, folder: str, digests: list[str]) -> Compa
         files=_counts(compared, "files"),
         others=_counts(compared, "others"),
         absent_by_design=compared.absent_by_design,
+        changed_folders=compared.changed_folders,
         metadata=None if compared.metadata is None else dict(compared.metadata),
         metadata_judged=compared.judged,
         differences=[_listed(difference) for difference in compared.differences],
@@ -117,9 +121,9 @@ def compare_output(compared: Compared, folder: str, digests: list[str]) -> Compa
 
 
 def verdict_of(compared: Compared) -> CompareVerdict:
-    """Different where anything is; incomplete where nothing is, but something could not be read."""
+    """Different where anything is; incomplete where nothing is, but something could not be read or changed meanwhile."""
     code = int(compared.exit_code)
-    return "same" if code == 0 else "incomplete" if code == 3 else "different"
+    return "same" if code == 0 else "incomplete" if code in (3, 4) else "different"
 
 
 def _counts(compared: Compared, group: Group) -> CategoryCounts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Final
 
 RUN: Final = 1 << 16
@@ -13,7 +14,7 @@ _SEPARATOR: Final = b"/"  # what no name holds
 
 
 class SortedNames:
-    """Give it names in any order, in runs of about `RUN`, and go through them once."""
+    """Give it names in any order, in runs of about `RUN`, and go through them. Each comes once, however often it was given."""
 
     def __init__(self) -> None:
         self._packed: list[bytes] = []
@@ -24,12 +25,14 @@ class SortedNames:
         if self._last:
             self._packed.append(_SEPARATOR.join(self._last))
         names.sort()
+        if any(map(bytes.__eq__, names, names[1:])):  # some file systems list a name twice while it is being renamed
+            names = list(dict.fromkeys(names))
         self._last = names
 
     def __iter__(self) -> Iterator[bytes]:
         if not self._packed:
             return iter(self._last)
-        return heapq.merge(*map(_unpacked, self._packed), self._last)
+        return (name for name, _ in groupby(heapq.merge(*map(_unpacked, self._packed), self._last)))
 
 
 def _unpacked(packed: bytes) -> Iterator[bytes]:

@@ -15,7 +15,6 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from evidencesync.limits import MAX_FINDINGS
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.root import SourceRoot, resolve_source, source_not_found
 from evidencesync.source.walker import walk
@@ -66,12 +65,13 @@ def compare_folder(request: CompareRequest, progress: VerifyProgress, now_ns: in
         root_fd = _open_root(source)
         stack.callback(os.close, root_fd)
         with closing(FolderHasher(root_fd, side_by_side, all_digests=request.all_digests)) as hasher:
-            side_by_side.run(manifest.entries(attributes=outcome.judged), walk(source.path, FilterRules.none()), hasher)
+            found = walk(source.path, FilterRules.none(), changed=side_by_side.take_changed)
+            side_by_side.run(manifest.entries(attributes=outcome.judged), found, hasher)
         needs_contents = store.pair()
         store.settle(_contents(manifest, with_sha256=request.all_digests) if needs_contents else iter(()))
         for (category, group), count in store.counts().items():
             outcome.counts(group)[category] += count
-        outcome.differences = store.listed(MAX_FINDINGS)
+        outcome.differences = store.listed()
         outcome.left_out = store.counts().total() - len(outcome.differences)
     return outcome
 

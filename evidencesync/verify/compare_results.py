@@ -78,7 +78,8 @@ class Compared:
     """The outcome. `listed` and `found` are regular files; `bytes` those that were hashed; `left_out` differences not kept.
 
     `metadata` counts differences by what differs, among entries that are the same otherwise; None where metadata means
-    nothing, because the folder is an acquisition's `data/`. `judged`: those differences count as such.
+    nothing, because the folder is an acquisition's `data/`. `judged`: those differences count as such. In `changed_folders`
+    names came or went after they were listed, so that it is not known in full what is in them.
     """
 
     facts: ManifestFacts
@@ -90,6 +91,7 @@ class Compared:
     files: Counter[Category] = field(default_factory=Counter)
     others: Counter[Category] = field(default_factory=Counter)
     absent_by_design: int = 0
+    changed_folders: int = 0
     metadata: Counter[str] | None = None
     differences: list[Difference] = field(default_factory=list)
     left_out: int = 0
@@ -104,4 +106,5 @@ class Compared:
         met = {category for counts in (self.files, self.others) for category, count in counts.items() if count}
         if not self.judged:
             met.discard(Category.METADATA)
-        return most_severe({_CODES.get(category, ExitCode.COMPLETE) for category in met})
+        codes = {_CODES.get(category, ExitCode.COMPLETE) for category in met}
+        return most_severe(codes | {ExitCode.SOURCE_CHANGED} if self.changed_folders else codes)

@@ -6,12 +6,14 @@ when the process is. Contents are known by a key: their BLAKE3, and their SHA-25
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from evidencesync.errors import StorageError
+from evidencesync.limits import MAX_FINDINGS, MAX_LISTED_PATHS
 from evidencesync.verify.compare_results import Category, Difference, Group
 
 _SETTINGS: Final = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -16384; PRAGMA temp_store = FILE;"
@@ -75,49 +77,59 @@ class DifferenceStore:
 
     def pair(self) -> bool:
         """Finds what was moved. Whether it is of interest now which contents are listed: then `settle` needs to know."""
-        self._script(_PAIR)
-        return self._database.execute("SELECT 1 FROM wanted LIMIT 1").fetchone() is not None
+        with _storing():
+            self._script(_PAIR)
+            return self._database.execute("SELECT 1 FROM wanted LIMIT 1").fetchone() is not None
 
     def settle(self, listed: Iterable[tuple[bytes, bytes]]) -> None:
         """Tells copies of listed contents from new ones. `listed` are path and key of all listed files, in order."""
-        try:
+        with _storing():
             self._database.executemany("UPDATE wanted SET listed = ? WHERE key = ? AND listed IS NULL", listed)
-        except sqlite3.Error as error:
-            raise _storage_error(error) from error
-        self._script(_SETTLE)
+            self._script(_SETTLE)
 
     def counts(self) -> Counter[tuple[Category, Group]]:
         """How many differences there are of each category."""
-        rows = self._database.execute("SELECT category, kind, count(*) FROM difference GROUP BY category, kind")
-        return Counter({(Category(category), group): count for category, group, count in rows})
+        with _storing():
+            rows = self._database.execute("SELECT category, kind, count(*) FROM difference GROUP BY category, kind")
+            return Counter({(Category(category), group): count for category, group, count in rows})
 
-    def listed(self, most: int) -> list[Difference]:
-        """The differences by path, at most so many of each category."""
+    def listed(self) -> list[Difference]:
+        """The differences by category and path, as many as can be told: limits.py bounds how many, and how long."""
         found: list[Difference] = []
-        for category in Category:
-            query = "SELECT category, kind, path, listed, detail FROM difference WHERE category = ? ORDER BY path LIMIT ?"
-            for name, *rest in self._database.execute(query, (category, most)):
-                found.append(Difference(Category(name), *rest))
+        query = "SELECT category, kind, path, listed, detail FROM difference WHERE category = ? ORDER BY path LIMIT ?"
+        room = MAX_LISTED_PATHS
+        with _storing():
+            for category in Category:
+                for name, group, path, listed, detail in self._database.execute(query, (category, MAX_FINDINGS)):
+                    room -= len(path) + len(listed or b"")
+                    if room < 0:
+                        return found
+                    found.append(Difference(Category(name), group, path, listed, detail))
         return found
 
     def _run(self, statement: str, *values: object) -> None:
         try:
             self._database.execute(statement, values)
         except sqlite3.Error as error:
-            raise _storage_error(error) from error
+            raise _no_room(error) from error
 
     def _script(self, script: str) -> None:
-        try:
-            for statement in script.split(";\n"):
-                self._database.execute(statement)
-        except sqlite3.Error as error:
-            raise _storage_error(error) from error
+        for statement in script.split(";\n"):
+            self._database.execute(statement)
 
 
 def _row(difference: Difference) -> tuple[str, str, bytes, bytes | None]:
     return difference.category, difference.group, difference.path, difference.listed
 
 
-def _storage_error(error: sqlite3.Error) -> StorageError:
+@contextlib.contextmanager
+def _storing() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _no_room(error) from error
+
+
+def _no_room(error: sqlite3.Error) -> StorageError:
     hint = "It is kept in the folder for temporary files; name another one in SQLITE_TMPDIR."
     return StorageError(f"what differs could not be kept for the end of the comparison: {error}", hint=hint)

@@ -79,6 +79,10 @@ class SideBySide:
             left = next(listed, None)
         hasher.finish()
 
+    def take_changed(self, path: bytes) -> None:
+        """Names came or went in this folder after it was listed: what came was not seen."""
+        self._out.changed_folders += 1
+
     # What is on one side only, or on both.
 
     def _only_listed(self, listed: Listed) -> None:

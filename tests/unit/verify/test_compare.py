@@ -13,7 +13,7 @@ from evidencesync.custody.trust import signer_line
 from evidencesync.errors import EvidenceSyncError, ExitCode, MalformedDocumentError, SignatureError, UsageError
 from evidencesync.source.filters import FilterRules
 from evidencesync.vault import checking
-from evidencesync.verify import compare_contents
+from evidencesync.verify import compare_contents, compare_store
 from evidencesync.verify.compare import CompareRequest, compare_folder
 from evidencesync.verify.compare_results import Category, Compared
 from evidencesync.verify.progress import VerifyProgress
@@ -308,6 +308,33 @@ def test_a_file_that_goes_while_it_is_compared_is_missing(source: Path, manifest
     outcome = compared(manifest, source)
     assert told(outcome) == {("missing", b"b", None)}
     assert (outcome.listed, outcome.found) == (6, 5)
+
+
+def test_a_file_that_comes_while_its_folder_is_compared_does_not_go_by_unnoticed(
+    source: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = compare_contents.FolderHasher.add
+
+    def add_and_plant(self: compare_contents.FolderHasher, file: object) -> None:
+        add(self, file)  # type: ignore[arg-type]
+        write(source / "0", "planted where the walk has been")
+
+    monkeypatch.setattr(compare_contents.FolderHasher, "add", add_and_plant)
+    outcome = compared(manifest, source)
+    assert (outcome.differences, outcome.changed_folders, outcome.exit_code) == ([], 1, ExitCode.SOURCE_CHANGED)
+
+
+def test_no_more_differences_are_listed_than_can_be_told_and_all_are_counted(
+    source: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        write(source / f"new-{number:02}", f"new {number}")
+    monkeypatch.setattr(compare_store, "MAX_FINDINGS", 5)
+    outcome = compared(manifest, source)
+    assert [one.path for one in outcome.differences] == [b"new-%02d" % number for number in range(5)]
+    assert (outcome.left_out, outcome.files[Category.NEW]) == (15, 20)
+    monkeypatch.setattr(compare_store, "MAX_LISTED_PATHS", 15)
+    assert compared(manifest, source).left_out == 18
 
 
 def test_names_of_any_bytes_are_compared_byte_by_byte(source: Path, tmp_path: Path) -> None:
