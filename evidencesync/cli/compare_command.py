@@ -106,7 +106,7 @@ def _lines(output: CompareOutput, differences: list[Difference]) -> Iterator[str
         yield f"changed    {count_text(output.changed_folders, 'folder')} in which names came or went after they were listed"
     if output.files.not_compared or output.others.not_compared:
         several = count_text(output.files.not_compared + output.others.not_compared, "entry", "entries")
-        yield f"gaps       {several} NOT compared: listed without content, or in a folder that was left out"
+        yield f"gaps       {several} NOT compared: left out, or not there, when the manifest was made"
     yield f"verdict: {_WORDS[output.verdict]}"
 
 

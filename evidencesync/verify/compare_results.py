@@ -19,8 +19,9 @@ class Category(StrEnum):
     `modified`: the name is there with other content, as another kind, or (a link, a device) leading elsewhere. `moved`:
     listed content under another name, while its own name is gone or has other content. `duplicated`: a further copy of
     listed content under a name that is not listed. `missing`, `new`: what is left over on either side. `unreadable`: it,
-    or the folder it should be in, cannot be read. `not-compared`: the manifest lists it without content, or it lies in a
-    folder that was left out when the manifest was made. `metadata`: the same but for mode, owner, time, links or attributes.
+    or the folder it should be in, cannot be read, or could not be at the source. `not-compared`: a filter left it out when
+    the manifest was made; or it was listed without content, and is not there. `metadata`: the same but for mode, owner,
+    time, links or attributes.
     """
 
     MATCHED = "matched"

@@ -131,10 +131,13 @@ class SideBySide:
         self._out.found += is_file
         if found.flag is not None and found.entry_type == "directory":
             self._unknown.add(listed.order)
-        if entry.blake3 is None and (entry.type == "file" or (entry.flags and not _NOT_THERE.isdisjoint(entry.flags))):
+        flags = entry.flags or ()
+        if entry.blake3 is None and "skipped" in flags:
             self._out.counts(group)[Category.NOT_COMPARED] += 1
             if entry.type == "directory":
                 self._skipped.add(listed.order)
+        elif entry.blake3 is None and (entry.type == "file" or "vanished" in flags):
+            self._add(Category.UNREADABLE, group, found.path, f"listed without content: {', '.join(flags)} at the source")
         elif found.flag is not None:
             self._add(Category.UNREADABLE, group, found.path, os.strerror(found.errno))
         elif entry.blake3 is not None and is_file:
@@ -160,7 +163,7 @@ class SideBySide:
             self._add(Category.UNREADABLE, "others", listed.path, reason(error))
             return
         if wanted is None and entry.type == "symlink":
-            self._out.others[Category.NOT_COMPARED] += 1
+            self._add(Category.UNREADABLE, "others", listed.path, "listed without a target: it could not be read at the source")
         elif wanted is not None and there != wanted:
             text = f"leads to {safe_text(there, _SHOWN)}, not to {safe_text(wanted, _SHOWN)}"
             self._add(Category.MODIFIED, "others", listed.path, text)

@@ -11,6 +11,8 @@ import pytest
 
 from evidencesync.custody.trust import signer_line
 from evidencesync.errors import EvidenceSyncError, ExitCode, MalformedDocumentError, SignatureError, UsageError
+from evidencesync.source import reader
+from evidencesync.source.descriptor import open_untouched
 from evidencesync.source.filters import FilterRules
 from evidencesync.vault import checking
 from evidencesync.verify import compare_contents, compare_store
@@ -228,7 +230,7 @@ def test_extended_attributes_are_judged_also_where_the_manifest_needs_several_li
     assert compared(manifest, source).exit_code == ExitCode.COMPLETE
 
 
-def test_what_was_left_out_or_unreadable_at_the_source_is_counted_as_not_compared(source: Path, tmp_path: Path) -> None:
+def test_what_was_left_out_at_the_source_is_counted_as_not_compared(source: Path, tmp_path: Path) -> None:
     write(source / "left-out" / "x", "x")
     manifest = write_manifest(tmp_path / "manifest.jsonl", source, rules=FilterRules.from_patterns(["left-out", "b"]))
     outcome = compared(manifest, source)
@@ -237,6 +239,25 @@ def test_what_was_left_out_or_unreadable_at_the_source_is_counted_as_not_compare
     shutil.rmtree(source / "left-out")
     (source / "b").unlink()
     assert compared(manifest, source).exit_code == ExitCode.COMPLETE
+
+
+def test_what_was_unreadable_at_the_source_and_is_there_never_passes_as_the_same(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(name: bytes, flags: int, dir_fd: int) -> tuple[int, bool]:
+        if name == b"b":
+            raise PermissionError(13, "Permission denied")
+        return open_untouched(name, flags, dir_fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reader, "open_untouched", refuse)
+        manifest = write_manifest(tmp_path / "manifest.jsonl", source)
+    outcome = compared(manifest, source)
+    assert (told(outcome), outcome.exit_code) == ({("unreadable", b"b", None)}, ExitCode.GAPS)
+    assert outcome.differences[0].detail == "listed without content: unreadable at the source"
+    (source / "b").unlink()
+    without = compared(manifest, source)
+    assert (without.exit_code, without.files[Category.NOT_COMPARED]) == (ExitCode.COMPLETE, 1)
 
 
 def test_a_manifest_of_a_single_file_is_compared_with_the_file_or_its_folder(tmp_path: Path) -> None:
