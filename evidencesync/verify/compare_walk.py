@@ -138,12 +138,12 @@ class SideBySide:
                 self._skipped.add(listed.order)
         elif entry.blake3 is None and (entry.type == "file" or "vanished" in flags):
             self._add(Category.UNREADABLE, group, found.path, f"listed without content: {', '.join(flags)} at the source")
+        elif found.entry_type != entry.type and not (entry.blake3 is not None and is_file) and found.stat is not None:
+            self._replace(listed, group, f"a {found.entry_type} in place of a {entry.type}")
         elif found.flag is not None:
             self._add(Category.UNREADABLE, group, found.path, os.strerror(found.errno))
-        elif entry.blake3 is not None and is_file:
+        elif entry.blake3 is not None:
             self._meet_file(listed, found, hasher)
-        elif found.entry_type != entry.type:
-            self._replace(listed, group, f"a {found.entry_type} in place of a {entry.type}")
         else:
             self._meet_other(listed, found)
 

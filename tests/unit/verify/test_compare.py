@@ -316,6 +316,11 @@ def test_what_cannot_be_read_is_unreadable_and_what_lies_in_it_is_not_called_mis
     outcome = compared(manifest, source)
     assert told(outcome) == {("unreadable", b"in", None), ("unreadable", b"in/deep", None)}
     assert outcome.exit_code == ExitCode.GAPS
+    (source / "b").unlink()
+    write(source / "b" / "x", "in a folder that took the name of a file, and cannot be read")
+    outcome = compared(manifest, source)
+    assert ("modified", b"b", None) in told(outcome)
+    assert outcome.exit_code == ExitCode.DIGEST
 
 
 def test_a_file_that_goes_while_it_is_compared_is_missing(source: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
