@@ -54,6 +54,15 @@ _WITH_DIGEST: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 _CURVES: Final = ("secp256r1", "secp384r1", "secp521r1")
 _LEAST_RSA: Final = 2048
 _WHAT: Final = "the timestamp token"
+UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What cryptography raises for a certificate that is none; much of it only when a part is first looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +76,7 @@ class SignedContent:
 
 @dataclass(frozen=True, slots=True)
 class _Signer:
+    identifier: bytes
     digest: str
     attributes: bytes
     algorithm: str
@@ -77,8 +87,8 @@ def read_signed(token: DerReader, content_type: str) -> SignedContent:
     """The content of a SignedData whose signature fits. Raises TimestampError.
 
     1. It is in its one form, holds content of this type and exactly one signer.  2. The signed attributes name the type and
-    the digest of that content, each once.  3. They name one of the certificates in it by its digest.  4. The signature over
-    them fits that certificate's key.
+    the digest of that content, each once.  3. They name one of the certificates in it by its digest, and the signer is not
+    said to be another one.  4. The signature over them fits that certificate's key.
     """
     if token.oid() != _SIGNED_DATA:
         raise token.refuse("it is no signed data")
@@ -105,6 +115,7 @@ def read_signed(token: DerReader, content_type: str) -> SignedContent:
     attributes = _attributes(signer.attributes)
     _check_content(attributes, signer.digest, content, content_type)  # 2
     certificate = _named_certificate(attributes, certificates)  # 3
+    _check_identifier(signer.identifier, certificate)  # 3
     _check_signature(certificate, signer)  # 4
     return SignedContent(content, certificate, tuple(one for one in certificates if one != certificate))
 
@@ -141,16 +152,18 @@ def _certificates(data: bytes) -> list[x509.Certificate]:
         if reader.tag != SEQUENCE:
             raise reader.refuse("it brings certificates of a kind that no authority has")
         try:
-            found.append(x509.load_der_x509_certificate(reader.take_whole()))
-        except ValueError as error:
+            certificate = x509.load_der_x509_certificate(reader.take_whole())
+            _ = certificate.subject, certificate.issuer, certificate.serial_number  # read when they are first asked for
+        except UNREADABLE as error:
             raise reader.refuse("a certificate in it cannot be read") from error
+        found.append(certificate)
     return found
 
 
 def _read_signer(reader: DerReader) -> _Signer:
     if reader.integer() not in (1, 3):
         raise reader.refuse("its signer is of another version")
-    reader.take_whole()  # the certificate's issuer and number: it is the signed attribute that counts
+    identifier = reader.take_whole()
     digest = read_digest_algorithm(reader)
     attributes = reader.take(context(0))
     algorithm = reader.enter(SEQUENCE)
@@ -159,7 +172,7 @@ def _read_signer(reader: DerReader) -> _Signer:
     signature = reader.take(OCTETS)
     reader.optional(context(1))  # unsigned attributes say nothing
     reader.end()
-    return _Signer(digest, attributes, oid, signature)
+    return _Signer(identifier, digest, attributes, oid, signature)
 
 
 def _attributes(data: bytes) -> dict[str, bytes]:
@@ -210,12 +223,25 @@ def _named_certificate(attributes: dict[str, bytes], certificates: list[x509.Cer
     return found
 
 
+def _check_identifier(identifier: bytes, certificate: x509.Certificate) -> None:
+    """The unsigned words by which other programs find the certificate: issuer and number, or an identifier of the key."""
+    reader = DerReader(identifier, _WHAT)
+    if reader.tag != SEQUENCE:
+        reader.take(context(0, constructed=False))
+        return
+    names = reader.enter(SEQUENCE)
+    issuer, number = names.take_whole(), names.integer()
+    names.end()
+    if (issuer, number) != (certificate.issuer.public_bytes(), certificate.serial_number):
+        raise TimestampError("the timestamp names two certificates as its signer's")
+
+
 def _check_signature(certificate: x509.Certificate, signer: _Signer) -> None:
     """The signature is over the attributes as a SET, and not as the marked field that they are stored as."""
     signed = der(SET, signer.attributes)
     try:
         _verify(certificate, signer, signed)
-    except (InvalidSignature, UnsupportedAlgorithm, ValueError) as error:
+    except (InvalidSignature, *UNREADABLE) as error:
         raise TimestampError("the timestamp's signature is not that of its authority's certificate") from error
 
 

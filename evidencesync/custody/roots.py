@@ -9,6 +9,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder, Store, VerificationError
 
+from evidencesync.custody.cms import UNREADABLE
 from evidencesync.custody.timestamp import Token
 from evidencesync.errors import TimestampError, TrustFileError
 from evidencesync.evidence.display import safe_text
@@ -29,7 +30,7 @@ class Roots:
         """All certificates of a PEM file, called `shown` in errors. Raises TrustFileError."""
         try:
             found = x509.load_pem_x509_certificates(data)
-        except ValueError as error:
+        except UNREADABLE as error:
             raise TrustFileError(f"{shown} holds no certificates in PEM form, or one that is damaged") from error
         if len(found) > MAX_TIMESTAMP_ROOTS:
             raise TrustFileError(f"{shown} holds more than {MAX_TIMESTAMP_ROOTS} certificates")
@@ -52,7 +53,7 @@ class Roots:
         builder = builder.extension_policies(ca_policy=issuers, ee_policy=ExtensionPolicy.permit_all())
         try:
             builder.build_client_verifier().verify(token.certificate, list(token.others))
-        except (VerificationError, ValueError) as error:
+        except (VerificationError, *UNREADABLE) as error:
             why = str(error).removeprefix("validation failed: ").partition(" (encountered")[0]
             why = "there is no valid way to any of them" if why.startswith("candidates exhausted") else safe_text(why, 200)
             raise TimestampError(

@@ -15,7 +15,7 @@ from typing import Final, Literal
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from evidencesync.custody.cms import DIGESTS, digest_of, read_digest_algorithm, read_signed
+from evidencesync.custody.cms import DIGESTS, UNREADABLE, digest_of, read_digest_algorithm, read_signed
 from evidencesync.custody.der import (
     BIT_STRING,
     BOOLEAN,
@@ -173,7 +173,7 @@ def _check_purpose(certificate: x509.Certificate) -> None:
     try:
         extensions = certificate.extensions
         purpose = extensions.get_extension_for_class(x509.ExtendedKeyUsage)
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+    except (x509.ExtensionNotFound, *UNREADABLE) as error:
         raise TimestampError("the authority's certificate does not say that it is for timestamps") from error
     if not purpose.critical or list(purpose.value) != [ExtendedKeyUsageOID.TIME_STAMPING]:
         raise TimestampError("the authority's certificate is not for timestamps alone, or does not insist on it")
