@@ -82,7 +82,7 @@ class Authority:
         others = [*self.chain, *([self.root] if with_root else [])]
         (folder / "chain.pem").write_bytes(b"".join(one.public_bytes(Encoding.PEM) for one in others))
         (folder / "asked.tsq").write_bytes(request)
-        chain = ["-chain", folder / "chain.pem"] if others else []
+        chain: list[str | Path] = ["-chain", folder / "chain.pem"] if others else []
         program: list[str | Path] = ["openssl", "ts", "-reply", "-config", folder / "tsa.cnf", "-queryfile", folder / "asked.tsq"]
         program += ["-signer", folder / "tsa.pem", "-inkey", folder / "tsa.key", *chain, "-out", folder / "answer.tsr"]
         subprocess.run(program, check=True, capture_output=True)
