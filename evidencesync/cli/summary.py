@@ -103,7 +103,7 @@ def push_lines(outcome: PushOutcome, request: PushRequest, address: Address, rec
 
 
 def _clock_lines(ahead: float) -> Iterator[str]:
-    """Nobody can say which of two clocks is wrong; that they differ is in the manifest, and should be known while it can be seen."""
+    """Which of two clocks is wrong cannot be told; that they differ should be known while somebody can still look."""
     if abs(ahead) > _CLOCK_SECONDS:
         way = "ahead of" if ahead > 0 else "behind"
         yield f"  WARNING      the vault's clock is {duration_text(abs(ahead))} {way} this machine's: compare both with a third"

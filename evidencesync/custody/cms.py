@@ -58,6 +58,7 @@ UNREADABLE: Final = (
     ValueError,
     TypeError,
     UnsupportedAlgorithm,
+    Warning,  # where warnings are made errors: what it warns of is no honest authority's
     x509.DuplicateExtension,
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
@@ -98,7 +99,9 @@ def read_signed(token: DerReader, content_type: str) -> SignedContent:
     outer.end()
     if data.integer() != 3:
         raise data.refuse("it is of another version")
-    data.take(SET)  # which digests its signers use; each says so itself
+    announced = data.enter(SET)
+    digest = read_digest_algorithm(announced)
+    announced.end()
     holder = data.enter(SEQUENCE)
     if holder.oid() != content_type:
         raise holder.refuse("what is signed is no timestamp")
@@ -112,6 +115,8 @@ def read_signed(token: DerReader, content_type: str) -> SignedContent:
     data.end()
     signer = _read_signer(signers.enter(SEQUENCE))
     signers.end()  # 1
+    if signer.digest != digest:
+        raise data.refuse("it announces another digest than its signer uses")
     attributes = _attributes(signer.attributes)
     _check_content(attributes, signer.digest, content, content_type)  # 2
     certificate = _named_certificate(attributes, certificates)  # 3
@@ -161,7 +166,8 @@ def _certificates(data: bytes) -> list[x509.Certificate]:
 
 
 def _read_signer(reader: DerReader) -> _Signer:
-    if reader.integer() not in (1, 3):
+    version = reader.integer()
+    if version != (1 if reader.tag == SEQUENCE else 3):
         raise reader.refuse("its signer is of another version")
     identifier = reader.take_whole()
     digest = read_digest_algorithm(reader)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -110,12 +111,13 @@ def test_a_lying_or_broken_authority_leaves_nothing_behind(lab: Lab, authority: 
         (lambda _: authority.forge((lab.acquisition() / "manifest.jsonl.sig").read_bytes(), time.time_ns(), nonce=1), 33),
         (lambda asked: make_authority("Other").answer(lab.folder / "ca", asked), 33),
     ]
-    url = ""
     for answer, code in answers:
         with time_server(Exchange(answer)) as url:
             failed = timestamp(lab, "fetch", "--tsa", url, *SIGN, "--tsa-root", "root.pem", "--json")
             assert (failed.code, failed.error["slug"]) == (code, "bad-timestamp")
-    gone = timestamp(lab, "fetch", "--tsa", url, *SIGN, "--json")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    gone = timestamp(lab, "fetch", "--tsa", nobody, *SIGN, "--json")
     assert (gone.code, gone.error["slug"]) == (20, "cannot-connect")
     assert timestamp(lab, "fetch", "--tsa", "file:///etc/passwd", *SIGN).code == 2
     assert not {TSR, TSQ} & {file.name for file in lab.acquisition().iterdir()}
