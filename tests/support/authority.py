@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
@@ -63,7 +63,7 @@ class Authority:
 
     root: x509.Certificate
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
     chain: tuple[x509.Certificate, ...] = ()
 
     @property
@@ -107,6 +107,8 @@ class Authority:
         named: x509.Certificate | None = None,
         twice: bool = False,
         spoil_digest: bool = False,
+        by_key: bool = False,
+        version: int | None = None,
     ) -> bytes:
         """An answer made here: over any bytes, of any time, and with any one thing wrong."""
         info = self._info(stamped, at_ns, imprint, nonce, accuracy, extensions)
@@ -114,10 +116,13 @@ class Authority:
         if twice:
             attributes += attributes[:1]
         body = b"".join(sorted(attributes))
+        assert isinstance(self.key, ec.EllipticCurvePrivateKey)
         signature = self.key.sign(der(SET, body), ec.ECDSA(hashes.SHA256()))
         issuer = der(SEQUENCE, self.certificate.issuer.public_bytes(), der_integer(self.certificate.serial_number))
+        who = der(context(0, constructed=False), b"key") if by_key else issuer
+        number = der_integer((3 if by_key else 1) if version is None else version)
         algorithm = der(SEQUENCE, der_oid("1.2.840.10045.4.3.2"))
-        signer = der(SEQUENCE, der_integer(1), issuer, _digest(digest), der(context(0), body), algorithm, der(OCTETS, signature))
+        signer = der(SEQUENCE, number, who, _digest(digest), der(context(0), body), algorithm, der(OCTETS, signature))
         brought = [self.certificate, *self.chain] if certificates is None else certificates
         data = der(
             SEQUENCE,
@@ -156,6 +161,7 @@ def make_authority(  # whatever a test wants to be otherwise
     may_sign: bool = True,
     intermediate: bool = False,
     issuer_is_ca: bool = True,
+    rsa_bits: int | None = None,
 ) -> Authority:
     """A new authority with a root of its own."""
     root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
@@ -166,19 +172,20 @@ def make_authority(  # whatever a test wants to be otherwise
         middle_key = ec.generate_private_key(ec.SECP256R1())
         middle = _certificate(f"{name} middle", issuer, middle_key, root_key, FIRST, LAST, ca=issuer_is_ca)
         issuer, issuer_key, chain = f"{name} middle", middle_key, (middle,)
+    leaf_key = key if rsa_bits is None else rsa.generate_private_key(65537, rsa_bits)
     extensions: list[tuple[x509.ExtensionType, bool]] = [
         (x509.KeyUsage(may_sign, False, not may_sign, False, False, False, False, False, False), True)  # noqa: FBT003
     ]
     if purposes is not None:
         extensions.append((x509.ExtendedKeyUsage(list(purposes)), critical))
-    certificate = _certificate(f"{name} authority", issuer, key, issuer_key, first, last, ca=False, extensions=extensions)
-    return Authority(root, certificate, key, chain)
+    certificate = _certificate(f"{name} authority", issuer, leaf_key, issuer_key, first, last, ca=False, extensions=extensions)
+    return Authority(root, certificate, leaf_key, chain)
 
 
 def _certificate(
     subject: str,
     issuer: str,
-    key: ec.EllipticCurvePrivateKey,
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey,
     issuer_key: ec.EllipticCurvePrivateKey,
     first: datetime,
     last: datetime,

@@ -116,6 +116,24 @@ def test_what_is_made_here_for_the_other_tests_is_taken_by_openssl_too(
     assert token.gen_time_ns == AT_NS
 
 
+@pytest.mark.parametrize(("bits", "good"), [(2048, True), (1024, False)])
+def test_an_rsa_key_signs_if_it_is_long_enough(
+    tmp_path: Path, require_program: Callable[[str], str], bits: int, good: bool
+) -> None:
+    require_program("openssl")
+    authority = make_authority(rsa_bits=bits)
+    response = authority.answer(tmp_path, Request.over(STAMPED, "sha256", 1).encode())
+    if good:
+        roots(authority).check(Token.decode(response))
+    else:
+        with pytest.raises(TimestampError, match="too weak"):
+            Token.decode(response)
+
+
+def test_a_signer_may_be_named_by_his_key(authority: Authority) -> None:
+    roots(authority).check(Token.decode(authority.forge(STAMPED, AT_NS, by_key=True)))
+
+
 # --- Answers that are none -----------------------------------------------------------------------------------------------
 
 
@@ -135,6 +153,9 @@ def test_what_is_made_here_for_the_other_tests_is_taken_by_openssl_too(
         {"content_type": "1.2.840.113549.1.7.1"},
         {"signed_type": "1.2.840.113549.1.7.1"},
         {"twice": True},
+        {"version": 3},
+        {"version": 1, "by_key": True},
+        {"version": 0},
         {"spoil_digest": True},
         {"certificates": ()},
         {"accuracy": der(SEQUENCE, der(0x80, b"\x04\x00"))},
