@@ -229,7 +229,7 @@ def test_every_byte_of_token_and_request_counts(made: Made) -> None:
 
 
 def test_a_timestamp_proves_that_a_signature_is_older_than_its_signers_retirement(made: Made) -> None:
-    stamp(made)
+    stamp(made)  # its record is the chain's last, and is judged by the time of checking: see docs/threat-model.md
     made.open().trust.retire(made.examiner.public_key, at_ns=RECEIVED_NS + 2 * HOUR_NS)
     manifest = [one for one in made.audit(roots=ROOTS).findings if one.check == 4]
     assert [one.slug for one in manifest] == ["retired-signer"]
