@@ -15,6 +15,7 @@ from evidencesync.cli import (
     host_commands,
     push_command,
     serve_command,
+    timestamp_commands,
     upkeep_commands,
     vault_commands,
     verify_command,
@@ -72,6 +73,7 @@ def make_app() -> typer.Typer:
         serve_command,
         verify_command,
         compare_command,
+        timestamp_commands,
         catalog_commands,
         upkeep_commands,
     ):
