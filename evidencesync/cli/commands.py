@@ -11,10 +11,12 @@ import typer.main
 import evidencesync
 from evidencesync.cli import (
     catalog_commands,
+    compare_command,
     host_commands,
     pull_command,
     push_command,
     serve_command,
+    timestamp_commands,
     upkeep_commands,
     vault_commands,
     verify_command,
@@ -72,6 +74,8 @@ def make_app() -> typer.Typer:
         pull_command,
         serve_command,
         verify_command,
+        compare_command,
+        timestamp_commands,
         catalog_commands,
         upkeep_commands,
     ):
