@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import stat
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Coroutine
@@ -25,12 +23,12 @@ from asyncssh import sftp
 from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import ConnectError, LimitExceededError, LinkLostError, PathEscapeError, ProtocolError, SourceReadError
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.entry import EntryType
-from evidencesync.limits import KIB, MAX_FILE_SIZE, MAX_FOLDER_ENTRIES, MIB
+from evidencesync.limits import KIB, MAX_FOLDER_ENTRIES, MIB
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.client import log_in, peer_of
 from evidencesync.ssh.config import resolve_route
 from evidencesync.ssh.options import SshOptions
+from evidencesync.ssh.sftp_answers import SftpStatus, explain_answer, status_of
 from evidencesync.ssh.wire import WIRE, Wire
 
 _T = TypeVar("_T")
@@ -39,32 +37,6 @@ _SAFE_READ: Final = 32 * KIB  # what every server gives (draft-ietf-secsh-filexf
 _AHEAD: Final = 8 * MIB  # asked for, and not yet taken, of one file
 _MOVES: Final = 16 * KIB  # bytes in a quarter of the timeout that count as a sign of life
 _HINT: Final = "Does the server offer SFTP? In sshd_config: Subsystem sftp internal-sftp"
-_TYPES: Final[dict[int, EntryType]] = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "directory",
-    stat.S_IFLNK: "symlink",
-    stat.S_IFBLK: "block-device",
-    stat.S_IFCHR: "character-device",
-    stat.S_IFIFO: "fifo",
-    stat.S_IFSOCK: "socket",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class SftpStatus:
-    """What a server says of an entry; None for what it does not tell. Times are whole seconds."""
-
-    kind: EntryType | None
-    mode: int | None
-    size: int | None
-    uid: int | None
-    gid: int | None
-    mtime: int | None
-    atime: int | None
-
-    def differs(self, other: SftpStatus) -> bool:
-        """Whether it is another file now, or one that was written to."""
-        return (self.kind, self.size, self.mtime) != (other.kind, other.size, other.mtime)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +148,7 @@ class SftpSource:
         except (asyncssh.Error, OSError, LookupError, ValueError, TypeError) as error:
             if self._silent:
                 raise LinkLostError(f"the server has not answered for {self._timeout:g} seconds") from error
-            raise _explained(path, error) from error
+            raise explain_answer(path, error) from error
         finally:
             self._waiting -= 1
             self._answers += 1
@@ -191,7 +163,7 @@ class SftpSource:
 
     async def status(self, path: bytes) -> SftpStatus:
         """What lies at a path; of a symbolic link, the link."""
-        return _status(await self._ask(path, self._client.lstat(path)))
+        return status_of(await self._ask(path, self._client.lstat(path)))
 
     async def link_target(self, path: bytes) -> bytes:
         """Where a symbolic link leads."""
@@ -219,7 +191,7 @@ class SftpSource:
                     continue
                 if not isinstance(name, bytes) or not name or b"/" in name or b"\0" in name:
                     raise PathEscapeError(f"the server lists a name that no folder can hold: {safe_text(name or '', 200)}")
-                found.setdefault(name, _status(entry.attrs))
+                found.setdefault(name, status_of(entry.attrs))
                 if len(found) > MAX_FOLDER_ENTRIES:
                     raise LimitExceededError("the server lists more names in one folder than any honest one holds")
         return sorted(found.items())
@@ -242,7 +214,7 @@ class SftpSource:
             _, after = await asyncio.gather(self.close_file(path, file), self._ask(path, self._client.lstat(path)))
         if len(data) > limit:
             return None
-        changed = seen.differs(_status(after)) or seen.differs(opened) or len(data) != seen.size
+        changed = seen.differs(status_of(after)) or seen.differs(opened) or len(data) != seen.size
         return SftpSmall(data, changed)
 
     async def open(self, path: bytes) -> SftpFile:
@@ -256,7 +228,7 @@ class SftpSource:
         return SftpFile(self, path, file, opened)
 
     async def _opened(self, path: bytes, file: Any) -> SftpStatus:
-        opened = _status(await self._ask(path, file.stat()))
+        opened = status_of(await self._ask(path, file.stat()))
         if opened.kind not in ("file", None):
             raise SourceReadError(
                 f"cannot read {safe_text(path, 300)}: it is not the file any more that was seen there", vanished=True
@@ -335,30 +307,3 @@ class SftpFile:
                 break
             data += more
         return data
-
-
-def _status(attributes: sftp.SFTPAttrs) -> SftpStatus:
-    """Raises LimitExceededError for a size that no manifest can state."""
-    mode, size = attributes.permissions, attributes.size
-    if size is not None and size > MAX_FILE_SIZE:
-        raise LimitExceededError("the server states a size that no file has")
-    kind = _TYPES.get(stat.S_IFMT(mode)) if mode is not None else None
-    return SftpStatus(kind, mode, size, attributes.uid, attributes.gid, attributes.mtime, attributes.atime)
-
-
-def _explained(path: bytes, error: Exception) -> Exception:
-    reason = safe_text(str(error), 200)
-    shown = f"cannot read {safe_text(path, 300)}: {reason}"
-    match error:
-        case sftp.SFTPNoSuchFile() | sftp.SFTPNoSuchPath():
-            return SourceReadError(shown, errno=errno.ENOENT, vanished=True)
-        case sftp.SFTPPermissionDenied():
-            return SourceReadError(shown, errno=errno.EACCES)
-        case sftp.SFTPBadMessage() | LookupError() | ValueError() | TypeError():
-            return ProtocolError(f"the server breaks the SFTP protocol: {reason}")
-        case sftp.SFTPConnectionLost() | sftp.SFTPNoConnection() | OSError():
-            return LinkLostError(f"the connection was lost: {reason}")
-        case sftp.SFTPError():
-            return SourceReadError(shown, errno=errno.EIO)
-        case _:
-            return LinkLostError(f"the connection was lost: {reason}")

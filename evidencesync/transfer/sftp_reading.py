@@ -24,7 +24,8 @@ from evidencesync.evidence.path import to_json_fields
 from evidencesync.limits import MAX_DEPTH, MAX_LINK_TARGET, MAX_NAME, MAX_PATH, MIB, SMALL_FILE
 from evidencesync.session.pages import PageCutter
 from evidencesync.source.filters import FilterRules
-from evidencesync.ssh.sftp import SftpFile, SftpSmall, SftpSource, SftpStatus
+from evidencesync.ssh.sftp import SftpFile, SftpSmall, SftpSource
+from evidencesync.ssh.sftp_answers import SftpStatus
 from evidencesync.transfer.pace import Pace
 from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.reading import (
