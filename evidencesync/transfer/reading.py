@@ -149,10 +149,17 @@ class SourceReading:
                 self._take(found)
             if rest := self._cutter.take():
                 self._emit_page(rest)
+            self._add_remarks()
             self._emit_page(encode_footer(self.tally.manifest.footer(self._now())))
             self._emit(SourceRead(), 0)
         finally:
             self._hashing.shutdown(wait=True)
+
+    def _add_remarks(self) -> None:
+        manifest = self.tally.manifest
+        for remark, count in self._entries.remarks().items():
+            manifest.remark(remark, count)
+        manifest.remark("folder-changed-while-read", self.tally.changed_folders)
 
     def _note_changed_folder(self, path: bytes) -> None:
         self.tally.changed_folders += 1
@@ -190,6 +197,7 @@ class SourceReading:
             sha256_hex=sha256_of(content).hex(),
             flags=_CHANGED if read.changed else (),
             details=read.details,
+            noatime=read.noatime,
         )
         self._progress.read_bytes += len(content)
         self._add_line(found.path, entry, content)
@@ -211,6 +219,7 @@ class SourceReading:
             sha256_hex=sha256.hex(),
             flags=_CHANGED if changed else (),
             details=details,
+            noatime=opened.noatime,
         )
         # A file that shrank while it was read travels like any small one: by its size a receiver knows how it came.
         self._add_line(found.path, entry, beginning if size <= SMALL_FILE else None)

@@ -81,7 +81,7 @@ NAMES: Final[dict[str, bytes]] = {
     "two dots and more": b"..data",
     "three dots": b"...",
     "hidden": b".hidden",
-    "markup": b"[bold]loud[/bold] [link=x]",
+    "markup": b"[bold]loud [red] [link=x]",
     "HTML": b"<script>alert(1)<&amp;>",
     "a shell's": b"$(reboot) `id` ;&| '\"",
     "percent": b"%s%n%00",
