@@ -9,17 +9,19 @@ from collections.abc import Iterator
 from evidencesync.errors import InternalError
 from evidencesync.evidence.entry import EntryType
 from evidencesync.source.descriptor import FOLDER_FLAGS, is_gone, open_untouched
+from evidencesync.source.listed import Wanted
 
 
 class OpenFolder:
     """A folder on the way from the root to where the walk stands, and what is still to be visited in it.
 
-    `fd` is -1 while it is closed, and for good where it could not be found again: `loss` is then the error number.
+    `fd` is -1 while it is closed, and for good where it could not be found again: `loss` is then the error number. `wanted` is
+    what of it the user listed; it was not asked for its names then.
     """
 
-    __slots__ = ("_times", "fd", "identity", "listed_types", "loss", "name", "names", "prefix")
+    __slots__ = ("_times", "fd", "identity", "listed_types", "loss", "name", "names", "prefix", "wanted")
 
-    def __init__(self, name: bytes, prefix: bytes, fd: int, status: os.stat_result) -> None:
+    def __init__(self, name: bytes, prefix: bytes, fd: int, status: os.stat_result, wanted: Wanted) -> None:
         """`status` is what it was right before it was listed."""
         self.name = name
         self.prefix = prefix
@@ -29,9 +31,12 @@ class OpenFolder:
         self.loss = 0
         self.names: Iterator[bytes] = iter(())
         self.listed_types: dict[bytes, EntryType] = {}
+        self.wanted = wanted
 
     def has_changed(self) -> bool:
         """Whether names came or went since the folder was listed: what came was not seen. Unknown counts as a change."""
+        if self.wanted:
+            return False
         if self.fd < 0:
             return True
         try:

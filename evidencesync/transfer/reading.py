@@ -145,7 +145,7 @@ class SourceReading:
     def run(self) -> None:
         """Reads everything and emits it, but for the manifest's header. Raises SourceNotFoundError, and what `emit` raises."""
         try:
-            for found in walk(self._source.path, self._rules, changed=self._note_changed_folder):
+            for found in walk(self._source.path, self._rules, changed=self._note_changed_folder, unreached=self._note_unreached):
                 self._take(found)
             if rest := self._cutter.take():
                 self._emit_page(rest)
@@ -165,6 +165,11 @@ class SourceReading:
         self.tally.changed_folders += 1
         if len(self.tally.flagged) < MAX_LISTED_FLAGS:
             self.tally.flagged.append((path, "changed-while-read"))
+
+    def _note_unreached(self, path: bytes) -> None:
+        self.tally.manifest.remark("listed-not-reached", 1)
+        if len(self.tally.flagged) < MAX_LISTED_FLAGS:
+            self.tally.flagged.append((path, "vanished"))
 
     def _take(self, found: Found) -> None:
         """One entry: its content first, then its line."""
