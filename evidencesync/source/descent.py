@@ -16,7 +16,7 @@ class OpenFolder:
     """A folder on the way from the root to where the walk stands, and what is still to be visited in it.
 
     `fd` is -1 while it is closed, and for good where it could not be found again: `loss` is then the error number. `wanted` is
-    what of it the user listed; it was not asked for its names then.
+    what of it the user listed: it was not asked for its names where that is not the whole.
     """
 
     __slots__ = ("_times", "fd", "identity", "listed_types", "loss", "name", "names", "prefix", "wanted")
@@ -35,7 +35,7 @@ class OpenFolder:
 
     def has_changed(self) -> bool:
         """Whether names came or went since the folder was listed: what came was not seen. Unknown counts as a change."""
-        if self.wanted:
+        if not self.wanted.whole:
             return False
         if self.fd < 0:
             return True

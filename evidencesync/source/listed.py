@@ -11,10 +11,22 @@ from evidencesync.evidence.digest import sha256_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.path import EvidencePath
 
-Wanted = dict[bytes, "Wanted"]
-"""The names that are wanted in a folder, each with what is wanted below it; empty: everything."""
 
-EVERYTHING: Final[Wanted] = {}
+class Wanted:
+    """What is wanted at one path. `whole`: it was listed itself, and so all below it is wanted, too.
+
+    `names` are those below it that lead to what was listed, or were: they are looked for, whether the folder shows them or not.
+    """
+
+    __slots__ = ("names", "whole")
+
+    def __init__(self, *, whole: bool = False) -> None:
+        self.whole = whole
+        self.names: dict[bytes, Wanted] = {}
+
+
+EVERYTHING: Final = Wanted(whole=True)
+"""Where nothing was listed. Never changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,29 +47,29 @@ class ListedNames:
         A leading `./` and a last `/`, as find(1) and ls(1) print them, are no part of a name. Raises UsageError for a path
         that is absolute or leads upwards, and for a list without names.
         """
-        wanted: Wanted = {}
-        everything = False
+        wanted = Wanted()
         count = 0
         for number, line in enumerate(content.split(separator), 1):
             if not line:
                 continue
             count += 1
-            parts = _parts(line, number)
-            everything = everything or not parts
-            _add(wanted, parts)
+            place = wanted
+            for part in _parts(line, number):
+                place = place.names.setdefault(part, Wanted())
+            place.whole = True
         if not count:
             raise UsageError("the list of files names nothing", hint="Name at least one path, relative to the source.")
-        return cls(EVERYTHING if everything else wanted, count, sha256_of(content).hex())
+        return cls(wanted, count, sha256_of(content).hex())
 
 
 def below(path: bytes, wanted: Wanted) -> Iterator[tuple[bytes, bool]]:
-    """All that is wanted below a path, in the manifest's order, and whether it is only on the way to something listed."""
-    pending = [(path, name, wanted[name]) for name in sorted(wanted, reverse=True)]
+    """All names that lead to what was listed below a path, in the manifest's order, and whether they were listed themselves."""
+    pending = [(path, name, wanted.names[name]) for name in sorted(wanted.names, reverse=True)]
     while pending:
         above, name, inner = pending.pop()
         full = above + b"/" + name if above else name
-        yield full, bool(inner)
-        pending += [(full, deeper, inner[deeper]) for deeper in sorted(inner, reverse=True)]
+        yield full, inner.whole
+        pending += [(full, deeper, inner.names[deeper]) for deeper in sorted(inner.names, reverse=True)]
 
 
 def _parts(line: bytes, number: int) -> tuple[bytes, ...]:
@@ -71,14 +83,3 @@ def _parts(line: bytes, number: int) -> tuple[bytes, ...]:
         return EvidencePath(b"/".join(kept)).parts
     except PathEscapeError as error:
         raise UsageError(f"line {number} of the list of files: {error.message}") from error
-
-
-def _add(wanted: Wanted, parts: tuple[bytes, ...]) -> None:
-    """Adds one path. A folder that is wanted whole takes in what is listed below it."""
-    for part in parts[:-1]:
-        known = wanted.get(part)
-        if known is not None and not known:
-            return
-        wanted = wanted.setdefault(part, {})
-    if parts:
-        wanted[parts[-1]] = {}

@@ -132,29 +132,29 @@ def _walk_folder(
         while (folder := descent.current) is not None:
             if folder.fd < 0:
                 yield from _lost(folder)
-            fd, prefix, types = folder.fd, folder.prefix, folder.listed_types
+            fd, prefix, types, wanted = folder.fd, folder.prefix, folder.listed_types, folder.wanted
             for name in folder.names:  # an iterator: it goes on where it stood when the walk comes back
                 path = prefix + name
                 try:
                     status = lstat(name, dir_fd=fd)
                 except OSError as error:
                     flag: Flag = "vanished" if is_gone(error) else "unreadable"
-                    yield from _absent(Found(path, types.get(name, "file"), None, fd, name, flag, error.errno or 0), folder)
+                    yield from _absent(Found(path, types.get(name, "file"), None, fd, name, flag, error.errno or 0), wanted)
                     continue
                 kind = _TYPES.get(status.st_mode & _FORMAT_BITS)
                 if filtered and rules.skips(path, status, device):
                     yield Found(path, kind or "file", status, fd, name, "skipped")
                 elif kind == "directory":
-                    found = _enter(descent, Found(path, kind, status, fd, name), folder.wanted.get(name, EVERYTHING))
+                    found = _enter(descent, Found(path, kind, status, fd, name), wanted.names.get(name, EVERYTHING))
                     yield found
                     if found.folder_fd >= 0:
                         break
-                    _tell(unreached, path, folder)
+                    _tell(unreached, path, wanted.names.get(name, EVERYTHING))
                 elif kind is None:  # a damaged file system can say anything
                     yield Found(path, "file", status, fd, name, "unreadable", errno.EUCLEAN)
                 else:
-                    is_way = folder.wanted and _tell(unreached, path, folder)
-                    yield Found(path, kind, status, fd, name, "skipped" if is_way else None)
+                    is_wanted = name not in wanted.names or _tell(unreached, path, wanted.names[name])
+                    yield Found(path, kind, status, fd, name, None if is_wanted else "skipped")
             else:
                 if changed is not None and folder.has_changed():
                     changed(prefix[:-1])
@@ -163,21 +163,23 @@ def _walk_folder(
         descent.close()
 
 
-def _tell(unreached: Callable[[bytes], None], path: bytes, folder: OpenFolder) -> bool:
-    """Tells of everything that is listed below a path that cannot be entered, and whether there is any."""
-    inner = folder.wanted.get(os.path.basename(path), EVERYTHING)
-    for listed, is_way in below(path, inner):
-        if not is_way:
-            unreached(listed)
-    return bool(inner)
+def _tell(unreached: Callable[[bytes], None], path: bytes, wanted: Wanted) -> bool:
+    """Tells of everything that is listed below a path that cannot be entered; whether the path itself is wanted."""
+    for deeper, is_listed in below(path, wanted):
+        if is_listed:
+            unreached(deeper)
+    return wanted.whole
 
 
-def _absent(seen: Found, folder: OpenFolder) -> Iterator[Found]:
+def _absent(seen: Found, around: Wanted) -> Iterator[Found]:
     """What could not be looked at, and what was listed below it."""
-    inner = folder.wanted.get(seen.name, EVERYTHING)
-    yield msgspec.structs.replace(seen, entry_type="directory") if inner else seen
-    for path, is_way in below(seen.path, inner):
-        yield Found(path, "directory" if is_way else "file", None, -1, os.path.basename(path), seen.flag, seen.errno)
+    wanted = around.names.get(seen.name, EVERYTHING)
+    missing = [path for path, _ in below(seen.path, wanted)]
+    folders = {os.path.dirname(path) for path in missing}
+    yield msgspec.structs.replace(seen, entry_type="directory") if seen.path in folders else seen
+    for path in missing:
+        kind: EntryType = "directory" if path in folders else "file"
+        yield Found(path, kind, None, -1, os.path.basename(path), seen.flag, seen.errno)
 
 
 def _enter_root(descent: Descent, source: SourceRoot, wanted: Wanted) -> Found:
@@ -220,7 +222,9 @@ def _list_into(descent: Descent, seen: Found, opened: tuple[int, bool, os.stat_r
     folder = OpenFolder(seen.name, seen.path + b"/" if seen.path else b"", fd, status, wanted)
     depth = descent.depth
     descent.push(folder)  # from here on the descent closes it
-    names, failure = (sorted(wanted), 0) if wanted else _list_names(fd, folder.listed_types)
+    names, failure = _list_names(fd, folder.listed_types) if wanted.whole else ([], 0)
+    if wanted.names:
+        names = sorted({*names, *wanted.names})
     names, beyond = _within_limits(names, len(folder.prefix), depth)
     folder.names = iter(names)
     failure = failure or beyond
