@@ -26,8 +26,7 @@ _NOT_CHECKED: Final = [
 def dry_run_output(name: ItemName, rules: FilterRules, seen: Survey) -> DryRunOutput:
     """The survey as a document."""
     entries = seen.entries
-    unreached = entries.remarks.get("listed-not-reached", 0)
-    gaps = unreached or not {"unreadable", "vanished"}.isdisjoint(entries.flags)
+    gaps = "listed-not-reached" in entries.remarks or not {"unreadable", "vanished"}.isdisjoint(entries.flags)
     return DryRunOutput(
         case=name.case.text,
         item=name.item.text,
@@ -37,8 +36,8 @@ def dry_run_output(name: ItemName, rules: FilterRules, seen: Survey) -> DryRunOu
         bytes=seen.size,
         entries=entries.counts,
         flags=entries.flags,
+        remarks=entries.remarks,
         flagged=[FlaggedPath(flag, *to_json_fields(path)) for path, flag in seen.flagged],
-        listed_not_reached=unreached,
         filters=rules.lines(),
         checked=_CHECKED,
         not_checked=_NOT_CHECKED,

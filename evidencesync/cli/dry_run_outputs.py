@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from evidencesync.cli.outputs import FlaggedPath, Output
-from evidencesync.evidence.entry import Count
+from evidencesync.evidence.entry import Count, Remark
 
 
 class DryRunOutput(Output, frozen=True):
@@ -23,8 +23,8 @@ class DryRunOutput(Output, frozen=True):
     bytes: Count
     entries: dict[str, Count]
     flags: dict[str, Count]
+    remarks: dict[Remark, Count]
     flagged: list[FlaggedPath]
-    listed_not_reached: Count
     filters: list[str]
     checked: list[str]
     not_checked: list[str]

@@ -51,11 +51,12 @@ class Descent:
 
     Below a depth of `limit` the shallowest are closed. Coming back up, a folder is found again by descending from the
     root one name at a time, and checked to be the same one; half of the descriptors on the way are kept, so that this
-    is needed only once in `limit / 2` folders.
+    is needed only once in `limit / 2` folders. `gentle`: folders are not to be listed where that may change them.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, gentle: bool = False) -> None:
         self._limit = max(limit, 2)
+        self._gentle = gentle
         self._folders: list[OpenFolder] = []
         self._first_open = 1  # every folder from here on is open, and so is the root
 
@@ -68,6 +69,10 @@ class Descent:
     def current(self) -> OpenFolder | None:
         """The folder in which the walk stands; None when it has ended."""
         return self._folders[-1] if self._folders else None
+
+    def may_list(self, *, noatime: bool) -> bool:
+        """Whether a folder may be asked for its names, seeing how it was opened."""
+        return noatime or not self._gentle
 
     def push(self, folder: OpenFolder) -> None:
         """Goes down into a folder, which from now on is closed here."""

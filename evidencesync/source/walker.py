@@ -71,6 +71,7 @@ def walk(
     open_folders: int = OPEN_FOLDERS,
     changed: Callable[[bytes], None] | None = None,
     unreached: Callable[[bytes], None] = _ignore,
+    gentle: bool = False,
 ) -> Iterator[Found]:
     """Everything in the source: each folder before what is in it, names sorted by raw bytes, the root (`b""`) first.
 
@@ -81,14 +82,15 @@ def walk(
 
     Where the rules list what is wanted, that and the folders above it is all that is walked. What is listed and not there has
     vanished, and so have the folders above it that are not there; `unreached` is told what is listed below something that is
-    no folder, or one that cannot be opened. Depth, path and name
+    no folder, or one that cannot be opened. A `gentle` walk does not ask a folder for its names where that may change its
+    access time: it is for whoever only wants to know roughly. Depth, path and name
     are bounded by limits.py: what lies beyond makes its folder `unreadable`. Raises SourceNotFoundError or
     UsageError, here or at the first step, where there is nothing to walk, and InternalError where the process itself
     runs out of descriptors or memory.
     """
     source = resolve_source(root)
     if source.is_folder:
-        return _walk_folder(source, rules, open_folders, changed, unreached)
+        return _walk_folder(source, rules, Descent(open_folders, gentle=gentle), changed, unreached)
     if rules.listed is not None:
         raise UsageError("a list of files needs a folder as the source")
     return _walk_file(source, rules)
@@ -118,11 +120,10 @@ def _walk_file(source: SourceRoot, rules: FilterRules) -> Iterator[Found]:
 def _walk_folder(
     source: SourceRoot,
     rules: FilterRules,
-    open_folders: int,
+    descent: Descent,
     changed: Callable[[bytes], None] | None,
     unreached: Callable[[bytes], None],
 ) -> Iterator[Found]:
-    descent = Descent(open_folders)
     filtered = not rules.is_empty
     lstat = os.lstat
     try:
@@ -222,7 +223,7 @@ def _list_into(descent: Descent, seen: Found, opened: tuple[int, bool, os.stat_r
     folder = OpenFolder(seen.name, seen.path + b"/" if seen.path else b"", fd, status, wanted)
     depth = descent.depth
     descent.push(folder)  # from here on the descent closes it
-    names, failure = _list_names(fd, folder.listed_types) if wanted.whole else ([], 0)
+    names, failure = _list_names(fd, folder.listed_types) if wanted.whole and descent.may_list(noatime=noatime) else ([], 0)
     if wanted.names:
         names = sorted({*names, *wanted.names})
     names, beyond = _within_limits(names, len(folder.prefix), depth)

@@ -48,6 +48,8 @@ def survey(source: SourceRoot, rules: FilterRules) -> Survey:
         if not found.path and found.stat is None:  # the folder above a single file: not part of the source
             continue
         flag = found.flag
+        if not found.noatime and found.stat is not None:
+            seen.entries.remark("access-time-changed", os.fstat(found.folder_fd).st_atime_ns != found.stat.st_atime_ns)
         if flag is None and found.entry_type == "file" and found.stat is not None:
             if _may_read(found):
                 seen.files += 1

@@ -354,6 +354,11 @@ _ACL: Final = _acl((1, 6, _NOBODY), (2, 4, 1000), (4, 4, _NOBODY), (8, 5, 100), 
 _CAPABILITY: Final = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)  # linux/capability.h: cap_net_bind_service=ep
 
 
+def _set_many(path: bytes) -> None:
+    for number in range(1200):
+        os.setxattr(path, b"user.m%04d" % number, b"%d" % number)
+
+
 def _attributes(site: _Site) -> None:
     site.folder(b"attributes")
     wanted: list[tuple[str, bytes, bytes, bytes]] = [
@@ -382,6 +387,11 @@ def _attributes(site: _Site) -> None:
     _write(b"many\n")(site.at(many))
     for number in range(40):
         site.make("one of many attributes", many, os.setxattr, b"user.n%02d" % number, b"v")
+    _write(b"more\n")(site.at(b"attributes/more"))
+    site.make("more attributes than a line of a manifest holds", b"attributes/more", _set_many)
+    _write(b"huge\n")(site.at(b"attributes/huge"))
+    for name in (b"user.huge", b"user.huge too"):
+        site.make("an attribute as large as can be", b"attributes/huge", os.setxattr, name, b"h" * 65_000)
     if site.privileged:
         os.symlink(b"note", site.at(b"attributes/link"))
         site.make(

@@ -122,3 +122,14 @@ def test_a_dry_run_of_one_file_and_of_nothing(lab: Lab) -> None:
 def test_a_dry_run_needs_no_server(lab: Lab) -> None:
     done = lab.run("push", "evidence", "nobody@host.invalid:/srv/vault", *ITEM, "--dry-run")
     assert done.code == 0, done
+
+
+def test_a_file_whose_first_name_is_left_out_is_acquired_under_its_second(lab: Lab) -> None:
+    os.link(lab.folder / "evidence/logs/one.log", lab.folder / "evidence/zz second")
+    assert lab.push("--exclude", "/logs").code == 0
+    entries = read_manifest(lab.acquisition() / "manifest.jsonl")[1]
+    assert (entries[b"logs"]["flags"], entries[b"zz second"]["links"]) == (["skipped"], 2)
+    assert "hardlink_to" not in entries[b"zz second"]
+    assert (lab.acquisition() / "data/zz second").read_bytes() == b"one"
+    assert not (lab.acquisition() / "data/logs/one.log").exists()
+    assert lab.run("verify", "vault").code == 0

@@ -59,9 +59,12 @@ def over_ssh(sshd: Sshd, lab: Lab) -> tuple[str, ...]:
     return (f"{sshd.user}@127.0.0.1:{lab.folder}/vault", *options)
 
 
-def check_sums(acquisition: Path) -> None:
+def check_sums(acquisition: Path, b3sum: str | None = None) -> None:
     done = subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=acquisition, capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    if b3sum is not None:
+        done = subprocess.run([b3sum, "--quiet", "--check", "BLAKE3SUMS"], cwd=acquisition, capture_output=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 def check_stored(expected: Listing, data: Path) -> None:
@@ -73,7 +76,9 @@ def check_stored(expected: Listing, data: Path) -> None:
     assert stored == wanted
 
 
-def test_everything_travels_over_ssh_and_the_manifest_says_of_it_what_the_system_says(lab: Lab, sshd: Sshd) -> None:
+def test_everything_travels_over_ssh_and_the_manifest_says_of_it_what_the_system_says(
+    lab: Lab, sshd: Sshd, require_program: Callable[[str], str]
+) -> None:
     before = list_folder(lab.folder / "evidence")
     vault, *options = over_ssh(sshd, lab)
     with busy(lab.folder / "evidence"):
@@ -94,7 +99,7 @@ def test_everything_travels_over_ssh_and_the_manifest_says_of_it_what_the_system
         b"special/fifo again": b"special/fifo",
     }
     check_stored(before, lab.acquisition() / "data")
-    check_sums(lab.acquisition())
+    check_sums(lab.acquisition(), require_program("b3sum"))
     verified = lab.run("verify", "vault", "--all-digests", "--json")
     assert (verified.code, verified.document["verdict"], verified.document["findings"]) == (0, "pass", [])
     shown = lab.run("show", "vault", *ITEM)
@@ -111,6 +116,15 @@ def test_pushing_again_links_everything_and_touches_nothing(lab: Lab) -> None:
         assert differences(before, list_folder(lab.folder / "evidence")) == []
     assert done.document["stored"]["written"]["bytes"] == 0
     assert lab.run("verify", "vault").code == 0
+
+
+@pytest.mark.parametrize("name", ["flags/immutable", "attributes/note", "contents/5m"])
+def test_a_single_file_is_described_as_well_as_one_in_a_folder(lab: Lab, name: str) -> None:
+    before = list_folder(lab.folder / "evidence" / name)
+    assert lab.push(source=f"evidence/{name}").code == 0
+    _, entries, _ = read_manifest(lab.acquisition() / "manifest.jsonl")
+    assert differences(before, entries) == []
+    assert differences(before, list_folder(lab.folder / "evidence" / name)) == []
 
 
 def push_as_nobody(lab: Lab, sshd: Sshd, *more: str) -> Done:
@@ -185,6 +199,21 @@ def test_access_times_that_an_ordinary_user_could_not_spare_are_counted(lab: Lab
     remarks = read_manifest(lab.acquisition() / "manifest.jsonl")[2]["remarks"]
     assert remarks["access-time-changed"] == len(touched) > 100
     assert f"access times that reading has changed: {len(touched)}" in done.out
+
+
+def test_a_dry_run_of_an_ordinary_user_says_which_folders_it_could_not_spare(lab: Lab, sshd: Sshd) -> None:
+    folders = [lab.folder / "evidence" / name for name in ("contents", "modes", "links")]
+    for folder in folders:
+        os.utime(folder, ns=(10**18, 10**18))
+    before = list_folder(lab.folder / "evidence")
+    done = push_as_nobody(lab, sshd, "--dry-run", "--json")
+    assert done.code == 3, done
+    after = list_folder(lab.folder / "evidence")
+    touched = [path for path, seen in after.items() if seen["type"] != "symlink" and seen["atime"] != before[path]["atime"]]
+    assert {b"contents", b"modes", b"links"} <= set(touched)
+    assert done.document["remarks"] == {"access-time-changed": len(touched)}
+    assert all(after[path]["type"] == "directory" for path in touched)
+    assert differences(before, after, but=("atime",)) == []
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "tmpfs", "vfat"])
