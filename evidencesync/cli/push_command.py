@@ -195,6 +195,8 @@ def _make_request(
     from evidencesync.ssh.keys import load_signer
     from evidencesync.transfer.request import PushRequest
 
+    if source.rules.listed is not None and not os.path.isdir(source.path):
+        raise UsageError("a list of files needs a folder as the source")
     settled = run.settings.values
     limit = how.limit_rate or settled.limit_rate
     organisation = sign.organisation or settled.organisation

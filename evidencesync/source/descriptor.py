@@ -39,7 +39,7 @@ def _open_leased(name: bytes, flags: int, dir_fd: int) -> tuple[int, bool]:
     passage = os.open(name, getattr(os, "O_PATH", flags) | os.O_NOFOLLOW | CLOEXEC, dir_fd=dir_fd)
     try:
         if not stat.S_ISREG(os.fstat(passage).st_mode):
-            raise FileNotFoundError(errno.ENOENT, "something else has taken its name")
+            raise BlockingIOError(errno.EAGAIN, "it is busy, and no regular file")
         return _open_untouched(b"/proc/self/fd/%d" % passage, flags & ~(os.O_NONBLOCK | os.O_NOFOLLOW), dir_fd)
     finally:
         os.close(passage)

@@ -59,6 +59,7 @@ def test_a_listed_name_that_is_not_there_is_a_gap_that_is_named(lab: Lab) -> Non
         (("--files-from", "empty"), "names nothing"),
         (("--files-from", "absolute"), "absolute path"),
         (("--files-from", "empty", "-0", "empty"), "exclude one another"),
+        (("--files-from", "list", "--note", "a single file"), "needs a folder"),
         (("--max-size", "many"), "not a size"),
         (("--max-size", "-1"), "not a size"),
         (("--exclude", "[[:digit:]]"), "named character classes"),
@@ -70,7 +71,8 @@ def test_a_rule_that_cannot_be_meant_is_refused_and_nothing_is_made(
 ) -> None:
     (lab.folder / "empty").write_bytes(b"\n")
     (lab.folder / "absolute").write_bytes(b"/etc/passwd\n")
-    done = lab.push(*options, *dry, "--json")
+    (lab.folder / "list").write_bytes(b"large\n")
+    done = lab.push(*options, *dry, "--json", source="evidence/large" if "a single file" in options else "evidence")
     assert (done.code, done.error["slug"]) == (2, "usage"), done
     assert said in done.error["message"]
     assert not (lab.folder / "vault/cases/2024-017").exists()
