@@ -14,6 +14,7 @@ from evidencesync.cli import (
     host_commands,
     push_command,
     serve_command,
+    timestamp_commands,
     upkeep_commands,
     vault_commands,
     verify_command,
@@ -64,7 +65,16 @@ def make_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_top)
-    for room in (vault_commands, host_commands, push_command, serve_command, verify_command, catalog_commands, upkeep_commands):
+    for room in (
+        vault_commands,
+        host_commands,
+        push_command,
+        serve_command,
+        verify_command,
+        timestamp_commands,
+        catalog_commands,
+        upkeep_commands,
+    ):
         room.add_commands(app)
     return app
 
