@@ -94,4 +94,5 @@ SPACE_RESERVE: Final = 64 * MIB  # what is left free on the vault's disk, so tha
 
 # Verification. A vault of a million damaged files must not become a report that fills the memory.
 MAX_FINDINGS: Final = 10_000  # of one kind; the others are counted
+MAX_LISTED_PATHS: Final = 16 * MIB  # of differences that `compare` lists; the others are counted
 MAX_DAMAGED_RANGES: Final = 100  # named in one file

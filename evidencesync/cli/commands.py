@@ -11,6 +11,7 @@ import typer.main
 import evidencesync
 from evidencesync.cli import (
     catalog_commands,
+    compare_command,
     host_commands,
     push_command,
     serve_command,
@@ -71,6 +72,7 @@ def make_app() -> typer.Typer:
         push_command,
         serve_command,
         verify_command,
+        compare_command,
         timestamp_commands,
         catalog_commands,
         upkeep_commands,

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from evidencesync.cli.compare_outputs import CompareOutput
 from evidencesync.cli.dry_run_outputs import DryRunOutput
 from evidencesync.cli.outputs import (
     CleanOutput,
@@ -49,6 +50,7 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "push-dry-run-output": ("evidencesync push --dry-run --json", (DryRunOutput,)),
         "serve-output": ("evidencesync serve --listen --json", (ServeOutput,)),
         "verify-output": ("evidencesync verify --json", (Verdict,)),
+        "compare-output": ("evidencesync compare --json", (CompareOutput,)),
         "timestamp-request-output": ("evidencesync timestamp request --json", (TimestampRequestOutput,)),
         "timestamp-output": ("evidencesync timestamp attach, fetch --json", (TimestampOutput,)),
         "timestamp-show-output": ("evidencesync timestamp show --json", (TimestampShowOutput,)),

@@ -85,7 +85,7 @@ def verify(
             case=case,
             item=item,
             acquisition=acquisition,
-            trusted=_load_trusted(Path(trusted)) if trusted is not None else None,
+            trusted=load_trusted(Path(trusted)) if trusted is not None else None,
             expect_head=expect_head,
             all_digests=checks.all_digests,
             roots=load_roots(run.settings, checks.tsa_root),
@@ -97,7 +97,7 @@ def verify(
     return ExitCode(verdict.exit_code)
 
 
-def _load_trusted(file: Path) -> bytes:
+def load_trusted(file: Path) -> bytes:
     """The file that an expert brings along. Raises TrustFileError."""
     try:
         with file.expanduser().open("rb") as stream:
