@@ -19,6 +19,7 @@ MAX_FILE_SIZE: Final = 2**53 - 1  # the largest integer every JSON reader keeps 
 
 # A folder as an SFTP server lists it, which may be anybody's: some 500 bytes of memory each.
 MAX_FOLDER_ENTRIES: Final = 1_000_000
+MAX_FILES_FROM: Final = 256 * MIB  # a list of files is held as a tree of names: a million paths are some 60 MiB of text
 
 # Documents. A line must fit a path twice (base64 of the path and of a link), names of owner and group, and a capped list.
 MAX_MANIFEST_LINE: Final = 512 * KIB

@@ -70,7 +70,7 @@ def _will_connect(given: list[str]) -> bool:
     """A guess: whether this is a push to a server, or a pull from one. A wrong one costs a process for a moment, or a moment."""
     return (
         given[:1] in (["push"], ["pull"])
-        and not {"-h", "--help", "--agentless"} & set(given)
+        and not {"-h", "--help", "--agentless", "--dry-run"} & set(given)
         and any(map(_looks_remote, given[1:]))
     )
 

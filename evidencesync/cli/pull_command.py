@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evidencesync.cli.command import Run, command
+from evidencesync.cli.filter_choice import FilterChoice
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, local_vault
-from evidencesync.cli.push_command import CODES, WhatChoice, acquire, make_request
+from evidencesync.cli.push_command import CODES, HowChoice, Places, acquire, make_request
 from evidencesync.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -23,6 +25,18 @@ if TYPE_CHECKING:
     from evidencesync.transfer.request import PushOutcome, PushRequest
 
     Work = Callable[[PushRequest, Progress], PushOutcome]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FarChoice(RemoteChoice):
+    """How the other machine is read."""
+
+    agentless: Annotated[
+        bool,
+        typer.Option(
+            "--agentless", help="Read over SFTP: the other machine needs no evidencesync. All of it travels, hashed on arrival."
+        ),
+    ] = False
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -45,14 +59,9 @@ def pull_source(
     vault: Annotated[str, typer.Argument(metavar="VAULT", help="The vault's folder on this machine.")],
     item: ItemChoice,
     sign: SignChoice,
-    what: WhatChoice,
-    ssh: RemoteChoice,
-    agentless: Annotated[
-        bool,
-        typer.Option(
-            "--agentless", help="Read over SFTP: the other machine needs no evidencesync. All of it travels, hashed on arrival."
-        ),
-    ] = False,
+    what: FilterChoice,
+    how: HowChoice,
+    ssh: FarChoice,
 ) -> ExitCode:
     """Acquires a source on another machine into a vault on this one: reads it there, sends what the vault lacks, and signs here.
 
@@ -64,6 +73,11 @@ def pull_source(
 
     address = _remote(source)
     folder = local_vault(vault)
+    rules = what.rules()
+    if rules.listed is not None:
+        raise UsageError("a pull takes no list of files", hint="Pull the folders one by one, or use --exclude and --include.")
+    if ssh.agentless and rules.one_file_system:
+        raise UsageError("SFTP does not tell where another file system begins: --one-file-system needs evidencesync there")
     asker = make_asker()
 
     def options() -> SshOptions:
@@ -73,12 +87,12 @@ def pull_source(
     from evidencesync.cli.summary import push_lines, push_output, verdict_of
     from evidencesync.ssh.address import Address
 
-    pull = _pull_agentless if agentless else _pull
+    pull = _pull_agentless if ssh.agentless else _pull
     with pull(address, options, folder) as work:
         receipts = receipts_folder(
-            run.settings.path(run.settings.values.receipts) if what.receipts is None else Path(what.receipts)
+            run.settings.path(run.settings.values.receipts) if how.receipts is None else Path(how.receipts)
         )
-        request = make_request(run, (os.fsencode(address.path), b""), item, sign, what, ssh, asker)
+        request = make_request(run, Places(os.fsencode(address.path), b"", rules), item, sign, how, ssh, asker)
         outcome = acquire(run, lambda progress: work(request, progress))
     kept = store_receipts(receipts, outcome)
     place = Address.parse(str(folder.absolute()))

@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from evidencesync.errors import LimitExceededError, ProtocolError
+from evidencesync.evidence.entry import Remark
 from evidencesync.limits import (
     MAX_ERROR_TEXT,
     MAX_FILE_SIZE,
@@ -332,6 +333,8 @@ class SourceAsk(Message, frozen=True):
     path: Annotated[bytes, msgspec.Meta(max_length=MAX_PATH)]
     excludes: Patterns
     includes: Patterns
+    max_size: Size | None
+    one_file_system: bool
     counts: bool
 
 
@@ -381,11 +384,11 @@ class SourceSeen(Message, frozen=True):
 class SourceEnd(Message, frozen=True):
     """Everything was read, and named: so many pages, the vault's own header counted.
 
-    `changed_folders` are those in which names came or went after they were listed.
+    `remarks` are what only the end of the reading could tell, as a manifest's footer counts it.
     """
 
     pages: U32
-    changed_folders: Size
+    remarks: Annotated[dict[Remark, Size], msgspec.Meta(max_length=8)]
 
 
 class Failure(Message, frozen=True):

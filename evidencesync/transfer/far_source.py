@@ -87,7 +87,17 @@ class FarSource:
         excludes, includes = list(map(os.fsencode, rules.excludes)), list(map(os.fsencode, rules.includes))
         if max(len(excludes), len(includes)) > MAX_PATTERNS or max(map(len, [*excludes, *includes]), default=0) > MAX_PATTERN:
             raise UsageError(f"a pull takes {MAX_PATTERNS} patterns of each kind, of {MAX_PATTERN} bytes each")
-        request = SourceAsk([PROTOCOL_VERSION], evidencesync.__version__, DELTA_PARAMETERS, path, excludes, includes, counts)
+        request = SourceAsk(
+            [PROTOCOL_VERSION],
+            evidencesync.__version__,
+            DELTA_PARAMETERS,
+            path,
+            excludes,
+            includes,
+            rules.max_size,
+            rules.one_file_system,
+            counts,
+        )
         self._write(PREAMBLE + frame_of(request))
 
     def take_offer(self, frames: Frames) -> SourceOffer:

@@ -97,7 +97,12 @@ class _Offering:
         ask = self._expect(SourceAsk)
         if PROTOCOL_VERSION not in ask.versions or ask.parameters != DELTA_PARAMETERS:
             raise VersionError("the two ends of this pull do not speak the same version of the protocol")
-        rules = FilterRules.from_patterns(map(os.fsdecode, ask.excludes), map(os.fsdecode, ask.includes))
+        rules = FilterRules.from_patterns(
+            map(os.fsdecode, ask.excludes),
+            map(os.fsdecode, ask.includes),
+            max_size=ask.max_size,
+            one_file_system=ask.one_file_system,
+        )
         with confined(offered, ask.path) as place:
             self._say(self._offer(place))
             reading = self._start_reading(place, rules, counts=ask.counts)
@@ -140,7 +145,7 @@ class _Offering:
         """How much there is to read, for the other end's display."""
         files = total = 0
         with contextlib.suppress(EvidenceSyncError, OSError):
-            for found in walk(place.reading, rules):
+            for found in walk(place.reading, rules, gentle=True):
                 if found.entry_type == "file" and found.stat is not None and found.flag is None:
                     files += 1
                     total += found.stat.st_size
@@ -166,7 +171,7 @@ class _Offering:
         self._send(sender, outlet)
         outlet.flush()
         self._tell_seen()
-        self._say(SourceEnd(sender.pages_sent, reading.tally.changed_folders))
+        self._say(SourceEnd(sender.pages_sent, reading.tally.manifest.remarks))
         self._answer_to_the_end(sender, outlet)
 
     def _step(self, sender: Sender, outlet: Outlet) -> None:

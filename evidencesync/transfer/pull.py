@@ -205,7 +205,10 @@ class _Pull:
                 self._write(self._far.take(frames))
             elif message is not None:
                 self._pass_back(message)
-        self._overheard.tally.changed_folders = self._far.end.changed_folders
+        tally = self._overheard.tally
+        for remark, count in self._far.end.remarks.items():
+            tally.manifest.remark(remark, count)
+        tally.changed_folders = self._far.end.remarks.get("folder-changed-while-read", 0)
 
     def _pass_back(self, message: Message) -> None:
         if isinstance(message, Status):

@@ -212,7 +212,7 @@ class _Push:
         return reading
 
     def _count(self) -> None:
-        """How much there is to read, for a display. What it cannot see, the reading itself will record."""
+        """How much there is to read, for a display. It leaves no trace: what it cannot see, the reading itself will record."""
         with contextlib.suppress(EvidenceSyncError):
             self._supply.count(self._progress, lambda: self._conversation.inbox.is_closed)
 

@@ -94,9 +94,13 @@ class SftpReading:
                 self._walk()
             else:
                 name = self._root.path.rpartition(b"/")[2]
-                self._take(name, self._root.status, None)
+                if self._is_skipped(name, self._root.status):
+                    self._add_line(name, _entry(name, self._root.status, flags=["skipped"]), None)
+                else:
+                    self._take(name, self._root.status, None)
             if rest := self._cutter.take():
                 self._emit_page(rest)
+            self.tally.manifest.remark("folder-changed-while-read", self.tally.changed_folders)
             self._emit_page(encode_footer(self.tally.manifest.footer(self._now())))
             self._emit(SourceRead(), 0)
         finally:
@@ -161,6 +165,8 @@ class SftpReading:
 
     def _is_skipped(self, path: bytes, status: SftpStatus) -> bool:
         is_folder = status.kind == "directory"
+        if self._rules.max_size is not None and status.kind == "file" and (status.size or 0) > self._rules.max_size:
+            return True
         left_out = self._rules.leaves_out(path, is_folder=is_folder)
         return left_out and not (is_folder and self._rules.may_keep_below(path))
 

@@ -58,7 +58,7 @@ class LocalSupply:
     def count(self, progress: Progress, is_over: Callable[[], bool]) -> None:
         """See `Supply`."""
         files = total = 0
-        for found in walk(self._source.path, self._rules):
+        for found in walk(self._source.path, self._rules, gentle=True):
             if found.entry_type == "file" and found.stat is not None and found.flag is None:
                 files += 1
                 total += found.stat.st_size

@@ -197,3 +197,11 @@ def test_a_pull_needs_a_remote_source_and_a_local_vault(lab: Lab) -> None:
     assert lab.run("pull", "host:/evidence", "no-vault", *ITEM, *sign).code == 10
     for arguments in ((), ("--vault", "vault", "--source", "evidence"), ("--source", "evidence", "--listen", "127.0.0.1:0")):
         assert lab.run("serve", *arguments).code == 2
+
+
+def test_a_pull_refuses_what_it_could_not_keep_to(lab: Lab) -> None:
+    (lab.folder / "list").write_text("a\n")
+    sign = ("--sign-key", "ana", "--json")
+    for refused in (("--files-from", "list"), ("--agentless", "--one-file-system"), ("--dry-run",)):
+        done = lab.run("pull", "host:/evidence", "vault", *ITEM, *sign, *refused)
+        assert done.code == 2, done

@@ -146,3 +146,11 @@ def test_a_lost_link_is_made_anew_and_what_had_arrived_does_not_come_again(bench
     assert (outcome.acquisition, outcome.interruptions) == (1, 1)
     assert outcome.reused_bytes > 20_000_000
     assert (bench.acquisition(1) / "data" / "image").read_bytes() == (bench.source / "image").read_bytes()
+
+
+def test_a_size_and_a_file_system_bound_a_pull_as_they_bound_a_push(bench: Bench) -> None:
+    fill(bench.source)
+    rules = FilterRules.from_patterns(max_size=4, one_file_system=True)
+    pulled, pushed = pull_from(bench, rules=rules), bench.push(rules=rules)
+    assert pulled.tally.manifest.flags == pushed.tally.manifest.flags == {"skipped": 2}
+    assert pulled.tally.manifest.remarks.keys() <= {"access-time-changed"}

@@ -120,16 +120,18 @@ EXAMPLES: list[Message] = [
         b"p" * MAX_PATH,
         [b"x" * MAX_PATTERN] * MAX_PATTERNS,
         [b"y" * MAX_PATTERN] * MAX_PATTERNS,
+        0,
+        one_file_system=True,
         counts=True,
     ),
-    SourceAsk([1], "", "", b"", [], [], counts=False),
+    SourceAsk([1], "", "", b"", [], [], None, one_file_system=False, counts=False),
     SourceOffer(1, "0.1", "fastcdc", 0, "host", "system", b"/a", b"/b" * (MAX_PATH // 2), "ext4", "0" * 32),
     SourceOffer(1, "0.1", "fastcdc", 0, "", "", b"/", b"/", None, None),
     Fetch(knows_nothing=True, has_previous=False, piece_key=bytes(32), compress="auto", limit_rate=None),
     Fetch(knows_nothing=False, has_previous=True, piece_key=bytes(32), compress="never", limit_rate=2**53),
     SourceSeen(MAX_FILE_SIZE, 0, 1, 0, None, None, b"p" * MAX_PATH),
     SourceSeen(0, 0, 0, 7, 1, 2, b""),
-    SourceEnd(2**32 - 1, MAX_FILE_SIZE),
+    SourceEnd(2**32 - 1, {"metadata-unread": MAX_FILE_SIZE}),
 ]
 
 
