@@ -21,12 +21,15 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.path import to_json_fields
 
 if TYPE_CHECKING:
+    from evidencesync.evidence.entry import Flag
     from evidencesync.ssh.address import Address
     from evidencesync.transfer.request import PushOutcome, PushRequest
 
 _LISTED_FLAGS: Final = 20
+_LEAST_OF_EACH: Final = 5
+_WORST_FIRST: Final[tuple[Flag, ...]] = ("unreadable", "vanished", "changed-while-read")
 _FLAG_WORDS: Final = {
-    "unreadable": "could not be read",
+    "unreadable": "could not be read, or not all of it",
     "vanished": "vanished before it was read",
     "changed-while-read": "changed while it was read",
     "skipped": "left out by a filter",
@@ -57,6 +60,10 @@ def push_output(outcome: PushOutcome, receipts: Path) -> PushOutput:
         read_back=outcome.read_back,
         damaged_in_vault=outcome.damaged,
         changed_folders=outcome.tally.changed_folders,
+        bad_bytes=outcome.tally.bad_bytes,
+        bad_ranges=outcome.tally.bad_ranges,
+        partial=outcome.tally.partial,
+        read_again=outcome.tally.read_again,
         manifest_sha256=outcome.manifest_sha256,
         receipt_sha256=outcome.receipt_sha256,
         chain_head_sha256=outcome.chain_head_sha256,
@@ -108,19 +115,36 @@ def verdict_of(outcome: PushOutcome) -> PushVerdict:
 
 
 def _flag_lines(outcome: PushOutcome) -> Iterator[str]:
-    flags = outcome.tally.manifest.flags
+    tally = outcome.tally
+    flags = tally.manifest.flags
     for flag, count in flags.items():
         yield f"  {count_text(count, 'entry', 'entries')} {_FLAG_WORDS.get(flag, flag)}"
-    if outcome.tally.changed_folders:
-        folders = count_text(outcome.tally.changed_folders, "folder")
+    if tally.bad_bytes:
+        bad = f"{size_text(tally.bad_bytes)} in {count_text(tally.bad_ranges, 'range')} of {count_text(tally.partial, 'file')}"
+        yield f"  {bad} could not be read: the digests are of what stands there instead (see read_errors in the manifest)"
+    if tally.changed_folders:
+        folders = count_text(tally.changed_folders, "folder")
         yield f"  {folders} in which names came or went after they were listed: what came is NOT in this acquisition"
-    worth_naming = [(path, flag) for path, flag in outcome.tally.flagged if flag != "skipped"]
-    for path, flag in worth_naming[:_LISTED_FLAGS]:
+    if tally.read_again:
+        yield f"  files that had changed were read again {count_text(tally.read_again, 'time')}"
+    shown = _worth_naming(tally.flagged)
+    for path, flag in shown:
         yield f"    {flag}: {safe_text(path, 300) if path else '.'}"
-    named = sum(count for flag, count in flags.items() if flag != "skipped") + outcome.tally.changed_folders
-    more = named - min(len(worth_naming), _LISTED_FLAGS)
+    more = sum(count for flag, count in flags.items() if flag != "skipped") + tally.changed_folders - len(shown)
     if more > 0:
         yield f"    and {more:,} more: the manifest lists them all"
+
+
+def _worth_naming(flagged: list[tuple[bytes, Flag]]) -> list[tuple[bytes, Flag]]:
+    """The first few of each flag, the worst first: many of one kind must not hide another."""
+    kinds = [[(path, flag) for path, flag in flagged if flag == kind] for kind in _WORST_FIRST]
+    rest = _LISTED_FLAGS
+    shown = []
+    for at, kind in enumerate(kinds):
+        kept = sum(min(len(later), _LEAST_OF_EACH) for later in kinds[at + 1 :])
+        shown += kind[: max(rest - kept, _LEAST_OF_EACH)]
+        rest = _LISTED_FLAGS - len(shown)
+    return shown
 
 
 def _next_command(request: PushRequest, address: Address) -> str:

@@ -7,6 +7,7 @@ Sources: Documentation/ABI/stable/sysfs-block, udev's database under /run/udev/d
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -42,6 +43,7 @@ _SYSFS_FILES: Final = {  # of the whole disk; the first that is there
     "sequence": ("diskseq",),
 }
 _YES_NO: Final = frozenset({"removable", "rotational"})
+_OCTAL: Final = re.compile(r"\\([0-7]{3})")
 _WRITE_COUNTS: Final = (4, 6, 11, 13)  # writes, sectors written, discards, sectors discarded
 
 
@@ -81,7 +83,7 @@ def users_of(number: int, *, system: Path = Path("/sys"), proc: Path = Path("/pr
         fields = line.split(" ")
         if len(fields) > 5 and fields[2] in numbers:
             writable = "read-only" if "ro" in fields[5].split(",") else "writable"
-            users.append(f"mounted at {_clean(fields[4])} ({writable})")
+            users.append(f"mounted at {_unescaped(fields[4])} ({writable})")
     names = {f"/dev/{part.name}" for part in parts}
     users += [f"swap on {_clean(line.split()[0])}" for line in _lines(proc / "swaps")[1:] if line.split()[:1][0] in names]
     for part in parts:
@@ -109,6 +111,11 @@ def _partitions(disk: Path) -> Iterator[str]:
 def _udev(file: Path) -> dict[str, str]:
     """The properties that udev has noted down: lines `E:KEY=VALUE`."""
     return dict(line[2:].split("=", 1) for line in _lines(file) if line.startswith("E:") and "=" in line)
+
+
+def _unescaped(text: str) -> str:
+    """A mount point, in which the kernel writes spaces and the like as octal numbers."""
+    return _clean(_OCTAL.sub(lambda found: chr(int(found[1], 8)), text))
 
 
 def _lines(file: Path) -> list[str]:
