@@ -16,7 +16,7 @@ from evidencesync.errors import SourceNotFoundError, SourceReadError
 from evidencesync.evidence.display import safe_text
 from evidencesync.source.descriptor import FILE_FLAGS, PASSAGE_FLAGS, is_gone, open_untouched
 from evidencesync.source.details import DetailReader, Details
-from evidencesync.source.reader import OpenedFile, read_error
+from evidencesync.source.reader import PAGE, OpenedFile, read_error
 from evidencesync.source.root import SourceRoot, source_not_found
 from evidencesync.source.salvage import STEP
 from evidencesync.source.sysfs import writes_to
@@ -107,7 +107,7 @@ class OpenedDevice(OpenedFile):
     def _forget(self, offset: int, length: int) -> None:
         if length:
             with contextlib.suppress(OSError):  # advice
-                os.posix_fadvise(self.fd, offset, length, os.POSIX_FADV_DONTNEED)
+                os.posix_fadvise(self.fd, offset, -(-length // PAGE) * PAGE, os.POSIX_FADV_DONTNEED)
 
     def _goes_on(self) -> bool:
         return False

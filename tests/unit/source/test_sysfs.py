@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.custody.documents import Origin
 from evidencesync.custody.text import check_texts
 from evidencesync.evidence.display import is_clean
 from evidencesync.source.sysfs import describe_device, users_of, writes_to
@@ -78,7 +79,7 @@ def test_a_disk_says_what_it_is_and_no_text_of_it_is_unclean(root: Path) -> None
     }
     assert facts["model"].startswith("MODEL Ev")
     assert all(is_clean(text) for text in facts.values())
-    check_texts(facts, "a device")
+    check_texts(Origin(host="h", operating_system="o", device=facts), "a device")
 
 
 def test_a_partition_names_its_disk_and_what_the_disk_is(root: Path) -> None:
