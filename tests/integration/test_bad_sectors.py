@@ -233,6 +233,19 @@ def test_a_second_image_of_a_failing_disk_costs_what_is_new_of_it(
     assert bad_ranges(bench.entries(2)[f"{device.name}.img".encode()]) == BAD[:3]
 
 
+def test_what_had_arrived_when_an_image_was_given_up_is_not_sent_again(
+    bench: Bench, tmp_path: Path, require_program: FindProgram
+) -> None:
+    disk = BadFile(content(40 * MIB), [(39 * MIB, 39 * MIB + SECTOR)])
+    with bad_disk(tmp_path / "bad", {"disk": disk}) as folder, loop_device(folder.place / "disk", require_program) as device:
+        with pytest.raises(SourceGapsError):
+            bench.push(source=os.fsencode(device), on_read_error="fail")
+        outcome = bench.push(source=os.fsencode(device))
+    assert outcome.leftovers == 1
+    assert outcome.literal_bytes < 24 * MIB
+    assert stored(bench, f"{device.name}.img") == without(disk.data, disk.bad)
+
+
 def _rescue(program: str, device: Path, folder: Path) -> None:
     options = ["--idirect", "--retry-passes=1", "--sector-size=512"]
     subprocess.run([program, *options, device, folder / "rescued", folder / "map"], check=True, capture_output=True)
