@@ -16,6 +16,7 @@ import pytest
 from evidencesync.errors import SourceGapsError
 from evidencesync.evidence.entry import Entry, ReadError
 from evidencesync.limits import KIB, LIST_CAP_PER_LINE, MIB
+from evidencesync.source import gaps
 from evidencesync.source.salvage import GIVEN_UP
 from evidencesync.transfer.request import PushOutcome
 from evidencesync.verify.audit import audit_vault
@@ -199,6 +200,35 @@ def test_with_fail_nothing_is_published(bench: Bench, tmp_path: Path, size: int)
     with bad_disk(tmp_path / "bad", files) as folder, pytest.raises(SourceGapsError, match="bad"):
         bench.push(source=os.fsencode(folder.place), on_read_error="fail")
     assert bench.acquisitions() == []
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EINVAL])
+def test_a_refusal_is_no_bad_sector(bench: Bench, tmp_path: Path, number: int) -> None:
+    files = {"bad": BadFile(content(3 * MIB), [(0, 3 * MIB)], error=number), "good": BadFile(content(500))}
+    with bad_disk(tmp_path / "bad", files) as folder:
+        with pytest.raises(SourceGapsError, match="bad"):
+            bench.push(source=os.fsencode(folder.place), on_read_error="fail")
+        assert bench.acquisitions() == []
+        bench.push(source=os.fsencode(folder.place))
+    assert bench.entries(1)[b"bad"].flags == ["unreadable"]
+    assert bench.entries(1)[b"bad"].blake3 is None
+    assert stored(bench, "good") == files["good"].data
+
+
+def test_a_medium_with_more_gaps_than_anybody_can_look_through_is_read_no_further(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gaps, "MAX_READ_ERRORS", 3)
+    file = BadFile(content(40 * MIB), [(at * 5 * MIB, at * 5 * MIB + 1) for at in range(1, 8)])
+    with bad_disk(tmp_path / "bad", {"bad": file}) as folder:
+        outcome = bench.push(source=os.fsencode(folder.place))
+    entry = bench.entries(1)[b"bad"]
+    *before, last = entry.read_errors or []
+    assert [error.offset for error in before] == [at * 5 * MIB for at in (1, 2, 3)]
+    assert 20 * MIB - 128 * KIB <= last.offset <= 20 * MIB
+    assert (last.fill, last.offset + last.length) == ("skip", 40 * MIB)
+    assert_counted(outcome, entry)
+    assert len(stored(bench, "bad")) == last.offset
 
 
 @pytest.mark.parametrize("size", [20_000, 9 * MIB])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import json
 import mmap
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.errors import SourceNotFoundError, UsageError
+from evidencesync.errors import SourceNotFoundError, SourceReadError, UsageError
 from evidencesync.limits import KIB, MIB
 from evidencesync.source.device import find_device, open_device
 from evidencesync.source.origin import device_facts, device_warnings
@@ -140,6 +141,23 @@ def test_a_device_that_grows_while_it_is_read_ends_where_it_ended_and_has_change
         buffer = bytearray(SIZE + 2 * MIB)
         assert opened.read_into(buffer) == SIZE
         assert opened.read_into(buffer) == 0
+        assert opened.changed()
+    steps.close()  # type: ignore[attr-defined]
+
+
+def test_a_device_that_shrinks_while_it_is_read_has_gone_from_there(
+    image: Path, device: Path, require_program: FindProgram
+) -> None:
+    steps = find_device(resolve_source(device))
+    with open_device(next(steps)) as opened:
+        buffer = bytearray(4 * MIB)
+        assert opened.read_into(buffer) == 4 * MIB
+        os.truncate(image, 8 * MIB)
+        subprocess.run([require_program("losetup"), "--set-capacity", str(device)], check=True)
+        assert opened.read_into(buffer) == 4 * MIB
+        with pytest.raises(SourceReadError) as caught:
+            opened.read_into(buffer)
+        assert (caught.value.errno, caught.value.offset) == (errno.ENODEV, 8 * MIB)
         assert opened.changed()
     steps.close()  # type: ignore[attr-defined]
 
