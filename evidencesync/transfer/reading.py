@@ -33,6 +33,7 @@ from evidencesync.source.metadata import EntryMaker
 from evidencesync.source.reader import look_again, open_file, read_small
 from evidencesync.source.root import SourceRoot
 from evidencesync.source.salvage import MEDIUM_ERRORS
+from evidencesync.source.second_look import SecondLook
 from evidencesync.source.walker import Found, walk
 from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.streaming import ContentReader
@@ -84,7 +85,7 @@ class SourceTally:
 
     manifest: ManifestTally = field(default_factory=ManifestTally)
     flagged: list[tuple[bytes, Flag]] = field(default_factory=list)
-    _listed: dict[Flag, int] = field(default_factory=dict)
+    _listed: dict[Flag, int] = field(default_factory=dict, init=False, repr=False)
     changed_folders: int = 0
     bad_bytes: int = 0
     """Bytes that could not be read, of contents that are there: each has its range in the manifest."""
@@ -139,6 +140,7 @@ class SourceReading:
         self._entries = EntryMaker()
         self._cutter = PageCutter()
         self._contents: list[bytes] = []
+        self._folders = SecondLook(source.path)
         self._on_read_error = on_read_error
         self._retries_changed = retries_changed
         self._hashing = ThreadPoolExecutor(1, "sha256")
@@ -149,6 +151,8 @@ class SourceReading:
         try:
             for found in self._walk():
                 self._take(found)
+            for path in self._folders.changed():
+                self._count_changed_folder(path)
             if rest := self._cutter.take():
                 self._emit_page(rest)
             self._emit_page(encode_footer(self.tally.manifest.footer(self._now())))
@@ -157,6 +161,10 @@ class SourceReading:
             self._hashing.shutdown(wait=True)
 
     def _note_changed_folder(self, path: bytes) -> None:
+        self._folders.forget(path)
+        self._count_changed_folder(path)
+
+    def _count_changed_folder(self, path: bytes) -> None:
         self.tally.changed_folders += 1
         self.tally.note_flag(path, "changed-while-read")
 
@@ -169,6 +177,8 @@ class SourceReading:
         """One entry: its content first, then its line."""
         if not found.path and found.stat is None:  # the folder above a single file: not part of the source
             return
+        if found.entry_type == "directory":
+            self._folders.note(found)
         has_content = found.entry_type == "file" or self._source.is_device
         if not has_content or found.flag is not None or found.stat is None:
             self._add_line(found.path, self._entries.make_entry(found), None)
@@ -188,8 +198,8 @@ class SourceReading:
     def _read_again_while_it_changes(self, found: Found) -> _Content:
         """What was read last. A file that can not be read once more is what it was the first time: changed while it was read."""
         content = self._read(found)
-        for _ in range(self._retries_of(content.size)):
-            again = look_again(found) if content.changed else None
+        for _ in range(self._retries_of(content.size) if content.changed else 0):
+            again = look_again(found)
             if again is None:
                 break
             try:
@@ -197,6 +207,8 @@ class SourceReading:
             except SourceReadError:
                 break
             self.tally.read_again += 1
+            if not content.changed:
+                break
         return content
 
     def _retries_of(self, size: int) -> int:

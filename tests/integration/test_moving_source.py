@@ -6,11 +6,13 @@ The file system calls back in the middle of a read, so every race here is won ev
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -213,6 +215,31 @@ def test_another_process_that_edits_in_place_and_puts_the_time_back_is_noticed_e
     assert outcome.tally.flagged == [(b"log", "changed-while-read")]
     assert outcome.tally.read_again == 2
     assert_sound(bench)
+
+
+def test_what_moves_into_a_folder_that_was_already_read_is_noticed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b", "z"):
+        (bench.source / name).mkdir()
+    (bench.source / "z" / "first").write_bytes(content(SIZES[1]))
+    (bench.source / "z" / "later").write_bytes(b"later")
+    move = partial(os.rename, bench.source / "z" / "later", bench.source / "a" / "later")
+    _after_each_beginning(monkeypatch, bench.source / "z" / "first", [move])
+    outcome = bench.push()
+    assert sorted(outcome.tally.flagged) == [(b"a", "changed-while-read"), (b"z", "changed-while-read"), (b"z/later", "vanished")]
+    assert outcome.tally.changed_folders == 2
+    acquired = json.loads((bench.acquisition(1) / "acquired.json").read_text())
+    assert acquired["details"]["folders_changed_while_read"] == "2"
+
+
+def test_a_folder_that_went_away_after_it_was_read_is_noticed_and_one_that_stayed_is_not(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        (bench.source / name).mkdir()
+    (bench.source / "z").write_bytes(content(SIZES[1]))
+    _after_each_beginning(monkeypatch, bench.source / "z", [(bench.source / "a").rmdir])
+    outcome = bench.push()
+    assert sorted(outcome.tally.flagged) == [(b"", "changed-while-read"), (b"a", "changed-while-read")]
 
 
 WRITER = """
