@@ -38,8 +38,9 @@ class Gaps:
         """
         opened = self._opened
         left = room[: max(min(len(room), opened.size - opened.offset), 0)]
+        is_dead = self._salvage is not None and self._salvage.is_dead
         may_go_on = self._on_error != "fail" and error.errno in MEDIUM_ERRORS and len(self.read_errors) < MAX_READ_ERRORS
-        if not may_go_on or not left:
+        if not may_go_on or is_dead or not left:
             self.end(error)
             return 0
         start = opened.offset

@@ -60,6 +60,11 @@ class Salvage:
         self._deadline = 0.0
         self._dead = 0
 
+    @property
+    def is_dead(self) -> bool:
+        """Whether the medium was found to be gone: nothing more is to be had from it."""
+        return self._dead != 0
+
     def recover(self, room: memoryview, offset: int) -> list[BadRange]:
         """Fills `room`, which begins at `offset`, with what can be read, and with zeros where nothing can.
 

@@ -148,6 +148,21 @@ def test_a_device_that_goes_away_ends_as_unreadable_from_there(bench: Bench, tmp
     assert stored(bench, "disk") == disk.data[: end.offset]
 
 
+def test_a_medium_that_is_found_gone_while_it_is_salvaged_is_read_no_further(bench: Bench, tmp_path: Path) -> None:
+    def answer(file: BadFile, _: int, length: int) -> None:
+        file.error = errno.ENXIO if length <= 64 * KIB else errno.EIO
+
+    disk = BadFile(content(40 * MIB), [(5 * MIB, 40 * MIB)], before_read=answer)
+    with bad_disk(tmp_path / "bad", {"disk": disk}) as folder:
+        outcome = bench.push(source=os.fsencode(folder.place / "disk"))
+    entry = bench.entries(1)[b"disk"]
+    *_, last = entry.read_errors or []
+    assert (last.fill, last.offset + last.length) == ("skip", 40 * MIB)
+    assert last.offset < 12 * MIB
+    assert_counted(outcome, entry)
+    assert len(stored(bench, "disk")) == last.offset
+
+
 def test_a_file_system_that_finds_its_checksums_wrong_loses_no_more_than_its_block(
     bench: Bench, tmp_path: Path, require_program: FindProgram
 ) -> None:
