@@ -133,7 +133,7 @@ class PushOutput(Output, frozen=True):
     `bad_bytes` could not be read, in `bad_ranges` ranges of `partial` files that are there otherwise; `flags` counts these files
     as unreadable, too. `read_again` is how often a file was read once more because it had changed.
     `stored` is how contents came to lie in the vault, as its receipt says. `receipts` is the folder in which the signed
-    documents are kept.
+    documents are kept. `vault_clock_ahead_seconds` is below 0 where the vault's clock is behind this machine's.
     """
 
     case: str
@@ -160,6 +160,7 @@ class PushOutput(Output, frozen=True):
     bad_ranges: Count
     partial: Count
     read_again: Count
+    vault_clock_ahead_seconds: float
     manifest_sha256: HexDigest
     receipt_sha256: HexDigest
     chain_head_sha256: HexDigest
