@@ -138,6 +138,13 @@ class SourceReadError(EvidenceSyncError):
         self.vanished = vanished
 
 
+class SourceGapsError(EvidenceSyncError):
+    """Part of the source could not be read, and `--on-read-error fail` says that nothing is to be published then."""
+
+    slug = "source-gaps"
+    default_hint = "With --on-read-error zero what can be read is published, and what cannot is listed in the manifest."
+
+
 class NotThereError(EvidenceSyncError):
     """A vault, case, item or acquisition that was named does not exist."""
 

@@ -39,6 +39,8 @@ MAX_TIMESTAMP_CERTIFICATES: Final = 20  # in one answer
 MAX_TIMESTAMP_ROOTS: Final = 1000  # in one file; what systems ship has some 150
 LIST_CAP_PER_LINE: Final = 1000  # holes, read errors or attributes in one manifest line; more go to continuation lines
 
+MAX_READ_ERRORS: Final = 100_000  # ranges of one file or device; a medium with more is read no further (some 30 MiB here)
+
 # Extended attributes of one entry. Linux lets a value be 64 KiB and a list of names 64 KiB; no honest file comes near both.
 MAX_ATTRIBUTES: Final = 16 * MIB
 ATTRIBUTES_PER_LINE: Final = 96 * KIB  # base64; what is above goes to continuation lines (one value alone may be 87 KiB)

@@ -128,8 +128,10 @@ PushVerdict = Literal["complete", "gaps", "source-changed"]
 
 
 class PushOutput(Output, frozen=True):
-    """A published acquisition. Sizes are bytes; `wire_*` are bytes on the SSH socket; `flagged` is cut after 1000 paths.
+    """A published acquisition. Sizes are bytes; `wire_*` are bytes on the SSH socket; `flagged` is cut after 1000 paths a flag.
 
+    `bad_bytes` could not be read, in `bad_ranges` ranges of `partial` files that are there otherwise; `flags` counts these files
+    as unreadable, too. `read_again` is how often a file was read once more because it had changed.
     `stored` is how contents came to lie in the vault, as its receipt says. `receipts` is the folder in which the signed
     documents are kept. `vault_clock_ahead_seconds` is below 0 where the vault's clock is behind this machine's.
     """
@@ -154,6 +156,10 @@ class PushOutput(Output, frozen=True):
     read_back: bool
     damaged_in_vault: int
     changed_folders: int
+    bad_bytes: Count
+    bad_ranges: Count
+    partial: Count
+    read_again: Count
     vault_clock_ahead_seconds: float
     manifest_sha256: HexDigest
     receipt_sha256: HexDigest

@@ -23,6 +23,7 @@ from evidencesync.limits import MAX_FREE_TEXT
 if TYPE_CHECKING:
     from evidencesync.cli.passphrase import PassphraseAsker
     from evidencesync.source.filters import FilterRules
+    from evidencesync.source.gaps import OnReadError
     from evidencesync.ssh.address import Address
     from evidencesync.ssh.options import SshOptions
     from evidencesync.transfer.link import Link
@@ -58,6 +59,23 @@ class HowChoice:
         int,
         typer.Option(min=0, max=10_000, envvar="EVIDENCESYNC_RETRIES", help="Attempts, in a row, to get a lost link back."),
     ] = 12
+    on_read_error: Annotated[
+        str | None,
+        typer.Option(
+            metavar="zero|skip|fail",
+            envvar="EVIDENCESYNC_ON_READ_ERROR",
+            help="In place of bytes that cannot be read: zeros, nothing, or publish nothing at all.  [default: zero]",
+        ),
+    ] = None
+    retries_changed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=100,
+            envvar="EVIDENCESYNC_RETRIES_CHANGED",
+            help="How often a file that changed while it was read is read and sent again.  [default: 2, up to 16 MiB]",
+        ),
+    ] = None
     receipts: Annotated[
         str | None,
         typer.Option(
@@ -83,6 +101,7 @@ def add_commands(app: typer.Typer) -> None:
         "push",
         "evidencesync push /mnt/evidence ana@vault.lab:/srv/vault --case 2024-017 --item LAPTOP-1",
         "evidencesync push disk.img ssh://vault.lab:2222/srv/vault --case 2024-017 --item DISK-1 -i ~/.ssh/ana --limit-rate 2M",
+        "evidencesync push /dev/sdb vault.lab:/srv/vault --case 2024-017 --item DISK-2",
         "evidencesync push triage /media/usb/vault --case 2024-017 --item TRIAGE --note 'seized 09:40' --json",
         "evidencesync push / /media/usb/vault --case 2024-017 --item SERVER-2 --one-file-system --max-size 2G --dry-run",
         "find . -newer /tmp/then -print0 | evidencesync push . /srv/vault --case 2024-017 --item RECENT --files-from0 -",
@@ -91,7 +110,7 @@ def add_commands(app: typer.Typer) -> None:
 
 def push_source(
     run: Run,
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A folder or a file. It is only read.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A folder, a file or a block device. It is only read.")],
     vault: Annotated[
         str, typer.Argument(metavar="VAULT", help="A local path, [user@]host:path, or ssh://[user@]host[:port]/path.")
     ],
@@ -167,7 +186,13 @@ def _check_places(run: Run, source: str, address: Address) -> None:
     """What can be said before anybody is asked for a passphrase. Raises SourceNotFoundError, UsageError, ConfigurationError."""
     from evidencesync.source.root import resolve_source
 
-    root = Path(os.fsdecode(resolve_source(os.fsencode(source)).path))
+    resolved = resolve_source(os.fsencode(source))
+    if resolved.is_device:
+        from evidencesync.source.origin import device_warnings
+
+        for warning in device_warnings(resolved):
+            run.console.warn(warning)
+    root = Path(os.fsdecode(resolved.path))
     run.settings.refuse_within(root)
     if not address.local:
         return
@@ -221,7 +246,24 @@ def _make_request(
         limit_rate=parse_rate(limit) if limit else None,
         timeout_seconds=ssh.timeout_seconds(run.settings),
         retries=how.retries,
+        on_read_error=_parse_on_read_error(source.path, how.on_read_error or "zero"),
+        retries_changed=how.retries_changed,
     )
+
+
+def _parse_on_read_error(source: bytes, text: str) -> OnReadError:
+    """Raises UsageError, also for what makes no sense with a device."""
+    from evidencesync.source.gaps import ON_READ_ERROR
+    from evidencesync.source.root import resolve_source
+
+    if text not in ON_READ_ERROR:
+        raise UsageError(f"--on-read-error is zero, skip or fail, not {safe_text(text, 40)}")
+    if text == "skip" and resolve_source(source).is_device:
+        raise UsageError(
+            "--on-read-error skip would move everything behind a bad sector of a device to another offset",
+            hint="Use zero (the default): bad sectors become zeros, and the manifest says where.",
+        )
+    return text
 
 
 def _parse_compress(text: str) -> Literal["auto", "always", "never"]:

@@ -95,7 +95,11 @@ def make_header(
             command_line=request.command_line,
             digests=["blake3", "sha256"],
             filters=request.rules.lines(),
-            options={"chunking": PARAMETERS, "read-back": "yes" if request.read_back else "no"},
+            options={
+                "chunking": PARAMETERS,
+                "read-back": "yes" if request.read_back else "no",
+                "on-read-error": request.on_read_error,
+            },
         ),
         ssh=peer,
         started=started,
@@ -141,4 +145,6 @@ def _details(header: ManifestHeader, tally: SourceTally) -> dict[str, str]:
     details = {"source": header.source.path or header.source.path_b64 or "", "host": header.source.host}
     if tally.changed_folders:
         details["folders_changed_while_read"] = str(tally.changed_folders)
+    if tally.bad_bytes:
+        details["bytes_not_readable"] = str(tally.bad_bytes)
     return details

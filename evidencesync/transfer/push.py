@@ -36,6 +36,7 @@ from evidencesync.protocol.messages import (
     Want,
 )
 from evidencesync.session.sender import Sender
+from evidencesync.source.device import geometry_of
 from evidencesync.source.root import resolve_source
 from evidencesync.source.walker import walk
 from evidencesync.transfer.acknowledgement import Sent, check_published
@@ -198,6 +199,8 @@ class _Push:
             self._conversation.inbox.put_local,
             self._progress,
             lambda: format_moment(self._now()),
+            on_read_error=request.on_read_error,
+            retries_changed=request.retries_changed,
         )
         threading.Thread(target=self._read, args=(reading,), name="source", daemon=True).start()
         if self._progress.count_ahead:
@@ -208,6 +211,9 @@ class _Push:
         """How much there is to read, for a display. It leaves no trace: what it cannot see, the reading itself will record."""
         files = total = 0
         try:
+            if self._source.is_device:
+                self._progress.total_files, self._progress.total_bytes = 1, geometry_of(self._source).size
+                return
             for found in walk(self._source.path, self._request.rules, gentle=True):
                 if found.entry_type == "file" and found.stat is not None and found.flag is None:
                     files += 1

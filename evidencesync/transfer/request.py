@@ -9,6 +9,7 @@ from evidencesync.custody.sshsig import Signer
 from evidencesync.evidence.identity import ItemName
 from evidencesync.protocol.compression import Compress
 from evidencesync.source.filters import FilterRules
+from evidencesync.source.gaps import OnReadError
 from evidencesync.transfer.reading import SourceTally
 
 
@@ -16,7 +17,8 @@ from evidencesync.transfer.reading import SourceTally
 class PushRequest:
     """One acquisition to be made. `vault` is the path as the other end knows it; `command_line` goes into the manifest.
 
-    `retries`: how often in a row to try again when the link is lost.
+    `retries`: how often in a row to try again when the link is lost. `on_read_error`: what stands in place of bytes that cannot
+    be read. `retries_changed`: how often a file that changed while it was read is read again; None: as often as is cheap.
     """
 
     source: bytes
@@ -34,6 +36,8 @@ class PushRequest:
     limit_rate: int | None = None
     timeout_seconds: float = 60.0
     retries: int = 0
+    on_read_error: OnReadError = "zero"
+    retries_changed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,27 @@ def test_the_document_keeps_the_exact_bytes_of_a_path() -> None:
     ]
 
 
+def test_many_of_one_kind_do_not_hide_another() -> None:
+    text = _lines(
+        *((b"v%d" % n, "vanished") for n in range(30)),
+        *((b"u%d" % n, "unreadable") for n in range(30)),
+        (b"c", "changed-while-read"),
+    )
+    shown = [line.split(": ")[1] for line in text.splitlines() if line.startswith("    ") and " more: " not in line]
+    assert shown == [*(f"u{n}" for n in range(14)), *(f"v{n}" for n in range(5)), "c"]
+    assert "and 41 more" in text
+
+
+def test_bytes_that_could_not_be_read_are_told_from_what_was_delivered() -> None:
+    outcome = make_outcome((b"disk.img", "unreadable"))
+    outcome.tally.bad_bytes, outcome.tally.bad_ranges, outcome.tally.partial, outcome.tally.read_again = 1536, 2, 1, 3
+    text = "\n".join(push_lines(outcome, make_request(), Address.parse("/srv/vault"), Path("/r")))
+    assert "1.5 kB in 2 ranges of 1 file could not be read: the digests are of what stands there instead" in text
+    assert "files that had changed were read again 3 times" in text
+    output = push_output(outcome, Path("/r"))
+    assert (output.bad_bytes, output.bad_ranges, output.partial, output.read_again) == (1536, 2, 1, 3)
+
+
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [(0, None), (4.9, None), (-4.9, None), (5.5, "5.5 s ahead of"), (-7300, "2 h 01 min behind")],
