@@ -21,8 +21,11 @@ class Ahead:
     is being stored.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, *, other: str = "the sender", silence_seconds: float = SILENCE_SECONDS) -> None:
+        """`other` is who is at the other end, for what is said of it when it has gone or is silent."""
         self._link = link
+        self._other = other
+        self._silence_seconds = silence_seconds
         self._blocks: deque[bytes] = deque()
         self._held_bytes = 0
         self._end: EvidenceSyncError | None = None
@@ -36,10 +39,10 @@ class Ahead:
         """All that has arrived, waiting for it. Raises what reading ended with, LinkLostError after a long silence."""
         with self._lock:
             self._waiting_since = time.monotonic()
-            came = self._changed.wait_for(lambda: self._blocks or self._end, SILENCE_SECONDS)
+            came = self._changed.wait_for(lambda: self._blocks or self._end, self._silence_seconds)
             self._waiting_since = None
             if not came:
-                raise LinkLostError(f"the sender has been silent for {SILENCE_SECONDS:.0f} seconds")
+                raise LinkLostError(f"{self._other} has been silent for {self._silence_seconds:.0f} seconds")
             if not self._blocks and self._end is not None:
                 raise self._end
             taken = b"".join(self._blocks) if len(self._blocks) > 1 else self._blocks[0]
@@ -66,7 +69,7 @@ class Ahead:
             self._changed.notify()
 
     def _read(self) -> None:
-        end: EvidenceSyncError = LinkLostError("the sender has gone before it had finished")
+        end: EvidenceSyncError = LinkLostError(f"{self._other} has gone before it had finished")
         try:
             while block := self._link.read():
                 with self._lock:
