@@ -25,6 +25,7 @@ MAX_RECORDS: Final = 256  # custody records in one message
 MAX_CHAIN: Final = 64 * MIB  # an item's whole chain, as it travels: some 60,000 records
 MAX_DETAILS: Final = 100  # details in a record by an examiner
 MAX_DETAIL_NAME: Final = 64
+MAX_CASE_FILE: Final = 256 * KIB
 MAX_SIGNATURE: Final = 16 * KIB  # an armored SSHSIG; RSA 16384 is 6 KiB
 MAX_TRUST_FILE: Final = 4 * MIB  # trusted_signers, revoked_keys
 MAX_TRUST_LINES: Final = 10_000

@@ -11,6 +11,7 @@ import typer.main
 import evidencesync
 from evidencesync.cli import (
     catalog_commands,
+    custody_commands,
     host_commands,
     push_command,
     serve_command,
@@ -64,7 +65,16 @@ def make_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_top)
-    for room in (vault_commands, host_commands, push_command, serve_command, verify_command, catalog_commands, upkeep_commands):
+    for room in (
+        vault_commands,
+        host_commands,
+        push_command,
+        serve_command,
+        verify_command,
+        catalog_commands,
+        custody_commands,
+        upkeep_commands,
+    ):
         room.add_commands(app)
     return app
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, cast
 import typer
 
 from evidencesync.cli.command import Run, command
+from evidencesync.cli.details_choice import DetailsChoice
 from evidencesync.cli.figures import parse_rate
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
 from evidencesync.errors import ExitCode, InterruptedRunError, LinkLostError, UsageError
@@ -78,6 +79,7 @@ def add_commands(app: typer.Typer) -> None:
         "evidencesync push /mnt/evidence ana@vault.lab:/srv/vault --case 2024-017 --item LAPTOP-1",
         "evidencesync push disk.img ssh://vault.lab:2222/srv/vault --case 2024-017 --item DISK-1 -i ~/.ssh/ana --limit-rate 2M",
         "evidencesync push triage /media/usb/vault --case 2024-017 --item TRIAGE --note 'seized 09:40' --json",
+        "evidencesync push disk.img /srv/vault --case 2024-017 --item DISK-1 --case-file disk1.toml --detail seal_number=4711",
     )(push_source)
 
 
@@ -90,6 +92,7 @@ def push_source(
     item: ItemChoice,
     sign: SignChoice,
     what: WhatChoice,
+    details: DetailsChoice,
     ssh: RemoteChoice,
 ) -> ExitCode:
     """Acquires a source into a vault: reads it once, sends what the vault lacks, and gets a signed receipt.
@@ -103,6 +106,7 @@ def push_source(
 
     address = Address.parse(vault)
     _check_places(run, source, address)
+    stated = details.details(item.name())
     asker = make_asker()
 
     def options() -> SshOptions:
@@ -115,7 +119,7 @@ def push_source(
 
         receipts = run.settings.path(run.settings.values.receipts) if what.receipts is None else Path(what.receipts)
         folder = receipts_folder(receipts)
-        request = _make_request(run, source, address, item, sign, what, ssh, asker)
+        request = dataclasses.replace(_make_request(run, source, address, item, sign, what, ssh, asker), details=stated)
         outcome = _push(run, link, request, None if address.local else lambda: reach_vault(address, options()))
     kept = store_receipts(folder, outcome)
     run.console.give(push_output(outcome, kept), push_lines(outcome, request, address, kept))

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from evidencesync.cli.custody_outputs import CustodyAppendOutput, CustodyShowOutput
 from evidencesync.cli.outputs import (
     CleanOutput,
     ErrorOutput,
@@ -48,6 +49,11 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "verify-output": ("evidencesync verify --json", (Verdict,)),
         "list-output": ("evidencesync list --json", (ListOutput,)),
         "show-output": ("evidencesync show --json", (ShowOutput,)),
+        "custody-show-output": ("evidencesync custody show --json", (CustodyShowOutput,)),
+        "custody-append-output": (
+            "evidencesync custody note, correct, hand-over, accept, seal --json",
+            (CustodyAppendOutput,),
+        ),
         "reindex-output": ("evidencesync reindex --json", (ReindexOutput,)),
         "clean-output": ("evidencesync clean --json", (CleanOutput,)),
     }
