@@ -1,11 +1,12 @@
-"""What the `custody` commands print with `--json`."""
+"""What the `custody` commands and `verify --record` print with `--json`."""
 
 from __future__ import annotations
 
-from evidencesync.cli.outputs import Output, ShownRecord
+from evidencesync.cli.outputs import Output, Problem, ShownRecord
 from evidencesync.custody.documents import CustodyRecord, VaultId
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.entry import Count
+from evidencesync.verify.findings import Outcome, Verdict
 
 
 class KnownDetailOutput(Output, frozen=True):
@@ -59,3 +60,24 @@ class CustodyAppendOutput(Output, frozen=True):
     record: CustodyRecord
     sha256: HexDigest
     chain_head_sha256: HexDigest
+
+
+class RecordedItem(Output, frozen=True):
+    """What `verify --record` has recorded of one item: the item's own verdict, and the number of the record that says so.
+
+    Where it could not be recorded, `record` is null, and the problem and its exit code say why.
+    """
+
+    case: str
+    item: str
+    verdict: Outcome
+    exit_code: Count
+    record: Count | None
+    problem: Problem | None
+    problem_code: Count | None
+
+
+class RecordedVerdict(Verdict, frozen=True):
+    """A verdict, and where it was recorded."""
+
+    recorded: list[RecordedItem]

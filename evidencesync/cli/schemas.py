@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from evidencesync.cli.custody_outputs import CustodyAppendOutput, CustodyShowOutput
+from evidencesync.cli.custody_outputs import CustodyAppendOutput, CustodyShowOutput, RecordedVerdict
 from evidencesync.cli.outputs import (
     CleanOutput,
     ErrorOutput,
@@ -47,6 +47,7 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "push-output": ("evidencesync push --json", (PushOutput,)),
         "serve-output": ("evidencesync serve --listen --json", (ServeOutput,)),
         "verify-output": ("evidencesync verify --json", (Verdict,)),
+        "verify-record-output": ("evidencesync verify --record --json", (RecordedVerdict,)),
         "list-output": ("evidencesync list --json", (ListOutput,)),
         "show-output": ("evidencesync show --json", (ShowOutput,)),
         "custody-show-output": ("evidencesync custody show --json", (CustodyShowOutput,)),

@@ -54,7 +54,6 @@ class Statements:
 
     open: OpenHandOver | None = None
     held_by: str | None = None
-    _count: int = 0
 
     def objection_to(self, record: CustodyRecord) -> Objection | None:
         """Why a record may not come next; None where it may.
@@ -71,14 +70,13 @@ class Statements:
             return self._objection_to_accepting(record)
         elif record.type == "corrected":  # 3
             number = record_number(record)
-            if number is None or number > self._count:
+            if number is None or number >= record.sequence:
                 return Objection(record.sequence, "wrong-reference", f"{_what(record)} corrects no record before it")
         return None
 
     def add(self, record: CustodyRecord) -> Objection | None:
         """The next record. One that may not stand there changes nothing, and is objected to."""
         objection = self.objection_to(record)
-        self._count += 1
         if objection is not None:
             return objection
         if record.type == "handed-over":
