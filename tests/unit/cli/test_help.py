@@ -20,6 +20,12 @@ COMMANDS = (
     "verify",
     "list",
     "show",
+    "custody show",
+    "custody note",
+    "custody correct",
+    "custody hand-over",
+    "custody accept",
+    "custody seal",
     "reindex",
     "clean",
 )
