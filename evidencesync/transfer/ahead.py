@@ -30,6 +30,8 @@ class Ahead:
         self._held_bytes = 0
         self._end: EvidenceSyncError | None = None
         self._closed = False
+        self.is_over = False
+        """Whether the other end has finished, in place of being lost."""
         self._waiting_since: float | None = None
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
@@ -79,6 +81,7 @@ class Ahead:
                     self._blocks.append(block)
                     self._held_bytes += len(block)
                     self._changed.notify()
+            self.is_over = True
         except EvidenceSyncError as error:
             end = error
         except Exception as error:  # noqa: BLE001 - whatever it is, the engine must not wait for ever

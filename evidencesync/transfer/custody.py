@@ -344,7 +344,7 @@ class _Talk:
             try:
                 block = self._ahead.take()
             except LinkLostError as lost:
-                raise (lost if decoder.started else end_of(decoder)) from lost
+                raise (end_of(decoder) if self._ahead.is_over and not decoder.started else lost) from lost
             for frame_type, body in decoder.feed(block):
                 if frame_type == DATA_FRAME:
                     raise ProtocolError("the vault's end sent data")
