@@ -243,7 +243,7 @@ class _Appending:
         if facts.sealed and draft.kind == "sealed":
             raise SealedError(f"item {request.name} was sealed before", hint="It can still be noted, corrected and handed over.")
         if draft.acquisition is not None and draft.acquisition > facts.acquisitions:
-            raise NotThereError(f"{request.name} has no acquisition {draft.acquisition}")
+            raise NotThereError(f"{request.name} has no acquisition {draft.acquisition}", hint="See: evidencesync list VAULT")
         record = CustodyRecord(
             format="evidencesync-custody/1",
             vault_id=chain.vault_id,
