@@ -171,7 +171,7 @@ def accept(
     def compose(chain: ShownChain) -> Draft:
         from evidencesync.transfer.custody import Draft
 
-        handed = chain.story.statements.open
+        handed = chain.story.statements.pending
         if record is None and handed is None:
             raise NotThereError(f"no hand-over of {chain.name} is open", hint="See: evidencesync custody show VAULT ...")
         number = record if record is not None else handed.record if handed is not None else 0
@@ -280,7 +280,7 @@ def _show_output(chain: ShownChain) -> CustodyShowOutput:
     from evidencesync.cli.custody_outputs import CustodyProblem, CustodyShowOutput, KnownDetailOutput, OpenHandOverOutput
     from evidencesync.cli.outputs import ShownRecord
 
-    story, handed = chain.story, chain.story.statements.open
+    story, handed = chain.story, chain.story.statements.pending
     return CustodyShowOutput(
         vault_id=chain.vault_id,
         case=chain.name.case.text,

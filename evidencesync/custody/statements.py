@@ -48,11 +48,11 @@ class OpenHandOver:
 class Statements:
     """Takes an item's records in order.
 
-    One hand-over is open at a time: a further one takes the place of one that was not accepted. `held_by` is the principal
-    who accepted last; None before the first acceptance.
+    One hand-over is open (`pending`) at a time: a further one takes the place of one that was not accepted. `held_by` is the
+    principal who accepted last; None before the first acceptance.
     """
 
-    open: OpenHandOver | None = None
+    pending: OpenHandOver | None = None
     held_by: str | None = None
 
     def objection_to(self, record: CustodyRecord) -> Objection | None:
@@ -80,13 +80,13 @@ class Statements:
         if objection is not None:
             return objection
         if record.type == "handed-over":
-            self.open = OpenHandOver(record.sequence, record.actor.principal, record.actor.key, record.details["to"])
+            self.pending = OpenHandOver(record.sequence, record.actor.principal, record.actor.key, record.details["to"])
         elif record.type == "accepted":
-            self.open, self.held_by = None, record.actor.principal
+            self.pending, self.held_by = None, record.actor.principal
         return None
 
     def _objection_to_accepting(self, record: CustodyRecord) -> Objection | None:
-        number, handed = record_number(record), self.open
+        number, handed = record_number(record), self.pending
         if handed is None or number != handed.record:
             text = f"{_what(record)} accepts a hand-over that is not open"
             return Objection(record.sequence, "no-hand-over", text)

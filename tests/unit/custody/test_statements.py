@@ -41,11 +41,11 @@ HANDED = said(2, "handed-over", to="ben@lab")
 def test_a_hand_over_is_released_by_one_and_accepted_by_the_other() -> None:
     statements = Statements()
     assert statements.add(HANDED) is None
-    assert statements.open is not None
-    assert (statements.open.record, statements.open.to, statements.held_by) == (2, "ben@lab", None)
+    assert statements.pending is not None
+    assert (statements.pending.record, statements.pending.to, statements.held_by) == (2, "ben@lab", None)
     assert statements.add(said(3, "noted")) is None
     assert statements.add(said(4, "accepted", "ben@lab", record="2")) is None
-    assert statements == Statements(open=None, held_by="ben@lab")
+    assert statements == Statements(pending=None, held_by="ben@lab")
 
 
 @pytest.mark.parametrize(
