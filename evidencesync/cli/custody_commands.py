@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,17 +17,16 @@ from evidencesync.errors import ExitCode, NotThereError, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
-    from evidencesync.cli.custody_outputs import CustodyShowOutput
-    from evidencesync.custody.documents import CustodyRecord, RecordType
+    from evidencesync.custody.documents import RecordType
     from evidencesync.ssh.address import Address
-    from evidencesync.transfer.custody import Appended, Compose, CustodyRequest, Draft, ShownChain
+    from evidencesync.transfer.custody import Appended, Compose, Draft
+    from evidencesync.transfer.custody_talk import CustodyRequest, ShownChain
     from evidencesync.transfer.link import Link
 
 _Vault = Annotated[str, typer.Argument(metavar="VAULT", help="A local path, [user@]host:path, or ssh://[user@]host[:port]/path.")]
 _Text = Annotated[str | None, typer.Option(metavar="TEXT", help="What there is to say, on one line.")]
 _Condition = Annotated[str | None, typer.Option(metavar="TEXT", help="In which condition the item is.")]
 _SealNumber = Annotated[str | None, typer.Option(metavar="N", help="Number of the seal that the item is under.")]
-_WHAT: Final = 300  # characters of a record's details in the table
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,6 +85,7 @@ def show(run: Run, vault: _Vault, item: ItemChoice, sign: SignChoice, ssh: Remot
     Where the vault lies on this machine no key is needed. That the records follow one another is checked, and that each is
     signed by the key it names; whether those keys are trusted is for `evidencesync verify`.
     """
+    from evidencesync.cli.custody_view import show_lines, show_output
     from evidencesync.ssh.address import Address
     from evidencesync.transfer.custody import read_chain, read_local_chain
     from evidencesync.verify.checks import MEANINGS
@@ -97,8 +97,8 @@ def show(run: Run, vault: _Vault, item: ItemChoice, sign: SignChoice, ssh: Remot
         chain = read_local_chain(Vault.open(Path(address.path)), item.name())
     else:
         chain = read_chain(*_prepare(run, address, item, sign, ssh))
-    output = _show_output(chain)
-    run.console.give(output, _show_lines(output))
+    output = show_output(chain)
+    run.console.give(output, show_lines(output))
     return most_severe({MEANINGS[problem.slug].code for problem in output.problems})
 
 
@@ -228,7 +228,8 @@ def _prepare(
     from evidencesync.cli.examiner import check_person, login_name
     from evidencesync.cli.passphrase import make_asker
     from evidencesync.ssh.keys import load_signer
-    from evidencesync.transfer.custody import RETRIES, CustodyRequest
+    from evidencesync.transfer.custody import RETRIES
+    from evidencesync.transfer.custody_talk import CustodyRequest
     from evidencesync.transfer.reach import reach_vault
 
     asker, settled = make_asker(), run.settings.values
@@ -254,6 +255,7 @@ def _prepare(
 
 def _give_appended(run: Run, appended: Appended) -> None:
     from evidencesync.cli.custody_outputs import CustodyAppendOutput
+    from evidencesync.cli.custody_view import say
 
     chain, record = appended.chain, appended.record.record
     output = CustodyAppendOutput(
@@ -266,60 +268,8 @@ def _give_appended(run: Run, appended: Appended) -> None:
     )
     lines = [
         f"{chain.name}: record {record.sequence} ({record.type}) is in the chain",
-        f"  says         {_say(record)}",
+        f"  says         {say(record)}",
         f"  signed with  {record.actor.key} ({safe_text(record.actor.principal)})",
         f"  chain head   {output.chain_head_sha256}",
     ]
     run.console.give(output, lines)
-
-
-# --- Showing -----------------------------------------------------------------------------------------------------------
-
-
-def _show_output(chain: ShownChain) -> CustodyShowOutput:
-    from evidencesync.cli.custody_outputs import CustodyProblem, CustodyShowOutput, KnownDetailOutput, OpenHandOverOutput
-    from evidencesync.cli.outputs import ShownRecord
-
-    story, handed = chain.story, chain.story.statements.pending
-    return CustodyShowOutput(
-        vault_id=chain.vault_id,
-        case=chain.name.case.text,
-        item=chain.name.item.text,
-        sealed=story.facts().sealed,
-        held_by=story.statements.held_by,
-        open_hand_over=OpenHandOverOutput(handed.record, handed.principal, handed.to) if handed is not None else None,
-        known=[KnownDetailOutput(one.name, one.value, one.record) for one in story.known()],
-        problems=[CustodyProblem(one.record, one.slug, one.text) for one in story.objections],
-        custody=[ShownRecord(one.record, one.sha256) for one in chain.records],
-        chain_head_sha256=chain.head_sha256 or "",
-    )
-
-
-def _show_lines(output: CustodyShowOutput) -> Iterator[str]:
-    yield f"{safe_text(output.case)} / {safe_text(output.item)}"
-    who = [f"{safe_text(one.record.actor.name, 40)} ({safe_text(one.record.actor.principal, 60)})" for one in output.custody]
-    wide = max(map(len, who), default=0)
-    for shown, name in zip(output.custody, who, strict=True):
-        record = shown.record
-        time = record.time[:19].replace("T", " ")
-        yield f"  {record.sequence:04}  {time}  {record.type:<12}  {name:<{wide}}  {_say(record)}".rstrip()
-    for problem in output.problems:
-        yield f"  WARNING       {problem.message}"
-    for known in output.known:
-        yield f"  {safe_text(known.name):<16}  {safe_text(known.value, _WHAT)}  (record {known.record})"
-    if output.held_by is not None:
-        yield f"  held by       {safe_text(output.held_by)}"
-    if output.open_hand_over is not None:
-        handed = output.open_hand_over
-        who_to_whom = f"{safe_text(handed.principal)} to {safe_text(handed.to)}"
-        yield f"  hand-over     open since record {handed.record}: {who_to_whom}"
-    yield f"  sealed        {'yes: no more acquisitions' if output.sealed else 'no'}"
-    yield f"  chain head    {output.chain_head_sha256}"
-
-
-def _say(record: CustodyRecord) -> str:
-    """What a record says, in one line."""
-    parts = [f"acquisition {record.acquisition}"] if record.acquisition is not None else []
-    parts += [f"{safe_text(name)}: {safe_text(value)}" for name, value in record.details.items()]
-    text = "; ".join(parts)
-    return text if len(text) <= _WHAT else text[:_WHAT] + "…"

@@ -75,7 +75,8 @@ def _record_item(verdict: Verdict, head: Head, vault: Path, part: PartChoice, ve
 
     from evidencesync.ssh.address import Address
     from evidencesync.ssh.options import SshOptions
-    from evidencesync.transfer.custody import CustodyRequest, Draft, append_record
+    from evidencesync.transfer.custody import Draft, append_record
+    from evidencesync.transfer.custody_talk import CustodyRequest
     from evidencesync.transfer.reach import reach_vault
 
     name = ItemName(Title(head.case or ""), Title(head.item or ""))

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from evidencesync.errors import EvidenceSyncError, ExitCode
-from evidencesync.transfer.custody import Draft, ShownChain, append_record
+from evidencesync.transfer.custody import Draft, append_record
+from evidencesync.transfer.custody_talk import ShownChain
 from evidencesync.vault.item import lock_item
 from evidencesync.verify.audit import audit_vault
 from tests.integration.cli_program import ITEM, REPOSITORY, Done, Lab, schema_errors

@@ -13,7 +13,8 @@ from evidencesync.custody.sshsig import Signer, sign_document
 from evidencesync.custody.text import encode_readable
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.protocol.messages import Append, Records, Standing
-from evidencesync.transfer.custody import Appended, Compose, CustodyRequest, Draft, ShownChain, append_record, read_chain
+from evidencesync.transfer.custody import Appended, Compose, Draft, append_record, read_chain
+from evidencesync.transfer.custody_talk import CustodyRequest, ShownChain
 from tests.support.bench_of_evidence import Bench
 from tests.support.hostile_client import MOMENT, HostileClient
 
