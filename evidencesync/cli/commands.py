@@ -11,10 +11,12 @@ import typer.main
 import evidencesync
 from evidencesync.cli import (
     catalog_commands,
+    compare_command,
     custody_commands,
     host_commands,
     push_command,
     serve_command,
+    timestamp_commands,
     upkeep_commands,
     vault_commands,
     verify_command,
@@ -71,6 +73,8 @@ def make_app() -> typer.Typer:
         push_command,
         serve_command,
         verify_command,
+        compare_command,
+        timestamp_commands,
         catalog_commands,
         custody_commands,
         upkeep_commands,

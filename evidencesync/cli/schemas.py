@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from evidencesync.cli.compare_outputs import CompareOutput
 from evidencesync.cli.custody_outputs import CustodyAppendOutput, CustodyShowOutput, RecordedVerdict
 from evidencesync.cli.outputs import (
     CleanOutput,
@@ -28,6 +29,7 @@ from evidencesync.cli.outputs import (
     ShowOutput,
     TrustOutput,
 )
+from evidencesync.cli.timestamp_outputs import TimestampOutput, TimestampRequestOutput, TimestampShowOutput
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
 from evidencesync.evidence.entry import Continuation, Entry
 from evidencesync.verify.findings import Verdict
@@ -48,6 +50,10 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "serve-output": ("evidencesync serve --listen --json", (ServeOutput,)),
         "verify-output": ("evidencesync verify --json", (Verdict,)),
         "verify-record-output": ("evidencesync verify --record --json", (RecordedVerdict,)),
+        "compare-output": ("evidencesync compare --json", (CompareOutput,)),
+        "timestamp-request-output": ("evidencesync timestamp request --json", (TimestampRequestOutput,)),
+        "timestamp-output": ("evidencesync timestamp attach, fetch --json", (TimestampOutput,)),
+        "timestamp-show-output": ("evidencesync timestamp show --json", (TimestampShowOutput,)),
         "list-output": ("evidencesync list --json", (ListOutput,)),
         "show-output": ("evidencesync show --json", (ShowOutput,)),
         "custody-show-output": ("evidencesync custody show --json", (CustodyShowOutput,)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -10,7 +11,7 @@ import typer
 
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.figures import count_text, size_text
-from evidencesync.cli.options import VaultPath, local_vault
+from evidencesync.cli.options import TsaRoots, VaultPath, local_vault
 from evidencesync.cli.verify_options import PartChoice, RecordChoice
 from evidencesync.errors import ExitCode, TrustFileError
 from evidencesync.evidence.display import safe_text
@@ -22,6 +23,17 @@ if TYPE_CHECKING:
 _WORDS: Final = {"pass": "PASS", "fail": "FAIL", "incomplete": "INCOMPLETE"}
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class CheckChoice:
+    """How much is checked, and whose word about the time counts."""
+
+    all_digests: Annotated[bool, typer.Option("--all-digests", help="Check SHA-256 too, not only BLAKE3.")] = False
+    tsa_root: TsaRoots = None
+    require_timestamp: Annotated[
+        bool, typer.Option("--require-timestamp", help="Fail where a manifest has no timestamp by one of those authorities.")
+    ] = False
+
+
 def add_commands(app: typer.Typer) -> None:
     """Adds `verify`."""
     command(
@@ -31,6 +43,7 @@ def add_commands(app: typer.Typer) -> None:
         "evidencesync verify /srv/vault --case 2024-017 --item LAPTOP-1 --acquisition 2 --all-digests",
         "evidencesync verify /srv/vault --record -i ~/.ssh/ana",
         "evidencesync verify /media/vault-copy --trusted my_signers --expect-head 5d0c...  (for whoever distrusts the vault)",
+        "evidencesync verify /srv/vault --tsa-root authority.pem --require-timestamp",
     )(verify)
 
 
@@ -38,6 +51,7 @@ def verify(
     run: Run,
     vault: VaultPath,
     part: PartChoice,
+    checks: CheckChoice,
     recording: RecordChoice,
     trusted: Annotated[
         str | None,
@@ -48,7 +62,6 @@ def verify(
     expect_head: Annotated[
         str | None, typer.Option(metavar="SHA256", help="A record that the chain must hold, such as a push gave you as its head.")
     ] = None,
-    all_digests: Annotated[bool, typer.Option("--all-digests", help="Check SHA-256 too, not only BLAKE3.")] = False,
 ) -> ExitCode:
     """Checks everything: signatures, chains, receipts, and every byte. Writes nothing into the vault, but with --record.
 
@@ -59,6 +72,7 @@ def verify(
     part.check()
     import time
 
+    from evidencesync.cli.authorities import load_roots
     from evidencesync.cli.progress_display import VerifyView, shown
     from evidencesync.verify.audit import audit_vault
     from evidencesync.verify.progress import VerifyProgress
@@ -75,9 +89,11 @@ def verify(
             case=part.case,
             item=part.item,
             acquisition=part.acquisition,
-            trusted=_load_trusted(Path(trusted)) if trusted is not None else None,
+            trusted=load_trusted(Path(trusted)) if trusted is not None else None,
             expect_head=expect_head,
-            all_digests=all_digests,
+            all_digests=checks.all_digests,
+            roots=load_roots(run.settings, checks.tsa_root),
+            require_timestamp=checks.require_timestamp,
             progress=progress,
             now_ns=time.time_ns(),
         )
@@ -91,7 +107,7 @@ def verify(
     return exit_code(recorded)
 
 
-def _load_trusted(file: Path) -> bytes:
+def load_trusted(file: Path) -> bytes:
     """The file that an expert brings along. Raises TrustFileError."""
     try:
         with file.expanduser().open("rb") as stream:

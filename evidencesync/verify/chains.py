@@ -43,6 +43,8 @@ class ChainedAcquisition:
     received_sha256: str | None = None
     receipt_sha256: str | None = None
     received_at: int | None = None
+    acquired_at: int | None = None
+    """What the signer's own clock said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ class ChainReader:
     """What the latest `heads` records of the vault's own chain say: `CASE/ITEM` folders, and `SEQUENCE SHA256`."""
     stated_times: list[tuple[str, str, int]] = field(default_factory=list)
     """Everything that signed `heads` records ever said, each with the time when the vault said it."""
+    timestamped: dict[int, list[CustodyRecord]] = field(default_factory=dict)
+    """What records say about timestamps, by acquisition."""
     broken: bool = False
     digests: dict[int, str] = field(default_factory=dict)
     _checker: ChainChecker = field(init=False)
@@ -245,7 +249,12 @@ class ChainReader:
             return
         if record.type == "acquired":
             signer = key.fingerprint if key is not None else None
-            self.acquisitions[number] = ChainedAcquisition(record.sequence, digest, record.manifest_sha256, signer)
+            said = parse_moment(record.time)
+            self.acquisitions[number] = ChainedAcquisition(
+                record.sequence, digest, record.manifest_sha256, signer, acquired_at=said
+            )
+        elif record.type == "timestamped":
+            self.timestamped.setdefault(number, []).append(record)
         elif record.type == "received" and (known := self.acquisitions.get(number)) is not None:
             self.acquisitions[number] = replace(
                 known, received_sha256=digest, receipt_sha256=record.receipt_sha256, received_at=vault_time_ns

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from evidencesync.verify.findings import Counts, Head, Reporter
 from evidencesync.verify.progress import VerifyProgress
 from evidencesync.verify.signatures import SignatureJudge
+
+if TYPE_CHECKING:
+    from evidencesync.custody.roots import Roots
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,10 @@ class Context:
     """What the vault's own chain last said of items' chains, by case and item folder: sequence and digest."""
     stated_times: dict[tuple[str, str], dict[int, tuple[str, int]]] = field(default_factory=dict)
     """For each number of a record that the vault ever said was the last: its digest, and when the vault said so (ns)."""
+    roots: Roots | None = None
+    """The authorities whose timestamps are believed; None where nobody gave any."""
+    require_timestamp: bool = False
+    """Whether every manifest must have a timestamp by one of them."""
     wanted_head: str | None = None
     """A record that must be in one of the chains, by its digest; `head_seen` once it was found."""
     head_seen: bool = False
