@@ -17,6 +17,7 @@ import msgspec
 
 from evidencesync.cli.compare_outputs import CompareOutput
 from evidencesync.cli.custody_outputs import CustodyAppendOutput, CustodyShowOutput, RecordedVerdict
+from evidencesync.cli.dry_run_outputs import DryRunOutput
 from evidencesync.cli.outputs import (
     CleanOutput,
     ErrorOutput,
@@ -47,6 +48,7 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "trust-output": ("evidencesync trust add, list, retire, revoke --json", (TrustOutput,)),
         "host-trust-output": ("evidencesync host trust --json", (HostTrustOutput,)),
         "push-output": ("evidencesync push --json", (PushOutput,)),
+        "push-dry-run-output": ("evidencesync push --dry-run --json", (DryRunOutput,)),
         "serve-output": ("evidencesync serve --listen --json", (ServeOutput,)),
         "verify-output": ("evidencesync verify --json", (Verdict,)),
         "verify-record-output": ("evidencesync verify --record --json", (RecordedVerdict,)),
