@@ -34,7 +34,7 @@ _CODES: Final = {"complete": ExitCode.COMPLETE, "gaps": ExitCode.GAPS, "source-c
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HowChoice(DetailsChoice):
-    """How it travels."""
+    """How it travels, and what is known of it besides."""
 
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only look: say what would be read. Nothing is sent, and nothing written anywhere.")
