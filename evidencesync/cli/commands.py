@@ -12,6 +12,7 @@ import evidencesync
 from evidencesync.cli import (
     catalog_commands,
     compare_command,
+    custody_commands,
     host_commands,
     push_command,
     serve_command,
@@ -75,6 +76,7 @@ def make_app() -> typer.Typer:
         compare_command,
         timestamp_commands,
         catalog_commands,
+        custody_commands,
         upkeep_commands,
     ):
         room.add_commands(app)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, cast
 import typer
 
 from evidencesync.cli.command import Run, command
+from evidencesync.cli.details_choice import DetailsChoice
 from evidencesync.cli.figures import parse_rate
 from evidencesync.cli.filter_choice import FilterChoice
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
@@ -33,8 +34,8 @@ _CODES: Final = {"complete": ExitCode.COMPLETE, "gaps": ExitCode.GAPS, "source-c
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class HowChoice:
-    """How it travels."""
+class HowChoice(DetailsChoice):
+    """How it travels, and what is known of it besides."""
 
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only look: say what would be read. Nothing is sent, and nothing written anywhere.")
@@ -103,6 +104,7 @@ def add_commands(app: typer.Typer) -> None:
         "evidencesync push disk.img ssh://vault.lab:2222/srv/vault --case 2024-017 --item DISK-1 -i ~/.ssh/ana --limit-rate 2M",
         "evidencesync push /dev/sdb vault.lab:/srv/vault --case 2024-017 --item DISK-2",
         "evidencesync push triage /media/usb/vault --case 2024-017 --item TRIAGE --note 'seized 09:40' --json",
+        "evidencesync push disk.img /srv/vault --case 2024-017 --item DISK-1 --case-file disk1.toml --detail seal_number=4711",
         "evidencesync push / /media/usb/vault --case 2024-017 --item SERVER-2 --one-file-system --max-size 2G --dry-run",
         "find . -newer /tmp/then -print0 | evidencesync push . /srv/vault --case 2024-017 --item RECENT --files-from0 -",
     )(push_source)
@@ -131,6 +133,7 @@ def push_source(
 
     address = Address.parse(vault)
     _check_places(run, source, address)
+    stated = how.details(item.name())
     if how.dry_run:
         return _look(run, _Source(os.fsencode(source), what.rules()), item)
     asker = make_asker()
@@ -146,6 +149,7 @@ def push_source(
         receipts = run.settings.path(run.settings.values.receipts) if how.receipts is None else Path(how.receipts)
         folder = receipts_folder(receipts)
         request = _make_request(run, _Source(os.fsencode(source), what.rules()), address, item, sign, how, ssh, asker)
+        request = dataclasses.replace(request, details=stated)
         outcome = _push(run, link, request, None if address.local else lambda: reach_vault(address, options()))
     kept = store_receipts(folder, outcome)
     run.console.give(push_output(outcome, kept), push_lines(outcome, request, address, kept))

@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from evidencesync.cli.compare_outputs import CompareOutput
+from evidencesync.cli.custody_outputs import CustodyAppendOutput, CustodyShowOutput, RecordedVerdict
 from evidencesync.cli.dry_run_outputs import DryRunOutput
 from evidencesync.cli.outputs import (
     CleanOutput,
@@ -50,12 +51,18 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "push-dry-run-output": ("evidencesync push --dry-run --json", (DryRunOutput,)),
         "serve-output": ("evidencesync serve --listen --json", (ServeOutput,)),
         "verify-output": ("evidencesync verify --json", (Verdict,)),
+        "verify-record-output": ("evidencesync verify --record --json", (RecordedVerdict,)),
         "compare-output": ("evidencesync compare --json", (CompareOutput,)),
         "timestamp-request-output": ("evidencesync timestamp request --json", (TimestampRequestOutput,)),
         "timestamp-output": ("evidencesync timestamp attach, fetch --json", (TimestampOutput,)),
         "timestamp-show-output": ("evidencesync timestamp show --json", (TimestampShowOutput,)),
         "list-output": ("evidencesync list --json", (ListOutput,)),
         "show-output": ("evidencesync show --json", (ShowOutput,)),
+        "custody-show-output": ("evidencesync custody show --json", (CustodyShowOutput,)),
+        "custody-append-output": (
+            "evidencesync custody note, correct, hand-over, accept, seal --json",
+            (CustodyAppendOutput,),
+        ),
         "reindex-output": ("evidencesync reindex --json", (ReindexOutput,)),
         "clean-output": ("evidencesync clean --json", (CleanOutput,)),
     }

@@ -54,7 +54,7 @@ class Hello(Message, frozen=True):
 
     versions: Annotated[list[U32], msgspec.Meta(min_length=1, max_length=16)]
     tool: ShortText
-    purpose: Literal["push"]
+    purpose: Literal["push", "custody"]
     vault: Annotated[bytes, msgspec.Meta(max_length=MAX_PATH)]
     parameters: ShortText
     clock: Nanoseconds
@@ -316,6 +316,24 @@ class Records(Message, frozen=True):
     more: bool
 
 
+class Standing(Message, frozen=True):
+    """How long the item's custody chain is, and its head; Records follow, from the first that this client has not had.
+
+    `principal` is the name under which the vault knows the client's key.
+    """
+
+    principal: ShortText
+    count: U32
+    head_sha256: Digest32 | None
+
+
+class Append(Message, frozen=True):
+    """One more record for the item's chain, and the examiner's signature over it."""
+
+    record: Document
+    signature: Signature
+
+
 class Failure(Message, frozen=True):
     """Why the session ends. The slug is one of the tool's own; everything in it is shown only in safe form."""
 
@@ -357,6 +375,8 @@ MESSAGE_TYPES: Final[dict[int, type[Message]]] = {
     46: NeedPieces,
     47: Resembles,
     50: Records,
+    51: Standing,
+    52: Append,
 }
 _TYPE_OF: Final = {message: number for number, message in MESSAGE_TYPES.items()}
 _DECODERS: Final = {number: msgspec.msgpack.Decoder(message) for number, message in MESSAGE_TYPES.items()}

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import msgspec
 
 import evidencesync
 from evidencesync.custody.documents import SESSION_NAMESPACE, SessionClaim
 from evidencesync.custody.publickey import PublicKey
-from evidencesync.custody.sshsig import sign_document
+from evidencesync.custody.sshsig import Signer, sign_document
 from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import ProtocolError, SignatureError, VersionError
 from evidencesync.evidence.display import is_clean
+from evidencesync.evidence.identity import ItemName
 from evidencesync.limits import MAX_TITLE
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import (
@@ -34,6 +35,30 @@ from evidencesync.transfer.request import PushRequest
 from evidencesync.vault.layout import MAX_ACQUISITION, MAX_SEQUENCE
 
 _M = TypeVar("_M", bound=Message)
+
+
+class Visitor(Protocol):
+    """Who wants something of a vault, and of which item. `vault` is the path as the other end knows it."""
+
+    @property
+    def vault(self) -> bytes:
+        """The path."""
+
+    @property
+    def name(self) -> ItemName:
+        """The item."""
+
+    @property
+    def signer(self) -> Signer:
+        """Whose key is proved."""
+
+    @property
+    def session(self) -> str:
+        """The session's identifier."""
+
+    @property
+    def read_back(self) -> bool:
+        """Whether what is sent is to be read back from the disk."""
 
 
 class Expect(Protocol):
@@ -99,8 +124,19 @@ def greet_again(
     return answer
 
 
-def _introduce(request: PushRequest, link: Link, expect: Expect, clock: int) -> Welcome:
-    hello = Hello([PROTOCOL_VERSION], evidencesync.__version__, "push", request.vault, DELTA_PARAMETERS, clock)
+def greet_for_custody(visitor: Visitor, link: Link, expect: Expect, now: Callable[[], int]) -> tuple[str, PublicKey]:
+    """The same handshake for the item's custody chain; the vault's id and key. What the vault says next is where it stands.
+
+    Raises as `greet` does.
+    """
+    welcome = _introduce(visitor, link, expect, now(), "custody")
+    vault_key = _vault_key(welcome.vault_key)
+    link.write(frame_of(_begin(visitor, welcome, vault_key, resumes=False)))
+    return welcome.vault_id, vault_key
+
+
+def _introduce(request: Visitor, link: Link, expect: Expect, clock: int, purpose: Literal["push", "custody"] = "push") -> Welcome:
+    hello = Hello([PROTOCOL_VERSION], evidencesync.__version__, purpose, request.vault, DELTA_PARAMETERS, clock)
     link.write(PREAMBLE + frame_of(hello))
     welcome = expect(Welcome)
     if welcome.version != PROTOCOL_VERSION or welcome.parameters != DELTA_PARAMETERS:
@@ -129,7 +165,7 @@ def _vault_key(blob: bytes) -> PublicKey:
         raise ProtocolError("the vault's key is malformed") from error
 
 
-def _begin(request: PushRequest, welcome: Welcome, vault_key: PublicKey, *, resumes: bool) -> Begin:
+def _begin(request: Visitor, welcome: Welcome, vault_key: PublicKey, *, resumes: bool) -> Begin:
     try:
         claim = SessionClaim(
             nonce=welcome.nonce.hex(),

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 from evidencesync.errors import (
     EvidenceSyncError,
@@ -124,7 +124,12 @@ class _Session:
     def run(self) -> None:
         """Handshake, then the transfer under the item's lock; or all of it passed on to where the session lives."""
         self._line.write(PREAMBLE)
-        admitted = self._shake_hands()
+        admitted, purpose = self._shake_hands()
+        if purpose == "custody":
+            from evidencesync.transfer.custody_serving import serve_custody
+
+            serve_custody(self._line, self._vault, admitted, self._now)
+            return
         from evidencesync.transfer.acquiring import Acquiring  # see `_load_the_rest`
 
         item = self._vault.item(admitted.name, create=True)
@@ -160,11 +165,14 @@ class _Session:
             raise ProtocolError(f"a {kind.__name__} message was expected")
         return message
 
-    def _shake_hands(self) -> Admitted:
-        offered = welcome(self._expect(Hello), self._vault, os.urandom(NONCE), self._now())
+    def _shake_hands(self) -> tuple[Admitted, Literal["push", "custody"]]:
+        """Who it is, and what for."""
+        hello = self._expect(Hello)
+        offered = welcome(hello, self._vault, os.urandom(NONCE), self._now())
         self._line.send(offered)
-        _load_the_rest()
-        return admit(self._expect(Begin), offered, self._vault, self._now())
+        if hello.purpose == "push":
+            _load_the_rest()
+        return admit(self._expect(Begin), offered, self._vault, self._now()), hello.purpose
 
     # Whose item it is.
 

@@ -17,8 +17,9 @@ from evidencesync.transfer.reading import SourceTally
 class PushRequest:
     """One acquisition to be made. `vault` is the path as the other end knows it; `command_line` goes into the manifest.
 
-    `retries`: how often in a row to try again when the link is lost. `on_read_error`: what stands in place of bytes that cannot
-    be read. `retries_changed`: how often a file that changed while it was read is read again; None: as often as is cheap.
+    `details`: what is known of case and item, for the `acquired` record. `retries`: how often in a row to try again when the
+    link is lost. `on_read_error`: what stands in place of bytes that cannot be read. `retries_changed`: how often a file that
+    changed while it was read is read again; None: as often as is cheap.
     """
 
     source: bytes
@@ -31,6 +32,7 @@ class PushRequest:
     command_line: list[str]
     organisation: str | None = None
     notes: list[str] = field(default_factory=list)
+    details: dict[str, str] = field(default_factory=dict)
     read_back: bool = True
     compress: Compress = "auto"
     limit_rate: int | None = None

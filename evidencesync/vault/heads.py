@@ -9,12 +9,25 @@ import time
 from itertools import islice
 from typing import Final
 
+from evidencesync.vault.item import Item
 from evidencesync.vault.ledger import Ledger, sign_record
 from evidencesync.vault.lock import locked_folder
 from evidencesync.vault.trust import vault_record
 from evidencesync.vault.vault import Vault
 
 _ITEMS_PER_RECORD: Final = 2000  # about a third of the largest record
+
+
+def record_head(vault: Vault, item: Item, at_ns: int) -> None:
+    """Appends a signed record of where one item's chain ends now: so long its records have been there, by the vault's clock.
+
+    Call under the item's lock. Raises ChainError, SigningKeyError.
+    """
+    head = item.ledger.head()
+    details = {f"{item.name.case.folder}/{item.name.item.folder}": f"{head.sequence} {head.sha256}"}
+    with locked_folder(vault.layout.custody, "the vault's custody chain", wait=True):
+        record = vault_record(vault.settings, vault.ledger, "heads", details, at_ns)
+        vault.ledger.append(*sign_record(record, vault.signer))
 
 
 def record_heads(vault: Vault, *, at_ns: int | None = None) -> int:

@@ -69,6 +69,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
         "trust-file": Meaning("error", _SIGNATURE, "a list of trusted signers or revoked keys cannot be used"),
         "trust-changed": Meaning("error", _SIGNATURE, "who is trusted was changed without a record"),
         "trust-not-used": Meaning("warning", _NONE, "the vault's lists of signers are damaged, but were not relied on"),
+        "wrong-recipient": Meaning("error", _SIGNATURE, "a hand-over to nobody else, or accepted by another than it names"),
         "receipt-mismatch": Meaning("error", _SIGNATURE, "a receipt is not about this acquisition"),
         "wrong-place": Meaning("error", _SIGNATURE, "a document belongs to another vault, case, item or acquisition"),
         # Chains.
@@ -76,6 +77,8 @@ MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
         "missing-record": Meaning("error", _CHAIN, "a custody record is missing"),
         "record-differs": Meaning("error", _CHAIN, "an acquisition's record is not the one in the chain"),
         "not-in-chain": Meaning("error", _CHAIN, "an acquisition that the custody chain does not record"),
+        "no-hand-over": Meaning("error", _CHAIN, "an item was accepted, and no hand-over of it was open"),
+        "wrong-reference": Meaning("error", _CHAIN, "a correction names no record before it"),
         "rolled-back": Meaning("error", _CHAIN, "a chain is older than, or not, the one that was seen before"),
         # Bytes.
         "document-damaged": Meaning("error", _DIGEST, "a document is not the one that the receipt names"),

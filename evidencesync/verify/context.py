@@ -34,6 +34,8 @@ class Context:
     heads: list[Head] = field(default_factory=list)
     stated_heads: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
     """What the vault's own chain last said of items' chains, by case and item folder: sequence and digest."""
+    stated_times: dict[tuple[str, str], dict[int, tuple[str, int]]] = field(default_factory=dict)
+    """For each number of a record that the vault ever said was the last: its digest, and when the vault said so (ns)."""
     roots: Roots | None = None
     """The authorities whose timestamps are believed; None where nobody gave any."""
     require_timestamp: bool = False

@@ -98,7 +98,7 @@ class _Item:
             self._chain.read_folder(self._custody)  # 2.
         acquisitions = self._folder.enter(ACQUISITIONS, self._report.inside(ACQUISITIONS))
         if acquisitions is None:
-            self._chain.finish()
+            self._chain.finish(self._context.stated_times.get((self._where.case, self._where.item), {}))
             self._check_published([])
             return
         with acquisitions:
@@ -106,7 +106,7 @@ class _Item:
             if self._titles == _NO_TITLES and not self._begin_without_chain(acquisitions, numbers):
                 return
             self._check_unfinished(acquisitions, numbers)  # 3.
-            self._chain.finish()
+            self._chain.finish(self._context.stated_times.get((self._where.case, self._where.item), {}))
             self._check_published(numbers)
             self._check_each(acquisitions, numbers)  # 4.
 

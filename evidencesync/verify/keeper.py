@@ -127,6 +127,11 @@ def check_own_chain(context: Context, custody: CheckedFolder) -> ChainReader:
         match = _HEAD.fullmatch(stated)
         if match is not None:
             context.stated_heads[case, item] = (int(match[1]), match[2])
+    for place, stated, at_ns in chain.stated_times:
+        case, _, item = place.partition("/")
+        match = _HEAD.fullmatch(stated)
+        if match is not None:  # the first time that it was said is the best
+            context.stated_times.setdefault((case, item), {}).setdefault(int(match[1]), (match[2], at_ns))
     return chain
 
 
