@@ -152,3 +152,14 @@ def test_without_settings_and_first_record_nothing_is_called_checked(made: Made)
     assert verdict.verdict == "fail"
     assert verdict.checked.acquisitions == 0
     assert "not-compared" in slugs(verdict)
+
+
+@pytest.mark.parametrize("field", ["id", "key"])
+def test_settings_of_another_vault_are_named_and_nothing_else(made: Made, field: str) -> None:
+    settings = made.path / "vault.toml"
+    data = settings.read_bytes()
+    at = data.index(f'\n{field} = "'.encode()) + len(field) + 14
+    settings.write_bytes(data[:at] + (b"1" if data[at : at + 1] == b"0" else b"0") + data[at + 1 :])
+    verdict = made.audit()
+    assert (verdict.verdict, verdict.exit_code, slugs(verdict)) == ("fail", 32, {"wrong-place"})
+    assert only(verdict, "wrong-place").path == "vault.toml"
