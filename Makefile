@@ -32,11 +32,11 @@ soak: $(STAMP)
 
 # Odd signatures before ssh-keygen and before us; prints who accepts what. make differential COUNT=50000 SEED=3
 differential: $(STAMP)
-	DIFFERENTIAL=$(or $(COUNT),10000) SEED=$(SEED) $(BIN)/python -m pytest -q tests/security/test_signatures_against_ssh_keygen.py $(PYTEST)
+	DIFFERENTIAL=$(or $(COUNT),10000) SEED=$(SEED) $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/security/test_signatures_against_ssh_keygen.py $(PYTEST)
 
 # Every byte of a small vault changed, every bit of its documents; about 20 minutes of one core.
 flips: $(STAMP)
-	FLIPS=all FLIP_JOBS=$(JOBS) $(BIN)/python -m pytest -q tests/faults/test_verify_flipped_bits.py $(PYTEST)
+	FLIPS=all FLIP_JOBS=$(JOBS) $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/faults/test_verify_flipped_bits.py $(PYTEST)
 
 # What CI runs: everything that can refuse a change.
 check: lint test

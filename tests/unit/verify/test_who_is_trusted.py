@@ -131,15 +131,6 @@ def test_damaged_settings_do_not_stop_the_audit(made: Made) -> None:
     assert verdict.checked.acquisitions == 2
 
 
-def test_settings_of_another_vault_are_found(made: Made) -> None:
-    file = made.path / "vault.toml"
-    text = file.read_text()
-    identity = made.open().settings.id
-    edit(file, text.replace(identity, "0" * 32).encode())
-    verdict = made.audit()
-    assert (verdict.verdict, verdict.exit_code) == ("fail", 34)
-
-
 def test_another_public_key_beside_the_vault_is_found(made: Made) -> None:
     edit(made.path / "vault_key.pub", new_signer().public_key.line().encode() + b"\n")
     assert only(made.audit(), "wrong-signer").path == "vault_key.pub"
