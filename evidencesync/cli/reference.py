@@ -52,9 +52,9 @@ _FINDINGS_HEAD: Final = """# Findings
 `verify` numbers its checks. Each finding carries the number of the check that made it (`check`), a severity, and a slug that says
 what kind of finding it is. Messages may change from version to version; numbers and slugs do not.
 
-The verdict is **fail** when any finding has a code other than 3 and 10, else **incomplete** when any has one of these (something
-could not be checked), else **pass**. Findings with code 0 change neither verdict nor exit code. Of all codes the most severe is the
-exit code: see [exit-codes.md](exit-codes.md).
+The verdict is **fail** when any finding has a code other than 0, 3 and 10; else **incomplete** when any has 3 or 10 (something
+could not be checked); else **pass**. Findings with code 0 change neither verdict nor exit code. The most severe of all codes
+is the exit code: see [exit-codes.md](exit-codes.md).
 """
 
 _CODE_TEXTS: Final = {

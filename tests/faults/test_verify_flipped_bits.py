@@ -40,7 +40,9 @@ def flipped(vault: Path, wanted: list[Place], sample: int, tmp_path: Path, reque
     assert audit_vault(vault, now_ns=NOW_NS).findings == []
     if ALL:
         what = request.node.name.removeprefix("test_").replace("_", " ")
-        text = f"{outcome.flips} bits changed, {len(outcome.not_found)} not found, {len(outcome.misnamed)} blamed on something else"
+        text = (
+            f"{outcome.flips} bits changed, {len(outcome.not_found)} not found, {len(outcome.misnamed)} blamed on something else"
+        )
         request.config.get_terminal_writer().line(f"\n{what}: {text}")
     return outcome
 

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.support.signature_attacks import NAMESPACE, WAYS, Attack, Envelope, armor, line_of
-from tests.support.signing_keys import SoftKey, all_keys, ed25519_key, rsa_key, token_key
+from evidencesync.custody.wire import WireReader, write_mpint, write_string
+from tests.support.signature_attacks import WAYS, Attack, Envelope, armor, from_trusted, line_of
+from tests.support.signing_keys import SoftKey, all_keys, ecdsa_key, ed25519_key, rsa_key, token_key
 from tests.support.two_judges import REASONS, Score, judge, keygen_accepts, we_refuse
 
 COUNT: Final = int(os.environ.get("DIFFERENTIAL", "0"))
@@ -61,35 +64,76 @@ def test_the_score_is_printed(score: Score, request: pytest.FixtureRequest) -> N
     assert score.lines()
 
 
-# One of each reason, so that the list is true whatever chance brings.
+# One of each reason, so that the list in the document is true whatever chance brings.
 
 ED25519: Final = ed25519_key()
-STRICTER: Final[dict[str, Callable[[], Attack]]] = {
-    "armor": lambda: _attack(ED25519, armor(Envelope(ED25519).envelope(), columns=64)),
-    "version": lambda: _attack(ED25519, armor(Envelope(ED25519, version=0).envelope())),
-    "digest": lambda: _attack(ED25519, armor(Envelope(ED25519, hash=b"sha256").envelope())),
-    "reserved": lambda: _attack(ED25519, armor(Envelope(ED25519, reserved=b"x", signed={"reserved": b""}).envelope())),
-    "token": lambda: _attack(token_key(flags=0), armor(Envelope(token_key(flags=0)).envelope())),
-    "small-key": lambda: _small(),
+ECDSA: Final = ecdsa_key(256)
+
+
+def _attack(key: SoftKey, envelope: Envelope | None = None, **more: object) -> Attack:
+    return from_trusted(key, armor((envelope or Envelope(key)).envelope()), **more)
+
+
+def _wide_number(blob: bytes) -> bytes:
+    """The first number of an ECDSA signature with zeros in front."""
+    outer = WireReader(blob)
+    name, numbers = outer.string(), WireReader(outer.string())
+    r, s = numbers.mpint(), numbers.mpint()
+    return write_string(name) + write_string(write_string(r.to_bytes(40, "big")) + write_mpint(s))
+
+
+def _unreduced(blob: bytes) -> bytes:
+    number = int.from_bytes(blob[-32:], "little") + 2**252 + 27742317777372353535851937790883648493
+    return blob[:-32] + number.to_bytes(32, "little")
+
+
+def _short_rsa() -> Attack:
+    """Signs in one namespace after the other until the signature begins with a zero, and leaves that out."""
+    key = rsa_key(3072)
+    for number in range(20_000):
+        namespace = f"n{number}"
+        envelope = Envelope(key, namespace=namespace.encode())
+        algorithm, raw = key.fields(envelope.data())
+        if raw[0] == 0:
+            short = write_string(algorithm) + write_string(raw.lstrip(b"\0"))
+            return _attack(key, replace(envelope, blob=lambda _, short=short: short), namespace=namespace)
+    raise AssertionError("no signature begins with a zero")
+
+
+def _krl(folder: Path) -> Attack:
+    (folder / "other.pub").write_bytes(b" ".join(line_of(ed25519_key(9)).split()[1:]) + b"\n")
+    subprocess.run(["ssh-keygen", "-q", "-k", "-f", str(folder / "krl"), str(folder / "other.pub")], check=True)
+    return _attack(ED25519, revoked=(folder / "krl").read_bytes())
+
+
+def _renamed(key: SoftKey) -> Attack:
+    return _attack(key, Envelope(key, public=write_string(b"rsa-sha2-512") + key.blob[4 + len("ssh-rsa") :]))
+
+
+STRICTER: Final[dict[str, Callable[[Path], Attack]]] = {
+    "armor": lambda _: from_trusted(ED25519, armor(Envelope(ED25519).envelope(), columns=64)),
+    "version": lambda _: _attack(ED25519, Envelope(ED25519, version=0)),
+    "digest": lambda _: _attack(ED25519, Envelope(ED25519, hash=b"sha256")),
+    "reserved": lambda _: _attack(ED25519, Envelope(ED25519, reserved=b"x", signed={"reserved": b""})),
+    "number": lambda _: _attack(ECDSA, Envelope(ECDSA, blob=_wide_number)),
+    "length": lambda _: _short_rsa(),
+    "malleable": lambda _: _attack(ED25519, Envelope(ED25519, blob=_unreduced)),
+    "token": lambda _: _attack(token_key(flags=0)),
+    "small-key": lambda _: _attack(rsa_key(2048)),
+    "key-type": lambda _: _renamed(rsa_key(3072)),
+    "text": lambda _: _attack(ED25519, Envelope(ED25519, hash=b"sha512\0", signed={"hash": b"sha512"})),
+    "list": lambda _: _attack(ED25519, trusted=line_of(ED25519) + b"\nnot understood\n"),
+    "revocations": _krl,
 }
 
 
-def _attack(key: SoftKey, signature: bytes) -> Attack:
-    return Attack("", key.kind, signature, line_of(key) + b"\n")
-
-
-def _small() -> Attack:
-    key = rsa_key(2048)
-    return _attack(key, armor(Envelope(key).envelope()))
-
-
-@pytest.mark.parametrize("reason", STRICTER)
+@pytest.mark.parametrize("reason", REASONS)
 def test_ssh_keygen_accepts_what_we_refuse_for_this_reason(
     reason: str, tmp_path: Path, require_program: Callable[[str], str]
 ) -> None:
-    one = STRICTER[reason]()
-    assert one.namespace == NAMESPACE
+    program = require_program("ssh-keygen")
+    one = STRICTER[reason](tmp_path)
     ours = we_refuse(one)
     assert ours is not None
     assert any(text in ours for text in REASONS[reason]), ours
-    assert keygen_accepts(require_program("ssh-keygen"), tmp_path, one)
+    assert keygen_accepts(program, tmp_path, one)

@@ -93,7 +93,14 @@ def fill(source: Path) -> None:
     (source / "link").symlink_to("/etc/passwd")
     (source / "deep" / "er").mkdir(parents=True)
     (source / "deep" / "nothing in it").mkdir()
-    for name in (b"deep/er/x", b"deep/a name \\ with\nmuch\rin it", b"deep/\xff not UTF-8", "deep/名".encode(), b"deep/\x1b[31m", b"-rf"):
+    for name in (
+        b"deep/er/x",
+        b"deep/a name \\ with\nmuch\rin it",
+        b"deep/\xff not UTF-8",
+        "deep/名".encode(),
+        b"deep/\x1b[31m",
+        b"-rf",
+    ):
         with open(os.fsencode(source) + b"/" + name, "wb") as file:
             file.write(name)
     with (source / "sparse.img").open("wb") as image:

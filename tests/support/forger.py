@@ -1,7 +1,7 @@
 """Both keys in one hand: documents of the latest acquisition are changed, and everything that names them is made anew and signed.
 
-So nothing but the change itself can be found. (Examiner and vault together can sign anything; `verify` must still refuse what is no
-document.)
+So nothing but the change itself can be found. (Examiner and vault together can sign anything; `verify` must still refuse
+what is no document.)
 """
 
 from __future__ import annotations

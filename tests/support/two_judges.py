@@ -10,8 +10,11 @@ from pathlib import Path
 
 from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigners
 from evidencesync.errors import SignatureError, TrustFileError, UntrustedSignerError
-from tests.support.signature_attacks import DOCUMENT, Attack, attack
+from tests.support import attacks_on_envelopes, attacks_on_lists
+from tests.support.signature_attacks import DOCUMENT, WAYS, Attack, attack
 from tests.support.signing_keys import SoftKey
+
+assert {make.__module__ for make in WAYS.values()} == {attacks_on_envelopes.__name__, attacks_on_lists.__name__}
 
 # Why we refuse what ssh-keygen accepts, by what our error says: docs/formats.md explains each.
 REASONS: dict[str, tuple[str, ...]] = {
@@ -49,7 +52,7 @@ class Score:
 
     def lines(self) -> list[str]:
         """For people."""
-        found = [f"signatures judged by both: {self.judged}; accepted by both {self.both_accept}, refused by both {self.both_refuse}"]
+        found = [f"signatures judged: {self.judged}; accepted by both {self.both_accept}, refused by both {self.both_refuse}"]
         found += [f"accepted by us alone: {len(self.only_we_accept)}"]
         found += [f"refused by us alone ({reason}): {count}" for reason, count in sorted(self.only_we_refuse.items())]
         return found
