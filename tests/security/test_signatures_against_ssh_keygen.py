@@ -87,16 +87,20 @@ def _unreduced(blob: bytes) -> bytes:
     return blob[:-32] + number.to_bytes(32, "little")
 
 
+def _short_number(blob: bytes) -> bytes:
+    reader = WireReader(blob)
+    return write_string(reader.string()) + write_string(reader.string().lstrip(b"\0"))
+
+
 def _short_rsa() -> Attack:
     """Signs in one namespace after the other until the signature begins with a zero, and leaves that out."""
     key = rsa_key(3072)
     for number in range(20_000):
         namespace = f"n{number}"
         envelope = Envelope(key, namespace=namespace.encode())
-        algorithm, raw = key.fields(envelope.data())
+        _, raw = key.fields(envelope.data())
         if raw[0] == 0:
-            short = write_string(algorithm) + write_string(raw.lstrip(b"\0"))
-            return _attack(key, replace(envelope, blob=lambda _, short=short: short), namespace=namespace)
+            return _attack(key, replace(envelope, blob=_short_number), namespace=namespace)
     raise AssertionError("no signature begins with a zero")
 
 
