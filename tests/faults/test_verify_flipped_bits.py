@@ -43,7 +43,9 @@ def flipped(vault: Path, wanted: list[Place], sample: int, tmp_path: Path, reque
         text = (
             f"{outcome.flips} bits changed, {len(outcome.not_found)} not found, {len(outcome.misnamed)} blamed on something else"
         )
-        request.config.get_terminal_writer().line(f"\n{what}: {text}")
+        capture: pytest.CaptureFixture[str] = request.getfixturevalue("capfd")
+        with capture.disabled():
+            request.config.get_terminal_writer().line(f"\n{what}: {text}")
     return outcome
 
 
@@ -114,3 +116,13 @@ def test_the_private_key_is_not_judged(vault: Path) -> None:
         assert audit_vault(vault, now_ns=NOW_NS).findings == []
     finally:
         key.write_bytes(data)
+
+
+def test_processes_share_the_work_and_lose_none_of_it(vault: Path, tmp_path: Path) -> None:
+    """As `make flips` does it: what is not found, and what is, comes back from each of them."""
+    (names,) = files_below(vault, "vault.toml")
+    data = (vault / "vault.toml").read_bytes()
+    title = data.index(b'name = "') + 8
+    wanted = [Place(names, 0, 0), Place(names, title, 0), Place(names, title + 1, 0)]
+    outcome = flip_in_processes(vault, wanted, 2, tmp_path)
+    assert (outcome.flips, outcome.not_found, outcome.misnamed) == (3, wanted[1:], [])

@@ -55,12 +55,12 @@ def test_what_only_we_refuse_has_a_reason_that_is_written_down(score: Score) -> 
     assert documented == set(REASONS)
 
 
-def test_the_score_is_printed(score: Score, request: pytest.FixtureRequest) -> None:
+def test_the_score_is_printed(score: Score, request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]) -> None:
     """For people: by `make differential`."""
     if COUNT:
-        writer = request.config.get_terminal_writer()
-        for line in ("", *score.lines()):
-            writer.line(line)
+        with capfd.disabled():
+            for line in ("", *score.lines()):
+                request.config.get_terminal_writer().line(line)
     assert score.lines()
 
 
