@@ -11,9 +11,11 @@ import typer.main
 import evidencesync
 from evidencesync.cli import (
     catalog_commands,
+    compare_command,
     host_commands,
     push_command,
     serve_command,
+    timestamp_commands,
     upkeep_commands,
     vault_commands,
     verify_command,
@@ -64,7 +66,17 @@ def make_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_top)
-    for room in (vault_commands, host_commands, push_command, serve_command, verify_command, catalog_commands, upkeep_commands):
+    for room in (
+        vault_commands,
+        host_commands,
+        push_command,
+        serve_command,
+        verify_command,
+        compare_command,
+        timestamp_commands,
+        catalog_commands,
+        upkeep_commands,
+    ):
         room.add_commands(app)
     return app
 

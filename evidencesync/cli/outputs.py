@@ -131,7 +131,7 @@ class PushOutput(Output, frozen=True):
     """A published acquisition. Sizes are bytes; `wire_*` are bytes on the SSH socket; `flagged` is cut after 1000 paths.
 
     `stored` is how contents came to lie in the vault, as its receipt says. `receipts` is the folder in which the signed
-    documents are kept.
+    documents are kept. `vault_clock_ahead_seconds` is below 0 where the vault's clock is behind this machine's.
     """
 
     case: str
@@ -154,6 +154,7 @@ class PushOutput(Output, frozen=True):
     read_back: bool
     damaged_in_vault: int
     changed_folders: int
+    vault_clock_ahead_seconds: float
     manifest_sha256: HexDigest
     receipt_sha256: HexDigest
     chain_head_sha256: HexDigest

@@ -176,6 +176,7 @@ class _Push:
             chain_head_sha256=head_sha256,
             read_back=request.read_back,
             damaged=published.damaged,
+            clock_offset_ns=greeting.clock_offset,
             documents=Documents(
                 signed.manifest_signature,
                 signed.acquired,

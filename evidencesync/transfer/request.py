@@ -55,7 +55,8 @@ class PushOutcome:
 
     `stored` is how contents came to lie in the vault, as its receipt says. `interruptions` counts the links that were lost,
     `leftovers` the earlier sessions whose data the vault still had. `damaged` counts files of earlier acquisitions that the
-    vault found damaged, and did not use.
+    vault found damaged, and did not use. `clock_offset_ns`: how far the vault's clock was ahead of ours, give or take the half
+    of a round trip.
     """
 
     name: ItemName
@@ -77,4 +78,5 @@ class PushOutcome:
     chain_head_sha256: str
     read_back: bool
     damaged: int
+    clock_offset_ns: int
     documents: Documents

@@ -26,6 +26,7 @@ class Check(IntEnum):
     MODES = 9
     PUBLISHING = 10
     INDEX = 11
+    TIME = 12
 
 
 DESCRIPTIONS: Final[Mapping[Check, str]] = MappingProxyType(
@@ -41,6 +42,7 @@ DESCRIPTIONS: Final[Mapping[Check, str]] = MappingProxyType(
         Check.MODES: "stored files that are writable, executable or set-id; a private key that others can read",
         Check.PUBLISHING: "what an interrupted transfer or publish left",
         Check.INDEX: "the cache, against what is published",
+        Check.TIME: "trusted timestamps, and times that contradict each other",
     }
 )
 
@@ -55,6 +57,7 @@ class Meaning(NamedTuple):
 
 _DIGEST, _PRESENCE, _SIGNATURE = ExitCode.DIGEST, ExitCode.MISSING_OR_EXTRA, ExitCode.SIGNATURE
 _CHAIN, _GAPS, _NONE = ExitCode.CHAIN, ExitCode.GAPS, ExitCode.COMPLETE
+_TIMESTAMP = ExitCode.TIMESTAMP
 
 # GAPS and NOT_THERE make a verdict incomplete, every other code makes it fail.
 MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
@@ -98,6 +101,20 @@ MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
         "file-damaged": Meaning("error", _DIGEST, "bytes of a file are not those that were acquired"),
         "file-truncated": Meaning("error", _DIGEST, "a file is shorter than what was acquired"),
         "file-extended": Meaning("error", _DIGEST, "a file is longer than what was acquired"),
+        # Time.
+        "bad-timestamp": Meaning(
+            "error", _TIMESTAMP, "a timestamp is malformed, or over other bytes than the manifest's signature"
+        ),
+        "untrusted-authority": Meaning("error", _TIMESTAMP, "a timestamp's authority does not lead to a root that was given"),
+        "missing-timestamp": Meaning("error", _TIMESTAMP, "the chain records a timestamp that is not there"),
+        "timestamp-not-recorded": Meaning(
+            "error", _TIMESTAMP, "a timestamp that no record names: `timestamp attach` was cut short"
+        ),
+        "timestamp-differs": Meaning("error", _TIMESTAMP, "the chain records another timestamp than the one that is there"),
+        "no-timestamp": Meaning("error", _TIMESTAMP, "a timestamp was asked for, and there is no good one"),
+        "timestamp": Meaning("info", _NONE, "an authority says when a manifest's signature existed at the latest"),
+        "authority-not-checked": Meaning("info", _NONE, "no roots were given: who made a timestamp was not checked"),
+        "times-contradict": Meaning("warning", _NONE, "clocks contradict each other by more than they should"),
         # Everything else.
         "unsafe-mode": Meaning("warning", _NONE, "a stored file or folder can be changed or run by its mode"),
         "unfinished-publish": Meaning("warning", _NONE, "an interrupted publish, which the next writer completes"),

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from evidencesync.verify.findings import Counts, Head, Reporter
 from evidencesync.verify.progress import VerifyProgress
 from evidencesync.verify.signatures import SignatureJudge
+
+if TYPE_CHECKING:
+    from evidencesync.custody.roots import Roots
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,10 @@ class Context:
     heads: list[Head] = field(default_factory=list)
     stated_heads: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
     """What the vault's own chain last said of items' chains, by case and item folder: sequence and digest."""
+    roots: Roots | None = None
+    """The authorities whose timestamps are believed; None where nobody gave any."""
+    require_timestamp: bool = False
+    """Whether every manifest must have a timestamp by one of them."""
     wanted_head: str | None = None
     """A record that must be in one of the chains, by its digest; `head_seen` once it was found."""
     head_seen: bool = False
