@@ -13,20 +13,38 @@ Severity = Literal["info", "warning", "error"]
 
 
 class Check(IntEnum):
-    """What is checked, in the numbers that findings and the documentation use."""
+    """What is checked, in the numbers that findings and the documentation use. `DESCRIPTIONS` says each in a sentence."""
 
-    STRUCTURE = 1  # everything that belongs there is there, as a file or a folder, and nothing else
-    VAULT = 2  # the vault's own chain, its key, and who is trusted
-    CUSTODY = 3  # the item's chain: links, order, signatures, and that it is about what is published
-    MANIFEST = 4  # strict form, signature, signer, and that it belongs here
-    RECEIPT = 5  # signature, and that it agrees with manifest, documents and chain
-    SUMS = 6  # SHA256SUMS and BLAKE3SUMS list exactly what the manifest lists
-    CONTENTS = 7  # every file's size and digests
-    PRESENCE = 8  # files that are missing, and things under data/ that are not listed
-    MODES = 9  # stored files that are writable, executable or set-id
-    PUBLISHING = 10  # a transfer or a publish that was interrupted
-    INDEX = 11  # the cache, against what is published
-    TIME = 12  # trusted timestamps, and times that contradict each other
+    STRUCTURE = 1
+    VAULT = 2
+    CUSTODY = 3
+    MANIFEST = 4
+    RECEIPT = 5
+    SUMS = 6
+    CONTENTS = 7
+    PRESENCE = 8
+    MODES = 9
+    PUBLISHING = 10
+    INDEX = 11
+    TIME = 12
+
+
+DESCRIPTIONS: Final[Mapping[Check, str]] = MappingProxyType(
+    {
+        Check.STRUCTURE: "everything that belongs there is there, as a file or a folder, and nothing else is under `cases/`",
+        Check.VAULT: "the vault's own chain, its key, and who is trusted",
+        Check.CUSTODY: "the item's chain: links, order, signatures, and that it is about what is published",
+        Check.MANIFEST: "strict form, signature, signer, that it belongs here, and the manifest before it",
+        Check.RECEIPT: "signature, and that it agrees with manifest, documents and chain",
+        Check.SUMS: "SHA256SUMS and BLAKE3SUMS list exactly what the manifest lists",
+        Check.CONTENTS: "every file's size and digests, and where they differ",
+        Check.PRESENCE: "files that are missing, and things under `data/` that are not listed",
+        Check.MODES: "stored files that are writable, executable or set-id; a private key that others can read",
+        Check.PUBLISHING: "what an interrupted transfer or publish left",
+        Check.INDEX: "the cache, against what is published",
+        Check.TIME: "trusted timestamps, and times that contradict each other",
+    }
+)
 
 
 class Meaning(NamedTuple):
