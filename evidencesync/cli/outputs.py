@@ -131,7 +131,8 @@ class PushOutput(Output, frozen=True):
     """A published acquisition. Sizes are bytes; `wire_*` are bytes on the SSH socket; `flagged` is cut after 1000 paths.
 
     `stored` is how contents came to lie in the vault, as its receipt says. `receipts` is the folder in which the signed
-    documents are kept.
+    documents are kept; `manifest_kept` is false where there was no room beside them for the manifest and the vault's records.
+    `vault_head_*` is where the vault's own chain ends.
     """
 
     case: str
@@ -157,10 +158,13 @@ class PushOutput(Output, frozen=True):
     manifest_sha256: HexDigest
     receipt_sha256: HexDigest
     chain_head_sha256: HexDigest
+    vault_head_sequence: Count | None
+    vault_head_sha256: HexDigest | None
     fingerprint: NotebookFingerprint
     flags: dict[str, Count]
     flagged: list[FlaggedPath]
     receipts: str
+    manifest_kept: bool
 
 
 # --- What is there -----------------------------------------------------------------------------------------------------
@@ -198,12 +202,18 @@ class ListedItem(Output, frozen=True):
 
 
 class ListOutput(Output, frozen=True):
-    """What a vault says it holds. Nothing of it is verified: that is what `verify` does."""
+    """What a vault says it holds. Nothing of it is verified: that is what `verify` does.
+
+    `vault_head_*` is where the vault's own chain ends; null where it cannot be read, which is then the problem.
+    """
 
     vault_id: VaultId
     name: str
     key: Fingerprint
+    vault_head_sequence: Count | None
+    vault_head_sha256: HexDigest | None
     items: list[ListedItem]
+    problem: Problem | None
 
 
 class ShownRecord(Output, frozen=True):

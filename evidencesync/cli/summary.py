@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from evidencesync.cli.figures import (
@@ -21,6 +20,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.path import to_json_fields
 
 if TYPE_CHECKING:
+    from evidencesync.kept.receipts import Kept
     from evidencesync.ssh.address import Address
     from evidencesync.transfer.request import PushOutcome, PushRequest
 
@@ -33,7 +33,7 @@ _FLAG_WORDS: Final = {
 }
 
 
-def push_output(outcome: PushOutcome, receipts: Path) -> PushOutput:
+def push_output(outcome: PushOutcome, kept: Kept) -> PushOutput:
     """The outcome as a document."""
     tally = outcome.tally.manifest
     return PushOutput(
@@ -60,14 +60,17 @@ def push_output(outcome: PushOutcome, receipts: Path) -> PushOutput:
         manifest_sha256=outcome.manifest_sha256,
         receipt_sha256=outcome.receipt_sha256,
         chain_head_sha256=outcome.chain_head_sha256,
+        vault_head_sequence=outcome.vault_head.sequence if outcome.vault_head is not None else None,
+        vault_head_sha256=outcome.vault_head.sha256 if outcome.vault_head is not None else None,
         fingerprint=notebook_fingerprint(outcome.manifest_sha256),
         flags=tally.flags,
         flagged=[FlaggedPath(flag, *to_json_fields(path)) for path, flag in outcome.tally.flagged],
-        receipts=safe_text(str(receipts)),
+        receipts=safe_text(str(kept.folder)),
+        manifest_kept=kept.lacks is None,
     )
 
 
-def push_lines(outcome: PushOutcome, request: PushRequest, address: Address, receipts: Path) -> Iterator[str]:
+def push_lines(outcome: PushOutcome, request: PushRequest, address: Address, kept: Kept) -> Iterator[str]:
     """The outcome for people."""
     tally = outcome.tally.manifest
     verdict = {"complete": "published, complete", "gaps": "published, WITH GAPS", "source-changed": "published, SOURCE CHANGED"}
@@ -94,7 +97,11 @@ def push_lines(outcome: PushOutcome, request: PushRequest, address: Address, rec
         yield f"  WARNING      {files} of earlier acquisitions damaged in the vault, and not used: run verify there"
     yield f"  fingerprint  {notebook_fingerprint(outcome.manifest_sha256)}"
     yield f"  chain head   {outcome.chain_head_sha256}"
-    yield f"  receipt      {safe_text(str(receipts))}"
+    if outcome.vault_head is not None:
+        yield f"  vault head   {outcome.vault_head.sha256} (record {outcome.vault_head.sequence})"
+    yield f"  receipt      {safe_text(str(kept.folder))}"
+    if kept.lacks is not None:
+        yield f"  WARNING      the receipt is kept without the manifest and the vault's records: {safe_text(kept.lacks, 200)}"
     yield from _flag_lines(outcome)
     yield f"  next         {_next_command(request, address)}"
 

@@ -26,9 +26,11 @@ from evidencesync.protocol.messages import (
     Message,
     Published,
     Ready,
+    Records,
     Resumed,
     Welcome,
 )
+from evidencesync.transfer.keeping import Keeping, ShownChains
 from evidencesync.transfer.link import Link
 from evidencesync.transfer.request import PushRequest
 from evidencesync.vault.layout import MAX_ACQUISITION, MAX_SEQUENCE
@@ -47,7 +49,7 @@ class Expect(Protocol):
 class Greeting:
     """What the handshake told: the vault, its key, its clock (seconds ahead of ours, in nanoseconds) and the item's state.
 
-    `claim` is what the examiner signed to begin the session.
+    `claim` is what the examiner signed to begin the session. `shown` is what the vault has shown of its chains.
     """
 
     vault_id: str
@@ -55,6 +57,7 @@ class Greeting:
     clock_offset: int
     ready: Ready
     claim: bytes
+    shown: ShownChains
 
 
 def greet(
@@ -62,23 +65,32 @@ def greet(
     link: Link,
     expect: Expect,
     now: Callable[[], int],
+    keeping: Keeping,
 ) -> Greeting:
     """Runs the handshake. Raises what the vault refuses us with, VersionError, or ProtocolError.
+
+    For a vault whose chains are not those that were seen before it raises RolledBackError, ForkedError or ChainError.
 
     1. Each says what it speaks; the vault names itself and gives a nonce.
     2. The examiner's key signs the nonce together with this vault, item and session (namespace `session@evidencesync`):
        the vault knows the signer before any data travels, and the signature is of no use elsewhere.
-    3. The vault locks the item and says where its chain stands.
+    3. The vault locks the item, shows the records of both chains since those that were seen last, and says where the item's
+       chain stands. What was seen must be there, and all that follows must be linked to it.
     """
     asked = now()
     welcome = _introduce(request, link, expect, asked)
     answered = now()
     vault_key = _vault_key(welcome.vault_key)
-    begin = _begin(request, welcome, vault_key, resumes=False)
+    shown = keeping.watch(_checked_id(welcome.vault_id), vault_key, request.name)
+    begin = _begin(request, welcome, vault_key, shown, resumes=False)
     link.write(frame_of(begin))
-    ready = expect(Ready)
-    _check_state(ready)
-    return Greeting(welcome.vault_id, vault_key, welcome.clock - (asked + answered) // 2, ready, begin.claim)
+    while isinstance(answer := expect(Ready, Records), Records):
+        shown.take(answer)
+    if not isinstance(answer, Ready):
+        raise ProtocolError("the vault's end does not say where it stands")
+    _check_state(answer)
+    shown.settle(answer)
+    return Greeting(welcome.vault_id, vault_key, welcome.clock - (asked + answered) // 2, answer, begin.claim, shown)
 
 
 def greet_again(
@@ -92,8 +104,9 @@ def greet_again(
     vault_key = _vault_key(welcome.vault_key)
     if (welcome.vault_id, vault_key) != (greeting.vault_id, greeting.vault_key):
         raise ProtocolError("another vault answers than the one that the transfer was begun with")
-    link.write(frame_of(_begin(request, welcome, vault_key, resumes=True)))
-    answer: Message = expect(Resumed, Published)
+    link.write(frame_of(_begin(request, welcome, vault_key, greeting.shown, resumes=True)))
+    while isinstance(answer := expect(Resumed, Published, Records), Records):
+        greeting.shown.take(answer)
     if not isinstance(answer, Resumed | Published):
         raise ProtocolError("the vault's end does not say where it stands")
     return answer
@@ -129,7 +142,14 @@ def _vault_key(blob: bytes) -> PublicKey:
         raise ProtocolError("the vault's key is malformed") from error
 
 
-def _begin(request: PushRequest, welcome: Welcome, vault_key: PublicKey, *, resumes: bool) -> Begin:
+def _checked_id(vault_id: str) -> str:
+    """What the vault calls itself, before anything is looked up by it."""
+    if len(vault_id) != 32 or not set(vault_id) <= set("0123456789abcdef"):
+        raise ProtocolError("the vault's introduction is malformed")
+    return vault_id
+
+
+def _begin(request: PushRequest, welcome: Welcome, vault_key: PublicKey, shown: ShownChains, *, resumes: bool) -> Begin:
     try:
         claim = SessionClaim(
             nonce=welcome.nonce.hex(),
@@ -145,4 +165,4 @@ def _begin(request: PushRequest, welcome: Welcome, vault_key: PublicKey, *, resu
     except msgspec.MsgspecError as error:
         raise ProtocolError("the vault's introduction is malformed") from error
     signature = sign_document(request.signer, SESSION_NAMESPACE, hashlib.sha512(encoded).digest())
-    return Begin(encoded, signature, request.read_back, resumes)
+    return Begin(encoded, signature, request.read_back, resumes, shown.item.sequence, shown.own.sequence)

@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from evidencesync.kept.receipts import Kept
 from evidencesync.cli.summary import push_lines, push_output, verdict_of
 from evidencesync.evidence.entry import Flag
 from evidencesync.ssh.address import Address
@@ -15,7 +16,7 @@ EVIL = b"bad\x1b[31m\xff[bold]\n"
 
 def _lines(*flagged: tuple[bytes, Flag], vault: str = "/srv/vault", read_back: bool = True) -> str:
     outcome = make_outcome(*flagged, read_back=read_back)
-    return "\n".join(push_lines(outcome, make_request(), Address.parse(vault), Path("/receipts/x")))
+    return "\n".join(push_lines(outcome, make_request(), Address.parse(vault), Kept(Path("/receipts/x"), None)))
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,7 @@ def _lines(*flagged: tuple[bytes, Flag], vault: str = "/srv/vault", read_back: b
 def test_the_worst_flag_decides_and_what_a_filter_left_out_is_none(flags: tuple[Flag, ...], verdict: str) -> None:
     outcome = make_outcome(*((b"f", flag) for flag in flags))
     assert verdict_of(outcome) == verdict
-    assert push_output(outcome, Path("/r")).verdict == verdict
+    assert push_output(outcome, Kept(Path("/r"), None)).verdict == verdict
 
 
 def test_the_summary_says_what_an_examiner_notes_down() -> None:
@@ -72,7 +73,7 @@ def test_flagged_paths_are_shown_safely_and_the_first_twenty_of_them() -> None:
 
 
 def test_the_document_keeps_the_exact_bytes_of_a_path() -> None:
-    output = push_output(make_outcome((EVIL, "unreadable"), (b"plain", "vanished")), Path("/r"))
+    output = push_output(make_outcome((EVIL, "unreadable"), (b"plain", "vanished")), Kept(Path("/r"), None))
     document = msgspec.to_builtins(output)
     assert document["flags"] == {"unreadable": 1, "vanished": 1}
     assert document["flagged"] == [
