@@ -13,6 +13,7 @@ from evidencesync.cli import (
     catalog_commands,
     host_commands,
     push_command,
+    receipts_commands,
     serve_command,
     upkeep_commands,
     vault_commands,
@@ -64,7 +65,17 @@ def make_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_top)
-    for room in (vault_commands, host_commands, push_command, serve_command, verify_command, catalog_commands, upkeep_commands):
+    rooms = (
+        vault_commands,
+        host_commands,
+        push_command,
+        serve_command,
+        verify_command,
+        catalog_commands,
+        receipts_commands,
+        upkeep_commands,
+    )
+    for room in rooms:
         room.add_commands(app)
     return app
 

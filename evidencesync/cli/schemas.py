@@ -27,8 +27,10 @@ from evidencesync.cli.outputs import (
     ShowOutput,
     TrustOutput,
 )
+from evidencesync.cli.receipts_outputs import ForgetHeadOutput, ReceiptsCheckOutput, ReceiptsListOutput
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
 from evidencesync.evidence.entry import Continuation, Entry
+from evidencesync.kept.heads import SeenHead
 from evidencesync.verify.findings import Verdict
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -48,6 +50,10 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "verify-output": ("evidencesync verify --json", (Verdict,)),
         "list-output": ("evidencesync list --json", (ListOutput,)),
         "show-output": ("evidencesync show --json", (ShowOutput,)),
+        "receipts-list-output": ("evidencesync receipts list --json", (ReceiptsListOutput,)),
+        "receipts-check-output": ("evidencesync receipts check --json", (ReceiptsCheckOutput,)),
+        "receipts-forget-head-output": ("evidencesync receipts forget-head --json", (ForgetHeadOutput,)),
+        "remembered-head": ("heads/VAULT_ID/*.json in a state folder", (SeenHead,)),
         "reindex-output": ("evidencesync reindex --json", (ReindexOutput,)),
         "clean-output": ("evidencesync clean --json", (CleanOutput,)),
     }

@@ -47,7 +47,11 @@ def verify(
         ),
     ] = None,
     expect_head: Annotated[
-        str | None, typer.Option(metavar="SHA256", help="A record that the chain must hold, such as a push gave you as its head.")
+        str | None,
+        typer.Option(
+            metavar="SHA256",
+            help="A record that a chain must hold: a head that push or list gave, an item's or the vault's.",
+        ),
     ] = None,
     all_digests: Annotated[bool, typer.Option("--all-digests", help="Check SHA-256 too, not only BLAKE3.")] = False,
 ) -> ExitCode:
@@ -61,6 +65,7 @@ def verify(
     import time
 
     from evidencesync.cli.progress_display import VerifyView, shown
+    from evidencesync.cli.receipts import head_memory
     from evidencesync.verify.audit import audit_vault
     from evidencesync.verify.progress import VerifyProgress
 
@@ -71,8 +76,9 @@ def verify(
             case=case,
             item=item,
             acquisition=acquisition,
-            trusted=_load_trusted(Path(trusted)) if trusted is not None else None,
+            trusted=load_trusted(Path(trusted)) if trusted is not None else None,
             expect_head=expect_head,
+            memory=head_memory(run),
             all_digests=all_digests,
             progress=progress,
             now_ns=time.time_ns(),
@@ -81,7 +87,7 @@ def verify(
     return ExitCode(verdict.exit_code)
 
 
-def _load_trusted(file: Path) -> bytes:
+def load_trusted(file: Path) -> bytes:
     """The file that an expert brings along. Raises TrustFileError."""
     try:
         with file.expanduser().open("rb") as stream:

@@ -83,8 +83,8 @@ class Begin(Message, frozen=True):
     signature: Signature
     read_back: bool
     resumes: bool
-    seen: U32 = 0
-    vault_seen: U32 = 0
+    seen: U32
+    vault_seen: U32
 
 
 class Ready(Message, frozen=True):

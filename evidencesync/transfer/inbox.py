@@ -63,9 +63,10 @@ class Inbox(Generic[LocalT, PeerT]):
         LimitExceededError where more is waiting than any honest end answers.
         """
         with self._lock:
-            self._changed.wait_for(
-                lambda: not self.may_hold_up or self._peer_bytes < _ANSWER_BYTES // 2 or self._closed or link != self._link
-            )
+            if self.may_hold_up:
+                self._changed.wait_for(
+                    lambda: not self.may_hold_up or self._peer_bytes < _ANSWER_BYTES // 2 or self._closed or link != self._link
+                )
             if link != self._link:
                 return
             share = size // max(len(items), 1) + _ANSWER_OVERHEAD

@@ -61,8 +61,8 @@ class ChainReader:
     subject: ChainSubject
     check: Check
     acquisitions: dict[int, ChainedAcquisition] = field(default_factory=dict)
-    stated_heads: dict[str, str] = field(default_factory=dict)
-    """What the latest `heads` records of the vault's own chain say: `CASE/ITEM` folders, and `SEQUENCE SHA256`."""
+    stated_heads: list[tuple[str, str]] = field(default_factory=list)
+    """What all `heads` records of the vault's own chain say, in order: `CASE/ITEM` folders, and `SEQUENCE SHA256`."""
     broken: bool = False
     digests: dict[int, str] = field(default_factory=dict)
     _checker: ChainChecker = field(init=False)
@@ -221,7 +221,7 @@ class ChainReader:
     def _remember(self, record: CustodyRecord, digest: str, key: PublicKey | None, vault_time_ns: int | None) -> None:
         """Keeps what the record says, also where its signature was refused: that is a finding already."""
         if record.type == "heads":
-            self.stated_heads.update(record.details)
+            self.stated_heads.extend(record.details.items())
         number = record.acquisition
         if number is None:
             return
