@@ -313,7 +313,7 @@ def test_every_document_in_a_vault_fits_its_schema(lab: Lab) -> None:
     receipt = json.loads((lab.acquisition() / "receipt.json").read_bytes())
     assert schema_errors(receipt, "receipt") == []
     records = [*lab.acquisition().parents[1].glob("custody/*.json"), *lab.folder.glob("vault/custody/*.json")]
-    assert len(records) == 3
+    assert len(records) == 4
     for record in records:
         assert schema_errors(json.loads(record.read_bytes()), "custody-record") == []
     assert schema_errors({**receipt, "more": 1}, "receipt") != []
