@@ -76,10 +76,8 @@ def push_lines(outcome: PushOutcome, request: PushRequest, address: Address, kep
     verdict = {"complete": "published, complete", "gaps": "published, WITH GAPS", "source-changed": "published, SOURCE CHANGED"}
     yield f"{outcome.name}, acquisition {outcome.acquisition}: {verdict[verdict_of(outcome)]}"
     yield f"  evidence     {count_text(tally.contents, 'file')}, {size_text(tally.bytes)}"
-    travelled = (
-        f"{size_text(outcome.wire_sent)} ({share_text(outcome.wire_sent, tally.bytes)})" if tally.bytes else "nothing to send"
-    )
-    yield f"  travelled    {travelled}, {size_text(outcome.wire_received)} came back"
+    share = f" ({share_text(outcome.wire_sent, tally.bytes)})" if outcome.wire_sent <= tally.bytes else ""
+    yield f"  travelled    {size_text(outcome.wire_sent)}{share}, {size_text(outcome.wire_received)} came back"
     reused = f"{size_text(outcome.reused_bytes)} ({share_text(outcome.reused_bytes, tally.bytes)}) was in the vault already"
     zeros = f", {size_text(outcome.zero_bytes)} are zeros" if outcome.zero_bytes else ""
     yield f"  saved        {reused}{zeros}"

@@ -62,11 +62,6 @@ class ClientChannel(SshStream, asyncssh.SSHClientSession[bytes]):
         await super().close()
         await self._resources.aclose()
 
-    def explain_noise(self, noise: bytes) -> ConnectError:
-        """The error for a remote end that says something else than our protocol: a shell's greeting, a menu, another program."""
-        said = safe_text(noise.strip()[:200], 200)
-        return ConnectError(f"the server answers, but not with evidencesync: {said}{self._besides()}", hint=_COMMAND_HINT)
-
     async def _explain_silence(self) -> ConnectError:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._status_known.wait(), _STATUS_SECONDS)

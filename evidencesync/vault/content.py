@@ -104,15 +104,6 @@ class StagedContent:
         except OSError as error:
             raise storage_error(error, "write to staging") from error
 
-    def restart(self) -> None:
-        """Empties the content, to fetch it again."""
-        try:
-            os.ftruncate(self.fd, 0)
-        except OSError as error:
-            raise storage_error(error, "write to staging") from error
-        self.size = self._written_back = 0
-        self._position = -1
-
     def close(self) -> None:
         """Closes the descriptor; the file stays. Safe to call again."""
         if self.fd >= 0:

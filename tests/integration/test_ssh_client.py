@@ -192,16 +192,6 @@ def test_what_stderr_says_is_bounded_and_shown_without_control_characters(sshd: 
     assert channel.exit_status == 3
 
 
-def test_a_greeting_instead_of_our_protocol_is_quoted_safely(sshd: Sshd) -> None:
-    async def scenario() -> ConnectError:
-        async with opened(sshd.address(), sshd.options(remote_command=r"printf '\033[31mWelcome\n';:")) as channel:
-            return channel.explain_noise(await channel.read())
-
-    error = asyncio.run(scenario())
-    assert r"\x1b[31mWelcome" in error.message
-    assert "--remote-command" in (error.hint or "")
-
-
 def test_a_key_that_is_not_authorized_is_an_authentication_error(sshd: Sshd, tmp_path: Path, keygen: Callable[..., Path]) -> None:
     stranger = keygen(tmp_path / "stranger")
     with pytest.raises(AuthenticationError):

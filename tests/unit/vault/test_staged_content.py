@@ -62,14 +62,6 @@ def test_ranges_of_other_files_are_copied(
     assert staged.path.read_bytes()[: 8 + (2 << 20) + 10] == b"head" + basis[1000 : 1000 + (2 << 20)] + b"tail" + basis[:10]
 
 
-def test_a_restart_forgets_everything(staged: StagedContent) -> None:
-    staged.append(b"wrong")
-    staged.restart()
-    staged.append(b"ok")
-    staged.finish()
-    assert staged.path.read_bytes() == b"ok"
-
-
 def test_a_content_is_of_no_use_after_it_was_closed(staged: StagedContent) -> None:
     staged.discard()
     assert not staged.path.exists()
