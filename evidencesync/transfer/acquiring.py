@@ -38,7 +38,7 @@ from evidencesync.session.events import (
 from evidencesync.session.receiver import Receiver
 from evidencesync.transfer.intake.admission import Admitted
 from evidencesync.transfer.intake.basis import Basis, TreeKey
-from evidencesync.transfer.intake.chains import show_from, show_since
+from evidencesync.transfer.intake.chains import show_after, show_since
 from evidencesync.transfer.intake.conclusion import (
     Concluded,
     Received,
@@ -178,7 +178,7 @@ class Acquiring:
             self._line.interruptions += leftovers.count_continued()
             published = self._conclude(header, state, staging, streams, pages, finish, reach)
             self._while_working("publishing", leftovers.remove_continued)
-            return [*show_from(self._vault.ledger, self._vault_shown + 1), published]
+            return [*show_after(self._vault.ledger, self._vault_shown), published]
 
     def catch_up(self) -> None:
         """The index with everything that is published in the case, also by a session that ended before it came to this."""

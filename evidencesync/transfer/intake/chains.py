@@ -7,7 +7,7 @@ from typing import Final
 
 from evidencesync.limits import MAX_RECORDS, MIB
 from evidencesync.protocol.messages import Records
-from evidencesync.vault.ledger import Ledger
+from evidencesync.vault.ledger import Ledger, RecordFile
 
 _BATCH: Final = MIB // 2
 
@@ -17,21 +17,27 @@ def show_since(ledger: Ledger, seen: int) -> Iterator[Records]:
 
     Who has seen none, or one that is not there, is shown the last.
     """
-    head = len(ledger.files())
-    return show_from(ledger, seen if 1 <= seen <= head else head)
+    files = ledger.files()
+    first = seen if 1 <= seen <= len(files) else len(files)
+    yield from _batches(ledger, files[first - 1 :] if first else [])
 
 
-def show_from(ledger: Ledger, first: int) -> Iterator[Records]:
-    """A chain from a record on, in messages of bounded size; none for an empty rest."""
+def show_after(ledger: Ledger, shown: int) -> Iterator[Records]:
+    """What a chain has got after the record that was shown last. Raises ChainError."""
+    yield from _batches(ledger, ledger.files()[shown:])
+
+
+def _batches(ledger: Ledger, files: list[RecordFile]) -> Iterator[Records]:
+    """Records in messages of bounded size."""
     batch: list[tuple[bytes, bytes]] = []
-    size, begin = 0, max(first, 1)
-    for file in ledger.files()[begin - 1 :]:
+    size = 0
+    for file in files:
         stored = ledger.load(file)
         length = len(stored.data) + len(stored.signature)
         if batch and (size + length > _BATCH or len(batch) == MAX_RECORDS):
-            yield Records(begin, batch, more=True)
-            batch, size, begin = [], 0, begin + len(batch)
+            yield Records(file.sequence - len(batch), batch, more=True)
+            batch, size = [], 0
         batch.append((stored.data, stored.signature))
         size += length
     if batch:
-        yield Records(begin, batch, more=False)
+        yield Records(files[-1].sequence - len(batch) + 1, batch, more=False)
