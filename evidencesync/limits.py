@@ -35,6 +35,9 @@ MAX_OWNER_NAME: Final = 256  # characters of a user's or group's name; Linux giv
 MAX_XATTR_NAME: Final = 255
 MAX_ERRNO: Final = 65_535
 MAX_VAULT_TOML: Final = 64 * KIB
+MAX_TIMESTAMP: Final = 64 * KIB  # a request or an answer of RFC 3161; with a chain of four large certificates it is 10 KiB
+MAX_TIMESTAMP_CERTIFICATES: Final = 20  # in one answer
+MAX_TIMESTAMP_ROOTS: Final = 1000  # in one file; what systems ship has some 150
 LIST_CAP_PER_LINE: Final = 1000  # holes, read errors or attributes in one manifest line; more go to continuation lines
 
 # Extended attributes of one entry. Linux lets a value be 64 KiB and a list of names 64 KiB; no honest file comes near both.
@@ -92,4 +95,5 @@ SPACE_RESERVE: Final = 64 * MIB  # what is left free on the vault's disk, so tha
 
 # Verification. A vault of a million damaged files must not become a report that fills the memory.
 MAX_FINDINGS: Final = 10_000  # of one kind; the others are counted
+MAX_LISTED_PATHS: Final = 16 * MIB  # of differences that `compare` lists; the others are counted
 MAX_DAMAGED_RANGES: Final = 100  # named in one file

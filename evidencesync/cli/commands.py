@@ -11,10 +11,12 @@ import typer.main
 import evidencesync
 from evidencesync.cli import (
     catalog_commands,
+    compare_command,
     host_commands,
     push_command,
     receipts_commands,
     serve_command,
+    timestamp_commands,
     upkeep_commands,
     vault_commands,
     verify_command,
@@ -65,17 +67,18 @@ def make_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_top)
-    rooms = (
+    for room in (
         vault_commands,
         host_commands,
         push_command,
         serve_command,
         verify_command,
+        compare_command,
+        timestamp_commands,
         catalog_commands,
         receipts_commands,
         upkeep_commands,
-    )
-    for room in rooms:
+    ):
         room.add_commands(app)
     return app
 

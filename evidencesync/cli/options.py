@@ -19,6 +19,14 @@ DEFAULT_TIMEOUT_SECONDS = 60.0
 _LOCAL_HINT = "Run it on the machine where the vault lies: ssh HOST evidencesync ..."
 
 VaultPath = Annotated[str, typer.Argument(metavar="VAULT", help="The vault's folder on this machine.")]
+TsaRoots = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE",
+        envvar="EVIDENCESYNC_TSA_ROOT",
+        help="Root certificates (PEM) of the time-stamping authorities that you believe; may be repeated.",
+    ),
+]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

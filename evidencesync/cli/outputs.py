@@ -133,6 +133,7 @@ class PushOutput(Output, frozen=True):
     `stored` is how contents came to lie in the vault, as its receipt says. `receipts` is the folder in which the signed
     documents are kept; `manifest_kept` is false where there was no room beside them for the manifest and the vault's records.
     `vault_head_*` is where the vault's own chain ends.
+    `vault_clock_ahead_seconds` is below 0 where the vault's clock is behind this machine's.
     """
 
     case: str
@@ -155,6 +156,7 @@ class PushOutput(Output, frozen=True):
     read_back: bool
     damaged_in_vault: int
     changed_folders: int
+    vault_clock_ahead_seconds: float
     manifest_sha256: HexDigest
     receipt_sha256: HexDigest
     chain_head_sha256: HexDigest

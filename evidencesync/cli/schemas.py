@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from evidencesync.cli.compare_outputs import CompareOutput
 from evidencesync.cli.outputs import (
     CleanOutput,
     ErrorOutput,
@@ -28,6 +29,7 @@ from evidencesync.cli.outputs import (
     TrustOutput,
 )
 from evidencesync.cli.receipts_outputs import ForgetHeadOutput, ReceiptsCheckOutput, ReceiptsListOutput
+from evidencesync.cli.timestamp_outputs import TimestampOutput, TimestampRequestOutput, TimestampShowOutput
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
 from evidencesync.evidence.entry import Continuation, Entry
 from evidencesync.kept.heads import SeenHead
@@ -48,6 +50,10 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "push-output": ("evidencesync push --json", (PushOutput,)),
         "serve-output": ("evidencesync serve --listen --json", (ServeOutput,)),
         "verify-output": ("evidencesync verify --json", (Verdict,)),
+        "compare-output": ("evidencesync compare --json", (CompareOutput,)),
+        "timestamp-request-output": ("evidencesync timestamp request --json", (TimestampRequestOutput,)),
+        "timestamp-output": ("evidencesync timestamp attach, fetch --json", (TimestampOutput,)),
+        "timestamp-show-output": ("evidencesync timestamp show --json", (TimestampShowOutput,)),
         "list-output": ("evidencesync list --json", (ListOutput,)),
         "show-output": ("evidencesync show --json", (ShowOutput,)),
         "receipts-list-output": ("evidencesync receipts list --json", (ReceiptsListOutput,)),

@@ -38,6 +38,7 @@ class Settings:
     timeout: float | None = None
     receipts: str | None = None
     state: str | None = None
+    tsa_root: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from evidencesync.transfer.request import PushOutcome, PushRequest
 
 _LISTED_FLAGS: Final = 20
+_CLOCK_SECONDS: Final = 5.0  # a machine that asks a time server is within one
 _FLAG_WORDS: Final = {
     "unreadable": "could not be read",
     "vanished": "vanished before it was read",
@@ -57,6 +58,7 @@ def push_output(outcome: PushOutcome, kept: Kept) -> PushOutput:
         read_back=outcome.read_back,
         damaged_in_vault=outcome.damaged,
         changed_folders=outcome.tally.changed_folders,
+        vault_clock_ahead_seconds=round(outcome.clock_offset_ns / 1e9, 3),
         manifest_sha256=outcome.manifest_sha256,
         receipt_sha256=outcome.receipt_sha256,
         chain_head_sha256=outcome.chain_head_sha256,
@@ -93,6 +95,7 @@ def push_lines(outcome: PushOutcome, request: PushRequest, address: Address, kep
     if outcome.damaged:
         files = count_text(outcome.damaged, "file")
         yield f"  WARNING      {files} of earlier acquisitions damaged in the vault, and not used: run verify there"
+    yield from _clock_lines(outcome.clock_offset_ns / 1e9)
     yield f"  fingerprint  {notebook_fingerprint(outcome.manifest_sha256)}"
     yield f"  chain head   {outcome.chain_head_sha256}"
     if outcome.vault_head is not None:
@@ -102,6 +105,13 @@ def push_lines(outcome: PushOutcome, request: PushRequest, address: Address, kep
         yield f"  WARNING      the receipt is kept without the manifest and the vault's records: {safe_text(kept.lacks, 200)}"
     yield from _flag_lines(outcome)
     yield f"  next         {_next_command(request, address)}"
+
+
+def _clock_lines(ahead: float) -> Iterator[str]:
+    """Which of two clocks is wrong cannot be told; that they differ should be known while somebody can still look."""
+    if abs(ahead) > _CLOCK_SECONDS:
+        way = "ahead of" if ahead > 0 else "behind"
+        yield f"  WARNING      the vault's clock is {duration_text(abs(ahead))} {way} this machine's: compare both with a third"
 
 
 def verdict_of(outcome: PushOutcome) -> PushVerdict:

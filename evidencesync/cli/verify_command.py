@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -10,7 +11,7 @@ import typer
 
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.figures import count_text, size_text
-from evidencesync.cli.options import VaultPath, local_vault
+from evidencesync.cli.options import TsaRoots, VaultPath, local_vault
 from evidencesync.errors import ExitCode, TrustFileError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import MAX_TRUST_FILE
@@ -21,6 +22,17 @@ if TYPE_CHECKING:
 _WORDS: Final = {"pass": "PASS", "fail": "FAIL", "incomplete": "INCOMPLETE"}
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class CheckChoice:
+    """How much is checked, and whose word about the time counts."""
+
+    all_digests: Annotated[bool, typer.Option("--all-digests", help="Check SHA-256 too, not only BLAKE3.")] = False
+    tsa_root: TsaRoots = None
+    require_timestamp: Annotated[
+        bool, typer.Option("--require-timestamp", help="Fail where a manifest has no timestamp by one of those authorities.")
+    ] = False
+
+
 def add_commands(app: typer.Typer) -> None:
     """Adds `verify`."""
     command(
@@ -29,12 +41,14 @@ def add_commands(app: typer.Typer) -> None:
         "evidencesync verify /srv/vault",
         "evidencesync verify /srv/vault --case 2024-017 --item LAPTOP-1 --acquisition 2 --all-digests",
         "evidencesync verify /media/vault-copy --trusted my_signers --expect-head 5d0c...  (for whoever distrusts the vault)",
+        "evidencesync verify /srv/vault --tsa-root authority.pem --require-timestamp",
     )(verify)
 
 
 def verify(
     run: Run,
     vault: VaultPath,
+    checks: CheckChoice,
     case: Annotated[str | None, typer.Option(metavar="CASE", help="Only this case.")] = None,
     item: Annotated[str | None, typer.Option(metavar="ITEM", help="Only this item; needs --case.")] = None,
     acquisition: Annotated[
@@ -53,7 +67,6 @@ def verify(
             help="A record that a chain must hold: a head that push or list gave, an item's or the vault's.",
         ),
     ] = None,
-    all_digests: Annotated[bool, typer.Option("--all-digests", help="Check SHA-256 too, not only BLAKE3.")] = False,
 ) -> ExitCode:
     """Checks everything: signatures, chains, receipts, and every byte. Writes nothing into the vault.
 
@@ -64,6 +77,7 @@ def verify(
         raise UsageError("--item needs --case, and --acquisition needs --item")
     import time
 
+    from evidencesync.cli.authorities import load_roots
     from evidencesync.cli.progress_display import VerifyView, shown
     from evidencesync.cli.receipts import head_memory
     from evidencesync.verify.audit import audit_vault
@@ -79,7 +93,9 @@ def verify(
             trusted=load_trusted(Path(trusted)) if trusted is not None else None,
             expect_head=expect_head,
             memory=head_memory(run),
-            all_digests=all_digests,
+            all_digests=checks.all_digests,
+            roots=load_roots(run.settings, checks.tsa_root),
+            require_timestamp=checks.require_timestamp,
             progress=progress,
             now_ns=time.time_ns(),
         )

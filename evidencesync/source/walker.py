@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from evidencesync.evidence.entry import EntryType, Flag
+from evidencesync.evidence.names import RUN, SortedNames
 from evidencesync.limits import MAX_DEPTH, MAX_NAME, MAX_PATH
 from evidencesync.source.descent import Descent, OpenFolder
 from evidencesync.source.descriptor import FOLDER_FLAGS, PASSAGE_FLAGS, is_gone, open_untouched
@@ -184,26 +185,31 @@ def _list_into(descent: Descent, seen: Found, opened: tuple[int, bool, os.stat_r
     folder = OpenFolder(seen.name, seen.path + b"/" if seen.path else b"", fd, status)
     depth = descent.depth
     descent.push(folder)  # from here on the descent closes it
-    names, failure = _list_names(fd, folder.listed_types)
-    names, beyond = _within_limits(names, len(folder.prefix), depth)
+    room = min(MAX_NAME, MAX_PATH - len(folder.prefix)) if depth < MAX_DEPTH else 0
+    names, failure = _list_names(fd, room, folder.listed_types)
     folder.names = iter(names)
-    failure = failure or beyond
     flag: Flag | None = "unreadable" if failure else None
     return Found(seen.path, "directory", status, seen.dir_fd, seen.name, flag, failure, fd, noatime)
 
 
-def _list_names(fd: int, types: dict[bytes, EntryType]) -> tuple[list[bytes], int]:
-    """The names in a folder, sorted, and the error number that cut the listing short, or 0.
+def _list_names(fd: int, room: int, types: dict[bytes, EntryType]) -> tuple[SortedNames, int]:
+    """The names in a folder that a manifest has room for, and the error number that cut the listing short, or 0.
 
     `types` receives what the listing says of everything but regular files, for an entry that can not be looked at later.
+    ENAMETOOLONG says that there are longer names.
     """
-    names: list[bytes] = []
-    failure = 0
+    names, run, failure = SortedNames(), list[bytes](), 0
     try:
         with os.scandir(fd) as listing:
             for listed in listing:
                 name = listed.name.encode(_ENCODING, _ERRORS)
-                names.append(name)
+                if len(name) > room:
+                    failure = errno.ENAMETOOLONG
+                    continue
+                run.append(name)
+                if len(run) == RUN:
+                    names.add(run)
+                    run = []
                 try:
                     if not listed.is_file(follow_symlinks=False):
                         types[name] = _listed_type(listed)
@@ -213,9 +219,7 @@ def _list_names(fd: int, types: dict[bytes, EntryType]) -> tuple[list[bytes], in
     except OSError as error:
         is_gone(error)  # raises where it is not the source's fault
         failure = error.errno or errno.EIO
-    names.sort()
-    if any(map(bytes.__eq__, names, names[1:])):  # some file systems list a name twice while it is being renamed
-        names = list(dict.fromkeys(names))
+    names.add(run)
     return names, failure
 
 
@@ -223,14 +227,6 @@ def _listed_type(listed: os.DirEntry[str]) -> EntryType:
     if listed.is_dir(follow_symlinks=False):
         return "directory"
     return "symlink" if listed.is_symlink() else "file"
-
-
-def _within_limits(names: list[bytes], prefix_length: int, depth: int) -> tuple[list[bytes], int]:
-    """The names that a manifest can hold, and ENAMETOOLONG where that is not all of them."""
-    room = min(MAX_NAME, MAX_PATH - prefix_length) if depth < MAX_DEPTH else 0
-    if not names or max(map(len, names)) <= room:
-        return names, 0
-    return [name for name in names if len(name) <= room], errno.ENAMETOOLONG
 
 
 def _lost(folder: OpenFolder) -> Iterator[Found]:

@@ -197,6 +197,7 @@ class _Push:
             seen=greeting.shown.remembered(format_moment(self._now())),
             read_back=request.read_back,
             damaged=published.damaged,
+            clock_offset_ns=greeting.clock_offset,
             documents=Documents(
                 signed.manifest_signature,
                 signed.acquired,

@@ -70,6 +70,7 @@ class PushOutcome:
     `stored` is how contents came to lie in the vault, as its receipt says. `interruptions` counts the links that were lost,
     `leftovers` the earlier sessions whose data the vault still had. `damaged` counts files of earlier acquisitions that the
     vault found damaged, and did not use. `vault_head` is where the vault's own chain ends; `seen` is what is worth remembering.
+    `clock_offset_ns`: how far the vault's clock was ahead of ours, give or take the half of a round trip.
     """
 
     name: ItemName
@@ -93,4 +94,5 @@ class PushOutcome:
     seen: list[Remembered]
     read_back: bool
     damaged: int
+    clock_offset_ns: int
     documents: Documents

@@ -77,7 +77,7 @@ class Helper:
 def answer_all(asks: IO[bytes], answers: IO[bytes], data_fd: int, comparison: str) -> None:
     """The helper's own side: answers until there are no more questions."""
     wanted = msgspec.json.decode(comparison, type=Comparison)
-    reader = TreeReader(data_fd)
+    reader = TreeReader(data_fd, untouched=wanted.survey)
     while (question := _read(asks)) is not None:
         _write(answers, _ENCODER.encode(compare_files(reader, _FILES.decode(question), wanted)))
 

@@ -37,6 +37,8 @@ ACQUIRED_SIGNATURE: Final = "acquired.json.sig"
 RECEIVED: Final = "received.json"
 RECEIVED_SIGNATURE: Final = "received.json.sig"
 SIGNATURE_SUFFIX: Final = ".sig"
+TIMESTAMP_REQUEST: Final = "manifest.jsonl.sig.tsq"
+TIMESTAMP: Final = "manifest.jsonl.sig.tsr"
 
 # What `publish` is given, and what the staging area writes by itself.
 SIGNED_DOCUMENTS: Final = frozenset(
@@ -50,6 +52,7 @@ SIGNED_DOCUMENTS: Final = frozenset(
         RECEIVED_SIGNATURE,
     }
 )
+TIMESTAMP_DOCUMENTS: Final = frozenset({TIMESTAMP_REQUEST, TIMESTAMP})  # added later, if at all
 STREAMED_DOCUMENTS: Final = frozenset({MANIFEST, SHA256SUMS, BLAKE3SUMS, CHUNKS})
 
 MAX_ACQUISITION: Final = 9999

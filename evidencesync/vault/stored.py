@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 from blake3 import blake3
@@ -13,6 +13,8 @@ from blake3 import blake3
 from evidencesync.errors import EvidenceSyncError, MissingOrExtraError
 from evidencesync.vault.disk import forget_cached
 from evidencesync.vault.tree import TreeReader
+
+_BLOCK: Final = 1 << 20
 
 
 class StoredFile(NamedTuple):
@@ -28,22 +30,26 @@ class Comparison(msgspec.Struct, frozen=True):
     """How files are to be compared.
 
     `sha256`: besides BLAKE3. `from_disk`: not from the page cache. `unsafe_bits`: those that no file's mode may have.
+    `survey`: these files need not be a vault's, so they are hashed whatever their size is and the digests of those that
+    differ are told; nothing changes their access times, where the system allows that.
     """
 
     sha256: bool
     from_disk: bool
     unsafe_bits: int = 0
+    survey: bool = False
 
 
 class Problem(msgspec.Struct, frozen=True, array_like=True):
     """What is wrong with a file; `number` is its place in the run of files that was compared.
 
     `gone`: there is none, or something else has its name. `unreadable`: the system refuses; `text` says why. `mode` and
-    `size`: what is there, in `value`. `BLAKE3` and `SHA-256`: the first that differs; `value` bytes were read.
+    `size`: what is there, in `value`. `BLAKE3` and `SHA-256`: the first that differs; `value` bytes were read. `other`, in
+    a survey only: `value` other bytes, whose digests (BLAKE3, then perhaps SHA-256) are in `text`.
     """
 
     number: int
-    kind: Literal["gone", "unreadable", "mode", "size", "BLAKE3", "SHA-256"]
+    kind: Literal["gone", "unreadable", "mode", "size", "BLAKE3", "SHA-256", "other"]
     value: int = 0
     text: str = ""
 
@@ -63,6 +69,11 @@ def compare_files(reader: TreeReader, files: Sequence[StoredFile], comparison: C
         try:
             if found.st_mode & comparison.unsafe_bits:
                 problems.append(Problem(number, "mode", found.st_mode))
+            if comparison.survey:
+                digests, size = _hash_all(fd, found.st_size, with_sha256=comparison.sha256)
+                if digests != [file.blake3, file.sha256][: len(digests)]:
+                    problems.append(Problem(number, "other", size, " ".join(digests)))
+                continue
             if found.st_size != file.size:
                 problems.append(Problem(number, "size", found.st_size))
                 continue
@@ -80,6 +91,20 @@ def compare_files(reader: TreeReader, files: Sequence[StoredFile], comparison: C
         elif comparison.sha256 and sha256(data).hexdigest() != file.sha256:
             problems.append(Problem(number, "SHA-256", len(data)))
     return problems
+
+
+def _hash_all(fd: int, size: int, *, with_sha256: bool) -> tuple[list[str], int]:
+    """The digests of a file that says it has `size` bytes, and how many it has. One that has more is read to its end."""
+    whole, other = blake3(), sha256()
+    length = 0
+    while data := os.read(fd, min(size + 1, _BLOCK)):
+        whole.update(data)
+        if with_sha256:
+            other.update(data)
+        length += len(data)
+        if length == size and len(data) <= size < _BLOCK:  # one byte more was asked for
+            break
+    return [whole.hexdigest(), other.hexdigest()] if with_sha256 else [whole.hexdigest()], length
 
 
 def _read_whole(fd: int, size: int) -> bytes:

@@ -25,9 +25,10 @@ _NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 class TreeReader:
     """Opens files of an existing `data/` by their evidence paths. Not thread-safe: one for each thread."""
 
-    def __init__(self, data_fd: int) -> None:
-        """Takes over the descriptor."""
+    def __init__(self, data_fd: int, *, untouched: bool = False) -> None:
+        """Takes over the descriptor. `untouched`: reading is to leave access times alone, where the system allows that."""
         self._stack = FolderStack(data_fd)
+        self._flags = READ_FLAGS | (getattr(os, "O_NOATIME", 0) if untouched else 0)
 
     def locate(self, path: bytes) -> tuple[int, bytes]:
         """The descriptor of the folder a path lies in (valid until the next call) and its name there.
@@ -44,7 +45,7 @@ class TreeReader:
         """
         try:
             folder, name = self.locate(path)
-            fd = os.open(name, READ_FLAGS, dir_fd=folder)
+            fd = self._open(name, folder)
         except OSError as error:
             if error.errno in _NOT_THERE:
                 raise MissingOrExtraError(f"there is no such file in the vault: {safe_text(path)}") from error
@@ -58,6 +59,14 @@ class TreeReader:
     def close(self) -> None:
         """Closes all descriptors."""
         self._stack.close()
+
+    def _open(self, name: bytes, folder: int) -> int:
+        try:
+            return os.open(name, self._flags, dir_fd=folder)
+        except PermissionError as error:
+            if error.errno != errno.EPERM or self._flags == READ_FLAGS:
+                raise
+        return os.open(name, READ_FLAGS, dir_fd=folder)  # O_NOATIME is the owner's and root's privilege
 
 
 class _TimedStack(FolderStack):

@@ -1,4 +1,4 @@
-"""Everything about one published acquisition: checks 4 to 9, and where damage is."""
+"""Everything about one published acquisition: checks 4 to 9, its timestamp, and where damage is."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from evidencesync.custody.documents import (
     CUSTODY_NAMESPACE,
     MANIFEST_NAMESPACE,
     RECEIPT_NAMESPACE,
+    CustodyRecord,
     ManifestHeader,
     Receipt,
 )
@@ -36,6 +37,7 @@ from evidencesync.vault.layout import (
     SHA256SUMS,
     SIGNED_DOCUMENTS,
     STREAMED_DOCUMENTS,
+    TIMESTAMP_DOCUMENTS,
 )
 from evidencesync.verify.chains import ChainedAcquisition
 from evidencesync.verify.checks import Check
@@ -43,10 +45,11 @@ from evidencesync.verify.context import Context
 from evidencesync.verify.documents import CheckedFolder, reason
 from evidencesync.verify.listing import Listed, check_listed
 from evidencesync.verify.location import report_damage
-from evidencesync.verify.signatures import SignedAt
+from evidencesync.verify.signatures import TRUSTED_TIME, SignedAt
+from evidencesync.verify.timestamps import CheckedToken, check_times, check_timestamp
 
 _BLOCK: Final = 1 << 20
-_KNOWN: Final = SIGNED_DOCUMENTS | STREAMED_DOCUMENTS | {DATA}
+_KNOWN: Final = SIGNED_DOCUMENTS | STREAMED_DOCUMENTS | TIMESTAMP_DOCUMENTS | {DATA}
 _FILE_OF: Final = {
     "manifest_sha256": MANIFEST,
     "manifest_signature_sha256": MANIFEST_SIGNATURE,
@@ -61,6 +64,8 @@ _FILE_OF: Final = {
 class Expected:
     """What the item says about an acquisition. `before` is what its chain says about the one before.
 
+    `timestamped` are the chain's records about its timestamps.
+
     `linked`: its records were read from the chain's folder; those in the acquisition's own are not judged yet.
     """
 
@@ -69,6 +74,7 @@ class Expected:
     number: int
     chained: ChainedAcquisition | None
     before: ChainedAcquisition | None
+    timestamped: tuple[CustodyRecord, ...]
     linked: bool
 
 
@@ -86,7 +92,9 @@ def check_acquisition(
     signature = folder.load(MANIFEST_SIGNATURE, MAX_SIGNATURE)
     listed = check_listed(context, folder, has_data=folder.holds(DATA, "folder"))  # 4, 6, 7, 8, 9
     chunks_sha256 = hash_file(folder, CHUNKS)
-    _check_manifest(context, folder, expected, listed, signature)  # 4
+    token = check_timestamp(context, folder, expected.number, expected.timestamped, signature)  # 12
+    check_times(folder.report, expected.chained, listed.reader.header, token)  # 12
+    _check_manifest(context, folder, expected, listed, signature, token)  # 4
     if receipt is not None and receipt_bytes is not None:
         _check_receipt_facts(folder, expected, listed, receipt, receipt_bytes, signature, acquired, chunks_sha256)  # 5
         _report_gaps(folder, listed, receipt, all_digests=context.all_digests)
@@ -117,12 +125,20 @@ def _check_record(context: Context, folder: CheckedFolder, expected: Expected, n
 # --- Manifest ------------------------------------------------------------------------------------------------------------
 
 
-def _check_manifest(context: Context, folder: CheckedFolder, expected: Expected, listed: Listed, signature: bytes | None) -> None:
+def _check_manifest(
+    context: Context,
+    folder: CheckedFolder,
+    expected: Expected,
+    listed: Listed,
+    signature: bytes | None,
+    token: CheckedToken | None,
+) -> None:
     """Check 4, after the manifest was read.
 
-    1. The signature fits the bytes that were read.  2. It is by the key that the header names, which is trusted for
-    manifests under the examiner's name at the time it was received.  3. The same key signed the `acquired` record.
-    4. The chain names this manifest.  5. The header is about this vault, case, item and acquisition, and the manifest before.
+    1. The signature fits the bytes that were read.  2. It is by the key that the header names, which was trusted for
+    manifests under the examiner's name: at the time of a trusted timestamp, else when it was received.  3. The same key
+    signed the `acquired` record.  4. The chain names this manifest.  5. The header is about this vault, case, item and
+    acquisition, and the manifest before.
     """
     report, judge, chained = folder.report, context.judge, expected.chained
     header = listed.reader.header
@@ -133,7 +149,9 @@ def _check_manifest(context: Context, folder: CheckedFolder, expected: Expected,
         )
     if key is not None and header is not None:
         at = judge.at_checking()
-        if chained is not None and chained.received_at is not None:
+        if token is not None and token.trusted:
+            at = SignedAt(token.gen_time_ns, TRUSTED_TIME)
+        elif chained is not None and chained.received_at is not None:
             at = SignedAt(chained.received_at, "the vault signed for it")
         if header.examiner.key != key.fingerprint:  # 2
             text = f"the manifest names the key {header.examiner.key}, but {key.fingerprint} signed it"

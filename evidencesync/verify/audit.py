@@ -13,6 +13,7 @@ The checks, by the numbers that findings carry (see `checks.Check`):
 9. Modes: nothing stored is writable, executable or set-id.
 10. Publishing: what an interrupted transfer or publish left is called that.
 11. Index: the cache is about what is published.
+12. Time: a timestamp is over the manifest's signature, by an authority that is trusted; clocks do not contradict each other.
 
 Every check goes on after a finding. What could not be read or compared is a finding, too: unknown is never a pass.
 """
@@ -24,7 +25,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigners
 from evidencesync.errors import TrustFileError, UsageError
@@ -43,6 +44,9 @@ from evidencesync.verify.keeper import TrustBytes, check_own_chain, check_root, 
 from evidencesync.verify.progress import VerifyProgress
 from evidencesync.verify.remembered import check_remembered, remember_heads
 from evidencesync.verify.signatures import SignatureJudge
+
+if TYPE_CHECKING:
+    from evidencesync.custody.roots import Roots
 
 _HEX: Final = frozenset("0123456789abcdef")
 
@@ -70,6 +74,8 @@ def audit_vault(  # noqa: PLR0913  # the options of one command, each by its nam
     expect_head: str | None = None,
     memory: HeadMemory | None = None,
     all_digests: bool = False,
+    roots: Roots | None = None,
+    require_timestamp: bool = False,
     progress: VerifyProgress | None = None,
     now_ns: int,
 ) -> Verdict:
@@ -78,14 +84,18 @@ def audit_vault(  # noqa: PLR0913  # the options of one command, each by its nam
     `trusted` is an allowed_signers file from outside, and replaces all that the vault says about trust. `expect_head` is
     the SHA-256 of a custody record that must still be in one of the chains that are checked. `memory` is what was seen of the
     vault before: it is compared, and after a pass it learns what was seen now. `all_digests` compares every
-    file's SHA-256, too. `now_ns` judges signatures whose time nobody but their signer knows.
+    file's SHA-256, too. `roots` are the authorities whose timestamps are believed; `require_timestamp` demands one for every
+    manifest. `now_ns` judges signatures whose time nobody but their signer knows.
 
     Never raises for what it finds. Raises UsageError, InvalidNameError and TrustFileError for arguments that are none.
     """
     selection = Selection(case, item, acquisition)
+    if require_timestamp and roots is None:
+        raise UsageError("to require a timestamp, say whose is believed", hint="Name the authority's root: --tsa-root FILE.")
     wanted_head = _checked_head(expect_head)
     outside = Trust(TrustedSigners.parse(trusted), RevokedKeys(frozenset())) if trusted is not None else None
-    run = _Audit(selection, outside, wanted_head, progress or VerifyProgress(), now_ns, all_digests=all_digests)
+    time = _Time(now_ns, roots, require_timestamp)
+    run = _Audit(selection, outside, wanted_head, progress or VerifyProgress(), time, all_digests=all_digests)
     run.check(path)
     if memory is not None:
         run.compare(memory)
@@ -101,6 +111,15 @@ def _checked_head(expect_head: str | None) -> str | None:
     return head
 
 
+@dataclass(frozen=True, slots=True)
+class _Time:
+    """By what time is judged: the clock of whoever checks, and authorities that are believed, and perhaps must have spoken."""
+
+    now_ns: int
+    roots: Roots | None
+    required: bool
+
+
 class _Audit:
     """One run over one vault."""
 
@@ -110,7 +129,7 @@ class _Audit:
         outside: Trust | None,
         wanted_head: str | None,
         progress: VerifyProgress,
-        now_ns: int,
+        time: _Time,
         *,
         all_digests: bool,
     ) -> None:
@@ -120,7 +139,7 @@ class _Audit:
         self._outside = outside
         self._wanted_head = wanted_head
         self._progress = progress
-        self._now_ns = now_ns
+        self._time = time
         self._all_digests = all_digests
         self._findings = Findings()
         self._report = Reporter(self._findings)
@@ -193,10 +212,19 @@ class _Audit:
             return None
         files: TrustBytes = read_trust(root, custody, identity, relied_on=self._outside is None)
         if self._outside is None:
-            judge = SignatureJudge(parse_trust(root, files), self._now_ns)
+            judge = SignatureJudge(parse_trust(root, files), self._time.now_ns)
         else:
-            judge = SignatureJudge(self._outside, self._now_ns, _revoked_in(files))
-        return Context(identity, judge, self._report, self._all_digests, self._progress, wanted_head=self._wanted_head)
+            judge = SignatureJudge(self._outside, self._time.now_ns, _revoked_in(files))
+        return Context(
+            identity,
+            judge,
+            self._report,
+            self._all_digests,
+            self._progress,
+            roots=self._time.roots,
+            require_timestamp=self._time.required,
+            wanted_head=self._wanted_head,
+        )
 
     def compare(self, memory: HeadMemory) -> None:
         """With what was seen before; and remembers what was seen now, if all is as it was."""

@@ -40,6 +40,8 @@ class ChainedAcquisition:
     received_sha256: str | None = None
     receipt_sha256: str | None = None
     received_at: int | None = None
+    acquired_at: int | None = None
+    """What the signer's own clock said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class ChainReader:
     acquisitions: dict[int, ChainedAcquisition] = field(default_factory=dict)
     stated_heads: list[tuple[str, str]] = field(default_factory=list)
     """What all `heads` records of the vault's own chain say, in order: `CASE/ITEM` folders, and `SEQUENCE SHA256`."""
+    timestamped: dict[int, list[CustodyRecord]] = field(default_factory=dict)
+    """What records say about timestamps, by acquisition."""
     broken: bool = False
     digests: dict[int, str] = field(default_factory=dict)
     _checker: ChainChecker = field(init=False)
@@ -227,7 +231,12 @@ class ChainReader:
             return
         if record.type == "acquired":
             signer = key.fingerprint if key is not None else None
-            self.acquisitions[number] = ChainedAcquisition(record.sequence, digest, record.manifest_sha256, signer)
+            said = parse_moment(record.time)
+            self.acquisitions[number] = ChainedAcquisition(
+                record.sequence, digest, record.manifest_sha256, signer, acquired_at=said
+            )
+        elif record.type == "timestamped":
+            self.timestamped.setdefault(number, []).append(record)
         elif record.type == "received" and (known := self.acquisitions.get(number)) is not None:
             self.acquisitions[number] = replace(
                 known, received_sha256=digest, receipt_sha256=record.receipt_sha256, received_at=vault_time_ns

@@ -26,6 +26,7 @@ class Check(IntEnum):
     MODES = 9  # stored files that are writable, executable or set-id
     PUBLISHING = 10  # a transfer or a publish that was interrupted
     INDEX = 11  # the cache, against what is published
+    TIME = 12  # trusted timestamps, and times that contradict each other
 
 
 class Meaning(NamedTuple):
@@ -38,6 +39,7 @@ class Meaning(NamedTuple):
 
 _DIGEST, _PRESENCE, _SIGNATURE = ExitCode.DIGEST, ExitCode.MISSING_OR_EXTRA, ExitCode.SIGNATURE
 _CHAIN, _GAPS, _NONE = ExitCode.CHAIN, ExitCode.GAPS, ExitCode.COMPLETE
+_TIMESTAMP = ExitCode.TIMESTAMP
 
 # GAPS and NOT_THERE make a verdict incomplete, every other code makes it fail.
 MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
@@ -84,6 +86,20 @@ MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
         "file-damaged": Meaning("error", _DIGEST, "bytes of a file are not those that were acquired"),
         "file-truncated": Meaning("error", _DIGEST, "a file is shorter than what was acquired"),
         "file-extended": Meaning("error", _DIGEST, "a file is longer than what was acquired"),
+        # Time.
+        "bad-timestamp": Meaning(
+            "error", _TIMESTAMP, "a timestamp is malformed, or over other bytes than the manifest's signature"
+        ),
+        "untrusted-authority": Meaning("error", _TIMESTAMP, "a timestamp's authority does not lead to a root that was given"),
+        "missing-timestamp": Meaning("error", _TIMESTAMP, "the chain records a timestamp that is not there"),
+        "timestamp-not-recorded": Meaning(
+            "error", _TIMESTAMP, "a timestamp that no record names: `timestamp attach` was cut short"
+        ),
+        "timestamp-differs": Meaning("error", _TIMESTAMP, "the chain records another timestamp than the one that is there"),
+        "no-timestamp": Meaning("error", _TIMESTAMP, "a timestamp was asked for, and there is no good one"),
+        "timestamp": Meaning("info", _NONE, "an authority says when a manifest's signature existed at the latest"),
+        "authority-not-checked": Meaning("info", _NONE, "no roots were given: who made a timestamp was not checked"),
+        "times-contradict": Meaning("warning", _NONE, "clocks contradict each other by more than they should"),
         # Everything else.
         "not-remembered": Meaning("warning", _NONE, "this machine cannot remember how far it has seen the vault's chains"),
         "unsafe-mode": Meaning("warning", _NONE, "a stored file or folder can be changed or run by its mode"),

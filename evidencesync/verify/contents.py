@@ -1,8 +1,6 @@
 """ContentChecker: reads stored files and compares size, mode and digests with the manifest's.
 
-Small files are compared many at a time (`vault/checking.py`). A large file is read by the calling thread while others hash
-what was read, BLAKE3 on all cores; its holes are hashed as the zeros they are, without a read. (Mapping files into memory would
-be a little faster, but a disk error would then kill the process.)
+Small files are compared many at a time (`vault/checking.py`), large ones one after the other (`hashing.py`).
 """
 
 from __future__ import annotations
@@ -10,24 +8,16 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Final
-
-from blake3 import blake3
 
 from evidencesync.errors import EvidenceSyncError, MissingOrExtraError
-from evidencesync.evidence.digest import Buffer, feed_zeros, new_sha256
-from evidencesync.holes import HoleFinder
 from evidencesync.vault import stored
 from evidencesync.vault.checking import FileChecks
 from evidencesync.vault.stored import Comparison, StoredFile
 from evidencesync.vault.tree import TreeReader
-from evidencesync.verify.documents import UNSAFE_FILE, reason
-
-_LARGE: Final = 8 << 20
-_BLOCK: Final = 4 << 20
+from evidencesync.verify.documents import UNSAFE_FILE
+from evidencesync.verify.hashing import LARGE, LargeHasher, ReadingError, Tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +58,6 @@ Problem = Damage | Unreadable | Exchanged | UnsafeMode
 Done = Callable[[int, int, list[Problem]], None]
 """Told, in the thread that adds files, of files and bytes that were read, and of what is wrong with them."""
 
-Tell = Callable[[int], None]
-"""Told of bytes of a large file that were read."""
-
 
 class ContentChecker:
     """Add files in manifest order; what is wrong is told to `done` in that order, a little later. Then `finish`."""
@@ -78,18 +65,17 @@ class ContentChecker:
     def __init__(self, data_fd: int, done: Done, *, all_digests: bool) -> None:
         """The descriptor of `data/` stays the caller's, and is not needed after this."""
         self._done = done
-        self._all_digests = all_digests
         self._stack = ExitStack()
         self._small = FileChecks(data_fd, self._compared, Comparison(all_digests, from_disk=False, unsafe_bits=UNSAFE_FILE))
         self._stack.callback(self._small.close)
         self._reader = TreeReader(os.dup(data_fd))
         self._stack.callback(self._reader.close)
-        self._hashing = ThreadPoolExecutor(2, thread_name_prefix="verify-hash")
-        self._stack.callback(self._hashing.shutdown, cancel_futures=True)
+        self._large = LargeHasher(with_sha256=all_digests)
+        self._stack.callback(self._large.close)
 
     def add(self, file: StoredFile) -> None:
         """The next file. Waits when enough is under way."""
-        if file.size <= _LARGE:
+        if file.size <= LARGE:
             self._small.add(file)
             return
         self._small.finish()  # so that problems are told in order
@@ -134,7 +120,7 @@ class ContentChecker:
                 problems.append(Damage(file, found.st_size, "size"))
                 return 0
             wrong = self._compare_large(fd, file, tell)
-        except _ReadingError as error:
+        except ReadingError as error:
             problems.append(Unreadable(file, error.offset, error.message))
             return error.offset
         finally:
@@ -144,34 +130,10 @@ class ContentChecker:
         return file.size
 
     def _compare_large(self, fd: int, file: StoredFile, tell: Tell) -> str | None:
-        """One block is read while the one before it is hashed."""
-        whole, other, finder = blake3(max_threads=blake3.AUTO), new_sha256(), HoleFinder(fd)
-        updates: list[Callable[[Buffer], object]] = [whole.update, other.update] if self._all_digests else [whole.update]
-        buffers = (memoryview(bytearray(_BLOCK)), memoryview(bytearray(_BLOCK)))
-        offset = turn = 0
-        hashing: list[Future[object]] = []
-        try:
-            while True:
-                length, is_hole = _next_extent(finder, offset, file.size + 1)  # one more, to see that it ends there
-                if not is_hole:
-                    length = _read_into(fd, buffers[turn][:length], offset)
-                for future in hashing:
-                    future.result()
-                if not length:
-                    break
-                if is_hole:
-                    hashing = [self._hashing.submit(feed_zeros, update, length) for update in updates]
-                else:
-                    hashing = [self._hashing.submit(update, buffers[turn][:length]) for update in updates]
-                offset += length
-                turn ^= 1
-                tell(length)
-        finally:
-            for future in hashing:
-                future.result()
-        if whole.hexdigest() != file.blake3:
+        hashed = self._large.hash(fd, file.size, tell)
+        if hashed.blake3 != file.blake3:
             return "BLAKE3"
-        if self._all_digests and other.digest().hex() != file.sha256:
+        if hashed.sha256 not in (None, file.sha256):
             return "SHA-256"
         return None
 
@@ -188,27 +150,3 @@ def _problem_of(file: StoredFile, problem: stored.Problem) -> Problem:
             return Damage(file, problem.value, "size")
         case digest:
             return Damage(file, None, digest)
-
-
-class _ReadingError(Exception):
-    """The disk refused, at an offset. Never leaves this module."""
-
-    def __init__(self, offset: int, message: str) -> None:
-        super().__init__(message)
-        self.offset = offset
-        self.message = message
-
-
-def _next_extent(finder: HoleFinder, offset: int, end: int) -> tuple[int, bool]:
-    try:
-        _, length, is_hole = finder.next_extent(offset, end)
-    except OSError as error:
-        raise _ReadingError(offset, reason(error)) from error
-    return length, is_hole
-
-
-def _read_into(fd: int, buffer: memoryview, offset: int) -> int:
-    try:
-        return os.preadv(fd, [buffer], offset)
-    except OSError as error:
-        raise _ReadingError(offset, reason(error)) from error

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from evidencesync.verify.findings import Counts, Head, Reporter
 from evidencesync.verify.progress import VerifyProgress
 from evidencesync.verify.signatures import SignatureJudge
+
+if TYPE_CHECKING:
+    from evidencesync.custody.roots import Roots
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,10 @@ class Context:
     """All records of each chain, by exact case and item number (the vault's own: by none): number and digest."""
     stated_heads: dict[tuple[str, str], dict[int, str]] = field(default_factory=dict)
     """All that the vault's own chain ever said of items' chains, by case and item folder: number and digest of a record."""
+    roots: Roots | None = None
+    """The authorities whose timestamps are believed; None where nobody gave any."""
+    require_timestamp: bool = False
+    """Whether every manifest must have a timestamp by one of them."""
     wanted_head: str | None = None
     """A record that must be in one of the chains, by its digest; `head_seen` once it was found."""
     head_seen: bool = False

@@ -233,7 +233,12 @@ class _Item:
             self._context.progress.place = f"{safe_text(self._titles[0])} / {safe_text(self._titles[1])} / {number}"
             known = self._chain.acquisitions
             expected = Expected(
-                *self._titles, number, known.get(number), known.get(number - 1), linked=number != self._unfinished
+                *self._titles,
+                number,
+                known.get(number),
+                known.get(number - 1),
+                tuple(self._chain.timestamped.get(number, ())),
+                linked=number != self._unfinished,
             )
             with folder:
                 check_acquisition(self._context, folder, expected, partial(self._open_recipes, acquisitions, number))

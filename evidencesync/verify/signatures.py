@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.sshsig import decode_armor, verify_signature
@@ -15,12 +15,16 @@ from evidencesync.vault.layout import SIGNATURE_SUFFIX
 from evidencesync.verify.checks import Check
 from evidencesync.verify.findings import Reporter
 
-TimeSource = Literal["the vault signed for it", "it is checked"]
+TimeSource = Literal["a trusted timestamp was made over it", "the vault signed for it", "it is checked"]
+TRUSTED_TIME: Final[TimeSource] = "a trusted timestamp was made over it"
 
 
 @dataclass(frozen=True, slots=True)
 class SignedAt:
-    """The time by which a signature is judged (nanoseconds since the epoch), and whose clock says so: never the signer's."""
+    """The time by which a signature is judged (nanoseconds since the epoch), and whose clock says so: never the signer's.
+
+    A trusted timestamp's authority comes first, then the vault, then the clock of whoever checks.
+    """
 
     ns: int
     source: TimeSource
@@ -90,7 +94,8 @@ class SignatureJudge:
             return False
         since = self._objection(key, namespace, principal, self.now_ns)  # 4
         if since is not None:
-            text = f"{since}; judged at {format_moment(at.ns)}, when {at.source}, without a trusted timestamp"
+            without = "" if at.source == TRUSTED_TIME else ", without a trusted timestamp"
+            text = f"{since}; judged at {format_moment(at.ns)}, when {at.source}{without}"
             self._tell(report, check, "retired-signer", name, key, text)
         return True
 

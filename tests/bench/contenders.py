@@ -167,6 +167,45 @@ class Verify:
 
 
 @dataclass(frozen=True)
+class Compare:
+    """Our compare, of the source with the manifest that a vault has of it."""
+
+    name: str = "evidencesync compare"
+    options: Sequence[str] = ()
+    program: str = "evidencesync"
+
+    def prepare(self, place: Place, known: Sequence[Step]) -> None:
+        """A vault with the source in it."""
+        EvidenceSync(options=("--no-read-back",)).prepare(place, known)
+
+    def run(self, place: Place, step: Step) -> Cost:
+        """BLAKE3 of every file, and what was modified, moved, copied, is missing or new."""
+        manifest = next((place.folder / "vault").glob("cases/*/*/acquisitions/0001/manifest.jsonl"))
+        compare = [place.evidencesync, "compare", str(manifest), str(step.source), "--json", *self.options]
+        cost, _ = place.meter.run(compare, home=place.home, both_ends=False)
+        return replace(cost, loopback_bytes=None)
+
+
+@dataclass(frozen=True)
+class HashdeepAudit:
+    """hashdeep's audit of the same files, against a list made beforehand. MD5 and SHA-256, its default."""
+
+    name: str = "hashdeep -a"
+    program: str = "hashdeep"
+
+    def prepare(self, place: Place, known: Sequence[Step]) -> None:
+        """The list of what is there."""
+        command = f"hashdeep -rl . > {shlex.quote(str(place.folder / 'known.txt'))}"
+        place.meter.run(["sh", "-c", command], inside=known[-1].source, home=place.home, both_ends=False)
+
+    def run(self, place: Place, step: Step) -> Cost:
+        """One audit."""
+        audit = ["hashdeep", "-rl", "-a", "-k", str(place.folder / "known.txt"), "."]
+        cost, _ = place.meter.run(audit, inside=step.source, home=place.home, both_ends=False)
+        return replace(cost, loopback_bytes=None)
+
+
+@dataclass(frozen=True)
 class B3sum:
     """b3sum over the same files, as many at once as a command line takes."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.bench.contenders import B3sum, HashdeepAroundRsync, Rsync, Verify
+from tests.bench.contenders import B3sum, Compare, HashdeepAroundRsync, HashdeepAudit, Rsync, Verify
 from tests.bench.peers import Borg, Casync, Restic, Scp
 from tests.bench.row import Lane, Ratio, Row, ours
 from tests.bench.work import files_work, image_work
@@ -18,7 +18,14 @@ _FAST_CIPHER: Final = Lane(Rsync("rsync -a, aes128-gcm", ssh_options=("-c", "aes
 _WITH_PROOF: Final = Lane(_PROOF, (Ratio(_RSYNC),))
 _CHECKSUMS: Final = Lane(Rsync(_CHECKSUM_RSYNC, ("-ac",)))
 _BY_TIME: Final = Lane(Rsync("rsync -a, by time and size"), (Ratio(_CHECKSUM_RSYNC),))
-_VERIFY: Final = (Lane(B3sum()), Lane(Verify(), (Ratio("b3sum", 1.5),)))
+_AUDIT: Final = HashdeepAudit()
+_VERIFY: Final = (
+    Lane(B3sum()),
+    Lane(_AUDIT, (Ratio("b3sum"),)),
+    Lane(Verify(), (Ratio("b3sum", 1.5), Ratio(_AUDIT.name))),
+    Lane(Compare(), (Ratio("b3sum"), Ratio(_AUDIT.name))),
+    Lane(Compare("evidencesync compare, both digests", ("--all-digests",)), (Ratio(_AUDIT.name),)),
+)
 
 _PEERS: Final = tuple(Lane(peer, (Ratio(_RSYNC),)) for peer in (Scp(), Borg(), Restic(), Casync()))
 

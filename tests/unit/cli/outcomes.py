@@ -33,7 +33,9 @@ def make_request() -> PushRequest:
     return PushRequest(b"/e", b"/v", NAME, "Ana", signer, "0" * 32, FilterRules.none(), ["evidencesync"])
 
 
-def make_outcome(*flagged: tuple[bytes, Flag], read_back: bool = True, acquisition: int = 3) -> PushOutcome:
+def make_outcome(
+    *flagged: tuple[bytes, Flag], read_back: bool = True, acquisition: int = 3, clock_offset_ns: int = 0
+) -> PushOutcome:
     tally = SourceTally()
     for path, flag in flagged:
         tally.manifest.add(Entry("file", *to_json_fields(path), flags=[flag]))
@@ -61,6 +63,7 @@ def make_outcome(*flagged: tuple[bytes, Flag], read_back: bool = True, acquisiti
         vault_head=SeenChain(7, ("d" * 64,)),
         seen=[],
         damaged=0,
+        clock_offset_ns=clock_offset_ns,
         read_back=read_back,
         documents=DOCUMENTS,
     )

@@ -18,6 +18,7 @@ COMMANDS = (
     "push",
     "serve",
     "verify",
+    "compare",
     "list",
     "show",
     "reindex",

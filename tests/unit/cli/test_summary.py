@@ -80,3 +80,15 @@ def test_the_document_keeps_the_exact_bytes_of_a_path() -> None:
         {"flag": "unreadable", "path": None, "path_b64": "YmFkG1szMW3/W2JvbGRdCg=="},
         {"flag": "vanished", "path": "plain", "path_b64": None},
     ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, None), (4.9, None), (-4.9, None), (5.5, "5.5 s ahead of"), (-7300, "2 h 01 min behind")],
+)
+def test_a_vault_whose_clock_is_off_by_more_than_a_few_seconds_is_said_to_be(seconds: float, said: str | None) -> None:
+    outcome = make_outcome(clock_offset_ns=round(seconds * 1e9))
+    text = "\n".join(push_lines(outcome, make_request(), Address.parse("/v"), Kept(Path("/receipts/x"), None)))
+    assert ("the vault's clock is" in text) == (said is not None)
+    assert said is None or f"the vault's clock is {said} this machine's" in text
+    assert push_output(outcome, Kept(Path("/r"), None)).vault_clock_ahead_seconds == seconds

@@ -1,0 +1,101 @@
+"""Asks a time-stamping authority over HTTP (RFC 3161, clause 3.4). The only place that uses a network without SSH.
+
+It is used when a person names an authority (`timestamp fetch --tsa URL`), and never else. What it sends is a request: a
+digest and a random number. What comes back proves itself, so that the way there need not be trusted; it is bounded in size
+and in time, and no redirection is followed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from http.client import HTTPException
+from typing import Final
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import (  # noqa: TID251  # the one exception, see above
+    HTTPDefaultErrorHandler,
+    HTTPErrorProcessor,
+    HTTPHandler,
+    HTTPSHandler,
+    OpenerDirector,
+    ProxyHandler,
+    Request,
+)
+
+from evidencesync.errors import ConnectError, LinkLostError, TimestampError, UsageError
+from evidencesync.evidence.display import is_unsafe, safe_text
+from evidencesync.limits import MAX_TIMESTAMP
+
+_QUERY: Final = "application/timestamp-query"
+_REPLY: Final = "application/timestamp-reply"
+_BLOCK: Final = 4096
+_MAX_URL: Final = 2000
+
+
+def ask_authority(url: str, request: bytes, timeout_seconds: float) -> bytes:
+    """The authority's answer to an encoded request, not looked at yet.
+
+    The environment's proxies are used, as a machine that may ask an authority often may through them only. Raises UsageError
+    for an address that is none, ConnectError, LinkLostError when it is silent for `timeout_seconds` or its answer takes longer
+    than that in all, and TimestampError for what is no answer.
+    """
+    shown = _check_url(url)
+    # Made of parts: what urllib puts together by itself follows redirections, also to ftp.
+    opener = OpenerDirector()
+    for handler in (ProxyHandler, HTTPHandler, HTTPSHandler, HTTPDefaultErrorHandler, HTTPErrorProcessor):
+        opener.add_handler(handler())
+    opener.addheaders = []
+    headers = {"Content-Type": _QUERY, "Accept": _REPLY, "User-Agent": "evidencesync"}
+    deadline = time.monotonic() + timeout_seconds
+    try:
+        post = Request(url, request, headers, method="POST")  # noqa: S310  # its scheme was checked
+        with opener.open(post, timeout=timeout_seconds) as answer:
+            kind = answer.headers.get_content_type()
+            if kind != _REPLY:
+                raise TimestampError(f"{shown} answers with {safe_text(kind, 80)}, which is no timestamp")
+            return _read(answer.read1, shown, deadline)
+    except HTTPError as error:
+        with error:
+            raise ConnectError(f"{shown} refuses the request: HTTP status {error.code}", hint=_hint(error.code)) from error
+    except TimeoutError as error:
+        raise _too_slow(shown) from error
+    except URLError as error:
+        if isinstance(error.reason, TimeoutError):
+            raise _too_slow(shown) from error
+        raise ConnectError(f"{shown} cannot be reached: {safe_text(str(error.reason), 200)}") from error
+    except (OSError, HTTPException) as error:
+        raise ConnectError(f"{shown} does not answer as a server should: {safe_text(str(error), 200)}") from error
+
+
+def _check_url(url: str) -> str:
+    """How an address is shown. Raises UsageError."""
+    try:
+        parts = urlsplit(url)
+        named = parts.hostname, parts.port
+    except ValueError as error:
+        raise UsageError("the authority's address is none", hint="It looks like https://tsa.example/path") from error
+    if parts.scheme not in ("http", "https") or not named[0] or len(url) > _MAX_URL or any(map(is_unsafe, url)) or " " in url:
+        raise UsageError("the authority's address must begin with https:// or http://, and name a host")
+    if parts.username is not None or parts.password is not None:
+        raise UsageError("the authority's address holds a name or a password", hint="Nothing but a digest is ever sent.")
+    return f"the authority {safe_text(parts.netloc, 200)}"
+
+
+def _read(read: Callable[[int], bytes], shown: str, deadline: float) -> bytes:
+    data = b""
+    while part := read(_BLOCK):
+        data += part
+        if len(data) > MAX_TIMESTAMP:
+            raise TimestampError(f"{shown} answers with more than {MAX_TIMESTAMP} bytes")
+        if time.monotonic() > deadline:
+            raise _too_slow(shown)
+    return data
+
+
+def _too_slow(shown: str) -> LinkLostError:
+    return LinkLostError(f"{shown} did not answer in time", hint="Run the same command again, or give it more time: --timeout.")
+
+
+def _hint(status: int) -> str | None:
+    return "It points to another address. Name that one." if 300 <= status < 400 else None

@@ -1,0 +1,329 @@
+"""The group `timestamp`: what an independent authority says about when a manifest's signature existed (RFC 3161)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, Literal, cast
+
+import typer
+
+from evidencesync.cli.command import Run, command
+from evidencesync.cli.options import DEFAULT_TIMEOUT_SECONDS, ItemChoice, SignChoice, TsaRoots, VaultPath, local_vault
+from evidencesync.errors import EvidenceSyncError, ExitCode, TimestampError, UsageError, most_severe
+from evidencesync.evidence.display import safe_text
+from evidencesync.limits import MAX_TIMESTAMP
+
+if TYPE_CHECKING:
+    from evidencesync.cli.timestamp_outputs import ShownTimestamp, TimestampOutput, TimestampShowOutput, TokenOutput
+    from evidencesync.custody.roots import Roots
+    from evidencesync.custody.timestamp import Request, Token
+    from evidencesync.vault.item import Item
+    from evidencesync.vault.timestamps import Answer, Who
+
+_REQUEST_SUFFIX: Final = ".tsq"
+_Acquisition = Annotated[int | None, typer.Option(metavar="N", min=1, max=9999, help="Which one.  [default: the last]")]
+_Digest = Annotated[str, typer.Option(metavar="sha512|sha256", help="By which digest the authority is told what to stamp.")]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AskChoice:
+    """Which authority is asked, and how."""
+
+    tsa: Annotated[str, typer.Option(metavar="URL", help="The authority's address (https or http). It is sent a digest only.")]
+    digest: _Digest = "sha512"
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, max=3600, help="How long to wait for the authority.")] = (
+        DEFAULT_TIMEOUT_SECONDS
+    )
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds the group `timestamp`."""
+    group = typer.Typer(help="Lets an independent authority say when evidence was signed at the latest.", no_args_is_help=True)
+    command(
+        group,
+        "request",
+        "evidencesync timestamp request /srv/vault --case 2024-017 --item LAPTOP-1 -o laptop.tsq",
+        "curl -H 'Content-Type: application/timestamp-query' --data-binary @laptop.tsq https://tsa.example -o laptop.tsr",
+    )(request)
+    command(
+        group,
+        "attach",
+        "evidencesync timestamp attach /srv/vault laptop.tsr --case 2024-017 --item LAPTOP-1 --tsa-root authority.pem",
+    )(attach_file)
+    command(
+        group,
+        "fetch",
+        "evidencesync timestamp fetch /srv/vault --case 2024-017 --item LAPTOP-1 --tsa https://tsa.example",
+    )(fetch)
+    command(group, "show", "evidencesync timestamp show /srv/vault --case 2024-017 --item LAPTOP-1")(show)
+    app.add_typer(group, name="timestamp")
+
+
+def request(
+    run: Run,
+    vault: VaultPath,
+    item: ItemChoice,
+    acquisition: _Acquisition = None,
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", metavar="FILE", help="The file to make.  [default: CASE-ITEM-NNNN.tsq, here]")
+    ] = None,
+    digest: _Digest = "sha512",
+) -> ExitCode:
+    """Writes a request for a timestamp to a file, without any network. Take it to a machine that may ask an authority.
+
+    It holds a digest of the manifest's signature and a random number, and nothing about the evidence.
+    """
+    from evidencesync.cli.timestamp_outputs import TimestampRequestOutput
+    from evidencesync.evidence.digest import sha256_of
+    from evidencesync.vault.layout import acquisition_folder
+
+    found, number = _find(vault, item, acquisition)
+    asked = _make_request(found, number, digest)
+    data = asked.encode()
+    names = found.name.case.folder, found.name.item.folder, acquisition_folder(number)
+    file = Path(output).expanduser() if output is not None else Path("-".join(names) + _REQUEST_SUFFIX)
+    _write_new(file, data)
+    shown = safe_text(str(file), 300)
+    made = TimestampRequestOutput(
+        case=found.name.case.text,
+        item=found.name.item.text,
+        acquisition=number,
+        request=shown,
+        request_sha256=sha256_of(data).hex(),
+        digest=cast('Literal["sha256", "sha512"]', asked.digest),
+        imprint=asked.imprint.hex(),
+        nonce=str(asked.nonce),
+    )
+    run.console.give(made, [f"{shown}: asks for a timestamp of {found.name}, acquisition {number}", "  keep it for `attach`"])
+    return ExitCode.COMPLETE
+
+
+def attach_file(
+    run: Run,
+    vault: VaultPath,
+    response: Annotated[str, typer.Argument(metavar="RESPONSE", help="The authority's answer, as a file (.tsr).")],
+    item: ItemChoice,
+    sign: SignChoice,
+    acquisition: _Acquisition = None,
+    request_file: Annotated[
+        str | None,
+        typer.Option("--request", metavar="FILE", help="The request.  [default: beside RESPONSE, with .tsq, if it is there]"),
+    ] = None,
+    tsa_root: TsaRoots = None,
+) -> ExitCode:
+    """Checks an authority's answer, stores it beside the manifest's signature, and signs a custody record that names it.
+
+    It is checked that it was granted, is over this manifest's signature, answers the request, and that its own signature
+    fits; with --tsa-root also who made it. An answer that is there already is never replaced.
+    """
+    from evidencesync.vault.timestamps import Answer
+
+    found, number = _find(vault, item, acquisition)
+    given = Path(response).expanduser()
+    beside = given.with_suffix(_REQUEST_SUFFIX)
+    asked = Path(request_file).expanduser() if request_file is not None else beside if beside.is_file() else None
+    answer = Answer(_read(given), None if asked is None else _read(asked))
+    if asked is None:
+        run.console.warn("without the request it cannot be told whether this is the answer to it")
+    return _attach(run, vault, found, number, answer, sign, tsa_root)
+
+
+def fetch(
+    run: Run,
+    vault: VaultPath,
+    item: ItemChoice,
+    sign: SignChoice,
+    asking: AskChoice,
+    acquisition: _Acquisition = None,
+    tsa_root: TsaRoots = None,
+) -> ExitCode:
+    """Asks an authority over the network, and attaches its answer as `attach` does.
+
+    This is the only command that uses a network without SSH. It sends a digest of the manifest's signature and a random
+    number, and nothing about the evidence.
+    """
+    from evidencesync.authority import ask_authority
+    from evidencesync.vault.timestamps import Answer, load_answer
+
+    found, number = _find(vault, item, acquisition)
+    if load_answer(found, number) is not None:
+        raise TimestampError(
+            f"acquisition {number} has a timestamp already, and nothing is ever replaced",
+            hint="See it: evidencesync timestamp show VAULT --case CASE --item ITEM",
+        )
+    asked = _make_request(found, number, asking.digest).encode()
+    answer = Answer(ask_authority(asking.tsa, asked, asking.timeout), asked)
+    return _attach(run, vault, found, number, answer, sign, tsa_root)
+
+
+def show(run: Run, vault: VaultPath, item: ItemChoice, acquisition: _Acquisition = None, tsa_root: TsaRoots = None) -> ExitCode:
+    """Shows the timestamps of an item's acquisitions (or of one), and whether they are over its manifests' signatures.
+
+    What the custody chain says about them is not compared: see `evidencesync verify`.
+    """
+    from evidencesync.cli.authorities import load_roots
+    from evidencesync.cli.timestamp_outputs import TimestampShowOutput
+
+    found, last = _find(vault, item, acquisition)
+    numbers = [last] if acquisition is not None else found.acquisitions()
+    roots = load_roots(run.settings, tsa_root)
+    problems: set[ExitCode] = set()
+    shown = [_show_one(found, number, roots, problems) for number in numbers]
+    output = TimestampShowOutput(found.name.case.text, found.name.item.text, shown)
+    run.console.give(output, _show_lines(output))
+    return most_severe(problems)
+
+
+# --- What the commands share ---------------------------------------------------------------------------------------------
+
+
+def _find(vault: str, item: ItemChoice, acquisition: int | None) -> tuple[Item, int]:
+    from evidencesync.vault.timestamps import choose_acquisition
+    from evidencesync.vault.vault import Vault
+
+    found = Vault.open(local_vault(vault)).item(item.name())
+    return found, choose_acquisition(found, acquisition)
+
+
+def _make_request(item: Item, number: int, digest: str) -> Request:
+    import secrets
+
+    from evidencesync.custody.timestamp import Request
+    from evidencesync.vault.timestamps import load_stamped
+
+    if digest not in ("sha256", "sha512"):
+        raise UsageError(f"--digest is sha512 or sha256, not {safe_text(digest, 40)}")
+    return Request.over(load_stamped(item, number), cast('Literal["sha256", "sha512"]', digest), secrets.randbits(63))
+
+
+def _attach(
+    run: Run, vault: str, item: Item, number: int, answer: Answer, sign: SignChoice, tsa_root: Sequence[Path] | None
+) -> ExitCode:
+    import time
+
+    from evidencesync.cli.authorities import load_roots
+    from evidencesync.cli.timestamp_outputs import TimestampOutput
+    from evidencesync.vault.timestamps import attach, load_stamped
+    from evidencesync.vault.vault import Vault
+
+    roots = load_roots(run.settings, tsa_root)
+    answer.check(load_stamped(item, number), roots)  # before anybody is asked for a passphrase
+    if roots is None:
+        run.console.warn("no --tsa-root was given: who made the timestamp is not checked")
+    opened = Vault.open(local_vault(vault))
+    done = attach(opened, item, number, answer, _who(run, sign), roots, at_ns=time.time_ns())
+    output = TimestampOutput(
+        case=item.name.case.text,
+        item=item.name.item.text,
+        acquisition=number,
+        token=_token_output(done.token, answer, checked=roots is not None),
+        record=done.record.record.sequence,
+        chain_head_sha256=done.record.sha256,
+    )
+    run.console.give(output, _attached_lines(output))
+    return ExitCode.COMPLETE
+
+
+def _who(run: Run, sign: SignChoice) -> Who:
+    from evidencesync.cli.examiner import check_person, login_name
+    from evidencesync.cli.passphrase import make_asker
+    from evidencesync.ssh.keys import load_signer
+    from evidencesync.vault.timestamps import Who
+
+    settled = run.settings.values
+    name = check_person(sign.examiner or settled.examiner or login_name(), "the examiner's name")
+    organisation = sign.organisation or settled.organisation
+    asker = make_asker()
+    signer = load_signer(sign.key_choice(run.settings), run.settings.path(settled.identity), asker.for_signing if asker else None)
+    return Who(signer, name, check_person(organisation, "the organisation's name") if organisation else None)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(MAX_TIMESTAMP + 1)
+    except OSError as error:
+        raise UsageError(f"{safe_text(str(file), 200)} cannot be read: {error.strerror}") from error
+    if len(data) > MAX_TIMESTAMP:
+        raise TimestampError(f"{safe_text(str(file), 200)} is longer than any timestamp ({MAX_TIMESTAMP} bytes)")
+    return data
+
+
+def _write_new(file: Path, data: bytes) -> None:
+    try:
+        with file.open("xb") as stream:
+            stream.write(data)
+    except FileExistsError as error:
+        raise UsageError(f"{safe_text(str(file), 200)} is there already", hint="Name another file: -o FILE") from error
+    except OSError as error:
+        raise UsageError(f"{safe_text(str(file), 200)} cannot be written: {error.strerror}") from error
+
+
+def _token_output(token: Token, answer: Answer, *, checked: bool) -> TokenOutput:
+    from evidencesync.cli.timestamp_outputs import Digest, TokenOutput
+    from evidencesync.evidence.digest import sha256_of
+    from evidencesync.evidence.moment import format_moment
+
+    return TokenOutput(
+        gen_time=format_moment(token.gen_time_ns),
+        accuracy_seconds=None if token.accuracy_ns is None else token.accuracy_ns / 1e9,
+        authority=token.authority,
+        policy=token.policy,
+        serial=str(token.serial),
+        digest=cast("Digest", token.digest),
+        imprint=token.imprint.hex(),
+        nonce=None if token.nonce is None else str(token.nonce),
+        token_sha256=sha256_of(answer.response).hex(),
+        request_sha256=None if answer.request is None else sha256_of(answer.request).hex(),
+        authority_checked=checked,
+    )
+
+
+def _show_one(item: Item, number: int, roots: Roots | None, problems: set[ExitCode]) -> ShownTimestamp:
+    """One bad timestamp hides no other."""
+    from evidencesync.cli.outputs import Problem
+    from evidencesync.cli.shield import shield
+    from evidencesync.cli.timestamp_outputs import ShownTimestamp
+    from evidencesync.vault.timestamps import find_record, load_answer, load_stamped
+
+    try:
+        answer = load_answer(item, number)
+        stored = find_record(item, number)
+        record = None if stored is None else stored.record.sequence
+        if answer is None:
+            return ShownTimestamp(number, None, record, None)
+        token = answer.check(load_stamped(item, number), roots)
+        return ShownTimestamp(number, _token_output(token, answer, checked=roots is not None), record, None)
+    except EvidenceSyncError as error:
+        problems.add(error.exit_code)
+        return ShownTimestamp(number, None, None, Problem(error.slug, shield(error.message)))
+
+
+def _token_lines(token: TokenOutput) -> Iterator[str]:
+    accuracy = "" if token.accuracy_seconds is None else f", give or take {token.accuracy_seconds:g} s"
+    checked = "leads to a root that was given" if token.authority_checked else "NOT CHECKED, for no root was given"
+    yield f"  existed at    {token.gen_time}{accuracy}"
+    yield f"  authority     {safe_text(token.authority)}: {checked}"
+    yield f"  number        {token.serial}, policy {token.policy}"
+    yield f"  token         {token.token_sha256}"
+
+
+def _attached_lines(output: TimestampOutput) -> Iterator[str]:
+    yield f"{safe_text(output.case)} / {safe_text(output.item)}, acquisition {output.acquisition}: the timestamp is in place"
+    yield from _token_lines(output.token)
+    yield f"  record        {output.record}"
+    yield f"  chain head    {output.chain_head_sha256}"
+
+
+def _show_lines(output: TimestampShowOutput) -> Iterator[str]:
+    for one in output.acquisitions:
+        record = "no record" if one.record is None else f"record {one.record}"
+        if one.problem is not None:
+            yield f"{one.acquisition:04}  BAD: {one.problem.message}"
+        elif one.token is None:
+            yield f"{one.acquisition:04}  no timestamp"
+        else:
+            yield f"{one.acquisition:04}  {record}"
+            yield from _token_lines(one.token)

@@ -1,0 +1,142 @@
+"""ManifestFile: a manifest by itself, without the vault it comes from; who vouches for it, and what it lists."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Final, NamedTuple, Self
+
+from evidencesync.custody.documents import MANIFEST_NAMESPACE, ManifestHeader
+from evidencesync.custody.manifest import ManifestReader, decode_header, read_manifest
+from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigners
+from evidencesync.errors import MalformedDocumentError, SignatureError, UntrustedSignerError, UsageError
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.entry import Entry
+from evidencesync.limits import MAX_HEADER_LINE, MAX_SIGNATURE
+from evidencesync.vault.layout import SIGNATURE_SUFFIX
+from evidencesync.verify.compare_metadata import AttributeDigest
+from evidencesync.verify.compare_results import ManifestFacts
+from evidencesync.verify.documents import reason
+
+_BLOCK: Final = 1 << 20
+
+
+class Listed(NamedTuple):
+    """An entry of the manifest; `order` sorts as the manifest does. `attributes` is a digest of all that it lists of them."""
+
+    path: bytes
+    order: bytes
+    entry: Entry
+    attributes: bytes | None
+
+
+def order_of(path: bytes) -> bytes:
+    """What sorts as a walk goes: a folder's names by their bytes, a folder before what is in it."""
+    return path.replace(b"/", b"\0")
+
+
+class ManifestFile:
+    """A manifest that is open. It is read more than once, and must be the same each time."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens it, and hashes it. Raises UsageError where there is none."""
+        self._path = path
+        self._stack = ExitStack()
+        with ExitStack() as stack:
+            self._file = stack.enter_context(_open(path))
+            self._sha256, self._sha512 = self._hash()
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+
+    def facts(self, trusted: bytes | None, now_ns: int) -> ManifestFacts:
+        """Which manifest it is and, where there are `trusted` signers (an allowed_signers file), who vouches for it.
+
+        1. The signature beside it fits its bytes.  2. It is by the key that the header names.  3. That key is trusted for
+        manifests, under the examiner's name, now: without a vault nobody else says when it was signed.
+        Raises MalformedDocumentError, SignatureError, UntrustedSignerError and TrustFileError.
+        """
+        self._file.seek(0)
+        header = decode_header(self._file.readline(MAX_HEADER_LINE + 1))
+        key = self._check_signature(header, trusted, now_ns) if trusted is not None else None
+        signer = None if key is None else header.examiner.principal
+        return ManifestFacts(self._sha256, header.case, header.item, header.acquisition, header.examiner.name, signer, key)
+
+    def entries(self, *, attributes: bool) -> Iterator[Listed]:
+        """All that it lists, strictly read. Raises MalformedDocumentError and PathEscapeError, at the end at the latest."""
+        self._file.seek(0)
+        hasher = hashlib.sha256()
+        pending: Listed | None = None
+        digest = AttributeDigest()
+        for path, line in read_manifest(self._blocks(hasher), ManifestReader()):
+            if isinstance(line, Entry):
+                if pending is not None:
+                    yield pending._replace(attributes=digest.digest()) if attributes else pending
+                pending = Listed(path, order_of(path), line, None)
+                if attributes:
+                    digest = AttributeDigest()
+            if attributes and line.xattrs is not None:
+                digest.add(line.xattrs)
+        if hasher.hexdigest() != self._sha256:
+            raise MalformedDocumentError(
+                "the manifest changed while it was read", hint="Compare with a copy that nobody writes to."
+            )
+        if pending is not None:
+            yield pending._replace(attributes=digest.digest()) if attributes else pending
+
+    def _blocks(self, hasher: hashlib._Hash) -> Iterator[bytes]:
+        try:
+            while block := self._file.read(_BLOCK):
+                hasher.update(block)
+                yield block
+        except OSError as error:
+            raise UsageError(f"the manifest {_shown(self._path)} cannot be read: {reason(error)}") from error
+
+    def _hash(self) -> tuple[str, bytes]:
+        sha256, sha512 = hashlib.sha256(), hashlib.sha512()
+        for block in self._blocks(sha256):
+            sha512.update(block)
+        return sha256.hexdigest(), sha512.digest()
+
+    def _check_signature(self, header: ManifestHeader, trusted: bytes, now_ns: int) -> str:
+        trust = Trust(TrustedSigners.parse(trusted), RevokedKeys(frozenset()))
+        path = self._path.with_name(self._path.name + SIGNATURE_SUFFIX)
+        try:
+            with _open(path) as file:
+                armored = file.read(MAX_SIGNATURE + 1)
+        except UsageError as error:
+            hint = "Without --trusted the manifest is compared unverified."
+            raise SignatureError(f"the manifest's signature is missing: {error.message}", hint=hint) from error
+        try:
+            key = trust.check_signature(armored, MANIFEST_NAMESPACE, self._sha512, header.examiner.principal, now_ns)
+        except UntrustedSignerError as error:
+            raise UntrustedSignerError(error.message, hint="Give --trusted a file that lists whom you trust.") from error
+        if key.fingerprint != header.examiner.key:
+            raise SignatureError(f"the manifest names the key {header.examiner.key}, but {key.fingerprint} signed it")
+        return key.fingerprint
+
+
+def _open(path: Path) -> BinaryIO:
+    """A regular file that the user named, through links if need be."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not make the opening wait
+    except (OSError, ValueError) as error:
+        why = reason(error) if isinstance(error, OSError) else "no possible name"
+        raise UsageError(f"{_shown(path)} cannot be opened: {why}") from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise UsageError(f"{_shown(path)} is not a regular file")
+    return os.fdopen(fd, "rb")
+
+
+def _shown(path: Path) -> str:
+    return safe_text(os.fsencode(path), 200)

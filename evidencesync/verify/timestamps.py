@@ -1,0 +1,167 @@
+"""Check 12: timestamps, and what the clocks of all who took part say about each other.
+
+1. What the chain records is there, and what is there is recorded: the very bytes.  2. A token is in its one form, its own
+signature fits, and it is over the manifest's signature.  3. It answers the request that lies beside it.  4. Its authority
+leads to a root that was given, at the token's own time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from evidencesync.custody.documents import CustodyRecord, ManifestHeader
+from evidencesync.errors import LimitExceededError, TimestampError
+from evidencesync.evidence.moment import format_moment
+from evidencesync.limits import MAX_TIMESTAMP
+from evidencesync.vault.layout import MANIFEST_SIGNATURE, TIMESTAMP, TIMESTAMP_REQUEST
+from evidencesync.verify.chains import ChainedAcquisition
+from evidencesync.verify.checks import Check
+from evidencesync.verify.context import Context
+from evidencesync.verify.documents import CheckedFolder, read_bounded, reason
+from evidencesync.verify.findings import Reporter
+
+if TYPE_CHECKING:
+    from evidencesync.custody.timestamp import Token
+
+_SECOND: Final = 1_000_000_000
+_BACKWARDS: Final = 600 * _SECOND  # what follows may not be earlier than what it follows by more than this
+_LONGEST_RECEIPT: Final = 2 * 86_400 * _SECOND  # from the examiner's signature to the vault's: reading back a few TiB
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedToken:
+    """A token with nothing wrong about it. `trusted`: its authority led to a root that was given."""
+
+    gen_time_ns: int
+    trusted: bool
+
+
+def check_timestamp(
+    context: Context, folder: CheckedFolder, number: int, records: tuple[CustodyRecord, ...], stamped: bytes | None
+) -> CheckedToken | None:
+    """Checks the timestamp of an acquisition, if it has one; None where it has none that is good."""
+    report = folder.report
+    token: CheckedToken | None = None
+    if records or TIMESTAMP.encode() in folder.names or TIMESTAMP_REQUEST.encode() in folder.names:
+        token = _check_files(context, folder, records, stamped)
+    if context.require_timestamp and (token is None or not token.trusted):
+        report.report(
+            Check.TIME, "no-timestamp", f"acquisition {number} has no timestamp by a trusted authority", MANIFEST_SIGNATURE
+        )
+    return token
+
+
+def check_times(
+    report: Reporter, chained: ChainedAcquisition | None, header: ManifestHeader | None, token: CheckedToken | None
+) -> None:
+    """Warns where a later step is said to be earlier than the one before it, or much later than it can take."""
+    if chained is None:
+        return
+    signed, received = chained.acquired_at, chained.received_at
+    offset = header.clock.peer_offset_seconds if header is not None else None
+    measured = f"; the vault's clock was {offset} s ahead, as the manifest says" if offset is not None else ""
+    if signed is not None and received is not None:
+        _compare(report, ("the examiner signed", signed), ("the vault received", received), measured, _LONGEST_RECEIPT)
+    if token is None:
+        return
+    for before in (("the examiner signed", signed), ("the vault received", received)):
+        if before[1] is not None:
+            _compare(report, (before[0], before[1]), ("the timestamp was made", token.gen_time_ns), measured, None)
+
+
+def _compare(report: Reporter, first: tuple[str, int], then: tuple[str, int], measured: str, longest: int | None) -> None:
+    apart = then[1] - first[1]
+    if apart >= -_BACKWARDS and (longest is None or apart <= longest):
+        return
+    (did, at), (followed, later) = first, then
+    way = "earlier" if apart < 0 else "later"
+    text = f"{did} at {format_moment(at)}, {followed} at {format_moment(later)}: {abs(apart) // _SECOND} seconds {way}{measured}"
+    report.report(Check.TIME, "times-contradict", text)
+
+
+def _check_files(
+    context: Context, folder: CheckedFolder, records: tuple[CustodyRecord, ...], stamped: bytes | None
+) -> CheckedToken | None:
+    from evidencesync.custody.timestamp import Request, Token, timestamp_details  # slow to load, and seldom needed
+
+    report = folder.report
+    response, request = (_load(folder, name) for name in (TIMESTAMP, TIMESTAMP_REQUEST))
+    sound = _check_there(folder, records, response, request)  # 1
+    if response is None:
+        return None
+    try:
+        token = Token.decode(response)  # 2
+        if stamped is None:
+            report.report(Check.TIME, "not-compared", f"{TIMESTAMP} is over a signature that cannot be read", TIMESTAMP)
+            return None
+        token.check_stamped(stamped)
+    except TimestampError as error:
+        report.report(Check.TIME, "bad-timestamp", f"{TIMESTAMP}: {error.message}", TIMESTAMP)
+        return None
+    try:
+        if request is not None:
+            token.check_answers(Request.decode(request))  # 3
+    except TimestampError as error:
+        report.report(Check.TIME, "bad-timestamp", f"{TIMESTAMP_REQUEST}: {error.message}", TIMESTAMP_REQUEST)
+        sound = False
+    sound = _check_records(report, records, timestamp_details(token, response, request)) and sound  # 1
+    return _check_authority(context, report, token) if sound else None  # 4
+
+
+def _load(folder: CheckedFolder, name: str) -> bytes | None:
+    """One of the files, if it is there. None after a finding as well."""
+    file = folder.open(name) if name.encode() in folder.names else None
+    if file is None:
+        return None
+    with file:
+        try:
+            return read_bounded(file, MAX_TIMESTAMP)
+        except OSError as error:
+            folder.report.report(Check.STRUCTURE, "unreadable", f"{name}: {reason(error)}", name)
+        except LimitExceededError:
+            folder.report.report(Check.TIME, "bad-timestamp", f"{name} is longer than {MAX_TIMESTAMP} bytes", name)
+    return None
+
+
+def _check_there(
+    folder: CheckedFolder, records: tuple[CustodyRecord, ...], response: bytes | None, request: bytes | None
+) -> bool:
+    """Whether files and records belong together as far as their being there goes."""
+    report = folder.report
+    recorded = {TIMESTAMP: bool(records), TIMESTAMP_REQUEST: any("request_sha256" in one.details for one in records)}
+    sound = True
+    for name, data in ((TIMESTAMP, response), (TIMESTAMP_REQUEST, request)):
+        there = name.encode() in folder.names
+        if recorded[name] and not there:
+            report.report(Check.TIME, "missing-timestamp", f"the custody chain records {name}, which is not there", name)
+        elif there and not recorded[name]:
+            text = f"no custody record names {name}; if attaching it was cut short, run the same command again"
+            report.report(Check.TIME, "timestamp-not-recorded", text, name)
+        sound = sound and there == recorded[name] and (data is not None) == there
+    return sound
+
+
+def _check_records(report: Reporter, records: tuple[CustodyRecord, ...], details: dict[str, str]) -> bool:
+    """Every record about it names this very token, and says of it what it says itself."""
+    differing = [one for one in records if one.details != details]
+    for record in differing:
+        wrong = ", ".join(sorted(key for key in details.keys() | record.details if details.get(key) != record.details.get(key)))
+        text = f"custody record {record.sequence} is about another timestamp than {TIMESTAMP}: {wrong}"
+        report.report(Check.TIME, "timestamp-differs", text, TIMESTAMP)
+    return not differing
+
+
+def _check_authority(context: Context, report: Reporter, token: Token) -> CheckedToken | None:
+    said = f"{token.authority} says that the manifest's signature existed at {format_moment(token.gen_time_ns)}"
+    if context.roots is None:
+        text = f"{said}; who that is was not checked, for no roots were given"
+        report.report(Check.TIME, "authority-not-checked", text, TIMESTAMP)
+        return CheckedToken(token.gen_time_ns, trusted=False)
+    try:
+        context.roots.check(token)  # 4
+    except TimestampError as error:
+        report.report(Check.TIME, "untrusted-authority", f"{TIMESTAMP}: {error.message}", TIMESTAMP)
+        return None
+    report.report(Check.TIME, "timestamp", f"{said}, number {token.serial} under {token.policy}", TIMESTAMP)
+    return CheckedToken(token.gen_time_ns, trusted=True)
