@@ -17,6 +17,8 @@ MAX_TITLE: Final = 200  # characters of an exact case or item number
 MAX_FREE_TEXT: Final = 8 * KIB  # a note, a description
 MAX_FILE_SIZE: Final = 2**53 - 1  # the largest integer every JSON reader keeps exactly
 
+MAX_FILES_FROM: Final = 256 * MIB  # a list of files is held as a tree of names: a million paths are some 60 MiB of text
+
 # Documents. A line must fit a path twice (base64 of the path and of a link), names of owner and group, and a capped list.
 MAX_MANIFEST_LINE: Final = 512 * KIB
 MAX_HEADER_LINE: Final = 512 * KIB

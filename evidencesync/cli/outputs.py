@@ -19,7 +19,7 @@ from evidencesync.custody.documents import (
     VaultId,
 )
 from evidencesync.evidence.digest import HexDigest
-from evidencesync.evidence.entry import Count, Flag
+from evidencesync.evidence.entry import Count, Flag, Remark
 from evidencesync.evidence.moment import Moment
 
 if TYPE_CHECKING:
@@ -164,6 +164,7 @@ class PushOutput(Output, frozen=True):
     vault_head_sha256: HexDigest | None
     fingerprint: NotebookFingerprint
     flags: dict[str, Count]
+    remarks: dict[Remark, Count]
     flagged: list[FlaggedPath]
     receipts: str
     manifest_kept: bool

@@ -14,6 +14,7 @@ import typer
 
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.figures import parse_rate
+from evidencesync.cli.filter_choice import FilterChoice
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
 from evidencesync.errors import EvidenceSyncError, ExitCode, InterruptedRunError, LinkLostError, UsageError
 from evidencesync.evidence.display import safe_text
@@ -23,26 +24,23 @@ if TYPE_CHECKING:
     from evidencesync.cli.passphrase import PassphraseAsker
     from evidencesync.kept.heads import HeadMemory
     from evidencesync.kept.receipts import Kept
+    from evidencesync.source.filters import FilterRules
     from evidencesync.ssh.address import Address
     from evidencesync.ssh.options import SshOptions
     from evidencesync.transfer.keeping import Keeping
     from evidencesync.transfer.link import Link
     from evidencesync.transfer.request import PushOutcome, PushRequest
 
-_Patterns = list[str] | None
 _CODES: Final = {"complete": ExitCode.COMPLETE, "gaps": ExitCode.GAPS, "source-changed": ExitCode.SOURCE_CHANGED}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class WhatChoice:
-    """What is read, and how it travels."""
+class HowChoice:
+    """How it travels."""
 
-    exclude: Annotated[
-        _Patterns, typer.Option(metavar="PATTERN", help="Leave out, as in .gitignore; recorded; may be repeated.")
-    ] = None
-    include: Annotated[_Patterns, typer.Option(metavar="PATTERN", help="Keep, whatever an --exclude says; may be repeated.")] = (
-        None
-    )
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only look: say what would be read. Nothing is sent, and nothing written anywhere.")
+    ] = False
     note: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="A note for the manifest; may be repeated.")] = None
     no_read_back: Annotated[
         bool, typer.Option("--no-read-back", help="Do not read the vault's disk to prove what was written. The receipt says so.")
@@ -73,6 +71,14 @@ class WhatChoice:
     ] = None
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Source:
+    """What is read: the path as the user gave it, and what of it."""
+
+    path: bytes
+    rules: FilterRules
+
+
 def add_commands(app: typer.Typer) -> None:
     """Adds `push`."""
     command(
@@ -81,6 +87,8 @@ def add_commands(app: typer.Typer) -> None:
         "evidencesync push /mnt/evidence ana@vault.lab:/srv/vault --case 2024-017 --item LAPTOP-1",
         "evidencesync push disk.img ssh://vault.lab:2222/srv/vault --case 2024-017 --item DISK-1 -i ~/.ssh/ana --limit-rate 2M",
         "evidencesync push triage /media/usb/vault --case 2024-017 --item TRIAGE --note 'seized 09:40' --json",
+        "evidencesync push / /media/usb/vault --case 2024-017 --item SERVER-2 --one-file-system --max-size 2G --dry-run",
+        "find . -newer /tmp/then -print0 | evidencesync push . /srv/vault --case 2024-017 --item RECENT --files-from0 -",
     )(push_source)
 
 
@@ -92,7 +100,8 @@ def push_source(
     ],
     item: ItemChoice,
     sign: SignChoice,
-    what: WhatChoice,
+    what: FilterChoice,
+    how: HowChoice,
     ssh: RemoteChoice,
 ) -> ExitCode:
     """Acquires a source into a vault: reads it once, sends what the vault lacks, and gets a signed receipt.
@@ -106,6 +115,8 @@ def push_source(
 
     address = Address.parse(vault)
     _check_places(run, source, address)
+    if how.dry_run:
+        return _look(run, _Source(os.fsencode(source), what.rules()), item)
     asker = make_asker()
 
     def options() -> SshOptions:
@@ -118,10 +129,10 @@ def push_source(
         from evidencesync.kept.receipts import ReceiptDraft, receipts_folder
         from evidencesync.transfer.keeping import Keeping
 
-        draft = ReceiptDraft(receipts_folder(chosen_receipts(run, what.receipts)))
+        draft = ReceiptDraft(receipts_folder(chosen_receipts(run, how.receipts)))
         memory = head_memory(run)
         memory.require_usable()
-        request = _make_request(run, source, address, item, sign, what, ssh, asker)
+        request = _make_request(run, _Source(os.fsencode(source), what.rules()), address, item, sign, how, ssh, asker)
         again = None if address.local else lambda: reach_vault(address, options())
         try:
             outcome = _push(run, link, request, again, Keeping(memory, draft))
@@ -143,6 +154,18 @@ def _remember(memory: HeadMemory, outcome: PushOutcome, kept: Kept) -> None:
             f"{safe_text(str(kept.folder), 300)}, but {error.message}"
         )
         raise
+
+
+def _look(run: Run, source: _Source, item: ItemChoice) -> ExitCode:
+    """The dry run: 3 where something could not be read, else 0."""
+    from evidencesync.cli.dry_run import dry_run_lines, dry_run_output
+    from evidencesync.source.root import resolve_source
+    from evidencesync.transfer.survey import survey
+
+    seen = survey(resolve_source(source.path), source.rules)
+    output = dry_run_output(item.name(), source.rules, seen)
+    run.console.give(output, dry_run_lines(item.name(), output, seen))
+    return _CODES[output.verdict]
 
 
 def _push(
@@ -183,46 +206,46 @@ def _check_places(run: Run, source: str, address: Address) -> None:
 
 def _make_request(
     run: Run,
-    source: str,
+    source: _Source,
     address: Address,
     item: ItemChoice,
     sign: SignChoice,
-    what: WhatChoice,
+    how: HowChoice,
     ssh: RemoteChoice,
     asker: PassphraseAsker | None,
 ) -> PushRequest:
     import secrets
 
     from evidencesync.cli.examiner import check_person, login_name
-    from evidencesync.source.filters import FilterRules
     from evidencesync.ssh.keys import load_signer
     from evidencesync.transfer.request import PushRequest
 
+    if source.rules.listed is not None and not os.path.isdir(source.path):
+        raise UsageError("a list of files needs a folder as the source")
     settled = run.settings.values
-    limit = what.limit_rate or settled.limit_rate
+    limit = how.limit_rate or settled.limit_rate
     organisation = sign.organisation or settled.organisation
     name = item.name()
     examiner = check_person(sign.examiner or settled.examiner or login_name(), "the examiner's name")
-    rules = FilterRules.from_patterns(what.exclude or (), what.include or ())
-    compress = _parse_compress(what.compress or settled.compress or "auto")
-    notes = [_check_note(note) for note in what.note or ()]
+    compress = _parse_compress(how.compress or settled.compress or "auto")
+    notes = [_check_note(note) for note in how.note or ()]
     signer = load_signer(sign.key_choice(run.settings), ssh.identity_file(run.settings), asker.for_signing if asker else None)
     return PushRequest(
-        source=os.fsencode(source),
+        source=source.path,
         vault=os.fsencode(address.path),
         name=name,
         examiner=examiner,
         signer=signer,
         session=secrets.token_hex(16),
-        rules=rules,
+        rules=source.rules,
         command_line=[safe_text(argument) for argument in sys.argv],
         organisation=check_person(organisation, "the organisation's name") if organisation else None,
         notes=notes,
-        read_back=not what.no_read_back,
+        read_back=not how.no_read_back,
         compress=compress,
         limit_rate=parse_rate(limit) if limit else None,
         timeout_seconds=ssh.timeout_seconds(run.settings),
-        retries=what.retries,
+        retries=how.retries,
     )
 
 

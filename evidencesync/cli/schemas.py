@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from evidencesync.cli.compare_outputs import CompareOutput
+from evidencesync.cli.dry_run_outputs import DryRunOutput
 from evidencesync.cli.outputs import (
     CleanOutput,
     ErrorOutput,
@@ -48,6 +49,7 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "trust-output": ("evidencesync trust add, list, retire, revoke --json", (TrustOutput,)),
         "host-trust-output": ("evidencesync host trust --json", (HostTrustOutput,)),
         "push-output": ("evidencesync push --json", (PushOutput,)),
+        "push-dry-run-output": ("evidencesync push --dry-run --json", (DryRunOutput,)),
         "serve-output": ("evidencesync serve --listen --json", (ServeOutput,)),
         "verify-output": ("evidencesync verify --json", (Verdict,)),
         "compare-output": ("evidencesync compare --json", (CompareOutput,)),

@@ -20,6 +20,8 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.path import to_json_fields
 
 if TYPE_CHECKING:
+    from evidencesync.custody.tally import ManifestTally
+    from evidencesync.evidence.entry import Flag, Remark
     from evidencesync.kept.receipts import Kept
     from evidencesync.ssh.address import Address
     from evidencesync.transfer.request import PushOutcome, PushRequest
@@ -32,6 +34,14 @@ _FLAG_WORDS: Final = {
     "changed-while-read": "changed while it was read",
     "skipped": "left out by a filter",
 }
+_REMARK_WORDS: Final[dict[Remark, str]] = {
+    "access-time-changed": "access times that reading has changed: {count} (symbolic links', or where O_NOATIME is not allowed)",
+    "metadata-unread": "attributes or inode flags that the system would not give: {count}",
+    "folder-changed-while-read": "folders in which names came or went after they were listed: {count}. "
+    "What came is NOT in this acquisition",
+    "listed-not-reached": "listed names that lie behind something that is no folder: {count}",
+}
+_NAMED_REMARKS: Final[tuple[Remark, ...]] = ("folder-changed-while-read", "listed-not-reached")
 
 
 def push_output(outcome: PushOutcome, kept: Kept) -> PushOutput:
@@ -66,6 +76,7 @@ def push_output(outcome: PushOutcome, kept: Kept) -> PushOutput:
         vault_head_sha256=outcome.vault_head.sha256 if outcome.vault_head is not None else None,
         fingerprint=notebook_fingerprint(outcome.manifest_sha256),
         flags=tally.flags,
+        remarks=tally.remarks,
         flagged=[FlaggedPath(flag, *to_json_fields(path)) for path, flag in outcome.tally.flagged],
         receipts=safe_text(str(kept.folder)),
         manifest_kept=kept.lacks is None,
@@ -103,7 +114,7 @@ def push_lines(outcome: PushOutcome, request: PushRequest, address: Address, kep
     yield f"  receipt      {safe_text(str(kept.folder))}"
     if kept.lacks is not None:
         yield f"  WARNING      the receipt is kept without the manifest and the vault's records: {safe_text(kept.lacks, 200)}"
-    yield from _flag_lines(outcome)
+    yield from flagged_lines(outcome.tally.manifest, outcome.tally.flagged)
     yield f"  next         {_next_command(request, address)}"
 
 
@@ -117,22 +128,23 @@ def _clock_lines(ahead: float) -> Iterator[str]:
 def verdict_of(outcome: PushOutcome) -> PushVerdict:
     """Gaps where something is missing; else whether something changed. What a filter left out was wanted to be."""
     flags = outcome.tally.manifest.flags
-    if "unreadable" in flags or "vanished" in flags:
+    if "unreadable" in flags or "vanished" in flags or "listed-not-reached" in outcome.tally.manifest.remarks:
         return "gaps"
     return "source-changed" if "changed-while-read" in flags or outcome.tally.changed_folders else "complete"
 
 
-def _flag_lines(outcome: PushOutcome) -> Iterator[str]:
-    flags = outcome.tally.manifest.flags
+def flagged_lines(tally: ManifestTally, flagged: list[tuple[bytes, Flag]]) -> Iterator[str]:
+    """What was not read as it should be, or what only the end of the walk could tell; then the first paths by name."""
+    flags, remarks = tally.flags, tally.remarks
     for flag, count in flags.items():
         yield f"  {count_text(count, 'entry', 'entries')} {_FLAG_WORDS.get(flag, flag)}"
-    if outcome.tally.changed_folders:
-        folders = count_text(outcome.tally.changed_folders, "folder")
-        yield f"  {folders} in which names came or went after they were listed: what came is NOT in this acquisition"
-    worth_naming = [(path, flag) for path, flag in outcome.tally.flagged if flag != "skipped"]
+    for remark, count in remarks.items():
+        yield f"  {_REMARK_WORDS[remark].format(count=f'{count:,}')}"
+    worth_naming = [(path, flag) for path, flag in flagged if flag != "skipped"]
     for path, flag in worth_naming[:_LISTED_FLAGS]:
         yield f"    {flag}: {safe_text(path, 300) if path else '.'}"
-    named = sum(count for flag, count in flags.items() if flag != "skipped") + outcome.tally.changed_folders
+    named = sum(count for flag, count in flags.items() if flag != "skipped")
+    named += sum(remarks.get(remark, 0) for remark in _NAMED_REMARKS)
     more = named - min(len(worth_naming), _LISTED_FLAGS)
     if more > 0:
         yield f"    and {more:,} more: the manifest lists them all"

@@ -226,10 +226,10 @@ class _Push:
         return reading
 
     def _count(self) -> None:
-        """How much there is to read, for a display. What it cannot see, the reading itself will record."""
+        """How much there is to read, for a display. It leaves no trace: what it cannot see, the reading itself will record."""
         files = total = 0
         try:
-            for found in walk(self._source.path, self._request.rules):
+            for found in walk(self._source.path, self._request.rules, gentle=True):
                 if found.entry_type == "file" and found.stat is not None and found.flag is None:
                     files += 1
                     total += found.stat.st_size

@@ -145,19 +145,31 @@ class SourceReading:
     def run(self) -> None:
         """Reads everything and emits it, but for the manifest's header. Raises SourceNotFoundError, and what `emit` raises."""
         try:
-            for found in walk(self._source.path, self._rules, changed=self._note_changed_folder):
+            for found in walk(self._source.path, self._rules, changed=self._note_changed_folder, unreached=self._note_unreached):
                 self._take(found)
             if rest := self._cutter.take():
                 self._emit_page(rest)
+            self._add_remarks()
             self._emit_page(encode_footer(self.tally.manifest.footer(self._now())))
             self._emit(SourceRead(), 0)
         finally:
             self._hashing.shutdown(wait=True)
 
+    def _add_remarks(self) -> None:
+        manifest = self.tally.manifest
+        for remark, count in self._entries.remarks().items():
+            manifest.remark(remark, count)
+        manifest.remark("folder-changed-while-read", self.tally.changed_folders)
+
     def _note_changed_folder(self, path: bytes) -> None:
         self.tally.changed_folders += 1
         if len(self.tally.flagged) < MAX_LISTED_FLAGS:
             self.tally.flagged.append((path, "changed-while-read"))
+
+    def _note_unreached(self, path: bytes) -> None:
+        self.tally.manifest.remark("listed-not-reached", 1)
+        if len(self.tally.flagged) < MAX_LISTED_FLAGS:
+            self.tally.flagged.append((path, "vanished"))
 
     def _take(self, found: Found) -> None:
         """One entry: its content first, then its line."""
@@ -190,6 +202,7 @@ class SourceReading:
             sha256_hex=sha256_of(content).hex(),
             flags=_CHANGED if read.changed else (),
             details=read.details,
+            noatime=read.noatime,
         )
         self._progress.read_bytes += len(content)
         self._add_line(found.path, entry, content)
@@ -211,6 +224,7 @@ class SourceReading:
             sha256_hex=sha256.hex(),
             flags=_CHANGED if changed else (),
             details=details,
+            noatime=opened.noatime,
         )
         # A file that shrank while it was read travels like any small one: by its size a receiver knows how it came.
         self._add_line(found.path, entry, beginning if size <= SMALL_FILE else None)
