@@ -97,6 +97,12 @@ class ConfigurationError(UsageError):
     slug = "configuration"
 
 
+class RememberedHeadsError(ConfigurationError):
+    """What this machine remembers of a vault's chains cannot be read or kept. Then nothing is compared, and nothing passes."""
+
+    slug = "remembered-heads"
+
+
 class TrustFileError(ConfigurationError):
     """A file of trusted signers or of revoked keys cannot be read as one. Nothing is trusted by it."""
 
@@ -293,6 +299,18 @@ class ChainError(EvidenceSyncError):
 
     exit_code = ExitCode.CHAIN
     slug = "chain-broken"
+
+
+class RolledBackError(ChainError):
+    """A custody chain ends before the last record that this machine has seen of it."""
+
+    slug = "rolled-back"
+
+
+class ForkedError(ChainError):
+    """A custody chain has another record under a number that this machine has seen."""
+
+    slug = "forked"
 
 
 class PeerError(EvidenceSyncError):

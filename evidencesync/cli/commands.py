@@ -15,6 +15,7 @@ from evidencesync.cli import (
     custody_commands,
     host_commands,
     push_command,
+    receipts_commands,
     serve_command,
     timestamp_commands,
     upkeep_commands,
@@ -77,6 +78,7 @@ def make_app() -> typer.Typer:
         timestamp_commands,
         catalog_commands,
         custody_commands,
+        receipts_commands,
         upkeep_commands,
     ):
         room.add_commands(app)

@@ -17,16 +17,19 @@ from evidencesync.cli.details_choice import DetailsChoice
 from evidencesync.cli.figures import parse_rate
 from evidencesync.cli.filter_choice import FilterChoice
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
-from evidencesync.errors import ExitCode, InterruptedRunError, LinkLostError, UsageError
+from evidencesync.errors import EvidenceSyncError, ExitCode, InterruptedRunError, LinkLostError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import MAX_FREE_TEXT
 
 if TYPE_CHECKING:
     from evidencesync.cli.passphrase import PassphraseAsker
+    from evidencesync.kept.heads import HeadMemory
+    from evidencesync.kept.receipts import Kept
     from evidencesync.source.filters import FilterRules
     from evidencesync.source.gaps import OnReadError
     from evidencesync.ssh.address import Address
     from evidencesync.ssh.options import SshOptions
+    from evidencesync.transfer.keeping import Keeping
     from evidencesync.transfer.link import Link
     from evidencesync.transfer.request import PushOutcome, PushRequest
 
@@ -143,17 +146,37 @@ def push_source(
 
     with reaching(address, options()) as link:
         # Meanwhile the connection is being made: what needs time comes from here on.
-        from evidencesync.cli.receipts import receipts_folder, store_receipts
+        from evidencesync.cli.receipts import chosen_receipts, head_memory
         from evidencesync.cli.summary import push_lines, push_output, verdict_of
+        from evidencesync.kept.receipts import ReceiptDraft, receipts_folder
+        from evidencesync.transfer.keeping import Keeping
 
-        receipts = run.settings.path(run.settings.values.receipts) if how.receipts is None else Path(how.receipts)
-        folder = receipts_folder(receipts)
+        draft = ReceiptDraft(receipts_folder(chosen_receipts(run, how.receipts)))
+        memory = head_memory(run)
+        memory.require_usable()
         request = _make_request(run, _Source(os.fsencode(source), what.rules()), address, item, sign, how, ssh, asker)
         request = dataclasses.replace(request, details=stated)
-        outcome = _push(run, link, request, None if address.local else lambda: reach_vault(address, options()))
-    kept = store_receipts(folder, outcome)
+        again = None if address.local else lambda: reach_vault(address, options())
+        try:
+            outcome = _push(run, link, request, again, Keeping(memory, draft))
+            kept = draft.finish(outcome.name, outcome.acquisition, outcome.documents.by_name())
+        finally:
+            draft.close()
+    _remember(memory, outcome, kept)
     run.console.give(push_output(outcome, kept), push_lines(outcome, request, address, kept))
     return _CODES[verdict_of(outcome)]
+
+
+def _remember(memory: HeadMemory, outcome: PushOutcome, kept: Kept) -> None:
+    """What was seen of the vault's chains. The receipt is kept already, and said where, if this fails."""
+    try:
+        memory.remember(outcome.seen)
+    except EvidenceSyncError as error:
+        error.message = (
+            f"acquisition {outcome.acquisition} of {outcome.name} was published, and its receipt is kept in "
+            f"{safe_text(str(kept.folder), 300)}, but {error.message}"
+        )
+        raise
 
 
 def _look(run: Run, source: _Source, item: ItemChoice) -> ExitCode:
@@ -168,7 +191,9 @@ def _look(run: Run, source: _Source, item: ItemChoice) -> ExitCode:
     return _CODES[output.verdict]
 
 
-def _push(run: Run, link: Callable[[], Link], request: PushRequest, again: Callable[[], Link] | None) -> PushOutcome:
+def _push(
+    run: Run, link: Callable[[], Link], request: PushRequest, again: Callable[[], Link] | None, keeping: Keeping
+) -> PushOutcome:
     """The push itself, shown while it goes on. Raises what it fails with, and says how to go on after a lost link."""
     from evidencesync.cli.progress_display import PushView, shown
     from evidencesync.delta.chunker import is_compiled
@@ -180,7 +205,7 @@ def _push(run: Run, link: Callable[[], Link], request: PushRequest, again: Calla
         run.console.warn("pyfastcdc runs without its compiled part: cutting contents will take some two hundred times longer")
     with shown(run.console, PushView(progress)):
         try:
-            return push(link(), request, progress, again=again)
+            return push(link(), request, progress, again=again, keeping=keeping)
         except (LinkLostError, InterruptedRunError) as error:
             error.hint = f"What has arrived is kept. Go on with: {safe_text(shlex.join(['evidencesync', *sys.argv[1:]]))}"
             raise

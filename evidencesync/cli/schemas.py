@@ -30,9 +30,11 @@ from evidencesync.cli.outputs import (
     ShowOutput,
     TrustOutput,
 )
+from evidencesync.cli.receipts_outputs import ForgetHeadOutput, ReceiptsCheckOutput, ReceiptsListOutput
 from evidencesync.cli.timestamp_outputs import TimestampOutput, TimestampRequestOutput, TimestampShowOutput
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
 from evidencesync.evidence.entry import Continuation, Entry
+from evidencesync.kept.heads import SeenHead
 from evidencesync.verify.findings import Verdict
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -63,6 +65,10 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
             "evidencesync custody note, correct, hand-over, accept, seal --json",
             (CustodyAppendOutput,),
         ),
+        "receipts-list-output": ("evidencesync receipts list --json", (ReceiptsListOutput,)),
+        "receipts-check-output": ("evidencesync receipts check --json", (ReceiptsCheckOutput,)),
+        "receipts-forget-head-output": ("evidencesync receipts forget-head --json", (ForgetHeadOutput,)),
+        "remembered-head": ("heads/VAULT_ID/*.json in a state folder", (SeenHead,)),
         "reindex-output": ("evidencesync reindex --json", (ReindexOutput,)),
         "clean-output": ("evidencesync clean --json", (CleanOutput,)),
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from evidencesync.cli.figures import (
@@ -23,6 +22,7 @@ from evidencesync.evidence.path import to_json_fields
 if TYPE_CHECKING:
     from evidencesync.custody.tally import ManifestTally
     from evidencesync.evidence.entry import Flag, Remark
+    from evidencesync.kept.receipts import Kept
     from evidencesync.ssh.address import Address
     from evidencesync.transfer.reading import SourceTally
     from evidencesync.transfer.request import PushOutcome, PushRequest
@@ -47,7 +47,7 @@ _REMARK_WORDS: Final[dict[Remark, str]] = {
 _NAMED_REMARKS: Final[tuple[Remark, ...]] = ("folder-changed-while-read", "listed-not-reached")
 
 
-def push_output(outcome: PushOutcome, receipts: Path) -> PushOutput:
+def push_output(outcome: PushOutcome, kept: Kept) -> PushOutput:
     """The outcome as a document."""
     tally = outcome.tally.manifest
     return PushOutput(
@@ -79,15 +79,18 @@ def push_output(outcome: PushOutcome, receipts: Path) -> PushOutput:
         manifest_sha256=outcome.manifest_sha256,
         receipt_sha256=outcome.receipt_sha256,
         chain_head_sha256=outcome.chain_head_sha256,
+        vault_head_sequence=outcome.vault_head.sequence if outcome.vault_head is not None else None,
+        vault_head_sha256=outcome.vault_head.sha256 if outcome.vault_head is not None else None,
         fingerprint=notebook_fingerprint(outcome.manifest_sha256),
         flags=tally.flags,
         remarks=tally.remarks,
         flagged=[FlaggedPath(flag, *to_json_fields(path)) for path, flag in outcome.tally.flagged],
-        receipts=safe_text(str(receipts)),
+        receipts=safe_text(str(kept.folder)),
+        manifest_kept=kept.lacks is None,
     )
 
 
-def push_lines(outcome: PushOutcome, request: PushRequest, address: Address, receipts: Path) -> Iterator[str]:
+def push_lines(outcome: PushOutcome, request: PushRequest, address: Address, kept: Kept) -> Iterator[str]:
     """The outcome for people."""
     tally = outcome.tally.manifest
     verdict = {"complete": "published, complete", "gaps": "published, WITH GAPS", "source-changed": "published, SOURCE CHANGED"}
@@ -113,7 +116,11 @@ def push_lines(outcome: PushOutcome, request: PushRequest, address: Address, rec
     yield from _clock_lines(outcome.clock_offset_ns / 1e9)
     yield f"  fingerprint  {notebook_fingerprint(outcome.manifest_sha256)}"
     yield f"  chain head   {outcome.chain_head_sha256}"
-    yield f"  receipt      {safe_text(str(receipts))}"
+    if outcome.vault_head is not None:
+        yield f"  vault head   {outcome.vault_head.sha256} (record {outcome.vault_head.sequence})"
+    yield f"  receipt      {safe_text(str(kept.folder))}"
+    if kept.lacks is not None:
+        yield f"  WARNING      the receipt is kept without the manifest and the vault's records: {safe_text(kept.lacks, 200)}"
     yield from flagged_lines(outcome.tally.manifest, outcome.tally.flagged, _reading_lines(outcome.tally))
     yield f"  next         {_next_command(request, address)}"
 

@@ -60,7 +60,11 @@ def verify(
         ),
     ] = None,
     expect_head: Annotated[
-        str | None, typer.Option(metavar="SHA256", help="A record that the chain must hold, such as a push gave you as its head.")
+        str | None,
+        typer.Option(
+            metavar="SHA256",
+            help="A record that a chain must hold: a head that push or list gave, an item's or the vault's.",
+        ),
     ] = None,
 ) -> ExitCode:
     """Checks everything: signatures, chains, receipts, and every byte. Writes nothing into the vault, but with --record.
@@ -74,6 +78,7 @@ def verify(
 
     from evidencesync.cli.authorities import load_roots
     from evidencesync.cli.progress_display import VerifyView, shown
+    from evidencesync.cli.receipts import head_memory
     from evidencesync.verify.audit import audit_vault
     from evidencesync.verify.progress import VerifyProgress
 
@@ -91,6 +96,7 @@ def verify(
             acquisition=part.acquisition,
             trusted=load_trusted(Path(trusted)) if trusted is not None else None,
             expect_head=expect_head,
+            memory=head_memory(run),
             all_digests=checks.all_digests,
             roots=load_roots(run.settings, checks.tsa_root),
             require_timestamp=checks.require_timestamp,

@@ -75,13 +75,16 @@ class Welcome(Message, frozen=True):
 class Begin(Message, frozen=True):
     """Proof of the examiner's key: a SessionClaim document and its signature.
 
-    `resumes`: the session was begun on another link, and is to go on here.
+    `resumes`: the session was begun on another link, and is to go on here. `seen` and `vault_seen` are the numbers of the
+    last records that the sender has seen of the item's and of the vault's own chain; 0 where it has seen none.
     """
 
     claim: Document
     signature: Signature
     read_back: bool
     resumes: bool
+    seen: U32
+    vault_seen: U32
 
 
 class Ready(Message, frozen=True):
@@ -309,7 +312,10 @@ class Published(Message, frozen=True):
 
 
 class Records(Message, frozen=True):
-    """Records of the item's custody chain and their signatures, in order, from number `first` on; `more`: others follow."""
+    """Records of one custody chain, the item's or the vault's own, and their signatures, in order, from number `first` on.
+
+    `more`: others of that chain follow in the next message.
+    """
 
     first: U32
     records: Annotated[list[tuple[Document, Signature]], msgspec.Meta(max_length=MAX_RECORDS)]

@@ -32,7 +32,7 @@ from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.messages import DATA_FRAME, Append, Failure, Records, Standing, decode_message
 from evidencesync.transfer.intake.admission import Admitted
 from evidencesync.transfer.line import Line
-from evidencesync.vault.heads import record_head
+from evidencesync.vault.heads import state_head
 from evidencesync.vault.item import Item
 from evidencesync.vault.ledger import iter_records
 from evidencesync.vault.publish import complete_unfinished
@@ -168,7 +168,7 @@ def _is_late(record: CustodyRecord, story: Story) -> bool:
 
 def _state_head(vault: Vault, item: Item, record: CustodyRecord, at_ns: int) -> None:
     try:
-        record_head(vault, item, at_ns)
+        state_head(vault, item.name, item.ledger.head(), at_ns=at_ns)
     except EvidenceSyncError as error:
         error.hint = f"The record is in the chain, with the number {record.sequence}: do not append it again."
         raise

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from evidencesync.custody.documents import Stored
+from evidencesync.custody.seen import SeenChain
 from evidencesync.custody.sshsig import Signer
 from evidencesync.evidence.identity import ItemName
+from evidencesync.kept.heads import Remembered
 from evidencesync.protocol.compression import Compress
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.gaps import OnReadError
@@ -54,6 +56,18 @@ class Documents:
     received: bytes
     received_signature: bytes
 
+    def by_name(self) -> dict[str, bytes]:
+        """The documents under the names that they have in a vault."""
+        return {
+            "manifest.jsonl.sig": self.manifest_signature,
+            "acquired.json": self.acquired,
+            "acquired.json.sig": self.acquired_signature,
+            "receipt.json": self.receipt,
+            "receipt.json.sig": self.receipt_signature,
+            "received.json": self.received,
+            "received.json.sig": self.received_signature,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class PushOutcome:
@@ -61,8 +75,8 @@ class PushOutcome:
 
     `stored` is how contents came to lie in the vault, as its receipt says. `interruptions` counts the links that were lost,
     `leftovers` the earlier sessions whose data the vault still had. `damaged` counts files of earlier acquisitions that the
-    vault found damaged, and did not use. `clock_offset_ns`: how far the vault's clock was ahead of ours, give or take the half
-    of a round trip.
+    vault found damaged, and did not use. `vault_head` is where the vault's own chain ends; `seen` is what is worth remembering.
+    `clock_offset_ns`: how far the vault's clock was ahead of ours, give or take the half of a round trip.
     """
 
     name: ItemName
@@ -82,6 +96,8 @@ class PushOutcome:
     manifest_sha256: str
     receipt_sha256: str
     chain_head_sha256: str
+    vault_head: SeenChain | None
+    seen: list[Remembered]
     read_back: bool
     damaged: int
     clock_offset_ns: int

@@ -67,10 +67,10 @@ class ChainReader:
     subject: ChainSubject
     check: Check
     acquisitions: dict[int, ChainedAcquisition] = field(default_factory=dict)
-    stated_heads: dict[str, str] = field(default_factory=dict)
-    """What the latest `heads` records of the vault's own chain say: `CASE/ITEM` folders, and `SEQUENCE SHA256`."""
+    stated_heads: list[tuple[str, str]] = field(default_factory=list)
+    """What all `heads` records of the vault's own chain say, in order: `CASE/ITEM` folders, and `SEQUENCE SHA256`."""
     stated_times: list[tuple[str, str, int]] = field(default_factory=list)
-    """Everything that signed `heads` records ever said, each with the time when the vault said it."""
+    """What those of them say whose signature is good, each with the time when the vault said it."""
     timestamped: dict[int, list[CustodyRecord]] = field(default_factory=dict)
     """What records say about timestamps, by acquisition."""
     broken: bool = False
@@ -241,7 +241,7 @@ class ChainReader:
     def _remember(self, record: CustodyRecord, digest: str, key: PublicKey | None, vault_time_ns: int | None) -> None:
         """Keeps what the record says, also where its signature was refused: that is a finding already."""
         if record.type == "heads":
-            self.stated_heads.update(record.details)
+            self.stated_heads.extend(record.details.items())
             if vault_time_ns is not None:
                 self.stated_times += [(place, stated, vault_time_ns) for place, stated in record.details.items()]
         number = record.acquisition

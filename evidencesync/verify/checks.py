@@ -67,6 +67,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
         "not-there": Meaning("error", ExitCode.NOT_THERE, "the vault does not have what was named"),
         "nothing-to-verify": Meaning("warning", _GAPS, "no acquisition was there to be checked"),
         "unreadable": Meaning("error", _GAPS, "the disk or its permissions did not let it be read"),
+        "memory-damaged": Meaning("error", _GAPS, "what this machine remembers of the vault's chains cannot be read"),
         "not-compared": Meaning("error", _GAPS, "what it would be compared with is damaged or missing"),
         # Structure and presence.
         "missing-document": Meaning("error", _PRESENCE, "a document that every vault or acquisition has is missing"),
@@ -97,7 +98,9 @@ MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
         "not-in-chain": Meaning("error", _CHAIN, "an acquisition that the custody chain does not record"),
         "no-hand-over": Meaning("error", _CHAIN, "an item was accepted, and no hand-over of it was open"),
         "wrong-reference": Meaning("error", _CHAIN, "a correction names no record before it"),
-        "rolled-back": Meaning("error", _CHAIN, "a chain is older than, or not, the one that was seen before"),
+        "rolled-back": Meaning("error", _CHAIN, "a chain, or an item, lacks records that it is known to have had"),
+        "older-copy": Meaning("error", _CHAIN, "a chain is an older copy of what this machine has seen: only the end is missing"),
+        "forked": Meaning("error", _CHAIN, "a chain has another record under a number that was seen or stated"),
         # Bytes.
         "document-damaged": Meaning("error", _DIGEST, "a document is not the one that the receipt names"),
         "sums-differ": Meaning("error", _DIGEST, "a sums file does not list what the manifest lists"),
@@ -119,6 +122,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
         "authority-not-checked": Meaning("info", _NONE, "no roots were given: who made a timestamp was not checked"),
         "times-contradict": Meaning("warning", _NONE, "clocks contradict each other by more than they should"),
         # Everything else.
+        "not-remembered": Meaning("warning", _NONE, "this machine cannot remember how far it has seen the vault's chains"),
         "unsafe-mode": Meaning("warning", _NONE, "a stored file or folder can be changed or run by its mode"),
         "unfinished-publish": Meaning("warning", _NONE, "an interrupted publish, which the next writer completes"),
         "unfinished-transfer": Meaning("info", _NONE, "what an unfinished transfer left in staging; not evidence"),

@@ -137,17 +137,26 @@ def check_own_chain(context: Context, custody: CheckedFolder) -> ChainReader:
         context.heads.append(Head(None, None, *chain.head))
     if context.wanted_head in chain.digests.values():
         context.head_seen = True
-    for place, stated in chain.stated_heads.items():
+    context.digests[None, None] = chain.digests
+    for place, stated in chain.stated_heads:
         case, _, item = place.partition("/")
         match = _HEAD.fullmatch(stated)
         if match is not None:
-            context.stated_heads[case, item] = (int(match[1]), match[2])
+            _note_stated(context, custody, (case, item), int(match[1]), match[2])
     for place, stated, at_ns in chain.stated_times:
         case, _, item = place.partition("/")
         match = _HEAD.fullmatch(stated)
         if match is not None:  # the first time that it was said is the best
             context.stated_times.setdefault((case, item), {}).setdefault(int(match[1]), (match[2], at_ns))
     return chain
+
+
+def _note_stated(context: Context, custody: CheckedFolder, place: tuple[str, str], sequence: int, sha256: str) -> None:
+    """Keeps every statement: a later one, made when an item's chain had been cut off already, must not hide an earlier one."""
+    stated = context.stated_heads.setdefault(place, {})
+    if stated.setdefault(sequence, sha256) != sha256:
+        text = f"the vault's own chain states two records {sequence} of one item: {stated[sequence]}, and later {sha256}"
+        custody.report.report(Check.VAULT, "forked", text)
 
 
 def read_trust(root: CheckedFolder, custody: CheckedFolder | None, identity: VaultIdentity, *, relied_on: bool) -> TrustBytes:

@@ -77,7 +77,7 @@ EXAMPLES: list[Message] = [
     Hello([1], "0.1", "push", b"/srv/\xff\0", "fastcdc", -(2**62)),
     Hello([0, 2**32 - 1], "", "push", b"v" * MAX_PATH, "", 2**62),
     Welcome(1, "0.1", "ab" * 16, b"k" * MAX_PUBLIC_KEY, bytes(32), "fastcdc", 0),
-    Begin(b"{}", b"s" * MAX_SIGNATURE, read_back=True, resumes=False),
+    Begin(b"{}", b"s" * MAX_SIGNATURE, read_back=True, resumes=False, seen=0, vault_seen=0),
     Ready("ana@lab", 1, 0, None, None, 0, "case", 0),
     Ready("ana@lab", 2**32 - 1, 7, bytes(32), b"\xff" * 32, MAX_FILE_SIZE, "vault", 3),
     Resumed(2**32 - 1, 7, 0, stream_open=True, concluding=False),

@@ -7,12 +7,17 @@ import pytest
 from evidencesync.custody.documents import CustodyRecord, Person, RecordType
 from evidencesync.custody.sshsig import Signer
 from evidencesync.evidence.moment import format_moment
-from evidencesync.vault.heads import record_head
+from evidencesync.vault.heads import state_head
 from evidencesync.vault.ledger import sign_record
+from evidencesync.vault.vault import Vault
 from tests.unit.vault.acquiring import item_name, new_signer
 from tests.unit.verify.sample import NOW_NS, Made, only, slugs
 
 BEN = new_signer()
+
+
+def _state(vault: Vault, at_ns: int) -> None:
+    state_head(vault, item_name(), vault.item(item_name()).ledger.head(), at_ns=at_ns)
 
 
 def put(made: Made, kind: RecordType, details: dict[str, str], signer: Signer, principal: str) -> int:
@@ -91,8 +96,8 @@ def test_a_statement_counts_from_when_the_vault_first_stated_its_head(made: Made
     day = 86_400 * 1_000_000_000
     put(made, "noted", {"text": "seen"}, BEN, "ben@lab")
     vault = made.open()
-    record_head(vault, vault.item(item_name()), NOW_NS - 3 * day)
-    record_head(vault, vault.item(item_name()), NOW_NS)
+    _state(vault, NOW_NS - 3 * day)
+    _state(vault, NOW_NS)
     vault.trust.retire(BEN.public_key, at_ns=NOW_NS - 2 * day)
     verdict = made.audit()
     assert (verdict.verdict, slugs(verdict, "info")) == ("pass", {"retired-signer"})
@@ -103,7 +108,7 @@ def test_a_statement_made_after_its_key_was_retired_does_not_count(made: Made, a
     made.open().trust.retire(BEN.public_key, at_ns=NOW_NS - 3 * day)
     put(made, "noted", {"text": "seen"}, BEN, "ben@lab")
     vault = made.open()
-    record_head(vault, vault.item(item_name()), NOW_NS - 2 * day)
+    _state(vault, NOW_NS - 2 * day)
     verdict = made.audit()
     assert (verdict.exit_code, slugs(verdict)) == (32, {"untrusted-signer"})
 
@@ -111,7 +116,7 @@ def test_a_statement_made_after_its_key_was_retired_does_not_count(made: Made, a
 def test_a_statement_that_was_cut_off_is_missed_by_the_vaults_own_chain(made: Made, ana: str) -> None:
     number = put(made, "noted", {"text": "seen"}, BEN, "ben@lab")
     vault = made.open()
-    record_head(vault, vault.item(item_name()), NOW_NS)
+    _state(vault, NOW_NS)
     for name in (f"{number:04}-noted.json", f"{number:04}-noted.json.sig"):
         (made.item / "custody" / name).unlink()
     verdict = made.audit()
