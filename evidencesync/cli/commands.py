@@ -12,9 +12,11 @@ import evidencesync
 from evidencesync.cli import (
     catalog_commands,
     compare_command,
+    custody_commands,
     host_commands,
     pull_command,
     push_command,
+    receipts_commands,
     serve_command,
     timestamp_commands,
     upkeep_commands,
@@ -77,6 +79,8 @@ def make_app() -> typer.Typer:
         compare_command,
         timestamp_commands,
         catalog_commands,
+        custody_commands,
+        receipts_commands,
         upkeep_commands,
     ):
         room.add_commands(app)

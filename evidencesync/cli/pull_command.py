@@ -12,19 +12,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evidencesync.cli.acquire import HowChoice, Places, acquire, make_request, notebook
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.filter_choice import FilterChoice
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, local_vault
-from evidencesync.cli.push_command import CODES, HowChoice, Places, acquire, make_request
 from evidencesync.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from evidencesync.source.filters import FilterRules
     from evidencesync.ssh.address import Address
     from evidencesync.ssh.options import SshOptions
+    from evidencesync.transfer.keeping import Keeping
     from evidencesync.transfer.progress import Progress
     from evidencesync.transfer.request import PushOutcome, PushRequest
 
-    Work = Callable[[PushRequest, Progress], PushOutcome]
+    Work = Callable[[PushRequest, Progress, Keeping], PushOutcome]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,32 +74,38 @@ def pull_source(
     from evidencesync.cli.passphrase import make_asker
 
     address = _remote(source)
+    stated = how.details(item.name())
     folder = local_vault(vault)
     rules = what.rules()
     if rules.listed is not None:
         raise UsageError("a pull takes no list of files", hint="Pull the folders one by one, or use --exclude and --include.")
-    if ssh.agentless and rules.one_file_system:
-        raise UsageError("SFTP does not tell where another file system begins: --one-file-system needs evidencesync there")
+    if ssh.agentless:
+        _check_agentless(rules, how)
     asker = make_asker()
 
     def options() -> SshOptions:
         return ssh.options(run.settings, asker.for_login() if asker else None)
 
-    from evidencesync.cli.receipts import receipts_folder, store_receipts
-    from evidencesync.cli.summary import push_lines, push_output, verdict_of
     from evidencesync.ssh.address import Address
 
     pull = _pull_agentless if ssh.agentless else _pull
-    with pull(address, options, folder) as work:
-        receipts = receipts_folder(
-            run.settings.path(run.settings.values.receipts) if how.receipts is None else Path(how.receipts)
-        )
-        request = make_request(run, Places(os.fsencode(address.path), b"", rules), item, sign, how, ssh, asker)
-        outcome = acquire(run, lambda progress: work(request, progress))
-    kept = store_receipts(receipts, outcome)
     place = Address.parse(str(folder.absolute()))
-    run.console.give(push_output(outcome, kept), push_lines(outcome, request, place, kept, pulled=True))
-    return CODES[verdict_of(outcome)]
+    with pull(address, options, folder) as work, notebook(run, how) as kept_in:
+        request = make_request(run, Places(os.fsencode(address.path), b"", rules), item, sign, how, ssh, asker, stated)
+        return acquire(run, kept_in, request, place, work, pulled=True)
+
+
+def _check_agentless(rules: FilterRules, how: HowChoice) -> None:
+    """What SFTP cannot do is refused, and not passed over."""
+    if rules.one_file_system:
+        raise UsageError("SFTP does not tell where another file system begins: --one-file-system needs evidencesync there")
+    if how.on_read_error not in (None, "fail"):
+        raise UsageError(
+            "SFTP does not tell which bytes of a file cannot be read: --on-read-error zero and skip need evidencesync there",
+            hint="Leave it out: a file that cannot be read whole is then recorded without content. Or use fail.",
+        )
+    if how.retries_changed:
+        raise UsageError("over SFTP a file that changed is not read again: --retries-changed needs evidencesync there")
 
 
 def _remote(text: str) -> Address:
@@ -121,10 +129,9 @@ def _pull(address: Address, options: Callable[[], SshOptions], folder: Path) -> 
     with reaching(address, options(), "--source") as link:
         Vault.open(folder)  # a wrong path is said before anything is read
 
-        def work(request: PushRequest, progress: Progress) -> PushOutcome:
-            return pull(
-                link(), partial(reach_for_pull, str(folder)), request, progress, again=lambda: reach_source(address, options())
-            )
+        def work(request: PushRequest, progress: Progress, keeping: Keeping) -> PushOutcome:
+            vault = partial(reach_for_pull, str(folder))
+            return pull(link(), vault, request, progress, again=lambda: reach_source(address, options()), keeping=keeping)
 
         yield work
 
@@ -141,7 +148,7 @@ def _pull_agentless(address: Address, options: Callable[[], SshOptions], folder:
     Vault.open(folder)
     keep_large_blocks()
 
-    def work(request: PushRequest, progress: Progress) -> PushOutcome:
-        return pull_agentless(SftpSource(address, options()), partial(reach_for_pull, str(folder)), request, progress)
+    def work(request: PushRequest, progress: Progress, keeping: Keeping) -> PushOutcome:
+        return pull_agentless(SftpSource(address, options()), partial(reach_for_pull, str(folder)), request, progress, keeping)
 
     yield work

@@ -4,65 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evidencesync.cli.acquire import CODES, HowChoice, Places, acquire, make_request, notebook
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.figures import parse_rate
 from evidencesync.cli.filter_choice import FilterChoice
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
-from evidencesync.errors import ExitCode, InterruptedRunError, LinkLostError, UsageError
+from evidencesync.errors import ExitCode, UsageError
 from evidencesync.evidence.display import safe_text
-from evidencesync.limits import MAX_FREE_TEXT
 
 if TYPE_CHECKING:
-    from evidencesync.cli.passphrase import PassphraseAsker
-    from evidencesync.source.filters import FilterRules
     from evidencesync.ssh.address import Address
     from evidencesync.ssh.options import SshOptions
+    from evidencesync.transfer.keeping import Keeping
     from evidencesync.transfer.progress import Progress
     from evidencesync.transfer.request import PushOutcome, PushRequest
-
-CODES: Final = {"complete": ExitCode.COMPLETE, "gaps": ExitCode.GAPS, "source-changed": ExitCode.SOURCE_CHANGED}
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class HowChoice:
-    """How it travels."""
-
-    note: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="A note for the manifest; may be repeated.")] = None
-    no_read_back: Annotated[
-        bool, typer.Option("--no-read-back", help="Do not read the vault's disk to prove what was written. The receipt says so.")
-    ] = False
-    limit_rate: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RATE", envvar="EVIDENCESYNC_LIMIT_RATE", help="Bytes a second at most: 500K, 1.5M (of 1024), or a number."
-        ),
-    ] = None
-    compress: Annotated[
-        str | None,
-        typer.Option(
-            metavar="auto|always|never", envvar="EVIDENCESYNC_COMPRESS", help="zstd: where it pays, or not.  [default: auto]"
-        ),
-    ] = None
-    retries: Annotated[
-        int,
-        typer.Option(min=0, max=10_000, envvar="EVIDENCESYNC_RETRIES", help="Attempts, in a row, to get a lost link back."),
-    ] = 12
-    receipts: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR",
-            envvar="EVIDENCESYNC_RECEIPTS",
-            help="Where the signed documents that come back are kept.  [default: ~/.local/share/evidencesync/receipts]",
-        ),
-    ] = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,15 +33,6 @@ class PushChoice(HowChoice):
     ] = False
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Places:
-    """What is read and where it goes, each path as its own end knows it, and what of the source."""
-
-    path: bytes
-    vault: bytes
-    rules: FilterRules
-
-
 def add_commands(app: typer.Typer) -> None:
     """Adds `push`."""
     command(
@@ -90,7 +40,9 @@ def add_commands(app: typer.Typer) -> None:
         "push",
         "evidencesync push /mnt/evidence ana@vault.lab:/srv/vault --case 2024-017 --item LAPTOP-1",
         "evidencesync push disk.img ssh://vault.lab:2222/srv/vault --case 2024-017 --item DISK-1 -i ~/.ssh/ana --limit-rate 2M",
+        "evidencesync push /dev/sdb vault.lab:/srv/vault --case 2024-017 --item DISK-2",
         "evidencesync push triage /media/usb/vault --case 2024-017 --item TRIAGE --note 'seized 09:40' --json",
+        "evidencesync push disk.img /srv/vault --case 2024-017 --item DISK-1 --case-file disk1.toml --detail seal_number=4711",
         "evidencesync push / /media/usb/vault --case 2024-017 --item SERVER-2 --one-file-system --max-size 2G --dry-run",
         "find . -newer /tmp/then -print0 | evidencesync push . /srv/vault --case 2024-017 --item RECENT --files-from0 -",
     )(push_source)
@@ -98,7 +50,7 @@ def add_commands(app: typer.Typer) -> None:
 
 def push_source(
     run: Run,
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A folder or a file. It is only read.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A folder, a file or a block device. It is only read.")],
     vault: Annotated[
         str, typer.Argument(metavar="VAULT", help="A local path, [user@]host:path, or ssh://[user@]host[:port]/path.")
     ],
@@ -118,7 +70,8 @@ def push_source(
     from evidencesync.transfer.reach import reach_vault, reaching
 
     address = Address.parse(vault)
-    _check_places(run, source, address)
+    _check_places(run, source, address, how)
+    stated = how.details(item.name())
     if how.dry_run:
         return _look(run, Places(os.fsencode(source), os.fsencode(address.path), what.rules()), item)
     asker = make_asker()
@@ -128,20 +81,19 @@ def push_source(
 
     with reaching(address, options()) as link:
         # Meanwhile the connection is being made: what needs time comes from here on.
-        from evidencesync.cli.receipts import receipts_folder, store_receipts
-        from evidencesync.cli.summary import push_lines, push_output, verdict_of
         from evidencesync.transfer.push import push
 
-        receipts = run.settings.path(run.settings.values.receipts) if how.receipts is None else Path(how.receipts)
-        folder = receipts_folder(receipts)
-        request = make_request(
-            run, Places(os.fsencode(source), os.fsencode(address.path), what.rules()), item, sign, how, ssh, asker
-        )
-        again = None if address.local else lambda: reach_vault(address, options())
-        outcome = acquire(run, lambda progress: push(link(), request, progress, again=again))
-    kept = store_receipts(folder, outcome)
-    run.console.give(push_output(outcome, kept), push_lines(outcome, request, address, kept))
-    return CODES[verdict_of(outcome)]
+        with notebook(run, how) as kept_in:
+            places = Places(os.fsencode(source), os.fsencode(address.path), what.rules())
+            if places.rules.listed is not None and not os.path.isdir(source):
+                raise UsageError("a list of files needs a folder as the source")
+            request = make_request(run, places, item, sign, how, ssh, asker, stated)
+            again = None if address.local else lambda: reach_vault(address, options())
+
+            def work(asked: PushRequest, progress: Progress, keeping: Keeping) -> PushOutcome:
+                return push(link(), asked, progress, again=again, keeping=keeping)
+
+            return acquire(run, kept_in, request, address, work)
 
 
 def _look(run: Run, source: Places, item: ItemChoice) -> ExitCode:
@@ -156,28 +108,19 @@ def _look(run: Run, source: Places, item: ItemChoice) -> ExitCode:
     return CODES[output.verdict]
 
 
-def acquire(run: Run, work: Callable[[Progress], PushOutcome]) -> PushOutcome:
-    """A push or a pull, shown while it goes on. Raises what it fails with, and says how to go on after a lost link."""
-    from evidencesync.cli.progress_display import PushView, shown
-    from evidencesync.delta.chunker import is_compiled
-    from evidencesync.transfer.progress import Progress
-
-    progress = Progress(count_ahead=run.console.is_live)
-    if not is_compiled():
-        run.console.warn("pyfastcdc runs without its compiled part: cutting contents will take some two hundred times longer")
-    with shown(run.console, PushView(progress)):
-        try:
-            return work(progress)
-        except (LinkLostError, InterruptedRunError) as error:
-            error.hint = f"What has arrived is kept. Go on with: {safe_text(shlex.join(['evidencesync', *sys.argv[1:]]))}"
-            raise
-
-
-def _check_places(run: Run, source: str, address: Address) -> None:
+def _check_places(run: Run, source: str, address: Address, how: HowChoice) -> None:
     """What can be said before anybody is asked for a passphrase. Raises SourceNotFoundError, UsageError, ConfigurationError."""
+    from evidencesync.source.gaps import refuse_moved_bytes
     from evidencesync.source.root import resolve_source
 
-    root = Path(os.fsdecode(resolve_source(os.fsencode(source)).path))
+    resolved = resolve_source(os.fsencode(source))
+    refuse_moved_bytes(resolved, how.on_read_error)
+    if resolved.is_device:
+        from evidencesync.source.origin import device_warnings
+
+        for warning in device_warnings(resolved):
+            run.console.warn(warning)
+    root = Path(os.fsdecode(resolved.path))
     run.settings.refuse_within(root)
     if not address.local:
         return
@@ -187,62 +130,3 @@ def _check_places(run: Run, source: str, address: Address) -> None:
             f"the source and the vault lie one inside the other: {safe_text(str(real), 200)}, {safe_text(str(vault), 200)}",
             hint="A vault needs a folder of its own.",
         )
-
-
-def make_request(
-    run: Run,
-    places: Places,
-    item: ItemChoice,
-    sign: SignChoice,
-    how: HowChoice,
-    ssh: RemoteChoice,
-    asker: PassphraseAsker | None,
-) -> PushRequest:
-    """What the command line asks for."""
-    import secrets
-
-    from evidencesync.cli.examiner import check_person, login_name
-    from evidencesync.ssh.keys import load_signer
-    from evidencesync.transfer.request import PushRequest
-
-    if places.rules.listed is not None and not os.path.isdir(places.path):
-        raise UsageError("a list of files needs a folder as the source")
-    settled = run.settings.values
-    limit = how.limit_rate or settled.limit_rate
-    organisation = sign.organisation or settled.organisation
-    name = item.name()
-    examiner = check_person(sign.examiner or settled.examiner or login_name(), "the examiner's name")
-    compress = _parse_compress(how.compress or settled.compress or "auto")
-    notes = [_check_note(note) for note in how.note or ()]
-    signer = load_signer(sign.key_choice(run.settings), ssh.identity_file(run.settings), asker.for_signing if asker else None)
-    return PushRequest(
-        source=places.path,
-        vault=places.vault,
-        name=name,
-        examiner=examiner,
-        signer=signer,
-        session=secrets.token_hex(16),
-        rules=places.rules,
-        command_line=[safe_text(argument) for argument in sys.argv],
-        organisation=check_person(organisation, "the organisation's name") if organisation else None,
-        notes=notes,
-        read_back=not how.no_read_back,
-        compress=compress,
-        limit_rate=parse_rate(limit) if limit else None,
-        timeout_seconds=ssh.timeout_seconds(run.settings),
-        retries=how.retries,
-    )
-
-
-def _parse_compress(text: str) -> Literal["auto", "always", "never"]:
-    if text not in {"auto", "always", "never"}:
-        raise UsageError(f"--compress is auto, always or never, not {safe_text(text, 40)}")
-    return cast('Literal["auto", "always", "never"]', text)
-
-
-def _check_note(note: str) -> str:
-    from evidencesync.evidence.display import is_unsafe
-
-    if len(note) > MAX_FREE_TEXT or any(map(is_unsafe, note)):
-        raise UsageError(f"a note may have {MAX_FREE_TEXT} characters, on one line, none of which are control characters")
-    return note

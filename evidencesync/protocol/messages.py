@@ -13,7 +13,9 @@ import msgspec
 from evidencesync.errors import LimitExceededError, ProtocolError
 from evidencesync.evidence.entry import Remark
 from evidencesync.limits import (
+    MAX_DEVICE_FACTS,
     MAX_ERROR_TEXT,
+    MAX_FACT,
     MAX_FILE_SIZE,
     MAX_FRAME_BODY,
     MAX_PAGE,
@@ -24,6 +26,7 @@ from evidencesync.limits import (
     MAX_PUBLIC_KEY,
     MAX_RECORD,
     MAX_RECORDS,
+    MAX_RETRIES_CHANGED,
     MAX_SEGMENT_PIECES,
     MAX_SEGMENT_ROWS,
     MAX_SIGNATURE,
@@ -46,6 +49,8 @@ Signature = Annotated[bytes, msgspec.Meta(max_length=MAX_SIGNATURE)]
 Document = Annotated[bytes, msgspec.Meta(max_length=MAX_RECORD - 64 * 1024)]
 Digest16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Patterns = Annotated[list[Annotated[bytes, msgspec.Meta(max_length=MAX_PATTERN)]], msgspec.Meta(max_length=MAX_PATTERNS)]
+FactName = Annotated[str, msgspec.Meta(pattern="^[a-z0-9_]{1,40}$", max_length=40)]
+FactText = Annotated[str, msgspec.Meta(max_length=MAX_FACT)]
 Bitmap = Annotated[bytes, msgspec.Meta(max_length=128)]  # one bit each for MAX_PAGE_LINES or MAX_SEGMENT_ROWS
 
 
@@ -58,7 +63,7 @@ class Hello(Message, frozen=True):
 
     versions: Annotated[list[U32], msgspec.Meta(min_length=1, max_length=16)]
     tool: ShortText
-    purpose: Literal["push"]
+    purpose: Literal["push", "custody"]
     vault: Annotated[bytes, msgspec.Meta(max_length=MAX_PATH)]
     parameters: ShortText
     clock: Nanoseconds
@@ -79,13 +84,16 @@ class Welcome(Message, frozen=True):
 class Begin(Message, frozen=True):
     """Proof of the examiner's key: a SessionClaim document and its signature.
 
-    `resumes`: the session was begun on another link, and is to go on here.
+    `resumes`: the session was begun on another link, and is to go on here. `seen` and `vault_seen` are the numbers of the
+    last records that the sender has seen of the item's and of the vault's own chain; 0 where it has seen none.
     """
 
     claim: Document
     signature: Signature
     read_back: bool
     resumes: bool
+    seen: U32
+    vault_seen: U32
 
 
 class Ready(Message, frozen=True):
@@ -313,11 +321,32 @@ class Published(Message, frozen=True):
 
 
 class Records(Message, frozen=True):
-    """Records of the item's custody chain and their signatures, in order, from number `first` on; `more`: others follow."""
+    """Records of one custody chain, the item's or the vault's own, and their signatures, in order, from number `first` on.
+
+    `more`: others of that chain follow in the next message.
+    """
 
     first: U32
     records: Annotated[list[tuple[Document, Signature]], msgspec.Meta(max_length=MAX_RECORDS)]
     more: bool
+
+
+class Standing(Message, frozen=True):
+    """How long the item's custody chain is, and its head; Records follow, from the first that this client has not had.
+
+    `principal` is the name under which the vault knows the client's key.
+    """
+
+    principal: ShortText
+    count: U32
+    head_sha256: Digest32 | None
+
+
+class Append(Message, frozen=True):
+    """One more record for the item's chain, and the examiner's signature over it."""
+
+    record: Document
+    signature: Signature
 
 
 class SourceAsk(Message, frozen=True):
@@ -335,6 +364,8 @@ class SourceAsk(Message, frozen=True):
     includes: Patterns
     max_size: Size | None
     one_file_system: bool
+    on_read_error: Literal["zero", "skip", "fail"]
+    retries_changed: Annotated[int, msgspec.Meta(ge=0, le=MAX_RETRIES_CHANGED)] | None
     counts: bool
 
 
@@ -354,6 +385,7 @@ class SourceOffer(Message, frozen=True):
     named: Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_PATH)]
     file_system: ShortText | None
     machine_id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$", max_length=32)] | None
+    device: Annotated[dict[FactName, FactText], msgspec.Meta(max_length=MAX_DEVICE_FACTS)] | None
 
 
 class Fetch(Message, frozen=True):
@@ -375,6 +407,7 @@ class SourceSeen(Message, frozen=True):
     files: Size
     read_bytes: Size
     hole_bytes: Size
+    bad_bytes: Size
     literal_bytes: Size
     total_files: Size | None
     total_bytes: Size | None
@@ -384,10 +417,12 @@ class SourceSeen(Message, frozen=True):
 class SourceEnd(Message, frozen=True):
     """Everything was read, and named: so many pages, the vault's own header counted.
 
-    `remarks` are what only the end of the reading could tell, as a manifest's footer counts it.
+    `remarks` are what only the end of the reading could tell, as a manifest's footer counts it. `read_again` counts readings of
+    files that had changed, for the summary.
     """
 
     pages: U32
+    read_again: Size
     remarks: Annotated[dict[Remark, Size], msgspec.Meta(max_length=8)]
 
 
@@ -432,6 +467,8 @@ MESSAGE_TYPES: Final[dict[int, type[Message]]] = {
     46: NeedPieces,
     47: Resembles,
     50: Records,
+    51: Standing,
+    52: Append,
     70: SourceAsk,
     71: SourceOffer,
     72: Fetch,

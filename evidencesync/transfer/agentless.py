@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Literal
 
 from evidencesync.custody.documents import Origin, SshPeer
 from evidencesync.errors import ProtocolError, SourceNotFoundError, SourceReadError, UsageError
@@ -18,6 +19,7 @@ from evidencesync.limits import MAX_PATH
 from evidencesync.ssh.sftp import SftpSource
 from evidencesync.transfer.greeting import Greeting
 from evidencesync.transfer.intake.overhearing import Pulled
+from evidencesync.transfer.keeping import Keeping
 from evidencesync.transfer.link import Link
 from evidencesync.transfer.pace import Pace
 from evidencesync.transfer.papers import Provenance
@@ -31,16 +33,23 @@ _LONGEST_PATH = 2000  # characters of a path in a note
 
 
 def pull_agentless(
-    server: SftpSource, vault: Callable[[Pulled, SshPeer | None], Link], request: PushRequest, progress: Progress
+    server: SftpSource,
+    vault: Callable[[Pulled, SshPeer | None], Link],
+    request: PushRequest,
+    progress: Progress,
+    keeping: Keeping = Keeping(),  # noqa: B008 - frozen, and empty
 ) -> PushOutcome:
     """Makes one acquisition of `request.source`, as the server calls it. Closes the connection to it.
+
+    What cannot be read whole is recorded without content, or, with `on_read_error` as `fail`, nothing is published.
+    `keeping` is what it is for a push.
 
     Raises SourceNotFoundError, UsageError, LinkLostError where the server is lost, and what `push` raises.
     """
     try:
         supply = _SftpSupply(server, request)
         link = vault(Pulled(server.peer.host_key if server.peer else None, None), server.peer)
-        outcome = push(link, dataclasses.replace(request, limit_rate=None, retries=0), progress, supply=supply)
+        outcome = push(link, dataclasses.replace(request, limit_rate=None, retries=0), progress, supply=supply, keeping=keeping)
     finally:
         server.close()
     return dataclasses.replace(outcome, wire_sent=server.wire_sent, wire_received=server.wire_received)
@@ -57,7 +66,8 @@ class _SftpSupply:
     def reading(self, emit: Emit, progress: Progress, now: Callable[[], Moment]) -> Reading:
         """See `Supply`."""
         pace = Pace(self._request.limit_rate)
-        return SftpReading(self._server, self._root, self._request.rules, emit, progress, now, pace)
+        fails = self._request.on_read_error == "fail"
+        return SftpReading(self._server, self._root, self._request.rules, emit, progress, now, pace, fails=fails)
 
     def provenance(self, greeting: Greeting, peer: SshPeer | None) -> Provenance:
         """What is known of the machine is what SSH says of it. Its clock is not told."""
@@ -68,7 +78,8 @@ class _SftpSupply:
         path, path_b64 = to_json_fields(self._root.path)
         system = safe_text(f"not known (SFTP, {self._server.server})", 200)
         origin = Origin(host=far.host, operating_system=system, path=path, path_b64=path_b64)
-        return Provenance(origin, "pull", "arrival", far, None, self._note)
+        instead: Literal["fail", "without-content"] = "fail" if self._request.on_read_error == "fail" else "without-content"
+        return Provenance(origin, "pull", "arrival", far, None, self._note, instead)
 
     def count(self, progress: Progress, is_over: Callable[[], bool]) -> None:
         """Not counted ahead: that would ask the server for everything twice."""

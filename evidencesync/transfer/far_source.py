@@ -49,10 +49,10 @@ from evidencesync.protocol.messages import (
     SourceSeen,
     decode_message,
 )
-from evidencesync.source.filters import FilterRules
 from evidencesync.transfer.inbox import Inbox
 from evidencesync.transfer.link import Link
 from evidencesync.transfer.progress import Progress
+from evidencesync.transfer.request import PushRequest
 
 Frames = list[tuple[int, memoryview]]
 _LONGEST_PATH: Final = 2000  # characters of a path in a note
@@ -82,23 +82,26 @@ class FarSource:
         """Starts to take in what arrives."""
         threading.Thread(target=_listen, args=(self.link, inbox), name="far source", daemon=True).start()
 
-    def ask(self, path: bytes, rules: FilterRules, *, counts: bool) -> None:
+    def ask(self, request: PushRequest, *, counts: bool) -> None:
         """The first word. Raises UsageError for more patterns than it can hold."""
+        rules = request.rules
         excludes, includes = list(map(os.fsencode, rules.excludes)), list(map(os.fsencode, rules.includes))
         if max(len(excludes), len(includes)) > MAX_PATTERNS or max(map(len, [*excludes, *includes]), default=0) > MAX_PATTERN:
             raise UsageError(f"a pull takes {MAX_PATTERNS} patterns of each kind, of {MAX_PATTERN} bytes each")
-        request = SourceAsk(
+        wish = SourceAsk(
             [PROTOCOL_VERSION],
             evidencesync.__version__,
             DELTA_PARAMETERS,
-            path,
+            request.source,
             excludes,
             includes,
             rules.max_size,
             rules.one_file_system,
+            request.on_read_error,
+            request.retries_changed,
             counts,
         )
-        self._write(PREAMBLE + frame_of(request))
+        self._write(PREAMBLE + frame_of(wish))
 
     def take_offer(self, frames: Frames) -> SourceOffer:
         """The answer to the first word, and nothing with it. Raises VersionError, ProtocolError, and what the other end says."""
@@ -158,13 +161,14 @@ class FarSource:
     def _note_seen(self, seen: SourceSeen) -> None:
         progress = self._progress
         progress.files, progress.read_bytes, progress.hole_bytes = seen.files, seen.read_bytes, seen.hole_bytes
-        progress.literal_bytes = seen.literal_bytes
+        progress.bad_bytes, progress.literal_bytes = seen.bad_bytes, seen.literal_bytes
         progress.total_files, progress.total_bytes, progress.path = seen.total_files, seen.total_bytes, seen.path
 
 
 def origin_of(offer: SourceOffer) -> Origin:
     """What the source's end says of its machine, as a manifest may state it. Raises ProtocolError for what it may not."""
-    texts = (offer.host, offer.operating_system, offer.file_system or "")
+    facts = offer.device or {}
+    texts = (offer.host, offer.operating_system, offer.file_system or "", *facts.values())
     if not offer.host or not all(map(is_clean, texts)) or not offer.path.startswith(b"/") or b"\0" in offer.path:
         raise ProtocolError("the source's end describes its machine in a way that cannot be")
     try:
@@ -178,6 +182,7 @@ def origin_of(offer: SourceOffer) -> Origin:
         path_b64=path_b64,
         file_system=offer.file_system,
         machine_id=offer.machine_id,
+        device=offer.device,
     )
 
 

@@ -34,8 +34,8 @@ from evidencesync.protocol.messages import (
 from evidencesync.session.sender import Sender
 from evidencesync.source.confined import Confined, confined
 from evidencesync.source.filters import FilterRules
+from evidencesync.source.gaps import refuse_moved_bytes
 from evidencesync.source.origin import describe_origin
-from evidencesync.source.walker import walk
 from evidencesync.transfer.feeding import feed
 from evidencesync.transfer.inbox import Inbox
 from evidencesync.transfer.link import Link
@@ -43,6 +43,7 @@ from evidencesync.transfer.listening import listen
 from evidencesync.transfer.outlet import Outlet
 from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.reading import Item, SourceReading
+from evidencesync.transfer.supply import count_source
 
 _M = TypeVar("_M", bound=Message)
 _SEEN_SECONDS: Final = 0.25
@@ -104,8 +105,9 @@ class _Offering:
             one_file_system=ask.one_file_system,
         )
         with confined(offered, ask.path) as place:
+            refuse_moved_bytes(place.source, ask.on_read_error)
             self._say(self._offer(place))
-            reading = self._start_reading(place, rules, counts=ask.counts)
+            reading = self._start_reading(place, rules, ask)
             self._serve(self._expect(Fetch), reading)
 
     def _offer(self, place: Confined) -> SourceOffer:
@@ -121,17 +123,25 @@ class _Offering:
             place.source.named,
             origin.file_system,
             origin.machine_id,
+            origin.device,
         )
 
     # Reading.
 
-    def _start_reading(self, place: Confined, rules: FilterRules, *, counts: bool) -> SourceReading:
+    def _start_reading(self, place: Confined, rules: FilterRules, ask: SourceAsk) -> SourceReading:
         """What it gives waits in the inbox, a bounded number of bytes, until it is asked for."""
         reading = SourceReading(
-            place.reading, rules, self._inbox.put_local, self._progress, lambda: format_moment(self._now()), with_footer=False
+            place.reading,
+            rules,
+            self._inbox.put_local,
+            self._progress,
+            lambda: format_moment(self._now()),
+            with_footer=False,
+            on_read_error=ask.on_read_error,
+            retries_changed=ask.retries_changed,
         )
         threading.Thread(target=self._read, args=(reading,), name="source", daemon=True).start()
-        if counts:
+        if ask.counts:
             threading.Thread(target=self._count, args=(place, rules), name="count", daemon=True).start()
         return reading
 
@@ -143,15 +153,8 @@ class _Offering:
 
     def _count(self, place: Confined, rules: FilterRules) -> None:
         """How much there is to read, for the other end's display."""
-        files = total = 0
         with contextlib.suppress(EvidenceSyncError, OSError):
-            for found in walk(place.reading, rules, gentle=True):
-                if found.entry_type == "file" and found.stat is not None and found.flag is None:
-                    files += 1
-                    total += found.stat.st_size
-                if self._inbox.is_closed:
-                    return
-            self._progress.total_files, self._progress.total_bytes = files, total
+            count_source(place.reading, rules, self._progress, lambda: self._inbox.is_closed)
 
     # Sending.
 
@@ -171,7 +174,7 @@ class _Offering:
         self._send(sender, outlet)
         outlet.flush()
         self._tell_seen()
-        self._say(SourceEnd(sender.pages_sent, reading.tally.manifest.remarks))
+        self._say(SourceEnd(sender.pages_sent, reading.tally.read_again, reading.tally.manifest.remarks))
         self._answer_to_the_end(sender, outlet)
 
     def _step(self, sender: Sender, outlet: Outlet) -> None:
@@ -218,6 +221,7 @@ class _Offering:
                 progress.files,
                 progress.read_bytes,
                 progress.hole_bytes,
+                progress.bad_bytes,
                 progress.literal_bytes,
                 progress.total_files,
                 progress.total_bytes,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass
+from typing import Literal
 
 import evidencesync
 from evidencesync.custody.documents import (
@@ -25,6 +26,7 @@ from evidencesync.custody.sshsig import sign_document
 from evidencesync.delta.chunker import PARAMETERS
 from evidencesync.evidence.digest import Sha256Digest, new_sha256, sha512_of
 from evidencesync.evidence.moment import Moment, format_file_time
+from evidencesync.source.gaps import OnReadError
 from evidencesync.source.origin import describe_origin
 from evidencesync.source.root import SourceRoot
 from evidencesync.transfer.greeting import Greeting
@@ -73,7 +75,8 @@ class Provenance:
     """Where the evidence comes from, and how: what a manifest's header says of it.
 
     `peer` is the SSH server, None where everything is on this machine; `clock_offset` is how far the other machine's clock is
-    ahead of ours, in nanoseconds, where that is known.
+    ahead of ours, in nanoseconds, where that is known. `on_read_error` says what stands in place of what could not be read: it is
+    an OnReadError, or `without-content` where a file is there whole or not at all.
     """
 
     origin: Origin
@@ -82,11 +85,14 @@ class Provenance:
     peer: SshPeer | None
     clock_offset: int | None
     note: str | None
+    on_read_error: OnReadError | Literal["without-content"]
 
 
-def pushed_from(source: SourceRoot, greeting: Greeting, peer: SshPeer | None) -> Provenance:
+def pushed_from(source: SourceRoot, request: PushRequest, greeting: Greeting, peer: SshPeer | None) -> Provenance:
     """The provenance of what is read on this machine."""
-    return Provenance(describe_origin(source), "push" if peer else "local", "source", peer, greeting.clock_offset, source.note)
+    direction: Direction = "push" if peer else "local"
+    offset, instead = greeting.clock_offset, request.on_read_error
+    return Provenance(describe_origin(source), direction, "source", peer, offset, source.note, instead)
 
 
 def make_header(request: PushRequest, provenance: Provenance, greeting: Greeting, started: Moment) -> ManifestHeader:
@@ -117,7 +123,11 @@ def make_header(request: PushRequest, provenance: Provenance, greeting: Greeting
             command_line=request.command_line,
             digests=["blake3", "sha256"],
             filters=request.rules.lines(),
-            options={"chunking": PARAMETERS, "read-back": "yes" if request.read_back else "no"},
+            options={
+                "chunking": PARAMETERS,
+                "read-back": "yes" if request.read_back else "no",
+                "on-read-error": provenance.on_read_error,
+            },
         ),
         ssh=provenance.peer,
         started=started,
@@ -146,7 +156,7 @@ def sign(
             item=header.item,
             actor=header.examiner,
             previous_sha256=head.hex() if head else None,
-            details=_details(header, tally),
+            details=_details(request, header, tally),
             acquisition=header.acquisition,
             manifest_sha256=sums.sha256.hex(),
         )
@@ -158,9 +168,14 @@ def sign(
     )
 
 
-def _details(header: ManifestHeader, tally: SourceTally) -> dict[str, str]:
-    """What the `acquired` record says besides: where it was read, and what only the end of the reading could tell."""
+def _details(request: PushRequest, header: ManifestHeader, tally: SourceTally) -> dict[str, str]:
+    """What the `acquired` record says besides: where it was read, what only its end could tell, what is known of the item.
+
+    What a record itself says comes under the names of `custody.details.EVENT_NAMES`.
+    """
     details = {"source": header.source.path or header.source.path_b64 or "", "host": header.source.host}
     if tally.changed_folders:
         details["folders_changed_while_read"] = str(tally.changed_folders)
-    return details
+    if tally.bad_bytes:
+        details["bytes_not_readable"] = str(tally.bad_bytes)
+    return request.details | details

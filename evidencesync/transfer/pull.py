@@ -19,7 +19,7 @@ from evidencesync.custody.documents import ManifestHeader, SshPeer
 from evidencesync.custody.manifest import encode_footer, encode_header
 from evidencesync.custody.receipt import decode_receipt
 from evidencesync.delta.refine import piece_key
-from evidencesync.errors import EvidenceSyncError, LinkLostError, MalformedDocumentError, ProtocolError
+from evidencesync.errors import EvidenceSyncError, LinkLostError, MalformedDocumentError, ProtocolError, SourceGapsError
 from evidencesync.evidence.moment import Moment, format_moment
 from evidencesync.protocol.messages import (
     Alive,
@@ -32,6 +32,7 @@ from evidencesync.protocol.messages import (
     PageAnswer,
     PagesStored,
     Published,
+    Records,
     SegmentAnswer,
     SegmentsStored,
     SourceOffer,
@@ -44,6 +45,7 @@ from evidencesync.transfer.conversation import Conversation, connect_again
 from evidencesync.transfer.far_source import FarSource, Frames, note_of, origin_of
 from evidencesync.transfer.greeting import Greeting
 from evidencesync.transfer.intake.overhearing import Pulled
+from evidencesync.transfer.keeping import Keeping
 from evidencesync.transfer.link import Link
 from evidencesync.transfer.overheard import Overheard
 from evidencesync.transfer.papers import ManifestSums, Provenance, Signed, make_header, sign
@@ -62,37 +64,44 @@ def pull(
     now: Callable[[], int] = time.time_ns,
     *,
     again: Callable[[], Link] | None = None,
+    keeping: Keeping = Keeping(),  # noqa: B008 - frozen, and empty
 ) -> PushOutcome:
     """Makes one acquisition of `request.source`, as it is called at the other end of `link`. Closes the link.
 
     `vault` gives a link to the vault's end in this process, and is told by which SSH server the source is reached. `again` makes
     another link to the same source, for when one is lost: then it is read from its start once more, and what had arrived is not
-    sent again.
+    sent again. `keeping` is what it is for a push.
 
     Returns only what the vault has signed for. Raises what either end gives up with; then nothing was published.
     """
     for _ in range(request.retries):
         try:
-            return _pull_once(link, vault, request, progress, now)
+            return _pull_once(link, vault, request, progress, now, keeping)
         except LinkLostError:
             if again is None:
                 raise
         link = connect_again(again, request, progress)
         request = dataclasses.replace(request, session=secrets.token_hex(16))
         progress.begin_again()
-    return _pull_once(link, vault, request, progress, now)
+    return _pull_once(link, vault, request, progress, now, keeping)
 
 
 def _pull_once(
-    link: Link, vault: Callable[[Pulled, SshPeer | None], Link], request: PushRequest, progress: Progress, now: Callable[[], int]
+    link: Link,
+    vault: Callable[[Pulled, SshPeer | None], Link],
+    request: PushRequest,
+    progress: Progress,
+    now: Callable[[], int],
+    keeping: Keeping,
 ) -> PushOutcome:
-    overheard = Overheard()
+    keeping.begin()
+    overheard = Overheard(keeping)
     try:
         near = vault(Pulled(link.peer.host_key if link.peer else None, overheard.take), link.peer)
     except EvidenceSyncError:
         link.close()
         raise
-    return _Pull(link, near, overheard, request, progress, now).run()
+    return _Pull(link, near, overheard, request, progress, now, keeping).run()
 
 
 class _Pull:
@@ -106,8 +115,10 @@ class _Pull:
         request: PushRequest,
         progress: Progress,
         now: Callable[[], int],
+        keeping: Keeping,
     ) -> None:
         self._request = request
+        self._keeping = keeping
         self._progress = progress
         self._now = now
         self._overheard = overheard
@@ -134,7 +145,7 @@ class _Pull:
     def _run(self) -> PushOutcome:
         began, started = time.monotonic(), format_moment(self._now())
         provenance = self._ask()
-        greeting = self._conversation.greet()
+        greeting = self._conversation.greet(self._keeping)
         header = self._begin(provenance, greeting, started)
         self._progress.stage = "reading"
         self._relay()
@@ -146,8 +157,8 @@ class _Pull:
             self._take_answer(self._conversation.expect(*_ANSWERS))
         sums = self._overheard.meter.sums()
         signed = sign(self._request, header, greeting, sums, tally, format_moment(self._now()))
-        published = self._finish(sums, signed)
-        outcome = self._outcome(published, header, greeting, sums, signed, time.monotonic() - began)
+        published = self._finish(sums, signed, greeting)
+        outcome = self._outcome(published, header, greeting, sums, signed, provenance, time.monotonic() - began)
         self._progress.stage = "done"
         return outcome
 
@@ -158,10 +169,10 @@ class _Pull:
         request, far = self._request, self._far
         asked = self._now()
         far.listen(self._conversation.inbox)
-        far.ask(request.source, request.rules, counts=self._progress.count_ahead)
+        far.ask(request, counts=self._progress.count_ahead)
         offer = self._wait_for_offer()
         offset = offer.clock - (asked + self._now()) // 2
-        return Provenance(origin_of(offer), "pull", "source", far.link.peer, offset, note_of(offer))
+        return Provenance(origin_of(offer), "pull", "source", far.link.peer, offset, note_of(offer), request.on_read_error)
 
     def _wait_for_offer(self) -> SourceOffer:
         until = time.monotonic() + self._request.timeout_seconds
@@ -208,6 +219,9 @@ class _Pull:
         tally = self._overheard.tally
         for remark, count in self._far.end.remarks.items():
             tally.manifest.remark(remark, count)
+        if self._request.on_read_error == "fail" and "unreadable" in tally.manifest.flags:
+            raise SourceGapsError("the source's end goes on where something could not be read")
+        tally.read_again = self._far.end.read_again
         tally.changed_folders = self._far.end.remarks.get("folder-changed-while-read", 0)
 
     def _pass_back(self, message: Message) -> None:
@@ -235,7 +249,7 @@ class _Pull:
 
     # The end.
 
-    def _finish(self, sums: ManifestSums, signed: Signed) -> Published:
+    def _finish(self, sums: ManifestSums, signed: Signed, greeting: Greeting) -> Published:
         self._conversation.say(
             Finish(
                 sums.size,
@@ -246,7 +260,13 @@ class _Pull:
                 self._far.pages + 1,
             )
         )
-        return self._conversation.expect(Published)
+        self._keeping.settle()
+        while True:
+            answer = self._conversation.expect(Published, Records)
+            if isinstance(answer, Published):
+                return answer
+            if isinstance(answer, Records):
+                greeting.shown.take(answer)
 
     def _outcome(
         self,
@@ -255,6 +275,7 @@ class _Pull:
         greeting: Greeting,
         sums: ManifestSums,
         signed: Signed,
+        provenance: Provenance,
         seconds: float,
     ) -> PushOutcome:
         """What was published, once its receipt is checked. What travelled is what the vault counted."""
@@ -264,6 +285,7 @@ class _Pull:
             header, tally.manifest, manifest_sha256, signed.manifest_signature, signed.acquired, read_back=request.read_back
         )
         receipt_sha256, head_sha256 = check_published(published, sent, greeting)
+        greeting.shown.conclude(signed.acquired, published.received)
         receipt = decode_receipt(published.receipt)
         traffic = receipt.transfer
         return PushOutcome(
@@ -284,9 +306,12 @@ class _Pull:
             manifest_sha256=manifest_sha256,
             receipt_sha256=receipt_sha256,
             chain_head_sha256=head_sha256,
+            vault_head=greeting.shown.own.known,
+            seen=greeting.shown.remembered(format_moment(self._now())),
             read_back=request.read_back,
             damaged=published.damaged,
             clock_offset_ns=greeting.clock_offset,
+            source_clock_offset_ns=provenance.clock_offset,
             documents=Documents(
                 signed.manifest_signature,
                 signed.acquired,

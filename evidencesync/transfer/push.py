@@ -30,6 +30,7 @@ from evidencesync.protocol.messages import (
     PageAnswer,
     PagesStored,
     Published,
+    Records,
     SegmentAnswer,
     SegmentsStored,
     Status,
@@ -40,6 +41,7 @@ from evidencesync.transfer.acknowledgement import Sent, check_published
 from evidencesync.transfer.conversation import Conversation, connect_again
 from evidencesync.transfer.feeding import feed
 from evidencesync.transfer.greeting import Greeting
+from evidencesync.transfer.keeping import Keeping
 from evidencesync.transfer.link import Link
 from evidencesync.transfer.papers import ManifestMeter, ManifestSums, Signed, make_header, sign
 from evidencesync.transfer.progress import Progress
@@ -47,8 +49,9 @@ from evidencesync.transfer.reading import Item, PageRead
 from evidencesync.transfer.request import Documents, PushOutcome, PushRequest
 from evidencesync.transfer.supply import LocalSupply, Reading, Supply
 
-# What the vault may still ask, and say that it has stored, until it has everything; then its acknowledgement.
-_AFTER_THE_END: Final = (PageAnswer, Want, PagesStored, SegmentAnswer, Need, NeedPieces, SegmentsStored, Published)
+# What the vault may still ask, and say that it has stored, until it has everything; then its own new records, and the
+# acknowledgement.
+_AFTER_THE_END: Final = (PageAnswer, Want, PagesStored, SegmentAnswer, Need, NeedPieces, SegmentsStored, Records, Published)
 
 
 def push(
@@ -59,13 +62,15 @@ def push(
     *,
     again: Callable[[], Link] | None = None,
     supply: Supply | None = None,
+    keeping: Keeping = Keeping(),  # noqa: B008 - frozen, and empty
 ) -> PushOutcome:
     """Makes one acquisition and waits until the vault has published it. Closes the link.
 
     `supply` is what is read, where that is not `request.source` on this machine.
 
     `again` makes another link to the same vault, for when one is lost. Where the vault's process has ended meanwhile, the
-    source is read once more, and what had arrived is not sent again.
+    source is read once more, and what had arrived is not sent again. `keeping`: what was seen of the vault before, and where
+    manifest and records go; whoever gave it finishes the receipt, and remembers what `PushOutcome.seen` has.
 
     Returns only what the vault has signed for and this end has checked against what it read. Raises the vault's error,
     LinkLostError, or what reading the source fails with: then nothing was published, unless the link was lost while the
@@ -73,14 +78,14 @@ def push(
     """
     for _ in range(request.retries):
         try:
-            return _push_once(link, request, progress, now, again, supply)
+            return _push_once(link, request, progress, now, again, supply, keeping)
         except SessionGoneError:
             if again is None:
                 raise
         link = connect_again(again, request, progress)
         request = dataclasses.replace(request, session=secrets.token_hex(16))
         progress.begin_again()
-    return _push_once(link, request, progress, now, again, supply)
+    return _push_once(link, request, progress, now, again, supply, keeping)
 
 
 def _push_once(
@@ -90,9 +95,10 @@ def _push_once(
     now: Callable[[], int],
     again: Callable[[], Link] | None,
     supply: Supply | None,
+    keeping: Keeping,
 ) -> PushOutcome:
     try:
-        run = _Push(link, request, progress, now, again, supply)
+        run = _Push(link, request, progress, now, again, supply, keeping)
     except EvidenceSyncError:
         link.close()
         raise
@@ -110,8 +116,10 @@ class _Push:
         now: Callable[[], int],
         again: Callable[[], Link] | None,
         supply: Supply | None,
+        keeping: Keeping,
     ) -> None:
         self._request = request
+        self._keeping = keeping
         self._progress = progress
         self._now = now
         self._supply = supply or LocalSupply(request)
@@ -136,8 +144,9 @@ class _Push:
         started = time.monotonic()
         request, conversation = self._request, self._conversation
         began = format_moment(self._now())
+        self._keeping.begin()
         reading = self._start_reading()  # what it gives waits in the inbox, a bounded number of bytes, until the vault is ready
-        greeting = conversation.greet()
+        greeting = conversation.greet(self._keeping)
         self._progress.stage = "reading"
         ready = greeting.ready
         header = make_header(request, self._supply.provenance(greeting, conversation.link.peer), greeting, began)
@@ -150,7 +159,9 @@ class _Push:
             clock=time.monotonic,
             possession=Possession.of_session(greeting.claim) if beyond_the_case else None,
         )
-        self._add_page(sender, encode_header(header), [])
+        first = encode_header(header)
+        self._take_lines(first)
+        sender.add_page(first, [])
         self._transfer(sender, greeting)
         sums = self._manifest.sums()
         signed = sign(request, header, greeting, sums, reading.tally, format_moment(self._now()))
@@ -165,6 +176,7 @@ class _Push:
         )
         try:
             receipt_sha256, head_sha256 = check_published(published, sent, greeting)
+            greeting.shown.conclude(signed.acquired, published.received)
         except EvidenceSyncError as error:
             error.hint = "The vault says that it has published this. Leave it as it is, and run evidencesync verify there."
             raise
@@ -188,6 +200,8 @@ class _Push:
             manifest_sha256=sums.sha256.hex(),
             receipt_sha256=receipt_sha256,
             chain_head_sha256=head_sha256,
+            vault_head=greeting.shown.own.known,
+            seen=greeting.shown.remembered(format_moment(self._now())),
             read_back=request.read_back,
             damaged=published.damaged,
             clock_offset_ns=greeting.clock_offset,
@@ -245,7 +259,7 @@ class _Push:
         if message is not None and not isinstance(message, Status):
             self._take_answer(sender, message)
         if isinstance(item, PageRead):
-            self._manifest.feed(item.lines)
+            self._take_lines(item.lines)
         if item is not None:
             self._is_read = not feed(sender, item)
 
@@ -254,9 +268,10 @@ class _Push:
             self._conversation.note_progress()
         sender.receive(message)
 
-    def _add_page(self, sender: Sender, lines: bytes, contents: list[bytes]) -> None:
+    def _take_lines(self, lines: bytes) -> None:
+        """The next lines of the manifest, before they go out."""
         self._manifest.feed(lines)
-        sender.add_page(lines, contents)
+        self._keeping.add_manifest(lines)
 
     def _send(self, sender: Sender) -> None:
         outlet = self._conversation.outlet
@@ -297,11 +312,15 @@ class _Push:
                 if not is_said:
                     conversation.say(finish)
                     is_said = True
+                    self._keeping.settle()
                 if sender.all_stored:
                     self._progress.stage = "finishing"
                 answer = conversation.expect(*_AFTER_THE_END)
                 if isinstance(answer, Published):
                     return answer
+                if isinstance(answer, Records):
+                    greeting.shown.take(answer)
+                    continue
                 self._take_answer(sender, answer)
             except LinkLostError as lost:
                 again = conversation.reconnect(lost, greeting)

@@ -16,8 +16,9 @@ from typing import Final
 
 from evidencesync.custody.manifest import encode_entry_lines, encode_footer
 from evidencesync.delta.chunker import SegmentCutter
-from evidencesync.errors import SourceReadError
+from evidencesync.errors import SourceGapsError, SourceReadError
 from evidencesync.evidence.digest import blake3_of, sha256_of
+from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry, EntryType, Flag
 from evidencesync.evidence.moment import FileTime, Moment
 from evidencesync.evidence.path import to_json_fields
@@ -29,8 +30,6 @@ from evidencesync.ssh.sftp_answers import SftpStatus
 from evidencesync.transfer.pace import Pace
 from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.reading import (
-    MAX_LISTED_FLAGS,
-    Digests,
     Item,
     PageRead,
     SourceRead,
@@ -38,6 +37,7 @@ from evidencesync.transfer.reading import (
     StreamBegun,
     StreamEnded,
 )
+from evidencesync.transfer.streaming import Digests
 
 _BLOCK: Final = 4 * MIB
 _TAKEN_AT_ONCE: Final = 1 * MIB
@@ -74,7 +74,10 @@ class SftpReading:
         progress: Progress,
         now: Callable[[], Moment],
         pace: Pace,
+        *,
+        fails: bool = False,
     ) -> None:
+        """`fails`: what cannot be read ends it all."""
         self.tally = SourceTally()
         self._server = server
         self._root = root
@@ -83,6 +86,7 @@ class SftpReading:
         self._progress = progress
         self._now = now
         self._pace = pace
+        self._fails = fails
         self._cutter = PageCutter()
         self._contents: list[bytes] = []
         self._hashing = ThreadPoolExecutor(1, "sha256")
@@ -151,8 +155,7 @@ class SftpReading:
             changed = True
         if changed:
             self.tally.changed_folders += 1
-            if len(self.tally.flagged) < MAX_LISTED_FLAGS:
-                self.tally.flagged.append((folder.path, "changed-while-read"))
+            self.tally.note_flag(folder.path, "changed-while-read")
 
     def _ask_ahead(self, folder: _Folder) -> None:
         """Asks for the next small files, up to the next folder: so no more are under way than those of one."""
@@ -259,8 +262,10 @@ class SftpReading:
 
     def _add_line(self, path: bytes, entry: Entry, content: bytes | None) -> None:
         self.tally.manifest.add(entry)
-        if entry.flags and len(self.tally.flagged) < MAX_LISTED_FLAGS:
-            self.tally.flagged.extend((path, flag) for flag in entry.flags)
+        for flag in entry.flags or ():
+            if flag == "unreadable" and self._fails:
+                raise SourceGapsError(f"cannot read all of the source: {safe_text(path) or '.'}")
+            self.tally.note_flag(path, flag)
         if content:
             self._contents.append(content)
         for line in encode_entry_lines(entry).splitlines(keepends=True):

@@ -22,6 +22,7 @@ from evidencesync.errors import (
     VersionError,
 )
 from evidencesync.evidence.digest import blake3_of, sha256_of
+from evidencesync.limits import MAX_DEVICE_FACTS, MAX_FACT
 from evidencesync.protocol.framing import FrameDecoder, encode_frame, frame_of
 from evidencesync.protocol.messages import (
     DATA_FRAME,
@@ -50,7 +51,7 @@ from evidencesync.transfer.link import LocalLink
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.pulling import pull_from
 
-OFFER = SourceOffer(1, "1", DELTA_PARAMETERS, 0, "host", "system", b"/evidence", b"/evidence", None, None)
+OFFER = SourceOffer(1, "1", DELTA_PARAMETERS, 0, "host", "system", b"/evidence", b"/evidence", None, None, None)
 ROOT = b'{"type":"directory","path":""}\n'
 
 
@@ -97,7 +98,7 @@ def bench(tmp_path: Path) -> Bench:
 def test_an_honest_one_of_this_kind_is_published(bench: Bench) -> None:
     """Or the table below would show nothing."""
     whole = page(1, ROOT + lines_of(b"a", b"") + lines_of(b"b", b""))
-    outcome = pull_from(bench, said(whole, SourceEnd(2, {})))
+    outcome = pull_from(bench, said(whole, SourceEnd(2, 0, {})))
     assert (outcome.acquisition, outcome.tally.manifest.contents) == (1, 2)
 
 
@@ -106,8 +107,8 @@ FOOTER = encode_footer(ManifestTally().footer("2026-01-01T00:00:00.000000Z"))
 HOSTILE: dict[str, tuple[type[EvidenceSyncError], tuple[Message | bytes, ...]]] = {
     "a header of its own": (ProtocolError, (page(0, b'{"format":"evidencesync-manifest/1"}\n'),)),
     "a second header": (ProtocolError, (page(1, b'{"format":"evidencesync-manifest/1"}\n'),)),
-    "a footer of its own": (ProtocolError, (page(1, ROOT + FOOTER), SourceEnd(2, {}))),
-    "a manifest without anything": (ProtocolError, (SourceEnd(1, {}),)),
+    "a footer of its own": (ProtocolError, (page(1, ROOT + FOOTER), SourceEnd(2, 0, {}))),
+    "a manifest without anything": (ProtocolError, (SourceEnd(1, 0, {}),)),
     "a path that leads upwards": (PathEscapeError, (page(1, ROOT + lines_of(b"../a", b"")),)),
     "an absolute path": (PathEscapeError, (page(1, ROOT + lines_of(b"/etc/passwd", b"")),)),
     "a path twice": (ProtocolError, (page(1, ROOT + FILE + FILE),)),
@@ -127,16 +128,16 @@ HOSTILE: dict[str, tuple[type[EvidenceSyncError], tuple[Message | bytes, ...]]] 
         ),
     ),
     "a greeting": (ProtocolError, (Hello([1], "", "push", b"", "", 0),)),
-    "a claim": (ProtocolError, (Begin(b"{}", b"", read_back=False, resumes=False),)),
+    "a claim": (ProtocolError, (Begin(b"{}", b"", read_back=False, resumes=False, seen=0, vault_seen=0),)),
     "an end with signatures": (ProtocolError, (Finish(0, bytes(32), b"", b"{}", b"", 1),)),
     "the vault's words": (ProtocolError, (Resumed(0, 0, 0, stream_open=False, concluding=True),)),
     "that it is ready": (ProtocolError, (Ready("ana", 1, 0, None, None, 0, "vault", 0),)),
     "that it has stored": (ProtocolError, (PagesStored(1),)),
     "an offer, again": (ProtocolError, (OFFER,)),
-    "more pages than it sent": (ProtocolError, (page(1, ROOT), SourceEnd(3, {}))),
-    "fewer pages than it sent": (ProtocolError, (page(1, ROOT), SourceEnd(1, {}))),
-    "the end, twice": (ProtocolError, (page(1, ROOT), SourceEnd(2, {}), SourceEnd(2, {}))),
-    "a page after the end": (ProtocolError, (page(1, ROOT), SourceEnd(2, {}), PageOffer(2, bytes(16)))),
+    "more pages than it sent": (ProtocolError, (page(1, ROOT), SourceEnd(3, 0, {}))),
+    "fewer pages than it sent": (ProtocolError, (page(1, ROOT), SourceEnd(1, 0, {}))),
+    "the end, twice": (ProtocolError, (page(1, ROOT), SourceEnd(2, 0, {}), SourceEnd(2, 0, {}))),
+    "a page after the end": (ProtocolError, (page(1, ROOT), SourceEnd(2, 0, {}), PageOffer(2, bytes(16)))),
     "a page out of turn": (ProtocolError, (page(2, ROOT),)),
     "data from nowhere": (ProtocolError, (encode_frame(DATA_FRAME, b"\0\0\0\0\1x"),)),
     "a frame beyond all bounds": (LimitExceededError, (b"\xff\xff\xff\xff\2",)),
@@ -170,6 +171,10 @@ def test_what_no_honest_source_says_ends_the_pull_and_publishes_nothing(bench: B
         ({"operating_system": "a\u202eb"}, ProtocolError),
         ({"file_system": "\n"}, ProtocolError),
         ({"path": b"evidence"}, ProtocolError),
+        ({"device": {"serial": "\x1b]0;x"}}, ProtocolError),
+        ({"device": {"serial": "x" * (MAX_FACT + 1)}}, ProtocolError),
+        ({"device": {"Serial\u202e": "x"}}, ProtocolError),
+        ({"device": {f"fact_{number}": "x" for number in range(MAX_DEVICE_FACTS + 1)}}, ProtocolError),
         ({"path": b"/a\0b"}, ProtocolError),
     ],
 )
@@ -178,22 +183,22 @@ def test_an_offer_that_a_manifest_may_not_state_is_refused(
 ) -> None:
     values = {name: getattr(OFFER, name) for name in OFFER.__struct_fields__} | changes
     with pytest.raises(error):
-        pull_from(bench, said(page(1, ROOT), SourceEnd(2, {}), offer=SourceOffer(**values)))
+        pull_from(bench, said(page(1, ROOT), SourceEnd(2, 0, {}), offer=SourceOffer(**values)))
     assert bench.acquisitions() == []
 
 
 def test_names_of_its_machine_stand_in_the_manifest_as_they_are(bench: Bench) -> None:
     values = {name: getattr(OFFER, name) for name in OFFER.__struct_fields__}
     offer = SourceOffer(**(values | {"path": b"/odd\xff\x1b", "named": b"/link\x1b[2J"}))
-    pull_from(bench, said(page(1, ROOT), SourceEnd(2, {}), offer=offer))
+    pull_from(bench, said(page(1, ROOT), SourceEnd(2, 0, {}), offer=offer))
     manifest = (bench.acquisition(1) / "manifest.jsonl").read_bytes()
     assert b'"path_b64":"L29kZP8b"' in manifest
     assert b"\x1b" not in manifest
 
 
 def test_what_it_says_for_the_display_goes_nowhere_else(bench: Bench) -> None:
-    seen = SourceSeen(2**53 - 1, 2**53 - 1, 0, 0, 1, 1, b"\x1b[2J")
-    outcome = pull_from(bench, said(seen, page(1, ROOT + FILE), seen, SourceEnd(2, {"folder-changed-while-read": 7})))
+    seen = SourceSeen(2**53 - 1, 2**53 - 1, 0, 0, 0, 1, 1, b"\x1b[2J")
+    outcome = pull_from(bench, said(seen, page(1, ROOT + FILE), seen, SourceEnd(2, 0, {"folder-changed-while-read": 7})))
     assert (outcome.tally.manifest.contents, outcome.tally.manifest.bytes, outcome.tally.changed_folders) == (1, 0, 7)
 
 
