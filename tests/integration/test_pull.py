@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from evidencesync.custody.receipt import decode_receipt
-from evidencesync.errors import LinkLostError, NotThereError, PathEscapeError, UntrustedSignerError, UsageError
+from evidencesync.errors import (
+    LinkLostError,
+    NotThereError,
+    PathEscapeError,
+    RolledBackError,
+    SourceGapsError,
+    UntrustedSignerError,
+    UsageError,
+)
+from evidencesync.kept.heads import HeadMemory
+from evidencesync.kept.receipts import Kept, ReceiptDraft, receipts_folder
 from evidencesync.source.filters import FilterRules
+from evidencesync.transfer.keeping import Keeping
 from evidencesync.transfer.link import Link, LocalLink
+from evidencesync.verify.audit import audit_vault
+from tests.support.bad_disk import BadFile, bad_disk, loop_device
 from tests.support.bench_of_evidence import Bench, make_bench, new_signer
 from tests.support.pulling import far_end, link_to, pull_from
+
+FindProgram = Callable[[str], str]
 
 
 @pytest.fixture
@@ -154,3 +174,105 @@ def test_a_size_and_a_file_system_bound_a_pull_as_they_bound_a_push(bench: Bench
     pulled, pushed = pull_from(bench, rules=rules), bench.push(rules=rules)
     assert pulled.tally.manifest.flags == pushed.tally.manifest.flags == {"skipped": 2}
     assert pulled.tally.manifest.remarks.keys() <= {"access-time-changed"}
+
+
+def test_a_pull_keeps_its_manifest_and_remembers_the_vault(bench: Bench, tmp_path: Path) -> None:
+    """As a push does: a vault that was put back is refused by whoever has pulled into it later."""
+    fill(bench.source)
+    vault, backup = bench.vault.layout.root, tmp_path / "backup"
+    memory, receipts = HeadMemory(tmp_path / "state"), receipts_folder(tmp_path / "receipts")
+
+    def pull_and_keep() -> Kept:
+        draft = ReceiptDraft(receipts)
+        try:
+            outcome = pull_from(bench, keeping=Keeping(memory, draft))
+            memory.remember(outcome.seen)
+            return draft.finish(outcome.name, outcome.acquisition, outcome.documents.by_name())
+        finally:
+            draft.close()
+
+    pull_and_keep()
+    shutil.copytree(vault, backup, symlinks=True)
+    kept = pull_and_keep()
+    assert kept.lacks is None
+    assert (kept.folder / "manifest.jsonl").read_bytes() == (bench.acquisition(2) / "manifest.jsonl").read_bytes()
+    shutil.rmtree(vault)
+    backup.rename(vault)
+    with pytest.raises(RolledBackError):
+        pull_and_keep()
+    assert bench.acquisitions() == ["0001"]
+    assert len(list(receipts.iterdir())) == 2
+
+
+@pytest.mark.parametrize("choice", ["zero", "skip"])
+def test_what_cannot_be_read_there_is_counted_here(bench: Bench, tmp_path: Path, choice: str) -> None:
+    bad = [(4096, 4608), (1_000_000, 1_000_100)]
+    with bad_disk(
+        tmp_path / "bad", {"disk": BadFile(bytearray(os.urandom(2_000_000)), bad), "whole": BadFile(bytearray(9))}
+    ) as disk:
+        bench.source = disk.place
+        pulled, pushed = pull_from(bench, on_read_error=choice), bench.push(on_read_error=choice)
+    (first, second) = (bench.entries(number)[b"disk"] for number in (1, 2))
+    assert (first.flags, first.read_errors, first.sha256) == (second.flags, second.read_errors, second.sha256)
+    tallies = [(one.tally.partial, one.tally.bad_ranges, one.tally.bad_bytes) for one in (pulled, pushed)]
+    assert tallies[0] == tallies[1] != (0, 0, 0)
+    assert (pulled.tally.partial, pulled.tally.flagged) == (1, [(b"disk", "unreadable")])
+    acquired = json.loads((bench.acquisition(1) / "acquired.json").read_bytes())
+    assert acquired["details"]["bytes_not_readable"] == str(pushed.tally.bad_bytes)
+    assert header_of(bench, 1)["method"]["options"]["on-read-error"] == choice
+    assert audit_vault(bench.vault.layout.root, now_ns=1_900_000_000_000_000_000, all_digests=True).verdict == "pass"
+
+
+def test_nothing_is_published_where_something_cannot_be_read_and_that_was_to_be_so(bench: Bench, tmp_path: Path) -> None:
+    with bad_disk(tmp_path / "bad", {"disk": BadFile(bytearray(2_000_000), [(4096, 4608)])}) as disk:
+        bench.source = disk.place
+        with pytest.raises(SourceGapsError):
+            pull_from(bench, on_read_error="fail")
+    assert bench.acquisitions() == []
+
+
+@pytest.mark.parametrize(("retries", "again"), [(0, 0), (1, 1), (None, 1)])
+def test_a_file_that_changed_is_read_again_there_as_often_as_was_asked(
+    bench: Bench, tmp_path: Path, retries: int | None, again: int
+) -> None:
+    def before_read(file: BadFile, offset: int, _: int) -> None:
+        if not offset and file.ctime_ns == first:
+            file.touch()
+
+    log = BadFile(bytearray(os.urandom(300_000)), before_read=before_read)
+    first = log.ctime_ns
+    with bad_disk(tmp_path / "bad", {"log": log}) as disk:
+        bench.source = disk.place
+        outcome = pull_from(bench, retries_changed=retries)
+    assert outcome.tally.read_again == again
+    assert outcome.tally.manifest.flags == ({} if again else {"changed-while-read": 1})
+
+
+def test_a_device_is_pulled_as_it_is_pushed(bench: Bench, tmp_path: Path, require_program: FindProgram) -> None:
+    image = tmp_path / "backing"
+    image.write_bytes(os.urandom(1_000_000 - 1_000_000 % 512) + bytes(512))
+    with loop_device(image, require_program) as device:
+        source = os.fsencode(device)
+        outcome = pull_from(bench, far_end(device), source=source)
+        pushed = bench.push(source=source)
+        with pytest.raises(UsageError, match="offset"):
+            pull_from(bench, far_end(device), source=source, on_read_error="skip")
+        with pytest.raises(NotThereError):  # below a folder that is offered, none is opened
+            pull_from(bench, far_end(device.parent), source=source)
+    assert (bench.acquisition(1) / "data" / f"{device.name}.img").read_bytes() == image.read_bytes()
+    assert bench.entries(1) == bench.entries(2)
+    assert header_of(bench, 1)["source"]["device"] == header_of(bench, 2)["source"]["device"]
+    assert (outcome.literal_bytes > 900_000, pushed.literal_bytes) == (True, 0)
+    assert audit_vault(bench.vault.layout.root, now_ns=1_900_000_000_000_000_000, all_digests=True).verdict == "pass"
+
+
+def test_how_far_the_other_machines_clock_is_off_is_known(bench: Bench) -> None:
+    ahead = pull_from(bench, far_end(bench.source, lambda: time.time_ns() + 3_600_000_000_000))
+    assert ahead.source_clock_offset_ns is not None
+    assert abs(ahead.source_clock_offset_ns - 3_600_000_000_000) < 60_000_000_000
+    assert abs(float(header_of(bench, 1)["clock"]["peer_offset_seconds"]) - 3600) < 60
+
+
+def header_of(bench: Bench, number: int) -> dict[str, Any]:
+    header: dict[str, Any] = json.loads((bench.acquisition(number) / "manifest.jsonl").read_text().split("\n", 1)[0])
+    return header

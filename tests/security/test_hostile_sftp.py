@@ -18,6 +18,7 @@ from evidencesync.errors import (
     LinkLostError,
     PathEscapeError,
     ProtocolError,
+    SourceGapsError,
     SourceNotFoundError,
     UsageError,
 )
@@ -237,6 +238,10 @@ def test_what_cannot_be_read_is_recorded(bench: Bench, tmp_path: Path, size: int
             raise asyncssh.SFTPFailure("input/output error \x1b[2J")
 
     assert entries_from(bench, tmp_path, Broken)[b"file"] == ("file", ["unreadable"])
+    assert b'"on-read-error":"without-content"' in (bench.acquisition(1) / "manifest.jsonl").read_bytes()
+    with pytest.raises(SourceGapsError), sftp_server(tmp_path, Broken) as running:
+        running.pull(bench, b"/evidence", on_read_error="fail")
+    assert bench.acquisitions() == ["0001"]
 
 
 def test_what_may_not_be_opened_or_listed_is_recorded(bench: Bench, tmp_path: Path) -> None:

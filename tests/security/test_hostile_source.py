@@ -19,6 +19,7 @@ from evidencesync.errors import (
     PathEscapeError,
     PeerError,
     ProtocolError,
+    SourceGapsError,
     VersionError,
 )
 from evidencesync.evidence.digest import blake3_of, sha256_of
@@ -194,6 +195,13 @@ def test_names_of_its_machine_stand_in_the_manifest_as_they_are(bench: Bench) ->
     manifest = (bench.acquisition(1) / "manifest.jsonl").read_bytes()
     assert b'"path_b64":"L29kZP8b"' in manifest
     assert b"\x1b" not in manifest
+
+
+def test_one_that_goes_on_where_it_should_have_failed_publishes_nothing(bench: Bench) -> None:
+    line = b'{"type":"file","path":"a","flags":["unreadable"]}\n'
+    with pytest.raises(SourceGapsError):
+        pull_from(bench, said(page(1, ROOT + line), SourceEnd(2, 0, {})), on_read_error="fail")
+    assert bench.acquisitions() == []
 
 
 def test_what_it_says_for_the_display_goes_nowhere_else(bench: Bench) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from evidencesync.errors import EvidenceSyncError
+from evidencesync.transfer.keeping import Keeping
 from evidencesync.transfer.link import Link, LocalLink, local_pair
 from evidencesync.transfer.offering import offer
 from evidencesync.transfer.progress import Progress
@@ -21,12 +23,12 @@ from tests.support.bench_of_evidence import Bench
 FarEnd = Callable[[LocalLink], None]
 
 
-def far_end(offered: Path) -> FarEnd:
+def far_end(offered: Path, now: Callable[[], int] = time.time_ns) -> FarEnd:
     """What `serve --source` does with a link."""
 
     def serve(link: LocalLink) -> None:
         with contextlib.suppress(EvidenceSyncError):  # the other end is told
-            offer(link, os.fsencode(offered))
+            offer(link, os.fsencode(offered), now)
 
     return serve
 
@@ -44,9 +46,10 @@ def pull_from(
     *,
     link: Link | None = None,
     again: Callable[[], Link] | None = None,
+    keeping: Keeping = Keeping(),  # noqa: B008 - frozen, and empty
     **changes: object,
 ) -> PushOutcome:
     """Pulls the bench's source (or what `serve` says, or what comes over `link`) into its vault."""
     vault = partial(reach_for_pull, str(bench.vault.layout.root))
     request = bench.request(**{"vault": b"", **changes})
-    return pull(link or link_to(serve or far_end(bench.source)), vault, request, Progress(), again=again)
+    return pull(link or link_to(serve or far_end(bench.source)), vault, request, Progress(), again=again, keeping=keeping)
