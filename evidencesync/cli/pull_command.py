@@ -48,6 +48,7 @@ def add_commands(app: typer.Typer) -> None:
         "pull",
         "evidencesync pull ana@server:/var/log /srv/vault --case 2024-017 --item SERVER-LOGS",
         "evidencesync pull ssh://server:2222/home/suspect /srv/vault --case 2024-017 --item HOME --limit-rate 2M",
+        "evidencesync pull root@server:/dev/sdb /srv/vault --case 2024-017 --item DISK-2",
         "evidencesync pull admin@nas:/volume1/share /srv/vault --case 2024-017 --item NAS --agentless",
         'In authorized_keys there:  restrict,command="evidencesync serve --source /var/log" ssh-ed25519 AAAA...',
     )(pull_source)
@@ -68,7 +69,7 @@ def pull_source(
     """Acquires a source on another machine into a vault on this one: reads it there, sends what the vault lacks, and signs here.
 
     The other machine needs evidencesync and no key of the examiner's; with --agentless it needs nothing but an SSH server
-    with SFTP. Nothing is written there. Ends like push: 0 when all was read and stands in the vault, 3 when something could not
+    with SFTP, and what cannot be read whole is recorded without content. Nothing is written there. Ends like push: 0 when all was read and stands in the vault, 3 when something could not
     be read, 4 when something changed while it was read; everything else means that nothing was published.
     """
     from evidencesync.cli.passphrase import make_asker

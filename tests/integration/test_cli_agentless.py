@@ -75,9 +75,23 @@ def test_what_a_server_gives_is_acquired_and_verified(lab: Lab, sftp: Sshd) -> N
     assert receipt["points"]["source"]["taken"] is False
     assert receipt["host_keys"]["sender"] == sftp.host_fingerprint
 
+    assert (kept := Path(first.document["receipts"])).is_dir()
+    assert (kept / "manifest.jsonl").read_bytes() == (lab.acquisition(1) / "manifest.jsonl").read_bytes()
+    assert first.document["source_clock_ahead_seconds"] is None
+
     second = lab.run(*arguments, "--json")
     assert (second.code, second.document["literal_bytes"], second.document["wire_received"] > 3_000_000) == (0, 0, True)
     checked = lab.run("verify", "vault", "--json")
     assert checked.code == 0, checked
     found = [(finding["slug"], finding["severity"]) for finding in checked.document["findings"]]
     assert found == [("digested-on-arrival", "info")] * 2
+    assert lab.run("receipts", "check", "--vault", "vault").code == 0
+
+
+@pytest.mark.parametrize(
+    "asked", [("--on-read-error", "zero"), ("--on-read-error", "skip"), ("--retries-changed", "1"), ("--one-file-system",)]
+)
+def test_what_sftp_cannot_do_is_refused_before_anything_is_asked_of_it(lab: Lab, asked: tuple[str, ...]) -> None:
+    refused = lab.run("pull", "nowhere.invalid:/x", "vault", *ITEM, "--agentless", *asked, "--json")
+    assert (refused.code, refused.error["slug"]) == (2, "usage")
+    assert "need" in refused.error["message"]

@@ -68,6 +68,8 @@ def test_a_pull_through_a_real_ssh_server(lab: Lab, sshd: Sshd) -> None:
         REMOTE,
         "--note",
         "taken at night",
+        "--detail",
+        "seal_number=4711",
     )
     first = lab.run(*arguments, "--json")
     assert first.code == 0, first
@@ -80,6 +82,10 @@ def test_a_pull_through_a_real_ssh_server(lab: Lab, sshd: Sshd) -> None:
     assert abs(float(header["clock"]["peer_offset_seconds"])) < 60
     assert receipt["host_keys"] == {"receiver": None, "sender": sshd.host_fingerprint}
     assert receipt["lookup"] == "item"
+    assert json.loads((lab.acquisition(1) / "acquired.json").read_text())["details"]["seal_number"] == "4711"
+    kept = Path(first.document["receipts"])
+    assert (kept / "manifest.jsonl").read_bytes() == (lab.acquisition(1) / "manifest.jsonl").read_bytes()
+    assert abs(first.document["source_clock_ahead_seconds"]) < 60
     lab.write("notes.txt", b"changed")
     second = lab.run(*arguments)
     assert second.code == 0, second
@@ -87,6 +93,7 @@ def test_a_pull_through_a_real_ssh_server(lab: Lab, sshd: Sshd) -> None:
     third = lab.run(*arguments, "--json")
     assert (third.code, third.document["literal_bytes"], third.document["files"]) == (0, 0, 2)
     assert lab.run("verify", "vault").code == 0
+    assert lab.run("receipts", "check", "--vault", "vault").code == 0
 
 
 def test_a_forced_command_offers_one_path_and_nothing_else(lab: Lab, tmp_path: Path, sshd: Sshd) -> None:
