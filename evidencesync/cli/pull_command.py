@@ -69,8 +69,9 @@ def pull_source(
     """Acquires a source on another machine into a vault on this one: reads it there, sends what the vault lacks, and signs here.
 
     The other machine needs evidencesync and no key of the examiner's; with --agentless it needs nothing but an SSH server
-    with SFTP, and what cannot be read whole is recorded without content. Nothing is written there. Ends like push: 0 when all was read and stands in the vault, 3 when something could not
-    be read, 4 when something changed while it was read; everything else means that nothing was published.
+    with SFTP, and a file that cannot be read whole is recorded without content. Nothing is written there. Ends like push: 0
+    when all was read and stands in the vault, 3 when something could not be read, 4 when something changed while it was read;
+    everything else means that nothing was published.
     """
     from evidencesync.cli.passphrase import make_asker
 
