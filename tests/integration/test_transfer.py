@@ -336,6 +336,6 @@ def test_names_that_come_after_a_folder_was_listed_are_not_passed_over_in_silenc
 
     monkeypatch.setattr(os, "preadv", moving)
     outcome = bench.push()
-    assert outcome.tally.changed_folders == 2  # `z` was listed after; the root and `a`, which was left before, have got a name
+    assert outcome.tally.changed_folders == 2  # the root has got a name, and so has `a`, which was left before
     acquired = (bench.acquisition(1) / "acquired.json").read_text()
     assert '"folders_changed_while_read": "2"' in acquired
