@@ -29,6 +29,7 @@ from evidencesync.cli.outputs import (
     ShowOutput,
     TrustOutput,
 )
+from evidencesync.cli.restore_outputs import RestoreOutput
 from evidencesync.cli.timestamp_outputs import TimestampOutput, TimestampRequestOutput, TimestampShowOutput
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
 from evidencesync.evidence.entry import Continuation, Entry
@@ -56,6 +57,7 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "timestamp-show-output": ("evidencesync timestamp show --json", (TimestampShowOutput,)),
         "list-output": ("evidencesync list --json", (ListOutput,)),
         "show-output": ("evidencesync show --json", (ShowOutput,)),
+        "restore-output": ("evidencesync restore --json", (RestoreOutput,)),
         "reindex-output": ("evidencesync reindex --json", (ReindexOutput,)),
         "clean-output": ("evidencesync clean --json", (CleanOutput,)),
     }

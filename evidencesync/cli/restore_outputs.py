@@ -1,0 +1,39 @@
+"""What `restore --json` prints."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from evidencesync.cli.outputs import Output
+from evidencesync.custody.documents import AcquisitionNumber
+from evidencesync.evidence.digest import HexDigest
+from evidencesync.evidence.entry import Count
+from evidencesync.transfer.restoring.refusals import Lack
+
+
+class LackOutput(Output, frozen=True):
+    """One thing that is not in the copy as it was in the source. Of `path` and `path_b64` one is null: see the manifest."""
+
+    lack: Lack
+    path: str | None
+    path_b64: str | None
+    reason: str
+
+
+class RestoreOutput(Output, frozen=True):
+    """A working copy. `entries` counts what was made by type; `lacks` counts by kind, of which `lacking` names the first."""
+
+    case: str
+    item: str
+    acquisition: AcquisitionNumber
+    destination: str
+    manifest_sha256: HexDigest
+    trust: Literal["vault", "outside"]
+    verdict: Literal["complete", "gaps", "damaged"]
+    entries: dict[str, Count]
+    files: Count
+    bytes: Count
+    shared_bytes: Count
+    read_back: bool
+    lacks: dict[Lack, Count]
+    lacking: list[LackOutput]
