@@ -176,8 +176,7 @@ def _unlink_files(fd: int) -> list[bytes]:
     """Removes everything in a folder but its subfolders, and gives the names of those."""
     folders = []
     clear_flags(fd)
-    for name in os.listdir(fd):
-        raw = os.fsencode(name)
+    for raw in names_in(fd):
         kind = stat.S_IFMT(os.stat(raw, dir_fd=fd, follow_symlinks=False).st_mode)
         if kind == stat.S_IFDIR:
             folders.append(raw)
@@ -194,3 +193,12 @@ def _unlink_files(fd: int) -> list[bytes]:
                 os.close(file)
             os.unlink(raw, dir_fd=fd)
     return folders
+
+
+def names_in(fd: int) -> list[bytes]:
+    """All names in an open folder. It is opened once more: Btrfs shows a descriptor only what was there when it was opened."""
+    again = os.open(".", FOLDER_FLAGS, dir_fd=fd)
+    try:
+        return list(map(os.fsencode, os.listdir(again)))
+    finally:
+        os.close(again)
