@@ -12,6 +12,7 @@ import evidencesync
 from evidencesync.cli import (
     catalog_commands,
     compare_command,
+    diff_command,
     host_commands,
     push_command,
     restore_command,
@@ -76,6 +77,7 @@ def make_app() -> typer.Typer:
         compare_command,
         timestamp_commands,
         catalog_commands,
+        diff_command,
         restore_command,
         upkeep_commands,
     ):

@@ -16,7 +16,9 @@ from typing import Any, Final
 import msgspec
 
 from evidencesync.cli.compare_outputs import CompareOutput
+from evidencesync.cli.difference_outputs import DiffOutput
 from evidencesync.cli.dry_run_outputs import DryRunOutput
+from evidencesync.cli.files_outputs import FilesOutput
 from evidencesync.cli.outputs import (
     CleanOutput,
     ErrorOutput,
@@ -57,6 +59,8 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "timestamp-show-output": ("evidencesync timestamp show --json", (TimestampShowOutput,)),
         "list-output": ("evidencesync list --json", (ListOutput,)),
         "show-output": ("evidencesync show --json", (ShowOutput,)),
+        "show-files-output": ("evidencesync show --files --json", (FilesOutput,)),
+        "diff-output": ("evidencesync diff --json", (DiffOutput,)),
         "restore-output": ("evidencesync restore --json", (RestoreOutput,)),
         "reindex-output": ("evidencesync reindex --json", (ReindexOutput,)),
         "clean-output": ("evidencesync clean --json", (CleanOutput,)),

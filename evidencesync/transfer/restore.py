@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Literal
 
 from evidencesync.custody.manifest import CheckedLine
+from evidencesync.custody.whole import WholeEntry
 from evidencesync.errors import DigestMismatchError, NotThereError
 from evidencesync.transfer.restoring.draft import Draft, drafted
 from evidencesync.transfer.restoring.dresser import Dress, TreeDresser
 from evidencesync.transfer.restoring.hardlinks import HardLinks
 from evidencesync.transfer.restoring.maker import OnDamage, TreeMaker
 from evidencesync.transfer.restoring.refusals import Refusals
-from evidencesync.transfer.restoring.wanted import Acquired, Selection, Wanted
+from evidencesync.transfer.restoring.wanted import Acquired, Selection
 from evidencesync.vault.disk import FOLDER_FLAGS, opened_folder, storing, sync_file_system
 from evidencesync.vault.layout import DATA
 from evidencesync.vault.readback import read_back
@@ -118,7 +119,7 @@ class _Restoring:
         self._dress(maker)
         return Restored(maker.counts, maker.bytes, maker.shared, self._request.read_back, self._refusals)
 
-    def _entries(self, absent: set[bytes]) -> Iterator[Wanted]:
+    def _entries(self, absent: set[bytes]) -> Iterator[WholeEntry]:
         for wanted in self._acquired.entries(Selection(self._request.paths)):
             if wanted.path not in absent:
                 yield wanted

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from evidencesync.custody.whole import WholeEntry
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.moment import parse_file_time
@@ -24,7 +25,6 @@ from evidencesync.transfer.restoring.draft import names_in
 from evidencesync.transfer.restoring.hardlinks import HardLinks
 from evidencesync.transfer.restoring.inodeflags import add_flags
 from evidencesync.transfer.restoring.refusals import Lack, Refusals, place_error, reason_of
-from evidencesync.transfer.restoring.wanted import Wanted
 from evidencesync.vault.folders import FolderStack, split_path
 
 _SET_ID: Final = 0o6000
@@ -88,7 +88,7 @@ class _Level:
     """A folder that is open: what it is to get, and the names that must be in it."""
 
     path: bytes
-    wanted: Wanted | None
+    wanted: WholeEntry | None
     names: set[bytes]
 
 
@@ -114,7 +114,7 @@ class TreeDresser:
         """Closes all descriptors."""
         self._stack.close()
 
-    def dress(self, wanted: Wanted, absent: set[bytes]) -> None:
+    def dress(self, wanted: WholeEntry, absent: set[bytes]) -> None:
         """The next entry. A folder gets what is its own later."""
         path, entry, _ = wanted
         if not path:
@@ -166,7 +166,7 @@ class TreeDresser:
             path = level.path + b"/" + name if level.path else name
             self._refusals.add("not-possible", path, "the file system has stored it under another name")
 
-    def _put_on(self, place: _Place, wanted: Wanted, *, with_flags: bool = True) -> None:
+    def _put_on(self, place: _Place, wanted: WholeEntry, *, with_flags: bool = True) -> None:
         path, entry, attributes = wanted
         owned = self._put_owner(place, path, entry)
         if attributes:

@@ -6,6 +6,7 @@ import os
 import stat
 from typing import Final, Literal
 
+from evidencesync.custody.whole import WholeEntry
 from evidencesync.errors import DigestMismatchError, MissingOrExtraError, NameClashError, StorageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
@@ -13,7 +14,6 @@ from evidencesync.evidence.path import from_json_fields
 from evidencesync.transfer.restoring.contents import ReadingError, Tell, copy_content
 from evidencesync.transfer.restoring.hardlinks import HardLinks
 from evidencesync.transfer.restoring.refusals import NOT_POSSIBLE, Refusals, place_error, reason_of
-from evidencesync.transfer.restoring.wanted import Wanted
 from evidencesync.vault.disk import CREATE_FLAGS, remove_if_there
 from evidencesync.vault.folders import FolderStack, split_path
 from evidencesync.vault.tree import TreeReader
@@ -52,7 +52,7 @@ class TreeMaker:
         self._stack.close()
         self._others.close()
 
-    def make(self, wanted: Wanted, tell: Tell) -> None:
+    def make(self, wanted: WholeEntry, tell: Tell) -> None:
         """Makes the next entry. `tell` hears of the bytes of its content.
 
         Raises NameClashError, NoSpaceError, StorageError; DigestMismatchError and MissingOrExtraError for evidence that is

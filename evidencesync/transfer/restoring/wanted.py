@@ -5,27 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
-from evidencesync.custody.manifest import ManifestReader, read_manifest
-from evidencesync.errors import DigestMismatchError, LimitExceededError, NotThereError, PathEscapeError, UsageError
+from evidencesync.custody.whole import WholeEntry, whole_entries
+from evidencesync.errors import DigestMismatchError, NotThereError, PathEscapeError, UsageError
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.path import EvidencePath
-from evidencesync.limits import MAX_ATTRIBUTES
 from evidencesync.vault.disk import opened_file, storing
 from evidencesync.vault.layout import MANIFEST
 
 _BLOCK: Final = 1 << 20
-_MOST_ATTRIBUTES: Final = 2 * MAX_ATTRIBUTES  # in base64, with their names
-
-
-class Wanted(NamedTuple):
-    """An entry with its checked raw path, and its extended attributes whole (names and base64), in however many lines."""
-
-    path: bytes
-    entry: Entry
-    attributes: dict[str, str] | None
 
 
 class Selection:
@@ -87,7 +76,7 @@ class Acquired:
         self._folder_fd = folder_fd
         self._sha256 = manifest_sha256
 
-    def entries(self, selection: Selection) -> Iterator[Wanted]:
+    def entries(self, selection: Selection) -> Iterator[WholeEntry]:
         """Every wanted entry in the manifest's order. Reads the file anew.
 
         Raises DigestMismatchError at its end when the manifest is not the one that was checked, and what a malformed one
@@ -102,26 +91,6 @@ class Acquired:
                     digest.update(block)
                     yield block
 
-            yield from _whole_entries(blocks(), selection)
+            yield from whole_entries(blocks(), selection.takes)
         if digest.hexdigest() != self._sha256:
             raise DigestMismatchError("the manifest was changed while it was used", hint="Run: evidencesync verify VAULT")
-
-
-def _whole_entries(blocks: Iterator[bytes], selection: Selection) -> Iterator[Wanted]:
-    """Entries with their further lines joined to them."""
-    last: tuple[bytes, Entry] | None = None
-    attributes: dict[str, str] | None = None
-    room = _MOST_ATTRIBUTES
-    for path, line in read_manifest(blocks, ManifestReader()):
-        if isinstance(line, Entry):
-            if last is not None:
-                yield Wanted(*last, attributes)
-            last = (path, line) if selection.takes(path) else None
-            attributes, room = line.xattrs, _MOST_ATTRIBUTES
-        elif line.xattrs is not None and last is not None:
-            room -= sum(len(name) + len(value) for name, value in line.xattrs.items())
-            if room < 0:
-                raise LimitExceededError(f"{safe_text(path, 200)} has more attributes than any honest entry")
-            attributes = {**(attributes or {}), **line.xattrs}
-    if last is not None:
-        yield Wanted(*last, attributes)

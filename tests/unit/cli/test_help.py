@@ -21,6 +21,8 @@ COMMANDS = (
     "compare",
     "list",
     "show",
+    "diff",
+    "restore",
     "reindex",
     "clean",
 )
