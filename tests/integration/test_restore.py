@@ -129,7 +129,7 @@ def test_a_part_can_be_chosen_by_the_bytes_of_its_names(lab: Lab) -> None:
     assert made.keys() == {b"", b"a", b"a/b", b"a/b/wanted", b"z", b"z/" + evil, b"z/" + evil + b"/deep"}
     before = list_folder(lab.folder / "evidence")
     assert all(made[path]["mtime"] == before[path]["mtime"] for path in made)
-    refused = restore(lab, "a/b", "a/nothing", destination="other", **{})
+    refused = restore(lab, "a/b", "a/nothing", destination="other")
     assert (refused.code, (lab.folder / "other").exists(), left_over(lab)) == (10, False, [])
     assert "a/nothing" in refused.err
     for wrong in ("../a", "/etc/passwd", "a//b"):
