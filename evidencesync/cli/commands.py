@@ -12,9 +12,11 @@ import evidencesync
 from evidencesync.cli import (
     catalog_commands,
     compare_command,
+    custody_commands,
     diff_command,
     host_commands,
     push_command,
+    receipts_commands,
     restore_command,
     serve_command,
     timestamp_commands,
@@ -79,6 +81,8 @@ def make_app() -> typer.Typer:
         catalog_commands,
         diff_command,
         restore_command,
+        custody_commands,
+        receipts_commands,
         upkeep_commands,
     ):
         room.add_commands(app)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -14,11 +15,14 @@ from evidencesync.cli.command import Run, command
 from evidencesync.cli.figures import count_text, size_text
 from evidencesync.cli.options import ItemChoice, VaultPath, local_vault
 from evidencesync.cli.progress_display import Meter, shown
-from evidencesync.errors import ExitCode, NotThereError, UsageError
+from evidencesync.cli.verify_options import RecordChoice
+from evidencesync.errors import EvidenceSyncError, ExitCode, NotThereError, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
     from evidencesync.cli.restore_outputs import LackOutput, RestoreOutput
+    from evidencesync.cli.verify_record import Verifier
+    from evidencesync.evidence.identity import ItemName
     from evidencesync.transfer.restore import Restored, RestoreProgress, RestoreRequest
     from evidencesync.vault.item import Item
 
@@ -56,6 +60,21 @@ class CopyChoice:
     no_read_back: Annotated[
         bool, typer.Option("--no-read-back", help="Do not read from the disk what was written. BLAKE3 is compared on the way.")
     ] = False
+    trusted: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="An allowed_signers file of your own, in place of everything that the vault says about trust."
+        ),
+    ] = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CopyRecordChoice(RecordChoice):
+    """Whether the copy is recorded, and who signs that."""
+
+    record: Annotated[bool, typer.Option("--record", help="Append a signed record of the copy to the item's custody chain.")] = (
+        False
+    )
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -65,6 +84,7 @@ def add_commands(app: typer.Typer) -> None:
         "restore",
         "evidencesync restore /srv/vault ~/work/laptop --case 2024-017 --item LAPTOP-1",
         "evidencesync restore /srv/vault ~/work/mail --case 2024-017 --item LAPTOP-1 --acquisition 2 home/ana/mail etc/passwd",
+        "evidencesync restore /srv/vault ~/work/laptop --case 2024-017 --item LAPTOP-1 --record -i ~/.ssh/ana",
         "evidencesync restore /srv/vault /mnt/lab/copy --case 2024-017 --item SERVER --devices --set-id  (as root: all of it)",
     )(restore_copy)
 
@@ -75,16 +95,11 @@ def restore_copy(
     destination: Annotated[str, typer.Argument(metavar="DEST", help="A folder that is new, or empty.")],
     item: ItemChoice,
     choice: CopyChoice,
+    recording: CopyRecordChoice,
     paths: Annotated[
         list[str] | None, typer.Argument(metavar="[PATH]...", help="Files and folders, relative to the source.  [default: all]")
     ] = None,
     acquisition: Annotated[int | None, typer.Option(metavar="N", min=1, max=9999, help="Which one.  [default: the last]")] = None,
-    trusted: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE", help="An allowed_signers file of your own, in place of everything that the vault says about trust."
-        ),
-    ] = None,
 ) -> ExitCode:
     """Makes a working copy with the original metadata. The vault is only read, and the copy shares no file with it.
 
@@ -103,10 +118,15 @@ def restore_copy(
 
     if choice.on_damage not in ("fail", "skip"):
         raise UsageError("--on-damage is fail or skip")
+    verifier = None
+    if recording.record:
+        from evidencesync.cli.verify_record import load_verifier
+
+        verifier = load_verifier(run, recording)
     opened = Vault.open(local_vault(vault))
     name = item.name()
     number = chosen_acquisition(opened.item(name), acquisition)
-    outside = load_trusted(Path(trusted)) if trusted is not None else None
+    outside = load_trusted(Path(choice.trusted)) if choice.trusted is not None else None
     request = RestoreRequest(
         vault=opened.layout.root,
         folder=opened.item(name).layout.acquisition(number),
@@ -121,9 +141,64 @@ def restore_copy(
     progress = RestoreProgress()
     with shown(run.console, _RestoreView(progress)):
         restored = restore(request, progress)
-    output = _output(request, restored, name.case.text, name.item.text, number, outside=outside is not None)
+    output = _output(request, restored, name, number, outside=outside is not None)
+    codes = {restored.refusals.exit_code}
+    if verifier is not None:
+        output, code = _record(output, opened.layout.root, name, verifier)
+        codes.add(code)
     run.console.give(output, restore_lines(output))
-    return restored.refusals.exit_code
+    return most_severe(codes)
+
+
+def _record(output: RestoreOutput, vault: Path, name: ItemName, verifier: Verifier) -> tuple[RestoreOutput, ExitCode]:
+    """Appends a `restored` record. The copy is there already: where it cannot be recorded, that is said."""
+    import secrets
+
+    import msgspec
+
+    from evidencesync.cli.outputs import Problem
+    from evidencesync.cli.shield import shield
+    from evidencesync.ssh.address import Address
+    from evidencesync.ssh.options import SshOptions
+    from evidencesync.transfer.custody import Draft, append_record
+    from evidencesync.transfer.custody_talk import CustodyRequest
+    from evidencesync.transfer.reach import reach_vault
+
+    request = CustodyRequest(
+        vault=bytes(vault),
+        name=name,
+        examiner=verifier.examiner,
+        signer=verifier.signer,
+        session=secrets.token_hex(16),
+        organisation=verifier.organisation,
+    )
+    address = Address.parse(str(vault.absolute()))
+    draft = Draft("restored", record_details(output), output.acquisition)
+    try:
+        appended = append_record(lambda: reach_vault(address, SshOptions()), request, lambda _: draft)
+    except EvidenceSyncError as error:
+        problem = Problem(error.slug, shield(error.message))
+        return msgspec.structs.replace(output, record_problem=problem), error.exit_code
+    return msgspec.structs.replace(output, record=appended.record.record.sequence), ExitCode.COMPLETE
+
+
+def record_details(output: RestoreOutput) -> dict[str, str]:
+    """What the record says of the copy."""
+    import evidencesync
+
+    return {
+        "verdict": output.verdict,
+        "host": platform.node() or "unknown",
+        "destination": output.destination,
+        "scope": output.scope,
+        "manifest_sha256": output.manifest_sha256,
+        "entries": str(sum(output.entries.values())),
+        "bytes": str(output.bytes),
+        "read_back": "yes" if output.read_back else "no",
+        "lacks": ", ".join(f"{lack} {count}" for lack, count in output.lacks.items()) or "nothing",
+        "trust": "signers from outside the vault" if output.trust == "outside" else "the vault's own list of signers",
+        "tool": f"evidencesync {evidencesync.__version__}",
+    }
 
 
 def chosen_acquisition(item: Item, acquisition: int | None) -> int:
@@ -138,17 +213,18 @@ def chosen_acquisition(item: Item, acquisition: int | None) -> int:
     return number
 
 
-def _output(request: RestoreRequest, restored: Restored, case: str, item: str, number: int, *, outside: bool) -> RestoreOutput:
+def _output(request: RestoreRequest, restored: Restored, name: ItemName, number: int, *, outside: bool) -> RestoreOutput:
     from evidencesync.cli.restore_outputs import LackOutput, RestoreOutput
     from evidencesync.evidence.path import to_json_fields
 
     refusals = restored.refusals
     code = refusals.exit_code
     return RestoreOutput(
-        case=case,
-        item=item,
+        case=name.case.text,
+        item=name.item.text,
         acquisition=number,
-        destination=safe_text(request.destination),
+        destination=safe_text(os.path.realpath(request.destination)),
+        scope=safe_text(b" ".join(request.paths), 2000) if request.paths else "all",
         manifest_sha256=request.manifest_sha256,
         trust="outside" if outside else "vault",
         verdict="damaged" if code is ExitCode.DIGEST else "gaps" if code is ExitCode.GAPS else "complete",
@@ -157,6 +233,8 @@ def _output(request: RestoreRequest, restored: Restored, case: str, item: str, n
         bytes=restored.bytes,
         shared_bytes=restored.shared_bytes,
         read_back=restored.read_back,
+        record=None,
+        record_problem=None,
         lacks=dict(refusals.counts),
         lacking=[LackOutput(one.lack, *to_json_fields(one.path), one.reason) for one in refusals.named],
     )
@@ -180,6 +258,10 @@ def restore_lines(output: RestoreOutput) -> Iterator[str]:
     yield f"  {kinds}; {size_text(output.bytes)}{shared}"
     compared = "compared with the manifest as it was written" + (", and read back" if output.read_back else "; not read back")
     yield f"  manifest {output.manifest_sha256}; every byte {compared}"
+    if output.record is not None:
+        yield f"  recorded in the custody chain: record {output.record}"
+    if output.record_problem is not None:
+        yield f"  NOT RECORDED in the custody chain: {output.record_problem.message}"
     yield f"  {output.verdict}"
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from evidencesync.cli.compare_outputs import CompareOutput
+from evidencesync.cli.custody_outputs import CustodyAppendOutput, CustodyShowOutput, RecordedVerdict
 from evidencesync.cli.difference_outputs import DiffOutput
 from evidencesync.cli.dry_run_outputs import DryRunOutput
 from evidencesync.cli.files_outputs import FilesOutput
@@ -31,10 +32,12 @@ from evidencesync.cli.outputs import (
     ShowOutput,
     TrustOutput,
 )
+from evidencesync.cli.receipts_outputs import ForgetHeadOutput, ReceiptsCheckOutput, ReceiptsListOutput
 from evidencesync.cli.restore_outputs import RestoreOutput
 from evidencesync.cli.timestamp_outputs import TimestampOutput, TimestampRequestOutput, TimestampShowOutput
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
 from evidencesync.evidence.entry import Continuation, Entry
+from evidencesync.kept.heads import SeenHead
 from evidencesync.verify.findings import Verdict
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -53,6 +56,7 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "push-dry-run-output": ("evidencesync push --dry-run --json", (DryRunOutput,)),
         "serve-output": ("evidencesync serve --listen --json", (ServeOutput,)),
         "verify-output": ("evidencesync verify --json", (Verdict,)),
+        "verify-record-output": ("evidencesync verify --record --json", (RecordedVerdict,)),
         "compare-output": ("evidencesync compare --json", (CompareOutput,)),
         "timestamp-request-output": ("evidencesync timestamp request --json", (TimestampRequestOutput,)),
         "timestamp-output": ("evidencesync timestamp attach, fetch --json", (TimestampOutput,)),
@@ -62,6 +66,15 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "show-files-output": ("evidencesync show --files --json", (FilesOutput,)),
         "diff-output": ("evidencesync diff --json", (DiffOutput,)),
         "restore-output": ("evidencesync restore --json", (RestoreOutput,)),
+        "custody-show-output": ("evidencesync custody show --json", (CustodyShowOutput,)),
+        "custody-append-output": (
+            "evidencesync custody note, correct, hand-over, accept, seal --json",
+            (CustodyAppendOutput,),
+        ),
+        "receipts-list-output": ("evidencesync receipts list --json", (ReceiptsListOutput,)),
+        "receipts-check-output": ("evidencesync receipts check --json", (ReceiptsCheckOutput,)),
+        "receipts-forget-head-output": ("evidencesync receipts forget-head --json", (ForgetHeadOutput,)),
+        "remembered-head": ("heads/VAULT_ID/*.json in a state folder", (SeenHead,)),
         "reindex-output": ("evidencesync reindex --json", (ReindexOutput,)),
         "clean-output": ("evidencesync clean --json", (CleanOutput,)),
     }

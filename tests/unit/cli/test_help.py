@@ -23,6 +23,12 @@ COMMANDS = (
     "show",
     "diff",
     "restore",
+    "custody show",
+    "custody note",
+    "custody correct",
+    "custody hand-over",
+    "custody accept",
+    "custody seal",
     "reindex",
     "clean",
 )
