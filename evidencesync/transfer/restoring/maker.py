@@ -171,6 +171,8 @@ class TreeMaker:
             return False
         finally:
             os.close(source)
+        if entry.read_errors:
+            self._refusals.add("bad-bytes", path, "see the manifest for the ranges")
         self.bytes += size
         self.shared += size if shared else 0
         return True

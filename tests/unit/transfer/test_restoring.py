@@ -7,12 +7,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from evidencesync.custody.whole import WholeEntry
-from evidencesync.errors import DigestMismatchError, NameClashError, NotThereError, PathEscapeError, UsageError
+from evidencesync.errors import DigestMismatchError, ExitCode, NameClashError, NotThereError, PathEscapeError, UsageError
 from evidencesync.evidence.digest import blake3_of, sha256_of
-from evidencesync.evidence.entry import Entry
+from evidencesync.evidence.entry import Entry, ReadError
 from evidencesync.transfer.restoring.draft import drafted
 from evidencesync.transfer.restoring.dresser import Dress, TreeDresser
 from evidencesync.transfer.restoring.hardlinks import HardLinks
@@ -199,3 +200,22 @@ def test_a_place_that_was_filled_meanwhile_is_not_replaced(tmp_path: Path) -> No
         draft.publish()
     assert (tmp_path / "copy" / "mine").read_bytes() == b"mine"
     assert sorted(os.listdir(tmp_path)) == ["copy", "vault"]
+
+
+def test_an_image_of_a_device_is_a_file_and_what_could_not_be_read_of_it_is_said(bench: Bench) -> None:
+    plain = bench.file("sdb.img", b"\0" * 4096)
+    entry = msgspec.structs.replace(plain.entry, type="block-device", mode="0660", read_errors=[ReadError(512, 512, 5, "zero")])
+    bench.make(plain._replace(entry=entry))
+    assert (bench.copy / "sdb.img").read_bytes() == b"\0" * 4096
+    assert bench.refusals.counts == {"bad-bytes": 1}
+    assert bench.refusals.exit_code is ExitCode.GAPS
+
+
+def test_only_what_is_asked_for_becomes_a_device(bench: Bench) -> None:
+    node = WholeEntry(b"null", Entry("character-device", "null", device_number="1:3"), None)
+    careful = TreeMaker(bench.fd, bench.reader, bench.refusals, devices=False, on_damage="fail")
+    careful.make(node, lambda _: None)
+    careful.close()
+    assert (os.listdir(bench.copy), bench.refusals.counts) == ([], {"device": 1})
+    bench.make(WholeEntry(b"huge", Entry("block-device", "huge", device_number="4294967295:9999999999"), None))
+    assert (os.listdir(bench.copy), bench.refusals.counts["not-possible"]) == ([], 1)
