@@ -133,7 +133,6 @@ class _LoneEntries:
         """Finds what was moved (first under the same name, then any), and fills in counts and lists."""
         self._flush()
         try:
-            self._base.execute("CREATE INDEX by_content ON lone (content) WHERE content IS NOT NULL AND other IS NULL")
             for key in ("content, name", "content"):
                 self._pair(key)
             self._fill(found, limit)

@@ -322,7 +322,7 @@ def test_names_that_differ_in_case_clash_where_case_is_folded(lab: Lab, require_
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_interrupted_run_leaves_nothing_that_looks_complete(lab: Lab, how: signal.Signals) -> None:
-    for number in range(3000):
+    for number in range(1500):
         lab.write(f"{number % 10}/{number}", b"%d" % number)
     assert lab.push("--no-read-back").code == 0
     process = lab.start("restore", "vault", "copy", *ITEM)

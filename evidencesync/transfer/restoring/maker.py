@@ -93,6 +93,7 @@ class TreeMaker:
             return True
         if entry.type == "directory":
             os.mkdir(name, _FOLDER_MODE, dir_fd=folder)
+            self._tell_of_folder(path, entry)
         elif entry.blake3 is not None:
             return self._make_file(folder, name, path, entry, tell)
         elif entry.flags is not None and "skipped" in entry.flags:
@@ -104,6 +105,14 @@ class TreeMaker:
         else:
             return self._make_special(folder, name, path, entry)
         return True
+
+    def _tell_of_folder(self, path: bytes, entry: Entry) -> None:
+        """A folder that was not looked into is made, and is empty. That must not look as if it had been."""
+        flags = entry.flags or ()
+        if "skipped" in flags:
+            self._refusals.add("skipped", path, "what is in the folder")
+        elif any(flag in flags for flag in _NO_CONTENT):
+            self._refusals.add("not-acquired", path, "what is in the folder")
 
     def _make_special(self, folder: int, name: bytes, path: bytes, entry: Entry) -> bool:
         match entry.type:

@@ -219,3 +219,15 @@ def test_only_what_is_asked_for_becomes_a_device(bench: Bench) -> None:
     assert (os.listdir(bench.copy), bench.refusals.counts) == ([], {"device": 1})
     bench.make(WholeEntry(b"huge", Entry("block-device", "huge", device_number="4294967295:9999999999"), None))
     assert (os.listdir(bench.copy), bench.refusals.counts["not-possible"]) == ([], 1)
+
+
+def test_a_folder_that_nobody_looked_into_is_said_to_lack_what_is_in_it(bench: Bench) -> None:
+    bench.make(
+        ROOT,
+        WholeEntry(b"closed", Entry("directory", "closed", flags=["unreadable"]), None),
+        WholeEntry(b"left", Entry("directory", "left", flags=["skipped"]), None),
+        WholeEntry(b"whole", Entry("directory", "whole"), None),
+    )
+    assert sorted(os.listdir(bench.copy)) == ["closed", "left", "whole"]
+    assert [(one.lack, one.path) for one in bench.refusals.named] == [("not-acquired", b"closed"), ("skipped", b"left")]
+    assert bench.maker.absent == set()
