@@ -111,6 +111,8 @@ def _item_lines(item: ListedItem) -> Iterator[str]:
 
 
 def _show_lines(output: ShowOutput) -> Iterator[str]:
+    from evidencesync.evidence.path import from_json_fields
+
     header, footer, receipt = output.header, output.footer, output.receipt
     yield f"{safe_text(output.case)} / {safe_text(output.item)}, acquisition {output.acquisition}"
     yield f"  fingerprint   {output.fingerprint}"
@@ -119,7 +121,8 @@ def _show_lines(output: ShowOutput) -> Iterator[str]:
     yield f"  examiner      {safe_text(header.examiner.name)} ({safe_text(header.examiner.principal)}{organisation})"
     yield f"  signed with   {header.examiner.key}"
     origin = header.source
-    place = safe_text(origin.path) if origin.path is not None else f"base64:{origin.path_b64}"
+    named = origin.path is not None or origin.path_b64 is not None
+    place = safe_text(from_json_fields(origin.path, origin.path_b64)) if named else "?"
     yield f"  source        {safe_text(origin.host)}:{place}"
     yield f"  system        {safe_text(origin.operating_system)}" + (
         f", {safe_text(origin.file_system)}" if origin.file_system else ""

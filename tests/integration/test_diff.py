@@ -147,3 +147,13 @@ def test_files_are_shown_page_by_page(lab: Lab) -> None:
     assert paths(below["entries"][1:]) == ["a", "a/1", "a/2"]
     assert lab.run("show", "vault", *ITEM, "--files", "--below", "c").code == 10
     assert lab.run("show", "vault", *ITEM, "--below", "a").code == 2
+
+
+def test_a_source_with_an_odd_name_is_shown_and_not_obeyed(lab: Lab) -> None:
+    source = os.fsencode(lab.folder) + b"/odd \xff\x1b[31m\n"
+    os.mkdir(source)
+    assert lab.push(source=source).code == 0
+    shown = lab.run("show", "vault", *ITEM)
+    assert shown.code == 0
+    assert "/odd \\xff\\x1b[31m\\x0a\n" in shown.out
+    assert "\x1b" not in shown.out

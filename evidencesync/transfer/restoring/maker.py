@@ -61,6 +61,7 @@ class TreeMaker:
         path, entry, _ = wanted
         if not path:
             self._count(entry)
+            self._tell_of_folder(path, entry)
             return
         if self._lost and path.startswith(self._lost):
             self._refuse("not-possible", path, "its folder is not there")
