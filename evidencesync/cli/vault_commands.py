@@ -102,8 +102,9 @@ def add(
     from evidencesync.vault.heads import record_heads
 
     opened.trust.add(public, principal)
+    change = _change(opened, "added", public)
     record_heads(opened)
-    return _give_changed(run, opened, [_change(opened, "added", public)])
+    return _give_changed(run, opened, [change])
 
 
 def list_signers(run: Run, vault: VaultPath) -> ExitCode:
@@ -117,8 +118,8 @@ def retire(run: Run, vault: VaultPath, who: _Who) -> ExitCode:
     public = _find_key(opened, who)
     from evidencesync.vault.heads import record_heads
 
+    record_heads(opened)  # first: what a crash kept from being stated was there while the key was trusted
     opened.trust.retire(public)
-    record_heads(opened)
     return _give_changed(run, opened, [_change(opened, "retired", public)])
 
 
@@ -134,8 +135,9 @@ def revoke(
     from evidencesync.vault.heads import record_heads
 
     opened.trust.revoke(public, reason)
+    change = _change(opened, "revoked", public)
     record_heads(opened)
-    return _give_changed(run, opened, [_change(opened, "revoked", public)])
+    return _give_changed(run, opened, [change])
 
 
 def load_public_key(file: Path) -> PublicKey:

@@ -119,7 +119,8 @@ def _append(vault: Vault, item: Item, admitted: Admitted, append: Append, now: C
         raise LimitExceededError(f"a record has {len(record.details)} details; the limit is {MAX_DETAILS}")
     check_signer(record, admitted.key, item.vault_key, None)  # 2
     with _locked(item):
-        _check_signature(vault, admitted, record, append, now())  # 3
+        at_ns = now()  # one moment for 3 and 6: the trust may change in between, and the record was there when it was trusted
+        _check_signature(vault, admitted, record, append, at_ns)  # 3
         story = _read_story(item)
         if _is_late(record, story):
             return
@@ -129,7 +130,7 @@ def _append(vault: Vault, item: Item, admitted: Admitted, append: Append, now: C
         if story.objections and story.objections[-1].record == record.sequence:  # 5
             raise story.objections[-1].error()
         item.ledger.append(append.record, append.signature)
-        _state_head(vault, item, record, now())  # 6
+        _state_head(vault, item, record, at_ns)  # 6
 
 
 def _check_signature(vault: Vault, admitted: Admitted, record: CustodyRecord, append: Append, at_ns: int) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -168,6 +170,37 @@ def test_the_chain_is_shown_and_added_to_over_ssh(lab: Lab, sshd: Sshd, forced: 
     assert custody(lab, "show", *options, vault=vault, key="eve").code == 32
     assert custody(lab, "seal", *options, vault=vault).code == 0
     assert custody(lab, "seal", *options, vault=vault).code == 11
+
+
+def test_what_a_crash_kept_from_being_stated_outlives_its_signers_key(lab: Lab) -> None:
+    """A note whose process was killed before the vault stated the item's head; then the key is retired, much later."""
+    assert lab.push().code == 0
+    killed = (
+        "import os, signal, sys\n"
+        "import evidencesync.transfer.custody_serving as serving\n"
+        "serving.state_head = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from evidencesync.cli.app import main\n"
+        "main()\n"
+    )
+    note = ("custody", "note", "vault", *ITEM, "--sign-key", "ben", "--text", "seen")
+    done = subprocess.run([sys.executable, "-c", killed, *note], cwd=lab.folder, env=lab.environment, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(lab.run("custody", "show", "vault", *ITEM, "--json").document["custody"]) == 3
+    retired = lab.run("trust", "retire", "vault", "ben@lab", "--json").document
+    own = sorted(file.name for file in (lab.folder / "vault" / "custody").glob("*.json"))
+    assert own[-2:] == ["0004-heads.json", "0005-trust-changed.json"], "stated while the key was trusted"
+    assert retired["changes"][0]["record"] == 5
+    assert lab.run("verify", "vault").code == 0
+
+
+def test_a_change_of_trust_names_its_own_record(lab: Lab) -> None:
+    assert lab.push().code == 0
+    lab.make_key("eve")
+    added = lab.run("trust", "add", "vault", "eve.pub", "--principal", "eve@lab", "--json").document
+    revoked = lab.run("trust", "revoke", "vault", "eve@lab", "--json").document
+    own = {int(file.name[:4]): file.name for file in (lab.folder / "vault" / "custody").glob("*.json")}
+    for changed in (added, revoked):
+        assert own[changed["changes"][0]["record"]].endswith("trust-changed.json")
 
 
 # --- At the same time, and over bad links ------------------------------------------------------------------------------

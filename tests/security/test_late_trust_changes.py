@@ -11,13 +11,16 @@ import pytest
 
 from evidencesync.custody.documents import MANIFEST_NAMESPACE
 from evidencesync.custody.sshsig import sign_document
+from evidencesync.custody.statements import Story
 from evidencesync.errors import ExitCode, UntrustedSignerError
 from evidencesync.evidence.digest import sha512_of
-from evidencesync.transfer import acquiring
+from evidencesync.transfer import acquiring, custody_serving
 from evidencesync.transfer import receive as vaults_end
+from evidencesync.vault.item import Item
 from evidencesync.vault.readback import read_back
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench, new_signer
+from tests.support.custody_client import state
 from tests.support.hostile_client import ROOT, HostileClient, entry_of
 
 
@@ -66,6 +69,25 @@ def test_a_key_that_is_given_up_while_the_disk_is_read_back_publishes_nothing(
     with pytest.raises(UntrustedSignerError):
         bench.push()
     assert bench.acquisitions() == []
+    found = audit_vault(bench.vault.layout.root, now_ns=clock[0]).findings
+    assert not [one for one in found if one.severity == "error"]
+
+
+def test_a_note_that_was_taken_while_a_key_is_retired_stands(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The vault says since when a record has been there by the same clock reading by which it looked who is trusted."""
+    (bench.source / "file").write_bytes(b"evidence")
+    bench.push()
+    clock = [time.time_ns()]
+    story = custody_serving._read_story
+
+    def slow_read(item: Item) -> Story:
+        bench.vault.trust.retire(bench.signer.public_key, at_ns=clock[0] + 3600 * 10**9)
+        clock[0] += 7200 * 10**9
+        return story(item)
+
+    monkeypatch.setattr(custody_serving, "_read_story", slow_read)
+    monkeypatch.setattr(vaults_end._Session, "__init__", _with_clock(vaults_end._Session.__init__, lambda: clock[0]))
+    state(bench, "noted", {"text": "seen"})
     found = audit_vault(bench.vault.layout.root, now_ns=clock[0]).findings
     assert not [one for one in found if one.severity == "error"]
 
