@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
@@ -227,7 +228,9 @@ def _follow(
     data_fd = os.open(DATA, FOLDER_FLAGS, dir_fd=folder.fd)
     with FolderStack(data_fd) as stack:
         contents = sink.contents = ContentChecker(data_fd, sink.take_done, all_digests=context.all_digests)
-        try:
+        with ExitStack() as ending:
+            ending.callback(contents.close)  # also where an interrupt ends `finish`: a thread left over would keep the process
+            ending.callback(contents.finish)
             tree = TreeComparison(stack, sink)
             for path, line in read_manifest(blocks, listed.reader):
                 if isinstance(line, Entry):
@@ -236,9 +239,6 @@ def _follow(
                     if line.blake3 is not None:
                         _expect(sha256sums, blake3sums, path, line)
             tree.finish()
-        finally:
-            contents.finish()
-            contents.close()
 
 
 def _expect(sha256sums: SumsComparison, blake3sums: SumsComparison, path: bytes, entry: Entry) -> None:

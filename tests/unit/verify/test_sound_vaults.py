@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from evidencesync.errors import UsageError
+from evidencesync.vault.checking import FileChecks
 from evidencesync.vault.heads import record_heads
 from evidencesync.vault.location import Scope
 from evidencesync.vault.reindex import rebuild
@@ -35,6 +37,20 @@ def test_all_digests_are_checked_on_request(made: Made) -> None:
 def test_one_acquisition_can_be_named(made: Made) -> None:
     verdict = made.audit(case="2026/117", item="3-a", acquisition=2)
     assert (verdict.verdict, verdict.checked.acquisitions, verdict.checked.files) == ("pass", 1, len(SECOND))
+
+
+def test_an_interrupt_at_the_end_of_a_comparison_leaves_no_thread_behind(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process would wait for it for ever: the interpreter joins threads before it ends."""
+    finish = FileChecks.finish
+
+    def interrupted(checks: FileChecks) -> None:
+        finish(checks)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FileChecks, "finish", interrupted)
+    with pytest.raises(KeyboardInterrupt) as _raised:  # the traceback keeps everything alive that was not closed
+        made.audit()
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("compare")] == []
 
 
 def test_every_chain_head_is_told(made: Made) -> None:
