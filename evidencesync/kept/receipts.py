@@ -17,10 +17,10 @@ from typing import BinaryIO, Final
 
 from evidencesync.custody.documents import CustodyRecord
 from evidencesync.custody.record import record_name
-from evidencesync.errors import ConfigurationError, StorageError
+from evidencesync.errors import ConfigurationError, NoSpaceError, StorageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName
-from evidencesync.kept.files import DRAFT, create_file, opened_folder, own_folder, sync_file, try_folder, write_file
+from evidencesync.kept.files import DRAFT, create_file, is_full, opened_folder, own_folder, sync_file, try_folder, write_file
 from evidencesync.limits import MAX_KEPT_MANIFEST
 
 MANIFEST: Final = "manifest.jsonl"
@@ -41,13 +41,14 @@ class Kept:
 def receipts_folder(chosen: Path | None) -> Path:
     """The folder for receipts, made where it is missing, and tried: before a push is the time to learn that it is full.
 
-    The default follows the XDG Base Directory Specification. Raises ConfigurationError.
+    The default follows the XDG Base Directory Specification. Raises NoSpaceError, ConfigurationError.
     """
     folder = default_receipts(chosen)
     try:
         try_folder(folder)
     except OSError as error:
-        raise ConfigurationError(
+        refused = NoSpaceError if is_full(error) else ConfigurationError
+        raise refused(
             f"receipts cannot be kept in {safe_text(str(folder), 200)}: {error.strerror}",
             hint="Name another folder: --receipts DIR",
         ) from error
@@ -125,7 +126,7 @@ class ReceiptDraft:
         """Adds the signed documents by name, and gives the receipt its place, durably.
 
         It never takes the place of another: where the name is taken (by another vault's acquisition), a number is added.
-        Raises StorageError.
+        Raises NoSpaceError, StorageError.
         """
         self.settle()
         try:
@@ -140,7 +141,8 @@ class ReceiptDraft:
                 os.fsync(folder)
         except OSError as error:
             self.close()
-            raise StorageError(
+            failed = NoSpaceError if is_full(error) else StorageError
+            raise failed(
                 f"acquisition {acquisition} of {name} was published, but its receipt could not be kept in "
                 f"{safe_text(str(self._folder), 200)}: {error.strerror}",
                 hint="Copy receipt.json, received.json, acquired.json and their signatures from the vault.",

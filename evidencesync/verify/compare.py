@@ -15,6 +15,8 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from evidencesync.errors import UsageError
+from evidencesync.evidence.display import safe_text
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.root import SourceRoot, resolve_source, source_not_found
 from evidencesync.source.walker import walk
@@ -57,6 +59,11 @@ def compare_folder(request: CompareRequest, progress: VerifyProgress, now_ns: in
         manifest = stack.enter_context(ManifestFile(request.manifest))
         facts = manifest.facts(request.trusted, now_ns)
         source = resolve_source(request.folder)
+        if source.is_device:
+            raise UsageError(
+                f"{safe_text(source.path)} is a device: only folders and files are compared",
+                hint="Acquire it again, and see what has changed: evidencesync push, evidencesync diff",
+            )
         is_data = request.is_data or _is_own_data(request.manifest, source)
         metadata = None if is_data else Counter(dict.fromkeys(KINDS, 0))
         outcome = Compared(facts, is_data, judged=request.metadata and not is_data, metadata=metadata)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.integration.cli_program import Lab, schema_errors
+from tests.support.bad_disk import loop_device
 
 EVIL = b"bad\x1b[31m\xff[bold]\xe2\x80\xaename"
 
@@ -29,6 +31,13 @@ def lab(pushed: Lab, tmp_path: Path) -> Lab:
     """A copy of all of it, to change things in."""
     shutil.copytree(pushed.folder, tmp_path / "lab", symlinks=True)
     return Lab(tmp_path / "lab")
+
+
+def test_a_device_is_refused_and_not_called_different(lab: Lab, require_program: Callable[[str], str]) -> None:
+    (lab.folder / "image").write_bytes(bytes(1 << 20))
+    with loop_device(lab.folder / "image", require_program) as device:
+        refused = lab.run("compare", "alone.jsonl", str(device), "--json")
+    assert (refused.code, refused.error["slug"]) == (2, "usage")
 
 
 def test_source_data_folder_and_copy_are_the_same_as_the_manifest(lab: Lab) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
 import pytest
 
 from evidencesync.custody.record import decode_record
-from evidencesync.errors import ConfigurationError, StorageError
+from evidencesync.errors import ConfigurationError, NoSpaceError, StorageError
 from evidencesync.kept.receipts import Kept, ReceiptDraft, receipts_folder
 from tests.support.bench_of_evidence import make_bench
 from tests.support.file_systems import mounted
@@ -96,6 +97,23 @@ def test_a_folder_that_cannot_be_written_is_said_beforehand(tmp_path: Path) -> N
     for bad in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere")):
         with pytest.raises(ConfigurationError, match="receipts cannot be kept"):
             receipts_folder(bad)
+
+
+def test_a_full_disk_is_said_beforehand_and_has_its_own_code(tmp_path: Path) -> None:
+    with mounted("tmpfs", tmp_path, 512 * 1024, str) as small:
+        (small / "filler").write_bytes(bytes(512 * 1024 - 16 * 1024))
+        with pytest.raises(NoSpaceError, match="receipts cannot be kept"):
+            receipts_folder(small)
+        assert [one.name for one in small.iterdir()] == ["filler"]
+        (small / "filler").write_bytes(b"")
+        draft = begun(small)
+        (small / "filler").write_bytes(bytes(500 * 1024))
+        with (small / "filler").open("ab", buffering=0) as filler, contextlib.suppress(OSError):
+            while True:
+                filler.write(bytes(512))
+        with pytest.raises(NoSpaceError, match="was published, but its receipt could not be kept"):
+            finish(draft)
+        assert [one.name for one in small.iterdir()] == ["filler"]
 
 
 def test_a_receipt_that_is_lost_after_all_does_not_hide_that_evidence_was_published(tmp_path: Path) -> None:
