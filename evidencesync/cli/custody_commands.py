@@ -13,7 +13,7 @@ import typer
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.details_choice import DetailsChoice
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
-from evidencesync.errors import ExitCode, NotThereError, UsageError, most_severe
+from evidencesync.errors import EvidenceSyncError, ExitCode, NotThereError, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
@@ -211,10 +211,25 @@ def _fixed(kind: RecordType, details: dict[str, str], acquisition: int | None = 
 
 
 def _append(run: Run, vault: str, item: ItemChoice, sign: SignChoice, ssh: RemoteChoice, compose: Compose) -> ExitCode:
+    import time
+
+    from evidencesync.cli.receipts import head_memory
+    from evidencesync.evidence.moment import format_moment
     from evidencesync.ssh.address import Address
     from evidencesync.transfer.custody import append_record
+    from evidencesync.transfer.custody_seen import remember_seen, require_seen
 
-    appended = append_record(*_prepare(run, Address.parse(vault), item, sign, ssh), compose)
+    memory = head_memory(run)
+
+    def compose_upon_seen(chain: ShownChain) -> Draft:
+        require_seen(memory, chain)
+        return compose(chain)
+
+    appended = append_record(*_prepare(run, Address.parse(vault), item, sign, ssh), compose_upon_seen)
+    try:
+        remember_seen(memory, appended.chain, format_moment(time.time_ns()))
+    except EvidenceSyncError as error:  # the record is in the chain: a failure would have it appended again
+        run.console.warn(f"the record is in the chain, but its head was not remembered here: {error.message}")
     _give_appended(run, appended)
     return ExitCode.COMPLETE
 

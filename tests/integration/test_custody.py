@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -191,6 +192,42 @@ def test_what_a_crash_kept_from_being_stated_outlives_its_signers_key(lab: Lab) 
     assert own[-2:] == ["0004-heads.json", "0005-trust-changed.json"], "stated while the key was trusted"
     assert retired["changes"][0]["record"] == 5
     assert lab.run("verify", "vault").code == 0
+
+
+def test_nobody_signs_upon_a_history_that_was_put_back(lab: Lab) -> None:
+    """Else there would be two records with one number and one examiner's signature."""
+    vault, backup = lab.folder / "vault", lab.folder / "backup"
+    assert lab.push().code == 0
+    shutil.copytree(vault, backup, symlinks=True)
+    assert custody(lab, "note", "--text", "one").code == 0
+    shutil.rmtree(vault)
+    shutil.copytree(backup, vault, symlinks=True)
+    refused = custody(lab, "note", "--text", "two")
+    assert (refused.code, refused.error["slug"]) == (34, "rolled-back")
+    assert "forget-head" in refused.error["hint"]
+    elsewhere = lab.run(
+        "custody", "note", "vault", *ITEM, "--sign-key", "ben", "--text", "x", env={"EVIDENCESYNC_STATE": "/none"}
+    )
+    assert elsewhere.code == 0, "a machine that has seen nothing believes what it is shown"
+    forked = custody(lab, "seal")
+    assert (forked.code, forked.error["slug"]) == (34, "forked")
+    vault_id = lab.run("receipts", "list", "--json").document["heads"][0]["vault_id"]
+    assert lab.run("receipts", "forget-head", vault_id, "--yes").code == 0
+    assert custody(lab, "note", "--text", "two").code == 0
+
+
+def test_a_head_that_cannot_be_remembered_is_a_warning_and_not_another_record(lab: Lab) -> None:
+    assert lab.push().code == 0
+    state = {"EVIDENCESYNC_STATE": str(lab.write("file", b""))}
+    noted = lab.run("custody", "note", "vault", *ITEM, "--sign-key", "ana", "--text", "x", "--json", env=state)
+    assert noted.code == 2, "what is remembered cannot be read"
+    assert noted.error["slug"] == "remembered-heads"
+    fresh = lab.folder / "fresh"
+    fresh.mkdir(mode=0o500)
+    state = {"EVIDENCESYNC_STATE": str(fresh)}
+    noted = lab.run("custody", "note", "vault", *ITEM, "--sign-key", "ana", "--text", "x", "--json", env=state, unprivileged=True)
+    assert (noted.code, noted.document["record"]["sequence"]) == (0, 3)
+    assert "not remembered" in noted.err
 
 
 def test_a_change_of_trust_names_its_own_record(lab: Lab) -> None:
