@@ -97,6 +97,12 @@ class ConfigurationError(UsageError):
     slug = "configuration"
 
 
+class MissingPartError(ConfigurationError):
+    """An optional part of the tool that the command needs is not installed."""
+
+    slug = "missing-part"
+
+
 class TrustFileError(ConfigurationError):
     """A file of trusted signers or of revoked keys cannot be read as one. Nothing is trusted by it."""
 

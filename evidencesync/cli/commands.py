@@ -14,6 +14,7 @@ from evidencesync.cli import (
     compare_command,
     host_commands,
     push_command,
+    report_command,
     serve_command,
     timestamp_commands,
     upkeep_commands,
@@ -75,6 +76,7 @@ def make_app() -> typer.Typer:
         compare_command,
         timestamp_commands,
         catalog_commands,
+        report_command,
         upkeep_commands,
     ):
         room.add_commands(app)

@@ -28,9 +28,11 @@ from evidencesync.cli.outputs import (
     ShowOutput,
     TrustOutput,
 )
+from evidencesync.cli.report_outputs import ReportOutput
 from evidencesync.cli.timestamp_outputs import TimestampOutput, TimestampRequestOutput, TimestampShowOutput
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
 from evidencesync.evidence.entry import Continuation, Entry
+from evidencesync.report.document import Report
 from evidencesync.verify.findings import Verdict
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -54,6 +56,8 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "timestamp-show-output": ("evidencesync timestamp show --json", (TimestampShowOutput,)),
         "list-output": ("evidencesync list --json", (ListOutput,)),
         "show-output": ("evidencesync show --json", (ShowOutput,)),
+        "report": ("An audit report as JSON (evidencesync report -o FILE.json)", (Report,)),
+        "report-output": ("evidencesync report --json", (ReportOutput,)),
         "reindex-output": ("evidencesync reindex --json", (ReindexOutput,)),
         "clean-output": ("evidencesync clean --json", (CleanOutput,)),
     }
