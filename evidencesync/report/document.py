@@ -10,7 +10,7 @@ from typing import Final, Literal
 import msgspec
 
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
-from evidencesync.evidence.entry import Continuation, Entry, ReadError
+from evidencesync.evidence.entry import Entry, ReadError
 from evidencesync.evidence.moment import Moment
 from evidencesync.verify.findings import Checked, Finding, Head
 
@@ -195,11 +195,12 @@ class Trust(Part, frozen=True):
 
 
 class FileList(Part, frozen=True):
-    """All lines of one manifest between its header and its footer, as they stand there."""
+    """All entries of one manifest, as they stand there. `continued` lines are left out: where lists go on beyond 1000 elements."""
 
     item: str
     acquisition: int
-    entries: list[Entry | Continuation]
+    entries: list[Entry]
+    continued: int
 
 
 class Report(Part, frozen=True):

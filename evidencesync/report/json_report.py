@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from evidencesync.errors import InternalError
+from evidencesync.evidence.entry import Entry
 from evidencesync.report.filerows import manifest_lines
 from evidencesync.report.gather import Gathered
 from evidencesync.report.sink import Sink
@@ -30,11 +31,15 @@ def write_json(gathered: Gathered, out: Sink) -> None:
             out.write(b"{" + start.encode())
             first = False
             buffer, separator = bytearray(), b"\n"
+            continued = 0
             for line in manifest_lines(layout, one.number):
+                if not isinstance(line, Entry):
+                    continued += 1
+                    continue
                 buffer += separator + encoder.encode(line)
                 separator = b",\n"
                 if len(buffer) >= _BLOCK:
                     out.write(bytes(buffer))
                     buffer.clear()
-            out.write(bytes(buffer) + b"\n]}")
+            out.write(bytes(buffer) + f'\n],"continued":{continued}}}'.encode())
     out.write(b"\n]}\n")
