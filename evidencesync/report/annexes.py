@@ -59,7 +59,7 @@ def _trust(report: Report) -> Section:
             [Fact("Key of the vault", report.vault.key, exact=True), Fact("Id of the vault", report.vault.vault_id, exact=True)]
         )
     )
-    return Section("Signers and trust", 2, "trust", blocks, new_page=True)
+    return Section("Signers and trust", 2, "trust", blocks)
 
 
 def _validity(after: str | None, before: str | None, *, revoked: bool) -> str:
@@ -89,7 +89,7 @@ def _how_to_verify(report: Report) -> Section:
                 Commands(lines),
             ]
     blocks.append(Paragraph(texts.VERIFY_REST))
-    return Section("How to verify without evidencesync", 2, "verify", blocks, new_page=True)
+    return Section("How to verify without evidencesync", 2, "verify", blocks)
 
 
 def _certificate(title: str, anchor: str, paragraphs: list[str]) -> Section:

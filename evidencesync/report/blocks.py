@@ -130,8 +130,8 @@ class Pages(msgspec.Struct, frozen=True):
 FILE_COLUMNS: list[Column] = [
     Column("Path", "exact", 7),
     Column("Type", "text", 2),
-    Column("Size (bytes)", "number", 3),
-    Column("Modified (UTC)", "text", 4),
-    Column("SHA-256", "exact", 8),
+    Column("Size (bytes)", "number", 2),
+    Column("Modified (UTC)", "text", 3),
+    Column("SHA-256", "exact", 10),
     Column("Remarks", "text", 3),
 ]

@@ -67,6 +67,8 @@ def _order(raw: bytes) -> bytes:
 def _difference(old: Entry, new: Entry) -> DifferenceKind | None:
     if old.type != new.type:
         return "kind"
+    if old.has_content != new.has_content:
+        return "unread"
     same = (old.size, old.blake3, old.target, old.target_b64, old.device_number) == (
         new.size,
         new.blake3,

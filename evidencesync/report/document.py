@@ -16,7 +16,7 @@ from evidencesync.verify.findings import Checked, Finding, Head
 
 State = Literal["pass", "fail", "incomplete", "not-verified"]
 SignatureState = Literal["good", "refused", "not-checked"]
-DifferenceKind = Literal["added", "removed", "content", "kind"]
+DifferenceKind = Literal["added", "removed", "content", "kind", "unread"]
 RangeKind = Literal["data", "changed", "zero", "unreadable"]
 
 REPORT_FORMAT: Final = "evidencesync-report/1"
@@ -195,7 +195,7 @@ class Trust(Part, frozen=True):
 
 
 class FileList(Part, frozen=True):
-    """All entries of one manifest, as they stand there. `continued` lines are left out: where lists go on beyond 1000 elements."""
+    """All entries of one manifest, as they stand there. Left out are `continued` lines, on which a very long list goes on."""
 
     item: str
     acquisition: int

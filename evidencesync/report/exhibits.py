@@ -127,7 +127,8 @@ def _header_facts(header: ManifestHeader) -> Iterator[Fact]:
             yield Fact("Algorithms", ", ".join(f"{safe_text(name)} {safe_text(value)}" for name, value in ssh.algorithms.items()))
     yield Fact("Started", moment_text(header.started))
     offset = header.clock.peer_offset_seconds
-    ahead = "" if offset is None else f"; the vault's clock was {offset} seconds ahead of it"
+    way = "behind" if (offset or "").startswith("-") else "ahead of"
+    ahead = "" if offset is None else f"; the vault's clock was {offset.removeprefix('-')} seconds {way} it"
     yield Fact("Clock at the source", f"shown to its user as UTC{header.clock.utc_offset}{ahead}")
     for note in header.notes:
         yield Fact("Note", safe_text(note, 4000))
@@ -214,11 +215,11 @@ def _custody(anchor: str, item: Item) -> Section:
     rows = [_custody_row(step) for step in item.custody]
     columns = [
         Column("No.", "number", 1),
-        Column("Record", "text", 3),
-        Column("Time", "text", 3),
+        Column("Record", "text", 4),
+        Column("Time", "text", 4),
         Column("By", "text", 4),
         Column("Details", "text", 5),
-        Column("Signature", "text", 5),
+        Column("Signature", "text", 6),
     ]
     table = Table("Every record of the chain, and its signature", columns, rows)
     return Section("Custody", 3, f"{anchor}-custody", [custody_timeline(f"{anchor}-time", item), table])
@@ -240,12 +241,19 @@ def _custody_row(step: CustodyStep) -> list[str]:
 def _differences(differences: Differences) -> Iterator[AnyBlock]:
     if differences.problem is not None:
         yield Paragraph(f"They could not be compared to the end: {_said(differences.problem)}.", "warning")
-    words = {"same": "the same", "added": "added", "removed": "gone", "content": "with other content", "kind": "of another type"}
+    words = {
+        "same": "the same",
+        "added": "added",
+        "removed": "gone",
+        "content": "with other content",
+        "kind": "of another type",
+        "unread": "read in one of them only",
+    }
     counts = ", ".join(f"{differences.counts.get(kind, 0):,} {word}" for kind, word in words.items())
     yield Paragraph(f"Entries by path: {counts}. A file that was renamed is gone under one path and added under another.")
     if differences.listed:
         rows = [[shown_path(one.file), words[one.kind]] for one in differences.listed]
-        yield Table("Paths that differ", [Column("Path", "exact", 5), Column("Difference", "text", 1)], rows)
+        yield Table("Paths that differ", [Column("Path", "exact", 5), Column("Difference", "text", 2)], rows)
     left = sum(differences.counts.get(kind, 0) for kind in words if kind != "same") - len(differences.listed)
     if left:
         yield Paragraph(f"{left:,} more are not listed here; the manifests have all.", "note")

@@ -101,7 +101,8 @@ def _calendar(moment: str) -> list[int]:
 def _block(block: AnyBlock, tables: list[tuple[ItemLayout, int]], show: Callable[[str], str]) -> Any:
     if isinstance(block, FileTable):
         rows = [[show(cell) for cell in _cells(row)] for row in islice(file_rows(*tables[block.index]), MAX_PDF_ROWS)]
-        text = texts.FILES_IN_PDF.format(shown=len(rows), total=block.total, digest=block.digest)
+        words = texts.ALL_FILES_IN_PDF if len(rows) == block.total else texts.FILES_IN_PDF
+        text = words.format(shown=len(rows), total=block.total, digest=block.digest)
         return {"kind": "files", "caption": show(block.caption), "text": text, "rows": rows}
     plain_block = msgspec.to_builtins(block)
     if isinstance(block, Picture):
