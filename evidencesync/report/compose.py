@@ -14,7 +14,7 @@ from evidencesync.report.exhibits import exhibit_sections
 from evidencesync.verify.checks import MEANINGS
 from evidencesync.verify.findings import Finding, shown_place
 
-_FINDINGS_SHOWN: Final = 1000
+_FINDINGS_SHOWN: Final = 500
 _ORDER: Final = {"error": 0, "warning": 1, "info": 2}
 
 

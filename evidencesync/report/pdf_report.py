@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib import resources
 from itertools import islice
 from pathlib import Path
@@ -15,11 +16,11 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from evidencesync.errors import EvidenceSyncError, InternalError, MissingPartError
+from evidencesync.errors import EvidenceSyncError, InternalError, MissingPartError, UsageError
 from evidencesync.evidence.moment import parse_moment
-from evidencesync.limits import MAX_PDF_ATTACHMENTS, MAX_PDF_ROWS
+from evidencesync.limits import MAX_PDF_ACQUISITIONS, MAX_PDF_ATTACHMENTS, MAX_PDF_FILES, MAX_PDF_ROWS
 from evidencesync.report import texts
-from evidencesync.report.blocks import FILE_COLUMNS, AnyBlock, FileTable, Pages, Picture
+from evidencesync.report.blocks import FILE_COLUMNS, AnyBlock, FileTable, Pages, Picture, Table
 from evidencesync.report.filerows import FileRow, file_rows
 from evidencesync.report.gather import Gathered
 from evidencesync.report.glyphs import drawable, plain
@@ -34,6 +35,14 @@ _NO_GLYPH: Final = "could not be displayed"
 _TYPES: Final = {".json": "application/json", ".jsonl": "application/jsonl", ".sig": "text/plain"}
 
 
+@dataclass(slots=True)
+class _Room:
+    """How many rows may still be set: in tables, and in each of the file tables."""
+
+    rows: int
+    files: int
+
+
 class _Attachment(NamedTuple):
     name: str
     file: str
@@ -42,11 +51,14 @@ class _Attachment(NamedTuple):
 
 
 def write_pdf(gathered: Gathered, pages: Pages, out: Sink) -> None:
-    """Sets the report. Raises MissingPartError without typst, OSError where the file cannot be written."""
+    """Sets the report. Raises MissingPartError without typst, UsageError for too many acquisitions, and OSError."""
     try:
         import typst
     except ImportError as error:
         raise MissingPartError("PDF needs typst", hint="Install it: pip install 'evidencesync[pdf]'") from error
+    if sum(len(item.acquisitions) for item in gathered.report.items) > MAX_PDF_ACQUISITIONS:
+        hint = "Name an item or an acquisition, or make HTML or JSON."
+        raise UsageError(f"a PDF holds at most {MAX_PDF_ACQUISITIONS} acquisitions", hint=hint)
     with tempfile.TemporaryDirectory(prefix="evidencesync-report-") as name:
         folder = Path(name)
         template = resources.files("evidencesync.report").joinpath("templates", "report.typ")
@@ -73,13 +85,14 @@ def _data(gathered: Gathered, pages: Pages, attachments: list[_Attachment], show
         for item, layout in zip(gathered.report.items, gathered.layouts, strict=True)
         for one in item.acquisitions
     ]
+    room = _Room(MAX_PDF_ROWS, MAX_PDF_FILES // max(len(tables), 1))
     sections = [
         {
             "title": show(section.title),
             "level": section.level,
             "new_page": section.new_page,
             "wide": any(isinstance(block, FileTable) for block in section.blocks),
-            "blocks": [_block(block, tables, show) for block in section.blocks],
+            "blocks": [_block(block, tables, room, show) for block in section.blocks],
         }
         for section in pages.sections
     ]
@@ -98,21 +111,28 @@ def _calendar(moment: str) -> list[int]:
     return [int(part) for part in (moment[:4], moment[5:7], moment[8:10], moment[11:13], moment[14:16], moment[17:19])]
 
 
-def _block(block: AnyBlock, tables: list[tuple[ItemLayout, int]], show: Callable[[str], str]) -> Any:
+def _block(block: AnyBlock, tables: list[tuple[ItemLayout, int]], room: _Room, show: Callable[[str], str]) -> Any:
     if isinstance(block, FileTable):
-        rows = [[show(cell) for cell in _cells(row)] for row in islice(file_rows(*tables[block.index]), MAX_PDF_ROWS)]
+        rows = [[show(cell) for cell in _cells(row)] for row in islice(file_rows(*tables[block.index]), room.files)]
         words = texts.ALL_FILES_IN_PDF if len(rows) == block.total else texts.FILES_IN_PDF
         text = words.format(shown=len(rows), total=block.total, digest=block.digest)
         return {"kind": "files", "caption": show(block.caption), "text": text, "rows": rows}
+    if isinstance(block, Table):
+        block = _cut(block, room)
     plain_block = msgspec.to_builtins(block)
     if isinstance(block, Picture):
-        return {**_shown(plain_block, show), "svg": block.svg if show is drawable else plain_svg(block.svg)}
+        return {**_shown(plain_block, show), "svg": block.svg if show is drawable else plain(block.svg)}
     return _shown(plain_block, show)
 
 
-def plain_svg(svg: str) -> str:
-    """A drawing with nothing but ASCII in its texts."""
-    return plain(svg)
+def _cut(table: Table, room: _Room) -> Table:
+    """A table with no more rows than there is room for; it says how many are not shown."""
+    count = min(len(table.rows), room.rows)
+    room.rows -= count
+    if count == len(table.rows):
+        return table
+    note = texts.ROWS_LEFT_OUT.format(left=len(table.rows) - count)
+    return msgspec.structs.replace(table, caption=f"{table.caption} ({note})", rows=table.rows[:count])
 
 
 def _cells(row: FileRow) -> list[str]:

@@ -57,6 +57,7 @@ NO_READ_BACK: Final = "not taken: SHA-256 is then the statement of the source al
 
 GAPS: Final = "What could not be read is recorded as such: bytes that stand in its place are not evidence."
 FILES_IN_PDF: Final = "The first {shown:,} of {total:,} are shown. The full list is manifest.jsonl, whose SHA-256 is {digest}."
+ROWS_LEFT_OUT: Final = "{left:,} more rows stand in the HTML report and in the JSON report"
 ALL_FILES_IN_PDF: Final = "All {total:,} entries. The full list with all metadata is manifest.jsonl, whose SHA-256 is {digest}."
 FILES_IN_HTML: Final = "All {total:,} entries; the full list with all metadata is manifest.jsonl, whose SHA-256 is {digest}."
 MAP_NOTE: Final = (
