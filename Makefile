@@ -17,7 +17,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DELETE_ON_ERROR:
-.PHONY: demo test soak check lint format bench bench-dry resume schemas docs clean
+.PHONY: demo test soak differential flips check lint format bench bench-dry resume schemas docs clean
 
 demo: $(STAMP)
 	@$(BIN)/python -m docs.demo
@@ -29,6 +29,14 @@ test: $(STAMP)
 soak: $(STAMP)
 	SOAK=1 SEED=$(SEED) $(BIN)/python -m pytest -q tests/property/test_session_properties.py tests/faults/test_any_links_lost.py \
 	  tests/faults/test_power_cuts.py tests/integration/test_killed_anywhere.py $(PYTEST)
+
+# Odd signatures before ssh-keygen and before us; prints who accepts what. make differential COUNT=50000 SEED=3
+differential: $(STAMP)
+	DIFFERENTIAL=$(or $(COUNT),10000) SEED=$(SEED) $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/security/test_signatures_against_ssh_keygen.py $(PYTEST)
+
+# Every byte of a small vault changed, every bit of its documents; about 20 minutes of one core.
+flips: $(STAMP)
+	FLIPS=all FLIP_JOBS=$(JOBS) $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/faults/test_verify_flipped_bits.py $(PYTEST)
 
 # What CI runs: everything that can refuse a change.
 check: lint test

@@ -103,6 +103,12 @@ class MissingPartError(ConfigurationError):
     slug = "missing-part"
 
 
+class RememberedHeadsError(ConfigurationError):
+    """What this machine remembers of a vault's chains cannot be read or kept. Then nothing is compared, and nothing passes."""
+
+    slug = "remembered-heads"
+
+
 class TrustFileError(ConfigurationError):
     """A file of trusted signers or of revoked keys cannot be read as one. Nothing is trusted by it."""
 
@@ -142,6 +148,13 @@ class SourceReadError(EvidenceSyncError):
         self.offset = offset
         self.errno = errno
         self.vanished = vanished
+
+
+class SourceGapsError(EvidenceSyncError):
+    """Part of the source could not be read, and `--on-read-error fail` says that nothing is to be published then."""
+
+    slug = "source-gaps"
+    default_hint = "With --on-read-error zero what can be read is published, and what cannot is listed in the manifest."
 
 
 class NotThereError(EvidenceSyncError):
@@ -292,6 +305,18 @@ class ChainError(EvidenceSyncError):
 
     exit_code = ExitCode.CHAIN
     slug = "chain-broken"
+
+
+class RolledBackError(ChainError):
+    """A custody chain ends before the last record that this machine has seen of it."""
+
+    slug = "rolled-back"
+
+
+class ForkedError(ChainError):
+    """A custody chain has another record under a number that this machine has seen."""
+
+    slug = "forked"
 
 
 class PeerError(EvidenceSyncError):

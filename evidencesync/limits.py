@@ -17,11 +17,20 @@ MAX_TITLE: Final = 200  # characters of an exact case or item number
 MAX_FREE_TEXT: Final = 8 * KIB  # a note, a description
 MAX_FILE_SIZE: Final = 2**53 - 1  # the largest integer every JSON reader keeps exactly
 
+MAX_FILES_FROM: Final = 256 * MIB  # a list of files is held as a tree of names: a million paths are some 60 MiB of text
+
 # Documents. A line must fit a path twice (base64 of the path and of a link), names of owner and group, and a capped list.
 MAX_MANIFEST_LINE: Final = 512 * KIB
 MAX_HEADER_LINE: Final = 512 * KIB
 MAX_RECORD: Final = 1 * MIB  # one receipt or custody record; read whole
 MAX_RECORDS: Final = 256  # custody records in one message
+MAX_CHAIN: Final = 64 * MIB  # an item's whole chain, as it travels: some 60,000 records
+MAX_DETAILS: Final = 100  # details in a record by an examiner
+MAX_DETAIL_NAME: Final = 64
+MAX_CASE_FILE: Final = 256 * KIB
+MAX_SHOWN_RECORDS: Final = 256 * MIB  # bytes of a chain that a vault shows in one session: 200,000 of the usual size
+MAX_SEEN_DIGESTS: Final = 256  # of a chain's last records, which this machine remembers: tell an older copy from a fork
+MAX_KEPT_MANIFEST: Final = 16 * 1024 * MIB  # beside a receipt; some forty million entries
 MAX_SIGNATURE: Final = 16 * KIB  # an armored SSHSIG; RSA 16384 is 6 KiB
 MAX_TRUST_FILE: Final = 4 * MIB  # trusted_signers, revoked_keys
 MAX_TRUST_LINES: Final = 10_000
@@ -36,6 +45,8 @@ MAX_TIMESTAMP: Final = 64 * KIB  # a request or an answer of RFC 3161; with a ch
 MAX_TIMESTAMP_CERTIFICATES: Final = 20  # in one answer
 MAX_TIMESTAMP_ROOTS: Final = 1000  # in one file; what systems ship has some 150
 LIST_CAP_PER_LINE: Final = 1000  # holes, read errors or attributes in one manifest line; more go to continuation lines
+
+MAX_READ_ERRORS: Final = 100_000  # ranges of one file or device; a medium with more is read no further (some 30 MiB here)
 
 # Extended attributes of one entry. Linux lets a value be 64 KiB and a list of names 64 KiB; no honest file comes near both.
 MAX_ATTRIBUTES: Final = 16 * MIB

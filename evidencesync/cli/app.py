@@ -68,7 +68,7 @@ def _is_plain_serve(given: list[str]) -> bool:
 
 def _will_connect(given: list[str]) -> bool:
     """A guess: whether this is a push to a server. A wrong one costs a process for a moment, or a moment."""
-    return given[:1] == ["push"] and not {"-h", "--help"} & set(given) and any(map(_looks_remote, given[1:]))
+    return given[:1] == ["push"] and not {"-h", "--help", "--dry-run"} & set(given) and any(map(_looks_remote, given[1:]))
 
 
 def _looks_remote(argument: str) -> bool:

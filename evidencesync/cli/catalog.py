@@ -35,7 +35,13 @@ def list_output(path: Path) -> tuple[ListOutput, set[ExitCode]]:
             listed = _list_item(ItemLayout(vault.layout.case(case) / item), f"{case}/{item}", problems)
             if listed is not None:
                 items.append(listed)
-    return ListOutput(vault.settings.id, vault.settings.name, vault.settings.key, items), problems
+    settings = vault.settings
+    try:
+        head = vault.ledger.head()
+    except EvidenceSyncError as error:
+        problems.add(error.exit_code)
+        return ListOutput(settings.id, settings.name, settings.key, None, None, items, _problem(error)), problems
+    return ListOutput(settings.id, settings.name, settings.key, head.sequence, head.sha256, items, None), problems
 
 
 def show_output(path: Path, name: ItemName, acquisition: int | None) -> ShowOutput:

@@ -53,6 +53,10 @@ def show_acquisition(
 
 def _list_lines(output: ListOutput) -> Iterator[str]:
     yield f"{safe_text(output.name)}  {output.vault_id}  {output.key}"
+    if output.vault_head_sha256 is not None:
+        yield f"  vault head {output.vault_head_sequence} {output.vault_head_sha256}"
+    if output.problem is not None:
+        yield f"  THE VAULT'S OWN CHAIN CANNOT BE READ: {output.problem.message}"
     if not output.items:
         yield "  nothing yet"
     for item in output.items:

@@ -12,8 +12,10 @@ import evidencesync
 from evidencesync.cli import (
     catalog_commands,
     compare_command,
+    custody_commands,
     host_commands,
     push_command,
+    receipts_commands,
     report_command,
     serve_command,
     timestamp_commands,
@@ -77,6 +79,8 @@ def make_app() -> typer.Typer:
         timestamp_commands,
         catalog_commands,
         report_command,
+        custody_commands,
+        receipts_commands,
         upkeep_commands,
     ):
         room.add_commands(app)

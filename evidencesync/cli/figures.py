@@ -17,14 +17,15 @@ __all__ = [
     "duration_text",
     "notebook_fingerprint",
     "parse_rate",
+    "parse_size",
     "rate_text",
     "share_text",
     "size_text",
     "stored_text",
 ]
 
-_RATE: Final = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,3}))?([KMG]?)", re.IGNORECASE)
-_FACTORS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
+_AMOUNT: Final = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,3}))?([KMGT]?)", re.IGNORECASE)
+_FACTORS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 
 def rate_text(size_bytes: float, seconds: float) -> str:
@@ -45,11 +46,23 @@ def stored_text(stored: Stored) -> str:
 
 def parse_rate(text: str) -> int:
     """Bytes a second: `500K`, `1.5M` (of 1024), or a plain number. Raises UsageError for anything else, and for nothing."""
-    match = _RATE.fullmatch(text.strip())
-    rate = 0
-    if match is not None:
-        thousandths = int(match[1]) * 1000 + int((match[2] or "").ljust(3, "0"))
-        rate = thousandths * _FACTORS[match[3].upper()] // 1000
-    if rate <= 0:
+    rate = _parse_amount(text)
+    if not rate:
         raise UsageError(f"not a rate: {safe_text(text, 40)}", hint="Write bytes a second: 500K, 1.5M, or a plain number.")
     return rate
+
+
+def parse_size(text: str) -> int:
+    """Bytes: `500K`, `1.5G` (of 1024), or a plain number, also 0. Raises UsageError for anything else."""
+    size = _parse_amount(text)
+    if size is None:
+        raise UsageError(f"not a size: {safe_text(text, 40)}", hint="Write bytes: 500K, 1.5G, or a plain number.")
+    return size
+
+
+def _parse_amount(text: str) -> int | None:
+    match = _AMOUNT.fullmatch(text.strip())
+    if match is None:
+        return None
+    thousandths = int(match[1]) * 1000 + int((match[2] or "").ljust(3, "0"))
+    return thousandths * _FACTORS[match[3].upper()] // 1000

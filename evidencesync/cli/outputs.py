@@ -19,7 +19,7 @@ from evidencesync.custody.documents import (
     VaultId,
 )
 from evidencesync.evidence.digest import HexDigest
-from evidencesync.evidence.entry import Count, Flag
+from evidencesync.evidence.entry import Count, Flag, Remark
 from evidencesync.evidence.moment import Moment
 
 if TYPE_CHECKING:
@@ -128,10 +128,14 @@ PushVerdict = Literal["complete", "gaps", "source-changed"]
 
 
 class PushOutput(Output, frozen=True):
-    """A published acquisition. Sizes are bytes; `wire_*` are bytes on the SSH socket; `flagged` is cut after 1000 paths.
+    """A published acquisition. Sizes are bytes; `wire_*` are bytes on the SSH socket; `flagged` is cut after 1000 paths a flag.
 
+    `bad_bytes` could not be read, in `bad_ranges` ranges of `partial` files that are there otherwise; `flags` counts these files
+    as unreadable, too. `read_again` is how often a file was read once more because it had changed.
     `stored` is how contents came to lie in the vault, as its receipt says. `receipts` is the folder in which the signed
-    documents are kept. `vault_clock_ahead_seconds` is below 0 where the vault's clock is behind this machine's.
+    documents are kept; `manifest_kept` is false where there was no room beside them for the manifest and the vault's records.
+    `vault_head_*` is where the vault's own chain ends.
+    `vault_clock_ahead_seconds` is below 0 where the vault's clock is behind this machine's.
     """
 
     case: str
@@ -154,14 +158,22 @@ class PushOutput(Output, frozen=True):
     read_back: bool
     damaged_in_vault: int
     changed_folders: int
+    bad_bytes: Count
+    bad_ranges: Count
+    partial: Count
+    read_again: Count
     vault_clock_ahead_seconds: float
     manifest_sha256: HexDigest
     receipt_sha256: HexDigest
     chain_head_sha256: HexDigest
+    vault_head_sequence: Count | None
+    vault_head_sha256: HexDigest | None
     fingerprint: NotebookFingerprint
     flags: dict[str, Count]
+    remarks: dict[Remark, Count]
     flagged: list[FlaggedPath]
     receipts: str
+    manifest_kept: bool
 
 
 # --- What is there -----------------------------------------------------------------------------------------------------
@@ -199,12 +211,18 @@ class ListedItem(Output, frozen=True):
 
 
 class ListOutput(Output, frozen=True):
-    """What a vault says it holds. Nothing of it is verified: that is what `verify` does."""
+    """What a vault says it holds. Nothing of it is verified: that is what `verify` does.
+
+    `vault_head_*` is where the vault's own chain ends; null where it cannot be read, which is then the problem.
+    """
 
     vault_id: VaultId
     name: str
     key: Fingerprint
+    vault_head_sequence: Count | None
+    vault_head_sha256: HexDigest | None
     items: list[ListedItem]
+    problem: Problem | None
 
 
 class ShownRecord(Output, frozen=True):

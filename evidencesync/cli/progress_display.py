@@ -127,6 +127,8 @@ class PushView:
         parts += self._meter.describe(now, *self.extent())
         if progress.stage in {"reading", "finishing"} and progress.hole_bytes:
             parts.append(f"holes {size_text(progress.hole_bytes)}")
+        if progress.bad_bytes:
+            parts.append(f"UNREADABLE {size_text(progress.bad_bytes)}")
         saved = progress.read_bytes - progress.literal_bytes
         if progress.stage in {"reading", "finishing"} and progress.wire_sent and saved > 0:
             parts.append(f"sent {size_text(progress.wire_sent)}, saved {share_text(saved, progress.read_bytes)}")

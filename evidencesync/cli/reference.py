@@ -1,4 +1,4 @@
-"""`python -m evidencesync.cli.reference DIR` writes commands.md and exit-codes.md from the code that they describe.
+"""`python -m evidencesync.cli.reference DIR` writes commands.md, exit-codes.md and findings.md from the code that they describe.
 
 A test fails when the committed files say something else than the code.
 """
@@ -16,6 +16,7 @@ import typer.main
 from evidencesync.cli.commands import PROGRAM, make_app
 from evidencesync.cli.settings import setting_keys
 from evidencesync.errors import SEVERITY_ORDER, EvidenceSyncError, ExitCode, all_errors
+from evidencesync.verify.checks import DESCRIPTIONS, MEANINGS, Check, Meaning
 
 _GENERATED: Final = "<!-- Generated from the code by `make docs`. Do not edit. -->"
 
@@ -44,6 +45,16 @@ _CODES_HEAD: Final = """# Exit codes
 1, 2 and 130 say that the run itself did not finish.
 
 With `--json` the slug says more exactly what happened, in `error.slug`.
+"""
+
+_FINDINGS_HEAD: Final = """# Findings
+
+`verify` numbers its checks. Each finding carries the number of the check that made it (`check`), a severity, and a slug that says
+what kind of finding it is. Messages may change from version to version; numbers and slugs do not.
+
+The verdict is **fail** when any finding has a code other than 0, 3 and 10; else **incomplete** when any has 3 or 10 (something
+could not be checked); else **pass**. Findings with code 0 change neither verdict nor exit code. The most severe of all codes
+is the exit code: see [exit-codes.md](exit-codes.md).
 """
 
 _CODE_TEXTS: Final = {
@@ -83,6 +94,22 @@ def exit_codes_text() -> str:
     for error in sorted(errors, key=lambda error: (int(error.exit_code), error.slug)):
         meaning = (inspect.getdoc(error) or "").split("\n\n")[0].replace("\n", " ")
         lines.append(f"| `{error.slug}` | {int(error.exit_code)} | {meaning} | {error.default_hint or ''} |")
+    return "\n".join(lines) + "\n"
+
+
+def findings_text() -> str:
+    """docs/findings.md."""
+    lines = [_GENERATED, "", _FINDINGS_HEAD, "## Checks", ""]
+    lines += [f"{int(check)}. **{check.name.lower()}**: {DESCRIPTIONS[check]}" for check in Check]
+    lines += ["", "## Kinds of findings", "", "| slug | severity | code | what it means |", "|---|---|---|---|"]
+    order = ("error", "warning", "info")
+
+    def rank(one: tuple[str, Meaning]) -> tuple[int, int, str]:
+        slug, meaning = one
+        return order.index(meaning.severity), int(meaning.code), slug
+
+    for slug, meaning in sorted(MEANINGS.items(), key=rank):
+        lines.append(f"| `{slug}` | {meaning.severity} | {int(meaning.code)} | {_cell(meaning.text)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -149,9 +176,10 @@ def _cell(text: str) -> str:
 
 
 def write_reference(folder: Path) -> None:
-    """Writes both files."""
+    """Writes all three files."""
     (folder / "commands.md").write_text(commands_text(), encoding="utf-8")
     (folder / "exit-codes.md").write_text(exit_codes_text(), encoding="utf-8")
+    (folder / "findings.md").write_text(findings_text(), encoding="utf-8")
 
 
 if __name__ == "__main__":

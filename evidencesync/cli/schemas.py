@@ -16,6 +16,8 @@ from typing import Any, Final
 import msgspec
 
 from evidencesync.cli.compare_outputs import CompareOutput
+from evidencesync.cli.custody_outputs import CustodyAppendOutput, CustodyShowOutput, RecordedVerdict
+from evidencesync.cli.dry_run_outputs import DryRunOutput
 from evidencesync.cli.outputs import (
     CleanOutput,
     ErrorOutput,
@@ -28,10 +30,12 @@ from evidencesync.cli.outputs import (
     ShowOutput,
     TrustOutput,
 )
+from evidencesync.cli.receipts_outputs import ForgetHeadOutput, ReceiptsCheckOutput, ReceiptsListOutput
 from evidencesync.cli.report_outputs import ReportOutput
 from evidencesync.cli.timestamp_outputs import TimestampOutput, TimestampRequestOutput, TimestampShowOutput
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
 from evidencesync.evidence.entry import Continuation, Entry
+from evidencesync.kept.heads import SeenHead
 from evidencesync.report.document import Report
 from evidencesync.verify.findings import Verdict
 
@@ -48,8 +52,10 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "trust-output": ("evidencesync trust add, list, retire, revoke --json", (TrustOutput,)),
         "host-trust-output": ("evidencesync host trust --json", (HostTrustOutput,)),
         "push-output": ("evidencesync push --json", (PushOutput,)),
+        "push-dry-run-output": ("evidencesync push --dry-run --json", (DryRunOutput,)),
         "serve-output": ("evidencesync serve --listen --json", (ServeOutput,)),
         "verify-output": ("evidencesync verify --json", (Verdict,)),
+        "verify-record-output": ("evidencesync verify --record --json", (RecordedVerdict,)),
         "compare-output": ("evidencesync compare --json", (CompareOutput,)),
         "timestamp-request-output": ("evidencesync timestamp request --json", (TimestampRequestOutput,)),
         "timestamp-output": ("evidencesync timestamp attach, fetch --json", (TimestampOutput,)),
@@ -58,6 +64,15 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "show-output": ("evidencesync show --json", (ShowOutput,)),
         "report": ("An audit report as JSON (evidencesync report -o FILE.json)", (Report,)),
         "report-output": ("evidencesync report --json", (ReportOutput,)),
+        "custody-show-output": ("evidencesync custody show --json", (CustodyShowOutput,)),
+        "custody-append-output": (
+            "evidencesync custody note, correct, hand-over, accept, seal --json",
+            (CustodyAppendOutput,),
+        ),
+        "receipts-list-output": ("evidencesync receipts list --json", (ReceiptsListOutput,)),
+        "receipts-check-output": ("evidencesync receipts check --json", (ReceiptsCheckOutput,)),
+        "receipts-forget-head-output": ("evidencesync receipts forget-head --json", (ForgetHeadOutput,)),
+        "remembered-head": ("heads/VAULT_ID/*.json in a state folder", (SeenHead,)),
         "reindex-output": ("evidencesync reindex --json", (ReindexOutput,)),
         "clean-output": ("evidencesync clean --json", (CleanOutput,)),
     }

@@ -37,6 +37,7 @@ class Settings:
     limit_rate: str | None = None
     timeout: float | None = None
     receipts: str | None = None
+    state: str | None = None
     tsa_root: str | None = None
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from evidencesync.cli.figures import (
@@ -21,20 +20,34 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.path import to_json_fields
 
 if TYPE_CHECKING:
+    from evidencesync.custody.tally import ManifestTally
+    from evidencesync.evidence.entry import Flag, Remark
+    from evidencesync.kept.receipts import Kept
     from evidencesync.ssh.address import Address
+    from evidencesync.transfer.reading import SourceTally
     from evidencesync.transfer.request import PushOutcome, PushRequest
 
 _LISTED_FLAGS: Final = 20
+_LEAST_OF_EACH: Final = 5
+_WORST_FIRST: Final[tuple[Flag, ...]] = ("unreadable", "vanished", "changed-while-read")
 _CLOCK_SECONDS: Final = 5.0  # a machine that asks a time server is within one
 _FLAG_WORDS: Final = {
-    "unreadable": "could not be read",
+    "unreadable": "could not be read, or not all of it",
     "vanished": "vanished before it was read",
     "changed-while-read": "changed while it was read",
     "skipped": "left out by a filter",
 }
+_REMARK_WORDS: Final[dict[Remark, str]] = {
+    "access-time-changed": "access times that reading has changed: {count} (symbolic links', or where O_NOATIME is not allowed)",
+    "metadata-unread": "attributes or inode flags that the system would not give: {count}",
+    "folder-changed-while-read": "folders in which names came or went after they were listed: {count}. "
+    "What came is NOT in this acquisition",
+    "listed-not-reached": "listed names that lie behind something that is no folder: {count}",
+}
+_NAMED_REMARKS: Final[tuple[Remark, ...]] = ("folder-changed-while-read", "listed-not-reached")
 
 
-def push_output(outcome: PushOutcome, receipts: Path) -> PushOutput:
+def push_output(outcome: PushOutcome, kept: Kept) -> PushOutput:
     """The outcome as a document."""
     tally = outcome.tally.manifest
     return PushOutput(
@@ -58,18 +71,26 @@ def push_output(outcome: PushOutcome, receipts: Path) -> PushOutput:
         read_back=outcome.read_back,
         damaged_in_vault=outcome.damaged,
         changed_folders=outcome.tally.changed_folders,
+        bad_bytes=outcome.tally.bad_bytes,
+        bad_ranges=outcome.tally.bad_ranges,
+        partial=outcome.tally.partial,
+        read_again=outcome.tally.read_again,
         vault_clock_ahead_seconds=round(outcome.clock_offset_ns / 1e9, 3),
         manifest_sha256=outcome.manifest_sha256,
         receipt_sha256=outcome.receipt_sha256,
         chain_head_sha256=outcome.chain_head_sha256,
+        vault_head_sequence=outcome.vault_head.sequence if outcome.vault_head is not None else None,
+        vault_head_sha256=outcome.vault_head.sha256 if outcome.vault_head is not None else None,
         fingerprint=notebook_fingerprint(outcome.manifest_sha256),
         flags=tally.flags,
+        remarks=tally.remarks,
         flagged=[FlaggedPath(flag, *to_json_fields(path)) for path, flag in outcome.tally.flagged],
-        receipts=safe_text(str(receipts)),
+        receipts=safe_text(str(kept.folder)),
+        manifest_kept=kept.lacks is None,
     )
 
 
-def push_lines(outcome: PushOutcome, request: PushRequest, address: Address, receipts: Path) -> Iterator[str]:
+def push_lines(outcome: PushOutcome, request: PushRequest, address: Address, kept: Kept) -> Iterator[str]:
     """The outcome for people."""
     tally = outcome.tally.manifest
     verdict = {"complete": "published, complete", "gaps": "published, WITH GAPS", "source-changed": "published, SOURCE CHANGED"}
@@ -95,8 +116,12 @@ def push_lines(outcome: PushOutcome, request: PushRequest, address: Address, rec
     yield from _clock_lines(outcome.clock_offset_ns / 1e9)
     yield f"  fingerprint  {notebook_fingerprint(outcome.manifest_sha256)}"
     yield f"  chain head   {outcome.chain_head_sha256}"
-    yield f"  receipt      {safe_text(str(receipts))}"
-    yield from _flag_lines(outcome)
+    if outcome.vault_head is not None:
+        yield f"  vault head   {outcome.vault_head.sha256} (record {outcome.vault_head.sequence})"
+    yield f"  receipt      {safe_text(str(kept.folder))}"
+    if kept.lacks is not None:
+        yield f"  WARNING      the receipt is kept without the manifest and the vault's records: {safe_text(kept.lacks, 200)}"
+    yield from flagged_lines(outcome.tally.manifest, outcome.tally.flagged, _reading_lines(outcome.tally))
     yield f"  next         {_next_command(request, address)}"
 
 
@@ -110,25 +135,50 @@ def _clock_lines(ahead: float) -> Iterator[str]:
 def verdict_of(outcome: PushOutcome) -> PushVerdict:
     """Gaps where something is missing; else whether something changed. What a filter left out was wanted to be."""
     flags = outcome.tally.manifest.flags
-    if "unreadable" in flags or "vanished" in flags:
+    if "unreadable" in flags or "vanished" in flags or "listed-not-reached" in outcome.tally.manifest.remarks:
         return "gaps"
     return "source-changed" if "changed-while-read" in flags or outcome.tally.changed_folders else "complete"
 
 
-def _flag_lines(outcome: PushOutcome) -> Iterator[str]:
-    flags = outcome.tally.manifest.flags
+def flagged_lines(tally: ManifestTally, flagged: list[tuple[bytes, Flag]], reading: Iterable[str] = ()) -> Iterator[str]:
+    """What was not read as it should be, or what only the end of the walk could tell; then the first paths by name.
+
+    `reading` says more of the reading itself, and stands between the two.
+    """
+    flags, remarks = tally.flags, tally.remarks
     for flag, count in flags.items():
         yield f"  {count_text(count, 'entry', 'entries')} {_FLAG_WORDS.get(flag, flag)}"
-    if outcome.tally.changed_folders:
-        folders = count_text(outcome.tally.changed_folders, "folder")
-        yield f"  {folders} in which names came or went after they were listed: what came is NOT in this acquisition"
-    worth_naming = [(path, flag) for path, flag in outcome.tally.flagged if flag != "skipped"]
-    for path, flag in worth_naming[:_LISTED_FLAGS]:
+    for remark, count in remarks.items():
+        yield f"  {_REMARK_WORDS[remark].format(count=f'{count:,}')}"
+    yield from reading
+    shown = _worth_naming(flagged)
+    for path, flag in shown:
         yield f"    {flag}: {safe_text(path, 300) if path else '.'}"
-    named = sum(count for flag, count in flags.items() if flag != "skipped") + outcome.tally.changed_folders
-    more = named - min(len(worth_naming), _LISTED_FLAGS)
+    named = sum(count for flag, count in flags.items() if flag != "skipped")
+    named += sum(remarks.get(remark, 0) for remark in _NAMED_REMARKS)
+    more = named - len(shown)
     if more > 0:
         yield f"    and {more:,} more: the manifest lists them all"
+
+
+def _reading_lines(tally: SourceTally) -> Iterator[str]:
+    if tally.bad_bytes:
+        bad = f"{size_text(tally.bad_bytes)} in {count_text(tally.bad_ranges, 'range')} of {count_text(tally.partial, 'file')}"
+        yield f"  {bad} could not be read: the digests are of what stands there instead (see read_errors in the manifest)"
+    if tally.read_again:
+        yield f"  files that had changed were read again {count_text(tally.read_again, 'time')}"
+
+
+def _worth_naming(flagged: list[tuple[bytes, Flag]]) -> list[tuple[bytes, Flag]]:
+    """The first few of each flag, the worst first: many of one kind must not hide another."""
+    kinds = [[(path, flag) for path, flag in flagged if flag == kind] for kind in _WORST_FIRST]
+    rest = _LISTED_FLAGS
+    shown = []
+    for at, kind in enumerate(kinds):
+        kept = sum(min(len(later), _LEAST_OF_EACH) for later in kinds[at + 1 :])
+        shown += kind[: max(rest - kept, _LEAST_OF_EACH)]
+        rest = _LISTED_FLAGS - len(shown)
+    return shown
 
 
 def _next_command(request: PushRequest, address: Address) -> str:

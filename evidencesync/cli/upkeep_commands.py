@@ -25,8 +25,12 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def reindex(run: Run, vault: VaultPath) -> ExitCode:
-    """Throws the index away and builds it anew from what is published. The index only ever saves time, it proves nothing."""
+    """Throws the index away and builds it anew from what is published. The index only ever saves time, it proves nothing.
+
+    The vault's own chain gets a record of where every item's chain ends now.
+    """
     from evidencesync.cli.outputs import ReindexOutput
+    from evidencesync.vault.heads import record_heads
     from evidencesync.vault.reindex import rebuild
     from evidencesync.vault.vault import Vault
 
@@ -36,6 +40,7 @@ def reindex(run: Run, vault: VaultPath) -> ExitCode:
         done = rebuild(opened.layout, index)
     finally:
         index.close()
+    record_heads(opened)
     for notice in index.notices:
         run.console.say(f"note: {notice}")
     lines = [f"indexed {count_text(done.acquisitions, 'acquisition')} of {count_text(done.cases, 'case')}"]

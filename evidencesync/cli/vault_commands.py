@@ -99,7 +99,10 @@ def add(
     """Trusts an examiner's key from now on: to push, and to sign manifests and custody records."""
     opened = _open(vault)
     public = load_public_key(Path(key))
+    from evidencesync.vault.heads import record_heads
+
     opened.trust.add(public, principal)
+    record_heads(opened)
     return _give_changed(run, opened, [_change(opened, "added", public)])
 
 
@@ -112,7 +115,10 @@ def retire(run: Run, vault: VaultPath, who: _Who) -> ExitCode:
     """Trusts a key until now and no longer: what it has signed stays good."""
     opened = _open(vault)
     public = _find_key(opened, who)
+    from evidencesync.vault.heads import record_heads
+
     opened.trust.retire(public)
+    record_heads(opened)
     return _give_changed(run, opened, [_change(opened, "retired", public)])
 
 
@@ -125,7 +131,10 @@ def revoke(
     """Trusts nothing that a key has ever signed: for a key that is in the wrong hands."""
     opened = _open(vault)
     public = _find_key(opened, who)
+    from evidencesync.vault.heads import record_heads
+
     opened.trust.revoke(public, reason)
+    record_heads(opened)
     return _give_changed(run, opened, [_change(opened, "revoked", public)])
 
 

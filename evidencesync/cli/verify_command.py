@@ -12,7 +12,8 @@ import typer
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.figures import count_text, size_text
 from evidencesync.cli.options import TsaRoots, VaultPath, local_vault
-from evidencesync.errors import ExitCode, TrustFileError, UsageError
+from evidencesync.cli.verify_options import PartChoice, RecordChoice
+from evidencesync.errors import ExitCode, TrustFileError
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import MAX_TRUST_FILE
 
@@ -40,6 +41,7 @@ def add_commands(app: typer.Typer) -> None:
         "verify",
         "evidencesync verify /srv/vault",
         "evidencesync verify /srv/vault --case 2024-017 --item LAPTOP-1 --acquisition 2 --all-digests",
+        "evidencesync verify /srv/vault --record -i ~/.ssh/ana",
         "evidencesync verify /media/vault-copy --trusted my_signers --expect-head 5d0c...  (for whoever distrusts the vault)",
         "evidencesync verify /srv/vault --tsa-root authority.pem --require-timestamp",
     )(verify)
@@ -48,12 +50,9 @@ def add_commands(app: typer.Typer) -> None:
 def verify(
     run: Run,
     vault: VaultPath,
+    part: PartChoice,
     checks: CheckChoice,
-    case: Annotated[str | None, typer.Option(metavar="CASE", help="Only this case.")] = None,
-    item: Annotated[str | None, typer.Option(metavar="ITEM", help="Only this item; needs --case.")] = None,
-    acquisition: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=9999, help="Only this acquisition; needs --item.")
-    ] = None,
+    recording: RecordChoice,
     trusted: Annotated[
         str | None,
         typer.Option(
@@ -61,40 +60,57 @@ def verify(
         ),
     ] = None,
     expect_head: Annotated[
-        str | None, typer.Option(metavar="SHA256", help="A record that the chain must hold, such as a push gave you as its head.")
+        str | None,
+        typer.Option(
+            metavar="SHA256",
+            help="A record that a chain must hold: a head that push or list gave, an item's or the vault's.",
+        ),
     ] = None,
 ) -> ExitCode:
-    """Checks everything: signatures, chains, receipts, and every byte. Writes nothing into the vault.
+    """Checks everything: signatures, chains, receipts, and every byte. Writes nothing into the vault, but with --record.
 
     Ends with 0 only if everything was checked and everything is as it was acquired. Else each finding says what is wrong,
-    in which file and where in it.
+    in which file and where in it. With --record, a failed verification is recorded as failed; one that cannot be recorded
+    has a code of its own, unless the verdict's is worse.
     """
-    if (item is not None and case is None) or (acquisition is not None and item is None):
-        raise UsageError("--item needs --case, and --acquisition needs --item")
+    part.check()
     import time
 
     from evidencesync.cli.authorities import load_roots
     from evidencesync.cli.progress_display import VerifyView, shown
+    from evidencesync.cli.receipts import head_memory
     from evidencesync.verify.audit import audit_vault
     from evidencesync.verify.progress import VerifyProgress
 
+    verifier = None
+    if recording.record:
+        from evidencesync.cli.verify_record import load_verifier
+
+        verifier = load_verifier(run, recording)
     progress = VerifyProgress()
     with shown(run.console, VerifyView(progress)):
         verdict = audit_vault(
             local_vault(vault),
-            case=case,
-            item=item,
-            acquisition=acquisition,
+            case=part.case,
+            item=part.item,
+            acquisition=part.acquisition,
             trusted=load_trusted(Path(trusted)) if trusted is not None else None,
             expect_head=expect_head,
+            memory=head_memory(run),
             all_digests=checks.all_digests,
             roots=load_roots(run.settings, checks.tsa_root),
             require_timestamp=checks.require_timestamp,
             progress=progress,
             now_ns=time.time_ns(),
         )
-    run.console.give(verdict, verdict_lines(verdict))
-    return ExitCode(verdict.exit_code)
+    if verifier is None:
+        run.console.give(verdict, verdict_lines(verdict))
+        return ExitCode(verdict.exit_code)
+    from evidencesync.cli.verify_record import exit_code, record_verdict, recorded_lines
+
+    recorded = record_verdict(verdict, local_vault(vault), part, verifier)
+    run.console.give(recorded, [*verdict_lines(verdict), *recorded_lines(recorded)])
+    return exit_code(recorded)
 
 
 def load_trusted(file: Path) -> bytes:

@@ -64,7 +64,7 @@ class ChainChecker:
 
         1. It is a well-formed record.  2. Its number is the next.  3. It names the digest of the one before.
         4. It is of this vault, case and item.  5. Acquisitions count up by one, each as `acquired` with its `received`
-        right after it, and none after the item was sealed.
+        right after it, and none after the item was sealed, which it is once.
         """
         expected = len(self._digests) + 1
         try:
@@ -106,6 +106,8 @@ class ChainChecker:
         elif record.acquisition is not None and record.acquisition > self._acquisitions:
             raise ChainError(f"{what} is about an acquisition that was not made yet")
         elif record.type == "sealed":
+            if self._sealed:
+                raise ChainError(f"{what} seals an item that was sealed before")
             self._sealed = True
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from evidencesync.evidence.digest import HexDigest
-from evidencesync.evidence.entry import Count
+from evidencesync.evidence.entry import Count, Remark
 from evidencesync.evidence.moment import Moment
 from evidencesync.limits import MAX_FREE_TEXT, MAX_TITLE, NONCE
 
@@ -104,12 +104,16 @@ class ManifestHeader(Document, frozen=True):
 
 
 class ManifestFooter(Document, frozen=True):
-    """Last line of a manifest: `counts` by entry type, `flags` by flag (only those that occur), bytes of all contents."""
+    """Last line of a manifest: `counts` by entry type, `flags` by flag (only those that occur), bytes of all contents.
+
+    `remarks` counts what only the end of the walk could tell; absent where there is nothing of that.
+    """
 
     counts: dict[str, Count]
     flags: dict[str, Count]
     bytes: Count
     finished: Moment
+    remarks: dict[Remark, Count] | None = None
 
 
 class Point(Document, frozen=True):

@@ -129,6 +129,7 @@ class FieldRules:
             or entry.hardlink_to is not None
             or entry.hardlink_to_b64 is not None
             or entry.device_number is not None
+            or entry.inode_flags is not None
             or entry.flags is not None
         ):
             self._check_rare(entry)
@@ -176,6 +177,8 @@ class FieldRules:
             entry.type not in _DEVICES or _DEVICE_NUMBER.fullmatch(entry.device_number) is None
         ):
             raise MalformedDocumentError("a device number is malformed, or not on a device")
+        if entry.inode_flags is not None and not entry.inode_flags.strip("0"):
+            raise MalformedDocumentError("an entry states inode flags, and has none")
         if entry.flags is not None:
             ranks = [_FLAG_RANK[flag] for flag in entry.flags]
             if not ranks or any(left >= right for left, right in pairwise(ranks)):

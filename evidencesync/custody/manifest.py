@@ -186,6 +186,8 @@ class ManifestReader:
         if self.tally.counts == {}:
             raise MalformedDocumentError("a manifest lists nothing, not even its root")
         footer = decode_footer(line)
+        for remark, count in (footer.remarks or {}).items():  # the entries cannot tell: these are the signer's own words
+            self.tally.remark(remark, count)
         if encode_footer(self.tally.footer(footer.finished)) != line:
             raise MalformedDocumentError("a manifest's footer does not agree with its entries")
         self.footer = footer

@@ -97,18 +97,22 @@ def check_receipt(receipt: Receipt, facts: ReceiptFacts) -> list[Difference]:
 
 
 def _totals(receipt: Receipt, facts: ReceiptFacts) -> list[tuple[str, object, object]]:
-    """Every content of the manifest must have been met at each point that was taken, and be stored in some way."""
-    expected = Tally(files=facts.contents, bytes=facts.footer.bytes)
+    """Every content of the manifest was met at each point that was taken, none at any other, and is stored in some way."""
+    expected, none = Tally(files=facts.contents, bytes=facts.footer.bytes), Tally(files=0, bytes=0)
     points = receipt.points
-    taken = [
-        (f"points.{name}", _shown(expected), _shown(Tally(files=point.files, bytes=point.bytes)))
+    met = [
+        (f"points.{name}", _shown(expected if point.taken else none), _shown(Tally(files=point.files, bytes=point.bytes)))
         for name, point in (("source", points.source), ("arrival", points.arrival), ("disk", points.disk))
-        if point.taken
     ]
     ways = (receipt.stored.written, receipt.stored.linked, receipt.stored.reflinked, receipt.stored.copied)
     stored = Tally(files=sum(way.files for way in ways), bytes=sum(way.bytes for way in ways))
-    arrival = ("points.arrival.taken", True, points.arrival.taken)
-    return [arrival, *taken, ("stored", _shown(expected), _shown(stored))]
+    return [
+        ("points.source.taken", facts.header.digests_taken_at == "source", points.source.taken),
+        ("points.arrival.taken", True, points.arrival.taken),
+        *met,
+        ("points.disk.digests", points.disk.taken, bool(points.disk.digests)),
+        ("stored", _shown(expected), _shown(stored)),
+    ]
 
 
 def _shown(tally: Tally) -> str:

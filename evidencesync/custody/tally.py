@@ -5,21 +5,23 @@ from __future__ import annotations
 from typing import Final, get_args
 
 from evidencesync.custody.documents import ManifestFooter
-from evidencesync.evidence.entry import Entry, EntryType, Flag
+from evidencesync.evidence.entry import Entry, EntryType, Flag, Remark
 from evidencesync.evidence.moment import Moment
 
 TYPE_ORDER: Final[tuple[str, ...]] = get_args(EntryType)
 FLAG_ORDER: Final[tuple[str, ...]] = get_args(Flag)
+REMARK_ORDER: Final[tuple[Remark, ...]] = get_args(Remark)
 
 
 class ManifestTally:
-    """Counts by type and by flag, contents (entries whose bytes are kept) and the bytes of all contents."""
+    """Counts by type and by flag, contents (entries whose bytes are kept) and the bytes of all contents, and remarks."""
 
-    __slots__ = ("_flags", "_types", "bytes", "contents")
+    __slots__ = ("_flags", "_remarks", "_types", "bytes", "contents")
 
     def __init__(self) -> None:
         self._types: dict[str, int] = dict.fromkeys(TYPE_ORDER, 0)
         self._flags: dict[str, int] = dict.fromkeys(FLAG_ORDER, 0)
+        self._remarks: dict[Remark, int] = dict.fromkeys(REMARK_ORDER, 0)
         self.contents = 0
         self.bytes = 0
 
@@ -33,6 +35,10 @@ class ManifestTally:
             for flag in entry.flags:
                 self._flags[flag] += 1
 
+    def remark(self, remark: Remark, count: int) -> None:
+        """Counts what only the end of the walk could tell."""
+        self._remarks[remark] += count
+
     @property
     def counts(self) -> dict[str, int]:
         """Entries by type, in the types' declared order; only those that occur."""
@@ -43,6 +49,13 @@ class ManifestTally:
         """Flags in their declared order; only those that occur."""
         return {name: count for name, count in self._flags.items() if count}
 
+    @property
+    def remarks(self) -> dict[Remark, int]:
+        """Remarks in their declared order; only those that occur."""
+        return {name: count for name, count in self._remarks.items() if count}
+
     def footer(self, finished: Moment) -> ManifestFooter:
         """The last line for what was counted so far."""
-        return ManifestFooter(counts=self.counts, flags=self.flags, bytes=self.bytes, finished=finished)
+        return ManifestFooter(
+            counts=self.counts, flags=self.flags, bytes=self.bytes, finished=finished, remarks=self.remarks or None
+        )

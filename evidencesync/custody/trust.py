@@ -34,6 +34,7 @@ _REVOCABLE: Final = frozenset({"ssh-ed25519", "sk-ssh-ed25519@openssh.com", "ssh
     f"ecdsa-sha2-nistp{bits}" for bits in (256, 384, 521)
 }
 _PATTERN_CHARACTERS: Final = frozenset("*?!")
+_BLANK_WITH_RETURN: Final = re.compile(rb"^[ \t]*\r[ \t\r]*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,11 @@ class RevokedKeys:
             raise TrustFileError(
                 "the list of revoked keys is a binary KRL",
                 hint="List the revoked public keys one a line instead; ssh-keygen -r takes that, too.",
+            )
+        if _BLANK_WITH_RETURN.search(data) is not None:
+            raise TrustFileError(
+                "the list of revoked keys has an empty line that ends in a carriage return",
+                hint="ssh-keygen -r refuses every key because of such a line. Remove the empty lines, or the carriage returns.",
             )
         return cls(frozenset(_parse_revoked(line, f"revoked keys, line {number}") for number, line in _lines(data)))
 

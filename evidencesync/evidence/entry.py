@@ -13,12 +13,16 @@ from evidencesync.limits import LIST_CAP_PER_LINE, MAX_FILE_SIZE
 
 EntryType = Literal["file", "directory", "symlink", "block-device", "character-device", "fifo", "socket"]
 Flag = Literal["changed-while-read", "vanished", "unreadable", "skipped"]
+Remark = Literal["access-time-changed", "metadata-unread", "folder-changed-while-read", "listed-not-reached"]
+"""What a walk can only say at its end, of entries whose lines had gone out by then."""
 FillMethod = Literal["zero", "skip"]
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_FILE_SIZE)]
 Octal = Annotated[str, msgspec.Meta(pattern="^[0-7]{4}$", max_length=4)]
 Number = Annotated[str, msgspec.Meta(pattern="^[0-9]{1,20}$", max_length=20)]
 """An identifier of up to 64 bits, as a string: JSON readers lose digits above 2^53."""
+InodeFlags = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{8}$", max_length=8)]
+"""The bits of linux/fs.h's FS_*_FL in hexadecimal, without those that say how a file is stored; never all zero."""
 Extent = tuple[Count, Count]
 """Offset and length in bytes."""
 
@@ -63,6 +67,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     target: str | None = None
     target_b64: str | None = None
     device_number: str | None = None
+    inode_flags: InodeFlags | None = None
     xattrs: dict[str, str] | None = None
     holes: Annotated[list[Extent], msgspec.Meta(max_length=LIST_CAP_PER_LINE)] | None = None
     read_errors: Annotated[list[ReadError], msgspec.Meta(max_length=LIST_CAP_PER_LINE)] | None = None

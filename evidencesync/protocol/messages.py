@@ -54,7 +54,7 @@ class Hello(Message, frozen=True):
 
     versions: Annotated[list[U32], msgspec.Meta(min_length=1, max_length=16)]
     tool: ShortText
-    purpose: Literal["push"]
+    purpose: Literal["push", "custody"]
     vault: Annotated[bytes, msgspec.Meta(max_length=MAX_PATH)]
     parameters: ShortText
     clock: Nanoseconds
@@ -75,13 +75,16 @@ class Welcome(Message, frozen=True):
 class Begin(Message, frozen=True):
     """Proof of the examiner's key: a SessionClaim document and its signature.
 
-    `resumes`: the session was begun on another link, and is to go on here.
+    `resumes`: the session was begun on another link, and is to go on here. `seen` and `vault_seen` are the numbers of the
+    last records that the sender has seen of the item's and of the vault's own chain; 0 where it has seen none.
     """
 
     claim: Document
     signature: Signature
     read_back: bool
     resumes: bool
+    seen: U32
+    vault_seen: U32
 
 
 class Ready(Message, frozen=True):
@@ -309,11 +312,32 @@ class Published(Message, frozen=True):
 
 
 class Records(Message, frozen=True):
-    """Records of the item's custody chain and their signatures, in order, from number `first` on; `more`: others follow."""
+    """Records of one custody chain, the item's or the vault's own, and their signatures, in order, from number `first` on.
+
+    `more`: others of that chain follow in the next message.
+    """
 
     first: U32
     records: Annotated[list[tuple[Document, Signature]], msgspec.Meta(max_length=MAX_RECORDS)]
     more: bool
+
+
+class Standing(Message, frozen=True):
+    """How long the item's custody chain is, and its head; Records follow, from the first that this client has not had.
+
+    `principal` is the name under which the vault knows the client's key.
+    """
+
+    principal: ShortText
+    count: U32
+    head_sha256: Digest32 | None
+
+
+class Append(Message, frozen=True):
+    """One more record for the item's chain, and the examiner's signature over it."""
+
+    record: Document
+    signature: Signature
 
 
 class Failure(Message, frozen=True):
@@ -357,6 +381,8 @@ MESSAGE_TYPES: Final[dict[int, type[Message]]] = {
     46: NeedPieces,
     47: Resembles,
     50: Records,
+    51: Standing,
+    52: Append,
 }
 _TYPE_OF: Final = {message: number for number, message in MESSAGE_TYPES.items()}
 _DECODERS: Final = {number: msgspec.msgpack.Decoder(message) for number, message in MESSAGE_TYPES.items()}

@@ -9,17 +9,19 @@ from collections.abc import Iterator
 from evidencesync.errors import InternalError
 from evidencesync.evidence.entry import EntryType
 from evidencesync.source.descriptor import FOLDER_FLAGS, is_gone, open_untouched
+from evidencesync.source.listed import Wanted
 
 
 class OpenFolder:
     """A folder on the way from the root to where the walk stands, and what is still to be visited in it.
 
-    `fd` is -1 while it is closed, and for good where it could not be found again: `loss` is then the error number.
+    `fd` is -1 while it is closed, and for good where it could not be found again: `loss` is then the error number. `wanted` is
+    what of it the user listed: it was not asked for its names where that is not the whole.
     """
 
-    __slots__ = ("_times", "fd", "identity", "listed_types", "loss", "name", "names", "prefix")
+    __slots__ = ("_times", "fd", "identity", "listed_types", "loss", "name", "names", "prefix", "wanted")
 
-    def __init__(self, name: bytes, prefix: bytes, fd: int, status: os.stat_result) -> None:
+    def __init__(self, name: bytes, prefix: bytes, fd: int, status: os.stat_result, wanted: Wanted) -> None:
         """`status` is what it was right before it was listed."""
         self.name = name
         self.prefix = prefix
@@ -29,9 +31,12 @@ class OpenFolder:
         self.loss = 0
         self.names: Iterator[bytes] = iter(())
         self.listed_types: dict[bytes, EntryType] = {}
+        self.wanted = wanted
 
     def has_changed(self) -> bool:
         """Whether names came or went since the folder was listed: what came was not seen. Unknown counts as a change."""
+        if not self.wanted.whole:
+            return False
         if self.fd < 0:
             return True
         try:
@@ -46,11 +51,12 @@ class Descent:
 
     Below a depth of `limit` the shallowest are closed. Coming back up, a folder is found again by descending from the
     root one name at a time, and checked to be the same one; half of the descriptors on the way are kept, so that this
-    is needed only once in `limit / 2` folders.
+    is needed only once in `limit / 2` folders. `gentle`: folders are not to be listed where that may change them.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, gentle: bool = False) -> None:
         self._limit = max(limit, 2)
+        self._gentle = gentle
         self._folders: list[OpenFolder] = []
         self._first_open = 1  # every folder from here on is open, and so is the root
 
@@ -63,6 +69,10 @@ class Descent:
     def current(self) -> OpenFolder | None:
         """The folder in which the walk stands; None when it has ended."""
         return self._folders[-1] if self._folders else None
+
+    def may_list(self, *, noatime: bool) -> bool:
+        """Whether a folder may be asked for its names, seeing how it was opened."""
+        return noatime or not self._gentle
 
     def push(self, folder: OpenFolder) -> None:
         """Goes down into a folder, which from now on is closed here."""

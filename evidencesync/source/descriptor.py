@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from typing import Final
 
 from evidencesync.errors import InternalError
@@ -23,9 +24,28 @@ _OUR_OWN: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 def open_untouched(name: bytes, flags: int, dir_fd: int) -> tuple[int, bool]:
     """Opens one name in a folder; the second value tells whether reading will leave the access time alone.
 
-    O_NOATIME is the owner's and root's privilege (open(2)): where it is refused, the name is opened without it. Raises
+    O_NOATIME is the owner's and root's privilege (open(2)): where it is refused, the name is opened without it. A regular file
+    on which a program holds a lease (a Samba server does) is waited for, as long as the kernel lets the program keep it. Raises
     OSError as open(2) does.
     """
+    try:
+        return _open_untouched(name, flags, dir_fd)
+    except BlockingIOError:
+        return _open_leased(name, flags, dir_fd)
+
+
+def _open_leased(name: bytes, flags: int, dir_fd: int) -> tuple[int, bool]:
+    """Opens without O_NONBLOCK what is seen to be a regular file, and so cannot block for longer than a lease lasts."""
+    passage = os.open(name, getattr(os, "O_PATH", flags) | os.O_NOFOLLOW | CLOEXEC, dir_fd=dir_fd)
+    try:
+        if not stat.S_ISREG(os.fstat(passage).st_mode):
+            raise BlockingIOError(errno.EAGAIN, "it is busy, and no regular file")
+        return _open_untouched(b"/proc/self/fd/%d" % passage, flags & ~(os.O_NONBLOCK | os.O_NOFOLLOW), dir_fd)
+    finally:
+        os.close(passage)
+
+
+def _open_untouched(name: bytes, flags: int, dir_fd: int) -> tuple[int, bool]:
     try:
         return os.open(name, flags | _NOATIME, dir_fd=dir_fd), bool(_NOATIME)
     except PermissionError as error:

@@ -1,4 +1,4 @@
-"""What os.stat does not tell of an entry: its birth time and its extended attributes."""
+"""What os.stat does not tell of an entry: its birth time, its extended attributes and its inode flags."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Final
 
 import msgspec
 
+from evidencesync.evidence.entry import InodeFlags
 from evidencesync.evidence.moment import FileTime
 from evidencesync.source.attributes import AttributeReader, Attributes
 from evidencesync.source.birth import BirthTimes
+from evidencesync.source.inodeflags import InodeFlagReader
 from evidencesync.source.walker import Found
 
 
@@ -18,9 +20,10 @@ class Details(msgspec.Struct, frozen=True, gc=False):
 
     birth: FileTime | None
     attributes: Attributes | None
+    inode_flags: InodeFlags | None
 
 
-NO_DETAILS: Final = Details(None, None)
+NO_DETAILS: Final = Details(None, None, None)
 
 
 class DetailReader:
@@ -30,11 +33,12 @@ class DetailReader:
     open for its content.
     """
 
-    __slots__ = ("_attributes", "_births")
+    __slots__ = ("_attributes", "_births", "_flags")
 
     def __init__(self, *, birth_times: bool = True, attributes: bool = True) -> None:
         self._births = BirthTimes() if birth_times else None
         self._attributes = AttributeReader() if attributes else None
+        self._flags = InodeFlagReader() if attributes else None
 
     @property
     def not_taken(self) -> tuple[str, ...]:
@@ -44,12 +48,14 @@ class DetailReader:
             missing.append("btime")
         if self._attributes is None or not self._attributes.available:
             missing.append("xattrs")
+        if self._flags is None or not self._flags.available:
+            missing.append("inode_flags")
         return tuple(missing)
 
     @property
-    def unread_attributes(self) -> int:
-        """How often the system would not give an attribute, or an entry's list of them: to be said in the manifest."""
-        return self._attributes.unread if self._attributes is not None else 0
+    def unread(self) -> int:
+        """How often the system would not give an attribute, an entry's list of them, or its inode flags."""
+        return sum(reader.unread for reader in (self._attributes, self._flags) if reader is not None)
 
     def of_descriptor(self, fd: int, status: os.stat_result) -> Details:
         """The details of what is open; `status` is its fstat."""
@@ -57,6 +63,7 @@ class DetailReader:
         return Details(
             self._births.of_descriptor(fd, device) if self._births is not None else None,
             self._attributes.of_descriptor(fd, device) if self._attributes is not None else None,
+            self._flags.of_descriptor(fd, device) if self._flags is not None else None,
         )
 
     def of_found(self, found: Found, status: os.stat_result) -> Details:
@@ -68,4 +75,5 @@ class DetailReader:
         return Details(
             births.of_name(found.dir_fd, found.name, device, status.st_ino) if births is not None else None,
             attributes.of_name(found.dir_fd, found.name, device) if attributes is not None else None,
+            None,  # only what is open can be asked
         )

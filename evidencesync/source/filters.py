@@ -1,8 +1,10 @@
-"""Which entries the user asked to leave out."""
+"""Which entries the user asked to leave out, and which alone to take."""
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from pathspec.patterns.gitignore import GitIgnorePatternError
 
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import safe_text
+from evidencesync.source.listed import ListedNames
 
 # The library's regular expressions are not made for names with line breaks: `.` does not match one and `$` matches before
 # one, so `*.tmp` would leave out "a.tmp\n". Names and patterns therefore carry this stand-in, which no decoded name can hold.
@@ -23,15 +26,21 @@ _CHARACTER_CLASS: Final = re.compile(r"\[[^\]]*\[[:.=]")  # the library would ta
 
 @dataclass(frozen=True, slots=True)
 class FilterRules:
-    """The patterns of --exclude and --include, in the sense of gitignore; an include wins over every exclude.
+    """What is left out: the patterns of --exclude and --include, in the sense of gitignore; an include wins over every exclude.
 
     Among the excludes the last match wins, as in a .gitignore file. A pattern names the source's own paths, never the
     machine's. What an include may still keep is looked for below a folder that is left out, and a folder that is
     included is kept with all that is in it: where this differs from git, more is kept.
+
+    `max_size` leaves out files of more bytes, `one_file_system` what lies on another file system than the root (and the folder
+    where that is mounted: what one sees of it is the other's). `listed` is all that is wanted, where that is not everything.
     """
 
     excludes: tuple[str, ...] = ()
     includes: tuple[str, ...] = ()
+    max_size: int | None = None
+    one_file_system: bool = False
+    listed: ListedNames | None = None
     _spec: pathspec.GitIgnoreSpec | None = field(default=None, compare=False, repr=False)
     _kept: tuple[tuple[str, ...] | None, ...] = field(default=(), compare=False, repr=False)
 
@@ -41,26 +50,46 @@ class FilterRules:
         return cls()
 
     @classmethod
-    def from_patterns(cls, excludes: Iterable[str] = (), includes: Iterable[str] = ()) -> FilterRules:
+    def from_patterns(
+        cls,
+        excludes: Iterable[str] = (),
+        includes: Iterable[str] = (),
+        *,
+        max_size: int | None = None,
+        one_file_system: bool = False,
+        listed: ListedNames | None = None,
+    ) -> FilterRules:
         """The rules for patterns as the command line gives them (undecodable bytes as surrogates).
 
         Raises UsageError for a pattern that is malformed, or that could never leave out or keep anything.
         """
         left_out, kept = tuple(excludes), tuple(includes)
         if not left_out and not kept:
-            return cls()
+            return cls((), (), max_size, one_file_system, listed)
         for pattern in kept:
             if pattern.startswith("!"):
                 raise UsageError(rf"an --include may not begin with '!' (write \! for the character): {safe_text(pattern)}")
         lines = [*left_out, *("!" + pattern for pattern in kept)]
         spec = _compile([line.replace("\n", _LINE_BREAK) for line in lines])
         ways = tuple(_way_down(line[1:]) for line in lines if line.startswith("!"))
-        return cls(left_out, kept, spec, ways)
+        return cls(left_out, kept, max_size, one_file_system, listed, spec, ways)
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing can be left out, so that no entry needs to be asked about."""
-        return self._spec is None
+        """Whether nothing that is wanted can be left out, so that no entry needs to be asked about."""
+        return self._spec is None and self.max_size is None and not self.one_file_system
+
+    def skips(self, path: bytes, status: os.stat_result, device: int) -> bool:
+        """Whether an entry is to be listed as skipped; `device` is the st_dev of the root.
+
+        A folder is not, where something below it may be kept.
+        """
+        if self.one_file_system and status.st_dev != device:
+            return True
+        if self.max_size is not None and status.st_size > self.max_size and stat.S_ISREG(status.st_mode):
+            return True
+        is_folder = stat.S_ISDIR(status.st_mode)
+        return self.leaves_out(path, is_folder=is_folder) and not (is_folder and self.may_keep_below(path))
 
     def leaves_out(self, path: bytes, *, is_folder: bool) -> bool:
         """Whether the entry at this path (raw bytes, relative, never the root) is to be left out."""
@@ -81,6 +110,9 @@ class FilterRules:
         return [
             *(f"exclude {safe_text(pattern)}" for pattern in self.excludes),
             *(f"include {safe_text(pattern)}" for pattern in self.includes),
+            *([f"max-size {self.max_size}"] if self.max_size is not None else []),
+            *(["one-file-system"] if self.one_file_system else []),
+            *([f"files-from {self.listed.count} names, sha256 {self.listed.sha256}"] if self.listed is not None else []),
         ]
 
 

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterable, Sequence
 from typing import Final, get_args
 
-from evidencesync.evidence.entry import Entry, Flag, ReadError
+from evidencesync.evidence.entry import Entry, Flag, ReadError, Remark
 from evidencesync.evidence.moment import FileTime, format_file_time
 from evidencesync.evidence.path import to_json_fields
 from evidencesync.source.descriptor import is_gone
@@ -30,15 +30,16 @@ _NO_REFERENCES: Final[_References] = (None, None, None, None, None)
 class EntryMaker:
     """Makes the entries of one manifest, in the order of the walk and while the iterator stands at each. For one thread.
 
-    `details` is what the reader takes a file's details with while it is open. `touched_links` counts symbolic links whose
-    access time changed because their target was read (readlink(2) knows no O_NOATIME): to be said in the manifest.
+    `details` is what the reader takes a file's details with while it is open. `touched` counts entries whose access time
+    changed while they were read: a symbolic link's always may (readlink(2) knows no O_NOATIME), that of a file or folder where
+    the system does not let this user spare it.
     """
 
-    __slots__ = ("_devices", "_groups", "_links", "_modes", "_users", "details", "touched_links")
+    __slots__ = ("_devices", "_groups", "_links", "_modes", "_users", "details", "touched")
 
     def __init__(self, *, birth_times: bool = True, attributes: bool = True) -> None:
         self.details = DetailReader(birth_times=birth_times, attributes=attributes)
-        self.touched_links = 0
+        self.touched = 0
         self._links = HardLinks()
         self._users: dict[int, str | None] = {}
         self._groups: dict[int, str | None] = {}
@@ -55,12 +56,14 @@ class EntryMaker:
         flags: Sequence[Flag] = (),
         read_errors: Sequence[ReadError] | None = None,
         details: Details | None = None,
+        noatime: bool = True,
     ) -> Entry:
         """The entry, with `size` and digests as they are given: those of the bytes that were delivered.
 
         `flags` come on top of the walk's own. `details` are those the reader took from the open file; where they are not
         given they are read here, by name. What is skipped or vanished is not looked at again. Lists are given whole, of
-        any length: the manifest's encoder cuts them into lines. To be called once an entry.
+        any length: the manifest's encoder cuts them into lines. `noatime` is False for a file that had to be opened in a way that
+        may change its access time. To be called once an entry.
         """
         status = found.stat
         all_flags = _ordered(found.flag, flags) if found.flag is not None or flags else None
@@ -69,6 +72,8 @@ class EntryMaker:
             return Entry(found.entry_type, path, path_b64, size, blake3_hex, sha256_hex, flags=all_flags)
         kind, st_mode, uid, gid, device = found.entry_type, status.st_mode, status.st_uid, status.st_gid, status.st_dev
         first, first_b64, target, target_b64, device_number = _NO_REFERENCES
+        if not (noatime and found.noatime):
+            self._look_at_access_time(found, status)
         if all_flags is None or _may_look(all_flags):
             details = details or self.details.of_found(found, status)
             if kind != "directory" and (kind != "file" or status.st_nlink > 1):
@@ -90,10 +95,14 @@ class EntryMaker:
             mtime if atime_ns == mtime_ns else _time(atime_ns),
             mtime if ctime_ns == mtime_ns else _time(ctime_ns),
             details.birth, str(status.st_ino), self._devices.get(device) or self._device(device), status.st_nlink,
-            first, first_b64, target, target_b64, device_number,
+            first, first_b64, target, target_b64, device_number, details.inode_flags,
             details.attributes, None, list(read_errors) if read_errors else None, all_flags,
         )
         # fmt: on
+
+    def remarks(self) -> dict[Remark, int]:
+        """What of all entries made so far could not stand in their lines."""
+        return {"access-time-changed": self.touched, "metadata-unread": self.details.unread}
 
     def first_link(self, found: Found) -> bytes | None:
         """The path of an entry made before from the same inode, for whoever would rather not read its content again."""
@@ -101,6 +110,15 @@ class EntryMaker:
         if status is None or status.st_nlink < 2 or found.entry_type == "directory" or found.flag is not None:
             return None
         return self._links.first_path(found.path, status)
+
+    def _look_at_access_time(self, found: Found, status: os.stat_result) -> None:
+        """After it was read. Whatever else changed meanwhile is noticed elsewhere."""
+        try:
+            now = os.fstat(found.folder_fd) if found.folder_fd >= 0 else os.lstat(found.name, dir_fd=found.dir_fd)
+        except OSError:
+            self.touched += 1  # not known, and that is no reason to say that nothing was touched
+            return
+        self.touched += now.st_atime_ns != status.st_atime_ns
 
     def _references(
         self, found: Found, status: os.stat_result, flags: list[Flag] | None
@@ -130,7 +148,7 @@ class EntryMaker:
         if (now.st_ino, now.st_ctime_ns) != (status.st_ino, status.st_ctime_ns):
             flags = _ordered("changed-while-read", flags or ())
         elif now.st_atime_ns != status.st_atime_ns:
-            self.touched_links += 1
+            self.touched += 1
         return *to_json_fields(target), flags
 
     def _mode(self, st_mode: int) -> str:

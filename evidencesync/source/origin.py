@@ -12,12 +12,15 @@ from typing import Final
 from evidencesync.custody.documents import Origin
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.path import to_json_fields
+from evidencesync.source.device import geometry_of
 from evidencesync.source.root import SourceRoot
+from evidencesync.source.sysfs import describe_device, users_of
 
 _MACHINE_ID: Final = Path("/etc/machine-id")
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 _IDENTIFIER: Final = re.compile(r"[0-9a-f]{32}")  # machine-id(5)
 _OCTAL: Final = re.compile(rb"\\([0-7]{3})")
+_MOST_USERS: Final = 2000  # characters
 _LONGEST: Final = 200  # characters of a host's or a system's name
 
 
@@ -29,9 +32,37 @@ def describe_origin(source: SourceRoot) -> Origin:
         operating_system=safe_text(_operating_system(), _LONGEST),
         path=path,
         path_b64=path_b64,
-        file_system=file_system_of(source.path),
+        file_system=None if source.is_device else file_system_of(source.path),
         machine_id=_machine_id(),
+        device=device_facts(source) if source.is_device else None,
     )
+
+
+def device_facts(source: SourceRoot) -> dict[str, str]:
+    """What is known of a device: of what the kernel says, size and sectors always. Raises SourceNotFoundError."""
+    geometry = geometry_of(source)
+    number = os.stat(source.path).st_rdev
+    facts = {
+        "size": str(geometry.size),
+        "logical_sector": str(geometry.logical_sector),
+        "physical_sector": str(geometry.physical_sector),
+        "read_only": "yes" if geometry.read_only else "no",
+        **describe_device(number),
+    }
+    if users := users_of(number):
+        facts["in_use"] = "; ".join(users)[:_MOST_USERS]
+    return facts
+
+
+def device_warnings(source: SourceRoot) -> list[str]:
+    """What somebody who is about to image a device should know: that it could be written to, and that it is in use."""
+    facts, name = device_facts(source), safe_text(source.path, _LONGEST)
+    warnings = []
+    if facts["read_only"] == "no":
+        warnings.append(f"{name} is not write-protected (blockdev --setro, or a write blocker): it is only read here")
+    if "in_use" in facts:
+        warnings.append(f"{name} is in use: {facts['in_use']}. What is written meanwhile is in the image or not, by chance")
+    return warnings
 
 
 def file_system_of(path: bytes) -> str | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Final, Self
 
@@ -13,11 +15,13 @@ import msgspec
 from evidencesync.errors import InternalError, SourceReadError
 from evidencesync.evidence.display import safe_text
 from evidencesync.holes import HoleFinder
+from evidencesync.limits import KIB
 from evidencesync.source.descriptor import FILE_FLAGS, is_gone, open_untouched
 from evidencesync.source.details import DetailReader, Details
 from evidencesync.source.walker import Found
 
 _NO_BOUND: Final = 2**63
+PAGE: Final = 4 * KIB
 
 
 class SmallRead(msgspec.Struct, frozen=True, gc=False):
@@ -36,7 +40,7 @@ class OpenedFile:
     holds more than it says (size 0 under /proc) is read to its end. `offset` is where the next read begins.
     """
 
-    __slots__ = ("_bound", "_holes", "fd", "found", "noatime", "offset", "size")
+    __slots__ = ("_bound", "_holes", "fd", "found", "noatime", "offset", "size", "unit")
 
     def __init__(self, found: Found, fd: int, size: int, *, noatime: bool) -> None:
         self.found = found
@@ -44,6 +48,7 @@ class OpenedFile:
         self.size = size
         self.noatime = noatime
         self.offset = 0
+        self.unit = PAGE  # the least that is read by itself where something is bad: what the page cache reads
         self._bound = size
         self._holes = HoleFinder(fd)
 
@@ -89,6 +94,24 @@ class OpenedFile:
             self.offset += got
         return filled
 
+    @contextlib.contextmanager
+    def close_reads(self) -> Iterator[Callable[[int, memoryview], None]]:
+        """Reads of a few bytes here and there, for looking around what could not be read. Without reading ahead."""
+
+        def read_at(offset: int, room: memoryview) -> None:
+            got = 0
+            while got < len(room):
+                more = os.preadv(self.fd, [room[got:]], offset + got)
+                if not more:  # cut off meanwhile
+                    raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+                got += more
+
+        self.advise("POSIX_FADV_RANDOM")
+        try:
+            yield read_at
+        finally:
+            self.advise("POSIX_FADV_SEQUENTIAL")
+
     def changed(self) -> bool:
         """Whether the file is, now, not what the walk saw: another inode, size, modification or change time."""
         try:
@@ -115,6 +138,12 @@ class OpenedFile:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def advise(self, advice: str) -> None:
+        """Tells the system how the file will be read (posix_fadvise), by the name of the advice."""
+        if hasattr(os, advice):
+            with contextlib.suppress(OSError):  # whoever can not take it reads as before
+                os.posix_fadvise(self.fd, 0, 0, getattr(os, advice))
+
     def _goes_on(self) -> bool:
         """At the end that the size promised: whether to read on, because the size was never true."""
         if os.fstat(self.fd).st_size > self.size:
@@ -134,10 +163,9 @@ def open_file(found: Found) -> OpenedFile:
     except BaseException:
         os.close(fd)
         raise
-    if hasattr(os, "posix_fadvise"):
-        with contextlib.suppress(OSError):  # advice: whoever can not take it reads as before
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-    return OpenedFile(found, fd, size, noatime=noatime)
+    opened = OpenedFile(found, fd, size, noatime=noatime)
+    opened.advise("POSIX_FADV_SEQUENTIAL")
+    return opened
 
 
 def read_small(found: Found, limit: int, details: DetailReader | None = None) -> SmallRead | None:
@@ -164,6 +192,16 @@ def read_small(found: Found, limit: int, details: DetailReader | None = None) ->
     finally:
         os.close(fd)
     return SmallRead(data, differs(found, after), noatime, taken)
+
+
+def look_again(found: Found) -> Found | None:
+    """The same name as it is now, for reading it once more; None where no regular file has it any more."""
+    try:
+        status = os.lstat(found.name, dir_fd=found.dir_fd)
+    except OSError as error:
+        is_gone(error)  # raises where it is not the source's fault
+        return None
+    return msgspec.structs.replace(found, stat=status) if stat.S_ISREG(status.st_mode) else None
 
 
 def differs(found: Found, now: os.stat_result) -> bool:

@@ -6,9 +6,15 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from evidencesync.errors import SourceNotFoundError, UsageError
 from evidencesync.evidence.display import safe_text
+
+_HINTS: Final = {
+    stat.S_IFCHR: "A character device has no content that could be read again. For a disk name its block device (lsblk).",
+    stat.S_IFIFO: "What comes through a FIFO comes once. Save it to a file (cat FIFO > FILE), and push that.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +24,7 @@ class SourceRoot:
     named: bytes
     path: bytes
     is_folder: bool
+    is_device: bool = False
 
     @property
     def note(self) -> str | None:
@@ -30,8 +37,8 @@ class SourceRoot:
 def resolve_source(root: bytes | str | Path) -> SourceRoot:
     """Finds what the user named. A symbolic link is resolved here, once, because the user pointed at it himself.
 
-    Raises SourceNotFoundError where there is nothing that can be looked at, UsageError where it is neither a folder nor
-    a regular file.
+    Raises SourceNotFoundError where there is nothing that can be looked at, UsageError where it is neither a folder, nor a
+    regular file, nor a block device.
     """
     given = os.fsencode(root)
     if not given or b"\0" in given:
@@ -44,9 +51,13 @@ def resolve_source(root: bytes | str | Path) -> SourceRoot:
             status = os.lstat(path)
     except OSError as error:
         raise source_not_found(named, error) from error
-    if not stat.S_ISDIR(status.st_mode) and not stat.S_ISREG(status.st_mode):
-        raise UsageError(f"the source is neither a folder nor a regular file: {safe_text(path)}")
-    return SourceRoot(named=named, path=path, is_folder=stat.S_ISDIR(status.st_mode))
+    mode = status.st_mode
+    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+        raise UsageError(
+            f"the source is neither a folder, nor a regular file, nor a block device: {safe_text(path)}",
+            hint=_HINTS.get(stat.S_IFMT(mode), "Name the folder that holds it: it is recorded there, without content."),
+        )
+    return SourceRoot(named=named, path=path, is_folder=stat.S_ISDIR(mode), is_device=stat.S_ISBLK(mode))
 
 
 def source_not_found(path: bytes, error: OSError) -> SourceNotFoundError:

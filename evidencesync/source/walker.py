@@ -12,12 +12,14 @@ from typing import Final
 
 import msgspec
 
+from evidencesync.errors import UsageError
 from evidencesync.evidence.entry import EntryType, Flag
 from evidencesync.evidence.names import RUN, SortedNames
 from evidencesync.limits import MAX_DEPTH, MAX_NAME, MAX_PATH
 from evidencesync.source.descent import Descent, OpenFolder
 from evidencesync.source.descriptor import FOLDER_FLAGS, PASSAGE_FLAGS, is_gone, open_untouched
 from evidencesync.source.filters import FilterRules
+from evidencesync.source.listed import EVERYTHING, Wanted, below
 from evidencesync.source.root import SourceRoot, resolve_source, source_not_found
 
 OPEN_FOLDERS: Final = 256
@@ -59,25 +61,40 @@ class Found(msgspec.Struct, frozen=True, gc=False):
     noatime: bool = True
 
 
+def _ignore(_path: bytes) -> None:
+    """For whoever does not want to know."""
+
+
 def walk(
     root: bytes | str | Path,
     rules: FilterRules,
     *,
     open_folders: int = OPEN_FOLDERS,
     changed: Callable[[bytes], None] | None = None,
+    unreached: Callable[[bytes], None] = _ignore,
+    gentle: bool = False,
 ) -> Iterator[Found]:
     """Everything in the source: each folder before what is in it, names sorted by raw bytes, the root (`b""`) first.
 
     A single regular file is a root without metadata (`stat` is absent) and the file. Nothing in the source is written
     and no symbolic link in it followed; one that is itself `root` is resolved once (`resolve_source` tells). What can
     not be read or has vanished is a flagged Found, never an exception; what `rules` leave out is flagged `skipped`, a
-    folder once. `changed` is told each folder in which names came or went after it was listed. Depth, path and name
+    folder once. `changed` is told each folder in which names came or went after it was listed.
+
+    Where the rules list what is wanted, that and the folders above it is all that is walked. What is listed and not there has
+    vanished, and so have the folders above it that are not there; `unreached` is told what is listed below something that is
+    no folder, or one that cannot be opened. A `gentle` walk does not ask a folder for its names where that may change its
+    access time: it is for whoever only wants to know roughly. Depth, path and name
     are bounded by limits.py: what lies beyond makes its folder `unreadable`. Raises SourceNotFoundError or
     UsageError, here or at the first step, where there is nothing to walk, and InternalError where the process itself
     runs out of descriptors or memory.
     """
     source = resolve_source(root)
-    return _walk_folder(source, rules, open_folders, changed) if source.is_folder else _walk_file(source, rules)
+    if source.is_folder:
+        return _walk_folder(source, rules, Descent(open_folders, gentle=gentle), changed, unreached)
+    if rules.listed is not None:
+        raise UsageError("a list of files needs a folder as the source")
+    return _walk_file(source, rules)
 
 
 def _walk_file(source: SourceRoot, rules: FilterRules) -> Iterator[Found]:
@@ -96,43 +113,50 @@ def _walk_file(source: SourceRoot, rules: FilterRules) -> Iterator[Found]:
         if not stat.S_ISREG(status.st_mode):
             yield Found(name, "file", None, fd, name, "vanished", errno.ENOENT)
         else:
-            yield Found(name, "file", status, fd, name, "skipped" if rules.leaves_out(name, is_folder=False) else None)
+            yield Found(name, "file", status, fd, name, "skipped" if rules.skips(name, status, status.st_dev) else None)
     finally:
         os.close(fd)
 
 
 def _walk_folder(
-    source: SourceRoot, rules: FilterRules, open_folders: int, changed: Callable[[bytes], None] | None
+    source: SourceRoot,
+    rules: FilterRules,
+    descent: Descent,
+    changed: Callable[[bytes], None] | None,
+    unreached: Callable[[bytes], None],
 ) -> Iterator[Found]:
-    descent = Descent(open_folders)
     filtered = not rules.is_empty
     lstat = os.lstat
     try:
-        yield _enter_root(descent, source)
+        root = _enter_root(descent, source, rules.listed.wanted if rules.listed is not None else EVERYTHING)
+        device = root.stat.st_dev if root.stat is not None else -1
+        yield root
         while (folder := descent.current) is not None:
             if folder.fd < 0:
                 yield from _lost(folder)
-            fd, prefix, types = folder.fd, folder.prefix, folder.listed_types
+            fd, prefix, types, wanted = folder.fd, folder.prefix, folder.listed_types, folder.wanted
             for name in folder.names:  # an iterator: it goes on where it stood when the walk comes back
                 path = prefix + name
                 try:
                     status = lstat(name, dir_fd=fd)
                 except OSError as error:
                     flag: Flag = "vanished" if is_gone(error) else "unreadable"
-                    yield Found(path, types.get(name, "file"), None, fd, name, flag, error.errno or 0)
+                    yield from _absent(Found(path, types.get(name, "file"), None, fd, name, flag, error.errno or 0), wanted)
                     continue
                 kind = _TYPES.get(status.st_mode & _FORMAT_BITS)
-                if filtered and _is_skipped(rules, path, is_folder=kind == "directory"):
+                if filtered and rules.skips(path, status, device):
                     yield Found(path, kind or "file", status, fd, name, "skipped")
                 elif kind == "directory":
-                    found = _enter(descent, Found(path, kind, status, fd, name))
+                    found = _enter(descent, Found(path, kind, status, fd, name), wanted.names.get(name, EVERYTHING))
                     yield found
                     if found.folder_fd >= 0:
                         break
+                    _tell(unreached, path, wanted.names.get(name, EVERYTHING))
                 elif kind is None:  # a damaged file system can say anything
                     yield Found(path, "file", status, fd, name, "unreadable", errno.EUCLEAN)
                 else:
-                    yield Found(path, kind, status, fd, name)
+                    is_wanted = name not in wanted.names or _tell(unreached, path, wanted.names[name])
+                    yield Found(path, kind, status, fd, name, None if is_wanted else "skipped")
             else:
                 if changed is not None and folder.has_changed():
                     changed(prefix[:-1])
@@ -141,11 +165,26 @@ def _walk_folder(
         descent.close()
 
 
-def _is_skipped(rules: FilterRules, path: bytes, *, is_folder: bool) -> bool:
-    return rules.leaves_out(path, is_folder=is_folder) and not (is_folder and rules.may_keep_below(path))
+def _tell(unreached: Callable[[bytes], None], path: bytes, wanted: Wanted) -> bool:
+    """Tells of everything that is listed below a path that cannot be entered; whether the path itself is wanted."""
+    for deeper, is_listed in below(path, wanted):
+        if is_listed:
+            unreached(deeper)
+    return wanted.whole
 
 
-def _enter_root(descent: Descent, source: SourceRoot) -> Found:
+def _absent(seen: Found, around: Wanted) -> Iterator[Found]:
+    """What could not be looked at, and what was listed below it."""
+    wanted = around.names.get(seen.name, EVERYTHING)
+    missing = [path for path, _ in below(seen.path, wanted)]
+    folders = {os.path.dirname(path) for path in missing}
+    yield msgspec.structs.replace(seen, entry_type="directory") if seen.path in folders else seen
+    for path in missing:
+        kind: EntryType = "directory" if path in folders else "file"
+        yield Found(path, kind, None, -1, os.path.basename(path), seen.flag, seen.errno)
+
+
+def _enter_root(descent: Descent, source: SourceRoot, wanted: Wanted) -> Found:
     try:
         above = os.open(os.path.dirname(source.path), PASSAGE_FLAGS)
         try:
@@ -154,17 +193,17 @@ def _enter_root(descent: Descent, source: SourceRoot) -> Found:
             os.close(above)
     except OSError as error:
         raise source_not_found(source.path, error) from error
-    return _list_into(descent, Found(b"", "directory", None, opened[0], b"."), opened)
+    return _list_into(descent, Found(b"", "directory", None, opened[0], b"."), opened, wanted)
 
 
-def _enter(descent: Descent, seen: Found) -> Found:
+def _enter(descent: Descent, seen: Found, wanted: Wanted) -> Found:
     """Opens and lists a folder, and makes it the current one. What is not a folder any more has vanished."""
     try:
         opened = _open_folder(seen.name, seen.dir_fd)
     except OSError as error:
         flag: Flag = "vanished" if is_gone(error) else "unreadable"
         return Found(seen.path, seen.entry_type, seen.stat, seen.dir_fd, seen.name, flag, error.errno or 0)
-    return _list_into(descent, seen, opened)
+    return _list_into(descent, seen, opened, wanted)
 
 
 def _open_folder(name: bytes, dir_fd: int) -> tuple[int, bool, os.stat_result]:
@@ -180,13 +219,17 @@ def _open_folder(name: bytes, dir_fd: int) -> tuple[int, bool, os.stat_result]:
         raise
 
 
-def _list_into(descent: Descent, seen: Found, opened: tuple[int, bool, os.stat_result]) -> Found:
+def _list_into(descent: Descent, seen: Found, opened: tuple[int, bool, os.stat_result], wanted: Wanted) -> Found:
     fd, noatime, status = opened
-    folder = OpenFolder(seen.name, seen.path + b"/" if seen.path else b"", fd, status)
+    folder = OpenFolder(seen.name, seen.path + b"/" if seen.path else b"", fd, status, wanted)
     depth = descent.depth
     descent.push(folder)  # from here on the descent closes it
     room = min(MAX_NAME, MAX_PATH - len(folder.prefix)) if depth < MAX_DEPTH else 0
-    names, failure = _list_names(fd, room, folder.listed_types)
+    names, failure = SortedNames(), 0
+    if wanted.whole and descent.may_list(noatime=noatime):
+        names, failure = _list_names(fd, room, folder.listed_types)
+    if wanted.names:
+        names.add(list(wanted.names))
     folder.names = iter(names)
     flag: Flag | None = "unreadable" if failure else None
     return Found(seen.path, "directory", status, seen.dir_fd, seen.name, flag, failure, fd, noatime)

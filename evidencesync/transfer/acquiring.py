@@ -18,7 +18,8 @@ from evidencesync.custody.documents import ManifestHeader
 from evidencesync.delta.possession import Possession
 from evidencesync.delta.refine import piece_key
 from evidencesync.errors import InternalError, LinkLostError, ProtocolError, SealedError
-from evidencesync.protocol.messages import Finish, Published, Ready, Resumed, Status
+from evidencesync.evidence.digest import sha256_of
+from evidencesync.protocol.messages import Finish, Message, Published, Ready, Resumed, Status
 from evidencesync.session.events import (
     ChunksArrived,
     ChunksListed,
@@ -37,6 +38,7 @@ from evidencesync.session.events import (
 from evidencesync.session.receiver import Receiver
 from evidencesync.transfer.intake.admission import Admitted
 from evidencesync.transfer.intake.basis import Basis, TreeKey
+from evidencesync.transfer.intake.chains import show_after, show_since
 from evidencesync.transfer.intake.conclusion import (
     Concluded,
     Received,
@@ -56,6 +58,7 @@ from evidencesync.transfer.intake.side import VaultSide
 from evidencesync.transfer.intake.streams import StreamIntake
 from evidencesync.transfer.line import Line
 from evidencesync.vault.disk import FOLDER_FLAGS, storing
+from evidencesync.vault.heads import state_head
 from evidencesync.vault.index import Index
 from evidencesync.vault.item import Item, ItemState
 from evidencesync.vault.layout import (
@@ -69,9 +72,10 @@ from evidencesync.vault.layout import (
     RECEIVED_SIGNATURE,
     ItemLayout,
 )
+from evidencesync.vault.ledger import ChainHead
 from evidencesync.vault.leftovers import Leftovers
 from evidencesync.vault.location import Location, Scope
-from evidencesync.vault.publish import publish
+from evidencesync.vault.publish import committed, publish
 from evidencesync.vault.readback import read_back
 from evidencesync.vault.reindex import catch_up
 from evidencesync.vault.settings import Lookup as Reach
@@ -113,9 +117,13 @@ class Acquiring:
         self._last_sign = time.monotonic()
         self._damaged: set[Location] = set()
         self._manifests: list[PreviousManifest] = []
+        self._vault_shown = 0
 
-    def run(self) -> Published:
-        """The transfer and its end; gives the acknowledgement, to be sent when the lock is free."""
+    def run(self) -> list[Message]:
+        """The transfer and its end; gives the acknowledgement, to be sent when the lock is free.
+
+        Before it go the records that the vault's own chain has got meanwhile: the last states the item's new head.
+        """
         item, admitted = self._item, self._admitted
         item.check_titles()
         state = item.state()
@@ -140,6 +148,7 @@ class Acquiring:
                 self._line.open_door(staging.session_fd, admitted.session, admitted.key.fingerprint)
                 stack.callback(self._line.close_door)
             lookup = Lookup(index, leftovers)
+            self._show_chains()
             self._line.send(_ready(admitted, state, lookup.known(scope), reach, leftovers.count))
             previous = (item.name.case.folder, item.name.item.folder, state.next_acquisition - 1)
             side = VaultSide(
@@ -169,7 +178,7 @@ class Acquiring:
             self._line.interruptions += leftovers.count_continued()
             published = self._conclude(header, state, staging, streams, pages, finish, reach)
             self._while_working("publishing", leftovers.remove_continued)
-            return published
+            return [*show_after(self._vault.ledger, self._vault_shown), published]
 
     def catch_up(self) -> None:
         """The index with everything that is published in the case, also by a session that ended before it came to this."""
@@ -201,6 +210,14 @@ class Acquiring:
         folder = ItemLayout(self._vault.layout.case(case) / item).acquisition(number) / DATA
         with storing("open a published acquisition"):
             return TreeReader(os.open(folder, FOLDER_FLAGS))
+
+    def _show_chains(self) -> None:
+        """Both chains, from what the sender has seen of them on: he decides whether they are what they were."""
+        for batch in show_since(self._item.ledger, self._admitted.seen):
+            self._line.send(batch)
+        for batch in show_since(self._vault.ledger, self._admitted.vault_seen):
+            self._line.send(batch)
+            self._vault_shown = batch.first + len(batch.records) - 1
 
     # Transfer.
 
@@ -295,6 +312,8 @@ class Acquiring:
             RECEIVED_SIGNATURE: sign_record(signer, record),
         }
         published = publish(staging, documents)
+        with committed(published.number):
+            state_head(self._vault, self._item.name, ChainHead(state.head_sequence + 2, sha256_of(record).hex()), at_ns=now)
         return Published(
             published.number,
             receipt,

@@ -21,12 +21,17 @@ class Ahead:
     is being stored.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, *, other: str = "the sender", silence_seconds: float = SILENCE_SECONDS) -> None:
+        """`other` is who is at the other end, for what is said of it when it has gone or is silent."""
         self._link = link
+        self._other = other
+        self._silence_seconds = silence_seconds
         self._blocks: deque[bytes] = deque()
         self._held_bytes = 0
         self._end: EvidenceSyncError | None = None
         self._closed = False
+        self.is_over = False
+        """Whether the other end has finished, in place of being lost."""
         self._waiting_since: float | None = None
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
@@ -36,10 +41,10 @@ class Ahead:
         """All that has arrived, waiting for it. Raises what reading ended with, LinkLostError after a long silence."""
         with self._lock:
             self._waiting_since = time.monotonic()
-            came = self._changed.wait_for(lambda: self._blocks or self._end, SILENCE_SECONDS)
+            came = self._changed.wait_for(lambda: self._blocks or self._end, self._silence_seconds)
             self._waiting_since = None
             if not came:
-                raise LinkLostError(f"the sender has been silent for {SILENCE_SECONDS:.0f} seconds")
+                raise LinkLostError(f"{self._other} has been silent for {self._silence_seconds:.0f} seconds")
             if not self._blocks and self._end is not None:
                 raise self._end
             taken = b"".join(self._blocks) if len(self._blocks) > 1 else self._blocks[0]
@@ -66,7 +71,7 @@ class Ahead:
             self._changed.notify()
 
     def _read(self) -> None:
-        end: EvidenceSyncError = LinkLostError("the sender has gone before it had finished")
+        end: EvidenceSyncError = LinkLostError(f"{self._other} has gone before it had finished")
         try:
             while block := self._link.read():
                 with self._lock:
@@ -76,6 +81,7 @@ class Ahead:
                     self._blocks.append(block)
                     self._held_bytes += len(block)
                     self._changed.notify()
+            self.is_over = True
         except EvidenceSyncError as error:
             end = error
         except Exception as error:  # noqa: BLE001 - whatever it is, the engine must not wait for ever

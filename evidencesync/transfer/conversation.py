@@ -12,6 +12,7 @@ from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import Failure, Message, Published, Resumed, Status
 from evidencesync.transfer.greeting import Greeting, greet, greet_again
 from evidencesync.transfer.inbox import Inbox
+from evidencesync.transfer.keeping import Keeping
 from evidencesync.transfer.link import Link
 from evidencesync.transfer.listening import listen
 from evidencesync.transfer.outlet import Outlet
@@ -82,15 +83,18 @@ class Conversation:
         """Bytes received, over all links."""
         return self._wire_received + self._link.wire_received
 
-    def greet(self) -> Greeting:
+    def greet(self, keeping: Keeping) -> Greeting:
         """The handshake of a new session. Raises SessionGoneError where another attempt may do better."""
+        self.inbox.may_hold_up = True  # a vault may have many records to show
         try:
-            return greet(self._request, self._link, self.expect, self._now)
+            return greet(self._request, self._link, self.expect, self._now, keeping)
         except LinkLostError as lost:
             reason = self.reason_for(lost)
             if self._again is not None and isinstance(reason, LinkLostError):
                 raise SessionGoneError("the link was lost before the session had begun") from lost
             raise reason from lost
+        finally:
+            self.inbox.may_hold_up = False
 
     def say(self, message: Message) -> None:
         """Sends a message at once."""

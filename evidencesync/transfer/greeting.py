@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import msgspec
 
 import evidencesync
 from evidencesync.custody.documents import SESSION_NAMESPACE, SessionClaim
 from evidencesync.custody.publickey import PublicKey
-from evidencesync.custody.sshsig import sign_document
+from evidencesync.custody.sshsig import Signer, sign_document
 from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import ProtocolError, SignatureError, VersionError
 from evidencesync.evidence.display import is_clean
+from evidencesync.evidence.identity import ItemName
 from evidencesync.limits import MAX_TITLE
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import (
@@ -26,14 +27,40 @@ from evidencesync.protocol.messages import (
     Message,
     Published,
     Ready,
+    Records,
     Resumed,
     Welcome,
 )
+from evidencesync.transfer.keeping import Keeping, ShownChains
 from evidencesync.transfer.link import Link
 from evidencesync.transfer.request import PushRequest
 from evidencesync.vault.layout import MAX_ACQUISITION, MAX_SEQUENCE
 
 _M = TypeVar("_M", bound=Message)
+
+
+class Visitor(Protocol):
+    """Who wants something of a vault, and of which item. `vault` is the path as the other end knows it."""
+
+    @property
+    def vault(self) -> bytes:
+        """The path."""
+
+    @property
+    def name(self) -> ItemName:
+        """The item."""
+
+    @property
+    def signer(self) -> Signer:
+        """Whose key is proved."""
+
+    @property
+    def session(self) -> str:
+        """The session's identifier."""
+
+    @property
+    def read_back(self) -> bool:
+        """Whether what is sent is to be read back from the disk."""
 
 
 class Expect(Protocol):
@@ -47,7 +74,7 @@ class Expect(Protocol):
 class Greeting:
     """What the handshake told: the vault, its key, its clock (seconds ahead of ours, in nanoseconds) and the item's state.
 
-    `claim` is what the examiner signed to begin the session.
+    `claim` is what the examiner signed to begin the session. `shown` is what the vault has shown of its chains.
     """
 
     vault_id: str
@@ -55,6 +82,7 @@ class Greeting:
     clock_offset: int
     ready: Ready
     claim: bytes
+    shown: ShownChains
 
 
 def greet(
@@ -62,23 +90,32 @@ def greet(
     link: Link,
     expect: Expect,
     now: Callable[[], int],
+    keeping: Keeping,
 ) -> Greeting:
     """Runs the handshake. Raises what the vault refuses us with, VersionError, or ProtocolError.
+
+    For a vault whose chains are not those that were seen before it raises RolledBackError, ForkedError or ChainError.
 
     1. Each says what it speaks; the vault names itself and gives a nonce.
     2. The examiner's key signs the nonce together with this vault, item and session (namespace `session@evidencesync`):
        the vault knows the signer before any data travels, and the signature is of no use elsewhere.
-    3. The vault locks the item and says where its chain stands.
+    3. The vault locks the item, shows the records of both chains since those that were seen last, and says where the item's
+       chain stands. What was seen must be there, and all that follows must be linked to it.
     """
     asked = now()
     welcome = _introduce(request, link, expect, asked)
     answered = now()
     vault_key = _vault_key(welcome.vault_key)
-    begin = _begin(request, welcome, vault_key, resumes=False)
+    shown = keeping.watch(_checked_id(welcome.vault_id), vault_key, request.name)
+    begin = _begin(request, welcome, vault_key, _seen(shown), resumes=False)
     link.write(frame_of(begin))
-    ready = expect(Ready)
-    _check_state(ready)
-    return Greeting(welcome.vault_id, vault_key, welcome.clock - (asked + answered) // 2, ready, begin.claim)
+    while isinstance(answer := expect(Ready, Records), Records):
+        shown.take(answer)
+    if not isinstance(answer, Ready):
+        raise ProtocolError("the vault's end does not say where it stands")
+    _check_state(answer)
+    shown.settle(answer)
+    return Greeting(welcome.vault_id, vault_key, welcome.clock - (asked + answered) // 2, answer, begin.claim, shown)
 
 
 def greet_again(
@@ -92,15 +129,27 @@ def greet_again(
     vault_key = _vault_key(welcome.vault_key)
     if (welcome.vault_id, vault_key) != (greeting.vault_id, greeting.vault_key):
         raise ProtocolError("another vault answers than the one that the transfer was begun with")
-    link.write(frame_of(_begin(request, welcome, vault_key, resumes=True)))
-    answer: Message = expect(Resumed, Published)
+    link.write(frame_of(_begin(request, welcome, vault_key, _seen(greeting.shown), resumes=True)))
+    while isinstance(answer := expect(Resumed, Published, Records), Records):
+        greeting.shown.take(answer)
     if not isinstance(answer, Resumed | Published):
         raise ProtocolError("the vault's end does not say where it stands")
     return answer
 
 
-def _introduce(request: PushRequest, link: Link, expect: Expect, clock: int) -> Welcome:
-    hello = Hello([PROTOCOL_VERSION], evidencesync.__version__, "push", request.vault, DELTA_PARAMETERS, clock)
+def greet_for_custody(visitor: Visitor, link: Link, expect: Expect, now: Callable[[], int]) -> tuple[str, PublicKey]:
+    """The same handshake for the item's custody chain; the vault's id and key. What the vault says next is where it stands.
+
+    Raises as `greet` does.
+    """
+    welcome = _introduce(visitor, link, expect, now(), "custody")
+    vault_key = _vault_key(welcome.vault_key)
+    link.write(frame_of(_begin(visitor, welcome, vault_key, (0, 0), resumes=False)))
+    return welcome.vault_id, vault_key
+
+
+def _introduce(request: Visitor, link: Link, expect: Expect, clock: int, purpose: Literal["push", "custody"] = "push") -> Welcome:
+    hello = Hello([PROTOCOL_VERSION], evidencesync.__version__, purpose, request.vault, DELTA_PARAMETERS, clock)
     link.write(PREAMBLE + frame_of(hello))
     welcome = expect(Welcome)
     if welcome.version != PROTOCOL_VERSION or welcome.parameters != DELTA_PARAMETERS:
@@ -129,20 +178,32 @@ def _vault_key(blob: bytes) -> PublicKey:
         raise ProtocolError("the vault's key is malformed") from error
 
 
-def _begin(request: PushRequest, welcome: Welcome, vault_key: PublicKey, *, resumes: bool) -> Begin:
+def _checked_id(vault_id: str) -> str:
+    """What the vault calls itself, before anything is looked up by it."""
+    if len(vault_id) != 32 or not set(vault_id) <= set("0123456789abcdef"):
+        raise ProtocolError("the vault's introduction is malformed")
+    return vault_id
+
+
+def _begin(visitor: Visitor, welcome: Welcome, vault_key: PublicKey, seen: tuple[int, int], *, resumes: bool) -> Begin:
+    """`seen`: the numbers of the last records of the item's and of the vault's own chain that this machine has seen."""
     try:
         claim = SessionClaim(
             nonce=welcome.nonce.hex(),
             vault_id=welcome.vault_id,
             vault_key=vault_key.fingerprint,
-            case=request.name.case.text,
-            item=request.name.item.text,
-            session=request.session,
-            key=request.signer.public_key.fingerprint,
+            case=visitor.name.case.text,
+            item=visitor.name.item.text,
+            session=visitor.session,
+            key=visitor.signer.public_key.fingerprint,
         )
         encoded = msgspec.json.encode(claim)
         msgspec.json.decode(encoded, type=SessionClaim)  # what the vault calls itself is held to the documents' form
     except msgspec.MsgspecError as error:
         raise ProtocolError("the vault's introduction is malformed") from error
-    signature = sign_document(request.signer, SESSION_NAMESPACE, hashlib.sha512(encoded).digest())
-    return Begin(encoded, signature, request.read_back, resumes)
+    signature = sign_document(visitor.signer, SESSION_NAMESPACE, hashlib.sha512(encoded).digest())
+    return Begin(encoded, signature, visitor.read_back, resumes, *seen)
+
+
+def _seen(shown: ShownChains) -> tuple[int, int]:
+    return shown.item.sequence, shown.own.sequence

@@ -32,6 +32,8 @@ class Inbox(Generic[LocalT, PeerT]):
         self._peer_error: BaseException | None = None
         self._link = 0
         self._closed = False
+        self.may_hold_up = False
+        """Whether the other end may be held up when it says much at once: only while nothing is being sent to it."""
 
     def put_local(self, item: LocalT, size: int) -> None:
         """Adds what the source gave, `size` bytes of it; waits while too much is queued. Raises when nobody takes it."""
@@ -57,10 +59,14 @@ class Inbox(Generic[LocalT, PeerT]):
     def put_peer(self, link: int, items: list[PeerT], size: int) -> None:
         """Adds what the other end said in `size` bytes, over a link that `begin_link` numbered.
 
-        Never waits: what may come is bounded by what was asked. Raises LimitExceededError where more is waiting than any
-        honest end answers.
+        Does not wait, unless it `may_hold_up` the other end: what may come is bounded by what was asked. Raises
+        LimitExceededError where more is waiting than any honest end answers.
         """
         with self._lock:
+            if self.may_hold_up:
+                self._changed.wait_for(
+                    lambda: not self.may_hold_up or self._peer_bytes < _ANSWER_BYTES // 2 or self._closed or link != self._link
+                )
             if link != self._link:
                 return
             share = size // max(len(items), 1) + _ANSWER_OVERHEAD
@@ -116,6 +122,8 @@ class Inbox(Generic[LocalT, PeerT]):
                 if self._peer:
                     message, share = self._peer.popleft()
                     self._peer_bytes -= share
+                    if self.may_hold_up:
+                        self._changed.notify_all()
                     return None, message
                 if self._peer_error is not None:
                     raise self._peer_error

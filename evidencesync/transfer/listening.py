@@ -30,7 +30,7 @@ def _listen(link: Link, inbox: Inbox[LocalT, Message], number: int) -> None:
             whole = list(frames.feed(block))
             if whole:  # counted by their own lengths: a long message may have come in many blocks
                 inbox.put_peer(number, [_message(kind, body) for kind, body in whole], sum(len(body) for _, body in whole))
-        raise _end_of(frames)
+        raise end_of(frames)
     except EvidenceSyncError as error:
         inbox.fail_peer(number, error)
     except Exception as error:  # noqa: BLE001 - whatever it is, the engine must not wait for ever
@@ -48,7 +48,7 @@ def _message(frame_type: int, body: memoryview) -> Message:
     return message
 
 
-def _end_of(frames: FrameDecoder) -> EvidenceSyncError:
+def end_of(frames: FrameDecoder) -> EvidenceSyncError:
     """What it means that the stream has ended here."""
     if frames.started:
         return LinkLostError("the connection ended before the vault had answered")

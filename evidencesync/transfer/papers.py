@@ -95,7 +95,11 @@ def make_header(
             command_line=request.command_line,
             digests=["blake3", "sha256"],
             filters=request.rules.lines(),
-            options={"chunking": PARAMETERS, "read-back": "yes" if request.read_back else "no"},
+            options={
+                "chunking": PARAMETERS,
+                "read-back": "yes" if request.read_back else "no",
+                "on-read-error": request.on_read_error,
+            },
         ),
         ssh=peer,
         started=started,
@@ -124,7 +128,7 @@ def sign(
             item=header.item,
             actor=header.examiner,
             previous_sha256=head.hex() if head else None,
-            details=_details(header, tally),
+            details=_details(request, header, tally),
             acquisition=header.acquisition,
             manifest_sha256=sums.sha256.hex(),
         )
@@ -136,9 +140,14 @@ def sign(
     )
 
 
-def _details(header: ManifestHeader, tally: SourceTally) -> dict[str, str]:
-    """What the `acquired` record says besides: where it was read, and what only the end of the reading could tell."""
+def _details(request: PushRequest, header: ManifestHeader, tally: SourceTally) -> dict[str, str]:
+    """What the `acquired` record says besides: where it was read, what only its end could tell, what is known of the item.
+
+    What a record itself says comes under the names of `custody.details.EVENT_NAMES`.
+    """
     details = {"source": header.source.path or header.source.path_b64 or "", "host": header.source.host}
     if tally.changed_folders:
         details["folders_changed_while_read"] = str(tally.changed_folders)
-    return details
+    if tally.bad_bytes:
+        details["bytes_not_readable"] = str(tally.bad_bytes)
+    return request.details | details

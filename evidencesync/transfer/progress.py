@@ -23,6 +23,8 @@ class Progress:
     read_bytes: int = 0
     hole_bytes: int = 0
     """Of `read_bytes`, those of holes: hashed, but neither read nor sent."""
+    bad_bytes: int = 0
+    """Of `read_bytes`, those that could not be read."""
     literal_bytes: int = 0
     wire_sent: int = 0
     total_files: int | None = None
@@ -35,4 +37,4 @@ class Progress:
     def begin_again(self) -> None:
         """The source is read from its start once more."""
         self.stage = "connecting"
-        self.files = self.read_bytes = self.literal_bytes = 0
+        self.files = self.read_bytes = self.hole_bytes = self.bad_bytes = self.literal_bytes = 0

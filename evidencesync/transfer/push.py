@@ -30,25 +30,29 @@ from evidencesync.protocol.messages import (
     PageAnswer,
     PagesStored,
     Published,
+    Records,
     SegmentAnswer,
     SegmentsStored,
     Status,
     Want,
 )
 from evidencesync.session.sender import Sender
+from evidencesync.source.device import geometry_of
 from evidencesync.source.root import resolve_source
 from evidencesync.source.walker import walk
 from evidencesync.transfer.acknowledgement import Sent, check_published
 from evidencesync.transfer.conversation import Conversation, connect_again
 from evidencesync.transfer.greeting import Greeting
+from evidencesync.transfer.keeping import Keeping
 from evidencesync.transfer.link import Link
 from evidencesync.transfer.papers import ManifestMeter, ManifestSums, Signed, make_header, sign
 from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.reading import PageRead, SourceRead, SourceReading, StreamBegun, StreamEnded
 from evidencesync.transfer.request import Documents, PushOutcome, PushRequest
 
-# What the vault may still ask, and say that it has stored, until it has everything; then its acknowledgement.
-_AFTER_THE_END: Final = (PageAnswer, Want, PagesStored, SegmentAnswer, Need, NeedPieces, SegmentsStored, Published)
+# What the vault may still ask, and say that it has stored, until it has everything; then its own new records, and the
+# acknowledgement.
+_AFTER_THE_END: Final = (PageAnswer, Want, PagesStored, SegmentAnswer, Need, NeedPieces, SegmentsStored, Records, Published)
 
 
 def push(
@@ -58,11 +62,13 @@ def push(
     now: Callable[[], int] = time.time_ns,
     *,
     again: Callable[[], Link] | None = None,
+    keeping: Keeping = Keeping(),  # noqa: B008 - frozen, and empty
 ) -> PushOutcome:
     """Makes one acquisition and waits until the vault has published it. Closes the link.
 
     `again` makes another link to the same vault, for when one is lost. Where the vault's process has ended meanwhile, the
-    source is read once more, and what had arrived is not sent again.
+    source is read once more, and what had arrived is not sent again. `keeping`: what was seen of the vault before, and where
+    manifest and records go; whoever gave it finishes the receipt, and remembers what `PushOutcome.seen` has.
 
     Returns only what the vault has signed for and this end has checked against what it read. Raises the vault's error,
     LinkLostError, or what reading the source fails with: then nothing was published, unless the link was lost while the
@@ -70,21 +76,26 @@ def push(
     """
     for _ in range(request.retries):
         try:
-            return _push_once(link, request, progress, now, again)
+            return _push_once(link, request, progress, now, again, keeping)
         except SessionGoneError:
             if again is None:
                 raise
         link = connect_again(again, request, progress)
         request = dataclasses.replace(request, session=secrets.token_hex(16))
         progress.begin_again()
-    return _push_once(link, request, progress, now, again)
+    return _push_once(link, request, progress, now, again, keeping)
 
 
 def _push_once(
-    link: Link, request: PushRequest, progress: Progress, now: Callable[[], int], again: Callable[[], Link] | None
+    link: Link,
+    request: PushRequest,
+    progress: Progress,
+    now: Callable[[], int],
+    again: Callable[[], Link] | None,
+    keeping: Keeping,
 ) -> PushOutcome:
     try:
-        run = _Push(link, request, progress, now, again)
+        run = _Push(link, request, progress, now, again, keeping)
     except EvidenceSyncError:
         link.close()
         raise
@@ -95,9 +106,16 @@ class _Push:
     """The caller's thread of one push."""
 
     def __init__(
-        self, link: Link, request: PushRequest, progress: Progress, now: Callable[[], int], again: Callable[[], Link] | None
+        self,
+        link: Link,
+        request: PushRequest,
+        progress: Progress,
+        now: Callable[[], int],
+        again: Callable[[], Link] | None,
+        keeping: Keeping,
     ) -> None:
         self._request = request
+        self._keeping = keeping
         self._progress = progress
         self._now = now
         self._source = resolve_source(request.source)
@@ -122,8 +140,9 @@ class _Push:
         started = time.monotonic()
         request, conversation = self._request, self._conversation
         began = format_moment(self._now())
+        self._keeping.begin()
         reading = self._start_reading()  # what it gives waits in the inbox, a bounded number of bytes, until the vault is ready
-        greeting = conversation.greet()
+        greeting = conversation.greet(self._keeping)
         self._progress.stage = "reading"
         ready = greeting.ready
         header = make_header(request, self._source, greeting, conversation.link.peer, began)
@@ -151,6 +170,7 @@ class _Push:
         )
         try:
             receipt_sha256, head_sha256 = check_published(published, sent, greeting)
+            greeting.shown.conclude(signed.acquired, published.received)
         except EvidenceSyncError as error:
             error.hint = "The vault says that it has published this. Leave it as it is, and run evidencesync verify there."
             raise
@@ -174,6 +194,8 @@ class _Push:
             manifest_sha256=sums.sha256.hex(),
             receipt_sha256=receipt_sha256,
             chain_head_sha256=head_sha256,
+            vault_head=greeting.shown.own.known,
+            seen=greeting.shown.remembered(format_moment(self._now())),
             read_back=request.read_back,
             damaged=published.damaged,
             clock_offset_ns=greeting.clock_offset,
@@ -198,6 +220,8 @@ class _Push:
             self._conversation.inbox.put_local,
             self._progress,
             lambda: format_moment(self._now()),
+            on_read_error=request.on_read_error,
+            retries_changed=request.retries_changed,
         )
         threading.Thread(target=self._read, args=(reading,), name="source", daemon=True).start()
         if self._progress.count_ahead:
@@ -205,10 +229,13 @@ class _Push:
         return reading
 
     def _count(self) -> None:
-        """How much there is to read, for a display. What it cannot see, the reading itself will record."""
+        """How much there is to read, for a display. It leaves no trace: what it cannot see, the reading itself will record."""
         files = total = 0
         try:
-            for found in walk(self._source.path, self._request.rules):
+            if self._source.is_device:
+                self._progress.total_files, self._progress.total_bytes = 1, geometry_of(self._source).size
+                return
+            for found in walk(self._source.path, self._request.rules, gentle=True):
                 if found.entry_type == "file" and found.stat is not None and found.flag is None:
                     files += 1
                     total += found.stat.st_size
@@ -265,6 +292,7 @@ class _Push:
 
     def _add_page(self, sender: Sender, lines: bytes, contents: list[bytes]) -> None:
         self._manifest.feed(lines)
+        self._keeping.add_manifest(lines)
         sender.add_page(lines, contents)
 
     def _send(self, sender: Sender) -> None:
@@ -306,11 +334,15 @@ class _Push:
                 if not is_said:
                     conversation.say(finish)
                     is_said = True
+                    self._keeping.settle()
                 if sender.all_stored:
                     self._progress.stage = "finishing"
                 answer = conversation.expect(*_AFTER_THE_END)
                 if isinstance(answer, Published):
                     return answer
+                if isinstance(answer, Records):
+                    greeting.shown.take(answer)
+                    continue
                 self._take_answer(sender, answer)
             except LinkLostError as lost:
                 again = conversation.reconnect(lost, greeting)

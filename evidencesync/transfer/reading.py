@@ -1,44 +1,46 @@
 """Reads the source once, from its first entry to its last, and gives what a sender needs in the order it needs it.
 
-One pass: the bytes that are hashed for the manifest are the bytes that are cut and sent. Small files come with the page
+One pass: the bytes that are hashed for the manifest are the bytes that are cut and sent. A file that changed meanwhile may be
+read again: then it is sent again, and what was sent before belongs to no entry. Small files come with the page
 of manifest lines that names them; larger ones come as a stream of segments before their line. The manifest's header is not
 made here: what stands in it is known only when the vault has answered, and the reading does not wait for that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
 
 from evidencesync.custody.manifest import encode_entry_lines, encode_footer
 from evidencesync.custody.tally import ManifestTally
-from evidencesync.delta.chunker import Segment, SegmentCutter
-from evidencesync.errors import SourceReadError
-from evidencesync.evidence.digest import (
-    Blake3Digest,
-    Sha256Digest,
-    blake3_of,
-    feed_zeros,
-    new_blake3,
-    new_sha256,
-    sha256_of,
-)
-from evidencesync.evidence.entry import Entry, Flag
+from evidencesync.delta.chunker import Segment
+from evidencesync.errors import SourceGapsError, SourceReadError
+from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, blake3_of, sha256_of
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.entry import Entry, Flag, ReadError
 from evidencesync.evidence.moment import Moment
-from evidencesync.limits import KIB, MAX_FILE_SIZE, MIB, SMALL_FILE
+from evidencesync.limits import MAX_FILE_SIZE, MIB, SMALL_FILE
 from evidencesync.session.pages import PageCutter
+from evidencesync.source.details import Details
+from evidencesync.source.device import find_device, open_device
 from evidencesync.source.filters import FilterRules
+from evidencesync.source.gaps import OnReadError
 from evidencesync.source.metadata import EntryMaker
-from evidencesync.source.reader import OpenedFile, open_file, read_small
+from evidencesync.source.reader import look_again, open_file, read_small
 from evidencesync.source.root import SourceRoot
+from evidencesync.source.salvage import MEDIUM_ERRORS
+from evidencesync.source.second_look import SecondLook
 from evidencesync.source.walker import Found, walk
 from evidencesync.transfer.progress import Progress
+from evidencesync.transfer.streaming import ContentReader
 
-_BLOCK = 4 * MIB
-_LEAST_BLOCK = 64 * KIB
-_CHANGED: tuple[Flag, ...] = ("changed-while-read",)
-MAX_LISTED_FLAGS = 1000
+MAX_LISTED_FLAGS: Final = 1000  # paths of each flag
+RETRIES_CHANGED: Final = 2  # where nothing else was asked for
+CHEAP_TO_READ_AGAIN: Final = 16 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,41 +85,36 @@ class SourceTally:
 
     manifest: ManifestTally = field(default_factory=ManifestTally)
     flagged: list[tuple[bytes, Flag]] = field(default_factory=list)
+    _listed: dict[Flag, int] = field(default_factory=dict, init=False, repr=False)
     changed_folders: int = 0
+    bad_bytes: int = 0
+    """Bytes that could not be read, of contents that are there: each has its range in the manifest."""
+    bad_ranges: int = 0
+    partial: int = 0
+    """Contents that have such ranges."""
+    read_again: int = 0
+    """How often a file was read once more because it had changed."""
+
+    def note_flag(self, path: bytes, flag: Flag) -> None:
+        """Keeps the first of each flag: many that were left out must not hide one that could not be read."""
+        listed = self._listed.get(flag, 0)
+        if listed < MAX_LISTED_FLAGS:
+            self._listed[flag] = listed + 1
+            self.flagged.append((path, flag))
 
 
-class _Digests:
-    """Both digests of one content: BLAKE3 in the caller's thread, and at the same time SHA-256 in another.
+class _Content(msgspec.Struct, frozen=True, gc=False):
+    """One content as it will stand in the manifest. `found` is what was read, `data` the bytes of a small one."""
 
-    One part is under way at most: whoever feeds the next waits for the slower of the two.
-    """
-
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self._pool = pool
-        self._blake3, self._sha256 = new_blake3(), new_sha256()
-        self._running: Future[object] | None = None
-
-    def feed(self, block: memoryview) -> None:
-        """The next bytes. They must stay as they are."""
-        self._wait()
-        self._running = self._pool.submit(self._sha256.update, block)
-        self._blake3.update(block)
-
-    def feed_zeros(self, length: int) -> None:
-        """So many zeros are next."""
-        self._wait()
-        self._running = self._pool.submit(feed_zeros, self._sha256.update, length)
-        feed_zeros(self._blake3.update, length)
-
-    def finish(self) -> tuple[Blake3Digest, Sha256Digest]:
-        """The digests of all that was fed."""
-        self._wait()
-        return Blake3Digest(self._blake3.digest()), Sha256Digest(self._sha256.digest())
-
-    def _wait(self) -> None:
-        if self._running is not None:
-            self._running.result()
-            self._running = None
+    found: Found
+    size: int
+    blake3: Blake3Digest
+    sha256: Sha256Digest
+    data: bytes | None
+    details: Details | None
+    changed: bool
+    noatime: bool
+    read_errors: Sequence[ReadError] = ()
 
 
 class SourceReading:
@@ -130,7 +127,11 @@ class SourceReading:
         emit: Callable[[Item, int], None],
         progress: Progress,
         now: Callable[[], Moment],
+        *,
+        on_read_error: OnReadError = "zero",
+        retries_changed: int | None = None,
     ) -> None:
+        """`retries_changed`: how often to read a changed file again; None: a few times where it is cheap."""
         self.tally = SourceTally()
         self._source = source
         self._rules = rules
@@ -140,115 +141,143 @@ class SourceReading:
         self._entries = EntryMaker()
         self._cutter = PageCutter()
         self._contents: list[bytes] = []
+        self._folders = SecondLook(source.path)
+        self._on_read_error = on_read_error
+        self._retries_changed = retries_changed
         self._hashing = ThreadPoolExecutor(1, "sha256")
+        self._reader = ContentReader(self._hashing, on_read_error, progress)
 
     def run(self) -> None:
         """Reads everything and emits it, but for the manifest's header. Raises SourceNotFoundError, and what `emit` raises."""
         try:
-            for found in walk(self._source.path, self._rules, changed=self._note_changed_folder):
+            for found in self._walk():
                 self._take(found)
+            for path in self._folders.changed():
+                self._count_changed_folder(path)
             if rest := self._cutter.take():
                 self._emit_page(rest)
+            self._add_remarks()
             self._emit_page(encode_footer(self.tally.manifest.footer(self._now())))
             self._emit(SourceRead(), 0)
         finally:
             self._hashing.shutdown(wait=True)
 
+    def _add_remarks(self) -> None:
+        manifest = self.tally.manifest
+        for remark, count in self._entries.remarks().items():
+            manifest.remark(remark, count)
+        manifest.remark("folder-changed-while-read", self.tally.changed_folders)
+
     def _note_changed_folder(self, path: bytes) -> None:
+        self._folders.forget(path)
+        self._count_changed_folder(path)
+
+    def _count_changed_folder(self, path: bytes) -> None:
         self.tally.changed_folders += 1
-        if len(self.tally.flagged) < MAX_LISTED_FLAGS:
-            self.tally.flagged.append((path, "changed-while-read"))
+        self.tally.note_flag(path, "changed-while-read")
+
+    def _walk(self) -> Iterator[Found]:
+        if self._source.is_device:
+            return find_device(self._source)
+        return walk(self._source.path, self._rules, changed=self._note_changed_folder, unreached=self._note_unreached)
+
+    def _note_unreached(self, path: bytes) -> None:
+        self.tally.manifest.remark("listed-not-reached", 1)
+        self.tally.note_flag(path, "vanished")
 
     def _take(self, found: Found) -> None:
         """One entry: its content first, then its line."""
         if not found.path and found.stat is None:  # the folder above a single file: not part of the source
             return
-        if found.entry_type != "file" or found.flag is not None or found.stat is None:
+        if found.entry_type == "directory":
+            self._folders.note(found)
+        has_content = found.entry_type == "file" or self._source.is_device
+        if not has_content or found.flag is not None or found.stat is None:
             self._add_line(found.path, self._entries.make_entry(found), None)
             return
         self._progress.path = found.path
         try:
-            if found.stat.st_size <= SMALL_FILE:
-                self._take_small(found)
-            else:
-                self._take_large(found)
+            content = self._read_again_while_it_changes(found)
         except SourceReadError as error:
+            if self._on_read_error == "fail" and not error.vanished:
+                raise SourceGapsError(error.message) from error
             flag: Flag = "vanished" if error.vanished else "unreadable"
             self._add_line(found.path, self._entries.make_entry(found, flags=[flag]), None)
+        else:
+            self._add_content(content)
         self._progress.files += 1
 
-    def _take_small(self, found: Found) -> None:
-        read = read_small(found, SMALL_FILE, self._entries.details)
-        if read is None:  # it has grown beyond a small file since the walk looked at it
-            self._take_large(found)
-            return
-        content = read.data
-        entry = self._entries.make_entry(
-            found,
-            size=len(content),
-            blake3_hex=blake3_of(content).hex(),
-            sha256_hex=sha256_of(content).hex(),
-            flags=_CHANGED if read.changed else (),
-            details=read.details,
-        )
-        self._progress.read_bytes += len(content)
-        self._add_line(found.path, entry, content)
+    def _read_again_while_it_changes(self, found: Found) -> _Content:
+        """What was read last. A file that can not be read once more is what it was the first time: changed while it was read."""
+        content = self._read(found)
+        for _ in range(self._retries_of(content.size) if content.changed else 0):
+            again = look_again(found)
+            if again is None:
+                break
+            try:
+                content = self._read(again)
+            except SourceReadError:
+                break
+            self.tally.read_again += 1
+            if not content.changed:
+                break
+        return content
 
-    def _take_large(self, found: Found) -> None:
-        with open_file(found) as opened:
+    def _retries_of(self, size: int) -> int:
+        if self._source.is_device:
+            return 0
+        if self._retries_changed is not None:
+            return self._retries_changed
+        return RETRIES_CHANGED if size <= CHEAP_TO_READ_AGAIN else 0
+
+    def _read(self, found: Found) -> _Content:
+        if found.stat is not None and found.stat.st_size <= SMALL_FILE and not self._source.is_device:
+            try:
+                read = read_small(found, SMALL_FILE, self._entries.details)
+            except SourceReadError as error:
+                if error.errno not in MEDIUM_ERRORS:
+                    raise
+                read = None
+            if read is not None:
+                self._progress.read_bytes += len(read.data)
+                blake3, sha256 = blake3_of(read.data), sha256_of(read.data)
+                return _Content(found, len(read.data), blake3, sha256, read.data, read.details, read.changed, read.noatime)
+        # It is larger, has grown since the walk looked at it, or has a bad sector.
+        return self._read_large(found)
+
+    def _read_large(self, found: Found) -> _Content:
+        with open_device(found) if self._source.is_device else open_file(found) as opened:
             # A file that says 0 and holds more (as under /proc) is read to its end, wherever that is.
             self._emit(StreamBegun(opened.size or MAX_FILE_SIZE, found.path), 0)
-            size, blake3, sha256, beginning, error = self._stream(opened)
-            self._emit(StreamEnded(size, blake3), 0)
-            if error is not None:  # what came before it belongs to no entry, and the vault lets go of it
-                raise error
-            changed = opened.changed() or size != opened.size
+            read = self._reader.read(opened, self._emit_segments)
+            self._emit(StreamEnded(read.size, read.blake3), 0)
+            if read.error is not None:  # what came before it belongs to no entry, and the vault lets go of it
+                raise read.error
+            cut_off = bool(read.read_errors) and read.read_size < opened.size
+            changed = not cut_off and (opened.changed() or read.read_size != opened.size)
             details = opened.details(self._entries.details)
+        # What is small in the end travels like any small file: by its size a receiver knows how it came.
+        data = read.beginning if read.size <= SMALL_FILE else None
+        return _Content(found, read.size, read.blake3, read.sha256, data, details, changed, opened.noatime, read.read_errors)
+
+    def _add_content(self, content: _Content) -> None:
+        flags: list[Flag] = ["changed-while-read"] if content.changed else []
+        if content.read_errors:
+            flags.append("unreadable")
+            self.tally.partial += 1
+            self.tally.bad_ranges += len(content.read_errors)
+            self.tally.bad_bytes += sum(gap.length for gap in content.read_errors)
         entry = self._entries.make_entry(
-            found,
-            size=size,
-            blake3_hex=blake3.hex(),
-            sha256_hex=sha256.hex(),
-            flags=_CHANGED if changed else (),
-            details=details,
+            content.found,
+            size=content.size,
+            blake3_hex=content.blake3.hex(),
+            sha256_hex=content.sha256.hex(),
+            flags=flags,
+            read_errors=content.read_errors,
+            details=content.details,
+            noatime=content.noatime,
         )
-        # A file that shrank while it was read travels like any small one: by its size a receiver knows how it came.
-        self._add_line(found.path, entry, beginning if size <= SMALL_FILE else None)
-
-    def _stream(self, opened: OpenedFile) -> tuple[int, Blake3Digest, Sha256Digest, bytes, SourceReadError | None]:
-        """Reads and emits segments; gives how many bytes there were, their digests, the first few, and what ended it.
-
-        What is hashed is what is sent: a block as it was read, or the zeros of a hole as the file was asked about it.
-        """
-        cutter, digests = SegmentCutter(), _Digests(self._hashing)
-        error: SourceReadError | None = None
-        beginning = b""
-        while True:
-            try:
-                length, is_hole = opened.next_extent()
-                room = None if is_hole else cutter.buffer(min(_BLOCK, length or _LEAST_BLOCK))
-                if room is None:
-                    opened.skip(length)
-                else:
-                    length = opened.read_into(room)
-            except SourceReadError as met:
-                error = met
-                break
-            if not length:
-                break
-            self._progress.read_bytes += length
-            missing = min(SMALL_FILE - len(beginning), length)
-            if room is None:
-                self._progress.hole_bytes += length
-                beginning += bytes(missing)
-                digests.feed_zeros(length)
-                self._emit_segments(cutter.zeros(length))
-            else:
-                beginning += bytes(room[:missing])
-                digests.feed(room[:length])
-                self._emit_segments(cutter.commit(length))
-        self._emit_segments(cutter.finish())
-        return opened.offset, *digests.finish(), beginning, error
+        self._add_line(content.found.path, entry, content.data)
 
     def _emit_segments(self, segments: list[Segment]) -> None:
         for segment in segments:
@@ -256,8 +285,10 @@ class SourceReading:
 
     def _add_line(self, path: bytes, entry: Entry, content: bytes | None) -> None:
         self.tally.manifest.add(entry)
-        if entry.flags and len(self.tally.flagged) < MAX_LISTED_FLAGS:
-            self.tally.flagged.extend((path, flag) for flag in entry.flags)
+        for flag in entry.flags or ():
+            if flag == "unreadable" and self._on_read_error == "fail":
+                raise SourceGapsError(f"cannot read all of the source: {safe_text(path) or '.'}")
+            self.tally.note_flag(path, flag)
         if content:
             self._contents.append(content)
         for line in encode_entry_lines(entry).splitlines(keepends=True):

@@ -10,10 +10,11 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
+from evidencesync.custody.record import decode_record
 from evidencesync.errors import (
     EvidenceSyncError,
     InternalError,
@@ -24,17 +25,21 @@ from evidencesync.errors import (
     SessionGoneError,
     UntrustedSignerError,
 )
+from evidencesync.evidence.digest import sha256_of
 from evidencesync.limits import MAX_RECORD, NONCE
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import DATA_FRAME, PREAMBLE, Begin, Failure, Hello, Message, Published, decode_message
 from evidencesync.transfer.door import Knock, SocketLink, knock
 from evidencesync.transfer.intake.admission import Admitted, admit, welcome
+from evidencesync.transfer.intake.chains import show_since
 from evidencesync.transfer.line import Line
 from evidencesync.transfer.link import Link
 from evidencesync.vault.disk import load_file, opened_folder
+from evidencesync.vault.heads import state_head
 from evidencesync.vault.item import Item
 from evidencesync.vault.layout import RECEIPT, RECEIPT_SIGNATURE, RECEIVED, RECEIVED_SIGNATURE
+from evidencesync.vault.ledger import ChainHead
 from evidencesync.vault.publish import complete_unfinished
 from evidencesync.vault.staging import opened_sessions
 from evidencesync.vault.vault import Vault
@@ -124,7 +129,12 @@ class _Session:
     def run(self) -> None:
         """Handshake, then the transfer under the item's lock; or all of it passed on to where the session lives."""
         self._line.write(PREAMBLE)
-        admitted = self._shake_hands()
+        admitted, purpose = self._shake_hands()
+        if purpose == "custody":
+            from evidencesync.transfer.custody_serving import serve_custody
+
+            serve_custody(self._line, self._vault, admitted, self._now)
+            return
         from evidencesync.transfer.acquiring import Acquiring  # see `_load_the_rest`
 
         item = self._vault.item(admitted.name, create=True)
@@ -139,14 +149,15 @@ class _Session:
             complete_unfinished(item)
             completed = item.find_session(admitted.session)
             if completed is not None:
-                acknowledgement = self._once_more(item, completed, admitted)
+                acknowledgement = [*self._once_more(item, completed, admitted)]
             elif admitted.resumes:
                 raise SessionGoneError("the vault's end of this session has ended")
             else:
                 acknowledgement = acquiring.run()
         # Only when the lock is free: whoever hears that it is done may begin with the next one at once.
         self._line.look()
-        self._line.tell(acknowledgement)
+        for message in acknowledgement:
+            self._line.tell(message)
         acquiring.catch_up()  # what is left to do is for a cache
 
     # Handshake.
@@ -160,11 +171,14 @@ class _Session:
             raise ProtocolError(f"a {kind.__name__} message was expected")
         return message
 
-    def _shake_hands(self) -> Admitted:
-        offered = welcome(self._expect(Hello), self._vault, os.urandom(NONCE), self._now())
+    def _shake_hands(self) -> tuple[Admitted, Literal["push", "custody"]]:
+        """Who it is, and what for."""
+        hello = self._expect(Hello)
+        offered = welcome(hello, self._vault, os.urandom(NONCE), self._now())
         self._line.send(offered)
-        _load_the_rest()
-        return admit(self._expect(Begin), offered, self._vault, self._now())
+        if hello.purpose == "push":
+            _load_the_rest()
+        return admit(self._expect(Begin), offered, self._vault, self._now()), hello.purpose
 
     # Whose item it is.
 
@@ -198,13 +212,17 @@ class _Session:
         elsewhere.close()
         forth.join()
 
-    def _once_more(self, item: Item, number: int, admitted: Admitted) -> Published:
+    def _once_more(self, item: Item, number: int, admitted: Admitted) -> Iterator[Message]:
         """The same session again, whose acknowledgement was lost: its own examiner gets what he would have got."""
         if item.header(number).examiner.key != admitted.key.fingerprint:
             raise UntrustedSignerError("this session was another examiner's")
         with opened_folder(item.layout.acquisition(number)) as folder:
             documents = {name: _require(folder, name) for name in (RECEIPT, RECEIPT_SIGNATURE, RECEIVED, RECEIVED_SIGNATURE)}
-        return Published(
+        record = decode_record(documents[RECEIVED])
+        head = ChainHead(record.sequence, sha256_of(documents[RECEIVED]).hex())
+        state_head(self._vault, item.name, head, at_ns=self._now(), may_be_stated=True)
+        yield from show_since(self._vault.ledger, admitted.vault_seen)
+        yield Published(
             number,
             documents[RECEIPT],
             documents[RECEIPT_SIGNATURE],

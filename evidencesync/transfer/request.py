@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from evidencesync.custody.documents import Stored
+from evidencesync.custody.seen import SeenChain
 from evidencesync.custody.sshsig import Signer
 from evidencesync.evidence.identity import ItemName
+from evidencesync.kept.heads import Remembered
 from evidencesync.protocol.compression import Compress
 from evidencesync.source.filters import FilterRules
+from evidencesync.source.gaps import OnReadError
 from evidencesync.transfer.reading import SourceTally
 
 
@@ -16,7 +19,9 @@ from evidencesync.transfer.reading import SourceTally
 class PushRequest:
     """One acquisition to be made. `vault` is the path as the other end knows it; `command_line` goes into the manifest.
 
-    `retries`: how often in a row to try again when the link is lost.
+    `details`: what is known of case and item, for the `acquired` record. `retries`: how often in a row to try again when the
+    link is lost. `on_read_error`: what stands in place of bytes that cannot be read. `retries_changed`: how often a file that
+    changed while it was read is read again; None: as often as is cheap.
     """
 
     source: bytes
@@ -29,11 +34,14 @@ class PushRequest:
     command_line: list[str]
     organisation: str | None = None
     notes: list[str] = field(default_factory=list)
+    details: dict[str, str] = field(default_factory=dict)
     read_back: bool = True
     compress: Compress = "auto"
     limit_rate: int | None = None
     timeout_seconds: float = 60.0
     retries: int = 0
+    on_read_error: OnReadError = "zero"
+    retries_changed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,18 @@ class Documents:
     received: bytes
     received_signature: bytes
 
+    def by_name(self) -> dict[str, bytes]:
+        """The documents under the names that they have in a vault."""
+        return {
+            "manifest.jsonl.sig": self.manifest_signature,
+            "acquired.json": self.acquired,
+            "acquired.json.sig": self.acquired_signature,
+            "receipt.json": self.receipt,
+            "receipt.json.sig": self.receipt_signature,
+            "received.json": self.received,
+            "received.json.sig": self.received_signature,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class PushOutcome:
@@ -55,8 +75,8 @@ class PushOutcome:
 
     `stored` is how contents came to lie in the vault, as its receipt says. `interruptions` counts the links that were lost,
     `leftovers` the earlier sessions whose data the vault still had. `damaged` counts files of earlier acquisitions that the
-    vault found damaged, and did not use. `clock_offset_ns`: how far the vault's clock was ahead of ours, give or take the half
-    of a round trip.
+    vault found damaged, and did not use. `vault_head` is where the vault's own chain ends; `seen` is what is worth remembering.
+    `clock_offset_ns`: how far the vault's clock was ahead of ours, give or take the half of a round trip.
     """
 
     name: ItemName
@@ -76,6 +96,8 @@ class PushOutcome:
     manifest_sha256: str
     receipt_sha256: str
     chain_head_sha256: str
+    vault_head: SeenChain | None
+    seen: list[Remembered]
     read_back: bool
     damaged: int
     clock_offset_ns: int

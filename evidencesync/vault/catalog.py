@@ -87,7 +87,7 @@ def require_item_folders(vault: VaultLayout, name: ItemName) -> None:
     """Raises NotThereError unless the item has its folders."""
     layout = vault.item(name)
     if not all(_is_folder(layout.root / folder) for folder in ITEM_FOLDERS):
-        raise NotThereError(f"the vault has no item {name}")
+        raise NotThereError(f"the vault has no item {name}", hint="See what there is: evidencesync list VAULT")
 
 
 def _subfolders(folder: Path) -> list[str]:

@@ -1,37 +1,75 @@
-"""The heads of all items' chains, written into the vault's own chain.
+"""The heads of items' chains, written into the vault's own chain.
 
-Whoever cuts the tail off one item's chain then has to cut it off here, too, and off every item's that came after it.
+Whoever cuts the tail off one item's chain, or removes an item, then has to cut the vault's own chain off, too, and with it
+what it says of every item that came after. Each publish states the item's new head before it is acknowledged: one record,
+whatever the vault holds. All heads are stated when the trust changes and when the index is made anew.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Final
 
-from evidencesync.vault.ledger import Ledger, sign_record
+from evidencesync.errors import ChainError, MissingOrExtraError, SignatureError, StorageError
+from evidencesync.evidence.identity import ItemName
+from evidencesync.vault.catalog import case_folders, item_folders
+from evidencesync.vault.layout import ItemLayout
+from evidencesync.vault.ledger import ChainHead, Ledger, sign_record
 from evidencesync.vault.lock import locked_folder
 from evidencesync.vault.trust import vault_record
 from evidencesync.vault.vault import Vault
 
 _ITEMS_PER_RECORD: Final = 2000  # about a third of the largest record
+_WHAT: Final = "the vault's custody chain"
+_LOOKED_BACK: Final = 100  # records, for a statement that a crash may have kept from being made
+
+
+def state_head(vault: Vault, name: ItemName, head: ChainHead, *, at_ns: int | None = None, may_be_stated: bool = False) -> None:
+    """Appends a signed record of where an item's chain ends now, durably. Call under the item's lock, after each append to it.
+
+    With `may_be_stated`, nothing is appended where one of the last records says so already: after a crash nobody knows.
+    Raises ChainError, StorageError, NoSpaceError.
+    """
+    details = {f"{name.case.folder}/{name.item.folder}": f"{head.sequence} {head.sha256}"}
+    with locked_folder(vault.layout.custody, _WHAT, wait=True):
+        if not (may_be_stated and _is_stated(vault.ledger, details)):
+            _append(vault, details, time.time_ns() if at_ns is None else at_ns)
 
 
 def record_heads(vault: Vault, *, at_ns: int | None = None) -> int:
     """Appends signed records of where every item's chain ends now; how many items that are.
 
-    A detail is `CASE/ITEM` (the folders' names) and `SEQUENCE SHA256`. Raises ChainError.
+    A detail is `CASE/ITEM` (the folders' names) and `SEQUENCE SHA256`. An item whose chain cannot be read is left out: what
+    was stated of it before still stands, and `verify` says what is wrong with it. Raises ChainError for the vault's own chain.
     """
     now = time.time_ns() if at_ns is None else at_ns
-    heads = iter(vault.items())
     count = 0
-    with locked_folder(vault.layout.custody, "the vault's custody chain", wait=True):
-        while names := list(islice(heads, _ITEMS_PER_RECORD)):
-            details = {}
-            for name in names:
-                head = Ledger(vault.layout.item(name).custody).head()
-                details[f"{name.case.folder}/{name.item.folder}"] = f"{head.sequence} {head.sha256}"
-            record = vault_record(vault.settings, vault.ledger, "heads", details, now)
-            vault.ledger.append(*sign_record(record, vault.signer))
-            count += len(names)
+    with locked_folder(vault.layout.custody, _WHAT, wait=True):
+        heads = _heads(vault)
+        while details := dict(islice(heads, _ITEMS_PER_RECORD)):
+            _append(vault, details, now)
+            count += len(details)
     return count
+
+
+def _heads(vault: Vault) -> Iterator[tuple[str, str]]:
+    """Every item that has records: its place, and where its chain ends."""
+    for case in case_folders(vault.layout):
+        for item in item_folders(vault.layout, case):
+            try:
+                head = Ledger(ItemLayout(vault.layout.case(case) / item).custody).head()
+            except (ChainError, MissingOrExtraError, SignatureError, StorageError):
+                continue
+            if head.sequence:
+                yield f"{case}/{item}", f"{head.sequence} {head.sha256}"
+
+
+def _append(vault: Vault, details: dict[str, str], at_ns: int) -> None:
+    vault.ledger.append(*sign_record(vault_record(vault.settings, vault.ledger, "heads", details, at_ns), vault.signer))
+
+
+def _is_stated(ledger: Ledger, details: Mapping[str, str]) -> bool:
+    recent = [file for file in ledger.files()[-_LOOKED_BACK:] if file.kind == "heads"]
+    return any(details.items() <= ledger.load(file).record.details.items() for file in reversed(recent))

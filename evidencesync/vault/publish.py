@@ -94,13 +94,13 @@ def publish(staging: Staging, documents: Mapping[str, bytes], fault: Fault | Non
         reached("documents-synced")
         with opened_folder(ACQUISITIONS, root) as acquisitions:
             _commit(staging, acquisitions, number)  # 3. One rename: before it nothing is published, after it all.
-            with _committed(number):
+            with committed(number):
                 reached("renamed")
                 _sync_parents(root, acquisitions, staging.session_fd)  # 4. And stays so after a power cut.
                 reached("parents-synced")
                 _link_records(item, root, number, reached)  # 5. The two records join the chain.
     staging.close()
-    with _committed(number):
+    with committed(number):
         _remove_staging(item, staging.session)  # 6. Nothing is left over.
     reached("staging-removed")
     return Published(number, item.layout.acquisition(number))
@@ -130,7 +130,7 @@ def _go_on(step: str) -> None:
 
 
 @contextlib.contextmanager
-def _committed(number: int) -> Iterator[None]:
+def committed(number: int) -> Iterator[None]:
     """Says the truth about an error after the commit: our hints otherwise say that nothing was published."""
     try:
         yield

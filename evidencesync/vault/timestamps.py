@@ -17,6 +17,7 @@ from evidencesync.errors import ChainError, MissingOrExtraError, NotThereError, 
 from evidencesync.evidence.moment import format_moment
 from evidencesync.limits import MAX_SIGNATURE, MAX_TIMESTAMP
 from evidencesync.vault.disk import load_file, opened_folder, remove_if_there, store_new_file, storing, sync_folder
+from evidencesync.vault.heads import state_head
 from evidencesync.vault.item import Item, lock_item
 from evidencesync.vault.layout import MANIFEST_SIGNATURE, TIMESTAMP, TIMESTAMP_REQUEST
 from evidencesync.vault.ledger import Ledger, StoredRecord, iter_records, sign_record
@@ -100,7 +101,8 @@ def attach(vault: Vault, item: Item, number: int, answer: Answer, who: Who, root
 
     1. The answer fits the manifest's signature.  2. Whoever signs the record is trusted for records now.  3. Under the item's
     lock: the chain holds together, and there is no other answer yet.  4. Both files appear, whole, and are durable.  5. The
-    record is appended. Done again with the same answer, what is missing of 4 and 5 is made up for.
+    record is appended.  6. The vault states the item's new head, and so since when the record has been there. Done again with the
+    same answer, what is missing of 4 to 6 is made up for.
     Raises TimestampError, UntrustedSignerError, ChainError, LockedError, StorageError, NoSpaceError.
     """
     token = answer.check(load_stamped(item, number), roots)  # 1
@@ -115,6 +117,7 @@ def attach(vault: Vault, item: Item, number: int, answer: Answer, who: Who, root
             raise TimestampError(f"acquisition {number} has a timestamp already, and nothing is ever replaced")
         _store(item, number, answer)  # 4
         if known is not None:
+            state_head(vault, item.name, item.ledger.head(), at_ns=at_ns, may_be_stated=True)
             return Attached(token, known)
         record = CustodyRecord(
             format="evidencesync-custody/1",
@@ -131,6 +134,7 @@ def attach(vault: Vault, item: Item, number: int, answer: Answer, who: Who, root
             manifest_sha256=_manifest_sha256(item.ledger, number),
         )
         item.ledger.append(*sign_record(record, who.signer))  # 5
+        state_head(vault, item.name, item.ledger.head(), at_ns=at_ns)  # 6
     stored = _last_record(item.ledger, number)
     if stored is None:
         raise ChainError("the record of a timestamp was written, and is not there")

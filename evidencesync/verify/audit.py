@@ -32,6 +32,7 @@ from evidencesync.errors import TrustFileError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title, is_folder_name
 from evidencesync.evidence.moment import format_moment
+from evidencesync.kept.heads import HeadMemory
 from evidencesync.vault.disk import FOLDER_FLAGS
 from evidencesync.vault.layout import ACQUISITIONS, CASES, CUSTODY, INDEX, SETTINGS, acquisition_number
 from evidencesync.verify.cache import Published, check_index
@@ -42,6 +43,7 @@ from evidencesync.verify.findings import Asked, Counts, Findings, Reporter, Trus
 from evidencesync.verify.item import ItemFolder, check_item
 from evidencesync.verify.keeper import TrustBytes, check_own_chain, check_root, parse_trust, read_identity, read_trust
 from evidencesync.verify.progress import VerifyProgress
+from evidencesync.verify.remembered import check_remembered, remember_heads
 from evidencesync.verify.signatures import SignatureJudge
 
 if TYPE_CHECKING:
@@ -71,16 +73,18 @@ def audit_vault(  # noqa: PLR0913  # the options of one command, each by its nam
     acquisition: int | None = None,
     trusted: bytes | None = None,
     expect_head: str | None = None,
+    memory: HeadMemory | None = None,
     all_digests: bool = False,
     roots: Roots | None = None,
     require_timestamp: bool = False,
     progress: VerifyProgress | None = None,
     now_ns: int,
 ) -> Verdict:
-    """Checks a vault, or the part of it that is named, and says everything that was found. Nothing is ever written.
+    """Checks a vault, or the part of it that is named, and says everything that was found. Nothing is ever written into it.
 
     `trusted` is an allowed_signers file from outside, and replaces all that the vault says about trust. `expect_head` is
-    the SHA-256 of a custody record that must still be in one of the chains that are checked. `all_digests` compares every
+    the SHA-256 of a custody record that must still be in one of the chains that are checked. `memory` is what was seen of the
+    vault before: it is compared, and after a pass it learns what was seen now. `all_digests` compares every
     file's SHA-256, too. `roots` are the authorities whose timestamps are believed; `require_timestamp` demands one for every
     manifest. `now_ns` judges signatures whose time nobody but their signer knows.
 
@@ -94,6 +98,8 @@ def audit_vault(  # noqa: PLR0913  # the options of one command, each by its nam
     time = _Time(now_ns, roots, require_timestamp)
     run = _Audit(selection, outside, wanted_head, progress or VerifyProgress(), time, all_digests=all_digests)
     run.check(path)
+    if memory is not None:
+        run.compare(memory)
     return run.verdict()
 
 
@@ -223,6 +229,19 @@ class _Audit:
             wanted_head=self._wanted_head,
         )
 
+    def compare(self, memory: HeadMemory) -> None:
+        """With what was seen before; and remembers what was seen now, if all is as it was."""
+        if self._context is None:
+            return
+        check_remembered(self._context, memory, self._is_selected)
+        if self._findings.outcome == "pass":
+            remember_heads(self._context, memory)
+
+    def _is_selected(self, case: str | None, item: str | None) -> bool:
+        if case is None or item is None:
+            return True
+        return self._case in (None, Title(case).folder) and self._item in (None, Title(item).folder)
+
     # Cases and items.
 
     def _check_cases(self, context: Context, cases: CheckedFolder) -> None:
@@ -265,10 +284,11 @@ class _Audit:
 
     def _check_ends(self, context: Context) -> None:
         """What can only be said when all was seen."""
-        for (case, item), (sequence, digest) in sorted(context.stated_heads.items()):
+        for (case, item), stated in sorted(context.stated_heads.items()):
             selected = self._case in (None, case) and self._item in (None, item)
+            sequence = max(stated)
             if selected and sequence and (case, item) not in self._seen:
-                text = f"the vault's own chain says that this item had {sequence} records, up to {digest}; it is gone"
+                text = f"the vault's own chain says that this item had {sequence} records, up to {stated[sequence]}; it is gone"
                 where = self._report.inside(CASES).inside(safe_text(case), case=case).inside(safe_text(item), item=item)
                 where.report(Check.CUSTODY, "rolled-back", text)
         if context.wanted_head is not None and not context.head_seen:

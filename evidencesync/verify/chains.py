@@ -2,19 +2,22 @@
 
 1. Names: records and their signatures, numbered without a gap, and nothing else.  2. Each record is in its one form, names
 the digest of the one before, and stands where its type may stand.  3. Each is signed by a key that may sign its type.
-4. That key was trusted: at the time when the vault next signed for having received something, which is when the record
-existed at the latest; else now.
+4. That key was trusted: at the time when the vault next signed for something received, or for where the chain ended: by
+then the record existed; else now.  5. What records say to one another holds: hand-overs and acceptances, corrections.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Final
 
 from evidencesync.custody.chain import ChainChecker, ChainFacts, ChainSubject
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.record import SIGNERS, SignedBy, check_signer, decode_record
+from evidencesync.custody.statements import Statements
 from evidencesync.errors import ChainError, MalformedDocumentError, UntrustedSignerError
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.moment import parse_moment
@@ -50,6 +53,7 @@ class _Signed:
 
     report: Reporter
     name: str
+    sequence: int
     key: PublicKey
     principal: str
     vault_time_ns: int | None
@@ -63,14 +67,17 @@ class ChainReader:
     subject: ChainSubject
     check: Check
     acquisitions: dict[int, ChainedAcquisition] = field(default_factory=dict)
-    stated_heads: dict[str, str] = field(default_factory=dict)
-    """What the latest `heads` records of the vault's own chain say: `CASE/ITEM` folders, and `SEQUENCE SHA256`."""
+    stated_heads: list[tuple[str, str]] = field(default_factory=list)
+    """What all `heads` records of the vault's own chain say, in order: `CASE/ITEM` folders, and `SEQUENCE SHA256`."""
+    stated_times: list[tuple[str, str, int]] = field(default_factory=list)
+    """What those of them say whose signature is good, each with the time when the vault said it."""
     timestamped: dict[int, list[CustodyRecord]] = field(default_factory=dict)
     """What records say about timestamps, by acquisition."""
     broken: bool = False
     digests: dict[int, str] = field(default_factory=dict)
     _checker: ChainChecker = field(init=False)
     _signed: list[_Signed] = field(default_factory=list)
+    _statements: Statements = field(default_factory=Statements)
 
     def __post_init__(self) -> None:
         self._checker = ChainChecker(self.subject)
@@ -113,13 +120,22 @@ class ChainReader:
         key = self._signer_of(report, name, data, signature, record)
         vault_time = parse_moment(record.time) if key is not None and SIGNERS[record.type] is SignedBy.VAULT else None
         if key is not None:
-            self._signed.append(_Signed(report, name, key, record.actor.principal, vault_time))
+            self._signed.append(_Signed(report, name, sequence, key, record.actor.principal, vault_time))
+        objection = self._statements.add(record)  # 5
+        if objection is not None:
+            report.report(self.check, objection.slug, objection.text, name)
         self._remember(record, digest, key, vault_time)
 
-    def finish(self) -> None:
-        """Judges the signers, now that the times are known. Call once, after the last record."""
+    def finish(self, stated_times: Mapping[int, tuple[str, int]] = MappingProxyType({})) -> None:
+        """Judges the signers, now that the times are known. Call once, after the last record.
+
+        `stated_times`: by a record's number, its digest and the time when the vault said that the chain ended with it.
+        """
         at: SignedAt | None = None
         for signed in reversed(self._signed):
+            digest, stated_ns = stated_times.get(signed.sequence, ("", 0))
+            if digest and digest == self.digests.get(signed.sequence):
+                at = SignedAt(stated_ns, "the vault signed for it")
             if signed.vault_time_ns is not None:
                 at = SignedAt(signed.vault_time_ns, "the vault signed for it")
             principal = None if signed.vault_time_ns is not None else signed.principal
@@ -225,7 +241,9 @@ class ChainReader:
     def _remember(self, record: CustodyRecord, digest: str, key: PublicKey | None, vault_time_ns: int | None) -> None:
         """Keeps what the record says, also where its signature was refused: that is a finding already."""
         if record.type == "heads":
-            self.stated_heads.update(record.details)
+            self.stated_heads.extend(record.details.items())
+            if vault_time_ns is not None:
+                self.stated_times += [(place, stated, vault_time_ns) for place, stated in record.details.items()]
         number = record.acquisition
         if number is None:
             return

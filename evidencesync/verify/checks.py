@@ -13,20 +13,38 @@ Severity = Literal["info", "warning", "error"]
 
 
 class Check(IntEnum):
-    """What is checked, in the numbers that findings and the documentation use."""
+    """What is checked, in the numbers that findings and the documentation use. `DESCRIPTIONS` says each in a sentence."""
 
-    STRUCTURE = 1  # everything that belongs there is there, as a file or a folder, and nothing else
-    VAULT = 2  # the vault's own chain, its key, and who is trusted
-    CUSTODY = 3  # the item's chain: links, order, signatures, and that it is about what is published
-    MANIFEST = 4  # strict form, signature, signer, and that it belongs here
-    RECEIPT = 5  # signature, and that it agrees with manifest, documents and chain
-    SUMS = 6  # SHA256SUMS and BLAKE3SUMS list exactly what the manifest lists
-    CONTENTS = 7  # every file's size and digests
-    PRESENCE = 8  # files that are missing, and things under data/ that are not listed
-    MODES = 9  # stored files that are writable, executable or set-id
-    PUBLISHING = 10  # a transfer or a publish that was interrupted
-    INDEX = 11  # the cache, against what is published
-    TIME = 12  # trusted timestamps, and times that contradict each other
+    STRUCTURE = 1
+    VAULT = 2
+    CUSTODY = 3
+    MANIFEST = 4
+    RECEIPT = 5
+    SUMS = 6
+    CONTENTS = 7
+    PRESENCE = 8
+    MODES = 9
+    PUBLISHING = 10
+    INDEX = 11
+    TIME = 12
+
+
+DESCRIPTIONS: Final[Mapping[Check, str]] = MappingProxyType(
+    {
+        Check.STRUCTURE: "everything that belongs there is there, as a file or a folder, and nothing else is under `cases/`",
+        Check.VAULT: "the vault's own chain, its key, and who is trusted",
+        Check.CUSTODY: "the item's chain: links, order, signatures, and that it is about what is published",
+        Check.MANIFEST: "strict form, signature, signer, that it belongs here, and the manifest before it",
+        Check.RECEIPT: "signature, and that it agrees with manifest, documents and chain",
+        Check.SUMS: "SHA256SUMS and BLAKE3SUMS list exactly what the manifest lists",
+        Check.CONTENTS: "every file's size and digests, and where they differ",
+        Check.PRESENCE: "files that are missing, and things under `data/` that are not listed",
+        Check.MODES: "stored files that are writable, executable or set-id; a private key that others can read",
+        Check.PUBLISHING: "what an interrupted transfer or publish left",
+        Check.INDEX: "the cache, against what is published",
+        Check.TIME: "trusted timestamps, and times that contradict each other",
+    }
+)
 
 
 class Meaning(NamedTuple):
@@ -49,6 +67,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
         "not-there": Meaning("error", ExitCode.NOT_THERE, "the vault does not have what was named"),
         "nothing-to-verify": Meaning("warning", _GAPS, "no acquisition was there to be checked"),
         "unreadable": Meaning("error", _GAPS, "the disk or its permissions did not let it be read"),
+        "memory-damaged": Meaning("error", _GAPS, "what this machine remembers of the vault's chains cannot be read"),
         "not-compared": Meaning("error", _GAPS, "what it would be compared with is damaged or missing"),
         # Structure and presence.
         "missing-document": Meaning("error", _PRESENCE, "a document that every vault or acquisition has is missing"),
@@ -69,6 +88,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
         "trust-file": Meaning("error", _SIGNATURE, "a list of trusted signers or revoked keys cannot be used"),
         "trust-changed": Meaning("error", _SIGNATURE, "who is trusted was changed without a record"),
         "trust-not-used": Meaning("warning", _NONE, "the vault's lists of signers are damaged, but were not relied on"),
+        "wrong-recipient": Meaning("error", _SIGNATURE, "a hand-over to nobody else, or accepted by another than it names"),
         "receipt-mismatch": Meaning("error", _SIGNATURE, "a receipt is not about this acquisition"),
         "wrong-place": Meaning("error", _SIGNATURE, "a document belongs to another vault, case, item or acquisition"),
         # Chains.
@@ -76,7 +96,11 @@ MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
         "missing-record": Meaning("error", _CHAIN, "a custody record is missing"),
         "record-differs": Meaning("error", _CHAIN, "an acquisition's record is not the one in the chain"),
         "not-in-chain": Meaning("error", _CHAIN, "an acquisition that the custody chain does not record"),
-        "rolled-back": Meaning("error", _CHAIN, "a chain is older than, or not, the one that was seen before"),
+        "no-hand-over": Meaning("error", _CHAIN, "an item was accepted, and no hand-over of it was open"),
+        "wrong-reference": Meaning("error", _CHAIN, "a correction names no record before it"),
+        "rolled-back": Meaning("error", _CHAIN, "a chain, or an item, lacks records that it is known to have had"),
+        "older-copy": Meaning("error", _CHAIN, "a chain is an older copy of what this machine has seen: only the end is missing"),
+        "forked": Meaning("error", _CHAIN, "a chain has another record under a number that was seen or stated"),
         # Bytes.
         "document-damaged": Meaning("error", _DIGEST, "a document is not the one that the receipt names"),
         "sums-differ": Meaning("error", _DIGEST, "a sums file does not list what the manifest lists"),
@@ -98,6 +122,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
         "authority-not-checked": Meaning("info", _NONE, "no roots were given: who made a timestamp was not checked"),
         "times-contradict": Meaning("warning", _NONE, "clocks contradict each other by more than they should"),
         # Everything else.
+        "not-remembered": Meaning("warning", _NONE, "this machine cannot remember how far it has seen the vault's chains"),
         "unsafe-mode": Meaning("warning", _NONE, "a stored file or folder can be changed or run by its mode"),
         "unfinished-publish": Meaning("warning", _NONE, "an interrupted publish, which the next writer completes"),
         "unfinished-transfer": Meaning("info", _NONE, "what an unfinished transfer left in staging; not evidence"),

@@ -32,8 +32,12 @@ class Context:
     progress: VerifyProgress
     counts: Counts = field(default_factory=Counts)
     heads: list[Head] = field(default_factory=list)
-    stated_heads: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
-    """What the vault's own chain last said of items' chains, by case and item folder: sequence and digest."""
+    digests: dict[tuple[str | None, str | None], dict[int, str]] = field(default_factory=dict)
+    """All records of each chain, by exact case and item number (the vault's own: by none): number and digest."""
+    stated_heads: dict[tuple[str, str], dict[int, str]] = field(default_factory=dict)
+    """All that the vault's own chain ever said of items' chains, by case and item folder: number and digest of a record."""
+    stated_times: dict[tuple[str, str], dict[int, tuple[str, int]]] = field(default_factory=dict)
+    """For each number of a record that the vault ever signed for as the last: its digest, and when the vault said so (ns)."""
     roots: Roots | None = None
     """The authorities whose timestamps are believed; None where nobody gave any."""
     require_timestamp: bool = False

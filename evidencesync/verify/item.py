@@ -98,7 +98,7 @@ class _Item:
             self._chain.read_folder(self._custody)  # 2.
         acquisitions = self._folder.enter(ACQUISITIONS, self._report.inside(ACQUISITIONS))
         if acquisitions is None:
-            self._chain.finish()
+            self._chain.finish(self._context.stated_times.get((self._where.case, self._where.item), {}))
             self._check_published([])
             return
         with acquisitions:
@@ -106,7 +106,7 @@ class _Item:
             if self._titles == _NO_TITLES and not self._begin_without_chain(acquisitions, numbers):
                 return
             self._check_unfinished(acquisitions, numbers)  # 3.
-            self._chain.finish()
+            self._chain.finish(self._context.stated_times.get((self._where.case, self._where.item), {}))
             self._check_published(numbers)
             self._check_each(acquisitions, numbers)  # 4.
 
@@ -195,6 +195,7 @@ class _Item:
             where.report(Check.STRUCTURE, "missing-acquisition", text, acquisition_folder(number))
         self._check_stated_head()
         head = self._chain.head
+        self._context.digests[self._titles] = self._chain.digests
         if head is not None:
             self._context.heads.append(Head(self._titles[0], self._titles[1], *head))
         if self._context.wanted_head in self._chain.digests.values():
@@ -202,13 +203,16 @@ class _Item:
         self._check_named(numbers)
 
     def _check_stated_head(self) -> None:
-        stated = self._context.stated_heads.get((self._where.case, self._where.item))
-        if stated is None or not stated[0] or self._chain.digests.get(stated[0]) == stated[1]:
+        """Every head that the vault's own chain ever stated must be in the chain; the last that is not is said."""
+        stated = self._context.stated_heads.get((self._where.case, self._where.item), {})
+        lost = [number for number, sha256 in stated.items() if number and self._chain.digests.get(number) != sha256]
+        if not lost:
             return
-        head = self._chain.head
+        number, head = max(lost), self._chain.head
         ends = f"it ends with record {head[0]}, {head[1]}" if head is not None else "it is empty"
-        text = f"the vault's own chain says that record {stated[0]} of this chain is {stated[1]}; {ends}"
-        self._report.report(Check.CUSTODY, "rolled-back", text, CUSTODY)
+        text = f"the vault's own chain says that record {number} of this chain is {stated[number]}; {ends}"
+        slug = "forked" if head is not None and number <= head[0] else "rolled-back"
+        self._report.report(Check.CUSTODY, slug, text, CUSTODY)
 
     def _check_named(self, numbers: list[int]) -> None:
         wanted = self._where.acquisition

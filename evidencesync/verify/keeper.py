@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from evidencesync.custody.chain import ChainSubject
-from evidencesync.custody.documents import CustodyRecord
+from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.record import decode_record
+from evidencesync.custody.sshsig import verify_signature
 from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigners
 from evidencesync.errors import ConfigurationError, MalformedDocumentError, SignatureError, TrustFileError
-from evidencesync.evidence.digest import sha256_of
-from evidencesync.limits import MAX_PUBLIC_KEY, MAX_RECORD, MAX_TRUST_FILE, MAX_VAULT_TOML
+from evidencesync.evidence.digest import sha256_of, sha512_of
+from evidencesync.limits import MAX_PUBLIC_KEY, MAX_RECORD, MAX_SIGNATURE, MAX_TRUST_FILE, MAX_VAULT_TOML
 from evidencesync.vault.layout import (
     CASES,
     CUSTODY,
@@ -23,12 +24,13 @@ from evidencesync.vault.layout import (
     INDEX,
     REVOKED_KEYS,
     SETTINGS,
+    SIGNATURE_SUFFIX,
     TRUSTED_SIGNERS,
     VAULT_KEY,
     VAULT_KEY_PUBLIC,
     parse_record_file,
 )
-from evidencesync.vault.settings import parse_settings
+from evidencesync.vault.settings import VaultSettings, parse_settings
 from evidencesync.verify.chains import ChainReader
 from evidencesync.verify.checks import Check
 from evidencesync.verify.context import Context, VaultIdentity
@@ -36,6 +38,7 @@ from evidencesync.verify.documents import CheckedFolder, reason
 from evidencesync.verify.findings import Findings, Head, Reporter
 
 _NEW: Final = ".new-"
+_FIRST: Final = "0001-made.json"
 _FOREIGN_BITS: Final = 0o077
 _KNOWN: Final = (
     SETTINGS,
@@ -62,17 +65,29 @@ class TrustBytes:
 
 
 def read_identity(root: CheckedFolder, custody: CheckedFolder | None) -> VaultIdentity | None:
-    """Which vault it is: by vault.toml, else (when that is damaged, which is a finding) by its first record. Else None."""
+    """Which vault it is: by vault.toml, else (when that is damaged, which is a finding) by its first record. Else None.
+
+    Where both can be read and differ, the record counts, if it bears a good signature by the key that it names: else one
+    changed digit of vault.toml would make every document of the vault look foreign, and vault.toml alone look sound.
+    """
+    settings: VaultSettings | None = None
     data = root.load(SETTINGS, MAX_VAULT_TOML)
     if data is not None:
         try:
             settings = parse_settings(data)
         except ConfigurationError as error:
             root.report.report(Check.VAULT, "malformed-document", error.message, SETTINGS)
-        else:
-            return VaultIdentity(settings.id, settings.key)
-    first = _first_record(custody) if custody is not None else None
-    return VaultIdentity(first.vault_id, first.actor.key) if first is not None else None
+    first = _record(custody, _FIRST) if custody is not None else None
+    if settings is None:
+        return VaultIdentity(first.vault_id, first.actor.key) if first is not None else None
+    stated = VaultIdentity(settings.id, settings.key)
+    if custody is None or first is None or not _is_signed_by(custody, _FIRST, first.actor.key):
+        return stated
+    recorded = VaultIdentity(first.vault_id, first.actor.key)
+    if stated != recorded:
+        text = f"{SETTINGS} is of vault {stated.vault_id} with the key {stated.key}; its first record of {recorded.vault_id}"
+        root.report.report(Check.VAULT, "wrong-place", f"{text} with the key {recorded.key}", SETTINGS)
+    return recorded
 
 
 def check_root(root: CheckedFolder, identity: VaultIdentity) -> None:
@@ -122,12 +137,26 @@ def check_own_chain(context: Context, custody: CheckedFolder) -> ChainReader:
         context.heads.append(Head(None, None, *chain.head))
     if context.wanted_head in chain.digests.values():
         context.head_seen = True
-    for place, stated in chain.stated_heads.items():
+    context.digests[None, None] = chain.digests
+    for place, stated in chain.stated_heads:
         case, _, item = place.partition("/")
         match = _HEAD.fullmatch(stated)
         if match is not None:
-            context.stated_heads[case, item] = (int(match[1]), match[2])
+            _note_stated(context, custody, (case, item), int(match[1]), match[2])
+    for place, stated, at_ns in chain.stated_times:
+        case, _, item = place.partition("/")
+        match = _HEAD.fullmatch(stated)
+        if match is not None:  # the first time that it was said is the best
+            context.stated_times.setdefault((case, item), {}).setdefault(int(match[1]), (match[2], at_ns))
     return chain
+
+
+def _note_stated(context: Context, custody: CheckedFolder, place: tuple[str, str], sequence: int, sha256: str) -> None:
+    """Keeps every statement: a later one, made when an item's chain had been cut off already, must not hide an earlier one."""
+    stated = context.stated_heads.setdefault(place, {})
+    if stated.setdefault(sequence, sha256) != sha256:
+        text = f"the vault's own chain states two records {sequence} of one item: {stated[sequence]}, and later {sha256}"
+        custody.report.report(Check.VAULT, "forked", text)
 
 
 def read_trust(root: CheckedFolder, custody: CheckedFolder | None, identity: VaultIdentity, *, relied_on: bool) -> TrustBytes:
@@ -167,10 +196,6 @@ def parse_trust(root: CheckedFolder, files: TrustBytes) -> Trust | None:
         return None
 
 
-def _first_record(custody: CheckedFolder) -> CustodyRecord | None:
-    return _record(custody, "0001-made.json")
-
-
 def _last_trust_record(custody: CheckedFolder, identity: VaultIdentity) -> CustodyRecord | None:
     """The latest record about trust that can be read. Whether it is well signed, and stands in its place, is checked later."""
     for name in sorted((raw.decode("utf-8", "replace") for raw in custody.names), reverse=True):
@@ -184,11 +209,30 @@ def _last_trust_record(custody: CheckedFolder, identity: VaultIdentity) -> Custo
 
 def _record(custody: CheckedFolder, name: str) -> CustodyRecord | None:
     """A record, read without findings."""
-    before, custody.report = custody.report, Reporter(Findings())
+    data = _load_quietly(custody, name, MAX_RECORD)
     try:
-        data = custody.load(name, MAX_RECORD)
         return decode_record(data) if data is not None else None
     except MalformedDocumentError:
+        return None  # said when the chain is checked
+
+
+def _is_signed_by(custody: CheckedFolder, name: str, key: str) -> bool:
+    """Whether a record bears a good signature by the key with this fingerprint; without findings."""
+    data = _load_quietly(custody, name, MAX_RECORD)
+    signature = _load_quietly(custody, name + SIGNATURE_SUFFIX, MAX_SIGNATURE)
+    if data is None or signature is None:
+        return False
+    try:
+        return verify_signature(signature, CUSTODY_NAMESPACE, sha512_of(data)).fingerprint == key
+    except SignatureError:
+        return False  # said when the chain is checked
+
+
+def _load_quietly(custody: CheckedFolder, name: str, limit: int) -> bytes | None:
+    if name.encode() not in custody.names:
         return None
+    before, custody.report = custody.report, Reporter(Findings())
+    try:
+        return custody.load(name, limit)
     finally:
         custody.report = before

@@ -28,6 +28,7 @@ from evidencesync.verify.contents import ContentChecker, Damage, Exchanged, Prob
 from evidencesync.verify.context import Context
 from evidencesync.verify.documents import CheckedFolder, Kind, reason
 from evidencesync.verify.findings import Reporter
+from evidencesync.verify.hardlinks import check_hard_links, is_hard_link
 from evidencesync.verify.sums import SumsComparison
 from evidencesync.verify.tree import TreeComparison
 
@@ -44,6 +45,7 @@ class Listed:
     sha512: bytes | None = None
     sha256sums_sha256: str | None = None
     blake3sums_sha256: str | None = None
+    hard_links: int = 0
     left_out_sha256: int = 0
     left_out_blake3: int = 0
     complete: bool = False
@@ -179,6 +181,8 @@ def _compare(
     except OSError as error:
         readable = False
         folder.report.report(Check.MANIFEST, "unreadable", f"{MANIFEST}: {reason(error)}", MANIFEST)
+    if readable and listed.complete and listed.hard_links:
+        check_hard_links(folder, listed.hard_links)
     if readable:
         readable = _read_rest(folder, manifest, hashes)
     if readable:
@@ -211,6 +215,7 @@ def _follow(
     if not has_data:
         for path, line in read_manifest(blocks, listed.reader):
             if isinstance(line, Entry) and line.blake3 is not None:
+                listed.hard_links += is_hard_link(line)
                 sink.take_missing(path, line)
                 _expect(sha256sums, blake3sums, path, line)
         return
@@ -222,6 +227,7 @@ def _follow(
             for path, line in read_manifest(blocks, listed.reader):
                 if isinstance(line, Entry):
                     tree.admit(path, line)
+                    listed.hard_links += is_hard_link(line)
                     if line.blake3 is not None:
                         _expect(sha256sums, blake3sums, path, line)
             tree.finish()

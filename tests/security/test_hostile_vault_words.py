@@ -156,7 +156,7 @@ def test_a_state_of_the_item_that_cannot_be_is_not_signed(bench: Bench, changes:
 NOT_TO_A_SENDER: list[Message] = [
     Hello([1], "x", "push", b"", "x", 0),
     Ready("x", 1, 0, None, None, 0, "case", 0),
-    Begin(b"", b"", read_back=True, resumes=False),
+    Begin(b"", b"", read_back=True, resumes=False, seen=0, vault_seen=0),
     PageOffer(0, bytes(16)),
     Page(0, 1, with_files=False, proofs=b""),
     SegmentData(0, b"\1\0\0\0", 1),

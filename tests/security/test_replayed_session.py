@@ -83,7 +83,7 @@ def test_a_claim_changed_after_it_was_signed_opens_nothing(victim: Bench) -> Non
     client = HostileClient(victim)
     welcome = client.hello()
     signed = client.begin(client.claim(welcome))
-    client.send(Begin(client.claim(welcome, item="E2"), signed.signature, read_back=True, resumes=False))
+    client.send(Begin(client.claim(welcome, item="E2"), signed.signature, read_back=True, resumes=False, seen=0, vault_seen=0))
     assert client.ended().exit_code is ExitCode.SIGNATURE
 
 

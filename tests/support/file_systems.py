@@ -17,6 +17,7 @@ MAKE = {
     "xfs": ["mkfs.xfs", "-q", "-m", "reflink=1"],
     "btrfs": ["mkfs.btrfs", "-q"],
     "ext4": ["mkfs.ext4", "-q", "-m", "0"],
+    "vfat": ["mkfs.vfat", "-F", "32"],
 }
 SHARING = ("xfs", "btrfs")
 

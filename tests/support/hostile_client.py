@@ -170,7 +170,14 @@ class HostileClient:
 
     def begin(self, claim: bytes, namespace: str = SESSION_NAMESPACE) -> Begin:
         """A claim with a good signature over it."""
-        return Begin(claim, sign_document(self.bench.signer, namespace, sha512_of(claim)), read_back=True, resumes=False)
+        return Begin(
+            claim,
+            sign_document(self.bench.signer, namespace, sha512_of(claim)),
+            read_back=True,
+            resumes=False,
+            seen=0,
+            vault_seen=0,
+        )
 
     def shake_hands(self) -> Ready:
         """An honest handshake: from here on the client is inside, and holds the item's lock."""

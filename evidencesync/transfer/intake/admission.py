@@ -21,7 +21,10 @@ from evidencesync.vault.vault import Vault
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """An examiner who has proved a trusted key, and what he wants to add to. `claim` is what he signed."""
+    """An examiner who has proved a trusted key, and what he wants to add to. `claim` is what he signed.
+
+    `seen` and `vault_seen`: up to which record he has seen the item's chain and the vault's own.
+    """
 
     principal: str
     key: PublicKey
@@ -30,6 +33,8 @@ class Admitted:
     read_back: bool
     resumes: bool
     claim: bytes
+    seen: int
+    vault_seen: int
 
 
 def welcome(hello: Hello, vault: Vault, nonce: bytes, clock: int) -> Welcome:
@@ -94,4 +99,6 @@ def admit(begin: Begin, offered: Welcome, vault: Vault, now: int) -> Admitted:
     # 4.
     principal = vault.load_trust().principal_for(signer, SESSION_NAMESPACE, now)
     name = ItemName(Title(claim.case), Title(claim.item))
-    return Admitted(principal, signer, name, claim.session, begin.read_back, begin.resumes, begin.claim)
+    return Admitted(
+        principal, signer, name, claim.session, begin.read_back, begin.resumes, begin.claim, begin.seen, begin.vault_seen
+    )

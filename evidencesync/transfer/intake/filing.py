@@ -10,6 +10,7 @@ from evidencesync.custody.manifest import CheckedLine
 from evidencesync.delta.recipe import Recipe
 from evidencesync.errors import DigestMismatchError, ProtocolError
 from evidencesync.evidence.digest import Blake3Digest, blake3_of, sha256_of
+from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.moment import parse_file_time
 from evidencesync.transfer.intake.assembly import AssembledContent
@@ -69,7 +70,7 @@ class Filing:
     def write(self, path: bytes, entry: Entry, content: bytes | memoryview) -> None:
         """A file of bytes that arrived. Raises DigestMismatchError unless they are those of its entry."""
         if blake3_of(content).hex() != entry.blake3:
-            raise DigestMismatchError("a file arrived that is not the one that was read at the source")
+            raise DigestMismatchError(f"a file arrived that is not the one that was read at the source: {safe_text(path, 300)}")
         self._shelf.tree.create_file(path, content, _mtime(entry))
         if content:
             self._shelf.append_recipe(Recipe(blake3_of_entry(entry), len(content), b""))

@@ -289,7 +289,10 @@ class StreamIntake:
             raise ProtocolError("the end of a content that was not begun")
         blake3 = Blake3Digest(assembly.blake3.digest())
         if closed.size != assembly.size or closed.blake3 != blake3:
-            raise DigestMismatchError("a content arrived that is not the one that was read at the source")
+            raise DigestMismatchError(
+                f"a content arrived that is not the one that was read at the source: {closed.size} bytes, "
+                f"BLAKE3 {closed.blake3.hex()}"
+            )
         if assembly.size <= SMALL_FILE:  # it shrank while it was read, and comes with its page: see PageIntake
             assembly.discard()
             self._assembly = None

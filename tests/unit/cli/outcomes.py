@@ -6,6 +6,7 @@ from pathlib import Path
 
 from evidencesync.custody.documents import Stored, Tally
 from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.seen import SeenChain
 from evidencesync.custody.sshsig import Signer
 from evidencesync.evidence.entry import Entry, Flag
 from evidencesync.evidence.identity import ItemName, Title
@@ -59,6 +60,8 @@ def make_outcome(
         manifest_sha256="0123456789abcdef" * 4,
         receipt_sha256="b" * 64,
         chain_head_sha256="c" * 64,
+        vault_head=SeenChain(7, ("d" * 64,)),
+        seen=[],
         damaged=0,
         clock_offset_ns=clock_offset_ns,
         read_back=read_back,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from evidencesync.cli.reference import commands_text, exit_codes_text, write_reference
+from evidencesync.cli.reference import commands_text, exit_codes_text, findings_text, write_reference
 from evidencesync.cli.schemas import SCHEMAS, schema_text, write_schemas
 from evidencesync.errors import ExitCode
 
@@ -27,7 +27,10 @@ def test_the_schemas_say_what_the_code_says(name: str) -> None:
     assert '"$id"' not in text
 
 
-@pytest.mark.parametrize(("file", "make"), [("commands.md", commands_text), ("exit-codes.md", exit_codes_text)])
+@pytest.mark.parametrize(
+    ("file", "make"),
+    [("commands.md", commands_text), ("exit-codes.md", exit_codes_text), ("findings.md", findings_text)],
+)
 def test_the_reference_says_what_the_code_says(file: str, make: object) -> None:
     assert callable(make)
     assert (REPOSITORY / "docs" / file).read_text("utf-8") == make(), "run: make docs"

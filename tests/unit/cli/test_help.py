@@ -21,6 +21,12 @@ COMMANDS = (
     "compare",
     "list",
     "show",
+    "custody show",
+    "custody note",
+    "custody correct",
+    "custody hand-over",
+    "custody accept",
+    "custody seal",
     "reindex",
     "clean",
 )

@@ -28,6 +28,11 @@ def test_a_push_says_how_much_of_it_was_holes() -> None:
     assert PushView(progress).headline(0.0) == "reading  1 files  5.0 MB  holes 4.0 MB  sent 1 B, saved 80.0 %"
 
 
+def test_bytes_that_cannot_be_read_are_shown_while_it_goes_on() -> None:
+    progress = Progress(stage="reading", total_bytes=10_000_000, read_bytes=5_000_000, bad_bytes=4096)
+    assert PushView(progress).headline(0.0) == "reading  0 files  5.0 MB of 10.0 MB  UNREADABLE 4.1 kB"
+
+
 def test_without_a_total_nothing_is_promised() -> None:
     progress = Progress(stage="reading", files=3, read_bytes=5)
     view = PushView(progress)

@@ -25,7 +25,7 @@ from evidencesync.custody.manifest import (
 )
 from evidencesync.custody.tally import ManifestTally
 from evidencesync.errors import EvidenceSyncError, MalformedDocumentError, PathEscapeError
-from evidencesync.evidence.entry import Continuation, Entry, ReadError
+from evidencesync.evidence.entry import Continuation, Entry, ReadError, Remark
 from evidencesync.evidence.path import to_json_fields
 from evidencesync.limits import LIST_CAP_PER_LINE, MAX_MANIFEST_LINE
 
@@ -240,6 +240,10 @@ HOSTILE_LINES = {
     "hard link to what comes later": b'{"type":"fifo","path":"x","hardlink_to":"y"}',
     "fifo with a device number": b'{"type":"fifo","path":"x","device_number":"8:0"}',
     "malformed device number": b'{"type":"block-device","path":"x","device_number":"8"}',
+    "inode flags that say nothing": b'{"type":"directory","path":"x","inode_flags":"00000000"}',
+    "inode flags in capitals": b'{"type":"directory","path":"x","inode_flags":"0000001A"}',
+    "inode flags of another length": b'{"type":"directory","path":"x","inode_flags":"10"}',
+    "inode flags with a newline": b'{"type":"directory","path":"x","inode_flags":"0000010\\n"}',
     "empty flags": b'{"type":"fifo","path":"x","flags":[]}',
     "repeated flags": b'{"type":"fifo","path":"x","flags":["skipped","skipped"]}',
     "flags out of order": b'{"type":"fifo","path":"x","flags":["skipped","vanished"]}',
@@ -462,6 +466,12 @@ def test_header_and_footer_are_whole_lines() -> None:
         {"counts": {"file": 1, "directory": 1, "fifo": 0}},
         {"flags": {"skipped": 1}},
         {"bytes": 4},
+        {"remarks": {}},
+        {"remarks": {"access-time-changed": 0}},
+        {"remarks": {"access-time-changed": -1}},
+        {"remarks": {"access-time-changed": 2**53}},
+        {"remarks": {"listed-not-reached": 1, "access-time-changed": 1}},
+        {"remarks": {"all is well": 1}},
         {"finished": "2024-02-30T12:00:00.000001Z"},
     ],
 )
@@ -471,6 +481,15 @@ def test_a_footer_that_does_not_agree_is_refused(changed: dict[str, Any]) -> Non
     assert read(body + encode_footer(good))
     with pytest.raises(MalformedDocumentError):
         read(body + encode_footer(msgspec.structs.replace(good, **changed)))
+
+
+def test_a_footers_remarks_are_the_signers_own_words_and_are_kept() -> None:
+    remarks: dict[Remark, int] = {"access-time-changed": 2, "listed-not-reached": 1}
+    footer = ManifestFooter(counts={"directory": 1}, flags={}, bytes=0, finished=FINISHED, remarks=remarks)
+    reader = ManifestReader()
+    reader.read_lines(encode_header(HEADER) + encode_entry(ROOT) + encode_footer(footer))
+    assert reader.finish().remarks == reader.tally.remarks == remarks
+    assert b"remarks" not in encode_footer(ManifestTally().footer(FINISHED))
 
 
 def test_nothing_may_follow_the_footer() -> None:

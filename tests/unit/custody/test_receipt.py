@@ -140,12 +140,16 @@ def test_what_a_sender_cannot_know_is_not_compared() -> None:
 
 def test_points_and_stored_contents_must_be_those_of_the_manifest() -> None:
     fewer = msgspec.structs.replace(POINT, files=2)
-    not_taken = msgspec.structs.replace(POINT, taken=False, files=0, bytes=0)
+    not_taken = msgspec.structs.replace(POINT, taken=False, digests=[], files=0, bytes=0)
     for name in ("source", "arrival", "disk"):
         points = msgspec.structs.replace(RECEIPT.points, **{name: fewer})
         assert [one.field for one in check_receipt(changed(points=points), FACTS)] == [f"points.{name}"]
     unread = changed(points=msgspec.structs.replace(RECEIPT.points, disk=not_taken))
     assert check_receipt(unread, FACTS) == []
+    boast = changed(points=msgspec.structs.replace(RECEIPT.points, disk=msgspec.structs.replace(POINT, taken=False)))
+    assert [one.field for one in check_receipt(boast, FACTS)] == ["points.disk", "points.disk.digests"]
+    idle = changed(points=msgspec.structs.replace(RECEIPT.points, source=not_taken))
+    assert [one.field for one in check_receipt(idle, FACTS)] == ["points.source.taken"]
     blind = changed(points=msgspec.structs.replace(RECEIPT.points, arrival=not_taken))
     assert [one.field for one in check_receipt(blind, FACTS)] == ["points.arrival.taken"]
     lost = changed(stored=msgspec.structs.replace(RECEIPT.stored, linked=NONE))

@@ -194,9 +194,20 @@ def test_revocation_agrees_with_ssh_keygen(keygen: str, tmp_path: Path) -> None:
         BEN.public_key.line() + "\n",
         f" {KEY.line('old')}\n",
         f"{BEN.public_key.line()}\n{KEY.line()}",
+        f"{BEN.public_key.line()}\r\n# none\r\n",
     ):
         theirs = keygen_accepts(keygen, tmp_path, trusted, "ana@lab", "20240601000000Z", revoked)
         assert we_accept(trusted, "ana@lab", JUNE, revoked) == theirs == (KEY.line() not in revoked)
+
+
+@pytest.mark.parametrize("blank", ["\r\n", " \t\r\n", "\r\r\n", "\r \n", "# none\n\r"])
+def test_an_empty_line_with_a_carriage_return_spoils_the_revocations_as_for_ssh_keygen(
+    keygen: str, tmp_path: Path, blank: str
+) -> None:
+    trusted = f"ana@lab {KEY.line()}\n"
+    assert not keygen_accepts(keygen, tmp_path, trusted, "ana@lab", "20240601000000Z", blank)
+    with pytest.raises(TrustFileError, match="carriage return"):
+        RevokedKeys.parse(blank.encode())
 
 
 def test_keys_that_are_too_weak_to_sign_can_still_be_revoked(keygen: str, tmp_path: Path) -> None:

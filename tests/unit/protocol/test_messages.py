@@ -34,6 +34,7 @@ from evidencesync.protocol.messages import (
     DATA_FRAME,
     MESSAGE_TYPES,
     Alive,
+    Append,
     Begin,
     ChunkData,
     Chunks,
@@ -60,6 +61,7 @@ from evidencesync.protocol.messages import (
     SegmentData,
     SegmentOffer,
     SegmentsStored,
+    Standing,
     Status,
     Want,
     Welcome,
@@ -75,7 +77,7 @@ EXAMPLES: list[Message] = [
     Hello([1], "0.1", "push", b"/srv/\xff\0", "fastcdc", -(2**62)),
     Hello([0, 2**32 - 1], "", "push", b"v" * MAX_PATH, "", 2**62),
     Welcome(1, "0.1", "ab" * 16, b"k" * MAX_PUBLIC_KEY, bytes(32), "fastcdc", 0),
-    Begin(b"{}", b"s" * MAX_SIGNATURE, read_back=True, resumes=False),
+    Begin(b"{}", b"s" * MAX_SIGNATURE, read_back=True, resumes=False, seen=0, vault_seen=0),
     Ready("ana@lab", 1, 0, None, None, 0, "case", 0),
     Ready("ana@lab", 2**32 - 1, 7, bytes(32), b"\xff" * 32, MAX_FILE_SIZE, "vault", 3),
     Resumed(2**32 - 1, 7, 0, stream_open=True, concluding=False),
@@ -106,6 +108,10 @@ EXAMPLES: list[Message] = [
     Published(1, b"{}\n", b"sig", b"{}\n", b"sig", 0, repeated=False),
     Records(1, [(b"{}\n", b"sig")] * MAX_RECORDS, more=True),
     Records(2**32 - 1, [], more=False),
+    Standing("ana@lab", 3, bytes(32)),
+    Standing("", 2**32 - 1, None),
+    Append(b"{}\n", b"s" * MAX_SIGNATURE),
+    Append(b"r" * (MAX_RECORD - 65_536), b""),
 ]
 
 
@@ -215,6 +221,12 @@ BEYOND: list[tuple[Message, int, Any]] = [
     (Records(1, [], more=False), 1, [(b"", b"")] * (MAX_RECORDS + 1)),
     (Records(1, [], more=False), 1, [(b"", b"s" * (MAX_SIGNATURE + 1))]),
     (Records(1, [], more=False), 1, [(b"",)]),
+    (Standing("", 1, None), 0, "p" * 257),
+    (Standing("", 1, None), 1, -1),
+    (Standing("", 1, None), 2, bytes(31)),
+    (Standing("", 1, None), 2, bytes(33)),
+    (Append(b"", b""), 0, bytes(MAX_RECORD - 65_535)),
+    (Append(b"", b""), 1, bytes(MAX_SIGNATURE + 1)),
 ]
 
 

@@ -352,7 +352,7 @@ def test_a_segment_that_is_too_long_is_refused() -> None:
     "message",
     [
         Hello([1], "x", "push", b"", "x", 0),
-        Begin(b"", b"", read_back=False, resumes=False),
+        Begin(b"", b"", read_back=False, resumes=False, seen=0, vault_seen=0),
         PageAnswer(0, known=True),
         Want(0, 0, b""),
         PagesStored(0),

@@ -201,7 +201,7 @@ def test_attributes_are_taken_by_name_and_from_the_open_file_alike(tmp_path: Pat
             assert entry.xattrs == {"user.on folder": "Mg=="}
         else:
             assert entry.xattrs is None
-    assert maker.details.unread_attributes == 0
+    assert maker.details.unread == 0
     assert {attribute_name(name) for name in expected} == {b"user.note", b"user.empty", b"user.odd\xff\n"}
 
 
@@ -219,7 +219,7 @@ def test_attributes_that_a_manifest_can_not_hold_are_counted(tmp_path: Path) -> 
     os.setxattr(path, b"user.short", b"")
     maker = EntryMaker()
     assert one(path, maker).xattrs == {"user.short": ""}
-    assert maker.details.unread_attributes == 1
+    assert maker.details.unread == 1
 
 
 def test_what_is_made_is_what_a_manifest_admits(scratch: Path) -> None:
@@ -249,7 +249,7 @@ def test_what_is_not_asked_for_is_not_taken_and_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     entry = one(tmp_path / "file", maker)
     assert (entry.btime, entry.xattrs) == (None, None)
-    assert maker.details.not_taken == ("btime", "xattrs")
+    assert maker.details.not_taken == ("btime", "xattrs", "inode_flags")
     assert DetailReader().not_taken == ()
 
 
@@ -304,7 +304,7 @@ def test_attributes_that_may_not_be_read_are_counted(scratch: Path, as_nobody: A
     script = """
 maker = EntryMaker()
 made = [maker.make_entry(found) for found in walk(root, FilterRules.none())]
-answer = [made[1].xattrs, maker.details.unread_attributes]
+answer = [made[1].xattrs, maker.details.unread]
 """
     assert as_nobody(script, scratch) == [None, 1]
 
@@ -314,4 +314,4 @@ def test_a_file_system_without_attributes_or_birth_times_is_asked_once() -> None
     for _ in range(2):
         entry = entries(Path("/proc/version"), maker)[b"version"]
         assert (entry.btime, entry.xattrs) == (None, None)
-    assert maker.details.unread_attributes == 0
+    assert maker.details.unread == 0

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from evidencesync.source.walker import walk
 
 LONG_AGO = 1_000_000_000_000_000_000  # reading a file this old moves its access time, on a relatime mount too
 
+AsNobody = Callable[[str, Path], object]
 Snapshot = dict[str, tuple[object, ...]]
 
 
@@ -100,7 +102,7 @@ def test_walking_and_reading_leaves_no_trace(tmp_path: Path) -> None:
     # A symbolic link's access time is the one thing that reading it may change; each such change is counted.
     touched = {name for name in NAMES if before[name][-1] != after[name][-1]}
     assert touched <= {"link", "to folder"}
-    assert maker.touched_links == len(touched)
+    assert maker.touched == len(touched)
     assert {name: seen[:-1] for name, seen in after.items()} == {name: seen[:-1] for name, seen in before.items()}
 
 
@@ -115,3 +117,19 @@ def test_the_test_above_could_fail(tmp_path: Path) -> None:
         assert {name for name in NAMES if before[name] != after[name]} == {"a", "a/one", "twice"}
     else:
         pytest.skip("only where the system has access times")
+
+
+def test_a_gentle_walk_asks_no_folder_whose_access_time_it_cannot_spare(scratch: Path, as_nobody: AsNobody) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only where the system has root to make what belongs to somebody else")
+    root = scratch / "source"
+    (root / "below").mkdir(parents=True)
+    (root / "below/file").touch()
+    for path in (root / "below", root):
+        os.utime(path, ns=(LONG_AGO, LONG_AGO + 1))
+    names = "answer = [os.fsdecode(found.path) for found in walk(root, FilterRules.none(), gentle=%s)]"
+    assert as_nobody(names % True, root) == [""]
+    assert root.stat().st_atime_ns == LONG_AGO
+    assert [found.path for found in walk(root, FilterRules.none(), gentle=True)] == [b"", b"below", b"below/file"]
+    assert as_nobody(names % False, root) == ["", "below", "below/file"]
+    assert root.stat().st_atime_ns != LONG_AGO

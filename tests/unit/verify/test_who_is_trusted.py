@@ -131,15 +131,6 @@ def test_damaged_settings_do_not_stop_the_audit(made: Made) -> None:
     assert verdict.checked.acquisitions == 2
 
 
-def test_settings_of_another_vault_are_found(made: Made) -> None:
-    file = made.path / "vault.toml"
-    text = file.read_text()
-    identity = made.open().settings.id
-    edit(file, text.replace(identity, "0" * 32).encode())
-    verdict = made.audit()
-    assert (verdict.verdict, verdict.exit_code) == ("fail", 34)
-
-
 def test_another_public_key_beside_the_vault_is_found(made: Made) -> None:
     edit(made.path / "vault_key.pub", new_signer().public_key.line().encode() + b"\n")
     assert only(made.audit(), "wrong-signer").path == "vault_key.pub"
@@ -152,3 +143,14 @@ def test_without_settings_and_first_record_nothing_is_called_checked(made: Made)
     assert verdict.verdict == "fail"
     assert verdict.checked.acquisitions == 0
     assert "not-compared" in slugs(verdict)
+
+
+@pytest.mark.parametrize("field", ["id", "key"])
+def test_settings_of_another_vault_are_named_and_nothing_else(made: Made, field: str) -> None:
+    settings = made.path / "vault.toml"
+    data = settings.read_bytes()
+    at = data.index(f'\n{field} = "'.encode()) + len(field) + 14
+    settings.write_bytes(data[:at] + (b"1" if data[at : at + 1] == b"0" else b"0") + data[at + 1 :])
+    verdict = made.audit()
+    assert (verdict.verdict, verdict.exit_code, slugs(verdict)) == ("fail", 32, {"wrong-place"})
+    assert only(verdict, "wrong-place").path == "vault.toml"

@@ -1,0 +1,275 @@
+"""`custody`: shows an item's chain and adds to it, wherever the vault lies."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evidencesync.cli.command import Run, command
+from evidencesync.cli.details_choice import DetailsChoice
+from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
+from evidencesync.errors import ExitCode, NotThereError, UsageError, most_severe
+from evidencesync.evidence.display import safe_text
+
+if TYPE_CHECKING:
+    from evidencesync.custody.documents import RecordType
+    from evidencesync.ssh.address import Address
+    from evidencesync.transfer.custody import Appended, Compose, Draft
+    from evidencesync.transfer.custody_talk import CustodyRequest, ShownChain
+    from evidencesync.transfer.link import Link
+
+_Vault = Annotated[str, typer.Argument(metavar="VAULT", help="A local path, [user@]host:path, or ssh://[user@]host[:port]/path.")]
+_Text = Annotated[str | None, typer.Option(metavar="TEXT", help="What there is to say, on one line.")]
+_Condition = Annotated[str | None, typer.Option(metavar="TEXT", help="In which condition the item is.")]
+_SealNumber = Annotated[str | None, typer.Option(metavar="N", help="Number of the seal that the item is under.")]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HandOverChoice:
+    """To whom an item is handed over, and how."""
+
+    to: Annotated[str, typer.Option(metavar="PRINCIPAL", help="To whom: the name under which the vault trusts his key.")]
+    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Why.")] = None
+    mechanism: Annotated[str | None, typer.Option(metavar="TEXT", help="How: in person, by courier, ...")] = None
+    condition: _Condition = None
+    seal_number: _SealNumber = None
+    text: _Text = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FoundChoice:
+    """How an item was found by the one who accepts it, and where it goes."""
+
+    condition: _Condition = None
+    seal_number: _SealNumber = None
+    location: Annotated[str | None, typer.Option(metavar="TEXT", help="Where the item is now.")] = None
+    storage: Annotated[str | None, typer.Option(metavar="TEXT", help="Where and how it is kept.")] = None
+    text: _Text = None
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds the group `custody`."""
+    custody = typer.Typer(help="Shows an item's chain of custody, and adds signed records to it.", no_args_is_help=True)
+    item = "--case 2024-017 --item LAPTOP-1"
+    far = "ana@vault.lab:/srv/vault"
+    for name, function, *examples in (
+        ("show", show, f"/srv/vault {item}", f"{far} {item} --json"),
+        (
+            "note",
+            note,
+            f"{far} {item} --text 'screws missing at the bottom'",
+            f"/srv/vault {item} --detail make=Dell --detail 'serial_number=7XK2'",
+            f"/srv/vault {item} --case-file laptop1.toml",
+        ),
+        ("correct", correct, f"{far} {item} --record 1 --detail serial_number=7XK3 --text 'misread: 3, not 2'"),
+        (
+            "hand-over",
+            hand_over,
+            f"{far} {item} --to ben@lab --reason analysis --mechanism courier --condition sealed --seal-number 4711",
+        ),
+        ("accept", accept, f"{far} {item} --condition 'seal intact' --seal-number 4711"),
+        ("seal", seal, f"{far} {item} --reason 'case closed'"),
+    ):
+        command(custody, name, *(f"evidencesync custody {name} {example}" for example in examples))(function)
+    app.add_typer(custody, name="custody")
+
+
+def show(run: Run, vault: _Vault, item: ItemChoice, sign: SignChoice, ssh: RemoteChoice) -> ExitCode:
+    """Shows an item's chain of custody: every record, who holds the item, and what is known of it.
+
+    Where the vault lies on this machine no key is needed. That the records follow one another is checked, and that each is
+    signed by the key it names; whether those keys are trusted is for `evidencesync verify`.
+    """
+    from evidencesync.cli.custody_view import show_lines, show_output
+    from evidencesync.ssh.address import Address
+    from evidencesync.transfer.custody import read_chain, read_local_chain
+    from evidencesync.verify.checks import MEANINGS
+
+    address = Address.parse(vault)
+    if address.local:
+        from evidencesync.vault.vault import Vault
+
+        chain = read_local_chain(Vault.open(Path(address.path)), item.name())
+    else:
+        chain = read_chain(*_prepare(run, address, item, sign, ssh))
+    output = show_output(chain)
+    run.console.give(output, show_lines(output))
+    return most_severe({MEANINGS[problem.slug].code for problem in output.problems})
+
+
+def note(
+    run: Run,
+    vault: _Vault,
+    item: ItemChoice,
+    details: DetailsChoice,
+    sign: SignChoice,
+    ssh: RemoteChoice,
+    text: _Text = None,
+    acquisition: Annotated[int | None, typer.Option(metavar="N", min=1, max=9999, help="Which acquisition it is about.")] = None,
+) -> ExitCode:
+    """Notes something about an item: a text, details of case and item, or both."""
+    stated = {**_texts(text=text), **details.details(item.name())}
+    if not stated:
+        raise UsageError("there is nothing to note", hint="Give --text, --detail or --case-file.")
+    return _append(run, vault, item, sign, ssh, _fixed("noted", stated, acquisition))
+
+
+def correct(
+    run: Run,
+    vault: _Vault,
+    item: ItemChoice,
+    details: DetailsChoice,
+    sign: SignChoice,
+    ssh: RemoteChoice,
+    record: Annotated[int, typer.Option(metavar="N", min=1, max=999_999, help="Number of the record that is wrong.")],
+    text: _Text = None,
+) -> ExitCode:
+    """Says what is right where a record is wrong. Nothing is edited: the correction is a record of its own.
+
+    A detail with an empty value (NAME=) is withdrawn: it is not known after all.
+    """
+    stated = {**_texts(text=text), **details.details(item.name(), may_withdraw=True)}
+    if not stated:
+        raise UsageError("a correction needs to say what is right", hint="Give --text, --detail or --case-file.")
+    return _append(run, vault, item, sign, ssh, _fixed("corrected", {"record": str(record), **stated}))
+
+
+def hand_over(
+    run: Run,
+    vault: _Vault,
+    item: ItemChoice,
+    handing: HandOverChoice,
+    sign: SignChoice,
+    ssh: RemoteChoice,
+) -> ExitCode:
+    """Hands an item over. It is complete when the one who is named accepts it, with a record of his own.
+
+    A further hand-over takes the place of one that nobody has accepted.
+    """
+    return _append(run, vault, item, sign, ssh, _fixed("handed-over", _texts(**dataclasses.asdict(handing))))
+
+
+def accept(
+    run: Run,
+    vault: _Vault,
+    item: ItemChoice,
+    found: FoundChoice,
+    sign: SignChoice,
+    ssh: RemoteChoice,
+    record: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=999_999, help="Number of the hand-over.  [default: the open one]")
+    ] = None,
+) -> ExitCode:
+    """Accepts a hand-over, and says in which condition the item was found. Only the one whom it names can."""
+    stated = _texts(**dataclasses.asdict(found))
+
+    def compose(chain: ShownChain) -> Draft:
+        from evidencesync.transfer.custody import Draft
+
+        handed = chain.story.statements.pending
+        if record is None and handed is None:
+            raise NotThereError(f"no hand-over of {chain.name} is open", hint="See: evidencesync custody show VAULT ...")
+        number = record if record is not None else handed.record if handed is not None else 0
+        return Draft("accepted", {"record": str(number), **stated})
+
+    return _append(run, vault, item, sign, ssh, compose)
+
+
+def seal(
+    run: Run,
+    vault: _Vault,
+    item: ItemChoice,
+    sign: SignChoice,
+    ssh: RemoteChoice,
+    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Why.")] = None,
+) -> ExitCode:
+    """Closes an item, for good: it takes no more acquisitions. Notes, corrections and hand-overs remain possible."""
+    return _append(run, vault, item, sign, ssh, _fixed("sealed", _texts(reason=reason)))
+
+
+# --- Adding ------------------------------------------------------------------------------------------------------------
+
+
+def _texts(**given: str | None) -> dict[str, str]:
+    """What was given, by its name in a record. Raises UsageError."""
+    from evidencesync.custody.details import check_text
+
+    return {name: check_text(text.strip(), f"--{name.replace('_', '-')}") for name, text in given.items() if text is not None}
+
+
+def _fixed(kind: RecordType, details: dict[str, str], acquisition: int | None = None) -> Compose:
+    """A draft that is the same whatever the chain says."""
+    from evidencesync.transfer.custody import Draft
+
+    draft = Draft(kind, details, acquisition)
+    return lambda _: draft
+
+
+def _append(run: Run, vault: str, item: ItemChoice, sign: SignChoice, ssh: RemoteChoice, compose: Compose) -> ExitCode:
+    from evidencesync.ssh.address import Address
+    from evidencesync.transfer.custody import append_record
+
+    appended = append_record(*_prepare(run, Address.parse(vault), item, sign, ssh), compose)
+    _give_appended(run, appended)
+    return ExitCode.COMPLETE
+
+
+def _prepare(
+    run: Run, address: Address, item: ItemChoice, sign: SignChoice, ssh: RemoteChoice
+) -> tuple[Callable[[], Link], CustodyRequest]:
+    """How the vault is reached, and who asks for what."""
+    import secrets
+
+    from evidencesync.cli.examiner import check_person, login_name
+    from evidencesync.cli.passphrase import make_asker
+    from evidencesync.ssh.keys import load_signer
+    from evidencesync.transfer.custody import RETRIES
+    from evidencesync.transfer.custody_talk import CustodyRequest
+    from evidencesync.transfer.reach import reach_vault
+
+    asker, settled = make_asker(), run.settings.values
+    organisation = sign.organisation or settled.organisation
+    name, examiner = item.name(), check_person(sign.examiner or settled.examiner or login_name(), "the examiner's name")
+    signer = load_signer(sign.key_choice(run.settings), ssh.identity_file(run.settings), asker.for_signing if asker else None)
+    request = CustodyRequest(
+        vault=os.fsencode(address.path),
+        name=name,
+        examiner=examiner,
+        signer=signer,
+        session=secrets.token_hex(16),
+        organisation=check_person(organisation, "the organisation's name") if organisation else None,
+        timeout_seconds=ssh.timeout_seconds(run.settings),
+        retries=0 if address.local else RETRIES,
+    )
+
+    def reach() -> Link:
+        return reach_vault(address, ssh.options(run.settings, asker.for_login() if asker else None))
+
+    return reach, request
+
+
+def _give_appended(run: Run, appended: Appended) -> None:
+    from evidencesync.cli.custody_outputs import CustodyAppendOutput
+    from evidencesync.cli.custody_view import say
+
+    chain, record = appended.chain, appended.record.record
+    output = CustodyAppendOutput(
+        vault_id=chain.vault_id,
+        case=chain.name.case.text,
+        item=chain.name.item.text,
+        record=record,
+        sha256=appended.record.sha256,
+        chain_head_sha256=chain.head_sha256 or appended.record.sha256,
+    )
+    lines = [
+        f"{chain.name}: record {record.sequence} ({record.type}) is in the chain",
+        f"  says         {say(record)}",
+        f"  signed with  {record.actor.key} ({safe_text(record.actor.principal)})",
+        f"  chain head   {output.chain_head_sha256}",
+    ]
+    run.console.give(output, lines)

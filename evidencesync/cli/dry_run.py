@@ -1,0 +1,59 @@
+"""`push --dry-run`: what would be read, and nothing done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from evidencesync.cli.dry_run_outputs import DryRunOutput
+from evidencesync.cli.figures import count_text, size_text
+from evidencesync.cli.outputs import FlaggedPath
+from evidencesync.cli.summary import flagged_lines
+from evidencesync.evidence.path import to_json_fields
+
+if TYPE_CHECKING:
+    from evidencesync.evidence.identity import ItemName
+    from evidencesync.source.filters import FilterRules
+    from evidencesync.transfer.survey import Survey
+
+_CHECKED: Final = ["names, types and sizes of everything in the source", "permissions to read it, as the system states them"]
+_NOT_CHECKED: Final = [
+    "the content of files: none was opened, so nothing is known of bad sectors, or of changes while it is read",
+    "the vault: it was not asked what it has, so what would travel may be much less; nor whether it would let you in",
+]
+
+
+def dry_run_output(name: ItemName, rules: FilterRules, seen: Survey) -> DryRunOutput:
+    """The survey as a document."""
+    entries = seen.entries
+    gaps = "listed-not-reached" in entries.remarks or not {"unreadable", "vanished"}.isdisjoint(entries.flags)
+    return DryRunOutput(
+        case=name.case.text,
+        item=name.item.text,
+        dry_run=True,
+        verdict="gaps" if gaps else "complete",
+        files=seen.files,
+        bytes=seen.size,
+        entries=entries.counts,
+        flags=entries.flags,
+        remarks=entries.remarks,
+        flagged=[FlaggedPath(flag, *to_json_fields(path)) for path, flag in seen.flagged],
+        filters=rules.lines(),
+        checked=_CHECKED,
+        not_checked=_NOT_CHECKED,
+    )
+
+
+def dry_run_lines(name: ItemName, output: DryRunOutput, seen: Survey) -> Iterator[str]:
+    """The survey for people."""
+    yield f"{name}: DRY RUN, nothing was sent and nothing written"
+    yield f"  would read   {count_text(output.files, 'file')}, {size_text(output.bytes)}"
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in output.entries.items())
+    yield f"  entries      {kinds or 'none'}"
+    for line in output.filters:
+        yield f"  filter       {line}"
+    yield from flagged_lines(seen.entries, seen.flagged)
+    for line in output.checked:
+        yield f"  checked      {line}"
+    for line in output.not_checked:
+        yield f"  NOT checked  {line}"

@@ -1,0 +1,242 @@
+"""`receipts`: what this machine keeps of its pushes, listed, checked, and forgotten on purpose."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evidencesync.cli.command import Run, command
+from evidencesync.cli.figures import count_text
+from evidencesync.cli.options import local_vault
+from evidencesync.cli.receipts import chosen_receipts, head_memory
+from evidencesync.errors import ExitCode, NotThereError, StorageError, UsageError, most_severe
+from evidencesync.evidence.display import safe_text
+
+if TYPE_CHECKING:
+    from evidencesync.cli.outputs import Problem
+    from evidencesync.cli.receipts_outputs import KeptReceipt, SeenHeadOutput
+    from evidencesync.errors import EvidenceSyncError
+    from evidencesync.kept.checking import CheckedReceipt
+    from evidencesync.kept.heads import HeadMemory
+
+_Receipts = Annotated[
+    str | None,
+    typer.Option(
+        "--receipts",
+        metavar="DIR",
+        envvar="EVIDENCESYNC_RECEIPTS",
+        help="Where receipts are kept.  [default: ~/.local/share/evidencesync/receipts]",
+    ),
+]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds `receipts list`, `receipts check` and `receipts forget-head`."""
+    room = typer.Typer(
+        help="What this machine keeps of its pushes: signed documents, and how far it has seen the chains of vaults.",
+        no_args_is_help=True,
+    )
+    command(room, "list", "evidencesync receipts list", "evidencesync receipts list --receipts /media/usb/receipts --json")(
+        list_receipts
+    )
+    command(
+        room,
+        "check",
+        "evidencesync receipts check",
+        "evidencesync receipts check ~/.local/share/evidencesync/receipts/2024-017-LAPTOP-1-0001 --trusted my_signers",
+        "evidencesync receipts check --vault /srv/vault  (that the vault still has what it signed for)",
+    )(check_receipts)
+    command(
+        room,
+        "forget-head",
+        "evidencesync receipts forget-head 348ba87bfcd2cca1f5e9938fc0b1b3ee",
+        "evidencesync receipts forget-head 348ba87bfcd2cca1f5e9938fc0b1b3ee --case 2024-017 --item LAPTOP-1 --yes",
+    )(forget_head)
+    app.add_typer(room, name="receipts")
+
+
+def list_receipts(run: Run, receipts: _Receipts = None) -> ExitCode:
+    """Lists what is kept, and which heads are remembered. Nothing is verified: see `evidencesync receipts check`."""
+    from evidencesync.cli.receipts_outputs import ReceiptsListOutput
+    from evidencesync.kept.checking import read_kept
+
+    found = [read_kept(folder) for folder in _folders(run, receipts, [], may_be_missing=True)]
+    heads, problems = _heads(head_memory(run))
+    output = ReceiptsListOutput([_output(one) for one in found], heads, [_problem(error) for error in problems])
+    lines = [line for one in output.receipts for line in _receipt_lines(one)] or ["no receipts"]
+    for head in heads:
+        whose = "the vault" if head.case is None else f"{safe_text(head.case)} / {safe_text(head.item or '')}"
+        lines.append(f"seen {head.vault_id} {whose}: record {head.sequence} {head.sha256}, {head.seen}")
+    lines += [f"CANNOT BE READ: {one.message}" for one in output.problems]
+    run.console.give(output, lines)
+    return most_severe({error.exit_code for error in [*problems, *(bad for one in found for bad in one.problems)]})
+
+
+def check_receipts(
+    run: Run,
+    folders: Annotated[
+        list[str] | None, typer.Argument(metavar="[FOLDER]...", help="Receipts to check.  [default: all that are kept]")
+    ] = None,
+    receipts: _Receipts = None,
+    trusted: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="An allowed_signers file: who may sign. Without it, nobody is judged."),
+    ] = None,
+    vault: Annotated[
+        str | None,
+        typer.Option(metavar="VAULT", help="Also check that this vault here still has what it signed for."),
+    ] = None,
+) -> ExitCode:
+    """Checks receipts without the vault: signatures, the manifest, and records against each other.
+
+    Ends with 34 where the vault at hand lacks a record that it has signed for, or has another one.
+    """
+    import time
+
+    from evidencesync.cli.receipts_outputs import ReceiptsCheckOutput
+    from evidencesync.cli.verify_command import load_trusted
+    from evidencesync.custody.trust import TrustedSigners
+    from evidencesync.kept.checking import check_kept
+
+    signers = TrustedSigners.parse(load_trusted(Path(trusted))) if trusted is not None else None
+    found = [check_kept(folder, signers, time.time_ns()) for folder in _folders(run, receipts, folders or [])]
+    if vault is not None:
+        _compare_with(vault, found, named=bool(folders))
+    code = most_severe({error.exit_code for one in found for error in one.problems})
+    verdict = {ExitCode.COMPLETE: "pass", ExitCode.GAPS: "incomplete", ExitCode.NOT_THERE: "incomplete"}.get(code, "fail")
+    output = ReceiptsCheckOutput(
+        verdict,  # type: ignore[arg-type]  # one of the three words
+        "outside" if signers is not None else "not judged",
+        safe_text(vault) if vault is not None else None,
+        [_output(one) for one in found],
+    )
+    lines = [line for one in output.receipts for line in _receipt_lines(one)]
+    trust = "signers from outside" if signers is not None else "who signed was not judged: bring --trusted"
+    compared = f"; compared with the vault {output.vault}" if vault is not None else ""
+    lines.append(f"checked {count_text(len(found), 'receipt')}; {trust}{compared}")
+    run.console.give(output, [*lines, f"verdict: {verdict.upper()}"])
+    return code
+
+
+def forget_head(
+    run: Run,
+    vault_id: Annotated[str, typer.Argument(metavar="VAULT_ID", help="Which vault: its id, as `receipts list` shows it.")],
+    case: Annotated[str | None, typer.Option(metavar="CASE", help="Only one item of it; needs --item.")] = None,
+    item: Annotated[str | None, typer.Option(metavar="ITEM", help="Only one item of it; needs --case.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> ExitCode:
+    """Forgets how far a vault's chains were seen: for a vault that was restored from a backup on purpose.
+
+    What the vault says next is then believed, once. Receipts are kept: compare them with the vault first
+    (`evidencesync receipts check --vault VAULT`).
+    """
+    from evidencesync.cli.receipts_outputs import ForgetHeadOutput
+
+    if (case is None) != (item is None):
+        raise UsageError("--case and --item name one item together")
+    memory = head_memory(run)
+    if not yes and not run.console.ask(f"Forget what this machine has seen of the vault {safe_text(vault_id, 40)}?"):
+        forgotten = 0
+    else:
+        forgotten = memory.forget(vault_id, case, item)
+    output = ForgetHeadOutput(vault_id, case, item, forgotten)
+    run.console.give(output, [f"forgot {count_text(forgotten, 'chain')}"])
+    return ExitCode.COMPLETE
+
+
+def _compare_with(vault: str, found: list[CheckedReceipt], *, named: bool) -> None:
+    """Adds what a vault says otherwise. Receipts of other vaults are passed over, unless they were named."""
+    from evidencesync.vault.vault import Vault
+    from evidencesync.verify.kept import check_against_vault
+
+    opened = Vault.open(local_vault(vault))
+    if not named:
+        found[:] = [one for one in found if one.receipt is None or one.receipt.vault_id == opened.settings.id]
+        if not found:
+            raise NotThereError("no receipt of this vault is kept here")
+    for one in found:
+        one.problems += check_against_vault(one, opened)
+
+
+def _folders(run: Run, receipts: str | None, named: list[str], *, may_be_missing: bool = False) -> list[Path]:
+    from evidencesync.kept.checking import kept_folders
+    from evidencesync.kept.receipts import default_receipts
+
+    if named:
+        return [Path(one) for one in named]
+    folder = default_receipts(chosen_receipts(run, receipts))
+    try:
+        found = kept_folders(folder)
+    except FileNotFoundError:
+        found = []
+    except OSError as error:
+        raise StorageError(f"the receipts in {safe_text(str(folder), 200)} cannot be read: {error.strerror}") from error
+    if not found and not may_be_missing:
+        raise NotThereError(f"no receipts are kept in {safe_text(str(folder), 200)}", hint="Name another folder: --receipts DIR")
+    return found
+
+
+def _heads(memory: HeadMemory) -> tuple[list[SeenHeadOutput], list[EvidenceSyncError]]:
+    from evidencesync.cli.receipts_outputs import SeenHeadOutput
+    from evidencesync.errors import EvidenceSyncError
+
+    heads: list[SeenHeadOutput] = []
+    problems: list[EvidenceSyncError] = []
+    for vault_id in memory.vaults():
+        try:
+            for one in memory.recall_vault(vault_id):
+                subject, chain = one.subject, one.chain
+                about = (subject.vault_id, one.vault_key, subject.case, subject.item)
+                heads.append(SeenHeadOutput(*about, chain.sequence, chain.sha256, one.seen))
+        except EvidenceSyncError as error:
+            problems.append(error)
+    return heads, problems
+
+
+def _output(one: CheckedReceipt) -> KeptReceipt:
+    from evidencesync.cli.receipts_outputs import KeptReceipt
+
+    receipt, acquired, received = one.receipt, one.acquired, one.received
+    return KeptReceipt(
+        folder=safe_text(os.fsencode(one.folder)),
+        vault_id=receipt.vault_id if receipt else None,
+        vault_key=receipt.vault_key if receipt else None,
+        case=receipt.case if receipt else None,
+        item=receipt.item if receipt else None,
+        acquisition=receipt.acquisition if receipt else None,
+        received=receipt.finished if receipt else None,
+        examiner=acquired.actor.key if acquired else None,
+        principal=acquired.actor.principal if acquired else None,
+        read_back=receipt.points.disk.taken if receipt else None,
+        manifest_kept=one.manifest_kept,
+        records=one.records,
+        manifest_sha256=receipt.manifest_sha256 if receipt else None,
+        chain_head_sequence=received.sequence if received else None,
+        chain_head_sha256=one.head_sha256,
+        problems=[_problem(error) for error in one.problems],
+    )
+
+
+def _problem(error: EvidenceSyncError) -> Problem:
+    from evidencesync.cli.outputs import Problem
+    from evidencesync.cli.shield import shield
+
+    return Problem(error.slug, shield(error.message))
+
+
+def _receipt_lines(one: KeptReceipt) -> Iterator[str]:
+    if one.case is None or one.item is None:
+        yield one.folder
+    else:
+        about = f"{safe_text(one.case)} / {safe_text(one.item)}, acquisition {one.acquisition}"
+        yield f"{about}, received {one.received}: {one.folder}"
+        yield f"  vault {one.vault_id}, key {one.vault_key}; signed by {safe_text(one.principal or '?')}, {one.examiner}"
+        read_back = "" if one.read_back else "; the vault's disk was NOT read back"
+        kept = "" if one.manifest_kept else "; without the manifest"
+        yield f"  chain head {one.chain_head_sequence} {one.chain_head_sha256}{kept}{read_back}"
+    for problem in one.problems:
+        yield f"  [{problem.slug}] {problem.message}"

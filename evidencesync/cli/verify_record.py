@@ -1,0 +1,155 @@
+"""`verify --record`: the verdict as a signed record in the chain of every item that was verified."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+import evidencesync
+from evidencesync.cli.custody_outputs import RecordedItem, RecordedVerdict
+from evidencesync.cli.outputs import Problem
+from evidencesync.cli.shield import shield
+from evidencesync.errors import EvidenceSyncError, ExitCode, most_severe
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.identity import ItemName, Title
+
+if TYPE_CHECKING:
+    from evidencesync.cli.command import Run
+    from evidencesync.cli.verify_options import PartChoice, RecordChoice
+    from evidencesync.custody.sshsig import Signer
+    from evidencesync.verify.findings import Finding, Findings, Head, Verdict
+
+_UNFINISHED: Final = frozenset({ExitCode.INTERNAL, ExitCode.USAGE, ExitCode.INTERRUPTED})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Verifier:
+    """Who verifies, with a key that is ready to sign."""
+
+    examiner: str
+    organisation: str | None
+    signer: Signer
+
+
+def load_verifier(run: Run, choice: RecordChoice) -> Verifier:
+    """Who signs the verdict. Asked before the work begins. Raises SigningKeyError."""
+    from evidencesync.cli.examiner import check_person, login_name
+    from evidencesync.cli.passphrase import make_asker
+    from evidencesync.ssh.keys import load_signer
+
+    asker, settled = make_asker(), run.settings.values
+    organisation = choice.organisation or settled.organisation
+    identity = Path(choice.identity).expanduser() if choice.identity is not None else run.settings.path(settled.identity)
+    return Verifier(
+        check_person(choice.examiner or settled.examiner or login_name(), "the examiner's name"),
+        check_person(organisation, "the organisation's name") if organisation else None,
+        load_signer(choice.key_choice(run.settings), identity, asker.for_signing if asker else None),
+    )
+
+
+def record_verdict(verdict: Verdict, vault: Path, part: PartChoice, verifier: Verifier) -> RecordedVerdict:
+    """Appends a `verified` record to every item that was verified. What cannot be recorded is said, and hides no other."""
+    recorded = [
+        _record_item(verdict, head, vault, part, verifier)
+        for head in verdict.heads
+        if head.case is not None and head.item is not None
+    ]
+    return RecordedVerdict(**msgspec.structs.asdict(verdict), recorded=recorded)
+
+
+def exit_code(verdict: RecordedVerdict) -> ExitCode:
+    """The verdict's own code, or a worse one where it could not be recorded: never a better one."""
+    codes = {ExitCode(verdict.exit_code)}
+    codes |= {ExitCode(one.problem_code) for one in verdict.recorded if one.problem_code is not None}
+    if verdict.exit_code:
+        codes -= _UNFINISHED - {ExitCode(verdict.exit_code)}
+    return most_severe(codes)
+
+
+def _record_item(verdict: Verdict, head: Head, vault: Path, part: PartChoice, verifier: Verifier) -> RecordedItem:
+    import secrets
+
+    from evidencesync.ssh.address import Address
+    from evidencesync.ssh.options import SshOptions
+    from evidencesync.transfer.custody import Draft, append_record
+    from evidencesync.transfer.custody_talk import CustodyRequest
+    from evidencesync.transfer.reach import reach_vault
+
+    name = ItemName(Title(head.case or ""), Title(head.item or ""))
+    own = _own_findings(verdict, name)
+    details = verdict_details(verdict, own, head, part.scope)
+    request = CustodyRequest(
+        vault=bytes(vault),
+        name=name,
+        examiner=verifier.examiner,
+        signer=verifier.signer,
+        session=secrets.token_hex(16),
+        organisation=verifier.organisation,
+    )
+    address = Address.parse(str(vault.absolute()))
+    draft = Draft("verified", details, part.acquisition)
+    try:
+        appended = append_record(lambda: reach_vault(address, SshOptions()), request, lambda _: draft)
+    except EvidenceSyncError as error:
+        problem = Problem(error.slug, shield(error.message))
+        return RecordedItem(name.case.text, name.item.text, own.outcome, int(own.exit_code), None, problem, int(error.exit_code))
+    sequence = appended.record.record.sequence
+    return RecordedItem(name.case.text, name.item.text, own.outcome, int(own.exit_code), sequence, None, None)
+
+
+def verdict_details(verdict: Verdict, own: Findings, head: Head, scope: str) -> dict[str, str]:
+    """What the record says. The outcome is the item's own, with what concerns the whole vault; counts are those of the run."""
+    severities = Counter(finding.severity for finding in own.found)
+    checked = verdict.checked
+    return {
+        "verdict": own.outcome,
+        "exit_code": str(int(own.exit_code)),
+        "scope": scope,
+        "digests": ", ".join(verdict.digests),
+        "errors": str(severities["error"]),
+        "warnings": str(severities["warning"]),
+        "acquisitions": str(checked.acquisitions),
+        "records": str(checked.records),
+        "files": str(checked.files),
+        "bytes": str(checked.bytes),
+        "trust": "signers from outside the vault" if verdict.trust == "outside" else "the vault's own list of signers",
+        "chain_head": f"{head.sequence} {head.sha256}",
+        "tool": f"evidencesync {evidencesync.__version__}",
+    }
+
+
+def _own_findings(verdict: Verdict, name: ItemName) -> Findings:
+    """The findings that concern an item: its own, and those of its case and of the vault.
+
+    Where some are not listed, nobody knows whose they were: then all of the run count.
+    """
+    from evidencesync.verify.findings import Findings
+
+    own = Findings()
+    is_cut = any(finding.slug == "not-listed" for finding in verdict.findings)
+    for finding in verdict.findings:
+        if is_cut or _concerns(finding, name):
+            own.add(finding)
+    return own
+
+
+def _concerns(finding: Finding, name: ItemName) -> bool:
+    """Whether a finding is about an item; numbers are those of documents, or folders' names where no document told them."""
+    case = finding.case in (None, name.case.text, name.case.folder)
+    return case and finding.item in (None, name.item.text, name.item.folder)
+
+
+def recorded_lines(verdict: RecordedVerdict) -> list[str]:
+    """What was recorded, for people."""
+    lines = []
+    for one in verdict.recorded:
+        whose = f"{safe_text(one.case)} / {safe_text(one.item)}"
+        if one.problem is None:
+            lines.append(f"recorded in the chain of {whose}: record {one.record}, {one.verdict}")
+        else:
+            lines.append(f"NOT RECORDED in the chain of {whose}: {one.problem.message}")
+    return lines

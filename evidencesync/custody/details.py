@@ -1,0 +1,160 @@
+"""What is known of a case and its item beyond its bytes: named details, stated in records and put right by later ones.
+
+The names below are those that practice asks for (SWGDE, NIST SP 800-86, ISO/IEC 27037); any other may be given as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from evidencesync.custody.documents import CustodyRecord, RecordType
+from evidencesync.errors import UsageError
+from evidencesync.evidence.display import is_clean, safe_text
+from evidencesync.limits import MAX_DETAIL_NAME, MAX_DETAILS, MAX_FREE_TEXT
+
+CASE_DETAILS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "case_description": "what the case is about",
+        "legal_authority": "warrant, order or consent under which it was acquired",
+        "organisation": "whose case it is",
+    }
+)
+ITEM_DETAILS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "description": "what the item is",
+        "make": "manufacturer",
+        "model": "model",
+        "serial_number": "serial number",
+        "capacity": "capacity, as its label or the device says",
+        "seal_number": "number of the seal it is under",
+        "location": "where it was found, or is",
+        "storage": "where and how it is kept",
+    }
+)
+DETAILS: Final[Mapping[str, str]] = MappingProxyType({**CASE_DETAILS, **ITEM_DETAILS})
+
+EVENT_NAMES: Final = frozenset(
+    {
+        "source",
+        "host",
+        "folders_changed_while_read",
+        "bytes_not_readable",
+        "text",
+        "record",
+        "to",
+        "reason",
+        "mechanism",
+        "condition",
+    }
+)
+"""Names under which records say what happened. They are no details of the item, and none may be called so."""
+
+STATING_TYPES: Final[frozenset[RecordType]] = frozenset({"acquired", "noted", "handed-over", "accepted"})
+"""Records whose details are about the item. `corrected` puts those of another record right."""
+
+_STRAY: Final = re.compile(r"[ -]+")
+_NUMBER: Final = re.compile(r"[1-9][0-9]{0,5}")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDetail:
+    """What is known now under a name, and the number of the record that says so."""
+
+    name: str
+    value: str
+    record: int
+
+
+def detail_name(given: str) -> str:
+    """The name of a detail in its one spelling: `Serial number` is `serial_number`, a name of one's own stays as it is.
+
+    Raises UsageError.
+    """
+    name = given.strip()
+    known = _STRAY.sub("_", name.lower())
+    if known in DETAILS:
+        return known
+    if not name or len(name) > MAX_DETAIL_NAME or "=" in name or not is_clean(name):
+        raise UsageError(
+            f"not a name for a detail: {safe_text(given, 80)}",
+            hint=f"A name has 1 to {MAX_DETAIL_NAME} characters, no '=' and no control characters.",
+        )
+    if known in EVENT_NAMES:
+        raise UsageError(
+            f"a record says something else under the name {safe_text(name)}", hint="Use another name for the detail."
+        )
+    return name
+
+
+def make_details(given: list[tuple[str, str]], *, may_withdraw: bool = False) -> dict[str, str]:
+    """Details as a record takes them, each name once. An empty value withdraws a detail, where that is allowed.
+
+    Raises UsageError.
+    """
+    details: dict[str, str] = {}
+    for given_name, value in given:
+        name = detail_name(given_name)
+        if name in details:
+            raise UsageError(f"the detail {safe_text(name)} is given twice", hint="Give each detail once.")
+        details[name] = check_text(value.strip(), f"the detail {safe_text(name)}", may_be_empty=may_withdraw)
+    if len(details) > MAX_DETAILS:
+        raise UsageError(f"{len(details)} details are given; a record has room for {MAX_DETAILS}")
+    return details
+
+
+def check_text(text: str, what: str, *, may_be_empty: bool = False) -> str:
+    """A text as records take it. Raises UsageError."""
+    if not (text or may_be_empty) or len(text) > MAX_FREE_TEXT or not is_clean(text):
+        raise UsageError(
+            f"{what} cannot be recorded: {safe_text(text, 80)}",
+            hint=f"Write 1 to {MAX_FREE_TEXT} characters on one line, none of which are control characters.",
+        )
+    return text
+
+
+def record_number(record: CustodyRecord) -> int | None:
+    """The number of the record that this one answers or corrects; None where it names none in the one form."""
+    text = record.details.get("record", "")
+    return int(text) if _NUMBER.fullmatch(text) else None
+
+
+@dataclass(slots=True)
+class DetailsFold:
+    """Takes a chain's records in order, and says what they add up to.
+
+    Under each name the last record that states it counts, as it was corrected: a correction of an early record leaves what
+    a later one says alone. A correction with an empty value withdraws what it corrects.
+    """
+
+    _stated: dict[int, dict[str, KnownDetail]] = field(default_factory=dict)
+    _root: dict[int, int] = field(default_factory=dict)
+
+    def add(self, record: CustodyRecord) -> None:
+        """The next record."""
+        if record.type in STATING_TYPES:
+            root = record.sequence
+            self._stated[root] = {}
+        elif record.type == "corrected":
+            found = self._root.get(record_number(record) or 0)
+            if found is None:
+                return
+            root = found
+        else:
+            return
+        self._root[record.sequence] = root
+        for name, value in record.details.items():
+            if name not in EVENT_NAMES:
+                self._stated[root][name] = KnownDetail(name, value, record.sequence)
+
+    def known(self) -> list[KnownDetail]:
+        """What is known: the names that practice asks for first, in their order, then the others by name."""
+        found: dict[str, KnownDetail] = {}
+        for details in self._stated.values():
+            found.update(details)
+        order = {name: at for at, name in enumerate(DETAILS)}
+        ordered = sorted(found.values(), key=lambda one: (order.get(one.name, len(order)), one.name))
+        return [one for one in ordered if one.value]

@@ -1,0 +1,1 @@
+"""What this machine keeps of its own: receipts of its pushes, and how far it has seen the chains of vaults."""

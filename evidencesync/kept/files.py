@@ -1,0 +1,103 @@
+"""How what is kept here touches the disk. Files appear whole or not at all; no symbolic link below the chosen folder is followed.
+
+Everything raises OSError: what that means is for whoever knows what was to be kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+CREATE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+DRAFT: Final = ".new-"
+_PRIVATE: Final = 0o700
+
+
+def own_folder(variable: str, *fallback: str) -> Path:
+    """`evidencesync` below the user's folder of a kind (XDG Base Directory Specification)."""
+    base = os.environ.get(variable, "")
+    root = Path(base) if base.startswith("/") else Path("~", *fallback).expanduser()
+    return root / "evidencesync"
+
+
+def try_folder(folder: Path) -> None:
+    """Makes a folder where it is missing, and sees whether something can be made in it."""
+    folder.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+    probe = folder / f".try-{secrets.token_hex(8)}"
+    probe.mkdir(mode=_PRIVATE)
+    probe.rmdir()
+
+
+@contextlib.contextmanager
+def opened_folder(name: str | Path, dir_fd: int | None = None, *, make: bool = False) -> Iterator[int]:
+    """A folder's descriptor for the length of a `with`; the last name may not be a symbolic link."""
+    if make:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, _PRIVATE, dir_fd=dir_fd)
+            if dir_fd is not None:
+                os.fsync(dir_fd)
+    folder = os.open(name, FOLDER_FLAGS, dir_fd=dir_fd)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def open_file(dir_fd: int, name: str) -> BinaryIO:
+    """A regular file, open for reading. Whatever else has that name is an OSError."""
+    descriptor = os.open(name, READ_FLAGS, dir_fd=dir_fd)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def load_file(dir_fd: int, name: str, limit: int) -> bytes | None:
+    """A small file whole; None when there is none."""
+    try:
+        with open_file(dir_fd, name) as file:
+            data = file.read(limit + 1)
+    except FileNotFoundError:
+        return None
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"larger than {limit} bytes")
+    return data
+
+
+def create_file(dir_fd: int, name: str, mode: int = 0o444) -> BinaryIO:
+    """A new file, open for writing."""
+    return os.fdopen(os.open(name, CREATE_FLAGS, mode, dir_fd=dir_fd), "wb")
+
+
+def write_file(dir_fd: int, name: str, data: bytes, mode: int = 0o444) -> None:
+    """Writes a new file, durably; its name is durable once the folder is synced."""
+    with create_file(dir_fd, name, mode) as file:
+        file.write(data)
+        sync_file(file)
+
+
+def sync_file(file: BinaryIO) -> None:
+    """Makes what was written durable."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def replace_file(dir_fd: int, name: str, data: bytes) -> None:
+    """Puts a file in place of the one that has its name, in one step, durably."""
+    draft = f"{DRAFT}{secrets.token_hex(8)}"
+    try:
+        write_file(dir_fd, draft, data, 0o600)
+        os.rename(draft, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(draft, dir_fd=dir_fd)
+        raise
+    os.fsync(dir_fd)

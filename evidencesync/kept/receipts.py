@@ -1,0 +1,172 @@
+"""Keeps what a push signed and got back: whoever holds it can show a vault whose history was cut short.
+
+A receipt grows in a draft folder while the push runs: the manifest as it is read, the records that the vault shows. It becomes
+`CASE-ITEM-NNNN` in one step, when the vault has signed for everything. Where there is no room for the manifest, the receipt is
+kept without it (and without the vault's records): the signed documents are small, and the push matters more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from evidencesync.custody.documents import CustodyRecord
+from evidencesync.custody.record import record_name
+from evidencesync.errors import ConfigurationError, StorageError
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.identity import ItemName
+from evidencesync.kept.files import DRAFT, create_file, opened_folder, own_folder, sync_file, try_folder, write_file
+from evidencesync.limits import MAX_KEPT_MANIFEST
+
+MANIFEST: Final = "manifest.jsonl"
+ITEM_RECORDS: Final = "custody"
+VAULT_RECORDS: Final = "vault-custody"
+SIGNATURE: Final = ".sig"
+_MAX_SAME_NAME: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A receipt that is kept. `lacks` says why manifest and records are not among it; None: they are."""
+
+    folder: Path
+    lacks: str | None
+
+
+def receipts_folder(chosen: Path | None) -> Path:
+    """The folder for receipts, made where it is missing, and tried: before a push is the time to learn that it is full.
+
+    The default follows the XDG Base Directory Specification. Raises ConfigurationError.
+    """
+    folder = default_receipts(chosen)
+    try:
+        try_folder(folder)
+    except OSError as error:
+        raise ConfigurationError(
+            f"receipts cannot be kept in {safe_text(str(folder), 200)}: {error.strerror}",
+            hint="Name another folder: --receipts DIR",
+        ) from error
+    return folder
+
+
+def default_receipts(chosen: Path | None) -> Path:
+    """The folder for receipts, wherever it is: the one that was chosen, or the user's own for data (XDG)."""
+    return chosen.expanduser() if chosen is not None else own_folder("XDG_DATA_HOME", ".local", "share") / "receipts"
+
+
+class ReceiptDraft:
+    """One receipt while its push runs. Used by one thread; `close` removes what has not become a receipt."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._draft = folder / f"{DRAFT}{secrets.token_hex(8)}"
+        self._lacks: str | None = None
+        self._manifest: BinaryIO | None = None
+        self._size = 0
+
+    def begin(self) -> None:
+        """Begins anew: what an earlier attempt of this push has written is gone."""
+        self.close()
+        self._lacks, self._size = None, 0
+        try:
+            self._draft.mkdir(mode=0o700)
+            with opened_folder(self._draft) as draft:
+                self._manifest = create_file(draft, MANIFEST)
+        except OSError as error:
+            self._give_up(error.strerror)
+
+    def add_manifest(self, lines: bytes) -> None:
+        """The next lines of the manifest, as they are signed."""
+        if self._manifest is None:
+            return
+        self._size += len(lines)
+        if self._size > MAX_KEPT_MANIFEST:
+            self._give_up(f"it is larger than {MAX_KEPT_MANIFEST} bytes")
+            return
+        try:
+            self._manifest.write(lines)
+        except OSError as error:
+            self._give_up(error.strerror)
+
+    def add_record(self, record: CustodyRecord, data: bytes, signature: bytes) -> None:
+        """A record that the vault has shown, of the item's chain or of its own."""
+        if self._lacks is not None:
+            return
+        try:
+            with (
+                opened_folder(self._draft) as draft,
+                opened_folder(ITEM_RECORDS if record.case is not None else VAULT_RECORDS, draft, make=True) as folder,
+            ):
+                name = record_name(record)
+                with contextlib.suppress(FileExistsError):  # it was shown before: over another link, and found to be the same
+                    write_file(folder, name, data)
+                    write_file(folder, name + SIGNATURE, signature)
+                os.fsync(folder)
+        except OSError as error:
+            self._give_up(error.strerror)
+
+    def settle(self) -> None:
+        """Makes the manifest durable, while the vault is at work."""
+        if self._manifest is None:
+            return
+        try:
+            sync_file(self._manifest)
+            self._manifest.close()
+        except OSError as error:
+            self._give_up(error.strerror)
+        self._manifest = None
+
+    def finish(self, name: ItemName, acquisition: int, documents: dict[str, bytes]) -> Kept:
+        """Adds the signed documents by name, and gives the receipt its place, durably.
+
+        It never takes the place of another: where the name is taken (by another vault's acquisition), a number is added.
+        Raises StorageError.
+        """
+        self.settle()
+        try:
+            with contextlib.suppress(FileExistsError):
+                self._draft.mkdir(mode=0o700)
+            with opened_folder(self._draft) as draft:
+                for file, data in documents.items():
+                    write_file(draft, file, data)
+                os.fsync(draft)
+            final = _take_place(self._draft, self._folder, f"{name.case.folder}-{name.item.folder}-{acquisition:04}")
+            with opened_folder(self._folder) as folder:
+                os.fsync(folder)
+        except OSError as error:
+            self.close()
+            raise StorageError(
+                f"acquisition {acquisition} of {name} was published, but its receipt could not be kept in "
+                f"{safe_text(str(self._folder), 200)}: {error.strerror}",
+                hint="Copy receipt.json, received.json, acquired.json and their signatures from the vault.",
+            ) from error
+        return Kept(final, self._lacks)
+
+    def close(self) -> None:
+        """Removes the draft; nothing happens to a receipt that is finished."""
+        if self._manifest is not None:
+            with contextlib.suppress(OSError):
+                self._manifest.close()
+            self._manifest = None
+        with contextlib.suppress(OSError):
+            shutil.rmtree(self._draft)
+
+    def _give_up(self, reason: str | None) -> None:
+        """Goes on without what is large, and leaves the room to what is small."""
+        self.close()
+        self._lacks = reason or "unknown"
+
+
+def _take_place(draft: Path, folder: Path, name: str) -> Path:
+    """Renames to the first free name. A folder with something in it is never replaced by a rename."""
+    for number in range(1, _MAX_SAME_NAME):
+        final = folder / (name if number == 1 else f"{name}-{number}")
+        if not final.exists():
+            draft.rename(final)
+            return final
+    raise FileExistsError(17, "the name is taken", name)

@@ -1,0 +1,177 @@
+"""Block devices as sources: what they are, how large, and how they are read. They are only ever opened for reading."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import mmap
+import os
+import stat
+import struct
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from evidencesync.errors import SourceNotFoundError, SourceReadError
+from evidencesync.evidence.display import safe_text
+from evidencesync.source.descriptor import FILE_FLAGS, PASSAGE_FLAGS, is_gone, open_untouched
+from evidencesync.source.details import DetailReader, Details
+from evidencesync.source.reader import PAGE, OpenedFile, read_error
+from evidencesync.source.root import SourceRoot, source_not_found
+from evidencesync.source.salvage import STEP
+from evidencesync.source.sysfs import writes_to
+from evidencesync.source.walker import Found
+
+IMAGE_SUFFIX: Final = b".img"
+"""A device NAME is the entry NAME.img: what is kept is an image of it."""
+
+# linux/fs.h. None of them changes anything.
+_BLKROGET: Final = 0x125E
+_BLKSSZGET: Final = 0x1268
+_BLKPBSZGET: Final = 0x127B
+_BLKGETSIZE64: Final = 0x80001272 | struct.calcsize("N") << 16
+_LEAST_SECTOR: Final = 512
+
+
+class Geometry:
+    """What the kernel says of an open device: bytes, and bytes a sector. Raises OSError."""
+
+    __slots__ = ("logical_sector", "physical_sector", "read_only", "size")
+
+    def __init__(self, fd: int) -> None:
+        self.size = _ask(fd, _BLKGETSIZE64, "N")
+        self.logical_sector = _ask(fd, _BLKSSZGET, "i")
+        self.physical_sector = _ask(fd, _BLKPBSZGET, "I")
+        self.read_only = bool(_ask(fd, _BLKROGET, "i"))
+
+
+class OpenedDevice(OpenedFile):
+    """A block device that is being read. It ends where the kernel said it ends when it was opened.
+
+    What was read is dropped from the page cache behind it: an image of two terabytes must not push out everything else
+    that the machine had in memory. (O_DIRECT for everything would give up reading ahead.) Bad sectors are looked for with
+    O_DIRECT, because the page cache knows only whole pages, of eight sectors. `changed` also says whether anybody wrote to
+    the device meanwhile, by the kernel's own count.
+    """
+
+    __slots__ = ("_status", "_writes")
+
+    def __init__(self, found: Found, fd: int, status: os.stat_result, *, noatime: bool) -> None:
+        geometry = Geometry(fd)
+        super().__init__(found, fd, geometry.size, noatime=noatime)
+        self.unit = min(max(geometry.logical_sector, _LEAST_SECTOR), STEP)
+        self._status = status
+        self._writes = writes_to(status.st_rdev)
+
+    def read_into(self, buffer: bytearray | memoryview) -> int:
+        """See OpenedFile. A device that ends before its size has gone: SourceReadError with ENODEV's meaning."""
+        start = self.offset
+        got = super().read_into(buffer)
+        self._forget(start, got)
+        if not got and len(buffer) and self.offset < self.size:
+            raise read_error(self.found, OSError(errno.ENODEV, os.strerror(errno.ENODEV)), self.offset)
+        return got
+
+    def changed(self) -> bool:
+        """Whether another device has the name, it has another size, or something was written to it."""
+        try:
+            now, size = os.fstat(self.fd), Geometry(self.fd).size
+        except OSError:
+            return True  # what can not be asked any more is not what it was
+        seen = self._status
+        same = (now.st_rdev, now.st_mtime_ns, now.st_ctime_ns) == (seen.st_rdev, seen.st_mtime_ns, seen.st_ctime_ns)
+        return not same or size != self.size or writes_to(seen.st_rdev) != self._writes
+
+    def details(self, reader: DetailReader) -> Details:
+        """Those of the device's node."""
+        return reader.of_found(self.found, self._status)
+
+    @contextlib.contextmanager
+    def close_reads(self) -> Iterator[Callable[[int, memoryview], None]]:
+        """See OpenedFile: here past the page cache, through a buffer that is aligned as O_DIRECT wants it."""
+        before = fcntl.fcntl(self.fd, fcntl.F_GETFL)
+        with mmap.mmap(-1, STEP) as aligned, memoryview(aligned) as view:
+
+            def read_at(offset: int, room: memoryview) -> None:
+                with view[: len(room)] as part:
+                    if os.preadv(self.fd, [part], offset) != len(room):
+                        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+                    room[:] = part
+
+            fcntl.fcntl(self.fd, fcntl.F_SETFL, before | getattr(os, "O_DIRECT", 0))
+            try:
+                yield read_at
+            finally:
+                fcntl.fcntl(self.fd, fcntl.F_SETFL, before)
+
+    def _forget(self, offset: int, length: int) -> None:
+        if length:
+            with contextlib.suppress(OSError):  # advice
+                os.posix_fadvise(self.fd, offset, -(-length // PAGE) * PAGE, os.POSIX_FADV_DONTNEED)
+
+    def _goes_on(self) -> bool:
+        return False
+
+
+def find_device(source: SourceRoot) -> Iterator[Found]:
+    """What a walk gives, for a device: the one entry. Its descriptors are valid while the iterator stands at it."""
+    folder, name = os.path.split(source.path)
+    try:
+        fd = os.open(folder, PASSAGE_FLAGS)
+    except OSError as error:
+        raise source_not_found(source.path, error) from error
+    try:
+        path = name + IMAGE_SUFFIX
+        try:
+            status = os.lstat(name, dir_fd=fd)
+        except OSError as error:
+            raise source_not_found(source.path, error) from error
+        yield Found(path, "block-device", status, fd, name)
+    finally:
+        os.close(fd)
+
+
+def open_device(found: Found) -> OpenedDevice:
+    """Opens a block device where `find_device` stands. Raises SourceReadError where it can not be opened, or is none any more.
+
+    Without O_EXCL: a device that is mounted is read all the same, and its user is told (see `device_warnings`).
+    """
+    try:
+        fd, noatime = open_untouched(found.name, FILE_FLAGS, found.dir_fd)
+    except OSError as error:
+        raise read_error(found, error, 0, vanished=is_gone(error)) from error
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISBLK(status.st_mode):
+            raise read_error(found, FileNotFoundError(), 0, vanished=True)
+        opened = OpenedDevice(found, fd, status, noatime=noatime)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+    except OSError as error:
+        os.close(fd)
+        raise read_error(found, error, 0) from error
+    except SourceReadError:
+        os.close(fd)
+        raise
+    return opened
+
+
+def geometry_of(source: SourceRoot) -> Geometry:
+    """Size and sectors of a source that is a device. Raises SourceNotFoundError where it can not be opened."""
+    try:
+        fd = os.open(source.path, FILE_FLAGS)
+    except OSError as error:
+        raise source_not_found(source.path, error) from error
+    try:
+        geometry = Geometry(fd)
+    except OSError as error:
+        raise SourceNotFoundError(f"the device does not say how large it is: {error.strerror}") from error
+    finally:
+        os.close(fd)
+    if not geometry.size:
+        raise SourceNotFoundError(f"the device {safe_text(source.path)} has no medium: its size is 0")
+    return geometry
+
+
+def _ask(fd: int, request: int, form: str) -> int:
+    answer: int = struct.unpack(form, fcntl.ioctl(fd, request, bytes(struct.calcsize(form))))[0]
+    return answer

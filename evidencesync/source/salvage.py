@@ -1,0 +1,162 @@
+"""Reads around bad sectors: as much of a range as its medium still gives, and which bytes it does not give.
+
+The order is that of a rescue, within one block at a time: first larger steps from the front to the first bad one, from the
+back to the last bad one, and what lies between; then the same with the smallest steps inside each bad one. So good bytes come
+before hard ones, an isolated bad sector costs few failing reads, and the end of a bad area is found from behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from evidencesync.limits import KIB
+
+MEDIUM_ERRORS: Final = frozenset(
+    {errno.EIO, errno.ENODATA, errno.EREMOTEIO, errno.EILSEQ, errno.ETIMEDOUT, errno.EBADMSG, errno.EUCLEAN, errno.ENOLINK}
+)
+"""What a read of a bad sector, a failed checksum or a bad cable ends with; other bytes may still be readable.
+
+Source: `blk_errors` in the kernel's block/blk-core.c; EUCLEAN and EBADMSG are what file systems say of damage.
+"""
+DEAD_ERRORS: Final = frozenset({errno.ENXIO, errno.ENODEV, errno.ENOMEDIUM, errno.ESHUTDOWN, errno.ESTALE, errno.ENOTCONN})
+"""What says that the whole device, or file system, is gone: no further read is tried."""
+GIVEN_UP: Final = errno.ETIMEDOUT
+"""Recorded for bytes that were not tried sector by sector, because they lie in a large bad area or time was over."""
+
+STEP: Final = 64 * KIB
+TRIES: Final = 2  # of each smallest step
+BLOCK_SECONDS: Final = 60.0  # for the bad parts of one block (at most 4 MiB)
+_LEAST_SECONDS: Final = 2.0
+
+ReadAt = Callable[[int, memoryview], None]
+"""Fills a buffer from an offset on, or raises OSError."""
+
+
+class BadRange(NamedTuple):
+    """Bytes that could not be read, and what the system said (or GIVEN_UP)."""
+
+    offset: int
+    length: int
+    errno: int
+
+
+class Salvage:
+    """Salvages block after block of one device or file. `unit` is the smallest step, a power of two up to STEP.
+
+    Time is bounded: BLOCK_SECONDS a block, and half of what the block before had where that gave nothing, for a medium may
+    need seconds to say that a sector is bad. Two reads of each block are made in any case. Where neither a block nor the one
+    before it gave anything, its parts are not tried in smaller steps. `clock` is in seconds and never goes back.
+    """
+
+    def __init__(self, read_at: ReadAt, unit: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.read_at = read_at
+        self._unit = unit
+        self._clock = clock
+        self._patience = BLOCK_SECONDS
+        self._gave_nothing = False
+        self._deadline = 0.0
+        self._dead = 0
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the medium was found to be gone: nothing more is to be had from it."""
+        return self._dead != 0
+
+    def recover(self, room: memoryview, offset: int) -> list[BadRange]:
+        """Fills `room`, which begins at `offset`, with what can be read, and with zeros where nothing can.
+
+        Returns the bad ranges, ascending, with those that touch and failed alike made one.
+        """
+        self._deadline = self._clock() + self._patience
+        coarse = self._sweep(room, offset, BadRange(offset, len(room), 0), STEP)
+        nothing = sum(bad.length for bad in coarse) == len(room)
+        if nothing and self._gave_nothing:
+            bad = [found if self._dead else found._replace(errno=GIVEN_UP) for found in coarse]
+        else:
+            bad = [fine for found in coarse for fine in self._closer(room, offset, found)]
+            bad = [found for found in bad if not self._again(room, offset, found)]
+        self._gave_nothing = sum(found.length for found in bad) == len(room)
+        self._patience = max(self._patience / 2, _LEAST_SECONDS) if self._gave_nothing else BLOCK_SECONDS
+        for found in bad:
+            start = found.offset - offset
+            room[start : start + found.length] = bytes(found.length)
+        return list(_joined(bad))
+
+    def _sweep(self, room: memoryview, base: int, whole: BadRange, step: int) -> list[BadRange]:
+        """The steps of a range that could not be read; those that could are in `room`."""
+        steps = list(_steps(whole.offset, whole.length, step))
+        failed: list[BadRange] = []
+        front, back = 0, len(steps)
+        while front < back and (failure := self._try(room, base, *steps[front])) is None:
+            front += 1
+        if front < back:
+            failed.append(BadRange(*steps[front], failure or 0))
+            front += 1
+        last: list[BadRange] = []
+        while front < back and (failure := self._try(room, base, *steps[back - 1])) is None:
+            back -= 1
+        if front < back:
+            back -= 1
+            last.append(BadRange(*steps[back], failure or 0))
+        for position, length in steps[front:back]:
+            late = self._clock() > self._deadline
+            failure = GIVEN_UP if late and not self._dead else self._try(room, base, position, length)
+            if failure is not None:
+                failed.append(BadRange(position, length, failure))
+        return failed + last
+
+    def _closer(self, room: memoryview, base: int, found: BadRange) -> list[BadRange]:
+        """The same range in the smallest steps, where there is time for that."""
+        if self._dead or found.length <= self._unit:
+            return [found]
+        if self._clock() > self._deadline:
+            return [found._replace(errno=GIVEN_UP)]
+        return self._sweep(room, base, found, self._unit)
+
+    def _again(self, room: memoryview, base: int, found: BadRange) -> bool:
+        """Whether another try of a smallest step succeeds."""
+        for _ in range(TRIES - 1):
+            if self._dead or found.errno == GIVEN_UP or self._clock() > self._deadline:
+                return False
+            if self._try(room, base, found.offset, found.length) is None:
+                return True
+        return False
+
+    def _try(self, room: memoryview, base: int, position: int, length: int) -> int | None:
+        """None where a range was read, else the error's number."""
+        if self._dead:
+            return self._dead
+        try:
+            self.read_at(position, room[position - base : position - base + length])
+        except OSError as error:
+            number = error.errno or errno.EIO
+            if number in DEAD_ERRORS:
+                self._dead = number
+            return number
+        return None
+
+
+def _steps(offset: int, length: int, step: int) -> Iterator[tuple[int, int]]:
+    """A range cut at the multiples of `step`."""
+    end = offset + length
+    while offset < end:
+        cut = min(end, (offset // step + 1) * step)
+        yield offset, cut - offset
+        offset = cut
+
+
+def _joined(bad: list[BadRange]) -> Iterator[BadRange]:
+    """Ranges that touch and failed alike, as one."""
+    whole: BadRange | None = None
+    for found in bad:
+        if whole is not None and whole.offset + whole.length == found.offset and whole.errno == found.errno:
+            whole = whole._replace(length=whole.length + found.length)
+            continue
+        if whole is not None:
+            yield whole
+        whole = found
+    if whole is not None:
+        yield whole

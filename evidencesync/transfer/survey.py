@@ -1,0 +1,66 @@
+"""What a push would take of a source, found out by looking at it alone: no file is opened, no link read, nothing written."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from evidencesync.custody.tally import ManifestTally
+from evidencesync.evidence.entry import Entry, Flag
+from evidencesync.evidence.path import to_json_fields
+from evidencesync.source.filters import FilterRules
+from evidencesync.source.root import SourceRoot
+from evidencesync.source.walker import Found, walk
+from evidencesync.transfer.reading import MAX_LISTED_FLAGS
+
+
+@dataclass(slots=True)
+class Survey:
+    """Counts of what was seen. `files` and `size` (bytes) are of the files that would be read, as they state it.
+
+    `flagged` are the first few paths that would not be read whole, listed names that lie behind something that is
+    no folder among them.
+    """
+
+    entries: ManifestTally = field(default_factory=ManifestTally)
+    flagged: list[tuple[bytes, Flag]] = field(default_factory=list)
+    files: int = 0
+    size: int = 0
+
+    def flag(self, path: bytes, flag: Flag) -> None:
+        """Notes a path, as long as there is room."""
+        if len(self.flagged) < MAX_LISTED_FLAGS:
+            self.flagged.append((path, flag))
+
+
+def survey(source: SourceRoot, rules: FilterRules) -> Survey:
+    """Walks a source. Folders are opened, as a push would; a file that this user may not read is told by its permissions.
+
+    Raises SourceNotFoundError.
+    """
+    seen = Survey()
+
+    def note_unreached(path: bytes) -> None:
+        seen.entries.remark("listed-not-reached", 1)
+        seen.flag(path, "vanished")
+
+    for found in walk(source.path, rules, unreached=note_unreached):
+        if not found.path and found.stat is None:  # the folder above a single file: not part of the source
+            continue
+        flag = found.flag
+        if not found.noatime and found.stat is not None:
+            seen.entries.remark("access-time-changed", os.fstat(found.folder_fd).st_atime_ns != found.stat.st_atime_ns)
+        if flag is None and found.entry_type == "file" and found.stat is not None:
+            if _may_read(found):
+                seen.files += 1
+                seen.size += found.stat.st_size
+            else:
+                flag = "unreadable"
+        if flag is not None:
+            seen.flag(found.path, flag)
+        seen.entries.add(Entry(found.entry_type, *to_json_fields(found.path), flags=[flag] if flag is not None else None))
+    return seen
+
+
+def _may_read(found: Found) -> bool:
+    return os.access(found.name, os.R_OK, dir_fd=found.dir_fd, effective_ids=os.access in os.supports_effective_ids)

@@ -1,0 +1,69 @@
+"""A receipt that is kept elsewhere against a vault at hand: whether the vault still has what it signed for."""
+
+from __future__ import annotations
+
+from evidencesync.custody.seen import Comparison, SeenChain
+from evidencesync.errors import (
+    EvidenceSyncError,
+    ForkedError,
+    MissingOrExtraError,
+    NotThereError,
+    RolledBackError,
+    SignatureError,
+)
+from evidencesync.evidence.digest import sha256_of
+from evidencesync.kept.checking import CheckedReceipt
+from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
+from evidencesync.vault.disk import load_file, opened_folder
+from evidencesync.vault.layout import SIGNATURE_SUFFIX
+from evidencesync.vault.ledger import Ledger
+from evidencesync.vault.vault import Vault
+
+
+def check_against_vault(kept: CheckedReceipt, vault: Vault) -> list[EvidenceSyncError]:
+    """Everything in which the vault is not what the receipt says. The vault's evidence is not read: that is what `verify` does.
+
+    1. It is the same vault, with the same key.  2. The item's chain has the `received` record, under its number; else it was
+    rolled back, or forked: both heads are told.  3. The acquisition has these very documents.
+    """
+    try:
+        return list(_check(kept, vault))
+    except EvidenceSyncError as error:
+        return [error]
+
+
+def _check(kept: CheckedReceipt, vault: Vault) -> list[EvidenceSyncError]:
+    receipt, name = kept.receipt, kept.name
+    if receipt is None or name is None or kept.received is None or kept.acquired is None:
+        return []  # that it cannot be read was said
+    if receipt.vault_id != vault.settings.id:
+        return [NotThereError(f"the receipt is of another vault, {receipt.vault_id}; this is {vault.settings.id}")]
+    if receipt.vault_key != vault.settings.key:
+        return [ForkedError(f"the vault has the key {vault.settings.key}; the receipt was signed with {receipt.vault_key}")]
+    layout = vault.layout.item(name)
+    head = sha256_of(kept.documents["received.json"]).hex()
+    seen = SeenChain(kept.received.sequence, (sha256_of(kept.documents["acquired.json"]).hex(), head))
+    present = _present(Ledger(layout.custody), seen.sequence) if layout.custody.is_dir() else None
+    if present is None:
+        text = f"the vault has no records of {name}; the receipt is about record {seen.sequence}, {seen.sha256}"
+        return [RolledBackError(text)]
+    found = seen.compare(present)
+    if found is not Comparison.EXTENDS:
+        error = ForkedError if found is Comparison.FORKED else RolledBackError
+        ends = f"record {present.sequence}, {present.sha256}"
+        return [error(f"{name}: the vault has {ends}; the receipt is about record {seen.sequence}, {head}: {found.value}")]
+    problems: list[EvidenceSyncError] = []
+    with opened_folder(layout.acquisition(receipt.acquisition)) as folder:
+        for file, data in kept.documents.items():
+            there = load_file(folder, file, MAX_SIGNATURE if file.endswith(SIGNATURE_SUFFIX) else MAX_RECORD)
+            if there is None:
+                problems.append(MissingOrExtraError(f"{name}: acquisition {receipt.acquisition} lacks {file}"))
+            elif there != data:
+                problems.append(SignatureError(f"{name}: the vault has another {file} of acquisition {receipt.acquisition}"))
+    return problems
+
+
+def _present(ledger: Ledger, wanted: int) -> SeenChain | None:
+    """The record under a number, or the last where the chain is shorter; None for an empty chain."""
+    files = ledger.files()
+    return SeenChain(min(wanted, len(files)), (ledger.load(files[min(wanted, len(files)) - 1]).sha256,)) if files else None

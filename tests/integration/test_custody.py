@@ -1,0 +1,341 @@
+"""The chain's commands: on this machine, over SSH, by several people, over links that are lost; and `verify --record`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from evidencesync.errors import EvidenceSyncError, ExitCode
+from evidencesync.transfer.custody import Draft, append_record
+from evidencesync.transfer.custody_talk import ShownChain
+from evidencesync.vault.item import lock_item
+from evidencesync.verify.audit import audit_vault
+from tests.integration.cli_program import ITEM, REPOSITORY, Done, Lab, schema_errors
+from tests.support.bench_of_evidence import Bench, make_bench, new_signer
+from tests.support.custody_client import chain_of, custody_request, state
+from tests.support.cut_links import CutLink
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Sshd
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    """A laboratory with two examiners and one acquisition."""
+    made = Lab.make(tmp_path)
+    made.make_key("ben")
+    assert made.run("trust", "add", "vault", "ben.pub", "--principal", "ben@lab").code == 0
+    made.write("notes.txt", b"hello")
+    return made
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    made = make_bench(tmp_path)
+    (made.source / "small").write_bytes(b"evidence")
+    made.push()
+    return made
+
+
+def custody(lab: Lab, name: str, *arguments: str, key: str = "ana", vault: str = "vault") -> Done:
+    return lab.run("custody", name, vault, *ITEM, "--sign-key", key, "--json", *arguments)
+
+
+def test_an_item_goes_from_hand_to_hand(lab: Lab) -> None:
+    (lab.folder / "laptop.toml").write_text('[case]\nlegal_authority = "Warrant 12/24"\n[item]\nmake = "Del"\nmodel = "X1"\n')
+    assert lab.push("--case-file", "laptop.toml", "--detail", "serial_number=7XK2").code == 0
+    noted = custody(lab, "note", "--text", "screws missing", "--detail", "asset tag=A-1", "--acquisition", "1")
+    assert noted.code == 0, noted
+    assert schema_errors(noted.document, "custody-append-output") == []
+    assert noted.document["record"]["details"] == {"text": "screws missing", "asset tag": "A-1"}
+    assert (noted.document["record"]["sequence"], noted.document["record"]["acquisition"]) == (3, 1)
+    assert noted.document["sha256"] == noted.document["chain_head_sha256"]
+    assert custody(lab, "correct", "--record", "1", "--detail", "make=Dell", "--detail", "model=").code == 0
+    assert custody(lab, "hand-over", "--to", "ben@lab", "--reason", "analysis", "--mechanism", "courier").code == 0
+    assert custody(lab, "accept", key="ana").code == 32
+    accepted = custody(lab, "accept", "--condition", "seal intact", "--seal-number", "4711", key="ben")
+    assert accepted.document["record"]["details"] == {"record": "5", "condition": "seal intact", "seal_number": "4711"}
+    assert custody(lab, "seal", "--reason", "case closed", key="ben").code == 0
+    shown = lab.run("custody", "show", "vault", *ITEM, "--json")  # no key is needed here
+    assert shown.code == 0, shown
+    assert schema_errors(shown.document, "custody-show-output") == []
+    document = shown.document
+    assert {(one["name"], one["value"], one["record"]) for one in document["known"]} == {
+        ("legal_authority", "Warrant 12/24", 1),
+        ("make", "Dell", 4),
+        ("serial_number", "7XK2", 1),
+        ("seal_number", "4711", 6),
+        ("asset tag", "A-1", 3),
+    }
+    assert (document["held_by"], document["open_hand_over"], document["sealed"], document["problems"]) == (
+        "ben@lab",
+        None,
+        True,
+        [],
+    )
+    assert [one["record"]["type"] for one in document["custody"]] == [
+        "acquired",
+        "received",
+        "noted",
+        "corrected",
+        "handed-over",
+        "accepted",
+        "sealed",
+    ]
+    table = lab.run("custody", "show", "vault", *ITEM).out
+    assert "held by       ben@lab" in table
+    assert "0006  " in table
+    refused = lab.push("--json")
+    assert (refused.code, refused.error["slug"]) == (11, "sealed")
+    assert custody(lab, "note", "--text", "still").code == 0
+    assert lab.run("verify", "vault").code == 0
+
+
+def test_what_makes_no_sense_has_its_own_code_and_a_hint(lab: Lab) -> None:
+    assert custody(lab, "note", "--text", "x").code == 10  # no item yet
+    assert lab.push().code == 0
+    before = sorted((lab.folder / "vault").rglob("*.json"))
+    lab.make_key("eve")
+    cases: list[tuple[int, Done]] = [
+        (2, custody(lab, "note")),
+        (2, custody(lab, "note", "--text", "a\x1bb")),
+        (2, custody(lab, "note", "--detail", "make")),
+        (2, custody(lab, "note", "--detail", "record=1")),
+        (2, custody(lab, "correct", "--record", "1")),
+        (10, custody(lab, "correct", "--record", "9", "--text", "x")),
+        (10, custody(lab, "note", "--text", "x", "--acquisition", "2")),
+        (10, custody(lab, "accept")),
+        (10, custody(lab, "accept", "--record", "1")),
+        (32, custody(lab, "hand-over", "--to", "ana@lab")),
+        (32, custody(lab, "note", "--text", "x", key="eve")),
+        (12, custody(lab, "note", "--text", "x", key="nobody")),
+        (10, custody(lab, "note", "--text", "x", vault="nowhere")),
+        (10, lab.run("custody", "show", "vault", "--case", "2024-017", "--item", "E9", "--json")),
+    ]
+    for code, done in cases:
+        assert done.code == code, done
+        assert schema_errors(done.document, "error-output") == []
+        assert done.error["hint"], done
+    assert sorted((lab.folder / "vault").rglob("*.json")) == before
+
+
+def test_a_broken_chain_is_neither_shown_as_one_nor_added_to(lab: Lab) -> None:
+    assert lab.push().code == 0
+    assert custody(lab, "note", "--text", "x").code == 0
+    file = lab.acquisition().parents[1] / "custody" / "0003-noted.json"
+    file.chmod(0o644)
+    file.write_bytes(file.read_bytes().replace(b'"x"', b'"y"'))
+    assert lab.run("custody", "show", "vault", *ITEM, "--json").code == 32
+    file.write_bytes(b"{}")
+    assert lab.run("custody", "show", "vault", *ITEM, "--json").code in (32, 34)
+    assert custody(lab, "note", "--text", "more").code in (32, 34)
+
+
+def _far(lab: Lab, sshd: Sshd, *, forced: bool) -> tuple[str, tuple[str, ...]]:
+    """The vault's address over SSH, and the options that reach it."""
+    remote = f"env PYTHONPATH={shlex.quote(str(REPOSITORY))} {shlex.quote(sys.executable)} -m evidencesync"
+    options = ("-i", str(sshd.identity), "-p", str(sshd.port), "-F", "none", "--known-hosts", str(sshd.known_hosts))
+    if not forced:
+        return f"{sshd.user}@127.0.0.1:{lab.folder}/vault", (*options, "--remote-command", remote)
+    login = lab.make_key("login")
+    serve = f"{remote} serve --vault {shlex.quote(str(lab.folder / 'vault'))}".replace("\\", "\\\\").replace('"', '\\"')
+    with sshd.authorized_keys.open("a") as lines:
+        lines.write(f'restrict,command="{serve}" {login.with_suffix(".pub").read_text()}')
+    return f"{sshd.user}@127.0.0.1:/", ("-i", str(login), *options[2:])
+
+
+@pytest.mark.parametrize("forced", [False, True], ids=["by command", "forced command"])
+def test_the_chain_is_shown_and_added_to_over_ssh(lab: Lab, sshd: Sshd, forced: bool) -> None:
+    assert lab.push().code == 0
+    vault, options = _far(lab, sshd, forced=forced)
+    handed = custody(lab, "hand-over", "--to", "ben@lab", *options, vault=vault)
+    assert handed.code == 0, handed
+    accepted = custody(lab, "accept", "--condition", "good", *options, vault=vault, key="ben")
+    assert accepted.code == 0, accepted
+    shown = custody(lab, "show", *options, vault=vault, key="ben")
+    assert shown.code == 0, shown
+    here = lab.run("custody", "show", "vault", *ITEM, "--json")
+    assert shown.document == here.document
+    assert shown.document["chain_head_sha256"] == accepted.document["chain_head_sha256"]
+    assert lab.run("verify", "vault", "--expect-head", accepted.document["chain_head_sha256"]).code == 0
+    lab.make_key("eve")
+    assert custody(lab, "show", *options, vault=vault, key="eve").code == 32
+    assert custody(lab, "seal", *options, vault=vault).code == 0
+    assert custody(lab, "seal", *options, vault=vault).code == 11
+
+
+# --- At the same time, and over bad links ------------------------------------------------------------------------------
+
+
+def test_people_who_add_at_the_same_time_all_get_their_word(bench: Bench) -> None:
+    found: list[int] = []
+    errors: list[EvidenceSyncError] = []
+
+    def work(who: int) -> None:
+        try:
+            found.extend(state(bench, "noted", {"text": f"{who}-{count}"}).record.record.sequence for count in range(3))
+        except EvidenceSyncError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(who,)) for who in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert errors == []
+    assert sorted(found) == list(range(3, 15))
+    texts = [one.record.details.get("text") for one in chain_of(bench).records[2:]]
+    assert sorted(str(text) for text in texts) == sorted(f"{who}-{count}" for who in range(4) for count in range(3))
+    assert audit_vault(bench.vault.layout.root, now_ns=time.time_ns()).verdict == "pass"
+
+
+def test_who_composes_on_a_chain_that_has_grown_is_asked_again(bench: Bench) -> None:
+    ben = new_signer()
+    bench.vault.trust.add(ben.public_key, "ben@lab")
+    state(bench, "handed-over", {"to": "ben@lab"})
+    asked: list[int] = []
+
+    def compose(chain: ShownChain) -> Draft:
+        asked.append(len(chain.records))
+        if len(asked) == 1:
+            state(bench, "noted", {"text": "in between"})
+        return Draft("accepted", {"record": "3"})
+
+    appended = append_record(lambda: bench.serve()[0], custody_request(bench, ben), compose)
+    assert (asked, appended.record.record.sequence) == ([3, 4], 5)
+
+
+def test_an_item_that_somebody_transfers_into_is_locked(bench: Bench) -> None:
+    with lock_item(bench.vault.item(bench.name)), pytest.raises(EvidenceSyncError) as refused:
+        state(bench, "noted", {"text": "x"})
+    assert refused.value.exit_code is ExitCode.LOCKED
+
+
+@pytest.mark.parametrize("direction", ["sent", "received"])
+def test_a_record_is_appended_once_wherever_the_link_is_lost(bench: Bench, direction: str) -> None:
+    """Cut after each of many numbers of bytes; the next link is whole."""
+    whole, thread = bench.serve()
+    append_record(lambda: whole, custody_request(bench), lambda _: Draft("noted", {"text": "measured"}))
+    thread.join(30)
+    total = whole.wire_sent if direction == "sent" else whole.wire_received
+    draft = Draft("noted", {"text": "once"})
+    cuts = [*range(0, total, total // 12), total - 1]
+    for number, at in enumerate(cuts):
+        links: list[int] = []
+
+        def reach(at: int = at, links: list[int] = links) -> Any:
+            links.append(1)
+            link = bench.serve()[0]
+            cut = CutLink(link, sent=at) if direction == "sent" else CutLink(link, received=at)
+            return cut if len(links) == 1 else link
+
+        appended = append_record(reach, custody_request(bench, retries=2), lambda _: draft)
+        assert appended.record.record.sequence == 4 + number
+    records = chain_of(bench).records
+    assert [one.record.details["text"] for one in records[3:]] == ["once"] * len(cuts)
+    assert audit_vault(bench.vault.layout.root, now_ns=time.time_ns()).verdict == "pass"
+
+
+def test_a_link_that_cannot_be_made_again_says_what_is_not_known(bench: Bench) -> None:
+    def reach() -> Any:
+        return CutLink(bench.serve()[0], received=10)
+
+    with pytest.raises(EvidenceSyncError) as lost:
+        append_record(reach, custody_request(bench, retries=1), lambda _: Draft("noted", {"text": "x"}))
+    assert lost.value.exit_code is ExitCode.LINK_LOST
+
+
+def test_a_chain_longer_than_a_message_is_read_whole(bench: Bench) -> None:
+    for number in range(6):
+        state(bench, "noted", {f"n{at}": str(number) * 8000 for at in range(30)})
+    chain = chain_of(bench)
+    assert len(chain.records) == 8
+    assert sum(len(value) for one in chain.records for value in one.record.details.values()) > 1_400_000
+
+
+# --- verify --record ---------------------------------------------------------------------------------------------------
+
+
+def test_a_verdict_is_recorded_in_the_chain_of_what_was_verified(lab: Lab) -> None:
+    assert lab.push().code == 0
+    assert lab.run("push", "evidence", "vault", "--case", "2024-017", "--item", "DISK", "--sign-key", "ana").code == 0
+    before = lab.run("verify", "vault", "--json").document
+    done = lab.run("verify", "vault", *ITEM, "--all-digests", "--record", "-i", "ana", "--examiner", "Ana", "--json")
+    assert done.code == 0, done
+    assert schema_errors(done.document, "verify-record-output") == []
+    assert done.document["recorded"] == [
+        {
+            "case": "2024-017",
+            "item": "LAPTOP-1",
+            "verdict": "pass",
+            "exit_code": 0,
+            "record": 3,
+            "problem": None,
+            "problem_code": None,
+        }
+    ]
+    record = lab.run("custody", "show", "vault", *ITEM, "--json").document["custody"][2]["record"]
+    head = next(one for one in before["heads"] if one["item"] == "LAPTOP-1")
+    details = record["details"]
+    assert (record["type"], record["actor"]["name"]) == ("verified", "Ana")
+    assert (details["verdict"], details["exit_code"], details["scope"], details["digests"]) == (
+        "pass",
+        "0",
+        "item",
+        "blake3, sha256",
+    )
+    assert (details["files"], details["acquisitions"], details["errors"]) == ("1", "1", "0")
+    assert details["chain_head"] == f"2 {head['sha256']}"
+    assert details["tool"].startswith("evidencesync ")
+    assert lab.run("verify", "vault", "--record", "-i", "ana").code == 0
+    assert len(lab.run("custody", "show", "vault", "--case", "2024-017", "--item", "DISK", "--json").document["custody"]) == 3
+    assert lab.run("verify", "vault").code == 0
+
+
+def test_a_failed_verification_is_recorded_as_failed_and_stays_failed(lab: Lab) -> None:
+    assert lab.push().code == 0
+    assert lab.run("push", "evidence", "vault", "--case", "2024-017", "--item", "DISK", "--sign-key", "ana").code == 0
+    stored = lab.acquisition() / "data" / "notes.txt"
+    stored.chmod(0o644)
+    stored.write_bytes(b"jello")
+    stored.chmod(0o444)
+    done = lab.run("verify", "vault", "--record", "-i", "ana", "--json")
+    assert done.code == 30, done
+    assert {(one["item"], one["verdict"], one["exit_code"]) for one in done.document["recorded"]} == {
+        ("DISK", "pass", 0),
+        ("LAPTOP-1", "fail", 30),
+    }
+    details = lab.run("custody", "show", "vault", *ITEM, "--json").document["custody"][2]["record"]["details"]
+    assert (details["verdict"], details["exit_code"], details["errors"]) == ("fail", "30", "1")
+
+
+def test_a_verdict_that_cannot_be_recorded_is_no_pass(lab: Lab) -> None:
+    assert lab.push().code == 0
+    lab.make_key("eve")
+    done = lab.run("verify", "vault", "--record", "-i", "eve", "--json")
+    assert (done.code, done.document["verdict"]) == (32, "pass")
+    assert done.document["recorded"][0]["record"] is None
+    assert done.document["recorded"][0]["problem"]["slug"] == "untrusted-signer"
+    assert lab.run("verify", "vault", "--record", "-i", "nobody", "--json").code == 12
+    (lab.acquisition() / "receipt.json").unlink()
+    worse = lab.run("verify", "vault", "--record", "-i", "eve", "--json")
+    assert worse.code == 32
+    recorded = lab.run("verify", "vault", "--record", "-i", "ana", "--json")
+    assert (recorded.code, recorded.document["recorded"][0]["record"]) == (31, 3)
+
+
+def test_without_record_verify_writes_nothing(lab: Lab) -> None:
+    assert lab.push().code == 0
+
+    def tree() -> list[tuple[str, int]]:
+        return sorted((str(path), path.lstat().st_mtime_ns) for path in (lab.folder / "vault").rglob("*"))
+
+    before = tree()
+    assert lab.run("verify", "vault").code == 0
+    assert tree() == before

@@ -1,0 +1,301 @@
+"""docs/verify-without-us.md: every command of the page is run, on a sound vault and on damaged ones.
+
+The commands are taken out of the page, so that it cannot drift. Each step must fail for at least one kind of damage.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from evidencesync.custody.trust import signer_line
+from evidencesync.evidence.identity import ItemName, Title
+from tests.support.bench_of_evidence import Bench, make_bench
+from tests.unit.verify.sample import edit, flip
+
+PAGE: Final = Path(__file__).parents[2] / "docs" / "verify-without-us.md"
+PROGRAMS: Final = ("bash", "ssh-keygen", "sha256sum", "b3sum", "openssl", "jq")
+SETTINGS: Final = 1  # the step in which the reader says where everything is
+RECEIPT_FILES: Final = ("receipt.json", "received.json", "manifest.jsonl.sig")
+
+
+def blocks() -> list[tuple[int, str]]:
+    """The page's commands: number of the step, and the text."""
+    found = []
+    for section in re.split(r"^## ", PAGE.read_text("utf-8"), flags=re.MULTILINE)[1:]:
+        step = re.match(r"([0-9]+)\. ", section)
+        for block in re.findall(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL):
+            assert step is not None
+            found.append((int(step[1]), block))
+    return found
+
+
+@dataclass(frozen=True)
+class Case:
+    """What an expert has before him."""
+
+    vault: Path
+    expert: Path
+
+    @property
+    def item(self) -> Path:
+        return self.vault / "cases" / "2024-017" / "LAPTOP-1"
+
+    @property
+    def acquisition(self) -> Path:
+        return self.item / "acquisitions" / "0002"
+
+    @property
+    def custody(self) -> Path:
+        return self.item / "custody"
+
+    def run(self, block: str) -> subprocess.CompletedProcess[str]:
+        """One block of the page, after the block that says where everything is (with this machine's folders)."""
+        settings = blocks()[0][1]
+        for name, value in (("VAULT", self.vault), ("EXPERT", self.expert), ("N", "0002")):
+            settings, count = re.subn(rf"\b{name}=\S+", lambda _, name=name, value=value: f"{name}={value}", settings, count=1)  # type: ignore[misc]
+            assert count == 1
+        script = f"set -euo pipefail\n{settings}\n{block}"
+        return subprocess.run(["bash", "-c", script], capture_output=True, text=True, errors="replace", check=False, timeout=60)
+
+    def failed_steps(self, wanted: set[int]) -> set[int]:
+        """Those of the wanted steps in which a block fails."""
+        return {step for step, block in blocks() if step in wanted and self.run(block).returncode != 0}
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory, require_program: Callable[[str], str]) -> Case:
+    for program in PROGRAMS:
+        require_program(program)
+    folder = tmp_path_factory.mktemp("expert")
+    bench = make_bench(folder)
+    bench.name = ItemName(Title("2024-017"), Title("LAPTOP-1"))
+    fill(bench.source)
+    bench.push()
+    (bench.source / "a.log").write_bytes(b"grown\n" * 2000)
+    bench.push()
+    case = Case(bench.vault.layout.root, folder / "expert")
+    bring(case, bench)
+    return case
+
+
+def fill(source: Path) -> None:
+    (source / "a.log").write_bytes(b"line\n" * 1000)
+    (source / "empty").write_bytes(b"")
+    (source / "link").symlink_to("/etc/passwd")
+    (source / "deep" / "er").mkdir(parents=True)
+    (source / "deep" / "nothing in it").mkdir()
+    for name in (
+        b"deep/er/x",
+        b"deep/a name \\ with\nmuch\rin it",
+        b"deep/\xff not UTF-8",
+        "deep/名".encode(),
+        b"deep/\x1b[31m",
+        b"-rf",
+    ):
+        with open(os.fsencode(source) + b"/" + name, "wb") as file:
+            file.write(name)
+    with (source / "sparse.img").open("wb") as image:
+        image.seek(300_000)
+        image.write(b"end")
+
+
+def bring(case: Case, bench: Bench) -> None:
+    """What the expert has from elsewhere: keys, the examiner's receipts, an authority's certificate (and its stamp)."""
+    case.expert.mkdir()
+    examiner = signer_line("ana@lab", bench.signer.public_key, ("manifest@evidencesync", "custody@evidencesync"))
+    vault = signer_line("vault", bench.vault.signer.public_key, ("receipt@evidencesync", "custody@evidencesync"))
+    (case.expert / "trusted").write_text(f"{examiner}\n{vault}\n")
+    (case.expert / "revoked").write_text("")
+    receipts = case.expert / "receipts"
+    receipts.mkdir()
+    for name in RECEIPT_FILES:
+        shutil.copy(case.acquisition / name, receipts / name)
+    stamp(case, case.acquisition / "manifest.jsonl.sig")
+
+
+AUTHORITY: Final = """
+[ tsa ]
+serial = serial
+signer_digest = sha256
+default_policy = 1.2.3.4.1
+digests = sha256, sha512
+accuracy = secs:1
+ess_cert_id_alg = sha256
+[ extensions ]
+extendedKeyUsage = critical, timeStamping
+"""
+
+
+def stamp(case: Case, signed: Path) -> None:
+    """An authority of our own stamps a signature, with openssl."""
+    folder = case.expert / "authority"
+    folder.mkdir()
+    (folder / "tsa.cnf").write_text(AUTHORITY)
+    (folder / "serial").write_text("01\n")
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    openssl("req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=A root", "-days", "30")
+    openssl("req", *new, "-keyout", "tsa.key", "-out", "tsa.csr", "-subj", "/CN=A time stamping authority")
+    issue = ("x509", "-req", "-in", "tsa.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "20")
+    openssl(*issue, "-extfile", "tsa.cnf", "-extensions", "extensions", "-out", "tsa.pem")
+    openssl("ts", "-query", "-data", str(signed), "-sha512", "-cert", "-out", f"{signed}.tsq")
+    reply = ("ts", "-reply", "-config", "tsa.cnf", "-section", "tsa", "-queryfile", f"{signed}.tsq")
+    openssl(*reply, "-signer", "tsa.pem", "-inkey", "tsa.key", "-out", f"{signed}.tsr")
+    shutil.copy(folder / "ca.pem", case.expert / "authority.pem")
+
+
+@pytest.fixture
+def case(template: Case, tmp_path: Path) -> Case:
+    shutil.copytree(template.vault, tmp_path / "vault", symlinks=True)
+    shutil.copytree(template.expert, tmp_path / "expert")
+    return Case(tmp_path / "vault", tmp_path / "expert")
+
+
+def test_every_command_of_the_page_succeeds_on_a_sound_vault(case: Case) -> None:
+    output = {}
+    for number, (step, block) in enumerate(blocks()):
+        done = case.run(block)
+        assert done.returncode == 0, (step, block, done.stdout, done.stderr)
+        output[number] = done.stdout
+        assert "\x1b" not in done.stdout
+    text = "".join(output.values())
+    assert text.count('Good "manifest@evidencesync" signature for ana@lab') == 2
+    assert text.count('Good "custody@evidencesync" signature') == 4
+    assert text.count(": OK") == 6 + 3 + 3 + 1
+    assert "acquired" in text
+
+
+def test_the_page_says_so_much_in_steps_without_a_gap() -> None:
+    assert sorted({step for step, _ in blocks()}) == list(range(1, 12))
+
+
+def test_a_timestamp_is_judged_at_its_own_time(case: Case) -> None:
+    (block,) = [block for step, block in blocks() if step == 11]
+    assert "Verification: OK" in case.run(block).stderr + case.run(block).stdout
+    later = block.replace('-attime "$(date -d "$stamped" +%s)"', '-attime "$(date -d "2099-01-01" +%s)"')
+    assert later != block
+    assert case.run(later).returncode != 0
+    for name in ("tsq", "tsr"):
+        (case.acquisition / f"manifest.jsonl.sig.{name}").unlink()
+    assert case.failed_steps({4, 11}) == set()
+
+
+def replace_in(name: str, old: bytes, new: bytes) -> Callable[[Case], None]:
+    def spoil(case: Case) -> None:
+        file = case.acquisition / name
+        data = file.read_bytes()
+        assert old in data
+        edit(file, data.replace(old, new, 1))
+
+    return spoil
+
+
+def flip_in(path: str, offset: int = 200) -> Callable[[Case], None]:
+    return lambda case: flip(case.item / path, min(offset, (case.item / path).stat().st_size // 2))
+
+
+def exchange(one: str, other: str) -> Callable[[Case], None]:
+    def spoil(case: Case) -> None:
+        first, second = (case.item / one).read_bytes(), (case.item / other).read_bytes()
+        edit(case.item / one, second)
+        edit(case.item / other, first)
+
+    return spoil
+
+
+def plant(make: Callable[[Path], object]) -> Callable[[Case], None]:
+    return lambda case: void(make(case.acquisition / "data" / "deep" / "new"))
+
+
+def void(_: object) -> None:
+    return None
+
+
+def cut_tail(case: Case) -> None:
+    shutil.rmtree(case.acquisition)
+    shutil.copytree(case.item / "acquisitions" / "0001", case.acquisition)
+    for file in case.custody.glob("000[34]*"):
+        file.unlink()
+
+
+def forget_record(case: Case) -> None:
+    for file in case.custody.glob("0002*"):
+        file.unlink()
+
+
+def revoke(case: Case) -> None:
+    line = next(line for line in (case.expert / "trusted").read_text().splitlines() if line.startswith("ana"))
+    (case.expert / "revoked").write_text(" ".join(line.split()[2:4]) + "\n")
+
+
+def other_stamp(case: Case) -> None:
+    flip(case.acquisition / "manifest.jsonl.sig.tsr", 400)
+
+
+def whole_other_acquisition(case: Case) -> None:
+    """The first acquisition under the second's number: every document is genuine."""
+    shutil.rmtree(case.acquisition)
+    shutil.copytree(case.item / "acquisitions" / "0001", case.acquisition)
+
+
+DAMAGE: Final[dict[str, tuple[Callable[[Case], None], set[int]]]] = {
+    "a bit of a file": (flip_in("acquisitions/0002/data/a.log"), {4, 5}),
+    "a bit of a file whose name no list of b3sum carries": (flip_in("acquisitions/0002/data/deep/er/x", 0), {4, 5}),
+    "a file that is gone": (lambda case: (case.acquisition / "data" / "empty").unlink(), {4, 5}),
+    "a file too many": (plant(lambda new: new.write_bytes(b"")), {4}),
+    "a folder too many": (plant(Path.mkdir), {4}),
+    "a link": (plant(lambda new: new.symlink_to("/etc/passwd")), {4}),
+    "a FIFO": (plant(os.mkfifo), {4}),
+    "a document too many": (lambda case: (case.acquisition / "notes").mkdir(), {4}),
+    "a bit of the manifest": (flip_in("acquisitions/0002/manifest.jsonl", 700), {3, 5, 6, 9}),
+    "a bit of its signature": (flip_in("acquisitions/0002/manifest.jsonl.sig"), {3, 6, 10, 11}),
+    "a key twice in the manifest": (replace_in("manifest.jsonl", b'{"type":', b'{"type":"file","type":'), {2, 3, 5, 6, 9}),
+    "a key twice in the receipt": (replace_in("receipt.json", b'  "case"', b'  "case": "x",\n  "case"'), {2, 3, 9, 10}),
+    "a bit of the receipt": (replace_in("receipt.json", b"received_from", b"received_fron"), {3, 9, 10}),
+    "a bit of its signature, the receipt's": (flip_in("acquisitions/0002/receipt.json.sig"), {3}),
+    "a bit of the sums": (flip_in("acquisitions/0002/SHA256SUMS"), {5, 6}),
+    "a bit of the other sums": (flip_in("acquisitions/0002/BLAKE3SUMS"), {5, 6}),
+    "a bit of the recipes": (flip_in("acquisitions/0002/chunks.bin"), {6}),
+    "a bit of a record": (flip_in("custody/0001-acquired.json"), {7, 8}),
+    "a bit of a record's signature": (flip_in("custody/0004-received.json.sig"), {8}),
+    "a record that is gone": (forget_record, {7}),
+    "records in each other's places": (exchange("custody/0001-acquired.json", "custody/0003-acquired.json"), {7, 8, 9}),
+    "the record of the acquisition is not the chain's": (
+        exchange("acquisitions/0002/acquired.json", "acquisitions/0001/acquired.json"),
+        {6, 9},
+    ),
+    "another acquisition in its place": (whole_other_acquisition, {6, 10}),
+    "the end cut off": (cut_tail, {6, 10}),
+    "a revoked examiner": (revoke, {3, 8}),
+    "another timestamp": (other_stamp, {11}),
+    "no list of revoked keys": (lambda case: (case.expert / "revoked").unlink(), {1, 3, 8}),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_the_commands_fail_where_the_page_says_so(case: Case, name: str) -> None:
+    spoil, expected = DAMAGE[name]
+    spoil(case)
+    assert case.failed_steps(expected) == expected
+
+
+def test_every_step_fails_for_some_damage() -> None:
+    assert set.union(*(steps for _, steps in DAMAGE.values())) == {step for step, _ in blocks()}
+
+
+def test_the_page_is_linked_where_an_expert_looks() -> None:
+    root = PAGE.parents[1]
+    assert "verify-without-us.md" in (root / "README.md").read_text("utf-8")
+    assert "verify-without-us.md" in (root / "docs" / "README.md").read_text("utf-8")

@@ -1,0 +1,183 @@
+"""What this machine remembers of vaults: only ever further, by several processes, and never quietly nothing."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from evidencesync.custody.chain import ChainSubject
+from evidencesync.custody.seen import Comparison, SeenChain
+from evidencesync.errors import ForkedError, NotThereError, RememberedHeadsError
+from evidencesync.kept.heads import HeadMemory, Remembered, state_folder
+from tests.support.file_systems import mounted
+
+VAULT = "ab" * 16
+ITEM = ChainSubject(VAULT, "2026/11", "E 1")
+OWN = ChainSubject(VAULT)
+KEY = "SHA256:" + "A" * 43
+SEEN = "2026-01-02T03:04:05.000000Z"
+
+
+def digest(number: int, branch: str = "a") -> str:
+    return f"{number:02x}{branch}".ljust(64, "0")
+
+
+def chain(last: int, branch: str = "a", first: int = 1) -> SeenChain:
+    return SeenChain(last, tuple(digest(number, branch) for number in range(first, last + 1)))
+
+
+def seen(last: int, branch: str = "a", subject: ChainSubject = ITEM, key: str = KEY) -> Remembered:
+    return Remembered(subject, key, chain(last, branch), SEEN)
+
+
+def test_what_was_seen_is_recalled_and_only_that(tmp_path: Path) -> None:
+    memory = HeadMemory(tmp_path)
+    assert memory.recall(ITEM) is None
+    memory.remember([seen(4), seen(2, subject=OWN)])
+    assert memory.recall(ITEM) == seen(4)
+    assert memory.recall(ChainSubject(VAULT, "2026/11", "E 2")) is None
+    assert memory.recall(ChainSubject("cd" * 16, "2026/11", "E 1")) is None
+    assert sorted(one.chain.sequence for one in memory.recall_vault(VAULT)) == [2, 4]
+    assert memory.vaults() == [VAULT]
+
+
+def test_what_is_remembered_only_goes_further(tmp_path: Path) -> None:
+    memory = HeadMemory(tmp_path)
+    for last in (4, 2, 6, 5):
+        memory.remember([seen(last)])
+    assert memory.recall(ITEM) == seen(6)
+
+
+def test_another_history_is_not_remembered_over_the_first(tmp_path: Path) -> None:
+    memory = HeadMemory(tmp_path)
+    memory.remember([seen(4)])
+    for other in (seen(4, "b"), seen(6, "b"), seen(2, "b"), seen(6, key="SHA256:" + "B" * 43)):
+        with pytest.raises(ForkedError):
+            memory.remember([other])
+    assert memory.recall(ITEM) == seen(4)
+
+
+def test_only_the_last_records_are_remembered(tmp_path: Path) -> None:
+    memory = HeadMemory(tmp_path)
+    digests = tuple(f"{number:064x}" for number in range(1, 1001))
+    memory.remember([Remembered(ITEM, KEY, SeenChain(1000, digests), SEEN)])
+    kept = memory.recall(ITEM)
+    assert kept is not None
+    assert (kept.chain.sequence, kept.chain.digests) == (1000, digests[-256:])
+
+
+def test_many_at_once_leave_the_furthest(tmp_path: Path) -> None:
+    def remember(last: int) -> None:
+        HeadMemory(tmp_path).remember([seen(last), seen(last, subject=OWN)])
+
+    threads = [threading.Thread(target=remember, args=(last,)) for last in range(1, 21)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert HeadMemory(tmp_path).recall(ITEM) == seen(20)
+    assert len(os.listdir(tmp_path / "heads" / VAULT)) == 2
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "other", "spaces", "folder", "link", "fifo", "large", "of another item"])
+def test_a_damaged_file_is_said_and_is_not_an_empty_memory(tmp_path: Path, damage: str) -> None:
+    memory = HeadMemory(tmp_path)
+    memory.remember([seen(4)])
+    (file,) = (tmp_path / "heads" / VAULT).iterdir()
+    data = file.read_bytes()
+    file.unlink()
+    match damage:
+        case "folder":
+            file.mkdir()
+        case "link":
+            (tmp_path / "elsewhere").write_bytes(data)
+            file.symlink_to(tmp_path / "elsewhere")
+        case "fifo":
+            os.mkfifo(file)
+        case _:
+            changed = {
+                "empty": b"",
+                "cut": data[:-10],
+                "other": b"{}\n",
+                "spaces": data + b"\n",
+                "large": data + b" " * 100_000,
+                "of another item": data.replace(b"E 1", b"E 2"),
+            }
+            file.write_bytes(changed[damage])
+    with pytest.raises(RememberedHeadsError, match="damaged") as raised:
+        memory.recall(ITEM)
+    assert "receipts forget-head " + VAULT in (raised.value.hint or "")
+    with pytest.raises(RememberedHeadsError):
+        memory.recall_vault(VAULT)
+    if damage != "folder":  # which is nobody's of ours
+        assert memory.forget(VAULT) == 1
+        assert memory.recall(ITEM) is None
+
+
+@pytest.mark.parametrize("part", ["heads", f"heads/{VAULT}"])
+def test_a_folder_that_is_a_link_is_not_followed(tmp_path: Path, part: str) -> None:
+    HeadMemory(tmp_path / "other").remember([seen(4)])
+    link = tmp_path / "state" / part
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "other" / part)
+    memory = HeadMemory(tmp_path / "state")
+    with pytest.raises(RememberedHeadsError):
+        memory.recall(ITEM)
+    with pytest.raises(RememberedHeadsError):
+        memory.remember([seen(6)])
+
+
+def test_a_folder_that_cannot_be_written_is_said_beforehand(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for bad in (tmp_path / "file", Path("/proc/nowhere")):
+        with pytest.raises(RememberedHeadsError, match="cannot be remembered"):
+            HeadMemory(bad).require_usable()
+
+
+def test_a_full_disk_leaves_what_was_remembered(tmp_path: Path) -> None:
+    with mounted("tmpfs", tmp_path, 64 * 1024, str) as small:
+        memory = HeadMemory(small)
+        memory.remember([seen(4)])
+        with pytest.raises(OSError, match="No space"):
+            (small / "filler").write_bytes(bytes(64 * 1024))
+        with pytest.raises(RememberedHeadsError, match="No space"):
+            memory.remember([seen(6)])
+        assert memory.recall(ITEM) == seen(4)
+
+
+def test_one_item_can_be_forgotten_alone(tmp_path: Path) -> None:
+    memory = HeadMemory(tmp_path)
+    memory.remember([seen(4), seen(2, subject=OWN)])
+    assert memory.forget(VAULT, "2026/11", "E 1") == 1
+    assert [one.subject for one in memory.recall_vault(VAULT)] == [OWN]
+    with pytest.raises(NotThereError):
+        memory.forget(VAULT, "2026/11", "E 1")
+    for no_id in ("..", "../../x", "", "AB" * 16):
+        with pytest.raises(NotThereError):
+            memory.forget(no_id)
+
+
+def test_the_state_folder_follows_xdg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert state_folder(None) == tmp_path / "evidencesync"
+    assert state_folder(tmp_path / "mine") == tmp_path / "mine"
+
+
+@pytest.mark.parametrize(
+    ("present", "is_what"),
+    [
+        (chain(6), Comparison.EXTENDS),
+        (chain(9), Comparison.EXTENDS),
+        (chain(4), Comparison.OLDER_COPY),
+        (chain(2), Comparison.SHORTER),
+        (chain(4, "b"), Comparison.FORKED),
+        (chain(6, "b"), Comparison.FORKED),
+        (chain(9, "b"), Comparison.FORKED),
+        (chain(9, first=8), Comparison.FORKED),
+    ],
+)
+def test_an_older_copy_is_told_from_a_fork(present: SeenChain, is_what: Comparison) -> None:
+    assert chain(6, first=3).compare(present) is is_what

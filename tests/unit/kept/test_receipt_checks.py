@@ -1,0 +1,201 @@
+"""A receipt that is kept proves itself without the vault, and shows a vault that has lost or changed what it signed for."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from evidencesync.custody.trust import TrustedSigners, signer_line
+from evidencesync.kept.checking import CheckedReceipt, check_kept
+from evidencesync.kept.heads import HeadMemory
+from evidencesync.kept.receipts import ReceiptDraft
+from evidencesync.transfer.keeping import Keeping
+from evidencesync.transfer.progress import Progress
+from evidencesync.transfer.push import push
+from evidencesync.verify.kept import check_against_vault
+from tests.support.bench_of_evidence import Bench, make_bench
+
+EXAMINER = ("manifest@evidencesync", "custody@evidencesync")
+VAULT = ("receipt@evidencesync", "custody@evidencesync")
+
+
+class Keeper:
+    """Pushes, and keeps receipts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bench: Bench = make_bench(folder)
+        (self.bench.source / "small").write_bytes(b"small evidence")
+        self.memory = HeadMemory(folder / "state")
+        self.receipts = folder / "receipts"
+        self.receipts.mkdir()
+
+    def push(self) -> Path:
+        draft = ReceiptDraft(self.receipts)
+        link, thread = self.bench.serve()
+        outcome = push(link, self.bench.request(), Progress(), keeping=Keeping(self.memory, draft))
+        thread.join(30)
+        self.memory.remember(outcome.seen)
+        return draft.finish(outcome.name, outcome.acquisition, outcome.documents.by_name()).folder
+
+    def trusted(self, *, examiner: bool = True, vault: bool = True) -> TrustedSigners:
+        lines = []
+        if examiner:
+            lines.append(signer_line("ana", self.bench.signer.public_key, EXAMINER))
+        if vault:
+            lines.append(signer_line("vault", self.bench.vault.signer.public_key, VAULT))
+        return TrustedSigners.parse("".join(line + "\n" for line in lines).encode())
+
+
+@pytest.fixture
+def keeper(tmp_path: Path) -> Keeper:
+    return Keeper(tmp_path)
+
+
+def check(folder: Path, trusted: TrustedSigners | None = None) -> CheckedReceipt:
+    return check_kept(folder, trusted, time.time_ns())
+
+
+def slugs(found: CheckedReceipt) -> set[str]:
+    return {error.slug for error in found.problems}
+
+
+def change(file: Path, edit: Callable[[bytes], bytes]) -> None:
+    data = file.read_bytes()
+    file.chmod(0o644)
+    file.write_bytes(edit(data))
+
+
+def test_what_a_push_keeps_is_good(keeper: Keeper) -> None:
+    for number in (1, 2, 3):
+        found = check(keeper.push(), keeper.trusted())
+        assert found.problems == []
+        assert found.manifest_kept
+        assert found.receipt is not None
+        assert found.receipt.acquisition == number
+        assert found.records == (2 if number == 1 else 3)
+
+
+def test_the_manifest_that_is_kept_is_the_vaults_to_the_byte(keeper: Keeper) -> None:
+    folder = keeper.push()
+    for file in keeper.bench.acquisition(1).glob("*.json*"):
+        assert (folder / file.name).read_bytes() == file.read_bytes()
+
+
+def test_every_changed_byte_of_a_receipt_is_found(keeper: Keeper, tmp_path: Path) -> None:
+    keeper.push()
+    folder = keeper.push()
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    assert len(files) == 14
+    for file in files:
+        size = file.stat().st_size
+        for offset in {0, size // 3, size // 2, size - 1}:
+            copy = tmp_path / "copy"
+            shutil.copytree(folder, copy)
+            place = copy / file.relative_to(folder)
+            damaged = bytearray(place.read_bytes())
+            damaged[offset] ^= 1
+            place.chmod(0o644)
+            place.write_bytes(damaged)
+            assert check(copy).problems != [], f"{file.name} at {offset}"
+            shutil.rmtree(copy)
+
+
+@pytest.mark.parametrize("name", ["receipt.json", "received.json.sig", "manifest.jsonl.sig", "custody/0002-received.json.sig"])
+def test_what_is_missing_is_said(keeper: Keeper, name: str) -> None:
+    keeper.push()
+    folder = keeper.push()
+    (folder / name).unlink()
+    assert slugs(check(folder)) == {"missing-or-extra"}
+
+
+def test_what_does_not_belong_there_is_said(keeper: Keeper) -> None:
+    folder = keeper.push()
+    (folder / "evil\x1b[2J").write_bytes(b"")
+    (error,) = check(folder).problems
+    assert error.slug == "missing-or-extra"
+    assert "\x1b" not in error.message
+
+
+def test_without_its_manifest_a_receipt_is_incomplete_and_not_good(keeper: Keeper) -> None:
+    folder = keeper.push()
+    (folder / "manifest.jsonl").unlink()
+    (error,) = check(folder).problems
+    assert (int(error.exit_code), "manifest was not kept" in error.message) == (3, True)
+
+
+@pytest.mark.parametrize("name", ["acquired.json", "received.json", "receipt.json", "manifest.jsonl"])
+def test_documents_of_two_receipts_do_not_fit_together(keeper: Keeper, name: str) -> None:
+    first, second = keeper.push(), keeper.push()
+    for file in (name, name + ".sig"):
+        (second / file).unlink()
+        shutil.copy(first / file, second / file)
+    assert check(second).problems != []
+
+
+@pytest.mark.parametrize(("examiner", "vault"), [(True, False), (False, True), (False, False)])
+def test_who_signed_is_judged_by_signers_from_outside(keeper: Keeper, examiner: bool, vault: bool) -> None:
+    found = check(keeper.push(), keeper.trusted(examiner=examiner, vault=vault))
+    assert slugs(found) == {"untrusted-signer"}
+    assert len(found.problems) == 4 - 2 * (examiner + vault)
+
+
+def test_a_link_in_place_of_a_document_is_not_followed(keeper: Keeper) -> None:
+    folder = keeper.push()
+    (folder / "receipt.json").rename(folder.parent / "elsewhere")
+    (folder / "receipt.json").symlink_to(folder.parent / "elsewhere")
+    assert check(folder).problems != []
+
+
+# Against a vault.
+
+
+def against(keeper: Keeper, folder: Path) -> list[str]:
+    return [error.slug for error in check_against_vault(check(folder), keeper.bench.vault)]
+
+
+def test_a_vault_has_what_it_signed_for(keeper: Keeper) -> None:
+    folders = [keeper.push() for _ in range(3)]
+    assert [against(keeper, folder) for folder in folders] == [[], [], []]
+
+
+def test_a_vault_that_was_rolled_back_lacks_the_later_receipts(keeper: Keeper, tmp_path: Path) -> None:
+    first = keeper.push()
+    root = keeper.bench.vault.layout.root
+    shutil.copytree(root, tmp_path / "backup")
+    second = keeper.push()
+    shutil.rmtree(root)
+    (tmp_path / "backup").rename(root)
+    assert (against(keeper, first), against(keeper, second)) == ([], ["rolled-back"])
+    shutil.rmtree(root / "cases")
+    assert against(keeper, first) == ["rolled-back"]
+
+
+def test_a_vault_with_another_history_is_forked(keeper: Keeper, tmp_path: Path) -> None:
+    root = keeper.bench.vault.layout.root
+    keeper.bench.push()
+    shutil.copytree(root, tmp_path / "backup")
+    folder = keeper.push()
+    shutil.rmtree(root)
+    (tmp_path / "backup").rename(root)
+    keeper.bench.push()
+    assert against(keeper, folder) == ["forked"]
+
+
+@pytest.mark.parametrize("name", ["receipt.json", "manifest.jsonl.sig"])
+def test_a_document_that_the_vault_has_changed_or_lost_is_named(keeper: Keeper, name: str) -> None:
+    folder = keeper.push()
+    change(keeper.bench.acquisition(1) / name, lambda data: data + b"\n")
+    assert against(keeper, folder) == ["bad-signature"]
+    (keeper.bench.acquisition(1) / name).unlink()
+    assert against(keeper, folder) == ["missing-or-extra"]
+
+
+def test_another_vault_is_not_this_one(keeper: Keeper, tmp_path: Path) -> None:
+    folder = keeper.push()
+    (tmp_path / "other").mkdir()
+    other = make_bench(tmp_path / "other")
+    assert [error.slug for error in check_against_vault(check(folder), other.vault)] == ["not-there"]

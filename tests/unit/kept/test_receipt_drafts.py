@@ -1,0 +1,103 @@
+"""Where the signed documents of a push are kept, and what is kept where there is no room."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from evidencesync.custody.record import decode_record
+from evidencesync.errors import ConfigurationError, StorageError
+from evidencesync.kept.receipts import Kept, ReceiptDraft, receipts_folder
+from tests.support.bench_of_evidence import make_bench
+from tests.support.file_systems import mounted
+from tests.unit.cli.outcomes import DOCUMENTS, NAME, receipts_in
+
+
+def finish(draft: ReceiptDraft) -> Kept:
+    return draft.finish(NAME, 3, DOCUMENTS.by_name())
+
+
+def begun(folder: Path) -> ReceiptDraft:
+    draft = ReceiptDraft(folder)
+    draft.begin()
+    return draft
+
+
+def test_the_documents_are_kept_under_their_names(tmp_path: Path) -> None:
+    draft = begun(tmp_path)
+    draft.add_manifest(b"one\n")
+    draft.add_manifest(b"two\n")
+    kept = finish(draft)
+    assert kept.folder.name.startswith("2024-17-")
+    assert kept.folder.name.endswith("-L-1-0003")
+    assert receipts_in(tmp_path) == {kept.folder.name: DOCUMENTS.by_name() | {"manifest.jsonl": b"one\ntwo\n"}}
+    assert (kept.folder / "receipt.json").stat().st_mode & 0o777 == 0o444
+    draft.close()
+    assert kept.folder.exists()
+
+
+def test_no_receipt_ever_replaces_another(tmp_path: Path) -> None:
+    names = [finish(begun(tmp_path)).folder.name for _ in range(3)]
+    assert names[1:] == [f"{names[0]}-2", f"{names[0]}-3"]
+    assert len(receipts_in(tmp_path)) == 3
+
+
+def test_a_push_that_begins_anew_begins_its_receipt_anew(tmp_path: Path) -> None:
+    draft = begun(tmp_path)
+    draft.add_manifest(b"of the first attempt\n")
+    draft.begin()
+    draft.add_manifest(b"of the second\n")
+    assert (finish(draft).folder / "manifest.jsonl").read_bytes() == b"of the second\n"
+
+
+def test_a_push_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    draft = begun(tmp_path)
+    draft.add_manifest(b"lines\n")
+    draft.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_record_is_kept_beside_with_its_signature_and_only_once(tmp_path: Path) -> None:
+    vault = make_bench(tmp_path).vault
+    stored = vault.ledger.load(vault.ledger.files()[0])
+    (tmp_path / "receipts").mkdir()
+    draft = begun(tmp_path / "receipts")
+    for _ in range(2):
+        draft.add_record(decode_record(stored.data), stored.data, stored.signature)
+    folder = finish(draft).folder / "vault-custody"
+    assert {one.name: one.read_bytes() for one in folder.iterdir()} == {
+        "0001-made.json": stored.data,
+        "0001-made.json.sig": stored.signature,
+    }
+
+
+def test_without_room_for_the_manifest_the_receipt_is_kept_without_it(tmp_path: Path) -> None:
+    with mounted("tmpfs", tmp_path, 512 * 1024, str) as small:
+        draft = begun(small)
+        for _ in range(20):
+            draft.add_manifest(os.urandom(100_000))
+        kept = finish(draft)
+        assert "No space left" in (kept.lacks or "")
+        assert receipts_in(small) == {kept.folder.name: DOCUMENTS.by_name()}
+
+
+def test_the_folder_is_made_and_tried_before_a_push(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    folder = receipts_folder(None)
+    assert folder == tmp_path / "data" / "evidencesync" / "receipts"
+    assert list(folder.iterdir()) == []
+    assert receipts_folder(tmp_path / "mine") == tmp_path / "mine"
+
+
+def test_a_folder_that_cannot_be_written_is_said_beforehand(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for bad in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere")):
+        with pytest.raises(ConfigurationError, match="receipts cannot be kept"):
+            receipts_folder(bad)
+
+
+def test_a_receipt_that_is_lost_after_all_does_not_hide_that_evidence_was_published(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="was published, but its receipt could not be kept"):
+        finish(begun(tmp_path / "gone"))
