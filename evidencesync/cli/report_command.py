@@ -29,8 +29,8 @@ _WORDS: Final = {"pass": "PASS", "fail": "FAIL", "incomplete": "INCOMPLETE", "no
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class PartChoice:
-    """What the report is about."""
+class ReportedChoice:
+    """What the report is about: a case, or a part of it."""
 
     case: Annotated[str, typer.Option(metavar="CASE", help="The case, by its exact number.")]
     item: Annotated[str | None, typer.Option(metavar="ITEM", help="Only this item.")] = None
@@ -63,7 +63,7 @@ def report(
     run: Run,
     vault: VaultPath,
     checks: CheckChoice,
-    part: PartChoice,
+    part: ReportedChoice,
     output: Annotated[
         str, typer.Option("-o", "--output", metavar="FILE", help="What to write: FILE.html, FILE.pdf or FILE.json. Must be new.")
     ],
@@ -157,6 +157,7 @@ def _check(run: Run, vault: str, checks: CheckChoice, shown: Shown, trusted: str
     from evidencesync.cli.authorities import load_roots
     from evidencesync.cli.progress_display import VerifyView
     from evidencesync.cli.progress_display import shown as displayed
+    from evidencesync.cli.receipts import head_memory
     from evidencesync.report.gather import Grounds
     from evidencesync.verify.audit import audit_vault
     from evidencesync.verify.progress import VerifyProgress
@@ -171,6 +172,7 @@ def _check(run: Run, vault: str, checks: CheckChoice, shown: Shown, trusted: str
             acquisition=shown.acquisition,
             trusted=signers,
             all_digests=checks.all_digests,
+            memory=head_memory(run),
             roots=load_roots(run.settings, checks.tsa_root),
             require_timestamp=checks.require_timestamp,
             progress=progress,

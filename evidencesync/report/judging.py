@@ -51,7 +51,8 @@ def judge(verdict: Verdict, *, given: bool, shown: Shown, vault: VaultFacts, ite
     One that was checked for this very report stands, if what was read for the report is what was checked. One from a file
     (`given`) stands only if all of this is true, too: 1. It is about this vault. 2. It was asked for all that the report
     shows. 3. It is not from the future. 4. The heads of all chains that it saw are those of now; so nothing was acquired,
-    recorded or changed in who is trusted since. What happened to bytes since, it cannot know: the report says so.
+    recorded or changed in who is trusted since. 5. What the report shows is what these chains record. What happened to
+    bytes since, it cannot know: the report says so.
     """
     age = now_ns - parse_moment(verdict.checked_at)
     reason = _objection(verdict, given, shown, vault, items, age)
@@ -99,12 +100,27 @@ def _objection(verdict: Verdict, given: bool, shown: Shown, vault: VaultFacts, i
         return None
     if _head_of(verdict, None, None) != vault.head:  # 4
         return "the vault's own chain has gone on since, or is another one"
-    for item in items:
-        if item.head is None or _head_of(verdict, item.case, item.item) != item.head:
-            return "the custody chain of an item has gone on since, or is another one"
-        if not all(_is_recorded(item, one) for one in item.acquisitions):
-            return "a manifest was read that is not the one in the custody chain: something is being changed"
+    return next((reason for item in items if (reason := _item_objection(verdict, item)) is not None), None)
+
+
+def _item_objection(verdict: Verdict, item: Item) -> str | None:
+    if item.head is None or _head_of(verdict, item.case, item.item) != item.head:  # 4
+        return "the custody chain of an item has gone on since, or is another one"
+    if not _is_whole(item):  # 5
+        return "a custody record was read that is not the one that was verified"
+    if not all(_is_recorded(item, one) for one in item.acquisitions):
+        return "a manifest was read that is not the one in the custody chain: something is being changed"
     return None
+
+
+def _is_whole(item: Item) -> bool:
+    """Whether the records lead to the head that was verified: each fits its signature and is named by the one after it."""
+    digest: str | None = None
+    for step in item.custody:
+        if step.record is None or step.signature == "refused" or step.record.previous_sha256 != digest:
+            return False
+        digest = step.sha256
+    return item.head is not None and digest == item.head.sha256
 
 
 def _is_recorded(item: Item, acquisition: Acquisition) -> bool:

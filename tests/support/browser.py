@@ -94,15 +94,13 @@ def opened_browser(program: str, folder: Path, *, dark: bool = False) -> Iterato
     """A browser with a profile of its own in `folder`, ended at the end."""
     their_in, our_out = os.pipe()
     our_in, their_out = os.pipe()
-    for fd in (their_in, their_out):
-        os.set_inheritable(fd, True)
     # It reads descriptor 3 and writes 4. The shell moves them through high numbers, for they may be each other's.
     script = f'exec 8<&{their_in} 9>&{their_out}; exec 3<&8 4>&9; exec "$@"'
     flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe"]
     flags += ["--no-first-run", "--disable-background-networking", "--window-size=1100,1400", f"--user-data-dir={folder}"]
     flags += ["--blink-settings=preferredColorScheme=0"] if dark else []
     process = subprocess.Popen(
-        ["sh", "-c", script, "sh", program, *flags],
+        ["bash", "-c", script, "bash", program, *flags],
         pass_fds=(their_in, their_out),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
