@@ -14,13 +14,15 @@ import typer
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.figures import count_text, size_text
 from evidencesync.cli.options import VaultPath, local_vault
+from evidencesync.cli.report_sign import ReportSignChoice, recorded_lines, signature_file
 from evidencesync.cli.verify_command import CheckChoice, load_trusted
-from evidencesync.errors import ExitCode, StorageError, UsageError
+from evidencesync.errors import ExitCode, StorageError, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import MAX_VERDICT_FILE
 
 if TYPE_CHECKING:
     from evidencesync.cli.report_outputs import Format, ReportOutput
+    from evidencesync.cli.verify_record import Verifier
     from evidencesync.report.gather import Gathered, Grounds
     from evidencesync.report.judging import Shown
 
@@ -47,6 +49,36 @@ class ReportedChoice:
         return Shown(self.case, self.item, self.acquisition)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class FileChoice:
+    """What is written."""
+
+    output: Annotated[
+        str, typer.Option("-o", "--output", metavar="FILE", help="What to write: FILE.html, FILE.pdf or FILE.json. Must be new.")
+    ]
+    time_of_report: Annotated[
+        str | None,
+        typer.Option(
+            "--time",
+            metavar="TIME",
+            envvar="EVIDENCESYNC_REPORT_TIME",
+            help="The time that the report bears, as 2026-11-23T09:30:00Z. With --verdict the same report is the same bytes.",
+        ),
+    ] = None
+
+    def target(self, *, signed: bool) -> Path:
+        """Where the report goes. An earlier one is never replaced: it may have been signed, or filed. Raises UsageError."""
+        target = Path(self.output).expanduser()
+        if target.suffix.lower() not in _FORMATS:
+            raise UsageError(
+                f"not a kind of report: {safe_text(self.output, 200)}", hint="Name FILE.html, FILE.pdf or FILE.json."
+            )
+        if any(os.path.lexists(file) for file in [target, *([signature_file(target)] if signed else [])]):
+            hint = "Reports are never replaced. Choose another name."
+            raise UsageError(f"{safe_text(self.output, 200)} is there already", hint=hint)
+        return target
+
+
 def add_commands(app: typer.Typer) -> None:
     """Adds `report`."""
     command(
@@ -56,6 +88,7 @@ def add_commands(app: typer.Typer) -> None:
         "evidencesync report /srv/vault --case 2024-017 --item LAPTOP-1 --acquisition 2 --all-digests -o report.html",
         "evidencesync verify /srv/vault --json > verdict.json; evidencesync report /srv/vault --case 2024-017 "
         "--verdict verdict.json -o report.json",
+        "evidencesync report /srv/vault --case 2024-017 -o report.pdf --sign --examiner 'Ana Example'",
     )(report)
 
 
@@ -64,9 +97,8 @@ def report(
     vault: VaultPath,
     checks: CheckChoice,
     part: ReportedChoice,
-    output: Annotated[
-        str, typer.Option("-o", "--output", metavar="FILE", help="What to write: FILE.html, FILE.pdf or FILE.json. Must be new.")
-    ],
+    signing: ReportSignChoice,
+    to: FileChoice,
     trusted: Annotated[
         str | None, typer.Option(metavar="FILE", help="As in `verify`: your own allowed_signers file, in place of the vault's.")
     ] = None,
@@ -77,49 +109,48 @@ def report(
             help="What `verify --json` printed earlier, in place of checking now. The report states how old it is.",
         ),
     ] = None,
-    time_of_report: Annotated[
-        str | None,
-        typer.Option(
-            "--time",
-            metavar="TIME",
-            envvar="EVIDENCESYNC_REPORT_TIME",
-            help="The time that the report bears, as 2026-11-23T09:30:00Z. With --verdict the same report is the same bytes.",
-        ),
-    ] = None,
 ) -> ExitCode:
-    """Writes the audit report of a case, or of a part of it, as HTML, PDF or JSON. Writes nothing into the vault.
+    """Writes the audit report of a case, or of a part of it, as HTML, PDF or JSON.
 
     Everything is verified first, and the report says what was found; the exit code is that of the verdict. A verdict from
-    an earlier check counts only as long as the custody chains have not changed since.
+    an earlier check counts only as long as the custody chains have not changed since. Nothing is written into the vault,
+    but with --sign.
     """
     import time
 
+    from evidencesync.cli.verify_record import load_verifier
     from evidencesync.report.gather import gather
     from evidencesync.vault.vault import Vault
 
     shown = part.shown()
-    target = _target(output)
+    target = to.target(signed=signing.sign)
     now_ns = time.time_ns()
-    made_ns = now_ns if time_of_report is None else _parse_time(time_of_report)
+    made_ns = now_ns if to.time_of_report is None else _parse_time(to.time_of_report)
     opened = Vault.open(local_vault(vault))
     _require_outside(target, opened.layout.root)
+    verifier = load_verifier(run, signing) if signing.sign else None
     grounds = (
         _load_grounds(verdict, trusted, checks) if verdict is not None else _check(run, vault, checks, shown, trusted, now_ns)
     )
     gathered = gather(opened, shown, grounds, now_ns=made_ns)
-    result = _write(gathered, target)
+    result, sha512 = _write(gathered, target)
+    if verifier is not None:
+        result = _sign(result, sha512, gathered, target, opened.layout.root, verifier)
     run.console.give(result, _lines(result))
     return ExitCode(result.exit_code)
 
 
-def _target(output: str) -> Path:
-    """Where the report goes. An earlier one is never replaced: it may have been signed, or filed."""
-    target = Path(output).expanduser()
-    if target.suffix.lower() not in _FORMATS:
-        raise UsageError(f"not a kind of report: {safe_text(output, 200)}", hint="Name FILE.html, FILE.pdf or FILE.json.")
-    if target.exists() or target.is_symlink():
-        raise UsageError(f"{safe_text(output, 200)} is there already", hint="Reports are never replaced. Choose another name.")
-    return target
+def _sign(result: ReportOutput, sha512: bytes, gathered: Gathered, target: Path, vault: Path, verifier: Verifier) -> ReportOutput:
+    """The signature first, then the records: one that could not be made is a code of its own, unless the verdict's is worse."""
+    from msgspec.structs import replace
+
+    from evidencesync.cli.report_sign import record_report, sign_report, signature_file
+
+    sign_report(target, sha512, verifier)
+    recorded = record_report(gathered.report.items, vault, result, verifier)
+    codes = {ExitCode(result.exit_code)} | {ExitCode(one.problem_code) for one in recorded if one.problem_code is not None}
+    signature = safe_text(str(signature_file(target)))
+    return replace(result, signature=signature, recorded=recorded, exit_code=int(most_severe(codes)))
 
 
 def _require_outside(target: Path, vault: Path) -> None:
@@ -187,16 +218,18 @@ class _Hashing:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.sha256 = hashlib.sha256()
+        self.sha512 = hashlib.sha512()
         self.size = 0
 
     def write(self, data: bytes) -> int:
         self.sha256.update(data)
+        self.sha512.update(data)
         self.size += len(data)
         return self._file.write(data)
 
 
-def _write(gathered: Gathered, target: Path) -> ReportOutput:
-    """Writes the report whole and durably, or not at all."""
+def _write(gathered: Gathered, target: Path) -> tuple[ReportOutput, bytes]:
+    """Writes the report whole and durably, or not at all; what is said of it, and its SHA-512."""
     from evidencesync.cli.report_outputs import ReportOutput
     from evidencesync.report.write import write_report
 
@@ -218,7 +251,7 @@ def _write(gathered: Gathered, target: Path) -> ReportOutput:
             f"the report could not be written: {error.strerror}", hint="Is there room, and may you write there?"
         ) from error
     judgement = report.judgement
-    return ReportOutput(
+    output = ReportOutput(
         file=safe_text(str(target)),
         format=kind,
         sha256=hashing.sha256.hexdigest(),
@@ -232,8 +265,11 @@ def _write(gathered: Gathered, target: Path) -> ReportOutput:
         checked_at=judgement.checked_at,
         findings=len(judgement.findings),
         fingerprints=[one.fingerprint for item in report.items for one in item.acquisitions],
+        signature=None,
+        recorded=[],
         exit_code=int(judgement.exit_code),
     )
+    return output, hashing.sha512.digest()
 
 
 def _lines(output: ReportOutput) -> Iterator[str]:
@@ -241,3 +277,6 @@ def _lines(output: ReportOutput) -> Iterator[str]:
     yield f"  sha256   {output.sha256}"
     reason = "" if output.reason is None else f": {output.reason}"
     yield f"  verdict  {_WORDS[output.state]}{reason} ({count_text(output.findings, 'finding')}, checked {output.checked_at})"
+    if output.signature is not None:
+        yield f"  signed   {output.signature}"
+    yield from recorded_lines(output.recorded)

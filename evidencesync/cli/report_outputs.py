@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from evidencesync.cli.outputs import NotebookFingerprint, Output
+from evidencesync.cli.outputs import NotebookFingerprint, Output, Problem
 from evidencesync.custody.documents import AcquisitionNumber
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.entry import Count
@@ -16,8 +16,18 @@ from evidencesync.report.document import State
 Format = Literal["html", "pdf", "json"]
 
 
+class RecordedReport(Output, frozen=True):
+    """Whether a signed report stands in the chain of an item: the record's number, or why not."""
+
+    case: str
+    item: str
+    record: Count | None
+    problem: Problem | None
+    problem_code: Count | None
+
+
 class ReportOutput(Output, frozen=True):
-    """Which report was written, and what it says on its first page. `file` is safe to show.
+    """Which report was written, and what it says on its first page. `file` and `signature` are safe to show.
 
     `fingerprints` are those of the acquisitions that the report shows, in its order; null where a manifest cannot be read.
     """
@@ -35,4 +45,6 @@ class ReportOutput(Output, frozen=True):
     checked_at: Moment
     findings: Count
     fingerprints: list[NotebookFingerprint | None]
+    signature: str | None
+    recorded: list[RecordedReport]
     exit_code: Annotated[int, msgspec.Meta(ge=0, le=255)]

@@ -161,13 +161,23 @@ class Differences(Part, frozen=True):
     problem: str | None
 
 
+class Detail(Part, frozen=True):
+    """What a custody record states about an item, as it was corrected since: the record's number."""
+
+    name: str
+    value: str
+    record: int
+
+
 class Item(Part, frozen=True):
-    """One exhibit."""
+    """One exhibit. `held_by` is the principal who accepted it last; null where it was never handed over."""
 
     case: str
     item: str
     folder: str
     head: Head | None
+    known: list[Detail]
+    held_by: str | None
     custody: list[CustodyStep]
     acquisitions: list[Acquisition]
     differences: list[Differences]

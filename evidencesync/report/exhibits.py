@@ -11,7 +11,7 @@ from evidencesync.evidence.path import from_json_fields
 from evidencesync.report import texts
 from evidencesync.report.blocks import AnyBlock, Bullets, Column, Fact, Facts, Paragraph, Section, Table
 from evidencesync.report.charts import custody_timeline, sent_and_reused, sizes_by_type, strip_map
-from evidencesync.report.document import Acquisition, CustodyStep, Differences, Item, PathPair
+from evidencesync.report.document import Acquisition, CustodyStep, Detail, Differences, Item, PathPair
 
 if TYPE_CHECKING:
     from evidencesync.custody.documents import ManifestHeader, Receipt
@@ -50,6 +50,8 @@ def _overview(anchor: str, item: Item) -> Section:
             [
                 Fact("Case", safe_text(item.case)),
                 Fact("Item", safe_text(item.item)),
+                *(_detail(one) for one in item.known),
+                *([Fact("Held by", safe_text(item.held_by))] if item.held_by is not None else []),
                 Fact("Folder in the vault", item.folder, exact=True),
                 Fact("Acquisitions shown", str(len(item.acquisitions))),
                 Fact("Head of its custody chain", head, exact=True),
@@ -60,6 +62,11 @@ def _overview(anchor: str, item: Item) -> Section:
     if picture is not None:
         blocks.append(picture)
     return Section(f"Item {safe_text(item.item, 120)}", 2, anchor, blocks, new_page=True)
+
+
+def _detail(one: Detail) -> Fact:
+    name = one.name.replace("_", " ")
+    return Fact(safe_text(name[:1].upper() + name[1:], 80), f"{safe_text(one.value)} (custody record {one.record})")
 
 
 def _said(message: str) -> str:

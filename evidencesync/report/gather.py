@@ -7,10 +7,12 @@ from hashlib import sha512
 from typing import TYPE_CHECKING
 
 import evidencesync
+from evidencesync.custody.details import DetailsFold
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.manifest import decode_footer
 from evidencesync.custody.receipt import decode_receipt
 from evidencesync.custody.sshsig import verify_signature
+from evidencesync.custody.statements import Statements
 from evidencesync.custody.trust import RevokedKeys, TrustedSigners
 from evidencesync.errors import EvidenceSyncError, MissingOrExtraError, NotThereError, SignatureError
 from evidencesync.evidence.display import safe_text
@@ -23,6 +25,7 @@ from evidencesync.report.document import (
     REPORT_FORMAT,
     Acquisition,
     CustodyStep,
+    Detail,
     Item,
     Report,
     SignatureState,
@@ -121,12 +124,20 @@ def _item(layout: ItemLayout, shown: Shown, verdict: Verdict) -> Item:
         numbers = [number for number in acquisition_numbers(layout) if shown.acquisition in (None, number)]
     except EvidenceSyncError as error:
         problem = error.message
+    custody = _custody(layout, verdict)
+    records = [step.record for step in custody if step.record is not None and step.signature != "refused"]
+    details, statements = DetailsFold(), Statements()
+    for record in records:
+        details.add(record)
+        statements.add(record)
     return Item(
         case=case,
         item=title,
         folder=f"cases/{layout.root.parent.name}/{layout.root.name}",
         head=_head(Ledger(layout.custody), case, title),
-        custody=_custody(layout, verdict),
+        known=[Detail(one.name, one.value, one.record) for one in details.known()],
+        held_by=statements.held_by,
+        custody=custody,
         acquisitions=[_acquisition(layout, number) for number in numbers],
         differences=[compare_acquisitions(layout, number - 1, number) for number in numbers if number > 1],
         problem=problem,

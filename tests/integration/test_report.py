@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 
 from evidencesync.cli.app import main
+from evidencesync.custody.publickey import PublicKey
 from evidencesync.evidence.display import safe_text
 from evidencesync.report import texts
 from evidencesync.report.glyphs import drawable
 from tests.integration.cli_program import schema_errors
-from tests.support.bench_of_evidence import Bench
+from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.browser import Browser, opened_browser
 from tests.support.reported_vault import HOSTILE_NAMES, damage, make_reported_vault
 
@@ -307,3 +308,49 @@ def test_what_the_report_tells_an_expert_to_type_works(
         done: Any = subprocess.run(["sh", "-c", script], cwd=whole.vault.layout.root, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("Good") == 2
+
+
+def test_a_signed_report_is_recorded_and_ssh_keygen_checks_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], require_program: Callable[[str], str]
+) -> None:
+    require_program("ssh-keygen")
+    bench = make_bench(tmp_path)
+    (bench.source / "a.txt").write_text("a")
+    bench.push()
+    key = tmp_path / "ben"
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
+    public = key.with_suffix(".pub").read_text()
+    bench.vault.trust.add(PublicKey.from_line(public), "ben@lab")
+    file = tmp_path / "r.pdf"
+    assert make(bench, file, "--sign", "--sign-key", str(key), "--examiner", "Ben", "--json") == 0
+    output = json.loads(capfd.readouterr().out)
+    assert schema_errors(output, "report-output") == []
+    signers = tmp_path / "signers"
+    signers.write_text(f"ben@lab {public}")
+    command = ["ssh-keygen", "-Y", "verify", "-f", str(signers), "-I", "ben@lab", "-n", "report@evidencesync"]
+    done = subprocess.run([*command, "-s", f"{file}.sig"], input=file.read_bytes(), capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (recorded,) = output["recorded"]
+    assert recorded == {"case": "2026/11", "item": "E1", "record": 3, "problem": None, "problem_code": None}
+    record = bench.vault.layout.item(bench.name).custody / "0003-exported.json"
+    assert json.loads(record.read_bytes())["details"]["report_sha256"] == output["sha256"]
+    assert main(["verify", str(bench.vault.layout.root), "-q"]) == 0
+    assert make(bench, tmp_path / "next.json") == 0
+    steps = json.loads((tmp_path / "next.json").read_bytes())["items"][0]["custody"]
+    assert [(step["record"]["type"], step["signature"]) for step in steps][-1] == ("exported", "good")
+
+
+def test_a_key_that_the_vault_does_not_trust_records_nothing_and_says_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], require_program: Callable[[str], str]
+) -> None:
+    require_program("ssh-keygen")
+    bench = make_bench(tmp_path)
+    (bench.source / "a.txt").write_text("a")
+    bench.push()
+    key = tmp_path / "eve"
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
+    code = make(bench, tmp_path / "r.json", "--sign", "--sign-key", str(key), "--examiner", "Eve", "--json")
+    (recorded,) = json.loads(capfd.readouterr().out)["recorded"]
+    assert (code, recorded["record"]) == (recorded["problem_code"], None)
+    assert code != 0
+    assert sorted(os.listdir(bench.vault.layout.item(bench.name).custody))[-1] == "0002-received.json.sig"
