@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from evidencesync.cli.outputs import Problem
-from evidencesync.cli.report_outputs import RecordedReport
 from evidencesync.cli.shield import shield
 from evidencesync.cli.verify_options import SignerChoice
 from evidencesync.errors import EvidenceSyncError, StorageError
 from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
-    from evidencesync.cli.report_outputs import ReportOutput
+    from evidencesync.cli.report_outputs import RecordedReport, ReportOutput
     from evidencesync.cli.verify_record import Verifier
     from evidencesync.report.document import Item
 
@@ -62,6 +60,8 @@ def record_report(items: list[Item], vault: Path, output: ReportOutput, verifier
 
 
 def _record_item(item: Item, vault: Path, output: ReportOutput, verifier: Verifier) -> RecordedReport:
+    from evidencesync.cli.outputs import Problem
+    from evidencesync.cli.report_outputs import RecordedReport
     from evidencesync.evidence.identity import ItemName, Title
     from evidencesync.ssh.address import Address
     from evidencesync.ssh.options import SshOptions
