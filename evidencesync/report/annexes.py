@@ -89,7 +89,7 @@ def _how_to_verify(report: Report) -> Section:
                 Commands(lines),
             ]
     blocks.append(Paragraph(texts.VERIFY_REST))
-    return Section("How to verify without evidencesync", 2, "verify", blocks)
+    return Section("How to verify without evidencesync", 2, "verify", blocks, new_page=True)
 
 
 def _certificate(title: str, anchor: str, paragraphs: list[str]) -> Section:

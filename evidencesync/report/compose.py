@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 from evidencesync.evidence.display import safe_text
@@ -83,10 +84,27 @@ def _first_facts(report: Report) -> list[Fact]:
     return [
         Fact("Findings", f"{count_text(errors, 'error')}, {count_text(warnings, 'warning')}"),
         Fact("Checked", f"{', '.join(parts)}, by {' and '.join(_digest_names(judgement.digests))}"),
+        Fact("Gaps at the source", _gaps(report.items)),
         Fact("Trust", texts.OUTSIDE_LIST if judgement.trust == "outside" else texts.OWN_LIST),
         Fact("Vault", f"{safe_text(report.vault.name, 200)} ({report.vault.vault_id})"),
         Fact("Report made", f"{time_text(report.made_at)}, by {report.tool} {report.version}"),
     ]
+
+
+def _gaps(items: list[Item]) -> str:
+    """What was not read whole, in all acquisitions together: a pass is about what was read, and no more."""
+    acquisitions = [one for item in items for one in item.acquisitions]
+    flags: Counter[str] = Counter()
+    for one in acquisitions:
+        flags.update(one.footer.flags if one.footer is not None else {})
+    ranges = sum(one.contents.unread_count for one in acquisitions)
+    parts = [f"{count:,} {safe_text(flag)}" for flag, count in sorted(flags.items())]
+    parts += [count_text(ranges, "range") + " that could not be read"] if ranges else []
+    filtered = sum(one.header is not None and bool(one.header.method.filters) for one in acquisitions)
+    parts += [f"filters left something out of {count_text(filtered, 'acquisition')}, or could have"] if filtered else []
+    unknown = sum(one.footer is None or one.contents.problem is not None for one in acquisitions)
+    parts += [f"not known of {count_text(unknown, 'acquisition')}: a document cannot be read"] if unknown else []
+    return "; ".join(parts) or texts.NO_GAPS
 
 
 def _digest_names(digests: list[str]) -> list[str]:

@@ -55,6 +55,7 @@ POINTS: Final = {
 }
 NO_READ_BACK: Final = "not taken: SHA-256 is then the statement of the source alone"
 
+NO_GAPS: Final = "none: everything that was seen was read whole"
 GAPS: Final = "What could not be read is recorded as such: bytes that stand in its place are not evidence."
 FILES_IN_PDF: Final = "The first {shown:,} of {total:,} are shown. The full list is manifest.jsonl, whose SHA-256 is {digest}."
 ROWS_LEFT_OUT: Final = "{left:,} more rows stand in the HTML report and in the JSON report"

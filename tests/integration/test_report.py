@@ -6,7 +6,6 @@ import html
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,12 +41,8 @@ def verdict(whole: Bench, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    program = shutil.which("chromium")
-    if program is None:
-        if os.environ.get("CI"):
-            pytest.fail("chromium is not installed, and CI must judge us with it", pytrace=False)
-        pytest.skip("chromium is not installed")
+def browser(tmp_path_factory: pytest.TempPathFactory, require_program: Callable[[str], str]) -> Iterator[Browser]:
+    program = require_program("chromium")
     with opened_browser(program, tmp_path_factory.mktemp("browser")) as browser:
         yield browser
 
@@ -88,6 +83,15 @@ def test_damage_fails_with_the_code_of_verify_and_stands_on_page_one(tmp_path: P
     report = json.loads((tmp_path / "r.json").read_text())
     assert report["judgement"]["state"] == "fail"
     assert any(finding["slug"] == "file-damaged" for finding in report["judgement"]["findings"])
+
+
+def test_what_was_left_out_stands_on_page_one_beside_the_pass(whole: Bench, tmp_path: Path) -> None:
+    assert make(whole, tmp_path / "r.pdf") == 0
+    page = " ".join(run("pdftotext", "-l", "1", tmp_path / "r.pdf", "-").split())
+    assert "PASS" in page
+    assert "10 skipped; filters left something out of 1 acquisition, or could have" in page
+    assert make(whole, tmp_path / "1.pdf", "--item", "E1", "--acquisition", "1") == 0
+    assert texts.NO_GAPS in " ".join(run("pdftotext", "-l", "1", tmp_path / "1.pdf", "-").split())
 
 
 def test_an_old_verdict_is_said_to_be_one_and_a_stale_one_is_no_pass(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

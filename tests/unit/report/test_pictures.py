@@ -6,6 +6,7 @@ from xml.etree import ElementTree as ET  # noqa: TID251  # reads only what svg.C
 
 import msgspec
 import pytest
+import typst
 
 from evidencesync.report.blocks import Picture
 from evidencesync.report.charts import custody_timeline, sent_and_reused, sizes_by_type, strip_map
@@ -107,7 +108,6 @@ def test_a_case_has_many_records_and_the_time_line_stays_as_wide(gathered: Gathe
 
 def test_every_character_that_is_shown_as_it_is_has_a_glyph(tmp_path: Path) -> None:
     """In PDF/A, a single one that no font has refuses the document."""
-    typst = pytest.importorskip("typst")
     template = """
     #set document(title: "t", date: datetime(year: 2026, month: 1, day: 2))
     #set text(font: ("Libertinus Serif", "DejaVu Sans Mono", "New Computer Modern"))
