@@ -1,7 +1,8 @@
 """hashdeep's list of known files (`%%%% HASHDEEP-1.0`), for `hashdeep -l -a -k FILE -r data` in an acquisition's folder.
 
-hashdeep reads lines, and a name is what stands behind the last comma that it needs. It unescapes nothing: a name with a
-newline in it, or with a carriage return at its end, cannot be listed. hashdeep will call such a file new.
+hashdeep reads lines of at most 2046 bytes, and a name is what stands behind the last comma that it needs. It unescapes nothing.
+So a name with a newline in it, with a carriage return at its end, or of about 1970 bytes and more cannot be listed: hashdeep will
+call such a file new. What is longer than a line it reads as two, so no line here is longer, comments included.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import evidencesync
-from evidencesync.custody.sums import PATH_MAX
 from evidencesync.evidence.display import safe_text
 from evidencesync.export.acquisition import Acquisition
 from evidencesync.vault.layout import DATA
 
 _MOST_NAMED: Final = 100
+_LONGEST_LINE: Final = 2047  # of hashdeep 4.4, with its newline
+_SHOWN: Final = 300  # characters of a name in a comment: less than a line also where each takes four bytes
 
 
 @dataclass(slots=True)
@@ -30,14 +32,14 @@ class LeftOut:
         """One more."""
         self.count += 1
         if len(self.names) < _MOST_NAMED:
-            self.names.append(safe_text(path, 300))
+            self.names.append(safe_text(path, _SHOWN))
 
 
 def hashdeep_lines(acquisition: Acquisition, left_out: LeftOut) -> Iterator[bytes]:
     """The lines of the list, with sizes and SHA-256; those that cannot be listed are comments, and are added to `left_out`."""
     header = acquisition.header
     yield b"%%%% HASHDEEP-1.0\n%%%% size,sha256,filename\n"
-    about = f"{safe_text(header.case)} / {safe_text(header.item)}, acquisition {header.acquisition}"
+    about = f"{safe_text(header.case, 100)} / {safe_text(header.item, 100)}, acquisition {header.acquisition}"
     yield f"## {about}, by evidencesync {evidencesync.__version__}\n".encode()
     yield f"## manifest.jsonl has the SHA-256 {acquisition.manifest_sha256}\n".encode()
     yield b"## in the acquisition's folder: hashdeep -l -a -k THIS_FILE -r data\n##\n"
@@ -46,8 +48,9 @@ def hashdeep_lines(acquisition: Acquisition, left_out: LeftOut) -> Iterator[byte
         if not entry.has_content:
             continue
         name = prefix + path
-        if b"\n" in name or name.endswith(b"\r") or len(name) > PATH_MAX:
+        line = b"%d,%b,%b\n" % (entry.size or 0, (entry.sha256 or "").encode(), name)
+        if b"\n" in name or name.endswith(b"\r") or len(line) > _LONGEST_LINE:
             left_out.add(path)
-            yield f"## cannot be listed: {safe_text(path)}\n".encode()
+            yield f"## cannot be listed: {safe_text(path, _SHOWN)}\n".encode()
         else:
-            yield b"%d,%b,%b\n" % (entry.size or 0, (entry.sha256 or "").encode(), name)
+            yield line
