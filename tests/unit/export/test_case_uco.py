@@ -109,7 +109,9 @@ def test_the_records_lead_from_the_case_to_each_file(graph: Path) -> None:
     assert listed == {node["@id"] for node in by_type(nodes, "uco-observable:File")}
 
 
-def test_two_exports_are_the_same_and_two_acquisitions_share_no_id(good: Bench, graph: Path, bench: Bench, tmp_path: Path) -> None:
+def test_two_exports_are_the_same_and_two_acquisitions_share_no_id(
+    good: Bench, graph: Path, bench: Bench, tmp_path: Path
+) -> None:
     export(good, Format.CASE_UCO, tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == graph.read_bytes()
     write_files(bench.source, {b"a": b"same"})

@@ -77,7 +77,8 @@ def test_a_destination_that_is_none_is_a_usage_error(wanted: str, full: Bench, t
 
 
 @pytest.mark.parametrize(
-    ("name", "data"), [("small", b"SMALL"), ("small", b"longer"), ("small", b""), ("zlarge", b"x" + LARGE[1:]), ("zlarge", LARGE[:-1])]
+    ("name", "data"),
+    [("small", b"SMALL"), ("small", b"longer"), ("small", b""), ("zlarge", b"x" + LARGE[1:]), ("zlarge", LARGE[:-1])],
 )
 def test_what_changes_after_it_was_verified_leaves_nothing_behind(name: str, data: bytes, full: Bench, tmp_path: Path) -> None:
     overwrite(full, f"data/{name}", data)
