@@ -124,7 +124,9 @@ def export(
         if verifier is not None:
             records.append(_record(wanted, exported, verifier))
 
-    exported = export_acquisition(wanted, before_publishing, progress)
+    writing = VerifyProgress(total_files=verdict.checked.files, total_bytes=verdict.checked.bytes)
+    with shown(run.console, VerifyView(writing, "exporting")):
+        exported = export_acquisition(wanted, before_publishing, writing)
     output = _output(wanted, exported, records[0] if records else None)
     _warn(run, output)
     run.console.give(output, _lines(output, verdict))

@@ -106,7 +106,7 @@ def test_what_is_no_recipient_is_a_usage_error(given: str, tmp_path: Path, monke
 
 
 def test_a_key_that_age_does_not_seal_for_is_refused(keys: Path) -> None:
-    with pytest.raises(UsageError, match="line 1 of .* is not a key"):
+    with pytest.raises(UsageError, match=r"line 1 of .* is not a key"):
         load_recipients([str(keys / "ecdsa.pub")])
 
 
