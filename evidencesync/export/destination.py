@@ -126,7 +126,7 @@ class Destination:
         return UsageError(f"{self.shown} is there already", hint="Nothing is ever written over. Name another destination.")
 
     def _require_outside(self, vault: Path) -> None:
-        """By inode, so that neither links nor mounts hide it."""
+        """By inode, so that no link hides it, nor a second mount of the vault (but one of a folder in it does)."""
         with storing("look at the vault"):
             inside = os.stat(vault)
             here = os.dup(self._parent)
