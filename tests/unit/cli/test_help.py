@@ -22,6 +22,8 @@ COMMANDS = (
     "export",
     "list",
     "show",
+    "diff",
+    "restore",
     "custody show",
     "custody note",
     "custody correct",
