@@ -19,6 +19,7 @@ from evidencesync.cli.compare_outputs import CompareOutput
 from evidencesync.cli.custody_outputs import CustodyAppendOutput, CustodyShowOutput, RecordedVerdict
 from evidencesync.cli.difference_outputs import DiffOutput
 from evidencesync.cli.dry_run_outputs import DryRunOutput
+from evidencesync.cli.export_outputs import ExportOutput
 from evidencesync.cli.files_outputs import FilesOutput
 from evidencesync.cli.outputs import (
     CleanOutput,
@@ -59,6 +60,7 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "verify-output": ("evidencesync verify --json", (Verdict,)),
         "verify-record-output": ("evidencesync verify --record --json", (RecordedVerdict,)),
         "compare-output": ("evidencesync compare --json", (CompareOutput,)),
+        "export-output": ("evidencesync export --json", (ExportOutput, Verdict)),
         "timestamp-request-output": ("evidencesync timestamp request --json", (TimestampRequestOutput,)),
         "timestamp-output": ("evidencesync timestamp attach, fetch --json", (TimestampOutput,)),
         "timestamp-show-output": ("evidencesync timestamp show --json", (TimestampShowOutput,)),
