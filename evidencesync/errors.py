@@ -133,6 +133,12 @@ class NameClashError(InvalidNameError):
     slug = "name-clash"
 
 
+class UnrepresentableNameError(UsageError):
+    """The evidence has names that the format of an export cannot hold. Nothing was written."""
+
+    slug = "unrepresentable-name"
+
+
 class SourceReadError(EvidenceSyncError):
     """Part of the source could not be read. It is recorded in the manifest; the run goes on and ends with exit 3.
 

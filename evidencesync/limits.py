@@ -17,6 +17,8 @@ MAX_TITLE: Final = 200  # characters of an exact case or item number
 MAX_FREE_TEXT: Final = 8 * KIB  # a note, a description
 MAX_FILE_SIZE: Final = 2**53 - 1  # the largest integer every JSON reader keeps exactly
 
+# A folder as an SFTP server lists it, which may be anybody's: some 500 bytes of memory each.
+MAX_FOLDER_ENTRIES: Final = 1_000_000
 MAX_FILES_FROM: Final = 256 * MIB  # a list of files is held as a tree of names: a million paths are some 60 MiB of text
 
 # Documents. A line must fit a path twice (base64 of the path and of a link), names of owner and group, and a capped list.
@@ -41,6 +43,8 @@ MAX_OWNER_NAME: Final = 256  # characters of a user's or group's name; Linux giv
 MAX_XATTR_NAME: Final = 255
 MAX_ERRNO: Final = 65_535
 MAX_VAULT_TOML: Final = 64 * KIB
+MAX_RECIPIENTS: Final = 100  # of one encrypted export; age's own header grows by some 200 bytes for each
+MAX_RECIPIENTS_FILE: Final = 1 * MIB
 MAX_TIMESTAMP: Final = 64 * KIB  # a request or an answer of RFC 3161; with a chain of four large certificates it is 10 KiB
 MAX_TIMESTAMP_CERTIFICATES: Final = 20  # in one answer
 MAX_TIMESTAMP_ROOTS: Final = 1000  # in one file; what systems ship has some 150
@@ -91,6 +95,11 @@ MAX_UNLISTED_CONTENTS: Final = 16 * 1024  # larger contents that are there befor
 MAX_OPEN_ROWS: Final = 64 * 1024  # of all open segments; some 300 bytes of memory each, and of the window only their chunks
 
 # Sessions. A sender that has nothing to send says so from time to time; one that is silent has gone, and its lock with it.
+MAX_PATTERNS: Final = 100  # filter patterns in a pull's request: of 4 KiB each, they fit a frame
+MAX_PATTERN: Final = 4 * KIB
+MAX_RETRIES_CHANGED: Final = 100  # readings of one file that changes
+MAX_DEVICE_FACTS: Final = 40  # what a pulled device may say of itself: some 25 facts are known
+MAX_FACT: Final = 8 * KIB  # characters of one: the list of a disk's partitions is the longest
 ALIVE_SECONDS: Final = 20.0
 SILENCE_SECONDS: Final = 180.0
 NONCE: Final = 32

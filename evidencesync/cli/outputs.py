@@ -135,7 +135,8 @@ class PushOutput(Output, frozen=True):
     `stored` is how contents came to lie in the vault, as its receipt says. `receipts` is the folder in which the signed
     documents are kept; `manifest_kept` is false where there was no room beside them for the manifest and the vault's records.
     `vault_head_*` is where the vault's own chain ends.
-    `vault_clock_ahead_seconds` is below 0 where the vault's clock is behind this machine's.
+    `vault_clock_ahead_seconds` is below 0 where the vault's clock is behind this machine's; `source_clock_ahead_seconds` is
+    the same of the machine that was pulled from, null where it does not tell (SFTP), or is this one.
     """
 
     case: str
@@ -163,6 +164,7 @@ class PushOutput(Output, frozen=True):
     partial: Count
     read_again: Count
     vault_clock_ahead_seconds: float
+    source_clock_ahead_seconds: float | None
     manifest_sha256: HexDigest
     receipt_sha256: HexDigest
     chain_head_sha256: HexDigest

@@ -1,4 +1,4 @@
-"""`serve --vault PATH` and nothing else, which is what sshd starts for a push: as the command does it, without typer's start."""
+"""`serve --vault PATH` or `serve --source PATH` and nothing else, which is what sshd starts: without typer's start."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from evidencesync.cli.settings import CONFIG_VARIABLE, load_settings
 from evidencesync.errors import ExitCode
 
 
-def serve_plainly(vault: str) -> ExitCode:
+def serve_plainly(what: str, path: str) -> ExitCode:
     """Serves one session on standard input and output; the exit code."""
     prepare_process(verbose=False)
 
     def work() -> ExitCode:
         load_settings(os.environ.get(CONFIG_VARIABLE) or None)  # of which it needs none, but a broken file is always said
-        from evidencesync.transfer.serving import serve_stdio
+        from evidencesync.transfer.serving import offer_stdio, serve_stdio
 
-        serve_stdio(vault)
+        (serve_stdio if what == "--vault" else offer_stdio)(path)
         return ExitCode.COMPLETE
 
     return guard(Console(), work)

@@ -4,98 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evidencesync.cli.acquire import CODES, HowChoice, Places, acquire, make_request, notebook
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.details_choice import DetailsChoice
-from evidencesync.cli.figures import parse_rate
 from evidencesync.cli.filter_choice import FilterChoice
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
-from evidencesync.errors import EvidenceSyncError, ExitCode, InterruptedRunError, LinkLostError, UsageError
+from evidencesync.errors import ExitCode, UsageError
 from evidencesync.evidence.display import safe_text
-from evidencesync.limits import MAX_FREE_TEXT
 
 if TYPE_CHECKING:
-    from evidencesync.cli.passphrase import PassphraseAsker
-    from evidencesync.kept.heads import HeadMemory
-    from evidencesync.kept.receipts import Kept
-    from evidencesync.source.filters import FilterRules
-    from evidencesync.source.gaps import OnReadError
     from evidencesync.ssh.address import Address
     from evidencesync.ssh.options import SshOptions
     from evidencesync.transfer.keeping import Keeping
-    from evidencesync.transfer.link import Link
+    from evidencesync.transfer.progress import Progress
     from evidencesync.transfer.request import PushOutcome, PushRequest
-
-_CODES: Final = {"complete": ExitCode.COMPLETE, "gaps": ExitCode.GAPS, "source-changed": ExitCode.SOURCE_CHANGED}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class HowChoice(DetailsChoice):
-    """How it travels, and what is known of it besides."""
+class PushChoice(HowChoice):
+    """How it travels, and whether it does at all."""
 
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only look: say what would be read. Nothing is sent, and nothing written anywhere.")
     ] = False
-    note: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="A note for the manifest; may be repeated.")] = None
-    no_read_back: Annotated[
-        bool, typer.Option("--no-read-back", help="Do not read the vault's disk to prove what was written. The receipt says so.")
-    ] = False
-    limit_rate: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RATE", envvar="EVIDENCESYNC_LIMIT_RATE", help="Bytes a second at most: 500K, 1.5M (of 1024), or a number."
-        ),
-    ] = None
-    compress: Annotated[
-        str | None,
-        typer.Option(
-            metavar="auto|always|never", envvar="EVIDENCESYNC_COMPRESS", help="zstd: where it pays, or not.  [default: auto]"
-        ),
-    ] = None
-    retries: Annotated[
-        int,
-        typer.Option(min=0, max=10_000, envvar="EVIDENCESYNC_RETRIES", help="Attempts, in a row, to get a lost link back."),
-    ] = 12
-    on_read_error: Annotated[
-        str | None,
-        typer.Option(
-            metavar="zero|skip|fail",
-            envvar="EVIDENCESYNC_ON_READ_ERROR",
-            help="In place of bytes that cannot be read: zeros, nothing, or publish nothing at all.  [default: zero]",
-        ),
-    ] = None
-    retries_changed: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            max=100,
-            envvar="EVIDENCESYNC_RETRIES_CHANGED",
-            help="How often a file that changed while it was read is read and sent again.  [default: 2, up to 16 MiB]",
-        ),
-    ] = None
-    receipts: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR",
-            envvar="EVIDENCESYNC_RECEIPTS",
-            help="Where the signed documents that come back are kept.  [default: ~/.local/share/evidencesync/receipts]",
-        ),
-    ] = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Source:
-    """What is read: the path as the user gave it, and what of it."""
-
-    path: bytes
-    rules: FilterRules
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -122,7 +57,7 @@ def push_source(
     item: ItemChoice,
     sign: SignChoice,
     what: FilterChoice,
-    how: HowChoice,
+    how: PushChoice,
     ssh: RemoteChoice,
 ) -> ExitCode:
     """Acquires a source into a vault: reads it once, sends what the vault lacks, and gets a signed receipt.
@@ -135,10 +70,10 @@ def push_source(
     from evidencesync.transfer.reach import reach_vault, reaching
 
     address = Address.parse(vault)
-    _check_places(run, source, address)
+    _check_places(run, source, address, how)
     stated = how.details(item.name())
     if how.dry_run:
-        return _look(run, _Source(os.fsencode(source), what.rules()), item)
+        return _look(run, Places(os.fsencode(source), os.fsencode(address.path), what.rules()), item)
     asker = make_asker()
 
     def options() -> SshOptions:
@@ -146,40 +81,22 @@ def push_source(
 
     with reaching(address, options()) as link:
         # Meanwhile the connection is being made: what needs time comes from here on.
-        from evidencesync.cli.receipts import chosen_receipts, head_memory
-        from evidencesync.cli.summary import push_lines, push_output, verdict_of
-        from evidencesync.kept.receipts import ReceiptDraft, receipts_folder
-        from evidencesync.transfer.keeping import Keeping
+        from evidencesync.transfer.push import push
 
-        draft = ReceiptDraft(receipts_folder(chosen_receipts(run, how.receipts)))
-        memory = head_memory(run)
-        memory.require_usable()
-        request = _make_request(run, _Source(os.fsencode(source), what.rules()), address, item, sign, how, ssh, asker)
-        request = dataclasses.replace(request, details=stated)
-        again = None if address.local else lambda: reach_vault(address, options())
-        try:
-            outcome = _push(run, link, request, again, Keeping(memory, draft))
-            kept = draft.finish(outcome.name, outcome.acquisition, outcome.documents.by_name())
-        finally:
-            draft.close()
-    _remember(memory, outcome, kept)
-    run.console.give(push_output(outcome, kept), push_lines(outcome, request, address, kept))
-    return _CODES[verdict_of(outcome)]
+        with notebook(run, how) as kept_in:
+            places = Places(os.fsencode(source), os.fsencode(address.path), what.rules())
+            if places.rules.listed is not None and not os.path.isdir(source):
+                raise UsageError("a list of files needs a folder as the source")
+            request = make_request(run, places, item, sign, how, ssh, asker, stated)
+            again = None if address.local else lambda: reach_vault(address, options())
+
+            def work(asked: PushRequest, progress: Progress, keeping: Keeping) -> PushOutcome:
+                return push(link(), asked, progress, again=again, keeping=keeping)
+
+            return acquire(run, kept_in, request, address, work)
 
 
-def _remember(memory: HeadMemory, outcome: PushOutcome, kept: Kept) -> None:
-    """What was seen of the vault's chains. The receipt is kept already, and said where, if this fails."""
-    try:
-        memory.remember(outcome.seen)
-    except EvidenceSyncError as error:
-        error.message = (
-            f"acquisition {outcome.acquisition} of {outcome.name} was published, and its receipt is kept in "
-            f"{safe_text(str(kept.folder), 300)}, but {error.message}"
-        )
-        raise
-
-
-def _look(run: Run, source: _Source, item: ItemChoice) -> ExitCode:
+def _look(run: Run, source: Places, item: ItemChoice) -> ExitCode:
     """The dry run: 3 where something could not be read, else 0."""
     from evidencesync.cli.dry_run import dry_run_lines, dry_run_output
     from evidencesync.source.root import resolve_source
@@ -188,34 +105,16 @@ def _look(run: Run, source: _Source, item: ItemChoice) -> ExitCode:
     seen = survey(resolve_source(source.path), source.rules)
     output = dry_run_output(item.name(), source.rules, seen)
     run.console.give(output, dry_run_lines(item.name(), output, seen))
-    return _CODES[output.verdict]
+    return CODES[output.verdict]
 
 
-def _push(
-    run: Run, link: Callable[[], Link], request: PushRequest, again: Callable[[], Link] | None, keeping: Keeping
-) -> PushOutcome:
-    """The push itself, shown while it goes on. Raises what it fails with, and says how to go on after a lost link."""
-    from evidencesync.cli.progress_display import PushView, shown
-    from evidencesync.delta.chunker import is_compiled
-    from evidencesync.transfer.progress import Progress
-    from evidencesync.transfer.push import push
-
-    progress = Progress(count_ahead=run.console.is_live)
-    if not is_compiled():
-        run.console.warn("pyfastcdc runs without its compiled part: cutting contents will take some two hundred times longer")
-    with shown(run.console, PushView(progress)):
-        try:
-            return push(link(), request, progress, again=again, keeping=keeping)
-        except (LinkLostError, InterruptedRunError) as error:
-            error.hint = f"What has arrived is kept. Go on with: {safe_text(shlex.join(['evidencesync', *sys.argv[1:]]))}"
-            raise
-
-
-def _check_places(run: Run, source: str, address: Address) -> None:
+def _check_places(run: Run, source: str, address: Address, how: HowChoice) -> None:
     """What can be said before anybody is asked for a passphrase. Raises SourceNotFoundError, UsageError, ConfigurationError."""
+    from evidencesync.source.gaps import refuse_moved_bytes
     from evidencesync.source.root import resolve_source
 
     resolved = resolve_source(os.fsencode(source))
+    refuse_moved_bytes(resolved, how.on_read_error)
     if resolved.is_device:
         from evidencesync.source.origin import device_warnings
 
@@ -231,79 +130,3 @@ def _check_places(run: Run, source: str, address: Address) -> None:
             f"the source and the vault lie one inside the other: {safe_text(str(real), 200)}, {safe_text(str(vault), 200)}",
             hint="A vault needs a folder of its own.",
         )
-
-
-def _make_request(
-    run: Run,
-    source: _Source,
-    address: Address,
-    item: ItemChoice,
-    sign: SignChoice,
-    how: HowChoice,
-    ssh: RemoteChoice,
-    asker: PassphraseAsker | None,
-) -> PushRequest:
-    import secrets
-
-    from evidencesync.cli.examiner import check_person, login_name
-    from evidencesync.ssh.keys import load_signer
-    from evidencesync.transfer.request import PushRequest
-
-    if source.rules.listed is not None and not os.path.isdir(source.path):
-        raise UsageError("a list of files needs a folder as the source")
-    settled = run.settings.values
-    limit = how.limit_rate or settled.limit_rate
-    organisation = sign.organisation or settled.organisation
-    name = item.name()
-    examiner = check_person(sign.examiner or settled.examiner or login_name(), "the examiner's name")
-    compress = _parse_compress(how.compress or settled.compress or "auto")
-    notes = [_check_note(note) for note in how.note or ()]
-    signer = load_signer(sign.key_choice(run.settings), ssh.identity_file(run.settings), asker.for_signing if asker else None)
-    return PushRequest(
-        source=source.path,
-        vault=os.fsencode(address.path),
-        name=name,
-        examiner=examiner,
-        signer=signer,
-        session=secrets.token_hex(16),
-        rules=source.rules,
-        command_line=[safe_text(argument) for argument in sys.argv],
-        organisation=check_person(organisation, "the organisation's name") if organisation else None,
-        notes=notes,
-        read_back=not how.no_read_back,
-        compress=compress,
-        limit_rate=parse_rate(limit) if limit else None,
-        timeout_seconds=ssh.timeout_seconds(run.settings),
-        retries=how.retries,
-        on_read_error=_parse_on_read_error(source.path, how.on_read_error or "zero"),
-        retries_changed=how.retries_changed,
-    )
-
-
-def _parse_on_read_error(source: bytes, text: str) -> OnReadError:
-    """Raises UsageError, also for what makes no sense with a device."""
-    from evidencesync.source.gaps import ON_READ_ERROR
-    from evidencesync.source.root import resolve_source
-
-    if text not in ON_READ_ERROR:
-        raise UsageError(f"--on-read-error is zero, skip or fail, not {safe_text(text, 40)}")
-    if text == "skip" and resolve_source(source).is_device:
-        raise UsageError(
-            "--on-read-error skip would move everything behind a bad sector of a device to another offset",
-            hint="Use zero (the default): bad sectors become zeros, and the manifest says where.",
-        )
-    return text
-
-
-def _parse_compress(text: str) -> Literal["auto", "always", "never"]:
-    if text not in {"auto", "always", "never"}:
-        raise UsageError(f"--compress is auto, always or never, not {safe_text(text, 40)}")
-    return cast('Literal["auto", "always", "never"]', text)
-
-
-def _check_note(note: str) -> str:
-    from evidencesync.evidence.display import is_unsafe
-
-    if len(note) > MAX_FREE_TEXT or any(map(is_unsafe, note)):
-        raise UsageError(f"a note may have {MAX_FREE_TEXT} characters, on one line, none of which are control characters")
-    return note

@@ -19,6 +19,7 @@ from evidencesync.cli.compare_outputs import CompareOutput
 from evidencesync.cli.custody_outputs import CustodyAppendOutput, CustodyShowOutput, RecordedVerdict
 from evidencesync.cli.difference_outputs import DiffOutput
 from evidencesync.cli.dry_run_outputs import DryRunOutput
+from evidencesync.cli.export_outputs import ExportOutput
 from evidencesync.cli.files_outputs import FilesOutput
 from evidencesync.cli.outputs import (
     CleanOutput,
@@ -55,11 +56,13 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "trust-output": ("evidencesync trust add, list, retire, revoke --json", (TrustOutput,)),
         "host-trust-output": ("evidencesync host trust --json", (HostTrustOutput,)),
         "push-output": ("evidencesync push --json", (PushOutput,)),
+        "pull-output": ("evidencesync pull --json", (PushOutput,)),
         "push-dry-run-output": ("evidencesync push --dry-run --json", (DryRunOutput,)),
         "serve-output": ("evidencesync serve --listen --json", (ServeOutput,)),
         "verify-output": ("evidencesync verify --json", (Verdict,)),
         "verify-record-output": ("evidencesync verify --record --json", (RecordedVerdict,)),
         "compare-output": ("evidencesync compare --json", (CompareOutput,)),
+        "export-output": ("evidencesync export --json", (ExportOutput, Verdict)),
         "timestamp-request-output": ("evidencesync timestamp request --json", (TimestampRequestOutput,)),
         "timestamp-output": ("evidencesync timestamp attach, fetch --json", (TimestampOutput,)),
         "timestamp-show-output": ("evidencesync timestamp show --json", (TimestampShowOutput,)),

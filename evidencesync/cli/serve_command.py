@@ -1,4 +1,4 @@
-"""`serve`: the receiving end, started by sshd or as an SSH server of our own."""
+"""`serve`: the far end of a push or a pull, started by sshd, or as an SSH server of our own."""
 
 from __future__ import annotations
 
@@ -23,13 +23,17 @@ def add_commands(app: typer.Typer) -> None:
         "serve",
         "evidencesync serve --vault /srv/vault            (what sshd starts for a push)",
         "evidencesync serve --vault /srv/vault --listen 0.0.0.0:2222 --authorized-keys keys",
+        "evidencesync serve --source /evidence            (what sshd starts for a pull)",
         'In authorized_keys:  restrict,command="evidencesync serve --vault /srv/vault" ssh-ed25519 AAAA...',
     )(serve)
 
 
 def serve(
     run: Run,
-    vault: Annotated[str, typer.Option(metavar="PATH", help="The vault that is served, and no other.")],
+    vault: Annotated[str | None, typer.Option(metavar="PATH", help="The vault that is served, and no other.")] = None,
+    source: Annotated[
+        str | None, typer.Option(metavar="PATH", help="The source that may be pulled, and nothing beside it. It is only read.")
+    ] = None,
     listen: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Be an SSH server, in place of standard input and output.")
     ] = None,
@@ -43,8 +47,18 @@ def serve(
 ) -> ExitCode:
     """Receives into a vault: one session on standard input and output, or any number with --listen.
 
-    With --listen it goes on until it is interrupted or terminated, which then is no failure.
+    With --listen it goes on until it is interrupted or terminated, which then is no failure. With --source it is the other
+    end of one pull: it reads that path, or what lies below it, needs no key, and writes nothing.
     """
+    if (vault is None) == (source is None):
+        raise UsageError("serve needs either --vault PATH or --source PATH")
+    if vault is None or source is not None:
+        if listen is not None or authorized_keys is not None or host_key is not None or run.console.as_json:
+            raise UsageError("--listen, --authorized-keys, --host-key and --json go with --vault")
+        from evidencesync.transfer.serving import offer_stdio
+
+        offer_stdio(source or "")
+        return ExitCode.COMPLETE
     if listen is None:
         if run.console.as_json or authorized_keys is not None or host_key is not None:
             raise UsageError("--json, --authorized-keys and --host-key go with --listen")

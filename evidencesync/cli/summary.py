@@ -1,4 +1,4 @@
-"""What a push says when it is done."""
+"""What a push or a pull says when it is done."""
 
 from __future__ import annotations
 
@@ -76,6 +76,9 @@ def push_output(outcome: PushOutcome, kept: Kept) -> PushOutput:
         partial=outcome.tally.partial,
         read_again=outcome.tally.read_again,
         vault_clock_ahead_seconds=round(outcome.clock_offset_ns / 1e9, 3),
+        source_clock_ahead_seconds=None
+        if outcome.source_clock_offset_ns is None
+        else round(outcome.source_clock_offset_ns / 1e9, 3),
         manifest_sha256=outcome.manifest_sha256,
         receipt_sha256=outcome.receipt_sha256,
         chain_head_sha256=outcome.chain_head_sha256,
@@ -90,14 +93,19 @@ def push_output(outcome: PushOutcome, kept: Kept) -> PushOutput:
     )
 
 
-def push_lines(outcome: PushOutcome, request: PushRequest, address: Address, kept: Kept) -> Iterator[str]:
-    """The outcome for people."""
+def push_lines(
+    outcome: PushOutcome, request: PushRequest, address: Address, kept: Kept, *, pulled: bool = False
+) -> Iterator[str]:
+    """The outcome for people. `address` is the vault's. What a pull's evidence came in is what this end received."""
     tally = outcome.tally.manifest
+    travelled, back = outcome.wire_sent, outcome.wire_received
+    if pulled:
+        travelled, back = back, travelled
     verdict = {"complete": "published, complete", "gaps": "published, WITH GAPS", "source-changed": "published, SOURCE CHANGED"}
     yield f"{outcome.name}, acquisition {outcome.acquisition}: {verdict[verdict_of(outcome)]}"
     yield f"  evidence     {count_text(tally.contents, 'file')}, {size_text(tally.bytes)}"
-    share = f" ({share_text(outcome.wire_sent, tally.bytes)})" if outcome.wire_sent <= tally.bytes else ""
-    yield f"  travelled    {size_text(outcome.wire_sent)}{share}, {size_text(outcome.wire_received)} came back"
+    share = f" ({share_text(travelled, tally.bytes)})" if travelled <= tally.bytes else ""
+    yield f"  travelled    {size_text(travelled)}{share}, {size_text(back)} {'were asked' if pulled else 'came back'}"
     reused = f"{size_text(outcome.reused_bytes)} ({share_text(outcome.reused_bytes, tally.bytes)}) was in the vault already"
     zeros = f", {size_text(outcome.zero_bytes)} are zeros" if outcome.zero_bytes else ""
     yield f"  saved        {reused}{zeros}"
@@ -107,13 +115,14 @@ def push_lines(outcome: PushOutcome, request: PushRequest, address: Address, kep
         lost = count_text(outcome.interruptions, "time")
         yield f"  interrupted  the link was lost {lost}; {count_text(outcome.leftovers, 'earlier attempt')} gone on from"
     if outcome.read_back:
-        yield "  read back    yes: the vault's disk gave back what was read here"
+        yield f"  read back    yes: the vault's disk gave back what was read {'there' if pulled else 'here'}"
     else:
         yield "  read back    NO: what lies on the vault's disk was not compared"
     if outcome.damaged:
         files = count_text(outcome.damaged, "file")
         yield f"  WARNING      {files} of earlier acquisitions damaged in the vault, and not used: run verify there"
-    yield from _clock_lines(outcome.clock_offset_ns / 1e9)
+    yield from _clock_lines("vault", outcome.clock_offset_ns / 1e9)
+    yield from _clock_lines("source", (outcome.source_clock_offset_ns or 0) / 1e9)
     yield f"  fingerprint  {notebook_fingerprint(outcome.manifest_sha256)}"
     yield f"  chain head   {outcome.chain_head_sha256}"
     if outcome.vault_head is not None:
@@ -125,11 +134,11 @@ def push_lines(outcome: PushOutcome, request: PushRequest, address: Address, kep
     yield f"  next         {_next_command(request, address)}"
 
 
-def _clock_lines(ahead: float) -> Iterator[str]:
+def _clock_lines(whose: str, ahead: float) -> Iterator[str]:
     """Which of two clocks is wrong cannot be told; that they differ should be known while somebody can still look."""
     if abs(ahead) > _CLOCK_SECONDS:
         way = "ahead of" if ahead > 0 else "behind"
-        yield f"  WARNING      the vault's clock is {duration_text(abs(ahead))} {way} this machine's: compare both with a third"
+        yield f"  WARNING      the {whose}'s clock is {duration_text(abs(ahead))} {way} this machine's: compare both with a third"
 
 
 def verdict_of(outcome: PushOutcome) -> PushVerdict:

@@ -11,16 +11,22 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from evidencesync.errors import LimitExceededError, ProtocolError
+from evidencesync.evidence.entry import Remark
 from evidencesync.limits import (
+    MAX_DEVICE_FACTS,
     MAX_ERROR_TEXT,
+    MAX_FACT,
     MAX_FILE_SIZE,
     MAX_FRAME_BODY,
     MAX_PAGE,
     MAX_PAGE_LINES,
     MAX_PATH,
+    MAX_PATTERN,
+    MAX_PATTERNS,
     MAX_PUBLIC_KEY,
     MAX_RECORD,
     MAX_RECORDS,
+    MAX_RETRIES_CHANGED,
     MAX_SEGMENT_PIECES,
     MAX_SEGMENT_ROWS,
     MAX_SIGNATURE,
@@ -42,6 +48,9 @@ Digest32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Signature = Annotated[bytes, msgspec.Meta(max_length=MAX_SIGNATURE)]
 Document = Annotated[bytes, msgspec.Meta(max_length=MAX_RECORD - 64 * 1024)]
 Digest16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+Patterns = Annotated[list[Annotated[bytes, msgspec.Meta(max_length=MAX_PATTERN)]], msgspec.Meta(max_length=MAX_PATTERNS)]
+FactName = Annotated[str, msgspec.Meta(pattern="^[a-z0-9_]{1,40}$", max_length=40)]
+FactText = Annotated[str, msgspec.Meta(max_length=MAX_FACT)]
 Bitmap = Annotated[bytes, msgspec.Meta(max_length=128)]  # one bit each for MAX_PAGE_LINES or MAX_SEGMENT_ROWS
 
 
@@ -340,6 +349,83 @@ class Append(Message, frozen=True):
     signature: Signature
 
 
+class SourceAsk(Message, frozen=True):
+    """First of a pull, from the vault's side to the source's: what is to be read, and how its contents are to be cut.
+
+    An empty `path` (or `/`) asks for what is served. `excludes` and `includes` are filter patterns as bytes. With `counts` the
+    source is counted ahead, for a display.
+    """
+
+    versions: Annotated[list[U32], msgspec.Meta(min_length=1, max_length=16)]
+    tool: ShortText
+    parameters: ShortText
+    path: Annotated[bytes, msgspec.Meta(max_length=MAX_PATH)]
+    excludes: Patterns
+    includes: Patterns
+    max_size: Size | None
+    one_file_system: bool
+    on_read_error: Literal["zero", "skip", "fail"]
+    retries_changed: Annotated[int, msgspec.Meta(ge=0, le=MAX_RETRIES_CHANGED)] | None
+    counts: bool
+
+
+class SourceOffer(Message, frozen=True):
+    """What the source's end says of itself: its machine, what was asked for as it really lies there, and its clock.
+
+    `named` is the path before a symbolic link was resolved that was itself named as the source.
+    """
+
+    version: U32
+    tool: ShortText
+    parameters: ShortText
+    clock: Nanoseconds
+    host: ShortText
+    operating_system: ShortText
+    path: Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_PATH)]
+    named: Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_PATH)]
+    file_system: ShortText | None
+    machine_id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$", max_length=32)] | None
+    device: Annotated[dict[FactName, FactText], msgspec.Meta(max_length=MAX_DEVICE_FACTS)] | None
+
+
+class Fetch(Message, frozen=True):
+    """The vault is ready: the source's end sends pages from number 1 on. It learns what it needs to ask well, and no more.
+
+    `piece_key` keys the digests of pieces; case, item, examiner and session are none of its business.
+    """
+
+    knows_nothing: bool
+    has_previous: bool
+    piece_key: Digest32
+    compress: Literal["auto", "always", "never"]
+    limit_rate: Annotated[int, msgspec.Meta(ge=1, le=2**53)] | None
+
+
+class SourceSeen(Message, frozen=True):
+    """How far the source's end is with its reading. For a display, and for nothing else."""
+
+    files: Size
+    read_bytes: Size
+    hole_bytes: Size
+    bad_bytes: Size
+    literal_bytes: Size
+    total_files: Size | None
+    total_bytes: Size | None
+    path: Annotated[bytes, msgspec.Meta(max_length=MAX_PATH)]
+
+
+class SourceEnd(Message, frozen=True):
+    """Everything was read, and named: so many pages, the vault's own header counted.
+
+    `remarks` are what only the end of the reading could tell, as a manifest's footer counts it. `read_again` counts readings of
+    files that had changed, for the summary.
+    """
+
+    pages: U32
+    read_again: Size
+    remarks: Annotated[dict[Remark, Size], msgspec.Meta(max_length=8)]
+
+
 class Failure(Message, frozen=True):
     """Why the session ends. The slug is one of the tool's own; everything in it is shown only in safe form."""
 
@@ -383,6 +469,11 @@ MESSAGE_TYPES: Final[dict[int, type[Message]]] = {
     50: Records,
     51: Standing,
     52: Append,
+    70: SourceAsk,
+    71: SourceOffer,
+    72: Fetch,
+    73: SourceSeen,
+    74: SourceEnd,
 }
 _TYPE_OF: Final = {message: number for number, message in MESSAGE_TYPES.items()}
 _DECODERS: Final = {number: msgspec.msgpack.Decoder(message) for number, message in MESSAGE_TYPES.items()}

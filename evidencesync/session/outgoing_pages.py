@@ -28,11 +28,13 @@ class _OpenPage:
 class OutgoingPages:
     """Pages from `add` until they are stored."""
 
-    def __init__(self, out: Outgoing, *, knows_nothing: bool, has_previous: bool, possession: Possession | None) -> None:
+    def __init__(
+        self, out: Outgoing, first: int, *, knows_nothing: bool, has_previous: bool, possession: Possession | None
+    ) -> None:
         self.held_bytes = 0
-        self.count = 0
+        self.count = first
         """How many there are so far."""
-        self.stored = 0
+        self.stored = first
         """How many of them the receiver has stored."""
         self._out = out
         self._possession = possession

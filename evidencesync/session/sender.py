@@ -38,7 +38,8 @@ from evidencesync.session.replay import ClosedStream, OpenedStream, ReplayLog, S
 class Sender:
     """State of the sending end. Call `take_output` after every call, and send what it gives in that order.
 
-    `possession` proves that we have what we ask for, to a vault that looks in other cases than ours.
+    `possession` proves that we have what we ask for, to a vault that looks in other cases than ours. `first_page` is the number
+    of our first page, where others come from elsewhere.
     """
 
     def __init__(
@@ -50,12 +51,15 @@ class Sender:
         compress: Compress,
         clock: Callable[[], float],
         possession: Possession | None = None,
+        first_page: int = 0,
     ) -> None:
         self._out = Outgoing(compress, clock)
         self.counts = self._out.counts
         self.data = self._out.data
         self._has_previous = has_previous
-        self._pages = OutgoingPages(self._out, knows_nothing=knows_nothing, has_previous=has_previous, possession=possession)
+        self._pages = OutgoingPages(
+            self._out, first_page, knows_nothing=knows_nothing, has_previous=has_previous, possession=possession
+        )
         self._segments = OutgoingSegments(self._out, knows_nothing=knows_nothing, piece_key=piece_key, possession=possession)
         self._next_stream = 0
         self._log = ReplayLog()

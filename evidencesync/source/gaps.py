@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from evidencesync.errors import SourceReadError
+from evidencesync.errors import SourceReadError, UsageError
 from evidencesync.evidence.entry import ReadError
 from evidencesync.limits import MAX_READ_ERRORS
 from evidencesync.source.reader import OpenedFile
+from evidencesync.source.root import SourceRoot
 from evidencesync.source.salvage import DEAD_ERRORS, MEDIUM_ERRORS, BadRange, Salvage
 
 OnReadError = Literal["zero", "skip", "fail"]
 """In place of bytes that cannot be read: zeros; nothing, so that what follows moves forward; or the run fails."""
 ON_READ_ERROR: Final[tuple[OnReadError, ...]] = ("zero", "skip", "fail")
+
+
+def refuse_moved_bytes(source: SourceRoot, on_error: str | None) -> None:
+    """Raises UsageError where leaving out what cannot be read would make the image of a device another one."""
+    if on_error == "skip" and source.is_device:
+        raise UsageError(
+            "--on-read-error skip would move everything behind a bad sector of a device to another offset",
+            hint="Use zero (the default): bad sectors become zeros, and the manifest says where.",
+        )
 
 
 class Gaps:

@@ -66,7 +66,7 @@ def _ignore(_path: bytes) -> None:
 
 
 def walk(
-    root: bytes | str | Path,
+    root: bytes | str | Path | SourceRoot,
     rules: FilterRules,
     *,
     open_folders: int = OPEN_FOLDERS,
@@ -87,9 +87,9 @@ def walk(
     access time: it is for whoever only wants to know roughly. Depth, path and name
     are bounded by limits.py: what lies beyond makes its folder `unreadable`. Raises SourceNotFoundError or
     UsageError, here or at the first step, where there is nothing to walk, and InternalError where the process itself
-    runs out of descriptors or memory.
+    runs out of descriptors or memory. A `SourceRoot` is taken as it is, and not resolved again.
     """
-    source = resolve_source(root)
+    source = root if isinstance(root, SourceRoot) else resolve_source(root)
     if source.is_folder:
         return _walk_folder(source, rules, Descent(open_folders, gentle=gentle), changed, unreached)
     if rules.listed is not None:

@@ -115,11 +115,12 @@ class _Client(asyncssh.SSHClient):
         self._attempt.host_verified = True
 
 
-async def connect(address: Address, options: SshOptions) -> ClientChannel:
-    """Starts the vault's `evidencesync serve` at an address. See `open_channel`."""
+async def connect(address: Address, options: SshOptions, role: str = "--vault") -> ClientChannel:
+    """Starts `evidencesync serve` at an address, for a vault or (`--source`) for a source. See `open_channel`."""
     if not address.path:
-        raise UsageError(f"{address.display()} names a server, but no vault on it", hint="Add the vault's path: host:/path")
-    return await open_channel(address, options, ("serve", "--vault", address.path))
+        what = role.removeprefix("--")
+        raise UsageError(f"{address.display()} names a server, but no {what} on it", hint=f"Add the {what}'s path: host:/path")
+    return await open_channel(address, options, ("serve", role, address.path))
 
 
 async def open_channel(address: Address, options: SshOptions, command: Sequence[str]) -> ClientChannel:
@@ -130,7 +131,7 @@ async def open_channel(address: Address, options: SshOptions, command: Sequence[
     """
     route = await resolve_route(address, options)
     async with AsyncExitStack() as stack:
-        connection = await _log_in(route, options, stack)
+        connection = await log_in(route, options, stack)
         line = " ".join([options.remote_command, *map(shlex.quote, command)])
         resources = stack.pop_all()
         channel = ClientChannel(options.timeout_seconds, resources)
@@ -142,7 +143,7 @@ async def open_channel(address: Address, options: SshOptions, command: Sequence[
                 )
         except (OSError, TimeoutError, asyncssh.Error) as error:
             raise explain(error, route[-1], Attempt(host_verified=True, logged_in=True)) from error
-        channel.peer = _peer(connection, route[-1])
+        channel.peer = peer_of(connection, route[-1])
         stack.pop_all()
         return channel
 
@@ -176,7 +177,7 @@ async def fetch_host_key(address: Address, options: SshOptions) -> HostKey:
 async def _tunnel(hops: Sequence[Hop], options: SshOptions, stack: AsyncExitStack, target: Hop) -> Any:
     """What the target is reached through: the last jump host, or the network."""
     if hops:
-        return await _log_in(hops, options, stack)
+        return await log_in(hops, options, stack)
     connector = WireConnector(
         family=target.family,
         local_address=target.bind_address,
@@ -188,7 +189,7 @@ async def _tunnel(hops: Sequence[Hop], options: SshOptions, stack: AsyncExitStac
     return connector
 
 
-async def _log_in(route: Sequence[Hop], options: SshOptions, stack: AsyncExitStack) -> asyncssh.SSHClientConnection:
+async def log_in(route: Sequence[Hop], options: SshOptions, stack: AsyncExitStack) -> asyncssh.SSHClientConnection:
     """A connection to the last server of the route. Asks for passphrases only when the keys that need none are refused."""
     target = route[-1]
     known_hosts = await asyncio.to_thread(KnownHosts, target.known_hosts)
@@ -288,7 +289,8 @@ async def _disconnect(connection: asyncssh.SSHClientConnection) -> None:
     await connection.wait_closed()
 
 
-def _peer(connection: asyncssh.SSHClientConnection, hop: Hop) -> SshPeer:
+def peer_of(connection: asyncssh.SSHClientConnection, hop: Hop) -> SshPeer:
+    """The server as a manifest states it."""
     key = connection.get_server_host_key()
     if key is None:
         raise ConnectError(f"{safe_text(hop.host)} showed no host key")

@@ -53,6 +53,7 @@ from evidencesync.transfer.intake.conclusion import (
 from evidencesync.transfer.intake.elsewhere import Elsewhere
 from evidencesync.transfer.intake.history import leftover_manifests, not_verified, previous_manifest, staged_lines
 from evidencesync.transfer.intake.lookup import Lookup
+from evidencesync.transfer.intake.overhearing import Caller
 from evidencesync.transfer.intake.pages import PageIntake, PreviousManifest
 from evidencesync.transfer.intake.side import VaultSide
 from evidencesync.transfer.intake.streams import StreamIntake
@@ -97,20 +98,15 @@ class Acquiring:
         vault: Vault,
         item: Item,
         admitted: Admitted,
-        received_from: str,
+        caller: Caller,
         now: Callable[[], int],
-        host_key: str | None,
-        *,
-        may_return: bool,
     ) -> None:
         self._line = line
         self._vault = vault
         self._item = item
         self._admitted = admitted
-        self._received_from = received_from
+        self._caller = caller
         self._now = now
-        self._host_key = host_key
-        self._may_return = may_return
         self._started = time.monotonic_ns()
         self._done_bytes = 0
         self._total_bytes = 0
@@ -130,7 +126,8 @@ class Acquiring:
         if state.sealed:
             raise SealedError(f"item {item.name} is sealed")
         check_space(item.layout.root, 0)
-        reach = self._vault.settings.policy.lookup
+        pulled = self._caller.pulled
+        reach = self._reach()
         scope = Scope.of(item.name, "item" if reach == "item" else "case")
         with ExitStack() as stack:
             index = self._vault.index()
@@ -144,7 +141,7 @@ class Acquiring:
             stack.callback(basis.close)
             self._damaged = basis.damaged
             staging = stack.enter_context(Staging.create(item, admitted.session))
-            if self._may_return:
+            if self._caller.may_return:
                 self._line.open_door(staging.session_fd, admitted.session, admitted.key.fingerprint)
                 stack.callback(self._line.close_door)
             lookup = Lookup(index, leftovers)
@@ -169,6 +166,7 @@ class Acquiring:
                 self._manifests,
                 leftovers,
                 check,
+                overhear=pulled.overhear if pulled is not None else None,
             )
             finish = self._take_everything(side.receiver, streams, pages)
             self._line.committed = True
@@ -179,6 +177,11 @@ class Acquiring:
             published = self._conclude(header, state, staging, streams, pages, finish, reach)
             self._while_working("publishing", leftovers.remove_continued)
             return [*show_after(self._vault.ledger, self._vault_shown), published]
+
+    def _reach(self) -> Reach:
+        """How far lookups go. A pull's source may be anybody's machine: what it can learn of the vault ends at the item."""
+        pulled = self._caller.pulled
+        return "item" if pulled is not None and pulled.overhear is not None else self._vault.settings.policy.lookup
 
     def catch_up(self) -> None:
         """The index with everything that is published in the case, also by a session that ended before it came to this."""
@@ -287,6 +290,7 @@ class Acquiring:
         # All of this may have taken hours: who is trusted is asked again, for the very time that the vault will state.
         now = self._now()
         check_finish(finish, staging, pages.manifest_sha512.digest(), admitted, self._vault.load_trust(), state, now)
+        pulled = self._caller.pulled
         received = Received(tally.contents, tally.bytes, admitted.read_back, pages.tallies)
         traveled = Traveled(
             self._line.wire_received,
@@ -295,8 +299,9 @@ class Acquiring:
             streams.zero_bytes,
             time.monotonic_ns() - self._started,
             self._line.interruptions,
-            self._received_from,
-            self._host_key,
+            self._caller.received_from,
+            self._caller.host_key,
+            pulled.host_key if pulled is not None else None,
         )
         concluded = Concluded(header, finish, staging, state, reach)
         receipt = make_receipt(concluded, received, traveled, now)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -21,6 +21,10 @@ from evidencesync.ssh.options import AskPassphrase, SshOptions
 
 LENGTH: Final = struct.Struct(">I")
 MAX_MESSAGE: Final = 2 * MIB  # a block is at most 1 MiB
+
+
+Role = Literal["--vault", "--source"]
+"""What the other end is asked to serve."""
 
 
 class Open(msgspec.Struct, frozen=True, tag=True):
@@ -39,6 +43,7 @@ class Open(msgspec.Struct, frozen=True, tag=True):
     may_ask: bool
     log_level: int
     ssh_log_level: int
+    role: Role
 
 
 class Answer(msgspec.Struct, frozen=True, tag=True):
@@ -109,7 +114,7 @@ def length_of(header: bytes) -> int:
     return length
 
 
-def make_open(address: Address, options: SshOptions, log_level: int, ssh_log_level: int) -> Open:
+def make_open(address: Address, options: SshOptions, log_level: int, ssh_log_level: int, role: Role) -> Open:
     """The request to connect to a remote address."""
     return Open(
         user=_encoded(address.user),
@@ -125,6 +130,7 @@ def make_open(address: Address, options: SshOptions, log_level: int, ssh_log_lev
         may_ask=options.ask_passphrase is not None,
         log_level=log_level,
         ssh_log_level=ssh_log_level,
+        role=role,
     )
 
 

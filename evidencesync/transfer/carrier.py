@@ -35,6 +35,7 @@ from evidencesync.transfer.carriage import (
     FromCarrier,
     Logged,
     Opened,
+    Role,
     ToCarrier,
     encode,
     length_of,
@@ -79,10 +80,10 @@ class Carrier:
         self.begin_open(address, options)
         self.finish_open(options)
 
-    def begin_open(self, address: Address, options: SshOptions) -> None:
-        """Says what to connect to. Does not wait. Raises LinkLostError."""
+    def begin_open(self, address: Address, options: SshOptions, role: Role = "--vault") -> None:
+        """Says what to connect to, and what that end is to serve. Does not wait. Raises LinkLostError."""
         levels = [logging.getLogger(name).getEffectiveLevel() for name in (None, "asyncssh")]
-        self._tell(make_open(address, options, *levels))
+        self._tell(make_open(address, options, levels[0], levels[1], role))
 
     def finish_open(self, options: SshOptions) -> None:
         """Waits until it has connected, logged in and started the remote command; a person is asked from here, in this thread.

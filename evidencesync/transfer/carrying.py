@@ -138,7 +138,7 @@ class _Carriage:
         """Opens the connection and carries until one of the two ends it; says what it ended with."""
         address, options = read_open(request, self._asker.ask)
         try:
-            self._channel = channel = await connect(address, options)
+            self._channel = channel = await connect(address, options, request.role)
             self._asker.tell(Opened(channel.peer))
             gc.freeze()  # asyncssh and its friends are here to stay, and need not be looked through again and again
             try:

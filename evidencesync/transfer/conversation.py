@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 from evidencesync.errors import ConnectError, EvidenceSyncError, LinkLostError, LockedError, ProtocolError, SessionGoneError
 from evidencesync.protocol.framing import frame_of
@@ -17,10 +17,10 @@ from evidencesync.transfer.link import Link
 from evidencesync.transfer.listening import listen
 from evidencesync.transfer.outlet import Outlet
 from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.reading import Item
 from evidencesync.transfer.request import PushRequest
 
 _M = TypeVar("_M", bound=Message)
+LocalT = TypeVar("LocalT")
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
 _LAST_WORD_SECONDS: Final = 3.0
@@ -48,13 +48,13 @@ def _pause(attempt: int) -> None:
     time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads senders out, and hides nothing
 
 
-class Conversation:
+class Conversation(Generic[LocalT]):
     """Used by one thread. `again` makes another link to the same vault; without it a lost link is the end."""
 
     def __init__(
         self, link: Link, request: PushRequest, progress: Progress, now: Callable[[], int], again: Callable[[], Link] | None
     ) -> None:
-        self.inbox: Inbox[Item, Message] = Inbox()
+        self.inbox: Inbox[LocalT, Message] = Inbox()
         self.outlet = Outlet(link, request.limit_rate)
         self._link = link
         self._request = request

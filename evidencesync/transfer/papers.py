@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass
+from typing import Literal
 
 import evidencesync
 from evidencesync.custody.documents import (
@@ -12,8 +13,11 @@ from evidencesync.custody.documents import (
     MANIFEST_NAMESPACE,
     Clock,
     CustodyRecord,
+    DigestsTakenAt,
+    Direction,
     ManifestHeader,
     Method,
+    Origin,
     Person,
     SshPeer,
 )
@@ -22,6 +26,7 @@ from evidencesync.custody.sshsig import sign_document
 from evidencesync.delta.chunker import PARAMETERS
 from evidencesync.evidence.digest import Sha256Digest, new_sha256, sha512_of
 from evidencesync.evidence.moment import Moment, format_file_time
+from evidencesync.source.gaps import OnReadError
 from evidencesync.source.origin import describe_origin
 from evidencesync.source.root import SourceRoot
 from evidencesync.transfer.greeting import Greeting
@@ -65,10 +70,33 @@ class Signed:
     acquired_signature: bytes
 
 
-def make_header(
-    request: PushRequest, source: SourceRoot, greeting: Greeting, peer: SshPeer | None, started: Moment
-) -> ManifestHeader:
-    """The manifest's first line. `peer` is the SSH server, None for a vault on this machine."""
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where the evidence comes from, and how: what a manifest's header says of it.
+
+    `peer` is the SSH server, None where everything is on this machine; `clock_offset` is how far the other machine's clock is
+    ahead of ours, in nanoseconds, where that is known. `on_read_error` says what stands in place of what could not be read: it is
+    an OnReadError, or `without-content` where a file is there whole or not at all.
+    """
+
+    origin: Origin
+    direction: Direction
+    digests_taken_at: DigestsTakenAt
+    peer: SshPeer | None
+    clock_offset: int | None
+    note: str | None
+    on_read_error: OnReadError | Literal["without-content"]
+
+
+def pushed_from(source: SourceRoot, request: PushRequest, greeting: Greeting, peer: SshPeer | None) -> Provenance:
+    """The provenance of what is read on this machine."""
+    direction: Direction = "push" if peer else "local"
+    offset, instead = greeting.clock_offset, request.on_read_error
+    return Provenance(describe_origin(source), direction, "source", peer, offset, source.note, instead)
+
+
+def make_header(request: PushRequest, provenance: Provenance, greeting: Greeting, started: Moment) -> ManifestHeader:
+    """The manifest's first line."""
     ready = greeting.ready
     previous = ready.previous_manifest_sha256
     return ManifestHeader(
@@ -86,9 +114,9 @@ def make_header(
             key=request.signer.public_key.fingerprint,
             organisation=request.organisation,
         ),
-        direction="push" if peer else "local",
-        digests_taken_at="source",
-        source=describe_origin(source),
+        direction=provenance.direction,
+        digests_taken_at=provenance.digests_taken_at,
+        source=provenance.origin,
         method=Method(
             tool="evidencesync",
             version=evidencesync.__version__,
@@ -98,16 +126,16 @@ def make_header(
             options={
                 "chunking": PARAMETERS,
                 "read-back": "yes" if request.read_back else "no",
-                "on-read-error": request.on_read_error,
+                "on-read-error": provenance.on_read_error,
             },
         ),
-        ssh=peer,
+        ssh=provenance.peer,
         started=started,
         clock=Clock(
             utc_offset=time.strftime("%z")[:3] + ":" + time.strftime("%z")[3:5],
-            peer_offset_seconds=format_file_time(greeting.clock_offset),
+            peer_offset_seconds=None if provenance.clock_offset is None else format_file_time(provenance.clock_offset),
         ),
-        notes=[*request.notes, *([source.note] if source.note else [])],
+        notes=[*request.notes, *([provenance.note] if provenance.note else [])],
     )
 
 

@@ -7,6 +7,7 @@ session goes on where the vault stands.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import secrets
 import threading
@@ -16,7 +17,6 @@ from typing import Final
 
 from evidencesync.custody.manifest import encode_header
 from evidencesync.custody.receipt import decode_receipt
-from evidencesync.delta.chunker import Segment
 from evidencesync.delta.possession import Possession
 from evidencesync.delta.refine import piece_key
 from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError, SessionGoneError
@@ -37,18 +37,17 @@ from evidencesync.protocol.messages import (
     Want,
 )
 from evidencesync.session.sender import Sender
-from evidencesync.source.device import geometry_of
-from evidencesync.source.root import resolve_source
-from evidencesync.source.walker import walk
 from evidencesync.transfer.acknowledgement import Sent, check_published
 from evidencesync.transfer.conversation import Conversation, connect_again
+from evidencesync.transfer.feeding import feed
 from evidencesync.transfer.greeting import Greeting
 from evidencesync.transfer.keeping import Keeping
 from evidencesync.transfer.link import Link
 from evidencesync.transfer.papers import ManifestMeter, ManifestSums, Signed, make_header, sign
 from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.reading import PageRead, SourceRead, SourceReading, StreamBegun, StreamEnded
+from evidencesync.transfer.reading import Item, PageRead
 from evidencesync.transfer.request import Documents, PushOutcome, PushRequest
+from evidencesync.transfer.supply import LocalSupply, Reading, Supply
 
 # What the vault may still ask, and say that it has stored, until it has everything; then its own new records, and the
 # acknowledgement.
@@ -62,9 +61,12 @@ def push(
     now: Callable[[], int] = time.time_ns,
     *,
     again: Callable[[], Link] | None = None,
+    supply: Supply | None = None,
     keeping: Keeping = Keeping(),  # noqa: B008 - frozen, and empty
 ) -> PushOutcome:
     """Makes one acquisition and waits until the vault has published it. Closes the link.
+
+    `supply` is what is read, where that is not `request.source` on this machine.
 
     `again` makes another link to the same vault, for when one is lost. Where the vault's process has ended meanwhile, the
     source is read once more, and what had arrived is not sent again. `keeping`: what was seen of the vault before, and where
@@ -76,14 +78,14 @@ def push(
     """
     for _ in range(request.retries):
         try:
-            return _push_once(link, request, progress, now, again, keeping)
+            return _push_once(link, request, progress, now, again, supply, keeping)
         except SessionGoneError:
             if again is None:
                 raise
         link = connect_again(again, request, progress)
         request = dataclasses.replace(request, session=secrets.token_hex(16))
         progress.begin_again()
-    return _push_once(link, request, progress, now, again, keeping)
+    return _push_once(link, request, progress, now, again, supply, keeping)
 
 
 def _push_once(
@@ -92,10 +94,11 @@ def _push_once(
     progress: Progress,
     now: Callable[[], int],
     again: Callable[[], Link] | None,
+    supply: Supply | None,
     keeping: Keeping,
 ) -> PushOutcome:
     try:
-        run = _Push(link, request, progress, now, again, keeping)
+        run = _Push(link, request, progress, now, again, supply, keeping)
     except EvidenceSyncError:
         link.close()
         raise
@@ -112,14 +115,15 @@ class _Push:
         progress: Progress,
         now: Callable[[], int],
         again: Callable[[], Link] | None,
+        supply: Supply | None,
         keeping: Keeping,
     ) -> None:
         self._request = request
         self._keeping = keeping
         self._progress = progress
         self._now = now
-        self._source = resolve_source(request.source)
-        self._conversation = Conversation(link, request, progress, now, again)
+        self._supply = supply or LocalSupply(request)
+        self._conversation: Conversation[Item] = Conversation(link, request, progress, now, again)
         self._manifest = ManifestMeter()
         self._is_read = False
 
@@ -145,7 +149,7 @@ class _Push:
         greeting = conversation.greet(self._keeping)
         self._progress.stage = "reading"
         ready = greeting.ready
-        header = make_header(request, self._source, greeting, conversation.link.peer, began)
+        header = make_header(request, self._supply.provenance(greeting, conversation.link.peer), greeting, began)
         beyond_the_case = ready.lookup == "vault"
         sender = Sender(
             knows_nothing=ready.known_contents == 0 and not beyond_the_case,
@@ -155,7 +159,9 @@ class _Push:
             clock=time.monotonic,
             possession=Possession.of_session(greeting.claim) if beyond_the_case else None,
         )
-        self._add_page(sender, encode_header(header), [])
+        first = encode_header(header)
+        self._take_lines(first)
+        sender.add_page(first, [])
         self._transfer(sender, greeting)
         sums = self._manifest.sums()
         signed = sign(request, header, greeting, sums, reading.tally, format_moment(self._now()))
@@ -212,17 +218,8 @@ class _Push:
 
     # Reading.
 
-    def _start_reading(self) -> SourceReading:
-        request = self._request
-        reading = SourceReading(
-            self._source,
-            request.rules,
-            self._conversation.inbox.put_local,
-            self._progress,
-            lambda: format_moment(self._now()),
-            on_read_error=request.on_read_error,
-            retries_changed=request.retries_changed,
-        )
+    def _start_reading(self) -> Reading:
+        reading = self._supply.reading(self._conversation.inbox.put_local, self._progress, lambda: format_moment(self._now()))
         threading.Thread(target=self._read, args=(reading,), name="source", daemon=True).start()
         if self._progress.count_ahead:
             threading.Thread(target=self._count, name="count", daemon=True).start()
@@ -230,22 +227,10 @@ class _Push:
 
     def _count(self) -> None:
         """How much there is to read, for a display. It leaves no trace: what it cannot see, the reading itself will record."""
-        files = total = 0
-        try:
-            if self._source.is_device:
-                self._progress.total_files, self._progress.total_bytes = 1, geometry_of(self._source).size
-                return
-            for found in walk(self._source.path, self._request.rules, gentle=True):
-                if found.entry_type == "file" and found.stat is not None and found.flag is None:
-                    files += 1
-                    total += found.stat.st_size
-                if self._conversation.inbox.is_closed:
-                    return
-        except EvidenceSyncError:
-            return
-        self._progress.total_files, self._progress.total_bytes = files, total
+        with contextlib.suppress(EvidenceSyncError):
+            self._supply.count(self._progress, lambda: self._conversation.inbox.is_closed)
 
-    def _read(self, reading: SourceReading) -> None:
+    def _read(self, reading: Reading) -> None:
         try:
             reading.run()
         except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
@@ -273,27 +258,20 @@ class _Push:
             conversation.say(Alive())
         if message is not None and not isinstance(message, Status):
             self._take_answer(sender, message)
-        match item:
-            case PageRead():
-                self._add_page(sender, item.lines, item.contents)
-            case Segment():
-                sender.add_segment(item)
-            case StreamBegun():
-                sender.open_stream(item.size, item.path)
-            case StreamEnded():
-                sender.close_stream(item.size, item.blake3)
-            case SourceRead():
-                self._is_read = True
+        if isinstance(item, PageRead):
+            self._take_lines(item.lines)
+        if item is not None:
+            self._is_read = not feed(sender, item)
 
     def _take_answer(self, sender: Sender, message: Message) -> None:
         if isinstance(message, PagesStored | SegmentsStored):
             self._conversation.note_progress()
         sender.receive(message)
 
-    def _add_page(self, sender: Sender, lines: bytes, contents: list[bytes]) -> None:
+    def _take_lines(self, lines: bytes) -> None:
+        """The next lines of the manifest, before they go out."""
         self._manifest.feed(lines)
         self._keeping.add_manifest(lines)
-        sender.add_page(lines, contents)
 
     def _send(self, sender: Sender) -> None:
         outlet = self._conversation.outlet

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
+from evidencesync.transfer.carriage import Role
 from evidencesync.transfer.carrier import Carrier
 from evidencesync.transfer.link import Link, LocalLink, local_pair
 from evidencesync.transfer.memory import keep_large_blocks
 
 if TYPE_CHECKING:
+    from evidencesync.custody.documents import SshPeer
+    from evidencesync.transfer.intake.overhearing import Pulled
     from evidencesync.vault.vault import Vault
 
 
@@ -31,8 +34,10 @@ def reach_vault(address: Address, options: SshOptions) -> Link:
 
 
 @contextlib.contextmanager
-def reaching(address: Address, options: SshOptions) -> Iterator[Callable[[], Link]]:
-    """Begins to reach a vault, and goes on with it while the caller does other things; what this gives waits for the link.
+def reaching(address: Address, options: SshOptions, role: Role = "--vault") -> Iterator[Callable[[], Link]]:
+    """Begins to reach a vault, or the source's end of a pull, and goes on with it while the caller does other things.
+
+    What this gives waits for the link.
 
     Whoever leaves without having called that needs no link: the attempt is given up.
     """
@@ -54,7 +59,7 @@ def reaching(address: Address, options: SshOptions) -> Iterator[Callable[[], Lin
         return carrier
 
     try:
-        carrier.begin_open(address, options)
+        carrier.begin_open(address, options, role)
         yield take
     finally:
         if not is_taken:
@@ -74,20 +79,31 @@ class _LocalVaultLink(LocalLink):
         self._thread.join()
 
 
-def _reach_local(path: str) -> Link:
+def reach_source(address: Address, options: SshOptions) -> Link:
+    """A link to the source's end of a pull, over SSH. Raises what `reach_vault` raises."""
+    with reaching(address, options, "--source") as link:
+        return link()
+
+
+def reach_for_pull(path: str, pulled: Pulled, peer: SshPeer | None) -> Link:
+    """A link to the vault's end in this process, for what a pull brings from `peer`."""
+    return _reach_local(path, f"{peer.user}@{peer.host} port {peer.port}" if peer else None, pulled)
+
+
+def _reach_local(path: str, received_from: str | None = None, pulled: Pulled | None = None) -> Link:
     from evidencesync.vault.vault import Vault  # the vault's half is needed for a local one only
 
     vault = Vault.open(Path(path))
     ours, theirs = local_pair()
-    thread = threading.Thread(target=_serve_local, args=(theirs, vault), name="vault", daemon=True)
+    thread = threading.Thread(target=_serve_local, args=(theirs, vault, received_from, pulled), name="vault", daemon=True)
     thread.start()
     return _LocalVaultLink(ours, thread)
 
 
-def _serve_local(link: LocalLink, vault: Vault) -> None:
+def _serve_local(link: LocalLink, vault: Vault, received_from: str | None, pulled: Pulled | None) -> None:
     from evidencesync.transfer.receive import receive
 
     try:
-        receive(link, vault, f"local, user {os.getuid()}", may_return=False)
+        receive(link, vault, received_from or f"local, user {os.getuid()}", may_return=False, pulled=pulled)
     except EvidenceSyncError:
         return  # the other end of the link was told, and raises it

@@ -8,7 +8,7 @@ made here: what stands in it is known only when the vault has answered, and the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
@@ -95,6 +95,12 @@ class SourceTally:
     read_again: int = 0
     """How often a file was read once more because it had changed."""
 
+    def note_gaps(self, gaps: Iterable[ReadError]) -> None:
+        """Ranges that could not be read, of a content that is there."""
+        for gap in gaps:
+            self.bad_ranges += 1
+            self.bad_bytes += gap.length
+
     def note_flag(self, path: bytes, flag: Flag) -> None:
         """Keeps the first of each flag: many that were left out must not hide one that could not be read."""
         listed = self._listed.get(flag, 0)
@@ -118,7 +124,10 @@ class _Content(msgspec.Struct, frozen=True, gc=False):
 
 
 class SourceReading:
-    """One reading of one source. `run` is called once, in a thread of its own; `emit` may wait."""
+    """One reading of one source. `run` is called once, in a thread of its own; `emit` may wait.
+
+    Without a footer the manifest's last line is made elsewhere, like its first.
+    """
 
     def __init__(
         self,
@@ -128,11 +137,13 @@ class SourceReading:
         progress: Progress,
         now: Callable[[], Moment],
         *,
+        with_footer: bool = True,
         on_read_error: OnReadError = "zero",
         retries_changed: int | None = None,
     ) -> None:
         """`retries_changed`: how often to read a changed file again; None: a few times where it is cheap."""
         self.tally = SourceTally()
+        self._with_footer = with_footer
         self._source = source
         self._rules = rules
         self._emit = emit
@@ -157,7 +168,8 @@ class SourceReading:
             if rest := self._cutter.take():
                 self._emit_page(rest)
             self._add_remarks()
-            self._emit_page(encode_footer(self.tally.manifest.footer(self._now())))
+            if self._with_footer:
+                self._emit_page(encode_footer(self.tally.manifest.footer(self._now())))
             self._emit(SourceRead(), 0)
         finally:
             self._hashing.shutdown(wait=True)
@@ -179,7 +191,7 @@ class SourceReading:
     def _walk(self) -> Iterator[Found]:
         if self._source.is_device:
             return find_device(self._source)
-        return walk(self._source.path, self._rules, changed=self._note_changed_folder, unreached=self._note_unreached)
+        return walk(self._source, self._rules, changed=self._note_changed_folder, unreached=self._note_unreached)
 
     def _note_unreached(self, path: bytes) -> None:
         self.tally.manifest.remark("listed-not-reached", 1)
@@ -265,8 +277,7 @@ class SourceReading:
         if content.read_errors:
             flags.append("unreadable")
             self.tally.partial += 1
-            self.tally.bad_ranges += len(content.read_errors)
-            self.tally.bad_bytes += sum(gap.length for gap in content.read_errors)
+            self.tally.note_gaps(content.read_errors)
         entry = self._entries.make_entry(
             content.found,
             size=content.size,

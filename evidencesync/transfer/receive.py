@@ -33,6 +33,7 @@ from evidencesync.protocol.messages import DATA_FRAME, PREAMBLE, Begin, Failure,
 from evidencesync.transfer.door import Knock, SocketLink, knock
 from evidencesync.transfer.intake.admission import Admitted, admit, welcome
 from evidencesync.transfer.intake.chains import show_since
+from evidencesync.transfer.intake.overhearing import Caller, Pulled
 from evidencesync.transfer.line import Line
 from evidencesync.transfer.link import Link
 from evidencesync.vault.disk import load_file, opened_folder
@@ -58,14 +59,16 @@ def receive(
     *,
     host_key: str | None = None,
     may_return: bool = True,
+    pulled: Pulled | None = None,
 ) -> None:
     """Serves one session on a link, and closes it. The other end is told what goes wrong; so is the caller.
 
     `received_from` and `host_key` are what this process itself knows of the connection; the key is None where sshd holds it.
-    With `may_return` a session whose link is lost waits for its sender. Whatever it raises, nothing of a session that was
+    With `may_return` a session whose link is lost waits for its sender. `pulled`: the sender is a pull of this very process.
+    Whatever it raises, nothing of a session that was
     not acknowledged or published is to be seen among the evidence.
     """
-    session = _Session(link, vault, received_from, now, host_key, may_return=may_return)
+    session = _Session(link, vault, Caller(received_from, host_key, may_return, pulled), now)
     try:
         session.run()
     except EvidenceSyncError as error:
@@ -105,18 +108,13 @@ class _Session:
         self,
         link: Link,
         vault: Vault,
-        received_from: str,
+        caller: Caller,
         now: Callable[[], int],
-        host_key: str | None,
-        *,
-        may_return: bool,
     ) -> None:
         self._line = Line(link)
         self._vault = vault
-        self._received_from = received_from
-        self._host_key = host_key
+        self._caller = caller
         self._now = now
-        self._may_return = may_return
 
     def tell(self, error: EvidenceSyncError) -> None:
         """Says why the session ends, where the link still works."""
@@ -138,9 +136,7 @@ class _Session:
         from evidencesync.transfer.acquiring import Acquiring  # see `_load_the_rest`
 
         item = self._vault.item(admitted.name, create=True)
-        acquiring = Acquiring(
-            self._line, self._vault, item, admitted, self._received_from, self._now, self._host_key, may_return=self._may_return
-        )
+        acquiring = Acquiring(self._line, self._vault, item, admitted, self._caller, self._now)
         with ExitStack() as stack:
             elsewhere = self._lock(stack, item, admitted)
             if elsewhere is not None:

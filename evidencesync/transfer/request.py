@@ -76,7 +76,8 @@ class PushOutcome:
     `stored` is how contents came to lie in the vault, as its receipt says. `interruptions` counts the links that were lost,
     `leftovers` the earlier sessions whose data the vault still had. `damaged` counts files of earlier acquisitions that the
     vault found damaged, and did not use. `vault_head` is where the vault's own chain ends; `seen` is what is worth remembering.
-    `clock_offset_ns`: how far the vault's clock was ahead of ours, give or take the half of a round trip.
+    `clock_offset_ns`: how far the vault's clock was ahead of ours, give or take the half of a round trip; and
+    `source_clock_offset_ns` that of the machine that was pulled from, where it told.
     """
 
     name: ItemName
@@ -102,3 +103,4 @@ class PushOutcome:
     damaged: int
     clock_offset_ns: int
     documents: Documents
+    source_clock_offset_ns: int | None = None

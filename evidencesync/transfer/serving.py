@@ -28,6 +28,15 @@ def serve_stdio(vault_path: str) -> None:
     _serve_link(take_standard_streams(), vault_path, _received_from(os.environ.get("SSH_CONNECTION", "")), None)
 
 
+def offer_stdio(source: str) -> None:
+    """Serves one pull on standard input and output, as sshd starts it. Raises what ended it."""
+    from evidencesync.transfer.offering import offer  # a vault's end needs none of it
+
+    keep_large_blocks()
+    allow_many_files()
+    offer(take_standard_streams(), os.fsencode(source))
+
+
 def serve_listening(
     vault_path: str,
     host: str,

@@ -36,7 +36,7 @@ class ContentRead:
     error: SourceReadError | None
 
 
-class _Digests:
+class Digests:
     """Both digests of one content: BLAKE3 in the caller's thread, and at the same time SHA-256 in another.
 
     One part is under way at most: whoever feeds the next waits for the slower of the two.
@@ -80,7 +80,7 @@ class ContentReader:
 
     def read(self, opened: OpenedFile, emit: Callable[[list[Segment]], None]) -> ContentRead:
         """Reads a file to its end, and emits its segments as they are complete."""
-        cutter, digests, gaps = SegmentCutter(), _Digests(self._hashing), Gaps(opened, self._on_error)
+        cutter, digests, gaps = SegmentCutter(), Digests(self._hashing), Gaps(opened, self._on_error)
         beginning = b""
         delivered = 0
         while True:

@@ -281,6 +281,9 @@ def _report_gaps(folder: CheckedFolder, listed: Listed, receipt: Receipt, *, all
     for flag, count in (footer.flags if footer is not None else {}).items():
         text = f"entries of the source that are marked as {flag}: {count}; the manifest says which"
         folder.report.report(Check.MANIFEST, "source-gaps", text, MANIFEST)
+    if not receipt.points.source.taken:
+        text = "digests were taken on arrival, not at the source: nothing shows that the server gave what lay on its disk"
+        folder.report.report(Check.RECEIPT, "digested-on-arrival", text, RECEIPT)
     if not receipt.points.disk.taken and not all_digests:
         text = "the vault did not read back what it wrote, so that SHA-256 is the source's statement alone; BLAKE3 was checked"
         folder.report.report(Check.RECEIPT, "sha256-not-checked", text, RECEIPT)

@@ -129,6 +129,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
         "unfinished-change": Meaning("info", _NONE, "an interrupted change of the vault, which the next one tidies up"),
         "source-gaps": Meaning("info", _NONE, "the source could not be read whole; the manifest says where"),
         "sha256-not-checked": Meaning("info", _NONE, "SHA-256 is the source's statement; the vault has not checked it"),
+        "digested-on-arrival": Meaning("info", _NONE, "the source took no digests: they are of what arrived over SFTP"),
         "index-differs": Meaning("warning", _NONE, "the cache is not about what is published; `reindex` makes it anew"),
         "not-listed": Meaning("info", _NONE, "more findings of one kind than are listed"),
     }

@@ -60,7 +60,8 @@ def check_times(
         return
     signed, received = chained.acquired_at, chained.received_at
     offset = header.clock.peer_offset_seconds if header is not None else None
-    measured = f"; the vault's clock was {offset} s ahead, as the manifest says" if offset is not None else ""
+    whose = "source" if header is not None and header.direction == "pull" else "vault"
+    measured = f"; the {whose}'s clock was {offset} s ahead, as the manifest says" if offset is not None else ""
     if signed is not None and received is not None:
         _compare(report, ("the examiner signed", signed), ("the vault received", received), measured, _LONGEST_RECEIPT)
     if token is None:

@@ -71,4 +71,4 @@ def test_a_key_that_is_given_up_while_the_disk_is_read_back_publishes_nothing(
 
 
 def _with_clock(make: Callable[..., None], now: Callable[[], int]) -> Callable[..., None]:
-    return lambda session, link, vault, who, _now, host_key, **more: make(session, link, vault, who, now, host_key, **more)
+    return lambda session, link, vault, caller, _now: make(session, link, vault, caller, now)

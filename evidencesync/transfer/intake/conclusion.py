@@ -36,6 +36,10 @@ from evidencesync.vault.staging import Staging
 _DIGESTS = ["blake3", "sha256"]
 _NOT_READ_BACK = Point(taken=False, method="not taken: SHA-256 is asserted by the source only", digests=[], files=0, bytes=0)
 
+_NOT_AT_SOURCE = Point(
+    taken=False, method="not taken: what arrived over SFTP was digested where it arrived", digests=[], files=0, bytes=0
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Traveled:
@@ -52,6 +56,7 @@ class Traveled:
     interruptions: int
     received_from: str
     host_key: str | None
+    sender_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +164,9 @@ def make_receipt(concluded: Concluded, received: Received, traveled: Traveled, n
         acquired_sequence=state.head_sequence + 1,
         previous_receipt_sha256=state.previous_receipt_sha256,
         points=Points(
-            source=_taken("while it was read at the source", _DIGESTS, received),
+            source=_taken("while it was read at the source", _DIGESTS, received)
+            if header.digests_taken_at == "source"
+            else _NOT_AT_SOURCE,
             arrival=_taken("as assembled from what arrived and what the vault had", ["blake3"], received),
             disk=_taken("read back from the disk", _DIGESTS, received) if received.read_back else _NOT_READ_BACK,
         ),
@@ -173,7 +180,7 @@ def make_receipt(concluded: Concluded, received: Received, traveled: Traveled, n
             interruptions=traveled.interruptions,
             seconds=f"{seconds}.{rest:09d}",
         ),
-        host_keys=HostKeys(traveled.host_key, None),
+        host_keys=HostKeys(traveled.host_key, traveled.sender_key),
         lookup=concluded.lookup,
         not_in_sums=staging.not_in_sums,
         received_from=traveled.received_from,

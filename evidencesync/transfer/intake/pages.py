@@ -55,7 +55,10 @@ class _Page:
 
 
 class PageIntake:
-    """Takes the events of pages. `check_header` is called once, before anything of the manifest is stored."""
+    """Takes the events of pages. `check_header` is called once, before anything of the manifest is stored.
+
+    `overhear` is given each page's lines, in order, once they are checked.
+    """
 
     def __init__(
         self,
@@ -65,7 +68,10 @@ class PageIntake:
         previous: Sequence[PreviousManifest],
         leftovers: Leftovers,
         check_header: Callable[[ManifestHeader], None],
+        *,
+        overhear: Callable[[bytes, list[CheckedLine]], None] | None = None,
     ) -> None:
+        self._overhear = overhear
         self.reader = ManifestReader()
         published = next((manifest.acquisition for manifest in previous if manifest.acquisition > 0), None)
         self._filing = Filing(vault, streams, shelf, published)
@@ -175,6 +181,8 @@ class PageIntake:
             self._check_header(self.reader.header)
         self._shelf.append_manifest(lines)
         self.manifest_sha512.update(lines)
+        if self._overhear is not None:
+            self._overhear(lines, page.read)
         page.lines = None
         small = [(path, line) for path, line in page.read if isinstance(line, Entry) and _is_small(line)]
         page.sizes = [line.size or 0 for _, line in small]

@@ -34,7 +34,11 @@ def make_request() -> PushRequest:
 
 
 def make_outcome(
-    *flagged: tuple[bytes, Flag], read_back: bool = True, acquisition: int = 3, clock_offset_ns: int = 0
+    *flagged: tuple[bytes, Flag],
+    read_back: bool = True,
+    acquisition: int = 3,
+    clock_offset_ns: int = 0,
+    source_clock_offset_ns: int | None = None,
 ) -> PushOutcome:
     tally = SourceTally()
     for path, flag in flagged:
@@ -64,6 +68,7 @@ def make_outcome(
         seen=[],
         damaged=0,
         clock_offset_ns=clock_offset_ns,
+        source_clock_offset_ns=source_clock_offset_ns,
         read_back=read_back,
         documents=DOCUMENTS,
     )

@@ -113,3 +113,12 @@ def test_a_vault_whose_clock_is_off_by_more_than_a_few_seconds_is_said_to_be(sec
     assert ("the vault's clock is" in text) == (said is not None)
     assert said is None or f"the vault's clock is {said} this machine's" in text
     assert push_output(outcome, Kept(Path("/r"), None)).vault_clock_ahead_seconds == seconds
+
+
+def test_a_pulled_machine_whose_clock_is_off_is_said_to_be() -> None:
+    outcome = make_outcome(source_clock_offset_ns=-7_300_000_000_000)
+    text = "\n".join(push_lines(outcome, make_request(), Address.parse("/v"), Kept(Path("/receipts/x"), None), pulled=True))
+    assert "the source's clock is 2 h 01 min behind this machine's" in text
+    assert "the vault's clock is" not in text
+    assert push_output(outcome, Kept(Path("/r"), None)).source_clock_ahead_seconds == -7300
+    assert push_output(make_outcome(), Kept(Path("/r"), None)).source_clock_ahead_seconds is None

@@ -15,14 +15,19 @@ from hypothesis import strategies as st
 
 from evidencesync.errors import LimitExceededError, PeerError, ProtocolError
 from evidencesync.limits import (
+    MAX_DEVICE_FACTS,
     MAX_ERROR_TEXT,
+    MAX_FACT,
     MAX_FILE_SIZE,
     MAX_PAGE,
     MAX_PAGE_LINES,
     MAX_PATH,
+    MAX_PATTERN,
+    MAX_PATTERNS,
     MAX_PUBLIC_KEY,
     MAX_RECORD,
     MAX_RECORDS,
+    MAX_RETRIES_CHANGED,
     MAX_SEGMENT_PIECES,
     MAX_SEGMENT_ROWS,
     MAX_SIGNATURE,
@@ -40,6 +45,7 @@ from evidencesync.protocol.messages import (
     Chunks,
     Close,
     Failure,
+    Fetch,
     Files,
     Finish,
     Hello,
@@ -61,6 +67,10 @@ from evidencesync.protocol.messages import (
     SegmentData,
     SegmentOffer,
     SegmentsStored,
+    SourceAsk,
+    SourceEnd,
+    SourceOffer,
+    SourceSeen,
     Standing,
     Status,
     Want,
@@ -112,6 +122,27 @@ EXAMPLES: list[Message] = [
     Standing("", 2**32 - 1, None),
     Append(b"{}\n", b"s" * MAX_SIGNATURE),
     Append(b"r" * (MAX_RECORD - 65_536), b""),
+    SourceAsk(
+        [1],
+        "0.1",
+        "fastcdc",
+        b"p" * MAX_PATH,
+        [b"x" * MAX_PATTERN] * MAX_PATTERNS,
+        [b"y" * MAX_PATTERN] * MAX_PATTERNS,
+        0,
+        one_file_system=True,
+        on_read_error="zero",
+        retries_changed=MAX_RETRIES_CHANGED,
+        counts=True,
+    ),
+    SourceAsk([1], "", "", b"", [], [], None, one_file_system=False, on_read_error="fail", retries_changed=None, counts=False),
+    SourceOffer(1, "0.1", "fastcdc", 0, "host", "system", b"/a", b"/b" * (MAX_PATH // 2), "ext4", "0" * 32, None),
+    SourceOffer(1, "0.1", "fastcdc", 0, "", "", b"/", b"/", None, None, {"serial": "x" * MAX_FACT}),
+    Fetch(knows_nothing=True, has_previous=False, piece_key=bytes(32), compress="auto", limit_rate=None),
+    Fetch(knows_nothing=False, has_previous=True, piece_key=bytes(32), compress="never", limit_rate=2**53),
+    SourceSeen(MAX_FILE_SIZE, 0, 1, 0, 0, None, None, b"p" * MAX_PATH),
+    SourceSeen(0, 0, 0, 1, 7, 1, 2, b""),
+    SourceEnd(2**32 - 1, 3, {"metadata-unread": MAX_FILE_SIZE}),
 ]
 
 
@@ -168,6 +199,7 @@ def test_no_field_takes_a_value_of_another_kind(message: Message) -> None:
                 decode_message(number, changed)
 
 
+ASK, OFFER, FETCH, SEEN = EXAMPLES[-8], EXAMPLES[-6], EXAMPLES[-4], EXAMPLES[-2]
 BEYOND: list[tuple[Message, int, Any]] = [
     (EXAMPLES[0], 0, "s" * 65),
     (EXAMPLES[0], 1, "m" * (MAX_ERROR_TEXT + 1)),
@@ -227,6 +259,25 @@ BEYOND: list[tuple[Message, int, Any]] = [
     (Standing("", 1, None), 2, bytes(33)),
     (Append(b"", b""), 0, bytes(MAX_RECORD - 65_535)),
     (Append(b"", b""), 1, bytes(MAX_SIGNATURE + 1)),
+    (ASK, 3, b"p" * (MAX_PATH + 1)),
+    (ASK, 4, [b""] * (MAX_PATTERNS + 1)),
+    (ASK, 5, [b"x" * (MAX_PATTERN + 1)]),
+    (ASK, 8, "perhaps"),
+    (ASK, 9, MAX_RETRIES_CHANGED + 1),
+    (OFFER, 4, "h" * 257),
+    (OFFER, 6, b""),
+    (OFFER, 7, b"/" * (MAX_PATH + 1)),
+    (OFFER, 9, "g" * 32),
+    (OFFER, 9, "0" * 33),
+    (OFFER, 10, {"Serial": ""}),
+    (OFFER, 10, {"serial": "x" * (MAX_FACT + 1)}),
+    (OFFER, 10, {f"fact_{number}": "" for number in range(MAX_DEVICE_FACTS + 1)}),
+    (FETCH, 2, bytes(31)),
+    (FETCH, 3, "perhaps"),
+    (FETCH, 4, 0),
+    (SEEN, 0, -1),
+    (SEEN, 4, MAX_FILE_SIZE + 1),
+    (SEEN, 7, b"p" * (MAX_PATH + 1)),
 ]
 
 

@@ -1,0 +1,229 @@
+"""What `push` and `pull` have in common: how evidence travels, where its receipt is kept, and what is said in the end."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, Final, Literal, cast
+
+import typer
+
+from evidencesync.cli.command import Run
+from evidencesync.cli.details_choice import DetailsChoice
+from evidencesync.cli.figures import parse_rate
+from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
+from evidencesync.errors import EvidenceSyncError, ExitCode, InterruptedRunError, LinkLostError, UsageError
+from evidencesync.evidence.display import safe_text
+from evidencesync.limits import MAX_FREE_TEXT, MAX_RETRIES_CHANGED
+
+if TYPE_CHECKING:
+    from evidencesync.cli.passphrase import PassphraseAsker
+    from evidencesync.kept.heads import HeadMemory
+    from evidencesync.kept.receipts import Kept, ReceiptDraft
+    from evidencesync.source.filters import FilterRules
+    from evidencesync.source.gaps import OnReadError
+    from evidencesync.ssh.address import Address
+    from evidencesync.transfer.keeping import Keeping
+    from evidencesync.transfer.progress import Progress
+    from evidencesync.transfer.request import PushOutcome, PushRequest
+
+    Work = Callable[[PushRequest, Progress, Keeping], PushOutcome]
+
+CODES: Final = {"complete": ExitCode.COMPLETE, "gaps": ExitCode.GAPS, "source-changed": ExitCode.SOURCE_CHANGED}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HowChoice(DetailsChoice):
+    """How it travels, and what is known of it besides."""
+
+    note: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="A note for the manifest; may be repeated.")] = None
+    no_read_back: Annotated[
+        bool, typer.Option("--no-read-back", help="Do not read the vault's disk to prove what was written. The receipt says so.")
+    ] = False
+    limit_rate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RATE", envvar="EVIDENCESYNC_LIMIT_RATE", help="Bytes a second at most: 500K, 1.5M (of 1024), or a number."
+        ),
+    ] = None
+    compress: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|always|never", envvar="EVIDENCESYNC_COMPRESS", help="zstd: where it pays, or not.  [default: auto]"
+        ),
+    ] = None
+    retries: Annotated[
+        int,
+        typer.Option(min=0, max=10_000, envvar="EVIDENCESYNC_RETRIES", help="Attempts, in a row, to get a lost link back."),
+    ] = 12
+    on_read_error: Annotated[
+        str | None,
+        typer.Option(
+            metavar="zero|skip|fail",
+            envvar="EVIDENCESYNC_ON_READ_ERROR",
+            help="In place of bytes that cannot be read: zeros, nothing, or publish nothing at all.  [default: zero]",
+        ),
+    ] = None
+    retries_changed: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=MAX_RETRIES_CHANGED,
+            envvar="EVIDENCESYNC_RETRIES_CHANGED",
+            help="How often a file that changed while it was read is read and sent again.  [default: 2, up to 16 MiB]",
+        ),
+    ] = None
+    receipts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            envvar="EVIDENCESYNC_RECEIPTS",
+            help="Where the signed documents that come back are kept.  [default: ~/.local/share/evidencesync/receipts]",
+        ),
+    ] = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Places:
+    """What is read and where it goes, each path as its own end knows it, and what of the source."""
+
+    path: bytes
+    vault: bytes
+    rules: FilterRules
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Notebook:
+    """What this machine keeps: the receipt in the making, and what is remembered of vaults."""
+
+    memory: HeadMemory
+    draft: ReceiptDraft
+
+
+@contextlib.contextmanager
+def notebook(run: Run, how: HowChoice) -> Iterator[Notebook]:
+    """Finds out whether a receipt and what was seen can be kept, before anything travels. Raises StorageError."""
+    from evidencesync.cli.receipts import chosen_receipts, head_memory
+    from evidencesync.kept.receipts import ReceiptDraft, receipts_folder
+
+    draft = ReceiptDraft(receipts_folder(chosen_receipts(run, how.receipts)))
+    memory = head_memory(run)
+    memory.require_usable()
+    try:
+        yield Notebook(memory, draft)
+    finally:
+        draft.close()
+
+
+def acquire(run: Run, kept_in: Notebook, request: PushRequest, vault: Address, work: Work, *, pulled: bool = False) -> ExitCode:
+    """Does it, keeps the receipt, remembers the vault's chains, and says what was done."""
+    from evidencesync.cli.summary import push_lines, push_output, verdict_of
+    from evidencesync.transfer.keeping import Keeping
+
+    keeping = Keeping(kept_in.memory, kept_in.draft)
+    outcome = _show(run, lambda progress: work(request, progress, keeping))
+    kept = kept_in.draft.finish(outcome.name, outcome.acquisition, outcome.documents.by_name())
+    _remember(kept_in.memory, outcome, kept)
+    run.console.give(push_output(outcome, kept), push_lines(outcome, request, vault, kept, pulled=pulled))
+    return CODES[verdict_of(outcome)]
+
+
+def _remember(memory: HeadMemory, outcome: PushOutcome, kept: Kept) -> None:
+    """What was seen of the vault's chains. The receipt is kept already, and said where, if this fails."""
+    try:
+        memory.remember(outcome.seen)
+    except EvidenceSyncError as error:
+        error.message = (
+            f"acquisition {outcome.acquisition} of {outcome.name} was published, and its receipt is kept in "
+            f"{safe_text(str(kept.folder), 300)}, but {error.message}"
+        )
+        raise
+
+
+def _show(run: Run, work: Callable[[Progress], PushOutcome]) -> PushOutcome:
+    """A push or a pull, shown while it goes on. Raises what it fails with, and says how to go on after a lost link."""
+    from evidencesync.cli.progress_display import PushView, shown
+    from evidencesync.delta.chunker import is_compiled
+    from evidencesync.transfer.progress import Progress
+
+    progress = Progress(count_ahead=run.console.is_live)
+    if not is_compiled():
+        run.console.warn("pyfastcdc runs without its compiled part: cutting contents will take some two hundred times longer")
+    with shown(run.console, PushView(progress)):
+        try:
+            return work(progress)
+        except (LinkLostError, InterruptedRunError) as error:
+            error.hint = f"What has arrived is kept. Go on with: {safe_text(shlex.join(['evidencesync', *sys.argv[1:]]))}"
+            raise
+
+
+def make_request(
+    run: Run,
+    places: Places,
+    item: ItemChoice,
+    sign: SignChoice,
+    how: HowChoice,
+    ssh: RemoteChoice,
+    asker: PassphraseAsker | None,
+    details: dict[str, str],
+) -> PushRequest:
+    """What the command line asks for. `details` are those of the item, which were looked at before."""
+    import secrets
+
+    from evidencesync.cli.examiner import check_person, login_name
+    from evidencesync.ssh.keys import load_signer
+    from evidencesync.transfer.request import PushRequest
+
+    settled = run.settings.values
+    limit = how.limit_rate or settled.limit_rate
+    organisation = sign.organisation or settled.organisation
+    name = item.name()
+    examiner = check_person(sign.examiner or settled.examiner or login_name(), "the examiner's name")
+    compress = _parse_compress(how.compress or settled.compress or "auto")
+    notes = [_check_note(note) for note in how.note or ()]
+    signer = load_signer(sign.key_choice(run.settings), ssh.identity_file(run.settings), asker.for_signing if asker else None)
+    return PushRequest(
+        source=places.path,
+        vault=places.vault,
+        name=name,
+        examiner=examiner,
+        signer=signer,
+        session=secrets.token_hex(16),
+        rules=places.rules,
+        command_line=[safe_text(argument) for argument in sys.argv],
+        organisation=check_person(organisation, "the organisation's name") if organisation else None,
+        notes=notes,
+        details=details,
+        read_back=not how.no_read_back,
+        compress=compress,
+        limit_rate=parse_rate(limit) if limit else None,
+        timeout_seconds=ssh.timeout_seconds(run.settings),
+        retries=how.retries,
+        on_read_error=_parse_on_read_error(how.on_read_error or "zero"),
+        retries_changed=how.retries_changed,
+    )
+
+
+def _parse_on_read_error(text: str) -> OnReadError:
+    from evidencesync.source.gaps import ON_READ_ERROR
+
+    if text not in ON_READ_ERROR:
+        raise UsageError(f"--on-read-error is zero, skip or fail, not {safe_text(text, 40)}")
+    return text
+
+
+def _parse_compress(text: str) -> Literal["auto", "always", "never"]:
+    if text not in {"auto", "always", "never"}:
+        raise UsageError(f"--compress is auto, always or never, not {safe_text(text, 40)}")
+    return cast('Literal["auto", "always", "never"]', text)
+
+
+def _check_note(note: str) -> str:
+    from evidencesync.evidence.display import is_unsafe
+
+    if len(note) > MAX_FREE_TEXT or any(map(is_unsafe, note)):
+        raise UsageError(f"a note may have {MAX_FREE_TEXT} characters, on one line, none of which are control characters")
+    return note

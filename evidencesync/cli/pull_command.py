@@ -1,0 +1,156 @@
+"""`pull`: acquires a source on another machine into a vault on this one."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evidencesync.cli.acquire import HowChoice, Places, acquire, make_request, notebook
+from evidencesync.cli.command import Run, command
+from evidencesync.cli.filter_choice import FilterChoice
+from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, local_vault
+from evidencesync.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from evidencesync.source.filters import FilterRules
+    from evidencesync.ssh.address import Address
+    from evidencesync.ssh.options import SshOptions
+    from evidencesync.transfer.keeping import Keeping
+    from evidencesync.transfer.progress import Progress
+    from evidencesync.transfer.request import PushOutcome, PushRequest
+
+    Work = Callable[[PushRequest, Progress, Keeping], PushOutcome]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FarChoice(RemoteChoice):
+    """How the other machine is read."""
+
+    agentless: Annotated[
+        bool,
+        typer.Option(
+            "--agentless", help="Read over SFTP: the other machine needs no evidencesync. All of it travels, hashed on arrival."
+        ),
+    ] = False
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds `pull`."""
+    command(
+        app,
+        "pull",
+        "evidencesync pull ana@server:/var/log /srv/vault --case 2024-017 --item SERVER-LOGS",
+        "evidencesync pull ssh://server:2222/home/suspect /srv/vault --case 2024-017 --item HOME --limit-rate 2M",
+        "evidencesync pull root@server:/dev/sdb /srv/vault --case 2024-017 --item DISK-2",
+        "evidencesync pull admin@nas:/volume1/share /srv/vault --case 2024-017 --item NAS --agentless",
+        'In authorized_keys there:  restrict,command="evidencesync serve --source /var/log" ssh-ed25519 AAAA...',
+    )(pull_source)
+
+
+def pull_source(
+    run: Run,
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="[user@]host:path, or ssh://[user@]host[:port]/path. It is only read.")
+    ],
+    vault: Annotated[str, typer.Argument(metavar="VAULT", help="The vault's folder on this machine.")],
+    item: ItemChoice,
+    sign: SignChoice,
+    what: FilterChoice,
+    how: HowChoice,
+    ssh: FarChoice,
+) -> ExitCode:
+    """Acquires a source on another machine into a vault on this one: reads it there, sends what the vault lacks, and signs here.
+
+    The other machine needs evidencesync and no key of the examiner's; with --agentless it needs nothing but an SSH server
+    with SFTP, and a file that cannot be read whole is recorded without content. Nothing is written there. Ends like push: 0
+    when all was read and stands in the vault, 3 when something could not be read, 4 when something changed while it was read;
+    everything else means that nothing was published.
+    """
+    from evidencesync.cli.passphrase import make_asker
+
+    address = _remote(source)
+    stated = how.details(item.name())
+    folder = local_vault(vault)
+    rules = what.rules()
+    if rules.listed is not None:
+        raise UsageError("a pull takes no list of files", hint="Pull the folders one by one, or use --exclude and --include.")
+    if ssh.agentless:
+        _check_agentless(rules, how)
+    asker = make_asker()
+
+    def options() -> SshOptions:
+        return ssh.options(run.settings, asker.for_login() if asker else None)
+
+    from evidencesync.ssh.address import Address
+
+    pull = _pull_agentless if ssh.agentless else _pull
+    place = Address.parse(str(folder.absolute()))
+    with pull(address, options, folder) as work, notebook(run, how) as kept_in:
+        request = make_request(run, Places(os.fsencode(address.path), b"", rules), item, sign, how, ssh, asker, stated)
+        return acquire(run, kept_in, request, place, work, pulled=True)
+
+
+def _check_agentless(rules: FilterRules, how: HowChoice) -> None:
+    """What SFTP cannot do is refused, and not passed over."""
+    if rules.one_file_system:
+        raise UsageError("SFTP does not tell where another file system begins: --one-file-system needs evidencesync there")
+    if how.on_read_error not in (None, "fail"):
+        raise UsageError(
+            "SFTP does not tell which bytes of a file cannot be read: --on-read-error zero and skip need evidencesync there",
+            hint="Leave it out: a file that cannot be read whole is then recorded without content. Or use fail.",
+        )
+    if how.retries_changed:
+        raise UsageError("over SFTP a file that changed is not read again: --retries-changed needs evidencesync there")
+
+
+def _remote(text: str) -> Address:
+    from evidencesync.ssh.address import Address
+
+    address = Address.parse(text)
+    if address.local:
+        raise UsageError(
+            f"{address.display()} is a path on this machine", hint="Acquire it with: evidencesync push SOURCE VAULT ..."
+        )
+    return address
+
+
+@contextlib.contextmanager
+def _pull(address: Address, options: Callable[[], SshOptions], folder: Path) -> Iterator[Work]:
+    """Begins to connect to the other machine's evidencesync, and gives what pulls from it."""
+    from evidencesync.transfer.pull import pull
+    from evidencesync.transfer.reach import reach_for_pull, reach_source, reaching
+    from evidencesync.vault.vault import Vault
+
+    with reaching(address, options(), "--source") as link:
+        Vault.open(folder)  # a wrong path is said before anything is read
+
+        def work(request: PushRequest, progress: Progress, keeping: Keeping) -> PushOutcome:
+            vault = partial(reach_for_pull, str(folder))
+            return pull(link(), vault, request, progress, again=lambda: reach_source(address, options()), keeping=keeping)
+
+        yield work
+
+
+@contextlib.contextmanager
+def _pull_agentless(address: Address, options: Callable[[], SshOptions], folder: Path) -> Iterator[Work]:
+    """Gives what reads from the other machine over SFTP."""
+    from evidencesync.ssh.sftp import SftpSource
+    from evidencesync.transfer.agentless import pull_agentless
+    from evidencesync.transfer.memory import keep_large_blocks
+    from evidencesync.transfer.reach import reach_for_pull
+    from evidencesync.vault.vault import Vault
+
+    Vault.open(folder)
+    keep_large_blocks()
+
+    def work(request: PushRequest, progress: Progress, keeping: Keeping) -> PushOutcome:
+        return pull_agentless(SftpSource(address, options()), partial(reach_for_pull, str(folder)), request, progress, keeping)
+
+    yield work

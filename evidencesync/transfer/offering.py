@@ -1,0 +1,246 @@
+"""Offering: the source's end of a pull. It reads what was offered, and answers what the vault asks about it.
+
+It has no key and no vault, and learns neither case nor item nor session. What it reads is hashed, cut and named by the same
+sending end as a push's; the header, the footer and every signature are made at the other end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import evidencesync
+from evidencesync.delta.refine import DELTA_PARAMETERS
+from evidencesync.errors import EvidenceSyncError, InternalError, LinkLostError, ProtocolError, VersionError
+from evidencesync.evidence.moment import format_moment
+from evidencesync.limits import SILENCE_SECONDS
+from evidencesync.protocol.framing import frame_of
+from evidencesync.protocol.messages import (
+    PREAMBLE,
+    PROTOCOL_VERSION,
+    Alive,
+    Failure,
+    Fetch,
+    Message,
+    SourceAsk,
+    SourceEnd,
+    SourceOffer,
+    SourceSeen,
+)
+from evidencesync.session.sender import Sender
+from evidencesync.source.confined import Confined, confined
+from evidencesync.source.filters import FilterRules
+from evidencesync.source.gaps import refuse_moved_bytes
+from evidencesync.source.origin import describe_origin
+from evidencesync.transfer.feeding import feed
+from evidencesync.transfer.inbox import Inbox
+from evidencesync.transfer.link import Link
+from evidencesync.transfer.listening import listen
+from evidencesync.transfer.outlet import Outlet
+from evidencesync.transfer.progress import Progress
+from evidencesync.transfer.reading import Item, SourceReading
+from evidencesync.transfer.supply import count_source
+
+_M = TypeVar("_M", bound=Message)
+_SEEN_SECONDS: Final = 0.25
+
+
+def offer(link: Link, offered: bytes, now: Callable[[], int] = time.time_ns) -> None:
+    """Serves one pull on a link, and closes it. Nothing but `offered` is read, and nothing is written.
+
+    The other end is told what goes wrong; so is the caller. Raises LinkLostError where the other end leaves before it has all.
+    """
+    offering = _Offering(link, now)
+    try:
+        offering.run(offered)
+    except LinkLostError:
+        raise
+    except EvidenceSyncError as error:
+        offering.tell(error)
+        raise
+    except Exception as error:
+        failure = InternalError(f"{type(error).__name__}: {error}")
+        offering.tell(failure)
+        raise failure from error
+    finally:
+        offering.close()
+
+
+class _Offering:
+    """One pull, in the thread that sends."""
+
+    def __init__(self, link: Link, now: Callable[[], int]) -> None:
+        self._link = link
+        self._now = now
+        self._inbox: Inbox[Item, Message] = Inbox()
+        self._progress = Progress()
+        self._seen = 0.0
+        self._is_read = False
+        listen(link, self._inbox)
+
+    def tell(self, error: EvidenceSyncError) -> None:
+        """Says why there is no pull, where the link still works."""
+        with contextlib.suppress(LinkLostError):
+            self._say(Failure(error.slug, error.message[:1000], error.hint[:1000] if error.hint else None))
+
+    def close(self) -> None:
+        """Lets go of the link and of the threads."""
+        self._inbox.close()
+        self._link.close()
+
+    def run(self, offered: bytes) -> None:
+        """What is asked for is looked for, read and sent."""
+        self._link.write(PREAMBLE)
+        ask = self._expect(SourceAsk)
+        if PROTOCOL_VERSION not in ask.versions or ask.parameters != DELTA_PARAMETERS:
+            raise VersionError("the two ends of this pull do not speak the same version of the protocol")
+        rules = FilterRules.from_patterns(
+            map(os.fsdecode, ask.excludes),
+            map(os.fsdecode, ask.includes),
+            max_size=ask.max_size,
+            one_file_system=ask.one_file_system,
+        )
+        with confined(offered, ask.path) as place:
+            refuse_moved_bytes(place.source, ask.on_read_error)
+            self._say(self._offer(place))
+            reading = self._start_reading(place, rules, ask)
+            self._serve(self._expect(Fetch), reading)
+
+    def _offer(self, place: Confined) -> SourceOffer:
+        origin = describe_origin(place.source)
+        return SourceOffer(
+            PROTOCOL_VERSION,
+            evidencesync.__version__,
+            DELTA_PARAMETERS,
+            self._now(),
+            origin.host,
+            origin.operating_system,
+            place.source.path,
+            place.source.named,
+            origin.file_system,
+            origin.machine_id,
+            origin.device,
+        )
+
+    # Reading.
+
+    def _start_reading(self, place: Confined, rules: FilterRules, ask: SourceAsk) -> SourceReading:
+        """What it gives waits in the inbox, a bounded number of bytes, until it is asked for."""
+        reading = SourceReading(
+            place.reading,
+            rules,
+            self._inbox.put_local,
+            self._progress,
+            lambda: format_moment(self._now()),
+            with_footer=False,
+            on_read_error=ask.on_read_error,
+            retries_changed=ask.retries_changed,
+        )
+        threading.Thread(target=self._read, args=(reading,), name="source", daemon=True).start()
+        if ask.counts:
+            threading.Thread(target=self._count, args=(place, rules), name="count", daemon=True).start()
+        return reading
+
+    def _read(self, reading: SourceReading) -> None:
+        try:
+            reading.run()
+        except Exception as error:  # noqa: BLE001 - raised again in the thread that sends
+            self._inbox.fail_local(error)
+
+    def _count(self, place: Confined, rules: FilterRules) -> None:
+        """How much there is to read, for the other end's display."""
+        with contextlib.suppress(EvidenceSyncError, OSError):
+            count_source(place.reading, rules, self._progress, lambda: self._inbox.is_closed)
+
+    # Sending.
+
+    def _serve(self, fetch: Fetch, reading: SourceReading) -> None:
+        sender = Sender(
+            knows_nothing=fetch.knows_nothing,
+            has_previous=fetch.has_previous,
+            piece_key=fetch.piece_key,
+            compress=fetch.compress,
+            clock=time.monotonic,
+            first_page=1,
+        )
+        outlet = Outlet(self._link, fetch.limit_rate)
+        outlet.link_rate = fetch.limit_rate  # how fast a line lies behind sshd's pipe is not known before it was measured
+        while not self._is_read:
+            self._step(sender, outlet)
+        self._send(sender, outlet)
+        outlet.flush()
+        self._tell_seen()
+        self._say(SourceEnd(sender.pages_sent, reading.tally.read_again, reading.tally.manifest.remarks))
+        self._answer_to_the_end(sender, outlet)
+
+    def _step(self, sender: Sender, outlet: Outlet) -> None:
+        """Sends what there is, and takes one item of the source or one message of the vault's side."""
+        self._send(sender, outlet)
+        may_read = sender.has_room
+        if self._inbox.would_wait(local=may_read):
+            outlet.flush()
+        item, message = self._inbox.take(local=may_read, timeout_seconds=SILENCE_SECONDS)
+        if message is not None:
+            _hear(sender, message)
+        elif item is not None:
+            self._is_read = not feed(sender, item)
+        else:
+            self._say(Alive())
+
+    def _answer_to_the_end(self, sender: Sender, outlet: Outlet) -> None:
+        """Whoever has everything hangs up."""
+        while True:
+            try:
+                self._send(sender, outlet)
+                outlet.flush()
+                _, message = self._inbox.take(local=False, timeout_seconds=SILENCE_SECONDS)
+            except LinkLostError:
+                if sender.all_stored:
+                    return
+                raise
+            if message is not None:
+                _hear(sender, message)
+
+    def _send(self, sender: Sender, outlet: Outlet) -> None:
+        outlet.put(sender.take_output())
+        sender.data.link_rate = outlet.link_rate
+        self._progress.literal_bytes = sender.counts.literal_bytes
+        if time.monotonic() - self._seen >= _SEEN_SECONDS:
+            self._tell_seen()
+
+    def _tell_seen(self) -> None:
+        """Goes past what the outlet gathers: it may stand between any two frames, for it ends at the other end's display."""
+        self._seen = time.monotonic()
+        progress = self._progress
+        self._say(
+            SourceSeen(
+                progress.files,
+                progress.read_bytes,
+                progress.hole_bytes,
+                progress.bad_bytes,
+                progress.literal_bytes,
+                progress.total_files,
+                progress.total_bytes,
+                progress.path,
+            )
+        )
+
+    def _say(self, message: Message) -> None:
+        self._link.write(frame_of(message))
+
+    def _expect(self, kind: type[_M]) -> _M:
+        while True:
+            _, message = self._inbox.take(local=False, timeout_seconds=SILENCE_SECONDS)
+            if isinstance(message, kind):
+                return message
+            if not isinstance(message, Alive):
+                raise ProtocolError(f"a {type(message).__name__} message stands where {kind.__name__} was expected")
+
+
+def _hear(sender: Sender, message: Message) -> None:
+    if not isinstance(message, Alive):
+        sender.receive(message)

@@ -1,0 +1,31 @@
+"""What the near end of a pull knows of the manifest: what its own vault's end has read and checked."""
+
+from __future__ import annotations
+
+from evidencesync.custody.manifest import CheckedLine
+from evidencesync.evidence.entry import Entry
+from evidencesync.transfer.keeping import Keeping
+from evidencesync.transfer.papers import ManifestMeter
+from evidencesync.transfer.reading import SourceTally
+
+
+class Overheard:
+    """Digests and counts of checked lines. `take` is called in the vault's thread; the rest is asked when that has said so."""
+
+    def __init__(self, keeping: Keeping) -> None:
+        self._keeping = keeping
+        self.meter = ManifestMeter()
+        self.tally = SourceTally()
+
+    def take(self, lines: bytes, checked: list[CheckedLine]) -> None:
+        """The next page, as it stands in the vault."""
+        self.meter.feed(lines)
+        self._keeping.add_manifest(lines)
+        for path, line in checked:
+            self.tally.note_gaps(line.read_errors or ())
+            if not isinstance(line, Entry):
+                continue
+            self.tally.partial += line.read_errors is not None
+            self.tally.manifest.add(line)
+            for flag in line.flags or ():
+                self.tally.note_flag(path, flag)

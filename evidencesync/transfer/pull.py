@@ -1,0 +1,324 @@
+"""Pull: acquires a source on another machine into a vault on this one.
+
+The vault's end runs in this process, in a thread, and does not know a pull from a push: the same greeting, the same checks, the
+same lock. The source's end (`transfer.offering`) says what any sender says between Ready and Finish. This module stands between
+the two. It passes frames on, lets nothing through but those, and makes what a sender without a key cannot make: greeting,
+header, footer, signatures. What it signs is digested from the lines that the vault has checked, and from nothing that the
+source's end claims about them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import time
+from collections.abc import Callable
+from typing import Final
+
+from evidencesync.custody.documents import ManifestHeader, SshPeer
+from evidencesync.custody.manifest import encode_footer, encode_header
+from evidencesync.custody.receipt import decode_receipt
+from evidencesync.delta.refine import piece_key
+from evidencesync.errors import EvidenceSyncError, LinkLostError, MalformedDocumentError, ProtocolError, SourceGapsError
+from evidencesync.evidence.moment import Moment, format_moment
+from evidencesync.protocol.messages import (
+    Alive,
+    Fetch,
+    Finish,
+    Message,
+    Need,
+    NeedPieces,
+    Page,
+    PageAnswer,
+    PagesStored,
+    Published,
+    Records,
+    SegmentAnswer,
+    SegmentsStored,
+    SourceOffer,
+    Status,
+    Want,
+)
+from evidencesync.session.outgoing import Outgoing
+from evidencesync.transfer.acknowledgement import Sent, check_published
+from evidencesync.transfer.conversation import Conversation, connect_again
+from evidencesync.transfer.far_source import FarSource, Frames, note_of, origin_of
+from evidencesync.transfer.greeting import Greeting
+from evidencesync.transfer.intake.overhearing import Pulled
+from evidencesync.transfer.keeping import Keeping
+from evidencesync.transfer.link import Link
+from evidencesync.transfer.overheard import Overheard
+from evidencesync.transfer.papers import ManifestSums, Provenance, Signed, make_header, sign
+from evidencesync.transfer.progress import Progress
+from evidencesync.transfer.request import Documents, PushOutcome, PushRequest
+
+_ANSWERS: Final = (PageAnswer, Want, PagesStored, SegmentAnswer, Need, NeedPieces, SegmentsStored)
+_ALIVE_SECONDS: Final = 5.0
+
+
+def pull(
+    link: Link,
+    vault: Callable[[Pulled, SshPeer | None], Link],
+    request: PushRequest,
+    progress: Progress,
+    now: Callable[[], int] = time.time_ns,
+    *,
+    again: Callable[[], Link] | None = None,
+    keeping: Keeping = Keeping(),  # noqa: B008 - frozen, and empty
+) -> PushOutcome:
+    """Makes one acquisition of `request.source`, as it is called at the other end of `link`. Closes the link.
+
+    `vault` gives a link to the vault's end in this process, and is told by which SSH server the source is reached. `again` makes
+    another link to the same source, for when one is lost: then it is read from its start once more, and what had arrived is not
+    sent again. `keeping` is what it is for a push.
+
+    Returns only what the vault has signed for. Raises what either end gives up with; then nothing was published.
+    """
+    for _ in range(request.retries):
+        try:
+            return _pull_once(link, vault, request, progress, now, keeping)
+        except LinkLostError:
+            if again is None:
+                raise
+        link = connect_again(again, request, progress)
+        request = dataclasses.replace(request, session=secrets.token_hex(16))
+        progress.begin_again()
+    return _pull_once(link, vault, request, progress, now, keeping)
+
+
+def _pull_once(
+    link: Link,
+    vault: Callable[[Pulled, SshPeer | None], Link],
+    request: PushRequest,
+    progress: Progress,
+    now: Callable[[], int],
+    keeping: Keeping,
+) -> PushOutcome:
+    keeping.begin()
+    overheard = Overheard(keeping)
+    try:
+        near = vault(Pulled(link.peer.host_key if link.peer else None, overheard.take), link.peer)
+    except EvidenceSyncError:
+        link.close()
+        raise
+    return _Pull(link, near, overheard, request, progress, now, keeping).run()
+
+
+class _Pull:
+    """The caller's thread of one pull."""
+
+    def __init__(
+        self,
+        link: Link,
+        near: Link,
+        overheard: Overheard,
+        request: PushRequest,
+        progress: Progress,
+        now: Callable[[], int],
+        keeping: Keeping,
+    ) -> None:
+        self._request = request
+        self._keeping = keeping
+        self._progress = progress
+        self._now = now
+        self._overheard = overheard
+        self._far = FarSource(link, progress)
+        self._conversation: Conversation[Frames] = Conversation(near, request, progress, now, None)
+        self._stored = 0
+        self._alive = time.monotonic()
+
+    def run(self) -> PushOutcome:
+        """All of it. A line that no honest source sends makes the source's end a hostile one."""
+        try:
+            return self._run()
+        except MalformedDocumentError as error:
+            raise ProtocolError(f"the source's end: {error.message}") from error
+        except LinkLostError:
+            raise
+        except EvidenceSyncError as error:
+            self._conversation.say_goodbye(error)
+            raise
+        finally:
+            self._far.link.close()
+            self._conversation.close()
+
+    def _run(self) -> PushOutcome:
+        began, started = time.monotonic(), format_moment(self._now())
+        provenance = self._ask()
+        greeting = self._conversation.greet(self._keeping)
+        header = self._begin(provenance, greeting, started)
+        self._progress.stage = "reading"
+        self._relay()
+        self._progress.stage = "finishing"
+        self._far.link.close()
+        tally = self._overheard.tally
+        self._add_page(self._far.pages, encode_footer(tally.manifest.footer(format_moment(self._now()))))
+        while self._stored <= self._far.pages:
+            self._take_answer(self._conversation.expect(*_ANSWERS))
+        sums = self._overheard.meter.sums()
+        signed = sign(self._request, header, greeting, sums, tally, format_moment(self._now()))
+        published = self._finish(sums, signed, greeting)
+        outcome = self._outcome(published, header, greeting, sums, signed, provenance, time.monotonic() - began)
+        self._progress.stage = "done"
+        return outcome
+
+    # Beginning.
+
+    def _ask(self) -> Provenance:
+        """Asks for the source, and takes what its end says of itself."""
+        request, far = self._request, self._far
+        asked = self._now()
+        far.listen(self._conversation.inbox)
+        far.ask(request, counts=self._progress.count_ahead)
+        offer = self._wait_for_offer()
+        offset = offer.clock - (asked + self._now()) // 2
+        return Provenance(origin_of(offer), "pull", "source", far.link.peer, offset, note_of(offer), request.on_read_error)
+
+    def _wait_for_offer(self) -> SourceOffer:
+        until = time.monotonic() + self._request.timeout_seconds
+        while time.monotonic() < until:
+            frames, _ = self._conversation.inbox.take(local=True, timeout_seconds=self._request.timeout_seconds)
+            if frames is not None:
+                return self._far.take_offer(frames)
+        raise LinkLostError(f"the source's end has been silent for {self._request.timeout_seconds:.0f} seconds")
+
+    def _begin(self, provenance: Provenance, greeting: Greeting, started: Moment) -> ManifestHeader:
+        """The header, which is the first page; then the source's end may begin."""
+        request, ready = self._request, greeting.ready
+        header = make_header(request, provenance, greeting, started)
+        self._add_page(0, encode_header(header))
+        self._far.say(
+            Fetch(
+                knows_nothing=ready.known_contents == 0,
+                has_previous=ready.previous_manifest_sha256 is not None or ready.leftovers > 0,
+                piece_key=piece_key(request.session),
+                compress=request.compress,
+                limit_rate=request.limit_rate,
+            )
+        )
+        return header
+
+    def _add_page(self, number: int, lines: bytes) -> None:
+        """A page of our own."""
+        out = Outgoing("never", time.monotonic)
+        out.send(Page(number, len(lines), with_files=False, proofs=b""))
+        out.send_lines(lines)
+        self._write(b"".join(out.take()))
+
+    # Between the two ends.
+
+    def _relay(self) -> None:
+        """Passes on what each has for the other, until the source is read and all of it is stored."""
+        inbox = self._conversation.inbox
+        while self._far.end is None or self._stored < self._far.pages:
+            frames, message = inbox.take(local=True, timeout_seconds=self._request.timeout_seconds)
+            if frames is not None:
+                self._write(self._far.take(frames))
+            elif message is not None:
+                self._pass_back(message)
+        tally = self._overheard.tally
+        for remark, count in self._far.end.remarks.items():
+            tally.manifest.remark(remark, count)
+        if self._request.on_read_error == "fail" and "unreadable" in tally.manifest.flags:
+            raise SourceGapsError("the source's end goes on where something could not be read")
+        tally.read_again = self._far.end.read_again
+        tally.changed_folders = self._far.end.remarks.get("folder-changed-while-read", 0)
+
+    def _pass_back(self, message: Message) -> None:
+        if isinstance(message, Status):
+            if time.monotonic() - self._alive > _ALIVE_SECONDS:
+                self._alive = time.monotonic()
+                self._far.say(Alive())
+            return
+        self._take_answer(message)
+        self._far.say(message)
+        self._progress.wire_sent = self._far.link.wire_received  # what travels is what comes
+
+    def _take_answer(self, message: Message) -> None:
+        if not isinstance(message, _ANSWERS):
+            raise ProtocolError(f"a {type(message).__name__} message is out of order")
+        if isinstance(message, PagesStored):
+            self._stored = message.count
+
+    def _write(self, frames: bytes) -> None:
+        """To the vault's end. It says why, where it takes nothing more."""
+        try:
+            self._conversation.link.write(frames)
+        except LinkLostError as lost:
+            raise self._conversation.reason_for(lost) from lost
+
+    # The end.
+
+    def _finish(self, sums: ManifestSums, signed: Signed, greeting: Greeting) -> Published:
+        self._conversation.say(
+            Finish(
+                sums.size,
+                sums.sha256,
+                signed.manifest_signature,
+                signed.acquired,
+                signed.acquired_signature,
+                self._far.pages + 1,
+            )
+        )
+        self._keeping.settle()
+        while True:
+            answer = self._conversation.expect(Published, Records)
+            if isinstance(answer, Published):
+                return answer
+            if isinstance(answer, Records):
+                greeting.shown.take(answer)
+
+    def _outcome(
+        self,
+        published: Published,
+        header: ManifestHeader,
+        greeting: Greeting,
+        sums: ManifestSums,
+        signed: Signed,
+        provenance: Provenance,
+        seconds: float,
+    ) -> PushOutcome:
+        """What was published, once its receipt is checked. What travelled is what the vault counted."""
+        request, tally = self._request, self._overheard.tally
+        manifest_sha256 = sums.sha256.hex()
+        sent = Sent(
+            header, tally.manifest, manifest_sha256, signed.manifest_signature, signed.acquired, read_back=request.read_back
+        )
+        receipt_sha256, head_sha256 = check_published(published, sent, greeting)
+        greeting.shown.conclude(signed.acquired, published.received)
+        receipt = decode_receipt(published.receipt)
+        traffic = receipt.transfer
+        return PushOutcome(
+            name=request.name,
+            vault_id=greeting.vault_id,
+            session=request.session,
+            acquisition=published.acquisition,
+            tally=tally,
+            literal_bytes=traffic.literal_bytes,
+            reused_bytes=traffic.reused_bytes,
+            zero_bytes=traffic.zero_bytes,
+            stored=receipt.stored,
+            wire_sent=self._far.link.wire_sent,
+            wire_received=self._far.link.wire_received,
+            seconds=seconds,
+            interruptions=self._progress.interruptions,
+            leftovers=greeting.ready.leftovers,
+            manifest_sha256=manifest_sha256,
+            receipt_sha256=receipt_sha256,
+            chain_head_sha256=head_sha256,
+            vault_head=greeting.shown.own.known,
+            seen=greeting.shown.remembered(format_moment(self._now())),
+            read_back=request.read_back,
+            damaged=published.damaged,
+            clock_offset_ns=greeting.clock_offset,
+            source_clock_offset_ns=provenance.clock_offset,
+            documents=Documents(
+                signed.manifest_signature,
+                signed.acquired,
+                signed.acquired_signature,
+                published.receipt,
+                published.receipt_signature,
+                published.received,
+                published.received_signature,
+            ),
+        )

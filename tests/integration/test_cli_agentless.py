@@ -1,0 +1,97 @@
+"""Pulls over SFTP alone, from OpenSSH's servers: nothing of ours runs at the other end."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.cli_program import ITEM, Lab, schema_errors
+from tests.integration.conftest import Sshd, make_key, running_sshd
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    made = Lab.make(tmp_path)
+    made.write("notes.txt", b"hello")
+    made.write("folder/image", os.urandom(3_000_000))
+    made.write("empty", b"")
+    for number in range(100):
+        made.write(f"many/{number:03}", b"x" * number)
+    return made
+
+
+def options(sshd: Sshd) -> tuple[str, ...]:
+    return (
+        *("--agentless", "--sign-key", "ana", "-i", str(sshd.identity), "-p", str(sshd.port)),
+        *("-F", "none", "--known-hosts", str(sshd.known_hosts)),
+    )
+
+
+@pytest.fixture(scope="module", params=["sftp-server", "internal-sftp"])
+def sftp(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, require_program: Callable[[str], str]
+) -> Iterator[Sshd]:
+    folder = tmp_path_factory.mktemp("sftp")
+    make_key(folder / "host_ed25519")
+    server = "/usr/lib/openssh/sftp-server" if request.param == "sftp-server" else "internal-sftp"
+    with running_sshd(folder, require_program("sshd"), f"Subsystem sftp {server}\n") as running:
+        yield running
+
+
+def test_what_a_server_gives_is_acquired_and_verified(lab: Lab, sftp: Sshd) -> None:
+    evidence = lab.folder / "evidence"
+    os.symlink("/etc/passwd", evidence / "link")
+    os.symlink(b"to\xff\n", evidence / "odd link")
+    os.mkfifo(evidence / "fifo")
+    (evidence / "notes.txt").chmod(0o640)
+    os.utime(evidence / "notes.txt", (1_000_000_000.75, 1_100_000_000.25))
+    odd = os.fsencode(evidence) + b"/odd\xff\x1b[31m\nname"
+    with open(odd, "wb") as file:
+        file.write(b"odd")
+    arguments = ("pull", f"{sftp.user}@127.0.0.1:{evidence}", "vault", *ITEM, *options(sftp))
+    first = lab.run(*arguments, "--json")
+    assert first.code == 0, first
+    assert schema_errors(first.document, "pull-output") == []
+    assert first.document["files"] == 104
+    header = lab.header(1)
+    assert (header["direction"], header["digests_taken_at"]) == ("pull", "arrival")
+    assert header["ssh"]["host_key"] == sftp.host_fingerprint
+    lines = [json.loads(line) for line in (lab.acquisition(1) / "manifest.jsonl").read_bytes().splitlines()[1:-1]]
+    entries = {line.get("path", line.get("path_b64")): line for line in lines}
+    notes = entries["notes.txt"]
+    assert (notes["mode"], notes["mtime"], notes["atime"]) == ("0640", "1100000000.000000000", "1000000000.000000000")
+    assert not {"inode", "user", "group", "ctime", "device", "links"} & notes.keys()
+    assert (entries["link"]["type"], entries["link"]["target"]) == ("symlink", "/etc/passwd")
+    assert entries["odd link"]["target_b64"] == "dG//Cg=="
+    assert entries["fifo"]["type"] == "fifo"
+    assert (lab.acquisition(1) / "data" / "folder" / "image").read_bytes() == (evidence / "folder" / "image").read_bytes()
+    with open(os.fsencode(lab.acquisition(1)) + b"/data/odd\xff\x1b[31m\nname", "rb") as file:
+        assert file.read() == b"odd"
+    receipt = json.loads((lab.acquisition(1) / "receipt.json").read_text())
+    assert receipt["points"]["source"]["taken"] is False
+    assert receipt["host_keys"]["sender"] == sftp.host_fingerprint
+
+    assert (kept := Path(first.document["receipts"])).is_dir()
+    assert (kept / "manifest.jsonl").read_bytes() == (lab.acquisition(1) / "manifest.jsonl").read_bytes()
+    assert first.document["source_clock_ahead_seconds"] is None
+
+    second = lab.run(*arguments, "--json")
+    assert (second.code, second.document["literal_bytes"], second.document["wire_received"] > 3_000_000) == (0, 0, True)
+    checked = lab.run("verify", "vault", "--json")
+    assert checked.code == 0, checked
+    found = [(finding["slug"], finding["severity"]) for finding in checked.document["findings"]]
+    assert found == [("digested-on-arrival", "info")] * 2
+    assert lab.run("receipts", "check", "--vault", "vault").code == 0
+
+
+@pytest.mark.parametrize(
+    "asked", [("--on-read-error", "zero"), ("--on-read-error", "skip"), ("--retries-changed", "1"), ("--one-file-system",)]
+)
+def test_what_sftp_cannot_do_is_refused_before_anything_is_asked_of_it(lab: Lab, asked: tuple[str, ...]) -> None:
+    refused = lab.run("pull", "nowhere.invalid:/x", "vault", *ITEM, "--agentless", *asked, "--json")
+    assert (refused.code, refused.error["slug"]) == (2, "usage")
+    assert "need" in refused.error["message"]

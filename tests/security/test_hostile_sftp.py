@@ -1,0 +1,382 @@
+"""A server that is read without an agent may be a suspect's: its lies are refused, or recorded as what they are."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import stat
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import asyncssh
+import pytest
+
+from evidencesync.errors import (
+    EvidenceSyncError,
+    LimitExceededError,
+    LinkLostError,
+    PathEscapeError,
+    ProtocolError,
+    SourceGapsError,
+    SourceNotFoundError,
+    UsageError,
+)
+from evidencesync.limits import SMALL_FILE
+from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.sftp_server import sftp_server
+
+REGULAR = stat.S_IFREG | 0o644
+FOLDER = stat.S_IFDIR | 0o755
+
+
+def attributes(mode: int | None = REGULAR, size: int | None = 0, **more: int) -> asyncssh.SFTPAttrs:
+    return asyncssh.SFTPAttrs(permissions=mode, size=size, uid=0, gid=0, atime=1, mtime=1, **more)
+
+
+class Server(asyncssh.SFTPServer):
+    """A folder `/evidence` with one file `file`, all of it invented. A test overrides what it lies about."""
+
+    names: tuple[bytes, ...] = (b".", b"..", b"file")
+    content = b"content"
+    opened: list[bytes]
+
+    def realpath(self, path: bytes) -> bytes:
+        return path
+
+    def lstat(self, path: bytes) -> asyncssh.SFTPAttrs:
+        return attributes(FOLDER) if path == b"/evidence" else attributes(REGULAR, len(self.content))
+
+    async def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+        for name in self.names:
+            yield asyncssh.SFTPName(name, attrs=self.lstat(path + b"/" + name))
+
+    def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:
+        assert pflags == asyncssh.FXF_READ
+        return path
+
+    def fstat(self, file_obj: object) -> asyncssh.SFTPAttrs:
+        return self.lstat(bytes(file_obj))  # type: ignore[call-overload]
+
+    def read(self, file_obj: object, offset: int, size: int) -> bytes:
+        return self.content[offset : offset + size]
+
+    def close(self, file_obj: object) -> None:
+        return None
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return make_bench(tmp_path)
+
+
+def entries_from(bench: Bench, tmp_path: Path, server: type[Server], **changes: object) -> dict[bytes, tuple[str, object]]:
+    with sftp_server(tmp_path, server) as running:
+        running.pull(bench, b"/evidence", **changes)  # type: ignore[arg-type]
+    return {path: (entry.type, entry.flags) for path, entry in bench.entries(1).items()}
+
+
+def test_an_honest_one_of_this_kind_is_published(bench: Bench, tmp_path: Path) -> None:
+    """Or the tests below would show nothing."""
+    assert entries_from(bench, tmp_path, Server) == {b"": ("directory", None), b"file": ("file", None)}
+    assert (bench.acquisition(1) / "data" / "file").read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("name", [b"../file", b"a/b", b"/etc", b"a\0b", b""])
+def test_a_name_that_no_folder_can_hold_ends_it(bench: Bench, tmp_path: Path, name: bytes) -> None:
+    class Lying(Server):
+        names = (b"file", name)
+
+    with sftp_server(tmp_path, Lying) as running, pytest.raises(PathEscapeError) as raised:
+        running.pull(bench, b"/evidence")
+    assert "\0" not in raised.value.message
+    assert bench.acquisitions() == []
+
+
+def test_odd_names_are_kept_and_double_ones_are_one(bench: Bench, tmp_path: Path) -> None:
+    class Odd(Server):
+        names = (b"\x1b[2J", b"file", b"\xff", b"file", b"new\nline", b"x" * 256)
+
+    found = entries_from(bench, tmp_path, Odd)
+    assert found.pop(b"") == ("directory", ["unreadable"])  # a name of 256 bytes is more than a manifest can hold
+    assert set(found) == {b"\x1b[2J", b"file", b"\xff", b"new\nline"}
+
+
+def test_more_names_than_any_folder_holds_end_it(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evidencesync.ssh.sftp.MAX_FOLDER_ENTRIES", 300)
+
+    class Endless(Server):
+        async def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+            number = 0
+            while True:
+                number += 1
+                yield asyncssh.SFTPName(b"%d" % number, attrs=attributes())
+
+    with sftp_server(tmp_path, Endless) as running, pytest.raises(LimitExceededError):
+        running.pull(bench, b"/evidence")
+
+
+def test_folders_without_end_end_at_the_deepest_that_a_manifest_holds(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evidencesync.transfer.sftp_reading.MAX_DEPTH", 20)
+
+    class Deep(Server):
+        names = (b"folder",)
+
+        def lstat(self, path: bytes) -> asyncssh.SFTPAttrs:
+            return attributes(FOLDER)
+
+    found = entries_from(bench, tmp_path, Deep)
+    assert len(found) == 21
+    assert [flags for _, flags in found.values() if flags] == [["unreadable"]]
+
+
+@pytest.mark.parametrize("mode", [stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK, stat.S_IFLNK, 0, 0o170000, None])
+def test_nothing_is_opened_but_what_is_said_to_be_a_regular_file(bench: Bench, tmp_path: Path, mode: int | None) -> None:
+    opened: list[bytes] = []
+
+    class Special(Server):
+        def lstat(self, path: bytes) -> asyncssh.SFTPAttrs:
+            return attributes(FOLDER) if path == b"/evidence" else attributes(mode, 10)
+
+        def readlink(self, path: bytes) -> bytes:
+            return b"/etc/passwd"
+
+        def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:
+            opened.append(path)
+            return path
+
+    entries_from(bench, tmp_path, Special)
+    assert opened == []
+
+
+def test_what_turns_out_to_be_something_else_when_it_is_open_is_not_read(bench: Bench, tmp_path: Path) -> None:
+    class Swapped(Server):
+        def fstat(self, file_obj: object) -> asyncssh.SFTPAttrs:
+            return attributes(stat.S_IFCHR | 0o666, 0)
+
+    assert entries_from(bench, tmp_path, Swapped)[b"file"] == ("file", ["vanished"])
+
+
+@pytest.mark.parametrize("size", [100, 3 * SMALL_FILE])
+def test_a_link_that_took_a_files_place_is_told(bench: Bench, tmp_path: Path, size: int) -> None:
+    seen: list[bytes] = []
+
+    class Swapped(Server):
+        content = bytes(size)
+
+        def read(self, file_obj: object, offset: int, size: int) -> bytes:
+            seen.append(b"read")
+            return Server.read(self, file_obj, offset, size)
+
+        def lstat(self, path: bytes) -> asyncssh.SFTPAttrs:
+            if path == b"/evidence/file" and seen:
+                return attributes(stat.S_IFLNK | 0o777, 5)
+            return Server.lstat(self, path)
+
+        def fstat(self, file_obj: object) -> asyncssh.SFTPAttrs:
+            return attributes(REGULAR, size)
+
+    assert entries_from(bench, tmp_path, Swapped)[b"file"] == ("file", ["changed-while-read"])
+
+
+@pytest.mark.parametrize("said", [3, 10, SMALL_FILE, 2 * SMALL_FILE, 30 * SMALL_FILE])
+@pytest.mark.parametrize("real", [0, 7, SMALL_FILE + 7, 5 * SMALL_FILE])
+def test_a_size_that_is_not_true_is_told(bench: Bench, tmp_path: Path, said: int, real: int) -> None:
+    class Lying(Server):
+        content = os.urandom(real)
+
+        def lstat(self, path: bytes) -> asyncssh.SFTPAttrs:
+            return attributes(FOLDER) if path == b"/evidence" else attributes(REGULAR, said)
+
+    assert entries_from(bench, tmp_path, Lying)[b"file"] == ("file", ["changed-while-read"])
+    assert (bench.acquisition(1) / "data" / "file").stat().st_size <= max(said, SMALL_FILE)
+
+
+def test_a_file_without_end_is_read_as_far_as_its_size_said(bench: Bench, tmp_path: Path) -> None:
+    class Endless(Server):
+        def lstat(self, path: bytes) -> asyncssh.SFTPAttrs:
+            return attributes(FOLDER) if path == b"/evidence" else attributes(REGULAR, 1_000_000)
+
+        def read(self, file_obj: object, offset: int, size: int) -> bytes:
+            return bytes(size)
+
+    assert entries_from(bench, tmp_path, Endless)[b"file"] == ("file", ["changed-while-read"])
+    assert (bench.acquisition(1) / "data" / "file").stat().st_size == 1_000_000
+
+
+@pytest.mark.parametrize("step", [1000, 40_000])
+def test_a_server_that_gives_less_at_once_than_it_was_asked_for_is_read_whole(bench: Bench, tmp_path: Path, step: int) -> None:
+    class Stingy(Server):
+        content = os.urandom(700_001)
+
+        def read(self, file_obj: object, offset: int, size: int) -> bytes:
+            return Server.read(self, file_obj, offset, min(size, step))
+
+    assert entries_from(bench, tmp_path, Stingy)[b"file"] == ("file", None)
+    assert (bench.acquisition(1) / "data" / "file").read_bytes() == Stingy.content
+
+
+def test_an_end_in_the_middle_is_never_filled_up_with_zeros(bench: Bench, tmp_path: Path) -> None:
+    class Holed(Server):
+        content = b"x" * 3_000_000
+
+        def read(self, file_obj: object, offset: int, size: int) -> bytes:
+            return b"" if 1_000_000 <= offset < 1_300_000 else Server.read(self, file_obj, offset, size)
+
+    assert entries_from(bench, tmp_path, Holed)[b"file"] == ("file", ["changed-while-read"])
+    assert b"\0" not in (bench.acquisition(1) / "data" / "file").read_bytes()
+
+
+@pytest.mark.parametrize("size", [10, 5 * SMALL_FILE])
+def test_what_cannot_be_read_is_recorded(bench: Bench, tmp_path: Path, size: int) -> None:
+    class Broken(Server):
+        content = bytes(size)
+
+        def read(self, file_obj: object, offset: int, size: int) -> bytes:
+            raise asyncssh.SFTPFailure("input/output error \x1b[2J")
+
+    assert entries_from(bench, tmp_path, Broken)[b"file"] == ("file", ["unreadable"])
+    assert b'"on-read-error":"without-content"' in (bench.acquisition(1) / "manifest.jsonl").read_bytes()
+    with pytest.raises(SourceGapsError), sftp_server(tmp_path, Broken) as running:
+        running.pull(bench, b"/evidence", on_read_error="fail")
+    assert bench.acquisitions() == ["0001"]
+
+
+def test_what_may_not_be_opened_or_listed_is_recorded(bench: Bench, tmp_path: Path) -> None:
+    class Closed(Server):
+        names = (b"file", b"folder", b"link")
+
+        def lstat(self, path: bytes) -> asyncssh.SFTPAttrs:
+            kinds = {b"folder": FOLDER, b"link": stat.S_IFLNK | 0o777}
+            return attributes(FOLDER) if path == b"/evidence" else attributes(kinds.get(path.rpartition(b"/")[2], REGULAR), 5)
+
+        async def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+            if path != b"/evidence":
+                raise asyncssh.SFTPPermissionDenied("no")
+            async for name in Server.scandir(self, path):
+                yield name
+
+        def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:
+            raise asyncssh.SFTPNoSuchFile("gone")
+
+        def readlink(self, path: bytes) -> bytes:
+            raise asyncssh.SFTPPermissionDenied("no")
+
+    found = entries_from(bench, tmp_path, Closed)
+    assert found == {
+        b"": ("directory", None),
+        b"file": ("file", ["vanished"]),
+        b"folder": ("directory", ["unreadable"]),
+        b"link": ("symlink", ["unreadable"]),
+    }
+
+
+@pytest.mark.parametrize("target", [b"", b"a\0b", b"x" * 5000])
+def test_a_links_target_that_cannot_be_is_recorded_as_unreadable(bench: Bench, tmp_path: Path, target: bytes) -> None:
+    class Lying(Server):
+        def lstat(self, path: bytes) -> asyncssh.SFTPAttrs:
+            return attributes(FOLDER) if path == b"/evidence" else attributes(stat.S_IFLNK | 0o777, 5)
+
+        def readlink(self, path: bytes) -> bytes:
+            return target
+
+    assert entries_from(bench, tmp_path, Lying)[b"file"] == ("symlink", ["unreadable"])
+
+
+def test_a_size_beyond_any_file_ends_it(bench: Bench, tmp_path: Path) -> None:
+    class Lying(Server):
+        def lstat(self, path: bytes) -> asyncssh.SFTPAttrs:
+            return attributes(FOLDER) if path == b"/evidence" else attributes(REGULAR, 2**63)
+
+    with sftp_server(tmp_path, Lying) as running, pytest.raises(LimitExceededError):
+        running.pull(bench, b"/evidence")
+
+
+@pytest.mark.parametrize("real", [b"", b"relative", b"/a/../../etc", b"/a\0b"])
+def test_a_real_path_that_cannot_be_ends_it(bench: Bench, tmp_path: Path, real: bytes) -> None:
+    class Lying(Server):
+        def realpath(self, path: bytes) -> bytes:
+            return real
+
+    with sftp_server(tmp_path, Lying) as running, pytest.raises(ProtocolError):
+        running.pull(bench, b"/evidence")
+
+
+def test_what_is_not_there_or_no_evidence_is_said(bench: Bench, tmp_path: Path) -> None:
+    with sftp_server(tmp_path) as running:
+        with pytest.raises(SourceNotFoundError):
+            running.pull(bench, b"/no/such/place")
+        with pytest.raises(UsageError):
+            running.pull(bench, b"/dev/null")
+
+
+async def _never() -> None:
+    await asyncio.sleep(3600)
+
+
+class _SilentReads(Server):
+    async def read(self, file_obj: object, offset: int, size: int) -> bytes:  # type: ignore[override]
+        await _never()
+        return b""
+
+
+class _SilentLists(Server):
+    async def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+        await _never()
+        yield asyncssh.SFTPName(b"")
+
+
+@pytest.mark.parametrize("server", [_SilentReads, _SilentLists])
+def test_a_server_that_does_not_answer_is_a_lost_link(bench: Bench, tmp_path: Path, server: type[Server]) -> None:
+    with sftp_server(tmp_path, server) as running, pytest.raises(LinkLostError):
+        running.pull(bench, b"/evidence", timeout_seconds=1)
+    assert bench.acquisitions() == []
+
+
+@pytest.mark.parametrize("when", ["listing", "reading"])
+def test_a_connection_that_is_lost_is_no_gap_in_the_evidence(bench: Bench, tmp_path: Path, when: str) -> None:
+    connections: list[Callable[[], None]] = []
+
+    class Dropping(Server):
+        content = random.Random(1).randbytes(12_000_000)
+
+        def __init__(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
+            super().__init__(chan)
+            connections.append(chan.get_connection().abort)
+
+        async def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+            if when == "listing":
+                connections[0]()
+            async for name in Server.scandir(self, path):
+                yield name
+
+        def read(self, file_obj: object, offset: int, size: int) -> bytes:
+            if when == "reading" and offset > 9_000_000:
+                connections[0]()
+            return Server.read(self, file_obj, offset, size)
+
+    with sftp_server(tmp_path, Dropping) as running, pytest.raises(EvidenceSyncError) as raised:
+        running.pull(bench, b"/evidence")
+    assert raised.value.exit_code == 23
+    assert bench.acquisitions() == []
+
+    class Steady(Server):
+        content = Dropping.content
+
+    with sftp_server(tmp_path, Steady) as running:
+        again = running.pull(bench, b"/evidence")
+    assert (again.acquisition, again.leftovers) == (1, 1)
+
+
+def test_a_real_folder_of_asyncssh_is_pulled_and_verified_again(bench: Bench, tmp_path: Path) -> None:
+    (bench.source / "folder").mkdir()
+    (bench.source / "folder" / "image").write_bytes(os.urandom(2_000_000))
+    for number in range(200):
+        (bench.source / f"{number}").write_bytes(os.urandom(number))
+    with sftp_server(tmp_path) as running:
+        first = running.pull(bench, os.fsencode(bench.source))
+        second = running.pull(bench, os.fsencode(bench.source))
+    assert (first.tally.manifest.contents, first.tally.manifest.flags) == (201, {})
+    assert (second.literal_bytes, second.stored.linked.files) == (0, 200)  # an empty file has nothing to link
