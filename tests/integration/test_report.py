@@ -195,6 +195,13 @@ def test_hostile_names_are_text_in_a_pdf(whole: Bench, tmp_path: Path) -> None:
     assert not re.search("[\x00-\x08\x0b\x0e-\x1f\u202a-\u202e\u2066-\u2069]", text)
 
 
+def test_a_typst_with_other_fonts_still_makes_the_report(whole: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evidencesync.report.pdf_report.drawable", lambda text: text)  # as if the fonts had everything
+    assert make(whole, tmp_path / "r.pdf") == 0
+    assert "\\u{dc}berweisung" in run("pdftotext", "-raw", tmp_path / "r.pdf", "-").replace("\u200b", "")
+    assert "PASS" in run("pdftotext", "-l", "1", tmp_path / "r.pdf", "-")
+
+
 # --- HTML --------------------------------------------------------------------------------------------------------------
 
 
