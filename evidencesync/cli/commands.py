@@ -21,6 +21,7 @@ from evidencesync.cli import (
     upkeep_commands,
     vault_commands,
     verify_command,
+    watch_command,
 )
 from evidencesync.cli.console import Console
 from evidencesync.errors import ExitCode, UsageError
@@ -72,6 +73,7 @@ def make_app() -> typer.Typer:
         vault_commands,
         host_commands,
         push_command,
+        watch_command,
         serve_command,
         verify_command,
         compare_command,

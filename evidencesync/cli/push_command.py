@@ -24,7 +24,7 @@ from evidencesync.limits import MAX_FREE_TEXT
 if TYPE_CHECKING:
     from evidencesync.cli.passphrase import PassphraseAsker
     from evidencesync.kept.heads import HeadMemory
-    from evidencesync.kept.receipts import Kept
+    from evidencesync.kept.receipts import Kept, ReceiptDraft
     from evidencesync.source.filters import FilterRules
     from evidencesync.source.gaps import OnReadError
     from evidencesync.ssh.address import Address
@@ -33,16 +33,13 @@ if TYPE_CHECKING:
     from evidencesync.transfer.link import Link
     from evidencesync.transfer.request import PushOutcome, PushRequest
 
-_CODES: Final = {"complete": ExitCode.COMPLETE, "gaps": ExitCode.GAPS, "source-changed": ExitCode.SOURCE_CHANGED}
+CODES: Final = {"complete": ExitCode.COMPLETE, "gaps": ExitCode.GAPS, "source-changed": ExitCode.SOURCE_CHANGED}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HowChoice(DetailsChoice):
     """How it travels, and what is known of it besides."""
 
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only look: say what would be read. Nothing is sent, and nothing written anywhere.")
-    ] = False
     note: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="A note for the manifest; may be repeated.")] = None
     no_read_back: Annotated[
         bool, typer.Option("--no-read-back", help="Do not read the vault's disk to prove what was written. The receipt says so.")
@@ -91,10 +88,20 @@ class HowChoice(DetailsChoice):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Source:
-    """What is read: the path as the user gave it, and what of it."""
+class PushChoice(HowChoice):
+    """How it travels, and whether it does at all."""
+
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only look: say what would be read. Nothing is sent, and nothing written anywhere.")
+    ] = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Places:
+    """What is read and where it goes, each path as its own end knows it, and what of the source."""
 
     path: bytes
+    vault: bytes
     rules: FilterRules
 
 
@@ -122,7 +129,7 @@ def push_source(
     item: ItemChoice,
     sign: SignChoice,
     what: FilterChoice,
-    how: HowChoice,
+    how: PushChoice,
     ssh: RemoteChoice,
 ) -> ExitCode:
     """Acquires a source into a vault: reads it once, sends what the vault lacks, and gets a signed receipt.
@@ -135,10 +142,10 @@ def push_source(
     from evidencesync.transfer.reach import reach_vault, reaching
 
     address = Address.parse(vault)
-    _check_places(run, source, address)
+    check_places(run, source, address)
     stated = how.details(item.name())
     if how.dry_run:
-        return _look(run, _Source(os.fsencode(source), what.rules()), item)
+        return _look(run, Places(os.fsencode(source), os.fsencode(address.path), what.rules()), item)
     asker = make_asker()
 
     def options() -> SshOptions:
@@ -149,22 +156,37 @@ def push_source(
         from evidencesync.cli.receipts import chosen_receipts, head_memory
         from evidencesync.cli.summary import push_lines, push_output, verdict_of
         from evidencesync.kept.receipts import ReceiptDraft, receipts_folder
-        from evidencesync.transfer.keeping import Keeping
 
         draft = ReceiptDraft(receipts_folder(chosen_receipts(run, how.receipts)))
         memory = head_memory(run)
         memory.require_usable()
-        request = _make_request(run, _Source(os.fsencode(source), what.rules()), address, item, sign, how, ssh, asker)
+        places = Places(os.fsencode(source), os.fsencode(address.path), what.rules())
+        request = make_request(run, places, item, sign, how, ssh, asker)
         request = dataclasses.replace(request, details=stated)
         again = None if address.local else lambda: reach_vault(address, options())
-        try:
-            outcome = _push(run, link, request, again, Keeping(memory, draft))
-            kept = draft.finish(outcome.name, outcome.acquisition, outcome.documents.by_name())
-        finally:
-            draft.close()
-    _remember(memory, outcome, kept)
+        outcome, kept = push_and_keep(run, link, request, again, memory, draft)
     run.console.give(push_output(outcome, kept), push_lines(outcome, request, address, kept))
-    return _CODES[verdict_of(outcome)]
+    return CODES[verdict_of(outcome)]
+
+
+def push_and_keep(
+    run: Run,
+    link: Callable[[], Link],
+    request: PushRequest,
+    again: Callable[[], Link] | None,
+    memory: HeadMemory,
+    draft: ReceiptDraft,
+) -> tuple[PushOutcome, Kept]:
+    """One acquisition, with its receipt and what was seen of the vault kept. Closes link and draft."""
+    from evidencesync.transfer.keeping import Keeping
+
+    try:
+        outcome = _push(run, link, request, again, Keeping(memory, draft))
+        kept = draft.finish(outcome.name, outcome.acquisition, outcome.documents.by_name())
+    finally:
+        draft.close()
+    _remember(memory, outcome, kept)
+    return outcome, kept
 
 
 def _remember(memory: HeadMemory, outcome: PushOutcome, kept: Kept) -> None:
@@ -179,7 +201,7 @@ def _remember(memory: HeadMemory, outcome: PushOutcome, kept: Kept) -> None:
         raise
 
 
-def _look(run: Run, source: _Source, item: ItemChoice) -> ExitCode:
+def _look(run: Run, source: Places, item: ItemChoice) -> ExitCode:
     """The dry run: 3 where something could not be read, else 0."""
     from evidencesync.cli.dry_run import dry_run_lines, dry_run_output
     from evidencesync.source.root import resolve_source
@@ -188,7 +210,7 @@ def _look(run: Run, source: _Source, item: ItemChoice) -> ExitCode:
     seen = survey(resolve_source(source.path), source.rules)
     output = dry_run_output(item.name(), source.rules, seen)
     run.console.give(output, dry_run_lines(item.name(), output, seen))
-    return _CODES[output.verdict]
+    return CODES[output.verdict]
 
 
 def _push(
@@ -211,7 +233,7 @@ def _push(
             raise
 
 
-def _check_places(run: Run, source: str, address: Address) -> None:
+def check_places(run: Run, source: str, address: Address) -> None:
     """What can be said before anybody is asked for a passphrase. Raises SourceNotFoundError, UsageError, ConfigurationError."""
     from evidencesync.source.root import resolve_source
 
@@ -233,23 +255,23 @@ def _check_places(run: Run, source: str, address: Address) -> None:
         )
 
 
-def _make_request(
+def make_request(
     run: Run,
-    source: _Source,
-    address: Address,
+    places: Places,
     item: ItemChoice,
     sign: SignChoice,
     how: HowChoice,
     ssh: RemoteChoice,
     asker: PassphraseAsker | None,
 ) -> PushRequest:
+    """What the command line asks for."""
     import secrets
 
     from evidencesync.cli.examiner import check_person, login_name
     from evidencesync.ssh.keys import load_signer
     from evidencesync.transfer.request import PushRequest
 
-    if source.rules.listed is not None and not os.path.isdir(source.path):
+    if places.rules.listed is not None and not os.path.isdir(places.path):
         raise UsageError("a list of files needs a folder as the source")
     settled = run.settings.values
     limit = how.limit_rate or settled.limit_rate
@@ -260,13 +282,13 @@ def _make_request(
     notes = [_check_note(note) for note in how.note or ()]
     signer = load_signer(sign.key_choice(run.settings), ssh.identity_file(run.settings), asker.for_signing if asker else None)
     return PushRequest(
-        source=source.path,
-        vault=os.fsencode(address.path),
+        source=places.path,
+        vault=places.vault,
         name=name,
         examiner=examiner,
         signer=signer,
         session=secrets.token_hex(16),
-        rules=source.rules,
+        rules=places.rules,
         command_line=[safe_text(argument) for argument in sys.argv],
         organisation=check_person(organisation, "the organisation's name") if organisation else None,
         notes=notes,
@@ -275,7 +297,7 @@ def _make_request(
         limit_rate=parse_rate(limit) if limit else None,
         timeout_seconds=ssh.timeout_seconds(run.settings),
         retries=how.retries,
-        on_read_error=_parse_on_read_error(source.path, how.on_read_error or "zero"),
+        on_read_error=_parse_on_read_error(places.path, how.on_read_error or "zero"),
         retries_changed=how.retries_changed,
     )
 
