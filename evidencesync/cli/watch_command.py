@@ -183,7 +183,7 @@ class _Shore:
         request = dataclasses.replace(self.request, session=secrets.token_hex(16))
         with reaching(self.address, self.options()) as link:
             outcome, kept = push_and_keep(self.run, link, request, again, self.heads, ReceiptDraft(self.receipts))
-        self.events.published(outcome, kept)
+        self.events.note(outcome, kept)
         try:
             now = format_moment(time.time_ns())
             self.memory.remember(sight.digest, outcome.acquisition, outcome.manifest_sha256, now)

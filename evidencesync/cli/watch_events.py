@@ -36,6 +36,7 @@ class WatchEvents:
         self._last: deque[WatchedAcquisition] = deque(maxlen=MOST_LISTED)
         self._made = self._failures = self._traces = 0
         self._vault_id: str | None = None
+        self._lacks: str | None = None
 
     @property
     def last(self) -> WatchedAcquisition | None:
@@ -78,12 +79,16 @@ class WatchEvents:
         code = int(error.exit_code)
         self.warn(f"push failed [{code} {error.slug}]: {error.message}{hint}; next attempt in {duration_text(pause)}")
 
-    def published(self, outcome: PushOutcome, kept: Kept) -> None:
-        """A push has ended well."""
-        made = _acquisition(outcome, kept)
-        self._last.append(made)
+    def note(self, outcome: PushOutcome, kept: Kept) -> None:
+        """An acquisition is published; `pushed` says so."""
+        self._last.append(_acquisition(outcome, kept))
         self._made += 1
         self._vault_id = outcome.vault_id
+        self._lacks = kept.lacks
+
+    def pushed(self) -> None:
+        """See Listener."""
+        made = self._last[-1]
         flags = "".join(f", {count} {flag}" for flag, count in made.flags.items())
         say = self.say if made.verdict == "complete" else self.warn
         say(
@@ -91,8 +96,8 @@ class WatchEvents:
             f"{size_text(made.bytes)}{flags}; {size_text(made.wire_sent)} sent in {duration_text(made.seconds)}; "
             f"fingerprint {made.fingerprint}"
         )
-        if kept.lacks is not None:
-            self.warn(f"its receipt is kept without the manifest and the vault's records: {safe_text(kept.lacks, 200)}")
+        if self._lacks is not None:
+            self.warn(f"its receipt is kept without the manifest and the vault's records: {safe_text(self._lacks, 200)}")
 
     def finish(self, error: EvidenceSyncError | None, *, all_in_vault: bool) -> None:
         """The result: what was done, on stdout; and what has ended it."""

@@ -101,7 +101,7 @@ class Decision:
         """A look is over; None: the source is not there. `is_told`: from now on the kernel tells of changes."""
         before, self.seen = self.seen, sight
         self.has_looked, self._must_look, self._is_hinted, self._is_ready = True, False, False, False
-        self._looked_at, self._cost, self._is_told = ended, ended - began, is_told
+        self._looked_at, self._cost, self._is_told = ended, ended - began, is_told and sight is not None
         if sight is None or sight.digest == self.in_vault:
             self._changed_at = None
             return
@@ -135,7 +135,8 @@ class Decision:
     def _next_look(self) -> float:
         rest = self._looked_at + min(max(LEAST_REST_SECONDS, REST_FACTOR * self._cost), FULL_LOOK_SECONDS)
         if self._changed_at is not None:
-            quiet = max(self._same_since + self.pace.settle, rest)
+            settle = self.pace.settle if self.in_vault is not None else 0.0
+            quiet = max(self._same_since + settle, rest)
             return max(min(quiet, self._changed_at + self.pace.every), self._retry_at)
         if self._is_hinted:
             return rest
@@ -184,6 +185,9 @@ class Listener(Protocol):
     def back(self) -> None:
         """It is there again."""
 
+    def pushed(self) -> None:
+        """A push has ended well. Who ends the watch from here on ends one whose source is in the vault."""
+
     def failed(self, error: EvidenceSyncError, pause: float) -> None:
         """A push has failed. There will be another, at the earliest after so many seconds."""
 
@@ -208,6 +212,7 @@ def watch(
                 listener.failed(error, decision.failed(clock()))
             else:
                 decision.pushed()
+                listener.pushed()
         elif isinstance(step, Wait) and not step.for_hint:
             eyes.sleep(step.seconds)
         elif isinstance(step, Wait) and eyes.wait(step.seconds):
