@@ -45,6 +45,16 @@ def replaced(root: Path) -> None:
     (root / "new").rename(root / "a")
 
 
+def link_elsewhere(root: Path) -> None:
+    (root / "link").unlink()
+    os.symlink("sub", root / "link")
+
+
+def come_and_go(root: Path) -> None:
+    (root / "x").touch()
+    (root / "x").unlink()
+
+
 CHANGES: dict[str, Callable[[Path], object]] = {
     "a file grows": lambda root: (root / "sub" / "deeper" / "c").write_bytes(bytes(5001)),
     "other bytes of the same size, and the modification time put back": same_size,
@@ -54,9 +64,9 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "a file moves": lambda root: (root / "a").rename(root / "sub" / "a"),
     "a mode changes": lambda root: (root / "a").chmod(0o600),
     "an attribute is set": lambda root: os.setxattr(root / "a", "user.note", b"x"),
-    "a link leads elsewhere": lambda root: ((root / "link").unlink(), os.symlink("sub", root / "link")),
+    "a link leads elsewhere": link_elsewhere,
     "a folder comes": lambda root: (root / "sub" / "empty").mkdir(),
-    "a name comes and goes": lambda root: ((root / "x").touch(), (root / "x").unlink()),
+    "a name comes and goes": come_and_go,
 }
 
 

@@ -268,7 +268,7 @@ def test_whatever_happens_every_change_is_pushed_and_nothing_twice(
     changes: list[float], settle: float, more: float, told: bool, look_cost: float, push_cost: float, failures: int
 ) -> None:
     pace = Pace(settle, settle + more)
-    lost = [errors.LinkLostError("lost") for _ in range(failures)]
+    lost: list[EvidenceSyncError] = [errors.LinkLostError("lost") for _ in range(failures)]
     world = World(changes, until=6000, told=told, look_cost=look_cost, push_cost=push_cost, failures=lost)
     decision = world.live(pace)
     digests = [digest for _, digest in world.pushes]
