@@ -43,6 +43,7 @@ class LongWatch:
     bench: Bench | None = None
     now: float = 0.0
     count: int = 0
+    tries: int = 0
     pushed_states: int = 0
     failures: int = 0
     gaps: int = 0
@@ -87,9 +88,10 @@ class LongWatch:
         (self.source / "log").write_text(f"{self.count}\n")
 
     def push(self, sight: Sight) -> None:
+        self.tries += 1
         if self.bench is not None:
             self.bench.push()
-        elif self.count % 7 == 0:
+        elif self.tries % 7 == 0:
             raise LinkLostError("lost")
         self.memory.remember(sight.digest, min(self.count + 1, 9999), "ab" * 32, "2026-11-23T12:00:00.000000Z")
         self.pushed_states += 1
