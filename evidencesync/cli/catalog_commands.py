@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +12,7 @@ import typer
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.figures import count_text, size_text, stored_text
 from evidencesync.cli.options import ItemChoice, VaultPath, local_vault
-from evidencesync.errors import ExitCode, most_severe
+from evidencesync.errors import ExitCode, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ def add_commands(app: typer.Typer) -> None:
         "show",
         "evidencesync show /srv/vault --case 2024-017 --item LAPTOP-1",
         "evidencesync show /srv/vault --case 2024-017 --item LAPTOP-1 --acquisition 2 --json",
+        "evidencesync show /srv/vault --case 2024-017 --item LAPTOP-1 --files --below home/ana",
     )(show_acquisition)
 
 
@@ -37,18 +40,47 @@ def list_vault(run: Run, vault: VaultPath) -> ExitCode:
     return most_severe(problems)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class FilesChoice:
+    """Which entries are shown, and from where on."""
+
+    files: Annotated[bool, typer.Option("--files", help="Show what was acquired, entry by entry.")] = False
+    below: Annotated[
+        str | None, typer.Option(metavar="PATH", help="With --files: only this file or folder and what is in it.")
+    ] = None
+    after: Annotated[str | None, typer.Option(metavar="PATH", help="With --files: go on after this path.")] = None
+    limit: Annotated[int, typer.Option(metavar="COUNT", min=1, max=1_000_000, help="With --files: how many at once.")] = 1000
+
+
 def show_acquisition(
     run: Run,
     vault: VaultPath,
     item: ItemChoice,
+    files: FilesChoice,
     acquisition: Annotated[int | None, typer.Option(metavar="N", min=1, max=9999, help="Which one.  [default: the last]")] = None,
 ) -> ExitCode:
-    """Shows one acquisition in full, and the custody chain of its item. Nothing is verified: see `evidencesync verify`."""
+    """Shows one acquisition, and the custody chain of its item; or its files. Nothing is verified: see `evidencesync verify`."""
+    if files.files:
+        _show_files(run, vault, item, files, acquisition)
+        return ExitCode.COMPLETE
+    if files.below is not None or files.after is not None:
+        raise UsageError("--below and --after need --files")
     from evidencesync.cli.catalog import show_output
 
     output = show_output(local_vault(vault), item.name(), acquisition)
     run.console.give(output, _show_lines(output))
     return ExitCode.COMPLETE
+
+
+def _show_files(run: Run, vault: str, item: ItemChoice, files: FilesChoice, acquisition: int | None) -> None:
+    from evidencesync.cli.files import files_lines, files_output
+    from evidencesync.cli.restore_command import chosen_acquisition
+    from evidencesync.vault.vault import Vault
+
+    opened = Vault.open(local_vault(vault)).item(item.name())
+    below, after = (None if path is None else os.fsencode(path) for path in (files.below, files.after))
+    output = files_output(opened, chosen_acquisition(opened, acquisition), below, after, files.limit)
+    run.console.give(output, files_lines(output))
 
 
 def _list_lines(output: ListOutput) -> Iterator[str]:
@@ -79,6 +111,8 @@ def _item_lines(item: ListedItem) -> Iterator[str]:
 
 
 def _show_lines(output: ShowOutput) -> Iterator[str]:
+    from evidencesync.evidence.path import from_json_fields
+
     header, footer, receipt = output.header, output.footer, output.receipt
     yield f"{safe_text(output.case)} / {safe_text(output.item)}, acquisition {output.acquisition}"
     yield f"  fingerprint   {output.fingerprint}"
@@ -87,7 +121,8 @@ def _show_lines(output: ShowOutput) -> Iterator[str]:
     yield f"  examiner      {safe_text(header.examiner.name)} ({safe_text(header.examiner.principal)}{organisation})"
     yield f"  signed with   {header.examiner.key}"
     origin = header.source
-    place = safe_text(origin.path) if origin.path is not None else f"base64:{origin.path_b64}"
+    named = origin.path is not None or origin.path_b64 is not None
+    place = safe_text(from_json_fields(origin.path, origin.path_b64)) if named else "?"
     yield f"  source        {safe_text(origin.host)}:{place}"
     yield f"  system        {safe_text(origin.operating_system)}" + (
         f", {safe_text(origin.file_system)}" if origin.file_system else ""

@@ -17,7 +17,9 @@ import msgspec
 
 from evidencesync.cli.compare_outputs import CompareOutput
 from evidencesync.cli.custody_outputs import CustodyAppendOutput, CustodyShowOutput, RecordedVerdict
+from evidencesync.cli.difference_outputs import DiffOutput
 from evidencesync.cli.dry_run_outputs import DryRunOutput
+from evidencesync.cli.files_outputs import FilesOutput
 from evidencesync.cli.outputs import (
     CleanOutput,
     ErrorOutput,
@@ -31,6 +33,7 @@ from evidencesync.cli.outputs import (
     TrustOutput,
 )
 from evidencesync.cli.receipts_outputs import ForgetHeadOutput, ReceiptsCheckOutput, ReceiptsListOutput
+from evidencesync.cli.restore_outputs import RestoreOutput
 from evidencesync.cli.timestamp_outputs import TimestampOutput, TimestampRequestOutput, TimestampShowOutput
 from evidencesync.cli.watch_outputs import WatchOutput
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
@@ -63,6 +66,9 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "timestamp-show-output": ("evidencesync timestamp show --json", (TimestampShowOutput,)),
         "list-output": ("evidencesync list --json", (ListOutput,)),
         "show-output": ("evidencesync show --json", (ShowOutput,)),
+        "show-files-output": ("evidencesync show --files --json", (FilesOutput,)),
+        "diff-output": ("evidencesync diff --json", (DiffOutput,)),
+        "restore-output": ("evidencesync restore --json", (RestoreOutput,)),
         "custody-show-output": ("evidencesync custody show --json", (CustodyShowOutput,)),
         "custody-append-output": (
             "evidencesync custody note, correct, hand-over, accept, seal --json",

@@ -28,7 +28,7 @@ _ADD_WAIT: Final = 20_000  # milliseconds, while another session adds to the sam
 _ASK_WAIT: Final = 2_000
 _QUERY_BATCH: Final = 256
 _QUERY_WIDTHS: Final = (1, 16, 64, _QUERY_BATCH)  # a few statements, that stay prepared
-_INSERT_BATCH: Final = 100_000  # rows sorted at a time: some 25 MB of memory, and the pages of the table are met in order
+_INSERT_BATCH: Final = 30_000  # rows sorted at a time: some 15 MB of memory, and the pages of the table are met in order
 _ROWS_AT_ONCE: Final = 32
 _Place = tuple[bytes, int, int, int, int]
 _Digest = TypeVar("_Digest", bound=bytes)

@@ -91,6 +91,8 @@ def check_acquisition(
     receipt_bytes, receipt, _ = check_receipt_form(context, folder)  # 5
     signature = folder.load(MANIFEST_SIGNATURE, MAX_SIGNATURE)
     listed = check_listed(context, folder, has_data=folder.holds(DATA, "folder"))  # 4, 6, 7, 8, 9
+    if listed.sha256 is not None:
+        context.manifests[expected.number] = listed.sha256
     chunks_sha256 = hash_file(folder, CHUNKS)
     token = check_timestamp(context, folder, expected.number, expected.timestamped, signature)  # 12
     check_times(folder.report, expected.chained, listed.reader.header, token)  # 12

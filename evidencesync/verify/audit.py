@@ -102,6 +102,21 @@ def audit_vault(  # noqa: PLR0913  # the options of one command, each by its nam
     return run.verdict()
 
 
+def audit_documents(
+    path: Path, *, case: str, item: str, acquisition: int, trusted: bytes | None = None, now_ns: int
+) -> tuple[Verdict, str | None]:
+    """Checks all documents about one acquisition as `audit_vault` does, and reads no evidence.
+
+    With the SHA-256 of the manifest that was checked; None where it could not be read.
+    """
+    outside = Trust(TrustedSigners.parse(trusted), RevokedKeys(frozenset())) if trusted is not None else None
+    selection = Selection(case, item, acquisition)
+    time = _Time(now_ns, None, required=False)
+    run = _Audit(selection, outside, None, VerifyProgress(), time, all_digests=False, contents=False)
+    run.check(path)
+    return run.verdict(), run.manifest_sha256(acquisition)
+
+
 def _checked_head(expect_head: str | None) -> str | None:
     if expect_head is None:
         return None
@@ -132,6 +147,7 @@ class _Audit:
         time: _Time,
         *,
         all_digests: bool,
+        contents: bool = True,
     ) -> None:
         self._case = Title(selection.case).folder if selection.case is not None else None
         self._item = Title(selection.item).folder if selection.item is not None else None
@@ -141,6 +157,7 @@ class _Audit:
         self._progress = progress
         self._time = time
         self._all_digests = all_digests
+        self._contents = contents
         self._findings = Findings()
         self._report = Reporter(self._findings)
         self._context: Context | None = None
@@ -161,6 +178,10 @@ class _Audit:
             digests=["blake3", "sha256"] if self._all_digests else ["blake3"],
             heads=context.heads if context is not None else [],
         )
+
+    def manifest_sha256(self, acquisition: int) -> str | None:
+        """Of a manifest that was read to its end, where one item was asked for."""
+        return self._context.manifests.get(acquisition) if self._context is not None else None
 
     def check(self, path: Path) -> None:
         """Opens the vault, and checks it from the outside in."""
@@ -221,6 +242,7 @@ class _Audit:
             self._report,
             self._all_digests,
             self._progress,
+            contents=self._contents,
             roots=self._time.roots,
             require_timestamp=self._time.required,
             wanted_head=self._wanted_head,

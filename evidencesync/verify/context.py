@@ -42,6 +42,10 @@ class Context:
     """The authorities whose timestamps are believed; None where nobody gave any."""
     require_timestamp: bool = False
     """Whether every manifest must have a timestamp by one of them."""
+    contents: bool = True
+    """Whether evidence is read; else only the documents about it."""
+    manifests: dict[int, str] = field(default_factory=dict)
+    """SHA-256 of the manifests that were read, by acquisition."""
     wanted_head: str | None = None
     """A record that must be in one of the chains, by its digest; `head_seen` once it was found."""
     head_seen: bool = False

@@ -212,6 +212,11 @@ def _follow(
 ) -> None:
     """Walks manifest, tree and sums side by side. Raises what is wrong with the manifest, or OSError from reading it."""
     sha256sums, blake3sums = sums
+    if not context.contents:
+        for path, line in read_manifest(blocks, listed.reader):
+            if isinstance(line, Entry) and line.blake3 is not None:
+                _expect(sha256sums, blake3sums, path, line)
+        return
     if not has_data:
         for path, line in read_manifest(blocks, listed.reader):
             if isinstance(line, Entry) and line.blake3 is not None:

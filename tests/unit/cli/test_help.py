@@ -21,6 +21,8 @@ COMMANDS = (
     "compare",
     "list",
     "show",
+    "diff",
+    "restore",
     "custody show",
     "custody note",
     "custody correct",

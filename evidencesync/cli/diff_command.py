@@ -1,0 +1,168 @@
+"""`diff`: what two acquisitions of an item have differently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from evidencesync.cli.command import Run, command
+from evidencesync.cli.figures import count_text, size_text
+from evidencesync.cli.options import ItemChoice, VaultPath, local_vault
+from evidencesync.errors import ExitCode
+from evidencesync.evidence.display import safe_text
+
+if TYPE_CHECKING:
+    from evidencesync.cli.difference_outputs import ChangedOutput, DiffOutput, FieldOutput
+    from evidencesync.custody.difference import Difference
+    from evidencesync.evidence.identity import ItemName
+    from evidencesync.vault.difference import AcquisitionDifference, Ranges
+
+_SHOWN_RANGES: Final = 5  # of one file, for people; `--json` has more
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds `diff`."""
+    command(
+        app,
+        "diff",
+        "evidencesync diff /srv/vault 1 2 --case 2024-017 --item LAPTOP-1",
+        "evidencesync diff /srv/vault 1 2 --case 2024-017 --item LAPTOP-1 --limit 100000 --json",
+    )(diff)
+
+
+def diff(
+    run: Run,
+    vault: VaultPath,
+    before: Annotated[int, typer.Argument(metavar="N", min=1, max=9999, help="The earlier acquisition.")],
+    after: Annotated[int, typer.Argument(metavar="M", min=1, max=9999, help="The later one.")],
+    item: ItemChoice,
+    limit: Annotated[int, typer.Option(metavar="COUNT", min=0, max=1_000_000, help="How many of each kind are named.")] = 1000,
+) -> ExitCode:
+    """Compares two acquisitions by their manifests: what was added, removed, moved, and changed, and where in a file.
+
+    Nothing is verified, and no evidence is read: see `evidencesync verify`. The code is 0 whether or not there are differences.
+    """
+    from evidencesync.cli.restore_command import chosen_acquisition
+    from evidencesync.vault.difference import compare_acquisitions
+    from evidencesync.vault.vault import Vault
+
+    name = item.name()
+    opened = Vault.open(local_vault(vault)).item(name)
+    first, second = chosen_acquisition(opened, before), chosen_acquisition(opened, after)
+    output = _output(name, first, second, compare_acquisitions(opened.layout, first, second, limit))
+    run.console.give(output, diff_lines(output))
+    return ExitCode.COMPLETE
+
+
+def _output(name: ItemName, before: int, after: int, found: AcquisitionDifference) -> DiffOutput:
+    from evidencesync.cli.difference_outputs import (
+        DifferenceCounts,
+        DiffOutput,
+        LoneOutput,
+        MetadataOutput,
+        MovedOutput,
+    )
+    from evidencesync.evidence.path import to_json_fields
+
+    return DiffOutput(
+        case=name.case.text,
+        item=name.item.text,
+        before=before,
+        after=after,
+        counts=DifferenceCounts(
+            same=found.same,
+            added=found.added_count,
+            removed=found.removed_count,
+            moved=found.moved_count,
+            changed=found.changed_count,
+            metadata=found.metadata_count,
+        ),
+        added=[LoneOutput(*to_json_fields(one.path), one.type, one.size) for one in found.added],
+        removed=[LoneOutput(*to_json_fields(one.path), one.type, one.size) for one in found.removed],
+        moved=[MovedOutput(*to_json_fields(one.before), *to_json_fields(one.after), one.size) for one in found.moved],
+        changed=[_changed(one, ranges) for one, ranges in found.changed],
+        metadata=[MetadataOutput(*to_json_fields(one.path), _fields(one)) for one in found.metadata],
+    )
+
+
+def _changed(one: Difference, ranges: Ranges | None) -> ChangedOutput:
+    from evidencesync.cli.difference_outputs import ChangedOutput
+    from evidencesync.evidence.path import to_json_fields
+
+    return ChangedOutput(
+        *to_json_fields(one.path),
+        fields=_fields(one),
+        ranges=None if ranges is None else [(part.offset, part.length) for part in ranges.named],
+        more_ranges=None if ranges is None else ranges.more,
+        changed_bytes=None if ranges is None else ranges.bytes,
+    )
+
+
+def _fields(one: Difference) -> list[FieldOutput]:
+    from evidencesync.cli.difference_outputs import FieldOutput
+
+    return [FieldOutput(*change) for change in one.fields]
+
+
+def diff_lines(output: DiffOutput) -> Iterator[str]:
+    """The differences for people: a line each, marked as `+`, `-`, `>`, `*` and `m`, and the counts last."""
+    for lone in output.added:
+        yield f"+ {_shown(lone.path, lone.path_b64)}{_extent(lone.type, lone.size)}"
+    yield from _more("+", output.counts.added, output.added)
+    for lone in output.removed:
+        yield f"- {_shown(lone.path, lone.path_b64)}{_extent(lone.type, lone.size)}"
+    yield from _more("-", output.counts.removed, output.removed)
+    for moved in output.moved:
+        after = _shown(moved.after, moved.after_b64)
+        yield f"> {_shown(moved.before, moved.before_b64)} -> {after}  ({size_text(moved.size)})"
+    yield from _more(">", output.counts.moved, output.moved)
+    for changed in output.changed:
+        yield f"* {_shown(changed.path, changed.path_b64)}{_ranges_text(changed)}"
+        yield from _field_lines(changed.fields)
+    yield from _more("*", output.counts.changed, output.changed)
+    for one in output.metadata:
+        yield f"m {_shown(one.path, one.path_b64)}"
+        yield from _field_lines(one.fields)
+    yield from _more("m", output.counts.metadata, output.metadata)
+    counts = output.counts
+    yield f"{safe_text(output.case)} / {safe_text(output.item)}, acquisition {output.before} to {output.after}"
+    yield (
+        f"  {counts.added:,} added (+), {counts.removed:,} removed (-), {counts.moved:,} moved (>), "
+        f"{counts.changed:,} changed (*), {counts.metadata:,} with other metadata (m), {counts.same:,} the same"
+    )
+
+
+def _more(mark: str, count: int, named: Sequence[object]) -> Iterator[str]:
+    if count > len(named):
+        yield f"{mark} ... and {count - len(named):,} more (--limit)"
+
+
+def _shown(path: str | None, encoded: str | None) -> str:
+    from evidencesync.evidence.path import from_json_fields
+
+    return safe_text(from_json_fields(path, encoded)) or "."
+
+
+def _extent(kind: str, size: int | None) -> str:
+    return f"  ({size_text(size)})" if size is not None else f"  ({kind})"
+
+
+def _ranges_text(changed: ChangedOutput) -> str:
+    if changed.ranges is None or changed.changed_bytes is None:
+        return ""
+    shown = ", ".join(f"{offset}+{length}" for offset, length in changed.ranges[:_SHOWN_RANGES])
+    more = len(changed.ranges) - _SHOWN_RANGES + (changed.more_ranges or 0)
+    rest = f" and {count_text(more, 'more range')}" if more > 0 else ""
+    return f"  (at most {size_text(changed.changed_bytes)} differ{': ' + shown if shown else ''}{rest})"
+
+
+def _field_lines(fields: list[FieldOutput]) -> Iterator[str]:
+    for change in fields:
+        if change.field not in ("blake3", "sha256"):
+            yield f"    {change.field}: {_value(change.before)} -> {_value(change.after)}"
+
+
+def _value(value: str | None) -> str:
+    return "-" if value is None else value

@@ -1,0 +1,296 @@
+"""`restore`: a working copy of an acquisition, with the metadata that the source had."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from evidencesync.cli.command import Run, command
+from evidencesync.cli.figures import count_text, size_text
+from evidencesync.cli.options import ItemChoice, VaultPath, local_vault
+from evidencesync.cli.progress_display import Meter, shown
+from evidencesync.cli.verify_options import RecordChoice
+from evidencesync.errors import EvidenceSyncError, ExitCode, NotThereError, UsageError, most_severe
+from evidencesync.evidence.display import safe_text
+
+if TYPE_CHECKING:
+    from evidencesync.cli.restore_outputs import LackOutput, RestoreOutput
+    from evidencesync.cli.verify_record import Verifier
+    from evidencesync.evidence.identity import ItemName
+    from evidencesync.transfer.restore import Restored, RestoreProgress, RestoreRequest
+    from evidencesync.vault.item import Item
+
+_NAMED: Final = 10  # of each kind, for people; `--json` has more
+_STAGES: Final = {
+    "looking": "reading the manifest",
+    "writing": "writing",
+    "syncing": "writing to the disk",
+    "read-back": "reading back",
+    "metadata": "setting metadata",
+    "done": "done",
+}
+_NOUNS: Final = {"directory": "directories"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CopyChoice:
+    """What is put on, and what is done where something is wrong."""
+
+    devices: Annotated[bool, typer.Option("--devices", help="Make device nodes, too (as root).")] = False
+    set_id: Annotated[
+        bool,
+        typer.Option("--set-id", help="Set set-id bits of files and file capabilities, too, where the owner is the original."),
+    ] = False
+    by_name: Annotated[
+        bool, typer.Option("--by-name", help="Owners by name where this system knows the name.  [default: by number]")
+    ] = False
+    on_damage: Annotated[
+        str,
+        typer.Option(
+            metavar="fail|skip",
+            help="Where the vault's copy of a file is damaged: restore nothing, or leave it out, name it, and end with 30.",
+        ),
+    ] = "fail"
+    no_read_back: Annotated[
+        bool, typer.Option("--no-read-back", help="Do not read from the disk what was written. BLAKE3 is compared on the way.")
+    ] = False
+    trusted: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="An allowed_signers file of your own, in place of everything that the vault says about trust."
+        ),
+    ] = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CopyRecordChoice(RecordChoice):
+    """Whether the copy is recorded, and who signs that."""
+
+    record: Annotated[bool, typer.Option("--record", help="Append a signed record of the copy to the item's custody chain.")] = (
+        False
+    )
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds `restore`."""
+    command(
+        app,
+        "restore",
+        "evidencesync restore /srv/vault ~/work/laptop --case 2024-017 --item LAPTOP-1",
+        "evidencesync restore /srv/vault ~/work/mail --case 2024-017 --item LAPTOP-1 --acquisition 2 home/ana/mail etc/passwd",
+        "evidencesync restore /srv/vault ~/work/laptop --case 2024-017 --item LAPTOP-1 --record -i ~/.ssh/ana",
+        "evidencesync restore /srv/vault /mnt/lab/copy --case 2024-017 --item SERVER --devices --set-id  (as root: all of it)",
+    )(restore_copy)
+
+
+def restore_copy(
+    run: Run,
+    vault: VaultPath,
+    destination: Annotated[str, typer.Argument(metavar="DEST", help="A folder that is new, or empty.")],
+    item: ItemChoice,
+    choice: CopyChoice,
+    recording: CopyRecordChoice,
+    paths: Annotated[
+        list[str] | None, typer.Argument(metavar="[PATH]...", help="Files and folders, relative to the source.  [default: all]")
+    ] = None,
+    acquisition: Annotated[int | None, typer.Option(metavar="N", min=1, max=9999, help="Which one.  [default: the last]")] = None,
+) -> ExitCode:
+    """Makes a working copy with the original metadata. The vault is only read, and the copy shares no file with it.
+
+    The documents are checked first, as by `verify`. Every byte is compared with the manifest as it is written, and read back.
+    DEST appears when all of it is done: there is a whole copy or none. What this system cannot hold, or would not set, is
+    counted and named; where a file is lacking for that reason, or because it could not be read when it was acquired, the code
+    is 3.
+    """
+    import time
+
+    from evidencesync.cli.verify_command import load_trusted
+    from evidencesync.transfer.restore import RestoreProgress, RestoreRequest, restore
+    from evidencesync.transfer.restoring.dresser import Dress
+    from evidencesync.vault.vault import Vault
+    from evidencesync.verify.vouching import vouched_manifest
+
+    if choice.on_damage not in ("fail", "skip"):
+        raise UsageError("--on-damage is fail or skip")
+    verifier = None
+    if recording.record:
+        from evidencesync.cli.verify_record import load_verifier
+
+        verifier = load_verifier(run, recording)
+    opened = Vault.open(local_vault(vault))
+    name = item.name()
+    number = chosen_acquisition(opened.item(name), acquisition)
+    outside = load_trusted(Path(choice.trusted)) if choice.trusted is not None else None
+    request = RestoreRequest(
+        vault=opened.layout.root,
+        folder=opened.item(name).layout.acquisition(number),
+        manifest_sha256=vouched_manifest(opened.layout.root, name, number, outside, time.time_ns()),
+        destination=os.fsencode(Path(destination).expanduser()) if destination else b"",
+        paths=tuple(map(os.fsencode, paths or ())),
+        read_back=not choice.no_read_back,
+        devices=choice.devices,
+        on_damage="skip" if choice.on_damage == "skip" else "fail",
+        dress=Dress(by_name=choice.by_name, set_id=choice.set_id),
+    )
+    progress = RestoreProgress()
+    with shown(run.console, _RestoreView(progress)):
+        restored = restore(request, progress)
+    output = _output(request, restored, name, number, outside=outside is not None)
+    codes = {restored.refusals.exit_code}
+    if verifier is not None:
+        output, code = _record(output, opened.layout.root, name, verifier)
+        codes.add(code)
+    run.console.give(output, restore_lines(output))
+    return most_severe(codes)
+
+
+def _record(output: RestoreOutput, vault: Path, name: ItemName, verifier: Verifier) -> tuple[RestoreOutput, ExitCode]:
+    """Appends a `restored` record. The copy is there already: where it cannot be recorded, that is said."""
+    import secrets
+
+    import msgspec
+
+    from evidencesync.cli.outputs import Problem
+    from evidencesync.cli.shield import shield
+    from evidencesync.ssh.address import Address
+    from evidencesync.ssh.options import SshOptions
+    from evidencesync.transfer.custody import Draft, append_record
+    from evidencesync.transfer.custody_talk import CustodyRequest
+    from evidencesync.transfer.reach import reach_vault
+
+    request = CustodyRequest(
+        vault=bytes(vault),
+        name=name,
+        examiner=verifier.examiner,
+        signer=verifier.signer,
+        session=secrets.token_hex(16),
+        organisation=verifier.organisation,
+    )
+    address = Address.parse(str(vault.absolute()))
+    draft = Draft("restored", record_details(output), output.acquisition)
+    try:
+        appended = append_record(lambda: reach_vault(address, SshOptions()), request, lambda _: draft)
+    except EvidenceSyncError as error:
+        problem = Problem(error.slug, shield(error.message))
+        return msgspec.structs.replace(output, record_problem=problem), error.exit_code
+    return msgspec.structs.replace(output, record=appended.record.record.sequence), ExitCode.COMPLETE
+
+
+def record_details(output: RestoreOutput) -> dict[str, str]:
+    """What the record says of the copy."""
+    import evidencesync
+
+    return {
+        "verdict": output.verdict,
+        "host": platform.node() or "unknown",
+        "destination": output.destination,
+        "scope": output.scope,
+        "manifest_sha256": output.manifest_sha256,
+        "entries": str(sum(output.entries.values())),
+        "bytes": str(output.bytes),
+        "read_back": "yes" if output.read_back else "no",
+        "lacks": ", ".join(f"{lack} {count}" for lack, count in output.lacks.items()) or "nothing",
+        "trust": "signers from outside the vault" if output.trust == "outside" else "the vault's own list of signers",
+        "tool": f"evidencesync {evidencesync.__version__}",
+    }
+
+
+def chosen_acquisition(item: Item, acquisition: int | None) -> int:
+    """The acquisition that was named, or the last. Raises NotThereError."""
+    numbers = item.acquisitions()
+    number = acquisition if acquisition is not None else (numbers[-1] if numbers else 0)
+    if number not in numbers:
+        raise NotThereError(
+            f"{item.name} has no acquisition {number}" if number else f"{item.name} has no acquisition yet",
+            hint="See what there is: evidencesync list VAULT",
+        )
+    return number
+
+
+def _output(request: RestoreRequest, restored: Restored, name: ItemName, number: int, *, outside: bool) -> RestoreOutput:
+    from evidencesync.cli.restore_outputs import LackOutput, RestoreOutput
+    from evidencesync.evidence.path import to_json_fields
+
+    refusals = restored.refusals
+    code = refusals.exit_code
+    return RestoreOutput(
+        case=name.case.text,
+        item=name.item.text,
+        acquisition=number,
+        destination=safe_text(os.path.realpath(request.destination)),
+        scope=safe_text(b" ".join(request.paths), 2000) if request.paths else "all",
+        manifest_sha256=request.manifest_sha256,
+        trust="outside" if outside else "vault",
+        verdict="damaged" if code is ExitCode.DIGEST else "gaps" if code is ExitCode.GAPS else "complete",
+        entries=restored.counts,
+        files=restored.counts.get("file", 0),
+        bytes=restored.bytes,
+        shared_bytes=restored.shared_bytes,
+        read_back=restored.read_back,
+        record=None,
+        record_problem=None,
+        lacks=dict(refusals.counts),
+        lacking=[LackOutput(one.lack, *to_json_fields(one.path), one.reason) for one in refusals.named],
+    )
+
+
+def restore_lines(output: RestoreOutput) -> Iterator[str]:
+    """The copy for people: what it lacks, what is in it, and the one word last."""
+    from evidencesync.transfer.restoring.refusals import LACKS
+
+    for lack, count in output.lacks.items():
+        yield f"{LACKS[lack][0]}: {count:,}"
+        named = [one for one in output.lacking if one.lack == lack][:_NAMED]
+        for one in named:
+            yield f"    {_shown_path(one)}" + (f"  ({one.reason})" if one.reason else "")
+        if count > len(named):
+            yield f"    ... and {count - len(named):,} more"
+    item = f"{safe_text(output.case)} / {safe_text(output.item)}"
+    yield f"{item}, acquisition {output.acquisition}, restored to {output.destination}"
+    kinds = ", ".join(count_text(count, kind, _NOUNS.get(kind)) for kind, count in output.entries.items())
+    shared = f", {size_text(output.shared_bytes)} of it in blocks shared with the vault" if output.shared_bytes else ""
+    yield f"  {kinds}; {size_text(output.bytes)}{shared}"
+    compared = "compared with the manifest as it was written" + (", and read back" if output.read_back else "; not read back")
+    yield f"  manifest {output.manifest_sha256}; every byte {compared}"
+    if output.record is not None:
+        yield f"  recorded in the custody chain: record {output.record}"
+    if output.record_problem is not None:
+        yield f"  NOT RECORDED in the custody chain: {output.record_problem.message}"
+    yield f"  {output.verdict}"
+
+
+def _shown_path(one: LackOutput) -> str:
+    from evidencesync.evidence.path import from_json_fields
+
+    return safe_text(from_json_fields(one.path, one.path_b64)) or "."
+
+
+@dataclasses.dataclass(slots=True)
+class _RestoreView:
+    """A restore: stage, files, bytes, rate, time left."""
+
+    progress: RestoreProgress
+    _meter: Meter = dataclasses.field(default_factory=Meter)
+
+    def headline(self, now: float) -> str:
+        """See View."""
+        progress = self.progress
+        parts = [_STAGES[progress.stage]]
+        if progress.stage in {"writing", "read-back"}:
+            parts.append(f"{progress.files:,} of {progress.total_files:,} files")
+            parts += self._meter.describe(now, *self.extent())
+        return "  ".join(parts)
+
+    def extent(self) -> tuple[int, int | None]:
+        """See View."""
+        return self.progress.bytes, self.progress.total_bytes or None
+
+    def place(self) -> str:
+        """See View."""
+        return safe_text(self.progress.path, 60) if self.progress.stage in {"writing", "metadata"} else ""

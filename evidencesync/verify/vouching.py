@@ -1,0 +1,61 @@
+"""Whether the documents of an acquisition vouch for it: asked before anything is made of what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from evidencesync.errors import (
+    ChainError,
+    DigestMismatchError,
+    EvidenceSyncError,
+    ExitCode,
+    MissingOrExtraError,
+    NotThereError,
+    SignatureError,
+    TimestampError,
+    most_severe,
+)
+from evidencesync.evidence.identity import ItemName
+from evidencesync.verify.audit import audit_documents
+from evidencesync.verify.checks import MEANINGS
+from evidencesync.verify.findings import shown_place
+
+_HARMLESS: Final = frozenset({"extra-entry"})  # what lies beside the documents is not looked at any further
+_ERRORS: Final[Mapping[ExitCode, type[EvidenceSyncError]]] = MappingProxyType(
+    {
+        ExitCode.CHAIN: ChainError,
+        ExitCode.SIGNATURE: SignatureError,
+        ExitCode.TIMESTAMP: TimestampError,
+        ExitCode.DIGEST: DigestMismatchError,
+        ExitCode.MISSING_OR_EXTRA: MissingOrExtraError,
+        ExitCode.NOT_THERE: NotThereError,
+    }
+)
+
+
+def vouched_manifest(vault: Path, name: ItemName, acquisition: int, trusted: bytes | None, now_ns: int) -> str:
+    """SHA-256 of an acquisition's manifest, when every document that vouches for it was found good: else raises.
+
+    Trust, chain, manifest, receipt and sums are checked as `verify` does; evidence is not read. `trusted` is an allowed_signers
+    file from outside, in place of all that the vault says about trust. What could not be checked is refused as well, as a
+    SignatureError: unknown is never good.
+    """
+    verdict, digest = audit_documents(
+        vault, case=name.case.text, item=name.item.text, acquisition=acquisition, trusted=trusted, now_ns=now_ns
+    )
+    objections = [one for one in verdict.findings if one.severity == "error" and one.slug not in _HARMLESS]
+    if not objections and digest is not None:
+        return digest
+    code = most_severe({MEANINGS[one.slug].code for one in objections})
+    first = next((one for one in objections if MEANINGS[one.slug].code is code), None)
+    if first is None:
+        raise SignatureError(f"nothing vouches for acquisition {acquisition} of {name}")
+    place = shown_place(first)
+    more = f" (and {len(objections) - 1} more findings)" if len(objections) > 1 else ""
+    hint = (
+        "See all of it: evidencesync verify VAULT. Where you have signers of your own that you trust, bring them: --trusted FILE"
+    )
+    raise _ERRORS.get(code, SignatureError)(f"{first.message}{f' [{place}]' if place else ''}{more}", hint=hint)
