@@ -222,6 +222,13 @@ class StorageError(EvidenceSyncError):
     default_hint = "Check the vault's disk and its permissions; nothing was published."
 
 
+class UnkeptReceiptError(StorageError):
+    """An acquisition was published, and its receipt could not be kept on this machine."""
+
+    slug = "receipt-not-kept"
+    default_hint = "Copy receipt.json, received.json, acquired.json and their signatures from the vault."
+
+
 class ConnectError(EvidenceSyncError):
     """No connection, or no evidencesync at the other end of it."""
 

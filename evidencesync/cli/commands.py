@@ -26,6 +26,7 @@ from evidencesync.cli import (
     upkeep_commands,
     vault_commands,
     verify_command,
+    watch_command,
 )
 from evidencesync.cli.console import Console
 from evidencesync.errors import ExitCode, UsageError
@@ -78,6 +79,7 @@ def make_app() -> typer.Typer:
         host_commands,
         push_command,
         pull_command,
+        watch_command,
         serve_command,
         verify_command,
         compare_command,

@@ -25,6 +25,9 @@ __all__ = [
 ]
 
 _AMOUNT: Final = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,3}))?([KMGT]?)", re.IGNORECASE)
+_DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhd]?)", re.IGNORECASE)
+_SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_LONGEST_SECONDS: Final = 30 * 86_400
 _FACTORS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 
@@ -58,6 +61,15 @@ def parse_size(text: str) -> int:
     if size is None:
         raise UsageError(f"not a size: {safe_text(text, 40)}", hint="Write bytes: 500K, 1.5G, or a plain number.")
     return size
+
+
+def parse_duration(text: str) -> float:
+    """Seconds: `90`, `0.5s`, `15m`, `12h`, `2d`. Raises UsageError for anything else, and for nothing."""
+    match = _DURATION.fullmatch(text.strip())
+    seconds = float(match[1]) * _SECONDS[match[2].lower()] if match is not None else 0.0
+    if not 0 < seconds <= _LONGEST_SECONDS:
+        raise UsageError(f"not a duration: {safe_text(text, 40)}", hint="Write 30s, 15m, 12h or 2d, up to 30d; plain: seconds.")
+    return seconds
 
 
 def _parse_amount(text: str) -> int | None:

@@ -37,9 +37,11 @@ from evidencesync.cli.receipts_outputs import ForgetHeadOutput, ReceiptsCheckOut
 from evidencesync.cli.report_outputs import ReportOutput
 from evidencesync.cli.restore_outputs import RestoreOutput
 from evidencesync.cli.timestamp_outputs import TimestampOutput, TimestampRequestOutput, TimestampShowOutput
+from evidencesync.cli.watch_outputs import WatchOutput
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
 from evidencesync.evidence.entry import Continuation, Entry
 from evidencesync.kept.heads import SeenHead
+from evidencesync.kept.watched import WatchedSource
 from evidencesync.report.document import Report
 from evidencesync.verify.findings import Verdict
 
@@ -58,6 +60,7 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "push-output": ("evidencesync push --json", (PushOutput,)),
         "pull-output": ("evidencesync pull --json", (PushOutput,)),
         "push-dry-run-output": ("evidencesync push --dry-run --json", (DryRunOutput,)),
+        "watch-output": ("evidencesync watch --json", (WatchOutput,)),
         "serve-output": ("evidencesync serve --listen --json", (ServeOutput,)),
         "verify-output": ("evidencesync verify --json", (Verdict,)),
         "verify-record-output": ("evidencesync verify --record --json", (RecordedVerdict,)),
@@ -82,6 +85,7 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "receipts-check-output": ("evidencesync receipts check --json", (ReceiptsCheckOutput,)),
         "receipts-forget-head-output": ("evidencesync receipts forget-head --json", (ForgetHeadOutput,)),
         "remembered-head": ("heads/VAULT_ID/*.json in a state folder", (SeenHead,)),
+        "watched-source": ("watched/*.json in a state folder", (WatchedSource,)),
         "reindex-output": ("evidencesync reindex --json", (ReindexOutput,)),
         "clean-output": ("evidencesync clean --json", (CleanOutput,)),
     }

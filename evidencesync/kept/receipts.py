@@ -17,7 +17,7 @@ from typing import BinaryIO, Final
 
 from evidencesync.custody.documents import CustodyRecord
 from evidencesync.custody.record import record_name
-from evidencesync.errors import ConfigurationError, StorageError
+from evidencesync.errors import ConfigurationError, UnkeptReceiptError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName
 from evidencesync.kept.files import DRAFT, create_file, opened_folder, own_folder, sync_file, try_folder, write_file
@@ -125,7 +125,7 @@ class ReceiptDraft:
         """Adds the signed documents by name, and gives the receipt its place, durably.
 
         It never takes the place of another: where the name is taken (by another vault's acquisition), a number is added.
-        Raises StorageError.
+        Raises UnkeptReceiptError.
         """
         self.settle()
         try:
@@ -140,10 +140,9 @@ class ReceiptDraft:
                 os.fsync(folder)
         except OSError as error:
             self.close()
-            raise StorageError(
+            raise UnkeptReceiptError(
                 f"acquisition {acquisition} of {name} was published, but its receipt could not be kept in "
-                f"{safe_text(str(self._folder), 200)}: {error.strerror}",
-                hint="Copy receipt.json, received.json, acquired.json and their signatures from the vault.",
+                f"{safe_text(str(self._folder), 200)}: {error.strerror}"
             ) from error
         return Kept(final, self._lacks)
 
