@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from itertools import islice
@@ -31,6 +31,7 @@ from evidencesync.vault.ledger import Ledger
 
 # Both standards at once: for archives, and for people who have pages read to them.
 STANDARDS: Final = ("a-3b", "ua-1")
+_NAMED: Final = 20  # documents that are not attached
 _NO_GLYPH: Final = "could not be displayed"
 _TYPES: Final = {".json": "application/json", ".jsonl": "application/jsonl", ".sig": "text/plain"}
 
@@ -63,10 +64,10 @@ def write_pdf(gathered: Gathered, pages: Pages, out: Sink) -> None:
         folder = Path(name)
         template = resources.files("evidencesync.report").joinpath("templates", "report.typ")
         (folder / "report.typ").write_bytes(template.read_bytes())
-        attachments = list(_attachments(gathered, folder))
+        attachments, left_out = _attach(gathered, folder)
         compiler = typst.Compiler(root=str(folder), ignore_system_fonts=True)
         for show in (drawable, plain):
-            data = _data(gathered, pages, attachments, show)
+            data = {**_data(gathered, pages, show), **_attached(attachments, left_out, show)}
             (folder / "data.json").write_bytes(msgspec.json.encode(data))
             try:
                 made = compiler.compile(input=str(folder / "report.typ"), format="pdf", pdf_standards=list(STANDARDS))
@@ -78,7 +79,7 @@ def write_pdf(gathered: Gathered, pages: Pages, out: Sink) -> None:
             return
 
 
-def _data(gathered: Gathered, pages: Pages, attachments: list[_Attachment], show: Callable[[str], str]) -> dict[str, Any]:
+def _data(gathered: Gathered, pages: Pages, show: Callable[[str], str]) -> dict[str, Any]:
     """What the template reads."""
     tables = [
         (layout, one.number)
@@ -102,7 +103,6 @@ def _data(gathered: Gathered, pages: Pages, attachments: list[_Attachment], show
         "first": _shown(msgspec.to_builtins(pages.first), show),
         "sections": sections,
         "file-columns": msgspec.to_builtins(FILE_COLUMNS),
-        "attachments": [one._asdict() for one in attachments],
     }
 
 
@@ -153,9 +153,11 @@ def _shown(value: Any, show: Callable[[str], str]) -> Any:
 # --- What is attached --------------------------------------------------------------------------------------------------
 
 
-def _attachments(gathered: Gathered, folder: Path) -> Iterator[_Attachment]:
-    """Manifests, receipts and custody records with their signatures, copied as they are, as far as there is room."""
+def _attach(gathered: Gathered, folder: Path) -> tuple[list[_Attachment], list[str]]:
+    """Manifests, receipts and custody records with their signatures, copied as they are; and those that were not, by name."""
     room = MAX_PDF_ATTACHMENTS
+    attached: list[_Attachment] = []
+    left_out: list[str] = []
     for place, (item, layout) in enumerate(zip(gathered.report.items, gathered.layouts, strict=True), 1):
         sources = [(layout.custody, name, f"{layout.root.name}/custody") for name in _record_names(layout)]
         for one in item.acquisitions:
@@ -165,10 +167,25 @@ def _attachments(gathered: Gathered, folder: Path) -> Iterator[_Attachment]:
         for number, (source, name, below) in enumerate(sources):
             file = folder / f"attached-{place}-{number}"
             size = _copy(source, name, file, room)
+            room -= size
             if size:
-                room -= size
                 mime = _TYPES.get(Path(name).suffix, "application/octet-stream")
-                yield _Attachment(f"{below}/{name}".replace("/", "_"), file.name, mime, f"{below}/{name}")
+                attached.append(_Attachment(f"{below}/{name}".replace("/", "_"), file.name, mime, f"{below}/{name}"))
+            else:
+                left_out.append(f"{below}/{name}")
+    return attached, left_out
+
+
+def _attached(attachments: list[_Attachment], left_out: list[str], show: Callable[[str], str]) -> dict[str, Any]:
+    """What the template attaches, and what it says of that: nothing is left out in silence."""
+    said = [texts.ATTACHED.format(count=len(attachments))]
+    if left_out:
+        more = ["..."] if len(left_out) > _NAMED else []
+        said.append(texts.NOT_ATTACHED.format(count=len(left_out), names=", ".join(left_out[:_NAMED] + more)))
+    return {
+        "attachments": [one._asdict() for one in attachments],
+        "attached": {"heading": texts.ATTACHED_HEADING, "texts": [show(text) for text in said]},
+    }
 
 
 def _record_names(layout: ItemLayout) -> list[str]:

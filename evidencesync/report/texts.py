@@ -61,6 +61,11 @@ FILES_IN_PDF: Final = "The first {shown:,} of {total:,} are shown. The full list
 ROWS_LEFT_OUT: Final = "{left:,} more rows stand in the HTML report and in the JSON report"
 ALL_FILES_IN_PDF: Final = "All {total:,} entries. The full list with all metadata is manifest.jsonl, whose SHA-256 is {digest}."
 FILES_IN_HTML: Final = "All {total:,} entries; the full list with all metadata is manifest.jsonl, whose SHA-256 is {digest}."
+ATTACHED_HEADING: Final = "Attached to this file"
+ATTACHED: Final = "{count:,} documents are attached as they lie in the vault: manifests, receipts, custody records, signatures."
+NOT_ATTACHED: Final = (
+    "{count:,} are NOT attached, because they are too large for this file, missing or not readable. See the vault: {names}"
+)
 MAP_NOTE: Final = (
     "Strip maps are made from the recipes that were stored with the acquisition. They show where to look; they prove nothing."
 )

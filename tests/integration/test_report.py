@@ -178,6 +178,17 @@ def test_the_pdf_is_for_archives_and_carries_the_documents_themselves(whole: Ben
     assert {name.name.removeprefix("E1_custody_") for name in folder.glob("E1_custody_*")} == set(os.listdir(custody))
 
 
+def test_what_is_too_large_to_be_attached_is_named(
+    whole: Bench, tmp_path: Path, verdict: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evidencesync.report.pdf_report.MAX_PDF_ATTACHMENTS", 3000)
+    file = tmp_path / "r.pdf"
+    assert make(whole, file, "--verdict", verdict, *TIME) == 0
+    text = run("pdftotext", file, "-")
+    assert "NOT attached" in text
+    assert "E1/0003/manifest.jsonl" in text
+
+
 def test_the_same_report_is_the_same_bytes(whole: Bench, tmp_path: Path, verdict: str) -> None:
     for kind in ("pdf", "html", "json"):
         one, two = tmp_path / f"1.{kind}", tmp_path / f"2.{kind}"
