@@ -97,6 +97,12 @@ class ConfigurationError(UsageError):
     slug = "configuration"
 
 
+class MissingPartError(ConfigurationError):
+    """An optional part of the tool that the command needs is not installed."""
+
+    slug = "missing-part"
+
+
 class RememberedHeadsError(ConfigurationError):
     """What this machine remembers of a vault's chains cannot be read or kept. Then nothing is compared, and nothing passes."""
 
@@ -125,6 +131,12 @@ class NameClashError(InvalidNameError):
     """Two different names would become the same file or folder of a vault."""
 
     slug = "name-clash"
+
+
+class UnrepresentableNameError(UsageError):
+    """The evidence has names that the format of an export cannot hold. Nothing was written."""
+
+    slug = "unrepresentable-name"
 
 
 class SourceReadError(EvidenceSyncError):
@@ -208,6 +220,13 @@ class StorageError(EvidenceSyncError):
 
     slug = "storage"
     default_hint = "Check the vault's disk and its permissions; nothing was published."
+
+
+class UnkeptReceiptError(StorageError):
+    """An acquisition was published, and its receipt could not be kept on this machine."""
+
+    slug = "receipt-not-kept"
+    default_hint = "Copy receipt.json, received.json, acquired.json and their signatures from the vault."
 
 
 class ConnectError(EvidenceSyncError):

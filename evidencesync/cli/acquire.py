@@ -1,4 +1,4 @@
-"""What `push` and `pull` have in common: how evidence travels, where its receipt is kept, and what is said in the end."""
+"""What `push`, `pull` and `watch` have in common: how evidence travels, where its receipt is kept, and what is said."""
 
 from __future__ import annotations
 
@@ -121,14 +121,21 @@ def notebook(run: Run, how: HowChoice) -> Iterator[Notebook]:
 def acquire(run: Run, kept_in: Notebook, request: PushRequest, vault: Address, work: Work, *, pulled: bool = False) -> ExitCode:
     """Does it, keeps the receipt, remembers the vault's chains, and says what was done."""
     from evidencesync.cli.summary import push_lines, push_output, verdict_of
+
+    outcome, kept = acquire_and_keep(run, kept_in, request, work)
+    run.console.give(push_output(outcome, kept), push_lines(outcome, request, vault, kept, pulled=pulled))
+    return CODES[verdict_of(outcome)]
+
+
+def acquire_and_keep(run: Run, kept_in: Notebook, request: PushRequest, work: Work) -> tuple[PushOutcome, Kept]:
+    """One acquisition, with its receipt kept, and what was seen of the vault's chains remembered."""
     from evidencesync.transfer.keeping import Keeping
 
     keeping = Keeping(kept_in.memory, kept_in.draft)
     outcome = _show(run, lambda progress: work(request, progress, keeping))
     kept = kept_in.draft.finish(outcome.name, outcome.acquisition, outcome.documents.by_name())
     _remember(kept_in.memory, outcome, kept)
-    run.console.give(push_output(outcome, kept), push_lines(outcome, request, vault, kept, pulled=pulled))
-    return CODES[verdict_of(outcome)]
+    return outcome, kept
 
 
 def _remember(memory: HeadMemory, outcome: PushOutcome, kept: Kept) -> None:

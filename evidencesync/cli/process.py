@@ -28,7 +28,12 @@ def prepare_process(*, verbose: bool) -> None:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """An event loop ends itself well at SIGINT, and would not at an exception out of nowhere."""
+    """An event loop ends itself well at SIGINT, and would not at an exception out of nowhere.
+
+    A shell that starts something in the background has it ignore SIGINT; a polite end must reach that, too.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        raise KeyboardInterrupt
     signal.raise_signal(signal.SIGINT)
 
 

@@ -148,16 +148,17 @@ class PushView:
 
 @dataclass(slots=True)
 class VerifyView:
-    """A verification: files, bytes, rate and time left."""
+    """A verification, or what is done to files like it (`doing`): files, bytes, rate and time left."""
 
     progress: VerifyProgress
+    doing: str = "checking"
     _meter: Meter = field(default_factory=Meter)
 
     def headline(self, now: float) -> str:
         """See View."""
         progress = self.progress
         of_all = f" of {progress.total_files:,}" if progress.total_files else ""
-        return "  ".join(["checking", f"{progress.files:,}{of_all} files", *self._meter.describe(now, *self.extent())])
+        return "  ".join([self.doing, f"{progress.files:,}{of_all} files", *self._meter.describe(now, *self.extent())])
 
     def extent(self) -> tuple[int, int | None]:
         """See View."""

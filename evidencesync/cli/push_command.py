@@ -70,7 +70,7 @@ def push_source(
     from evidencesync.transfer.reach import reach_vault, reaching
 
     address = Address.parse(vault)
-    _check_places(run, source, address, how)
+    check_places(run, source, address, how)
     stated = how.details(item.name())
     if how.dry_run:
         return _look(run, Places(os.fsencode(source), os.fsencode(address.path), what.rules()), item)
@@ -108,7 +108,7 @@ def _look(run: Run, source: Places, item: ItemChoice) -> ExitCode:
     return CODES[output.verdict]
 
 
-def _check_places(run: Run, source: str, address: Address, how: HowChoice) -> None:
+def check_places(run: Run, source: str, address: Address, how: HowChoice) -> None:
     """What can be said before anybody is asked for a passphrase. Raises SourceNotFoundError, UsageError, ConfigurationError."""
     from evidencesync.source.gaps import refuse_moved_bytes
     from evidencesync.source.root import resolve_source

@@ -18,9 +18,16 @@ def chosen_receipts(run: Run, given: str | None) -> Path | None:
     return Path(given) if given is not None else run.settings.path(run.settings.values.receipts)
 
 
-def head_memory(run: Run) -> HeadMemory:
-    """What this machine remembers of vaults: in the folder that the environment or the settings name, else the user's own."""
-    from evidencesync.kept.heads import HeadMemory, state_folder
+def chosen_state(run: Run) -> Path:
+    """Where this machine remembers: in the folder that the environment or the settings name, else the user's own."""
+    from evidencesync.kept.heads import state_folder
 
     named = os.environ.get(STATE_VARIABLE)
-    return HeadMemory(state_folder(Path(named) if named else run.settings.path(run.settings.values.state)))
+    return state_folder(Path(named) if named else run.settings.path(run.settings.values.state))
+
+
+def head_memory(run: Run) -> HeadMemory:
+    """What this machine remembers of vaults."""
+    from evidencesync.kept.heads import HeadMemory
+
+    return HeadMemory(chosen_state(run))

@@ -19,6 +19,7 @@ from evidencesync.cli.compare_outputs import CompareOutput
 from evidencesync.cli.custody_outputs import CustodyAppendOutput, CustodyShowOutput, RecordedVerdict
 from evidencesync.cli.difference_outputs import DiffOutput
 from evidencesync.cli.dry_run_outputs import DryRunOutput
+from evidencesync.cli.export_outputs import ExportOutput
 from evidencesync.cli.files_outputs import FilesOutput
 from evidencesync.cli.outputs import (
     CleanOutput,
@@ -33,11 +34,15 @@ from evidencesync.cli.outputs import (
     TrustOutput,
 )
 from evidencesync.cli.receipts_outputs import ForgetHeadOutput, ReceiptsCheckOutput, ReceiptsListOutput
+from evidencesync.cli.report_outputs import ReportOutput
 from evidencesync.cli.restore_outputs import RestoreOutput
 from evidencesync.cli.timestamp_outputs import TimestampOutput, TimestampRequestOutput, TimestampShowOutput
+from evidencesync.cli.watch_outputs import WatchOutput
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
 from evidencesync.evidence.entry import Continuation, Entry
 from evidencesync.kept.heads import SeenHead
+from evidencesync.kept.watched import WatchedSource
+from evidencesync.report.document import Report
 from evidencesync.verify.findings import Verdict
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -55,15 +60,19 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "push-output": ("evidencesync push --json", (PushOutput,)),
         "pull-output": ("evidencesync pull --json", (PushOutput,)),
         "push-dry-run-output": ("evidencesync push --dry-run --json", (DryRunOutput,)),
+        "watch-output": ("evidencesync watch --json", (WatchOutput,)),
         "serve-output": ("evidencesync serve --listen --json", (ServeOutput,)),
         "verify-output": ("evidencesync verify --json", (Verdict,)),
         "verify-record-output": ("evidencesync verify --record --json", (RecordedVerdict,)),
         "compare-output": ("evidencesync compare --json", (CompareOutput,)),
+        "export-output": ("evidencesync export --json", (ExportOutput, Verdict)),
         "timestamp-request-output": ("evidencesync timestamp request --json", (TimestampRequestOutput,)),
         "timestamp-output": ("evidencesync timestamp attach, fetch --json", (TimestampOutput,)),
         "timestamp-show-output": ("evidencesync timestamp show --json", (TimestampShowOutput,)),
         "list-output": ("evidencesync list --json", (ListOutput,)),
         "show-output": ("evidencesync show --json", (ShowOutput,)),
+        "report": ("An audit report as JSON (evidencesync report -o FILE.json)", (Report,)),
+        "report-output": ("evidencesync report --json", (ReportOutput,)),
         "show-files-output": ("evidencesync show --files --json", (FilesOutput,)),
         "diff-output": ("evidencesync diff --json", (DiffOutput,)),
         "restore-output": ("evidencesync restore --json", (RestoreOutput,)),
@@ -76,6 +85,7 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "receipts-check-output": ("evidencesync receipts check --json", (ReceiptsCheckOutput,)),
         "receipts-forget-head-output": ("evidencesync receipts forget-head --json", (ForgetHeadOutput,)),
         "remembered-head": ("heads/VAULT_ID/*.json in a state folder", (SeenHead,)),
+        "watched-source": ("watched/*.json in a state folder", (WatchedSource,)),
         "reindex-output": ("evidencesync reindex --json", (ReindexOutput,)),
         "clean-output": ("evidencesync clean --json", (CleanOutput,)),
     }

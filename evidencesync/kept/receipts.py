@@ -17,7 +17,7 @@ from typing import BinaryIO, Final
 
 from evidencesync.custody.documents import CustodyRecord
 from evidencesync.custody.record import record_name
-from evidencesync.errors import ConfigurationError, NoSpaceError, StorageError
+from evidencesync.errors import ConfigurationError, NoSpaceError, UnkeptReceiptError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName
 from evidencesync.kept.files import DRAFT, create_file, is_full, opened_folder, own_folder, sync_file, try_folder, write_file
@@ -126,7 +126,7 @@ class ReceiptDraft:
         """Adds the signed documents by name, and gives the receipt its place, durably.
 
         It never takes the place of another: where the name is taken (by another vault's acquisition), a number is added.
-        Raises NoSpaceError, StorageError.
+        Raises UnkeptReceiptError.
         """
         self.settle()
         try:
@@ -141,11 +141,9 @@ class ReceiptDraft:
                 os.fsync(folder)
         except OSError as error:
             self.close()
-            failed = NoSpaceError if is_full(error) else StorageError
-            raise failed(
+            raise UnkeptReceiptError(
                 f"acquisition {acquisition} of {name} was published, but its receipt could not be kept in "
-                f"{safe_text(str(self._folder), 200)}: {error.strerror}",
-                hint="Copy receipt.json, received.json, acquired.json and their signatures from the vault.",
+                f"{safe_text(str(self._folder), 200)}: {error.strerror}"
             ) from error
         return Kept(final, self._lacks)
 

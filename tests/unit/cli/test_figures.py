@@ -6,6 +6,7 @@ from evidencesync.cli.figures import (
     count_text,
     duration_text,
     notebook_fingerprint,
+    parse_duration,
     parse_rate,
     rate_text,
     share_text,
@@ -80,3 +81,16 @@ def test_rates_are_read(text: str, rate: int) -> None:
 def test_what_is_no_rate_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_rate(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("0.5s", 0.5), ("15m", 900), ("12H", 43_200), (" 2d ", 172_800), ("30d", 2_592_000)]
+)
+def test_durations_are_read(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "0s", "-1", "m", "1 m", "1w", "1e3", "nan", "inf", "31d", "9" * 20, "1.2345"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_duration(text)

@@ -19,6 +19,7 @@ COMMANDS = (
     "serve",
     "verify",
     "compare",
+    "export",
     "list",
     "show",
     "diff",

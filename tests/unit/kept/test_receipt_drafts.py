@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from evidencesync.custody.record import decode_record
-from evidencesync.errors import ConfigurationError, NoSpaceError, StorageError
+from evidencesync.errors import ConfigurationError, NoSpaceError, StorageError, UnkeptReceiptError
 from evidencesync.kept.receipts import Kept, ReceiptDraft, receipts_folder
 from tests.support.bench_of_evidence import make_bench
 from tests.support.file_systems import mounted
@@ -111,7 +111,7 @@ def test_a_full_disk_is_said_beforehand_and_has_its_own_code(tmp_path: Path) -> 
         with (small / "filler").open("ab", buffering=0) as filler, contextlib.suppress(OSError):
             while True:
                 filler.write(bytes(512))
-        with pytest.raises(NoSpaceError, match="was published, but its receipt could not be kept"):
+        with pytest.raises(UnkeptReceiptError, match="was published, but its receipt could not be kept"):
             finish(draft)
         assert [one.name for one in small.iterdir()] == ["filler"]
 

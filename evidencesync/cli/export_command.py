@@ -1,0 +1,250 @@
+"""`export`: an acquisition in a format of other tools, perhaps encrypted for whom it is meant."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evidencesync.cli.command import Run, command
+from evidencesync.cli.figures import count_text, size_text
+from evidencesync.cli.options import ItemChoice, VaultPath, local_vault
+from evidencesync.cli.verify_command import load_trusted, verdict_lines
+from evidencesync.cli.verify_options import RecordChoice
+from evidencesync.errors import ExitCode, UsageError
+from evidencesync.evidence.display import safe_text
+
+if TYPE_CHECKING:
+    from evidencesync.cli.export_outputs import ExportOutput, ExportRecord
+    from evidencesync.cli.verify_record import Verifier
+    from evidencesync.export.run import Exported, Format, Wanted
+    from evidencesync.verify.findings import Verdict
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ExportRecordChoice(RecordChoice):
+    """Whether the export is recorded, and who signs that."""
+
+    record: Annotated[
+        bool, typer.Option("--record", help="Append a signed record of the export to the item's chain, or export nothing.")
+    ] = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FormatChoice:
+    """Which acquisition, as what, and for whom alone."""
+
+    form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="bagit (a folder), hashdeep or case-uco (a file).")]
+    acquisition: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=9999, help="Which acquisition.  [default: the last]")
+    ] = None
+    encrypt_to: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RECIPIENT",
+            help="Encrypt with age for this SSH public key or age1... key, or for those in a file; may be repeated."
+            " Writes DEST.tar.age (bagit) or DEST.age.",
+        ),
+    ] = None
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds `export`."""
+    command(
+        app,
+        "export",
+        "evidencesync export /srv/vault /media/out/LAPTOP-1 --case 2024-017 --item LAPTOP-1 --format bagit",
+        "evidencesync export /srv/vault known.txt --case 2024-017 --item LAPTOP-1 --format hashdeep",
+        "evidencesync export /srv/vault case.jsonld --case 2024-017 --item LAPTOP-1 --acquisition 2 --format case-uco",
+        "evidencesync export /srv/vault /media/out/LAPTOP-1 --case 2024-017 --item LAPTOP-1 --format bagit"
+        " --encrypt-to expert.pub --record -i ~/.ssh/ana",
+    )(export)
+
+
+def export(
+    run: Run,
+    vault: VaultPath,
+    destination: Annotated[str, typer.Argument(metavar="DEST", help="What to write; nothing may be there yet.")],
+    item: ItemChoice,
+    what: FormatChoice,
+    recording: ExportRecordChoice,
+    trusted: Annotated[
+        str | None, typer.Option(metavar="FILE", help="An allowed_signers file of your own, in place of the vault's trust.")
+    ] = None,
+) -> ExitCode:
+    """Writes an acquisition in a format that other tools read: BagIt, hashdeep's list of known files, or CASE/UCO.
+
+    It is verified first, with both digests: what is damaged is not exported (exit 30 and others, as `verify`). DEST appears
+    whole or not at all, and never in the vault. Ends with 3 if a name had to be left out of a list; a bag is refused (exit 2) if
+    it cannot hold every name.
+    """
+    import time
+
+    from evidencesync.cli.progress_display import VerifyView, shown
+    from evidencesync.cli.receipts import head_memory
+    from evidencesync.export.encrypt import load_recipients
+    from evidencesync.export.run import Wanted, export_acquisition
+    from evidencesync.vault.timestamps import choose_acquisition
+    from evidencesync.vault.vault import Vault
+    from evidencesync.verify.audit import audit_vault
+    from evidencesync.verify.progress import VerifyProgress
+
+    format_wanted = _parse_format(what.form)
+    path = local_vault(vault)
+    opened = Vault.open(path)
+    found = opened.item(item.name())
+    number = choose_acquisition(found, what.acquisition)
+    recipients = load_recipients(what.encrypt_to) if what.encrypt_to else []
+    wanted = Wanted(opened, found, number, format_wanted, Path(destination).expanduser(), recipients, time.time_ns())
+    wanted.check_destination()
+    verifier = _load_verifier(run, recording)
+    progress = VerifyProgress()
+    with shown(run.console, VerifyView(progress)):
+        verdict = audit_vault(
+            path,
+            case=item.case,
+            item=item.item,
+            acquisition=number,
+            trusted=load_trusted(Path(trusted)) if trusted is not None else None,
+            memory=head_memory(run),
+            all_digests=True,
+            progress=progress,
+            now_ns=time.time_ns(),
+        )
+    if verdict.exit_code:
+        run.console.give(verdict, [*verdict_lines(verdict), "NOTHING WAS EXPORTED"])
+        return ExitCode(verdict.exit_code)
+    records: list[ExportRecord] = []
+
+    def before_publishing(exported: Exported) -> None:
+        if verifier is not None:
+            records.append(_record(wanted, exported, verifier))
+
+    writing = VerifyProgress(total_files=verdict.checked.files, total_bytes=verdict.checked.bytes)
+    with shown(run.console, VerifyView(writing, "exporting")):
+        exported = export_acquisition(wanted, before_publishing, writing)
+    output = _output(wanted, exported, records[0] if records else None)
+    _warn(run, output)
+    run.console.give(output, _lines(output, verdict))
+    return ExitCode.GAPS if output.left_out else ExitCode.COMPLETE
+
+
+def _parse_format(text: str) -> Format:
+    from evidencesync.export.run import Format
+
+    try:
+        return Format(text)
+    except ValueError as error:
+        raise UsageError(f"--format is bagit, hashdeep or case-uco, not {safe_text(text, 40)}") from error
+
+
+def _load_verifier(run: Run, recording: ExportRecordChoice) -> Verifier | None:
+    if not recording.record:
+        return None
+    from evidencesync.cli.verify_record import load_verifier
+
+    return load_verifier(run, recording)
+
+
+def _record(wanted: Wanted, exported: Exported, verifier: Verifier) -> ExportRecord:
+    """Appends the `exported` record. Raises what the vault refuses it with."""
+    import secrets
+
+    from evidencesync.cli.export_outputs import ExportRecord
+    from evidencesync.ssh.address import Address
+    from evidencesync.ssh.options import SshOptions
+    from evidencesync.transfer.custody import Draft, append_record
+    from evidencesync.transfer.custody_talk import CustodyRequest
+    from evidencesync.transfer.reach import reach_vault
+
+    root = wanted.vault.layout.root
+    request = CustodyRequest(
+        vault=bytes(root),
+        name=wanted.item.name,
+        examiner=verifier.examiner,
+        signer=verifier.signer,
+        session=secrets.token_hex(16),
+        organisation=verifier.organisation,
+    )
+    draft = Draft("exported", _details(wanted, exported), wanted.acquisition)
+    address = Address.parse(str(root))
+    appended = append_record(lambda: reach_vault(address, SshOptions()), request, lambda _: draft)
+    return ExportRecord(appended.record.record.sequence, appended.record.sha256)
+
+
+def _details(wanted: Wanted, exported: Exported) -> dict[str, str]:
+    import evidencesync
+
+    details = {
+        "format": wanted.format.value,
+        "destination": safe_text(os.fsencode(exported.name), 300),
+        "digest_of": safe_text(os.fsencode(exported.digest_of), 300),
+        "sha256": exported.digest,
+        "manifest_sha256": exported.manifest_sha256,
+        "files": str(exported.files),
+        "bytes": str(exported.bytes),
+        "tool": f"evidencesync {evidencesync.__version__}",
+    }
+    if wanted.recipients:
+        details["recipients"] = " ".join(one.fingerprint for one in wanted.recipients)
+    if exported.left_out.count:
+        details["left_out"] = str(exported.left_out.count)
+    return details
+
+
+def _output(wanted: Wanted, exported: Exported, record: ExportRecord | None) -> ExportOutput:
+    from evidencesync.cli.export_outputs import ExportOutput
+
+    name = wanted.item.name
+    return ExportOutput(
+        case=name.case.text,
+        item=name.item.text,
+        acquisition=wanted.acquisition,
+        format=wanted.format.value,
+        destination=safe_text(os.fsencode(exported.path)),
+        digest_of=safe_text(os.fsencode(exported.digest_of)),
+        sha256=exported.digest,
+        manifest_sha256=exported.manifest_sha256,
+        files=exported.files,
+        bytes=exported.bytes,
+        not_listed=exported.not_listed,
+        left_out=exported.left_out.count,
+        left_out_names=exported.left_out.names,
+        misread_names=exported.misread,
+        recipients=[one.fingerprint for one in wanted.recipients],
+        record=record,
+        verdict="gaps" if exported.left_out.count else "complete",
+    )
+
+
+def _warn(run: Run, output: ExportOutput) -> None:
+    for name in output.left_out_names:
+        run.console.warn(f"the format cannot carry this name: {name}")
+    if output.left_out > len(output.left_out_names):
+        run.console.warn(f"and {output.left_out - len(output.left_out_names):,} more names")
+    if output.misread_names:
+        run.console.warn(
+            f"{count_text(output.misread_names, 'name')} with '%' or unusual white space: as RFC 8493 has it, but the bagit"
+            " program for Python reads them wrongly"
+        )
+
+
+def _lines(output: ExportOutput, verdict: Verdict) -> Iterator[str]:
+    about = f"{safe_text(output.case)} / {safe_text(output.item)}, acquisition {output.acquisition}"
+    yield f"{about}: exported as {output.format}"
+    yield f"  to           {output.destination}"
+    yield f"  verified     {count_text(verdict.checked.files, 'file')}, {size_text(verdict.checked.bytes)}; BLAKE3 and SHA-256"
+    yield f"  sha256       {output.sha256}  ({output.digest_of})"
+    for recipient in output.recipients:
+        yield f"  encrypted    for {recipient}"
+    if output.not_listed:
+        yield f"  not listed   {count_text(output.not_listed, 'entry', 'entries')} that are no files with content"
+    if output.left_out:
+        yield f"  LEFT OUT     {count_text(output.left_out, 'file')} whose names the format cannot carry"
+    if output.record is not None:
+        yield f"  record       {output.record.record}"
+        yield f"  chain head   {output.record.sha256}"

@@ -1,0 +1,228 @@
+"""`watch`: pushes a source again and again, each time that it has changed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import secrets
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evidencesync.cli.acquire import CODES, HowChoice, Notebook, Places, acquire_and_keep, make_request
+from evidencesync.cli.command import Run, command
+from evidencesync.cli.figures import parse_duration
+from evidencesync.cli.filter_choice import FilterChoice
+from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
+from evidencesync.cli.push_command import check_places
+from evidencesync.errors import EvidenceSyncError, ExitCode, InterruptedRunError, UsageError
+from evidencesync.evidence.display import safe_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from evidencesync.cli.watch_events import WatchEvents
+    from evidencesync.kept.heads import HeadMemory
+    from evidencesync.kept.watched import WatchedKey, WatchMemory
+    from evidencesync.source.sighting import Sight
+    from evidencesync.ssh.address import Address
+    from evidencesync.ssh.options import SshOptions
+    from evidencesync.transfer.keeping import Keeping
+    from evidencesync.transfer.progress import Progress
+    from evidencesync.transfer.request import PushOutcome, PushRequest
+    from evidencesync.transfer.watch import Decision, Pace
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WatchChoice(HowChoice):
+    """How it travels, and when."""
+
+    settle: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME",
+            envvar="EVIDENCESYNC_SETTLE",
+            help="Push when the source has changed, and has then looked the same for so long: 30s, 5m.",
+        ),
+    ] = "10s"
+    every: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME",
+            envvar="EVIDENCESYNC_EVERY",
+            help="Push at the latest so long after a change was seen, though the source never settles.",
+        ),
+    ] = "15m"
+
+    def pace(self) -> Pace:
+        """Both in seconds. Raises UsageError."""
+        from evidencesync.transfer.watch import Pace
+
+        settle, every = parse_duration(self.settle), parse_duration(self.every)
+        if every < settle:
+            raise UsageError("--every is shorter than --settle: nothing would ever be waited for until it has settled")
+        return Pace(settle, every)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds `watch`."""
+    command(
+        app,
+        "watch",
+        "evidencesync watch /var/log/gateway ana@vault.lab:/srv/vault --case 2024-017 --item GATEWAY-LOGS",
+        "evidencesync watch /mnt/triage vault.lab:/srv/vault --case 2024-017 --item TRIAGE --settle 1m --every 1h -x",
+        "evidencesync watch capture.pcap /media/usb/vault --case 2024-017 --item CAPTURE --every 5m --json",
+    )(watch_source)
+
+
+def watch_source(
+    run: Run,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A folder or a file that grows. It is only read.")],
+    vault: Annotated[
+        str, typer.Argument(metavar="VAULT", help="A local path, [user@]host:path, or ssh://[user@]host[:port]/path.")
+    ],
+    item: ItemChoice,
+    sign: SignChoice,
+    what: FilterChoice,
+    how: WatchChoice,
+    ssh: RemoteChoice,
+) -> ExitCode:
+    """Follows a source that changes: pushes it at once, and again each time that it has changed and settled.
+
+    Each push is an acquisition like any other, over a connection of its own. What is unchanged is not pushed, also after a
+    restart. What changes during a push is seen after it. A failed push is said, and tried again later; only what a person has to
+    mend ends the watch, with its code (2, 12, 21, 22, 32, 34, 40, a sealed item, receipts that cannot be kept). A source that
+    goes away is waited for.
+
+    SIGTERM, SIGHUP and Ctrl-C end it. The code is then that of its last acquisition (0, 3 or 4; 0 without any), where
+    the last look has seen nothing that is not in the vault; else, and in the middle of a push, it is 130. With --json the one
+    document comes at the end.
+    """
+    from evidencesync.cli.passphrase import make_asker
+    from evidencesync.cli.receipts import chosen_receipts, chosen_state, head_memory
+    from evidencesync.cli.watch_events import WatchEvents
+    from evidencesync.kept.receipts import default_receipts, receipts_folder
+    from evidencesync.kept.watched import WatchMemory
+    from evidencesync.source.root import resolve_source
+    from evidencesync.source.sighting import require_watchable
+    from evidencesync.ssh.address import Address
+    from evidencesync.transfer.watch import Decision
+
+    address, chosen_pace = Address.parse(vault), how.pace()
+    require_watchable(resolve_source(os.fsencode(source)))
+    check_places(run, source, address, how)
+    stated = how.details(item.name())
+    state, chosen = chosen_state(run), chosen_receipts(run, how.receipts)
+    _refuse_feedback(source, state, default_receipts(chosen))
+    receipts, heads, memory = receipts_folder(chosen), head_memory(run), WatchMemory(state, _key(source, address, item))
+    heads.require_usable()
+    memory.require_usable()
+    asker = make_asker()
+
+    def options() -> SshOptions:
+        return ssh.options(run.settings, asker.for_login() if asker else None)
+
+    places = Places(os.fsencode(source), os.fsencode(address.path), what.rules())
+    if places.rules.listed is not None and not os.path.isdir(source):
+        raise UsageError("a list of files needs a folder as the source")
+    request = make_request(run, places, item, sign, how, ssh, asker, stated)
+    known = memory.recall()
+    decision = Decision(chosen_pace, bytes.fromhex(known.state) if known is not None else None)
+    events = WatchEvents(run.console, item.name())
+    shore = _Shore(run, address, options, request, receipts, heads, memory, events)
+    return shore.watch(decision)
+
+
+@dataclasses.dataclass(slots=True)
+class _Shore:
+    """All that stays the same from push to push."""
+
+    run: Run
+    address: Address
+    options: Callable[[], SshOptions]
+    request: PushRequest
+    receipts: Path
+    heads: HeadMemory
+    memory: WatchMemory
+    events: WatchEvents
+
+    def watch(self, decision: Decision) -> ExitCode:
+        """Goes on until something ends it; what then is said on stdout is the result."""
+        from evidencesync.transfer.eyes import open_eyes
+        from evidencesync.transfer.watch import watch
+
+        error: EvidenceSyncError
+        try:
+            with open_eyes(self.request.source, self.request.rules) as eyes:
+                watch(decision, eyes, self.push, self.events, time.monotonic)
+        except EvidenceSyncError as failure:
+            error = failure
+        except KeyboardInterrupt:
+            if decision.is_all_in_vault:
+                self.events.finish(None, all_in_vault=True)
+                last = self.events.last
+                return CODES[last.verdict] if last is not None else ExitCode.COMPLETE
+            error = InterruptedRunError(
+                "interrupted before what was seen was pushed", hint="Run the same command again: what is new is in no vault yet."
+            )
+        self.events.finish(error, all_in_vault=decision.is_all_in_vault)
+        return error.exit_code
+
+    def push(self, sight: Sight) -> None:
+        """One acquisition; then it is remembered what the source looked like before. An interruption is an error here."""
+        try:
+            self._push(sight)
+        except (KeyboardInterrupt, EvidenceSyncError) as error:
+            if _is_interruption(error):
+                raise InterruptedRunError("interrupted in the middle of a push") from error
+            raise
+
+    def _push(self, sight: Sight) -> None:
+        from evidencesync.evidence.moment import format_moment
+        from evidencesync.kept.receipts import ReceiptDraft
+        from evidencesync.transfer.push import push
+        from evidencesync.transfer.reach import reach_vault, reaching
+
+        again = None if self.address.local else lambda: reach_vault(self.address, self.options())
+        request = dataclasses.replace(self.request, session=secrets.token_hex(16))
+        draft = ReceiptDraft(self.receipts)
+        with contextlib.closing(draft), reaching(self.address, self.options()) as link:
+
+            def work(asked: PushRequest, progress: Progress, keeping: Keeping) -> PushOutcome:
+                return push(link(), asked, progress, again=again, keeping=keeping)
+
+            outcome, kept = acquire_and_keep(self.run, Notebook(self.heads, draft), request, work)
+        self.events.note(outcome, kept)
+        try:
+            now = format_moment(time.time_ns())
+            self.memory.remember(sight.digest, outcome.acquisition, outcome.manifest_sha256, now)
+        except OSError as error:
+            self.events.warn(f"not remembered, so that a watch that is started again will push once more: {error.strerror}")
+
+
+def _is_interruption(error: BaseException | None) -> bool:
+    """Also where what was being cleaned up then has failed: a link that is closed in the middle may say that it is lost."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
+
+
+def _key(source: str, address: Address, item: ItemChoice) -> WatchedKey:
+    from evidencesync.kept.watched import WatchedKey
+
+    vault = os.path.realpath(address.path) if address.local else address.display()
+    return WatchedKey(os.path.realpath(os.fsencode(source)), vault, item.name())
+
+
+def _refuse_feedback(source: str, *folders: Path) -> None:
+    """What every push writes may not lie in what is watched: each would be a change. Raises UsageError."""
+    root = Path(os.path.realpath(source))
+    for folder in folders:
+        if Path(os.path.realpath(folder)).is_relative_to(root):
+            raise UsageError(
+                f"this lies in the source, and every push writes there: {safe_text(str(folder), 200)}",
+                hint="Name other folders: --receipts DIR, and EVIDENCESYNC_STATE for what is remembered.",
+            )

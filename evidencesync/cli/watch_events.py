@@ -1,0 +1,152 @@
+"""What a watch says while it goes on, one line an event, and what it has done when it ends."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from evidencesync.cli.figures import count_text, duration_text, notebook_fingerprint, size_text
+from evidencesync.cli.outputs import error_output
+from evidencesync.cli.summary import verdict_of
+from evidencesync.cli.watch_outputs import MOST_LISTED, WatchedAcquisition, WatchOutput
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.moment import format_moment
+
+if TYPE_CHECKING:
+    from evidencesync.cli.console import Console
+    from evidencesync.errors import EvidenceSyncError
+    from evidencesync.evidence.identity import ItemName
+    from evidencesync.kept.receipts import Kept
+    from evidencesync.source.sighting import Sight
+    from evidencesync.transfer.request import PushOutcome
+
+_VERDICTS: Final = {"complete": "complete", "gaps": "WITH GAPS", "source-changed": "SOURCE CHANGED"}
+
+
+class WatchEvents:
+    """Says what happens, and keeps the last of it. A `Listener` for the loop."""
+
+    def __init__(self, console: Console, name: ItemName) -> None:
+        self._console = console
+        self._name = name
+        self._started = time.time_ns()
+        self._began = time.monotonic()
+        self._last: deque[WatchedAcquisition] = deque(maxlen=MOST_LISTED)
+        self._made = self._failures = self._traces = 0
+        self._vault_id: str | None = None
+        self._lacks: str | None = None
+
+    @property
+    def last(self) -> WatchedAcquisition | None:
+        """The last acquisition of this watch."""
+        return self._last[-1] if self._last else None
+
+    def say(self, text: str) -> None:
+        """One event."""
+        self._console.say(f"{_now()}  {text}")
+
+    def warn(self, text: str) -> None:
+        """One event that nobody should miss."""
+        self._console.note(f"{_now()}  {text}")
+
+    def unchanged(self) -> None:
+        """See Listener."""
+        self.say("unchanged since it was last pushed from here; waiting for a change")
+
+    def changed(self, sight: Sight) -> None:
+        """See Listener."""
+        self.say(f"not in the vault yet: {count_text(sight.entries, 'entry', 'entries')} looked at")
+        if sight.traces and not self._traces:
+            self._traces = sight.traces
+            self.warn(
+                f"the system does not let folders be listed without a trace here: access times of {sight.traces} may change"
+            )
+
+    def gone(self) -> None:
+        """See Listener."""
+        self.warn("the source is not there; waiting for it")
+
+    def back(self) -> None:
+        """See Listener."""
+        self.say("the source is there again")
+
+    def failed(self, error: EvidenceSyncError, pause: float) -> None:
+        """See Listener."""
+        self._failures += 1
+        hint = f" ({error.hint})" if error.hint and self._failures == 1 else ""
+        code = int(error.exit_code)
+        self.warn(f"push failed [{code} {error.slug}]: {error.message}{hint}; next attempt in {duration_text(pause)}")
+
+    def note(self, outcome: PushOutcome, kept: Kept) -> None:
+        """An acquisition is published; `pushed` says so."""
+        self._last.append(_acquisition(outcome, kept))
+        self._made += 1
+        self._vault_id = outcome.vault_id
+        self._lacks = kept.lacks
+
+    def pushed(self) -> None:
+        """See Listener."""
+        made = self._last[-1]
+        flags = "".join(f", {count} {flag}" for flag, count in made.flags.items())
+        say = self.say if made.verdict == "complete" else self.warn
+        say(
+            f"acquisition {made.acquisition}: published, {_VERDICTS[made.verdict]}; {count_text(made.files, 'file')}, "
+            f"{size_text(made.bytes)}{flags}; {size_text(made.wire_sent)} sent in {duration_text(made.seconds)}; "
+            f"fingerprint {made.fingerprint}"
+        )
+        if self._lacks is not None:
+            self.warn(f"its receipt is kept without the manifest and the vault's records: {safe_text(self._lacks, 200)}")
+
+    def finish(self, error: EvidenceSyncError | None, *, all_in_vault: bool) -> None:
+        """The result: what was done, on stdout; and what has ended it."""
+        output = WatchOutput(
+            case=self._name.case.text,
+            item=self._name.item.text,
+            vault_id=self._vault_id,
+            started=format_moment(self._started),
+            ended=_now(),
+            made=self._made,
+            failures=self._failures,
+            all_in_vault=all_in_vault,
+            acquisitions=list(self._last),
+            error=error_output(error).error if error is not None else None,
+        )
+        self._console.give(output, self._lines(output))
+        if error is not None and not self._console.as_json:
+            self._console.fail(error)
+
+    def _lines(self, output: WatchOutput) -> Iterator[str]:
+        watched = duration_text(time.monotonic() - self._began)
+        failed = f", {count_text(output.failures, 'push', 'pushes')} failed" if output.failures else ""
+        yield f"{self._name}: watched for {watched}, {count_text(output.made, 'acquisition')} made{failed}"
+        if (last := self.last) is not None:
+            yield f"  last         acquisition {last.acquisition}, {_VERDICTS[last.verdict]}, {last.published}"
+            yield f"  fingerprint  {last.fingerprint}"
+            yield f"  chain head   {last.chain_head_sha256}"
+            yield f"  receipt      {last.receipts}"
+        yield f"  in vault     {'all that was seen' if output.all_in_vault else 'NOT what was seen last'}"
+
+
+def _acquisition(outcome: PushOutcome, kept: Kept) -> WatchedAcquisition:
+    tally = outcome.tally.manifest
+    return WatchedAcquisition(
+        acquisition=outcome.acquisition,
+        published=_now(),
+        verdict=verdict_of(outcome),
+        files=tally.contents,
+        bytes=tally.bytes,
+        wire_sent=outcome.wire_sent,
+        seconds=round(outcome.seconds, 6),
+        flags=dict(tally.flags),
+        manifest_sha256=outcome.manifest_sha256,
+        receipt_sha256=outcome.receipt_sha256,
+        chain_head_sha256=outcome.chain_head_sha256,
+        fingerprint=notebook_fingerprint(outcome.manifest_sha256),
+        receipts=safe_text(str(kept.folder)),
+    )
+
+
+def _now() -> str:
+    return format_moment(time.time_ns())

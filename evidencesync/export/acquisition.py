@@ -1,0 +1,155 @@
+"""A published acquisition, open for reading: its documents, its entries in order, and its contents.
+
+What was verified a moment ago may be another thing when it is read again. So each pass over the manifest must give the bytes
+that the receipt names, and each content is hashed while, or after, it is copied.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import BinaryIO, Final, NamedTuple, TypeVar
+
+from evidencesync.custody.documents import ManifestFooter, ManifestHeader
+from evidencesync.custody.manifest import ManifestReader, read_manifest
+from evidencesync.custody.receipt import decode_receipt
+from evidencesync.errors import DigestMismatchError, MalformedDocumentError, MissingOrExtraError
+from evidencesync.evidence.digest import new_blake3, new_sha256, sha256_of
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.entry import Entry
+from evidencesync.holes import extents
+from evidencesync.limits import MAX_RECORD
+from evidencesync.vault.disk import FOLDER_FLAGS, load_file, opened_file, storing
+from evidencesync.vault.item import Item
+from evidencesync.vault.layout import (
+    DATA,
+    MANIFEST,
+    RECEIPT,
+    SIGNED_DOCUMENTS,
+    STREAMED_DOCUMENTS,
+    TIMESTAMP_DOCUMENTS,
+)
+from evidencesync.vault.tree import TreeReader
+
+BLOCK: Final = 1 << 20
+_ZEROS: Final = bytes(BLOCK)
+_T = TypeVar("_T")
+
+
+class ListedEntry(NamedTuple):
+    """An entry of the manifest, and its checked raw path."""
+
+    path: bytes
+    entry: Entry
+
+
+class Acquisition:
+    """One acquisition of an item. Close it. Not thread-safe."""
+
+    def __init__(self, item: Item, number: int) -> None:
+        """Reads the manifest once. Raises MissingOrExtraError, MalformedDocumentError, DigestMismatchError, StorageError."""
+        self.item = item
+        self.number = number
+        with contextlib.ExitStack() as stack:
+            with storing("open the acquisition"):
+                self._fd = os.open(item.layout.acquisition(number), FOLDER_FLAGS)
+                stack.callback(os.close, self._fd)
+                data_fd = os.open(DATA, FOLDER_FLAGS, dir_fd=self._fd)
+            self._tree = TreeReader(data_fd, untouched=True)
+            stack.callback(self._tree.close)
+            receipt = load_file(self._fd, RECEIPT, MAX_RECORD)
+            if receipt is None:
+                raise MissingOrExtraError(f"{RECEIPT} is missing")
+            self.receipt_sha256 = sha256_of(receipt).hex()
+            self.receipt = decode_receipt(receipt)
+            self._reader = ManifestReader()
+            for _ in self._pass(self._reader):
+                pass
+            self.header: ManifestHeader = _known(self._reader.header)
+            self.footer: ManifestFooter = _known(self._reader.footer)
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Acquisition:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def manifest_sha256(self) -> str:
+        """Of the manifest's exact bytes."""
+        return self.receipt.manifest_sha256
+
+    @property
+    def files(self) -> int:
+        """How many contents there are."""
+        return self._reader.tally.contents
+
+    def entries(self) -> Iterator[ListedEntry]:
+        """All entries in order. At the end, raises DigestMismatchError unless it was the manifest that the receipt names."""
+        return self._pass(ManifestReader())
+
+    def documents(self) -> list[str]:
+        """The names of the acquisition's documents, in order: those that each has, and timestamps where there are some."""
+        with storing("list the acquisition"):
+            there = set(os.listdir(self._fd))
+        always = SIGNED_DOCUMENTS | STREAMED_DOCUMENTS
+        return sorted(always | (TIMESTAMP_DOCUMENTS & there))
+
+    def open_document(self, name: str) -> contextlib.AbstractContextManager[BinaryIO]:
+        """A document, open for reading. Raises MissingOrExtraError, StorageError."""
+        return opened_file(name, self._fd)
+
+    def open_content(self, path: bytes) -> int:
+        """A content's descriptor, which the caller closes. Raises MissingOrExtraError, StorageError."""
+        return self._tree.open_file(path)[0]
+
+    def content_blocks(self, path: bytes, entry: Entry) -> Iterator[bytes]:
+        """The bytes of a content. At the end, raises DigestMismatchError unless they are those of the manifest."""
+        fd = self.open_content(path)
+        try:
+            yield from checked_blocks(fd, path, entry)
+        finally:
+            os.close(fd)
+
+    def _pass(self, reader: ManifestReader) -> Iterator[ListedEntry]:
+        digest = new_sha256()
+        with opened_file(MANIFEST, self._fd) as file:
+
+            def blocks() -> Iterator[bytes]:
+                while block := file.read(BLOCK):
+                    digest.update(block)
+                    yield block
+
+            for path, line in read_manifest(blocks(), reader):
+                if isinstance(line, Entry):
+                    yield ListedEntry(path, line)
+        if digest.digest().hex() != self.receipt.manifest_sha256:
+            raise DigestMismatchError("the manifest is not the one that the receipt names")
+
+
+def checked_blocks(fd: int, path: bytes, entry: Entry) -> Iterator[bytes]:
+    """The bytes of an open file, one block at a time. Raises DigestMismatchError when they are not those of its entry."""
+    size, whole, length = entry.size or 0, new_blake3(), 0
+    with storing(f"read {safe_text(path, 200)}"):
+        for start, part, is_hole in extents(fd, 0, size + 1, BLOCK):
+            offset, end = start, start + part
+            while offset < end:
+                block = _ZEROS[: end - offset] if is_hole else os.pread(fd, end - offset, offset)
+                if not block:
+                    break
+                offset += len(block)
+                length += len(block)
+                if length > size:
+                    break
+                whole.update(block)
+                yield block
+    if length != size or whole.hexdigest() != entry.blake3:
+        raise DigestMismatchError(f"{safe_text(path, 200)} changed after it was verified", hint="Run: evidencesync verify VAULT")
+
+
+def _known(value: _T | None) -> _T:
+    if value is None:
+        raise MalformedDocumentError("a manifest is incomplete")
+    return value

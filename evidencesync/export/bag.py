@@ -1,0 +1,250 @@
+"""BagIt (RFC 8493): the evidence as payload, and all that is known of it as tag files.
+
+The documents of the acquisition lie beside `data/` under their own names, so that whatever checks an acquisition in a vault
+checks a bag as well (`sha256sum -c SHA256SUMS`, `ssh-keygen -Y verify`).
+
+The payload manifest has SHA-256 alone: that is what was signed, and what was verified. The RFC would rather see SHA-512, which
+nobody has signed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import evidencesync
+from evidencesync.errors import UnrepresentableNameError
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.entry import Entry
+from evidencesync.evidence.moment import parse_file_time
+from evidencesync.export.acquisition import BLOCK, Acquisition
+from evidencesync.export.parts import (
+    Blocks,
+    Content,
+    Document,
+    Folder,
+    Measure,
+    Part,
+    document_from,
+    document_of,
+    gathered,
+)
+from evidencesync.vault.layout import CUSTODY, DATA, SIGNATURE_SUFFIX
+from evidencesync.vault.ledger import Ledger, RecordFile
+
+MANIFEST: Final = "manifest-sha256.txt"
+TAG_MANIFEST: Final = "tagmanifest-sha256.txt"
+UNREPRESENTED: Final = "unrepresented.txt"
+
+_MOST_NAMED: Final = 20
+_UNREPRESENTED_HEAD: Final = b"What a payload manifest cannot state; manifest.jsonl, which is signed, has all of it.\n"
+_ESCAPED: Final = ((b"%", b"%25"), (b"\r", b"%0D"), (b"\n", b"%0A"))  # RFC 8493, 2.1.3: these and no others; `%` first
+
+
+def bag_path(path: bytes) -> bytes:
+    """A payload path as it stands in a manifest (RFC 8493, 2.1.3)."""
+    name = DATA.encode() + b"/" + path
+    for character, escape in _ESCAPED:
+        name = name.replace(character, escape)
+    return name
+
+
+def is_often_misread(path: bytes) -> bool:
+    """Whether widespread readers take a UTF-8 name for another one, although the RFC allows it.
+
+    The Library of Congress's `bagit` for Python leaves `%25` as it is, cuts white space off the end, and ends lines at all
+    that Unicode calls the end of a line.
+    """
+    text = path.decode("utf-8", "replace").replace("\r", "x").replace("\n", "x")  # those two are escaped, and so read well
+    return "%" in text or text != text.rstrip() or len(text.splitlines()) > 1
+
+
+@dataclass(slots=True)
+class Survey:
+    """What a first pass over the manifest tells: names that cannot be held, what is no file, and the lists about both."""
+
+    manifest: Measure = field(default_factory=Measure)
+    unrepresented: Measure = field(default_factory=Measure)
+    unrepresented_entries: int = 0
+    misread_names: int = 0
+    impossible_names: int = 0
+    _shown: list[str] = field(default_factory=list)
+
+    def name(self, path: bytes) -> None:
+        """The name of a file or folder that a bag is to have."""
+        try:
+            path.decode("utf-8")
+        except UnicodeDecodeError:
+            self.impossible_names += 1
+            if len(self._shown) < _MOST_NAMED:
+                self._shown.append(safe_text(path, 200))
+        else:
+            self.misread_names += is_often_misread(path)
+
+    def require_possible(self) -> None:
+        """Raises UnrepresentableNameError when there is a name that a bag cannot hold."""
+        if self.impossible_names:
+            more = self.impossible_names - len(self._shown)
+            shown = ", ".join(self._shown) + (f", and {more} more" if more else "")
+            raise UnrepresentableNameError(
+                f"a bag holds names in UTF-8 only, and these are not: {shown}",
+                hint="Nothing was written. Use another format, or hand over the acquisition's own folder.",
+            )
+
+
+class Bag:
+    """One acquisition as a bag: what it is made of, in order. Raises UnrepresentableNameError when it cannot be one."""
+
+    def __init__(self, acquisition: Acquisition, bagging_date: str) -> None:
+        """Goes through the manifest, and through all documents. `bagging_date` is YYYY-MM-DD."""
+        self._acquisition = acquisition
+        self.survey = self._survey()
+        self.survey.require_possible()
+        documents = [
+            document_from("bagit.txt", b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"),
+            document_from("bag-info.txt", self._info(bagging_date)),
+            Document(MANIFEST, self.survey.manifest.result(), self._manifest),
+            Document(UNREPRESENTED, self.survey.unrepresented.result(), self._unrepresented),
+            *(document_of(name, self._stored(name)) for name in acquisition.documents()),
+            *self._records(),
+        ]
+        lines = [f"{one.measured.sha256}  {one.name}\n" for one in sorted(documents, key=lambda one: one.name)]
+        self.tag_manifest = document_from(TAG_MANIFEST, "".join(lines).encode())
+        self.documents = [*documents, self.tag_manifest]
+
+    @property
+    def name(self) -> str:
+        """A name for the bag's folder inside an archive: safe on any system."""
+        name = self._acquisition.item.name
+        return f"{name.case.folder}_{name.item.folder}_{self._acquisition.number:04d}"
+
+    def parts(self) -> Iterator[Part]:
+        """All of it: documents first, then the evidence in the manifest's order."""
+        yield from self.documents
+        yield Folder(b"", None)
+        for path, entry in self._acquisition.entries():
+            mtime_ns = parse_file_time(entry.mtime) if entry.mtime is not None else None
+            if entry.has_content:
+                yield Content(path, entry, mtime_ns)
+            elif entry.type == "directory" and path:
+                yield Folder(path, mtime_ns)
+
+    # The documents.
+
+    def _survey(self) -> Survey:
+        survey, others = Survey(), Unrepresented()
+        survey.unrepresented.add(_UNREPRESENTED_HEAD)
+        for path, entry in self._acquisition.entries():
+            if entry.has_content:
+                survey.manifest.add(_manifest_line(path, entry))
+            if entry.has_content or entry.type == "directory":
+                survey.name(path)
+            for line in others.admit(path, entry):
+                survey.unrepresented.add(line)
+        for line in others.finish():
+            survey.unrepresented.add(line)
+        survey.unrepresented_entries = others.count
+        return survey
+
+    def _manifest(self) -> Iterator[bytes]:
+        return gathered(_manifest_line(path, entry) for path, entry in self._acquisition.entries() if entry.has_content)
+
+    def _unrepresented(self) -> Iterator[bytes]:
+        others = Unrepresented()
+
+        def lines() -> Iterator[bytes]:
+            yield _UNREPRESENTED_HEAD
+            for path, entry in self._acquisition.entries():
+                yield from others.admit(path, entry)
+            yield from others.finish()
+
+        return gathered(lines())
+
+    def _stored(self, name: str) -> Blocks:
+        def blocks() -> Iterator[bytes]:
+            with self._acquisition.open_document(name) as file:
+                while block := file.read(BLOCK):
+                    yield block
+
+        return blocks
+
+    def _records(self) -> Iterator[Document]:
+        ledger = self._acquisition.item.ledger
+        for file in ledger.files():
+            name = f"{CUSTODY}/{file.name}"
+            yield document_of(name, _one_block(ledger, file, "data"))
+            yield document_of(name + SIGNATURE_SUFFIX, _one_block(ledger, file, "signature"))
+
+    def _info(self, bagging_date: str) -> bytes:
+        header, one = self._acquisition.header, self._acquisition
+        fields = {
+            "Source-Organization": header.examiner.organisation,
+            "Contact-Name": header.examiner.name,
+            "External-Identifier": f"{header.case} / {header.item} / {header.acquisition}",
+            "Bagging-Date": bagging_date,
+            "Payload-Oxum": f"{one.footer.bytes}.{one.files}",
+            "Bag-Software-Agent": f"evidencesync {evidencesync.__version__}",
+            "Evidencesync-Case": header.case,
+            "Evidencesync-Item": header.item,
+            "Evidencesync-Acquisition": str(header.acquisition),
+            "Evidencesync-Acquired": f"{header.started} to {one.footer.finished}",
+            "Evidencesync-Examiner": header.examiner.name,
+            "Evidencesync-Examiner-Key": header.examiner.key,
+            "Evidencesync-Vault-Id": header.vault_id,
+            "Evidencesync-Vault-Key": header.vault_key,
+            "Evidencesync-Manifest-SHA256": one.manifest_sha256,
+            "Evidencesync-Receipt-SHA256": one.receipt_sha256,
+            "Evidencesync-Unrepresented-Entries": str(self.survey.unrepresented_entries),
+        }
+        return "".join(f"{label}: {value}\n" for label, value in fields.items() if value is not None).encode()
+
+
+class Unrepresented:
+    """Takes the entries in order, and gives a line for each that is neither a file with content nor a folder with a file in it.
+
+    That is: links, devices, empty folders, and what could not be read. A folder's line comes when the walk has left it.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._waiting: list[bytes] = []  # the folders, one in the other, in which no file was met yet
+
+    def admit(self, path: bytes, entry: Entry) -> Iterator[bytes]:
+        """The next entry."""
+        while self._waiting and not _is_in(path, self._waiting[-1]):
+            yield self._line(self._waiting.pop(), "empty-folder")
+        if entry.has_content:
+            self._waiting.clear()
+        elif entry.type == "directory" and not entry.flags:
+            self._waiting.append(path)
+        else:
+            yield self._line(path, ",".join([entry.type, *(entry.flags or [])]))
+
+    def finish(self) -> Iterator[bytes]:
+        """What is left at the end, and how many lines there were."""
+        while self._waiting:
+            yield self._line(self._waiting.pop(), "empty-folder")
+        yield f"{self.count} in all\n".encode()
+
+    def _line(self, path: bytes, what: str) -> bytes:
+        self.count += 1
+        return f"{what}  {safe_text(path) or '.'}\n".encode()
+
+
+def _one_block(ledger: Ledger, file: RecordFile, what: Literal["data", "signature"]) -> Blocks:
+    """A record, or its signature: loaded when it is wanted, for a chain may be long."""
+
+    def blocks() -> Iterator[bytes]:
+        stored = ledger.load(file)
+        yield stored.data if what == "data" else stored.signature
+
+    return blocks
+
+
+def _manifest_line(path: bytes, entry: Entry) -> bytes:
+    return b"%b  %b\n" % ((entry.sha256 or "").encode(), bag_path(path))
+
+
+def _is_in(path: bytes, folder: bytes) -> bool:
+    return not folder or path.startswith(folder + b"/")

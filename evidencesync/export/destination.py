@@ -1,0 +1,160 @@
+"""Where an export goes: written under a name of its own beside the destination, and renamed when all of it is durable.
+
+So there is all of it or nothing. What was at the destination before is never touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from evidencesync.errors import NoSpaceError, StorageError, UsageError
+from evidencesync.evidence.display import safe_text
+from evidencesync.vault.disk import FOLDER_FLAGS, remove_if_there, storage_error, storing, sync_file_system, sync_folder
+from evidencesync.vault.folders import remove_tree
+
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+_HINT: Final = "Nothing was exported. Look at the disks of the vault and of the destination."
+
+
+class Destination:
+    """A place where nothing is yet, outside the vault. Holds its parent folder open; close it."""
+
+    def __init__(self, wanted: Path, vault: Path, suffix: str = "") -> None:
+        """Raises UsageError unless the parent folder is there, the name is free, and no folder above it is the vault."""
+        absolute = os.path.abspath(wanted)  # Path.absolute() leaves `..`, Path.resolve() follows the last link
+        self.name = os.path.basename(absolute) + ("" if absolute.endswith(suffix) else suffix)
+        parent = os.path.dirname(absolute)
+        self.path = os.path.join(parent, self.name)
+        self._draft = f".evidencesync-export-{secrets.token_hex(6)}"
+        try:
+            self._parent = os.open(os.path.realpath(parent), FOLDER_FLAGS)
+        except OSError as error:
+            raise UsageError(f"the folder {safe_text(parent, 200)} cannot be opened: {error.strerror}") from error
+        try:
+            self._require_outside(vault)
+            self._require_free()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Lets go of the parent folder."""
+        os.close(self._parent)
+
+    def __enter__(self) -> Destination:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def new_folder(self) -> Iterator[int]:
+        """An empty folder, which is removed with all that is in it unless it was published."""
+        with _of_the_destination():
+            with storing(f"write {self.shown}"):
+                os.mkdir(self._draft, 0o700, dir_fd=self._parent)
+            try:
+                fd = os.open(self._draft, FOLDER_FLAGS, dir_fd=self._parent)
+                try:
+                    yield fd
+                finally:
+                    os.close(fd)
+            finally:
+                remove_tree(self._parent, self._draft)
+
+    @contextlib.contextmanager
+    def new_file(self) -> Iterator[BinaryIO]:
+        """An empty file, which is removed unless it was published."""
+        with _of_the_destination():
+            with storing(f"write {self.shown}"):
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                fd = os.open(self._draft, flags, 0o600, dir_fd=self._parent)
+            try:
+                with os.fdopen(fd, "wb", buffering=1 << 20) as file:
+                    yield file
+            finally:
+                remove_if_there(self._parent, self._draft)
+
+    def publish_folder(self, fd: int) -> None:
+        """Makes the folder durable and gives it its name. Raises UsageError when the name was taken meanwhile."""
+        if not sync_file_system(fd, self.shown):
+            os.sync()
+        self._require_free()
+        with storing(f"rename to {self.shown}"):
+            os.rename(self._draft, self.name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
+        sync_folder(self._parent, self.shown)
+
+    def publish_file(self, file: BinaryIO) -> None:
+        """Makes the file durable and gives it its name. Raises UsageError when the name was taken meanwhile."""
+        with storing(f"write {self.shown}"):
+            file.flush()
+            os.fsync(file.fileno())
+        self._require_free()
+        try:
+            os.link(self._draft, self.name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
+        except FileExistsError as error:
+            raise self._taken() from error
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise storage_error(error, f"rename to {self.shown}") from error
+            with storing(f"rename to {self.shown}"):
+                os.rename(self._draft, self.name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
+        sync_folder(self._parent, self.shown)
+
+    @property
+    def shown(self) -> str:
+        """The destination for people."""
+        return safe_text(os.fsencode(self.path), 300)
+
+    def _require_free(self) -> None:
+        if not self.name or self.name in (".", ".."):
+            raise UsageError(f"{self.shown} is no name for an export")
+        with storing(f"look at {self.shown}"):
+            try:
+                os.stat(self.name, dir_fd=self._parent, follow_symlinks=False)
+            except FileNotFoundError:
+                return
+        raise self._taken()
+
+    def _taken(self) -> UsageError:
+        return UsageError(f"{self.shown} is there already", hint="Nothing is ever written over. Name another destination.")
+
+    def _require_outside(self, vault: Path) -> None:
+        """By inode, so that no link hides it, nor a second mount of the vault (but one of a folder in it does)."""
+        with storing("look at the vault"):
+            inside = os.stat(vault)
+            here = os.dup(self._parent)
+            try:
+                while True:
+                    found = os.fstat(here)
+                    if os.path.samestat(found, inside):
+                        raise UsageError(
+                            f"{self.shown} lies in the vault", hint="A vault holds what was acquired. Export to another place."
+                        )
+                    above = os.open("..", FOLDER_FLAGS, dir_fd=here)
+                    os.close(here)
+                    here = above
+                    if os.path.samestat(found, os.fstat(here)):
+                        return
+            finally:
+                os.close(here)
+
+
+@contextlib.contextmanager
+def _of_the_destination() -> Iterator[None]:
+    """Hints that speak of a vault's disk alone would lead astray here."""
+    try:
+        yield
+    except (NoSpaceError, StorageError) as error:
+        error.hint = _HINT
+        raise
+    except OSError as error:
+        raised = storage_error(error, "write the export")
+        raised.hint = _HINT
+        raise raised from error

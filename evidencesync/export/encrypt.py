@@ -1,0 +1,159 @@
+"""age: a stream sealed for recipients, as it is written. Source: age-encryption.org/v1; the work is done by rage (pyrage).
+
+Nothing is on a disk in plain, and no more than a block of it is in memory.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from evidencesync.custody.publickey import PublicKey
+from evidencesync.errors import EvidenceSyncError, InternalError, UsageError
+from evidencesync.evidence.display import safe_text
+from evidencesync.limits import MAX_RECIPIENTS, MAX_RECIPIENTS_FILE
+
+_KINDS: Final = ("age1", "ssh-ed25519 ", "ssh-rsa ")
+_SECRETS: Final = ("AGE-SECRET-KEY", "PRIVATE KEY")
+_HINT: Final = "A recipient is an SSH public key (ssh-ed25519, ssh-rsa) or age1..., or a file with one on each line."
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """One who will be able to open it. `fingerprint` is SHA256:... of an SSH key; an age key is short, and stands for itself."""
+
+    key: Any
+    fingerprint: str
+
+
+class Target(Protocol):
+    """Where the encrypted bytes go."""
+
+    def write(self, data: bytes, /) -> int:
+        """All of it."""
+        ...
+
+
+def load_recipients(given: Iterable[str]) -> list[Recipient]:
+    """Recipients that are given as keys, or as files of keys; each once. Raises UsageError, also where rage is not installed."""
+    rage = _rage()
+    found: dict[str, Recipient] = {}
+    for text in given:
+        for line, where in _lines_of(text):
+            recipient = _recipient(rage, line, where)
+            found[recipient.fingerprint] = recipient
+    if len(found) > MAX_RECIPIENTS:
+        raise UsageError(f"{len(found)} recipients are given; the limit is {MAX_RECIPIENTS}")
+    return list(found.values())
+
+
+def encrypt_blocks(blocks: Iterable[bytes], target: Target, recipients: list[Recipient]) -> None:
+    """Writes the encryption of these bytes. Raises what making them raises, and OSError from writing."""
+    rage = _rage()
+    source, sink = _Source(blocks), _Sink(target)
+    try:
+        rage.encrypt_io(source, sink, [one.key for one in recipients])
+    except Exception as error:
+        raised = source.raised or sink.raised
+        if raised is not None:  # what rage makes of it has lost its type
+            raise raised from None
+        if isinstance(error, EvidenceSyncError):
+            raise
+        raise InternalError(f"encrypting failed: {safe_text(str(error), 200)}") from error
+    if source.raised is not None or sink.raised is not None or not source.ended:
+        raise source.raised or sink.raised or InternalError("encrypting ended before all was read")
+
+
+class _Source:
+    """What rage reads from. Keeps the exception that was raised in the middle."""
+
+    def __init__(self, blocks: Iterable[bytes]) -> None:
+        self._blocks = iter(blocks)
+        self._block = memoryview(b"")
+        self.raised: BaseException | None = None
+        self.ended = False
+
+    def read(self, size: int = -1) -> bytes:
+        """At most so many bytes; none at the end."""
+        if self.raised is not None:
+            raise self.raised
+        try:
+            while not self._block:
+                following = next(self._blocks, None)
+                if following is None:
+                    self.ended = True
+                    return b""
+                self._block = memoryview(following)
+        except BaseException as error:
+            self.raised = error
+            raise
+        part, self._block = self._block[:size], self._block[size:]
+        return bytes(part)
+
+
+class _Sink:
+    """What rage writes to."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self.raised: BaseException | None = None
+
+    def write(self, data: bytes) -> int:
+        """All of it."""
+        try:
+            self._target.write(data)
+        except BaseException as error:
+            self.raised = error
+            raise
+        return len(data)
+
+    def flush(self) -> None:
+        """What is written is flushed by whoever owns the file."""
+
+
+def _rage() -> Any:
+    try:
+        import pyrage
+    except ImportError as error:
+        raise UsageError(
+            "encryption needs an optional part that is not installed", hint="Install it: pip install 'evidencesync[encrypt]'"
+        ) from error
+    return pyrage
+
+
+def _lines_of(text: str) -> Iterator[tuple[str, str]]:
+    """The keys that an argument stands for, each with where it stands."""
+    if text.startswith(_KINDS):
+        yield text.strip(), "the recipient"
+        return
+    shown = safe_text(text, 100) if not any(secret in text for secret in _SECRETS) else "a private key"
+    try:
+        with Path(text).expanduser().open("rb") as file:
+            data = file.read(MAX_RECIPIENTS_FILE + 1)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"neither a recipient nor a file that can be read: {shown}", hint=_HINT) from error
+    if len(data) > MAX_RECIPIENTS_FILE:
+        raise UsageError(f"{shown} is larger than any list of recipients ({MAX_RECIPIENTS_FILE} bytes)")
+    lines = [line.strip() for line in io.StringIO(data.decode("utf-8", "replace"))]
+    if any(secret in line for line in lines for secret in _SECRETS):
+        raise UsageError(
+            f"{shown} holds a private key", hint="Name the public part: the .pub file, or what age-keygen -y prints."
+        )
+    keys = [(line, f"line {number} of {shown}") for number, line in enumerate(lines, 1) if line and not line.startswith("#")]
+    if not keys:
+        raise UsageError(f"{shown} names no recipient", hint=_HINT)
+    yield from keys
+
+
+def _recipient(rage: Any, line: str, where: str) -> Recipient:
+    try:
+        if line.startswith("age1"):
+            return Recipient(rage.x25519.Recipient.from_str(line), line)
+        if line.startswith(_KINDS):
+            return Recipient(rage.ssh.Recipient.from_str(line), PublicKey.from_line(line).fingerprint)
+    except (rage.RecipientError, EvidenceSyncError) as error:
+        raise UsageError(f"{where} is not a key that age can seal for: {safe_text(str(error), 200)}", hint=_HINT) from error
+    raise UsageError(f"{where} is not a key that age can seal for", hint=_HINT)

@@ -1,0 +1,111 @@
+"""What an exported folder is made of, in the order in which it is written: the same for a folder and for an archive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from evidencesync.errors import DigestMismatchError
+from evidencesync.evidence.digest import new_sha256
+from evidencesync.evidence.entry import Entry
+
+Blocks = Callable[[], Iterator[bytes]]
+"""The bytes of a document; each call gives the same from the beginning."""
+
+_GATHERED: Final = 1 << 16
+
+
+class Measured(NamedTuple):
+    """How long a text is, and its SHA-256 in hexadecimal."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A file that describes the evidence. `name` is relative to the exported folder, plain ASCII with `/`."""
+
+    name: str
+    measured: Measured
+    blocks: Blocks
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder of the evidence, at its path below `data/`; `b""` is that folder itself."""
+
+    path: bytes
+    mtime_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A file of the evidence, at its path below `data/`."""
+
+    path: bytes
+    entry: Entry
+    mtime_ns: int | None
+
+
+Part = Document | Folder | Content
+
+
+class Measure:
+    """Takes a text in pieces, keeps none of it, and says how long it is and what its digest is."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._digest = new_sha256()
+
+    def add(self, block: bytes) -> None:
+        """The next piece."""
+        self._size += len(block)
+        self._digest.update(block)
+
+    def result(self) -> Measured:
+        """Of all that was added."""
+        return Measured(self._size, self._digest.digest().hex())
+
+
+def measure(blocks: Iterable[bytes]) -> Measured:
+    """Reads all of it, and keeps nothing."""
+    found = Measure()
+    for block in blocks:
+        found.add(block)
+    return found.result()
+
+
+def gathered(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Many short lines as fewer, longer blocks."""
+    parts: list[bytes] = []
+    size = 0
+    for line in lines:
+        parts.append(line)
+        size += len(line)
+        if size >= _GATHERED:
+            yield b"".join(parts)
+            parts, size = [], 0
+    if parts:
+        yield b"".join(parts)
+
+
+def written_blocks(document: Document) -> Iterator[bytes]:
+    """The bytes of a document for whoever writes it. Raises DigestMismatchError unless they are those that were measured."""
+    found = Measure()
+    for block in document.blocks():
+        found.add(block)
+        yield block
+    if found.result() != document.measured:
+        raise DigestMismatchError(f"{document.name} changed while it was exported", hint="Run: evidencesync verify VAULT")
+
+
+def document_of(name: str, blocks: Blocks) -> Document:
+    """A document, whose bytes are made once to be measured, and again to be written."""
+    return Document(name, measure(blocks()), blocks)
+
+
+def document_from(name: str, data: bytes) -> Document:
+    """A short document that is in memory."""
+    return document_of(name, lambda: iter((data,)))

@@ -1,0 +1,179 @@
+"""An export from end to end: what it is made of is verified, written beside its destination, and then given its name."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from evidencesync.evidence.digest import new_sha256
+from evidencesync.evidence.moment import format_moment
+from evidencesync.export.acquisition import Acquisition
+from evidencesync.export.archive import archive_blocks
+from evidencesync.export.bag import Bag
+from evidencesync.export.case_uco import graph_blocks
+from evidencesync.export.destination import Destination
+from evidencesync.export.encrypt import Recipient, encrypt_blocks
+from evidencesync.export.hashdeep import LeftOut, hashdeep_lines
+from evidencesync.export.parts import gathered
+from evidencesync.export.tree import FolderWriter
+from evidencesync.vault.item import Item
+from evidencesync.vault.vault import Vault
+from evidencesync.verify.progress import VerifyProgress
+
+if TYPE_CHECKING:
+    from evidencesync.evidence.digest import Buffer
+
+
+class Format(enum.StrEnum):
+    """What can be written."""
+
+    BAGIT = "bagit"
+    HASHDEEP = "hashdeep"
+    CASE_UCO = "case-uco"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which acquisition is to be exported, as what, where to, and for whom alone; `now_ns` is the date on a bag."""
+
+    vault: Vault
+    item: Item
+    acquisition: int
+    format: Format
+    destination: Path
+    recipients: list[Recipient]
+    now_ns: int
+
+    def check_destination(self) -> None:
+        """Raises UsageError for a destination that is none, before anything is verified."""
+        self.open_destination().close()
+
+    def open_destination(self) -> Destination:
+        """The destination. What is encrypted says so in its name."""
+        suffix = (".tar.age" if self.format is Format.BAGIT else ".age") if self.recipients else ""
+        return Destination(self.destination, self.vault.layout.root, suffix)
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written. `digest` is the SHA-256 of the bag's tag manifest, or of the one file; `digest_of` says of which.
+
+    `not_listed` is what the format has no place for: links, devices, empty folders, and what has no content. `left_out`
+    are files that are in the vault, and whose names the format cannot carry. `misread` are names that the format holds, and
+    that widespread readers of it get wrong.
+    """
+
+    name: str
+    path: str
+    digest_of: str
+    digest: str
+    manifest_sha256: str
+    files: int
+    bytes: int
+    not_listed: int
+    misread: int = 0
+    left_out: LeftOut = field(default_factory=LeftOut)
+
+
+BeforePublishing = Callable[[Exported], None]
+"""Called when all is written and nothing has its name yet. What it raises leaves nothing behind."""
+
+
+def export_acquisition(wanted: Wanted, before_publishing: BeforePublishing, progress: VerifyProgress) -> Exported:
+    """Writes an export of an acquisition that was verified. Whole and durable when this returns; nothing when it raises.
+
+    Raises UsageError for the destination, UnrepresentableNameError, DigestMismatchError, MissingOrExtraError, StorageError,
+    NoSpaceError, and what `before_publishing` raises.
+    """
+    with wanted.open_destination() as destination, Acquisition(wanted.item, wanted.acquisition) as acquisition:
+        run = _Run(wanted, destination, acquisition, before_publishing, progress)
+        return run.export_bag() if wanted.format is Format.BAGIT else run.export_file()
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One export."""
+
+    wanted: Wanted
+    destination: Destination
+    acquisition: Acquisition
+    before_publishing: BeforePublishing
+    progress: VerifyProgress
+
+    def export_bag(self) -> Exported:
+        """A folder, or an archive of it that is encrypted as it is made."""
+        acquisition = self.acquisition
+        bag = Bag(acquisition, format_moment(self.wanted.now_ns)[:10])
+        survey = bag.survey
+        if self.wanted.recipients:
+            blocks = archive_blocks(acquisition, bag.name, bag.parts(), self.progress)
+            return self._write_file(blocks, survey.unrepresented_entries, survey.misread_names, LeftOut())
+        with self.destination.new_folder() as fd:
+            writer = FolderWriter(acquisition, fd, self.progress)
+            try:
+                for part in bag.parts():
+                    writer.write(part)
+                writer.finish()
+            finally:
+                writer.close()
+            tag_manifest = bag.tag_manifest
+            digest = tag_manifest.measured.sha256
+            exported = self._exported(tag_manifest.name, digest, survey.unrepresented_entries, survey.misread_names, LeftOut())
+            self.before_publishing(exported)
+            self.destination.publish_folder(fd)
+        return exported
+
+    def export_file(self) -> Exported:
+        """One file, which may be encrypted as it is made."""
+        left_out, footer = LeftOut(), self.acquisition.footer
+        if self.wanted.format is Format.HASHDEEP:
+            blocks = gathered(hashdeep_lines(self.acquisition, left_out))
+        else:
+            blocks = gathered(graph_blocks(self.acquisition))
+        others = sum(footer.counts.values()) - self.acquisition.files
+        return self._write_file(blocks, others, 0, left_out)
+
+    def _write_file(self, blocks: Iterator[bytes], not_listed: int, misread: int, left_out: LeftOut) -> Exported:
+        with self.destination.new_file() as file:
+            digest = new_sha256()
+            target = _Hashed(file, digest.update)
+            if self.wanted.recipients:
+                encrypt_blocks(blocks, target, self.wanted.recipients)
+            else:
+                for block in blocks:
+                    target.write(block)
+            exported = self._exported(self.destination.name, digest.digest().hex(), not_listed, misread, left_out)
+            self.before_publishing(exported)
+            self.destination.publish_file(file)
+        return exported
+
+    def _exported(self, digest_of: str, digest: str, not_listed: int, misread: int, left_out: LeftOut) -> Exported:
+        acquisition = self.acquisition
+        return Exported(
+            name=self.destination.name,
+            path=self.destination.path,
+            digest_of=digest_of,
+            digest=digest,
+            manifest_sha256=acquisition.manifest_sha256,
+            files=acquisition.files,
+            bytes=acquisition.footer.bytes,
+            not_listed=not_listed,
+            misread=misread,
+            left_out=left_out,
+        )
+
+
+class _Hashed:
+    """A file to write to, and the digest of what was written."""
+
+    def __init__(self, file: BinaryIO, update: Callable[[Buffer], object]) -> None:
+        self._file = file
+        self._update = update
+
+    def write(self, data: bytes, /) -> int:
+        """All of it."""
+        self._update(data)
+        return self._file.write(data)

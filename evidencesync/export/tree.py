@@ -1,0 +1,87 @@
+"""Writes an export as a folder: contents share blocks with the vault's where the file system can, and never an inode."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from evidencesync.errors import NameClashError
+from evidencesync.evidence.display import safe_text
+from evidencesync.export.acquisition import Acquisition, checked_blocks
+from evidencesync.export.parts import Content, Document, Folder, Part, written_blocks
+from evidencesync.vault.disk import CREATE_FLAGS, FILE_MODE, FOLDER_FLAGS, make_folder, opened_folder, storing, write_all
+from evidencesync.vault.layout import DATA
+from evidencesync.vault.tree import TreeReader, TreeWriter
+from evidencesync.verify.progress import VerifyProgress
+
+_WHOLE: Final = 1 << 20
+"""Files up to this size are held in memory; larger ones are copied in the kernel, and the copy is read."""
+
+
+class FolderWriter:
+    """Makes an export's folder below an open, empty one. Nothing is synced here. Close it."""
+
+    def __init__(self, acquisition: Acquisition, root_fd: int, progress: VerifyProgress) -> None:
+        """The descriptor stays the caller's."""
+        self._acquisition = acquisition
+        self._root = root_fd
+        self._progress = progress
+        make_folder(DATA, root_fd)
+        with storing("write the export"):
+            self._writer = TreeWriter(os.open(DATA, FOLDER_FLAGS, dir_fd=root_fd))
+            self._copies = TreeReader(os.open(DATA, FOLDER_FLAGS, dir_fd=root_fd))
+
+    def close(self) -> None:
+        """Lets go of all descriptors."""
+        self._writer.close()
+        self._copies.close()
+
+    def write(self, part: Part) -> None:
+        """The next part. Raises NoSpaceError, StorageError, NameClashError, DigestMismatchError, MissingOrExtraError."""
+        if isinstance(part, Document):
+            self._write_document(part)
+        elif isinstance(part, Folder):
+            self._writer.make_directory(part.path, part.mtime_ns)
+        else:
+            try:
+                self._write_content(part)
+            except NameClashError as error:
+                text = f"the destination's file system has the name already, perhaps in other letters: {safe_text(part.path)}"
+                raise NameClashError(text, hint="Nothing was exported. Use a disk that tells them apart.") from error
+            self._progress.files += 1
+            self._progress.bytes += part.entry.size or 0
+
+    def finish(self) -> None:
+        """Gives the folders their times. Nothing can be written afterwards."""
+        self._writer.finish()
+
+    def _write_document(self, document: Document) -> None:
+        folder, _, name = document.name.rpartition("/")
+        if folder:
+            make_folder(folder, self._root)
+        with opened_folder(folder or ".", self._root) as fd, storing(f"write {document.name}"):
+            file = os.open(name, CREATE_FLAGS, FILE_MODE, dir_fd=fd)
+            try:
+                for block in written_blocks(document):
+                    write_all(file, block)
+            finally:
+                os.close(file)
+
+    def _write_content(self, part: Content) -> None:
+        path, entry = part.path, part.entry
+        size = entry.size or 0
+        if size <= _WHOLE:
+            data = b"".join(self._acquisition.content_blocks(path, entry))
+            self._writer.create_file(path, data, part.mtime_ns)
+            return
+        fd = self._acquisition.open_content(path)
+        try:
+            self._writer.copy(path, fd, size, part.mtime_ns)
+        finally:
+            os.close(fd)
+        copy, _ = self._copies.open_file(path)
+        try:
+            for _ in checked_blocks(copy, path, entry):
+                pass
+        finally:
+            os.close(copy)

@@ -1,0 +1,193 @@
+"""Whole or not at all, never over anything, never in the vault, and never what was not acquired."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import evidencesync.export.run
+from evidencesync.errors import DigestMismatchError, MissingOrExtraError, NoSpaceError, UsageError
+from evidencesync.export.acquisition import Acquisition
+from evidencesync.export.run import Exported, Format, Wanted, export_acquisition
+from evidencesync.verify.progress import VerifyProgress
+from tests.conftest import find_program
+from tests.support.bench_of_evidence import Bench
+from tests.support.file_systems import mounted
+from tests.unit.export.exporting import NOW_NS, bagit_program, export, files_below, write_files
+
+LARGE = os.urandom(3 << 20)
+
+
+@pytest.fixture
+def full(bench: Bench) -> Bench:
+    write_files(bench.source, {b"small": b"small", b"zlarge": LARGE})
+    bench.push()
+    return bench
+
+
+def overwrite(bench: Bench, name: str, data: bytes) -> None:
+    stored = bench.acquisition(1) / name
+    stored.chmod(0o644)
+    stored.write_bytes(data)
+
+
+@pytest.mark.parametrize("form", Format)
+def test_nothing_is_written_over_what_is_there(form: Format, full: Bench, tmp_path: Path) -> None:
+    for name, make in (("file", lambda path: path.write_bytes(b"")), ("folder", Path.mkdir), ("link", _dangle)):
+        make(tmp_path / name)
+        with pytest.raises(UsageError, match="is there already"):
+            export(full, form, tmp_path / name)
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder", "link", "source", "vault"]
+
+
+def _dangle(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("form", Format)
+def test_what_takes_the_name_meanwhile_is_not_replaced(form: Format, full: Bench, tmp_path: Path) -> None:
+    wanted = Wanted(full.vault, full.vault.item(full.name), 1, form, tmp_path / "out", [], NOW_NS)
+
+    def take(_: Exported) -> None:
+        (tmp_path / "out").write_bytes(b"another's")
+
+    with pytest.raises(UsageError, match="is there already"):
+        export_acquisition(wanted, take, VerifyProgress())
+    assert (tmp_path / "out").read_bytes() == b"another's"
+    assert sorted(os.listdir(tmp_path)) == ["out", "source", "vault"]
+
+
+def test_no_export_lies_in_the_vault_by_any_way(full: Bench, tmp_path: Path) -> None:
+    vault = full.vault.layout.root
+    (tmp_path / "way").symlink_to(vault / "cases")
+    for place in (vault, vault / "cases", full.acquisition(1), full.acquisition(1) / "data", tmp_path / "way"):
+        with pytest.raises(UsageError, match="in the vault"):
+            export(full, Format.HASHDEEP, place / "out")
+    assert not list(vault.rglob("*evidencesync-export*"))
+
+
+@pytest.mark.parametrize("wanted", ["nowhere/out", "small-file/out", "/", "."])
+def test_a_destination_that_is_none_is_a_usage_error(wanted: str, full: Bench, tmp_path: Path) -> None:
+    (tmp_path / "small-file").write_bytes(b"")
+    with pytest.raises(UsageError):
+        export(full, Format.HASHDEEP, tmp_path / wanted if wanted != "." else tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("small", b"SMALL"), ("small", b"longer"), ("small", b""), ("zlarge", b"x" + LARGE[1:]), ("zlarge", LARGE[:-1])],
+)
+def test_what_changes_after_it_was_verified_leaves_nothing_behind(name: str, data: bytes, full: Bench, tmp_path: Path) -> None:
+    overwrite(full, f"data/{name}", data)
+    with pytest.raises(DigestMismatchError):
+        export(full, Format.BAGIT, tmp_path / "out")
+    assert sorted(os.listdir(tmp_path)) == ["source", "vault"]
+
+
+def test_a_file_that_is_gone_leaves_nothing_behind(full: Bench, tmp_path: Path) -> None:
+    (full.acquisition(1) / "data" / "zlarge").unlink()
+    with pytest.raises(MissingOrExtraError):
+        export(full, Format.BAGIT, tmp_path / "out")
+    assert sorted(os.listdir(tmp_path)) == ["source", "vault"]
+
+
+@pytest.mark.parametrize("form", Format)
+def test_a_manifest_that_the_receipt_does_not_name_is_not_exported(form: Format, full: Bench, tmp_path: Path) -> None:
+    manifest = (full.acquisition(1) / "manifest.jsonl").read_bytes()
+    overwrite(full, "manifest.jsonl", manifest.replace(b'"Ana"', b'"Eva"', 1))
+    with pytest.raises(DigestMismatchError):
+        export(full, form, tmp_path / "out")
+    assert sorted(os.listdir(tmp_path)) == ["source", "vault"]
+
+
+def test_a_document_that_changes_while_it_is_exported_leaves_nothing_behind(
+    full: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = Acquisition.entries
+
+    def meddle(acquisition: Acquisition) -> Iterator[object]:
+        yield from entries(acquisition)
+        overwrite(full, "chunks.bin", os.urandom(50))
+
+    monkeypatch.setattr(Acquisition, "entries", meddle)
+    with pytest.raises(DigestMismatchError, match=r"chunks\.bin"):
+        export(full, Format.BAGIT, tmp_path / "out")
+    assert sorted(os.listdir(tmp_path)) == ["source", "vault"]
+
+
+@pytest.mark.parametrize("form", Format)
+def test_what_is_refused_before_the_end_leaves_nothing_behind(form: Format, full: Bench, tmp_path: Path) -> None:
+    wanted = Wanted(full.vault, full.vault.item(full.name), 1, form, tmp_path / "out", [], NOW_NS)
+
+    def refuse(exported: Exported) -> None:
+        assert exported.files == 2
+        assert not (tmp_path / "out").exists()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export_acquisition(wanted, refuse, VerifyProgress())
+    assert sorted(os.listdir(tmp_path)) == ["source", "vault"]
+
+
+def test_a_full_disk_leaves_nothing_behind_and_the_hint_is_about_both_disks(full: Bench, tmp_path: Path) -> None:
+    with mounted("tmpfs", tmp_path, 2 << 20, find_program) as small:
+        with pytest.raises(NoSpaceError) as full_disk:
+            export(full, Format.BAGIT, small / "out")
+        assert os.listdir(small) == []
+    assert "destination" in (full_disk.value.hint or "")
+
+
+@pytest.mark.parametrize("kind", ["xfs", "btrfs", "vfat"])
+def test_other_file_systems_hold_exports_too(kind: str, full: Bench, tmp_path: Path) -> None:
+    with mounted(kind, tmp_path, 400 << 20, find_program) as place:
+        export(full, Format.BAGIT, place / "bag")
+        assert bagit_program(place / "bag").returncode == 0
+        export(full, Format.HASHDEEP, place / "known")
+        assert sorted(os.listdir(place)) == ["bag", "known"]
+
+
+def test_a_file_system_that_ignores_case_is_refused_where_it_would_lose_a_file(bench: Bench, tmp_path: Path) -> None:
+    write_files(bench.source, {b"Readme": b"1", b"README": b"2"})
+    bench.push()
+    with mounted("vfat", tmp_path, 64 << 20, find_program) as place:
+        with pytest.raises(UsageError, match="destination's file system has the name already"):
+            export(bench, Format.BAGIT, place / "bag")
+        assert os.listdir(place) == []
+
+
+def test_a_vault_shares_blocks_with_a_bag_on_its_own_disk_and_keeps_its_bytes(tmp_path: Path) -> None:
+    from tests.support.bench_of_evidence import make_bench
+
+    with mounted("xfs", tmp_path, 400 << 20, find_program) as place:
+        bench = make_bench(place)
+        write_files(bench.source, {b"image": os.urandom(64 << 20)})
+        bench.push()
+        os.sync()
+        before = os.statvfs(place).f_bfree * os.statvfs(place).f_bsize
+        export(bench, Format.BAGIT, place / "bag")
+        os.sync()
+        assert before - os.statvfs(place).f_bfree * os.statvfs(place).f_bsize < 8 << 20
+        with open(place / "bag" / "data" / "image", "r+b") as copy:
+            copy.write(b"changed")
+        os.sync()
+        assert bench.vault.item(bench.name).acquisitions() == [1]
+        assert files_below(bench.acquisition(1) / "data") == files_below(bench.source)
+
+
+def test_holes_stay_holes(bench: Bench, tmp_path: Path) -> None:
+    with open(bench.source / "sparse", "wb") as file:
+        file.truncate(256 << 20)
+        file.seek(100 << 20)
+        file.write(b"data")
+    bench.push()
+    export(bench, Format.BAGIT, tmp_path / "bag")
+    found = (tmp_path / "bag" / "data" / "sparse").stat()
+    assert found.st_size == 256 << 20
+    assert found.st_blocks * 512 < 1 << 20
+
+
+def test_the_room_knows_all_formats_of_the_command_line() -> None:
+    assert [form.value for form in evidencesync.export.run.Format] == ["bagit", "hashdeep", "case-uco"]
