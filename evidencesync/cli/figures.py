@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from evidencesync.errors import UsageError
@@ -18,6 +19,7 @@ _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LONGEST_SECONDS: Final = 30 * 86_400
 _FACTORS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 _FINGERPRINT_DIGITS: Final = 20
+_PLURALS: Final = {"directory": "directories"}
 
 
 def size_text(size_bytes: float) -> str:
@@ -49,6 +51,11 @@ def duration_text(seconds: float) -> str:
 def count_text(count: int, one: str, many: str | None = None) -> str:
     """A count with its noun: `1 file`, `12,345 files`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def kinds_text(counts: Mapping[str, int]) -> str:
+    """How many entries there are of each type: `1 file, 2 directories`; `none` of no type at all."""
+    return ", ".join(count_text(count, safe_text(kind), _PLURALS.get(kind)) for kind, count in counts.items()) or "none"
 
 
 def share_text(part: int, whole: int) -> str:
