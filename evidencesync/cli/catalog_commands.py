@@ -106,7 +106,7 @@ def _item_lines(item: ListedItem) -> Iterator[str]:
             yield f"  {one.acquisition:04}  CANNOT BE READ: {one.problem.message}"
             continue
         received = (one.received or "")[:19].replace("T", " ")
-        extent = f"{one.files or 0:>9,} files  {size_text(one.bytes or 0):>9}"
+        extent = f"{count_text(one.files or 0, 'file'):>15}  {size_text(one.bytes or 0):>9}"
         yield f"  {one.acquisition:04}  {received} UTC  {extent}  {one.fingerprint}"
 
 
