@@ -97,6 +97,12 @@ class ConfigurationError(UsageError):
     slug = "configuration"
 
 
+class MissingPartError(ConfigurationError):
+    """An optional part of the tool that the command needs is not installed."""
+
+    slug = "missing-part"
+
+
 class RememberedHeadsError(ConfigurationError):
     """What this machine remembers of a vault's chains cannot be read or kept. Then nothing is compared, and nothing passes."""
 

@@ -114,3 +114,14 @@ SPACE_RESERVE: Final = 64 * MIB  # what is left free on the vault's disk, so tha
 MAX_FINDINGS: Final = 10_000  # of one kind; the others are counted
 MAX_LISTED_PATHS: Final = 16 * MIB  # of differences that `compare` lists; the others are counted
 MAX_DAMAGED_RANGES: Final = 100  # named in one file
+
+# Audit reports.
+MAX_REPORT_LISTED: Final = 500  # flagged entries, unread ranges, differences: the others are counted
+MAX_VERDICT_FILE: Final = 64 * MIB  # what `verify --json` printed: some twenty kinds of findings, each at most MAX_FINDINGS times
+# typst needs about 100 KB for each row of a table: these keep a PDF below 500 MB.
+MAX_PDF_FILES: Final = 2000  # rows of all file tables together
+MAX_PDF_ROWS: Final = 1000  # rows of all other tables together; the rest is counted
+MAX_PDF_ACQUISITIONS: Final = 40
+MAX_PDF_ATTACHMENTS: Final = 32 * MIB  # all together; a manifest that is too large is named by its digest instead
+MAX_REPORT_MAPS: Final = 3  # strip maps of one acquisition: its largest files
+MAX_MAP_RANGES: Final = 20_000  # of one map; neighbours are merged beyond

@@ -8,28 +8,29 @@ from typing import TYPE_CHECKING, Final
 
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.figures import count_text, duration_text, notebook_fingerprint, share_text, size_text
 
 if TYPE_CHECKING:
     from evidencesync.custody.documents import Stored
 
-_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
+__all__ = [
+    "count_text",
+    "duration_text",
+    "notebook_fingerprint",
+    "parse_rate",
+    "parse_size",
+    "rate_text",
+    "share_text",
+    "size_text",
+    "stored_text",
+]
+
 _AMOUNT: Final = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,3}))?([KMGT]?)", re.IGNORECASE)
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhd]?)", re.IGNORECASE)
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LONGEST_SECONDS: Final = 30 * 86_400
-_FACTORS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
-_FINGERPRINT_DIGITS: Final = 20
 _PLURALS: Final = {"directory": "directories"}
-
-
-def size_text(size_bytes: float) -> str:
-    """A size in decimal units, as disks are sold: `512 B`, `1.4 MB`."""
-    size = float(size_bytes)
-    for unit in _UNITS[:-1]:
-        if abs(size) < 999.95:
-            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} {_UNITS[-1]}"
+_FACTORS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 
 def rate_text(size_bytes: float, seconds: float) -> str:
@@ -37,35 +38,9 @@ def rate_text(size_bytes: float, seconds: float) -> str:
     return f"{size_text(size_bytes / seconds)}/s" if seconds > 0 else "-"
 
 
-def duration_text(seconds: float) -> str:
-    """A duration in the two units that matter: `0.4 s`, `3 min 05 s`, `2 h 10 min`."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    minutes = whole // 60
-    return f"{minutes // 60} h {minutes % 60:02} min"
-
-
-def count_text(count: int, one: str, many: str | None = None) -> str:
-    """A count with its noun: `1 file`, `12,345 files`."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
 def kinds_text(counts: Mapping[str, int]) -> str:
     """How many entries there are of each type: `1 file, 2 directories`; `none` of no type at all."""
     return ", ".join(count_text(count, safe_text(kind), _PLURALS.get(kind)) for kind, count in counts.items()) or "none"
-
-
-def share_text(part: int, whole: int) -> str:
-    """A share in percent, never rounded up to all or down to nothing; `0 %` of nothing."""
-    if whole <= 0 or part <= 0:
-        return "0 %"
-    percent = 100 * part / whole
-    if part < whole:
-        percent = min(percent, 99.9)
-    return f"{percent:.1f} %" if percent >= 0.1 else "under 0.1 %"
 
 
 def stored_text(stored: Stored) -> str:
@@ -77,12 +52,6 @@ def stored_text(stored: Stored) -> str:
         if tally.files or tally.bytes
     ]
     return ", ".join(shown) or "nothing"
-
-
-def notebook_fingerprint(manifest_sha256: str) -> str:
-    """What an examiner writes into a notebook: the first 20 hex digits of the manifest's SHA-256, in groups of four."""
-    digits = manifest_sha256[:_FINGERPRINT_DIGITS]
-    return " ".join(digits[at : at + 4] for at in range(0, len(digits), 4))
 
 
 def parse_rate(text: str) -> int:

@@ -34,6 +34,7 @@ from evidencesync.cli.outputs import (
     TrustOutput,
 )
 from evidencesync.cli.receipts_outputs import ForgetHeadOutput, ReceiptsCheckOutput, ReceiptsListOutput
+from evidencesync.cli.report_outputs import ReportOutput
 from evidencesync.cli.restore_outputs import RestoreOutput
 from evidencesync.cli.timestamp_outputs import TimestampOutput, TimestampRequestOutput, TimestampShowOutput
 from evidencesync.cli.watch_outputs import WatchOutput
@@ -41,6 +42,7 @@ from evidencesync.custody.documents import CustodyRecord, ManifestFooter, Manife
 from evidencesync.evidence.entry import Continuation, Entry
 from evidencesync.kept.heads import SeenHead
 from evidencesync.kept.watched import WatchedSource
+from evidencesync.report.document import Report
 from evidencesync.verify.findings import Verdict
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -69,6 +71,8 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "timestamp-show-output": ("evidencesync timestamp show --json", (TimestampShowOutput,)),
         "list-output": ("evidencesync list --json", (ListOutput,)),
         "show-output": ("evidencesync show --json", (ShowOutput,)),
+        "report": ("An audit report as JSON (evidencesync report -o FILE.json)", (Report,)),
+        "report-output": ("evidencesync report --json", (ReportOutput,)),
         "show-files-output": ("evidencesync show --files --json", (FilesOutput,)),
         "diff-output": ("evidencesync diff --json", (DiffOutput,)),
         "restore-output": ("evidencesync restore --json", (RestoreOutput,)),

@@ -12,16 +12,22 @@ from evidencesync.errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class RecordChoice(SignChoice):
+class SignerChoice(SignChoice):
+    """Who signs, where there is no SSH connection whose key could be meant."""
+
+    identity: Annotated[
+        str | None,
+        typer.Option("-i", "--identity", metavar="FILE", envvar="EVIDENCESYNC_IDENTITY", help="Private key to sign with."),
+    ] = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RecordChoice(SignerChoice):
     """Whether the verdict is recorded, and who signs that."""
 
     record: Annotated[
         bool, typer.Option("--record", help="Append a signed record of the verdict to the chain of every item verified.")
     ] = False
-    identity: Annotated[
-        str | None,
-        typer.Option("-i", "--identity", metavar="FILE", envvar="EVIDENCESYNC_IDENTITY", help="Private key to sign with."),
-    ] = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from evidencesync.evidence.identity import ItemName, Title
 
 if TYPE_CHECKING:
     from evidencesync.cli.command import Run
-    from evidencesync.cli.verify_options import PartChoice, RecordChoice
+    from evidencesync.cli.verify_options import PartChoice, SignerChoice
     from evidencesync.custody.sshsig import Signer
     from evidencesync.verify.findings import Finding, Findings, Head, Verdict
 
@@ -35,8 +35,8 @@ class Verifier:
     signer: Signer
 
 
-def load_verifier(run: Run, choice: RecordChoice) -> Verifier:
-    """Who signs the verdict. Asked before the work begins. Raises SigningKeyError."""
+def load_verifier(run: Run, choice: SignerChoice) -> Verifier:
+    """Who signs the verdict, or a report. Asked before the work begins. Raises SigningKeyError."""
     from evidencesync.cli.examiner import check_person, login_name
     from evidencesync.cli.passphrase import make_asker
     from evidencesync.ssh.keys import load_signer

@@ -31,6 +31,7 @@ from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigners
 from evidencesync.errors import TrustFileError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title, is_folder_name
+from evidencesync.evidence.moment import format_moment
 from evidencesync.kept.heads import HeadMemory
 from evidencesync.vault.disk import FOLDER_FLAGS
 from evidencesync.vault.layout import ACQUISITIONS, CASES, CUSTODY, INDEX, SETTINGS, acquisition_number
@@ -38,7 +39,7 @@ from evidencesync.verify.cache import Published, check_index
 from evidencesync.verify.checks import Check
 from evidencesync.verify.context import Context
 from evidencesync.verify.documents import UNSAFE_SETTINGS, CheckedFolder, reason
-from evidencesync.verify.findings import Counts, Findings, Reporter, TrustSource, Verdict
+from evidencesync.verify.findings import Asked, Counts, Findings, Reporter, TrustSource, Verdict
 from evidencesync.verify.item import ItemFolder, check_item
 from evidencesync.verify.keeper import TrustBytes, check_own_chain, check_root, parse_trust, read_identity, read_trust
 from evidencesync.verify.progress import VerifyProgress
@@ -171,6 +172,8 @@ class _Audit:
         return Verdict(
             verdict=self._findings.outcome,
             exit_code=int(self._findings.exit_code),
+            checked_at=format_moment(self._time.now_ns),
+            asked=Asked(self._selection.case, self._selection.item, self._selection.acquisition),
             findings=self._findings.listed(),
             checked=(context.counts if context is not None else Counts()).fixed(),
             vault_id=context.identity.vault_id if context is not None else None,

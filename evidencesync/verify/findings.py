@@ -10,6 +10,7 @@ import msgspec
 
 from evidencesync.errors import ExitCode, most_severe
 from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.moment import Moment
 from evidencesync.evidence.path import from_json_fields, to_json_fields
 from evidencesync.limits import MAX_FINDINGS
 from evidencesync.verify.checks import MEANINGS, Check, Severity
@@ -62,11 +63,21 @@ class Head(msgspec.Struct, frozen=True):
     sha256: str
 
 
+class Asked(msgspec.Struct, frozen=True):
+    """What was to be checked, by exact numbers: all that is None."""
+
+    case: str | None
+    item: str | None
+    acquisition: int | None
+
+
 class Verdict(msgspec.Struct, frozen=True):
-    """The outcome of all checks. `digests` are those that every file's bytes were compared with."""
+    """The outcome of all checks, begun at `checked_at`. `digests` are those that every file's bytes were compared with."""
 
     verdict: Outcome
     exit_code: int
+    checked_at: Moment
+    asked: Asked
     findings: list[Finding]
     checked: Checked
     vault_id: str | None

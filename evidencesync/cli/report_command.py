@@ -1,0 +1,282 @@
+"""`report`: what a vault holds and what was verified of it, for people, for a court, and for other tools."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Final
+
+import typer
+
+from evidencesync.cli.command import Run, command
+from evidencesync.cli.figures import count_text, size_text
+from evidencesync.cli.options import VaultPath, local_vault
+from evidencesync.cli.report_sign import ReportSignChoice, recorded_lines, signature_file
+from evidencesync.cli.verify_command import CheckChoice, load_trusted
+from evidencesync.errors import ExitCode, StorageError, UsageError, most_severe
+from evidencesync.evidence.display import safe_text
+from evidencesync.limits import MAX_VERDICT_FILE
+
+if TYPE_CHECKING:
+    from evidencesync.cli.report_outputs import Format, ReportOutput
+    from evidencesync.cli.verify_record import Verifier
+    from evidencesync.report.gather import Gathered, Grounds
+    from evidencesync.report.judging import Shown
+
+_FORMATS: Final[dict[str, Format]] = {".html": "html", ".htm": "html", ".pdf": "pdf", ".json": "json"}
+_WORDS: Final = {"pass": "PASS", "fail": "FAIL", "incomplete": "INCOMPLETE", "not-verified": "NOT VERIFIED"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReportedChoice:
+    """What the report is about: a case, or a part of it."""
+
+    case: Annotated[str, typer.Option(metavar="CASE", help="The case, by its exact number.")]
+    item: Annotated[str | None, typer.Option(metavar="ITEM", help="Only this item.")] = None
+    acquisition: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=9999, help="Only this acquisition; needs --item.")
+    ] = None
+
+    def shown(self) -> Shown:
+        """The part that is named. Raises UsageError."""
+        from evidencesync.report.judging import Shown
+
+        if self.acquisition is not None and self.item is None:
+            raise UsageError("--acquisition needs --item")
+        return Shown(self.case, self.item, self.acquisition)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FileChoice:
+    """What is written."""
+
+    output: Annotated[
+        str, typer.Option("-o", "--output", metavar="FILE", help="What to write: FILE.html, FILE.pdf or FILE.json. Must be new.")
+    ]
+    time_of_report: Annotated[
+        str | None,
+        typer.Option(
+            "--time",
+            metavar="TIME",
+            envvar="EVIDENCESYNC_REPORT_TIME",
+            help="The time that the report bears, as 2026-11-23T09:30:00Z. With --verdict the same report is the same bytes.",
+        ),
+    ] = None
+
+    def target(self, *, signed: bool) -> Path:
+        """Where the report goes. An earlier one is never replaced: it may have been signed, or filed. Raises UsageError."""
+        target = Path(self.output).expanduser()
+        if target.suffix.lower() not in _FORMATS:
+            raise UsageError(
+                f"not a kind of report: {safe_text(self.output, 200)}", hint="Name FILE.html, FILE.pdf or FILE.json."
+            )
+        if any(os.path.lexists(file) for file in [target, *([signature_file(target)] if signed else [])]):
+            hint = "Reports are never replaced. Choose another name."
+            raise UsageError(f"{safe_text(self.output, 200)} is there already", hint=hint)
+        return target
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Adds `report`."""
+    command(
+        app,
+        "report",
+        "evidencesync report /srv/vault --case 2024-017 -o report.pdf",
+        "evidencesync report /srv/vault --case 2024-017 --item LAPTOP-1 --acquisition 2 --all-digests -o report.html",
+        "evidencesync verify /srv/vault --json > verdict.json; evidencesync report /srv/vault --case 2024-017 "
+        "--verdict verdict.json -o report.json",
+        "evidencesync report /srv/vault --case 2024-017 -o report.pdf --sign --examiner 'Ana Example'",
+    )(report)
+
+
+def report(
+    run: Run,
+    vault: VaultPath,
+    checks: CheckChoice,
+    part: ReportedChoice,
+    signing: ReportSignChoice,
+    to: FileChoice,
+    trusted: Annotated[
+        str | None, typer.Option(metavar="FILE", help="As in `verify`: your own allowed_signers file, in place of the vault's.")
+    ] = None,
+    verdict: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="What `verify --json` printed earlier, in place of checking now. The report states how old it is.",
+        ),
+    ] = None,
+) -> ExitCode:
+    """Writes the audit report of a case, or of a part of it, as HTML, PDF or JSON.
+
+    Everything is verified first, and the report says what was found; the exit code is that of the verdict. A verdict from
+    an earlier check counts only as long as the custody chains have not changed since. Nothing is written into the vault,
+    but with --sign.
+    """
+    import time
+
+    from evidencesync.cli.verify_record import load_verifier
+    from evidencesync.report.gather import gather
+    from evidencesync.vault.vault import Vault
+
+    shown = part.shown()
+    target = to.target(signed=signing.sign)
+    now_ns = time.time_ns()
+    made_ns = now_ns if to.time_of_report is None else _parse_time(to.time_of_report)
+    opened = Vault.open(local_vault(vault))
+    _require_outside(target, opened.layout.root)
+    verifier = load_verifier(run, signing) if signing.sign else None
+    grounds = (
+        _load_grounds(verdict, trusted, checks) if verdict is not None else _check(run, vault, checks, shown, trusted, now_ns)
+    )
+    gathered = gather(opened, shown, grounds, now_ns=made_ns)
+    result, sha512 = _write(gathered, target)
+    if verifier is not None:
+        result = _sign(result, sha512, gathered, target, opened.layout.root, verifier)
+    run.console.give(result, _lines(result))
+    return ExitCode(result.exit_code)
+
+
+def _sign(result: ReportOutput, sha512: bytes, gathered: Gathered, target: Path, vault: Path, verifier: Verifier) -> ReportOutput:
+    """The signature first, then the records: one that could not be made is a code of its own, unless the verdict's is worse."""
+    from msgspec.structs import replace
+
+    from evidencesync.cli.report_sign import record_report, sign_report, signature_file
+
+    sign_report(target, sha512, verifier)
+    recorded = record_report(gathered.report.items, vault, result, verifier)
+    codes = {ExitCode(result.exit_code)} | {ExitCode(one.problem_code) for one in recorded if one.problem_code is not None}
+    signature = safe_text(str(signature_file(target)))
+    return replace(result, signature=signature, recorded=recorded, exit_code=int(most_severe(codes)))
+
+
+def _require_outside(target: Path, vault: Path) -> None:
+    if Path(os.path.realpath(target.parent)).is_relative_to(vault):
+        raise UsageError("a report may not be written into the vault: only evidence belongs there", hint="Choose another folder.")
+
+
+def _parse_time(text: str) -> int:
+    from datetime import datetime
+
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None or not 1970 <= moment.year <= 9998:
+        raise UsageError(f"not a time with a zone: {safe_text(text, 60)}", hint="Write it like 2026-11-23T09:30:00Z.")
+    return round(moment.timestamp()) * 1_000_000_000
+
+
+def _load_grounds(verdict: str, trusted: str | None, checks: CheckChoice) -> Grounds:
+    from evidencesync.report.gather import Grounds
+    from evidencesync.report.judging import parse_verdict
+
+    if trusted is not None or checks != CheckChoice():
+        raise UsageError("with --verdict nothing is checked: --trusted and the other options of a check are for `verify`")
+    try:
+        with Path(verdict).expanduser().open("rb") as file:
+            data = file.read(MAX_VERDICT_FILE + 1)
+    except OSError as error:
+        raise UsageError(f"the verdict {safe_text(verdict, 200)} cannot be read: {error.strerror}") from error
+    return Grounds(parse_verdict(data), given=True, trusted=None)
+
+
+def _check(run: Run, vault: str, checks: CheckChoice, shown: Shown, trusted: str | None, now_ns: int) -> Grounds:
+    from evidencesync.cli.authorities import load_roots
+    from evidencesync.cli.progress_display import VerifyView
+    from evidencesync.cli.progress_display import shown as displayed
+    from evidencesync.cli.receipts import head_memory
+    from evidencesync.report.gather import Grounds
+    from evidencesync.verify.audit import audit_vault
+    from evidencesync.verify.progress import VerifyProgress
+
+    signers = load_trusted(Path(trusted)) if trusted is not None else None
+    progress = VerifyProgress()
+    with displayed(run.console, VerifyView(progress)):
+        verdict = audit_vault(
+            local_vault(vault),
+            case=shown.case,
+            item=shown.item,
+            acquisition=shown.acquisition,
+            trusted=signers,
+            all_digests=checks.all_digests,
+            memory=head_memory(run),
+            roots=load_roots(run.settings, checks.tsa_root),
+            require_timestamp=checks.require_timestamp,
+            progress=progress,
+            now_ns=now_ns,
+        )
+    return Grounds(verdict, given=False, trusted=signers)
+
+
+class _Hashing:
+    """A file that is hashed as it is written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+        self.sha512 = hashlib.sha512()
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        self.sha512.update(data)
+        self.size += len(data)
+        return self._file.write(data)
+
+
+def _write(gathered: Gathered, target: Path) -> tuple[ReportOutput, bytes]:
+    """Writes the report whole and durably, or not at all; what is said of it, and its SHA-512."""
+    from evidencesync.cli.report_outputs import ReportOutput
+    from evidencesync.report.write import write_report
+
+    report = gathered.report
+    kind = _FORMATS[target.suffix.lower()]
+    half = target.with_name(f".{target.name[:200]}.{os.getpid()}.part")
+    try:
+        try:
+            with half.open("xb") as file:
+                hashing = _Hashing(file)
+                write_report(gathered, kind, hashing)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(half, target)
+        finally:
+            half.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"the report could not be written: {error.strerror}", hint="Is there room, and may you write there?"
+        ) from error
+    judgement = report.judgement
+    output = ReportOutput(
+        file=safe_text(str(target)),
+        format=kind,
+        sha256=hashing.sha256.hexdigest(),
+        bytes=hashing.size,
+        made_at=report.made_at,
+        case=report.case,
+        item=report.item,
+        acquisition=report.acquisition,
+        state=judgement.state,
+        reason=judgement.reason,
+        checked_at=judgement.checked_at,
+        findings=len(judgement.findings),
+        fingerprints=[one.fingerprint for item in report.items for one in item.acquisitions],
+        signature=None,
+        recorded=[],
+        exit_code=int(judgement.exit_code),
+    )
+    return output, hashing.sha512.digest()
+
+
+def _lines(output: ReportOutput) -> Iterator[str]:
+    yield f"{output.file}  {size_text(output.bytes)}"
+    yield f"  sha256   {output.sha256}"
+    reason = "" if output.reason is None else f": {output.reason}"
+    yield f"  verdict  {_WORDS[output.state]}{reason} ({count_text(output.findings, 'finding')}, checked {output.checked_at})"
+    if output.signature is not None:
+        yield f"  signed   {output.signature}"
+    yield from recorded_lines(output.recorded)

@@ -1,0 +1,106 @@
+"""`report --sign`: a signature beside the report, and an `exported` record in the chain of every item that it shows.
+
+The type is `exported` and not `noted`: what a note states under a name counts as a detail of the item.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from evidencesync.cli.shield import shield
+from evidencesync.cli.verify_options import SignerChoice
+from evidencesync.errors import EvidenceSyncError, StorageError
+from evidencesync.evidence.display import safe_text
+
+if TYPE_CHECKING:
+    from evidencesync.cli.report_outputs import RecordedReport, ReportOutput
+    from evidencesync.cli.verify_record import Verifier
+    from evidencesync.report.document import Item
+
+REPORT_NAMESPACE: Final = "report@evidencesync"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReportSignChoice(SignerChoice):
+    """Whether the report is signed, and by whom."""
+
+    sign: Annotated[
+        bool, typer.Option("--sign", help="Sign the report (FILE.sig), and record its digest in the chain of every item shown.")
+    ] = False
+
+
+def signature_file(report: Path) -> Path:
+    """Where the signature of a report lies."""
+    return report.with_name(report.name + ".sig")
+
+
+def sign_report(report: Path, sha512: bytes, verifier: Verifier) -> None:
+    """Writes the signature over a report's exact bytes, durably. Raises StorageError, SigningKeyError."""
+    from evidencesync.custody.sshsig import sign_document
+
+    armored = sign_document(verifier.signer, REPORT_NAMESPACE, sha512)
+    try:
+        with signature_file(report).open("xb") as file:
+            file.write(armored)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise StorageError(f"the report's signature could not be written: {error.strerror}", hint="") from error
+
+
+def record_report(items: list[Item], vault: Path, output: ReportOutput, verifier: Verifier) -> list[RecordedReport]:
+    """Appends a record to every item that the report shows. What cannot be recorded is said, and hides no other."""
+    return [_record_item(item, vault, output, verifier) for item in items]
+
+
+def _record_item(item: Item, vault: Path, output: ReportOutput, verifier: Verifier) -> RecordedReport:
+    from evidencesync.cli.outputs import Problem
+    from evidencesync.cli.report_outputs import RecordedReport
+    from evidencesync.evidence.identity import ItemName, Title
+    from evidencesync.ssh.address import Address
+    from evidencesync.ssh.options import SshOptions
+    from evidencesync.transfer.custody import Draft, append_record
+    from evidencesync.transfer.custody_talk import CustodyRequest
+    from evidencesync.transfer.reach import reach_vault
+
+    head = "none" if item.head is None else f"{item.head.sequence} {item.head.sha256}"
+    details = {
+        "report_sha256": output.sha256,
+        "report_format": output.format,
+        "report_made_at": output.made_at,
+        "report_verdict": output.state,
+        "report_chain_head": head,
+    }
+    try:
+        request = CustodyRequest(
+            vault=bytes(vault),
+            name=ItemName(Title(item.case), Title(item.item)),
+            examiner=verifier.examiner,
+            signer=verifier.signer,
+            session=secrets.token_hex(16),
+            organisation=verifier.organisation,
+        )
+        address = Address.parse(str(vault.absolute()))
+        draft = Draft("exported", details, output.acquisition)
+        appended = append_record(lambda: reach_vault(address, SshOptions()), request, lambda _: draft)
+    except EvidenceSyncError as error:
+        return RecordedReport(item.case, item.item, None, Problem(error.slug, shield(error.message)), int(error.exit_code))
+    return RecordedReport(item.case, item.item, appended.record.record.sequence, None, None)
+
+
+def recorded_lines(recorded: list[RecordedReport]) -> list[str]:
+    """What was recorded, for people."""
+    lines = []
+    for one in recorded:
+        whose = f"{safe_text(one.case)} / {safe_text(one.item)}"
+        if one.problem is None:
+            lines.append(f"  recorded in the chain of {whose}: record {one.record}")
+        else:
+            lines.append(f"  NOT RECORDED in the chain of {whose}: {one.problem.message}")
+    return lines

@@ -1,0 +1,50 @@
+"""Numbers as people read them: sizes, durations, counts, shares, and the fingerprint for a notebook."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
+_FINGERPRINT_DIGITS: Final = 20
+
+
+def size_text(size_bytes: float) -> str:
+    """A size in decimal units, as disks are sold: `512 B`, `1.4 MB`."""
+    size = float(size_bytes)
+    for unit in _UNITS[:-1]:
+        if abs(size) < 999.95:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} {_UNITS[-1]}"
+
+
+def duration_text(seconds: float) -> str:
+    """A duration in the two units that matter: `0.4 s`, `3 min 05 s`, `2 h 10 min`."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    minutes = whole // 60
+    return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def count_text(count: int, one: str, many: str | None = None) -> str:
+    """A count with its noun: `1 file`, `12,345 files`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def share_text(part: int, whole: int) -> str:
+    """A share in percent, never rounded up to all or down to nothing; `0 %` of nothing."""
+    if whole <= 0 or part <= 0:
+        return "0 %"
+    percent = 100 * part / whole
+    if part < whole:
+        percent = min(percent, 99.9)
+    return f"{percent:.1f} %" if percent >= 0.1 else "under 0.1 %"
+
+
+def notebook_fingerprint(manifest_sha256: str) -> str:
+    """What an examiner writes into a notebook: the first 20 hex digits of the manifest's SHA-256, in groups of four."""
+    digits = manifest_sha256[:_FINGERPRINT_DIGITS]
+    return " ".join(digits[at : at + 4] for at in range(0, len(digits), 4))

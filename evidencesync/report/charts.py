@@ -1,0 +1,165 @@
+"""The pictures of a report, each with all that it says as a text. Made once; HTML and PDF use the same drawing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.figures import count_text, share_text, size_text
+from evidencesync.report.blocks import Picture
+from evidencesync.report.document import Acquisition, CustodyStep, FileMap, Item, RangeKind
+from evidencesync.report.maps import rank
+from evidencesync.report.svg import WIDTH, Canvas
+
+_STEPS: Final = 12  # marks on a time line: the first and the last, and a gap between
+_ACQUISITIONS: Final = 20  # bars; the latest
+_CELLS: Final = 704
+_MAP_INKS: Final[dict[RangeKind, str]] = {"data": "dots", "zero": "empty", "changed": "solid", "unreadable": "cross"}
+_MAP_WORDS: Final[dict[RangeKind, str]] = {
+    "data": "content",
+    "zero": "zeros",
+    "changed": "changed",
+    "unreadable": "could not be read",
+}
+
+
+def custody_timeline(name: str, item: Item) -> Picture:
+    """The records of an item in their order, from left to right, each with its time."""
+    steps = item.custody
+    shown: list[CustodyStep | None] = [*steps]
+    if len(steps) > _STEPS:
+        shown = [*steps[: _STEPS // 2], None, *steps[-(_STEPS // 2 - 1) :]]
+    said = [f"{step.sequence} {step.record.type if step.record else 'cannot be read'} {_when(step)}" for step in steps[:100]]
+    alternative = f"{count_text(len(steps), 'custody record')} in order: {'; '.join(said)}."
+    canvas = Canvas(name, "Custody timeline", alternative, 138)
+    room = (WIDTH - 80) / max(len(shown) - 1, 1)
+    canvas.line(40, 64, 40 + room * (len(shown) - 1), 64)
+    for number, step in enumerate(shown):
+        x = 40 + room * number
+        if step is None:
+            canvas.rect(x - 12, 54, 24, 20, "empty")
+            canvas.text(x, 68, f"{len(steps) - _STEPS + 1} more", size=10, anchor="middle")
+            continue
+        canvas.mark(x, 64, *_mark(step))
+        above = number % 2 == 0
+        kind = step.record.type if step.record is not None else "unreadable"
+        y = 26 if above else 92
+        canvas.text(x, y, f"{step.sequence} {kind}", size=11.5, anchor="middle", bold=True)
+        canvas.text(x, y + 13, _when(step)[:10], size=10.5, anchor="middle")
+        canvas.text(x, y + 25, _when(step)[11:19], size=10.5, anchor="middle")
+    canvas.mark(16, 128, "circle", "solid")
+    canvas.text(28, 132, "acquired")
+    canvas.mark(106, 128, "square", "empty")
+    canvas.text(118, 132, "received")
+    canvas.mark(196, 128, "diamond", "hatch")
+    canvas.text(210, 132, "any other record")
+    canvas.mark(330, 128, "cross", "cross")
+    canvas.text(342, 132, "signature refused")
+    return Picture(
+        "Custody timeline (records in their order; distances are not to scale; times are UTC)", alternative, canvas.svg()
+    )
+
+
+def _mark(step: CustodyStep) -> tuple[str, str]:
+    if step.record is None or step.signature == "refused":
+        return "cross", "cross"
+    return {"acquired": ("circle", "solid"), "received": ("square", "empty")}.get(step.record.type, ("diamond", "hatch"))
+
+
+def _when(step: CustodyStep) -> str:
+    return step.record.time.replace("T", " ") if step.record is not None else ""
+
+
+def sizes_by_type(name: str, acquisition: Acquisition) -> Picture | None:
+    """Bytes by what stands after the last dot of a file's name."""
+    types = acquisition.contents.types
+    largest = max((one.bytes for one in types), default=0)
+    if not largest:
+        return None
+    labels = [_type_label(one.name) for one in types]
+    said = [f"{label}: {count_text(one.files, 'file')}, {size_text(one.bytes)}" for label, one in zip(labels, types, strict=True)]
+    canvas = Canvas(name, "Sizes by type", "; ".join(said), 22 * len(types) + 6)
+    for number, (label, one) in enumerate(zip(labels, types, strict=True)):
+        y = 4 + 22 * number
+        canvas.text(128, y + 13, label, anchor="end")
+        width = max(400 * one.bytes / largest, 0.5)
+        canvas.rect(136, y, width, 16, "hatch")
+        canvas.text(144 + width, y + 13, f"{size_text(one.bytes)}, {count_text(one.files, 'file')}")
+    return Picture(
+        f"Acquisition {acquisition.number}: sizes by type (by the ending of the name alone)", "; ".join(said), canvas.svg()
+    )
+
+
+def _type_label(name: str) -> str:
+    return {"": "no ending", "*": "all others"}.get(name, f".{name}")
+
+
+def sent_and_reused(name: str, item: Item) -> Picture | None:
+    """For each acquisition: bytes that were sent, that the vault had already, and zeros, which are never sent."""
+    taken = [(one.number, one.receipt.transfer) for one in item.acquisitions if one.receipt is not None][-_ACQUISITIONS:]
+    totals = [(number, one.literal_bytes, one.reused_bytes, one.zero_bytes) for number, one in taken]
+    largest = max((sum(one[1:]) for one in totals), default=0)
+    if not largest:
+        return None
+    said = [
+        f"acquisition {number}: {size_text(literal)} sent, {size_text(reused)} reused, {size_text(zeros)} zeros"
+        for number, literal, reused, zeros in totals
+    ]
+    canvas = Canvas(name, "Sent and reused", "; ".join(said), 24 * len(totals) + 26)
+    for row, (number, *parts) in enumerate(totals):
+        y, x = 4 + 24 * row, 96.0
+        canvas.text(88, y + 14, f"acquisition {number}", anchor="end")
+        for ink, part in zip(("solid", "hatch", "empty"), parts, strict=True):
+            width = 460 * part / largest
+            if part:
+                canvas.rect(x, y, max(width, 0.8), 18, ink)
+            x += width
+        canvas.text(x + 8, y + 14, f"{share_text(parts[0], sum(parts))} of {size_text(sum(parts))} sent")
+    canvas.legend(24 * len(totals) + 10, [("solid", "sent"), ("hatch", "in the vault already"), ("empty", "zeros, not sent")])
+    return Picture("What was sent for each acquisition, and what the vault had already", "; ".join(said), canvas.svg())
+
+
+def strip_map(name: str, number: int, file: FileMap) -> Picture:
+    """A file from its first byte to its last, in one strip. Where a cell holds several kinds, the gravest is drawn."""
+    shown = safe_text(_raw(file), 80)
+    totals = {one.name: one for one in file.totals}
+    kinds: list[RangeKind] = ["data", "zero", "changed", "unreadable"]
+    said = [
+        f"{_MAP_WORDS[kind]}: {size_text(totals[kind].bytes)} in {count_text(totals[kind].files, 'range')}"
+        for kind in kinds
+        if totals[kind].bytes
+    ]
+    against = f"; changed against acquisition {file.compared_with}" if file.compared_with is not None else ""
+    alternative = f"{size_text(file.size)}: {'; '.join(said)}{against}."
+    canvas = Canvas(name, "Strip map", alternative, 74)
+    for kind, start, end in _cells(file):
+        canvas.rect(8 + start, 6, end - start, 30, _MAP_INKS[kind])
+    canvas.text(8, 49, "0", size=11)
+    canvas.text(8 + _CELLS, 49, f"{file.size:,} bytes", size=11, anchor="end")
+    canvas.legend(60, [(_MAP_INKS[kind], _MAP_WORDS[kind]) for kind in kinds])
+    return Picture(f"Acquisition {number}: {shown}: where there is what{against}", alternative, canvas.svg())
+
+
+def _raw(file: FileMap) -> bytes:
+    from evidencesync.evidence.path import from_json_fields
+
+    return from_json_fields(file.file.path, file.file.path_b64)
+
+
+def _cells(file: FileMap) -> list[tuple[RangeKind, int, int]]:
+    """Runs of cells of one kind."""
+    cells: list[RangeKind] = ["data"] * _CELLS
+    seen = [False] * _CELLS
+    for one in file.ranges:
+        first = one.offset * _CELLS // file.size
+        last = (one.offset + one.length - 1) * _CELLS // file.size
+        for cell in range(first, last + 1):
+            cells[cell] = max(cells[cell], one.kind, key=rank) if seen[cell] else one.kind
+            seen[cell] = True
+    runs: list[tuple[RangeKind, int, int]] = []
+    for cell, kind in enumerate(cells):
+        if runs and runs[-1][0] == kind:
+            runs[-1] = (kind, runs[-1][1], cell + 1)
+        else:
+            runs.append((kind, cell, cell + 1))
+    return runs

@@ -1,0 +1,180 @@
+"""From the model to pages: every heading, sentence and table of a report, in the order of reading."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.figures import count_text, duration_text, size_text
+from evidencesync.report import texts
+from evidencesync.report.annexes import annexes
+from evidencesync.report.blocks import AnyBlock, Column, Fact, Facts, FirstPage, Pages, Paragraph, Section, Table
+from evidencesync.report.document import Item, Judgement, Report
+from evidencesync.report.exhibits import exhibit_sections
+from evidencesync.verify.checks import MEANINGS
+from evidencesync.verify.findings import Finding, shown_place
+
+_FINDINGS_SHOWN: Final = 500
+_ORDER: Final = {"error": 0, "warning": 1, "info": 2}
+
+
+def compose(report: Report) -> Pages:
+    """All pages. Whatever is quoted is made safe to show here, or in what is called from here."""
+    sections = [_findings(report.judgement)]
+    for number, item in enumerate(report.items, 1):
+        sections += exhibit_sections(number, item)
+    sections += annexes(report)
+    return Pages(
+        made_at=report.made_at,
+        footer=f"{report.tool} {report.version}, case {safe_text(report.case, 60)}, made {time_text(report.made_at)}",
+        first=_first_page(report),
+        sections=sections,
+    )
+
+
+def time_text(moment: str) -> str:
+    """A moment for people: to the second, and never without its zone."""
+    return f"{moment[:10]} {moment[11:19]} UTC"
+
+
+# --- Page one ----------------------------------------------------------------------------------------------------------
+
+
+def _first_page(report: Report) -> FirstPage:
+    judgement = report.judgement
+    symbol, word = texts.WORDS[judgement.state]
+    item = "" if report.item is None else f", item {safe_text(report.item, 200)}"
+    acquisition = "" if report.acquisition is None else f", acquisition {report.acquisition}"
+    sentence = texts.SENTENCES[judgement.state] + (f" Reason: {judgement.reason}." if judgement.reason is not None else "")
+    return FirstPage(
+        title="Audit report of digital evidence",
+        subject=f"Case {safe_text(report.case, 200)}{item}{acquisition}",
+        state=judgement.state,
+        symbol=symbol,
+        word=word,
+        sentence=sentence,
+        when=_when(judgement),
+        facts=_first_facts(report),
+        items=_item_table(report.items),
+        means=texts.MEANS[judgement.state],
+        means_not=texts.MEANS_NOT,
+    )
+
+
+def _when(judgement: Judgement) -> str:
+    if judgement.source == "checked":
+        return f"Checked for this report, beginning {time_text(judgement.checked_at)}."
+    days = judgement.age_seconds // 86_400
+    age = count_text(days, "day") if days else duration_text(judgement.age_seconds)
+    return f"Checked {time_text(judgement.checked_at)}, {age} before this report was made. {texts.OLD_VERDICT}"
+
+
+def _first_facts(report: Report) -> list[Fact]:
+    judgement = report.judgement
+    checked = judgement.checked
+    errors = sum(finding.severity == "error" for finding in judgement.findings)
+    warnings = sum(finding.severity == "warning" for finding in judgement.findings)
+    parts = [
+        count_text(checked.acquisitions, "acquisition"),
+        count_text(checked.records, "custody record"),
+        count_text(checked.files, "file"),
+        size_text(checked.bytes),
+    ]
+    return [
+        Fact("Findings", f"{count_text(errors, 'error')}, {count_text(warnings, 'warning')}"),
+        Fact("Checked", f"{', '.join(parts)}, by {' and '.join(_digest_names(judgement.digests))}"),
+        Fact("Gaps at the source", _gaps(report.items)),
+        Fact("Trust", texts.OUTSIDE_LIST if judgement.trust == "outside" else texts.OWN_LIST),
+        Fact("Vault", f"{safe_text(report.vault.name, 200)} ({report.vault.vault_id})"),
+        Fact("Report made", f"{time_text(report.made_at)}, by {report.tool} {report.version}"),
+    ]
+
+
+def _gaps(items: list[Item]) -> str:
+    """What was not read whole, in all acquisitions together: a pass is about what was read, and no more."""
+    acquisitions = [one for item in items for one in item.acquisitions]
+    flags: Counter[str] = Counter()
+    for one in acquisitions:
+        flags.update(one.footer.flags if one.footer is not None else {})
+    ranges = sum(one.contents.unread_count for one in acquisitions)
+    parts = [f"{count:,} {safe_text(flag)}" for flag, count in sorted(flags.items())]
+    parts += [count_text(ranges, "range") + " that could not be read"] if ranges else []
+    filtered = sum(one.header is not None and bool(one.header.method.filters) for one in acquisitions)
+    parts += [f"filters left something out of {count_text(filtered, 'acquisition')}, or could have"] if filtered else []
+    unknown = sum(one.footer is None or one.contents.problem is not None for one in acquisitions)
+    parts += [f"not known of {count_text(unknown, 'acquisition')}: a document cannot be read"] if unknown else []
+    return "; ".join(parts) or texts.NO_GAPS
+
+
+def _digest_names(digests: list[str]) -> list[str]:
+    return [{"blake3": "BLAKE3", "sha256": "SHA-256"}.get(name, safe_text(name)) for name in digests] or ["no digest"]
+
+
+def _item_table(items: list[Item]) -> Table:
+    """One row an acquisition: what, who, when, and the fingerprint for the notebook."""
+    rows = []
+    for item in items:
+        if not item.acquisitions:
+            rows.append([safe_text(item.item, 80), "-", "cannot be read" if item.problem else "none", "-", "-"])
+        for one in item.acquisitions:
+            who = "cannot be read" if one.header is None else safe_text(one.header.examiner.name, 80)
+            when = time_text(one.header.started) if one.header is not None else "-"
+            rows.append([safe_text(item.item, 80), str(one.number), who, when, one.fingerprint or "cannot be read"])
+    columns = [
+        Column("Item", "text", 3),
+        Column("Acquisition", "number", 2),
+        Column("Acquired by", "text", 3),
+        Column("Started", "text", 4),
+        Column("Fingerprint for the notebook", "exact", 5),
+    ]
+    return Table("Items and acquisitions", columns, rows)
+
+
+# --- Findings ----------------------------------------------------------------------------------------------------------
+
+
+def _findings(judgement: Judgement) -> Section:
+    ordered = sorted(judgement.findings, key=lambda finding: _ORDER[finding.severity])
+    blocks: list[AnyBlock] = []
+    if not ordered:
+        blocks.append(Paragraph("None: no check found anything to say."))
+    else:
+        columns = [
+            Column("Severity", "text", 2),
+            Column("Finding, and what it means", "text", 7),
+            Column("Where", "exact", 6),
+        ]
+        rows = [_finding_row(finding) for finding in ordered[:_FINDINGS_SHOWN]]
+        blocks.append(Table("Findings, the gravest first", columns, rows))
+        if len(ordered) > _FINDINGS_SHOWN:
+            left = len(ordered) - _FINDINGS_SHOWN
+            blocks.append(Paragraph(f"{count_text(left, 'more finding')} stand in the JSON report.", "warning"))
+    heads = [
+        Fact(
+            "The vault" if head.case is None else f"{safe_text(head.case, 80)} / {safe_text(head.item or '', 80)}",
+            f"record {head.sequence}, SHA-256 {safe_text(head.sha256, 64)}",
+            exact=True,
+        )
+        for head in judgement.heads
+    ]
+    if heads:
+        blocks += [Paragraph("Chain heads that the check saw, to be compared with those that were kept elsewhere:"), Facts(heads)]
+    return Section("Findings", 2, "findings", blocks, new_page=True)
+
+
+def _finding_row(finding: Finding) -> list[str]:
+    meaning = MEANINGS[finding.slug].text if finding.slug in MEANINGS else ""
+    about = [] if finding.item is None else [f"item {safe_text(finding.item, 80)}"]
+    about += [] if finding.acquisition is None else [f"acquisition {finding.acquisition}"]
+    where = ", ".join([*about, *([shown_place(finding)] if shown_place(finding) else [])])
+    return [
+        {"error": "✗ error", "warning": "! warning", "info": "i information"}[finding.severity],
+        f"{_safe_message(finding.message)}. {meaning[:1].upper()}{meaning[1:]} (check {finding.check}, {finding.slug}).",
+        where or "the vault as a whole",
+    ]
+
+
+def _safe_message(message: str) -> str:
+    """Messages hold no raw names when `verify` makes them; from a file they may hold anything. Backslashes stay as they are."""
+    return "\\".join(safe_text(part) for part in message.split("\\"))

@@ -1,0 +1,230 @@
+"""The audit report as data, in the order of reading. `report --format json` writes exactly this.
+
+Whatever is quoted from evidence or from the vault's documents is as it stands there: safe display is for the views.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
+from evidencesync.evidence.entry import Entry, ReadError
+from evidencesync.evidence.moment import Moment
+from evidencesync.verify.findings import Checked, Finding, Head
+
+State = Literal["pass", "fail", "incomplete", "not-verified"]
+SignatureState = Literal["good", "refused", "not-checked"]
+DifferenceKind = Literal["added", "removed", "content", "kind", "unread"]
+RangeKind = Literal["data", "changed", "zero", "unreadable"]
+
+REPORT_FORMAT: Final = "evidencesync-report/1"
+
+
+class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of every part: each field is always there, and null where there is nothing to say."""
+
+
+class Judgement(Part, frozen=True):
+    """What may be said of the evidence, and on what grounds.
+
+    `source` tells whether it was checked for this report, or a verdict from an earlier check was handed in.
+    `state` is `not-verified` where such a verdict is not about what this report shows: `reason` says why.
+    """
+
+    state: State
+    source: Literal["checked", "verdict-file"]
+    reason: str | None
+    exit_code: int
+    checked_at: Moment
+    age_seconds: int
+    trust: Literal["vault", "outside"]
+    digests: list[str]
+    checked: Checked
+    heads: list[Head]
+    findings: list[Finding]
+
+
+class VaultFacts(Part, frozen=True):
+    """Which vault it is."""
+
+    vault_id: str
+    name: str
+    key: str
+    head: Head | None
+
+
+class NamedSize(Part, frozen=True):
+    """How many files, and bytes, of a type."""
+
+    name: str
+    files: int
+    bytes: int
+
+
+class PathPair(Part, frozen=True):
+    """A path: one of both is set, `path_b64` where the bytes are not clean UTF-8."""
+
+    path: str | None
+    path_b64: str | None
+
+
+class UnreadRange(Part, frozen=True):
+    """A range of a file that could not be read, and what stands in its place."""
+
+    file: PathPair
+    range: ReadError
+
+
+class FlaggedEntry(Part, frozen=True):
+    """An entry that could not be read whole, changed meanwhile, or was left out."""
+
+    file: PathPair
+    type: str
+    flags: list[str]
+
+
+class Contents(Part, frozen=True):
+    """What one pass over a manifest found. Lists are bounded; counts are of all.
+
+    `manifest_sha256` is of the bytes that were read for this report. `problem` says why the pass ended early.
+    """
+
+    manifest_sha256: str | None
+    entries: int
+    types: list[NamedSize]
+    flagged: list[FlaggedEntry]
+    flagged_count: int
+    unread: list[UnreadRange]
+    unread_count: int
+    unread_bytes: int
+    problem: str | None
+
+
+class MapRange(Part, frozen=True):
+    """Some bytes of a file, and what they are."""
+
+    kind: RangeKind
+    offset: int
+    length: int
+
+
+class FileMap(Part, frozen=True):
+    """Where in a large file there is what. `compared_with`: the acquisition that `changed` refers to."""
+
+    file: PathPair
+    size: int
+    compared_with: int | None
+    ranges: list[MapRange]
+    totals: list[NamedSize]
+
+
+class Acquisition(Part, frozen=True):
+    """One acquisition, as its documents state it. `problem` where they cannot be read."""
+
+    number: int
+    fingerprint: str | None
+    header: ManifestHeader | None
+    footer: ManifestFooter | None
+    receipt: Receipt | None
+    contents: Contents
+    maps: list[FileMap]
+    timestamped: bool
+    problem: str | None
+
+
+class CustodyStep(Part, frozen=True):
+    """One custody record, and what is known of its signature."""
+
+    sequence: int
+    record: CustodyRecord | None
+    sha256: str | None
+    signature: SignatureState
+    signature_detail: str
+
+
+class Difference(Part, frozen=True):
+    """One path that two acquisitions do not have alike."""
+
+    file: PathPair
+    kind: DifferenceKind
+
+
+class Differences(Part, frozen=True):
+    """An acquisition against the one before it. `listed` is bounded; counts are of all."""
+
+    earlier: int
+    later: int
+    counts: dict[str, int]
+    listed: list[Difference]
+    problem: str | None
+
+
+class Detail(Part, frozen=True):
+    """What a custody record states about an item, as it was corrected since: the record's number."""
+
+    name: str
+    value: str
+    record: int
+
+
+class Item(Part, frozen=True):
+    """One exhibit. `held_by` is the principal who accepted it last; null where it was never handed over."""
+
+    case: str
+    item: str
+    folder: str
+    head: Head | None
+    known: list[Detail]
+    held_by: str | None
+    custody: list[CustodyStep]
+    acquisitions: list[Acquisition]
+    differences: list[Differences]
+    problem: str | None
+
+
+class Signer(Part, frozen=True):
+    """One key that is trusted, or was."""
+
+    principals: list[str]
+    key: str
+    algorithm: str
+    namespaces: list[str]
+    valid_after: Moment | None
+    valid_before: Moment | None
+    revoked: bool
+
+
+class Trust(Part, frozen=True):
+    """Who may sign, by the vault's own lists, or by those from outside."""
+
+    source: Literal["vault", "outside"]
+    signers: list[Signer]
+    problem: str | None
+
+
+class FileList(Part, frozen=True):
+    """All entries of one manifest, as they stand there. Left out are `continued` lines, on which a very long list goes on."""
+
+    item: str
+    acquisition: int
+    entries: list[Entry]
+    continued: int
+
+
+class Report(Part, frozen=True):
+    """The audit report of a case, or of a part of it."""
+
+    format: Literal["evidencesync-report/1"]
+    made_at: Moment
+    tool: str
+    version: str
+    case: str
+    item: str | None
+    acquisition: int | None
+    judgement: Judgement
+    vault: VaultFacts
+    items: list[Item]
+    trust: Trust
+    files: list[FileList]

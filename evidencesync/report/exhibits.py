@@ -1,0 +1,266 @@
+"""The pages about one item: where it comes from, each acquisition, its custody, and what differs between acquisitions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.figures import count_text, duration_text, size_text
+from evidencesync.evidence.path import from_json_fields
+from evidencesync.report import texts
+from evidencesync.report.blocks import AnyBlock, Bullets, Column, Fact, Facts, Paragraph, Section, Table
+from evidencesync.report.charts import custody_timeline, sent_and_reused, sizes_by_type, strip_map
+from evidencesync.report.document import Acquisition, CustodyStep, Detail, Differences, Item, PathPair
+
+if TYPE_CHECKING:
+    from evidencesync.custody.documents import ManifestHeader, Receipt
+
+
+def exhibit_sections(number: int, item: Item) -> Iterator[Section]:
+    """All sections of an item. `number` counts the items of the report, for anchors."""
+    anchor = f"item-{number}"
+    yield _overview(anchor, item)
+    for one in item.acquisitions:
+        yield Section(f"Acquisition {one.number}", 3, f"{anchor}-{one.number}", list(_acquisition(f"{anchor}-{one.number}", one)))
+    yield _custody(anchor, item)
+    for differences in item.differences:
+        title = f"Differences between acquisitions {differences.earlier} and {differences.later}"
+        yield Section(title, 3, f"{anchor}-diff-{differences.later}", list(_differences(differences)))
+
+
+def shown_path(pair: PathPair, limit: int | None = None) -> str:
+    """A path for people; the source's root is a full stop."""
+    raw = from_json_fields(pair.path, pair.path_b64)
+    return safe_text(raw, limit) if raw else "."
+
+
+def moment_text(moment: str) -> str:
+    """A moment to the microsecond, as a document states it."""
+    return f"{moment[:10]} {moment[11:26]} UTC"
+
+
+def _overview(anchor: str, item: Item) -> Section:
+    head = "cannot be read" if item.head is None else f"record {item.head.sequence}, SHA-256 {item.head.sha256}"
+    blocks: list[AnyBlock] = []
+    if item.problem is not None:
+        blocks.append(Paragraph(f"The documents of this item cannot be read: {_said(item.problem)}.", "warning"))
+    blocks.append(
+        Facts(
+            [
+                Fact("Case", safe_text(item.case)),
+                Fact("Item", safe_text(item.item)),
+                *(_detail(one) for one in item.known),
+                *([Fact("Held by", safe_text(item.held_by))] if item.held_by is not None else []),
+                Fact("Folder in the vault", item.folder, exact=True),
+                Fact("Acquisitions shown", str(len(item.acquisitions))),
+                Fact("Head of its custody chain", head, exact=True),
+            ]
+        )
+    )
+    picture = sent_and_reused(f"{anchor}-sent", item)
+    if picture is not None:
+        blocks.append(picture)
+    return Section(f"Item {safe_text(item.item, 120)}", 2, anchor, blocks, new_page=True)
+
+
+def _detail(one: Detail) -> Fact:
+    name = one.name.replace("_", " ")
+    return Fact(safe_text(name[:1].upper() + name[1:], 80), f"{safe_text(one.value)} (custody record {one.record})")
+
+
+def _said(message: str) -> str:
+    """An error's message, which escapes what it quotes."""
+    return "\\".join(safe_text(part) for part in message.split("\\"))
+
+
+# --- Acquisitions ------------------------------------------------------------------------------------------------------
+
+
+def _acquisition(anchor: str, one: Acquisition) -> Iterator[AnyBlock]:
+    if one.problem is not None:
+        yield Paragraph(f"A document of this acquisition cannot be read: {_said(one.problem)}.", "warning")
+    if one.contents.problem is not None:
+        yield Paragraph(f"The manifest cannot be read to its end: {_said(one.contents.problem)}.", "warning")
+    yield Facts([*_manifest_facts(one), *(_header_facts(one.header) if one.header is not None else [])])
+    if one.header is not None:
+        yield from _filters(one.header)
+    if one.receipt is not None:
+        yield _points(one.receipt)
+        yield Facts(list(_transfer_facts(one.receipt)))
+    picture = sizes_by_type(f"{anchor}-types", one)
+    if picture is not None:
+        yield picture
+    yield from _gaps(one)
+    for number, file in enumerate(one.maps):
+        yield strip_map(f"{anchor}-map-{number}", one.number, file)
+    if one.maps:
+        yield Paragraph(texts.MAP_NOTE, "note")
+
+
+def _manifest_facts(one: Acquisition) -> Iterator[Fact]:
+    yield Fact("Fingerprint for the notebook", one.fingerprint or "cannot be read", exact=True)
+    yield Fact("SHA-256 of the manifest", one.contents.manifest_sha256 or "cannot be read", exact=True)
+    if one.footer is not None:
+        counts = ", ".join(f"{count:,} {safe_text(kind)}" for kind, count in one.footer.counts.items())
+        yield Fact("Contents", f"{counts}; {one.footer.bytes:,} bytes ({size_text(one.footer.bytes)})")
+        yield Fact("Finished at the source", moment_text(one.footer.finished))
+    yield Fact("Trusted timestamp", "there is one: see the custody chain" if one.timestamped else "none")
+
+
+def _header_facts(header: ManifestHeader) -> Iterator[Fact]:
+    examiner, source, method = header.examiner, header.source, header.method
+    details = [safe_text(text) for text in (examiner.role, examiner.organisation) if text]
+    yield Fact("Examiner", ", ".join([f"{safe_text(examiner.name)} ({safe_text(examiner.principal)})", *details]))
+    yield Fact("Signed with the key", examiner.key, exact=True)
+    raw = from_json_fields(source.path, source.path_b64) if (source.path or source.path_b64) is not None else b""
+    yield Fact("Source", f"{safe_text(source.host)}:{safe_text(raw)}", exact=True)
+    system = [source.operating_system, source.file_system or ""]
+    yield Fact("System at the source", ", ".join(safe_text(part) for part in system if part))
+    for name, value in (source.device or {}).items():
+        yield Fact(f"Device: {safe_text(name, 60)}", safe_text(value, 400))
+    yield Fact("Direction", header.direction)
+    yield Fact("Tool", f"{safe_text(method.tool)} {safe_text(method.version)}")
+    yield Fact("Command", safe_text(" ".join(method.command_line), 2000), exact=True)
+    for name, value in method.options.items():
+        yield Fact(f"Option: {safe_text(name, 60)}", safe_text(value, 400))
+    if header.ssh is None:
+        yield Fact("Way", "on one machine, without a network")
+    else:
+        ssh = header.ssh
+        yield Fact("Way", f"SSH to {safe_text(ssh.user)}@{safe_text(ssh.host)}, port {ssh.port}")
+        yield Fact("Host key of the server", ssh.host_key, exact=True)
+        if ssh.algorithms:
+            yield Fact("Algorithms", ", ".join(f"{safe_text(name)} {safe_text(value)}" for name, value in ssh.algorithms.items()))
+    yield Fact("Started", moment_text(header.started))
+    offset = header.clock.peer_offset_seconds
+    way = "behind" if (offset or "").startswith("-") else "ahead of"
+    ahead = "" if offset is None else f"; the vault's clock was {offset.removeprefix('-')} seconds {way} it"
+    yield Fact("Clock at the source", f"shown to its user as UTC{header.clock.utc_offset}{ahead}")
+    for note in header.notes:
+        yield Fact("Note", safe_text(note, 4000))
+
+
+def _filters(header: ManifestHeader) -> Iterator[AnyBlock]:
+    if header.method.filters:
+        yield Paragraph("Left out, or let in, by these rules (what they left out is not in the vault):", "warning")
+        yield Bullets([_said(rule) for rule in header.method.filters])
+    else:
+        yield Paragraph("No filter was used: nothing was left out on purpose.")
+
+
+def _points(receipt: Receipt) -> Table:
+    rows = []
+    for name in ("source", "arrival", "disk"):
+        point = getattr(receipt.points, name)
+        digests = ", ".join(safe_text(digest) for digest in point.digests)
+        what = f"{count_text(point.files, 'file')}, {point.bytes:,} bytes" if point.taken else texts.NO_READ_BACK
+        rows.append([f"{name}: {texts.POINTS[name]}", digests or "-", what])
+    columns = [Column("Point", "text", 4), Column("Digests", "text", 2), Column("Of", "text", 4)]
+    return Table("The three points at which digests were taken", columns, rows)
+
+
+def _transfer_facts(receipt: Receipt) -> Iterator[Fact]:
+    transfer, stored = receipt.transfer, receipt.stored
+    yield Fact("Received and stored", moment_text(receipt.finished))
+    yield Fact("Received from", safe_text(receipt.received_from, 400))
+    yield Fact("Read at the source", f"{receipt.points.source.bytes:,} bytes ({size_text(receipt.points.source.bytes)})")
+    yield Fact("Sent over the link", f"{transfer.wire_received_bytes:,} bytes ({size_text(transfer.wire_received_bytes)})")
+    yield Fact("New content", f"{transfer.literal_bytes:,} bytes ({size_text(transfer.literal_bytes)})")
+    saved = transfer.reused_bytes + transfer.zero_bytes
+    yield Fact(
+        "Not sent",
+        f"{saved:,} bytes: {size_text(transfer.reused_bytes)} in the vault already, {size_text(transfer.zero_bytes)} zeros",
+    )
+    yield Fact("Time", duration_text(float(transfer.seconds)))
+    yield Fact("Interruptions, each resumed", str(transfer.interruptions))
+    ways = (("written", stored.written), ("linked", stored.linked), ("reflinked", stored.reflinked), ("copied", stored.copied))
+    yield Fact("Stored", "; ".join(f"{count_text(tally.files, 'file')} {way} ({size_text(tally.bytes)})" for way, tally in ways))
+
+
+def _gaps(one: Acquisition) -> Iterator[AnyBlock]:
+    """What could not be read, changed while it was read, or was skipped."""
+    contents = one.contents
+    if not contents.flagged_count and not contents.unread_count:
+        if contents.problem is None:
+            yield Paragraph("Everything that was seen was read whole, and nothing changed while it was read.")
+        return
+    yield Paragraph(texts.GAPS, "warning")
+    if contents.flagged:
+        rows = [[shown_path(entry.file), entry.type, ", ".join(entry.flags)] for entry in contents.flagged]
+        columns = [Column("Path", "exact", 6), Column("Type", "text", 2), Column("Remark", "text", 3)]
+        yield Table(f"{count_text(contents.flagged_count, 'entry', 'entries')} with remarks", columns, rows)
+    if contents.flagged_count > len(contents.flagged):
+        yield Paragraph(f"The first {len(contents.flagged):,} are listed; all are in the manifest.", "warning")
+    if contents.unread:
+        fills = {"zero": "zeros stand there", "skip": "left out"}
+        rows = [
+            [
+                shown_path(each.file),
+                f"{each.range.offset:,}",
+                f"{each.range.length:,}",
+                f"{each.range.errno}, {fills[each.range.fill]}",
+            ]
+            for each in contents.unread
+        ]
+        columns = [
+            Column("Path", "exact", 5),
+            Column("Offset", "number", 2),
+            Column("Bytes", "number", 2),
+            Column("Error", "text", 3),
+        ]
+        caption = f"{count_text(contents.unread_count, 'range')} that could not be read, {contents.unread_bytes:,} bytes"
+        yield Table(caption, columns, rows)
+
+
+# --- Custody and differences -------------------------------------------------------------------------------------------
+
+
+def _custody(anchor: str, item: Item) -> Section:
+    if not item.custody:
+        return Section("Custody", 3, f"{anchor}-custody", [Paragraph("The custody records cannot be read.", "warning")])
+    rows = [_custody_row(step) for step in item.custody]
+    columns = [
+        Column("No.", "number", 1),
+        Column("Record", "text", 4),
+        Column("Time", "text", 4),
+        Column("By", "text", 4),
+        Column("Details", "text", 5),
+        Column("Signature", "text", 6),
+    ]
+    table = Table("Every record of the chain, and its signature", columns, rows)
+    return Section("Custody", 3, f"{anchor}-custody", [custody_timeline(f"{anchor}-time", item), table])
+
+
+def _custody_row(step: CustodyStep) -> list[str]:
+    state = {"good": "✓ good", "refused": "✗ refused", "not-checked": "? not checked"}[step.signature]
+    signature = f"{state}: {_said(step.signature_detail)}"
+    record = step.record
+    if record is None:
+        return [str(step.sequence), "cannot be read", "-", "-", "-", signature]
+    about = f", acquisition {record.acquisition}" if record.acquisition is not None else ""
+    organisation = f", {safe_text(record.actor.organisation)}" if record.actor.organisation else ""
+    who = f"{safe_text(record.actor.name)} ({safe_text(record.actor.principal)}){organisation}"
+    details = "; ".join(f"{safe_text(name, 80)}: {safe_text(value, 500)}" for name, value in record.details.items())
+    return [str(step.sequence), f"{record.type}{about}", moment_text(record.time), who, details or "-", signature]
+
+
+def _differences(differences: Differences) -> Iterator[AnyBlock]:
+    if differences.problem is not None:
+        yield Paragraph(f"They could not be compared to the end: {_said(differences.problem)}.", "warning")
+    words = {
+        "same": "the same",
+        "added": "added",
+        "removed": "gone",
+        "content": "with other content",
+        "kind": "of another type",
+        "unread": "read in one of them only",
+    }
+    counts = ", ".join(f"{differences.counts.get(kind, 0):,} {word}" for kind, word in words.items())
+    yield Paragraph(f"Entries by path: {counts}. A file that was renamed is gone under one path and added under another.")
+    if differences.listed:
+        rows = [[shown_path(one.file), words[one.kind]] for one in differences.listed]
+        yield Table("Paths that differ", [Column("Path", "exact", 5), Column("Difference", "text", 2)], rows)
+    left = sum(differences.counts.get(kind, 0) for kind in words if kind != "same") - len(differences.listed)
+    if left:
+        yield Paragraph(f"{left:,} more are not listed here; the manifests have all.", "note")

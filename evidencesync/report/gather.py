@@ -1,0 +1,282 @@
+"""Reads what a report tells out of a vault. Nothing is written; what cannot be read is said, and hides nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha512
+from typing import TYPE_CHECKING
+
+import evidencesync
+from evidencesync.custody.details import DetailsFold
+from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
+from evidencesync.custody.manifest import decode_footer
+from evidencesync.custody.receipt import decode_receipt
+from evidencesync.custody.sshsig import verify_signature
+from evidencesync.custody.statements import Statements
+from evidencesync.custody.trust import RevokedKeys, TrustedSigners
+from evidencesync.errors import EvidenceSyncError, MissingOrExtraError, NotThereError, SignatureError
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.figures import notebook_fingerprint
+from evidencesync.evidence.identity import Title
+from evidencesync.evidence.moment import format_moment
+from evidencesync.limits import MAX_HEADER_LINE, MAX_RECORD
+from evidencesync.report.differences import compare_acquisitions
+from evidencesync.report.document import (
+    REPORT_FORMAT,
+    Acquisition,
+    CustodyStep,
+    Detail,
+    Item,
+    Report,
+    SignatureState,
+    Signer,
+    Trust,
+    VaultFacts,
+)
+from evidencesync.report.judging import Shown, judge
+from evidencesync.report.manifests import survey
+from evidencesync.report.maps import file_maps
+from evidencesync.vault.catalog import acquisition_numbers, item_folders, load_header, stored_name
+from evidencesync.vault.disk import load_file, opened_file, opened_folder, storing
+from evidencesync.vault.layout import MANIFEST, RECEIPT, TIMESTAMP, ItemLayout
+from evidencesync.vault.ledger import Ledger, RecordFile, StoredRecord
+from evidencesync.verify.findings import Finding, Head, Verdict
+
+if TYPE_CHECKING:
+    from evidencesync.custody.documents import ManifestFooter, Receipt
+    from evidencesync.vault.vault import Vault
+
+_NOT_LISTED = "not-listed"
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """A report, and where its items lie: for the file tables, which no report holds in memory."""
+
+    report: Report
+    layouts: list[ItemLayout]
+
+
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """On what a report rests: a verdict, whether it was handed in as a file, and signers from outside, if any."""
+
+    verdict: Verdict
+    given: bool
+    trusted: bytes | None
+
+
+def gather(vault: Vault, shown: Shown, grounds: Grounds, *, now_ns: int) -> Gathered:
+    """The whole model but its file lists. Raises NotThereError where the vault has nothing of what was named."""
+    layouts = _layouts(vault, shown)
+    items = [_item(layout, shown, grounds.verdict) for layout in layouts]
+    facts = VaultFacts(vault.settings.id, vault.settings.name, vault.settings.key, _head(vault.ledger, None, None))
+    report = Report(
+        format=REPORT_FORMAT,
+        made_at=format_moment(now_ns),
+        tool="evidencesync",
+        version=evidencesync.__version__,
+        case=shown.case,
+        item=shown.item,
+        acquisition=shown.acquisition,
+        judgement=judge(grounds.verdict, given=grounds.given, shown=shown, vault=facts, items=items, now_ns=now_ns),
+        vault=facts,
+        items=items,
+        trust=_trust(vault, grounds),
+        files=[],
+    )
+    return Gathered(report, layouts)
+
+
+def _layouts(vault: Vault, shown: Shown) -> list[ItemLayout]:
+    """The items that are asked for. One whose chain cannot be read is still shown, by its folder."""
+    case = Title(shown.case).folder
+    wanted = None if shown.item is None else Title(shown.item).folder
+    found = [ItemLayout(vault.layout.case(case) / name) for name in item_folders(vault.layout, case) if wanted in (None, name)]
+    found = [layout for layout in found if _is_about(layout, shown)]
+    if not found:
+        raise NotThereError("the vault has nothing of this case or item", hint="See what there is: evidencesync list VAULT")
+    if shown.acquisition is not None and shown.acquisition not in acquisition_numbers(found[0]):
+        raise NotThereError(f"the item has no acquisition {shown.acquisition}", hint="See: evidencesync list VAULT")
+    return found
+
+
+def _is_about(layout: ItemLayout, shown: Shown) -> bool:
+    """Whether an item's folder is of this very case, and not of one with the same folder name; empty ones are not."""
+    try:
+        name = stored_name(layout)
+    except EvidenceSyncError:
+        return True
+    return name is not None and name.case.text == shown.case and shown.item in (None, name.item.text)
+
+
+def _item(layout: ItemLayout, shown: Shown, verdict: Verdict) -> Item:
+    problem: str | None = None
+    case, title = shown.case, shown.item or layout.root.name
+    numbers: list[int] = []
+    try:
+        name = stored_name(layout)
+        if name is not None:
+            title = name.item.text
+    except EvidenceSyncError as error:
+        problem = error.message
+    try:
+        numbers = [number for number in acquisition_numbers(layout) if shown.acquisition in (None, number)]
+    except EvidenceSyncError as error:
+        problem = error.message
+    custody = _custody(layout, verdict)
+    records = [step.record for step in custody if step.record is not None and step.signature != "refused"]
+    details, statements = DetailsFold(), Statements()
+    for record in records:
+        details.add(record)
+        statements.add(record)
+    return Item(
+        case=case,
+        item=title,
+        folder=f"cases/{layout.root.parent.name}/{layout.root.name}",
+        head=_head(Ledger(layout.custody), case, title),
+        known=[Detail(one.name, one.value, one.record) for one in details.known()],
+        held_by=statements.held_by,
+        custody=custody,
+        acquisitions=[_acquisition(layout, number) for number in numbers],
+        differences=[compare_acquisitions(layout, number - 1, number) for number in numbers if number > 1],
+        problem=problem,
+    )
+
+
+def _head(ledger: Ledger, case: str | None, item: str | None) -> Head | None:
+    try:
+        head = ledger.head()
+    except EvidenceSyncError:
+        return None
+    return Head(case, item, head.sequence, head.sha256) if head.sha256 is not None else None
+
+
+# --- Acquisitions ------------------------------------------------------------------------------------------------------
+
+
+def _acquisition(layout: ItemLayout, number: int) -> Acquisition:
+    header = footer = receipt = None
+    problem: str | None = None
+    try:
+        header = load_header(layout, number)
+        footer, receipt = _footer(layout, number), _receipt(layout, number)
+    except EvidenceSyncError as error:
+        problem = error.message
+    contents = survey(layout, number)
+    return Acquisition(
+        number=number,
+        fingerprint=notebook_fingerprint(contents.manifest_sha256) if contents.manifest_sha256 is not None else None,
+        header=header,
+        footer=footer,
+        receipt=receipt,
+        contents=contents,
+        maps=file_maps(layout, number),
+        timestamped=(layout.acquisition(number) / TIMESTAMP).is_file(),
+        problem=problem,
+    )
+
+
+def _receipt(item: ItemLayout, number: int) -> Receipt:
+    with opened_folder(item.acquisition(number)) as folder:
+        data = load_file(folder, RECEIPT, MAX_RECORD)
+    if data is None:
+        raise MissingOrExtraError(f"acquisition {number} has no receipt")
+    return decode_receipt(data)
+
+
+def _footer(item: ItemLayout, number: int) -> ManifestFooter:
+    with opened_folder(item.acquisition(number)) as folder, opened_file(MANIFEST, folder) as file, storing(f"read {MANIFEST}"):
+        size = file.seek(0, 2)
+        file.seek(max(size - MAX_HEADER_LINE, 0))
+        end = file.read(MAX_HEADER_LINE)
+    return decode_footer(end[end.rfind(b"\n", 0, max(len(end) - 1, 0)) + 1 :])
+
+
+# --- Custody -----------------------------------------------------------------------------------------------------------
+
+
+def _custody(layout: ItemLayout, verdict: Verdict) -> list[CustodyStep]:
+    ledger = Ledger(layout.custody)
+    try:
+        files = ledger.files()
+    except EvidenceSyncError:
+        return []
+    return [_step(layout, ledger, file, verdict) for file in files]
+
+
+def _step(layout: ItemLayout, ledger: Ledger, file: RecordFile, verdict: Verdict) -> CustodyStep:
+    """A record. Its signature is good if it fits, is by the key that the record names, and `verify` found nothing wrong."""
+    try:
+        stored = ledger.load(file)
+    except EvidenceSyncError as error:
+        return CustodyStep(file.sequence, None, None, "refused", error.message)
+    record = stored.record
+    state, detail = _signature(layout, file, stored, verdict)
+    return CustodyStep(file.sequence, record, stored.sha256, state, detail)
+
+
+def _signature(layout: ItemLayout, file: RecordFile, stored: StoredRecord, verdict: Verdict) -> tuple[SignatureState, str]:
+    try:
+        key = verify_signature(stored.signature, CUSTODY_NAMESPACE, sha512(stored.data).digest())
+    except SignatureError as error:
+        return "refused", error.message
+    if key.fingerprint != stored.record.actor.key:
+        return "refused", f"signed by {key.fingerprint}, which is not the key that the record names"
+    against = _findings_about(layout, file, stored.record, verdict.findings)
+    if against:
+        return "refused", against[0].message
+    if any(finding.slug == _NOT_LISTED for finding in verdict.findings) or not _was_checked(stored.record, verdict):
+        return "not-checked", "the signature fits; whether its signer was trusted was not checked"
+    return "good", f"fits, by {key.fingerprint}, who was trusted"
+
+
+def _was_checked(record: CustodyRecord, verdict: Verdict) -> bool:
+    """Whether a verdict saw this record: the chain it saw goes at least so far."""
+    heads = [head for head in verdict.heads if (head.case, head.item) == (record.case, record.item)]
+    return any(head.sequence >= record.sequence for head in heads)
+
+
+def _findings_about(layout: ItemLayout, file: RecordFile, record: CustodyRecord, findings: list[Finding]) -> list[Finding]:
+    """Errors about a record's own files, in the chain or beside its acquisition."""
+    root = f"cases/{layout.root.parent.name}/{layout.root.name}"
+    names = {f"{root}/custody/{file.name}"}
+    if record.acquisition is not None and record.type in ("acquired", "received"):
+        names.add(f"{root}/acquisitions/{record.acquisition:04}/{record.type}.json")
+    names |= {name + ".sig" for name in names}
+    return [finding for finding in findings if finding.severity == "error" and finding.path in names]
+
+
+# --- Trust -------------------------------------------------------------------------------------------------------------
+
+
+def _trust(vault: Vault, grounds: Grounds) -> Trust:
+    """Who may sign, as the lists say that were relied on."""
+    trusted, source = grounds.trusted, grounds.verdict.trust
+    if source == "outside" and trusted is None:
+        return Trust(source, [], "the verdict rests on a list from outside the vault, which was not handed in for this report")
+    try:
+        if trusted is not None:
+            signers, revoked = TrustedSigners.parse(trusted), RevokedKeys(frozenset())
+        else:
+            trust = vault.load_trust()
+            signers, revoked = trust.signers, trust.revoked
+    except EvidenceSyncError as error:
+        return Trust(source, [], error.message)
+    found = [
+        Signer(
+            principals=[safe_text(name) for name in signer.principals],
+            key=signer.key.fingerprint,
+            algorithm=signer.key.algorithm,
+            namespaces=[safe_text(name) for name in signer.namespaces or ()],
+            valid_after=_moment(signer.valid_after),
+            valid_before=_moment(signer.valid_before),
+            revoked=revoked.refuses(signer.key),
+        )
+        for signer in signers.signers
+    ]
+    return Trust(source, found, None)
+
+
+def _moment(seconds: int | None) -> str | None:
+    return None if seconds is None else format_moment(seconds * 1_000_000_000)

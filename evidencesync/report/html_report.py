@@ -1,0 +1,102 @@
+"""The report as one HTML file that needs nothing else: no network, no script but its own, nothing that evidence could steer.
+
+File tables are written as compressed blocks of data, which the page's script shows as text, some rows at a time. The first
+rows stand in the page itself, for print and where there are no scripts.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from itertools import chain, islice
+from typing import Any, Final
+
+from evidencesync.report import texts
+from evidencesync.report.blocks import FILE_COLUMNS, FileTable, Pages, Picture
+from evidencesync.report.filerows import FileRow, file_rows
+from evidencesync.report.gather import Gathered
+from evidencesync.report.sink import Sink
+
+STATIC_ROWS: Final = 100
+_ROWS_IN_BLOCK: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Some rows of a table: JSON, deflated, in base64."""
+
+    count: int
+    data: str
+
+
+class _Files:
+    """The rows of one acquisition, read once: the first are kept to be seen, then all go into blocks."""
+
+    def __init__(self, rows: Iterator[FileRow]) -> None:
+        self.first = list(islice(rows, STATIC_ROWS))
+        self._rest = rows
+
+    def blocks(self) -> Iterator[_Block]:
+        """All rows."""
+        rows = chain(self.first, self._rest)
+        while some := list(islice(rows, _ROWS_IN_BLOCK)):
+            packer = zlib.compressobj(6, zlib.DEFLATED, -15)
+            data = packer.compress(json.dumps(some, ensure_ascii=True, separators=(",", ":")).encode()) + packer.flush()
+            yield _Block(len(some), base64.b64encode(data).decode("ascii"))
+
+
+def write_html(gathered: Gathered, pages: Pages, out: Sink) -> None:
+    """Writes the page, a piece at a time. Raises OSError."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("evidencesync.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    tables = [
+        (layout, one.number)
+        for item, layout in zip(gathered.report.items, gathered.layouts, strict=True)
+        for one in item.acquisitions
+    ]
+    style, script = (_part(name) for name in ("report.css", "report.js"))
+
+    def drawing(picture: Picture) -> Any:
+        return Markup(picture.svg)  # noqa: S704  # our own drawing; every text in it was escaped (svg.Canvas)
+
+    stream = environment.get_template("report.html").stream(
+        pages=pages,
+        style=Markup(style),  # noqa: S704  # our own file
+        script=Markup(script),  # noqa: S704  # our own file
+        style_hash=_source_hash(style),
+        script_hash=_source_hash(script),
+        columns=FILE_COLUMNS,
+        files_text=_files_text,
+        rows_of=lambda index: _Files(file_rows(*tables[index])),
+        drawing=drawing,
+    )
+    stream.enable_buffering(64)
+    for piece in stream:
+        out.write(piece.encode("utf-8"))
+
+
+def _files_text(table: FileTable) -> str:
+    return texts.FILES_IN_HTML.format(total=table.total, digest=table.digest)
+
+
+def _part(name: str) -> str:
+    return resources.files("evidencesync.report").joinpath("templates", name).read_text("utf-8")
+
+
+def _source_hash(text: str) -> str:
+    """By which the page's policy names the one script, and the one style, that it may have."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

@@ -1,0 +1,211 @@
+"""The report as PDF/A-3b, set by typst with its own fonts. What the report quotes goes in as data, never as markup.
+
+The same report gives the same bytes: the only time in the file is that of the report.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from evidencesync.errors import EvidenceSyncError, InternalError, MissingPartError, UsageError
+from evidencesync.evidence.moment import parse_moment
+from evidencesync.limits import MAX_PDF_ACQUISITIONS, MAX_PDF_ATTACHMENTS, MAX_PDF_FILES, MAX_PDF_ROWS
+from evidencesync.report import texts
+from evidencesync.report.blocks import FILE_COLUMNS, AnyBlock, FileTable, Pages, Picture, Table
+from evidencesync.report.filerows import FileRow, file_rows
+from evidencesync.report.gather import Gathered
+from evidencesync.report.glyphs import drawable, plain
+from evidencesync.report.sink import Sink
+from evidencesync.vault.disk import opened_file, opened_folder
+from evidencesync.vault.layout import MANIFEST, MANIFEST_SIGNATURE, RECEIPT, RECEIPT_SIGNATURE, ItemLayout
+from evidencesync.vault.ledger import Ledger
+
+# Both standards at once: for archives, and for people who have pages read to them.
+STANDARDS: Final = ("a-3b", "ua-1")
+_NAMED: Final = 20  # documents that are not attached
+_NO_GLYPH: Final = "could not be displayed"
+_TYPES: Final = {".json": "application/json", ".jsonl": "application/jsonl", ".sig": "text/plain"}
+
+
+@dataclass(slots=True)
+class _Room:
+    """How many rows may still be set: in tables, and in each of the file tables."""
+
+    rows: int
+    files: int
+
+
+class _Attachment(NamedTuple):
+    name: str
+    file: str
+    mime: str
+    description: str
+
+
+def write_pdf(gathered: Gathered, pages: Pages, out: Sink) -> None:
+    """Sets the report. Raises MissingPartError without typst, UsageError for too many acquisitions, and OSError."""
+    try:
+        import typst
+    except ImportError as error:
+        raise MissingPartError("PDF needs typst", hint="Install it: pip install 'evidencesync[pdf]'") from error
+    if sum(len(item.acquisitions) for item in gathered.report.items) > MAX_PDF_ACQUISITIONS:
+        hint = "Name an item or an acquisition, or make HTML or JSON."
+        raise UsageError(f"a PDF holds at most {MAX_PDF_ACQUISITIONS} acquisitions", hint=hint)
+    with tempfile.TemporaryDirectory(prefix="evidencesync-report-") as name:
+        folder = Path(name)
+        template = resources.files("evidencesync.report").joinpath("templates", "report.typ")
+        (folder / "report.typ").write_bytes(template.read_bytes())
+        attachments, left_out = _attach(gathered, folder)
+        compiler = typst.Compiler(root=str(folder), ignore_system_fonts=True)
+        for show in (drawable, plain):
+            data = {**_data(gathered, pages, show), **_attached(attachments, left_out, show)}
+            (folder / "data.json").write_bytes(msgspec.json.encode(data))
+            try:
+                made = compiler.compile(input=str(folder / "report.typ"), format="pdf", pdf_standards=list(STANDARDS))
+            except typst.TypstError as error:
+                if _NO_GLYPH in str(error) and show is drawable:  # other fonts than those that `glyphs` was made for
+                    continue
+                raise InternalError(f"typst refused the report: {plain(str(error))[:500]}") from error
+            out.write(made if isinstance(made, bytes) else b"".join(made or ()))
+            return
+
+
+def _data(gathered: Gathered, pages: Pages, show: Callable[[str], str]) -> dict[str, Any]:
+    """What the template reads."""
+    tables = [
+        (layout, one.number)
+        for item, layout in zip(gathered.report.items, gathered.layouts, strict=True)
+        for one in item.acquisitions
+    ]
+    room = _Room(MAX_PDF_ROWS, MAX_PDF_FILES // max(len(tables), 1))
+    sections = [
+        {
+            "title": show(section.title),
+            "level": section.level,
+            "new_page": section.new_page,
+            "wide": any(isinstance(block, FileTable) for block in section.blocks),
+            "blocks": [_block(block, tables, room, show) for block in section.blocks],
+        }
+        for section in pages.sections
+    ]
+    return {
+        "made": _calendar(pages.made_at),
+        "footer": show(pages.footer),
+        "first": _shown(msgspec.to_builtins(pages.first), show),
+        "sections": sections,
+        "file-columns": msgspec.to_builtins(FILE_COLUMNS),
+    }
+
+
+def _calendar(moment: str) -> list[int]:
+    parse_moment(moment)
+    return [int(part) for part in (moment[:4], moment[5:7], moment[8:10], moment[11:13], moment[14:16], moment[17:19])]
+
+
+def _block(block: AnyBlock, tables: list[tuple[ItemLayout, int]], room: _Room, show: Callable[[str], str]) -> Any:
+    if isinstance(block, FileTable):
+        rows = [[show(cell) for cell in _cells(row)] for row in islice(file_rows(*tables[block.index]), room.files)]
+        words = texts.ALL_FILES_IN_PDF if len(rows) == block.total else texts.FILES_IN_PDF
+        text = words.format(shown=len(rows), total=block.total, digest=block.digest)
+        return {"kind": "files", "caption": show(block.caption), "text": text, "rows": rows}
+    if isinstance(block, Table):
+        block = _cut(block, room)
+    plain_block = msgspec.to_builtins(block)
+    if isinstance(block, Picture):
+        return {**_shown(plain_block, show), "svg": block.svg if show is drawable else plain(block.svg)}
+    return _shown(plain_block, show)
+
+
+def _cut(table: Table, room: _Room) -> Table:
+    """A table with no more rows than there is room for; it says how many are not shown."""
+    count = min(len(table.rows), room.rows)
+    room.rows -= count
+    if count == len(table.rows):
+        return table
+    note = texts.ROWS_LEFT_OUT.format(left=len(table.rows) - count)
+    return msgspec.structs.replace(table, caption=f"{table.caption} ({note})", rows=table.rows[:count])
+
+
+def _cells(row: FileRow) -> list[str]:
+    return [row.path, row.type, "" if row.size is None else f"{row.size:,}", row.modified, row.sha256, row.remarks]
+
+
+def _shown(value: Any, show: Callable[[str], str]) -> Any:
+    """Every text in a tree of lists and dictionaries, as the fonts can show it."""
+    if isinstance(value, str):
+        return show(value)
+    if isinstance(value, list):
+        return [_shown(each, show) for each in value]
+    if isinstance(value, dict):
+        return {name: _shown(each, show) for name, each in value.items()}
+    return value
+
+
+# --- What is attached --------------------------------------------------------------------------------------------------
+
+
+def _attach(gathered: Gathered, folder: Path) -> tuple[list[_Attachment], list[str]]:
+    """Manifests, receipts and custody records with their signatures, copied as they are; and those that were not, by name."""
+    room = MAX_PDF_ATTACHMENTS
+    attached: list[_Attachment] = []
+    left_out: list[str] = []
+    for place, (item, layout) in enumerate(zip(gathered.report.items, gathered.layouts, strict=True), 1):
+        sources = [(layout.custody, name, f"{layout.root.name}/custody") for name in _record_names(layout)]
+        for one in item.acquisitions:
+            below = f"{layout.root.name}/{one.number:04}"
+            names = (RECEIPT, RECEIPT_SIGNATURE, MANIFEST_SIGNATURE, MANIFEST)
+            sources += [(layout.acquisition(one.number), name, below) for name in names]
+        for number, (source, name, below) in enumerate(sources):
+            file = folder / f"attached-{place}-{number}"
+            size = _copy(source, name, file, room)
+            room -= size
+            if size:
+                mime = _TYPES.get(Path(name).suffix, "application/octet-stream")
+                attached.append(_Attachment(f"{below}/{name}".replace("/", "_"), file.name, mime, f"{below}/{name}"))
+            else:
+                left_out.append(f"{below}/{name}")
+    return attached, left_out
+
+
+def _attached(attachments: list[_Attachment], left_out: list[str], show: Callable[[str], str]) -> dict[str, Any]:
+    """What the template attaches, and what it says of that: nothing is left out in silence."""
+    said = [texts.ATTACHED.format(count=len(attachments))]
+    if left_out:
+        more = ["..."] if len(left_out) > _NAMED else []
+        said.append(texts.NOT_ATTACHED.format(count=len(left_out), names=", ".join(left_out[:_NAMED] + more)))
+    return {
+        "attachments": [one._asdict() for one in attachments],
+        "attached": {"heading": texts.ATTACHED_HEADING, "texts": [show(text) for text in said]},
+    }
+
+
+def _record_names(layout: ItemLayout) -> list[str]:
+    try:
+        files = Ledger(layout.custody).files()
+    except EvidenceSyncError:
+        return []
+    return [name for file in files for name in (file.name, f"{file.name}.sig")]
+
+
+def _copy(source: Path, name: str, to: Path, room: int) -> int:
+    """Copies a document; how many bytes. None of it where it is missing, empty or too large: then 0."""
+    try:
+        with opened_folder(source) as folder, opened_file(name, folder) as file:
+            size = file.seek(0, 2)
+            if not 0 < size <= room:
+                return 0
+            file.seek(0)
+            with to.open("wb") as copy:
+                shutil.copyfileobj(file, copy)
+    except EvidenceSyncError:
+        return 0
+    return size

@@ -1,0 +1,140 @@
+"""The sentences of a report, in one place: HTML, PDF and tests take them from here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from evidencesync.report.document import State
+
+WORDS: Final[dict[State, tuple[str, str]]] = {
+    "pass": ("✓", "PASS"),
+    "fail": ("✗", "FAIL"),
+    "incomplete": ("?", "INCOMPLETE"),
+    "not-verified": ("?", "NOT VERIFIED"),
+}
+SENTENCES: Final[dict[State, str]] = {
+    "pass": "Everything that was checked is as it was acquired and signed.",
+    "fail": "Something is not as it was acquired, or not as it was signed. The findings say what, and where.",
+    "incomplete": "Something could not be checked, so nothing is claimed of it. The findings say what.",
+    "not-verified": "The verdict that was handed in is not about the present state of what this report shows.",
+}
+MEANS: Final[dict[State, list[str]]] = {
+    "pass": [
+        "Every stored file has the size and the digests that its signed manifest states.",
+        "Every manifest, receipt and custody record has a good signature, by a key that was trusted for it at the time.",
+        "No acquisition, file or custody record is missing up to the chain heads named below.",
+    ],
+    "fail": [
+        "At least one check failed. What it means for the evidence stands beside each finding.",
+        "What no finding names was checked and is as it was acquired, unless a finding says that it could not be checked.",
+    ],
+    "incomplete": [
+        "Nothing that was checked is wrong, but not all could be checked.",
+        "Run the check again once the cause is removed; until then the verdict is open.",
+    ],
+    "not-verified": [
+        "This report tells what the vault's documents state. Whether it is true was not checked.",
+        "Make the report again without --verdict: then everything is checked first.",
+    ],
+}
+MEANS_NOT: Final[list[str]] = [
+    "It says nothing about what happened to the evidence before it was acquired.",
+    "It says nothing about what the files contain, or whether that is true.",
+    "Whether evidence is admitted, and what it weighs, is for the court to decide.",
+]
+OLD_VERDICT: Final = "The verdict was handed in as a file and not checked again: what happened to bytes since is not known."
+OWN_LIST: Final = (
+    "Who is trusted is stated by the vault itself. Whoever doubts the vault checks with a list of their own: see How to verify."
+)
+OUTSIDE_LIST: Final = "Who is trusted was stated by a list from outside the vault."
+
+POINTS: Final = {
+    "source": "at the source, while it was read",
+    "arrival": "on arrival, as it was put together",
+    "disk": "from the vault's disk, read back",
+}
+NO_READ_BACK: Final = "not taken: SHA-256 is then the statement of the source alone"
+
+NO_GAPS: Final = "none: everything that was seen was read whole"
+GAPS: Final = "What could not be read is recorded as such: bytes that stand in its place are not evidence."
+FILES_IN_PDF: Final = "The first {shown:,} of {total:,} are shown. The full list is manifest.jsonl, whose SHA-256 is {digest}."
+ROWS_LEFT_OUT: Final = "{left:,} more rows stand in the HTML report and in the JSON report"
+ALL_FILES_IN_PDF: Final = "All {total:,} entries. The full list with all metadata is manifest.jsonl, whose SHA-256 is {digest}."
+FILES_IN_HTML: Final = "All {total:,} entries; the full list with all metadata is manifest.jsonl, whose SHA-256 is {digest}."
+ATTACHED_HEADING: Final = "Attached to this file"
+ATTACHED: Final = "{count:,} documents are attached as they lie in the vault: manifests, receipts, custody records, signatures."
+NOT_ATTACHED: Final = (
+    "{count:,} are NOT attached, because they are too large for this file, missing or not readable. See the vault: {names}"
+)
+MAP_NOTE: Final = (
+    "Strip maps are made from the recipes that were stored with the acquisition. They show where to look; they prove nothing."
+)
+
+DRAFT: Final = (
+    "DRAFT, not signed. To be completed, corrected and signed by a qualified person who has checked every statement. "
+    "It is no legal advice, and no claim that a court will accept it."
+)
+CERTIFICATE_US: Final = [
+    (
+        "I, the undersigned, state under penalty of perjury that the following is true and correct, to be used as a "
+        "certification of a qualified person after Rules 902(11), 902(13) and 902(14) of the Federal Rules of Evidence."
+    ),
+    "1. I am qualified to make this certification by my training and experience, which are:",
+    (
+        "2. Data was copied from the sources that this report lists, with the tool, version and command that it lists for each "
+        "acquisition."
+    ),
+    (
+        "3. While it was read, a BLAKE3 and a SHA-256 digest of every file was computed. Two files with the same SHA-256 are, "
+        "for all practical purposes, the same."
+    ),
+    (
+        "4. I verified the copies on the date below, with the result on the first page of this report. The digests of the copies "
+        "are those that were computed at the source, except where the findings of this report say otherwise."
+    ),
+    "5. Exceptions, and what I know of them:",
+]
+CERTIFICATE_NEUTRAL: Final = [
+    "I examined the copies of evidence that this report lists, with the tool and version that it names.",
+    (
+        "I compared the digests of the copies with those of the signed manifests. The result is on the first page; "
+        "what differs is in its findings."
+    ),
+    "I know of these circumstances that bear on the result:",
+]
+CERTIFICATE_BLANKS: Final = ["Name and title", "Organisation", "Place and date", "Signature"]
+
+GLOSSARY: Final[list[tuple[str, str]]] = [
+    ("acquisition", "One completed transfer of an item into the vault. It is numbered and never changed."),
+    ("case, item", "The case number, and the exhibit number within it."),
+    (
+        "chain head",
+        "The digest of the last custody record. Who has it from an independent place can tell if records are missing.",
+    ),
+    ("custody record", "A numbered, signed statement about an item. Each names the digest of the one before it."),
+    ("digest", "A number computed from bytes. If one bit changes, it becomes another. Here: BLAKE3 and SHA-256."),
+    ("finding", "One result of a check. An error fails the verdict or leaves it open; a warning or an information does not."),
+    ("fingerprint for the notebook", "The first 20 digits of the manifest's SHA-256: short enough to be written down by hand."),
+    ("manifest", "The signed list of all that was seen at the source, with digests, sizes, times and owners."),
+    ("receipt", "The vault's signed statement of what it holds on its disk."),
+    ("source", "The folder, file or disk that was read."),
+    ("vault", "The folder that keeps evidence. It has a key of its own, with which it signs receipts and records."),
+]
+LIMITS: Final[list[str]] = [
+    (
+        "A chain of records cannot show that its end was cut off. Compare the chain heads with one that was kept elsewhere: "
+        "a receipt, a notebook, an earlier report."
+    ),
+    "Times are those of the clocks of the machines that wrote them, unless a timestamp of an authority is named.",
+    "A signature shows that a key was used, not who used it.",
+    "File types are told by the ending of a name, and by nothing else.",
+    (
+        "Names are shown safely: control and invisible characters, and those that no font of this document has, appear "
+        "as \\xNN, \\uNNNN or \\u{N}, a backslash as two."
+    ),
+]
+VERIFY_INTRO: Final = (
+    "With ssh-keygen, sha256sum and b3sum alone. The file my_signers must come from you, not from the vault: one line for each "
+    "examiner's key, and one for the vault's. Compare the keys with their owners, over another channel."
+)
+VERIFY_REST: Final = "The digests that sha256sum prints in the last step must be those in receipt.json."

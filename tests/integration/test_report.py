@@ -1,0 +1,378 @@
+"""`report` as a user runs it: three forms of one document, judged by a browser, by poppler's tools and by the schema."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evidencesync.cli.app import main
+from evidencesync.custody.publickey import PublicKey
+from evidencesync.evidence.display import safe_text
+from evidencesync.report import texts
+from evidencesync.report.glyphs import drawable
+from tests.integration.cli_program import schema_errors
+from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.browser import Browser, opened_browser
+from tests.support.reported_vault import HOSTILE_NAMES, damage, make_reported_vault
+
+CASE = ("--case", "2026/11")
+TIME = ("--time", "2026-11-24T09:30:00Z")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return make_reported_vault(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture
+def verdict(whole: Bench, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> str:
+    assert main(["verify", str(whole.vault.layout.root), "--json"]) == 0
+    file = tmp_path / "verdict.json"
+    file.write_text(capfd.readouterr().out)
+    return str(file)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory, require_program: Callable[[str], str]) -> Iterator[Browser]:
+    program = require_program("chromium")
+    with opened_browser(program, tmp_path_factory.mktemp("browser")) as browser:
+        yield browser
+
+
+def make(bench: Bench, file: Path, *more: str) -> int:
+    return main(["report", str(bench.vault.layout.root), *CASE, "-o", str(file), "-q", *more])
+
+
+def run(*command: str | Path) -> str:
+    return subprocess.run([*command], capture_output=True, check=True, text=True, errors="strict").stdout
+
+
+# --- The file and the verdict ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["html", "pdf", "json"])
+def test_a_good_case_passes_and_what_is_printed_is_about_the_file(
+    whole: Bench, tmp_path: Path, kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / f"r.{kind}"
+    assert make(whole, file, "--json") == 0
+    output = json.loads(capfd.readouterr().out)
+    assert schema_errors(output, "report-output") == []
+    assert (output["state"], output["format"], output["bytes"]) == ("pass", kind, file.stat().st_size)
+    assert run("sha256sum", file).split()[0] == output["sha256"]
+    assert [name.name for name in tmp_path.iterdir()] == [file.name]
+
+
+def test_damage_fails_with_the_code_of_verify_and_stands_on_page_one(tmp_path: Path) -> None:
+    bench = make_reported_vault(tmp_path)
+    damage(bench, 2, "disk.img", 1_100_000)
+    assert make(bench, tmp_path / "r.pdf") == make(bench, tmp_path / "r.html") == make(bench, tmp_path / "r.json") == 30
+    page = run("pdftotext", "-l", "1", tmp_path / "r.pdf", "-")
+    assert "✗ FAIL" in page
+    assert "PASS" not in page
+    written = (tmp_path / "r.html").read_text()
+    assert '<div class="verdict fail">' in written
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["judgement"]["state"] == "fail"
+    assert any(finding["slug"] == "file-damaged" for finding in report["judgement"]["findings"])
+
+
+def test_what_was_left_out_stands_on_page_one_beside_the_pass(whole: Bench, tmp_path: Path) -> None:
+    assert make(whole, tmp_path / "r.pdf") == 0
+    page = " ".join(run("pdftotext", "-l", "1", tmp_path / "r.pdf", "-").split())
+    assert "PASS" in page
+    assert "10 skipped; filters left something out of 1 acquisition, or could have" in page
+    assert make(whole, tmp_path / "1.pdf", "--item", "E1", "--acquisition", "1") == 0
+    assert texts.NO_GAPS in " ".join(run("pdftotext", "-l", "1", tmp_path / "1.pdf", "-").split())
+
+
+def test_an_old_verdict_is_said_to_be_one_and_a_stale_one_is_no_pass(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    bench = make_reported_vault(tmp_path)
+    assert main(["verify", str(bench.vault.layout.root), "--json"]) == 0
+    verdict = tmp_path / "verdict.json"
+    verdict.write_text(capfd.readouterr().out)
+    assert make(bench, tmp_path / "old.pdf", "--verdict", str(verdict), "--time", "2031-01-01T00:00:00Z") == 0
+    page = " ".join(run("pdftotext", "-l", "1", tmp_path / "old.pdf", "-").split())
+    assert "PASS" in page
+    assert texts.OLD_VERDICT in page
+    assert re.search(r"1,?[0-9]{3} days before", page)
+    bench.push()
+    assert make(bench, tmp_path / "stale.pdf", "--verdict", str(verdict)) == 3
+    page = run("pdftotext", "-l", "1", tmp_path / "stale.pdf", "-")
+    assert "NOT VERIFIED" in page
+    assert "PASS" not in page
+
+
+def test_nothing_is_replaced_and_nothing_is_written_into_a_vault(
+    whole: Bench, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    taken = tmp_path / "r.json"
+    taken.write_text("mine")
+    assert make(whole, taken) == 2
+    assert taken.read_text() == "mine"
+    assert make(whole, whole.vault.layout.root / "r.json") == 2
+    assert make(whole, whole.vault.layout.cases / "r.html") == 2
+    assert make(whole, tmp_path / "r.docx") == 2
+    assert main(["report", str(whole.vault.layout.root), "--case", "another", "-o", str(tmp_path / "x.json"), "-q"]) == 10
+    assert make(whole, tmp_path / "y.json", "--item", "E1", "--acquisition", "9") == 10
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["r.json"]
+
+
+def test_without_typst_it_is_said_what_to_install(
+    whole: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "typst", None)
+    assert make(whole, tmp_path / "r.pdf") == 2
+    assert "evidencesync[pdf]" in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- JSON --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_json_is_the_model_with_every_entry_of_every_manifest(whole: Bench, tmp_path: Path) -> None:
+    assert make(whole, tmp_path / "r.json") == 0
+    report = json.loads((tmp_path / "r.json").read_bytes())
+    assert schema_errors(report, "report") == []
+    assert list(report)[-3:] == ["items", "trust", "files"]
+    for files in report["files"]:
+        lines = (whole.acquisition(files["acquisition"]) / "manifest.jsonl").read_text().splitlines()
+        assert files["entries"] == [json.loads(line) for line in lines[1:-1]]
+
+
+def test_a_part_of_a_case_is_all_that_its_report_shows(whole: Bench, tmp_path: Path) -> None:
+    assert make(whole, tmp_path / "r.json", "--item", "E1", "--acquisition", "2", "--all-digests") == 0
+    report = json.loads((tmp_path / "r.json").read_bytes())
+    assert [one["number"] for one in report["items"][0]["acquisitions"]] == [2]
+    assert [one["acquisition"] for one in report["files"]] == [2]
+    assert report["judgement"]["digests"] == ["blake3", "sha256"]
+
+
+# --- PDF ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_pdf_is_for_archives_and_carries_the_documents_themselves(whole: Bench, tmp_path: Path, verdict: str) -> None:
+    file = tmp_path / "r.pdf"
+    assert make(whole, file, "--verdict", verdict, *TIME) == 0
+    info = run("pdfinfo", file)
+    assert re.search(r"Tagged: +yes", info)
+    metadata = run("pdfinfo", "-meta", file)
+    assert "<pdfaid:part>3</pdfaid:part>" in metadata
+    assert "<pdfaid:conformance>B</pdfaid:conformance>" in metadata
+    assert not re.search(r"(?m) no +(yes|no) +(yes|no) +\d+ +\d+ *$", run("pdffonts", file))  # every font is in the file
+    folder = tmp_path / "attached"
+    folder.mkdir()
+    run("pdfdetach", "-saveall", "-o", folder, file)
+    for number in (1, 2, 3):
+        for name in ("manifest.jsonl", "manifest.jsonl.sig", "receipt.json", "receipt.json.sig"):
+            assert (folder / f"E1_{number:04}_{name}").read_bytes() == (whole.acquisition(number) / name).read_bytes()
+    custody = whole.vault.layout.item(whole.name).custody
+    assert {name.name.removeprefix("E1_custody_") for name in folder.glob("E1_custody_*")} == set(os.listdir(custody))
+
+
+def test_what_is_too_large_to_be_attached_is_named(
+    whole: Bench, tmp_path: Path, verdict: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evidencesync.report.pdf_report.MAX_PDF_ATTACHMENTS", 3000)
+    file = tmp_path / "r.pdf"
+    assert make(whole, file, "--verdict", verdict, *TIME) == 0
+    text = run("pdftotext", file, "-")
+    assert "NOT attached" in text
+    assert "E1/0003/manifest.jsonl" in text
+
+
+def test_the_same_report_is_the_same_bytes(whole: Bench, tmp_path: Path, verdict: str) -> None:
+    for kind in ("pdf", "html", "json"):
+        one, two = tmp_path / f"1.{kind}", tmp_path / f"2.{kind}"
+        assert make(whole, one, "--verdict", verdict, *TIME) == make(whole, two, "--verdict", verdict, *TIME) == 0
+        assert one.read_bytes() == two.read_bytes()
+
+
+def test_hostile_names_are_text_in_a_pdf(whole: Bench, tmp_path: Path) -> None:
+    assert make(whole, tmp_path / "r.pdf") == 0
+    text = run("pdftotext", "-raw", tmp_path / "r.pdf", "-")
+    together = re.sub(r"[\s\u200b]", "", text)
+    for name in HOSTILE_NAMES:
+        shown = drawable(safe_text(b"odd names/" + name.replace(b"/", b"_")))
+        assert re.sub(r"\s", "", shown) in together, shown
+    assert not re.search("[\x00-\x08\x0b\x0e-\x1f\u202a-\u202e\u2066-\u2069]", text)
+
+
+def test_a_typst_with_other_fonts_still_makes_the_report(whole: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evidencesync.report.pdf_report.drawable", lambda text: text)  # as if the fonts had everything
+    assert make(whole, tmp_path / "r.pdf") == 0
+    assert "\\u{dc}berweisung" in run("pdftotext", "-raw", tmp_path / "r.pdf", "-").replace("\u200b", "")
+    assert "PASS" in run("pdftotext", "-l", "1", tmp_path / "r.pdf", "-")
+
+
+# --- HTML --------------------------------------------------------------------------------------------------------------
+
+
+def type_in(browser: Browser, table: int, text: str) -> None:
+    browser.evaluate(
+        f"(() => {{ const i = document.querySelectorAll('section.files input')[{table}]; i.value = {json.dumps(text)};"
+        "i.dispatchEvent(new Event('input')); })()"
+    )
+
+
+def paths(browser: Browser, table: int) -> list[str]:
+    found: list[str] = browser.evaluate(
+        f"[...document.querySelectorAll('section.files')[{table}].querySelectorAll('tbody td:first-child')]"
+        ".map(cell => cell.textContent)"
+    )
+    return found
+
+
+def test_a_page_searches_sorts_and_pages_without_asking_for_anything(whole: Bench, tmp_path: Path, browser: Browser) -> None:
+    assert make(whole, tmp_path / "r.html") == 0
+    browser.open(tmp_path / "r.html")
+    browser.wait_for("document.querySelectorAll('section.files form:not([hidden])').length === 3")
+    type_in(browser, 0, "DAY-3")
+    browser.wait_for("document.querySelector('section.files output').textContent === '10 found'")
+    assert paths(browser, 0) == [f"logs/day-{number}.log" for number in range(30, 40)]
+    for _ in range(2):
+        browser.evaluate("document.querySelectorAll('section.files th button')[2].click()")
+    browser.wait_for("document.querySelector('section.files th[aria-sort=descending]') !== null")
+    browser.wait_for("document.querySelector('section.files tbody td').textContent === 'logs/day-39.log'")
+    type_in(browser, 0, "no such thing")
+    browser.wait_for("document.querySelector('section.files output').textContent === '0 found'")
+    assert paths(browser, 0) == []
+    assert browser.messages == []
+    assert browser.requests == [(tmp_path / "r.html").as_uri()]
+
+
+def test_hostile_names_are_text_in_a_page(whole: Bench, tmp_path: Path, browser: Browser) -> None:
+    assert make(whole, tmp_path / "r.html") == 0
+    browser.open(tmp_path / "r.html")
+    browser.wait_for("document.querySelectorAll('section.files form:not([hidden])').length === 3")
+    shown = paths(browser, 0)
+    for name in HOSTILE_NAMES:
+        assert safe_text(b"odd names/" + name.replace(b"/", b"_")) in shown
+    assert browser.evaluate("document.title") == "Case 2026/11: PASS"
+    assert (
+        browser.evaluate("document.querySelectorAll('img, iframe, object, embed, link, [onload], [onerror], [style]').length")
+        == 0
+    )
+    assert browser.evaluate("document.querySelectorAll('script:not(.rows)').length") == 1
+    assert (browser.messages, len(browser.requests)) == ([], 1)
+
+
+def test_the_policy_stops_what_is_not_ours(whole: Bench, tmp_path: Path, browser: Browser) -> None:
+    """Even a page into which somebody put a script, a style and a picture runs and fetches none of it."""
+    assert make(whole, tmp_path / "r.html") == 0
+    bad = "<script>document.title='owned'</script><style>h1{color:red}</style>"
+    bad += "<img src='http://192.0.2.1/x.png' onerror='document.title=1'>"
+    (tmp_path / "bad.html").write_text((tmp_path / "r.html").read_text().replace("</main>", f"{bad}</main>"))
+    browser.open(tmp_path / "bad.html")
+    assert browser.evaluate("document.title") == "Case 2026/11: PASS"
+    assert browser.evaluate("getComputedStyle(document.querySelector('h1')).color") != "rgb(255, 0, 0)"
+    assert any("Content Security Policy" in message for message in browser.messages)
+
+
+def test_a_page_can_be_used_with_a_keyboard_and_a_screen_reader(whole: Bench, tmp_path: Path, browser: Browser) -> None:
+    assert make(whole, tmp_path / "r.html") == 0
+    browser.open(tmp_path / "r.html")
+    browser.wait_for("document.querySelectorAll('section.files form:not([hidden])').length === 3")
+
+    def count(selector: str) -> int:
+        found: int = browser.evaluate(f"document.querySelectorAll({json.dumps(selector)}).length")
+        return found
+
+    assert browser.evaluate("document.documentElement.lang") == "en"
+    assert (count("main"), count("h1"), count("nav[aria-label]"), count("a.skip[href='#main']")) == (1, 1, 1, 1)
+    assert count("table") == count("table > caption")
+    assert count("th") == count("th[scope=col]")
+    assert count("svg") == count("svg[role=img][aria-labelledby]") > 5
+    labels = "[...document.querySelectorAll('[aria-labelledby]')].flatMap(e => e.getAttribute('aria-labelledby').split(' '))"
+    assert browser.evaluate(f"{labels}.every(id => document.getElementById(id))")
+    assert browser.evaluate(
+        "new Set([...document.querySelectorAll('[id]')].map(e => e.id)).size === document.querySelectorAll('[id]').length"
+    )
+    assert browser.evaluate("[...document.querySelectorAll('input')].every(e => e.labels.length === 1)")
+    assert browser.evaluate("[...document.querySelectorAll('nav a')].every(a => document.getElementById(a.hash.slice(1)))")
+
+
+def test_the_page_and_the_pdf_say_the_same_in_the_same_order(whole: Bench, tmp_path: Path, verdict: str) -> None:
+    for kind in ("html", "pdf"):
+        assert make(whole, tmp_path / f"r.{kind}", "--verdict", verdict, *TIME) == 0
+    page = (tmp_path / "r.html").read_text()
+    headings = [html.unescape(text) for text in re.findall(r'<h[23] id="[^"]*"><bdi>([^<]*)</bdi>', page)]
+    pdf = " ".join(run("pdftotext", "-raw", tmp_path / "r.pdf", "-").split())
+    at = pdf.index("Findings, the gravest first")
+    for heading in headings[1:]:
+        at = pdf.index(drawable(heading), at)
+    visible = " ".join(html.unescape(re.sub(r"<[^>]*>", " ", page)).split())
+    for words in (texts.SENTENCES["pass"], texts.OLD_VERDICT, texts.DRAFT, *texts.MEANS["pass"], *texts.MEANS_NOT, *texts.LIMITS):
+        assert words in visible
+        assert words in pdf or words.replace("\\", "") in pdf.replace("\\", ""), words
+
+
+def test_what_the_report_tells_an_expert_to_type_works(
+    whole: Bench, tmp_path: Path, verdict: str, require_program: Callable[[str], str]
+) -> None:
+    for program in ("ssh-keygen", "sha256sum"):
+        require_program(program)
+    assert make(whole, tmp_path / "r.html", "--verdict", verdict) == 0
+    blocks = re.findall(r"<pre tabindex=\"0\"><code>(.*?)</code></pre>", (tmp_path / "r.html").read_text(), re.DOTALL)
+    assert len(blocks) == 3
+    signers = whole.vault.layout.root / "trusted_signers"
+    for block in blocks:
+        lines = [line for line in html.unescape(block).splitlines() if line and not line.startswith("b3sum")]
+        script = "set -e\n" + "\n".join(lines).replace("my_signers", str(signers))
+        done: Any = subprocess.run(["sh", "-c", script], cwd=whole.vault.layout.root, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("Good") == 2
+
+
+def test_a_signed_report_is_recorded_and_ssh_keygen_checks_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], require_program: Callable[[str], str]
+) -> None:
+    require_program("ssh-keygen")
+    bench = make_bench(tmp_path)
+    (bench.source / "a.txt").write_text("a")
+    bench.push()
+    key = tmp_path / "ben"
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
+    public = key.with_suffix(".pub").read_text()
+    bench.vault.trust.add(PublicKey.from_line(public), "ben@lab")
+    file = tmp_path / "r.pdf"
+    assert make(bench, file, "--sign", "--sign-key", str(key), "--examiner", "Ben", "--json") == 0
+    output = json.loads(capfd.readouterr().out)
+    assert schema_errors(output, "report-output") == []
+    signers = tmp_path / "signers"
+    signers.write_text(f"ben@lab {public}")
+    command = ["ssh-keygen", "-Y", "verify", "-f", str(signers), "-I", "ben@lab", "-n", "report@evidencesync"]
+    done = subprocess.run([*command, "-s", f"{file}.sig"], input=file.read_bytes(), capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (recorded,) = output["recorded"]
+    assert recorded == {"case": "2026/11", "item": "E1", "record": 3, "problem": None, "problem_code": None}
+    record = bench.vault.layout.item(bench.name).custody / "0003-exported.json"
+    assert json.loads(record.read_bytes())["details"]["report_sha256"] == output["sha256"]
+    assert main(["verify", str(bench.vault.layout.root), "-q"]) == 0
+    assert make(bench, tmp_path / "next.json") == 0
+    steps = json.loads((tmp_path / "next.json").read_bytes())["items"][0]["custody"]
+    assert [(step["record"]["type"], step["signature"]) for step in steps][-1] == ("exported", "good")
+
+
+def test_a_key_that_the_vault_does_not_trust_records_nothing_and_says_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], require_program: Callable[[str], str]
+) -> None:
+    require_program("ssh-keygen")
+    bench = make_bench(tmp_path)
+    (bench.source / "a.txt").write_text("a")
+    bench.push()
+    key = tmp_path / "eve"
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
+    code = make(bench, tmp_path / "r.json", "--sign", "--sign-key", str(key), "--examiner", "Eve", "--json")
+    (recorded,) = json.loads(capfd.readouterr().out)["recorded"]
+    assert (code, recorded["record"]) == (recorded["problem_code"], None)
+    assert code != 0
+    assert max(os.listdir(bench.vault.layout.item(bench.name).custody)) == "0002-received.json.sig"

@@ -1,0 +1,154 @@
+"""A report never shows a pass that was not checked."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from evidencesync.errors import UsageError
+from evidencesync.evidence.moment import parse_moment
+from evidencesync.report.document import Report
+from evidencesync.report.gather import Grounds, gather
+from evidencesync.report.judging import Shown, parse_verdict
+from evidencesync.verify.audit import audit_vault
+from evidencesync.verify.findings import Asked, Verdict
+from tests.support.bench_of_evidence import Bench, make_bench
+
+SHOWN = Shown("2026/11", None, None)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    bench = make_bench(tmp_path)
+    (bench.source / "a.txt").write_text("a")
+    bench.push()
+    return bench
+
+
+def verify(bench: Bench, case: str | None = None, item: str | None = None, acquisition: int | None = None) -> Verdict:
+    root = bench.vault.layout.root
+    return audit_vault(root, case=case, item=item, acquisition=acquisition, now_ns=time.time_ns())
+
+
+def report(bench: Bench, verdict: Verdict, shown: Shown = SHOWN, *, given: bool = True, later_ns: int = 0) -> Report:
+    now = parse_moment(verdict.checked_at) + later_ns
+    return gather(bench.vault, shown, Grounds(verdict, given=given, trusted=None), now_ns=now).report
+
+
+def test_a_verdict_about_the_present_state_stands_and_its_age_is_said(bench: Bench) -> None:
+    judgement = report(bench, verify(bench), later_ns=90_000_000_000_000).judgement
+    assert (judgement.state, judgement.source, judgement.age_seconds) == ("pass", "verdict-file", 90_000)
+
+
+def test_a_verdict_from_before_the_last_acquisition_is_no_pass(bench: Bench) -> None:
+    old = verify(bench)
+    bench.push()
+    judgement = report(bench, old).judgement
+    assert (judgement.state, judgement.exit_code) == ("not-verified", 3)
+    assert "chain" in (judgement.reason or "")
+
+
+def test_a_verdict_from_before_a_change_of_trust_is_no_pass(bench: Bench) -> None:
+    old = verify(bench)
+    bench.vault.trust.retire(bench.signer.public_key)
+    assert report(bench, old).judgement.state == "not-verified"
+
+
+def test_a_verdict_about_another_vault_is_no_pass(bench: Bench, tmp_path: Path) -> None:
+    folder = tmp_path / "other"
+    folder.mkdir()
+    other = make_bench(folder)
+    (other.source / "a.txt").write_text("a")
+    other.push()
+    assert report(bench, verify(other)).judgement.reason == "the verdict is about another vault"
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown", "state"),
+    [
+        (Asked("2026/11", None, None), Shown("2026/11", None, None), "pass"),
+        (Asked("2026/11", "E1", None), Shown("2026/11", "E1", 1), "pass"),
+        (Asked("2026/11", "E1", None), Shown("2026/11", None, None), "not-verified"),
+        (Asked("2026/11", "E1", 1), Shown("2026/11", "E1", None), "not-verified"),
+    ],
+)
+def test_a_verdict_counts_only_for_what_was_asked_of_it(bench: Bench, asked: Asked, shown: Shown, state: str) -> None:
+    verdict = verify(bench, asked.case, asked.item, asked.acquisition)
+    assert report(bench, verdict, shown).judgement.state == state
+
+
+def test_a_verdict_from_the_future_is_no_pass(bench: Bench) -> None:
+    assert report(bench, verify(bench), later_ns=-3600 * 10**9).judgement.state == "not-verified"
+
+
+def test_a_pass_that_contradicts_itself_is_none(bench: Bench) -> None:
+    bench.acquisition(1).joinpath("data/a.txt").unlink()
+    failed = verify(bench)
+    forged = msgspec.structs.replace(failed, verdict="pass", exit_code=0)
+    judgement = report(bench, forged).judgement
+    assert (judgement.state, judgement.exit_code) == ("fail", 3)
+
+
+def test_a_manifest_that_is_changed_behind_a_pass_is_noticed(bench: Bench) -> None:
+    verdict = verify(bench)
+    manifest = bench.acquisition(1) / "manifest.jsonl"
+    manifest.chmod(0o644)
+    manifest.write_bytes(manifest.read_bytes().replace(b'"started":"20', b'"started":"19'))
+    assert report(bench, verdict).judgement.state == "not-verified"
+    assert report(bench, verdict, given=False).judgement.state == "not-verified"
+
+
+def test_a_failure_is_a_failure_whatever_happened_since(bench: Bench) -> None:
+    bench.acquisition(1).joinpath("data/a.txt").unlink()
+    failed = verify(bench)
+    bench.push()
+    judgement = report(bench, failed).judgement
+    assert (judgement.state, judgement.exit_code) == ("fail", 31)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{}", b"[]", b'{"verdict":"pass"}', b"\xff", b"[" * 100_000],
+)
+def test_what_verify_did_not_print_is_refused(data: bytes) -> None:
+    with pytest.raises(UsageError):
+        parse_verdict(data)
+
+
+def test_a_verdict_whose_words_could_steer_a_terminal_is_refused(bench: Bench) -> None:
+    verdict = msgspec.structs.replace(verify(bench), digests=["\x1b[2J"])
+    with pytest.raises(UsageError):
+        parse_verdict(msgspec.json.encode(verdict))
+
+
+def test_signatures_of_records_that_no_verdict_saw_are_not_called_good(bench: Bench) -> None:
+    old = verify(bench)
+    bench.push()
+    states = [step.signature for step in report(bench, old).items[0].custody]
+    assert states == ["good", "good", "not-checked", "not-checked"]
+
+
+def test_a_forged_record_is_refused(bench: Bench) -> None:
+    verdict = verify(bench)
+    record = bench.vault.layout.item(bench.name).custody / "0001-acquired.json"
+    record.chmod(0o644)
+    record.write_bytes(record.read_bytes().replace(b'"name": "Ana"', b'"name": "Eve"'))
+    made = report(bench, verdict)
+    assert made.items[0].custody[0].signature == "refused"
+    assert made.judgement.state == "not-verified"
+
+
+def test_a_damaged_item_is_still_shown(bench: Bench) -> None:
+    (bench.acquisition(1) / "receipt.json").unlink()
+    manifest = bench.acquisition(1) / "manifest.jsonl"
+    manifest.chmod(0o644)
+    manifest.write_bytes(b"nonsense\n")
+    made = report(bench, verify(bench), given=False)
+    shown = made.items[0].acquisitions[0]
+    assert made.judgement.state == "fail"
+    assert (shown.header, shown.fingerprint) == (None, None)
+    assert shown.problem is not None
+    assert shown.contents.problem is not None

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree as ET  # noqa: TID251  # reads only what svg.Canvas wrote
+
+import msgspec
+import pytest
+import typst
+
+from evidencesync.report.blocks import Picture
+from evidencesync.report.charts import custody_timeline, sent_and_reused, sizes_by_type, strip_map
+from evidencesync.report.differences import compare_acquisitions
+from evidencesync.report.document import FileMap, Item, MapRange, NamedSize, PathPair
+from evidencesync.report.gather import Gathered, Grounds, gather
+from evidencesync.report.glyphs import covered, drawable
+from evidencesync.report.judging import Shown
+from evidencesync.verify.audit import audit_vault
+from tests.support.reported_vault import make_reported_vault
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture(scope="module")
+def gathered(tmp_path_factory: pytest.TempPathFactory) -> Gathered:
+    bench = make_reported_vault(tmp_path_factory.mktemp("reported"))
+    verdict = audit_vault(bench.vault.layout.root, now_ns=1_900_000_000 * 10**9)
+    return gather(
+        bench.vault, Shown("2026/11", None, None), Grounds(verdict, given=False, trusted=None), now_ns=1_900_000_000 * 10**9
+    )
+
+
+def pictures(item: Item) -> list[Picture]:
+    made = [custody_timeline("a", item), sent_and_reused("b", item), sizes_by_type("c", item.acquisitions[1])]
+    return [*(picture for picture in made if picture is not None), strip_map("d", 2, item.acquisitions[1].maps[0])]
+
+
+def test_every_picture_says_in_words_what_it_shows(gathered: Gathered) -> None:
+    made = pictures(gathered.report.items[0])
+    assert len(made) == 4
+    for picture in made:
+        root = ET.fromstring(picture.svg)
+        assert root.find(f"{SVG}title") is not None
+        description = root.find(f"{SVG}desc")
+        assert description is not None
+        assert description.text == drawable(picture.alternative)
+        assert root.get("role") == "img"
+
+
+def test_pictures_are_told_apart_without_colour_and_ask_for_nothing(gathered: Gathered) -> None:
+    for picture in pictures(gathered.report.items[0]):
+        assert set(re.findall(r"<(\w+)", picture.svg)) <= {
+            *("svg", "title", "desc", "defs", "pattern", "rect", "path", "circle", "line", "text"),
+        }
+        assert "style=" not in picture.svg
+        assert "href" not in picture.svg
+        assert "<pattern" in picture.svg
+
+
+def test_a_strip_map_shows_where_an_image_changed(gathered: Gathered) -> None:
+    first, second, third = (one.maps[0] for one in gathered.report.items[0].acquisitions)
+    assert first.compared_with is None
+    assert [one.kind for one in first.ranges] == ["data", "zero", "data"]
+    changed = [one for one in second.ranges if one.kind == "changed"]
+    assert any(one.offset <= 1_000_000 and one.offset + one.length >= 1_200_000 for one in changed)
+    assert any(one.offset <= 11_000_000 < one.offset + one.length for one in changed)
+    assert sum(one.length for one in changed) < 1_000_000
+    assert sum(one.length for one in second.ranges) == second.size
+    assert [one.kind for one in third.ranges] == ["data", "zero", "data"]
+
+
+def test_one_unreadable_sector_of_a_huge_disk_is_seen() -> None:
+    size = 4 << 40
+    ranges = [MapRange("data", 0, size // 2), MapRange("unreadable", size // 2, 512)]
+    ranges.append(MapRange("data", size // 2 + 512, size - size // 2 - 512))
+    file = FileMap(
+        PathPair("disk.img", None),
+        size,
+        None,
+        ranges,
+        [NamedSize(kind, 1, 512) for kind in ("data", "zero", "changed", "unreadable")],
+    )
+    assert strip_map("m", 1, file).svg.count("url(#m-cross)") == 2  # the legend, and the cell
+
+
+def test_differences_are_those_between_the_two_manifests(gathered: Gathered) -> None:
+    (layout,) = gathered.layouts
+    second = compare_acquisitions(layout, 1, 2)
+    assert {(one.file.path, one.kind) for one in second.listed} == {
+        ("disk.img", "content"),
+        ("logs/day-00.log", "removed"),
+        ("logs/day-40.log", "added"),
+    }
+    third = compare_acquisitions(layout, 2, 3)
+    assert {one.kind for one in third.listed} == {"unread"}
+    assert len(third.listed) == 10
+    backwards = compare_acquisitions(layout, 2, 1)
+    assert backwards.counts == {**second.counts, "added": 1, "removed": 1}
+
+
+def test_a_case_has_many_records_and_the_time_line_stays_as_wide(gathered: Gathered) -> None:
+    item = gathered.report.items[0]
+    many = msgspec.structs.replace(item, custody=item.custody * 50)
+    picture = custody_timeline("t", many)
+    assert "289 more" in picture.svg
+    assert picture.svg.count("font-weight") <= 12
+
+
+def test_every_character_that_is_shown_as_it_is_has_a_glyph(tmp_path: Path) -> None:
+    """In PDF/A, a single one that no font has refuses the document."""
+    template = """
+    #set document(title: "t", date: datetime(year: 2026, month: 1, day: 2))
+    #set text(font: ("Libertinus Serif", "DejaVu Sans Mono", "New Computer Modern"))
+    #for c in json(bytes(sys.inputs.data)) [#c \\ ]
+    """
+    compiler = typst.Compiler(ignore_system_fonts=True)
+    data = msgspec.json.encode(covered()).decode()
+    assert compiler.compile(input=template.encode(), format="pdf", sys_inputs={"data": data}, pdf_standards=["a-3b"])
+
+
+@pytest.mark.parametrize(
+    "text", ["送金", "تقرير", "קובץ", "😀", "\u202e", "\x1b", "\ufeff", "\ue000", "\U000e0041", "\U0010ffff", "\n"]
+)
+def test_what_no_font_has_is_shown_as_its_number(text: str) -> None:
+    shown = drawable(f"a{text}b")
+    assert shown.isascii()
+    assert shown == "a" + "".join(f"\\u{{{ord(character):x}}}" for character in text) + "b"
