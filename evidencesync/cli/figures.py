@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "count_text",
     "duration_text",
+    "kinds_text",
     "notebook_fingerprint",
     "parse_rate",
     "parse_size",
