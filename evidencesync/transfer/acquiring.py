@@ -111,6 +111,7 @@ class Acquiring:
         self._done_bytes = 0
         self._total_bytes = 0
         self._last_sign = time.monotonic()
+        self._heard = False
         self._damaged: set[Location] = set()
         self._manifests: list[PreviousManifest] = []
         self._vault_shown = 0
@@ -233,7 +234,8 @@ class Acquiring:
                     receiver = self._resume(streams, pages)
                 return self._take_frames(receiver, streams, pages)
             except LinkLostError:
-                if not self._line.wait():
+                # A sender who had gone before the item was his sends nothing, and has nothing here to come back to.
+                if not self._heard or not self._line.wait():
                     raise
                 lost = True
 
@@ -251,6 +253,7 @@ class Acquiring:
         """Stores what comes. The end may be announced while answers to what was asked are still under way."""
         finish: Finish | None = None
         for frame_type, body in self._line.frames():
+            self._heard = True
             for event in receiver.receive(frame_type, body):
                 if isinstance(event, FinishRequested):
                     finish = event.finish

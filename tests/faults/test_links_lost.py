@@ -12,9 +12,11 @@ import pytest
 from evidencesync.errors import LinkLostError
 from evidencesync.limits import WINDOW
 from evidencesync.transfer import conversation
+from evidencesync.vault.item import lock_item
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.cut_links import FlakyBench
+from tests.support.hostile_client import HostileClient
 
 MIB = 1 << 20
 SIZE = 24 * MIB
@@ -159,3 +161,19 @@ def test_a_run_that_goes_on_and_is_lost_itself_costs_nothing_that_was_staged(ben
     flaky.join()
     assert outcome.literal_bytes <= 48 * MIB - staged[0]  # the image, and the other files with something to spare
     assert_as_undisturbed(bench)
+
+
+@pytest.mark.parametrize("waits_for_the_lock", [True, False])
+def test_a_sender_who_is_gone_before_he_sent_anything_is_not_waited_for(bench: Bench, waits_for_the_lock: bool) -> None:
+    """A session may get its lock when its sender has long gone. It would keep the item for an hour, for nothing."""
+    bench.push()
+    client = HostileClient(bench, may_return=True)
+    if waits_for_the_lock:
+        with lock_item(bench.vault.item(bench.name, create=True)):
+            client.send(client.begin(client.claim(client.hello())))
+            time.sleep(0.2)
+            client.link.close()
+    else:
+        client.shake_hands()
+    client.hang_up()
+    assert bench.push().acquisition == 2

@@ -7,6 +7,7 @@ import fcntl
 import os
 import struct
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,9 +62,17 @@ def cut_power(folder: Path) -> None:
 
 
 def mount_again(place: Path) -> None:
-    """Mounts a file system of `mounted` again after a power cut. No process may have anything of it open."""
+    """Mounts a file system of `mounted` again after a power cut. No process may have anything of it open.
+
+    A process that another test started meanwhile in a mount namespace of its own may keep the one that was stopped alive for a
+    moment, and it would be mounted again as it is: so its loop device has to be gone first.
+    """
     subprocess.run(["umount", place], check=True, capture_output=True)
     image = place.with_name(f"{place.name}.img")
+    for _ in range(600):
+        if not subprocess.run(["losetup", "--associated", image], check=True, capture_output=True).stdout:
+            break
+        time.sleep(0.1)
     subprocess.run(["mount", "-o", "loop", image, place], check=True, capture_output=True)
 
 
