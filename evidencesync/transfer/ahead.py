@@ -65,10 +65,11 @@ class Ahead:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Nobody will take anything any more: lets the thread end."""
+        """Nothing more is read: lets the thread end, and whoever waits for bytes."""
         with self._lock:
             self._closed = True
-            self._changed.notify()
+            self._end = self._end or LinkLostError("the link was closed")
+            self._changed.notify_all()
 
     def _read(self) -> None:
         end: EvidenceSyncError = LinkLostError(f"{self._other} has gone before it had finished")

@@ -1,0 +1,45 @@
+"""Reading ahead: whoever waits for bytes is told when there will be none."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from evidencesync.errors import LinkLostError
+from evidencesync.transfer.ahead import Ahead
+from evidencesync.transfer.link import local_pair
+
+
+def test_what_has_arrived_comes_before_the_end() -> None:
+    ours, theirs = local_pair()
+    ahead = Ahead(ours)
+    theirs.write(b"last words")
+    theirs.close()
+    assert ahead.take() == b"last words"
+    with pytest.raises(LinkLostError):
+        ahead.take()
+
+
+@pytest.mark.parametrize("late", [b"", b"a block that comes when nobody takes it any more"])
+def test_whoever_waits_is_woken_by_the_close(late: bytes) -> None:
+    ours, theirs = local_pair()
+    ahead = Ahead(ours)
+    lost: list[LinkLostError] = []
+
+    def wait() -> None:
+        try:
+            ahead.take()
+        except LinkLostError as error:
+            lost.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    while ahead.idle_seconds() == 0.0:
+        pass
+    ahead.close()
+    theirs.write(late)
+    waiting.join(30)
+    assert not waiting.is_alive()
+    assert len(lost) == 1
+    theirs.close()
