@@ -163,7 +163,8 @@ def _show(run: Run, work: Callable[[Progress], PushOutcome]) -> PushOutcome:
         try:
             return work(progress)
         except (LinkLostError, InterruptedRunError) as error:
-            error.hint = f"What has arrived is kept. Go on with: {safe_text(shlex.join(['evidencesync', *sys.argv[1:]]))}"
+            if error.hint == error.default_hint:  # else it says what to do before that
+                error.hint = f"What has arrived is kept. Go on with: {safe_text(shlex.join(['evidencesync', *sys.argv[1:]]))}"
             raise
 
 

@@ -128,8 +128,8 @@ def _list_acquisition(layout: ItemLayout, number: int, problems: set[ExitCode]) 
     return ListedAcquisition(
         acquisition=number,
         received=receipt.finished,
-        files=receipt.points.source.files,
-        bytes=receipt.points.source.bytes,
+        files=receipt.points.arrival.files,  # an agentless pull does not take that of the source
+        bytes=receipt.points.arrival.bytes,
         manifest_sha256=receipt.manifest_sha256,
         fingerprint=notebook_fingerprint(receipt.manifest_sha256),
         problem=None,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.figures import count_text, size_text, stored_text
+from evidencesync.cli.figures import count_text, kinds_text, size_text, stored_text
 from evidencesync.cli.options import ItemChoice, VaultPath, local_vault
 from evidencesync.errors import ExitCode, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
@@ -106,7 +106,7 @@ def _item_lines(item: ListedItem) -> Iterator[str]:
             yield f"  {one.acquisition:04}  CANNOT BE READ: {one.problem.message}"
             continue
         received = (one.received or "")[:19].replace("T", " ")
-        extent = f"{one.files or 0:>9,} files  {size_text(one.bytes or 0):>9}"
+        extent = f"{count_text(one.files or 0, 'file'):>15}  {size_text(one.bytes or 0):>9}"
         yield f"  {one.acquisition:04}  {received} UTC  {extent}  {one.fingerprint}"
 
 
@@ -138,8 +138,7 @@ def _show_lines(output: ShowOutput) -> Iterator[str]:
         yield f"  note          {safe_text(note, 400)}"
     yield f"  started       {header.started}"
     yield f"  finished      {footer.finished}"
-    kinds = ", ".join(f"{count:,} {safe_text(kind)}" for kind, count in footer.counts.items())
-    yield f"  entries       {output.entries:,} ({kinds}), {size_text(footer.bytes)}"
+    yield f"  entries       {output.entries:,} ({kinds_text(footer.counts)}), {size_text(footer.bytes)}"
     flags = ", ".join(f"{count:,} {safe_text(flag)}" for flag, count in footer.flags.items())
     yield f"  flags         {flags or 'none: everything was read'}"
     for name in ("source", "arrival", "disk"):

@@ -48,10 +48,23 @@ def command(app: typer.Typer, name: str, *examples: str) -> Callable[[Command], 
     """
 
     def register(function: Command) -> Command:
-        app.command(name, help=inspect.getdoc(function), epilog=_epilog(examples))(_adapt(function))
+        said = inspect.getdoc(function) or ""
+        app.command(name, help=said, short_help=_first_sentence(said), epilog=_epilog(examples))(_adapt(function))
         return function
 
     return register
+
+
+def group(app: typer.Typer, name: str, said: str) -> typer.Typer:
+    """Adds a group of commands to a typer app. `said` is its help."""
+    made = typer.Typer(help=said, short_help=_first_sentence(said), no_args_is_help=True)
+    app.add_typer(made, name=name)
+    return made
+
+
+def _first_sentence(said: str) -> str:
+    """What a list of commands says of one: all of the sentence, where click would cut it to a line."""
+    return " ".join(said.split("\n\n", maxsplit=1)[0].split()).partition(". ")[0].removesuffix(".")
 
 
 def _epilog(examples: tuple[str, ...]) -> str:

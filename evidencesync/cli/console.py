@@ -57,13 +57,16 @@ class Console:
         """A warning on stderr; not dropped either."""
         self._print_error(f"warning: {line}")
 
-    def ask(self, question: str) -> bool:
-        """Asks on stderr and reads stdin: whether the answer was yes. Raises UsageError where nobody answers."""
+    def ask(self, question: str, beforehand: str = "Say yes beforehand with --yes.") -> bool:
+        """Asks on stderr and reads stdin: whether the answer was yes.
+
+        Raises UsageError where nobody answers; `beforehand` says how to do without the question.
+        """
         _write(sys.stderr, f"{shield(question)} [yes/no] ".encode("utf-8", "backslashreplace"))
         answer = sys.stdin.readline() if sys.stdin is not None else ""
         if not answer:
             self._print_error("")
-            raise UsageError("nobody answered the question", hint="Say yes beforehand with --yes.")
+            raise UsageError("nobody answered the question", hint=beforehand)
         return answer.strip().lower() in {"y", "yes"}
 
     def fail(self, error: EvidenceSyncError) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evidencesync.cli.command import Run, command
+from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.details_choice import DetailsChoice
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
 from evidencesync.errors import EvidenceSyncError, ExitCode, NotThereError, UsageError, most_severe
@@ -54,7 +54,7 @@ class FoundChoice:
 
 def add_commands(app: typer.Typer) -> None:
     """Adds the group `custody`."""
-    custody = typer.Typer(help="Shows an item's chain of custody, and adds signed records to it.", no_args_is_help=True)
+    custody = group(app, "custody", "Shows an item's chain of custody, and adds signed records to it.")
     item = "--case 2024-017 --item LAPTOP-1"
     far = "ana@vault.lab:/srv/vault"
     for name, function, *examples in (
@@ -76,7 +76,6 @@ def add_commands(app: typer.Typer) -> None:
         ("seal", seal, f"{far} {item} --reason 'case closed'"),
     ):
         command(custody, name, *(f"evidencesync custody {name} {example}" for example in examples))(function)
-    app.add_typer(custody, name="custody")
 
 
 def show(run: Run, vault: _Vault, item: ItemChoice, sign: SignChoice, ssh: RemoteChoice) -> ExitCode:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from evidencesync.evidence.identity import ItemName
     from evidencesync.vault.difference import AcquisitionDifference, Ranges
 
+_TIMES: Final = frozenset({"mtime", "atime", "ctime", "btime"})
 _SHOWN_RANGES: Final = 5  # of one file, for people; `--json` has more
 
 
@@ -161,8 +162,19 @@ def _ranges_text(changed: ChangedOutput) -> str:
 def _field_lines(fields: list[FieldOutput]) -> Iterator[str]:
     for change in fields:
         if change.field not in ("blake3", "sha256"):
-            yield f"    {change.field}: {_value(change.before)} -> {_value(change.after)}"
+            yield f"    {change.field}: {_value(change.field, change.before)} -> {_value(change.field, change.after)}"
 
 
-def _value(value: str | None) -> str:
-    return "-" if value is None else value
+def _value(field: str, value: str | None) -> str:
+    """A value as a manifest has it, but a time (seconds since 1970, with nine digits of fraction) as people write one."""
+    if value is None:
+        return "-"
+    if field not in _TIMES:
+        return value
+    from evidencesync.evidence.moment import format_moment, parse_file_time
+
+    nanoseconds = parse_file_time(value)
+    try:
+        return f"{format_moment(nanoseconds)[:19].replace('T', ' ')}.{nanoseconds % 10**9:09}"
+    except OverflowError:  # a year that no calendar has: a file may say so
+        return value

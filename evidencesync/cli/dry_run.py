@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from evidencesync.cli.dry_run_outputs import DryRunOutput
-from evidencesync.cli.figures import count_text, size_text
+from evidencesync.cli.figures import count_text, kinds_text, size_text
 from evidencesync.cli.outputs import FlaggedPath
 from evidencesync.cli.summary import flagged_lines
 from evidencesync.evidence.path import to_json_fields
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _CHECKED: Final = ["names, types and sizes of everything in the source", "permissions to read it, as the system states them"]
 _NOT_CHECKED: Final = [
-    "the content of files: none was opened, so nothing is known of bad sectors, or of changes while it is read",
+    "the content: none of it was read, so nothing is known of bad sectors, or of changes while it is read",
     "the vault: it was not asked what it has, so what would travel may be much less; nor whether it would let you in",
 ]
 
@@ -48,8 +48,7 @@ def dry_run_lines(name: ItemName, output: DryRunOutput, seen: Survey) -> Iterato
     """The survey for people."""
     yield f"{name}: DRY RUN, nothing was sent and nothing written"
     yield f"  would read   {count_text(output.files, 'file')}, {size_text(output.bytes)}"
-    kinds = ", ".join(f"{count:,} {kind}" for kind, count in output.entries.items())
-    yield f"  entries      {kinds or 'none'}"
+    yield f"  entries      {kinds_text(output.entries)}"
     for line in output.filters:
         yield f"  filter       {line}"
     yield from flagged_lines(seen.entries, seen.flagged)

@@ -244,7 +244,7 @@ def _lines(output: ExportOutput, verdict: Verdict) -> Iterator[str]:
     if output.not_listed:
         yield f"  not listed   {count_text(output.not_listed, 'entry', 'entries')} that are no files with content"
     if output.left_out:
-        yield f"  LEFT OUT     {count_text(output.left_out, 'file')} whose names the format cannot carry"
+        yield f"  LEFT OUT     {count_text(output.left_out, 'name')} that the format cannot carry"
     if output.record is not None:
         yield f"  record       {output.record.record}"
         yield f"  chain head   {output.record.sha256}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from evidencesync.errors import UsageError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "count_text",
     "duration_text",
+    "kinds_text",
     "notebook_fingerprint",
     "parse_rate",
     "parse_size",
@@ -28,12 +30,18 @@ _AMOUNT: Final = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,3}))?([KMGT]?)", re.IGN
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhd]?)", re.IGNORECASE)
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LONGEST_SECONDS: Final = 30 * 86_400
+_PLURALS: Final = {"directory": "directories"}
 _FACTORS: Final = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 
 def rate_text(size_bytes: float, seconds: float) -> str:
     """How fast that many bytes went; `-` where no time has passed."""
     return f"{size_text(size_bytes / seconds)}/s" if seconds > 0 else "-"
+
+
+def kinds_text(counts: Mapping[str, int]) -> str:
+    """How many entries there are of each type: `1 file, 2 directories`; `none` of no type at all."""
+    return ", ".join(count_text(count, safe_text(kind), _PLURALS.get(kind)) for kind, count in counts.items()) or "none"
 
 
 def stored_text(stored: Stored) -> str:

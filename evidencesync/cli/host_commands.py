@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from evidencesync.cli.command import Run, command
+from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.options import ServerChoice
 from evidencesync.errors import ExitCode, HostKeyChangedError, HostKeyError, UsageError
 from evidencesync.evidence.display import safe_text
@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from evidencesync.ssh.hostkeys import HostKey, Known
     from evidencesync.ssh.options import SshOptions
 
+_QUESTION: Final = "Is it the one that the server's administrator told you?"
+_BEFOREHAND: Final = "Give the fingerprint that the server's administrator told you: --fingerprint SHA256:..."
+
 
 def add_commands(app: typer.Typer) -> None:
     """Adds the group `host`."""
-    host = typer.Typer(help="Decides which SSH servers are the ones they say they are.", no_args_is_help=True)
+    host = group(app, "host", "Decides which SSH servers are the ones they say they are.")
     host.callback()(_stay_a_group)
     command(
         host,
@@ -28,7 +31,6 @@ def add_commands(app: typer.Typer) -> None:
         "evidencesync host trust ana@vault.lab",
         "evidencesync host trust ssh://vault.lab:2222 --fingerprint SHA256:Xq3...",
     )(trust)
-    app.add_typer(host, name="host")
 
 
 def _stay_a_group() -> None:
@@ -69,7 +71,7 @@ def trust(
     is_known = _is_known(known, key, name)
     if not is_known:
         run.console.note(f"{name} shows this host key: {safe_text(key.algorithm)} {key.fingerprint}")
-        if fingerprint is None and not yes and not run.console.ask("Is it the one that the server's administrator told you?"):
+        if fingerprint is None and not yes and not run.console.ask(_QUESTION, _BEFOREHAND):
             raise HostKeyError(f"the host key of {name} is not trusted", hint="Nothing was recorded.")
         remember_host_key(file, key)
     output = HostTrustOutput(key.host, key.port, key.algorithm, key.fingerprint, safe_text(str(file)), not is_known)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evidencesync.cli.command import Run, command
+from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.figures import count_text
 from evidencesync.cli.options import local_vault
 from evidencesync.cli.receipts import chosen_receipts, head_memory
@@ -36,9 +36,10 @@ _Receipts = Annotated[
 
 def add_commands(app: typer.Typer) -> None:
     """Adds `receipts list`, `receipts check` and `receipts forget-head`."""
-    room = typer.Typer(
-        help="What this machine keeps of its pushes: signed documents, and how far it has seen the chains of vaults.",
-        no_args_is_help=True,
+    room = group(
+        app,
+        "receipts",
+        "Shows what this machine keeps of its pushes: signed documents, and how far it has seen the chains of vaults.",
     )
     command(room, "list", "evidencesync receipts list", "evidencesync receipts list --receipts /media/usb/receipts --json")(
         list_receipts
@@ -56,7 +57,6 @@ def add_commands(app: typer.Typer) -> None:
         "evidencesync receipts forget-head 348ba87bfcd2cca1f5e9938fc0b1b3ee",
         "evidencesync receipts forget-head 348ba87bfcd2cca1f5e9938fc0b1b3ee --case 2024-017 --item LAPTOP-1 --yes",
     )(forget_head)
-    app.add_typer(room, name="receipts")
 
 
 def list_receipts(run: Run, receipts: _Receipts = None) -> ExitCode:

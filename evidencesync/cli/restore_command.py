@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.figures import count_text, size_text
+from evidencesync.cli.figures import kinds_text, size_text
 from evidencesync.cli.options import ItemChoice, VaultPath, local_vault
 from evidencesync.cli.progress_display import Meter, shown
 from evidencesync.cli.verify_options import RecordChoice
@@ -35,7 +35,6 @@ _STAGES: Final = {
     "metadata": "setting metadata",
     "done": "done",
 }
-_NOUNS: Final = {"directory": "directories"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -253,9 +252,8 @@ def restore_lines(output: RestoreOutput) -> Iterator[str]:
             yield f"    ... and {count - len(named):,} more"
     item = f"{safe_text(output.case)} / {safe_text(output.item)}"
     yield f"{item}, acquisition {output.acquisition}, restored to {output.destination}"
-    kinds = ", ".join(count_text(count, kind, _NOUNS.get(kind)) for kind, count in output.entries.items())
     shared = f", {size_text(output.shared_bytes)} of it in blocks shared with the vault" if output.shared_bytes else ""
-    yield f"  {kinds}; {size_text(output.bytes)}{shared}"
+    yield f"  {kinds_text(output.entries)}; {size_text(output.bytes)}{shared}"
     compared = "compared with the manifest as it was written" + (", and read back" if output.read_back else "; not read back")
     yield f"  manifest {output.manifest_sha256}; every byte {compared}"
     if output.record is not None:

@@ -45,7 +45,7 @@ def serve(
         typer.Option(metavar="FILE", help="With --listen: the server's key.  [default: VAULT/host_key, made if missing]"),
     ] = None,
 ) -> ExitCode:
-    """Receives into a vault: one session on standard input and output, or any number with --listen.
+    """Is the other end of a push or a pull: one session on standard input and output, or any number with --listen.
 
     With --listen it goes on until it is interrupted or terminated, which then is no failure. With --source it is the other
     end of one pull: it reads that path, or what lies below it, needs no key, and writes nothing.

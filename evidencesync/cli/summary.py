@@ -112,8 +112,9 @@ def push_lines(
     yield f"  stored       {stored_text(outcome.stored)}"
     yield f"  took         {duration_text(outcome.seconds)}, {rate_text(tally.bytes, outcome.seconds)}"
     if outcome.interruptions or outcome.leftovers:
-        lost = count_text(outcome.interruptions, "time")
-        yield f"  interrupted  the link was lost {lost}; {count_text(outcome.leftovers, 'earlier attempt')} gone on from"
+        lost = [f"the link was lost {count_text(outcome.interruptions, 'time')}"] if outcome.interruptions else []
+        earlier = [f"{count_text(outcome.leftovers, 'earlier attempt')} gone on from"] if outcome.leftovers else []
+        yield f"  interrupted  {'; '.join(lost + earlier)}"
     if outcome.read_back:
         yield f"  read back    yes: the vault's disk gave back what was read {'there' if pulled else 'here'}"
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, cast
 
 import typer
 
-from evidencesync.cli.command import Run, command
+from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.options import DEFAULT_TIMEOUT_SECONDS, ItemChoice, SignChoice, TsaRoots, VaultPath, local_vault
 from evidencesync.errors import EvidenceSyncError, ExitCode, TimestampError, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
@@ -40,25 +40,24 @@ class AskChoice:
 
 def add_commands(app: typer.Typer) -> None:
     """Adds the group `timestamp`."""
-    group = typer.Typer(help="Lets an independent authority say when evidence was signed at the latest.", no_args_is_help=True)
+    timestamp = group(app, "timestamp", "Lets an independent authority say when evidence was signed at the latest.")
     command(
-        group,
+        timestamp,
         "request",
         "evidencesync timestamp request /srv/vault --case 2024-017 --item LAPTOP-1 -o laptop.tsq",
         "curl -H 'Content-Type: application/timestamp-query' --data-binary @laptop.tsq https://tsa.example -o laptop.tsr",
     )(request)
     command(
-        group,
+        timestamp,
         "attach",
         "evidencesync timestamp attach /srv/vault laptop.tsr --case 2024-017 --item LAPTOP-1 --tsa-root authority.pem",
     )(attach_file)
     command(
-        group,
+        timestamp,
         "fetch",
         "evidencesync timestamp fetch /srv/vault --case 2024-017 --item LAPTOP-1 --tsa https://tsa.example",
     )(fetch)
-    command(group, "show", "evidencesync timestamp show /srv/vault --case 2024-017 --item LAPTOP-1")(show)
-    app.add_typer(group, name="timestamp")
+    command(timestamp, "show", "evidencesync timestamp show /srv/vault --case 2024-017 --item LAPTOP-1")(show)
 
 
 def request(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from evidencesync.cli.command import Run, command
+from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.options import VaultPath, local_vault
 from evidencesync.errors import ExitCode, SignatureError, SigningKeyError, UsageError
 from evidencesync.evidence.display import safe_text
@@ -32,12 +32,11 @@ def add_commands(app: typer.Typer) -> None:
         "evidencesync init /srv/vault",
         "evidencesync init /srv/vault --name 'Digital lab' --trust ana.pub --principal ana@lab",
     )(init)
-    trust = typer.Typer(help="Says who may sign. Each change is a signed record of the vault.", no_args_is_help=True)
+    trust = group(app, "trust", "Says who may sign. Each change is a signed record of the vault.")
     command(trust, "add", "evidencesync trust add /srv/vault ana.pub --principal ana@lab")(add)
     command(trust, "list", "evidencesync trust list /srv/vault")(list_signers)
     command(trust, "retire", "evidencesync trust retire /srv/vault ana@lab")(retire)
     command(trust, "revoke", "evidencesync trust revoke /srv/vault ana.pub --reason 'laptop stolen'")(revoke)
-    app.add_typer(trust, name="trust")
 
 
 def init(

@@ -50,7 +50,10 @@ class Title:
                 f"a case or item number may not hold control characters or outer spaces: {safe_text(self.text, 80)}"
             )
         if ".." in self.text.split("/") or self.text.startswith("/") or not self.text.strip("./\\"):
-            raise InvalidNameError(f"not usable as a case or item number: {safe_text(self.text, 80)}")
+            raise InvalidNameError(
+                f"not usable as a case or item number: {safe_text(self.text, 80)}",
+                hint="Slashes and dots are allowed inside, but no slash at the beginning, and no part that is '..'.",
+            )
 
     @property
     def folder(self) -> str:

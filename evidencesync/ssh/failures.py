@@ -37,7 +37,7 @@ def explain(error: BaseException, hop: Hop, attempt: Attempt, known_hosts: Known
     if isinstance(error, asyncssh.PermissionDenied) or _TOO_MANY in reason:
         return _explain_denial(hop, attempt, where)
     if isinstance(error, OSError):
-        return _explain_system(error, where)
+        return _explain_system(error, where, attempt)
     if attempt.logged_in:
         return _explain_session(error, where, reason)
     return _explain_handshake(error, attempt, where, reason)
@@ -53,7 +53,7 @@ def _explain_handshake(error: BaseException, attempt: Attempt, where: str, reaso
     if isinstance(error, asyncssh.ChannelOpenError):
         return ConnectError(f"{where} can't be reached through the jump host: {reason}")
     if isinstance(error, asyncssh.ConnectionLost):
-        return LinkLostError(f"the connection to {where} was lost: {reason}")
+        return _explain_loss(attempt, where, reason)
     if isinstance(error, asyncssh.KeyExchangeFailed):
         return ConnectError(f"{where} has no safe algorithm in common with us: {reason}", hint="Update its SSH software.")
     if not attempt.host_verified:
@@ -64,7 +64,8 @@ def _explain_handshake(error: BaseException, attempt: Attempt, where: str, reaso
 
 
 def _explain_denial(hop: Hop, attempt: Attempt, where: str) -> AuthenticationError:
-    message = f"{where} does not let {safe_text(hop.user)} in with the {attempt.keys_offered} keys that were offered"
+    keys = "the key that was" if attempt.keys_offered == 1 else f"the {attempt.keys_offered} keys that were"
+    message = f"{where} does not let {safe_text(hop.user)} in with {keys} offered"
     if attempt.keys_offered:
         return AuthenticationError(message)
     return AuthenticationError(
@@ -73,14 +74,23 @@ def _explain_denial(hop: Hop, attempt: Attempt, where: str) -> AuthenticationErr
     )
 
 
-def _explain_system(error: OSError, where: str) -> EvidenceSyncError:
+def _explain_loss(attempt: Attempt, where: str, reason: str) -> LinkLostError:
+    if attempt.host_verified:
+        return LinkLostError(f"the connection to {where} was lost: {reason}")
+    return LinkLostError(
+        f"{where} closed the connection before it showed who it is: {reason}",
+        hint="Is that an SSH server, and does it let this machine in? Its log says why it does not.",
+    )
+
+
+def _explain_system(error: OSError, where: str, attempt: Attempt) -> EvidenceSyncError:
     if isinstance(error, TimeoutError):
         return LinkLostError(f"{where} does not answer in time", hint="Check the host name, the port and the network.")
     reason = safe_text(error.strerror or str(error), 300)
     if isinstance(error, socket.gaierror):
         return ConnectError(f"the host name of {where} can't be found: {reason}", hint="Check the host name.")
     if error.errno in _RESET:
-        return LinkLostError(f"the connection to {where} was lost: {reason}")
+        return _explain_loss(attempt, where, reason)
     return ConnectError(
         f"can't connect to {where}: {reason}", hint="Check the host name and the port; does a server listen there?"
     )

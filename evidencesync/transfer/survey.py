@@ -1,4 +1,4 @@
-"""What a push would take of a source, found out by looking at it alone: no file is opened, no link read, nothing written."""
+"""What a push would take of a source, found out by looking at it alone: no content and no link is read, nothing written."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from evidencesync.custody.tally import ManifestTally
 from evidencesync.evidence.entry import Entry, Flag
 from evidencesync.evidence.path import to_json_fields
+from evidencesync.source.device import find_device, geometry_of
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.root import SourceRoot
 from evidencesync.source.walker import Found, walk
@@ -36,7 +37,7 @@ class Survey:
 def survey(source: SourceRoot, rules: FilterRules) -> Survey:
     """Walks a source. Folders are opened, as a push would; a file that this user may not read is told by its permissions.
 
-    Raises SourceNotFoundError.
+    A device is opened, to ask how large it is, and not read. Raises SourceNotFoundError.
     """
     seen = Survey()
 
@@ -44,13 +45,16 @@ def survey(source: SourceRoot, rules: FilterRules) -> Survey:
         seen.entries.remark("listed-not-reached", 1)
         seen.flag(path, "vanished")
 
-    for found in walk(source.path, rules, unreached=note_unreached):
+    there = find_device(source) if source.is_device else walk(source.path, rules, unreached=note_unreached)
+    for found in there:
         if not found.path and found.stat is None:  # the folder above a single file: not part of the source
             continue
         flag = found.flag
         if not found.noatime and found.stat is not None:
             seen.entries.remark("access-time-changed", os.fstat(found.folder_fd).st_atime_ns != found.stat.st_atime_ns)
-        if flag is None and found.entry_type == "file" and found.stat is not None:
+        if source.is_device:
+            seen.files, seen.size = 1, geometry_of(source).size
+        elif flag is None and found.entry_type == "file" and found.stat is not None:
             if _may_read(found):
                 seen.files += 1
                 seen.size += found.stat.st_size

@@ -57,6 +57,8 @@ def test_what_a_server_gives_is_acquired_and_verified(lab: Lab, sftp: Sshd) -> N
     assert first.code == 0, first
     assert schema_errors(first.document, "pull-output") == []
     assert first.document["files"] == 104
+    ((listed,),) = (item["acquisitions"] for item in lab.run("list", "vault", "--json").document["items"])
+    assert (listed["files"], listed["bytes"]) == (104, first.document["bytes"])
     header = lab.header(1)
     assert (header["direction"], header["digests_taken_at"]) == ("pull", "arrival")
     assert header["ssh"]["host_key"] == sftp.host_fingerprint

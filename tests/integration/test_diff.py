@@ -44,6 +44,7 @@ def test_each_kind_of_difference_is_told_apart(lab: Lab) -> None:
     (folder / "link").unlink()
     (folder / "link").symlink_to("there")
     lab.write("log", b"1\n2\n")
+    os.utime(folder / "log", ns=(0, -1_500_000_000))
     assert lab.push().code == 0
     done = diff(lab, "--json")
     said = done.document
@@ -68,6 +69,7 @@ def test_each_kind_of_difference_is_told_apart(lab: Lab) -> None:
     text = diff(lab)
     assert text.code == 0
     assert "> a/moved -> b" in text.out
+    assert " -> 1969-12-31 23:59:58.500000000\n" in text.out
     assert "\x1b" not in text.out
     assert "1 added (+), 1 removed (-), 1 moved (>), 3 changed (*)" in text.out
     back = lab.run("diff", "vault", "2", "1", *ITEM, "--json").document["counts"]

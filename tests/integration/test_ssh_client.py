@@ -194,7 +194,7 @@ def test_what_stderr_says_is_bounded_and_shown_without_control_characters(sshd: 
 
 def test_a_key_that_is_not_authorized_is_an_authentication_error(sshd: Sshd, tmp_path: Path, keygen: Callable[..., Path]) -> None:
     stranger = keygen(tmp_path / "stranger")
-    with pytest.raises(AuthenticationError):
+    with pytest.raises(AuthenticationError, match="with the key that was offered"):
         asyncio.run(open_channel(sshd.address(), sshd.options(identity=stranger), ["true"]))
 
 
@@ -381,6 +381,15 @@ def test_something_that_is_not_ssh_is_a_connect_error(
     port = fake_server(lambda sock: sock.sendall(b"HTTP/1.1 400 Bad Request\r\n" * 2000))
     with pytest.raises((ConnectError, LinkLostError)):
         asyncio.run(open_channel(Address.parse(f"ssh://127.0.0.1:{port}/v"), sshd.options(), ["true"]))
+
+
+def test_a_server_that_hangs_up_before_it_shows_who_it_is_is_no_interrupted_transfer(
+    sshd: Sshd, fake_server: Callable[[Callable[[socket.socket], object]], int]
+) -> None:
+    port = fake_server(lambda sock: sock.close())
+    with pytest.raises(LinkLostError, match="before it showed who it is") as raised:
+        asyncio.run(open_channel(Address.parse(f"ssh://127.0.0.1:{port}/v"), sshd.options(), ["true"]))
+    assert "does it let this machine in" in str(raised.value.hint)
 
 
 def test_a_connection_that_is_reset_in_the_middle_is_a_lost_link(sshd: Sshd, relay: Relay) -> None:

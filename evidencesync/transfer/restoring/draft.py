@@ -135,7 +135,9 @@ def _check_free(parent_fd: int, name: bytes, shown: str) -> None:
     except OSError as error:
         raise place_error(error, f"look into {shown}") from error
     if not is_empty:
-        raise UsageError(f"{shown} is not empty", hint="Name a new folder: what is there is never mixed with, or replaced.")
+        raise UsageError(
+            f"{shown} is not empty", hint="Name a folder that is new or empty: what is there is neither replaced nor added to."
+        )
 
 
 def _disinherit(fd: int) -> None:

@@ -73,8 +73,9 @@ def test_only_yes_is_yes(typed: str, agreed: bool, monkeypatch: pytest.MonkeyPat
 
 def test_nobody_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
-    with pytest.raises(UsageError, match="nobody answered"):
-        Console().ask("Sure?")
+    with pytest.raises(UsageError, match="nobody answered") as raised:
+        Console().ask("Sure?", "Be sure beforehand.")
+    assert raised.value.hint == "Be sure beforehand."
 
 
 def test_a_result_that_cannot_be_written_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import pytest
 from evidencesync.cli.figures import (
     count_text,
     duration_text,
+    kinds_text,
     notebook_fingerprint,
     parse_duration,
     parse_rate,
@@ -94,3 +95,9 @@ def test_durations_are_read(text: str, seconds: float) -> None:
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_duration(text)
+
+
+def test_entries_are_counted_by_type() -> None:
+    assert kinds_text({}) == "none"
+    assert kinds_text({"file": 66, "directory": 1, "block-device": 1}) == "66 files, 1 directory, 1 block-device"
+    assert kinds_text({"directory": 2, "bad\x1b[m": 2}) == r"2 directories, 2 bad\x1b[ms"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import msgspec
@@ -122,3 +123,18 @@ def test_a_pulled_machine_whose_clock_is_off_is_said_to_be() -> None:
     assert "the vault's clock is" not in text
     assert push_output(outcome, Kept(Path("/r"), None)).source_clock_ahead_seconds == -7300
     assert push_output(make_outcome(), Kept(Path("/r"), None)).source_clock_ahead_seconds is None
+
+
+@pytest.mark.parametrize(
+    ("lost", "earlier", "said"),
+    [
+        (0, 0, None),
+        (2, 0, "the link was lost 2 times"),
+        (0, 1, "1 earlier attempt gone on from"),
+        (1, 1, "the link was lost 1 time; 1 earlier attempt gone on from"),
+    ],
+)
+def test_only_the_interruptions_that_there_were_are_told(lost: int, earlier: int, said: str | None) -> None:
+    outcome = dataclasses.replace(make_outcome(), interruptions=lost, leftovers=earlier)
+    lines = list(push_lines(outcome, make_request(), Address.parse("/v"), Kept(Path("/r"), None)))
+    assert [line.strip() for line in lines if "interrupted" in line] == ([f"interrupted  {said}"] if said else [])
