@@ -42,6 +42,7 @@ from evidencesync.transfer.streaming import Digests
 _BLOCK: Final = 4 * MIB
 _TAKEN_AT_ONCE: Final = 1 * MIB
 _AHEAD: Final = 32  # small files that are asked for before it is their turn
+_PATH_AT_ONCE: Final = 4096  # PATH_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,16 +137,30 @@ class SftpReading:
         """A folder's line, and what is in it; None where that cannot be listed."""
         flags: list[Flag] = []
         names: list[tuple[bytes, SftpStatus]] = []
+        remote = self._remote(path)
         try:
-            found = self._server.run(self._server.names(self._remote(path)))
+            found = self._server.run(self._server.names(remote))
             room = 0 if too_deep else min(MAX_NAME, MAX_PATH - len(path) - 1)
             names = [pair for pair in found if len(pair[0]) <= room]
-            if len(names) < len(found):
+            if len(names) < len(found) or not self._lists_all(remote):
                 flags.append("unreadable")
         except SourceReadError as error:
             flags.append("vanished" if error.vanished else "unreadable")
         self._add_line(path, _entry(path, status, flags=flags), None)
         return _Folder(path, status, deque(names), {})
+
+    def _lists_all(self, remote: bytes) -> bool:
+        """Whether a server would list all names of a folder. OpenSSH's leaves out, in silence, what it cannot look at.
+
+        These are names in a folder that may be read and not searched, and paths longer than the system takes at once.
+        """
+        if len(remote) + 1 + MAX_NAME >= _PATH_AT_ONCE:
+            return False
+        try:
+            self._server.run(self._server.status(remote.rstrip(b"/") + b"/."))
+        except SourceReadError:
+            return False
+        return True
 
     def _leave(self, folder: _Folder) -> None:
         """Names that came or went meanwhile changed its modification time, to the second."""

@@ -18,6 +18,7 @@ import pytest
 from tests.corpus.builder import build, busy, demolish
 from tests.corpus.lister import Listing, differences, list_folder, read_manifest
 from tests.integration.cli_program import ITEM, REPOSITORY, Done, Lab
+from tests.integration.conftest import make_key, running_sshd
 from tests.support.bench_of_evidence import make_bench
 from tests.support.file_systems import mounted
 from tests.support.ordinary_user import NOBODY, as_ordinary_user
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only where the system has root for us: devices, owners, mounts")
 
+SFTP = "/usr/lib/openssh/sftp-server"
 _LIST = """
 import sys; from pathlib import Path; from tests.corpus.lister import list_folder
 sys.stdout.write(repr(list_folder(Path(sys.argv[1]))))
@@ -105,6 +107,64 @@ def test_everything_travels_over_ssh_and_the_manifest_says_of_it_what_the_system
     shown = lab.run("show", "vault", *ITEM)
     assert shown.code == 0, shown
     assert not any(code in shown.out for code in ("\x1b", "\x9b", "\u202e"))
+
+
+def test_everything_is_pulled_as_it_is_pushed_and_compares_equal(lab: Lab, sshd: Sshd) -> None:
+    evidence = lab.folder / "evidence"
+    before = list_folder(evidence)
+    vault, *options = over_ssh(sshd, lab)
+    source = vault.removesuffix("vault") + "evidence"
+    done = lab.run("pull", source, "vault", *ITEM, "--sign-key", "ana", "-i", str(sshd.identity), *options)
+    assert done.code == 0, done
+    assert not any(code in done.out + done.err for code in ("\x1b", "\x9b", "\u202e"))
+    _, entries, footer = read_manifest(lab.acquisition() / "manifest.jsonl")
+    assert differences(before, entries) == []
+    assert footer["flags"] == {}
+    check_stored(before, lab.acquisition() / "data")
+    check_sums(lab.acquisition())
+    assert lab.run("verify", "vault", "--all-digests").code == 0
+    compared = lab.run("compare", str(lab.acquisition() / "manifest.jsonl"), "evidence", "--metadata", "--all-digests", "--json")
+    assert (compared.code, compared.document["verdict"]) == (0, "same"), compared
+    assert differences(before, list_folder(evidence)) == []
+
+
+_NOT_TOLD_BY_SFTP = frozenset(
+    {"user", "group", "atime", "ctime", "btime", "inode", "device", "links", "rdev", "xattrs", "inode_flags"}
+)
+
+
+def in_seconds(listing: Listing) -> Listing:
+    return {path: {**seen, "mtime": seen["mtime"] // 10**9 * 10**9 % (10**9 << 32)} for path, seen in listing.items()}
+
+
+@pytest.mark.parametrize("user", ["root", "nobody"])
+def test_over_sftp_alone_everything_comes_that_sftp_can_tell(
+    lab: Lab, place: Path, user: str, require_program: Callable[[str], str]
+) -> None:
+    evidence = lab.folder / "evidence"
+    before = list_folder(evidence)
+    folder = place / "sftp"
+    folder.mkdir()
+    make_key(folder / "host_ed25519")
+    as_nobody = f"{require_program('setpriv')} --reuid=65534 --regid=65534 --clear-groups {SFTP}"
+    server = "internal-sftp" if user == "root" else as_nobody
+    closed = {path for path, seen in list_as_nobody(evidence).items() if "error" in seen} if user == "nobody" else set()
+    with running_sshd(folder, require_program("sshd"), f"Subsystem sftp {server}\n") as sshd:
+        options = ("-i", str(sshd.identity), "-p", str(sshd.port), "-F", "none", "--known-hosts", str(sshd.known_hosts))
+        source = f"{sshd.user}@127.0.0.1:{evidence}"
+        done = lab.run("pull", source, "vault", *ITEM, "--agentless", "--sign-key", "ana", *options)
+    assert done.code == 3, done  # the folders that are too deep, and what nobody may not read, are named: nothing is passed over
+    _, entries, footer = read_manifest(lab.acquisition() / "manifest.jsonl")
+    unread = {path for path, entry in entries.items() if entry.get("flags") == ["unreadable"]}
+    assert footer["flags"] == {"unreadable": len(unread)}
+    missing = before.keys() - entries.keys()
+    assert all(os.path.dirname(path) in unread | missing for path in missing)
+    assert {path for path in unread if not path.startswith(b"deep-")} == closed
+    assert (b"closed/listed" in unread) == (user == "nobody")
+    expected = {path: before[path] for path in entries if path not in unread}
+    found = {path: entry for path, entry in entries.items() if path not in unread}
+    assert differences(in_seconds(expected), in_seconds(found), but=_NOT_TOLD_BY_SFTP) == []
+    assert lab.run("verify", "vault", "--all-digests").code == 0
 
 
 def test_pushing_again_links_everything_and_touches_nothing(lab: Lab) -> None:
