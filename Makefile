@@ -23,7 +23,7 @@ demo: $(STAMP)
 	@$(BIN)/python -m docs.demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -n $(JOBS) --cov --cov-report=term $(PYTEST)
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal --cov --cov-report=term $(PYTEST)
 
 # Hours of invented sessions, losses, kills and power cuts. A failure names its seed: make soak SEED=177 PYTEST='-k "[177]"'
 soak: $(STAMP)

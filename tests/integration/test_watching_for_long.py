@@ -131,7 +131,7 @@ def test_hundreds_of_cycles_take_no_more_room_than_the_first(tmp_path: Path, cyc
         tracemalloc.stop()
     before, after = long.rooms
     assert after[:2] == before[:2]
-    assert after[2] - before[2] < 512 * KIB
+    assert after[2] - before[2] < 1536 * KIB  # of some hundreds of cycles; a measurement of coverage takes half of it
     assert long.pushed_states > cycles // 2
     assert long.gaps >= cycles // 60
     assert (long.failures > 0) == (not with_a_vault)

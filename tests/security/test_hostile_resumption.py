@@ -17,7 +17,7 @@ from evidencesync.errors import EvidenceSyncError, LimitExceededError, LinkLostE
 from evidencesync.evidence.digest import chunk_digest_of
 from evidencesync.protocol.bitmap import pack_bits
 from evidencesync.protocol.framing import frame_of
-from evidencesync.protocol.messages import Files, Page, PageOffer
+from evidencesync.protocol.messages import Alive, Files, Page, PageOffer
 from evidencesync.transfer import door
 from tests.support.bench_of_evidence import Bench, make_bench, new_signer
 from tests.support.hostile_client import ROOT, HostileClient, data_frame, entry_of
@@ -35,6 +35,7 @@ def begun(bench: Bench) -> HostileClient:
     """A session that waits for its sender when the link is lost."""
     client = HostileClient(bench, may_return=True)
     client.shake_hands()
+    client.send(Alive())  # who has sent nothing is not waited for
     return client
 
 
