@@ -93,8 +93,9 @@ def test_an_ordinary_user_is_told_what_he_could_not_set(lab: Lab) -> None:
     public = lab.folder.parent / "public"
     public.mkdir(mode=0o777)
     public.chmod(0o777)
-    for folder in (lab.folder, lab.folder.parent, lab.folder.parent.parent):
-        folder.chmod(0o755)
+    for folder in (lab.folder, *lab.folder.parents):
+        if not folder.stat().st_mode & 0o001:
+            folder.chmod(0o755)
     subprocess.run(["chown", "-R", "65534", lab.folder / "vault"], check=True)
     command = as_ordinary_user(list(map(os.fsdecode, lab.command("restore", "vault", str(public / "copy"), *ITEM, "--json"))))
     environment = {**lab.environment, "HOME": "/nonexistent"}
