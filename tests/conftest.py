@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import hypothesis
 import pytest
 
-IN_CI: Final = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+from tests.support.programs import PACKAGE_IN_REASON, PACKAGES, find, path_with_more_folders, say_missing
 
-# Where distributions keep servers, which a plain user's PATH may not name.
-_MORE_FOLDERS: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+IN_CI: Final = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 
 # The only reasons for which a test may be skipped in CI: what the machine below a container cannot be told to have.
 ALLOWED_SKIPS: Final = (
@@ -24,6 +24,18 @@ ALLOWED_SKIPS: Final = (
     r"the kernel refuses to mount here",
     r"only where the system has \S+",
 )
+
+# What a child's disposition is inherited from; a test that sends one of them to a child expects what a user at a terminal sees.
+_INHERITED_SIGNALS: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD)
+
+# What a terminal, or whoever started this run, says about how output is to look, and what Python is to do.
+_OTHER_PEOPLES_WISHES: Final = (
+    "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "TERM", "COLORTERM", "TTY_COMPATIBLE",
+    "TTY_INTERACTIVE", "JUPYTER_COLUMNS", "JUPYTER_LINES", "SSH_AUTH_SOCK", "SSH_AGENT_PID", "SSH_ASKPASS", "SSH_CONNECTION",
+    "SSH_CLIENT", "SSH_TTY", "DISPLAY", "PYTHONOPTIMIZE", "PYTHONDEVMODE", "PYTHONUNBUFFERED", "PYTHONUTF8", "PYTHONIOENCODING",
+    "PYTHONDONTWRITEBYTECODE", "PYTHONWARNINGS", "RSYNC_RSH", "RSYNC_PASSWORD", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE",
+    "POSIXLY_CORRECT", "BLOCK_SIZE", "TMOUT", "CDPATH", "BASH_ENV", "ENV",
+)  # fmt: skip
 
 _skipped = pytest.StashKey[list[str]]()
 
@@ -40,8 +52,9 @@ def private_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(home))
         for name in os.environ:
-            if name.startswith(("XDG_", "EVIDENCESYNC_")) or name in {"SSH_AUTH_SOCK", "SSH_ASKPASS"}:
+            if name.startswith(("XDG_", "EVIDENCESYNC_")) or name in _OTHER_PEOPLES_WISHES:
                 patch.delenv(name)
+        patch.setenv("PATH", path_with_more_folders())
         yield home
 
 
@@ -53,17 +66,60 @@ def require_program() -> Callable[[str], str]:
 
 def find_program(name: str) -> str:
     """The path of the program `name`, for fixtures as well."""
-    found = shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", os.defpath), *_MORE_FOLDERS)))
-    if found is not None:
-        return found
+    return find(name) or _refuse_for_want_of(name)
+
+
+def _refuse_for_want_of(program: str) -> NoReturn:
     if IN_CI:
-        pytest.fail(f"{name} is not installed, and CI must judge us with it", pytrace=False)
-    pytest.skip(f"{name} is not installed")
+        pytest.fail(f"{say_missing(program)}, and CI must judge us with it", pytrace=False)
+    pytest.skip(say_missing(program))
+
+
+@contextmanager
+def _skipped_without_a_known_program() -> Iterator[None]:
+    """Most tests start a program by its bare name. Where one of the listed ones is not there, no test has said anything yet."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        program = str(error.filename)
+        if program not in PACKAGES or find(program) is not None:
+            raise
+        _refuse_for_want_of(program)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call() -> Generator[None, object, object]:
+    """A test that lacks a program."""
+    with _skipped_without_a_known_program():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup() -> Generator[None, object, object]:
+    """A fixture that lacks a program."""
+    with _skipped_without_a_known_program():
+        return (yield)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Makes the place where skips are remembered."""
+    """Makes the place where skips are remembered, and has programs start as from a terminal."""
     config.stash[_skipped] = []
+    _start_programs_as_from_a_terminal()
+
+
+def _start_programs_as_from_a_terminal() -> None:
+    """A run in the background of a script, or under nohup, ignores signals, and its children would inherit that.
+
+    What a handler catches begins anew in another program, so handlers that do nothing: this run itself goes on ignoring them.
+    """
+    for number in _INHERITED_SIGNALS:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, _go_on)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _INHERITED_SIGNALS)
+
+
+def _go_on(*_: object) -> None:
+    pass
 
 
 def _remember_skip(config: pytest.Config, report: pytest.TestReport | pytest.CollectReport) -> None:
@@ -102,8 +158,13 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Names the skips that CI refuses."""
+    """Says what to install for the tests that were skipped, and names the skips that CI refuses."""
     skipped = config.stash[_skipped]
+    wanted = [found for line in skipped if (found := re.search(PACKAGE_IN_REASON, line))]
+    if wanted:
+        count = "1 test was" if len(wanted) == 1 else f"{len(wanted)} tests were"
+        packages = ", ".join(sorted({found[1] for found in wanted}))
+        terminalreporter.section(f"{count} skipped: install {packages} to run all of them", yellow=True)
     if IN_CI and skipped:
         terminalreporter.section("skipped in CI, and not on the list in tests/conftest.py", red=True, bold=True)
         for line in skipped:

@@ -247,7 +247,9 @@ def main(control: int, source: int) -> None:
     held_back = (signal.SIGINT, signal.SIGHUP)
     for number in held_back:
         # Whoever started us hears them, too, and says what is to be done. Not SIG_IGN: a ProxyCommand would inherit that.
-        signal.signal(number, _leave_it_to_the_other)
+        # What nohup or a script has chosen stays, for a ProxyCommand as well.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _leave_it_to_the_other)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, held_back)
     keep_large_blocks()
     os.set_blocking(source, False)

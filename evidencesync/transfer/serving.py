@@ -47,6 +47,7 @@ def serve_listening(
 ) -> None:
     """Serves until SIGINT or SIGTERM. `announce` is told address, port and the host key's fingerprint.
 
+    A signal that is ignored from the start, as SIGINT is in the background of a script, stays ignored.
     Raises ConfigurationError when the address or the files cannot be used.
     """
     import asyncio
@@ -91,7 +92,8 @@ async def _serve(
         serve_embedded(host, port, host_key or Path(vault_path) / HOST_KEY, authorized_keys, handle, ready)
     )
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, serving.cancel)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # a script that started us in the background means Ctrl-C for others
+            loop.add_signal_handler(number, serving.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await serving
 

@@ -37,7 +37,7 @@ def sftp(
 ) -> Iterator[Sshd]:
     folder = tmp_path_factory.mktemp("sftp")
     make_key(folder / "host_ed25519")
-    server = "/usr/lib/openssh/sftp-server" if request.param == "sftp-server" else "internal-sftp"
+    server = require_program("/usr/lib/openssh/sftp-server") if request.param == "sftp-server" else "internal-sftp"
     with running_sshd(folder, require_program("sshd"), f"Subsystem sftp {server}\n") as running:
         yield running
 

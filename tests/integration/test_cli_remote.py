@@ -148,9 +148,24 @@ def test_our_own_server_says_where_it_listens_and_receives(lab: Lab, server: tup
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_our_own_server_ends_when_it_is_asked_to(number: int, server: tuple[subprocess.Popen[bytes], int, str]) -> None:
     process, _, _ = server
-    time.sleep(0.1)
     process.send_signal(number)
     process.communicate(timeout=TIMEOUT_SECONDS)
+    assert process.returncode == 0
+
+
+def test_our_own_server_in_the_background_of_a_script_goes_on_at_a_ctrl_c_for_others(lab: Lab) -> None:
+    """A shell without job control has what it starts with `&` ignore SIGINT; SIGTERM ends it."""
+    (lab.folder / "authorized").write_bytes((lab.folder / "ana.pub").read_bytes())
+    serve = lab.command("serve", "--vault", "vault", "--listen", "127.0.0.1:0", "--authorized-keys", "authorized", "--json")
+    process = lab.start(stdin=subprocess.DEVNULL, command=["sh", "-c", 'trap "" INT; exec "$@"', "sh", *serve])
+    try:
+        assert process.stdout is not None
+        port = json.loads(process.stdout.readline())["listening"].rpartition(":")[2]
+        process.send_signal(signal.SIGINT)
+        assert lab.run("host", "trust", f"ssh://ana@127.0.0.1:{port}/", "-F", "none", "--yes").code == 0
+    finally:
+        process.terminate()
+        process.communicate(timeout=TIMEOUT_SECONDS)
     assert process.returncode == 0
 
 

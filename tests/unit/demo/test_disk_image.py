@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -45,10 +45,8 @@ def test_an_image_gives_its_files_back() -> None:
     assert b"deleted, and still there" in image
 
 
-def test_a_file_system_check_finds_nothing(tmp_path: Path) -> None:
-    fsck = shutil.which("fsck.vfat", path="/usr/sbin:/sbin:/usr/bin")
-    if fsck is None:
-        pytest.skip("only where the system has fsck.vfat")
+def test_a_file_system_check_finds_nothing(tmp_path: Path, require_program: Callable[[str], str]) -> None:
+    fsck = require_program("fsck.vfat")
     image = tmp_path / "disk.img"
     image.write_bytes(build_fat_image(12 << 20, "EVIDENCE", FILES))
     checked = subprocess.run([fsck, "-n", "-v", image], capture_output=True, text=True, check=False)

@@ -1,0 +1,69 @@
+"""The programs that judge us, and the Debian packages that bring them.
+
+The one list of them: a test whose program is missing is skipped with the package's name, and `.ci/run` installs what is missing,
+before anything but Python is there. So this file needs the standard library alone:
+
+    python3 tests/support/programs.py      prints the packages of what is missing, one a line
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import Final
+
+# Where distributions keep servers and tools for disks, which a plain user's PATH may not name.
+MORE_FOLDERS: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+
+# What needs a package: by its name, the programs that tests use. The rest is on every Debian system.
+_PROGRAMS_OF: Final = {
+    "age": "age age-keygen",
+    "b3sum": "b3sum",
+    "btrfs-progs": "mkfs.btrfs",
+    "chromium": "chromium",
+    "dosfstools": "mkfs.vfat fsck.vfat",
+    "e2fsprogs": "mkfs.ext4 chattr",
+    "faketime": "faketime",
+    "gddrescue": "ddrescue",
+    "git": "git",
+    "hashdeep": "hashdeep",
+    "jq": "jq",
+    "mount": "losetup mount umount",
+    "openssh-client": "ssh ssh-add ssh-agent ssh-keygen ssh-keyscan",
+    "openssh-server": "sshd",
+    "openssh-sftp-server": "/usr/lib/openssh/sftp-server",
+    "openssl": "openssl",
+    "poppler-utils": "pdfdetach pdffonts pdfimages pdfinfo pdftotext",
+    "rsync": "rsync",
+    "util-linux": "setpriv unshare",
+    "xfsprogs": "mkfs.xfs",
+}
+PACKAGES: Final = {program: package for package, programs in _PROGRAMS_OF.items() for program in programs.split()}
+
+PACKAGE_IN_REASON: Final = r"\(package ([^)]+)\)$"
+
+
+def path_with_more_folders() -> str:
+    """PATH, and behind it the folders that it may lack."""
+    given = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join([*given, *(folder for folder in MORE_FOLDERS if folder not in given)])
+
+
+def find(program: str) -> str | None:
+    """Where a program is; None where it is not."""
+    return shutil.which(program, path=path_with_more_folders())
+
+
+def say_missing(program: str) -> str:
+    """Why a test is skipped; a run's last lines gather the packages from these."""
+    package = PACKAGES.get(program)
+    return f"{program} is not installed" + (f" (package {package})" if package else "")
+
+
+def missing_packages() -> list[str]:
+    """The packages of which a program is missing."""
+    return sorted({package for program, package in PACKAGES.items() if find(program) is None})
+
+
+if __name__ == "__main__":
+    print("\n".join(missing_packages()))  # noqa: T201 - a program of its own for .ci/run
