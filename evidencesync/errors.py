@@ -6,7 +6,8 @@ and, where there is something to do about it, a hint. `docs/exit-codes.md` is ge
 
 from __future__ import annotations
 
-from enum import IntEnum
+from collections.abc import Mapping
+from enum import Enum, IntEnum
 from typing import ClassVar
 
 
@@ -65,23 +66,55 @@ def most_severe(codes: set[ExitCode]) -> ExitCode:
     return next((code for code in SEVERITY_ORDER if code in codes), ExitCode.COMPLETE)
 
 
+class CommandKind(Enum):
+    """What a command does. A hint must fit it: who only reads has published nothing, and has nothing to go on with."""
+
+    ACQUIRES = "acquires evidence into a vault"
+    SERVES = "is the other end of an acquisition"
+    CHANGES = "changes a vault, or what this machine keeps, but acquires nothing"
+    CHECKS = "reads, and states a verdict or makes something from what it reads"
+    SHOWS = "shows what is there"
+
+
+def _hints(**by_kind: str | None) -> Mapping[CommandKind, str | None]:
+    """Hints by kind of command, in small letters; `reads` stands for those that only read."""
+    spelled = dict(by_kind)
+    if "reads" in spelled:
+        spelled["checks"] = spelled["shows"] = spelled.pop("reads")
+    return {CommandKind[kind.upper()]: hint for kind, hint in spelled.items()}
+
+
 class EvidenceSyncError(Exception):
-    """Base of every failure the tool reports: one line that says what is wrong, and a hint that says what to do."""
+    """Base of every failure the tool reports: one line that says what is wrong, and a hint that says what to do.
+
+    `default_hint` is for whoever acquires, and for all others whom `other_hints` does not name. A class with a `default_hint` of
+    its own has its own `other_hints`, too.
+    """
 
     exit_code: ClassVar[ExitCode] = ExitCode.INTERNAL
     slug: ClassVar[str] = "internal-error"
     default_hint: ClassVar[str | None] = None
+    other_hints: ClassVar[Mapping[CommandKind, str | None]] = {}
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint if hint is not None else self.default_hint
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "default_hint" in cls.__dict__ and "other_hints" not in cls.__dict__:
+            cls.other_hints = {}
+
+    def hint_for(self, kind: CommandKind) -> str | None:
+        """The hint to show with a command of that kind. One that was given for this very error stays as it is."""
+        return self.hint if self.hint != self.default_hint else self.other_hints.get(kind, self.default_hint)
+
 
 class InternalError(EvidenceSyncError):
     """A defect of the tool itself."""
 
-    default_hint = "This is a defect of evidencesync. Nothing was published; please report it with the output of -v."
+    default_hint = "This is a defect of evidencesync; please report it with the output of -v."
 
 
 class UsageError(EvidenceSyncError):
@@ -175,6 +208,7 @@ class VaultNotFoundError(NotThereError):
 
     slug = "vault-not-found"
     default_hint = "Make one with: evidencesync init VAULT"
+    other_hints = _hints(reads="Look at the path: a vault is a folder with vault.toml in it.")
 
 
 class LockedError(EvidenceSyncError):
@@ -183,6 +217,10 @@ class LockedError(EvidenceSyncError):
     exit_code = ExitCode.LOCKED
     slug = "locked"
     default_hint = "Wait until the other transfer of this item has ended, then run the same command again."
+    other_hints = _hints(
+        changes="Wait until whoever writes to it has ended, then run the same command again.",
+        reads="Wait until whoever writes to it has ended, then run the same command again.",
+    )
 
 
 class SealedError(LockedError):
@@ -190,6 +228,7 @@ class SealedError(LockedError):
 
     slug = "sealed"
     default_hint = "A sealed item takes no more acquisitions; use another item number."
+    other_hints = _hints(changes=None, reads=None)
 
 
 class SigningKeyError(EvidenceSyncError):
@@ -213,6 +252,10 @@ class NoSpaceError(EvidenceSyncError):
     exit_code = ExitCode.NO_SPACE
     slug = "no-space"
     default_hint = "Free space on the vault's disk; nothing was published."
+    other_hints = _hints(
+        changes="Free space on the vault's disk, then run the same command again.",
+        reads="Free space on the disk that is full, then run the same command again.",
+    )
 
 
 class StorageError(EvidenceSyncError):
@@ -220,6 +263,10 @@ class StorageError(EvidenceSyncError):
 
     slug = "storage"
     default_hint = "Check the vault's disk and its permissions; nothing was published."
+    other_hints = _hints(
+        changes="Check the vault's disk and its permissions.",
+        reads="Check the disk and the permissions of what was to be read.",
+    )
 
 
 class UnkeptReceiptError(StorageError):
@@ -264,6 +311,11 @@ class LinkLostError(EvidenceSyncError):
     exit_code = ExitCode.LINK_LOST
     slug = "link-lost"
     default_hint = "Run the same command again: what has arrived is kept, and only the rest is sent."
+    other_hints = _hints(
+        serves=None,
+        changes="See first whether it was done, then run the same command again.",
+        reads="Run the same command again.",
+    )
 
 
 class SessionGoneError(LinkLostError):
@@ -298,6 +350,7 @@ class UntrustedSignerError(SignatureError):
 
     slug = "untrusted-signer"
     default_hint = "On the vault's machine: evidencesync trust add VAULT KEY.pub --principal NAME"
+    other_hints = _hints(reads="Find out by another way whose key it is, before you trust it.")
 
 
 class MalformedDocumentError(SignatureError):
@@ -338,6 +391,10 @@ class PeerError(EvidenceSyncError):
     exit_code = ExitCode.PEER
     slug = "peer-error"
     default_hint = "The other end is broken, hostile, or of an incompatible version. What was staged is kept as it was."
+    other_hints = _hints(
+        changes="What was read is broken, hostile, or of an incompatible version.",
+        reads="What was read is broken, hostile, or of an incompatible version.",
+    )
 
 
 class ProtocolError(PeerError):
@@ -371,6 +428,11 @@ class InterruptedRunError(EvidenceSyncError):
     exit_code = ExitCode.INTERRUPTED
     slug = "interrupted"
     default_hint = "Run the same command again: what has arrived is kept, and only the rest is sent."
+    other_hints = _hints(
+        serves=None,
+        changes="See first whether it was done, then run the same command again.",
+        reads="Run the same command again.",
+    )
 
 
 def all_errors() -> tuple[type[EvidenceSyncError], ...]:

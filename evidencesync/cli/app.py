@@ -8,6 +8,7 @@ Two kinds of command lines are on the way of every transfer to another machine, 
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 import threading
@@ -19,6 +20,8 @@ from evidencesync.errors import ExitCode, InterruptedRunError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line; its exit code. Never raises, and never shows a traceback unless asked to."""
+    if arguments is None:
+        _take_closed_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     console = Console(as_json="--json" in given, verbose="-v" in given)
     try:
@@ -30,6 +33,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments is None:
             _prepare_end()
     return int(code)
+
+
+def _take_closed_streams() -> None:
+    """Opens what the caller has closed of 0, 1 and 2, on nothing.
+
+    Else the next file that is opened, one of a vault perhaps, would get that number, and whatever any library writes to it.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)  # which takes the lowest number that is free
 
 
 def _prepare_end() -> None:

@@ -12,7 +12,7 @@ import typer
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.figures import count_text, kinds_text, size_text, stored_text
 from evidencesync.cli.options import ItemChoice, VaultPath, local_vault
-from evidencesync.errors import ExitCode, UsageError, most_severe
+from evidencesync.errors import CommandKind, ExitCode, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 
 def add_commands(app: typer.Typer) -> None:
     """Adds `list` and `show`."""
-    command(app, "list", "evidencesync list /srv/vault", "evidencesync list /srv/vault --json")(list_vault)
+    command(app, "list", "evidencesync list /srv/vault", "evidencesync list /srv/vault --json", kind=CommandKind.SHOWS)(
+        list_vault
+    )
     command(
         app,
         "show",
         "evidencesync show /srv/vault --case 2024-017 --item LAPTOP-1",
         "evidencesync show /srv/vault --case 2024-017 --item LAPTOP-1 --acquisition 2 --json",
         "evidencesync show /srv/vault --case 2024-017 --item LAPTOP-1 --files --below home/ana",
+        kind=CommandKind.SHOWS,
     )(show_acquisition)
 
 

@@ -12,7 +12,7 @@ import typer
 from evidencesync.cli.console import Console
 from evidencesync.cli.guard import guard
 from evidencesync.cli.settings import CONFIG_VARIABLE, LoadedSettings, load_settings
-from evidencesync.errors import ExitCode
+from evidencesync.errors import CommandKind, ExitCode
 
 Command = Callable[..., ExitCode]
 
@@ -40,8 +40,8 @@ class OutputChoice:
     ] = None
 
 
-def command(app: typer.Typer, name: str, *examples: str) -> Callable[[Command], Command]:
-    """Adds a function to a typer app. Its docstring is the help, `examples` are shown below it.
+def command(app: typer.Typer, name: str, *examples: str, kind: CommandKind = CommandKind.CHECKS) -> Callable[[Command], Command]:
+    """Adds a function to a typer app. Its docstring is the help, `examples` are shown below it. Hints fit its `kind`.
 
     A parameter annotated with a dataclass stands for all of its fields, each of them an option; one annotated with Run is
     filled in. What the function returns, or the error it raises, becomes the exit code.
@@ -49,7 +49,7 @@ def command(app: typer.Typer, name: str, *examples: str) -> Callable[[Command], 
 
     def register(function: Command) -> Command:
         said = inspect.getdoc(function) or ""
-        app.command(name, help=said, short_help=_first_sentence(said), epilog=_epilog(examples))(_adapt(function))
+        app.command(name, help=said, short_help=_first_sentence(said), epilog=_epilog(examples))(_adapt(function, kind))
         return function
 
     return register
@@ -72,7 +72,7 @@ def _epilog(examples: tuple[str, ...]) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {example}" for example in examples)
 
 
-def _adapt(function: Command) -> Callable[..., None]:
+def _adapt(function: Command, kind: CommandKind) -> Callable[..., None]:
     signature = inspect.signature(function, eval_str=True)
     groups = {name: found.annotation for name, found in signature.parameters.items() if _is_group(found.annotation)}
     run_name = next((name for name, found in signature.parameters.items() if found.annotation is Run), None)
@@ -82,7 +82,7 @@ def _adapt(function: Command) -> Callable[..., None]:
         from evidencesync.cli.process import prepare_process
 
         choice = _take(OutputChoice, values)
-        console = Console(as_json=choice.as_json, quiet=choice.quiet, verbose=choice.verbose)
+        console = Console(as_json=choice.as_json, quiet=choice.quiet, verbose=choice.verbose, kind=kind)
         prepare_process(verbose=choice.verbose)
 
         def work() -> ExitCode:

@@ -28,7 +28,7 @@ from evidencesync.cli import (
     verify_command,
     watch_command,
 )
-from evidencesync.cli.console import Console
+from evidencesync.cli.console import Console, mute
 from evidencesync.errors import ExitCode, UsageError
 
 PROGRAM: Final = "evidencesync"
@@ -105,6 +105,11 @@ def run(given: list[str], console: Console) -> int:
         raise KeyboardInterrupt from error
     except _PARSER_ERROR as error:
         code = _refuse(error, console)
+    except OSError as error:  # help or version, and stdout takes no more: commands have a guard of their own
+        if sys.stdout is not None:
+            mute(sys.stdout)
+        console.not_printed(error)
+        code = console.settle(ExitCode.COMPLETE)
     except SystemExit:  # how typer answers to a reader of --help that has seen enough; a command of ours never raises it
         code = ExitCode.COMPLETE
     return int(code or 0)
@@ -114,7 +119,8 @@ def _refuse(error: Exception, console: Console) -> ExitCode:
     """Says what is wrong with a command line; the whole help where nothing was asked for."""
     context = getattr(error, "ctx", None)
     if context is not None and type(error).__name__ == "NoArgsIsHelpError" and not console.as_json:
-        sys.stderr.write(f"{context.get_help()}\n")
+        for line in context.get_help().splitlines():
+            console.note(line)
         return ExitCode.USAGE
     format_message = getattr(error, "format_message", None)
     message = " ".join(str(format_message() if format_message else error).split()) or "no command was given"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -9,24 +10,32 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, TextIO
 
 from evidencesync.cli.shield import shield
-from evidencesync.errors import StorageError, UsageError
+from evidencesync.errors import CommandKind, EvidenceSyncError, ExitCode, StorageError, UsageError
 
 if TYPE_CHECKING:
     import msgspec
-
-    from evidencesync.errors import EvidenceSyncError
 
 
 class Console:
     """What one command may print.
 
     With `as_json`, stdout carries exactly one JSON document. `quiet` drops messages and progress, never results or errors.
+    `kind` is what the command does: hints fit it. What stdout did not take is remembered until `settle`.
     """
 
-    def __init__(self, *, as_json: bool = False, quiet: bool = False, verbose: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        as_json: bool = False,
+        quiet: bool = False,
+        verbose: bool = False,
+        kind: CommandKind = CommandKind.CHECKS,
+    ) -> None:
         self.as_json = as_json
         self.quiet = quiet
         self.verbose = verbose
+        self.kind = kind
+        self._unsaid: StorageError | None = None
 
     @property
     def is_live(self) -> bool:
@@ -35,14 +44,27 @@ class Console:
         return not declined and sys.stderr is not None and sys.stderr.isatty()
 
     def give(self, output: msgspec.Struct, lines: Iterable[str]) -> None:
-        """The result: the JSON document, or its lines for people. Raises StorageError where stdout takes no more."""
+        """The result: the JSON document, or its lines for people. What stdout does not take, `settle` makes a failure."""
         if self.as_json:
             import msgspec
 
             data = msgspec.json.encode(output) + b"\n"
         else:
             data = "".join(f"{shield(line)}\n" for line in lines).encode("utf-8", "backslashreplace")
-        _write(sys.stdout, data)
+        refused = _write(sys.stdout, data)
+        if refused is not None and not (self.kind is CommandKind.SHOWS and isinstance(refused, BrokenPipeError)):
+            self.not_printed(refused)
+
+    def not_printed(self, refused: OSError) -> None:
+        """Stdout did not take a result. A reader of a list that has seen enough (`| head`) is no such case: see `give`."""
+        self._unsaid = StorageError(f"the result could not be written to stdout: {refused.strerror}", hint="")
+
+    def settle(self, code: ExitCode) -> ExitCode:
+        """The exit code of a command that ends with `code`: a result that nobody could read is never a success."""
+        if self._unsaid is None:
+            return code
+        self._print_failure(self._unsaid)
+        return code or self._unsaid.exit_code
 
     def say(self, line: str) -> None:
         """A message on stderr."""
@@ -63,7 +85,7 @@ class Console:
         Raises UsageError where nobody answers; `beforehand` says how to do without the question.
         """
         _write(sys.stderr, f"{shield(question)} [yes/no] ".encode("utf-8", "backslashreplace"))
-        answer = sys.stdin.readline() if sys.stdin is not None else ""
+        answer = _read_line()
         if not answer:
             self._print_error("")
             raise UsageError("nobody answered the question", hint=beforehand)
@@ -74,36 +96,47 @@ class Console:
         if self.verbose:
             for line in "".join(traceback.format_exception(error)).splitlines():
                 self._print_error(line)
-        if self.as_json:
+        if self.as_json and self._unsaid is None:
             from evidencesync.cli.outputs import error_output
 
-            self.give(error_output(error), ())
-            return
+            self.give(error_output(error, self.kind), ())
+            if self._unsaid is None:
+                return
+        self._print_failure(error)
+
+    def _print_failure(self, error: EvidenceSyncError) -> None:
         self._print_error(f"error: {error.message}")
-        if error.hint:
-            self._print_error(f"hint: {error.hint}")
+        hint = error.hint_for(self.kind)
+        if hint:
+            self._print_error(f"hint: {hint}")
 
     def _print_error(self, line: str) -> None:
         _write(sys.stderr, f"{shield(line)}\n".encode("utf-8", "backslashreplace"))
 
 
-def _write(stream: TextIO | None, data: bytes) -> None:
-    """Writes and flushes. A reader that has gone away (`| head`) is no failure of ours; a full disk is."""
+def _write(stream: TextIO | None, data: bytes) -> OSError | None:
+    """Writes and flushes; what the stream says where it does not take it. It is then sent to nowhere: see `mute`."""
     if stream is None:
-        return
+        return OSError(errno.EBADF, "it is closed")
     try:
         stream.flush()
         stream.buffer.write(data)
         stream.buffer.flush()
-    except BrokenPipeError:
-        _mute(stream)
     except OSError as error:
-        if stream is sys.stdout:
-            _mute(stream)
-            raise StorageError(f"the result could not be written to stdout: {error.strerror}", hint="") from error
+        mute(stream)
+        return error
+    return None
 
 
-def _mute(stream: TextIO) -> None:
+def _read_line() -> str:
+    """A line of stdin; nothing where it is closed, cannot be read, or is no text."""
+    try:
+        return sys.stdin.readline() if sys.stdin is not None else ""
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def mute(stream: TextIO) -> None:
     """Sends what else is written to a stream, also by the interpreter at its end, to nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     try:

@@ -13,7 +13,7 @@ import typer
 from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.details_choice import DetailsChoice
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
-from evidencesync.errors import EvidenceSyncError, ExitCode, NotThereError, UsageError, most_severe
+from evidencesync.errors import CommandKind, EvidenceSyncError, ExitCode, NotThereError, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ def add_commands(app: typer.Typer) -> None:
         ("accept", accept, f"{far} {item} --condition 'seal intact' --seal-number 4711"),
         ("seal", seal, f"{far} {item} --reason 'case closed'"),
     ):
-        command(custody, name, *(f"evidencesync custody {name} {example}" for example in examples))(function)
+        kind = CommandKind.SHOWS if function is show else CommandKind.CHANGES
+        command(custody, name, *(f"evidencesync custody {name} {example}" for example in examples), kind=kind)(function)
 
 
 def show(run: Run, vault: _Vault, item: ItemChoice, sign: SignChoice, ssh: RemoteChoice) -> ExitCode:

@@ -10,7 +10,7 @@ import typer
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.figures import count_text, size_text
 from evidencesync.cli.options import ItemChoice, VaultPath, local_vault
-from evidencesync.errors import ExitCode
+from evidencesync.errors import CommandKind, ExitCode
 from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def add_commands(app: typer.Typer) -> None:
         "diff",
         "evidencesync diff /srv/vault 1 2 --case 2024-017 --item LAPTOP-1",
         "evidencesync diff /srv/vault 1 2 --case 2024-017 --item LAPTOP-1 --limit 100000 --json",
+        kind=CommandKind.SHOWS,
     )(diff)
 
 

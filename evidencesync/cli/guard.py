@@ -9,28 +9,25 @@ from evidencesync.errors import EvidenceSyncError, ExitCode, InternalError, Inte
 
 
 def guard(console: Console, work: Callable[[], ExitCode]) -> ExitCode:
-    """Runs a command and says what went wrong; the exit code. Nothing but `-v` ever shows a traceback."""
+    """Runs a command and says what went wrong; the exit code. Nothing but `-v` ever shows a traceback.
+
+    A result that could not be printed is a failure, too (`Console.settle`).
+    """
+    return console.settle(_guarded(console, work))
+
+
+def _guarded(console: Console, work: Callable[[], ExitCode]) -> ExitCode:
     try:
-        try:
-            return work()
-        except EvidenceSyncError as error:
-            console.fail(error)
-            return error.exit_code
-        except KeyboardInterrupt:
-            return _interrupted(console)
-        except Exception as error:  # noqa: BLE001 - a defect: it is said in one line, like everything else
-            if isinstance(error.__context__, KeyboardInterrupt):  # it came in the middle of a clean-up
-                return _interrupted(console)
+        return work()
+    except EvidenceSyncError as error:
+        failure = error
+    except KeyboardInterrupt:
+        failure = InterruptedRunError("interrupted")
+    except Exception as error:  # noqa: BLE001 - a defect: it is said in one line, like everything else
+        if isinstance(error.__context__, KeyboardInterrupt):  # it came in the middle of a clean-up
+            failure = InterruptedRunError("interrupted")
+        else:
             failure = InternalError(f"{type(error).__name__}: {error}")
             failure.__cause__ = error
-            console.fail(failure)
-            return failure.exit_code
-    except EvidenceSyncError as error:  # stdout takes no more, so stderr must say it
-        Console().fail(error)
-        return error.exit_code
-
-
-def _interrupted(console: Console) -> ExitCode:
-    interrupted = InterruptedRunError("interrupted")
-    console.fail(interrupted)
-    return interrupted.exit_code
+    console.fail(failure)
+    return failure.exit_code

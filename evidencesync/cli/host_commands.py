@@ -9,7 +9,7 @@ import typer
 
 from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.options import ServerChoice
-from evidencesync.errors import ExitCode, HostKeyChangedError, HostKeyError, UsageError
+from evidencesync.errors import CommandKind, ExitCode, HostKeyChangedError, HostKeyError, UsageError
 from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def add_commands(app: typer.Typer) -> None:
         "trust",
         "evidencesync host trust ana@vault.lab",
         "evidencesync host trust ssh://vault.lab:2222 --fingerprint SHA256:Xq3...",
+        kind=CommandKind.CHANGES,
     )(trust)
 
 

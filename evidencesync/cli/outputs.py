@@ -23,7 +23,7 @@ from evidencesync.evidence.entry import Count, Flag, Remark
 from evidencesync.evidence.moment import Moment
 
 if TYPE_CHECKING:
-    from evidencesync.errors import EvidenceSyncError
+    from evidencesync.errors import CommandKind, EvidenceSyncError
 
 NotebookFingerprint = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{4} ){4}[0-9a-f]{4}$")]
 """The first 20 hexadecimal digits of the manifest's SHA-256 in groups of four."""
@@ -48,10 +48,10 @@ class ErrorOutput(Output, frozen=True):
     error: ErrorDetail
 
 
-def error_output(error: EvidenceSyncError) -> ErrorOutput:
-    """An error as a document."""
-    hint = shield(error.hint) if error.hint else None
-    return ErrorOutput(ErrorDetail(int(error.exit_code), error.slug, shield(error.message), hint))
+def error_output(error: EvidenceSyncError, kind: CommandKind) -> ErrorOutput:
+    """An error as a document; the hint fits a command of that kind."""
+    hint = error.hint_for(kind)
+    return ErrorOutput(ErrorDetail(int(error.exit_code), error.slug, shield(error.message), shield(hint) if hint else None))
 
 
 # --- Vault and trust ---------------------------------------------------------------------------------------------------

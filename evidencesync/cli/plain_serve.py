@@ -8,7 +8,7 @@ from evidencesync.cli.console import Console
 from evidencesync.cli.guard import guard
 from evidencesync.cli.process import prepare_process
 from evidencesync.cli.settings import CONFIG_VARIABLE, load_settings
-from evidencesync.errors import ExitCode
+from evidencesync.errors import CommandKind, ExitCode
 
 
 def serve_plainly(what: str, path: str) -> ExitCode:
@@ -22,4 +22,4 @@ def serve_plainly(what: str, path: str) -> ExitCode:
         (serve_stdio if what == "--vault" else offer_stdio)(path)
         return ExitCode.COMPLETE
 
-    return guard(Console(), work)
+    return guard(Console(kind=CommandKind.SERVES), work)

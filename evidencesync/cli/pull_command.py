@@ -16,7 +16,7 @@ from evidencesync.cli.acquire import HowChoice, Places, acquire, make_request, n
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.filter_choice import FilterChoice
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, local_vault
-from evidencesync.errors import ExitCode, UsageError
+from evidencesync.errors import CommandKind, ExitCode, UsageError
 
 if TYPE_CHECKING:
     from evidencesync.source.filters import FilterRules
@@ -51,6 +51,7 @@ def add_commands(app: typer.Typer) -> None:
         "evidencesync pull root@server:/dev/sdb /srv/vault --case 2024-017 --item DISK-2",
         "evidencesync pull admin@nas:/volume1/share /srv/vault --case 2024-017 --item NAS --agentless",
         'In authorized_keys there:  restrict,command="evidencesync serve --source /var/log" ssh-ed25519 AAAA...',
+        kind=CommandKind.ACQUIRES,
     )(pull_source)
 
 

@@ -13,7 +13,7 @@ from evidencesync.cli.acquire import CODES, HowChoice, Places, acquire, make_req
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.filter_choice import FilterChoice
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
-from evidencesync.errors import ExitCode, UsageError
+from evidencesync.errors import CommandKind, ExitCode, UsageError
 from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def add_commands(app: typer.Typer) -> None:
         "evidencesync push disk.img /srv/vault --case 2024-017 --item DISK-1 --case-file disk1.toml --detail seal_number=4711",
         "evidencesync push / /media/usb/vault --case 2024-017 --item SERVER-2 --one-file-system --max-size 2G --dry-run",
         "find . -newer /tmp/then -print0 | evidencesync push . /srv/vault --case 2024-017 --item RECENT --files-from0 -",
+        kind=CommandKind.ACQUIRES,
     )(push_source)
 
 

@@ -13,7 +13,7 @@ from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.figures import count_text
 from evidencesync.cli.options import local_vault
 from evidencesync.cli.receipts import chosen_receipts, head_memory
-from evidencesync.errors import ExitCode, NotThereError, StorageError, UsageError, most_severe
+from evidencesync.errors import CommandKind, ExitCode, NotThereError, StorageError, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
@@ -41,9 +41,13 @@ def add_commands(app: typer.Typer) -> None:
         "receipts",
         "Shows what this machine keeps of its pushes: signed documents, and how far it has seen the chains of vaults.",
     )
-    command(room, "list", "evidencesync receipts list", "evidencesync receipts list --receipts /media/usb/receipts --json")(
-        list_receipts
-    )
+    command(
+        room,
+        "list",
+        "evidencesync receipts list",
+        "evidencesync receipts list --receipts /media/usb/receipts --json",
+        kind=CommandKind.SHOWS,
+    )(list_receipts)
     command(
         room,
         "check",
@@ -56,6 +60,7 @@ def add_commands(app: typer.Typer) -> None:
         "forget-head",
         "evidencesync receipts forget-head 348ba87bfcd2cca1f5e9938fc0b1b3ee",
         "evidencesync receipts forget-head 348ba87bfcd2cca1f5e9938fc0b1b3ee --case 2024-017 --item LAPTOP-1 --yes",
+        kind=CommandKind.CHANGES,
     )(forget_head)
 
 

@@ -15,7 +15,7 @@ import typer.main
 
 from evidencesync.cli.commands import PROGRAM, make_app
 from evidencesync.cli.settings import setting_keys
-from evidencesync.errors import SEVERITY_ORDER, EvidenceSyncError, ExitCode, all_errors
+from evidencesync.errors import SEVERITY_ORDER, CommandKind, EvidenceSyncError, ExitCode, all_errors
 from evidencesync.verify.checks import DESCRIPTIONS, MEANINGS, Check, Meaning
 
 _GENERATED: Final = "<!-- Generated from the code by `make docs`. Do not edit. -->"
@@ -81,6 +81,15 @@ _CODE_TEXTS: Final = {
 }
 
 
+_KIND_TEXTS: Final = {
+    CommandKind.ACQUIRES: "acquiring",
+    CommandKind.SERVES: "serving",
+    CommandKind.CHANGES: "changing",
+    CommandKind.CHECKS: "checking",
+    CommandKind.SHOWS: "showing",
+}
+
+
 def exit_codes_text() -> str:
     """docs/exit-codes.md."""
     order = " > ".join(str(int(code)) for code in SEVERITY_ORDER if code is not ExitCode.COMPLETE)
@@ -93,8 +102,17 @@ def exit_codes_text() -> str:
     ]
     for error in sorted(errors, key=lambda error: (int(error.exit_code), error.slug)):
         meaning = (inspect.getdoc(error) or "").split("\n\n")[0].replace("\n", " ")
-        lines.append(f"| `{error.slug}` | {int(error.exit_code)} | {meaning} | {error.default_hint or ''} |")
+        lines.append(f"| `{error.slug}` | {int(error.exit_code)} | {meaning} | {_hints_text(error)} |")
     return "\n".join(lines) + "\n"
+
+
+def _hints_text(error: type[EvidenceSyncError]) -> str:
+    """What is said to whoever acquires, then what other kinds of commands say in its place."""
+    others: dict[str | None, list[str]] = {}
+    for kind, hint in error.other_hints.items():
+        others.setdefault(hint, []).append(_KIND_TEXTS[kind])
+    said = [f"{hint or 'nothing'} ({', '.join(kinds)})" for hint, kinds in others.items()]
+    return "<br>".join([*([error.default_hint] if error.default_hint else []), *said])
 
 
 def findings_text() -> str:

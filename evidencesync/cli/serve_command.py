@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from evidencesync.cli.command import Run, command
-from evidencesync.errors import ExitCode, UsageError
+from evidencesync.errors import CommandKind, ExitCode, UsageError
 from evidencesync.evidence.display import safe_text
 
 _LISTEN_HINT = "Write HOST:PORT, such as 0.0.0.0:2222 or [::]:2222. Port 0 takes a free one."
@@ -25,6 +25,7 @@ def add_commands(app: typer.Typer) -> None:
         "evidencesync serve --vault /srv/vault --listen 0.0.0.0:2222 --authorized-keys keys",
         "evidencesync serve --source /evidence            (what sshd starts for a pull)",
         'In authorized_keys:  restrict,command="evidencesync serve --vault /srv/vault" ssh-ed25519 AAAA...',
+        kind=CommandKind.SERVES,
     )(serve)
 
 

@@ -11,7 +11,7 @@ import typer
 
 from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.options import DEFAULT_TIMEOUT_SECONDS, ItemChoice, SignChoice, TsaRoots, VaultPath, local_vault
-from evidencesync.errors import EvidenceSyncError, ExitCode, TimestampError, UsageError, most_severe
+from evidencesync.errors import CommandKind, EvidenceSyncError, ExitCode, TimestampError, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import MAX_TIMESTAMP
 
@@ -51,13 +51,17 @@ def add_commands(app: typer.Typer) -> None:
         timestamp,
         "attach",
         "evidencesync timestamp attach /srv/vault laptop.tsr --case 2024-017 --item LAPTOP-1 --tsa-root authority.pem",
+        kind=CommandKind.CHANGES,
     )(attach_file)
     command(
         timestamp,
         "fetch",
         "evidencesync timestamp fetch /srv/vault --case 2024-017 --item LAPTOP-1 --tsa https://tsa.example",
+        kind=CommandKind.CHANGES,
     )(fetch)
-    command(timestamp, "show", "evidencesync timestamp show /srv/vault --case 2024-017 --item LAPTOP-1")(show)
+    command(timestamp, "show", "evidencesync timestamp show /srv/vault --case 2024-017 --item LAPTOP-1", kind=CommandKind.SHOWS)(
+        show
+    )
 
 
 def request(

@@ -10,7 +10,7 @@ import typer
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.figures import count_text, size_text
 from evidencesync.cli.options import VaultPath, local_vault
-from evidencesync.errors import ExitCode
+from evidencesync.errors import CommandKind, ExitCode
 from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 def add_commands(app: typer.Typer) -> None:
     """Adds `reindex` and `clean`."""
-    command(app, "reindex", "evidencesync reindex /srv/vault")(reindex)
-    command(app, "clean", "evidencesync clean /srv/vault", "evidencesync clean /srv/vault --yes")(clean)
+    command(app, "reindex", "evidencesync reindex /srv/vault", kind=CommandKind.CHANGES)(reindex)
+    command(app, "clean", "evidencesync clean /srv/vault", "evidencesync clean /srv/vault --yes", kind=CommandKind.CHANGES)(clean)
 
 
 def reindex(run: Run, vault: VaultPath) -> ExitCode:

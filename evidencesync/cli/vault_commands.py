@@ -9,7 +9,7 @@ import typer
 
 from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.options import VaultPath, local_vault
-from evidencesync.errors import ExitCode, SignatureError, SigningKeyError, UsageError
+from evidencesync.errors import CommandKind, ExitCode, SignatureError, SigningKeyError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import MAX_PUBLIC_KEY
 
@@ -31,12 +31,15 @@ def add_commands(app: typer.Typer) -> None:
         "init",
         "evidencesync init /srv/vault",
         "evidencesync init /srv/vault --name 'Digital lab' --trust ana.pub --principal ana@lab",
+        kind=CommandKind.CHANGES,
     )(init)
     trust = group(app, "trust", "Says who may sign. Each change is a signed record of the vault.")
-    command(trust, "add", "evidencesync trust add /srv/vault ana.pub --principal ana@lab")(add)
-    command(trust, "list", "evidencesync trust list /srv/vault")(list_signers)
-    command(trust, "retire", "evidencesync trust retire /srv/vault ana@lab")(retire)
-    command(trust, "revoke", "evidencesync trust revoke /srv/vault ana.pub --reason 'laptop stolen'")(revoke)
+    command(trust, "add", "evidencesync trust add /srv/vault ana.pub --principal ana@lab", kind=CommandKind.CHANGES)(add)
+    command(trust, "list", "evidencesync trust list /srv/vault", kind=CommandKind.SHOWS)(list_signers)
+    command(trust, "retire", "evidencesync trust retire /srv/vault ana@lab", kind=CommandKind.CHANGES)(retire)
+    command(trust, "revoke", "evidencesync trust revoke /srv/vault ana.pub --reason 'laptop stolen'", kind=CommandKind.CHANGES)(
+        revoke
+    )
 
 
 def init(

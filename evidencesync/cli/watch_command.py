@@ -18,7 +18,7 @@ from evidencesync.cli.figures import parse_duration
 from evidencesync.cli.filter_choice import FilterChoice
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
 from evidencesync.cli.push_command import check_places
-from evidencesync.errors import EvidenceSyncError, ExitCode, InterruptedRunError, UsageError
+from evidencesync.errors import CommandKind, EvidenceSyncError, ExitCode, InterruptedRunError, UsageError
 from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def add_commands(app: typer.Typer) -> None:
         "evidencesync watch /var/log/gateway ana@vault.lab:/srv/vault --case 2024-017 --item GATEWAY-LOGS",
         "evidencesync watch /mnt/triage vault.lab:/srv/vault --case 2024-017 --item TRIAGE --settle 1m --every 1h -x",
         "evidencesync watch capture.pcap /media/usb/vault --case 2024-017 --item CAPTURE --every 5m --json",
+        kind=CommandKind.ACQUIRES,
     )(watch_source)
 
 

@@ -75,7 +75,8 @@ class WatchEvents:
     def failed(self, error: EvidenceSyncError, pause: float) -> None:
         """See Listener."""
         self._failures += 1
-        hint = f" ({error.hint})" if error.hint and self._failures == 1 else ""
+        advice = error.hint_for(self._console.kind)
+        hint = f" ({advice})" if advice and self._failures == 1 else ""
         code = int(error.exit_code)
         self.warn(f"push failed [{code} {error.slug}]: {error.message}{hint}; next attempt in {duration_text(pause)}")
 
@@ -111,7 +112,7 @@ class WatchEvents:
             failures=self._failures,
             all_in_vault=all_in_vault,
             acquisitions=list(self._last),
-            error=error_output(error).error if error is not None else None,
+            error=error_output(error, self._console.kind).error if error is not None else None,
         )
         self._console.give(output, self._lines(output))
         if error is not None and not self._console.as_json:

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import io
 import json
+import os
+from pathlib import Path
 
 import pytest
 
 from evidencesync.cli.console import Console
+from evidencesync.cli.guard import guard
 from evidencesync.cli.outputs import ErrorOutput, ServeOutput
 from evidencesync.cli.shield import shield
-from evidencesync.errors import PathEscapeError, StorageError, UsageError
+from evidencesync.errors import CommandKind, ExitCode, PathEscapeError, UsageError
 
 ATTACK = "a\x1b[31mb\u202ec\u2028d\x9be\udcff"
 
@@ -53,7 +56,7 @@ def test_an_error_in_json_has_code_slug_message_and_hint(capfdbinary: pytest.Cap
         "code": 40,
         "slug": "path-escape",
         "message": r"path a\x1b[31mb\u202ec\u2028d\u009be\xff",
-        "hint": PathEscapeError.default_hint,
+        "hint": PathEscapeError("x").hint_for(CommandKind.CHECKS),
     }
 
 
@@ -78,12 +81,63 @@ def test_nobody_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert raised.value.hint == "Be sure beforehand."
 
 
-def test_a_result_that_cannot_be_written_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("ended", "code"), [(ExitCode.COMPLETE, 1), (ExitCode.GAPS, 3), (ExitCode.CHAIN, 34)])
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_result_that_cannot_be_written_is_a_failure_and_hides_no_verdict(
+    as_json: bool, ended: ExitCode, code: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     with open("/dev/full", "w", encoding="utf-8") as full:
         monkeypatch.setattr("sys.stdout", full)
-        with pytest.raises(StorageError, match="stdout"):
-            Console().give(ServeOutput("x"), ["line"])
+        console = Console(as_json=as_json)
+        console.give(ServeOutput("x"), ["line"])
+        assert console.settle(ended) == code
         monkeypatch.undo()
+    assert capfd.readouterr().err == "error: the result could not be written to stdout: No space left on device\n"
+
+
+def test_an_error_that_stdout_does_not_take_goes_to_stderr(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        assert guard(Console(as_json=True), _raise_usage) == 2
+        monkeypatch.undo()
+    assert capfd.readouterr().err.splitlines()[:2] == ["error: wrong", "hint: right"]
+
+
+def _raise_usage() -> ExitCode:
+    raise UsageError("wrong", hint="right")
+
+
+@pytest.mark.parametrize("kind", CommandKind)
+def test_a_reader_that_has_gone_is_no_failure_of_a_list_and_one_of_a_verdict(
+    kind: CommandKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readable, writable = os.pipe()
+    os.close(readable)
+    with os.fdopen(writable, "w", encoding="utf-8") as gone:
+        monkeypatch.setattr("sys.stdout", gone)
+        console = Console(kind=kind)
+        console.give(ServeOutput("x"), ["line"])
+        assert console.settle(ExitCode.COMPLETE) == (0 if kind is CommandKind.SHOWS else 1)
+        monkeypatch.undo()
+
+
+def test_a_closed_stdout_is_one_that_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", None)
+    for kind in CommandKind:
+        console = Console(kind=kind)
+        console.give(ServeOutput("x"), ["line"])
+        assert console.settle(ExitCode.COMPLETE) == 1
+
+
+def test_a_stdin_that_cannot_be_read_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\n")
+    with (tmp_path / "binary").open(encoding="utf-8") as no_text:
+        for stdin in (None, no_text):
+            monkeypatch.setattr("sys.stdin", stdin)
+            with pytest.raises(UsageError, match="nobody answered"):
+                Console().ask("Sure?")
 
 
 @pytest.mark.parametrize("reason", ["json", "quiet", "NO_COLOR", "dumb", "no terminal"])
