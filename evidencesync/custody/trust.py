@@ -53,14 +53,17 @@ class TrustedSigner:
         return next((name for name in self.principals if _PATTERN_CHARACTERS.isdisjoint(name)), None)
 
     def objection(self, namespace: str, at_ns: int) -> str | None:
-        """Why this line does not cover a signature in `namespace` at a time; None when it does."""
+        """Why this line does not cover a signature in `namespace` at a time; None when it does.
+
+        It says nothing of what that time is: whether something was signed then, or is looked at then, only the caller knows.
+        """
         at = at_ns // _NANOSECONDS
         if self.namespaces is not None and not matches_any(namespace, self.namespaces):
             return f"is not trusted for the namespace {namespace}"
         if self.valid_after is not None and at < self.valid_after:
-            return f"is trusted from {_format_time(self.valid_after)} on, the signature is of {_format_time(at)}"
+            return f"is trusted from {_format_time(self.valid_after)} on, not at {_format_time(at)}"
         if self.valid_before is not None and at > self.valid_before:
-            return f"was trusted until {_format_time(self.valid_before)}, the signature is of {_format_time(at)}"
+            return f"was trusted until {_format_time(self.valid_before)}, not at {_format_time(at)}"
         return None
 
 

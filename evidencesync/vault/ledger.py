@@ -25,9 +25,8 @@ from evidencesync.vault.disk import (
     storing,
     sync_folder,
 )
+from evidencesync.vault.interrupted import TEMPORARY
 from evidencesync.vault.layout import MAX_SEQUENCE, SIGNATURE_SUFFIX, parse_record_file, record_file
-
-_TEMPORARY = ".new-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ class Ledger:
             names = os.listdir(self.folder)
         found = []
         for name in names:
-            if name.startswith(_TEMPORARY) or name.endswith(SIGNATURE_SUFFIX) or not name.endswith(".json"):
+            if name.startswith(TEMPORARY) or name.endswith(SIGNATURE_SUFFIX) or not name.endswith(".json"):
                 continue
             parsed = parse_record_file(name)
             if parsed is None:
@@ -127,9 +126,9 @@ class Ledger:
         with opened_folder(self.folder) as folder:
             remove_leftovers(folder, head.sequence)
             for name, content in ((file.name + SIGNATURE_SUFFIX, signature), (file.name, data)):
-                store_new_file(folder, _TEMPORARY + name, content)
+                store_new_file(folder, TEMPORARY + name, content)
                 with storing("append a custody record"):
-                    os.rename(_TEMPORARY + name, name, src_dir_fd=folder, dst_dir_fd=folder)
+                    os.rename(TEMPORARY + name, name, src_dir_fd=folder, dst_dir_fd=folder)
                 sync_folder(folder, "custody records")
         return file
 
@@ -143,7 +142,7 @@ def remove_leftovers(folder_fd: int, head_sequence: int) -> None:
         for name in os.listdir(folder_fd):
             parsed = parse_record_file(name.removesuffix(SIGNATURE_SUFFIX))
             past = name.endswith(SIGNATURE_SUFFIX) and parsed is not None and parsed[0] > head_sequence
-            if name.startswith(_TEMPORARY) or past:
+            if name.startswith(TEMPORARY) or past:
                 remove_if_there(folder_fd, name)
 
 

@@ -30,6 +30,7 @@ from evidencesync.evidence.digest import sha256_of
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.vault.disk import load_file, opened_folder, remove_if_there, store_new_file, storing, sync_folder
 from evidencesync.vault.folders import remove_tree
+from evidencesync.vault.interrupted import TEMPORARY
 from evidencesync.vault.item import Item, ItemState
 from evidencesync.vault.layout import (
     ACQUIRED,
@@ -43,7 +44,7 @@ from evidencesync.vault.layout import (
     acquisition_folder,
     record_file,
 )
-from evidencesync.vault.ledger import remove_leftovers
+from evidencesync.vault.ledger import Ledger, iter_records, remove_leftovers
 from evidencesync.vault.lock import locked_folder
 from evidencesync.vault.staging import ACQUISITION, Staging
 
@@ -64,7 +65,6 @@ STEPS: Final = (
 )
 _RECORDS: Final = ((ACQUIRED, ACQUIRED_SIGNATURE, "acquired"), (RECEIVED, RECEIVED_SIGNATURE, "received"))
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV})
-_TEMPORARY: Final = ".new-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ def complete_unfinished(item: Item) -> int | None:
     with opened_folder(item.layout.root) as root:
         with opened_folder(ACQUISITIONS, root) as acquisitions:
             sync_folder(acquisitions, "acquisitions")
-        linked = _link_records(item, root, number, _go_on)
+        linked = _link_records(item, root, number, _go_on, completing=True)
     _remove_staging(item, item.header(number).session)
     return number if linked else None
 
@@ -202,10 +202,10 @@ def _sync_parents(root_fd: int, acquisitions_fd: int, session_fd: int) -> None:
     sync_folder(root_fd, "the item's folder")
 
 
-def _link_records(item: Item, root_fd: int, number: int, reached: Fault) -> bool:
+def _link_records(item: Item, root_fd: int, number: int, reached: Fault, *, completing: bool = False) -> bool:
     """Puts an acquisition's two records into the chain, as far as they are not there; whether anything was missing.
 
-    The signature goes first: a record in the chain always has one.
+    The signature goes first: a record in the chain always has one. `completing`: an earlier run may have linked them before.
     """
     linked = False
     with (
@@ -219,6 +219,8 @@ def _link_records(item: Item, root_fd: int, number: int, reached: Fault) -> bool
             target = record_file(record.sequence, kind)
             if load_file(custody, target, MAX_RECORD) != data:
                 _check_next(item, record, number, kind)
+                if completing:
+                    _check_never_linked(item, record)
                 if kind == "received":
                     _check_vault_signature(item, data, signature)
                 remove_leftovers(custody, record.sequence - 1)
@@ -248,6 +250,18 @@ def _check_next(item: Item, record: CustodyRecord, number: int, kind: str) -> No
         raise ChainError(f"the {kind} record of acquisition {number} is about something else")
 
 
+def _check_never_linked(item: Item, record: CustodyRecord) -> None:
+    """A record that the vault has stated as one of this chain was linked then. That it is not now, no crash can have done."""
+    place = f"{item.name.case.folder}/{item.name.item.folder}"
+    for stored in iter_records(Ledger(item.vault.custody)):
+        stated = stored.record.details.get(place, "").partition(" ")[0] if stored.record.type == "heads" else ""
+        if stated.isdecimal() and int(stated) >= record.sequence:
+            raise ChainError(
+                f"custody record {record.sequence} of {item.name} was removed: the vault's own chain has stated it",
+                hint="Nothing is added to a history from which something was removed. Run: evidencesync verify VAULT",
+            )
+
+
 def _check_vault_signature(item: Item, data: bytes, signature: bytes) -> None:
     key = verify_signature(signature, CUSTODY_NAMESPACE, sha512(data).digest())
     if key.fingerprint != item.vault_key:
@@ -262,8 +276,8 @@ def _link(source_fd: int, source: str, target_fd: int, target: str, data: bytes)
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            store_new_file(target_fd, _TEMPORARY + target, data)
-            os.rename(_TEMPORARY + target, target, src_dir_fd=target_fd, dst_dir_fd=target_fd)
+            store_new_file(target_fd, TEMPORARY + target, data)
+            os.rename(TEMPORARY + target, target, src_dir_fd=target_fd, dst_dir_fd=target_fd)
 
 
 def _remove_staging(item: Item, session: str) -> None:

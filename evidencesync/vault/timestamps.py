@@ -18,13 +18,12 @@ from evidencesync.evidence.moment import format_moment
 from evidencesync.limits import MAX_SIGNATURE, MAX_TIMESTAMP
 from evidencesync.vault.disk import load_file, opened_folder, remove_if_there, store_new_file, storing, sync_folder
 from evidencesync.vault.heads import state_head
+from evidencesync.vault.interrupted import TEMPORARY
 from evidencesync.vault.item import Item, lock_item
 from evidencesync.vault.layout import MANIFEST_SIGNATURE, TIMESTAMP, TIMESTAMP_REQUEST
 from evidencesync.vault.ledger import Ledger, StoredRecord, iter_records, sign_record
 from evidencesync.vault.publish import complete_unfinished
 from evidencesync.vault.vault import Vault
-
-_TEMPORARY = ".new-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +156,10 @@ def _store(item: Item, number: int, answer: Answer) -> None:
             if data is None or there[name] is not None:
                 continue
             with storing(f"write {name}"):
-                remove_if_there(custody, _TEMPORARY + name)
-            store_new_file(custody, _TEMPORARY + name, data)
+                remove_if_there(custody, TEMPORARY + name)
+            store_new_file(custody, TEMPORARY + name, data)
             with storing(f"store {name}"):
-                os.rename(_TEMPORARY + name, name, src_dir_fd=custody, dst_dir_fd=folder)
+                os.rename(TEMPORARY + name, name, src_dir_fd=custody, dst_dir_fd=folder)
             sync_folder(folder, "an acquisition's folder")
 
 

@@ -32,8 +32,9 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.moment import format_moment
 from evidencesync.limits import MAX_TRUST_FILE
 from evidencesync.vault.disk import load_file, opened_folder, remove_if_there, store_new_file, storing, sync_folder
+from evidencesync.vault.interrupted import TEMPORARY, Standing, standing
 from evidencesync.vault.layout import REVOKED_KEYS, TRUSTED_SIGNERS, VaultLayout
-from evidencesync.vault.ledger import Ledger, sign_record
+from evidencesync.vault.ledger import Ledger, RecordFile, sign_record
 from evidencesync.vault.lock import locked_folder
 from evidencesync.vault.settings import VaultSettings
 
@@ -41,7 +42,6 @@ VAULT_PRINCIPAL: Final = "vault"
 VAULT_NAMESPACES: Final = (RECEIPT_NAMESPACE, CUSTODY_NAMESPACE)
 EXAMINER_NAMESPACES: Final = (SESSION_NAMESPACE, MANIFEST_NAMESPACE, CUSTODY_NAMESPACE)
 _MODE: Final = 0o644
-_TEMPORARY: Final = ".new-"
 _DIGESTS: Final = {TRUSTED_SIGNERS: "trusted_signers_sha256", REVOKED_KEYS: "revoked_keys_sha256"}
 _ATTEMPTS: Final = 5  # to read both files in one state, while somebody may be changing them
 
@@ -167,8 +167,8 @@ class TrustKeeper:
             changed.parse()
             for name, data in changed.by_name().items():
                 with storing(f"write {name}"):
-                    remove_if_there(root, _TEMPORARY + name)
-                store_new_file(root, _TEMPORARY + name, data, mode=_MODE)
+                    remove_if_there(root, TEMPORARY + name)
+                store_new_file(root, TEMPORARY + name, data, mode=_MODE)
             sync_folder(root, "the vault's folder")
             record = vault_record(self._settings, self._ledger, "trust-changed", details | changed.digests(), at_ns)
             self._ledger.append(*sign_record(record, self._load_signer()))
@@ -182,27 +182,35 @@ class TrustKeeper:
         return self._load_files_once()
 
     def _load_files_once(self) -> TrustFiles:
-        stated = self._stated_digests()
+        stated, before = self._stated_digests()
         with opened_folder(self._layout.root) as root:
-            found = {name: _load_stated(root, name, stated.get(field)) for name, field in _DIGESTS.items()}
+            found = {name: _load_stated(root, name, stated.get(field), before.get(field)) for name, field in _DIGESTS.items()}
         return TrustFiles(found[TRUSTED_SIGNERS], found[REVOKED_KEYS])
 
-    def _stated_digests(self) -> dict[str, str]:
-        stored = self._ledger.last("made", "trust-changed")
-        if stored is None:
+    def _stated_digests(self) -> tuple[dict[str, str], dict[str, str]]:
+        """What the last record about trust states, and what the one before it does (nothing, where it is the only one)."""
+        files = [file for file in self._ledger.files() if file.kind in ("made", "trust-changed")]
+        if not files:
             raise ChainError("the vault's custody chain has no record of who is trusted")
+        return self._details(files[-1]), self._details(files[-2]) if len(files) > 1 else {}
+
+    def _details(self, file: RecordFile) -> dict[str, str]:
+        stored = self._ledger.load(file)
         key = verify_signature(stored.signature, CUSTODY_NAMESPACE, sha512(stored.data).digest())
         if key.fingerprint != self._settings.key or stored.record.vault_id != self._settings.id:
             raise SignatureError("the record of who is trusted is not signed by this vault's key")
         return stored.record.details
 
 
-def _load_stated(root_fd: int, name: str, sha256: str | None) -> bytes:
-    """A file's bytes as the last record states them: in its place, or still beside it."""
-    for candidate in (name, _TEMPORARY + name):
-        data = load_file(root_fd, candidate, MAX_TRUST_FILE)
-        if data is not None and sha256_of(data).hex() == sha256:
-            return data
+def _load_stated(root_fd: int, name: str, sha256: str | None, before: str | None) -> bytes:
+    """A file's bytes as the last record states them: in its place, or still beside the one `before` it."""
+    there, beside = (load_file(root_fd, candidate, MAX_TRUST_FILE) for candidate in (name, TEMPORARY + name))
+    found = [None if data is None else sha256_of(data).hex() for data in (there, beside)]
+    match standing(found[0], found[1], sha256, () if before is None else (before,)):
+        case Standing.SETTLED if there is not None:
+            return there
+        case Standing.COMMITTED if beside is not None:
+            return beside
     raise ChainError(
         f"{name} is not what the vault's custody chain says it is",
         hint="It was changed without a record. Put it back from a backup; changes are made with: evidencesync trust",
@@ -214,8 +222,8 @@ def _take_places(root_fd: int, files: TrustFiles) -> None:
     for name, data in files.by_name().items():
         with storing(f"write {name}"):
             if load_file(root_fd, name, MAX_TRUST_FILE) != data:
-                os.rename(_TEMPORARY + name, name, src_dir_fd=root_fd, dst_dir_fd=root_fd)
-            remove_if_there(root_fd, _TEMPORARY + name)
+                os.rename(TEMPORARY + name, name, src_dir_fd=root_fd, dst_dir_fd=root_fd)
+            remove_if_there(root_fd, TEMPORARY + name)
     sync_folder(root_fd, "the vault's folder")
 
 

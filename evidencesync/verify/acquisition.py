@@ -95,7 +95,7 @@ def check_acquisition(
         context.manifests[expected.number] = listed.sha256
     chunks_sha256 = hash_file(folder, CHUNKS)
     token = check_timestamp(context, folder, expected.number, expected.timestamped, signature)  # 12
-    check_times(folder.report, expected.chained, listed.reader.header, token)  # 12
+    check_times(folder.report, expected.chained, expected.before, listed.reader.header, token)  # 12
     _check_manifest(context, folder, expected, listed, signature, token)  # 4
     if receipt is not None and receipt_bytes is not None:
         _check_receipt_facts(folder, expected, listed, receipt, receipt_bytes, signature, acquired, chunks_sha256)  # 5

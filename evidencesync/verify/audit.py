@@ -274,6 +274,8 @@ class _Audit:
             context.counts.cases += 1
             self._published[name] = set()
             with folder:
+                if folder.listed and not folder.names:
+                    folder.report.report(Check.STRUCTURE, "empty-case", "a case without any item")
                 for item_name in self._named_folders(folder, self._item, "item"):
                     item = folder.enter(item_name, folder.report.inside(item_name, item=item_name))
                     if item is not None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Final
 
 from evidencesync.custody.chain import ChainChecker, ChainFacts, ChainSubject
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
@@ -22,14 +21,13 @@ from evidencesync.errors import ChainError, MalformedDocumentError, UntrustedSig
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.moment import parse_moment
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
+from evidencesync.vault.interrupted import TEMPORARY, left_by_append
 from evidencesync.vault.layout import SIGNATURE_SUFFIX, parse_record_file, record_file
 from evidencesync.verify.checks import Check
 from evidencesync.verify.context import Context
 from evidencesync.verify.documents import CheckedFolder
 from evidencesync.verify.findings import Reporter
 from evidencesync.verify.signatures import SignedAt
-
-_TEMPORARY: Final = ".new-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,31 +150,32 @@ class ChainReader:
     # 1.
 
     def _sort_names(self, folder: CheckedFolder) -> list[tuple[int, str]]:
-        records: list[tuple[int, str]] = []
-        signatures: list[tuple[int, str]] = []
+        """The records. Of the other names, the signatures of these are passed over, and what a crash can have left is told."""
+        kinds = {raw.decode("utf-8", "replace"): kind for raw, kind in folder.names.items()}
+        records = sorted(parsed for name in kinds if (parsed := parse_record_file(name)) is not None)
+        signatures = {record_file(*parsed) + SIGNATURE_SUFFIX for parsed in records}
+        last = records[-1][0] if records else 0
+        left = left_by_append(kinds, last, of_item=self.subject.item is not None)
         for raw in sorted(folder.names):
             name = raw.decode("utf-8", "replace")
-            parsed = parse_record_file(name)
-            of_signature = parse_record_file(name.removesuffix(SIGNATURE_SUFFIX))
-            if parsed is not None:
-                records.append(parsed)
-            elif of_signature is not None:
-                signatures.append(of_signature)
-            elif name.startswith(_TEMPORARY) and folder.names[raw] == "file":
-                folder.report.report(Check.PUBLISHING, "unfinished-change", "a record that was never finished", raw)
-            else:
-                folder.report.report(
-                    Check.STRUCTURE, "extra-entry", f"a {folder.names[raw]} that does not belong into a chain", raw
-                )
-        records.sort()
-        last = records[-1][0] if records else 0
-        for sequence, kind in sorted(set(signatures) - set(records)):
-            name = record_file(sequence, kind) + SIGNATURE_SUFFIX
-            if sequence == last + 1:
-                folder.report.report(Check.PUBLISHING, "unfinished-change", "a signature without its record yet", name)
-            else:
-                folder.report.report(Check.STRUCTURE, "extra-entry", "a signature without its record", name)
+            if parse_record_file(name) is not None or name in signatures:
+                continue
+            if name in left and kinds[name] == "file":
+                whole = not name.startswith(TEMPORARY)
+                text = "a signature without its record yet" if whole else "a change that was never finished"
+                folder.report.report(Check.PUBLISHING, "unfinished-change", text, raw)
+            elif not self._is_a_writers(folder, name):
+                text = f"a {kinds[name]} that does not belong into a chain"
+                folder.report.report(Check.STRUCTURE, "extra-entry", text, raw)
         return records
+
+    def _is_a_writers(self, folder: CheckedFolder, name: str) -> bool:
+        """Whether somebody appends at this moment, so that the name is gone by now, or its record there."""
+        if name.startswith(TEMPORARY):
+            return not folder.has_now(name)
+        return parse_record_file(name.removesuffix(SIGNATURE_SUFFIX)) is not None and folder.has_now(
+            name.removesuffix(SIGNATURE_SUFFIX)
+        )
 
     def _miss(self, folder: CheckedFolder, expected: int, found: int) -> None:
         self.broken = True

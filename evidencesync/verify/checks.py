@@ -76,6 +76,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
         "extra-entry": Meaning("error", _PRESENCE, "something lies there that no manifest lists and no format knows"),
         "wrong-type": Meaning("error", _PRESENCE, "something else than a regular file or a folder lies there"),
         "foreign-entry": Meaning("warning", _NONE, "something that is not evidencesync's lies beside the vault's files"),
+        "empty-case": Meaning("warning", _NONE, "a case without any item: a first transfer that never began"),
         "empty-item": Meaning("warning", _NONE, "an item without any acquisition: a first transfer that never ended"),
         # Documents and signatures.
         "malformed-document": Meaning("error", _SIGNATURE, "a document is not in the one form that a signer writes"),

@@ -142,6 +142,16 @@ class CheckedFolder:
         for name in sorted(self.names.keys() - {known_name.encode() for known_name in known}):
             self.report.report(Check.STRUCTURE, slug, f"a {self.names[name]} that does not belong here", name)
 
+    def has_now(self, name: str) -> bool:
+        """Whether a name is there at this moment, and not only when the folder was listed. True where it cannot be told."""
+        try:
+            os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return True
+
     def holds(self, name: str, wanted: Kind) -> bool:
         """Whether something is there and is what it must be; else there is a finding."""
         found = self.names.get(name.encode())

@@ -12,6 +12,7 @@ from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
+from evidencesync.vault.interrupted import is_begun_item
 from evidencesync.vault.layout import (
     ACQUIRED,
     ACQUIRED_SIGNATURE,
@@ -55,6 +56,9 @@ def check_item(context: Context, folder: CheckedFolder, where: ItemFolder) -> No
     10), and the chain is no older than the vault's own says (3).  4. Each acquisition (4 to 9).
     """
     context.counts.items += 1
+    if (where.case, where.item) not in context.stated_heads and _is_begun(folder):
+        folder.report.report(Check.STRUCTURE, "empty-item", "the making of the item's folders was interrupted")
+        return
     folder.report_extras(ITEM_FOLDERS)  # 1.
     custody = folder.enter(CUSTODY, folder.report.inside(CUSTODY))
     incoming = folder.enter(INCOMING, folder.report.inside(INCOMING))
@@ -63,9 +67,27 @@ def check_item(context: Context, folder: CheckedFolder, where: ItemFolder) -> No
             _check_incoming(incoming)
     if custody is None:
         folder.report.report(Check.CUSTODY, "not-compared", "without a custody chain nothing of the item can be judged")
+        stated = context.stated_heads.get((where.case, where.item), {})
+        if stated and folder.listed and CUSTODY.encode() not in folder.names:
+            text = (
+                f"the vault's own chain says that this item had {max(stated)} records, up to {stated[max(stated)]}; they are gone"
+            )
+            folder.report.report(Check.CUSTODY, "rolled-back", text)
         return
     with custody:
         _Item(context, folder, where, custody).check()
+
+
+def _is_begun(folder: CheckedFolder) -> bool:
+    """Whether a crash came before all of the item's folders were made."""
+    empty: dict[str, bool] = {}
+    for raw in folder.names if folder.listed else ():
+        inside = folder.peek(name := raw.decode("utf-8", "replace"))
+        empty[name] = False
+        if inside is not None:
+            with inside:
+                empty[name] = inside.listed and not inside.names
+    return folder.listed and is_begun_item(empty)
 
 
 def _check_incoming(incoming: CheckedFolder) -> None:
@@ -90,6 +112,7 @@ class _Item:
         self._titles = _titles_of_chain(custody)
         self._chain = self._new_chain()
         self._unfinished: int | None = None
+        self._linked = 0  # the last record that lies in the chain's own folder
 
     def check(self) -> None:
         """Steps 2 to 4."""
@@ -98,6 +121,7 @@ class _Item:
             self._chain.read_folder(self._custody)  # 2.
         acquisitions = self._folder.enter(ACQUISITIONS, self._report.inside(ACQUISITIONS))
         if acquisitions is None:
+            self._linked = self._chain.head[0] if self._chain.head is not None else 0
             self._chain.finish(self._context.stated_times.get((self._where.case, self._where.item), {}))
             self._check_published([])
             return
@@ -154,6 +178,7 @@ class _Item:
     def _check_unfinished(self, acquisitions: CheckedFolder, numbers: list[int]) -> None:
         """An acquisition whose records are not all in the chain yet: they must follow it, then it is called unfinished."""
         chain = self._chain
+        self._linked = chain.head[0] if chain.head is not None else 0
         if chain.broken:
             return
         half_linked = chain.facts.unfinished
@@ -163,11 +188,30 @@ class _Item:
                 continue
             if number in (half_linked, last + 1) and self._follow(acquisitions, number, half=number == half_linked):
                 self._unfinished = number
+                if self._was_linked():
+                    continue
                 text = "a publish that was interrupted before its records were linked into the chain; the next push ends it"
                 acquisitions.report.report(Check.PUBLISHING, "unfinished-publish", text, acquisition_folder(number))
             else:
                 text = f"the custody chain does not record acquisition {number}"
                 acquisitions.report.report(Check.CUSTODY, "not-in-chain", text, acquisition_folder(number))
+
+    def _was_linked(self) -> bool:
+        """Whether records that lie in an acquisition alone were in the chain once: then they were removed from it.
+
+        The vault states in its own chain where an item's chain ends, and never before its records are linked into it. What it has
+        stated is no publish that was interrupted.
+        """
+        removed = [number for number in self._stated if number > self._linked and number in self._chain.digests]
+        for number in sorted(removed):
+            text = f"the vault's own chain says that record {number} was in this chain; it is missing there"
+            self._report.report(Check.CUSTODY, "missing-record", text, CUSTODY)
+        return bool(removed)
+
+    @property
+    def _stated(self) -> dict[int, str]:
+        """What the vault's own chain ever said of this one."""
+        return self._context.stated_heads.get((self._where.case, self._where.item), {})
 
     def _follow(self, acquisitions: CheckedFolder, number: int, *, half: bool) -> bool:
         """Whether the records that lie in an acquisition go on where the chain ends."""
@@ -194,17 +238,17 @@ class _Item:
             where = self._report.inside(ACQUISITIONS, acquisition=number)
             where.report(Check.STRUCTURE, "missing-acquisition", text, acquisition_folder(number))
         self._check_stated_head()
-        head = self._chain.head
-        self._context.digests[self._titles] = self._chain.digests
-        if head is not None:
-            self._context.heads.append(Head(self._titles[0], self._titles[1], *head))
-        if self._context.wanted_head in self._chain.digests.values():
+        digests = {number: digest for number, digest in self._chain.digests.items() if number <= self._linked}
+        self._context.digests[self._titles] = digests  # what lies in an acquisition alone is not in the chain yet
+        if digests:
+            self._context.heads.append(Head(self._titles[0], self._titles[1], self._linked, digests[self._linked]))
+        if self._context.wanted_head in digests.values():
             self._context.head_seen = True
         self._check_named(numbers)
 
     def _check_stated_head(self) -> None:
         """Every head that the vault's own chain ever stated must be in the chain; the last that is not is said."""
-        stated = self._context.stated_heads.get((self._where.case, self._where.item), {})
+        stated = self._stated
         lost = [number for number, sha256 in stated.items() if number and self._chain.digests.get(number) != sha256]
         if not lost:
             return

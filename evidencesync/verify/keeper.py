@@ -17,6 +17,7 @@ from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigners
 from evidencesync.errors import ConfigurationError, MalformedDocumentError, SignatureError, TrustFileError
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.limits import MAX_PUBLIC_KEY, MAX_RECORD, MAX_SIGNATURE, MAX_TRUST_FILE, MAX_VAULT_TOML
+from evidencesync.vault.interrupted import TEMPORARY, Standing, standing
 from evidencesync.vault.layout import (
     CASES,
     CUSTODY,
@@ -29,6 +30,7 @@ from evidencesync.vault.layout import (
     VAULT_KEY,
     VAULT_KEY_PUBLIC,
     parse_record_file,
+    record_file,
 )
 from evidencesync.vault.settings import VaultSettings, parse_settings
 from evidencesync.verify.chains import ChainReader
@@ -37,7 +39,6 @@ from evidencesync.verify.context import Context, VaultIdentity
 from evidencesync.verify.documents import CheckedFolder, reason
 from evidencesync.verify.findings import Findings, Head, Reporter
 
-_NEW: Final = ".new-"
 _FIRST: Final = "0001-made.json"
 _FOREIGN_BITS: Final = 0o077
 _KNOWN: Final = (
@@ -53,6 +54,7 @@ _KNOWN: Final = (
     INDEX,
 )
 _STATED: Final = {TRUSTED_SIGNERS: "trusted_signers_sha256", REVOKED_KEYS: "revoked_keys_sha256"}
+_KEPT_RECORDS: Final = 2  # what is stated now, and what was before the last change
 _HEAD: Final = re.compile(r"([0-9]{1,6}) ([0-9a-f]{64})")
 
 
@@ -92,13 +94,11 @@ def read_identity(root: CheckedFolder, custody: CheckedFolder | None) -> VaultId
 
 def check_root(root: CheckedFolder, identity: VaultIdentity) -> None:
     """Names at the vault's root, and that vault_key.pub is the key of the vault."""
-    known = [*_KNOWN]
-    for name in (TRUSTED_SIGNERS, REVOKED_KEYS):
-        if root.names.get((_NEW + name).encode()) == "file":
-            known.append(_NEW + name)
-            root.report.report(Check.PUBLISHING, "unfinished-change", "a change of who is trusted was interrupted", _NEW + name)
-    root.report_extras(known, "foreign-entry")
-    _check_private_key(root)
+    root.report_extras([*_KNOWN, *(TEMPORARY + name for name in _STATED)], "foreign-entry")  # those beside: see `read_trust`
+    for name in (VAULT_KEY, HOST_KEY):
+        _check_private_key(root, name)
+    if f"{HOST_KEY}.pub".encode() in root.names:
+        root.holds(f"{HOST_KEY}.pub", "file")
     line = root.load(VAULT_KEY_PUBLIC, MAX_PUBLIC_KEY)
     if line is None:
         return
@@ -112,18 +112,23 @@ def check_root(root: CheckedFolder, identity: VaultIdentity) -> None:
         root.report.report(Check.VAULT, "wrong-signer", text, VAULT_KEY_PUBLIC)
 
 
-def _check_private_key(root: CheckedFolder) -> None:
-    """Whether others can read the vault's key. It need not be there: a copy of a vault can be checked without it."""
-    if root.names.get(VAULT_KEY.encode()) != "file":
+_PRIVATE: Final = {
+    VAULT_KEY: "others can read the vault's private key (mode {mode:04o}), and sign as the vault",
+    HOST_KEY: "others can read the server's private key (mode {mode:04o}), and pass for the vault's machine",
+}
+
+
+def _check_private_key(root: CheckedFolder, name: str) -> None:
+    """Whether it is a file that others cannot read. It need not be there: a copy of a vault can be checked without it."""
+    if name.encode() not in root.names or not root.holds(name, "file"):
         return
     try:
-        mode = stat.S_IMODE(os.stat(VAULT_KEY, dir_fd=root.fd, follow_symlinks=False).st_mode)
+        mode = stat.S_IMODE(os.stat(name, dir_fd=root.fd, follow_symlinks=False).st_mode)
     except OSError as error:
-        root.report.report(Check.MODES, "unreadable", f"{VAULT_KEY}: {reason(error)}", VAULT_KEY)
+        root.report.report(Check.MODES, "unreadable", f"{name}: {reason(error)}", name)
         return
     if mode & _FOREIGN_BITS:
-        text = f"others can read the vault's private key (mode {mode:04o}), and sign as the vault"
-        root.report.report(Check.MODES, "unsafe-mode", text, VAULT_KEY)
+        root.report.report(Check.MODES, "unsafe-mode", _PRIVATE[name].format(mode=mode), name)
 
 
 def check_own_chain(context: Context, custody: CheckedFolder) -> ChainReader:
@@ -162,22 +167,41 @@ def _note_stated(context: Context, custody: CheckedFolder, place: tuple[str, str
 def read_trust(root: CheckedFolder, custody: CheckedFolder | None, identity: VaultIdentity, *, relied_on: bool) -> TrustBytes:
     """The vault's lists of signers and of revoked keys, which must be those that its last record about them states.
 
-    Where they are not, it is a finding (an error when they are `relied_on`), and what lies in place is used.
+    Where they are not, it is a finding (an error when they are `relied_on`), and what lies in place is used. A change that was
+    interrupted after its record left the new list beside the old one: then the new one is used.
     """
-    stated = _last_trust_record(custody, identity) if custody is not None else None
-    details = stated.details if stated is not None else {}
+    records = _trust_records(custody, identity) if custody is not None else []
     found: dict[str, bytes | None] = {}
     for name, field in _STATED.items():
-        data = root.load(name, MAX_TRUST_FILE)
-        if data is None or sha256_of(data).hex() != details.get(field):
-            beside = root.load(_NEW + name, MAX_TRUST_FILE) if (_NEW + name).encode() in root.names else None
-            if beside is not None and sha256_of(beside).hex() == details.get(field):
+        stated, *before = [record.details.get(field) for record in records] or [None]
+        data, beside = root.load(name, MAX_TRUST_FILE), _load_beside(root, name)
+        match standing(_sha256(data), _sha256(beside), stated, [one for one in before if one is not None]):
+            case Standing.COMMITTED:
                 data = beside
-            elif data is not None:
+                _say_interrupted(root, name, "was recorded, and the list has not taken its place yet: the recorded one counts")
+            case Standing.SETTLED if beside is not None:
+                _say_interrupted(root, name, "was interrupted before it was recorded: nothing of it counts")
+            case Standing.CHANGED if data is not None:
                 text = f"{name} is not what the vault's own chain says it is"
                 root.report.report(Check.VAULT, "trust-changed" if relied_on else "trust-not-used", text, name)
+                if beside is not None:
+                    text = "a list beside one that was changed without a record: no interrupted change leaves that"
+                    root.report.report(Check.VAULT, "foreign-entry", text, TEMPORARY + name)
         found[name] = data
     return TrustBytes(found[TRUSTED_SIGNERS], found[REVOKED_KEYS])
+
+
+def _sha256(data: bytes | None) -> str | None:
+    return sha256_of(data).hex() if data is not None else None
+
+
+def _load_beside(root: CheckedFolder, name: str) -> bytes | None:
+    """What lies beside a list, where a change of it is made; None where there is nothing, and after a finding."""
+    return root.load(TEMPORARY + name, MAX_TRUST_FILE) if (TEMPORARY + name).encode() in root.names else None
+
+
+def _say_interrupted(root: CheckedFolder, name: str, what: str) -> None:
+    root.report.report(Check.PUBLISHING, "unfinished-change", f"a change of {name} {what}", TEMPORARY + name)
 
 
 def parse_trust(root: CheckedFolder, files: TrustBytes) -> Trust | None:
@@ -196,15 +220,20 @@ def parse_trust(root: CheckedFolder, files: TrustBytes) -> Trust | None:
         return None
 
 
-def _last_trust_record(custody: CheckedFolder, identity: VaultIdentity) -> CustodyRecord | None:
-    """The latest record about trust that can be read. Whether it is well signed, and stands in its place, is checked later."""
-    for name in sorted((raw.decode("utf-8", "replace") for raw in custody.names), reverse=True):
-        parsed = parse_record_file(name)
-        if parsed is not None and parsed[1] in ("made", "trust-changed"):
-            record = _record(custody, name)
-            if record is not None and record.vault_id == identity.vault_id:
-                return record
-    return None
+def _trust_records(custody: CheckedFolder, identity: VaultIdentity) -> list[CustodyRecord]:
+    """The last two records about trust that can be read, the latest first.
+
+    Whether they are well signed, and stand in their places, is checked later.
+    """
+    found: list[CustodyRecord] = []
+    files = sorted(filter(None, (parse_record_file(raw.decode("utf-8", "replace")) for raw in custody.names)), reverse=True)
+    for sequence, kind in files:
+        record = _record(custody, record_file(sequence, kind)) if kind in ("made", "trust-changed") else None
+        if record is not None and record.vault_id == identity.vault_id:
+            found.append(record)
+        if len(found) == _KEPT_RECORDS:
+            break
+    return found
 
 
 def _record(custody: CheckedFolder, name: str) -> CustodyRecord | None:

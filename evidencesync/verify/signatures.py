@@ -95,7 +95,9 @@ class SignatureJudge:
         since = self._objection(key, namespace, principal, self.now_ns)  # 4
         if since is not None:
             without = "" if at.source == TRUSTED_TIME else ", without a trusted timestamp"
-            text = f"{since}; judged at {format_moment(at.ns)}, when {at.source}{without}"
+            text = (
+                f"{since}, the time of this check; the signature counts as of {format_moment(at.ns)}, when {at.source}{without}"
+            )
             self._tell(report, check, "retired-signer", name, key, text)
         return True
 

@@ -53,11 +53,25 @@ def check_timestamp(
 
 
 def check_times(
-    report: Reporter, chained: ChainedAcquisition | None, header: ManifestHeader | None, token: CheckedToken | None
+    report: Reporter,
+    chained: ChainedAcquisition | None,
+    before: ChainedAcquisition | None,
+    header: ManifestHeader | None,
+    token: CheckedToken | None,
 ) -> None:
-    """Warns where a later step is said to be earlier than the one before it, or much later than it can take."""
+    """Warns where a later step is said to be earlier than the one before it, or much later than it can take.
+
+    `before` is the acquisition in front of this one in its chain.
+    """
     if chained is None:
         return
+    if before is not None:
+        for did, earlier, later in (
+            ("the examiner signed", before.acquired_at, chained.acquired_at),
+            ("the vault received", before.received_at, chained.received_at),
+        ):
+            if earlier is not None and later is not None:
+                _compare(report, (f"{did} the acquisition before", earlier), (f"{did} this one", later), "", None)
     signed, received = chained.acquired_at, chained.received_at
     offset = header.clock.peer_offset_seconds if header is not None else None
     whose = "source" if header is not None and header.direction == "pull" else "vault"
@@ -66,9 +80,9 @@ def check_times(
         _compare(report, ("the examiner signed", signed), ("the vault received", received), measured, _LONGEST_RECEIPT)
     if token is None:
         return
-    for before in (("the examiner signed", signed), ("the vault received", received)):
-        if before[1] is not None:
-            _compare(report, (before[0], before[1]), ("the timestamp was made", token.gen_time_ns), measured, None)
+    for did, at in (("the examiner signed", signed), ("the vault received", received)):
+        if at is not None:
+            _compare(report, (did, at), ("the timestamp was made", token.gen_time_ns), measured, None)
 
 
 def _compare(report: Reporter, first: tuple[str, int], then: tuple[str, int], measured: str, longest: int | None) -> None:

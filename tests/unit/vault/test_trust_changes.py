@@ -156,7 +156,7 @@ def test_whoever_reads_while_it_is_changed_sees_the_state_before_or_after(vault:
     stated = vault.trust._stated_digests
     ben = new_signer()
 
-    def overtaken() -> dict[str, str]:
+    def overtaken() -> tuple[dict[str, str], dict[str, str]]:
         before = stated()
         monkeypatch.undo()
         other.trust.add(ben.public_key, "ben@lab", at_ns=NOW)

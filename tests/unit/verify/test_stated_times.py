@@ -1,0 +1,74 @@
+"""Every time that a finding states is the time of what it says was done then."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import pytest
+from msgspec.structs import replace
+
+from evidencesync.custody.documents import CustodyRecord
+from evidencesync.custody.record import decode_record
+from evidencesync.evidence.moment import format_moment, parse_moment
+from evidencesync.vault.item import ItemState
+from evidencesync.vault.staging import Staging
+from tests.unit.vault.acquiring import STARTED, Acquirer, new_vault
+from tests.unit.verify.sample import NOW_NS, Made, slugs
+
+RECEIVED_NS: Final = parse_moment(STARTED)
+DAY_NS: Final = 86_400 * 1_000_000_000
+TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z|[0-9]{14}Z")
+
+
+def compact(nanoseconds: int) -> str:
+    return re.sub(r"[-:T]", "", format_moment(nanoseconds)[:19]) + "Z"
+
+
+def test_a_retired_key_is_told_with_the_times_of_its_end_of_the_check_and_of_the_signature(made: Made) -> None:
+    made.open().trust.retire(made.examiner.public_key, at_ns=RECEIVED_NS + DAY_NS)
+    told = [one.message for one in made.audit().findings if one.slug == "retired-signer"]
+    assert told
+    for message in told:
+        assert f"was trusted until {compact(RECEIVED_NS + DAY_NS)}" in message
+        assert f"not at {compact(NOW_NS)}, the time of this check" in message
+        assert f"the signature counts as of {STARTED}, when the vault signed for it" in message
+        assert len(TIME.findall(message)) == 3
+        assert "the signature is of" not in message
+
+
+def test_a_key_that_was_never_trusted_then_is_told_with_the_time_by_which_it_was_judged(made: Made) -> None:
+    made.open().trust.retire(made.examiner.public_key, at_ns=RECEIVED_NS - DAY_NS)
+    told = [one.message for one in made.audit().findings if one.slug == "untrusted-signer"]
+    assert told
+    for message in told:
+        assert f"was trusted until {compact(RECEIVED_NS - DAY_NS)}, not at {compact(RECEIVED_NS)}" in message
+        assert f"(judged at {STARTED}, when the vault signed for it)" in message
+
+
+@pytest.mark.parametrize(("hours", "warned"), [(-1, True), (0, False), (1, False)])
+@pytest.mark.parametrize("kind", ["acquired", "received"])
+def test_an_acquisition_that_is_dated_before_the_one_in_front_of_it_is_a_warning(
+    made: Made, monkeypatch: pytest.MonkeyPatch, kind: str, hours: int, *, warned: bool
+) -> None:
+    vault = new_vault(made.path.parent / "other", made.examiner)
+    acquirer = Acquirer(vault, made.examiner)
+    acquirer.acquire({b"x": b"1"})
+    at = format_moment(RECEIVED_NS + hours * 3_600_000_000_000)
+    plain = Acquirer.record_value
+
+    def dated(self: Acquirer, staging: Staging, state: ItemState, which: str) -> CustodyRecord:
+        record = plain(self, staging, state, which)
+        return replace(record, time=at) if which == kind else record
+
+    monkeypatch.setattr(Acquirer, "record_value", dated)
+    acquirer.acquire({b"x": b"2"})
+    verdict = Made(made.path.parent / "other", made.examiner).audit()
+    assert verdict.verdict == "pass"
+    told = [one for one in verdict.findings if "the acquisition before" in one.message]
+    assert [(one.slug, one.severity, one.acquisition) for one in told] == [("times-contradict", "warning", 2)] * warned
+    for one in told:
+        assert TIME.findall(one.message) == [STARTED, at]
+        second = sorted((made.path.parent / "other" / "cases").glob(f"*/*/custody/*-{kind}.json"))[1]
+        assert decode_record(second.read_bytes()).time == at
+    assert slugs(verdict) == set()
