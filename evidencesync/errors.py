@@ -117,6 +117,16 @@ class InternalError(EvidenceSyncError):
     default_hint = "This is a defect of evidencesync; please report it with the output of -v."
 
 
+class ResourcesError(InternalError):
+    """No defect: the system gives this process no more memory, threads, processes or open files."""
+
+    slug = "resources"
+    default_hint = (
+        "Raise the limit (ulimit -v for memory, -u for threads and processes, -n for open files), or end other programs; "
+        "then run the same command again."
+    )
+
+
 class UsageError(EvidenceSyncError):
     """The command line asks for something that makes no sense."""
 
@@ -223,6 +233,14 @@ class LockedError(EvidenceSyncError):
     )
 
 
+class BusyError(LockedError):
+    """The server has as many sessions as it takes. A push or a pull waits, and tries again as often as --retries says."""
+
+    slug = "busy"
+    default_hint = "Run the same command again later, or with more --retries."
+    other_hints = _hints(serves=None, changes="Run the same command again later.", reads="Run the same command again later.")
+
+
 class SealedError(LockedError):
     """The item was closed by a signed record."""
 
@@ -283,6 +301,13 @@ class ConnectError(EvidenceSyncError):
     slug = "cannot-connect"
 
 
+class NoRemoteError(ConnectError):
+    """The connection is there, and no evidencesync at the other end: its shell does not find it, or starts something else."""
+
+    slug = "no-remote"
+    default_hint = "Install evidencesync on the server, or say where it is with --remote-command."
+
+
 class HostKeyError(EvidenceSyncError):
     """The server's host key is not known, or is not the one that was known."""
 
@@ -316,6 +341,13 @@ class LinkLostError(EvidenceSyncError):
         changes="See first whether it was done, then run the same command again.",
         reads="Run the same command again.",
     )
+
+
+class DroppedError(LinkLostError):
+    """The server took the connection and dropped it before it said who it is, as one does that has too many connections."""
+
+    slug = "dropped"
+    default_hint = "Is that an SSH server, and does it let this machine in? Its log says why it does not."
 
 
 class SessionGoneError(LinkLostError):

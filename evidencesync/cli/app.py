@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from evidencesync.cli.console import Console
 from evidencesync.errors import ExitCode, InterruptedRunError
+from evidencesync.shortages import unexpected
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,6 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.fail(InterruptedRunError("interrupted"))
         code = ExitCode.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - before a command has begun: a system without room, mostly
+        failure = unexpected(error)
+        console.fail(failure)
+        code = failure.exit_code
     finally:
         if arguments is None:
             _prepare_end()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from evidencesync.cli.console import Console
-from evidencesync.errors import EvidenceSyncError, ExitCode, InternalError, InterruptedRunError
+from evidencesync.errors import EvidenceSyncError, ExitCode, InterruptedRunError
+from evidencesync.shortages import unexpected
 
 
 def guard(console: Console, work: Callable[[], ExitCode]) -> ExitCode:
@@ -27,7 +28,6 @@ def _guarded(console: Console, work: Callable[[], ExitCode]) -> ExitCode:
         if isinstance(error.__context__, KeyboardInterrupt):  # it came in the middle of a clean-up
             failure = InterruptedRunError("interrupted")
         else:
-            failure = InternalError(f"{type(error).__name__}: {error}")
-            failure.__cause__ = error
+            failure = unexpected(error)
     console.fail(failure)
     return failure.exit_code

@@ -43,6 +43,7 @@ EVENT_NAMES: Final = frozenset(
         "host",
         "folders_changed_while_read",
         "bytes_not_readable",
+        "clock_set_seconds",
         "text",
         "record",
         "to",

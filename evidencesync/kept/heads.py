@@ -24,13 +24,21 @@ from evidencesync.custody.documents import Document, Fingerprint, TitleText, Vau
 from evidencesync.custody.seen import SeenChain
 from evidencesync.custody.text import check_moment, check_texts, decode_readable, encode_readable
 from evidencesync.custody.witness import HINT, whose_chain
-from evidencesync.errors import ForkedError, InvalidNameError, MalformedDocumentError, NotThereError, RememberedHeadsError
+from evidencesync.errors import (
+    EvidenceSyncError,
+    ForkedError,
+    InvalidNameError,
+    MalformedDocumentError,
+    NotThereError,
+    RememberedHeadsError,
+)
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title
 from evidencesync.evidence.moment import Moment
 from evidencesync.kept.files import DRAFT, load_file, opened_folder, own_folder, replace_file, try_folder
 from evidencesync.limits import MAX_SEEN_DIGESTS
+from evidencesync.shortages import is_shortage, unexpected
 
 _FOLDER: Final = "heads"
 _OWN: Final = "vault.json"
@@ -97,7 +105,7 @@ class HeadMemory:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise self._damaged(subject.vault_id, error.strerror or "cannot be read") from error
+            raise self._unreadable(subject.vault_id, error) from error
 
     def recall_vault(self, vault_id: str) -> list[Remembered]:
         """Everything that was seen of a vault. Raises RememberedHeadsError."""
@@ -108,7 +116,7 @@ class HeadMemory:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise self._damaged(vault_id, error.strerror or "cannot be read") from error
+            raise self._unreadable(vault_id, error) from error
         return [one for one in loaded if one is not None]
 
     def vaults(self) -> list[str]:
@@ -190,7 +198,12 @@ class HeadMemory:
             hint=_HINT.format(vault_id=vault_id),
         )
 
-    def _unusable(self, error: OSError) -> RememberedHeadsError:
+    def _unreadable(self, vault_id: str, error: OSError) -> EvidenceSyncError:
+        return unexpected(error) if is_shortage(error) else self._damaged(vault_id, error.strerror or "cannot be read")
+
+    def _unusable(self, error: OSError) -> EvidenceSyncError:
+        if is_shortage(error):
+            return unexpected(error)
         return RememberedHeadsError(
             f"heads cannot be remembered in {safe_text(str(self._folder), 300)}: {error.strerror}",
             hint="Name another folder in EVIDENCESYNC_STATE, or as `state` in the settings file.",

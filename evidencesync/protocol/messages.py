@@ -42,7 +42,8 @@ PREAMBLE: Final = b"\nEVIDENCESYNC-STREAM-1\n"
 
 U32 = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 Size = Annotated[int, msgspec.Meta(ge=0, le=MAX_FILE_SIZE)]
-Nanoseconds = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
+Nanoseconds = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""What a machine's clock says. A clock that is a century off is wrong, and no attack."""
 ShortText = Annotated[str, msgspec.Meta(max_length=256)]
 Digest32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Signature = Annotated[bytes, msgspec.Meta(max_length=MAX_SIGNATURE)]

@@ -7,7 +7,7 @@ import os
 import stat
 from typing import Final
 
-from evidencesync.errors import InternalError
+from evidencesync.errors import ResourcesError
 
 CLOEXEC: Final = getattr(os, "O_CLOEXEC", 0)
 FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | CLOEXEC
@@ -57,9 +57,9 @@ def _open_untouched(name: bytes, flags: int, dir_fd: int) -> tuple[int, bool]:
 def is_gone(error: OSError) -> bool:
     """Whether a name could not be opened because what was seen there is gone: removed, or something else has the name.
 
-    Raises InternalError where the failure is not the source's but ours: no descriptors or no memory left. Such a
+    Raises ResourcesError where the failure is not the source's but ours: no descriptors or no memory left. Such a
     failure must never be recorded as a property of the evidence.
     """
     if error.errno in _OUR_OWN:
-        raise InternalError(f"the system has no room for one more open file: {error.strerror}") from error
+        raise ResourcesError(f"the system has no room for one more open file: {error.strerror}") from error
     return error.errno in _GONE

@@ -86,7 +86,7 @@ def walk(
     no folder, or one that cannot be opened. A `gentle` walk does not ask a folder for its names where that may change its
     access time: it is for whoever only wants to know roughly. Depth, path and name
     are bounded by limits.py: what lies beyond makes its folder `unreadable`. Raises SourceNotFoundError or
-    UsageError, here or at the first step, where there is nothing to walk, and InternalError where the process itself
+    UsageError, here or at the first step, where there is nothing to walk, and ResourcesError where the process itself
     runs out of descriptors or memory. A `SourceRoot` is taken as it is, and not resolved again.
     """
     source = root if isinstance(root, SourceRoot) else resolve_source(root)

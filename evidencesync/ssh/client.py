@@ -18,7 +18,7 @@ from evidencesync.limits import MAX_STDERR
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.channel import SSH_PACKET, SSH_WINDOW
 from evidencesync.ssh.config import Hop, resolve_route
-from evidencesync.ssh.failures import Attempt, explain
+from evidencesync.ssh.failures import Attempt, explain, explain_no_word
 from evidencesync.ssh.hostkeys import HostKey, KnownHosts, describe_key
 from evidencesync.ssh.identities import Identities, load_identities, unlock_identities
 from evidencesync.ssh.options import SshOptions
@@ -27,7 +27,6 @@ from evidencesync.ssh.wire import WireConnector
 
 _STATUS_SECONDS: Final = 5.0  # how long an exit status may come after the end of the stream
 _SHOWN_STDERR: Final = 600  # characters of the remote end's messages in one of ours
-_COMMAND_HINT: Final = "Install evidencesync on the server, or say where it is with --remote-command."
 
 
 class ClientChannel(SshStream, asyncssh.SSHClientSession[bytes]):
@@ -65,11 +64,7 @@ class ClientChannel(SshStream, asyncssh.SSHClientSession[bytes]):
     async def _explain_silence(self) -> ConnectError:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._status_known.wait(), _STATUS_SECONDS)
-        status = "" if self.exit_status is None else f" with exit status {self.exit_status}"
-        return ConnectError(f"the remote command ended{status} before it said anything{self._besides()}", hint=_COMMAND_HINT)
-
-    def _besides(self) -> str:
-        return f" (stderr: {self.stderr_text})" if self._stderr else ""
+        return explain_no_word(self.exit_status, self.stderr_text)
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         """A packet's bytes; those of stderr are kept apart, the last 64 KiB of them."""

@@ -9,12 +9,14 @@ from typing import Final
 
 import asyncssh
 
-from evidencesync.errors import AuthenticationError, ConnectError, EvidenceSyncError, LinkLostError
+from evidencesync.errors import AuthenticationError, ConnectError, DroppedError, EvidenceSyncError, LinkLostError, NoRemoteError
 from evidencesync.evidence.display import safe_text
 from evidencesync.ssh.config import Hop
 from evidencesync.ssh.hostkeys import KnownHosts, refusal
 
 _RESET: Final = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.ETIMEDOUT})
+_NO_COMMAND: Final = frozenset({126, 127})  # what a POSIX shell ends with where a command cannot be run, or is not found
+_NOT_FOUND: Final = "not found"  # csh has the status 1 for everything
 _TOO_MANY: Final = "authentication failures"  # OpenSSH says so as a protocol error
 
 
@@ -41,6 +43,21 @@ def explain(error: BaseException, hop: Hop, attempt: Attempt, known_hosts: Known
     if attempt.logged_in:
         return _explain_session(error, where, reason)
     return _explain_handshake(error, attempt, where, reason)
+
+
+def explain_no_word(exit_status: int | None, stderr: str) -> ConnectError:
+    """A remote command that has ended before its first byte: there is none, or it has not come as far as that.
+
+    `stderr` is what it said besides, safe to show.
+    """
+    status = "" if exit_status is None else f" with exit status {exit_status}"
+    said = f" (stderr: {stderr})" if stderr else ""
+    if exit_status in _NO_COMMAND or (exit_status == 1 and _NOT_FOUND in stderr.lower()):
+        return NoRemoteError(f"there is no evidencesync at the other end: the remote command ended{status}{said}")
+    return ConnectError(
+        f"the remote command ended{status} before it said anything{said}",
+        hint="Run it by hand to see why: ssh HOST evidencesync --version. Another one is named with --remote-command.",
+    )
 
 
 def _explain_session(error: BaseException, where: str, reason: str) -> EvidenceSyncError:
@@ -77,10 +94,7 @@ def _explain_denial(hop: Hop, attempt: Attempt, where: str) -> AuthenticationErr
 def _explain_loss(attempt: Attempt, where: str, reason: str) -> LinkLostError:
     if attempt.host_verified:
         return LinkLostError(f"the connection to {where} was lost: {reason}")
-    return LinkLostError(
-        f"{where} closed the connection before it showed who it is: {reason}",
-        hint="Is that an SSH server, and does it let this machine in? Its log says why it does not.",
-    )
+    return DroppedError(f"{where} closed the connection before it showed who it is: {reason}")
 
 
 def _explain_system(error: OSError, where: str, attempt: Attempt) -> EvidenceSyncError:

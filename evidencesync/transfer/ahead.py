@@ -7,8 +7,9 @@ import time
 from collections import deque
 from typing import Final
 
-from evidencesync.errors import EvidenceSyncError, InternalError, LinkLostError
+from evidencesync.errors import EvidenceSyncError, LinkLostError
 from evidencesync.limits import MIB, SILENCE_SECONDS
+from evidencesync.shortages import unexpected
 from evidencesync.transfer.link import Link
 
 _AHEAD_BYTES: Final = 8 * MIB
@@ -86,6 +87,5 @@ class Ahead:
         except EvidenceSyncError as error:
             end = error
         except Exception as error:  # noqa: BLE001 - whatever it is, the engine must not wait for ever
-            end = InternalError(f"{type(error).__name__}: {error}")
-            end.__cause__ = error
+            end = unexpected(error)
         self.give_up(end)

@@ -21,7 +21,7 @@ from typing import Final
 import msgspec
 
 from evidencesync.custody.documents import SshPeer
-from evidencesync.errors import EvidenceSyncError, InternalError, LinkLostError
+from evidencesync.errors import EvidenceSyncError, InternalError, LinkLostError, ResourcesError
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
 from evidencesync.transfer.carriage import (
@@ -55,7 +55,7 @@ class Carrier:
     """
 
     def __init__(self) -> None:
-        """Starts the process. Raises InternalError where the system has no room for one."""
+        """Starts the process. Raises ResourcesError where the system has no room for one."""
         self.peer: SshPeer | None = None
         self.wire_sent = 0
         self.wire_received = 0
@@ -66,7 +66,7 @@ class Carrier:
         try:
             launched = launch()
         except OSError as error:
-            raise InternalError(f"a process for the SSH connection can't be started: {error.strerror}") from error
+            raise ResourcesError(f"a process for the SSH connection can't be started: {error.strerror}") from error
         self._control, self._sink, self._process = launched.control, launched.sink, launched.process
         self._incoming = self._control.makefile("rb")
 

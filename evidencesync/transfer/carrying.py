@@ -17,9 +17,10 @@ from typing import Final
 
 import msgspec
 
-from evidencesync.errors import EvidenceSyncError, InternalError, LinkLostError
+from evidencesync.errors import EvidenceSyncError, LinkLostError
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import KIB
+from evidencesync.shortages import unexpected
 from evidencesync.ssh.client import ClientChannel, connect
 from evidencesync.transfer.carriage import (
     LENGTH,
@@ -237,7 +238,7 @@ async def carry(control: socket.socket, source: int) -> None:
         work.result()
     except Exception as error:  # noqa: BLE001 - a defect: it is said in one line, like everything else
         _LOG.info("a defect", exc_info=error)
-        asker.tell(make_failed(InternalError(f"{type(error).__name__}: {safe_text(str(error), 300)}")))
+        asker.tell(make_failed(unexpected(error)))
     listening.cancel()
     await asker.finish()
 

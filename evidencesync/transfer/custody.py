@@ -18,6 +18,7 @@ from evidencesync.errors import ChainError, ConnectError, LinkLostError, LockedE
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.moment import format_moment
+from evidencesync.transfer.clock import SteadyClock
 from evidencesync.transfer.custody_talk import ChainRecord, CustodyRequest, ShownChain, Talk
 from evidencesync.transfer.link import Link
 from evidencesync.vault.ledger import iter_records
@@ -53,9 +54,9 @@ Compose = Callable[[ShownChain], Draft]
 """Makes the draft for a chain as it stands; called again when the chain has grown meanwhile."""
 
 
-def read_chain(reach: Reach, request: CustodyRequest, now: Callable[[], int] = time.time_ns) -> ShownChain:
+def read_chain(reach: Reach, request: CustodyRequest, now: Callable[[], int] | None = None) -> ShownChain:
     """The item's chain. Raises what the vault refuses us with, ChainError, SignatureError, ProtocolError."""
-    talk = Talk(reach(), request, now)
+    talk = Talk(reach(), request, now or SteadyClock())
     try:
         return talk.chain
     finally:
@@ -76,14 +77,14 @@ def read_local_chain(vault: Vault, name: ItemName) -> ShownChain:
     return chain
 
 
-def append_record(reach: Reach, request: CustodyRequest, compose: Compose, now: Callable[[], int] = time.time_ns) -> Appended:
+def append_record(reach: Reach, request: CustodyRequest, compose: Compose, now: Callable[[], int] | None = None) -> Appended:
     """Signs the next record of the chain and has the vault append it; only once, whatever becomes of the link.
 
     Returns when the vault shows the record in its chain. Where others add records at the same time, it is signed anew on top
     of theirs. After a lost link the chain tells whether the record is in it. Raises what the vault refuses it with, LockedError
     where others are always first, ChainError where a chain is shown that is not a continuation of the one before.
     """
-    return _Appending(reach, request, compose, now).run()
+    return _Appending(reach, request, compose, now or SteadyClock()).run()
 
 
 class _Appending:

@@ -10,9 +10,7 @@ import evidencesync
 from evidencesync.custody.documents import Origin
 from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import (
-    ConnectError,
     EvidenceSyncError,
-    InternalError,
     LinkLostError,
     MalformedDocumentError,
     ProtocolError,
@@ -49,8 +47,10 @@ from evidencesync.protocol.messages import (
     SourceSeen,
     decode_message,
 )
+from evidencesync.shortages import unexpected
 from evidencesync.transfer.inbox import Inbox
 from evidencesync.transfer.link import Link
+from evidencesync.transfer.listening import not_started
 from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.request import PushRequest
 
@@ -211,16 +211,12 @@ def _listen(link: Link, inbox: Inbox[Frames, Message]) -> None:
     except EvidenceSyncError as error:
         inbox.fail_local(error)
     except Exception as error:  # noqa: BLE001 - whatever it is, the engine must not wait for ever
-        failure = InternalError(f"{type(error).__name__}: {error}")
-        failure.__cause__ = error
-        inbox.fail_local(failure)
+        inbox.fail_local(unexpected(error))
 
 
 def _end_of(frames: FrameDecoder) -> EvidenceSyncError:
     if frames.started:
         return LinkLostError("the source's end has gone before everything was read")
-    said = f"; it said: {safe_text(frames.noise[:300])}" if frames.noise.strip() else ""
-    return ConnectError(
-        f"the other end did not start evidencesync{said}",
-        hint="Check that evidencesync is installed there, name it with --remote-command, or use --agentless.",
+    return not_started(
+        frames.noise, "Check that evidencesync is installed there, name it with --remote-command, or use --agentless."
     )

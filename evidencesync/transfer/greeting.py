@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -37,6 +37,7 @@ from evidencesync.transfer.request import PushRequest
 from evidencesync.vault.layout import MAX_ACQUISITION, MAX_SEQUENCE
 
 _M = TypeVar("_M", bound=Message)
+_CLOCK: Final = 2**62  # nanoseconds: vaults of before take no clock after 2116, and none makes use of it
 
 
 class Visitor(Protocol):
@@ -149,7 +150,8 @@ def greet_for_custody(visitor: Visitor, link: Link, expect: Expect, now: Callabl
 
 
 def _introduce(request: Visitor, link: Link, expect: Expect, clock: int, purpose: Literal["push", "custody"] = "push") -> Welcome:
-    hello = Hello([PROTOCOL_VERSION], evidencesync.__version__, purpose, request.vault, DELTA_PARAMETERS, clock)
+    told = max(-_CLOCK, min(_CLOCK, clock))
+    hello = Hello([PROTOCOL_VERSION], evidencesync.__version__, purpose, request.vault, DELTA_PARAMETERS, told)
     link.write(PREAMBLE + frame_of(hello))
     welcome = expect(Welcome)
     if welcome.version != PROTOCOL_VERSION or welcome.parameters != DELTA_PARAMETERS:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from typing import TypeVar
 
-from evidencesync.errors import ConnectError, EvidenceSyncError, InternalError, LinkLostError, ProtocolError
+from evidencesync.errors import ConnectError, EvidenceSyncError, LinkLostError, NoRemoteError, ProtocolError
 from evidencesync.evidence.display import safe_text
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import FrameDecoder
 from evidencesync.protocol.messages import DATA_FRAME, Failure, Message, decode_message
+from evidencesync.shortages import unexpected
 from evidencesync.transfer.inbox import Inbox
 from evidencesync.transfer.link import Link
 
@@ -34,9 +35,7 @@ def _listen(link: Link, inbox: Inbox[LocalT, Message], number: int) -> None:
     except EvidenceSyncError as error:
         inbox.fail_peer(number, error)
     except Exception as error:  # noqa: BLE001 - whatever it is, the engine must not wait for ever
-        failure = InternalError(f"{type(error).__name__}: {error}")
-        failure.__cause__ = error
-        inbox.fail_peer(number, failure)
+        inbox.fail_peer(number, unexpected(error))
 
 
 def _message(frame_type: int, body: memoryview) -> Message:
@@ -52,8 +51,11 @@ def end_of(frames: FrameDecoder) -> EvidenceSyncError:
     """What it means that the stream has ended here."""
     if frames.started:
         return LinkLostError("the connection ended before the vault had answered")
-    said = f"; it said: {safe_text(frames.noise[:300])}" if frames.noise.strip() else ""
-    return ConnectError(
-        f"the other end did not start evidencesync{said}",
-        hint="Check that evidencesync is installed there, or name it with --remote-command.",
-    )
+    return not_started(frames.noise, "Check that evidencesync is installed there, or name it with --remote-command.")
+
+
+def not_started(noise: bytes, hint: str) -> EvidenceSyncError:
+    """A stream that ended before our own first word. Where there were other words, something else answers there."""
+    if not noise.strip():
+        return ConnectError("the other end did not start evidencesync", hint=hint)
+    return NoRemoteError(f"the other end did not start evidencesync; it said: {safe_text(noise[:300])}", hint=hint)

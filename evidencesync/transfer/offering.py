@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 import evidencesync
 from evidencesync.delta.refine import DELTA_PARAMETERS
-from evidencesync.errors import EvidenceSyncError, InternalError, LinkLostError, ProtocolError, VersionError
+from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError, VersionError
 from evidencesync.evidence.moment import format_moment
 from evidencesync.limits import SILENCE_SECONDS
 from evidencesync.protocol.framing import frame_of
@@ -32,10 +32,12 @@ from evidencesync.protocol.messages import (
     SourceSeen,
 )
 from evidencesync.session.sender import Sender
+from evidencesync.shortages import unexpected
 from evidencesync.source.confined import Confined, confined
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.gaps import refuse_moved_bytes
 from evidencesync.source.origin import describe_origin
+from evidencesync.transfer.clock import SteadyClock
 from evidencesync.transfer.feeding import feed
 from evidencesync.transfer.inbox import Inbox
 from evidencesync.transfer.link import Link
@@ -49,12 +51,12 @@ _M = TypeVar("_M", bound=Message)
 _SEEN_SECONDS: Final = 0.25
 
 
-def offer(link: Link, offered: bytes, now: Callable[[], int] = time.time_ns) -> None:
+def offer(link: Link, offered: bytes, now: Callable[[], int] | None = None) -> None:
     """Serves one pull on a link, and closes it. Nothing but `offered` is read, and nothing is written.
 
     The other end is told what goes wrong; so is the caller. Raises LinkLostError where the other end leaves before it has all.
     """
-    offering = _Offering(link, now)
+    offering = _Offering(link, now or SteadyClock())
     try:
         offering.run(offered)
     except LinkLostError:
@@ -63,7 +65,7 @@ def offer(link: Link, offered: bytes, now: Callable[[], int] = time.time_ns) -> 
         offering.tell(error)
         raise
     except Exception as error:
-        failure = InternalError(f"{type(error).__name__}: {error}")
+        failure = unexpected(error)
         offering.tell(failure)
         raise failure from error
     finally:

@@ -140,9 +140,18 @@ def make_header(request: PushRequest, provenance: Provenance, greeting: Greeting
 
 
 def sign(
-    request: PushRequest, header: ManifestHeader, greeting: Greeting, sums: ManifestSums, tally: SourceTally, now: Moment
+    request: PushRequest,
+    header: ManifestHeader,
+    greeting: Greeting,
+    sums: ManifestSums,
+    tally: SourceTally,
+    now: Moment,
+    clock_set_seconds: int,
 ) -> Signed:
-    """The examiner's signatures: over the manifest, and over the record that takes it into the chain."""
+    """The examiner's signatures: over the manifest, and over the record that takes it into the chain.
+
+    `clock_set_seconds`: how far somebody has set this machine's clock since the run began. Times are as if he had not.
+    """
     signer, ready = request.signer, greeting.ready
     head = ready.chain_head_sha256
     acquired = encode_record(
@@ -156,7 +165,7 @@ def sign(
             item=header.item,
             actor=header.examiner,
             previous_sha256=head.hex() if head else None,
-            details=_details(request, header, tally),
+            details=_details(request, header, tally, clock_set_seconds),
             acquisition=header.acquisition,
             manifest_sha256=sums.sha256.hex(),
         )
@@ -168,7 +177,7 @@ def sign(
     )
 
 
-def _details(request: PushRequest, header: ManifestHeader, tally: SourceTally) -> dict[str, str]:
+def _details(request: PushRequest, header: ManifestHeader, tally: SourceTally, clock_set_seconds: int) -> dict[str, str]:
     """What the `acquired` record says besides: where it was read, what only its end could tell, what is known of the item.
 
     What a record itself says comes under the names of `custody.details.EVENT_NAMES`.
@@ -178,4 +187,6 @@ def _details(request: PushRequest, header: ManifestHeader, tally: SourceTally) -
         details["folders_changed_while_read"] = str(tally.changed_folders)
     if tally.bad_bytes:
         details["bytes_not_readable"] = str(tally.bad_bytes)
+    if clock_set_seconds:
+        details["clock_set_seconds"] = f"{clock_set_seconds:+d}"
     return request.details | details

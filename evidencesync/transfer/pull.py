@@ -41,6 +41,7 @@ from evidencesync.protocol.messages import (
 )
 from evidencesync.session.outgoing import Outgoing
 from evidencesync.transfer.acknowledgement import Sent, check_published
+from evidencesync.transfer.clock import SteadyClock, set_seconds
 from evidencesync.transfer.conversation import Conversation, connect_again
 from evidencesync.transfer.far_source import FarSource, Frames, note_of, origin_of
 from evidencesync.transfer.greeting import Greeting
@@ -61,7 +62,7 @@ def pull(
     vault: Callable[[Pulled, SshPeer | None], Link],
     request: PushRequest,
     progress: Progress,
-    now: Callable[[], int] = time.time_ns,
+    now: Callable[[], int] | None = None,
     *,
     again: Callable[[], Link] | None = None,
     keeping: Keeping = Keeping(),  # noqa: B008 - frozen, and empty
@@ -74,6 +75,7 @@ def pull(
 
     Returns only what the vault has signed for. Raises what either end gives up with; then nothing was published.
     """
+    now = now or SteadyClock()
     for _ in range(request.retries):
         try:
             return _pull_once(link, vault, request, progress, now, keeping)
@@ -156,7 +158,7 @@ class _Pull:
         while self._stored <= self._far.pages:
             self._take_answer(self._conversation.expect(*_ANSWERS))
         sums = self._overheard.meter.sums()
-        signed = sign(self._request, header, greeting, sums, tally, format_moment(self._now()))
+        signed = sign(self._request, header, greeting, sums, tally, format_moment(self._now()), set_seconds(self._now))
         published = self._finish(sums, signed, greeting)
         outcome = self._outcome(published, header, greeting, sums, signed, provenance, time.monotonic() - began)
         self._progress.stage = "done"
@@ -167,8 +169,8 @@ class _Pull:
     def _ask(self) -> Provenance:
         """Asks for the source, and takes what its end says of itself."""
         request, far = self._request, self._far
-        asked = self._now()
         far.listen(self._conversation.inbox)
+        asked = self._now()
         far.ask(request, counts=self._progress.count_ahead)
         offer = self._wait_for_offer()
         offset = offer.clock - (asked + self._now()) // 2

@@ -38,6 +38,7 @@ from evidencesync.protocol.messages import (
 )
 from evidencesync.session.sender import Sender
 from evidencesync.transfer.acknowledgement import Sent, check_published
+from evidencesync.transfer.clock import SteadyClock, set_seconds
 from evidencesync.transfer.conversation import Conversation, connect_again
 from evidencesync.transfer.feeding import feed
 from evidencesync.transfer.greeting import Greeting
@@ -58,7 +59,7 @@ def push(
     link: Link,
     request: PushRequest,
     progress: Progress,
-    now: Callable[[], int] = time.time_ns,
+    now: Callable[[], int] | None = None,
     *,
     again: Callable[[], Link] | None = None,
     supply: Supply | None = None,
@@ -66,7 +67,8 @@ def push(
 ) -> PushOutcome:
     """Makes one acquisition and waits until the vault has published it. Closes the link.
 
-    `supply` is what is read, where that is not `request.source` on this machine.
+    `now` is the clock, a steady one where none is given. `supply` is what is read, where that is not `request.source` on this
+    machine.
 
     `again` makes another link to the same vault, for when one is lost. Where the vault's process has ended meanwhile, the
     source is read once more, and what had arrived is not sent again. `keeping`: what was seen of the vault before, and where
@@ -76,6 +78,7 @@ def push(
     LinkLostError, or what reading the source fails with: then nothing was published, unless the link was lost while the
     vault was acknowledging.
     """
+    now = now or SteadyClock()
     for _ in range(request.retries):
         try:
             return _push_once(link, request, progress, now, again, supply, keeping)
@@ -164,7 +167,7 @@ class _Push:
         sender.add_page(first, [])
         self._transfer(sender, greeting)
         sums = self._manifest.sums()
-        signed = sign(request, header, greeting, sums, reading.tally, format_moment(self._now()))
+        signed = sign(request, header, greeting, sums, reading.tally, format_moment(self._now()), set_seconds(self._now))
         published = self._finish(sender, sums, signed, greeting)
         sent = Sent(
             header,

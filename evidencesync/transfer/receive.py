@@ -17,7 +17,6 @@ from typing import Final, Literal, TypeVar
 from evidencesync.custody.record import decode_record
 from evidencesync.errors import (
     EvidenceSyncError,
-    InternalError,
     LinkLostError,
     LockedError,
     MissingOrExtraError,
@@ -30,6 +29,8 @@ from evidencesync.limits import MAX_RECORD, NONCE
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import DATA_FRAME, PREAMBLE, Begin, Failure, Hello, Message, Published, decode_message
+from evidencesync.shortages import unexpected
+from evidencesync.transfer.clock import SteadyClock
 from evidencesync.transfer.door import Knock, SocketLink, knock
 from evidencesync.transfer.intake.admission import Admitted, admit, welcome
 from evidencesync.transfer.intake.chains import show_since
@@ -55,7 +56,7 @@ def receive(
     link: Link,
     vault: Vault,
     received_from: str,
-    now: Callable[[], int] = time.time_ns,
+    now: Callable[[], int] | None = None,
     *,
     host_key: str | None = None,
     may_return: bool = True,
@@ -68,14 +69,14 @@ def receive(
     Whatever it raises, nothing of a session that was
     not acknowledged or published is to be seen among the evidence.
     """
-    session = _Session(link, vault, Caller(received_from, host_key, may_return, pulled), now)
+    session = _Session(link, vault, Caller(received_from, host_key, may_return, pulled), now or SteadyClock())
     try:
         session.run()
     except EvidenceSyncError as error:
         session.tell(error)
         raise
     except Exception as error:
-        failure = InternalError(f"{type(error).__name__}: {error}")
+        failure = unexpected(error)
         session.tell(failure)
         raise failure from error
     finally:

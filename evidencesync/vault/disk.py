@@ -15,8 +15,16 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final
 
-from evidencesync.errors import EvidenceSyncError, LimitExceededError, MissingOrExtraError, NoSpaceError, StorageError
+from evidencesync.errors import (
+    EvidenceSyncError,
+    LimitExceededError,
+    MissingOrExtraError,
+    NoSpaceError,
+    ResourcesError,
+    StorageError,
+)
 from evidencesync.evidence.display import safe_text
+from evidencesync.shortages import is_shortage
 
 FILE_MODE: Final = 0o444
 FOLDER_MODE: Final = 0o755
@@ -36,6 +44,8 @@ def storage_error(error: OSError, doing: str) -> EvidenceSyncError:
     reason = os.strerror(error.errno) if error.errno is not None else str(error)
     if error.errno in _FULL:
         return NoSpaceError(f"could not {doing}: {reason}")
+    if error.errno != errno.EAGAIN and is_shortage(error):  # a file that is busy is the disk's affair
+        return ResourcesError(f"could not {doing}: {reason}")
     return StorageError(f"could not {doing}: {reason}")
 
 

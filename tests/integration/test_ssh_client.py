@@ -22,6 +22,7 @@ from evidencesync.errors import (
     ConfigurationError,
     ConnectError,
     LinkLostError,
+    NoRemoteError,
     PassphraseError,
     SigningKeyError,
     UsageError,
@@ -170,7 +171,7 @@ def test_a_command_that_is_not_there_is_said_with_a_hint(sshd: Sshd) -> None:
         async with opened(sshd.address(), sshd.options(remote_command="no-such-program"), "serve") as channel:
             await channel.read()
 
-    with pytest.raises(ConnectError, match=r"exit status 127.*no-such-program") as caught:
+    with pytest.raises(NoRemoteError, match=r"exit status 127.*no-such-program") as caught:
         asyncio.run(scenario())
     assert "--remote-command" in (caught.value.hint or "")
 
@@ -182,6 +183,7 @@ def test_what_stderr_says_is_bounded_and_shown_without_control_characters(sshd: 
         async with opened(sshd.address(), sshd.options(remote_command=command)) as channel:
             with pytest.raises(ConnectError) as caught:
                 await channel.read()
+            assert caught.value.slug == "cannot-connect"  # something was started, and failed: it is there
             assert "\x1b" not in caught.value.message
             assert "exit status 3" in caught.value.message
             return channel

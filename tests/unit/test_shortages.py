@@ -1,0 +1,86 @@
+"""A process that gets no more memory, threads or open files says so, and calls it neither a defect nor damaged evidence."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from evidencesync.cli.console import Console
+from evidencesync.cli.guard import guard
+from evidencesync.custody.chain import ChainSubject
+from evidencesync.errors import ExitCode, InternalError, ResourcesError, StorageError
+from evidencesync.kept import heads
+from evidencesync.shortages import unexpected
+from evidencesync.vault.disk import storage_error
+from tests.support.bench_of_evidence import make_bench
+
+SHORTAGES = [
+    RuntimeError("can't start new thread"),
+    MemoryError(),
+    OSError(errno.EMFILE, os.strerror(errno.EMFILE)),
+    OSError(errno.ENFILE, os.strerror(errno.ENFILE)),
+    BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)),  # what fork(2) says at the limit of processes
+    OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+    ImportError("/x/_rust.abi3.so: failed to map segment from shared object"),
+]
+
+
+@pytest.mark.parametrize("error", SHORTAGES, ids=lambda error: f"{type(error).__name__} {error}"[:40])
+def test_a_shortage_is_said_with_its_slug_and_what_to_do(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> ExitCode:
+        raise error
+
+    assert guard(Console(as_json=True), work) == ExitCode.INTERNAL
+    said = capsys.readouterr()
+    assert '"slug":"resources"' in said.out.replace(" ", "")
+    assert "ulimit" in said.out
+    assert "defect" not in said.out + said.err
+
+
+@pytest.mark.parametrize("error", [RuntimeError("another"), ValueError("x"), OSError(errno.EIO, "x"), ImportError("no such")])
+def test_everything_else_that_is_unforeseen_is_a_defect(error: Exception) -> None:
+    assert type(unexpected(error)) is InternalError
+
+
+def test_the_vaults_disk_is_not_blamed_for_too_many_open_files() -> None:
+    full = storage_error(OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "open a file")
+    assert isinstance(full, ResourcesError)
+    assert type(storage_error(OSError(errno.EAGAIN, "busy"), "open a file")) is StorageError
+    assert type(storage_error(OSError(errno.EIO, "bad"), "open a file")) is StorageError
+
+
+def test_what_is_remembered_is_not_called_damaged_where_no_file_can_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(heads, "opened_folder", refuse)
+    with pytest.raises(ResourcesError):
+        heads.HeadMemory(tmp_path).recall(ChainSubject("0" * 32, None, None))
+    with pytest.raises(ResourcesError):
+        heads.HeadMemory(tmp_path).recall_vault("0" * 32)
+
+
+def test_a_thread_that_cannot_be_started_ends_a_push_as_a_shortage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that reads the source; whichever it is, nothing is published, and the next run is not hindered."""
+    bench = make_bench(tmp_path)
+    (bench.source / "a").write_bytes(b"one")
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "source":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start") as caught:
+            bench.push()
+        assert isinstance(unexpected(caught.value), ResourcesError)
+    assert bench.acquisitions() == []
+    assert bench.push().acquisition == 1
