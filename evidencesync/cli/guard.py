@@ -25,9 +25,7 @@ def _guarded(console: Console, work: Callable[[], ExitCode]) -> ExitCode:
     except KeyboardInterrupt:
         failure = InterruptedRunError("interrupted")
     except Exception as error:  # noqa: BLE001 - a defect: it is said in one line, like everything else
-        if isinstance(error.__context__, KeyboardInterrupt):  # it came in the middle of a clean-up
-            failure = InterruptedRunError("interrupted")
-        else:
-            failure = unexpected(error)
+        in_a_clean_up = isinstance(error.__context__, KeyboardInterrupt)
+        failure = InterruptedRunError("interrupted") if in_a_clean_up else unexpected(error)
     console.fail(failure)
     return failure.exit_code
