@@ -158,6 +158,20 @@ class TrustFileError(ConfigurationError):
     slug = "trust-file"
 
 
+class NoHomeError(UsageError):
+    """A file of the user's home folder is needed, and this process has no home folder."""
+
+    slug = "no-home"
+    default_hint = "Set HOME to a folder of your own, or name the file itself."
+
+
+class NoWorkingFolderError(UsageError):
+    """A path is relative, and the folder that it is relative to is gone."""
+
+    slug = "no-working-folder"
+    default_hint = "Go to another folder (cd), or write every path in full."
+
+
 class SourceNotFoundError(UsageError):
     """The source to be read does not exist or cannot be opened at all."""
 

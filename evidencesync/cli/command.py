@@ -88,7 +88,10 @@ def _adapt(function: Command, kind: CommandKind) -> Callable[..., None]:
         def work() -> ExitCode:
             arguments = {name: _take(group, values) for name, group in groups.items()}
             if run_name is not None:
-                arguments[run_name] = Run(console, load_settings(choice.config))
+                settings = load_settings(choice.config)
+                if settings.notice is not None:
+                    console.say(f"note: {settings.notice}")
+                arguments[run_name] = Run(console, settings)
             return function(**arguments, **values)
 
         raise typer.Exit(guard(console, work))

@@ -13,6 +13,7 @@ from evidencesync.cli.figures import count_text, size_text
 from evidencesync.cli.verify_command import load_trusted
 from evidencesync.errors import ExitCode
 from evidencesync.evidence.display import safe_text
+from evidencesync.home import expand
 
 if TYPE_CHECKING:
     from evidencesync.cli.compare_outputs import CategoryCounts, CompareOutput
@@ -71,7 +72,7 @@ def compare(
     from evidencesync.verify.progress import VerifyProgress
 
     signers = load_trusted(Path(trusted)) if trusted is not None else None
-    request = CompareRequest(Path(manifest).expanduser(), Path(folder).expanduser(), signers, all_digests, metadata, data)
+    request = CompareRequest(expand(manifest), expand(folder), signers, all_digests, metadata, data)
     progress = VerifyProgress()
     with shown(run.console, VerifyView(progress)):
         compared = compare_folder(request, progress, time.time_ns())

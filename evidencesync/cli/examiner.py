@@ -6,12 +6,13 @@ import os
 
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import is_unsafe
+from evidencesync.home import user_name
 from evidencesync.limits import MAX_TITLE
 
 
 def login_name() -> str:
     """The login's full name, else its user name. Raises UsageError where the machine knows neither."""
-    for name in (_full_name(), _user_name()):
+    for name in (_full_name(), user_name()):
         if name and len(name) <= MAX_TITLE and not any(map(is_unsafe, name)):
             return name
     raise UsageError("this machine does not tell who you are", hint="Say it with --examiner NAME.")
@@ -34,12 +35,3 @@ def _full_name() -> str:
     except (ImportError, KeyError):
         return ""
     return entry.pw_gecos.split(",")[0].replace("&", entry.pw_name.capitalize()).strip()
-
-
-def _user_name() -> str:
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        return ""

@@ -17,6 +17,7 @@ from evidencesync.cli.verify_command import load_trusted, verdict_lines
 from evidencesync.cli.verify_options import RecordChoice
 from evidencesync.errors import ExitCode, UsageError
 from evidencesync.evidence.display import safe_text
+from evidencesync.home import expand
 
 if TYPE_CHECKING:
     from evidencesync.cli.export_outputs import ExportOutput, ExportRecord
@@ -99,7 +100,7 @@ def export(
     found = opened.item(item.name())
     number = choose_acquisition(found, what.acquisition)
     recipients = load_recipients(what.encrypt_to) if what.encrypt_to else []
-    wanted = Wanted(opened, found, number, format_wanted, Path(destination).expanduser(), recipients, time.time_ns())
+    wanted = Wanted(opened, found, number, format_wanted, expand(destination), recipients, time.time_ns())
     wanted.check_destination()
     verifier = _load_verifier(run, recording)
     progress = VerifyProgress()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from evidencesync.cli.console import Console
-from evidencesync.errors import EvidenceSyncError, ExitCode, InterruptedRunError
+from evidencesync.errors import EvidenceSyncError, ExitCode, InterruptedRunError, NoWorkingFolderError
 from evidencesync.shortages import unexpected
 
 
@@ -25,7 +26,22 @@ def _guarded(console: Console, work: Callable[[], ExitCode]) -> ExitCode:
     except KeyboardInterrupt:
         failure = InterruptedRunError("interrupted")
     except Exception as error:  # noqa: BLE001 - a defect: it is said in one line, like everything else
-        in_a_clean_up = isinstance(error.__context__, KeyboardInterrupt)
-        failure = InterruptedRunError("interrupted") if in_a_clean_up else unexpected(error)
+        if isinstance(error.__context__, KeyboardInterrupt):  # it came in the middle of a clean-up
+            failure = InterruptedRunError("interrupted")
+        elif _is_nowhere(error):
+            failure = NoWorkingFolderError(f"the folder that this was started in is gone: {error}")
+        else:
+            failure = unexpected(error)
     console.fail(failure)
     return failure.exit_code
+
+
+def _is_nowhere(error: Exception) -> bool:
+    """Whether it is what getcwd says of a folder that was removed: it names no file."""
+    if not isinstance(error, FileNotFoundError) or error.filename is not None:
+        return False
+    try:
+        os.getcwd()
+    except OSError:
+        return True
+    return False

@@ -10,6 +10,7 @@ import typer
 
 from evidencesync.cli.settings import LoadedSettings
 from evidencesync.errors import UsageError
+from evidencesync.home import expand, rooted
 
 if TYPE_CHECKING:
     from evidencesync.evidence.identity import ItemName
@@ -156,11 +157,11 @@ def local_vault(text: str) -> Path:
     address = Address.parse(text)
     if not address.local:
         raise UsageError(f"this command works where the vault lies, not on {address.display()}", hint=_LOCAL_HINT)
-    return Path(address.path)
+    return rooted(Path(address.path))
 
 
 def _path(given: str | None, settings: LoadedSettings, settled: str | None) -> Path | None:
-    return Path(given).expanduser() if given is not None else settings.path(settled)
+    return expand(given) if given is not None else settings.path(settled)
 
 
 def _config_path(given: str | None, settings: LoadedSettings) -> Path | None:

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from evidencesync.home import expand
+
 if TYPE_CHECKING:
     from evidencesync.cli.command import Run
     from evidencesync.kept.heads import HeadMemory
@@ -15,7 +17,7 @@ STATE_VARIABLE: Final = "EVIDENCESYNC_STATE"
 
 def chosen_receipts(run: Run, given: str | None) -> Path | None:
     """The folder for receipts that an option or the settings name."""
-    return Path(given) if given is not None else run.settings.path(run.settings.values.receipts)
+    return expand(given) if given is not None else run.settings.path(run.settings.values.receipts)
 
 
 def chosen_state(run: Run) -> Path:
@@ -23,7 +25,7 @@ def chosen_state(run: Run) -> Path:
     from evidencesync.kept.heads import state_folder
 
     named = os.environ.get(STATE_VARIABLE)
-    return state_folder(Path(named) if named else run.settings.path(run.settings.values.state))
+    return state_folder(expand(named) if named else run.settings.path(run.settings.values.state))
 
 
 def head_memory(run: Run) -> HeadMemory:

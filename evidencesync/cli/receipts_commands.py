@@ -15,6 +15,7 @@ from evidencesync.cli.options import local_vault
 from evidencesync.cli.receipts import chosen_receipts, head_memory
 from evidencesync.errors import CommandKind, ExitCode, NotThereError, StorageError, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
+from evidencesync.home import expand
 
 if TYPE_CHECKING:
     from evidencesync.cli.outputs import Problem
@@ -172,7 +173,7 @@ def _folders(run: Run, receipts: str | None, named: list[str], *, may_be_missing
     from evidencesync.kept.receipts import default_receipts
 
     if named:
-        return [Path(one) for one in named]
+        return [expand(one) for one in named]
     folder = default_receipts(chosen_receipts(run, receipts))
     try:
         found = kept_folders(folder)

@@ -18,6 +18,7 @@ from evidencesync.cli.report_sign import ReportSignChoice, recorded_lines, signa
 from evidencesync.cli.verify_command import CheckChoice, load_trusted
 from evidencesync.errors import ExitCode, StorageError, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
+from evidencesync.home import expand
 from evidencesync.limits import MAX_VERDICT_FILE
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class FileChoice:
 
     def target(self, *, signed: bool) -> Path:
         """Where the report goes. An earlier one is never replaced: it may have been signed, or filed. Raises UsageError."""
-        target = Path(self.output).expanduser()
+        target = expand(self.output)
         if target.suffix.lower() not in _FORMATS:
             raise UsageError(
                 f"not a kind of report: {safe_text(self.output, 200)}", hint="Name FILE.html, FILE.pdf or FILE.json."
@@ -177,7 +178,7 @@ def _load_grounds(verdict: str, trusted: str | None, checks: CheckChoice) -> Gro
     if trusted is not None or checks != CheckChoice():
         raise UsageError("with --verdict nothing is checked: --trusted and the other options of a check are for `verify`")
     try:
-        with Path(verdict).expanduser().open("rb") as file:
+        with expand(verdict).open("rb") as file:
             data = file.read(MAX_VERDICT_FILE + 1)
     except OSError as error:
         raise UsageError(f"the verdict {safe_text(verdict, 200)} cannot be read: {error.strerror}") from error

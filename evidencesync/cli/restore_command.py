@@ -18,6 +18,7 @@ from evidencesync.cli.progress_display import Meter, shown
 from evidencesync.cli.verify_options import RecordChoice
 from evidencesync.errors import EvidenceSyncError, ExitCode, NotThereError, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
+from evidencesync.home import expand
 
 if TYPE_CHECKING:
     from evidencesync.cli.restore_outputs import LackOutput, RestoreOutput
@@ -130,7 +131,7 @@ def restore_copy(
         vault=opened.layout.root,
         folder=opened.item(name).layout.acquisition(number),
         manifest_sha256=vouched_manifest(opened.layout.root, name, number, outside, time.time_ns()),
-        destination=os.fsencode(Path(destination).expanduser()) if destination else b"",
+        destination=os.fsencode(expand(destination)) if destination else b"",
         paths=tuple(map(os.fsencode, paths or ())),
         read_back=not choice.no_read_back,
         devices=choice.devices,

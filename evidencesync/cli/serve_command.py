@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +11,7 @@ import typer
 from evidencesync.cli.command import Run, command
 from evidencesync.errors import CommandKind, ExitCode, UsageError
 from evidencesync.evidence.display import safe_text
+from evidencesync.home import expand
 
 _LISTEN_HINT = "Write HOST:PORT, such as 0.0.0.0:2222 or [::]:2222. Port 0 takes a free one."
 
@@ -72,8 +72,8 @@ def serve(
     host, port = parse_endpoint(listen)
     from evidencesync.transfer.serving import serve_listening
 
-    key_file = Path(host_key) if host_key is not None else None
-    serve_listening(vault, host, port, Path(authorized_keys), key_file, lambda *where: _announce(run, *where))
+    key_file = expand(host_key) if host_key is not None else None
+    serve_listening(vault, host, port, expand(authorized_keys), key_file, lambda *where: _announce(run, *where))
     return ExitCode.COMPLETE
 
 

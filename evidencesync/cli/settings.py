@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
-from evidencesync.errors import ConfigurationError
+from evidencesync.errors import ConfigurationError, NoHomeError
 from evidencesync.evidence.display import safe_text
+from evidencesync.home import expand, home_folder, own_folder
 
 _MAX_FILE: Final = 64 * 1024  # a dozen short lines
 _MAX_TEXT: Final = 4096
@@ -43,16 +44,17 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class LoadedSettings:
-    """Settings, and the file they came from (None: there is none)."""
+    """Settings, and the file they came from (None: there is none). `notice` says why a file was not looked for."""
 
     values: Settings = field(default_factory=Settings)
     file: Path | None = None
+    notice: str | None = None
 
     def path(self, text: str | None) -> Path | None:
         """A path that the file names: `~` is the home folder, what is relative is so to the file's own folder."""
         if text is None:
             return None
-        path = Path(text).expanduser()
+        path = home_folder() / text[2:] if text == "~" or text.startswith("~/") else Path(text)
         return path if self.file is None else self.file.parent / path
 
     def refuse_within(self, folder: Path) -> None:
@@ -68,22 +70,39 @@ class LoadedSettings:
 
 
 def user_file() -> Path:
-    """Where a user's own settings lie (XDG Base Directory Specification)."""
-    base = os.environ.get("XDG_CONFIG_HOME", "")
-    root = Path(base) if base.startswith("/") else Path("~", ".config").expanduser()
-    return root / "evidencesync" / "config.toml"
+    """Where a user's own settings lie (XDG Base Directory Specification). Raises NoHomeError."""
+    return own_folder("XDG_CONFIG_HOME", ".config") / "evidencesync" / "config.toml"
 
 
 def load_settings(chosen: str | None) -> LoadedSettings:
     """The settings of `--config` (`none`: no file at all), else the user's own, which need not be there.
 
-    Raises ConfigurationError for a file that cannot be read, and for a key or a value that is not one.
+    Raises ConfigurationError for a file that cannot be read, and for a key or a value that is not one. A user's own folder that
+    this process may not look into (that of the user it was before, perhaps) is none of its own: it has no settings there.
     """
     if chosen == _NO_FILE:
         return LoadedSettings()
-    file = Path(chosen).expanduser().absolute() if chosen is not None else user_file()
+    try:
+        file = expand(chosen).absolute() if chosen is not None else user_file()
+    except NoHomeError:
+        if chosen is not None:
+            raise
+        return LoadedSettings()
+    if chosen is None and not _may_look_into(file.parent):
+        return LoadedSettings(notice=f"no settings are read: {safe_text(str(file.parent), 200)} is closed to this user")
     data = _read(file, must_exist=chosen is not None)
     return LoadedSettings() if data is None else LoadedSettings(_parse(data, file), file)
+
+
+def _may_look_into(folder: Path) -> bool:
+    """Whether this process can find out what a folder, or the nearest one above it, holds."""
+    try:
+        os.stat(folder / ".")
+    except PermissionError:
+        return False
+    except OSError:
+        return True
+    return os.access(folder, os.X_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _read(file: Path, *, must_exist: bool) -> bytes | None:

@@ -13,6 +13,7 @@ from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.options import DEFAULT_TIMEOUT_SECONDS, ItemChoice, SignChoice, TsaRoots, VaultPath, local_vault
 from evidencesync.errors import CommandKind, EvidenceSyncError, ExitCode, TimestampError, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
+from evidencesync.home import expand
 from evidencesync.limits import MAX_TIMESTAMP
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def request(
     asked = _make_request(found, number, digest)
     data = asked.encode()
     names = found.name.case.folder, found.name.item.folder, acquisition_folder(number)
-    file = Path(output).expanduser() if output is not None else Path("-".join(names) + _REQUEST_SUFFIX)
+    file = expand(output if output is not None else "-".join(names) + _REQUEST_SUFFIX)
     _write_new(file, data)
     shown = safe_text(str(file), 300)
     made = TimestampRequestOutput(
@@ -124,9 +125,9 @@ def attach_file(
     from evidencesync.vault.timestamps import Answer
 
     found, number = _find(vault, item, acquisition)
-    given = Path(response).expanduser()
+    given = expand(response)
     beside = given.with_suffix(_REQUEST_SUFFIX)
-    asked = Path(request_file).expanduser() if request_file is not None else beside if beside.is_file() else None
+    asked = expand(request_file) if request_file is not None else beside if beside.is_file() else None
     answer = Answer(_read(given), None if asked is None else _read(asked))
     if asked is None:
         run.console.warn("without the request it cannot be told whether this is the answer to it")

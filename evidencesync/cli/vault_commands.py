@@ -11,6 +11,7 @@ from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.options import VaultPath, local_vault
 from evidencesync.errors import CommandKind, ExitCode, SignatureError, SigningKeyError, UsageError
 from evidencesync.evidence.display import safe_text
+from evidencesync.home import expand
 from evidencesync.limits import MAX_PUBLIC_KEY
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def load_public_key(file: Path) -> PublicKey:
 
     shown = safe_text(str(file), 200)
     try:
-        with file.expanduser().open("rb") as stream:
+        with expand(file).open("rb") as stream:
             data = stream.read(MAX_PUBLIC_KEY + 1)
     except OSError as error:
         raise SigningKeyError(f"the public key {shown} cannot be read: {error.strerror}", hint=_PUBLIC_HINT) from error

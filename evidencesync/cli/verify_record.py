@@ -16,6 +16,7 @@ from evidencesync.cli.shield import shield
 from evidencesync.errors import EvidenceSyncError, ExitCode, most_severe
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName, Title
+from evidencesync.home import expand
 
 if TYPE_CHECKING:
     from evidencesync.cli.command import Run
@@ -43,7 +44,7 @@ def load_verifier(run: Run, choice: SignerChoice) -> Verifier:
 
     asker, settled = make_asker(), run.settings.values
     organisation = choice.organisation or settled.organisation
-    identity = Path(choice.identity).expanduser() if choice.identity is not None else run.settings.path(settled.identity)
+    identity = expand(choice.identity) if choice.identity is not None else run.settings.path(settled.identity)
     return Verifier(
         check_person(choice.examiner or settled.examiner or login_name(), "the examiner's name"),
         check_person(organisation, "the organisation's name") if organisation else None,

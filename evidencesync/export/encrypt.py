@@ -8,12 +8,12 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.errors import EvidenceSyncError, InternalError, UsageError
 from evidencesync.evidence.display import safe_text
+from evidencesync.home import expand
 from evidencesync.limits import MAX_RECIPIENTS, MAX_RECIPIENTS_FILE
 
 _KINDS: Final = ("age1", "ssh-ed25519 ", "ssh-rsa ")
@@ -131,7 +131,7 @@ def _lines_of(text: str) -> Iterator[tuple[str, str]]:
         return
     shown = safe_text(text, 100) if not any(secret in text for secret in _SECRETS) else "a private key"
     try:
-        with Path(text).expanduser().open("rb") as file:
+        with expand(text).open("rb") as file:
             data = file.read(MAX_RECIPIENTS_FILE + 1)
     except (OSError, ValueError) as error:
         raise UsageError(f"neither a recipient nor a file that can be read: {shown}", hint=_HINT) from error

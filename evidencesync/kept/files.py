@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from evidencesync import home
+
 FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 CREATE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -23,10 +25,8 @@ _ROOM: Final = 32 << 10  # seven documents and signatures, each in a block of it
 
 
 def own_folder(variable: str, *fallback: str) -> Path:
-    """`evidencesync` below the user's folder of a kind (XDG Base Directory Specification)."""
-    base = os.environ.get(variable, "")
-    root = Path(base) if base.startswith("/") else Path("~", *fallback).expanduser()
-    return root / "evidencesync"
+    """`evidencesync` below the user's folder of a kind (XDG Base Directory Specification). Raises NoHomeError."""
+    return home.own_folder(variable, *fallback) / "evidencesync"
 
 
 def try_folder(folder: Path) -> None:

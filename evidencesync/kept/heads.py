@@ -36,6 +36,7 @@ from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title
 from evidencesync.evidence.moment import Moment
+from evidencesync.home import expand
 from evidencesync.kept.files import DRAFT, load_file, opened_folder, own_folder, replace_file, try_folder
 from evidencesync.limits import MAX_SEEN_DIGESTS
 from evidencesync.shortages import is_shortage, unexpected
@@ -78,7 +79,7 @@ _DECODER: Final = msgspec.json.Decoder(SeenHead)
 
 def state_folder(chosen: Path | None) -> Path:
     """Where this machine remembers heads: the folder that was chosen, or the user's own for states (XDG)."""
-    return chosen.expanduser() if chosen is not None else own_folder("XDG_STATE_HOME", ".local", "state")
+    return expand(chosen) if chosen is not None else own_folder("XDG_STATE_HOME", ".local", "state")
 
 
 class HeadMemory:

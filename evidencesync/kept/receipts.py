@@ -20,6 +20,7 @@ from evidencesync.custody.record import record_name
 from evidencesync.errors import ConfigurationError, NoSpaceError, UnkeptReceiptError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName
+from evidencesync.home import expand
 from evidencesync.kept.files import DRAFT, create_file, is_full, opened_folder, own_folder, sync_file, try_folder, write_file
 from evidencesync.limits import MAX_KEPT_MANIFEST
 
@@ -57,7 +58,7 @@ def receipts_folder(chosen: Path | None) -> Path:
 
 def default_receipts(chosen: Path | None) -> Path:
     """The folder for receipts, wherever it is: the one that was chosen, or the user's own for data (XDG)."""
-    return chosen.expanduser() if chosen is not None else own_folder("XDG_DATA_HOME", ".local", "share") / "receipts"
+    return expand(chosen) if chosen is not None else own_folder("XDG_DATA_HOME", ".local", "share") / "receipts"
 
 
 class ReceiptDraft:

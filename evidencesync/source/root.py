@@ -10,6 +10,7 @@ from typing import Final
 
 from evidencesync.errors import SourceNotFoundError, UsageError
 from evidencesync.evidence.display import safe_text
+from evidencesync.home import require_working_folder
 
 _HINTS: Final = {
     stat.S_IFCHR: "A character device has no content that could be read again. For a disk name its block device (lsblk).",
@@ -43,6 +44,8 @@ def resolve_source(root: bytes | str | Path) -> SourceRoot:
     given = os.fsencode(root)
     if not given or b"\0" in given:
         raise SourceNotFoundError("the source's path is empty or holds a NUL byte")
+    if not given.startswith(b"/"):
+        require_working_folder()
     named = path = os.path.abspath(given)
     try:
         status = os.lstat(path)

@@ -14,6 +14,7 @@ from asyncssh.constants import MSG_IGNORE
 from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import ConnectError, UsageError
 from evidencesync.evidence.display import safe_text
+from evidencesync.home import stand_in_for_libraries
 from evidencesync.limits import MAX_STDERR
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.channel import SSH_PACKET, SSH_WINDOW
@@ -242,8 +243,10 @@ async def _handshake(
 
 def _settings(options: SshOptions) -> dict[str, Any]:
     """What every connection has: the algorithms, the timeouts, and no way in but public keys."""
+    stand_in_for_libraries()
     return {
         **ALGORITHMS,
+        "x509_trusted_cert_paths": [],
         "connect_timeout": None,  # the connector has its own
         "login_timeout": options.timeout_seconds,
         "keepalive_interval": options.timeout_seconds / 4,

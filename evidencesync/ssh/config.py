@@ -10,6 +10,7 @@ asyncssh is given those, and no file.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,9 @@ from typing import Final
 
 import asyncssh
 
-from evidencesync.errors import ConfigurationError, UsageError
+from evidencesync.errors import ConfigurationError, NoHomeError, UsageError
 from evidencesync.evidence.display import safe_text
+from evidencesync.home import expand, home_folder, own_folder, stand_in_for_libraries
 from evidencesync.ssh.address import Address, parse_host, parse_server
 from evidencesync.ssh.options import SshOptions
 
@@ -49,10 +51,8 @@ class Hop:
 
 
 def own_known_hosts() -> Path:
-    """The file that `host trust` writes, in the user's config folder (XDG Base Directory Specification)."""
-    base = os.environ.get("XDG_CONFIG_HOME", "")
-    root = Path(base) if base.startswith("/") else Path("~", ".config").expanduser()
-    return root / "evidencesync" / "known_hosts"
+    """The file that `host trust` writes, in the user's config folder (XDG Base Directory Specification). Raises NoHomeError."""
+    return own_folder("XDG_CONFIG_HOME", ".config") / "evidencesync" / "known_hosts"
 
 
 async def resolve_route(address: Address, options: SshOptions) -> tuple[Hop, ...]:
@@ -122,6 +122,7 @@ def _jumps(setting: object, own_names: set[str]) -> list[str]:
 
 def _load_settings(host: str, port: int | None, user: str | None, options: SshOptions) -> asyncssh.SSHClientConnectionOptions:
     """asyncssh's reading of the config file. Its keys, agent and known hosts are left out: only values are taken from it."""
+    stand_in_for_libraries()
     try:
         settings = asyncssh.SSHClientConnectionOptions(
             host=host,
@@ -130,6 +131,7 @@ def _load_settings(host: str, port: int | None, user: str | None, options: SshOp
             client_host_keysign=False,
             known_hosts=b"",
             x509_trusted_certs=None,
+            x509_trusted_cert_paths=[],
             **({} if port is None else {"port": port}),
             **({} if user is None else {"username": user}),
         )
@@ -145,8 +147,8 @@ def _load_settings(host: str, port: int | None, user: str | None, options: SshOp
 
 def _config_files(chosen: Path | None) -> list[str]:
     if chosen is None:
-        default = Path("~", ".ssh", "config").expanduser()
-        return [str(default)] if default.is_file() else []
+        default = _own_ssh_file("config")
+        return [str(default)] if default is not None and default.is_file() else []
     if str(chosen).lower() == "none":
         return []
     if not chosen.is_file():
@@ -159,13 +161,22 @@ def _known_hosts_files(user: object, everyone: object, options: SshOptions) -> t
     if options.known_hosts is not None:
         _refuse_switched_off([str(options.known_hosts)], "--known-hosts")
         return (options.known_hosts,)
-    folder = Path("~", ".ssh").expanduser()
-    files = [folder / "known_hosts", folder / "known_hosts2"]
+    files = [file for file in map(_own_ssh_file, ("known_hosts", "known_hosts2")) if file is not None]
     if isinstance(user, list):
         _refuse_switched_off(user, "UserKnownHostsFile")
         files = list(_paths(user))
     files.extend(_paths(everyone) if isinstance(everyone, list) else _GLOBAL_KNOWN_HOSTS)
-    return (*(file for file in files if str(file) != "/dev/null"), own_known_hosts())
+    with contextlib.suppress(NoHomeError):  # then nothing can have been recorded there
+        files.append(own_known_hosts())
+    return tuple(file for file in files if str(file) != "/dev/null")
+
+
+def _own_ssh_file(name: str) -> Path | None:
+    """A file in the user's `~/.ssh`; None for a process without a home, which has none there."""
+    try:
+        return home_folder() / ".ssh" / name
+    except NoHomeError:
+        return None
 
 
 def _refuse_switched_off(names: list[str], setting: str) -> None:
@@ -177,7 +188,7 @@ def _refuse_switched_off(names: list[str], setting: str) -> None:
 
 
 def _paths(value: object) -> tuple[Path, ...]:
-    return tuple(Path(name).expanduser() for name in value) if isinstance(value, list) else ()
+    return tuple(expand(name) for name in value) if isinstance(value, list) else ()
 
 
 def _agent_socket(setting: object) -> str:
@@ -188,4 +199,4 @@ def _agent_socket(setting: object) -> str:
         return os.environ.get("SSH_AUTH_SOCK", "")
     if setting.startswith("$"):
         return os.environ.get(setting[1:], "")
-    return str(Path(setting).expanduser())
+    return str(expand(setting))

@@ -11,8 +11,9 @@ from typing import Final
 
 import asyncssh
 
-from evidencesync.errors import PassphraseError, SigningKeyError
+from evidencesync.errors import NoHomeError, PassphraseError, SigningKeyError
 from evidencesync.evidence.display import safe_text
+from evidencesync.home import home_folder
 from evidencesync.ssh.config import Hop
 from evidencesync.ssh.options import AskPassphrase
 
@@ -87,7 +88,10 @@ async def unlock_identities(found: Identities, hop: Hop, ask: AskPassphrase) -> 
 
 
 def _default_files() -> tuple[Path, ...]:
-    folder = Path("~", ".ssh").expanduser()
+    try:
+        folder = home_folder() / ".ssh"
+    except NoHomeError:
+        return ()
     return tuple(folder / name for name in _DEFAULT_FILES)
 
 

@@ -5,6 +5,7 @@ Source: OpenSSH's PROTOCOL.key.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from evidencesync.custody.publickey import InvalidPublicKeyError, PublicKey, decode_base64
 from evidencesync.custody.sshsig import Signer
 from evidencesync.custody.wire import WireError, WireReader, write_mpint, write_string
-from evidencesync.errors import PassphraseError, SigningKeyError
+from evidencesync.errors import NoHomeError, PassphraseError, SigningKeyError
 from evidencesync.evidence.display import safe_text
+from evidencesync.home import expand, home_folder
 from evidencesync.limits import MAX_PRIVATE_KEY
 from evidencesync.ssh.agent import AgentSigner, agent_holds, choose_from_agent
 
@@ -46,16 +48,30 @@ def load_signer(choice: str | None, identity: Path | None, ask_passphrase: AskPa
     """
     if choice == AGENT:
         return choose_from_agent(None if identity is None else _public_part(identity))
-    path = Path(choice).expanduser() if choice is not None else identity
+    path = expand(choice) if choice is not None else identity
     if path is None:
-        path = Path("~/.ssh/id_ed25519").expanduser()
-        if not path.exists():
-            raise SigningKeyError("there is no key to sign with: no --sign-key, no identity, no ~/.ssh/id_ed25519")
+        path = _default_key()
     data = _read(path)
     public = _public_line(data)
     if public is not None:
         return choose_from_agent(public)
     return _from_file(path, data, ask_passphrase)
+
+
+def _default_key() -> Path:
+    """The key file that is used where none is named. Raises SigningKeyError where it is not there, NoHomeError."""
+    try:
+        path = home_folder() / ".ssh" / "id_ed25519"
+    except NoHomeError as error:
+        raise NoHomeError(f"there is no key to sign with: no --sign-key, no identity, and {error.message}") from error
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        text = "there is no key to sign with: no --sign-key, no identity, no ~/.ssh/id_ed25519"
+        raise SigningKeyError(text) from error
+    except OSError:
+        pass  # whoever reads it says why it cannot be read
+    return path
 
 
 # --- Key files ---------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import asyncssh
 
 from evidencesync.errors import ConfigurationError, EvidenceSyncError
 from evidencesync.evidence.display import safe_text
+from evidencesync.home import stand_in_for_libraries
 from evidencesync.limits import MAX_TRUST_FILE
 from evidencesync.ssh.channel import SSH_PACKET, SSH_WINDOW, Channel
 from evidencesync.ssh.stream import ALGORITHMS, KEEPALIVE_FOREVER, SshStream
@@ -49,6 +50,7 @@ async def serve_embedded(
     """
     host_key = await asyncio.to_thread(load_host_key, host_key_file)
     await asyncio.to_thread(_read_authorized_keys, authorized_keys)  # a file that can't be used is said now, not at a login
+    stand_in_for_libraries()
     door = _Door(authorized_keys, handler, timeout_seconds)
     try:
         acceptor = await asyncssh.listen(

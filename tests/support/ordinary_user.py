@@ -25,9 +25,12 @@ exec "$@"
 """
 
 
-def as_ordinary_user(command: Sequence[str | Path]) -> list[str]:
-    """The command line that runs a command as `nobody`. To be run by root; the test is skipped where nothing can be mounted."""
-    lowered = ["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups", *map(str, command)]
+def as_ordinary_user(command: Sequence[str | Path], user: int = NOBODY) -> list[str]:
+    """The command line that runs a command as `nobody`, or as somebody whom the password database does not know.
+
+    To be run by root; the test is skipped where nothing can be mounted.
+    """
+    lowered = ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups", *map(str, command)]
     python = Path(sys.base_prefix).resolve()
     closed = next((folder for folder in reversed(python.parents) if not folder.stat().st_mode & 0o001), None)
     if closed is None:

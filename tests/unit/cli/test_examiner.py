@@ -33,7 +33,7 @@ def test_the_login_says_who_sits_here(gecos: str, name: str, monkeypatch: pytest
 
 def test_a_machine_that_knows_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(examiner, "_full_name", lambda: "")
-    monkeypatch.setattr(examiner, "_user_name", lambda: "\udcff")
+    monkeypatch.setattr(examiner, "user_name", lambda: "\udcff")
     with pytest.raises(UsageError, match="who you are"):
         login_name()
 

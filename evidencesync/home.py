@@ -1,0 +1,123 @@
+"""Where the user's own folders are, and what a path means that a person has typed.
+
+A process may have no home at all: HOME is not set, and the password database does not know the user (containers, systemd's
+dynamic users, `setpriv`). Then what needs no home works, and everything else says that it needs one. A HOME that is relative
+is none either: it would be looked for in the current folder, which may hold evidence. The same for folders of XDG's.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import pwd
+import stat
+from pathlib import Path
+from typing import Final
+
+from evidencesync.errors import NoHomeError, NoWorkingFolderError, UsageError
+from evidencesync.evidence.display import safe_text
+
+# What a library is told that cannot do without (see `stand_in_for_libraries`); to us it is as good as nothing.
+_NO_HOME: Final = "/nonexistent/home-of-evidencesync"
+_NO_USER: Final = "unknown-to-evidencesync"
+
+
+def home_folder() -> Path:
+    """HOME, else the folder of the password database. Raises NoHomeError where neither is an absolute path to a folder."""
+    home = os.environ.get("HOME", "")
+    if home == _NO_HOME:
+        home = ""
+    where = "HOME is" if home else "HOME is not set, and the password database has"
+    if not home:
+        try:
+            home = pwd.getpwuid(os.getuid()).pw_dir
+        except KeyError:
+            raise NoHomeError(
+                f"there is no home folder: HOME is not set, and the password database does not know the user {os.getuid()}"
+            ) from None
+    if not home.startswith("/"):
+        raise NoHomeError(f"there is no home folder: {where} no absolute path: {safe_text(home, 100) or 'it is empty'}")
+    if _is_no_folder(home):
+        raise NoHomeError(f"there is no home folder: {where} no folder: {safe_text(home, 100)}")
+    return Path(home)
+
+
+def own_folder(variable: str, *fallback: str) -> Path:
+    """The user's folder of a kind: what an environment variable names, else one below the home folder.
+
+    XDG Base Directory Specification: a relative path there counts as none. Raises NoHomeError.
+    """
+    base = os.environ.get(variable, "")
+    if base.startswith("/"):
+        return Path(base)
+    try:
+        return home_folder().joinpath(*fallback)
+    except NoHomeError as error:
+        raise NoHomeError(error.message, hint=f"Set HOME to a folder of your own, or {variable}.") from error
+
+
+def expand(path: str | Path) -> Path:
+    """A path as a person types it: `~` is the home folder, `~ana` that of another user.
+
+    Raises NoHomeError, UsageError for a user whom nobody knows, NoWorkingFolderError.
+    """
+    text = os.fspath(path)
+    if not text.startswith("~"):
+        return rooted(Path(text))
+    user, _, rest = text[1:].partition("/")
+    if not user:
+        return home_folder() / rest
+    try:
+        return Path(pwd.getpwnam(user).pw_dir) / rest
+    except KeyError:
+        raise UsageError(
+            f"there is no user {safe_text(user, 60)} whose home folder {safe_text(text, 200)} could be in",
+            hint="A file whose name begins with ~ is written ./~name.",
+        ) from None
+
+
+def rooted(path: Path) -> Path:
+    """The same path. Raises NoWorkingFolderError where it is relative, and there is no folder for that."""
+    if not path.is_absolute():
+        require_working_folder()
+    return path
+
+
+def require_working_folder() -> None:
+    """Raises NoWorkingFolderError where the folder that this process works in was removed, or cannot be reached."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise NoWorkingFolderError(f"the folder that this was started in is gone: {error.strerror}") from error
+
+
+def user_name() -> str:
+    """The user's login name; empty where nobody knows it."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return ""
+    return "" if name == _NO_USER else name
+
+
+def stand_in_for_libraries() -> None:
+    """Sets HOME and a user name for libraries that fail without (asyncssh), where this process has none.
+
+    They lead nowhere: no file can be there, and `home_folder` and `user_name` go on as if they were not set.
+    """
+    try:
+        home = str(home_folder())
+    except NoHomeError:
+        home = _NO_HOME
+    if os.environ.get("HOME") != home:
+        os.environ["HOME"] = home
+    if not user_name():
+        os.environ["LOGNAME"] = _NO_USER
+
+
+def _is_no_folder(path: str) -> bool:
+    """Whether something else has that name. What is not there, or cannot be looked at, may still be a folder."""
+    try:
+        return not stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError:
+        return False
