@@ -25,6 +25,7 @@ _SAME: Final = object()
 _CHANGES: Final = {
     "locked": "Wait until whoever writes to it has ended, then run the same command again.",
     "sealed": None,
+    "busy": "Run the same command again later.",
     "no-space": "Free space on the vault's disk, then run the same command again.",
     "storage": "Check the vault's disk and its permissions.",
     "link-lost": "See first whether it was done, then run the same command again.",
@@ -35,6 +36,7 @@ _READS: Final = {
     "vault-not-found": "Look at the path: a vault is a folder with vault.toml in it.",
     "locked": "Wait until whoever writes to it has ended, then run the same command again.",
     "sealed": None,
+    "busy": "Run the same command again later.",
     "no-space": "Free space on the disk that is full, then run the same command again.",
     "storage": "Check the disk and the permissions of what was to be read.",
     "link-lost": "Run the same command again.",
@@ -42,7 +44,7 @@ _READS: Final = {
     "peer-error": "What was read is broken, hostile, or of an incompatible version.",
     "interrupted": "Run the same command again.",
 }
-_SERVES: Final[dict[str, str | None]] = {"link-lost": None, "interrupted": None}
+_SERVES: Final[dict[str, str | None]] = {"busy": None, "link-lost": None, "interrupted": None}
 _OTHERS: Final = {
     CommandKind.ACQUIRES: {},
     CommandKind.SERVES: _SERVES,
