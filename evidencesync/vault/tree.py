@@ -50,7 +50,11 @@ class TreeReader:
             if error.errno in _NOT_THERE:
                 raise MissingOrExtraError(f"there is no such file in the vault: {safe_text(path)}") from error
             raise storage_error(error, f"open {safe_text(path)}") from error
-        found = os.fstat(fd)
+        try:
+            found = os.fstat(fd)
+        except OSError as error:
+            os.close(fd)
+            raise storage_error(error, f"open {safe_text(path)}") from error
         if not stat.S_ISREG(found.st_mode):
             os.close(fd)
             raise MissingOrExtraError(f"not a regular file in the vault: {safe_text(path)}")

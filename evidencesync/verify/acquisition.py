@@ -37,6 +37,7 @@ from evidencesync.vault.layout import (
     SHA256SUMS,
     SIGNED_DOCUMENTS,
     STREAMED_DOCUMENTS,
+    TIMESTAMP,
     TIMESTAMP_DOCUMENTS,
 )
 from evidencesync.verify.chains import ChainedAcquisition
@@ -66,6 +67,8 @@ class Expected:
 
     `timestamped` are the chain's records about its timestamps.
 
+    `times_known`: whether all that says when something was signed could be read.
+
     `linked`: its records were read from the chain's folder; those in the acquisition's own are not judged yet.
     """
 
@@ -76,6 +79,7 @@ class Expected:
     before: ChainedAcquisition | None
     timestamped: tuple[CustodyRecord, ...]
     linked: bool
+    times_known: bool = True
 
 
 def check_acquisition(
@@ -94,7 +98,7 @@ def check_acquisition(
     if listed.sha256 is not None:
         context.manifests[expected.number] = listed.sha256
     chunks_sha256 = hash_file(folder, CHUNKS)
-    token = check_timestamp(context, folder, expected.number, expected.timestamped, signature)  # 12
+    token = check_timestamp(context, folder, expected.number, expected.timestamped, signature, known=expected.times_known)  # 12
     check_times(folder.report, expected.chained, expected.before, listed.reader.header, token)  # 12
     _check_manifest(context, folder, expected, listed, signature, token)  # 4
     if receipt is not None and receipt_bytes is not None:
@@ -158,7 +162,9 @@ def _check_manifest(
         if header.examiner.key != key.fingerprint:  # 2
             text = f"the manifest names the key {header.examiner.key}, but {key.fingerprint} signed it"
             report.report(Check.MANIFEST, "wrong-signer", text, MANIFEST_SIGNATURE)
-        judge.check_signer(report, Check.MANIFEST, MANIFEST, key, MANIFEST_NAMESPACE, header.examiner.principal, at)
+        known = expected.times_known and not report.is_unread(TIMESTAMP)
+        principal = header.examiner.principal
+        judge.check_signer(report, Check.MANIFEST, MANIFEST, key, MANIFEST_NAMESPACE, principal, at, time_known=known)
         if chained is not None and chained.signer is not None and chained.signer != key.fingerprint:  # 3
             text = f"{key.fingerprint} signed the manifest, but {chained.signer} the record of its acquisition"
             report.report(Check.MANIFEST, "wrong-signer", text, MANIFEST_SIGNATURE)

@@ -37,14 +37,15 @@ from evidencesync.vault.disk import FOLDER_FLAGS
 from evidencesync.vault.layout import ACQUISITIONS, CASES, CUSTODY, INDEX, SETTINGS, acquisition_number
 from evidencesync.verify.cache import Published, check_index
 from evidencesync.verify.checks import Check
-from evidencesync.verify.context import Context
+from evidencesync.verify.context import Context, VaultIdentity
 from evidencesync.verify.documents import UNSAFE_SETTINGS, CheckedFolder, reason
 from evidencesync.verify.findings import Asked, Counts, Findings, Reporter, TrustSource, Verdict
 from evidencesync.verify.item import ItemFolder, check_item
-from evidencesync.verify.keeper import TrustBytes, check_own_chain, check_root, parse_trust, read_identity, read_trust
+from evidencesync.verify.keeper import check_own_chain, check_root, read_identity
 from evidencesync.verify.progress import VerifyProgress
-from evidencesync.verify.remembered import check_remembered, remember_heads
+from evidencesync.verify.remembered import check_remembered, recall_heads, remember_heads
 from evidencesync.verify.signatures import SignatureJudge
+from evidencesync.verify.trusted import TrustBytes, TrustRenewal, parse_trust, read_trust
 
 if TYPE_CHECKING:
     from evidencesync.custody.roots import Roots
@@ -96,24 +97,30 @@ def audit_vault(  # noqa: PLR0913  # the options of one command, each by its nam
     wanted_head = _checked_head(expect_head)
     outside = Trust(TrustedSigners.parse(trusted), RevokedKeys(frozenset())) if trusted is not None else None
     time = _Time(now_ns, roots, require_timestamp)
-    run = _Audit(selection, outside, wanted_head, progress or VerifyProgress(), time, all_digests=all_digests)
+    run = _Audit(selection, outside, wanted_head, progress or VerifyProgress(), time, memory, all_digests=all_digests)
     run.check(path)
-    if memory is not None:
-        run.compare(memory)
+    run.remember()
     return run.verdict()
 
 
 def audit_documents(
-    path: Path, *, case: str, item: str, acquisition: int, trusted: bytes | None = None, now_ns: int
+    path: Path,
+    *,
+    case: str,
+    item: str,
+    acquisition: int,
+    trusted: bytes | None = None,
+    memory: HeadMemory | None = None,
+    now_ns: int,
 ) -> tuple[Verdict, str | None]:
-    """Checks all documents about one acquisition as `audit_vault` does, and reads no evidence.
+    """Checks all documents about one acquisition as `audit_vault` does, and reads no evidence. Nothing new is remembered.
 
     With the SHA-256 of the manifest that was checked; None where it could not be read.
     """
     outside = Trust(TrustedSigners.parse(trusted), RevokedKeys(frozenset())) if trusted is not None else None
     selection = Selection(case, item, acquisition)
     time = _Time(now_ns, None, required=False)
-    run = _Audit(selection, outside, None, VerifyProgress(), time, all_digests=False, contents=False)
+    run = _Audit(selection, outside, None, VerifyProgress(), time, memory, all_digests=False, contents=False)
     run.check(path)
     return run.verdict(), run.manifest_sha256(acquisition)
 
@@ -146,6 +153,7 @@ class _Audit:
         wanted_head: str | None,
         progress: VerifyProgress,
         time: _Time,
+        memory: HeadMemory | None,
         *,
         all_digests: bool,
         contents: bool = True,
@@ -157,6 +165,7 @@ class _Audit:
         self._wanted_head = wanted_head
         self._progress = progress
         self._time = time
+        self._memory = memory
         self._all_digests = all_digests
         self._contents = contents
         self._findings = Findings()
@@ -164,6 +173,7 @@ class _Audit:
         self._context: Context | None = None
         self._published: Published = {}
         self._seen: set[tuple[str, str]] = set()  # case and item folders
+        self._trust_record = 0
 
     def verdict(self) -> Verdict:
         """What all findings add up to."""
@@ -204,17 +214,26 @@ class _Audit:
             self._check_root(root, real)
 
     def _check_root(self, root: CheckedFolder, real: bytes) -> None:
+        """In the order against that in which a push writes: memory, the vault's own chain, items' chains, acquisitions.
+
+        So what one of them says is there in all that is read after it, however many pushes end meanwhile.
+        """
+        with root.peeked(CUSTODY) as first:
+            identity = read_identity(root, first)
+        if identity is None:
+            text = "neither vault.toml nor the first record says which vault this is, so that nothing was checked"
+            self._report.report(Check.VAULT, "not-compared", text)
+            return
+        remembered = recall_heads(self._memory, identity.vault_id, self._report) if self._memory is not None else []
         custody = root.enter(CUSTODY, self._report.inside(CUSTODY))
         try:
-            context = self._context = self._prepare(root, custody)
-            if context is None:
-                text = "neither vault.toml nor the first record says which vault this is, so that nothing was checked"
-                self._report.report(Check.VAULT, "not-compared", text)
-                return
+            context = self._context = self._prepare(root, custody, identity)
             context.counts.vaults = 1
             check_root(root, context.identity)
             if custody is not None:
-                check_own_chain(context, custody)
+                own = check_own_chain(context, custody)
+                if self._outside is None:
+                    context.judge.renew = TrustRenewal(root, own, self._trust_record)
         finally:
             if custody is not None:
                 custody.close()
@@ -223,20 +242,19 @@ class _Audit:
             with cases:
                 self._check_cases(context, cases)
         self._check_ends(context)
+        check_remembered(context, remembered, self._is_selected)
         if self._case is None and root.names.get(INDEX.encode()) is not None:
             index = root.enter(INDEX, self._report.inside(INDEX))
             if index is not None:
                 with index:
                     check_index(index, real, self._published)  # 11
 
-    def _prepare(self, root: CheckedFolder, custody: CheckedFolder | None) -> Context | None:
-        """Who the vault is, and by whose trust all is judged."""
-        identity = read_identity(root, custody)
-        if identity is None:
-            return None
-        files: TrustBytes = read_trust(root, custody, identity, relied_on=self._outside is None)
+    def _prepare(self, root: CheckedFolder, custody: CheckedFolder | None, identity: VaultIdentity) -> Context:
+        """By whose trust all is judged."""
+        files = read_trust(root, custody, identity.vault_id, relied_on=self._outside is None)
+        self._trust_record = files.record
         if self._outside is None:
-            judge = SignatureJudge(parse_trust(root, files), self._time.now_ns)
+            judge = SignatureJudge(parse_trust(root, files), self._time.now_ns, unread=files.unread)
         else:
             judge = SignatureJudge(self._outside, self._time.now_ns, _revoked_in(files))
         return Context(
@@ -251,13 +269,10 @@ class _Audit:
             wanted_head=self._wanted_head,
         )
 
-    def compare(self, memory: HeadMemory) -> None:
-        """With what was seen before; and remembers what was seen now, if all is as it was."""
-        if self._context is None:
-            return
-        check_remembered(self._context, memory, self._is_selected)
-        if self._findings.outcome == "pass":
-            remember_heads(self._context, memory)
+    def remember(self) -> None:
+        """What was seen now, if all is as it must be."""
+        if self._context is not None and self._memory is not None and self._findings.outcome == "pass":
+            remember_heads(self._context, self._memory)
 
     def _is_selected(self, case: str | None, item: str | None) -> bool:
         if case is None or item is None:
@@ -311,11 +326,15 @@ class _Audit:
         for (case, item), stated in sorted(context.stated_heads.items()):
             selected = self._case in (None, case) and self._item in (None, item)
             sequence = max(stated)
-            if selected and sequence and (case, item) not in self._seen:
+            gone = not self._findings.is_unread(f"{CASES}/{case}/{item}".encode())
+            if selected and sequence and gone and (case, item) not in self._seen:
                 text = f"the vault's own chain says that this item had {sequence} records, up to {stated[sequence]}; it is gone"
                 where = self._report.inside(CASES).inside(safe_text(case), case=case).inside(safe_text(item), item=item)
                 where.report(Check.CUSTODY, "rolled-back", text)
-        if context.wanted_head is not None and not context.head_seen:
+        if context.wanted_head is not None and not context.head_seen and self._findings.is_chain_unread():
+            text = f"not every chain could be read, so that nobody knows where the record {context.wanted_head} is"
+            self._report.report(Check.CUSTODY, "not-compared", text)
+        elif context.wanted_head is not None and not context.head_seen:
             heads = "; ".join(f"{safe_text(one.case or 'the vault')} {one.sequence}: {one.sha256}" for one in context.heads[:10])
             text = f"no chain has the record {context.wanted_head}; they end with {heads or 'nothing'}"
             self._report.report(Check.CUSTODY, "rolled-back", text)

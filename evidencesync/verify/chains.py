@@ -4,6 +4,9 @@
 the digest of the one before, and stands where its type may stand.  3. Each is signed by a key that may sign its type.
 4. That key was trusted: at the time when the vault next signed for something received, or for where the chain ended: by
 then the record existed; else now.  5. What records say to one another holds: hand-overs and acceptances, corrections.
+
+What the disk does not give is not gone, and is never held against what it does give: no order, no time and no hand-over is judged
+by a record that could not be read.
 """
 
 from __future__ import annotations
@@ -73,6 +76,12 @@ class ChainReader:
     """What records say about timestamps, by acquisition."""
     broken: bool = False
     digests: dict[int, str] = field(default_factory=dict)
+    unread: set[int] = field(default_factory=set)
+    """The numbers of records that are there, but could not be read."""
+    listed: bool = True
+    """Whether the folder could be listed: else nobody knows which records there are."""
+    times_known: bool = True
+    """Whether all that says when a record was there could be read, in this chain and in the vault's own."""
     _checker: ChainChecker = field(init=False)
     _signed: list[_Signed] = field(default_factory=list)
     _statements: Statements = field(default_factory=Statements)
@@ -91,21 +100,45 @@ class ChainReader:
         last = max(self.digests, default=0)
         return (last, self.digests[last]) if last else None
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every record could be read, as far as the disk is concerned."""
+        return self.listed and not self.unread
+
     def read_folder(self, folder: CheckedFolder) -> None:
         """Reads all records of a custody folder."""
-        records = self._sort_names(folder)
-        expected = 1
+        self.listed = folder.listed
+        self.times_known = self.times_known and folder.listed
+        self._read(folder, self._sort_names(folder), None)
+
+    def read_on(self, folder: CheckedFolder, last_acquisition: int | None = None) -> None:
+        """Reads what has been added since, from a list of the folder that is newer.
+
+        With `last_acquisition`: up to the record before the next acquisition after that one.
+        """
+        if not self.broken and self.is_whole and folder.listed:
+            known = max(self.digests, default=0)
+            self._read(folder, [one for one in self._sort_names(folder) if one[0] > known], last_acquisition)
+
+    def _read(self, folder: CheckedFolder, records: list[tuple[int, str]], last_acquisition: int | None) -> None:
+        expected = max(self.digests, default=0) + 1
         for sequence, kind in records:
+            if last_acquisition is not None and kind == "acquired" and self.facts.acquisitions == last_acquisition:
+                return
             if sequence != expected:
                 self._miss(folder, expected, sequence)
             expected = sequence + 1
             name = record_file(sequence, kind)
             data = folder.load(name, MAX_RECORD)
             signature = folder.load(name + SIGNATURE_SUFFIX, MAX_SIGNATURE)
-            if data is None:
-                self.broken = True
+            self.times_known = self.times_known and not folder.report.is_unread(name + SIGNATURE_SUFFIX)
+            if data is not None:
+                self.add(folder.report, name, sequence, data, signature)
                 continue
-            self.add(folder.report, name, sequence, data, signature)
+            self.broken = True
+            if folder.report.is_unread(name):
+                self.unread.add(sequence)
+                self.times_known = False
 
     def add(self, report: Reporter, name: str, sequence: int, data: bytes, signature: bytes | None) -> None:
         """Checks the next record, wherever its file lies. `sequence` is the number by which it is filed."""
@@ -120,12 +153,12 @@ class ChainReader:
         if key is not None:
             self._signed.append(_Signed(report, name, sequence, key, record.actor.principal, vault_time))
         objection = self._statements.add(record)  # 5
-        if objection is not None:
+        if objection is not None and not self.unread:
             report.report(self.check, objection.slug, objection.text, name)
         self._remember(record, digest, key, vault_time)
 
     def finish(self, stated_times: Mapping[int, tuple[str, int]] = MappingProxyType({})) -> None:
-        """Judges the signers, now that the times are known. Call once, after the last record.
+        """Judges the signers, now that the times are known. Call after the last record, and again after later ones.
 
         `stated_times`: by a record's number, its digest and the time when the vault said that the chain ended with it.
         """
@@ -145,12 +178,15 @@ class ChainReader:
                 CUSTODY_NAMESPACE,
                 principal,
                 at or self.context.judge.at_checking(),
+                time_known=self.times_known,
             )
+        self._signed.clear()
 
     # 1.
 
     def _sort_names(self, folder: CheckedFolder) -> list[tuple[int, str]]:
         """The records. Of the other names, the signatures of these are passed over, and what a crash can have left is told."""
+        self._complete(folder)
         kinds = {raw.decode("utf-8", "replace"): kind for raw, kind in folder.names.items()}
         records = sorted(parsed for name in kinds if (parsed := parse_record_file(name)) is not None)
         signatures = {record_file(*parsed) + SIGNATURE_SUFFIX for parsed in records}
@@ -162,7 +198,7 @@ class ChainReader:
                 continue
             if name in left and kinds[name] == "file":
                 whole = not name.startswith(TEMPORARY)
-                text = "a signature without its record yet" if whole else "a change that was never finished"
+                text = "a signature without its record yet" if whole else "a change that runs now, or was never finished"
                 folder.report.report(Check.PUBLISHING, "unfinished-change", text, raw)
             elif not self._is_a_writers(folder, name):
                 text = f"a {kinds[name]} that does not belong into a chain"
@@ -176,6 +212,19 @@ class ChainReader:
         return parse_record_file(name.removesuffix(SIGNATURE_SUFFIX)) is not None and folder.has_now(
             name.removesuffix(SIGNATURE_SUFFIX)
         )
+
+    def _complete(self, folder: CheckedFolder) -> None:
+        """Lists a folder again where a record seems to be missing before the last one; what came after that is left for later.
+
+        Records are added in order: those before one that was listed were there when the list was begun anew.
+        """
+        numbers = [parsed[0] for name in _texts(folder) if (parsed := parse_record_file(name)) is not None]
+        if folder.listed and len(set(numbers)) != max(numbers, default=0) and folder.look_again():
+            last = max(numbers)
+            for name in _texts(folder):
+                parsed = parse_record_file(name.removesuffix(SIGNATURE_SUFFIX))
+                if parsed is not None and parsed[0] > last:
+                    del folder.names[name.encode()]
 
     def _miss(self, folder: CheckedFolder, expected: int, found: int) -> None:
         self.broken = True
@@ -258,3 +307,8 @@ class ChainReader:
             self.acquisitions[number] = replace(
                 known, received_sha256=digest, receipt_sha256=record.receipt_sha256, received_at=vault_time_ns
             )
+
+
+def _texts(folder: CheckedFolder) -> list[str]:
+    """The names in a folder that records can have."""
+    return [raw.decode() for raw in folder.names if raw.isascii()]

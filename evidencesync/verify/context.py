@@ -38,6 +38,10 @@ class Context:
     """All that the vault's own chain ever said of items' chains, by case and item folder: number and digest of a record."""
     stated_times: dict[tuple[str, str], dict[int, tuple[str, int]]] = field(default_factory=dict)
     """For each number of a record that the vault ever signed for as the last: its digest, and when the vault said so (ns)."""
+    times_known: bool = True
+    """Whether all of the vault's own chain could be read, which says when others' records were there."""
+    unread: dict[tuple[str | None, str | None], frozenset[int]] = field(default_factory=dict)
+    """The numbers of records that are there and could not be read, by chain as in `digests`; only where there are any."""
     roots: Roots | None = None
     """The authorities whose timestamps are believed; None where nobody gave any."""
     require_timestamp: bool = False
@@ -49,3 +53,8 @@ class Context:
     wanted_head: str | None = None
     """A record that must be in one of the chains, by its digest; `head_seen` once it was found."""
     head_seen: bool = False
+
+    def note_unread(self, subject: tuple[str | None, str | None], numbers: set[int]) -> None:
+        """Keeps what could not be read of a chain, so that nobody calls it gone."""
+        if numbers:
+            self.unread[subject] = frozenset(numbers)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Final, Literal
 
 from evidencesync.errors import LimitExceededError
@@ -105,6 +106,16 @@ class CheckedFolder:
         except OSError:
             return None  # said when it is checked
 
+    @contextlib.contextmanager
+    def peeked(self, name: str) -> Iterator[CheckedFolder | None]:
+        """The same for the length of a `with`."""
+        folder = self.peek(name)
+        try:
+            yield folder
+        finally:
+            if folder is not None:
+                folder.close()
+
     def open(self, name: str, *, buffered: bool = False) -> BinaryIO | None:
         """A file in this folder, for reading (unbuffered: in large blocks); the caller closes it. None after a finding."""
         if not self.holds(name, "file"):
@@ -137,6 +148,22 @@ class CheckedFolder:
                 self.report.report(Check.STRUCTURE, "malformed-document", f"{safe_text(name)} is longer than {limit} bytes", name)
         return None
 
+    def load_quietly(self, name: str, limit: int) -> tuple[bytes | None, bool]:
+        """A small file whole, without a finding; and whether it is there, and the disk does not give it."""
+        before, self.report = self.report, Reporter(Findings())
+        try:
+            data = self.load(name, limit)
+            return data, self.report.is_unread(name)
+        finally:
+            self.report = before
+
+    def has_file(self, path: str) -> bool:
+        """Whether there is a regular file now, as far as can be told. Nothing is said of it."""
+        try:
+            return stat.S_ISREG(os.stat(path, dir_fd=self.fd, follow_symlinks=False).st_mode)
+        except OSError:
+            return False
+
     def report_extras(self, known: Iterable[str], slug: str = "extra-entry") -> None:
         """A finding for everything in the folder that is not one of these names."""
         for name in sorted(self.names.keys() - {known_name.encode() for known_name in known}):
@@ -155,14 +182,42 @@ class CheckedFolder:
     def holds(self, name: str, wanted: Kind) -> bool:
         """Whether something is there and is what it must be; else there is a finding."""
         found = self.names.get(name.encode())
+        if found is None and self.listed:
+            found = self.look_for(name)
         if found is None:
-            if self.listed:
+            if self.listed and not self.report.is_unread(name):
                 self.report.report(Check.STRUCTURE, "missing-document", f"{safe_text(name)} is missing", name)
             return False
         if found != wanted:
             self.report.report(Check.STRUCTURE, "wrong-type", f"{safe_text(name)} is a {found}, not a {wanted}", name)
             return False
         return True
+
+    def look_again(self) -> bool:
+        """Lists the folder once more, and adds what has come since; whether there was any.
+
+        While others add to a large folder, a list can have what came last and lack what came just before it.
+        """
+        try:
+            now = list_kinds(self.fd)
+        except OSError as error:
+            self.report.report(Check.STRUCTURE, "unreadable", f"the folder cannot be listed again: {reason(error)}")
+            return False
+        new = now.keys() - self.names.keys()
+        self.names.update({name: now[name] for name in new})
+        return bool(new)
+
+    def look_for(self, name: str) -> Kind | None:
+        """What is there under a name that was not listed: it may have come since. Nothing is called missing without that."""
+        try:
+            mode = os.stat(name, dir_fd=self.fd, follow_symlinks=False).st_mode
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self.report.report(Check.STRUCTURE, "unreadable", f"{safe_text(name)}: {reason(error)}", name)
+            return None
+        found = self.names[name.encode()] = _KINDS.get(stat.S_IFMT(mode), "device")
+        return found
 
 
 def read_bounded(file: BinaryIO, limit: int) -> bytes:

@@ -13,11 +13,13 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.moment import Moment
 from evidencesync.evidence.path import from_json_fields, to_json_fields
 from evidencesync.limits import MAX_FINDINGS
+from evidencesync.vault.layout import CASES, CUSTODY
 from evidencesync.verify.checks import MEANINGS, Check, Severity
 
 Outcome = Literal["pass", "fail", "incomplete"]
 TrustSource = Literal["vault", "outside"]
 
+_ITEM_DEPTH: Final = 3  # cases/CASE/ITEM
 _INCOMPLETE: Final = frozenset({ExitCode.GAPS, ExitCode.NOT_THERE})
 
 
@@ -109,6 +111,7 @@ class Findings:
 
     found: list[Finding] = field(default_factory=list)
     _codes: set[ExitCode] = field(default_factory=set)
+    _unread: set[bytes] = field(default_factory=set)
     _kinds: Counter[str] = field(default_factory=Counter)
 
     def add(self, finding: Finding) -> None:
@@ -117,6 +120,25 @@ class Findings:
         self._kinds[finding.slug] += 1
         if self._kinds[finding.slug] <= MAX_FINDINGS:
             self.found.append(finding)
+
+    def note_unread(self, path: bytes) -> None:
+        """Remembers that something could not be read, by its path from the vault's root: see `is_unread`."""
+        if len(self._unread) < MAX_FINDINGS:
+            self._unread.add(path)
+        else:
+            self._unread.add(b"")  # too many to be told apart: then nothing is judged by its absence
+
+    def is_unread(self, path: bytes) -> bool:
+        """Whether something, or a folder above it, could not be read. Then nobody knows whether it is there.
+
+        What is not known is never called gone, nor is what depends on it judged: the verdict is incomplete already.
+        """
+        parts = path.split(b"/")
+        return any(b"/".join(parts[:length]) in self._unread for length in range(len(parts) + 1))
+
+    def is_chain_unread(self) -> bool:
+        """Whether a record of any chain may be among what could not be read."""
+        return any(_may_hold_records(path.split(b"/")) for path in self._unread)
 
     def count(self, slug: str) -> int:
         """How many of a kind there are."""
@@ -180,6 +202,10 @@ class Reporter:
         """The same folder, now that the exact numbers are known."""
         return replace(self, case=case, item=item)
 
+    def is_unread(self, name: str = "") -> bool:
+        """Whether something in this folder, or the folder itself, could not be read."""
+        return self.findings.is_unread(self.path_of(name.encode()))
+
     def path_of(self, name: bytes) -> bytes:
         """The path from the vault's root of something in this folder."""
         return self.folder + b"/" + name if self.folder and name else self.folder or name
@@ -196,6 +222,8 @@ class Reporter:
     ) -> None:
         """Adds a finding; about `name` in this folder, else about the folder itself. Messages hold no raw names."""
         raw = self.path_of(b"" if name is None else name.encode() if isinstance(name, str) else name)
+        if slug == "unreadable":
+            self.findings.note_unread(raw)
         path, encoded = to_json_fields(raw) if raw else (None, None)
         self.findings.add(
             Finding(
@@ -212,6 +240,13 @@ class Reporter:
                 message=message,
             )
         )
+
+
+def _may_hold_records(path: list[bytes]) -> bool:
+    """Whether something with this path, in its parts, is a record, or a folder above one."""
+    if path[0] == CASES.encode():
+        return len(path) <= _ITEM_DEPTH or path[_ITEM_DEPTH] == CUSTODY.encode()
+    return path[0] in (b"", CUSTODY.encode())
 
 
 def shown_place(finding: Finding) -> str:

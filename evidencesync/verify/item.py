@@ -51,9 +51,9 @@ class ItemFolder:
 def check_item(context: Context, folder: CheckedFolder, where: ItemFolder) -> None:
     """Checks an item by its open folder.
 
-    1. Its folders, and nothing else (check 1).  2. Its chain (3), read before the acquisitions are listed, so that what is
-    published meanwhile is seen as unfinished and not as missing.  3. What is published is what the chain records (1, 3,
-    10), and the chain is no older than the vault's own says (3).  4. Each acquisition (4 to 9).
+    1. Its folders, and nothing else (check 1).  2. Its chain (3), read before the acquisitions are listed, and read on after
+    that: what is published meanwhile is neither missing nor unknown to the chain.  3. What is published is what the chain
+    records (1, 3, 10), and the chain is no older than the vault's own says (3).  4. Each acquisition (4 to 9).
     """
     context.counts.items += 1
     if (where.case, where.item) not in context.stated_heads and _is_begun(folder):
@@ -122,22 +122,37 @@ class _Item:
         acquisitions = self._folder.enter(ACQUISITIONS, self._report.inside(ACQUISITIONS))
         if acquisitions is None:
             self._linked = self._chain.head[0] if self._chain.head is not None else 0
-            self._chain.finish(self._context.stated_times.get((self._where.case, self._where.item), {}))
+            self._finish_chain()
             self._check_published([])
             return
         with acquisitions:
             numbers = _published(acquisitions)
             if self._titles == _NO_TITLES and not self._begin_without_chain(acquisitions, numbers):
                 return
+            self._read_on(numbers)
             self._check_unfinished(acquisitions, numbers)  # 3.
-            self._chain.finish(self._context.stated_times.get((self._where.case, self._where.item), {}))
+            self._finish_chain()
             self._check_published(numbers)
             self._check_each(acquisitions, numbers)  # 4.
+
+    def _read_on(self, numbers: list[int]) -> None:
+        """Reads what the chain has got since, up to the last acquisition that was listed after it.
+
+        Whatever was published before that one is in the chain by now, for the next publish waits for it.
+        """
+        last = max(numbers, default=0)
+        if last > self._chain.facts.acquisitions or self._chain.facts.unfinished is not None:
+            self._custody.look_again()
+            self._chain.read_on(self._custody, last)
+
+    def _finish_chain(self) -> None:
+        self._chain.finish(self._context.stated_times.get((self._where.case, self._where.item), {}))
 
     # Whose chain it is.
 
     def _new_chain(self) -> ChainReader:
-        return ChainReader(self._context, ChainSubject(self._context.identity.vault_id, *self._titles), Check.CUSTODY)
+        subject = ChainSubject(self._context.identity.vault_id, *self._titles)
+        return ChainReader(self._context, subject, Check.CUSTODY, times_known=self._context.times_known)
 
     def _use_titles(self) -> None:
         """The exact numbers are known now: they must be those that the folders are named after."""
@@ -158,13 +173,16 @@ class _Item:
                     self._titles = _titles_in(folder, ACQUIRED) or _NO_TITLES
             if self._titles != _NO_TITLES:
                 break
-        if self._titles == _NO_TITLES and not numbers and not self._custody.names:
+        known = self._custody.listed and acquisitions.listed
+        if self._titles == _NO_TITLES and not numbers and not self._custody.names and known:
             self._check_stated_head()
-            self._report.report(Check.STRUCTURE, "empty-item", "the item holds no acquisition")
+            self._report.report(Check.STRUCTURE, "empty-item", "the item holds no acquisition (yet)")
             self._check_named(numbers)
             return False
         if self._titles == _NO_TITLES:
             self._chain.read_folder(self._custody)
+            if not self._chain.is_whole:
+                self._report.findings.note_unread(self._custody.report.folder)
             self._report.report(Check.CUSTODY, "not-compared", "no record tells which case and item this is")
             return False
         self._chain = self._new_chain()
@@ -179,18 +197,21 @@ class _Item:
         """An acquisition whose records are not all in the chain yet: they must follow it, then it is called unfinished."""
         chain = self._chain
         self._linked = chain.head[0] if chain.head is not None else 0
-        if chain.broken:
+        if chain.broken or self._report.is_unread(CUSTODY):
             return
         half_linked = chain.facts.unfinished
         last = chain.facts.acquisitions
         for number in numbers:
             if number < last or (number == last and half_linked is None):
                 continue
-            if number in (half_linked, last + 1) and self._follow(acquisitions, number, half=number == half_linked):
+            follows = number in (half_linked, last + 1) and self._follow(acquisitions, number, half=number == half_linked)
+            if follows is None:
+                continue  # it could not be read, which is said when it is checked
+            if follows:
                 self._unfinished = number
                 if self._was_linked():
                     continue
-                text = "a publish that was interrupted before its records were linked into the chain; the next push ends it"
+                text = "a publish that runs now, or was interrupted before its records were linked; the next push ends it"
                 acquisitions.report.report(Check.PUBLISHING, "unfinished-publish", text, acquisition_folder(number))
             else:
                 text = f"the custody chain does not record acquisition {number}"
@@ -213,15 +234,18 @@ class _Item:
         """What the vault's own chain ever said of this one."""
         return self._context.stated_heads.get((self._where.case, self._where.item), {})
 
-    def _follow(self, acquisitions: CheckedFolder, number: int, *, half: bool) -> bool:
-        """Whether the records that lie in an acquisition go on where the chain ends."""
+    def _follow(self, acquisitions: CheckedFolder, number: int, *, half: bool) -> bool | None:
+        """Whether the records that lie in an acquisition go on where the chain ends; None where they could not be read."""
         chain = self._chain
-        folder = acquisitions.peek(acquisition_folder(number))
+        name = acquisition_folder(number)
+        folder = acquisitions.peek(name)
         if folder is None:
-            return False
+            return None if acquisitions.names.get(name.encode()) == "folder" else False
         names = [(RECEIVED, RECEIVED_SIGNATURE)] if half else [(ACQUIRED, ACQUIRED_SIGNATURE), (RECEIVED, RECEIVED_SIGNATURE)]
         with folder:
             read = [(name, folder.load(name, MAX_RECORD), folder.load(other, MAX_SIGNATURE)) for name, other in names]
+            if any(folder.report.is_unread(one) for pair in names for one in pair):
+                return None
         report = acquisitions.report.inside(acquisition_folder(number), acquisition=number)
         sequence = chain.head[0] if chain.head is not None else 0
         for name, data, signature in read:
@@ -233,13 +257,15 @@ class _Item:
 
     def _check_published(self, numbers: list[int]) -> None:
         """What the chain records is there, and the chain goes as far as was stated elsewhere."""
-        for number in sorted(self._chain.acquisitions.keys() - set(numbers)):
+        gone = [] if self._report.is_unread(ACQUISITIONS) else sorted(self._chain.acquisitions.keys() - set(numbers))
+        for number in gone:
             text = f"the custody chain records acquisition {number}, which is not there"
             where = self._report.inside(ACQUISITIONS, acquisition=number)
             where.report(Check.STRUCTURE, "missing-acquisition", text, acquisition_folder(number))
         self._check_stated_head()
         digests = {number: digest for number, digest in self._chain.digests.items() if number <= self._linked}
         self._context.digests[self._titles] = digests  # what lies in an acquisition alone is not in the chain yet
+        self._context.note_unread(self._titles, self._chain.unread)
         if digests:
             self._context.heads.append(Head(self._titles[0], self._titles[1], self._linked, digests[self._linked]))
         if self._context.wanted_head in digests.values():
@@ -248,19 +274,26 @@ class _Item:
 
     def _check_stated_head(self) -> None:
         """Every head that the vault's own chain ever stated must be in the chain; the last that is not is said."""
-        stated = self._stated
-        lost = [number for number, sha256 in stated.items() if number and self._chain.digests.get(number) != sha256]
+        lost = [number for number, sha256 in self._stated.items() if number and self._is_lost(number, sha256)]
         if not lost:
             return
-        number, head = max(lost), self._chain.head
+        number, head, stated = max(lost), self._chain.head, self._stated
         ends = f"it ends with record {head[0]}, {head[1]}" if head is not None else "it is empty"
         text = f"the vault's own chain says that record {number} of this chain is {stated[number]}; {ends}"
         slug = "forked" if head is not None and number <= head[0] else "rolled-back"
         self._report.report(Check.CUSTODY, slug, text, CUSTODY)
 
+    def _is_lost(self, number: int, sha256: str) -> bool:
+        """Whether a record is another one, or is gone. What the disk does not give may be it."""
+        found = self._chain.digests.get(number)
+        if found is None:
+            return self._chain.listed and number not in self._chain.unread
+        return found != sha256
+
     def _check_named(self, numbers: list[int]) -> None:
         wanted = self._where.acquisition
-        if wanted is not None and wanted not in numbers and wanted not in self._chain.acquisitions:
+        known = not self._report.is_unread(ACQUISITIONS)
+        if wanted is not None and known and wanted not in numbers and wanted not in self._chain.acquisitions:
             self._report.report(Check.STRUCTURE, "not-there", f"the item has no acquisition {wanted}")
 
     # Acquisitions.
@@ -283,6 +316,7 @@ class _Item:
                 known.get(number - 1),
                 tuple(self._chain.timestamped.get(number, ())),
                 linked=number != self._unfinished,
+                times_known=self._chain.times_known,
             )
             with folder:
                 check_acquisition(self._context, folder, expected, partial(self._open_recipes, acquisitions, number))
@@ -320,6 +354,11 @@ class _Item:
 
 
 def _published(acquisitions: CheckedFolder) -> list[int]:
+    """The numbers of what is published, ascending. They are given without a gap: where one seems to lack, it is looked for."""
+    there = [number for raw in acquisitions.names if (number := acquisition_number(raw.decode("utf-8", "replace"))) is not None]
+    for number in range(1, max(there, default=0)):
+        if number not in there:
+            acquisitions.look_for(acquisition_folder(number))
     numbers = []
     for raw in sorted(acquisitions.names):
         number = acquisition_number(raw.decode("utf-8", "replace"))

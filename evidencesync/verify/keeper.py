@@ -1,11 +1,10 @@
-"""The vault itself: its settings, its key, its own chain, and who is trusted. Checks 1 and 2."""
+"""The vault itself: its settings, its key, and its own chain. Checks 1 and 2. Who is trusted: see `verify.trusted`."""
 
 from __future__ import annotations
 
 import os
 import re
 import stat
-from dataclasses import dataclass
 from typing import Final
 
 from evidencesync.custody.chain import ChainSubject
@@ -13,11 +12,9 @@ from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.record import decode_record
 from evidencesync.custody.sshsig import verify_signature
-from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigners
-from evidencesync.errors import ConfigurationError, MalformedDocumentError, SignatureError, TrustFileError
-from evidencesync.evidence.digest import sha256_of, sha512_of
-from evidencesync.limits import MAX_PUBLIC_KEY, MAX_RECORD, MAX_SIGNATURE, MAX_TRUST_FILE, MAX_VAULT_TOML
-from evidencesync.vault.interrupted import TEMPORARY, Standing, standing
+from evidencesync.errors import ConfigurationError, MalformedDocumentError, SignatureError
+from evidencesync.evidence.digest import sha512_of
+from evidencesync.limits import MAX_PUBLIC_KEY, MAX_RECORD, MAX_SIGNATURE, MAX_VAULT_TOML
 from evidencesync.vault.layout import (
     CASES,
     CUSTODY,
@@ -29,15 +26,14 @@ from evidencesync.vault.layout import (
     TRUSTED_SIGNERS,
     VAULT_KEY,
     VAULT_KEY_PUBLIC,
-    parse_record_file,
-    record_file,
 )
 from evidencesync.vault.settings import VaultSettings, parse_settings
 from evidencesync.verify.chains import ChainReader
 from evidencesync.verify.checks import Check
 from evidencesync.verify.context import Context, VaultIdentity
 from evidencesync.verify.documents import CheckedFolder, reason
-from evidencesync.verify.findings import Findings, Head, Reporter
+from evidencesync.verify.findings import Head
+from evidencesync.verify.trusted import BESIDE
 
 _FIRST: Final = "0001-made.json"
 _FOREIGN_BITS: Final = 0o077
@@ -53,17 +49,7 @@ _KNOWN: Final = (
     CASES,
     INDEX,
 )
-_STATED: Final = {TRUSTED_SIGNERS: "trusted_signers_sha256", REVOKED_KEYS: "revoked_keys_sha256"}
-_KEPT_RECORDS: Final = 2  # what is stated now, and what was before the last change
 _HEAD: Final = re.compile(r"([0-9]{1,6}) ([0-9a-f]{64})")
-
-
-@dataclass(frozen=True, slots=True)
-class TrustBytes:
-    """The vault's two lists, as they are to be read: those in place, or those that an interrupted change left beside."""
-
-    trusted_signers: bytes | None
-    revoked_keys: bytes | None
 
 
 def read_identity(root: CheckedFolder, custody: CheckedFolder | None) -> VaultIdentity | None:
@@ -94,7 +80,7 @@ def read_identity(root: CheckedFolder, custody: CheckedFolder | None) -> VaultId
 
 def check_root(root: CheckedFolder, identity: VaultIdentity) -> None:
     """Names at the vault's root, and that vault_key.pub is the key of the vault."""
-    root.report_extras([*_KNOWN, *(TEMPORARY + name for name in _STATED)], "foreign-entry")  # those beside: see `read_trust`
+    root.report_extras([*_KNOWN, *BESIDE], "foreign-entry")  # those beside: see `read_trust`
     for name in (VAULT_KEY, HOST_KEY):
         _check_private_key(root, name)
     if f"{HOST_KEY}.pub".encode() in root.names:
@@ -136,7 +122,9 @@ def check_own_chain(context: Context, custody: CheckedFolder) -> ChainReader:
     chain = ChainReader(context, ChainSubject(context.identity.vault_id), Check.VAULT)
     chain.read_folder(custody)
     chain.finish()
-    if chain.head is None and not chain.broken:
+    context.times_known = chain.times_known
+    context.note_unread((None, None), chain.unread)
+    if chain.head is None and not chain.broken and chain.listed:
         custody.report.report(Check.VAULT, "missing-record", "the vault's own chain is empty: it began with its making")
     if chain.head is not None:
         context.heads.append(Head(None, None, *chain.head))
@@ -164,81 +152,9 @@ def _note_stated(context: Context, custody: CheckedFolder, place: tuple[str, str
         custody.report.report(Check.VAULT, "forked", text)
 
 
-def read_trust(root: CheckedFolder, custody: CheckedFolder | None, identity: VaultIdentity, *, relied_on: bool) -> TrustBytes:
-    """The vault's lists of signers and of revoked keys, which must be those that its last record about them states.
-
-    Where they are not, it is a finding (an error when they are `relied_on`), and what lies in place is used. A change that was
-    interrupted after its record left the new list beside the old one: then the new one is used.
-    """
-    records = _trust_records(custody, identity) if custody is not None else []
-    found: dict[str, bytes | None] = {}
-    for name, field in _STATED.items():
-        stated, *before = [record.details.get(field) for record in records] or [None]
-        data, beside = root.load(name, MAX_TRUST_FILE), _load_beside(root, name)
-        match standing(_sha256(data), _sha256(beside), stated, [one for one in before if one is not None]):
-            case Standing.COMMITTED:
-                data = beside
-                _say_interrupted(root, name, "was recorded, and the list has not taken its place yet: the recorded one counts")
-            case Standing.SETTLED if beside is not None:
-                _say_interrupted(root, name, "was interrupted before it was recorded: nothing of it counts")
-            case Standing.CHANGED if data is not None:
-                text = f"{name} is not what the vault's own chain says it is"
-                root.report.report(Check.VAULT, "trust-changed" if relied_on else "trust-not-used", text, name)
-                if beside is not None:
-                    text = "a list beside one that was changed without a record: no interrupted change leaves that"
-                    root.report.report(Check.VAULT, "foreign-entry", text, TEMPORARY + name)
-        found[name] = data
-    return TrustBytes(found[TRUSTED_SIGNERS], found[REVOKED_KEYS])
-
-
-def _sha256(data: bytes | None) -> str | None:
-    return sha256_of(data).hex() if data is not None else None
-
-
-def _load_beside(root: CheckedFolder, name: str) -> bytes | None:
-    """What lies beside a list, where a change of it is made; None where there is nothing, and after a finding."""
-    return root.load(TEMPORARY + name, MAX_TRUST_FILE) if (TEMPORARY + name).encode() in root.names else None
-
-
-def _say_interrupted(root: CheckedFolder, name: str, what: str) -> None:
-    root.report.report(Check.PUBLISHING, "unfinished-change", f"a change of {name} {what}", TEMPORARY + name)
-
-
-def parse_trust(root: CheckedFolder, files: TrustBytes) -> Trust | None:
-    """What the vault's lists mean; None after a finding."""
-    if files.trusted_signers is None or files.revoked_keys is None:
-        return None
-    try:
-        signers = TrustedSigners.parse(files.trusted_signers)
-    except TrustFileError as error:
-        root.report.report(Check.VAULT, "trust-file", error.message, TRUSTED_SIGNERS)
-        return None
-    try:
-        return Trust(signers, RevokedKeys.parse(files.revoked_keys))
-    except TrustFileError as error:
-        root.report.report(Check.VAULT, "trust-file", error.message, REVOKED_KEYS)
-        return None
-
-
-def _trust_records(custody: CheckedFolder, identity: VaultIdentity) -> list[CustodyRecord]:
-    """The last two records about trust that can be read, the latest first.
-
-    Whether they are well signed, and stand in their places, is checked later.
-    """
-    found: list[CustodyRecord] = []
-    files = sorted(filter(None, (parse_record_file(raw.decode("utf-8", "replace")) for raw in custody.names)), reverse=True)
-    for sequence, kind in files:
-        record = _record(custody, record_file(sequence, kind)) if kind in ("made", "trust-changed") else None
-        if record is not None and record.vault_id == identity.vault_id:
-            found.append(record)
-        if len(found) == _KEPT_RECORDS:
-            break
-    return found
-
-
 def _record(custody: CheckedFolder, name: str) -> CustodyRecord | None:
     """A record, read without findings."""
-    data = _load_quietly(custody, name, MAX_RECORD)
+    data, _ = custody.load_quietly(name, MAX_RECORD)
     try:
         return decode_record(data) if data is not None else None
     except MalformedDocumentError:
@@ -247,21 +163,11 @@ def _record(custody: CheckedFolder, name: str) -> CustodyRecord | None:
 
 def _is_signed_by(custody: CheckedFolder, name: str, key: str) -> bool:
     """Whether a record bears a good signature by the key with this fingerprint; without findings."""
-    data = _load_quietly(custody, name, MAX_RECORD)
-    signature = _load_quietly(custody, name + SIGNATURE_SUFFIX, MAX_SIGNATURE)
+    data, _ = custody.load_quietly(name, MAX_RECORD)
+    signature, _ = custody.load_quietly(name + SIGNATURE_SUFFIX, MAX_SIGNATURE)
     if data is None or signature is None:
         return False
     try:
         return verify_signature(signature, CUSTODY_NAMESPACE, sha512_of(data)).fingerprint == key
     except SignatureError:
         return False  # said when the chain is checked
-
-
-def _load_quietly(custody: CheckedFolder, name: str, limit: int) -> bytes | None:
-    if name.encode() not in custody.names:
-        return None
-    before, custody.report = custody.report, Reporter(Findings())
-    try:
-        return custody.load(name, limit)
-    finally:
-        custody.report = before

@@ -168,6 +168,7 @@ def _compare(
 ) -> None:
     sink = _DataFindings(context, folder.report, listed)
     readable = True
+    data_fd = _open_data(folder) if has_data and context.contents else None
 
     def blocks() -> Iterator[bytes]:
         while block := manifest.read(_BLOCK):
@@ -175,7 +176,7 @@ def _compare(
             yield block
 
     try:
-        _follow(context, folder, listed, blocks(), sink, sums, has_data=has_data)
+        _follow(context, listed, blocks(), sink, sums, data_fd, has_data=has_data)
         listed.complete = True
     except (MalformedDocumentError, PathEscapeError) as error:
         folder.report.report(Check.MANIFEST, "malformed-document", error.message, MANIFEST)
@@ -201,31 +202,42 @@ def _read_rest(folder: CheckedFolder, manifest: BinaryIO, hashes: _Hashes) -> bo
     return True
 
 
+def _open_data(folder: CheckedFolder) -> int | None:
+    """The descriptor of `data/`; None after a finding. The documents are compared with each other all the same."""
+    try:
+        return os.open(DATA, FOLDER_FLAGS, dir_fd=folder.fd)
+    except OSError as error:
+        folder.report.report(Check.PRESENCE, "unreadable", f"the folder {DATA} cannot be opened: {reason(error)}", DATA)
+        return None
+
+
 def _follow(
     context: Context,
-    folder: CheckedFolder,
     listed: Listed,
     blocks: Iterator[bytes],
     sink: _DataFindings,
     sums: tuple[SumsComparison, ...],
+    data_fd: int | None,
     *,
     has_data: bool,
 ) -> None:
-    """Walks manifest, tree and sums side by side. Raises what is wrong with the manifest, or OSError from reading it."""
+    """Walks manifest, tree and sums side by side. Raises what is wrong with the manifest, or OSError from reading it.
+
+    `data_fd` is taken over; without it, files are not looked at, or (without `has_data`) are missing.
+    """
     sha256sums, blake3sums = sums
-    if not context.contents:
+    if not context.contents or (has_data and data_fd is None):
         for path, line in read_manifest(blocks, listed.reader):
             if isinstance(line, Entry) and line.blake3 is not None:
                 _expect(sha256sums, blake3sums, path, line)
         return
-    if not has_data:
+    if data_fd is None:
         for path, line in read_manifest(blocks, listed.reader):
             if isinstance(line, Entry) and line.blake3 is not None:
                 listed.hard_links += is_hard_link(line)
                 sink.take_missing(path, line)
                 _expect(sha256sums, blake3sums, path, line)
         return
-    data_fd = os.open(DATA, FOLDER_FLAGS, dir_fd=folder.fd)
     with FolderStack(data_fd) as stack:
         contents = sink.contents = ContentChecker(data_fd, sink.take_done, all_digests=context.all_digests)
         with ExitStack() as ending:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Final
 
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.seen import Comparison, SeenChain
 from evidencesync.custody.witness import whose_chain
 from evidencesync.errors import ForkedError, RememberedHeadsError
+from evidencesync.evidence.identity import Title
 from evidencesync.evidence.moment import format_moment
 from evidencesync.kept.heads import HeadMemory, Remembered
+from evidencesync.vault.layout import CASES, CUSTODY
 from evidencesync.verify.checks import Check
 from evidencesync.verify.context import Context
 from evidencesync.verify.findings import Reporter
@@ -25,14 +27,21 @@ Selected = Callable[[str | None, str | None], bool]
 """Whether an item, by its exact case and item number, is one that was asked for. The vault's own chain always is."""
 
 
-def check_remembered(context: Context, memory: HeadMemory, selected: Selected) -> None:
-    """Compares every chain that was seen before, and was asked for now. What is remembered but cannot be read is a finding."""
+def recall_heads(memory: HeadMemory, vault_id: str, report: Reporter) -> list[Remembered]:
+    """What was seen of a vault's chains. What is remembered but cannot be read is a finding.
+
+    Call it before any chain is read: a push that ends meanwhile is remembered, too. What was remembered first is in whatever is
+    read later, or it is gone.
+    """
     try:
-        remembered = memory.recall_vault(context.identity.vault_id)
+        return memory.recall_vault(vault_id)
     except RememberedHeadsError as error:
-        text = f"{error.message}. {error.hint}"
-        context.report.report(Check.CUSTODY, "memory-damaged", text)
-        return
+        report.report(Check.CUSTODY, "memory-damaged", f"{error.message}. {error.hint}")
+        return []
+
+
+def check_remembered(context: Context, remembered: Iterable[Remembered], selected: Selected) -> None:
+    """Compares every chain that was seen before (see `recall_heads`), and was asked for now."""
     for one in remembered:
         if selected(one.subject.case, one.subject.item):
             _check_one(context, one)
@@ -61,20 +70,41 @@ def _check_one(context: Context, before: Remembered) -> None:
         report.report(Check.VAULT, "forked", text)
         return
     seen = f"record {before.chain.sequence}, {before.chain.sha256}"
-    present = _chain_of(context.digests.get((subject.case, subject.item), {}))
+    key = subject.case, subject.item
+    digests, unread = context.digests.get(key, {}), context.unread.get(key, frozenset())
+    if context.report.findings.is_unread(_place_of(subject)):
+        return  # not all of the chain could be looked at, which was said
+    present = _chain_of(digests, unread)
     if present is None:
         report.report(Check.CUSTODY, "rolled-back", f"this machine has seen {whose_chain(subject)} up to {seen}; it is gone")
         return
-    found = before.chain.compare(present)
+    found = _compare(before.chain, present, digests, unread)
     if found is not Comparison.EXTENDS:
-        ends = f"record {present.sequence}, {present.sha256}"
+        ends = f"record {present.sequence}, {present.sha256 or 'which cannot be read'}"
         text = f"{whose_chain(subject)} ends with {ends}; this machine has seen it up to {seen}: {found.value}"
         report.report(Check.CUSTODY, _SLUGS[found], text)
 
 
-def _chain_of(digests: dict[int, str]) -> SeenChain | None:
+def _compare(before: SeenChain, present: SeenChain, digests: Mapping[int, str], unread: Set[int]) -> Comparison:
+    """As `SeenChain.compare`; a record that is there and cannot be read may be the one that was seen."""
+    differs = any(before.digest_of(number) not in (digest, None) for number, digest in digests.items())
+    if differs and unread:
+        return Comparison.FORKED
+    if present.sequence in unread and present.sequence < before.sequence:
+        return Comparison.SHORTER
+    return Comparison.EXTENDS if before.sequence in unread else before.compare(present)
+
+
+def _place_of(subject: ChainSubject) -> bytes:
+    """The folder of a chain, from the vault's root."""
+    if subject.case is None or subject.item is None:
+        return CUSTODY.encode()
+    return f"{CASES}/{Title(subject.case).folder}/{Title(subject.item).folder}/{CUSTODY}".encode()
+
+
+def _chain_of(digests: Mapping[int, str], unread: Set[int] = frozenset()) -> SeenChain | None:
     """A chain as it lies there. A record that is missing in it, which is a finding of its own, has no digest."""
-    last = max(digests, default=0)
+    last = max(digests.keys() | unread, default=0)
     return SeenChain(last, tuple(digests.get(number, "") for number in range(1, last + 1))) if last else None
 
 

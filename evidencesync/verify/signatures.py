@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -34,12 +35,16 @@ class SignedAt:
 class SignatureJudge:
     """Judges all signatures of a run by one trust. Without any (its files are damaged) no signer is ever trusted.
 
+    `unread`: it is without any because the files could not be read; then no signer is judged. `renew` reads who is trusted again,
+    where that has changed since it was read (else None): a signer who was trusted a moment ago may have signed already.
     `vault_revoked` are the vault's own revocations where signers from outside are used in place of the vault's.
     """
 
     trust: Trust | None
     now_ns: int
     vault_revoked: RevokedKeys | None = None
+    unread: bool = False
+    renew: Callable[[], Trust | None] | None = None
     _told: set[tuple[str, str, str | None, str | None, int | None]] = field(default_factory=set)
 
     def at_checking(self) -> SignedAt:
@@ -73,12 +78,20 @@ class SignatureJudge:
         namespace: str,
         principal: str | None,
         at: SignedAt,
+        *,
+        time_known: bool = True,
     ) -> bool:
         """Whether a signature's key counts; findings when it does not. Without a principal, any trusted name will do.
 
         2. The key was never revoked (then nothing that it signed counts, whenever that was).  3. It is trusted under
         this name, in this namespace, at the time of the signature.  4. Where that has changed since, it is said.
+
+        `time_known`: whether all that tells the time of the signature could be read. If not, it may be older than `at`, and
+        who is not trusted at that time is not judged.
         """
+        if self.unread:
+            report.report(check, "not-compared", f"{safe_text(name)}: who is trusted could not be read; nobody was judged", name)
+            return False
         if self.trust is None:
             report.report(check, "untrusted-signer", f"{safe_text(name)}: nobody is trusted, for want of a usable list", name)
             return False
@@ -88,6 +101,13 @@ class SignatureJudge:
         if self.vault_revoked is not None and self.vault_revoked.refuses(key):
             self._tell(report, check, "revoked-by-vault", name, key, f"the key {key.fingerprint} is in the vault's revoked_keys")
         objection = self._objection(key, namespace, principal, at.ns)  # 3
+        if objection is not None and self._renewed():
+            at = self.at_checking() if at.source == "it is checked" else at  # which is later now
+            return self.check_signer(report, check, name, key, namespace, principal, at, time_known=time_known)
+        if objection is not None and not time_known:
+            text = f"{safe_text(name)}: {objection}; but the time of the signature could not be read, so that it was not judged"
+            report.report(check, "not-compared", text, name)
+            return False
         if objection is not None:
             when = f"{format_moment(at.ns)}, when {at.source}"
             report.report(check, "untrusted-signer", f"{safe_text(name)}: {objection} (judged at {when})", name)
@@ -100,6 +120,13 @@ class SignatureJudge:
             )
             self._tell(report, check, "retired-signer", name, key, text)
         return True
+
+    def _renewed(self) -> bool:
+        """Whether others are trusted now than when that was read."""
+        trust = self.renew() if self.renew is not None else None
+        if trust is not None:
+            self.trust = trust
+        return trust is not None
 
     def _objection(self, key: PublicKey, namespace: str, principal: str | None, at_ns: int) -> str | None:
         if self.trust is None:

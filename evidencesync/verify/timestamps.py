@@ -38,14 +38,24 @@ class CheckedToken:
 
 
 def check_timestamp(
-    context: Context, folder: CheckedFolder, number: int, records: tuple[CustodyRecord, ...], stamped: bytes | None
+    context: Context,
+    folder: CheckedFolder,
+    number: int,
+    records: tuple[CustodyRecord, ...],
+    stamped: bytes | None,
+    *,
+    known: bool,
 ) -> CheckedToken | None:
-    """Checks the timestamp of an acquisition, if it has one; None where it has none that is good."""
+    """Checks the timestamp of an acquisition, if it has one; None where it has none that is good.
+
+    `known`: whether all records could be read. What could not be read is not judged by its absence.
+    """
     report = folder.report
     token: CheckedToken | None = None
     if records or TIMESTAMP.encode() in folder.names or TIMESTAMP_REQUEST.encode() in folder.names:
-        token = _check_files(context, folder, records, stamped)
-    if context.require_timestamp and (token is None or not token.trusted):
+        token = _check_files(context, folder, records, stamped, known=known)
+    unread = any(report.is_unread(name) for name in (TIMESTAMP, TIMESTAMP_REQUEST, MANIFEST_SIGNATURE))
+    if context.require_timestamp and (token is None or not token.trusted) and not unread:
         report.report(
             Check.TIME, "no-timestamp", f"acquisition {number} has no timestamp by a trusted authority", MANIFEST_SIGNATURE
         )
@@ -96,13 +106,13 @@ def _compare(report: Reporter, first: tuple[str, int], then: tuple[str, int], me
 
 
 def _check_files(
-    context: Context, folder: CheckedFolder, records: tuple[CustodyRecord, ...], stamped: bytes | None
+    context: Context, folder: CheckedFolder, records: tuple[CustodyRecord, ...], stamped: bytes | None, *, known: bool
 ) -> CheckedToken | None:
     from evidencesync.custody.timestamp import Request, Token, timestamp_details  # slow to load, and seldom needed
 
     report = folder.report
     response, request = (_load(folder, name) for name in (TIMESTAMP, TIMESTAMP_REQUEST))
-    sound = _check_there(folder, records, response, request)  # 1
+    sound = _check_there(folder, records, response, request, known=known)  # 1
     if response is None:
         return None
     try:
@@ -120,6 +130,8 @@ def _check_files(
     except TimestampError as error:
         report.report(Check.TIME, "bad-timestamp", f"{TIMESTAMP_REQUEST}: {error.message}", TIMESTAMP_REQUEST)
         sound = False
+    if report.is_unread(TIMESTAMP_REQUEST):
+        return None  # what the records say of it cannot be compared
     sound = _check_records(report, records, timestamp_details(token, response, request)) and sound  # 1
     return _check_authority(context, report, token) if sound else None  # 4
 
@@ -140,7 +152,12 @@ def _load(folder: CheckedFolder, name: str) -> bytes | None:
 
 
 def _check_there(
-    folder: CheckedFolder, records: tuple[CustodyRecord, ...], response: bytes | None, request: bytes | None
+    folder: CheckedFolder,
+    records: tuple[CustodyRecord, ...],
+    response: bytes | None,
+    request: bytes | None,
+    *,
+    known: bool,
 ) -> bool:
     """Whether files and records belong together as far as their being there goes."""
     report = folder.report
@@ -148,9 +165,9 @@ def _check_there(
     sound = True
     for name, data in ((TIMESTAMP, response), (TIMESTAMP_REQUEST, request)):
         there = name.encode() in folder.names
-        if recorded[name] and not there:
+        if recorded[name] and not there and folder.listed and folder.look_for(name) is None:
             report.report(Check.TIME, "missing-timestamp", f"the custody chain records {name}, which is not there", name)
-        elif there and not recorded[name]:
+        elif there and not recorded[name] and known:
             text = f"no custody record names {name}; if attaching it was cut short, run the same command again"
             report.report(Check.TIME, "timestamp-not-recorded", text, name)
         sound = sound and there == recorded[name] and (data is not None) == there

@@ -1,0 +1,217 @@
+"""Who is trusted by the vault's own word: its two lists, which must be those that its last record about them states.
+
+A change is a record first, and then the files take their places. Whoever reads while somebody changes them may meet old files
+beside a new record, or the other way round. So nothing is said of files before the record is found to be still the last one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from evidencesync.custody.documents import CustodyRecord
+from evidencesync.custody.record import SIGNERS, SignedBy, decode_record
+from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigners
+from evidencesync.errors import MalformedDocumentError, TrustFileError
+from evidencesync.evidence.digest import sha256_of
+from evidencesync.evidence.moment import parse_moment
+from evidencesync.limits import MAX_RECORD, MAX_TRUST_FILE
+from evidencesync.vault.interrupted import TEMPORARY, Standing, standing
+from evidencesync.vault.layout import CUSTODY, REVOKED_KEYS, TRUSTED_SIGNERS, parse_record_file, record_file
+from evidencesync.verify.chains import ChainReader
+from evidencesync.verify.checks import Check
+from evidencesync.verify.documents import CheckedFolder
+from evidencesync.verify.findings import Head
+
+_STATED: Final = {TRUSTED_SIGNERS: "trusted_signers_sha256", REVOKED_KEYS: "revoked_keys_sha256"}
+_ABOUT_TRUST: Final = ("made", "trust-changed")
+_KEPT_RECORDS: Final = 2  # what is stated now, and what was before the last change
+BESIDE: Final = tuple(TEMPORARY + name for name in _STATED)
+"""Names at the vault's root under which a change of who is trusted is made."""
+_MOST_LOOKS: Final = 100
+"""How often both are read anew because a change came in between: more changes than a person can make."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrustBytes:
+    """The vault's two lists, as they are to be read: those in place, or those that an interrupted change left beside.
+
+    `record` is the number of the record that states them, `changed_ns` its time; 0 where none was found. `unread`: a list, or
+    the record, could not be read, so that nobody knows who is trusted.
+    """
+
+    trusted_signers: bytes | None
+    revoked_keys: bytes | None
+    record: int = 0
+    changed_ns: int = 0
+    unread: bool = False
+
+
+def read_trust(root: CheckedFolder, custody: CheckedFolder | None, vault_id: str, *, relied_on: bool) -> TrustBytes:
+    """The vault's lists of signers and of revoked keys, which must be those that its last record about them states.
+
+    Where they are not, it is a finding (an error when they are `relied_on`), and what lies in place is used. A change that was
+    interrupted after its record left the new list beside the old one: then the new one is used. `custody` is listed again where
+    the record may have come since. Where the record cannot be read, the lists are not compared.
+    """
+    records = _last_records(root, custody, vault_id)
+    lists = _load_lists(root, records)
+    for _ in range(_MOST_LOOKS):
+        if all(one.standing is not Standing.CHANGED for one in lists) or custody is None or not custody.look_again():
+            break
+        before, records = records, _last_records(root, custody, vault_id)
+        if records == before:
+            break
+        lists = _load_lists(root, records)
+    for one in lists:
+        if records.known and not one.unread:
+            _say_standing(root, one, relied_on=relied_on)
+    return TrustBytes(
+        trusted_signers=lists[0].data,
+        revoked_keys=lists[1].data,
+        record=records.stated.sequence if records.stated is not None else 0,
+        changed_ns=parse_moment(records.stated.time) if records.stated is not None else 0,
+        unread=not records.known or any(one.unread for one in lists),
+    )
+
+
+def _say_standing(root: CheckedFolder, found: _List, *, relied_on: bool) -> None:
+    name, report = found.name, root.report
+    beside = TEMPORARY + name
+    if found.standing is Standing.COMMITTED:
+        text = f"a change of {name} was recorded, and the list has not taken its place yet: the recorded one counts"
+        report.report(Check.PUBLISHING, "unfinished-change", text, beside)
+    elif found.standing is Standing.SETTLED and found.has_beside:
+        text = f"a change of {name} runs now, or was interrupted, before it was recorded: nothing of it counts"
+        report.report(Check.PUBLISHING, "unfinished-change", text, beside)
+    elif found.standing is Standing.CHANGED and found.data is not None:
+        text = f"{name} is not what the vault's own chain says it is"
+        report.report(Check.VAULT, "trust-changed" if relied_on else "trust-not-used", text, name)
+        if found.has_beside:
+            text = "a list beside one that was changed without a record: no interrupted change leaves that"
+            report.report(Check.VAULT, "foreign-entry", text, beside)
+
+
+def parse_trust(root: CheckedFolder, files: TrustBytes) -> Trust | None:
+    """What the vault's lists mean; None after a finding."""
+    if files.trusted_signers is None or files.revoked_keys is None:
+        return None
+    try:
+        signers = TrustedSigners.parse(files.trusted_signers)
+    except TrustFileError as error:
+        root.report.report(Check.VAULT, "trust-file", error.message, TRUSTED_SIGNERS)
+        return None
+    try:
+        return Trust(signers, RevokedKeys.parse(files.revoked_keys))
+    except TrustFileError as error:
+        root.report.report(Check.VAULT, "trust-file", error.message, REVOKED_KEYS)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Records:
+    """The last two records about trust that could be read. Not `known` where the disk does not give one that is there."""
+
+    stated: CustodyRecord | None = None
+    before: CustodyRecord | None = None
+    known: bool = True
+
+
+def _last_records(root: CheckedFolder, custody: CheckedFolder | None, vault_id: str) -> _Records:
+    """Whether they are well signed, and stand in their places, is checked later."""
+    if custody is None or not custody.listed:
+        return _Records(known=not root.report.is_unread(CUSTODY))
+    files = sorted(filter(None, (parse_record_file(raw.decode("utf-8", "replace")) for raw in custody.names)), reverse=True)
+    found: list[CustodyRecord] = []
+    for sequence, kind in files:
+        if kind not in _ABOUT_TRUST:
+            continue
+        data, unread = custody.load_quietly(record_file(sequence, kind), MAX_RECORD)
+        if unread:
+            return _Records(known=False)
+        try:
+            record = decode_record(data) if data is not None else None
+        except MalformedDocumentError:
+            continue  # said when the chain is checked
+        if record is not None and record.vault_id == vault_id:
+            found.append(record)
+        if len(found) == _KEPT_RECORDS:
+            break
+    stated, before, *_ = [*found, None, None]
+    return _Records(stated, before)
+
+
+@dataclass(frozen=True, slots=True)
+class _List:
+    """One list as it was found. `data` is what is to be used, and `unread` that a file in question could not be read."""
+
+    name: str
+    data: bytes | None
+    has_beside: bool
+    standing: Standing
+    unread: bool
+
+
+def _load_lists(root: CheckedFolder, records: _Records) -> list[_List]:
+    return [_load_list(root, name, records) for name in _STATED]
+
+
+def _load_list(root: CheckedFolder, name: str, records: _Records) -> _List:
+    """Looked at in its place, then beside it, and where neither is stated in its place once more: it may have got there since."""
+    stated, *before = (one.details.get(_STATED[name]) if one is not None else None for one in (records.stated, records.before))
+    earlier = [one for one in before if one is not None]
+    beside_name = TEMPORARY + name
+    data = root.load(name, MAX_TRUST_FILE)
+    beside = root.load(beside_name, MAX_TRUST_FILE) if root.has_now(beside_name) else None
+    found = standing(_sha256(data), _sha256(beside), stated, earlier)
+    if found is Standing.CHANGED:
+        again, _ = root.load_quietly(name, MAX_TRUST_FILE)
+        data = again if again is not None else data
+        found = standing(_sha256(data), _sha256(beside), stated, earlier)
+    unread = root.report.is_unread(name) or (found is Standing.CHANGED and root.report.is_unread(beside_name))
+    return _List(name, beside if found is Standing.COMMITTED else data, beside is not None, found, unread)
+
+
+def _sha256(data: bytes | None) -> str | None:
+    return sha256_of(data).hex() if data is not None else None
+
+
+@dataclass(slots=True)
+class TrustRenewal:
+    """Reads who is trusted again, where a change was recorded since: what a new signer signs may be checked moments later.
+
+    `chain` is the vault's own, read up to some record; it is read on, so that the record of the change is checked like all
+    others.
+    """
+
+    root: CheckedFolder
+    chain: ChainReader
+    record: int
+
+    def __call__(self) -> Trust | None:
+        """Who is trusted by now; None where that has not changed."""
+        if not self._has_gone_on():
+            return None
+        context = self.chain.context
+        with self.root.peeked(CUSTODY) as custody:
+            if custody is None:
+                return None
+            custody.report = self.root.report.inside(CUSTODY)
+            self.chain.read_on(custody)
+            files = read_trust(self.root, custody, context.identity.vault_id, relied_on=True)
+        if self.chain.head is not None:
+            context.heads[:] = [one for one in context.heads if one.case is not None]
+            context.heads.insert(0, Head(None, None, *self.chain.head))
+        trust = parse_trust(self.root, files) if files.record > self.record and not files.unread else None
+        self.record = files.record
+        if trust is not None:  # it is later now than when the run began
+            context.judge.now_ns = max(context.judge.now_ns, files.changed_ns)
+            context.judge.trust = trust
+        self.chain.finish()
+        return trust
+
+    def _has_gone_on(self) -> bool:
+        """Whether the vault's own chain has another record; nothing is listed for that, as it may be asked of every signature."""
+        following = (self.chain.head[0] if self.chain.head is not None else 0) + 1
+        names = [record_file(following, kind) for kind, by in SIGNERS.items() if by is SignedBy.VAULT]
+        return any(self.root.has_file(f"{CUSTODY}/{name}") for name in names)
