@@ -1,0 +1,237 @@
+"""The program, started once and ready: each command is a fork of it, a process of its own that need not import everything anew.
+
+Most tests of the command line are about what a command does, not about how Python starts it, and starting took most of their
+time. A fork has the modules in memory and nothing else of what went before: it gets its own arguments, environment, folder,
+session and standard descriptors, and ends as Python ends. Tests of terminals, signals and imports start Python itself.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.support.measuring import measured
+
+_REPOSITORY: Final = Path(__file__).parents[2]
+_LONGEST_REQUEST: Final = 1 << 17
+# What is read when Python starts cannot be given to a fork.
+_READ_AT_THE_START: Final = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "FAKETIME")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A command line, and around it what a process is given by whoever starts it."""
+
+    arguments: tuple[str, ...]
+    folder: str
+    environment: Mapping[str, str]
+
+    @classmethod
+    def make(cls, arguments: Sequence[str | bytes], folder: Path, environment: Mapping[str, str]) -> Request:
+        return cls(tuple(map(os.fsdecode, arguments)), os.fsdecode(folder), environment)
+
+    def encode(self) -> bytes:
+        return json.dumps([self.arguments, self.folder, dict(self.environment)]).encode("ascii")
+
+    @classmethod
+    def decode(cls, data: bytes) -> Request:
+        arguments, folder, environment = json.loads(data)
+        return cls(tuple(arguments), folder, environment)
+
+
+# --- In the process of the tests ---------------------------------------------------------------------------------------
+
+
+class PreparedProgram:
+    """The process that is forked. One for each process of tests; it ends with it."""
+
+    _one: PreparedProgram | None = None
+
+    def __init__(self) -> None:
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._environment = {**os.environ, "PYTHONPATH": str(_REPOSITORY)}
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.support.prepared_program", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                cwd=_REPOSITORY,
+                env=measured(self._environment),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
+        atexit.register(self.close)
+
+    @classmethod
+    def of_this_run(cls) -> PreparedProgram:
+        """The one that runs, or a new one."""
+        if cls._one is None:
+            cls._one = cls()
+        return cls._one
+
+    def close(self) -> None:
+        """Ends it."""
+        self._control.close()
+        self._process.wait()
+
+    def can_run_in(self, environment: Mapping[str, str]) -> bool:
+        """Whether a fork in this environment is what a new Python would be."""
+        names = {name for name in {*environment, *self._environment} if name.startswith(_READ_AT_THE_START)}
+        return all(environment.get(name) == self._environment.get(name) for name in names)
+
+    def run(self, request: Request, given: bytes, timeout_seconds: float) -> tuple[int, bytes, bytes]:
+        """Exit code, stdout and stderr of a command that reads `given` from a pipe, which must hold all of it."""
+        pipes = [os.pipe() for _ in range(4)]
+        (answers, pen), (out, theirs_out), (err, theirs_err), (end, theirs_end) = pipes
+        os.write(pen, given)
+        os.close(pen)
+        theirs = [answers, theirs_out, theirs_err, theirs_end]
+        try:
+            socket.send_fds(self._control, [request.encode()], theirs)
+        finally:
+            for descriptor in theirs:
+                os.close(descriptor)
+        try:
+            said = _read_all([out, err, end], timeout_seconds)
+        finally:
+            for descriptor in (out, err, end):
+                os.close(descriptor)
+        return int(said[2]), said[0], said[1]
+
+
+def _read_all(descriptors: Sequence[int], timeout_seconds: float) -> list[bytes]:
+    """What is said on each of them, to the end."""
+    read = {descriptor: bytearray() for descriptor in descriptors}
+    until = time.monotonic() + timeout_seconds
+    with selectors.DefaultSelector() as waiting:
+        for descriptor in descriptors:
+            waiting.register(descriptor, selectors.EVENT_READ)
+        while waiting.get_map():
+            if time.monotonic() > until:
+                raise TimeoutError(f"after {timeout_seconds} seconds: {read}")
+            for key, _ in waiting.select(1):
+                block = os.read(key.fd, 65536)
+                read[key.fd] += block
+                if not block:
+                    waiting.unregister(key.fd)
+    return [bytes(read[descriptor]) for descriptor in descriptors]
+
+
+# --- In the prepared process --------------------------------------------------------------------------------------------
+
+
+def _load_everything() -> None:
+    import evidencesync
+
+    for module in pkgutil.walk_packages(evidencesync.__path__, "evidencesync."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    _parse_once()
+    gc.collect()
+    gc.freeze()
+
+
+def _parse_once() -> None:
+    """The parser is made from all commands, and imports more when it is used: once for all forks."""
+    import typer.main
+
+    from evidencesync.cli import commands
+    from evidencesync.cli.console import Console
+
+    parser = typer.main.get_command(commands.make_app())
+    typer.main.get_command = lambda typer_instance: parser
+    commands.make_app = typer.Typer
+    with (
+        open(os.devnull, "w", encoding="ascii") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        commands.run(["list", f"{os.devnull}/no-vault"], Console(as_json=True))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler if number is signal.SIGINT else signal.SIG_DFL)
+
+
+def _wait_for_a_command(control: socket.socket) -> Request | None:
+    """Forks for each command that is asked for. Returns in the fork with its request, and here, at the end of all, with None."""
+    running: dict[int, tuple[int, int]] = {}
+    with selectors.DefaultSelector() as waiting:
+        waiting.register(control, selectors.EVENT_READ)
+        while True:
+            for key, _ in waiting.select():
+                if key.fileobj is not control:
+                    process, end = running.pop(key.fd)
+                    waiting.unregister(key.fd)
+                    os.close(key.fd)
+                    os.write(end, b"%d" % os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
+                    os.close(end)
+                    continue
+                data, descriptors, _, _ = socket.recv_fds(control, _LONGEST_REQUEST, 4)
+                if not data:
+                    return None
+                process = os.fork()
+                if not process:
+                    for watch, (_, other) in running.items():
+                        os.close(watch)
+                        os.close(other)
+                    _take_over(descriptors)
+                    _restart_coverage()
+                    return Request.decode(data)
+                for descriptor in descriptors[:3]:
+                    os.close(descriptor)
+                watch = os.pidfd_open(process)
+                running[watch] = process, descriptors[3]
+                waiting.register(watch, selectors.EVENT_READ)
+
+
+def _take_over(descriptors: Sequence[int]) -> None:
+    """Becomes the process that was asked for: no terminal, and standard descriptors of its own."""
+    os.setsid()
+    for number, descriptor in enumerate(descriptors[:3]):
+        os.dup2(descriptor, number)
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def _restart_coverage() -> None:
+    coverage = sys.modules.get("coverage")
+    running = coverage.Coverage.current() if coverage else None
+    if coverage is None or running is None:
+        return
+    running._auto_save = False
+    running.stop()
+    coverage.process_startup(force=True)
+
+
+def main() -> int:
+    """The prepared process, or one of its forks."""
+    _load_everything()
+    with socket.socket(fileno=int(sys.argv[1])) as control:
+        request = _wait_for_a_command(control)
+    if request is None:
+        return 0
+    os.chdir(request.folder)  # noqa: TID251 - a process of its own
+    os.environ.clear()
+    os.environ.update(request.environment)
+    time.tzset()
+    sys.argv = [str(_REPOSITORY / "evidencesync" / "__main__.py"), *request.arguments]
+    from evidencesync.cli.app import main as command
+
+    return command()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
