@@ -255,6 +255,13 @@ class BusyError(LockedError):
     other_hints = _hints(serves=None, changes="Run the same command again later.", reads="Run the same command again later.")
 
 
+class ChainGrewError(LockedError):
+    """A custody chain has grown since a record was made for it. The record was not added, and none was replaced."""
+
+    slug = "chain-grew"
+    default_hint = "Somebody else has added a record meanwhile. Run the same command again."
+
+
 class SealedError(LockedError):
     """The item was closed by a signed record."""
 

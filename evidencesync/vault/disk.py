@@ -107,12 +107,22 @@ def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
 
 def store_new_file(dir_fd: int, name: str, data: bytes, *, mode: int = FILE_MODE) -> None:
     """Makes a file that was not there, and syncs its bytes. The folder is not synced: see `sync_folder`."""
+    _make_file(dir_fd, name, data, mode, durable=True)
+
+
+def write_new_file(dir_fd: int, name: str, data: bytes, *, mode: int = FILE_MODE) -> None:
+    """Makes a file that was not there. After a power cut it may be gone, or empty."""
+    _make_file(dir_fd, name, data, mode, durable=False)
+
+
+def _make_file(dir_fd: int, name: str, data: bytes, mode: int, *, durable: bool) -> None:
     with storing(f"write {_shown(name)}"):
         fd = os.open(name, CREATE_FLAGS, mode, dir_fd=dir_fd)
         try:
             write_all(fd, data)
             os.fchmod(fd, mode)
-            os.fsync(fd)
+            if durable:
+                os.fsync(fd)
         finally:
             os.close(fd)
 
@@ -121,6 +131,16 @@ def remove_if_there(dir_fd: int, name: Name) -> None:
     """Removes a file (not a folder); nothing happens when there is none. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=dir_fd)
+
+
+def is_there(dir_fd: int, name: Name) -> bool:
+    """Whether something has this name, whatever it is. Raises StorageError where that cannot be told."""
+    with storing(f"look at {_shown(name)}"):
+        try:
+            os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+    return True
 
 
 def load_file(dir_fd: int, name: str, limit: int) -> bytes | None:

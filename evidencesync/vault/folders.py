@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from types import TracebackType
@@ -137,7 +138,8 @@ def remove_tree(dir_fd: int, name: str) -> None:
             return
         with FolderStack(root) as stack:
             _empty(stack)
-        os.rmdir(name, dir_fd=dir_fd)
+        with contextlib.suppress(FileNotFoundError):  # where no lock holds, another writer may remove it as well
+            os.rmdir(name, dir_fd=dir_fd)
     except OSError as error:
         raise storage_error(error, f"remove the staging folder {safe_text(name, 100)}") from error
 
@@ -147,13 +149,18 @@ def _empty(stack: FolderStack) -> None:
     while pending:
         if pending[-1]:
             name = pending[-1][-1]
-            stack.enter(stack.path + b"/" + name if stack.path else name)
+            try:
+                stack.enter(stack.path + b"/" + name if stack.path else name)
+            except FileNotFoundError:
+                pending[-1].pop()
+                continue
             pending.append(_unlink_files(stack.fd))
             continue
         pending.pop()
         if pending:
             stack.enter(stack.path.rpartition(b"/")[0])
-            os.rmdir(pending[-1].pop(), dir_fd=stack.fd)
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(pending[-1].pop(), dir_fd=stack.fd)
 
 
 def _unlink_files(fd: int) -> list[bytes]:
@@ -163,6 +170,8 @@ def _unlink_files(fd: int) -> list[bytes]:
         raw = os.fsencode(name)
         try:
             os.unlink(raw, dir_fd=fd)
+        except FileNotFoundError:
+            continue
         except OSError as error:
             if error.errno not in (errno.EISDIR, errno.EPERM):  # Linux says the first, POSIX the second
                 raise

@@ -18,7 +18,7 @@ from evidencesync.vault.catalog import case_folders, item_folders
 from evidencesync.vault.layout import ItemLayout
 from evidencesync.vault.ledger import ChainHead, Ledger, sign_record
 from evidencesync.vault.lock import locked_folder
-from evidencesync.vault.trust import vault_record
+from evidencesync.vault.trust import record_upon
 from evidencesync.vault.vault import Vault
 
 _ITEMS_PER_RECORD: Final = 2000  # about a third of the largest record
@@ -67,7 +67,10 @@ def _heads(vault: Vault) -> Iterator[tuple[str, str]]:
 
 
 def _append(vault: Vault, details: dict[str, str], at_ns: int) -> None:
-    vault.ledger.append(*sign_record(vault_record(vault.settings, vault.ledger, "heads", details, at_ns), vault.signer))
+    def sign(head: ChainHead) -> tuple[bytes, bytes]:
+        return sign_record(record_upon(vault.settings, head, "heads", details, at_ns), vault.signer)
+
+    vault.ledger.append_upon_head(sign)
 
 
 def _is_stated(ledger: Ledger, details: Mapping[str, str]) -> bool:

@@ -5,6 +5,8 @@ Whatever lies in a vault and is not one of these is no leftover of ours. Nothing
 
 from __future__ import annotations
 
+import re
+import secrets
 from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from typing import Final
@@ -19,15 +21,42 @@ from evidencesync.vault.layout import (
 
 TEMPORARY: Final = ".new-"
 """What the name of a file begins with that is not whole yet."""
+_CLAIM: Final = re.compile(r"\.new-([0-9]{4,6})-([1-9][0-9]{0,2})")
+_UNNAMED: Final = re.compile(r"\.new-[0-9a-f]{16}")
 _OF_TIMESTAMPS: Final = frozenset({TEMPORARY + TIMESTAMP, TEMPORARY + TIMESTAMP_REQUEST})
+
+
+def temporary_name(before: str = "") -> str:
+    """A name that nobody else uses, for a file that is not whole yet."""
+    return f"{TEMPORARY}{before}{secrets.token_hex(8)}"
+
+
+def claim_name(number: int, generation: int) -> str:
+    """The name of a claim on a custody record's number (`vault.claims`)."""
+    return f"{TEMPORARY}{number:04d}-{generation}"
+
+
+def claimed_number(name: str) -> int | None:
+    """The number that a file claims; None where it is no claim."""
+    match = _CLAIM.fullmatch(name)
+    return int(match[1]) if match is not None else None
+
+
+def is_draft(name: str, of_list: str) -> bool:
+    """Whether a file beside a list of keys is what it was to become. Earlier versions gave it no random part."""
+    return name == TEMPORARY + of_list or (
+        name.startswith(f"{TEMPORARY}{of_list}-") and _UNNAMED.fullmatch(name.replace(f"{of_list}-", "", 1)) is not None
+    )
 
 
 def left_by_append(names: Collection[str], last: int, *, of_item: bool) -> frozenset[str]:
     """Those names of a custody folder that were left by an append to a chain whose last record is `last`.
 
-    An append writes the signature of the next record, then the record, each first under a temporary name. Whatever an earlier
-    one left is removed before. So everything that is left is of one record, of the number that comes next, and its signature
-    has one name. An item's folder may hold a half written timestamp as well. `names` may be those of a whole folder.
+    An append claims the next number, then writes the signature of the record, then the record, each first under a temporary
+    name. Whatever an earlier one left is removed before. So the claims are on that number, or on the last one; of records and
+    signatures everything that is left is of one record, of the number that comes next, and its signature has one name. Earlier
+    versions made temporary names of the record's. An item's folder may hold a half written timestamp as well. `names` may be
+    those of a whole folder.
     """
     found: dict[tuple[int, str], set[str]] = {}
     for name in names:
@@ -36,6 +65,7 @@ def left_by_append(names: Collection[str], last: int, *, of_item: bool) -> froze
         if record is not None and record[0] == last + 1 and (whole != name or name.endswith(SIGNATURE_SUFFIX)):
             found.setdefault(record, set()).add(name)
     left = {name for name in names if name in _OF_TIMESTAMPS} if of_item else set[str]()
+    left |= {name for name in names if claimed_number(name) in (last, last + 1) or _UNNAMED.fullmatch(name) is not None}
     if len(found) == 1:
         (of_record,) = found.values()
         signatures = [name for name in of_record if name.endswith(SIGNATURE_SUFFIX)]

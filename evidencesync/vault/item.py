@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from evidencesync.custody.chain import ChainChecker, ChainSubject
 from evidencesync.custody.documents import CustodyRecord, ManifestHeader
@@ -15,6 +17,9 @@ from evidencesync.vault.catalog import acquisition_numbers, load_header, stored_
 from evidencesync.vault.layout import MANIFEST, MAX_ACQUISITION, ItemLayout, VaultLayout
 from evidencesync.vault.ledger import Ledger, iter_records
 from evidencesync.vault.lock import locked_folder
+
+_PATIENCE_SECONDS: Final = 0.5  # with a chain that does not fit its acquisitions, before it is called broken
+_LOOK_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,16 @@ class Item:
         Raises ChainError when the chain does not hold together or is not that of the published acquisitions: nothing is
         ever added to a history that is broken. Raises LimitExceededError after the last possible number.
         """
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                return self._state()
+            except ChainError:  # where no lock holds, another writer may be in the middle of a publish
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(_LOOK_SECONDS)
+
+    def _state(self) -> ItemState:
         checker = ChainChecker(ChainSubject(self.vault_id, self.name.case.text, self.name.item.text))
         received: CustodyRecord | None = None
         for stored in iter_records(self.ledger):

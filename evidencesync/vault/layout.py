@@ -23,6 +23,8 @@ ACQUISITIONS: Final = "acquisitions"
 INCOMING: Final = "incoming"
 ITEM_FOLDERS: Final = (ACQUISITIONS, CUSTODY, INCOMING)
 
+STAGED_ACQUISITION: Final = "acquisition"  # in a session's folder below `incoming`
+
 # In an acquisition.
 DATA: Final = "data"
 MANIFEST: Final = "manifest.jsonl"

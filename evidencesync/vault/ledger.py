@@ -5,8 +5,9 @@ Only what a writer must know is checked here (no gap, no double, the head reads 
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha512
 from pathlib import Path
@@ -14,19 +15,15 @@ from pathlib import Path
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.record import decode_record, encode_record
 from evidencesync.custody.sshsig import Signer, sign_document
-from evidencesync.errors import ChainError
+from evidencesync.errors import ChainError, ChainGrewError, LockedError
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
-from evidencesync.vault.disk import (
-    load_file,
-    opened_folder,
-    remove_if_there,
-    store_new_file,
-    storing,
-    sync_folder,
-)
+from evidencesync.vault.claims import NewRecord, claim_number, grew, put_record
+from evidencesync.vault.disk import load_file, opened_folder, storing
 from evidencesync.vault.interrupted import TEMPORARY
 from evidencesync.vault.layout import MAX_SEQUENCE, SIGNATURE_SUFFIX, parse_record_file, record_file
+
+_MOST_TRIES = 100  # to be the next in a chain that others add to, where locks do not hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,34 +113,41 @@ class Ledger:
     def append(self, data: bytes, signature: bytes) -> RecordFile:
         """Adds a signed record, durably. The record appears whole or not at all, and never before its signature.
 
-        Raises ChainError when it does not follow the head. That the signature is good is for the caller to know.
+        No record is ever replaced, and no number used twice, also where locks do not hold (`vault.claims`).
+        Raises ChainGrewError when somebody else has added to the chain meanwhile, ChainError when the record does not follow
+        its head. That the signature is good is for the caller to know.
         """
-        record = decode_record(data)
-        head = self.head()
-        if record.sequence != head.sequence + 1 or record.previous_sha256 != head.sha256 or record.sequence > MAX_SEQUENCE:
-            raise ChainError(f"record {record.sequence} does not follow the chain's head, {head.sequence}")
-        file = RecordFile(record.sequence, record.type)
+        new = NewRecord.of(data, signature)
+        self.claim(new)
         with opened_folder(self.folder) as folder:
-            remove_leftovers(folder, head.sequence)
-            for name, content in ((file.name + SIGNATURE_SUFFIX, signature), (file.name, data)):
-                store_new_file(folder, TEMPORARY + name, content)
-                with storing("append a custody record"):
-                    os.rename(TEMPORARY + name, name, src_dir_fd=folder, dst_dir_fd=folder)
-                sync_folder(folder, "custody records")
-        return file
+            put_record(folder, new)
+        return RecordFile(new.record.sequence, new.record.type)
 
+    def append_upon_head(self, sign: Callable[[ChainHead], tuple[bytes, bytes]]) -> RecordFile:
+        """Appends what is signed for the head as it is; signed anew where somebody else was first. Raises as `append` does."""
+        for _ in range(_MOST_TRIES):
+            with contextlib.suppress(ChainGrewError):
+                return self.append(*sign(self.head()))
+        raise LockedError("others add to this custody chain all the time", hint="Run the same command again.")
 
-def remove_leftovers(folder_fd: int, head_sequence: int) -> None:
-    """Removes what an append that was cut short left behind: temporary files, and signatures past the head.
+    def claim(self, new: NewRecord) -> None:
+        """Makes the next number that of a record; `put_record` is to follow. Raises ChainGrewError, ChainError."""
+        self._require_next(new)
+        with opened_folder(self.folder) as folder:
+            claim_number(folder, new)
 
-    Call only under the lock. A record's own file is never removed.
-    """
-    with storing("tidy a custody folder"):
-        for name in os.listdir(folder_fd):
-            parsed = parse_record_file(name.removesuffix(SIGNATURE_SUFFIX))
-            past = name.endswith(SIGNATURE_SUFFIX) and parsed is not None and parsed[0] > head_sequence
-            if name.startswith(TEMPORARY) or past:
-                remove_if_there(folder_fd, name)
+    def _require_next(self, new: NewRecord) -> None:
+        """That a record follows the head, or is there already: whoever found its claim may have finished it."""
+        record, files = new.record, self.files()
+        before = files[record.sequence - 2 : record.sequence - 1] if record.sequence > 1 else []
+        previous = self.load(before[0]).sha256 if before else None
+        if len(files) >= record.sequence and not self._holds(files[record.sequence - 1], new):
+            raise grew(record.sequence)
+        if record.sequence > min(len(files) + 1, MAX_SEQUENCE) or record.previous_sha256 != previous:
+            raise ChainError(f"record {record.sequence} does not follow the chain's head, {len(files)}")
+
+    def _holds(self, file: RecordFile, new: NewRecord) -> bool:
+        return file.name == new.name and self.load(file).data == new.data
 
 
 def sign_record(record: CustodyRecord, signer: Signer) -> tuple[bytes, bytes]:

@@ -7,8 +7,6 @@ records are not in the chain yet (an *unfinished publish*, which `complete_unfin
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha512
@@ -20,6 +18,7 @@ from evidencesync.custody.record import decode_record
 from evidencesync.custody.sshsig import verify_signature
 from evidencesync.errors import (
     ChainError,
+    ChainGrewError,
     EvidenceSyncError,
     InternalError,
     MissingOrExtraError,
@@ -28,9 +27,10 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
+from evidencesync.placing import place_folder
+from evidencesync.vault.claims import NewRecord, put_record
 from evidencesync.vault.disk import load_file, opened_folder, remove_if_there, store_new_file, storing, sync_folder
 from evidencesync.vault.folders import remove_tree
-from evidencesync.vault.interrupted import TEMPORARY
 from evidencesync.vault.item import Item, ItemState
 from evidencesync.vault.layout import (
     ACQUIRED,
@@ -39,12 +39,11 @@ from evidencesync.vault.layout import (
     CUSTODY,
     RECEIVED,
     RECEIVED_SIGNATURE,
-    SIGNATURE_SUFFIX,
     SIGNED_DOCUMENTS,
     acquisition_folder,
     record_file,
 )
-from evidencesync.vault.ledger import Ledger, iter_records, remove_leftovers
+from evidencesync.vault.ledger import Ledger, iter_records
 from evidencesync.vault.lock import locked_folder
 from evidencesync.vault.staging import ACQUISITION, Staging
 
@@ -56,6 +55,7 @@ STEPS: Final = (
     "checked",
     "documents-written",
     "documents-synced",
+    "claimed",
     "renamed",
     "parents-synced",
     "acquired-linked",
@@ -64,7 +64,6 @@ STEPS: Final = (
     "staging-removed",
 )
 _RECORDS: Final = ((ACQUIRED, ACQUIRED_SIGNATURE, "acquired"), (RECEIVED, RECEIVED_SIGNATURE, "received"))
-_NO_LINKS: Final = frozenset({errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +92,17 @@ def publish(staging: Staging, documents: Mapping[str, bytes], fault: Fault | Non
         sync_folder(staging.acquisition_fd, "the staged acquisition")
         reached("documents-synced")
         with opened_folder(ACQUISITIONS, root) as acquisitions:
-            _commit(staging, acquisitions, number)  # 3. One rename: before it nothing is published, after it all.
+            item.ledger.claim(NewRecord.of(documents[ACQUIRED], documents[ACQUIRED_SIGNATURE]))  # 3. Nobody else has its number.
+            reached("claimed")
+            _commit(staging, acquisitions, number)  # 4. One rename: before it nothing is published, after it all.
             with committed(number):
                 reached("renamed")
-                _sync_parents(root, acquisitions, staging.session_fd)  # 4. And stays so after a power cut.
+                _sync_parents(root, acquisitions, staging.session_fd)  # 5. And stays so after a power cut.
                 reached("parents-synced")
-                _link_records(item, root, number, reached)  # 5. The two records join the chain.
+                _link_records(item, root, number, reached)  # 6. The two records join the chain.
     staging.close()
     with committed(number):
-        _remove_staging(item, staging.session)  # 6. Nothing is left over.
+        _remove_staging(item, staging.session)  # 7. Nothing is left over.
     reached("staging-removed")
     return Published(number, item.layout.acquisition(number))
 
@@ -157,6 +158,8 @@ def _check(staging: Staging, documents: Mapping[str, bytes]) -> int:
     if state.sealed:
         raise SealedError(f"item {item.name} was sealed")
     acquired, received = decode_record(documents[ACQUIRED]), decode_record(documents[RECEIVED])
+    if acquired.sequence <= state.head_sequence:
+        raise ChainGrewError(f"the custody chain of {item.name} has grown since the acquisition was signed")
     _check_records(item, state, acquired, received)
     if received.previous_sha256 != sha256_of(documents[ACQUIRED]).hex():
         raise ChainError("the received record does not name the acquired record")
@@ -189,11 +192,11 @@ def _commit(staging: Staging, acquisitions_fd: int, number: int) -> None:
     name = acquisition_folder(number)
     with storing("publish the acquisition"):
         try:
-            os.stat(name, dir_fd=acquisitions_fd, follow_symlinks=False)
+            place_folder(ACQUISITION, name, src_dir_fd=staging.session_fd, dst_dir_fd=acquisitions_fd)
+        except FileExistsError:
+            raise ChainGrewError(f"acquisition {number} is there already") from None
         except FileNotFoundError:
-            os.rename(ACQUISITION, name, src_dir_fd=staging.session_fd, dst_dir_fd=acquisitions_fd)
-            return
-    raise ChainError(f"acquisition {number} is there already")
+            raise ChainGrewError("another writer of the item has set the staged acquisition aside") from None
 
 
 def _sync_parents(root_fd: int, acquisitions_fd: int, session_fd: int) -> None:
@@ -223,9 +226,9 @@ def _link_records(item: Item, root_fd: int, number: int, reached: Fault, *, comp
                     _check_never_linked(item, record)
                 if kind == "received":
                     _check_vault_signature(item, data, signature)
-                remove_leftovers(custody, record.sequence - 1)
-                _link(acquisition, signature_name, custody, target + SIGNATURE_SUFFIX, signature)
-                _link(acquisition, name, custody, target, data)
+                new = NewRecord.of(data, signature)
+                item.ledger.claim(new)
+                put_record(custody, new, linked_from=acquisition)
                 linked = True
             reached(f"{kind}-linked")
         sync_folder(custody, "custody records")
@@ -266,18 +269,6 @@ def _check_vault_signature(item: Item, data: bytes, signature: bytes) -> None:
     key = verify_signature(signature, CUSTODY_NAMESPACE, sha512(data).digest())
     if key.fingerprint != item.vault_key:
         raise SignatureError("a received record is not signed by this vault's key")
-
-
-def _link(source_fd: int, source: str, target_fd: int, target: str, data: bytes) -> None:
-    """A second name for a file, or a copy where the file system has no hard links. `target` appears whole or not at all."""
-    with storing("link a custody record"):
-        try:
-            os.link(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd, follow_symlinks=False)
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            store_new_file(target_fd, TEMPORARY + target, data)
-            os.rename(TEMPORARY + target, target, src_dir_fd=target_fd, dst_dir_fd=target_fd)
 
 
 def _remove_staging(item: Item, session: str) -> None:

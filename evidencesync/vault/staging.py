@@ -29,13 +29,13 @@ from evidencesync.vault.documents import StreamedDocument, verify_on_disk
 from evidencesync.vault.folders import FolderStack, remove_tree
 from evidencesync.vault.item import Item
 from evidencesync.vault.journal import Journal
-from evidencesync.vault.layout import CHUNKS, DATA, INCOMING, MANIFEST
+from evidencesync.vault.layout import CHUNKS, DATA, INCOMING, MANIFEST, STAGED_ACQUISITION
 from evidencesync.vault.spool import SpooledRows
 from evidencesync.vault.sums import SumsWriter
 from evidencesync.vault.takeover import take_over
 from evidencesync.vault.tree import TreeReader, TreeWriter
 
-ACQUISITION: Final = "acquisition"
+ACQUISITION: Final = STAGED_ACQUISITION
 CONTENTS: Final = "contents"
 _SESSION: Final = re.compile(r"[0-9a-f]{32}")
 

@@ -6,7 +6,6 @@ an answer without a record, which the same command run again completes.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord, Person
@@ -16,9 +15,9 @@ from evidencesync.custody.timestamp import Request, Token, timestamp_details
 from evidencesync.errors import ChainError, MissingOrExtraError, NotThereError, TimestampError
 from evidencesync.evidence.moment import format_moment
 from evidencesync.limits import MAX_SIGNATURE, MAX_TIMESTAMP
-from evidencesync.vault.disk import load_file, opened_folder, remove_if_there, store_new_file, storing, sync_folder
+from evidencesync.vault.claims import place_new_file
+from evidencesync.vault.disk import load_file, opened_folder, sync_folder
 from evidencesync.vault.heads import state_head
-from evidencesync.vault.interrupted import TEMPORARY
 from evidencesync.vault.item import Item, lock_item
 from evidencesync.vault.layout import MANIFEST_SIGNATURE, TIMESTAMP, TIMESTAMP_REQUEST
 from evidencesync.vault.ledger import Ledger, StoredRecord, iter_records, sign_record
@@ -155,11 +154,8 @@ def _store(item: Item, number: int, answer: Answer) -> None:
         for name, data in wanted.items():
             if data is None or there[name] is not None:
                 continue
-            with storing(f"write {name}"):
-                remove_if_there(custody, TEMPORARY + name)
-            store_new_file(custody, TEMPORARY + name, data)
-            with storing(f"store {name}"):
-                os.rename(TEMPORARY + name, name, src_dir_fd=custody, dst_dir_fd=folder)
+            if not place_new_file(custody, name, data, folder) and load_file(folder, name, MAX_TIMESTAMP) != data:
+                raise TimestampError(f"acquisition {number} has a timestamp already, and nothing is ever replaced")
             sync_folder(folder, "an acquisition's folder")
 
 

@@ -8,7 +8,6 @@ reads it, and a crash at any moment leaves either the old state or the new one.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,22 +25,20 @@ from evidencesync.custody.documents import (
 )
 from evidencesync.custody.sshsig import PublicKey, Signer, verify_signature
 from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigner, TrustedSigners, signer_line
-from evidencesync.errors import ChainError, InvalidNameError, NotThereError, SignatureError, UsageError
+from evidencesync.errors import ChainError, ChainGrewError, InvalidNameError, NotThereError, SignatureError, UsageError
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.moment import format_moment
-from evidencesync.limits import MAX_TRUST_FILE
-from evidencesync.vault.disk import load_file, opened_folder, remove_if_there, store_new_file, storing, sync_folder
-from evidencesync.vault.interrupted import TEMPORARY, Standing, standing
+from evidencesync.vault.disk import opened_folder
 from evidencesync.vault.layout import REVOKED_KEYS, TRUSTED_SIGNERS, VaultLayout
-from evidencesync.vault.ledger import Ledger, RecordFile, sign_record
+from evidencesync.vault.ledger import ChainHead, Ledger, RecordFile, sign_record
 from evidencesync.vault.lock import locked_folder
 from evidencesync.vault.settings import VaultSettings
+from evidencesync.vault.trust_files import discard_drafts, lay_beside, load_stated, put_in_place, settle_files
 
 VAULT_PRINCIPAL: Final = "vault"
 VAULT_NAMESPACES: Final = (RECEIPT_NAMESPACE, CUSTODY_NAMESPACE)
 EXAMINER_NAMESPACES: Final = (SESSION_NAMESPACE, MANIFEST_NAMESPACE, CUSTODY_NAMESPACE)
-_MODE: Final = 0o644
 _DIGESTS: Final = {TRUSTED_SIGNERS: "trusted_signers_sha256", REVOKED_KEYS: "revoked_keys_sha256"}
 _ATTEMPTS: Final = 5  # to read both files in one state, while somebody may be changing them
 
@@ -84,7 +81,11 @@ def first_trust_files(vault_key: PublicKey, examiners: list[tuple[PublicKey, str
 
 def vault_record(settings: VaultSettings, ledger: Ledger, kind: RecordType, details: dict[str, str], at_ns: int) -> CustodyRecord:
     """The next record of the vault's own chain, to be signed with the vault's key."""
-    head = ledger.head()
+    return record_upon(settings, ledger.head(), kind, details, at_ns)
+
+
+def record_upon(settings: VaultSettings, head: ChainHead, kind: RecordType, details: dict[str, str], at_ns: int) -> CustodyRecord:
+    """The record of the vault's own chain that follows `head`, to be signed with the vault's key."""
     return CustodyRecord(
         format="evidencesync-custody/1",
         vault_id=settings.id,
@@ -161,18 +162,24 @@ class TrustKeeper:
             locked_folder(self._layout.custody, "the vault's custody chain", wait=True),
             opened_folder(self._layout.root) as root,
         ):
-            files = self._load_files()
-            _take_places(root, files)  # of a change that was committed but not finished
-            changed = edit(files)
-            changed.parse()
-            for name, data in changed.by_name().items():
-                with storing(f"write {name}"):
-                    remove_if_there(root, TEMPORARY + name)
-                store_new_file(root, TEMPORARY + name, data, mode=_MODE)
-            sync_folder(root, "the vault's folder")
-            record = vault_record(self._settings, self._ledger, "trust-changed", details | changed.digests(), at_ns)
-            self._ledger.append(*sign_record(record, self._load_signer()))
-            _take_places(root, changed)
+            drafts: dict[str, str] = {}
+
+            def sign(head: ChainHead) -> tuple[bytes, bytes]:
+                discard_drafts(root, drafts)  # of an attempt that came too late
+                files = self._load_files().by_name()  # after the head was read: a change that comes now makes this one too late
+                settle_files(root, files)
+                changed = edit(TrustFiles(files[TRUSTED_SIGNERS], files[REVOKED_KEYS]))
+                changed.parse()
+                drafts.update(lay_beside(root, files, changed.by_name()))
+                record = record_upon(self._settings, head, "trust-changed", details | changed.digests(), at_ns)
+                return sign_record(record, self._load_signer())
+
+            try:
+                self._ledger.append_upon_head(sign)
+            except ChainGrewError:
+                discard_drafts(root, drafts)
+                raise
+            put_in_place(root, drafts)
 
     def _load_files(self) -> TrustFiles:
         """Both files as the last record states them. A change may come between reading one and the other: then again."""
@@ -184,7 +191,7 @@ class TrustKeeper:
     def _load_files_once(self) -> TrustFiles:
         stated, before = self._stated_digests()
         with opened_folder(self._layout.root) as root:
-            found = {name: _load_stated(root, name, stated.get(field), before.get(field)) for name, field in _DIGESTS.items()}
+            found = {name: load_stated(root, name, stated.get(field), before.get(field)) for name, field in _DIGESTS.items()}
         return TrustFiles(found[TRUSTED_SIGNERS], found[REVOKED_KEYS])
 
     def _stated_digests(self) -> tuple[dict[str, str], dict[str, str]]:
@@ -200,31 +207,6 @@ class TrustKeeper:
         if key.fingerprint != self._settings.key or stored.record.vault_id != self._settings.id:
             raise SignatureError("the record of who is trusted is not signed by this vault's key")
         return stored.record.details
-
-
-def _load_stated(root_fd: int, name: str, sha256: str | None, before: str | None) -> bytes:
-    """A file's bytes as the last record states them: in its place, or still beside the one `before` it."""
-    there, beside = (load_file(root_fd, candidate, MAX_TRUST_FILE) for candidate in (name, TEMPORARY + name))
-    found = [None if data is None else sha256_of(data).hex() for data in (there, beside)]
-    match standing(found[0], found[1], sha256, () if before is None else (before,)):
-        case Standing.SETTLED if there is not None:
-            return there
-        case Standing.COMMITTED if beside is not None:
-            return beside
-    raise ChainError(
-        f"{name} is not what the vault's custody chain says it is",
-        hint="It was changed without a record. Put it back from a backup; changes are made with: evidencesync trust",
-    )
-
-
-def _take_places(root_fd: int, files: TrustFiles) -> None:
-    """Puts files that a record states into their places; what else is beside them is not wanted."""
-    for name, data in files.by_name().items():
-        with storing(f"write {name}"):
-            if load_file(root_fd, name, MAX_TRUST_FILE) != data:
-                os.rename(TEMPORARY + name, name, src_dir_fd=root_fd, dst_dir_fd=root_fd)
-            remove_if_there(root_fd, TEMPORARY + name)
-    sync_folder(root_fd, "the vault's folder")
 
 
 def _with_signer(files: TrustFiles, key: PublicKey, principal: str, valid_after_ns: int | None) -> TrustFiles:

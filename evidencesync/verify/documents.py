@@ -179,6 +179,14 @@ class CheckedFolder:
             return True
         return True
 
+    def names_now(self) -> list[str]:
+        """The names that are there at this moment; those that were listed where it cannot be told."""
+        try:
+            found = list_kinds(self.fd)
+        except OSError:
+            found = self.names
+        return sorted(raw.decode("utf-8", "replace") for raw in found)
+
     def holds(self, name: str, wanted: Kind) -> bool:
         """Whether something is there and is what it must be; else there is a finding."""
         found = self.names.get(name.encode())

@@ -33,7 +33,7 @@ from evidencesync.verify.checks import Check
 from evidencesync.verify.context import Context, VaultIdentity
 from evidencesync.verify.documents import CheckedFolder, reason
 from evidencesync.verify.findings import Head
-from evidencesync.verify.trusted import BESIDE
+from evidencesync.verify.trusted import names_beside
 
 _FIRST: Final = "0001-made.json"
 _FOREIGN_BITS: Final = 0o077
@@ -80,7 +80,7 @@ def read_identity(root: CheckedFolder, custody: CheckedFolder | None) -> VaultId
 
 def check_root(root: CheckedFolder, identity: VaultIdentity) -> None:
     """Names at the vault's root, and that vault_key.pub is the key of the vault."""
-    root.report_extras([*_KNOWN, *BESIDE], "foreign-entry")  # those beside: see `read_trust`
+    root.report_extras([*_KNOWN, *names_beside(root)], "foreign-entry")  # those beside: see `read_trust`
     for name in (VAULT_KEY, HOST_KEY):
         _check_private_key(root, name)
     if f"{HOST_KEY}.pub".encode() in root.names:

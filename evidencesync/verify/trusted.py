@@ -6,6 +6,7 @@ beside a new record, or the other way round. So nothing is said of files before 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +17,7 @@ from evidencesync.errors import MalformedDocumentError, TrustFileError
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.evidence.moment import parse_moment
 from evidencesync.limits import MAX_RECORD, MAX_TRUST_FILE
-from evidencesync.vault.interrupted import TEMPORARY, Standing, standing
+from evidencesync.vault.interrupted import Standing, is_draft, standing
 from evidencesync.vault.layout import CUSTODY, REVOKED_KEYS, TRUSTED_SIGNERS, parse_record_file, record_file
 from evidencesync.verify.chains import ChainReader
 from evidencesync.verify.checks import Check
@@ -26,8 +27,6 @@ from evidencesync.verify.findings import Head
 _STATED: Final = {TRUSTED_SIGNERS: "trusted_signers_sha256", REVOKED_KEYS: "revoked_keys_sha256"}
 _ABOUT_TRUST: Final = ("made", "trust-changed")
 _KEPT_RECORDS: Final = 2  # what is stated now, and what was before the last change
-BESIDE: Final = tuple(TEMPORARY + name for name in _STATED)
-"""Names at the vault's root under which a change of who is trusted is made."""
 _MOST_LOOKS: Final = 100
 """How often both are read anew because a change came in between: more changes than a person can make."""
 
@@ -45,6 +44,12 @@ class TrustBytes:
     record: int = 0
     changed_ns: int = 0
     unread: bool = False
+
+
+def names_beside(root: CheckedFolder) -> list[str]:
+    """Names at the vault's root under which a change of who is trusted is made, of those that were listed."""
+    names = sorted(raw.decode("utf-8", "replace") for raw in root.names)
+    return [name for name in names if any(is_draft(name, of_list) for of_list in _STATED)]
 
 
 def read_trust(root: CheckedFolder, custody: CheckedFolder | None, vault_id: str, *, relied_on: bool) -> TrustBytes:
@@ -77,17 +82,17 @@ def read_trust(root: CheckedFolder, custody: CheckedFolder | None, vault_id: str
 
 def _say_standing(root: CheckedFolder, found: _List, *, relied_on: bool) -> None:
     name, report = found.name, root.report
-    beside = TEMPORARY + name
-    if found.standing is Standing.COMMITTED:
-        text = f"a change of {name} was recorded, and the list has not taken its place yet: the recorded one counts"
-        report.report(Check.PUBLISHING, "unfinished-change", text, beside)
-    elif found.standing is Standing.SETTLED and found.has_beside:
-        text = f"a change of {name} runs now, or was interrupted, before it was recorded: nothing of it counts"
-        report.report(Check.PUBLISHING, "unfinished-change", text, beside)
-    elif found.standing is Standing.CHANGED and found.data is not None:
+    if found.standing is Standing.CHANGED and found.data is not None:
         text = f"{name} is not what the vault's own chain says it is"
         report.report(Check.VAULT, "trust-changed" if relied_on else "trust-not-used", text, name)
-        if found.has_beside:
+    for beside, data in found.beside.items():
+        if found.standing is Standing.COMMITTED and data == found.data:
+            text = f"a change of {name} was recorded, and the list has not taken its place yet: the recorded one counts"
+            report.report(Check.PUBLISHING, "unfinished-change", text, beside)
+        elif found.standing is not Standing.CHANGED:
+            text = f"a change of {name} runs now, or was interrupted, before it was recorded: nothing of it counts"
+            report.report(Check.PUBLISHING, "unfinished-change", text, beside)
+        elif found.data is not None:
             text = "a list beside one that was changed without a record: no interrupted change leaves that"
             report.report(Check.VAULT, "foreign-entry", text, beside)
 
@@ -143,11 +148,14 @@ def _last_records(root: CheckedFolder, custody: CheckedFolder | None, vault_id: 
 
 @dataclass(frozen=True, slots=True)
 class _List:
-    """One list as it was found. `data` is what is to be used, and `unread` that a file in question could not be read."""
+    """One list as it was found. `data` is what is to be used, and `unread` that a file in question could not be read.
+
+    `beside`: what changes have left beside it, or are making there now.
+    """
 
     name: str
     data: bytes | None
-    has_beside: bool
+    beside: Mapping[str, bytes]
     standing: Standing
     unread: bool
 
@@ -160,16 +168,23 @@ def _load_list(root: CheckedFolder, name: str, records: _Records) -> _List:
     """Looked at in its place, then beside it, and where neither is stated in its place once more: it may have got there since."""
     stated, *before = (one.details.get(_STATED[name]) if one is not None else None for one in (records.stated, records.before))
     earlier = [one for one in before if one is not None]
-    beside_name = TEMPORARY + name
     data = root.load(name, MAX_TRUST_FILE)
-    beside = root.load(beside_name, MAX_TRUST_FILE) if root.has_now(beside_name) else None
-    found = standing(_sha256(data), _sha256(beside), stated, earlier)
+    drafts = [draft for draft in root.names_now() if is_draft(draft, name)]
+    beside = {draft: one for draft in drafts if (one := _load_draft(root, draft)) is not None}
+    new = next((one for one in beside.values() if _sha256(one) == stated), None)
+    found = standing(_sha256(data), _sha256(new), stated, earlier)
     if found is Standing.CHANGED:
         again, _ = root.load_quietly(name, MAX_TRUST_FILE)
         data = again if again is not None else data
-        found = standing(_sha256(data), _sha256(beside), stated, earlier)
-    unread = root.report.is_unread(name) or (found is Standing.CHANGED and root.report.is_unread(beside_name))
-    return _List(name, beside if found is Standing.COMMITTED else data, beside is not None, found, unread)
+        found = standing(_sha256(data), _sha256(new), stated, earlier)
+    unread = root.report.is_unread(name) or (found is Standing.CHANGED and any(map(root.report.is_unread, drafts)))
+    return _List(name, new if found is Standing.COMMITTED else data, beside, found, unread)
+
+
+def _load_draft(root: CheckedFolder, draft: str) -> bytes | None:
+    """What lies beside a list. One that is gone by now has got into its place, or was given up: nothing is said of it."""
+    data, _ = root.load_quietly(draft, MAX_TRUST_FILE)
+    return root.load(draft, MAX_TRUST_FILE) if data is None and root.has_now(draft) else data
 
 
 def _sha256(data: bytes | None) -> str | None:

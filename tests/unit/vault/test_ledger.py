@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
 import pytest
+from msgspec.structs import replace
 
-from evidencesync.errors import ChainError, MalformedDocumentError
+from evidencesync import placing
+from evidencesync.custody.documents import RecordType
+from evidencesync.errors import ChainError, ChainGrewError, ExitCode, MalformedDocumentError
+from evidencesync.vault.claims import NewRecord
 from evidencesync.vault.heads import record_heads
-from evidencesync.vault.ledger import Ledger, sign_record
+from evidencesync.vault.ledger import Ledger, RecordFile, sign_record
 from evidencesync.vault.trust import vault_record
 from evidencesync.vault.vault import Vault
 from tests.unit.vault.acquiring import Acquirer
@@ -33,8 +38,13 @@ def test_a_record_that_does_not_follow_the_head_is_refused(vault: Vault) -> None
     record = vault_record(vault.settings, vault.ledger, "heads", {}, 10**18)
     append(vault)
     before = sorted(os.listdir(vault.layout.custody))
-    with pytest.raises(ChainError):
+    with pytest.raises(ChainGrewError) as caught:
         vault.ledger.append(*sign_record(record, vault.signer))
+    assert caught.value.exit_code is ExitCode.LOCKED
+    assert sorted(os.listdir(vault.layout.custody)) == before
+    other = replace(vault_record(vault.settings, vault.ledger, "heads", {}, 10**18), previous_sha256="0" * 64)
+    with pytest.raises(ChainError, match="does not follow"):
+        vault.ledger.append(*sign_record(other, vault.signer))
     assert sorted(os.listdir(vault.layout.custody)) == before
 
 
@@ -97,3 +107,81 @@ def test_the_heads_of_all_items_are_recorded(acquirer: Acquirer) -> None:
     head = Ledger(item.layout.custody).head()
     assert stored is not None
     assert stored.record.details == {f"{item.name.case.folder}/{item.name.item.folder}": f"2 {head.sha256}"}
+
+
+class StaleLedger(Ledger):
+    """A writer who saw the chain a moment ago, as a cached listing of a network file system shows it."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__(ledger.folder)
+        self._seen = ledger.files()
+
+    def files(self) -> list[RecordFile]:
+        return self._seen
+
+
+@pytest.mark.parametrize("kind", ["heads", "trust-changed"])
+def test_a_writer_with_an_old_listing_replaces_no_record(vault: Vault, kind: RecordType) -> None:
+    append(vault)
+    stale = StaleLedger(vault.ledger)
+    late = vault_record(vault.settings, stale, kind, {"note": "late"}, 10**18)
+    append(vault, "first")
+    folder = vault.layout.custody
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ChainGrewError):
+        stale.append(*sign_record(late, vault.signer))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_claim_whose_owner_was_killed_is_finished_by_the_next_writer(vault: Vault) -> None:
+    first = vault_record(vault.settings, vault.ledger, "heads", {"by": "killed"}, 10**18)
+    second = vault_record(vault.settings, vault.ledger, "trust-changed", {"by": "next"}, 10**18)
+    killed = NewRecord.of(*sign_record(first, vault.signer))
+    vault.ledger.claim(killed)
+    with pytest.raises(ChainGrewError):
+        vault.ledger.append(*sign_record(second, vault.signer))
+    assert vault.ledger.load(vault.ledger.files()[-1]).data == killed.data
+    vault.ledger.append(killed.data, killed.signature)  # its owner was alive after all: it is there, and stays one
+    append(vault)
+    names = sorted(os.listdir(vault.layout.custody))
+    assert names == [f"{name}{end}" for name in ("0001-made", "0002-heads", "0003-heads") for end in (".json", ".json.sig")]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"-----BEGIN SSH SIGNATURE-----\nend\n"])
+def test_a_claim_that_a_power_cut_left_empty_keeps_nobody_out(vault: Vault, content: bytes) -> None:
+    (vault.layout.custody / ".new-0002-1").write_bytes(content)
+    assert append(vault) == "0002-heads.json"
+    assert sorted(os.listdir(vault.layout.custody)) == [
+        "0001-made.json",
+        "0001-made.json.sig",
+        "0002-heads.json",
+        "0002-heads.json.sig",
+    ]
+
+
+def test_a_claim_that_does_not_follow_the_chain_is_passed_over(vault: Vault) -> None:
+    other = replace(vault_record(vault.settings, vault.ledger, "heads", {}, 10**18), previous_sha256="0" * 64)
+    claim = NewRecord.of(*sign_record(other, vault.signer))
+    (vault.layout.custody / ".new-0002-1").write_bytes(claim.encoded())
+    assert append(vault) == "0002-heads.json"
+    assert vault.ledger.load(vault.ledger.files()[-1]).data != claim.data
+
+
+@pytest.mark.parametrize("has_rename", [True, False])
+def test_without_hard_links_records_are_appended_and_never_replaced(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch, has_rename: bool
+) -> None:
+    def no_links(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "no hard links here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    if not has_rename:
+        monkeypatch.setattr(placing, "_renameat2", lambda: None)
+    late = vault_record(vault.settings, StaleLedger(vault.ledger), "trust-changed", {}, 10**18)
+    stale = StaleLedger(vault.ledger)
+    append(vault)
+    with pytest.raises(ChainGrewError):
+        stale.append(*sign_record(late, vault.signer))
+    assert [file.name for file in vault.ledger.files()] == ["0001-made.json", "0002-heads.json"]
+    append(vault)
+    assert len(os.listdir(vault.layout.custody)) == 6
