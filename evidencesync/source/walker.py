@@ -147,11 +147,12 @@ def _walk_folder(
                 if filtered and rules.skips(path, status, device):
                     yield Found(path, kind or "file", status, fd, name, "skipped")
                 elif kind == "directory":
-                    found = _enter(descent, Found(path, kind, status, fd, name), wanted.names.get(name, EVERYTHING))
+                    inner = wanted.names.get(name, EVERYTHING)
+                    found = _enter(descent, Found(path, kind, status, fd, name), inner, rules, device)
                     yield found
                     if found.folder_fd >= 0:
                         break
-                    _tell(unreached, path, wanted.names.get(name, EVERYTHING))
+                    _tell(unreached, path, inner)
                 elif kind is None:  # a damaged file system can say anything
                     yield Found(path, "file", status, fd, name, "unreadable", errno.EUCLEAN)
                 else:
@@ -196,13 +197,21 @@ def _enter_root(descent: Descent, source: SourceRoot, wanted: Wanted) -> Found:
     return _list_into(descent, Found(b"", "directory", None, opened[0], b"."), opened, wanted)
 
 
-def _enter(descent: Descent, seen: Found, wanted: Wanted) -> Found:
-    """Opens and lists a folder, and makes it the current one. What is not a folder any more has vanished."""
+def _enter(descent: Descent, seen: Found, wanted: Wanted, rules: FilterRules, device: int) -> Found:
+    """Opens and lists a folder, and makes it the current one. What is not a folder any more has vanished.
+
+    It is asked once more where it lies: opening it may have mounted another file system there (autofs, NFS).
+    """
+    if seen.stat is not None and rules.is_own(seen.stat):
+        return msgspec.structs.replace(seen, flag="skipped")
     try:
         opened = _open_folder(seen.name, seen.dir_fd)
     except OSError as error:
         flag: Flag = "vanished" if is_gone(error) else "unreadable"
         return Found(seen.path, seen.entry_type, seen.stat, seen.dir_fd, seen.name, flag, error.errno or 0)
+    if rules.is_elsewhere(opened[2], device) or rules.is_own(opened[2]):
+        os.close(opened[0])
+        return msgspec.structs.replace(seen, stat=opened[2], flag="skipped")
     return _list_into(descent, seen, opened, wanted)
 
 

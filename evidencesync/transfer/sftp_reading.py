@@ -185,8 +185,7 @@ class SftpReading:
         is_folder = status.kind == "directory"
         if self._rules.max_size is not None and status.kind == "file" and (status.size or 0) > self._rules.max_size:
             return True
-        left_out = self._rules.leaves_out(path, is_folder=is_folder)
-        return left_out and not (is_folder and self._rules.may_keep_below(path))
+        return self._rules.passes_over(path, is_folder=is_folder)
 
     # Everything else.
 

@@ -23,7 +23,7 @@ PURE_STANDARD_LIBRARY = frozenset(
     hashlib heapq hmac io itertools json math operator re shlex string struct textwrap types typing unicodedata zlib
     """.split()
 )
-PURE_PACKAGES = frozenset({"blake3", "cryptography", "msgspec", "pathspec", "pyfastcdc", "zstandard"})
+PURE_PACKAGES = frozenset({"blake3", "cryptography", "msgspec", "pyfastcdc", "zstandard"})
 
 # What opens a file, prints, asks, loads code or looks around, without an import.
 IMPURE_BUILTINS = frozenset({"open", "print", "input", "breakpoint", "exec", "eval", "compile", "__import__"})
