@@ -134,6 +134,12 @@ class UsageError(EvidenceSyncError):
     slug = "usage"
 
 
+class NothingLeftError(UsageError):
+    """Filters, or a list of files, leave nothing of the source."""
+
+    slug = "nothing-left"
+
+
 class ConfigurationError(UsageError):
     """A settings file, or a vault's own settings, cannot be used."""
 

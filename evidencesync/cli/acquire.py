@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -93,6 +94,7 @@ class Places:
     path: bytes
     vault: bytes
     rules: FilterRules
+    allow_empty: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -116,6 +118,24 @@ def notebook(run: Run, how: HowChoice) -> Iterator[Notebook]:
         yield Notebook(memory, draft)
     finally:
         draft.close()
+
+
+def without_own_folders(run: Run, how: HowChoice, source: bytes, rules: FilterRules, draft: ReceiptDraft | None) -> FilterRules:
+    """The rules, and that what this run itself writes below a source on this machine is no evidence.
+
+    That is the folder for receipts, where nothing else lies in it (else the receipt in the making alone), and what is remembered.
+    """
+    from evidencesync.cli.receipts import chosen_receipts, head_memory
+    from evidencesync.kept.receipts import default_receipts, holds_receipts_alone
+    from evidencesync.source.own import own_folders
+
+    receipts = default_receipts(chosen_receipts(run, how.receipts))
+    folders = [head_memory(run).folder]
+    if holds_receipts_alone(receipts):
+        folders.append(receipts)
+    elif draft is not None:
+        folders.append(draft.place)
+    return dataclasses.replace(rules, own=own_folders(source, map(os.fsencode, folders)))
 
 
 def acquire(run: Run, kept_in: Notebook, request: PushRequest, vault: Address, work: Work, *, pulled: bool = False) -> ExitCode:
@@ -212,6 +232,7 @@ def make_request(
         retries=how.retries,
         on_read_error=_parse_on_read_error(how.on_read_error or "zero"),
         retries_changed=how.retries_changed,
+        allow_empty=places.allow_empty,
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from evidencesync.cli.dry_run_outputs import DryRunOutput
 from evidencesync.cli.figures import count_text, kinds_text, size_text
 from evidencesync.cli.outputs import FlaggedPath
-from evidencesync.cli.summary import flagged_lines
+from evidencesync.cli.summary import Missing, empty_lines, flagged_lines, own_lines
 from evidencesync.evidence.path import to_json_fields
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def dry_run_output(name: ItemName, rules: FilterRules, seen: Survey) -> DryRunOu
         bytes=seen.size,
         entries=entries.counts,
         flags=entries.flags,
+        listed_not_there=seen.not_there_count,
         remarks=entries.remarks,
         flagged=[FlaggedPath(flag, *to_json_fields(path)) for path, flag in seen.flagged],
         filters=rules.lines(),
@@ -44,14 +45,16 @@ def dry_run_output(name: ItemName, rules: FilterRules, seen: Survey) -> DryRunOu
     )
 
 
-def dry_run_lines(name: ItemName, output: DryRunOutput, seen: Survey) -> Iterator[str]:
+def dry_run_lines(name: ItemName, rules: FilterRules, output: DryRunOutput, seen: Survey) -> Iterator[str]:
     """The survey for people."""
     yield f"{name}: DRY RUN, nothing was sent and nothing written"
     yield f"  would read   {count_text(output.files, 'file')}, {size_text(output.bytes)}"
     yield f"  entries      {kinds_text(output.entries)}"
     for line in output.filters:
         yield f"  filter       {line}"
-    yield from flagged_lines(seen.entries, seen.flagged)
+    yield from own_lines(rules)
+    yield from empty_lines(seen.entries)
+    yield from flagged_lines(seen.entries, seen.flagged, Missing(seen.not_there, seen.not_there_count, rules))
     for line in output.checked:
         yield f"  checked      {line}"
     for line in output.not_checked:

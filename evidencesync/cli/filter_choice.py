@@ -25,16 +25,19 @@ class FilterChoice:
     """What of the source is read. Every rule stands in the manifest, and so does what it left out."""
 
     exclude: Annotated[
-        _Patterns, typer.Option(metavar="PATTERN", help="Leave out, as in .gitignore; recorded; may be repeated.")
+        _Patterns,
+        typer.Option(metavar="PATTERN", help="Leave out, as in .gitignore; recorded; may be repeated."),
     ] = None
-    include: Annotated[_Patterns, typer.Option(metavar="PATTERN", help="Keep, whatever an --exclude says; may be repeated.")] = (
-        None
-    )
+    include: Annotated[
+        _Patterns,
+        typer.Option(metavar="PATTERN", help="Keep, whatever an --exclude says, a folder with all in it; may be repeated."),
+    ] = None
     max_size: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Leave out larger files: 500K, 1.5G (of 1024), or a number of bytes.")
     ] = None
     one_file_system: Annotated[
-        bool, typer.Option("--one-file-system", "-x", help="Leave out what other file systems have mounted in the source.")
+        bool,
+        typer.Option("--one-file-system", "-x", help="Leave out folders of other file systems: mounts, Btrfs subvolumes."),
     ] = False
     files_from: Annotated[
         str | None,
@@ -43,6 +46,11 @@ class FilterChoice:
     files_from0: Annotated[
         str | None, typer.Option("--files-from0", "-0", metavar="FILE", help="The same, with a NUL after each path.")
     ] = None
+
+    allow_empty: Annotated[
+        bool,
+        typer.Option("--allow-empty", help="Acquire, though filters leave nothing but folders, or no listed name is there."),
+    ] = False
 
     def rules(self) -> FilterRules:
         """The rules. Raises UsageError for what is malformed, contradictory, or cannot be read."""

@@ -132,6 +132,7 @@ class PushOutput(Output, frozen=True):
 
     `bad_bytes` could not be read, in `bad_ranges` ranges of `partial` files that are there otherwise; `flags` counts these files
     as unreadable, too. `read_again` is how often a file was read once more because it had changed.
+    `listed_not_there` counts names of a list that are not there, and folders on the way to them; `flags` has them as vanished.
     `stored` is how contents came to lie in the vault, as its receipt says. `receipts` is the folder in which the signed
     documents are kept; `manifest_kept` is false where there was no room beside them for the manifest and the vault's records.
     `vault_head_*` is where the vault's own chain ends.
@@ -163,6 +164,7 @@ class PushOutput(Output, frozen=True):
     bad_ranges: Count
     partial: Count
     read_again: Count
+    listed_not_there: Count
     vault_clock_ahead_seconds: float
     source_clock_ahead_seconds: float | None
     manifest_sha256: HexDigest

@@ -72,7 +72,7 @@ def pull_source(
     The other machine needs evidencesync and no key of the examiner's; with --agentless it needs nothing but an SSH server
     with SFTP, and a file that cannot be read whole is recorded without content. Nothing is written there. Ends like push: 0
     when all was read and stands in the vault, 3 when something could not be read, 4 when something changed while it was read;
-    everything else means that nothing was published.
+    everything else means that nothing was published. Filters mean what they mean for push.
     """
     from evidencesync.cli.passphrase import make_asker
 
@@ -94,7 +94,9 @@ def pull_source(
     pull = _pull_agentless if ssh.agentless else _pull
     place = Address.parse(str(folder.absolute()))
     with pull(address, options, folder) as work, notebook(run, how) as kept_in:
-        request = make_request(run, Places(os.fsencode(address.path), b"", rules), item, sign, how, ssh, asker, stated)
+        request = make_request(
+            run, Places(os.fsencode(address.path), b"", rules, what.allow_empty), item, sign, how, ssh, asker, stated
+        )
         return acquire(run, kept_in, request, place, work, pulled=True)
 
 

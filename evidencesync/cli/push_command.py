@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evidencesync.cli.acquire import CODES, HowChoice, Places, acquire, make_request, notebook
+from evidencesync.cli.acquire import CODES, HowChoice, Places, acquire, make_request, notebook, without_own_folders
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.filter_choice import FilterChoice
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
@@ -65,6 +65,11 @@ def push_source(
 
     Ends with 0 when all was read and stands in the vault, 3 when something could not be read, 4 when something changed
     while it was read; everything else means that nothing was published.
+
+    Filters: what an --include matches is kept, a folder with all that is in it, whatever any --exclude says. Of the rest, the
+    last --exclude that matches the entry itself decides (one that begins with ! keeps); where none does, what holds for its
+    folder holds for it. Below a folder that is left out, what may be kept is looked for. What is left out is listed as skipped.
+    Where nothing but folders is left, that is an error, but for --allow-empty.
     """
     from evidencesync.cli.passphrase import make_asker
     from evidencesync.ssh.address import Address
@@ -74,7 +79,8 @@ def push_source(
     check_places(run, source, address, how)
     stated = how.details(item.name())
     if how.dry_run:
-        return _look(run, Places(os.fsencode(source), os.fsencode(address.path), what.rules()), item)
+        rules = without_own_folders(run, how, os.fsencode(source), what.rules(), None)
+        return _look(run, Places(os.fsencode(source), os.fsencode(address.path), rules, what.allow_empty), item)
     asker = make_asker()
 
     def options() -> SshOptions:
@@ -85,7 +91,8 @@ def push_source(
         from evidencesync.transfer.push import push
 
         with notebook(run, how) as kept_in:
-            places = Places(os.fsencode(source), os.fsencode(address.path), what.rules())
+            rules = without_own_folders(run, how, os.fsencode(source), what.rules(), kept_in.draft)
+            places = Places(os.fsencode(source), os.fsencode(address.path), rules, what.allow_empty)
             if places.rules.listed is not None and not os.path.isdir(source):
                 raise UsageError("a list of files needs a folder as the source")
             request = make_request(run, places, item, sign, how, ssh, asker, stated)
@@ -98,14 +105,17 @@ def push_source(
 
 
 def _look(run: Run, source: Places, item: ItemChoice) -> ExitCode:
-    """The dry run: 3 where something could not be read, else 0."""
+    """The dry run: 3 where something could not be read, 2 where nothing would be taken, else 0."""
     from evidencesync.cli.dry_run import dry_run_lines, dry_run_output
     from evidencesync.source.root import resolve_source
+    from evidencesync.transfer.emptiness import refuse_nothing
     from evidencesync.transfer.survey import survey
 
     seen = survey(resolve_source(source.path), source.rules)
+    if not source.allow_empty:
+        refuse_nothing(source.rules, seen.entries, seen.listed_folders)
     output = dry_run_output(item.name(), source.rules, seen)
-    run.console.give(output, dry_run_lines(item.name(), output, seen))
+    run.console.give(output, dry_run_lines(item.name(), source.rules, output, seen))
     return CODES[output.verdict]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from evidencesync.cli.figures import (
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from evidencesync.custody.tally import ManifestTally
     from evidencesync.evidence.entry import Flag, Remark
     from evidencesync.kept.receipts import Kept
+    from evidencesync.source.filters import FilterRules
     from evidencesync.ssh.address import Address
     from evidencesync.transfer.reading import SourceTally
     from evidencesync.transfer.request import PushOutcome, PushRequest
@@ -75,6 +77,7 @@ def push_output(outcome: PushOutcome, kept: Kept) -> PushOutput:
         bad_ranges=outcome.tally.bad_ranges,
         partial=outcome.tally.partial,
         read_again=outcome.tally.read_again,
+        listed_not_there=outcome.tally.not_there_count,
         vault_clock_ahead_seconds=round(outcome.clock_offset_ns / 1e9, 3),
         source_clock_ahead_seconds=None
         if outcome.source_clock_offset_ns is None
@@ -131,7 +134,10 @@ def push_lines(
     yield f"  receipt      {safe_text(str(kept.folder))}"
     if kept.lacks is not None:
         yield f"  WARNING      the receipt is kept without the manifest and the vault's records: {safe_text(kept.lacks, 200)}"
-    yield from flagged_lines(outcome.tally.manifest, outcome.tally.flagged, _reading_lines(outcome.tally))
+    yield from own_lines(request.rules)
+    yield from empty_lines(tally)
+    missing = Missing(outcome.tally.not_there, outcome.tally.not_there_count, request.rules)
+    yield from flagged_lines(outcome.tally.manifest, outcome.tally.flagged, missing, _reading_lines(outcome.tally))
     yield f"  next         {_next_command(request, address)}"
 
 
@@ -150,25 +156,56 @@ def verdict_of(outcome: PushOutcome) -> PushVerdict:
     return "source-changed" if "changed-while-read" in flags or outcome.tally.changed_folders else "complete"
 
 
-def flagged_lines(tally: ManifestTally, flagged: list[tuple[bytes, Flag]], reading: Iterable[str] = ()) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What a list names and what is not there: the first few paths, folders on the way to them among these, and how many."""
+
+    paths: set[bytes]
+    count: int
+    rules: FilterRules
+
+
+def empty_lines(tally: ManifestTally) -> Iterator[str]:
+    """That there is nothing in the source, where nothing was left out of it: evidence, but seldom what was meant."""
+    if not tally.taken and not tally.flags:
+        yield "  NOTHING      the source is empty: there is no file in it"
+
+
+def own_lines(rules: FilterRules) -> Iterator[str]:
+    """Folders in the source that are left out because this run itself writes there."""
+    for folder in rules.own:
+        yield f"  own state    left out, for it is no evidence: {safe_text(folder.path, 300)}"
+
+
+def flagged_lines(
+    tally: ManifestTally, flagged: list[tuple[bytes, Flag]], missing: Missing, reading: Iterable[str] = ()
+) -> Iterator[str]:
     """What was not read as it should be, or what only the end of the walk could tell; then the first paths by name.
 
     `reading` says more of the reading itself, and stands between the two.
     """
     flags, remarks = tally.flags, tally.remarks
+    absent = missing.count - remarks.get("listed-not-reached", 0)
     for flag, count in flags.items():
-        yield f"  {count_text(count, 'entry', 'entries')} {_FLAG_WORDS.get(flag, flag)}"
+        others = count - absent if flag == "vanished" else count
+        if others:
+            yield f"  {count_text(others, 'entry', 'entries')} {_FLAG_WORDS.get(flag, flag)}"
+    if absent:
+        yield f"  {count_text(absent, 'entry', 'entries')} listed but not there"
     for remark, count in remarks.items():
         yield f"  {_REMARK_WORDS[remark].format(count=f'{count:,}')}"
     yield from reading
     shown = _worth_naming(flagged)
     for path, flag in shown:
-        yield f"    {flag}: {safe_text(path, 300) if path else '.'}"
+        word = "listed but not there" if flag == "vanished" and path in missing.paths else flag
+        yield f"    {word}: {safe_text(path, 300) if path else '.'}"
     named = sum(count for flag, count in flags.items() if flag != "skipped")
     named += sum(remarks.get(remark, 0) for remark in _NAMED_REMARKS)
     more = named - len(shown)
     if more > 0:
         yield f"    and {more:,} more: the manifest lists them all"
+    if missing.count and missing.rules.listed is not None:
+        yield f"    {missing.rules.listed.hint}"
 
 
 def _reading_lines(tally: SourceTally) -> Iterator[str]:

@@ -101,6 +101,8 @@ def watch_source(
     SIGTERM, SIGHUP and Ctrl-C end it. The code is then that of its last acquisition (0, 3 or 4; 0 without any), where
     the last look has seen nothing that is not in the vault; else, and in the middle of a push, it is 130. With --json the one
     document comes at the end.
+
+    Filters mean what they mean for push. Where they leave nothing but folders, that is said, and more is waited for.
     """
     from evidencesync.cli.passphrase import make_asker
     from evidencesync.cli.receipts import chosen_receipts, chosen_state, head_memory
@@ -126,7 +128,7 @@ def watch_source(
     def options() -> SshOptions:
         return ssh.options(run.settings, asker.for_login() if asker else None)
 
-    places = Places(os.fsencode(source), os.fsencode(address.path), what.rules())
+    places = Places(os.fsencode(source), os.fsencode(address.path), what.rules(), what.allow_empty)
     if places.rules.listed is not None and not os.path.isdir(source):
         raise UsageError("a list of files needs a folder as the source")
     request = make_request(run, places, item, sign, how, ssh, asker, stated)

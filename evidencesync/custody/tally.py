@@ -11,18 +11,23 @@ from evidencesync.evidence.moment import Moment
 TYPE_ORDER: Final[tuple[str, ...]] = get_args(EntryType)
 FLAG_ORDER: Final[tuple[str, ...]] = get_args(Flag)
 REMARK_ORDER: Final[tuple[Remark, ...]] = get_args(Remark)
+_ABSENT: Final[frozenset[Flag]] = frozenset({"skipped", "vanished"})
 
 
 class ManifestTally:
-    """Counts by type and by flag, contents (entries whose bytes are kept) and the bytes of all contents, and remarks."""
+    """Counts by type and by flag, contents (entries whose bytes are kept) and the bytes of all contents, and remarks.
 
-    __slots__ = ("_flags", "_remarks", "_types", "bytes", "contents")
+    `taken` counts what is no folder, was there and was not left out: whether there is any evidence at all.
+    """
+
+    __slots__ = ("_flags", "_remarks", "_types", "bytes", "contents", "taken")
 
     def __init__(self) -> None:
         self._types: dict[str, int] = dict.fromkeys(TYPE_ORDER, 0)
         self._flags: dict[str, int] = dict.fromkeys(FLAG_ORDER, 0)
         self._remarks: dict[Remark, int] = dict.fromkeys(REMARK_ORDER, 0)
         self.contents = 0
+        self.taken = 0
         self.bytes = 0
 
     def add(self, entry: Entry) -> None:
@@ -31,6 +36,7 @@ class ManifestTally:
         if entry.blake3 is not None:
             self.contents += 1
             self.bytes += entry.size or 0
+        self.taken += entry.type != "directory" and _ABSENT.isdisjoint(entry.flags or ())
         if entry.flags:
             for flag in entry.flags:
                 self._flags[flag] += 1

@@ -20,6 +20,7 @@ FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXE
 CREATE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 DRAFT: Final = ".new-"
+PROBE: Final = ".try-"
 _PRIVATE: Final = 0o700
 _ROOM: Final = 32 << 10  # seven documents and signatures, each in a block of its own
 
@@ -32,7 +33,7 @@ def own_folder(variable: str, *fallback: str) -> Path:
 def try_folder(folder: Path) -> None:
     """Makes a folder where it is missing, and sees whether files can be made in it, and a receipt's documents have room."""
     folder.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
-    probe = folder / f".try-{secrets.token_hex(8)}"
+    probe = folder / f"{PROBE}{secrets.token_hex(8)}"
     descriptor = os.open(probe, CREATE_FLAGS, 0o600)
     try:
         os.posix_fallocate(descriptor, 0, _ROOM)  # a file system that is full says so, and nothing is written

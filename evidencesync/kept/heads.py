@@ -89,6 +89,11 @@ class HeadMemory:
         self._folder = state / _FOLDER
         self._state = state
 
+    @property
+    def folder(self) -> Path:
+        """Where the heads lie."""
+        return self._folder
+
     def require_usable(self) -> None:
         """Makes the folder and tries it: before a push is the time to learn that it is full. Raises RememberedHeadsError."""
         try:

@@ -21,7 +21,17 @@ from evidencesync.errors import ConfigurationError, NoSpaceError, UnkeptReceiptE
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName
 from evidencesync.home import expand
-from evidencesync.kept.files import DRAFT, create_file, is_full, opened_folder, own_folder, sync_file, try_folder, write_file
+from evidencesync.kept.files import (
+    DRAFT,
+    PROBE,
+    create_file,
+    is_full,
+    opened_folder,
+    own_folder,
+    sync_file,
+    try_folder,
+    write_file,
+)
 from evidencesync.limits import MAX_KEPT_MANIFEST
 
 MANIFEST: Final = "manifest.jsonl"
@@ -61,6 +71,19 @@ def default_receipts(chosen: Path | None) -> Path:
     return expand(chosen) if chosen is not None else own_folder("XDG_DATA_HOME", ".local", "share") / "receipts"
 
 
+def holds_receipts_alone(folder: Path) -> bool:
+    """Whether there is nothing in a folder but receipts, finished or not. Not, where that cannot be told."""
+    try:
+        with os.scandir(folder) as listing:
+            return all(one.name.startswith((DRAFT, PROBE)) or _is_receipt(folder / one.name) for one in listing)
+    except OSError:
+        return False
+
+
+def _is_receipt(folder: Path) -> bool:
+    return (folder / "receipt.json").is_file()
+
+
 class ReceiptDraft:
     """One receipt while its push runs. Used by one thread; `close` removes what has not become a receipt."""
 
@@ -70,6 +93,11 @@ class ReceiptDraft:
         self._lacks: str | None = None
         self._manifest: BinaryIO | None = None
         self._size = 0
+
+    @property
+    def place(self) -> Path:
+        """Where it lies while it is no receipt yet."""
+        return self._draft
 
     def begin(self) -> None:
         """Begins anew: what an earlier attempt of this push has written is gone."""

@@ -89,6 +89,10 @@ class FilterRules:
         """Whether nobody has asked to leave anything out, or to take only some of it."""
         return self.is_empty and self.listed is None
 
+    def names_folder(self, path: bytes) -> bool:
+        """Whether a list names this folder itself (`b""`: the root)."""
+        return self.listed is not None and self.listed.names(path)
+
     def skips(self, path: bytes, status: os.stat_result, device: int) -> bool:
         """Whether an entry is to be listed as skipped; `device` is the st_dev of the root.
 
@@ -108,9 +112,9 @@ class FilterRules:
         """
         return self.one_file_system and status.st_dev != device and stat.S_ISDIR(status.st_mode)
 
-    def is_own(self, status: os.stat_result) -> bool:
-        """Whether a folder is one of this run's own."""
-        return any(folder.identity == (status.st_dev, status.st_ino) for folder in self.own)
+    def is_own(self, above: tuple[int, int], name: bytes) -> bool:
+        """Whether a folder is one of this run's own. `above` is the device and inode of the folder that it lies in."""
+        return any(folder.above == above and folder.name == name for folder in self.own)
 
     def passes_over(self, path: bytes, *, is_folder: bool) -> bool:
         """Whether the patterns leave an entry out, and nothing below it may be kept."""

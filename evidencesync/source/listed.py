@@ -11,6 +11,12 @@ from evidencesync.evidence.digest import sha256_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.path import EvidencePath
 
+_UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_RELATIVE: Final = (
+    "Names are relative to the source, not to the current folder. One with a line break in it needs --files-from0 (find -print0)."
+)
+
 
 class Wanted:
     """What is wanted at one path. `whole`: it was listed itself, and so all below it is wanted, too.
@@ -33,20 +39,25 @@ EVERYTHING: Final = Wanted(whole=True)
 class ListedNames:
     """A list of paths below the source's root. A listed folder is wanted with all that is in it.
 
-    `count` is how many names the list has, `sha256` the digest of the list's exact bytes, in hexadecimal.
+    `count` is how many names the list has, `sha256` the digest of the list's exact bytes, in hexadecimal. `hint` says what about
+    the list may be the reason where its names are not there.
     """
 
     wanted: Wanted
     count: int
     sha256: str
+    hint: str = _RELATIVE
 
     @classmethod
     def parse(cls, content: bytes, separator: bytes) -> ListedNames:
         """Reads a list whose names are ended or separated by a newline or NUL; empty ones do not count.
 
         A leading `./` and a last `/`, as find(1) and ls(1) print them, are no part of a name. Raises UsageError for a path
-        that is absolute or leads upwards, and for a list without names.
+        that is absolute or leads upwards, and for a list without names. Nothing else is taken off a name: a file's name may end
+        with a carriage return, or begin with a byte order mark, so a list that was made so is only hinted at.
         """
+        if content.startswith(_UTF16):
+            raise UsageError("the list of files is written in UTF-16", hint="Write the names as the bytes that they are (UTF-8).")
         wanted = Wanted()
         count = 0
         for number, line in enumerate(content.split(separator), 1):
@@ -59,7 +70,14 @@ class ListedNames:
             place.whole = True
         if not count:
             raise UsageError("the list of files names nothing", hint="Name at least one path, relative to the source.")
-        return cls(wanted, count, sha256_of(content).hex())
+        return cls(wanted, count, sha256_of(content).hex(), _hint(content, separator))
+
+    def names(self, path: bytes) -> bool:
+        """Whether this very path is listed; `b""` is the source's root."""
+        place: Wanted | None = self.wanted
+        for part in path.split(b"/") if path else ():
+            place = place.names.get(part) if place is not None else None
+        return place is not None and place.whole
 
 
 def below(path: bytes, wanted: Wanted) -> Iterator[tuple[bytes, bool]]:
@@ -76,10 +94,22 @@ def _parts(line: bytes, number: int) -> tuple[bytes, ...]:
     if line.startswith(b"/"):
         raise UsageError(
             f"line {number} of the list of files is an absolute path: {safe_text(line, 200)}",
-            hint="The names are relative to the source.",
+            hint="Names are relative to the source, as find SOURCE -printf '%P\\n' prints them.",
         )
     kept = [part for part in line.split(b"/") if part not in (b"", b".")]
     try:
         return EvidencePath(b"/".join(kept)).parts
     except PathEscapeError as error:
-        raise UsageError(f"line {number} of the list of files: {error.message}") from error
+        hint = "A list with a NUL after each name is for --files-from0." if b"\0" in line else None
+        raise UsageError(f"line {number} of the list of files: {error.message}", hint=hint) from error
+
+
+def _hint(content: bytes, separator: bytes) -> str:
+    """What about a list may be the reason why what it names is not there."""
+    if separator == b"\0" and b"\0" not in content and content.count(b"\n") > 1:
+        return "This list has no NUL, and line breaks: --files-from takes one name a line."
+    if separator == b"\n" and b"\r\n" in content:
+        return "Lines of this list end with CR LF, as on Windows, so names in it end with \\x0d. Take it off: tr -d '\\r'."
+    if content.startswith(_BYTE_ORDER_MARK):
+        return "This list begins with a byte order mark, and so its first name does. Take it off: tail -c +4."
+    return _RELATIVE

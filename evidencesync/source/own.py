@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class OwnFolder:
-    """A folder that is no evidence. `path` is where it lies, `identity` its device and inode, by which it is known."""
+    """A folder that is no evidence, wherever it is seen: `name` in the folder with the identity `above` (device and inode).
+
+    `path` is where it lies. It need not be there yet.
+    """
 
     path: bytes
-    identity: tuple[int, int]
+    above: tuple[int, int]
+    name: bytes
 
 
-def own_folders(root: bytes, folders: list[bytes]) -> tuple[OwnFolder, ...]:
-    """Those of the folders that are there and lie below a source, each once. The source itself is none of them."""
-    source = os.path.realpath(root)
-    below = source.rstrip(b"/") + b"/"
-    found: dict[tuple[int, int], OwnFolder] = {}
+def own_folders(root: bytes, folders: Iterable[bytes]) -> tuple[OwnFolder, ...]:
+    """Those of the folders that lie below a source, each once. The source itself is none of them."""
+    below = os.path.realpath(root).rstrip(b"/") + b"/"
+    found: dict[bytes, OwnFolder] = {}
     for folder in folders:
         path = os.path.realpath(folder)
+        above, name = os.path.split(path)
+        if not path.startswith(below):
+            continue
         try:
-            status = os.lstat(path)
+            status = os.lstat(above)
         except OSError:
-            continue  # one that is not there holds nothing
-        if path.startswith(below):
-            identity = (status.st_dev, status.st_ino)
-            found.setdefault(identity, OwnFolder(path, identity))
+            continue  # what is in a folder that is not there is not there, either
+        found[path] = OwnFolder(path, (status.st_dev, status.st_ino), name)
     return tuple(found.values())

@@ -47,7 +47,8 @@ class Found(msgspec.Struct, frozen=True, gc=False):
     what vanished or may not be looked at (its `entry_type` is then what the folder's listing said, `file` where that
     could not tell). `flag` says why the entry is not whole, `errno` what the system said. A folder that is flagged
     `unreadable` may still have entries after it: those that could be listed. `noatime` is False for a folder whose
-    access time the listing may have changed.
+    access time the listing may have changed. `listed`: that it vanished means that a list names it (or something below it), and
+    that it is not there.
     """
 
     path: bytes
@@ -59,6 +60,7 @@ class Found(msgspec.Struct, frozen=True, gc=False):
     errno: int = 0
     folder_fd: int = -1
     noatime: bool = True
+    listed: bool = False
 
 
 def _ignore(_path: bytes) -> None:
@@ -144,7 +146,8 @@ def _walk_folder(
                     yield from _absent(Found(path, types.get(name, "file"), None, fd, name, flag, error.errno or 0), wanted)
                     continue
                 kind = _TYPES.get(status.st_mode & _FORMAT_BITS)
-                if filtered and rules.skips(path, status, device):
+                is_own = kind == "directory" and rules.is_own(folder.identity, name)
+                if is_own or (filtered and rules.skips(path, status, device)):
                     yield Found(path, kind or "file", status, fd, name, "skipped")
                 elif kind == "directory":
                     inner = wanted.names.get(name, EVERYTHING)
@@ -177,12 +180,13 @@ def _tell(unreached: Callable[[bytes], None], path: bytes, wanted: Wanted) -> bo
 def _absent(seen: Found, around: Wanted) -> Iterator[Found]:
     """What could not be looked at, and what was listed below it."""
     wanted = around.names.get(seen.name, EVERYTHING)
+    seen = msgspec.structs.replace(seen, listed=seen.name in around.names)
     missing = [path for path, _ in below(seen.path, wanted)]
     folders = {os.path.dirname(path) for path in missing}
     yield msgspec.structs.replace(seen, entry_type="directory") if seen.path in folders else seen
     for path in missing:
         kind: EntryType = "directory" if path in folders else "file"
-        yield Found(path, kind, None, -1, os.path.basename(path), seen.flag, seen.errno)
+        yield Found(path, kind, None, -1, os.path.basename(path), seen.flag, seen.errno, listed=True)
 
 
 def _enter_root(descent: Descent, source: SourceRoot, wanted: Wanted) -> Found:
@@ -202,14 +206,12 @@ def _enter(descent: Descent, seen: Found, wanted: Wanted, rules: FilterRules, de
 
     It is asked once more where it lies: opening it may have mounted another file system there (autofs, NFS).
     """
-    if seen.stat is not None and rules.is_own(seen.stat):
-        return msgspec.structs.replace(seen, flag="skipped")
     try:
         opened = _open_folder(seen.name, seen.dir_fd)
     except OSError as error:
         flag: Flag = "vanished" if is_gone(error) else "unreadable"
         return Found(seen.path, seen.entry_type, seen.stat, seen.dir_fd, seen.name, flag, error.errno or 0)
-    if rules.is_elsewhere(opened[2], device) or rules.is_own(opened[2]):
+    if rules.is_elsewhere(opened[2], device):
         os.close(opened[0])
         return msgspec.structs.replace(seen, stat=opened[2], flag="skipped")
     return _list_into(descent, seen, opened, wanted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from evidencesync.errors import InterruptedRunError, LimitExceededError, LinkLostError
@@ -105,6 +106,20 @@ class Inbox(Generic[LocalT, PeerT]):
     def is_closed(self) -> bool:
         """Whether the run has ended."""
         return self._closed
+
+    def wait_for_local(self, is_enough: Callable[[], bool], timeout_seconds: float) -> None:
+        """Waits until the source's thread has come so far, has ended, or can put nothing more; but not for long."""
+        with self._lock:
+            self._changed.wait_for(
+                lambda: (
+                    is_enough()
+                    or self._closed
+                    or self._local_error is not None
+                    or self._local_bytes >= _QUEUED_BYTES
+                    or len(self._local) >= _QUEUED_ITEMS
+                ),
+                timeout_seconds,
+            )
 
     def would_wait(self, *, local: bool) -> bool:
         """Whether taking something now would probably mean to wait. A source that may not be taken from is no help."""

@@ -43,6 +43,7 @@ from evidencesync.session.outgoing import Outgoing
 from evidencesync.transfer.acknowledgement import Sent, check_published
 from evidencesync.transfer.clock import SteadyClock, set_seconds
 from evidencesync.transfer.conversation import Conversation, connect_again
+from evidencesync.transfer.emptiness import refuse_nothing
 from evidencesync.transfer.far_source import FarSource, Frames, note_of, origin_of
 from evidencesync.transfer.greeting import Greeting
 from evidencesync.transfer.intake.overhearing import Pulled
@@ -221,6 +222,8 @@ class _Pull:
         tally = self._overheard.tally
         for remark, count in self._far.end.remarks.items():
             tally.manifest.remark(remark, count)
+        if not self._request.allow_empty:
+            refuse_nothing(self._request.rules, tally.manifest)
         if self._request.on_read_error == "fail" and "unreadable" in tally.manifest.flags:
             raise SourceGapsError("the source's end goes on where something could not be read")
         tally.read_again = self._far.end.read_again

@@ -40,6 +40,7 @@ from evidencesync.session.sender import Sender
 from evidencesync.transfer.acknowledgement import Sent, check_published
 from evidencesync.transfer.clock import SteadyClock, set_seconds
 from evidencesync.transfer.conversation import Conversation, connect_again
+from evidencesync.transfer.emptiness import refuse_nothing
 from evidencesync.transfer.feeding import feed
 from evidencesync.transfer.greeting import Greeting
 from evidencesync.transfer.keeping import Keeping
@@ -53,6 +54,8 @@ from evidencesync.transfer.supply import LocalSupply, Reading, Supply
 # What the vault may still ask, and say that it has stored, until it has everything; then its own new records, and the
 # acknowledgement.
 _AFTER_THE_END: Final = (PageAnswer, Want, PagesStored, SegmentAnswer, Need, NeedPieces, SegmentsStored, Records, Published)
+
+_FIRST_LOOK_SECONDS: Final = 3.0
 
 
 def push(
@@ -149,6 +152,7 @@ class _Push:
         began = format_moment(self._now())
         self._keeping.begin()
         reading = self._start_reading()  # what it gives waits in the inbox, a bounded number of bytes, until the vault is ready
+        self._refuse_nothing(reading)
         greeting = conversation.greet(self._keeping)
         self._progress.stage = "reading"
         ready = greeting.ready
@@ -166,6 +170,7 @@ class _Push:
         self._take_lines(first)
         sender.add_page(first, [])
         self._transfer(sender, greeting)
+        self._refuse_nothing(reading)
         sums = self._manifest.sums()
         signed = sign(request, header, greeting, sums, reading.tally, format_moment(self._now()), set_seconds(self._now))
         published = self._finish(sender, sums, signed, greeting)
@@ -238,6 +243,20 @@ class _Push:
             reading.run()
         except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
             self._conversation.inbox.fail_local(error)
+
+    def _refuse_nothing(self, reading: Reading) -> None:
+        """Raises NothingLeftError where filters leave nothing of the source.
+
+        Asked twice: before the vault is spoken to, and when all was read. The first time it waits until something was found, but
+        not for long: a vault does not wait for ever, either.
+        """
+        rules, tally = self._request.rules, reading.tally
+        if self._request.allow_empty or rules.takes_everything:
+            return
+        inbox = self._conversation.inbox
+        inbox.wait_for_local(lambda: tally.is_whole or tally.manifest.taken > 0, _FIRST_LOOK_SECONDS)
+        if tally.is_whole:
+            refuse_nothing(rules, tally.manifest, tally.listed_folders)
 
     # Moving.
 

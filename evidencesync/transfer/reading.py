@@ -87,6 +87,13 @@ class SourceTally:
     flagged: list[tuple[bytes, Flag]] = field(default_factory=list)
     _listed: dict[Flag, int] = field(default_factory=dict, init=False, repr=False)
     changed_folders: int = 0
+    not_there: set[bytes] = field(default_factory=set)
+    """The first few names of a list that are not there, and folders on the way to them."""
+    not_there_count: int = 0
+    listed_folders: int = 0
+    """Folders that a list names, and that are there."""
+    is_whole: bool = False
+    """Whether everything was read."""
     bad_bytes: int = 0
     """Bytes that could not be read, of contents that are there: each has its range in the manifest."""
     bad_ranges: int = 0
@@ -100,6 +107,12 @@ class SourceTally:
         for gap in gaps:
             self.bad_ranges += 1
             self.bad_bytes += gap.length
+
+    def note_not_there(self, path: bytes) -> None:
+        """A name of a list that is not there, or a folder on the way to one."""
+        self.not_there_count += 1
+        if len(self.not_there) < MAX_LISTED_FLAGS:
+            self.not_there.add(path)
 
     def note_flag(self, path: bytes, flag: Flag) -> None:
         """Keeps the first of each flag: many that were left out must not hide one that could not be read."""
@@ -170,6 +183,7 @@ class SourceReading:
             self._add_remarks()
             if self._with_footer:
                 self._emit_page(encode_footer(self.tally.manifest.footer(self._now())))
+            self.tally.is_whole = True
             self._emit(SourceRead(), 0)
         finally:
             self._hashing.shutdown(wait=True)
@@ -195,6 +209,7 @@ class SourceReading:
 
     def _note_unreached(self, path: bytes) -> None:
         self.tally.manifest.remark("listed-not-reached", 1)
+        self.tally.note_not_there(path)
         self.tally.note_flag(path, "vanished")
 
     def _take(self, found: Found) -> None:
@@ -203,6 +218,9 @@ class SourceReading:
             return
         if found.entry_type == "directory":
             self._folders.note(found)
+            self.tally.listed_folders += self._rules.names_folder(found.path) and found.flag != "vanished"
+        if found.listed and found.flag == "vanished":
+            self.tally.note_not_there(found.path)
         has_content = found.entry_type == "file" or self._source.is_device
         if not has_content or found.flag is not None or found.stat is None:
             self._add_line(found.path, self._entries.make_entry(found), None)

@@ -21,7 +21,7 @@ class PushRequest:
 
     `details`: what is known of case and item, for the `acquired` record. `retries`: how often in a row to try again when the
     link is lost. `on_read_error`: what stands in place of bytes that cannot be read. `retries_changed`: how often a file that
-    changed while it was read is read again; None: as often as is cheap.
+    changed while it was read is read again; None: as often as is cheap. `allow_empty`: publish, though filters leave nothing.
     """
 
     source: bytes
@@ -42,6 +42,7 @@ class PushRequest:
     retries: int = 0
     on_read_error: OnReadError = "zero"
     retries_changed: int | None = None
+    allow_empty: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,7 @@ class SftpReading:
                 self._emit_page(rest)
             self.tally.manifest.remark("folder-changed-while-read", self.tally.changed_folders)
             self._emit_page(encode_footer(self.tally.manifest.footer(self._now())))
+            self.tally.is_whole = True
             self._emit(SourceRead(), 0)
         finally:
             self._hashing.shutdown(wait=True)

@@ -27,6 +27,15 @@ class Survey:
     flagged: list[tuple[bytes, Flag]] = field(default_factory=list)
     files: int = 0
     size: int = 0
+    not_there: set[bytes] = field(default_factory=set)
+    not_there_count: int = 0
+    listed_folders: int = 0
+
+    def note_not_there(self, path: bytes) -> None:
+        """A name of a list that is not there, or a folder on the way to one."""
+        self.not_there_count += 1
+        if len(self.not_there) < MAX_LISTED_FLAGS:
+            self.not_there.add(path)
 
     def flag(self, path: bytes, flag: Flag) -> None:
         """Notes a path, as long as there is room."""
@@ -44,6 +53,7 @@ def survey(source: SourceRoot, rules: FilterRules) -> Survey:
     def note_unreached(path: bytes) -> None:
         seen.entries.remark("listed-not-reached", 1)
         seen.flag(path, "vanished")
+        seen.note_not_there(path)
 
     there = find_device(source) if source.is_device else walk(source.path, rules, unreached=note_unreached)
     for found in there:
@@ -62,6 +72,9 @@ def survey(source: SourceRoot, rules: FilterRules) -> Survey:
                 flag = "unreadable"
         if flag is not None:
             seen.flag(found.path, flag)
+        if found.listed and flag == "vanished":
+            seen.note_not_there(found.path)
+        seen.listed_folders += found.entry_type == "directory" and flag != "vanished" and rules.names_folder(found.path)
         seen.entries.add(Entry(found.entry_type, *to_json_fields(found.path), flags=[flag] if flag is not None else None))
     return seen
 

@@ -10,7 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal, NoReturn, Protocol
 
-from evidencesync.errors import EvidenceSyncError, ExitCode, SealedError, SourceNotFoundError, UnkeptReceiptError, VersionError
+from evidencesync.errors import (
+    EvidenceSyncError,
+    ExitCode,
+    NothingLeftError,
+    SealedError,
+    SourceNotFoundError,
+    UnkeptReceiptError,
+    VersionError,
+)
 from evidencesync.source.sighting import Sight
 
 FULL_LOOK_SECONDS: Final = 120.0
@@ -146,9 +154,10 @@ class Decision:
 def is_final(error: EvidenceSyncError) -> bool:
     """Whether no later push could do better: a person has to change something. A source that is gone may come back.
 
-    So it is where receipts cannot be kept: every further push would publish, and leave nothing here to show for it.
+    A source of which filters leave nothing may have something later. Where receipts cannot be kept it is final, too: every
+    further push would publish, and leave nothing here to show for it.
     """
-    if isinstance(error, SourceNotFoundError):
+    if isinstance(error, SourceNotFoundError | NothingLeftError):
         return False
     return error.exit_code in _FINAL or isinstance(error, SealedError | VersionError | UnkeptReceiptError)
 

@@ -15,6 +15,7 @@ import pytest
 from evidencesync.custody.receipt import decode_receipt
 from evidencesync.errors import (
     LinkLostError,
+    NothingLeftError,
     NotThereError,
     PathEscapeError,
     RolledBackError,
@@ -30,6 +31,7 @@ from evidencesync.transfer.link import Link, LocalLink
 from evidencesync.verify.audit import audit_vault
 from tests.support.bad_disk import BadFile, bad_disk, loop_device
 from tests.support.bench_of_evidence import Bench, make_bench, new_signer
+from tests.support.file_systems import mount, mounted
 from tests.support.pulling import far_end, link_to, pull_from
 
 FindProgram = Callable[[str], str]
@@ -98,6 +100,42 @@ def test_filters_hold_at_the_source(bench: Bench) -> None:
     assert set(outcome.tally.manifest.flags) == {"skipped"}
     with pytest.raises(UsageError):
         pull_from(bench, rules=FilterRules(("[[:digit:]]",)))
+
+
+def test_an_included_folder_is_pulled_with_all_that_is_in_it(bench: Bench) -> None:
+    fill(bench.source)
+    outcome = pull_from(bench, rules=FilterRules.from_patterns(["*"], ["folder/"]))
+    assert {path for path, entry in bench.entries(1).items() if not entry.flags} == {b"", b"folder", b"folder/image"}
+    assert outcome.tally.manifest.bytes == 3_000_000
+
+
+def test_filters_that_leave_nothing_end_a_pull_before_anything_is_signed(bench: Bench) -> None:
+    fill(bench.source)
+    rules = FilterRules.from_patterns(["*"])
+    with pytest.raises(NothingLeftError):
+        pull_from(bench, rules=rules)
+    assert bench.acquisitions() == []
+    outcome = pull_from(bench, rules=rules, allow_empty=True)
+    assert (outcome.acquisition, outcome.tally.manifest.taken) == (1, 0)
+    shutil.rmtree(bench.source)
+    bench.source.mkdir()
+    assert pull_from(bench, rules=rules).tally.manifest.counts == {"directory": 1}
+    assert audit_vault(bench.vault.layout.root, now_ns=time.time_ns()).verdict == "pass"
+
+
+def test_a_pull_that_stays_on_one_file_system_takes_all_of_an_overlay(
+    bench: Bench, tmp_path: Path, require_program: FindProgram
+) -> None:
+    (tmp_path / "lower").mkdir()
+    (tmp_path / "lower/old").write_bytes(b"old")
+    with mounted("tmpfs", tmp_path, 1 << 20, require_program) as upper:
+        for name in ("upper", "work"):
+            (upper / name).mkdir()
+        layers = f"lowerdir={tmp_path / 'lower'},upperdir={upper / 'upper'},workdir={upper / 'work'}"
+        with mount("-t", "overlay", "-o", layers, "overlay", bench.source):
+            (bench.source / "new").write_bytes(b"new")
+            pull_from(bench, rules=FilterRules.from_patterns(one_file_system=True))
+            assert {path: entry.flags for path, entry in bench.entries(1).items()} == {b"": None, b"new": None, b"old": None}
 
 
 def test_a_part_of_what_is_offered_may_be_pulled(bench: Bench) -> None:

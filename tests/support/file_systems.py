@@ -50,6 +50,17 @@ def mounted(kind: str, folder: Path, size: int, find_program: Callable[[str], st
         subprocess.run(["umount", "--lazy", place], check=True)
 
 
+@contextmanager
+def mount(*arguments: str | Path) -> Iterator[None]:
+    """Mounts something for the length of a `with`; the last argument is where. The test is skipped where that is not allowed."""
+    if subprocess.run(["mount", *arguments], check=False, capture_output=True).returncode:
+        pytest.skip("the kernel refuses to mount here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", arguments[-1]], check=True)
+
+
 def cut_power(folder: Path) -> None:
     """What a power cut does to a file system (XFS or ext4) and the programs that use it: nothing more reaches the disk, and what
     had not been synced is gone when it is mounted again.

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,10 @@ from hypothesis import strategies as st
 from evidencesync.errors import UsageError
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.listed import ListedNames, below
+from evidencesync.source.root import resolve_source
 from evidencesync.source.walker import walk
+from evidencesync.transfer.emptiness import leaves_nothing
+from evidencesync.transfer.survey import survey
 from tests.support.file_systems import mounted
 
 NAMES = st.lists(st.sampled_from([b"a", b"b", b"\xff", b"x y"]), max_size=4).map(b"/".join)
@@ -104,6 +108,76 @@ def test_names_of_any_bytes_can_be_listed(tmp_path: Path) -> None:
 def test_a_list_that_leads_elsewhere_or_names_nothing_is_refused(content: bytes) -> None:
     with pytest.raises(UsageError):
         ListedNames.parse(content, b"\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "separator", "hint"),
+    [
+        (b"notes.txt\r\nlogs/one.log\r\n", b"\n", "CR LF"),
+        (b"\xef\xbb\xbfnotes.txt\n", b"\n", "byte order mark"),
+        (b"notes.txt\nlogs/one.log\n", b"\0", "--files-from"),
+        (b"notes.txt\n", b"\n", "relative to the source"),
+        (b"notes.txt\0", b"\0", "relative to the source"),
+        (b"odd\r\0notes.txt\n\0", b"\0", "relative to the source"),
+    ],
+)
+def test_what_may_be_wrong_with_a_list_is_known(content: bytes, separator: bytes, hint: str) -> None:
+    assert hint in ListedNames.parse(content, separator).hint
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [("notes.txt\n".encode("utf-16"), "UTF-8"), (b"notes.txt\0x\0", "--files-from0"), (b"/mnt/notes.txt\n", "relative to")],
+)
+def test_a_list_of_another_form_is_refused_with_a_hint(content: bytes, hint: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        ListedNames.parse(content, b"\n")
+    assert hint in str(refused.value.hint)
+
+
+def test_names_that_look_like_a_faulty_list_can_be_listed(tmp_path: Path) -> None:
+    for name in ("odd\r", "\ufeffmarked"):
+        (tmp_path / name).write_bytes(b"")
+    assert seen(tmp_path, "\ufeffmarked\nodd\r\n".encode())[0] == {"": None, "odd\r": None, "\ufeffmarked": None}
+
+
+def test_a_list_may_name_one_thing_in_many_ways(tmp_path: Path) -> None:
+    build(tmp_path)
+    found, _ = seen(tmp_path, b"./a/one\na//one\na/./one\na/one/\n")
+    assert found == {"": None, "a": None, "a/one": None}
+
+
+@pytest.mark.parametrize(
+    ("content", "rules", "is_refused"),
+    [
+        (b"a/none\nnone\n", {}, True),
+        (b"link/below\n", {}, True),
+        (b"five\n", {"excludes": ["five"]}, True),
+        (b"five\nnone\n", {}, False),
+        (b"link\n", {}, False),
+        (b"hollow\n", {}, False),
+        (b"a\n", {"excludes": ["*"]}, True),
+        (b".\n", {}, False),
+        (None, {"excludes": ["*"]}, True),
+        (None, {"excludes": ["*"], "includes": ["*/"]}, True),
+        (None, {"excludes": ["*"], "includes": ["link"]}, False),
+        (None, {"excludes": ["/[ab]", "five", "link"]}, True),
+        (None, {"excludes": ["*.tmp"]}, False),
+        (None, {}, False),
+    ],
+)
+def test_what_counts_as_nothing(tmp_path: Path, content: bytes | None, rules: dict[str, Any], is_refused: bool) -> None:
+    build(tmp_path)
+    (tmp_path / "hollow").mkdir()
+    listed = ListedNames.parse(content, b"\n") if content is not None else None
+    chosen = FilterRules.from_patterns(listed=listed, **rules)
+    found = survey(resolve_source(tmp_path), chosen)
+    assert leaves_nothing(chosen, found.entries, found.listed_folders) == is_refused
+
+
+def test_nothing_is_left_out_of_what_is_empty(tmp_path: Path) -> None:
+    chosen = FilterRules.from_patterns(["*"], max_size=1, one_file_system=True)
+    assert not leaves_nothing(chosen, survey(resolve_source(tmp_path), chosen).entries)
 
 
 def test_a_single_file_has_nothing_to_list(tmp_path: Path) -> None:
