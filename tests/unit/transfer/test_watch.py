@@ -248,7 +248,7 @@ ENDING = [2, 12, 21, 22, 32, 34, 40, 130]
 @pytest.mark.parametrize("kind", errors.all_errors())
 def test_which_errors_end_a_watch(kind: type[EvidenceSyncError]) -> None:
     ends = kind.exit_code in ENDING or kind in {errors.SealedError, errors.VersionError, errors.UnkeptReceiptError}
-    assert is_final(kind("x")) == (ends and kind is not errors.SourceNotFoundError)
+    assert is_final(kind("x")) == (ends and kind not in {errors.SourceNotFoundError, errors.NothingLeftError})
     world = World([], until=60, failures=[kind("x")])
     with pytest.raises(kind if is_final(kind("x")) else OverError):
         watch(Decision(PACE, None), world, world.push, world, lambda: world.now)
