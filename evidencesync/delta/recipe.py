@@ -25,6 +25,8 @@ MAGIC: Final = b"ESCHUNK1"
 HEAD: Final = struct.Struct("<32sQI")
 _MAX_ROWS: Final = 2**32 - 1  # a content of 256 TiB
 _BLOCK: Final = 4096 * ROW.size
+_SMALLEST: Final = 512  # bytes of a content, for each row
+_SPARE_ROWS: Final = 8
 _HEADS_AT_ONCE: Final = 64 * 1024
 
 ReadAt = Callable[[int, int], bytes]
@@ -133,6 +135,14 @@ class RecipeBuilder:
         return self._spool.size - self._start
 
 
+def most_bytes(contents: int, size: int) -> int:
+    """What a `chunks.bin` with the recipes of so many contents, of so many bytes together, cannot be larger than.
+
+    By far: no sender cuts chunks as small as this.
+    """
+    return len(MAGIC) + contents * (HEAD.size + _SPARE_ROWS * ROW.size) + size // _SMALLEST * ROW.size
+
+
 def unpack_head(head: bytes, room: int) -> tuple[Blake3Digest, int, int]:
     """Content, size and number of rows, of a recipe in whose file `room` bytes follow its head.
 
@@ -141,7 +151,7 @@ def unpack_head(head: bytes, room: int) -> tuple[Blake3Digest, int, int]:
     if len(head) != HEAD.size:
         raise MalformedDocumentError("chunks.bin is cut off")
     content, size, count = HEAD.unpack(head)
-    if size > MAX_FILE_SIZE or count > size or count * ROW.size > room:
+    if size > MAX_FILE_SIZE or content == bytes(len(content)) or count > size or count * ROW.size > room:
         raise MalformedDocumentError("chunks.bin holds a recipe of impossible size")
     return Blake3Digest(content), size, count
 

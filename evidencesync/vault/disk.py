@@ -18,12 +18,14 @@ from typing import BinaryIO, Final
 from evidencesync.errors import (
     EvidenceSyncError,
     LimitExceededError,
+    MalformedDocumentError,
     MissingOrExtraError,
     NoSpaceError,
     ResourcesError,
     StorageError,
 )
 from evidencesync.evidence.display import safe_text
+from evidencesync.holes import has_empty_run
 from evidencesync.shortages import is_shortage
 
 FILE_MODE: Final = 0o444
@@ -73,12 +75,15 @@ def opened_folder(name: Name | os.PathLike[str], dir_fd: int | None = None) -> I
 def opened_file(name: str, dir_fd: int) -> Iterator[BinaryIO]:
     """A regular file, open for reading, for the length of a `with`. Raises MissingOrExtraError when it is not there.
 
-    A symbolic link, a FIFO or anything else that is not a regular file is a StorageError.
+    A symbolic link, a FIFO or anything else that is not a regular file is a StorageError. A file with holes in it is a
+    MalformedDocumentError: all that is opened here was written from end to end.
     """
     fd = _open_regular(name, dir_fd)
     if fd is None:
         raise MissingOrExtraError(f"{_shown(name)} is missing")
     with os.fdopen(fd, "rb") as file:
+        if has_empty_run(fd):
+            raise MalformedDocumentError(f"{_shown(name)} has holes: nobody has written it like that")
         yield file
 
 

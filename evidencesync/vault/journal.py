@@ -125,7 +125,7 @@ def _next_record(file: BinaryIO, position: int) -> Journaled | None:
         head = file.read(_SEGMENT.size - 1)
         if len(head) == _SEGMENT.size - 1:
             _, content, count = _SEGMENT.unpack(kind + head)
-            packed = file.read(count * _LENGTHS.size)
+            packed = file.read(min(count, MAX_SEGMENT_ROWS) * _LENGTHS.size)
             if 0 < count <= MAX_SEGMENT_ROWS and len(packed) == count * _LENGTHS.size:
                 return JournaledSegment(content, packed, position)
     elif kind == b"P":

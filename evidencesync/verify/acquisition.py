@@ -17,6 +17,7 @@ from evidencesync.custody.documents import (
 )
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.receipt import ReceiptFacts, check_receipt, decode_receipt
+from evidencesync.delta.recipe import most_bytes
 from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.display import safe_text
@@ -97,7 +98,7 @@ def check_acquisition(
     listed = check_listed(context, folder, has_data=folder.holds(DATA, "folder"))  # 4, 6, 7, 8, 9
     if listed.sha256 is not None:
         context.manifests[expected.number] = listed.sha256
-    chunks_sha256 = hash_file(folder, CHUNKS)
+    chunks_sha256 = hash_recipes(folder, receipt)
     token = check_timestamp(context, folder, expected.number, expected.timestamped, signature, known=expected.times_known)  # 12
     check_times(folder.report, expected.chained, expected.before, listed.reader.header, token)  # 12
     _check_manifest(context, folder, expected, listed, signature, token)  # 4
@@ -295,9 +296,11 @@ def _report_gaps(folder: CheckedFolder, listed: Listed, receipt: Receipt, *, all
         folder.report.report(Check.RECEIPT, "sha256-not-checked", text, RECEIPT)
 
 
-def hash_file(folder: CheckedFolder, name: str) -> str | None:
-    """A stored document's SHA-256 in hexadecimal; None after a finding."""
-    file = folder.open(name)
+def hash_recipes(folder: CheckedFolder, receipt: Receipt | None) -> str | None:
+    """The SHA-256 of the stored recipes, in hexadecimal; None after a finding. Their receipt says what they are about."""
+    arrived = receipt.points.arrival if receipt is not None else None
+    most = most_bytes(arrived.files, arrived.bytes) if arrived is not None else None
+    file = folder.open_written(CHUNKS, Check.RECEIPT, "document-damaged", most)
     if file is None:
         return None
     digest = hashlib.sha256()
@@ -306,6 +309,6 @@ def hash_file(folder: CheckedFolder, name: str) -> str | None:
             while block := file.read(_BLOCK):
                 digest.update(block)
         except OSError as error:
-            folder.report.report(Check.RECEIPT, "unreadable", f"{name}: {reason(error)}", name)
+            folder.report.report(Check.RECEIPT, "unreadable", f"{CHUNKS}: {reason(error)}", CHUNKS)
             return None
     return digest.hexdigest()

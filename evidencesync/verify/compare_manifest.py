@@ -17,6 +17,7 @@ from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigners
 from evidencesync.errors import MalformedDocumentError, SignatureError, UntrustedSignerError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
+from evidencesync.holes import has_empty_run
 from evidencesync.limits import MAX_HEADER_LINE, MAX_SIGNATURE
 from evidencesync.vault.layout import SIGNATURE_SUFFIX
 from evidencesync.verify.compare_metadata import AttributeDigest
@@ -135,6 +136,9 @@ def _open(path: Path) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise UsageError(f"{_shown(path)} is not a regular file")
+    if has_empty_run(fd):
+        os.close(fd)
+        raise MalformedDocumentError(f"{_shown(path)} has holes: nobody has written it like that")
     return os.fdopen(fd, "rb")
 
 

@@ -10,6 +10,7 @@ from typing import BinaryIO, Final, Literal
 
 from evidencesync.errors import LimitExceededError
 from evidencesync.evidence.display import safe_text
+from evidencesync.holes import has_empty_run
 from evidencesync.vault.disk import FOLDER_FLAGS, READ_FLAGS
 from evidencesync.verify.checks import Check
 from evidencesync.verify.findings import Findings, Reporter
@@ -133,6 +134,26 @@ class CheckedFolder:
         if mode & self._unsafe:
             self.report.report(Check.MODES, "unsafe-mode", f"{safe_text(name)} has the mode {stat.S_IMODE(mode):04o}", name)
         return os.fdopen(fd, "rb") if buffered else os.fdopen(fd, "rb", buffering=0)
+
+    def open_written(self, name: str, check: Check, slug: str, most: int | None = None) -> BinaryIO | None:
+        """A document that may be long, as `open` does. None as well, after a finding, for what cannot be ours by its size.
+
+        It costs nothing to make a file of many TiB that takes no room, and to read it takes for ever. But nobody writes a
+        document with holes in it; and `most` bytes are what it can have at the most, where something signed tells.
+        """
+        file = self.open(name)
+        if file is None:
+            return None
+        fd = file.fileno()
+        if has_empty_run(fd):
+            text = "has holes: nobody has written it like that"
+        elif most is not None and os.fstat(fd).st_size > most:
+            text = f"is larger than it can be, {most} bytes"
+        else:
+            return file
+        file.close()
+        self.report.report(check, slug, f"{safe_text(name)} {text}", name)
+        return None
 
     def load(self, name: str, limit: int) -> bytes | None:
         """A small file whole. None after a finding."""

@@ -52,7 +52,7 @@ def check_hard_links(folder: CheckedFolder, count: int) -> None:
 
 
 def _entries(folder: CheckedFolder) -> Iterator[tuple[bytes, Entry]]:
-    file = folder.open(MANIFEST)
+    file = folder.open_written(MANIFEST, Check.MANIFEST, "malformed-document")
     if file is None:
         return
     with file:

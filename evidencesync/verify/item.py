@@ -28,7 +28,7 @@ from evidencesync.vault.layout import (
     parse_record_file,
 )
 from evidencesync.vault.staging import is_session_id
-from evidencesync.verify.acquisition import Expected, check_acquisition, check_receipt_form, hash_file
+from evidencesync.verify.acquisition import Expected, check_acquisition, check_receipt_form, hash_recipes
 from evidencesync.verify.chains import ChainReader
 from evidencesync.verify.checks import Check
 from evidencesync.verify.context import Context
@@ -346,7 +346,7 @@ class _Item:
                 continue
             with folder:
                 _, receipt, key = check_receipt_form(self._context, folder)
-                if receipt is not None and key is not None and hash_file(folder, CHUNKS) == receipt.chunks_sha256:
+                if receipt is not None and key is not None and hash_recipes(folder, receipt) == receipt.chunks_sha256:
                     file = folder.open(CHUNKS, buffered=True)
                     if file is not None:
                         opened[number] = file

@@ -134,8 +134,11 @@ def check_listed(context: Context, folder: CheckedFolder, *, has_data: bool) -> 
     `has_data`: there is a folder `data/`; where there is none (which was reported), every file is missing.
     """
     listed = Listed(ManifestReader())
-    sums = tuple(SumsComparison(folder.open(name), name, folder.report) for name in (SHA256SUMS, BLAKE3SUMS))
-    manifest = folder.open(MANIFEST)
+    sums = tuple(
+        SumsComparison(folder.open_written(name, Check.SUMS, "sums-differ"), name, folder.report)
+        for name in (SHA256SUMS, BLAKE3SUMS)
+    )
+    manifest = folder.open_written(MANIFEST, Check.MANIFEST, "malformed-document")
     hashes = _Hashes()
     try:
         if manifest is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import BinaryIO, Final
 
 from evidencesync.verify.checks import Check
@@ -11,6 +12,7 @@ from evidencesync.verify.findings import Reporter
 
 _GATHER: Final = 256 * 1024
 _BLOCK: Final = 1 << 20
+_MOST_REST: Final = 1 << 26  # of a file that goes on after its end
 
 
 class SumsComparison:
@@ -48,13 +50,19 @@ class SumsComparison:
         self._comparing = False
 
     def finish(self) -> str | None:
-        """Compares the rest and closes. The file's SHA-256 in hexadecimal; None where it could not be read."""
+        """Compares the rest and closes. The file's SHA-256 in hexadecimal; None where it was not read to its end.
+
+        A file that goes on for long after what it should list is another one, whatever its digest is.
+        """
         self._compare()
+        left: float = math.inf
         if self._comparing and (more := self._read(_BLOCK)):
             line = more.partition(b"\n")[0] + b"\n"
             self._differs(self._position, len(line), "it goes on after its last line")
-        while self._read(_BLOCK):
-            pass
+            left = _MOST_REST
+        while left > 0 and (more := self._read(_BLOCK)):
+            left -= len(more)
+        self._readable = self._readable and left > 0
         if self._file is not None:
             self._file.close()
         return self._hash.hexdigest() if self._readable else None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from evidencesync.custody.manifest import CheckedLine, ManifestReader, read_manifest
 from evidencesync.evidence.digest import ChunkDigest
 from evidencesync.evidence.entry import Entry
-from evidencesync.limits import MIB
+from evidencesync.limits import MAX_MANIFEST_LINE, MIB
 from evidencesync.session.pages import page_positions
 from evidencesync.transfer.intake.pages import PreviousManifest
 from evidencesync.vault.disk import READ_FLAGS
@@ -46,8 +46,8 @@ def leftover_manifests(leftovers: Leftovers) -> list[PreviousManifest]:
 
 
 def _manifest_at(manifest: Path, acquisition: int) -> PreviousManifest:
-    with manifest.open("rb") as lines:
-        positions = page_positions(lines)
+    with manifest.open("rb") as file:
+        positions = page_positions(iter(lambda: _honest_line(file), b""))
 
     def read(offset: int, length: int) -> bytes:
         with manifest.open("rb") as file:
@@ -55,6 +55,12 @@ def _manifest_at(manifest: Path, acquisition: int) -> PreviousManifest:
             return file.read(length)
 
     return PreviousManifest(acquisition, positions, read)
+
+
+def _honest_line(file: BinaryIO) -> bytes:
+    """The next line; none where it is longer than any can be: what follows is no manifest, and there is nothing to find in it."""
+    line = file.readline(MAX_MANIFEST_LINE + 1)
+    return line if len(line) <= MAX_MANIFEST_LINE else b""
 
 
 def staged_lines(staging: Staging) -> Iterator[CheckedLine]:
