@@ -20,6 +20,7 @@ from evidencesync.evidence.entry import Continuation, Entry, Extent, ReadError
 from evidencesync.evidence.path import EvidencePath, from_json_fields
 from evidencesync.limits import (
     LIST_CAP_PER_LINE,
+    MAX_ATTRIBUTES,
     MAX_ERRNO,
     MAX_FILE_SIZE,
     MAX_LINK_TARGET,
@@ -33,6 +34,7 @@ _NO_CONTENT: Final = frozenset({"vanished", "unreadable", "skipped"})
 _DEVICES: Final = frozenset({"block-device", "character-device"})
 _FLAG_RANK: Final = {flag: rank for rank, flag in enumerate(FLAG_ORDER)}
 _DEVICE_NUMBER: Final = re.compile(r"[0-9]{1,10}:[0-9]{1,10}")
+_MOST_ATTRIBUTES: Final = 2 * MAX_ATTRIBUTES  # of one entry: in base64, with their names
 _KNOWN_OWNERS: Final = 4096  # names that were found clean and are not looked at again
 _FORBIDDEN_NAMES: Final = frozenset({b"", b".", b".."})
 
@@ -96,12 +98,13 @@ class WalkOrder:
 class FieldRules:
     """Checks an entry's fields against its type, and the lists that may go on in further lines."""
 
-    __slots__ = ("_attribute", "_entry", "_error_end", "_hole_end", "_owners")
+    __slots__ = ("_attribute", "_attribute_bytes", "_entry", "_error_end", "_hole_end", "_owners")
 
     def __init__(self) -> None:
         self._owners: set[str | None] = {None}
         self._entry: Entry | None = None
         self._attribute = ""
+        self._attribute_bytes = 0
         self._hole_end = 0
         self._error_end = 0
 
@@ -135,6 +138,7 @@ class FieldRules:
             self._check_rare(entry)
         if entry.xattrs is not None or entry.holes is not None or entry.read_errors is not None:
             self._attribute, self._hole_end, self._error_end = "", 0, 0
+            self._attribute_bytes = 0
             self._check_lists(entry, entry)
 
     def admit_continuation(self, more: Continuation) -> None:
@@ -194,6 +198,9 @@ class FieldRules:
             self._check_read_errors(line.read_errors)
 
     def _check_attributes(self, attributes: dict[str, str]) -> None:
+        self._attribute_bytes += sum(len(name) + len(value) for name, value in attributes.items())
+        if self._attribute_bytes > _MOST_ATTRIBUTES:
+            raise MalformedDocumentError("an entry has more attributes than any honest one")
         if not 1 <= len(attributes) <= LIST_CAP_PER_LINE:
             raise MalformedDocumentError("a line has no, or too many, extended attributes")
         for name, value in attributes.items():

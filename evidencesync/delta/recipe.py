@@ -151,7 +151,7 @@ def unpack_head(head: bytes, room: int) -> tuple[Blake3Digest, int, int]:
     if len(head) != HEAD.size:
         raise MalformedDocumentError("chunks.bin is cut off")
     content, size, count = HEAD.unpack(head)
-    if size > MAX_FILE_SIZE or content == bytes(len(content)) or count > size or count * ROW.size > room:
+    if size > MAX_FILE_SIZE or count > size or count * ROW.size > room:
         raise MalformedDocumentError("chunks.bin holds a recipe of impossible size")
     return Blake3Digest(content), size, count
 

@@ -77,7 +77,7 @@ class EntryMaker:
         if all_flags is None or _may_look(all_flags):
             details = details or self.details.of_found(found, status)
             if kind != "directory" and (kind != "file" or status.st_nlink > 1):
-                references, all_flags = self._references(found, status, all_flags)
+                references, all_flags = self._references(found, status, all_flags, blake3_hex)
                 first, first_b64, target, target_b64, device_number = references
         else:
             details = details or NO_DETAILS
@@ -121,9 +121,12 @@ class EntryMaker:
         self.touched += now.st_atime_ns != status.st_atime_ns
 
     def _references(
-        self, found: Found, status: os.stat_result, flags: list[Flag] | None
+        self, found: Found, status: os.stat_result, flags: list[Flag] | None, content: str | None
     ) -> tuple[_References, list[Flag] | None]:
-        """What this entry points to: the first link of its inode, a symbolic link's target, a device's numbers."""
+        """What this entry points to: the first link of its inode, a symbolic link's target, a device's numbers.
+
+        An inode that is read under two names, with two contents, changed in between: that is flagged.
+        """
         first = target = first_b64 = target_b64 = device_number = None
         if found.entry_type == "symlink":
             target, target_b64, flags = self._target_fields(found, status, flags)
@@ -131,8 +134,10 @@ class EntryMaker:
             device_number = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
         # Nothing may refer to an entry that has no content.
         if status.st_nlink > 1 and (flags is None or (_may_look(flags) and "unreadable" not in flags)):
-            known = self._links.record(found.path, status)
+            changed = self._links.has_changed(status, content)
+            known = self._links.record(found.path, status, content)
             if known is not None:
+                flags = _ordered("changed-while-read", flags or ()) if changed else flags
                 first, first_b64 = to_json_fields(known)
         return (first, first_b64, target, target_b64, device_number), flags
 

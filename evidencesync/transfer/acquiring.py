@@ -44,6 +44,7 @@ from evidencesync.transfer.intake.conclusion import (
     Received,
     Traveled,
     check_finish,
+    check_hard_links,
     check_header,
     make_receipt,
     make_received,
@@ -288,6 +289,7 @@ class Acquiring:
         trust = self._vault.load_trust()
         check_finish(finish, staging, pages.manifest_sha512.digest(), admitted, trust, state, self._now())
         self._while_working("syncing", staging.sync)
+        self._while_working("syncing", lambda: check_hard_links(pages.hard_links, staging))
         if admitted.read_back:
             self._while_working("read-back", lambda: self._read_back(staging, pages))
         # All of this may have taken hours: who is trusted is asked again, for the very time that the vault will state.

@@ -14,6 +14,7 @@ from evidencesync.delta.rows import MAX_ROW, ROW, ZERO_DIGEST, Segment, first_se
 from evidencesync.errors import EvidenceSyncError, MalformedDocumentError, MissingOrExtraError
 from evidencesync.evidence.digest import CHUNK_DIGEST_SIZE, Blake3Digest, ChunkDigest, SegmentDigest
 from evidencesync.evidence.identity import is_folder_name
+from evidencesync.holes import has_empty_run
 from evidencesync.limits import MAX_CHUNK, MAX_SEGMENT_ROWS, SMALL_FILE
 from evidencesync.vault.case_index import RecipePlace
 from evidencesync.vault.disk import READ_FLAGS
@@ -40,9 +41,11 @@ def iter_long_recipes(file: BinaryIO) -> Iterator[tuple[int, Recipe]]:
     """The recipes of contents that travel in segments, with their positions. Their rows stay in the file.
 
     The others are looked up as a whole, and in a folder of small files they are nearly all.
-    Raises MalformedDocumentError for a file that is damaged.
+    Raises MalformedDocumentError for a file that is damaged, or that was made large at no cost.
     """
     fd = file.fileno()
+    if has_empty_run(fd):
+        raise MalformedDocumentError("chunks.bin has holes: nobody has written it like that")
     for position, recipe in iter_recipes(lambda offset, length: os.pread(fd, length, offset), os.fstat(fd).st_size):
         if recipe.size > SMALL_FILE or recipe.has_rows:
             yield position, recipe

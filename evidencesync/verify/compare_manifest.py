@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import BinaryIO, Final, NamedTuple, Self
 
 from evidencesync.custody.documents import MANIFEST_NAMESPACE, ManifestHeader
+from evidencesync.custody.hardlinks import HardLinks
 from evidencesync.custody.manifest import ManifestReader, decode_header, read_manifest
 from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigners
 from evidencesync.errors import MalformedDocumentError, SignatureError, UntrustedSignerError, UsageError
@@ -78,8 +79,10 @@ class ManifestFile:
         hasher = hashlib.sha256()
         pending: Listed | None = None
         digest = AttributeDigest()
+        links = HardLinks()
         for path, line in read_manifest(self._blocks(hasher), ManifestReader()):
             if isinstance(line, Entry):
+                links.note(path, line)
                 if pending is not None:
                     yield pending._replace(attributes=digest.digest()) if attributes else pending
                 pending = Listed(path, order_of(path), line, None)
@@ -93,6 +96,14 @@ class ManifestFile:
             )
         if pending is not None:
             yield pending._replace(attributes=digest.digest()) if attributes else pending
+        for false in links.false_links(self._again):
+            raise MalformedDocumentError(false.text)
+
+    def _again(self) -> Iterator[tuple[bytes, Entry]]:
+        self._file.seek(0)
+        for path, line in read_manifest(self._blocks(hashlib.sha256()), ManifestReader()):
+            if isinstance(line, Entry):
+                yield path, line
 
     def _blocks(self, hasher: hashlib._Hash) -> Iterator[bytes]:
         try:

@@ -55,7 +55,7 @@ def find_recipes(file: BinaryIO, acquisition: int, wanted: dict[bytes, int]) -> 
     position = len(MAGIC)
     while len(found) < len(wanted) and len(head := file.read(_HEAD.size)) == _HEAD.size:
         content, size, rows = _HEAD.unpack(head)
-        if size > MAX_FILE_SIZE or content == bytes(len(content)) or rows > size:
+        if size > MAX_FILE_SIZE or rows > size:
             break
         position += _HEAD.size
         if wanted.get(content) == size:

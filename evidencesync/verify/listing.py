@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
+from evidencesync.custody.hardlinks import HardLinks
 from evidencesync.custody.manifest import ManifestReader, read_manifest
 from evidencesync.custody.sums import b3sum_line, entry_lines, sha256sum_line
 from evidencesync.errors import MalformedDocumentError, PathEscapeError
@@ -29,7 +30,7 @@ from evidencesync.verify.contents import ContentChecker, Damage, Exchanged, Prob
 from evidencesync.verify.context import Context
 from evidencesync.verify.documents import CheckedFolder, Kind, reason
 from evidencesync.verify.findings import Reporter
-from evidencesync.verify.hardlinks import check_hard_links, is_hard_link
+from evidencesync.verify.hardlinks import check_hard_links
 from evidencesync.verify.sums import SumsComparison
 from evidencesync.verify.tree import TreeComparison
 
@@ -46,7 +47,7 @@ class Listed:
     sha512: bytes | None = None
     sha256sums_sha256: str | None = None
     blake3sums_sha256: str | None = None
-    hard_links: int = 0
+    hard_links: HardLinks = field(default_factory=HardLinks)
     left_out_sha256: int = 0
     left_out_blake3: int = 0
     complete: bool = False
@@ -186,7 +187,7 @@ def _compare(
     except OSError as error:
         readable = False
         folder.report.report(Check.MANIFEST, "unreadable", f"{MANIFEST}: {reason(error)}", MANIFEST)
-    if readable and listed.complete and listed.hard_links:
+    if readable and listed.complete:
         check_hard_links(folder, listed.hard_links)
     if readable:
         readable = _read_rest(folder, manifest, hashes)
@@ -228,18 +229,10 @@ def _follow(
 
     `data_fd` is taken over; without it, files are not looked at, or (without `has_data`) are missing.
     """
-    sha256sums, blake3sums = sums
-    if not context.contents or (has_data and data_fd is None):
-        for path, line in read_manifest(blocks, listed.reader):
-            if isinstance(line, Entry) and line.blake3 is not None:
-                _expect(sha256sums, blake3sums, path, line)
-        return
-    if data_fd is None:
-        for path, line in read_manifest(blocks, listed.reader):
-            if isinstance(line, Entry) and line.blake3 is not None:
-                listed.hard_links += is_hard_link(line)
-                sink.take_missing(path, line)
-                _expect(sha256sums, blake3sums, path, line)
+    if not context.contents or data_fd is None:
+        for path, entry in _entries(blocks, listed, sums):
+            if context.contents and not has_data and entry.blake3 is not None:
+                sink.take_missing(path, entry)
         return
     with FolderStack(data_fd) as stack:
         contents = sink.contents = ContentChecker(data_fd, sink.take_done, all_digests=context.all_digests)
@@ -247,16 +240,20 @@ def _follow(
             ending.callback(contents.close)  # also where an interrupt ends `finish`: a thread left over would keep the process
             ending.callback(contents.finish)
             tree = TreeComparison(stack, sink)
-            for path, line in read_manifest(blocks, listed.reader):
-                if isinstance(line, Entry):
-                    tree.admit(path, line)
-                    listed.hard_links += is_hard_link(line)
-                    if line.blake3 is not None:
-                        _expect(sha256sums, blake3sums, path, line)
+            for path, entry in _entries(blocks, listed, sums):
+                tree.admit(path, entry)
             tree.finish()
 
 
-def _expect(sha256sums: SumsComparison, blake3sums: SumsComparison, path: bytes, entry: Entry) -> None:
-    sha256_line, blake3_line = entry_lines(DATA, path, entry)
-    sha256sums.expect(sha256_line)
-    blake3sums.expect(blake3_line)
+def _entries(blocks: Iterator[bytes], listed: Listed, sums: tuple[SumsComparison, ...]) -> Iterator[tuple[bytes, Entry]]:
+    """Every entry of the manifest, its link noted, and its lines expected in the sums."""
+    sha256sums, blake3sums = sums
+    note = listed.hard_links.note
+    for path, line in read_manifest(blocks, listed.reader):
+        if isinstance(line, Entry):
+            note(path, line)
+            if line.blake3 is not None:
+                sha256_line, blake3_line = entry_lines(DATA, path, line)
+                sha256sums.expect(sha256_line)
+                blake3sums.expect(blake3_line)
+            yield path, line

@@ -19,15 +19,18 @@ from evidencesync.custody.documents import (
     Tally,
     Traffic,
 )
+from evidencesync.custody.hardlinks import HardLinks
 from evidencesync.custody.receipt import encode_receipt
-from evidencesync.custody.record import decode_record, encode_record
+from evidencesync.custody.record import check_signer, decode_record, encode_record
 from evidencesync.custody.sshsig import Signer, sign_document, verify_signature
 from evidencesync.custody.trust import Trust
-from evidencesync.errors import ChainError, DigestMismatchError, ProtocolError, UntrustedSignerError
+from evidencesync.errors import ChainError, DigestMismatchError, MalformedDocumentError, ProtocolError, UntrustedSignerError
 from evidencesync.evidence.digest import sha256_of, sha512_of
+from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.moment import format_moment
 from evidencesync.protocol.messages import Finish
 from evidencesync.transfer.intake.admission import Admitted
+from evidencesync.transfer.intake.history import staged_lines
 from evidencesync.transfer.intake.tallies import StoredTally, Tallies
 from evidencesync.vault.item import ItemState
 from evidencesync.vault.settings import Lookup
@@ -134,11 +137,21 @@ def check_finish(
         trust.check_signature(signature, namespace, message, admitted.principal, now)
     # 4.
     record = decode_record(finish.acquired)
+    check_signer(record, admitted.key, staging.item.vault_key, admitted.key.fingerprint)
     said = (record.type, record.sequence, record.previous_sha256, record.acquisition, record.manifest_sha256)
     expected = ("acquired", state.head_sequence + 1, state.head_sha256, state.next_acquisition, manifest.sha256_hex)
     if said != expected or record.actor.key != admitted.key.fingerprint or record.actor.principal != admitted.principal:
         raise ChainError("the acquired record does not continue the item's chain")
     return record
+
+
+def check_hard_links(links: HardLinks, staging: Staging) -> None:
+    """Every hard link of the manifest that was staged must hold, as `verify` asks for it. Raises MalformedDocumentError."""
+    for false in links.false_links(lambda: ((path, line) for path, line in staged_lines(staging) if isinstance(line, Entry))):
+        raise MalformedDocumentError(
+            f"the manifest cannot be taken: {false.text}",
+            hint="Push again. A sender that is up to date says of a file that changed between its names that it did.",
+        )
 
 
 def make_receipt(concluded: Concluded, received: Received, traveled: Traveled, now: int) -> bytes:

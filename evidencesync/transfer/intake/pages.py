@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from evidencesync.custody.documents import ManifestHeader
+from evidencesync.custody.hardlinks import HardLinks
 from evidencesync.custody.manifest import CheckedLine, ManifestReader
 from evidencesync.errors import LimitExceededError, ProtocolError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest
@@ -73,6 +74,7 @@ class PageIntake:
     ) -> None:
         self._overhear = overhear
         self.reader = ManifestReader()
+        self.hard_links = HardLinks()
         published = next((manifest.acquisition for manifest in previous if manifest.acquisition > 0), None)
         self._filing = Filing(vault, streams, shelf, published)
         self.tallies = self._filing.tallies
@@ -179,6 +181,9 @@ class PageIntake:
         page.read = self.reader.read_lines(lines)
         if first and self.reader.header is not None:
             self._check_header(self.reader.header)
+        for path, line in page.read:
+            if isinstance(line, Entry):
+                self.hard_links.note(path, line)
         self._shelf.append_manifest(lines)
         self.manifest_sha512.update(lines)
         if self._overhear is not None:

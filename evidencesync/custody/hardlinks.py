@@ -1,0 +1,161 @@
+"""Hard links of a manifest: each must lead to an entry that is there, of the same kind and with the same content.
+
+A manifest's reader keeps no entries, so it can only say that a link leads backwards. Whoever reads a manifest whole notes its
+links here as it goes along, and then has it read again, as often as it takes: what is looked for is bounded, whatever the
+manifest says. Receiving, checking and comparing ask this one place, so that what a vault takes is what `verify` passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, NamedTuple
+
+from evidencesync.custody.tally import TYPE_ORDER
+from evidencesync.evidence.digest import chunk_digest_of
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.entry import Entry
+from evidencesync.evidence.path import from_json_fields
+
+AT_ONCE: Final = 100_000  # targets that are looked for in one reading: some 25 MB of memory
+_TYPE_PLACE: Final = {name: place.to_bytes(1, "big") for place, name in enumerate(TYPE_ORDER)}
+
+Entries = Iterable[tuple[bytes, Entry]]
+"""All entries of a manifest, with their raw paths, in order."""
+
+
+class FalseLink(NamedTuple):
+    """A hard link that does not hold. `listed`: its target is there, and is something else."""
+
+    path: bytes
+    target: bytes
+    listed: bool
+
+    @property
+    def text(self) -> str:
+        """What is wrong, for people."""
+        link, target = safe_text(self.path), safe_text(self.target)
+        if self.listed:
+            return f"{link} is another kind or other content than {target}, to which it is a hard link"
+        return f"{link} is a hard link to {target}, which the manifest does not list"
+
+
+def is_hard_link(entry: Entry) -> bool:
+    """Whether an entry says that it is the same inode as one before it."""
+    return entry.hardlink_to is not None or entry.hardlink_to_b64 is not None
+
+
+class HardLinks:
+    """Takes all entries of a manifest in order (`note`), and finds the links that do not hold (`false_links`)."""
+
+    __slots__ = ("_at_once", "_batch", "count")
+
+    def __init__(self, at_once: int = AT_ONCE) -> None:
+        self.count = 0
+        """Links that were noted."""
+        self._at_once = at_once
+        self._batch = _Batch(0, at_once)
+
+    def note(self, path: bytes, entry: Entry) -> None:
+        """The next entry of the first reading, which was checked by itself."""
+        if entry.hardlink_to is not None or entry.hardlink_to_b64 is not None:
+            self._batch.add(self.count, entry)
+            self.count += 1
+
+    def false_links(self, again: Callable[[], Entries]) -> Iterator[FalseLink]:
+        """Every link that does not hold. `again` reads the manifest once more; it is not called where there are no links.
+
+        In each reading the targets of some links are met, and the next ones are taken in. Only where something is wrong the
+        links themselves are read once more, for their names. Raises what `again` raises.
+        """
+        batch = self._batch
+        while batch.wanted:
+            following = _Batch(batch.end, self._at_once)
+            number = 0
+            wrong = _Wrong()
+            for path, entry in again():
+                batch.meet(path, entry, wrong)
+                if is_hard_link(entry):
+                    if number >= batch.end:
+                        following.add(number, entry)
+                    number += 1
+            wrong.lost = batch.wanted
+            if wrong:
+                yield from _name(batch, wrong, again())
+            batch = following
+
+
+class _Wrong:
+    """Targets that are not there, and those that are something else, each with what the links to it say."""
+
+    __slots__ = ("lost", "other")
+
+    def __init__(self) -> None:
+        self.lost: dict[bytes, set[bytes]] = {}
+        self.other: dict[bytes, set[bytes]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.lost or self.other)
+
+
+class _Batch:
+    """The targets of the links from the number `start` up to `end`: what the links to each say of themselves."""
+
+    __slots__ = ("_most", "_rows", "end", "start", "wanted")
+
+    def __init__(self, start: int, most: int) -> None:
+        self.start = self.end = start
+        self.wanted: dict[bytes, set[bytes]] = {}
+        self._rows = 0
+        self._most = most
+
+    def add(self, number: int, entry: Entry) -> None:
+        """A link, if it is the next one and there is room for it."""
+        if number != self.end:
+            return
+        key, said = _key_of(_target_of(entry)), _said_by(entry)
+        if said not in self.wanted.get(key, ()):
+            if self._rows >= self._most:
+                return
+            self.wanted.setdefault(key, set()).add(said)
+            self._rows += 1
+        self.end = number + 1
+
+    def meet(self, path: bytes, entry: Entry, wrong: _Wrong) -> None:
+        """An entry, which may be one that is looked for."""
+        key = _key_of(path)
+        wanted = self.wanted.pop(key, None)
+        if wanted is not None:
+            own = _said_by(entry)
+            differing = {said for said in wanted if not _agree(own, said)}
+            if differing:
+                wrong.other[key] = differing
+
+
+def _name(batch: _Batch, wrong: _Wrong, entries: Entries) -> Iterator[FalseLink]:
+    links = ((path, entry) for path, entry in entries if is_hard_link(entry))
+    for number, (path, entry) in enumerate(links):
+        if batch.start <= number < batch.end:
+            target, said = _target_of(entry), _said_by(entry)
+            key = _key_of(target)
+            if key in wrong.lost or said in wrong.other.get(key, ()):
+                yield FalseLink(path, target, listed=key not in wrong.lost)
+
+
+def _target_of(entry: Entry) -> bytes:
+    return from_json_fields(entry.hardlink_to, entry.hardlink_to_b64)
+
+
+def _key_of(path: bytes) -> bytes:
+    """A path, which may be long, in 16 bytes."""
+    return chunk_digest_of(path)
+
+
+def _said_by(entry: Entry) -> bytes:
+    """What an entry says of its inode: kind, whether something went wrong with it, and what is in it."""
+    content = repr((entry.blake3, entry.target, entry.target_b64, entry.device_number)).encode()
+    return _TYPE_PLACE[entry.type] + (b"\1" if entry.flags else b"\0") + chunk_digest_of(content)
+
+
+def _agree(one: bytes, other: bytes) -> bool:
+    """Whether two entries can be of one inode. What changed or failed between two readings of it may differ in content."""
+    return one[0] == other[0] and (one[2:] == other[2:] or bool(one[1] or other[1]))
