@@ -78,7 +78,7 @@ COMMANDS: Final[dict[str, Change]] = {
     "report": lambda here: ["report", f"{here}/vault", "--case", "2026/11", "-o", f"{here}/report.json"],
     "compare": lambda here: [
         "compare",
-        str(next(here.glob("vault/cases/*/*/acquisitions/0001/manifest.jsonl"))),
+        str(next(here.glob("vault/cases/*/*/*/0001/manifest.jsonl"))),
         f"{here}/source",
     ],
 }
