@@ -371,7 +371,7 @@ class LinkLostError(EvidenceSyncError):
 
 
 class DroppedError(LinkLostError):
-    """The server took the connection and dropped it before it said who it is, as one does that has too many connections."""
+    """The server took the connection and dropped it before evidencesync had greeted, as one does that has too many."""
 
     slug = "dropped"
     default_hint = "Is that an SSH server, and does it let this machine in? Its log says why it does not."

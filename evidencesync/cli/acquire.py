@@ -176,7 +176,8 @@ def _show(run: Run, work: Callable[[Progress], PushOutcome]) -> PushOutcome:
     from evidencesync.delta.chunker import is_compiled
     from evidencesync.transfer.progress import Progress
 
-    progress = Progress(count_ahead=run.console.is_live)
+    live = run.console.is_live
+    progress = Progress(count_ahead=live, tell=(lambda _: None) if live else run.console.say)
     if not is_compiled():
         run.console.warn("pyfastcdc runs without its compiled part: cutting contents will take some two hundred times longer")
     with shown(run.console, PushView(progress)):

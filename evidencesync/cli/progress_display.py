@@ -24,6 +24,7 @@ _RATE_SECONDS: Final = 3.0  # over which a rate is taken: long enough to be calm
 _SENDING: Final = frozenset({"connecting", "reading", "finishing"})
 _STAGES: Final = {
     "connecting": "connecting",
+    "waiting": "the server has no place for us; waiting for one",
     "reconnecting": "the link is lost; trying to get it back",
     "reading": "reading",
     "finishing": "sending the rest",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from evidencesync.ssh.address import Address
     from evidencesync.ssh.options import SshOptions
     from evidencesync.transfer.keeping import Keeping
+    from evidencesync.transfer.link import Link
     from evidencesync.transfer.progress import Progress
     from evidencesync.transfer.request import PushOutcome, PushRequest
 
@@ -127,16 +128,21 @@ def _remote(text: str) -> Address:
 @contextlib.contextmanager
 def _pull(address: Address, options: Callable[[], SshOptions], folder: Path) -> Iterator[Work]:
     """Begins to connect to the other machine's evidencesync, and gives what pulls from it."""
+    from evidencesync.transfer.place import first_link
     from evidencesync.transfer.pull import pull
     from evidencesync.transfer.reach import reach_for_pull, reach_source, reaching
     from evidencesync.vault.vault import Vault
+
+    def again() -> Link:
+        return reach_source(address, options())
 
     with reaching(address, options(), "--source") as link:
         Vault.open(folder)  # a wrong path is said before anything is read
 
         def work(request: PushRequest, progress: Progress, keeping: Keeping) -> PushOutcome:
             vault = partial(reach_for_pull, str(folder))
-            return pull(link(), vault, request, progress, again=lambda: reach_source(address, options()), keeping=keeping)
+            first = first_link(link, again, request.retries, progress)
+            return pull(first, vault, request, progress, again=again, keeping=keeping)
 
         yield work
 
@@ -147,6 +153,7 @@ def _pull_agentless(address: Address, options: Callable[[], SshOptions], folder:
     from evidencesync.ssh.sftp import SftpSource
     from evidencesync.transfer.agentless import pull_agentless
     from evidencesync.transfer.memory import keep_large_blocks
+    from evidencesync.transfer.place import first_link
     from evidencesync.transfer.reach import reach_for_pull
     from evidencesync.vault.vault import Vault
 
@@ -154,6 +161,10 @@ def _pull_agentless(address: Address, options: Callable[[], SshOptions], folder:
     keep_large_blocks()
 
     def work(request: PushRequest, progress: Progress, keeping: Keeping) -> PushOutcome:
-        return pull_agentless(SftpSource(address, options()), partial(reach_for_pull, str(folder)), request, progress, keeping)
+        def connect() -> SftpSource:
+            return SftpSource(address, options())
+
+        source = first_link(connect, connect, request.retries, progress)
+        return pull_agentless(source, partial(reach_for_pull, str(folder)), request, progress, keeping)
 
     yield work

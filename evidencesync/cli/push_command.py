@@ -88,6 +88,7 @@ def push_source(
 
     with reaching(address, options()) as link:
         # Meanwhile the connection is being made: what needs time comes from here on.
+        from evidencesync.transfer.place import first_link
         from evidencesync.transfer.push import push
 
         with notebook(run, how) as kept_in:
@@ -99,7 +100,8 @@ def push_source(
             again = None if address.local else lambda: reach_vault(address, options())
 
             def work(asked: PushRequest, progress: Progress, keeping: Keeping) -> PushOutcome:
-                return push(link(), asked, progress, again=again, keeping=keeping)
+                first = link() if again is None else first_link(link, again, asked.retries, progress)
+                return push(first, asked, progress, again=again, keeping=keeping)
 
             return acquire(run, kept_in, request, address, work)
 

@@ -186,6 +186,7 @@ class _Shore:
     def _push(self, sight: Sight) -> None:
         from evidencesync.evidence.moment import format_moment
         from evidencesync.kept.receipts import ReceiptDraft
+        from evidencesync.transfer.place import first_link
         from evidencesync.transfer.push import push
         from evidencesync.transfer.reach import reach_vault, reaching
 
@@ -195,7 +196,8 @@ class _Shore:
         with contextlib.closing(draft), reaching(self.address, self.options()) as link:
 
             def work(asked: PushRequest, progress: Progress, keeping: Keeping) -> PushOutcome:
-                return push(link(), asked, progress, again=again, keeping=keeping)
+                first = link() if again is None else first_link(link, again, asked.retries, progress)
+                return push(first, asked, progress, again=again, keeping=keeping)
 
             outcome, kept = acquire_and_keep(self.run, Notebook(self.heads, draft), request, work)
         self.events.note(outcome, kept)

@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from evidencesync.errors import EvidenceSyncError, ExitCode, PeerError, error_from_slug
 from evidencesync.evidence.display import safe_text
-from evidencesync.protocol.messages import Failure
+from evidencesync.protocol.messages import PROTOCOL_VERSION, VERSIONS, Failure
 
 _DONE: Final = frozenset({ExitCode.COMPLETE, ExitCode.GAPS, ExitCode.SOURCE_CHANGED})
 """Codes that say that an acquisition was published: never a peer's to give away."""
+
+
+_OLD_SLUGS: Final = frozenset(
+    """authentication bad-signature bad-timestamp cannot-connect chain-broken configuration digest-mismatch
+    forked host-key-changed host-key-unknown internal-error interrupted invalid-name limit-exceeded link-lost
+    locked malformed-document missing-or-extra missing-part name-clash no-space not-there path-escape
+    peer-error protocol-violation receipt-not-kept remembered-heads rolled-back sealed session-gone
+    signing-key source-gaps source-not-found source-unreadable storage trust-file unrepresentable-name
+    untrusted-signer usage vault-not-found version-mismatch wrong-passphrase""".split()
+)
+"""What an end knows that speaks version 1 alone. To it, any other slug is that of a hostile peer."""
+
+
+def version_in_common(versions: Sequence[int]) -> int | None:
+    """The newest version that both ends speak."""
+    return max((version for version in versions if version in VERSIONS), default=None)
+
+
+def failure_of(error: EvidenceSyncError, version: int | None) -> Failure:
+    """What the other end is told of an error, in words that its version knows; None where its version is not known yet."""
+    slug = error.slug
+    if version is None or version == PROTOCOL_VERSION:
+        kinds = (kind for kind in type(error).__mro__ if issubclass(kind, EvidenceSyncError))
+        slug = next((kind.slug for kind in kinds if kind.slug in _OLD_SLUGS), "internal-error")
+    return Failure(slug, error.message[:1000], error.hint[:1000] if error.hint else None)
 
 
 def error_of(failure: Failure) -> EvidenceSyncError:

@@ -37,6 +37,9 @@ from evidencesync.limits import (
 )
 
 PROTOCOL_VERSION: Final = 1
+PATIENT_VERSION: Final = 101
+"""Version 1 with its first addition: a sender says how patient he is (`Patience`), and failures may have newer slugs."""
+VERSIONS: Final = (PROTOCOL_VERSION, PATIENT_VERSION)
 PREAMBLE: Final = b"\nEVIDENCESYNC-STREAM-1\n"
 """First bytes in both directions, so that a login shell's greeting is told apart from a broken peer."""
 
@@ -44,6 +47,13 @@ U32 = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 Size = Annotated[int, msgspec.Meta(ge=0, le=MAX_FILE_SIZE)]
 Nanoseconds = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 """What a machine's clock says. A clock that is a century off is wrong, and no attack."""
+
+
+def clock_for(version: int | None, clock: int) -> int:
+    """A clock as a version takes it: before PATIENT_VERSION, none after 2116. None: the version is not known yet."""
+    return clock if version is not None and version >= PATIENT_VERSION else max(-(2**62), min(2**62, clock))
+
+
 ShortText = Annotated[str, msgspec.Meta(max_length=256)]
 Digest32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Signature = Annotated[bytes, msgspec.Meta(max_length=MAX_SIGNATURE)]
@@ -80,6 +90,17 @@ class Welcome(Message, frozen=True):
     nonce: Annotated[bytes, msgspec.Meta(min_length=NONCE, max_length=NONCE)]
     parameters: ShortText
     clock: Nanoseconds
+
+
+class Patience(Message, frozen=True):
+    """Directly before Begin or Fetch, from version 2 on: how patient a sender is, so that the other end need not be more so.
+
+    `timeout_ms`: for how long he hears nothing before he takes the link for lost; he lets no more than that pass without a word.
+    `return_seconds`: for how long he may try to come back on another link; 0 where he will not.
+    """
+
+    timeout_ms: U32
+    return_seconds: U32
 
 
 class Begin(Message, frozen=True):
@@ -441,6 +462,7 @@ DATA_FRAME: Final = 2
 MESSAGE_TYPES: Final[dict[int, type[Message]]] = {
     1: Failure,
     3: Alive,
+    4: Patience,
     10: Hello,
     11: Welcome,
     12: Begin,

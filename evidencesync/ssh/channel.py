@@ -21,6 +21,9 @@ class Channel(Protocol):
     (there is no evidencesync at the other end).
     """
 
+    stall_seconds: float
+    """For how long the other end may take nothing of what is written, and say nothing; 0 for ever."""
+
     async def read(self) -> bytes:
         """What has arrived, at most 1 MiB, waiting for the first byte; `b""` once the other end has finished."""
 
@@ -44,3 +47,13 @@ class Channel(Protocol):
     @property
     def peer(self) -> SshPeer | None:
         """The SSH server, where this is an SSH client's end of the connection."""
+
+
+class ServedChannel(Channel, Protocol):
+    """A channel at the server's end. Whoever serves it says what it is worth."""
+
+    is_turned_away: bool
+    """Whether there is no place for it: whoever is there is to be told so, and no more."""
+
+    def vouch(self) -> bool:
+        """Somebody who is trusted is at the other end. Whether there is a place for him; if not, he is told so, too."""

@@ -14,9 +14,11 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.ssh.config import Hop
 from evidencesync.ssh.hostkeys import KnownHosts, refusal
 
+_LOST_HINT: Final = "Run the same command again; the server's log says why it has dropped the connection."
 _RESET: Final = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.ETIMEDOUT})
 _NO_COMMAND: Final = frozenset({126, 127})  # what a POSIX shell ends with where a command cannot be run, or is not found
 _NOT_FOUND: Final = "not found"  # csh has the status 1 for everything
+_CLOSED: Final = "SSH connection closed"  # what asyncssh calls a refused channel, where the whole connection is gone
 _TOO_MANY: Final = "authentication failures"  # OpenSSH says so as a protocol error
 
 
@@ -61,9 +63,9 @@ def explain_no_word(exit_status: int | None, stderr: str) -> ConnectError:
 
 
 def _explain_session(error: BaseException, where: str, reason: str) -> EvidenceSyncError:
-    if isinstance(error, asyncssh.ChannelOpenError):
+    if isinstance(error, asyncssh.ChannelOpenError) and error.reason != _CLOSED:
         return ConnectError(f"{where} refuses to run the remote command: {reason}", hint="Ask the server's administrator.")
-    return LinkLostError(f"the connection to {where} ended: {reason}")
+    return DroppedError(f"the connection to {where} ended: {reason}", hint=_LOST_HINT)
 
 
 def _explain_handshake(error: BaseException, attempt: Attempt, where: str, reason: str) -> EvidenceSyncError:
@@ -77,7 +79,7 @@ def _explain_handshake(error: BaseException, attempt: Attempt, where: str, reaso
         return ConnectError(f"{where} does not speak SSH as it should: {reason}", hint="Check the host name and the port.")
     if isinstance(error, ValueError):  # what asyncssh raises when an agent does not sign
         return AuthenticationError(f"no key could be used to log in to {where}: {reason}")
-    return LinkLostError(f"the connection to {where} ended: {reason}")
+    return DroppedError(f"the connection to {where} ended: {reason}", hint=_LOST_HINT)
 
 
 def _explain_denial(hop: Hop, attempt: Attempt, where: str) -> AuthenticationError:
@@ -93,7 +95,7 @@ def _explain_denial(hop: Hop, attempt: Attempt, where: str) -> AuthenticationErr
 
 def _explain_loss(attempt: Attempt, where: str, reason: str) -> LinkLostError:
     if attempt.host_verified:
-        return LinkLostError(f"the connection to {where} was lost: {reason}")
+        return DroppedError(f"the connection to {where} was lost: {reason}", hint=_LOST_HINT)
     return DroppedError(f"{where} closed the connection before it showed who it is: {reason}")
 
 

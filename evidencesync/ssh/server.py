@@ -17,17 +17,28 @@ from evidencesync.errors import ConfigurationError, EvidenceSyncError
 from evidencesync.evidence.display import safe_text
 from evidencesync.home import stand_in_for_libraries
 from evidencesync.limits import MAX_TRUST_FILE
-from evidencesync.ssh.channel import SSH_PACKET, SSH_WINDOW, Channel
+from evidencesync.ssh.channel import SSH_PACKET, SSH_WINDOW, ServedChannel
+from evidencesync.ssh.entrance import Entrance, Entry, Limits
 from evidencesync.ssh.stream import ALGORITHMS, KEEPALIVE_FOREVER, SshStream
-from evidencesync.ssh.wire import WireListener
+from evidencesync.ssh.wire import WIRE, Gate, Wire, WireListener
 
 _LOG: Final = logging.getLogger(__name__)
-_MAX_CONNECTIONS: Final = 32  # of people who have logged in; each may hold a few windows of memory
-_MAX_LOGINS: Final = 32  # of connections that have not logged in yet
-_LOGIN_SECONDS: Final = 30
+_MAX_SESSIONS: Final = 32  # of people whom the vault trusts; each may hold a few windows of memory
+_MAX_CONNECTIONS: Final = 128  # of all who have logged in
+_MAX_STRANGERS: Final = 64  # of those who have logged in and are not known to be trusted; each costs a thread
+_STRANGERS_OF_ADDRESS: Final = 32  # many users may come from one address, and each needs this place for a second
+_STRANGERS_OF_KEY: Final = 16
+_MAX_LOGINS: Final = 128  # of connections that have not logged in yet; each costs a key exchange
+_LOGINS_OF_ADDRESS: Final = 32
+_HELLO_SECONDS: Final = 10  # for a program, to agree on keys
+_LOGIN_SECONDS: Final = 60  # for a person, who may have a passphrase to type or a key to touch
+_PROOF_SECONDS: Final = 60  # the same, for the key that signs
+# Where a share is full, whoever has had so much time gives up his place to the next one.
+_LOGIN_PATIENCE_SECONDS: Final = 2.0
+_PROOF_PATIENCE_SECONDS: Final = 5.0
 _MAX_ATTEMPTS: Final = 20  # keys one connection may try
 
-Handler = Callable[[Channel, str], Awaitable[None]]
+Handler = Callable[[ServedChannel, str], Awaitable[None]]
 """Serves one session. The text says who it is: `USER from ADDRESS with SHA256:...`, safe for a terminal."""
 Ready = Callable[[str, int, str], None]
 """Told once: the address and port that are listened on, and the host key's fingerprint."""
@@ -51,13 +62,13 @@ async def serve_embedded(
     host_key = await asyncio.to_thread(load_host_key, host_key_file)
     await asyncio.to_thread(_read_authorized_keys, authorized_keys)  # a file that can't be used is said now, not at a login
     stand_in_for_libraries()
-    door = _Door(authorized_keys, handler, timeout_seconds)
+    door = _Door(authorized_keys, handler, timeout_seconds, Entrance(_limits()))
     try:
         acceptor = await asyncssh.listen(
             host,
             port,
             config=None,
-            tunnel=WireListener(door.admit),
+            tunnel=WireListener(lambda: True, Gate(door.entrance.knock, door.entrance.gone)),
             server_factory=lambda: _Login(door),
             server_host_keys=[host_key],
             **_settings(timeout_seconds),
@@ -72,6 +83,23 @@ async def serve_embedded(
     finally:
         acceptor.close()
         await door.close()
+
+
+def _limits() -> Limits:
+    return Limits(
+        logins=_MAX_LOGINS,
+        logins_of_address=_LOGINS_OF_ADDRESS,
+        connections=_MAX_CONNECTIONS,
+        strangers=_MAX_STRANGERS,
+        strangers_of_address=_STRANGERS_OF_ADDRESS,
+        strangers_of_key=_STRANGERS_OF_KEY,
+        sessions=_MAX_SESSIONS,
+        hello_seconds=_HELLO_SECONDS,
+        login_seconds=_LOGIN_SECONDS,
+        proof_seconds=_PROOF_SECONDS,
+        login_patience_seconds=_LOGIN_PATIENCE_SECONDS,
+        proof_patience_seconds=_PROOF_PATIENCE_SECONDS,
+    )
 
 
 def _settings(timeout_seconds: float) -> dict[str, Any]:
@@ -100,19 +128,14 @@ def _settings(timeout_seconds: float) -> dict[str, Any]:
 
 
 class _Door:
-    """Who is inside, who is knocking, and how many there may be of each."""
+    """What all connections of a server share."""
 
-    def __init__(self, authorized_keys: Path, handler: Handler, timeout_seconds: float) -> None:
+    def __init__(self, authorized_keys: Path, handler: Handler, timeout_seconds: float, entrance: Entrance) -> None:
         self.authorized_keys = authorized_keys
         self.handler = handler
         self.timeout_seconds = timeout_seconds
-        self.knocking: set[_Login] = set()
-        self.inside: set[_Login] = set()
+        self.entrance = entrance
         self.tasks: set[asyncio.Task[None]] = set()
-
-    def admit(self) -> bool:
-        """Whether one more connection may try to log in."""
-        return len(self.knocking) < _MAX_LOGINS and len(self.inside) < _MAX_CONNECTIONS
 
     def start(self, channel: _ServiceChannel, who: str) -> None:
         """Runs the handler for a session."""
@@ -137,8 +160,7 @@ class _Door:
         for task in list(self.tasks):
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
-        for login in [*self.knocking, *self.inside]:
-            login.abort()
+        self.entrance.close()
 
 
 class _Login(asyncssh.SSHServer):
@@ -151,14 +173,14 @@ class _Login(asyncssh.SSHServer):
         self._fingerprint = ""
         self._attempts = 0
         self._used = False
+        self._wire = Wire()
+        self._busy = False
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connection = conn
-        self._door.knocking.add(self)
+        self._wire = conn.get_extra_info(WIRE)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._door.knocking.discard(self)
-        self._door.inside.discard(self)
         self._connection = None
 
     def abort(self) -> None:
@@ -168,6 +190,7 @@ class _Login(asyncssh.SSHServer):
     async def begin_auth(self, username: str) -> bool:
         """True: a key is needed. (False would let anybody in.) A file that can't be read now lets nobody in."""
         self._keys = None
+        self._door.entrance.greeted(self._wire)
         try:
             self._keys = await asyncio.to_thread(_read_authorized_keys, self._door.authorized_keys)
         except ConfigurationError as error:
@@ -191,11 +214,10 @@ class _Login(asyncssh.SSHServer):
 
     def auth_completed(self) -> None:
         """More may have knocked than there is room inside."""
-        self._door.knocking.discard(self)
-        if len(self._door.inside) >= _MAX_CONNECTIONS:
+        entry = self._door.entrance.come_in(self._wire, self._fingerprint)
+        self._busy = entry is Entry.BUSY
+        if entry is Entry.NO:
             self.abort()
-            return
-        self._door.inside.add(self)
 
     def session_requested(self) -> Any:
         """The one session; forwardings of every kind are refused by asyncssh's defaults."""
@@ -205,7 +227,7 @@ class _Login(asyncssh.SSHServer):
         chan = self._connection.create_server_channel(encoding=None, window=SSH_WINDOW, max_pktsize=SSH_PACKET)
         # asyncssh keeps every environment variable that a client sends, without a bound, and has no setting against it.
         setattr(chan, "_process_env_request", _refuse_environment)  # noqa: B010
-        return chan, _ServiceChannel(self._door, self._who())
+        return chan, _ServiceChannel(self._door, self._who(), self._wire, busy=self._busy)
 
     def _who(self) -> str:
         conn = self._connection
@@ -217,10 +239,16 @@ class _Login(asyncssh.SSHServer):
 class _ServiceChannel(SshStream, asyncssh.SSHServerSession[bytes]):
     """The session. It starts the service for any command, and for nothing else."""
 
-    def __init__(self, door: _Door, who: str) -> None:
+    def __init__(self, door: _Door, who: str, wire: Wire, *, busy: bool) -> None:
         super().__init__(door.timeout_seconds)
         self._door = door
         self._who = who
+        self._entered_by = wire
+        self.is_turned_away = busy
+
+    def vouch(self) -> bool:
+        """See `ServedChannel`."""
+        return self._door.entrance.vouch(self._entered_by)
 
     def shell_requested(self) -> bool:
         return False
@@ -239,6 +267,7 @@ class _ServiceChannel(SshStream, asyncssh.SSHServerSession[bytes]):
         if self._chan is not None and not self._closed.is_set():
             with suppress(OSError):
                 self._chan.exit(status)
+        self._door.entrance.finished(self._entered_by)
         await self.close()
 
 

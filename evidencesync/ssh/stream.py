@@ -42,6 +42,8 @@ class SshStream:
     def __init__(self, timeout_seconds: float) -> None:
         self.peer: SshPeer | None = None
         self._timeout = timeout_seconds
+        self.stall_seconds = timeout_seconds
+        self._arrived = 0
         self._chan: Any = None
         self._wire = Wire()
         self._blocks: deque[bytes] = deque()
@@ -92,8 +94,28 @@ class SshStream:
         except OSError as error:
             raise self._failure or LinkLostError("the other end takes nothing more") from error
         if not self._writable.is_set():
-            await self._writable.wait()
+            await self._wait_to_write()
             self._raise_failure()
+
+    async def _wait_to_write(self) -> None:
+        """Waits until the other end has taken enough. One that takes nothing and says nothing is lost, however alive the line is.
+
+        That is a process that hangs at the other end: its SSH server still answers.
+        """
+        while not self._writable.is_set():
+            before = self._taken()
+            try:
+                async with asyncio.timeout(self.stall_seconds or None):
+                    await self._writable.wait()
+            except TimeoutError:
+                if self._taken() == before:
+                    self._fail(LinkLostError(f"the other end has taken nothing for {self.stall_seconds:g} seconds"))
+                    self._wire.abort()
+
+    def _taken(self) -> tuple[int, int, int]:
+        """What changes while the other end takes something, or says something."""
+        taken = self._wire.progress().taken if self._wire.paused else 0  # else only keepalives move on the socket
+        return self._chan.get_write_buffer_size(), taken, self._arrived
 
     async def write_eof(self) -> None:
         """See `Channel`."""
@@ -157,6 +179,7 @@ class SshStream:
         """A packet's bytes."""
         self._blocks.append(data)
         self._held += len(data)
+        self._arrived += len(data)
         if self._held > HIGH_WATER and not self._reading_paused:
             self._reading_paused = True
             self._chan.pause_reading()

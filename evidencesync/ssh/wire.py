@@ -243,25 +243,30 @@ class WireConnector:
                 await self._process.wait()
 
 
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Asked whether a connection from an address may go on, before it costs anything; hears of the end of each that may."""
+
+    admit: Callable[[Wire, str], bool] = lambda _wire, _address: True
+    gone: Callable[[Wire], None] = lambda _wire: None
+
+
 class WireListener:
     """The tunnel that a server gives to asyncssh: a listening socket, each connection of which has a `Wire`.
 
-    `admit` is asked before a connection costs anything.
+    `is_open` is asked first: whether anybody may come in at all.
     """
 
-    def __init__(self, admit: Callable[[], bool]) -> None:
-        self._admit = admit
+    def __init__(self, is_open: Callable[[], bool], gate: Gate = Gate()) -> None:
+        self._is_open = is_open
+        self._gate = gate
 
     async def create_server(
         self, factory: Callable[[str, int], asyncio.Protocol], host: str, port: int
     ) -> asyncio.base_events.Server:
         """Called by asyncssh. Raises OSError where the address can't be listened on."""
         loop = asyncio.get_running_loop()
-
-        def accept() -> asyncio.Protocol:
-            return WireProtocol(Wire(), factory("", 0)) if self._admit() else _Refusal()
-
-        return await loop.create_server(accept, host, port)
+        return await loop.create_server(lambda: _Arrival(lambda: factory("", 0), self._is_open, self._gate), host, port)
 
     def close(self) -> None:
         """Nothing of its own to close: asyncssh closes the server."""
@@ -270,10 +275,36 @@ class WireListener:
         """See `close`."""
 
 
-class _Refusal(asyncio.Protocol):
-    """Drops a connection before a byte is read."""
+class _Arrival(asyncio.Protocol):
+    """A connection that has just come, before a byte of it is read: becomes a WireProtocol, or is dropped."""
+
+    def __init__(self, make: Callable[[], asyncio.Protocol], is_open: Callable[[], bool], gate: Gate) -> None:
+        self._make = make
+        self._is_open = is_open
+        self._gate = gate
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Too many are here."""
-        if isinstance(transport, asyncio.Transport):
+        """The socket is open."""
+        if not isinstance(transport, asyncio.Transport):
+            raise TypeError("a stream transport is needed")
+        wire = Wire()
+        peer = transport.get_extra_info("peername")
+        if not (self._is_open() and self._gate.admit(wire, str(peer[0]) if peer else "")):
             transport.abort()
+            return
+        admitted = _AdmittedProtocol(wire, self._make(), self._gate.gone)
+        transport.set_protocol(admitted)
+        admitted.connection_made(transport)
+
+
+class _AdmittedProtocol(WireProtocol):
+    """A server's connection, whose end is told."""
+
+    def __init__(self, wire: Wire, inner: asyncio.Protocol, gone: Callable[[Wire], None]) -> None:
+        super().__init__(wire, inner)
+        self._gone = gone
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        self._gone(self.wire)
+        super().connection_lost(exc)

@@ -143,9 +143,7 @@ class Acquiring:
             stack.callback(basis.close)
             self._damaged = basis.damaged
             staging = stack.enter_context(Staging.create(item, admitted.session))
-            if self._caller.may_return:
-                self._line.open_door(staging.session_fd, admitted.session, admitted.key.fingerprint)
-                stack.callback(self._line.close_door)
+            self._open_door(staging, stack)
             lookup = Lookup(index, leftovers)
             self._show_chains()
             self._line.send(_ready(admitted, state, lookup.known(scope), reach, leftovers.count))
@@ -179,6 +177,13 @@ class Acquiring:
             published = self._conclude(header, state, staging, streams, pages, finish, reach)
             self._while_working("publishing", leftovers.remove_continued)
             return [*show_after(self._vault.ledger, self._vault_shown), published]
+
+    def _open_door(self, staging: Staging, stack: ExitStack) -> None:
+        """The sender may come back, if whoever called this allows it."""
+        if self._caller.may_return:
+            who, closing = self._admitted, self._caller.host.is_closing
+            self._line.open_door(staging.session_fd, who.session, who.key.fingerprint, closing)
+            stack.callback(self._line.close_door)
 
     def _reach(self) -> Reach:
         """How far lookups go. A pull's source may be anybody's machine: what it can learn of the vault ends at the item."""

@@ -26,7 +26,9 @@ class Ahead:
         """`other` is who is at the other end, for what is said of it when it has gone or is silent."""
         self._link = link
         self._other = other
-        self._silence_seconds = silence_seconds
+        self.silence_seconds = silence_seconds
+        self.deadline: float | None = None
+        """When even an end that speaks must have said all that is waited for (`time.monotonic`); None for never."""
         self._blocks: deque[bytes] = deque()
         self._held_bytes = 0
         self._end: EvidenceSyncError | None = None
@@ -41,11 +43,14 @@ class Ahead:
     def take(self) -> bytes:
         """All that has arrived, waiting for it. Raises what reading ended with, LinkLostError after a long silence."""
         with self._lock:
-            self._waiting_since = time.monotonic()
-            came = self._changed.wait_for(lambda: self._blocks or self._end, self._silence_seconds)
+            self._waiting_since = now = time.monotonic()
+            left = self.silence_seconds if self.deadline is None else min(self.silence_seconds, self.deadline - now)
+            came = self._changed.wait_for(lambda: self._blocks or self._end, max(left, 0.0))
             self._waiting_since = None
             if not came:
-                raise LinkLostError(f"{self._other} has been silent for {self._silence_seconds:.0f} seconds")
+                if left < self.silence_seconds:
+                    raise LinkLostError(f"{self._other} has not shown in time who is there")
+                raise LinkLostError(f"{self._other} has been silent for {self.silence_seconds:.0f} seconds")
             if not self._blocks and self._end is not None:
                 raise self._end
             taken = b"".join(self._blocks) if len(self._blocks) > 1 else self._blocks[0]

@@ -11,7 +11,7 @@ from evidencesync.errors import ConnectError, EvidenceSyncError, LinkLostError, 
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import Failure, Message, Published, Resumed, Status
 from evidencesync.transfer.greeting import Greeting, greet, greet_again
-from evidencesync.transfer.inbox import Inbox
+from evidencesync.transfer.inbox import Inbox, alive_seconds
 from evidencesync.transfer.keeping import Keeping
 from evidencesync.transfer.link import Link
 from evidencesync.transfer.listening import listen
@@ -23,6 +23,7 @@ _M = TypeVar("_M", bound=Message)
 LocalT = TypeVar("LocalT")
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
+_FEW: Final = 16  # attempts, after which the pauses grow no longer
 _LAST_WORD_SECONDS: Final = 3.0
 _STAGES: Final = ("receiving", "syncing", "read-back", "publishing")  # in the order in which a vault comes to them
 # What may be better in a moment. A lock: the vault's end of this session has not noticed yet that its link is lost.
@@ -54,7 +55,7 @@ class Conversation(Generic[LocalT]):
     def __init__(
         self, link: Link, request: PushRequest, progress: Progress, now: Callable[[], int], again: Callable[[], Link] | None
     ) -> None:
-        self.inbox: Inbox[LocalT, Message] = Inbox()
+        self.inbox: Inbox[LocalT, Message] = Inbox(alive_seconds(request.timeout_seconds))
         self.outlet = Outlet(link, request.limit_rate)
         self._link = link
         self._request = request
@@ -87,7 +88,7 @@ class Conversation(Generic[LocalT]):
         """The handshake of a new session. Raises SessionGoneError where another attempt may do better."""
         self.inbox.may_hold_up = True  # a vault may have many records to show
         try:
-            return greet(self._request, self._link, self.expect, self._now, keeping)
+            return greet(self._request, self._link, self.expect, self._now, keeping, self._return_seconds())
         except LinkLostError as lost:
             reason = self.reason_for(lost)
             if self._again is not None and isinstance(reason, LinkLostError):
@@ -95,6 +96,14 @@ class Conversation(Generic[LocalT]):
             raise reason from lost
         finally:
             self.inbox.may_hold_up = False
+
+    def _return_seconds(self) -> float:
+        """For how long, at the most, this end tries to get a lost link back."""
+        if self._again is None:
+            return 0.0
+        retries, timeout = self._request.retries, self._request.timeout_seconds
+        pauses = sum(min(_FIRST_PAUSE * 2.0**attempt, _LONGEST_PAUSE) for attempt in range(min(retries, _FEW)))
+        return pauses + max(retries - _FEW, 0) * _LONGEST_PAUSE + retries * timeout
 
     def say(self, message: Message) -> None:
         """Sends a message at once."""
@@ -139,7 +148,7 @@ class Conversation(Generic[LocalT]):
             self._attempts += 1
             try:
                 self._take_link(self._again())
-                answer = greet_again(self._request, self._link, self.expect, self._now, greeting)
+                answer = greet_again(self._request, self._link, self.expect, self._now, greeting, self._return_seconds())
             except SessionGoneError:
                 raise
             except _PASSING as error:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord, Person, RecordType
 from evidencesync.custody.record import encode_record
 from evidencesync.custody.sshsig import sign_document
-from evidencesync.errors import ChainError, ConnectError, LinkLostError, LockedError, NotThereError, SealedError
+from evidencesync.errors import BusyError, ChainError, ConnectError, LinkLostError, LockedError, NotThereError, SealedError
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.moment import format_moment
@@ -56,7 +56,16 @@ Compose = Callable[[ShownChain], Draft]
 
 def read_chain(reach: Reach, request: CustodyRequest, now: Callable[[], int] | None = None) -> ShownChain:
     """The item's chain. Raises what the vault refuses us with, ChainError, SignatureError, ProtocolError."""
-    talk = Talk(reach(), request, now or SteadyClock())
+    for attempt in range(request.retries):
+        try:
+            return _read_once(reach, request, now or SteadyClock())
+        except (LinkLostError, BusyError):
+            time.sleep(_FIRST_PAUSE * 2**attempt)
+    return _read_once(reach, request, now or SteadyClock())
+
+
+def _read_once(reach: Reach, request: CustodyRequest, now: Callable[[], int]) -> ShownChain:
+    talk = Talk(reach(), request, now)
     try:
         return talk.chain
     finally:
@@ -99,18 +108,20 @@ class _Appending:
         self._seen: list[str] = []  # the digests of all that was ever shown
 
     def run(self) -> Appended:
-        lost: LinkLostError | None = None
+        lost: LinkLostError | BusyError | None = None
         for attempt in range(self._request.retries + 1):
             if attempt:
                 time.sleep(_FIRST_PAUSE * 2 ** (attempt - 1))
             try:
                 return self._run_once()
-            except LinkLostError as error:
+            except (LinkLostError, BusyError) as error:
                 lost = error
             except ConnectError as error:
                 if lost is None:
                     raise
                 lost = LinkLostError(error.message)
+        if isinstance(lost, BusyError):
+            raise lost
         hint = "Whether the record is in the chain is not known. See: evidencesync custody show" if self._sent else None
         raise LinkLostError(f"the link was lost: {lost.message if lost else 'no attempt was made'}", hint=hint)
 

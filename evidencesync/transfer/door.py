@@ -24,14 +24,15 @@ import msgspec
 
 from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import LinkLostError
-from evidencesync.limits import MIB
+from evidencesync.limits import MIB, SILENCE_SECONDS
 
 DOOR: Final = "door"
 _KNOCK_BYTES: Final = 1024
 _ANSWER_SECONDS: Final = 10.0
-_LOOK_SECONDS: Final = 10.0  # how often a session that waits looks whether its door is still there
+_LOOK_SECONDS: Final = 2.0  # how often a session that waits looks whether its door is still there, and its server goes on
 _READ_BYTES: Final = 1 * MIB
 _CREDENTIALS: Final = struct.Struct("3i")
+_TIMEVAL: Final = struct.Struct("@ll")
 _ENTER: Final = b"E"
 _LEAVING: Final = b"L"
 _NO: Final = b"N"
@@ -55,6 +56,20 @@ class SocketLink:
         self.wire_sent = 0
         self.wire_received = 0
         self._socket = connection
+        self._timeout_seconds = 0.0
+        self.timeout_seconds = SILENCE_SECONDS
+
+    @property
+    def timeout_seconds(self) -> float:
+        """See `transfer.link.PatientLink`."""
+        return self._timeout_seconds
+
+    @timeout_seconds.setter
+    def timeout_seconds(self, seconds: float) -> None:
+        self._timeout_seconds = seconds
+        whole = int(seconds)
+        with contextlib.suppress(OSError):  # a socket that is closed already
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(whole, int((seconds - whole) * 1e6)))
 
     def read(self) -> bytes:
         """The next bytes; `b""` at the end."""
@@ -69,6 +84,8 @@ class SocketLink:
         """Sends all of it."""
         try:
             self._socket.sendall(data)
+        except BlockingIOError as error:
+            raise LinkLostError(f"the other end has taken nothing for {self._timeout_seconds:g} seconds") from error
         except OSError as error:
             raise LinkLostError(f"the connection broke: {error.strerror}") from error
         self.wire_sent += len(data)
@@ -84,15 +101,23 @@ class Door:
     """Listens for as long as a session lives.
 
     `may_leave` says whether another session may have the item now; `disturb` is called when somebody has come in or the
-    session is to leave. Both are called in the door's thread.
+    session is to leave. Both are called in the door's thread. `is_closing`: the process is to end, and nobody is waited for.
     """
 
     def __init__(
-        self, session_fd: int, session: str, key: str, *, may_leave: Callable[[], bool], disturb: Callable[[], None]
+        self,
+        session_fd: int,
+        session: str,
+        key: str,
+        *,
+        may_leave: Callable[[], bool],
+        disturb: Callable[[], None],
+        is_closing: Callable[[], bool] = lambda: False,
     ) -> None:
         self._session = session
         self._key = key
         self._may_leave = may_leave
+        self._is_closing = is_closing
         self._disturb = disturb
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
@@ -112,7 +137,7 @@ class Door:
         with self._lock:
             while not (self._visitor or self.leaving or self._socket is None):
                 left = end - time.monotonic()
-                if left <= 0 or not self._is_there():
+                if left <= 0 or not self._is_there() or self._is_closing():
                     break
                 self._changed.wait(min(left, _LOOK_SECONDS))
             visitor, self._visitor = self._visitor, None

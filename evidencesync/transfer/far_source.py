@@ -26,7 +26,7 @@ from evidencesync.protocol.messages import (
     DATA_FRAME,
     MESSAGE_TYPES,
     PREAMBLE,
-    PROTOCOL_VERSION,
+    VERSIONS,
     Alive,
     ChunkData,
     Chunks,
@@ -89,7 +89,7 @@ class FarSource:
         if max(len(excludes), len(includes)) > MAX_PATTERNS or max(map(len, [*excludes, *includes]), default=0) > MAX_PATTERN:
             raise UsageError(f"a pull takes {MAX_PATTERNS} patterns of each kind, of {MAX_PATTERN} bytes each")
         wish = SourceAsk(
-            [PROTOCOL_VERSION],
+            list(VERSIONS),
             evidencesync.__version__,
             DELTA_PARAMETERS,
             request.source,
@@ -110,7 +110,7 @@ class FarSource:
             raise error_of(message)
         if not isinstance(message, SourceOffer) or len(frames) > 1:
             raise ProtocolError("the source's end does not say what it offers")
-        if message.version != PROTOCOL_VERSION or message.parameters != DELTA_PARAMETERS:
+        if message.version not in VERSIONS or message.parameters != DELTA_PARAMETERS:
             raise VersionError("the two ends do not speak the same version of the protocol")
         return message
 

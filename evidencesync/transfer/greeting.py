@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeVar
@@ -20,16 +21,19 @@ from evidencesync.evidence.identity import ItemName
 from evidencesync.limits import MAX_TITLE
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import (
+    PATIENT_VERSION,
     PREAMBLE,
-    PROTOCOL_VERSION,
+    VERSIONS,
     Begin,
     Hello,
     Message,
+    Patience,
     Published,
     Ready,
     Records,
     Resumed,
     Welcome,
+    clock_for,
 )
 from evidencesync.transfer.keeping import Keeping, ShownChains
 from evidencesync.transfer.link import Link
@@ -37,7 +41,7 @@ from evidencesync.transfer.request import PushRequest
 from evidencesync.vault.layout import MAX_ACQUISITION, MAX_SEQUENCE
 
 _M = TypeVar("_M", bound=Message)
-_CLOCK: Final = 2**62  # nanoseconds: vaults of before take no clock after 2116, and none makes use of it
+_U32: Final = 2**32 - 1
 
 
 class Visitor(Protocol):
@@ -62,6 +66,10 @@ class Visitor(Protocol):
     @property
     def read_back(self) -> bool:
         """Whether what is sent is to be read back from the disk."""
+
+    @property
+    def timeout_seconds(self) -> float:
+        """For how long he hears nothing before he gives a link up."""
 
 
 class Expect(Protocol):
@@ -92,8 +100,11 @@ def greet(
     expect: Expect,
     now: Callable[[], int],
     keeping: Keeping,
+    return_seconds: float = 0.0,
 ) -> Greeting:
     """Runs the handshake. Raises what the vault refuses us with, VersionError, or ProtocolError.
+
+    `return_seconds` is for how long this end will try to come back when the link is lost.
 
     For a vault whose chains are not those that were seen before it raises RolledBackError, ForkedError or ChainError.
 
@@ -109,7 +120,7 @@ def greet(
     vault_key = _vault_key(welcome.vault_key)
     shown = keeping.watch(_checked_id(welcome.vault_id), vault_key, request.name)
     begin = _begin(request, welcome, vault_key, _seen(shown), resumes=False)
-    link.write(frame_of(begin))
+    link.write(_patience(request, welcome, return_seconds) + frame_of(begin))
     while isinstance(answer := expect(Ready, Records), Records):
         shown.take(answer)
     if not isinstance(answer, Ready):
@@ -120,7 +131,12 @@ def greet(
 
 
 def greet_again(
-    request: PushRequest, link: Link, expect: Expect, now: Callable[[], int], greeting: Greeting
+    request: PushRequest,
+    link: Link,
+    expect: Expect,
+    now: Callable[[], int],
+    greeting: Greeting,
+    return_seconds: float = 0.0,
 ) -> Resumed | Published:
     """Runs the handshake of a session that was begun on another link; where it goes on, or how it has ended.
 
@@ -130,7 +146,8 @@ def greet_again(
     vault_key = _vault_key(welcome.vault_key)
     if (welcome.vault_id, vault_key) != (greeting.vault_id, greeting.vault_key):
         raise ProtocolError("another vault answers than the one that the transfer was begun with")
-    link.write(frame_of(_begin(request, welcome, vault_key, _seen(greeting.shown), resumes=True)))
+    begin = _begin(request, welcome, vault_key, _seen(greeting.shown), resumes=True)
+    link.write(_patience(request, welcome, return_seconds) + frame_of(begin))
     while isinstance(answer := expect(Resumed, Published, Records), Records):
         greeting.shown.take(answer)
     if not isinstance(answer, Resumed | Published):
@@ -145,18 +162,31 @@ def greet_for_custody(visitor: Visitor, link: Link, expect: Expect, now: Callabl
     """
     welcome = _introduce(visitor, link, expect, now(), "custody")
     vault_key = _vault_key(welcome.vault_key)
-    link.write(frame_of(_begin(visitor, welcome, vault_key, (0, 0), resumes=False)))
+    begin = _begin(visitor, welcome, vault_key, (0, 0), resumes=False)
+    link.write(_patience(visitor, welcome, 0.0) + frame_of(begin))
     return welcome.vault_id, vault_key
 
 
 def _introduce(request: Visitor, link: Link, expect: Expect, clock: int, purpose: Literal["push", "custody"] = "push") -> Welcome:
-    told = max(-_CLOCK, min(_CLOCK, clock))
-    hello = Hello([PROTOCOL_VERSION], evidencesync.__version__, purpose, request.vault, DELTA_PARAMETERS, told)
+    told = clock_for(None, clock)
+    hello = Hello(list(VERSIONS), evidencesync.__version__, purpose, request.vault, DELTA_PARAMETERS, told)
     link.write(PREAMBLE + frame_of(hello))
     welcome = expect(Welcome)
-    if welcome.version != PROTOCOL_VERSION or welcome.parameters != DELTA_PARAMETERS:
+    if welcome.version not in VERSIONS or welcome.parameters != DELTA_PARAMETERS:
         raise VersionError("the two ends do not speak the same version of the protocol")
     return welcome
+
+
+def _patience(visitor: Visitor, welcome: Welcome, return_seconds: float) -> bytes:
+    """How patient we are, where the other end wants to know."""
+    if welcome.version < PATIENT_VERSION:
+        return b""
+    return frame_of(patience_of(visitor.timeout_seconds, return_seconds))
+
+
+def patience_of(timeout_seconds: float, return_seconds: float) -> Patience:
+    """As it travels; a second is rounded up, so that nobody is cut off who comes in time."""
+    return Patience(min(math.ceil(timeout_seconds * 1000), _U32), min(math.ceil(return_seconds), _U32))
 
 
 def _check_state(ready: Ready) -> None:

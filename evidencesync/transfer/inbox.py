@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -13,16 +14,26 @@ from evidencesync.limits import ALIVE_SECONDS, MIB
 _QUEUED_BYTES = 16 * MIB
 _QUEUED_ITEMS = 512
 _ANSWER_BYTES = 16 * MIB  # some ten answers for everything that a window lets be open
+_SIGNS = 4  # of life within a timeout: one may come late
 _ANSWER_OVERHEAD = 256  # what a message takes in memory, however short it was on the wire
 
 LocalT = TypeVar("LocalT")
 PeerT = TypeVar("PeerT")
 
 
-class Inbox(Generic[LocalT, PeerT]):
-    """Two queues that one thread takes from. What fails in a feeding thread is raised where the items are taken."""
+def alive_seconds(timeout_seconds: float) -> float:
+    """How often an end says that it is alive whose link is lost after such a silence."""
+    return min(ALIVE_SECONDS, timeout_seconds / _SIGNS)
 
-    def __init__(self) -> None:
+
+class Inbox(Generic[LocalT, PeerT]):
+    """Two queues that one thread takes from. What fails in a feeding thread is raised where the items are taken.
+
+    `alive_seconds`: for how long a source may have nothing before the other end should hear a sign.
+    """
+
+    def __init__(self, alive_seconds: float = ALIVE_SECONDS) -> None:
+        self.alive_seconds = alive_seconds
         self._lock = threading.RLock()  # entered in place of the condition: see transfer.link
         self._changed = threading.Condition(self._lock)
         self._local: deque[tuple[LocalT, int]] = deque()
@@ -128,10 +139,11 @@ class Inbox(Generic[LocalT, PeerT]):
     def take(self, *, local: bool, timeout_seconds: float) -> tuple[LocalT | None, PeerT | None]:
         """The next item: the other end's first, the source's only if `local`. One of the two at most is not None.
 
-        Neither is there when the source had nothing for `limits.ALIVE_SECONDS`: time to tell the other end.
+        Neither is there when the source had nothing for `alive_seconds`: time to tell the other end.
         Raises what a feeding thread failed with, and LinkLostError when only the other end was waited for and it
         stayed silent for `timeout_seconds`.
         """
+        until = time.monotonic() + (self.alive_seconds if local else timeout_seconds)
         with self._lock:
             while True:
                 if self._peer:
@@ -150,7 +162,9 @@ class Inbox(Generic[LocalT, PeerT]):
                 if local and self._local_error is not None:
                     raise self._local_error
                 # Without a limit on the wait, a lock in the main thread would hold back Ctrl-C on some systems.
-                if self._changed.wait(ALIVE_SECONDS if local else timeout_seconds):
+                left = until - time.monotonic()
+                if left > 0:
+                    self._changed.wait(left)  # whatever comes: it is looked at above, also at the last moment
                     continue
                 if local:
                     return None, None

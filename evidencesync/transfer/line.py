@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from evidencesync.errors import LinkLostError
+from evidencesync.limits import HANDSHAKE_SECONDS, LEAST_SILENCE_SECONDS, MAX_RETURN_SECONDS, RETURN_SECONDS, SILENCE_SECONDS
 from evidencesync.protocol.framing import FrameDecoder, frame_of
-from evidencesync.protocol.messages import Message
+from evidencesync.protocol.messages import Message, Patience
 from evidencesync.transfer.ahead import Ahead
 from evidencesync.transfer.door import Door, SocketLink
-from evidencesync.transfer.link import Link
+from evidencesync.transfer.link import Link, PatientLink
 
-RETURN_SECONDS: Final = 3600.0
-"""How long a session waits for its sender. The item stays locked, but for a session that asks for it at the door."""
+_LENIENCE: Final = 3  # a sender may wait for a person who signs
 _IDLE_SECONDS: Final = 60.0  # three times what an honest sender lets pass without a word
 
 
@@ -27,7 +28,10 @@ class Line:
         self._door: Door | None = None
         self._wire_received = 0
         self._wire_sent = 0
+        self._silence_seconds = SILENCE_SECONDS
+        self._return_seconds = RETURN_SECONDS
         self._attach(link, begun=False)
+        self._ahead.deadline = time.monotonic() + HANDSHAKE_SECONDS
 
     @property
     def wire_received(self) -> int:
@@ -39,9 +43,25 @@ class Line:
         """Bytes sent over all links."""
         return self._wire_sent + self._link.wire_sent
 
-    def open_door(self, session_fd: int, session: str, key: str) -> None:
-        """From now on the sender may come back on another link."""
-        self._door = Door(session_fd, session, key, may_leave=self._may_leave, disturb=self._disturbed)
+    def be_patient(self, patience: Patience) -> None:
+        """Takes the sender at his word: who gives up so soon, and may come back for so long, is not waited for much longer."""
+        told = _LENIENCE * patience.timeout_ms / 1000
+        self._silence_seconds = min(max(told, LEAST_SILENCE_SECONDS), SILENCE_SECONDS)
+        self._return_seconds = min(float(patience.return_seconds), MAX_RETURN_SECONDS)
+
+    def trust(self) -> None:
+        """Somebody who is trusted is at the other end: he may take his time, and from now on only silence counts."""
+        self._ahead.deadline = None
+        self._bound(self._link)
+
+    def _bound(self, link: Link) -> None:
+        self._ahead.silence_seconds = self._silence_seconds
+        if isinstance(link, PatientLink):
+            link.timeout_seconds = self._silence_seconds
+
+    def open_door(self, session_fd: int, session: str, key: str, is_closing: Callable[[], bool] = lambda: False) -> None:
+        """From now on the sender may come back on another link, until whoever started this process wants it to end."""
+        self._door = Door(session_fd, session, key, may_leave=self._may_leave, disturb=self._disturbed, is_closing=is_closing)
 
     def frames(self) -> Iterator[tuple[int, memoryview]]:
         """What arrives on the present link. Raises LinkLostError when that ends."""
@@ -70,7 +90,7 @@ class Line:
     def wait(self) -> bool:
         """Waits for the sender to come back, for as long as a session may wait; whether he has."""
         self._lost = True
-        return self._door is not None and not self._door.leaving and self._take_visitor(self._door.wait(RETURN_SECONDS))
+        return self._door is not None and not self._door.leaving and self._take_visitor(self._door.wait(self._return_seconds))
 
     def look(self) -> bool:
         """Whether the sender has come back meanwhile; then the link is the new one."""
@@ -105,6 +125,7 @@ class Line:
         self._ahead.close()
         self._link.close()
         self._attach(visitor, begun=True)
+        self._bound(visitor)
         self.interruptions += 1
         return True
 

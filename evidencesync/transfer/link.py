@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import LinkLostError
@@ -43,6 +43,14 @@ class Link(Protocol):
 
     def close(self) -> None:
         """Ends the connection; a reader and a writer that wait are woken."""
+
+
+@runtime_checkable
+class PatientLink(Protocol):
+    """A link whose writer is not left waiting for an other end that takes nothing."""
+
+    timeout_seconds: float
+    """For how long nothing at all may be taken: then LinkLostError is raised. May be changed at any time."""
 
 
 class _Pipe:
@@ -132,6 +140,15 @@ class ChannelLink:
     def __init__(self, channel: Channel, run: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
         self._channel = channel
         self._run = run
+
+    @property
+    def timeout_seconds(self) -> float:
+        """See `PatientLink`."""
+        return self._channel.stall_seconds
+
+    @timeout_seconds.setter
+    def timeout_seconds(self, seconds: float) -> None:
+        self._channel.stall_seconds = seconds
 
     @property
     def peer(self) -> SshPeer | None:

@@ -17,19 +17,22 @@ import evidencesync
 from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError, VersionError
 from evidencesync.evidence.moment import format_moment
-from evidencesync.limits import SILENCE_SECONDS
+from evidencesync.limits import HANDSHAKE_SECONDS, LEAST_SILENCE_SECONDS, SILENCE_SECONDS
+from evidencesync.protocol.failures import failure_of, version_in_common
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import (
+    PATIENT_VERSION,
     PREAMBLE,
     PROTOCOL_VERSION,
     Alive,
-    Failure,
     Fetch,
     Message,
+    Patience,
     SourceAsk,
     SourceEnd,
     SourceOffer,
     SourceSeen,
+    clock_for,
 )
 from evidencesync.session.sender import Sender
 from evidencesync.shortages import unexpected
@@ -39,8 +42,8 @@ from evidencesync.source.gaps import refuse_moved_bytes
 from evidencesync.source.origin import describe_origin
 from evidencesync.transfer.clock import SteadyClock
 from evidencesync.transfer.feeding import feed
-from evidencesync.transfer.inbox import Inbox
-from evidencesync.transfer.link import Link
+from evidencesync.transfer.inbox import Inbox, alive_seconds
+from evidencesync.transfer.link import Link, PatientLink
 from evidencesync.transfer.listening import listen
 from evidencesync.transfer.outlet import Outlet
 from evidencesync.transfer.progress import Progress
@@ -49,6 +52,7 @@ from evidencesync.transfer.supply import count_source
 
 _M = TypeVar("_M", bound=Message)
 _SEEN_SECONDS: Final = 0.25
+_LENIENCE: Final = 3  # as at a vault's end
 
 
 def offer(link: Link, offered: bytes, now: Callable[[], int] | None = None) -> None:
@@ -80,6 +84,8 @@ class _Offering:
         self._now = now
         self._inbox: Inbox[Item, Message] = Inbox()
         self._progress = Progress()
+        self._version: int | None = None
+        self._silence_seconds = SILENCE_SECONDS
         self._seen = 0.0
         self._is_read = False
         listen(link, self._inbox)
@@ -87,7 +93,7 @@ class _Offering:
     def tell(self, error: EvidenceSyncError) -> None:
         """Says why there is no pull, where the link still works."""
         with contextlib.suppress(LinkLostError):
-            self._say(Failure(error.slug, error.message[:1000], error.hint[:1000] if error.hint else None))
+            self._say(failure_of(error, self._version))
 
     def close(self) -> None:
         """Lets go of the link and of the threads."""
@@ -97,8 +103,9 @@ class _Offering:
     def run(self, offered: bytes) -> None:
         """What is asked for is looked for, read and sent."""
         self._link.write(PREAMBLE)
-        ask = self._expect(SourceAsk)
-        if PROTOCOL_VERSION not in ask.versions or ask.parameters != DELTA_PARAMETERS:
+        ask = self._expect(SourceAsk, HANDSHAKE_SECONDS)
+        self._version = version_in_common(ask.versions)
+        if self._version is None or ask.parameters != DELTA_PARAMETERS:
             raise VersionError("the two ends of this pull do not speak the same version of the protocol")
         rules = FilterRules.from_patterns(
             map(os.fsdecode, ask.excludes),
@@ -110,15 +117,25 @@ class _Offering:
             refuse_moved_bytes(place.source, ask.on_read_error)
             self._say(self._offer(place))
             reading = self._start_reading(place, rules, ask)
-            self._serve(self._expect(Fetch), reading)
+            if self._version >= PATIENT_VERSION:
+                self._be_patient(self._expect(Patience, SILENCE_SECONDS))
+            self._serve(self._expect(Fetch, SILENCE_SECONDS), reading)
+
+    def _be_patient(self, patience: Patience) -> None:
+        """Whoever gives up so soon is not waited for longer, and hears a sign more often."""
+        told = patience.timeout_ms / 1000
+        self._silence_seconds = min(max(_LENIENCE * told, LEAST_SILENCE_SECONDS), SILENCE_SECONDS)
+        self._inbox.alive_seconds = alive_seconds(told)
+        if isinstance(self._link, PatientLink):
+            self._link.timeout_seconds = self._silence_seconds
 
     def _offer(self, place: Confined) -> SourceOffer:
         origin = describe_origin(place.source)
         return SourceOffer(
-            PROTOCOL_VERSION,
+            self._version or PROTOCOL_VERSION,
             evidencesync.__version__,
             DELTA_PARAMETERS,
-            self._now(),
+            clock_for(self._version, self._now()),
             origin.host,
             origin.operating_system,
             place.source.path,
@@ -185,7 +202,7 @@ class _Offering:
         may_read = sender.has_room
         if self._inbox.would_wait(local=may_read):
             outlet.flush()
-        item, message = self._inbox.take(local=may_read, timeout_seconds=SILENCE_SECONDS)
+        item, message = self._inbox.take(local=may_read, timeout_seconds=self._silence_seconds)
         if message is not None:
             _hear(sender, message)
         elif item is not None:
@@ -199,7 +216,7 @@ class _Offering:
             try:
                 self._send(sender, outlet)
                 outlet.flush()
-                _, message = self._inbox.take(local=False, timeout_seconds=SILENCE_SECONDS)
+                _, message = self._inbox.take(local=False, timeout_seconds=self._silence_seconds)
             except LinkLostError:
                 if sender.all_stored:
                     return
@@ -234,9 +251,9 @@ class _Offering:
     def _say(self, message: Message) -> None:
         self._link.write(frame_of(message))
 
-    def _expect(self, kind: type[_M]) -> _M:
+    def _expect(self, kind: type[_M], seconds: float) -> _M:
         while True:
-            _, message = self._inbox.take(local=False, timeout_seconds=SILENCE_SECONDS)
+            _, message = self._inbox.take(local=False, timeout_seconds=seconds)
             if isinstance(message, kind):
                 return message
             if not isinstance(message, Alive):

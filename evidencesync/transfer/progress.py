@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Stage = Literal["connecting", "reconnecting", "reading", "finishing", "syncing", "read-back", "publishing", "done"]
+Stage = Literal["connecting", "waiting", "reconnecting", "reading", "finishing", "syncing", "read-back", "publishing", "done"]
 
 
 @dataclass(slots=True)
@@ -33,6 +34,8 @@ class Progress:
     stage_total: int = 0
     path: bytes = b""
     interruptions: int = 0
+    tell: Callable[[str], None] = lambda _line: None
+    """Told, once each, of what whoever looks at no display should know while it lasts."""
 
     def begin_again(self) -> None:
         """The source is read from its start once more."""

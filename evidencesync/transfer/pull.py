@@ -21,7 +21,10 @@ from evidencesync.custody.receipt import decode_receipt
 from evidencesync.delta.refine import piece_key
 from evidencesync.errors import EvidenceSyncError, LinkLostError, MalformedDocumentError, ProtocolError, SourceGapsError
 from evidencesync.evidence.moment import Moment, format_moment
+from evidencesync.limits import ALIVE_SECONDS
 from evidencesync.protocol.messages import (
+    PATIENT_VERSION,
+    PROTOCOL_VERSION,
     Alive,
     Fetch,
     Finish,
@@ -45,7 +48,7 @@ from evidencesync.transfer.clock import SteadyClock, set_seconds
 from evidencesync.transfer.conversation import Conversation, connect_again
 from evidencesync.transfer.emptiness import refuse_nothing
 from evidencesync.transfer.far_source import FarSource, Frames, note_of, origin_of
-from evidencesync.transfer.greeting import Greeting
+from evidencesync.transfer.greeting import Greeting, patience_of
 from evidencesync.transfer.intake.overhearing import Pulled
 from evidencesync.transfer.keeping import Keeping
 from evidencesync.transfer.link import Link
@@ -56,6 +59,7 @@ from evidencesync.transfer.request import Documents, PushOutcome, PushRequest
 
 _ANSWERS: Final = (PageAnswer, Want, PagesStored, SegmentAnswer, Need, NeedPieces, SegmentsStored)
 _ALIVE_SECONDS: Final = 5.0
+_OLD_SIGNS: Final = 1.5  # a source's end of version 1 gives a sign after ALIVE_SECONDS, however impatient we are
 
 
 def pull(
@@ -128,7 +132,8 @@ class _Pull:
         self._far = FarSource(link, progress)
         self._conversation: Conversation[Frames] = Conversation(near, request, progress, now, None)
         self._stored = 0
-        self._alive = time.monotonic()
+        self._version = PROTOCOL_VERSION
+        self._alive = self._heard = time.monotonic()
 
     def run(self) -> PushOutcome:
         """All of it. A line that no honest source sends makes the source's end a hostile one."""
@@ -174,6 +179,7 @@ class _Pull:
         asked = self._now()
         far.ask(request, counts=self._progress.count_ahead)
         offer = self._wait_for_offer()
+        self._version = offer.version
         offset = offer.clock - (asked + self._now()) // 2
         return Provenance(origin_of(offer), "pull", "source", far.link.peer, offset, note_of(offer), request.on_read_error)
 
@@ -190,6 +196,9 @@ class _Pull:
         request, ready = self._request, greeting.ready
         header = make_header(request, provenance, greeting, started)
         self._add_page(0, encode_header(header))
+        if self._version >= PATIENT_VERSION:
+            self._far.say(patience_of(request.timeout_seconds, 0.0))
+        self._heard = time.monotonic()
         self._far.say(
             Fetch(
                 knows_nothing=ready.known_contents == 0,
@@ -215,10 +224,14 @@ class _Pull:
         inbox = self._conversation.inbox
         while self._far.end is None or self._stored < self._far.pages:
             frames, message = inbox.take(local=True, timeout_seconds=self._request.timeout_seconds)
+            if frames is None and message is None:
+                self._check_silence()
+                continue
             if frames is not None:
                 self._write(self._far.take(frames))
             elif message is not None:
                 self._pass_back(message)
+            self._heard = time.monotonic()
         tally = self._overheard.tally
         for remark, count in self._far.end.remarks.items():
             tally.manifest.remark(remark, count)
@@ -229,9 +242,17 @@ class _Pull:
         tally.read_again = self._far.end.read_again
         tally.changed_folders = self._far.end.remarks.get("folder-changed-while-read", 0)
 
+    def _check_silence(self) -> None:
+        """Neither end says anything. The vault's end waits for the source's, which gives a sign while it has nothing to send."""
+        patience = self._request.timeout_seconds
+        if self._version < PATIENT_VERSION:
+            patience = max(patience, _OLD_SIGNS * ALIVE_SECONDS)
+        if time.monotonic() - self._heard >= patience:
+            raise LinkLostError(f"the source's end has been silent for {patience:.0f} seconds")
+
     def _pass_back(self, message: Message) -> None:
         if isinstance(message, Status):
-            if time.monotonic() - self._alive > _ALIVE_SECONDS:
+            if time.monotonic() - self._alive > min(_ALIVE_SECONDS, self._conversation.inbox.alive_seconds):
                 self._alive = time.monotonic()
                 self._far.say(Alive())
             return

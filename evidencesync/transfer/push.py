@@ -19,7 +19,7 @@ from evidencesync.custody.manifest import encode_header
 from evidencesync.custody.receipt import decode_receipt
 from evidencesync.delta.possession import Possession
 from evidencesync.delta.refine import piece_key
-from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError, SessionGoneError
+from evidencesync.errors import BusyError, EvidenceSyncError, LinkLostError, ProtocolError, SessionGoneError
 from evidencesync.evidence.moment import format_moment
 from evidencesync.protocol.messages import (
     Alive,
@@ -46,6 +46,7 @@ from evidencesync.transfer.greeting import Greeting
 from evidencesync.transfer.keeping import Keeping
 from evidencesync.transfer.link import Link
 from evidencesync.transfer.papers import ManifestMeter, ManifestSums, Signed, make_header, sign
+from evidencesync.transfer.place import wait_for_place
 from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.reading import Item, PageRead
 from evidencesync.transfer.request import Documents, PushOutcome, PushRequest
@@ -73,21 +74,25 @@ def push(
     `now` is the clock, a steady one where none is given. `supply` is what is read, where that is not `request.source` on this
     machine.
 
-    `again` makes another link to the same vault, for when one is lost. Where the vault's process has ended meanwhile, the
-    source is read once more, and what had arrived is not sent again. `keeping`: what was seen of the vault before, and where
-    manifest and records go; whoever gave it finishes the receipt, and remembers what `PushOutcome.seen` has.
+    `again` makes another link to the same vault, for when one is lost. Where the vault's process has ended meanwhile, or the
+    server was busy, the source is read once more, and what had arrived is not sent again. `keeping`: what was seen of the vault
+    before, and where manifest and records go; whoever gave it finishes the receipt, and remembers what `PushOutcome.seen` has.
 
     Returns only what the vault has signed for and this end has checked against what it read. Raises the vault's error,
     LinkLostError, or what reading the source fails with: then nothing was published, unless the link was lost while the
     vault was acknowledging.
     """
     now = now or SteadyClock()
-    for _ in range(request.retries):
+    for attempt in range(request.retries):
         try:
             return _push_once(link, request, progress, now, again, supply, keeping)
         except SessionGoneError:
             if again is None:
                 raise
+        except BusyError as busy:
+            if again is None:
+                raise
+            wait_for_place(busy, progress, attempt, request.retries)
         link = connect_again(again, request, progress)
         request = dataclasses.replace(request, session=secrets.token_hex(16))
         progress.begin_again()

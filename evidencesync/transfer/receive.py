@@ -16,6 +16,7 @@ from typing import Final, Literal, TypeVar
 
 from evidencesync.custody.record import decode_record
 from evidencesync.errors import (
+    BusyError,
     EvidenceSyncError,
     LinkLostError,
     LockedError,
@@ -26,15 +27,26 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.limits import MAX_RECORD, NONCE
-from evidencesync.protocol.failures import error_of
+from evidencesync.protocol.failures import error_of, failure_of
 from evidencesync.protocol.framing import frame_of
-from evidencesync.protocol.messages import DATA_FRAME, PREAMBLE, Begin, Failure, Hello, Message, Published, decode_message
+from evidencesync.protocol.messages import (
+    DATA_FRAME,
+    PATIENT_VERSION,
+    PREAMBLE,
+    Begin,
+    Failure,
+    Hello,
+    Message,
+    Patience,
+    Published,
+    decode_message,
+)
 from evidencesync.shortages import unexpected
 from evidencesync.transfer.clock import SteadyClock
 from evidencesync.transfer.door import Knock, SocketLink, knock
 from evidencesync.transfer.intake.admission import Admitted, admit, welcome
 from evidencesync.transfer.intake.chains import show_since
-from evidencesync.transfer.intake.overhearing import Caller, Pulled
+from evidencesync.transfer.intake.overhearing import ALONE, Caller, Host, Pulled
 from evidencesync.transfer.line import Line
 from evidencesync.transfer.link import Link
 from evidencesync.vault.disk import load_file, opened_folder
@@ -61,15 +73,17 @@ def receive(
     host_key: str | None = None,
     may_return: bool = True,
     pulled: Pulled | None = None,
+    host: Host = ALONE,
 ) -> None:
     """Serves one session on a link, and closes it. The other end is told what goes wrong; so is the caller.
 
     `received_from` and `host_key` are what this process itself knows of the connection; the key is None where sshd holds it.
     With `may_return` a session whose link is lost waits for its sender. `pulled`: the sender is a pull of this very process.
+    `host` is asked for a place once somebody has proved a key that the vault trusts; who gets none is told that it is busy.
     Whatever it raises, nothing of a session that was
     not acknowledged or published is to be seen among the evidence.
     """
-    session = _Session(link, vault, Caller(received_from, host_key, may_return, pulled), now or SteadyClock())
+    session = _Session(link, vault, Caller(received_from, host_key, may_return, pulled, host), now or SteadyClock())
     try:
         session.run()
     except EvidenceSyncError as error:
@@ -91,15 +105,11 @@ def _load_the_rest() -> None:
 def refuse(link: Link, error: EvidenceSyncError) -> None:
     """Tells a client why there is no session for it at all, and closes the link."""
     try:
-        link.write(PREAMBLE + frame_of(_failure(error)))
+        link.write(PREAMBLE + frame_of(failure_of(error, None)))
     except LinkLostError:
         return
     finally:
         link.close()
-
-
-def _failure(error: EvidenceSyncError) -> Failure:
-    return Failure(error.slug, error.message[:1000], error.hint[:1000] if error.hint else None)
 
 
 class _Session:
@@ -113,13 +123,14 @@ class _Session:
         now: Callable[[], int],
     ) -> None:
         self._line = Line(link)
+        self._version: int | None = None
         self._vault = vault
         self._caller = caller
         self._now = now
 
     def tell(self, error: EvidenceSyncError) -> None:
         """Says why the session ends, where the link still works."""
-        self._line.tell(_failure(error))
+        self._line.tell(failure_of(error, self._version))
 
     def close(self) -> None:
         """Lets go of the link and of the thread that reads it."""
@@ -129,6 +140,8 @@ class _Session:
         """Handshake, then the transfer under the item's lock; or all of it passed on to where the session lives."""
         self._line.write(PREAMBLE)
         admitted, purpose = self._shake_hands()
+        if not self._caller.host.has_place():
+            raise BusyError("the server has as many sessions as it takes")
         if purpose == "custody":
             from evidencesync.transfer.custody_serving import serve_custody
 
@@ -172,10 +185,17 @@ class _Session:
         """Who it is, and what for."""
         hello = self._expect(Hello)
         offered = welcome(hello, self._vault, os.urandom(NONCE), self._now())
+        self._version = offered.version
         self._line.send(offered)
         if hello.purpose == "push":
             _load_the_rest()
-        return admit(self._expect(Begin), offered, self._vault, self._now()), hello.purpose
+        if offered.version >= PATIENT_VERSION:
+            patience = self._expect(Patience)
+            if hello.purpose == "push":  # a custody chain is shown to a person, who may think before he signs
+                self._line.be_patient(patience)
+        admitted = admit(self._expect(Begin), offered, self._vault, self._now())
+        self._line.trust()
+        return admitted, hello.purpose
 
     # Whose item it is.
 

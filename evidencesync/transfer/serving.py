@@ -6,12 +6,18 @@ import contextlib
 import os
 import resource
 import signal
+import threading
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from evidencesync.errors import ConfigurationError, EvidenceSyncError
-from evidencesync.ssh.channel import Channel
+from evidencesync.errors import BusyError, ConfigurationError, EvidenceSyncError, LinkLostError
+from evidencesync.protocol.failures import failure_of, version_in_common
+from evidencesync.protocol.framing import FrameDecoder, frame_of
+from evidencesync.protocol.messages import PREAMBLE, Hello, decode_message
+from evidencesync.ssh.channel import ServedChannel
+from evidencesync.transfer.intake.overhearing import ALONE, Host
 from evidencesync.transfer.link import ChannelLink, Link
 from evidencesync.transfer.memory import keep_large_blocks
 from evidencesync.transfer.receive import receive, refuse
@@ -19,7 +25,10 @@ from evidencesync.transfer.stdio import take_standard_streams
 from evidencesync.vault.layout import HOST_KEY
 from evidencesync.vault.vault import Vault
 
-_THREADS: Final = 96  # above what evidencesync.ssh.server lets in: 32 sessions, and 32 who are logging in
+# Each session keeps a thread for as long as it lasts, also while it waits for a sender whose link was lost. What
+# evidencesync.ssh.server lets in at a time is less than half of that; who would get none is told that the server is busy.
+_THREADS: Final = 256
+_HELLO_SECONDS: Final = 5.0  # for the first word of somebody who is going to be turned away
 
 
 def serve_stdio(vault_path: str) -> None:
@@ -67,38 +76,91 @@ async def _serve(
 ) -> None:
     # Not above: asyncssh takes long to import, and what sshd starts needs none of these.
     import asyncio
-    from concurrent.futures import ThreadPoolExecutor
 
     from evidencesync.ssh.server import serve_embedded
 
-    loop = asyncio.get_running_loop()
-    # Each session keeps a thread for as long as it lasts, and a login needs one for a moment: by default asyncio has four
-    # and one for each core, so that a few transfers would keep everybody else out.
-    loop.set_default_executor(ThreadPoolExecutor(_THREADS, "session"))
-
-    shown: list[str] = []
+    sessions = _Sessions(vault_path)
 
     def ready(address: str, number: int, fingerprint: str) -> None:
-        shown.append(fingerprint)
+        sessions.host_key = fingerprint
         announce(address, number, fingerprint)
 
-    async def handle(channel: Channel, who: str) -> None:
-        def run(work: Coroutine[Any, Any, Any]) -> Any:
-            return asyncio.run_coroutine_threadsafe(work, loop).result()
-
-        await asyncio.to_thread(_serve_link, ChannelLink(channel, run), vault_path, who, shown[0])
-
+    loop = asyncio.get_running_loop()
     serving = loop.create_task(
-        serve_embedded(host, port, host_key or Path(vault_path) / HOST_KEY, authorized_keys, handle, ready)
+        serve_embedded(host, port, host_key or Path(vault_path) / HOST_KEY, authorized_keys, sessions.serve, ready)
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # a script that started us in the background means Ctrl-C for others
             loop.add_signal_handler(number, serving.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await serving
+    await sessions.end()
 
 
-def _serve_link(link: Link, vault_path: str, received_from: str, host_key: str | None) -> None:
+class _Sessions:
+    """The sessions of an SSH server of our own, each in a thread. Used in its event loop."""
+
+    def __init__(self, vault_path: str) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        self.host_key: str | None = None
+        self._vault_path = vault_path
+        # Not asyncio's own: that has four threads and one for each core, and every login needs one of them for a moment.
+        self._pool = ThreadPoolExecutor(_THREADS, "session")
+        self._running = 0
+        self._closing = threading.Event()
+
+    async def serve(self, channel: ServedChannel, who: str) -> None:
+        """Serves one. Raises what ended it."""
+        import asyncio
+
+        if channel.is_turned_away or self._running >= _THREADS:
+            await _turn_away(channel)
+            return
+        loop = asyncio.get_running_loop()
+
+        def run(work: Coroutine[Any, Any, Any]) -> Any:
+            return asyncio.run_coroutine_threadsafe(work, loop).result()
+
+        async def vouch() -> bool:
+            return channel.vouch()
+
+        host = Host(lambda: bool(run(vouch())), self._closing.is_set)
+        self._running += 1
+        try:
+            work = partial(_serve_link, ChannelLink(channel, run), self._vault_path, who, self.host_key, host)
+            await loop.run_in_executor(self._pool, work)
+        finally:
+            self._running -= 1
+
+    async def end(self) -> None:
+        """Ends those that wait for a sender, and waits for the others: in this loop, which they need to hang up."""
+        import asyncio
+
+        self._closing.set()
+        await asyncio.to_thread(self._pool.shutdown)
+
+
+async def _turn_away(channel: ServedChannel) -> None:
+    """Tells somebody in his own version that there is no place, and costs no thread. Raises BusyError, for the log."""
+    import asyncio
+
+    busy = BusyError("the server has as many sessions as it takes from this address or with this key")
+    decoder, frames = FrameDecoder(), list[tuple[int, memoryview]]()
+    with contextlib.suppress(TimeoutError, EvidenceSyncError):
+        async with asyncio.timeout(_HELLO_SECONDS):
+            while not frames and (block := await channel.read()):
+                frames = list(decoder.feed(block))
+    version = None
+    with contextlib.suppress(EvidenceSyncError):
+        hello = decode_message(*frames[0]) if frames else None
+        version = version_in_common(hello.versions) if isinstance(hello, Hello) else None
+    with contextlib.suppress(LinkLostError):
+        await channel.write(PREAMBLE + frame_of(failure_of(busy, version)))
+    raise busy
+
+
+def _serve_link(link: Link, vault_path: str, received_from: str, host_key: str | None, host: Host = ALONE) -> None:
     """One session. A vault that cannot be opened is the client's business to know: he named it, or whoever set this up."""
     try:
         allow_many_files()
@@ -106,7 +168,7 @@ def _serve_link(link: Link, vault_path: str, received_from: str, host_key: str |
     except EvidenceSyncError as error:
         refuse(link, error)
         raise
-    receive(link, vault, received_from, host_key=host_key)
+    receive(link, vault, received_from, host_key=host_key, host=host)
 
 
 def allow_many_files() -> None:

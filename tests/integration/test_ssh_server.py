@@ -17,7 +17,7 @@ import pytest
 from evidencesync.errors import AuthenticationError, ConfigurationError, ConnectError, HostKeyError, LinkLostError, ProtocolError
 from evidencesync.ssh import server as server_module
 from evidencesync.ssh.address import Address
-from evidencesync.ssh.channel import Channel
+from evidencesync.ssh.channel import Channel, ServedChannel
 from evidencesync.ssh.client import ClientChannel, fetch_host_key, open_channel
 from evidencesync.ssh.hostkeys import remember_host_key
 from evidencesync.ssh.options import SshOptions
@@ -95,7 +95,7 @@ async def running(folder: Path, handler: server_module.Handler = echo, **setting
         embedded.port, embedded.fingerprint = port, fingerprint
         started.set()
 
-    async def watched(channel: Channel, who: str) -> None:
+    async def watched(channel: ServedChannel, who: str) -> None:
         embedded.seen.append(who)
         await handler(channel, who)
 

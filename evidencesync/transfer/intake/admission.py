@@ -15,7 +15,8 @@ from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import ProtocolError, SignatureError, VaultNotFoundError, VersionError
 from evidencesync.evidence.digest import sha512_of
 from evidencesync.evidence.identity import ItemName, Title
-from evidencesync.protocol.messages import PROTOCOL_VERSION, Begin, Hello, Welcome
+from evidencesync.protocol.failures import version_in_common
+from evidencesync.protocol.messages import PROTOCOL_VERSION, Begin, Hello, Welcome, clock_for
 from evidencesync.vault.vault import Vault
 
 
@@ -39,7 +40,8 @@ class Admitted:
 
 def welcome(hello: Hello, vault: Vault, nonce: bytes, clock: int) -> Welcome:
     """The answer to a client's first message. Raises VersionError, or VaultNotFoundError for another vault's path."""
-    if PROTOCOL_VERSION not in hello.versions:
+    version = version_in_common(hello.versions)
+    if version is None:
         raise VersionError(f"this vault's end speaks version {PROTOCOL_VERSION} of the protocol, the other end does not")
     if hello.parameters != DELTA_PARAMETERS:
         raise VersionError("the two ends cut contents by different parameters")
@@ -49,13 +51,13 @@ def welcome(hello: Hello, vault: Vault, nonce: bytes, clock: int) -> Welcome:
             hint="Give the path of the vault that the server was started for.",
         )
     return Welcome(
-        PROTOCOL_VERSION,
+        version,
         evidencesync.__version__,
         vault.settings.id,
         vault.signer.public_key.blob,
         nonce,
         DELTA_PARAMETERS,
-        clock,
+        clock_for(version, clock),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from evidencesync.custody.manifest import CheckedLine
 
@@ -25,6 +26,18 @@ class Pulled:
 
 
 @dataclass(frozen=True, slots=True)
+class Host:
+    """What a session asks the process that serves it beside others: whether it has a place, and whether the process ends."""
+
+    has_place: Callable[[], bool]
+    is_closing: Callable[[], bool]
+
+
+ALONE: Final = Host(lambda: True, lambda: False)
+"""A process that serves one session, or that serves itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """What this process itself knows of a session's connection, for the receipt; and whether its sender may come back."""
 
@@ -32,3 +45,4 @@ class Caller:
     host_key: str | None
     may_return: bool
     pulled: Pulled | None
+    host: Host = ALONE

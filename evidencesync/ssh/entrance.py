@@ -1,0 +1,140 @@
+"""Who is at the door of our SSH server, how far each has come, and how many there may be of each.
+
+A connection knocks (it has not logged in), comes in (its key may log in), and is vouched for once the session's own end says that
+somebody whom the vault trusts is there. Only those who are vouched for have a place for as long as they like. All others have
+shares, and little time. See `evidencesync.ssh.shares`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from evidencesync.ssh.shares import Share, Waiting, network_of
+from evidencesync.ssh.wire import Wire
+
+_LINGER_SECONDS: Final = 10.0  # for a client that has heard how its session ended, and does not hang up
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many there may be, and for how many seconds who may stay what he is.
+
+    `logins` knock, `connections` have come in, `strangers` of these are not vouched for yet, and `sessions` are. After the
+    seconds of patience somebody must give up his place to the next one.
+    """
+
+    logins: int
+    logins_of_address: int
+    connections: int
+    strangers: int
+    strangers_of_address: int
+    strangers_of_key: int
+    sessions: int
+    hello_seconds: float
+    login_seconds: float
+    proof_seconds: float
+    login_patience_seconds: float
+    proof_patience_seconds: float
+
+
+class Entry(Enum):
+    """What becomes of a connection that has logged in."""
+
+    COME_IN = "it gets a session"
+    BUSY = "it is told that there is no place"
+    NO = "it is dropped"
+
+
+class Entrance:
+    """Counts the connections of one server. Used in its event loop alone."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._networks: dict[Wire, str] = {}
+        self._knocking: Waiting[Wire] = Waiting(limits.login_patience_seconds)
+        self._strangers: Waiting[Wire] = Waiting(limits.proof_patience_seconds)
+        self._inside: set[Wire] = set()
+        self._vouched: set[Wire] = set()
+        self._timers: dict[Wire, asyncio.TimerHandle] = {}
+
+    def knock(self, wire: Wire, address: str) -> bool:
+        """A connection from an address: whether it may try to log in."""
+        network = network_of(address)
+        share = Share(network, self._limits.logins_of_address)
+        if not self._enter(self._knocking, wire, [share], self._limits.logins):
+            return False
+        self._networks[wire] = network
+        self._allow(wire, self._limits.hello_seconds)
+        return True
+
+    def greeted(self, wire: Wire) -> None:
+        """A connection has agreed on keys, so it is an SSH client; it may now take the time that a person needs to log in."""
+        if wire in self._knocking:
+            self._allow(wire, self._limits.login_seconds)
+
+    def come_in(self, wire: Wire, key: str) -> Entry:
+        """A connection has logged in, by a key."""
+        self._knocking.leave(wire)
+        if len(self._inside) >= self._limits.connections:
+            return Entry.NO
+        self._inside.add(wire)
+        shares = [
+            Share(self._networks.get(wire, ""), self._limits.strangers_of_address),
+            Share(key, self._limits.strangers_of_key),
+        ]
+        if not self._enter(self._strangers, wire, shares, self._limits.strangers):
+            self._allow(wire, _LINGER_SECONDS)
+            return Entry.BUSY
+        self._allow(wire, self._limits.proof_seconds)
+        return Entry.COME_IN
+
+    def vouch(self, wire: Wire) -> bool:
+        """Whoever is at the other end is trusted: whether there is a place for his session."""
+        if wire in self._vouched:
+            return True
+        if len(self._vouched) >= self._limits.sessions:
+            return False
+        self._strangers.leave(wire)
+        self._stop_timer(wire)
+        self._vouched.add(wire)
+        return True
+
+    def finished(self, wire: Wire) -> None:
+        """The session is over. The client hangs up, or is dropped soon."""
+        self._strangers.leave(wire)
+        self._vouched.discard(wire)
+        if wire in self._networks:
+            self._allow(wire, _LINGER_SECONDS)
+
+    def gone(self, wire: Wire) -> None:
+        """The connection is lost or closed."""
+        self._stop_timer(wire)
+        self._knocking.leave(wire)
+        self._strangers.leave(wire)
+        self._inside.discard(wire)
+        self._vouched.discard(wire)
+        self._networks.pop(wire, None)
+
+    def close(self) -> None:
+        """Drops every connection."""
+        for wire in list(self._networks):
+            wire.abort()
+
+    def _enter(self, waiting: Waiting[Wire], wire: Wire, shares: list[Share], total: int) -> bool:
+        leaving = waiting.enter(wire, shares, total, self._loop.time())
+        for one in leaving or ():
+            one.abort()
+        return leaving is not None
+
+    def _allow(self, wire: Wire, seconds: float) -> None:
+        """So much time from now on, in place of what was left."""
+        self._stop_timer(wire)
+        self._timers[wire] = self._loop.call_later(seconds, wire.abort)
+
+    def _stop_timer(self, wire: Wire) -> None:
+        if (timer := self._timers.pop(wire, None)) is not None:
+            timer.cancel()
