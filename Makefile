@@ -36,7 +36,8 @@ differential: $(STAMP)
 
 # Every byte of a small vault changed, every bit of its documents; about 20 minutes of one core.
 flips: $(STAMP)
-	FLIPS=all FLIP_JOBS=$(JOBS) $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/faults/test_verify_flipped_bits.py $(PYTEST)
+	FLIPS=all FLIP_JOBS=$(JOBS) $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/faults/test_verify_flipped_bits.py \
+	  tests/unit/verify/test_timestamps.py $(PYTEST)
 
 # What CI runs: everything that can refuse a change.
 check: lint test

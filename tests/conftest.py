@@ -58,7 +58,9 @@ def private_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                 patch.delenv(name)
         patch.setenv("PATH", path_with_more_folders())
         keep_for_the_chosen()
+        umask = os.umask(0o022)  # modes of files are what many tests are about; those about the umask choose their own
         yield home
+        os.umask(umask)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.custody.publickey import PublicKey
 from evidencesync.errors import ConnectError, LinkLostError
 from evidencesync.transfer.link import LocalLink, local_pair
 from evidencesync.transfer.progress import Progress
@@ -29,8 +29,8 @@ ITEM = ("--case", "2026/11", "--item", "E1")
 def bench(tmp_path: Path) -> Bench:
     bench = make_bench(tmp_path)
     chance = random.Random(3)
-    (bench.source / "image").write_bytes(chance.randbytes(20 * MIB) + bytes(10 * MIB))
-    for number in range(400):
+    (bench.source / "image").write_bytes(chance.randbytes(8 * MIB) + bytes(4 * MIB))
+    for number in range(100):
         (bench.source / f"{number:03}").write_bytes(chance.randbytes(3000))
     return bench
 
@@ -43,28 +43,29 @@ def assert_sound(bench: Bench, published: int) -> None:
         assert (verdict.verdict, [finding.slug for finding in verdict.findings if finding.severity == "error"]) == ("pass", [])
 
 
-@pytest.mark.parametrize("moment", [0.0, 0.05, 0.15, 0.3, 0.5, 0.8])
+NEW = 16 * MIB
+# What lies in staging when it is ended: a session without a byte, a part, all of it and the documents.
+MOMENTS = {"begun": "*", "sending": "*/contents/*", "sent": "*/acquisition/data/image", "concluding": "*/acquisition/SHA256SUMS"}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_a_push_that_is_ended_leaves_no_half_acquisition(tmp_path: Path, bench: Bench, moment: float, number: int) -> None:
+def test_a_push_that_is_ended_leaves_no_half_acquisition(tmp_path: Path, bench: Bench, moment: str, number: int) -> None:
     bench.push()
-    (bench.source / "image").write_bytes(random.Random(4).randbytes(40 * MIB))
+    (bench.source / "image").write_bytes(random.Random(4).randbytes(NEW))
     key = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    bench.vault.trust.add(PublicKey.from_line(key.with_suffix(".pub").read_text()), "bo@lab")
     vault = bench.vault.layout.root
-    command = [sys.executable, "-m", "evidencesync"]
-    subprocess.run([*command, "trust", "add", vault, f"{key}.pub", "--principal", "bo@lab"], check=True, capture_output=True)
+    command: list[str | Path] = [sys.executable, "-m", "evidencesync", "push", bench.source, vault, *ITEM, "--sign-key", key]
     process = subprocess.Popen(
-        [*command, "push", bench.source, vault, *ITEM, "--sign-key", key, "--json", "--receipts", tmp_path / "receipts"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        [*command, "--json", "--receipts", tmp_path / "receipts"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     incoming = bench.vault.layout.item(bench.name).incoming
-    deadline = time.monotonic() + 60
-    while not os.listdir(incoming) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    time.sleep(moment)
+    while not list(incoming.glob(MOMENTS[moment])) and process.poll() is None:
+        time.sleep(0.003)  # it ends by itself if it is missed
     process.send_signal(number)
-    process.communicate(timeout=60)
+    process.communicate()
     if number == signal.SIGINT and process.returncode != 0:
         assert process.returncode == 130
     published = len(bench.acquisitions())
@@ -97,7 +98,7 @@ class CutLink(LocalLink):
         super().write(data)
 
 
-@pytest.mark.parametrize("after", [0, 10, 700, 5_000, 100_000, 4_000_000, 21_000_000])
+@pytest.mark.parametrize("after", [0, 10, 700, 5_000, 100_000, 4_000_000, 8_500_000])
 def test_a_link_that_breaks_leaves_nothing_published_and_the_lock_free(bench: Bench, after: int) -> None:
     ours, theirs = local_pair()
     ended: list[BaseException] = []

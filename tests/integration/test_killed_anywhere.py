@@ -61,12 +61,13 @@ def acquisitions(lab: Lab, item: str) -> list[Path]:
     return sorted(lab.folder.glob(f"vault/cases/*/{item}/acquisitions/*"))
 
 
-def lines_of(acquisition: Path) -> list[bytes]:
-    """The manifest without what names the session: header and footer."""
-    return (acquisition / "manifest.jsonl").read_bytes().splitlines()[1:-1]
+def lines_of(acquisition: Path) -> list[dict[str, object]]:
+    """The manifest without what names the session, header and footer, and without what anybody changes who looks at a folder."""
+    lines = (acquisition / "manifest.jsonl").read_bytes().splitlines()[1:-1]
+    return [{key: value for key, value in json.loads(line).items() if key != "atime"} for line in lines]
 
 
-@pytest.mark.parametrize("seed", seeds(12, 200))
+@pytest.mark.parametrize("seed", seeds(6, 200))
 def test_a_kill_at_any_moment_costs_no_more_than_what_was_under_way(lab: Lab, sshd: Sshd, seed: int) -> None:
     chance = random.Random(seed)
     victim = ("local", "sender", "vault")[seed % 3]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.cli_program import ITEM, Lab
+from tests.integration.cli_program import ITEM, TIMEOUT_SECONDS, Lab
 from tests.integration.test_cli_remote import _remote_command, _ssh_options
 
 if TYPE_CHECKING:
@@ -36,8 +36,13 @@ def lab(tmp_path: Path) -> Lab:
 
 def pids_of(lab: Lab, pattern: str) -> list[int]:
     """Processes whose command line holds a text and then this laboratory's folder."""
-    found = subprocess.run(["pgrep", "-f", f"{pattern}.*{lab.folder}"], check=False, capture_output=True, text=True)
-    return [int(pid) for pid in found.stdout.split()]
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+            if str(lab.folder) in command.partition(pattern)[2]:
+                found.append(int(process.name))
+    return found
 
 
 class Pushing:
@@ -52,7 +57,7 @@ class Pushing:
 
     def wait_until_staged(self, size: int) -> None:
         """Waits until so many bytes lie in staging."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while self._staged() < size:
             assert self.process.poll() is None, self.process.communicate()
             assert time.monotonic() < deadline
@@ -68,7 +73,7 @@ class Pushing:
 
     def ended(self) -> dict[str, object]:
         """What the push says when it is done."""
-        out, err = self.process.communicate(timeout=90)
+        out, err = self.process.communicate(timeout=TIMEOUT_SECONDS)
         assert self.process.returncode == 0, (out, err)
         said: dict[str, object] = json.loads(out)
         return said
@@ -133,7 +138,7 @@ def test_a_session_that_waits_for_its_sender_ends_when_it_is_told_to(lab: Lab, s
     pushing.process.communicate()
     for pid in pushing.pids("serve --vault"):
         os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while pushing.pids("serve --vault"):
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -147,7 +152,7 @@ def test_a_session_that_waits_for_its_sender_ends_when_it_is_told_to(lab: Lab, s
 )
 def test_a_vaults_end_killed_while_it_concludes_has_published_once_or_not_at_all(lab: Lab, sshd: Sshd, moment: str) -> None:
     pushing = Pushing(lab, sshd)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not list(lab.folder.glob(f"vault/cases/*/*/{moment}")) and pushing.process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.001)
@@ -161,7 +166,7 @@ def test_a_vaults_end_killed_while_it_concludes_has_published_once_or_not_at_all
 
 def test_a_sender_killed_while_the_vault_concludes_finds_it_published(lab: Lab, sshd: Sshd) -> None:
     pushing = Pushing(lab, sshd)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not list(lab.folder.glob("vault/cases/*/*/incoming/*/acquisition/SHA256SUMS")) or pushing._staged() > 0:
         assert pushing.process.poll() is None
         assert time.monotonic() < deadline

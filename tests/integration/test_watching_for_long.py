@@ -18,8 +18,9 @@ from evidencesync.source.sighting import Sight
 from evidencesync.transfer.eyes import SourceEyes, open_eyes
 from evidencesync.transfer.watch import Decision, Pace, watch
 from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.soak import often
 
-WARM_UP = 40
+WARM_UP = 20
 KIB = 1024
 
 
@@ -78,7 +79,7 @@ class LongWatch:
         return True
 
     def _make_a_change(self) -> None:
-        if self.count % 50 == 49:
+        if self.count % 25 == 24:
             self.source.rename(self.source.with_name("elsewhere"))
             return
         if self.count % 2:
@@ -115,7 +116,7 @@ class LongWatch:
         self.failures += 1
 
 
-@pytest.mark.parametrize(("cycles", "with_a_vault"), [(800, False), (100, True)])
+@pytest.mark.parametrize(("cycles", "with_a_vault"), [(often(300, 8000), False), (often(50, 800), True)])
 def test_hundreds_of_cycles_take_no_more_room_than_the_first(tmp_path: Path, cycles: int, with_a_vault: bool) -> None:
     bench = make_bench(tmp_path)
     source = bench.source
@@ -133,6 +134,6 @@ def test_hundreds_of_cycles_take_no_more_room_than_the_first(tmp_path: Path, cyc
     assert after[:2] == before[:2]
     assert after[2] - before[2] < 1536 * KIB  # of some hundreds of cycles; a measurement of coverage takes half of it
     assert long.pushed_states > cycles // 2
-    assert long.gaps >= cycles // 60
+    assert long.gaps >= cycles // 30 > 0
     assert (long.failures > 0) == (not with_a_vault)
     assert not with_a_vault or len(bench.acquisitions()) == long.pushed_states
