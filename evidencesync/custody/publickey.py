@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from evidencesync.custody.wire import WireError, WireReader, write_string
+from evidencesync.custody.wire import WireError, WireReader, write_mpint, write_string
 from evidencesync.errors import SignatureError
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import MAX_PUBLIC_KEY
@@ -102,6 +102,7 @@ class PublicKey:
         """Checks an SSH signature blob (algorithm, signature, for FIDO flags and counter) over `data`.
 
         Raises SignatureError for a blob that is malformed or of another algorithm, and for a signature that does not fit.
+        Of the two forms of a good ECDSA signature both fit: see `has_low_s`.
         """
         reader = WireReader(signature)
         algorithm = reader.text()
@@ -247,6 +248,30 @@ def _read_ecdsa(name: str, reader: WireReader) -> _Check:
         key.verify(encode_dss_signature(r, s), data, ec.ECDSA(curve.digest))
 
     return check
+
+
+def has_low_s(key: PublicKey, signature: bytes) -> bool:
+    """Whether a signature blob is in the one form that nobody can make another good one from. True of all but ECDSA.
+
+    Of an ECDSA signature (r, s) anybody can make (r, n - s), which is as good: n is the order of the curve's group. The form with
+    the lower s is the one that counts. Raises SignatureError for a blob that is none of this key.
+    """
+    return low_s_form(key, signature) == signature
+
+
+def low_s_form(key: PublicKey, signature: bytes) -> bytes:
+    """The same signature in the form that `has_low_s` asks for. Signers write either: OpenSSH and tokens, as chance has it."""
+    curve = _CURVES.get(key.algorithm)
+    if curve is None:
+        return signature
+    reader = WireReader(signature)
+    algorithm, inner = reader.string(), WireReader(reader.string())
+    reader.end()
+    r, s = inner.mpint(), inner.mpint()
+    inner.end()
+    if not 0 < s < curve.order:
+        raise SignatureError("an ECDSA key's signature is out of range")
+    return write_string(algorithm) + write_string(write_mpint(r) + write_mpint(min(s, curve.order - s)))
 
 
 # --- RSA ---------------------------------------------------------------------------------------------------------------

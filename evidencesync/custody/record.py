@@ -48,6 +48,15 @@ VAULT_TYPES: Final[frozenset[RecordType]] = frozenset({"made", "trust-changed", 
 """Records of the vault's own chain, which are about no case and item; all others are about one."""
 
 
+SIGNATURE_FORM: Final[Mapping[str, str]] = MappingProxyType({"signatures": "low-s"})
+"""What a vault's first record says where the vault takes signatures in one form only. Older vaults do not say so."""
+
+
+def demands_low_s(made: CustodyRecord) -> bool:
+    """Whether all signatures in a vault with this first record are in the form that nobody can make another good one from."""
+    return made.type == "made" and SIGNATURE_FORM.items() <= made.details.items()
+
+
 def encode_record(record: CustodyRecord) -> bytes:
     """The exact bytes to store and sign. Raises MalformedDocumentError for a record that no reader would take."""
     data = encode_readable(record)

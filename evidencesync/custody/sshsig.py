@@ -10,7 +10,7 @@ import base64
 import binascii
 from typing import Final, Protocol
 
-from evidencesync.custody.publickey import InvalidPublicKeyError, PublicKey
+from evidencesync.custody.publickey import InvalidPublicKeyError, PublicKey, has_low_s, low_s_form
 from evidencesync.custody.wire import WireError, WireReader, write_string, write_uint32
 from evidencesync.errors import SignatureError, SigningKeyError
 from evidencesync.evidence.display import safe_text
@@ -24,6 +24,7 @@ __all__ = [
     "decode_armor",
     "encode_armor",
     "encode_signature",
+    "is_malleable",
     "sign_document",
     "signing_input",
     "verify_signature",
@@ -92,22 +93,24 @@ def encode_signature(public_key: PublicKey, namespace: str, signature_blob: byte
 def sign_document(signer: Signer, namespace: str, sha512: bytes) -> bytes:
     """Signs a document by its SHA-512; the armored signature.
 
-    What the signer returns is checked before it is believed. Raises SigningKeyError.
+    What the signer returns is checked before it is believed, and put into the one form that counts: half of what OpenSSH and
+    tokens make with ECDSA is in the other one. Raises SigningKeyError.
     """
-    armored = encode_signature(signer.public_key, namespace, signer.sign(signing_input(namespace, sha512)))
     try:
-        verify_signature(armored, namespace, sha512)
+        signed = low_s_form(signer.public_key, signer.sign(signing_input(namespace, sha512)))
+        armored = encode_signature(signer.public_key, namespace, signed)
+        verify_signature(armored, namespace, sha512, low_s=True)
     except SignatureError as error:
         raise SigningKeyError(f"the key's own signature does not verify: {error.message}") from error
     return armored
 
 
-def verify_signature(armored: bytes, namespace: str, sha512: bytes) -> PublicKey:
+def verify_signature(armored: bytes, namespace: str, sha512: bytes, *, low_s: bool = False) -> PublicKey:
     """Checks one signature over a document's SHA-512 and returns the key that made it. It says nothing about trust.
 
     1. The armor is the one canonical text.  2. Magic and version 1.  3. A usable key, in its one form.
     4. The very namespace, nothing reserved, sha512.  5. Nothing follows.  6. The signature fits, by the key's own rules.
-    Raises SignatureError.
+    7. With `low_s`: nobody can have made it from another one (`publickey.has_low_s`). Raises SignatureError.
     """
     _check_request(namespace, sha512)
     reader = WireReader(decode_armor(armored))  # 1
@@ -124,7 +127,20 @@ def verify_signature(armored: bytes, namespace: str, sha512: bytes) -> PublicKey
     signature_blob = reader.string()
     reader.end()  # 5
     public_key.verify(signature_blob, signing_input(namespace, sha512))  # 6
+    if low_s and not has_low_s(public_key, signature_blob):  # 7
+        raise SignatureError("the signature does not fit in its one form: an ECDSA signature has the lower of two numbers")
     return public_key
+
+
+def is_malleable(armored: bytes) -> bool:
+    """Whether a good signature is in the form of which anybody can make the other one. Raises SignatureError for none."""
+    reader = WireReader(decode_armor(armored))
+    reader.take(len(_MAGIC))
+    reader.uint32()
+    public_key = PublicKey.from_blob(reader.string())
+    for _ in range(3):
+        reader.string()
+    return not has_low_s(public_key, reader.string())
 
 
 def _check_request(namespace: str, sha512: bytes) -> None:

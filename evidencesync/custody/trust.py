@@ -143,13 +143,15 @@ class Trust:
             raise UntrustedSignerError(f"the key {key.fingerprint} was revoked", hint="A revoked key cannot be used again.")
         self.signers.check(principal, key, namespace, at_ns)
 
-    def check_signature(self, armored: bytes, namespace: str, sha512: bytes, principal: str, at_ns: int) -> PublicKey:
-        """Checks a signature and its signer; the key.
+    def check_signature(
+        self, armored: bytes, namespace: str, sha512: bytes, principal: str, at_ns: int, *, low_s: bool = False
+    ) -> PublicKey:
+        """Checks a signature and its signer; the key. `low_s`: the signature must be in its one form.
 
         1. The signature is well formed and fits the document.  2. Its key was not revoked.  3. The key is this
         principal's.  4. For this namespace.  5. At this time.  Raises SignatureError, or UntrustedSignerError from 2 on.
         """
-        key = verify_signature(armored, namespace, sha512)  # 1
+        key = verify_signature(armored, namespace, sha512, low_s=low_s)  # 1
         self.check_key(principal, key, namespace, at_ns)  # 2 to 5
         return key
 

@@ -291,15 +291,15 @@ class Acquiring:
         tally, admitted = pages.reader.tally, self._admitted
         staging.finish()
         self._total_bytes = tally.bytes
-        trust = self._vault.load_trust()
-        check_finish(finish, staging, pages.manifest_sha512.digest(), admitted, trust, state, self._now())
+        trust, low_s = self._vault.load_trust(), self._vault.low_s
+        check_finish(finish, staging, pages.manifest_sha512.digest(), admitted, trust, state, self._now(), low_s=low_s)
         self._while_working("syncing", staging.sync)
         self._while_working("syncing", lambda: check_hard_links(pages.hard_links, staging))
         if admitted.read_back:
             self._while_working("read-back", lambda: self._read_back(staging, pages))
         # All of this may have taken hours: who is trusted is asked again, for the very time that the vault will state.
         now = self._now()
-        check_finish(finish, staging, pages.manifest_sha512.digest(), admitted, self._vault.load_trust(), state, now)
+        check_finish(finish, staging, pages.manifest_sha512.digest(), admitted, self._vault.load_trust(), state, now, low_s=low_s)
         pulled = self._caller.pulled
         received = Received(tally.contents, tally.bytes, admitted.read_back, pages.tallies)
         traveled = Traveled(

@@ -135,11 +135,11 @@ def _append(vault: Vault, item: Item, admitted: Admitted, append: Append, now: C
 
 def _check_signature(vault: Vault, admitted: Admitted, record: CustodyRecord, append: Append, at_ns: int) -> None:
     message = sha512_of(append.record)
-    if verify_signature(append.signature, CUSTODY_NAMESPACE, message) != admitted.key:
+    if verify_signature(append.signature, CUSTODY_NAMESPACE, message, low_s=vault.low_s) != admitted.key:
         raise UntrustedSignerError("a record is signed by another key than the one that opened the session")
     if record.actor.principal != admitted.principal:
         raise UntrustedSignerError("a record names another signer than the one who opened the session")
-    vault.load_trust().check_signature(append.signature, CUSTODY_NAMESPACE, message, admitted.principal, at_ns)
+    vault.load_trust().check_key(admitted.principal, admitted.key, CUSTODY_NAMESPACE, at_ns)
 
 
 def _read_story(item: Item) -> Story:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from evidencesync import __version__
+from evidencesync.custody.record import SIGNATURE_FORM
 from evidencesync.custody.sshsig import PublicKey
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import safe_text
@@ -64,7 +65,7 @@ def create_vault(
             make_folder(folder, root)
         make_folder(INDEX, root, mode=_PRIVATE_FOLDER)
         ledger = Ledger(layout.custody)
-        details = {"tool": "evidencesync", "version": __version__} | files.digests()
+        details = {"tool": "evidencesync", "version": __version__, **SIGNATURE_FORM} | files.digests()
         ledger.append(*sign_record(vault_record(settings, ledger, "made", details, now), signer))
         store_new_file(root, SETTINGS, encode_settings(settings), mode=_MODE)
         sync_folder(root, "the vault's folder")

@@ -7,8 +7,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from evidencesync.custody.documents import CUSTODY_NAMESPACE
+from evidencesync.custody.record import demands_low_s
+from evidencesync.custody.sshsig import verify_signature
 from evidencesync.custody.trust import Trust
-from evidencesync.errors import VaultNotFoundError
+from evidencesync.errors import ChainError, VaultNotFoundError
+from evidencesync.evidence.digest import sha512_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName
 from evidencesync.limits import MAX_VAULT_TOML
@@ -18,7 +22,7 @@ from evidencesync.vault.index import Index
 from evidencesync.vault.item import Item
 from evidencesync.vault.keys import VaultSigner, load_vault_key
 from evidencesync.vault.layout import SETTINGS, VaultLayout
-from evidencesync.vault.ledger import Ledger
+from evidencesync.vault.ledger import Ledger, RecordFile
 from evidencesync.vault.settings import VaultSettings, parse_settings
 from evidencesync.vault.trust import TrustKeeper
 
@@ -32,6 +36,7 @@ class Vault:
         self.ledger = Ledger(layout.custody)
         self.trust = TrustKeeper(layout, settings, lambda: self.signer)
         self._signer: VaultSigner | None = None
+        self._low_s: bool | None = None
 
     @classmethod
     def open(cls, path: Path) -> Vault:
@@ -59,6 +64,17 @@ class Vault:
             with opened_folder(self.layout.root) as root:
                 self._signer = load_vault_key(root, self.settings.key)
         return self._signer
+
+    @property
+    def low_s(self) -> bool:
+        """Whether signatures are taken in their one form only: vaults of before do not say so. Raises ChainError."""
+        if self._low_s is None:
+            made = self.ledger.load(RecordFile(1, "made"))
+            key = verify_signature(made.signature, CUSTODY_NAMESPACE, sha512_of(made.data))
+            if key.fingerprint != self.settings.key:
+                raise ChainError("the first record of the vault is not signed by its key")
+            self._low_s = demands_low_s(made.record)
+        return self._low_s
 
     def load_trust(self) -> Trust:
         """Who may sign now. Raises ChainError when the files were changed without a record."""

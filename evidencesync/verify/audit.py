@@ -41,7 +41,7 @@ from evidencesync.verify.context import Context, VaultIdentity
 from evidencesync.verify.documents import UNSAFE_SETTINGS, CheckedFolder, reason
 from evidencesync.verify.findings import Asked, Counts, Findings, Reporter, TrustSource, Verdict
 from evidencesync.verify.item import ItemFolder, check_item
-from evidencesync.verify.keeper import check_own_chain, check_root, read_identity
+from evidencesync.verify.keeper import check_own_chain, check_root, read_identity, takes_low_s_only
 from evidencesync.verify.progress import VerifyProgress
 from evidencesync.verify.remembered import check_remembered, recall_heads, remember_heads
 from evidencesync.verify.signatures import SignatureJudge
@@ -257,6 +257,7 @@ class _Audit:
             judge = SignatureJudge(parse_trust(root, files), self._time.now_ns, unread=files.unread)
         else:
             judge = SignatureJudge(self._outside, self._time.now_ns, _revoked_in(files))
+        judge.low_s = takes_low_s_only(custody, identity)
         return Context(
             identity,
             judge,

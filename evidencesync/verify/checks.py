@@ -81,6 +81,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
         # Documents and signatures.
         "malformed-document": Meaning("error", _SIGNATURE, "a document is not in the one form that a signer writes"),
         "bad-signature": Meaning("error", _SIGNATURE, "a signature is malformed, or over other bytes"),
+        "loose-signature": Meaning("info", _NONE, "an ECDSA signature in a form that an older evidencesync wrote as well"),
         "wrong-signer": Meaning("error", _SIGNATURE, "a document is signed by a key that may not sign it"),
         "untrusted-signer": Meaning("error", _SIGNATURE, "a key is not trusted for this, or was not at that time"),
         "revoked-signer": Meaning("error", _SIGNATURE, "a key was revoked: nothing that it ever signed counts"),

@@ -10,7 +10,7 @@ from typing import Final
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.publickey import PublicKey
-from evidencesync.custody.record import decode_record
+from evidencesync.custody.record import decode_record, demands_low_s
 from evidencesync.custody.sshsig import verify_signature
 from evidencesync.errors import ConfigurationError, MalformedDocumentError, SignatureError
 from evidencesync.evidence.digest import sha512_of
@@ -150,6 +150,12 @@ def _note_stated(context: Context, custody: CheckedFolder, place: tuple[str, str
     if stated.setdefault(sequence, sha256) != sha256:
         text = f"the vault's own chain states two records {sequence} of one item: {stated[sequence]}, and later {sha256}"
         custody.report.report(Check.VAULT, "forked", text)
+
+
+def takes_low_s_only(custody: CheckedFolder | None, identity: VaultIdentity) -> bool:
+    """Whether the vault's first record, signed by its own key, says that it takes signatures in their one form only."""
+    first = _record(custody, _FIRST) if custody is not None else None
+    return custody is not None and first is not None and demands_low_s(first) and _is_signed_by(custody, _FIRST, identity.key)
 
 
 def _record(custody: CheckedFolder, name: str) -> CustodyRecord | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from evidencesync.custody.publickey import PublicKey
-from evidencesync.custody.sshsig import decode_armor, verify_signature
+from evidencesync.custody.sshsig import decode_armor, is_malleable, verify_signature
 from evidencesync.custody.trust import RevokedKeys, Trust
 from evidencesync.errors import SignatureError, UntrustedSignerError
 from evidencesync.evidence.display import safe_text
@@ -37,12 +37,14 @@ class SignatureJudge:
 
     `unread`: it is without any because the files could not be read; then no signer is judged. `renew` reads who is trusted again,
     where that has changed since it was read (else None): a signer who was trusted a moment ago may have signed already.
-    `vault_revoked` are the vault's own revocations where signers from outside are used in place of the vault's.
+    `vault_revoked` are the vault's own revocations where signers from outside are used in place of the vault's. `low_s`: the
+    vault says that it takes signatures in their one form only, so another form was made by somebody who had no key.
     """
 
     trust: Trust | None
     now_ns: int
     vault_revoked: RevokedKeys | None = None
+    low_s: bool = False
     unread: bool = False
     renew: Callable[[], Trust | None] | None = None
     _told: set[tuple[str, str, str | None, str | None, int | None]] = field(default_factory=set)
@@ -61,7 +63,11 @@ class SignatureJudge:
         """
         signature_name = name + SIGNATURE_SUFFIX
         try:
-            return verify_signature(armored, namespace, sha512)
+            key = verify_signature(armored, namespace, sha512, low_s=self.low_s)
+            if not self.low_s and is_malleable(armored):
+                text = "good, and in the form that anybody can make of an ECDSA signature: older versions wrote it, too"
+                self._tell(report, check, "loose-signature", signature_name, key, text)
+            return key
         except SignatureError as error:
             report.report(check, "bad-signature", f"{safe_text(signature_name)}: {error.message}", signature_name)
         if _is_well_formed(armored):

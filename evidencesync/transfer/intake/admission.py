@@ -95,7 +95,11 @@ def admit(begin: Begin, offered: Welcome, vault: Vault, now: int) -> Admitted:
         raise ProtocolError("the session's claim is about another vault or another time")
     # 3.
     message = sha512_of(begin.claim)
-    signer = verify_signature(begin.signature, SESSION_NAMESPACE, message)
+    try:
+        signer = verify_signature(begin.signature, SESSION_NAMESPACE, message, low_s=vault.low_s)
+    except SignatureError as error:
+        error.hint = "If the sender's evidencesync is an older one and its key is ECDSA: update it, or sign with an Ed25519 key."
+        raise
     if signer.fingerprint != claim.key:
         raise SignatureError("the session's claim is signed by another key than it names")
     # 4.

@@ -112,7 +112,15 @@ def check_header(header: ManifestHeader, admitted: Admitted, vault_id: str, vaul
 
 
 def check_finish(
-    finish: Finish, staging: Staging, manifest_sha512: bytes, admitted: Admitted, trust: Trust, state: ItemState, now: int
+    finish: Finish,
+    staging: Staging,
+    manifest_sha512: bytes,
+    admitted: Admitted,
+    trust: Trust,
+    state: ItemState,
+    now: int,
+    *,
+    low_s: bool,
 ) -> CustodyRecord:
     """Checks what the examiner signed; gives his `acquired` record.
 
@@ -121,7 +129,8 @@ def check_finish(
     3. The `acquired` record is signed by that key, too, in the custody namespace.
     4. The record continues this item's chain, and is about this manifest.
 
-    Raises DigestMismatchError, SignatureError, UntrustedSignerError, ChainError.
+    `low_s`: the vault takes signatures in their one form only. Raises DigestMismatchError, SignatureError,
+    UntrustedSignerError, ChainError.
     """
     # 1.
     manifest = staging.manifest
@@ -132,9 +141,9 @@ def check_finish(
         (finish.signature, MANIFEST_NAMESPACE, manifest_sha512),
         (finish.acquired_signature, CUSTODY_NAMESPACE, sha512_of(finish.acquired)),
     ):
-        if verify_signature(signature, namespace, message) != admitted.key:
+        if verify_signature(signature, namespace, message, low_s=low_s) != admitted.key:
             raise UntrustedSignerError("a document is signed by another key than the one that opened the session")
-        trust.check_signature(signature, namespace, message, admitted.principal, now)
+        trust.check_key(admitted.principal, admitted.key, namespace, now)
     # 4.
     record = decode_record(finish.acquired)
     check_signer(record, admitted.key, staging.item.vault_key, admitted.key.fingerprint)
