@@ -15,7 +15,15 @@ import hypothesis
 import pytest
 
 from tests.support.measuring import keep_for_the_chosen, measured
-from tests.support.programs import PACKAGE_IN_REASON, PACKAGES, find, path_with_more_folders, say_missing
+from tests.support.programs import (
+    PACKAGE_IN_REASON,
+    PACKAGES,
+    WITHOUT,
+    find,
+    make_path_without,
+    path_with_more_folders,
+    say_missing,
+)
 
 IN_CI: Final = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 
@@ -56,7 +64,8 @@ def private_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for name in os.environ:
             if name.startswith(("XDG_", "EVIDENCESYNC_")) or name in _OTHER_PEOPLES_WISHES:
                 patch.delenv(name)
-        patch.setenv("PATH", path_with_more_folders())
+        path = make_path_without(tmp_path_factory.mktemp("programs")) if WITHOUT else path_with_more_folders()
+        patch.setenv("PATH", path)
         keep_for_the_chosen()
         umask = os.umask(0o022)  # modes of files are what many tests are about; those about the umask choose their own
         yield home

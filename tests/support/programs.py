@@ -4,12 +4,15 @@ The one list of them: a test whose program is missing is skipped with the packag
 before anything but Python is there. So this file needs the standard library alone:
 
     python3 tests/support/programs.py      prints the packages of what is missing, one a line
+
+With WITHOUT_PROGRAMS=1 in the environment a run behaves as if none of them were installed.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 from typing import Final
 
 # Where distributions keep servers and tools for disks, which a plain user's PATH may not name.
@@ -19,7 +22,7 @@ MORE_FOLDERS: Final = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 _PROGRAMS_OF: Final = {
     "age": "age age-keygen",
     "b3sum": "b3sum",
-    "btrfs-progs": "mkfs.btrfs",
+    "btrfs-progs": "btrfs mkfs.btrfs",
     "chromium": "chromium",
     "dosfstools": "mkfs.vfat fsck.vfat",
     "e2fsprogs": "mkfs.ext4 chattr",
@@ -40,6 +43,7 @@ _PROGRAMS_OF: Final = {
 }
 PACKAGES: Final = {program: package for package, programs in _PROGRAMS_OF.items() for program in programs.split()}
 
+WITHOUT: Final = os.environ.get("WITHOUT_PROGRAMS", "") == "1"
 PACKAGE_IN_REASON: Final = r"\(package ([^)]+)\)$"
 
 
@@ -49,8 +53,20 @@ def path_with_more_folders() -> str:
     return os.pathsep.join([*given, *(folder for folder in MORE_FOLDERS if folder not in given)])
 
 
+def make_path_without(folder: Path) -> str:
+    """A PATH of one folder, in which every program but the listed ones is."""
+    for place in path_with_more_folders().split(os.pathsep):
+        for found in Path(place).glob("*"):
+            link = folder / found.name
+            if found.name not in PACKAGES and not link.is_symlink():
+                link.symlink_to(found)
+    return str(folder)
+
+
 def find(program: str) -> str | None:
     """Where a program is; None where it is not."""
+    if WITHOUT and program in PACKAGES:
+        return None
     return shutil.which(program, path=path_with_more_folders())
 
 
@@ -66,4 +82,5 @@ def missing_packages() -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(missing_packages()))  # noqa: T201 - a program of its own for .ci/run
+    for package in missing_packages():
+        print(package)  # noqa: T201 - a program of its own for .ci/run
