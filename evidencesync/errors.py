@@ -291,6 +291,13 @@ class PassphraseError(SigningKeyError):
     default_hint = "Check the passphrase, or load the key into ssh-agent and use --sign-key agent."
 
 
+class ExposedKeyError(SigningKeyError):
+    """A private key's file is open to others than its owner, so that nobody knows who signs with it. It is not used."""
+
+    slug = "exposed-key"
+    default_hint = "chmod 600 FILE, and ask who had access."
+
+
 class NoSpaceError(EvidenceSyncError):
     """The receiving disk or quota is full."""
 

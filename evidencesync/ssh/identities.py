@@ -11,11 +11,12 @@ from typing import Final
 
 import asyncssh
 
-from evidencesync.errors import NoHomeError, PassphraseError, SigningKeyError
+from evidencesync.errors import ExposedKeyError, NoHomeError, PassphraseError, SigningKeyError
 from evidencesync.evidence.display import safe_text
 from evidencesync.home import home_folder
 from evidencesync.ssh.config import Hop
 from evidencesync.ssh.options import AskPassphrase
+from evidencesync.ssh.private_files import check_key_file
 
 _DEFAULT_FILES: Final = ("id_ed25519", "id_ecdsa", "id_rsa", "id_ed25519_sk", "id_ecdsa_sk")
 _ATTEMPTS: Final = 3
@@ -41,8 +42,8 @@ class Identities:
 async def load_identities(hop: Hop) -> Identities:
     """The keys to offer: those of the agent, then those of the files; with `-i` or IdentitiesOnly, the files' keys alone.
 
-    A key that both have is offered once, through the agent. Raises SigningKeyError for a named file that is no key; a
-    default file that can't be used is passed over, as ssh does.
+    A key that both have is offered once, through the agent. Raises SigningKeyError for a named file that is no key, or that
+    others can read; a default file that can't be used is passed over, as ssh does.
     """
     found = Identities()
     named = hop.identities
@@ -60,6 +61,9 @@ async def load_identities(hop: Hop) -> Identities:
             from_files.extend(await asyncio.to_thread(_load_file, file, None, hop.certificates))
         except _LockedKeyError:
             found.locked.append(file)
+        except ExposedKeyError:
+            if named is not None:
+                raise
         except (OSError, asyncssh.KeyImportError, ValueError) as error:
             if named is not None and not (public is not None or (isinstance(error, FileNotFoundError) and len(files) > 1)):
                 raise SigningKeyError(
@@ -123,6 +127,7 @@ def _read_public(file: Path) -> bytes | None:
 
 
 def _load_file(file: Path, passphrase: str | None, certificates: tuple[Path, ...]) -> list[asyncssh.SSHKeyPair]:
+    check_key_file(file)
     try:
         return list(asyncssh.load_keypairs([str(file)], passphrase, [str(path) for path in certificates]))
     except asyncssh.KeyImportError as error:

@@ -25,6 +25,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.home import expand, home_folder
 from evidencesync.limits import MAX_PRIVATE_KEY
 from evidencesync.ssh.agent import AgentSigner, agent_holds, choose_from_agent
+from evidencesync.ssh.private_files import require_private
 
 AGENT: Final = "agent"
 AskPassphrase = Callable[[str], str]
@@ -44,7 +45,7 @@ def load_signer(choice: str | None, identity: Path | None, ask_passphrase: AskPa
     A `.pub` file, a FIDO key's file, and `agent` with an identity choose that key in the agent. An encrypted file whose
     key the agent holds is left to the agent; else its passphrase is asked for, three times at most (with `ask_passphrase`
     None it cannot be). `agent` alone needs an agent with exactly one usable key.
-    Raises SigningKeyError and PassphraseError.
+    Raises SigningKeyError, ExposedKeyError for a file that others can read, and PassphraseError.
     """
     if choice == AGENT:
         return choose_from_agent(None if identity is None else _public_part(identity))
@@ -229,6 +230,7 @@ def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_PRIVATE_KEY + 1)
+            require_private(file.fileno(), data, path)
     except OSError as error:
         raise SigningKeyError(f"the key {shown} cannot be read: {error.strerror or 'unknown reason'}") from error
     if len(data) > MAX_PRIVATE_KEY:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import stat
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,8 +16,10 @@ from evidencesync.errors import ConfigurationError, EvidenceSyncError
 from evidencesync.evidence.display import safe_text
 from evidencesync.home import stand_in_for_libraries
 from evidencesync.limits import MAX_TRUST_FILE
+from evidencesync.placing import place_file
 from evidencesync.ssh.channel import SSH_PACKET, SSH_WINDOW, ServedChannel
 from evidencesync.ssh.entrance import Entrance, Entry, Limits
+from evidencesync.ssh.private_files import check_key_file
 from evidencesync.ssh.stream import ALGORITHMS, KEEPALIVE_FOREVER, SshStream
 from evidencesync.ssh.wire import WIRE, Gate, Wire, WireListener
 
@@ -293,13 +294,13 @@ def _read_authorized_keys(file: Path) -> asyncssh.SSHAuthorizedKeys:
 def load_host_key(file: Path) -> asyncssh.SSHKey:
     """The server's own key, made (Ed25519, mode 0600, and FILE.pub) where it is missing. Durable when it returns.
 
-    Raises ConfigurationError for a file that holds no private key, or that others may read.
+    Nothing is ever written over: a FILE.pub that is there stays as it is, and it is said. Raises ConfigurationError for a file
+    that holds no private key, ExposedKeyError for one that others can read.
     """
     try:
         if not file.exists():
             _make_host_key(file)
-        if stat.S_IMODE(file.stat().st_mode) & 0o077:
-            raise ConfigurationError(f"{safe_text(str(file))} may be read by others", hint=f"chmod 600 {safe_text(str(file))}")
+        check_key_file(file)
         return asyncssh.read_private_key(file)
     except OSError as error:
         raise ConfigurationError(f"the host key {safe_text(str(file))} can't be used: {error.strerror}") from error
@@ -308,18 +309,25 @@ def load_host_key(file: Path) -> asyncssh.SSHKey:
 
 
 def _make_host_key(file: Path) -> None:
-    """Written beside its place and then linked there: two servers that start at once end up with one key."""
+    """Written beside its place and then placed there: two servers that start at once end up with one key."""
     key = asyncssh.generate_private_key("ssh-ed25519", comment="evidencesync")
-    draft = file.with_name(f"{file.name}.{os.getpid()}.new")
-    _write(draft, key.export_private_key("openssh"), 0o600)
+    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    public = f"{file.name}.pub"
+    drafts = {name: f"{name}.{os.getpid()}.new" for name in (file.name, public)}
+    placed = None
     try:
-        os.link(draft, file)
-        file.with_name(file.name + ".pub").write_bytes(key.export_public_key("openssh"))
+        _write(file.with_name(drafts[file.name]), key.export_private_key("openssh"), 0o600)
+        _write(file.with_name(drafts[public]), key.export_public_key("openssh"), 0o644)
+        for name, draft in drafts.items():
+            place_file(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
+            placed = name
     except FileExistsError:
-        return
+        if placed is not None:
+            _LOG.warning("%s is there already and was left as it is: it is not the public part of the new host key", public)
     finally:
-        draft.unlink()
-        folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+        for draft in drafts.values():
+            with suppress(FileNotFoundError):
+                os.unlink(draft, dir_fd=folder)
         os.fsync(folder)
         os.close(folder)
 

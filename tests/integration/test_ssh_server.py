@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import subprocess
 from collections.abc import AsyncIterator, Callable
@@ -14,7 +15,15 @@ from typing import TYPE_CHECKING
 import asyncssh
 import pytest
 
-from evidencesync.errors import AuthenticationError, ConfigurationError, ConnectError, HostKeyError, LinkLostError, ProtocolError
+from evidencesync.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ConnectError,
+    ExposedKeyError,
+    HostKeyError,
+    LinkLostError,
+    ProtocolError,
+)
 from evidencesync.ssh import server as server_module
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.channel import Channel, ServedChannel
@@ -434,12 +443,31 @@ def test_the_host_key_is_made_once_private_and_readable_by_ssh_keygen(keys: Path
 def test_a_host_key_that_others_may_read_or_that_is_none_is_refused(keys: Path) -> None:
     load_host_key(keys / "open")
     (keys / "open").chmod(0o644)
-    with pytest.raises(ConfigurationError, match="read by others"):
+    with pytest.raises(ExposedKeyError, match="others can get at"):
         load_host_key(keys / "open")
     (keys / "junk").write_bytes(b"junk")
     (keys / "junk").chmod(0o600)
     with pytest.raises(ConfigurationError, match="no host key"):
         load_host_key(keys / "junk")
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_a_public_key_that_is_there_is_never_written_over(keys: Path, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    kept = keys / "kept"
+    public = keys / "new.pub"
+    (kept if kind == "link" else public).write_bytes(b"somebody's file\n")
+    if kind == "link":
+        public.symlink_to(kept)
+    with caplog.at_level(logging.WARNING):
+        made = load_host_key(keys / "new")
+    assert (public.read_bytes(), kept.read_bytes() if kind == "link" else b"") == (
+        b"somebody's file\n",
+        b"somebody's file\n" if kind == "link" else b"",
+    )
+    assert public.is_symlink() == (kind == "link")
+    assert "left as it is" in caplog.text
+    assert load_host_key(keys / "new").get_fingerprint() == made.get_fingerprint()
+    assert not list(keys.glob("*.new"))
 
 
 def test_another_host_key_after_a_restart_is_refused(keys: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.sshsig import sign_document, verify_signature
 from evidencesync.custody.wire import write_string, write_uint32
-from evidencesync.errors import PassphraseError, SigningKeyError
+from evidencesync.errors import ExposedKeyError, PassphraseError, SigningKeyError
 from evidencesync.ssh.agent import AgentSigner, agent_keys
 from evidencesync.ssh.keys import KeySigner, load_signer
 
@@ -129,6 +129,7 @@ def test_the_identity_is_the_default_then_the_users_own_key(
         load_signer(None, None, never)
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh" / "id_ed25519").write_bytes(make_key(*KINDS["ed25519"]).read_bytes())
+    (tmp_path / ".ssh" / "id_ed25519").chmod(0o600)
     assert load_signer(None, None, never).public_key == public_of(make_key(*KINDS["ed25519"]))
     assert load_signer("~/.ssh/id_ed25519", key, never).public_key == public_of(make_key(*KINDS["ed25519"]))
 
@@ -261,3 +262,55 @@ def test_an_agent_that_speaks_nonsense_is_refused(answer: bytes, tmp_path: Path,
         with pytest.raises(SigningKeyError):
             agent_keys()
         thread.join()
+
+
+# --- Files that are open to others -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_key(make_key: MakeKey, tmp_path: Path) -> Callable[[int, str], Path]:
+    """A key file of ours with a mode."""
+
+    def make(mode: int, passphrase: str = "") -> Path:
+        path = tmp_path / "own"
+        path.write_bytes(make_key("-t", "ed25519", passphrase=passphrase).read_bytes())
+        path.chmod(mode)
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660, 0o610, 0o602, 0o677])
+@pytest.mark.parametrize("passphrase", ["", "secret"])
+def test_a_key_that_others_can_get_at_signs_nothing(own_key: Callable[[int, str], Path], mode: int, passphrase: str) -> None:
+    path = own_key(mode, passphrase)
+    with pytest.raises(ExposedKeyError) as caught:
+        load_signer(str(path), None, lambda _: passphrase)
+    assert caught.value.exit_code == 12
+    assert caught.value.hint == f"chmod 600 {path}"
+
+
+def test_a_link_to_a_key_is_judged_by_the_key(own_key: Callable[[int, str], Path], tmp_path: Path) -> None:
+    own_key(0o644, "")
+    (tmp_path / "link").symlink_to(tmp_path / "own")
+    with pytest.raises(ExposedKeyError):
+        load_signer(None, tmp_path / "link", never)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o700])
+def test_a_key_of_its_owner_alone_signs(own_key: Callable[[int, str], Path], mode: int) -> None:
+    assert isinstance(load_signer(str(own_key(mode, "")), None, never), KeySigner)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+def test_somebody_elses_key_file_is_his_to_keep_as_with_ssh(own_key: Callable[[int, str], Path]) -> None:
+    path = own_key(0o644, "")
+    os.chown(path, 12345, 12345)
+    assert isinstance(load_signer(str(path), None, never), KeySigner)
+
+
+def test_a_public_key_may_be_read_by_all(make_key: MakeKey, agent: Callable[[Path], None]) -> None:
+    key = make_key("-t", "ed25519")
+    agent(key)
+    key.with_suffix(".pub").chmod(0o644)
+    assert isinstance(load_signer(str(key.with_suffix(".pub")), None, never), AgentSigner)

@@ -1,0 +1,33 @@
+"""Whether a private key's file is private: the rule of ssh, which uses no key of yours that others can read or change."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from evidencesync.errors import ExposedKeyError
+from evidencesync.evidence.display import safe_text
+from evidencesync.limits import MAX_PRIVATE_KEY
+
+_FOREIGN_BITS: Final = 0o077
+_PRIVATE: Final = b"PRIVATE KEY"
+
+
+def require_private(fd: int, data: bytes, file: Path) -> None:
+    """Raises ExposedKeyError for an open file that holds a private key, is this user's own, and is open to others.
+
+    As OpenSSH's sshkey_perm_ok: where the file is somebody else's (root's, say, on a shared medium), its owner answers for it.
+    """
+    found = os.fstat(fd)
+    mode = stat.S_IMODE(found.st_mode)
+    if _PRIVATE in data and found.st_uid == os.getuid() and mode & _FOREIGN_BITS:
+        shown = safe_text(str(file), 200)
+        raise ExposedKeyError(f"others can get at the private key {shown} (mode {mode:04o})", hint=f"chmod 600 {shown}")
+
+
+def check_key_file(file: Path) -> None:
+    """The same for a file that is not open yet. Raises OSError."""
+    with file.open("rb") as stream:
+        require_private(stream.fileno(), stream.read(MAX_PRIVATE_KEY), file)
