@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, TextIO
 
 from evidencesync.cli.shield import shield
-from evidencesync.errors import CommandKind, EvidenceSyncError, ExitCode, StorageError, UsageError
+from evidencesync.errors import CommandKind, EvidenceSyncError, ExitCode, InterruptedRunError, StorageError, UsageError
 
 if TYPE_CHECKING:
     import msgspec
@@ -90,6 +90,14 @@ class Console:
             self._print_error("")
             raise UsageError("nobody answered the question", hint=beforehand)
         return answer.strip().lower() in {"y", "yes"}
+
+    def confirm(self, question: str) -> None:
+        """Asks before what is for ever, where a person sits at a terminal. A script is not asked: it meant what it says.
+
+        Raises InterruptedRunError for any other answer than yes.
+        """
+        if sys.stdin is not None and sys.stdin.isatty() and not self.ask(question):
+            raise InterruptedRunError("the answer was not yes", hint="Nothing was done.")
 
     def fail(self, error: EvidenceSyncError) -> None:
         """The error: as JSON on stdout, else one line and a hint on stderr. A traceback only with `-v`."""

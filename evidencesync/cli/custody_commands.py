@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +13,7 @@ import typer
 from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.details_choice import DetailsChoice
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
+from evidencesync.custody.details import OUTSIDE
 from evidencesync.errors import CommandKind, EvidenceSyncError, ExitCode, NotThereError, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
 
@@ -34,6 +35,10 @@ class HandOverChoice:
     """To whom an item is handed over, and how."""
 
     to: Annotated[str, typer.Option(metavar="PRINCIPAL", help="To whom: the name under which the vault trusts his key.")]
+    outside: Annotated[
+        bool,
+        typer.Option("--outside", help="To somebody who has no key that the vault trusts, such as a court."),
+    ] = False
     reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Why.")] = None
     mechanism: Annotated[str | None, typer.Option(metavar="TEXT", help="How: in person, by courier, ...")] = None
     condition: _Condition = None
@@ -149,9 +154,34 @@ def hand_over(
 ) -> ExitCode:
     """Hands an item over. It is complete when the one who is named accepts it, with a record of his own.
 
-    A further hand-over takes the place of one that nobody has accepted.
+    A further hand-over takes the place of one that nobody has accepted. The vault must trust a key of the one who is named, else
+    nothing is signed: he could not accept. For somebody outside, who has none, say so with --outside.
     """
-    return _append(run, vault, item, sign, ssh, _fixed("handed-over", _texts(**dataclasses.asdict(handing))))
+    given = dataclasses.asdict(handing)
+    outside = {OUTSIDE: "yes"} if given.pop("outside") else {}
+    details = {**_texts(**given), **outside}
+
+    def compose(_: ShownChain) -> Draft:
+        from evidencesync.transfer.custody import Draft
+
+        _require_known(vault, details)
+        return Draft("handed-over", details)
+
+    return _append(run, vault, item, sign, ssh, compose)
+
+
+def _require_known(vault: str, details: Mapping[str, str]) -> None:
+    """Before anything is signed: that a vault on this machine knows to whom. A remote one says so when it gets the record."""
+    from evidencesync.ssh.address import Address
+
+    address = Address.parse(vault)
+    if address.local:
+        import time
+
+        from evidencesync.custody.statements import check_recipient
+        from evidencesync.vault.vault import Vault
+
+        check_recipient(details, Vault.open(Path(address.path)).load_trust(), time.time_ns())
 
 
 def accept(
@@ -187,8 +217,14 @@ def seal(
     sign: SignChoice,
     ssh: RemoteChoice,
     reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Why.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask. (Without a terminal nobody is asked.)")] = False,
 ) -> ExitCode:
-    """Closes an item, for good: it takes no more acquisitions. Notes, corrections and hand-overs remain possible."""
+    """Closes an item, for good: it takes no more acquisitions. Notes, corrections and hand-overs remain possible.
+
+    It cannot be undone, so at a terminal you are asked first.
+    """
+    if not yes:
+        run.console.confirm(f"Seal {safe_text(str(item.name()), 200)} for good? It takes no more acquisitions.")
     return _append(run, vault, item, sign, ssh, _fixed("sealed", _texts(reason=reason)))
 
 

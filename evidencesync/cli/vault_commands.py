@@ -121,8 +121,11 @@ def retire(run: Run, vault: VaultPath, who: _Who) -> ExitCode:
     public = _find_key(opened, who)
     from evidencesync.vault.heads import record_heads
 
+    opened.trust.check_retirable(public)
     record_heads(opened)  # first: what a crash kept from being stated was there while the key was trusted
     opened.trust.retire(public)
+    if len([one for one in opened.trust.signers() if not one.revoked and one.signer.valid_before is None]) == 1:
+        run.console.warn("the vault trusts nobody now but itself: nobody can push into it, or add to a chain of custody")
     return _give_changed(run, opened, [_change(opened, "retired", public)])
 
 
@@ -131,10 +134,16 @@ def revoke(
     vault: VaultPath,
     who: _Who,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask. (Without a terminal nobody is asked.)")] = False,
 ) -> ExitCode:
-    """Trusts nothing that a key has ever signed: for a key that is in the wrong hands."""
+    """Trusts nothing that a key has ever signed: for a key that is in the wrong hands.
+
+    It cannot be undone, so at a terminal you are asked first. For a key that was good until now, see `trust retire`.
+    """
     opened = _open(vault)
     public = _find_key(opened, who)
+    if not yes:
+        run.console.confirm(f"Revoke {public.fingerprint} for good? Nothing that it has ever signed will be trusted.")
     from evidencesync.vault.heads import record_heads
 
     opened.trust.revoke(public, reason)

@@ -37,8 +37,11 @@ ITEM_DETAILS: Final[Mapping[str, str]] = MappingProxyType(
 )
 DETAILS: Final[Mapping[str, str]] = MappingProxyType({**CASE_DETAILS, **ITEM_DETAILS})
 
+OUTSIDE: Final = "outside_recipient"
+"""Stated as `yes` by a hand-over to somebody whom the vault does not know, and who so cannot accept it."""
 EVENT_NAMES: Final = frozenset(
     {
+        OUTSIDE,
         "source",
         "host",
         "folders_changed_while_read",

@@ -6,12 +6,14 @@ can be whole and its hand-overs wrong, so that is looked at here, and not in `cu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from evidencesync.custody.chain import ChainChecker, ChainFacts, ChainSubject
-from evidencesync.custody.details import DetailsFold, KnownDetail, record_number
-from evidencesync.custody.documents import CustodyRecord
+from evidencesync.custody.details import OUTSIDE, DetailsFold, KnownDetail, record_number
+from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
+from evidencesync.custody.trust import Trust
 from evidencesync.errors import EvidenceSyncError, NotThereError, UntrustedSignerError
 from evidencesync.evidence.display import safe_text
 
@@ -98,6 +100,16 @@ class Statements:
             text = f"{_what(record)} is by {who}; record {handed.record} hands over to {to}"
             return Objection(record.sequence, "wrong-recipient", text)
         return None
+
+
+def check_recipient(details: Mapping[str, str], trust: Trust, at_ns: int) -> None:
+    """That a hand-over names somebody who can accept it, unless it says that he is outside. Raises UntrustedSignerError."""
+    to = details.get("to", "")
+    if details.get(OUTSIDE) != "yes" and not trust.knows(to, CUSTODY_NAMESPACE, at_ns):
+        raise UntrustedSignerError(
+            f"the vault trusts nobody called {safe_text(to, 80)}: a hand-over to him could never be accepted",
+            hint="See who is known: evidencesync trust list VAULT. For somebody without a trusted key, a court, say: --outside",
+        )
 
 
 def _what(record: CustodyRecord) -> str:

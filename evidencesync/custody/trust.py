@@ -137,6 +137,15 @@ class Trust:
             raise UntrustedSignerError(f"the key {key.fingerprint} was revoked", hint="A revoked key cannot be used again.")
         return self.signers.principal_for(key, namespace, at_ns)
 
+    def knows(self, principal: str, namespace: str, at_ns: int) -> bool:
+        """Whether somebody of that name has a key that may sign in a namespace at a time, and was not revoked."""
+        return any(
+            matches_any(principal, signer.principals)
+            and not self.revoked.refuses(signer.key)
+            and signer.objection(namespace, at_ns) is None
+            for signer in self.signers.signers
+        )
+
     def check_key(self, principal: str, key: PublicKey, namespace: str, at_ns: int) -> None:
         """Checks that a key is not revoked, and is this principal's for a namespace at a time."""
         if self.revoked.refuses(key):

@@ -15,8 +15,9 @@ from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.record import check_signer, decode_record
 from evidencesync.custody.sshsig import verify_signature
-from evidencesync.custody.statements import Story
+from evidencesync.custody.statements import Story, check_recipient
 from evidencesync.errors import (
+    ChainGrewError,
     EvidenceSyncError,
     LimitExceededError,
     LinkLostError,
@@ -108,7 +109,8 @@ def _append(vault: Vault, item: Item, admitted: Admitted, append: Append, now: C
 
     1. It is a record in the one strict form, and bounded.  2. It is of a type that an examiner signs.  3. The key that opened
     the session signed it, under its own principal, and is trusted for custody records now, and not revoked.  4. It follows the
-    head of this very item's chain.  5. The item is not sealed for it, and what it says of hand-overs and corrections holds.
+    head of this very item's chain.  5. The item is not sealed for it, what it says of hand-overs and corrections
+    holds, and a hand-over is to somebody who is known.
     6. The vault states the new head in its own chain: so there is a time by which the record was there.
 
     Raises MalformedDocumentError, LimitExceededError, SignatureError, UntrustedSignerError, ChainError, SealedError,
@@ -129,7 +131,12 @@ def _append(vault: Vault, item: Item, admitted: Admitted, append: Append, now: C
         story.add(append.record)  # 4
         if story.objections and story.objections[-1].record == record.sequence:  # 5
             raise story.objections[-1].error()
-        item.ledger.append(append.record, append.signature)
+        if record.type == "handed-over":
+            check_recipient(record.details, vault.load_trust(), at_ns)
+        try:
+            item.ledger.append(append.record, append.signature)
+        except ChainGrewError:
+            return  # where no lock holds: as with one that was late
         _state_head(vault, item, record, at_ns)  # 6
 
 

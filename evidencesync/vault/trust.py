@@ -128,8 +128,16 @@ class TrustKeeper:
         details = {"action": "added", "principal": principal, "key": key.fingerprint, "public_key": key.line()}
         self._change(lambda files: _with_signer(files, key, principal, now), details, now)
 
+    def check_retirable(self, key: PublicKey) -> None:
+        """Raises what `retire` would refuse with, and changes nothing."""
+        self._require_foreign(key)
+        _with_retired(self._load_files(), key, _now(None))
+
     def retire(self, key: PublicKey, *, at_ns: int | None = None) -> None:
-        """Trusts a key until now and no longer: what it signed before stays good. Raises NotThereError."""
+        """Trusts a key until now and no longer: what it signed before stays good.
+
+        Raises NotThereError for a key that is not trusted now, UsageError for one that was revoked.
+        """
         now = _now(at_ns)
         self._require_foreign(key)
         details = {"action": "retired", "key": key.fingerprint}
@@ -224,6 +232,8 @@ def _with_signer(files: TrustFiles, key: PublicKey, principal: str, valid_after_
 
 
 def _with_retired(files: TrustFiles, key: PublicKey, at_ns: int) -> TrustFiles:
+    if files.parse().revoked.refuses(key):
+        raise UsageError(f"the key {key.fingerprint} was revoked already", hint="Nothing that it signed is trusted any more.")
     lines = []
     retired = False
     for line in files.trusted_signers.split(b"\n"):
