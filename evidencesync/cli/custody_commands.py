@@ -13,7 +13,6 @@ import typer
 from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.details_choice import DetailsChoice
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
-from evidencesync.custody.details import OUTSIDE
 from evidencesync.errors import CommandKind, EvidenceSyncError, ExitCode, NotThereError, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
 
@@ -157,6 +156,8 @@ def hand_over(
     A further hand-over takes the place of one that nobody has accepted. The vault must trust a key of the one who is named, else
     nothing is signed: he could not accept. For somebody outside, who has none, say so with --outside.
     """
+    from evidencesync.custody.details import OUTSIDE
+
     given = dataclasses.asdict(handing)
     outside = {OUTSIDE: "yes"} if given.pop("outside") else {}
     details = {**_texts(**given), **outside}
