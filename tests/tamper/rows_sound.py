@@ -26,6 +26,8 @@ LAST: Final = (
 def _crashed(left_out: int, *others: Deed) -> Deed:
     def do(shop: Workshop) -> None:
         copy_over(shop.other, shop.vault)
+        remove(shop.state)  # nobody was told that it was published
+        remove(shop.receipts)
         gone(*LAST[:left_out])(shop)
         for other in others:
             other(shop)

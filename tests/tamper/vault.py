@@ -102,9 +102,8 @@ class Workshop:
 
     def renew(self) -> None:
         """Puts the vault back as it was made, hard links and all."""
-        remove(self.vault)
-        remove(self.state)
-        for name, place in (("template", self.vault), ("remembered", self.state)):
+        for name, place in (("template", self.vault), ("remembered", self.state), ("received", self.receipts)):
+            remove(place)
             subprocess.run(["cp", "-a", self.folder / name, place], check=True)
 
     def run(self, *arguments: str | Path) -> Done:
@@ -178,6 +177,7 @@ def _build(made: Workshop) -> None:
     made.ids = [Vault.open(one).settings.id for one in (made.vault, made.other)]
     made.vault.rename(made.template)
     made.state.rename(made.folder / "remembered")
+    made.receipts.rename(made.folder / "received")
 
 
 def _make_key(made: Workshop, name: str) -> None:
