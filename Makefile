@@ -17,7 +17,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DELETE_ON_ERROR:
-.PHONY: demo test soak differential flips check lint format bench bench-dry resume schemas docs clean
+.PHONY: demo test soak differential flips tamper check lint format bench bench-dry resume schemas docs clean
 
 demo: $(STAMP)
 	@$(BIN)/python -m docs.demo
@@ -38,6 +38,10 @@ differential: $(STAMP)
 flips: $(STAMP)
 	FLIPS=all FLIP_JOBS=$(JOBS) $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/faults/test_verify_flipped_bits.py \
 	  tests/unit/verify/test_timestamps.py $(PYTEST)
+
+# All commands about every row of the tamper corpus; some ten minutes of one core.
+tamper: $(STAMP)
+	TAMPER=all $(BIN)/python -m pytest -q -n $(JOBS) tests/tamper $(PYTEST)
 
 # What CI runs: everything that can refuse a change.
 check: lint test

@@ -115,9 +115,8 @@ def _presence() -> None:
     for place in (LOG, TEXT, IMAGE, EMPTY, f"{DATA}/logs/twin", f"{DATA}/A.TXT"):
         _add(f"the file {Path(place).name} removed", Row(gone(place), 31, "missing-file", place))
     for place in (f"{DATA}/logs", f"{DATA}/logs/deep", f"{DATA}/empty folder"):
-        empty: Literal["made"] | None = (
-            None if place.endswith("/logs") else "made"
-        )  # a working copy gets its empty folders from the manifest
+        # A working copy gets its empty folders from the manifest.
+        empty: Literal["made"] | None = None if place.endswith("/logs") else "made"
         _add(f"the folder {Path(place).name} removed", Row(gone(place), 31, "missing-file", place, restore=empty))
         link = Row(linked_away(place), 31, "wrong-type", place, restore=empty)
         _add(f"the folder {Path(place).name} is a link to itself elsewhere", link)

@@ -54,8 +54,8 @@ def _lists() -> None:
         _add(f"trusted_signers {kind}", Row(spoiled("trusted_signers", change), 32, "trust-changed", "trusted_signers"))
     _add("a stranger trusted", Row(_stranger, 32, "trust-changed", "trusted_signers"))
     _add("a stranger trusted, beside the right list", Row(_rogue_beside, 32, "", ""))
-    _add("a rogue list beside the right one", Row(made(".new-trusted_signers", touch), 31, "", ".new-trusted_signers"))
-    _add("a rogue list of revoked keys beside", Row(made(".new-revoked_keys", touch), 31, "", ".new-revoked_keys"))
+    for name in (".new-trusted_signers", ".new-revoked_keys"):  # as a change leaves it that ends before its record
+        _add(f"{name} beside the right lists", Row(made(name, touch), 0, "unfinished-change", name))
 
 
 def _lines(change: Callable[[list[bytes]], list[bytes]]) -> Change:
@@ -181,8 +181,8 @@ def _folders() -> None:
     for name in ("README", ".DS_Store"):
         _add(f"a file {name!r} in a case", Row(made(f"{A}/{name}", touch), 31, "extra-entry", f"{A}/{name}"))
         _add(f"a file {name!r} among the cases", Row(made(f"cases/{name}", touch), 31, "extra-entry", f"cases/{name}"))
-    _add("an empty folder among the cases", Row(made("cases/2026-99", Path.mkdir), 0, "", "cases/2026-99"))
-    _add("an empty folder in a case", Row(made(f"{A}/E9", Path.mkdir), 31, "", ""))
+    _add("an empty folder among the cases", Row(made("cases/2026-99", Path.mkdir), 0, "empty-case", "cases/2026-99"))
+    _add("an empty folder in a case", Row(made(f"{A}/E9", Path.mkdir), 0, "empty-item", f"{A}/E9"))
     _add(
         "a folder of a hostile name among the cases",
         Row(made("cases/a\x1b[2J\u202eb", Path.mkdir), 31, "extra-entry", "cases/a\x1b[2J\u202eb"),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.tamper.row import Deed, Row, Table, copy_over, gone, put, signature_by, touch
-from tests.tamper.vault import CHAIN, E1, SECOND, A, Workshop
+from tests.tamper.vault import CHAIN, E1, SECOND, A, Workshop, remove
 
 TABLE: Final = Table()
 _add = TABLE.add
@@ -63,8 +63,8 @@ def _changing() -> None:
         _add(f"an append of {kind} cut short", Row(_signature_alone(place), 0, "unfinished-change", place))
     place = "custody/0021-heads.json.sig"
     _add("a statement of the vault cut short", Row(_signature_alone(place, "vault"), 0, "unfinished-change", place))
-    for folder in (CHAIN, "custody"):
-        place = f"{folder}/.new-0021-noted.json"
+    for folder, name in ((CHAIN, "0015-noted"), ("custody", "0021-heads")):
+        place = f"{folder}/.new-{name}.json"
         _add(f"a temporary file in {Path(folder).parent.name or 'the'} custody", Row(_half(place), 0, "unfinished-change", place))
     place = ".new-trusted_signers"
     _add("a change of trust cut short before its record", Row(_trust_before_record, 0, "unfinished-change", place))
