@@ -125,7 +125,7 @@ def _order() -> None:
     _add("a whole chain of another vault", Row(taken(CHAIN, of=lambda shop: shop.other), 34, "", ""))
     _add("an older copy of the chain", Row(taken(CHAIN, of=lambda shop: shop.older), 34, ROLLED_BACK, CHAIN))
     _add("no record at all", Row(gone(f"{CHAIN}/*"), 34, "", ""))
-    _add("no custody folder", Row(gone(CHAIN), 31, "missing-document", CHAIN))
+    _add("no custody folder", Row(gone(CHAIN), 34, "missing-document", CHAIN))
     _add("a custody folder that is a link to itself elsewhere", Row(linked_away(CHAIN), 31, "wrong-type", CHAIN))
 
 
