@@ -11,13 +11,15 @@ from evidencesync.cli.outputs import ListedAcquisition, ListedItem, ListOutput, 
 from evidencesync.cli.shield import shield
 from evidencesync.custody.manifest import decode_footer
 from evidencesync.custody.receipt import decode_receipt
+from evidencesync.custody.record import decode_record
+from evidencesync.custody.wholeness import SourceState, is_count
 from evidencesync.errors import EvidenceSyncError, ExitCode, MissingOrExtraError, NotThereError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName
 from evidencesync.limits import MAX_HEADER_LINE, MAX_RECORD
 from evidencesync.vault.catalog import acquisition_numbers, case_folders, item_folders, load_header, stored_name
 from evidencesync.vault.disk import load_file, opened_file, opened_folder, storing
-from evidencesync.vault.layout import MANIFEST, RECEIPT, ItemLayout
+from evidencesync.vault.layout import ACQUIRED, MANIFEST, RECEIPT, ItemLayout
 from evidencesync.vault.ledger import Ledger, iter_records
 from evidencesync.vault.vault import Vault
 
@@ -54,7 +56,8 @@ def show_output(path: Path, name: ItemName, acquisition: int | None) -> ShowOutp
             f"{name} has no acquisition {number}" if number else f"{name} has no acquisition yet",
             hint="See what there is: evidencesync list VAULT",
         )
-    header, footer, receipt = item.header(number), load_footer(item.layout, number), load_receipt(item.layout, number)
+    header, receipt = item.header(number), load_receipt(item.layout, number)
+    state, footer = load_state(item.layout, number)
     custody = [ShownRecord(stored.record, stored.sha256) for stored in iter_records(item.ledger)]
     if not custody:
         raise MissingOrExtraError(f"{name} has no custody records", hint="Run: evidencesync verify VAULT")
@@ -65,6 +68,8 @@ def show_output(path: Path, name: ItemName, acquisition: int | None) -> ShowOutp
         folder=safe_text(str(item.layout.acquisition(number))),
         fingerprint=notebook_fingerprint(receipt.manifest_sha256),
         manifest_sha256=receipt.manifest_sha256,
+        verdict=state.verdict,
+        filtered=state.filtered,
         entries=sum(footer.counts.values()),
         header=header,
         footer=footer,
@@ -81,6 +86,17 @@ def load_receipt(item: ItemLayout, number: int) -> Receipt:
     if data is None:
         raise MissingOrExtraError(f"acquisition {number} has no receipt")
     return decode_receipt(data)
+
+
+def load_state(item: ItemLayout, number: int) -> tuple[SourceState, ManifestFooter]:
+    """How much of its source a published acquisition has. Raises MissingOrExtraError, MalformedDocumentError."""
+    header, footer = load_header(item, number), load_footer(item, number)
+    with opened_folder(item.acquisition(number)) as folder:
+        data = load_file(folder, ACQUIRED, MAX_RECORD)
+    if data is None:
+        raise MissingOrExtraError(f"acquisition {number} has no {ACQUIRED}")
+    stated = decode_record(data).details.get("bytes_not_readable", "")
+    return SourceState.of_manifest(header, footer, int(stated) if is_count(stated) else 0), footer
 
 
 def load_footer(item: ItemLayout, number: int) -> ManifestFooter:
@@ -120,11 +136,11 @@ def _list_item(layout: ItemLayout, folder: str, problems: set[ExitCode]) -> List
 
 def _list_acquisition(layout: ItemLayout, number: int, problems: set[ExitCode]) -> ListedAcquisition:
     try:
-        load_header(layout, number)
         receipt = load_receipt(layout, number)
+        state, footer = load_state(layout, number)
     except EvidenceSyncError as error:
         problems.add(error.exit_code)
-        return ListedAcquisition(number, None, None, None, None, None, _problem(error))
+        return ListedAcquisition(number, None, None, None, None, None, None, None, None, None, None, _problem(error))
     return ListedAcquisition(
         acquisition=number,
         received=receipt.finished,
@@ -132,6 +148,11 @@ def _list_acquisition(layout: ItemLayout, number: int, problems: set[ExitCode]) 
         bytes=receipt.points.arrival.bytes,
         manifest_sha256=receipt.manifest_sha256,
         fingerprint=notebook_fingerprint(receipt.manifest_sha256),
+        verdict=state.verdict,
+        flags=footer.flags,
+        remarks=footer.remarks or {},
+        filtered=state.filtered,
+        bytes_not_readable=state.unread_bytes,
         problem=None,
     )
 

@@ -99,6 +99,8 @@ def _list_lines(output: ListOutput) -> Iterator[str]:
 
 
 def _item_lines(item: ListedItem) -> Iterator[str]:
+    from evidencesync.custody.wholeness import SourceState
+
     title = item.folder if item.case is None or item.item is None else f"{safe_text(item.case)} / {safe_text(item.item)}"
     records = "" if item.records is None else f"  {count_text(item.records, 'custody record')}"
     yield f"{title}{records}" + (f"  head {item.chain_head_sha256}" if item.chain_head_sha256 else "")
@@ -110,10 +112,13 @@ def _item_lines(item: ListedItem) -> Iterator[str]:
             continue
         received = (one.received or "")[:19].replace("T", " ")
         extent = f"{count_text(one.files or 0, 'file'):>15}  {size_text(one.bytes or 0):>9}"
-        yield f"  {one.acquisition:04}  {received} UTC  {extent}  {one.fingerprint}"
+        unread_bytes = one.bytes_not_readable or 0
+        state = SourceState.of(one.flags or {}, one.remarks, filtered=bool(one.filtered), unread_bytes=unread_bytes)
+        yield "  ".join([f"  {one.acquisition:04}", f"{received} UTC", extent, one.fingerprint or "", *state.parts])
 
 
 def _show_lines(output: ShowOutput) -> Iterator[str]:
+    from evidencesync.custody.wholeness import SourceState
     from evidencesync.evidence.path import from_json_fields
 
     header, footer, receipt = output.header, output.footer, output.receipt
@@ -143,7 +148,9 @@ def _show_lines(output: ShowOutput) -> Iterator[str]:
     yield f"  finished      {footer.finished}"
     yield f"  entries       {output.entries:,} ({kinds_text(footer.counts)}), {size_text(footer.bytes)}"
     flags = ", ".join(f"{count:,} {safe_text(flag)}" for flag, count in footer.flags.items())
-    yield f"  flags         {flags or 'none: everything was read'}"
+    yield f"  flags         {flags or 'none'}"
+    state = SourceState.of_manifest(header, footer)
+    yield f"  source        {'; '.join(state.parts) or 'everything was read'}"
     for name in ("source", "arrival", "disk"):
         point = getattr(receipt.points, name)
         digests = f", {' and '.join(map(safe_text, point.digests))}" if point.digests else ""

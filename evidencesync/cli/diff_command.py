@@ -14,8 +14,9 @@ from evidencesync.errors import CommandKind, ExitCode
 from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
-    from evidencesync.cli.difference_outputs import ChangedOutput, DiffOutput, FieldOutput
+    from evidencesync.cli.difference_outputs import ChangedOutput, DiffOutput, FieldOutput, SourceOutput
     from evidencesync.custody.difference import Difference
+    from evidencesync.custody.wholeness import SourceState
     from evidencesync.evidence.identity import ItemName
     from evidencesync.vault.difference import AcquisitionDifference, Ranges
 
@@ -46,6 +47,8 @@ def diff(
 
     Nothing is verified, and no evidence is read: see `evidencesync verify`. The code is 0 whether or not there are differences.
     """
+    from evidencesync.cli.catalog import load_state
+    from evidencesync.cli.difference_outputs import SourceOutput
     from evidencesync.cli.restore_command import chosen_acquisition
     from evidencesync.vault.difference import compare_acquisitions
     from evidencesync.vault.vault import Vault
@@ -53,12 +56,30 @@ def diff(
     name = item.name()
     opened = Vault.open(local_vault(vault)).item(name)
     first, second = chosen_acquisition(opened, before), chosen_acquisition(opened, after)
-    output = _output(name, first, second, compare_acquisitions(opened.layout, first, second, limit))
-    run.console.give(output, diff_lines(output))
+    found = compare_acquisitions(opened.layout, first, second, limit)
+    states = [load_state(opened.layout, number)[0] for number in (first, second)]
+    output = _output(name, first, second, found, *(SourceOutput(state.verdict, state.filtered) for state in states))
+    run.console.give(output, [*diff_lines(output), *_state_lines((first, second), states)])
     return ExitCode.COMPLETE
 
 
-def _output(name: ItemName, before: int, after: int, found: AcquisitionDifference) -> DiffOutput:
+def _state_lines(numbers: tuple[int, int], states: list[SourceState]) -> Iterator[str]:
+    """What each of the two lacks of its source, where it lacks anything."""
+    for number, state in zip(numbers, states, strict=True):
+        for part in state.parts:
+            yield f"  acquisition {number}: {part}"
+    if any(state.parts for state in states):
+        yield "  What one of them could not read, or left out, is no difference of the source."
+
+
+def _output(
+    name: ItemName,
+    before: int,
+    after: int,
+    found: AcquisitionDifference,
+    before_source: SourceOutput,
+    after_source: SourceOutput,
+) -> DiffOutput:
     from evidencesync.cli.difference_outputs import (
         DifferenceCounts,
         DiffOutput,
@@ -73,6 +94,8 @@ def _output(name: ItemName, before: int, after: int, found: AcquisitionDifferenc
         item=name.item.text,
         before=before,
         after=after,
+        before_source=before_source,
+        after_source=after_source,
         counts=DifferenceCounts(
             same=found.same,
             added=found.added_count,

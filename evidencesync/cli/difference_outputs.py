@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evidencesync.cli.outputs import Output
+from evidencesync.cli.outputs import Output, PushVerdict
 from evidencesync.custody.documents import AcquisitionNumber
 from evidencesync.evidence.entry import Count, EntryType, Extent
 
@@ -68,13 +68,26 @@ class DifferenceCounts(Output, frozen=True):
     metadata: Count
 
 
+class SourceOutput(Output, frozen=True):
+    """How much of its source an acquisition has: the verdict of its push, and whether filters left something out."""
+
+    verdict: PushVerdict
+    filtered: bool
+
+
 class DiffOutput(Output, frozen=True):
-    """Two acquisitions of an item, by their manifests. Nothing of it is verified: that is what `verify` does."""
+    """Two acquisitions of an item, by their manifests. Nothing of it is verified: that is what `verify` does.
+
+    `before_source` and `after_source` say what each has of its source. What one of them could not read, or left out by a
+    filter, is no difference of the source, and is listed as one.
+    """
 
     case: str
     item: str
     before: AcquisitionNumber
     after: AcquisitionNumber
+    before_source: SourceOutput
+    after_source: SourceOutput
     counts: DifferenceCounts
     added: list[LoneOutput]
     removed: list[LoneOutput]

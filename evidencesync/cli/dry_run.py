@@ -9,6 +9,7 @@ from evidencesync.cli.dry_run_outputs import DryRunOutput
 from evidencesync.cli.figures import count_text, kinds_text, size_text
 from evidencesync.cli.outputs import FlaggedPath
 from evidencesync.cli.summary import Missing, empty_lines, flagged_lines, own_lines
+from evidencesync.custody.wholeness import SourceState
 from evidencesync.evidence.path import to_json_fields
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _NOT_CHECKED: Final = [
 def dry_run_output(name: ItemName, rules: FilterRules, seen: Survey) -> DryRunOutput:
     """The survey as a document."""
     entries = seen.entries
-    gaps = "listed-not-reached" in entries.remarks or not {"unreadable", "vanished"}.isdisjoint(entries.flags)
+    gaps = SourceState.of(entries.flags, entries.remarks).verdict == "gaps"
     return DryRunOutput(
         case=name.case.text,
         item=name.item.text,

@@ -191,7 +191,11 @@ class Problem(Output, frozen=True):
 
 
 class ListedAcquisition(Output, frozen=True):
-    """One acquisition, as its receipt and records say; null where they cannot be read, which is then the problem."""
+    """One acquisition, as its receipt and records say; null where they cannot be read, which is then the problem.
+
+    `verdict` and `flags` are those of the push: what of the source is not there, or changed while it was read. What filters left
+    out (`filtered`) is no gap. `bytes_not_readable` are those of files that were read in part.
+    """
 
     acquisition: AcquisitionNumber
     received: Moment | None
@@ -199,6 +203,11 @@ class ListedAcquisition(Output, frozen=True):
     bytes: Count | None
     manifest_sha256: HexDigest | None
     fingerprint: NotebookFingerprint | None
+    verdict: PushVerdict | None
+    flags: dict[str, Count] | None
+    remarks: dict[Remark, Count] | None
+    filtered: bool | None
+    bytes_not_readable: Count | None
     problem: Problem | None
 
 
@@ -237,7 +246,10 @@ class ShownRecord(Output, frozen=True):
 
 
 class ShowOutput(Output, frozen=True):
-    """One acquisition in full, and the chain of its item. Nothing of it is verified."""
+    """One acquisition in full, and the chain of its item. Nothing of it is verified.
+
+    `verdict` is that of the push, by the footer: what of the source is not there. What filters left out (`filtered`) is no gap.
+    """
 
     case: str
     item: str
@@ -245,6 +257,8 @@ class ShowOutput(Output, frozen=True):
     folder: str
     fingerprint: NotebookFingerprint
     manifest_sha256: HexDigest
+    verdict: PushVerdict
+    filtered: bool
     entries: Count
     header: ManifestHeader
     footer: ManifestFooter

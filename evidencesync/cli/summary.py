@@ -17,6 +17,7 @@ from evidencesync.cli.figures import (
     stored_text,
 )
 from evidencesync.cli.outputs import FlaggedPath, PushOutput, PushVerdict
+from evidencesync.custody.wholeness import SourceState
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.path import to_json_fields
 
@@ -150,10 +151,10 @@ def _clock_lines(whose: str, ahead: float) -> Iterator[str]:
 
 def verdict_of(outcome: PushOutcome) -> PushVerdict:
     """Gaps where something is missing; else whether something changed. What a filter left out was wanted to be."""
-    flags = outcome.tally.manifest.flags
-    if "unreadable" in flags or "vanished" in flags or "listed-not-reached" in outcome.tally.manifest.remarks:
-        return "gaps"
-    return "source-changed" if "changed-while-read" in flags or outcome.tally.changed_folders else "complete"
+    tally = outcome.tally
+    return SourceState.of(
+        tally.manifest.flags, {**tally.manifest.remarks, "folder-changed-while-read": tally.changed_folders}
+    ).verdict
 
 
 @dataclass(frozen=True, slots=True)

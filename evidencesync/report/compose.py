@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
+from evidencesync.custody.wholeness import SourceState
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.figures import count_text, duration_text, size_text
 from evidencesync.report import texts
 from evidencesync.report.annexes import annexes
 from evidencesync.report.blocks import AnyBlock, Column, Fact, Facts, FirstPage, Pages, Paragraph, Section, Table
-from evidencesync.report.document import Item, Judgement, Report
+from evidencesync.report.document import Acquisition, Item, Judgement, Report
 from evidencesync.report.exhibits import exhibit_sections
 from evidencesync.verify.checks import MEANINGS
 from evidencesync.verify.findings import Finding, shown_place
@@ -31,6 +32,9 @@ def compose(report: Report) -> Pages:
         first=_first_page(report),
         sections=sections,
     )
+
+
+_TOLD_REMARKS: Final = frozenset({"listed-not-reached", "folder-changed-while-read"})
 
 
 def time_text(moment: str) -> str:
@@ -85,26 +89,44 @@ def _first_facts(report: Report) -> list[Fact]:
         Fact("Findings", f"{count_text(errors, 'error')}, {count_text(warnings, 'warning')}"),
         Fact("Checked", f"{', '.join(parts)}, by {' and '.join(_digest_names(judgement.digests))}"),
         Fact("Gaps at the source", _gaps(report.items)),
+        Fact("Left out by filters", _filtered(report.items)),
         Fact("Trust", texts.OUTSIDE_LIST if judgement.trust == "outside" else texts.OWN_LIST),
         Fact("Vault", f"{safe_text(report.vault.name, 200)} ({report.vault.vault_id})"),
         Fact("Report made", f"{time_text(report.made_at)}, by {report.tool} {report.version}"),
     ]
 
 
+def state_of(one: Acquisition) -> SourceState | None:
+    """How much of its source an acquisition has; None where its documents cannot be read."""
+    if one.header is None or one.footer is None:
+        return None
+    return SourceState.of_manifest(one.header, one.footer, one.contents.unread_bytes)
+
+
 def _gaps(items: list[Item]) -> str:
     """What was not read whole, in all acquisitions together: a pass is about what was read, and no more."""
     acquisitions = [one for item in items for one in item.acquisitions]
-    flags: Counter[str] = Counter()
+    said: Counter[str] = Counter()
     for one in acquisitions:
-        flags.update(one.footer.flags if one.footer is not None else {})
+        if one.footer is not None:
+            said.update({flag: count for flag, count in one.footer.flags.items() if flag != "skipped"})
+            said.update({remark: count for remark, count in (one.footer.remarks or {}).items() if remark in _TOLD_REMARKS})
     ranges = sum(one.contents.unread_count for one in acquisitions)
-    parts = [f"{count:,} {safe_text(flag)}" for flag, count in sorted(flags.items())]
+    parts = [f"{count:,} {safe_text(what)}" for what, count in sorted(said.items())]
     parts += [count_text(ranges, "range") + " that could not be read"] if ranges else []
-    filtered = sum(one.header is not None and bool(one.header.method.filters) for one in acquisitions)
-    parts += [f"filters left something out of {count_text(filtered, 'acquisition')}, or could have"] if filtered else []
     unknown = sum(one.footer is None or one.contents.problem is not None for one in acquisitions)
     parts += [f"not known of {count_text(unknown, 'acquisition')}: a document cannot be read"] if unknown else []
     return "; ".join(parts) or texts.NO_GAPS
+
+
+def _filtered(items: list[Item]) -> str:
+    """What was left out because somebody wanted it: no gap."""
+    states = [state for item in items for one in item.acquisitions if (state := state_of(one)) is not None]
+    count, entries = sum(state.filtered for state in states), sum(state.left_out for state in states)
+    if not count:
+        return texts.NOT_FILTERED
+    skipped = f"{entries:,} skipped; " if entries else ""
+    return skipped + texts.FILTERED.format(acquisitions=count_text(count, "acquisition"))
 
 
 def _digest_names(digests: list[str]) -> list[str]:
@@ -116,16 +138,19 @@ def _item_table(items: list[Item]) -> Table:
     rows = []
     for item in items:
         if not item.acquisitions:
-            rows.append([safe_text(item.item, 80), "-", "cannot be read" if item.problem else "none", "-", "-"])
+            rows.append([safe_text(item.item, 80), "-", "cannot be read" if item.problem else "none", "-", "-", "-"])
         for one in item.acquisitions:
             who = "cannot be read" if one.header is None else safe_text(one.header.examiner.name, 80)
             when = time_text(one.header.started) if one.header is not None else "-"
-            rows.append([safe_text(item.item, 80), str(one.number), who, when, one.fingerprint or "cannot be read"])
+            state = state_of(one)
+            read = state.words if state is not None else "cannot be read"
+            rows.append([safe_text(item.item, 80), str(one.number), who, when, read, one.fingerprint or "cannot be read"])
     columns = [
         Column("Item", "text", 3),
         Column("Acquisition", "number", 2),
         Column("Acquired by", "text", 3),
         Column("Started", "text", 4),
+        Column("Source", "text", 3),
         Column("Fingerprint for the notebook", "exact", 5),
     ]
     return Table("Items and acquisitions", columns, rows)

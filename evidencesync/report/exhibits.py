@@ -185,7 +185,8 @@ def _gaps(one: Acquisition) -> Iterator[AnyBlock]:
         if contents.problem is None:
             yield Paragraph("Everything that was seen was read whole, and nothing changed while it was read.")
         return
-    yield Paragraph(texts.GAPS, "warning")
+    only_filtered = not contents.unread_count and one.footer is not None and set(one.footer.flags) == {"skipped"}
+    yield Paragraph(texts.ONLY_FILTERED, "note") if only_filtered else Paragraph(texts.GAPS, "warning")
     if contents.flagged:
         rows = [[shown_path(entry.file), entry.type, ", ".join(entry.flags)] for entry in contents.flagged]
         columns = [Column("Path", "exact", 6), Column("Type", "text", 2), Column("Remark", "text", 3)]

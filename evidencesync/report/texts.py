@@ -56,6 +56,9 @@ POINTS: Final = {
 NO_READ_BACK: Final = "not taken: SHA-256 is then the statement of the source alone"
 
 NO_GAPS: Final = "none: everything that was seen was read whole"
+NOT_FILTERED: Final = "nothing: there were no filters"
+FILTERED: Final = "filters left something out of {acquisitions}, or could have"
+ONLY_FILTERED: Final = "What filters left out is listed here, as far as it was met. Everything else was read whole."
 GAPS: Final = "What could not be read is recorded as such: bytes that stand in its place are not evidence."
 FILES_IN_PDF: Final = "The first {shown:,} of {total:,} are shown. The full list is manifest.jsonl, whose SHA-256 is {digest}."
 ROWS_LEFT_OUT: Final = "{left:,} more rows stand in the HTML report and in the JSON report"

@@ -17,6 +17,7 @@ from evidencesync.custody.documents import (
 )
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.receipt import ReceiptFacts, check_receipt, decode_receipt
+from evidencesync.custody.wholeness import SourceState
 from evidencesync.delta.recipe import most_bytes
 from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.digest import sha256_of, sha512_of
@@ -282,12 +283,22 @@ def _received_time(receipt: Receipt | None) -> SignedAt | None:
     return SignedAt(parse_moment(receipt.finished), "the vault signed for it")
 
 
+_SLUG_OF_FLAG: Final = {"changed-while-read": "source-changed", "skipped": "source-filtered"}
+
+
 def _report_gaps(folder: CheckedFolder, listed: Listed, receipt: Receipt, *, all_digests: bool) -> None:
     """What is no fault of the vault, but must not be forgotten."""
-    footer = listed.reader.footer
+    header, footer = listed.reader.header, listed.reader.footer
     for flag, count in (footer.flags if footer is not None else {}).items():
         text = f"entries of the source that are marked as {flag}: {count}; the manifest says which"
+        folder.report.report(Check.MANIFEST, _SLUG_OF_FLAG.get(flag, "source-gaps"), text, MANIFEST)
+    state = SourceState.of_manifest(header, footer) if header is not None and footer is not None else SourceState()
+    if state.not_reached:
+        text = f"names that were asked for and could not be reached: {state.not_reached}"
         folder.report.report(Check.MANIFEST, "source-gaps", text, MANIFEST)
+    if state.changed_folders:
+        text = f"folders in which names came or went while they were read: {state.changed_folders}"
+        folder.report.report(Check.MANIFEST, "source-changed", text, MANIFEST)
     if not receipt.points.source.taken:
         text = "digests were taken on arrival, not at the source: nothing shows that the server gave what lay on its disk"
         folder.report.report(Check.RECEIPT, "digested-on-arrival", text, RECEIPT)

@@ -130,6 +130,8 @@ MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
         "unfinished-transfer": Meaning("info", _NONE, "what an unfinished transfer left in staging; not evidence"),
         "unfinished-change": Meaning("info", _NONE, "an interrupted change of the vault, which the next one tidies up"),
         "source-gaps": Meaning("info", _NONE, "the source could not be read whole; the manifest says where"),
+        "source-changed": Meaning("info", _NONE, "something changed while it was read; the manifest says what"),
+        "source-filtered": Meaning("info", _NONE, "a filter left something out of the source; the manifest says what"),
         "sha256-not-checked": Meaning("info", _NONE, "SHA-256 is the source's statement; the vault has not checked it"),
         "digested-on-arrival": Meaning("info", _NONE, "the source took no digests: they are of what arrived over SFTP"),
         "index-differs": Meaning("warning", _NONE, "the cache is not about what is published; `reindex` makes it anew"),

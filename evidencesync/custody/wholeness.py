@@ -1,0 +1,110 @@
+"""How much of its source an acquisition has: one rule for every verdict, list, table and report that says so.
+
+Four things are told apart. What could not be read, or was gone, is a *gap*. What changed while it was read is there, and is
+perhaps nothing that ever was. What a filter left out was wanted to be left out. And a file that was read in part is there,
+with something else in place of the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from evidencesync.custody.documents import ManifestFooter, ManifestHeader
+from evidencesync.evidence.entry import Remark
+
+Wholeness = Literal["complete", "gaps", "source-changed"]
+_DIGITS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """What a manifest says of the source, in numbers of entries. `unread_bytes`: of files that were read in part, if known."""
+
+    unreadable: int = 0
+    vanished: int = 0
+    not_reached: int = 0
+    changed: int = 0
+    changed_folders: int = 0
+    left_out: int = 0
+    filtered: bool = False
+    unread_bytes: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        flags: Mapping[str, int],
+        remarks: Mapping[Remark, int] | None = None,
+        *,
+        filtered: bool = False,
+        unread_bytes: int = 0,
+    ) -> SourceState:
+        """By the counts of flags and remarks, as a tally or a footer has them. `filtered`: there was a filter."""
+        more = remarks or {}
+        return cls(
+            unreadable=flags.get("unreadable", 0),
+            vanished=flags.get("vanished", 0),
+            not_reached=more.get("listed-not-reached", 0),
+            changed=flags.get("changed-while-read", 0),
+            changed_folders=more.get("folder-changed-while-read", 0),
+            left_out=flags.get("skipped", 0),
+            filtered=filtered or bool(flags.get("skipped", 0)),
+            unread_bytes=unread_bytes,
+        )
+
+    @classmethod
+    def of_manifest(cls, header: ManifestHeader, footer: ManifestFooter, unread_bytes: int = 0) -> SourceState:
+        """By a manifest's first and last line. A filter that met nothing is told as well: what it names is not there."""
+        return cls.of(footer.flags, footer.remarks, filtered=bool(header.method.filters), unread_bytes=unread_bytes)
+
+    @property
+    def verdict(self) -> Wholeness:
+        """Gaps where something is missing; else whether something changed. What a filter left out was wanted to be."""
+        if self.unreadable or self.vanished or self.not_reached:
+            return "gaps"
+        return "source-changed" if self.changed or self.changed_folders else "complete"
+
+    @property
+    def parts(self) -> list[str]:
+        """What is to be said of it, for people; empty where everything was read."""
+        said = []
+        if self.verdict == "gaps":
+            said.append(f"WITH GAPS ({', '.join(self._gaps())})")
+        changed = [_many(self.changed, "entry", "entries"), _many(self.changed_folders, "folder", "folders")]
+        if any(changed):
+            said.append(f"CHANGED while it was read ({', '.join(filter(None, changed))})")
+        if self.filtered:
+            many = _many(self.left_out, "entry", "entries")
+            said.append(f"filtered ({many} left out)" if many else "filtered (nothing that was met was left out)")
+        return said
+
+    @property
+    def words(self) -> str:
+        """The same in a few words, for a table."""
+        said = [
+            "with gaps" if self.verdict == "gaps" else "",
+            "changed while it was read" if self.changed or self.changed_folders else "",
+            "files read in part" if self.unread_bytes else "",
+            "filtered" if self.filtered else "",
+        ]
+        return ", ".join(filter(None, said)) or "complete"
+
+    def _gaps(self) -> Iterator[str]:
+        if self.unreadable:
+            yield f"{_many(self.unreadable, 'entry', 'entries')} not read, or not whole"
+        if self.unread_bytes:
+            yield f"{self.unread_bytes:,} bytes of files that were read in part"
+        if self.vanished:
+            yield f"{_many(self.vanished, 'entry', 'entries')} not there when it was read"
+        if self.not_reached:
+            yield f"{_many(self.not_reached, 'listed name', 'listed names')} not reached"
+
+
+def is_count(text: str) -> bool:
+    """Whether a record's detail is a count, as `acquired` states one: no more digits than any size has."""
+    return text.isascii() and text.isdecimal() and len(text) <= _DIGITS
+
+
+def _many(count: int, one: str, many: str) -> str:
+    return "" if not count else f"{count:,} {one if count == 1 else many}"
