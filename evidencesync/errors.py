@@ -219,6 +219,13 @@ class SourceReadError(EvidenceSyncError):
         self.vanished = vanished
 
 
+class IncompleteError(EvidenceSyncError):
+    """What has to be checked first could not be read, or what it would be compared with: it is called neither good nor bad."""
+
+    exit_code = ExitCode.GAPS
+    slug = "incomplete"
+
+
 class SourceGapsError(EvidenceSyncError):
     """Part of the source could not be read, and `--on-read-error fail` says that nothing is to be published then."""
 

@@ -13,7 +13,7 @@ import typer
 from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.details_choice import DetailsChoice
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
-from evidencesync.errors import CommandKind, EvidenceSyncError, ExitCode, NotThereError, UsageError, most_severe
+from evidencesync.errors import CommandKind, ExitCode, NotThereError, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def show(run: Run, vault: _Vault, item: ItemChoice, sign: SignChoice, ssh: Remot
     signed by the key it names; whether those keys are trusted is for `evidencesync verify`.
     """
     from evidencesync.cli.custody_view import show_lines, show_output
+    from evidencesync.cli.receipts import head_memory
     from evidencesync.ssh.address import Address
     from evidencesync.transfer.custody import read_chain, read_local_chain
     from evidencesync.verify.checks import MEANINGS
@@ -98,7 +99,7 @@ def show(run: Run, vault: _Vault, item: ItemChoice, sign: SignChoice, ssh: Remot
     if address.local:
         from evidencesync.vault.vault import Vault
 
-        chain = read_local_chain(Vault.open(Path(address.path)), item.name())
+        chain = read_local_chain(Vault.open(Path(address.path)), item.name(), head_memory(run))
     else:
         chain = read_chain(*_prepare(run, address, item, sign, ssh))
     output = show_output(chain)
@@ -248,25 +249,12 @@ def _fixed(kind: RecordType, details: dict[str, str], acquisition: int | None = 
 
 
 def _append(run: Run, vault: str, item: ItemChoice, sign: SignChoice, ssh: RemoteChoice, compose: Compose) -> ExitCode:
-    import time
-
-    from evidencesync.cli.receipts import head_memory
-    from evidencesync.evidence.moment import format_moment
     from evidencesync.ssh.address import Address
     from evidencesync.transfer.custody import append_record
-    from evidencesync.transfer.custody_seen import remember_seen, require_seen
 
-    memory = head_memory(run)
-
-    def compose_upon_seen(chain: ShownChain) -> Draft:
-        require_seen(memory, chain)
-        return compose(chain)
-
-    appended = append_record(*_prepare(run, Address.parse(vault), item, sign, ssh), compose_upon_seen)
-    try:
-        remember_seen(memory, appended.chain, format_moment(time.time_ns()))
-    except EvidenceSyncError as error:  # the record is in the chain: a failure would have it appended again
-        run.console.warn(f"the record is in the chain, but its head was not remembered here: {error.message}")
+    appended = append_record(*_prepare(run, Address.parse(vault), item, sign, ssh), compose)
+    if appended.unremembered is not None:
+        run.console.warn(f"the record is in the chain, but its head was not remembered here: {appended.unremembered}")
     _give_appended(run, appended)
     return ExitCode.COMPLETE
 
@@ -279,6 +267,7 @@ def _prepare(
 
     from evidencesync.cli.examiner import check_person, login_name
     from evidencesync.cli.passphrase import make_asker
+    from evidencesync.cli.receipts import head_memory
     from evidencesync.ssh.keys import load_signer
     from evidencesync.transfer.custody import RETRIES
     from evidencesync.transfer.custody_talk import CustodyRequest
@@ -294,6 +283,7 @@ def _prepare(
         examiner=examiner,
         signer=signer,
         session=secrets.token_hex(16),
+        memory=head_memory(run),
         organisation=check_person(organisation, "the organisation's name") if organisation else None,
         timeout_seconds=ssh.timeout_seconds(run.settings),
         retries=0 if address.local else RETRIES,

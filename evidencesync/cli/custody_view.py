@@ -7,9 +7,11 @@ from typing import Final
 
 from evidencesync.cli.custody_outputs import CustodyProblem, CustodyShowOutput, KnownDetailOutput, OpenHandOverOutput
 from evidencesync.cli.outputs import ShownRecord
+from evidencesync.cli.shield import shield
 from evidencesync.custody.documents import CustodyRecord
 from evidencesync.evidence.display import safe_text
 from evidencesync.transfer.custody_talk import ShownChain
+from evidencesync.verify.checks import MEANINGS
 
 _WHAT: Final = 300  # characters of a record's details in the table
 
@@ -25,10 +27,19 @@ def show_output(chain: ShownChain) -> CustodyShowOutput:
         held_by=story.statements.held_by,
         open_hand_over=OpenHandOverOutput(handed.record, handed.principal, handed.to) if handed is not None else None,
         known=[KnownDetailOutput(one.name, one.value, one.record) for one in story.known()],
-        problems=[CustodyProblem(one.record, one.slug, one.text) for one in story.objections],
+        problems=[CustodyProblem(one.record, one.slug, one.text) for one in story.objections] + _against_memory(chain),
         custody=[ShownRecord(one.record, one.sha256) for one in chain.records],
         chain_head_sha256=chain.head_sha256 or "",
     )
+
+
+def _against_memory(chain: ShownChain) -> list[CustodyProblem]:
+    """That the chain is not what this machine has seen of it, at its last record."""
+    found = chain.objection
+    if found is None:
+        return []
+    slug = found.slug if found.slug in MEANINGS else "chain-broken"
+    return [CustodyProblem(len(chain.records), slug, shield(found.message))]
 
 
 def show_lines(output: CustodyShowOutput) -> Iterator[str]:

@@ -153,28 +153,12 @@ def _load_verifier(run: Run, recording: ExportRecordChoice) -> Verifier | None:
 
 def _record(wanted: Wanted, exported: Exported, verifier: Verifier) -> ExportRecord:
     """Appends the `exported` record. Raises what the vault refuses it with."""
-    import secrets
-
     from evidencesync.cli.export_outputs import ExportRecord
-    from evidencesync.ssh.address import Address
-    from evidencesync.ssh.options import SshOptions
-    from evidencesync.transfer.custody import Draft, append_record
-    from evidencesync.transfer.custody_talk import CustodyRequest
-    from evidencesync.transfer.reach import reach_vault
+    from evidencesync.transfer.custody import Draft
 
-    root = wanted.vault.layout.root
-    request = CustodyRequest(
-        vault=bytes(root),
-        name=wanted.item.name,
-        examiner=verifier.examiner,
-        signer=verifier.signer,
-        session=secrets.token_hex(16),
-        organisation=verifier.organisation,
-    )
     draft = Draft("exported", _details(wanted, exported), wanted.acquisition)
-    address = Address.parse(str(root))
-    appended = append_record(lambda: reach_vault(address, SshOptions()), request, lambda _: draft)
-    return ExportRecord(appended.record.record.sequence, appended.record.sha256)
+    appended = verifier.append(wanted.vault.layout.root, wanted.item.name, draft)
+    return ExportRecord(appended.record.sequence, appended.sha256)
 
 
 def _details(wanted: Wanted, exported: Exported) -> dict[str, str]:

@@ -11,6 +11,7 @@ from evidencesync.home import expand
 if TYPE_CHECKING:
     from evidencesync.cli.command import Run
     from evidencesync.kept.heads import HeadMemory
+    from evidencesync.transfer.custody_seen import VaultAtHand
 
 STATE_VARIABLE: Final = "EVIDENCESYNC_STATE"
 
@@ -33,3 +34,14 @@ def head_memory(run: Run) -> HeadMemory:
     from evidencesync.kept.heads import HeadMemory
 
     return HeadMemory(chosen_state(run))
+
+
+def keep_seen(run: Run, seen: VaultAtHand, now_ns: int) -> None:
+    """Remembers how far the chains of a vault at hand go, after a record was added. What cannot be remembered is a warning."""
+    from evidencesync.errors import EvidenceSyncError
+    from evidencesync.evidence.moment import format_moment
+
+    try:
+        seen.remember(format_moment(now_ns))
+    except EvidenceSyncError as error:  # the record is in the chain: a failure would have it added again
+        run.console.warn(f"the record is in the chain, but its head was not remembered here: {error.message}")

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from evidencesync.cli.outputs import Problem
     from evidencesync.cli.receipts_outputs import KeptReceipt, SeenHeadOutput
     from evidencesync.errors import EvidenceSyncError
+    from evidencesync.evidence.identity import ItemName
     from evidencesync.kept.checking import CheckedReceipt
     from evidencesync.kept.heads import HeadMemory
+    from evidencesync.vault.vault import Vault
 
 _Receipts = Annotated[
     str | None,
@@ -111,7 +113,7 @@ def check_receipts(
     signers = TrustedSigners.parse(load_trusted(Path(trusted))) if trusted is not None else None
     found = [check_kept(folder, signers, time.time_ns()) for folder in _folders(run, receipts, folders or [])]
     if vault is not None:
-        _compare_with(vault, found, named=bool(folders))
+        _compare_with(vault, found, head_memory(run), named=bool(folders))
     code = most_severe({error.exit_code for one in found for error in one.problems})
     verdict = {ExitCode.COMPLETE: "pass", ExitCode.GAPS: "incomplete", ExitCode.NOT_THERE: "incomplete"}.get(code, "fail")
     output = ReceiptsCheckOutput(
@@ -154,8 +156,11 @@ def forget_head(
     return ExitCode.COMPLETE
 
 
-def _compare_with(vault: str, found: list[CheckedReceipt], *, named: bool) -> None:
-    """Adds what a vault says otherwise. Receipts of other vaults are passed over, unless they were named."""
+def _compare_with(vault: str, found: list[CheckedReceipt], memory: HeadMemory, *, named: bool) -> None:
+    """Adds what a vault says otherwise than the receipts, and than this machine has seen of its chains.
+
+    Receipts of other vaults are passed over, unless they were named.
+    """
     from evidencesync.vault.vault import Vault
     from evidencesync.verify.kept import check_against_vault
 
@@ -165,7 +170,21 @@ def _compare_with(vault: str, found: list[CheckedReceipt], *, named: bool) -> No
         if not found:
             raise NotThereError("no receipt of this vault is kept here")
     for one in found:
-        one.problems += check_against_vault(one, opened)
+        problems = check_against_vault(one, opened)
+        if not problems and one.name is not None and one.receipt is not None:  # else it was said already
+            problems = _against_memory(memory, opened, one.name)
+        one.problems += problems
+
+
+def _against_memory(memory: HeadMemory, vault: Vault, name: ItemName) -> list[EvidenceSyncError]:
+    from evidencesync.errors import EvidenceSyncError
+    from evidencesync.transfer.custody_seen import VaultAtHand
+
+    try:
+        VaultAtHand(memory, vault, name).require()
+    except EvidenceSyncError as error:
+        return [error]
+    return []
 
 
 def _folders(run: Run, receipts: str | None, named: list[str], *, may_be_missing: bool = False) -> list[Path]:

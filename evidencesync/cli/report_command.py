@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from evidencesync.cli.verify_record import Verifier
     from evidencesync.report.gather import Gathered, Grounds
     from evidencesync.report.judging import Shown
+    from evidencesync.vault.vault import Vault
 
 _FORMATS: Final[dict[str, Format]] = {".html": "html", ".htm": "html", ".pdf": "pdf", ".json": "json"}
 _WORDS: Final = {"pass": "PASS", "fail": "FAIL", "incomplete": "INCOMPLETE", "not-verified": "NOT VERIFIED"}
@@ -130,9 +131,11 @@ def report(
     opened = Vault.open(local_vault(vault))
     _require_outside(target, opened.layout.root)
     verifier = load_verifier(run, signing) if signing.sign else None
-    grounds = (
-        _load_grounds(verdict, trusted, checks) if verdict is not None else _check(run, vault, checks, shown, trusted, now_ns)
-    )
+    if verdict is not None:
+        grounds = _load_grounds(verdict, trusted, checks)
+        _require_seen(run, opened, shown)
+    else:
+        grounds = _check(run, vault, checks, shown, trusted, now_ns)
     gathered = gather(opened, shown, grounds, now_ns=made_ns)
     result, sha512 = _write(gathered, target)
     if verifier is not None:
@@ -183,6 +186,20 @@ def _load_grounds(verdict: str, trusted: str | None, checks: CheckChoice) -> Gro
     except OSError as error:
         raise UsageError(f"the verdict {safe_text(verdict, 200)} cannot be read: {error.strerror}") from error
     return Grounds(parse_verdict(data), given=True, trusted=None)
+
+
+def _require_seen(run: Run, vault: Vault, shown: Shown) -> None:
+    """An earlier verdict is about an older copy, too, if that was put back since. Raises RolledBackError, ForkedError."""
+    from evidencesync.cli.receipts import head_memory
+    from evidencesync.evidence.identity import Title
+    from evidencesync.transfer.custody_seen import VaultAtHand
+    from evidencesync.vault.catalog import stored_names
+
+    memory = head_memory(run)
+    VaultAtHand(memory, vault).require()
+    for name in stored_names(vault.layout, Title(shown.case).folder):
+        if shown.item in (None, name.item.text):
+            VaultAtHand(memory, vault, name).require()
 
 
 def _check(run: Run, vault: str, checks: CheckChoice, shown: Shown, trusted: str | None, now_ns: int) -> Grounds:

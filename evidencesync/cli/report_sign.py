@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -63,11 +62,7 @@ def _record_item(item: Item, vault: Path, output: ReportOutput, verifier: Verifi
     from evidencesync.cli.outputs import Problem
     from evidencesync.cli.report_outputs import RecordedReport
     from evidencesync.evidence.identity import ItemName, Title
-    from evidencesync.ssh.address import Address
-    from evidencesync.ssh.options import SshOptions
-    from evidencesync.transfer.custody import Draft, append_record
-    from evidencesync.transfer.custody_talk import CustodyRequest
-    from evidencesync.transfer.reach import reach_vault
+    from evidencesync.transfer.custody import Draft
 
     head = "none" if item.head is None else f"{item.head.sequence} {item.head.sha256}"
     details = {
@@ -78,20 +73,11 @@ def _record_item(item: Item, vault: Path, output: ReportOutput, verifier: Verifi
         "report_chain_head": head,
     }
     try:
-        request = CustodyRequest(
-            vault=bytes(vault),
-            name=ItemName(Title(item.case), Title(item.item)),
-            examiner=verifier.examiner,
-            signer=verifier.signer,
-            session=secrets.token_hex(16),
-            organisation=verifier.organisation,
-        )
-        address = Address.parse(str(vault.absolute()))
-        draft = Draft("exported", details, output.acquisition)
-        appended = append_record(lambda: reach_vault(address, SshOptions()), request, lambda _: draft)
+        name = ItemName(Title(item.case), Title(item.item))
+        record = verifier.append(vault, name, Draft("exported", details, output.acquisition)).record
     except EvidenceSyncError as error:
         return RecordedReport(item.case, item.item, None, Problem(error.slug, shield(error.message)), int(error.exit_code))
-    return RecordedReport(item.case, item.item, appended.record.record.sequence, None, None)
+    return RecordedReport(item.case, item.item, record.sequence, None, None)
 
 
 def recorded_lines(recorded: list[RecordedReport]) -> list[str]:

@@ -110,6 +110,7 @@ def restore_copy(
     """
     import time
 
+    from evidencesync.cli.receipts import head_memory
     from evidencesync.cli.verify_command import load_trusted
     from evidencesync.transfer.restore import RestoreProgress, RestoreRequest, restore
     from evidencesync.transfer.restoring.dresser import Dress
@@ -130,7 +131,7 @@ def restore_copy(
     request = RestoreRequest(
         vault=opened.layout.root,
         folder=opened.item(name).layout.acquisition(number),
-        manifest_sha256=vouched_manifest(opened.layout.root, name, number, outside, time.time_ns()),
+        manifest_sha256=vouched_manifest(opened.layout.root, name, number, outside, head_memory(run), time.time_ns()),
         destination=os.fsencode(expand(destination)) if destination else b"",
         paths=tuple(map(os.fsencode, paths or ())),
         read_back=not choice.no_read_back,
@@ -152,34 +153,18 @@ def restore_copy(
 
 def _record(output: RestoreOutput, vault: Path, name: ItemName, verifier: Verifier) -> tuple[RestoreOutput, ExitCode]:
     """Appends a `restored` record. The copy is there already: where it cannot be recorded, that is said."""
-    import secrets
-
     import msgspec
 
     from evidencesync.cli.outputs import Problem
     from evidencesync.cli.shield import shield
-    from evidencesync.ssh.address import Address
-    from evidencesync.ssh.options import SshOptions
-    from evidencesync.transfer.custody import Draft, append_record
-    from evidencesync.transfer.custody_talk import CustodyRequest
-    from evidencesync.transfer.reach import reach_vault
+    from evidencesync.transfer.custody import Draft
 
-    request = CustodyRequest(
-        vault=bytes(vault),
-        name=name,
-        examiner=verifier.examiner,
-        signer=verifier.signer,
-        session=secrets.token_hex(16),
-        organisation=verifier.organisation,
-    )
-    address = Address.parse(str(vault.absolute()))
-    draft = Draft("restored", record_details(output), output.acquisition)
     try:
-        appended = append_record(lambda: reach_vault(address, SshOptions()), request, lambda _: draft)
+        appended = verifier.append(vault, name, Draft("restored", record_details(output), output.acquisition))
     except EvidenceSyncError as error:
         problem = Problem(error.slug, shield(error.message))
         return msgspec.structs.replace(output, record_problem=problem), error.exit_code
-    return msgspec.structs.replace(output, record=appended.record.record.sequence), ExitCode.COMPLETE
+    return msgspec.structs.replace(output, record=appended.record.sequence), ExitCode.COMPLETE
 
 
 def record_details(output: RestoreOutput) -> dict[str, str]:

@@ -208,7 +208,9 @@ def _attach(
     import time
 
     from evidencesync.cli.authorities import load_roots
+    from evidencesync.cli.receipts import head_memory, keep_seen
     from evidencesync.cli.timestamp_outputs import TimestampOutput
+    from evidencesync.transfer.custody_seen import VaultAtHand
     from evidencesync.vault.timestamps import attach, load_stamped
     from evidencesync.vault.vault import Vault
 
@@ -217,7 +219,10 @@ def _attach(
     if roots is None:
         run.console.warn("no --tsa-root was given: who made the timestamp is not checked")
     opened = Vault.open(local_vault(vault))
-    done = attach(opened, item, number, answer, _who(run, sign), roots, at_ns=time.time_ns())
+    who, seen = _who(run, sign), VaultAtHand(head_memory(run), opened, item.name)
+    now_ns = time.time_ns()
+    done = attach(opened, item, number, answer, who, roots, at_ns=now_ns, before_writing=seen.require)
+    keep_seen(run, seen, now_ns)
     output = TimestampOutput(
         case=item.name.case.text,
         item=item.name.item.text,

@@ -30,6 +30,7 @@ def reindex(run: Run, vault: VaultPath) -> ExitCode:
     The vault's own chain gets a record of where every item's chain ends now.
     """
     from evidencesync.cli.outputs import ReindexOutput
+    from evidencesync.cli.vault_commands import adding_to_own_chain
     from evidencesync.vault.heads import record_heads
     from evidencesync.vault.reindex import rebuild
     from evidencesync.vault.vault import Vault
@@ -40,7 +41,8 @@ def reindex(run: Run, vault: VaultPath) -> ExitCode:
         done = rebuild(opened.layout, index)
     finally:
         index.close()
-    record_heads(opened)
+    with adding_to_own_chain(run, opened):
+        record_heads(opened)
     for notice in index.notices:
         run.console.say(f"note: {notice}")
     lines = [f"indexed {count_text(done.acquisitions, 'acquisition')} of {count_text(done.cases, 'case')}"]

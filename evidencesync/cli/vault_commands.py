@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -104,9 +106,10 @@ def add(
     public = load_public_key(Path(key))
     from evidencesync.vault.heads import record_heads
 
-    opened.trust.add(public, principal)
-    change = _change(opened, "added", public)
-    record_heads(opened)
+    with adding_to_own_chain(run, opened):
+        opened.trust.add(public, principal)
+        change = _change(opened, "added", public)
+        record_heads(opened)
     return _give_changed(run, opened, [change])
 
 
@@ -122,11 +125,13 @@ def retire(run: Run, vault: VaultPath, who: _Who) -> ExitCode:
     from evidencesync.vault.heads import record_heads
 
     opened.trust.check_retirable(public)
-    record_heads(opened)  # first: what a crash kept from being stated was there while the key was trusted
-    opened.trust.retire(public)
+    with adding_to_own_chain(run, opened):
+        record_heads(opened)  # first: what a crash kept from being stated was there while the key was trusted
+        opened.trust.retire(public)
+        change = _change(opened, "retired", public)
     if len([one for one in opened.trust.signers() if not one.revoked and one.signer.valid_before is None]) == 1:
         run.console.warn("the vault trusts nobody now but itself: nobody can push into it, or add to a chain of custody")
-    return _give_changed(run, opened, [_change(opened, "retired", public)])
+    return _give_changed(run, opened, [change])
 
 
 def revoke(
@@ -146,9 +151,10 @@ def revoke(
         run.console.confirm(f"Revoke {public.fingerprint} for good? Nothing that it has ever signed will be trusted.")
     from evidencesync.vault.heads import record_heads
 
-    opened.trust.revoke(public, reason)
-    change = _change(opened, "revoked", public)
-    record_heads(opened)
+    with adding_to_own_chain(run, opened):
+        opened.trust.revoke(public, reason)
+        change = _change(opened, "revoked", public)
+        record_heads(opened)
     return _give_changed(run, opened, [change])
 
 
@@ -174,6 +180,20 @@ def _open(vault: str) -> Vault:
     from evidencesync.vault.vault import Vault
 
     return Vault.open(local_vault(vault))
+
+
+@contextlib.contextmanager
+def adding_to_own_chain(run: Run, vault: Vault) -> Iterator[None]:
+    """Records are added to the vault's own chain inside: which must be what this machine has seen before, and is remembered."""
+    import time
+
+    from evidencesync.cli.receipts import head_memory, keep_seen
+    from evidencesync.transfer.custody_seen import VaultAtHand
+
+    seen = VaultAtHand(head_memory(run), vault)
+    seen.require()
+    yield
+    keep_seen(run, seen, time.time_ns())
 
 
 def _find_key(vault: Vault, who: str) -> PublicKey:

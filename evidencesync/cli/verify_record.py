@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from evidencesync.cli.command import Run
     from evidencesync.cli.verify_options import PartChoice, SignerChoice
     from evidencesync.custody.sshsig import Signer
+    from evidencesync.kept.heads import HeadMemory
+    from evidencesync.transfer.custody import Draft
+    from evidencesync.transfer.custody_talk import ChainRecord
     from evidencesync.verify.findings import Finding, Findings, Head, Verdict
 
 _UNFINISHED: Final = frozenset({ExitCode.INTERNAL, ExitCode.USAGE, ExitCode.INTERRUPTED})
@@ -29,17 +33,48 @@ _UNFINISHED: Final = frozenset({ExitCode.INTERNAL, ExitCode.USAGE, ExitCode.INTE
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verifier:
-    """Who verifies, with a key that is ready to sign."""
+    """Who verifies, with a key that is ready to sign; and what this machine has seen of vaults.
+
+    `warn` is told what goes wrong when a record is in the chain already.
+    """
 
     examiner: str
     organisation: str | None
     signer: Signer
+    memory: HeadMemory
+    warn: Callable[[str], None]
+
+    def append(self, vault: Path, name: ItemName, draft: Draft) -> ChainRecord:
+        """Appends a record to the chain of an item of a vault on this machine. Raises what the vault refuses it with."""
+        import secrets
+
+        from evidencesync.ssh.address import Address
+        from evidencesync.ssh.options import SshOptions
+        from evidencesync.transfer.custody import append_record
+        from evidencesync.transfer.custody_talk import CustodyRequest
+        from evidencesync.transfer.reach import reach_vault
+
+        request = CustodyRequest(
+            vault=bytes(vault),
+            name=name,
+            examiner=self.examiner,
+            signer=self.signer,
+            session=secrets.token_hex(16),
+            memory=self.memory,
+            organisation=self.organisation,
+        )
+        address = Address.parse(str(vault.absolute()))
+        appended = append_record(lambda: reach_vault(address, SshOptions()), request, lambda _: draft)
+        if appended.unremembered is not None:
+            self.warn(f"the record is in the chain, but its head was not remembered here: {appended.unremembered}")
+        return appended.record
 
 
 def load_verifier(run: Run, choice: SignerChoice) -> Verifier:
     """Who signs the verdict, or a report. Asked before the work begins. Raises SigningKeyError."""
     from evidencesync.cli.examiner import check_person, login_name
     from evidencesync.cli.passphrase import make_asker
+    from evidencesync.cli.receipts import head_memory
     from evidencesync.ssh.keys import load_signer
 
     asker, settled = make_asker(), run.settings.values
@@ -49,6 +84,8 @@ def load_verifier(run: Run, choice: SignerChoice) -> Verifier:
         check_person(choice.examiner or settled.examiner or login_name(), "the examiner's name"),
         check_person(organisation, "the organisation's name") if organisation else None,
         load_signer(choice.key_choice(run.settings), identity, asker.for_signing if asker else None),
+        head_memory(run),
+        run.console.warn,
     )
 
 
@@ -72,33 +109,16 @@ def exit_code(verdict: RecordedVerdict) -> ExitCode:
 
 
 def _record_item(verdict: Verdict, head: Head, vault: Path, part: PartChoice, verifier: Verifier) -> RecordedItem:
-    import secrets
-
-    from evidencesync.ssh.address import Address
-    from evidencesync.ssh.options import SshOptions
-    from evidencesync.transfer.custody import Draft, append_record
-    from evidencesync.transfer.custody_talk import CustodyRequest
-    from evidencesync.transfer.reach import reach_vault
+    from evidencesync.transfer.custody import Draft
 
     name = ItemName(Title(head.case or ""), Title(head.item or ""))
     own = _own_findings(verdict, name)
     details = verdict_details(verdict, own, head, part.scope)
-    request = CustodyRequest(
-        vault=bytes(vault),
-        name=name,
-        examiner=verifier.examiner,
-        signer=verifier.signer,
-        session=secrets.token_hex(16),
-        organisation=verifier.organisation,
-    )
-    address = Address.parse(str(vault.absolute()))
-    draft = Draft("verified", details, part.acquisition)
     try:
-        appended = append_record(lambda: reach_vault(address, SshOptions()), request, lambda _: draft)
+        sequence = verifier.append(vault, name, Draft("verified", details, part.acquisition)).record.sequence
     except EvidenceSyncError as error:
         problem = Problem(error.slug, shield(error.message))
         return RecordedItem(name.case.text, name.item.text, own.outcome, int(own.exit_code), None, problem, int(error.exit_code))
-    sequence = appended.record.record.sequence
     return RecordedItem(name.case.text, name.item.text, own.outcome, int(own.exit_code), sequence, None, None)
 
 

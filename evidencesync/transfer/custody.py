@@ -14,16 +14,27 @@ from typing import TYPE_CHECKING, Final
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord, Person, RecordType
 from evidencesync.custody.record import encode_record
 from evidencesync.custody.sshsig import sign_document
-from evidencesync.errors import BusyError, ChainError, ConnectError, LinkLostError, LockedError, NotThereError, SealedError
+from evidencesync.errors import (
+    BusyError,
+    ChainError,
+    ConnectError,
+    EvidenceSyncError,
+    LinkLostError,
+    LockedError,
+    NotThereError,
+    SealedError,
+)
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.moment import format_moment
 from evidencesync.transfer.clock import SteadyClock
+from evidencesync.transfer.custody_seen import VaultAtHand
 from evidencesync.transfer.custody_talk import ChainRecord, CustodyRequest, ShownChain, Talk
 from evidencesync.transfer.link import Link
 from evidencesync.vault.ledger import iter_records
 
 if TYPE_CHECKING:
+    from evidencesync.kept.heads import HeadMemory
     from evidencesync.vault.vault import Vault
 
 _MOST_ATTEMPTS: Final = 8  # to be the next one in a chain that others add to
@@ -43,10 +54,14 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """A record that is in the chain, and the chain as it was shown after that."""
+    """A record that is in the chain, and the chain as it was shown after that.
+
+    `unremembered`: why this machine will not remember it. The record is in the chain all the same: do not append it again.
+    """
 
     record: ChainRecord
     chain: ShownChain
+    unremembered: str | None = None
 
 
 Reach = Callable[[], Link]
@@ -55,7 +70,10 @@ Compose = Callable[[ShownChain], Draft]
 
 
 def read_chain(reach: Reach, request: CustodyRequest, now: Callable[[], int] | None = None) -> ShownChain:
-    """The item's chain. Raises what the vault refuses us with, ChainError, SignatureError, ProtocolError."""
+    """The item's chain; where it is not what was seen of it before, it has an objection.
+
+    Raises what the vault refuses us with, ChainError, SignatureError, ProtocolError.
+    """
     for attempt in range(request.retries):
         try:
             return _read_once(reach, request, now or SteadyClock())
@@ -72,22 +90,30 @@ def _read_once(reach: Reach, request: CustodyRequest, now: Callable[[], int]) ->
         talk.close()
 
 
-def read_local_chain(vault: Vault, name: ItemName) -> ShownChain:
+def read_local_chain(vault: Vault, name: ItemName, memory: HeadMemory) -> ShownChain:
     """The chain of an item in a vault on this machine, checked like any other; nobody has to prove who he is.
 
     Raises NotThereError, ChainError, SignatureError.
     """
+    at_hand = VaultAtHand(memory, vault, name)
     item = vault.item(name)
     chain = ShownChain(vault.settings.id, vault.settings.key, name)
     for stored in iter_records(item.ledger):
         chain.add(stored.data, stored.signature)
     if not chain.records:
         raise NotThereError(f"the vault has no custody records of {name}", hint="A chain begins with an acquisition.")
+    try:
+        at_hand.require()
+    except ChainError as error:
+        chain.objection = error
     return chain
 
 
 def append_record(reach: Reach, request: CustodyRequest, compose: Compose, now: Callable[[], int] | None = None) -> Appended:
     """Signs the next record of the chain and has the vault append it; only once, whatever becomes of the link.
+
+    The one door for all records that examiners add. A chain that is not what this machine has seen before gets none
+    (RolledBackError, ForkedError), and where it ends then is remembered.
 
     Returns when the vault shows the record in its chain. Where others add records at the same time, it is signed anew on top
     of theirs. After a lost link the chain tells whether the record is in it. Raises what the vault refuses it with, LockedError
@@ -128,11 +154,13 @@ class _Appending:
     def _run_once(self) -> Appended:
         talk = Talk(self._reach(), self._request, self._now)
         try:
+            if talk.chain.objection is not None:
+                raise talk.chain.objection
             self._compare(talk.chain)
             for _ in range(_MOST_ATTEMPTS):
                 found = self._find(talk.chain)
                 if found is not None:
-                    return Appended(found, talk.chain)
+                    return self._appended(found, talk)
                 document, signature = self._sign(talk)
                 self._sent.add(sha256_of(document).hex())
                 before = talk.chain.head_sha256
@@ -142,10 +170,17 @@ class _Appending:
                 self._seen = [one.sha256 for one in talk.chain.records]
             found = self._find(talk.chain)
             if found is not None:
-                return Appended(found, talk.chain)
+                return self._appended(found, talk)
             raise LockedError("others add to this chain all the time", hint="Run the same command again.")
         finally:
             talk.close()
+
+    def _appended(self, found: ChainRecord, talk: Talk) -> Appended:
+        try:
+            self._request.memory.remember(talk.remembered(format_moment(self._now())))
+        except EvidenceSyncError as error:  # the record is in the chain: a failure would have it appended again
+            return Appended(found, talk.chain, error.message)
+        return Appended(found, talk.chain)
 
     def _compare(self, chain: ShownChain) -> None:
         """Nothing that was shown over an earlier link may be gone. Raises ChainError."""

@@ -32,6 +32,7 @@ from evidencesync.limits import MAX_DETAILS, MAX_FRAME_BODY, MAX_RECORDS
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.messages import DATA_FRAME, Append, Failure, Records, Standing, decode_message
 from evidencesync.transfer.intake.admission import Admitted
+from evidencesync.transfer.intake.chains import show_since
 from evidencesync.transfer.line import Line
 from evidencesync.vault.heads import state_head
 from evidencesync.vault.item import Item
@@ -49,11 +50,15 @@ _OVERHEAD: Final = 64  # what a record and its signature take in a message besid
 def serve_custody(line: Line, vault: Vault, admitted: Admitted, now: Callable[[], int]) -> None:
     """Shows the chain of the item that the examiner was admitted to, and appends what he hands in, until he hangs up.
 
+    Who has seen the vault's own chain before is first shown how that went on.
+
     Raises NotThereError for an item without a chain, and what a record is refused with: then it was not appended.
     """
     item = vault.item(admitted.name)
     if not item.ledger.files():
         raise NotThereError(f"the vault has no custody records of {item.name}", hint="A chain begins with an acquisition.")
+    for records in show_since(vault.ledger, admitted.vault_seen) if admitted.vault_seen else ():
+        line.send(records)
     shown = _show(line, item, admitted, 0)
     for _ in range(MOST_APPENDS):
         append = _hear(line)

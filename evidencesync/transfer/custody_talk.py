@@ -12,18 +12,23 @@ from typing import Final, TypeVar
 
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
+from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.record import check_signer
+from evidencesync.custody.seen import SeenChain
 from evidencesync.custody.sshsig import Signer, verify_signature
 from evidencesync.custody.statements import Story
 from evidencesync.errors import ChainError, EvidenceSyncError, LimitExceededError, LinkLostError, ProtocolError, SignatureError
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.display import is_clean
 from evidencesync.evidence.identity import ItemName
+from evidencesync.evidence.moment import Moment
+from evidencesync.kept.heads import HeadMemory, Remembered
 from evidencesync.limits import MAX_CHAIN, MAX_TITLE
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import FrameDecoder, frame_of
 from evidencesync.protocol.messages import DATA_FRAME, Append, Failure, Message, Records, Standing, decode_message
 from evidencesync.transfer.ahead import Ahead
+from evidencesync.transfer.custody_seen import item_subject, recalled_witness, require_seen
 from evidencesync.transfer.greeting import greet_for_custody
 from evidencesync.transfer.link import Link
 from evidencesync.transfer.listening import end_of
@@ -37,7 +42,8 @@ _LAST_WORDS: Final = 64  # messages that are looked through for the reason why a
 class CustodyRequest:
     """Whose chain is asked for, and who asks. `vault` is the path as the other end knows it.
 
-    `retries`: how often in a row to try again when the link is lost.
+    `memory`: what this machine has seen of vaults, to which this one is held. `retries`: how often in a row to try again when the
+    link is lost.
     """
 
     vault: bytes
@@ -45,6 +51,7 @@ class CustodyRequest:
     examiner: str
     signer: Signer
     session: str
+    memory: HeadMemory
     organisation: str | None = None
     timeout_seconds: float = 60.0
     retries: int = 0
@@ -61,12 +68,16 @@ class ChainRecord:
 
 @dataclass(slots=True)
 class ShownChain:
-    """An item's chain as a vault shows it, from its first record on."""
+    """An item's chain as a vault shows it, from its first record on.
+
+    `objection`: it, or the vault's own, is not what this machine has seen before. Nothing may be signed upon it then.
+    """
 
     vault_id: str
     vault_key: str
     name: ItemName
     records: list[ChainRecord] = field(default_factory=list)
+    objection: ChainError | None = None
     story: Story = field(init=False)
     _size: int = 0
 
@@ -93,6 +104,11 @@ class ShownChain:
         return record
 
     @property
+    def seen(self) -> SeenChain:
+        """All of it: it was read from its first record on, and hangs together. A vault never shows an empty one."""
+        return SeenChain(len(self.records), tuple(one.sha256 for one in self.records))
+
+    @property
     def head_sha256(self) -> str | None:
         """The digest of the last record."""
         return self.records[-1].sha256 if self.records else None
@@ -103,13 +119,16 @@ class Talk:
 
     def __init__(self, link: Link, request: CustodyRequest, now: Callable[[], int]) -> None:
         self._link = link
+        self._request = request
+        self._standing: Standing | None = None  # the first, where it was heard before it was asked for
         self._ahead = Ahead(link, other="the vault's end", silence_seconds=request.timeout_seconds)
         self._frames = self._read_frames()
         self.principal = ""
         try:
-            vault_id, vault_key = greet_for_custody(request, link, self._expect, now)
-            self.chain = ShownChain(vault_id, vault_key.fingerprint, request.name)
+            greet_for_custody(request, link, self._expect, now, self._meet)
+            self._read_own()
             self._read_more()
+            self._compare()
         except LinkLostError as lost:
             self.close()
             raise self._reason_for(lost) from lost
@@ -130,9 +149,46 @@ class Talk:
         self._ahead.close()
         self._link.close()
 
+    def remembered(self, now: Moment) -> list[Remembered]:
+        """What is to be remembered of the chains that were shown."""
+        item, own = self._item, self._own
+        known = [(item, self.chain.seen)] + ([(own, own.known)] if self._own_shown and own.known is not None else [])
+        return [Remembered(one.subject, one.vault_key, chain, now) for one, chain in known]
+
+    def _meet(self, vault_id: str, vault_key: PublicKey) -> tuple[int, int]:
+        """Recalls what was seen of this vault. Raises RememberedHeadsError, ForkedError for another key."""
+        request, key = self._request, vault_key.fingerprint
+        self.chain = ShownChain(vault_id, key, request.name)
+        self._item = recalled_witness(request.memory, item_subject(vault_id, request.name), key)
+        self._own = recalled_witness(request.memory, ChainSubject(vault_id), key)
+        self._own_shown = False
+        return self._item.sequence, self._own.sequence
+
+    def _read_own(self) -> None:
+        """The vault's own chain since it was seen last; an older vault's end does not show it."""
+        message: Message
+        while isinstance(message := self._expect(Records, Standing), Records):
+            self._own_shown = True
+            try:
+                for number, (document, signature) in enumerate(message.records, message.first):
+                    if self.chain.objection is None:
+                        self._own.show(number, document, signature)
+            except ChainError as error:
+                self.chain.objection = error
+        self._standing = message if isinstance(message, Standing) else None
+
+    def _compare(self) -> None:
+        """With what was seen before. The chain is shown all the same: nobody has to sign upon it."""
+        try:
+            if self._own_shown and self.chain.objection is None:
+                self._own.settle()
+            require_seen(self._item.seen, self._item.subject, self.chain.seen)
+        except ChainError as error:
+            self.chain.objection = self.chain.objection or error
+
     def _read_more(self) -> None:
         """Reads where the chain stands and what it has become. Raises ChainError where it is not what is said of it."""
-        standing = self._expect(Standing)
+        standing, self._standing = self._standing or self._expect(Standing), None
         records = self.chain.records
         self._check_standing(standing)
         more = True

@@ -79,6 +79,10 @@ class Expect(Protocol):
         """That message; raises ProtocolError for another."""
 
 
+Meet = Callable[[str, PublicKey], tuple[int, int]]
+"""Told a vault's id and key; the numbers of the last records that were seen of the item's chain and of the vault's own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Greeting:
     """What the handshake told: the vault, its key, its clock (seconds ahead of ours, in nanoseconds) and the item's state.
@@ -155,16 +159,16 @@ def greet_again(
     return answer
 
 
-def greet_for_custody(visitor: Visitor, link: Link, expect: Expect, now: Callable[[], int]) -> tuple[str, PublicKey]:
-    """The same handshake for the item's custody chain; the vault's id and key. What the vault says next is where it stands.
+def greet_for_custody(visitor: Visitor, link: Link, expect: Expect, now: Callable[[], int], meet: Meet) -> None:
+    """The same handshake for the item's custody chain. What the vault says next is where it stands.
 
-    Raises as `greet` does.
+    Raises as `greet` does, and what `meet` raises.
     """
     welcome = _introduce(visitor, link, expect, now(), "custody")
     vault_key = _vault_key(welcome.vault_key)
-    begin = _begin(visitor, welcome, vault_key, (0, 0), resumes=False)
+    seen = meet(_checked_id(welcome.vault_id), vault_key)  # before the vault reads a chain for us
+    begin = _begin(visitor, welcome, vault_key, seen, resumes=False)
     link.write(_patience(visitor, welcome, 0.0) + frame_of(begin))
-    return welcome.vault_id, vault_key
 
 
 def _introduce(request: Visitor, link: Link, expect: Expect, clock: int, purpose: Literal["push", "custody"] = "push") -> Welcome:

@@ -15,6 +15,7 @@ from evidencesync.evidence.moment import Moment
 from evidencesync.kept.heads import HeadMemory, Remembered
 from evidencesync.kept.receipts import ReceiptDraft
 from evidencesync.protocol.messages import Ready, Records
+from evidencesync.transfer.custody_seen import recalled_witness
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,7 @@ class Keeping:
             self.draft.settle()
 
     def _witness(self, subject: ChainSubject, vault_key: PublicKey) -> ChainWitness:
-        remembered = self.memory.recall(subject) if self.memory is not None else None
-        seen = remembered.chain if remembered is not None else None
-        witness = ChainWitness(subject, vault_key.fingerprint, seen, self._keep)
-        if remembered is not None:
-            witness.require_key(remembered.vault_key)
-        return witness
+        return recalled_witness(self.memory, subject, vault_key.fingerprint, self._keep)
 
     def _keep(self, record: CustodyRecord, data: bytes, signature: bytes) -> None:
         if self.draft is not None:

@@ -6,6 +6,7 @@ an answer without a record, which the same command run again completes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord, Person
@@ -60,6 +61,10 @@ class Attached:
     record: StoredRecord
 
 
+def _nothing() -> None:
+    """No objection."""
+
+
 def choose_acquisition(item: Item, wanted: int | None) -> int:
     """The acquisition that is meant, by default the last. Raises NotThereError."""
     numbers = item.acquisitions()
@@ -94,8 +99,20 @@ def find_record(item: Item, number: int) -> StoredRecord | None:
     return _last_record(item.ledger, number)
 
 
-def attach(vault: Vault, item: Item, number: int, answer: Answer, who: Who, roots: Roots | None, *, at_ns: int) -> Attached:
+def attach(
+    vault: Vault,
+    item: Item,
+    number: int,
+    answer: Answer,
+    who: Who,
+    roots: Roots | None,
+    *,
+    at_ns: int,
+    before_writing: Callable[[], None] = _nothing,
+) -> Attached:
     """Checks an authority's answer, stores it durably, and appends the signed record that names it.
+
+    `before_writing` is called under the item's lock, and may object to the chains as they are.
 
     1. The answer fits the manifest's signature.  2. Whoever signs the record is trusted for records now.  3. Under the item's
     lock: the chain holds together, and there is no other answer yet.  4. Both files appear, whole, and are durable.  5. The
@@ -109,6 +126,7 @@ def attach(vault: Vault, item: Item, number: int, answer: Answer, who: Who, root
     with lock_item(item):  # 3
         complete_unfinished(item)
         state = item.state()
+        before_writing()
         details = timestamp_details(token, answer.response, answer.request)
         known = _last_record(item.ledger, number)
         if known is not None and known.record.details != details:

@@ -12,6 +12,7 @@ from evidencesync.errors import (
     DigestMismatchError,
     EvidenceSyncError,
     ExitCode,
+    IncompleteError,
     MissingOrExtraError,
     NotThereError,
     SignatureError,
@@ -19,6 +20,7 @@ from evidencesync.errors import (
     most_severe,
 )
 from evidencesync.evidence.identity import ItemName
+from evidencesync.kept.heads import HeadMemory
 from evidencesync.verify.audit import audit_documents
 from evidencesync.verify.checks import MEANINGS
 from evidencesync.verify.findings import shown_place
@@ -32,19 +34,22 @@ _ERRORS: Final[Mapping[ExitCode, type[EvidenceSyncError]]] = MappingProxyType(
         ExitCode.DIGEST: DigestMismatchError,
         ExitCode.MISSING_OR_EXTRA: MissingOrExtraError,
         ExitCode.NOT_THERE: NotThereError,
+        ExitCode.GAPS: IncompleteError,
     }
 )
 
 
-def vouched_manifest(vault: Path, name: ItemName, acquisition: int, trusted: bytes | None, now_ns: int) -> str:
+def vouched_manifest(
+    vault: Path, name: ItemName, acquisition: int, trusted: bytes | None, memory: HeadMemory, now_ns: int
+) -> str:
     """SHA-256 of an acquisition's manifest, when every document that vouches for it was found good: else raises.
 
-    Trust, chain, manifest, receipt and sums are checked as `verify` does; evidence is not read. `trusted` is an allowed_signers
-    file from outside, in place of all that the vault says about trust. What could not be checked is refused as well, as a
-    SignatureError: unknown is never good.
+    Trust, chain, manifest, receipt and sums are checked as `verify` does, and chains against what `memory` has of them; evidence
+    is not read. `trusted` is an allowed_signers file from outside, in place of all that the vault says about trust. What could
+    not be checked is refused as well, as an IncompleteError: unknown is never good, nor is it called bad.
     """
     verdict, digest = audit_documents(
-        vault, case=name.case.text, item=name.item.text, acquisition=acquisition, trusted=trusted, now_ns=now_ns
+        vault, case=name.case.text, item=name.item.text, acquisition=acquisition, trusted=trusted, memory=memory, now_ns=now_ns
     )
     objections = [one for one in verdict.findings if one.severity == "error" and one.slug not in _HARMLESS]
     if not objections and digest is not None:

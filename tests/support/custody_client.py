@@ -12,6 +12,7 @@ from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord, Per
 from evidencesync.custody.sshsig import Signer, sign_document
 from evidencesync.custody.text import encode_readable
 from evidencesync.evidence.digest import sha256_of, sha512_of
+from evidencesync.kept.heads import HeadMemory
 from evidencesync.protocol.messages import Append, Records, Standing
 from evidencesync.transfer.custody import Appended, Compose, Draft, append_record, read_chain
 from evidencesync.transfer.custody_talk import CustodyRequest, ShownChain
@@ -83,6 +84,7 @@ def custody_request(bench: Bench, signer: Signer | None = None, **changes: Any) 
         examiner="Ana",
         signer=signer or bench.signer,
         session=secrets.token_hex(16),
+        memory=HeadMemory(bench.source.parent / "seen"),
         timeout_seconds=30,
     )
     return replace(known, **changes)

@@ -1,0 +1,178 @@
+"""A vault that was put back to an older copy: every command that reads chains finds it, and none signs upon it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from evidencesync.cli.app import main
+from tests.support.authority import make_authority
+
+ITEM = ("--case", "2024-017", "--item", "LAPTOP-1")
+OTHER = ("--case", "2024-017", "--item", "PHONE-1")
+CUSTODY = Path("cases/2024-017/LAPTOP-1/custody")
+
+
+class Desk:
+    """Somebody's machine: a vault, a key, and what was seen; commands run in this process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.vault = folder / "vault"
+        self.backup = folder / "backup"
+
+    def run(self, *arguments: str) -> int:
+        return main([argument.format(folder=self.folder) for argument in arguments])
+
+    def push(self, *item: str) -> int:
+        return self.run("push", "{folder}/evidence", "{folder}/vault", *(item or ITEM), *SIGN, "-q")
+
+    def put_back(self) -> None:
+        shutil.rmtree(self.vault)
+        shutil.copytree(self.backup, self.vault, symlinks=True)
+
+    def records(self) -> list[str]:
+        """All records of the item's chain and of the vault's own."""
+        folders = (self.vault / CUSTODY, self.vault / "custody")
+        return sorted(str(file.relative_to(self.vault)) for folder in folders for file in folder.iterdir())
+
+
+SIGN = ("--sign-key", "{folder}/ana")
+Command = tuple[str, ...]
+
+APPEND: dict[str, Command] = {
+    "note": ("custody", "note", "{folder}/vault", *ITEM, *SIGN, "--text", "seen"),
+    "correct": ("custody", "correct", "{folder}/vault", *ITEM, *SIGN, "--record", "1", "--text", "wrong"),
+    "hand over": ("custody", "hand-over", "{folder}/vault", *ITEM, *SIGN, "--to", "ben@lab"),
+    "verify": ("verify", "{folder}/vault", *ITEM, "--record", *SIGN, "-q"),
+    "report": ("report", "{folder}/vault", "--case", "2024-017", "-o", "{folder}/report.json", "--sign", *SIGN, "-q"),
+    "export": ("export", "{folder}/vault", "{folder}/list", *ITEM, "--format", "hashdeep", "--record", *SIGN, "-q"),
+    "restore": ("restore", "{folder}/vault", "{folder}/copy", *ITEM, "--record", *SIGN, "-q"),
+    "attach": ("timestamp", "attach", "{folder}/vault", "{folder}/answer.tsr", *ITEM, *SIGN),
+    "seal": ("custody", "seal", "{folder}/vault", *ITEM, *SIGN, "--reason", "closed"),
+    "trust add": ("trust", "add", "{folder}/vault", "{folder}/eve.pub", "--principal", "eve@lab"),
+    "trust retire": ("trust", "retire", "{folder}/vault", "ben@lab"),
+    "trust revoke": ("trust", "revoke", "{folder}/vault", "{folder}/ben.pub"),
+    "reindex": ("reindex", "{folder}/vault"),
+}
+OWN_CHAIN_ALONE = {"trust add", "trust retire", "trust revoke", "reindex"}
+READ: dict[str, Command] = {
+    "verify all": ("verify", "{folder}/vault", "-q"),
+    "verify an item": ("verify", "{folder}/vault", *ITEM, "-q"),
+    "read report": ("report", "{folder}/vault", "--case", "2024-017", "-o", "{folder}/read.json", "-q"),
+    "report of an earlier verdict": (
+        *("report", "{folder}/vault", "--case", "2024-017", "-o", "{folder}/earlier.json", "-q"),
+        *("--verdict", "{folder}/verdict.json"),
+    ),
+    "read export": ("export", "{folder}/vault", "{folder}/read list", *ITEM, "--format", "hashdeep", "-q"),
+    "read copy": ("restore", "{folder}/vault", "{folder}/read copy", *ITEM, "-q"),
+    "show": ("custody", "show", "{folder}/vault", *ITEM, "--json"),
+    "receipts": ("receipts", "check", "--vault", "{folder}/vault"),
+}
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("desk")
+    for name in ("ana", "ben", "eve"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", folder / name], check=True)
+    desk = Desk(folder)
+    assert desk.run("init", "{folder}/vault", "--trust", "{folder}/ana.pub", "--principal", "ana@lab", "-q") == 0
+    assert desk.run("trust", "add", "{folder}/vault", "{folder}/ben.pub", "--principal", "ben@lab", "-q") == 0
+    (folder / "evidence").mkdir()
+    (folder / "evidence" / "file").write_bytes(b"evidence")
+    return folder
+
+
+@pytest.fixture
+def desk(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Desk:
+    """A vault with one acquisition, and a copy of it as it is then."""
+    folder = tmp_path / "desk"
+    shutil.copytree(template, folder)
+    monkeypatch.setenv("EVIDENCESYNC_STATE", str(folder / "state"))
+    monkeypatch.setenv("EVIDENCESYNC_RECEIPTS", str(folder / "receipts"))
+    desk = Desk(folder)
+    assert desk.push() == 0
+    stamped = (desk.vault / "cases/2024-017/LAPTOP-1/acquisitions/0001/manifest.jsonl.sig").read_bytes()
+    (folder / "answer.tsr").write_bytes(make_authority().forge(stamped, time.time_ns()))
+    capfd.readouterr()
+    assert desk.run("verify", "{folder}/vault", "--json") == 0
+    (folder / "verdict.json").write_text(capfd.readouterr().out)
+    shutil.copytree(desk.vault, desk.backup, symlinks=True)
+    return desk
+
+
+def test_every_command_that_reads_chains_finds_an_older_copy_and_every_one_that_adds_to_them_refuses_it(desk: Desk) -> None:
+    for command in READ.values():
+        assert desk.run(*command) == 0, command
+    for name in ("read.json", "earlier.json", "read list", "read copy"):
+        shutil.rmtree(desk.folder / name) if (desk.folder / name).is_dir() else (desk.folder / name).unlink()
+    assert desk.push() == 0
+    desk.put_back()
+    before = desk.records()
+    for command in [*READ.values(), *APPEND.values()]:
+        assert desk.run(*command) == 34, command
+        assert desk.records() == before, command
+    assert desk.push() == 34
+
+
+def test_an_item_that_did_not_go_on_since_is_not_added_to_either_in_a_vault_that_was_put_back(desk: Desk) -> None:
+    """Else the vault's own chain would have two records with one number."""
+    assert desk.push(*OTHER) == 0
+    desk.put_back()
+    before = desk.records()
+    for command in APPEND.values():
+        assert desk.run(*command) == 34, command
+        assert desk.records() == before, command
+
+
+@pytest.mark.parametrize("name", APPEND)
+def test_whoever_added_a_record_remembers_it(desk: Desk, name: str) -> None:
+    assert desk.run(*APPEND[name]) == 0
+    assert desk.run("verify", "{folder}/vault", "-q") == 0 or name in {"trust revoke", "attach"}
+    desk.put_back()
+    assert desk.run("custody", "note", "{folder}/vault", *ITEM, "--sign-key", "{folder}/ana", "--text", "upon an old copy") == 34
+
+
+_PUSH_ON: Final = """
+import os, sys
+from evidencesync.cli.app import main
+stop, codes, *push = sys.argv[1:]
+while not os.path.exists(stop):
+    code = main(push)
+    with open(codes, "a") as file:
+        print(code, file=file)
+"""
+
+
+def test_beside_pushes_of_two_users_no_command_finds_anything_that_is_not_so(
+    desk: Desk, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same user pushes into the item, another one (who remembers elsewhere) into another, as fast as they can."""
+    commands = {name: command for name, command in READ.items() if "earlier" not in name}
+    commands |= {name: APPEND[name] for name in ("note", "verify", "report", "export", "restore")}
+    stop, pushing = desk.folder / "stop", list[subprocess.Popen[bytes]]()
+    for key, item, state in (("ben", OTHER, "elsewhere"), ("ana", ITEM, "state")):
+        monkeypatch.setenv("EVIDENCESYNC_STATE", str(desk.folder / state))
+        push = ("push", f"{desk.folder}/evidence", str(desk.vault), *item, "--sign-key", f"{desk.folder}/{key}", "-q")
+        command = [sys.executable, "-c", _PUSH_ON, str(stop), f"{desk.folder}/codes-{key}", *push]
+        pushing.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+    try:
+        for name, words in commands.items():
+            capfd.readouterr()
+            code = desk.run(*words)
+            allowed = {0, 11} | ({3} if "report" in name else set())  # where the chains have gone on, a report says so
+            assert code in allowed, (name, code, capfd.readouterr())
+    finally:
+        stop.touch()
+        for one in pushing:
+            one.wait()
+    for key in ("ana", "ben"):
+        codes = set((desk.folder / f"codes-{key}").read_text().split())
+        assert "0" in codes <= {"0", "11"}, (key, codes)
