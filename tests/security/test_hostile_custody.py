@@ -17,6 +17,7 @@ from evidencesync.custody.sshsig import sign_document
 from evidencesync.custody.text import encode_readable
 from evidencesync.errors import EvidenceSyncError, ExitCode, LinkLostError, SealedError
 from evidencesync.evidence.digest import sha512_of
+from evidencesync.kept.heads import HeadMemory
 from evidencesync.limits import MAX_DETAILS, MAX_FREE_TEXT
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import Alive, Append, Failure, Message, PageOffer, Ready, Records, Standing
@@ -391,8 +392,9 @@ def test_a_vault_that_shows_less_after_a_lost_link_is_found_out(bench: Bench) ->
             return message
 
     draft = Draft("noted", {"text": "mine"})
+    nothing_seen = HeadMemory(bench.source.parent / "nothing seen")
     with pytest.raises(EvidenceSyncError, match="another chain than it did") as caught:
-        append_record(lambda: Lossy(bench.serve()[0]), custody_request(bench, retries=2), lambda _: draft)
+        append_record(lambda: Lossy(bench.serve()[0]), custody_request(bench, retries=2, memory=nothing_seen), lambda _: draft)
     assert caught.value.exit_code is ExitCode.CHAIN
 
 
