@@ -268,6 +268,13 @@ class BusyError(LockedError):
     other_hints = _hints(serves=None, changes="Run the same command again later.", reads="Run the same command again later.")
 
 
+class OtherWriterError(LockedError):
+    """The vault lies where locks do not hold between machines, and another machine is the one that writes to it."""
+
+    slug = "other-writer"
+    default_hint = "See: evidencesync vault writer VAULT"
+
+
 class ChainGrewError(LockedError):
     """A custody chain has grown since a record was made for it. The record was not added, and none was replaced."""
 

@@ -27,6 +27,7 @@ from evidencesync.cli import (
     vault_commands,
     verify_command,
     watch_command,
+    writer_command,
 )
 from evidencesync.cli.console import Console, mute
 from evidencesync.errors import ExitCode, UsageError
@@ -92,6 +93,7 @@ def make_app() -> typer.Typer:
         custody_commands,
         receipts_commands,
         upkeep_commands,
+        writer_command,
     ):
         room.add_commands(app)
     return app

@@ -88,6 +88,21 @@ class TrustChange(Output, frozen=True):
     record: Count
 
 
+class VaultWriterOutput(Output, frozen=True):
+    """Which machine writes to a vault. `taken`: this one does since now."""
+
+    vault_id: VaultId
+    file_system: str
+    locks_between_machines: bool
+    writer: str | None
+    writer_machine: str | None
+    since: Moment | None
+    here: str
+    here_machine: str
+    may_write: bool
+    taken: bool
+
+
 class TrustOutput(Output, frozen=True):
     """Who is trusted now, and what this command has changed."""
 

@@ -32,6 +32,7 @@ from evidencesync.cli.outputs import (
     ServeOutput,
     ShowOutput,
     TrustOutput,
+    VaultWriterOutput,
 )
 from evidencesync.cli.receipts_outputs import ForgetHeadOutput, ReceiptsCheckOutput, ReceiptsListOutput
 from evidencesync.cli.report_outputs import ReportOutput
@@ -56,6 +57,7 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "error-output": ("What every command prints with --json when it fails", (ErrorOutput,)),
         "init-output": ("evidencesync init --json", (InitOutput,)),
         "trust-output": ("evidencesync trust add, list, retire, revoke --json", (TrustOutput,)),
+        "vault-writer-output": ("evidencesync vault writer --json", (VaultWriterOutput,)),
         "host-trust-output": ("evidencesync host trust --json", (HostTrustOutput,)),
         "push-output": ("evidencesync push --json", (PushOutput,)),
         "pull-output": ("evidencesync pull --json", (PushOutput,)),

@@ -34,8 +34,10 @@ def reindex(run: Run, vault: VaultPath) -> ExitCode:
     from evidencesync.vault.heads import record_heads
     from evidencesync.vault.reindex import rebuild
     from evidencesync.vault.vault import Vault
+    from evidencesync.vault.writer import require_writer
 
     opened = Vault.open(local_vault(vault))
+    require_writer(opened.layout)
     index = opened.index()
     try:
         done = rebuild(opened.layout, index)
@@ -62,11 +64,13 @@ def clean(
     from evidencesync.cli.outputs import CleanOutput
     from evidencesync.vault.abandoned import find_abandoned, remove_abandoned
     from evidencesync.vault.vault import Vault
+    from evidencesync.vault.writer import require_writer
 
     layout = Vault.open(local_vault(vault)).layout
     found = find_abandoned(layout)
     removed: list[Abandoned] = []
     if found:
+        require_writer(layout)
         for line in _staged_lines(_staged(found)):
             run.console.note(line)  # nobody should answer a question about what he was not shown
         if yes or run.console.ask(f"Remove {count_text(len(found), 'abandoned transfer')}?"):

@@ -23,6 +23,7 @@ from evidencesync.errors import (
     LinkLostError,
     LockedError,
     NotThereError,
+    OtherWriterError,
     ProtocolError,
     SealedError,
     UntrustedSignerError,
@@ -196,6 +197,8 @@ def _locked(item: Item) -> Iterator[None]:
             try:
                 stack.enter_context(item.locked())
                 break
+            except OtherWriterError:
+                raise
             except LockedError:
                 if time.monotonic() >= until:
                     raise

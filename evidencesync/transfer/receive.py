@@ -21,6 +21,7 @@ from evidencesync.errors import (
     LinkLostError,
     LockedError,
     MissingOrExtraError,
+    OtherWriterError,
     ProtocolError,
     SessionGoneError,
     UntrustedSignerError,
@@ -209,6 +210,8 @@ class _Session:
         while True:
             try:
                 stack.enter_context(item.locked())
+            except OtherWriterError:
+                raise
             except LockedError:
                 answer = False if leaving else _knock_everywhere(item, visitor)
                 if isinstance(answer, SocketLink):

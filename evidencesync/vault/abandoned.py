@@ -16,6 +16,7 @@ from evidencesync.vault.folders import FolderStack, remove_tree
 from evidencesync.vault.layout import INCOMING, ItemLayout, VaultLayout
 from evidencesync.vault.lock import locked_folder
 from evidencesync.vault.staging import is_session_id
+from evidencesync.vault.writer import require_writer
 
 _BLOCK: Final = 512  # the unit of st_blocks, on every file system
 
@@ -46,8 +47,9 @@ def find_abandoned(vault: VaultLayout) -> list[Abandoned]:
 def remove_abandoned(vault: VaultLayout, abandoned: Iterable[Abandoned]) -> list[Abandoned]:
     """Removes staging areas that were found before; those that were removed. Items that are locked now are passed over.
 
-    Only ever touches folders in `incoming/` that have a session's name. Raises StorageError.
+    Only ever touches folders in `incoming/` that have a session's name. Raises StorageError, OtherWriterError.
     """
+    require_writer(vault)
     removed = []
     for one in abandoned:
         layout = ItemLayout(vault.case(one.case) / one.item)

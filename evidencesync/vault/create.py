@@ -20,8 +20,9 @@ from evidencesync.vault.disk import make_folder, opened_folder, store_new_file, 
 from evidencesync.vault.keys import make_vault_key
 from evidencesync.vault.layout import CASES, CUSTODY, INDEX, REVOKED_KEYS, SETTINGS, TRUSTED_SIGNERS, VaultLayout
 from evidencesync.vault.ledger import Ledger, sign_record
+from evidencesync.vault.machine import kind_of_file_system, this_machine
 from evidencesync.vault.probe import probe_file_system
-from evidencesync.vault.settings import VAULT_FORMAT, Policy, VaultSettings, encode_settings
+from evidencesync.vault.settings import VAULT_FORMAT, Policy, VaultSettings, Writer, encode_settings
 from evidencesync.vault.trust import first_trust_files, vault_record
 from evidencesync.vault.vault import Vault
 
@@ -57,6 +58,7 @@ def create_vault(
             created=format_moment(now),
             policy=policy or Policy(),
             file_system=file_system,
+            writer=_first_writer(root, now),
         )
         files = first_trust_files(signer.public_key, list(trusted))
         store_new_file(root, TRUSTED_SIGNERS, files.trusted_signers, mode=_MODE)
@@ -70,6 +72,14 @@ def create_vault(
         store_new_file(root, SETTINGS, encode_settings(settings), mode=_MODE)
         sync_folder(root, "the vault's folder")
     return Vault.open(layout.root)
+
+
+def _first_writer(root_fd: int, at_ns: int) -> Writer | None:
+    """This machine, where locks do not hold between machines; else nobody has to be named."""
+    if kind_of_file_system(root_fd).has_real_locks:
+        return None
+    machine = this_machine()
+    return Writer(machine=machine.id, name=machine.name, since=format_moment(at_ns))
 
 
 def _make_root(path: Path) -> None:

@@ -17,9 +17,9 @@ from evidencesync.evidence.identity import ItemName
 from evidencesync.vault.catalog import case_folders, item_folders
 from evidencesync.vault.layout import ItemLayout
 from evidencesync.vault.ledger import ChainHead, Ledger, sign_record
-from evidencesync.vault.lock import locked_folder
 from evidencesync.vault.trust import record_upon
 from evidencesync.vault.vault import Vault
+from evidencesync.vault.writer import locked_for_writing
 
 _ITEMS_PER_RECORD: Final = 2000  # about a third of the largest record
 _WHAT: Final = "the vault's custody chain"
@@ -33,7 +33,7 @@ def state_head(vault: Vault, name: ItemName, head: ChainHead, *, at_ns: int | No
     Raises ChainError, StorageError, NoSpaceError.
     """
     details = {f"{name.case.folder}/{name.item.folder}": f"{head.sequence} {head.sha256}"}
-    with locked_folder(vault.layout.custody, _WHAT, wait=True):
+    with locked_for_writing(vault.layout, vault.layout.custody, _WHAT, wait=True):
         if not (may_be_stated and _is_stated(vault.ledger, details)):
             _append(vault, details, time.time_ns() if at_ns is None else at_ns)
 
@@ -46,7 +46,7 @@ def record_heads(vault: Vault, *, at_ns: int | None = None) -> int:
     """
     now = time.time_ns() if at_ns is None else at_ns
     count = 0
-    with locked_folder(vault.layout.custody, _WHAT, wait=True):
+    with locked_for_writing(vault.layout, vault.layout.custody, _WHAT, wait=True):
         heads = _heads(vault)
         while details := dict(islice(heads, _ITEMS_PER_RECORD)):
             _append(vault, details, now)

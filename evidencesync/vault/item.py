@@ -16,7 +16,7 @@ from evidencesync.evidence.identity import ItemName
 from evidencesync.vault.catalog import acquisition_numbers, load_header, stored_name, stored_names
 from evidencesync.vault.layout import MANIFEST, MAX_ACQUISITION, ItemLayout, VaultLayout
 from evidencesync.vault.ledger import Ledger, iter_records
-from evidencesync.vault.lock import locked_folder
+from evidencesync.vault.writer import locked_for_writing
 
 _PATIENCE_SECONDS: Final = 0.5  # with a chain that does not fit its acquisitions, before it is called broken
 _LOOK_SECONDS: Final = 0.05
@@ -53,8 +53,8 @@ class Item:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the item's lock. Raises LockedError at once when somebody else has it."""
-        with locked_folder(self.layout.root, f"item {self.name}"):
+        """Holds the item's lock. Raises LockedError at once when somebody else has it, OtherWriterError on another machine."""
+        with locked_for_writing(self.vault, self.layout.root, f"item {self.name}"):
             self._locked = True
             try:
                 yield

@@ -44,8 +44,8 @@ from evidencesync.vault.layout import (
     record_file,
 )
 from evidencesync.vault.ledger import Ledger, iter_records
-from evidencesync.vault.lock import locked_folder
 from evidencesync.vault.staging import ACQUISITION, Staging
+from evidencesync.vault.writer import locked_for_writing
 
 Fault = Callable[[str], None]
 """Called with the name of each step when it is done; for tests that kill the process there."""
@@ -143,7 +143,7 @@ def committed(number: int) -> Iterator[None]:
 @contextlib.contextmanager
 def _case_lock(item: Item) -> Iterator[None]:
     """Keeps two items of one case folder from claiming it for two different case numbers at the same time."""
-    with locked_folder(item.vault.case(item.name.case.folder), f"the case of {item.name}", wait=True):
+    with locked_for_writing(item.vault, item.vault.case(item.name.case.folder), f"the case of {item.name}", wait=True):
         yield
 
 

@@ -37,8 +37,16 @@ class FileSystem(Document, frozen=True):
     sync: Sync
 
 
+class Writer(Document, frozen=True):
+    """The one machine that writes, for a vault on a file system whose locks do not hold between machines."""
+
+    machine: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$", max_length=32)]
+    name: TitleText
+    since: Moment
+
+
 class VaultSettings(Document, frozen=True):
-    """All of vault.toml."""
+    """All of vault.toml. A vault without `writer` is written by whichever machine has its lock."""
 
     format: str
     id: VaultId
@@ -47,6 +55,11 @@ class VaultSettings(Document, frozen=True):
     created: Moment
     policy: Policy
     file_system: FileSystem
+    writer: Writer | None = None
+
+    def naming(self, writer: Writer) -> VaultSettings:
+        """The same with another writing machine."""
+        return msgspec.structs.replace(self, writer=writer)
 
 
 def parse_settings(data: bytes) -> VaultSettings:
@@ -74,11 +87,15 @@ def encode_settings(settings: VaultSettings) -> bytes:
     for name in settings.__struct_fields__:
         value = getattr(settings, name)
         if isinstance(value, msgspec.Struct):
-            tables.append(f"\n[{name}]")
-            tables += [f"{field} = {_toml(getattr(value, field))}" for field in value.__struct_fields__]
-        else:
+            tables.append("\n" + encode_table(name, value))
+        elif value is not None:
             lines.append(f"{name} = {_toml(value)}")
     return ("\n".join(lines + tables) + "\n").encode("utf-8")
+
+
+def encode_table(name: str, value: msgspec.Struct) -> str:
+    """One table of a vault.toml, without a newline at its end."""
+    return "\n".join([f"[{name}]", *(f"{field} = {_toml(getattr(value, field))}" for field in value.__struct_fields__)])
 
 
 def _toml(value: str | int | bool) -> str:

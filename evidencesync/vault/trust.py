@@ -32,9 +32,10 @@ from evidencesync.evidence.moment import format_moment
 from evidencesync.vault.disk import opened_folder
 from evidencesync.vault.layout import REVOKED_KEYS, TRUSTED_SIGNERS, VaultLayout
 from evidencesync.vault.ledger import ChainHead, Ledger, RecordFile, sign_record
-from evidencesync.vault.lock import locked_folder
+from evidencesync.vault.machine import Machine
 from evidencesync.vault.settings import VaultSettings
 from evidencesync.vault.trust_files import discard_drafts, lay_beside, load_stated, put_in_place, settle_files
+from evidencesync.vault.writer import locked_for_writing, name_writer
 
 VAULT_PRINCIPAL: Final = "vault"
 VAULT_NAMESPACES: Final = (RECEIPT_NAMESPACE, CUSTODY_NAMESPACE)
@@ -152,6 +153,16 @@ class TrustKeeper:
             details["reason"] = reason
         self._change(lambda files: _with_revoked(files, key), details, now)
 
+    def take_writing(self, machine: Machine, *, at_ns: int | None = None) -> None:
+        """Makes a machine the one that writes to the vault, and records it. Who is trusted stays as it is.
+
+        vault.toml comes first: the record can only be added by the machine that writes.
+        """
+        now = _now(at_ns)
+        name_writer(self._layout, machine, now)
+        details = {"action": "writer-taken", "machine": machine.id, "machine_name": machine.name}
+        self._change(lambda files: files, details, now)
+
     def find(self, who: str) -> list[TrustedSigner]:
         """The lines of a principal or of a key's fingerprint, for a command line. Raises NotThereError when there is none."""
         found = [
@@ -167,7 +178,7 @@ class TrustKeeper:
 
     def _change(self, edit: Callable[[TrustFiles], TrustFiles], details: dict[str, str], at_ns: int) -> None:
         with (
-            locked_folder(self._layout.custody, "the vault's custody chain", wait=True),
+            locked_for_writing(self._layout, self._layout.custody, "the vault's custody chain", wait=True),
             opened_folder(self._layout.root) as root,
         ):
             drafts: dict[str, str] = {}

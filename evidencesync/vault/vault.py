@@ -25,6 +25,7 @@ from evidencesync.vault.layout import SETTINGS, VaultLayout
 from evidencesync.vault.ledger import Ledger, RecordFile
 from evidencesync.vault.settings import VaultSettings, parse_settings
 from evidencesync.vault.trust import TrustKeeper
+from evidencesync.vault.writer import require_writer
 
 
 class Vault:
@@ -86,6 +87,7 @@ class Vault:
         Raises NotThereError, and NameClashError when the folders belong to other exact numbers.
         """
         if create:
+            require_writer(self.layout)
             make_item_folders(self.layout, name)
         else:
             require_item_folders(self.layout, name)

@@ -47,6 +47,7 @@ KINDS: Final = {
     "receipts forget-head": CommandKind.CHANGES,
     "reindex": CommandKind.CHANGES,
     "clean": CommandKind.CHANGES,
+    "vault writer": CommandKind.CHANGES,
 }
 
 
@@ -92,6 +93,7 @@ def command_lines(here: str = "") -> dict[str, list[str]]:
         "receipts forget-head": ["0" * 32, "--yes"],
         "reindex": [vault],
         "clean": [vault, "--yes"],
+        "vault writer": [vault],
     }
     known = {option for _, found in every_command() for option in _long_options(found)}
     return {

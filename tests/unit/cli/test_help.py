@@ -32,6 +32,7 @@ COMMANDS = (
     "custody seal",
     "reindex",
     "clean",
+    "vault writer",
 )
 
 
@@ -45,7 +46,7 @@ def test_every_command_shows_examples(name: str, capfd: pytest.CaptureFixture[st
     assert "--json" in out
 
 
-@pytest.mark.parametrize("arguments", [[], ["trust"], ["host"], ["custody"], ["timestamp"], ["receipts"]])
+@pytest.mark.parametrize("arguments", [[], ["trust"], ["host"], ["custody"], ["timestamp"], ["receipts"], ["vault"]])
 def test_a_list_of_commands_cuts_no_sentence_short(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     assert main([*arguments, "--help"]) == 0
     listed = capfd.readouterr().out.partition("Commands:\n")[2].partition("Examples:")[0]
