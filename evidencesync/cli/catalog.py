@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from evidencesync.cli.figures import notebook_fingerprint
 from evidencesync.cli.outputs import ListedAcquisition, ListedItem, ListOutput, Problem, ShownRecord, ShowOutput
 from evidencesync.cli.shield import shield
+from evidencesync.cli.transfer_outputs import transfer_outputs
 from evidencesync.custody.manifest import decode_footer
 from evidencesync.custody.receipt import decode_receipt
 from evidencesync.custody.record import decode_record
@@ -17,6 +18,7 @@ from evidencesync.errors import EvidenceSyncError, ExitCode, MissingOrExtraError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName
 from evidencesync.limits import MAX_HEADER_LINE, MAX_RECORD
+from evidencesync.transfer.occupants import find_transfers
 from evidencesync.vault.catalog import acquisition_numbers, case_folders, item_folders, load_header, stored_name
 from evidencesync.vault.disk import load_file, opened_file, opened_folder, storing
 from evidencesync.vault.layout import ACQUIRED, MANIFEST, RECEIPT, ItemLayout
@@ -37,13 +39,13 @@ def list_output(path: Path) -> tuple[ListOutput, set[ExitCode]]:
             listed = _list_item(ItemLayout(vault.layout.case(case) / item), f"{case}/{item}", problems)
             if listed is not None:
                 items.append(listed)
-    settings = vault.settings
+    settings, transfers = vault.settings, transfer_outputs(find_transfers(vault.layout))
     try:
         head = vault.ledger.head()
     except EvidenceSyncError as error:
         problems.add(error.exit_code)
-        return ListOutput(settings.id, settings.name, settings.key, None, None, items, _problem(error)), problems
-    return ListOutput(settings.id, settings.name, settings.key, head.sequence, head.sha256, items, None), problems
+        return ListOutput(settings.id, settings.name, settings.key, None, None, items, _problem(error), transfers), problems
+    return ListOutput(settings.id, settings.name, settings.key, head.sequence, head.sha256, items, None, transfers), problems
 
 
 def show_output(path: Path, name: ItemName, acquisition: int | None) -> ShowOutput:

@@ -87,6 +87,8 @@ def _show_files(run: Run, vault: str, item: ItemChoice, files: FilesChoice, acqu
 
 
 def _list_lines(output: ListOutput) -> Iterator[str]:
+    from evidencesync.cli.transfer_outputs import transfer_lines
+
     yield f"{safe_text(output.name)}  {output.vault_id}  {output.key}"
     if output.vault_head_sha256 is not None:
         yield f"  vault head {output.vault_head_sequence} {output.vault_head_sha256}"
@@ -96,6 +98,7 @@ def _list_lines(output: ListOutput) -> Iterator[str]:
         yield "  nothing yet"
     for item in output.items:
         yield from _item_lines(item)
+    yield from transfer_lines(output.transfers, "evidencesync clean VAULT")
 
 
 def _item_lines(item: ListedItem) -> Iterator[str]:

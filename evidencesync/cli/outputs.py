@@ -238,10 +238,29 @@ class ListedItem(Output, frozen=True):
     problem: Problem | None
 
 
+class TransferOutput(Output, frozen=True):
+    """A transfer that is under way, or waits for a sender whose link was lost. `case` and `item` are folder names.
+
+    `since`: since when it is in that state. `ends`: when it ends by itself, if the sender does not come back.
+    """
+
+    case: str
+    item: str
+    session: str
+    state: Literal["receiving", "waiting", "finishing"]
+    since: Moment
+    ends: Moment | None
+    principal: str
+    key: str
+    received_from: str
+    process: int
+
+
 class ListOutput(Output, frozen=True):
     """What a vault says it holds. Nothing of it is verified: that is what `verify` does.
 
-    `vault_head_*` is where the vault's own chain ends; null where it cannot be read, which is then the problem.
+    `vault_head_*` is where the vault's own chain ends; null where it cannot be read, which is then the problem. `transfers` are
+    under way, or wait for their sender.
     """
 
     vault_id: VaultId
@@ -251,6 +270,7 @@ class ListOutput(Output, frozen=True):
     vault_head_sha256: HexDigest | None
     items: list[ListedItem]
     problem: Problem | None
+    transfers: list[TransferOutput]
 
 
 class ShownRecord(Output, frozen=True):
@@ -305,7 +325,9 @@ class StagedOutput(Output, frozen=True):
 
 
 class CleanOutput(Output, frozen=True):
-    """What was found, and what of it was removed."""
+    """What was found, and what of it was removed. `waiting` transfers wait for their sender; some of them were `ended`."""
 
     found: list[StagedOutput]
     removed: list[StagedOutput]
+    waiting: list[TransferOutput]
+    ended: list[TransferOutput]

@@ -58,15 +58,28 @@ def reindex(run: Run, vault: VaultPath) -> ExitCode:
 def clean(
     run: Run,
     vault: VaultPath,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask, neither about waiting transfers nor about removing.")] = False,
 ) -> ExitCode:
-    """Removes what transfers left behind that never ended, after asking. What is published, or being written, is not touched."""
+    """Removes what transfers left behind that never ended, after asking. What is published, or being written, is not touched.
+
+    A transfer whose sender's link was lost waits for him for a while. It is shown, and ended if you say so: then its sender,
+    should he come back, sends what was removed once more.
+    """
     from evidencesync.cli.outputs import CleanOutput
+    from evidencesync.cli.transfer_outputs import transfer_lines, transfer_outputs
+    from evidencesync.transfer.occupants import end_waiting, find_transfers
     from evidencesync.vault.abandoned import find_abandoned, remove_abandoned
     from evidencesync.vault.vault import Vault
     from evidencesync.vault.writer import require_writer
 
     layout = Vault.open(local_vault(vault)).layout
+    waiting = [one for one in find_transfers(layout) if one.waits]
+    ended = []
+    if waiting:
+        for line in transfer_lines(transfer_outputs(waiting)):
+            run.console.note(line)
+        if yes or run.console.ask(f"End {count_text(len(waiting), 'waiting transfer')}?"):
+            ended = end_waiting(layout, waiting)
     found = find_abandoned(layout)
     removed: list[Abandoned] = []
     if found:
@@ -75,10 +88,12 @@ def clean(
             run.console.note(line)  # nobody should answer a question about what he was not shown
         if yes or run.console.ask(f"Remove {count_text(len(found), 'abandoned transfer')}?"):
             removed = remove_abandoned(layout, found)
-    output = CleanOutput(_staged(found), _staged(removed))
+    output = CleanOutput(_staged(found), _staged(removed), transfer_outputs(waiting), transfer_outputs(ended))
     freed = size_text(sum(one.bytes for one in removed))
-    said = f"removed {len(removed)} of {count_text(len(found), 'abandoned transfer')}, {freed}"
-    run.console.give(output, [said if found else "nothing to remove"])
+    lines = [f"ended {len(ended)} of {count_text(len(waiting), 'waiting transfer')}"] if waiting else []
+    if found:
+        lines.append(f"removed {len(removed)} of {count_text(len(found), 'abandoned transfer')}, {freed}")
+    run.console.give(output, lines or ["nothing to remove"])
     return ExitCode.COMPLETE
 
 

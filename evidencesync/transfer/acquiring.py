@@ -58,7 +58,7 @@ from evidencesync.transfer.intake.overhearing import Caller
 from evidencesync.transfer.intake.pages import PageIntake, PreviousManifest
 from evidencesync.transfer.intake.side import VaultSide
 from evidencesync.transfer.intake.streams import StreamIntake
-from evidencesync.transfer.line import Line
+from evidencesync.transfer.line import Line, Resident
 from evidencesync.vault.disk import FOLDER_FLAGS, storing
 from evidencesync.vault.heads import state_head
 from evidencesync.vault.index import Index
@@ -181,8 +181,9 @@ class Acquiring:
     def _open_door(self, staging: Staging, stack: ExitStack) -> None:
         """The sender may come back, if whoever called this allows it."""
         if self._caller.may_return:
-            who, closing = self._admitted, self._caller.host.is_closing
-            self._line.open_door(staging.session_fd, who.session, who.key.fingerprint, closing)
+            who, caller = self._admitted, self._caller
+            resident = Resident(who.principal, who.key.fingerprint, caller.received_from)
+            self._line.open_door(staging.session_fd, who.session, resident, caller.host.is_closing)
             stack.callback(self._line.close_door)
 
     def _reach(self) -> Reach:

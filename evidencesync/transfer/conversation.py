@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
-from evidencesync.errors import ConnectError, EvidenceSyncError, LinkLostError, LockedError, ProtocolError, SessionGoneError
+from evidencesync.errors import (
+    ConnectError,
+    EvidenceSyncError,
+    InterruptedRunError,
+    LinkLostError,
+    LockedError,
+    ProtocolError,
+    SessionGoneError,
+)
+from evidencesync.protocol.failures import failure_of
 from evidencesync.protocol.framing import frame_of
-from evidencesync.protocol.messages import Failure, Message, Published, Resumed, Status
+from evidencesync.protocol.messages import Message, Published, Resumed, Status
 from evidencesync.transfer.greeting import Greeting, greet, greet_again
 from evidencesync.transfer.inbox import Inbox, alive_seconds
 from evidencesync.transfer.keeping import Keeping
@@ -18,6 +28,7 @@ from evidencesync.transfer.listening import listen
 from evidencesync.transfer.outlet import Outlet
 from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.request import PushRequest
+from evidencesync.transfer.steady import SteadyLink
 
 _M = TypeVar("_M", bound=Message)
 LocalT = TypeVar("LocalT")
@@ -169,11 +180,16 @@ class Conversation(Generic[LocalT]):
         return said if isinstance(said, EvidenceSyncError) else lost
 
     def say_goodbye(self, error: EvidenceSyncError) -> None:
-        """Gives the vault the reason, where the link still works; that it does not is no further news."""
-        try:
-            self._link.write(frame_of(Failure(error.slug, error.message[:1000], None)))
-        except EvidenceSyncError:
-            return
+        """Gives the vault the reason, so that it waits for nobody, where the link still works; else that is no further news.
+
+        To a vault in this process nothing need be said: its end of the link is closed.
+        """
+        said = frame_of(failure_of(error, None))
+        if isinstance(self._link, SteadyLink):
+            self._link.last_word(said)
+        elif not isinstance(error, InterruptedRunError):  # then a write may have been broken off in the middle
+            with contextlib.suppress(EvidenceSyncError):
+                self._link.write(said)
 
     def close(self) -> None:
         """Lets go of the link and of the threads."""

@@ -4,8 +4,8 @@ A session outlives its link: the process that serves it keeps the item's lock an
 socket in its staging folder. A sender that reconnects reaches a new process, which proves who he is, knocks, and then
 only passes bytes on. So nothing is read or hashed again, however often a link breaks.
 
-The system says whose process knocks (SO_PEERCRED): only the vault's own user is let in. A file system without sockets, or a
-system without /proc, has no doors: then the next run goes on from what was staged.
+The system says whose process knocks (SO_PEERCRED): only the vault's own user, and root, are let in. A file system without
+sockets, or a system without /proc, has no doors: then the next run goes on from what was staged.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import LinkLostError
-from evidencesync.limits import MIB, SILENCE_SECONDS
+from evidencesync.limits import KIB, MIB, SILENCE_SECONDS
 
 DOOR: Final = "door"
 _KNOCK_BYTES: Final = 1024
+_OCCUPANT_BYTES: Final = 16 * KIB
 _ANSWER_SECONDS: Final = 10.0
 _LOOK_SECONDS: Final = 2.0  # how often a session that waits looks whether its door is still there, and its server goes on
 _READ_BYTES: Final = 1 * MIB
@@ -36,6 +37,7 @@ _TIMEVAL: Final = struct.Struct("@ll")
 _ENTER: Final = b"E"
 _LEAVING: Final = b"L"
 _NO: Final = b"N"
+_WHO: Final = b'{"asks":"who"}'  # a door of before does not understand it, and hangs up
 
 
 class Knock(msgspec.Struct, frozen=True):
@@ -44,6 +46,21 @@ class Knock(msgspec.Struct, frozen=True):
     session: str
     key: str
     resumes: bool
+
+
+class Occupant(msgspec.Struct, frozen=True):
+    """What a session says of itself to the vault's own user: whose it is, and what it does now.
+
+    `since_ns`: since when it does that. `ends_ns`: when it ends by itself, if nobody comes back; None where it does not wait.
+    """
+
+    principal: str
+    key: str
+    received_from: str
+    process: int
+    state: Literal["receiving", "waiting", "finishing"]
+    since_ns: int
+    ends_ns: int | None
 
 
 class SocketLink:
@@ -113,11 +130,13 @@ class Door:
         may_leave: Callable[[], bool],
         disturb: Callable[[], None],
         is_closing: Callable[[], bool] = lambda: False,
+        describe: Callable[[], Occupant | None] = lambda: None,
     ) -> None:
         self._session = session
         self._key = key
         self._may_leave = may_leave
         self._is_closing = is_closing
+        self._describe = describe
         self._disturb = disturb
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
@@ -177,7 +196,11 @@ class Door:
         """Lets a visitor in, or says why not; whether he is in."""
         if not _is_own_user(connection):
             return False
-        knock = msgspec.json.decode(connection.recv(_KNOCK_BYTES), type=Knock)
+        said = connection.recv(_KNOCK_BYTES)
+        if said == _WHO:
+            connection.sendall(msgspec.json.encode(self._describe()))
+            return False
+        knock = msgspec.json.decode(said, type=Knock)
         if knock.resumes and (knock.session, knock.key) == (self._session, self._key):
             connection.sendall(_ENTER)
             connection.settimeout(None)
@@ -217,6 +240,23 @@ def knock(session_fd: int, visitor: Knock) -> SocketLink | bool:
     return answer == _LEAVING
 
 
+def ask_who(session_fd: int) -> Occupant | None:
+    """Asks at a session's door who is there; None where nobody answers."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    answer = b""
+    try:
+        connection.settimeout(_ANSWER_SECONDS)
+        connection.connect(_address(session_fd))
+        connection.sendall(_WHO)
+        while len(answer) <= _OCCUPANT_BYTES and (block := connection.recv(_OCCUPANT_BYTES)):
+            answer += block
+        return msgspec.json.decode(answer, type=Occupant | None)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    finally:
+        connection.close()
+
+
 def _listen(session_fd: int) -> socket.socket | None:
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -237,4 +277,4 @@ def _is_own_user(connection: socket.socket) -> bool:
     if not hasattr(socket, "SO_PEERCRED"):
         return False
     packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return bool(_CREDENTIALS.unpack(packed)[1] == os.getuid())
+    return _CREDENTIALS.unpack(packed)[1] in (os.getuid(), 0)  # root can do all of it anyway

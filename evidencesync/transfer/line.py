@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Literal
 
 from evidencesync.errors import LinkLostError
 from evidencesync.limits import HANDSHAKE_SECONDS, LEAST_SILENCE_SECONDS, MAX_RETURN_SECONDS, RETURN_SECONDS, SILENCE_SECONDS
 from evidencesync.protocol.framing import FrameDecoder, frame_of
 from evidencesync.protocol.messages import Message, Patience
 from evidencesync.transfer.ahead import Ahead
-from evidencesync.transfer.door import Door, SocketLink
+from evidencesync.transfer.door import Door, Occupant, SocketLink
 from evidencesync.transfer.link import Link, PatientLink
 
 _LENIENCE: Final = 3  # a sender may wait for a person who signs
 _IDLE_SECONDS: Final = 60.0  # three times what an honest sender lets pass without a word
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """Who is at the other end of a session, for whoever asks at its door."""
+
+    principal: str
+    key: str
+    received_from: str
 
 
 class Line:
@@ -26,6 +37,8 @@ class Line:
         self.committed = False
         """Set when everything has arrived: from then on the session goes to its end without a sender, too."""
         self._door: Door | None = None
+        self._resident: Resident | None = None
+        self._lost_ns: int | None = None
         self._wire_received = 0
         self._wire_sent = 0
         self._silence_seconds = SILENCE_SECONDS
@@ -59,9 +72,33 @@ class Line:
         if isinstance(link, PatientLink):
             link.timeout_seconds = self._silence_seconds
 
-    def open_door(self, session_fd: int, session: str, key: str, is_closing: Callable[[], bool] = lambda: False) -> None:
+    def open_door(
+        self, session_fd: int, session: str, resident: Resident, is_closing: Callable[[], bool] = lambda: False
+    ) -> None:
         """From now on the sender may come back on another link, until whoever started this process wants it to end."""
-        self._door = Door(session_fd, session, key, may_leave=self._may_leave, disturb=self._disturbed, is_closing=is_closing)
+        self._resident = resident
+        self._door = Door(
+            session_fd,
+            session,
+            resident.key,
+            may_leave=self._may_leave,
+            disturb=self._disturbed,
+            is_closing=is_closing,
+            describe=self._describe,
+        )
+
+    def _describe(self) -> Occupant | None:
+        """What this session is doing. Called in the door's thread."""
+        if (who := self._resident) is None:
+            return None
+        state: Literal["receiving", "waiting", "finishing"] = "receiving"
+        since, ends = self._attached_ns, None
+        if self._lost_ns is not None:
+            state, since = "waiting", self._lost_ns
+            ends = since + int(self._return_seconds * 1e9)
+        elif self.committed:
+            state = "finishing"
+        return Occupant(who.principal, who.key, who.received_from, os.getpid(), state, since, ends)
 
     def frames(self) -> Iterator[tuple[int, memoryview]]:
         """What arrives on the present link. Raises LinkLostError when that ends."""
@@ -90,7 +127,13 @@ class Line:
     def wait(self) -> bool:
         """Waits for the sender to come back, for as long as a session may wait; whether he has."""
         self._lost = True
-        return self._door is not None and not self._door.leaving and self._take_visitor(self._door.wait(self._return_seconds))
+        if self._door is None or self._door.leaving:
+            return False
+        self._lost_ns = time.time_ns()
+        try:
+            return self._take_visitor(self._door.wait(self._return_seconds))
+        finally:
+            self._lost_ns = None
 
     def look(self) -> bool:
         """Whether the sender has come back meanwhile; then the link is the new one."""
@@ -115,6 +158,7 @@ class Line:
         """Takes a link; `begun` where another process has taken the preamble and the handshake from it."""
         self._link = link
         self._lost = False
+        self._attached_ns = time.time_ns()
         self._ahead = Ahead(link)
         self._frames = _frames(self._ahead, begun=begun)
 

@@ -19,7 +19,7 @@ from evidencesync.custody.manifest import encode_header
 from evidencesync.custody.receipt import decode_receipt
 from evidencesync.delta.possession import Possession
 from evidencesync.delta.refine import piece_key
-from evidencesync.errors import BusyError, EvidenceSyncError, LinkLostError, ProtocolError, SessionGoneError
+from evidencesync.errors import BusyError, EvidenceSyncError, InterruptedRunError, LinkLostError, ProtocolError, SessionGoneError
 from evidencesync.evidence.moment import format_moment
 from evidencesync.protocol.messages import (
     Alive,
@@ -37,6 +37,7 @@ from evidencesync.protocol.messages import (
     Want,
 )
 from evidencesync.session.sender import Sender
+from evidencesync.shortages import unexpected
 from evidencesync.transfer.acknowledgement import Sent, check_published
 from evidencesync.transfer.clock import SteadyClock, set_seconds
 from evidencesync.transfer.conversation import Conversation, connect_again
@@ -146,6 +147,12 @@ class _Push:
             raise
         except EvidenceSyncError as error:
             self._conversation.say_goodbye(error)
+            raise
+        except KeyboardInterrupt:
+            self._conversation.say_goodbye(InterruptedRunError("the sender was interrupted"))
+            raise
+        except Exception as error:
+            self._conversation.say_goodbye(unexpected(error))
             raise
         finally:
             self._conversation.close()

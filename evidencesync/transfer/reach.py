@@ -17,6 +17,7 @@ from evidencesync.transfer.carriage import Role
 from evidencesync.transfer.carrier import Carrier
 from evidencesync.transfer.link import Link, LocalLink, local_pair
 from evidencesync.transfer.memory import keep_large_blocks
+from evidencesync.transfer.steady import SteadyLink
 
 if TYPE_CHECKING:
     from evidencesync.custody.documents import SshPeer
@@ -56,7 +57,7 @@ def reaching(address: Address, options: SshOptions, role: Role = "--vault") -> I
             carrier.close()
             raise
         is_taken = True
-        return carrier
+        return SteadyLink(carrier)
 
     try:
         carrier.begin_open(address, options, role)

@@ -255,7 +255,7 @@ class _Session:
 
 def _knock_everywhere(item: Item, visitor: Knock) -> SocketLink | bool:
     """Knocks at the doors of the item's sessions: at his own if he has one, else at each."""
-    for session, session_fd in opened_sessions(item):
+    for session, session_fd in opened_sessions(item.layout):
         if not visitor.resumes or session == visitor.session:
             answer = knock(session_fd, visitor)
             if answer:

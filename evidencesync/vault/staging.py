@@ -29,7 +29,7 @@ from evidencesync.vault.documents import StreamedDocument, verify_on_disk
 from evidencesync.vault.folders import FolderStack, remove_tree
 from evidencesync.vault.item import Item
 from evidencesync.vault.journal import Journal
-from evidencesync.vault.layout import CHUNKS, DATA, INCOMING, MANIFEST, STAGED_ACQUISITION
+from evidencesync.vault.layout import CHUNKS, DATA, INCOMING, MANIFEST, STAGED_ACQUISITION, ItemLayout
 from evidencesync.vault.spool import SpooledRows
 from evidencesync.vault.sums import SumsWriter
 from evidencesync.vault.takeover import take_over
@@ -56,9 +56,9 @@ def check_session_id(session: str) -> None:
         raise UsageError(f"not a session id: {safe_text(session, 80)}")
 
 
-def opened_sessions(item: Item) -> Iterator[tuple[str, int]]:
+def opened_sessions(item: ItemLayout) -> Iterator[tuple[str, int]]:
     """The staging areas of an item, each with a descriptor that is valid until the next one."""
-    with opened_folder(item.layout.root) as root, opened_folder(INCOMING, root) as incoming:
+    with opened_folder(item.root) as root, opened_folder(INCOMING, root) as incoming:
         with storing("list staging areas"):
             names = [name for name in os.listdir(incoming) if is_session_id(name)]
         for name in names:
