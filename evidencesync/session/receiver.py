@@ -87,9 +87,10 @@ class Receiver:
             if arrival is not None:
                 yield arrival
             return
-        if self._data.is_due:
+        message = decode_message(frame_type, body)
+        if self._data.is_due and not isinstance(message, Failure):  # who gives up may do so at any time
             raise ProtocolError("a message stands where data was announced")
-        yield from self._on_message(decode_message(frame_type, body))
+        yield from self._on_message(message)
 
     def _on_message(self, message: Message) -> Iterator[Event]:
         match message:

@@ -22,8 +22,9 @@ _LINGER_SECONDS: Final = 10.0  # for a client that has heard how its session end
 class Limits:
     """How many there may be, and for how many seconds who may stay what he is.
 
-    `logins` knock, `connections` have come in, `strangers` of these are not vouched for yet, and `sessions` are. After the
-    seconds of patience somebody must give up his place to the next one.
+    `logins` knock, `connections` have come in, `strangers` of these are not vouched for yet, and `sessions` are; a `queue` of
+    people who are vouched for waits to be among these. After the seconds of patience somebody must give up his place to the
+    next one.
     """
 
     logins: int
@@ -33,6 +34,7 @@ class Limits:
     strangers_of_address: int
     strangers_of_key: int
     sessions: int
+    queue: int
     hello_seconds: float
     login_seconds: float
     proof_seconds: float
@@ -59,6 +61,7 @@ class Entrance:
         self._strangers: Waiting[Wire] = Waiting(limits.proof_patience_seconds)
         self._inside: set[Wire] = set()
         self._vouched: set[Wire] = set()
+        self._queue: dict[Wire, None] = {}
         self._timers: dict[Wire, asyncio.TimerHandle] = {}
 
     def knock(self, wire: Wire, address: str) -> bool:
@@ -93,19 +96,28 @@ class Entrance:
         return Entry.COME_IN
 
     def vouch(self, wire: Wire) -> bool:
-        """Whoever is at the other end is trusted: whether there is a place for his session."""
+        """Whoever is at the other end is trusted: whether there is a place for his session.
+
+        If not, he is no stranger any more, and waits in a queue, as long as that is not full: he may ask again.
+        """
         if wire in self._vouched:
             return True
-        if len(self._vouched) >= self._limits.sessions:
-            return False
-        self._strangers.leave(wire)
-        self._stop_timer(wire)
-        self._vouched.add(wire)
-        return True
+        may_come = wire in self._queue or not self._queue  # nobody passes those who wait
+        if len(self._vouched) < self._limits.sessions and may_come:
+            self._strangers.leave(wire)
+            self._queue.pop(wire, None)
+            self._stop_timer(wire)
+            self._vouched.add(wire)
+            return True
+        if wire in self._strangers and len(self._queue) < self._limits.queue:
+            self._strangers.leave(wire)
+            self._queue[wire] = None
+        return False
 
     def finished(self, wire: Wire) -> None:
         """The session is over. The client hangs up, or is dropped soon."""
         self._strangers.leave(wire)
+        self._queue.pop(wire, None)
         self._vouched.discard(wire)
         if wire in self._networks:
             self._allow(wire, _LINGER_SECONDS)
@@ -116,6 +128,7 @@ class Entrance:
         self._knocking.leave(wire)
         self._strangers.leave(wire)
         self._inside.discard(wire)
+        self._queue.pop(wire, None)
         self._vouched.discard(wire)
         self._networks.pop(wire, None)
 

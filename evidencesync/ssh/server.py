@@ -25,18 +25,19 @@ from evidencesync.ssh.wire import WIRE, Gate, Wire, WireListener
 
 _LOG: Final = logging.getLogger(__name__)
 _MAX_SESSIONS: Final = 32  # of people whom the vault trusts; each may hold a few windows of memory
-_MAX_CONNECTIONS: Final = 128  # of all who have logged in
-_MAX_STRANGERS: Final = 64  # of those who have logged in and are not known to be trusted; each costs a thread
-_STRANGERS_OF_ADDRESS: Final = 32  # many users may come from one address, and each needs this place for a second
-_STRANGERS_OF_KEY: Final = 16
-_MAX_LOGINS: Final = 128  # of connections that have not logged in yet; each costs a key exchange
-_LOGINS_OF_ADDRESS: Final = 32
+_MAX_QUEUE: Final = 64  # of people whom the vault trusts, and who wait for one of these places; each costs a thread
+_MAX_CONNECTIONS: Final = 256  # of all who have logged in
+_MAX_STRANGERS: Final = 128  # of those who have logged in and are not known to be trusted; each costs a thread
+_STRANGERS_OF_ADDRESS: Final = 64  # many users may come from one address, and each needs this place for a second
+_STRANGERS_OF_KEY: Final = 32
+_MAX_LOGINS: Final = 192  # of connections that have not logged in yet; each costs a key exchange
+_LOGINS_OF_ADDRESS: Final = 48
 _HELLO_SECONDS: Final = 10  # for a program, to agree on keys
 _LOGIN_SECONDS: Final = 60  # for a person, who may have a passphrase to type or a key to touch
 _PROOF_SECONDS: Final = 60  # the same, for the key that signs
 # Where a share is full, whoever has had so much time gives up his place to the next one.
 _LOGIN_PATIENCE_SECONDS: Final = 2.0
-_PROOF_PATIENCE_SECONDS: Final = 5.0
+_PROOF_PATIENCE_SECONDS: Final = 10.0
 _MAX_ATTEMPTS: Final = 20  # keys one connection may try
 
 Handler = Callable[[ServedChannel, str], Awaitable[None]]
@@ -95,6 +96,7 @@ def _limits() -> Limits:
         strangers_of_address=_STRANGERS_OF_ADDRESS,
         strangers_of_key=_STRANGERS_OF_KEY,
         sessions=_MAX_SESSIONS,
+        queue=_MAX_QUEUE,
         hello_seconds=_HELLO_SECONDS,
         login_seconds=_LOGIN_SECONDS,
         proof_seconds=_PROOF_SECONDS,

@@ -185,6 +185,8 @@ class Conversation(Generic[LocalT]):
         To a vault in this process nothing need be said: its end of the link is closed.
         """
         said = frame_of(failure_of(error, None))
+        if self.outlet.is_torn:
+            return  # it would be taken for the rest of a frame
         if isinstance(self._link, SteadyLink):
             self._link.last_word(said)
         elif not isinstance(error, InterruptedRunError):  # then a write may have been broken off in the middle

@@ -11,6 +11,7 @@ from evidencesync.transfer.link import Link
 
 _GATHER_BYTES = 1 * MIB
 _LARGE = 256 * KIB
+_LEAST_STEP = 1 * KIB
 _MEASURE_BYTES = 2 * MIB
 # What lies between here and the line takes so much at once, however slow that is: the carrier's pipe and queue, the socket's,
 # and what may be under way. Only after that is it the line that a writer waits for.
@@ -30,6 +31,8 @@ class Outlet:
         self._measured = 0
         self._measured_seconds = 0.0
         self._buffered = 0
+        self.is_torn = False
+        """Whether a part of a frame may be on its way without the rest."""
         self.link_rate: float | None = limit_rate if limit_rate is not None or link.peer is not None else math.inf
         """Bytes a second that the link took lately, while it was the link that was waited for; None while nobody knows."""
 
@@ -38,6 +41,7 @@ class Outlet:
         self._link = link
         self._frames, self._waiting_bytes = [], 0
         self._buffered = 0
+        self.is_torn = False
 
     def put(self, frames: list[bytes]) -> None:
         """Adds frames; writes when enough has gathered."""
@@ -55,14 +59,24 @@ class Outlet:
         self._frames, self._waiting_bytes = [], 0
         before = time.monotonic()
         for data in _large(frames):
-            self._link.write(data)
+            self._write(data)
         self._measure(size, time.monotonic() - before)
-        self._sent += size
-        if self._limit_rate is not None:
+
+    def _write(self, data: bytes) -> None:
+        """At most what a second allows at once, however low the limit is: the other end must not take a pause for silence."""
+        if self._limit_rate is None:
+            self._link.write(data)
+            return
+        step = max(self._limit_rate, _LEAST_STEP)
+        self.is_torn = len(data) > step
+        for at in range(0, len(data), step):
+            piece = data[at : at + step]
+            self._link.write(piece)
+            self.is_torn = self.is_torn and at + step < len(data)
+            self._sent += len(piece)
             ahead = self._sent / self._limit_rate - (time.monotonic() - self._started)
             if ahead > 0:
                 time.sleep(ahead)
-                self._measured_seconds += ahead
 
     def _measure(self, size: int, seconds: float) -> None:
         """A link that takes bytes as fast as they come has no use for a compressor, and shows a very high rate."""

@@ -40,6 +40,7 @@ from evidencesync.protocol.messages import (
     Message,
     Patience,
     Published,
+    Status,
     decode_message,
 )
 from evidencesync.shortages import unexpected
@@ -141,7 +142,7 @@ class _Session:
         """Handshake, then the transfer under the item's lock; or all of it passed on to where the session lives."""
         self._line.write(PREAMBLE)
         admitted, purpose = self._shake_hands()
-        if not self._caller.host.has_place():
+        if not self._caller.host.has_place(self._say_that_he_waits if purpose == "push" else lambda: None):
             raise BusyError("the server has as many sessions as it takes")
         if purpose == "custody":
             from evidencesync.transfer.custody_serving import serve_custody
@@ -170,6 +171,9 @@ class _Session:
         for message in acknowledgement:
             self._line.tell(message)
         acquiring.catch_up()  # what is left to do is for a cache
+
+    def _say_that_he_waits(self) -> None:
+        self._line.send(Status("receiving", 0, 0))
 
     # Handshake.
 

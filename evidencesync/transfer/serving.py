@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,9 @@ from evidencesync.vault.vault import Vault
 
 # Each session keeps a thread for as long as it lasts, also while it waits for a sender whose link was lost. What
 # evidencesync.ssh.server lets in at a time is less than half of that; who would get none is told that the server is busy.
-_THREADS: Final = 256
+_THREADS: Final = 512
+_QUEUE_SECONDS: Final = 15.0  # that somebody waits for a place before he is told to come again
+_STATUS_SECONDS: Final = 1.0
 _HELLO_SECONDS: Final = 5.0  # for the first word of somebody who is going to be turned away
 
 
@@ -125,7 +128,15 @@ class _Sessions:
         async def vouch() -> bool:
             return channel.vouch()
 
-        host = Host(lambda: bool(run(vouch())), self._closing.is_set)
+        def has_place(waits: Callable[[], None]) -> bool:
+            until = time.monotonic() + _QUEUE_SECONDS
+            while not run(vouch()):
+                if time.monotonic() >= until or self._closing.wait(_STATUS_SECONDS):
+                    return False
+                waits()
+            return True
+
+        host = Host(has_place, self._closing.is_set)
         self._running += 1
         try:
             work = partial(_serve_link, ChannelLink(channel, run), self._vault_path, who, self.host_key, host)

@@ -29,11 +29,12 @@ class Pulled:
 class Host:
     """What a session asks the process that serves it beside others: whether it has a place, and whether the process ends."""
 
-    has_place: Callable[[], bool]
+    has_place: Callable[[Callable[[], None]], bool]
+    """Waits a while for one. The argument is called about once a second, so that whoever waits hears that he does."""
     is_closing: Callable[[], bool]
 
 
-ALONE: Final = Host(lambda: True, lambda: False)
+ALONE: Final = Host(lambda _waits: True, lambda: False)
 """A process that serves one session, or that serves itself."""
 
 

@@ -1,0 +1,288 @@
+"""A peer that stops reading, or stops writing, in every phase and in both directions: both ends give up, each in its time.
+
+What is asserted is that they end, and that nobody is accused; not how long it took.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from evidencesync.errors import EvidenceSyncError, LinkLostError
+from evidencesync.limits import ALIVE_SECONDS, LEAST_SILENCE_SECONDS, SILENCE_SECONDS
+from evidencesync.protocol.messages import Patience
+from evidencesync.transfer import line as line_module
+from evidencesync.transfer import offering as offering_module
+from evidencesync.transfer import pull as pull_module
+from evidencesync.transfer.custody import Draft, append_record, read_chain
+from evidencesync.transfer.door import SocketLink
+from evidencesync.transfer.inbox import Inbox, alive_seconds
+from evidencesync.transfer.line import Line
+from evidencesync.transfer.link import local_pair
+from evidencesync.transfer.offering import offer
+from evidencesync.transfer.outlet import Outlet
+from evidencesync.transfer.progress import Progress
+from evidencesync.transfer.push import push
+from evidencesync.transfer.receive import receive
+from evidencesync.transfer.stdio import StdioLink
+from evidencesync.vault.item import lock_item
+from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.custody_client import custody_request
+from tests.support.pulling import pull_from
+from tests.support.stalled_line import Direction, StalledLine
+
+MIB = 1 << 20
+SECONDS = 120.0
+TIMEOUT = 0.4
+
+
+@pytest.fixture(autouse=True)
+def _short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same bounds, scaled to the short timeout of these tests."""
+    for module in (line_module, offering_module):
+        monkeypatch.setattr(module, "LEAST_SILENCE_SECONDS", TIMEOUT)
+        monkeypatch.setattr(module, "HANDSHAKE_SECONDS", 4 * TIMEOUT)
+    monkeypatch.setattr(line_module, "SILENCE_SECONDS", 4 * TIMEOUT)
+    monkeypatch.setattr(offering_module, "SILENCE_SECONDS", 4 * TIMEOUT)
+    monkeypatch.setattr(pull_module, "ALIVE_SECONDS", TIMEOUT)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    made = make_bench(tmp_path)
+    (made.source / "image").write_bytes(os.urandom(3 * MIB))
+    (made.source / "small").write_bytes(b"one")
+    return made
+
+
+class Served:
+    """One end in a thread, and what it ended with."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self.error: BaseException | None = None
+        self._work = work
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, a test looks at it
+            self.error = error
+
+    def ended(self) -> BaseException | None:
+        self._thread.join(SECONDS)
+        assert not self._thread.is_alive(), "this end waits for ever"
+        return self.error
+
+
+def assert_lost(error: BaseException | None) -> None:
+    """A stall is a lost link to whoever meets it, and no attack and no defect."""
+    assert isinstance(error, LinkLostError), error
+
+
+# Where a push stands after so many bytes: before the first word, in the greeting, before the item is locked, in the data.
+UP = [0, 40, 600, 5_000, MIB]
+DOWN = [0, 40, 300, 1_200, 2_400]
+
+
+@pytest.mark.parametrize(("direction", "after"), [*(("up", n) for n in UP), *(("down", n) for n in DOWN)])
+def test_both_ends_of_a_push_give_up(bench: Bench, direction: Direction, after: int) -> None:
+    with StalledLine(direction, after, TIMEOUT) as line:
+        vault = Served(lambda: receive(line.theirs, bench.vault, "a test"))
+        sender = Served(lambda: push(line.ours, bench.request(timeout_seconds=TIMEOUT), Progress()))
+        ends = sender.ended(), vault.ended()
+        if not line.stalled.is_set():  # the vault had less to say than that
+            assert ends == (None, None)
+            return
+    for error in ends:
+        if error is not None:  # one of the two may have had all that it needed
+            assert_lost(error)
+    assert ends != (None, None)
+    with lock_item(bench.vault.item(bench.name, create=True)):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("direction", "after"), [("up", 0), ("up", 100), ("up", 400), ("down", 0), ("down", 300), ("down", 1_500), ("down", MIB)]
+)
+def test_all_ends_of_a_pull_give_up(bench: Bench, direction: Direction, after: int) -> None:
+    with StalledLine(direction, after, TIMEOUT) as line:
+        source = Served(lambda: offer(line.theirs, os.fsencode(bench.source)))
+        near = Served(lambda: pull_from(bench, link=line.ours, timeout_seconds=TIMEOUT))
+        ends = near.ended(), source.ended()
+        if not line.stalled.is_set():
+            assert ends == (None, None)
+            return
+    for error in ends:
+        if error is not None:
+            assert_lost(error)
+    assert ends != (None, None)
+    with lock_item(bench.vault.item(bench.name, create=True)):  # the item is free
+        pass
+
+
+@pytest.mark.parametrize(
+    ("direction", "after"), [("up", 0), ("up", 40), ("up", 900), ("down", 0), ("down", 300), ("down", 1_000), ("down", 3_500)]
+)
+@pytest.mark.parametrize("appends", [True, False])
+def test_both_ends_of_a_custody_conversation_give_up(bench: Bench, direction: Direction, after: int, appends: bool) -> None:
+    bench.push()
+    request = custody_request(bench, timeout_seconds=TIMEOUT)
+    with StalledLine(direction, after, TIMEOUT) as line:
+        vault = Served(lambda: receive(line.theirs, bench.vault, "a test"))
+
+        def talk() -> object:
+            if appends:
+                return append_record(lambda: line.ours, request, lambda _: Draft("noted", {"text": "seen"}))
+            return read_chain(lambda: line.ours, request)
+
+        ends = Served(talk).ended(), vault.ended()
+    for error in ends:
+        if error is not None:
+            assert_lost(error)
+
+
+def test_a_source_that_goes_silent_after_its_offer_holds_the_item_no_longer_than_the_timeout(bench: Bench) -> None:
+    """It answers the first word, and then says nothing at all."""
+    ours, theirs = socket.socketpair()
+    link = SocketLink(ours)
+    far = StdioLink(os.dup(theirs.fileno()), os.dup(theirs.fileno()))
+
+    class Silent:
+        peer = None
+        wire_sent = wire_received = 0
+
+        def __init__(self) -> None:
+            self.writes = 0
+
+        def read(self) -> bytes:
+            return far.read()
+
+        def write(self, data: bytes) -> None:
+            self.writes += 1
+            if self.writes <= 2:  # the preamble, the offer
+                far.write(data)
+
+        def close(self) -> None:
+            far.close()
+
+    source = Served(lambda: offer(Silent(), os.fsencode(bench.source)))
+    try:
+        with pytest.raises(LinkLostError, match="silent"):
+            pull_from(bench, link=link, timeout_seconds=TIMEOUT)
+        with lock_item(bench.vault.item(bench.name, create=True)):
+            pass
+    finally:
+        theirs.close()
+        link.close()
+        source.ended()
+
+
+@pytest.mark.parametrize(
+    ("timeout", "silence"), [(0.1, LEAST_SILENCE_SECONDS), (10, 30), (60, SILENCE_SECONDS), (86_400, SILENCE_SECONDS)]
+)
+def test_for_how_long_a_vaults_end_hears_nothing(monkeypatch: pytest.MonkeyPatch, timeout: float, silence: float) -> None:
+    monkeypatch.undo()
+    line = Line(local_pair()[0])
+    line.be_patient(Patience(int(timeout * 1000), 0))
+    assert line._silence_seconds == silence
+    line.close()
+
+
+@pytest.mark.parametrize(("timeout", "sign"), [(1.0, 0.25), (60.0, 15.0), (3_600.0, ALIVE_SECONDS)])
+def test_how_often_a_sender_gives_a_sign(timeout: float, sign: float) -> None:
+    assert alive_seconds(timeout) == sign
+
+
+def test_a_source_that_gives_something_now_and_then_does_not_make_the_wait_for_the_vault_longer() -> None:
+    inbox: Inbox[int, int] = Inbox()
+    over = threading.Event()
+
+    def feed() -> None:
+        while not over.wait(0.01):
+            inbox.put_local(1, 1)
+
+    thread = threading.Thread(target=feed, daemon=True)
+    thread.start()
+    try:
+        with pytest.raises(LinkLostError, match="silent"):
+            inbox.take(local=False, timeout_seconds=0.1)
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_low_limit_on_the_rate_is_no_silence() -> None:
+    """What may be sent at once is what a second allows, so that something always moves."""
+    sent: list[int] = []
+
+    class Sink:
+        peer = None
+        wire_sent = wire_received = 0
+
+        def read(self) -> bytes:
+            return b""
+
+        def write(self, data: bytes) -> None:
+            sent.append(len(data))
+
+        def close(self) -> None:
+            pass
+
+    outlet = Outlet(Sink(), 20_000)
+    before = time.monotonic()
+    outlet.put([bytes(30_000)])
+    outlet.flush()
+    assert sum(sent) == 30_000
+    assert max(sent) <= 20_000
+    assert time.monotonic() - before > 1.0
+    assert not outlet.is_torn
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_standard_output_that_nobody_reads_is_given_up(kind: str) -> None:
+    if kind == "pipe":
+        reader, writer = os.pipe()
+    else:
+        one, other = socket.socketpair()
+        reader, writer = one.detach(), other.detach()
+    link = StdioLink(os.open(os.devnull, os.O_RDONLY), writer)
+    link.timeout_seconds = 0.2
+    with pytest.raises(LinkLostError, match="taken nothing"):
+        link.write(bytes(8 * MIB))
+    link.close()
+    os.close(reader)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_standard_output_that_is_read_slowly_is_not_given_up(kind: str) -> None:
+    if kind == "pipe":
+        reader, writer = os.pipe()
+    else:
+        one, other = socket.socketpair()
+        reader, writer = one.detach(), other.detach()
+    link = StdioLink(os.open(os.devnull, os.O_RDONLY), writer)
+    link.timeout_seconds = 60.0
+    got = 0
+
+    def read() -> None:
+        nonlocal got
+        while got < 2 * MIB:
+            got += len(os.read(reader, 50_000))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    link.write(bytes(2 * MIB))
+    thread.join()
+    assert (got, link.wire_sent) == (2 * MIB, 2 * MIB)
+    link.close()
+    with pytest.raises(EvidenceSyncError):
+        link.write(b"x")
+    os.close(reader)
