@@ -98,13 +98,11 @@ def test_both_ends_of_a_push_give_up(bench: Bench, direction: Direction, after: 
         vault = Served(lambda: receive(line.theirs, bench.vault, "a test"))
         sender = Served(lambda: push(line.ours, bench.request(timeout_seconds=TIMEOUT), Progress()))
         ends = sender.ended(), vault.ended()
-        if not line.stalled.is_set():  # the vault had less to say than that
-            assert ends == (None, None)
-            return
+        stalled = line.stalled.is_set()  # if not, there was less to say than that, or a busy machine was slower than the timeout
     for error in ends:
         if error is not None:  # one of the two may have had all that it needed
             assert_lost(error)
-    assert ends != (None, None)
+    assert not stalled or ends != (None, None)
     with lock_item(bench.vault.item(bench.name, create=True)):
         pass
 
@@ -117,13 +115,11 @@ def test_all_ends_of_a_pull_give_up(bench: Bench, direction: Direction, after: i
         source = Served(lambda: offer(line.theirs, os.fsencode(bench.source)))
         near = Served(lambda: pull_from(bench, link=line.ours, timeout_seconds=TIMEOUT))
         ends = near.ended(), source.ended()
-        if not line.stalled.is_set():
-            assert ends == (None, None)
-            return
+        stalled = line.stalled.is_set()
     for error in ends:
         if error is not None:
             assert_lost(error)
-    assert ends != (None, None)
+    assert not stalled or ends != (None, None)
     with lock_item(bench.vault.item(bench.name, create=True)):  # the item is free
         pass
 
