@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 import time
 from pathlib import Path
 
@@ -11,12 +12,14 @@ import pytest
 
 from evidencesync.errors import LinkLostError
 from evidencesync.limits import WINDOW
-from evidencesync.transfer import conversation
-from evidencesync.vault.item import lock_item
+from evidencesync.transfer import conversation, receive
+from evidencesync.transfer.door import Knock, SocketLink
+from evidencesync.vault.item import Item, lock_item
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.cut_links import FlakyBench
 from tests.support.hostile_client import HostileClient
+from tests.support.patience import PATIENCE_SECONDS
 
 MIB = 1 << 20
 SIZE = 24 * MIB
@@ -164,14 +167,23 @@ def test_a_run_that_goes_on_and_is_lost_itself_costs_nothing_that_was_staged(ben
 
 
 @pytest.mark.parametrize("waits_for_the_lock", [True, False])
-def test_a_sender_who_is_gone_before_he_sent_anything_is_not_waited_for(bench: Bench, waits_for_the_lock: bool) -> None:
+def test_a_sender_who_is_gone_before_he_sent_anything_is_not_waited_for(
+    bench: Bench, waits_for_the_lock: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A session may get its lock when its sender has long gone. It would keep the item for an hour, for nothing."""
     bench.push()
     client = HostileClient(bench, may_return=True)
     if waits_for_the_lock:
         with lock_item(bench.vault.item(bench.name, create=True)):
+            finds_it_locked, knock = threading.Event(), receive._knock_everywhere
+
+            def knock_and_say_so(item: Item, visitor: Knock) -> SocketLink | bool:
+                finds_it_locked.set()
+                return knock(item, visitor)
+
+            monkeypatch.setattr(receive, "_knock_everywhere", knock_and_say_so)
             client.send(client.begin(client.claim(client.hello())))
-            time.sleep(0.2)
+            assert finds_it_locked.wait(PATIENCE_SECONDS)
             client.link.close()
     else:
         client.shake_hands()

@@ -20,6 +20,7 @@ from evidencesync.transfer.push import push
 from evidencesync.transfer.receive import receive
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.patience import PATIENCE_SECONDS
 
 MIB = 1 << 20
 ITEM = ("--case", "2026/11", "--item", "E1")
@@ -113,7 +114,7 @@ def test_a_link_that_breaks_leaves_nothing_published_and_the_lock_free(bench: Be
     thread.start()
     with pytest.raises((LinkLostError, ConnectError)):  # the latter where the vault's end had not said a word yet
         push(CutLink(ours, after), bench.request(compress="never"), Progress())
-    thread.join(60)
+    thread.join(PATIENCE_SECONDS)
     assert not thread.is_alive()
     assert len(ended) == 1
     assert_sound(bench, 0)

@@ -13,6 +13,7 @@ from evidencesync.vault.keys import VaultSigner
 from evidencesync.vault.ledger import Ledger, StoredRecord, iter_records
 from evidencesync.vault.publish import complete_unfinished
 from evidencesync.verify.audit import audit_vault
+from tests.support.patience import PATIENCE_SECONDS
 from tests.unit.vault.acquiring import Acquirer, new_vault
 
 KEY = bytes(range(32))
@@ -40,7 +41,7 @@ def run_writers(acquirer: Acquirer, count: int, *jobs: str) -> dict[str, list[st
         process.stdin.flush()
     said: dict[str, list[str]] = {}
     for what, process in zip(jobs, processes, strict=True):
-        out, error = process.communicate(timeout=120)
+        out, error = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 0, error
         lines = [line.split() for line in out.splitlines()]
         assert len(lines) == count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import socket
@@ -18,6 +19,7 @@ import pytest
 
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
+from tests.support.patience import PATIENCE_SECONDS, wait_until
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def free_port() -> int:
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
             break
@@ -118,7 +120,7 @@ def running_sshd(folder: Path, program: str, settings: str = "") -> Iterator[Ssh
         yield Sshd(port, folder, _own_name(), identity, known_hosts, authorized)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE_SECONDS)
 
 
 @pytest.fixture(scope="session")
@@ -187,14 +189,12 @@ def agent(monkeypatch: pytest.MonkeyPatch, require_program: Callable[[str], str]
         path = Path(folder, "agent")
         process = subprocess.Popen([program, "-D", "-a", path], stdout=subprocess.DEVNULL)
         try:
-            deadline = time.monotonic() + 60
-            while not path.exists() and time.monotonic() < deadline:
-                time.sleep(0.01)
+            wait_until(path.exists)
             monkeypatch.setenv("SSH_AUTH_SOCK", str(path))
             yield Agent(path)
         finally:
             process.terminate()
-            process.wait(5)
+            process.wait(PATIENCE_SECONDS)
 
 
 @dataclass
@@ -250,7 +250,10 @@ def relay(sshd: Sshd, tmp_path: Path) -> Iterator[Relay]:
                 state.client_gone.set()
 
     def accept() -> None:
-        near, _ = listener.accept()
+        try:
+            near, _ = listener.accept()
+        except OSError:  # the test is over, and nobody came
+            return
         far = socket.create_connection(("127.0.0.1", sshd.port))
         state.pairs.append((near, far))
         for one, other in ((near, far), (far, near)):
@@ -259,7 +262,9 @@ def relay(sshd: Sshd, tmp_path: Path) -> Iterator[Relay]:
     thread = threading.Thread(target=accept, daemon=True)
     thread.start()
     yield state
-    thread.join(5)
+    with contextlib.suppress(OSError):
+        listener.shutdown(socket.SHUT_RDWR)  # wakes who waits for somebody to come
+    thread.join(PATIENCE_SECONDS)
     listener.close()
     for pair in state.pairs:
         for sock in pair:

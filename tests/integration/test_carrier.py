@@ -243,7 +243,7 @@ def test_log_records_are_made_here(sshd: Sshd, caplog: pytest.LogCaptureFixture)
 
 
 def test_a_link_on_which_nothing_moves_is_lost_after_the_timeout(sshd: Sshd, relay: Relay) -> None:
-    with carried(*through(relay, sshd, remote_command=ECHO, timeout_seconds=3.0)) as carrier:
+    with carried(*through(relay, sshd, remote_command=ECHO, timeout_seconds=5.0)) as carrier:
         carrier.write(b"x")
         assert carrier.read() == b"x"
         relay.freeze()
@@ -255,7 +255,7 @@ def test_a_link_on_which_nothing_moves_is_lost_after_the_timeout(sshd: Sshd, rel
 
 
 def test_a_writer_that_waits_learns_that_the_link_is_lost(sshd: Sshd, relay: Relay) -> None:
-    with carried(*through(relay, sshd, remote_command="sleep 60; :", timeout_seconds=3.0)) as carrier:
+    with carried(*through(relay, sshd, remote_command="sleep 60; :", timeout_seconds=5.0)) as carrier:
         relay.freeze()
         with pytest.raises(LinkLostError):
             carrier.write(bytes(64 * MIB))

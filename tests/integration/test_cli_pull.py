@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.cli_program import ITEM, REPOSITORY, Done, Lab, schema_errors
+from tests.support.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Sshd
@@ -51,7 +52,7 @@ def source_of(lab: Lab, sshd: Sshd, path: str = "evidence") -> str:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.05)
@@ -153,7 +154,7 @@ def test_whichever_end_is_killed_the_next_run_goes_on(lab: Lab, sshd: Sshd, vict
     wait_until(lambda: sum(file.stat().st_size for file in staged.rglob("*") if file.is_file()) > 20_000_000)
     far = int(pid.read_text())
     os.kill(running.pid if victim == "pull" else far, signal.SIGKILL)
-    out, err = running.communicate(timeout=60)
+    out, err = running.communicate(timeout=PATIENCE_SECONDS)
     if victim == "serve":
         assert running.returncode == 23, (out, err)
         assert "Go on with: evidencesync pull" in json.loads(out)["error"]["hint"]

@@ -8,7 +8,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -174,15 +173,17 @@ def test_sessions_that_stand_still_keep_nobody_out_of_our_own_server(
 ) -> None:
     """More of them than asyncio's own pool has threads, by default four and one for each core."""
     _, port, _ = server
-    line = [require_program("ssh"), "-F", "none", "-p", str(port), "-i", str(lab.folder / "ana")]
+    line = [require_program("ssh"), "-vv", "-F", "none", "-p", str(port), "-i", str(lab.folder / "ana")]
     for option in ("IdentitiesOnly=yes", "BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null"):
         line += ["-o", option]
     idle = [
-        subprocess.Popen([*line, "ana@127.0.0.1", "x"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        subprocess.Popen([*line, "ana@127.0.0.1", "x"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for _ in range(min((os.cpu_count() or 1) + 5, 30))
     ]
     try:
-        time.sleep(1)
+        for process in idle:
+            assert process.stderr is not None
+            assert any(b"exec request accepted" in said for said in process.stderr)
         vault = f"ssh://ana@127.0.0.1:{port}{lab.folder}/vault"
         assert lab.run("host", "trust", vault, "-F", "none", "--yes").code == 0
         done = lab.run("push", "evidence", vault, *ITEM, "-i", "ana", "-F", "none", "--timeout", "50")

@@ -23,6 +23,7 @@ from tests.integration.cli_program import ITEM, REPOSITORY, Done, Lab, schema_er
 from tests.support.bench_of_evidence import Bench, make_bench, new_signer
 from tests.support.custody_client import chain_of, custody_request, state
 from tests.support.cut_links import CutLink
+from tests.support.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Sshd
@@ -257,7 +258,7 @@ def test_people_who_add_at_the_same_time_all_get_their_word(bench: Bench) -> Non
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(120)
+        thread.join(PATIENCE_SECONDS)
     assert errors == []
     assert sorted(found) == list(range(3, 15))
     texts = [one.record.details.get("text") for one in chain_of(bench).records[2:]]
@@ -292,7 +293,7 @@ def test_a_record_is_appended_once_wherever_the_link_is_lost(bench: Bench, direc
     """Cut after each of many numbers of bytes; the next link is whole."""
     whole, thread = bench.serve()
     append_record(lambda: whole, custody_request(bench), lambda _: Draft("noted", {"text": "measured"}))
-    thread.join(30)
+    thread.join(PATIENCE_SECONDS)
     total = whole.wire_sent if direction == "sent" else whole.wire_received
     draft = Draft("noted", {"text": "once"})
     cuts = [*range(0, total, total // 12), total - 1]

@@ -16,9 +16,10 @@ from evidencesync.transfer.link import LocalLink
 from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.push import push
 from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.patience import PATIENCE_SECONDS
 
 MANY = 300_000
-SECONDS = 30.0
+SECONDS = PATIENCE_SECONDS
 
 
 class HeldLink:

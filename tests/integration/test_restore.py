@@ -18,6 +18,7 @@ from tests.corpus.lister import differences, list_folder
 from tests.integration.cli_program import ITEM, Done, Lab, schema_errors
 from tests.support.file_systems import mounted
 from tests.support.ordinary_user import as_ordinary_user
+from tests.support.patience import PATIENCE_SECONDS
 
 NOT_SETTABLE = ("ctime", "btime", "inode", "device")
 AS_ROOT = ("--devices", "--set-id")
@@ -329,7 +330,7 @@ def test_an_interrupted_run_leaves_nothing_that_looks_complete(lab: Lab, how: si
     while process.poll() is None and not any(os.listdir(lab.folder / name) for name in left_over(lab)):
         time.sleep(0.001)
     process.send_signal(how)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode in (130, -how)
     assert not (lab.folder / "copy").exists()
     assert (left_over(lab) == []) == (how is not signal.SIGKILL)

@@ -9,6 +9,7 @@ from evidencesync.transfer.link import LocalLink
 from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.push import push
 from tests.support.bench_of_evidence import make_bench
+from tests.support.patience import PATIENCE_SECONDS
 
 
 class HesitantLink(LocalLink):
@@ -34,6 +35,6 @@ def test_a_window_full_of_names_is_sent_and_not_only_written_down(tmp_path: Path
     bench.push()
     link, thread = bench.serve()
     outcome = push(HesitantLink(link, 2.0), bench.request(timeout_seconds=60), Progress())
-    thread.join(60)
+    thread.join(PATIENCE_SECONDS)
     assert outcome.acquisition == 2
     assert outcome.literal_bytes == 0

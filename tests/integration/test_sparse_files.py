@@ -22,6 +22,7 @@ from evidencesync.transfer.push import push
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.hostile_client import HostileClient
+from tests.support.patience import PATIENCE_SECONDS
 
 SIZE = 200 * MIB
 PLACES = [(5 * MIB, 300 * KIB), (90 * MIB + 7, 20_000), (150 * MIB, 2 * MIB)]
@@ -94,7 +95,7 @@ def test_the_display_tells_holes_from_what_was_read(bench: Bench) -> None:
     progress = Progress()
     ours, thread = bench.serve()
     push(ours, bench.request(), progress)
-    thread.join(20)
+    thread.join(PATIENCE_SECONDS)
     assert progress.read_bytes == SIZE
     assert SIZE - DATA - 64 * KIB < progress.hole_bytes <= SIZE - DATA
 

@@ -31,6 +31,7 @@ from evidencesync.ssh.address import Address
 from evidencesync.ssh.channel import Channel
 from evidencesync.ssh.client import ClientChannel, connect, open_channel
 from evidencesync.ssh.options import SshOptions
+from tests.support.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Agent, Relay, Sshd
@@ -413,11 +414,11 @@ def test_a_connection_that_is_reset_in_the_middle_is_a_lost_link(sshd: Sshd, rel
 def test_a_link_that_goes_silent_is_given_up_after_the_timeout(sshd: Sshd, relay: Relay) -> None:
     async def scenario() -> None:
         address = Address.parse(f"ssh://{sshd.user}@127.0.0.1:{relay.port}/v")
-        options = sshd.options(known_hosts=relay.known_hosts(sshd), remote_command="cat;:", timeout_seconds=3.0)
+        options = sshd.options(known_hosts=relay.known_hosts(sshd), remote_command="cat;:", timeout_seconds=5.0)
         async with opened(address, options) as channel:
             await channel.write(b"x")
             assert await channel.read() == b"x"
-            await asyncio.sleep(5)  # quiet, but alive: keepalives pass
+            await asyncio.sleep(7)  # quiet, but alive: keepalives pass
             await channel.write(b"y")
             assert await channel.read() == b"y"
             relay.freeze()
@@ -447,5 +448,5 @@ def fake_server() -> Iterator[Callable[[Callable[[socket.socket], object]], int]
 
     yield start
     for thread in threads:
-        thread.join(5)
+        thread.join(PATIENCE_SECONDS)
     listener.close()

@@ -31,6 +31,7 @@ from evidencesync.ssh.client import ClientChannel, fetch_host_key, open_channel
 from evidencesync.ssh.hostkeys import remember_host_key
 from evidencesync.ssh.options import SshOptions
 from evidencesync.ssh.server import load_host_key, serve_embedded
+from tests.support.patience import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Agent
@@ -73,7 +74,7 @@ class Embedded:
         process = await asyncio.create_subprocess_exec(
             *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             out, err = await process.communicate(data)
         return process.returncode or 0, out, err
 
@@ -129,7 +130,7 @@ async def running(folder: Path, handler: server_module.Handler = echo, **setting
 
 async def open_when_free(embedded: Embedded) -> None:
     """Opens a session, and closes it, as soon as the server has noticed that others have gone."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             try:
                 channel = await embedded.open("serve")
@@ -408,7 +409,7 @@ def test_a_connection_that_does_not_log_in_is_dropped(keys: Path, monkeypatch: p
     async def scenario() -> None:
         async with running(keys) as embedded:
             reader, writer = await asyncio.open_connection("127.0.0.1", embedded.port)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 with suppress(ConnectionError):
                     await reader.read()
             writer.close()
@@ -508,7 +509,7 @@ def test_a_client_that_vanishes_ends_its_session(keys: Path) -> None:
             channel = await embedded.open("serve")
             await channel.write(b"x")
             channel._wire.abort()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await ended.wait()
             await channel.close()
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import PATIENCE_SECONDS
+
 SERVE = """
 import os, subprocess, sys
 from evidencesync.transfer.stdio import take_standard_streams
@@ -32,7 +34,7 @@ def program(tmp_path: Path) -> Path:
 
 
 def test_nothing_but_the_protocol_reaches_standard_output(program: Path) -> None:
-    done = subprocess.run([sys.executable, program], input=b"payload", capture_output=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, program], input=b"payload", capture_output=True, timeout=PATIENCE_SECONDS, check=True)
     assert done.stdout == b"payload"
     for stray in (b"a stray print", b"a stray child", b"a stray write", b"7 7"):
         assert stray in done.stderr
@@ -40,7 +42,7 @@ def test_nothing_but_the_protocol_reaches_standard_output(program: Path) -> None
 
 def test_many_megabytes_pass_through_unchanged(program: Path) -> None:
     payload = bytes(range(256)) * 40_000
-    done = subprocess.run([sys.executable, program], input=payload, capture_output=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, program], input=payload, capture_output=True, timeout=PATIENCE_SECONDS, check=True)
     assert done.stdout == payload
 
 
@@ -56,5 +58,5 @@ def test_an_other_end_that_has_gone_is_a_lost_link(program: Path) -> None:
     process.stdin.close()
     process.stdin = None
     process.stdout = None
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=PATIENCE_SECONDS)
     assert b"LinkLostError" in said

@@ -28,6 +28,7 @@ from evidencesync.protocol.messages import (
 from evidencesync.vault.item import lock_item
 from tests.support.bench_of_evidence import Bench
 from tests.support.hostile_client import HostileClient
+from tests.support.patience import PATIENCE_SECONDS
 
 Step = Callable[[HostileClient], object]
 
@@ -202,7 +203,7 @@ def test_nothing_is_left_running_after_sessions_that_were_cut_short(victim: Benc
         while client.send_bytes(frame_of(Status("syncing", 0, 0)) * 20_000):
             pass
         client.ended()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.02)
     assert threading.active_count() <= before

@@ -29,6 +29,7 @@ from tests.support.bench_of_evidence import Bench, make_bench, new_signer
 from tests.support.custody_client import CustodyClient, chain_of, custody_request, state
 from tests.support.hostile_client import data_frame, snapshot
 from tests.support.hostile_vault import TamperedLink, push_tampered
+from tests.support.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -238,7 +239,7 @@ def state_through(bench: Bench, tamper: Tamper, **changes: Any) -> Any:
         return append_record(reach, custody_request(bench, **changes), lambda _: draft)
     finally:
         for thread in threads:
-            thread.join(30)
+            thread.join(PATIENCE_SECONDS)
             assert not thread.is_alive()
 
 

@@ -6,7 +6,6 @@ import dataclasses
 import os
 import shutil
 import threading
-import time
 from pathlib import Path
 
 import msgspec
@@ -21,6 +20,7 @@ from evidencesync.protocol.messages import Alive, Files, Page, PageOffer
 from evidencesync.transfer import door
 from tests.support.bench_of_evidence import Bench, make_bench, new_signer
 from tests.support.hostile_client import ROOT, HostileClient, data_frame, entry_of
+from tests.support.patience import PATIENCE_SECONDS
 
 KIB = 1024
 CONTENTS = [bytes([number]) * (128 * KIB) for number in range(147)]
@@ -96,9 +96,16 @@ def test_another_examiner_who_claims_a_session_does_not_get_it(bench: Bench) -> 
 
 def test_a_session_that_waits_ends_when_its_staging_folder_is_removed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(door, "_LOOK_SECONDS", 0.05)
+    waiting, wait = threading.Event(), door.Door.wait
+
+    def wait_and_say_so(self: door.Door, seconds: float) -> door.SocketLink | None:
+        waiting.set()
+        return wait(self, seconds)
+
+    monkeypatch.setattr(door.Door, "wait", wait_and_say_so)
     client = begun(bench)
     client.link.close()
-    time.sleep(0.2)
+    assert waiting.wait(PATIENCE_SECONDS)
     shutil.rmtree(bench.vault.layout.item(bench.name).incoming / client.session)
     assert isinstance(client.ended(), LinkLostError)
     assert_free(bench)

@@ -24,6 +24,7 @@ from evidencesync.transfer.listening import listen
 from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.push import push
 from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_what_the_vault_said_before_it_hung_up_is_what_is_raised(bench: Bench, m
     read = ours.read
 
     def late() -> bytes:
-        may_read.wait(20)
+        may_read.wait(PATIENCE_SECONDS)
         return read()
 
     def refused(data: bytes) -> None:

@@ -19,6 +19,7 @@ import pytest
 from evidencesync.custody.trust import signer_line
 from evidencesync.evidence.identity import ItemName, Title
 from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.patience import PATIENCE_SECONDS
 from tests.unit.verify.sample import edit, flip
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "verify-without-us.md"
@@ -64,7 +65,9 @@ class Case:
             settings, count = re.subn(rf"\b{name}=\S+", lambda _, name=name, value=value: f"{name}={value}", settings, count=1)  # type: ignore[misc]
             assert count == 1
         script = f"set -euo pipefail\n{settings}\n{block}"
-        return subprocess.run(["bash", "-c", script], capture_output=True, text=True, errors="replace", check=False, timeout=60)
+        return subprocess.run(
+            ["bash", "-c", script], capture_output=True, text=True, errors="replace", check=False, timeout=PATIENCE_SECONDS
+        )
 
     def failed_steps(self, wanted: set[int]) -> set[int]:
         """Those of the wanted steps in which a block fails."""

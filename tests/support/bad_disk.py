@@ -21,6 +21,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import PATIENCE_SECONDS
+
 _IN = struct.Struct("<IIQQIIII")
 _OUT = struct.Struct("<IiQ")
 _ATTR = struct.Struct("<6Q10I")
@@ -88,7 +90,7 @@ class BadDisk:
     def unmount(self) -> None:
         """Ends it. Nothing may be open in it."""
         ctypes.CDLL(None).umount2(os.fsencode(self.place), _DETACH)
-        self._thread.join(10)
+        self._thread.join(PATIENCE_SECONDS)
         os.close(self._fd)
 
     def _serve(self) -> None:

@@ -24,6 +24,7 @@ from evidencesync.transfer.request import PushOutcome, PushRequest
 from evidencesync.vault.create import create_vault
 from evidencesync.vault.settings import Lookup, Policy
 from evidencesync.vault.vault import Vault
+from tests.support.patience import PATIENCE_SECONDS
 
 
 def new_signer() -> KeySigner:
@@ -61,7 +62,7 @@ class Bench:
         try:
             return push(ours, self.request(**changes), Progress())
         finally:
-            thread.join(60)
+            thread.join(PATIENCE_SECONDS)
 
     def serve(self) -> tuple[LocalLink, threading.Thread]:
         """The client's end of a link to a vault's end that runs in a thread."""

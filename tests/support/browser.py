@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support.patience import PATIENCE_SECONDS
+
 
 class Browser:
     """One page of one browser."""
@@ -114,6 +116,6 @@ def opened_browser(program: str, folder: Path, *, dark: bool = False) -> Iterato
         yield browser
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE_SECONDS)
         os.close(our_out)
         os.close(our_in)

@@ -16,6 +16,7 @@ from evidencesync.transfer.receive import receive
 from evidencesync.transfer.request import PushOutcome
 from tests.support.bench_of_evidence import Bench
 from tests.support.link_in_between import LinkInBetween
+from tests.support.patience import PATIENCE_SECONDS
 
 
 class CutLink(LinkInBetween):
@@ -89,7 +90,7 @@ class FlakyBench:
 
     def push_when_free(self, cuts: list[dict[str, Any] | None], **changes: Any) -> PushOutcome:
         """A push that begins when an earlier session has taken in all that its lost link still brought, and lets the item go."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
                 return self.push(cuts, **changes)
@@ -100,7 +101,7 @@ class FlakyBench:
     def join(self) -> None:
         """Waits for every session to end."""
         for thread in self.threads:
-            thread.join(60)
+            thread.join(PATIENCE_SECONDS)
             assert not thread.is_alive()
 
     def _serve(self) -> LocalLink:

@@ -20,6 +20,7 @@ from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.reach import reach_for_pull
 from evidencesync.transfer.request import PushOutcome
 from tests.support.bench_of_evidence import Bench
+from tests.support.patience import PATIENCE_SECONDS
 
 
 @dataclass(frozen=True)
@@ -83,5 +84,5 @@ def sftp_server(folder: Path, factory: type[asyncssh.SFTPServer] = asyncssh.SFTP
 
         asyncio.run_coroutine_threadsafe(stop(), loop).result(20)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(20)
+        thread.join(PATIENCE_SECONDS)
         loop.close()

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.support.patience import PATIENCE_SECONDS
+
 REPLY = "application/timestamp-reply"
 
 
@@ -34,7 +36,7 @@ def time_server(exchange: Exchange) -> Iterator[str]:
             exchange.asked.append(body)
             exchange.headers.append({name.lower(): value for name, value in self.headers.items()})
             if exchange.silent is not None:
-                exchange.silent.wait(60)
+                exchange.silent.wait(PATIENCE_SECONDS)
                 return
             data = exchange.answer(body)
             self.send_response(exchange.status)

@@ -10,6 +10,7 @@ import pytest
 from evidencesync.authority import ask_authority
 from evidencesync.errors import ConnectError, LinkLostError, TimestampError, UsageError
 from evidencesync.limits import MAX_TIMESTAMP
+from tests.support.patience import PATIENCE_SECONDS
 from tests.support.time_server import Exchange, time_server
 
 
@@ -67,7 +68,7 @@ def test_one_that_is_not_there_or_speaks_otherwise_cannot_be_reached() -> None:
         thread.start()
         with pytest.raises(ConnectError):
             ask_authority(url, b"request", 20)
-        thread.join(20)
+        thread.join(PATIENCE_SECONDS)
     with pytest.raises(ConnectError):
         ask_authority(url, b"request", 20)
 

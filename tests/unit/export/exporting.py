@@ -14,6 +14,7 @@ from evidencesync.export.encrypt import Recipient
 from evidencesync.export.run import Exported, Format, Wanted, export_acquisition
 from evidencesync.verify.progress import VerifyProgress
 from tests.support.bench_of_evidence import Bench
+from tests.support.patience import PATIENCE_SECONDS
 
 NOW_NS: Final = 1_800_000_000_000_000_000  # 2027-01-15
 
@@ -59,7 +60,7 @@ def export(
 
 
 def run(*command: str | Path, folder: Path | None = None) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(command, cwd=folder, capture_output=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=folder, capture_output=True, timeout=PATIENCE_SECONDS, check=False)
 
 
 def bagit_program(bag: Path) -> subprocess.CompletedProcess[bytes]:

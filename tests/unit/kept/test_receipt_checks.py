@@ -18,6 +18,7 @@ from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.push import push
 from evidencesync.verify.kept import check_against_vault
 from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.patience import PATIENCE_SECONDS
 
 EXAMINER = ("manifest@evidencesync", "custody@evidencesync")
 VAULT = ("receipt@evidencesync", "custody@evidencesync")
@@ -37,7 +38,7 @@ class Keeper:
         draft = ReceiptDraft(self.receipts)
         link, thread = self.bench.serve()
         outcome = push(link, self.bench.request(), Progress(), keeping=Keeping(self.memory, draft))
-        thread.join(30)
+        thread.join(PATIENCE_SECONDS)
         self.memory.remember(outcome.seen)
         return draft.finish(outcome.name, outcome.acquisition, outcome.documents.by_name()).folder
 

@@ -369,10 +369,10 @@ NESTED = {
 @pytest.mark.parametrize("number", TYPES)
 @pytest.mark.parametrize("kind", NESTED)
 def test_nesting_without_end_is_refused(number: int, kind: str) -> None:
-    began = time.monotonic()
+    began = time.thread_time()
     with pytest.raises(ProtocolError):
         decode_message(number, NESTED[kind])
-    assert time.monotonic() - began < 2
+    assert time.thread_time() - began < 2
 
 
 def test_text_that_is_no_utf_8_is_refused() -> None:

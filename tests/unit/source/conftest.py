@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import PATIENCE_SECONDS
+
 AsNobody = Callable[[str, Path], object]
 
 _AS_NOBODY = """
@@ -44,7 +46,9 @@ def as_nobody() -> AsNobody:
 
     def run(script: str, root: Path) -> object:
         code = f"{_AS_NOBODY}\n{script}\nprint(json.dumps(answer))"
-        done = subprocess.run([sys.executable, "-c", code, root], capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(
+            [sys.executable, "-c", code, root], capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS
+        )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 

@@ -18,6 +18,7 @@ from evidencesync.custody.wire import write_string, write_uint32
 from evidencesync.errors import ExposedKeyError, PassphraseError, SigningKeyError
 from evidencesync.ssh.agent import AgentSigner, agent_keys
 from evidencesync.ssh.keys import KeySigner, load_signer
+from tests.support.patience import PATIENCE_SECONDS
 
 NAMESPACE = "manifest@evidencesync"
 SHA512 = hashlib.sha512(b"document").digest()
@@ -73,7 +74,7 @@ def agent(
         yield load
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE_SECONDS)
         process.stdout.close()
 
 

@@ -9,6 +9,7 @@ import pytest
 from evidencesync.errors import LinkLostError
 from evidencesync.transfer.ahead import Ahead
 from evidencesync.transfer.link import local_pair
+from tests.support.patience import PATIENCE_SECONDS
 
 
 def test_what_has_arrived_comes_before_the_end() -> None:
@@ -39,7 +40,7 @@ def test_whoever_waits_is_woken_by_the_close(late: bytes) -> None:
         pass
     ahead.close()
     theirs.write(late)
-    waiting.join(30)
+    waiting.join(PATIENCE_SECONDS)
     assert not waiting.is_alive()
     assert len(lost) == 1
     theirs.close()

@@ -16,6 +16,7 @@ from evidencesync.transfer.receive import receive
 from evidencesync.transfer.request import PushOutcome
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.patience import PATIENCE_SECONDS
 
 HOUR_NS = 3600 * 1_000_000_000
 
@@ -38,7 +39,7 @@ def push_to_a_wrong_clock(bench: Bench, ahead_ns: int) -> PushOutcome:
     try:
         return push(ours, bench.request(), Progress())
     finally:
-        thread.join(60)
+        thread.join(PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("hours", [-3, 0, 3, 72])

@@ -13,6 +13,7 @@ import pytest
 
 from evidencesync.transfer.inbox import Inbox
 from evidencesync.transfer.link import local_pair
+from tests.support.patience import PATIENCE_SECONDS
 
 _MODULES = ("evidencesync/transfer/link.py", "evidencesync/transfer/inbox.py", "/threading.py")
 _MOMENTS = ("CALL", "RESUME", "JUMP_BACKWARD")
@@ -65,7 +66,7 @@ def _is_free(lock: Any) -> bool:
     taken: list[bool] = []
 
     def take() -> None:
-        taken.append(lock.acquire(timeout=5))
+        taken.append(lock.acquire(timeout=PATIENCE_SECONDS))
         if taken[0]:
             lock.release()
 

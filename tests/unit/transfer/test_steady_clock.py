@@ -21,6 +21,7 @@ from evidencesync.transfer.request import PushOutcome
 from evidencesync.vault.ledger import iter_records
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.patience import PATIENCE_SECONDS
 
 SECOND = 1_000_000_000
 CENTURY_SECONDS = 100 * 365 * 86_400
@@ -51,7 +52,7 @@ def push_with(bench: Bench, sender: SteadyClock, vault: SteadyClock) -> PushOutc
     try:
         return push(ours, bench.request(), Progress(), now=sender)
     finally:
-        thread.join(60)
+        thread.join(PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("seconds", [CENTURY_SECONDS, -CENTURY_SECONDS, 86_400, -86_400])

@@ -20,6 +20,7 @@ from evidencesync.vault.disk import FOLDER_FLAGS
 from evidencesync.vault.helper import Helper
 from evidencesync.vault.stored import Comparison, Problem, StoredFile, compare_files
 from evidencesync.vault.tree import TreeReader
+from tests.support.patience import PATIENCE_SECONDS
 
 ALL = Comparison(sha256=True, from_disk=True, unsafe_bits=0o022)
 Told = list[tuple[bytes, tuple[str, ...]]]
@@ -171,7 +172,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE_SECONDS
     while is_running(int(done.stdout)):
         assert time.monotonic() < until, "the helper lives on"
         time.sleep(0.01)

@@ -21,6 +21,7 @@ from evidencesync.verify.compare_results import Category, Compared
 from evidencesync.verify.progress import VerifyProgress
 from tests.support.bench_of_evidence import new_signer
 from tests.support.manifest_of_a_folder import write_manifest
+from tests.support.patience import PATIENCE_SECONDS
 
 NOW_NS = 1_800_000_000_000_000_000
 Told = set[tuple[str, bytes, bytes | None]]
@@ -156,7 +157,7 @@ def test_links_and_special_files_are_compared_and_never_opened(source: Path, tmp
     outcome: list[Compared] = []
     thread = threading.Thread(target=lambda: outcome.append(compared(manifest, source)), daemon=True)
     thread.start()
-    thread.join(30)
+    thread.join(PATIENCE_SECONDS)
     assert told(outcome[0]) == {
         ("modified", b"turned", None),
         ("modified", b"was-pipe", None),

@@ -1,0 +1,17 @@
+"""How long a test waits for what must happen: as long as the busiest machine needs; where all is well it is over sooner."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+PATIENCE_SECONDS: Final = 240.0
+
+
+def wait_until(condition: Callable[[], object], what: object = "") -> None:
+    """Waits for an event that only shows where one looks."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < until, what
+        time.sleep(0.005)
