@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from evidencesync.delta.possession import Possession
 from evidencesync.errors import ProtocolError
@@ -13,6 +14,9 @@ from evidencesync.protocol.messages import Files, Page, PageAnswer, PageOffer, W
 from evidencesync.session.flow import AskPolicy, Opening
 from evidencesync.session.outgoing import Outgoing
 from evidencesync.session.pages import is_header
+from evidencesync.session.repeats import LEAST_CONTENT, Repeats, content_key
+
+_WORTH_ASKING: Final = 1024  # bytes of a page that were sent before
 
 
 @dataclass(slots=True)
@@ -23,6 +27,8 @@ class _OpenPage:
     answered: bool = False
     lines_sent: bool = False
     files_asked: bool = False
+    repeats: bool = False
+    """Whether some of its contents seem to have been sent before: its files are asked for, whatever the vault had."""
 
 
 class OutgoingPages:
@@ -41,6 +47,7 @@ class OutgoingPages:
         self._page_policy = AskPolicy(peer_knows_nothing=not has_previous)
         self._file_policy = AskPolicy(peer_knows_nothing=knows_nothing)
         self._pages: dict[int, _OpenPage] = {}
+        self._sent = Repeats()
 
     @property
     def open(self) -> int:
@@ -52,7 +59,7 @@ class OutgoingPages:
         number = self.count
         self.count += 1
         held = len(lines) + sum(map(len, contents))
-        page = self._pages[number] = _OpenPage(lines, contents, held)
+        page = self._pages[number] = _OpenPage(lines, contents, held, repeats=self._note_contents(contents))
         self.held_bytes += held
         # No vault has this very header; and it has to know whose attempt this is before a segment is gone on with.
         if is_header(lines) or self._page_policy.opening() is Opening.BYTES:
@@ -63,7 +70,7 @@ class OutgoingPages:
     def name_again(self, number: int) -> None:
         """Names a page over a new link, as if nothing had been said of it."""
         page = self._pages[number]
-        self._pages[number] = _OpenPage(page.lines, page.contents, page.held_bytes)
+        self._pages[number] = _OpenPage(page.lines, page.contents, page.held_bytes, repeats=page.repeats)
         self._out.send(PageOffer(number, chunk_digest_of(page.lines)))
 
     def on_answer(self, answer: PageAnswer) -> None:
@@ -86,7 +93,10 @@ class OutgoingPages:
             raise ProtocolError("a request for files does not fit its page")
         missing = unpack_bits(want.missing, want.count)
         page.files_asked = False
-        self._file_policy.note_parts(sum(missing), want.count)
+        if page.repeats:
+            self._sent.note_answer(known=sum(missing) < want.count)
+        else:
+            self._file_policy.note_parts(sum(missing), want.count)
         self._send_files(want.page, page, missing)
 
     def release(self, count: int) -> None:
@@ -96,18 +106,31 @@ class OutgoingPages:
         for number in range(self.stored, count):
             page = self._pages.pop(number)
             self.held_bytes -= page.held_bytes
-            if page.files_asked:  # and nothing was wanted: no answer is what a vault says that has them all
+            if page.files_asked and not page.repeats:  # nothing was wanted: no answer is what a vault says that has them all
                 self._file_policy.note_known()
         self.stored = count
 
     def _send_lines(self, number: int, page: _OpenPage) -> None:
         page.lines_sent = True
-        with_files = bool(page.contents) and self._file_policy.opening() is Opening.BYTES
+        with_files = bool(page.contents) and not page.repeats and self._file_policy.opening() is Opening.BYTES
         page.files_asked = bool(page.contents) and not with_files
         self._out.send(Page(number, len(page.lines), with_files, b"" if with_files else self._proofs(page.contents)))
         self._out.send_lines(page.lines)
         if with_files:
             self._send_files(number, page, [True] * len(page.contents))
+
+    def _note_contents(self, contents: list[bytes]) -> bool:
+        """Remembers what is sent; whether so much of it was sent before that asking is worth a round trip."""
+        again = 0
+        for content in contents:
+            if len(content) < LEAST_CONTENT:
+                continue
+            key = content_key(content)
+            if self._sent.has(key):
+                again += len(content)
+            else:
+                self._sent.add(key)
+        return again >= _WORTH_ASKING
 
     def _proofs(self, contents: list[bytes]) -> bytes:
         possession = self._possession

@@ -17,6 +17,7 @@ from evidencesync.session.flow import AskPolicy, Opening
 from evidencesync.session.gaps import unpack_gaps
 from evidencesync.session.outgoing import Outgoing
 from evidencesync.session.outgoing_pieces import OutgoingPieces
+from evidencesync.session.repeats import Key, Repeats, segment_key
 from evidencesync.session.rows import ZERO_BIT, encode_wire_rows
 
 
@@ -26,6 +27,8 @@ class _OpenSegment:
     named: bool = False
     answered: bool = False
     listed: bool = False
+    repeats: bool = False
+    """Whether the same seems to have been sent before: what is answered then says nothing of what the vault had."""
     refined: bool = False
     pieces: OutgoingPieces | None = None
     whole: list[bool] = field(default_factory=list)
@@ -48,6 +51,8 @@ class OutgoingSegments:
         self._possession = possession
         self._policy = AskPolicy(peer_knows_nothing=knows_nothing, by_name=possession is not None)
         self._segments: dict[int, _OpenSegment] = {}
+        self._sent = Repeats()
+        self._sending: list[Key] = []  # of the open stream: within one content nothing is found before it is whole
 
     @property
     def open(self) -> int:
@@ -58,17 +63,28 @@ class OutgoingSegments:
         """Opens the next segment of the open stream."""
         number = self.count
         self.count += 1
-        self._segments[number] = _OpenSegment(segment)
+        held = self._segments[number] = _OpenSegment(segment)
+        key = segment_key(segment)
+        if key is not None:
+            held.repeats = self._sent.has(key)
+            self._sending.append(key)
         self.held_bytes += segment.held_bytes
         self.rows += len(segment.lengths)
         self._out.counts.zero_bytes += segment.zero_bytes
         self.announce(number)
 
+    def end_stream(self) -> None:
+        """The open stream has ended: its segments may come again in another one."""
+        for key in self._sending:
+            self._sent.add(key)
+        self._sending.clear()
+
     def announce(self, number: int) -> None:
         """Opens a segment, or opens it again over a new link, as if nothing had been said of it."""
-        held = self._segments[number] = _OpenSegment(self._segments[number].segment)
+        before = self._segments[number]
+        held = self._segments[number] = _OpenSegment(before.segment, repeats=before.repeats)
         segment = held.segment
-        match self._policy.opening():
+        match Opening.NAME if held.repeats else self._policy.opening():
             case Opening.NAME:
                 held.named = True
                 name = segment_digest(segment.rows())
@@ -85,8 +101,11 @@ class OutgoingSegments:
         if not held.named or held.listed or (answer.known and held.answered):
             raise ProtocolError("a segment was answered that was not asked for")
         held.answered = True
+        if held.repeats:
+            self._sent.note_answer(known=answer.known)
         if answer.known:
-            self._policy.note_known()
+            if not held.repeats:
+                self._policy.note_known()
         else:
             self._send_chunk_list(answer.segment, held)
 
@@ -102,7 +121,7 @@ class OutgoingSegments:
         if need.gaps:
             self._send_pieces(held, need, missing)
             return
-        self._send_chunks(need.segment, held.segment, _chosen(parts, missing))
+        self._send_chunks(need.segment, held, _chosen(parts, missing))
 
     def on_need_pieces(self, need: NeedPieces) -> None:
         """Which pieces the vault lacks. Raises ProtocolError for a request that does not fit its segment."""
@@ -115,7 +134,7 @@ class OutgoingSegments:
             return
         parts = _chosen(held.segment.parts, held.whole) + held.pieces.lacked()
         held.pieces = None
-        self._send_chunks(need.segment, held.segment, parts)
+        self._send_chunks(need.segment, held, parts)
 
     def release(self, count: int) -> None:
         """All segments below `count` are stored. Raises ProtocolError where they were not all sent."""
@@ -140,9 +159,10 @@ class OutgoingSegments:
         held.pieces = OutgoingPieces(self._piece_key, need.segment, held.segment)
         self._out.send(held.pieces.name(gaps))
 
-    def _send_chunks(self, number: int, segment: Segment, parts: list[memoryview]) -> None:
-        size = sum(map(len, parts))
-        if size < segment.literal_bytes or size >= MEAN_CHUNK:  # a little that is new, among zeros, says nothing of the rest
+    def _send_chunks(self, number: int, held: _OpenSegment, parts: list[memoryview]) -> None:
+        size, segment = sum(map(len, parts)), held.segment
+        # A little that is new, among zeros, says nothing of the rest.
+        if not held.repeats and (size < segment.literal_bytes or size >= MEAN_CHUNK):
             self._policy.note_parts(size, segment.literal_bytes)
         self._out.send(ChunkData(number, size))
         self._out.send_data(parts, size)

@@ -111,6 +111,7 @@ class Sender:
         """The open stream's content ends here; this is its digest as it was read."""
         self._log.add(ClosedStream(self._next_stream, size, blake3, self._segments.count))
         self._out.send(Close(self._next_stream, size, blake3))
+        self._segments.end_stream()
         self._next_stream += 1
 
     def resume(self, resumed: Resumed) -> None:

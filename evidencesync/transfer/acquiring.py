@@ -56,6 +56,7 @@ from evidencesync.transfer.intake.history import leftover_manifests, not_verifie
 from evidencesync.transfer.intake.lookup import Lookup
 from evidencesync.transfer.intake.overhearing import Caller
 from evidencesync.transfer.intake.pages import PageIntake, PreviousManifest
+from evidencesync.transfer.intake.present import Present
 from evidencesync.transfer.intake.side import VaultSide
 from evidencesync.transfer.intake.streams import StreamIntake
 from evidencesync.transfer.line import Line, Resident
@@ -76,7 +77,7 @@ from evidencesync.vault.layout import (
 )
 from evidencesync.vault.ledger import ChainHead
 from evidencesync.vault.leftovers import Leftovers
-from evidencesync.vault.location import Location, Scope
+from evidencesync.vault.location import PRESENT, Location, Scope
 from evidencesync.vault.publish import committed, publish
 from evidencesync.vault.readback import read_back
 from evidencesync.vault.reindex import catch_up
@@ -136,20 +137,21 @@ class Acquiring:
             stack.callback(index.close)
             leftovers = Leftovers(item, admitted.session)
             stack.callback(leftovers.close)
+            present = Present(scope)
             open_tree = partial(self._open_tree, leftovers)
             elsewhere = self._elsewhere(stack, open_tree) if reach == "vault" else None
             self._while_working("receiving", partial(self._look_up, index, leftovers, state, elsewhere))
-            basis = Basis(open_tree, from_disk=admitted.read_back, working=self._give_sign)
+            staging = stack.enter_context(Staging.create(item, admitted.session))
+            basis = Basis(partial(_open_any, open_tree, present, staging), from_disk=admitted.read_back, working=self._give_sign)
             stack.callback(basis.close)
             self._damaged = basis.damaged
-            staging = stack.enter_context(Staging.create(item, admitted.session))
             self._open_door(staging, stack)
             lookup = Lookup(index, leftovers)
             self._show_chains()
             self._line.send(_ready(admitted, state, lookup.known(scope), reach, leftovers.count))
             previous = (item.name.case.folder, item.name.item.folder, state.next_acquisition - 1)
             side = VaultSide(
-                Receiver(), lookup, scope, basis, admitted.read_back, piece_key(admitted.session), previous, elsewhere
+                Receiver(), lookup, scope, basis, admitted.read_back, piece_key(admitted.session), previous, elsewhere, present
             )
             streams = StreamIntake(side, staging, leftovers)
             stack.callback(streams.close)
@@ -170,11 +172,8 @@ class Acquiring:
             )
             finish = self._take_everything(side.receiver, streams, pages)
             self._line.committed = True
-            header = pages.reader.header
-            if header is None:
-                raise ProtocolError("a manifest without a header")
             self._line.interruptions += leftovers.count_continued()
-            published = self._conclude(header, state, staging, streams, pages, finish, reach)
+            published = self._conclude(state, staging, streams, pages, finish, reach)
             self._while_working("publishing", leftovers.remove_continued)
             return [*show_after(self._vault.ledger, self._vault_shown), published]
 
@@ -280,7 +279,6 @@ class Acquiring:
 
     def _conclude(
         self,
-        header: ManifestHeader,
         state: ItemState,
         staging: Staging,
         streams: StreamIntake,
@@ -289,7 +287,9 @@ class Acquiring:
         reach: Reach,
     ) -> Published:
         """Checks, makes durable, reads back, signs, publishes; gives the acknowledgement that may then be sent."""
-        tally, admitted = pages.reader.tally, self._admitted
+        header, tally, admitted = pages.reader.header, pages.reader.tally, self._admitted
+        if header is None:
+            raise ProtocolError("a manifest without a header")
         staging.finish()
         self._total_bytes = tally.bytes
         trust, low_s = self._vault.load_trust(), self._vault.low_s
@@ -373,6 +373,11 @@ class Acquiring:
                     self._line.tell(Resumed(0, 0, 0, stream_open=False, concluding=True))
                 self._line.tell(Status(stage, self._done_bytes, self._total_bytes))
             running.result()
+
+
+def _open_any(open_tree: Callable[[TreeKey], TreeReader], present: Present, staging: Staging, key: TreeKey) -> TreeReader:
+    """What is published or left over; and what this session itself has brought."""
+    return present.tree(staging.open_data()) if key[2] == PRESENT else open_tree(key)
 
 
 def _ready(admitted: Admitted, state: ItemState, known: int, reach: Reach, leftovers: int) -> Ready:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from evidencesync.evidence.digest import Blake3Digest
 from evidencesync.evidence.identity import ItemName
 from evidencesync.vault.settings import Lookup
+
+PRESENT: Final = 1 << 30
+"""In place of an acquisition's number: the one that is being made. Published ones begin at 1; what was left over is below 0."""
 
 
 class Location(NamedTuple):

@@ -9,6 +9,7 @@ from evidencesync.delta.recipe import Recipe, RecipeBuilder, RowSpool
 from evidencesync.evidence.digest import Blake3Digest, Buffer, Sha256Digest, feed_zeros, new_blake3, new_sha256
 from evidencesync.holes import HOLE_STEP
 from evidencesync.transfer.intake.basis import Basis
+from evidencesync.transfer.intake.present import PresentContent
 from evidencesync.transfer.intake.reusing import Place, ReusingWriter
 from evidencesync.vault.content import StagedContent
 from evidencesync.vault.leftovers import is_leftover
@@ -20,7 +21,7 @@ class AssembledContent:
     """A complete content. `staged` has its bytes, or `existing` is a published file that has them all.
 
     `shared` of its bytes lie in blocks of published files. `sha256` is there when the published file was read from the disk for
-    both digests.
+    both digests. `present` is how later contents of this session find it.
     """
 
     blake3: Blake3Digest
@@ -30,6 +31,7 @@ class AssembledContent:
     shared: int
     existing: Location | None
     sha256: Sha256Digest | None
+    present: PresentContent
 
 
 class Assembly:

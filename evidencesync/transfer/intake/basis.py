@@ -14,7 +14,7 @@ from evidencesync.limits import KIB, MIB
 from evidencesync.vault.copying import BlockSharing
 from evidencesync.vault.disk import forget_cached
 from evidencesync.vault.leftovers import is_leftover
-from evidencesync.vault.location import Location
+from evidencesync.vault.location import PRESENT, Location
 from evidencesync.vault.tree import TreeReader
 
 _ZEROS = bytes(256 * KIB)
@@ -154,7 +154,7 @@ class Basis:
 
         What was only staged was never evidence: it is not used, and that is all.
         """
-        if len(self.damaged) < 1000 and not is_leftover(location):
+        if len(self.damaged) < 1000 and not is_leftover(location) and location.acquisition != PRESENT:
             self.damaged.add(location)
 
 

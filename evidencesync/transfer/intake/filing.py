@@ -20,7 +20,7 @@ from evidencesync.transfer.intake.streams import StreamIntake
 from evidencesync.transfer.intake.tallies import Tallies
 from evidencesync.vault.content import StagedContent
 from evidencesync.vault.leftovers import is_leftover
-from evidencesync.vault.location import Location
+from evidencesync.vault.location import PRESENT, Location
 from evidencesync.vault.tree import TreeWriter
 
 
@@ -61,6 +61,7 @@ class Filing:
         self._from_disk = vault.from_disk
         self._streams = streams
         self._shelf = shelf
+        self._present = vault.present
         self._previous = previous
 
     def make_directory(self, path: bytes, entry: Entry) -> None:
@@ -71,9 +72,12 @@ class Filing:
         """A file of bytes that arrived. Raises DigestMismatchError unless they are those of its entry."""
         if blake3_of(content).hex() != entry.blake3:
             raise DigestMismatchError(f"a file arrived that is not the one that was read at the source: {safe_text(path, 300)}")
+        if content and self._link_again(path, entry, len(content)):
+            return
         self._shelf.tree.create_file(path, content, _mtime(entry))
         if content:
             self._shelf.append_recipe(Recipe(blake3_of_entry(entry), len(content), b""))
+            self._note(path, entry, len(content))
         self._shelf.note_stored(len(content))
         self.tallies.written.add(len(content))
         self.verified_on_disk.append(0)
@@ -89,9 +93,10 @@ class Filing:
         if blake3_of(data).hex() != entry.blake3 or (self._from_disk and sha256_of(data).hex() != entry.sha256):
             basis.note_damage(location)
             return False
-        if self._link(path, entry, location, size, status):
+        if self._link(path, entry, location, size, status) or self._link_again(path, entry, size):
             return True
         self._shelf.tree.create_file(path, data, _mtime(entry))
+        self._note(path, entry, size)
         self._shelf.append_recipe(Recipe(blake3_of_entry(entry), size, b""))
         self.tallies.copied.add(size)
         self.verified_on_disk.append(0)
@@ -108,11 +113,18 @@ class Filing:
             raise DigestMismatchError("a content is not the one that the manifest lists")
         if content.existing is not None:
             self._store_existing(path, entry, content, content.existing)
+            self._present.place(content.present, path)
         elif content.staged is not None:
+            if self._link_again(path, entry, size):
+                self._present.place(content.present, path)
+                content.staged.discard()
+                return True
             try:
                 self._shelf.adopt(path, content.staged, _mtime(entry))
             finally:
                 content.staged.close()
+            self._present.place(content.present, path)
+            self._note(path, entry, size)
             self._shelf.append_recipe(content.recipe)
             self.tallies.add_assembled(size, content.shared)
             self.verified_on_disk.append(0)
@@ -120,7 +132,7 @@ class Filing:
 
     def _store_existing(self, path: bytes, entry: Entry, content: AssembledContent, location: Location) -> None:
         """A published file that is the same from end to end: linked in its own item, else copied or reflinked."""
-        if self._link(path, entry, location, content.size):
+        if self._link(path, entry, location, content.size) or self._link_again(path, entry, content.size):
             return
         if self._previous is not None:
             # The content was found under another name, with another time; perhaps this very file is there as well.
@@ -132,9 +144,19 @@ class Filing:
         if fd is None:
             raise DigestMismatchError("a published file has vanished while it was being used")
         method = self._shelf.tree.copy(path, fd, content.size, _mtime(entry))
+        self._note(path, entry, content.size)
         self._shelf.append_recipe(content.recipe)
         (self.tallies.reflinked if method == "reflinked" else self.tallies.copied).add(content.size)
         self.verified_on_disk.append(0)
+
+    def _note(self, path: bytes, entry: Entry, size: int) -> None:
+        """A new file was made."""
+        self._present.note_file(blake3_of_entry(entry), _mtime(entry), path, size)
+
+    def _link_again(self, path: bytes, entry: Entry, size: int) -> bool:
+        """Another name for a file that was made before in this session, with the same content and time."""
+        earlier = self._present.find_file(blake3_of_entry(entry), _mtime(entry))
+        return earlier is not None and self._link(path, entry, earlier, size)
 
     def _link(self, path: bytes, entry: Entry, location: Location, size: int, found: os.stat_result | None = None) -> bool:
         if not is_leftover(location) and (location.case, location.item) != (self._scope.case, self._scope.item):
@@ -148,7 +170,8 @@ class Filing:
             self.verified_on_disk.append(0)
             return True
         self.tallies.linked.add(size)
-        self.verified_on_disk.append(int(self._from_disk))
+        # What this session has written is on no disk yet: it is read back under each of its names.
+        self.verified_on_disk.append(int(self._from_disk and location.acquisition != PRESENT))
         return True
 
 

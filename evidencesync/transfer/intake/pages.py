@@ -193,11 +193,28 @@ class PageIntake:
         page.sizes = [line.size or 0 for _, line in small]
         page.contents = [None] * len(small)
         if page.with_files or not small:
+            self._find_repeated(page, small)
             return
         page.contents = list(self._known(page, small))
+        self._find_repeated(page, small)
         missing = [content is None for content in page.contents]
         if any(missing):
             self._receiver.want_files(number, missing)
+
+    def _find_repeated(self, page: _Page, small: list[tuple[bytes, Entry]]) -> None:
+        """What is listed a second time in this session lies where it was listed first, when its turn comes.
+
+        Where all contents of a page come unasked, it is only remembered where they will lie.
+        """
+        present = self._vault.present
+        for at, (path, entry) in enumerate(small):
+            if page.contents[at] is not None:
+                continue
+            blake3, size = blake3_of_entry(entry), entry.size or 0
+            if not page.with_files:
+                page.contents[at] = present.find_small(blake3, size)
+            if page.contents[at] is None:
+                present.note_small(blake3, path, size)
 
     def _known(self, page: _Page, small: list[tuple[bytes, Entry]]) -> list[Location | None]:
         digests = [blake3_of_entry(entry) for _, entry in small]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from evidencesync.delta.gaps import RefinableGap
 from evidencesync.delta.rows import Row
-from evidencesync.evidence.digest import chunk_digest_of
+from evidencesync.evidence.digest import SegmentDigest, chunk_digest_of
 from evidencesync.transfer.intake.refining import Place, RefinedGap
 from evidencesync.vault.location import Location
 
@@ -25,7 +25,7 @@ class OpenSegment:
 
     `refined` are the gaps whose pieces were named, by their number in `gaps`; `named` are those that are named next. `end` is
     where the vault has what stood before the next segment. `kept` are rows that arrived when others had to be
-    asked for once more.
+    asked for once more. `twin`: it is said to be known, because another content of this session, which comes before it, has it.
     """
 
     number: int
@@ -42,6 +42,7 @@ class OpenSegment:
     lengths: list[int] | None = None
     blocks: list[memoryview] = field(default_factory=list)
     whole: tuple[Location, int] | None = None
+    twin: SegmentDigest | None = None
     ready: bool = False
 
     def note_end(self, end: Place | None) -> None:

@@ -8,6 +8,7 @@ from evidencesync.session.receiver import Receiver
 from evidencesync.transfer.intake.basis import Basis, TreeKey
 from evidencesync.transfer.intake.elsewhere import Elsewhere
 from evidencesync.transfer.intake.lookup import Lookup
+from evidencesync.transfer.intake.present import Present
 from evidencesync.vault.location import Location, Scope
 
 
@@ -28,6 +29,8 @@ class VaultSide:
     """The acquisition before this one; its number is 0 where there is none."""
     elsewhere: Elsewhere | None
     """What other cases have, where the vault's policy lets it look there."""
+    present: Present
+    """What this session has brought."""
 
     def basis_of(self, location: Location) -> Basis:
         """By what a location is read."""

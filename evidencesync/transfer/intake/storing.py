@@ -14,6 +14,12 @@ from evidencesync.vault.location import Location
 from evidencesync.vault.staging import Staging
 
 
+def rows_of(lengths: list[int], blocks: list[memoryview]) -> list[Row]:
+    """The rows of a segment that arrived whole: lengths, negative for zeros, and its bytes."""
+    parts = iter(list(split_blocks(blocks, [length for length in lengths if length > 0])))
+    return [Row(length, chunk_digest_of(next(parts))) if length > 0 else Row(-length, ZERO_DIGEST) for length in lengths]
+
+
 class SegmentStore:
     """Appends segments to the content that is being assembled, in recipe and journal, too."""
 
@@ -28,10 +34,10 @@ class SegmentStore:
 
         Then its `rows` are None where they have to be listed first; else its `places` are those that are left.
         """
+        rows = segment.rows or []
         if segment.lengths is not None:
-            rows = self._store_arrived(assembly, segment.lengths, segment.blocks)
+            self._store_arrived(assembly, rows, segment.blocks)
         else:
-            rows = segment.rows or []
             if segment.whole is not None:
                 stored = self._store_known(assembly, segment, rows, segment.whole)
             else:
@@ -43,19 +49,10 @@ class SegmentStore:
         self._staging.note_stored(sum(row.length for row in rows if not row.is_zeros))
         return True
 
-    def _store_arrived(self, assembly: Assembly, lengths: list[int], blocks: list[memoryview]) -> list[Row]:
-        parts = iter(list(split_blocks(blocks, [length for length in lengths if length > 0])))
-        rows: list[Row] = []
-        for length in lengths:
-            if length < 0:
-                assembly.add_zeros(-length)
-                self.zero_bytes -= length
-                rows.append(Row(-length, ZERO_DIGEST))
-            else:
-                part = next(parts)
-                assembly.add(part)
-                rows.append(Row(length, chunk_digest_of(part)))
-        return rows
+    def _store_arrived(self, assembly: Assembly, rows: list[Row], blocks: list[memoryview]) -> None:
+        parts = iter(list(split_blocks(blocks, [row.length for row in rows if not row.is_zeros])))
+        for row in rows:
+            self._put(assembly, row, b"" if row.is_zeros else next(parts), None)
 
     def _store_known(self, assembly: Assembly, segment: OpenSegment, rows: list[Row], whole: tuple[Location, int]) -> bool:
         """A segment that one published file has as a whole; every chunk of it is checked before it counts.

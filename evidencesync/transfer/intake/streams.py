@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from evidencesync.delta.gaps import Anchor
-from evidencesync.delta.rows import Row
+from evidencesync.delta.rows import Row, segment_digest
 from evidencesync.errors import DigestMismatchError, LimitExceededError, ProtocolError
-from evidencesync.evidence.digest import Blake3Digest, Sha256Digest
+from evidencesync.evidence.digest import Blake3Digest, SegmentDigest, Sha256Digest
 from evidencesync.limits import MAX_OPEN_SEGMENTS, MAX_UNLISTED_CONTENTS, SMALL_FILE
 from evidencesync.session.events import (
     ChunksArrived,
@@ -27,7 +27,7 @@ from evidencesync.transfer.intake.basis import tree_key
 from evidencesync.transfer.intake.refining import Place, Refiner
 from evidencesync.transfer.intake.segments import Course, OpenSegment
 from evidencesync.transfer.intake.side import VaultSide
-from evidencesync.transfer.intake.storing import SegmentStore
+from evidencesync.transfer.intake.storing import SegmentStore, rows_of
 from evidencesync.vault.content import StagedContent
 from evidencesync.vault.leftovers import Leftovers
 from evidencesync.vault.location import Location
@@ -60,6 +60,9 @@ class StreamIntake:
         self._segments = SegmentStore(vault, staging, self._refiner)
         self._from_disk = vault.from_disk
         self._previous = vault.previous
+        self._present = vault.present
+        self._content = vault.present.begin()
+        self._promised: dict[SegmentDigest, OpenSegment] = {}  # not stored yet; the first of each
         self._queue: deque[OpenSegment | StreamOpened | StreamClosed] = deque()
         self._open: dict[int, OpenSegment] = {}
         self._assembly: Assembly | None = None
@@ -91,6 +94,7 @@ class StreamIntake:
         self._receiver = receiver
         self._queue.clear()
         self._open.clear()
+        self._promised.clear()
         self._acknowledged = self._stored
         self._course = Course()
         self._announced = self._assembly.size if self._assembly is not None else 0
@@ -104,6 +108,7 @@ class StreamIntake:
         if all(content.blake3 != blake3 for content in self._contents):
             return None
         while (content := self._contents.popleft()).blake3 != blake3:
+            self._present.drop(content.present)
             _discard(content.staged)
         return content
 
@@ -135,7 +140,14 @@ class StreamIntake:
     def on_named(self, event: SegmentNamed) -> None:
         """A segment is named: the vault has it, or its rows are asked for."""
         segment = self._enqueue(event.number, event.size)
-        found = self._index.find_segment(event.digest, segment.start, self._scope)
+        found = self._present.find_segment(event.digest)
+        if found is None and self._is_promised(event.digest, segment):
+            segment.twin, segment.ready = event.digest, True
+            self._receiver.answer_segment(event.number, known=True, rows=0)
+            self.advance()
+            return
+        if found is None:
+            found = self._index.find_segment(event.digest, segment.start, self._scope)
         if found is None and self._elsewhere is not None:
             found = self._elsewhere.find_segment(event.digest, event.size, event.proof)
         if found is not None:
@@ -152,6 +164,7 @@ class StreamIntake:
         segment = self._open.get(event.number) or self._enqueue(event.number, sum(row.length for row in event.rows))
         segment.rows = event.rows
         segment.whole = None
+        self._promise(segment, event.rows)
         wanted = [row.digest for row in event.rows if not row.is_zeros]
         found = self._index.find_chunks(wanted, self._scope)
         segment.places = []
@@ -186,6 +199,8 @@ class StreamIntake:
         """A whole segment that was not asked about."""
         segment = self._enqueue(event.number, sum(map(abs, event.lengths)))
         segment.lengths, segment.blocks, segment.ready = event.lengths, event.blocks, True
+        segment.rows = rows_of(event.lengths, event.blocks)
+        self._promise(segment, segment.rows)
         self.literal_bytes += sum(map(len, event.blocks))
         self.advance()
 
@@ -209,6 +224,7 @@ class StreamIntake:
             elif isinstance(head, StreamOpened):
                 self._stream_size = head.size
                 new_content = partial(self._staging.new_content, self._streams)
+                self._content = self._present.begin()
                 self._assembly = Assembly(
                     new_content, self._take_over, self._basis, self._staging.rows, from_disk=self._from_disk
                 )
@@ -262,13 +278,35 @@ class StreamIntake:
         """Whether it is stored. If not, a basis has proved bad, and what is missing was asked for."""
         if self._assembly is None:
             raise ProtocolError("a segment without a stream")
-        if self._segments.store(self._assembly, self._streams, segment):
+        if segment.twin is not None and segment.rows is None:
+            found = self._present.find_segment(segment.twin)
+            if found is not None and sum(row.length for row in found[2]) == segment.size:
+                segment.whole, segment.rows = found[:2], found[2]
+        offset = self._assembly.size
+        if segment.rows is not None and self._segments.store(self._assembly, self._streams, segment):
+            self._keep(segment, offset, segment.rows)
             return True
+        segment.ready, segment.twin = False, None
         if segment.rows is None:
             self._receiver.ask_again(segment.number)
         else:
             self._ask_for_missing(segment, segment.rows)
         return False
+
+    def _promise(self, segment: OpenSegment, rows: list[Row]) -> None:
+        """Remembers that a segment is on its way: what comes after it is stored after it."""
+        self._promised.setdefault(segment_digest(rows), segment)
+
+    def _is_promised(self, digest: SegmentDigest, segment: OpenSegment) -> bool:
+        """Whether a segment is on its way in a content before the one of this segment."""
+        earlier = self._promised.get(digest)
+        return earlier is not None and earlier.course is not segment.course
+
+    def _keep(self, segment: OpenSegment, offset: int, rows: list[Row]) -> None:
+        """A segment is stored: later contents of this session may have it, too."""
+        digest = self._present.add_segment(self._content, offset, rows)
+        if self._promised.get(digest) is segment:
+            del self._promised[digest]
 
     def _take_over(self, location: Location) -> StagedContent | None:
         """A file that an interrupted session had begun, to go on with it: its own bytes may be overwritten."""
@@ -307,7 +345,10 @@ class StreamIntake:
         elif assembly.sha256 is not None:
             sha256 = Sha256Digest(assembly.sha256.digest())
         recipe = assembly.recipe.finish(blake3)
-        self._contents.append(AssembledContent(blake3, assembly.size, recipe, staged, assembly.shared, existing, sha256))
+        self._present.complete(self._content, blake3, assembly.size, staged, existing)
+        self._contents.append(
+            AssembledContent(blake3, assembly.size, recipe, staged, assembly.shared, existing, sha256, self._content)
+        )
         self._assembly = None
 
 

@@ -1,0 +1,196 @@
+"""What this very session has brought: contents that come again are neither asked for nor written twice.
+
+Nothing here is proof. Whoever uses a place reads and hashes what lies there, as for everything else that the vault has. What is
+remembered is bounded; what was forgotten is asked for, as if it had never come.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Final
+
+from evidencesync.delta.rows import Row, pack_segment, segment_digest_of, unpack_segment
+from evidencesync.errors import MissingOrExtraError
+from evidencesync.evidence.digest import Blake3Digest, SegmentDigest
+from evidencesync.limits import MIB
+from evidencesync.vault.content import StagedContent
+from evidencesync.vault.location import PRESENT, Location, Scope
+from evidencesync.vault.tree import TreeReader
+
+_REMEMBERED_BYTES: Final = 16 * MIB
+"""Of memory, for each kind: of large contents the latest 30 GiB are remembered, more or less, and the latest 60,000 files."""
+_OVERHEAD: Final = 200  # bytes of an entry besides rows and paths
+_STAGED: Final = b"\0"  # with which the path of a large content begins here: no path of evidence can
+
+
+@dataclass(slots=True)
+class PresentContent:
+    """A larger content of this session: first it is assembled, then it is whole, in the end it has a path in `data/`.
+
+    `staged` has its bytes until then; or `existing` says where they all lie. `is_gone`: no line of the manifest named it.
+    """
+
+    number: int
+    blake3: Blake3Digest | None = None
+    size: int = 0
+    staged: StagedContent | None = None
+    existing: Location | None = None
+    path: bytes | None = None
+    is_gone: bool = False
+    segments: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    content: PresentContent
+    offset: int
+    packed: bytes
+
+
+class Present:
+    """Remembers contents and segments of one session. For one thread."""
+
+    def __init__(self, scope: Scope, room: int = _REMEMBERED_BYTES) -> None:
+        """`room`: bytes of memory, for segments, small contents and files each."""
+        self._scope = scope
+        self._room = room
+        self._segments: dict[SegmentDigest, _Segment] = {}
+        self._segment_bytes = 0
+        self._contents: dict[int, PresentContent] = {}
+        self._small: dict[Blake3Digest, Location] = {}
+        self._small_bytes = 0
+        self._files: dict[tuple[Blake3Digest, int | None], Location] = {}
+        self._file_bytes = 0
+        self._count = 0
+
+    # Large contents.
+
+    def begin(self) -> PresentContent:
+        """A larger content begins to be assembled."""
+        self._count += 1
+        return PresentContent(self._count)
+
+    def add_segment(self, content: PresentContent, offset: int, rows: list[Row]) -> SegmentDigest:
+        """A segment of it is stored, and begins at this offset. Gives its digest."""
+        packed = pack_segment(rows)
+        digest = segment_digest_of(packed)
+        if digest in self._segments:
+            return digest
+        self._segments[digest] = _Segment(content, offset, packed)
+        self._contents[content.number] = content
+        content.segments += 1
+        self._segment_bytes += len(packed) + _OVERHEAD
+        while self._segment_bytes > self._room:
+            self._forget(next(iter(self._segments)))
+        return digest
+
+    def complete(
+        self, content: PresentContent, blake3: Blake3Digest, size: int, staged: StagedContent | None, existing: Location | None
+    ) -> None:
+        """It is whole: staged, or to be found in another place."""
+        content.blake3, content.size, content.staged, content.existing = blake3, size, staged, existing
+
+    def place(self, content: PresentContent, path: bytes) -> None:
+        """It has its place in `data/`."""
+        content.path, content.staged = path, None
+        if content.number in self._contents:
+            self._segment_bytes += len(path)
+
+    def drop(self, content: PresentContent) -> None:
+        """No line names it."""
+        content.is_gone, content.staged = True, None
+
+    def find_segment(self, digest: SegmentDigest) -> tuple[Location, int, list[Row]] | None:
+        """Where a segment of a whole content lies, and its rows."""
+        found = self._segments.get(digest)
+        location = self._location(found.content) if found is not None else None
+        return None if found is None or location is None else (location, found.offset, unpack_segment(found.packed))
+
+    def _location(self, content: PresentContent) -> Location | None:
+        if content.is_gone or content.blake3 is None:
+            return None
+        if content.existing is not None:
+            return content.existing
+        name = _STAGED + b"%d" % content.number
+        return Location(self._scope.case, self._scope.item, PRESENT, name, content.size, content.blake3)
+
+    def _forget(self, digest: SegmentDigest) -> None:
+        segment = self._segments.pop(digest)
+        content = segment.content
+        content.segments -= 1
+        self._segment_bytes -= len(segment.packed) + _OVERHEAD
+        if not content.segments:
+            self._contents.pop(content.number, None)
+            self._segment_bytes -= len(content.path or b"")
+
+    # Small contents.
+
+    def note_small(self, blake3: Blake3Digest, path: bytes, size: int) -> None:
+        """A small content that is listed here, and will lie at its path before anything that is listed later does."""
+        if blake3 in self._small:
+            return
+        self._small[blake3] = Location(self._scope.case, self._scope.item, PRESENT, path, size, blake3)
+        self._small_bytes += len(path) + _OVERHEAD
+        while self._small_bytes > self._room:
+            oldest = next(iter(self._small))
+            self._small_bytes -= len(self._small.pop(oldest).path) + _OVERHEAD
+
+    def find_small(self, blake3: Blake3Digest, size: int) -> Location | None:
+        """Where a small content lies, or will lie in time."""
+        found = self._small.get(blake3)
+        return found if found is not None and found.size == size else None
+
+    # Files.
+
+    def note_file(self, blake3: Blake3Digest, mtime_ns: int | None, path: bytes, size: int) -> None:
+        """A file was made in `data/`, with this content and time: another one with both is a name of it."""
+        key = blake3, mtime_ns
+        if key in self._files:
+            return
+        self._files[key] = Location(self._scope.case, self._scope.item, PRESENT, path, size, blake3)
+        self._file_bytes += len(path) + _OVERHEAD
+        while self._file_bytes > self._room:
+            oldest = next(iter(self._files))
+            self._file_bytes -= len(self._files.pop(oldest).path) + _OVERHEAD
+
+    def find_file(self, blake3: Blake3Digest, mtime_ns: int | None) -> Location | None:
+        """A file of this session with this content and time."""
+        return self._files.get((blake3, mtime_ns))
+
+    # Reading.
+
+    def tree(self, data_fd: int) -> TreeReader:
+        """Opens what `find_segment` and `find_small` have named. Takes over a descriptor of `data/`."""
+        return _PresentTree(data_fd, self._contents)
+
+
+class _PresentTree(TreeReader):
+    """The files of a `data/` that is being made, and contents that have no place in it yet."""
+
+    def __init__(self, data_fd: int, contents: dict[int, PresentContent]) -> None:
+        super().__init__(data_fd)
+        self._contents = contents
+
+    def locate(self, path: bytes) -> tuple[int, bytes]:
+        """See TreeReader. Raises MissingOrExtraError where it has no place yet."""
+        return super().locate(self._placed(path))
+
+    def open_file(self, path: bytes) -> tuple[int, os.stat_result]:
+        """See TreeReader."""
+        content = self._content(path)
+        if content is not None and content.staged is not None and content.staged.fd >= 0:
+            fd = os.dup(content.staged.fd)
+            return fd, os.fstat(fd)
+        return super().open_file(path)
+
+    def _placed(self, path: bytes) -> bytes:
+        if not path.startswith(_STAGED):
+            return path
+        content = self._content(path)
+        if content is None or content.path is None:
+            raise MissingOrExtraError("a content of this session has no place yet, or is not known any more")
+        return content.path
+
+    def _content(self, path: bytes) -> PresentContent | None:
+        return self._contents.get(int(path[1:])) if path.startswith(_STAGED) else None
