@@ -9,9 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.errors import EvidenceSyncError
+from evidencesync.session import repeats
+from evidencesync.transfer import conversation
 from evidencesync.transfer.intake import present
+from evidencesync.transfer.intake.basis import Basis
+from evidencesync.vault.location import PRESENT, Location
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.cut_links import FlakyBench
 from tests.support.pulling import pull_from
 
 KIB, MIB = 1024, 1024 * 1024
@@ -21,6 +27,12 @@ NOW = 1_900_000_000_000_000_000
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return make_bench(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversation, "_FIRST_PAUSE", 0.002)
+    monkeypatch.setattr(conversation, "_LONGEST_PAUSE", 0.05)
 
 
 def noise(size: int, seed: int = 1) -> bytes:
@@ -56,7 +68,7 @@ def assert_sound(bench: Bench, number: int = 1) -> None:
     assert audit_vault(bench.vault.layout.root, now_ns=NOW, all_digests=True).verdict == "pass"
 
 
-SIZES = [3 * MIB + 7, 100 * KIB, 2 * KIB]
+SIZES = [2 * MIB + 7, 3 * KIB]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -72,3 +84,121 @@ def test_names_of_one_file_and_copies_of_another_are_sent_once_and_stored_once(
     # Copies of two times need two inodes: links have one time.
     assert stored_bytes(bench.acquisition(1) / "data") == 3 * size
     assert_sound(bench)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_what_is_new_in_a_later_acquisition_is_sent_once_though_the_vault_is_asked(bench: Bench, size: int) -> None:
+    """All of it fits into the sender's window: the first has not arrived when the second is named."""
+    for number in range(40):
+        (bench.source / f"old {number}").write_bytes(noise(200 * KIB if number < 3 else 500, 100 + number))
+    bench.push()
+    different = fill(bench.source, size)
+    outcome = bench.push()
+    assert outcome.literal_bytes == different
+    assert stored_bytes(bench.acquisition(2) / "data") == 3 * size + 3 * 200 * KIB + 37 * 500
+    assert_sound(bench, 2)
+    assert bench.push().literal_bytes == 0
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_sender_who_does_not_ask_sends_all_and_it_is_stored_once(
+    bench: Bench, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repeats.Repeats, "has", lambda _self, _key: False)
+    fill(bench.source, size)
+    outcome = bench.push()
+    assert outcome.literal_bytes == 15 * size
+    assert stored_bytes(bench.acquisition(1) / "data") == 3 * size
+    assert_sound(bench)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_vault_that_remembers_nothing_gets_all_and_is_not_asked_for_ever(
+    bench: Bench, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("find_segment", "find_small", "find_file"):
+        monkeypatch.setattr(present.Present, name, lambda *_: None)
+    fill(bench.source, size)
+    outcome = bench.push()
+    assert outcome.literal_bytes > 12 * size
+    assert stored_bytes(bench.acquisition(1) / "data") == 15 * size
+    assert_sound(bench)
+
+
+def test_what_was_forgotten_is_asked_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(present.Present.__init__, "__defaults__", (8 * KIB,))
+    for size, links in ((MIB, 3), (1500, 3)):
+        folder = bench.source / f"{size}"
+        folder.mkdir()
+        fill(folder, size, links=links, copies=2)
+        for number in range(100):
+            (folder / f"zz {number:03}").write_bytes(noise(1500, 1000 + number))
+    os.link(bench.source / "1500/linked/0", bench.source / "zzz")
+    bench.push()
+    assert_sound(bench)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_what_this_session_has_stored_is_not_believed(bench: Bench, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes that are not what they were are asked for; and no published file is called damaged for it."""
+    fill(bench.source, size, links=3, copies=3)
+    read, read_whole = Basis.read, Basis.read_whole
+
+    def wrong(self: Basis, location: Location, offset: int, length: int) -> bytes | None:
+        data = read(self, location, offset, length)
+        return data if location.acquisition != PRESENT or data is None else bytes(len(data))
+
+    def wrong_whole(self: Basis, location: Location) -> tuple[bytes, os.stat_result] | None:
+        found = read_whole(self, location)
+        return found if location.acquisition != PRESENT or found is None else (bytes(len(found[0])), found[1])
+
+    monkeypatch.setattr(Basis, "read", wrong)
+    monkeypatch.setattr(Basis, "read_whole", wrong_whole)
+    outcome = bench.push()
+    assert (outcome.literal_bytes, outcome.damaged) == (6 * size, 0)
+    monkeypatch.undo()
+    assert_sound(bench)
+
+
+def test_equal_parts_of_different_files_are_sent_once(bench: Bench) -> None:
+    common = noise(4 * MIB)
+    for number in range(4):
+        (bench.source / f"{number}").write_bytes(common + noise(100 * KIB, 50 + number))
+    outcome = bench.push()
+    assert outcome.literal_bytes < 2 * len(common)
+    assert_sound(bench)
+
+
+@pytest.mark.parametrize("cut", [200_000, 2_300_000, 4_100_000])
+def test_a_run_that_was_interrupted_goes_on_and_is_sound(bench: Bench, cut: int) -> None:
+    different = fill(bench.source, 2 * MIB)
+    flaky = FlakyBench(bench, may_return=False)
+    with pytest.raises(EvidenceSyncError):
+        flaky.push([{"sent": cut}], retries=0, compress="never")
+    flaky.join()
+    outcome = bench.push()
+    assert outcome.literal_bytes <= different
+    assert_sound(bench)
+    assert stored_bytes(bench.acquisition(1) / "data") <= 4 * 2 * MIB
+
+
+@pytest.mark.parametrize("cut", [200_000, 2_300_000])
+def test_a_link_that_was_lost_sends_nothing_twice_that_was_stored(bench: Bench, cut: int) -> None:
+    different = fill(bench.source, 2 * MIB)
+    flaky = FlakyBench(bench)
+    outcome = flaky.push([{"sent": cut}, *[None] * 50], retries=50, compress="never")
+    flaky.join()
+    assert outcome.literal_bytes <= 2 * different
+    assert stored_bytes(bench.acquisition(1) / "data") <= 4 * 2 * MIB
+    assert_sound(bench)
+
+
+def test_memory_of_what_was_sent_and_what_came_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repeats, "_REMEMBERED", 10)
+    sent = repeats.Repeats()
+    for number in range(100):
+        sent.add((number, 0))
+    assert [number for number in range(100) if sent.has((number, 0))] == list(range(90, 100))
+    for _ in range(8):
+        sent.note_answer(known=False)
+    assert not sent.has((99, 0))

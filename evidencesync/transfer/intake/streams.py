@@ -62,7 +62,7 @@ class StreamIntake:
         self._previous = vault.previous
         self._present = vault.present
         self._content = vault.present.begin()
-        self._promised: dict[SegmentDigest, OpenSegment] = {}  # not stored yet; the first of each
+        self._promised: dict[SegmentDigest, tuple[int, Course]] = {}  # not stored yet; the first of each
         self._queue: deque[OpenSegment | StreamOpened | StreamClosed] = deque()
         self._open: dict[int, OpenSegment] = {}
         self._assembly: Assembly | None = None
@@ -156,6 +156,8 @@ class StreamIntake:
                 segment.rows, segment.whole, segment.ready = rows, (location, offset), True
                 if self._scope.is_own_case(location):
                     segment.note_end(Anchor(location, offset + event.size))
+        if not segment.ready:
+            self._promise(segment, event.digest)
         self._receiver.answer_segment(event.number, known=segment.ready, rows=len(segment.rows or ()))
         self.advance()
 
@@ -164,7 +166,7 @@ class StreamIntake:
         segment = self._open.get(event.number) or self._enqueue(event.number, sum(row.length for row in event.rows))
         segment.rows = event.rows
         segment.whole = None
-        self._promise(segment, event.rows)
+        self._promise(segment, segment_digest(event.rows))
         wanted = [row.digest for row in event.rows if not row.is_zeros]
         found = self._index.find_chunks(wanted, self._scope)
         segment.places = []
@@ -200,7 +202,7 @@ class StreamIntake:
         segment = self._enqueue(event.number, sum(map(abs, event.lengths)))
         segment.lengths, segment.blocks, segment.ready = event.lengths, event.blocks, True
         segment.rows = rows_of(event.lengths, event.blocks)
-        self._promise(segment, segment.rows)
+        self._promise(segment, segment_digest(segment.rows))
         self.literal_bytes += sum(map(len, event.blocks))
         self.advance()
 
@@ -293,19 +295,19 @@ class StreamIntake:
             self._ask_for_missing(segment, segment.rows)
         return False
 
-    def _promise(self, segment: OpenSegment, rows: list[Row]) -> None:
+    def _promise(self, segment: OpenSegment, digest: SegmentDigest) -> None:
         """Remembers that a segment is on its way: what comes after it is stored after it."""
-        self._promised.setdefault(segment_digest(rows), segment)
+        self._promised.setdefault(digest, (segment.number, segment.course))
 
     def _is_promised(self, digest: SegmentDigest, segment: OpenSegment) -> bool:
         """Whether a segment is on its way in a content before the one of this segment."""
         earlier = self._promised.get(digest)
-        return earlier is not None and earlier.course is not segment.course
+        return earlier is not None and earlier[1] is not segment.course
 
     def _keep(self, segment: OpenSegment, offset: int, rows: list[Row]) -> None:
         """A segment is stored: later contents of this session may have it, too."""
         digest = self._present.add_segment(self._content, offset, rows)
-        if self._promised.get(digest) is segment:
+        if self._promised.get(digest, (-1, None))[0] == segment.number:
             del self._promised[digest]
 
     def _take_over(self, location: Location) -> StagedContent | None:

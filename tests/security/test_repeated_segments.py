@@ -1,0 +1,96 @@
+"""Attack: a sender who says that what he names was brought by this very session, and gains something by it."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from evidencesync.delta.chunker import SegmentCutter
+from evidencesync.delta.rows import Row, segment_digest
+from evidencesync.errors import DigestMismatchError, ProtocolError
+from evidencesync.evidence.digest import SegmentDigest, blake3_of
+from evidencesync.protocol.messages import ChunkData, Chunks, Close, Need, Open, SegmentAnswer, SegmentOffer, SegmentsStored
+from evidencesync.session.rows import encode_wire_rows
+from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.hostile_client import HostileClient
+
+CONTENT = random.Random(5).randbytes(300_000)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return make_bench(tmp_path)
+
+
+def cut(content: bytes) -> tuple[SegmentDigest, list[Row], int]:
+    """One segment: its digest, its rows, its size."""
+    cutter = SegmentCutter()
+    cutter.buffer(len(content))[:] = content
+    (segment,) = [*cutter.commit(len(content)), *cutter.finish()]
+    return segment_digest(segment.rows()), segment.rows(), segment.total_bytes
+
+
+def send_chunks(client: HostileClient, content: bytes) -> None:
+    """All chunks of the first segment."""
+    client.send(ChunkData(0, len(content)))
+    client.send_data(content)
+
+
+def begun(bench: Bench) -> HostileClient:
+    client = HostileClient(bench)
+    client.shake_hands()
+    return client
+
+
+def test_a_segment_that_was_promised_and_is_another_one_is_asked_for(bench: Bench) -> None:
+    """Named first as one thing, listed as another: whoever named it after that is asked for its rows."""
+    digest, _, size = cut(CONTENT)
+    other = CONTENT[:-1] + bytes([CONTENT[-1] ^ 1])
+    _, rows, _ = cut(other)
+    client = begun(bench)
+    client.send(Open(0, size), SegmentOffer(0, digest, size, b""), Close(0, size, blake3_of(other)))
+    client.send(Open(1, size), SegmentOffer(1, digest, size, b""))
+    assert not client.hear(SegmentAnswer).known
+    assert client.hear(SegmentAnswer).known
+    client.send(Chunks(0, encode_wire_rows(rows)))
+    need = client.hear(Need)
+    assert need.segment == 0
+    send_chunks(client, other)
+    taken_back = client.hear(SegmentAnswer)
+    assert (taken_back.segment, taken_back.known) == (1, False)
+
+
+def test_a_segment_that_was_promised_under_another_size_is_asked_for(bench: Bench) -> None:
+    digest, rows, size = cut(CONTENT)
+    client = begun(bench)
+    client.send(Open(0, size), SegmentOffer(0, digest, size, b""), Close(0, size, blake3_of(CONTENT)))
+    client.send(Open(1, size), SegmentOffer(1, digest, size - 1, b""))
+    assert not client.hear(SegmentAnswer).known
+    assert client.hear(SegmentAnswer).known
+    client.send(Chunks(0, encode_wire_rows(rows)))
+    client.hear(Need)
+    send_chunks(client, CONTENT)
+    assert not client.hear(SegmentAnswer).known
+
+
+def test_within_one_content_nothing_is_promised(bench: Bench) -> None:
+    digest, _, size = cut(CONTENT)
+    client = begun(bench)
+    client.send(Open(0, 2 * size), SegmentOffer(0, digest, size, b""), SegmentOffer(1, digest, size, b""))
+    assert not client.hear(SegmentAnswer).known
+    assert not client.hear(SegmentAnswer).known
+
+
+def test_the_end_of_a_content_that_was_only_named_is_its_own(bench: Bench) -> None:
+    digest, rows, size = cut(CONTENT)
+    client = begun(bench)
+    client.send(Open(0, size), Chunks(0, encode_wire_rows(rows)))
+    client.hear(Need)
+    send_chunks(client, CONTENT)
+    client.hear(SegmentsStored)
+    client.send(Close(0, size, blake3_of(CONTENT)), Open(1, size), SegmentOffer(1, digest, size, b""))
+    assert client.hear(SegmentAnswer).known
+    client.send(Close(1, size, blake3_of(b"another")))
+    assert isinstance(client.ended(), DigestMismatchError | ProtocolError)
