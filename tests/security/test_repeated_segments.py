@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,8 +12,10 @@ from evidencesync.delta.chunker import SegmentCutter
 from evidencesync.delta.rows import Row, segment_digest
 from evidencesync.errors import DigestMismatchError, ProtocolError
 from evidencesync.evidence.digest import SegmentDigest, blake3_of
+from evidencesync.limits import MIN_ZERO_RUN
 from evidencesync.protocol.messages import ChunkData, Chunks, Close, Need, Open, SegmentAnswer, SegmentOffer, SegmentsStored
 from evidencesync.session.rows import encode_wire_rows
+from evidencesync.transfer.intake.streams import StreamIntake
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.hostile_client import HostileClient
 
@@ -73,6 +76,29 @@ def test_a_segment_that_was_promised_under_another_size_is_asked_for(bench: Benc
     client.hear(Need)
     send_chunks(client, CONTENT)
     assert not client.hear(SegmentAnswer).known
+
+
+def test_names_that_are_never_kept_are_not_remembered(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named as one thing and listed as another, again and again: what is stored is promised no more."""
+    intakes: list[StreamIntake] = []
+    make = StreamIntake.__init__
+
+    def remember(self: StreamIntake, *arguments: Any) -> None:
+        make(self, *arguments)
+        intakes.append(self)
+
+    monkeypatch.setattr(StreamIntake, "__init__", remember)
+    _, rows, size = cut(bytes(MIN_ZERO_RUN))
+    client = begun(bench)
+    client.send(Open(0, 2**40))
+    for number in range(50):
+        client.send(SegmentOffer(number, SegmentDigest(b"%016d" % number), size, b""))
+        assert not client.hear(SegmentAnswer).known
+        client.send(Chunks(number, encode_wire_rows(rows)))
+        client.hear(Need)
+        client.send(ChunkData(number, 0))
+        client.hear(SegmentsStored)
+    assert [len(intake._promised) for intake in intakes] == [0]
 
 
 def test_within_one_content_nothing_is_promised(bench: Bench) -> None:

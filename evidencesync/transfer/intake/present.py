@@ -18,9 +18,9 @@ from evidencesync.vault.content import StagedContent
 from evidencesync.vault.location import PRESENT, Location, Scope
 from evidencesync.vault.tree import TreeReader
 
-_REMEMBERED_BYTES: Final = 16 * MIB
-"""Of memory, for each kind: of large contents the latest 30 GiB are remembered, more or less, and the latest 60,000 files."""
-_OVERHEAD: Final = 200  # bytes of an entry besides rows and paths
+_REMEMBERED_BYTES: Final = 12 * MIB
+"""Of memory, for each kind: of large contents the latest 20 GiB are remembered, more or less, and the latest 25,000 files."""
+_OVERHEAD: Final = 400  # bytes of an entry besides rows and paths
 _STAGED: Final = b"\0"  # with which the path of a large content begins here: no path of evidence can
 
 
@@ -71,19 +71,18 @@ class Present:
         self._count += 1
         return PresentContent(self._count)
 
-    def add_segment(self, content: PresentContent, offset: int, rows: list[Row]) -> SegmentDigest:
-        """A segment of it is stored, and begins at this offset. Gives its digest."""
+    def add_segment(self, content: PresentContent, offset: int, rows: list[Row]) -> None:
+        """A segment of it is stored, and begins at this offset."""
         packed = pack_segment(rows)
         digest = segment_digest_of(packed)
         if digest in self._segments:
-            return digest
+            return
         self._segments[digest] = _Segment(content, offset, packed)
         self._contents[content.number] = content
         content.segments += 1
         self._segment_bytes += len(packed) + _OVERHEAD
         while self._segment_bytes > self._room:
             self._forget(next(iter(self._segments)))
-        return digest
 
     def complete(
         self, content: PresentContent, blake3: Blake3Digest, size: int, staged: StagedContent | None, existing: Location | None

@@ -26,6 +26,7 @@ class OpenSegment:
     `refined` are the gaps whose pieces were named, by their number in `gaps`; `named` are those that are named next. `end` is
     where the vault has what stood before the next segment. `kept` are rows that arrived when others had to be
     asked for once more. `twin`: it is said to be known, because another content of this session, which comes before it, has it.
+    `promised`: under which digests others may say the same of it, until it is stored.
     """
 
     number: int
@@ -43,6 +44,7 @@ class OpenSegment:
     blocks: list[memoryview] = field(default_factory=list)
     whole: tuple[Location, int] | None = None
     twin: SegmentDigest | None = None
+    promised: set[SegmentDigest] = field(default_factory=set)
     ready: bool = False
 
     def note_end(self, end: Place | None) -> None:

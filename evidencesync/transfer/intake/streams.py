@@ -297,7 +297,9 @@ class StreamIntake:
 
     def _promise(self, segment: OpenSegment, digest: SegmentDigest) -> None:
         """Remembers that a segment is on its way: what comes after it is stored after it."""
-        self._promised.setdefault(digest, (segment.number, segment.course))
+        if digest not in self._promised:
+            self._promised[digest] = segment.number, segment.course
+            segment.promised.add(digest)
 
     def _is_promised(self, digest: SegmentDigest, segment: OpenSegment) -> bool:
         """Whether a segment is on its way in a content before the one of this segment."""
@@ -306,8 +308,8 @@ class StreamIntake:
 
     def _keep(self, segment: OpenSegment, offset: int, rows: list[Row]) -> None:
         """A segment is stored: later contents of this session may have it, too."""
-        digest = self._present.add_segment(self._content, offset, rows)
-        if self._promised.get(digest, (-1, None))[0] == segment.number:
+        self._present.add_segment(self._content, offset, rows)
+        for digest in segment.promised:
             del self._promised[digest]
 
     def _take_over(self, location: Location) -> StagedContent | None:
