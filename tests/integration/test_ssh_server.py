@@ -430,6 +430,43 @@ def test_nonsense_on_the_port_does_not_stop_the_server(keys: Path) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("who", ["server", "client"])
+def test_an_end_that_takes_nothing_is_given_up_though_the_line_is_alive(keys: Path, who: str) -> None:
+    """A process that hangs: its SSH still answers keepalives, so nothing but what it does not take tells."""
+    ended: list[BaseException | None] = []
+
+    async def write_all(channel: Channel) -> None:
+        try:
+            for _ in range(64):
+                await channel.write(bytes(MIB))
+        except LinkLostError as error:
+            ended.append(error)
+
+    async def scenario() -> None:
+        over, gave_up = asyncio.Event(), asyncio.Event()
+
+        async def serve(channel: Channel, _: str) -> None:
+            if who == "client":
+                channel.stall_seconds = 0.5
+                await write_all(channel)
+                gave_up.set()
+            await over.wait()
+
+        async with running(keys, serve, timeout_seconds=60) as embedded:
+            channel = await embedded.open("serve")
+            async with asyncio.timeout(60):
+                if who == "server":
+                    channel.stall_seconds = 0.5
+                    await write_all(channel)
+                else:
+                    await gave_up.wait()
+            over.set()
+            await channel.close()
+
+    asyncio.run(scenario())
+    assert "has taken nothing" in str(ended[0])
+
+
 def test_the_host_key_is_made_once_private_and_readable_by_ssh_keygen(keys: Path) -> None:
     file = keys / "made"
     first = load_host_key(file)
