@@ -58,7 +58,9 @@ class HowChoice(DetailsChoice):
     ] = None
     retries: Annotated[
         int,
-        typer.Option(min=0, max=10_000, envvar="EVIDENCESYNC_RETRIES", help="Attempts, in a row, to get a lost link back."),
+        typer.Option(
+            min=0, max=10_000, envvar="EVIDENCESYNC_RETRIES", help="Attempts, in a row, to get a link, or a lost one back."
+        ),
     ] = 12
     on_read_error: Annotated[
         str | None,
