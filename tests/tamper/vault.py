@@ -30,6 +30,7 @@ from evidencesync.evidence.identity import Title
 from evidencesync.ssh.keys import KeySigner
 from evidencesync.vault.vault import Vault
 from tests.support.authority import Authority, make_authority
+from tests.tamper.undo import Undo
 
 CASE, OTHER_CASE = "2026/11", "2026/12"
 A, B = (f"cases/{Title(case).folder}" for case in (CASE, OTHER_CASE))
@@ -60,6 +61,7 @@ class Workshop:
     authority: Authority = field(default_factory=make_authority)
     ids: list[str] = field(default_factory=list)
     """Of the vault, and of the other one."""
+    undo: list[Undo] = field(default_factory=list)
 
     @property
     def vault(self) -> Path:
@@ -102,9 +104,11 @@ class Workshop:
 
     def renew(self) -> None:
         """Puts the vault back as it was made, hard links and all."""
-        for name, place in (("template", self.vault), ("remembered", self.state), ("received", self.receipts)):
-            remove(place)
-            subprocess.run(["cp", "-a", self.folder / name, place], check=True)
+        if not self.undo:
+            pairs = (("template", self.vault), ("remembered", self.state), ("received", self.receipts))
+            self.undo = [Undo(self.folder / name, place) for name, place in pairs]
+        for one in self.undo:
+            one.undo()
 
     def run(self, *arguments: str | Path) -> Done:
         """A command line, in this process."""
