@@ -134,7 +134,7 @@ def _read_all(descriptors: Sequence[int], timeout_seconds: float) -> list[bytes]
 # --- In the prepared process --------------------------------------------------------------------------------------------
 
 
-def _load_everything() -> None:
+def load_everything() -> None:
     import evidencesync
 
     for module in pkgutil.walk_packages(evidencesync.__path__, "evidencesync."):
@@ -218,7 +218,7 @@ def _restart_coverage() -> None:
 
 def main() -> int:
     """The prepared process, or one of its forks."""
-    _load_everything()
+    load_everything()
     with socket.socket(fileno=int(sys.argv[1])) as control:
         request = _wait_for_a_command(control)
     if request is None:

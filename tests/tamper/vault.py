@@ -30,7 +30,7 @@ from evidencesync.evidence.identity import Title
 from evidencesync.ssh.keys import KeySigner
 from evidencesync.vault.vault import Vault
 from tests.support.authority import Authority, make_authority
-from tests.tamper.undo import Undo
+from tests.support.undo import Undo
 
 CASE, OTHER_CASE = "2026/11", "2026/12"
 A, B = (f"cases/{Title(case).folder}" for case in (CASE, OTHER_CASE))
@@ -153,7 +153,7 @@ def workshop(folder: Path) -> Iterator[Workshop]:
 
 def _build(made: Workshop) -> None:
     for name in ("ana", "ben", "carl", "dora", "mallory"):
-        _make_key(made, name)
+        made.keys[name] = make_key_pair(made.folder, name)
     source = made.folder / "source"
     _fill(source)
     who = ("ana", "ben", "carl", "dora")
@@ -184,15 +184,16 @@ def _build(made: Workshop) -> None:
     made.receipts.rename(made.folder / "received")
 
 
-def _make_key(made: Workshop, name: str) -> None:
+def make_key_pair(folder: Path, name: str) -> KeySigner:
+    """A key as ssh-keygen writes it, without ssh-keygen."""
     key = Ed25519PrivateKey.generate()
-    made.keys[name] = KeySigner.from_private(key)
     for file, data, mode in (
-        (made.folder / name, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), 0o600),
-        (made.folder / f"{name}.pub", key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH), 0o644),
+        (folder / name, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), 0o600),
+        (folder / f"{name}.pub", key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH), 0o644),
     ):
         file.write_bytes(data)
         file.chmod(mode)
+    return KeySigner.from_private(key)
 
 
 def _fill(source: Path) -> None:
