@@ -164,7 +164,6 @@ def _in_its_words(trial: Trial, fault: Fault, done: Ended) -> Iterator[str]:
         yield f"exit code {done.code} where there is no room"
     if trial.name == "verify" and done.code not in (0, 3):
         yield f"exit code {done.code}: a reading error accuses"
-    yield from _what_is_left(machine, trial, done)
 
 
 def _what_is_left(machine: Machine, trial: Trial, done: Ended) -> Iterator[str]:
