@@ -17,7 +17,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DELETE_ON_ERROR:
-.PHONY: demo test soak differential flips tamper check lint format bench bench-dry resume schemas docs clean
+.PHONY: demo test soak differential flips tamper fuzz faults kills check lint format bench bench-dry resume schemas docs clean
 
 demo: $(STAMP)
 	@$(BIN)/python -m docs.demo
@@ -42,6 +42,18 @@ flips: $(STAMP)
 # All commands about every row of the tamper corpus; some ten minutes of one core.
 tamper: $(STAMP)
 	TAMPER=all $(BIN)/python -m pytest -q -n $(JOBS) tests/tamper $(PYTEST)
+
+# Sessions spoilt on their way, to the vault and from it. make fuzz COUNT=1 SEED=77 does one again.
+fuzz: $(STAMP)
+	FUZZ=$(or $(COUNT),20000) SEED=$(SEED) $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/faults/test_fuzzed_sessions.py $(PYTEST)
+
+# Every system call of every command fails with every error, or is where its process is killed. COUNT=500 SEED=3: a sample.
+faults: $(STAMP)
+	FAULTS=$(or $(COUNT),0) SEED=$(SEED) $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/faults/test_failing_calls.py $(PYTEST)
+
+# Either end killed at any moment, over a real SSH server.
+kills: $(STAMP)
+	SOAK=1 SEED=$(SEED) $(BIN)/python -m pytest -q -n $(JOBS) tests/integration/test_killed_anywhere.py $(PYTEST)
 
 # What CI runs: everything that can refuse a change.
 check: lint test

@@ -16,7 +16,7 @@ from typing import Final
 
 import pytest
 
-from tests.support.failing_calls import SHORT, Ended, FailingProgram, Fault, build
+from tests.support.failing_calls import KILL, SHORT, Ended, FailingProgram, Fault, build
 from tests.support.undo import Undo
 from tests.tamper.vault import make_key_pair
 
@@ -38,6 +38,9 @@ ERRORS: Final = {
     "readdir": (errno.EIO, errno.ESTALE),
     "stat": (errno.EIO, errno.EACCES, errno.ESTALE),
 }
+DEADLY: Final = tuple(
+    "write truncate fsync syncfs rename link mkdir unlink chmod".split()
+)  # a process is killed before these, too
 TRANSIENT: Final = (errno.EINTR, SHORT)  # nobody may notice
 ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
@@ -138,6 +141,7 @@ def possible_faults(machine: Machine, trial: Trial) -> list[Fault]:
         for number in range(1, count + 1):
             found += [Fault(call, number, error) for error in ERRORS[call]]
             found += [Fault(call, number, error, lasting=True) for error in ERRORS[call][:2]]
+            found += [Fault(call, number, KILL)] if call in DEADLY else []
     return found
 
 
@@ -145,9 +149,10 @@ def objections(machine: Machine, trial: Trial, fault: Fault) -> list[str]:
     """What is wrong with how a command took a fault, and what it said itself."""
     machine.renew()
     done = machine.run(*trial.arguments, "--json", below=trial.below, fault=fault)
-    if done.code is None:
-        return ["it hangs, or was killed"]
-    found = [*_in_its_words(trial, fault, done), *_what_is_left(machine, trial, done)]
+    if done.hung:
+        return ["it hangs"]
+    words = [] if fault.error == KILL else list(_in_its_words(trial, fault, done))
+    found = [*words, *_what_is_left(machine, trial, done)]
     return [f"{one}: {done.out[:600]} {done.err[-300:]}" for one in found]
 
 
@@ -172,8 +177,11 @@ def _what_is_left(machine: Machine, trial: Trial, done: Ended) -> Iterator[str]:
     if trial.name == "push" and done.code == 0 and published != ["0001", "0002"]:
         yield f"acknowledged, and published is {published}"
     out = machine.folder / "out"
-    if not trial.writes and done.code not in (0, 3) and any(out.iterdir()):
-        yield f"it failed, and left {sorted(one.name for one in out.iterdir())}"
+    if trial.name == "verify":
+        return
+    left = [one for one in out.iterdir() if done.code is not None or one.name.startswith("copy")]  # a killed one leaves a draft
+    if not trial.writes and done.code not in (0, 3) and left:
+        yield f"it failed, and left {sorted(one.name for one in left)}"
     if not trial.writes:
         return
     checked = machine.run("verify", "{}/vault", "--json")

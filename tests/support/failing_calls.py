@@ -22,6 +22,7 @@ from typing import Any, Final
 
 KINDS: Final = tuple("open read write truncate fsync syncfs rename link mkdir unlink chmod readdir stat".split())
 SHORT: Final = -1
+KILL: Final = -2
 _SOURCE: Final = Path(__file__).with_suffix(".c")
 _REPOSITORY: Final = Path(__file__).parents[2]
 _SECONDS: Final = 120.0
@@ -29,7 +30,10 @@ _SECONDS: Final = 120.0
 
 @dataclass(frozen=True)
 class Fault:
-    """The n-th call of a kind fails with an error, or does a part only (SHORT); with `lasting`, all that follow, too."""
+    """The n-th call of a kind fails with an error, or does a part only (SHORT), or is never made: the process is killed (KILL).
+
+    With `lasting`, all that follow fail, too.
+    """
 
     call: str
     nth: int
@@ -37,7 +41,7 @@ class Fault:
     lasting: bool = False
 
     def __str__(self) -> str:
-        name = "a part only" if self.error == SHORT else errno.errorcode[self.error]
+        name = {SHORT: "a part only", KILL: "killed"}.get(self.error) or errno.errorcode[self.error]
         return f"{self.call} {self.nth}{' and all later ones' if self.lasting else ''}: {name}"
 
 
@@ -46,13 +50,14 @@ NONE: Final = Fault("", 0, 0)
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended. `met` counts its calls by kind, `fired` those that were made to fail; code None: it did not end."""
+    """How a command ended; `code` is None where it was killed. `met` counts its calls by kind, `fired` those that failed."""
 
     code: int | None
     out: str
     err: str
     met: Mapping[str, int]
     fired: int
+    hung: bool
 
 
 def build(folder: Path, compiler: str) -> Path:
@@ -84,7 +89,7 @@ class FailingProgram:
         self._process.stdin.flush()
         answer = json.loads(self._process.stdout.readline())
         out, err = ((self._folder / name).read_text(errors="replace") for name in ("stdout", "stderr"))
-        return Ended(answer["code"], out, err, answer["met"], answer["fired"])
+        return Ended(answer["code"], out, err, answer["met"], answer["fired"], answer["hung"])
 
     def close(self) -> None:
         """Ends it."""
@@ -114,17 +119,18 @@ def _run(request: dict[str, Any]) -> dict[str, Any]:
         os.close(reading)
         _be_the_command(request, writing)
     os.close(writing)
-    until = time.monotonic() + _SECONDS
+    hung, until = False, time.monotonic() + _SECONDS
     while os.waitpid(pid, os.WNOHANG) == (0, 0):
         if time.monotonic() > until:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+            hung = True
             break
         time.sleep(0.002)
     with os.fdopen(reading, "rb") as stream:
         said = stream.read()
     found: dict[str, Any] = json.loads(said) if said else {"code": None, "met": {}, "fired": 0}
-    return found
+    return {**found, "hung": hung}
 
 
 def _be_the_command(request: dict[str, Any], answer: int) -> None:
