@@ -1,13 +1,19 @@
-"""Errors that nobody has foreseen where they were met: a process that may have no more of something, or a defect."""
+"""Errors that nobody has foreseen where they were met: no more of something, a disk or its permissions, or a defect."""
 
 from __future__ import annotations
 
 import errno
 from typing import Final
 
-from evidencesync.errors import EvidenceSyncError, InternalError, ResourcesError
+from evidencesync.errors import EvidenceSyncError, InternalError, NoSpaceError, ResourcesError, StorageError
 
 _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+# What a disk, a file system or its permissions say, whatever a program does. Others (EBADF, EINVAL, ENOENT) it may owe to itself.
+_SAID_BY_DISKS: Final = (
+    "EIO ESTALE EROFS EACCES EPERM ENXIO ENODEV ENOMEDIUM EUCLEAN EREMOTEIO EBADMSG EMLINK EFBIG ETIMEDOUT"  # not all everywhere
+)
+_STORAGE: Final = frozenset(getattr(errno, name) for name in _SAID_BY_DISKS.split() if hasattr(errno, name))
 _NO_THREAD: Final = "can't start new thread"  # what Python says of a refused clone(2), as a plain RuntimeError
 _NO_ROOM_FOR_CODE: Final = ("Cannot allocate memory", "failed to map segment")  # what the loader says, as an ImportError
 
@@ -24,12 +30,26 @@ def is_shortage(error: BaseException) -> bool:
 
 
 def unexpected(error: BaseException) -> EvidenceSyncError:
-    """Our error for one that nobody has foreseen where it was met: a shortage of this process, or else a defect of the tool."""
+    """Our error for one that nobody has foreseen where it was met.
+
+    It is a shortage of this process, what a disk has refused, or else a defect of the tool.
+    """
     said: EvidenceSyncError
     if is_shortage(error):
         what = (error.strerror or "no room") if isinstance(error, OSError) else str(error) or "out of memory"
         said = ResourcesError(f"not enough memory, threads or open files: {what}")
+    elif isinstance(error, OSError) and error.errno in _FULL:
+        said = NoSpaceError(_refusal(error))
+    elif isinstance(error, OSError) and error.errno in _STORAGE:
+        said = StorageError(_refusal(error))
     else:
         said = InternalError(f"{type(error).__name__}: {error}")
     said.__cause__ = error
     return said
+
+
+def _refusal(error: OSError) -> str:
+    """What the system said, and of which file where that is known and can be shown as it is."""
+    name = error.filename if isinstance(error.filename, str) else ""
+    shown = f" [{name}]" if name and name.isprintable() else ""
+    return f"the system refused to read or write a file: {error.strerror}{shown}"

@@ -16,7 +16,7 @@ from evidencesync.cli.figures import count_text, size_text
 from evidencesync.cli.options import VaultPath, local_vault
 from evidencesync.cli.report_sign import ReportSignChoice, recorded_lines, signature_file
 from evidencesync.cli.verify_command import CheckChoice, load_trusted
-from evidencesync.errors import ExitCode, StorageError, UsageError, most_severe
+from evidencesync.errors import ExitCode, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
 from evidencesync.home import expand
 from evidencesync.limits import MAX_VERDICT_FILE
@@ -250,6 +250,7 @@ def _write(gathered: Gathered, target: Path) -> tuple[ReportOutput, bytes]:
     """Writes the report whole and durably, or not at all; what is said of it, and its SHA-512."""
     from evidencesync.cli.report_outputs import ReportOutput
     from evidencesync.report.write import write_report
+    from evidencesync.vault.disk import storage_error
 
     report = gathered.report
     kind = _FORMATS[target.suffix.lower()]
@@ -265,9 +266,7 @@ def _write(gathered: Gathered, target: Path) -> tuple[ReportOutput, bytes]:
         finally:
             half.unlink(missing_ok=True)
     except OSError as error:
-        raise StorageError(
-            f"the report could not be written: {error.strerror}", hint="Is there room, and may you write there?"
-        ) from error
+        raise storage_error(error, "write the report") from error
     judgement = report.judgement
     output = ReportOutput(
         file=safe_text(str(target)),

@@ -14,7 +14,7 @@ import typer
 
 from evidencesync.cli.shield import shield
 from evidencesync.cli.verify_options import SignerChoice
-from evidencesync.errors import EvidenceSyncError, StorageError
+from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
@@ -40,8 +40,9 @@ def signature_file(report: Path) -> Path:
 
 
 def sign_report(report: Path, sha512: bytes, verifier: Verifier) -> None:
-    """Writes the signature over a report's exact bytes, durably. Raises StorageError, SigningKeyError."""
+    """Writes the signature over a report's exact bytes, durably. Raises StorageError, NoSpaceError, SigningKeyError."""
     from evidencesync.custody.sshsig import sign_document
+    from evidencesync.vault.disk import storage_error
 
     armored = sign_document(verifier.signer, REPORT_NAMESPACE, sha512)
     try:
@@ -50,7 +51,7 @@ def sign_report(report: Path, sha512: bytes, verifier: Verifier) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise StorageError(f"the report's signature could not be written: {error.strerror}", hint="") from error
+        raise storage_error(error, "write the report's signature") from error
 
 
 def record_report(items: list[Item], vault: Path, output: ReportOutput, verifier: Verifier) -> list[RecordedReport]:

@@ -165,7 +165,9 @@ def _in_its_words(trial: Trial, fault: Fault, done: Ended) -> Iterator[str]:
         yield f"exit code {done.code}"
     if fault.error in TRANSIENT and not fault.lasting and done.code != 0:
         yield f"exit code {done.code} for what is none"
-    if fault.error in ROOM and fault.call in ("write", "fsync", "truncate", "mkdir", "rename") and done.code not in (0, 13):
+    kept_elsewhere = error.get("slug") in ("receipt-not-kept", "remembered-heads")  # it was published before
+    room = fault.error in ROOM and fault.call in ("write", "fsync", "truncate", "mkdir", "rename") and not kept_elsewhere
+    if room and done.code not in (0, 13):
         yield f"exit code {done.code} where there is no room"
     if trial.name == "verify" and done.code not in (0, 3):
         yield f"exit code {done.code}: a reading error accuses"

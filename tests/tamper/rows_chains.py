@@ -194,7 +194,7 @@ def _extras() -> None:
     _add("a folder among the records", Row(made(f"{CHAIN}/0015-noted.json", Path.mkdir), 31, "", f"{CHAIN}/0015-noted.json"))
     _add("two signatures for the next record", Row(_next_signatures, 31, "", ""))
     _add("a record of 32 GiB", Row(longer(ALONE[1]), 34, "malformed-document", ALONE[1]))
-    _add("a record's signature of 32 GiB", Row(longer(f"{ALONE[1]}.sig"), 34, "", f"{ALONE[1]}.sig"))
+    _add("a record's signature of 32 GiB", Row(longer(f"{ALONE[1]}.sig"), 32, "", f"{ALONE[1]}.sig"))
     _add("a record that everybody may write", Row(mode(ALONE[1], 0o666), 0, "unsafe-mode", ALONE[1]))
     _add("a custody folder that everybody may write", Row(mode(CHAIN, 0o777), 0, "unsafe-mode", CHAIN))
     _add("two signatures in one file of a record", Row(_both_signatures, 32, "bad-signature", f"{ALONE[1]}.sig"))
@@ -249,7 +249,7 @@ def _own() -> None:
         "a statement of the vault once more",
         Row(_copied_pair(HEADS, "custody/0021-heads.json"), 34, BROKEN, "custody/0021-heads.json"),
     )
-    _add("a vault's record of 32 GiB", Row(longer(HEADS), 34, "malformed-document", HEADS))
+    _add("a vault's record of 32 GiB", Row(longer(HEADS), 32, "malformed-document", HEADS))
 
 
 _each_type()

@@ -172,7 +172,11 @@ def _names() -> None:
     )
     _add("one more name for a file", Row(_one_more_name, 31, "extra-entry", f"{DATA}/more", restore="made"))
     for name, to in (("a.txt", "b.txt"), ("a.txt", "logs/a.txt"), ("logs", "Logs"), ("logs/deep", "deep"), ("a.txt", "a.txt ")):
-        _add(f"{name} renamed to {to!r}", Row(moved(f"{DATA}/{name}", f"{DATA}/{to}"), 31, "missing-file", f"{DATA}/{name}"))
+        whole: Literal["made"] | None = "made" if name == "logs/deep" else None  # which is empty
+        _add(
+            f"{name} renamed to {to!r}",
+            Row(moved(f"{DATA}/{name}", f"{DATA}/{to}"), 31, "missing-file", f"{DATA}/{name}", restore=whole),
+        )
     _add(
         "a name in another Unicode form",
         Row(moved(f"{DEEP}/\u540d.txt", f"{DEEP}/\uf900.txt"), 31, "missing-file", f"{DEEP}/\u540d.txt", about=FIRST),

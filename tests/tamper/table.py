@@ -12,6 +12,5 @@ for _room in (rows_data, rows_documents, rows_chains, rows_root):
     for _name, _row in _room.TABLE.rows.items():
         assert _name not in ROWS, _name
         ROWS[_name] = _row
-AWAITED: Final = frozenset(name for name in ROWS if "32 GiB" in name)  # right, and not true yet: nobody should wait for them
 SOUND: Final = rows_sound.TABLE.rows
 assert not SOUND.keys() & ROWS.keys()

@@ -12,7 +12,7 @@ import pytest
 from evidencesync.cli.console import Console
 from evidencesync.cli.guard import guard
 from evidencesync.custody.chain import ChainSubject
-from evidencesync.errors import ExitCode, InternalError, ResourcesError, StorageError
+from evidencesync.errors import EvidenceSyncError, ExitCode, InternalError, NoSpaceError, ResourcesError, StorageError
 from evidencesync.kept import heads
 from evidencesync.shortages import unexpected
 from evidencesync.vault.disk import storage_error
@@ -41,9 +41,30 @@ def test_a_shortage_is_said_with_its_slug_and_what_to_do(error: Exception, capsy
     assert "defect" not in said.out + said.err
 
 
-@pytest.mark.parametrize("error", [RuntimeError("another"), ValueError("x"), OSError(errno.EIO, "x"), ImportError("no such")])
+@pytest.mark.parametrize("error", [RuntimeError("another"), ValueError("x"), OSError(errno.EBADF, "x"), ImportError("no such")])
 def test_everything_else_that_is_unforeseen_is_a_defect(error: Exception) -> None:
     assert type(unexpected(error)) is InternalError
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [(errno.EIO, StorageError), (errno.EACCES, StorageError), (errno.ESTALE, StorageError), (errno.ENOSPC, NoSpaceError)],
+)
+def test_what_a_disk_refuses_is_no_defect_wherever_it_is_met(
+    number: int, kind: type[EvidenceSyncError], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> ExitCode:
+        raise OSError(number, os.strerror(number), "/vault/cases")
+
+    assert guard(Console(as_json=False), work) == kind.exit_code
+    said = capsys.readouterr().err
+    assert f"{os.strerror(number)} [/vault/cases]" in said
+    assert "defect" not in said
+    assert type(unexpected(OSError(number, os.strerror(number)))) is kind
+
+
+def test_a_name_that_cannot_be_shown_is_left_out_of_what_a_disk_refused() -> None:
+    assert "\x1b" not in unexpected(OSError(errno.EIO, os.strerror(errno.EIO), "/vault/\x1b[2J")).message
 
 
 def test_the_vaults_disk_is_not_blamed_for_too_many_open_files() -> None:
