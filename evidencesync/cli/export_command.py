@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from evidencesync.cli.export_outputs import ExportOutput, ExportRecord
     from evidencesync.cli.verify_record import Verifier
     from evidencesync.export.run import Exported, Format, Wanted
-    from evidencesync.verify.findings import Verdict
+    from evidencesync.verify.findings import Finding, Verdict
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def export(
     writing = VerifyProgress(total_files=verdict.checked.files, total_bytes=verdict.checked.bytes)
     with shown(run.console, VerifyView(writing, "exporting")):
         exported = export_acquisition(wanted, before_publishing, writing)
-    output = _output(wanted, exported, records[0] if records else None)
+    output = _output(wanted, exported, records[0] if records else None, [one.slug for one in _source(verdict)])
     _warn(run, output)
     run.console.give(output, _lines(output, verdict))
     return ExitCode.GAPS if output.left_out else ExitCode.COMPLETE
@@ -181,7 +181,7 @@ def _details(wanted: Wanted, exported: Exported) -> dict[str, str]:
     return details
 
 
-def _output(wanted: Wanted, exported: Exported, record: ExportRecord | None) -> ExportOutput:
+def _output(wanted: Wanted, exported: Exported, record: ExportRecord | None, source: list[str]) -> ExportOutput:
     from evidencesync.cli.export_outputs import ExportOutput
 
     name = wanted.item.name
@@ -202,6 +202,7 @@ def _output(wanted: Wanted, exported: Exported, record: ExportRecord | None) -> 
         misread_names=exported.misread,
         recipients=[one.fingerprint for one in wanted.recipients],
         record=record,
+        source=source,
         verdict="gaps" if exported.left_out.count else "complete",
     )
 
@@ -218,6 +219,14 @@ def _warn(run: Run, output: ExportOutput) -> None:
         )
 
 
+_SOURCE: Final = {"source-gaps": "WITH GAPS", "source-changed": "CHANGED", "source-filtered": "filtered"}
+
+
+def _source(verdict: Verdict) -> Iterator[Finding]:
+    """What the acquisition lacks of its source: a bag of it lacks that, too."""
+    return (one for one in verdict.findings if one.slug in _SOURCE)
+
+
 def _lines(output: ExportOutput, verdict: Verdict) -> Iterator[str]:
     about = f"{safe_text(output.case)} / {safe_text(output.item)}, acquisition {output.acquisition}"
     yield f"{about}: exported as {output.format}"
@@ -230,6 +239,8 @@ def _lines(output: ExportOutput, verdict: Verdict) -> Iterator[str]:
         yield f"  not listed   {count_text(output.not_listed, 'entry', 'entries')} that are no files with content"
     if output.left_out:
         yield f"  LEFT OUT     {count_text(output.left_out, 'name')} that the format cannot carry"
+    for finding in _source(verdict):
+        yield f"  source       {_SOURCE[finding.slug]}: {finding.message}"
     if output.record is not None:
         yield f"  record       {output.record.record}"
         yield f"  chain head   {output.record.sha256}"

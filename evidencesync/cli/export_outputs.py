@@ -24,6 +24,7 @@ class ExportOutput(Output, frozen=True):
     those who can open it (fingerprints of SSH keys, or age1...); empty where it is not encrypted. `not_listed` counts what the
     format has no place for: links, devices, empty folders, what has no content. `left_out` counts files whose names it cannot
     carry, and `left_out_names` are the first of them. `misread_names` counts names that widespread readers get wrong.
+    `source` are the kinds of findings (`source-gaps`, `source-changed`, `source-filtered`) about what the acquisition lacks.
     """
 
     case: str
@@ -41,5 +42,6 @@ class ExportOutput(Output, frozen=True):
     left_out_names: list[str]
     misread_names: Count
     recipients: list[str]
+    source: list[str]
     record: ExportRecord | None
     verdict: Literal["complete", "gaps"]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import evidencesync
+from evidencesync.custody.wholeness import SourceState
 from evidencesync.errors import UnrepresentableNameError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
@@ -188,6 +189,7 @@ class Bag:
             "Evidencesync-Case": header.case,
             "Evidencesync-Item": header.item,
             "Evidencesync-Acquisition": str(header.acquisition),
+            "Evidencesync-Source": SourceState.of_manifest(header, one.footer).words,
             "Evidencesync-Acquired": f"{header.started} to {one.footer.finished}",
             "Evidencesync-Examiner": header.examiner.name,
             "Evidencesync-Examiner-Key": header.examiner.key,

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from evidencesync.custody.documents import (
     CUSTODY_NAMESPACE,
@@ -26,6 +26,7 @@ from evidencesync.custody.documents import (
     ManifestHeader,
     Receipt,
 )
+from evidencesync.custody.hardlinks import HardLinks
 from evidencesync.custody.manifest import ManifestReader
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.receipt import ReceiptFacts, check_receipt, decode_receipt
@@ -36,6 +37,7 @@ from evidencesync.errors import (
     ChainError,
     EvidenceSyncError,
     ForkedError,
+    MalformedDocumentError,
     MissingOrExtraError,
     SignatureError,
     SourceReadError,
@@ -43,6 +45,7 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.digest import new_sha256, sha256_of, sha512_of
 from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.evidence.moment import parse_moment
 from evidencesync.kept.files import load_file, open_file, opened_folder
@@ -155,16 +158,18 @@ class _Check:
         if not found.manifest_kept:
             self._say(SourceReadError("the manifest was not kept: signature and receipt could not be compared with it"))
             return
-        reader, sha256, sha512 = ManifestReader(), new_sha256(), hashlib.sha512()
+        reader, links, sha256, sha512 = ManifestReader(), HardLinks(), new_sha256(), hashlib.sha512()
         try:
             with open_file(folder, MANIFEST) as file:
-                while block := file.read(_LINES):
-                    if not block.endswith(b"\n"):
-                        block += file.readline(MAX_MANIFEST_LINE + 1)
+                for block in _whole_lines(file):
                     sha256.update(block)
                     sha512.update(block)
-                    reader.read_lines(block)
+                    for path, line in reader.read_lines(block):
+                        if isinstance(line, Entry):
+                            links.note(path, line)
             footer = reader.finish()
+            for false in links.false_links(lambda: _entries(folder)):
+                raise MalformedDocumentError(false.text)
         except EvidenceSyncError as error:
             self._say(error)
             return
@@ -304,6 +309,20 @@ class _Check:
 
     def _say(self, error: EvidenceSyncError) -> None:
         self.found.problems.append(error)
+
+
+def _whole_lines(file: BinaryIO) -> Iterator[bytes]:
+    while block := file.read(_LINES):
+        yield block if block.endswith(b"\n") else block + file.readline(MAX_MANIFEST_LINE + 1)
+
+
+def _entries(folder: int) -> Iterator[tuple[bytes, Entry]]:
+    with open_file(folder, MANIFEST) as file:
+        reader = ManifestReader()
+        for block in _whole_lines(file):
+            for path, line in reader.read_lines(block):
+                if isinstance(line, Entry):
+                    yield path, line
 
 
 def _signer(signature: bytes, namespace: str, sha512: bytes, named: str, name: str) -> PublicKey:

@@ -86,6 +86,15 @@ def test_verify_does_not_call_a_filter_a_gap(lab: Lab) -> None:
     assert {one["acquisition"] for one in found if one["slug"] == "source-gaps"} == {2}
 
 
+def test_an_export_says_what_the_acquisition_lacks(lab: Lab, tmp_path: Path) -> None:
+    for number, source, words in (("2", ["source-gaps"], "with gaps"), ("3", ["source-filtered"], "filtered")):
+        bag = tmp_path / number
+        line = ("export", "vault", str(bag), *ITEM, "--acquisition", number, "--format", "bagit", "--json")
+        done = lab.run(*line)
+        assert (done.code, done.document["source"], schema_errors(done.document, "export-output")) == (0, source, [])
+        assert f"Evidencesync-Source: {words}\n" in (bag / "bag-info.txt").read_text("utf-8")
+
+
 def test_the_reports_first_table_says_it(lab: Lab, tmp_path: Path) -> None:
     verdict = tmp_path / "verdict.json"
     verdict.write_text(lab.run("verify", "vault", "--json").out)

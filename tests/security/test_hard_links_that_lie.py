@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from msgspec.structs import replace
 
 from evidencesync.errors import ExitCode, MalformedDocumentError
 from evidencesync.evidence.entry import Entry
 from evidencesync.protocol.messages import Published
 from evidencesync.source.metadata import EntryMaker
 from evidencesync.transfer import acquiring
+from tests.integration.cli_program import ITEM, Lab
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.every_command import run_in_process
 from tests.support.hostile_client import ROOT, HostileClient, entry_of
@@ -97,6 +99,27 @@ def test_every_command_refuses_what_verify_refuses(
     assert codes == dict.fromkeys(COMMANDS, 32), capfd.readouterr().err
     assert not (tmp_path / "copy").exists()
     assert not (tmp_path / "bag").exists()
+
+
+def test_a_kept_receipt_whose_manifest_lies_is_refused_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    lab = Lab.make(tmp_path)
+    lab.write("b", b"x")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(acquiring, "check_hard_links", lambda links, staging: None)
+    plain = EntryMaker.make_entry
+
+    def make_entry(self: EntryMaker, found: object, *args: object, **more: object) -> Entry:
+        entry = plain(self, found, *args, **more)  # type: ignore[arg-type]
+        return replace(entry, hardlink_to="a") if entry.path == "b" else entry
+
+    monkeypatch.setattr(EntryMaker, "make_entry", make_entry)
+    where = ["--receipts", f"{tmp_path}/kept"]
+    push = ["push", f"{tmp_path}/evidence", f"{tmp_path}/vault", *ITEM, "--sign-key", f"{tmp_path}/ana", "--examiner", "Ana"]
+    assert run_in_process([*push, *where]) == 0
+    assert run_in_process(["receipts", "check", *where]) == 32
+    assert "which the manifest does not list" in capfd.readouterr().out
 
 
 def test_a_file_that_changes_between_its_two_names_is_flagged_and_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
