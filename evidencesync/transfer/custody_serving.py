@@ -113,7 +113,8 @@ def _show(line: Line, item: Item, admitted: Admitted, shown: int) -> int:
 def _append(vault: Vault, item: Item, admitted: Admitted, append: Append, now: Callable[[], int]) -> None:
     """Appends a record, durably; nothing at all where the chain has grown since it was signed.
 
-    1. It is a record in the one strict form, and bounded.  2. It is of a type that an examiner signs.  3. The key that opened
+    1. It is a record in the one strict form, and bounded.  2. It is of a type that an examiner signs, and not about a timestamp:
+    without its files `verify` would miss them for ever.  3. The key that opened
     the session signed it, under its own principal, and is trusted for custody records now, and not revoked.  4. It follows the
     head of this very item's chain.  5. The item is not sealed for it, what it says of hand-overs and corrections
     holds, and a hand-over is to somebody who is known.
@@ -126,6 +127,11 @@ def _append(vault: Vault, item: Item, admitted: Admitted, append: Append, now: C
     if len(record.details) > MAX_DETAILS:
         raise LimitExceededError(f"a record has {len(record.details)} details; the limit is {MAX_DETAILS}")
     check_signer(record, admitted.key, item.vault_key, None)  # 2
+    if record.type == "timestamped":
+        raise NotThereError(
+            f"custody record {record.sequence} is about a timestamp that the vault was not given with it",
+            hint="A timestamp is attached where the vault lies: evidencesync timestamp attach",
+        )
     with _locked(item):
         at_ns = now()  # one moment for 3 and 6: the trust may change in between, and the record was there when it was trusted
         _check_signature(vault, admitted, record, append, at_ns)  # 3

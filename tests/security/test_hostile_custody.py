@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,8 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from evidencesync.custody.documents import CUSTODY_NAMESPACE, RECEIPT_NAMESPACE, CustodyRecord, Person
-from evidencesync.custody.record import decode_record
+from evidencesync.custody.documents import CUSTODY_NAMESPACE, RECEIPT_NAMESPACE, CustodyRecord, Person, RecordType
+from evidencesync.custody.record import SIGNERS, SignedBy, decode_record
 from evidencesync.custody.sshsig import sign_document
 from evidencesync.custody.text import encode_readable
 from evidencesync.errors import EvidenceSyncError, ExitCode, LinkLostError, SealedError
@@ -110,6 +111,27 @@ def test_a_false_statement_is_refused_and_changes_nothing(victim: Bench, what: s
         assert len(client.shown) == 2
         return
     assert refused(client, document).exit_code == code
+
+
+@pytest.mark.parametrize("kind", [kind for kind, by in SIGNERS.items() if by is not SignedBy.VAULT])
+def test_whatever_statement_the_vault_takes_verify_passes(bench: Bench, kind: RecordType) -> None:
+    """Of every type, about the item or an acquisition, with and without details."""
+    odd: list[dict[str, Any]] = [{}, {"acquisition": 1}, {"details": {}}, {"details": {"to": "ben@lab", "record": "1"}}]
+    for changes in odd:
+        client = CustodyClient(bench)
+        client.enter()
+        with contextlib.suppress(EvidenceSyncError):
+            client.append(client.statement(kind, **changes))
+        client.link.close()
+        verdict = audit_vault(bench.vault.layout.root, now_ns=time.time_ns())
+        assert [one for one in verdict.findings if one.severity == "error"] == []
+
+
+def test_a_record_about_a_timestamp_is_not_taken_without_it(victim: Bench) -> None:
+    client = CustodyClient(victim)
+    client.enter()
+    error = refused(client, client.statement("timestamped", acquisition=1))
+    assert (error.exit_code, "timestamp" in error.message) == (ExitCode.NOT_THERE, True)
 
 
 @pytest.mark.parametrize("signer", ["another", "namespace", "none", "garbage"])
