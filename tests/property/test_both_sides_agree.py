@@ -20,6 +20,7 @@ from evidencesync.custody.tally import ManifestTally
 from evidencesync.errors import EvidenceSyncError, LinkLostError
 from evidencesync.evidence.entry import Entry, ReadError
 from evidencesync.evidence.identity import ItemName, Title
+from evidencesync.kept.heads import HeadMemory
 from evidencesync.protocol.messages import Published
 from evidencesync.report.manifests import survey
 from evidencesync.verify.audit import audit_vault
@@ -164,7 +165,7 @@ def test_what_a_vault_takes_verify_passes_and_everybody_reads(
     verdict = audit_vault(root, case=case, item=item, acquisition=number, all_digests=True, now_ns=NOW_NS)
     assert [one for one in verdict.findings if one.severity == "error"] == []
     assert verdict.verdict == "pass"
-    assert vouched_manifest(root, bench.name, number, None, NOW_NS)
+    assert vouched_manifest(root, bench.name, number, None, HeadMemory(root.parent / "heads"), NOW_NS)
     layout = bench.vault.layout.item(bench.name)
     assert survey(layout, number).problem is None
     with ManifestFile(layout.acquisition(number) / "manifest.jsonl") as read:
