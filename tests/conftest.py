@@ -128,6 +128,8 @@ def pytest_fixture_setup() -> Generator[None, object, object]:
 def pytest_configure(config: pytest.Config) -> None:
     """Makes the place where skips are remembered, and what is true for the whole process."""
     config.stash[_skipped] = []
+    for name in ("FAKETIME_DONT_FAKE_MONOTONIC", "DONT_FAKE_MONOTONIC"):
+        os.environ.setdefault(name, "1")  # for all processes from here on: see the Makefile
     _start_programs_as_from_a_terminal()
     _share_one_heap()
 

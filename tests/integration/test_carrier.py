@@ -35,6 +35,8 @@ from tests.integration.cli_program import ITEM, REPOSITORY, TIMEOUT_SECONDS, Lab
 if TYPE_CHECKING:
     from tests.integration.conftest import Agent, Relay, Sshd
 
+pytestmark = pytest.mark.usefixtures("measured_processes")  # what is started here is seen nowhere else
+
 MIB = 1024 * 1024
 PYTHON = shlex.quote(sys.executable)
 ECHO = "cat; :"

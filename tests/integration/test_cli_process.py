@@ -17,6 +17,8 @@ import pytest
 
 from tests.integration.cli_program import ITEM, TIMEOUT_SECONDS, Lab
 
+pytestmark = pytest.mark.usefixtures("measured_processes")  # what is started here is seen nowhere else
+
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Lab:

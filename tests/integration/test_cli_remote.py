@@ -19,6 +19,8 @@ from tests.integration.cli_program import ITEM, REPOSITORY, TIMEOUT_SECONDS, Lab
 if TYPE_CHECKING:
     from tests.integration.conftest import Sshd
 
+pytestmark = pytest.mark.usefixtures("measured_processes")  # what is started here is seen nowhere else
+
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Lab:

@@ -14,6 +14,8 @@ from evidencesync.cli import app
 from evidencesync.cli.app import main
 from evidencesync.transfer import launch
 
+pytestmark = pytest.mark.usefixtures("measured_processes")  # what is started here is seen nowhere else
+
 SLOW = ["asyncio", "asyncssh", "pydantic", "rich", "typer"]
 
 

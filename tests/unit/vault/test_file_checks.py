@@ -22,6 +22,8 @@ from evidencesync.vault.stored import Comparison, Problem, StoredFile, compare_f
 from evidencesync.vault.tree import TreeReader
 from tests.support.patience import PATIENCE_SECONDS
 
+pytestmark = pytest.mark.usefixtures("measured_processes")  # what is started here is seen nowhere else
+
 ALL = Comparison(sha256=True, from_disk=True, unsafe_bits=0o022)
 Told = list[tuple[bytes, tuple[str, ...]]]
 
