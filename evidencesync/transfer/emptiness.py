@@ -29,6 +29,6 @@ def refuse_nothing(rules: FilterRules, tally: ManifestTally, listed_folders: int
             f"nothing that the list of files names is in the source ({rules.listed.count} names)", hint=rules.listed.hint
         )
     raise NothingLeftError(
-        f"the filters leave nothing of the source but folders: {left_out} entries are left out",
+        f"the filters leave nothing of the source but folders (left out: {left_out})",
         hint="See what they mean with --dry-run. To acquire nothing on purpose, add --allow-empty.",
     )
