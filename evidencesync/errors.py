@@ -317,9 +317,12 @@ class NoSpaceError(EvidenceSyncError):
 
     exit_code = ExitCode.NO_SPACE
     slug = "no-space"
-    default_hint = "Free space on the vault's disk; nothing was published."
+    default_hint = (
+        "Free space on the vault's disk; nothing was published. What has arrived is kept for the next run of the same command; "
+        "what other runs have left behind is removed, after asking, by: evidencesync clean VAULT"
+    )
     other_hints = _hints(
-        changes="Free space on the vault's disk, then run the same command again.",
+        changes="Free space on the vault's disk (evidencesync clean VAULT may help), then run the same command again.",
         reads="Free space on the disk that is full, then run the same command again.",
     )
 

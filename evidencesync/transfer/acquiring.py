@@ -142,6 +142,7 @@ class Acquiring:
             elsewhere = self._elsewhere(stack, open_tree) if reach == "vault" else None
             self._while_working("receiving", partial(self._look_up, index, leftovers, state, elsewhere))
             staging = stack.enter_context(Staging.create(item, admitted.session))
+            staging.keep_reserve()
             basis = Basis(partial(_open_any, open_tree, present, staging), from_disk=admitted.read_back, working=self._give_sign)
             stack.callback(basis.close)
             self._damaged = basis.damaged

@@ -9,7 +9,9 @@ from typing import Final
 from evidencesync.errors import InternalError
 from evidencesync.vault.copying import BlockSharing, copy_range
 from evidencesync.vault.disk import leave_hole, start_writeback, storage_error, write_all
+from evidencesync.vault.space import Room
 
+_BLOCK: Final = 512  # of st_blocks
 _WRITEBACK: Final = 32 << 20
 _ZEROS: Final = bytes(1 << 20)
 
@@ -21,10 +23,14 @@ class StagedContent:
     NoSpaceError when the disk is full and StorageError for what else it refuses.
     """
 
-    __slots__ = ("_holds", "_position", "_written_back", "dir_fd", "fd", "name", "path", "size")
+    __slots__ = ("_holds", "_position", "_room", "_written_back", "dir_fd", "fd", "name", "path", "size")
 
-    def __init__(self, dir_fd: int, name: str, path: Path, fd: int | None = None) -> None:
-        """Makes a new file; or goes on with one that is open for reading and writing, and takes its descriptor over."""
+    def __init__(self, dir_fd: int, name: str, path: Path, fd: int | None = None, room: Room | None = None) -> None:
+        """Makes a new file; or goes on with one that is open for reading and writing, and takes its descriptor over.
+
+        `room` is asked before bytes are written.
+        """
+        self._room = room
         self.dir_fd = dir_fd  # of `contents/`; belongs to the staging area
         self.name = name
         self.path = path
@@ -48,6 +54,7 @@ class StagedContent:
 
     def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Writes bytes at an offset."""
+        self._take_room(offset, len(data))
         try:
             if offset != self._position:
                 os.lseek(self.fd, offset, os.SEEK_SET)
@@ -76,6 +83,7 @@ class StagedContent:
         The bytes are not looked at: hash them before or afterwards. Raises DigestMismatchError when the source is too
         short.
         """
+        self._take_room(self.size, min(length, os.fstat(source_fd).st_blocks * _BLOCK))  # its holes stay holes
         try:
             copy_range(source_fd, offset, self.fd, self.size, length)
         except OSError as error:
@@ -123,6 +131,11 @@ class StagedContent:
         if self.fd < 0:
             raise InternalError("a staged content was used after it was closed")
         return self.fd
+
+    def _take_room(self, offset: int, length: int) -> None:
+        """Asks for room, but for what a file that was taken over has already."""
+        if self._room is not None:
+            self._room.take(max(offset + length - max(offset, self._holds), 0))
 
     def _grow(self, end: int) -> None:
         self.size = max(self.size, end)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
 
 from evidencesync.errors import NoSpaceError
-from evidencesync.limits import SPACE_RESERVE
+from evidencesync.limits import MIB, SPACE_RESERVE
 from evidencesync.vault.disk import storing
+
+_SHARE: Final = 4  # of what is free: as much as others may write before the disk is asked again
+_MOST_UNASKED: Final = 16 * MIB
 
 
 def free_bytes(folder: Path | int) -> int:
@@ -17,6 +21,14 @@ def free_bytes(folder: Path | int) -> int:
     return found.f_bavail * found.f_frsize
 
 
+def no_room(free: int, needed: int, reserve: int) -> NoSpaceError:
+    """The error for a disk that has too little room, with the numbers as they are."""
+    over = f"; {needed} more are needed" if needed else ""
+    return NoSpaceError(
+        f"the vault's disk has {free} bytes free{over}, and {reserve} are kept in reserve for what must be recorded"
+    )
+
+
 def check_space(folder: Path | int, needed_bytes: int) -> None:
     """Raises NoSpaceError unless `needed_bytes` fit and the reserve is left.
 
@@ -24,6 +36,30 @@ def check_space(folder: Path | int, needed_bytes: int) -> None:
     """
     free = free_bytes(folder)
     if free < needed_bytes + SPACE_RESERVE:
-        raise NoSpaceError(
-            f"the vault's disk has {free} bytes free; this needs {needed_bytes}, and {SPACE_RESERVE} are kept in reserve"
-        )
+        raise no_room(free, needed_bytes, SPACE_RESERVE)
+
+
+class Room:
+    """Keeps the reserve while evidence is written: asked before each write, it says no before the reserve is touched.
+
+    What documents, records and the index need is not asked for here: that is what the reserve is for. The disk is asked again
+    after a part of what was free, for others write too.
+    """
+
+    def __init__(self, folder_fd: int, reserve: int = SPACE_RESERVE) -> None:
+        """`folder_fd` must stay open."""
+        self._fd = folder_fd
+        self._reserve = reserve
+        self._left = 0
+
+    def take(self, size: int) -> None:
+        """Before `size` bytes are written. Raises NoSpaceError."""
+        self._left -= size
+        if self._left >= 0:
+            return
+        free = free_bytes(self._fd)
+        spare = free - self._reserve - size
+        if spare < 0:
+            self._left = 0
+            raise no_room(free, size, self._reserve)
+        self._left = min(spare // _SHARE, _MOST_UNASKED)

@@ -30,6 +30,7 @@ from evidencesync.vault.folders import FolderStack, remove_tree
 from evidencesync.vault.item import Item
 from evidencesync.vault.journal import Journal
 from evidencesync.vault.layout import CHUNKS, DATA, INCOMING, MANIFEST, STAGED_ACQUISITION, ItemLayout
+from evidencesync.vault.space import Room
 from evidencesync.vault.spool import SpooledRows
 from evidencesync.vault.sums import SumsWriter
 from evidencesync.vault.takeover import take_over
@@ -121,6 +122,10 @@ class Staging:
             os.close(session_fd)
             raise
 
+    def keep_reserve(self) -> None:
+        """From now on evidence is written only while the disk's reserve is left. Documents and records may use it."""
+        self.tree.room = Room(self.session_fd)
+
     @property
     def not_in_sums(self) -> NotInSums:
         """How many files one of the sums lists cannot carry."""
@@ -132,7 +137,7 @@ class Staging:
         The caller closes it.
         """
         name = content_name(number)
-        return StagedContent(self.contents_fd, name, self._content_path(name))
+        return StagedContent(self.contents_fd, name, self._content_path(name), room=self.tree.room)
 
     def take_over(self, session: str, files: TreeReader, leftover: bytes, number: int) -> StagedContent | None:
         """Makes a file that an earlier session staged the content of that number, with all that it holds.
@@ -143,7 +148,7 @@ class Staging:
         name = content_name(number)
         self.journal.add_taken(number, session, leftover)  # first: should this session end, the next one finds the file
         self.journal.sync()
-        return take_over(files, leftover, self.contents_fd, name, self._content_path(name))
+        return take_over(files, leftover, self.contents_fd, name, self._content_path(name), self.tree.room)
 
     def adopt(self, path: bytes, content: StagedContent, mtime_ns: int | None) -> None:
         """Moves a finished content to its place in `data/`, and closes it."""

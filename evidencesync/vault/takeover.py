@@ -9,13 +9,16 @@ from typing import Final
 
 from evidencesync.errors import PathEscapeError
 from evidencesync.vault.content import StagedContent
+from evidencesync.vault.space import Room
 from evidencesync.vault.tree import TreeReader
 
 _LOOK_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE_FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def take_over(session: TreeReader, leftover: bytes, dir_fd: int, name: str, path: Path) -> StagedContent | None:
+def take_over(
+    session: TreeReader, leftover: bytes, dir_fd: int, name: str, path: Path, room: Room | None = None
+) -> StagedContent | None:
     """Moves a session's file into `contents/` (`dir_fd`) under a new name, and opens it there with all that it holds.
 
     None where it cannot be had. `leftover` is its path below the session's folder, and is gone name by name, through no link:
@@ -42,4 +45,4 @@ def take_over(session: TreeReader, leftover: bytes, dir_fd: int, name: str, path
     if (moved.st_dev, moved.st_ino, moved.st_nlink) != (found.st_dev, found.st_ino, 1):
         os.close(writable)
         return None
-    return StagedContent(dir_fd, name, path, writable)
+    return StagedContent(dir_fd, name, path, writable, room)

@@ -14,10 +14,13 @@ from evidencesync.vault.content import StagedContent
 from evidencesync.vault.copying import copy_file, share_blocks
 from evidencesync.vault.disk import CREATE_FLAGS, FILE_MODE, FOLDER_MODE, READ_FLAGS, storage_error, write_all
 from evidencesync.vault.folders import FolderStack, split_path
+from evidencesync.vault.space import Room
 
 CopyMethod = Literal["reflinked", "copied"]
 _Result = TypeVar("_Result")
 
+_BLOCK: Final = 512  # of st_blocks, whatever the file system has
+_OF_AN_INODE: Final = 4096  # what a small file takes besides its bytes, more or less
 _NOT_LINKABLE: Final = frozenset({errno.EPERM, errno.EMLINK, errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS})
 _NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
@@ -101,6 +104,8 @@ class TreeWriter:
         # The process's umask shows in the folder that was just made; where it takes something away, each mode is set.
         self._set_modes = os.fstat(data_fd).st_mode & FOLDER_MODE != FOLDER_MODE
         self._root_time: int | None = None
+        self.room: Room | None = None
+        """Asked before the bytes of a file are written; None: whatever fits."""
         if self._set_modes:
             os.fchmod(data_fd, FOLDER_MODE)
 
@@ -125,6 +130,8 @@ class TreeWriter:
         """Makes a file of bytes that are in memory."""
         parent, name = split_path(path)
         stack = self._stack
+        if self.room is not None:
+            self.room.take(len(data) + _OF_AN_INODE)
         try:
             folder = stack.fd if parent == stack.path else stack.enter(parent)
             fd = os.open(name, CREATE_FLAGS, FILE_MODE, dir_fd=folder)
@@ -195,6 +202,8 @@ class TreeWriter:
         def fill(fd: int) -> CopyMethod:
             if os.fstat(existing_fd).st_size == size and share_blocks(existing_fd, fd):
                 return "reflinked"
+            if self.room is not None:
+                self.room.take(min(size, os.fstat(existing_fd).st_blocks * _BLOCK) + _OF_AN_INODE)
             copy_file(existing_fd, fd, size)
             return "copied"
 

@@ -1,0 +1,99 @@
+"""A disk that fills up: the reserve is kept, the numbers are true, and what has arrived is used when there is room."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from evidencesync.errors import ExitCode, NoSpaceError
+from evidencesync.limits import MIB, SPACE_RESERVE
+from evidencesync.vault.space import Room, check_space, free_bytes
+from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.file_systems import mounted
+
+SIZE = 144 * MIB
+
+
+@pytest.fixture
+def disk(tmp_path: Path, require_program: Callable[[str], str]) -> Iterator[Path]:
+    with mounted("ext4", tmp_path, SIZE, require_program) as place:
+        yield place
+
+
+@pytest.fixture
+def bench(disk: Path, tmp_path: Path) -> Bench:
+    """The vault on the small disk, the source elsewhere."""
+    (disk / "bench").mkdir()
+    made = make_bench(disk / "bench")
+    source = tmp_path / "source"
+    source.mkdir()
+    return replace(made, source=source)
+
+
+def fill(disk: Path, leave: int) -> Path:
+    filler = disk / "filler"
+    fd = os.open(filler, os.O_WRONLY | os.O_CREAT, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, free_bytes(disk) - leave)
+    finally:
+        os.close(fd)
+    return filler
+
+
+@pytest.mark.parametrize("kind", ["one large file", "many small files"])
+def test_the_reserve_is_left_and_what_has_arrived_is_used_when_there_is_room(bench: Bench, disk: Path, kind: str) -> None:
+    if kind == "one large file":
+        (bench.source / "image").write_bytes(os.urandom(24 * MIB))
+    else:
+        for number in range(240):
+            (bench.source / f"{number}").write_bytes(os.urandom(100_000))
+    filler = fill(disk, SPACE_RESERVE + 12 * MIB)
+    with pytest.raises(NoSpaceError) as caught:
+        bench.push()
+    assert caught.value.exit_code is ExitCode.NO_SPACE
+    free = free_bytes(disk)
+    assert SPACE_RESERVE <= free < SPACE_RESERVE + 12 * MIB
+    numbers = [int(number) for number in re.findall(r"[0-9]+", caught.value.message)]
+    assert SPACE_RESERVE in numbers
+    assert all(number > 0 for number in numbers)
+    assert "evidencesync clean" in (caught.value.hint or "")
+    filler.unlink()
+    done = bench.push()
+    assert bench.acquisitions() == ["0001"]
+    assert done.literal_bytes < 20 * MIB
+
+
+def test_a_disk_that_has_less_than_the_reserve_takes_nothing_and_says_so(bench: Bench, disk: Path) -> None:
+    (bench.source / "note").write_bytes(b"x")
+    fill(disk, SPACE_RESERVE - MIB)
+    with pytest.raises(NoSpaceError) as caught:
+        bench.push()
+    assert "0 more" not in caught.value.message
+    assert str(SPACE_RESERVE) in caught.value.message
+
+
+def test_room_is_asked_for_again_before_the_reserve_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = [SPACE_RESERVE + 100 * MIB]
+    monkeypatch.setattr("evidencesync.vault.space.free_bytes", lambda _: free[0])
+    room = Room(0)
+    written = 0
+    with pytest.raises(NoSpaceError):
+        for _ in range(10_000):
+            room.take(MIB)
+            written += MIB
+            free[0] -= 2 * MIB  # somebody else writes as fast
+    assert free[0] >= SPACE_RESERVE
+    assert written >= 40 * MIB
+
+
+def test_the_numbers_are_those_of_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evidencesync.vault.space.free_bytes", lambda _: 1234)
+    with pytest.raises(NoSpaceError, match=f"has 1234 bytes free, and {SPACE_RESERVE} are kept"):
+        check_space(0, 0)
+    with pytest.raises(NoSpaceError, match=f"has 1234 bytes free; 77 more are needed, and {SPACE_RESERVE} are kept"):
+        check_space(0, 77)
