@@ -20,7 +20,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.holes import extents
 from evidencesync.limits import MAX_RECORD
-from evidencesync.vault.disk import FOLDER_FLAGS, load_file, opened_file, storing
+from evidencesync.vault.disk import FOLDER_FLAGS, load_file, opened_file, opened_folder, storing
 from evidencesync.vault.item import Item
 from evidencesync.vault.layout import (
     DATA,
@@ -30,6 +30,7 @@ from evidencesync.vault.layout import (
     STREAMED_DOCUMENTS,
     TIMESTAMP_DOCUMENTS,
 )
+from evidencesync.vault.space import bytes_below, check_destination
 from evidencesync.vault.tree import TreeReader
 
 BLOCK: Final = 1 << 20
@@ -86,6 +87,11 @@ class Acquisition:
         """How many contents there are."""
         return self._reader.tally.contents
 
+    def check_room(self, folder_fd: int) -> None:
+        """Raises NoSpaceError where copies of all contents do not fit into a folder. Documents are small."""
+        with opened_folder(DATA, self._fd) as data:
+            check_destination(folder_fd, bytes_below(data), data, NO_ROOM)
+
     def entries(self) -> Iterator[ListedEntry]:
         """All entries in order. At the end, raises DigestMismatchError unless it was the manifest that the receipt names."""
         return self._pass(ManifestReader())
@@ -127,6 +133,9 @@ class Acquisition:
                     yield ListedEntry(path, line)
         if digest.digest().hex() != self.receipt.manifest_sha256:
             raise DigestMismatchError("the manifest is not the one that the receipt names")
+
+
+NO_ROOM: Final = "Name a destination with more room; nothing was exported."
 
 
 def checked_blocks(fd: int, path: bytes, entry: Entry) -> Iterator[bytes]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from evidencesync.evidence.digest import new_sha256
 from evidencesync.evidence.moment import format_moment
-from evidencesync.export.acquisition import Acquisition
+from evidencesync.export.acquisition import NO_ROOM, Acquisition
 from evidencesync.export.archive import archive_blocks
 from evidencesync.export.bag import Bag
 from evidencesync.export.case_uco import graph_blocks
@@ -20,6 +20,7 @@ from evidencesync.export.hashdeep import LeftOut, hashdeep_lines
 from evidencesync.export.parts import gathered
 from evidencesync.export.tree import FolderWriter
 from evidencesync.vault.item import Item
+from evidencesync.vault.space import check_destination
 from evidencesync.vault.vault import Vault
 from evidencesync.verify.progress import VerifyProgress
 
@@ -112,6 +113,7 @@ class _Run:
             blocks = archive_blocks(acquisition, bag.name, bag.parts(), self.progress)
             return self._write_file(blocks, survey.unrepresented_entries, survey.misread_names, LeftOut())
         with self.destination.new_folder() as fd:
+            acquisition.check_room(fd)
             writer = FolderWriter(acquisition, fd, self.progress)
             try:
                 for part in bag.parts():
@@ -138,6 +140,8 @@ class _Run:
 
     def _write_file(self, blocks: Iterator[bytes], not_listed: int, misread: int, left_out: LeftOut) -> Exported:
         with self.destination.new_file() as file:
+            if self.wanted.format is Format.BAGIT:  # an archive holds all that the evidence has, holes as zeros
+                check_destination(file.fileno(), self.acquisition.footer.bytes, None, NO_ROOM)
             digest = new_sha256()
             target = _Hashed(file, digest.update)
             if self.wanted.recipients:

@@ -17,7 +17,7 @@ from typing import Literal
 
 from evidencesync.custody.manifest import CheckedLine
 from evidencesync.custody.whole import WholeEntry
-from evidencesync.errors import DigestMismatchError, NotThereError
+from evidencesync.errors import DigestMismatchError, NotThereError, PathEscapeError
 from evidencesync.transfer.restoring.draft import Draft, drafted
 from evidencesync.transfer.restoring.dresser import Dress, TreeDresser
 from evidencesync.transfer.restoring.hardlinks import HardLinks
@@ -27,6 +27,7 @@ from evidencesync.transfer.restoring.wanted import Acquired, Selection
 from evidencesync.vault.disk import FOLDER_FLAGS, opened_folder, storing, sync_file_system
 from evidencesync.vault.layout import DATA
 from evidencesync.vault.readback import read_back
+from evidencesync.vault.space import bytes_on_disk, check_destination
 from evidencesync.vault.tree import TreeReader
 
 _RawPath = bytes
@@ -59,6 +60,9 @@ class RestoreProgress:
     path: _RawPath = b""
 
 
+_NO_ROOM = "Name a destination with more room, or only some paths; nothing was restored."
+
+
 @dataclass(frozen=True, slots=True)
 class Restored:
     """What was made: entries by type, bytes of contents, those of them that share blocks with the vault, and what is lacked."""
@@ -80,25 +84,38 @@ def restore(request: RestoreRequest, progress: RestoreProgress) -> Restored:
         folder = stack.enter_context(opened_folder(request.folder))
         acquired = Acquired(folder, request.manifest_sha256)
         draft = stack.enter_context(drafted(request.destination, request.vault))
-        _survey(acquired, request, progress)
         with storing(f"open {DATA}"):
             data = TreeReader(os.open(DATA, FOLDER_FLAGS, dir_fd=folder))
         stack.callback(data.close)
+        needed = _survey(acquired, data, request, progress)
+        check_destination(draft.fd, needed, folder, _NO_ROOM)
         return _Restoring(request, progress, acquired, draft).run(data)
 
 
-def _survey(acquired: Acquired, request: RestoreRequest, progress: RestoreProgress) -> None:
-    """Step 1. What is asked for and not there is said before anything is copied."""
+def _survey(acquired: Acquired, data: TreeReader, request: RestoreRequest, progress: RestoreProgress) -> int:
+    """Step 1. What is asked for and not there is said before anything is copied; how many bytes the copies will take."""
     selection = Selection(request.paths)
     seen = False
+    needed = 0
     for wanted in acquired.entries(selection):
         seen = True
         if wanted.entry.blake3 is not None:
             progress.total_files += 1
             progress.total_bytes += wanted.entry.size or 0
+            if wanted.entry.hardlink_to is None and wanted.entry.hardlink_to_b64 is None:
+                needed += _on_disk(data, wanted.path)
     selection.check_found()
     if not seen:
         raise NotThereError("the acquisition has no entries")
+    return needed
+
+
+def _on_disk(data: TreeReader, path: bytes) -> int:
+    try:
+        folder, name = data.locate(path)
+        return bytes_on_disk(os.stat(name, dir_fd=folder, follow_symlinks=False))
+    except (OSError, PathEscapeError):
+        return 0  # said when it is to be copied
 
 
 class _Restoring:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Final
 
 from evidencesync.errors import NoSpaceError
 from evidencesync.limits import MIB, SPACE_RESERVE
 from evidencesync.vault.disk import storing
+from evidencesync.vault.folders import FolderStack
+from evidencesync.vault.machine import kind_of_file_system
 
 _SHARE: Final = 4  # of what is free: as much as others may write before the disk is asked again
 _MOST_UNASKED: Final = 16 * MIB
+_BLOCK: Final = 512  # of st_blocks, whatever the file system has
+_SHARING: Final = frozenset({"btrfs", "xfs", "bcachefs", "zfs", "ocfs2"})
 
 
 def free_bytes(folder: Path | int) -> int:
@@ -37,6 +42,40 @@ def check_space(folder: Path | int, needed_bytes: int) -> None:
     free = free_bytes(folder)
     if free < needed_bytes + SPACE_RESERVE:
         raise no_room(free, needed_bytes, SPACE_RESERVE)
+
+
+def bytes_on_disk(found: os.stat_result) -> int:
+    """What a copy of a stored file takes at the most where it can have the same holes."""
+    return min(found.st_size, found.st_blocks * _BLOCK)
+
+
+def bytes_below(folder_fd: int) -> int:
+    """What copies of all files below a folder take at the most, as `bytes_on_disk`. Links are not followed."""
+    total, pending = 0, [b""]
+    with storing("measure what is to be copied"), FolderStack(os.dup(folder_fd)) as stack:
+        while pending:
+            folder = stack.enter(pending.pop())
+            for name in map(os.fsencode, os.listdir(folder)):
+                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if stat.S_ISDIR(found.st_mode):
+                    pending.append(stack.path + b"/" + name if stack.path else name)
+                else:
+                    total += bytes_on_disk(found)
+    return total
+
+
+def check_destination(folder_fd: int, needed_bytes: int, from_fd: int | None, hint: str) -> None:
+    """Raises NoSpaceError where copies of so many bytes do not fit into a folder that is not a vault's: it has no reserve.
+
+    Where the copies may share blocks with what lies on the same file system (that of `from_fd`), nobody knows what they take:
+    then nothing is said.
+    """
+    same = from_fd is not None and os.fstat(folder_fd).st_dev == os.fstat(from_fd).st_dev
+    if same and kind_of_file_system(folder_fd).name in _SHARING:
+        return
+    free = free_bytes(folder_fd)
+    if free < needed_bytes:
+        raise NoSpaceError(f"the destination's disk has {free} bytes free, and {needed_bytes} are needed", hint=hint)
 
 
 class Room:
