@@ -96,11 +96,13 @@ class Patience(Message, frozen=True):
     """Directly before Begin or Fetch, from version 2 on: how patient a sender is, so that the other end need not be more so.
 
     `timeout_ms`: for how long he hears nothing before he takes the link for lost; he lets no more than that pass without a word.
-    `return_seconds`: for how long he may try to come back on another link; 0 where he will not.
+    `return_seconds`: for how long he may try to come back on another link; 0 where he will not. `least_bytes`: so much room
+    takes what he is about to send, at the least, where nothing of it is there; 0 where he does not know.
     """
 
     timeout_ms: U32
     return_seconds: U32
+    least_bytes: Size
 
 
 class Begin(Message, frozen=True):

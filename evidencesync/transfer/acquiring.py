@@ -82,7 +82,7 @@ from evidencesync.vault.publish import committed, publish
 from evidencesync.vault.readback import read_back
 from evidencesync.vault.reindex import catch_up
 from evidencesync.vault.settings import Lookup as Reach
-from evidencesync.vault.space import check_space
+from evidencesync.vault.space import check_declared, check_space
 from evidencesync.vault.staging import Staging
 from evidencesync.vault.tree import TreeReader
 from evidencesync.vault.vault import Vault
@@ -117,6 +117,8 @@ class Acquiring:
         self._damaged: set[Location] = set()
         self._manifests: list[PreviousManifest] = []
         self._vault_shown = 0
+        self.least_bytes = 0
+        """The room that what comes takes at the least, where nothing of it is in the vault."""
 
     def run(self) -> list[Message]:
         """The transfer and its end; gives the acknowledgement, to be sent when the lock is free.
@@ -141,6 +143,7 @@ class Acquiring:
             open_tree = partial(self._open_tree, leftovers)
             elsewhere = self._elsewhere(stack, open_tree) if reach == "vault" else None
             self._while_working("receiving", partial(self._look_up, index, leftovers, state, elsewhere))
+            self._check_declared(index.known(scope) + leftovers.count if elsewhere is None else 1)
             staging = stack.enter_context(Staging.create(item, admitted.session))
             staging.keep_reserve()
             basis = Basis(partial(_open_any, open_tree, present, staging), from_disk=admitted.read_back, working=self._give_sign)
@@ -206,6 +209,11 @@ class Acquiring:
         elsewhere = Elsewhere(self._vault.index(), scope, open_tree, possession, self._give_sign)
         stack.callback(elsewhere.close)
         return elsewhere
+
+    def _check_declared(self, known: int) -> None:
+        """Refuses at once what cannot fit; where anything is known that may be part of it, nobody knows."""
+        if not known:
+            check_declared(self._item.layout.root, self.least_bytes)
 
     def _look_up(self, index: Index, leftovers: Leftovers, state: ItemState, elsewhere: Elsewhere | None) -> None:
         catch_up(self._vault.layout, index, self._item.name.case.folder)

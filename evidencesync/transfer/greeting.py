@@ -124,7 +124,7 @@ def greet(
     vault_key = _vault_key(welcome.vault_key)
     shown = keeping.watch(_checked_id(welcome.vault_id), vault_key, request.name)
     begin = _begin(request, welcome, vault_key, _seen(shown), resumes=False)
-    link.write(_patience(request, welcome, return_seconds) + frame_of(begin))
+    link.write(_patience(request, welcome, return_seconds, request.least_bytes) + frame_of(begin))
     while isinstance(answer := expect(Ready, Records), Records):
         shown.take(answer)
     if not isinstance(answer, Ready):
@@ -181,16 +181,16 @@ def _introduce(request: Visitor, link: Link, expect: Expect, clock: int, purpose
     return welcome
 
 
-def _patience(visitor: Visitor, welcome: Welcome, return_seconds: float) -> bytes:
+def _patience(visitor: Visitor, welcome: Welcome, return_seconds: float, least_bytes: int = 0) -> bytes:
     """How patient we are, where the other end wants to know."""
     if welcome.version < PATIENT_VERSION:
         return b""
-    return frame_of(patience_of(visitor.timeout_seconds, return_seconds))
+    return frame_of(patience_of(visitor.timeout_seconds, return_seconds, least_bytes))
 
 
-def patience_of(timeout_seconds: float, return_seconds: float) -> Patience:
+def patience_of(timeout_seconds: float, return_seconds: float, least_bytes: int = 0) -> Patience:
     """As it travels; a second is rounded up, so that nobody is cut off who comes in time."""
-    return Patience(min(math.ceil(timeout_seconds * 1000), _U32), min(math.ceil(return_seconds), _U32))
+    return Patience(min(math.ceil(timeout_seconds * 1000), _U32), min(math.ceil(return_seconds), _U32), least_bytes)
 
 
 def _check_state(ready: Ready) -> None:

@@ -19,7 +19,16 @@ from evidencesync.custody.manifest import encode_header
 from evidencesync.custody.receipt import decode_receipt
 from evidencesync.delta.possession import Possession
 from evidencesync.delta.refine import piece_key
-from evidencesync.errors import BusyError, EvidenceSyncError, InterruptedRunError, LinkLostError, ProtocolError, SessionGoneError
+from evidencesync.errors import (
+    BusyError,
+    EvidenceSyncError,
+    InterruptedRunError,
+    LinkLostError,
+    ProtocolError,
+    SessionGoneError,
+    SourceNotFoundError,
+    UsageError,
+)
 from evidencesync.evidence.moment import format_moment
 from evidencesync.protocol.messages import (
     Alive,
@@ -38,6 +47,8 @@ from evidencesync.protocol.messages import (
 )
 from evidencesync.session.sender import Sender
 from evidencesync.shortages import unexpected
+from evidencesync.source.least import least_content
+from evidencesync.source.root import resolve_source
 from evidencesync.transfer.acknowledgement import Sent, check_published
 from evidencesync.transfer.clock import SteadyClock, set_seconds
 from evidencesync.transfer.conversation import Conversation, connect_again
@@ -84,6 +95,8 @@ def push(
     vault was acknowledging.
     """
     now = now or SteadyClock()
+    if supply is None:
+        request = dataclasses.replace(request, least_bytes=_least_bytes(request))
     for attempt in range(request.retries):
         try:
             return _push_once(link, request, progress, now, again, supply, keeping)
@@ -98,6 +111,13 @@ def push(
         request = dataclasses.replace(request, session=secrets.token_hex(16))
         progress.begin_again()
     return _push_once(link, request, progress, now, again, supply, keeping)
+
+
+def _least_bytes(request: PushRequest) -> int:
+    try:
+        return least_content(resolve_source(request.source))
+    except (SourceNotFoundError, UsageError):
+        return 0  # whoever reads it says what is wrong
 
 
 def _push_once(

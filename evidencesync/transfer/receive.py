@@ -126,6 +126,7 @@ class _Session:
     ) -> None:
         self._line = Line(link)
         self._version: int | None = None
+        self._least_bytes = 0
         self._vault = vault
         self._caller = caller
         self._now = now
@@ -153,6 +154,7 @@ class _Session:
 
         item = self._vault.item(admitted.name, create=True)
         acquiring = Acquiring(self._line, self._vault, item, admitted, self._caller, self._now)
+        acquiring.least_bytes = self._least_bytes
         with ExitStack() as stack:
             elsewhere = self._lock(stack, item, admitted)
             if elsewhere is not None:
@@ -196,6 +198,7 @@ class _Session:
             _load_the_rest()
         if offered.version >= PATIENT_VERSION:
             patience = self._expect(Patience)
+            self._least_bytes = patience.least_bytes
             if hello.purpose == "push":  # a custody chain is shown to a person, who may think before he signs
                 self._line.be_patient(patience)
         admitted = admit(self._expect(Begin), offered, self._vault, self._now())

@@ -22,6 +22,7 @@ class PushRequest:
     `details`: what is known of case and item, for the `acquired` record. `retries`: how often in a row to try again when the
     link is lost. `on_read_error`: what stands in place of bytes that cannot be read. `retries_changed`: how often a file that
     changed while it was read is read again; None: as often as is cheap. `allow_empty`: publish, though filters leave nothing.
+    `least_bytes`: the room that it takes where nothing of it is in the vault; 0 where nobody knows.
     """
 
     source: bytes
@@ -43,6 +44,7 @@ class PushRequest:
     on_read_error: OnReadError = "zero"
     retries_changed: int | None = None
     allow_empty: bool = False
+    least_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

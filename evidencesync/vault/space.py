@@ -44,6 +44,16 @@ def check_space(folder: Path | int, needed_bytes: int) -> None:
         raise no_room(free, needed_bytes, SPACE_RESERVE)
 
 
+def check_declared(folder: Path | int, least_bytes: int) -> None:
+    """Raises NoSpaceError where evidence of which nothing is in the vault cannot fit, as its sender has measured it.
+
+    Some of it may be zeros after all, and take none: so it is refused only where not even nine tenths fit.
+    """
+    free = free_bytes(folder)
+    if least_bytes and free < least_bytes * 9 // 10 + SPACE_RESERVE:
+        raise no_room(free, least_bytes, SPACE_RESERVE)
+
+
 def bytes_on_disk(found: os.stat_result) -> int:
     """What a copy of a stored file takes at the most where it can have the same holes."""
     return min(found.st_size, found.st_blocks * _BLOCK)

@@ -68,6 +68,32 @@ def test_the_reserve_is_left_and_what_has_arrived_is_used_when_there_is_room(ben
     assert done.literal_bytes < 20 * MIB
 
 
+def test_a_file_that_cannot_fit_is_refused_before_it_is_sent(bench: Bench, disk: Path) -> None:
+    image = bench.source / "image"
+    image.write_bytes(os.urandom(72 * MIB))
+    bench = replace(bench, source=image)
+    before = free_bytes(disk)
+    fill_to = SPACE_RESERVE + 40 * MIB
+    fill(disk, fill_to)
+    assert before > fill_to
+    with pytest.raises(NoSpaceError, match=f"{72 * MIB} more are needed"):
+        bench.push()
+    assert free_bytes(disk) > fill_to - MIB
+
+
+@pytest.mark.parametrize("content", ["a hole", "zeros", "half zeros"])
+def test_a_file_that_may_fit_is_not_refused_for_its_size(bench: Bench, disk: Path, content: str) -> None:
+    image = bench.source / "image"
+    with image.open("wb") as file:
+        if content == "a hole":
+            file.truncate(400 * MIB)
+        else:
+            file.write(bytes(70 * MIB) if content == "zeros" else os.urandom(8 * MIB) + bytes(60 * MIB) + os.urandom(4 * MIB))
+    fill(disk, SPACE_RESERVE + 30 * MIB)
+    replace(bench, source=image).push()
+    assert bench.acquisitions() == ["0001"]
+
+
 def test_a_disk_that_has_less_than_the_reserve_takes_nothing_and_says_so(bench: Bench, disk: Path) -> None:
     (bench.source / "note").write_bytes(b"x")
     fill(disk, SPACE_RESERVE - MIB)

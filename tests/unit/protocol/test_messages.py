@@ -93,7 +93,7 @@ EXAMPLES: list[Message] = [
     Ready("ana@lab", 2**32 - 1, 7, bytes(32), b"\xff" * 32, MAX_FILE_SIZE, "vault", 3),
     Resumed(2**32 - 1, 7, 0, stream_open=True, concluding=False),
     Alive(),
-    Patience(60_000, 931),
+    Patience(60_000, 931, 1 << 40),
     PageOffer(0, bytes(16)),
     PageAnswer(2**32 - 1, known=True),
     Page(3, MAX_PAGE, with_files=False, proofs=b""),
