@@ -187,7 +187,7 @@ def test_a_source_that_goes_silent_after_its_offer_holds_the_item_no_longer_than
 def test_for_how_long_a_vaults_end_hears_nothing(monkeypatch: pytest.MonkeyPatch, timeout: float, silence: float) -> None:
     monkeypatch.undo()
     line = Line(local_pair()[0])
-    line.be_patient(Patience(int(timeout * 1000), 0))
+    line.be_patient(Patience(int(timeout * 1000), 0, 0))
     assert line._silence_seconds == silence
     line.close()
 
