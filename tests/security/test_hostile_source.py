@@ -233,7 +233,7 @@ def test_it_is_told_nothing_of_case_item_examiner_and_session(bench: Bench) -> N
         assert secret.encode() not in everything
     frames = FrameDecoder()
     said_by_us = {type(decode_message(kind, body)).__name__ for kind, body in frames.feed(everything)}
-    assert said_by_us <= {"SourceAsk", "Fetch", "Alive", "PagesStored", "SegmentsStored", "Need", "Want"}
+    assert said_by_us <= {"SourceAsk", "Patience", "Fetch", "Alive", "PagesStored", "SegmentsStored", "Need", "Want"}
 
 
 def test_an_empty_answer_is_an_end_of_the_link(bench: Bench) -> None:
