@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, cast
 
 import typer
@@ -16,7 +17,7 @@ from evidencesync.cli.command import Run
 from evidencesync.cli.details_choice import DetailsChoice
 from evidencesync.cli.figures import parse_rate
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
-from evidencesync.errors import EvidenceSyncError, ExitCode, InterruptedRunError, LinkLostError, UsageError
+from evidencesync.errors import EvidenceSyncError, ExitCode, InterruptedRunError, LinkLostError, NoHomeError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import MAX_FREE_TEXT, MAX_RETRIES_CHANGED
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from evidencesync.cli.passphrase import PassphraseAsker
     from evidencesync.kept.heads import HeadMemory
     from evidencesync.kept.receipts import Kept, ReceiptDraft
+    from evidencesync.outside import Closed
     from evidencesync.source.filters import FilterRules
     from evidencesync.source.gaps import OnReadError
     from evidencesync.ssh.address import Address
@@ -100,6 +102,32 @@ class Places:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Grounds:
+    """The folders on this machine that a run is about: the source's, and the vault's. None: elsewhere, or no folder."""
+
+    source: Path | None
+    vault: Path | None
+
+    def closed(self, *, named: bool) -> list[Closed]:
+        """Where what this machine keeps may not lie. In the source it may where nobody has `named` the folder: see below.
+
+        A user's own folders lie in what he acquires when that is his home, or all of the machine. They are then no part of the
+        evidence. Whoever names a folder can name another one, unless there is nothing outside.
+        """
+        from evidencesync.outside import Closed
+
+        found = [Closed("the vault", folder) for folder in vault_folders(self.vault)]
+        if named and self.source is not None and self.source.parent != self.source:
+            found.append(Closed("the source, which is only read", self.source))
+        return found
+
+
+def vault_folders(vault: Path | None) -> list[Path]:
+    """A vault's folder, and the one with its evidence, which may be on a disk of its own."""
+    return [] if vault is None else [vault, vault / "cases"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Notebook:
     """What this machine keeps: the receipt in the making, and what is remembered of vaults."""
 
@@ -108,18 +136,24 @@ class Notebook:
 
 
 @contextlib.contextmanager
-def notebook(run: Run, how: HowChoice) -> Iterator[Notebook]:
-    """Finds out whether a receipt and what was seen can be kept, before anything travels. Raises StorageError."""
-    from evidencesync.cli.receipts import chosen_receipts, head_memory
+def notebook(run: Run, how: HowChoice, grounds: Grounds) -> Iterator[Notebook]:
+    """Finds out whether a receipt and what was seen can be kept, before anything travels.
+
+    What was tried stays open until it is used. Raises NoSpaceError, ConfigurationError, UsageError.
+    """
+    from evidencesync.cli.receipts import chosen_receipts, head_memory, is_state_chosen
     from evidencesync.kept.receipts import ReceiptDraft, receipts_folder
 
-    draft = ReceiptDraft(receipts_folder(chosen_receipts(run, how.receipts)))
+    chosen = chosen_receipts(run, how.receipts)
     memory = head_memory(run)
-    memory.require_usable()
-    try:
-        yield Notebook(memory, draft)
-    finally:
-        draft.close()
+    with receipts_folder(chosen, grounds.closed(named=chosen is not None)) as folder:
+        draft = ReceiptDraft(folder)
+        try:
+            memory.require_usable(grounds.closed(named=is_state_chosen(run)))
+            yield Notebook(memory, draft)
+        finally:
+            memory.close()
+            draft.close()
 
 
 def without_own_folders(run: Run, how: HowChoice, source: bytes, rules: FilterRules, draft: ReceiptDraft | None) -> FilterRules:
@@ -131,12 +165,15 @@ def without_own_folders(run: Run, how: HowChoice, source: bytes, rules: FilterRu
     from evidencesync.kept.receipts import default_receipts, holds_receipts_alone
     from evidencesync.source.own import own_folders
 
-    receipts = default_receipts(chosen_receipts(run, how.receipts))
-    folders = [head_memory(run).folder]
-    if holds_receipts_alone(receipts):
-        folders.append(receipts)
-    elif draft is not None:
-        folders.append(draft.place)
+    folders = []
+    with contextlib.suppress(NoHomeError):  # then nothing of this user's own lies anywhere
+        folders.append(head_memory(run).folder)
+    with contextlib.suppress(NoHomeError):
+        receipts = default_receipts(chosen_receipts(run, how.receipts))
+        if holds_receipts_alone(receipts):
+            folders.append(receipts)
+        elif draft is not None:
+            folders.append(draft.place)
     return dataclasses.replace(rules, own=own_folders(source, map(os.fsencode, folders)))
 
 

@@ -90,7 +90,7 @@ def show(run: Run, vault: _Vault, item: ItemChoice, sign: SignChoice, ssh: Remot
     signed by the key it names; whether those keys are trusted is for `evidencesync verify`.
     """
     from evidencesync.cli.custody_view import show_lines, show_output
-    from evidencesync.cli.receipts import head_memory
+    from evidencesync.cli.receipts import audit_memory
     from evidencesync.ssh.address import Address
     from evidencesync.transfer.custody import read_chain, read_local_chain
     from evidencesync.verify.checks import MEANINGS
@@ -99,7 +99,7 @@ def show(run: Run, vault: _Vault, item: ItemChoice, sign: SignChoice, ssh: Remot
     if address.local:
         from evidencesync.vault.vault import Vault
 
-        chain = read_local_chain(Vault.open(Path(address.path)), item.name(), head_memory(run))
+        chain = read_local_chain(Vault.open(Path(address.path)), item.name(), audit_memory(run))
     else:
         chain = read_chain(*_prepare(run, address, item, sign, ssh))
     output = show_output(chain)

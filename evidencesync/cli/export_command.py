@@ -22,6 +22,7 @@ from evidencesync.home import expand
 if TYPE_CHECKING:
     from evidencesync.cli.export_outputs import ExportOutput, ExportRecord
     from evidencesync.cli.verify_record import Verifier
+    from evidencesync.export.destination import Destination
     from evidencesync.export.run import Exported, Format, Wanted
     from evidencesync.verify.findings import Finding, Verdict
 
@@ -85,33 +86,41 @@ def export(
     """
     import time
 
-    from evidencesync.cli.progress_display import VerifyView, shown
-    from evidencesync.cli.receipts import head_memory
     from evidencesync.export.encrypt import load_recipients
-    from evidencesync.export.run import Wanted, export_acquisition
+    from evidencesync.export.run import Wanted
     from evidencesync.vault.timestamps import choose_acquisition
     from evidencesync.vault.vault import Vault
-    from evidencesync.verify.audit import audit_vault
-    from evidencesync.verify.progress import VerifyProgress
 
     format_wanted = _parse_format(what.form)
-    path = local_vault(vault)
-    opened = Vault.open(path)
+    opened = Vault.open(local_vault(vault))
     found = opened.item(item.name())
     number = choose_acquisition(found, what.acquisition)
     recipients = load_recipients(what.encrypt_to) if what.encrypt_to else []
     wanted = Wanted(opened, found, number, format_wanted, expand(destination), recipients, time.time_ns())
-    wanted.check_destination()
-    verifier = _load_verifier(run, recording)
+    with wanted.open_destination() as place:
+        return _export(run, wanted, place, _load_verifier(run, recording), trusted)
+
+
+def _export(run: Run, wanted: Wanted, place: Destination, verifier: Verifier | None, trusted: str | None) -> ExitCode:
+    """Verifies what is to be exported, and writes it to a place that was looked at before, and is held open."""
+    import time
+
+    from evidencesync.cli.progress_display import VerifyView, shown
+    from evidencesync.cli.receipts import audit_memory
+    from evidencesync.export.run import export_acquisition
+    from evidencesync.verify.audit import audit_vault
+    from evidencesync.verify.progress import VerifyProgress
+
+    about = wanted.item.name
     progress = VerifyProgress()
     with shown(run.console, VerifyView(progress)):
         verdict = audit_vault(
-            path,
-            case=item.case,
-            item=item.item,
-            acquisition=number,
+            wanted.vault.layout.root,
+            case=about.case.text,
+            item=about.item.text,
+            acquisition=wanted.acquisition,
             trusted=load_trusted(Path(trusted)) if trusted is not None else None,
-            memory=head_memory(run),
+            memory=audit_memory(run),
             all_digests=True,
             progress=progress,
             now_ns=time.time_ns(),
@@ -127,7 +136,7 @@ def export(
 
     writing = VerifyProgress(total_files=verdict.checked.files, total_bytes=verdict.checked.bytes)
     with shown(run.console, VerifyView(writing, "exporting")):
-        exported = export_acquisition(wanted, before_publishing, writing)
+        exported = export_acquisition(wanted, place, before_publishing, writing)
     output = _output(wanted, exported, records[0] if records else None, [one.slug for one in _source(verdict)])
     _warn(run, output)
     run.console.give(output, _lines(output, verdict))

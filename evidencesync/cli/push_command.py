@@ -9,12 +9,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evidencesync.cli.acquire import CODES, HowChoice, Places, acquire, make_request, notebook, without_own_folders
+from evidencesync.cli.acquire import (
+    CODES,
+    Grounds,
+    HowChoice,
+    Places,
+    acquire,
+    make_request,
+    notebook,
+    vault_folders,
+    without_own_folders,
+)
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.filter_choice import FilterChoice
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
 from evidencesync.errors import CommandKind, ExitCode, UsageError
 from evidencesync.evidence.display import safe_text
+from evidencesync.home import rooted
 
 if TYPE_CHECKING:
     from evidencesync.ssh.address import Address
@@ -76,7 +87,7 @@ def push_source(
     from evidencesync.transfer.reach import reach_vault, reaching
 
     address = Address.parse(vault)
-    check_places(run, source, address, how)
+    grounds = check_places(run, source, address, how, what)
     stated = how.details(item.name())
     if how.dry_run:
         rules = without_own_folders(run, how, os.fsencode(source), what.rules(), None)
@@ -91,7 +102,7 @@ def push_source(
         from evidencesync.transfer.place import first_link
         from evidencesync.transfer.push import push
 
-        with notebook(run, how) as kept_in:
+        with notebook(run, how, grounds) as kept_in:
             rules = without_own_folders(run, how, os.fsencode(source), what.rules(), kept_in.draft)
             places = Places(os.fsencode(source), os.fsencode(address.path), rules, what.allow_empty)
             if places.rules.listed is not None and not os.path.isdir(source):
@@ -121,7 +132,7 @@ def _look(run: Run, source: Places, item: ItemChoice) -> ExitCode:
     return CODES[output.verdict]
 
 
-def check_places(run: Run, source: str, address: Address, how: HowChoice) -> None:
+def check_places(run: Run, source: str, address: Address, how: HowChoice, what: FilterChoice) -> Grounds:
     """What can be said before anybody is asked for a passphrase. Raises SourceNotFoundError, UsageError, ConfigurationError."""
     from evidencesync.source.gaps import refuse_moved_bytes
     from evidencesync.source.root import resolve_source
@@ -135,11 +146,38 @@ def check_places(run: Run, source: str, address: Address, how: HowChoice) -> Non
             run.console.warn(warning)
     root = Path(os.fsdecode(resolved.path))
     run.settings.refuse_within(root)
-    if not address.local:
-        return
-    vault, real = Path(os.path.realpath(address.path)), Path(os.path.realpath(root))
-    if vault.is_relative_to(real) or real.is_relative_to(vault):
-        raise UsageError(
-            f"the source and the vault lie one inside the other: {safe_text(str(real), 200)}, {safe_text(str(vault), 200)}",
-            hint="A vault needs a folder of its own.",
-        )
+    vault = rooted(Path(address.path)) if address.local else None
+    if vault is not None:
+        _refuse_one_in_the_other(root, vault, crosses=not what.one_file_system)
+    return Grounds(root if resolved.is_folder else None, vault)
+
+
+def _refuse_one_in_the_other(source: Path, vault: Path, *, crosses: bool) -> None:
+    """Raises UsageError where reading the source would read the vault, or the source is a part of it.
+
+    By device and inode: no link and no second mount hides it. A vault on a disk of its own that is mounted in the source is not
+    read where only one file system is (`crosses` is False).
+    """
+    from evidencesync.outside import FOLDER_FLAGS, lies_in
+
+    hint = "A vault needs a folder of its own. One on another disk is left out with --one-file-system."
+    text = f"the source and the vault lie one inside the other: {safe_text(str(source), 200)}, {safe_text(str(vault), 200)}"
+    try:
+        place = os.open(source if source.is_dir() else source.parent, FOLDER_FLAGS)
+    except OSError:
+        return  # whoever reads it says why it cannot be read
+    try:
+        if any(lies_in(place, folder) for folder in vault_folders(vault)):
+            raise UsageError(text, hint=hint)
+        device = os.fstat(place).st_dev
+    finally:
+        os.close(place)
+    try:
+        kept = os.open(vault, FOLDER_FLAGS)
+    except OSError:
+        return  # whoever opens the vault says what is wrong with it
+    try:
+        if source.is_dir() and lies_in(kept, source) and (crosses or os.fstat(kept).st_dev == device):
+            raise UsageError(text, hint=hint)
+    finally:
+        os.close(kept)

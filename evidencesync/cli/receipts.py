@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from evidencesync.errors import NoHomeError
 from evidencesync.home import expand
 
 if TYPE_CHECKING:
@@ -29,11 +30,26 @@ def chosen_state(run: Run) -> Path:
     return state_folder(expand(named) if named else run.settings.path(run.settings.values.state))
 
 
+def is_state_chosen(run: Run) -> bool:
+    """Whether somebody has said where this machine remembers."""
+    return bool(os.environ.get(STATE_VARIABLE)) or run.settings.values.state is not None
+
+
 def head_memory(run: Run) -> HeadMemory:
-    """What this machine remembers of vaults."""
+    """What this machine remembers of vaults. Raises NoHomeError where it has no place for that."""
     from evidencesync.kept.heads import HeadMemory
 
     return HeadMemory(chosen_state(run))
+
+
+def audit_memory(run: Run) -> HeadMemory:
+    """The same for a check of a vault, which is worth making also where there is no such place: its verdict then says so."""
+    from evidencesync.kept.heads import NoMemory
+
+    try:
+        return head_memory(run)
+    except NoHomeError as error:
+        return NoMemory(error.message)
 
 
 def keep_seen(run: Run, seen: VaultAtHand, now_ns: int) -> None:

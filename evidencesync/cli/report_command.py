@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Final
@@ -14,7 +14,7 @@ import typer
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.figures import count_text, size_text
 from evidencesync.cli.options import VaultPath, local_vault
-from evidencesync.cli.report_sign import ReportSignChoice, recorded_lines, signature_file
+from evidencesync.cli.report_sign import SIGNATURE, ReportSignChoice, recorded_lines
 from evidencesync.cli.verify_command import CheckChoice, load_trusted
 from evidencesync.errors import ExitCode, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
@@ -24,6 +24,7 @@ from evidencesync.limits import MAX_VERDICT_FILE
 if TYPE_CHECKING:
     from evidencesync.cli.report_outputs import Format, ReportOutput
     from evidencesync.cli.verify_record import Verifier
+    from evidencesync.outside import NewFile
     from evidencesync.report.gather import Gathered, Grounds
     from evidencesync.report.judging import Shown
     from evidencesync.vault.vault import Vault
@@ -68,17 +69,31 @@ class FileChoice:
         ),
     ] = None
 
-    def target(self, *, signed: bool) -> Path:
-        """Where the report goes. An earlier one is never replaced: it may have been signed, or filed. Raises UsageError."""
+    def target(self) -> Path:
+        """Where the report goes. Raises UsageError for what is no kind of report."""
         target = expand(self.output)
         if target.suffix.lower() not in _FORMATS:
             raise UsageError(
                 f"not a kind of report: {safe_text(self.output, 200)}", hint="Name FILE.html, FILE.pdf or FILE.json."
             )
-        if any(os.path.lexists(file) for file in [target, *([signature_file(target)] if signed else [])]):
-            hint = "Reports are never replaced. Choose another name."
-            raise UsageError(f"{safe_text(self.output, 200)} is there already", hint=hint)
         return target
+
+    @contextlib.contextmanager
+    def opened(self, vault: Path, *, signed: bool) -> Iterator[NewFile]:
+        """The place of the report, held open from before anything is checked. Raises UsageError.
+
+        An earlier report is never replaced: it may have been signed, or filed.
+        """
+        from evidencesync.cli.acquire import vault_folders
+        from evidencesync.outside import Closed, NewFile
+
+        closed = [Closed("the vault", folder) for folder in vault_folders(vault)]
+        with NewFile(
+            self.target(), closed, "Reports are never replaced, and never lie in a vault. Choose another place."
+        ) as place:
+            if signed:
+                place.claim(SIGNATURE)
+            yield place
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -125,41 +140,38 @@ def report(
     from evidencesync.vault.vault import Vault
 
     shown = part.shown()
-    target = to.target(signed=signing.sign)
+    to.target()
     now_ns = time.time_ns()
     made_ns = now_ns if to.time_of_report is None else _parse_time(to.time_of_report)
     opened = Vault.open(local_vault(vault))
-    _require_outside(target, opened.layout.root)
-    verifier = load_verifier(run, signing) if signing.sign else None
-    if verdict is not None:
-        grounds = _load_grounds(verdict, trusted, checks)
-        _require_seen(run, opened, shown)
-    else:
-        grounds = _check(run, vault, checks, shown, trusted, now_ns)
-    gathered = gather(opened, shown, grounds, now_ns=made_ns)
-    result, sha512 = _write(gathered, target)
-    if verifier is not None:
-        result = _sign(result, sha512, gathered, target, opened.layout.root, verifier)
+    with to.opened(opened.layout.root, signed=signing.sign) as place:
+        verifier = load_verifier(run, signing) if signing.sign else None
+        if verdict is not None:
+            grounds = _load_grounds(verdict, trusted, checks)
+            _require_seen(run, opened, shown)
+        else:
+            grounds = _check(run, vault, checks, shown, trusted, now_ns)
+        gathered = gather(opened, shown, grounds, now_ns=made_ns)
+        result, sha512 = _write(gathered, place)
+        if verifier is not None:
+            result = _sign(result, sha512, gathered, place, opened.layout.root, verifier)
     run.console.give(result, _lines(result))
     return ExitCode(result.exit_code)
 
 
-def _sign(result: ReportOutput, sha512: bytes, gathered: Gathered, target: Path, vault: Path, verifier: Verifier) -> ReportOutput:
+def _sign(
+    result: ReportOutput, sha512: bytes, gathered: Gathered, place: NewFile, vault: Path, verifier: Verifier
+) -> ReportOutput:
     """The signature first, then the records: one that could not be made is a code of its own, unless the verdict's is worse."""
     from msgspec.structs import replace
 
     from evidencesync.cli.report_sign import record_report, sign_report, signature_file
 
-    sign_report(target, sha512, verifier)
+    sign_report(place, sha512, verifier)
     recorded = record_report(gathered.report.items, vault, result, verifier)
     codes = {ExitCode(result.exit_code)} | {ExitCode(one.problem_code) for one in recorded if one.problem_code is not None}
-    signature = safe_text(str(signature_file(target)))
+    signature = safe_text(str(signature_file(place.path)))
     return replace(result, signature=signature, recorded=recorded, exit_code=int(most_severe(codes)))
-
-
-def _require_outside(target: Path, vault: Path) -> None:
-    if Path(os.path.realpath(target.parent)).is_relative_to(vault):
-        raise UsageError("a report may not be written into the vault: only evidence belongs there", hint="Choose another folder.")
 
 
 def _parse_time(text: str) -> int:
@@ -190,12 +202,12 @@ def _load_grounds(verdict: str, trusted: str | None, checks: CheckChoice) -> Gro
 
 def _require_seen(run: Run, vault: Vault, shown: Shown) -> None:
     """An earlier verdict is about an older copy, too, if that was put back since. Raises RolledBackError, ForkedError."""
-    from evidencesync.cli.receipts import head_memory
+    from evidencesync.cli.receipts import audit_memory
     from evidencesync.evidence.identity import Title
     from evidencesync.transfer.custody_seen import VaultAtHand
     from evidencesync.vault.catalog import stored_names
 
-    memory = head_memory(run)
+    memory = audit_memory(run)
     VaultAtHand(memory, vault).require()
     for name in stored_names(vault.layout, Title(shown.case).folder):
         if shown.item in (None, name.item.text):
@@ -206,7 +218,7 @@ def _check(run: Run, vault: str, checks: CheckChoice, shown: Shown, trusted: str
     from evidencesync.cli.authorities import load_roots
     from evidencesync.cli.progress_display import VerifyView
     from evidencesync.cli.progress_display import shown as displayed
-    from evidencesync.cli.receipts import head_memory
+    from evidencesync.cli.receipts import audit_memory
     from evidencesync.report.gather import Grounds
     from evidencesync.verify.audit import audit_vault
     from evidencesync.verify.progress import VerifyProgress
@@ -221,7 +233,7 @@ def _check(run: Run, vault: str, checks: CheckChoice, shown: Shown, trusted: str
             acquisition=shown.acquisition,
             trusted=signers,
             all_digests=checks.all_digests,
-            memory=head_memory(run),
+            memory=audit_memory(run),
             roots=load_roots(run.settings, checks.tsa_root),
             require_timestamp=checks.require_timestamp,
             progress=progress,
@@ -246,30 +258,23 @@ class _Hashing:
         return self._file.write(data)
 
 
-def _write(gathered: Gathered, target: Path) -> tuple[ReportOutput, bytes]:
+def _write(gathered: Gathered, place: NewFile) -> tuple[ReportOutput, bytes]:
     """Writes the report whole and durably, or not at all; what is said of it, and its SHA-512."""
     from evidencesync.cli.report_outputs import ReportOutput
     from evidencesync.report.write import write_report
     from evidencesync.vault.disk import storage_error
 
     report = gathered.report
-    kind = _FORMATS[target.suffix.lower()]
-    half = target.with_name(f".{target.name[:200]}.{os.getpid()}.part")
+    kind = _FORMATS[place.path.suffix.lower()]
     try:
-        try:
-            with half.open("xb") as file:
-                hashing = _Hashing(file)
-                write_report(gathered, kind, hashing)
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(half, target)
-        finally:
-            half.unlink(missing_ok=True)
+        with place.writing() as file:
+            hashing = _Hashing(file)
+            write_report(gathered, kind, hashing)
     except OSError as error:
         raise storage_error(error, "write the report") from error
     judgement = report.judgement
     output = ReportOutput(
-        file=safe_text(str(target)),
+        file=safe_text(str(place.path)),
         format=kind,
         sha256=hashing.sha256.hexdigest(),
         bytes=hashing.size,

@@ -6,7 +6,6 @@ The type is `exported` and not `noted`: what a note states under a name counts a
 from __future__ import annotations
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -20,8 +19,10 @@ from evidencesync.evidence.display import safe_text
 if TYPE_CHECKING:
     from evidencesync.cli.report_outputs import RecordedReport, ReportOutput
     from evidencesync.cli.verify_record import Verifier
+    from evidencesync.outside import NewFile
     from evidencesync.report.document import Item
 
+SIGNATURE: Final = ".sig"
 REPORT_NAMESPACE: Final = "report@evidencesync"
 
 
@@ -36,20 +37,18 @@ class ReportSignChoice(SignerChoice):
 
 def signature_file(report: Path) -> Path:
     """Where the signature of a report lies."""
-    return report.with_name(report.name + ".sig")
+    return report.with_name(report.name + SIGNATURE)
 
 
-def sign_report(report: Path, sha512: bytes, verifier: Verifier) -> None:
+def sign_report(report: NewFile, sha512: bytes, verifier: Verifier) -> None:
     """Writes the signature over a report's exact bytes, durably. Raises StorageError, NoSpaceError, SigningKeyError."""
     from evidencesync.custody.sshsig import sign_document
     from evidencesync.vault.disk import storage_error
 
     armored = sign_document(verifier.signer, REPORT_NAMESPACE, sha512)
     try:
-        with signature_file(report).open("xb") as file:
+        with report.writing(SIGNATURE) as file:
             file.write(armored)
-            file.flush()
-            os.fsync(file.fileno())
     except OSError as error:
         raise storage_error(error, "write the report's signature") from error
 

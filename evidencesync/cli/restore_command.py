@@ -110,7 +110,7 @@ def restore_copy(
     """
     import time
 
-    from evidencesync.cli.receipts import head_memory
+    from evidencesync.cli.receipts import audit_memory
     from evidencesync.cli.verify_command import load_trusted
     from evidencesync.transfer.restore import RestoreProgress, RestoreRequest, restore
     from evidencesync.transfer.restoring.dresser import Dress
@@ -131,7 +131,7 @@ def restore_copy(
     request = RestoreRequest(
         vault=opened.layout.root,
         folder=opened.item(name).layout.acquisition(number),
-        manifest_sha256=vouched_manifest(opened.layout.root, name, number, outside, head_memory(run), time.time_ns()),
+        manifest_sha256=vouched_manifest(opened.layout.root, name, number, outside, audit_memory(run), time.time_ns()),
         destination=os.fsencode(expand(destination)) if destination else b"",
         paths=tuple(map(os.fsencode, paths or ())),
         read_back=not choice.no_read_back,

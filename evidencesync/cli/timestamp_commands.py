@@ -88,7 +88,7 @@ def request(
     data = asked.encode()
     names = found.name.case.folder, found.name.item.folder, acquisition_folder(number)
     file = expand(output if output is not None else "-".join(names) + _REQUEST_SUFFIX)
-    _write_new(file, data)
+    _write_new(file, local_vault(vault), data)
     shown = safe_text(str(file), 300)
     made = TimestampRequestOutput(
         case=found.name.case.text,
@@ -208,7 +208,7 @@ def _attach(
     import time
 
     from evidencesync.cli.authorities import load_roots
-    from evidencesync.cli.receipts import head_memory, keep_seen
+    from evidencesync.cli.receipts import audit_memory, keep_seen
     from evidencesync.cli.timestamp_outputs import TimestampOutput
     from evidencesync.transfer.custody_seen import VaultAtHand
     from evidencesync.vault.timestamps import attach, load_stamped
@@ -219,7 +219,7 @@ def _attach(
     if roots is None:
         run.console.warn("no --tsa-root was given: who made the timestamp is not checked")
     opened = Vault.open(local_vault(vault))
-    who, seen = _who(run, sign), VaultAtHand(head_memory(run), opened, item.name)
+    who, seen = _who(run, sign), VaultAtHand(audit_memory(run), opened, item.name)
     now_ns = time.time_ns()
     done = attach(opened, item, number, answer, who, roots, at_ns=now_ns, before_writing=seen.require)
     keep_seen(run, seen, now_ns)
@@ -260,12 +260,18 @@ def _read(file: Path) -> bytes:
     return data
 
 
-def _write_new(file: Path, data: bytes) -> None:
+def _write_new(file: Path, vault: Path, data: bytes) -> None:
+    from evidencesync.cli.acquire import vault_folders
+    from evidencesync.outside import Closed, NewFile
+
     try:
-        with file.open("xb") as stream:
+        with (
+            NewFile(
+                file, [Closed("the vault", folder) for folder in vault_folders(vault)], "Name another file: -o FILE"
+            ) as place,
+            place.writing() as stream,
+        ):
             stream.write(data)
-    except FileExistsError as error:
-        raise UsageError(f"{safe_text(str(file), 200)} is there already", hint="Name another file: -o FILE") from error
     except OSError as error:
         raise UsageError(f"{safe_text(str(file), 200)} cannot be written: {error.strerror}") from error
 

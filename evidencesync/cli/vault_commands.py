@@ -187,10 +187,10 @@ def adding_to_own_chain(run: Run, vault: Vault) -> Iterator[None]:
     """Records are added to the vault's own chain inside: which must be what this machine has seen before, and is remembered."""
     import time
 
-    from evidencesync.cli.receipts import head_memory, keep_seen
+    from evidencesync.cli.receipts import audit_memory, keep_seen
     from evidencesync.transfer.custody_seen import VaultAtHand
 
-    seen = VaultAtHand(head_memory(run), vault)
+    seen = VaultAtHand(audit_memory(run), vault)
     seen.require()
     yield
     keep_seen(run, seen, time.time_ns())

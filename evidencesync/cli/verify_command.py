@@ -79,7 +79,7 @@ def verify(
 
     from evidencesync.cli.authorities import load_roots
     from evidencesync.cli.progress_display import VerifyView, shown
-    from evidencesync.cli.receipts import head_memory
+    from evidencesync.cli.receipts import audit_memory
     from evidencesync.verify.audit import audit_vault
     from evidencesync.verify.progress import VerifyProgress
 
@@ -97,7 +97,7 @@ def verify(
             acquisition=part.acquisition,
             trusted=load_trusted(Path(trusted)) if trusted is not None else None,
             expect_head=expect_head,
-            memory=head_memory(run),
+            memory=audit_memory(run),
             all_digests=checks.all_digests,
             roots=load_roots(run.settings, checks.tsa_root),
             require_timestamp=checks.require_timestamp,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from evidencesync.cli.watch_events import WatchEvents
+    from evidencesync.kept.files import KeptFolder
     from evidencesync.kept.heads import HeadMemory
     from evidencesync.kept.watched import WatchedKey, WatchMemory
     from evidencesync.source.sighting import Sight
@@ -116,13 +117,12 @@ def watch_source(
 
     address, chosen_pace = Address.parse(vault), how.pace()
     require_watchable(resolve_source(os.fsencode(source)))
-    check_places(run, source, address, how)
+    grounds = check_places(run, source, address, how, what)
     stated = how.details(item.name())
     state, chosen = chosen_state(run), chosen_receipts(run, how.receipts)
     _refuse_feedback(source, state, default_receipts(chosen))
-    receipts, heads, memory = receipts_folder(chosen), head_memory(run), WatchMemory(state, _key(source, address, item))
-    heads.require_usable()
-    memory.require_usable()
+    closed = grounds.closed(named=True)
+    receipts_folder(chosen, closed).close()  # each push opens it anew: a watch may last longer than a disk
     asker = make_asker()
 
     def options() -> SshOptions:
@@ -132,11 +132,18 @@ def watch_source(
     if places.rules.listed is not None and not os.path.isdir(source):
         raise UsageError("a list of files needs a folder as the source")
     request = make_request(run, places, item, sign, how, ssh, asker, stated)
-    known = memory.recall()
-    decision = Decision(chosen_pace, bytes.fromhex(known.state) if known is not None else None)
-    events = WatchEvents(run.console, item.name())
-    shore = _Shore(run, address, options, request, receipts, heads, memory, events)
-    return shore.watch(decision)
+    heads, memory = head_memory(run), WatchMemory(state, _key(source, address, item))
+    with contextlib.closing(heads), contextlib.closing(memory):
+        heads.require_usable(closed)
+        memory.require_usable(closed)
+        known = memory.recall()
+        decision = Decision(chosen_pace, bytes.fromhex(known.state) if known is not None else None)
+        events = WatchEvents(run.console, item.name())
+
+        def receipts() -> KeptFolder:
+            return receipts_folder(chosen, closed)
+
+        return _Shore(run, address, options, request, receipts, heads, memory, events).watch(decision)
 
 
 @dataclasses.dataclass(slots=True)
@@ -147,7 +154,7 @@ class _Shore:
     address: Address
     options: Callable[[], SshOptions]
     request: PushRequest
-    receipts: Path
+    receipts: Callable[[], KeptFolder]
     heads: HeadMemory
     memory: WatchMemory
     events: WatchEvents
@@ -192,8 +199,10 @@ class _Shore:
 
         again = None if self.address.local else lambda: reach_vault(self.address, self.options())
         request = dataclasses.replace(self.request, session=secrets.token_hex(16))
-        draft = ReceiptDraft(self.receipts)
-        with contextlib.closing(draft), reaching(self.address, self.options()) as link:
+        with contextlib.ExitStack() as stack:
+            draft = ReceiptDraft(stack.enter_context(self.receipts()))
+            stack.callback(draft.close)
+            link = stack.enter_context(reaching(self.address, self.options()))
 
             def work(asked: PushRequest, progress: Progress, keeping: Keeping) -> PushOutcome:
                 first = link() if again is None else first_link(link, again, asked.retries, progress)

@@ -6,7 +6,6 @@ So there is all of it or nothing. What was at the destination before is never to
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -15,10 +14,13 @@ from typing import BinaryIO, Final
 
 from evidencesync.errors import NoSpaceError, StorageError, UsageError
 from evidencesync.evidence.display import safe_text
+from evidencesync.outside import Closed, require_outside
+from evidencesync.placing import place_file, place_folder
 from evidencesync.vault.disk import FOLDER_FLAGS, remove_if_there, storage_error, storing, sync_file_system, sync_folder
 from evidencesync.vault.folders import remove_tree
+from evidencesync.vault.layout import CASES
 
-_NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+_OTHER: Final = "A vault holds what was acquired. Export to another place."
 _HINT: Final = "Nothing was exported. Look at the disks of the vault and of the destination."
 
 
@@ -37,7 +39,7 @@ class Destination:
         except OSError as error:
             raise UsageError(f"the folder {safe_text(parent, 200)} cannot be opened: {error.strerror}") from error
         try:
-            self._require_outside(vault)
+            require_outside(self._parent, self.shown, [Closed("the vault", vault), Closed("the vault", vault / CASES)], _OTHER)
             self._require_free()
         except BaseException:
             self.close()
@@ -85,9 +87,12 @@ class Destination:
         """Makes the folder durable and gives it its name. Raises UsageError when the name was taken meanwhile."""
         if not sync_file_system(fd, self.shown):
             os.sync()
-        self._require_free()
-        with storing(f"rename to {self.shown}"):
-            os.rename(self._draft, self.name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
+        try:
+            place_folder(self._draft, self.name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
+        except FileExistsError as error:
+            raise self._taken() from error
+        except OSError as error:
+            raise storage_error(error, f"rename to {self.shown}") from error
         sync_folder(self._parent, self.shown)
 
     def publish_file(self, file: BinaryIO) -> None:
@@ -95,16 +100,12 @@ class Destination:
         with storing(f"write {self.shown}"):
             file.flush()
             os.fsync(file.fileno())
-        self._require_free()
         try:
-            os.link(self._draft, self.name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
+            place_file(self._draft, self.name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
         except FileExistsError as error:
             raise self._taken() from error
         except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise storage_error(error, f"rename to {self.shown}") from error
-            with storing(f"rename to {self.shown}"):
-                os.rename(self._draft, self.name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
+            raise storage_error(error, f"rename to {self.shown}") from error
         sync_folder(self._parent, self.shown)
 
     @property
@@ -124,26 +125,6 @@ class Destination:
 
     def _taken(self) -> UsageError:
         return UsageError(f"{self.shown} is there already", hint="Nothing is ever written over. Name another destination.")
-
-    def _require_outside(self, vault: Path) -> None:
-        """By inode, so that no link hides it, nor a second mount of the vault (but one of a folder in it does)."""
-        with storing("look at the vault"):
-            inside = os.stat(vault)
-            here = os.dup(self._parent)
-            try:
-                while True:
-                    found = os.fstat(here)
-                    if os.path.samestat(found, inside):
-                        raise UsageError(
-                            f"{self.shown} lies in the vault", hint="A vault holds what was acquired. Export to another place."
-                        )
-                    above = os.open("..", FOLDER_FLAGS, dir_fd=here)
-                    os.close(here)
-                    here = above
-                    if os.path.samestat(found, os.fstat(here)):
-                        return
-            finally:
-                os.close(here)
 
 
 @contextlib.contextmanager

@@ -48,12 +48,8 @@ class Wanted:
     recipients: list[Recipient]
     now_ns: int
 
-    def check_destination(self) -> None:
-        """Raises UsageError for a destination that is none, before anything is verified."""
-        self.open_destination().close()
-
     def open_destination(self) -> Destination:
-        """The destination. What is encrypted says so in its name."""
+        """The destination, held open: before anything is verified. What is encrypted says so in its name. Raises UsageError."""
         suffix = (".tar.age" if self.format is Format.BAGIT else ".age") if self.recipients else ""
         return Destination(self.destination, self.vault.layout.root, suffix)
 
@@ -83,13 +79,15 @@ BeforePublishing = Callable[[Exported], None]
 """Called when all is written and nothing has its name yet. What it raises leaves nothing behind."""
 
 
-def export_acquisition(wanted: Wanted, before_publishing: BeforePublishing, progress: VerifyProgress) -> Exported:
+def export_acquisition(
+    wanted: Wanted, destination: Destination, before_publishing: BeforePublishing, progress: VerifyProgress
+) -> Exported:
     """Writes an export of an acquisition that was verified. Whole and durable when this returns; nothing when it raises.
 
     Raises UsageError for the destination, UnrepresentableNameError, DigestMismatchError, MissingOrExtraError, StorageError,
     NoSpaceError, and what `before_publishing` raises.
     """
-    with wanted.open_destination() as destination, Acquisition(wanted.item, wanted.acquisition) as acquisition:
+    with Acquisition(wanted.item, wanted.acquisition) as acquisition:
         run = _Run(wanted, destination, acquisition, before_publishing, progress)
         return run.export_bag() if wanted.format is Format.BAGIT else run.export_file()
 

@@ -10,11 +10,13 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Self
 
 from evidencesync import home
+from evidencesync.evidence.display import safe_text
+from evidencesync.outside import Closed, open_folder_outside
 
 FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 CREATE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -30,16 +32,45 @@ def own_folder(variable: str, *fallback: str) -> Path:
     return home.own_folder(variable, *fallback) / "evidencesync"
 
 
-def try_folder(folder: Path) -> None:
-    """Makes a folder where it is missing, and sees whether files can be made in it, and a receipt's documents have room."""
-    folder.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
-    probe = folder / f"{PROBE}{secrets.token_hex(8)}"
-    descriptor = os.open(probe, CREATE_FLAGS, 0o600)
-    try:
-        os.posix_fallocate(descriptor, 0, _ROOM)  # a file system that is full says so, and nothing is written
-    finally:
-        os.close(descriptor)
-        probe.unlink()
+class KeptFolder:
+    """A folder to keep things in, made where it is missing, tried, and from then on held open: what was tried is what is used.
+
+    The folders above it may be links of their owner's, to a larger disk perhaps; it may be one itself with `follow`. Close it.
+    """
+
+    def __init__(
+        self, path: Path, closed: Sequence[Closed] = (), hint: str = "Name another folder.", *, follow: bool = False
+    ) -> None:
+        """Raises UsageError where it lies in what is `closed`, or in a vault; OSError where it cannot be used or is full."""
+        self.path = path
+        self.fd = open_folder_outside(path, safe_text(os.fsencode(path), 200), closed, hint, follow=follow)
+        try:
+            self._try()
+        except BaseException:
+            self.close()
+            raise
+
+    def _try(self) -> None:
+        """Sees whether files can be made in it, and a receipt's documents have room."""
+        probe = f"{PROBE}{secrets.token_hex(8)}"
+        descriptor = os.open(probe, CREATE_FLAGS, 0o600, dir_fd=self.fd)
+        try:
+            os.posix_fallocate(descriptor, 0, _ROOM)  # a file system that is full says so, and nothing is written
+        finally:
+            os.close(descriptor)
+            os.unlink(probe, dir_fd=self.fd)
+
+    def close(self) -> None:
+        """Lets go of it. Safe to call again."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def is_full(error: OSError) -> bool:

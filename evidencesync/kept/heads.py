@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -31,20 +31,23 @@ from evidencesync.errors import (
     MalformedDocumentError,
     NotThereError,
     RememberedHeadsError,
+    UsageError,
 )
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title
 from evidencesync.evidence.moment import Moment
 from evidencesync.home import expand
-from evidencesync.kept.files import DRAFT, load_file, opened_folder, own_folder, replace_file, try_folder
+from evidencesync.kept.files import DRAFT, KeptFolder, load_file, opened_folder, own_folder, replace_file
 from evidencesync.limits import MAX_SEEN_DIGESTS
+from evidencesync.outside import Closed, open_folder_outside
 from evidencesync.shortages import is_shortage, unexpected
 
 _FOLDER: Final = "heads"
 _OWN: Final = "vault.json"
 _SUFFIX: Final = ".json"
 _MAX_FILE: Final = 64 * 1024
+_OTHER_FOLDER: Final = "Name another folder in EVIDENCESYNC_STATE, or as `state` in the settings file."
 _HINT: Final = (
     "Without it a rolled-back vault cannot be told from a sound one. Compare the vault's head with the last one that you wrote "
     "down (verify --expect-head), then: evidencesync receipts forget-head {vault_id}"
@@ -87,26 +90,51 @@ class HeadMemory:
 
     def __init__(self, state: Path) -> None:
         self._folder = state / _FOLDER
-        self._state = state
+        self._held: KeptFolder | None = None
 
     @property
     def folder(self) -> Path:
         """Where the heads lie."""
         return self._folder
 
-    def require_usable(self) -> None:
-        """Makes the folder and tries it: before a push is the time to learn that it is full. Raises RememberedHeadsError."""
+    def require_usable(self, closed: Sequence[Closed] = ()) -> None:
+        """Makes the folder and tries it: before a push is the time to learn that it is full. It stays open until `close`.
+
+        Raises RememberedHeadsError, UsageError where it lies in what is `closed`, or in a vault.
+        """
         try:
-            self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with opened_folder(self._folder, make=True):
-                try_folder(self._folder)
+            self._held = KeptFolder(self._folder, closed, _OTHER_FOLDER)
         except OSError as error:
             raise self._unusable(error) from error
+
+    def close(self) -> None:
+        """Lets go of what `require_usable` has opened."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+    @contextlib.contextmanager
+    def _opened(self, *, make: bool = False) -> Iterator[int]:
+        """The folder: the one that was tried, if it was. Raises OSError, RememberedHeadsError for a place that is not outside."""
+        if self._held is not None:
+            yield self._held.fd
+        elif not make:
+            with opened_folder(self._folder) as heads:
+                yield heads
+        else:
+            try:
+                heads = open_folder_outside(self._folder, safe_text(str(self._folder), 200), (), _OTHER_FOLDER, follow=False)
+            except UsageError as error:
+                raise RememberedHeadsError(error.message, hint=error.hint) from error
+            try:
+                yield heads
+            finally:
+                os.close(heads)
 
     def recall(self, subject: ChainSubject) -> Remembered | None:
         """What was seen of a chain; None for nothing. Raises RememberedHeadsError when the file cannot be read or believed."""
         try:
-            with opened_folder(self._folder) as heads, opened_folder(_vault_folder(subject.vault_id), heads) as vault:
+            with self._opened() as heads, opened_folder(_vault_folder(subject.vault_id), heads) as vault:
                 return self._load(vault, _file_name(subject), subject)
         except FileNotFoundError:
             return None
@@ -116,7 +144,7 @@ class HeadMemory:
     def recall_vault(self, vault_id: str) -> list[Remembered]:
         """Everything that was seen of a vault. Raises RememberedHeadsError."""
         try:
-            with opened_folder(self._folder) as heads, opened_folder(_vault_folder(vault_id), heads) as vault:
+            with self._opened() as heads, opened_folder(_vault_folder(vault_id), heads) as vault:
                 names = sorted(name for name in os.listdir(vault) if not name.startswith(DRAFT))
                 loaded = [self._load(vault, name, None, vault_id) for name in names]
         except FileNotFoundError:
@@ -141,8 +169,7 @@ class HeadMemory:
         written.
         """
         try:
-            self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with opened_folder(self._folder, make=True) as heads:
+            with self._opened(make=True) as heads:
                 for one in seen:
                     self._remember(heads, one)
         except OSError as error:
@@ -153,7 +180,7 @@ class HeadMemory:
         subject = ChainSubject(vault_id, case, item) if case is not None else None
         forgotten = 0
         try:
-            with opened_folder(self._folder) as heads, opened_folder(_vault_folder(vault_id), heads) as vault, _locked(vault):
+            with self._opened() as heads, opened_folder(_vault_folder(vault_id), heads) as vault, _locked(vault):
                 for name in os.listdir(vault) if subject is None else [_file_name(subject)]:
                     os.unlink(name, dir_fd=vault)
                     forgotten += not name.startswith(DRAFT)
@@ -212,8 +239,28 @@ class HeadMemory:
             return unexpected(error)
         return RememberedHeadsError(
             f"heads cannot be remembered in {safe_text(str(self._folder), 300)}: {error.strerror}",
-            hint="Name another folder in EVIDENCESYNC_STATE, or as `state` in the settings file.",
+            hint=_OTHER_FOLDER,
         )
+
+
+class NoMemory(HeadMemory):
+    """The memory of a process that has nowhere to remember: it knows nothing, and whatever is to be kept is refused."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(Path(os.devnull))
+        self._why = why
+
+    def recall(self, subject: ChainSubject) -> Remembered | None:
+        """Nothing."""
+        return None
+
+    def recall_vault(self, vault_id: str) -> list[Remembered]:
+        """Nothing."""
+        return []
+
+    def remember(self, seen: Iterable[Remembered]) -> None:
+        """Raises RememberedHeadsError."""
+        raise RememberedHeadsError(f"what was seen is not remembered: {self._why}", hint=_OTHER_FOLDER)
 
 
 @contextlib.contextmanager

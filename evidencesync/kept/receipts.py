@@ -11,6 +11,7 @@ import contextlib
 import os
 import secrets
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -24,21 +25,24 @@ from evidencesync.home import expand
 from evidencesync.kept.files import (
     DRAFT,
     PROBE,
+    KeptFolder,
     create_file,
     is_full,
     opened_folder,
     own_folder,
     sync_file,
-    try_folder,
     write_file,
 )
 from evidencesync.limits import MAX_KEPT_MANIFEST
+from evidencesync.outside import Closed
+from evidencesync.placing import place_folder
 
 MANIFEST: Final = "manifest.jsonl"
 ITEM_RECORDS: Final = "custody"
 VAULT_RECORDS: Final = "vault-custody"
 SIGNATURE: Final = ".sig"
 _MAX_SAME_NAME: Final = 1000
+_HINT: Final = "Name another folder: --receipts DIR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +53,21 @@ class Kept:
     lacks: str | None
 
 
-def receipts_folder(chosen: Path | None) -> Path:
+def receipts_folder(chosen: Path | None, closed: Sequence[Closed] = ()) -> KeptFolder:
     """The folder for receipts, made where it is missing, and tried: before a push is the time to learn that it is full.
 
-    The default follows the XDG Base Directory Specification. Raises NoSpaceError, ConfigurationError.
+    The default follows the XDG Base Directory Specification. Raises NoSpaceError, ConfigurationError, UsageError where it lies
+    in what is `closed`.
     """
     folder = default_receipts(chosen)
     try:
-        try_folder(folder)
+        return KeptFolder(folder, closed, _HINT, follow=True)
     except OSError as error:
         refused = NoSpaceError if is_full(error) else ConfigurationError
         raise refused(
             f"receipts cannot be kept in {safe_text(str(folder), 200)}: {error.strerror}",
-            hint="Name another folder: --receipts DIR",
+            hint=_HINT,
         ) from error
-    return folder
 
 
 def default_receipts(chosen: Path | None) -> Path:
@@ -85,11 +89,14 @@ def _is_receipt(folder: Path) -> bool:
 
 
 class ReceiptDraft:
-    """One receipt while its push runs. Used by one thread; `close` removes what has not become a receipt."""
+    """One receipt while its push runs. Used by one thread; `close` removes what has not become a receipt.
 
-    def __init__(self, folder: Path) -> None:
+    The folder stays open in the meantime: it is the one that was tried, whatever happens to its name.
+    """
+
+    def __init__(self, folder: KeptFolder) -> None:
         self._folder = folder
-        self._draft = folder / f"{DRAFT}{secrets.token_hex(8)}"
+        self._draft = f"{DRAFT}{secrets.token_hex(8)}"
         self._lacks: str | None = None
         self._manifest: BinaryIO | None = None
         self._size = 0
@@ -97,15 +104,14 @@ class ReceiptDraft:
     @property
     def place(self) -> Path:
         """Where it lies while it is no receipt yet."""
-        return self._draft
+        return self._folder.path / self._draft
 
     def begin(self) -> None:
         """Begins anew: what an earlier attempt of this push has written is gone."""
         self.close()
         self._lacks, self._size = None, 0
         try:
-            self._draft.mkdir(mode=0o700)
-            with opened_folder(self._draft) as draft:
+            with opened_folder(self._draft, self._folder.fd, make=True) as draft:
                 self._manifest = create_file(draft, MANIFEST)
         except OSError as error:
             self._give_up(error.strerror)
@@ -129,7 +135,7 @@ class ReceiptDraft:
             return
         try:
             with (
-                opened_folder(self._draft) as draft,
+                opened_folder(self._draft, self._folder.fd) as draft,
                 opened_folder(ITEM_RECORDS if record.case is not None else VAULT_RECORDS, draft, make=True) as folder,
             ):
                 name = record_name(record)
@@ -159,22 +165,19 @@ class ReceiptDraft:
         """
         self.settle()
         try:
-            with contextlib.suppress(FileExistsError):
-                self._draft.mkdir(mode=0o700)
-            with opened_folder(self._draft) as draft:
+            with opened_folder(self._draft, self._folder.fd, make=True) as draft:
                 for file, data in documents.items():
                     write_file(draft, file, data)
                 os.fsync(draft)
-            final = _take_place(self._draft, self._folder, f"{name.case.folder}-{name.item.folder}-{acquisition:04}")
-            with opened_folder(self._folder) as folder:
-                os.fsync(folder)
+            final = _take_place(self._draft, self._folder.fd, f"{name.case.folder}-{name.item.folder}-{acquisition:04}")
+            os.fsync(self._folder.fd)
         except OSError as error:
             self.close()
             raise UnkeptReceiptError(
                 f"acquisition {acquisition} of {name} was published, but its receipt could not be kept in "
-                f"{safe_text(str(self._folder), 200)}: {error.strerror}"
+                f"{safe_text(str(self._folder.path), 200)}: {error.strerror}"
             ) from error
-        return Kept(final, self._lacks)
+        return Kept(self._folder.path / final, self._lacks)
 
     def close(self) -> None:
         """Removes the draft; nothing happens to a receipt that is finished."""
@@ -183,7 +186,7 @@ class ReceiptDraft:
                 self._manifest.close()
             self._manifest = None
         with contextlib.suppress(OSError):
-            shutil.rmtree(self._draft)
+            shutil.rmtree(self._draft, dir_fd=self._folder.fd)
 
     def _give_up(self, reason: str | None) -> None:
         """Goes on without what is large, and leaves the room to what is small."""
@@ -191,11 +194,11 @@ class ReceiptDraft:
         self._lacks = reason or "unknown"
 
 
-def _take_place(draft: Path, folder: Path, name: str) -> Path:
-    """Renames to the first free name. A folder with something in it is never replaced by a rename."""
+def _take_place(draft: str, folder: int, name: str) -> str:
+    """Renames to the first name that nothing has, not even a link that leads nowhere. Nothing is ever replaced."""
     for number in range(1, _MAX_SAME_NAME):
-        final = folder / (name if number == 1 else f"{name}-{number}")
-        if not final.exists():
-            draft.rename(final)
+        final = name if number == 1 else f"{name}-{number}"
+        with contextlib.suppress(FileExistsError):
+            place_folder(draft, final, src_dir_fd=folder, dst_dir_fd=folder)
             return final
     raise FileExistsError(17, "the name is taken", name)

@@ -7,6 +7,8 @@ It is a convenience, and no evidence of anything: where it is missing, damaged o
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -20,10 +22,12 @@ from evidencesync.evidence.digest import HexDigest, sha256_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.moment import Moment
-from evidencesync.kept.files import load_file, opened_folder, replace_file, try_folder
+from evidencesync.kept.files import KeptFolder, load_file, opened_folder, replace_file
 from evidencesync.limits import MAX_RECORD
+from evidencesync.outside import Closed
 
 _FOLDER: Final = "watched"
+_HINT: Final = "Name another folder in EVIDENCESYNC_STATE, or as `state` in the settings file."
 
 
 class WatchedSource(Document, frozen=True):
@@ -68,21 +72,36 @@ class WatchMemory:
     def __init__(self, state: Path, key: WatchedKey) -> None:
         self._folder = state / _FOLDER
         self._key = key
+        self._held: KeptFolder | None = None
 
-    def require_usable(self) -> None:
-        """Makes the folder and tries it. Raises ConfigurationError."""
+    def require_usable(self, closed: Sequence[Closed] = ()) -> None:
+        """Makes the folder and tries it; it stays open until `close`. Raises ConfigurationError, UsageError."""
         try:
-            try_folder(self._folder)
+            self._held = KeptFolder(self._folder, closed, _HINT)
         except OSError as error:
             raise ConfigurationError(
                 f"what was pushed cannot be remembered in {safe_text(str(self._folder), 300)}: {error.strerror}",
-                hint="Name another folder in EVIDENCESYNC_STATE, or as `state` in the settings file.",
+                hint=_HINT,
             ) from error
+
+    def close(self) -> None:
+        """Lets go of what `require_usable` has opened."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+    @contextlib.contextmanager
+    def _opened(self, *, make: bool = False) -> Iterator[int]:
+        if self._held is not None:
+            yield self._held.fd
+        else:
+            with opened_folder(self._folder, make=make) as folder:
+                yield folder
 
     def recall(self) -> WatchedSource | None:
         """What was pushed last; None where nothing is known, or nothing that can be believed."""
         try:
-            with opened_folder(self._folder) as folder:
+            with self._opened() as folder:
                 data = load_file(folder, self._key.file_name, MAX_RECORD)
             if data is None:
                 return None
@@ -107,5 +126,5 @@ class WatchMemory:
             manifest_sha256,
             now,
         )
-        with opened_folder(self._folder, make=True) as folder:
+        with self._opened(make=True) as folder:
             replace_file(folder, key.file_name, encode_readable(found))

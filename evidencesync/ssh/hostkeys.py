@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ import asyncssh
 from evidencesync.errors import ConfigurationError, HostKeyChangedError, HostKeyError
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import MAX_TRUST_FILE
+from evidencesync.outside import open_folder_outside
 
 _DEFAULT_PORT: Final = 22
 _MARKERS: Final = frozenset({b"@cert-authority", b"@revoked"})
@@ -167,8 +169,7 @@ def remember_host_key(file: Path, key: HostKey) -> None:
     name = key.host if key.port == _DEFAULT_PORT else f"[{key.host}]:{key.port}"
     line = f"{name} {key.line}\n".encode()
     try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = _open_to_add(file)
         try:
             size = os.fstat(descriptor).st_size
             if size and os.pread(descriptor, 1, size - 1) != b"\n":
@@ -180,6 +181,24 @@ def remember_host_key(file: Path, key: HostKey) -> None:
             os.close(descriptor)
     except OSError as error:
         raise ConfigurationError(f"{safe_text(str(file))} can't be written: {error.strerror}") from error
+
+
+def _open_to_add(file: Path) -> int:
+    """A known_hosts file, made where it is missing. A link to a file that is there is its owner's business. Raises OSError."""
+    shown = safe_text(str(file), 200)
+    folder = open_folder_outside(file.parent, shown, (), "Name another file: --known-hosts FILE", follow=True)
+    try:
+        flags = os.O_RDWR | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            descriptor = os.open(file.name, flags, dir_fd=folder)
+        except FileNotFoundError:
+            return os.open(file.name, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=folder)
+    finally:
+        os.close(folder)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return descriptor
 
 
 def _read(file: Path) -> bytes:

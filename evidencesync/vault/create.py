@@ -16,7 +16,8 @@ from evidencesync.errors import UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title
 from evidencesync.evidence.moment import format_moment
-from evidencesync.vault.disk import make_folder, opened_folder, store_new_file, storing, sync_folder
+from evidencesync.outside import require_outside
+from evidencesync.vault.disk import FOLDER_FLAGS, make_folder, opened_folder, storage_error, store_new_file, storing, sync_folder
 from evidencesync.vault.keys import make_vault_key
 from evidencesync.vault.layout import CASES, CUSTODY, INDEX, REVOKED_KEYS, SETTINGS, TRUSTED_SIGNERS, VaultLayout
 from evidencesync.vault.ledger import Ledger, sign_record
@@ -83,6 +84,17 @@ def _first_writer(root_fd: int, at_ns: int) -> Writer | None:
 
 
 def _make_root(path: Path) -> None:
+    shown = safe_text(str(path), 200)
+    try:
+        above = os.open(path.parent, FOLDER_FLAGS & ~os.O_NOFOLLOW)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UsageError(f"there is no folder {safe_text(str(path.parent), 200)}") from error
+    except OSError as error:
+        raise storage_error(error, f"open the folder {safe_text(str(path.parent), 200)}") from error
+    try:
+        require_outside(above, shown, (), "A vault needs a folder of its own, and not one in another vault.")
+    finally:
+        os.close(above)
     with storing(f"make the folder {safe_text(str(path), 200)}"):
         try:
             path.mkdir(_PRIVATE_FOLDER)
@@ -94,7 +106,5 @@ def _make_root(path: Path) -> None:
                     f"the folder is not empty: {safe_text(str(path), 200)}", hint="A vault needs a folder of its own."
                 ) from None
             return
-        except FileNotFoundError as error:
-            raise UsageError(f"there is no folder {safe_text(str(path.parent), 200)}") from error
     with opened_folder(path.resolve().parent) as parent:
         sync_folder(parent, "the folder that the vault lies in")

@@ -99,12 +99,15 @@ def test_this_runs_own_state_in_the_source_is_left_out_and_said(lab: Lab) -> Non
 
 
 def test_a_folder_for_receipts_that_holds_something_else_stays_evidence(lab: Lab) -> None:
-    lab.write("papers/letter.txt", b"Dear Sir")
-    done = lab.push("--receipts", "evidence/papers")
+    """The user's own one. Whoever names a folder for receipts may not name one in the source."""
+    papers = "papers/evidencesync/receipts"
+    lab.write(f"{papers}/letter.txt", b"Dear Sir")
+    assert lab.push("--receipts", f"evidence/{papers}").code == 2
+    done = lab.push(env={"XDG_DATA_HOME": str(lab.folder / "evidence" / "papers")})
     assert done.code == 0, done
     found = entries(lab)
-    assert found[b"papers/letter.txt"] is None
+    assert found[f"{papers}/letter.txt".encode()] is None
     assert [path for path, flags in found.items() if flags == ["skipped"]] == [
-        path for path in found if path.startswith(b"papers/.new-")
+        path for path in found if path.startswith(f"{papers}/.new-".encode())
     ]
     assert lab.run("verify", "vault").code == 0

@@ -63,6 +63,14 @@ def mount(*arguments: str | Path) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", arguments[-1]], check=True)
 
 
+@contextmanager
+def bound(folder: Path, place: Path) -> Iterator[Path]:
+    """A folder, mounted once more in an empty one for the length of a `with`. The test is skipped where that is refused."""
+    place.mkdir()
+    with mount("--bind", folder, place):
+        yield place
+
+
 def cut_power(folder: Path) -> None:
     """What a power cut does to a file system (XFS or ext4) and the programs that use it: nothing more reaches the disk, and what
     had not been synced is gone when it is mounted again.

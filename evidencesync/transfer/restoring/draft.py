@@ -13,10 +13,12 @@ from typing import Final
 
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import safe_text
+from evidencesync.outside import Closed, require_outside
 from evidencesync.transfer.restoring.inodeflags import clear_flags
 from evidencesync.transfer.restoring.refusals import place_error, reason_of
 from evidencesync.vault.disk import FOLDER_FLAGS
 from evidencesync.vault.folders import FolderStack
+from evidencesync.vault.layout import CASES
 
 DRAFT_PREFIX: Final = ".evidencesync-restore-"
 _DRAFT_MODE: Final = 0o700  # nobody else looks in while it is made
@@ -90,28 +92,13 @@ def _open_parent(destination: bytes, vault: Path) -> tuple[int, bytes]:
     try:
         if not destination or not name:
             raise UsageError(f"not a place for a working copy: {shown}", hint="Name a new folder.")
-        if _lies_in(parent, vault) or os.path.realpath(destination) == os.fsencode(os.path.realpath(vault)):
-            raise UsageError(
-                f"{shown} lies in the vault", hint="Name a folder outside: nothing but evidence belongs into a vault."
-            )
+        closed = [Closed("the vault", vault), Closed("the vault", vault / CASES)]
+        require_outside(parent_fd, shown, closed, "Name a folder outside: nothing but evidence belongs into a vault.")
         _check_free(parent_fd, name, shown)
     except BaseException:
         os.close(parent_fd)
         raise
     return parent_fd, name
-
-
-def _lies_in(folder: bytes, vault: Path) -> bool:
-    """Whether a folder is the vault or in it, by whatever mounts it is reached."""
-    root = os.stat(vault)
-    while True:
-        found = os.stat(folder)
-        if (found.st_dev, found.st_ino) == (root.st_dev, root.st_ino):
-            return True
-        above = os.path.dirname(folder)
-        if above == folder:
-            return False
-        folder = above
 
 
 def _check_free(parent_fd: int, name: bytes, shown: str) -> None:

@@ -56,7 +56,8 @@ def export(
     bench: Bench, form: Format, destination: Path, recipients: list[Recipient] | None = None, acquisition: int = 1
 ) -> Exported:
     wanted = Wanted(bench.vault, bench.vault.item(bench.name), acquisition, form, destination, recipients or [], NOW_NS)
-    return export_acquisition(wanted, lambda _: None, VerifyProgress())
+    with wanted.open_destination() as place:
+        return export_acquisition(wanted, place, lambda _: None, VerifyProgress())
 
 
 def run(*command: str | Path, folder: Path | None = None) -> subprocess.CompletedProcess[bytes]:

@@ -54,8 +54,8 @@ def test_what_takes_the_name_meanwhile_is_not_replaced(form: Format, full: Bench
     def take(_: Exported) -> None:
         (tmp_path / "out").write_bytes(b"another's")
 
-    with pytest.raises(UsageError, match="is there already"):
-        export_acquisition(wanted, take, VerifyProgress())
+    with wanted.open_destination() as place, pytest.raises(UsageError, match="is there already"):
+        export_acquisition(wanted, place, take, VerifyProgress())
     assert (tmp_path / "out").read_bytes() == b"another's"
     assert sorted(os.listdir(tmp_path)) == ["out", "source", "vault"]
 
@@ -127,8 +127,8 @@ def test_what_is_refused_before_the_end_leaves_nothing_behind(form: Format, full
         assert not (tmp_path / "out").exists()
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        export_acquisition(wanted, refuse, VerifyProgress())
+    with wanted.open_destination() as place, pytest.raises(KeyboardInterrupt):
+        export_acquisition(wanted, place, refuse, VerifyProgress())
     assert sorted(os.listdir(tmp_path)) == ["source", "vault"]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.seen import Comparison, SeenChain
-from evidencesync.errors import ForkedError, NotThereError, RememberedHeadsError
+from evidencesync.errors import ForkedError, NotThereError, RememberedHeadsError, UsageError
 from evidencesync.kept.heads import HeadMemory, Remembered, state_folder
 from tests.support.file_systems import mounted
 
@@ -128,6 +128,42 @@ def test_a_folder_that_is_a_link_is_not_followed(tmp_path: Path, part: str) -> N
         memory.recall(ITEM)
     with pytest.raises(RememberedHeadsError):
         memory.remember([seen(6)])
+    if part == "heads":
+        with pytest.raises(RememberedHeadsError, match="cannot be remembered"):
+            memory.require_usable()  # before a push, and not after it
+
+
+def test_a_state_folder_may_be_a_link_to_another_disk(tmp_path: Path) -> None:
+    (tmp_path / "larger-disk").mkdir()
+    (tmp_path / "state").symlink_to(tmp_path / "larger-disk")
+    memory = HeadMemory(tmp_path / "state")
+    memory.require_usable()
+    memory.remember([seen(4)])
+    memory.close()
+    assert HeadMemory(tmp_path / "larger-disk").recall(ITEM) == seen(4)
+
+
+def test_what_was_tried_is_what_is_used_whatever_happens_to_its_name(tmp_path: Path) -> None:
+    memory = HeadMemory(tmp_path / "state")
+    memory.require_usable()
+    (tmp_path / "state").rename(tmp_path / "moved")
+    memory.remember([seen(4)])
+    assert memory.recall(ITEM) == seen(4)
+    memory.close()
+    assert HeadMemory(tmp_path / "moved").recall(ITEM) == seen(4)
+    assert not (tmp_path / "state").exists()
+
+
+def test_nothing_is_remembered_in_a_vault(tmp_path: Path) -> None:
+    (tmp_path / "cases").mkdir()
+    (tmp_path / "vault.toml").write_bytes(b"")
+    for state in (tmp_path, tmp_path / "cases" / "state"):
+        with pytest.raises(UsageError, match="in a vault"):
+            HeadMemory(state).require_usable()
+        with pytest.raises(RememberedHeadsError, match="in a vault"):
+            HeadMemory(state).remember([seen(4)])
+    assert sorted(os.listdir(tmp_path)) == ["cases", "vault.toml"]
+    assert os.listdir(tmp_path / "cases") == []
 
 
 def test_a_folder_that_cannot_be_written_is_said_beforehand(tmp_path: Path) -> None:

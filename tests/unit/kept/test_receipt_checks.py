@@ -11,6 +11,7 @@ import pytest
 
 from evidencesync.custody.trust import TrustedSigners, signer_line
 from evidencesync.kept.checking import CheckedReceipt, check_kept
+from evidencesync.kept.files import KeptFolder
 from evidencesync.kept.heads import HeadMemory
 from evidencesync.kept.receipts import ReceiptDraft
 from evidencesync.transfer.keeping import Keeping
@@ -35,7 +36,7 @@ class Keeper:
         self.receipts.mkdir()
 
     def push(self) -> Path:
-        draft = ReceiptDraft(self.receipts)
+        draft = ReceiptDraft(KeptFolder(self.receipts))
         link, thread = self.bench.serve()
         outcome = push(link, self.bench.request(), Progress(), keeping=Keeping(self.memory, draft))
         thread.join(PATIENCE_SECONDS)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from evidencesync.custody.record import decode_record
 from evidencesync.errors import ConfigurationError, NoSpaceError, StorageError, UnkeptReceiptError
+from evidencesync.kept.files import KeptFolder
 from evidencesync.kept.receipts import Kept, ReceiptDraft, receipts_folder
 from tests.support.bench_of_evidence import make_bench
 from tests.support.file_systems import mounted
 from tests.unit.cli.outcomes import DOCUMENTS, NAME, receipts_in
+
+PLACE = f"{NAME.case.folder}-{NAME.item.folder}-0003"
 
 
 def finish(draft: ReceiptDraft) -> Kept:
@@ -21,7 +25,7 @@ def finish(draft: ReceiptDraft) -> Kept:
 
 
 def begun(folder: Path) -> ReceiptDraft:
-    draft = ReceiptDraft(folder)
+    draft = ReceiptDraft(KeptFolder(folder))
     draft.begin()
     return draft
 
@@ -86,10 +90,10 @@ def test_without_room_for_the_manifest_the_receipt_is_kept_without_it(tmp_path: 
 
 def test_the_folder_is_made_and_tried_before_a_push(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    folder = receipts_folder(None)
-    assert folder == tmp_path / "data" / "evidencesync" / "receipts"
-    assert list(folder.iterdir()) == []
-    assert receipts_folder(tmp_path / "mine") == tmp_path / "mine"
+    for chosen, path in ((None, tmp_path / "data" / "evidencesync" / "receipts"), (tmp_path / "mine", tmp_path / "mine")):
+        with receipts_folder(chosen) as folder:
+            assert folder.path == path
+            assert os.listdir(folder.fd) == os.listdir(path) == []
 
 
 def test_a_folder_that_cannot_be_written_is_said_beforehand(tmp_path: Path) -> None:
@@ -117,5 +121,53 @@ def test_a_full_disk_is_said_beforehand_and_has_its_own_code(tmp_path: Path) -> 
 
 
 def test_a_receipt_that_is_lost_after_all_does_not_hide_that_evidence_was_published(tmp_path: Path) -> None:
+    draft = begun(tmp_path / "gone")
+    shutil.rmtree(tmp_path / "gone")
     with pytest.raises(StorageError, match="was published, but its receipt could not be kept"):
-        finish(begun(tmp_path / "gone"))
+        finish(draft)
+
+
+def test_what_was_tried_is_what_is_used_whatever_happens_to_its_name(tmp_path: Path) -> None:
+    """Somebody moves the folder while the push runs, and puts a link to another place where it was."""
+    draft = begun(tmp_path / "receipts")
+    (tmp_path / "receipts").rename(tmp_path / "moved")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "receipts").symlink_to("elsewhere")
+    assert finish(draft).lacks is None
+    assert list(receipts_in(tmp_path / "moved")) == [PLACE]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_link_to_a_folder_elsewhere_is_a_folder_for_receipts(tmp_path: Path) -> None:
+    (tmp_path / "larger-disk").mkdir()
+    (tmp_path / "receipts").symlink_to(tmp_path / "larger-disk")
+    with receipts_folder(tmp_path / "receipts") as folder:
+        draft = ReceiptDraft(folder)
+        draft.begin()
+        finish(draft)
+    assert list(receipts_in(tmp_path / "larger-disk")) == [PLACE]
+
+
+def test_a_link_that_leads_nowhere_is_no_folder_and_nothing_is_made_where_it_leads(tmp_path: Path) -> None:
+    (tmp_path / "receipts").symlink_to(tmp_path / "not-mounted")
+    with pytest.raises(ConfigurationError, match="receipts cannot be kept"):
+        receipts_folder(tmp_path / "receipts")
+    assert [one.name for one in tmp_path.iterdir()] == ["receipts"]
+
+
+@pytest.mark.parametrize("taken", ["link that leads nowhere", "link", "empty folder", "file"])
+def test_whatever_has_the_receipts_name_stays_and_the_receipt_gets_another(taken: str, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    place = tmp_path / "receipts" / PLACE
+    draft = begun(place.parent)
+    if taken == "empty folder":
+        place.mkdir()
+    elif taken == "file":
+        place.write_bytes(b"kept")
+    else:
+        place.symlink_to(tmp_path / ("nowhere" if "nowhere" in taken else "other"))
+    before = os.lstat(place).st_ino
+    assert finish(draft).folder == place.with_name(f"{place.name}-2")
+    assert os.lstat(place).st_ino == before
+    assert list((tmp_path / "other").iterdir()) == []
+    assert (place.with_name(f"{place.name}-2") / "receipt.json").exists()

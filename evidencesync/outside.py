@@ -1,0 +1,238 @@
+"""Where this program may write, apart from a vault's own documents: one door for every path that a person names.
+
+Nothing that a command makes (a report, an export, a copy, a receipt, what is remembered) may lie in a vault, where only evidence
+belongs, nor in the source, which is only read. Folders are compared as they are on the disk, by device and inode and by
+their place in the file system: no link, no second mount and no `..` hides where something lies. What was looked at is then
+used by the same descriptor: nobody can put something else in its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, Self
+
+from evidencesync.errors import UsageError
+from evidencesync.evidence.display import safe_text
+from evidencesync.placing import place_file
+
+FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_BELOW: Final = FOLDER_FLAGS | os.O_NOFOLLOW
+_LOOK: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC  # needs no permission to read
+_CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_PRIVATE: Final = 0o700
+VAULT_MARKS: Final = ("vault.toml", "cases")  # what every vault has: see vault/layout.py
+_MOUNTS: Final = "/proc/self/mountinfo"
+_OCTAL: Final = re.compile(rb"\\([0-7]{3})")
+_MOST_ABOVE: Final = 4096  # folders one in the other; a path has 4096 bytes at most
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A folder that nothing may be written into, and what it is: "the vault", "the source"."""
+
+    what: str
+    folder: Path
+
+
+def require_outside(folder: int, shown: str, closed: Sequence[Closed] = (), hint: str = "Name another place.") -> None:
+    """Raises UsageError where an open folder lies in a closed one, or in any vault. `shown` is what would be written there."""
+    for one in closed:
+        if lies_in(folder, one.folder):
+            raise UsageError(f"{shown} lies in {one.what}: nothing may be written there", hint=hint)
+    for above in _above(folder):
+        if _is_vault(above):
+            raise UsageError(f"{shown} lies in a vault: only evidence belongs there", hint=hint)
+
+
+def lies_in(folder: int, other: Path) -> bool:
+    """Whether an open folder is another one or lies in it, by whatever links and mounts it is reached.
+
+    What is not there, or cannot be looked at, holds nothing that could be written to.
+    """
+    try:
+        outer = os.open(other, FOLDER_FLAGS)
+    except OSError:
+        return False
+    try:
+        wanted = os.fstat(outer)
+        if any(os.path.samestat(os.fstat(above), wanted) for above in _above(folder)):
+            return True
+        mine, others = _place_on_disk(folder), _place_on_disk(outer)
+    finally:
+        os.close(outer)
+    if mine is None or others is None or mine[0] != others[0]:
+        return False
+    return (mine[1] + b"/").startswith(others[1].rstrip(b"/") + b"/")
+
+
+def open_folder_outside(path: Path, shown: str, closed: Sequence[Closed], hint: str, *, follow: bool) -> int:
+    """The descriptor of a folder to write into; made, with those above it, where it is missing, and only if it is outside.
+
+    A folder above may be a link, and with `follow` the folder itself: that is its owner's business. Raises UsageError for a place
+    that is not outside, OSError.
+    """
+    folder = _open_or_make(path, shown, closed, hint, FOLDER_FLAGS if follow else _BELOW)
+    try:
+        require_outside(folder, shown, closed, hint)
+    except BaseException:
+        os.close(folder)
+        raise
+    return folder
+
+
+def _open_or_make(path: Path, shown: str, closed: Sequence[Closed], hint: str, flags: int) -> int:
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        if path.parent == path or path.name in ("", ".", ".."):
+            raise
+    above = _open_or_make(path.parent, shown, closed, hint, FOLDER_FLAGS)
+    try:
+        require_outside(above, shown, closed, hint)  # before anything is made
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path.name, _PRIVATE, dir_fd=above)
+            os.fsync(above)
+        return os.open(path.name, _BELOW, dir_fd=above)
+    finally:
+        os.close(above)
+
+
+class NewFile:
+    """A file that a command is to make: a free name in a folder outside, which it holds open. Close it."""
+
+    def __init__(self, wanted: Path, closed: Sequence[Closed] = (), hint: str = "Name another file.") -> None:
+        """Raises UsageError where the folder cannot be opened or is not outside, and where the name is taken, by a link, too."""
+        self.path = wanted
+        self.shown = safe_text(os.fsencode(wanted), 200)
+        self._hint = hint
+        self._names: list[str] = []
+        name = wanted.name
+        if name in ("", ".", ".."):
+            raise UsageError(f"{self.shown or 'nothing'} is no name for a file", hint=hint)
+        try:
+            self._folder = os.open(wanted.parent, FOLDER_FLAGS)
+        except OSError as error:
+            shown = safe_text(os.fsencode(wanted.parent), 200)
+            raise UsageError(f"the folder {shown} cannot be opened: {error.strerror}", hint=hint) from error
+        try:
+            require_outside(self._folder, self.shown, closed, hint)
+            self.claim("")
+        except BaseException:
+            self.close()
+            raise
+
+    def claim(self, suffix: str) -> None:
+        """Says that a file of this name with a suffix will be made, too. Raises UsageError where that name is taken."""
+        name = self.path.name + suffix
+        try:
+            os.stat(name, dir_fd=self._folder, follow_symlinks=False)
+        except FileNotFoundError:
+            self._names.append(name)
+            return
+        except OSError as error:
+            raise UsageError(f"{self.shown}{suffix} cannot be made: {error.strerror}", hint=self._hint) from error
+        raise UsageError(f"{self.shown}{suffix} is there already: nothing is ever replaced", hint=self._hint)
+
+    @contextlib.contextmanager
+    def writing(self, suffix: str = "") -> Iterator[BinaryIO]:
+        """A file to write to, which gets its name, durably, at the end of the `with`; after an error nothing is left.
+
+        Raises OSError; FileExistsError where somebody else has taken the name meanwhile.
+        """
+        draft = f".evidencesync-{secrets.token_hex(8)}.part"
+        fd = os.open(draft, _CREATE, 0o666, dir_fd=self._folder)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            place_file(draft, self.path.name + suffix, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            os.fsync(self._folder)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(draft, dir_fd=self._folder)
+            raise
+
+    def close(self) -> None:
+        """Lets go of the folder."""
+        if self._folder >= 0:
+            os.close(self._folder)
+            self._folder = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _above(folder: int) -> Iterator[int]:
+    """A folder and all that it lies in, up to the root, each open while it is looked at."""
+    here = os.dup(folder)
+    try:
+        for _ in range(_MOST_ABOVE):
+            yield here
+            above = os.open("..", _LOOK, dir_fd=here)
+            is_root = os.path.samestat(os.fstat(above), os.fstat(here))
+            os.close(here)
+            here = above
+            if is_root:
+                return
+    except PermissionError:  # a folder above may be closed to this user; what lies above it cannot be named by him either
+        return
+    finally:
+        os.close(here)
+
+
+def _is_vault(folder: int) -> bool:
+    settings, cases = (_mode_of(folder, name) for name in VAULT_MARKS)
+    return stat.S_ISREG(settings) and stat.S_ISDIR(cases)
+
+
+def _mode_of(folder: int, name: str) -> int:
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+    except OSError:
+        return 0
+
+
+def _place_on_disk(folder: int) -> tuple[bytes, bytes] | None:
+    """Where a folder lies in its file system, whatever part of it is mounted where; None where the system does not tell.
+
+    `..` of a mounted folder leads to where it is mounted: that a folder of a vault is mounted elsewhere is seen by this alone.
+    Source: proc_pid_mountinfo(5), proc_pid_fdinfo(5).
+    """
+    try:
+        mount = _mount_of(folder)
+        path = os.readlink(b"/proc/self/fd/%d" % folder)
+        with open(_MOUNTS, "rb") as lines:
+            fields = next((found for found in map(bytes.split, lines) if found[0] == mount), None)
+    except OSError:
+        return None
+    if fields is None or len(fields) < 5:
+        return None
+    device, root, point = fields[2], _plain(fields[3]), _plain(fields[4]).rstrip(b"/")
+    if not (path + b"/").startswith(point + b"/"):
+        return None
+    return device, root.rstrip(b"/") + path[len(point) :]
+
+
+def _mount_of(folder: int) -> bytes:
+    with open(f"/proc/self/fdinfo/{folder}", "rb") as lines:
+        for line in lines:
+            name, _, value = line.partition(b":")
+            if name == b"mnt_id":
+                return value.strip()
+    raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+
+def _plain(field: bytes) -> bytes:
+    return _OCTAL.sub(lambda match: bytes([int(match[1], 8)]), field)

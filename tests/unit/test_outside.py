@@ -1,0 +1,145 @@
+"""Where nothing may be written, by whatever way it is named; and that nothing is ever replaced."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from evidencesync.errors import UsageError
+from evidencesync.outside import FOLDER_FLAGS, VAULT_MARKS, Closed, NewFile, lies_in, open_folder_outside, require_outside
+from evidencesync.vault.layout import CASES, SETTINGS
+from tests.support.file_systems import bound
+
+
+def _is_in(folder: Path, other: Path) -> bool:
+    fd = os.open(folder, FOLDER_FLAGS)
+    try:
+        return lies_in(fd, other)
+    finally:
+        os.close(fd)
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Path:
+    made = tmp_path / "vault"
+    (made / "cases" / "2024" / "LAPTOP").mkdir(parents=True)
+    (made / "vault.toml").write_bytes(b"")
+    (tmp_path / "vault-of-others" / "cases").mkdir(parents=True)
+    return made
+
+
+def test_a_vault_is_known_by_what_every_vault_has() -> None:
+    assert VAULT_MARKS == (SETTINGS, CASES)
+
+
+def test_a_folder_lies_in_another_by_whatever_links_lead_there(vault: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(vault / "cases")
+    inside = vault / "cases" / "2024"
+    for folder in (vault, inside, inside / "LAPTOP", tmp_path / "link" / "2024", tmp_path / "vault-of-others" / ".." / "vault"):
+        assert _is_in(folder, vault), folder
+    (tmp_path / "alias").symlink_to(vault)
+    assert _is_in(inside, tmp_path / "alias")
+    for folder in (tmp_path, tmp_path / "vault-of-others", tmp_path / "vault-of-others" / "cases", Path("/")):
+        assert not _is_in(folder, vault), folder
+    assert not _is_in(tmp_path, tmp_path / "nowhere")
+
+
+def test_no_second_mount_hides_where_a_folder_lies(vault: Path, tmp_path: Path) -> None:
+    with bound(vault, tmp_path / "all of it") as whole, bound(vault / "cases" / "2024", tmp_path / "a\tpart") as part:
+        assert _is_in(whole, vault)
+        assert _is_in(whole / "cases", vault)
+        assert _is_in(part, vault)
+        assert _is_in(part / "LAPTOP", vault)
+        assert _is_in(vault / "cases" / "2024" / "LAPTOP", part)
+        assert not _is_in(part, vault / "cases" / "2024" / "LAPTOP")
+        assert not _is_in(vault, part)
+    with bound(tmp_path / "vault-of-others", tmp_path / "others") as others:
+        assert not _is_in(others / "cases", vault)
+
+
+def test_what_lies_in_any_vault_is_refused_and_in_what_is_closed(vault: Path, tmp_path: Path) -> None:
+    def require(folder: Path, *closed: Closed) -> None:
+        fd = os.open(folder, FOLDER_FLAGS)
+        try:
+            require_outside(fd, "it", closed)
+        finally:
+            os.close(fd)
+
+    for folder in (vault, vault / "cases" / "2024"):
+        with pytest.raises(UsageError, match="it lies in a vault"):
+            require(folder)
+    require(tmp_path / "vault-of-others" / "cases")  # which has no vault.toml
+    with pytest.raises(UsageError, match="it lies in the source"):
+        require(tmp_path / "vault-of-others" / "cases", Closed("the source", tmp_path / "vault-of-others"))
+    require(tmp_path, Closed("the source", tmp_path / "nowhere"))
+
+
+def test_a_folder_that_would_lie_inside_is_not_even_made(vault: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(vault / "cases")
+    for wanted in (vault / "a" / "b", tmp_path / "link" / "a" / "b"):
+        with pytest.raises(UsageError, match="in a vault"):
+            open_folder_outside(wanted, "it", (), "", follow=True)
+    assert not list(vault.rglob("a"))
+    os.close(open_folder_outside(tmp_path / "new" / "deep" / "er", "it", (), "", follow=True))
+    assert (tmp_path / "new" / "deep" / "er").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "nowhere").symlink_to(tmp_path / "not-mounted")
+    with pytest.raises(OSError, match=r"Too many levels|Not a directory"):
+        open_folder_outside(tmp_path / "nowhere", "it", (), "", follow=True)
+    assert not (tmp_path / "not-mounted").exists()
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda place: place.write_bytes(b"kept"),
+        lambda place: place.mkdir(),
+        lambda place: place.symlink_to("/etc/passwd"),
+        lambda place: place.symlink_to("nowhere"),
+        os.mkfifo,
+    ],
+    ids=["file", "folder", "link", "link that leads nowhere", "FIFO"],
+)
+def test_a_name_that_is_taken_stays_whose_it_is(take: Callable[[Path], object], tmp_path: Path) -> None:
+    taken = tmp_path / "report.html"
+    with NewFile(taken) as place:
+        take(taken)  # meanwhile
+        before = os.lstat(taken)
+        with pytest.raises(FileExistsError), place.writing() as file:
+            file.write(b"mine")
+    with pytest.raises(UsageError, match="is there already"):
+        NewFile(taken)
+    with NewFile(tmp_path / "report") as place, pytest.raises(UsageError, match="is there already"):
+        place.claim(".html")
+    assert os.lstat(taken) == before
+    assert os.listdir(tmp_path) == ["report.html"]
+
+
+def test_a_file_is_there_whole_or_not_at_all_and_where_it_was_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with NewFile(tmp_path / "folder" / "a") as place:
+        with pytest.raises(ZeroDivisionError), place.writing() as file:
+            file.write(b"half")
+            raise ZeroDivisionError
+        assert os.listdir(tmp_path / "folder") == []
+        (tmp_path / "folder").rename(tmp_path / "moved")
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "folder").symlink_to("elsewhere")
+        with place.writing() as file:
+            file.write(b"whole")
+        place.claim(".sig")
+        with place.writing(".sig") as file:
+            file.write(b"signed")
+    assert (tmp_path / "moved" / "a").read_bytes() == b"whole"
+    assert sorted(os.listdir(tmp_path / "moved")) == ["a", "a.sig"]
+    assert os.listdir(tmp_path / "elsewhere") == []
+
+
+@pytest.mark.parametrize("wanted", ["nowhere/x", "file/x", "..", "folder/..", ""])
+def test_a_place_that_is_none_is_a_usage_error(wanted: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UsageError):
+        NewFile(tmp_path / wanted if wanted else Path())
