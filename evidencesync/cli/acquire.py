@@ -116,7 +116,8 @@ class Grounds:
         """
         from evidencesync.outside import Closed
 
-        found = [Closed("the vault", folder) for folder in vault_folders(self.vault)]
+        is_vault = self.vault is not None and os.path.lexists(self.vault / "vault.toml")  # else whoever opens it says so
+        found = [Closed("the vault", folder) for folder in vault_folders(self.vault if is_vault else None)]
         if named and self.source is not None and self.source.parent != self.source:
             found.append(Closed("the source, which is only read", self.source))
         return found
