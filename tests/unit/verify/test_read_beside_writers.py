@@ -3,96 +3,19 @@
 from __future__ import annotations
 
 import os
-import shutil
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from evidencesync.custody.chain import ChainSubject
-from evidencesync.custody.documents import CustodyRecord, Person
-from evidencesync.custody.seen import SeenChain
-from evidencesync.custody.sshsig import Signer
-from evidencesync.evidence.identity import ItemName
-from evidencesync.evidence.moment import format_moment
-from evidencesync.kept.heads import HeadMemory, Remembered
+from evidencesync.kept.heads import HeadMemory
 from evidencesync.vault import staging
-from evidencesync.vault.heads import state_head
-from evidencesync.vault.item import lock_item
-from evidencesync.vault.ledger import Ledger, iter_records, sign_record
-from evidencesync.vault.vault import Vault
-from evidencesync.verify.audit import audit_vault
-from evidencesync.verify.findings import Verdict
-from tests.unit.vault.acquiring import Acquirer, item_name, new_signer, new_vault
+from tests.unit.vault.acquiring import item_name, new_signer, new_vault
+from tests.unit.verify.busy import BEFORE_ALL_NS, Busy, a_copy
 from tests.unit.verify.sample import slugs
 
-FILES = {b"a": b"first", b"b/c": b"second"}
-BEFORE_ALL_NS = 1_690_000_000 * 10**9  # what `Acquirer` publishes is of a fixed day in 2023
-NEW_YEAR_NS = 1_767_225_600 * 10**9  # when the run begins; all that happens meanwhile is later
 TRUE_OF_A_BUSY_VAULT = {"unfinished-publish", "unfinished-transfer", "unfinished-change"}
-
-
-@dataclass
-class Busy:
-    """A vault, who works in it, and what the machine remembers on which it is verified."""
-
-    path: Path
-    ana: Signer
-    ben: Signer
-    memory: HeadMemory
-    now_ns: int = NEW_YEAR_NS
-
-    def vault(self) -> Vault:
-        return Vault.open(self.path)
-
-    def audit(self, **options: Any) -> Verdict:
-        return audit_vault(self.path, **{"now_ns": NEW_YEAR_NS, "memory": self.memory, **options})
-
-    def push(self, signer: Signer, name: ItemName) -> None:
-        """What a push does, to its end: published, stated, and remembered by who pushed."""
-        vault = self.vault()
-        Acquirer(vault, signer, name).acquire(FILES)
-        self.state(vault, name)
-
-    def note(self, signer: Signer, principal: str, name: ItemName) -> None:
-        vault = self.vault()
-        with lock_item(vault.item(name)) as item:
-            head = item.ledger.head()
-            record = CustodyRecord(
-                format="evidencesync-custody/1",
-                vault_id=vault.settings.id,
-                sequence=head.sequence + 1,
-                type="noted",
-                time=format_moment(self.tick()),
-                case=name.case.text,
-                item=name.item.text,
-                actor=Person(principal, principal, signer.public_key.fingerprint),
-                previous_sha256=head.sha256,
-                details={"text": "seen"},
-            )
-            item.ledger.append(*sign_record(record, signer))
-        self.state(vault, name)
-
-    def state(self, vault: Vault, name: ItemName) -> None:
-        item = vault.item(name)
-        state_head(vault, name, item.ledger.head(), at_ns=self.tick())
-        subjects = {ChainSubject(vault.settings.id): vault.ledger}
-        subjects[ChainSubject(vault.settings.id, name.case.text, name.item.text)] = item.ledger
-        moment = format_moment(self.now_ns)
-        self.memory.remember([Remembered(one, vault.settings.key, _seen(ledger), moment) for one, ledger in subjects.items()])
-
-    def tick(self) -> int:
-        self.now_ns += 10**9
-        return self.now_ns
-
-
-def _seen(ledger: Ledger) -> SeenChain:
-    digests = [one.sha256 for one in iter_records(ledger)]
-    return SeenChain.of(len(digests), digests)
 
 
 @pytest.fixture(autouse=True)
@@ -110,14 +33,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Busy:
     busy = Busy(folder / "vault", ana, new_signer(), HeadMemory(folder / "state"))
     busy.push(ana, item_name())
     return busy
-
-
-@contextmanager
-def a_copy(template: Busy, folder: Path) -> Iterator[Busy]:
-    shutil.copytree(template.path, folder / "vault", symlinks=True)
-    shutil.copytree(template.path.parent / "state", folder / "state")
-    yield Busy(folder / "vault", template.ana, template.ben, HeadMemory(folder / "state"), template.now_ns)
-    shutil.rmtree(folder)
 
 
 class Meanwhile:
