@@ -14,13 +14,13 @@ from evidencesync.custody.manifest import decode_footer
 from evidencesync.custody.receipt import decode_receipt
 from evidencesync.custody.record import decode_record
 from evidencesync.custody.wholeness import SourceState, is_count
-from evidencesync.errors import EvidenceSyncError, ExitCode, MissingOrExtraError, NotThereError
+from evidencesync.errors import EvidenceSyncError, ExitCode, MissingOrExtraError, NotThereError, StorageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName
 from evidencesync.limits import MAX_HEADER_LINE, MAX_RECORD
 from evidencesync.transfer.occupants import find_transfers
-from evidencesync.vault.catalog import acquisition_numbers, case_folders, item_folders, load_header, stored_name
-from evidencesync.vault.disk import load_file, opened_file, opened_folder, storing
+from evidencesync.vault.catalog import acquisition_numbers, case_folders, item_folders, load_header, opened_document, stored_name
+from evidencesync.vault.disk import load_file, opened_folder
 from evidencesync.vault.layout import ACQUIRED, MANIFEST, RECEIPT, ItemLayout
 from evidencesync.vault.ledger import Ledger, iter_records
 from evidencesync.vault.vault import Vault
@@ -43,7 +43,7 @@ def list_output(path: Path) -> tuple[ListOutput, set[ExitCode]]:
     try:
         head = vault.ledger.head()
     except EvidenceSyncError as error:
-        problems.add(error.exit_code)
+        problems.add(_code(error))
         return ListOutput(settings.id, settings.name, settings.key, None, None, items, _problem(error), transfers), problems
     return ListOutput(settings.id, settings.name, settings.key, head.sequence, head.sha256, items, None, transfers), problems
 
@@ -103,11 +103,7 @@ def load_state(item: ItemLayout, number: int) -> tuple[SourceState, ManifestFoot
 
 def load_footer(item: ItemLayout, number: int) -> ManifestFooter:
     """The last line of a published manifest, found from its end. Raises MissingOrExtraError, MalformedDocumentError."""
-    with (
-        opened_folder(item.acquisition(number)) as folder,
-        opened_file(MANIFEST, folder) as file,
-        storing(f"read {MANIFEST}"),
-    ):
+    with opened_document(item, number, MANIFEST) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - MAX_HEADER_LINE, 0))
         end = file.read(MAX_HEADER_LINE)
@@ -123,7 +119,7 @@ def _list_item(layout: ItemLayout, folder: str, problems: set[ExitCode]) -> List
             return None
         head = Ledger(layout.custody).head()
     except EvidenceSyncError as error:
-        problems.add(error.exit_code)
+        problems.add(_code(error))
         return ListedItem(None, None, folder, None, None, [], _problem(error))
     return ListedItem(
         case=name.case.text,
@@ -141,7 +137,7 @@ def _list_acquisition(layout: ItemLayout, number: int, problems: set[ExitCode]) 
         receipt = load_receipt(layout, number)
         state, footer = load_state(layout, number)
     except EvidenceSyncError as error:
-        problems.add(error.exit_code)
+        problems.add(_code(error))
         return ListedAcquisition(number, None, None, None, None, None, None, None, None, None, None, _problem(error))
     return ListedAcquisition(
         acquisition=number,
@@ -161,3 +157,8 @@ def _list_acquisition(layout: ItemLayout, number: int, problems: set[ExitCode]) 
 
 def _problem(error: EvidenceSyncError) -> Problem:
     return Problem(error.slug, shield(error.message))
+
+
+def _code(error: EvidenceSyncError) -> ExitCode:
+    """What was listed is complete but for what the disk did not give: a gap."""
+    return ExitCode.GAPS if isinstance(error, StorageError) else error.exit_code

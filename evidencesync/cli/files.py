@@ -16,7 +16,7 @@ from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.moment import format_moment, parse_file_time
 from evidencesync.evidence.path import from_json_fields, to_json_fields
 from evidencesync.transfer.restoring.wanted import Selection
-from evidencesync.vault.disk import opened_file, opened_folder
+from evidencesync.vault.catalog import opened_document
 from evidencesync.vault.layout import MANIFEST
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def files_output(item: Item, number: int, below: bytes | None, after: bytes | No
     key = None if after is None else after.replace(b"/", b"\0")
     total, page, more = 0, list[Entry](), False
     last = b""
-    with opened_folder(item.layout.acquisition(number)) as folder, opened_file(MANIFEST, folder) as file:
+    with opened_document(item.layout, number, MANIFEST) as file:
         for whole in whole_entries(iter(partial(file.read, _BLOCK), b""), selection.takes):
             total += 1
             if key is not None and whole.path.replace(b"/", b"\0") <= key:

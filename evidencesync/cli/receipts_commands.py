@@ -177,11 +177,13 @@ def _compare_with(vault: str, found: list[CheckedReceipt], memory: HeadMemory, *
 
 
 def _against_memory(memory: HeadMemory, vault: Vault, name: ItemName) -> list[EvidenceSyncError]:
-    from evidencesync.errors import EvidenceSyncError
+    from evidencesync.errors import EvidenceSyncError, IncompleteError
     from evidencesync.transfer.custody_seen import VaultAtHand
 
     try:
         VaultAtHand(memory, vault, name).require()
+    except StorageError as error:
+        return [IncompleteError(error.message)]
     except EvidenceSyncError as error:
         return [error]
     return []

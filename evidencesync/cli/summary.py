@@ -125,7 +125,7 @@ def push_lines(
         yield "  read back    NO: what lies on the vault's disk was not compared"
     if outcome.damaged:
         files = count_text(outcome.damaged, "file")
-        yield f"  WARNING      {files} of earlier acquisitions damaged in the vault, and not used: run verify there"
+        yield f"  WARNING      {files} of earlier acquisitions damaged or unreadable in the vault, and not used: run verify there"
     yield from _clock_lines("vault", outcome.clock_offset_ns / 1e9)
     yield from _clock_lines("source", (outcome.source_clock_offset_ns or 0) / 1e9)
     yield f"  fingerprint  {notebook_fingerprint(outcome.manifest_sha256)}"

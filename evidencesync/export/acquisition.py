@@ -124,7 +124,7 @@ class Acquisition:
         with opened_file(MANIFEST, self._fd) as file:
 
             def blocks() -> Iterator[bytes]:
-                while block := file.read(BLOCK):
+                while block := _read(file):
                     digest.update(block)
                     yield block
 
@@ -136,6 +136,11 @@ class Acquisition:
 
 
 NO_ROOM: Final = "Name a destination with more room; nothing was exported."
+
+
+def _read(file: BinaryIO) -> bytes:
+    with storing(f"read {MANIFEST}"):
+        return file.read(BLOCK)
 
 
 def checked_blocks(fd: int, path: bytes, entry: Entry) -> Iterator[bytes]:

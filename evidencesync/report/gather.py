@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass
 from hashlib import sha512
 from typing import TYPE_CHECKING
@@ -172,9 +173,17 @@ def _acquisition(layout: ItemLayout, number: int) -> Acquisition:
         receipt=receipt,
         contents=contents,
         maps=file_maps(layout, number),
-        timestamped=(layout.acquisition(number) / TIMESTAMP).is_file(),
+        timestamped=_has_timestamp(layout, number),
         problem=problem,
     )
+
+
+def _has_timestamp(item: ItemLayout, number: int) -> bool:
+    """Whether there is one, as far as can be seen; what cannot be read is said by the verdict."""
+    try:
+        return stat.S_ISREG((item.acquisition(number) / TIMESTAMP).lstat().st_mode)
+    except OSError:
+        return False
 
 
 def _receipt(item: ItemLayout, number: int) -> Receipt:

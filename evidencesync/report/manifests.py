@@ -14,7 +14,7 @@ from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.path import EvidencePath, to_json_fields
 from evidencesync.limits import MAX_REPORT_LISTED
 from evidencesync.report.document import Contents, FlaggedEntry, NamedSize, PathPair, UnreadRange
-from evidencesync.vault.disk import opened_file, opened_folder, storing
+from evidencesync.vault.catalog import opened_document
 from evidencesync.vault.layout import MANIFEST, ItemLayout
 
 _BLOCK: Final = 1 << 20
@@ -32,14 +32,13 @@ def iter_lines(item: ItemLayout, number: int, watch: Callable[[bytes], None] | N
 
     Raises MissingOrExtraError, MalformedDocumentError, StorageError, after the lines before the one that is wrong.
     """
-    with opened_folder(item.acquisition(number)) as folder, opened_file(MANIFEST, folder) as file:
+    with opened_document(item, number, MANIFEST) as file:
         yield from read_manifest(_blocks(file.read, watch), ManifestReader())
 
 
 def _blocks(read: Callable[[int], bytes], watch: Callable[[bytes], None] | None) -> Iterator[bytes]:
     while True:
-        with storing(f"read {MANIFEST}"):
-            block = read(_BLOCK)
+        block = read(_BLOCK)
         if not block:
             return
         if watch is not None:

@@ -17,7 +17,7 @@ from typing import Final, Literal
 from evidencesync.custody.documents import ManifestHeader
 from evidencesync.delta.possession import Possession
 from evidencesync.delta.refine import piece_key
-from evidencesync.errors import InternalError, LinkLostError, ProtocolError, SealedError
+from evidencesync.errors import InternalError, LinkLostError, ProtocolError, SealedError, StorageError
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.protocol.messages import Finish, Message, Published, Ready, Resumed, Status
 from evidencesync.session.events import (
@@ -119,6 +119,7 @@ class Acquiring:
         self._vault_shown = 0
         self.least_bytes = 0
         """The room that what comes takes at the least, where nothing of it is in the vault."""
+        self._unread = 0  # documents of earlier acquisitions, which are no basis then
 
     def run(self) -> list[Message]:
         """The transfer and its end; gives the acknowledgement, to be sent when the lock is free.
@@ -216,9 +217,13 @@ class Acquiring:
             check_declared(self._item.layout.root, self.least_bytes)
 
     def _look_up(self, index: Index, leftovers: Leftovers, state: ItemState, elsewhere: Elsewhere | None) -> None:
-        catch_up(self._vault.layout, index, self._item.name.case.folder)
+        self._unread = len(catch_up(self._vault.layout, index, self._item.name.case.folder).left_out)
         leftovers.load()
-        self._manifests = [*previous_manifest(state), *leftover_manifests(leftovers)]
+        try:
+            self._manifests = previous_manifest(state)
+        except StorageError:  # it is no basis, and its pages travel again
+            self._unread += 1
+        self._manifests += leftover_manifests(leftovers)
         if elsewhere is not None:
             elsewhere.prepare()
 
@@ -345,7 +350,7 @@ class Acquiring:
             documents[RECEIPT_SIGNATURE],
             record,
             documents[RECEIVED_SIGNATURE],
-            damaged=len(self._damaged),
+            damaged=len(self._damaged) + self._unread,
             repeated=False,
         )
 

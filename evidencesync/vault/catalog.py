@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from evidencesync.custody.documents import ManifestHeader
 from evidencesync.custody.manifest import decode_header
-from evidencesync.errors import ChainError, InvalidNameError, MissingOrExtraError, NotThereError
+from evidencesync.errors import ChainError, InvalidNameError, MissingOrExtraError, NotThereError, StorageError
+from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName, Title, is_folder_name
 from evidencesync.limits import MAX_HEADER_LINE
 from evidencesync.vault.disk import make_folder, opened_file, opened_folder, storing
@@ -28,13 +31,14 @@ def item_folders(vault: VaultLayout, case_folder: str) -> list[str]:
 
 
 def acquisition_numbers(item: ItemLayout) -> list[int]:
-    """The numbers of all that is published, ascending. A folder with another name is none."""
-    try:
-        names = os.listdir(item.acquisitions)
-    except FileNotFoundError:
-        return []
-    except NotADirectoryError as error:
-        raise MissingOrExtraError(f"{item.acquisitions.name} is not a folder") from error
+    """The numbers of all that is published, ascending. A folder with another name is none. Raises StorageError."""
+    with storing(f"list {shown_path(item.acquisitions)}"):
+        try:
+            names = os.listdir(item.acquisitions)
+        except FileNotFoundError:
+            return []
+        except NotADirectoryError as error:
+            raise MissingOrExtraError(f"{item.acquisitions.name} is not a folder") from error
     return sorted(number for name in names if (number := acquisition_number(name)) is not None)
 
 
@@ -43,7 +47,7 @@ def stored_name(item: ItemLayout) -> ItemName | None:
 
     Raises ChainError when something is there that says no numbers.
     """
-    files = Ledger(item.custody).files() if item.custody.is_dir() else []
+    files = Ledger(item.custody).files() if is_folder(item.custody) else []
     if files:
         first = Ledger(item.custody).load(files[0]).record
         case, title = first.case, first.item
@@ -66,10 +70,39 @@ def stored_names(vault: VaultLayout, case_folder: str) -> Iterator[ItemName]:
             yield name
 
 
+def readable_names(vault: VaultLayout, case_folder: str) -> Iterator[ItemName]:
+    """The same, but for items whose numbers the disk does not give: a bad sector in one keeps nobody out of the others."""
+    for folder in item_folders(vault, case_folder):
+        with contextlib.suppress(StorageError):
+            name = stored_name(ItemLayout(vault.case(case_folder) / folder))
+            if name is not None:
+                yield name
+
+
 def load_header(item: ItemLayout, acquisition: int) -> ManifestHeader:
     """The header of a published manifest. Raises MissingOrExtraError, MalformedDocumentError."""
-    with opened_folder(item.acquisition(acquisition)) as folder, opened_file(MANIFEST, folder) as file:
+    with opened_document(item, acquisition, MANIFEST) as file:
         return decode_header(file.readline(MAX_HEADER_LINE + 1))
+
+
+@contextlib.contextmanager
+def opened_document(item: ItemLayout, acquisition: int, name: str) -> Iterator[BinaryIO]:
+    """A document of a published acquisition, for reading inside of a `with`: what the disk refuses is said with the path.
+
+    Raises MissingOrExtraError, StorageError.
+    """
+    folder_path = item.acquisition(acquisition)
+    with (
+        storing(f"read {shown_path(folder_path / name)}"),
+        opened_folder(folder_path) as folder,
+        opened_file(name, folder) as file,
+    ):
+        yield file
+
+
+def shown_path(path: Path) -> str:
+    """A path of a vault, for a message."""
+    return safe_text(os.fsencode(path), 300)
 
 
 def make_item_folders(vault: VaultLayout, name: ItemName) -> None:
@@ -86,21 +119,23 @@ def make_item_folders(vault: VaultLayout, name: ItemName) -> None:
 def require_item_folders(vault: VaultLayout, name: ItemName) -> None:
     """Raises NotThereError unless the item has its folders."""
     layout = vault.item(name)
-    if not all(_is_folder(layout.root / folder) for folder in ITEM_FOLDERS):
+    if not all(is_folder(layout.root / folder) for folder in ITEM_FOLDERS):
         raise NotThereError(f"the vault has no item {name}", hint="See what there is: evidencesync list VAULT")
 
 
 def _subfolders(folder: Path) -> list[str]:
-    with storing("list the vault"):
+    with storing(f"list {shown_path(folder)}"):
         try:
             names = os.listdir(folder)
         except FileNotFoundError:
             return []
-        return sorted(name for name in names if is_folder_name(name) and _is_folder(folder / name))
+        return sorted(name for name in names if is_folder_name(name) and is_folder(folder / name))
 
 
-def _is_folder(path: Path) -> bool:
-    try:
-        return stat.S_ISDIR(path.lstat().st_mode)
-    except FileNotFoundError:
-        return False
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder. Raises StorageError where nobody can tell."""
+    with storing(f"look at {shown_path(path)}"):
+        try:
+            return stat.S_ISDIR(path.lstat().st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False

@@ -21,6 +21,7 @@ from evidencesync.delta.recipe import Recipe, iter_recipes
 from evidencesync.errors import MalformedDocumentError, MissingOrExtraError, StorageError
 from evidencesync.evidence.entry import Entry, EntryType
 from evidencesync.limits import MAX_DAMAGED_RANGES
+from evidencesync.vault.catalog import opened_document
 from evidencesync.vault.disk import opened_file, opened_folder, storing
 from evidencesync.vault.layout import CHUNKS, MANIFEST, ItemLayout
 
@@ -102,7 +103,7 @@ def compare_acquisitions(item: ItemLayout, before: int, after: int, limit: int) 
 
 
 def _entries(item: ItemLayout, number: int) -> Generator[WholeEntry, None, None]:
-    with opened_folder(item.acquisition(number)) as folder, opened_file(MANIFEST, folder) as file:
+    with opened_document(item, number, MANIFEST) as file:
         yield from whole_entries(iter(partial(file.read, _BLOCK), b""))
 
 

@@ -52,18 +52,18 @@ def storage_error(error: OSError, doing: str) -> EvidenceSyncError:
 
 
 @contextlib.contextmanager
-def storing(doing: str) -> Iterator[None]:
+def storing(doing: str | Callable[[], str]) -> Iterator[None]:
     """Turns every OSError inside into ours. Not for loops over many files: it costs a microsecond."""
     try:
         yield
     except OSError as error:
-        raise storage_error(error, doing) from error
+        raise storage_error(error, doing if isinstance(doing, str) else doing()) from error
 
 
 @contextlib.contextmanager
 def opened_folder(name: Name | os.PathLike[str], dir_fd: int | None = None) -> Iterator[int]:
     """A folder's descriptor for the length of a `with`. The last name may not be a symbolic link."""
-    with storing(f"open the folder {_shown(name)}"):
+    with storing(lambda: f"open the folder {_place(name, dir_fd)}"):
         folder = os.open(name, FOLDER_FLAGS, dir_fd=dir_fd)
     try:
         yield folder
@@ -82,7 +82,9 @@ def opened_file(name: str, dir_fd: int) -> Iterator[BinaryIO]:
     if fd is None:
         raise MissingOrExtraError(f"{_shown(name)} is missing")
     with os.fdopen(fd, "rb") as file:
-        if has_empty_run(fd):
+        with storing(lambda: f"read {_place(name, dir_fd)}"):
+            has_holes = has_empty_run(fd)
+        if has_holes:
             raise MalformedDocumentError(f"{_shown(name)} has holes: nobody has written it like that")
         yield file
 
@@ -156,7 +158,7 @@ def load_file(dir_fd: int, name: str, limit: int) -> bytes | None:
     fd = _open_regular(name, dir_fd)
     if fd is None:
         return None
-    with os.fdopen(fd, "rb") as file, storing(f"read {_shown(name)}"):
+    with os.fdopen(fd, "rb") as file, storing(lambda: f"read {_place(name, dir_fd)}"):
         data = file.read(limit + 1)
     if len(data) > limit:
         raise LimitExceededError(f"{_shown(name)} is larger than {limit} bytes")
@@ -226,7 +228,7 @@ def _system_call(name: str) -> Callable[..., int] | None:
 
 
 def _open_regular(name: str, dir_fd: int) -> int | None:
-    with storing(f"read {_shown(name)}"):
+    with storing(lambda: f"read {_place(name, dir_fd)}"):
         try:
             fd = os.open(name, READ_FLAGS, dir_fd=dir_fd)
         except FileNotFoundError:
@@ -239,3 +241,12 @@ def _open_regular(name: str, dir_fd: int) -> int | None:
 
 def _shown(name: Name | os.PathLike[str]) -> str:
     return safe_text(os.fspath(name), 200)
+
+
+def _place(name: Name | os.PathLike[str], dir_fd: int | None) -> str:
+    """Where something lies, with the folder, for whoever has to look after the disk. Asked for when something has failed."""
+    raw = os.fsencode(name)
+    if dir_fd is not None:
+        with contextlib.suppress(OSError):
+            raw = os.path.join(os.fsencode(os.readlink(f"/proc/self/fd/{dir_fd}")), raw)
+    return safe_text(raw, 300)

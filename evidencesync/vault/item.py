@@ -11,9 +11,9 @@ from typing import Final
 
 from evidencesync.custody.chain import ChainChecker, ChainSubject
 from evidencesync.custody.documents import CustodyRecord, ManifestHeader
-from evidencesync.errors import ChainError, InternalError, LimitExceededError, NameClashError
+from evidencesync.errors import ChainError, InternalError, LimitExceededError, NameClashError, StorageError
 from evidencesync.evidence.identity import ItemName
-from evidencesync.vault.catalog import acquisition_numbers, load_header, stored_name, stored_names
+from evidencesync.vault.catalog import acquisition_numbers, load_header, readable_names, stored_name
 from evidencesync.vault.layout import MANIFEST, MAX_ACQUISITION, ItemLayout, VaultLayout
 from evidencesync.vault.ledger import Ledger, iter_records
 from evidencesync.vault.writer import locked_for_writing
@@ -115,8 +115,15 @@ class Item:
         )
 
     def find_session(self, session: str) -> int | None:
-        """The acquisition that a session has published, for the repeat after a lost acknowledgement; or None."""
-        return next((number for number in reversed(self.acquisitions()) if self.header(number).session == session), None)
+        """The acquisition that a session has published, for the repeat after a lost acknowledgement; or None.
+
+        What the disk does not give is passed over: a bad sector in an old manifest keeps nobody out.
+        """
+        for number in reversed(self.acquisitions()):
+            with contextlib.suppress(StorageError):
+                if self.header(number).session == session:
+                    return number
+        return None
 
     def check_titles(self) -> None:
         """Raises NameClashError when the folders belong to another exact case or item number.
@@ -129,7 +136,7 @@ class Item:
                 f"the folder for item {self.name} belongs to {mine} already",
                 hint="The two numbers make the same folder name. Use another item number.",
             )
-        other = mine or next(stored_names(self.vault, self.name.case.folder), None)
+        other = mine or next(readable_names(self.vault, self.name.case.folder), None)
         if other is not None and other.case != self.name.case:
             raise NameClashError(
                 f"the folder for the case of {self.name} belongs to the case of {other} already",

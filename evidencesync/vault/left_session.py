@@ -45,8 +45,8 @@ class LeftSession:
 
     def is_attempt_at(self, header: ManifestHeader) -> bool:
         """Whether the same examiner was acquiring the same source."""
-        manifest = self.manifest()
         try:
+            manifest = self.manifest()
             if manifest is None:
                 return False
             with manifest.open("rb") as file:
@@ -63,8 +63,8 @@ class LeftSession:
 
     def is_empty(self) -> bool:
         """Whether the session ended before anything of it was staged."""
-        manifest = self.manifest()
         try:
+            manifest = self.manifest()
             staged = os.listdir(self.path / CONTENTS) + os.listdir(self.path / ACQUISITION / DATA)
             return not staged and (manifest is None or not manifest.stat().st_size)
         except OSError:

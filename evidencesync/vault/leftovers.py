@@ -241,7 +241,8 @@ class Leftovers:
         self._database.executemany("INSERT OR IGNORE INTO segments VALUES (?, ?, ?, ?, ?)", sorted(batch))
 
     def _load_manifest(self, acquisition: int, manifest: Path) -> None:
-        with manifest.open("rb") as file, contextlib.suppress(EvidenceSyncError):  # it ends wherever the session did
+        # It ends wherever the session did; what the disk does not give of it is as good as not there.
+        with contextlib.suppress(EvidenceSyncError, OSError), manifest.open("rb") as file:
             for path, line in read_manifest(iter(lambda: file.read(MIB), b""), ManifestReader()):
                 if isinstance(line, Entry) and line.blake3 is not None:
                     row = (bytes.fromhex(line.blake3), acquisition, path, line.size or 0)

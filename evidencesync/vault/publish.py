@@ -24,6 +24,7 @@ from evidencesync.errors import (
     MissingOrExtraError,
     SealedError,
     SignatureError,
+    StorageError,
 )
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
@@ -122,7 +123,8 @@ def complete_unfinished(item: Item) -> int | None:
         with opened_folder(ACQUISITIONS, root) as acquisitions:
             sync_folder(acquisitions, "acquisitions")
         linked = _link_records(item, root, number, _go_on, completing=True)
-    _remove_staging(item, item.header(number).session)
+    with contextlib.suppress(StorageError):  # whose staging it was cannot be read: what is left of it is for `clean`
+        _remove_staging(item, item.header(number).session)
     return number if linked else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -13,11 +14,12 @@ from evidencesync.delta.recipe import HEAD, Recipe, iter_recipes, unpack_head
 from evidencesync.delta.rows import MAX_ROW, ROW, ZERO_DIGEST, Segment, first_segment, single_segment
 from evidencesync.errors import EvidenceSyncError, MalformedDocumentError, MissingOrExtraError
 from evidencesync.evidence.digest import CHUNK_DIGEST_SIZE, Blake3Digest, ChunkDigest, SegmentDigest
+from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import is_folder_name
 from evidencesync.holes import has_empty_run
 from evidencesync.limits import MAX_CHUNK, MAX_SEGMENT_ROWS, SMALL_FILE
 from evidencesync.vault.case_index import RecipePlace
-from evidencesync.vault.disk import READ_FLAGS
+from evidencesync.vault.disk import READ_FLAGS, storage_error, storing
 from evidencesync.vault.layout import ACQUISITIONS, CASES, CHUNKS, VaultLayout, acquisition_folder
 from evidencesync.vault.location import Location, Scope
 
@@ -27,26 +29,34 @@ _BLOCK_ROWS: Final = 4096
 
 
 def open_recipes(layout: VaultLayout, case: str, item: str, acquisition: int) -> BinaryIO:
-    """The chunks.bin of an acquisition, at its start. Raises MissingOrExtraError when it is not there."""
+    """The chunks.bin of an acquisition, at its start. Raises MissingOrExtraError when it is not there, else StorageError."""
     if not (is_folder_name(case) and is_folder_name(item)):
         raise MissingOrExtraError("no such case or item")
     path = layout.root / CASES / case / item / ACQUISITIONS / acquisition_folder(acquisition) / CHUNKS
     try:
         return os.fdopen(os.open(path, READ_FLAGS), "rb")
     except OSError as error:
-        raise MissingOrExtraError(f"chunks.bin of acquisition {acquisition} cannot be opened") from error
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise MissingOrExtraError(f"chunks.bin of acquisition {acquisition} is not there") from error
+        raise storage_error(error, f"read {safe_text(os.fsencode(path), 300)}") from error
 
 
 def iter_long_recipes(file: BinaryIO) -> Iterator[tuple[int, Recipe]]:
     """The recipes of contents that travel in segments, with their positions. Their rows stay in the file.
 
     The others are looked up as a whole, and in a folder of small files they are nearly all.
-    Raises MalformedDocumentError for a file that is damaged, or that was made large at no cost.
+    Raises MalformedDocumentError for a file that is damaged, or that was made large at no cost, StorageError for one that
+    cannot be read.
     """
     fd = file.fileno()
     if has_empty_run(fd):
         raise MalformedDocumentError("chunks.bin has holes: nobody has written it like that")
-    for position, recipe in iter_recipes(lambda offset, length: os.pread(fd, length, offset), os.fstat(fd).st_size):
+
+    def read(offset: int, length: int) -> bytes:
+        with storing(f"read {CHUNKS} at byte {offset}"):
+            return os.pread(fd, length, offset)
+
+    for position, recipe in iter_recipes(read, os.fstat(fd).st_size):
         if recipe.size > SMALL_FILE or recipe.has_rows:
             yield position, recipe
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from evidencesync.custody.manifest import CheckedLine, ManifestReader, read_manifest
+from evidencesync.errors import MissingOrExtraError, StorageError
 from evidencesync.evidence.display import safe_text
-from evidencesync.vault.catalog import acquisition_numbers, case_folders, item_folders
-from evidencesync.vault.disk import opened_file, opened_folder
+from evidencesync.vault.catalog import acquisition_numbers, case_folders, item_folders, opened_document
 from evidencesync.vault.index import Index
 from evidencesync.vault.layout import MANIFEST, ItemLayout, VaultLayout
 
@@ -29,7 +29,7 @@ def read_published(item: ItemLayout, acquisition: int) -> Iterator[CheckedLine]:
 
     Raises MissingOrExtraError, MalformedDocumentError, PathEscapeError.
     """
-    with opened_folder(item.acquisition(acquisition)) as folder, opened_file(MANIFEST, folder) as file:
+    with opened_document(item, acquisition, MANIFEST) as file:
         yield from read_manifest(iter(lambda: file.read(_BLOCK), b""), ManifestReader())
 
 
@@ -39,22 +39,27 @@ def catch_up(vault: VaultLayout, index: Index, case: str) -> Reindexed:
     `case` is a folder name. What cannot be read is left out, and said: the index is a cache, and `verify` is where damage
     is judged.
     """
-    published = {
-        (item, number)
-        for item in item_folders(vault, case)
-        for number in acquisition_numbers(ItemLayout(vault.case(case) / item))
-    }
+    published: set[tuple[str, int]] = set()
+    unread: set[str] = set()
+    for item in item_folders(vault, case):
+        try:
+            published |= {(item, number) for number in acquisition_numbers(ItemLayout(vault.case(case) / item))}
+        except (StorageError, MissingOrExtraError) as error:
+            unread.add(item)
+            index.notices.append(error.message)
     known = index.acquisitions(case)
-    if not known <= published:  # an index of another vault, or of an older state of this one
+    if (
+        not {one for one in known if one[0] not in unread} <= published
+    ):  # an index of another vault, or of an older state of this one
         index.forget(case)
         known = set()
-    left_out = []
+    left_out = [f"{safe_text(case)}/{safe_text(item)}" for item in sorted(unread)]
     missing = sorted(published - known)
     for item, number in missing:
         layout = ItemLayout(vault.case(case) / item)
         if not index.add_acquisition(case, item, number, read_published(layout, number)):
             left_out.append(f"{safe_text(case)}/{safe_text(item)}/{number}")
-    return Reindexed(1, len(missing) - len(left_out), tuple(left_out))
+    return Reindexed(1, len(missing) + len(unread) - len(left_out), tuple(left_out))
 
 
 def rebuild(vault: VaultLayout, index: Index) -> Reindexed:
@@ -64,6 +69,10 @@ def rebuild(vault: VaultLayout, index: Index) -> Reindexed:
     done = []
     for case in cases:
         index.forget(case)
-        done.append(catch_up(vault, index, case))
+        try:
+            done.append(catch_up(vault, index, case))
+        except StorageError as error:
+            index.notices.append(error.message)
+            done.append(Reindexed(1, 0, (safe_text(case),)))
     left_out = tuple(name for part in done for name in part.left_out)
     return Reindexed(len(cases), sum(part.acquisitions for part in done), left_out)

@@ -6,14 +6,17 @@ from evidencesync.custody.seen import Comparison, SeenChain
 from evidencesync.errors import (
     EvidenceSyncError,
     ForkedError,
+    IncompleteError,
     MissingOrExtraError,
     NotThereError,
     RolledBackError,
     SignatureError,
+    StorageError,
 )
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.kept.checking import CheckedReceipt
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
+from evidencesync.vault.catalog import is_folder
 from evidencesync.vault.disk import load_file, opened_folder
 from evidencesync.vault.layout import SIGNATURE_SUFFIX
 from evidencesync.vault.ledger import Ledger
@@ -28,6 +31,8 @@ def check_against_vault(kept: CheckedReceipt, vault: Vault) -> list[EvidenceSync
     """
     try:
         return list(_check(kept, vault))
+    except StorageError as error:
+        return [IncompleteError(error.message)]  # what the disk does not give is not held against the vault
     except EvidenceSyncError as error:
         return [error]
 
@@ -43,7 +48,7 @@ def _check(kept: CheckedReceipt, vault: Vault) -> list[EvidenceSyncError]:
     layout = vault.layout.item(name)
     head = sha256_of(kept.documents["received.json"]).hex()
     seen = SeenChain(kept.received.sequence, (sha256_of(kept.documents["acquired.json"]).hex(), head))
-    present = _present(Ledger(layout.custody), seen.sequence) if layout.custody.is_dir() else None
+    present = _present(Ledger(layout.custody), seen.sequence) if is_folder(layout.custody) else None
     if present is None:
         text = f"the vault has no records of {name}; the receipt is about record {seen.sequence}, {seen.sha256}"
         return [RolledBackError(text)]

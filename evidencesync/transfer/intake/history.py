@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from evidencesync.custody.manifest import CheckedLine, ManifestReader, read_manifest
+from evidencesync.errors import StorageError
 from evidencesync.evidence.digest import ChunkDigest
+from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.limits import MAX_MANIFEST_LINE, MIB
 from evidencesync.session.pages import page_positions
 from evidencesync.transfer.intake.pages import PreviousManifest
-from evidencesync.vault.disk import READ_FLAGS
+from evidencesync.vault.disk import READ_FLAGS, storing
 from evidencesync.vault.item import ItemState
 from evidencesync.vault.layout import MANIFEST
 from evidencesync.vault.leftovers import Leftovers
@@ -23,7 +25,10 @@ _BLOCK: Final = 1 * MIB
 
 
 def previous_manifest(state: ItemState) -> list[PreviousManifest]:
-    """The pages of the acquisition before, so that a page of unchanged files need not travel; none before the first."""
+    """The pages of the acquisition before, so that a page of unchanged files need not travel; none before the first.
+
+    Raises StorageError, MissingOrExtraError where it cannot be read: then it is no basis, and that is all.
+    """
     if state.previous_manifest is None:
         return []
     return [_manifest_at(state.previous_manifest, state.next_acquisition - 1)]
@@ -37,7 +42,10 @@ def leftover_manifests(leftovers: Leftovers) -> list[PreviousManifest]:
     found: list[PreviousManifest] = []
     seen: set[ChunkDigest] = set()
     for acquisition, path in leftovers.manifests():
-        manifest = _manifest_at(path, acquisition)
+        try:
+            manifest = _manifest_at(path, acquisition)
+        except StorageError:
+            continue  # as good as none
         manifest.positions = {digest: place for digest, place in manifest.positions.items() if digest not in seen}
         seen.update(manifest.positions)
         if manifest.positions:
@@ -46,15 +54,20 @@ def leftover_manifests(leftovers: Leftovers) -> list[PreviousManifest]:
 
 
 def _manifest_at(manifest: Path, acquisition: int) -> PreviousManifest:
-    with manifest.open("rb") as file:
+    shown = f"read {safe_text(os.fsencode(manifest), 300)}"
+    with storing(shown), _opened(manifest) as file:
         positions = page_positions(iter(lambda: _honest_line(file), b""))
 
     def read(offset: int, length: int) -> bytes:
-        with manifest.open("rb") as file:
+        with storing(shown), _opened(manifest) as file:
             file.seek(offset)
             return file.read(length)
 
     return PreviousManifest(acquisition, positions, read)
+
+
+def _opened(manifest: Path) -> BinaryIO:
+    return os.fdopen(os.open(manifest, READ_FLAGS), "rb")
 
 
 def _honest_line(file: BinaryIO) -> bytes:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from evidencesync.custody.documents import ManifestHeader
 from evidencesync.custody.hardlinks import HardLinks
 from evidencesync.custody.manifest import CheckedLine, ManifestReader
-from evidencesync.errors import LimitExceededError, ProtocolError
+from evidencesync.errors import LimitExceededError, ProtocolError, StorageError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest
 from evidencesync.evidence.entry import Entry
 from evidencesync.limits import MAX_PAGE_LINES, SMALL_FILE
@@ -129,7 +129,10 @@ class PageIntake:
         page = self._pages[event.number] = _Page()
         for manifest in self._manifests:
             if event.digest in manifest.positions:
-                page.lines = manifest.read(*manifest.positions[event.digest])
+                try:
+                    page.lines = manifest.read(*manifest.positions[event.digest])
+                except StorageError:
+                    continue  # what the disk does not give (any more) is not known
                 page.known_from = manifest
                 break
         self._receiver.answer_page(event.number, known=page.known_from is not None)

@@ -177,7 +177,7 @@ class TreeMaker:
         except ReadingError as error:
             remove_if_there(folder, name)
             text = f"the vault's copy of {safe_text(path, 300)} cannot be read: {reason_of(error.error)}"
-            self._damage(path, DigestMismatchError(text, hint="To restore all the rest: --on-damage skip"))
+            self._damage(path, StorageError(text, hint="To restore all the rest: --on-damage skip"))
             return False
         finally:
             os.close(source)
@@ -190,10 +190,10 @@ class TreeMaker:
     def _damage(self, path: bytes, error: DigestMismatchError | MissingOrExtraError | StorageError) -> None:
         if not self._skip_damaged:
             raise error
-        self._refuse("damaged", path, error.message)
+        self._refuse("unreadable" if isinstance(error, StorageError) else "damaged", path, error.message)
 
     def _refuse(
-        self, lack: Literal["damaged", "not-acquired", "not-possible", "skipped", "device"], path: bytes, why: str
+        self, lack: Literal["damaged", "unreadable", "not-acquired", "not-possible", "skipped", "device"], path: bytes, why: str
     ) -> None:
         self.absent.add(path)
         self._refusals.add(lack, path, why)

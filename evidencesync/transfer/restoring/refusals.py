@@ -14,6 +14,7 @@ from evidencesync.errors import EvidenceSyncError, ExitCode, NoSpaceError, Stora
 
 Lack = Literal[
     "damaged",
+    "unreadable",
     "not-acquired",
     "not-possible",
     "bad-bytes",
@@ -33,6 +34,7 @@ Lack = Literal[
 LACKS: Final[Mapping[Lack, tuple[str, ExitCode]]] = MappingProxyType(
     {
         "damaged": ("not restored: the vault's copy is not what was acquired", ExitCode.DIGEST),
+        "unreadable": ("not restored: the vault's disk or its permissions do not let it be read", ExitCode.GAPS),
         "not-acquired": ("not restored: it could not be read when it was acquired", ExitCode.GAPS),
         "not-possible": ("not restored: this system or file system cannot hold it", ExitCode.GAPS),
         "bad-bytes": ("restored as acquired, but not all of it could be read at the source", ExitCode.GAPS),
