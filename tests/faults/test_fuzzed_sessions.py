@@ -20,12 +20,14 @@ from typing import Final, Literal
 import pytest
 
 from evidencesync.errors import EvidenceSyncError, InternalError
+from evidencesync.evidence.digest import sha256_of
 from evidencesync.evidence.identity import ItemName, Title
-from evidencesync.transfer.custody import Draft, append_record
+from evidencesync.transfer.custody import Appended, Draft, append_record
 from evidencesync.transfer.link import LocalLink, local_pair
 from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.push import push
 from evidencesync.transfer.receive import receive
+from evidencesync.vault.ledger import iter_records
 from evidencesync.vault.vault import Vault
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
@@ -53,6 +55,7 @@ class Arena:
     def renew(self) -> None:
         for one in self.undo:
             one.undo()
+        shutil.rmtree(self.bench.source.parent / "seen", ignore_errors=True)  # what the examiner remembers of the chain
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +162,7 @@ def objections(arena: Arena, seed: int) -> list[str]:
     verdict = audit_vault(arena.bench.vault.layout.root, now_ns=time.time_ns())
     if verdict.exit_code:
         found.append(f"verify ends with {verdict.exit_code}: {[(one.slug, one.path) for one in verdict.findings]}")
-    if session.outcome is not None and not is_there(arena, purpose):
+    if session.outcome is not None and not is_there(arena, purpose, session.outcome):
         found.append("it was acknowledged, and is not there")
     if everything_else(arena) != before:
         found.append("something outside the vault was written")
@@ -167,20 +170,21 @@ def objections(arena: Arena, seed: int) -> list[str]:
     return [f"{about}: {one}" for one in found]
 
 
-def is_there(arena: Arena, purpose: Purpose) -> bool:
+def is_there(arena: Arena, purpose: Purpose, outcome: object) -> bool:
     """Whether the vault has what a session of this purpose adds."""
     bench = arena.bench
     if purpose == "push":
         return bench.acquisitions() == ["0001", "0002"]
     if purpose == "custody":
-        return len(bench.vault.item(bench.name).ledger.files()) == 3
+        assert isinstance(outcome, Appended)
+        return outcome.record.sha256 in {sha256_of(one.data).hex() for one in iter_records(bench.vault.item(bench.name).ledger)}
     return bench.vault.layout.item(ItemName(Title("2026/12"), Title("E9"))).acquisition(1).is_dir()
 
 
 def everything_else(arena: Arena) -> dict[str, tuple[int, int]]:
     """What lies beside the vault and its template: names, sizes and times."""
     top = arena.bench.source.parent
-    kept = ("vault", "vault as made")
+    kept = ("vault", "vault as made", "seen")
     return {
         str(path): ((status := path.lstat()).st_size, status.st_mtime_ns)
         for one in top.iterdir()
