@@ -152,7 +152,7 @@ def objections(machine: Machine, trial: Trial, fault: Fault) -> list[str]:
     if done.hung:
         return ["it hangs"]
     words = [] if fault.error == KILL else list(_in_its_words(trial, fault, done))
-    found = [*words, *_what_is_left(machine, trial, done)]
+    found = [*words, *_what_is_left(machine, trial, fault, done)]
     return [f"{one}: {done.out[:600]} {done.err[-300:]}" for one in found]
 
 
@@ -173,7 +173,7 @@ def _in_its_words(trial: Trial, fault: Fault, done: Ended) -> Iterator[str]:
         yield f"exit code {done.code}: a reading error accuses"
 
 
-def _what_is_left(machine: Machine, trial: Trial, done: Ended) -> Iterator[str]:
+def _what_is_left(machine: Machine, trial: Trial, fault: Fault, done: Ended) -> Iterator[str]:
     """The vault is sound, what was acknowledged is there, and the next run does what this one could not."""
     published = machine.acquisitions()
     if trial.name == "push" and done.code == 0 and published != ["0001", "0002"]:
@@ -181,7 +181,8 @@ def _what_is_left(machine: Machine, trial: Trial, done: Ended) -> Iterator[str]:
     out = machine.folder / "out"
     if trial.name == "verify":
         return
-    left = [one for one in out.iterdir() if done.code is not None or one.name.startswith("copy")]  # a killed one leaves a draft
+    drafts = done.code is None or fault.lasting  # who is killed, or can remove nothing, leaves a draft
+    left = [one for one in out.iterdir() if not drafts or one.name.startswith("copy")]
     if not trial.writes and done.code not in (0, 3) and left:
         yield f"it failed, and left {sorted(one.name for one in left)}"
     if not trial.writes:
