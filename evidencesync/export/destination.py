@@ -8,11 +8,11 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from evidencesync.errors import NoSpaceError, StorageError, UsageError
+from evidencesync.errors import EvidenceSyncError, NoSpaceError, StorageError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.outside import Closed, require_outside
 from evidencesync.placing import place_file, place_folder
@@ -93,7 +93,7 @@ class Destination:
             raise self._taken() from error
         except OSError as error:
             raise storage_error(error, f"rename to {self.shown}") from error
-        sync_folder(self._parent, self.shown)
+        self._settle(lambda: os.rename(self.name, self._draft, src_dir_fd=self._parent, dst_dir_fd=self._parent))
 
     def publish_file(self, file: BinaryIO) -> None:
         """Makes the file durable and gives it its name. Raises UsageError when the name was taken meanwhile."""
@@ -106,7 +106,16 @@ class Destination:
             raise self._taken() from error
         except OSError as error:
             raise storage_error(error, f"rename to {self.shown}") from error
-        sync_folder(self._parent, self.shown)
+        self._settle(lambda: os.unlink(self.name, dir_fd=self._parent))
+
+    def _settle(self, take_back: Callable[[], None]) -> None:
+        """Makes the name durable. Where that fails it is taken back: nobody would know whether it will stay."""
+        try:
+            sync_folder(self._parent, self.shown)
+        except EvidenceSyncError:
+            with contextlib.suppress(OSError):
+                take_back()
+            raise
 
     @property
     def shown(self) -> str:

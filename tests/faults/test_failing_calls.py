@@ -169,7 +169,7 @@ def _in_its_words(trial: Trial, fault: Fault, done: Ended) -> Iterator[str]:
     room = fault.error in ROOM and fault.call in ("write", "fsync", "truncate", "mkdir", "rename") and not kept_elsewhere
     if room and done.code not in (0, 13):
         yield f"exit code {done.code} where there is no room"
-    if trial.name == "verify" and done.code not in (0, 3):
+    if trial.name == "verify" and done.code not in (0, 3) and error.get("slug") != "resources":
         yield f"exit code {done.code}: a reading error accuses"
 
 
@@ -181,8 +181,13 @@ def _what_is_left(machine: Machine, trial: Trial, fault: Fault, done: Ended) -> 
     out = machine.folder / "out"
     if trial.name == "verify":
         return
-    drafts = done.code is None or fault.lasting  # who is killed, or can remove nothing, leaves a draft
-    left = [one for one in out.iterdir() if not drafts or one.name.startswith("copy")]
+    # Who is killed, or can remove nothing, leaves a draft; and who is killed at the very end, a whole copy.
+    if done.code is None and (out / "copy").is_dir() and trial.name == "restore":
+        copy = {one.name for one in (out / "copy").rglob("*")}
+        if copy != {"a.txt", "image", "logs", "day"}:
+            yield f"a copy of {sorted(copy)}"
+    drafts = done.code is None or fault.lasting
+    left = [one for one in out.iterdir() if not drafts or (done.code is not None and one.name.startswith("copy"))]
     if not trial.writes and done.code not in (0, 3) and left:
         yield f"it failed, and left {sorted(one.name for one in left)}"
     if not trial.writes:

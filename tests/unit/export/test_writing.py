@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 import evidencesync.export.run
 from evidencesync.errors import DigestMismatchError, MissingOrExtraError, NoSpaceError, UsageError
+from evidencesync.export import destination
 from evidencesync.export.acquisition import Acquisition
 from evidencesync.export.run import Exported, Format, Wanted, export_acquisition
 from evidencesync.verify.progress import VerifyProgress
@@ -58,6 +60,25 @@ def test_what_takes_the_name_meanwhile_is_not_replaced(form: Format, full: Bench
         export_acquisition(wanted, place, take, VerifyProgress())
     assert (tmp_path / "out").read_bytes() == b"another's"
     assert sorted(os.listdir(tmp_path)) == ["out", "source", "vault"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("form", Format)
+def test_a_name_that_cannot_be_made_durable_is_taken_back(
+    form: Format, links: bool, full: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    def full_disk(*_: object) -> None:
+        raise NoSpaceError("could not sync")
+
+    monkeypatch.setattr(destination, "sync_folder", full_disk)
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(NoSpaceError):
+        export(full, form, tmp_path / "out")
+    assert sorted(os.listdir(tmp_path)) == ["source", "vault"]
 
 
 def test_no_export_lies_in_the_vault_by_any_way(full: Bench, tmp_path: Path) -> None:
