@@ -15,9 +15,6 @@ BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
-# `faketime '+2 days' make test`: with a false steady clock, too, no wait of Python's with a timeout would ever end.
-export FAKETIME_DONT_FAKE_MONOTONIC = 1
-export DONT_FAKE_MONOTONIC = 1
 
 .DELETE_ON_ERROR:
 .PHONY: demo test soak differential flips tamper fuzz faults kills check lint format bench bench-dry resume schemas docs clean
