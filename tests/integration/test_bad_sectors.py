@@ -9,6 +9,7 @@ import os
 import random
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from evidencesync.errors import SourceGapsError
 from evidencesync.evidence.entry import Entry, ReadError
 from evidencesync.limits import KIB, LIST_CAP_PER_LINE, MIB
 from evidencesync.source import gaps
-from evidencesync.source.salvage import GIVEN_UP
+from evidencesync.source.salvage import GIVEN_UP, Salvage
 from evidencesync.transfer.request import PushOutcome
 from evidencesync.verify.audit import audit_vault
 from tests.support.bad_disk import BadFile, bad_disk, loop_device
@@ -34,6 +35,12 @@ BAD = [(5 * SECTOR, 6 * SECTOR), (64 * KIB - SECTOR, 64 * KIB + 3 * SECTOR), (5 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return make_bench(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _busy_machine_is_no_failing_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A salvage has so much time for a block: what it does when that is over is shown with a clock of the test's own."""
+    monkeypatch.setattr(gaps, "Salvage", partial(Salvage, clock=lambda: 0.0))
 
 
 def content(size: int = SIZE) -> bytearray:
