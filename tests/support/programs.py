@@ -23,6 +23,7 @@ _PROGRAMS_OF: Final = {
     "age": "age age-keygen",
     "b3sum": "b3sum",
     "btrfs-progs": "btrfs mkfs.btrfs",
+    "build-essential": "cc gcc",
     "chromium": "chromium",
     "dosfstools": "mkfs.vfat fsck.vfat",
     "e2fsprogs": "mkfs.ext4 chattr",
