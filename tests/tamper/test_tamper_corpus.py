@@ -1,6 +1,6 @@
 """Tampering with a vault in hundreds of ways: `verify` finds each for what it is, and no other command says otherwise.
 
-`make tamper` asks all commands about all rows; the suite asks them about some, and `verify` about all.
+`make tamper` asks all commands about all rows; the suite asks `verify` about every second one, and the others about some.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tests.tamper.vault import Workshop, workshop
 
 Told = set[tuple[str, str, str]]
 EVERYTHING: Final = os.environ.get("TAMPER", "") == "all"
+JUDGED: Final = list(ROWS) if EVERYTHING else list(ROWS)[::2]
 STEP: Final = 1 if EVERYTHING else 50
 ASKED: Final = {**{name: ROWS[name] for name in list(ROWS)[::STEP]}, **{name: SOUND[name] for name in list(SOUND)[::STEP]}}
 
@@ -69,11 +70,11 @@ def check(shop: Workshop, row: Row, untouched: Told) -> None:
 
 
 def test_the_table_has_more_than_three_hundred_kinds() -> None:
-    assert len(ROWS) >= 300
+    assert len(JUDGED) >= 300
     assert len({id(row.do) for row in ROWS.values()}) == len(ROWS)
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", JUDGED)
 def test_verify_finds_it_for_what_it_is(shop: Workshop, untouched: Told, name: str) -> None:
     check(shop, ROWS[name], untouched)
 
