@@ -118,7 +118,8 @@ def _opened_anew(pipe: int) -> int:
 
 def take_standard_streams() -> StdioLink:
     """Takes standard input and output for the protocol. From now on a stray `print` goes to stderr, and nothing reads 0."""
-    sys.stdout.flush()
+    if sys.stdout is not None:  # it was closed when this process began
+        sys.stdout.flush()
     source, sink = os.dup(0), os.dup(1)
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)
