@@ -42,6 +42,11 @@ class Closed:
     folder: Path
 
 
+def closed_vault(vault: Path | None) -> list[Closed]:
+    """A vault's folder, and the one with its evidence, which may be on a disk of its own."""
+    return [] if vault is None else [Closed("the vault", folder) for folder in (vault, vault / VAULT_MARKS[1])]
+
+
 def require_outside(folder: int, shown: str, closed: Sequence[Closed] = (), hint: str = "Name another place.") -> None:
     """Raises UsageError where an open folder lies in a closed one, or in any vault. `shown` is what would be written there."""
     for one in closed:
@@ -55,11 +60,11 @@ def require_outside(folder: int, shown: str, closed: Sequence[Closed] = (), hint
 def lies_in(folder: int, other: Path) -> bool:
     """Whether an open folder is another one or lies in it, by whatever links and mounts it is reached.
 
-    What is not there, or cannot be looked at, holds nothing that could be written to.
+    What is not there, or may not be looked at, holds nothing that could be written to. Raises OSError where that is not known.
     """
     try:
-        outer = os.open(other, FOLDER_FLAGS)
-    except OSError:
+        outer = os.open(other, _LOOK)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return False
     try:
         wanted = os.fstat(outer)

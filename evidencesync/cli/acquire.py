@@ -114,18 +114,13 @@ class Grounds:
         A user's own folders lie in what he acquires when that is his home, or all of the machine. They are then no part of the
         evidence. Whoever names a folder can name another one, unless there is nothing outside.
         """
-        from evidencesync.outside import Closed
+        from evidencesync.outside import Closed, closed_vault
 
         is_vault = self.vault is not None and os.path.lexists(self.vault / "vault.toml")  # else whoever opens it says so
-        found = [Closed("the vault", folder) for folder in vault_folders(self.vault if is_vault else None)]
+        found = closed_vault(self.vault if is_vault else None)
         if named and self.source is not None and self.source.parent != self.source:
             found.append(Closed("the source, which is only read", self.source))
         return found
-
-
-def vault_folders(vault: Path | None) -> list[Path]:
-    """A vault's folder, and the one with its evidence, which may be on a disk of its own."""
-    return [] if vault is None else [vault, vault / "cases"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

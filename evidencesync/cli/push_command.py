@@ -17,7 +17,6 @@ from evidencesync.cli.acquire import (
     acquire,
     make_request,
     notebook,
-    vault_folders,
     without_own_folders,
 )
 from evidencesync.cli.command import Run, command
@@ -158,7 +157,7 @@ def _refuse_one_in_the_other(source: Path, vault: Path, *, crosses: bool) -> Non
     By device and inode: no link and no second mount hides it. A vault on a disk of its own that is mounted in the source is not
     read where only one file system is (`crosses` is False).
     """
-    from evidencesync.outside import FOLDER_FLAGS, lies_in
+    from evidencesync.outside import FOLDER_FLAGS, closed_vault, lies_in
 
     hint = "A vault needs a folder of its own. One on another disk is left out with --one-file-system."
     text = f"the source and the vault lie one inside the other: {safe_text(str(source), 200)}, {safe_text(str(vault), 200)}"
@@ -167,7 +166,7 @@ def _refuse_one_in_the_other(source: Path, vault: Path, *, crosses: bool) -> Non
     except OSError:
         return  # whoever reads it says why it cannot be read
     try:
-        if any(lies_in(place, folder) for folder in vault_folders(vault)):
+        if any(lies_in(place, one.folder) for one in closed_vault(vault)):
             raise UsageError(text, hint=hint)
         device = os.fstat(place).st_dev
     finally:

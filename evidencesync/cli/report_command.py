@@ -84,12 +84,10 @@ class FileChoice:
 
         An earlier report is never replaced: it may have been signed, or filed.
         """
-        from evidencesync.cli.acquire import vault_folders
-        from evidencesync.outside import Closed, NewFile
+        from evidencesync.outside import NewFile, closed_vault
 
-        closed = [Closed("the vault", folder) for folder in vault_folders(vault)]
         with NewFile(
-            self.target(), closed, "Reports are never replaced, and never lie in a vault. Choose another place."
+            self.target(), closed_vault(vault), "Reports are never replaced, and never lie in a vault. Choose another place."
         ) as place:
             if signed:
                 place.claim(SIGNATURE)

@@ -261,19 +261,14 @@ def _read(file: Path) -> bytes:
 
 
 def _write_new(file: Path, vault: Path, data: bytes) -> None:
-    from evidencesync.cli.acquire import vault_folders
-    from evidencesync.outside import Closed, NewFile
+    from evidencesync.outside import NewFile, closed_vault
+    from evidencesync.vault.disk import storage_error
 
     try:
-        with (
-            NewFile(
-                file, [Closed("the vault", folder) for folder in vault_folders(vault)], "Name another file: -o FILE"
-            ) as place,
-            place.writing() as stream,
-        ):
+        with NewFile(file, closed_vault(vault), "Name another file: -o FILE") as place, place.writing() as stream:
             stream.write(data)
     except OSError as error:
-        raise UsageError(f"{safe_text(str(file), 200)} cannot be written: {error.strerror}") from error
+        raise storage_error(error, f"write {safe_text(str(file), 200)}") from error
 
 
 def _token_output(token: Token, answer: Answer, *, checked: bool) -> TokenOutput:

@@ -14,11 +14,10 @@ from typing import BinaryIO, Final
 
 from evidencesync.errors import EvidenceSyncError, NoSpaceError, StorageError, UsageError
 from evidencesync.evidence.display import safe_text
-from evidencesync.outside import Closed, require_outside
+from evidencesync.outside import closed_vault, require_outside
 from evidencesync.placing import place_file, place_folder
 from evidencesync.vault.disk import FOLDER_FLAGS, remove_if_there, storage_error, storing, sync_file_system, sync_folder
 from evidencesync.vault.folders import remove_tree
-from evidencesync.vault.layout import CASES
 
 _OTHER: Final = "A vault holds what was acquired. Export to another place."
 _HINT: Final = "Nothing was exported. Look at the disks of the vault and of the destination."
@@ -39,7 +38,7 @@ class Destination:
         except OSError as error:
             raise UsageError(f"the folder {safe_text(parent, 200)} cannot be opened: {error.strerror}") from error
         try:
-            require_outside(self._parent, self.shown, [Closed("the vault", vault), Closed("the vault", vault / CASES)], _OTHER)
+            require_outside(self._parent, self.shown, closed_vault(vault), _OTHER)
             self._require_free()
         except BaseException:
             self.close()

@@ -93,7 +93,7 @@ class Welcome(Message, frozen=True):
 
 
 class Patience(Message, frozen=True):
-    """Directly before Begin or Fetch, from version 2 on: how patient a sender is, so that the other end need not be more so.
+    """How patient a sender is, so that the other end is not more so. Directly before Begin or Fetch, from PATIENT_VERSION on.
 
     `timeout_ms`: for how long he hears nothing before he takes the link for lost; he lets no more than that pass without a word.
     `return_seconds`: for how long he may try to come back on another link; 0 where he will not. `least_bytes`: so much room

@@ -70,7 +70,7 @@ async def serve_embedded(
             host,
             port,
             config=None,
-            tunnel=WireListener(lambda: True, Gate(door.entrance.knock, door.entrance.gone)),
+            tunnel=WireListener(Gate(door.entrance.knock, door.entrance.gone)),
             server_factory=lambda: _Login(door),
             server_host_keys=[host_key],
             **_settings(timeout_seconds),

@@ -252,13 +252,9 @@ class Gate:
 
 
 class WireListener:
-    """The tunnel that a server gives to asyncssh: a listening socket, each connection of which has a `Wire`.
+    """The tunnel that a server gives to asyncssh: a listening socket, each connection of which has a `Wire`."""
 
-    `is_open` is asked first: whether anybody may come in at all.
-    """
-
-    def __init__(self, is_open: Callable[[], bool], gate: Gate = Gate()) -> None:
-        self._is_open = is_open
+    def __init__(self, gate: Gate = Gate()) -> None:
         self._gate = gate
 
     async def create_server(
@@ -266,7 +262,7 @@ class WireListener:
     ) -> asyncio.base_events.Server:
         """Called by asyncssh. Raises OSError where the address can't be listened on."""
         loop = asyncio.get_running_loop()
-        return await loop.create_server(lambda: _Arrival(lambda: factory("", 0), self._is_open, self._gate), host, port)
+        return await loop.create_server(lambda: _Arrival(lambda: factory("", 0), self._gate), host, port)
 
     def close(self) -> None:
         """Nothing of its own to close: asyncssh closes the server."""
@@ -278,9 +274,8 @@ class WireListener:
 class _Arrival(asyncio.Protocol):
     """A connection that has just come, before a byte of it is read: becomes a WireProtocol, or is dropped."""
 
-    def __init__(self, make: Callable[[], asyncio.Protocol], is_open: Callable[[], bool], gate: Gate) -> None:
+    def __init__(self, make: Callable[[], asyncio.Protocol], gate: Gate) -> None:
         self._make = make
-        self._is_open = is_open
         self._gate = gate
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -289,7 +284,7 @@ class _Arrival(asyncio.Protocol):
             raise TypeError("a stream transport is needed")
         wire = Wire()
         peer = transport.get_extra_info("peername")
-        if not (self._is_open() and self._gate.admit(wire, str(peer[0]) if peer else "")):
+        if not self._gate.admit(wire, str(peer[0]) if peer else ""):
             transport.abort()
             return
         admitted = _AdmittedProtocol(wire, self._make(), self._gate.gone)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import time
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
@@ -26,15 +25,13 @@ from evidencesync.transfer.keeping import Keeping
 from evidencesync.transfer.link import Link
 from evidencesync.transfer.listening import listen
 from evidencesync.transfer.outlet import Outlet
+from evidencesync.transfer.place import longest_pause, pause_seconds
 from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.request import PushRequest
 from evidencesync.transfer.steady import SteadyLink
 
 _M = TypeVar("_M", bound=Message)
 LocalT = TypeVar("LocalT")
-_FIRST_PAUSE: Final = 0.5
-_LONGEST_PAUSE: Final = 30.0
-_FEW: Final = 16  # attempts, after which the pauses grow no longer
 _LAST_WORD_SECONDS: Final = 3.0
 _STAGES: Final = ("receiving", "syncing", "read-back", "publishing")  # in the order in which a vault comes to them
 # What may be better in a moment. A lock: the vault's end of this session has not noticed yet that its link is lost.
@@ -46,18 +43,12 @@ def connect_again(again: Callable[[], Link], request: PushRequest, progress: Pro
     progress.stage = "reconnecting"
     progress.interruptions += 1
     for attempt in range(request.retries):
-        _pause(attempt)
+        time.sleep(pause_seconds(attempt))
         try:
             return again()
         except _PASSING:
             continue
     return again()
-
-
-def _pause(attempt: int) -> None:
-    """Waits, longer each time, and not all senders of a vault the same."""
-    pause = min(_FIRST_PAUSE * 2**attempt, _LONGEST_PAUSE)
-    time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads senders out, and hides nothing
 
 
 class Conversation(Generic[LocalT]):
@@ -113,8 +104,7 @@ class Conversation(Generic[LocalT]):
         if self._again is None:
             return 0.0
         retries, timeout = self._request.retries, self._request.timeout_seconds
-        pauses = sum(min(_FIRST_PAUSE * 2.0**attempt, _LONGEST_PAUSE) for attempt in range(min(retries, _FEW)))
-        return pauses + max(retries - _FEW, 0) * _LONGEST_PAUSE + retries * timeout
+        return sum(map(longest_pause, range(retries))) + retries * timeout
 
     def say(self, message: Message) -> None:
         """Sends a message at once."""
@@ -155,7 +145,7 @@ class Conversation(Generic[LocalT]):
         self._progress.interruptions += 1
         while self._attempts < self._request.retries:
             self._hang_up()
-            _pause(self._attempts)
+            time.sleep(pause_seconds(self._attempts))
             self._attempts += 1
             try:
                 self._take_link(self._again())

@@ -31,6 +31,7 @@ from evidencesync.transfer.clock import SteadyClock
 from evidencesync.transfer.custody_seen import VaultAtHand
 from evidencesync.transfer.custody_talk import ChainRecord, CustodyRequest, ShownChain, Talk
 from evidencesync.transfer.link import Link
+from evidencesync.transfer.place import pause_seconds
 from evidencesync.vault.ledger import iter_records
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from evidencesync.vault.vault import Vault
 
 _MOST_ATTEMPTS: Final = 8  # to be the next one in a chain that others add to
-_FIRST_PAUSE: Final = 0.5
 RETRIES: Final = 4
 """How often in a row a lost link is made anew, for a vault on another machine."""
 
@@ -78,7 +78,7 @@ def read_chain(reach: Reach, request: CustodyRequest, now: Callable[[], int] | N
         try:
             return _read_once(reach, request, now or SteadyClock())
         except (LinkLostError, BusyError):
-            time.sleep(_FIRST_PAUSE * 2**attempt)
+            time.sleep(pause_seconds(attempt))
     return _read_once(reach, request, now or SteadyClock())
 
 
@@ -137,7 +137,7 @@ class _Appending:
         lost: LinkLostError | BusyError | None = None
         for attempt in range(self._request.retries + 1):
             if attempt:
-                time.sleep(_FIRST_PAUSE * 2 ** (attempt - 1))
+                time.sleep(pause_seconds(attempt - 1))
             try:
                 return self._run_once()
             except (LinkLostError, BusyError) as error:

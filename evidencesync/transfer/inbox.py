@@ -9,12 +9,13 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from evidencesync.errors import InterruptedRunError, LimitExceededError, LinkLostError
-from evidencesync.limits import ALIVE_SECONDS, MIB
+from evidencesync.limits import ALIVE_SECONDS, LEAST_SILENCE_SECONDS, MIB, SILENCE_SECONDS
 
 _QUEUED_BYTES = 16 * MIB
 _QUEUED_ITEMS = 512
 _ANSWER_BYTES = 16 * MIB  # some ten answers for everything that a window lets be open
 _SIGNS = 4  # of life within a timeout: one may come late
+_LENIENCE = 3
 _ANSWER_OVERHEAD = 256  # what a message takes in memory, however short it was on the wire
 
 LocalT = TypeVar("LocalT")
@@ -24,6 +25,11 @@ PeerT = TypeVar("PeerT")
 def alive_seconds(timeout_seconds: float) -> float:
     """How often an end says that it is alive whose link is lost after such a silence."""
     return min(ALIVE_SECONDS, timeout_seconds / _SIGNS)
+
+
+def silence_seconds(timeout_seconds: float) -> float:
+    """How long to wait in silence for an end that gives a link up after `timeout_seconds`: it may wait for a person who signs."""
+    return min(max(_LENIENCE * timeout_seconds, LEAST_SILENCE_SECONDS), SILENCE_SECONDS)
 
 
 class Inbox(Generic[LocalT, PeerT]):

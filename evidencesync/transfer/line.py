@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from evidencesync.errors import LinkLostError
-from evidencesync.limits import HANDSHAKE_SECONDS, LEAST_SILENCE_SECONDS, MAX_RETURN_SECONDS, RETURN_SECONDS, SILENCE_SECONDS
+from evidencesync.limits import HANDSHAKE_SECONDS, MAX_RETURN_SECONDS, RETURN_SECONDS, SILENCE_SECONDS
 from evidencesync.protocol.framing import FrameDecoder, frame_of
 from evidencesync.protocol.messages import Message, Patience
 from evidencesync.transfer.ahead import Ahead
 from evidencesync.transfer.door import Door, Occupant, SocketLink
+from evidencesync.transfer.inbox import silence_seconds
 from evidencesync.transfer.link import Link, PatientLink
 
-_LENIENCE: Final = 3  # a sender may wait for a person who signs
 _IDLE_SECONDS: Final = 60.0  # three times what an honest sender lets pass without a word
 
 
@@ -58,8 +58,7 @@ class Line:
 
     def be_patient(self, patience: Patience) -> None:
         """Takes the sender at his word: who gives up so soon, and may come back for so long, is not waited for much longer."""
-        told = _LENIENCE * patience.timeout_ms / 1000
-        self._silence_seconds = min(max(told, LEAST_SILENCE_SECONDS), SILENCE_SECONDS)
+        self._silence_seconds = silence_seconds(patience.timeout_ms / 1000)
         self._return_seconds = min(float(patience.return_seconds), MAX_RETURN_SECONDS)
 
     def trust(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,8 +11,7 @@ from typing import Final
 from evidencesync.errors import EvidenceSyncError, LockedError
 from evidencesync.transfer.door import Knock, Occupant, ask_who, knock
 from evidencesync.vault.catalog import case_folders, item_folders
-from evidencesync.vault.disk import opened_folder
-from evidencesync.vault.layout import INCOMING, ItemLayout, VaultLayout
+from evidencesync.vault.layout import ItemLayout, VaultLayout
 from evidencesync.vault.lock import locked_folder
 from evidencesync.vault.staging import opened_sessions
 
@@ -58,9 +56,7 @@ def end_waiting(vault: VaultLayout, transfers: Iterable[Transfer]) -> list[Trans
 
 def _of_item(vault: VaultLayout, case: str, item: str) -> Iterator[Transfer]:
     layout = ItemLayout(vault.case(case) / item)
-    with contextlib.suppress(EvidenceSyncError), opened_folder(layout.root) as root:
-        if INCOMING not in os.listdir(root):
-            return
+    with contextlib.suppress(EvidenceSyncError):  # what cannot be looked at is told by whoever lists or checks the item
         for session, session_fd in opened_sessions(layout):
             if (occupant := ask_who(session_fd)) is not None:
                 yield Transfer(case, item, session, occupant)

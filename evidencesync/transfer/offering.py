@@ -17,7 +17,7 @@ import evidencesync
 from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError, VersionError
 from evidencesync.evidence.moment import format_moment
-from evidencesync.limits import HANDSHAKE_SECONDS, LEAST_SILENCE_SECONDS, SILENCE_SECONDS
+from evidencesync.limits import HANDSHAKE_SECONDS, SILENCE_SECONDS
 from evidencesync.protocol.failures import failure_of, version_in_common
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import (
@@ -42,7 +42,7 @@ from evidencesync.source.gaps import refuse_moved_bytes
 from evidencesync.source.origin import describe_origin
 from evidencesync.transfer.clock import SteadyClock
 from evidencesync.transfer.feeding import feed
-from evidencesync.transfer.inbox import Inbox, alive_seconds
+from evidencesync.transfer.inbox import Inbox, alive_seconds, silence_seconds
 from evidencesync.transfer.link import Link, PatientLink
 from evidencesync.transfer.listening import listen
 from evidencesync.transfer.outlet import Outlet
@@ -52,7 +52,6 @@ from evidencesync.transfer.supply import count_source
 
 _M = TypeVar("_M", bound=Message)
 _SEEN_SECONDS: Final = 0.25
-_LENIENCE: Final = 3  # as at a vault's end
 
 
 def offer(link: Link, offered: bytes, now: Callable[[], int] | None = None) -> None:
@@ -124,7 +123,7 @@ class _Offering:
     def _be_patient(self, patience: Patience) -> None:
         """Whoever gives up so soon is not waited for longer, and hears a sign more often."""
         told = patience.timeout_ms / 1000
-        self._silence_seconds = min(max(_LENIENCE * told, LEAST_SILENCE_SECONDS), SILENCE_SECONDS)
+        self._silence_seconds = silence_seconds(told)
         self._inbox.alive_seconds = alive_seconds(told)
         if isinstance(self._link, PatientLink):
             self._link.timeout_seconds = self._silence_seconds

@@ -16,10 +16,14 @@ LONGEST_PAUSE: Final = 30.0
 _LinkT = TypeVar("_LinkT")
 
 
+def longest_pause(attempt: int) -> float:
+    """What `pause_seconds` is at the most: longer with each attempt, up to a bound."""
+    return min(FIRST_PAUSE * 2.0 ** min(attempt, 16), LONGEST_PAUSE)
+
+
 def pause_seconds(attempt: int) -> float:
     """How long to wait before an attempt, the first of which is 0: longer each time, and not all clients of a server the same."""
-    longest = FIRST_PAUSE * 2.0 ** min(attempt, 16)
-    return min(longest, LONGEST_PAUSE) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads clients out, and hides nothing
+    return longest_pause(attempt) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads clients out, and hides nothing
 
 
 def wait_for_place(refused: EvidenceSyncError, progress: Progress, attempt: int, retries: int) -> None:

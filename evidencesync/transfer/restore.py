@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from evidencesync.custody.hardlinks import is_hard_link
 from evidencesync.custody.manifest import CheckedLine
 from evidencesync.custody.whole import WholeEntry
 from evidencesync.errors import DigestMismatchError, NotThereError, PathEscapeError
@@ -102,7 +103,7 @@ def _survey(acquired: Acquired, data: TreeReader, request: RestoreRequest, progr
         if wanted.entry.blake3 is not None:
             progress.total_files += 1
             progress.total_bytes += wanted.entry.size or 0
-            if wanted.entry.hardlink_to is None and wanted.entry.hardlink_to_b64 is None:
+            if not is_hard_link(wanted.entry):
                 needed += _on_disk(data, wanted.path)
     selection.check_found()
     if not seen:

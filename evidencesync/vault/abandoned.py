@@ -7,7 +7,6 @@ import os
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
 
 from evidencesync.errors import LockedError
 from evidencesync.vault.catalog import case_folders, item_folders
@@ -15,10 +14,9 @@ from evidencesync.vault.disk import FOLDER_FLAGS, opened_folder, storing
 from evidencesync.vault.folders import FolderStack, remove_tree
 from evidencesync.vault.layout import INCOMING, ItemLayout, VaultLayout
 from evidencesync.vault.lock import locked_folder
+from evidencesync.vault.space import allocated_bytes
 from evidencesync.vault.staging import is_session_id
 from evidencesync.vault.writer import require_writer
-
-_BLOCK: Final = 512  # the unit of st_blocks, on every file system
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +88,6 @@ def _measure(session_fd: int) -> tuple[int, int, int]:
                     pending.append(stack.path + b"/" + name if stack.path else name)
                     continue
                 files += 1
-                size += found.st_blocks * _BLOCK
+                size += allocated_bytes(found)
                 changed = max(changed, found.st_ctime_ns)
     return files, size, changed

@@ -283,12 +283,19 @@ def _counts(folder_fd: int, other: NewRecord, new: NewRecord) -> bool:
 
 
 def _holds_acquired(folder_fd: int, acquisition: str, data: bytes) -> bool:
-    """Whether a folder is that of the acquisition whose `acquired` record has these bytes."""
+    """Whether a folder is that of the acquisition whose `acquired` record has these bytes; not, where there is none.
+
+    Raises StorageError where the disk does not tell: then a claim must not be called void.
+    """
     try:
         with opened_folder(acquisition, folder_fd) as folder:
             return load_file(folder, ACQUIRED, MAX_RECORD) == data
-    except (StorageError, LimitExceededError):
+    except LimitExceededError:
         return False
+    except StorageError as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            return False
+        raise
 
 
 def _prevent(folder_fd: int, data: bytes) -> bool:

@@ -9,9 +9,8 @@ from typing import Final
 from evidencesync.errors import InternalError
 from evidencesync.vault.copying import BlockSharing, copy_range
 from evidencesync.vault.disk import leave_hole, start_writeback, storage_error, write_all
-from evidencesync.vault.space import Room
+from evidencesync.vault.space import Room, allocated_bytes
 
-_BLOCK: Final = 512  # of st_blocks
 _WRITEBACK: Final = 32 << 20
 _ZEROS: Final = bytes(1 << 20)
 
@@ -83,7 +82,7 @@ class StagedContent:
         The bytes are not looked at: hash them before or afterwards. Raises DigestMismatchError when the source is too
         short.
         """
-        self._take_room(self.size, min(length, os.fstat(source_fd).st_blocks * _BLOCK))  # its holes stay holes
+        self._take_room(self.size, min(length, allocated_bytes(os.fstat(source_fd))))  # its holes stay holes
         try:
             copy_range(source_fd, offset, self.fd, self.size, length)
         except OSError as error:

@@ -36,7 +36,6 @@ CREATE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.
 READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-_TEMPORARY: Final = b".new-"
 
 Name = str | bytes
 

@@ -56,7 +56,12 @@ def check_declared(folder: Path | int, least_bytes: int) -> None:
 
 def bytes_on_disk(found: os.stat_result) -> int:
     """What a copy of a stored file takes at the most where it can have the same holes."""
-    return min(found.st_size, found.st_blocks * _BLOCK)
+    return min(found.st_size, allocated_bytes(found))
+
+
+def allocated_bytes(found: os.stat_result) -> int:
+    """What a file takes on its disk."""
+    return found.st_blocks * _BLOCK
 
 
 def bytes_below(folder_fd: int) -> int:

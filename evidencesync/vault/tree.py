@@ -14,12 +14,11 @@ from evidencesync.vault.content import StagedContent
 from evidencesync.vault.copying import copy_file, share_blocks
 from evidencesync.vault.disk import CREATE_FLAGS, FILE_MODE, FOLDER_MODE, READ_FLAGS, storage_error, write_all
 from evidencesync.vault.folders import FolderStack, split_path
-from evidencesync.vault.space import Room
+from evidencesync.vault.space import Room, bytes_on_disk
 
 CopyMethod = Literal["reflinked", "copied"]
 _Result = TypeVar("_Result")
 
-_BLOCK: Final = 512  # of st_blocks, whatever the file system has
 _OF_AN_INODE: Final = 4096  # what a small file takes besides its bytes, more or less
 _NOT_LINKABLE: Final = frozenset({errno.EPERM, errno.EMLINK, errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS})
 _NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
@@ -203,7 +202,7 @@ class TreeWriter:
             if os.fstat(existing_fd).st_size == size and share_blocks(existing_fd, fd):
                 return "reflinked"
             if self.room is not None:
-                self.room.take(min(size, os.fstat(existing_fd).st_blocks * _BLOCK) + _OF_AN_INODE)
+                self.room.take(min(size, bytes_on_disk(os.fstat(existing_fd))) + _OF_AN_INODE)
             copy_file(existing_fd, fd, size)
             return "copied"
 

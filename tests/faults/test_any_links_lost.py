@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from evidencesync.transfer import ahead, conversation
+from evidencesync.transfer import ahead, place
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.cut_links import FlakyBench
@@ -22,8 +22,8 @@ MANY = 1000
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversation, "_FIRST_PAUSE", 0.002)
-    monkeypatch.setattr(conversation, "_LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(place, "FIRST_PAUSE", 0.002)
+    monkeypatch.setattr(place, "LONGEST_PAUSE", 0.01)
     monkeypatch.setattr(ahead, "SILENCE_SECONDS", 15.0)
 
 

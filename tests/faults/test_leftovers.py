@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from evidencesync.errors import EvidenceSyncError
-from evidencesync.transfer import conversation
+from evidencesync.transfer import place
 from evidencesync.transfer.request import PushOutcome
 from evidencesync.vault.abandoned import find_abandoned
 from evidencesync.vault.journal import JournaledSegment, read_journal
@@ -27,7 +27,7 @@ SIZE = 32 * MIB
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversation, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(place, "FIRST_PAUSE", 0.01)
 
 
 @pytest.fixture

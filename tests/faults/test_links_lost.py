@@ -12,7 +12,7 @@ import pytest
 
 from evidencesync.errors import LinkLostError
 from evidencesync.limits import WINDOW
-from evidencesync.transfer import conversation, receive
+from evidencesync.transfer import place, receive
 from evidencesync.transfer.door import Knock, SocketLink
 from evidencesync.vault.item import Item, lock_item
 from evidencesync.verify.audit import audit_vault
@@ -29,8 +29,8 @@ CUTS = [40, 400, 3_000, 40_000, MIB, 5 * MIB, 11 * MIB, 17 * MIB]
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     # Short, but many: on a busy machine it takes its time until the vault's end has noticed that a link is lost.
-    monkeypatch.setattr(conversation, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(conversation, "_LONGEST_PAUSE", 0.2)
+    monkeypatch.setattr(place, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(place, "LONGEST_PAUSE", 0.2)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.session import repeats
-from evidencesync.transfer import conversation
+from evidencesync.transfer import place
 from evidencesync.transfer.intake import present
 from evidencesync.transfer.intake.basis import Basis
 from evidencesync.vault.location import PRESENT, Location
@@ -31,8 +31,8 @@ def bench(tmp_path: Path) -> Bench:
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversation, "_FIRST_PAUSE", 0.002)
-    monkeypatch.setattr(conversation, "_LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(place, "FIRST_PAUSE", 0.002)
+    monkeypatch.setattr(place, "LONGEST_PAUSE", 0.05)
 
 
 def noise(size: int, seed: int = 1) -> bytes:

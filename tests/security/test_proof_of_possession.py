@@ -17,7 +17,7 @@ from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.limits import LEAST_PROVEN
 from evidencesync.protocol.bitmap import unpack_bits
 from evidencesync.protocol.messages import ChunkData, Open, PageAnswer, PageOffer, SegmentAnswer, Want, encode_message
-from evidencesync.transfer import acquiring, conversation
+from evidencesync.transfer import acquiring, place
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.cut_links import FlakyBench
@@ -310,7 +310,7 @@ def test_twenty_machines_in_cases_of_their_own_send_what_is_theirs(tmp_path: Pat
 
 @pytest.mark.parametrize("after", [1_500, 2_500])
 def test_proofs_hold_over_all_links_of_a_session(bench: Bench, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    monkeypatch.setattr(conversation, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(place, "FIRST_PAUSE", 0.01)
     flaky = FlakyBench(bench)
     outcome = flaky.push([{"sent": after}, None])
     flaky.join()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,32 @@ def test_a_folder_lies_in_another_by_whatever_links_lead_there(vault: Path, tmp_
     for folder in (tmp_path, tmp_path / "vault-of-others", tmp_path / "vault-of-others" / "cases", Path("/")):
         assert not _is_in(folder, vault), folder
     assert not _is_in(tmp_path, tmp_path / "nowhere")
+
+
+def test_what_the_system_does_not_tell_is_not_outside(vault: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    really = os.open
+
+    def refuse(path: str | Path, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if path == vault:
+            raise OSError(errno.EMFILE, "too many open files")
+        return really(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(OSError, match="too many"):
+        _is_in(tmp_path, vault)
+
+
+def test_a_folder_that_may_not_be_read_is_known_all_the_same(vault: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    really = os.open
+
+    def refuse(path: str | Path, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if path == vault and not flags & os.O_PATH:
+            raise PermissionError(errno.EACCES, "closed")
+        return really(path, flags, mode, dir_fd=dir_fd)
+
+    inside = vault / "cases"
+    monkeypatch.setattr(os, "open", refuse)
+    assert _is_in(inside, vault)
 
 
 def test_no_second_mount_hides_where_a_folder_lies(vault: Path, tmp_path: Path) -> None:

@@ -13,12 +13,11 @@ from typing import Final
 
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import safe_text
-from evidencesync.outside import Closed, require_outside
+from evidencesync.outside import closed_vault, require_outside
 from evidencesync.transfer.restoring.inodeflags import clear_flags
 from evidencesync.transfer.restoring.refusals import place_error, reason_of
 from evidencesync.vault.disk import FOLDER_FLAGS
 from evidencesync.vault.folders import FolderStack
-from evidencesync.vault.layout import CASES
 
 DRAFT_PREFIX: Final = ".evidencesync-restore-"
 _DRAFT_MODE: Final = 0o700  # nobody else looks in while it is made
@@ -92,8 +91,7 @@ def _open_parent(destination: bytes, vault: Path) -> tuple[int, bytes]:
     try:
         if not destination or not name:
             raise UsageError(f"not a place for a working copy: {shown}", hint="Name a new folder.")
-        closed = [Closed("the vault", vault), Closed("the vault", vault / CASES)]
-        require_outside(parent_fd, shown, closed, "Name a folder outside: nothing but evidence belongs into a vault.")
+        require_outside(parent_fd, shown, closed_vault(vault), "Name a folder outside: only evidence belongs into a vault.")
         _check_free(parent_fd, name, shown)
     except BaseException:
         os.close(parent_fd)

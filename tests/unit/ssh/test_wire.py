@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from evidencesync.ssh.wire import WIRE, Progress, Wire, WireConnector, WireListener
+from evidencesync.ssh.wire import WIRE, Gate, Progress, Wire, WireConnector, WireListener
 
 
 class Collector(asyncio.Protocol):
@@ -27,7 +27,7 @@ class Collector(asyncio.Protocol):
 def test_writes_keep_their_order_and_both_ends_count_alike() -> None:
     async def scenario() -> None:
         served = Collector()
-        server = await WireListener(lambda: True).create_server(lambda _host, _port: served, "127.0.0.1", 0)
+        server = await WireListener().create_server(lambda _host, _port: served, "127.0.0.1", 0)
         connector = WireConnector(family=0, local_address=None, proxy_command=(), timeout_seconds=5)
         port = server.sockets[0].getsockname()[1]
         _, client = await connector.create_connection(Collector, "127.0.0.1", port)
@@ -55,7 +55,9 @@ def test_writes_keep_their_order_and_both_ends_count_alike() -> None:
 
 def test_a_connection_that_is_not_admitted_is_dropped() -> None:
     async def scenario() -> None:
-        server = await WireListener(lambda: False).create_server(lambda _host, _port: Collector(), "127.0.0.1", 0)
+        server = await WireListener(Gate(admit=lambda _wire, _address: False)).create_server(
+            lambda _host, _port: Collector(), "127.0.0.1", 0
+        )
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         with suppress(ConnectionResetError):
             assert await reader.read() == b""

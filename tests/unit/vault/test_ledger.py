@@ -3,14 +3,17 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import AbstractContextManager
 
 import pytest
 from msgspec.structs import replace
 
 from evidencesync import placing
 from evidencesync.custody.documents import RecordType
-from evidencesync.errors import ChainError, ChainGrewError, ExitCode, MalformedDocumentError
+from evidencesync.errors import ChainError, ChainGrewError, ExitCode, MalformedDocumentError, StorageError
+from evidencesync.vault import claims
 from evidencesync.vault.claims import NewRecord
+from evidencesync.vault.disk import opened_folder, storage_error
 from evidencesync.vault.heads import record_heads
 from evidencesync.vault.ledger import Ledger, RecordFile, sign_record
 from evidencesync.vault.trust import vault_record
@@ -185,3 +188,31 @@ def test_without_hard_links_records_are_appended_and_never_replaced(
     assert [file.name for file in vault.ledger.files()] == ["0001-made.json", "0002-heads.json"]
     append(vault)
     assert len(os.listdir(vault.layout.custody)) == 6
+
+
+def test_a_claim_is_not_void_because_the_disk_does_not_give_what_was_published(
+    acquirer: Acquirer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(Exception):
+        pass
+
+    def kill(step: str) -> None:
+        if step == "renamed":
+            raise KilledError
+
+    def unreadable(name: str, dir_fd: int | None = None) -> AbstractContextManager[int]:
+        if name.startswith("../acquisitions/"):
+            raise storage_error(OSError(errno.EIO, "bad sector"), "open the folder")
+        return opened_folder(name, dir_fd)
+
+    with pytest.raises(KilledError):
+        acquirer.acquire({b"a": b"1"}, fault=kill)
+    item = acquirer.item()
+    (claim,) = item.layout.custody.glob(".new-0001-*")
+    killed = NewRecord.decode(claim.read_bytes())
+    assert killed is not None
+    monkeypatch.setattr(claims, "opened_folder", unreadable)
+    other = sign_record(replace(killed.record, details={"text": "another one"}), acquirer.examiner)
+    with pytest.raises(StorageError):
+        item.ledger.append(*other)
+    assert os.listdir(item.layout.custody) == [claim.name]
