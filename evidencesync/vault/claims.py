@@ -10,7 +10,8 @@ unique is its *claim*, `.new-NNNN-G`: a file that is made by a step which is ref
 A claim whose owner was killed is finished by whoever comes next: it holds all that is needed. So nobody has to know whether the
 owner is alive, and both may do it at once, for they do the same. A claim is removed only when its number's record is there: it is
 of no use to anybody then. Where a claim is void, because it cannot be read (a power cut) or does not follow the chain, the next
-`G` counts.
+`G` counts. The same holds for a claim that is not signed by whoever may sign such a record: it is no writer's, and nothing of it
+gets into the chain (`vault.vouching`).
 
 A claim for an acquisition's `acquired` comes before the acquisition is published, and counts only if it is. Whoever finds such a
 claim waits a moment, and then makes sure that it never is, by moving the staged acquisition away: then the next `G` counts.
@@ -22,6 +23,7 @@ import contextlib
 import os
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,6 +63,7 @@ _LOOK_SECONDS: Final = 0.05
 _AGAIN: Final = "Run the same command again."
 _ARMOR: Final = b"-----BEGIN SSH SIGNATURE-----"
 _END: Final = b"end\n"
+MAX_CLAIM: Final = MAX_RECORD + MAX_SIGNATURE + len(_END)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +100,15 @@ class NewRecord:
             return None
 
 
-def claim_number(folder_fd: int, new: NewRecord) -> None:
+Vouch = Callable[[NewRecord], bool]
+"""Whether a record that somebody else has claimed a number for is signed by whoever may sign it (`vault.vouching`)."""
+
+
+def claim_number(folder_fd: int, new: NewRecord, vouch: Vouch) -> None:
     """Makes a record's number its own, in a custody folder, or raises ChainGrewError where it is another record's.
 
-    The caller has seen that the record follows the chain. What it finds claimed it finishes. Raises StorageError, NoSpaceError.
+    The caller has seen that the record follows the chain. What it finds claimed it finishes, if `vouch` says that it may.
+    Raises StorageError, NoSpaceError.
     """
     number = new.record.sequence
     for generation in range(1, _MOST_GENERATIONS):
@@ -108,7 +116,7 @@ def claim_number(folder_fd: int, new: NewRecord) -> None:
         if _place_bytes(folder_fd, name, new.encoded(), durable=False):
             _confirm(folder_fd, new)
             return
-        found = load_file(folder_fd, name, MAX_RECORD + MAX_SIGNATURE)
+        found = _load_claim(folder_fd, name)
         if found is None:  # it was removed, and so the record is there
             raise grew(number)
         other = NewRecord.decode(found)
@@ -117,11 +125,18 @@ def claim_number(folder_fd: int, new: NewRecord) -> None:
             return
         if has_record(folder_fd, number):  # looked for after the claim was seen: it may be that of a latecomer, and void
             raise grew(number)
-        if other is not None and _counts(folder_fd, other, new):
+        if other is not None and _counts(folder_fd, other, new, vouch):
             if other.record.type != "acquired":  # its second half is to follow it: see `publish.complete_unfinished`
                 put_record(folder_fd, other)
             raise grew(number)
     raise LockedError(f"custody record {number} was claimed {_MOST_GENERATIONS} times and never written")
+
+
+def _load_claim(folder_fd: int, name: str) -> bytes | None:
+    try:
+        return load_file(folder_fd, name, MAX_CLAIM)
+    except LimitExceededError:
+        return b""  # void: no writer made that
 
 
 def has_record(folder_fd: int, sequence: int) -> bool:
@@ -266,10 +281,15 @@ def _link(folder_fd: int, name: str, source_fd: int, source: str) -> bool:
     return True
 
 
-def _counts(folder_fd: int, other: NewRecord, new: NewRecord) -> bool:
-    """Whether somebody else's claim holds. One that does not follow the chain as ours does can never be finished."""
+def _counts(folder_fd: int, other: NewRecord, new: NewRecord, vouch: Vouch) -> bool:
+    """Whether somebody else's claim holds. One that does not follow the chain as ours does can never be finished.
+
+    One that nobody may have made is no writer's of this vault.
+    """
     one, two = other.record, new.record
     if (one.sequence, one.previous_sha256, one.vault_id) != (two.sequence, two.previous_sha256, two.vault_id):
+        return False
+    if not vouch(other):
         return False
     if one.type != "acquired" or one.acquisition is None:
         return True

@@ -15,10 +15,10 @@ from pathlib import Path
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.record import decode_record, encode_record
 from evidencesync.custody.sshsig import Signer, sign_document
-from evidencesync.errors import ChainError, ChainGrewError, LockedError
+from evidencesync.errors import ChainError, ChainGrewError, InternalError, LockedError
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
-from evidencesync.vault.claims import NewRecord, claim_number, grew, put_record
+from evidencesync.vault.claims import NewRecord, Vouch, claim_number, grew, put_record
 from evidencesync.vault.disk import load_file, opened_folder, storing
 from evidencesync.vault.interrupted import TEMPORARY
 from evidencesync.vault.layout import MAX_SEQUENCE, SIGNATURE_SUFFIX, parse_record_file, record_file
@@ -62,10 +62,14 @@ class StoredRecord:
 
 
 class Ledger:
-    """One chain. Reading needs no lock; whoever appends must hold the lock of the item (or of the vault's custody folder)."""
+    """One chain. Reading needs no lock; whoever appends must hold the lock of the item (or of the vault's custody folder).
 
-    def __init__(self, folder: Path) -> None:
+    `vouch` is for those who append: it judges what others have claimed.
+    """
+
+    def __init__(self, folder: Path, vouch: Vouch | None = None) -> None:
         self.folder = folder
+        self._vouch = vouch or _vouch_for_nobody
 
     def files(self) -> list[RecordFile]:
         """All records in order. Raises ChainError for a gap, a number used twice, or a name that is no record's."""
@@ -134,7 +138,7 @@ class Ledger:
         """Makes the next number that of a record; `put_record` is to follow. Raises ChainGrewError, ChainError."""
         self._require_next(new)
         with opened_folder(self.folder) as folder:
-            claim_number(folder, new)
+            claim_number(folder, new, self._vouch)
 
     def _require_next(self, new: NewRecord) -> None:
         """That a record follows the head, or is there already: whoever found its claim may have finished it."""
@@ -148,6 +152,10 @@ class Ledger:
 
     def _holds(self, file: RecordFile, new: NewRecord) -> bool:
         return file.name == new.name and self.load(file).data == new.data
+
+
+def _vouch_for_nobody(new: NewRecord) -> bool:
+    raise InternalError(f"custody record {new.record.sequence} is claimed, and nobody can say by whom")
 
 
 def sign_record(record: CustodyRecord, signer: Signer) -> tuple[bytes, bytes]:

@@ -226,8 +226,7 @@ def _link_records(item: Item, root_fd: int, number: int, reached: Fault, *, comp
                 _check_next(item, record, number, kind)
                 if completing:
                     _check_never_linked(item, record)
-                if kind == "received":
-                    _check_vault_signature(item, data, signature)
+                    _check_vouched_for(item, acquisition)
                 new = NewRecord.of(data, signature)
                 item.ledger.claim(new)
                 put_record(custody, new, linked_from=acquisition)
@@ -265,6 +264,18 @@ def _check_never_linked(item: Item, record: CustodyRecord) -> None:
                 f"custody record {record.sequence} of {item.name} was removed: the vault's own chain has stated it",
                 hint="Nothing is added to a history from which something was removed. Run: evidencesync verify VAULT",
             )
+
+
+def _check_vouched_for(item: Item, acquisition_fd: int) -> None:
+    """That the vault has signed for both records of an acquisition. Else it was put there: nothing of it joins the chain."""
+    acquired, signature = _load_record(acquisition_fd, ACQUIRED, ACQUIRED_SIGNATURE)
+    received, of_vault = _load_record(acquisition_fd, RECEIVED, RECEIVED_SIGNATURE)
+    _check_vault_signature(item, received, of_vault)
+    if decode_record(received).previous_sha256 != sha256_of(acquired).hex():
+        raise ChainError("the received record of an acquisition does not name its acquired record")
+    signer = verify_signature(signature, CUSTODY_NAMESPACE, sha512(acquired).digest())
+    if signer.fingerprint != decode_record(acquired).actor.key:
+        raise SignatureError("an acquired record is not signed by the key that it names")
 
 
 def _check_vault_signature(item: Item, data: bytes, signature: bytes) -> None:

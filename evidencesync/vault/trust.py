@@ -35,6 +35,7 @@ from evidencesync.vault.ledger import ChainHead, Ledger, RecordFile, sign_record
 from evidencesync.vault.machine import Machine
 from evidencesync.vault.settings import VaultSettings
 from evidencesync.vault.trust_files import discard_drafts, lay_beside, load_stated, put_in_place, settle_files
+from evidencesync.vault.vouching import vouches_for_own
 from evidencesync.vault.writer import locked_for_writing, name_writer
 
 VAULT_PRINCIPAL: Final = "vault"
@@ -108,7 +109,7 @@ class TrustKeeper:
         self._layout = layout
         self._settings = settings
         self._load_signer = load_signer
-        self._ledger = Ledger(layout.custody)
+        self._ledger = Ledger(layout.custody, lambda new: vouches_for_own(new, settings.id, settings.key))
 
     def load(self) -> Trust:
         """Who is trusted. Raises ChainError when the files are not those that the vault's last record states."""

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.documents import CUSTODY_NAMESPACE
 from evidencesync.custody.record import demands_low_s
 from evidencesync.custody.sshsig import verify_signature
@@ -17,6 +18,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName
 from evidencesync.limits import MAX_VAULT_TOML
 from evidencesync.vault.catalog import case_folders, make_item_folders, require_item_folders, stored_names
+from evidencesync.vault.claims import NewRecord
 from evidencesync.vault.disk import FOLDER_FLAGS, load_file, opened_folder, storage_error
 from evidencesync.vault.index import Index
 from evidencesync.vault.item import Item
@@ -25,6 +27,7 @@ from evidencesync.vault.layout import SETTINGS, VaultLayout
 from evidencesync.vault.ledger import Ledger, RecordFile
 from evidencesync.vault.settings import VaultSettings, parse_settings
 from evidencesync.vault.trust import TrustKeeper
+from evidencesync.vault.vouching import vouches_for_item, vouches_for_own
 from evidencesync.vault.writer import require_writer
 
 
@@ -34,7 +37,7 @@ class Vault:
     def __init__(self, layout: VaultLayout, settings: VaultSettings) -> None:
         self.layout = layout
         self.settings = settings
-        self.ledger = Ledger(layout.custody)
+        self.ledger = Ledger(layout.custody, lambda new: vouches_for_own(new, settings.id, settings.key))
         self.trust = TrustKeeper(layout, settings, lambda: self.signer)
         self._signer: VaultSigner | None = None
         self._low_s: bool | None = None
@@ -91,7 +94,13 @@ class Vault:
             make_item_folders(self.layout, name)
         else:
             require_item_folders(self.layout, name)
-        item = Item(self.settings.id, self.settings.key, name, self.layout)
+        own = self.settings
+
+        def vouch(new: NewRecord) -> bool:
+            subject = ChainSubject(own.id, name.case.text, name.item.text)
+            return vouches_for_item(new, subject, own.key, self.load_trust, low_s=self.low_s)
+
+        item = Item(own.id, own.key, name, self.layout, vouch)
         item.check_titles()
         return item
 

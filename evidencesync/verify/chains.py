@@ -24,9 +24,10 @@ from evidencesync.errors import ChainError, MalformedDocumentError, UntrustedSig
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.moment import parse_moment
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
-from evidencesync.vault.interrupted import TEMPORARY, left_by_append
+from evidencesync.vault.interrupted import TEMPORARY, claimed_number, left_by_append
 from evidencesync.vault.layout import SIGNATURE_SUFFIX, parse_record_file, record_file
 from evidencesync.verify.checks import Check
+from evidencesync.verify.claims import claim_objection
 from evidencesync.verify.context import Context
 from evidencesync.verify.documents import CheckedFolder
 from evidencesync.verify.findings import Reporter
@@ -196,7 +197,11 @@ class ChainReader:
             name = raw.decode("utf-8", "replace")
             if parse_record_file(name) is not None or name in signatures:
                 continue
-            if name in left and kinds[name] == "file":
+            claimed = name in left and kinds[name] == "file" and claimed_number(name) is not None
+            objection = claim_objection(self.context, self.subject, folder, name) if claimed else None
+            if objection is not None:
+                folder.report.report(Check.STRUCTURE, "extra-entry", f"{objection}: no writer of this vault has made it", raw)
+            elif name in left and kinds[name] == "file":
                 whole = not name.startswith(TEMPORARY)
                 text = "a signature without its record yet" if whole else "a change that runs now, or was never finished"
                 folder.report.report(Check.PUBLISHING, "unfinished-change", text, raw)

@@ -127,6 +127,12 @@ class SignatureJudge:
             self._tell(report, check, "retired-signer", name, key, text)
         return True
 
+    def may_know(self, key: PublicKey, is_listed: Callable[[PublicKey, Trust], bool]) -> bool:
+        """Whether a key may be that of somebody whom the vault knows; so also where that cannot be told."""
+        if self.trust is None or self.vault_revoked is not None or is_listed(key, self.trust):
+            return True
+        return self._renewed() and is_listed(key, self.trust)
+
     def _renewed(self) -> bool:
         """Whether others are trusted now than when that was read."""
         trust = self.renew() if self.renew is not None else None

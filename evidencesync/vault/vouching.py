@@ -1,0 +1,62 @@
+"""Whose claims on a record's number count: those of whoever may sign such a record, and is known to the vault.
+
+A claim is a file that anybody who can write into the vault's folder can make. Whoever finds one finishes it, so it is looked at
+as closely as a record that arrives: else a forged one would be put into the chain by an honest writer, and stay there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from evidencesync.custody.chain import ChainSubject
+from evidencesync.custody.documents import CUSTODY_NAMESPACE
+from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.record import SIGNERS, SignedBy, check_signer
+from evidencesync.custody.sshsig import verify_signature
+from evidencesync.custody.trust import Trust
+from evidencesync.errors import SignatureError, UntrustedSignerError
+from evidencesync.evidence.digest import sha512_of
+from evidencesync.vault.claims import NewRecord
+
+
+def vouches_for_own(new: NewRecord, vault_id: str, vault_key: str) -> bool:
+    """Whether a record is one of the vault's own chain, signed with its key (by fingerprint)."""
+    return signer_of(new, ChainSubject(vault_id), vault_key, low_s=False) is not None
+
+
+def vouches_for_item(
+    new: NewRecord, subject: ChainSubject, vault_key: str, load_trust: Callable[[], Trust], *, low_s: bool
+) -> bool:
+    """Whether a record is about an item, and signed by the vault or by somebody whom it knows.
+
+    A retired signer is known still: what he has claimed when he was trusted counts, and `verify` judges the time. A revoked one
+    is not. Raises what `load_trust` raises.
+    """
+    key = signer_of(new, subject, vault_key, low_s=low_s)
+    if key is None or key.fingerprint == vault_key:
+        return key is not None
+    trust = load_trust()
+    return is_listed(key, trust) and not trust.revoked.refuses(key)
+
+
+def is_listed(key: PublicKey, trust: Trust) -> bool:
+    """Whether a key is on the list of signers, with whatever times."""
+    return any(signer.key == key for signer in trust.signers.signers)
+
+
+def signer_of(new: NewRecord, subject: ChainSubject, vault_key: str, *, low_s: bool) -> PublicKey | None:
+    """The key that signed a record of a chain, if it may sign one of that type; None for any other record.
+
+    That the signer of `acquired` is the manifest's is asked elsewhere.
+    """
+    record = new.record
+    if ChainSubject(record.vault_id, record.case, record.item) != subject:
+        return None
+    if subject.item is None and SIGNERS[record.type] is not SignedBy.VAULT:
+        return None
+    try:
+        key = verify_signature(new.signature, CUSTODY_NAMESPACE, sha512_of(new.data), low_s=low_s)
+        check_signer(record, key, vault_key, key.fingerprint)
+    except (SignatureError, UntrustedSignerError):
+        return None
+    return key
