@@ -40,6 +40,7 @@ _FLAG_WORDS: Final = {
     "changed-while-read": "changed while it was read",
     "skipped": "left out by a filter",
 }
+_OWN_TOO: Final = "left out by a filter or as own state"
 _REMARK_WORDS: Final[dict[Remark, str]] = {
     "access-time-changed": "access times that reading has changed: {count} (symbolic links', or where O_NOATIME is not allowed)",
     "metadata-unread": "attributes or inode flags that the system would not give: {count}",
@@ -110,9 +111,10 @@ def push_lines(
     yield f"  evidence     {count_text(tally.contents, 'file')}, {size_text(tally.bytes)}"
     share = f" ({share_text(travelled, tally.bytes)})" if travelled <= tally.bytes else ""
     yield f"  travelled    {size_text(travelled)}{share}, {size_text(back)} {'were asked' if pulled else 'came back'}"
-    reused = f"{size_text(outcome.reused_bytes)} ({share_text(outcome.reused_bytes, tally.bytes)}) was in the vault already"
+    share = share_text(outcome.reused_bytes, tally.bytes)
+    reused = f"{size_text(outcome.reused_bytes)} ({share}) was in the vault already, or came before"
     zeros = f", {size_text(outcome.zero_bytes)} are zeros" if outcome.zero_bytes else ""
-    yield f"  saved        {reused}{zeros}"
+    yield f"  reused       {reused}{zeros}"
     yield f"  stored       {stored_text(outcome.stored)}"
     yield f"  took         {duration_text(outcome.seconds)}, {rate_text(tally.bytes, outcome.seconds)}"
     if outcome.interruptions or outcome.leftovers:
@@ -190,7 +192,8 @@ def flagged_lines(
     for flag, count in flags.items():
         others = count - absent if flag == "vanished" else count
         if others:
-            yield f"  {count_text(others, 'entry', 'entries')} {_FLAG_WORDS.get(flag, flag)}"
+            own = flag == "skipped" and missing.rules.own
+            yield f"  {count_text(others, 'entry', 'entries')} {_OWN_TOO if own else _FLAG_WORDS.get(flag, flag)}"
     if absent:
         yield f"  {count_text(absent, 'entry', 'entries')} listed but not there"
     for remark, count in remarks.items():

@@ -107,8 +107,8 @@ def check_recipient(details: Mapping[str, str], trust: Trust, at_ns: int) -> Non
     to = details.get("to", "")
     if details.get(OUTSIDE) != "yes" and not trust.knows(to, CUSTODY_NAMESPACE, at_ns):
         raise UntrustedSignerError(
-            f"the vault trusts nobody called {safe_text(to, 80)}: a hand-over to him could never be accepted",
-            hint="See who is known: evidencesync trust list VAULT. For somebody without a trusted key, a court, say: --outside",
+            f"the vault trusts no key of {safe_text(to, 80)}, so nobody could accept this hand-over",
+            hint="`evidencesync trust list VAULT` shows whom it trusts. For a court, or others without a key, add --outside.",
         )
 
 
