@@ -29,6 +29,11 @@ def is_shortage(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and str(error) == _NO_THREAD
 
 
+def is_full(error: OSError) -> bool:
+    """Whether a disk, or the user's part of it, is full."""
+    return error.errno in _FULL
+
+
 def unexpected(error: BaseException) -> EvidenceSyncError:
     """Our error for one that nobody has foreseen where it was met.
 
@@ -38,7 +43,7 @@ def unexpected(error: BaseException) -> EvidenceSyncError:
     if is_shortage(error):
         what = (error.strerror or "no room") if isinstance(error, OSError) else str(error) or "out of memory"
         said = ResourcesError(f"not enough memory, threads or open files: {what}")
-    elif isinstance(error, OSError) and error.errno in _FULL:
+    elif isinstance(error, OSError) and is_full(error):
         said = NoSpaceError(_refusal(error))
     elif isinstance(error, OSError) and error.errno in _STORAGE:
         said = StorageError(_refusal(error))

@@ -73,11 +73,6 @@ class KeptFolder:
         self.close()
 
 
-def is_full(error: OSError) -> bool:
-    """Whether the disk, or the user's part of it, is full."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
 @contextlib.contextmanager
 def opened_folder(name: str | Path, dir_fd: int | None = None, *, make: bool = False) -> Iterator[int]:
     """A folder's descriptor for the length of a `with`; the last name may not be a symbolic link."""

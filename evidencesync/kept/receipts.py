@@ -27,7 +27,6 @@ from evidencesync.kept.files import (
     PROBE,
     KeptFolder,
     create_file,
-    is_full,
     opened_folder,
     own_folder,
     sync_file,
@@ -36,6 +35,7 @@ from evidencesync.kept.files import (
 from evidencesync.limits import MAX_KEPT_MANIFEST
 from evidencesync.outside import Closed
 from evidencesync.placing import place_folder
+from evidencesync.shortages import is_full
 
 MANIFEST: Final = "manifest.jsonl"
 ITEM_RECORDS: Final = "custody"

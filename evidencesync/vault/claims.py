@@ -33,7 +33,6 @@ from evidencesync.errors import ChainError, ChainGrewError, EvidenceSyncError, L
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.placing import place_file, place_folder
 from evidencesync.vault.disk import (
-    FOLDER_FLAGS,
     FOLDER_MODE,
     is_there,
     load_file,
@@ -44,6 +43,7 @@ from evidencesync.vault.disk import (
     sync_folder,
     write_new_file,
 )
+from evidencesync.vault.folders import names_in
 from evidencesync.vault.interrupted import TEMPORARY, claim_name, claimed_number, temporary_name
 from evidencesync.vault.layout import (
     ACQUIRED,
@@ -209,15 +209,6 @@ def _tidy(folder_fd: int, new: NewRecord, names: list[str]) -> None:
                 unwanted = name.startswith(TEMPORARY)
             if unwanted:
                 remove_if_there(folder_fd, name)
-
-
-def names_in(folder_fd: int) -> list[str]:
-    """All names in a folder now. It is opened once more: Btrfs shows a descriptor what was there when it was opened."""
-    again = os.open(".", FOLDER_FLAGS, dir_fd=folder_fd)
-    try:
-        return os.listdir(again)
-    finally:
-        os.close(again)
 
 
 def place_new_file(folder_fd: int, name: str, data: bytes, dst_dir_fd: int | None = None) -> bool:

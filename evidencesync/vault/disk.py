@@ -26,7 +26,7 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.display import safe_text
 from evidencesync.holes import has_empty_run
-from evidencesync.shortages import is_shortage
+from evidencesync.shortages import is_full, is_shortage
 
 FILE_MODE: Final = 0o444
 FOLDER_MODE: Final = 0o755
@@ -35,7 +35,6 @@ CREATE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.
 # O_NONBLOCK: a FIFO that somebody planted must not make the opening wait.
 READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 Name = str | bytes
 
@@ -43,7 +42,7 @@ Name = str | bytes
 def storage_error(error: OSError, doing: str) -> EvidenceSyncError:
     """The error to raise for a refused system call. `doing` completes the sentence "could not ..."."""
     reason = os.strerror(error.errno) if error.errno is not None else str(error)
-    if error.errno in _FULL:
+    if is_full(error):
         return NoSpaceError(f"could not {doing}: {reason}")
     if error.errno != errno.EAGAIN and is_shortage(error):  # a file that is busy is the disk's affair
         return ResourcesError(f"could not {doing}: {reason}")

@@ -126,6 +126,15 @@ class FolderStack:
         return here
 
 
+def names_in(folder_fd: int) -> list[str]:
+    """All names in a folder now. It is opened once more: Btrfs shows a descriptor what was there when it was opened."""
+    again = os.open(".", FOLDER_FLAGS, dir_fd=folder_fd)
+    try:
+        return os.listdir(again)
+    finally:
+        os.close(again)
+
+
 def remove_tree(dir_fd: int, name: str) -> None:
     """Removes a folder of staging with all that is in it, of any depth, following no link. Nothing when it is not there.
 

@@ -15,6 +15,7 @@ from evidencesync.custody.chain import ChainSubject
 from evidencesync.errors import EvidenceSyncError, ExitCode, InternalError, NoSpaceError, ResourcesError, StorageError
 from evidencesync.kept import heads
 from evidencesync.shortages import unexpected
+from evidencesync.transfer.restoring.refusals import place_error
 from evidencesync.vault.disk import storage_error
 from tests.support.bench_of_evidence import make_bench
 
@@ -72,6 +73,12 @@ def test_the_vaults_disk_is_not_blamed_for_too_many_open_files() -> None:
     assert isinstance(full, ResourcesError)
     assert type(storage_error(OSError(errno.EAGAIN, "busy"), "open a file")) is StorageError
     assert type(storage_error(OSError(errno.EIO, "bad"), "open a file")) is StorageError
+
+
+def test_the_disk_of_a_working_copy_is_not_blamed_for_too_many_open_files() -> None:
+    assert type(place_error(OSError(errno.EMFILE, "too many"), "make a file")) is ResourcesError
+    assert type(place_error(OSError(errno.EDQUOT, "quota"), "make a file")) is NoSpaceError
+    assert "working copy" in (place_error(OSError(errno.EIO, "bad"), "make a file").hint or "")
 
 
 def test_what_is_remembered_is_not_called_damaged_where_no_file_can_be_opened(

@@ -17,7 +17,7 @@ from evidencesync.outside import closed_vault, require_outside
 from evidencesync.transfer.restoring.inodeflags import clear_flags
 from evidencesync.transfer.restoring.refusals import place_error, reason_of
 from evidencesync.vault.disk import FOLDER_FLAGS
-from evidencesync.vault.folders import FolderStack
+from evidencesync.vault.folders import FolderStack, names_in
 
 DRAFT_PREFIX: Final = ".evidencesync-restore-"
 _DRAFT_MODE: Final = 0o700  # nobody else looks in while it is made
@@ -163,7 +163,7 @@ def _unlink_files(fd: int) -> list[bytes]:
     """Removes everything in a folder but its subfolders, and gives the names of those."""
     folders = []
     clear_flags(fd)
-    for raw in names_in(fd):
+    for raw in map(os.fsencode, names_in(fd)):
         kind = stat.S_IFMT(os.stat(raw, dir_fd=fd, follow_symlinks=False).st_mode)
         if kind == stat.S_IFDIR:
             folders.append(raw)
@@ -180,12 +180,3 @@ def _unlink_files(fd: int) -> list[bytes]:
                 os.close(file)
             os.unlink(raw, dir_fd=fd)
     return folders
-
-
-def names_in(fd: int) -> list[bytes]:
-    """All names in an open folder. It is opened once more: Btrfs shows a descriptor only what was there when it was opened."""
-    again = os.open(".", FOLDER_FLAGS, dir_fd=fd)
-    try:
-        return list(map(os.fsencode, os.listdir(again)))
-    finally:
-        os.close(again)

@@ -21,11 +21,10 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.moment import parse_file_time
 from evidencesync.source.attributes import attribute_name
-from evidencesync.transfer.restoring.draft import names_in
 from evidencesync.transfer.restoring.hardlinks import HardLinks
 from evidencesync.transfer.restoring.inodeflags import add_flags
 from evidencesync.transfer.restoring.refusals import Lack, Refusals, place_error, reason_of
-from evidencesync.vault.folders import FolderStack, split_path
+from evidencesync.vault.folders import FolderStack, names_in, split_path
 
 _SET_ID: Final = 0o6000
 _CAPABILITY: Final = b"security.capability"
@@ -161,7 +160,7 @@ class TreeDresser:
 
     def _check_names(self, fd: int, level: _Level) -> None:
         """Some file systems store another name than they were given, and say nothing."""
-        there = set(names_in(fd))
+        there = set(map(os.fsencode, names_in(fd)))
         for name in sorted(level.names - there):
             path = level.path + b"/" + name if level.path else name
             self._refusals.add("not-possible", path, "the file system has stored it under another name")

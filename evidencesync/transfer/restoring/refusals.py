@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
 from evidencesync.errors import EvidenceSyncError, ExitCode, NoSpaceError, StorageError, most_severe
+from evidencesync.vault.disk import storage_error
 
 Lack = Literal[
     "damaged",
@@ -99,8 +100,9 @@ def reason_of(error: OSError) -> str:
 
 def place_error(error: OSError, doing: str) -> EvidenceSyncError:
     """The error to raise where the copy cannot go on. `doing` completes the sentence "could not ..."."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = "Free space where the working copy is to lie; nothing was restored."
-        return NoSpaceError(f"could not {doing}: {reason_of(error)}", hint=hint)
-    hint = "Check the disk and the permissions where the working copy is to lie; nothing was restored."
-    return StorageError(f"could not {doing}: {reason_of(error)}", hint=hint)
+    raised = storage_error(error, doing)
+    if isinstance(raised, NoSpaceError):
+        raised.hint = "Free space where the working copy is to lie; nothing was restored."
+    elif isinstance(raised, StorageError):
+        raised.hint = "Check the disk and the permissions where the working copy is to lie; nothing was restored."
+    return raised
