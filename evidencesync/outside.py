@@ -31,6 +31,7 @@ _PRIVATE: Final = 0o700
 VAULT_MARKS: Final = ("vault.toml", "cases")  # what every vault has: see vault/layout.py
 _MOUNTS: Final = "/proc/self/mountinfo"
 _OCTAL: Final = re.compile(rb"\\([0-7]{3})")
+_NOT_FOR_US: Final = (FileNotFoundError, NotADirectoryError, PermissionError)  # any other error tells nothing, and is raised
 _MOST_ABOVE: Final = 4096  # folders one in the other; a path has 4096 bytes at most
 
 
@@ -64,7 +65,7 @@ def lies_in(folder: int, other: Path) -> bool:
     """
     try:
         outer = os.open(other, _LOOK)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+    except _NOT_FOR_US:
         return False
     try:
         wanted = os.fstat(outer)
@@ -205,7 +206,7 @@ def _is_vault(folder: int) -> bool:
 def _mode_of(folder: int, name: str) -> int:
     try:
         return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
-    except OSError:
+    except _NOT_FOR_US:
         return 0
 
 
@@ -220,7 +221,7 @@ def _place_on_disk(folder: int) -> tuple[bytes, bytes] | None:
         path = os.readlink(b"/proc/self/fd/%d" % folder)
         with open(_MOUNTS, "rb") as lines:
             fields = next((found for found in map(bytes.split, lines) if found[0] == mount), None)
-    except OSError:
+    except _NOT_FOR_US:
         return None
     if fields is None or len(fields) < 5:
         return None

@@ -35,7 +35,7 @@ from evidencesync.kept.files import (
 from evidencesync.limits import MAX_KEPT_MANIFEST
 from evidencesync.outside import Closed
 from evidencesync.placing import place_folder
-from evidencesync.shortages import is_full
+from evidencesync.shortages import is_full, is_shortage, unexpected
 
 MANIFEST: Final = "manifest.jsonl"
 ITEM_RECORDS: Final = "custody"
@@ -63,6 +63,8 @@ def receipts_folder(chosen: Path | None, closed: Sequence[Closed] = ()) -> KeptF
     try:
         return KeptFolder(folder, closed, _HINT, follow=True)
     except OSError as error:
+        if is_shortage(error):
+            raise unexpected(error) from error
         refused = NoSpaceError if is_full(error) else ConfigurationError
         raise refused(
             f"receipts cannot be kept in {safe_text(str(folder), 200)}: {error.strerror}",

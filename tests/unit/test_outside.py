@@ -170,3 +170,19 @@ def test_a_place_that_is_none_is_a_usage_error(wanted: str, tmp_path: Path) -> N
     (tmp_path / "folder").mkdir()
     with pytest.raises(UsageError):
         NewFile(tmp_path / wanted if wanted else Path())
+
+
+def test_a_folder_in_which_nothing_can_be_looked_for_is_not_taken_for_no_vault(
+    vault: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> os.stat_result:
+        raise OSError(errno.EIO, "bad sector")
+
+    folder = os.open(vault / "cases", FOLDER_FLAGS)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "stat", refuse)
+            with pytest.raises(OSError, match="bad sector"):
+                require_outside(folder, "a file")
+    finally:
+        os.close(folder)
