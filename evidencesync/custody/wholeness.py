@@ -76,7 +76,7 @@ class SourceState:
             said.append(f"CHANGED while it was read ({', '.join(filter(None, changed))})")
         if self.filtered:
             many = _many(self.left_out, "entry", "entries")
-            said.append(f"filtered ({many} left out)" if many else "filtered (nothing that was met was left out)")
+            said.append(f"filtered ({many} left out)" if many else "filtered (no entry is marked as left out)")
         return said
 
     @property
