@@ -31,6 +31,12 @@ class SignedAt:
     source: TimeSource
 
 
+_OTHER_FORM: Final = (
+    "it fits the document, but in the other form of an ECDSA signature, which this vault does not hold: an earlier version of "
+    "evidencesync has written to the vault, or somebody has made this one of the good one, which takes no key"
+)
+
+
 @dataclass(slots=True)
 class SignatureJudge:
     """Judges all signatures of a run by one trust. Without any (its files are damaged) no signer is ever trusted.
@@ -69,6 +75,9 @@ class SignatureJudge:
                 self._tell(report, check, "loose-signature", signature_name, key, text)
             return key
         except SignatureError as error:
+            if self.low_s and _fits_in_other_form(armored, namespace, sha512):
+                report.report(check, "bad-signature", f"{safe_text(signature_name)}: {_OTHER_FORM}", signature_name)
+                return None
             report.report(check, "bad-signature", f"{safe_text(signature_name)}: {error.message}", signature_name)
         if _is_well_formed(armored):
             text = f"{safe_text(name)} is not vouched for by its signature: one of the two was changed"
@@ -158,6 +167,15 @@ class SignatureJudge:
         if told not in self._told:
             self._told.add(told)
             report.report(check, slug, f"{safe_text(name)}: {text}", name)
+
+
+def _fits_in_other_form(armored: bytes, namespace: str, sha512: bytes) -> bool:
+    """Whether a signature is good but for its form: then the document is not in question."""
+    try:
+        verify_signature(armored, namespace, sha512)
+    except SignatureError:
+        return False
+    return True
 
 
 def _is_well_formed(armored: bytes) -> bool:
