@@ -68,6 +68,10 @@ def parse_pattern(text: str) -> Pattern:
         steps.insert(0, _ANY)
     if "" in steps:
         raise UsageError(f"a pattern that matches nothing: {safe_text(text)}", hint="No name is empty: write one slash only.")
+    if "." in steps or ".." in steps:
+        raise UsageError(
+            f"a pattern that matches nothing: {safe_text(text)}", hint="No name is '.' or '..': write a path from the source on."
+        )
     try:
         translated = [None if step == _ANY else _translate(step) for step in steps]
         return Pattern(

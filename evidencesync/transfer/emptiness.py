@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from evidencesync.custody.tally import ManifestTally
 from evidencesync.errors import NothingLeftError
+from evidencesync.evidence.figures import count_text
 from evidencesync.source.filters import FilterRules
 
 
@@ -26,7 +27,8 @@ def refuse_nothing(rules: FilterRules, tally: ManifestTally, listed_folders: int
     left_out = tally.flags.get("skipped", 0)
     if rules.listed is not None and (rules.is_empty or not left_out):
         raise NothingLeftError(
-            f"nothing that the list of files names is in the source ({rules.listed.count} names)", hint=rules.listed.hint
+            f"nothing that the list of files names is in the source ({count_text(rules.listed.count, 'name')})",
+            hint=rules.listed.hint,
         )
     raise NothingLeftError(
         f"the filters leave nothing of the source but folders (left out: {left_out})",
