@@ -11,6 +11,7 @@ from typing import Final
 from evidencesync.errors import SourceNotFoundError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.home import require_working_folder
+from evidencesync.source.descriptor import is_gone
 
 _HINTS: Final = {
     stat.S_IFCHR: "A character device has no content that could be read again. For a disk name its block device (lsblk).",
@@ -64,5 +65,6 @@ def resolve_source(root: bytes | str | Path) -> SourceRoot:
 
 
 def source_not_found(path: bytes, error: OSError) -> SourceNotFoundError:
-    """The error for a source that can not be looked at or opened at all."""
+    """The error for a source that can not be looked at or opened at all. Raises ResourcesError where we lack something."""
+    is_gone(error)
     return SourceNotFoundError(f"cannot open the source {safe_text(path)}: {error.strerror}")

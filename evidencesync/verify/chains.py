@@ -79,8 +79,8 @@ class ChainReader:
     digests: dict[int, str] = field(default_factory=dict)
     unread: set[int] = field(default_factory=set)
     """The numbers of records that are there, but could not be read."""
-    listed: bool = True
-    """Whether the folder could be listed: else nobody knows which records there are."""
+    listed: bool = False
+    """Whether the folder was read, and could be listed: else nobody knows which records there are."""
     times_known: bool = True
     """Whether all that says when a record was there could be read, in this chain and in the vault's own."""
     _checker: ChainChecker = field(init=False)

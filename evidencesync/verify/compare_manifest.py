@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -15,17 +16,19 @@ from evidencesync.custody.documents import MANIFEST_NAMESPACE, ManifestHeader
 from evidencesync.custody.hardlinks import HardLinks
 from evidencesync.custody.manifest import ManifestReader, decode_header, read_manifest
 from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigners
-from evidencesync.errors import MalformedDocumentError, SignatureError, UntrustedSignerError, UsageError
+from evidencesync.errors import MalformedDocumentError, SignatureError, StorageError, UntrustedSignerError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.holes import has_empty_run
 from evidencesync.limits import MAX_HEADER_LINE, MAX_SIGNATURE
+from evidencesync.vault.disk import storage_error, storing
 from evidencesync.vault.layout import SIGNATURE_SUFFIX
 from evidencesync.verify.compare_metadata import AttributeDigest
 from evidencesync.verify.compare_results import ManifestFacts
 from evidencesync.verify.documents import reason
 
 _BLOCK: Final = 1 << 20
+_WRONG_NAMES: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM})
 
 
 class Listed(NamedTuple):
@@ -111,7 +114,7 @@ class ManifestFile:
                 hasher.update(block)
                 yield block
         except OSError as error:
-            raise UsageError(f"the manifest {_shown(self._path)} cannot be read: {reason(error)}") from error
+            raise storage_error(error, f"read the manifest {_shown(self._path)}") from error
 
     def _hash(self) -> tuple[str, bytes]:
         sha256, sha512 = hashlib.sha256(), hashlib.sha512()
@@ -122,11 +125,13 @@ class ManifestFile:
     def _check_signature(self, header: ManifestHeader, trusted: bytes, now_ns: int) -> str:
         trust = Trust(TrustedSigners.parse(trusted), RevokedKeys(frozenset()))
         path = self._path.with_name(self._path.name + SIGNATURE_SUFFIX)
+        hint = "Without --trusted the manifest is compared unverified."
         try:
-            with _open(path) as file:
+            with _open(path) as file, storing(f"read {_shown(path)}"):
                 armored = file.read(MAX_SIGNATURE + 1)
         except UsageError as error:
-            hint = "Without --trusted the manifest is compared unverified."
+            if isinstance(error.__cause__, PermissionError):
+                raise StorageError(f"the manifest's signature is not known: {error.message}", hint=hint) from error
             raise SignatureError(f"the manifest's signature is missing: {error.message}", hint=hint) from error
         try:
             key = trust.check_signature(armored, MANIFEST_NAMESPACE, self._sha512, header.examiner.principal, now_ns)
@@ -138,10 +143,12 @@ class ManifestFile:
 
 
 def _open(path: Path) -> BinaryIO:
-    """A regular file that the user named, through links if need be."""
+    """A regular file that the user named, through links if need be. What the disk or this process refuses is no wrong name."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not make the opening wait
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno not in _WRONG_NAMES:
+            raise storage_error(error, f"open {_shown(path)}") from error
         why = reason(error) if isinstance(error, OSError) else "no possible name"
         raise UsageError(f"{_shown(path)} cannot be opened: {why}") from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):

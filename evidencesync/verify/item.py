@@ -121,6 +121,8 @@ class _Item:
             self._chain.read_folder(self._custody)  # 2.
         acquisitions = self._folder.enter(ACQUISITIONS, self._report.inside(ACQUISITIONS))
         if acquisitions is None:
+            if self._titles == _NO_TITLES:
+                self._chain.read_folder(self._custody)
             self._linked = self._chain.head[0] if self._chain.head is not None else 0
             self._finish_chain()
             self._check_published([])
@@ -175,6 +177,7 @@ class _Item:
                 break
         known = self._custody.listed and acquisitions.listed
         if self._titles == _NO_TITLES and not numbers and not self._custody.names and known:
+            self._chain.read_folder(self._custody)
             self._check_stated_head()
             self._report.report(Check.STRUCTURE, "empty-item", "the item holds no acquisition (yet)")
             self._check_named(numbers)

@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Final
 
 import pytest
 
-from tests.support.failing_calls import KILL, SHORT, Ended, FailingProgram, Fault, build
+from tests.support.failing_calls import KILL, NONE, SHORT, Ended, FailingProgram, Fault, build
 from tests.support.undo import Undo
 from tests.tamper.vault import make_key_pair
 
@@ -105,9 +106,9 @@ class Machine:
         for one in self._undo:
             one.undo()
 
-    def run(self, *arguments: str, below: str = "nothing", fault: Fault | None = None) -> Ended:
+    def run(self, *arguments: str, below: str = "nothing", fault: Fault = NONE, files: int = 0) -> Ended:
         given = [one.replace("{}", str(self.folder)) for one in arguments]
-        return self.program.run(given, self.folder / below, *([fault] if fault else []))
+        return self.program.run(given, self.folder / below, fault, files=files)
 
     def must(self, *arguments: str) -> Ended:
         done = self.run(*arguments)
@@ -220,3 +221,51 @@ def test_whatever_call_fails_nothing_is_lost_and_nothing_passes_that_does_not(ma
             found = objections(machine, trial, fault)
             wrong += [f"{trial.name} below {trial.below}, {fault}: {one}" for one in found]
     assert not wrong, "\n".join([f"seed {SEED}, {tried} faults:", *wrong])
+
+
+READING: Final = (
+    ("verify", "{}/vault"),
+    ("restore", "{}/vault", "{}/out/copy", *ITEM),
+    ("export", "{}/vault", "{}/out/copy", *ITEM, "--format", "bagit"),
+    ("report", "{}/vault", "--case", ITEM[1], "-o", "{}/out/copy.json"),
+    ("show", "{}/vault", *ITEM),
+    ("custody", "show", "{}/vault", *ITEM),
+    ("receipts", "check", "--vault", "{}/vault"),
+    ("compare", "{}/manifest.jsonl", "{}/source"),
+)
+
+
+@pytest.mark.parametrize("command", READING, ids=lambda command: command[0])
+def test_a_shortage_of_open_files_accuses_nobody(machine: Machine, command: tuple[str, ...]) -> None:
+    """Whatever cannot be opened is unread, at every depth: not gone, not rolled back, and no source that is not there."""
+    machine.renew()
+    _keep_manifest(machine)
+    for files in range(5, 22):
+        done = machine.run(*command, "--json", files=files)
+        said = json.loads(done.out) if done.out else {}
+        assert done.code in (0, 1, 3) or (command[0], done.code) == ("compare", 30), (files, done)
+        listed = found if isinstance(found := said.get("findings"), list) else []
+        wrong = [one for one in listed if one["slug"] in ("index-differs", "rolled-back", "missing-record")]
+        assert not wrong, (files, done)
+        assert said.get("error", {}).get("slug") in (None, "resources", "incomplete", "storage"), (files, done)
+        shutil.rmtree(machine.folder / "out" / "copy", ignore_errors=True)
+        (machine.folder / "out" / "copy.json").unlink(missing_ok=True)
+
+
+def test_a_signature_that_cannot_be_read_is_not_called_missing(machine: Machine) -> None:
+    machine.renew()
+    _keep_manifest(machine)
+    key = (machine.folder / "ana.pub").read_text()
+    (machine.folder / "mine").write_text(f'ana@lab namespaces="manifest@evidencesync" {key}')
+    compare = ("compare", "{}/manifest.jsonl", "{}/source", "--trusted", "{}/mine")
+    assert machine.run(*compare).code == 30  # one file has changed since
+    for error in (errno.EACCES, errno.EIO, errno.EMFILE):
+        done = machine.run(*compare, "--json", below="manifest.jsonl.sig", fault=Fault("open", 1, error))
+        assert (done.code, done.fired) == (1, 1), done
+        assert "missing" not in done.out
+
+
+def _keep_manifest(machine: Machine) -> None:
+    (acquisition,) = machine.folder.glob("vault/cases/*/E1/acquisitions/0001")
+    for name in ("manifest.jsonl", "manifest.jsonl.sig"):
+        shutil.copy(acquisition / name, machine.folder / name)

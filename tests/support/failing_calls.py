@@ -11,6 +11,7 @@ import ctypes
 import errno
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -80,9 +81,15 @@ class FailingProgram:
             env={**os.environ, **environment, "LD_PRELOAD": str(library), "PYTHONPATH": str(_REPOSITORY)},
         )
 
-    def run(self, arguments: list[str], below: Path, fault: Fault = NONE) -> Ended:
-        """One command, in a process of its own."""
-        request = {"arguments": arguments, "below": str(below), "fault": asdict(fault), "folder": str(self._folder)}
+    def run(self, arguments: list[str], below: Path, fault: Fault = NONE, *, files: int = 0) -> Ended:
+        """One command, in a process of its own. `files`: it may not have more descriptors; 0: as many as we."""
+        request = {
+            "arguments": arguments,
+            "below": str(below),
+            "fault": asdict(fault),
+            "folder": str(self._folder),
+            "files": files,
+        }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -144,6 +151,8 @@ def _be_the_command(request: dict[str, Any], answer: int) -> None:
             file = os.open(Path(request["folder"], name), os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o600)
             os.dup2(file, descriptor)
             os.close(file)
+        if request["files"]:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (request["files"], request["files"]))
         fault = request["fault"]
         shim.shim_arm(
             fault["call"].encode(), request["below"].encode(), ctypes.c_long(fault["nth"]), fault["error"], int(fault["lasting"])
