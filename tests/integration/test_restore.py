@@ -246,6 +246,16 @@ def test_where_a_copy_may_not_be(lab: Lab) -> None:
     assert left_over(lab) == []
 
 
+def test_a_link_that_leads_nowhere_is_no_place_for_a_copy(lab: Lab) -> None:
+    lab.write("file", b"x")
+    assert lab.push().code == 0
+    (lab.folder / "link").symlink_to(lab.folder / "nowhere")
+    assert restore(lab, destination="link").code == 2
+    assert not (lab.folder / "nowhere").exists()
+    (lab.folder / "nowhere").mkdir()
+    assert restore(lab, destination="link").code == 0
+
+
 def test_a_single_file_is_restored_into_a_folder(lab: Lab) -> None:
     file = lab.write("one", b"only")
     os.utime(file, ns=(1, 2_000_000_003))

@@ -82,7 +82,10 @@ def _make_draft(parent_fd: int, name: bytes, shown: str) -> int:
 
 def _open_parent(destination: bytes, vault: Path) -> tuple[int, bytes]:
     shown = safe_text(destination, 200)
-    parent, name = os.path.split(os.path.realpath(destination))
+    place = os.path.realpath(destination)
+    if os.path.islink(destination.rstrip(b"/")) and not os.path.lexists(place):
+        raise UsageError(f"{shown} is a link that leads nowhere", hint="Name a new folder, or a link to an empty one.")
+    parent, name = os.path.split(place)
     try:
         parent_fd = os.open(parent, FOLDER_FLAGS)
     except OSError as error:
