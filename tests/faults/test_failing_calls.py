@@ -182,13 +182,15 @@ def _what_is_left(machine: Machine, trial: Trial, fault: Fault, done: Ended) -> 
     out = machine.folder / "out"
     if trial.name == "verify":
         return
-    # Who is killed, or can remove nothing, leaves a draft; and who is killed at the very end, a whole copy.
+    # Who is killed, or can remove nothing, leaves a draft; and who is killed at the very end, a whole copy. A report has its name
+    # before that of its draft is removed: who cannot remove that one has failed, and leaves the whole report.
     if done.code is None and (out / "copy").is_dir() and trial.name == "restore":
         copy = {one.name for one in (out / "copy").rglob("*")}
         if copy != {"a.txt", "image", "logs", "day"}:
             yield f"a copy of {sorted(copy)}"
     drafts = done.code is None or fault.lasting
-    left = [one for one in out.iterdir() if not drafts or (done.code is not None and one.name.startswith("copy"))]
+    whole = done.code is None or (trial.name == "report" and fault.lasting and fault.call == "unlink")
+    left = [one for one in out.iterdir() if not drafts or (not whole and one.name.startswith("copy"))]
     if not trial.writes and done.code not in (0, 3) and left:
         yield f"it failed, and left {sorted(one.name for one in left)}"
     if not trial.writes:

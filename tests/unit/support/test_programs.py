@@ -16,22 +16,23 @@ REPOSITORY = Path(__file__).parents[3]
 A_TEST_THAT_NEEDS_A_PROGRAM = "tests/unit/export/test_hashdeep.py"
 
 
-def run_tests(*more: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_tests(place: Path, *more: str, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV"))}
+    options = ["-q", "-n0", "-p", "no:cacheprovider", f"--basetemp={place}"]  # what another run has left is not tidied up here
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n0", A_TEST_THAT_NEEDS_A_PROGRAM, *more],
+        [sys.executable, "-m", "pytest", *options, A_TEST_THAT_NEEDS_A_PROGRAM, *more],
         cwd=REPOSITORY, env={**kept, **environment}, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 
-def test_where_a_program_is_missing_the_run_ends_with_what_to_install() -> None:
-    done = run_tests(CI="", WITHOUT_PROGRAMS="1")
+def test_where_a_program_is_missing_the_run_ends_with_what_to_install(tmp_path: Path) -> None:
+    done = run_tests(tmp_path / "run", CI="", WITHOUT_PROGRAMS="1")
     assert done.returncode == 0, done.stdout
     assert re.search(r"= [0-9]+ tests? (was|were) skipped: install hashdeep to run all of them =", done.stdout), done.stdout
 
 
-def test_in_ci_a_missing_program_is_a_failure() -> None:
-    done = run_tests("-x", CI="true", WITHOUT_PROGRAMS="1")
+def test_in_ci_a_missing_program_is_a_failure(tmp_path: Path) -> None:
+    done = run_tests(tmp_path / "run", "-x", CI="true", WITHOUT_PROGRAMS="1")
     assert done.returncode == 1, done.stdout
     assert "hashdeep is not installed (package hashdeep), and CI must judge us with it" in done.stdout
 
