@@ -17,6 +17,7 @@ import pytest
 from evidencesync.errors import EvidenceSyncError, LinkLostError
 from evidencesync.limits import ALIVE_SECONDS, LEAST_SILENCE_SECONDS, SILENCE_SECONDS
 from evidencesync.protocol.messages import Patience
+from evidencesync.transfer import inbox as inbox_module
 from evidencesync.transfer import line as line_module
 from evidencesync.transfer import offering as offering_module
 from evidencesync.transfer import pull as pull_module
@@ -46,10 +47,10 @@ TIMEOUT = 0.4
 def _short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same bounds, scaled to the short timeout of these tests."""
     for module in (line_module, offering_module):
-        monkeypatch.setattr(module, "LEAST_SILENCE_SECONDS", TIMEOUT)
         monkeypatch.setattr(module, "HANDSHAKE_SECONDS", 4 * TIMEOUT)
-    monkeypatch.setattr(line_module, "SILENCE_SECONDS", 4 * TIMEOUT)
-    monkeypatch.setattr(offering_module, "SILENCE_SECONDS", 4 * TIMEOUT)
+    for module in (line_module, offering_module, inbox_module):
+        monkeypatch.setattr(module, "SILENCE_SECONDS", 4 * TIMEOUT)
+    monkeypatch.setattr(inbox_module, "LEAST_SILENCE_SECONDS", TIMEOUT)
     monkeypatch.setattr(pull_module, "ALIVE_SECONDS", TIMEOUT)
 
 
