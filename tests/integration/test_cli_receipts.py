@@ -40,7 +40,8 @@ def test_a_vault_that_was_put_back_is_34_everywhere_until_it_is_forgotten_on_pur
     checked = lab.run("receipts", "check", "--vault", "vault", "--json")
     assert (checked.code, checked.document["verdict"]) == (34, "fail")
     assert schema_errors(checked.document, "receipts-check-output") == []
-    assert [one["slug"] for found in checked.document["receipts"] for one in found["problems"]] == ["rolled-back"]
+    # the first by what this machine remembers of the vault's own chain, the last by the receipt itself
+    assert [[one["slug"] for one in found["problems"]] for found in checked.document["receipts"]] == [["rolled-back"]] * 2
 
     listed = lab.run("receipts", "list", "--json")
     assert listed.code == 0
