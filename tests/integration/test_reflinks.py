@@ -183,8 +183,9 @@ def test_a_disk_that_fills_up_while_blocks_are_shared_publishes_nothing(image: I
     finally:
         filler.unlink()
     stored, _ = image.acquire()
-    # What is sent unasked after so much that is new is not looked for; what the first attempt left counts as written.
-    assert stored.reflinked.bytes > 30 * MIB
+    # What is sent unasked after so much that is new is not looked for, and how much that is depends on how soon answers come; what
+    # the first attempt left counts as written.
+    assert stored.reflinked.bytes > 5 * MIB
     image.assert_sound()
 
 
