@@ -170,15 +170,15 @@ class Door:
 
     def close(self) -> None:
         """Nobody comes in any more."""
-        listening, self._socket = self._socket, None
+        with self._lock:
+            listening, self._socket = self._socket, None
+            visitor, self._visitor = self._visitor, None
         if listening is not None:
             with contextlib.suppress(OSError):
                 listening.shutdown(socket.SHUT_RDWR)  # wakes the thread
             listening.close()
-        with self._lock:
-            if self._visitor is not None:
-                self._visitor.close()
-                self._visitor = None
+        if visitor is not None:
+            visitor.close()
 
     def _serve(self, listening: socket.socket) -> None:
         while True:
@@ -202,15 +202,7 @@ class Door:
             return False
         knock = msgspec.json.decode(said, type=Knock)
         if knock.resumes and (knock.session, knock.key) == (self._session, self._key):
-            connection.sendall(_ENTER)
-            connection.settimeout(None)
-            with self._lock:
-                if self._visitor is not None:
-                    self._visitor.close()
-                self._disturb()  # before he can be taken: what is disturbed is the link that he replaces
-                self._visitor = SocketLink(connection)
-                self._changed.notify_all()
-            return True
+            return self._let_in(connection)
         if not knock.resumes and self._may_leave():
             with self._lock:
                 self.leaving = True
@@ -220,6 +212,19 @@ class Door:
         else:
             connection.sendall(_NO)
         return False
+
+    def _let_in(self, connection: socket.socket) -> bool:
+        with self._lock:
+            if self._socket is None:  # closed meanwhile, and nobody would take him, nor ever close his connection
+                return False
+            connection.sendall(_ENTER)
+            connection.settimeout(None)
+            if self._visitor is not None:
+                self._visitor.close()
+            self._disturb()  # before he can be taken: what is disturbed is the link that he replaces
+            self._visitor = SocketLink(connection)
+            self._changed.notify_all()
+        return True
 
 
 def knock(session_fd: int, visitor: Knock) -> SocketLink | bool:
