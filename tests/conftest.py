@@ -17,7 +17,7 @@ from typing import Final, NoReturn
 import hypothesis
 import pytest
 
-from tests.support.false_clock import keep_the_steady_clock_true
+from tests.support.false_clock import take_the_place_of_libfaketime
 from tests.support.measuring import keep_for_the_chosen, measured
 from tests.support.programs import (
     PACKAGE_IN_REASON,
@@ -129,7 +129,7 @@ def pytest_fixture_setup() -> Generator[None, object, object]:
 def pytest_configure(config: pytest.Config) -> None:
     """Makes the place where skips are remembered, and what is true for the whole process."""
     config.stash[_skipped] = []
-    keep_the_steady_clock_true()
+    take_the_place_of_libfaketime()
     _start_programs_as_from_a_terminal()
     _share_one_heap()
 

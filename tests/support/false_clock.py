@@ -1,28 +1,27 @@
-"""Runs under faketime: a date of another year, and a steady clock, sleeps and patience as ever.
-
-Python's waits with a timeout take their end from the steady clock and ask the kernel, which no library sees, to wait for
-it. So that clock must stay true in all processes of a run, and sleeps must be true as well: see steady_sleep.c.
-"""
+"""Runs under faketime: a date of another year, and a steady clock, sleeps and patience as ever. See false_clock.c."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import Final
 
-_SOURCE: Final = Path(__file__).with_name("steady_sleep.c")
+_SOURCE: Final = Path(__file__).with_name("false_clock.c")
 
 
-def keep_the_steady_clock_true() -> None:
+def take_the_place_of_libfaketime() -> None:
     """For all processes that are started from here on; nothing where no clock is false. Without a C compiler, tests will fail."""
-    loaded = os.environ.get("LD_PRELOAD", "")
-    if "libfaketime" not in loaded or "steady_sleep" in loaded:
+    loaded = os.environ.get("LD_PRELOAD", "").split(":")
+    if not any("libfaketime" in name for name in loaded):
         return
-    library = Path(tempfile.mkdtemp(prefix="evidencesync-"), "steady_sleep.so")
-    library.parent.chmod(0o755)
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, _SOURCE], check=True)
-    os.environ["LD_PRELOAD"] = f"{library}:{loaded}"
-    for name in ("FAKETIME_DONT_FAKE_MONOTONIC", "DONT_FAKE_MONOTONIC"):
-        os.environ[name] = "1"
+    library = Path(tempfile.mkdtemp(prefix="evidencesync-"), "false_clock.so")
+    library.parent.chmod(0o755)  # tests start programs as other users
+    others = [name for name in loaded if "libfaketime" not in name]
+    without = {**os.environ, "LD_PRELOAD": ":".join(others)}
+    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, _SOURCE, "-ldl"], check=True, env=without)
+    true_time = subprocess.run(["date", "+%s"], check=True, env=without, capture_output=True, text=True).stdout
+    os.environ["FALSE_CLOCK_SECONDS"] = str(round(time.time()) - int(true_time))
+    os.environ["LD_PRELOAD"] = ":".join([str(library), *others])

@@ -30,7 +30,7 @@ from tests.support.measuring import measured
 _REPOSITORY: Final = Path(__file__).parents[2]
 _LONGEST_REQUEST: Final = 1 << 17
 # What is read when Python starts cannot be given to a fork.
-_READ_AT_THE_START: Final = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "FAKETIME")
+_READ_AT_THE_START: Final = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "FALSE_CLOCK")
 
 
 @dataclass(frozen=True)
