@@ -59,9 +59,11 @@ def own_folder(variable: str, *fallback: str) -> Path:
 def expand(path: str | Path) -> Path:
     """A path as a person types it: `~` is the home folder, `~ana` that of another user.
 
-    Raises NoHomeError, UsageError for a user whom nobody knows, NoWorkingFolderError.
+    Raises NoHomeError, UsageError for an empty path and for a user whom nobody knows, NoWorkingFolderError.
     """
     text = os.fspath(path)
+    if not text:
+        raise UsageError("a path is empty", hint="Write the whole path. The current folder is a dot.")
     if not text.startswith("~"):
         return rooted(Path(text))
     user, _, rest = text[1:].partition("/")
@@ -74,6 +76,16 @@ def expand(path: str | Path) -> Path:
             f"there is no user {safe_text(user, 60)} whose home folder {safe_text(text, 200)} could be in",
             hint="A file whose name begins with ~ is written ./~name.",
         ) from None
+
+
+def expand_new_file(text: str) -> Path:
+    """The same for a file that is to be made. Raises UsageError for what would be a folder, and for standard output, too."""
+    shown = safe_text(text, 200)
+    if text == "-":
+        raise UsageError("this is not written to standard output", hint="Name a file. One that is called - is written ./-")
+    if text.rpartition("/")[2] in ("", ".", "..") and text:
+        raise UsageError(f"{shown} would be a folder, and a file is to be made", hint="Name the file itself.")
+    return expand(text)
 
 
 def rooted(path: Path) -> Path:

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
-from evidencesync.errors import UsageError
+from evidencesync.errors import NoSpaceError, StorageError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.placing import place_file
+from evidencesync.shortages import is_full, is_shortage, unexpected
 
 FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _BELOW: Final = FOLDER_FLAGS | os.O_NOFOLLOW
@@ -30,7 +31,10 @@ _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLO
 _PRIVATE: Final = 0o700
 VAULT_MARKS: Final = ("vault.toml", "cases")  # what every vault has: see vault/layout.py
 _MOUNTS: Final = "/proc/self/mountinfo"
+# What lies there is the kernel's, or is gone at the next start. What is mounted below /dev, as /dev/shm is, is no part of it.
+_OF_THE_SYSTEM: Final = (Path("/dev"), Path("/proc"), Path("/sys"))
 _OCTAL: Final = re.compile(rb"\\([0-7]{3})")
+_FULL_HINT: Final = "Free space on the disk that it is to lie on, or name a place on another one."
 _NOT_FOR_US: Final = (FileNotFoundError, NotADirectoryError, PermissionError)  # any other error tells nothing, and is raised
 _MOST_ABOVE: Final = 4096  # folders one in the other; a path has 4096 bytes at most
 
@@ -49,10 +53,16 @@ def closed_vault(vault: Path | None) -> list[Closed]:
 
 
 def require_outside(folder: int, shown: str, closed: Sequence[Closed] = (), hint: str = "Name another place.") -> None:
-    """Raises UsageError where an open folder lies in a closed one, or in any vault. `shown` is what would be written there."""
+    """Raises UsageError where an open folder lies in a closed one, in any vault, or among the system's own.
+
+    `shown` is what would be written there.
+    """
     for one in closed:
         if lies_in(folder, one.folder):
             raise UsageError(f"{shown} lies in {one.what}: nothing may be written there", hint=hint)
+    for system in _OF_THE_SYSTEM:
+        if _is_on_one_disk(folder, system) and lies_in(folder, system):
+            raise UsageError(f"{shown} lies in {system}, whose files are the system's own", hint="Name a place on a disk.")
     for above in _above(folder):
         if _is_vault(above):
             raise UsageError(f"{shown} lies in a vault: only evidence belongs there", hint=hint)
@@ -77,6 +87,34 @@ def lies_in(folder: int, other: Path) -> bool:
     if mine is None or others is None or mine[0] != others[0]:
         return False
     return (mine[1] + b"/").startswith(others[1].rstrip(b"/") + b"/")
+
+
+def _is_on_one_disk(folder: int, other: Path) -> bool:
+    try:
+        return os.fstat(folder).st_dev == os.stat(other).st_dev
+    except _NOT_FOR_US:
+        return False
+
+
+def require_writable(folder: int, shown: str, hint: str) -> None:
+    """Raises UsageError where no file can be made in an open folder, NoSpaceError where its disk is full.
+
+    That is known before hours of work are spent on what could not be written.
+    """
+    probe = _draft_name()
+    try:
+        os.close(os.open(probe, _CREATE, 0o600, dir_fd=folder))
+        os.unlink(probe, dir_fd=folder)
+    except OSError as error:
+        if is_shortage(error):
+            raise unexpected(error) from error
+        if is_full(error):
+            raise NoSpaceError(f"there is no room for {shown}: {error.strerror}", hint=_FULL_HINT) from error
+        raise UsageError(f"{shown} cannot be made: {error.strerror}", hint=hint) from error
+
+
+def _draft_name() -> str:
+    return f".evidencesync-{secrets.token_hex(8)}.part"
 
 
 def open_folder_outside(path: Path, shown: str, closed: Sequence[Closed], hint: str, *, follow: bool) -> int:
@@ -111,26 +149,53 @@ def _open_or_make(path: Path, shown: str, closed: Sequence[Closed], hint: str, f
         os.close(above)
 
 
+def open_folder_for(wanted: Path) -> int:
+    """The descriptor of the folder that something new is to lie in, which must be there. Raises UsageError."""
+    try:
+        return os.open(wanted.parent, FOLDER_FLAGS)
+    except OSError as error:
+        if is_shortage(error):
+            raise unexpected(error) from error
+        shown = safe_text(os.fsencode(wanted.parent), 200)
+        if isinstance(error, FileNotFoundError):
+            raise UsageError(f"there is no folder {shown}", hint="Make it first, or name a place in another folder.") from error
+        hint = "Name a place in a folder that you can use."
+        raise UsageError(f"the folder {shown} cannot be opened: {error.strerror}", hint=hint) from error
+
+
+def look_at(folder: int, name: str | bytes, shown: str) -> os.stat_result | None:
+    """What has a name in an open folder, a link itself; None: nothing. Raises UsageError for a name that nothing can have."""
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if is_shortage(error):
+            raise unexpected(error) from error
+        hint = "Name a place in a folder that you can use, with a shorter name perhaps."
+        raise UsageError(f"{shown} cannot be made: {error.strerror}", hint=hint) from error
+
+
 class NewFile:
     """A file that a command is to make: a free name in a folder outside, which it holds open. Close it."""
 
     def __init__(self, wanted: Path, closed: Sequence[Closed] = (), hint: str = "Name another file.") -> None:
-        """Raises UsageError where the folder cannot be opened or is not outside, and where the name is taken, by a link, too."""
+        """Raises UsageError where the folder cannot be used or is not outside, and where the name is taken, by a link, too.
+
+        NoSpaceError where the disk is full already.
+        """
         self.path = wanted
         self.shown = safe_text(os.fsencode(wanted), 200)
         self._hint = hint
         self._names: list[str] = []
         name = wanted.name
         if name in ("", ".", ".."):
-            raise UsageError(f"{self.shown or 'nothing'} is no name for a file", hint=hint)
-        try:
-            self._folder = os.open(wanted.parent, FOLDER_FLAGS)
-        except OSError as error:
-            shown = safe_text(os.fsencode(wanted.parent), 200)
-            raise UsageError(f"the folder {shown} cannot be opened: {error.strerror}", hint=hint) from error
+            raise UsageError(f"{self.shown or 'nothing'} is no name for a file", hint="Name the file itself.")
+        self._folder = open_folder_for(wanted)
         try:
             require_outside(self._folder, self.shown, closed, hint)
             self.claim("")
+            require_writable(self._folder, self.shown, "Name a file in a folder that you may write in.")
         except BaseException:
             self.close()
             raise
@@ -138,22 +203,30 @@ class NewFile:
     def claim(self, suffix: str) -> None:
         """Says that a file of this name with a suffix will be made, too. Raises UsageError where that name is taken."""
         name = self.path.name + suffix
-        try:
-            os.stat(name, dir_fd=self._folder, follow_symlinks=False)
-        except FileNotFoundError:
-            self._names.append(name)
-            return
-        except OSError as error:
-            raise UsageError(f"{self.shown}{suffix} cannot be made: {error.strerror}", hint=self._hint) from error
-        raise UsageError(f"{self.shown}{suffix} is there already: nothing is ever replaced", hint=self._hint)
+        if look_at(self._folder, name, self.shown + suffix) is not None:
+            raise self._taken(suffix)
+        self._names.append(name)
 
     @contextlib.contextmanager
     def writing(self, suffix: str = "") -> Iterator[BinaryIO]:
         """A file to write to, which gets its name, durably, at the end of the `with`; after an error nothing is left.
 
-        Raises OSError; FileExistsError where somebody else has taken the name meanwhile.
+        An OSError becomes NoSpaceError or StorageError, and UsageError where somebody else has taken the name meanwhile.
         """
-        draft = f".evidencesync-{secrets.token_hex(8)}.part"
+        try:
+            with self._drafted(suffix) as file:
+                yield file
+        except FileExistsError as error:
+            raise self._taken(suffix) from error
+        except OSError as error:
+            if is_shortage(error):
+                raise unexpected(error) from error
+            kind, hint = (NoSpaceError, _FULL_HINT) if is_full(error) else (StorageError, "Check the disk that it is to lie on.")
+            raise kind(f"could not write {self.shown}{suffix}: {error.strerror}", hint=hint) from error
+
+    @contextlib.contextmanager
+    def _drafted(self, suffix: str) -> Iterator[BinaryIO]:
+        draft = _draft_name()
         fd = os.open(draft, _CREATE, 0o666, dir_fd=self._folder)
         try:
             with os.fdopen(fd, "wb") as file:
@@ -166,6 +239,9 @@ class NewFile:
             with contextlib.suppress(OSError):
                 os.unlink(draft, dir_fd=self._folder)
             raise
+
+    def _taken(self, suffix: str) -> UsageError:
+        return UsageError(f"{self.shown}{suffix} is there already: nothing is ever replaced", hint=self._hint)
 
     def close(self) -> None:
         """Lets go of the folder."""

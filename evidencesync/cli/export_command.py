@@ -17,7 +17,7 @@ from evidencesync.cli.verify_command import load_trusted, verdict_lines
 from evidencesync.cli.verify_options import RecordChoice
 from evidencesync.errors import ExitCode, UsageError
 from evidencesync.evidence.display import safe_text
-from evidencesync.home import expand
+from evidencesync.home import expand, expand_new_file
 
 if TYPE_CHECKING:
     from evidencesync.cli.export_outputs import ExportOutput, ExportRecord
@@ -87,7 +87,7 @@ def export(
     import time
 
     from evidencesync.export.encrypt import load_recipients
-    from evidencesync.export.run import Wanted
+    from evidencesync.export.run import Format, Wanted
     from evidencesync.vault.timestamps import choose_acquisition
     from evidencesync.vault.vault import Vault
 
@@ -96,9 +96,11 @@ def export(
     found = opened.item(item.name())
     number = choose_acquisition(found, what.acquisition)
     recipients = load_recipients(what.encrypt_to) if what.encrypt_to else []
-    wanted = Wanted(opened, found, number, format_wanted, expand(destination), recipients, time.time_ns())
-    with wanted.open_destination() as place:
-        return _export(run, wanted, place, _load_verifier(run, recording), trusted)
+    is_folder = format_wanted is Format.BAGIT and not recipients
+    place = expand(destination) if is_folder else expand_new_file(destination)
+    wanted = Wanted(opened, found, number, format_wanted, place, recipients, time.time_ns())
+    with wanted.open_destination() as opened_place:
+        return _export(run, wanted, opened_place, _load_verifier(run, recording), trusted)
 
 
 def _export(run: Run, wanted: Wanted, place: Destination, verifier: Verifier | None, trusted: str | None) -> ExitCode:
@@ -130,13 +132,13 @@ def _export(run: Run, wanted: Wanted, place: Destination, verifier: Verifier | N
         return ExitCode(verdict.exit_code)
     records: list[ExportRecord] = []
 
-    def before_publishing(exported: Exported) -> None:
+    def when_in_place(exported: Exported) -> None:
         if verifier is not None:
             records.append(_record(wanted, exported, verifier))
 
     writing = VerifyProgress(total_files=verdict.checked.files, total_bytes=verdict.checked.bytes)
     with shown(run.console, VerifyView(writing, "exporting")):
-        exported = export_acquisition(wanted, place, before_publishing, writing)
+        exported = export_acquisition(wanted, place, when_in_place, writing)
     output = _output(wanted, exported, records[0] if records else None, [one.slug for one in _source(verdict)])
     _warn(run, output)
     run.console.give(output, _lines(output, verdict))

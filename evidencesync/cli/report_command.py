@@ -18,7 +18,7 @@ from evidencesync.cli.report_sign import SIGNATURE, ReportSignChoice, recorded_l
 from evidencesync.cli.verify_command import CheckChoice, load_trusted
 from evidencesync.errors import ExitCode, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
-from evidencesync.home import expand
+from evidencesync.home import expand, expand_new_file
 from evidencesync.limits import MAX_VERDICT_FILE
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class FileChoice:
 
     def target(self) -> Path:
         """Where the report goes. Raises UsageError for what is no kind of report."""
-        target = expand(self.output)
+        target = expand_new_file(self.output)
         if target.suffix.lower() not in _FORMATS:
             raise UsageError(
                 f"not a kind of report: {safe_text(self.output, 200)}", hint="Name FILE.html, FILE.pdf or FILE.json."
@@ -260,16 +260,12 @@ def _write(gathered: Gathered, place: NewFile) -> tuple[ReportOutput, bytes]:
     """Writes the report whole and durably, or not at all; what is said of it, and its SHA-512."""
     from evidencesync.cli.report_outputs import ReportOutput
     from evidencesync.report.write import write_report
-    from evidencesync.vault.disk import storage_error
 
     report = gathered.report
     kind = _FORMATS[place.path.suffix.lower()]
-    try:
-        with place.writing() as file:
-            hashing = _Hashing(file)
-            write_report(gathered, kind, hashing)
-    except OSError as error:
-        raise storage_error(error, "write the report") from error
+    with place.writing() as file:
+        hashing = _Hashing(file)
+        write_report(gathered, kind, hashing)
     judgement = report.judgement
     output = ReportOutput(
         file=safe_text(str(place.path)),

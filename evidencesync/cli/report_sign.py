@@ -43,14 +43,10 @@ def signature_file(report: Path) -> Path:
 def sign_report(report: NewFile, sha512: bytes, verifier: Verifier) -> None:
     """Writes the signature over a report's exact bytes, durably. Raises StorageError, NoSpaceError, SigningKeyError."""
     from evidencesync.custody.sshsig import sign_document
-    from evidencesync.vault.disk import storage_error
 
     armored = sign_document(verifier.signer, REPORT_NAMESPACE, sha512)
-    try:
-        with report.writing(SIGNATURE) as file:
-            file.write(armored)
-    except OSError as error:
-        raise storage_error(error, "write the report's signature") from error
+    with report.writing(SIGNATURE) as file:
+        file.write(armored)
 
 
 def record_report(items: list[Item], vault: Path, output: ReportOutput, verifier: Verifier) -> list[RecordedReport]:

@@ -11,7 +11,7 @@ import typer
 from evidencesync.cli.command import Run, command
 from evidencesync.errors import CommandKind, ExitCode, UsageError
 from evidencesync.evidence.display import safe_text
-from evidencesync.home import expand
+from evidencesync.home import expand, expand_new_file
 
 _LISTEN_HINT = "Write HOST:PORT, such as 0.0.0.0:2222 or [::]:2222. Port 0 takes a free one."
 
@@ -72,7 +72,7 @@ def serve(
     host, port = parse_endpoint(listen)
     from evidencesync.transfer.serving import serve_listening
 
-    key_file = expand(host_key) if host_key is not None else None
+    key_file = expand_new_file(host_key) if host_key is not None else None
     serve_listening(vault, host, port, expand(authorized_keys), key_file, lambda *where: _announce(run, *where))
     return ExitCode.COMPLETE
 

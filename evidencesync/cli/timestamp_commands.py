@@ -13,7 +13,7 @@ from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.options import DEFAULT_TIMEOUT_SECONDS, ItemChoice, SignChoice, TsaRoots, VaultPath, local_vault
 from evidencesync.errors import CommandKind, EvidenceSyncError, ExitCode, TimestampError, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
-from evidencesync.home import expand
+from evidencesync.home import expand, expand_new_file
 from evidencesync.limits import MAX_TIMESTAMP
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def request(
     asked = _make_request(found, number, digest)
     data = asked.encode()
     names = found.name.case.folder, found.name.item.folder, acquisition_folder(number)
-    file = expand(output if output is not None else "-".join(names) + _REQUEST_SUFFIX)
+    file = expand_new_file(output if output is not None else "-".join(names) + _REQUEST_SUFFIX)
     _write_new(file, local_vault(vault), data)
     shown = safe_text(str(file), 300)
     made = TimestampRequestOutput(
@@ -262,13 +262,9 @@ def _read(file: Path) -> bytes:
 
 def _write_new(file: Path, vault: Path, data: bytes) -> None:
     from evidencesync.outside import NewFile, closed_vault
-    from evidencesync.vault.disk import storage_error
 
-    try:
-        with NewFile(file, closed_vault(vault), "Name another file: -o FILE") as place, place.writing() as stream:
-            stream.write(data)
-    except OSError as error:
-        raise storage_error(error, f"write {safe_text(str(file), 200)}") from error
+    with NewFile(file, closed_vault(vault), "Name another file: -o FILE") as place, place.writing() as stream:
+        stream.write(data)
 
 
 def _token_output(token: Token, answer: Answer, *, checked: bool) -> TokenOutput:

@@ -9,12 +9,13 @@ import contextlib
 import os
 import secrets
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from evidencesync.errors import EvidenceSyncError, NoSpaceError, StorageError, UsageError
+from evidencesync.errors import NoSpaceError, StorageError, UsageError
 from evidencesync.evidence.display import safe_text
-from evidencesync.outside import closed_vault, require_outside
+from evidencesync.outside import closed_vault, look_at, open_folder_for, require_outside, require_writable
 from evidencesync.placing import place_file, place_folder
 from evidencesync.vault.disk import FOLDER_FLAGS, remove_if_there, storage_error, storing, sync_file_system, sync_folder
 from evidencesync.vault.folders import remove_tree
@@ -33,13 +34,11 @@ class Destination:
         parent = os.path.dirname(absolute)
         self.path = os.path.join(parent, self.name)
         self._draft = f".evidencesync-export-{secrets.token_hex(6)}"
-        try:
-            self._parent = os.open(os.path.realpath(parent), FOLDER_FLAGS)
-        except OSError as error:
-            raise UsageError(f"the folder {safe_text(parent, 200)} cannot be opened: {error.strerror}") from error
+        self._parent = open_folder_for(Path(self.path))
         try:
             require_outside(self._parent, self.shown, closed_vault(vault), _OTHER)
             self._require_free()
+            require_writable(self._parent, self.shown, "Export to a folder that you may write in.")
         except BaseException:
             self.close()
             raise
@@ -82,8 +81,11 @@ class Destination:
             finally:
                 remove_if_there(self._parent, self._draft)
 
-    def publish_folder(self, fd: int) -> None:
-        """Makes the folder durable and gives it its name. Raises UsageError when the name was taken meanwhile."""
+    def publish_folder(self, fd: int, when_in_place: Callable[[], None]) -> None:
+        """Makes the folder durable and gives it its name, and calls `when_in_place`. Where that raises, the name is taken back.
+
+        Raises UsageError when the name was taken meanwhile.
+        """
         if not sync_file_system(fd, self.shown):
             os.sync()
         try:
@@ -92,10 +94,11 @@ class Destination:
             raise self._taken() from error
         except OSError as error:
             raise storage_error(error, f"rename to {self.shown}") from error
-        self._settle(lambda: os.rename(self.name, self._draft, src_dir_fd=self._parent, dst_dir_fd=self._parent))
+        back = partial(os.rename, self.name, self._draft, src_dir_fd=self._parent, dst_dir_fd=self._parent)
+        self._settle(back, when_in_place)
 
-    def publish_file(self, file: BinaryIO) -> None:
-        """Makes the file durable and gives it its name. Raises UsageError when the name was taken meanwhile."""
+    def publish_file(self, file: BinaryIO, when_in_place: Callable[[], None]) -> None:
+        """The same for a file."""
         with storing(f"write {self.shown}"):
             file.flush()
             os.fsync(file.fileno())
@@ -105,15 +108,17 @@ class Destination:
             raise self._taken() from error
         except OSError as error:
             raise storage_error(error, f"rename to {self.shown}") from error
-        self._settle(lambda: os.unlink(self.name, dir_fd=self._parent))
+        self._settle(partial(os.unlink, self.name, dir_fd=self._parent), when_in_place)
 
-    def _settle(self, take_back: Callable[[], None]) -> None:
+    def _settle(self, take_back: Callable[[], None], when_in_place: Callable[[], None]) -> None:
         """Makes the name durable. Where that fails it is taken back: nobody would know whether it will stay."""
         try:
             sync_folder(self._parent, self.shown)
-        except EvidenceSyncError:
+            when_in_place()
+        except BaseException:
             with contextlib.suppress(OSError):
                 take_back()
+                os.fsync(self._parent)
             raise
 
     @property
@@ -124,12 +129,8 @@ class Destination:
     def _require_free(self) -> None:
         if not self.name or self.name in (".", ".."):
             raise UsageError(f"{self.shown} is no name for an export")
-        with storing(f"look at {self.shown}"):
-            try:
-                os.stat(self.name, dir_fd=self._parent, follow_symlinks=False)
-            except FileNotFoundError:
-                return
-        raise self._taken()
+        if look_at(self._parent, self.name, self.shown) is not None:
+            raise self._taken()
 
     def _taken(self) -> UsageError:
         return UsageError(f"{self.shown} is there already", hint="Nothing is ever written over. Name another destination.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -75,20 +76,21 @@ class Exported:
     left_out: LeftOut = field(default_factory=LeftOut)
 
 
-BeforePublishing = Callable[[Exported], None]
-"""Called when all is written and nothing has its name yet. What it raises leaves nothing behind."""
+WhenInPlace = Callable[[Exported], None]
+"""Called when all is written and has its name. What it raises leaves nothing behind: what is recorded is there, and not the
+other way round."""
 
 
 def export_acquisition(
-    wanted: Wanted, destination: Destination, before_publishing: BeforePublishing, progress: VerifyProgress
+    wanted: Wanted, destination: Destination, when_in_place: WhenInPlace, progress: VerifyProgress
 ) -> Exported:
     """Writes an export of an acquisition that was verified. Whole and durable when this returns; nothing when it raises.
 
     Raises UsageError for the destination, UnrepresentableNameError, DigestMismatchError, MissingOrExtraError, StorageError,
-    NoSpaceError, and what `before_publishing` raises.
+    NoSpaceError, and what `when_in_place` raises.
     """
     with Acquisition(wanted.item, wanted.acquisition) as acquisition:
-        run = _Run(wanted, destination, acquisition, before_publishing, progress)
+        run = _Run(wanted, destination, acquisition, when_in_place, progress)
         return run.export_bag() if wanted.format is Format.BAGIT else run.export_file()
 
 
@@ -99,7 +101,7 @@ class _Run:
     wanted: Wanted
     destination: Destination
     acquisition: Acquisition
-    before_publishing: BeforePublishing
+    when_in_place: WhenInPlace
     progress: VerifyProgress
 
     def export_bag(self) -> Exported:
@@ -122,8 +124,7 @@ class _Run:
             tag_manifest = bag.tag_manifest
             digest = tag_manifest.measured.sha256
             exported = self._exported(tag_manifest.name, digest, survey.unrepresented_entries, survey.misread_names, LeftOut())
-            self.before_publishing(exported)
-            self.destination.publish_folder(fd)
+            self.destination.publish_folder(fd, partial(self.when_in_place, exported))
         return exported
 
     def export_file(self) -> Exported:
@@ -148,8 +149,7 @@ class _Run:
                 for block in blocks:
                     target.write(block)
             exported = self._exported(self.destination.name, digest.digest().hex(), not_listed, misread, left_out)
-            self.before_publishing(exported)
-            self.destination.publish_file(file)
+            self.destination.publish_file(file, partial(self.when_in_place, exported))
         return exported
 
     def _exported(self, digest_of: str, digest: str, not_listed: int, misread: int, left_out: LeftOut) -> Exported:

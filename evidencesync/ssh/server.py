@@ -12,11 +12,13 @@ from typing import Any, Final
 
 import asyncssh
 
-from evidencesync.errors import ConfigurationError, EvidenceSyncError
+from evidencesync.errors import ConfigurationError, EvidenceSyncError, NoSpaceError
 from evidencesync.evidence.display import safe_text
 from evidencesync.home import stand_in_for_libraries
 from evidencesync.limits import MAX_TRUST_FILE
+from evidencesync.outside import require_outside
 from evidencesync.placing import place_file
+from evidencesync.shortages import is_full, is_shortage, unexpected
 from evidencesync.ssh.channel import SSH_PACKET, SSH_WINDOW, ServedChannel
 from evidencesync.ssh.entrance import Entrance, Entry, Limits
 from evidencesync.ssh.private_files import check_key_file
@@ -38,6 +40,7 @@ _PROOF_SECONDS: Final = 60  # the same, for the key that signs
 # Where a share is full, whoever has had so much time gives up his place to the next one.
 _LOGIN_PATIENCE_SECONDS: Final = 2.0
 _PROOF_PATIENCE_SECONDS: Final = 10.0
+_OTHER_KEY: Final = "Name another file: --host-key FILE. It is made where it is missing."
 _MAX_ATTEMPTS: Final = 20  # keys one connection may try
 
 Handler = Callable[[ServedChannel, str], Awaitable[None]]
@@ -55,13 +58,14 @@ async def serve_embedded(
     ready: Ready | None = None,
     *,
     timeout_seconds: float = 120.0,
+    own_place: Path | None = None,
 ) -> None:
-    """Serves until it is cancelled. Port 0 takes a free one. A host key is made where the file is missing.
+    """Serves until it is cancelled. Port 0 takes a free one. A host key is made where the file is missing (see `load_host_key`).
 
     `authorized_keys` is read again for each login: a key that is taken out can't log in any more. A handler that raises ends its
     own session only. Raises ConfigurationError where the key, the file or the address can't be used.
     """
-    host_key = await asyncio.to_thread(load_host_key, host_key_file)
+    host_key = await asyncio.to_thread(load_host_key, host_key_file, own_place)
     await asyncio.to_thread(_read_authorized_keys, authorized_keys)  # a file that can't be used is said now, not at a login
     stand_in_for_libraries()
     door = _Door(authorized_keys, handler, timeout_seconds, Entrance(_limits()))
@@ -293,24 +297,31 @@ def _read_authorized_keys(file: Path) -> asyncssh.SSHAuthorizedKeys:
         raise ConfigurationError(f"authorized keys in {safe_text(str(file))} can't be used: {reason}") from error
 
 
-def load_host_key(file: Path) -> asyncssh.SSHKey:
+def load_host_key(file: Path, own_place: Path | None = None) -> asyncssh.SSHKey:
     """The server's own key, made (Ed25519, mode 0600, and FILE.pub) where it is missing. Durable when it returns.
 
-    Nothing is ever written over: a FILE.pub that is there stays as it is, and it is said. Raises ConfigurationError for a file
-    that holds no private key, ExposedKeyError for one that others can read.
+    None is made in a vault, but at `own_place`, where a vault has its own. Nothing is ever written over: a FILE.pub that is
+    there stays as it is, and it is said. Raises UsageError for a place in a vault, ConfigurationError for a file that holds no
+    private key, ExposedKeyError for one that others can read.
     """
+    shown = safe_text(str(file), 200)
     try:
-        if not file.exists():
-            _make_host_key(file)
+        if not os.path.lexists(file):
+            _make_host_key(file, shown, own_place)
+        elif not file.is_file():
+            raise ConfigurationError(f"the host key {shown} can't be used: it is no file", hint=_OTHER_KEY)
         check_key_file(file)
         return asyncssh.read_private_key(file)
     except OSError as error:
-        raise ConfigurationError(f"the host key {safe_text(str(file))} can't be used: {error.strerror}") from error
+        if is_shortage(error):
+            raise unexpected(error) from error
+        refused = NoSpaceError if is_full(error) else ConfigurationError
+        raise refused(f"the host key {shown} can't be used: {error.strerror}", hint=_OTHER_KEY) from error
     except asyncssh.KeyImportError as error:
-        raise ConfigurationError(f"{safe_text(str(file))} holds no host key: {safe_text(str(error), 200)}") from error
+        raise ConfigurationError(f"{shown} holds no host key: {safe_text(str(error), 200)}") from error
 
 
-def _make_host_key(file: Path) -> None:
+def _make_host_key(file: Path, shown: str, own_place: Path | None) -> None:
     """Written beside its place and then placed there: two servers that start at once end up with one key."""
     key = asyncssh.generate_private_key("ssh-ed25519", comment="evidencesync")
     folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -318,8 +329,10 @@ def _make_host_key(file: Path) -> None:
     drafts = {name: f"{name}.{os.getpid()}.new" for name in (file.name, public)}
     placed = None
     try:
-        _write(file.with_name(drafts[file.name]), key.export_private_key("openssh"), 0o600)
-        _write(file.with_name(drafts[public]), key.export_public_key("openssh"), 0o644)
+        if own_place is None or file.name != own_place.name or not os.path.samestat(os.fstat(folder), own_place.parent.stat()):
+            require_outside(folder, shown, (), _OTHER_KEY)
+        _write(folder, drafts[file.name], key.export_private_key("openssh"), 0o600)
+        _write(folder, drafts[public], key.export_public_key("openssh"), 0o644)
         for name, draft in drafts.items():
             place_file(draft, name, src_dir_fd=folder, dst_dir_fd=folder)
             placed = name
@@ -334,8 +347,8 @@ def _make_host_key(file: Path) -> None:
         os.close(folder)
 
 
-def _write(file: Path, data: bytes, mode: int) -> None:
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+def _write(folder: int, name: str, data: bytes, mode: int) -> None:
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=folder)
     with os.fdopen(descriptor, "wb") as stream:
         stream.write(data)
         stream.flush()

@@ -82,7 +82,7 @@ async def _serve(
 
     from evidencesync.ssh.server import serve_embedded
 
-    sessions = _Sessions(vault_path)
+    sessions, own_place = _Sessions(vault_path), Path(vault_path) / HOST_KEY
 
     def ready(address: str, number: int, fingerprint: str) -> None:
         sessions.host_key = fingerprint
@@ -90,7 +90,7 @@ async def _serve(
 
     loop = asyncio.get_running_loop()
     serving = loop.create_task(
-        serve_embedded(host, port, host_key or Path(vault_path) / HOST_KEY, authorized_keys, sessions.serve, ready)
+        serve_embedded(host, port, host_key or own_place, authorized_keys, sessions.serve, ready, own_place=own_place)
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # a script that started us in the background means Ctrl-C for others

@@ -7,11 +7,19 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+import evidencesync.export.destination as destination_module
+from evidencesync.cli.verify_record import Verifier
+from evidencesync.errors import ChainGrewError
+from evidencesync.placing import place_file, place_folder
 from tests.integration.cli_program import ITEM, Done, Lab, schema_errors
+from tests.support.every_command import run_in_process
 
 ALL = (("bagit", "bag"), ("hashdeep", "known"), ("case-uco", "case.jsonld"))
 
@@ -154,6 +162,32 @@ def test_an_export_that_cannot_be_recorded_is_not_made(lab: Lab) -> None:
     assert done.code not in (0, 3)
     assert sorted(os.listdir(lab.folder)) == sorted({"ana", "ana.pub", "evidence", "home", "stranger", "stranger.pub", "vault"})
     assert len(records(lab)) == 4
+
+
+@pytest.mark.parametrize(("form", "name"), ALL)
+def test_an_export_that_was_recorded_is_there(form: str, name: str, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the other way round: where somebody takes its name meanwhile, no record says that it was exported."""
+    line = ["export", str(lab.folder / "vault"), str(lab.folder / name), *ITEM, "--format", form, "--record"]
+    monkeypatch.setenv("HOME", str(lab.folder / "home"))
+
+    def refuse(*_: object) -> NoReturn:
+        assert (lab.folder / name).exists()
+        raise ChainGrewError("the chain has grown")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Verifier, "append", refuse)
+        assert run_in_process([*line, "-i", str(lab.folder / "ana"), "--examiner", "Ana"]) == 11
+    assert sorted(os.listdir(lab.folder)) == ["ana", "ana.pub", "evidence", "home", "vault"]
+    for function in (place_file, place_folder):
+        monkeypatch.setattr(destination_module, function.__name__, partial(_taking_first, lab.folder / name, function))
+    assert run_in_process([*line, "-i", str(lab.folder / "ana"), "--examiner", "Ana"]) == 2
+    assert len(records(lab)) == 4
+    assert (lab.folder / name).read_bytes() == b"somebody else's"
+
+
+def _taking_first(name: Path, place: Callable[..., None], *arguments: object, **options: object) -> None:
+    name.write_bytes(b"somebody else's")
+    place(*arguments, **options)
 
 
 def test_signers_from_outside_decide_where_they_are_named(lab: Lab) -> None:

@@ -104,6 +104,49 @@ def test_what_this_machine_keeps_lies_neither_in_the_vault_nor_in_the_source(
         assert _tree(lab.folder / "vault") == before[0]
 
 
+@pytest.mark.parametrize("name", ["folder/", "x.html/", "x.html/.", "x.html/..", "-", "", "."])
+def test_what_is_to_be_a_file_is_not_named_like_a_folder_or_a_stream(
+    name: str, lab: Lab, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    place = lab.folder / "out"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    vault = str(lab.folder / "vault")
+    for line in (
+        ["report", vault, "--case", ITEM[1], "-o", name],
+        ["timestamp", "request", vault, *ITEM, "-o", name],
+        ["export", vault, name, *ITEM, "--format", "hashdeep"],
+        ["export", vault, name, *ITEM, "--format", "bagit", "--encrypt-to", str(lab.folder / "ana.pub")],
+        ["serve", "--vault", vault, "--listen", "127.0.0.1:0", "--authorized-keys", "/dev/null", "--host-key", name],
+    ):
+        assert run_in_process(line) == 2, line
+        assert "hint: " in capfd.readouterr().err, line
+    assert os.listdir(place) == []
+
+
+def test_a_path_that_is_empty_is_not_the_current_folder(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    place = lab.folder / "out"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    vault = str(lab.folder / "vault")
+    push = ["push", str(lab.folder / "evidence"), vault, *ITEM, "--sign-key", str(lab.folder / "ana"), *_SIGN]
+    for line in ([*push, "--receipts", ""], ["export", vault, "", *ITEM, "--format", "bagit"], ["restore", vault, "", *ITEM]):
+        assert run_in_process(line) == 2, line
+        assert "hint: " in capfd.readouterr().err, line
+    assert os.listdir(place) == []
+
+
+def test_a_host_key_is_not_made_in_the_evidence(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
+    before = _tree(lab.folder / "vault")
+    place = lab.folder / "vault/cases/2024-017/host_key"
+    line = ["serve", "--vault", str(lab.folder / "vault"), "--listen", "127.0.0.1:0", "--authorized-keys", "/dev/null"]
+    assert run_in_process([*line, "--host-key", str(place)]) == 2
+    assert "in a vault" in capfd.readouterr().err
+    assert _tree(lab.folder / "vault") == before
+
+
 def test_receipts_may_be_a_link_to_another_disk(lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
     """Also the default one; and what was seen is remembered, so that a vault that was put back is noticed."""
     vault, default = lab.folder / "vault", lab.folder / "home/.local/share/evidencesync/receipts"

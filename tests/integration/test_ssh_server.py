@@ -23,6 +23,7 @@ from evidencesync.errors import (
     HostKeyError,
     LinkLostError,
     ProtocolError,
+    UsageError,
 )
 from evidencesync.ssh import server as server_module
 from evidencesync.ssh.address import Address
@@ -97,7 +98,9 @@ def keys(tmp_path: Path, keygen: Callable[..., Path]) -> Path:
 
 
 @asynccontextmanager
-async def running(folder: Path, handler: server_module.Handler = echo, **settings: float) -> AsyncIterator[Embedded]:
+async def running(
+    folder: Path, handler: server_module.Handler = echo, *, timeout_seconds: float = 120.0
+) -> AsyncIterator[Embedded]:
     embedded = Embedded(folder)
     started = asyncio.Event()
 
@@ -110,7 +113,9 @@ async def running(folder: Path, handler: server_module.Handler = echo, **setting
         await handler(channel, who)
 
     task = asyncio.create_task(
-        serve_embedded("127.0.0.1", 0, folder / "host_key", folder / "authorized_keys", watched, ready, **settings)
+        serve_embedded(
+            "127.0.0.1", 0, folder / "host_key", folder / "authorized_keys", watched, ready, timeout_seconds=timeout_seconds
+        )
     )
     waiting = asyncio.create_task(started.wait())
     await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -487,6 +492,30 @@ def test_a_host_key_that_others_may_read_or_that_is_none_is_refused(keys: Path) 
     (keys / "junk").chmod(0o600)
     with pytest.raises(ConfigurationError, match="no host key"):
         load_host_key(keys / "junk")
+
+
+def test_a_host_key_is_made_in_a_vault_only_where_a_vault_has_its_own(keys: Path) -> None:
+    vault = keys / "vault"
+    (vault / "cases").mkdir(parents=True)
+    (vault / "vault.toml").write_bytes(b"")
+    (keys / "alias").symlink_to("vault")
+    for place in (vault / "key", vault / "cases" / "host_key", keys / "alias" / "key", vault / "host_key.pub"):
+        with pytest.raises(UsageError, match="in a vault"):
+            load_host_key(place, vault / "host_key")
+    with pytest.raises(UsageError, match="in a vault"):
+        load_host_key(vault / "host_key", keys / "of another vault" / "host_key")
+    assert sorted(os.listdir(vault)) == ["cases", "vault.toml"]
+    load_host_key(keys / "alias" / "host_key", vault / "host_key")
+    assert sorted(os.listdir(vault)) == ["cases", "host_key", "host_key.pub", "vault.toml"]
+
+
+def test_what_is_no_file_is_no_host_key_and_is_not_waited_for(keys: Path) -> None:
+    os.mkfifo(keys / "fifo")
+    (keys / "nowhere").symlink_to("not-there")
+    for place in (keys / "fifo", keys / "nowhere", keys):
+        with pytest.raises(ConfigurationError, match="it is no file"):
+            load_host_key(place)
+    assert not (keys / "not-there").exists()
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])

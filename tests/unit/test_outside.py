@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.errors import UsageError
+from evidencesync.errors import EvidenceSyncError, NoSpaceError, ResourcesError, StorageError, UsageError
 from evidencesync.outside import FOLDER_FLAGS, VAULT_MARKS, Closed, NewFile, lies_in, open_folder_outside, require_outside
 from evidencesync.vault.layout import CASES, SETTINGS
 from tests.support.file_systems import bound
@@ -134,7 +134,7 @@ def test_a_name_that_is_taken_stays_whose_it_is(take: Callable[[Path], object], 
     with NewFile(taken) as place:
         take(taken)  # meanwhile
         before = os.lstat(taken)
-        with pytest.raises(FileExistsError), place.writing() as file:
+        with pytest.raises(UsageError, match="is there already"), place.writing() as file:
             file.write(b"mine")
     with pytest.raises(UsageError, match="is there already"):
         NewFile(taken)
@@ -170,6 +170,71 @@ def test_a_place_that_is_none_is_a_usage_error(wanted: str, tmp_path: Path) -> N
     (tmp_path / "folder").mkdir()
     with pytest.raises(UsageError):
         NewFile(tmp_path / wanted if wanted else Path())
+
+
+def test_a_name_that_no_file_can_have_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="name too long") as caught:
+        NewFile(tmp_path / ("x" * 300))
+    assert "shorter" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("folder", ["/dev", "/proc", "/proc/self", "/sys", "/dev/fd"])
+def test_what_is_the_systems_own_is_no_place_for_a_file(folder: str) -> None:
+    for name in ("made-by-evidencesync.html", "stdout.html"):
+        with pytest.raises(UsageError, match=r"the system's own"):
+            NewFile(Path(folder) / name)
+
+
+def test_a_disk_in_memory_that_is_mounted_there_is_one(tmp_path: Path) -> None:
+    place = Path("/dev/shm")
+    if not os.path.ismount(place):
+        pytest.skip("nothing is mounted on /dev/shm")
+    with NewFile(place / f"of-a-test-of-evidencesync-{os.getpid()}") as new:
+        assert not new.path.exists()
+
+
+def _refusing_drafts(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    really = os.open
+
+    def refuse(path: str | Path, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(code, os.strerror(code))
+        return really(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", refuse)
+
+
+@pytest.mark.parametrize(
+    ("code", "refused"),
+    [
+        (errno.EACCES, UsageError),
+        (errno.EROFS, UsageError),
+        (errno.EPERM, UsageError),
+        (errno.ENOSPC, NoSpaceError),
+        (errno.EDQUOT, NoSpaceError),
+        (errno.EMFILE, ResourcesError),
+    ],
+)
+def test_that_nothing_can_be_made_in_a_folder_is_known_before_the_work(
+    code: int, refused: type[EvidenceSyncError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _refusing_drafts(code, monkeypatch)
+    with pytest.raises(refused) as caught:
+        NewFile(tmp_path / "report.html")
+    assert caught.value.hint
+    assert "vault" not in caught.value.hint
+
+
+@pytest.mark.parametrize(("code", "refused"), [(errno.EROFS, StorageError), (errno.EDQUOT, NoSpaceError)])
+def test_what_happens_to_a_disk_meanwhile_is_said_of_that_disk(
+    code: int, refused: type[EvidenceSyncError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with NewFile(tmp_path / "report.html") as place:
+        _refusing_drafts(code, monkeypatch)
+        with pytest.raises(refused, match=r"could not write .*report\.html\.sig") as caught, place.writing(".sig"):
+            pass
+    assert "vault" not in (caught.value.hint or "")
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_folder_in_which_nothing_can_be_looked_for_is_not_taken_for_no_vault(

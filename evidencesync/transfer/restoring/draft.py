@@ -13,7 +13,7 @@ from typing import Final
 
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import safe_text
-from evidencesync.outside import closed_vault, require_outside
+from evidencesync.outside import closed_vault, look_at, require_outside
 from evidencesync.transfer.restoring.inodeflags import clear_flags
 from evidencesync.transfer.restoring.refusals import place_error, reason_of
 from evidencesync.vault.disk import FOLDER_FLAGS
@@ -103,12 +103,9 @@ def _open_parent(destination: bytes, vault: Path) -> tuple[int, bytes]:
 
 
 def _check_free(parent_fd: int, name: bytes, shown: str) -> None:
-    try:
-        found = os.stat(name, dir_fd=parent_fd, follow_symlinks=False)
-    except FileNotFoundError:
+    found = look_at(parent_fd, name, shown)
+    if found is None:
         return
-    except OSError as error:
-        raise place_error(error, f"look at {shown}") from error
     if not stat.S_ISDIR(found.st_mode):
         raise UsageError(f"{shown} is there, and is no folder", hint="Name a new folder.")
     if found.st_dev != os.fstat(parent_fd).st_dev:
