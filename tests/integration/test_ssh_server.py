@@ -499,11 +499,12 @@ def test_a_host_key_is_made_in_a_vault_only_where_a_vault_has_its_own(keys: Path
     (vault / "cases").mkdir(parents=True)
     (vault / "vault.toml").write_bytes(b"")
     (keys / "alias").symlink_to("vault")
+    (keys / "another").mkdir()
     for place in (vault / "key", vault / "cases" / "host_key", keys / "alias" / "key", vault / "host_key.pub"):
         with pytest.raises(UsageError, match="in a vault"):
             load_host_key(place, vault / "host_key")
     with pytest.raises(UsageError, match="in a vault"):
-        load_host_key(vault / "host_key", keys / "of another vault" / "host_key")
+        load_host_key(vault / "host_key", keys / "another" / "host_key")
     assert sorted(os.listdir(vault)) == ["cases", "vault.toml"]
     load_host_key(keys / "alias" / "host_key", vault / "host_key")
     assert sorted(os.listdir(vault)) == ["cases", "host_key", "host_key.pub", "vault.toml"]

@@ -52,12 +52,12 @@ def _dangle(path: Path) -> None:
 @pytest.mark.parametrize("form", Format)
 def test_what_takes_the_name_meanwhile_is_not_replaced(form: Format, full: Bench, tmp_path: Path) -> None:
     wanted = Wanted(full.vault, full.vault.item(full.name), 1, form, tmp_path / "out", [], NOW_NS)
-
-    def take(_: Exported) -> None:
-        (tmp_path / "out").write_bytes(b"another's")
+    told = list[Exported]()
 
     with wanted.open_destination() as place, pytest.raises(UsageError, match="is there already"):
-        export_acquisition(wanted, place, take, VerifyProgress())
+        (tmp_path / "out").write_bytes(b"another's")
+        export_acquisition(wanted, place, told.append, VerifyProgress())
+    assert told == []
     assert (tmp_path / "out").read_bytes() == b"another's"
     assert sorted(os.listdir(tmp_path)) == ["out", "source", "vault"]
 
