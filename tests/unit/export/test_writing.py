@@ -145,7 +145,7 @@ def test_what_is_refused_before_the_end_leaves_nothing_behind(form: Format, full
 
     def refuse(exported: Exported) -> None:
         assert exported.files == 2
-        assert not (tmp_path / "out").exists()
+        assert (tmp_path / "out").exists()
         raise KeyboardInterrupt
 
     with wanted.open_destination() as place, pytest.raises(KeyboardInterrupt):
