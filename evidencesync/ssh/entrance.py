@@ -60,6 +60,7 @@ class Entrance:
         self._knocking: Waiting[Wire] = Waiting(limits.login_patience_seconds)
         self._strangers: Waiting[Wire] = Waiting(limits.proof_patience_seconds)
         self._inside: set[Wire] = set()
+        self._leaving: dict[Wire, None] = {}
         self._vouched: set[Wire] = set()
         self._queue: dict[Wire, None] = {}
         self._timers: dict[Wire, asyncio.TimerHandle] = {}
@@ -80,9 +81,9 @@ class Entrance:
             self._allow(wire, self._limits.login_seconds)
 
     def come_in(self, wire: Wire, key: str) -> Entry:
-        """A connection has logged in, by a key."""
+        """A connection has logged in, by a key. Where all places are taken, one whose session is over gives his up at once."""
         self._knocking.leave(wire)
-        if len(self._inside) >= self._limits.connections:
+        if len(self._inside) >= self._limits.connections and not self._hurry_one_out():
             return Entry.NO
         self._inside.add(wire)
         shares = [
@@ -90,7 +91,7 @@ class Entrance:
             Share(key, self._limits.strangers_of_key),
         ]
         if not self._enter(self._strangers, wire, shares, self._limits.strangers):
-            self._allow(wire, _LINGER_SECONDS)
+            self._let_linger(wire)
             return Entry.BUSY
         self._allow(wire, self._limits.proof_seconds)
         return Entry.COME_IN
@@ -120,7 +121,7 @@ class Entrance:
         self._queue.pop(wire, None)
         self._vouched.discard(wire)
         if wire in self._networks:
-            self._allow(wire, _LINGER_SECONDS)
+            self._let_linger(wire)
 
     def gone(self, wire: Wire) -> None:
         """The connection is lost or closed."""
@@ -128,6 +129,7 @@ class Entrance:
         self._knocking.leave(wire)
         self._strangers.leave(wire)
         self._inside.discard(wire)
+        self._leaving.pop(wire, None)
         self._queue.pop(wire, None)
         self._vouched.discard(wire)
         self._networks.pop(wire, None)
@@ -142,6 +144,20 @@ class Entrance:
         for one in leaving or ():
             one.abort()
         return leaving is not None
+
+    def _let_linger(self, wire: Wire) -> None:
+        """Nothing is to come any more but his hanging up."""
+        self._leaving[wire] = None
+        self._allow(wire, _LINGER_SECONDS)
+
+    def _hurry_one_out(self) -> bool:
+        """Drops the one that should have hung up for longest; False where there is none."""
+        if (first := next(iter(self._leaving), None)) is None:
+            return False
+        del self._leaving[first]
+        self._inside.discard(first)  # now: a loop that is busy hears of the end of many only later
+        first.abort()
+        return True
 
     def _allow(self, wire: Wire, seconds: float) -> None:
         """So much time from now on, in place of what was left."""
