@@ -12,9 +12,15 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from evidencesync.limits import MIB
 from evidencesync.ssh.shares import Share, Waiting, network_of
 from evidencesync.ssh.wire import Wire
 
+# What a connection may send until it is known better: asyncssh holds without a bound what it has not come to.
+_LOGIN_BYTES: Final = 1 * MIB  # twenty keys with their certificates are far less
+_PROOF_BYTES: Final = 4 * MIB  # a first word, and a claim with its signature
+# What may lie here for a client that takes nothing: a writer of ours waits long before.
+_QUEUED_BYTES: Final = 32 * MIB
 _LINGER_SECONDS: Final = 10.0  # for a client that has heard how its session ended, and does not hang up
 
 
@@ -72,6 +78,7 @@ class Entrance:
         if not self._enter(self._knocking, wire, [share], self._limits.logins):
             return False
         self._networks[wire] = network
+        wire.most_received, wire.most_queued = _LOGIN_BYTES, _QUEUED_BYTES
         self._allow(wire, self._limits.hello_seconds)
         return True
 
@@ -86,6 +93,7 @@ class Entrance:
         if len(self._inside) >= self._limits.connections and not self._hurry_one_out():
             return Entry.NO
         self._inside.add(wire)
+        wire.most_received = wire.received + _PROOF_BYTES
         shares = [
             Share(self._networks.get(wire, ""), self._limits.strangers_of_address),
             Share(key, self._limits.strangers_of_key),
@@ -108,6 +116,7 @@ class Entrance:
             self._strangers.leave(wire)
             self._queue.pop(wire, None)
             self._stop_timer(wire)
+            wire.most_received = None
             self._vouched.add(wire)
             return True
         if wire in self._strangers and len(self._queue) < self._limits.queue:

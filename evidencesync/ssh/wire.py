@@ -54,6 +54,10 @@ class Wire:
         self.received = 0
         self.paused = False
         self.on_change: Callable[[], None] | None = None
+        self.most_received: int | None = None
+        """More than so many bytes, all in all, are not taken; None: as many as come. For a server's connection."""
+        self.most_queued: int | None = None
+        """Who lets so much lie that was sent to him is dropped; None: it may be as much as there is to say."""
         self._transport: JoiningTransport | None = None
 
     def progress(self) -> Progress:
@@ -111,7 +115,11 @@ class JoiningTransport(asyncio.Transport):
         self._wire.sent += len(data)
         self._pending.append(bytes(data))
         self._pending_bytes += len(data)
-        if self._pending_bytes >= _JOIN:
+        if self._wire.most_queued is not None and self.queued > self._wire.most_queued:
+            self._pending.clear()
+            self._pending_bytes = 0
+            self._transport.abort()
+        elif self._pending_bytes >= _JOIN:
             self.flush()
         elif not self._scheduled:
             self._scheduled = True
@@ -298,6 +306,14 @@ class _AdmittedProtocol(WireProtocol):
     def __init__(self, wire: Wire, inner: asyncio.Protocol, gone: Callable[[Wire], None]) -> None:
         super().__init__(wire, inner)
         self._gone = gone
+
+    def data_received(self, data: bytes) -> None:
+        """What the socket gave. asyncssh holds all of it, without a bound, while it looks at one packet."""
+        most = self.wire.most_received
+        if most is not None and self.wire.received + len(data) > most:
+            self.wire.abort()
+        else:
+            super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""

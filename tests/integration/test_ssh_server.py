@@ -99,7 +99,7 @@ def keys(tmp_path: Path, keygen: Callable[..., Path]) -> Path:
 
 @asynccontextmanager
 async def running(
-    folder: Path, handler: server_module.Handler = echo, *, timeout_seconds: float = 120.0
+    folder: Path, handler: server_module.Handler = echo, *, vouches: bool = True, timeout_seconds: float = 120.0
 ) -> AsyncIterator[Embedded]:
     embedded = Embedded(folder)
     started = asyncio.Event()
@@ -110,6 +110,8 @@ async def running(
 
     async def watched(channel: ServedChannel, who: str) -> None:
         embedded.seen.append(who)
+        if vouches:
+            channel.vouch()
         await handler(channel, who)
 
     task = asyncio.create_task(
@@ -404,6 +406,22 @@ def test_more_sessions_than_the_limit_are_refused(keys: Path, monkeypatch: pytes
             for channel in inside:
                 await channel.close()
             await open_when_free(embedded)
+
+    asyncio.run(scenario())
+
+
+def test_a_stranger_who_sends_more_than_a_greeting_is_dropped(keys: Path) -> None:
+    """Nobody takes what he sends, and nobody knows him: it would lie in memory."""
+
+    async def wait(channel: Channel, who: str) -> None:
+        await asyncio.Event().wait()
+
+    async def scenario() -> None:
+        async with running(keys, wait, vouches=False) as embedded, embedded.raw() as connection:
+            process = await connection.create_process("serve", encoding=None)
+            process.stdin.write(bytes(8 * MIB))
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await connection.wait_closed()
 
     asyncio.run(scenario())
 

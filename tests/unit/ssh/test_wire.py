@@ -4,6 +4,7 @@ import asyncio
 from contextlib import suppress
 
 from evidencesync.ssh.wire import WIRE, Gate, Progress, Wire, WireConnector, WireListener
+from tests.support.patience import PATIENCE_SECONDS
 
 
 class Collector(asyncio.Protocol):
@@ -66,6 +67,55 @@ def test_a_connection_that_is_not_admitted_is_dropped() -> None:
         await server.wait_closed()
 
     asyncio.run(scenario())
+
+
+class _Taken(asyncio.Protocol):
+    """What came out behind the wire; it says `answer` at once, and ends."""
+
+    def __init__(self, answer: bytes = b"") -> None:
+        self.answer = answer
+        self.data = b""
+        self.ended = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(self.answer)
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended.set()
+
+
+def _behind_the_wire(inner: _Taken, *, received: int | None, queued: int | None, sends: bytes) -> None:
+    """A client that sends this, takes nothing, and does not hang up: returns when it was dropped."""
+
+    def admit(wire: Wire, _address: str) -> bool:
+        wire.most_received, wire.most_queued = received, queued
+        return True
+
+    async def scenario() -> None:
+        server = await WireListener(Gate(admit)).create_server(lambda _host, _port: inner, "127.0.0.1", 0)
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname(), limit=1)
+        writer.write(sends)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await inner.ended.wait()
+        writer.close()
+        server.close()
+        await server.wait_closed()
+
+    asyncio.run(scenario())
+
+
+def test_who_sends_more_than_he_may_before_he_is_known_is_dropped_and_nothing_of_it_is_held() -> None:
+    inner = _Taken()
+    _behind_the_wire(inner, received=100_000, queued=None, sends=bytes(3_000_000))
+    assert len(inner.data) <= 100_000
+
+
+def test_who_takes_nothing_of_all_that_is_said_to_him_is_dropped() -> None:
+    _behind_the_wire(_Taken(bytes(100_000_000)), received=None, queued=30_000_000, sends=b"x")
 
 
 def test_a_full_socket_pauses_the_writer_and_tells_it_when_there_is_room() -> None:
