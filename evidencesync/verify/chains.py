@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from types import MappingProxyType
+from typing import Final
 
 from evidencesync.custody.chain import ChainChecker, ChainFacts, ChainSubject
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
@@ -32,6 +34,8 @@ from evidencesync.verify.context import Context
 from evidencesync.verify.documents import CheckedFolder
 from evidencesync.verify.findings import Reporter
 from evidencesync.verify.signatures import SignedAt
+
+_MOST_LOOKED_FOR: Final = 100  # of the records that a list lacks: somebody may have put a file with a large number there
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +112,9 @@ class ChainReader:
 
     def read_folder(self, folder: CheckedFolder) -> None:
         """Reads all records of a custody folder."""
-        self.listed = folder.listed
-        self.times_known = self.times_known and folder.listed
-        self._read(folder, self._sort_names(folder), None)
+        records = self._sort_names(folder)
+        self._note_listed(folder)
+        self._read(folder, records, None)
 
     def read_on(self, folder: CheckedFolder, last_acquisition: int | None = None) -> None:
         """Reads what has been added since, from a list of the folder that is newer.
@@ -119,7 +123,16 @@ class ChainReader:
         """
         if not self.broken and self.is_whole and folder.listed:
             known = max(self.digests, default=0)
-            self._read(folder, [one for one in self._sort_names(folder) if one[0] > known], last_acquisition)
+            records = [one for one in self._sort_names(folder) if one[0] > known]
+            self._note_listed(folder)
+            self._read(folder, records, last_acquisition)
+        elif not folder.listed:
+            self._note_listed(folder)
+
+    def _note_listed(self, folder: CheckedFolder) -> None:
+        """Call when the folder was listed for the last time: what cannot be listed again is not known any more."""
+        self.listed = folder.listed
+        self.times_known = self.times_known and folder.listed
 
     def _read(self, folder: CheckedFolder, records: list[tuple[int, str]], last_acquisition: int | None) -> None:
         expected = max(self.digests, default=0) + 1
@@ -221,18 +234,32 @@ class ChainReader:
     def _complete(self, folder: CheckedFolder) -> None:
         """Lists a folder again where a record seems to be missing before the last one; what came after that is left for later.
 
-        Records are added in order: those before one that was listed were there when the list was begun anew.
+        Records are added in order: those before one that was listed were there when the list was begun anew. What that lacks,
+        too, is looked for under each name that it can have.
         """
-        numbers = [parsed[0] for name in _texts(folder) if (parsed := parse_record_file(name)) is not None]
-        if folder.listed and len(set(numbers)) != max(numbers, default=0) and folder.look_again():
-            last = max(numbers)
+        numbers = {parsed[0] for name in _texts(folder) if (parsed := parse_record_file(name)) is not None}
+        last = max(numbers, default=0)
+        if not folder.listed or len(numbers) == last:
+            return
+        if folder.look_again():
             for name in _texts(folder):
                 parsed = parse_record_file(name.removesuffix(SIGNATURE_SUFFIX))
                 if parsed is not None and parsed[0] > last:
                     del folder.names[name.encode()]
+                elif parsed is not None and name.endswith(".json"):
+                    numbers.add(parsed[0])
+        for number in islice((one for one in range(1, last) if one not in numbers), _MOST_LOOKED_FOR):
+            for kind in SIGNERS:
+                folder.look_for(record_file(number, kind))
 
     def _miss(self, folder: CheckedFolder, expected: int, found: int) -> None:
         self.broken = True
+        looked_for = range(expected, min(found, expected + _MOST_LOOKED_FOR))
+        unread = {one for one in looked_for if any(folder.report.is_unread(record_file(one, kind)) for kind in SIGNERS)}
+        if found > expected and (unread or not folder.listed):  # whether they are there is not known, which was said
+            self.unread |= unread
+            self.times_known = False
+            return
         if found < expected:
             folder.report.report(self.check, "chain-broken", f"there are two custody records with the number {found}")
             return

@@ -225,11 +225,13 @@ class CheckedFolder:
     def look_again(self) -> bool:
         """Lists the folder once more, and adds what has come since; whether there was any.
 
-        While others add to a large folder, a list can have what came last and lack what came just before it.
+        While others add to a large folder, a list can have what came last and lack what came just before it. Where it cannot be
+        listed again, nobody knows what is there: then it counts as not listed.
         """
         try:
             now = list_kinds(self.fd)
         except OSError as error:
+            self.listed = False
             self.report.report(Check.STRUCTURE, "unreadable", f"the folder cannot be listed again: {reason(error)}")
             return False
         new = now.keys() - self.names.keys()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -70,3 +73,38 @@ def test_what_cannot_be_read_is_never_called_gone_nor_is_what_depends_on_it_judg
             assert "unreadable" in slugs(verdict), (how, str(shown), verdict.findings)
     not_read = {"vault_key"} | {str(one.relative_to(busy.path)) for one in (busy.path / "index").iterdir()}
     assert how == "stat" or set(untouched) <= not_read, untouched
+
+
+@pytest.mark.parametrize("lost", [1, 2, 4])
+@pytest.mark.parametrize("of_item", [False, True])
+def test_a_record_that_a_list_lacks_is_not_called_missing_where_the_folder_cannot_be_listed_again(
+    busy: Busy, monkeypatch: pytest.MonkeyPatch, of_item: bool, lost: int
+) -> None:
+    """While others add to a large folder, a list can lack a record; who wants to look again may meet a disk that fails."""
+    folder = busy.vault().item(OTHER).layout.custody if of_item else busy.path / "custody"
+    record = next(one.name for one in folder.iterdir() if one.name.startswith(f"{lost:04}-") and one.suffix == ".json")
+    scandir, lists = os.scandir, 0
+
+    @contextlib.contextmanager
+    def lacking(fd: int) -> Iterator[Iterator[os.DirEntry[str]]]:
+        nonlocal lists
+        if os.readlink(f"/proc/self/fd/{fd}") == str(folder):
+            lists += 1
+            if lists > failing_from:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            with scandir(fd) as found:
+                yield (one for one in found if one.name != record)
+            return
+        with scandir(fd) as found:
+            yield found
+
+    verdicts = set()
+    for failing_from in (1, 2, 9):
+        lists = 0
+        monkeypatch.setattr(os, "scandir", lacking)
+        verdict = busy.audit(now_ns=busy.now_ns)
+        monkeypatch.setattr(os, "scandir", scandir)
+        assert slugs(verdict) <= MAY_BE_SAID, (failing_from, lists, [one.message for one in verdict.findings])
+        verdicts.add(verdict.verdict)
+    assert "fail" not in verdicts
+    assert "incomplete" in verdicts
