@@ -29,7 +29,7 @@ from typing import Final
 
 from evidencesync.custody.documents import CustodyRecord
 from evidencesync.custody.record import SIGNERS, decode_record
-from evidencesync.errors import ChainError, ChainGrewError, EvidenceSyncError, LimitExceededError, LockedError, StorageError
+from evidencesync.errors import ChainError, ChainGrewError, EvidenceSyncError, LockedError, MalformedDocumentError, StorageError
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.placing import place_file, place_folder
 from evidencesync.vault.disk import (
@@ -135,7 +135,7 @@ def claim_number(folder_fd: int, new: NewRecord, vouch: Vouch) -> None:
 def _load_claim(folder_fd: int, name: str) -> bytes | None:
     try:
         return load_file(folder_fd, name, MAX_CLAIM)
-    except LimitExceededError:
+    except MalformedDocumentError:
         return b""  # void: no writer made that
 
 
@@ -301,7 +301,7 @@ def _holds_acquired(folder_fd: int, acquisition: str, data: bytes) -> bool:
     try:
         with opened_folder(acquisition, folder_fd) as folder:
             return load_file(folder, ACQUIRED, MAX_RECORD) == data
-    except LimitExceededError:
+    except MalformedDocumentError:
         return False
     except StorageError as error:
         if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):

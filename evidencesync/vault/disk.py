@@ -17,7 +17,6 @@ from typing import BinaryIO, Final
 
 from evidencesync.errors import (
     EvidenceSyncError,
-    LimitExceededError,
     MalformedDocumentError,
     MissingOrExtraError,
     NoSpaceError,
@@ -149,7 +148,7 @@ def is_there(dir_fd: int, name: Name) -> bool:
 
 
 def load_file(dir_fd: int, name: str, limit: int) -> bytes | None:
-    """A small file whole, or None when there is none. Raises LimitExceededError above `limit` bytes.
+    """A small file whole, or None when there is none. Raises MalformedDocumentError above `limit` bytes.
 
     A symbolic link, a FIFO or anything else that is not a regular file is a StorageError.
     """
@@ -159,7 +158,7 @@ def load_file(dir_fd: int, name: str, limit: int) -> bytes | None:
     with os.fdopen(fd, "rb") as file, storing(lambda: f"read {_place(name, dir_fd)}"):
         data = file.read(limit + 1)
     if len(data) > limit:
-        raise LimitExceededError(f"{_shown(name)} is larger than {limit} bytes")
+        raise MalformedDocumentError(f"{_shown(name)} is larger than {limit} bytes: nobody has written it like that")
     return data
 
 

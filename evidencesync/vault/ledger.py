@@ -73,6 +73,19 @@ class Ledger:
 
     def files(self) -> list[RecordFile]:
         """All records in order. Raises ChainError for a gap, a number used twice, or a name that is no record's."""
+        found = self._listed()
+        if found and found[-1].sequence != len(found):
+            # While others add to a large folder, a list can have what came last and lack what came just before it. Records are
+            # added in order: those before one that was listed were there when the second list was begun.
+            last = found[-1].sequence
+            found = [file for file in self._listed() if file.sequence <= last]
+        for expected, file in enumerate(found, 1):
+            if file.sequence != expected:
+                raise ChainError(f"custody record {expected} is missing, or there are two of its number")
+        return found
+
+    def _listed(self) -> list[RecordFile]:
+        """The records that one list of the folder has, by number. Raises ChainError for a name that is no record's."""
         with storing("list custody records"):
             names = os.listdir(self.folder)
         found = []
@@ -84,9 +97,6 @@ class Ledger:
                 raise ChainError("a custody folder holds a record with a name that none can have")
             found.append(RecordFile(*parsed))
         found.sort(key=lambda file: file.sequence)
-        for expected, file in enumerate(found, 1):
-            if file.sequence != expected:
-                raise ChainError(f"custody record {expected} is missing, or there are two of its number")
         return found
 
     def load(self, file: RecordFile) -> StoredRecord:

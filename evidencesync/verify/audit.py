@@ -34,8 +34,8 @@ from evidencesync.evidence.identity import Title, is_folder_name
 from evidencesync.evidence.moment import format_moment
 from evidencesync.kept.heads import HeadMemory
 from evidencesync.vault.disk import FOLDER_FLAGS
-from evidencesync.vault.layout import ACQUISITIONS, CASES, CUSTODY, INDEX, SETTINGS, acquisition_number
-from evidencesync.verify.cache import Published, check_index
+from evidencesync.vault.layout import ACQUISITIONS, CASES, CUSTODY, INDEX, SETTINGS
+from evidencesync.verify.cache import Published, check_index, list_published, published_in
 from evidencesync.verify.checks import Check
 from evidencesync.verify.context import Context, VaultIdentity
 from evidencesync.verify.documents import UNSAFE_SETTINGS, CheckedFolder, reason
@@ -172,6 +172,7 @@ class _Audit:
         self._report = Reporter(self._findings)
         self._context: Context | None = None
         self._published: Published = {}
+        self._published_before: Published = {}
         self._seen: set[tuple[str, str]] = set()  # case and item folders
         self._trust_record = 0
 
@@ -224,6 +225,8 @@ class _Audit:
             text = "neither vault.toml nor the first record says which vault this is, so that nothing was checked"
             self._report.report(Check.VAULT, "not-compared", text)
             return
+        if self._case is None and INDEX.encode() in root.names:
+            self._published_before = list_published(root)
         remembered = recall_heads(self._memory, identity.vault_id, self._report) if self._memory is not None else []
         custody = root.enter(CUSTODY, self._report.inside(CUSTODY))
         try:
@@ -247,7 +250,7 @@ class _Audit:
             index = root.enter(INDEX, self._report.inside(INDEX))
             if index is not None:
                 with index:
-                    check_index(index, real, self._published)  # 11
+                    check_index(root, index, real, self._published, self._published_before)  # 11
 
     def _prepare(self, root: CheckedFolder, custody: CheckedFolder | None, identity: VaultIdentity) -> Context:
         """By whose trust all is judged."""
@@ -304,7 +307,7 @@ class _Audit:
         acquisitions = item.peek(ACQUISITIONS)
         if acquisitions is not None:
             with acquisitions:
-                self._published[where.case] |= {(where.item, number) for number in _numbers(acquisitions)}
+                self._published[where.case] |= {(where.item, number) for number in published_in(acquisitions)}
 
     def _named_folders(self, folder: CheckedFolder, wanted: str | None, what: str) -> Iterator[str]:
         """The names of the folders to check; whatever else lies there is a finding, also beside the one that is wanted."""
@@ -341,13 +344,6 @@ class _Audit:
             self._report.report(Check.CUSTODY, "rolled-back", text)
         if not context.counts.acquisitions:
             self._report.report(Check.STRUCTURE, "nothing-to-verify", "the vault, or what was named of it, holds no evidence")
-
-
-def _numbers(acquisitions: CheckedFolder) -> Iterator[int]:
-    for raw in acquisitions.names:
-        number = acquisition_number(raw.decode("utf-8", "replace"))
-        if number is not None:
-            yield number
 
 
 def _revoked_in(files: TrustBytes) -> RevokedKeys | None:

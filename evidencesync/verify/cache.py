@@ -6,13 +6,15 @@ import contextlib
 import os
 import sqlite3
 import stat
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 from urllib.parse import quote
 
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import is_folder_name
 from evidencesync.vault.everywhere import FILE
-from evidencesync.vault.layout import ACQUISITIONS, CASES, INDEX
+from evidencesync.vault.layout import ACQUISITIONS, CASES, INDEX, MAX_ACQUISITION, acquisition_folder, acquisition_number
 from evidencesync.verify.checks import Check
 from evidencesync.verify.documents import CheckedFolder
 
@@ -25,8 +27,12 @@ Published = dict[str, set[tuple[str, int]]]
 """By case folder: item folder and number of every acquisition that is published."""
 
 
-def check_index(folder: CheckedFolder, vault_path: bytes, published: Published) -> None:
-    """Check 11: each case's index is about acquisitions that are there, and has all of them. Never writes."""
+def check_index(root: CheckedFolder, folder: CheckedFolder, vault_path: bytes, published: Published, before: Published) -> None:
+    """Check 11: each case's index is about acquisitions that are there, and has all of them. Never writes.
+
+    While others push, an index can have what was not there yet when the items were checked: so it is looked for now. And it
+    gets an acquisition a little after that was published: so only those are asked for that were there `before` all checks.
+    """
     known = {case.encode() for case in published}
     for raw in sorted(folder.names):
         name = raw.decode("utf-8", "replace")
@@ -35,28 +41,86 @@ def check_index(folder: CheckedFolder, vault_path: bytes, published: Published) 
             continue
         if folder.names[raw] != "file" or not name.endswith(_SUFFIX) or not is_folder_name(case):
             folder.report.report(Check.INDEX, "foreign-entry", f"a {folder.names[raw]} that is no index", raw)
-        elif case.encode() not in known and folder.report.findings.is_unread(f"{CASES}/{case}".encode()):
-            continue  # nobody knows whether the case is there
-        elif case.encode() not in known:
+        elif case.encode() in known:
+            path = os.path.join(vault_path, INDEX.encode(), raw)
+            _check_case(root, folder, path, name, published[case], before.get(case, set()))
+        elif not folder.report.findings.is_unread(f"{CASES}/{case}".encode()) and not root.has_now(f"{CASES}/{case}"):
             folder.report.report(Check.INDEX, "index-differs", f"an index of a case that is not there: {safe_text(case)}", raw)
-        else:
-            _check_case(folder, os.path.join(vault_path, INDEX.encode(), raw), name, published[case])
 
 
-def _check_case(folder: CheckedFolder, path: bytes, name: str, published: set[tuple[str, int]]) -> None:
+def list_published(root: CheckedFolder) -> Published:
+    """What is published now, as far as the folders' names tell. Nothing is said of it, and nothing in it is opened."""
+    found: Published = {}
+    with root.peeked(CASES) as cases:
+        for case in _folders(cases):
+            with _peeked(cases, case) as items:
+                found[case] = {(item, number) for item in _folders(items) for number in _numbers_of(items, item)}
+    return found
+
+
+def published_in(acquisitions: CheckedFolder) -> Iterator[int]:
+    """The numbers of what is published, by the names in a folder."""
+    for raw in acquisitions.names:
+        number = acquisition_number(raw.decode("utf-8", "replace"))
+        if number is not None:
+            yield number
+
+
+def _folders(folder: CheckedFolder | None) -> list[str]:
+    names = folder.names if folder is not None else {}
+    return [name for raw in names if is_folder_name(name := raw.decode("utf-8", "replace"))]
+
+
+def _numbers_of(items: CheckedFolder | None, item: str) -> list[int]:
+    with _peeked(items, item) as folder, _peeked(folder, ACQUISITIONS) as acquisitions:
+        return list(published_in(acquisitions)) if acquisitions is not None else []
+
+
+def _peeked(folder: CheckedFolder | None, name: str) -> AbstractContextManager[CheckedFolder | None]:
+    return folder.peeked(name) if folder is not None else nullcontext()
+
+
+def _check_case(
+    root: CheckedFolder,
+    folder: CheckedFolder,
+    path: bytes,
+    name: str,
+    published: set[tuple[str, int]],
+    before: set[tuple[str, int]],
+) -> None:
     try:
         indexed = _acquisitions(path)
     except (sqlite3.Error, OSError, ValueError) as error:
-        folder.report.report(Check.INDEX, "index-differs", f"{name} cannot be read: {safe_text(str(error), 100)}", name)
+        if not _is_made_anew(folder, name, error):
+            folder.report.report(Check.INDEX, "index-differs", f"{name} cannot be read: {safe_text(str(error), 100)}", name)
         return
     case = name.removesuffix(_SUFFIX)
-    gone = {one for one in indexed - published if not folder.report.findings.is_unread(_acquisitions_of(case, one[0]))}
+    gone = {one for one in indexed - published if not _may_be_there(root, case, *one)}
     if gone:
         text = f"{name} is about acquisitions that are not there: {len(gone)}"
         folder.report.report(Check.INDEX, "index-differs", text, name)
-    if published - indexed:
-        text = f"{name} lacks acquisitions that are there, which costs time and nothing else: {len(published - indexed)}"
+    lacking = (published & before) - indexed
+    if lacking:
+        text = f"{name} lacks acquisitions that are there, which costs time and nothing else: {len(lacking)}"
         folder.report.report(Check.INDEX, "index-differs", text, name)
+
+
+def _is_made_anew(folder: CheckedFolder, name: str, error: Exception) -> bool:
+    """Whether somebody writes an index at this moment, or has removed it to make it anew."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return (code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)) or not folder.has_now(name)
+
+
+def _may_be_there(root: CheckedFolder, case: str, item: str, number: int) -> bool:
+    """Whether an acquisition is there now, or nobody can tell."""
+    acquisitions = _acquisitions_of(case, item)
+    if root.report.findings.is_unread(acquisitions):
+        return True
+    return (
+        is_folder_name(item)
+        and 0 < number <= MAX_ACQUISITION
+        and root.has_now(f"{os.fsdecode(acquisitions)}/{acquisition_folder(number)}")
+    )
 
 
 def _acquisitions_of(case: str, item: str) -> bytes:

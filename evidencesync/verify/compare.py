@@ -15,7 +15,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from evidencesync.errors import UsageError
+from evidencesync.errors import SourceNotFoundError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.root import SourceRoot, resolve_source, source_not_found
@@ -23,7 +23,7 @@ from evidencesync.source.walker import walk
 from evidencesync.vault.disk import FOLDER_FLAGS
 from evidencesync.vault.layout import DATA
 from evidencesync.verify.compare_contents import FolderHasher
-from evidencesync.verify.compare_manifest import ManifestFile
+from evidencesync.verify.compare_manifest import ManifestFile, is_wrong_name, not_read
 from evidencesync.verify.compare_metadata import KINDS
 from evidencesync.verify.compare_results import Compared
 from evidencesync.verify.compare_store import DifferenceStore
@@ -52,13 +52,13 @@ class CompareRequest:
 def compare_folder(request: CompareRequest, progress: VerifyProgress, now_ns: int) -> Compared:
     """Compares a folder (or a single file) with a manifest. Nothing is written but a temporary file of differences.
 
-    Raises UsageError and SourceNotFoundError where one of the two is not there, what is wrong with the manifest or its
-    signature, and StorageError where there is no room for all that differs.
+    Raises UsageError and SourceNotFoundError where one of the two is not there, IncompleteError where one cannot be read, what
+    is wrong with the manifest or its signature, and StorageError where there is no room for all that differs.
     """
     with ExitStack() as stack:
         manifest = stack.enter_context(ManifestFile(request.manifest))
         facts = manifest.facts(request.trusted, now_ns)
-        source = resolve_source(request.folder)
+        source = _resolve(request.folder)
         if source.is_device:
             raise UsageError(
                 f"{safe_text(source.path)} is a device: only folders and files are compared",
@@ -83,12 +83,21 @@ def compare_folder(request: CompareRequest, progress: VerifyProgress, now_ns: in
     return outcome
 
 
+def _resolve(folder: Path) -> SourceRoot:
+    try:
+        return resolve_source(folder)
+    except SourceNotFoundError as error:
+        if isinstance(error.__cause__, OSError) and not is_wrong_name(error.__cause__):
+            raise not_read(error.__cause__, f"look at {safe_text(os.fsencode(folder))}") from error
+        raise
+
+
 def _open_root(source: SourceRoot) -> int:
     path = source.path if source.is_folder else os.path.dirname(source.path)
     try:
         return os.open(path, FOLDER_FLAGS)
     except OSError as error:
-        raise source_not_found(path, error) from error
+        raise (source_not_found(path, error) if is_wrong_name(error) else not_read(error, f"open {safe_text(path)}")) from error
 
 
 def _is_own_data(manifest: Path, source: SourceRoot) -> bool:

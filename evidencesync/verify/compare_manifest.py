@@ -16,19 +16,28 @@ from evidencesync.custody.documents import MANIFEST_NAMESPACE, ManifestHeader
 from evidencesync.custody.hardlinks import HardLinks
 from evidencesync.custody.manifest import ManifestReader, decode_header, read_manifest
 from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigners
-from evidencesync.errors import MalformedDocumentError, SignatureError, StorageError, UntrustedSignerError, UsageError
+from evidencesync.errors import (
+    EvidenceSyncError,
+    IncompleteError,
+    MalformedDocumentError,
+    SignatureError,
+    StorageError,
+    UntrustedSignerError,
+    UsageError,
+)
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.holes import has_empty_run
 from evidencesync.limits import MAX_HEADER_LINE, MAX_SIGNATURE
-from evidencesync.vault.disk import storage_error, storing
+from evidencesync.vault.disk import storage_error
 from evidencesync.vault.layout import SIGNATURE_SUFFIX
 from evidencesync.verify.compare_metadata import AttributeDigest
 from evidencesync.verify.compare_results import ManifestFacts
 from evidencesync.verify.documents import reason
 
 _BLOCK: Final = 1 << 20
-_WRONG_NAMES: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM})
+_WRONG_NAMES: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+_NOT_READ: Final = "Check the disk and the permissions of what was to be read."
 
 
 class Listed(NamedTuple):
@@ -114,7 +123,7 @@ class ManifestFile:
                 hasher.update(block)
                 yield block
         except OSError as error:
-            raise storage_error(error, f"read the manifest {_shown(self._path)}") from error
+            raise not_read(error, f"read the manifest {_shown(self._path)}") from error
 
     def _hash(self) -> tuple[str, bytes]:
         sha256, sha512 = hashlib.sha256(), hashlib.sha512()
@@ -127,11 +136,11 @@ class ManifestFile:
         path = self._path.with_name(self._path.name + SIGNATURE_SUFFIX)
         hint = "Without --trusted the manifest is compared unverified."
         try:
-            with _open(path) as file, storing(f"read {_shown(path)}"):
+            with _open(path) as file:
                 armored = file.read(MAX_SIGNATURE + 1)
+        except OSError as error:
+            raise not_read(error, f"read {_shown(path)}") from error
         except UsageError as error:
-            if isinstance(error.__cause__, PermissionError):
-                raise StorageError(f"the manifest's signature is not known: {error.message}", hint=hint) from error
             raise SignatureError(f"the manifest's signature is missing: {error.message}", hint=hint) from error
         try:
             key = trust.check_signature(armored, MANIFEST_NAMESPACE, self._sha512, header.examiner.principal, now_ns)
@@ -142,21 +151,38 @@ class ManifestFile:
         return key.fingerprint
 
 
+def is_wrong_name(error: BaseException | None) -> bool:
+    """Whether the system says that a name leads nowhere; else it is the disk, its modes, or a shortage that refuses."""
+    return isinstance(error, OSError) and error.errno in _WRONG_NAMES
+
+
+def not_read(error: OSError, doing: str) -> EvidenceSyncError:
+    """The error for what is to be compared and cannot be read: nobody knows whether it is the same."""
+    found = storage_error(error, doing)
+    return IncompleteError(found.message, hint=_NOT_READ) if isinstance(found, StorageError) else found
+
+
 def _open(path: Path) -> BinaryIO:
     """A regular file that the user named, through links if need be. What the disk or this process refuses is no wrong name."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not make the opening wait
     except (OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno not in _WRONG_NAMES:
-            raise storage_error(error, f"open {_shown(path)}") from error
+        if isinstance(error, OSError) and not is_wrong_name(error):
+            raise not_read(error, f"open {_shown(path)}") from error
         why = reason(error) if isinstance(error, OSError) else "no possible name"
         raise UsageError(f"{_shown(path)} cannot be opened: {why}") from error
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise UsageError(f"{_shown(path)} is not a regular file")
-    if has_empty_run(fd):
-        os.close(fd)
-        raise MalformedDocumentError(f"{_shown(path)} has holes: nobody has written it like that")
+    with ExitStack() as stack:
+        stack.callback(os.close, fd)
+        try:
+            is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+            has_holes = is_file and has_empty_run(fd)
+        except OSError as error:
+            raise not_read(error, f"look at {_shown(path)}") from error
+        if not is_file:
+            raise UsageError(f"{_shown(path)} is not a regular file")
+        if has_holes:
+            raise MalformedDocumentError(f"{_shown(path)} has holes: nobody has written it like that")
+        stack.pop_all()
     return os.fdopen(fd, "rb")
 
 

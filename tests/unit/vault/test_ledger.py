@@ -216,3 +216,27 @@ def test_a_claim_is_not_void_because_the_disk_does_not_give_what_was_published(
     with pytest.raises(StorageError):
         item.ledger.append(*other)
     assert os.listdir(item.layout.custody) == [claim.name]
+
+
+def test_a_list_made_while_others_add_to_a_large_folder_is_made_again(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It can have what came last, and lack what came just before that. Such a chain has no gap."""
+    for number in range(6):
+        append(vault, str(number))
+    listdir, lacks = os.listdir, [("0003", "0006", "0007"), ("0006",)]
+
+    def lacking(folder: str) -> list[str]:
+        lacked = lacks.pop(0)
+        return [name for name in listdir(folder) if not name.startswith(lacked)]
+
+    monkeypatch.setattr(os, "listdir", lacking)
+    assert [file.sequence for file in vault.ledger.files()] == [1, 2, 3, 4, 5]
+
+
+def test_a_record_too_large_for_one_is_malformed_and_nobody_on_the_other_end_is_blamed(vault: Vault) -> None:
+    append(vault)
+    path = vault.layout.custody / "0002-heads.json"
+    path.chmod(0o644)
+    os.truncate(path, 1 << 40)
+    with pytest.raises(MalformedDocumentError, match=r"0002-heads\.json is larger than") as refused:
+        vault.ledger.head()
+    assert refused.value.exit_code == ExitCode.SIGNATURE

@@ -22,6 +22,7 @@ from evidencesync.verify.progress import VerifyProgress
 from tests.support.bench_of_evidence import new_signer
 from tests.support.manifest_of_a_folder import write_manifest
 from tests.support.patience import PATIENCE_SECONDS
+from tests.support.unreadable import Unreadable
 
 NOW_NS = 1_800_000_000_000_000_000
 Told = set[tuple[str, bytes, bytes | None]]
@@ -305,6 +306,27 @@ def test_content_whose_sha256_alone_differs_is_found_with_all_digests(source: Pa
     manifest.write_bytes(lines[:start] + b"0" * 64 + lines[start + 64 :])
     assert compared(manifest, source).exit_code == ExitCode.COMPLETE
     assert told(compared(manifest, source, all_digests=True)) == {("modified", b"a", None)}
+
+
+@pytest.mark.parametrize("how", ["open", "stat", "read"])
+@pytest.mark.parametrize("what", ["source", "manifest.jsonl", "manifest.jsonl.sig"])
+def test_a_folder_or_a_manifest_that_cannot_be_read_at_all_is_incomplete_and_named(
+    source: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch, what: str, how: str
+) -> None:
+    """Not a wrong name, and nothing is said of what is in it."""
+    place = manifest.with_name(what)
+    if not place.exists():
+        place.write_bytes(b"a signature")
+    Unreadable(monkeypatch, place, how)
+    trusted = signer_line("ana", new_signer().public_key, ("manifest@evidencesync",)).encode() if what.endswith(".sig") else None
+    if (what, how) == ("source", "read"):
+        outcome = compared(manifest, source)
+        assert outcome.exit_code == ExitCode.GAPS
+        assert {category for category, _, _ in told(outcome)} == {"unreadable"}
+        return
+    with pytest.raises(EvidenceSyncError, match=what) as refused:
+        compared(manifest, source, trusted=trusted)
+    assert refused.value.exit_code == ExitCode.GAPS, refused.value
 
 
 def test_what_cannot_be_read_is_unreadable_and_what_lies_in_it_is_not_called_missing(

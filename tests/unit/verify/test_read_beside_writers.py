@@ -11,6 +11,7 @@ import pytest
 
 from evidencesync.kept.heads import HeadMemory
 from evidencesync.vault import staging
+from evidencesync.vault.reindex import rebuild
 from tests.unit.vault.acquiring import item_name, new_signer, new_vault
 from tests.unit.verify.busy import BEFORE_ALL_NS, Busy, a_copy
 from tests.unit.verify.sample import slugs
@@ -103,3 +104,42 @@ def test_whatever_is_written_at_whatever_moment_nothing_false_is_found(
             assert slugs(verdict, "error", "warning", "info") <= TRUE_OF_A_BUSY_VAULT | {"retired-signer"}, (at, verdict.findings)
             at += step
     assert count > 40
+
+
+def index_anew(busy: Busy) -> None:
+    index = busy.vault().index()
+    rebuild(busy.vault().layout, index)
+    index.close()
+
+
+def a_push_and_its_index(busy: Busy) -> None:
+    busy.push(busy.ana, item_name())
+    busy.push(busy.ana, item_name("new case", "1"))
+    index_anew(busy)
+
+
+def test_an_index_that_gets_what_is_published_meanwhile_is_never_said_to_differ(template: Busy, tmp_path: Path) -> None:
+    """Nor one that was thrown away at that moment, to be made anew."""
+    at, count = 0, 1
+    while at < count:
+        with a_copy(template, tmp_path / "run") as busy, pytest.MonkeyPatch.context() as patch:
+            index_anew(busy)
+            meanwhile = Meanwhile(patch, at, lambda: a_push_and_its_index(busy))
+            verdict = busy.audit()
+            count = meanwhile.count
+            assert "index-differs" not in slugs(verdict), (at, verdict.findings)
+            at += 12
+    assert count > 40
+
+
+def test_an_index_that_does_not_have_yet_what_was_published_meanwhile_is_not_said_to_differ(
+    template: Busy, tmp_path: Path
+) -> None:
+    with a_copy(template, tmp_path / "run") as busy, pytest.MonkeyPatch.context() as patch:
+        index_anew(busy)
+        Meanwhile(patch, 40, lambda: a_push(busy))
+        assert "index-differs" not in slugs(busy.audit(), "warning")
+    with a_copy(template, tmp_path / "run") as busy:
+        index_anew(busy)
+        a_push(busy)
+        assert "index-differs" in slugs(busy.audit(), "warning")
