@@ -157,8 +157,11 @@ class _Door:
             status = 0
         except EvidenceSyncError as error:
             _LOG.warning("session of %s ended: %s", who, error.message)
-        except Exception:  # noqa: BLE001 - one session's defect is logged, and must not end the others
-            _LOG.exception("session of %s ended by a defect", who)
+        except Exception as error:  # noqa: BLE001 - one session's defect is logged, and must not end the others
+            if is_shortage(error):
+                _LOG.warning("session of %s ended: %s", who, unexpected(error).message)
+            else:
+                _LOG.exception("session of %s ended by a defect", who)
         finally:
             await channel.finish(status)
 

@@ -10,7 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evidencesync.errors import EvidenceSyncError
+from evidencesync.errors import EvidenceSyncError, LinkLostError
+from evidencesync.protocol.failures import failure_of
+from evidencesync.protocol.framing import frame_of
+from evidencesync.protocol.messages import PATIENT_VERSION, PREAMBLE
+from evidencesync.shortages import unexpected
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
 from evidencesync.transfer.carriage import Role
@@ -102,9 +106,15 @@ def _reach_local(path: str, received_from: str | None = None, pulled: Pulled | N
 
 
 def _serve_local(link: LocalLink, vault: Vault, received_from: str | None, pulled: Pulled | None) -> None:
-    from evidencesync.transfer.receive import receive
-
+    """The vault's end. However it ends, the other end of the link hears of it, or would wait for its whole timeout."""
     try:
+        from evidencesync.transfer.receive import receive
+
         receive(link, vault, received_from or f"local, user {os.getuid()}", may_return=False, pulled=pulled)
     except EvidenceSyncError:
         return  # the other end of the link was told, and raises it
+    except Exception as error:  # noqa: BLE001 - no room to load the vault's half, or for its threads: nobody was told yet
+        with contextlib.suppress(LinkLostError):
+            link.write(PREAMBLE + frame_of(failure_of(unexpected(error), PATIENT_VERSION)))
+    finally:
+        link.close()

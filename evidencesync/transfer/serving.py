@@ -17,6 +17,7 @@ from evidencesync.errors import BusyError, ConfigurationError, EvidenceSyncError
 from evidencesync.protocol.failures import failure_of, version_in_common
 from evidencesync.protocol.framing import FrameDecoder, frame_of
 from evidencesync.protocol.messages import PREAMBLE, Hello, decode_message
+from evidencesync.shortages import unexpected
 from evidencesync.ssh.channel import ServedChannel
 from evidencesync.transfer.intake.overhearing import ALONE, Host
 from evidencesync.transfer.link import ChannelLink, Link
@@ -179,7 +180,14 @@ def _serve_link(link: Link, vault_path: str, received_from: str, host_key: str |
     except EvidenceSyncError as error:
         refuse(link, error)
         raise
-    receive(link, vault, received_from, host_key=host_key, host=host)
+    try:
+        receive(link, vault, received_from, host_key=host_key, host=host)
+    except EvidenceSyncError:
+        raise
+    except Exception as error:  # no thread for the link: nobody was told yet
+        failure = unexpected(error)
+        refuse(link, failure)
+        raise failure from error
 
 
 def allow_many_files() -> None:
