@@ -318,12 +318,14 @@ class NoSpaceError(EvidenceSyncError):
     exit_code = ExitCode.NO_SPACE
     slug = "no-space"
     default_hint = (
-        "Free space on the vault's disk; nothing was published. What has arrived is kept for the next run of the same command; "
+        "Free space on the vault's disk (df -h, and df -i for inodes); nothing was published. "
+        "What has arrived is kept for the next run of the same command; "
         "what other runs have left behind is removed, after asking, by: evidencesync clean VAULT"
     )
     other_hints = _hints(
-        changes="Free space on the vault's disk (evidencesync clean VAULT may help), then run the same command again.",
-        reads="Free space on the disk that is full, then run the same command again.",
+        changes="Free space on the vault's disk (df -h, df -i; evidencesync clean VAULT may help), then run the same "
+        "command again.",
+        reads="Free space on the disk that is full (df -h, df -i), then run the same command again.",
     )
 
 

@@ -113,6 +113,7 @@ MAX_PUBLIC_KEY: Final = 16 * KIB
 MAX_PRIVATE_KEY: Final = 64 * KIB  # a key file; RSA 16384 is 13 KiB
 MAX_AGENT_REPLY: Final = 256 * KIB  # what OpenSSH's own agent allows
 SPACE_RESERVE: Final = 64 * MIB  # what is left free on the vault's disk, so that documents and the index can always be written
+ENTRIES_RESERVE: Final = 256  # the same in files and folders, where the file system has so many and no more (ext4's inodes)
 
 # Verification. A vault of a million damaged files must not become a report that fills the memory.
 MAX_FINDINGS: Final = 10_000  # of one kind; the others are counted

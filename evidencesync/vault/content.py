@@ -27,7 +27,7 @@ class StagedContent:
     def __init__(self, dir_fd: int, name: str, path: Path, fd: int | None = None, room: Room | None = None) -> None:
         """Makes a new file; or goes on with one that is open for reading and writing, and takes its descriptor over.
 
-        `room` is asked before bytes are written.
+        `room` is asked before a file is made, and before bytes are written.
         """
         self._room = room
         self.dir_fd = dir_fd  # of `contents/`; belongs to the staging area
@@ -41,6 +41,8 @@ class StagedContent:
             self.fd = fd
             self._holds = os.fstat(fd).st_size
             return
+        if room is not None:
+            room.take(0, 1)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             self.fd = os.open(name, flags, 0o600, dir_fd=dir_fd)

@@ -8,6 +8,7 @@ from typing import Final
 from evidencesync.errors import DigestMismatchError
 from evidencesync.evidence.digest import Buffer, ContentHasher
 from evidencesync.vault.disk import CREATE_FLAGS, FILE_MODE, READ_FLAGS, forget_cached, storage_error, storing, write_all
+from evidencesync.vault.space import Room
 
 _BUFFER: Final = 256 * 1024
 _BLOCK: Final = 1 << 20
@@ -28,6 +29,8 @@ class StreamedDocument:
         """SHA-256 of the whole, after `finish`."""
         self._hasher = ContentHasher()
         self._buffer = bytearray()
+        self.room: Room | None = None
+        """Asked before bytes are written; None: whatever fits."""
         with storing(f"write {name}"):
             self._fd = os.open(name, CREATE_FLAGS, FILE_MODE, dir_fd=dir_fd)
             os.fchmod(self._fd, FILE_MODE)
@@ -42,6 +45,8 @@ class StreamedDocument:
         """Hands what is in memory to the operating system, so that others can read it. Not durable yet."""
         if not self._buffer:
             return
+        if self.room is not None:
+            self.room.take(len(self._buffer))
         try:
             os.lseek(self._fd, self.size, os.SEEK_SET)  # not after what was left of an attempt that failed
             write_all(self._fd, self._buffer)

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Final
 
 from evidencesync.errors import NoSpaceError
-from evidencesync.limits import MIB, SPACE_RESERVE
+from evidencesync.limits import ENTRIES_RESERVE, MIB, SPACE_RESERVE
 from evidencesync.vault.disk import storing
 from evidencesync.vault.folders import FolderStack
 from evidencesync.vault.machine import kind_of_file_system
 
 _SHARE: Final = 4  # of what is free: as much as others may write before the disk is asked again
 _MOST_UNASKED: Final = 16 * MIB
+_MOST_ENTRIES_UNASKED: Final = 4096
 _BLOCK: Final = 512  # of st_blocks, whatever the file system has
 _SHARING: Final = frozenset({"btrfs", "xfs", "bcachefs", "zfs", "ocfs2"})
 
@@ -34,14 +35,32 @@ def no_room(free: int, needed: int, reserve: int) -> NoSpaceError:
     )
 
 
+def free_entries(folder: Path | int) -> int | None:
+    """How many more files and folders this account may make where `folder` lies. None: the file system has no fixed number."""
+    with storing("ask for the free space"):
+        found = os.fstatvfs(folder) if isinstance(folder, int) else os.statvfs(folder)
+    return found.f_favail if found.f_files else None
+
+
+def no_entries(free: int, reserve: int) -> NoSpaceError:
+    """The error for a disk that has bytes free, and too few inodes: `df -h` alone shows nothing."""
+    return NoSpaceError(
+        f"the vault's disk can hold {free} more files and folders (inodes), and {reserve} are kept in reserve for what must be "
+        "recorded"
+    )
+
+
 def check_space(folder: Path | int, needed_bytes: int) -> None:
-    """Raises NoSpaceError unless `needed_bytes` fit and the reserve is left.
+    """Raises NoSpaceError unless `needed_bytes` fit and the reserve is left, of bytes and of inodes.
 
     A full disk may still be met later: others write too, and quotas do not show.
     """
     free = free_bytes(folder)
     if free < needed_bytes + SPACE_RESERVE:
         raise no_room(free, needed_bytes, SPACE_RESERVE)
+    entries = free_entries(folder)
+    if entries is not None and entries < ENTRIES_RESERVE:
+        raise no_entries(entries, ENTRIES_RESERVE)
 
 
 def check_declared(folder: Path | int, least_bytes: int) -> None:
@@ -96,24 +115,41 @@ def check_destination(folder_fd: int, needed_bytes: int, from_fd: int | None, hi
 class Room:
     """Keeps the reserve while evidence is written: asked before each write, it says no before the reserve is touched.
 
-    What documents, records and the index need is not asked for here: that is what the reserve is for. The disk is asked again
-    after a part of what was free, for others write too.
+    The manifest and the lists that grow with the evidence are asked for, too. What signatures, records and the index need is not:
+    that is what the reserve is for. The disk is asked again after a part of what was free, for others write too.
     """
 
-    def __init__(self, folder_fd: int, reserve: int = SPACE_RESERVE) -> None:
+    def __init__(self, folder_fd: int, reserve: int = SPACE_RESERVE, entries_reserve: int = ENTRIES_RESERVE) -> None:
         """`folder_fd` must stay open."""
         self._fd = folder_fd
         self._reserve = reserve
+        self._entries_reserve = entries_reserve
         self._left = 0
+        self._entries_left = 0
 
-    def take(self, size: int) -> None:
-        """Before `size` bytes are written. Raises NoSpaceError."""
+    def take(self, size: int, entries: int = 0) -> None:
+        """Before `size` bytes are written, and before so many files or folders are made for them. Raises NoSpaceError."""
         self._left -= size
-        if self._left >= 0:
-            return
+        self._entries_left -= entries
+        if self._left < 0:
+            self._left = self._ask_for_bytes(size)
+        if self._entries_left < 0:
+            self._entries_left = self._ask_for_entries(entries)
+
+    def _ask_for_bytes(self, size: int) -> int:
+        self._left = 0
         free = free_bytes(self._fd)
         spare = free - self._reserve - size
         if spare < 0:
-            self._left = 0
             raise no_room(free, size, self._reserve)
-        self._left = min(spare // _SHARE, _MOST_UNASKED)
+        return min(spare // _SHARE, _MOST_UNASKED)
+
+    def _ask_for_entries(self, entries: int) -> int:
+        self._entries_left = 0
+        free = free_entries(self._fd)
+        if free is None:
+            return _MOST_ENTRIES_UNASKED
+        spare = free - self._entries_reserve - entries
+        if spare < 0:
+            raise no_entries(free, self._entries_reserve)
+        return min(spare // _SHARE, _MOST_ENTRIES_UNASKED)

@@ -123,8 +123,16 @@ class Staging:
             raise
 
     def keep_reserve(self) -> None:
-        """From now on evidence is written only while the disk's reserve is left. Documents and records may use it."""
-        self.tree.room = Room(self.session_fd)
+        """From now on evidence, and what grows with it, is written only while the disk's reserve is left.
+
+        The last lines of documents, signatures and records may use it.
+        """
+        self._set_room(Room(self.session_fd))
+
+    def _set_room(self, room: Room | None) -> None:
+        self.tree.room = room
+        for document in (self.manifest, self.recipes, self.sums.sha256sums, self.sums.blake3sums):
+            document.room = room
 
     @property
     def not_in_sums(self) -> NotInSums:
@@ -178,6 +186,7 @@ class Staging:
 
     def finish(self) -> None:
         """Ends the tree and the streamed documents. Their digests are fixed afterwards."""
+        self._set_room(None)
         self.tree.finish()
         self.manifest.finish()
         self.recipes.finish()

@@ -19,7 +19,7 @@ from evidencesync.vault.space import Room, bytes_on_disk
 CopyMethod = Literal["reflinked", "copied"]
 _Result = TypeVar("_Result")
 
-_OF_AN_INODE: Final = 4096  # what a small file takes besides its bytes, more or less
+_OF_AN_INODE: Final = 4096  # what a small file takes besides its bytes, and what a folder takes, more or less
 _NOT_LINKABLE: Final = frozenset({errno.EPERM, errno.EMLINK, errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS})
 _NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
@@ -114,6 +114,8 @@ class TreeWriter:
             self._root_time = mtime_ns
             return
         parent, name = split_path(path)
+        if self.room is not None:
+            self.room.take(_OF_AN_INODE, 1)
         try:
             folder = self._folder(parent)
             os.mkdir(name, FOLDER_MODE, dir_fd=folder)
@@ -130,7 +132,7 @@ class TreeWriter:
         parent, name = split_path(path)
         stack = self._stack
         if self.room is not None:
-            self.room.take(len(data) + _OF_AN_INODE)
+            self.room.take(len(data) + _OF_AN_INODE, 1)
         try:
             folder = stack.fd if parent == stack.path else stack.enter(parent)
             fd = os.open(name, CREATE_FLAGS, FILE_MODE, dir_fd=folder)
@@ -226,6 +228,8 @@ class TreeWriter:
 
     def _create(self, path: bytes, fill: Callable[[int], _Result], mtime_ns: int | None) -> _Result:
         parent, name = split_path(path)
+        if self.room is not None:
+            self.room.take(0, 1)
         try:
             folder = self._folder(parent)
             fd = os.open(name, CREATE_FLAGS, FILE_MODE, dir_fd=folder)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from evidencesync.errors import ExitCode, NoSpaceError
-from evidencesync.limits import MIB, SPACE_RESERVE
-from evidencesync.vault.space import Room, check_space, free_bytes
+from evidencesync.limits import ENTRIES_RESERVE, MIB, SPACE_RESERVE
+from evidencesync.vault.space import Room, check_space, free_bytes, free_entries
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.file_systems import mounted
 
@@ -115,6 +115,68 @@ def test_room_is_asked_for_again_before_the_reserve_is_touched(monkeypatch: pyte
             free[0] -= 2 * MIB  # somebody else writes as fast
     assert free[0] >= SPACE_RESERVE
     assert written >= 40 * MIB
+
+
+def test_the_last_inodes_are_left_for_records_and_the_error_says_that_bytes_are_not_what_lacks(
+    bench: Bench, disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(200):
+        (bench.source / f"{number}").write_bytes(b"%d" % number)
+        (bench.source / f"folder {number}").mkdir()
+    others = (free_entries(disk) or 0) - ENTRIES_RESERVE - 300  # what others have taken: on the disk it would take seconds
+    with monkeypatch.context() as patch:
+        patch.setattr("evidencesync.vault.space.free_entries", lambda folder: (free_entries(folder) or 0) - others)
+        with pytest.raises(NoSpaceError, match="inodes") as caught:
+            bench.push()
+    assert "df -i" in (caught.value.hint or "")
+    assert ENTRIES_RESERVE <= (free_entries(disk) or 0) - others < ENTRIES_RESERVE + 300
+    bench.push()
+    assert bench.acquisitions() == ["0001"]
+
+
+def test_a_disk_that_has_no_inodes_for_records_takes_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bench.source / "note").write_bytes(b"x")
+    monkeypatch.setattr("evidencesync.vault.space.free_entries", lambda _: ENTRIES_RESERVE - 1)
+    with pytest.raises(NoSpaceError, match=f"can hold {ENTRIES_RESERVE - 1} more"):
+        bench.push()
+    monkeypatch.setattr("evidencesync.vault.space.free_entries", lambda _: None)  # Btrfs, FAT, ...
+    bench.push()
+
+
+def test_inodes_are_asked_for_again_before_the_reserve_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = [ENTRIES_RESERVE + 10_000]
+    monkeypatch.setattr("evidencesync.vault.space.free_bytes", lambda _: 1 << 40)
+    monkeypatch.setattr("evidencesync.vault.space.free_entries", lambda _: free[0])
+    room = Room(0)
+    made = 0
+    with pytest.raises(NoSpaceError):
+        for _ in range(10_000):
+            room.take(0, 1)
+            made += 1
+            free[0] -= 2  # somebody else makes as many
+    assert free[0] >= ENTRIES_RESERVE
+    assert made >= 4_000
+
+
+@pytest.mark.parametrize("kind", ["folders", "links"])
+def test_a_manifest_that_grows_leaves_the_reserve_too(
+    bench: Bench, disk: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entries that have no content take room in the documents alone, or as a folder."""
+    for number in range(1500):
+        if kind == "folders":
+            (bench.source / f"{number}").mkdir()
+        else:
+            (bench.source / f"{number}").symlink_to("x" * 1000)
+    leave = MIB if kind == "links" else 2 * MIB
+    monkeypatch.setattr("evidencesync.vault.space.free_entries", lambda _: None)
+    filler = fill(disk, SPACE_RESERVE + leave)
+    with pytest.raises(NoSpaceError):
+        bench.push()
+    assert free_bytes(disk) >= SPACE_RESERVE - MIB // 2  # what the file system needs for itself is not asked for
+    filler.unlink()
+    bench.push()
+    assert bench.acquisitions() == ["0001"]
 
 
 def test_the_numbers_are_those_of_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
