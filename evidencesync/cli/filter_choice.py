@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +12,7 @@ import typer
 from evidencesync.cli.figures import parse_size
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import safe_text
+from evidencesync.home import expand
 from evidencesync.limits import MAX_FILES_FROM
 
 if TYPE_CHECKING:
@@ -52,13 +53,18 @@ class FilterChoice:
         typer.Option("--allow-empty", help="Acquire, though filters leave nothing but folders, or no listed name is there."),
     ] = False
 
-    def rules(self) -> FilterRules:
-        """The rules. Raises UsageError for what is malformed, contradictory, or cannot be read."""
+    def rules(self, warn: Callable[[str], None]) -> FilterRules:
+        """The rules. `warn` is told of an option that does nothing.
+
+        Raises UsageError for what is malformed, contradictory, or cannot be read.
+        """
         from evidencesync.source.filters import FilterRules
         from evidencesync.source.listed import ListedNames
 
         if self.files_from is not None and self.files_from0 is not None:
             raise UsageError("--files-from and --files-from0 exclude one another")
+        if self.include and not self.exclude:
+            warn("without --exclude an --include does nothing: it keeps what an --exclude leaves out (--exclude '*': everything)")
         listed = None
         if self.files_from is not None:
             listed = ListedNames.parse(_read_list(self.files_from), b"\n")
@@ -79,7 +85,7 @@ def _read_list(name: str) -> bytes:
         if name == "-":
             content = sys.stdin.buffer.read(MAX_FILES_FROM + 1) if sys.stdin is not None else b""
         else:
-            with Path(name).open("rb") as file:
+            with expand(name).open("rb") as file:
                 content = file.read(MAX_FILES_FROM + 1)
     except OSError as error:
         raise UsageError(f"cannot read the list of files {safe_text(name, 200)}: {error.strerror}") from error

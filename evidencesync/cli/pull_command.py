@@ -80,7 +80,7 @@ def pull_source(
     address = _remote(source)
     stated = how.details(item.name())
     folder = local_vault(vault)
-    rules = what.rules()
+    rules = what.rules(run.console.warn)
     if rules.listed is not None:
         raise UsageError("a pull takes no list of files", hint="Pull the folders one by one, or use --exclude and --include.")
     if ssh.agentless:

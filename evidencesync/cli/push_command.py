@@ -89,7 +89,7 @@ def push_source(
     grounds = check_places(run, source, address, how, what)
     stated = how.details(item.name())
     if how.dry_run:
-        rules = without_own_folders(run, how, os.fsencode(source), what.rules(), None)
+        rules = without_own_folders(run, how, os.fsencode(source), what.rules(run.console.warn), None)
         return _look(run, Places(os.fsencode(source), os.fsencode(address.path), rules, what.allow_empty), item)
     asker = make_asker()
 
@@ -102,7 +102,7 @@ def push_source(
         from evidencesync.transfer.push import push
 
         with notebook(run, how, grounds) as kept_in:
-            rules = without_own_folders(run, how, os.fsencode(source), what.rules(), kept_in.draft)
+            rules = without_own_folders(run, how, os.fsencode(source), what.rules(run.console.warn), kept_in.draft)
             places = Places(os.fsencode(source), os.fsencode(address.path), rules, what.allow_empty)
             if places.rules.listed is not None and not os.path.isdir(source):
                 raise UsageError("a list of files needs a folder as the source")

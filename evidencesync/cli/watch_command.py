@@ -128,7 +128,7 @@ def watch_source(
     def options() -> SshOptions:
         return ssh.options(run.settings, asker.for_login() if asker else None)
 
-    places = Places(os.fsencode(source), os.fsencode(address.path), what.rules(), what.allow_empty)
+    places = Places(os.fsencode(source), os.fsencode(address.path), what.rules(run.console.warn), what.allow_empty)
     if places.rules.listed is not None and not os.path.isdir(source):
         raise UsageError("a list of files needs a folder as the source")
     request = make_request(run, places, item, sign, how, ssh, asker, stated)

@@ -37,6 +37,19 @@ def test_only_what_is_listed_is_acquired_and_the_header_names_the_list(lab: Lab)
     assert lab.run("verify", "vault").code == 0
 
 
+@pytest.mark.parametrize("more", [(), ("--dry-run",), ("--quiet",)])
+def test_an_include_without_an_exclude_is_said_to_do_nothing(more: tuple[str, ...], lab: Lab) -> None:
+    said = lab.push("--include", "notes.txt", *more)
+    assert said.code == 0, said
+    assert "warning: without --exclude an --include does nothing" in said.err
+    assert "does nothing" not in lab.push("--include", "notes.txt", "--exclude", "*", *more).err
+
+
+def test_a_list_of_files_may_lie_in_the_home_folder(lab: Lab) -> None:
+    (lab.folder / "home" / "list").write_bytes(b"notes.txt\n")
+    assert lab.push("--files-from", "~/list", "--dry-run").code == 0
+
+
 def test_a_listed_name_that_is_not_there_is_a_gap_that_is_named(lab: Lab) -> None:
     done = lab.push("--files-from", "-", "--json", answer="notes.txt\nno/such\n")
     assert done.code == 3, done
