@@ -19,6 +19,7 @@ import pytest
 
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
+from tests.support.false_clock import same_clock_for_sshd
 from tests.support.patience import PATIENCE_SECONDS, wait_until
 
 
@@ -103,7 +104,7 @@ def running_sshd(folder: Path, program: str, settings: str = "") -> Iterator[Ssh
     authorized.write_bytes((folder / "identity.pub").read_bytes())
     port = free_port()
     (folder / "sshd_config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_ed25519\n{settings}"
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_ed25519\n{settings}{same_clock_for_sshd()}"
         f"AuthorizedKeysFile {authorized}\nPidFile {folder}/pid\nUsePAM no\nStrictModes no\nPermitRootLogin yes\n"
         "PasswordAuthentication no\nKbdInteractiveAuthentication no\nMaxStartups 100\nUseDNS no\nPrintMotd no\n"
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 _SOURCE: Final = Path(__file__).with_name("false_clock.c")
+_VARIABLES: Final = ("LD_PRELOAD", "FALSE_CLOCK_SECONDS")
 
 
 def take_the_place_of_libfaketime() -> None:
@@ -25,3 +26,10 @@ def take_the_place_of_libfaketime() -> None:
     true_time = subprocess.run(["date", "+%s"], check=True, env=without, capture_output=True, text=True).stdout
     os.environ["FALSE_CLOCK_SECONDS"] = str(round(time.time()) - int(true_time))
     os.environ["LD_PRELOAD"] = ":".join([str(library), *others])
+
+
+def same_clock_for_sshd() -> str:
+    """Lines of a configuration: whatever this server starts has our clock, though it keeps no variable of its own."""
+    if "FALSE_CLOCK_SECONDS" not in os.environ:
+        return ""
+    return "SetEnv " + " ".join(f"{name}={os.environ[name]}" for name in _VARIABLES) + "\n"
