@@ -165,6 +165,6 @@ def _pull_agentless(address: Address, options: Callable[[], SshOptions], folder:
             return SftpSource(address, options())
 
         source = first_link(connect, connect, request.retries, progress)
-        return pull_agentless(source, partial(reach_for_pull, str(folder)), request, progress, keeping)
+        return pull_agentless(source, partial(reach_for_pull, str(folder)), request, progress, keeping, connect)
 
     yield work

@@ -43,7 +43,7 @@ _FLAG_WORDS: Final = {
 _OWN_TOO: Final = "left out by a filter or as own state"
 _REMARK_WORDS: Final[dict[Remark, str]] = {
     "access-time-changed": "access times that reading has changed: {count} (symbolic links', or where O_NOATIME is not allowed)",
-    "metadata-unread": "attributes or inode flags that the system would not give: {count}",
+    "metadata-unread": "attributes, inode flags or times that the system would not give, or could not say: {count}",
     "folder-changed-while-read": "folders in which names came or went after they were listed: {count}. "
     "What came is NOT in this acquisition",
     "listed-not-reached": "listed names that lie behind something that is no folder: {count}",

@@ -12,7 +12,7 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
@@ -28,15 +28,25 @@ from evidencesync.ssh.address import Address
 from evidencesync.ssh.client import log_in, peer_of
 from evidencesync.ssh.config import resolve_route
 from evidencesync.ssh.options import SshOptions
-from evidencesync.ssh.sftp_answers import SftpStatus, explain_answer, status_of
+from evidencesync.ssh.sftp_answers import SftpStatus, explain_answer, listed_year, status_of
 from evidencesync.ssh.wire import WIRE, Wire
 
 _T = TypeVar("_T")
 _LARGEST_READ: Final = 255 * KIB  # OpenSSH's own limit
-_SAFE_READ: Final = 32 * KIB  # what every server gives (draft-ietf-secsh-filexfer-02 §3), where it does not say more
+SAFE_READ: Final = 32 * KIB  # what every server gives (draft-ietf-secsh-filexfer-02 §3), where it does not say more
 _AHEAD: Final = 8 * MIB  # asked for, and not yet taken, of one file
 _MOVES: Final = 16 * KIB  # bytes in a quarter of the timeout that count as a sign of life
+_PAGE_SIZES: Final = frozenset({4 * KIB, 16 * KIB, 64 * KIB})  # what every file of sysfs says it has, by the machine's pages
+_CLOSED: Final = "the connection was closed"
 _HINT: Final = "Does the server offer SFTP? In sshd_config: Subsystem sftp internal-sftp"
+
+
+def outcome_of(work: Future[_T]) -> _T:
+    """What came of something that was begun (`SftpSource.start`), waiting for it."""
+    try:
+        return work.result()
+    except CancelledError as error:
+        raise LinkLostError(_CLOSED) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +55,14 @@ class SftpSmall:
 
     data: bytes
     changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SftpListing:
+    """What a folder holds, sorted by name, each name once; and the year of its own modification, where its listing tells it."""
+
+    names: list[tuple[bytes, SftpStatus]]
+    year: int | None
 
 
 class SftpSource:
@@ -65,6 +83,8 @@ class SftpSource:
         self._waiting = 0
         self._answers = 0
         self._silent = False
+        self._is_closed = False
+        self._lock = threading.Lock()
         try:
             self.run(self._connect(address, options))
         except BaseException:
@@ -83,18 +103,24 @@ class SftpSource:
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Does one of the things below, and waits for it."""
-        return self.start(work).result()
+        return outcome_of(self.start(work))
 
     def start(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
-        """Begins one of the things below."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        """Begins one of the things below. Raises LinkLostError where it is closed; so does `outcome_of` once it is."""
+        with self._lock:
+            if self._is_closed:
+                work.close()
+                raise LinkLostError(_CLOSED)
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def close(self) -> None:
         """Lets go of the connection. Repeatable."""
-        if self._loop.is_closed():
-            return
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
         with contextlib.suppress(Exception):  # whatever the other end makes of it: nothing more is wanted of it
-            self.start(self._disconnect()).result(10)
+            asyncio.run_coroutine_threadsafe(self._disconnect(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -116,7 +142,7 @@ class SftpSource:
             raise ConnectError(f"the server gives no SFTP session: {safe_text(str(error), 200)}", hint=_HINT) from error
         if self._client.version != 3:
             raise ProtocolError("the server speaks another version of SFTP than it was asked for")
-        self.read_size = min(max(self._client.limits.max_read_len, _SAFE_READ), _LARGEST_READ)
+        self.read_size = min(max(self._client.limits.max_read_len, SAFE_READ), _LARGEST_READ)
         self._watch = asyncio.create_task(self._watch_silence())
 
     async def _disconnect(self) -> None:
@@ -169,12 +195,39 @@ class SftpSource:
         """Where a symbolic link leads."""
         return await self._ask(path, self._client.readlink(path))
 
-    async def names(self, path: bytes) -> list[tuple[bytes, SftpStatus]]:
-        """What a folder holds, sorted by name, each name once.
+    async def names(self, path: bytes) -> SftpListing:
+        """Lists a folder.
 
         Raises PathEscapeError for a name that no folder can hold, and LimitExceededError for more than any honest one has.
         """
         found: dict[bytes, SftpStatus] = {}
+        own: int | None = None
+        async with contextlib.aclosing(self._entries(path)) as entries:
+            async for name, status in entries:
+                if name == b".":
+                    own = status.year
+                if name in (b".", b".."):
+                    continue
+                if not name or b"/" in name or b"\0" in name:
+                    raise PathEscapeError(f"the server lists a name that no folder can hold: {safe_text(name, 200)}")
+                found.setdefault(name, status)
+                if len(found) > MAX_FOLDER_ENTRIES:
+                    raise LimitExceededError("the server lists more names in one folder than any honest one holds")
+        return SftpListing(sorted(found.items()), own)
+
+    async def year_of(self, path: bytes) -> int | None:
+        """The year in which a file was modified, as its folder's listing has it; None where that does not tell."""
+        folder, _, wanted = path.rpartition(b"/")
+        seen = 0
+        async with contextlib.aclosing(self._entries(folder or b"/")) as entries:
+            async for name, status in entries:
+                seen += 1
+                if name == wanted or seen > MAX_FOLDER_ENTRIES:
+                    return status.year if name == wanted else None
+        return None
+
+    async def _entries(self, path: bytes) -> AsyncGenerator[tuple[bytes, SftpStatus]]:
+        """A folder's names, as they come: neither checked nor bounded."""
         listing = cast("AsyncGenerator[sftp.SFTPName]", self._client.scandir(path))
         async with contextlib.aclosing(listing):
             while True:
@@ -183,49 +236,59 @@ class SftpSource:
                     async with asyncio.timeout(self._timeout):
                         entry = await self._ask(path, anext(listing))
                 except StopAsyncIteration:
-                    break
+                    return
                 except TimeoutError as error:
                     raise LinkLostError(f"a folder's listing has brought nothing for {self._timeout:g} seconds") from error
-                name = entry.filename
-                if name in (b".", b".."):
-                    continue
-                if not isinstance(name, bytes) or not name or b"/" in name or b"\0" in name:
-                    raise PathEscapeError(f"the server lists a name that no folder can hold: {safe_text(name or '', 200)}")
-                found.setdefault(name, status_of(entry.attrs))
-                if len(found) > MAX_FOLDER_ENTRIES:
-                    raise LimitExceededError("the server lists more names in one folder than any honest one holds")
-        return sorted(found.items())
+                name = cast("bytes", entry.filename)  # as the path is
+                yield name, status_of(entry.attrs, listed_year(entry.longname, name))
 
     async def small(self, path: bytes, seen: SftpStatus, limit: int) -> SftpSmall | None:
-        """A regular file of at most `limit` bytes; None where it has come to be larger.
+        """A regular file of at most `limit` bytes, read to its end, whatever its size said; None where it is larger.
 
         Raises SourceReadError: `vanished` where what was opened is no regular file.
         """
         file = await self._ask(path, self._client.open(path, "rb", block_size=0))
+        first = (seen.size or limit) + 1
         try:
-            size = seen.size or 0
-            opened, data = await asyncio.gather(self._opened(path, file), self.read_at(path, file, size + 1, 0))
-            while len(data) <= limit and len(data) < (opened.size or 0):
-                more = await self.read_at(path, file, (opened.size or 0) + 1 - len(data), len(data))
-                if not more:
-                    break
-                data += more
+            opened, data = await asyncio.gather(self._opened(path, file), self.read_at(path, file, first, 0))
+            if len(data) != opened.size:
+                data = await self._rest(path, file, data, limit)
+            true_size = len(data) == opened.size or (len(data) <= limit and await self._never_said(path, file, opened, len(data)))
         finally:
             _, after = await asyncio.gather(self.close_file(path, file), self._ask(path, self._client.lstat(path)))
         if len(data) > limit:
             return None
-        changed = seen.differs(status_of(after)) or seen.differs(opened) or len(data) != seen.size
-        return SftpSmall(data, changed)
+        return SftpSmall(data, not true_size or seen.differs(status_of(after)) or seen.differs(opened))
 
-    async def open(self, path: bytes) -> SftpFile:
-        """Opens a regular file. Raises SourceReadError: `vanished` where what was opened is something else."""
+    async def _rest(self, path: bytes, file: Any, data: bytes, limit: int) -> bytes:
+        """What a file holds besides its first bytes, up to one byte above `limit`."""
+        while len(data) <= limit and (more := await self.read_at(path, file, limit + 1 - len(data), len(data))):
+            data += more
+        return data
+
+    async def _never_said(self, path: bytes, file: Any, opened: SftpStatus, length: int) -> bool:
+        """Whether a file that gave other than its size of bytes is one whose size says nothing, as under /proc and /sys.
+
+        These say 0, or a page. A file that says a page, and is being written anew, has a page when it is asked once more.
+        """
+        if not opened.size:
+            return True
+        if opened.size not in _PAGE_SIZES or length > opened.size:
+            return False
+        return len(await self._rest(path, file, b"", opened.size)) < opened.size
+
+    async def open(self, path: bytes, offset: int = 0) -> SftpFile:
+        """Opens a regular file, to be read from `offset` on.
+
+        Raises SourceReadError: `vanished` where what was opened is something else.
+        """
         file = await self._ask(path, self._client.open(path, "rb", block_size=0))
         try:
             opened = await self._opened(path, file)
         except BaseException:
             await self.close_file(path, file)
             raise
-        return SftpFile(self, path, file, opened)
+        return SftpFile(self, path, file, opened, offset)
 
     async def _opened(self, path: bytes, file: Any) -> SftpStatus:
         opened = status_of(await self._ask(path, file.stat()))
@@ -250,38 +313,57 @@ class SftpSource:
 
 
 class SftpFile:
-    """A regular file that is read from its start to the end that its size said, with several requests under way."""
+    """A regular file that is read on to the end that its size said, with several requests under way.
 
-    def __init__(self, source: SftpSource, path: bytes, file: Any, opened: SftpStatus) -> None:
+    One that says 0 is read to its end, one block after the other: nobody knows where that is.
+    """
+
+    def __init__(self, source: SftpSource, path: bytes, file: Any, opened: SftpStatus, offset: int) -> None:
         self.status = opened
         self.size = opened.size or 0
         self._source = source
         self._path = path
         self._file = file
-        self._offset = 0
-        self._reads: deque[asyncio.Task[bytes]] = deque()
+        self._offset = offset
+        self._reads: deque[asyncio.Task[tuple[bytes, bool]]] = deque()
+        self._is_over = False
 
     async def next_blocks(self, limit: int) -> list[bytes]:
         """The next bytes, `limit` at most but for the last block; an empty list at the end.
 
         Raises SourceReadError where they cannot be read.
         """
+        if not self.size:
+            block = await self._source.read_at(self._path, self._file, self._source.read_size, self._offset)
+            self._offset += len(block)
+            return [block] if block else []
         self._ask_ahead()
-        if not self._reads:
-            return []
-        blocks, total = [await self._reads[0]], 0
-        self._reads.popleft()
-        while self._reads and self._reads[0].done() and total < limit:
-            blocks.append(self._reads.popleft().result())
-            total += len(blocks[-1])
+        blocks: list[bytes] = []
+        total = 0
+        while self._reads and not self._is_over and (not blocks or (self._came(self._reads[0]) and total < limit)):
+            block, is_whole = await self._reads[0]
+            self._reads.popleft()
+            self._is_over = not is_whole  # what was asked for behind an end would come to stand in another place
+            blocks.append(block)
+            total += len(block)
         self._ask_ahead()
         return [block for block in blocks if block]
 
+    @staticmethod
+    def _came(read: asyncio.Task[tuple[bytes, bool]]) -> bool:
+        return read.done() and not read.cancelled() and read.exception() is None
+
     async def ends(self) -> SftpStatus | None:
         """After the last block: what lies at its path now; None where there is more in it than its size said."""
+        if not self.size:
+            return await self._source.status(self._path)
         read = self._source.read_at
         beyond, now = await asyncio.gather(read(self._path, self._file, 1, self.size), self._source.status(self._path))
         return None if beyond else now
+
+    async def holds(self, data: bytes, offset: int) -> bool:
+        """Whether these bytes stand there."""
+        return await self._whole(offset, len(data)) == (data, True)
 
     async def close(self) -> None:
         """Gives up what is under way."""
@@ -294,11 +376,13 @@ class SftpFile:
         step = self._source.read_size
         while self._offset < self.size and len(self._reads) * step < _AHEAD:
             size = min(step, self.size - self._offset)
-            self._reads.append(asyncio.create_task(self._whole(self._offset, size)))
+            read = asyncio.create_task(self._whole(self._offset, size))
+            read.add_done_callback(self._came)  # so that one that nobody waits for any more may fail
+            self._reads.append(read)
             self._offset += size
 
-    async def _whole(self, offset: int, size: int) -> bytes:
-        """A block, in as many answers as the server takes for it; shorter only at the file's end."""
+    async def _whole(self, offset: int, size: int) -> tuple[bytes, bool]:
+        """A block, in as many answers as the server takes for it, and whether it is whole: else the file ends in it."""
         read = self._source.read_at
         data = await read(self._path, self._file, size, offset)
         while data and len(data) < size:
@@ -306,4 +390,4 @@ class SftpFile:
             if not more:
                 break
             data += more
-        return data
+        return data, len(data) == size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import stat
 from dataclasses import dataclass
 from typing import Final
@@ -25,9 +26,17 @@ _TYPES: Final[dict[int, EntryType]] = {
 }
 
 
+_LONGEST_LINE: Final = 4096  # of a listing's line, before the name
+_DATE: Final = re.compile(rb" (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ 0-3]?[0-9] {1,2}(-?[0-9]{1,12})$")
+
+
 @dataclass(frozen=True, slots=True)
 class SftpStatus:
-    """What a server says of an entry; None for what it does not tell. Times are whole seconds."""
+    """What a server says of an entry; None for what it does not tell.
+
+    Times are whole seconds since 1970, of which SFTP 3 carries the lowest 32 bits. `year` is that of the modification in the line
+    that a server lists a file with, like `ls -l`: OpenSSH's makes it of the whole time.
+    """
 
     kind: EntryType | None
     mode: int | None
@@ -36,19 +45,31 @@ class SftpStatus:
     gid: int | None
     mtime: int | None
     atime: int | None
+    year: int | None = None
 
     def differs(self, other: SftpStatus) -> bool:
         """Whether it is another file now, or one that was written to."""
         return (self.kind, self.size, self.mtime) != (other.kind, other.size, other.mtime)
 
 
-def status_of(attributes: sftp.SFTPAttrs) -> SftpStatus:
+def status_of(attributes: sftp.SFTPAttrs, year: int | None = None) -> SftpStatus:
     """The attributes in a server's answer. Raises LimitExceededError for a size that no manifest can state."""
     mode, size = attributes.permissions, attributes.size
     if size is not None and size > MAX_FILE_SIZE:
         raise LimitExceededError("the server states a size that no file has")
     kind = _TYPES.get(stat.S_IFMT(mode)) if mode is not None else None
-    return SftpStatus(kind, mode, size, attributes.uid, attributes.gid, attributes.mtime, attributes.atime)
+    return SftpStatus(kind, mode, size, attributes.uid, attributes.gid, attributes.mtime, attributes.atime, year)
+
+
+def listed_year(line: object, name: bytes) -> int | None:
+    """The year in a listing's line for `name`; None where there is none, as for what was modified in the last six months.
+
+    The form of these lines is a server's own affair (draft-ietf-secsh-filexfer-02 §7). One that is not understood says nothing.
+    """
+    if not isinstance(line, bytes) or not line.endswith(b" " + name):
+        return None
+    found = _DATE.search(line[: -len(name) - 1][-_LONGEST_LINE:])
+    return int(found[1]) if found else None
 
 
 def explain_answer(path: bytes, error: Exception) -> Exception:

@@ -76,7 +76,8 @@ class Provenance:
 
     `peer` is the SSH server, None where everything is on this machine; `clock_offset` is how far the other machine's clock is
     ahead of ours, in nanoseconds, where that is known. `on_read_error` says what stands in place of what could not be read: it is
-    an OnReadError, or `without-content` where a file is there whole or not at all.
+    an OnReadError, or `without-content` where a file is there whole or not at all. `times`: what a file's times are, where they
+    are less than the source has.
     """
 
     origin: Origin
@@ -86,6 +87,7 @@ class Provenance:
     clock_offset: int | None
     note: str | None
     on_read_error: OnReadError | Literal["without-content"]
+    times: str | None = None
 
 
 def pushed_from(source: SourceRoot, request: PushRequest, greeting: Greeting, peer: SshPeer | None) -> Provenance:
@@ -127,6 +129,7 @@ def make_header(request: PushRequest, provenance: Provenance, greeting: Greeting
                 "chunking": PARAMETERS,
                 "read-back": "yes" if request.read_back else "no",
                 "on-read-error": provenance.on_read_error,
+                **({"times": provenance.times} if provenance.times else {}),
             },
         ),
         ssh=provenance.peer,

@@ -284,7 +284,7 @@ class SourceReading:
             if read.error is not None:  # what came before it belongs to no entry, and the vault lets go of it
                 raise read.error
             cut_off = bool(read.read_errors) and read.read_size < opened.size
-            changed = not cut_off and (opened.changed() or read.read_size != opened.size)
+            changed = not cut_off and (opened.changed() or read.read_size != (opened.size or read.read_size))
             details = opened.details(self._entries.details)
         # What is small in the end travels like any small file: by its size a receiver knows how it came.
         data = read.beginning if read.size <= SMALL_FILE else None

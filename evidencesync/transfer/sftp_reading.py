@@ -7,29 +7,29 @@ at again after it was read, and what took its place meanwhile makes it `changed-
 
 from __future__ import annotations
 
-import stat
+import dataclasses
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from evidencesync.custody.manifest import encode_entry_lines, encode_footer
 from evidencesync.delta.chunker import SegmentCutter
 from evidencesync.errors import SourceGapsError, SourceReadError
 from evidencesync.evidence.digest import blake3_of, sha256_of
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.entry import Entry, EntryType, Flag
-from evidencesync.evidence.moment import FileTime, Moment
-from evidencesync.evidence.path import to_json_fields
-from evidencesync.limits import MAX_DEPTH, MAX_LINK_TARGET, MAX_NAME, MAX_PATH, MIB, SMALL_FILE
+from evidencesync.evidence.entry import Entry, Flag
+from evidencesync.evidence.moment import Moment
+from evidencesync.limits import MAX_DEPTH, MAX_FILE_SIZE, MAX_LINK_TARGET, MAX_NAME, MAX_PATH, SMALL_FILE
 from evidencesync.session.pages import PageCutter
 from evidencesync.source.filters import FilterRules
-from evidencesync.ssh.sftp import SftpFile, SftpSmall, SftpSource
+from evidencesync.ssh.sftp import SftpSmall
 from evidencesync.ssh.sftp_answers import SftpStatus
 from evidencesync.transfer.pace import Pace
 from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.reading import (
+    RETRIES_CHANGED,
     Item,
     PageRead,
     SourceRead,
@@ -37,10 +37,11 @@ from evidencesync.transfer.reading import (
     StreamBegun,
     StreamEnded,
 )
+from evidencesync.transfer.sftp_entries import make_entry, untold_times
+from evidencesync.transfer.sftp_file import FarFile
+from evidencesync.transfer.sftp_line import Asked, Question, SftpLine
 from evidencesync.transfer.streaming import Digests
 
-_BLOCK: Final = 4 * MIB
-_TAKEN_AT_ONCE: Final = 1 * MIB
 _AHEAD: Final = 32  # small files that are asked for before it is their turn
 _PATH_AT_ONCE: Final = 4096  # PATH_MAX
 
@@ -60,7 +61,16 @@ class _Folder:
     path: bytes
     status: SftpStatus
     left: deque[tuple[bytes, SftpStatus]]
-    asked: dict[bytes, Future[SftpSmall | None]]
+    asked: dict[bytes, Asked[SftpSmall | None]]
+
+
+class _Content(NamedTuple):
+    """A larger file, read: its size, both digests, its first bytes, and what lay at its path then (None: more of it)."""
+
+    size: int
+    digests: tuple[str, str]
+    beginning: bytes
+    now: SftpStatus | None
 
 
 class SftpReading:
@@ -68,7 +78,7 @@ class SftpReading:
 
     def __init__(
         self,
-        server: SftpSource,
+        server: SftpLine,
         root: SftpRoot,
         rules: FilterRules,
         emit: Callable[[Item, int], None],
@@ -90,21 +100,26 @@ class SftpReading:
         self._fails = fails
         self._cutter = PageCutter()
         self._contents: list[bytes] = []
+        self._untold = 0
         self._hashing = ThreadPoolExecutor(1, "sha256")
 
     def run(self) -> None:
-        """Reads everything and emits it, but for the manifest's header. Raises LinkLostError and PeerError."""
+        """Reads everything and emits it, but for the manifest's header.
+
+        Raises what `SftpLine.reconnect` raises where the server is lost, and PeerError.
+        """
         try:
             if self._root.status.kind == "directory":
                 self._walk()
             else:
                 name = self._root.path.rpartition(b"/")[2]
                 if self._is_skipped(name, self._root.status):
-                    self._add_line(name, _entry(name, self._root.status, flags=["skipped"]), None)
+                    self._add_line(name, self._entry(name, self._root.status, flags=["skipped"]), None)
                 else:
                     self._take(name, self._root.status, None)
             if rest := self._cutter.take():
                 self._emit_page(rest)
+            self.tally.manifest.remark("metadata-unread", self._untold)
             self.tally.manifest.remark("folder-changed-while-read", self.tally.changed_folders)
             self._emit_page(encode_footer(self.tally.manifest.footer(self._now())))
             self.tally.is_whole = True
@@ -128,7 +143,7 @@ class SftpReading:
             name, status = folder.left.popleft()
             path = folder.path + b"/" + name if folder.path else name
             if self._is_skipped(path, status):
-                self._add_line(path, _entry(path, status, flags=["skipped"]), None)
+                self._add_line(path, self._entry(path, status, flags=["skipped"]), None)
             elif status.kind == "directory":
                 way.append(self._enter(path, status, too_deep=len(way) >= MAX_DEPTH))
             else:
@@ -140,14 +155,16 @@ class SftpReading:
         names: list[tuple[bytes, SftpStatus]] = []
         remote = self._remote(path)
         try:
-            found = self._server.run(self._server.names(remote))
+            listing = self._server.ask(lambda server: server.names(remote))
+            if not path:  # nobody has listed the root
+                status = dataclasses.replace(status, year=listing.year)
             room = 0 if too_deep else min(MAX_NAME, MAX_PATH - len(path) - 1)
-            names = [pair for pair in found if len(pair[0]) <= room]
-            if len(names) < len(found) or not self._lists_all(remote):
+            names = [pair for pair in listing.names if len(pair[0]) <= room]
+            if len(names) < len(listing.names) or not self._lists_all(remote):
                 flags.append("unreadable")
         except SourceReadError as error:
             flags.append("vanished" if error.vanished else "unreadable")
-        self._add_line(path, _entry(path, status, flags=flags), None)
+        self._add_line(path, self._entry(path, status, flags=flags), None)
         return _Folder(path, status, deque(names), {})
 
     def _lists_all(self, remote: bytes) -> bool:
@@ -158,7 +175,7 @@ class SftpReading:
         if len(remote) + 1 + MAX_NAME >= _PATH_AT_ONCE:
             return False
         try:
-            self._server.run(self._server.status(remote.rstrip(b"/") + b"/."))
+            self._server.ask(lambda server: server.status(remote.rstrip(b"/") + b"/."))
         except SourceReadError:
             return False
         return True
@@ -166,7 +183,8 @@ class SftpReading:
     def _leave(self, folder: _Folder) -> None:
         """Names that came or went meanwhile changed its modification time, to the second."""
         try:
-            changed = self._server.run(self._server.status(self._remote(folder.path))).mtime != folder.status.mtime
+            remote = self._remote(folder.path)
+            changed = self._server.ask(lambda server: server.status(remote)).mtime != folder.status.mtime
         except SourceReadError:
             changed = True
         if changed:
@@ -180,7 +198,7 @@ class SftpReading:
                 return
             path = folder.path + b"/" + name if folder.path else name
             if name not in folder.asked and _is_small(status) and not self._is_skipped(path, status):
-                folder.asked[name] = self._server.start(self._server.small(self._remote(path), status, SMALL_FILE))
+                folder.asked[name] = self._server.begin(_small(self._remote(path), status))
 
     def _is_skipped(self, path: bytes, status: SftpStatus) -> bool:
         is_folder = status.kind == "directory"
@@ -190,38 +208,40 @@ class SftpReading:
 
     # Everything else.
 
-    def _take(self, path: bytes, status: SftpStatus, asked: Future[SftpSmall | None] | None) -> None:
+    def _take(self, path: bytes, status: SftpStatus, asked: Asked[SftpSmall | None] | None) -> None:
         """One entry that is no folder."""
         self._progress.path = path
         remote = self._remote(path)
         try:
             if status.kind is None:
-                status = self._server.run(self._server.status(remote))
+                told = self._server.ask(lambda server: server.status(remote))
+                status = dataclasses.replace(told, year=status.year)
             if status.kind == "file":
                 self._take_file(path, status, asked)
             elif status.kind == "symlink":
                 self._add_link(path, status)
             else:  # never opened; a folder where the listing did not say so is not entered, and says so
                 unclear = status.kind is None or status.kind == "directory"
-                self._add_line(path, _entry(path, status, flags=["unreadable"] if unclear else []), None)
+                self._add_line(path, self._entry(path, status, flags=["unreadable"] if unclear else []), None)
         except SourceReadError as error:
             flag: Flag = "vanished" if error.vanished else "unreadable"
-            self._add_line(path, _entry(path, status, flags=[flag]), None)
+            self._add_line(path, self._entry(path, status, flags=[flag]), None)
         self._progress.files += status.kind == "file"
 
     def _add_link(self, path: bytes, status: SftpStatus) -> None:
-        target = self._server.run(self._server.link_target(self._remote(path)))
+        remote = self._remote(path)
+        target = self._server.ask(lambda server: server.link_target(remote))
         if not target or b"\0" in target or len(target) > MAX_LINK_TARGET:
-            self._add_line(path, _entry(path, status, flags=["unreadable"]), None)
+            self._add_line(path, self._entry(path, status, flags=["unreadable"]), None)
         else:
-            self._add_line(path, _entry(path, status, target=target), None)
+            self._add_line(path, self._entry(path, status, target=target), None)
 
-    def _take_file(self, path: bytes, status: SftpStatus, asked: Future[SftpSmall | None] | None) -> None:
+    def _take_file(self, path: bytes, status: SftpStatus, asked: Asked[SftpSmall | None] | None) -> None:
         small: SftpSmall | None = None
         if asked is not None:
-            small = asked.result()
+            small = asked.answer()
         elif _is_small(status):
-            small = self._server.run(self._server.small(self._remote(path), status, SMALL_FILE))
+            small = self._server.ask(_small(self._remote(path), status))
         if small is None:
             self._take_large(path, status)
             return
@@ -229,46 +249,73 @@ class SftpReading:
         self._pace.wait(len(small.data))
         digests = blake3_of(small.data).hex(), sha256_of(small.data).hex()
         flags: list[Flag] = ["changed-while-read"] if small.changed else []
-        self._add_line(path, _entry(path, status, len(small.data), digests, flags), small.data)
+        self._add_line(path, self._entry(path, status, len(small.data), digests, flags), small.data)
 
-    def _take_large(self, path: bytes, status: SftpStatus) -> None:
-        server = self._server
-        file = server.run(server.open(self._remote(path)))
+    def _take_large(self, path: bytes, status: SftpStatus, left: int = RETRIES_CHANGED) -> None:
+        """`left`: how often it may be read from its start once more."""
+        far = FarFile(self._server, self._remote(path), may_start_again=left > 0)
+        if left < RETRIES_CHANGED and status.differs(far.opened):  # the line is of what is read now
+            self.tally.read_again += 1
+            status = dataclasses.replace(far.opened, kind=status.kind)
         try:
-            self._emit(StreamBegun(file.size, path), 0)
-            digests, cutter = Digests(self._hashing), SegmentCutter()
-            size, beginning, error = 0, b"", None
-            try:
-                for block in _blocks(server, file):
-                    room = cutter.buffer(len(block))
-                    room[:] = block
-                    beginning += block[: max(SMALL_FILE - len(beginning), 0)]
-                    size += len(block)
-                    self._progress.read_bytes += len(block)
-                    digests.feed(room)
-                    self._emit_segments(cutter, len(block))
-                    self._pace.wait(len(block))
-                now = server.run(file.ends())
-            except SourceReadError as met:
-                error, now = met, None
-            for segment in cutter.finish():
-                self._emit(segment, segment.held_bytes)
-            blake3, sha256 = digests.finish()
-            self._emit(StreamEnded(size, blake3), 0)
-            if error is not None:  # what came before it belongs to no entry, and the vault lets go of it
-                raise error
+            content = self._stream(path, far)
         finally:
-            server.run(file.close())
-        changed = now is None or status.differs(now) or status.differs(file.status) or size != status.size
+            far.close()
+        if content is None:
+            self._take_large(path, status, left - 1)
+            return
+        size, digests, beginning, now = content
+        changed = far.is_mixed or now is None or status.differs(now) or status.differs(far.opened) or size != (far.size or size)
         flags: list[Flag] = ["changed-while-read"] if changed else []
-        entry = _entry(path, status, size, (blake3.hex(), sha256.hex()), flags)
+        entry = self._entry(path, status, size, digests, flags)
         self._add_line(path, entry, beginning if size <= SMALL_FILE else None)
+
+    def _stream(self, path: bytes, far: FarFile) -> _Content | None:
+        """Reads it and emits its segments; None where it starts again. Raises SourceReadError.
+
+        Either way what came before that belongs to no entry, and the vault lets go of it.
+        """
+        self._emit(StreamBegun(far.size or MAX_FILE_SIZE, path), 0)
+        digests, cutter = Digests(self._hashing), SegmentCutter()
+        size, beginning, error, now = 0, b"", None, None
+        try:
+            for block in far.blocks():
+                room = cutter.buffer(len(block))
+                room[:] = block
+                beginning += block[: max(SMALL_FILE - len(beginning), 0)]
+                size += len(block)
+                self._progress.read_bytes += len(block)
+                digests.feed(room)
+                self._emit_segments(cutter, len(block))
+                self._pace.wait(len(block))
+            now = far.ends()
+        except SourceReadError as met:
+            error = met
+        for segment in cutter.finish():
+            self._emit(segment, segment.held_bytes)
+        blake3, sha256 = digests.finish()
+        self._emit(StreamEnded(size, blake3), 0)
+        if error is not None:
+            raise error
+        return None if far.starts_again else _Content(size, (blake3.hex(), sha256.hex()), beginning, now)
 
     def _emit_segments(self, cutter: SegmentCutter, length: int) -> None:
         for segment in cutter.commit(length):
             self._emit(segment, segment.held_bytes)
 
     # Lines.
+
+    def _entry(
+        self,
+        path: bytes,
+        status: SftpStatus,
+        size: int | None = None,
+        digests: tuple[str, str] | None = None,
+        flags: list[Flag] | None = None,
+        target: bytes | None = None,
+    ) -> Entry:
+        self._untold += untold_times(status)
+        return make_entry(path, status, size, digests, flags, target)
 
     def _remote(self, path: bytes) -> bytes:
         if self._root.status.kind != "directory" or not path:
@@ -293,18 +340,8 @@ class SftpReading:
         self._emit(PageRead(lines, contents), len(lines) + sum(map(len, contents)))
 
 
-def _blocks(server: SftpSource, file: SftpFile) -> Iterator[bytes]:
-    """The file's bytes in blocks of about 4 MiB."""
-    parts: list[bytes] = []
-    held = 0
-    while taken := server.run(file.next_blocks(_TAKEN_AT_ONCE)):
-        parts += taken
-        held += sum(map(len, taken))
-        if held >= _BLOCK:
-            yield b"".join(parts)
-            parts, held = [], 0
-    if parts:
-        yield b"".join(parts)
+def _small(remote: bytes, status: SftpStatus) -> Question[SftpSmall | None]:
+    return lambda server: server.small(remote, status, SMALL_FILE)
 
 
 def _is_small(status: SftpStatus) -> bool:
@@ -313,37 +350,3 @@ def _is_small(status: SftpStatus) -> bool:
 
 def _first(pairs: deque[tuple[bytes, SftpStatus]], count: int) -> Iterator[tuple[bytes, SftpStatus]]:
     return (pairs[number] for number in range(min(count, len(pairs))))
-
-
-def _entry(
-    path: bytes,
-    status: SftpStatus,
-    size: int | None = None,
-    digests: tuple[str, str] | None = None,
-    flags: list[Flag] | None = None,
-    target: bytes | None = None,
-) -> Entry:
-    """What a server tells of an entry. It has no inode numbers, no names of owners and no fractions of seconds: absent."""
-    text, encoded = to_json_fields(path)
-    target_text, target_encoded = to_json_fields(target) if target is not None else (None, None)
-    kind: EntryType = status.kind or "file"
-    return Entry(
-        kind,
-        text,
-        encoded,
-        size=size,
-        blake3=digests[0] if digests else None,
-        sha256=digests[1] if digests else None,
-        mode=f"{stat.S_IMODE(status.mode):04o}" if status.mode is not None else None,
-        uid=status.uid,
-        gid=status.gid,
-        mtime=_time(status.mtime),
-        atime=_time(status.atime),
-        target=target_text,
-        target_b64=target_encoded,
-        flags=flags or None,
-    )
-
-
-def _time(seconds: int | None) -> FileTime | None:
-    return None if seconds is None else f"{seconds}.000000000"

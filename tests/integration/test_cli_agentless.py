@@ -11,6 +11,7 @@ import pytest
 
 from tests.integration.cli_program import ITEM, Lab, schema_errors
 from tests.integration.conftest import Sshd, make_key, running_sshd
+from tests.support.proxy import Proxy, Trouble
 
 
 @pytest.fixture
@@ -88,6 +89,23 @@ def test_what_a_server_gives_is_acquired_and_verified(lab: Lab, sftp: Sshd) -> N
     found = [(finding["slug"], finding["severity"]) for finding in checked.document["findings"]]
     assert found == [("digested-on-arrival", "info")] * 2
     assert lab.run("receipts", "check", "--vault", "vault").code == 0
+
+
+def test_a_link_that_breaks_is_made_again_as_often_as_retries_says(lab: Lab, sftp: Sshd) -> None:
+    with Proxy(("127.0.0.1", sftp.port), troubles=[Trouble("reset", 1_000_000, "down")] * 3) as proxy:
+        known_hosts = lab.folder / "known_hosts"
+        known_hosts.write_text(sftp.known_hosts.read_text().replace(str(sftp.port), str(proxy.port)))
+        far = ("-i", str(sftp.identity), "-p", str(proxy.port), "-F", "none", "--known-hosts", str(known_hosts))
+        source = f"{sftp.user}@127.0.0.1:{lab.folder}/evidence"
+        arguments = ("pull", source, "vault", *ITEM, "--agentless", "--sign-key", "ana", *far, "--json")
+        given_up = lab.run(*arguments, "--retries", "0")
+        done = lab.run(*arguments, "--retries", "3")
+    assert (given_up.code, given_up.error["slug"]) == (23, "link-lost")
+    assert (done.code, done.document["interruptions"], done.document["verdict"]) == (0, 2, "complete")
+    image = lab.acquisition(1) / "data" / "folder" / "image"
+    assert image.read_bytes() == (lab.folder / "evidence" / "folder" / "image").read_bytes()
+    assert "Traceback" not in done.err
+    assert "never retrieved" not in done.err
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,14 @@ import random
 import stat
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import ClassVar
 
 import asyncssh
 import pytest
 
 from evidencesync.errors import (
     EvidenceSyncError,
+    HostKeyError,
     LimitExceededError,
     LinkLostError,
     PathEscapeError,
@@ -24,7 +26,7 @@ from evidencesync.errors import (
 )
 from evidencesync.limits import SMALL_FILE
 from tests.support.bench_of_evidence import Bench, make_bench
-from tests.support.sftp_server import sftp_server
+from tests.support.sftp_server import pull_over_sftp, sftp_server
 
 REGULAR = stat.S_IFREG | 0o644
 FOLDER = stat.S_IFDIR | 0o755
@@ -179,6 +181,53 @@ def test_a_link_that_took_a_files_place_is_told(bench: Bench, tmp_path: Path, si
             return attributes(REGULAR, size)
 
     assert entries_from(bench, tmp_path, Swapped)[b"file"] == ("file", ["changed-while-read"])
+
+
+@pytest.mark.parametrize("real", [1, 4095, SMALL_FILE, SMALL_FILE + 1, 700_001])
+@pytest.mark.parametrize("step", [1000, 300_000])
+def test_a_file_that_says_it_is_empty_is_read_to_its_end(bench: Bench, tmp_path: Path, real: int, step: int) -> None:
+    """As those under /proc do, whose server gives a page at a time."""
+
+    class Unsized(Server):
+        content = os.urandom(real)
+
+        def lstat(self, path: bytes) -> asyncssh.SFTPAttrs:
+            return attributes(FOLDER) if path == b"/evidence" else attributes(REGULAR, 0)
+
+        def read(self, file_obj: object, offset: int, size: int) -> bytes:
+            return Server.read(self, file_obj, offset, min(size, step))
+
+    assert entries_from(bench, tmp_path, Unsized)[b"file"] == ("file", None)
+    assert (bench.acquisition(1) / "data" / "file").read_bytes() == Unsized.content
+
+
+@pytest.mark.parametrize("page", [4096, 65536])
+@pytest.mark.parametrize("real", [0, 3, 4095])
+def test_a_file_that_says_it_has_a_page_and_has_less_has_not_changed(bench: Bench, tmp_path: Path, page: int, real: int) -> None:
+    """As those under /sys do."""
+
+    class Paged(Server):
+        content = os.urandom(real)
+
+        def lstat(self, path: bytes) -> asyncssh.SFTPAttrs:
+            return attributes(FOLDER) if path == b"/evidence" else attributes(REGULAR, page)
+
+    assert entries_from(bench, tmp_path, Paged)[b"file"] == ("file", None)
+    assert (bench.acquisition(1) / "data" / "file").read_bytes() == Paged.content
+
+
+def test_a_file_of_a_page_that_was_being_written_has_changed(bench: Bench, tmp_path: Path) -> None:
+    """It is cut to nothing and written anew: the first reading meets it in between, with no other time to the second."""
+    asked: list[int] = []
+
+    class Rewritten(Server):
+        content = bytes(4096)
+
+        def read(self, file_obj: object, offset: int, size: int) -> bytes:
+            asked.append(offset)
+            return b"" if len(asked) <= 2 else Server.read(self, file_obj, offset, size)
+
+    assert entries_from(bench, tmp_path, Rewritten)[b"file"] == ("file", ["changed-while-read"])
 
 
 @pytest.mark.parametrize("said", [3, 10, SMALL_FILE, 2 * SMALL_FILE, 30 * SMALL_FILE])
@@ -368,6 +417,152 @@ def test_a_connection_that_is_lost_is_no_gap_in_the_evidence(bench: Bench, tmp_p
     with sftp_server(tmp_path, Steady) as running:
         again = running.pull(bench, b"/evidence")
     assert (again.acquisition, again.leftovers) == (1, 1)
+
+
+class _Breaking(Server):
+    """Drops the first connection in the middle of its file, when the first bytes have been taken for certain."""
+
+    content = random.Random(2).randbytes(12_000_000)
+    connections: ClassVar[list[Callable[[], None]]]
+    asked: ClassVar[list[tuple[int, int]]]
+
+    def __init_subclass__(cls) -> None:
+        cls.connections, cls.asked = [], []
+
+    def __init__(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
+        super().__init__(chan)
+        self.connections.append(chan.get_connection().abort)
+        self.number = len(self.connections)
+
+    def read(self, file_obj: object, offset: int, size: int) -> bytes:
+        if self.number == 1 and offset > 10_000_000:
+            self.connections[0]()
+        self.asked.append((self.number, offset))
+        return Server.read(self, file_obj, offset, size)
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evidencesync.transfer.place.FIRST_PAUSE", 0.01)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_after_a_lost_connection_a_file_is_read_on_at_its_place(bench: Bench, tmp_path: Path) -> None:
+    class Honest(_Breaking):
+        pass
+
+    with sftp_server(tmp_path, Honest) as running:
+        outcome = running.pull(bench, b"/evidence", retries=2)
+    assert (outcome.interruptions, outcome.tally.manifest.flags) == (1, {})
+    assert (bench.acquisition(1) / "data" / "file").read_bytes() == Honest.content
+    first = min(offset for number, offset in Honest.asked if number == 2)
+    assert first > 1_000_000  # the seam: the last bytes that had come
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("sign", ["time", "size", "none"])
+@pytest.mark.parametrize("cheap", [16_000_000, 0])
+def test_a_file_that_is_another_one_when_the_link_is_back_is_never_joined_to_the_first(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sign: str, cheap: int
+) -> None:
+    """It is read from its start again; or, where that is too much, it is marked: a mixture."""
+    monkeypatch.setattr("evidencesync.transfer.sftp_file.CHEAP_TO_READ_AGAIN", cheap)
+    longer = 1000 if sign == "size" else 0
+
+    class Changed(_Breaking):
+        content = b"a" * 12_000_000
+
+        def __init__(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
+            super().__init__(chan)
+            if self.number > 1:
+                self.content = b"b" * (12_000_000 + longer)
+
+        def lstat(self, path: bytes) -> asyncssh.SFTPAttrs:
+            seen = Server.lstat(self, path)
+            if self.number > 1 and sign == "time" and path != b"/evidence":
+                seen.mtime = 2
+            return seen
+
+    with sftp_server(tmp_path, Changed) as running:
+        outcome = running.pull(bench, b"/evidence", retries=2)
+    content = (bench.acquisition(1) / "data" / "file").read_bytes()
+    if cheap:
+        assert (outcome.tally.manifest.flags, content == b"b" * (12_000_000 + longer)) == ({}, True)
+        assert outcome.tally.read_again == (sign != "none")
+        assert bench.entries(1)[b"file"].mtime == ("2.000000000" if sign == "time" else "1.000000000")
+    else:
+        assert (outcome.tally.manifest.flags, set(content)) == ({"changed-while-read": 1}, set(b"ab"))
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_file_without_a_size_is_made_anew_and_so_read_from_its_start_again(bench: Bench, tmp_path: Path) -> None:
+    class Unsized(_Breaking):
+        def lstat(self, path: bytes) -> asyncssh.SFTPAttrs:
+            return attributes(FOLDER) if path == b"/evidence" else attributes(REGULAR, 0)
+
+    with sftp_server(tmp_path, Unsized) as running:
+        outcome = running.pull(bench, b"/evidence", retries=2)
+    assert (outcome.interruptions, outcome.tally.manifest.flags, outcome.tally.read_again) == (1, {}, 0)
+    assert (2, 0) in Unsized.asked
+    assert (bench.acquisition(1) / "data" / "file").read_bytes() == Unsized.content
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_file_that_is_gone_when_the_link_is_back_has_vanished(bench: Bench, tmp_path: Path) -> None:
+    class Gone(_Breaking):
+        def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:
+            if self.number > 1:
+                raise asyncssh.SFTPNoSuchFile("gone")
+            return path
+
+    with sftp_server(tmp_path, Gone) as running:
+        running.pull(bench, b"/evidence", retries=2)
+    entry = bench.entries(1)[b"file"]
+    assert (entry.flags, entry.blake3) == (["vanished"], None)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_source_that_is_gone_when_the_link_is_back_ends_it(bench: Bench, tmp_path: Path) -> None:
+    """Not each of its files is called vanished: perhaps a disk was unplugged, or it is another machine."""
+
+    class Unplugged(_Breaking):
+        def lstat(self, path: bytes) -> asyncssh.SFTPAttrs:
+            if self.number > 1:
+                raise asyncssh.SFTPNoSuchFile("gone")
+            return Server.lstat(self, path)
+
+    with sftp_server(tmp_path, Unplugged) as running, pytest.raises(SourceNotFoundError):
+        running.pull(bench, b"/evidence", retries=2)
+    assert bench.acquisitions() == []
+
+
+@pytest.mark.usefixtures("at_once")
+def test_another_host_key_when_the_link_is_back_ends_it(bench: Bench, tmp_path: Path) -> None:
+    """Also one that is known: the manifest names one server."""
+
+    class First(_Breaking):
+        pass
+
+    (tmp_path / "other").mkdir()
+    with sftp_server(tmp_path, First) as running, sftp_server(tmp_path / "other", Server) as other:
+        servers = [running, other]
+        with pytest.raises(HostKeyError) as raised:
+            pull_over_sftp(lambda: servers.pop(0).connect(), bench, b"/evidence", retries=5)
+    assert (raised.value.exit_code, servers, bench.acquisitions()) == (21, [], [])
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_server_that_hangs_up_at_one_place_for_ever_is_lost_when_the_attempts_are_used_up(bench: Bench, tmp_path: Path) -> None:
+    class Hopeless(_Breaking):
+        def read(self, file_obj: object, offset: int, size: int) -> bytes:
+            if offset > 10_000_000:
+                self.connections[-1]()
+            return Server.read(self, file_obj, offset, size)
+
+    with sftp_server(tmp_path, Hopeless) as running, pytest.raises(LinkLostError):
+        running.pull(bench, b"/evidence", retries=3)
+    assert bench.acquisitions() == []
+    assert 4 <= len(Hopeless.connections) < 40  # each brings a little more, until the next asks for what none gives
 
 
 def test_a_real_folder_of_asyncssh_is_pulled_and_verified_again(bench: Bench, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -39,10 +39,15 @@ class RunningSftp:
         return SftpSource(Address("somebody", "127.0.0.1", self.port, "/", local=False), options)
 
     def pull(self, bench: Bench, path: bytes, timeout_seconds: float = 20, **changes: object) -> PushOutcome:
-        """Pulls a path of it into the bench's vault."""
-        vault = partial(reach_for_pull, str(bench.vault.layout.root))
-        request = bench.request(source=path, vault=b"", timeout_seconds=timeout_seconds, **changes)
-        return pull_agentless(self.connect(timeout_seconds), vault, request, Progress())
+        """Pulls a path of it into the bench's vault. With `retries`, a lost connection is made again."""
+        return pull_over_sftp(partial(self.connect, timeout_seconds), bench, path, timeout_seconds=timeout_seconds, **changes)
+
+
+def pull_over_sftp(connect: Callable[[], SftpSource], bench: Bench, path: bytes, **changes: object) -> PushOutcome:
+    """Pulls a path of a server into the bench's vault."""
+    vault = partial(reach_for_pull, str(bench.vault.layout.root))
+    request = bench.request(source=path, vault=b"", **changes)
+    return pull_agentless(connect(), vault, request, Progress(), again=connect)
 
 
 class _Login(asyncssh.SSHServer):

@@ -1,0 +1,140 @@
+"""Pulls without an agent over links that are lost, and of files whose size is not true: from OpenSSH's server."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from evidencesync.errors import LinkLostError
+from evidencesync.source.filters import FilterRules
+from evidencesync.ssh.address import Address
+from evidencesync.ssh.sftp import SftpSource
+from evidencesync.transfer.request import PushOutcome
+from tests.integration.conftest import Sshd, make_key, running_sshd
+from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.proxy import Proxy, Trouble
+from tests.support.pulling import far_end, pull_from
+from tests.support.sftp_server import pull_over_sftp
+
+CUT = 1_500_000
+"""Bytes after which each connection is cut."""
+_MOVES = b"cpu MHz"
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory: pytest.TempPathFactory, require_program: Callable[[str], str]) -> Iterator[Sshd]:
+    folder = tmp_path_factory.mktemp("sftp")
+    make_key(folder / "host_ed25519")
+    with running_sshd(folder, require_program("sshd"), "Subsystem sftp internal-sftp\n") as running:
+        yield running
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setattr("evidencesync.transfer.place.FIRST_PAUSE", 0.01)
+    return make_bench(tmp_path)
+
+
+def connecting(sshd: Sshd, port: int, timeout_seconds: float = 20.0) -> Callable[[], SftpSource]:
+    """What connects to the server by way of another port."""
+    known_hosts = sshd.folder / f"known_hosts_{port}"
+    known_hosts.write_text(sshd.known_hosts.read_text().replace(str(sshd.port), str(port)))
+    options = sshd.options(known_hosts=known_hosts, timeout_seconds=timeout_seconds)
+    return lambda: SftpSource(Address(sshd.user, "127.0.0.1", port, "/", local=False), options)
+
+
+def pull(sshd: Sshd, bench: Bench, path: Path, **changes: object) -> PushOutcome:
+    return pull_over_sftp(connecting(sshd, sshd.port), bench, os.fsencode(path), **changes)
+
+
+def fill(source: Path) -> dict[bytes, bytes]:
+    """A large file, some small ones and one between, with an old time; and what is in them."""
+    made = random.Random(12)
+    contents = {b"image": made.randbytes(8_000_000), b"z/middle": made.randbytes(400_000)}
+    contents |= {b"many/%03d" % number: made.randbytes(20_000) for number in range(60)}
+    for name, content in contents.items():
+        path = Path(os.fsdecode(os.fsencode(source) + b"/" + name))
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        os.utime(path, (1_700_000_000, 1_600_000_000))
+    return contents
+
+
+def test_a_link_that_is_cut_again_and_again_finishes_and_nothing_is_read_twice(sshd: Sshd, bench: Bench) -> None:
+    contents = fill(bench.source)
+    total = sum(map(len, contents.values()))
+    cuts = [Trouble("reset", CUT, "down")] * 50
+    with Proxy(("127.0.0.1", sshd.port), troubles=cuts) as proxy:
+        connect = connecting(sshd, proxy.port)
+        outcome = pull_over_sftp(connect, bench, os.fsencode(bench.source), retries=2)
+        connections = len(proxy.trips)
+    assert outcome.interruptions == connections - 1 >= total // CUT
+    assert outcome.tally.manifest.flags == {}
+    # What came over all connections: besides the contents a handshake each, and a block or a file of which not all had come.
+    assert total < outcome.wire_received < total + connections * 400_000
+    assert {path for path, entry in bench.entries(1).items() if entry.type == "file"} == contents.keys()
+    for name, content in contents.items():
+        assert (bench.acquisition(1) / "data" / os.fsdecode(name)).read_bytes() == content
+
+
+@pytest.mark.parametrize("path", ["/proc/cpuinfo", "/proc/kallsyms", "/sys/class/net/lo/mtu", "/sys/class/net/lo"])
+def test_a_file_whose_size_is_not_true_is_read_to_its_end_and_has_not_changed(sshd: Sshd, bench: Bench, path: str) -> None:
+    """Under /proc all say that they are empty, under /sys that they have a page. Pushed or pulled, they are what `cat` shows."""
+    source = Path(path)
+    files = [source] if source.is_file() else [found for found in source.iterdir() if found.is_file() and found.name == "mtu"]
+    rules = FilterRules.none() if source.is_file() else FilterRules.from_patterns(["*"], ["mtu"])
+    outcomes = [
+        pull(sshd, bench, source, rules=rules),
+        bench.push(source=os.fsencode(path), rules=rules),
+        pull_from(bench, far_end(source), source=os.fsencode(path), rules=rules),
+    ]
+    for outcome in outcomes:
+        assert outcome.tally.manifest.flags.keys() <= {"skipped"}
+        for file in files:
+            stored = (bench.acquisition(outcome.acquisition) / "data" / file.name).read_bytes()
+            assert stored.split(_MOVES)[0] == file.read_bytes().split(_MOVES)[0] != b""
+
+
+def test_times_that_sftp_cannot_say_are_absent_and_counted(sshd: Sshd, bench: Bench) -> None:
+    times = {"1901": -(2**31) + 5, "1969": -5, "1970": 0, "2038": 2**31, "2106": 2**32 + 5, "2136": 2**32 + 946_684_800}
+    for name, seconds in times.items():
+        (bench.source / name).write_bytes(b"x")
+        os.utime(bench.source / name, (seconds, seconds))
+        if (bench.source / name).stat().st_mtime_ns != seconds * 10**9:
+            pytest.skip("only where the file system holds such times")
+    os.utime(bench.source, (2**32 + 5, 2**32 + 5))
+    whole = pull(sshd, bench, bench.source)
+    stated = {path.decode(): entry.mtime for path, entry in bench.entries(1).items() if entry.mtime is not None}
+    assert stated == {"1970": "0.000000000", "2038": f"{2**31}.000000000"}
+    assert whole.tally.manifest.remarks == {"metadata-unread": 2 * 5 + 1}  # and an access time of 2038, which may be of 1901
+    manifest = (bench.acquisition(1) / "manifest.jsonl").read_bytes()
+    assert b'"times":"whole seconds, modulo 2^32"' in manifest
+    assert manifest.endswith(b'"remarks":{"metadata-unread":11}}\n')
+    alone = pull(sshd, bench, bench.source / "2136")
+    assert (bench.entries(alone.acquisition)[b"2136"].mtime, alone.tally.manifest.remarks) == (None, {"metadata-unread": 2})
+
+
+def test_a_server_that_does_not_come_back_ends_it_and_the_next_run_uses_what_came(sshd: Sshd, bench: Bench) -> None:
+    fill(bench.source)
+    with Proxy(("127.0.0.1", sshd.port), troubles=[Trouble("reset", CUT, "down")]) as proxy:
+        connect = connecting(sshd, proxy.port)
+        tries = 0
+
+        def once() -> SftpSource:
+            nonlocal tries
+            tries += 1
+            if tries > 1:
+                proxy.refuse()
+            return connect()
+
+        with pytest.raises(LinkLostError) as raised:
+            pull_over_sftp(once, bench, os.fsencode(bench.source), retries=3)
+    assert (raised.value.exit_code, tries) == (23, 4)
+    assert "3 attempts" in raised.value.message
+    assert bench.acquisitions() == []
+    again = pull(sshd, bench, bench.source)
+    assert (again.acquisition, again.leftovers) == (1, 1)
