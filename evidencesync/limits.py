@@ -103,6 +103,7 @@ MAX_FACT: Final = 8 * KIB  # characters of one: the list of a disk's partitions 
 ALIVE_SECONDS: Final = 20.0
 SILENCE_SECONDS: Final = 180.0
 LEAST_SILENCE_SECONDS: Final = 5.0  # for a sender who says that he is less patient: a busy machine is not a dead one
+LEAST_RATE: Final = 100  # bytes a second: a long frame over a slow line takes its time; a slower end counts as a silent one
 HANDSHAKE_SECONDS: Final = 60.0  # all of it, until somebody has proved a trusted key: for whoever has to touch it
 RETURN_SECONDS: Final = 1200.0  # for a sender who does not say how long he may take to come back
 MAX_RETURN_SECONDS: Final = 3600.0

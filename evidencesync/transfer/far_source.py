@@ -204,6 +204,7 @@ def _listen(link: Link, inbox: Inbox[Frames, Message]) -> None:
     frames = FrameDecoder()
     try:
         while block := link.read():
+            inbox.local_arrived += len(block)
             whole = list(frames.feed(block))
             if whole:
                 inbox.put_local(whole, sum(len(body) for _, body in whole))

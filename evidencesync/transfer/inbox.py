@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from evidencesync.errors import InterruptedRunError, LimitExceededError, LinkLostError
-from evidencesync.limits import ALIVE_SECONDS, LEAST_SILENCE_SECONDS, MIB, SILENCE_SECONDS
+from evidencesync.limits import ALIVE_SECONDS, LEAST_RATE, LEAST_SILENCE_SECONDS, MIB, SILENCE_SECONDS
 
 _QUEUED_BYTES = 16 * MIB
 _QUEUED_ITEMS = 512
@@ -32,6 +32,30 @@ def silence_seconds(timeout_seconds: float) -> float:
     return min(max(_LENIENCE * timeout_seconds, LEAST_SILENCE_SECONDS), SILENCE_SECONDS)
 
 
+class Silence:
+    """Tells when an end has been silent for its patience. A long frame that is still coming over a slow line is no silence.
+
+    `arrived` gives how many bytes have come from that end so far, whole frames or not.
+    """
+
+    def __init__(self, arrived: Callable[[], int]) -> None:
+        self._arrived = arrived
+        self.heard()
+
+    def heard(self) -> None:
+        """A whole frame has come: the patience begins anew."""
+        self._since, self._before = time.monotonic(), self._arrived()
+
+    def left(self, patience_seconds: float) -> float:
+        """How many seconds of the patience are left; 0 and less when it is over."""
+        passed = time.monotonic() - self._since
+        left = patience_seconds - passed
+        if left <= 0 and self._arrived() - self._before >= LEAST_RATE * passed:
+            self.heard()
+            return patience_seconds
+        return left
+
+
 class Inbox(Generic[LocalT, PeerT]):
     """Two queues that one thread takes from. What fails in a feeding thread is raised where the items are taken.
 
@@ -50,6 +74,9 @@ class Inbox(Generic[LocalT, PeerT]):
         self._peer_error: BaseException | None = None
         self._link = 0
         self._closed = False
+        self.local_arrived = 0
+        self.peer_arrived = 0
+        """Bytes that have come from the source and from the other end, as `put_local` and `put_peer` will give them or have."""
         self.may_hold_up = False
         """Whether the other end may be held up when it says much at once: only while nothing is being sent to it."""
 
@@ -149,7 +176,8 @@ class Inbox(Generic[LocalT, PeerT]):
         Raises what a feeding thread failed with, and LinkLostError when only the other end was waited for and it
         stayed silent for `timeout_seconds`.
         """
-        until = time.monotonic() + (self.alive_seconds if local else timeout_seconds)
+        until = time.monotonic() + self.alive_seconds
+        silence = Silence(lambda: self.peer_arrived)
         with self._lock:
             while True:
                 if self._peer:
@@ -168,7 +196,7 @@ class Inbox(Generic[LocalT, PeerT]):
                 if local and self._local_error is not None:
                     raise self._local_error
                 # Without a limit on the wait, a lock in the main thread would hold back Ctrl-C on some systems.
-                left = until - time.monotonic()
+                left = until - time.monotonic() if local else silence.left(timeout_seconds)
                 if left > 0:
                     self._changed.wait(left)  # whatever comes: it is looked at above, also at the last moment
                     continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -60,6 +61,10 @@ class Line:
         """Takes the sender at his word: who gives up so soon, and may come back for so long, is not waited for much longer."""
         self._silence_seconds = silence_seconds(patience.timeout_ms / 1000)
         self._return_seconds = min(float(patience.return_seconds), MAX_RETURN_SECONDS)
+
+    def wait_without_end(self) -> None:
+        """The sender is of this very process, and himself gives up whom he has his bytes from: he is never lost."""
+        self._silence_seconds = threading.TIMEOUT_MAX
 
     def trust(self) -> None:
         """Somebody who is trusted is at the other end: he may take his time, and from now on only silence counts."""

@@ -49,6 +49,7 @@ from evidencesync.transfer.conversation import Conversation, connect_again
 from evidencesync.transfer.emptiness import refuse_nothing
 from evidencesync.transfer.far_source import FarSource, Frames, note_of, origin_of
 from evidencesync.transfer.greeting import Greeting, patience_of
+from evidencesync.transfer.inbox import Silence
 from evidencesync.transfer.intake.overhearing import Pulled
 from evidencesync.transfer.keeping import Keeping
 from evidencesync.transfer.link import Link
@@ -133,7 +134,8 @@ class _Pull:
         self._conversation: Conversation[Frames] = Conversation(near, request, progress, now, None)
         self._stored = 0
         self._version = PROTOCOL_VERSION
-        self._alive = self._heard = time.monotonic()
+        self._alive = time.monotonic()
+        self._silence = Silence(lambda: self._conversation.inbox.local_arrived)
 
     def run(self) -> PushOutcome:
         """All of it. A line that no honest source sends makes the source's end a hostile one."""
@@ -198,7 +200,7 @@ class _Pull:
         self._add_page(0, encode_header(header))
         if self._version >= PATIENT_VERSION:
             self._far.say(patience_of(request.timeout_seconds, 0.0))
-        self._heard = time.monotonic()
+        self._silence.heard()
         self._far.say(
             Fetch(
                 knows_nothing=ready.known_contents == 0,
@@ -231,7 +233,7 @@ class _Pull:
                 self._write(self._far.take(frames))
             elif message is not None:
                 self._pass_back(message)
-            self._heard = time.monotonic()
+            self._silence.heard()
         tally = self._overheard.tally
         for remark, count in self._far.end.remarks.items():
             tally.manifest.remark(remark, count)
@@ -247,7 +249,7 @@ class _Pull:
         patience = self._request.timeout_seconds
         if self._version < PATIENT_VERSION:
             patience = max(patience, _OLD_SIGNS * ALIVE_SECONDS)
-        if time.monotonic() - self._heard >= patience:
+        if self._silence.left(patience) <= 0:
             raise LinkLostError(f"the source's end has been silent for {patience:.0f} seconds")
 
     def _pass_back(self, message: Message) -> None:

@@ -199,7 +199,9 @@ class _Session:
         if offered.version >= PATIENT_VERSION:
             patience = self._expect(Patience)
             self._least_bytes = patience.least_bytes
-            if hello.purpose == "push":  # a custody chain is shown to a person, who may think before he signs
+            if self._caller.pulled is not None:
+                self._line.wait_without_end()
+            elif hello.purpose == "push":  # a custody chain is shown to a person, who may think before he signs
                 self._line.be_patient(patience)
         admitted = admit(self._expect(Begin), offered, self._vault, self._now())
         self._line.trust()
