@@ -36,11 +36,13 @@ from evidencesync.vault.disk import (
     FOLDER_MODE,
     is_there,
     load_file,
+    load_own_file,
     opened_folder,
     remove_if_there,
     store_new_file,
     storing,
     sync_folder,
+    tidy_away,
     write_new_file,
 )
 from evidencesync.vault.folders import names_in
@@ -116,7 +118,7 @@ def claim_number(folder_fd: int, new: NewRecord, vouch: Vouch) -> None:
         if _place_bytes(folder_fd, name, new.encoded(), durable=False):
             _confirm(folder_fd, new)
             return
-        found = _load_claim(folder_fd, name)
+        found = load_own_file(folder_fd, name, MAX_CLAIM, void=b"")
         if found is None:  # it was removed, and so the record is there
             raise grew(number)
         other = NewRecord.decode(found)
@@ -130,13 +132,6 @@ def claim_number(folder_fd: int, new: NewRecord, vouch: Vouch) -> None:
                 put_record(folder_fd, other)
             raise grew(number)
     raise LockedError(f"custody record {number} was claimed {_MOST_GENERATIONS} times and never written")
-
-
-def _load_claim(folder_fd: int, name: str) -> bytes | None:
-    try:
-        return load_file(folder_fd, name, MAX_CLAIM)
-    except MalformedDocumentError:
-        return b""  # void: no writer made that
 
 
 def has_record(folder_fd: int, sequence: int) -> bool:
@@ -185,9 +180,7 @@ def remove_claims(folder_fd: int, sequence: int) -> None:
     """Removes the claims of a number whose record is there."""
     with storing("tidy a custody folder"):
         for generation in range(1, _MOST_GENERATIONS):
-            try:
-                os.unlink(claim_name(sequence, generation), dir_fd=folder_fd)
-            except FileNotFoundError:
+            if not tidy_away(folder_fd, claim_name(sequence, generation)):
                 return
 
 
@@ -208,7 +201,7 @@ def _tidy(folder_fd: int, new: NewRecord, names: list[str]) -> None:
             else:
                 unwanted = name.startswith(TEMPORARY)
             if unwanted:
-                remove_if_there(folder_fd, name)
+                tidy_away(folder_fd, name)
 
 
 def place_new_file(folder_fd: int, name: str, data: bytes, dst_dir_fd: int | None = None) -> bool:
@@ -243,8 +236,7 @@ def _put(folder_fd: int, name: str, data: bytes, new: NewRecord, origin: tuple[i
     for _ in range(_MOST_TRIES):
         if (origin is not None and _link(folder_fd, name, *origin)) or place_new_file(folder_fd, name, data):
             return
-        found = load_file(folder_fd, name, MAX_RECORD)
-        if found == data:
+        if load_own_file(folder_fd, name, MAX_RECORD) == data:
             return
         there = load_file(folder_fd, new.name, MAX_RECORD)
         if there not in (None, new.data):

@@ -137,6 +137,21 @@ def remove_if_there(dir_fd: int, name: Name) -> None:
         os.unlink(name, dir_fd=dir_fd)
 
 
+def tidy_away(dir_fd: int, name: Name) -> bool:
+    """Removes what has a name that only writers of this vault give; False where it was not there. Raises OSError.
+
+    A folder stays, for none of them makes one: `verify` tells of it, and it is in nobody's way.
+    """
+    try:
+        os.unlink(name, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        if not stat.S_ISDIR(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode):
+            raise
+    return True
+
+
 def is_there(dir_fd: int, name: Name) -> bool:
     """Whether something has this name, whatever it is. Raises StorageError where that cannot be told."""
     with storing(f"look at {_shown(name)}"):
@@ -160,6 +175,26 @@ def load_file(dir_fd: int, name: str, limit: int) -> bytes | None:
     if len(data) > limit:
         raise MalformedDocumentError(f"{_shown(name)} is larger than {limit} bytes: nobody has written it like that")
     return data
+
+
+def load_own_file(dir_fd: int, name: str, limit: int, *, void: bytes | None = None) -> bytes | None:
+    """As `load_file`, of a name that only writers of this vault give; `void` for what none of them can have made.
+
+    That is a link, a FIFO, a folder, or a file of more than `limit` bytes: it is no obstacle, and for `verify` to tell. What the
+    disk does not give still raises StorageError.
+    """
+    try:
+        return load_file(dir_fd, name, limit)
+    except MalformedDocumentError:
+        return void
+    except StorageError:
+        try:
+            mode = os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode
+        except OSError:
+            mode = stat.S_IFREG
+        if stat.S_ISREG(mode):
+            raise
+        return void
 
 
 def sync_folder(dir_fd: int, shown: str) -> None:

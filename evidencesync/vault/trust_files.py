@@ -20,7 +20,7 @@ from typing import Final
 from evidencesync.errors import ChainError, EvidenceSyncError
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.limits import MAX_TRUST_FILE
-from evidencesync.vault.disk import load_file, remove_if_there, store_new_file, storing, sync_folder
+from evidencesync.vault.disk import load_file, load_own_file, remove_if_there, store_new_file, storing, sync_folder, tidy_away
 from evidencesync.vault.folders import names_in
 from evidencesync.vault.interrupted import TEMPORARY, Standing, is_draft, standing, temporary_name
 from evidencesync.vault.layout import REVOKED_KEYS, TRUSTED_SIGNERS
@@ -32,7 +32,7 @@ _FILES: Final = (TRUSTED_SIGNERS, REVOKED_KEYS)
 
 def load_stated(root_fd: int, name: str, sha256: str | None, before: str | None) -> bytes:
     """A list's bytes as the last record states them: in its place, or in a draft beside the one `before` it."""
-    drafts = [load_file(root_fd, draft, MAX_TRUST_FILE) for draft in _drafts_of(root_fd, name)]
+    drafts = [load_own_file(root_fd, draft, MAX_TRUST_FILE) for draft in _drafts_of(root_fd, name)]
     there = load_file(root_fd, name, MAX_TRUST_FILE)
     beside = next((data for data in drafts if data is not None and sha256_of(data).hex() == sha256), None)
     found = [None if data is None else sha256_of(data).hex() for data in (there, beside)]
@@ -51,7 +51,7 @@ def settle_files(root_fd: int, files: Mapping[str, bytes]) -> None:
     """Ends the last change: lists that its record states are in their places, and no draft of the same bytes is left."""
     for name, data in files.items():
         for draft in _drafts_of(root_fd, name):
-            if load_file(root_fd, draft, MAX_TRUST_FILE) != data:
+            if load_own_file(root_fd, draft, MAX_TRUST_FILE) != data:
                 continue
             with storing(f"write {name}"):
                 if load_file(root_fd, name, MAX_TRUST_FILE) != data:
@@ -114,4 +114,4 @@ def _remove_old(root_fd: int, name: str, mine: str) -> None:
             except FileNotFoundError:
                 continue
             if draft == TEMPORARY + name or found.st_mtime < now - _PATIENCE_SECONDS:
-                remove_if_there(root_fd, draft)
+                tidy_away(root_fd, draft)
