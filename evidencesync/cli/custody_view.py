@@ -44,7 +44,7 @@ def _against_memory(chain: ShownChain) -> list[CustodyProblem]:
 
 def show_lines(output: CustodyShowOutput) -> Iterator[str]:
     """A chain for people: a table of its records, and what they add up to."""
-    yield f"{safe_text(output.case)} / {safe_text(output.item)}"
+    yield f"{safe_text(output.case)} / {safe_text(output.item)}   (times are UTC)"
     who = [f"{safe_text(one.record.actor.name, 40)} ({safe_text(one.record.actor.principal, 60)})" for one in output.custody]
     wide = max(map(len, who), default=0)
     for shown, name in zip(output.custody, who, strict=True):

@@ -199,6 +199,6 @@ def _value(field: str, value: str | None) -> str:
 
     nanoseconds = parse_file_time(value)
     try:
-        return f"{format_moment(nanoseconds)[:19].replace('T', ' ')}.{nanoseconds % 10**9:09}"
+        return f"{format_moment(nanoseconds)[:19].replace('T', ' ')}.{nanoseconds % 10**9:09} UTC"
     except OverflowError:  # a year that no calendar has: a file may say so
         return value

@@ -65,7 +65,7 @@ def files_lines(output: FilesOutput) -> Iterator[str]:
         owner = f"{_name(entry.user, entry.uid)}:{_name(entry.group, entry.gid)}"
         size = "-" if entry.size is None else size_text(entry.size)
         yield f"{_LETTERS[entry.type]}{entry.mode or '----'}  {owner:<17}  {size:>9}  {_time(entry)}  {path}{_notes(entry)}"
-    yield f"{count_text(len(output.entries), 'entry', 'entries')} of {output.total:,}" + (
+    yield f"{count_text(len(output.entries), 'entry', 'entries')} of {output.total:,}; times are UTC" + (
         f"; go on with --after {safe_text(from_json_fields(output.next, output.next_b64))}"
         if output.next is not None or output.next_b64 is not None
         else ""

@@ -61,9 +61,9 @@ class TrustedSigner:
         if self.namespaces is not None and not matches_any(namespace, self.namespaces):
             return f"is not trusted for the namespace {namespace}"
         if self.valid_after is not None and at < self.valid_after:
-            return f"is trusted from {_format_time(self.valid_after)} on, not at {_format_time(at)}"
+            return f"is trusted from {_told_time(self.valid_after)} on, not at {_told_time(at)}"
         if self.valid_before is not None and at > self.valid_before:
-            return f"was trusted until {_format_time(self.valid_before)}, not at {_format_time(at)}"
+            return f"was trusted until {_told_time(self.valid_before)}, not at {_told_time(at)}"
         return None
 
 
@@ -281,6 +281,11 @@ def _parse_time(text: str | None, what: str) -> int | None:
     if seconds <= 0:
         raise TrustFileError(f"{what}: a time before 1970: {safe_text(text, 40)}")
     return seconds
+
+
+def _told_time(seconds: int) -> str:
+    """As documents and findings write times, and not as these files do."""
+    return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _format_time(seconds: int) -> str:

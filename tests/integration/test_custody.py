@@ -93,6 +93,7 @@ def test_an_item_goes_from_hand_to_hand(lab: Lab) -> None:
         "sealed",
     ]
     table = lab.run("custody", "show", "vault", *ITEM).out
+    assert table.startswith("2024-017 / LAPTOP-1   (times are UTC)\n")
     assert "held by       ben@lab" in table
     assert "0006  " in table
     refused = lab.push("--json")

@@ -69,7 +69,7 @@ def test_each_kind_of_difference_is_told_apart(lab: Lab) -> None:
     text = diff(lab)
     assert text.code == 0
     assert "> a/moved -> b" in text.out
-    assert " -> 1969-12-31 23:59:58.500000000\n" in text.out
+    assert " -> 1969-12-31 23:59:58.500000000 UTC\n" in text.out
     assert "\x1b" not in text.out
     assert "1 added (+), 1 removed (-), 1 moved (>), 3 changed (*)" in text.out
     back = lab.run("diff", "vault", "2", "1", *ITEM, "--json").document["counts"]
@@ -144,7 +144,7 @@ def test_files_are_shown_page_by_page(lab: Lab) -> None:
     assert seen == whole["entries"]
     text = lab.run("show", "vault", *ITEM, "--files")
     assert "\x1b" not in text.out
-    assert "8 entries of 8" in text.out
+    assert "8 entries of 8; times are UTC" in text.out
     below = lab.run("show", "vault", *ITEM, "--files", "--below", "a/", "--json").document
     assert paths(below["entries"][1:]) == ["a", "a/1", "a/2"]
     assert lab.run("show", "vault", *ITEM, "--files", "--below", "c").code == 10
