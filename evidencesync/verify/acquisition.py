@@ -49,7 +49,7 @@ from evidencesync.verify.documents import CheckedFolder, reason
 from evidencesync.verify.listing import Listed, check_listed
 from evidencesync.verify.location import report_damage
 from evidencesync.verify.signatures import TRUSTED_TIME, SignedAt
-from evidencesync.verify.timestamps import CheckedToken, check_times, check_timestamp
+from evidencesync.verify.timestamps import CheckedToken, Later, Stamps, check_times, check_timestamp
 
 _BLOCK: Final = 1 << 20
 _KNOWN: Final = SIGNED_DOCUMENTS | STREAMED_DOCUMENTS | TIMESTAMP_DOCUMENTS | {DATA}
@@ -71,6 +71,8 @@ class Expected:
 
     `times_known`: whether all that says when something was signed could be read.
 
+    `later` reads the chain on: the records about its timestamps as they are now, and whether somebody writes to the item.
+
     `linked`: its records were read from the chain's folder; those in the acquisition's own are not judged yet.
     """
 
@@ -81,6 +83,7 @@ class Expected:
     before: ChainedAcquisition | None
     timestamped: tuple[CustodyRecord, ...]
     linked: bool
+    later: Callable[[], Later]
     times_known: bool = True
 
 
@@ -100,7 +103,8 @@ def check_acquisition(
     if listed.sha256 is not None:
         context.manifests[expected.number] = listed.sha256
     chunks_sha256 = hash_recipes(folder, receipt)
-    token = check_timestamp(context, folder, expected.number, expected.timestamped, signature, known=expected.times_known)  # 12
+    stamps = Stamps(expected.timestamped, expected.times_known, expected.later)
+    token = check_timestamp(context, folder, expected.number, stamps, signature)  # 12
     check_times(folder.report, expected.chained, expected.before, listed.reader.header, token)  # 12
     _check_manifest(context, folder, expected, listed, signature, token)  # 4
     if receipt is not None and receipt_bytes is not None:

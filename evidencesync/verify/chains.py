@@ -28,6 +28,7 @@ from evidencesync.evidence.moment import parse_moment
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.vault.interrupted import TEMPORARY, claimed_number, left_by_append
 from evidencesync.vault.layout import SIGNATURE_SUFFIX, parse_record_file, record_file
+from evidencesync.verify.chain_times import ChainTimes
 from evidencesync.verify.checks import Check
 from evidencesync.verify.claims import claim_objection
 from evidencesync.verify.context import Context
@@ -90,6 +91,7 @@ class ChainReader:
     _checker: ChainChecker = field(init=False)
     _signed: list[_Signed] = field(default_factory=list)
     _statements: Statements = field(default_factory=Statements)
+    _times: ChainTimes = field(default_factory=ChainTimes)
 
     def __post_init__(self) -> None:
         self._checker = ChainChecker(self.subject)
@@ -162,6 +164,7 @@ class ChainReader:
         self.digests[sequence] = digest
         if record is None:
             return
+        self._times.add(report, name, record)
         key = self._signer_of(report, name, data, signature, record)
         vault_time = parse_moment(record.time) if key is not None and SIGNERS[record.type] is SignedBy.VAULT else None
         if key is not None:
@@ -176,6 +179,7 @@ class ChainReader:
 
         `stated_times`: by a record's number, its digest and the time when the vault said that the chain ended with it.
         """
+        self._times.finish(self.context.judge.now_ns + self.context.since_begun.elapsed_ns())
         at: SignedAt | None = None
         for signed in reversed(self._signed):
             digest, stated_ns = stated_times.get(signed.sequence, ("", 0))

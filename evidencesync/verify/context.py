@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from evidencesync.verify.chain_times import Stopwatch
 from evidencesync.verify.findings import Counts, Head, Reporter
 from evidencesync.verify.progress import VerifyProgress
 from evidencesync.verify.signatures import SignatureJudge
@@ -31,6 +32,8 @@ class Context:
     all_digests: bool
     progress: VerifyProgress
     counts: Counts = field(default_factory=Counts)
+    since_begun: Stopwatch = field(default_factory=Stopwatch)
+    """What has passed since the judge's `now_ns`: a run can take days, and records that come meanwhile are not of the future."""
     heads: list[Head] = field(default_factory=list)
     digests: dict[tuple[str | None, str | None], dict[int, str]] = field(default_factory=dict)
     """All records of each chain, by exact case and item number (the vault's own: by none): number and digest."""

@@ -34,6 +34,7 @@ from evidencesync.verify.checks import Check
 from evidencesync.verify.context import Context
 from evidencesync.verify.documents import CheckedFolder
 from evidencesync.verify.findings import Findings, Head, Reporter
+from evidencesync.verify.timestamps import Later
 
 _NO_TITLES: Final = ("", "")
 _MAX_RECIPE_FILES: Final = 500  # descriptors that are open at the same time; the usual limit for a process is 1024
@@ -319,10 +320,19 @@ class _Item:
                 known.get(number - 1),
                 tuple(self._chain.timestamped.get(number, ())),
                 linked=number != self._unfinished,
+                later=partial(self._read_later, number),
                 times_known=self._chain.times_known,
             )
             with folder:
                 check_acquisition(self._context, folder, expected, partial(self._open_recipes, acquisitions, number))
+
+    def _read_later(self, number: int) -> Later:
+        """What the chain says by now of an acquisition's timestamps. Who writes to the item has its lock."""
+        is_written = self._folder.is_locked()
+        if self._custody.look_again():
+            self._chain.read_on(self._custody)
+            self._finish_chain()
+        return Later(tuple(self._chain.timestamped.get(number, ())), is_written)
 
     def _expect_work(self, acquisitions: CheckedFolder, numbers: list[int]) -> None:
         """Tells the display how much is to come, as far as the receipts say so."""

@@ -7,14 +7,16 @@ leads to a root that was given, at the token's own time.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from evidencesync.custody.documents import CustodyRecord, ManifestHeader
 from evidencesync.errors import LimitExceededError, TimestampError
 from evidencesync.evidence.moment import format_moment
 from evidencesync.limits import MAX_TIMESTAMP
 from evidencesync.vault.layout import MANIFEST_SIGNATURE, TIMESTAMP, TIMESTAMP_REQUEST
+from evidencesync.verify.chain_times import BACKWARDS, SECOND
 from evidencesync.verify.chains import ChainedAcquisition
 from evidencesync.verify.checks import Check
 from evidencesync.verify.context import Context
@@ -24,9 +26,7 @@ from evidencesync.verify.findings import Reporter
 if TYPE_CHECKING:
     from evidencesync.custody.timestamp import Token
 
-_SECOND: Final = 1_000_000_000
-_BACKWARDS: Final = 600 * _SECOND  # what follows may not be earlier than what it follows by more than this
-_LONGEST_RECEIPT: Final = 2 * 86_400 * _SECOND  # from the examiner's signature to the vault's: reading back a few TiB
+_LONGEST_RECEIPT: Final = 2 * 86_400 * SECOND  # from the examiner's signature to the vault's: reading back a few TiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +37,45 @@ class CheckedToken:
     trusted: bool
 
 
-def check_timestamp(
-    context: Context,
-    folder: CheckedFolder,
-    number: int,
-    records: tuple[CustodyRecord, ...],
-    stamped: bytes | None,
-    *,
-    known: bool,
-) -> CheckedToken | None:
-    """Checks the timestamp of an acquisition, if it has one; None where it has none that is good.
+class Later(NamedTuple):
+    """What a chain says of an acquisition's timestamps by now, and whether somebody writes to the item at this moment."""
 
-    `known`: whether all records could be read. What could not be read is not judged by its absence.
+    records: tuple[CustodyRecord, ...]
+    is_written: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stamps:
+    """What the chain said of an acquisition's timestamps when it was read.
+
+    `known`: whether all records could be read. What could not be read is not judged by its absence. `later`: reads on. Whoever
+    attaches a timestamp puts its files in place, and then its record into the chain.
     """
+
+    records: tuple[CustodyRecord, ...]
+    known: bool
+    later: Callable[[], Later]
+
+
+def check_timestamp(
+    context: Context, folder: CheckedFolder, number: int, stamps: Stamps, stamped: bytes | None
+) -> CheckedToken | None:
+    """Checks the timestamp of an acquisition, if it has one; None where it has none that is good."""
     report = folder.report
     token: CheckedToken | None = None
-    if records or TIMESTAMP.encode() in folder.names or TIMESTAMP_REQUEST.encode() in folder.names:
-        token = _check_files(context, folder, records, stamped, known=known)
+    there = [name for name in (TIMESTAMP, TIMESTAMP_REQUEST) if name.encode() in folder.names]
+    records, is_written = stamps.records, False
+    if there and not records and stamps.known:
+        records, is_written = stamps.later()
+        for name in (TIMESTAMP, TIMESTAMP_REQUEST):
+            if records and name not in there:
+                folder.look_for(name)
+    if is_written and not records:
+        for name in there:
+            text = f"no custody record names {name}: somebody writes to the item at this moment, and may attach it"
+            report.report(Check.PUBLISHING, "unfinished-change", text, name)
+    elif records or there:
+        token = _check_files(context, folder, records, stamped, known=stamps.known)
     unread = any(report.is_unread(name) for name in (TIMESTAMP, TIMESTAMP_REQUEST, MANIFEST_SIGNATURE))
     if context.require_timestamp and (token is None or not token.trusted) and not unread:
         report.report(
@@ -97,11 +119,11 @@ def check_times(
 
 def _compare(report: Reporter, first: tuple[str, int], then: tuple[str, int], measured: str, longest: int | None) -> None:
     apart = then[1] - first[1]
-    if apart >= -_BACKWARDS and (longest is None or apart <= longest):
+    if apart >= -BACKWARDS and (longest is None or apart <= longest):
         return
     (did, at), (followed, later) = first, then
     way = "earlier" if apart < 0 else "later"
-    text = f"{did} at {format_moment(at)}, {followed} at {format_moment(later)}: {abs(apart) // _SECOND} seconds {way}{measured}"
+    text = f"{did} at {format_moment(at)}, {followed} at {format_moment(later)}: {abs(apart) // SECOND} seconds {way}{measured}"
     report.report(Check.TIME, "times-contradict", text)
 
 

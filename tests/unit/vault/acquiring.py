@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -72,9 +73,12 @@ def new_signer() -> VaultSigner:
     return VaultSigner(Ed25519PrivateKey.generate())
 
 
+MADE_NS: Final = 1_680_000_000 * 10**9
+
+
 def new_vault(path: Path, examiner: Signer) -> Vault:
-    """A vault that trusts one examiner, called ana."""
-    return create_vault(path, "Lab", [(examiner.public_key, "ana")])
+    """A vault that trusts one examiner, called ana; made before all that is acquired into it, on a fixed day in 2023."""
+    return create_vault(path, "Lab", [(examiner.public_key, "ana")], at_ns=MADE_NS)
 
 
 def file_line(path: bytes, data: bytes) -> CheckedLine:

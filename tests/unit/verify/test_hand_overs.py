@@ -45,7 +45,7 @@ def put(made: Made, kind: RecordType, details: dict[str, str], signer: Signer, p
 def ana(made: Made) -> str:
     """The principal of the examiner; Ben is trusted, too."""
     vault = made.open()
-    vault.trust.add(BEN.public_key, "ben@lab", at_ns=1_000_000_000)
+    vault.trust.add(BEN.public_key, "ben@lab", at_ns=NOW_NS - 7 * 86_400_000_000_000)
     return vault.load_trust().principal_for(made.examiner.public_key, "custody@evidencesync", NOW_NS)
 
 

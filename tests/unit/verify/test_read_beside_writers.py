@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections.abc import Callable
@@ -9,11 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.custody.timestamp import Request
+from evidencesync.errors import LockedError
 from evidencesync.kept.heads import HeadMemory
 from evidencesync.vault import staging
+from evidencesync.vault.ledger import Ledger
 from evidencesync.vault.reindex import rebuild
+from evidencesync.vault.timestamps import Answer, Who, attach, load_stamped
+from tests.support.authority import make_authority
 from tests.unit.vault.acquiring import item_name, new_signer, new_vault
-from tests.unit.verify.busy import BEFORE_ALL_NS, Busy, a_copy
+from tests.unit.verify.busy import BEFORE_ALL_NS, NEW_YEAR_NS, Busy, a_copy
 from tests.unit.verify.sample import slugs
 
 TRUE_OF_A_BUSY_VAULT = {"unfinished-publish", "unfinished-transfer", "unfinished-change"}
@@ -143,3 +149,50 @@ def test_an_index_that_does_not_have_yet_what_was_published_meanwhile_is_not_sai
         index_anew(busy)
         a_push(busy)
         assert "index-differs" in slugs(busy.audit(), "warning")
+
+
+def a_timestamp(busy: Busy) -> None:
+    vault = busy.vault()
+    item = vault.item(item_name())
+    attach(vault, item, 1, answer_over(load_stamped(item, 1)), Who(busy.ana, "Ana"), None, at_ns=busy.tick())
+
+
+@functools.cache
+def answer_over(stamped: bytes) -> Answer:
+    """The same whenever it is asked for."""
+    return Answer(make_authority().forge(stamped, NEW_YEAR_NS, nonce=7), Request.over(stamped, "sha512", 7).encode())
+
+
+def test_a_timestamp_that_is_attached_meanwhile_is_no_finding_but_that_it_is_there(template: Busy, tmp_path: Path) -> None:
+    at, count = 0, 1
+    while at < count:
+        with a_copy(template, tmp_path / "run") as busy, pytest.MonkeyPatch.context() as patch:
+            meanwhile = Meanwhile(patch, at, lambda: a_timestamp(busy))
+            verdict = busy.audit()
+            count = meanwhile.count
+            assert verdict.verdict == "pass", (at, verdict.findings)
+            assert slugs(verdict, "error", "warning") == set(), (at, verdict.findings)
+            at += 5
+    assert count > 40
+
+
+def test_a_timestamp_without_its_record_is_an_attach_under_way_while_somebody_has_the_item(
+    template: Busy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one that was cut short, or put there by somebody else, where nobody has it."""
+    seen = []
+
+    def cut_short(_: Ledger, *__: bytes) -> None:
+        seen.append(busy.audit())
+        raise LockedError("the end")
+
+    with a_copy(template, tmp_path / "run") as busy:
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(LockedError):
+            patch.setattr(Ledger, "append", cut_short)
+            a_timestamp(busy)
+        (during,) = seen
+        assert (during.verdict, slugs(during, "info")) == ("pass", {"unfinished-change"}), during.findings
+        after = busy.audit()
+        assert (after.exit_code, slugs(after)) == (33, {"timestamp-not-recorded"}), after.findings
+        a_timestamp(busy)
+        assert busy.audit().verdict == "pass"

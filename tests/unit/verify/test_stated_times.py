@@ -11,9 +11,12 @@ from msgspec.structs import replace
 from evidencesync.custody.documents import CustodyRecord
 from evidencesync.custody.record import decode_record
 from evidencesync.evidence.moment import format_moment, parse_moment
+from evidencesync.kept.heads import HeadMemory
 from evidencesync.vault.item import ItemState
 from evidencesync.vault.staging import Staging
-from tests.unit.vault.acquiring import STARTED, Acquirer, new_vault
+from evidencesync.verify.chain_times import Stopwatch
+from tests.unit.vault.acquiring import STARTED, Acquirer, new_signer, new_vault
+from tests.unit.verify.busy import Busy
 from tests.unit.verify.sample import NOW_NS, Made, slugs
 
 RECEIVED_NS: Final = parse_moment(STARTED)
@@ -72,3 +75,59 @@ def test_an_acquisition_that_is_dated_before_the_one_in_front_of_it_is_a_warning
         second = sorted((made.path.parent / "other" / "cases").glob(f"*/*/custody/*-{kind}.json"))[1]
         assert decode_record(second.read_bytes()).time == at
     assert slugs(verdict) == set()
+
+
+HOUR_NS: Final = 3_600_000_000_000
+
+
+def contradictions(made: Made, **options: object) -> list[str]:
+    verdict = made.audit(**options)
+    assert verdict.verdict == "pass"
+    return [one.message for one in verdict.findings if one.slug == "times-contradict"]
+
+
+@pytest.mark.parametrize(("hours", "warned"), [(-1, True), (0, False), (1, False)])
+def test_a_record_that_is_dated_before_the_one_it_follows_is_a_warning(made: Made, hours: int, *, warned: bool) -> None:
+    """In the vault's own chain, where a clock was set back between two pushes."""
+    trust = made.open().trust
+    trust.add(new_signer().public_key, "ben", at_ns=RECEIVED_NS)
+    trust.add(new_signer().public_key, "cleo", at_ns=RECEIVED_NS + hours * HOUR_NS)
+    told = contradictions(made)
+    assert len(told) == warned
+    for message in told:
+        assert TIME.findall(message) == [format_moment(RECEIVED_NS - HOUR_NS), STARTED]
+        assert "0003-trust-changed.json is dated" in message
+        assert "record 2 before it" in message
+        assert "3600 seconds earlier" in message
+
+
+@pytest.mark.parametrize(("hours", "warned"), [(-1, True), (0, False), (1, False)])
+def test_what_is_noted_of_an_item_before_the_record_that_it_follows_is_a_warning(made: Made, hours: int, *, warned: bool) -> None:
+    vault = made.open()
+    name = next(vault.items())
+    busy = Busy(made.path, made.examiner, new_signer(), HeadMemory(made.path.parent / "state"), RECEIVED_NS + hours * HOUR_NS)
+    busy.note(made.examiner, "ana", name)
+    told = [one for one in contradictions(made) if "noted" in one]
+    assert len(told) == warned
+    assert all("-noted.json is dated" in one and "seconds earlier" in one for one in told)
+
+
+def test_records_that_are_dated_after_the_check_are_a_warning_for_each_chain(made: Made) -> None:
+    trust = made.open().trust
+    for days in (1, 2):
+        trust.add(new_signer().public_key, f"ben{days}", at_ns=NOW_NS + days * DAY_NS)
+    (told,) = contradictions(made)
+    assert told.startswith("2 records of this chain are dated after this check, at ")
+    assert told.endswith(f"; the latest is 0003-trust-changed.json, of {format_moment(NOW_NS + 2 * DAY_NS)}")
+
+
+def test_a_record_that_came_while_a_check_ran_for_days_is_not_of_the_future(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    made.open().trust.add(new_signer().public_key, "ben", at_ns=NOW_NS + DAY_NS)
+    assert contradictions(made)
+    monkeypatch.setattr(Stopwatch, "elapsed_ns", lambda _: DAY_NS)
+    assert not contradictions(made)
+    monkeypatch.undo()
+    for ahead in ("_steady_ns", "_clock_ns"):
+        watch = Stopwatch()
+        setattr(watch, ahead, getattr(watch, ahead) - DAY_NS)
+        assert DAY_NS <= watch.elapsed_ns() < DAY_NS + HOUR_NS

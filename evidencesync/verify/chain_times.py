@@ -1,0 +1,67 @@
+"""What the times of a chain's records say of each other and of this check: somebody's clock was wrong, or a time is invented.
+
+Times are never an error: everybody signs by the clock of his own machine. But a record that is dated before the one it follows,
+or after the check itself, is told: whoever reads the chain would else take the times for what happened.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+from evidencesync.custody.documents import CustodyRecord
+from evidencesync.evidence.moment import format_moment, parse_moment
+from evidencesync.verify.checks import Check
+from evidencesync.verify.findings import Reporter
+
+SECOND: Final = 1_000_000_000
+BACKWARDS: Final = 600 * SECOND
+"""What follows may not be earlier than what it follows by more than this."""
+_OF_ACQUISITIONS: Final = frozenset({"acquired", "received"})  # compared with each other where acquisitions are checked
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """How much time has passed since a run began, also while the machine slept or its clock was set forward."""
+
+    _steady_ns: int = field(default_factory=time.monotonic_ns)
+    _clock_ns: int = field(default_factory=time.time_ns)
+
+    def elapsed_ns(self) -> int:
+        """By whichever clock says more."""
+        return max(time.monotonic_ns() - self._steady_ns, time.time_ns() - self._clock_ns, 0)
+
+
+@dataclass(slots=True)
+class ChainTimes:
+    """Takes the records of one chain in their order, those that stand in their places."""
+
+    _before: tuple[CustodyRecord, int] | None = None
+    _latest: tuple[int, str, Reporter] | None = None
+    _times: list[int] = field(default_factory=list)
+
+    def add(self, report: Reporter, name: str, record: CustodyRecord) -> None:
+        """The next record. A warning where it is dated before the one that it follows."""
+        before, at = self._before, parse_moment(record.time)
+        self._before = record, at
+        self._times.append(at)
+        if self._latest is None or at > self._latest[0]:
+            self._latest = at, name, report
+        if before is None or before[0].sequence != record.sequence - 1 or {before[0].type, record.type} <= _OF_ACQUISITIONS:
+            return
+        apart = before[1] - at
+        if apart > BACKWARDS:
+            followed = f"record {before[0].sequence} before it at {before[0].time}"
+            text = f"{name} is dated {record.time}, {followed}: {apart // SECOND} seconds earlier"
+            report.report(Check.TIME, "times-contradict", text, name)
+
+    def finish(self, now_ns: int) -> None:
+        """A warning where records are dated after `now_ns`, the time of the check. Call when the last one was added."""
+        later = sum(at > now_ns + BACKWARDS for at in self._times)
+        if later and self._latest is not None:
+            at, name, report = self._latest
+            few = "this record is" if later == 1 else f"{later} records of this chain are"
+            text = f"{few} dated after this check, at {format_moment(now_ns)}; the latest is {name}, of {format_moment(at)}"
+            report.report(Check.TIME, "times-contradict", text, name)
+        self._times.clear()
