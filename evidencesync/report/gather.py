@@ -70,8 +70,9 @@ class Grounds:
 def gather(vault: Vault, shown: Shown, grounds: Grounds, *, now_ns: int) -> Gathered:
     """The whole model but its file lists. Raises NotThereError where the vault has nothing of what was named."""
     layouts = _layouts(vault, shown)
-    items = [_item(layout, shown, grounds.verdict) for layout in layouts]
-    facts = VaultFacts(vault.settings.id, vault.settings.name, vault.settings.key, _head(vault.ledger, None, None))
+    items = [_item(layout, shown, grounds) for layout in layouts]
+    head = _checked_head(vault.ledger, grounds, None, None, ("heads",)) or _head(vault.ledger, None, None)
+    facts = VaultFacts(vault.settings.id, vault.settings.name, vault.settings.key, head)
     report = Report(
         format=REPORT_FORMAT,
         made_at=format_moment(now_ns),
@@ -111,7 +112,7 @@ def _is_about(layout: ItemLayout, shown: Shown) -> bool:
     return name is not None and name.case.text == shown.case and shown.item in (None, name.item.text)
 
 
-def _item(layout: ItemLayout, shown: Shown, verdict: Verdict) -> Item:
+def _item(layout: ItemLayout, shown: Shown, grounds: Grounds) -> Item:
     problem: str | None = None
     case, title = shown.case, shown.item or layout.root.name
     numbers: list[int] = []
@@ -125,7 +126,12 @@ def _item(layout: ItemLayout, shown: Shown, verdict: Verdict) -> Item:
         numbers = [number for number in acquisition_numbers(layout) if shown.acquisition in (None, number)]
     except EvidenceSyncError as error:
         problem = error.message
-    custody = _custody(layout, verdict)
+    custody, ledger = _custody(layout, grounds.verdict), Ledger(layout.custody)
+    checked = _checked_head(ledger, grounds, case, title)
+    if checked is not None and checked.sequence < len(custody):  # others have gone on since; the report is of what was checked
+        custody = custody[: checked.sequence]
+        recorded = {step.record.acquisition for step in custody if step.record is not None}
+        numbers = [number for number in numbers if number in recorded]
     records = [step.record for step in custody if step.record is not None and step.signature != "refused"]
     details, statements = DetailsFold(), Statements()
     for record in records:
@@ -135,7 +141,7 @@ def _item(layout: ItemLayout, shown: Shown, verdict: Verdict) -> Item:
         case=case,
         item=title,
         folder=f"cases/{layout.root.parent.name}/{layout.root.name}",
-        head=_head(Ledger(layout.custody), case, title),
+        head=checked or _head(ledger, case, title),
         known=[Detail(one.name, one.value, one.record) for one in details.known()],
         held_by=statements.held_by,
         custody=custody,
@@ -151,6 +157,26 @@ def _head(ledger: Ledger, case: str | None, item: str | None) -> Head | None:
     except EvidenceSyncError:
         return None
     return Head(case, item, head.sequence, head.sha256) if head.sha256 is not None else None
+
+
+def _checked_head(
+    ledger: Ledger, grounds: Grounds, case: str | None, item: str | None, kinds: tuple[str, ...] = ()
+) -> Head | None:
+    """Where a chain ended when it was checked for this very report, and passed: if it still has that record, and went on since.
+
+    With `kinds`, only by records of these types: those that state where items' chains end change nothing of what is shown. None
+    where the chain is as it was, or another one, or where the verdict is an earlier one.
+    """
+    heads = [one for one in grounds.verdict.heads if (one.case, one.item) == (case, item)]
+    if grounds.given or grounds.verdict.verdict != "pass" or not heads:
+        return None
+    head = heads[0]
+    try:
+        files = ledger.files()
+        there = len(files) > head.sequence and ledger.load(files[head.sequence - 1]).sha256 == head.sha256
+    except EvidenceSyncError:
+        return None
+    return head if there and all(not kinds or file.kind in kinds for file in files[head.sequence :]) else None
 
 
 # --- Acquisitions ------------------------------------------------------------------------------------------------------

@@ -48,7 +48,8 @@ def parse_verdict(data: bytes) -> Verdict:
 def judge(verdict: Verdict, *, given: bool, shown: Shown, vault: VaultFacts, items: list[Item], now_ns: int) -> Judgement:
     """The verdict as a report may state it.
 
-    One that was checked for this very report stands, if what was read for the report is what was checked. One from a file
+    One that was checked for this very report stands, if what was read for the report is what was checked, whatever others have
+    added to the chains since. One from a file
     (`given`) stands only if all of this is true, too: 1. It is about this vault. 2. It was asked for all that the report
     shows. 3. It is not from the future. 4. The heads of all chains that it saw are those of now; so nothing was acquired,
     recorded or changed in who is trusted since. 5. What the report shows is what these chains record. What happened to
