@@ -39,6 +39,7 @@ def catch_up(vault: VaultLayout, index: Index, case: str) -> Reindexed:
     `case` is a folder name. What cannot be read is left out, and said: the index is a cache, and `verify` is where damage
     is judged.
     """
+    known = index.acquisitions(case)  # before the folders: what others publish and add meanwhile does not make it a foreign one
     published: set[tuple[str, int]] = set()
     unread: set[str] = set()
     for item in item_folders(vault, case):
@@ -47,7 +48,6 @@ def catch_up(vault: VaultLayout, index: Index, case: str) -> Reindexed:
         except (StorageError, MissingOrExtraError) as error:
             unread.add(item)
             index.notices.append(error.message)
-    known = index.acquisitions(case)
     if (
         not {one for one in known if one[0] not in unread} <= published
     ):  # an index of another vault, or of an older state of this one

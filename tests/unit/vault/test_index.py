@@ -12,8 +12,9 @@ import pytest
 from evidencesync.delta.recipe import Recipe, RecipeBuilder
 from evidencesync.delta.rows import ZERO_DIGEST, Row, is_hook, segment_digest
 from evidencesync.evidence.digest import ChunkDigest, SegmentDigest, blake3_of, chunk_digest_of
-from evidencesync.vault import recipes
+from evidencesync.vault import catalog, recipes, reindex
 from evidencesync.vault.index import Index
+from evidencesync.vault.layout import ItemLayout
 from evidencesync.vault.location import Location, Scope
 from evidencesync.vault.reindex import catch_up, rebuild
 from evidencesync.vault.vault import Vault
@@ -380,3 +381,28 @@ def test_the_index_folder_is_made_again_when_somebody_removed_it(vault: Vault, a
     finally:
         index.close()
     assert stat.S_IMODE(vault.layout.index.stat().st_mode) == 0o700
+
+
+def test_an_index_to_which_another_session_adds_meanwhile_is_not_taken_for_a_foreign_one(
+    vault: Vault, acquirer: Acquirer, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thrown away beside others, it would be an I/O error for them."""
+    acquirer.acquire({b"a": b"a"})
+    add(index, vault, acquirer)
+    thrown_away: list[str] = []
+    monkeypatch.setattr(Index, "forget", lambda _, case: thrown_away.append(case))
+    numbers = catalog.acquisition_numbers
+
+    def others_publish(item: ItemLayout) -> list[int]:
+        monkeypatch.setattr(reindex, "acquisition_numbers", numbers)
+        found = numbers(item)
+        acquirer.acquire({b"a": b"b"})
+        theirs = vault.index()
+        add(theirs, vault, acquirer)
+        theirs.close()
+        return found
+
+    monkeypatch.setattr(reindex, "acquisition_numbers", others_publish)
+    assert catch_up(vault.layout, index, acquirer.name.case.folder).left_out == ()
+    assert thrown_away == []
+    assert len(index.acquisitions(acquirer.name.case.folder)) == 2
