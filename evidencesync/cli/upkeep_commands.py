@@ -10,7 +10,7 @@ import typer
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.figures import count_text, size_text
 from evidencesync.cli.options import VaultPath, local_vault
-from evidencesync.errors import CommandKind, ExitCode
+from evidencesync.errors import CommandKind, ExitCode, NoSpaceError
 from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def reindex(run: Run, vault: VaultPath) -> ExitCode:
         index.close()
     with adding_to_own_chain(run, opened):
         record_heads(opened)
+    if index.is_full:  # no document is to blame
+        raise NoSpaceError("the index has no room on the vault's disk")
     for notice in index.notices:
         run.console.say(f"note: {notice}")
     lines = [f"indexed {count_text(done.acquisitions, 'acquisition')} of {count_text(done.cases, 'case')}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import time
@@ -12,14 +13,34 @@ from typing import Final
 from evidencesync import __version__
 from evidencesync.custody.record import SIGNATURE_FORM
 from evidencesync.custody.sshsig import PublicKey
-from evidencesync.errors import UsageError
+from evidencesync.errors import EvidenceSyncError, NoSpaceError, StorageError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title
 from evidencesync.evidence.moment import format_moment
 from evidencesync.outside import require_outside
-from evidencesync.vault.disk import FOLDER_FLAGS, make_folder, opened_folder, storage_error, store_new_file, storing, sync_folder
+from evidencesync.vault.disk import (
+    FOLDER_FLAGS,
+    make_folder,
+    opened_folder,
+    remove_if_there,
+    storage_error,
+    store_new_file,
+    storing,
+    sync_folder,
+)
+from evidencesync.vault.folders import remove_tree
 from evidencesync.vault.keys import make_vault_key
-from evidencesync.vault.layout import CASES, CUSTODY, INDEX, REVOKED_KEYS, SETTINGS, TRUSTED_SIGNERS, VaultLayout
+from evidencesync.vault.layout import (
+    CASES,
+    CUSTODY,
+    INDEX,
+    REVOKED_KEYS,
+    SETTINGS,
+    TRUSTED_SIGNERS,
+    VAULT_KEY,
+    VAULT_KEY_PUBLIC,
+    VaultLayout,
+)
 from evidencesync.vault.ledger import Ledger, sign_record
 from evidencesync.vault.machine import kind_of_file_system, this_machine
 from evidencesync.vault.probe import probe_file_system
@@ -29,6 +50,9 @@ from evidencesync.vault.vault import Vault
 
 _MODE: Final = 0o644
 _PRIVATE_FOLDER: Final = 0o700
+_NOTHING_MADE: Final = (
+    "Look at the disk (df -h, df -i) and the permissions there, then run the same command again. Nothing was made."
+)
 
 
 def create_vault(
@@ -42,12 +66,26 @@ def create_vault(
     """Makes a vault in a folder that is empty or not there, with a key of its own, and opens it.
 
     `trusted` are the examiners' keys and principals. vault.toml is written last: without it, a folder is no vault.
+    Where it fails, nothing of it is left: the next one begins in an empty folder.
     Raises UsageError for a folder that holds something, InvalidNameError, TrustFileError, StorageError, NoSpaceError.
     """
     now = time.time_ns() if at_ns is None else at_ns
     Title(name)  # the same bounds as for a case number
-    _make_root(path)
+    is_new = _make_root(path)
     layout = VaultLayout(path.resolve())
+    try:
+        _furnish(layout, name, trusted, policy or Policy(), now)
+    except BaseException as error:
+        if isinstance(error, NoSpaceError | StorageError):
+            error.hint = _NOTHING_MADE
+        if not isinstance(error.__cause__, FileExistsError):  # then somebody else makes one there, and it is his
+            with contextlib.suppress(OSError, EvidenceSyncError):
+                _take_back(layout.root, is_new=is_new)
+        raise
+    return Vault.open(layout.root)
+
+
+def _furnish(layout: VaultLayout, name: str, trusted: Sequence[tuple[PublicKey, str]], policy: Policy, now: int) -> None:
     with opened_folder(layout.root) as root:
         file_system = probe_file_system(root)
         signer = make_vault_key(root, f"vault {name}")
@@ -57,7 +95,7 @@ def create_vault(
             name=name,
             key=signer.public_key.fingerprint,
             created=format_moment(now),
-            policy=policy or Policy(),
+            policy=policy,
             file_system=file_system,
             writer=_first_writer(root, now),
         )
@@ -72,7 +110,17 @@ def create_vault(
         ledger.append(*sign_record(vault_record(settings, ledger, "made", details, now), signer))
         store_new_file(root, SETTINGS, encode_settings(settings), mode=_MODE)
         sync_folder(root, "the vault's folder")
-    return Vault.open(layout.root)
+
+
+def _take_back(root: Path, *, is_new: bool) -> None:
+    """Removes what a vault is made of, the settings first: without them it is none."""
+    with opened_folder(root) as folder:
+        for name in (SETTINGS, TRUSTED_SIGNERS, REVOKED_KEYS, VAULT_KEY, VAULT_KEY_PUBLIC):
+            remove_if_there(folder, name)
+        for name in (CASES, CUSTODY, INDEX):
+            remove_tree(folder, name)
+    if is_new:
+        root.rmdir()
 
 
 def _first_writer(root_fd: int, at_ns: int) -> Writer | None:
@@ -83,7 +131,8 @@ def _first_writer(root_fd: int, at_ns: int) -> Writer | None:
     return Writer(machine=machine.id, name=machine.name, since=format_moment(at_ns))
 
 
-def _make_root(path: Path) -> None:
+def _make_root(path: Path) -> bool:
+    """Whether the folder was made: else it was there, and empty."""
     shown = safe_text(str(path), 200)
     try:
         above = os.open(path.parent, FOLDER_FLAGS & ~os.O_NOFOLLOW)
@@ -105,6 +154,7 @@ def _make_root(path: Path) -> None:
                 raise UsageError(
                     f"the folder is not empty: {safe_text(str(path), 200)}", hint="A vault needs a folder of its own."
                 ) from None
-            return
+            return False
     with opened_folder(path.resolve().parent) as parent:
         sync_folder(parent, "the folder that the vault lies in")
+    return True

@@ -47,11 +47,13 @@ _Digest = TypeVar("_Digest", bound=bytes)
 class Index:
     """All lookups of a receiver. May be used from several threads; one lookup runs at a time.
 
-    `notices` says (for a person) what could not be used; a lookup never fails because of the cache.
+    `notices` says (for a person) what could not be used; a lookup never fails because of the cache. `is_full` tells that the disk
+    had no room for something of it.
     """
 
     def __init__(self, layout: VaultLayout) -> None:
         self.notices: list[str] = []
+        self.is_full = False
         self._layout = layout
         self._lock = threading.Lock()
         self._open: OrderedDict[str, CaseIndex] = OrderedDict()
@@ -185,6 +187,7 @@ class Index:
             return question(self._everywhere)
         except sqlite3.Error as error:
             self.notices.append(f"index of all cases: {safe_text(str(error), 200)}")
+            self.is_full |= _code(error) == sqlite3.SQLITE_FULL
             useless = _is_useless(error)
         self._close_everywhere()
         if useless:
@@ -202,6 +205,7 @@ class Index:
             return question(self._case(case))
         except sqlite3.Error as error:
             self.notices.append(f"index of {safe_text(case)}: {safe_text(str(error), 200)}")
+            self.is_full |= _code(error) == sqlite3.SQLITE_FULL
             useless = _is_useless(error)
         self._close(case)
         if useless:
@@ -236,8 +240,14 @@ class Index:
 
 
 def _is_useless(error: sqlite3.Error) -> bool:
-    code = getattr(error, "sqlite_errorcode", None)
-    return code is None or code & 0xFF in _USELESS
+    code = _code(error)
+    return code is None or code in _USELESS
+
+
+def _code(error: sqlite3.Error) -> int | None:
+    """SQLite's primary result code; None where Python itself has raised the error."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
 
 
 def _content_query(digests: Sequence[Blake3Digest], scope: Scope) -> Callable[[CaseIndex], dict[Blake3Digest, Location]]:

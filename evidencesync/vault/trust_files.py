@@ -68,8 +68,8 @@ def lay_beside(root_fd: int, files: Mapping[str, bytes], changed: Mapping[str, b
             if changed[name] == files[name]:
                 continue
             draft = temporary_name(f"{name}-")
+            made[name] = draft  # first: a file that could be made and not filled is one, too
             store_new_file(root_fd, draft, changed[name], mode=_MODE)
-            made[name] = draft
             _remove_old(root_fd, name, draft)
         sync_folder(root_fd, "the vault's folder")
     except EvidenceSyncError:

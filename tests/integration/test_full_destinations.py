@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from evidencesync.limits import MIB
+from evidencesync.vault.case_index import CaseIndex
 from tests.integration.cli_program import ITEM, Lab
+from tests.support.every_command import run_in_process
 from tests.support.file_systems import mounted
 
 
@@ -42,6 +45,25 @@ def test_what_does_not_fit_is_refused_before_it_is_begun(lab: Lab, small: Path, 
     assert "are needed" in refused.error["message"]
     assert refused.error["hint"]
     assert os.listdir(small) == []
+
+
+def test_an_index_that_has_no_room_is_blamed_on_no_document(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> bool:
+        full = sqlite3.OperationalError("database or disk is full")
+        full.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise full
+
+    monkeypatch.setenv("HOME", str(lab.folder / "home"))
+    with monkeypatch.context() as patch:
+        patch.setattr(CaseIndex, "add", refuse)
+        assert run_in_process(["reindex", str(lab.folder / "vault")]) == 13
+    said = capfd.readouterr()
+    assert "no room" in said.err
+    assert "hint: Free space" in said.err
+    assert "could not be read" not in said.out + said.err
+    assert run_in_process(["reindex", str(lab.folder / "vault")]) == 0
 
 
 def test_a_part_that_fits_is_restored(lab: Lab, small: Path) -> None:

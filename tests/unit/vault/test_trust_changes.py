@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from evidencesync.errors import (
     ChainError,
     InvalidNameError,
+    NoSpaceError,
     NotThereError,
     TrustFileError,
     UntrustedSignerError,
@@ -40,6 +42,23 @@ def test_an_added_key_is_trusted_from_then_on_and_the_change_is_a_signed_record(
     assert stored.record.details["action"] == "added"
     assert stored.record.details["key"] == ben.public_key.fingerprint
     assert stored.record.sequence == 2
+
+
+@pytest.mark.parametrize("change", ["add", "revoke"])
+def test_a_change_for_which_there_is_no_room_leaves_no_draft(change: str, vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = sorted(os.listdir(vault.layout.root))
+
+    def write(_fd: int, _data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("evidencesync.vault.disk.write_all", write)
+        with pytest.raises(NoSpaceError):
+            if change == "add":
+                vault.trust.add(new_signer().public_key, "ben", at_ns=NOW)
+            else:
+                vault.trust.revoke(new_signer().public_key, at_ns=NOW)
+    assert sorted(os.listdir(vault.layout.root)) == before
 
 
 def test_a_retired_key_keeps_what_it_signed_before(vault: Vault, examiner: VaultSigner) -> None:

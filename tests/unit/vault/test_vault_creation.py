@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -12,6 +13,7 @@ import pytest
 from evidencesync.errors import (
     ConfigurationError,
     InvalidNameError,
+    NoSpaceError,
     NotThereError,
     SigningKeyError,
     StorageError,
@@ -21,7 +23,7 @@ from evidencesync.errors import (
 from evidencesync.vault.create import create_vault
 from evidencesync.vault.keys import VaultSigner
 from evidencesync.vault.probe import probe_file_system
-from evidencesync.vault.settings import Policy, encode_settings, parse_settings
+from evidencesync.vault.settings import FileSystem, Policy, encode_settings, parse_settings
 from evidencesync.vault.vault import Vault
 from tests.unit.vault.acquiring import item_name, new_signer
 
@@ -32,6 +34,63 @@ def test_a_new_vault_opens_with_its_settings_and_holds_nothing(vault: Vault) -> 
     assert opened.settings.name == "Lab"
     assert opened.settings.policy.lookup == "case"
     assert list(opened.items()) == []
+
+
+def _fill_up_after(writes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = [writes]
+
+    def write(fd: int, data: bytes) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.write(fd, data)
+
+    monkeypatch.setattr("evidencesync.vault.disk.write_all", write)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_vault_that_could_not_be_made_whole_leaves_nothing_behind(
+    is_there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "vault"
+    if is_there:
+        place.mkdir()
+    hints = []
+    for writes in range(100):
+        with monkeypatch.context() as patch:
+            _fill_up_after(writes, patch)
+            try:
+                create_vault(place, "Lab")
+                break
+            except NoSpaceError as error:
+                hints.append(error.hint or "")
+        assert os.listdir(tmp_path) == (["vault"] if is_there else []), writes
+        assert not is_there or os.listdir(place) == [], writes
+    assert len(hints) >= 6
+    assert all("Nothing was made" in hint for hint in hints)
+    assert Vault.open(place).settings.name == "Lab"
+
+
+def test_of_two_who_make_a_vault_in_one_folder_the_later_takes_nothing_from_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "vault"
+    first: list[Vault] = []
+
+    def come_in_between(root: int) -> FileSystem:
+        monkeypatch.undo()
+        place.rename(tmp_path / "aside")
+        first.append(create_vault(place, "First"))
+        for name in os.listdir(place):
+            (place / name).rename(tmp_path / "aside" / name)
+        place.rmdir()
+        (tmp_path / "aside").rename(place)
+        return probe_file_system(root)
+
+    monkeypatch.setattr("evidencesync.vault.create.probe_file_system", come_in_between)
+    with pytest.raises(StorageError):
+        create_vault(place, "Second")
+    assert Vault.open(place).settings == first[0].settings
 
 
 def test_the_private_key_is_for_the_owner_alone_and_its_public_part_fits(vault: Vault) -> None:
