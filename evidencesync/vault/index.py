@@ -40,6 +40,8 @@ _SUFFIX: Final = ".sqlite"
 # The file itself is of no use: damaged, not SQLite, other tables or columns than ours. All else (locked, full, no
 # permission) says nothing about the file.
 _USELESS: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT})
+# What SQLite says of a file that another process has thrown away, to make it anew, while we had it open.
+_MOVED: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY})
 _Result = TypeVar("_Result")
 _Digest = TypeVar("_Digest", bound=bytes)
 
@@ -54,6 +56,8 @@ class Index:
     def __init__(self, layout: VaultLayout) -> None:
         self.notices: list[str] = []
         self.is_full = False
+        self.moved = False
+        """Whether the last question failed because another process was making the file anew: then it may be asked again."""
         self._layout = layout
         self._lock = threading.Lock()
         self._open: OrderedDict[str, CaseIndex] = OrderedDict()
@@ -201,9 +205,11 @@ class Index:
 
     def _ask(self, case: str, question: Callable[[CaseIndex], _Result]) -> _Result | None:
         """One question to a case's index; None when it cannot answer. A file that is of no use is thrown away."""
+        self.moved = False
         try:
             return question(self._case(case))
         except sqlite3.Error as error:
+            self.moved = _code(error) in _MOVED
             self.notices.append(f"index of {safe_text(case)}: {safe_text(str(error), 200)}")
             self.is_full |= _code(error) == sqlite3.SQLITE_FULL
             useless = _is_useless(error)

@@ -13,6 +13,7 @@ from evidencesync.vault.index import Index
 from evidencesync.vault.layout import MANIFEST, ItemLayout, VaultLayout
 
 _BLOCK = 1 << 20
+_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +58,19 @@ def catch_up(vault: VaultLayout, index: Index, case: str) -> Reindexed:
     missing = sorted(published - known)
     for item, number in missing:
         layout = ItemLayout(vault.case(case) / item)
-        if not index.add_acquisition(case, item, number, read_published(layout, number)):
+        if not _add(index, case, item, number, layout):
             left_out.append(f"{safe_text(case)}/{safe_text(item)}/{number}")
     return Reindexed(1, len(missing) + len(unread) - len(left_out), tuple(left_out))
+
+
+def _add(index: Index, case: str, item: str, number: int, layout: ItemLayout) -> bool:
+    """Adds an acquisition; anew where another process made the index anew in that moment."""
+    for _ in range(_TRIES):
+        if index.add_acquisition(case, item, number, read_published(layout, number)):
+            return True
+        if not index.moved:
+            return False
+    return False
 
 
 def rebuild(vault: VaultLayout, index: Index) -> Reindexed:

@@ -13,6 +13,7 @@ from evidencesync.delta.recipe import Recipe, RecipeBuilder
 from evidencesync.delta.rows import ZERO_DIGEST, Row, is_hook, segment_digest
 from evidencesync.evidence.digest import ChunkDigest, SegmentDigest, blake3_of, chunk_digest_of
 from evidencesync.vault import catalog, recipes, reindex
+from evidencesync.vault.case_index import CaseIndex
 from evidencesync.vault.index import Index
 from evidencesync.vault.layout import ItemLayout
 from evidencesync.vault.location import Location, Scope
@@ -406,3 +407,22 @@ def test_an_index_to_which_another_session_adds_meanwhile_is_not_taken_for_a_for
     assert catch_up(vault.layout, index, acquirer.name.case.folder).left_out == ()
     assert thrown_away == []
     assert len(index.acquisitions(acquirer.name.case.folder)) == 2
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY_DBMOVED, sqlite3.SQLITE_FULL])
+def test_where_another_process_makes_the_index_anew_an_acquisition_is_added_again(
+    vault: Vault, acquirer: Acquirer, index: Index, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """And is not said to be unreadable. A disk that is full stays full."""
+    acquirer.acquire({b"a": b"a"})
+    adding = CaseIndex.add
+
+    def refused(*_: object) -> bool:
+        monkeypatch.setattr(CaseIndex, "add", adding)
+        error = sqlite3.OperationalError("the file was moved")
+        error.sqlite_errorcode = code
+        raise error
+
+    monkeypatch.setattr(CaseIndex, "add", refused)
+    left_out = catch_up(vault.layout, index, acquirer.name.case.folder).left_out
+    assert bool(left_out) == (code == sqlite3.SQLITE_FULL)
