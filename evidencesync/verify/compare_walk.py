@@ -11,6 +11,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.path import from_json_fields
 from evidencesync.source.walker import Found
+from evidencesync.vault.layout import DATA
 from evidencesync.vault.stored import StoredFile
 from evidencesync.verify.compare_contents import FolderHasher
 from evidencesync.verify.compare_manifest import Listed, order_of
@@ -157,6 +158,9 @@ class SideBySide:
     def _meet_other(self, listed: Listed, found: Found) -> None:
         """A folder, link or special file of the same kind."""
         entry = listed.entry
+        if self._out.is_data and entry.type != "directory":
+            self._add(Category.NEW, "others", listed.path, f"a {entry.type}: no vault puts one under {DATA}/")
+            return
         try:
             there, wanted = _leads_to(entry, found)
         except OSError as error:

@@ -192,6 +192,22 @@ def test_in_a_data_folder_links_and_special_files_are_absent_by_design_and_modes
     assert told(compared(manifest, elsewhere)) == {("missing", b"link", None), ("missing", b"pipe", None)}
 
 
+def test_what_somebody_has_put_under_data_is_new_there_also_where_the_manifest_lists_such_a_link(
+    source: Path, tmp_path: Path
+) -> None:
+    """As `verify` finds it: a vault never makes one."""
+    (source / "link").symlink_to("a")
+    os.mkfifo(source / "pipe")
+    manifest = write_manifest(tmp_path / "manifest.jsonl", source)
+    data = tmp_path / "data"
+    shutil.copytree(source, data, symlinks=True, ignore=shutil.ignore_patterns("pipe"))
+    os.mkfifo(data / "pipe")
+    assert compared(manifest, source).exit_code == ExitCode.COMPLETE
+    outcome = compared(manifest, data)
+    assert told(outcome) == {("new", b"link", None), ("new", b"pipe", None)}
+    assert (outcome.exit_code, outcome.absent_by_design) == (ExitCode.MISSING_OR_EXTRA, 0)
+
+
 def test_metadata_is_counted_and_only_judged_where_that_is_wanted(source: Path, tmp_path: Path) -> None:
     os.link(source / "b", source / "b-linked")
     manifest = write_manifest(tmp_path / "manifest.jsonl", source)
