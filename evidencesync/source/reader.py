@@ -22,6 +22,7 @@ from evidencesync.source.walker import Found
 
 _NO_BOUND: Final = 2**63
 PAGE: Final = 4 * KIB
+_FIRST_READ: Final = 64 * KIB
 
 
 class SmallRead(msgspec.Struct, frozen=True, gc=False):
@@ -180,7 +181,8 @@ def read_small(found: Found, limit: int, details: DetailReader | None = None) ->
         if size > limit:
             return None
         try:
-            data = os.read(fd, size + 1)
+            # Under /proc/sys, where files say that they are empty, the first read has to have room for all: the next one gets nothing.
+            data = os.read(fd, size + 1 if size else _FIRST_READ)
             if len(data) != size:  # one more byte was asked for than there should be: exactly `size` is the whole
                 data = _read_on(fd, data, limit)
             after = os.fstat(fd)

@@ -80,6 +80,17 @@ def test_a_file_above_the_limit_is_left_to_the_streaming_way(tmp_path: Path) -> 
     assert walked is not None
 
 
+def test_a_number_of_the_kernel_is_read_whole_though_it_can_be_read_only_once() -> None:
+    """Of such a file a second read gets nothing: with room for one byte, one digit would be all that is acquired."""
+    content = Path("/proc/sys/kernel/pid_max").read_bytes()
+    assert len(content) > 1
+    found, walked = stand_at(b"/proc/sys/kernel/pid_max")
+    small = read_small(found, LIMIT)
+    assert small is not None
+    assert small.data == content
+    assert walked is not None
+
+
 def test_a_file_that_says_it_is_empty_is_read_to_its_end() -> None:
     content = Path("/proc/version").read_bytes()
     found, walked = stand_at(b"/proc/version")
