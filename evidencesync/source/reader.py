@@ -15,14 +15,13 @@ import msgspec
 from evidencesync.errors import InternalError, SourceReadError
 from evidencesync.evidence.display import safe_text
 from evidencesync.holes import HoleFinder
-from evidencesync.limits import KIB
+from evidencesync.limits import FIRST_READ, KIB
 from evidencesync.source.descriptor import FILE_FLAGS, is_gone, open_untouched
 from evidencesync.source.details import DetailReader, Details
 from evidencesync.source.walker import Found
 
 _NO_BOUND: Final = 2**63
 PAGE: Final = 4 * KIB
-_FIRST_READ: Final = 64 * KIB
 
 
 class SmallRead(msgspec.Struct, frozen=True, gc=False):
@@ -181,8 +180,7 @@ def read_small(found: Found, limit: int, details: DetailReader | None = None) ->
         if size > limit:
             return None
         try:
-            # Under /proc/sys, where files say that they are empty, the first read has to have room for all: the next one gets nothing.
-            data = os.read(fd, size + 1 if size else _FIRST_READ)
+            data = os.read(fd, size + 1 if size else FIRST_READ)
             if len(data) != size:  # one more byte was asked for than there should be: exactly `size` is the whole
                 data = _read_on(fd, data, limit)
             after = os.fstat(fd)

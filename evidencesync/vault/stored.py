@@ -11,6 +11,7 @@ import msgspec
 from blake3 import blake3
 
 from evidencesync.errors import EvidenceSyncError, MissingOrExtraError
+from evidencesync.limits import FIRST_READ
 from evidencesync.vault.disk import forget_cached
 from evidencesync.vault.tree import TreeReader
 
@@ -97,7 +98,7 @@ def _hash_all(fd: int, size: int, *, with_sha256: bool) -> tuple[list[str], int]
     """The digests of a file that says it has `size` bytes, and how many it has. One that has more is read to its end."""
     whole, other = blake3(), sha256()
     length = 0
-    while data := os.read(fd, min(size + 1, _BLOCK)):
+    while data := os.read(fd, min(size + 1 if size else FIRST_READ, _BLOCK)):
         whole.update(data)
         if with_sha256:
             other.update(data)

@@ -40,6 +40,17 @@ def test_a_device_is_refused_and_not_called_different(lab: Lab, require_program:
     assert (refused.code, refused.error["slug"]) == (2, "usage")
 
 
+def test_a_number_of_the_kernel_is_acquired_and_compared_whole(lab: Lab) -> None:
+    """It says that it is empty, and can be read only once."""
+    source = Path("/proc/sys/kernel/pid_max")
+    done = lab.run("push", str(source), "vault", "--case", "2024-017", "--item", "KERNEL", "--sign-key", "ana", "--json")
+    assert (done.code, done.document["bytes"]) == (0, len(source.read_bytes()))
+    folder = lab.folder / "vault/cases/2024-017/KERNEL/acquisitions/0001"
+    assert (folder / "data" / "pid_max").read_bytes() == source.read_bytes()
+    compared = lab.run("compare", str(folder / "manifest.jsonl"), str(source))
+    assert compared.code == 0, compared
+
+
 def test_source_data_folder_and_copy_are_the_same_as_the_manifest(lab: Lab) -> None:
     plain = lab.run("compare", "alone.jsonl", "evidence", "--all-digests")
     assert (plain.code, plain.err) == (0, "")
