@@ -113,8 +113,8 @@ LEAST_PROVEN: Final = 4 * KIB  # below, nobody looks in other cases: it spares l
 MAX_PUBLIC_KEY: Final = 16 * KIB
 MAX_PRIVATE_KEY: Final = 64 * KIB  # a key file; RSA 16384 is 13 KiB
 MAX_AGENT_REPLY: Final = 256 * KIB  # what OpenSSH's own agent allows
-# What is read at once of a file that says it is empty. Of a number under /proc/sys all has to come with the first read: a second one
-# gets nothing.
+# What is read at once of a file that says it is empty. Of a number under /proc/sys all has to come with the first read: a second
+# one gets nothing.
 FIRST_READ: Final = 64 * KIB
 SPACE_RESERVE: Final = 64 * MIB  # what is left free on the vault's disk, so that documents and the index can always be written
 ENTRIES_RESERVE: Final = 256  # the same in files and folders, where the file system has so many and no more (ext4's inodes)
