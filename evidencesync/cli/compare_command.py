@@ -59,10 +59,10 @@ def compare(
 ) -> ExitCode:
     """Compares a folder with a manifest, without a vault: what matches, was modified, moved, copied, is missing or new.
 
-    Every regular file is read; nothing else is opened, no link is followed, and nothing is written. Ends with 0 only if all
-    that the manifest lists is there, and nothing else; 30 if something was modified, 31 if it is moved, duplicated,
-    missing or new, 3 if something could not be read, 4 if names came or went meanwhile. The data folder beside the
-    manifest is known as such without --data.
+    Every regular file is read, but one that is larger than all that is listed; nothing else is opened, no link is followed,
+    and nothing is written. Ends with 0 only if all that the manifest lists is there, and nothing else; 30 if something was
+    modified, 31 if it is moved, duplicated, missing or new, 3 if something could not be read, 4 if names came or went
+    meanwhile. The data folder beside the manifest is known as such without --data.
     """
     import time
 

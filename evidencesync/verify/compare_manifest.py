@@ -14,7 +14,7 @@ from typing import BinaryIO, Final, NamedTuple, Self
 
 from evidencesync.custody.documents import MANIFEST_NAMESPACE, ManifestHeader
 from evidencesync.custody.hardlinks import HardLinks
-from evidencesync.custody.manifest import ManifestReader, decode_header, read_manifest
+from evidencesync.custody.manifest import ManifestReader, decode_footer, decode_header, read_manifest
 from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigners
 from evidencesync.errors import (
     EvidenceSyncError,
@@ -84,6 +84,13 @@ class ManifestFile:
         key = self._check_signature(header, trusted, now_ns) if trusted is not None else None
         signer = None if key is None else header.examiner.principal
         return ManifestFacts(self._sha256, header.case, header.item, header.acquisition, header.examiner.name, signer, key)
+
+    def total_bytes(self) -> int:
+        """Of all contents that it lists: no single one is larger. Raises MalformedDocumentError."""
+        size = self._file.seek(0, os.SEEK_END)
+        self._file.seek(max(size - MAX_HEADER_LINE, 0))
+        end = self._file.read(MAX_HEADER_LINE)
+        return decode_footer(end[end.rfind(b"\n", 0, max(len(end) - 1, 0)) + 1 :]).bytes
 
     def entries(self, *, attributes: bool) -> Iterator[Listed]:
         """All that it lists, strictly read. Raises MalformedDocumentError and PathEscapeError, at the end at the latest."""

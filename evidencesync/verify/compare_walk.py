@@ -50,12 +50,19 @@ class _Inside:
 
 
 class SideBySide:
-    """Goes through manifest and folder together; a ContentSink."""
+    """Goes through manifest and folder together; a ContentSink.
 
-    def __init__(self, outcome: Compared, store: DifferenceStore, progress: VerifyProgress, *, with_sha256: bool) -> None:
+    A file of more than `most` bytes is larger than all that is listed, so it is none of that, and is not read: to make one of
+    many TiB that takes no room costs nothing.
+    """
+
+    def __init__(
+        self, outcome: Compared, store: DifferenceStore, progress: VerifyProgress, most: int, *, with_sha256: bool
+    ) -> None:
         self._out = outcome
         self._store = store
         self._progress = progress
+        self._most = most
         self._with_sha256 = with_sha256
         self._unknown = _Inside()  # folders of which it is not known (in full) what is in them
         self._skipped = _Inside()  # folders that the manifest says were left out
@@ -117,7 +124,11 @@ class SideBySide:
         elif found.flag is not None:
             self._add(Category.UNREADABLE, group, found.path, os.strerror(found.errno))
         elif group == "files":
-            hasher.add(StoredFile(found.path, found.stat.st_size if found.stat is not None else 0, "", ""))
+            size = found.stat.st_size if found.stat is not None else 0
+            if size > self._most:
+                self._store.add_unlisted(found.path, None)
+            else:
+                hasher.add(StoredFile(found.path, size, "", ""))
         else:
             self._add(Category.NEW, group, found.path, f"a {found.entry_type}")
 
@@ -150,9 +161,13 @@ class SideBySide:
 
     def _meet_file(self, listed: Listed, found: Found, hasher: FolderHasher) -> None:
         entry = listed.entry
+        size = found.stat.st_size if found.stat is not None else 0
+        if size > self._most:
+            key = listed_key(entry, with_sha256=self._with_sha256)
+            self._store.add_modified(listed.path, key, None, f"{size} bytes, more than all that is listed: it was not read")
+            return
         if differing := self._metadata_differences(listed, found):
             self._pending[listed.path] = differing
-        size = found.stat.st_size if found.stat is not None else 0
         hasher.add(StoredFile(listed.path, size, entry.blake3 or "", entry.sha256 or ""))
 
     def _meet_other(self, listed: Listed, found: Found) -> None:

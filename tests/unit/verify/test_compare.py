@@ -208,6 +208,18 @@ def test_what_somebody_has_put_under_data_is_new_there_also_where_the_manifest_l
     assert (outcome.exit_code, outcome.absent_by_design) == (ExitCode.MISSING_OR_EXTRA, 0)
 
 
+def test_a_file_larger_than_all_that_is_listed_is_told_and_not_read(source: Path, manifest: Path) -> None:
+    """Else a hole of many TiB, which costs nothing to make, would be read for days."""
+    os.truncate(source / "a", 1 << 43)
+    (source / "another").touch()
+    os.truncate(source / "another", 1 << 43)
+    outcome = compared(manifest, source, all_digests=True)
+    assert told(outcome) == {("modified", b"a", None), ("new", b"another", None)}
+    assert outcome.exit_code == ExitCode.DIGEST
+    assert outcome.bytes < 100
+    assert f"{1 << 43} bytes, more than all that is listed" in next(one.detail for one in outcome.differences if one.path == b"a")
+
+
 def test_metadata_is_counted_and_only_judged_where_that_is_wanted(source: Path, tmp_path: Path) -> None:
     os.link(source / "b", source / "b-linked")
     manifest = write_manifest(tmp_path / "manifest.jsonl", source)
