@@ -1,0 +1,304 @@
+"""The user's ssh as a child of this process: its pipes, what it states about the server, and why it failed.
+
+Four streams: the remote command's input and output are pipes of a megabyte, its stderr is kept for messages, and ssh's own log
+comes over a pipe that ssh opens by its name in /proc (ssh closes every other descriptor that it is started with). What ssh asks
+a person, it asks on the terminal. The child stays in our process group for that, and does not hear Ctrl-C: whoever uses it hears
+it, has a last word with the other end, and ends it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import selectors
+import signal
+import subprocess
+import threading
+import time
+import tty
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from evidencesync.custody.documents import SshPeer
+from evidencesync.errors import ConnectError, EvidenceSyncError, LinkLostError, ResourcesError
+from evidencesync.evidence.display import safe_text
+from evidencesync.limits import KIB, MAX_STDERR
+from evidencesync.ssh.explain import FAILED, Ended, contradicted, explain_end, explain_login, explain_no_word
+from evidencesync.ssh.log import SshLog
+from evidencesync.ssh.options import SshOptions
+from evidencesync.ssh.program import missing_program
+from evidencesync.ssh.route import Hop, command_of, environment
+
+_PIPE_BYTES: Final = 1024 * KIB
+_READ: Final = 64 * KIB
+_SHOWN_STDERR: Final = 600  # characters of the remote end's messages in one of ours
+_LOOK_SECONDS: Final = 0.5  # without a limit on the wait, a lock in the main thread would hold back Ctrl-C on some systems
+_END_SECONDS: Final = 2.0  # for an ssh that was told to end, and gives the terminal back
+
+
+class SshChild:
+    """One ssh and its session. One thread may read `source`, another write `sink`; neither descriptor is closed but by `kill`.
+
+    `wait_ready` comes first; after the end of `source`, `end` says what it means. `kill` in any case.
+    """
+
+    def __init__(self, route: Sequence[Hop], options: SshOptions, wanted: str, *, subsystem: bool = False) -> None:
+        """Starts it. `wanted` is a command line for the account's shell, or the name of a subsystem.
+
+        Raises ConfigurationError where there is no such program, ResourcesError where the system has no room for one.
+        """
+        self.route = tuple(route)
+        self.logs = tuple(SshLog() for _ in route)
+        self.has_spoken = False
+        self._options = options
+        self._person = options.person
+        self._stderr = bytearray()
+        self._shown = 0
+        self._lock = threading.RLock()  # entered in place of the condition, which a function of Python enters
+        self._changed = threading.Condition(self._lock)
+        self._is_over = False
+        self._is_closed = False
+        self._lent_to = self._person
+        if self._person is not None:
+            self._person.lend()
+        try:
+            self._start(wanted, subsystem=subsystem)
+        except BaseException:
+            self._give_back()
+            raise
+
+    def _start(self, wanted: str, *, subsystem: bool) -> None:
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+            try:
+                logs = [_pipe(ours, ours) for _ in self.route]
+                self._log_ends = tuple(end for end, _ in logs)
+                self.source, their_stdout = _pipe(ours, theirs)
+                their_stdin, self.sink = _pipe(theirs, ours)
+                self._errors, their_stderr = self._error_stream(ours, theirs)
+                self._wake, self._waker = _pipe(ours, ours)
+                for descriptor in (self.source, self.sink):
+                    _enlarge(descriptor)
+                # Named, and not handed on: ssh closes what it is started with, and opens this once it reads its command line.
+                names = [f"/proc/{os.getpid()}/fd/{end}" for _, end in logs]
+                command = command_of(self.route, names, wanted, subsystem=subsystem)
+                with _interrupt_held_back():
+                    self._process = subprocess.Popen(
+                        command, stdin=their_stdin, stdout=their_stdout, stderr=their_stderr, env=environment()
+                    )
+            except (FileNotFoundError, PermissionError) as error:
+                raise missing_program(self.route[-1].program[0], error.strerror or "it is closed to us") from error
+            except OSError as error:
+                raise ResourcesError(f"a process for the SSH connection can't be started: {error.strerror}") from error
+            self._ours = ours.pop_all()
+        os.set_blocking(self.sink, False)
+        self._watcher = threading.Thread(target=self._watch, name="ssh", daemon=True)
+        self._watcher.start()
+        threading.Thread(target=self._await_end, name="ssh end", daemon=True).start()
+
+    def _error_stream(self, ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[int, int]:
+        """A pipe; where a person is there, a terminal of our own: ssh asks for a touch there, and nowhere if it is none."""
+        if self._person is None:
+            return _pipe(ours, theirs)
+        try:
+            near, far = os.openpty()
+        except OSError:
+            return _pipe(ours, theirs)
+        ours.callback(os.close, near)
+        theirs.callback(os.close, far)
+        tty.setraw(far)
+        return near, far
+
+    @property
+    def process_id(self) -> int:
+        """The child's."""
+        return self._process.pid
+
+    def wait_ready(self) -> SshPeer:
+        """Waits until ssh has logged in: what is on record of the server. Raises the error that it failed with."""
+        with self._lock:
+            while not (self.logs[-1].is_authenticated or self._is_over):
+                self._changed.wait(_LOOK_SECONDS)
+        self._give_back()
+        if self._is_over and not self.logs[-1].is_authenticated:
+            raise explain_login(self._ended())
+        self._require_truth()
+        return self.peer
+
+    @property
+    def peer(self) -> SshPeer:
+        """The server as ssh has authenticated it, for a manifest. Raises ConnectError where ssh does not say."""
+        hop, log = self.route[-1], self.logs[-1]
+        if log.host_key is None:
+            raise ConnectError(
+                f"ssh does not say which host key {hop.where} has shown", hint="It must be OpenSSH's client, 7.4 or later."
+            )
+        names = ("send_cipher", "send_mac", "recv_cipher", "recv_mac", "server_version")
+        return SshPeer(
+            user=hop.user,
+            host=hop.host,
+            port=hop.port,
+            host_key=log.host_key.fingerprint,
+            algorithms={name: log.algorithms.get(name, "") for name in names},
+        )
+
+    @property
+    def stderr_text(self) -> str:
+        """The last lines of the remote end's stderr, safe for a terminal, joined with ` | `."""
+        with self._lock:
+            said = bytes(self._stderr)
+        text = " | ".join([safe_text(line.rstrip(b"\r")) for line in said.split(b"\n") if line.strip()][-5:])
+        return text if len(text) <= _SHOWN_STDERR else "…" + text[-_SHOWN_STDERR:]
+
+    def begin_hearing(self) -> None:
+        """To be called with the first bytes of `source` in hand. Raises ProtocolError for a server that lies about itself.
+
+        Whatever ssh has stated about the connection it has stated before these bytes, so all of it is known now.
+        """
+        if not self.has_spoken:
+            self.has_spoken = True
+            with self._lock:
+                if not self._is_closed:
+                    self._drain()
+            self._require_truth()
+            for log in self.logs:
+                log.settle()
+
+    def end(self) -> EvidenceSyncError | None:
+        """To be called at the end of `source`: why the session has ended. None: the remote command has finished, with a word."""
+        with self._lock:
+            while not (self._is_over or self._is_closed):
+                self._changed.wait(_LOOK_SECONDS)
+        if self._is_closed:
+            return LinkLostError("the connection was closed")
+        ended = self._ended()
+        if not self.logs[-1].is_authenticated:
+            return explain_login(ended)
+        status, log = ended.status, self.logs[-1]
+        failed_itself = status < 0 or (status == FAILED and log.exit_status is None)
+        if failed_itself and self.has_spoken:
+            return explain_end(ended) if status >= 0 else LinkLostError("the process that carried the connection has ended")
+        if failed_itself:
+            return explain_login(ended) if status >= 0 else LinkLostError("the process that carried the connection has ended")
+        return None if self.has_spoken else explain_no_word(status, ended.stderr)
+
+    def wait(self, seconds: float) -> bool:
+        """Waits until ssh has ended, and so long at the most; whether it has."""
+        until = time.monotonic() + seconds
+        with self._lock:
+            while not self._is_over and (left := until - time.monotonic()) > 0:
+                self._changed.wait(min(left, _LOOK_SECONDS))
+            return self._is_over
+
+    def kill(self) -> None:
+        """Ends it at once, and lets go of everything. Whoever waits for `source` is woken by its end. Repeatable."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            self._changed.notify_all()
+        self._process.terminate()  # it may have the terminal in its hands: it gives it back first
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._give_back()
+        self._watcher.join()
+
+    def let_go(self) -> None:
+        """Closes our ends of the pipes, after `kill`, and once nobody reads or writes any more. Repeatable."""
+        self._ours.close()
+
+    # What comes besides.
+
+    def _watch(self) -> None:
+        """Takes in log and stderr, until the process has ended and all that it said is here."""
+        with selectors.DefaultSelector() as selector:
+            for descriptor in (*self._log_ends, self._errors, self._wake):
+                os.set_blocking(descriptor, False)
+                selector.register(descriptor, selectors.EVENT_READ)
+            while not self._is_over:
+                is_ending = any(key.fd == self._wake for key, _ in selector.select())
+                with self._lock:
+                    if not self._drain() and self._errors in selector.get_map():
+                        selector.unregister(self._errors)
+                    self._is_over = is_ending
+                    if self._is_over or self.logs[-1].is_authenticated:
+                        self._give_back()
+                    self._changed.notify_all()
+
+    def _drain(self) -> bool:
+        """Takes all that has come. Whether stderr may still say something; a log ends with its process alone."""
+        for descriptor, log in zip(self._log_ends, self.logs, strict=True):
+            while data := _read_some(descriptor):
+                log.feed(data)
+        while data := _read_some(self._errors):
+            self._stderr += data
+            del self._stderr[:-MAX_STDERR]
+            self._show(data)
+        return data is None
+
+    def _show(self, data: bytes) -> None:
+        """What comes on stderr before the login is complete is the server's banner, or from ssh to the person."""
+        if self._person is None or self.logs[-1].is_authenticated or self._shown >= MAX_STDERR:
+            return
+        self._shown += len(data)
+        for line in data.replace(b"\r", b"").split(b"\n"):
+            if line.strip():
+                self._person.show(safe_text(line, _SHOWN_STDERR))
+
+    def _await_end(self) -> None:
+        self._process.wait()
+        with contextlib.suppress(OSError):  # it was killed, and nobody listens any more
+            os.write(self._waker, b"\0")
+
+    def _give_back(self) -> None:
+        """The terminal is ours again. Repeatable."""
+        with self._lock:
+            person, self._lent_to = self._lent_to, None
+        if person is not None:
+            person.take_back()
+
+    def _ended(self) -> Ended:
+        status = self._process.wait()
+        return Ended(self.route, self.logs, status, self.stderr_text, self._options.timeout_seconds)
+
+    def _require_truth(self) -> None:
+        for hop, log in zip(self.route, self.logs, strict=True):
+            if log.contradiction is not None:
+                raise contradicted(hop, log)
+
+
+def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
+    """A pipe, and who closes which end."""
+    source, sink = os.pipe()
+    reader.callback(os.close, source)
+    writer.callback(os.close, sink)
+    return source, sink
+
+
+def _enlarge(descriptor: int) -> None:
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):  # a user at his limit: slower, not wrong
+            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+
+def _read_some(descriptor: int) -> bytes | None:
+    """What has come; None where nothing has, empty at the end."""
+    try:
+        return os.read(descriptor, _READ)
+    except BlockingIOError:
+        return None
+    except OSError:  # a terminal whose other end is closed
+        return b""
+
+
+@contextlib.contextmanager
+def _interrupt_held_back() -> Iterator[None]:
+    """A process that is started here does not hear Ctrl-C, nor does what it starts on the way to the server."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

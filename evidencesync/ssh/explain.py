@@ -1,0 +1,166 @@
+"""What became of an ssh that has ended, in our own errors: where it failed, what was shown, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from evidencesync.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ConnectError,
+    DroppedError,
+    EvidenceSyncError,
+    HostKeyChangedError,
+    HostKeyError,
+    LinkLostError,
+    NoRemoteError,
+    ProtocolError,
+)
+from evidencesync.evidence.display import safe_text
+from evidencesync.ssh.log import Refusal, SshLog
+from evidencesync.ssh.route import Hop
+
+FAILED: Final = 255  # what ssh ends with where it failed itself; a remote command may end with it, too
+_LOST_HINT: Final = "Run the same command again; the server's log says why it has dropped the connection."
+_NO_COMMAND: Final = frozenset({126, 127})  # what a POSIX shell ends with where a command cannot be run, or is not found
+_NOT_FOUND: Final = "not found"  # csh has the status 1 for everything
+_CONNECT: Final = {
+    Refusal.NAME: ("the host name of {where} can't be found", "Check the host name."),
+    Refusal.NO_ALGORITHM: (
+        "{where} has no safe algorithm in common with us",
+        "Update its SSH software, or name an algorithm that it has in your SSH config.",
+    ),
+    Refusal.NOT_SSH: ("{where} does not speak SSH as it should", "Check the host name and the port."),
+    Refusal.SESSION: ("{where} runs nothing for us", "Ask the server's administrator."),
+    Refusal.UNREACHABLE: ("can't connect to {where}", "Check the host name and the port; does a server listen there?"),
+}
+_HOST_KEY: Final = (Refusal.HOST_KEY_REVOKED, Refusal.HOST_KEY_CHANGED, Refusal.HOST_KEY_UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An ssh that has ended: what it said of each hop, its status, and what came on stderr besides, safe to show."""
+
+    route: Sequence[Hop]
+    logs: Sequence[SshLog]
+    status: int
+    stderr: str
+    timeout_seconds: float
+
+
+def explain_login(ended: Ended) -> EvidenceSyncError:
+    """Why there is no session: the first hop on the way that has failed says so."""
+    for number, (hop, log) in enumerate(zip(ended.route, ended.logs, strict=True)):
+        is_target = number == len(ended.route) - 1
+        if log.contradiction is not None:
+            return contradicted(hop, log)
+        if log.is_authenticated and not is_target:
+            if Refusal.SESSION in log.refusals:
+                onward = ended.route[number + 1]
+                return ConnectError(f"{onward.where} can't be reached through the jump host: {log.last_word}")
+            continue
+        if log.is_authenticated:
+            return _explain_session(hop, log, ended)
+        if log.refusal is not None and (is_target or log.refusal is not Refusal.CLOSED or not _has_failed(ended, number + 1)):
+            return _explain_refusal(hop, log, log.refusal, ended)
+        if log.words and not is_target:
+            return ConnectError(f"{hop.where}, a jump host, can't be reached: {log.last_word}")
+    return _explain_nothing(ended)
+
+
+def _has_failed(ended: Ended, number: int) -> bool:
+    """Whether a later hop says more: it hung up, and so the one before was let go."""
+    return any(log.refusal not in (None, Refusal.CLOSED) for log in ended.logs[number:])
+
+
+def explain_end(ended: Ended) -> LinkLostError:
+    """Why the session is lost, after it had begun."""
+    hop, log = ended.route[-1], ended.logs[-1]
+    if any(Refusal.SILENT in one.refusals for one in ended.logs):
+        return LinkLostError(f"nothing has moved over the connection for {ended.timeout_seconds:g} seconds")
+    reason = _last_word(log, ended)
+    return LinkLostError(f"the connection to {hop.where} was lost: {reason}")
+
+
+def explain_no_word(exit_status: int | None, stderr: str) -> ConnectError:
+    """A remote command that has ended before its first byte: there is none, or it has not come as far as that.
+
+    `stderr` is what it said besides, safe to show.
+    """
+    status = "" if exit_status is None else f" with exit status {exit_status}"
+    said = f" (stderr: {stderr})" if stderr else ""
+    if exit_status in _NO_COMMAND or (exit_status == 1 and _NOT_FOUND in stderr.lower()):
+        return NoRemoteError(f"there is no evidencesync at the other end: the remote command ended{status}{said}")
+    return ConnectError(
+        f"the remote command ended{status} before it said anything{said}",
+        hint="Run it by hand to see why: ssh HOST evidencesync --version. Another one is named with --remote-command.",
+    )
+
+
+def contradicted(hop: Hop, log: SshLog) -> ProtocolError:
+    """A server has put lines into ssh's log that state something else than ssh does."""
+    return ProtocolError(
+        f"{hop.where} makes ssh report its {safe_text(str(log.contradiction))} in two ways: it lies about itself"
+    )
+
+
+def _explain_session(hop: Hop, log: SshLog, ended: Ended) -> EvidenceSyncError:
+    if Refusal.SESSION in log.refusals:
+        return ConnectError(
+            f"{hop.where} refuses to run the remote command: {log.refusals[Refusal.SESSION]}",
+            hint="Ask the server's administrator.",
+        )
+    return DroppedError(f"the connection to {hop.where} ended: {_last_word(log, ended)}", hint=_LOST_HINT)
+
+
+def _last_word(log: SshLog, ended: Ended) -> str:
+    return log.last_word or ended.stderr or f"ssh ended with status {ended.status}"
+
+
+def _explain_refusal(hop: Hop, log: SshLog, refusal: Refusal, ended: Ended) -> EvidenceSyncError:
+    where, reason = hop.where, log.refusals[refusal]
+    if refusal in _HOST_KEY:
+        return _explain_host_key(hop, log, refusal)
+    if refusal is Refusal.DENIED:
+        said = f" ({ended.stderr})" if ended.stderr else ""
+        return AuthenticationError(f"{where} does not let {safe_text(hop.user)} in with what was offered: {reason}{said}")
+    if refusal is Refusal.SILENT:
+        return LinkLostError(f"{where} does not answer in time", hint="Check the host name, the port and the network.")
+    if refusal is Refusal.CLOSED:
+        if log.is_host_verified:
+            return DroppedError(f"the connection to {where} was lost: {reason}", hint=_LOST_HINT)
+        return DroppedError(f"{where} closed the connection before it showed who it is: {reason}")
+    what, hint = _CONNECT[refusal]
+    return ConnectError(f"{what.format(where=where)}: {reason}", hint=hint)
+
+
+def _explain_host_key(hop: Hop, log: SshLog, refusal: Refusal) -> HostKeyError:
+    name = safe_text(hop.lookup_name)
+    shown = log.host_key
+    what = "none that ssh can name" if shown is None else f"{safe_text(shown.type)} {shown.fingerprint}"
+    places = f" ({', '.join(log.offending[:5])})" if log.offending else ""
+    if refusal is Refusal.HOST_KEY_REVOKED:
+        return HostKeyChangedError(f"{name} shows a host key that is marked as revoked: {what}{places}")
+    if refusal is Refusal.HOST_KEY_CHANGED:
+        return HostKeyChangedError(
+            f"{name} shows another host key than the one recorded: {what}{places}",
+            hint="Do not go on before the server's administrator has confirmed the new key by another way. "
+            f"Then remove the recorded line and run: evidencesync host trust {hop.trust_address}",
+        )
+    return HostKeyError(
+        f"the host key of {name} is not known: {what}",
+        hint="Compare the fingerprint with the server's administrator by another way, then: "
+        f"evidencesync host trust {hop.trust_address}",
+    )
+
+
+def _explain_nothing(ended: Ended) -> EvidenceSyncError:
+    """ssh has ended and its log does not say why: it was not ssh, it could not begin, or a ProxyCommand has failed."""
+    log, hop = ended.logs[-1], ended.route[-1]
+    said = " | ".join(part for part in (log.last_word, ended.stderr) if part)
+    if not log.is_connected and not log.words and ended.status != FAILED:
+        shown = safe_text(hop.program[0], 200)
+        return ConfigurationError(f"the SSH client {shown} ended with status {ended.status}: {said or 'it says nothing'}")
+    return ConnectError(f"can't connect to {hop.where}: {said or f'ssh ended with status {ended.status}'}")

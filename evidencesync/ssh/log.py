@@ -1,0 +1,196 @@
+"""What OpenSSH's ssh reports about a connection in its verbose log (`-v`), line by line. Reads no file and starts nothing.
+
+The log is a stream of its own (`-E`), apart from what the server prints. Still, a server has words in it: the reason that it
+gives when it hangs up, for example, may hold line breaks, and so lines that look like ssh's own. ssh's own lines come as well, at
+the latest with the last word of the login. So a fact that is stated twice in two ways is a lie, and ends everything.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+from evidencesync.evidence.display import safe_text
+
+_MAX_LINE: Final = 16 * 1024
+_MAX_KEPT: Final = 40  # of ssh's own words to a person
+_MAX_WORD: Final = 300
+_KEY: Final = r"(?P<type>[\w.@+-]+) (?P<fingerprint>SHA256:[A-Za-z0-9+/]{43})"
+_FACTS: Final = (
+    (
+        "server_version",
+        re.compile(r"debug1: Remote protocol version (?P<protocol>[\d.]+), remote software version (?P<value>.*)"),
+    ),
+    ("recv", re.compile(r"debug1: kex: server->client cipher: (?P<cipher>\S+) MAC: (?P<mac>\S+) compression: \S+")),
+    ("send", re.compile(r"debug1: kex: client->server cipher: (?P<cipher>\S+) MAC: (?P<mac>\S+) compression: \S+")),
+    ("host_key", re.compile(rf"debug1: Server host (?:key|certificate): {_KEY}(?:, .*)?")),
+)
+_CONNECTED: Final = "debug1: Connection established."
+_AUTHENTICATED: Final = re.compile(r'Authenticated to .* ?(?:\(\[.*\]:\d+\)|\(via proxy\))(?: using "[\w@.-]+")?\.')
+_ACCEPTED_KEY: Final = re.compile(r"debug1: Server accepts key: .*? (SHA256:[A-Za-z0-9+/]{43})(?: .*)?")
+_HOST_VERIFIED: Final = frozenset({"debug1: SSH2_MSG_NEWKEYS received", "debug1: SSH2_MSG_SERVICE_ACCEPT received"})
+_EXIT_STATUS: Final = re.compile(r"debug1: Exit status (\d{1,10})")
+_IS_IDLE: Final = re.compile(r"@|Transferred: |Bytes per second: |OpenSSH_")
+_IS_DEBUG: Final = re.compile(r"debug\d: ")
+_OFFENDING: Final = re.compile(r"Offending (?:key for IP|.* key) in (?P<place>.*:\d+)")
+
+
+class Refusal(Enum):
+    """Why a connection came to nothing, as far as ssh says it. The most severe first."""
+
+    HOST_KEY_REVOKED = "the host key is marked as revoked"
+    HOST_KEY_CHANGED = "another host key is recorded"
+    HOST_KEY_UNKNOWN = "the host key is not recorded"
+    DENIED = "no key is accepted"
+    NAME = "the name is not found"
+    NO_ALGORITHM = "no algorithm in common"
+    NOT_SSH = "it does not speak SSH"
+    SESSION = "the server runs nothing for us"
+    SILENT = "no answer in time"
+    UNREACHABLE = "nobody can be reached there"
+    CLOSED = "it hung up"
+
+
+_REFUSALS: Final = (
+    (Refusal.HOST_KEY_REVOKED, re.compile(r".*(?:REVOKED HOST KEY DETECTED|[Hh]ost key .*revoked|evoked (?:host|CA) key).*")),
+    (Refusal.HOST_KEY_CHANGED, re.compile(r".*REMOTE HOST IDENTIFICATION HAS CHANGED.*")),
+    (Refusal.HOST_KEY_UNKNOWN, re.compile(r"Host key verification failed\.|No .* host key is known for .* strict checking\.")),
+    (
+        Refusal.DENIED,
+        re.compile(
+            r"(?:.*: )?Permission denied \(.*|.*Too many authentication failures.*|(?:.*: )?No more authentication methods.*"
+        ),
+    ),
+    (Refusal.NAME, re.compile(r".*: Could not resolve host.*|.*[Nn]ame or service not known.*")),
+    (Refusal.NO_ALGORITHM, re.compile(r"(?:.*: )?[Uu]nable to negotiate .*|.*no matching .* found.*|Bad server host key: .*")),
+    (
+        Refusal.NOT_SSH,
+        re.compile(
+            r".*(?:Bad remote protocol version|banner line|Bad packet length|invalid format|[Pp]rotocol mismatch|"
+            r"major versions differ|client sent invalid|[Cc]orrupted|message authentication code|incorrect signature).*"
+        ),
+    ),
+    (
+        Refusal.SESSION,
+        re.compile(
+            r"(?:.*: )?(?:exec|subsystem|shell) request failed on channel.*|channel \d+: open failed: .*|"
+            r"(?:.*: )?stdio forwarding failed"
+        ),
+    ),
+    (Refusal.SILENT, re.compile(r".*(?:timed out|Timeout, server .* not responding|Operation timed out).*")),
+    (
+        Refusal.UNREACHABLE,
+        re.compile(r"(?:.*: )?connect to (?:host|address) .*: .*|.*(?:No route to host|unreachable|Connection refused).*"),
+    ),
+    (
+        Refusal.CLOSED,
+        re.compile(
+            r".*(?:[Cc]onnection (?:to .* )?(?:closed|reset)|[Rr]eceived disconnect|Disconnected from|Broken pipe|"
+            r"UNKNOWN port|closed by (?:remote )?host|Software caused connection abort).*"
+        ),
+    ),
+)
+_SEVERITY: Final = tuple(Refusal)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerKey:
+    """A host key as a server has shown it. The fingerprint of a certificate is that of the key in it."""
+
+    type: str
+    fingerprint: str
+    is_certificate: bool
+
+
+@dataclass(slots=True)
+class SshLog:
+    """What one ssh has said so far."""
+
+    host_key: ServerKey | None = None
+    algorithms: dict[str, str] = field(default_factory=dict)
+    is_connected: bool = False
+    is_host_verified: bool = False
+    is_authenticated: bool = False
+    login_key: str | None = None
+    exit_status: int | None = None
+    """The remote command's, where the server has said it."""
+    contradiction: str | None = None
+    """The name of a fact that was stated in two ways."""
+    refusals: dict[Refusal, str] = field(default_factory=dict)
+    offending: list[str] = field(default_factory=list)
+    """Where another host key is recorded: `file:line`."""
+    words: list[str] = field(default_factory=list)
+    """What ssh has to say to a person, safe to show; the last lines of it."""
+    _stated: dict[str, str] = field(default_factory=dict)
+    _is_settled: bool = False
+    _rest: bytes = b""
+
+    def feed(self, data: bytes) -> None:
+        """The next bytes of the log."""
+        *lines, rest = (self._rest + data).split(b"\n")
+        self._rest = rest[-_MAX_LINE:]
+        for line in lines:
+            self._take(line.rstrip(b"\r")[:_MAX_LINE].decode("utf-8", "backslashreplace"))
+
+    def settle(self) -> None:
+        """The other end has spoken: what is stated about the connection from now on is no news."""
+        self._is_settled = True
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """The most severe of all that it complains about."""
+        return next((refusal for refusal in _SEVERITY if refusal in self.refusals), None)
+
+    @property
+    def last_word(self) -> str:
+        """The last line that says why, safe to show."""
+        if (refusal := self.refusal) is not None:
+            return self.refusals[refusal]
+        return self.words[-1] if self.words else ""
+
+    def _take(self, line: str) -> None:
+        for name, pattern in _FACTS:
+            if (match := pattern.fullmatch(line)) is not None:
+                self._note_fact(name, match.groupdict(), is_certificate="certificate" in line)
+                return
+        if line == _CONNECTED:
+            self.is_connected = True
+        elif line in _HOST_VERIFIED:
+            self.is_host_verified = True
+        elif (accepted := _ACCEPTED_KEY.fullmatch(line)) is not None:
+            self.login_key = accepted[1]
+        elif _AUTHENTICATED.fullmatch(line):
+            self.is_authenticated = self.is_host_verified = True
+        elif (status := _EXIT_STATUS.fullmatch(line)) is not None and self.is_authenticated:
+            self.exit_status = int(status[1])
+        elif not _IS_DEBUG.match(line):
+            self._note_word(line)
+
+    def _note_fact(self, name: str, found: dict[str, str], *, is_certificate: bool) -> None:
+        if self._is_settled:
+            return  # a new exchange of keys, which ssh itself holds to the first one
+        stated = found["fingerprint"] if name == "host_key" else " ".join(found.values())
+        if self._stated.setdefault(name, stated) != stated:
+            self.contradiction = name
+            return
+        match name:
+            case "host_key":
+                self.host_key = ServerKey(found["type"], found["fingerprint"], is_certificate)
+            case "server_version":
+                self.algorithms["server_version"] = safe_text(f"SSH-{found['protocol']}-{found['value']}", 200)
+            case _:
+                cipher, mac = found["cipher"], found["mac"]
+                self.algorithms[f"{name}_cipher"] = safe_text(cipher, 200)
+                self.algorithms[f"{name}_mac"] = safe_text(cipher if mac == "<implicit>" else mac, 200)
+
+    def _note_word(self, line: str) -> None:
+        for refusal, pattern in _REFUSALS:
+            if pattern.fullmatch(line):
+                self.refusals.setdefault(refusal, safe_text(line, _MAX_WORD))
+        if (offending := _OFFENDING.fullmatch(line)) is not None and len(self.offending) < _MAX_KEPT:
+            self.offending.append(safe_text(offending["place"], _MAX_WORD))
+        if line.strip() and not _IS_IDLE.match(line):
+            self.words.append(safe_text(line, _MAX_WORD))
+            del self.words[:-_MAX_KEPT]

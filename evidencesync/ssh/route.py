@@ -1,0 +1,364 @@
+"""The way to a server as the user's ssh would go it, and the command line that goes it.
+
+`ssh -G` says what ssh makes of the user's configuration, with everything that stands in it (Match, Include, tokens ...). What has
+to be otherwise for a transfer goes onto the command line, which wins over any file. ssh starts itself for each jump host of a
+ProxyJump, and that ssh would not be told our options: so a ProxyJump becomes a ProxyCommand here, which tells them.
+
+Options that only some versions know are named only where `ssh -G` shows that this one does.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from evidencesync.errors import ConfigurationError, HostKeyError, NoHomeError, SigningKeyError, UsageError
+from evidencesync.evidence.display import safe_text
+from evidencesync.home import own_folder
+from evidencesync.ssh.address import Address, parse_server
+from evidencesync.ssh.options import SshOptions
+from evidencesync.ssh.program import missing_program
+
+_MAX_HOPS: Final = 8  # jump hosts on the way; more is a config that goes round in circles
+_NOWHERE: Final = "/dev/null"
+_SYSTEM_HOSTS: Final = "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2"
+# Against everything else that a configuration may say. Every version since 7.4 knows these.
+_ALWAYS: Final = {
+    "StrictHostKeyChecking": "yes",
+    "NoHostAuthenticationForLocalhost": "no",
+    "VerifyHostKeyDNS": "no",
+    "CheckHostIP": "no",
+    "UpdateHostKeys": "no",
+    "FingerprintHash": "sha256",
+    "VisualHostKey": "no",
+    "PermitLocalCommand": "no",
+    "ClearAllForwardings": "yes",
+    "ExitOnForwardFailure": "no",
+    "Tunnel": "no",
+    "ControlMaster": "no",
+    "ControlPersist": "no",
+    "Compression": "no",
+}
+# The same, where `ssh -G` shows another value than the last one here, or (for RemoteCommand) any.
+_IF_KNOWN: Final = {
+    "ForkAfterAuthentication": "no",
+    "StdinNull": "no",
+    "SessionType": "default",
+    "RemoteCommand": "none",
+    "LogVerbose": "none",
+    "EnableEscapeCommandline": "no",
+}
+# No terminal, no forwarding, no escape character, no connection that is shared. After the user's own flags: the last one wins.
+_FLAGS: Final = ("-T", "-a", "-x", "-e", "none", "-S", "none", "-v")
+# ssh's own order of ciphers, where nobody has chosen another: OpenSSH 6.7 to 9.9 (up to 7.5 with CBC at the end), and since 10.0.
+_CHACHA, _CTR, _GCM = (
+    "chacha20-poly1305@openssh.com",
+    "aes128-ctr,aes192-ctr,aes256-ctr",
+    "aes128-gcm@openssh.com,aes256-gcm@openssh.com",
+)
+_DEFAULT_CIPHERS: Final = frozenset(
+    {
+        f"{_CHACHA},{_CTR},{_GCM}",
+        f"{_CHACHA},{_CTR},{_GCM},aes128-cbc,aes192-cbc,aes256-cbc",
+        f"{_CHACHA},{_GCM},{_CTR}",
+    }
+)
+_OUR_CIPHERS: Final = f"{_GCM},{_CHACHA},{_CTR}"
+_KEEPALIVES: Final = 4  # in the time after which a silent link is lost
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One server on the way, as ssh resolves it. `lookup` is the name under which its host key is recorded."""
+
+    host: str
+    port: int
+    user: str
+    lookup: str
+    known_hosts: tuple[str, ...]
+    program: tuple[str, ...]
+    arguments: tuple[str, ...]
+    """What is said to ssh about this hop, but for the way there and the log."""
+    name: str
+    """The server as it is named to ssh."""
+
+    @property
+    def where(self) -> str:
+        """Host and port, safe to show."""
+        return safe_text(f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}")
+
+    @property
+    def lookup_name(self) -> str:
+        """The name in a known_hosts file."""
+        return self.lookup if self.port == 22 else f"[{self.lookup}]:{self.port}"
+
+    @property
+    def trust_address(self) -> str:
+        """The server as `host trust` takes it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return safe_text(f"ssh://{host}:{self.port}")
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What a connection is for, where that differs from a transfer's: more options, and fewer checks of the way."""
+
+    options: tuple[str, ...] = ()
+    checks_known_hosts: bool = True
+
+
+TRANSFER: Final = Purpose()
+
+
+def own_known_hosts() -> Path:
+    """Where earlier versions have recorded host keys; still read. Raises NoHomeError."""
+    return own_folder("XDG_CONFIG_HOME", ".config") / "evidencesync" / "known_hosts"
+
+
+def find_route(address: Address, options: SshOptions, purpose: Purpose = TRANSFER) -> tuple[Hop, ...]:
+    """The servers on the way to an address, the first jump host first, the target last.
+
+    As with ssh, `-i` and `-p` speak of the target only; `-F` and `--known-hosts` of every server on the way.
+    Raises UsageError, ConfigurationError, SigningKeyError, and HostKeyError where no host key could be known.
+    """
+    if address.local:
+        raise UsageError(f"{address.display()} is a local path, not a server")
+    if address.port is not None and options.port is not None and address.port != options.port:
+        raise UsageError(f"{address.display()} names another port than -p {options.port}")
+    port = address.port if address.port is not None else options.port
+    target, jump = _find_target(address, port, options, purpose)
+    hops = [target]
+    while jump is not None:
+        if len(hops) > _MAX_HOPS:
+            raise ConfigurationError(f"more than {_MAX_HOPS} jump hosts on the way to {address.display()}")
+        hop, jump = _find_jump(jump, hops[0], options)
+        hops.insert(0, hop)
+    return tuple(hops)
+
+
+def command_of(route: Sequence[Hop], logs: Sequence[str], wanted: str, *, subsystem: bool) -> list[str]:
+    """The command line that goes the route, with a log file for each hop, and starts a command or a subsystem at its end."""
+    way: list[str] = []
+    for hop, log in zip(route[:-1], logs, strict=False):
+        # ssh expands % in a ProxyCommand, and gives it to a shell.
+        said = " ".join(shlex.quote(word).replace("%", "%%") for word in _words(hop, way, log))
+        way = ["-o", f"ProxyCommand={said} -W '[%h]:%p' {shlex.quote(hop.name)}", "-o", "ProxyUseFdpass=no"]
+    return [*_words(route[-1], way, logs[-1]), *(("-s",) if subsystem else ()), "--", route[-1].name, wanted]
+
+
+def _words(hop: Hop, way: Sequence[str], log: str) -> list[str]:
+    return [*hop.program, *way, *hop.arguments, "-E", log]
+
+
+def _find_target(address: Address, port: int | None, options: SshOptions, purpose: Purpose) -> tuple[Hop, str | None]:
+    program = options.program
+    said: list[str] = []
+    if port is not None:
+        said += ["-p", str(port)]
+    if address.user is not None:
+        said += ["-l", address.user]
+    if options.identity is not None:
+        said += ["-i", _identity(options.identity), "-o", "IdentitiesOnly=yes"]
+    said += program.arguments
+    return _resolve(_Wish(program.words, address.host, tuple(said), program.jump), options, purpose)
+
+
+def _find_jump(jump: str, onward: Hop, options: SshOptions) -> tuple[Hop, str | None]:
+    """The nearest jump host of a ProxyJump, and what is jumped over before it."""
+    further, _, nearest = jump.rpartition(",")
+    user, host, port = parse_server(nearest)
+    said: list[str] = []
+    if port is not None:
+        said += ["-p", str(port)]
+    if user is not None:
+        said += ["-l", user]
+    hop, before = _resolve(_Wish((options.program.ssh,), host, tuple(said), further or None), options, TRANSFER)
+    if (hop.host, hop.port, hop.user) == (onward.host, onward.port, onward.user):
+        raise ConfigurationError(
+            f"{hop.where} is its own jump host",
+            hint="ProxyJump under 'Host *' speaks of the jump host, too: leave it out there, as in 'Host * !bastion'.",
+        )
+    return hop, before
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """One server, as it is named to ssh, and what is said about it there. `jump` is for -J."""
+
+    program: tuple[str, ...]
+    name: str
+    said: tuple[str, ...]
+    jump: str | None
+
+
+def _resolve(wish: _Wish, options: SshOptions, purpose: Purpose) -> tuple[Hop, str | None]:
+    """One hop as `ssh -G` resolves it, and its ProxyJump."""
+    said = [*purpose.options, *_set(_ALWAYS), *_set(_patience(options)), *wish.said, *_config(options)]
+    found = _ask(wish, said)
+    way = found.get("proxyjump", "none")
+    is_direct = way.lower() == "none"
+    if is_direct and wish.jump is not None:
+        said += ["-J", wish.jump]
+    extra = {key: value for key, value in _IF_KNOWN.items() if found.get(key.lower(), value).lower() != value}
+    if found.get("ciphers") in _DEFAULT_CIPHERS:
+        extra["Ciphers"] = _OUR_CIPHERS
+    hosts = _known_hosts(found, options) if purpose.checks_known_hosts else {}
+    host = found.get("hostname", wish.name)
+    files = [hosts.get(name, found.get(name.lower(), "")) for name in ("UserKnownHostsFile", "GlobalKnownHostsFile")]
+    hop = Hop(
+        host=host,
+        port=_port(found, wish),
+        user=found.get("user", ""),
+        lookup=found.get("hostkeyalias", host).lower(),
+        known_hosts=tuple(file for names in files for file in _split(names)),
+        program=wish.program,
+        arguments=(*_set(extra), *_set(hosts), *said, *_FLAGS),
+        name=wish.name,
+    )
+    return hop, None if is_direct else way
+
+
+def _ask(wish: _Wish, said: Sequence[str]) -> dict[str, str]:
+    """What `ssh -G` says: each setting's first value. Raises ConfigurationError."""
+    jump = () if wish.jump is None else ("-J", wish.jump)
+    try:
+        asked = subprocess.run(
+            [*wish.program, *jump, *said, "-T", "-G", "--", wish.name],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=environment(),
+            check=False,
+        )
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise missing_program(wish.program[0], reason) from error
+    if asked.returncode:
+        lines = [safe_text(line, 300) for line in asked.stderr.split(b"\n") if line.strip()]
+        raise ConfigurationError(
+            f"ssh refuses its settings for {safe_text(wish.name)}: {' | '.join(lines[-3:]) or f'status {asked.returncode}'}",
+            hint="Check the SSH config file (-F FILE, else ~/.ssh/config), and what --ssh adds.",
+        )
+    found: dict[str, str] = {}
+    for line in os.fsdecode(asked.stdout).splitlines():
+        key, _, value = line.partition(" ")
+        found.setdefault(key.lower(), value.strip())
+    return found
+
+
+def environment() -> dict[str, str]:
+    """The environment of an ssh: the messages that are looked for in its log are then those of any system."""
+    return {**os.environ, "LC_ALL": "C"}
+
+
+def _port(found: dict[str, str], wish: _Wish) -> int:
+    try:
+        return int(found["port"])
+    except (KeyError, ValueError) as error:
+        shown = safe_text(wish.program[-1], 200)
+        raise ConfigurationError(f"{shown} -G names no port", hint="It must be OpenSSH's client, 7.4 or later.") from error
+
+
+def _set(settings: dict[str, str]) -> list[str]:
+    return [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
+
+
+def _patience(options: SshOptions) -> dict[str, str]:
+    """How long a silent server is waited for, in whole seconds, as ssh has them; and that nobody is asked where nobody is."""
+    seconds = max(1, math.ceil(options.timeout_seconds))
+    interval = max(1, seconds // _KEEPALIVES)
+    silent = {
+        "ConnectTimeout": str(seconds),
+        "ServerAliveInterval": str(interval),
+        "ServerAliveCountMax": str(max(1, round(seconds / interval) - 1)),
+    }
+    return silent if options.person is not None else {**silent, "BatchMode": "yes"}
+
+
+def _config(options: SshOptions) -> list[str]:
+    config = options.program.config if options.config is None else str(options.config)
+    return [] if config is None else ["-F", config]
+
+
+def _identity(file: Path) -> str:
+    """A key file that was named. ssh passes over one that is not there; whoever has named it wants to know."""
+    try:
+        os.stat(file)
+    except OSError as error:
+        raise SigningKeyError(
+            f"no SSH key can be read from {safe_text(str(file))}: {error.strerror}",
+            hint="Name the key with -i FILE, or load it into ssh-agent.",
+        ) from error
+    return _without_tokens(str(file))
+
+
+# --- Known hosts -------------------------------------------------------------------------------------------------------
+
+
+def _known_hosts(found: dict[str, str], options: SshOptions) -> dict[str, str]:
+    """What is said about known_hosts files, in place of what the configuration says, or besides.
+
+    Raises HostKeyError where nothing at all could be known, before anything is sent.
+    """
+    has_command = found.get("knownhostscommand", "none").lower() != "none"
+    if options.known_hosts is not None:
+        _require_real(options.known_hosts)
+        only = {"UserKnownHostsFile": _quoted(str(options.known_hosts)), "GlobalKnownHostsFile": _NOWHERE}
+        return {**only, "KnownHostsCommand": "none"} if has_command else only
+    changed: dict[str, str] = {}
+    names, system = _split(found.get("userknownhostsfile", "")), found.get("globalknownhostsfile", "")
+    if all(map(_is_off, names)):
+        changed["UserKnownHostsFile"] = _NOWHERE  # earlier versions take `none` for a file in the current folder
+    own = _own_file()
+    if own is not None and system == _SYSTEM_HOSTS:
+        changed["GlobalKnownHostsFile"] = f"{system} {_quoted(str(own))}"
+    known = [own, *(Path(name) for name in _split(system) if not _is_off(name) and os.path.isfile(name))]
+    if "UserKnownHostsFile" in changed and not has_command and not any(known):
+        raise HostKeyError(
+            f"no host key can be known: UserKnownHostsFile {safe_text(' '.join(names))} would switch host-key checks off",
+            hint="Name a real known_hosts file, or remove the setting. A key is recorded with: evidencesync host trust ADDRESS",
+        )
+    return changed
+
+
+def _own_file() -> Path | None:
+    try:
+        own = own_known_hosts()
+    except NoHomeError:
+        return None
+    return own if own.is_file() else None
+
+
+def _require_real(file: Path) -> None:
+    if _is_off(str(file)) or (file.exists() and not file.is_file()):
+        raise ConfigurationError(
+            f"--known-hosts {safe_text(str(file))} would switch host-key checks off: it is not a regular file",
+            hint="Name a real known_hosts file. A key is recorded with: evidencesync host trust ADDRESS",
+        )
+
+
+def _is_off(name: str) -> bool:
+    return name.lower() == "none" or os.path.realpath(name) == _NOWHERE
+
+
+def _split(names: str) -> list[str]:
+    """The files of a setting as `ssh -G` shows it, or as it is made here: with quotes around names that hold blanks."""
+    try:
+        return shlex.split(names)
+    except ValueError:
+        return names.split()
+
+
+def _quoted(file: str) -> str:
+    """A file's name as a value in a configuration, where blanks, quotes, % and ${} mean something."""
+    plain = _without_tokens(file).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{plain}"' if plain != file or " " in file or "'" in file else file
+
+
+def _without_tokens(file: str) -> str:
+    return file.replace("%", "%%")
