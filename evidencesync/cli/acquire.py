@@ -22,7 +22,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.limits import MAX_FREE_TEXT, MAX_RETRIES_CHANGED
 
 if TYPE_CHECKING:
-    from evidencesync.cli.passphrase import PassphraseAsker
+    from evidencesync.cli.passphrase import AskPassphrase
     from evidencesync.kept.heads import HeadMemory
     from evidencesync.kept.receipts import Kept, ReceiptDraft
     from evidencesync.outside import Closed
@@ -231,7 +231,7 @@ def make_request(
     sign: SignChoice,
     how: HowChoice,
     ssh: RemoteChoice,
-    asker: PassphraseAsker | None,
+    asker: AskPassphrase | None,
     details: dict[str, str],
 ) -> PushRequest:
     """What the command line asks for. `details` are those of the item, which were looked at before."""
@@ -248,7 +248,7 @@ def make_request(
     examiner = check_person(sign.examiner or settled.examiner or login_name(), "the examiner's name")
     compress = _parse_compress(how.compress or settled.compress or "auto")
     notes = [_check_note(note) for note in how.note or ()]
-    signer = load_signer(sign.key_choice(run.settings), ssh.identity_file(run.settings), asker.for_signing if asker else None)
+    signer = load_signer(sign.key_choice(run.settings), ssh.identity_file(run.settings), asker)
     return PushRequest(
         source=places.path,
         vault=places.vault,

@@ -1,8 +1,7 @@
 """Where a command line begins. Nothing slow is imported before it is known what is wanted: `--help` must answer at once.
 
-Two kinds of command lines are on the way of every transfer to another machine, and are looked at first:
-- What sshd starts for a push or a pull, `serve --vault PATH` or `serve --source PATH`, is run without a parser of command lines.
-- A push or pull that names a server starts the process for its connection, which then gets ready while typer does.
+What sshd starts for a push or a pull, `serve --vault PATH` or `serve --source PATH`, is on the way of every transfer to another
+machine: it is looked at first, and run without a parser of command lines.
 """
 
 from __future__ import annotations
@@ -64,18 +63,6 @@ def _run(given: list[str], console: Console) -> int:
         from evidencesync.cli.plain_serve import serve_plainly
 
         return serve_plainly(given[1], given[2])
-    if not _will_connect(given):
-        return _run_parsed(given, console)
-    from evidencesync.transfer.launch import discard_ahead, launch_ahead
-
-    try:
-        launch_ahead()
-        return _run_parsed(given, console)
-    finally:
-        discard_ahead()
-
-
-def _run_parsed(given: list[str], console: Console) -> int:
     from evidencesync.cli.commands import run
 
     return run(given, console)
@@ -84,17 +71,3 @@ def _run_parsed(given: list[str], console: Console) -> int:
 def _is_plain_serve(given: list[str]) -> bool:
     """What means `serve --vault PATH` or `serve --source PATH` to any parser, and leaves no other question."""
     return len(given) == 3 and given[0] == "serve" and given[1] in ("--vault", "--source") and given[2][:1] not in ("", "-")
-
-
-def _will_connect(given: list[str]) -> bool:
-    """A guess: whether this is a push to a server, or a pull from one. A wrong one costs a process for a moment, or a moment."""
-    return (
-        given[:1] in (["push"], ["pull"])
-        and not {"-h", "--help", "--agentless", "--dry-run"} & set(given)
-        and any(map(_looks_remote, given[1:]))
-    )
-
-
-def _looks_remote(argument: str) -> bool:
-    host, colon, _ = argument.partition(":")
-    return bool(colon) and (host == "ssh" or "/" not in host) and not argument.startswith("-")

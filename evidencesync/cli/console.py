@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, TextIO
 
 from evidencesync.cli.shield import shield
+from evidencesync.cli.terminal import Terminal
 from evidencesync.errors import CommandKind, EvidenceSyncError, ExitCode, InterruptedRunError, StorageError, UsageError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Console:
         self.quiet = quiet
         self.verbose = verbose
         self.kind = kind
+        self.terminal = Terminal()
         self._unsaid: StorageError | None = None
 
     @property

@@ -268,15 +268,16 @@ def _prepare(
     from evidencesync.cli.examiner import check_person, login_name
     from evidencesync.cli.passphrase import make_asker
     from evidencesync.cli.receipts import head_memory
+    from evidencesync.cli.terminal import person_at
     from evidencesync.ssh.keys import load_signer
     from evidencesync.transfer.custody import RETRIES
     from evidencesync.transfer.custody_talk import CustodyRequest
     from evidencesync.transfer.reach import reach_vault
 
-    asker, settled = make_asker(), run.settings.values
+    asker, settled = make_asker(run.console.terminal), run.settings.values
     organisation = sign.organisation or settled.organisation
     name, examiner = item.name(), check_person(sign.examiner or settled.examiner or login_name(), "the examiner's name")
-    signer = load_signer(sign.key_choice(run.settings), ssh.identity_file(run.settings), asker.for_signing if asker else None)
+    signer = load_signer(sign.key_choice(run.settings), ssh.identity_file(run.settings), asker)
     request = CustodyRequest(
         vault=os.fsencode(address.path),
         name=name,
@@ -290,7 +291,7 @@ def _prepare(
     )
 
     def reach() -> Link:
-        return reach_vault(address, ssh.options(run.settings, asker.for_login() if asker else None))
+        return reach_vault(address, ssh.options(run.settings, person_at(run.console)))
 
     return reach, request
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.options import ServerChoice
-from evidencesync.errors import CommandKind, ExitCode, HostKeyChangedError, HostKeyError, UsageError
+from evidencesync.errors import CommandKind, ExitCode, HostKeyError, UsageError
 from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
     from evidencesync.ssh.address import Address
-    from evidencesync.ssh.hostkeys import HostKey, Known
-    from evidencesync.ssh.options import SshOptions
 
 _QUESTION: Final = "Is it the one that the server's administrator told you?"
 _BEFOREHAND: Final = "Give the fingerprint that the server's administrator told you: --fingerprint SHA256:..."
@@ -51,33 +48,30 @@ def trust(
 
     Compare the fingerprint with one that you got in another way: on the server, `ssh-keygen -lf` shows it.
     """
-    import asyncio
-
     from evidencesync.cli.outputs import HostTrustOutput
-    from evidencesync.cli.passphrase import make_asker
-    from evidencesync.ssh.client import fetch_host_key
+    from evidencesync.cli.terminal import person_at
     from evidencesync.ssh.hostkeys import remember_host_key
+    from evidencesync.ssh.route import own_known_hosts
+    from evidencesync.ssh.trust import fetch_host_key
 
-    asker = make_asker()
-    options = ssh.options(run.settings, asker.for_login() if asker else None)
-    server = _parse_server(address)
-    key = asyncio.run(fetch_host_key(server, options))
-    file, known = asyncio.run(_look_up(server, options, key))
-    name = safe_text(key.host if key.port == 22 else f"[{key.host}]:{key.port}")
+    options = ssh.options(run.settings, person_at(run.console))
+    shown = fetch_host_key(_parse_server(address), options)
+    name, key, file = safe_text(shown.hop.lookup), shown.key, options.known_hosts or own_known_hosts()
     if fingerprint is not None and fingerprint != key.fingerprint:
         raise HostKeyError(
-            f"{name} shows another key than expected: {safe_text(key.algorithm)} {key.fingerprint}",
+            f"{name} shows another key than expected: {safe_text(key.type)} {key.fingerprint}",
             hint="Do not go on: ask the server's administrator.",
         )
-    is_known = _is_known(known, key, name)
-    if not is_known:
-        run.console.note(f"{name} shows this host key: {safe_text(key.algorithm)} {key.fingerprint}")
+    if shown.line is not None:
+        run.console.note(f"{name} shows this host key: {safe_text(key.type)} {key.fingerprint}")
         if fingerprint is None and not yes and not run.console.ask(_QUESTION, _BEFOREHAND):
             raise HostKeyError(f"the host key of {name} is not trusted", hint="Nothing was recorded.")
-        remember_host_key(file, key)
-    output = HostTrustOutput(key.host, key.port, key.algorithm, key.fingerprint, safe_text(str(file)), not is_known)
-    said = "was known already" if is_known else f"is trusted now, in {safe_text(str(file))}"
-    run.console.give(output, [f"{name} {safe_text(key.algorithm)} {key.fingerprint} {said}"])
+        remember_host_key(file, shown.hop.lookup, shown.line)
+    output = HostTrustOutput(
+        shown.hop.host, shown.hop.port, key.type, key.fingerprint, safe_text(str(file)), shown.line is not None
+    )
+    said = "was known already" if shown.line is None else f"is trusted now, in {safe_text(str(file))}"
+    run.console.give(output, [f"{name} {safe_text(key.type)} {key.fingerprint} {said}"])
     return ExitCode.COMPLETE
 
 
@@ -91,28 +85,3 @@ def _parse_server(text: str) -> Address:
     if parsed.local:
         raise UsageError(f"{parsed.display()} is a local path, not a server")
     return parsed
-
-
-async def _look_up(server: Address, options: SshOptions, key: HostKey) -> tuple[Path, Known]:
-    """The file that a new key goes to, and what is recorded for the server in all files that count."""
-    from evidencesync.ssh.config import own_known_hosts, resolve_route
-    from evidencesync.ssh.hostkeys import KnownHosts
-
-    route = await resolve_route(server, options)
-    known = KnownHosts(route[-1].known_hosts).known(key.host, key.port)
-    return options.known_hosts or own_known_hosts(), known
-
-
-def _is_known(known: Known, key: HostKey, name: str) -> bool:
-    """Whether this very key is recorded. Raises HostKeyChangedError for a revoked one, or where another is recorded."""
-    if key.fingerprint in {revoked.get_fingerprint() for revoked in known.revoked}:
-        raise HostKeyChangedError(f"{name} shows a host key that is marked as revoked: {key.fingerprint}")
-    recorded = {one.get_fingerprint() for one in known.keys}
-    if recorded and key.fingerprint not in recorded and not known.borrowed:
-        raise HostKeyChangedError(
-            f"{name} shows another host key than the one recorded: {safe_text(key.algorithm)} {key.fingerprint}; "
-            f"recorded is {', '.join(sorted(recorded)[:5])}",
-            hint="Ask the server's administrator by another way. Only if the key was changed on purpose, remove the recorded "
-            "line from your known_hosts file and run this again.",
-        )
-    return key.fingerprint in recorded

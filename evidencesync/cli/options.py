@@ -14,7 +14,7 @@ from evidencesync.home import expand, rooted
 
 if TYPE_CHECKING:
     from evidencesync.evidence.identity import ItemName
-    from evidencesync.ssh.options import AskPassphrase, SshOptions
+    from evidencesync.ssh.options import Person, SshOptions
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
 _LOCAL_HINT = "Run it on the machine where the vault lies: ssh HOST evidencesync ..."
@@ -88,9 +88,19 @@ class ServerChoice:
         """How long a link may be silent."""
         return self.timeout or settings.values.timeout or DEFAULT_TIMEOUT_SECONDS
 
-    def options(self, settings: LoadedSettings, ask_passphrase: AskPassphrase | None) -> SshOptions:
-        """What the ssh room is told."""
+    ssh: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROGRAM",
+            envvar="EVIDENCESYNC_SSH",
+            help="The SSH client, with options if need be, as for rsync -e.  [default: ssh]",
+        ),
+    ] = None
+
+    def options(self, settings: LoadedSettings, person: Person | None) -> SshOptions:
+        """What the ssh room is told. Without a person, nobody is asked for anything."""
         from evidencesync.ssh.options import SshOptions
+        from evidencesync.ssh.program import parse_program
 
         return SshOptions(
             identity=self.identity_file(settings),
@@ -98,7 +108,8 @@ class ServerChoice:
             config=_config_path(self.ssh_config, settings),
             known_hosts=_path(self.known_hosts, settings, settings.values.known_hosts),
             timeout_seconds=self.timeout_seconds(settings),
-            ask_passphrase=ask_passphrase,
+            program=parse_program(self.ssh or settings.values.ssh or "ssh"),
+            person=person,
         )
 
 
@@ -115,9 +126,9 @@ class RemoteChoice(ServerChoice):
         ),
     ] = None
 
-    def options(self, settings: LoadedSettings, ask_passphrase: AskPassphrase | None) -> SshOptions:
+    def options(self, settings: LoadedSettings, person: Person | None) -> SshOptions:
         """What the ssh room is told."""
-        options = ServerChoice.options(self, settings, ask_passphrase)
+        options = ServerChoice.options(self, settings, person)
         named = self.remote_command or settings.values.remote_command
         return options if named is None else dataclasses.replace(options, remote_command=named)
 

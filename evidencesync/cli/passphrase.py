@@ -1,64 +1,38 @@
-"""Asks a person for the passphrase of a key: on the terminal itself, never through a pipe, an argument or the environment."""
+"""Asks a person for the passphrase of a key to sign with: on the terminal itself, never through a pipe or the environment."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 
+from evidencesync.cli.terminal import Terminal, has_terminal
+
 _QUESTION = re.compile(r"Passphrase for (?P<key>.*?):? ?", re.DOTALL)
+AskPassphrase = Callable[[str], str]
 
 
-class PassphraseAsker:
-    """Asks once for each key, and remembers what it was told for as long as the run lasts.
+def make_asker(terminal: Terminal) -> AskPassphrase | None:
+    """Somebody who can be asked, with a question or a key's name; None where there is no terminal.
 
-    So a key that both signs and logs in is asked for once, and a link that is lost at night is made again with nobody there.
+    Asks when ssh has no questions there. Raises InterruptedRunError where nobody wants to answer.
     """
 
-    def __init__(self) -> None:
-        self._told: dict[str, str] = {}
+    def ask(question: str) -> str:
+        terminal.wait_until_free()
+        return ask_passphrase(question)
 
-    def for_signing(self, question: str) -> str:
-        """The passphrase for the key that a question or a name is about. Raises InterruptedRunError."""
-        key = _key_of(question)
-        self._told[key] = _prompt(key)
-        return self._told[key]
-
-    def for_login(self) -> Callable[[str], str]:
-        """The same, for one connection: a key that it asks about again was not opened by what was told before."""
-        asked: set[str] = set()
-
-        def ask(question: str) -> str:
-            key = _key_of(question)
-            if key not in self._told or key in asked:
-                self._told[key] = _prompt(key)
-            asked.add(key)
-            return self._told[key]
-
-        return ask
+    return ask if has_terminal() else None
 
 
-def make_asker() -> PassphraseAsker | None:
-    """Somebody who can be asked, or None where there is no terminal."""
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
-    except OSError:
-        return None
-    return PassphraseAsker()
-
-
-def _key_of(question: str) -> str:
-    match = _QUESTION.fullmatch(question)
-    return match["key"] if match else question
-
-
-def _prompt(key: str, read: Callable[[str], str] | None = None) -> str:
+def ask_passphrase(question: str, read: Callable[[str], str] | None = None) -> str:
+    """The answer of a person."""
     import getpass
 
     from evidencesync.cli.shield import shield
     from evidencesync.errors import InterruptedRunError
 
+    match = _QUESTION.fullmatch(question)
     try:
-        return (read or getpass.getpass)(shield(f"Passphrase for {key}: "))
+        return (read or getpass.getpass)(shield(f"Passphrase for {match['key'] if match else question}: "))
     except EOFError as error:
         raise InterruptedRunError("no passphrase was given", hint="") from error

@@ -57,14 +57,15 @@ def shown(console: Console, view: View) -> Iterator[None]:
     import rich.console
     import rich.live
 
-    with rich.live.Live(
+    display = rich.live.Live(
         get_renderable=lambda: render(view),
         console=rich.console.Console(stderr=True, highlight=False, markup=False, emoji=False),
         refresh_per_second=_PER_SECOND,
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
-    ):
+    )
+    with console.terminal.drawn_on(display):
         yield
 
 

@@ -76,6 +76,7 @@ def pull_source(
     everything else means that nothing was published. Filters mean what they mean for push.
     """
     from evidencesync.cli.passphrase import make_asker
+    from evidencesync.cli.terminal import person_at
 
     address = _remote(source)
     stated = how.details(item.name())
@@ -85,10 +86,10 @@ def pull_source(
         raise UsageError("a pull takes no list of files", hint="Pull the folders one by one, or use --exclude and --include.")
     if ssh.agentless:
         _check_agentless(rules, how)
-    asker = make_asker()
+    asker = make_asker(run.console.terminal)
 
     def options() -> SshOptions:
-        return ssh.options(run.settings, asker.for_login() if asker else None)
+        return ssh.options(run.settings, person_at(run.console))
 
     from evidencesync.ssh.address import Address
 

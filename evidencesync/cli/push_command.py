@@ -82,6 +82,7 @@ def push_source(
     Where nothing but folders is left, that is an error, but for --allow-empty.
     """
     from evidencesync.cli.passphrase import make_asker
+    from evidencesync.cli.terminal import person_at
     from evidencesync.ssh.address import Address
     from evidencesync.transfer.reach import reach_vault, reaching
 
@@ -91,10 +92,10 @@ def push_source(
     if how.dry_run:
         rules = without_own_folders(run, how, os.fsencode(source), what.rules(run.console.warn), None)
         return _look(run, Places(os.fsencode(source), os.fsencode(address.path), rules, what.allow_empty), item)
-    asker = make_asker()
+    asker = make_asker(run.console.terminal)
 
     def options() -> SshOptions:
-        return ssh.options(run.settings, asker.for_login() if asker else None)
+        return ssh.options(run.settings, person_at(run.console))
 
     with reaching(address, options()) as link:
         # Meanwhile the connection is being made: what needs time comes from here on.

@@ -34,6 +34,7 @@ class Settings:
     ssh_config: str | None = None
     known_hosts: str | None = None
     remote_command: str | None = None
+    ssh: str | None = None
     compress: str | None = None
     limit_rate: str | None = None
     timeout: float | None = None

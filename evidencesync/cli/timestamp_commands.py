@@ -244,8 +244,8 @@ def _who(run: Run, sign: SignChoice) -> Who:
     settled = run.settings.values
     name = check_person(sign.examiner or settled.examiner or login_name(), "the examiner's name")
     organisation = sign.organisation or settled.organisation
-    asker = make_asker()
-    signer = load_signer(sign.key_choice(run.settings), run.settings.path(settled.identity), asker.for_signing if asker else None)
+    asker = make_asker(run.console.terminal)
+    signer = load_signer(sign.key_choice(run.settings), run.settings.path(settled.identity), asker)
     return Who(signer, name, check_person(organisation, "the organisation's name") if organisation else None)
 
 

@@ -77,13 +77,13 @@ def load_verifier(run: Run, choice: SignerChoice) -> Verifier:
     from evidencesync.cli.receipts import head_memory
     from evidencesync.ssh.keys import load_signer
 
-    asker, settled = make_asker(), run.settings.values
+    asker, settled = make_asker(run.console.terminal), run.settings.values
     organisation = choice.organisation or settled.organisation
     identity = expand(choice.identity) if choice.identity is not None else run.settings.path(settled.identity)
     return Verifier(
         check_person(choice.examiner or settled.examiner or login_name(), "the examiner's name"),
         check_person(organisation, "the organisation's name") if organisation else None,
-        load_signer(choice.key_choice(run.settings), identity, asker.for_signing if asker else None),
+        load_signer(choice.key_choice(run.settings), identity, asker),
         head_memory(run),
         run.console.warn,
     )

@@ -107,6 +107,7 @@ def watch_source(
     """
     from evidencesync.cli.passphrase import make_asker
     from evidencesync.cli.receipts import chosen_receipts, chosen_state, head_memory
+    from evidencesync.cli.terminal import person_at
     from evidencesync.cli.watch_events import WatchEvents
     from evidencesync.kept.receipts import default_receipts, receipts_folder
     from evidencesync.kept.watched import WatchMemory
@@ -123,10 +124,10 @@ def watch_source(
     _refuse_feedback(source, state, default_receipts(chosen))
     closed = grounds.closed(named=True)
     receipts_folder(chosen, closed).close()  # each push opens it anew: a watch may last longer than a disk
-    asker = make_asker()
+    asker = make_asker(run.console.terminal)
 
     def options() -> SshOptions:
-        return ssh.options(run.settings, asker.for_login() if asker else None)
+        return ssh.options(run.settings, person_at(run.console))
 
     places = Places(os.fsencode(source), os.fsencode(address.path), what.rules(run.console.warn), what.allow_empty)
     if places.rules.listed is not None and not os.path.isdir(source):

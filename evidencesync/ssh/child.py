@@ -74,7 +74,8 @@ class SshChild:
                 logs = [_pipe(ours, ours) for _ in self.route]
                 self._log_ends = tuple(end for end, _ in logs)
                 self.source, their_stdout = _pipe(ours, theirs)
-                their_stdin, self.sink = _pipe(theirs, ours)
+                self._sink_owner = ours.enter_context(contextlib.ExitStack())
+                their_stdin, self.sink = _pipe(theirs, self._sink_owner)
                 self._errors, their_stderr = self._error_stream(ours, theirs)
                 self._wake, self._waker = _pipe(ours, ours)
                 for descriptor in (self.source, self.sink):
@@ -205,6 +206,10 @@ class SshChild:
             self._process.wait()
         self._give_back()
         self._watcher.join()
+
+    def end_input(self) -> None:
+        """Nothing more will be written: ssh sends what it has, and then says so to the other end. Repeatable."""
+        self._sink_owner.close()
 
     def let_go(self) -> None:
         """Closes our ends of the pipes, after `kill`, and once nobody reads or writes any more. Repeatable."""

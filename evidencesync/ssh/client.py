@@ -20,7 +20,7 @@ from evidencesync.ssh.address import Address
 from evidencesync.ssh.channel import SSH_PACKET, SSH_WINDOW
 from evidencesync.ssh.config import Hop, resolve_route
 from evidencesync.ssh.failures import Attempt, explain, explain_no_word
-from evidencesync.ssh.hostkeys import HostKey, KnownHosts, describe_key
+from evidencesync.ssh.hostkeys import KnownHosts
 from evidencesync.ssh.identities import Identities, load_identities, unlock_identities
 from evidencesync.ssh.options import SshOptions
 from evidencesync.ssh.stream import ALGORITHMS, KEEPALIVE_FOREVER, SshStream
@@ -142,32 +142,6 @@ async def open_channel(address: Address, options: SshOptions, command: Sequence[
         channel.peer = peer_of(connection, route[-1])
         stack.pop_all()
         return channel
-
-
-async def fetch_host_key(address: Address, options: SshOptions) -> HostKey:
-    """The key that the server at an address shows and proves to hold, for `host trust`. Logs in to jump hosts, not to the server.
-
-    Raises what `open_channel` raises.
-    """
-    route = await resolve_route(address, options)
-    target = route[-1]
-    async with AsyncExitStack() as stack:
-        tunnel = await _tunnel(route[:-1], options, stack, target)
-        settings = asyncssh.SSHClientConnectionOptions(**_settings(options), client_keys=None)
-        try:
-            key = await asyncssh.get_server_host_key(
-                target.host,
-                target.port,
-                config=None,
-                tunnel=tunnel,
-                server_host_key_algs=KnownHosts([]).known(target.lookup, target.port).algorithms(),
-                options=settings,
-            )
-        except (OSError, TimeoutError, asyncssh.Error) as error:
-            raise explain(error, target, Attempt()) from error
-    if key is None:
-        raise ConnectError(f"{safe_text(target.host)} shows no host key")
-    return describe_key(key, target.lookup, target.port)
 
 
 async def _tunnel(hops: Sequence[Hop], options: SshOptions, stack: AsyncExitStack, target: Hop) -> Any:

@@ -20,6 +20,7 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.display import safe_text
 from evidencesync.ssh.log import Refusal, SshLog
+from evidencesync.ssh.recorded import recorded_keys
 from evidencesync.ssh.route import Hop
 
 FAILED: Final = 255  # what ssh ends with where it failed itself; a remote command may end with it, too
@@ -36,6 +37,10 @@ _CONNECT: Final = {
     Refusal.SESSION: ("{where} runs nothing for us", "Ask the server's administrator."),
     Refusal.UNREACHABLE: ("can't connect to {where}", "Check the host name and the port; does a server listen there?"),
 }
+_CHANGED_HINT: Final = (
+    "Do not go on before the server's administrator has confirmed the new key by another way. "
+    "Then remove the recorded line and run: evidencesync host trust {}"
+)
 _HOST_KEY: Final = (Refusal.HOST_KEY_REVOKED, Refusal.HOST_KEY_CHANGED, Refusal.HOST_KEY_UNKNOWN)
 
 
@@ -137,7 +142,7 @@ def _explain_refusal(hop: Hop, log: SshLog, refusal: Refusal, ended: Ended) -> E
 
 
 def _explain_host_key(hop: Hop, log: SshLog, refusal: Refusal) -> HostKeyError:
-    name = safe_text(hop.lookup_name)
+    name = safe_text(hop.lookup)
     shown = log.host_key
     what = "none that ssh can name" if shown is None else f"{safe_text(shown.type)} {shown.fingerprint}"
     places = f" ({', '.join(log.offending[:5])})" if log.offending else ""
@@ -146,8 +151,12 @@ def _explain_host_key(hop: Hop, log: SshLog, refusal: Refusal) -> HostKeyError:
     if refusal is Refusal.HOST_KEY_CHANGED:
         return HostKeyChangedError(
             f"{name} shows another host key than the one recorded: {what}{places}",
-            hint="Do not go on before the server's administrator has confirmed the new key by another way. "
-            f"Then remove the recorded line and run: evidencesync host trust {hop.trust_address}",
+            hint=_CHANGED_HINT.format(hop.trust_address),
+        )
+    if recorded := recorded_keys(hop):
+        return HostKeyChangedError(
+            f"{name} shows a host key of another type than the one recorded: {what}; recorded is {', '.join(recorded[:5])}",
+            hint=_CHANGED_HINT.format(hop.trust_address),
         )
     return HostKeyError(
         f"the host key of {name} is not known: {what}",

@@ -39,17 +39,6 @@ KnownHostsCallback = Callable[[str, str, int | None], _Match]
 
 
 @dataclass(frozen=True, slots=True)
-class HostKey:
-    """A server's public key. `host` and `port` are the names under which it is looked up; `line` is `TYPE BASE64`."""
-
-    host: str
-    port: int
-    algorithm: str
-    fingerprint: str
-    line: str
-
-
-@dataclass(frozen=True, slots=True)
 class Known:
     """What is recorded for one host: its keys, the authorities that may certify it, and what must never be accepted."""
 
@@ -153,21 +142,15 @@ def refusal(
     return HostKeyError(f"the host key of {name} is not known: {what}", hint=hint)
 
 
-def describe_key(key: asyncssh.SSHKey, host: str, port: int) -> HostKey:
-    """A key as a person compares it and a file keeps it."""
-    algorithm, encoded = key.export_public_key("openssh").split()[:2]
-    line = f"{algorithm.decode('ascii')} {encoded.decode('ascii')}"
-    return HostKey(host.lower(), port, algorithm.decode("ascii"), key.get_fingerprint(), line)
+def remember_host_key(file: Path, name: str, key: str) -> None:
+    """Adds a key (its type and itself) to a known_hosts file, for `host trust` after a person has said yes.
 
-
-def remember_host_key(file: Path, key: HostKey) -> None:
-    """Adds a key to a known_hosts file, for `host trust` after a person has said yes. Durable when it returns.
+    Durable when this returns.
 
     The line is one write at the end of the file, so two at once don't mix; a torn last line is closed first. Raises
     ConfigurationError where the file can't be written.
     """
-    name = key.host if key.port == _DEFAULT_PORT else f"[{key.host}]:{key.port}"
-    line = f"{name} {key.line}\n".encode()
+    line = f"{name} {key}\n".encode()
     try:
         descriptor = _open_to_add(file)
         try:

@@ -27,7 +27,6 @@ from evidencesync.ssh.program import missing_program
 
 _MAX_HOPS: Final = 8  # jump hosts on the way; more is a config that goes round in circles
 _NOWHERE: Final = "/dev/null"
-_SYSTEM_HOSTS: Final = "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2"
 # Against everything else that a configuration may say. Every version since 7.4 knows these.
 _ALWAYS: Final = {
     "StrictHostKeyChecking": "yes",
@@ -70,12 +69,16 @@ _DEFAULT_CIPHERS: Final = frozenset(
     }
 )
 _OUR_CIPHERS: Final = f"{_GCM},{_CHACHA},{_CTR}"
+_DEFAULT_PORT: Final = 22
 _KEEPALIVES: Final = 4  # in the time after which a silent link is lost
 
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """One server on the way, as ssh resolves it. `lookup` is the name under which its host key is recorded."""
+    """One server on the way, as ssh resolves it. `lookup` is the name under which its host key is recorded.
+
+    `known_hosts` are the files in which it is looked for, as ssh has their names.
+    """
 
     host: str
     port: int
@@ -94,37 +97,22 @@ class Hop:
         return safe_text(f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}")
 
     @property
-    def lookup_name(self) -> str:
-        """The name in a known_hosts file."""
-        return self.lookup if self.port == 22 else f"[{self.lookup}]:{self.port}"
-
-    @property
     def trust_address(self) -> str:
         """The server as `host trust` takes it."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return safe_text(f"ssh://{host}:{self.port}")
 
 
-@dataclass(frozen=True, slots=True)
-class Purpose:
-    """What a connection is for, where that differs from a transfer's: more options, and fewer checks of the way."""
-
-    options: tuple[str, ...] = ()
-    checks_known_hosts: bool = True
-
-
-TRANSFER: Final = Purpose()
-
-
 def own_known_hosts() -> Path:
-    """Where earlier versions have recorded host keys; still read. Raises NoHomeError."""
+    """The file that `host trust` writes, in the user's config folder (XDG Base Directory Specification). Raises NoHomeError."""
     return own_folder("XDG_CONFIG_HOME", ".config") / "evidencesync" / "known_hosts"
 
 
-def find_route(address: Address, options: SshOptions, purpose: Purpose = TRANSFER) -> tuple[Hop, ...]:
+def find_route(address: Address, options: SshOptions, more: Sequence[str] = ()) -> tuple[Hop, ...]:
     """The servers on the way to an address, the first jump host first, the target last.
 
-    As with ssh, `-i` and `-p` speak of the target only; `-F` and `--known-hosts` of every server on the way.
+    As with ssh, `-i` and `-p` speak of the target only; `-F` and `--known-hosts` of every server on the way. `more` is said to
+    ssh about the target, before everything else.
     Raises UsageError, ConfigurationError, SigningKeyError, and HostKeyError where no host key could be known.
     """
     if address.local:
@@ -132,7 +120,7 @@ def find_route(address: Address, options: SshOptions, purpose: Purpose = TRANSFE
     if address.port is not None and options.port is not None and address.port != options.port:
         raise UsageError(f"{address.display()} names another port than -p {options.port}")
     port = address.port if address.port is not None else options.port
-    target, jump = _find_target(address, port, options, purpose)
+    target, jump = _find_target(address, port, options, more)
     hops = [target]
     while jump is not None:
         if len(hops) > _MAX_HOPS:
@@ -156,7 +144,7 @@ def _words(hop: Hop, way: Sequence[str], log: str) -> list[str]:
     return [*hop.program, *way, *hop.arguments, "-E", log]
 
 
-def _find_target(address: Address, port: int | None, options: SshOptions, purpose: Purpose) -> tuple[Hop, str | None]:
+def _find_target(address: Address, port: int | None, options: SshOptions, more: Sequence[str]) -> tuple[Hop, str | None]:
     program = options.program
     said: list[str] = []
     if port is not None:
@@ -166,7 +154,7 @@ def _find_target(address: Address, port: int | None, options: SshOptions, purpos
     if options.identity is not None:
         said += ["-i", _identity(options.identity), "-o", "IdentitiesOnly=yes"]
     said += program.arguments
-    return _resolve(_Wish(program.words, address.host, tuple(said), program.jump), options, purpose)
+    return _resolve(_Wish(program.words, address.host, tuple(more), tuple(said), program.jump), options)
 
 
 def _find_jump(jump: str, onward: Hop, options: SshOptions) -> tuple[Hop, str | None]:
@@ -178,7 +166,7 @@ def _find_jump(jump: str, onward: Hop, options: SshOptions) -> tuple[Hop, str | 
         said += ["-p", str(port)]
     if user is not None:
         said += ["-l", user]
-    hop, before = _resolve(_Wish((options.program.ssh,), host, tuple(said), further or None), options, TRANSFER)
+    hop, before = _resolve(_Wish((options.program.ssh,), host, (), tuple(said), further or None), options)
     if (hop.host, hop.port, hop.user) == (onward.host, onward.port, onward.user):
         raise ConfigurationError(
             f"{hop.where} is its own jump host",
@@ -189,18 +177,19 @@ def _find_jump(jump: str, onward: Hop, options: SshOptions) -> tuple[Hop, str | 
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """One server, as it is named to ssh, and what is said about it there. `jump` is for -J."""
+    """One server, as it is named to ssh, and what is said about it there: `more` first of all. `jump` is for -J."""
 
     program: tuple[str, ...]
     name: str
+    more: tuple[str, ...]
     said: tuple[str, ...]
     jump: str | None
 
 
-def _resolve(wish: _Wish, options: SshOptions, purpose: Purpose) -> tuple[Hop, str | None]:
+def _resolve(wish: _Wish, options: SshOptions) -> tuple[Hop, str | None]:
     """One hop as `ssh -G` resolves it, and its ProxyJump."""
-    said = [*purpose.options, *_set(_ALWAYS), *_set(_patience(options)), *wish.said, *_config(options)]
-    found = _ask(wish, said)
+    said = [*_set(_ALWAYS), *_set(_patience(options)), *wish.said, *_config(options)]
+    found = _ask(wish, [*wish.more, *said])
     way = found.get("proxyjump", "none")
     is_direct = way.lower() == "none"
     if is_direct and wish.jump is not None:
@@ -208,17 +197,16 @@ def _resolve(wish: _Wish, options: SshOptions, purpose: Purpose) -> tuple[Hop, s
     extra = {key: value for key, value in _IF_KNOWN.items() if found.get(key.lower(), value).lower() != value}
     if found.get("ciphers") in _DEFAULT_CIPHERS:
         extra["Ciphers"] = _OUR_CIPHERS
-    hosts = _known_hosts(found, options) if purpose.checks_known_hosts else {}
-    host = found.get("hostname", wish.name)
-    files = [hosts.get(name, found.get(name.lower(), "")) for name in ("UserKnownHostsFile", "GlobalKnownHostsFile")]
+    hosts = _known_hosts(found, options)
+    host, port = found.get("hostname", wish.name), _port(found, wish)
     hop = Hop(
         host=host,
-        port=_port(found, wish),
+        port=port,
         user=found.get("user", ""),
-        lookup=found.get("hostkeyalias", host).lower(),
-        known_hosts=tuple(file for names in files for file in _split(names)),
+        lookup=found.get("hostkeyalias", host if port == _DEFAULT_PORT else f"[{host}]:{port}").lower(),
+        known_hosts=hosts.files,
         program=wish.program,
-        arguments=(*_set(extra), *_set(hosts), *said, *_FLAGS),
+        arguments=(*wish.more, *_set(extra), *_set(hosts.changed), *said, *_FLAGS),
         name=wish.name,
     )
     return hop, None if is_direct else way
@@ -300,30 +288,39 @@ def _identity(file: Path) -> str:
 # --- Known hosts -------------------------------------------------------------------------------------------------------
 
 
-def _known_hosts(found: dict[str, str], options: SshOptions) -> dict[str, str]:
-    """What is said about known_hosts files, in place of what the configuration says, or besides.
+@dataclass(frozen=True, slots=True)
+class _KnownHosts:
+    """Where host keys are looked for, and what is said about that in place of what the configuration says."""
+
+    files: tuple[str, ...]
+    changed: dict[str, str]
+
+
+def _known_hosts(found: dict[str, str], options: SshOptions) -> _KnownHosts:
+    """The configuration's files and our own; or `--known-hosts` alone.
 
     Raises HostKeyError where nothing at all could be known, before anything is sent.
     """
     has_command = found.get("knownhostscommand", "none").lower() != "none"
     if options.known_hosts is not None:
         _require_real(options.known_hosts)
-        only = {"UserKnownHostsFile": _quoted(str(options.known_hosts)), "GlobalKnownHostsFile": _NOWHERE}
-        return {**only, "KnownHostsCommand": "none"} if has_command else only
+        only = {"UserKnownHostsFile": _quoted(_without_tokens(str(options.known_hosts))), "GlobalKnownHostsFile": _NOWHERE}
+        return _KnownHosts((str(options.known_hosts),), {**only, "KnownHostsCommand": "none"} if has_command else only)
     changed: dict[str, str] = {}
-    names, system = _split(found.get("userknownhostsfile", "")), found.get("globalknownhostsfile", "")
+    names, system = (_files(found.get(name, "")) for name in ("userknownhostsfile", "globalknownhostsfile"))
     if all(map(_is_off, names)):
         changed["UserKnownHostsFile"] = _NOWHERE  # earlier versions take `none` for a file in the current folder
     own = _own_file()
-    if own is not None and system == _SYSTEM_HOSTS:
-        changed["GlobalKnownHostsFile"] = f"{system} {_quoted(str(own))}"
-    known = [own, *(Path(name) for name in _split(system) if not _is_off(name) and os.path.isfile(name))]
+    if own is not None:
+        others = [] if all(map(_is_off, system)) else system
+        changed["GlobalKnownHostsFile"] = " ".join(map(_quoted, [*others, str(own)]))
+    known = [own, *(name for name in system if not _is_off(name) and os.path.isfile(name))]
     if "UserKnownHostsFile" in changed and not has_command and not any(known):
         raise HostKeyError(
             f"no host key can be known: UserKnownHostsFile {safe_text(' '.join(names))} would switch host-key checks off",
             hint="Name a real known_hosts file, or remove the setting. A key is recorded with: evidencesync host trust ADDRESS",
         )
-    return changed
+    return _KnownHosts((*names, *system, *([str(own)] if own is not None else [])), changed)
 
 
 def _own_file() -> Path | None:
@@ -346,19 +343,17 @@ def _is_off(name: str) -> bool:
     return name.lower() == "none" or os.path.realpath(name) == _NOWHERE
 
 
-def _split(names: str) -> list[str]:
-    """The files of a setting as `ssh -G` shows it, or as it is made here: with quotes around names that hold blanks."""
-    try:
-        return shlex.split(names)
-    except ValueError:
-        return names.split()
+def _files(names: str) -> list[str]:
+    """The files of a setting as `ssh -G` shows it, which does not tell a blank in a name from one between two."""
+    return [names] if " " in names and os.path.isfile(names) else names.split()
 
 
 def _quoted(file: str) -> str:
-    """A file's name as a value in a configuration, where blanks, quotes, % and ${} mean something."""
-    plain = _without_tokens(file).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{plain}"' if plain != file or " " in file or "'" in file else file
+    """A file's name among others as a value in a configuration, where blanks and quotes mean something."""
+    plain = file.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{plain}"' if plain != file or any(one in file for one in " '\t#") else file
 
 
 def _without_tokens(file: str) -> str:
+    """Where ssh expands %h and the like."""
     return file.replace("%", "%%")

@@ -1,6 +1,6 @@
 """What carries bytes between the two ends, as the engine threads see it: blocking, ordered, bounded.
 
-Four kinds: an SSH connection carried by a process of its own (`evidencesync.transfer.carrier`), the standard streams of a serving
+Four kinds: an SSH connection carried by the user's ssh (`evidencesync.transfer.ssh_link`), the standard streams of a serving
 process (`evidencesync.transfer.stdio`), a channel of the embedded server, and a pair of queues inside one process for a vault on
 the same machine.
 """

@@ -13,7 +13,7 @@ _GATHER_BYTES = 1 * MIB
 _LARGE = 256 * KIB
 _LEAST_STEP = 1 * KIB
 _MEASURE_BYTES = 2 * MIB
-# What lies between here and the line takes so much at once, however slow that is: the carrier's pipe and queue, the socket's,
+# What lies between here and the line takes so much at once, however slow that is: ssh's pipe, its window and its socket's buffer,
 # and what may be under way. Only after that is it the line that a writer waits for.
 _BUFFERED_BYTES = 8 * MIB
 

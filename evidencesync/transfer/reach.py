@@ -17,10 +17,9 @@ from evidencesync.protocol.messages import PATIENT_VERSION, PREAMBLE
 from evidencesync.shortages import unexpected
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
-from evidencesync.transfer.carriage import Role
-from evidencesync.transfer.carrier import Carrier
 from evidencesync.transfer.link import Link, LocalLink, local_pair
 from evidencesync.transfer.memory import keep_large_blocks
+from evidencesync.transfer.ssh_link import Role, SshLink
 from evidencesync.transfer.steady import SteadyLink
 
 if TYPE_CHECKING:
@@ -50,25 +49,24 @@ def reaching(address: Address, options: SshOptions, role: Role = "--vault") -> I
     if address.local:
         yield partial(_reach_local, address.path)
         return
-    carrier = Carrier()
+    carried = SshLink(address, options, role)
     is_taken = False
 
     def take() -> Link:
         nonlocal is_taken
         try:
-            carrier.finish_open(options)
+            carried.finish_open()
         except EvidenceSyncError:
-            carrier.close()
+            carried.kill()
             raise
         is_taken = True
-        return SteadyLink(carrier)
+        return SteadyLink(carried)
 
     try:
-        carrier.begin_open(address, options, role)
         yield take
     finally:
         if not is_taken:
-            carrier.kill()
+            carried.kill()
 
 
 class _LocalVaultLink(LocalLink):

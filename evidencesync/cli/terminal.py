@@ -1,0 +1,108 @@
+"""The terminal, which our display and a person's ssh share: while ssh may ask for something there, nothing is drawn."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from evidencesync.cli.console import Console
+    from evidencesync.ssh.options import Person
+
+
+_LOOK_SECONDS: Final = 0.5  # without a limit on the wait, a lock in the main thread would hold back Ctrl-C on some systems
+
+
+class Display(Protocol):
+    """What draws. Both may be called again and again, from any thread."""
+
+    def start(self) -> None:
+        """Begins to draw."""
+
+    def stop(self) -> None:
+        """Leaves nothing behind on the terminal."""
+
+
+class Terminal:
+    """Who may write there."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # entered in place of the condition, which a function of Python enters
+        self._free = threading.Condition(self._lock)
+        self._lent = 0
+        self._display: Display | None = None
+
+    def lend(self) -> None:
+        """Somebody else writes there from now on."""
+        with self._lock:
+            self._lent += 1
+            if self._display is not None:
+                self._display.stop()
+
+    def take_back(self) -> None:
+        """Once for each `lend`."""
+        with self._lock:
+            self._lent -= 1
+            self._free.notify_all()
+            if self._display is not None and not self._lent:
+                self._display.start()
+
+    def wait_until_free(self) -> None:
+        """Until nobody else may ask there: two questions at once would share their answers."""
+        with self._lock:
+            while self._lent:
+                self._free.wait(_LOOK_SECONDS)
+
+    @contextlib.contextmanager
+    def drawn_on(self, display: Display) -> Iterator[None]:
+        """For the length of a `with` a display draws, while nobody else writes."""
+        with self._lock:
+            self._display = display
+            if not self._lent:
+                display.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._display = None
+                display.stop()
+
+
+class _PersonAtTerminal:
+    """See `evidencesync.ssh.options.Person`."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def lend(self) -> None:
+        self._console.terminal.lend()
+
+    def take_back(self) -> None:
+        self._console.terminal.take_back()
+
+    def show(self, line: str) -> None:
+        self._console.note(f"ssh: {line}")
+
+
+def person_at(console: Console) -> Person | None:
+    """Somebody whom ssh can ask, on the terminal or through SSH_ASKPASS; None where nobody is."""
+    return _PersonAtTerminal(console) if has_terminal() or _has_window() else None
+
+
+def has_terminal() -> bool:
+    """Whether this process has a terminal to ask on, wherever its streams lead."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def _has_window() -> bool:
+    """Whether ssh would start a program that asks in a window (ssh(1), SSH_ASKPASS)."""
+    get = os.environ.get
+    has_display = bool(get("DISPLAY") or get("WAYLAND_DISPLAY"))
+    return bool(get("SSH_ASKPASS")) and (get("SSH_ASKPASS_REQUIRE") == "force" or has_display)

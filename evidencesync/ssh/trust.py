@@ -1,0 +1,89 @@
+"""Host keys as the user's ssh sees them: what a server shows, and what is recorded for it.
+
+There is no trust on first use: what is not recorded is refused. `host trust` is how a key is recorded, after a person has
+compared its fingerprint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from evidencesync.errors import ConnectError, EvidenceSyncError, HostKeyChangedError, HostKeyError
+from evidencesync.ssh.address import Address
+from evidencesync.ssh.child import SshChild
+from evidencesync.ssh.log import ServerKey
+from evidencesync.ssh.options import SshOptions
+from evidencesync.ssh.recorded import fingerprint_of
+from evidencesync.ssh.route import Hop, find_route
+
+_NO_LOGIN: Final = ("-o", "PreferredAuthentications=none")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A server's host key. `line` is its type and itself as a known_hosts file has them; None for one that is known already."""
+
+    hop: Hop
+    key: ServerKey
+    line: str | None
+
+
+def fetch_host_key(address: Address, options: SshOptions) -> Shown:
+    """The key that the server at an address shows and proves to hold. Logs in to jump hosts, not to the server.
+
+    Raises HostKeyChangedError where another one is recorded or this one is revoked, and what connecting raises.
+    """
+    try:
+        hop, key = _see(address, options, _NO_LOGIN)
+    except HostKeyChangedError:
+        raise
+    except HostKeyError as error:
+        return _fetch_unknown(address, options, error)
+    return Shown(hop, key, None)
+
+
+def _fetch_unknown(address: Address, options: SshOptions, refusal: HostKeyError) -> Shown:
+    """ssh writes a key that it has not seen into a known_hosts file of our own, once the server has proved to hold it."""
+    target = find_route(address, options)[-1]
+    if target.trust_address not in (refusal.hint or ""):
+        raise refusal  # a jump host's: that one is to be trusted first
+    with tempfile.TemporaryDirectory(prefix="evidencesync-") as folder:
+        file = Path(folder, "known_hosts")
+        learning = (
+            "StrictHostKeyChecking=no",
+            f"UserKnownHostsFile={file}",
+            "GlobalKnownHostsFile=/dev/null",
+            "HashKnownHosts=no",
+        )
+        hop, key = _see(address, options, (*_NO_LOGIN, *(word for one in learning for word in ("-o", one))))
+        lines = file.read_text("utf-8").splitlines() if file.exists() else []
+    for line in lines:
+        fields = line.split()
+        if len(fields) >= 3 and fingerprint_of(fields[2]) == key.fingerprint:
+            kind = fields[1]
+            return Shown(hop, dataclasses.replace(key, type=kind), f"{kind} {fields[2]}")
+    raise ConnectError(f"ssh does not say which host key {hop.where} has shown")
+
+
+def _see(address: Address, options: SshOptions, more: tuple[str, ...]) -> tuple[Hop, ServerKey]:
+    """Goes to a server's door. Raises what ends that before the host key is accepted."""
+    route = find_route(address, options, more)
+    child = SshChild(route, options, "exit")
+    try:
+        child.wait_ready()
+    except HostKeyError:
+        raise
+    except EvidenceSyncError:
+        if not child.logs[-1].is_host_verified:
+            raise
+    finally:
+        child.kill()
+        child.let_go()
+    shown = child.logs[-1].host_key
+    if shown is None:
+        raise ConnectError(f"ssh does not say which host key {route[-1].where} has shown")
+    return route[-1], shown
