@@ -1,36 +1,41 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from evidencesync.cli import passphrase
-from evidencesync.cli.passphrase import PassphraseAsker
+from evidencesync.cli.passphrase import ask_passphrase, make_asker
+from evidencesync.cli.terminal import Terminal
 from evidencesync.errors import InterruptedRunError
+from tests.support.patience import PATIENCE_SECONDS
 
 
-def test_a_key_that_signs_and_logs_in_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_is_asked_for_by_its_name() -> None:
+    seen: list[str] = []
+
+    def read(question: str) -> str:
+        seen.append(question)
+        return "secret"
+
+    assert ask_passphrase("/k/ana", read) == ask_passphrase("Passphrase for /k/ana: ", read) == "secret"
+    assert seen == ["Passphrase for /k/ana: "] * 2
+
+
+def test_nobody_is_asked_while_ssh_may_ask(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-
-    def prompt(key: str) -> str:
-        asked.append(key)
-        return f"secret {len(asked)}"
-
-    monkeypatch.setattr(passphrase, "_prompt", prompt)
-    asker = PassphraseAsker()
-    assert asker.for_signing("Passphrase for /k/ana: ") == "secret 1"
-    login = asker.for_login()
-    assert login("/k/ana") == "secret 1"
-    assert login("/k/ana") == "secret 2"  # what was told did not open it: a person must type again
-    assert login("/k/other") == "secret 3"
-    assert asked == ["/k/ana", "/k/ana", "/k/other"]
-
-
-def test_nobody_is_asked_again_when_a_lost_link_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = iter(["secret", ""])
-    monkeypatch.setattr(passphrase, "_prompt", lambda _key: next(answers))
-    asker = PassphraseAsker()
-    for _ in range(3):
-        login = asker.for_login()
-        assert (login("/k/ana"), login("/k/skipped")) == ("secret", "")
+    monkeypatch.setattr(passphrase, "has_terminal", lambda: True)
+    monkeypatch.setattr(passphrase, "ask_passphrase", asked.append)
+    terminal = Terminal()
+    ask = make_asker(terminal)
+    assert ask is not None
+    terminal.lend()
+    asking = threading.Thread(target=ask, args=("/k/ana",))
+    asking.start()
+    assert asked == []
+    terminal.take_back()
+    asking.join(PATIENCE_SECONDS)
+    assert asked == ["/k/ana"]
 
 
 def test_the_question_is_safe_and_no_answer_ends_the_run() -> None:
@@ -41,5 +46,5 @@ def test_the_question_is_safe_and_no_answer_ends_the_run() -> None:
         raise EOFError
 
     with pytest.raises(InterruptedRunError):
-        passphrase._prompt("/k/\x1b[31m", read)
+        ask_passphrase("/k/\x1b[31m", read)
     assert seen == [r"Passphrase for /k/\x1b[31m: "]
