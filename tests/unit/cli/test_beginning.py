@@ -71,12 +71,12 @@ def test_what_sshd_starts_imports_nothing_for_people(tmp_path: Path, private_hom
     assert done.stderr.splitlines()[-1] == b"imported:"
 
 
-def test_ctrl_c_while_a_text_is_executed_ends_with_its_own_code() -> None:
-    """As dataclasses are made, for example. The interpreter would kill itself with SIGINT at its end."""
-    script = (
-        "import sys; from evidencesync.cli import app\n"
+def test_ctrl_c_while_a_text_is_executed_ends_with_its_own_code(tmp_path: Path) -> None:
+    """As dataclasses are made, for example. With `python -m` the interpreter would kill itself with SIGINT at its end."""
+    (tmp_path / "interrupted.py").write_text(
+        "import sys\nfrom evidencesync.cli import app\n"
         "def interrupted(*_):\n    exec('raise KeyboardInterrupt')\n"
-        "app._run = interrupted\nsys.argv = ['evidencesync', 'push']\nsys.exit(app.main())"
+        "app._run = interrupted\nsys.exit(app.main())\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "interrupted"], capture_output=True, check=False, cwd=tmp_path)
     assert (done.returncode, done.stderr.splitlines()[0]) == (130, b"error: interrupted")
