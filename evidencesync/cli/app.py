@@ -55,8 +55,8 @@ def _prepare_end() -> None:
     """The outcome is said. An impatient Ctrl-C while the process ends would only replace its exit code."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # With `python -m` the interpreter kills itself with SIGINT, whatever exit code it is given, where Ctrl-C came while a text
-        # was executed (which is how dataclasses are made). The next text that is executed has it forget that.
+        # With `python -m` the interpreter kills itself with SIGINT, whatever exit code it is given, where Ctrl-C came while a
+        # text was executed (which is how dataclasses are made). The next text that is executed has it forget that.
         exec("")  # noqa: S102
     gc.freeze()  # or the interpreter would go through all there is once more, looking for cycles: 50 ms
 

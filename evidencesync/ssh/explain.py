@@ -136,7 +136,8 @@ def _explain_refusal(hop: Hop, log: SshLog, refusal: Refusal, ended: Ended) -> E
     if refusal is Refusal.CLOSED:
         if log.is_host_verified:
             return DroppedError(f"the connection to {where} was lost: {reason}", hint=_LOST_HINT)
-        return DroppedError(f"{where} closed the connection before it showed who it is: {reason}")
+        said = f" ({ended.stderr})" if ended.stderr else ""
+        return DroppedError(f"{where} closed the connection before it showed who it is: {reason}{said}")
     what, hint = _CONNECT[refusal]
     return ConnectError(f"{what.format(where=where)}: {reason}", hint=hint)
 

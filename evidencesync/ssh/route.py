@@ -70,6 +70,7 @@ _DEFAULT_CIPHERS: Final = frozenset(
 )
 _OUR_CIPHERS: Final = f"{_GCM},{_CHACHA},{_CTR}"
 _DEFAULT_PORT: Final = 22
+_NO_COMMAND: Final = b"without a command to execute"
 _KEEPALIVES: Final = 4  # in the time after which a silent link is lost
 
 
@@ -166,13 +167,12 @@ def _find_jump(jump: str, onward: Hop, options: SshOptions) -> tuple[Hop, str | 
         said += ["-p", str(port)]
     if user is not None:
         said += ["-l", user]
-    hop, before = _resolve(_Wish((options.program.ssh,), host, (), tuple(said), further or None), options)
-    if (hop.host, hop.port, hop.user) == (onward.host, onward.port, onward.user):
+    if (host, port or _DEFAULT_PORT, user or onward.user) == (onward.host, onward.port, onward.user):  # as ssh compares them
         raise ConfigurationError(
-            f"{hop.where} is its own jump host",
+            f"{onward.where} is its own jump host",
             hint="ProxyJump under 'Host *' speaks of the jump host, too: leave it out there, as in 'Host * !bastion'.",
         )
-    return hop, before
+    return _resolve(_Wish((options.program.ssh,), host, (), tuple(said), further or None), options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,17 +215,9 @@ def _resolve(wish: _Wish, options: SshOptions) -> tuple[Hop, str | None]:
 def _ask(wish: _Wish, said: Sequence[str]) -> dict[str, str]:
     """What `ssh -G` says: each setting's first value. Raises ConfigurationError."""
     jump = () if wish.jump is None else ("-J", wish.jump)
-    try:
-        asked = subprocess.run(
-            [*wish.program, *jump, *said, "-T", "-G", "--", wish.name],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env=environment(),
-            check=False,
-        )
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise missing_program(wish.program[0], reason) from error
+    asked = _run([*wish.program, *jump, *said, "-T", "-G", "--", wish.name])
+    if asked.returncode and _NO_COMMAND in asked.stderr:  # it is not asked for one here, and would not go into the background
+        asked = _run([*wish.program, "-o", "ForkAfterAuthentication=no", *jump, *said, "-T", "-G", "--", wish.name])
     if asked.returncode:
         lines = [safe_text(line, 300) for line in asked.stderr.split(b"\n") if line.strip()]
         raise ConfigurationError(
@@ -237,6 +229,14 @@ def _ask(wish: _Wish, said: Sequence[str]) -> dict[str, str]:
         key, _, value = line.partition(" ")
         found.setdefault(key.lower(), value.strip())
     return found
+
+
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=environment(), check=False)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise missing_program(command[0], reason) from error
 
 
 def environment() -> dict[str, str]:
