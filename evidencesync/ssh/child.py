@@ -24,10 +24,11 @@ from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import ConnectError, EvidenceSyncError, LinkLostError, ResourcesError
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import KIB, MAX_STDERR
-from evidencesync.ssh.explain import FAILED, Ended, contradicted, explain_end, explain_login, explain_no_word
+from evidencesync.ssh.explain import FAILED, Ended, contradicted, explain_end, explain_login, explain_no_word, revoked
 from evidencesync.ssh.log import SshLog
 from evidencesync.ssh.options import SshOptions
 from evidencesync.ssh.program import missing_program
+from evidencesync.ssh.recorded import is_revoked
 from evidencesync.ssh.route import Hop, command_of, environment
 
 _PIPE_BYTES: Final = 1024 * KIB
@@ -124,6 +125,9 @@ class SshChild:
         if self._is_over and not self.logs[-1].is_authenticated:
             raise explain_login(self._ended())
         self._require_truth()
+        for hop, log in zip(self.route, self.logs, strict=True):
+            if log.host_key is not None and is_revoked(hop, log.host_key.fingerprint):
+                raise revoked(hop, f"{safe_text(log.host_key.type)} {log.host_key.fingerprint}")
         return self.peer
 
     @property

@@ -20,7 +20,6 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.display import safe_text
 from evidencesync.ssh.log import Refusal, SshLog
-from evidencesync.ssh.recorded import recorded_keys
 from evidencesync.ssh.route import Hop
 
 FAILED: Final = 255  # what ssh ends with where it failed itself; a remote command may end with it, too
@@ -111,6 +110,11 @@ def contradicted(hop: Hop, log: SshLog) -> ProtocolError:
     )
 
 
+def revoked(hop: Hop, what: str) -> HostKeyChangedError:
+    """A server shows a key that must never be accepted."""
+    return HostKeyChangedError(f"{safe_text(hop.lookup)} shows a host key that is marked as revoked: {what}")
+
+
 def _explain_session(hop: Hop, log: SshLog, ended: Ended) -> EvidenceSyncError:
     if Refusal.SESSION in log.refusals:
         return ConnectError(
@@ -148,15 +152,10 @@ def _explain_host_key(hop: Hop, log: SshLog, refusal: Refusal) -> HostKeyError:
     what = "none that ssh can name" if shown is None else f"{safe_text(shown.type)} {shown.fingerprint}"
     places = f" ({', '.join(log.offending[:5])})" if log.offending else ""
     if refusal is Refusal.HOST_KEY_REVOKED:
-        return HostKeyChangedError(f"{name} shows a host key that is marked as revoked: {what}{places}")
+        return revoked(hop, what + places)
     if refusal is Refusal.HOST_KEY_CHANGED:
         return HostKeyChangedError(
             f"{name} shows another host key than the one recorded: {what}{places}",
-            hint=_CHANGED_HINT.format(hop.trust_address),
-        )
-    if recorded := recorded_keys(hop):
-        return HostKeyChangedError(
-            f"{name} shows a host key of another type than the one recorded: {what}; recorded is {', '.join(recorded[:5])}",
             hint=_CHANGED_HINT.format(hop.trust_address),
         )
     return HostKeyError(

@@ -1,4 +1,4 @@
-"""What known_hosts files hold for a server, as ssh-keygen finds it there: hashed names, too."""
+"""Host keys that known_hosts files revoke under a name without a port, which ssh does not look for where there is a port."""
 
 from __future__ import annotations
 
@@ -8,29 +8,21 @@ import hashlib
 import os
 import pwd
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from evidencesync.limits import MAX_TRUST_FILE
 from evidencesync.ssh.route import Hop, environment
 
 _SECONDS: Final = 10.0
-_MOST: Final = 100
+_MARKER: Final = b"@revoked"
 
 
-def recorded_keys(hop: Hop) -> list[str]:
-    """The fingerprints of the plain keys that are recorded under a server's very name, where it is looked for."""
-    return list(dict.fromkeys(key for file in hop.known_hosts for key in _keys_in(expand_home(file), hop.lookup)))[:_MOST]
-
-
-def expand_home(name: str) -> Path:
-    """A file as ssh names it: `~` is the home folder of the password database, whatever HOME says."""
-    if name != "~" and not name.startswith("~/"):
-        return Path(name)
-    try:
-        return Path(pwd.getpwuid(os.getuid()).pw_dir + name[1:])
-    except KeyError:
-        return Path(name)
+def is_revoked(hop: Hop, fingerprint: str) -> bool:
+    """Whether a key is revoked for the host, whatever the port. `ssh-keygen` finds the lines: hashed names, too."""
+    if hop.lookup == hop.host.lower():
+        return False  # ssh has looked for that name itself
+    return any(fingerprint in _revoked_in(_expand_home(file), hop.host.lower()) for file in hop.known_hosts)
 
 
 def fingerprint_of(encoded: str) -> str | None:
@@ -42,10 +34,24 @@ def fingerprint_of(encoded: str) -> str | None:
     return "SHA256:" + base64.b64encode(digest).decode("ascii").rstrip("=")
 
 
-def _keys_in(file: Path, name: str) -> Iterator[str]:
-    if not file.is_file():
-        return
+def _expand_home(name: str) -> Path:
+    """A file as ssh names it: `~` is the home folder of the password database, whatever HOME says."""
+    if name != "~" and not name.startswith("~/"):
+        return Path(name)
     try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir + name[1:])
+    except KeyError:
+        return Path(name)
+
+
+def _revoked_in(file: Path, name: str) -> set[str]:
+    """The fingerprints that a file revokes for a name. What cannot be read, ssh could not read either."""
+    try:
+        if not file.is_file():
+            return set()
+        with file.open("rb") as stream:
+            if _MARKER not in stream.read(MAX_TRUST_FILE):
+                return set()
         found = subprocess.run(
             ["ssh-keygen", "-F", name, "-f", file],
             stdin=subprocess.DEVNULL,
@@ -55,10 +61,7 @@ def _keys_in(file: Path, name: str) -> Iterator[str]:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
-        return  # then a key is called unknown that may have been changed: it is refused all the same
-    for line in found.stdout.decode("utf-8", "backslashreplace").splitlines():
-        fields = line.split()
-        if len(fields) >= 3 and not fields[0].startswith(("#", "@")):
-            key = fingerprint_of(fields[2])
-            if key is not None:
-                yield key
+        return set()
+    lines = [line.split() for line in found.stdout.decode("utf-8", "backslashreplace").splitlines()]
+    keys = {fingerprint_of(line[3]) for line in lines if len(line) >= 4 and line[0] == _MARKER.decode()}
+    return {key for key in keys if key is not None}

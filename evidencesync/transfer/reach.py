@@ -8,9 +8,9 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from evidencesync.errors import EvidenceSyncError, LinkLostError
+from evidencesync.errors import EvidenceSyncError, LinkLostError, UsageError
 from evidencesync.protocol.failures import failure_of
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import PATIENT_VERSION, PREAMBLE
@@ -19,13 +19,17 @@ from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
 from evidencesync.transfer.link import Link, LocalLink, local_pair
 from evidencesync.transfer.memory import keep_large_blocks
-from evidencesync.transfer.ssh_link import Role, SshLink
+from evidencesync.transfer.ssh_link import SshLink
 from evidencesync.transfer.steady import SteadyLink
 
 if TYPE_CHECKING:
     from evidencesync.custody.documents import SshPeer
     from evidencesync.transfer.intake.overhearing import Pulled
     from evidencesync.vault.vault import Vault
+
+
+Role = Literal["--vault", "--source"]
+"""What the other end is asked to serve."""
 
 
 def reach_vault(address: Address, options: SshOptions) -> Link:
@@ -49,7 +53,10 @@ def reaching(address: Address, options: SshOptions, role: Role = "--vault") -> I
     if address.local:
         yield partial(_reach_local, address.path)
         return
-    carried = SshLink(address, options, role)
+    what = role.removeprefix("--")
+    if not address.path:
+        raise UsageError(f"{address.display()} names a server, but no {what} on it", hint=f"Add the {what}'s path: host:/path")
+    carried = SshLink(address, options, ("serve", role, address.path))
     is_taken = False
 
     def take() -> Link:

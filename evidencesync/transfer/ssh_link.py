@@ -8,10 +8,11 @@ import select
 import shlex
 import threading
 import time
-from typing import Final, Literal
+from collections.abc import Sequence
+from typing import Final
 
 from evidencesync.custody.documents import SshPeer
-from evidencesync.errors import EvidenceSyncError, LinkLostError, UsageError
+from evidencesync.errors import EvidenceSyncError, LinkLostError
 from evidencesync.limits import MIB
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.child import SshChild
@@ -25,9 +26,6 @@ _DRAIN_SECONDS: Final = 5.0  # for what was written last, and the other end's fa
 _ANSWERED_SECONDS: Final = 0.05  # the same, where the other end has answered all that was written
 _WHY_SECONDS: Final = 2.0
 
-Role = Literal["--vault", "--source"]
-"""What the other end is asked to serve."""
-
 
 class SshLink:
     """Bytes both ways. One thread reads, one thread writes. See `transfer.link.Link`.
@@ -36,24 +34,22 @@ class SshLink:
     `kill` in any case. Bytes are counted as ssh takes and gives them: its own packets are not among them.
     """
 
-    def __init__(self, address: Address, options: SshOptions, role: Role = "--vault") -> None:
-        """Starts ssh. Raises what finding the way and starting it fails with (exit codes 2, 12 and 21 among others)."""
-        what = role.removeprefix("--")
-        if not address.path:
-            raise UsageError(
-                f"{address.display()} names a server, but no {what} on it", hint=f"Add the {what}'s path: host:/path"
-            )
+    def __init__(self, address: Address, options: SshOptions, command: Sequence[str]) -> None:
+        """Starts ssh, and there `<remote command> <command, quoted for a shell>`.
+
+        Raises what finding the way and starting it fails with (exit codes 2, 12 and 21 among others).
+        """
+        self.timeout_seconds = options.timeout_seconds
         self.peer: SshPeer | None = None
         self.wire_sent = 0
         self.wire_received = 0
-        self._timeout = options.timeout_seconds
         self._unanswered = False
         self._is_finished = False
         self._is_closed = False
         self._failure: EvidenceSyncError | None = None
         self._reading, self._writing = threading.Lock(), threading.Lock()
-        command = " ".join([options.remote_command, *map(shlex.quote, ("serve", role, address.path))])
-        self._child = SshChild(find_route(address, options), options, command)
+        line = " ".join([options.remote_command, *map(shlex.quote, command)])
+        self._child = SshChild(find_route(address, options), options, line)
         self._closing, self._closer = os.pipe()
 
     @property
@@ -111,8 +107,8 @@ class SshLink:
                     self.wire_sent += written
                     self._unanswered = True
                     view = view[written:]
-                elif self._timeout and time.monotonic() - moved >= self._timeout:
-                    self._give_up(LinkLostError(f"the other end has taken nothing for {self._timeout:g} seconds"))
+                elif self.timeout_seconds and time.monotonic() - moved >= self.timeout_seconds:
+                    self._give_up(LinkLostError(f"the other end has taken nothing for {self.timeout_seconds:g} seconds"))
                 else:
                     self._wait_for(self._child.sink, select.POLLOUT, _LOOK_SECONDS)
 
@@ -131,6 +127,11 @@ class SshLink:
         self._child.kill()
         raise self._failure
 
+    def finish_writing(self) -> None:
+        """Says that nothing more will be written. Reading goes on."""
+        with self._writing:
+            self._child.end_input()
+
     def close(self) -> None:
         """Lets ssh send what it was given, as far as the other end takes it in a few seconds, and ends it.
 
@@ -139,10 +140,8 @@ class SshLink:
         if self._is_closed:
             return
         if self._writing.acquire(timeout=_LAST_WRITE_SECONDS):
-            try:
-                self._child.end_input()
-            finally:
-                self._writing.release()
+            self._writing.release()
+            self.finish_writing()
             self._child.wait(_DRAIN_SECONDS if self._unanswered else _ANSWERED_SECONDS)
         self.kill()
 

@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from evidencesync.errors import ConfigurationError, UsageError
-from evidencesync.ssh.hostkeys import HostKey, remember_host_key
+from evidencesync.ssh.hostkeys import remember_host_key
 from tests.conftest import find_program
 from tests.integration.cli_program import ITEM, Lab
 from tests.support.every_command import run_in_process
@@ -211,19 +211,19 @@ def test_a_vault_on_a_disk_of_its_own_can_take_the_machine_that_it_is_mounted_on
 
 
 def test_known_hosts_are_added_to_a_file_that_is_one_and_lies_in_no_vault(lab: Lab, tmp_path: Path) -> None:
-    key = HostKey("vault.lab", 22, "ssh-ed25519", "SHA256:x", "ssh-ed25519 AAAA")
+    key = ("vault.lab", "ssh-ed25519 AAAA")
     (tmp_path / "hosts").write_bytes(b"other ssh-ed25519 BBBB\n")
     (tmp_path / "link").symlink_to("hosts")
-    remember_host_key(tmp_path / "link", key)
+    remember_host_key(tmp_path / "link", *key)
     assert (tmp_path / "hosts").read_bytes() == b"other ssh-ed25519 BBBB\nvault.lab ssh-ed25519 AAAA\n"
     before = _tree(lab.folder / "vault")
     for inside in ("vault/known_hosts", "vault/cases/new/known_hosts"):
         with pytest.raises(UsageError, match="in a vault"):
-            remember_host_key(lab.folder / inside, key)
+            remember_host_key(lab.folder / inside, *key)
     assert _tree(lab.folder / "vault") == before
     (tmp_path / "nowhere").symlink_to("not-there")
     os.mkfifo(tmp_path / "fifo")
     for bad in (tmp_path / "nowhere", tmp_path / "fifo", tmp_path):
         with pytest.raises(ConfigurationError):
-            remember_host_key(bad, key)
+            remember_host_key(bad, *key)
     assert not (tmp_path / "not-there").exists()

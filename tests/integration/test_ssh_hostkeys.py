@@ -12,8 +12,9 @@ import pytest
 
 from evidencesync.errors import ConfigurationError, ExitCode, HostKeyChangedError, HostKeyError
 from evidencesync.ssh.address import Address
-from evidencesync.ssh.client import fetch_host_key, open_channel
 from evidencesync.ssh.hostkeys import remember_host_key
+from evidencesync.ssh.trust import fetch_host_key
+from tests.support.ssh_client import open_channel
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Sshd
@@ -72,7 +73,7 @@ def test_a_host_that_is_known_by_a_key_of_another_type_is_refused_with_the_key_i
     sshd: Sshd, tmp_path: Path, keygen: Callable[..., Path]
 ) -> None:
     keygen(tmp_path / "ecdsa", "-t", "ecdsa")
-    with pytest.raises(HostKeyChangedError, match="another type") as caught:
+    with pytest.raises(HostKeyChangedError, match="another host key") as caught:
         log_in(sshd, f"[127.0.0.1]:{sshd.port} {(tmp_path / 'ecdsa.pub').read_text()}", tmp_path)
     assert sshd.host_fingerprint in caught.value.message
 
@@ -128,11 +129,12 @@ def test_a_fetched_key_is_the_servers_and_is_trusted_once_it_is_remembered(
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     file = tmp_path / "evidencesync" / "known_hosts"
-    key = asyncio.run(fetch_host_key(sshd.address(), sshd.options(identity=None)))
-    assert key.fingerprint == sshd.host_fingerprint
+    shown = fetch_host_key(sshd.address(), sshd.options(identity=None, known_hosts=None))
+    assert shown.key.fingerprint == sshd.host_fingerprint
+    assert shown.line is not None
     with pytest.raises(HostKeyError):
         asyncio.run(open_channel(sshd.address(), sshd.options(known_hosts=None), ["true"]))
-    remember_host_key(file, key)
+    remember_host_key(file, shown.hop.lookup, shown.line)
     assert file.read_text() == f"[127.0.0.1]:{sshd.port} {public(sshd, 'host_ed25519')}\n"
 
     async def scenario() -> None:
@@ -149,8 +151,9 @@ def test_a_config_alias_is_the_name_that_is_looked_up(sshd: Sshd, tmp_path: Path
     config.write_text(f"Host lab\n  HostName 127.0.0.1\n  Port {sshd.port}\n  User {sshd.user}\n  HostKeyAlias evidence-lab\n")
     hosts = tmp_path / "hosts"
     options = sshd.options(config=config, known_hosts=hosts)
-    key = asyncio.run(fetch_host_key(Address.parse("lab:"), options))
-    remember_host_key(hosts, key)
+    shown = fetch_host_key(Address.parse("lab:"), options)
+    assert shown.line is not None
+    remember_host_key(hosts, shown.hop.lookup, shown.line)
 
     async def scenario() -> None:
         channel = await open_channel(Address.parse("lab:/v"), options, ["true"])

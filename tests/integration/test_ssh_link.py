@@ -40,7 +40,7 @@ ECHO = "cat; :"
 
 @contextmanager
 def carried(address: Address, options: SshOptions) -> Iterator[SshLink]:
-    link = SshLink(address, options)
+    link = SshLink(address, options, ("serve", "--vault", address.path))
     try:
         link.finish_open()
         yield link
@@ -223,7 +223,7 @@ from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
 from evidencesync.transfer.ssh_link import SshLink
 address, identity, known_hosts, command = sys.argv[1:]
-link = SshLink(Address.parse(address), SshOptions(Path(identity), None, Path("none"), Path(known_hosts), command))
+link = SshLink(Address.parse(address), SshOptions(Path(identity), None, Path("none"), Path(known_hosts), command), ["x"])
 link.finish_open()
 print(link.process_id, flush=True)
 while True:

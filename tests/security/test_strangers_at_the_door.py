@@ -22,14 +22,14 @@ from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import FrameDecoder, frame_of
 from evidencesync.protocol.messages import PREAMBLE, VERSIONS, Failure, Hello, decode_message
 from evidencesync.ssh.address import Address
-from evidencesync.ssh.client import open_channel
 from evidencesync.ssh.options import SshOptions
-from evidencesync.transfer.link import ChannelLink
 from evidencesync.transfer.place import first_link
 from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.push import push
+from evidencesync.transfer.ssh_link import SshLink
 from tests.integration.cli_program import ITEM, TIMEOUT_SECONDS, Lab
 from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.ssh_client import open_channel
 
 STRANGER = "127.0.0.2"
 T = TypeVar("T")
@@ -223,8 +223,8 @@ def test_64_pushes_at_once_all_end_well(tmp_path: Path, keygen_of: Path, loop: L
         options = SshOptions(identity=key, known_hosts=tmp_path / "hosts", config=Path("none"), timeout_seconds=100.0)
         address = Address.parse(f"ssh://ana@127.0.0.1:{port}{vault}")
 
-        def reach() -> ChannelLink:
-            return ChannelLink(loop.run(open_channel(address, options, ["serve"])), loop.run)
+        def reach() -> SshLink:
+            return loop.run(open_channel(address, options, ["serve"])).link
 
         with ThreadPoolExecutor(64) as pool:
             pushes: list[Future[int]] = [pool.submit(_push_one, bench, number, reach) for number in range(64)]
