@@ -110,7 +110,8 @@ def push_lines(
     yield f"{outcome.name}, acquisition {outcome.acquisition}: {verdict[verdict_of(outcome)]}"
     yield f"  evidence     {count_text(tally.contents, 'file')}, {size_text(tally.bytes)}"
     share = f" ({share_text(travelled, tally.bytes)})" if travelled <= tally.bytes else ""
-    yield f"  travelled    {size_text(travelled)}{share}, {size_text(back)} {'were asked' if pulled else 'came back'}"
+    counted = ", on ssh's pipes" if pulled or not address.local else ""
+    yield f"  travelled    {size_text(travelled)}{share}, {size_text(back)} {'were asked' if pulled else 'came back'}{counted}"
     share = share_text(outcome.reused_bytes, tally.bytes)
     reused = f"{size_text(outcome.reused_bytes)} ({share}) was in the vault already, or came before"
     zeros = f", {size_text(outcome.zero_bytes)} are zeros" if outcome.zero_bytes else ""

@@ -210,7 +210,7 @@ def test_64_mib_go_both_ways_and_the_server_counts_its_socket(keys: Path) -> Non
             await channel.close()
             received, sent = counts[0]
             assert 64 * MIB < received < 65 * MIB
-            assert 63 * MIB < sent < 65 * MIB  # the last of it may still be queued
+            assert 56 * MIB < sent < 65 * MIB  # the last of it may still be queued
 
     asyncio.run(scenario())
 

@@ -1,0 +1,135 @@
+"""What ssh's log says of a connection, and what a hostile server can make of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from evidencesync.ssh.log import Refusal, SshLog
+
+KEY, OTHER = f"SHA256:{'a' * 43}", f"SHA256:{'b' * 43}"
+LOGIN = f"""OpenSSH_9.2p1 Debian-2, OpenSSL 3.0
+debug1: Connecting to lab [192.0.2.1] port 22.
+debug1: Connection established.
+debug1: Remote protocol version 2.0, remote software version OpenSSH_9.2p1 Debian-2
+debug1: kex: server->client cipher: aes128-gcm@openssh.com MAC: <implicit> compression: none
+debug1: kex: client->server cipher: aes256-ctr MAC: hmac-sha2-256-etm@openssh.com compression: none
+debug1: Server host key: ssh-ed25519 {KEY}
+debug1: SSH2_MSG_NEWKEYS received
+debug1: Server accepts key: /home/ana/.ssh/id_ed25519 ED25519 {OTHER} agent
+"""
+DONE = 'Authenticated to lab ([192.0.2.1]:22) using "publickey".\n'
+
+
+def log_of(text: str, step: int = 7) -> SshLog:
+    """As it comes: with CR LF, in small pieces."""
+    log, data = SshLog(), text.replace("\n", "\r\n").encode()
+    for start in range(0, len(data), step):
+        log.feed(data[start : start + step])
+    return log
+
+
+@pytest.mark.parametrize(
+    "done",
+    [DONE, "Authenticated to lab ([192.0.2.1]:22).\n", 'Authenticated to lab (via proxy) using "keyboard-interactive".\n'],
+)
+def test_the_facts_of_a_login(done: str) -> None:
+    assert not log_of(LOGIN).is_authenticated
+    log = log_of(LOGIN + done)
+    assert log.is_authenticated
+    assert log.host_key is not None
+    assert (log.host_key.type, log.host_key.fingerprint, log.login_key) == ("ssh-ed25519", KEY, OTHER)
+    assert log.algorithms == {
+        "server_version": "SSH-2.0-OpenSSH_9.2p1 Debian-2",
+        "recv_cipher": "aes128-gcm@openssh.com",
+        "recv_mac": "aes128-gcm@openssh.com",
+        "send_cipher": "aes256-ctr",
+        "send_mac": "hmac-sha2-256-etm@openssh.com",
+    }
+    assert (log.refusal, log.words, log.contradiction) == (None, [], None)
+
+
+def test_a_certificate_is_the_key_in_it() -> None:
+    line = f'debug1: Server host certificate: ssh-ed25519-cert-v01@openssh.com {KEY}, serial 0 ID "x" CA ssh-ed25519 {OTHER}'
+    log = log_of(line + "\n")
+    assert log.host_key is not None
+    assert (log.host_key.fingerprint, log.host_key.is_certificate) == (KEY, True)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        f"debug1: Server host key: ssh-ed25519 {OTHER}",
+        f"debug1: Server host certificate: ssh-ed25519-cert-v01@openssh.com {OTHER}, serial 0",
+        "debug1: Remote protocol version 2.0, remote software version Harmless_1",
+        "debug1: kex: client->server cipher: chacha20-poly1305@openssh.com MAC: <implicit> compression: none",
+    ],
+)
+def test_a_fact_in_two_ways_is_a_contradiction_whichever_comes_first(lie: str) -> None:
+    injected = f"debug1: Remote: well\n{lie}\n"
+    assert log_of(injected + LOGIN + DONE).contradiction
+    assert log_of(LOGIN + injected + DONE).contradiction
+    assert log_of(LOGIN + DONE + injected).contradiction
+    assert log_of(LOGIN + "debug1: Remote: well " + lie + "\n" + DONE).contradiction is None  # within a line it is no line
+
+
+def test_what_is_stated_after_the_other_end_has_spoken_is_no_news() -> None:
+    log = log_of(LOGIN + DONE)
+    log.settle()
+    log.feed(f"debug1: Server host key: ssh-ed25519 {OTHER}\r\n".encode())
+    assert log.host_key is not None
+    assert (log.host_key.fingerprint, log.contradiction) == (KEY, None)
+
+
+@pytest.mark.parametrize(
+    ("line", "refusal"),
+    [
+        ("Host key verification failed.", Refusal.HOST_KEY_UNKNOWN),
+        ("@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @", Refusal.HOST_KEY_CHANGED),
+        ("@       WARNING: REVOKED HOST KEY DETECTED!               @", Refusal.HOST_KEY_REVOKED),
+        ("ana@lab: Permission denied (publickey,password).", Refusal.DENIED),
+        ("Permission denied (publickey).", Refusal.DENIED),
+        ("Received disconnect from 192.0.2.1 port 22:2: Too many authentication failures", Refusal.DENIED),
+        ("ssh: Could not resolve hostname lab: Name or service not known", Refusal.NAME),
+        ("ssh: connect to host lab port 22: Connection refused", Refusal.UNREACHABLE),
+        ("ssh: connect to host lab port 22: No route to host", Refusal.UNREACHABLE),
+        ("ssh: connect to host lab port 22: Connection timed out", Refusal.SILENT),
+        ("Connection timed out during banner exchange", Refusal.SILENT),
+        ("Timeout, server lab not responding.", Refusal.SILENT),
+        ("Unable to negotiate with 192.0.2.1 port 22: no matching cipher found. Their offer: x", Refusal.NO_ALGORITHM),
+        ("kex_exchange_identification: Connection closed by remote host", Refusal.CLOSED),
+        ("ssh_exchange_identification: read: Connection reset by peer", Refusal.CLOSED),
+        ("Connection closed by 192.0.2.1 port 22", Refusal.CLOSED),
+        ("client_loop: send disconnect: Broken pipe", Refusal.CLOSED),
+        ("Bad packet length 1349676916.", Refusal.NOT_SSH),
+        ("kex_exchange_identification: banner line contains invalid characters", Refusal.NOT_SSH),
+        ("exec request failed on channel 0", Refusal.SESSION),
+        ("channel 0: open failed: connect failed: Connection refused", Refusal.SESSION),
+        ("stdio forwarding failed", Refusal.SESSION),
+    ],
+)
+def test_every_refusal_is_told_from_the_others(line: str, refusal: Refusal) -> None:
+    log = log_of(LOGIN + line + "\n")
+    assert log.refusal is refusal
+
+
+def test_a_server_cannot_make_an_unknown_host_key_look_like_something_milder() -> None:
+    log = log_of(
+        LOGIN + "Permission denied (publickey).\nHost key verification failed.\nConnection closed by 192.0.2.1 port 22\n"
+    )
+    assert log.refusal is Refusal.HOST_KEY_UNKNOWN
+
+
+def test_where_another_key_is_recorded_is_told_and_nothing_is_shown_raw() -> None:
+    log = log_of(LOGIN + "Offending ED25519 key in /home/ana/.ssh/known_hosts:7\nssh: \x1b[2Jgone\n")
+    assert log.offending == ["/home/ana/.ssh/known_hosts:7"]
+    assert log.words[-1] == r"ssh: \x1b[2Jgone"
+
+
+def test_a_log_without_end_is_not_kept() -> None:
+    log = SshLog()
+    for _ in range(200):
+        log.feed(b"x" * 65536)
+    for _ in range(5000):
+        log.feed(b"a word\n")
+    assert len(log._rest) <= 16 * 1024
+    assert len(log.words) <= 40
