@@ -143,8 +143,7 @@ PushVerdict = Literal["complete", "gaps", "source-changed"]
 
 
 class PushOutput(Output, frozen=True):
-    """A published acquisition. Sizes are bytes; `wire_*` are bytes on ssh's pipes, before its own
-    framing; `flagged` is cut after 1000 paths a flag.
+    """A published acquisition. Sizes are bytes; `wire_*` are bytes on ssh's pipes; `flagged` is cut after 1000 paths a flag.
 
     `bad_bytes` could not be read, in `bad_ranges` ranges of `partial` files that are there otherwise; `flags` counts these files
     as unreadable, too. `read_again` is how often a file was read once more because it had changed.
