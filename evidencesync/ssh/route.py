@@ -70,6 +70,7 @@ _DEFAULT_CIPHERS: Final = frozenset(
 )
 _OUR_CIPHERS: Final = f"{_GCM},{_CHACHA},{_CTR}"
 _DEFAULT_PORT: Final = 22
+_NOBODY_HINT: Final = "ssh works only for a user whom the password database knows (getent passwd)."
 _NO_COMMAND: Final = b"without a command to execute"
 _KEEPALIVES: Final = 4  # in the time after which a silent link is lost
 
@@ -219,10 +220,11 @@ def _ask(wish: _Wish, said: Sequence[str]) -> dict[str, str]:
     if asked.returncode and _NO_COMMAND in asked.stderr:  # it is not asked for one here, and would not go into the background
         asked = _run([*wish.program, "-o", "ForkAfterAuthentication=no", *jump, *said, "-T", "-G", "--", wish.name])
     if asked.returncode:
-        lines = [safe_text(line, 300) for line in asked.stderr.split(b"\n") if line.strip()]
+        lines = [safe_text(line.strip(), 300) for line in asked.stderr.split(b"\n") if line.strip()]
+        is_nobody = b"No user exists for uid" in asked.stderr
         raise ConfigurationError(
             f"ssh refuses its settings for {safe_text(wish.name)}: {' | '.join(lines[-3:]) or f'status {asked.returncode}'}",
-            hint="Check the SSH config file (-F FILE, else ~/.ssh/config), and what --ssh adds.",
+            hint=_NOBODY_HINT if is_nobody else "Check the SSH config file (-F FILE, else ~/.ssh/config), and what --ssh adds.",
         )
     found: dict[str, str] = {}
     for line in os.fsdecode(asked.stdout).splitlines():

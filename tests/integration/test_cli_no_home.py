@@ -156,14 +156,11 @@ def test_somebody_whom_nobody_knows_can_work(lab: Lab, own: Path) -> None:
         "Ana",
     )
     code, err = _run(lab, *far, env=told)
-    assert code == 20, err
+    assert (code, "No user exists for uid" in err, "password database" in err) == (2, True, True), err  # ssh itself knows nobody
     rooted = {**told, "HOME": str(own / "closed")}  # the home of whom it was before
     code, err = _run(lab, "list", vault, env=rooted)
     assert code == 0, err
     assert "no settings are read" in err
-    code, err = _run(lab, *far, env=rooted)
-    assert code == 2, err
-    assert str(own / "closed") in err
 
 
 @needs_root
