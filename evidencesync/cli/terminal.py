@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from evidencesync.cli.console import Console
     from evidencesync.ssh.options import Person
 
 
@@ -71,10 +70,19 @@ class Terminal:
                 display.stop()
 
 
+class Notes(Protocol):
+    """Where lines for the person go: the console."""
+
+    terminal: Terminal
+
+    def note(self, line: str) -> None:
+        """Says it."""
+
+
 class _PersonAtTerminal:
     """See `evidencesync.ssh.options.Person`."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Notes) -> None:
         self._console = console
 
     def lend(self) -> None:
@@ -87,7 +95,7 @@ class _PersonAtTerminal:
         self._console.note(f"ssh: {line}")
 
 
-def person_at(console: Console) -> Person | None:
+def person_at(console: Notes) -> Person | None:
     """Somebody whom ssh can ask, on the terminal or through SSH_ASKPASS; None where nobody is."""
     return _PersonAtTerminal(console) if has_terminal() or _has_window() else None
 
