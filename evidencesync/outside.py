@@ -62,7 +62,7 @@ def require_outside(folder: int, shown: str, closed: Sequence[Closed] = (), hint
             raise UsageError(f"{shown} lies in {one.what}: nothing may be written there", hint=hint)
     for system in _OF_THE_SYSTEM:
         if _is_on_one_disk(folder, system) and lies_in(folder, system):
-            raise UsageError(f"{shown} lies in {system}, whose files are the system's own", hint="Name a place on a disk.")
+            raise UsageError(f"{shown} lies in {system}, whose files are the system's own", hint=hint)
     for above in _above(folder):
         if _is_vault(above):
             raise UsageError(f"{shown} lies in a vault: only evidence belongs there", hint=hint)

@@ -10,6 +10,7 @@ What cannot be read is an error and never an empty memory: otherwise damaging th
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -51,6 +52,11 @@ _OTHER_FOLDER: Final = "Name another folder in EVIDENCESYNC_STATE, or as `state`
 _HINT: Final = (
     "Without it a rolled-back vault cannot be told from a sound one. Compare the vault's head with the last one that you wrote "
     "down (verify --expect-head), then: evidencesync receipts forget-head {vault_id}"
+)
+_NO_FILE_OF_OURS: Final = frozenset({errno.EINVAL, errno.EFBIG, errno.ELOOP, errno.EISDIR})  # see `load_file`
+_UNREADABLE: Final = (
+    "Without it a rolled-back vault cannot be told from a sound one. It has to be readable again: look at the disk, the "
+    "permissions, and EVIDENCESYNC_STATE or `state` in the settings file."
 )
 
 
@@ -232,7 +238,16 @@ class HeadMemory:
         )
 
     def _unreadable(self, vault_id: str, error: OSError) -> EvidenceSyncError:
-        return unexpected(error) if is_shortage(error) else self._damaged(vault_id, error.strerror or "cannot be read")
+        """What the disk or its permissions do not give is not damaged, and nobody is told to forget it."""
+        if is_shortage(error):
+            return unexpected(error)
+        if error.errno in _NO_FILE_OF_OURS:
+            return self._damaged(vault_id, error.strerror or "it is no file")
+        return RememberedHeadsError(
+            f"what this machine remembers of the vault {safe_text(vault_id, 40)} cannot be read: {error.strerror} "
+            f"({safe_text(str(self._folder / vault_id), 300)})",
+            hint=_UNREADABLE,
+        )
 
     def _unusable(self, error: OSError) -> EvidenceSyncError:
         if is_shortage(error):

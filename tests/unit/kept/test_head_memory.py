@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -117,6 +118,25 @@ def test_a_damaged_file_is_said_and_is_not_an_empty_memory(tmp_path: Path, damag
         assert memory.recall(ITEM) is None
 
 
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOTDIR])
+def test_a_memory_that_the_disk_does_not_give_is_not_damaged_and_nobody_is_told_to_forget_it(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = HeadMemory(tmp_path / "heads")
+    memory.remember([seen(3)])
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("evidencesync.kept.heads.load_file", refuse)
+        with pytest.raises(RememberedHeadsError, match="cannot be read") as raised:
+            memory.recall(ITEM)
+    assert "damaged" not in raised.value.message
+    assert "forget" not in (raised.value.hint or "")
+    assert memory.recall(ITEM) == seen(3)
+
+
 @pytest.mark.parametrize("part", ["heads", f"heads/{VAULT}"])
 def test_a_folder_that_is_a_link_is_not_followed(tmp_path: Path, part: str) -> None:
     HeadMemory(tmp_path / "other").remember([seen(4)])
@@ -168,7 +188,7 @@ def test_nothing_is_remembered_in_a_vault(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_said_beforehand(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    for bad in (tmp_path / "file", Path("/proc/nowhere")):
+    for bad in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(RememberedHeadsError, match="cannot be remembered"):
             HeadMemory(bad).require_usable()
 
