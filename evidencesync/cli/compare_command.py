@@ -140,4 +140,8 @@ def _counts_text(counts: CategoryCounts) -> str:
 def _metadata_text(output: CompareOutput) -> str:
     differing = [f"{kind} {count:,}" for kind, count in (output.metadata or {}).items() if count]
     judged = "" if output.metadata_judged else " (not judged; attributes not looked at: see --metadata)"
+    if output.over_sftp:
+        judged = (
+            f" ({'' if output.metadata_judged else 'not judged; '}taken over SFTP: no attributes, and times in whole seconds)"
+        )
     return f"{'differences: ' + ', '.join(differing) if differing else 'no differences'}{judged}"

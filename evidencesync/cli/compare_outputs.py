@@ -65,7 +65,9 @@ class CompareOutput(Output, frozen=True):
     In `changed_folders` names came or went while they were compared.
 
     `metadata` counts entries by what differs, and is null for an acquisition's `data/`; attributes are only looked at with
-    --metadata. `left_out` differences are not in the list.
+    --metadata, and not `over_sftp`: such a manifest has none, and times in whole seconds.
+
+    `left_out` differences are not in the list.
     """
 
     manifest: ComparedManifest
@@ -83,6 +85,7 @@ class CompareOutput(Output, frozen=True):
     changed_folders: Count
     metadata: dict[str, Count] | None
     metadata_judged: bool
+    over_sftp: bool
     differences: list[ListedDifference]
     left_out: Count
 
@@ -115,6 +118,7 @@ def compare_output(compared: Compared, folder: str, digests: list[str]) -> Compa
         changed_folders=compared.changed_folders,
         metadata=None if compared.metadata is None else dict(compared.metadata),
         metadata_judged=compared.judged,
+        over_sftp=compared.facts.over_sftp,
         differences=[_listed(difference) for difference in compared.differences],
         left_out=compared.left_out,
     )

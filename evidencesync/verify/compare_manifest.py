@@ -83,7 +83,16 @@ class ManifestFile:
         header = decode_header(self._file.readline(MAX_HEADER_LINE + 1))
         key = self._check_signature(header, trusted, now_ns) if trusted is not None else None
         signer = None if key is None else header.examiner.principal
-        return ManifestFacts(self._sha256, header.case, header.item, header.acquisition, header.examiner.name, signer, key)
+        return ManifestFacts(
+            self._sha256,
+            header.case,
+            header.item,
+            header.acquisition,
+            header.examiner.name,
+            signer,
+            key,
+            over_sftp=header.digests_taken_at == "arrival",
+        )
 
     def total_bytes(self) -> int:
         """Of all contents that it lists: no single one is larger. Raises MalformedDocumentError."""

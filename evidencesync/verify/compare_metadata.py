@@ -2,7 +2,8 @@
 
 Compared is what a good copy keeps: mode, owner and group (by number), modification time, link count, and extended
 attributes. Not compared: access, change and birth times, inode and device numbers, which no copy can keep, and names of
-owners, which each machine gives itself. What the manifest does not say is not compared.
+owners, which each machine gives itself. What the manifest does not say is not compared, and neither is what its maker was not
+told: over SFTP there are no attributes, and times end at the second.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ OWNER: Final = "owner"
 TIME: Final = "time"
 LINKS: Final = "links"
 ATTRIBUTES: Final = "attributes"
+_SECOND: Final = 1_000_000_000
 KINDS: Final = (MODE, OWNER, TIME, LINKS, ATTRIBUTES)
 
 
@@ -46,7 +48,8 @@ class AttributeDigest:
 class MetadataComparison:
     """Compares entries with what the walk found. Attributes only where they are asked for: they cost some system calls."""
 
-    def __init__(self, *, attributes: bool) -> None:
+    def __init__(self, *, attributes: bool, in_seconds: bool = False) -> None:
+        self._in_seconds = in_seconds
         self._attributes = AttributeReader() if attributes else None
         self._modes: dict[int, str] = {}
 
@@ -61,7 +64,8 @@ class MetadataComparison:
             differences.append(MODE)
         if entry.uid not in (None, status.st_uid) or entry.gid not in (None, status.st_gid):
             differences.append(OWNER)
-        if entry.mtime is not None and not _is_time(entry.mtime, status.st_mtime_ns):
+        modified = status.st_mtime_ns // _SECOND * _SECOND if self._in_seconds else status.st_mtime_ns
+        if entry.mtime is not None and not _is_time(entry.mtime, modified):
             differences.append(TIME)
         # How many links a folder has is up to its file system.
         if entry.links not in (None, status.st_nlink) and entry.type != "directory":

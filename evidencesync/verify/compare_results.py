@@ -63,7 +63,10 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class ManifestFacts:
-    """Which manifest a folder was compared with. Without a `signer` nobody vouches for it: it was not verified."""
+    """Which manifest a folder was compared with. Without a `signer` nobody vouches for it: it was not verified.
+
+    `over_sftp`: nobody told its maker of attributes, nor of times below a second.
+    """
 
     sha256: str
     case: str
@@ -72,6 +75,7 @@ class ManifestFacts:
     examiner: str
     signer: str | None
     key: str | None
+    over_sftp: bool = False
 
 
 @dataclass(slots=True)

@@ -66,7 +66,10 @@ class SideBySide:
         self._with_sha256 = with_sha256
         self._unknown = _Inside()  # folders of which it is not known (in full) what is in them
         self._skipped = _Inside()  # folders that the manifest says were left out
-        self._metadata = None if outcome.is_data else MetadataComparison(attributes=outcome.judged)
+        over_sftp = outcome.facts.over_sftp
+        self._metadata = (
+            None if outcome.is_data else MetadataComparison(attributes=outcome.judged and not over_sftp, in_seconds=over_sftp)
+        )
         self._pending: dict[bytes, list[str]] = {}  # metadata that differs, of files that are being hashed
 
     def run(self, listed: Iterator[Listed], found: Iterator[Found], hasher: FolderHasher) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -89,6 +90,22 @@ def test_what_a_server_gives_is_acquired_and_verified(lab: Lab, sftp: Sshd) -> N
     found = [(finding["slug"], finding["severity"]) for finding in checked.document["findings"]]
     assert found == [("digested-on-arrival", "info")] * 2
     assert lab.run("receipts", "check", "--vault", "vault").code == 0
+
+
+def test_a_source_compares_equal_to_what_sftp_could_tell_of_it(lab: Lab, sftp: Sshd) -> None:
+    """Fractions of seconds and attributes were not told, and differ from nothing."""
+    notes = lab.folder / "evidence" / "notes.txt"
+    with contextlib.suppress(OSError):  # only where the system has attributes
+        os.setxattr(notes, "user.of", b"nobody is told of it")
+    os.utime(notes, (1_000_000_000.75, 1_100_000_000.25))
+    source = f"{sftp.user}@127.0.0.1:{lab.folder}/evidence"
+    assert lab.run("pull", source, "vault", *ITEM, *options(sftp)).code == 0
+    manifest = str(lab.acquisition(1) / "manifest.jsonl")
+    compared = lab.run("compare", manifest, "evidence", "--metadata")
+    assert compared.code == 0, compared
+    assert "taken over SFTP: no attributes, and times in whole seconds" in compared.out
+    os.utime(notes, (1_000_000_000, 1_100_000_001))
+    assert lab.run("compare", manifest, "evidence", "--metadata", "--json").document["metadata"]["time"] == 1
 
 
 def test_a_link_that_breaks_is_made_again_as_often_as_retries_says(lab: Lab, sftp: Sshd) -> None:
