@@ -1,12 +1,14 @@
-"""How many bytes one file will take at the least, told before it is read: so that nobody sends for hours what cannot fit.
+"""How many bytes a file or a device will take at the least, told before it is read: nobody sends for hours what cannot fit.
 
-Nothing is known of a folder before it was walked, and of a device before it was read: much of a disk may be zeros, which take no
-room. Of a regular file the file system knows where it has holes, and a few samples tell whether the rest is zeros, too.
+Of a regular file the file system knows where it has holes, and a few samples tell whether the rest is zeros, too, which take no
+room. Of a device they tell it of all. A folder is not measured: how large it is shows when it was walked, and then copies of a
+file, which are kept once, are no reason to refuse it.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from typing import Final
 
 from evidencesync.limits import MIB, MIN_ZERO_RUN
@@ -19,11 +21,11 @@ _MOST_EXTENTS: Final = 10_000
 
 
 def least_content(source: SourceRoot) -> int:
-    """Bytes of a regular file that are no holes; 0 where that says nothing of the room it takes, or it cannot be told.
+    """Bytes of a device, or of a regular file without its holes; 0 where that says nothing of the room it takes, or nobody knows.
 
     Samples that are all zeros make it 0: then nobody knows. So does a file that cannot be read without leaving a trace.
     """
-    if source.is_folder or source.is_device:
+    if source.is_folder:
         return 0
     above, _, name = source.path.rpartition(b"/")
     try:
@@ -33,7 +35,7 @@ def least_content(source: SourceRoot) -> int:
         finally:
             os.close(folder)
         try:
-            return _least(fd) if untouched else 0
+            return _least(fd) if untouched or source.is_device else 0
         finally:
             os.close(fd)
     except OSError:
@@ -41,10 +43,12 @@ def least_content(source: SourceRoot) -> int:
 
 
 def _least(fd: int) -> int:
-    size = os.fstat(fd).st_size
+    found = os.fstat(fd)
+    is_device = stat.S_ISBLK(found.st_mode)
+    size = os.lseek(fd, 0, os.SEEK_END) if is_device else found.st_size
     if size < _LEAST or not hasattr(os, "SEEK_DATA"):
         return 0
-    extents = _data(fd, size)
+    extents = [(0, size)] if is_device else _data(fd, size)
     total = sum(length for _, length in extents)
     zeros = bytes(MIN_ZERO_RUN)
     for number in range(_SAMPLES):

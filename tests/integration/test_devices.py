@@ -18,6 +18,7 @@ import pytest
 from evidencesync.errors import SourceNotFoundError, SourceReadError, UsageError
 from evidencesync.limits import KIB, MIB
 from evidencesync.source.device import find_device, open_device
+from evidencesync.source.least import least_content
 from evidencesync.source.origin import device_facts, device_warnings
 from evidencesync.source.root import resolve_source
 from evidencesync.verify.audit import audit_vault
@@ -70,6 +71,23 @@ def test_an_image_of_a_device_is_the_device_and_the_manifest_says_what_it_was(be
     assert "file_system" not in header["source"]
     verdict = audit_vault(bench.vault.layout.root, now_ns=1_900_000_000_000_000_000, all_digests=True)
     assert verdict.verdict == "pass"
+
+
+def test_what_a_full_device_takes_is_told_before_it_is_read_and_of_one_with_free_parts_nobody_knows(
+    tmp_path: Path, require_program: FindProgram
+) -> None:
+    """A vault refuses at once what cannot fit. Zeros take no room there."""
+    image = tmp_path / "backing"
+    image.write_bytes(b"\1" * (64 * MIB))
+    with loop_device(image, require_program, read_only=False) as device:
+        before = device.stat()
+        source = resolve_source(device)
+        assert least_content(source) == 64 * MIB
+        assert device.stat().st_atime_ns == before.st_atime_ns
+        with device.open("r+b") as file:
+            file.seek(32 * MIB)
+            file.write(bytes(2 * MIB))
+        assert least_content(source) == 0
 
 
 def test_an_unchanged_device_is_linked_and_an_edit_costs_its_own_bytes(
