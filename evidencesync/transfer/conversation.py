@@ -175,10 +175,11 @@ class Conversation(Generic[LocalT]):
         To a vault in this process nothing need be said: its end of the link is closed.
         """
         said = frame_of(failure_of(error, None))
-        if self.outlet.is_torn:
+        unsent = self.outlet.unsent()
+        if unsent is None:
             return  # it would be taken for the rest of a frame
         if isinstance(self._link, SteadyLink):
-            self._link.last_word(said)
+            self._link.last_word(unsent + said)
         elif not isinstance(error, InterruptedRunError):  # then a write may have been broken off in the middle
             with contextlib.suppress(EvidenceSyncError):
                 self._link.write(said)

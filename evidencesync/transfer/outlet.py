@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from evidencesync.limits import KIB, MIB
 from evidencesync.transfer.link import Link
+from evidencesync.transfer.steady import SteadyLink
 
 _GATHER_BYTES = 1 * MIB
 _LARGE = 256 * KIB
@@ -33,6 +34,8 @@ class Outlet:
         self._buffered = 0
         self.is_torn = False
         """Whether a part of a frame may be on its way without the rest."""
+        self._block = b""
+        self._taken_before = 0
         self.link_rate: float | None = limit_rate if limit_rate is not None or link.peer is not None else math.inf
         """Bytes a second that the link took lately, while it was the link that was waited for; None while nobody knows."""
 
@@ -68,6 +71,7 @@ class Outlet:
             self._link.write(data)
             return
         step = max(self._limit_rate, _LEAST_STEP)
+        self._block, self._taken_before = data, self._taken
         self.is_torn = len(data) > step
         for at in range(0, len(data), step):
             piece = data[at : at + step]
@@ -77,6 +81,16 @@ class Outlet:
             ahead = self._sent / self._limit_rate - (time.monotonic() - self._started)
             if ahead > 0:
                 time.sleep(ahead)
+
+    @property
+    def _taken(self) -> int:
+        return self._link.taken if isinstance(self._link, SteadyLink) else 0
+
+    def unsent(self) -> bytes | None:
+        """What is missing of the block that was being written, for whoever breaks off and has a last word; None: nobody knows."""
+        if not self.is_torn:
+            return b""
+        return self._block[self._taken - self._taken_before :] if isinstance(self._link, SteadyLink) else None
 
     def _measure(self, size: int, seconds: float) -> None:
         """A link that takes bytes as fast as they come has no use for a compressor, and shows a very high rate."""

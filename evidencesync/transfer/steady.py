@@ -26,6 +26,8 @@ class SteadyLink:
     def __init__(self, link: Link) -> None:
         """Takes over a link."""
         self._link = link
+        self.taken = 0
+        """Bytes that the thread has taken over to be written, so that they will be."""
         self._block: bytes | None = None
         self._failure: EvidenceSyncError | None = None
         self._closed = False
@@ -74,7 +76,7 @@ class SteadyLink:
     def _put(self, data: bytes, until: float | None) -> None:
         with self._lock:
             self._wait_until_free(until)
-            self._block = data
+            self._block, self.taken = data, self.taken + len(data)
             self._changed.notify_all()
             self._wait_until_free(until)
 

@@ -17,9 +17,10 @@ from evidencesync.cli.app import main
 from evidencesync.errors import InterruptedRunError, LinkLostError
 from evidencesync.limits import MAX_RETURN_SECONDS, RETURN_SECONDS
 from evidencesync.protocol.messages import Patience
+from evidencesync.transfer import outlet as outlet_module
 from evidencesync.transfer import push as push_module
 from evidencesync.transfer.line import Line
-from evidencesync.transfer.link import LocalLink, local_pair
+from evidencesync.transfer.link import Link, LocalLink, local_pair
 from evidencesync.transfer.occupants import end_waiting, find_transfers
 from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.push import push
@@ -99,6 +100,46 @@ def test_a_sender_who_is_interrupted_says_so_and_the_vaults_end_ends_at_once(
     assert find_transfers(bench.vault.layout) == []
     with lock_item(bench.vault.item(bench.name)):
         assert len(os.listdir(bench.vault.layout.item(bench.name).incoming)) == 1  # what had arrived is kept
+
+
+@pytest.mark.parametrize("pause", range(3))
+def test_a_sender_who_is_interrupted_in_the_middle_of_a_frame_says_so_after_the_rest_of_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, pause: int
+) -> None:
+    """With a limit on the rate he spends most of the time there; the vault's end waited for him for a quarter of an hour."""
+    torn = 0
+
+    class Time:
+        monotonic = staticmethod(time.monotonic)
+
+        @staticmethod
+        def sleep(_seconds: float) -> None:
+            nonlocal torn
+            if [one for one in outlets if one.is_torn]:
+                torn += 1
+            if torn > pause:
+                raise KeyboardInterrupt
+
+    outlets: list[outlet_module.Outlet] = []
+    monkeypatch.setattr(outlet_module, "time", Time)
+    make = outlet_module.Outlet.__init__
+
+    def made(self: outlet_module.Outlet, link: Link, limit_rate: int | None) -> None:
+        make(self, link, limit_rate)
+        outlets.append(self)
+
+    monkeypatch.setattr(outlet_module.Outlet, "__init__", made)
+    vault = VaultsEnd(bench)
+    with pytest.raises(KeyboardInterrupt):
+        push(
+            SteadyLink(vault.link),
+            bench.request(retries=12, limit_rate=200_000),
+            Progress(),
+            again=lambda: pytest.fail("nobody comes back"),
+        )
+    assert torn > pause
+    assert isinstance(vault.ended(), InterruptedRunError)
+    assert find_transfers(bench.vault.layout) == []
 
 
 def test_a_defect_of_the_sender_is_said_too(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
