@@ -52,7 +52,7 @@ from evidencesync.transfer.intake.overhearing import ALONE, Caller, Host, Pulled
 from evidencesync.transfer.line import Line
 from evidencesync.transfer.link import Link
 from evidencesync.vault.disk import load_file, opened_folder
-from evidencesync.vault.heads import state_head
+from evidencesync.vault.heads import state_head, was_stated
 from evidencesync.vault.item import Item
 from evidencesync.vault.layout import RECEIPT, RECEIPT_SIGNATURE, RECEIVED, RECEIVED_SIGNATURE
 from evidencesync.vault.ledger import ChainHead
@@ -249,7 +249,9 @@ class _Session:
             documents = {name: _require(folder, name) for name in (RECEIPT, RECEIPT_SIGNATURE, RECEIVED, RECEIVED_SIGNATURE)}
         record = decode_record(documents[RECEIVED])
         head = ChainHead(record.sequence, sha256_of(documents[RECEIVED]).hex())
-        state_head(self._vault, item.name, head, at_ns=self._now(), may_be_stated=True)
+        # Stated once: whoever repeats a session of long ago makes the vault say nothing that was true then and is not now.
+        if item.ledger.head() == head or not was_stated(self._vault, item.name, head):
+            state_head(self._vault, item.name, head, at_ns=self._now(), may_be_stated=True)
         yield from show_since(self._vault.ledger, admitted.vault_seen)
         yield Published(
             number,

@@ -32,10 +32,15 @@ def state_head(vault: Vault, name: ItemName, head: ChainHead, *, at_ns: int | No
     With `may_be_stated`, nothing is appended where one of the last records says so already: after a crash nobody knows.
     Raises ChainError, StorageError, NoSpaceError.
     """
-    details = {f"{name.case.folder}/{name.item.folder}": f"{head.sequence} {head.sha256}"}
+    details = _details(name, head)
     with locked_for_writing(vault.layout, vault.layout.custody, _WHAT, wait=True):
-        if not (may_be_stated and _is_stated(vault.ledger, details)):
+        if not (may_be_stated and _is_stated(vault.ledger, details, _LOOKED_BACK)):
             _append(vault, details, time.time_ns() if at_ns is None else at_ns)
+
+
+def was_stated(vault: Vault, name: ItemName, head: ChainHead) -> bool:
+    """Whether some record, however old, states that an item's chain ended there. Needs no lock. Raises as `state_head` does."""
+    return _is_stated(vault.ledger, _details(name, head), None)
 
 
 def record_heads(vault: Vault, *, at_ns: int | None = None) -> int:
@@ -73,6 +78,11 @@ def _append(vault: Vault, details: dict[str, str], at_ns: int) -> None:
     vault.ledger.append_upon_head(sign)
 
 
-def _is_stated(ledger: Ledger, details: Mapping[str, str]) -> bool:
-    recent = [file for file in ledger.files()[-_LOOKED_BACK:] if file.kind == "heads"]
+def _details(name: ItemName, head: ChainHead) -> dict[str, str]:
+    return {f"{name.case.folder}/{name.item.folder}": f"{head.sequence} {head.sha256}"}
+
+
+def _is_stated(ledger: Ledger, details: Mapping[str, str], looked_back: int | None) -> bool:
+    files = ledger.files()
+    recent = [file for file in (files if looked_back is None else files[-looked_back:]) if file.kind == "heads"]
     return any(details.items() <= ledger.load(file).record.details.items() for file in reversed(recent))

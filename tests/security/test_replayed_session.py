@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 import msgspec
@@ -9,7 +10,10 @@ import pytest
 
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, MANIFEST_NAMESPACE, RECEIPT_NAMESPACE
 from evidencesync.errors import ExitCode, LinkLostError
-from evidencesync.protocol.messages import Begin, Ready
+from evidencesync.evidence.identity import ItemName, Title
+from evidencesync.protocol.messages import Begin, Published, Ready
+from evidencesync.vault import heads as heads_module
+from evidencesync.vault.ledger import iter_records
 from tests.support.bench_of_evidence import Bench, make_bench, new_signer
 from tests.support.hostile_client import HostileClient
 
@@ -119,3 +123,24 @@ def test_a_session_that_is_published_already_only_gets_its_acknowledgement_again
     client.send(client.begin(client.claim(client.hello())))
     with pytest.raises(LinkLostError):
         client.hear(Ready)
+
+
+def test_a_session_of_long_ago_that_is_repeated_makes_the_vault_state_no_head_of_long_ago(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = make_bench(tmp_path)
+    monkeypatch.setattr(heads_module, "_LOOKED_BACK", 1)
+    session = secrets.token_hex(16)
+    first = victim.push(session=session).acquisition
+    victim.push()
+    victim.push(name=ItemName(Title("2026/11"), Title("E2")))
+    item = victim.vault.item(victim.name)
+    head = item.ledger.head()
+    client = HostileClient(victim, session=session)
+    client.send(msgspec.structs.replace(client.begin(client.claim(client.hello())), resumes=True))
+    assert client.hear(Published).acquisition == first
+    client.link.close()
+    place = f"{victim.name.case.folder}/{victim.name.item.folder}"
+    stated = [one.record.details[place] for one in iter_records(victim.vault.ledger) if place in one.record.details]
+    assert stated[-1] == f"{head.sequence} {head.sha256}"
+    assert len(set(stated)) == len(stated)
