@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import selectors
 import signal
@@ -31,6 +32,7 @@ from evidencesync.ssh.program import missing_program
 from evidencesync.ssh.recorded import is_revoked
 from evidencesync.ssh.route import Hop, command_of, environment
 
+_LOG: Final = logging.getLogger(__name__)
 _PIPE_BYTES: Final = 1024 * KIB
 _READ: Final = 64 * KIB
 _SHOWN_STDERR: Final = 600  # characters of the remote end's messages in one of ours
@@ -241,7 +243,8 @@ class SshChild:
         """Takes all that has come. Whether stderr may still say something; a log ends with its process alone."""
         for descriptor, log in zip(self._log_ends, self.logs, strict=True):
             while data := _read_some(descriptor):
-                log.feed(data)
+                for line in log.feed(data):
+                    _LOG.info("%s", safe_text(line, _SHOWN_STDERR))
         while data := _read_some(self._errors):
             self._stderr += data
             del self._stderr[:-MAX_STDERR]
@@ -249,13 +252,19 @@ class SshChild:
         return data is None
 
     def _show(self, data: bytes) -> None:
-        """What comes on stderr before the login is complete is the server's banner, or from ssh to the person."""
-        if self._person is None or self.logs[-1].is_authenticated or self._shown >= MAX_STDERR:
+        """What comes on stderr before the login is complete is the server's banner, or from ssh to the person.
+
+        After it, the remote command says it: that is kept for a message, and shown where everything is.
+        """
+        if self._shown >= MAX_STDERR:
             return
         self._shown += len(data)
+        person = None if self.logs[-1].is_authenticated else self._person
         for line in data.replace(b"\r", b"").split(b"\n"):
-            if line.strip():
-                self._person.show(safe_text(line, _SHOWN_STDERR))
+            if line.strip() and person is not None:
+                person.show(safe_text(line, _SHOWN_STDERR))
+            elif line.strip():
+                _LOG.info("stderr: %s", safe_text(line, _SHOWN_STDERR))
 
     def _await_end(self) -> None:
         self._process.wait()

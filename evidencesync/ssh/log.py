@@ -127,12 +127,14 @@ class SshLog:
     _is_settled: bool = False
     _rest: bytes = b""
 
-    def feed(self, data: bytes) -> None:
-        """The next bytes of the log."""
-        *lines, rest = (self._rest + data).split(b"\n")
+    def feed(self, data: bytes) -> list[str]:
+        """The next bytes of the log; the lines that they complete, which are not safe to show."""
+        *whole, rest = (self._rest + data).split(b"\n")
         self._rest = rest[-_MAX_LINE:]
+        lines = [line.rstrip(b"\r")[:_MAX_LINE].decode("utf-8", "backslashreplace") for line in whole]
         for line in lines:
-            self._take(line.rstrip(b"\r")[:_MAX_LINE].decode("utf-8", "backslashreplace"))
+            self._take(line)
+        return lines
 
     def settle(self) -> None:
         """The other end has spoken: what is stated about the connection from now on is no news."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import subprocess
@@ -71,6 +72,16 @@ def test_a_command_has_its_input_and_output_and_the_server_is_named(sshd: Sshd) 
         assert read_all(child) == b"got one\n"
         assert child.end() is None
         assert child.stderr_text == "beside"
+
+
+def test_with_more_words_everything_that_ssh_and_the_server_say_is_shown_safely(
+    sshd: Sshd, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    says(sshd.address(), sshd.options(), r"printf '\033[2Jbeside\n' >&2; echo out")
+    said = [record.getMessage() for record in caplog.records]
+    assert any("Authenticated to 127.0.0.1" in line for line in said)
+    assert r"stderr: \x1b[2Jbeside" in said
 
 
 def test_a_subsystem_is_asked_for_by_its_name(sshd: Sshd) -> None:

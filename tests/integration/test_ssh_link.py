@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import select
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -218,6 +220,7 @@ def test_a_reader_that_waits_is_woken_by_a_close(sshd: Sshd) -> None:
 
 _WRITES_FOR_EVER = """
 import sys
+import termios
 from pathlib import Path
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
@@ -277,3 +280,95 @@ def test_ctrl_c_at_the_terminal_ends_both_and_publishes_nothing(moment: str, tmp
     assert b"Traceback" not in err
     wait_until(lambda: not any(map(is_running, children)))  # one that had just been started ends by itself
     assert not lab.acquisition().exists()
+
+
+# A person at the terminal.
+
+
+class Terminal:
+    """A terminal of its own for a command, and what a person sees there."""
+
+    def __init__(self, lab: Lab, *arguments: str) -> None:
+        self.master, slave = os.openpty()
+        command = ["setsid", "--ctty", "--wait", *map(os.fsdecode, lab.command(*arguments))]
+        environment = {**lab.environment, "TERM": "xterm"}
+        environment.pop("NO_COLOR", None)
+        self.process = lab.start(command=command, stdin=slave, stderr=slave, env=environment, start_new_session=False)
+        os.close(slave)
+        self.seen = b""
+
+    def read_until(self, word: bytes) -> bytes:
+        """What was shown until a word was; all of it at the end."""
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while word not in self.seen:
+            assert time.monotonic() < deadline, self.seen
+            if select.select([self.master], [], [], 1)[0]:
+                try:
+                    self.seen += os.read(self.master, 65536)
+                except OSError:  # the other end is closed
+                    break
+        return self.seen
+
+    def type(self, text: bytes) -> None:
+        os.write(self.master, text)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+        os.close(self.master)
+
+
+@pytest.fixture
+def locked_push(tmp_path: Path, sshd: Sshd) -> Iterator[tuple[Lab, Terminal]]:
+    """A push with a key that has a passphrase, at a terminal."""
+    lab = Lab.make(tmp_path)
+    lab.write("image", os.urandom(MIB))
+    locked = lab.folder / "locked"
+    shutil.copy(sshd.identity, locked)
+    subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "correct horse", "-f", locked], check=True)
+    remote = f"env PYTHONPATH={shlex.quote(str(REPOSITORY))} {PYTHON} -m evidencesync"
+    vault = f"ssh://{sshd.user}@127.0.0.1:{sshd.port}{lab.folder}/vault"
+    login = ("-i", str(locked), "-F", "none", "--known-hosts", str(sshd.known_hosts), "--remote-command", remote)
+    terminal = Terminal(lab, "push", "evidence", vault, *ITEM, "--sign-key", "ana", *login)
+    try:
+        yield lab, terminal
+    finally:
+        terminal.close()
+
+
+def test_ssh_asks_for_a_passphrase_on_the_terminal_and_nothing_is_drawn_meanwhile(locked_push: tuple[Lab, Terminal]) -> None:
+    lab, terminal = locked_push
+    asked = terminal.read_until(b"Enter passphrase for key")
+    assert asked.lstrip(b"\r\n").startswith(b"Enter passphrase for key")
+    terminal.type(b"wrong\n")
+    terminal.seen = b""
+    terminal.read_until(b"Enter passphrase for key")
+    assert b"\x1b" not in terminal.seen
+    terminal.type(b"correct horse\n")
+    assert terminal.process.wait(TIMEOUT_SECONDS) == 0
+    assert lab.acquisition().exists()
+
+
+def test_ctrl_c_at_the_question_of_ssh_ends_both_and_gives_the_terminal_back(locked_push: tuple[Lab, Terminal]) -> None:
+    lab, terminal = locked_push
+    terminal.read_until(b"Enter passphrase for key")
+    wait_until(lambda: not termios.tcgetattr(terminal.master)[3] & termios.ECHO)
+    terminal.type(b"\x03")
+    assert terminal.process.wait(TIMEOUT_SECONDS) == 130
+    assert termios.tcgetattr(terminal.master)[3] & termios.ECHO
+    assert b"error: interrupted" in terminal.read_until(b"interrupted")
+    assert not lab.acquisition().exists()
+
+
+def test_closed_streams_do_not_hinder_a_push(tmp_path: Path, sshd: Sshd) -> None:
+    lab = Lab.make(tmp_path)
+    lab.write("image", os.urandom(MIB))
+    remote = f"env PYTHONPATH={shlex.quote(str(REPOSITORY))} {PYTHON} -m evidencesync"
+    vault = f"ssh://{sshd.user}@127.0.0.1:{sshd.port}{lab.folder}/vault"
+    login = ("-i", str(sshd.identity), "-F", "none", "--known-hosts", str(sshd.known_hosts), "--remote-command", remote)
+    command = lab.command("push", "evidence", vault, *ITEM, "--sign-key", "ana", *login)
+    lab.start(command=["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *map(os.fsdecode, command)]).communicate(
+        timeout=TIMEOUT_SECONDS
+    )
+    assert lab.acquisition().exists()
+    assert lab.run("verify", "vault").code == 0

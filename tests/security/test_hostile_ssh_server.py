@@ -1,0 +1,143 @@
+"""A server that puts lines into what the user's ssh logs of it, to be taken for another one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import asyncssh
+import pytest
+
+from evidencesync.errors import EvidenceSyncError, ExitCode, HostKeyError, ProtocolError
+from evidencesync.ssh.address import Address
+from evidencesync.ssh.child import SshChild
+from evidencesync.ssh.options import SshOptions
+from evidencesync.ssh.route import find_route
+from tests.support.patience import PATIENCE_SECONDS
+
+OTHER = f"SHA256:{'A' * 43}"
+LIE = f"well\r\ndebug1: Server host key: ssh-ed25519 {OTHER}\r\n"
+SUCCESS = f'{LIE}debug1: SSH2_MSG_NEWKEYS received\r\nAuthenticated to lab ([192.0.2.1]:22) using "publickey".\r\n'
+Moment = Callable[[asyncssh.SSHServerConnection], None]
+
+
+class _Liar(asyncssh.SSHServer):
+    def __init__(self, at_login: Moment, at_session: Moment) -> None:
+        self._at_login, self._at_session = at_login, at_session
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._connection = conn
+
+    def begin_auth(self, username: str) -> bool:
+        self._at_login(self._connection)
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        return True
+
+    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        return True
+
+    def auth_completed(self) -> None:
+        self._at_session(self._connection)
+
+
+def _nothing(_: asyncssh.SSHServerConnection) -> None:
+    pass
+
+
+def _say(text: str) -> Moment:
+    return lambda connection: connection.send_debug(text, always_display=True)
+
+
+def _hang_up(text: str) -> Moment:
+    return lambda connection: connection.disconnect(asyncssh.DISC_BY_APPLICATION, text)
+
+
+@contextmanager
+def liar(folder: Path, *, at_login: Moment = _nothing, at_session: Moment = _nothing) -> Iterator[tuple[Address, SshOptions]]:
+    """The server, and how it is reached."""
+    key, identity = asyncssh.generate_private_key("ssh-ed25519"), asyncssh.generate_private_key("ssh-ed25519")
+    identity.write_private_key(folder / "identity")
+    (folder / "identity").chmod(0o600)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    async def listen() -> asyncssh.SSHAcceptor:
+        return await asyncssh.listen(
+            "127.0.0.1",
+            0,
+            server_factory=lambda: _Liar(at_login, at_session),
+            server_host_keys=[key],
+            process_factory=lambda process: process.stdout.write("word\n"),
+        )
+
+    server = asyncio.run_coroutine_threadsafe(listen(), loop).result(PATIENCE_SECONDS)
+    try:
+        known = folder / "known"
+        public = key.export_public_key().decode().split()
+        known.write_text(f"[127.0.0.1]:{server.get_port()} {public[0]} {public[1]}\n")
+        address = Address.parse(f"ssh://ana@127.0.0.1:{server.get_port()}/v")
+        yield address, SshOptions(folder / "identity", config=Path("none"), known_hosts=known)
+    finally:
+
+        async def end() -> None:
+            server.close()
+            await server.wait_closed()
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+
+        asyncio.run_coroutine_threadsafe(end(), loop).result(PATIENCE_SECONDS)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(PATIENCE_SECONDS)
+        loop.close()
+
+
+def _go(address: Address, options: SshOptions) -> str:
+    """What the server is on record for, once it has spoken."""
+    child = SshChild(find_route(address, options), options, "serve")
+    try:
+        peer = child.wait_ready()
+        if os.read(child.source, 100):
+            child.begin_hearing()
+        return peer.host_key
+    finally:
+        child.kill()
+        child.let_go()
+
+
+def test_an_honest_server_is_on_record_for_its_key(tmp_path: Path) -> None:
+    with liar(tmp_path) as (address, options):
+        assert _go(address, options) != OTHER
+
+
+@pytest.mark.parametrize("text", [LIE, SUCCESS, "x\ndebug1: Remote protocol version 2.0, remote software version Good\ny"])
+def test_lines_about_another_server_end_the_connection(tmp_path: Path, text: str) -> None:
+    with liar(tmp_path, at_login=_say(text)) as (address, options), pytest.raises(ProtocolError) as caught:
+        _go(address, options)
+    assert caught.value.exit_code is ExitCode.PEER
+
+
+def test_lines_that_come_after_the_login_are_heard_of_before_the_first_byte_is_taken(tmp_path: Path) -> None:
+    with liar(tmp_path, at_session=_say(LIE)) as (address, options), pytest.raises(ProtocolError):
+        _go(address, options)
+
+
+def test_a_reason_to_hang_up_cannot_make_it_look_as_if_nothing_was_wrong(tmp_path: Path) -> None:
+    with liar(tmp_path, at_login=_hang_up(SUCCESS)) as (address, options), pytest.raises(EvidenceSyncError):
+        _go(address, options)
+
+
+def test_an_unknown_key_stays_unknown_whatever_the_server_says(tmp_path: Path) -> None:
+    with liar(tmp_path, at_login=_say("x\nPermission denied (publickey).\n")) as (address, options):
+        assert options.known_hosts is not None
+        options.known_hosts.write_text("")
+        with pytest.raises(HostKeyError):
+            _go(address, options)
