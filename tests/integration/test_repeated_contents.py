@@ -9,8 +9,21 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.delta.rows import Row, segment_digest
 from evidencesync.errors import EvidenceSyncError
+from evidencesync.evidence.digest import blake3_of, chunk_digest_of
+from evidencesync.protocol.messages import (
+    ChunkData,
+    Chunks,
+    Close,
+    Open,
+    Published,
+    SegmentAnswer,
+    SegmentOffer,
+    SegmentsStored,
+)
 from evidencesync.session import repeats
+from evidencesync.session.rows import encode_wire_rows
 from evidencesync.transfer import place
 from evidencesync.transfer.intake import present
 from evidencesync.transfer.intake.basis import Basis
@@ -18,6 +31,7 @@ from evidencesync.vault.location import PRESENT, Location
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.cut_links import FlakyBench
+from tests.support.hostile_client import ROOT, HostileClient, entry_of
 from tests.support.pulling import pull_from
 
 KIB, MIB = 1024, 1024 * 1024
@@ -195,6 +209,29 @@ def test_a_link_that_was_lost_sends_nothing_twice_that_was_stored(bench: Bench, 
     assert outcome.literal_bytes <= 2 * different
     assert stored_bytes(bench.acquisition(1) / "data") <= 4 * (2 * MIB + 50 * KIB)
     assert_sound(bench)
+
+
+def test_a_copy_that_is_named_before_the_first_is_whole_is_known(bench: Bench) -> None:
+    """On a far link the rest of the first content is still on its way then."""
+    parts = noise(200 * KIB), noise(200 * KIB, 2)
+    rows = [encode_wire_rows([Row(len(part), chunk_digest_of(part))]) for part in parts]
+    names = [segment_digest([Row(len(part), chunk_digest_of(part))]) for part in parts]
+    whole = b"".join(parts)
+    client = HostileClient(bench)
+    client.shake_hands()
+    client.send(Open(0, len(whole)), Chunks(0, rows[0]), Chunks(1, rows[1]))
+    client.send(ChunkData(0, len(parts[0])))
+    client.send_data(parts[0])
+    assert client.hear(SegmentsStored).count == 1
+    client.send(Close(0, len(whole), blake3_of(whole)), Open(1, len(whole)))
+    client.send(*(SegmentOffer(number + 2, name, len(parts[number]), b"") for number, name in enumerate(names)))
+    assert [client.hear(SegmentAnswer) for _ in names] == [SegmentAnswer(2, known=True), SegmentAnswer(3, known=True)]
+    client.send(ChunkData(1, len(parts[1])))
+    client.send_data(parts[1])
+    client.send(Close(1, len(whole), blake3_of(whole)))
+    client.send(client.finish(client.send_manifest([ROOT, entry_of(b"a", content=whole), entry_of(b"b", content=whole)])))
+    assert client.hear(Published).damaged == 0
+    assert stored_bytes(bench.acquisition(1) / "data") == len(whole)
 
 
 def test_memory_of_what_was_sent_and_what_came_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

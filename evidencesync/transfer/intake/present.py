@@ -106,6 +106,11 @@ class Present:
         location = self._location(found.content) if found is not None else None
         return None if found is None or location is None else (location, found.offset, unpack_segment(found.packed))
 
+    def is_coming(self, digest: SegmentDigest, content: PresentContent) -> bool:
+        """Whether another content than this one has a segment, and is being assembled."""
+        found = self._segments.get(digest)
+        return found is not None and found.content is not content and found.content.blake3 is None and not found.content.is_gone
+
     def _location(self, content: PresentContent) -> Location | None:
         if content.is_gone or content.blake3 is None:
             return None

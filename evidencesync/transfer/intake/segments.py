@@ -7,14 +7,20 @@ from dataclasses import dataclass, field
 from evidencesync.delta.gaps import RefinableGap
 from evidencesync.delta.rows import Row
 from evidencesync.evidence.digest import SegmentDigest, chunk_digest_of
+from evidencesync.transfer.intake.present import PresentContent
 from evidencesync.transfer.intake.refining import Place, RefinedGap
 from evidencesync.vault.location import Location
 
 
 @dataclass(slots=True)
 class Course:
-    """How a content runs along what the vault has: `place` is where its byte `at` would be. The latest that is known."""
+    """A content as it is announced, of at most `size` bytes, and how it runs along what the vault has.
 
+    `place` is where its byte `at` would be. The latest that is known.
+    """
+
+    content: PresentContent
+    size: int = 0
     at: int = 0
     place: Place | None = None
 

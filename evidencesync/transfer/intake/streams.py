@@ -63,12 +63,12 @@ class StreamIntake:
         self._present = vault.present
         self._content = vault.present.begin()
         self._promised: dict[SegmentDigest, tuple[int, Course]] = {}  # not stored yet; the first of each
-        self._queue: deque[OpenSegment | StreamOpened | StreamClosed] = deque()
+        self._queue: deque[Course | OpenSegment | StreamClosed] = deque()
         self._open: dict[int, OpenSegment] = {}
         self._assembly: Assembly | None = None
         self._streams = 0
         self._stream_size = 0
-        self._course = Course()  # of the content that was opened last, and how much of it was announced
+        self._course = Course(self._content)  # of the content that was opened last, and how much of it was announced
         self._announced = 0
         self._stored = 0
         self._acknowledged = 0
@@ -96,7 +96,7 @@ class StreamIntake:
         self._open.clear()
         self._promised.clear()
         self._acknowledged = self._stored
-        self._course = Course()
+        self._course = Course(self._content)
         self._announced = self._assembly.size if self._assembly is not None else 0
 
     def take(self, blake3: Blake3Digest) -> AssembledContent | None:
@@ -124,8 +124,8 @@ class StreamIntake:
 
     def on_opened(self, event: StreamOpened) -> None:
         """A content begins."""
-        self._course, self._announced = Course(), 0
-        self._enqueue_event(event)
+        self._course, self._announced = Course(self._present.begin(), event.size), 0
+        self._enqueue_event(self._course)
 
     def on_resembles(self, event: StreamResembles) -> None:
         """The content that begins may be like the file that was at its path before: a place to compare pieces with."""
@@ -156,8 +156,7 @@ class StreamIntake:
                 segment.rows, segment.whole, segment.ready = rows, (location, offset), True
                 if self._scope.is_own_case(location):
                     segment.note_end(Anchor(location, offset + event.size))
-        if not segment.ready:
-            self._promise(segment, event.digest)
+        self._promise(segment, event.digest)
         self._receiver.answer_segment(event.number, known=segment.ready, rows=len(segment.rows or ()))
         self.advance()
 
@@ -223,10 +222,10 @@ class StreamIntake:
                     break
                 del self._open[head.number]
                 self._stored = head.number + 1
-            elif isinstance(head, StreamOpened):
+            elif isinstance(head, Course):
                 self._stream_size = head.size
                 new_content = partial(self._staging.new_content, self._streams)
-                self._content = self._present.begin()
+                self._content = head.content
                 self._assembly = Assembly(
                     new_content, self._take_over, self._basis, self._staging.rows, from_disk=self._from_disk
                 )
@@ -237,7 +236,7 @@ class StreamIntake:
             self._acknowledged = self._stored
             self._receiver.segments_stored(self._stored)
 
-    def _enqueue_event(self, event: StreamOpened | StreamClosed) -> None:
+    def _enqueue_event(self, event: Course | StreamClosed) -> None:
         # Between two of them stands at least one open segment, but for the rare file that was emptied while it was read.
         if len(self._queue) > 4 * MAX_OPEN_SEGMENTS:
             raise LimitExceededError("too many contents at once")
@@ -302,9 +301,11 @@ class StreamIntake:
             segment.promised.add(digest)
 
     def _is_promised(self, digest: SegmentDigest, segment: OpenSegment) -> bool:
-        """Whether a segment is on its way in a content before the one of this segment."""
+        """Whether a content before the one of this segment will have it: it is on its way, or stored in what is not whole yet."""
         earlier = self._promised.get(digest)
-        return earlier is not None and earlier[1] is not segment.course
+        if earlier is not None:
+            return earlier[1] is not segment.course
+        return self._present.is_coming(digest, segment.course.content)
 
     def _keep(self, segment: OpenSegment, offset: int, rows: list[Row]) -> None:
         """A segment is stored: later contents of this session may have it, too."""
@@ -337,6 +338,7 @@ class StreamIntake:
             )
         if assembly.size <= SMALL_FILE:  # it shrank while it was read, and comes with its page: see PageIntake
             assembly.discard()
+            self._present.drop(self._content)
             self._assembly = None
             return
         if len(self._contents) >= MAX_UNLISTED_CONTENTS:
