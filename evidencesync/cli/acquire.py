@@ -16,7 +16,7 @@ import typer
 from evidencesync.cli.command import Run
 from evidencesync.cli.details_choice import DetailsChoice
 from evidencesync.cli.figures import parse_rate
-from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
+from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, option_or_setting
 from evidencesync.errors import EvidenceSyncError, ExitCode, InterruptedRunError, LinkLostError, NoHomeError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import MAX_FREE_TEXT, MAX_RETRIES_CHANGED
@@ -243,9 +243,11 @@ def make_request(
 
     settled = run.settings.values
     limit = how.limit_rate or settled.limit_rate
-    organisation = sign.organisation or settled.organisation
+    organisation = option_or_setting("--organisation", sign.organisation, settled.organisation)
     name = item.name()
-    examiner = check_person(sign.examiner or settled.examiner or login_name(), "the examiner's name")
+    examiner = check_person(
+        option_or_setting("--examiner", sign.examiner, settled.examiner) or login_name(), "the examiner's name"
+    )
     compress = _parse_compress(how.compress or settled.compress or "auto")
     notes = [_check_note(note) for note in how.note or ()]
     signer = load_signer(sign.key_choice(run.settings), ssh.identity_file(run.settings), asker)

@@ -12,7 +12,7 @@ import typer
 
 from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.details_choice import DetailsChoice
-from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
+from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, option_or_setting
 from evidencesync.errors import CommandKind, ExitCode, NotThereError, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
 
@@ -275,8 +275,11 @@ def _prepare(
     from evidencesync.transfer.reach import reach_vault
 
     asker, settled = make_asker(run.console.terminal), run.settings.values
-    organisation = sign.organisation or settled.organisation
-    name, examiner = item.name(), check_person(sign.examiner or settled.examiner or login_name(), "the examiner's name")
+    organisation = option_or_setting("--organisation", sign.organisation, settled.organisation)
+    name, examiner = (
+        item.name(),
+        check_person(option_or_setting("--examiner", sign.examiner, settled.examiner) or login_name(), "the examiner's name"),
+    )
     signer = load_signer(sign.key_choice(run.settings), ssh.identity_file(run.settings), asker)
     request = CustodyRequest(
         vault=os.fsencode(address.path),

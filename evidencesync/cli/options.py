@@ -155,10 +155,20 @@ class SignChoice:
 
     def key_choice(self, settings: LoadedSettings) -> str | None:
         """A key file's path, `agent`, or None for the default."""
-        named = self.sign_key
+        named = option_or_setting("--sign-key", self.sign_key, None)
         if named is None and settings.values.sign_key not in (None, "agent"):
             return str(settings.path(settings.values.sign_key))
         return named or settings.values.sign_key
+
+
+def option_or_setting(option: str, given: str | None, settled: str | None) -> str | None:
+    """What an option says, else the settings. Raises UsageError where it was given empty, as by a variable that is not set.
+
+    Who signs, and in whose name, is never guessed then.
+    """
+    if given is not None and not given.strip():
+        raise UsageError(f"{option} is empty", hint="Say it, or leave the option out.")
+    return settled if given is None else given
 
 
 def local_vault(text: str) -> Path:

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, cast
 import typer
 
 from evidencesync.cli.command import Run, command, group
-from evidencesync.cli.options import DEFAULT_TIMEOUT_SECONDS, ItemChoice, SignChoice, TsaRoots, VaultPath, local_vault
+from evidencesync.cli.options import (
+    DEFAULT_TIMEOUT_SECONDS,
+    ItemChoice,
+    SignChoice,
+    TsaRoots,
+    VaultPath,
+    local_vault,
+    option_or_setting,
+)
 from evidencesync.errors import CommandKind, EvidenceSyncError, ExitCode, TimestampError, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
 from evidencesync.home import expand, expand_new_file
@@ -242,8 +250,8 @@ def _who(run: Run, sign: SignChoice) -> Who:
     from evidencesync.vault.timestamps import Who
 
     settled = run.settings.values
-    name = check_person(sign.examiner or settled.examiner or login_name(), "the examiner's name")
-    organisation = sign.organisation or settled.organisation
+    name = check_person(option_or_setting("--examiner", sign.examiner, settled.examiner) or login_name(), "the examiner's name")
+    organisation = option_or_setting("--organisation", sign.organisation, settled.organisation)
     asker = make_asker(run.console.terminal)
     signer = load_signer(sign.key_choice(run.settings), run.settings.path(settled.identity), asker)
     return Who(signer, name, check_person(organisation, "the organisation's name") if organisation else None)

@@ -12,6 +12,7 @@ import msgspec
 
 import evidencesync
 from evidencesync.cli.custody_outputs import RecordedItem, RecordedVerdict
+from evidencesync.cli.options import option_or_setting
 from evidencesync.cli.outputs import Problem
 from evidencesync.cli.shield import shield
 from evidencesync.errors import EvidenceSyncError, ExitCode, most_severe
@@ -78,10 +79,10 @@ def load_verifier(run: Run, choice: SignerChoice) -> Verifier:
     from evidencesync.ssh.keys import load_signer
 
     asker, settled = make_asker(run.console.terminal), run.settings.values
-    organisation = choice.organisation or settled.organisation
+    organisation = option_or_setting("--organisation", choice.organisation, settled.organisation)
     identity = expand(choice.identity) if choice.identity is not None else run.settings.path(settled.identity)
     return Verifier(
-        check_person(choice.examiner or settled.examiner or login_name(), "the examiner's name"),
+        check_person(option_or_setting("--examiner", choice.examiner, settled.examiner) or login_name(), "the examiner's name"),
         check_person(organisation, "the organisation's name") if organisation else None,
         load_signer(choice.key_choice(run.settings), identity, asker),
         head_memory(run),

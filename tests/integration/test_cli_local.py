@@ -322,3 +322,16 @@ def test_every_document_in_a_vault_fits_its_schema(lab: Lab) -> None:
         assert schema_errors(json.loads(record.read_bytes()), "custody-record") == []
     assert schema_errors({**receipt, "more": 1}, "receipt") != []
     assert schema_errors({"type": "file"}, "custody-record") != []
+
+
+@pytest.mark.parametrize("option", ["--examiner", "--organisation", "--sign-key", "-i"])
+def test_who_signs_is_not_guessed_where_an_option_is_empty(option: str, lab: Lab) -> None:
+    """As by a variable that is not set: nothing is signed by the default key, or in the login's name."""
+    (lab.folder / "home" / ".ssh").mkdir(exist_ok=True)
+    for name in ("ana", "ana.pub"):
+        (lab.folder / "home" / ".ssh" / name.replace("ana", "id_ed25519")).write_bytes((lab.folder / name).read_bytes())
+    (lab.folder / "home" / ".ssh" / "id_ed25519").chmod(0o600)
+    key = () if option in ("--sign-key", "-i") else ("--sign-key", "ana")
+    done = lab.run("push", "evidence", "vault", *ITEM, *key, option, "")
+    assert (done.code, "is empty" in done.err) == (2, True), done
+    assert lab.run("push", "evidence", "vault", *ITEM, *key).code == 0  # without the option the default counts
