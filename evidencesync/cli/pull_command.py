@@ -162,10 +162,13 @@ def _pull_agentless(address: Address, options: Callable[[], SshOptions], folder:
     keep_large_blocks()
 
     def work(request: PushRequest, progress: Progress, keeping: Keeping) -> PushOutcome:
-        def connect() -> SftpSource:
+        def start() -> SftpSource:
             return SftpSource(address, options())
 
+        def connect() -> SftpSource:
+            return start().finish_open()
+
         source = first_link(connect, connect, request.retries, progress)
-        return pull_agentless(source, partial(reach_for_pull, str(folder)), request, progress, keeping, connect)
+        return pull_agentless(source, partial(reach_for_pull, str(folder)), request, progress, keeping, start)
 
     yield work

@@ -1,8 +1,8 @@
 """Reading over SFTP: what any SSH server offers, asked of one that may be anybody's.
 
-asyncssh speaks the protocol (version 3), in an event loop with a thread of its own. Here each answer is held to what was asked:
-names and numbers are bounded, no read gives more than it was asked for, and one that never comes ends the session. Nothing is
-ever written, and nothing opened that was not seen to be a regular file.
+asyncssh speaks the protocol (version 3) over the pipes of the user's ssh, in an event loop with a thread of its own. Here each
+answer is held to what was asked: names and numbers are bounded, no read gives more than it was asked for, and one that never
+comes ends the session. Nothing is ever written, and nothing opened that was not seen to be a regular file.
 """
 
 from __future__ import annotations
@@ -13,23 +13,30 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Coroutine
 from concurrent.futures import CancelledError, Future
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Self, TypeVar, cast
 
 import asyncssh
 from asyncssh import sftp
 
 from evidencesync.custody.documents import SshPeer
-from evidencesync.errors import ConnectError, LimitExceededError, LinkLostError, PathEscapeError, ProtocolError, SourceReadError
+from evidencesync.errors import (
+    ConnectError,
+    EvidenceSyncError,
+    LimitExceededError,
+    LinkLostError,
+    PathEscapeError,
+    ProtocolError,
+    SourceReadError,
+)
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import KIB, MAX_FOLDER_ENTRIES, MIB
 from evidencesync.ssh.address import Address
-from evidencesync.ssh.client import log_in, peer_of
-from evidencesync.ssh.config import resolve_route
+from evidencesync.ssh.child import SshChild
 from evidencesync.ssh.options import SshOptions
+from evidencesync.ssh.route import find_route
 from evidencesync.ssh.sftp_answers import SftpStatus, explain_answer, listed_year, status_of
-from evidencesync.ssh.wire import WIRE, Wire
+from evidencesync.ssh.sftp_pipes import SftpPipes
 
 _T = TypeVar("_T")
 _LARGEST_READ: Final = 255 * KIB  # OpenSSH's own limit
@@ -68,38 +75,56 @@ class SftpListing:
 class SftpSource:
     """A connection to a server, for a thread that waits; several requests may be under way (`start`).
 
-    Raises what connecting fails with: ConnectError, HostKeyError, AuthenticationError, LinkLostError ... `close` in any case.
+    Made before it is connected; `finish_open` waits for that. `close` in any case, from any thread.
     """
 
     def __init__(self, address: Address, options: SshOptions) -> None:
+        """Starts ssh. Raises what finding the way and starting it fails with (exit codes 2, 12 and 21 among others)."""
         self.peer: SshPeer | None = None
         self.server = ""
+        self.read_size = SAFE_READ
         self._timeout = options.timeout_seconds
-        self._wire = Wire()
-        self._resources = AsyncExitStack()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="sftp", daemon=True)
-        self._thread.start()
         self._waiting = 0
         self._answers = 0
         self._silent = False
         self._is_closed = False
         self._lock = threading.Lock()
+        self._pipes: SftpPipes | None = None
+        self._child = SshChild(find_route(address, options), options, "sftp", subsystem=True)
+        self._loop = asyncio.new_event_loop()
+        self._thread: threading.Thread | None = None
+
+    def finish_open(self) -> Self:
+        """Waits until ssh has logged in, and the server gives SFTP. Repeatable.
+
+        Closes it and raises what that fails with: exit codes 20 to 23.
+        """
+        if self.peer is not None:
+            return self
         try:
-            self.run(self._connect(address, options))
+            peer = self._child.wait_ready()
+            self.server = safe_text(peer.algorithms.get("server_version", ""), 200)
+            with self._lock:
+                if self._is_closed:
+                    raise LinkLostError(_CLOSED)
+                self._thread = threading.Thread(target=self._loop.run_forever, name="sftp", daemon=True)
+                self._thread.start()
+            self.run(self._begin())
+            self.peer = peer
         except BaseException:
             self.close()
             raise
+        return self
 
     @property
     def wire_sent(self) -> int:
-        """Bytes sent on the connection's socket."""
-        return self._wire.sent
+        """Bytes that ssh was given."""
+        return self._pipes.sent if self._pipes is not None else 0
 
     @property
     def wire_received(self) -> int:
-        """Bytes received on the connection's socket."""
-        return self._wire.received
+        """Bytes that ssh has given."""
+        return self._pipes.received if self._pipes is not None else 0
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Does one of the things below, and waits for it."""
@@ -119,51 +144,61 @@ class SftpSource:
             if self._is_closed:
                 return
             self._is_closed = True
-        with contextlib.suppress(Exception):  # whatever the other end makes of it: nothing more is wanted of it
-            asyncio.run_coroutine_threadsafe(self._disconnect(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        self._child.kill()
+        if self._thread is not None:
+            with contextlib.suppress(Exception):  # whatever the other end makes of it: nothing more is wanted of it
+                asyncio.run_coroutine_threadsafe(self._disconnect(), self._loop).result(10)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
         self._loop.close()
+        self._child.let_go()
 
     # In the event loop.
 
-    async def _connect(self, address: Address, options: SshOptions) -> None:
-        route = await resolve_route(address, options)
-        connection = await log_in(route, options, self._resources)
-        self.peer = peer_of(connection, route[-1])
-        self.server = safe_text(str(connection.get_extra_info("server_version") or ""), 200)
-        wire = connection.get_extra_info(WIRE)
-        if isinstance(wire, Wire):
-            self._wire = wire
+    async def _begin(self) -> None:
+        self._pipes = pipes = SftpPipes(self._child, self.server)
         try:
             async with asyncio.timeout(self._timeout):
-                self._client = await connection.start_sftp_client(path_encoding=None)
+                self._client = await pipes.start_client()
         except (OSError, TimeoutError, asyncssh.Error) as error:
-            raise ConnectError(f"the server gives no SFTP session: {safe_text(str(error), 200)}", hint=_HINT) from error
+            raise await self._explain_refusal(pipes, error) from error
         if self._client.version != 3:
             raise ProtocolError("the server speaks another version of SFTP than it was asked for")
         self.read_size = min(max(self._client.limits.max_read_len, SAFE_READ), _LARGEST_READ)
-        self._watch = asyncio.create_task(self._watch_silence())
+        self._watch = asyncio.create_task(self._watch_silence(pipes))
+
+    async def _explain_refusal(self, pipes: SftpPipes, error: Exception) -> EvidenceSyncError:
+        """Why there is no SFTP: the link was lost, the server has none, or something else speaks there."""
+        shown = safe_text(str(error), 200) or "it does not answer"
+        if isinstance(error, sftp.SFTPConnectionLost):
+            shown = "what runs there has ended without a word of SFTP"
+            lost = LinkLostError(shown)
+            reason = await pipes.reason_for(lost)
+            if reason is not lost and not isinstance(reason, ConnectError):
+                return reason
+        said = self._child.logs[-1].last_word or self._child.stderr_text or shown
+        return ConnectError(f"the server gives no SFTP session: {said}", hint=_HINT)
 
     async def _disconnect(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-        async with asyncio.timeout(5):
-            await self._resources.aclose()
+        if self._pipes is not None:
+            self._pipes.close()
+        await asyncio.sleep(0)  # the pipes are closed when the loop turns
 
-    async def _watch_silence(self) -> None:
+    async def _watch_silence(self, pipes: SftpPipes) -> None:
         """A server that answers nothing for the whole timeout, and sends nothing to speak of, is lost."""
         seen, received, quiet = -1, 0, 0
         while True:
             await asyncio.sleep(self._timeout / 4)
-            moved = self._answers != seen or self._wire.received - received > _MOVES or not self._waiting
+            moved = self._answers != seen or pipes.received - received > _MOVES or not self._waiting
             quiet = 0 if moved else quiet + 1
-            seen, received = self._answers, self._wire.received
+            seen, received = self._answers, pipes.received
             if quiet >= 4:
                 self._silent = True
-                self._wire.abort()
+                pipes.abort()
                 return
 
     async def _ask(self, path: bytes, request: Awaitable[_T]) -> _T:
@@ -174,7 +209,10 @@ class SftpSource:
         except (asyncssh.Error, OSError, LookupError, ValueError, TypeError) as error:
             if self._silent:
                 raise LinkLostError(f"the server has not answered for {self._timeout:g} seconds") from error
-            raise explain_answer(path, error) from error
+            found = explain_answer(path, error)
+            if isinstance(found, LinkLostError) and self._pipes is not None:
+                found = await self._pipes.reason_for(found)
+            raise found from error
         finally:
             self._waiting -= 1
             self._answers += 1

@@ -32,7 +32,7 @@ _PASSING: Final = (ConnectError, LinkLostError)  # what may be better in a momen
 class SftpLine:
     """Used by one thread at a time; `close` may come from any.
 
-    `again` makes another connection to the same server; without it a lost one is the end. `retries`: how often in a row that is
+    `again` begins another connection to the same server; without it a lost one is the end. `retries`: how often in a row that is
     tried before something more was read.
     """
 
@@ -46,6 +46,7 @@ class SftpLine:
         self._attempts = 0
         self._peer = server.peer
         self._wire = (0, 0)
+        self._coming: SftpSource | None = None
         self._is_over = threading.Event()
         self._lock = threading.Lock()
 
@@ -111,7 +112,7 @@ class SftpLine:
                 raise lost
             self._attempts += 1
             try:
-                self._take(self._again())
+                self._come_back(self._again())
             except _PASSING as error:
                 reason = error
                 continue
@@ -126,11 +127,19 @@ class SftpLine:
         """Lets go of the connection, and of one that is being made. Repeatable."""
         with self._lock:
             self._is_over.set()
+            coming = self._coming
+        if coming is not None:
+            coming.close()
         self._server.close()
 
-    def _take(self, found: SftpSource) -> None:
+    def _come_back(self, found: SftpSource) -> None:
         """Goes on with this connection, if it leads to the same server, and that has the source."""
+        with self._lock:
+            self._coming = found
         try:
+            if self._is_over.is_set():
+                raise LinkLostError("the connection was closed")
+            found.finish_open()
             if found.peer is None or self._peer is None or found.peer.host_key != self._peer.host_key:
                 raise HostKeyChangedError("the server shows another host key than before the link was lost")
             if self._attempts > 1:  # the connection before did not last for one block
@@ -141,7 +150,7 @@ class SftpLine:
                 if self._is_over.is_set():
                     raise LinkLostError("the connection was closed")
                 self._wire = self.wire_sent, self.wire_received
-                self._server = found
+                self._server, self._coming = found, None
         except BaseException:
             found.close()
             raise

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import signal
+import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,9 +17,13 @@ from evidencesync.errors import LinkLostError
 from evidencesync.source.filters import FilterRules
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.sftp import SftpSource
+from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.request import PushOutcome
+from evidencesync.transfer.sftp_line import SftpLine
+from tests.integration.cli_program import ITEM, Lab
 from tests.integration.conftest import Sshd, make_key, running_sshd
 from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.patience import PATIENCE_SECONDS, wait_until
 from tests.support.proxy import Proxy, Trouble
 from tests.support.pulling import far_end, pull_from
 from tests.support.sftp_server import pull_over_sftp
@@ -44,7 +52,7 @@ def connecting(sshd: Sshd, port: int, timeout_seconds: float = 20.0) -> Callable
     known_hosts = sshd.folder / f"known_hosts_{port}"
     known_hosts.write_text(sshd.known_hosts.read_text().replace(str(sshd.port), str(port)))
     options = sshd.options(known_hosts=known_hosts, timeout_seconds=timeout_seconds)
-    return lambda: SftpSource(Address(sshd.user, "127.0.0.1", port, "/", local=False), options)
+    return lambda: SftpSource(Address(sshd.user, "127.0.0.1", port, "/", local=False), options).finish_open()
 
 
 def pull(sshd: Sshd, bench: Bench, path: Path, **changes: object) -> PushOutcome:
@@ -79,6 +87,14 @@ def test_a_link_that_is_cut_again_and_again_finishes_and_nothing_is_read_twice(s
     assert {path for path, entry in bench.entries(1).items() if entry.type == "file"} == contents.keys()
     for name, content in contents.items():
         assert (bench.acquisition(1) / "data" / os.fsdecode(name)).read_bytes() == content
+
+
+def test_a_link_that_stays_silent_is_lost_as_well(sshd: Sshd, bench: Bench) -> None:
+    content = fill(bench.source)[b"image"]
+    with Proxy(("127.0.0.1", sshd.port), troubles=[Trouble("stall", CUT, "down")]) as proxy:
+        outcome = pull_over_sftp(connecting(sshd, proxy.port, 4.0), bench, os.fsencode(bench.source), retries=5)
+    assert outcome.interruptions >= 1
+    assert (bench.acquisition(1) / "data" / "image").read_bytes() == content
 
 
 @pytest.mark.parametrize("path", ["/proc/cpuinfo", "/proc/kallsyms", "/sys/class/net/lo/mtu", "/sys/class/net/lo"])
@@ -138,3 +154,52 @@ def test_a_server_that_does_not_come_back_ends_it_and_the_next_run_uses_what_cam
     assert bench.acquisitions() == []
     again = pull(sshd, bench, bench.source)
     assert (again.acquisition, again.leftovers) == (1, 1)
+
+
+def test_a_reading_that_is_ended_while_the_link_comes_back_leaves_no_ssh_behind(sshd: Sshd, bench: Bench) -> None:
+    """ssh waits for a server that does not say who it is; whoever closes the line does not wait for it."""
+    with Proxy(("127.0.0.1", sshd.port), troubles=[Trouble("stall", 0, "down")] * 2) as proxy:
+        server = connecting(sshd, sshd.port)()
+        options = sshd.options(timeout_seconds=PATIENCE_SECONDS)
+        line = SftpLine(
+            server, lambda: SftpSource(Address(sshd.user, "127.0.0.1", proxy.port, "/", local=False), options), 5, Progress()
+        )
+        raised: list[LinkLostError] = []
+
+        def reconnect() -> None:
+            try:
+                line.reconnect(server, LinkLostError("gone"))
+            except LinkLostError as error:
+                raised.append(error)
+
+        thread = threading.Thread(target=reconnect)
+        thread.start()
+        wait_until(lambda: proxy.trips)
+        line.close()
+        thread.join(PATIENCE_SECONDS)
+    assert [error.message for error in raised] == ["gone"]
+    assert ssh_children(os.getpid()) == []
+
+
+def test_ctrl_c_ends_it_and_leaves_no_ssh_behind(sshd: Sshd, tmp_path: Path) -> None:
+    lab = Lab.make(tmp_path)
+    fill(lab.folder / "evidence")
+    with Proxy(("127.0.0.1", sshd.port), troubles=[Trouble("stall", CUT, "down")]) as proxy:
+        known_hosts = lab.folder / "known_hosts"
+        known_hosts.write_text(sshd.known_hosts.read_text().replace(str(sshd.port), str(proxy.port)))
+        far = ("-i", str(sshd.identity), "-p", str(proxy.port), "-F", "none", "--known-hosts", str(known_hosts))
+        source = f"{sshd.user}@127.0.0.1:{lab.folder}/evidence"
+        running = lab.start("pull", source, "vault", *ITEM, "--agentless", "--sign-key", "ana", *far, "--json")
+        wait_until(lambda: proxy.moved[1] >= CUT)
+        assert ssh_children(running.pid) != []
+        (child,) = ssh_children(running.pid)
+        os.killpg(running.pid, signal.SIGINT)
+        out, _ = running.communicate(timeout=PATIENCE_SECONDS)
+    assert (running.returncode, json.loads(out)["error"]["code"]) == (130, 130)
+    assert not Path(f"/proc/{child}/cmdline").exists() or Path(f"/proc/{child}/cmdline").read_bytes() == b""
+
+
+def ssh_children(process_id: int) -> list[int]:
+    """The ssh that a process has started, and that has not ended."""
+    found = subprocess.run(["pgrep", "-P", str(process_id), "-x", "ssh"], capture_output=True, text=True, check=False)
+    return [int(line) for line in found.stdout.split()]

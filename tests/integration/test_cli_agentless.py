@@ -125,6 +125,49 @@ def test_a_link_that_breaks_is_made_again_as_often_as_retries_says(lab: Lab, sft
     assert "never retrieved" not in done.err
 
 
+def test_what_is_wrong_on_the_way_has_the_code_that_it_has_for_every_command(
+    lab: Lab, sftp: Sshd, tmp_path: Path, closed_port: int, keygen: Callable[..., Path]
+) -> None:
+    nobody, stranger = tmp_path / "no_hosts", keygen(tmp_path / "stranger")
+    nobody.write_text("")
+    other = tmp_path / "other_hosts"
+    other.write_text(f"[127.0.0.1]:{sftp.port} {(tmp_path / 'stranger.pub').read_text()}")
+    source = f"{sftp.user}@127.0.0.1:{lab.folder}/evidence"
+    arguments = ("pull", source, "vault", *ITEM, "--agentless", "--sign-key", "ana", "-F", "none", "--retries", "0", "--json")
+    ways = {
+        (20, "cannot-connect"): (sftp.identity, closed_port, sftp.known_hosts),
+        (21, "host-key-unknown"): (sftp.identity, sftp.port, nobody),
+        (21, "host-key-changed"): (sftp.identity, sftp.port, other),
+        (22, "authentication"): (stranger, sftp.port, sftp.known_hosts),
+    }
+    for expected, (identity, port, known_hosts) in ways.items():
+        done = lab.run(*arguments, "-i", str(identity), "-p", str(port), "--known-hosts", str(known_hosts))
+        assert (done.code, done.error["slug"]) == expected, done
+        assert done.error["hint"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ("", "subsystem request failed"),
+        ("Subsystem sftp /bin/echo what is this\n", "no SFTP session"),
+        ("Subsystem sftp /no/such/program\n", "no SFTP session"),
+        ("Subsystem sftp internal-sftp\nForceCommand echo no\n", "no SFTP session"),
+    ],
+)
+def test_a_server_without_sftp_says_so(
+    lab: Lab, tmp_path: Path, require_program: Callable[[str], str], settings: str, words: str
+) -> None:
+    (tmp_path / "sshd").mkdir()
+    make_key(tmp_path / "sshd" / "host_ed25519")
+    with running_sshd(tmp_path / "sshd", require_program("sshd"), settings) as sshd:
+        source = f"{sshd.user}@127.0.0.1:{lab.folder}/evidence"
+        done = lab.run("pull", source, "vault", *ITEM, *options(sshd), "--retries", "0", "--json")
+    assert (done.code, done.error["slug"]) == (20, "cannot-connect"), done
+    assert words in done.error["message"]
+    assert "Subsystem sftp" in done.error["hint"]
+
+
 @pytest.mark.parametrize(
     "asked", [("--on-read-error", "zero"), ("--on-read-error", "skip"), ("--retries-changed", "1"), ("--one-file-system",)]
 )

@@ -36,7 +36,7 @@ class RunningSftp:
         options = SshOptions(
             identity=self.identity, known_hosts=self.known_hosts, config=Path("none"), timeout_seconds=timeout_seconds
         )
-        return SftpSource(Address("somebody", "127.0.0.1", self.port, "/", local=False), options)
+        return SftpSource(Address("somebody", "127.0.0.1", self.port, "/", local=False), options).finish_open()
 
     def pull(self, bench: Bench, path: bytes, timeout_seconds: float = 20, **changes: object) -> PushOutcome:
         """Pulls a path of it into the bench's vault. With `retries`, a lost connection is made again."""
