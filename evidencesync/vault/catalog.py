@@ -117,10 +117,23 @@ def make_item_folders(vault: VaultLayout, name: ItemName) -> None:
 
 
 def require_item_folders(vault: VaultLayout, name: ItemName) -> None:
-    """Raises NotThereError unless the item has its folders."""
+    """Raises NotThereError unless the item has its folders, and MissingOrExtraError where one of them was taken from it."""
     layout = vault.item(name)
-    if not all(is_folder(layout.root / folder) for folder in ITEM_FOLDERS):
-        raise NotThereError(f"the vault has no item {name}", hint="See what there is: evidencesync list VAULT")
+    missing = [folder for folder in ITEM_FOLDERS if not is_folder(layout.root / folder)]
+    if not missing:
+        return
+    for folder in ITEM_FOLDERS:
+        if folder not in missing and _holds_anything(layout.root / folder):
+            what = "folders" if len(missing) > 1 else "folder"
+            raise MissingOrExtraError(
+                f"item {name} lacks its {what} {', '.join(missing)}", hint="See what else is wrong: evidencesync verify VAULT"
+            )
+    raise NotThereError(f"the vault has no item {name}", hint="See what there is: evidencesync list VAULT")
+
+
+def _holds_anything(folder: Path) -> bool:
+    with storing(f"list {shown_path(folder)}"):
+        return bool(os.listdir(folder))
 
 
 def _subfolders(folder: Path) -> list[str]:
