@@ -41,6 +41,7 @@ _PROOF_SECONDS: Final = 60  # the same, for the key that signs
 _LOGIN_PATIENCE_SECONDS: Final = 2.0
 _PROOF_PATIENCE_SECONDS: Final = 10.0
 _OTHER_KEY: Final = "Name another file: --host-key FILE. It is made where it is missing."
+_COMPLAINT_SECONDS: Final = 60.0
 _MAX_ATTEMPTS: Final = 20  # keys one connection may try
 
 Handler = Callable[[ServedChannel, str], Awaitable[None]]
@@ -68,6 +69,7 @@ async def serve_embedded(
     host_key = await asyncio.to_thread(load_host_key, host_key_file, own_place)
     await asyncio.to_thread(_read_authorized_keys, authorized_keys)  # a file that can't be used is said now, not at a login
     stand_in_for_libraries()
+    asyncio.get_running_loop().set_exception_handler(_Complaints())
     door = _Door(authorized_keys, handler, timeout_seconds, Entrance(_limits()))
     try:
         acceptor = await asyncssh.listen(
@@ -89,6 +91,21 @@ async def serve_embedded(
     finally:
         acceptor.close()
         await door.close()
+
+
+class _Complaints:
+    """What the event loop complains of. A shortage meets each connection anew: said once a minute, it fills no log."""
+
+    def __init__(self) -> None:
+        self._said: float | None = None
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if error is None or not is_shortage(error):
+            loop.default_exception_handler(context)
+        elif self._said is None or loop.time() - self._said >= _COMPLAINT_SECONDS:
+            self._said = loop.time()
+            _LOG.warning("connections have to wait: %s", unexpected(error).message)
 
 
 def _limits() -> Limits:

@@ -66,6 +66,7 @@ def serve_listening(
     import asyncio
 
     keep_large_blocks()
+    allow_many_files()
     Vault.open(Path(vault_path))  # so that a wrong path is said now, and not to the first client
     asyncio.run(_serve(vault_path, host, port, authorized_keys, host_key, announce))
 

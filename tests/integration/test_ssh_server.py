@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import subprocess
@@ -427,6 +428,24 @@ def test_a_stranger_who_sends_more_than_a_greeting_is_dropped(keys: Path) -> Non
                 await connection.wait_closed()
 
     asyncio.run(scenario())
+
+
+def test_a_shortage_that_meets_each_connection_is_said_once(keys: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The event loop says it of each with a traceback: nobody without a key may fill the log."""
+
+    async def scenario() -> None:
+        async with running(keys):
+            loop = asyncio.get_running_loop()
+            for _ in range(100):
+                shortage = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+                loop.call_exception_handler({"message": "socket.accept() out of system resource", "exception": shortage})
+            loop.call_exception_handler({"message": "something else", "exception": ZeroDivisionError()})
+
+    asyncio.run(scenario())
+    said = [one for one in caplog.records if "Too many open files" in one.getMessage()]
+    assert len(said) == 1
+    assert said[0].exc_info is None
+    assert [one for one in caplog.records if "something else" in one.getMessage()]
 
 
 def test_a_connection_that_does_not_log_in_is_dropped(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
