@@ -17,6 +17,7 @@ from evidencesync.custody.record import decode_record, encode_record
 from evidencesync.custody.sshsig import Signer, sign_document
 from evidencesync.errors import ChainError, ChainGrewError, InternalError, LockedError
 from evidencesync.evidence.digest import sha256_of
+from evidencesync.evidence.display import safe_text
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.vault.claims import NewRecord, Vouch, claim_number, grew, put_record
 from evidencesync.vault.disk import load_file, opened_folder, storing
@@ -86,7 +87,7 @@ class Ledger:
 
     def _listed(self) -> list[RecordFile]:
         """The records that one list of the folder has, by number. Raises ChainError for a name that is no record's."""
-        with storing("list custody records"):
+        with storing(lambda: f"list the custody records in {safe_text(os.fsencode(self.folder), 300)}"):
             names = os.listdir(self.folder)
         found = []
         for name in names:

@@ -240,3 +240,11 @@ def test_a_record_too_large_for_one_is_malformed_and_nobody_on_the_other_end_is_
     with pytest.raises(MalformedDocumentError, match=r"0002-heads\.json is larger than") as refused:
         vault.ledger.head()
     assert refused.value.exit_code == ExitCode.SIGNATURE
+
+
+def test_a_chain_that_cannot_be_listed_says_which_one_and_why(vault: Vault) -> None:
+    folder = vault.layout.custody
+    folder.rename(folder.with_name("elsewhere"))
+    with pytest.raises(StorageError) as caught:
+        vault.ledger.files()
+    assert caught.value.message == f"could not list the custody records in {folder}: {os.strerror(errno.ENOENT)}"
