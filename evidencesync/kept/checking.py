@@ -11,6 +11,7 @@ Every check goes on after a problem. What is not kept could not be compared, and
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -107,6 +108,7 @@ class _Check:
         self._trusted = trusted
         self._now_ns = now_ns
         self._manifest_sha256: str | None = None
+        self._listed = False
         self._keys: list[tuple[str, PublicKey, str]] = []
 
     def run(self) -> None:
@@ -128,20 +130,30 @@ class _Check:
         found = self.found
         try:
             with opened_folder(found.folder) as folder:
-                for name in _SMALL:
-                    data = load_file(folder, name, MAX_SIGNATURE if name.endswith(SIGNATURE) else MAX_RECORD)
-                    if data is not None:
-                        found.documents[name] = data
                 names = set(os.listdir(folder))
+                for name in _SMALL:
+                    self._load(folder, name)
         except OSError as error:
             self._say(SourceReadError(f"cannot be read: {error.strerror}"))
             return
+        self._listed = True
         for name in sorted(set(_SMALL) - names):
             self._say(MissingOrExtraError(f"{name} is missing"))
         for name in sorted(names - {*_SMALL, MANIFEST, ITEM_RECORDS, VAULT_RECORDS}):
             self._say(MissingOrExtraError(f"{safe_text(os.fsencode(name), 100)} does not belong to a receipt"))
         found.manifest_kept = MANIFEST in names
         self._try(self._decode)
+
+    def _load(self, folder: int, name: str) -> None:
+        """One document; what is wrong with it keeps nobody from reading the others."""
+        try:
+            data = load_file(folder, name, MAX_SIGNATURE if name.endswith(SIGNATURE) else MAX_RECORD)
+        except OSError as error:
+            kind = MalformedDocumentError if error.errno == errno.EFBIG else SourceReadError
+            self._say(kind(f"{name} cannot be read: {error.strerror}"))
+            return
+        if data is not None:
+            self.found.documents[name] = data
 
     def _decode(self) -> None:
         found, documents = self.found, self.found.documents
@@ -155,6 +167,8 @@ class _Check:
     def _check_manifest(self, folder: int) -> None:
         """Its form, its digest, its signature, and that the receipt is about it."""
         found = self.found
+        if not self._listed:
+            return  # whether it was kept is not known, which was said
         if not found.manifest_kept:
             self._say(SourceReadError("the manifest was not kept: signature and receipt could not be compared with it"))
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from evidencesync.transfer.push import push
 from evidencesync.verify.kept import check_against_vault
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.patience import PATIENCE_SECONDS
+from tests.support.unreadable import Unreadable
 
 EXAMINER = ("manifest@evidencesync", "custody@evidencesync")
 VAULT = ("receipt@evidencesync", "custody@evidencesync")
@@ -201,3 +203,27 @@ def test_another_vault_is_not_this_one(keeper: Keeper, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     other = make_bench(tmp_path / "other")
     assert [error.slug for error in check_against_vault(check(folder), other.vault)] == ["not-there"]
+
+
+@pytest.mark.parametrize("how", ["open", "read"])
+@pytest.mark.parametrize("name", ["receipt.json", "acquired.json.sig", "manifest.jsonl.sig", ""])
+def test_what_the_disk_does_not_give_of_a_receipt_is_named_and_nothing_else_is_said_to_be_lacking(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch, name: str, how: str
+) -> None:
+    folder = keeper.push()
+    Unreadable(monkeypatch, folder / name, how)
+    found = check(folder)
+    assert slugs(found) == {"source-unreadable"}
+    said = " ".join(error.message for error in found.problems)
+    assert "not kept" not in said
+    assert name in said
+
+
+def test_a_receipt_made_too_large_to_be_one_is_malformed(keeper: Keeper) -> None:
+    folder = keeper.push()
+    (folder / "received.json").chmod(0o644)
+    os.truncate(folder / "received.json", 1 << 43)
+    found = check(folder)
+    assert slugs(found) == {"malformed-document"}
+    assert found.receipt is not None
+    assert "received.json cannot be read: larger than" in found.problems[0].message
