@@ -101,7 +101,7 @@ class SftpLine:
         """
         if server is not self._server:
             return
-        if self._again is None or not self._retries:
+        if self._again is None or not self._retries or self._is_over.is_set():
             raise lost
         self._progress.interruptions += 1
         reason: EvidenceSyncError = lost

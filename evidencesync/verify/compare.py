@@ -94,7 +94,8 @@ def _resolve(folder: Path) -> SourceRoot:
 
 
 def _open_root(source: SourceRoot) -> int:
-    path = source.path if source.is_folder else os.path.dirname(source.path)
+    # The folder above a file may be named through links, as anywhere: nobody has put them into the evidence.
+    path = source.path if source.is_folder else os.path.realpath(os.path.dirname(source.path))
     try:
         return os.open(path, FOLDER_FLAGS)
     except OSError as error:

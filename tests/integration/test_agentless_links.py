@@ -16,6 +16,7 @@ import pytest
 from evidencesync.errors import LinkLostError
 from evidencesync.source.filters import FilterRules
 from evidencesync.ssh.address import Address
+from evidencesync.ssh.program import parse_program
 from evidencesync.ssh.sftp import SftpSource
 from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.request import PushOutcome
@@ -154,6 +155,28 @@ def test_a_server_that_does_not_come_back_ends_it_and_the_next_run_uses_what_cam
     assert bench.acquisitions() == []
     again = pull(sshd, bench, bench.source)
     assert (again.acquisition, again.leftovers) == (1, 1)
+
+
+def test_it_goes_through_the_users_jump_hosts_and_the_program_that_he_names(sshd: Sshd, bench: Bench, tmp_path: Path) -> None:
+    (bench.source / "file").write_bytes(b"content")
+    login = f"  HostName 127.0.0.1\n  Port {sshd.port}\n  User {sshd.user}\n  IdentityFile {sshd.identity}\n"
+    (tmp_path / "config").write_text(f"Host jump\n{login}Host target\n{login}  ProxyJump jump\n")
+    called = tmp_path / "called"
+    (tmp_path / "ssh").write_text(f'#!/bin/sh\necho called >> {called}\nexec ssh "$@"\n')
+    (tmp_path / "ssh").chmod(0o755)
+    program = parse_program(str(tmp_path / "ssh"))
+    options = sshd.options(config=tmp_path / "config", identity=None, program=program)
+
+    def connect() -> SftpSource:
+        return SftpSource(Address(None, "target", None, "/", local=False), options).finish_open()
+
+    pull_over_sftp(connect, bench, os.fsencode(bench.source))
+    assert (bench.acquisition(1) / "data" / "file").read_bytes() == b"content"
+    header = json.loads((bench.acquisition(1) / "manifest.jsonl").read_bytes().splitlines()[0])
+    assert (header["ssh"]["host"], header["ssh"]["port"]) == ("127.0.0.1", sshd.port)
+    assert header["ssh"]["host_key"] == sshd.host_fingerprint
+    assert header["ssh"]["algorithms"]["server_version"].startswith("SSH-2.0-OpenSSH")
+    assert called.exists()
 
 
 def test_a_reading_that_is_ended_while_the_link_comes_back_leaves_no_ssh_behind(sshd: Sshd, bench: Bench) -> None:

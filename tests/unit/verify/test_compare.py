@@ -260,6 +260,14 @@ def test_extended_attributes_are_judged_also_where_the_manifest_needs_several_li
     assert compared(manifest, source).exit_code == ExitCode.COMPLETE
 
 
+def test_a_single_file_may_be_named_through_a_link_to_its_folder(source: Path, tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path / "manifest.jsonl", source / "a")
+    (tmp_path / "link").symlink_to(source)
+    assert compared(manifest, tmp_path / "link" / "a", metadata=True).exit_code == ExitCode.COMPLETE
+    write(source / "a", "other")
+    assert compared(manifest, tmp_path / "link" / "a").exit_code == ExitCode.DIGEST
+
+
 def test_what_was_left_out_at_the_source_is_counted_as_not_compared(source: Path, tmp_path: Path) -> None:
     write(source / "left-out" / "x", "x")
     manifest = write_manifest(tmp_path / "manifest.jsonl", source, rules=FilterRules.from_patterns(["left-out", "b"]))
