@@ -204,11 +204,11 @@ class Door:
         if knock.resumes and (knock.session, knock.key) == (self._session, self._key):
             return self._let_in(connection)
         if not knock.resumes and self._may_leave():
+            connection.sendall(_LEAVING)  # before the session can end, and with it this process
             with self._lock:
                 self.leaving = True
                 self._changed.notify_all()
             self._disturb()
-            connection.sendall(_LEAVING)
         else:
             connection.sendall(_NO)
         return False
