@@ -1,24 +1,22 @@
-"""The one shape of a connection that a session needs: bytes both ways, in order, with a bound on what is held."""
+"""A connection to our server, as a session needs it: bytes both ways, in order, with a bound on what is held."""
 
 from __future__ import annotations
 
 from typing import Final, Protocol
 
-from evidencesync.custody.documents import SshPeer
 from evidencesync.limits import KIB, MIB
 
 MAX_BLOCK: Final = 1 * MIB  # what one read returns at most
 HIGH_WATER: Final = 4 * MIB  # above this much held, a writer waits and a reader's source is paused
 LOW_WATER: Final = 1 * MIB  # below this much held, it goes on
 SSH_WINDOW: Final = 16 * MIB  # what a peer may have sent and we have not taken yet
-SSH_PACKET: Final = 255 * KIB  # OpenSSH caps it at 32 KiB by itself; between two asyncssh it doubles the throughput
+SSH_PACKET: Final = 255 * KIB  # OpenSSH caps it at 32 KiB by itself
 
 
 class Channel(Protocol):
     """Bytes to and from the other end. One reader and one writer at a time.
 
-    Every method may raise LinkLostError (the connection ended or went silent), and on a client's channel ConnectError
-    (there is no evidencesync at the other end).
+    Every method may raise LinkLostError (the connection ended or went silent).
     """
 
     stall_seconds: float
@@ -43,10 +41,6 @@ class Channel(Protocol):
     @property
     def wire_received(self) -> int:
         """Bytes read from the socket so far, ciphertext and SSH's own packets included."""
-
-    @property
-    def peer(self) -> SshPeer | None:
-        """The SSH server, where this is an SSH client's end of the connection."""
 
 
 class ServedChannel(Channel, Protocol):

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from evidencesync.ssh.program import Program
-
-AskPassphrase = Callable[[str], str]
-"""Asks a person for the passphrase of the key that the text names. Called in a thread; may block."""
 
 
 class Person(Protocol):
@@ -43,4 +39,3 @@ class SshOptions:
     timeout_seconds: float = 60.0
     program: Program = field(default_factory=Program)
     person: Person | None = None
-    ask_passphrase: AskPassphrase | None = None

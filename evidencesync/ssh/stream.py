@@ -1,4 +1,4 @@
-"""What a client's and a server's channel share: flow control both ways, the end of the stream, and a watch for a dead link."""
+"""A channel of our server, as asyncssh has it: flow control both ways, the end of the stream, a watch for a dead link."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import asyncssh
 
-from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError
 from evidencesync.evidence.display import safe_text
 from evidencesync.ssh.channel import HIGH_WATER, LOW_WATER, MAX_BLOCK
@@ -18,7 +17,7 @@ _CLOSE_SECONDS: Final = 5.0
 _DRAIN_LOOK_SECONDS: Final = 0.005
 
 # AEAD AES first: it is the fastest here, and unlike ChaCha20-Poly1305 and CBC it needs no strict key exchange. CTR with
-# encrypt-then-MAC is for old servers.
+# encrypt-then-MAC is for clients that have none of it.
 ENCRYPTION: Final = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
 MACS: Final = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")
 # AES may encrypt 2^32 blocks under one key (RFC 4344 §3.2), which is 64 GiB; OpenSSH rekeys on its own at that limit.
@@ -40,7 +39,6 @@ class SshStream:
     """
 
     def __init__(self, timeout_seconds: float) -> None:
-        self.peer: SshPeer | None = None
         self._timeout = timeout_seconds
         self.stall_seconds = timeout_seconds
         self._arrived = 0

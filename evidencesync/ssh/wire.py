@@ -1,7 +1,7 @@
-"""The TCP connection under SSH: what went over it, whether it still moves, and when a writer has to wait.
+"""The TCP connection under our SSH server: what went over it, whether it still moves, and when a writer has to wait.
 
-asyncssh opens its own sockets unless it is given a tunnel: an object whose `create_connection` (or, for a server,
-`create_server`) makes the connection. Through that door a thin protocol and transport come between the socket and asyncssh.
+asyncssh opens its own sockets unless it is given a tunnel: an object whose `create_server` makes them. Through that door a thin
+protocol and transport come between the socket and asyncssh.
 It counts what passes, ciphertext and all, and it does two things that asyncssh leaves out:
 - asyncssh ignores the transport's call to pause, so a slow link would gather a whole SSH window in memory, and a keepalive would
   wait behind it for minutes. Here the call reaches the channel's writer.
@@ -47,7 +47,7 @@ class Progress:
 
 
 class Wire:
-    """One TCP connection (or the pipe of a ProxyCommand). `sent` and `received` are bytes."""
+    """One TCP connection. `sent` and `received` are bytes."""
 
     def __init__(self) -> None:
         self.sent = 0
@@ -190,65 +190,6 @@ class WireProtocol(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The socket's queue is below its mark."""
         self.wire.set_paused(False)
-
-
-class WireConnector:
-    """The tunnel that a client gives to asyncssh: a TCP connection, or a ProxyCommand, with a `Wire` around it."""
-
-    def __init__(self, *, family: int, local_address: str | None, proxy_command: tuple[str, ...], timeout_seconds: float) -> None:
-        self.wire = Wire()
-        self._family = family
-        self._local = (local_address, 0) if local_address else None
-        self._command = proxy_command
-        self._timeout = timeout_seconds
-        self._process: asyncio.subprocess.Process | None = None
-
-    async def create_connection(
-        self, factory: Callable[[], asyncio.Protocol], host: str, port: int
-    ) -> tuple[asyncio.BaseTransport, asyncio.Protocol]:
-        """Called by asyncssh. Raises OSError, and TimeoutError after the options' seconds."""
-        loop = asyncio.get_running_loop()
-
-        def wrapped() -> WireProtocol:
-            return WireProtocol(self.wire, factory())
-
-        async with asyncio.timeout(self._timeout):
-            if self._command:
-                transport, protocol = await loop.create_connection(wrapped, sock=await self._start_command())
-            else:
-                transport, protocol = await loop.create_connection(
-                    wrapped, host, port, family=self._family, local_addr=self._local
-                )
-        return transport, protocol.inner
-
-    async def _start_command(self) -> socket.socket:
-        """A socket whose other end is the command's input and output. Its messages are not shown: nobody has checked them."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                self._process = await asyncio.create_subprocess_exec(
-                    *self._command, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=asyncio.subprocess.DEVNULL
-                )
-            except BaseException:
-                ours.close()
-                raise
-        ours.setblocking(False)  # noqa: FBT003 - the standard library's signature
-        return ours
-
-    def close(self) -> None:
-        """Drops the connection and ends the ProxyCommand."""
-        self.wire.abort()
-        if self._process is not None and self._process.returncode is None:
-            self._process.terminate()
-
-    async def wait_closed(self) -> None:
-        """Waits for the ProxyCommand's end."""
-        if self._process is not None:
-            try:
-                await asyncio.wait_for(self._process.wait(), 5)
-            except TimeoutError:
-                self._process.kill()
-                await self._process.wait()
 
 
 @dataclass(frozen=True, slots=True)

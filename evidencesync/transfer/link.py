@@ -135,7 +135,9 @@ def local_pair() -> tuple[LocalLink, LocalLink]:
 
 
 class ChannelLink:
-    """An SSH channel as a Link. `run` runs a coroutine on the channel's event loop and waits for it."""
+    """A channel of our SSH server as a Link. `run` runs a coroutine on the channel's event loop and waits for it."""
+
+    peer: SshPeer | None = None
 
     def __init__(self, channel: Channel, run: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
         self._channel = channel
@@ -149,11 +151,6 @@ class ChannelLink:
     @timeout_seconds.setter
     def timeout_seconds(self, seconds: float) -> None:
         self._channel.stall_seconds = seconds
-
-    @property
-    def peer(self) -> SshPeer | None:
-        """The server, as SSH authenticated it."""
-        return self._channel.peer
 
     @property
     def wire_sent(self) -> int:

@@ -7,7 +7,6 @@ import hashlib
 import os
 import shlex
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -19,19 +18,19 @@ import pytest
 
 from evidencesync.errors import (
     AuthenticationError,
-    ConfigurationError,
     ConnectError,
+    HostKeyError,
     LinkLostError,
     NoRemoteError,
-    PassphraseError,
     SigningKeyError,
     UsageError,
 )
 from evidencesync.ssh.address import Address
-from evidencesync.ssh.channel import Channel
-from evidencesync.ssh.client import ClientChannel, connect, open_channel
 from evidencesync.ssh.options import SshOptions
+from evidencesync.transfer.link import Link
+from evidencesync.transfer.reach import reach_vault
 from tests.support.patience import PATIENCE_SECONDS
+from tests.support.ssh_client import ClientChannel, open_channel
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Agent, Relay, Sshd
@@ -50,7 +49,7 @@ async def opened(address: Address, options: SshOptions, *command: str) -> AsyncI
         await channel.close()
 
 
-async def read_all(channel: Channel) -> bytes:
+async def read_all(channel: ClientChannel) -> bytes:
     blocks = []
     while block := await channel.read():
         blocks.append(block)
@@ -103,8 +102,7 @@ def test_64_mib_go_both_ways_at_once_and_the_wire_is_counted(sshd: Sshd) -> None
             await sender
             assert size == count * MIB
             assert digest.digest() == hashlib.sha256(block * count).digest()
-            assert 64 * MIB < channel.wire_sent < 65 * MIB
-            assert 64 * MIB < channel.wire_received < 65 * MIB
+            assert (channel.link.wire_sent, channel.link.wire_received) == (64 * MIB, 64 * MIB)
 
     asyncio.run(scenario())
 
@@ -132,7 +130,7 @@ def test_what_nobody_reads_is_not_gathered_without_end(sshd: Sshd) -> None:
         async with opened(sshd.address(), sshd.options(remote_command="head -c 400000000 /dev/zero;:")) as channel:
             await channel.read()
             await asyncio.sleep(2)
-            assert channel.wire_received < 32 * MIB
+            assert channel.link.wire_received < 32 * MIB
             total = MIB
             while block := await channel.read():
                 total += len(block)
@@ -151,20 +149,17 @@ def test_arguments_reach_the_command_as_they_are(sshd: Sshd) -> None:
     assert asyncio.run(scenario()).decode() == hostile
 
 
-def test_connect_runs_serve_with_the_vault_path(sshd: Sshd) -> None:
-    async def scenario() -> bytes:
-        channel = await connect(sshd.address("/a vault"), sshd.options(remote_command="printf '<%s>'"))
-        try:
-            return await read_all(channel)
-        finally:
-            await channel.close()
-
-    assert asyncio.run(scenario()) == b"<serve><--vault></a vault>"
+def test_a_vault_is_reached_by_serve_with_its_path(sshd: Sshd) -> None:
+    link: Link = reach_vault(sshd.address("/a vault"), sshd.options(remote_command="printf '<%s>'"))
+    try:
+        assert link.read() == b"<serve><--vault></a vault>"
+    finally:
+        link.close()
 
 
 def test_an_address_without_a_path_is_no_vault(sshd: Sshd) -> None:
     with pytest.raises(UsageError, match="no vault"):
-        asyncio.run(connect(sshd.address(""), sshd.options()))
+        reach_vault(sshd.address(""), sshd.options())
 
 
 def test_a_command_that_is_not_there_is_said_with_a_hint(sshd: Sshd) -> None:
@@ -197,44 +192,13 @@ def test_what_stderr_says_is_bounded_and_shown_without_control_characters(sshd: 
 
 def test_a_key_that_is_not_authorized_is_an_authentication_error(sshd: Sshd, tmp_path: Path, keygen: Callable[..., Path]) -> None:
     stranger = keygen(tmp_path / "stranger")
-    with pytest.raises(AuthenticationError, match="with the key that was offered"):
+    with pytest.raises(AuthenticationError, match="does not let"):
         asyncio.run(open_channel(sshd.address(), sshd.options(identity=stranger), ["true"]))
 
 
 def test_an_identity_that_is_not_there_is_named(sshd: Sshd, tmp_path: Path) -> None:
     with pytest.raises(SigningKeyError, match="absent"):
         asyncio.run(open_channel(sshd.address(), sshd.options(identity=tmp_path / "absent"), ["true"]))
-
-
-def test_an_encrypted_identity_asks_for_its_passphrase_and_three_wrong_ones_end_it(
-    sshd: Sshd, tmp_path: Path, keygen: Callable[..., Path]
-) -> None:
-    locked = tmp_path / "locked"
-    locked.write_bytes(sshd.identity.read_bytes())
-    locked.chmod(0o600)
-    subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "correct horse", "-f", locked], check=True)
-    asked: list[str] = []
-
-    def answer(*answers: str) -> Callable[[str], str]:
-        left = list(answers)
-
-        def ask(name: str) -> str:
-            asked.append(name)
-            return left.pop(0)
-
-        return ask
-
-    async def scenario(ask: Callable[[str], str]) -> bytes:
-        options = sshd.options(identity=locked, remote_command="echo in;:", ask_passphrase=ask)
-        async with opened(sshd.address(), options) as channel:
-            return await read_all(channel)
-
-    assert asyncio.run(scenario(answer("wrong", "correct horse"))) == b"in\n"
-    assert asked == [str(locked)] * 2
-    with pytest.raises(PassphraseError):
-        asyncio.run(scenario(answer("a", "b", "c")))
-    with pytest.raises(AuthenticationError, match="no key"):
-        asyncio.run(scenario(answer("")))
 
 
 def test_a_key_in_the_agent_is_used_for_its_public_file(sshd: Sshd, tmp_path: Path, agent: Agent) -> None:
@@ -289,31 +253,16 @@ def test_a_config_file_gives_host_name_port_user_and_identity(sshd: Sshd, tmp_pa
     assert asyncio.run(scenario()) == b"in\n"
 
 
-def test_the_default_config_file_is_the_one_in_the_home_folder(
-    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / ".ssh").mkdir()
-    (tmp_path / ".ssh" / "config").write_text(f"Host lab\n  HostName 127.0.0.1\n  Port {sshd.port}\n  User {sshd.user}\n")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    options = sshd.options(config=None, remote_command="echo in;:")
-
-    async def scenario() -> bytes:
-        async with opened(Address.parse("lab:/vault"), options) as channel:
-            return await read_all(channel)
-
-    assert asyncio.run(scenario()) == b"in\n"
-
-
 @pytest.mark.parametrize("setting", ["none", "/dev/null"])
 def test_a_config_that_switches_host_key_checks_off_is_refused(sshd: Sshd, tmp_path: Path, setting: str) -> None:
     config = tmp_path / "config"
     config.write_text(f"Host *\n  StrictHostKeyChecking no\n  UserKnownHostsFile {setting}\n")
     options = sshd.options(config=config, known_hosts=None)
-    with pytest.raises(ConfigurationError, match="UserKnownHostsFile"):
+    with pytest.raises(HostKeyError, match="UserKnownHostsFile"):
         asyncio.run(open_channel(sshd.address(), options, ["true"]))
 
 
-def test_a_proxy_command_is_run_and_its_bytes_are_counted(sshd: Sshd, tmp_path: Path) -> None:
+def test_a_proxy_command_is_run_and_may_make_noise(sshd: Sshd, tmp_path: Path) -> None:
     relay = tmp_path / "relay.py"
     relay.write_text(
         "import os, socket, sys, threading\n"
@@ -328,13 +277,11 @@ def test_a_proxy_command_is_run_and_its_bytes_are_counted(sshd: Sshd, tmp_path: 
     config = tmp_path / "config"
     config.write_text(f"Host *\n  ProxyCommand {sys.executable} {relay} %h %p\n")
 
-    async def scenario() -> tuple[bytes, int]:
+    async def scenario() -> bytes:
         async with opened(sshd.address(), sshd.options(config=config, remote_command="echo in;:")) as channel:
-            return await read_all(channel), channel.wire_received
+            return await read_all(channel)
 
-    said, received = asyncio.run(scenario())
-    assert said == b"in\n"
-    assert received > 500
+    assert asyncio.run(scenario()) == b"in\n"
 
 
 def test_a_jump_host_is_gone_through_and_both_host_keys_are_checked(sshd: Sshd, tmp_path: Path) -> None:
@@ -347,7 +294,6 @@ def test_a_jump_host_is_gone_through_and_both_host_keys_are_checked(sshd: Sshd, 
 
     async def scenario() -> bytes:
         async with opened(Address.parse("target:/vault"), options) as channel:
-            assert channel.wire_sent > 1000
             return await read_all(channel)
 
     jump_line = f"[127.0.0.1]:{sshd.port} ssh-ed25519 {key}\n"

@@ -50,6 +50,10 @@ class ClientChannel:
         return self.link.peer
 
     @property
+    def stderr_text(self) -> str:
+        return self.link._child.stderr_text
+
+    @property
     def exit_status(self) -> int | None:
         return self.link._child.logs[-1].exit_status
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from evidencesync.errors import ConnectError, ExitCode, NoRemoteError
-from evidencesync.ssh.failures import explain_no_word
+from evidencesync.ssh.explain import explain_no_word
 from evidencesync.transfer.listening import not_started
 
 
