@@ -15,6 +15,7 @@ import os
 import selectors
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 import tty
@@ -37,6 +38,7 @@ _PIPE_BYTES: Final = 1024 * KIB
 _READ: Final = 64 * KIB
 _SHOWN_STDERR: Final = 600  # characters of the remote end's messages in one of ours
 _LOOK_SECONDS: Final = 0.5  # without a limit on the wait, a lock in the main thread would hold back Ctrl-C on some systems
+_STATUS_SECONDS: Final = 5.0  # how long an exit status may come after the end of the stream
 _END_SECONDS: Final = 2.0  # for an ssh that was told to end, and gives the terminal back
 
 
@@ -74,7 +76,7 @@ class SshChild:
     def _start(self, wanted: str, *, subsystem: bool) -> None:
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
             try:
-                logs = [_pipe(ours, ours) for _ in self.route]
+                logs = [_log_stream(ours) for _ in self.route]
                 self._log_ends = tuple(end for end, _ in logs)
                 self.source, their_stdout = _pipe(ours, theirs)
                 self._sink_owner = ours.enter_context(contextlib.ExitStack())
@@ -83,9 +85,7 @@ class SshChild:
                 self._wake, self._waker = _pipe(ours, ours)
                 for descriptor in (self.source, self.sink):
                     _enlarge(descriptor)
-                # Named, and not handed on: ssh closes what it is started with, and opens this once it reads its command line.
-                names = [f"/proc/{os.getpid()}/fd/{end}" for _, end in logs]
-                command = command_of(self.route, names, wanted, subsystem=subsystem)
+                command = command_of(self.route, [name for _, name in logs], wanted, subsystem=subsystem)
                 with _interrupt_held_back():
                     self._process = subprocess.Popen(
                         command, stdin=their_stdin, stdout=their_stdout, stderr=their_stderr, env=environment()
@@ -173,11 +173,11 @@ class SshChild:
 
     def end(self) -> EvidenceSyncError | None:
         """To be called at the end of `source`: why the session has ended. None: the remote command has finished, with a word."""
-        with self._lock:
-            while not (self._is_over or self._is_closed):
-                self._changed.wait(_LOOK_SECONDS)
+        is_over = self.wait(_STATUS_SECONDS)
         if self._is_closed:
             return LinkLostError("the connection was closed")
+        if not is_over:  # the remote command has closed its output, and goes on
+            return None if self.has_spoken else explain_no_word(None, self.stderr_text)
         ended = self._ended()
         if not self.logs[-1].is_authenticated:
             return explain_login(ended)
@@ -193,7 +193,7 @@ class SshChild:
         """Waits until ssh has ended, and so long at the most; whether it has."""
         until = time.monotonic() + seconds
         with self._lock:
-            while not self._is_over and (left := until - time.monotonic()) > 0:
+            while not (self._is_over or self._is_closed) and (left := until - time.monotonic()) > 0:
                 self._changed.wait(min(left, _LOOK_SECONDS))
             return self._is_over
 
@@ -294,6 +294,30 @@ def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[i
     reader.callback(os.close, source)
     writer.callback(os.close, sink)
     return source, sink
+
+
+def _log_stream(ours: contextlib.ExitStack) -> tuple[int, str]:
+    """Where a log is read, and the name under which ssh opens it to write: it closes every descriptor that it is started with.
+
+    A pipe of ours has a name in /proc, and leaves no trace. Where that is closed to others (a program that is privileged by its
+    file, no /proc at all) there is a pipe in a folder of its own.
+    """
+    if _is_open_to_children():
+        source, sink = _pipe(ours, ours)
+        return source, f"/proc/{os.getpid()}/fd/{sink}"
+    folder = ours.enter_context(tempfile.TemporaryDirectory(prefix="evidencesync-"))
+    name = os.path.join(folder, "log")
+    os.mkfifo(name, 0o600)
+    source = os.open(name, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)  # also to write: so it does not end before it has begun
+    ours.callback(os.close, source)
+    return source, name
+
+
+def _is_open_to_children() -> bool:
+    try:
+        return os.stat(f"/proc/{os.getpid()}/fd").st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 def _enlarge(descriptor: int) -> None:

@@ -133,8 +133,9 @@ def _explain_refusal(hop: Hop, log: SshLog, refusal: Refusal, ended: Ended) -> E
     if refusal in _HOST_KEY:
         return _explain_host_key(hop, log, refusal)
     if refusal is Refusal.DENIED:
-        said = f" ({ended.stderr})" if ended.stderr else ""
-        return AuthenticationError(f"{where} does not let {safe_text(hop.user)} in with what was offered: {reason}{said}")
+        besides = [word for word in log.words if word != reason][-3:]  # why a key was not used, for example
+        said = " | ".join([reason, *besides, *([ended.stderr] if ended.stderr else [])])
+        return AuthenticationError(f"{where} does not let {safe_text(hop.user)} in with what was offered: {said}")
     if refusal is Refusal.SILENT:
         return LinkLostError(f"{where} does not answer in time", hint="Check the host name, the port and the network.")
     if refusal is Refusal.CLOSED:

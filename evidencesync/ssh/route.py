@@ -23,6 +23,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.home import own_folder
 from evidencesync.ssh.address import Address, parse_server
 from evidencesync.ssh.options import SshOptions
+from evidencesync.ssh.private_files import check_key_file
 from evidencesync.ssh.program import missing_program
 
 _MAX_HOPS: Final = 8  # jump hosts on the way; more is a config that goes round in circles
@@ -115,7 +116,7 @@ def find_route(address: Address, options: SshOptions, more: Sequence[str] = ()) 
 
     As with ssh, `-i` and `-p` speak of the target only; `-F` and `--known-hosts` of every server on the way. `more` is said to
     ssh about the target, before everything else.
-    Raises UsageError, ConfigurationError, SigningKeyError, and HostKeyError where no host key could be known.
+    Raises UsageError, ConfigurationError, SigningKeyError, ExposedKeyError, and HostKeyError where no host key could be known.
     """
     if address.local:
         raise UsageError(f"{address.display()} is a local path, not a server")
@@ -276,9 +277,9 @@ def _config(options: SshOptions) -> list[str]:
 
 
 def _identity(file: Path) -> str:
-    """A key file that was named. ssh passes over one that is not there; whoever has named it wants to know."""
+    """A key file that was named. ssh passes over one that is not there, or not private; whoever has named it wants to know."""
     try:
-        os.stat(file)
+        check_key_file(file)
     except OSError as error:
         raise SigningKeyError(
             f"no SSH key can be read from {safe_text(str(file))}: {error.strerror}",

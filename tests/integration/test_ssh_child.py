@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shlex
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,17 +21,20 @@ from evidencesync.errors import (
     ConnectError,
     DroppedError,
     ExitCode,
+    ExposedKeyError,
     HostKeyChangedError,
     HostKeyError,
     NoRemoteError,
     ProtocolError,
     SigningKeyError,
 )
+from evidencesync.ssh import child as child_module
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.child import SshChild
 from evidencesync.ssh.options import SshOptions
 from evidencesync.ssh.program import parse_program
 from evidencesync.ssh.route import find_route
+from tests.support.patience import wait_until
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Sshd
@@ -123,6 +128,59 @@ def test_the_key_that_is_not_accepted_is_an_authentication_error(sshd: Sshd, tmp
 def test_a_named_key_that_is_not_there_is_said(sshd: Sshd, tmp_path: Path) -> None:
     with pytest.raises(SigningKeyError, match="absent"):
         find_route(sshd.address(), sshd.options(identity=tmp_path / "absent"))
+
+
+def test_a_named_key_that_others_can_read_is_said(sshd: Sshd, tmp_path: Path, keygen: Callable[..., Path]) -> None:
+    keygen(tmp_path / "open").chmod(0o644)
+    with pytest.raises(ExposedKeyError):
+        find_route(sshd.address(), sshd.options(identity=tmp_path / "open"))
+
+
+def test_why_a_key_of_the_configuration_is_not_used_is_said(sshd: Sshd, tmp_path: Path) -> None:
+    (tmp_path / "open").write_bytes(sshd.identity.read_bytes())
+    (tmp_path / "open").chmod(0o644)
+    (tmp_path / "config").write_text(f"Host *\n  IdentityFile {tmp_path}/open\n")
+    options = sshd.options(identity=None, config=tmp_path / "config")
+    with pytest.raises(AuthenticationError, match="are too open"), started(sshd.address(), options, "true") as child:
+        child.wait_ready()
+
+
+def test_the_log_is_read_where_proc_is_closed_and_nothing_is_left(
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_module, "_is_open_to_children", lambda: False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with started(sshd.address(), sshd.options(), "echo in") as child:
+        assert child.wait_ready().host_key == sshd.host_fingerprint
+        assert read_all(child) == b"in\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_command_that_closes_its_output_and_goes_on_has_finished(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_module, "_STATUS_SECONDS", 0.2)
+    with started(sshd.address(), sshd.options(), "echo in; exec >&- 2>&-; sleep 60") as child:
+        child.wait_ready()
+        assert read_all(child) == b"in\n"
+        assert child.end() is None
+
+
+def test_the_processes_of_jump_hosts_end_with_the_connection(sshd: Sshd, tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text("".join(f"[{name}]:{sshd.port} ssh-ed25519 {sshd.host_key}\n" for name in ("127.0.0.1", "localhost")))
+    options = sshd.options(config=jump_config(sshd, tmp_path), known_hosts=hosts, identity=None)
+    with started(Address.parse("target:/vault"), options, "cat") as child:
+        child.wait_ready()
+        assert len(processes_that_name(str(hosts))) >= 2
+    wait_until(lambda: not processes_that_name(str(hosts)))
+
+
+def processes_that_name(word: str) -> list[str]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if word in (process / "cmdline").read_bytes().decode("utf-8", "replace"):
+                found.append(process.name)
+    return found
 
 
 def test_nobody_listening_and_no_such_name_are_connect_errors(sshd: Sshd, closed_port: int) -> None:
