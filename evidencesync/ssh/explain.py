@@ -133,7 +133,7 @@ def _explain_refusal(hop: Hop, log: SshLog, refusal: Refusal, ended: Ended) -> E
     if refusal in _HOST_KEY:
         return _explain_host_key(hop, log, refusal)
     if refusal is Refusal.DENIED:
-        besides = [word for word in log.words if word != reason][-3:]  # why a key was not used, for example
+        besides = [word for word in log.words if word != reason][-4:]  # why a key was not used, for example
         said = " | ".join([reason, *besides, *([ended.stderr] if ended.stderr else [])])
         return AuthenticationError(f"{where} does not let {safe_text(hop.user)} in with what was offered: {said}")
     if refusal is Refusal.SILENT:
