@@ -276,10 +276,8 @@ def _prepare(
 
     asker, settled = make_asker(run.console.terminal), run.settings.values
     organisation = option_or_setting("--organisation", sign.organisation, settled.organisation)
-    name, examiner = (
-        item.name(),
-        check_person(option_or_setting("--examiner", sign.examiner, settled.examiner) or login_name(), "the examiner's name"),
-    )
+    named = option_or_setting("--examiner", sign.examiner, settled.examiner)
+    name, examiner = item.name(), check_person(named or login_name(), "the examiner's name")
     signer = load_signer(sign.key_choice(run.settings), ssh.identity_file(run.settings), asker)
     request = CustodyRequest(
         vault=os.fsencode(address.path),
