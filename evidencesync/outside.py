@@ -28,6 +28,7 @@ FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _BELOW: Final = FOLDER_FLAGS | os.O_NOFOLLOW
 _LOOK: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC  # needs no permission to read
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NAMELESS: Final = os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC if hasattr(os, "O_TMPFILE") else None
 _PRIVATE: Final = 0o700
 VAULT_MARKS: Final = ("vault.toml", "cases")  # what every vault has: see vault/layout.py
 _MOUNTS: Final = "/proc/self/mountinfo"
@@ -101,16 +102,35 @@ def require_writable(folder: int, shown: str, hint: str) -> None:
 
     That is known before hours of work are spent on what could not be written.
     """
-    probe = _draft_name()
     try:
-        os.close(os.open(probe, _CREATE, 0o600, dir_fd=folder))
-        os.unlink(probe, dir_fd=folder)
+        os.close(_open_nameless(folder))
     except OSError as error:
         if is_shortage(error):
             raise unexpected(error) from error
         if is_full(error):
             raise NoSpaceError(f"there is no room for {shown}: {error.strerror}", hint=_FULL_HINT) from error
         raise UsageError(f"{shown} cannot be made: {error.strerror}", hint=hint) from error
+
+
+def _open_nameless(folder: int) -> int:
+    """A new file without a name, so that nothing is left of it whatever happens; or one that had a name for a moment.
+
+    Source: open(2), O_TMPFILE.
+    """
+    if _NAMELESS is not None:
+        try:
+            return os.open(".", _NAMELESS, 0o600, dir_fd=folder)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT):
+                raise
+    probe = _draft_name()
+    descriptor = os.open(probe, _CREATE, 0o600, dir_fd=folder)
+    try:
+        os.unlink(probe, dir_fd=folder)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _draft_name() -> str:

@@ -197,7 +197,7 @@ def _refusing_drafts(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     really = os.open
 
     def refuse(path: str | Path, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
-        if flags & os.O_CREAT:
+        if flags & (os.O_CREAT | os.O_WRONLY):
             raise OSError(code, os.strerror(code))
         return really(path, flags, mode, dir_fd=dir_fd)
 
@@ -223,6 +223,21 @@ def test_that_nothing_can_be_made_in_a_folder_is_known_before_the_work(
         NewFile(tmp_path / "report.html")
     assert caught.value.hint
     assert "vault" not in caught.value.hint
+
+
+@pytest.mark.parametrize("nameless", [True, False])
+def test_nothing_is_left_of_the_look_at_a_folder(nameless: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where files without a name are not to be had (FAT, NFS), and also where the folder takes names and gives none back."""
+    if not nameless:
+        monkeypatch.setattr("evidencesync.outside._NAMELESS", None)
+    before = len(os.listdir("/proc/self/fd"))
+    NewFile(tmp_path / "report.html").close()
+    assert os.listdir(tmp_path) == []
+    assert len(os.listdir("/proc/self/fd")) == before
+    if nameless:
+        monkeypatch.setattr(os, "unlink", None)
+        NewFile(tmp_path / "report.html").close()
+        assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize(("code", "refused"), [(errno.EROFS, StorageError), (errno.EDQUOT, NoSpaceError)])
