@@ -248,6 +248,7 @@ class NewFile:
     def _drafted(self, suffix: str) -> Iterator[BinaryIO]:
         draft = _draft_name()
         fd = os.open(draft, _CREATE, 0o666, dir_fd=self._folder)
+        made = os.fstat(fd)
         try:
             with os.fdopen(fd, "wb") as file:
                 yield file
@@ -256,8 +257,10 @@ class NewFile:
             place_file(draft, self.path.name + suffix, src_dir_fd=self._folder, dst_dir_fd=self._folder)
             os.fsync(self._folder)
         except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(draft, dir_fd=self._folder)
+            for name in (draft, self.path.name + suffix):  # it may have its name by now, and not have lost that of the draft
+                with contextlib.suppress(OSError):
+                    if os.path.samestat(os.stat(name, dir_fd=self._folder, follow_symlinks=False), made):
+                        os.unlink(name, dir_fd=self._folder)
             raise
 
     def _taken(self, suffix: str) -> UsageError:

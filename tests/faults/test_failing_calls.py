@@ -263,7 +263,7 @@ def test_a_signature_that_cannot_be_read_is_not_called_missing(machine: Machine)
     assert machine.run(*compare).code == 30  # one file has changed since
     for error in (errno.EACCES, errno.EIO, errno.EMFILE):
         done = machine.run(*compare, "--json", below="manifest.jsonl.sig", fault=Fault("open", 1, error))
-        assert (done.code, done.fired) == (1, 1), done
+        assert (done.code, done.fired) == (1 if error == errno.EMFILE else 3, 1), done
         assert "missing" not in done.out
 
 

@@ -240,6 +240,24 @@ def test_nothing_is_left_of_the_look_at_a_folder(nameless: bool, tmp_path: Path,
         assert os.listdir(tmp_path) == []
 
 
+def test_what_has_failed_in_the_end_has_no_name_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file has its name before it loses that of its draft."""
+    really, refused = os.unlink, list[str]()
+
+    def refuse_once(path: str, *, dir_fd: int | None = None) -> None:
+        if not refused:
+            refused.append(path)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        really(path, dir_fd=dir_fd)
+
+    with NewFile(tmp_path / "report.html") as place:
+        monkeypatch.setattr(os, "unlink", refuse_once)
+        with pytest.raises(StorageError), place.writing() as file:
+            file.write(b"whole")
+    assert refused
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize(("code", "refused"), [(errno.EROFS, StorageError), (errno.EDQUOT, NoSpaceError)])
 def test_what_happens_to_a_disk_meanwhile_is_said_of_that_disk(
     code: int, refused: type[EvidenceSyncError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
