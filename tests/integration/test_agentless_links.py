@@ -79,7 +79,7 @@ def test_a_link_that_is_cut_again_and_again_finishes_and_nothing_is_read_twice(s
     cuts = [Trouble("reset", CUT, "down")] * 50
     with Proxy(("127.0.0.1", sshd.port), troubles=cuts) as proxy:
         connect = connecting(sshd, proxy.port)
-        outcome = pull_over_sftp(connect, bench, os.fsencode(bench.source), retries=2)
+        outcome = pull_over_sftp(connect, bench, os.fsencode(bench.source), retries=20)
         connections = len(proxy.trips)
     assert outcome.interruptions == connections - 1 >= total // CUT
     assert outcome.tally.manifest.flags == {}
