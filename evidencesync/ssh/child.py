@@ -15,7 +15,6 @@ import os
 import selectors
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 import tty
@@ -67,6 +66,9 @@ class SshChild:
         self._lent_to = self._person
         if self._person is not None:
             self._person.lend()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._watcher = threading.Thread(target=self._watch, name="ssh", daemon=True)
+        self._waiter = threading.Thread(target=self._await_end, name="ssh end", daemon=True)
         try:
             self._start(wanted, subsystem=subsystem)
         except BaseException:
@@ -86,19 +88,19 @@ class SshChild:
                 for descriptor in (self.source, self.sink):
                     _enlarge(descriptor)
                 command = command_of(self.route, [name for _, name in logs], wanted, subsystem=subsystem)
+                ours.callback(self._end_process)
                 with _interrupt_held_back():
                     self._process = subprocess.Popen(
                         command, stdin=their_stdin, stdout=their_stdout, stderr=their_stderr, env=environment()
                     )
+                os.set_blocking(self.sink, False)
+                self._waiter.start()
+                self._watcher.start()
             except (FileNotFoundError, PermissionError) as error:
                 raise missing_program(self.route[-1].program[0], error.strerror or "it is closed to us") from error
-            except OSError as error:
-                raise ResourcesError(f"a process for the SSH connection can't be started: {error.strerror}") from error
+            except (OSError, RuntimeError) as error:  # no process, or no thread
+                raise ResourcesError(f"a process for the SSH connection can't be started: {safe_text(str(error))}") from error
             self._ours = ours.pop_all()
-        os.set_blocking(self.sink, False)
-        self._watcher = threading.Thread(target=self._watch, name="ssh", daemon=True)
-        self._watcher.start()
-        threading.Thread(target=self._await_end, name="ssh end", daemon=True).start()
 
     def _error_stream(self, ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[int, int]:
         """A pipe; where a person is there, a terminal of our own: ssh asks for a touch there, and nowhere if it is none."""
@@ -116,7 +118,7 @@ class SshChild:
     @property
     def process_id(self) -> int:
         """The child's."""
-        return self._process.pid
+        return 0 if self._process is None else self._process.pid
 
     def wait_ready(self) -> SshPeer:
         """Waits until ssh has logged in: what is on record of the server. Raises the error that it failed with."""
@@ -204,14 +206,22 @@ class SshChild:
                 return
             self._is_closed = True
             self._changed.notify_all()
-        self._process.terminate()  # it may have the terminal in its hands: it gives it back first
-        try:
-            self._process.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._end_process()
         self._give_back()
         self._watcher.join()
+
+    def _end_process(self) -> None:
+        """Ends it, if it has begun; nothing is then written to our own pipes any more."""
+        if (process := self._process) is None:
+            return
+        process.terminate()  # it may have the terminal in its hands: it gives it back first
+        try:
+            process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if self._waiter.is_alive():
+            self._waiter.join()
 
     def end_input(self) -> None:
         """Nothing more will be written: ssh sends what it has, and then says so to the other end. Repeatable."""
@@ -267,8 +277,8 @@ class SshChild:
                 _LOG.info("stderr: %s", safe_text(line, _SHOWN_STDERR))
 
     def _await_end(self) -> None:
-        self._process.wait()
-        with contextlib.suppress(OSError):  # it was killed, and nobody listens any more
+        if self._process is not None:
+            self._process.wait()
             os.write(self._waker, b"\0")
 
     def _give_back(self) -> None:
@@ -279,7 +289,7 @@ class SshChild:
             person.take_back()
 
     def _ended(self) -> Ended:
-        status = self._process.wait()
+        status = FAILED if self._process is None else self._process.wait()
         return Ended(self.route, self.logs, status, self.stderr_text, self._options.timeout_seconds)
 
     def _require_truth(self) -> None:
@@ -305,6 +315,8 @@ def _log_stream(ours: contextlib.ExitStack) -> tuple[int, str]:
     if _is_open_to_children():
         source, sink = _pipe(ours, ours)
         return source, f"/proc/{os.getpid()}/fd/{sink}"
+    import tempfile  # it is slow to import, and hardly ever needed
+
     folder = ours.enter_context(tempfile.TemporaryDirectory(prefix="evidencesync-"))
     name = os.path.join(folder, "log")
     os.mkfifo(name, 0o600)

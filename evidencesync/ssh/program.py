@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getopt
 import shlex
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -48,6 +47,10 @@ def parse_program(text: str) -> Program:
         raise ConfigurationError(f"--ssh {safe_text(text, 200)}: {error}", hint=_HINT) from error
     if not words:
         raise ConfigurationError("--ssh names no program", hint=_HINT)
+    if len(words) == 1:
+        return Program((words[0],))
+    import getopt  # it is slow to import, and needed for options alone
+
     place = next((number for number, word in enumerate(words) if PurePath(word).name == DEFAULT), 0)
     try:
         options, rest = getopt.getopt(words[place + 1 :], _OPTIONS)

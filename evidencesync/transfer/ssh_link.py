@@ -6,9 +6,12 @@ import contextlib
 import os
 import select
 import shlex
+import sys
 import threading
 import time
 from collections.abc import Sequence
+from fcntl import ioctl
+from termios import FIONREAD
 from typing import Final
 
 from evidencesync.custody.documents import SshPeer
@@ -23,6 +26,7 @@ _BLOCK: Final = 1 * MIB
 _LOOK_SECONDS: Final = 1.0
 _LAST_WRITE_SECONDS: Final = 3.0  # for a write that is under way when the link is closed
 _DRAIN_SECONDS: Final = 5.0  # for what was written last, and the other end's farewell
+_DRAIN_LOOK_SECONDS: Final = 0.005
 _ANSWERED_SECONDS: Final = 0.05  # the same, where the other end has answered all that was written
 _WHY_SECONDS: Final = 2.0
 
@@ -44,6 +48,7 @@ class SshLink:
         self.wire_sent = 0
         self.wire_received = 0
         self._unanswered = False
+        self._has_written_all = False
         self._is_finished = False
         self._is_closed = False
         self._failure: EvidenceSyncError | None = None
@@ -99,7 +104,7 @@ class SshLink:
         with self._writing:
             moved, heard = time.monotonic(), self.wire_received
             while view:
-                if self._is_closed:
+                if self._is_closed or self._has_written_all:
                     raise self._failure or LinkLostError("the connection was closed")
                 written = self._write_some(view)
                 if written or self.wire_received != heard:
@@ -130,6 +135,7 @@ class SshLink:
     def finish_writing(self) -> None:
         """Says that nothing more will be written. Reading goes on."""
         with self._writing:
+            self._has_written_all = True
             self._child.end_input()
 
     def close(self) -> None:
@@ -141,9 +147,18 @@ class SshLink:
             return
         if self._writing.acquire(timeout=_LAST_WRITE_SECONDS):
             self._writing.release()
-            self.finish_writing()
+            if not self._has_written_all:
+                self._wait_until_taken()
+                self.finish_writing()
             self._child.wait(_DRAIN_SECONDS if self._unanswered else _ANSWERED_SECONDS)
         self.kill()
+
+    def _wait_until_taken(self) -> None:
+        """Until ssh has taken all that is in the pipe, and so has sent it, or will before it ends."""
+        until = time.monotonic() + _DRAIN_SECONDS
+        while time.monotonic() < until and int.from_bytes(ioctl(self._child.sink, FIONREAD, bytes(4)), sys.byteorder):
+            if self._child.wait(_DRAIN_LOOK_SECONDS):
+                return
 
     def kill(self) -> None:
         """Ends ssh and the connection at once. Repeatable, and nothing after `close`."""
