@@ -54,6 +54,33 @@ def test_a_push_through_a_real_ssh_server(lab: Lab, sshd: Sshd) -> None:
     assert lab.run("verify", "vault").code == 0
 
 
+def test_another_program_is_named_on_the_command_line_in_the_environment_or_in_the_settings(lab: Lab, sshd: Sshd) -> None:
+    program = lab.folder / "my ssh" / "ssh"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho used >> {shlex.quote(str(lab.folder))}/used\nexec ssh "$@"\n')
+    program.chmod(0o755)
+    named = f"'{program}' -o ConnectionAttempts=1"
+    settings = lab.folder / "settings.toml"
+    settings.write_text(f'ssh = "{named}"\n')
+    show = ("custody", "show", f"{sshd.user}@127.0.0.1:{lab.folder}/vault", *ITEM, "--sign-key", "ana", *_ssh_options(sshd))
+    show = (*show, "--remote-command", _remote_command())
+    assert lab.push().code == 0
+    assert lab.run(*show).code == 0
+    assert not (lab.folder / "used").exists()
+    ways: list[tuple[tuple[str, ...], dict[str, str]]] = [
+        (("--ssh", named), {}),
+        ((), {"EVIDENCESYNC_SSH": named}),
+        (("--config", str(settings)), {}),
+    ]
+    for arguments, environment in ways:
+        done = lab.run(*show, *arguments, env=environment)
+        assert done.code == 0, done
+        assert (lab.folder / "used").read_text()
+        (lab.folder / "used").unlink()
+    for wrong in ("", "'", "ssh host", "ssh -N", "ssh -o", "no-such-ssh"):
+        assert lab.run(*show, "--ssh", wrong or "''").code == 2, wrong
+
+
 def test_what_goes_wrong_on_the_way_has_its_own_code(lab: Lab, sshd: Sshd, closed_port: int) -> None:
     vault = f"{sshd.user}@127.0.0.1:{lab.folder}/vault"
     push = ("push", "evidence", vault, *ITEM, "--sign-key", "ana", "--json")

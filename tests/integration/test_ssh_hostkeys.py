@@ -161,3 +161,32 @@ def test_a_config_alias_is_the_name_that_is_looked_up(sshd: Sshd, tmp_path: Path
 
     asyncio.run(scenario())
     assert "evidence-lab" in hosts.read_text()
+
+
+def test_a_key_is_fetched_through_a_jump_host_which_is_held_to_its_own(sshd: Sshd, tmp_path: Path) -> None:
+    config, hosts = tmp_path / "config", tmp_path / "hosts"
+    login = f"  Port {sshd.port}\n  User {sshd.user}\n  IdentityFile {sshd.identity}\n  StrictHostKeyChecking no\n"
+    config.write_text(f"Host jump\n  HostName 127.0.0.1\n{login}Host target\n  HostName localhost\n{login}  ProxyJump jump\n")
+    options = sshd.options(config=config, known_hosts=hosts, identity=None)
+    hosts.write_text("")
+    with pytest.raises(HostKeyError, match=r"\[127\.0\.0\.1\]"):
+        fetch_host_key(Address.parse("target:"), options)
+    jump = fetch_host_key(Address.parse("jump:"), options)
+    assert jump.line is not None
+    remember_host_key(hosts, jump.hop.lookup, jump.line)
+    target = fetch_host_key(Address.parse("target:"), options)
+    assert (target.hop.lookup, target.key.fingerprint) == (f"[localhost]:{sshd.port}", sshd.host_fingerprint)
+    assert target.line is not None
+    remember_host_key(hosts, target.hop.lookup, target.line)
+    assert fetch_host_key(Address.parse("target:"), options).line is None  # it is known now
+
+
+def test_a_key_that_an_authority_vouches_for_is_known(sshd_with_certificate: tuple[Sshd, Path, Path], tmp_path: Path) -> None:
+    server, authority, stranger = sshd_with_certificate
+    hosts = tmp_path / "hosts"
+    hosts.write_text(f"@cert-authority [127.0.0.1]:{server.port} {authority.read_text()}")
+    assert fetch_host_key(server.address(), server.options(known_hosts=hosts)).line is None
+    hosts.write_text(f"@cert-authority [127.0.0.1]:{server.port} {stranger.read_text()}")
+    shown = fetch_host_key(server.address(), server.options(known_hosts=hosts))
+    assert shown.line is not None
+    assert shown.line.startswith("ssh-ed25519 ")  # the key itself, not its certificate

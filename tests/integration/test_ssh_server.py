@@ -184,6 +184,48 @@ def test_openssh_gets_the_service_with_a_command(keys: Path) -> None:
     asyncio.run(scenario())
 
 
+_CURVES = "ecdh-sha2-nistp256,ecdh-sha2-nistp384,ecdh-sha2-nistp521"
+_OLD_MACS = (
+    "umac-64-etm@openssh.com,umac-128-etm@openssh.com,hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com,"
+    "hmac-sha1-etm@openssh.com,umac-64@openssh.com,umac-128@openssh.com,hmac-sha2-256,hmac-sha2-512,hmac-sha1"
+)
+_ED_AND_RSA = "ssh-ed25519,rsa-sha2-512,rsa-sha2-256"
+_DEFAULTS = {  # key exchange, ciphers, and host keys, each in the order of that version
+    "7.4": (
+        f"curve25519-sha256@libssh.org,{_CURVES},diffie-hellman-group-exchange-sha256,diffie-hellman-group16-sha512",
+        "chacha20-poly1305@openssh.com,aes128-ctr,aes192-ctr,aes256-ctr,aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes128-cbc",
+        f"ecdsa-sha2-nistp256,{_ED_AND_RSA}",
+    ),
+    "8.0": (
+        f"curve25519-sha256,curve25519-sha256@libssh.org,{_CURVES},diffie-hellman-group-exchange-sha256",
+        "chacha20-poly1305@openssh.com,aes128-ctr,aes192-ctr,aes256-ctr,aes128-gcm@openssh.com,aes256-gcm@openssh.com",
+        f"ecdsa-sha2-nistp256,{_ED_AND_RSA}",
+    ),
+    "10.0": (
+        f"sntrup761x25519-sha512@openssh.com,curve25519-sha256,curve25519-sha256@libssh.org,{_CURVES}",
+        "chacha20-poly1305@openssh.com,aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes128-ctr,aes192-ctr,aes256-ctr",
+        _ED_AND_RSA,
+    ),
+}
+
+
+@pytest.mark.parametrize("version", _DEFAULTS)
+def test_clients_since_7_4_come_in_with_what_they_offer_by_default(keys: Path, version: str) -> None:
+    exchange, ciphers, host_keys = _DEFAULTS[version]
+    offers = {"KexAlgorithms": exchange, "Ciphers": ciphers, "HostKeyAlgorithms": host_keys, "MACs": _OLD_MACS}
+    # A new key in the middle, keepalives, and what else a configuration may ask for: that is refused quietly.
+    wishes = {"RekeyLimit": "1M", "ServerAliveInterval": "1", "ForwardAgent": "yes", "Compression": "yes", "SendEnv": "*"}
+    arguments = [word for name, value in {**offers, **wishes}.items() for word in ("-o", f"{name}={value}")]
+    data = os.urandom(4 * MIB)
+
+    async def scenario() -> None:
+        async with running(keys) as embedded:
+            status, out, err = await embedded.ssh(*arguments, "ana@127.0.0.1", "serve", data=data)
+            assert (status, out == data) == (0, True), err
+
+    asyncio.run(scenario())
+
+
 def test_64_mib_go_both_ways_and_the_server_counts_its_socket(keys: Path) -> None:
     block = os.urandom(MIB)
     counts: list[tuple[int, int]] = []
