@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Coroutine
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
@@ -30,18 +29,18 @@ from evidencesync.errors import (
     SourceReadError,
 )
 from evidencesync.evidence.display import safe_text
-from evidencesync.limits import KIB, MAX_FOLDER_ENTRIES, MIB
+from evidencesync.limits import KIB, MAX_FOLDER_ENTRIES
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.child import SshChild
 from evidencesync.ssh.options import SshOptions
 from evidencesync.ssh.route import find_route
 from evidencesync.ssh.sftp_answers import SftpStatus, explain_answer, listed_year, status_of
+from evidencesync.ssh.sftp_opened import SftpFile
 from evidencesync.ssh.sftp_pipes import SftpPipes
 
 _T = TypeVar("_T")
 _LARGEST_READ: Final = 255 * KIB  # OpenSSH's own limit
 SAFE_READ: Final = 32 * KIB  # what every server gives (draft-ietf-secsh-filexfer-02 §3), where it does not say more
-_AHEAD: Final = 8 * MIB  # asked for, and not yet taken, of one file
 _MOVES: Final = 16 * KIB  # bytes in a quarter of the timeout that count as a sign of life
 _PAGE_SIZES: Final = frozenset({4 * KIB, 16 * KIB, 64 * KIB})  # what every file of sysfs says it has, by the machine's pages
 _CLOSED: Final = "the connection was closed"
@@ -348,84 +347,3 @@ class SftpSource:
         """Lets go of an open file. That the server cannot close it is its own business."""
         with contextlib.suppress(SourceReadError):
             await self._ask(path, file.close())
-
-
-class SftpFile:
-    """A regular file that is read on to the end that its size said, with several requests under way.
-
-    One that says 0 is read to its end, one block after the other: nobody knows where that is.
-    """
-
-    def __init__(self, source: SftpSource, path: bytes, file: Any, opened: SftpStatus, offset: int) -> None:
-        self.status = opened
-        self.size = opened.size or 0
-        self._source = source
-        self._path = path
-        self._file = file
-        self._offset = offset
-        self._reads: deque[asyncio.Task[tuple[bytes, bool]]] = deque()
-        self._is_over = False
-
-    async def next_blocks(self, limit: int) -> list[bytes]:
-        """The next bytes, `limit` at most but for the last block; an empty list at the end.
-
-        Raises SourceReadError where they cannot be read.
-        """
-        if not self.size:
-            block = await self._source.read_at(self._path, self._file, self._source.read_size, self._offset)
-            self._offset += len(block)
-            return [block] if block else []
-        self._ask_ahead()
-        blocks: list[bytes] = []
-        total = 0
-        while self._reads and not self._is_over and (not blocks or (self._came(self._reads[0]) and total < limit)):
-            block, is_whole = await self._reads[0]
-            self._reads.popleft()
-            self._is_over = not is_whole  # what was asked for behind an end would come to stand in another place
-            blocks.append(block)
-            total += len(block)
-        self._ask_ahead()
-        return [block for block in blocks if block]
-
-    @staticmethod
-    def _came(read: asyncio.Task[tuple[bytes, bool]]) -> bool:
-        return read.done() and not read.cancelled() and read.exception() is None
-
-    async def ends(self) -> SftpStatus | None:
-        """After the last block: what lies at its path now; None where there is more in it than its size said."""
-        if not self.size:
-            return await self._source.status(self._path)
-        read = self._source.read_at
-        beyond, now = await asyncio.gather(read(self._path, self._file, 1, self.size), self._source.status(self._path))
-        return None if beyond else now
-
-    async def holds(self, data: bytes, offset: int) -> bool:
-        """Whether these bytes stand there."""
-        return await self._whole(offset, len(data)) == (data, True)
-
-    async def close(self) -> None:
-        """Gives up what is under way."""
-        for task in self._reads:
-            task.cancel()
-        await asyncio.gather(*self._reads, return_exceptions=True)
-        await self._source.close_file(self._path, self._file)
-
-    def _ask_ahead(self) -> None:
-        step = self._source.read_size
-        while self._offset < self.size and len(self._reads) * step < _AHEAD:
-            size = min(step, self.size - self._offset)
-            read = asyncio.create_task(self._whole(self._offset, size))
-            read.add_done_callback(self._came)  # so that one that nobody waits for any more may fail
-            self._reads.append(read)
-            self._offset += size
-
-    async def _whole(self, offset: int, size: int) -> tuple[bytes, bool]:
-        """A block, in as many answers as the server takes for it, and whether it is whole: else the file ends in it."""
-        read = self._source.read_at
-        data = await read(self._path, self._file, size, offset)
-        while data and len(data) < size:
-            more = await read(self._path, self._file, size - len(data), offset + len(data))
-            if not more:
-                break
-            data += more
-        return data, len(data) == size

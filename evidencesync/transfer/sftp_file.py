@@ -8,8 +8,8 @@ from typing import Final
 
 from evidencesync.errors import LinkLostError, SourceReadError
 from evidencesync.limits import KIB, MIB
-from evidencesync.ssh.sftp import SftpFile
 from evidencesync.ssh.sftp_answers import SftpStatus
+from evidencesync.ssh.sftp_opened import SftpFile
 from evidencesync.transfer.reading import CHEAP_TO_READ_AGAIN
 from evidencesync.transfer.sftp_line import SftpLine
 
