@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,6 +34,21 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     for folder in ("evidence", "copy"):
         if (tmp_path / folder).exists():
             demolish(tmp_path / folder)
+
+
+@pytest.fixture
+def open_lab() -> Iterator[Lab]:
+    """A lab that every user can reach. Every pytest that starts on this machine closes the folders that pytest makes."""
+    folder = Path(tempfile.mkdtemp(prefix="restore-", dir="/tmp"))
+    folder.chmod(0o755)
+    (folder / "lab").mkdir(mode=0o755)
+    (folder / "lab").chmod(0o755)
+    made = Lab.make(folder / "lab")
+    yield made
+    for left in (made.folder / "evidence", folder / "public/copy"):
+        if left.exists():
+            demolish(left)
+    shutil.rmtree(folder)
 
 
 def restore(lab: Lab, *arguments: str | bytes, destination: str = "copy") -> Done:
@@ -88,15 +104,13 @@ def test_it_is_what_rsync_would_have_made(lab: Lab, require_program: Callable[[s
 
 
 @needs_root
-def test_an_ordinary_user_is_told_what_he_could_not_set(lab: Lab) -> None:
+def test_an_ordinary_user_is_told_what_he_could_not_set(open_lab: Lab) -> None:
+    lab = open_lab
     build(lab.folder / "evidence", privileged=True)
     assert lab.push().code in (0, 3)
     public = lab.folder.parent / "public"
-    public.mkdir(mode=0o777)
+    public.mkdir()
     public.chmod(0o777)
-    for folder in (lab.folder, *lab.folder.parents):
-        if not folder.stat().st_mode & 0o001:
-            folder.chmod(0o755)
     subprocess.run(["chown", "-R", "65534", lab.folder / "vault"], check=True)
     command = as_ordinary_user(list(map(os.fsdecode, lab.command("restore", "vault", str(public / "copy"), *ITEM, "--json"))))
     environment = {**lab.environment, "HOME": "/nonexistent"}
