@@ -115,6 +115,8 @@ def append_record(reach: Reach, request: CustodyRequest, compose: Compose, now: 
     The one door for all records that examiners add. A chain that is not what this machine has seen before gets none
     (RolledBackError, ForkedError), and where it ends then is remembered.
 
+    A memory that cannot be written to is an error before anything is signed (RememberedHeadsError, UsageError).
+
     Returns when the vault shows the record in its chain. Where others add records at the same time, it is signed anew on top
     of theirs. After a lost link the chain tells whether the record is in it. Raises what the vault refuses it with, LockedError
     where others are always first, ChainError where a chain is shown that is not a continuation of the one before.
@@ -134,6 +136,14 @@ class _Appending:
         self._seen: list[str] = []  # the digests of all that was ever shown
 
     def run(self) -> Appended:
+        memory = self._request.memory
+        memory.require_usable()  # before the record is signed is the time to learn that its head cannot be remembered
+        try:
+            return self._run_over_links()
+        finally:
+            memory.close()
+
+    def _run_over_links(self) -> Appended:
         lost: LinkLostError | BusyError | None = None
         for attempt in range(self._request.retries + 1):
             if attempt:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from evidencesync.errors import EvidenceSyncError, ExitCode
+from evidencesync.errors import EvidenceSyncError, ExitCode, RememberedHeadsError
+from evidencesync.kept.heads import HeadMemory
 from evidencesync.transfer.custody import Draft, append_record
 from evidencesync.transfer.custody_talk import ShownChain
 from evidencesync.vault.item import lock_item
@@ -218,18 +219,27 @@ def test_nobody_signs_upon_a_history_that_was_put_back(lab: Lab) -> None:
     assert custody(lab, "note", "--text", "two").code == 0
 
 
-def test_a_head_that_cannot_be_remembered_is_a_warning_and_not_another_record(lab: Lab) -> None:
+def test_where_no_head_can_be_remembered_nothing_is_signed(lab: Lab) -> None:
     assert lab.push().code == 0
-    state = {"EVIDENCESYNC_STATE": str(lab.write("file", b""))}
-    noted = lab.run("custody", "note", "vault", *ITEM, "--sign-key", "ana", "--text", "x", "--json", env=state)
-    assert noted.code == 2, "what is remembered cannot be read"
-    assert noted.error["slug"] == "remembered-heads"
+    note = ("custody", "note", "vault", *ITEM, "--sign-key", "ana", "--text", "x", "--json")
     fresh = lab.folder / "fresh"
     fresh.mkdir(mode=0o500)
-    state = {"EVIDENCESYNC_STATE": str(fresh)}
-    noted = lab.run("custody", "note", "vault", *ITEM, "--sign-key", "ana", "--text", "x", "--json", env=state, unprivileged=True)
-    assert (noted.code, noted.document["record"]["sequence"]) == (0, 3)
-    assert "not remembered" in noted.err
+    for place, unprivileged in ((lab.write("file", b""), False), (fresh, True)):
+        noted = lab.run(*note, env={"EVIDENCESYNC_STATE": str(place)}, unprivileged=unprivileged)
+        assert (noted.code, noted.error["slug"]) == (2, "remembered-heads"), noted
+    shown = lab.run("custody", "show", "vault", *ITEM, "--json").document
+    assert len(shown["custody"]) == 2
+
+
+def test_a_head_that_could_not_be_remembered_in_the_end_is_a_warning_and_not_another_record(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RememberedHeadsError("the disk is full")
+
+    monkeypatch.setattr(HeadMemory, "remember", fail)
+    appended = state(bench, "noted", {"text": "once"})
+    assert (appended.record.record.sequence, appended.unremembered) == (3, "the disk is full")
 
 
 def test_a_change_of_trust_names_its_own_record(lab: Lab) -> None:
