@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shlex
 import subprocess
 from collections.abc import Sequence
@@ -211,7 +212,13 @@ def _resolve(wish: _Wish, options: SshOptions) -> tuple[Hop, str | None]:
         arguments=(*wish.more, *_set(extra), *_set(hosts.changed), *said, *_FLAGS),
         name=wish.name,
     )
-    return hop, None if is_direct else way
+    return hop, None if is_direct else _without_jump_tokens(way, hop)
+
+
+def _without_jump_tokens(way: str, hop: Hop) -> str:
+    """A ProxyJump as ssh expands it once it is a ProxyCommand."""
+    values = {"h": hop.host, "n": hop.name, "p": str(hop.port), "r": hop.user, "%": "%"}
+    return re.sub("%([hnpr%])", lambda token: values[token[1]], way)
 
 
 def _ask(wish: _Wish, said: Sequence[str]) -> dict[str, str]:

@@ -212,6 +212,7 @@ ROWS = (
     Row("wrong_identity", identity="  IdentityFile {folder}/stranger\n  IdentitiesOnly yes\n"),
     Row("forced_command", identity="  IdentityFile {folder}/forced\n  IdentitiesOnly yes\n"),
     Row("jump", "  ProxyJump jump\n", after=_JUMP),
+    Row("jump_with_tokens", "  ProxyJump jump-%n\n", after="Host jump-lab\n" + _JUMP.partition("\n")[2]),
     Row("jump_chain", "  ProxyJump second,jump\n", after=_JUMP),
     Row("jump_of_a_jump", "  ProxyJump second\n", after="Host second\n  ProxyJump jump\n" + _JUMP),
     Row(
