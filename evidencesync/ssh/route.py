@@ -72,6 +72,7 @@ _DEFAULT_CIPHERS: Final = frozenset(
 )
 _OUR_CIPHERS: Final = f"{_GCM},{_CHACHA},{_CTR}"
 _DEFAULT_PORT: Final = 22
+_BRACKETS: Final = re.compile(r"\[([0-9.]+)\]")  # which ssh puts around an address of version 4, too
 _NOBODY_HINT: Final = "ssh works only for a user whom the password database knows (getent passwd)."
 _NO_COMMAND: Final = b"without a command to execute"
 _KEEPALIVES: Final = 4  # in the time after which a silent link is lost
@@ -164,7 +165,7 @@ def _find_target(address: Address, port: int | None, options: SshOptions, more: 
 def _find_jump(jump: str, onward: Hop, options: SshOptions) -> tuple[Hop, str | None]:
     """The nearest jump host of a ProxyJump, and what is jumped over before it."""
     further, _, nearest = jump.rpartition(",")
-    user, host, port = parse_server(nearest)
+    user, host, port = parse_server(_BRACKETS.sub(r"\1", nearest))
     said: list[str] = []
     if port is not None:
         said += ["-p", str(port)]

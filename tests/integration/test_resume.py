@@ -65,7 +65,11 @@ class Pushing:
 
     def _staged(self) -> int:
         contents = self.lab.folder.glob("vault/cases/*/*/incoming/*/contents/*")
-        return sum(path.stat().st_size for path in contents)
+        size = 0
+        for path in contents:
+            with contextlib.suppress(FileNotFoundError):  # it has just been put into its place
+                size += path.stat().st_size
+        return size
 
     def pids(self, pattern: str) -> list[int]:
         """Processes at the vault's end whose command line holds a text and this laboratory's folder."""

@@ -148,6 +148,26 @@ def _write_files(world: World) -> None:
         (folder / copy).chmod(0o600)
 
 
+# Where plain ssh, and so ours, does not get in. Everywhere else both do.
+_REFUSED = frozenset(
+    {
+        "another_cert_authority",
+        "agent_with_few_tries",
+        "no_agent",
+        "wrong_identity",
+        "jump_of_itself",
+        "jump_that_is_not_found",
+        "jump_to_a_closed_port",
+        "proxy_command_that_fails",
+        "no_algorithm_in_common",
+        "unknown_option",
+        "name_that_is_not_found",
+        "closed_port",
+        "unknown_host_key",
+        "changed_host_key",
+        "revoked_host_key",
+    }
+)
 _JUMP = (
     "Host jump\n  HostName localhost\n  Port {port}\n  User {user}\n  IdentityFile {id}\n  UserKnownHostsFile {known}\n"
     "Host second\n  HostName 127.0.0.1\n  Port {port}\n  User {user}\n  IdentityFile {id}\n  UserKnownHostsFile {known}\n"
@@ -218,8 +238,10 @@ ROWS = (
     Row(
         "jump_by_address",
         "  ProxyJump {user}@127.0.0.1:{port}\n",
+        login="  HostName localhost\n  Port {port}\n  User {user}\n",
         after="Host *\n  IdentityFile {id}\n  UserKnownHostsFile {known}\n"
     ),
+    Row("jump_of_itself", after="Host *\n  ProxyJump 127.0.0.1:{port}\n"),
     Row("jump_none", "  ProxyJump none\n", after="Host *\n  ProxyJump nowhere.invalid\n"),
     Row("jump_on_the_command_line", plain=("-J", "jump", "lab"), ssh="ssh -J jump", after=_JUMP),
     Row("jump_none_on_the_command_line", "  ProxyJump jump\n", plain=("-J", "none", "lab"), ssh="ssh -J none", after=_JUMP),
@@ -227,7 +249,7 @@ ROWS = (
     Row("jump_to_a_closed_port", "  ProxyJump jump\n", login="  HostName 127.0.0.1\n  Port 1\n  User {user}\n", after=_JUMP),
     Row("jump_and_fdpass", "  ProxyJump jump\n  ProxyUseFdpass yes\n", after=_JUMP),
     Row("proxy_command", "  ProxyCommand ssh -F {folder}/jump.conf -W %h:%p jump\n"),
-    Row("proxy_command_with_quotes", "  ProxyCommand exec ssh -F '{folder}/jump.conf' -W \"[%h]:%p\" \"jump\"\n"),
+    Row("proxy_command_with_quotes", "  ProxyCommand ssh -F '{folder}/jump.conf' -W \"[%h]:%p\" \"jump\"\n"),
     Row("proxy_command_none", "  ProxyCommand none\n", after="Host *\n  ProxyJump nowhere.invalid\n"),
     Row("proxy_command_that_fails", "  ProxyCommand false\n", ours=23),
     Row("one_cipher", "  Ciphers aes256-ctr\n"),
@@ -409,3 +431,4 @@ def test_ours_comes_where_plain_ssh_comes(
         assert ours.said.split()[-1] == str(world.sshd.port).encode()
         return
     assert ours == _plain(world, row, config, dict(os.environ))
+    assert (ours.code != 0) == (row.name in _REFUSED)
