@@ -15,7 +15,7 @@ from termios import FIONREAD
 from typing import Final
 
 from evidencesync.custody.documents import SshPeer
-from evidencesync.errors import EvidenceSyncError, LinkLostError
+from evidencesync.errors import EvidenceSyncError, LinkLostError, ResourcesError
 from evidencesync.limits import MIB
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.child import SshChild
@@ -54,8 +54,11 @@ class SshLink:
         self._failure: EvidenceSyncError | None = None
         self._reading, self._writing = threading.Lock(), threading.Lock()
         line = " ".join([options.remote_command, *map(shlex.quote, command)])
-        self._child = SshChild(find_route(address, options), options, line)
-        self._closing, self._closer = os.pipe()
+        route = find_route(address, options)
+        with contextlib.ExitStack() as stack:
+            self._closing, self._closer = _pipe(stack)
+            self._child = SshChild(route, options, line)
+            stack.pop_all()
 
     @property
     def process_id(self) -> int:
@@ -178,3 +181,13 @@ class SshLink:
         poll.register(self._closing, select.POLLIN)
         with contextlib.suppress(InterruptedError):
             poll.poll(None if seconds is None else seconds * 1000)
+
+
+def _pipe(stack: contextlib.ExitStack) -> tuple[int, int]:
+    try:
+        ends = os.pipe()
+    except OSError as error:
+        raise ResourcesError(f"a connection can't be begun: {error.strerror}") from error
+    for end in ends:
+        stack.callback(os.close, end)
+    return ends
