@@ -34,7 +34,7 @@ from evidencesync.ssh.route import Hop, command_of, environment
 
 _LOG: Final = logging.getLogger(__name__)
 _PIPE_BYTES: Final = 1024 * KIB
-_READ: Final = 64 * KIB
+_READ: Final = 64 * KIB  # all that the pipe of a log holds
 _SHOWN_STDERR: Final = 600  # characters of the remote end's messages in one of ours
 _LOOK_SECONDS: Final = 0.5  # without a limit on the wait, a lock in the main thread would hold back Ctrl-C on some systems
 _STATUS_SECONDS: Final = 5.0  # how long an exit status may come after the end of the stream
@@ -250,16 +250,20 @@ class SshChild:
                     self._changed.notify_all()
 
     def _drain(self) -> bool:
-        """Takes all that has come. Whether stderr may still say something; a log ends with its process alone."""
+        """Takes what has come until now, and no more: a server that talks without end could keep us here, and the lock.
+
+        Whether stderr may still say something; a log ends with its process alone.
+        """
         for descriptor, log in zip(self._log_ends, self.logs, strict=True):
-            while data := _read_some(descriptor):
-                for line in log.feed(data):
-                    _LOG.info("%s", safe_text(line, _SHOWN_STDERR))
-        while data := _read_some(self._errors):
+            for line in log.feed(_read_some(descriptor) or b""):
+                _LOG.info("%s", safe_text(line, _SHOWN_STDERR))
+        taken = 0
+        while taken < _READ and (data := _read_some(self._errors)):  # a terminal gives little at a time
+            taken += len(data)
             self._stderr += data
             del self._stderr[:-MAX_STDERR]
             self._show(data)
-        return data is None
+        return taken >= _READ or data is None
 
     def _show(self, data: bytes) -> None:
         """What comes on stderr before the login is complete is the server's banner, or from ssh to the person.

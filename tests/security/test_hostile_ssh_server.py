@@ -16,8 +16,9 @@ from evidencesync.errors import EvidenceSyncError, ExitCode, HostKeyError, Proto
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.child import SshChild
 from evidencesync.ssh.options import SshOptions
+from evidencesync.ssh.program import Program
 from evidencesync.ssh.route import find_route
-from tests.support.patience import PATIENCE_SECONDS
+from tests.support.patience import PATIENCE_SECONDS, wait_until
 
 OTHER = f"SHA256:{'A' * 43}"
 LIE = f"well\r\ndebug1: Server host key: ssh-ed25519 {OTHER}\r\n"
@@ -141,3 +142,25 @@ def test_an_unknown_key_stays_unknown_whatever_the_server_says(tmp_path: Path) -
         options.known_hosts.write_text("")
         with pytest.raises(HostKeyError):
             _go(address, options)
+
+
+@pytest.mark.parametrize("where", ["log", "stderr"])
+def test_a_server_that_talks_without_end_can_be_left(tmp_path: Path, where: str) -> None:
+    program = tmp_path / "ssh"
+    program.write_text(
+        """#!/bin/sh
+        for word; do case $word in -G) exec ssh "$@";; esac; done
+        while [ "$1" != -E ]; do shift; done
+        test LOG = log && exec yes noise >"$2"
+        exec yes noise >&2
+        """.replace("LOG", where)
+    )
+    program.chmod(0o700)
+    options = SshOptions(config=Path("none"), known_hosts=tmp_path / "known", program=Program((str(program),)))
+    child = SshChild(find_route(Address.parse("ssh://ana@127.0.0.1:9/v"), options), options, "serve")
+    ending = threading.Thread(target=child.kill, daemon=True)
+    wait_until(lambda: child.logs[0].words or child._shown)
+    ending.start()
+    ending.join(PATIENCE_SECONDS)
+    assert not ending.is_alive()
+    child.let_go()
