@@ -25,11 +25,11 @@ from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import ConnectError, EvidenceSyncError, LinkLostError, ResourcesError
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import KIB, MAX_STDERR
-from evidencesync.ssh.explain import FAILED, Ended, contradicted, explain_end, explain_login, explain_no_word, revoked
+from evidencesync.ssh.explain import FAILED, Ended, contradicted, explain_end, explain_login, explain_no_word
 from evidencesync.ssh.log import SshLog
 from evidencesync.ssh.options import SshOptions
 from evidencesync.ssh.program import missing_program
-from evidencesync.ssh.recorded import is_revoked
+from evidencesync.ssh.recorded import held_to_revocations
 from evidencesync.ssh.route import Hop, command_of, environment
 
 _LOG: Final = logging.getLogger(__name__)
@@ -50,7 +50,8 @@ class SshChild:
     def __init__(self, route: Sequence[Hop], options: SshOptions, wanted: str, *, subsystem: bool = False) -> None:
         """Starts it. `wanted` is a command line for the account's shell, or the name of a subsystem.
 
-        Raises ConfigurationError where there is no such program, ResourcesError where the system has no room for one.
+        Raises ConfigurationError where there is no such program, ResourcesError where the system has no room for one, and
+        HostKeyError where it cannot be known which host keys are revoked.
         """
         self.route = tuple(route)
         self.logs = tuple(SshLog() for _ in route)
@@ -77,6 +78,7 @@ class SshChild:
 
     def _start(self, wanted: str, *, subsystem: bool) -> None:
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+            route = [held_to_revocations(hop, ours) for hop in self.route]
             try:
                 logs = [_log_stream(ours) for _ in self.route]
                 self._log_ends = tuple(end for end, _ in logs)
@@ -87,7 +89,7 @@ class SshChild:
                 self._wake, self._waker = _pipe(ours, ours)
                 for descriptor in (self.source, self.sink):
                     _enlarge(descriptor)
-                command = command_of(self.route, [name for _, name in logs], wanted, subsystem=subsystem)
+                command = command_of(route, [name for _, name in logs], wanted, subsystem=subsystem)
                 ours.callback(self._end_process)
                 with _interrupt_held_back():
                     self._process = subprocess.Popen(
@@ -129,9 +131,6 @@ class SshChild:
         if self._is_over and not self.logs[-1].is_authenticated:
             raise explain_login(self._ended())
         self._require_truth()
-        for hop, log in zip(self.route, self.logs, strict=True):
-            if log.host_key is not None and is_revoked(hop, log.host_key.fingerprint):
-                raise revoked(hop, f"{safe_text(log.host_key.type)} {log.host_key.fingerprint}")
         return self.peer
 
     @property

@@ -110,7 +110,7 @@ def contradicted(hop: Hop, log: SshLog) -> ProtocolError:
     )
 
 
-def revoked(hop: Hop, what: str) -> HostKeyChangedError:
+def _revoked(hop: Hop, what: str) -> HostKeyChangedError:
     """A server shows a key that must never be accepted."""
     return HostKeyChangedError(f"{safe_text(hop.lookup)} shows a host key that is marked as revoked: {what}")
 
@@ -153,7 +153,7 @@ def _explain_host_key(hop: Hop, log: SshLog, refusal: Refusal) -> HostKeyError:
     what = "none that ssh can name" if shown is None else f"{safe_text(shown.type)} {shown.fingerprint}"
     places = f" ({', '.join(log.offending[:5])})" if log.offending else ""
     if refusal is Refusal.HOST_KEY_REVOKED:
-        return revoked(hop, what + places)
+        return _revoked(hop, what + places)
     if refusal is Refusal.HOST_KEY_CHANGED:
         return HostKeyChangedError(
             f"{name} shows another host key than the one recorded: {what}{places}",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
+import dataclasses
 import hashlib
 import os
 import pwd
@@ -11,18 +13,36 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
+from evidencesync.errors import HostKeyError
+from evidencesync.evidence.display import safe_text
 from evidencesync.limits import MAX_TRUST_FILE
-from evidencesync.ssh.route import Hop, environment
+from evidencesync.ssh.route import Hop, environment, quoted
 
 _SECONDS: Final = 10.0
 _MARKER: Final = b"@revoked"
+_HINT: Final = "A known_hosts file has lines with @revoked; ssh-keygen finds those of a host."
 
 
-def is_revoked(hop: Hop, fingerprint: str) -> bool:
-    """Whether a key is revoked for the host, whatever the port. `ssh-keygen` finds the lines: hashed names, too."""
+def held_to_revocations(hop: Hop, stack: contextlib.ExitStack) -> Hop:
+    """The same way to a server, with a file more: what is revoked for the host without a port is revoked for it with one.
+
+    So ssh refuses such a key itself, before it says who we are. The file lives as long as the stack. Raises HostKeyError where
+    it cannot be known what is revoked.
+    """
     if hop.lookup == hop.host.lower():
-        return False  # ssh has looked for that name itself
-    return any(fingerprint in _revoked_in(_expand_home(file), hop.host.lower()) for file in hop.known_hosts)
+        return hop  # ssh looks for that name itself
+    keys = {key for file in hop.known_hosts for key in _revoked_in(_expand_home(file), hop.host.lower())}
+    if not keys:
+        return hop
+    import tempfile  # it is slow to import, and hardly ever needed
+
+    try:
+        file = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evidencesync-")), "revoked")
+        file.write_text("".join(f"{_MARKER.decode()} * {key}\n" for key in sorted(keys)), "ascii")
+    except OSError as error:
+        raise _unknown(error.strerror or str(error)) from error
+    files = " ".join(map(quoted, [*hop.system_known_hosts, str(file)]))
+    return dataclasses.replace(hop, arguments=("-o", f"GlobalKnownHostsFile={files}", *hop.arguments))
 
 
 def fingerprint_of(encoded: str) -> str | None:
@@ -45,13 +65,16 @@ def _expand_home(name: str) -> Path:
 
 
 def _revoked_in(file: Path, name: str) -> set[str]:
-    """The fingerprints that a file revokes for a name. What cannot be read, ssh could not read either."""
+    """The keys that a file revokes for a name, each with its type. A file that cannot be read, ssh cannot read either."""
     try:
         if not file.is_file():
             return set()
         with file.open("rb") as stream:
             if _MARKER not in stream.read(MAX_TRUST_FILE):
                 return set()
+    except OSError:
+        return set()
+    try:
         found = subprocess.run(
             ["ssh-keygen", "-F", name, "-f", file],
             stdin=subprocess.DEVNULL,
@@ -60,8 +83,12 @@ def _revoked_in(file: Path, name: str) -> set[str]:
             timeout=_SECONDS,
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return set()
-    lines = [line.split() for line in found.stdout.decode("utf-8", "backslashreplace").splitlines()]
-    keys = {fingerprint_of(line[3]) for line in lines if len(line) >= 4 and line[0] == _MARKER.decode()}
-    return {key for key in keys if key is not None}
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise _unknown(f"ssh-keygen: {error}") from error
+    lines = [line.split() for line in found.stdout.decode("ascii", "backslashreplace").splitlines()]
+    marked = [line for line in lines if len(line) >= 4 and line[0] == _MARKER.decode()]
+    return {f"{line[2]} {line[3]}" for line in marked if fingerprint_of(line[3]) is not None}
+
+
+def _unknown(reason: str) -> HostKeyError:
+    return HostKeyError(f"it cannot be known which host keys are revoked: {safe_text(reason, 200)}", hint=_HINT)

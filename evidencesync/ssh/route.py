@@ -46,6 +46,9 @@ _ALWAYS: Final = {
     "ControlPersist": "no",
     "Compression": "no",
 }
+# What decides whether a host key is checked, and how `ssh -G` writes yes and no.
+_CHECKS: Final = {"StrictHostKeyChecking": "yes", "NoHostAuthenticationForLocalhost": "no", "VerifyHostKeyDNS": "no"}
+_SPELLINGS: Final = {"yes": ("yes", "true"), "no": ("no", "false")}
 # The same, where `ssh -G` shows another value than the last one here, or (for RemoteCommand) any.
 _IF_KNOWN: Final = {
     "ForkAfterAuthentication": "no",
@@ -82,7 +85,8 @@ _KEEPALIVES: Final = 4  # in the time after which a silent link is lost
 class Hop:
     """One server on the way, as ssh resolves it. `lookup` is the name under which its host key is recorded.
 
-    `known_hosts` are the files in which it is looked for, as ssh has their names.
+    `known_hosts` are the files in which it is looked for, as ssh has their names; `system_known_hosts` those of them that are
+    said to be the system's, and our own.
     """
 
     host: str
@@ -90,6 +94,7 @@ class Hop:
     user: str
     lookup: str
     known_hosts: tuple[str, ...]
+    system_known_hosts: tuple[str, ...]
     program: tuple[str, ...]
     arguments: tuple[str, ...]
     """What is said to ssh about this hop, but for the way there and the log."""
@@ -194,6 +199,7 @@ def _resolve(wish: _Wish, options: SshOptions) -> tuple[Hop, str | None]:
     """One hop as `ssh -G` resolves it, and its ProxyJump."""
     said = [*_set(_ALWAYS), *_set(_patience(options)), *wish.said, *_config(options)]
     found = _ask(wish, [*wish.more, *said])
+    _require_checks(found, wish)
     way = found.get("proxyjump", "none")
     is_direct = way.lower() == "none"
     if is_direct and wish.jump is not None:
@@ -208,7 +214,8 @@ def _resolve(wish: _Wish, options: SshOptions) -> tuple[Hop, str | None]:
         port=port,
         user=found.get("user", ""),
         lookup=found.get("hostkeyalias", host if port == _DEFAULT_PORT else f"[{host}]:{port}").lower(),
-        known_hosts=hosts.files,
+        known_hosts=(*hosts.users, *hosts.system),
+        system_known_hosts=hosts.system,
         program=wish.program,
         arguments=(*wish.more, *_set(extra), *_set(hosts.changed), *said, *_FLAGS),
         name=wish.name,
@@ -253,6 +260,18 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
 def environment() -> dict[str, str]:
     """The environment of an ssh: the messages that are looked for in its log are then those of any system."""
     return {**os.environ, "LC_ALL": "C"}
+
+
+def _require_checks(found: dict[str, str], wish: _Wish) -> None:
+    """A program that puts options of its own before ours can switch checks off: `-G` shows what it makes of them."""
+    for key, value in _CHECKS.items():
+        if f"{key}=no" in wish.more:
+            continue  # to learn a key, for `host trust`
+        if found.get(key.lower(), value).lower() not in _SPELLINGS[value]:
+            raise HostKeyError(
+                f"{safe_text(wish.program[-1], 200)} switches host-key checks off: {key} {safe_text(found[key.lower()], 50)}",
+                hint="Leave that option out of the program that --ssh names.",
+            )
 
 
 def _port(found: dict[str, str], wish: _Wish) -> int:
@@ -303,7 +322,8 @@ def _identity(file: Path) -> str:
 class _KnownHosts:
     """Where host keys are looked for, and what is said about that in place of what the configuration says."""
 
-    files: tuple[str, ...]
+    users: tuple[str, ...]
+    system: tuple[str, ...]
     changed: dict[str, str]
 
 
@@ -312,34 +332,41 @@ def _known_hosts(found: dict[str, str], options: SshOptions) -> _KnownHosts:
 
     Raises HostKeyError where nothing at all could be known, before anything is sent.
     """
-    has_command = found.get("knownhostscommand", "none").lower() != "none"
+    command = found.get("knownhostscommand", "none")
+    has_command = command.lower() != "none"
     if options.known_hosts is not None:
         _require_real(options.known_hosts)
-        only = {"UserKnownHostsFile": _quoted(_without_tokens(str(options.known_hosts))), "GlobalKnownHostsFile": _NOWHERE}
-        return _KnownHosts((str(options.known_hosts),), {**only, "KnownHostsCommand": "none"} if has_command else only)
+        only = {"UserKnownHostsFile": quoted(_without_tokens(str(options.known_hosts))), "GlobalKnownHostsFile": _NOWHERE}
+        return _KnownHosts((str(options.known_hosts),), (), {**only, "KnownHostsCommand": "none"} if has_command else only)
+    if "%K" in command.replace("%%", ""):
+        raise HostKeyError(
+            f"KnownHostsCommand {safe_text(command, 200)} is told the key that a server shows, and could call any key known",
+            hint="Let it find the keys of a host by its name, without %K, or name a file: --known-hosts FILE",
+        )
     changed: dict[str, str] = {}
     names, system = (_files(found.get(name, "")) for name in ("userknownhostsfile", "globalknownhostsfile"))
     if all(map(_is_off, names)):
         changed["UserKnownHostsFile"] = _NOWHERE  # earlier versions take `none` for a file in the current folder
     own = _own_file()
+    others = [] if all(map(_is_off, system)) else system
     if own is not None:
-        others = [] if all(map(_is_off, system)) else system
-        changed["GlobalKnownHostsFile"] = " ".join(map(_quoted, [*others, str(own)]))
-    known = [own, *(name for name in system if not _is_off(name) and os.path.isfile(name))]
-    if "UserKnownHostsFile" in changed and not has_command and not any(known):
+        others = [*others, own]
+        changed["GlobalKnownHostsFile"] = " ".join(map(quoted, others))
+    is_something_known = own is not None or any(not _is_off(name) and os.path.isfile(name) for name in system)
+    if "UserKnownHostsFile" in changed and not has_command and not is_something_known:
         raise HostKeyError(
             f"no host key can be known: UserKnownHostsFile {safe_text(' '.join(names))} would switch host-key checks off",
             hint="Name a real known_hosts file, or remove the setting. A key is recorded with: evidencesync host trust ADDRESS",
         )
-    return _KnownHosts((*names, *system, *([str(own)] if own is not None else [])), changed)
+    return _KnownHosts(tuple(names), tuple(others), changed)
 
 
-def _own_file() -> Path | None:
+def _own_file() -> str | None:
     try:
         own = own_known_hosts()
     except NoHomeError:
         return None
-    return own if own.is_file() else None
+    return str(own) if own.is_file() else None
 
 
 def _require_real(file: Path) -> None:
@@ -359,7 +386,7 @@ def _files(names: str) -> list[str]:
     return [names] if " " in names and os.path.isfile(names) else names.split()
 
 
-def _quoted(file: str) -> str:
+def quoted(file: str) -> str:
     """A file's name among others as a value in a configuration, where blanks and quotes mean something."""
     plain = file.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{plain}"' if plain != file or any(one in file for one in " '\t#") else file

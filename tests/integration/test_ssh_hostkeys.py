@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,10 @@ import pytest
 
 from evidencesync.errors import ConfigurationError, ExitCode, HostKeyChangedError, HostKeyError
 from evidencesync.ssh.address import Address
+from evidencesync.ssh.child import SshChild
 from evidencesync.ssh.hostkeys import remember_host_key
+from evidencesync.ssh.program import Program
+from evidencesync.ssh.route import find_route
 from evidencesync.ssh.trust import fetch_host_key
 from tests.support.ssh_client import open_channel
 
@@ -90,6 +94,36 @@ def test_a_revoked_host_key_is_refused_even_where_it_is_also_known(sshd: Sshd, t
         assert sshd.host_fingerprint in caught.value.message
 
 
+def test_who_shows_a_revoked_key_is_not_told_who_we_are(sshd: Sshd, tmp_path: Path) -> None:
+    key = public(sshd, "host_ed25519")
+    hosts = tmp_path / "hosts"
+    hosts.write_text(f"[127.0.0.1]:{sshd.port} {key}\n@revoked 127.0.0.1 {key}\n")
+    options = sshd.options(known_hosts=hosts)
+    child = SshChild(find_route(sshd.address(), options), options, "true")
+    try:
+        with pytest.raises(HostKeyChangedError, match="revoked"):
+            child.wait_ready()
+        assert not child.logs[-1].is_host_verified
+        assert child.logs[-1].login_key is None
+    finally:
+        child.kill()
+        child.let_go()
+
+
+def test_a_key_that_is_revoked_for_the_host_is_not_offered_for_trust(sshd: Sshd, tmp_path: Path) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_text(f"@revoked 127.0.0.1 {public(sshd, 'host_ed25519')}\n")
+    with pytest.raises(HostKeyChangedError, match="revoked"):
+        fetch_host_key(sshd.address(), sshd.options(known_hosts=hosts))
+
+
+def test_what_is_revoked_must_be_known(sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ssh").symlink_to(shutil.which("ssh") or "ssh")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(HostKeyError, match="ssh-keygen"):
+        log_in(sshd, f"[127.0.0.1]:{sshd.port} {public(sshd, 'host_ed25519')}\n@revoked other {sshd.host_key}\n", tmp_path)
+
+
 def test_hashed_names_are_found(sshd: Sshd, tmp_path: Path) -> None:
     file = tmp_path / "hashed"
     file.write_text(f"[127.0.0.1]:{sshd.port} {public(sshd, 'host_ed25519')}\n")
@@ -116,6 +150,25 @@ def test_an_address_that_another_name_is_recorded_for_does_not_vouch_for_this_na
     address = Address.parse(f"ssh://{sshd.user}@localhost:{sshd.port}/v")
     with pytest.raises(HostKeyError, match=r"\[localhost\]"):
         asyncio.run(open_channel(address, sshd.options(known_hosts=hosts), ["true"]))
+
+
+@pytest.mark.parametrize(
+    "option", ["StrictHostKeyChecking=no", "StrictHostKeyChecking=accept-new", "NoHostAuthenticationForLocalhost=yes"]
+)
+def test_a_program_that_switches_the_check_off_before_our_options_is_refused(sshd: Sshd, tmp_path: Path, option: str) -> None:
+    program = tmp_path / "wrapper"
+    program.write_text(f'#!/bin/sh\nexec ssh -o {option} "$@"\n')
+    program.chmod(0o700)
+    options = sshd.options(known_hosts=tmp_path / "absent", program=Program((str(program),)))
+    with pytest.raises(HostKeyError, match="switches host-key checks off"):
+        fetch_host_key(sshd.address(), options)
+
+
+def test_a_command_that_could_call_any_shown_key_known_is_refused(sshd: Sshd, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text("Host *\n  UserKnownHostsFile /dev/null\n  KnownHostsCommand /bin/echo %H %t %K\n")
+    with pytest.raises(HostKeyError, match="KnownHostsCommand"):
+        asyncio.run(open_channel(sshd.address(), sshd.options(known_hosts=None, config=config), ["true"]))
 
 
 @pytest.mark.parametrize("name", ["/dev/null", "none"])
