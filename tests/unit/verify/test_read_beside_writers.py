@@ -107,7 +107,8 @@ def test_whatever_is_written_at_whatever_moment_nothing_false_is_found(
             verdict = busy.audit()
             count = meanwhile.count
             assert verdict.verdict == "pass", (at, verdict.findings)
-            assert slugs(verdict, "error", "warning", "info") <= TRUE_OF_A_BUSY_VAULT | {"retired-signer"}, (at, verdict.findings)
+            told = slugs(verdict, "error", "warning", "info") - {"retired-signer", "times-contradict"}  # both are true of a day
+            assert told <= TRUE_OF_A_BUSY_VAULT, (at, verdict.findings)
             at += step
     assert count > 40
 
