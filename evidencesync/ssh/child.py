@@ -25,7 +25,7 @@ from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import ConnectError, EvidenceSyncError, LinkLostError, ResourcesError
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import KIB, MAX_STDERR
-from evidencesync.ssh.explain import FAILED, Ended, contradicted, explain_end, explain_login, explain_no_word
+from evidencesync.ssh.explain import FAILED, Ended, contradicted, elsewhere, explain_end, explain_login, explain_no_word
 from evidencesync.ssh.log import SshLog
 from evidencesync.ssh.options import SshOptions
 from evidencesync.ssh.program import missing_program
@@ -128,10 +128,19 @@ class SshChild:
             while not (self.logs[-1].is_authenticated or self._is_over):
                 self._changed.wait(_LOOK_SECONDS)
         self._give_back()
-        if self._is_over and not self.logs[-1].is_authenticated:
+        if any(log.contradiction is not None or log.host_key is None for log in self.logs):
+            self.wait(_END_SECONDS)  # no login as ssh makes one: it may have more to say
+        if self._is_over and not self._is_logged_in:
             raise explain_login(self._ended())
         self._require_truth()
+        for hop, log in zip(self.route, self.logs, strict=True):
+            if (error := elsewhere(hop, log)) is not None:
+                raise error
         return self.peer
+
+    @property
+    def _is_logged_in(self) -> bool:
+        return self.logs[-1].is_authenticated and all(log.host_key_refusal is None for log in self.logs)
 
     @property
     def peer(self) -> SshPeer:
@@ -180,7 +189,7 @@ class SshChild:
         if not is_over:  # the remote command has closed its output, and goes on
             return None if self.has_spoken else explain_no_word(None, self.stderr_text)
         ended = self._ended()
-        if not self.logs[-1].is_authenticated:
+        if not self._is_logged_in:
             return explain_login(ended)
         status, log = ended.status, self.logs[-1]
         failed_itself = status < 0 or (status == FAILED and log.exit_status is None)

@@ -58,6 +58,8 @@ def explain_login(ended: Ended) -> EvidenceSyncError:
     """Why there is no session: the first hop on the way that has failed says so."""
     for number, (hop, log) in enumerate(zip(ended.route, ended.logs, strict=True)):
         is_target = number == len(ended.route) - 1
+        if (refusal := log.host_key_refusal) is not None:
+            return _explain_host_key(hop, log, refusal)
         if log.contradiction is not None:
             return contradicted(hop, log)
         if log.is_authenticated and not is_target:
@@ -107,6 +109,21 @@ def contradicted(hop: Hop, log: SshLog) -> ProtocolError:
     """A server has put lines into ssh's log that state something else than ssh does."""
     return ProtocolError(
         f"{hop.where} makes ssh report its {safe_text(str(log.contradiction))} in two ways: it lies about itself"
+    )
+
+
+def elsewhere(hop: Hop, log: SshLog) -> ConfigurationError | None:
+    """ssh has gone to another server, or as another user, than it has said when it was asked: on record would be what is not so.
+
+    Names in other scripts are written in more than one way in the log; of them nothing is said.
+    """
+    said = (hop.host.lower(), str(hop.port), hop.user)
+    if log.destination in (None, said) or not all(part.isascii() and part.isprintable() and "\\" not in part for part in said):
+        return None
+    host, port, user = map(safe_text, log.destination)
+    return ConfigurationError(
+        f"ssh says that it goes to {hop.where} as {safe_text(hop.user)}, and went to {host}:{port} as {user}",
+        hint="The SSH config means another server each time that it is read (Match exec?).",
     )
 
 

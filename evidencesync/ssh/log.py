@@ -26,6 +26,7 @@ _FACTS: Final = (
     ("recv", re.compile(r"debug1: kex: server->client cipher: (?P<cipher>\S+) MAC: (?P<mac>\S+) compression: \S+")),
     ("send", re.compile(r"debug1: kex: client->server cipher: (?P<cipher>\S+) MAC: (?P<mac>\S+) compression: \S+")),
     ("host_key", re.compile(rf"debug1: Server host (?:key|certificate): {_KEY}(?:, .*)?")),
+    ("destination", re.compile(r"debug1: Authenticating to (?P<host>.*):(?P<port>\d+) as '(?P<user>.*)'")),
 )
 _CONNECTED: Final = "debug1: Connection established."
 _AUTHENTICATED: Final = re.compile(r'Authenticated to .* ?(?:\(\[.*\]:\d+\)|\(via proxy\))(?: using "[\w@.-]+")?\.')
@@ -68,7 +69,7 @@ _REFUSALS: Final = (
     (
         Refusal.NOT_SSH,
         re.compile(
-            r".*(?:Bad remote protocol version|banner line|Bad packet length|invalid format|[Pp]rotocol mismatch|"
+            r"(?!Load key ).*(?:Bad remote protocol version|banner line|Bad packet length|invalid format|[Pp]rotocol mismatch|"
             r"major versions differ|client sent invalid|[Cc]orrupted|message authentication code|incorrect signature).*"
         ),
     ),
@@ -93,6 +94,7 @@ _REFUSALS: Final = (
     ),
 )
 _SEVERITY: Final = tuple(Refusal)
+_HOST_KEY: Final = frozenset({Refusal.HOST_KEY_REVOKED, Refusal.HOST_KEY_CHANGED, Refusal.HOST_KEY_UNKNOWN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,8 @@ class SshLog:
     """What one ssh has said so far."""
 
     host_key: ServerKey | None = None
+    destination: tuple[str, str, str] | None = None
+    """Host, port and user, as ssh has used them."""
     algorithms: dict[str, str] = field(default_factory=dict)
     is_connected: bool = False
     is_host_verified: bool = False
@@ -146,6 +150,14 @@ class SshLog:
         return next((refusal for refusal in _SEVERITY if refusal in self.refusals), None)
 
     @property
+    def host_key_refusal(self) -> Refusal | None:
+        """That the host key is refused, which ends every ssh at once: what looked like a login besides is not ssh's word.
+
+        None once the other end has spoken: there has been a login, and such words are a server's.
+        """
+        return self.refusal if self.refusal in _HOST_KEY and not self._is_settled else None
+
+    @property
     def last_word(self) -> str:
         """The last line that says why, safe to show."""
         if (refusal := self.refusal) is not None:
@@ -159,16 +171,23 @@ class SshLog:
                 return
         if line == _CONNECTED:
             self.is_connected = True
+            self._forget_refusals()  # another address of the same name did not answer
         elif line in _HOST_VERIFIED:
             self.is_host_verified = True
         elif (accepted := _ACCEPTED_KEY.fullmatch(line)) is not None:
             self.login_key = accepted[1]
         elif _AUTHENTICATED.fullmatch(line):
             self.is_authenticated = self.is_host_verified = True
+            self._forget_refusals()
         elif (status := _EXIT_STATUS.fullmatch(line)) is not None and self.is_authenticated:
             self.exit_status = int(status[1])
         elif not _IS_DEBUG.match(line):
             self._note_word(line)
+
+    def _forget_refusals(self) -> None:
+        """It has come further: what was said before is no reason any more. A refused host key stays one."""
+        self.refusals = {refusal: word for refusal, word in self.refusals.items() if refusal in _HOST_KEY}
+        self.words.clear()
 
     def _note_fact(self, name: str, found: dict[str, str], *, is_certificate: bool) -> None:
         if self._is_settled:
@@ -180,6 +199,8 @@ class SshLog:
         match name:
             case "host_key":
                 self.host_key = ServerKey(found["type"], found["fingerprint"], is_certificate)
+            case "destination":
+                self.destination = found["host"], found["port"], found["user"]
             case "server_version":
                 self.algorithms["server_version"] = safe_text(f"SSH-{found['protocol']}-{found['value']}", 200)
             case _:

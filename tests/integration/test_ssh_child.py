@@ -261,6 +261,22 @@ def test_a_log_that_states_a_fact_in_two_ways_is_a_lie(sshd: Sshd, tmp_path: Pat
         child.wait_ready()
 
 
+def test_a_configuration_that_means_another_server_each_time_puts_nothing_false_on_record(sshd: Sshd, tmp_path: Path) -> None:
+    config, seen = tmp_path / "config", tmp_path / "seen"
+    config.write_text(
+        f'Match exec "test -e {seen} || ! touch {seen}"\n  HostName localhost\n'
+        f"Host lab\n  HostName 127.0.0.1\n  Port {sshd.port}\n  User {sshd.user}\n"
+    )
+    known = tmp_path / "known"
+    known.write_text(f"[localhost]:{sshd.port} ssh-ed25519 {sshd.host_key}\n")
+    options = sshd.options(config=config, known_hosts=known)
+    with (
+        started(Address.parse("lab:/v"), options, "cat") as child,
+        pytest.raises(ConfigurationError, match=r"goes to 127\.0\.0\.1.*went to localhost"),
+    ):
+        child.wait_ready()
+
+
 def test_ctrl_c_is_not_heard_by_the_child(sshd: Sshd) -> None:
     with started(sshd.address(), sshd.options(), "cat") as child:
         child.wait_ready()

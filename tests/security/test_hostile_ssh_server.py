@@ -108,6 +108,8 @@ def _go(address: Address, options: SshOptions) -> str:
         peer = child.wait_ready()
         if os.read(child.source, 100):
             child.begin_hearing()
+        elif (error := child.end()) is not None:
+            raise error
         return peer.host_key
     finally:
         child.kill()
@@ -138,6 +140,30 @@ def test_a_reason_to_hang_up_cannot_make_it_look_as_if_nothing_was_wrong(tmp_pat
 
 def test_an_unknown_key_stays_unknown_whatever_the_server_says(tmp_path: Path) -> None:
     with liar(tmp_path, at_login=_say("x\nPermission denied (publickey).\n")) as (address, options):
+        assert options.known_hosts is not None
+        options.known_hosts.write_text("")
+        with pytest.raises(HostKeyError):
+            _go(address, options)
+
+
+@pytest.mark.parametrize("text", [SUCCESS, SUCCESS.replace(LIE, "x\r\n"), "x\r\ndebug1: Exit status 0\r\n" + SUCCESS])
+def test_an_unknown_key_stays_unknown_where_a_login_is_claimed_before_the_key_is_shown(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = asyncssh.SSHServerConnection._send_kexinit
+
+    def begin_with_words(connection: asyncssh.SSHServerConnection) -> None:
+        begin(connection)
+        if connection.is_server():
+            connection._kex_complete = True  # else they are kept for later
+            connection.send_debug(text, always_display=True)
+            connection._kex_complete = False
+
+    monkeypatch.setattr(asyncssh.SSHServerConnection, "_send_kexinit", begin_with_words)
+    monkeypatch.setattr(
+        asyncssh.SSHServerConnection, "_get_extra_kex_algs", lambda _: []
+    )  # strict exchanges of keys take no words
+    with liar(tmp_path) as (address, options):
         assert options.known_hosts is not None
         options.known_hosts.write_text("")
         with pytest.raises(HostKeyError):

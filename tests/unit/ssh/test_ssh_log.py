@@ -119,6 +119,29 @@ def test_a_server_cannot_make_an_unknown_host_key_look_like_something_milder() -
     assert log.refusal is Refusal.HOST_KEY_UNKNOWN
 
 
+def test_a_refused_host_key_is_one_whatever_looks_like_a_login_besides() -> None:
+    assert log_of(LOGIN + DONE + "Host key verification failed.\n").host_key_refusal is Refusal.HOST_KEY_UNKNOWN
+    assert log_of(LOGIN + "Host key verification failed.\n" + DONE).host_key_refusal is Refusal.HOST_KEY_UNKNOWN
+    log = log_of(LOGIN + DONE)
+    log.settle()
+    log.feed(b"Host key verification failed.\r\n")
+    assert log.host_key_refusal is None  # a login there was: the other end has spoken
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "ssh: connect to host lab port 22: Connection refused\ndebug1: Connection established.\n" + LOGIN + DONE,
+        "ssh: connect to host lab port 22: Connection timed out\ndebug1: Connection established.\n" + LOGIN,
+        LOGIN + 'Load key "/home/ana/.ssh/id_rsa": invalid format\n',
+    ],
+)
+def test_what_was_overcome_is_not_why_it_ended(before: str) -> None:
+    log = log_of(before + "Connection closed by 192.0.2.1 port 22\n")
+    assert log.refusal is Refusal.CLOSED
+    assert log.last_word == "Connection closed by 192.0.2.1 port 22"
+
+
 def test_where_another_key_is_recorded_is_told_and_nothing_is_shown_raw() -> None:
     log = log_of(LOGIN + "Offending ED25519 key in /home/ana/.ssh/known_hosts:7\nssh: \x1b[2Jgone\n")
     assert log.offending == ["/home/ana/.ssh/known_hosts:7"]
