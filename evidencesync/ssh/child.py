@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
+import math
 import os
 import selectors
 import signal
@@ -37,7 +38,12 @@ _PIPE_BYTES: Final = 1024 * KIB
 _READ: Final = 64 * KIB  # all that the pipe of a log holds
 _SHOWN_STDERR: Final = 600  # characters of the remote end's messages in one of ours
 _LOOK_SECONDS: Final = 0.5  # without a limit on the wait, a lock in the main thread would hold back Ctrl-C on some systems
+# How long a login may take where nobody is there to be asked, or to lose patience: ssh waits while a server says anything.
+# The limit on silence counts for each address of a name.
+_LOGIN_SECONDS: Final = 120.0
+_LOGIN_TIMEOUTS: Final = 4
 _STATUS_SECONDS: Final = 5.0  # how long an exit status may come after the end of the stream
+_MORE_SECONDS: Final = 2.0
 _END_SECONDS: Final = 2.0  # for an ssh that was told to end, and gives the terminal back
 
 
@@ -124,12 +130,16 @@ class SshChild:
 
     def wait_ready(self) -> SshPeer:
         """Waits until ssh has logged in: what is on record of the server. Raises the error that it failed with."""
+        limit = _LOGIN_SECONDS + _LOGIN_TIMEOUTS * self._options.timeout_seconds
+        until = time.monotonic() + (limit if self._person is None else math.inf)
         with self._lock:
             while not (self.logs[-1].is_authenticated or self._is_over):
+                if time.monotonic() > until:
+                    raise LinkLostError(f"{self.route[-1].where} has not completed the login in {limit:g} seconds")
                 self._changed.wait(_LOOK_SECONDS)
         self._give_back()
         if any(log.contradiction is not None or log.host_key is None for log in self.logs):
-            self.wait(_END_SECONDS)  # no login as ssh makes one: it may have more to say
+            self.wait(_MORE_SECONDS)  # no login as ssh makes one: it may have more to say
         if self._is_over and not self._is_logged_in:
             raise explain_login(self._ended())
         self._require_truth()

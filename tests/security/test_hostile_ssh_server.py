@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +14,8 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from evidencesync.errors import EvidenceSyncError, ExitCode, HostKeyError, ProtocolError
+from evidencesync.errors import EvidenceSyncError, ExitCode, HostKeyError, LinkLostError, ProtocolError
+from evidencesync.ssh import child as child_module
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.child import SshChild
 from evidencesync.ssh.options import SshOptions
@@ -122,7 +125,8 @@ def test_an_honest_server_is_on_record_for_its_key(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", [LIE, SUCCESS, "x\ndebug1: Remote protocol version 2.0, remote software version Good\ny"])
-def test_lines_about_another_server_end_the_connection(tmp_path: Path, text: str) -> None:
+def test_lines_about_another_server_end_the_connection(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_module, "_MORE_SECONDS", 0.0)
     with liar(tmp_path, at_login=_say(text)) as (address, options), pytest.raises(ProtocolError) as caught:
         _go(address, options)
     assert caught.value.exit_code is ExitCode.PEER
@@ -159,6 +163,7 @@ def test_an_unknown_key_stays_unknown_where_a_login_is_claimed_before_the_key_is
             connection.send_debug(text, always_display=True)
             connection._kex_complete = False
 
+    monkeypatch.setattr(child_module, "_MORE_SECONDS", PATIENCE_SECONDS)
     monkeypatch.setattr(asyncssh.SSHServerConnection, "_send_kexinit", begin_with_words)
     monkeypatch.setattr(
         asyncssh.SSHServerConnection, "_get_extra_kex_algs", lambda _: []
@@ -190,3 +195,28 @@ def test_a_server_that_talks_without_end_can_be_left(tmp_path: Path, where: str)
     ending.join(PATIENCE_SECONDS)
     assert not ending.is_alive()
     child.let_go()
+
+
+def test_a_server_that_never_completes_the_login_is_given_up_where_nobody_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_module, "_LOGIN_SECONDS", 0.3)
+    ended = threading.Event()
+
+    def talk(listener: socket.socket) -> None:
+        with listener.accept()[0] as connection:
+            connection.sendall(b"SSH-2.0-x\r\n")
+            with contextlib.suppress(OSError):
+                while not ended.wait(0.1):
+                    connection.sendall(bytes((0, 0, 0, 12, 6, 2)) + bytes(10))  # SSH_MSG_IGNORE
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        talking = threading.Thread(target=talk, args=(listener,), daemon=True)
+        talking.start()
+        address = Address.parse(f"ssh://ana@127.0.0.1:{listener.getsockname()[1]}/v")
+        try:
+            with pytest.raises(LinkLostError, match="has not completed the login"):
+                _go(address, SshOptions(config=Path("none"), known_hosts=tmp_path / "known", timeout_seconds=0.1))
+        finally:
+            ended.set()
+            talking.join(PATIENCE_SECONDS)
