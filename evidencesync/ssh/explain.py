@@ -24,6 +24,11 @@ from evidencesync.ssh.route import Hop
 
 FAILED: Final = 255  # what ssh ends with where it failed itself; a remote command may end with it, too
 _LOST_HINT: Final = "Run the same command again; the server's log says why it has dropped the connection."
+_JUMP_KEY_HINT: Final = (
+    "It is a jump host, and -i speaks of the last server only: name its key in your SSH config (IdentityFile), "
+    "or load it into ssh-agent."
+)
+_ASKED_NOBODY: Final = " Nobody could be asked for a passphrase here: a key that has one must be in ssh-agent."
 _NO_COMMAND: Final = frozenset({126, 127})  # what a POSIX shell ends with where a command cannot be run, or is not found
 _NOT_FOUND: Final = "not found"  # csh has the status 1 for everything
 _CONNECT: Final = {
@@ -38,7 +43,7 @@ _CONNECT: Final = {
 }
 _CHANGED_HINT: Final = (
     "Do not go on before the server's administrator has confirmed the new key by another way. "
-    "Then remove the recorded line and run: evidencesync host trust {}"
+    "Then remove the recorded line and run: {}"
 )
 _HOST_KEY: Final = (Refusal.HOST_KEY_REVOKED, Refusal.HOST_KEY_CHANGED, Refusal.HOST_KEY_UNKNOWN)
 
@@ -152,7 +157,9 @@ def _explain_refusal(hop: Hop, log: SshLog, refusal: Refusal, ended: Ended) -> E
     if refusal is Refusal.DENIED:
         besides = [word for word in log.words if word != reason][-4:]  # why a key was not used, for example
         said = " | ".join([reason, *besides, *([ended.stderr] if ended.stderr else [])])
-        return AuthenticationError(f"{where} does not let {safe_text(hop.user)} in with what was offered: {said}")
+        hint = AuthenticationError.default_hint if hop is ended.route[-1] else _JUMP_KEY_HINT
+        hint += _ASKED_NOBODY if hop.asks_nobody else ""
+        return AuthenticationError(f"{where} does not let {safe_text(hop.user)} in with what was offered: {said}", hint=hint)
     if refusal is Refusal.SILENT:
         return LinkLostError(f"{where} does not answer in time", hint="Check the host name, the port and the network.")
     if refusal is Refusal.CLOSED:
@@ -174,12 +181,11 @@ def _explain_host_key(hop: Hop, log: SshLog, refusal: Refusal) -> HostKeyError:
     if refusal is Refusal.HOST_KEY_CHANGED:
         return HostKeyChangedError(
             f"{name} shows another host key than the one recorded: {what}{places}",
-            hint=_CHANGED_HINT.format(hop.trust_address),
+            hint=_CHANGED_HINT.format(hop.trust_command),
         )
     return HostKeyError(
         f"the host key of {name} is not known: {what}",
-        hint="Compare the fingerprint with the server's administrator by another way, then: "
-        f"evidencesync host trust {hop.trust_address}",
+        hint=f"Compare the fingerprint with the server's administrator by another way, then: {hop.trust_command}",
     )
 
 

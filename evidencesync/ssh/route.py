@@ -26,6 +26,7 @@ from evidencesync.ssh.address import Address, parse_server
 from evidencesync.ssh.options import SshOptions
 from evidencesync.ssh.private_files import check_key_file
 from evidencesync.ssh.program import missing_program
+from evidencesync.ssh.trust_command import trust_command
 
 _MAX_HOPS: Final = 8  # jump hosts on the way; more is a config that goes round in circles
 _NOWHERE: Final = "/dev/null"
@@ -77,7 +78,9 @@ _OUR_CIPHERS: Final = f"{_GCM},{_CHACHA},{_CTR}"
 _DEFAULT_PORT: Final = 22
 _BRACKETS: Final = re.compile(r"\[([0-9.]+)\]")  # which ssh puts around an address of version 4, too
 _NOBODY_HINT: Final = "ssh works only for a user whom the password database knows (getent passwd)."
+_BATCH: Final = "BatchMode=yes"  # see `_patience`
 _NO_COMMAND: Final = b"without a command to execute"
+_CLIENT_HINT: Final = "It must be OpenSSH's client, 7.4 or later."
 _KEEPALIVES: Final = 4  # in the time after which a silent link is lost
 
 
@@ -100,6 +103,8 @@ class Hop:
     """What is said to ssh about this hop, but for the way there and the log."""
     name: str
     """The server as it is named to ssh."""
+    trust_command: str
+    """What records its host key, safe to show."""
 
     @property
     def where(self) -> str:
@@ -107,10 +112,9 @@ class Hop:
         return safe_text(f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}")
 
     @property
-    def trust_address(self) -> str:
-        """The server as `host trust` takes it."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return safe_text(f"ssh://{host}:{self.port}")
+    def asks_nobody(self) -> bool:
+        """Whether nobody is there whom ssh could ask for a passphrase."""
+        return _BATCH in self.arguments
 
 
 def own_known_hosts() -> Path:
@@ -156,32 +160,23 @@ def _words(hop: Hop, way: Sequence[str], log: str) -> list[str]:
 
 def _find_target(address: Address, port: int | None, options: SshOptions, more: Sequence[str]) -> tuple[Hop, str | None]:
     program = options.program
-    said: list[str] = []
-    if port is not None:
-        said += ["-p", str(port)]
-    if address.user is not None:
-        said += ["-l", address.user]
-    if options.identity is not None:
-        said += ["-i", _identity(options.identity), "-o", "IdentitiesOnly=yes"]
+    said = [] if options.identity is None else ["-i", _identity(options.identity), "-o", "IdentitiesOnly=yes"]
     said += program.arguments
-    return _resolve(_Wish(program.words, address.host, tuple(more), tuple(said), program.jump), options)
+    return _resolve(
+        _Wish(program.words, address.host, address.user, port, tuple(more), tuple(said), program.jump, is_target=True), options
+    )
 
 
 def _find_jump(jump: str, onward: Hop, options: SshOptions) -> tuple[Hop, str | None]:
     """The nearest jump host of a ProxyJump, and what is jumped over before it."""
     further, _, nearest = jump.rpartition(",")
     user, host, port = parse_server(_BRACKETS.sub(r"\1", nearest))
-    said: list[str] = []
-    if port is not None:
-        said += ["-p", str(port)]
-    if user is not None:
-        said += ["-l", user]
     if (host, port or _DEFAULT_PORT, user or onward.user) == (onward.host, onward.port, onward.user):  # as ssh compares them
         raise ConfigurationError(
             f"{onward.where} is its own jump host",
             hint="ProxyJump under 'Host *' speaks of the jump host, too: leave it out there, as in 'Host * !bastion'.",
         )
-    return _resolve(_Wish((options.program.ssh,), host, (), tuple(said), further or None), options)
+    return _resolve(_Wish((options.program.ssh,), host, user, port, (), (), further or None, is_target=False), options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,14 +185,23 @@ class _Wish:
 
     program: tuple[str, ...]
     name: str
+    user: str | None
+    port: int | None
     more: tuple[str, ...]
     said: tuple[str, ...]
     jump: str | None
+    is_target: bool
+
+    def words(self, options: SshOptions) -> list[str]:
+        """What is said, but for `more` and the jump hosts."""
+        port = [] if self.port is None else ["-p", str(self.port)]
+        user = [] if self.user is None else ["-l", self.user]
+        return [*_set(_ALWAYS), *_set(_patience(options)), *port, *user, *self.said, *_config(options)]
 
 
 def _resolve(wish: _Wish, options: SshOptions) -> tuple[Hop, str | None]:
     """One hop as `ssh -G` resolves it, and its ProxyJump."""
-    said = [*_set(_ALWAYS), *_set(_patience(options)), *wish.said, *_config(options)]
+    said = wish.words(options)
     found = _ask(wish, [*wish.more, *said])
     _require_checks(found, wish)
     way = found.get("proxyjump", "none")
@@ -219,6 +223,7 @@ def _resolve(wish: _Wish, options: SshOptions) -> tuple[Hop, str | None]:
         program=wish.program,
         arguments=(*wish.more, *_set(extra), *_set(hosts.changed), *said, *_FLAGS),
         name=wish.name,
+        trust_command=trust_command(options, wish.name, wish.user, wish.port, wish.jump, is_target=wish.is_target),
     )
     return hop, None if is_direct else _without_jump_tokens(way, hop)
 
@@ -239,7 +244,8 @@ def _ask(wish: _Wish, said: Sequence[str]) -> dict[str, str]:
         lines = [safe_text(line.strip(), 300) for line in asked.stderr.split(b"\n") if line.strip()]
         is_nobody = b"No user exists for uid" in asked.stderr
         raise ConfigurationError(
-            f"ssh refuses its settings for {safe_text(wish.name)}: {' | '.join(lines[-3:]) or f'status {asked.returncode}'}",
+            f"{safe_text(wish.program[-1], 200)} refuses its settings for {safe_text(wish.name)}: "
+            f"{' | '.join(lines[-3:]) or f'it says nothing, and ends with status {asked.returncode}'}",
             hint=_NOBODY_HINT if is_nobody else "Check the SSH config file (-F FILE, else ~/.ssh/config), and what --ssh adds.",
         )
     found: dict[str, str] = {}
@@ -279,7 +285,9 @@ def _port(found: dict[str, str], wish: _Wish) -> int:
         return int(found["port"])
     except (KeyError, ValueError) as error:
         shown = safe_text(wish.program[-1], 200)
-        raise ConfigurationError(f"{shown} -G names no port", hint="It must be OpenSSH's client, 7.4 or later.") from error
+        raise ConfigurationError(
+            f"{shown} is no SSH client that can be used: with -G it names no port", hint=_CLIENT_HINT
+        ) from error
 
 
 def _set(settings: dict[str, str]) -> list[str]:

@@ -49,7 +49,7 @@ def fetch_host_key(address: Address, options: SshOptions) -> Shown:
 def _fetch_unknown(address: Address, options: SshOptions, refusal: HostKeyError) -> Shown:
     """ssh writes a key that it has not seen into a known_hosts file of our own, once the server has proved to hold it."""
     target = find_route(address, options)[-1]
-    if target.trust_address not in (refusal.hint or ""):
+    if not (refusal.hint or "").endswith(target.trust_command):
         raise refusal  # a jump host's: that one is to be trusted first
     with tempfile.TemporaryDirectory(prefix="evidencesync-") as folder:
         file = Path(folder, "known_hosts")

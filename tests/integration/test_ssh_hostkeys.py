@@ -49,7 +49,13 @@ def test_an_unknown_host_key_is_refused_with_its_fingerprint_and_the_command_tha
     assert not isinstance(caught.value, HostKeyChangedError)
     assert caught.value.exit_code is ExitCode.HOST_KEY
     assert sshd.host_fingerprint in caught.value.message
-    assert f"evidencesync host trust ssh://127.0.0.1:{sshd.port}" in (caught.value.hint or "")
+    command = f"evidencesync host trust --known-hosts {tmp_path / 'hosts'} "
+    assert (caught.value.hint or "").endswith(f"{command}{trust_options(sshd)}ssh://{sshd.user}@127.0.0.1:{sshd.port}")
+
+
+def trust_options(sshd: Sshd) -> str:
+    config = sshd.options().config
+    return "" if config is None else f"-F {config} "
 
 
 def test_a_known_hosts_file_that_is_not_there_knows_nobody(sshd: Sshd, tmp_path: Path) -> None:
@@ -222,8 +228,9 @@ def test_a_key_is_fetched_through_a_jump_host_which_is_held_to_its_own(sshd: Ssh
     config.write_text(f"Host jump\n  HostName 127.0.0.1\n{login}Host target\n  HostName localhost\n{login}  ProxyJump jump\n")
     options = sshd.options(config=config, known_hosts=hosts, identity=None)
     hosts.write_text("")
-    with pytest.raises(HostKeyError, match=r"\[127\.0\.0\.1\]"):
+    with pytest.raises(HostKeyError, match=r"\[127\.0\.0\.1\]") as caught:
         fetch_host_key(Address.parse("target:"), options)
+    assert (caught.value.hint or "").endswith(f"evidencesync host trust --known-hosts {hosts} -F {config} jump")
     jump = fetch_host_key(Address.parse("jump:"), options)
     assert jump.line is not None
     remember_host_key(hosts, jump.hop.lookup, jump.line)
