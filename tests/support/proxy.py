@@ -217,9 +217,12 @@ class _Connection:
                 await way
 
     async def _carry(self, target: Address) -> None:
-        up, down = self._flows["up"], self._flows["down"]
         await asyncio.sleep(self._line.round_trip)
-        server = socket.socket()
+        with socket.socket() as server:  # closed also when a reset comes while the end of it all is awaited
+            await self._carry_between(server, target)
+
+    async def _carry_between(self, server: socket.socket, target: Address) -> None:
+        up, down = self._flows["up"], self._flows["down"]
         tasks = [self._loop.create_task(up.take(self._client))]
         try:
             server.setblocking(False)  # noqa: FBT003 - the standard library's signature
@@ -239,7 +242,6 @@ class _Connection:
             await asyncio.gather(*tasks, return_exceptions=True)
             if self.trip.ended != "end":
                 server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            server.close()
 
     def _note_up(self, count: int) -> None:
         self.trip.up += count
