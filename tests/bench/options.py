@@ -25,6 +25,7 @@ def parse_options(known_rows: Sequence[Row], description: str | None) -> argpars
     parser.add_argument("--size-a", type=_size, help="bytes of workload A instead, such as 8G")
     parser.add_argument("--files-b", type=int, help="files of workload B instead")
     names = "\n".join(f"  {row.name}: {row.title}{'' if row.by_default else ' (not by default)'}" for row in known_rows)
+    names = names.replace("%", "%%")  # argparse fills in what stands behind one
     parser.add_argument("--rows", type=_names, help=f"which, separated by commas; V-* is all that begin so:\n{names}")
     parser.add_argument("--only", type=_names, help="programs that take part, such as rsync,evidencesync (default: all)")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each; the median counts (default 3)")

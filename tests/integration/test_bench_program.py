@@ -38,3 +38,11 @@ def test_bench_measures_both_programs_over_one_sshd(tmp_path: Path, require_prog
     for figure in figures:
         assert [run["wall"] > 0 and run["wire_bytes"] > 0 and run["far_peak_kib"] > 0 for run in figure["runs"]] == [True]
     assert [list((tmp_path / name).iterdir()) for name in ("vaults", "sources")] == [[], []], "it cleans up"
+
+
+def test_bench_tells_which_rows_there_are() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench", "--help"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "A-fresh: " in done.stdout
