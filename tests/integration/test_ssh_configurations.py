@@ -261,7 +261,7 @@ ROWS = (
     Row("one_key_algorithm", "  PubkeyAcceptedAlgorithms ssh-ed25519\n"),
     Row("one_login_method", "  PreferredAuthentications publickey\n  PasswordAuthentication no\n"),
     Row("batch_mode", "  BatchMode yes\n  NumberOfPasswordPrompts 0\n"),
-    Row("shared_connection", "  ControlMaster auto\n  ControlPath {folder}/c-%C\n  ControlPersist 1\n"),
+    Row("shared_connection", "  ControlMaster auto\n  ControlPath {folder}/c\n  ControlPersist 1\n"),
     Row("quiet_log", "  LogLevel QUIET\n"),
     Row("loud_log", "  LogLevel DEBUG3\n  LogVerbose *\n"),
     Row("terminal", "  RequestTTY force\n  EscapeChar ~\n", ours=0),
