@@ -53,7 +53,7 @@ class Address:
 
     @property
     def host_text(self) -> str:
-        """User, host and port without the path, as `ssh://` writes them; the form in which a hint names a server."""
+        """User and host as `ssh://` writes them: an IPv6 address in brackets."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.user}@{host}" if self.user else host
 
@@ -81,12 +81,6 @@ def parse_server(text: str) -> tuple[str | None, str, int | None]:
         authority, port = head, _parse_port(tail, text)
     user, host = _parse_authority(authority, text)
     return user, host, port
-
-
-def parse_host(text: str) -> str:
-    """A host name or an address (IPv6 with or without brackets), for names that come out of a config file. Raises UsageError."""
-    is_ip6 = ":" in text and not text.startswith("[")
-    return _parse_authority(f"[{text}]" if is_ip6 else text, text)[1]
 
 
 def _parse_url(text: str) -> Address:

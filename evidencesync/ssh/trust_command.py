@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 
 from evidencesync.evidence.display import safe_text
+from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
 from evidencesync.ssh.program import DEFAULT
 
@@ -37,8 +38,7 @@ def trust_command(
 
 
 def _address(name: str, user: str | None, port: int | None) -> str:
-    before = "" if user is None else f"{user}@"
+    server = Address(user, name, port, "", local=False).host_text
     if port is None and ":" not in name:
-        return f"{before}{name}"
-    host = f"[{name}]" if ":" in name else name
-    return f"ssh://{before}{host}" + ("" if port is None else f":{port}")
+        return server
+    return f"ssh://{server}" + ("" if port is None else f":{port}")

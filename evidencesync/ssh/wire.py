@@ -55,7 +55,7 @@ class Wire:
         self.paused = False
         self.on_change: Callable[[], None] | None = None
         self.most_received: int | None = None
-        """More than so many bytes, all in all, are not taken; None: as many as come. For a server's connection."""
+        """More than so many bytes, all in all, are not taken; None: as many as come."""
         self.most_queued: int | None = None
         """Who lets so much lie that was sent to him is dropped; None: it may be as much as there is to say."""
         self._transport: JoiningTransport | None = None
@@ -157,39 +157,45 @@ class JoiningTransport(asyncio.Transport):
 
 
 class WireProtocol(asyncio.Protocol):
-    """Stands between the socket and asyncssh's connection."""
+    """Stands between the socket and asyncssh's connection. `gone` is told of its end."""
 
-    def __init__(self, wire: Wire, inner: asyncio.Protocol) -> None:
-        self.wire = wire
-        self.inner = inner
+    def __init__(self, wire: Wire, inner: asyncio.Protocol, gone: Callable[[Wire], None]) -> None:
+        self._wire = wire
+        self._inner = inner
+        self._gone = gone
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is open."""
         if not isinstance(transport, asyncio.Transport):
             raise TypeError("a stream transport is needed")
-        self.inner.connection_made(self.wire.attach(transport))
+        self._inner.connection_made(self._wire.attach(transport))
 
     def data_received(self, data: bytes) -> None:
-        """What the socket gave."""
-        self.wire.received += len(data)
-        self.inner.data_received(data)
+        """What the socket gave. asyncssh holds all of it, without a bound, while it looks at one packet."""
+        most = self._wire.most_received
+        if most is not None and self._wire.received + len(data) > most:
+            self._wire.abort()
+            return
+        self._wire.received += len(data)
+        self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:
         """The other end writes no more."""
-        return self.inner.eof_received()
+        return self._inner.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone; a writer that waits for it must learn so."""
-        self.wire.set_paused(False)
-        self.inner.connection_lost(exc)
+        self._gone(self._wire)
+        self._wire.set_paused(False)
+        self._inner.connection_lost(exc)
 
     def pause_writing(self) -> None:
         """The socket's queue is above its mark."""
-        self.wire.set_paused(True)
+        self._wire.set_paused(True)
 
     def resume_writing(self) -> None:
         """The socket's queue is below its mark."""
-        self.wire.set_paused(False)
+        self._wire.set_paused(False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,27 +242,6 @@ class _Arrival(asyncio.Protocol):
         if not self._gate.admit(wire, str(peer[0]) if peer else ""):
             transport.abort()
             return
-        admitted = _AdmittedProtocol(wire, self._make(), self._gate.gone)
+        admitted = WireProtocol(wire, self._make(), self._gate.gone)
         transport.set_protocol(admitted)
         admitted.connection_made(transport)
-
-
-class _AdmittedProtocol(WireProtocol):
-    """A server's connection, whose end is told."""
-
-    def __init__(self, wire: Wire, inner: asyncio.Protocol, gone: Callable[[Wire], None]) -> None:
-        super().__init__(wire, inner)
-        self._gone = gone
-
-    def data_received(self, data: bytes) -> None:
-        """What the socket gave. asyncssh holds all of it, without a bound, while it looks at one packet."""
-        most = self.wire.most_received
-        if most is not None and self.wire.received + len(data) > most:
-            self.wire.abort()
-        else:
-            super().data_received(data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone."""
-        self._gone(self.wire)
-        super().connection_lost(exc)

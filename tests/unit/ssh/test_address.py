@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import is_unsafe
-from evidencesync.ssh.address import Address, parse_host, parse_server
+from evidencesync.ssh.address import Address, parse_server
 
 
 def remote(user: str | None, host: str, port: int | None, path: str) -> Address:
@@ -167,11 +167,3 @@ def test_a_remote_address_holds_nothing_that_a_program_could_misread(text: str) 
 )
 def test_jump_hosts(text: str, expected: object) -> None:
     assert parse_server(text) == expected
-
-
-def test_host_names_of_a_config_file() -> None:
-    assert parse_host("::1") == "::1"
-    assert parse_host("[::1]") == "::1"
-    assert parse_host("lab.example") == "lab.example"
-    with pytest.raises(UsageError):
-        parse_host("-oProxyCommand=id")
