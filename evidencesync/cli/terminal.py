@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import termios
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
     from evidencesync.ssh.options import Person
@@ -32,11 +33,14 @@ class Terminal:
         self._lock = threading.RLock()  # entered in place of the condition, which a function of Python enters
         self._free = threading.Condition(self._lock)
         self._lent = 0
+        self._modes: list[Any] | None = None
         self._display: Display | None = None
 
     def lend(self) -> None:
         """Somebody else writes there from now on."""
         with self._lock:
+            if not self._lent:
+                self._modes = _modes()
             self._lent += 1
             if self._display is not None:
                 self._display.stop()
@@ -45,6 +49,8 @@ class Terminal:
         """Once for each `lend`."""
         with self._lock:
             self._lent -= 1
+            if not self._lent:
+                _restore(self._modes)
             self._free.notify_all()
             if self._display is not None and not self._lent:
                 self._display.start()
@@ -103,10 +109,38 @@ def person_at(console: Notes) -> Person | None:
 def has_terminal() -> bool:
     """Whether this process has a terminal to ask on, wherever its streams lead."""
     try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+        with _open_terminal():
+            return True
     except OSError:
         return False
-    return True
+
+
+def _modes() -> list[Any] | None:
+    """How the terminal is set; None where there is none."""
+    try:
+        with _open_terminal() as descriptor:
+            return termios.tcgetattr(descriptor)
+    except (OSError, termios.error):
+        return None
+
+
+def _restore(modes: list[Any] | None) -> None:
+    """An ssh that is killed at a question leaves the terminal without an echo. What is not ours at the moment stays as it is."""
+    try:
+        with _open_terminal() as descriptor:
+            if modes is not None and os.tcgetpgrp(descriptor) == os.getpgrp() and termios.tcgetattr(descriptor) != modes:
+                termios.tcsetattr(descriptor, termios.TCSADRAIN, modes)
+    except (OSError, termios.error):
+        return
+
+
+@contextlib.contextmanager
+def _open_terminal() -> Iterator[int]:
+    descriptor = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _has_window() -> bool:

@@ -193,6 +193,8 @@ def _explain_nothing(ended: Ended) -> EvidenceSyncError:
     """ssh has ended and its log does not say why: it was not ssh, it could not begin, or a ProxyCommand has failed."""
     log, hop = ended.logs[-1], ended.route[-1]
     said = " | ".join(part for part in (log.last_word, ended.stderr) if part)
+    if ended.status < 0:
+        return LinkLostError("the process that carried the connection has ended")
     if not log.is_connected and not log.words and ended.status != FAILED:
         shown = safe_text(hop.program[0], 200)
         return ConfigurationError(f"the SSH client {shown} ended with status {ended.status}: {said or 'it says nothing'}")

@@ -360,6 +360,20 @@ def test_ctrl_c_at_the_question_of_ssh_ends_both_and_gives_the_terminal_back(loc
     assert not lab.acquisition().exists()
 
 
+def test_an_ssh_that_is_killed_at_its_question_leaves_the_terminal_as_it_was(locked_push: tuple[Lab, Terminal]) -> None:
+    _, terminal = locked_push
+    terminal.read_until(b"Enter passphrase")
+    wait_until(lambda: not termios.tcgetattr(terminal.master)[3] & termios.ECHO)
+    carriers = children_of(terminal.process.pid)
+    for process_id in carriers:
+        os.kill(process_id, signal.SIGKILL)
+    seen = terminal.read_until(b"has ended")
+    assert carriers, seen
+    assert termios.tcgetattr(terminal.master)[3] & termios.ECHO
+    terminal.read_until(b"never shown")
+    assert terminal.process.wait(TIMEOUT_SECONDS) == ExitCode.LINK_LOST
+
+
 def test_closed_streams_do_not_hinder_a_push(tmp_path: Path, sshd: Sshd) -> None:
     lab = Lab.make(tmp_path)
     lab.write("image", os.urandom(MIB))
