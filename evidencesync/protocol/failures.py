@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from evidencesync.errors import EvidenceSyncError, ExitCode, PeerError, error_from_slug
+from evidencesync.errors import EvidenceSyncError, ExitCode, PeerError, ProtocolError, error_from_slug
 from evidencesync.evidence.display import safe_text
 from evidencesync.protocol.messages import PROTOCOL_VERSION, VERSIONS, Failure
 
@@ -46,3 +46,11 @@ def error_of(failure: Failure) -> EvidenceSyncError:
     message, hint = safe_text(failure.message), safe_text(failure.hint) if failure.hint else None
     error = error_from_slug(failure.slug, message, hint)
     return PeerError(message, hint=hint) if error.exit_code in _DONE else error
+
+
+def another_service(asked: str, served: str) -> ProtocolError:
+    """Somebody came to the wrong door, as where a command in authorized_keys starts a service that was not asked for."""
+    return ProtocolError(
+        f"{asked} was asked for, and this server serves {served}",
+        hint="If a command in its authorized_keys says so for this key, use another key: -i FILE.",
+    )

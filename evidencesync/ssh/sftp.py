@@ -44,7 +44,10 @@ SAFE_READ: Final = 32 * KIB  # what every server gives (draft-ietf-secsh-filexfe
 _MOVES: Final = 16 * KIB  # bytes in a quarter of the timeout that count as a sign of life
 _PAGE_SIZES: Final = frozenset({4 * KIB, 16 * KIB, 64 * KIB})  # what every file of sysfs says it has, by the machine's pages
 _CLOSED: Final = "the connection was closed"
-_HINT: Final = "Does the server offer SFTP? In sshd_config: Subsystem sftp internal-sftp"
+_HINT: Final = (
+    "Does the server offer SFTP, and to this key? In sshd_config: Subsystem sftp internal-sftp; "
+    "a command in authorized_keys stands in its way."
+)
 
 
 def outcome_of(work: Future[_T]) -> _T:

@@ -59,4 +59,4 @@ def not_started(noise: bytes, hint: str) -> EvidenceSyncError:
     """A stream that ended before our own first word. Where there were other words, something else answers there."""
     if not noise.strip():
         return ConnectError("the other end did not start evidencesync", hint=hint)
-    return NoRemoteError(f"the other end did not start evidencesync; it said: {safe_text(noise[:300])}", hint=hint)
+    return NoRemoteError(f"the other end did not start evidencesync; it said: {safe_text(noise[:300].strip())}", hint=hint)

@@ -18,7 +18,7 @@ from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError, VersionError
 from evidencesync.evidence.moment import format_moment
 from evidencesync.limits import HANDSHAKE_SECONDS, SILENCE_SECONDS
-from evidencesync.protocol.failures import failure_of, version_in_common
+from evidencesync.protocol.failures import another_service, failure_of, version_in_common
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import (
     PATIENT_VERSION,
@@ -26,6 +26,7 @@ from evidencesync.protocol.messages import (
     PROTOCOL_VERSION,
     Alive,
     Fetch,
+    Hello,
     Message,
     Patience,
     SourceAsk,
@@ -255,6 +256,8 @@ class _Offering:
             _, message = self._inbox.take(local=False, timeout_seconds=seconds)
             if isinstance(message, kind):
                 return message
+            if isinstance(message, Hello):
+                raise another_service("a vault", "a source")
             if not isinstance(message, Alive):
                 raise ProtocolError(f"a {type(message).__name__} message stands where {kind.__name__} was expected")
 

@@ -28,7 +28,7 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.limits import MAX_RECORD, NONCE
-from evidencesync.protocol.failures import error_of, failure_of
+from evidencesync.protocol.failures import another_service, error_of, failure_of
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import (
     DATA_FRAME,
@@ -40,6 +40,7 @@ from evidencesync.protocol.messages import (
     Message,
     Patience,
     Published,
+    SourceAsk,
     Status,
     decode_message,
 )
@@ -184,6 +185,8 @@ class _Session:
         message = decode_message(frame_type, body) if frame_type != DATA_FRAME else None
         if isinstance(message, Failure):
             raise error_of(message)
+        if isinstance(message, SourceAsk):
+            raise another_service("a source", "a vault")
         if not isinstance(message, kind):
             raise ProtocolError(f"a {kind.__name__} message was expected")
         return message
