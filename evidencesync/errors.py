@@ -380,7 +380,9 @@ class AuthenticationError(EvidenceSyncError):
 
     exit_code = ExitCode.AUTHENTICATION
     slug = "authentication"
-    default_hint = "Check the user name and the key (-i FILE), and that the server's authorized_keys has its public part."
+    default_hint = (
+        "Check the user name, the key (-i FILE) and its passphrase, and that the server's authorized_keys has its public part."
+    )
 
 
 class LinkLostError(EvidenceSyncError):
