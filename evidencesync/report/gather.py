@@ -128,10 +128,13 @@ def _item(layout: ItemLayout, shown: Shown, grounds: Grounds) -> Item:
         problem = error.message
     custody, ledger = _custody(layout, grounds.verdict), Ledger(layout.custody)
     checked = _checked_head(ledger, grounds, case, title)
-    if checked is not None and checked.sequence < len(custody):  # others have gone on since; the report is of what was checked
+    if checked is not None:  # others have gone on since; the report is of what was checked
         custody = custody[: checked.sequence]
-        recorded = {step.record.acquisition for step in custody if step.record is not None}
-        numbers = [number for number in numbers if number in recorded]
+    if _has_passed(
+        grounds
+    ):  # then what the vault has not received by that record is a transfer under way, and no acquisition yet
+        received = {step.record.acquisition for step in custody if step.record is not None and step.record.type == "received"}
+        numbers = [number for number in numbers if number in received]
     records = [step.record for step in custody if step.record is not None and step.signature != "refused"]
     details, statements = DetailsFold(), Statements()
     for record in records:
@@ -159,6 +162,11 @@ def _head(ledger: Ledger, case: str | None, item: str | None) -> Head | None:
     return Head(case, item, head.sequence, head.sha256) if head.sha256 is not None else None
 
 
+def _has_passed(grounds: Grounds) -> bool:
+    """Whether the vault was checked for this very report, and passed."""
+    return not grounds.given and grounds.verdict.verdict == "pass"
+
+
 def _checked_head(
     ledger: Ledger, grounds: Grounds, case: str | None, item: str | None, kinds: tuple[str, ...] = ()
 ) -> Head | None:
@@ -168,7 +176,7 @@ def _checked_head(
     where the chain is as it was, or another one, or where the verdict is an earlier one.
     """
     heads = [one for one in grounds.verdict.heads if (one.case, one.item) == (case, item)]
-    if grounds.given or grounds.verdict.verdict != "pass" or not heads:
+    if not _has_passed(grounds) or not heads:
         return None
     head = heads[0]
     try:

@@ -7,13 +7,18 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pytest
 
 from evidencesync.cli import report_command
 from evidencesync.cli.app import main
+from evidencesync.evidence.digest import sha256_of
+from evidencesync.report.gather import Grounds
+from evidencesync.verify.findings import Head
 from tests.support.authority import make_authority
 
 ITEM = ("--case", "2024-017", "--item", "LAPTOP-1")
@@ -177,6 +182,30 @@ def test_beside_pushes_of_two_users_no_command_finds_anything_that_is_not_so(
     for key in ("ana", "ben"):
         codes = set((desk.folder / f"codes-{key}").read_text().split())
         assert "0" in codes <= {"0", "11"}, (key, codes)
+
+
+def test_a_report_shows_no_acquisition_that_the_vault_had_not_received_when_it_was_checked(
+    desk: Desk, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check came between a push's two records."""
+    check = report_command._check
+
+    def checked(*arguments: Any) -> Grounds:
+        grounds = check(*arguments)
+        assert desk.push(*ITEM) == 0
+        chain = desk.vault / "cases" / "2024-017" / "LAPTOP-1" / "custody"
+        last = max(chain.glob("*-acquired.json"))
+        head = Head("2024-017", "LAPTOP-1", int(last.name[:4]), sha256_of(last.read_bytes()).hex())
+        heads = [head if one.item == "LAPTOP-1" else one for one in grounds.verdict.heads]
+        return replace(grounds, verdict=msgspec.structs.replace(grounds.verdict, heads=heads))
+
+    monkeypatch.setattr(report_command, "_check", checked)
+    report = ("report", "{folder}/vault", "--case", "2024-017", "--item", "LAPTOP-1", "-o", "{folder}/read.json", "-q")
+    assert desk.run(*report) == 0, capfd.readouterr()
+    said = json.loads((desk.folder / "read.json").read_text())
+    (item,) = said["items"]
+    assert said["judgement"]["state"] == "pass"
+    assert len(item["acquisitions"]) == len(list((desk.vault / "cases/2024-017/LAPTOP-1/acquisitions").iterdir())) - 1
 
 
 @pytest.mark.parametrize(
