@@ -119,7 +119,7 @@ class HashdeepAroundRsync:
 
 @dataclass(frozen=True)
 class EvidenceSync:
-    """Us, through sshd. Wire bytes are what `--json` says: bytes on the SSH socket, encryption and framing included."""
+    """Us, through sshd. Wire bytes are what `--json` says: bytes on ssh's pipes, before encryption and framing."""
 
     name: str = "evidencesync"
     options: Sequence[str] = ()

@@ -14,7 +14,7 @@ wall    median of the runs (least to most); runs of a row's contenders take turn
         nothing durable unless it says --fsync; evidencesync always does.
 cpu     user and system time. near: the command and its children (rsync's ssh is one). far: sshd and all it started.
 peak    resident memory of the largest single process of each end, the far one without sshd; 8 MB or so is the least it can show.
-wire    both directions. evidencesync: bytes on the SSH socket. rsync: its own count before encryption, without SSH's framing.
+wire    both directions, before encryption, without SSH's framing. evidencesync: bytes on ssh's pipes. rsync: its own count.
         On F- and V- rows a proxy counts what all of them send over TCP, SSH included.
 grown   what the destination's disk gave for it. evidencesync keeps every earlier state, rsync into the same folder does not.
 goal    those of the project; a row without one says nothing there.
