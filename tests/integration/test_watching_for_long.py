@@ -132,7 +132,8 @@ def test_hundreds_of_cycles_take_no_more_room_than_the_first(tmp_path: Path, cyc
         tracemalloc.stop()
     before, after = long.rooms
     assert after[:2] == before[:2]
-    assert after[2] - before[2] < 1536 * KIB  # of some hundreds of cycles; a measurement of coverage takes half of it
+    # Of some hundreds of cycles. What is loaded late, and a measurement of coverage, take half of it.
+    assert after[2] - before[2] < 4096 * KIB
     assert long.pushed_states > cycles // 2
     assert long.gaps >= cycles // 30 > 0
     assert (long.failures > 0) == (not with_a_vault)
