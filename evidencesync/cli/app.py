@@ -57,7 +57,7 @@ def _prepare_end() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         # With `python -m` the interpreter kills itself with SIGINT, whatever exit code it is given, where Ctrl-C came while a
         # text was executed (which is how dataclasses are made). The next text that is executed has it forget that.
-        exec("")  # noqa: S102
+        exec("")  # noqa: S102 - nothing is executed; see above
     gc.freeze()  # or the interpreter would go through all there is once more, looking for cycles: 50 ms
 
 

@@ -130,9 +130,7 @@ def _item(layout: ItemLayout, shown: Shown, grounds: Grounds) -> Item:
     checked = _checked_head(ledger, grounds, case, title)
     if checked is not None:  # others have gone on since; the report is of what was checked
         custody = custody[: checked.sequence]
-    if _has_passed(
-        grounds
-    ):  # then what the vault has not received by that record is a transfer under way, and no acquisition yet
+    if _has_passed(grounds):  # what the vault had not received by then is a transfer under way, and no acquisition yet
         received = {step.record.acquisition for step in custody if step.record is not None and step.record.type == "received"}
         numbers = [number for number in numbers if number in received]
     records = [step.record for step in custody if step.record is not None and step.signature != "refused"]
