@@ -49,5 +49,8 @@ class ServedChannel(Channel, Protocol):
     is_turned_away: bool
     """Whether there is no place for it: whoever is there is to be told so, and no more."""
 
-    def vouch(self) -> bool:
-        """Somebody who is trusted is at the other end. Whether there is a place for him; if not, he is told so, too."""
+    def vouch(self, who: str) -> bool:
+        """Somebody who is trusted, and called `who`, is at the other end: whether there is a place for him.
+
+        If not, he is told so, too.
+        """

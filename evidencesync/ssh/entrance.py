@@ -2,12 +2,14 @@
 
 A connection knocks (it has not logged in), comes in (its key may log in), and is vouched for once the session's own end says that
 somebody whom the vault trusts is there. Only those who are vouched for have a place for as long as they like. All others have
-shares, and little time. See `evidencesync.ssh.shares`.
+shares, and little time. See `evidencesync.ssh.shares`. One person may not take all places of those who are trusted either: nobody
+has more of them than are left free.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -30,7 +32,8 @@ class Limits:
 
     `logins` knock, `connections` have come in, `strangers` of these are not vouched for yet, and `sessions` are; a `queue` of
     people who are vouched for waits to be among these. After the seconds of patience somebody must give up his place to the
-    next one.
+    next one. Of `sessions` and of the `queue` one person gets another place only while he has fewer than are free: alone he
+    comes to half of them, and the next one to half of the rest.
     """
 
     logins: int
@@ -67,8 +70,8 @@ class Entrance:
         self._strangers: Waiting[Wire] = Waiting(limits.proof_patience_seconds)
         self._inside: set[Wire] = set()
         self._leaving: dict[Wire, None] = {}
-        self._vouched: set[Wire] = set()
-        self._queue: dict[Wire, None] = {}
+        self._vouched: dict[Wire, str] = {}
+        self._queue: dict[Wire, str] = {}
         self._timers: dict[Wire, asyncio.TimerHandle] = {}
 
     def knock(self, wire: Wire, address: str) -> bool:
@@ -104,31 +107,41 @@ class Entrance:
         self._allow(wire, self._limits.proof_seconds)
         return Entry.COME_IN
 
-    def vouch(self, wire: Wire) -> bool:
-        """Whoever is at the other end is trusted: whether there is a place for his session.
+    def vouch(self, wire: Wire, who: str) -> bool:
+        """Whoever is at the other end is trusted, and called `who`: whether there is a place for his session.
 
-        If not, he is no stranger any more, and waits in a queue, as long as that is not full: he may ask again.
+        If not, he is no stranger any more, and waits in a queue, as long as there is a place in that: he may ask again.
         """
         if wire in self._vouched:
             return True
-        may_come = wire in self._queue or not self._queue  # nobody passes those who wait
-        if len(self._vouched) < self._limits.sessions and may_come:
+        if self._is_next(wire, who):
             self._strangers.leave(wire)
             self._queue.pop(wire, None)
             self._stop_timer(wire)
             wire.most_received = None
-            self._vouched.add(wire)
+            self._vouched[wire] = who
             return True
-        if wire in self._strangers and len(self._queue) < self._limits.queue:
+        if wire in self._strangers and _may_have_another(self._queue, who, self._limits.queue):
             self._strangers.leave(wire)
-            self._queue[wire] = None
+            self._queue[wire] = who
         return False
+
+    def _is_next(self, wire: Wire, who: str) -> bool:
+        """Nobody passes those who wait, but for those who must wait until sessions of their own have ended."""
+        if not _may_have_another(self._vouched, who, self._limits.sessions):
+            return False
+        for first, other in self._queue.items():
+            if first is wire:
+                return True
+            if _may_have_another(self._vouched, other, self._limits.sessions):
+                return False
+        return True
 
     def finished(self, wire: Wire) -> None:
         """The session is over. The client hangs up, or is dropped soon."""
         self._strangers.leave(wire)
         self._queue.pop(wire, None)
-        self._vouched.discard(wire)
+        self._vouched.pop(wire, None)
         if wire in self._networks:
             self._let_linger(wire)
 
@@ -140,7 +153,7 @@ class Entrance:
         self._inside.discard(wire)
         self._leaving.pop(wire, None)
         self._queue.pop(wire, None)
-        self._vouched.discard(wire)
+        self._vouched.pop(wire, None)
         self._networks.pop(wire, None)
 
     def close(self) -> None:
@@ -176,3 +189,8 @@ class Entrance:
     def _stop_timer(self, wire: Wire) -> None:
         if (timer := self._timers.pop(wire, None)) is not None:
             timer.cancel()
+
+
+def _may_have_another(places: Mapping[Wire, str], who: str, most: int) -> bool:
+    """Whether somebody may have one more of `most` places: he has fewer than are free. Who has none gets the last one, too."""
+    return sum(1 for one in places.values() if one == who) < most - len(places)

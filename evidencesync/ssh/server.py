@@ -273,9 +273,9 @@ class _ServiceChannel(SshStream, asyncssh.SSHServerSession[bytes]):
         self._entered_by = wire
         self.is_turned_away = busy
 
-    def vouch(self) -> bool:
+    def vouch(self, who: str) -> bool:
         """See `ServedChannel`."""
-        return self._door.entrance.vouch(self._entered_by)
+        return self._door.entrance.vouch(self._entered_by, who)
 
     def shell_requested(self) -> bool:
         return False

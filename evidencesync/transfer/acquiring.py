@@ -187,7 +187,7 @@ class Acquiring:
         if self._caller.may_return:
             who, caller = self._admitted, self._caller
             resident = Resident(who.principal, who.key.fingerprint, caller.received_from)
-            self._line.open_door(staging.session_fd, who.session, resident, caller.host.is_closing)
+            self._line.open_door(staging.session_fd, who.session, resident, caller.host)
             stack.callback(self._line.close_door)
 
     def _reach(self) -> Reach:

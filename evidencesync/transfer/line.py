@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -16,6 +16,7 @@ from evidencesync.protocol.messages import Message, Patience
 from evidencesync.transfer.ahead import Ahead
 from evidencesync.transfer.door import Door, Occupant, SocketLink
 from evidencesync.transfer.inbox import silence_seconds
+from evidencesync.transfer.intake.overhearing import ALONE, Host
 from evidencesync.transfer.link import Link, PatientLink
 
 _IDLE_SECONDS: Final = 60.0  # three times what an honest sender lets pass without a word
@@ -39,6 +40,7 @@ class Line:
         """Set when everything has arrived: from then on the session goes to its end without a sender, too."""
         self._door: Door | None = None
         self._resident: Resident | None = None
+        self._host = ALONE
         self._lost_ns: int | None = None
         self._wire_received = 0
         self._wire_sent = 0
@@ -76,18 +78,16 @@ class Line:
         if isinstance(link, PatientLink):
             link.timeout_seconds = self._silence_seconds
 
-    def open_door(
-        self, session_fd: int, session: str, resident: Resident, is_closing: Callable[[], bool] = lambda: False
-    ) -> None:
-        """From now on the sender may come back on another link, until whoever started this process wants it to end."""
-        self._resident = resident
+    def open_door(self, session_fd: int, session: str, resident: Resident, host: Host = ALONE) -> None:
+        """From now on the sender may come back on another link, for as long as the process that serves this lets it wait."""
+        self._resident, self._host = resident, host
         self._door = Door(
             session_fd,
             session,
             resident.key,
             may_leave=self._may_leave,
             disturb=self._disturbed,
-            is_closing=is_closing,
+            is_closing=host.is_closing,
             describe=self._describe,
         )
 
@@ -131,11 +131,13 @@ class Line:
     def wait(self) -> bool:
         """Waits for the sender to come back, for as long as a session may wait; whether he has."""
         self._lost = True
-        if self._door is None or self._door.leaving:
+        if self._door is None or self._resident is None or self._door.leaving:
             return False
         self._lost_ns = time.time_ns()
         try:
-            return self._take_visitor(self._door.wait(self._return_seconds))
+            with self._host.waiting(self._resident.principal):
+                visitor = self._door.wait(self._return_seconds)
+            return self._take_visitor(visitor)
         finally:
             self._lost_ns = None
 

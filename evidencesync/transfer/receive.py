@@ -144,7 +144,8 @@ class _Session:
         """Handshake, then the transfer under the item's lock; or all of it passed on to where the session lives."""
         self._line.write(PREAMBLE)
         admitted, purpose = self._shake_hands()
-        if not self._caller.host.has_place(self._say_that_he_waits if purpose == "push" else lambda: None):
+        say = self._say_that_he_waits if purpose == "push" else lambda: None
+        if not self._caller.host.has_place(admitted.principal, say):
             raise BusyError("the server has as many sessions as it takes")
         if purpose == "custody":
             from evidencesync.transfer.custody_serving import serve_custody

@@ -19,6 +19,7 @@ from evidencesync.protocol.framing import FrameDecoder, frame_of
 from evidencesync.protocol.messages import PREAMBLE, Hello, decode_message
 from evidencesync.shortages import unexpected
 from evidencesync.ssh.channel import ServedChannel
+from evidencesync.transfer.absences import Absence, Absences
 from evidencesync.transfer.intake.overhearing import ALONE, Host
 from evidencesync.transfer.link import ChannelLink, Link
 from evidencesync.transfer.memory import keep_large_blocks
@@ -114,6 +115,7 @@ class _Sessions:
         self._pool = ThreadPoolExecutor(_THREADS, "session")
         self._running = 0
         self._closing = threading.Event()
+        self._absences = Absences()
 
     async def serve(self, channel: ServedChannel, who: str) -> None:
         """Serves one. Raises what ended it."""
@@ -127,18 +129,19 @@ class _Sessions:
         def run(work: Coroutine[Any, Any, Any]) -> Any:
             return asyncio.run_coroutine_threadsafe(work, loop).result()
 
-        async def vouch() -> bool:
-            return channel.vouch()
+        async def vouch(who: str) -> bool:
+            return channel.vouch(who)
 
-        def has_place(waits: Callable[[], None]) -> bool:
+        def has_place(who: str, waits: Callable[[], None]) -> bool:
             until = time.monotonic() + _QUEUE_SECONDS
-            while not run(vouch()):
+            while not run(vouch(who)):
                 if time.monotonic() >= until or self._closing.wait(_STATUS_SECONDS):
                     return False
                 waits()
             return True
 
-        host = Host(has_place, self._closing.is_set)
+        absence = Absence(self._absences)
+        host = Host(has_place, lambda: absence.is_over or self._closing.is_set(), absence.waiting)
         self._running += 1
         try:
             work = partial(_serve_link, ChannelLink(channel, run), self._vault_path, who, self.host_key, host)

@@ -14,19 +14,41 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncssh
+import msgspec
 import pytest
 
+from evidencesync.custody.documents import SESSION_NAMESPACE, SessionClaim
+from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.sshsig import Signer, sign_document
+from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import BusyError
+from evidencesync.evidence.digest import sha512_of
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import FrameDecoder, frame_of
-from evidencesync.protocol.messages import PREAMBLE, VERSIONS, Failure, Hello, decode_message
+from evidencesync.protocol.messages import (
+    PREAMBLE,
+    VERSIONS,
+    Begin,
+    Failure,
+    Hello,
+    Message,
+    Patience,
+    Ready,
+    Records,
+    Status,
+    Welcome,
+    decode_message,
+)
 from evidencesync.ssh.address import Address
+from evidencesync.ssh.keys import load_signer
 from evidencesync.ssh.options import SshOptions
+from evidencesync.transfer.occupants import find_transfers
 from evidencesync.transfer.place import first_link
 from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.push import push
 from evidencesync.transfer.ssh_link import SshLink
+from evidencesync.vault.layout import VaultLayout
 from tests.integration.cli_program import ITEM, TIMEOUT_SECONDS, Lab
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.ssh_client import open_channel
@@ -165,6 +187,60 @@ def test_a_silent_stranger_keeps_nobody_out_of_our_own_server(lab: Lab, port: in
 
 async def _abort(connection: asyncssh.SSHClientConnection) -> None:
     connection.abort()
+    await connection.wait_closed()
+
+
+def test_one_trusted_person_who_holds_session_after_session_keeps_nobody_out(lab: Lab, port: int, loop: Loop) -> None:
+    """33 sessions of one trusted key, for 33 items, that do nothing: half of the places are for others."""
+    assert lab.run("trust", "add", "vault", "eve.pub", "--principal", "eve@lab").code == 0
+    signer = load_signer(str(lab.folder / "eve"), None, None)
+    layout = VaultLayout(lab.folder / "vault")
+    held = loop.run(_hold_sessions(lab, port, signer, range(17)))
+    try:
+        held += loop.run(_hold_sessions(lab, port, signer, range(17, 33)))
+        push_from(lab, port, "127.0.0.3")
+        assert len(find_transfers(layout)) == 16
+    finally:
+        for connection in held:
+            loop.run(_abort(connection))
+
+
+async def _hold_sessions(lab: Lab, port: int, signer: Signer, numbers: range) -> list[asyncssh.SSHClientConnection]:
+    return await asyncio.gather(*(_hold_session(lab, port, signer, number) for number in numbers))
+
+
+async def _hold_session(lab: Lab, port: int, signer: Signer, number: int) -> asyncssh.SSHClientConnection:
+    """Proves a trusted key, hears that it got a place or has to wait for one, and then says no more."""
+    connection = await asyncssh.connect(
+        "127.0.0.1", port, username="eve", config=None, known_hosts=None, client_keys=[str(lab.folder / "eve")]
+    )
+    process = await connection.create_process("serve", encoding=None)
+    decoder = FrameDecoder()
+
+    async def hear() -> Message:
+        while True:
+            for kind, body in decoder.feed(await process.stdout.read(65536)):
+                return decode_message(kind, body)
+
+    process.stdin.write(PREAMBLE + frame_of(Hello(list(VERSIONS), "t", "push", b"", DELTA_PARAMETERS, 0)))
+    welcome = await hear()
+    assert isinstance(welcome, Welcome)
+    claim = msgspec.json.encode(
+        SessionClaim(
+            nonce=welcome.nonce.hex(),
+            vault_id=welcome.vault_id,
+            vault_key=PublicKey.from_blob(welcome.vault_key).fingerprint,
+            case="HELD",
+            item=f"I{number}",
+            session=f"{number:032x}",
+            key=signer.public_key.fingerprint,
+        )
+    )
+    signature = sign_document(signer, SESSION_NAMESPACE, sha512_of(claim))
+    begin = Begin(claim, signature, read_back=True, resumes=False, seen=0, vault_seen=0)
+    process.stdin.write(frame_of(Patience(600_000, 0, 0)) + frame_of(begin))
+    assert isinstance(await hear(), Status | Records | Ready)
+    return connection
 
 
 def test_who_is_turned_away_hears_so_in_his_own_version(lab: Lab, port: int, loop: Loop) -> None:

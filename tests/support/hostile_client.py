@@ -53,6 +53,7 @@ from evidencesync.protocol.messages import (
     Welcome,
     decode_message,
 )
+from evidencesync.transfer.intake.overhearing import ALONE, Host
 from evidencesync.transfer.link import LocalLink, local_pair
 from evidencesync.transfer.receive import receive
 from evidencesync.vault.item import lock_item
@@ -83,8 +84,9 @@ ROOT = entry_of(b"", "directory")
 class HostileClient:
     """One session with the real `receive`, which runs in a thread. `ended` gives what it ended with."""
 
-    def __init__(self, bench: Bench, *, session: str | None = None, may_return: bool = False) -> None:
+    def __init__(self, bench: Bench, *, session: str | None = None, may_return: bool = False, host: Host = ALONE) -> None:
         self.bench = bench
+        self.host = host
         self.may_return = may_return
         self.session = session or secrets.token_hex(16)
         self.error: EvidenceSyncError | None = None
@@ -98,7 +100,7 @@ class HostileClient:
 
     def _serve(self, link: LocalLink) -> None:
         try:
-            receive(link, self.bench.vault, "a hostile test", may_return=self.may_return)
+            receive(link, self.bench.vault, "a hostile test", may_return=self.may_return, host=self.host)
         except EvidenceSyncError as error:
             self.error = error
 

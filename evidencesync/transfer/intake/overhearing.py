@@ -7,6 +7,7 @@ digested as it passes by: it is digested where the vault has read and checked it
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,14 +28,17 @@ class Pulled:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What a session asks the process that serves it beside others: whether it has a place, and whether the process ends."""
+    """What a session asks the process that serves it beside others: whether it has a place, and how long it may wait."""
 
-    has_place: Callable[[Callable[[], None]], bool]
-    """Waits a while for one. The argument is called about once a second, so that whoever waits hears that he does."""
+    has_place: Callable[[str, Callable[[], None]], bool]
+    """Waits a while for one, for whoever has this name. The other argument is called about once a second, so that he hears it."""
     is_closing: Callable[[], bool]
+    """Whether a session is to wait no longer for a sender whose link is lost."""
+    waiting: Callable[[str], AbstractContextManager[None]] = lambda _who: nullcontext()
+    """Entered by a session for as long as it waits for a sender whose link is lost, and who has this name."""
 
 
-ALONE: Final = Host(lambda _waits: True, lambda: False)
+ALONE: Final = Host(lambda _who, _waits: True, lambda: False)
 """A process that serves one session, or that serves itself."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from evidencesync.ssh.entrance import Entrance, Entry, Limits
 from evidencesync.ssh.wire import Wire
@@ -34,9 +35,9 @@ class Caller(Wire):
         self.dropped = True
 
 
-def at_the_door(work: Callable[[Entrance], Awaitable[None]]) -> None:
+def at_the_door(work: Callable[[Entrance], Awaitable[None]], limits: Limits = LIMITS) -> None:
     async def run() -> None:
-        await work(Entrance(LIMITS))
+        await work(Entrance(limits))
 
     asyncio.run(run())
 
@@ -73,7 +74,7 @@ def test_who_was_told_that_there_is_no_place_does_not_take_one_by_staying() -> N
         entrance.gone(strangers[0][0])
         caller, entry = log_in(entrance, "ana")
         assert entry is Entry.COME_IN
-        assert entrance.vouch(caller)
+        assert entrance.vouch(caller, "ana")
         assert not any(one.dropped for one, _ in strangers)
 
     at_the_door(work)
@@ -82,7 +83,7 @@ def test_who_was_told_that_there_is_no_place_does_not_take_one_by_staying() -> N
 def test_nobody_whose_session_goes_on_is_dropped_for_another() -> None:
     async def work(entrance: Entrance) -> None:
         inside = [log_in(entrance)[0] for _ in range(2)]
-        assert all(map(entrance.vouch, inside))
+        assert all(entrance.vouch(one, name) for one, name in zip(inside, ("ana", "bo"), strict=True))
         strangers = [log_in(entrance)[0] for _ in range(4)]
         late, entry = log_in(entrance)
         assert entry is Entry.NO
@@ -90,3 +91,51 @@ def test_nobody_whose_session_goes_on_is_dropped_for_another() -> None:
         assert not any(one.dropped for one in (*inside, *strangers))
 
     at_the_door(work)
+
+
+ROOMY = replace(
+    LIMITS,
+    logins=200,
+    logins_of_address=200,
+    connections=200,
+    strangers=200,
+    strangers_of_address=200,
+    strangers_of_key=200,
+    sessions=8,
+    queue=8,
+)
+
+
+def test_one_person_has_no_more_places_than_he_leaves_free_and_so_has_the_next() -> None:
+    async def work(entrance: Entrance) -> None:
+        def ask(who: str, times: int) -> int:
+            return sum(entrance.vouch(log_in(entrance, who)[0], who) for _ in range(times))
+
+        assert ask("eve", 7) == 4  # three more wait
+        assert ask("ana", 1) == 1
+        assert ask("bo", 1) == 1
+        assert ask("ana", 1) == 1  # two are free, and she has one
+        assert ask("ana", 1) == 0
+        assert ask("cy", 1) == 1
+        assert ask("dan", 1) == 0  # now all eight are taken
+
+    at_the_door(work, ROOMY)
+
+
+def test_who_waits_for_sessions_of_his_own_to_end_holds_up_nobody_behind_him() -> None:
+    async def work(entrance: Entrance) -> None:
+        eve = [log_in(entrance, "eve")[0] for _ in range(20)]
+        assert [entrance.vouch(one, "eve") for one in eve] == [True] * 4 + [False] * 16
+        others = [log_in(entrance, who)[0] for who in ("ana", "bo", "cy", "dan")]
+        assert all(entrance.vouch(one, who) for one, who in zip(others, ("ana", "bo", "cy", "dan"), strict=True))
+        late, later = log_in(entrance, "fay")[0], log_in(entrance, "gus")[0]
+        assert not entrance.vouch(late, "fay")
+        entrance.finished(others[0])
+        assert not entrance.vouch(later, "gus")  # fay came before him
+        assert not entrance.vouch(eve[4], "eve")
+        assert entrance.vouch(late, "fay")
+        for one in (others[1], others[2]):
+            entrance.finished(one)
+        assert entrance.vouch(later, "gus")
+
+    at_the_door(work, ROOMY)

@@ -95,7 +95,7 @@ def test_a_push_waits_for_a_server_that_is_busy(tmp_path: Path) -> None:
     bench = make_bench(tmp_path)
     (bench.source / "a").write_bytes(b"one")
     answers = iter([False, False, True])
-    reach = served(bench, Host(lambda _waits: next(answers), lambda: False))
+    reach = served(bench, Host(lambda _who, _waits: next(answers), lambda: False))
     told: list[str] = []
     outcome = push(reach(), bench.request(retries=5), Progress(tell=told.append), again=reach)
     assert outcome.acquisition == 1
@@ -104,7 +104,7 @@ def test_a_push_waits_for_a_server_that_is_busy(tmp_path: Path) -> None:
 
 def test_a_push_that_never_gets_a_place_ends_as_busy(tmp_path: Path) -> None:
     bench = make_bench(tmp_path)
-    reach = served(bench, Host(lambda _waits: False, lambda: False))
+    reach = served(bench, Host(lambda _who, _waits: False, lambda: False))
     with pytest.raises(BusyError):
         push(reach(), bench.request(retries=2), Progress(), again=reach)
     assert bench.acquisitions() == []
@@ -114,7 +114,7 @@ def test_who_waits_in_line_at_the_server_hears_of_it(tmp_path: Path) -> None:
     """So that a sender with a short timeout does not give up."""
     bench = make_bench(tmp_path)
 
-    def wait(waits: Callable[[], None]) -> bool:
+    def wait(_who: str, waits: Callable[[], None]) -> bool:
         for _ in range(3):
             waits()
         return True

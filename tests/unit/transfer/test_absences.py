@@ -1,0 +1,66 @@
+"""Sessions that wait for senders whose links are lost: how many there may be, and who ends for the next one."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from evidencesync.evidence.identity import ItemName, Title
+from evidencesync.protocol.messages import Alive
+from evidencesync.transfer.absences import Absence, Absences
+from evidencesync.transfer.intake.overhearing import Host
+from evidencesync.transfer.occupants import find_transfers
+from tests.support.bench_of_evidence import make_bench
+from tests.support.hostile_client import SECONDS, HostileClient
+
+
+def test_who_loses_link_after_link_ends_his_own_oldest_sessions_alone() -> None:
+    absences = Absences(total=6, of_one=4)
+    with ExitStack() as stack:
+
+        def wait(who: str) -> Absence:
+            one = Absence(absences)
+            stack.enter_context(one.waiting(who))
+            return one
+
+        honest = wait("ana")
+        hostile = [wait("eve") for _ in range(10)]
+        assert [one.is_over for one in hostile] == [True] * 6 + [False] * 4
+        also_honest = [wait("bo") for _ in range(2)]
+        assert [one.is_over for one in hostile] == [True] * 7 + [False] * 3
+        assert not any(one.is_over for one in (honest, *also_honest))
+
+
+def test_a_session_that_goes_on_gives_its_place_back_and_may_wait_again() -> None:
+    absences = Absences(total=1, of_one=1)
+    one, other = Absence(absences), Absence(absences)
+    with one.waiting("ana"):
+        pass
+    with other.waiting("ana"):
+        assert not one.is_over
+        with one.waiting("ana"):
+            assert other.is_over
+            assert not one.is_over
+    with other.waiting("ana"):
+        assert not other.is_over
+
+
+def test_a_vaults_end_that_must_wait_no_longer_ends_and_the_other_ones_stay(tmp_path: Path) -> None:
+    bench, absences = make_bench(tmp_path), Absences(total=2, of_one=2)
+    clients = []
+    for number in range(3):
+        absence = Absence(absences)
+        host = Host(lambda _who, _waits: True, lambda absence=absence: absence.is_over, absence.waiting)  # type: ignore[misc]
+        one = HostileClient(replace(bench, name=ItemName(Title("C"), Title(f"I{number}"))), may_return=True, host=host)
+        one.shake_hands()
+        one.send(Alive())
+        clients.append(one)
+    for number, one in enumerate(clients):
+        one.link.close()
+        until = time.monotonic() + SECONDS
+        while number < 2 and sum(found.waits for found in find_transfers(bench.vault.layout)) <= number:
+            assert time.monotonic() < until
+    assert clients[0].ended().slug == "link-lost"
+    assert {found.item for found in find_transfers(bench.vault.layout)} == {"I1", "I2"}
