@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import random
 import threading
 import time
 from pathlib import Path
@@ -21,16 +21,22 @@ from tests.support.pulling import far_end, link_to, pull_from
 
 MIB = 1 << 20
 TIMEOUT = 10.0
+PART = 200_000
+SLOW_PARTS = 10  # all of them within the content that is pulled: there is always more to come, and somebody waits for it
 
 
 class Clock:
-    """In place of the module `time`: goes on by itself, and may be set forward."""
+    """In place of the module `time`: goes on by itself, and may be set forward for the thread that waits, the test's own."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
 
     def monotonic(self) -> float:
-        return time.monotonic() + self.ahead
+        return time.monotonic() + (self.ahead if _is_the_one_that_waits() else 0.0)
+
+
+def _is_the_one_that_waits() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 @pytest.fixture
@@ -78,26 +84,31 @@ def test_an_answer_that_comes_slowly_is_waited_for_and_one_that_stops_is_not(clo
 
 
 class SlowLink(LocalLink):
-    """Gives what comes in parts, and lets half of the timeout pass before each, until that was noticed."""
+    """Gives what comes in parts of one size, and lets more than half of the timeout pass before each of the first ones.
 
-    def __init__(self, end: LocalLink, clock: Clock, looked: threading.Event, part: int) -> None:
+    Where the parts begin is counted in bytes: it is no matter how the other end writes them, nor what waits in a queue.
+    """
+
+    def __init__(self, end: LocalLink, clock: Clock, looked: threading.Event) -> None:
         super().__init__(end.incoming, end.outgoing)
         self.slow = 0
         self._clock = clock
         self._looked = looked
-        self._part = part
+        self._left = PART
         self._rest = b""
 
     def read(self) -> bytes:
-        """A part of what has come."""
-        if not self._rest:
-            self._rest = super().read()
-        elif len(self._rest) > self._part:
+        """No more than the rest of a part."""
+        self._rest = self._rest or super().read()
+        if self._left == 0 and self.slow < SLOW_PARTS:
             self._clock.ahead += 0.6 * TIMEOUT
             self._looked.clear()
             assert self._looked.wait(PATIENCE_SECONDS)
             self.slow += 1
-        given, self._rest = self._rest[: self._part], self._rest[self._part :]
+            self._left = PART
+        given = self._rest[: self._left or None]
+        self._rest = self._rest[len(given) :]
+        self._left -= min(len(given), self._left)
         return given
 
 
@@ -106,18 +117,19 @@ def test_a_pull_over_a_line_that_needs_longer_for_a_frame_than_the_timeout(
 ) -> None:
     """Before, it began anew each time and never came to an end: at 10 seconds, over each line of less than 100 kB a second."""
     bench = make_bench(tmp_path)
-    (bench.source / "image").write_bytes(os.urandom(2 * MIB))
+    (bench.source / "image").write_bytes(random.Random(4).randbytes(2 * MIB))
     looked = threading.Event()
     left = Silence.left
 
     def look(self: Silence, patience_seconds: float) -> float:
         found = left(self, patience_seconds)
-        looked.set()
+        if _is_the_one_that_waits():
+            looked.set()
         return found
 
     monkeypatch.setattr(Silence, "left", look)
     monkeypatch.setattr(conversation_module, "alive_seconds", lambda _timeout: 0.01)
-    link = SlowLink(link_to(far_end(bench.source)), clock, looked, 200_000)
+    link = SlowLink(link_to(far_end(bench.source)), clock, looked)
     outcome = pull_from(bench, link=link, timeout_seconds=TIMEOUT)
     assert outcome.acquisition == 1
-    assert link.slow > 1  # how the line's bytes fall into parts is the system's affair; two are longer than the timeout
+    assert link.slow == SLOW_PARTS
