@@ -25,12 +25,14 @@ def run_tests(place: Path, *more: str, **environment: str) -> subprocess.Complet
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_where_a_program_is_missing_the_run_ends_with_what_to_install(tmp_path: Path) -> None:
     done = run_tests(tmp_path / "run", CI="", WITHOUT_PROGRAMS="1")
     assert done.returncode == 0, done.stdout
     assert re.search(r"= [0-9]+ tests? (was|were) skipped: install hashdeep to run all of them =", done.stdout), done.stdout
 
 
+@pytest.mark.slow
 def test_in_ci_a_missing_program_is_a_failure(tmp_path: Path) -> None:
     done = run_tests(tmp_path / "run", "-x", CI="true", WITHOUT_PROGRAMS="1")
     assert done.returncode == 1, done.stdout

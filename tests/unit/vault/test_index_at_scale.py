@@ -74,6 +74,7 @@ def looked_up(index: Index, parts: Segments, scope: Scope) -> list[Found | None]
     return [index.find_segment(segment_digest(part), scope) for part in parts]
 
 
+@pytest.mark.slow
 def test_an_image_takes_less_than_a_thousandth_of_its_size_and_a_similar_one_only_what_differs(
     index: Index, layout: VaultLayout
 ) -> None:
@@ -204,6 +205,7 @@ def test_a_damaged_index_of_all_cases_is_made_anew_and_harms_nobody(layout: Vaul
     second.close()
 
 
+@pytest.mark.slow
 def test_an_add_that_is_killed_leaves_the_index_as_it_was(index: Index, layout: VaultLayout, tmp_path: Path) -> None:
     recipe = recipe_of(segments(1, 3), 1)
     published(index, layout, ("C", "I", 1), recipe)

@@ -25,6 +25,7 @@ def stored_files(made: Made) -> list[Path]:
     return sorted(Path(folder) / name for folder, _, names in os.walk(made.path / "cases") for name in names)
 
 
+@pytest.mark.slow
 def test_one_bit_flipped_in_any_file_is_found_and_the_file_is_named(made: Made) -> None:
     files = stored_files(made)
     assert len(files) == 2 * (11 + len(FIRST)) + 8

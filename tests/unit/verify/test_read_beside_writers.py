@@ -96,6 +96,7 @@ def a_day(busy: Busy) -> None:
     busy.vault().trust.retire(busy.ana.public_key, at_ns=busy.tick())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("work", "step"), [(a_push, 5), (a_day, 1)])
 def test_whatever_is_written_at_whatever_moment_nothing_false_is_found(
     template: Busy, tmp_path: Path, work: Callable[[Busy], None], step: int
