@@ -134,14 +134,14 @@ def _look(run: Run, source: Places, item: ItemChoice) -> ExitCode:
 
 def check_places(run: Run, source: str, address: Address, how: HowChoice, what: FilterChoice) -> Grounds:
     """What can be said before anybody is asked for a passphrase. Raises SourceNotFoundError, UsageError, ConfigurationError."""
-    from evidencesync.source.gaps import refuse_moved_bytes
     from evidencesync.source.root import resolve_source
 
     resolved = resolve_source(os.fsencode(source))
-    refuse_moved_bytes(resolved, how.on_read_error)
     if resolved.is_device:
+        from evidencesync.source.gaps import refuse_moved_bytes
         from evidencesync.source.origin import device_warnings
 
+        refuse_moved_bytes(resolved, how.on_read_error)
         for warning in device_warnings(resolved):
             run.console.warn(warning)
     root = Path(os.fsdecode(resolved.path))

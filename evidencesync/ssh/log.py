@@ -17,25 +17,26 @@ from evidencesync.evidence.display import safe_text
 _MAX_LINE: Final = 16 * 1024
 _MAX_KEPT: Final = 40  # of ssh's own words to a person
 _MAX_WORD: Final = 300
+# Patterns are compiled (and kept, by re) when there is a line to match: while ssh logs in, and not before it is started.
 _KEY: Final = r"(?P<type>[\w.@+-]+) (?P<fingerprint>SHA256:[A-Za-z0-9+/]{43})"
 _FACTS: Final = (
     (
         "server_version",
-        re.compile(r"debug1: Remote protocol version (?P<protocol>[\d.]+), remote software version (?P<value>.*)"),
+        r"debug1: Remote protocol version (?P<protocol>[\d.]+), remote software version (?P<value>.*)",
     ),
-    ("recv", re.compile(r"debug1: kex: server->client cipher: (?P<cipher>\S+) MAC: (?P<mac>\S+) compression: \S+")),
-    ("send", re.compile(r"debug1: kex: client->server cipher: (?P<cipher>\S+) MAC: (?P<mac>\S+) compression: \S+")),
-    ("host_key", re.compile(rf"debug1: Server host (?:key|certificate): {_KEY}(?:, .*)?")),
-    ("destination", re.compile(r"debug1: Authenticating to (?P<host>.*):(?P<port>\d+) as '(?P<user>.*)'")),
+    ("recv", r"debug1: kex: server->client cipher: (?P<cipher>\S+) MAC: (?P<mac>\S+) compression: \S+"),
+    ("send", r"debug1: kex: client->server cipher: (?P<cipher>\S+) MAC: (?P<mac>\S+) compression: \S+"),
+    ("host_key", rf"debug1: Server host (?:key|certificate): {_KEY}(?:, .*)?"),
+    ("destination", r"debug1: Authenticating to (?P<host>.*):(?P<port>\d+) as '(?P<user>.*)'"),
 )
 _CONNECTED: Final = "debug1: Connection established."
-_AUTHENTICATED: Final = re.compile(r'Authenticated to .* ?(?:\(\[.*\]:\d+\)|\(via proxy\))(?: using "[\w@.-]+")?\.')
-_ACCEPTED_KEY: Final = re.compile(r"debug1: Server accepts key: .*? (SHA256:[A-Za-z0-9+/]{43})(?: .*)?")
+_AUTHENTICATED: Final = r'Authenticated to .* ?(?:\(\[.*\]:\d+\)|\(via proxy\))(?: using "[\w@.-]+")?\.'
+_ACCEPTED_KEY: Final = r"debug1: Server accepts key: .*? (SHA256:[A-Za-z0-9+/]{43})(?: .*)?"
 _HOST_VERIFIED: Final = frozenset({"debug1: SSH2_MSG_NEWKEYS received", "debug1: SSH2_MSG_SERVICE_ACCEPT received"})
-_EXIT_STATUS: Final = re.compile(r"debug1: Exit status (\d{1,10})")
-_IS_IDLE: Final = re.compile(r"@|Transferred: |Bytes per second: |OpenSSH_")
-_IS_DEBUG: Final = re.compile(r"debug\d: ")
-_OFFENDING: Final = re.compile(r"Offending (?:key for IP|.* key) in (?P<place>.*:\d+)")
+_EXIT_STATUS: Final = r"debug1: Exit status (\d{1,10})"
+_IS_IDLE: Final = r"@|Transferred: |Bytes per second: |OpenSSH_"
+_IS_DEBUG: Final = r"debug\d: "
+_OFFENDING: Final = r"Offending (?:key for IP|.* key) in (?P<place>.*:\d+)"
 
 
 class Refusal(Enum):
@@ -55,39 +56,37 @@ class Refusal(Enum):
 
 
 _REFUSALS: Final = (
-    (Refusal.HOST_KEY_REVOKED, re.compile(r".*(?:REVOKED HOST KEY DETECTED|[Hh]ost key .*revoked|evoked (?:host|CA) key).*")),
-    (Refusal.HOST_KEY_CHANGED, re.compile(r".*REMOTE HOST IDENTIFICATION HAS CHANGED.*")),
-    (Refusal.HOST_KEY_UNKNOWN, re.compile(r"Host key verification failed\.|No .* host key is known for .* strict checking\.")),
+    (Refusal.HOST_KEY_REVOKED, r".*(?:REVOKED HOST KEY DETECTED|[Hh]ost key .*revoked|evoked (?:host|CA) key).*"),
+    (Refusal.HOST_KEY_CHANGED, r".*REMOTE HOST IDENTIFICATION HAS CHANGED.*"),
+    (Refusal.HOST_KEY_UNKNOWN, r"Host key verification failed\.|No .* host key is known for .* strict checking\."),
     (
         Refusal.DENIED,
-        re.compile(
-            r"(?:.*: )?Permission denied \(.*|.*Too many authentication failures.*|(?:.*: )?No more authentication methods.*"
-        ),
+        (r"(?:.*: )?Permission denied \(.*|.*Too many authentication failures.*|(?:.*: )?No more authentication methods.*"),
     ),
-    (Refusal.NAME, re.compile(r".*: Could not resolve host.*|.*[Nn]ame or service not known.*")),
-    (Refusal.NO_ALGORITHM, re.compile(r"(?:.*: )?[Uu]nable to negotiate .*|.*no matching .* found.*|Bad server host key: .*")),
+    (Refusal.NAME, r".*: Could not resolve host.*|.*[Nn]ame or service not known.*"),
+    (Refusal.NO_ALGORITHM, r"(?:.*: )?[Uu]nable to negotiate .*|.*no matching .* found.*|Bad server host key: .*"),
     (
         Refusal.NOT_SSH,
-        re.compile(
+        (
             r"(?!Load key ).*(?:Bad remote protocol version|banner line|Bad packet length|invalid format|[Pp]rotocol mismatch|"
             r"major versions differ|client sent invalid|[Cc]orrupted|message authentication code|incorrect signature).*"
         ),
     ),
     (
         Refusal.SESSION,
-        re.compile(
+        (
             r"(?:.*: )?(?:exec|subsystem|shell) request failed on channel.*|channel \d+: open failed: .*|"
             r"(?:.*: )?stdio forwarding failed"
         ),
     ),
-    (Refusal.SILENT, re.compile(r".*(?:timed out|Timeout, server .* not responding|Operation timed out).*")),
+    (Refusal.SILENT, r".*(?:timed out|Timeout, server .* not responding|Operation timed out).*"),
     (
         Refusal.UNREACHABLE,
-        re.compile(r"(?:.*: )?connect to (?:host|address) .*: .*|.*(?:No route to host|unreachable|Connection refused).*"),
+        r"(?:.*: )?connect to (?:host|address) .*: .*|.*(?:No route to host|unreachable|Connection refused).*",
     ),
     (
         Refusal.CLOSED,
-        re.compile(
+        (
             r".*(?:[Cc]onnection (?:to .* )?(?:closed|reset)|[Rr]eceived disconnect|Disconnected from|Broken pipe|"
             r"UNKNOWN port|closed by (?:remote )?host|Software caused connection abort).*"
         ),
@@ -166,7 +165,7 @@ class SshLog:
 
     def _take(self, line: str) -> None:
         for name, pattern in _FACTS:
-            if (match := pattern.fullmatch(line)) is not None:
+            if (match := re.fullmatch(pattern, line)) is not None:
                 self._note_fact(name, match.groupdict(), is_certificate="certificate" in line)
                 return
         if line == _CONNECTED:
@@ -174,14 +173,14 @@ class SshLog:
             self._forget_refusals()  # another address of the same name did not answer
         elif line in _HOST_VERIFIED:
             self.is_host_verified = True
-        elif (accepted := _ACCEPTED_KEY.fullmatch(line)) is not None:
+        elif (accepted := re.fullmatch(_ACCEPTED_KEY, line)) is not None:
             self.login_key = accepted[1]
-        elif _AUTHENTICATED.fullmatch(line):
+        elif re.fullmatch(_AUTHENTICATED, line):
             self.is_authenticated = self.is_host_verified = True
             self._forget_refusals()
-        elif (status := _EXIT_STATUS.fullmatch(line)) is not None and self.is_authenticated:
+        elif (status := re.fullmatch(_EXIT_STATUS, line)) is not None and self.is_authenticated:
             self.exit_status = int(status[1])
-        elif not _IS_DEBUG.match(line):
+        elif not re.match(_IS_DEBUG, line):
             self._note_word(line)
 
     def _forget_refusals(self) -> None:
@@ -210,10 +209,10 @@ class SshLog:
 
     def _note_word(self, line: str) -> None:
         for refusal, pattern in _REFUSALS:
-            if pattern.fullmatch(line):
+            if re.fullmatch(pattern, line):
                 self.refusals.setdefault(refusal, safe_text(line, _MAX_WORD))
-        if (offending := _OFFENDING.fullmatch(line)) is not None and len(self.offending) < _MAX_KEPT:
+        if (offending := re.fullmatch(_OFFENDING, line)) is not None and len(self.offending) < _MAX_KEPT:
             self.offending.append(safe_text(offending["place"], _MAX_WORD))
-        if line.strip() and not _IS_IDLE.match(line):
+        if line.strip() and not re.match(_IS_IDLE, line):
             self.words.append(safe_text(line, _MAX_WORD))
             del self.words[:-_MAX_KEPT]

@@ -11,10 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from evidencesync.errors import EvidenceSyncError, LinkLostError, UsageError
-from evidencesync.protocol.failures import failure_of
-from evidencesync.protocol.framing import frame_of
-from evidencesync.protocol.messages import PATIENT_VERSION, PREAMBLE
-from evidencesync.shortages import unexpected
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
 from evidencesync.transfer.link import Link, LocalLink, local_pair
@@ -119,6 +115,11 @@ def _serve_local(link: LocalLink, vault: Vault, received_from: str | None, pulle
     except EvidenceSyncError:
         return  # the other end of the link was told, and raises it
     except Exception as error:  # noqa: BLE001 - no room to load the vault's half, or for its threads: nobody was told yet
+        from evidencesync.protocol.failures import failure_of
+        from evidencesync.protocol.framing import frame_of
+        from evidencesync.protocol.messages import PATIENT_VERSION, PREAMBLE
+        from evidencesync.shortages import unexpected
+
         with contextlib.suppress(LinkLostError):
             link.write(PREAMBLE + frame_of(failure_of(unexpected(error), PATIENT_VERSION)))
     finally:

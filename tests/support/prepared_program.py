@@ -154,7 +154,7 @@ def _parse_once() -> None:
 
     parser = typer.main.get_command(commands.make_app())
     typer.main.get_command = lambda typer_instance: parser
-    commands.make_app = typer.Typer
+    commands.make_app = lambda names=(): typer.Typer()
     with (
         open(os.devnull, "w", encoding="ascii") as nowhere,
         contextlib.redirect_stdout(nowhere),

@@ -1,0 +1,35 @@
+"""A command line loads the parser of its own command alone, and means what it means beside all others."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import typer.main
+
+from evidencesync.cli import commands
+
+
+@pytest.mark.parametrize("module", sorted(set(commands._MODULES.values())))
+def test_a_module_adds_the_commands_that_the_table_says(module: str) -> None:
+    names = [name for name, named in commands._MODULES.items() if named == module]
+    made = typer.main.get_command(commands.make_app(names[:1]))
+    assert list(made.commands) == names  # type: ignore[attr-defined]
+
+
+def test_one_command_loads_no_other() -> None:
+    code = (
+        "import sys; from evidencesync.cli.app import main; code = main(['list', '/nowhere/at/all']); "
+        "sys.exit(code if 'evidencesync.cli.catalog_commands' in sys.modules else 99); "
+    )
+    other = code.replace("catalog_commands' in", "push_command' not in")
+    for text in (code, other):
+        assert subprocess.run([sys.executable, "-c", text], capture_output=True, check=False).returncode == 10
+
+
+def test_a_mistyped_command_is_held_against_all_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    from evidencesync.cli.app import main
+
+    assert main(["verfy", "/vault"]) == 2
+    assert "'verify'" in capsys.readouterr().err
