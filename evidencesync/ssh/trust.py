@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from evidencesync.errors import ConnectError, EvidenceSyncError, HostKeyChangedError, HostKeyError
+from evidencesync.errors import ConnectError, EvidenceSyncError, HostKeyError
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.child import SshChild
-from evidencesync.ssh.log import ServerKey
+from evidencesync.ssh.log import Refusal, ServerKey
 from evidencesync.ssh.options import SshOptions
 from evidencesync.ssh.recorded import fingerprint_of
 from evidencesync.ssh.route import Hop, find_route
@@ -37,20 +37,12 @@ def fetch_host_key(address: Address, options: SshOptions) -> Shown:
 
     Raises HostKeyChangedError where another one is recorded or this one is revoked, and what connecting raises.
     """
-    try:
-        hop, key = _see(address, options, _NO_LOGIN)
-    except HostKeyChangedError:
-        raise
-    except HostKeyError as error:
-        return _fetch_unknown(address, options, error)
-    return Shown(hop, key, None)
+    hop, key = _see(address, options, _NO_LOGIN)
+    return _fetch_unknown(address, options) if key is None else Shown(hop, key, None)
 
 
-def _fetch_unknown(address: Address, options: SshOptions, refusal: HostKeyError) -> Shown:
+def _fetch_unknown(address: Address, options: SshOptions) -> Shown:
     """ssh writes a key that it has not seen into a known_hosts file of our own, once the server has proved to hold it."""
-    target = find_route(address, options)[-1]
-    if not (refusal.hint or "").endswith(target.trust_command):
-        raise refusal  # a jump host's: that one is to be trusted first
     with tempfile.TemporaryDirectory(prefix="evidencesync-") as folder:
         file = Path(folder, "known_hosts")
         learning = (
@@ -63,20 +55,25 @@ def _fetch_unknown(address: Address, options: SshOptions, refusal: HostKeyError)
         lines = file.read_text("utf-8").splitlines() if file.exists() else []
     for line in lines:
         fields = line.split()
-        if len(fields) >= 3 and fingerprint_of(fields[2]) == key.fingerprint:
+        if key is not None and len(fields) >= 3 and fingerprint_of(fields[2]) == key.fingerprint:
             kind = fields[1]
             return Shown(hop, dataclasses.replace(key, type=kind), f"{kind} {fields[2]}")
     raise ConnectError(f"ssh does not say which host key {hop.where} has shown")
 
 
-def _see(address: Address, options: SshOptions, more: tuple[str, ...]) -> tuple[Hop, ServerKey]:
-    """Goes to a server's door. Raises what ends that before the host key is accepted."""
+def _see(address: Address, options: SshOptions, more: tuple[str, ...]) -> tuple[Hop, ServerKey | None]:
+    """Connects as far as the host key; None where it is not recorded. Raises what ends that earlier.
+
+    A jump host's key that is not recorded is to be trusted first: that is raised, too.
+    """
     route = find_route(address, options, more)
     child = SshChild(route, options, "exit")
     try:
         child.wait_ready()
     except HostKeyError:
-        raise
+        if child.logs[-1].host_key_refusal is not Refusal.HOST_KEY_UNKNOWN:
+            raise
+        return route[-1], None
     except EvidenceSyncError:
         if not child.logs[-1].is_host_verified:
             raise
