@@ -81,17 +81,20 @@ class Writer:
 
 
 def main(vault: str, key: str, what: str, count: str, letter: str) -> None:
-    """Adds so many."""
+    """Tries so often, and until something was added."""
     fcntl.flock = lambda *_: None
     examiner = VaultSigner(Ed25519PrivateKey.from_private_bytes(bytes.fromhex(key)))
     writer = Writer(Vault.open(Path(vault)), examiner, letter)
     say("ready")
     sys.stdin.readline()
-    for number in range(int(count)):
+    number, has_added = 0, False
+    while number < int(count) or not has_added:  # others can be in its way all the time, but not once they have ended
         try:
             say(f"added {getattr(writer, what)(number)}")
+            has_added = True
         except LockedError as error:
             say(f"refused {error.slug}")
+        number += 1
 
 
 def say(line: str) -> None:
