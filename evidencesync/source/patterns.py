@@ -92,42 +92,57 @@ def _without_last_spaces(text: str) -> str:
 
 
 def _join(steps: list[str | None]) -> str:
-    """One expression for the whole path. `**` stands for any number of folders, but at the end for what lies in the last one."""
-    parts: list[str] = []
-    for number, step in enumerate(steps):
-        is_last = number == len(steps) - 1
-        if step is not None:
-            parts.append(step if is_last else step + "/")
-        elif is_last:
-            parts.append(".+")
+    """One expression for the whole path. `**` stands for any number of folders, but at the end for what lies in the last one.
+
+    What stands between two `**` is looked for once, as near to the root as it is there, and never again (an atomic group). That
+    loses nothing, and a pattern with many of them costs no more time than one with few, whatever a path looks like.
+    """
+    runs: list[list[str]] = [[]]
+    for step in steps:
+        if step is None:
+            runs.append([])
         else:
-            parts.append("(?:[^/]+/)*")
+            runs[-1].append(step)
+    first, *others = ["/".join(run) for run in runs]
+    if not others:
+        return first
+    *between, last = others
+    parts = [f"{first}/"] if first else []
+    parts += [f"(?>(?:[^/]+/)*?{run}/)" for run in between if run]
+    parts.append(f"(?:[^/]+/)*{last}" if last else ".+")
     return "".join(parts)
 
 
 def _translate(step: str) -> str:
-    """The expression for one name. Raises ValueError where the pattern is cut off in its middle."""
-    made: list[str] = []
+    """The expression for one name. Raises ValueError where the pattern is cut off in its middle.
+
+    The same holds for what stands between two stars: it has one length, so the first place where it fits will do.
+    """
+    pieces = [""]
     at = 0
     while at < len(step):
         character = step[at]
         at += 1
         if character == "*":
-            if made[-1:] != ["[^/]*"]:  # two in a row mean the same, and cost time
-                made.append("[^/]*")
+            if pieces[-1] or len(pieces) == 1:  # two in a row mean the same
+                pieces.append("")
         elif character == "?":
-            made.append("[^/]")
+            pieces[-1] += "[^/]"
         elif character == "[":
             expression, at = _translate_set(step, at)
-            made.append(expression)
+            pieces[-1] += expression
         else:
             if character == "\\":
                 if at == len(step):
                     raise ValueError("nothing follows the backslash")
                 character = step[at]
                 at += 1
-            made.append(re.escape(character))
-    return "".join(made)
+            pieces[-1] += re.escape(character)
+    first, *others = pieces
+    if not others:
+        return first
+    *between, last = others
+    return "".join([first, *(f"(?>[^/]*?{piece})" for piece in between), f"[^/]*{last}"])
 
 
 def _translate_set(step: str, at: int) -> tuple[str, int]:
