@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
 from evidencesync.cli.console import Console
 from evidencesync.cli.guard import guard
 from evidencesync.cli.settings import CONFIG_VARIABLE, LoadedSettings, load_settings
-from evidencesync.errors import CommandKind, ExitCode
+from evidencesync.errors import CommandKind, ExitCode, UsageError
 
 Command = Callable[..., ExitCode]
 
@@ -86,12 +86,14 @@ def _adapt(function: Command, kind: CommandKind) -> Callable[..., None]:
         prepare_process(verbose=choice.verbose)
 
         def work() -> ExitCode:
+            said = dict(values)
             arguments = {name: _take(group, values) for name, group in groups.items()}
             if run_name is not None:
                 settings = load_settings(choice.config)
                 if settings.notice is not None:
                     console.say(f"note: {settings.notice}")
                 arguments[run_name] = Run(console, settings)
+            _refuse_empty(given, said)
             return function(**arguments, **values)
 
         raise typer.Exit(guard(console, work))
@@ -100,6 +102,23 @@ def _adapt(function: Command, kind: CommandKind) -> Callable[..., None]:
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in given}
     call.__name__ = function.__name__
     return call
+
+
+def _refuse_empty(given: list[inspect.Parameter], values: dict[str, Any]) -> None:
+    """Raises UsageError for an option that is given as nothing, as by a variable of a shell that is not set.
+
+    What it would have said is not known, and its default is not what was asked for. An empty environment variable is not set.
+    """
+    for parameter in given:
+        value = values.get(parameter.name)
+        if value == parameter.default:
+            continue
+        if value == "" or (isinstance(value, list) and "" in value):
+            for said in get_args(parameter.annotation)[1:]:
+                if isinstance(said, typer.models.OptionInfo):
+                    names = [name for name in (said.default, *(said.param_decls or ())) if str(name).startswith("--")]
+                    option = names[0] if names else "--" + parameter.name.replace("_", "-")
+                    raise UsageError(f"{option} is empty", hint="Say it, or leave the option out.")
 
 
 def _is_group(annotation: object) -> bool:

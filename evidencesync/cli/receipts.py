@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -50,6 +52,20 @@ def audit_memory(run: Run) -> HeadMemory:
         return head_memory(run)
     except NoHomeError as error:
         return NoMemory(error.message)
+
+
+@contextlib.contextmanager
+def usable_memory(run: Run) -> Iterator[HeadMemory]:
+    """The same for what adds a record, where the head can be kept afterwards: that is tried before anything is signed.
+
+    Raises RememberedHeadsError, UsageError.
+    """
+    memory = audit_memory(run)
+    memory.require_usable()
+    try:
+        yield memory
+    finally:
+        memory.close()
 
 
 def keep_seen(run: Run, seen: VaultAtHand, now_ns: int) -> None:

@@ -13,9 +13,10 @@ from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.figures import count_text
 from evidencesync.cli.options import local_vault
 from evidencesync.cli.receipts import chosen_receipts, head_memory
-from evidencesync.errors import CommandKind, ExitCode, NotThereError, StorageError, UsageError, most_severe
+from evidencesync.errors import CommandKind, ExitCode, IncompleteError, NotThereError, StorageError, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
 from evidencesync.home import expand
+from evidencesync.shortages import is_shortage, unexpected
 
 if TYPE_CHECKING:
     from evidencesync.cli.outputs import Problem
@@ -177,7 +178,7 @@ def _compare_with(vault: str, found: list[CheckedReceipt], memory: HeadMemory, *
 
 
 def _against_memory(memory: HeadMemory, vault: Vault, name: ItemName) -> list[EvidenceSyncError]:
-    from evidencesync.errors import EvidenceSyncError, IncompleteError
+    from evidencesync.errors import EvidenceSyncError
     from evidencesync.transfer.custody_seen import VaultAtHand
 
     try:
@@ -200,8 +201,12 @@ def _folders(run: Run, receipts: str | None, named: list[str], *, may_be_missing
         found = kept_folders(folder)
     except FileNotFoundError:
         found = []
+    except NotADirectoryError as error:
+        raise UsageError(f"{safe_text(str(folder), 200)} is no folder", hint="Name another folder: --receipts DIR") from error
     except OSError as error:
-        raise StorageError(f"the receipts in {safe_text(str(folder), 200)} cannot be read: {error.strerror}") from error
+        if is_shortage(error):
+            raise unexpected(error) from error
+        raise IncompleteError(f"the receipts in {safe_text(str(folder), 200)} cannot be read: {error.strerror}") from error
     if not found and not may_be_missing:
         raise NotThereError(f"no receipts are kept in {safe_text(str(folder), 200)}", hint="Name another folder: --receipts DIR")
     return found

@@ -216,7 +216,7 @@ def _attach(
     import time
 
     from evidencesync.cli.authorities import load_roots
-    from evidencesync.cli.receipts import audit_memory, keep_seen
+    from evidencesync.cli.receipts import keep_seen, usable_memory
     from evidencesync.cli.timestamp_outputs import TimestampOutput
     from evidencesync.transfer.custody_seen import VaultAtHand
     from evidencesync.vault.timestamps import attach, load_stamped
@@ -227,10 +227,11 @@ def _attach(
     if roots is None:
         run.console.warn("no --tsa-root was given: who made the timestamp is not checked")
     opened = Vault.open(local_vault(vault))
-    who, seen = _who(run, sign), VaultAtHand(audit_memory(run), opened, item.name)
-    now_ns = time.time_ns()
-    done = attach(opened, item, number, answer, who, roots, at_ns=now_ns, before_writing=seen.require)
-    keep_seen(run, seen, now_ns)
+    with usable_memory(run) as memory:
+        who, seen = _who(run, sign), VaultAtHand(memory, opened, item.name)
+        now_ns = time.time_ns()
+        done = attach(opened, item, number, answer, who, roots, at_ns=now_ns, before_writing=seen.require)
+        keep_seen(run, seen, now_ns)
     output = TimestampOutput(
         case=item.name.case.text,
         item=item.name.item.text,

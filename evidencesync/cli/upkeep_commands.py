@@ -38,12 +38,12 @@ def reindex(run: Run, vault: VaultPath) -> ExitCode:
 
     opened = Vault.open(local_vault(vault))
     require_writer(opened.layout)
-    index = opened.index()
-    try:
-        done = rebuild(opened.layout, index)
-    finally:
-        index.close()
-    with adding_to_own_chain(run, opened):
+    with adding_to_own_chain(run, opened):  # an hour of work is not begun where the record at its end would be refused
+        index = opened.index()
+        try:
+            done = rebuild(opened.layout, index)
+        finally:
+            index.close()
         record_heads(opened)
     if index.is_full:  # no document is to blame
         raise NoSpaceError("the index has no room on the vault's disk")

@@ -187,13 +187,14 @@ def adding_to_own_chain(run: Run, vault: Vault) -> Iterator[None]:
     """Records are added to the vault's own chain inside: which must be what this machine has seen before, and is remembered."""
     import time
 
-    from evidencesync.cli.receipts import audit_memory, keep_seen
+    from evidencesync.cli.receipts import keep_seen, usable_memory
     from evidencesync.transfer.custody_seen import VaultAtHand
 
-    seen = VaultAtHand(audit_memory(run), vault)
-    seen.require()
-    yield
-    keep_seen(run, seen, time.time_ns())
+    with usable_memory(run) as memory:
+        seen = VaultAtHand(memory, vault)
+        seen.require()
+        yield
+        keep_seen(run, seen, time.time_ns())
 
 
 def _find_key(vault: Vault, who: str) -> PublicKey:

@@ -31,6 +31,7 @@ def writer(
     other machine: a session that runs there ends before it publishes, and what had arrived is used by the next one.
     """
     from evidencesync.cli.outputs import VaultWriterOutput
+    from evidencesync.cli.vault_commands import adding_to_own_chain
     from evidencesync.vault.machine import this_machine
     from evidencesync.vault.vault import Vault
     from evidencesync.vault.writer import kind_of_vault
@@ -40,7 +41,8 @@ def writer(
     before = opened.settings.writer
     taken = take and (before is None or before.machine != here.id)
     if taken:
-        opened.trust.take_writing(here)
+        with adding_to_own_chain(run, opened):
+            opened.trust.take_writing(here)
         opened = Vault.open(opened.layout.root)
     found, kind = opened.settings.writer, kind_of_vault(opened.layout)
     output = VaultWriterOutput(

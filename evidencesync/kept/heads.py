@@ -265,6 +265,9 @@ class NoMemory(HeadMemory):
         super().__init__(Path(os.devnull))
         self._why = why
 
+    def require_usable(self, closed: Sequence[Closed] = ()) -> None:
+        """There is nothing that could be tried: who asks for this memory goes on without one, and says so."""
+
     def recall(self, subject: ChainSubject) -> Remembered | None:
         """Nothing."""
         return None

@@ -324,6 +324,21 @@ def test_every_document_in_a_vault_fits_its_schema(lab: Lab) -> None:
     assert schema_errors({"type": "file"}, "custody-record") != []
 
 
+@pytest.mark.parametrize(
+    "option",
+    ["--ssh", "--remote-command", "--compress", "--limit-rate", "--on-read-error", "--note", "--known-hosts", "-F", "--exclude"],
+)
+def test_an_option_that_is_empty_is_not_its_default(option: str, lab: Lab) -> None:
+    """As by a variable that is not set. What it would have said is not known."""
+    done = lab.push(option, "")
+    assert (done.code, "is empty" in done.err) == (2, True), done
+
+
+def test_the_option_that_is_empty_is_named_as_it_is_written(lab: Lab) -> None:
+    done = lab.run("export", "vault", "out", *ITEM, "--format", "")
+    assert (done.code, "--format is empty" in done.err) == (2, True), done
+
+
 @pytest.mark.parametrize("option", ["--examiner", "--organisation", "--sign-key", "-i"])
 def test_who_signs_is_not_guessed_where_an_option_is_empty(option: str, lab: Lab) -> None:
     """As by a variable that is not set: nothing is signed by the default key, or in the login's name."""

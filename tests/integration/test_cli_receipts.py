@@ -83,6 +83,18 @@ def test_nothing_kept_is_not_there_and_never_a_pass(lab: Lab) -> None:
     assert lab.run("receipts", "forget-head", "0" * 32, "--case", "x").code == 2
 
 
+def test_receipts_that_cannot_be_looked_for_are_neither_there_nor_missing(lab: Lab) -> None:
+    assert lab.push("--receipts", "kept").code == 0
+    for command in ("list", "check"):
+        for place in (lab.write("notes", b""), lab.folder / "evidence" / "notes" / "below"):
+            done = lab.run("receipts", command, "--receipts", str(place), "--json")
+            assert (done.code, done.error["slug"]) == (2, "usage"), done
+        (lab.folder / "kept").chmod(0o000)
+        closed = lab.run("receipts", command, "--receipts", "kept", "--json", unprivileged=True)
+        (lab.folder / "kept").chmod(0o700)
+        assert (closed.code, closed.error["slug"]) == (3, "incomplete"), closed
+
+
 def test_signers_from_outside_judge_a_receipt(lab: Lab) -> None:
     assert lab.push().code == 0
     trusted = lab.folder / "signers"

@@ -231,6 +231,35 @@ def test_where_no_head_can_be_remembered_nothing_is_signed(lab: Lab) -> None:
     assert len(shown["custody"]) == 2
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("trust", "add", "vault", "eve.pub", "--principal", "eve@lab"),
+        ("trust", "retire", "vault", "ana@lab"),
+        ("trust", "revoke", "vault", "ana@lab"),
+        ("reindex", "vault"),
+        ("vault", "writer", "vault", "--take"),
+    ],
+)
+def test_where_no_head_can_be_remembered_the_vault_states_nothing(words: tuple[str, ...], lab: Lab) -> None:
+    """As for custody records: that the memory cannot be written to is known before a record is added, and not after."""
+    lab.make_key("eve")
+    before = sorted((lab.folder / "vault" / "custody").iterdir())
+    done = lab.run(*words, "--json", env={"EVIDENCESYNC_STATE": str(lab.write("file", b""))})
+    assert (done.code, done.error["slug"]) == (2, "remembered-heads"), done
+    assert sorted((lab.folder / "vault" / "custody").iterdir()) == before
+
+
+def test_a_vault_that_was_put_back_gets_no_other_writer(lab: Lab) -> None:
+    """The record would be added to a history that ends too early."""
+    shutil.copytree(lab.folder / "vault", lab.folder / "before", symlinks=True)
+    assert lab.push().code == 0
+    shutil.rmtree(lab.folder / "vault")
+    (lab.folder / "before").rename(lab.folder / "vault")
+    done = lab.run("vault", "writer", "vault", "--take", "--json")
+    assert (done.code, done.error["slug"]) == (34, "rolled-back"), done
+
+
 def test_a_head_that_could_not_be_remembered_in_the_end_is_a_warning_and_not_another_record(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,10 @@ def test_request_carried_away_answered_attached_shown_and_verified(lab: Lab, aut
     assert timestamp(lab, "request", "-o", "r.tsq").code == 2, "a request is never overwritten: its answer may be on its way"
     (lab.folder / "r.tsr").write_bytes(authority.answer(lab.folder / "ca", request))
 
+    forgetful = {"EVIDENCESYNC_STATE": str(lab.folder / "r.tsr")}  # no folder: no head could be remembered there
+    refused = lab.run("timestamp", "attach", "vault", *ITEM, "r.tsr", *SIGN, "--tsa-root", "root.pem", "--json", env=forgetful)
+    assert (refused.code, refused.error["slug"], (lab.acquisition() / TSR).exists()) == (2, "remembered-heads", False)
+
     attached = timestamp(lab, "attach", "r.tsr", *SIGN, "--tsa-root", "root.pem", "--json")
     assert (attached.code, attached.err, schema_errors(attached.document, "timestamp-output")) == (0, "", [])
     token = attached.document["token"]
