@@ -16,7 +16,8 @@ from typing import Final
 from evidencesync.errors import HostKeyError
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import MAX_TRUST_FILE
-from evidencesync.ssh.route import Hop, environment, quoted
+from evidencesync.ssh.known_hosts import quoted
+from evidencesync.ssh.route import Hop, environment
 
 _SECONDS: Final = 10.0
 _MARKER: Final = b"@revoked"

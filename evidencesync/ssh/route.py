@@ -19,17 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from evidencesync.errors import ConfigurationError, HostKeyError, NoHomeError, SigningKeyError, UsageError
+from evidencesync.errors import ConfigurationError, HostKeyError, SigningKeyError, UsageError
 from evidencesync.evidence.display import safe_text
-from evidencesync.home import own_folder
 from evidencesync.ssh.address import Address, parse_server
+from evidencesync.ssh.known_hosts import known_hosts, without_tokens
 from evidencesync.ssh.options import SshOptions
 from evidencesync.ssh.private_files import check_key_file
 from evidencesync.ssh.program import missing_program
 from evidencesync.ssh.trust_command import trust_command
 
 _MAX_HOPS: Final = 8  # jump hosts on the way; more is a config that goes round in circles
-_NOWHERE: Final = "/dev/null"
 # Against everything else that a configuration may say. Every version since 7.4 knows these.
 _ALWAYS: Final = {
     "StrictHostKeyChecking": "yes",
@@ -115,11 +114,6 @@ class Hop:
     def asks_nobody(self) -> bool:
         """Whether nobody is there whom ssh could ask for a passphrase."""
         return _BATCH in self.arguments
-
-
-def own_known_hosts() -> Path:
-    """The file that `host trust` writes, in the user's config folder (XDG Base Directory Specification). Raises NoHomeError."""
-    return own_folder("XDG_CONFIG_HOME", ".config") / "evidencesync" / "known_hosts"
 
 
 def find_route(address: Address, options: SshOptions, more: Sequence[str] = ()) -> tuple[Hop, ...]:
@@ -211,7 +205,7 @@ def _resolve(wish: _Wish, options: SshOptions) -> tuple[Hop, str | None]:
     extra = {key: value for key, value in _IF_KNOWN.items() if found.get(key.lower(), value).lower() != value}
     if found.get("ciphers") in _DEFAULT_CIPHERS:
         extra["Ciphers"] = _OUR_CIPHERS
-    hosts = _known_hosts(found, options)
+    hosts = known_hosts(found, options)
     host, port = found.get("hostname", wish.name), _port(found, wish)
     hop = Hop(
         host=host,
@@ -320,86 +314,4 @@ def _identity(file: Path) -> str:
             f"no SSH key can be read from {safe_text(str(file))}: {error.strerror}",
             hint="Name the key with -i FILE, or load it into ssh-agent.",
         ) from error
-    return _without_tokens(str(file))
-
-
-# --- Known hosts -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _KnownHosts:
-    """Where host keys are looked for, and what is said about that in place of what the configuration says."""
-
-    users: tuple[str, ...]
-    system: tuple[str, ...]
-    changed: dict[str, str]
-
-
-def _known_hosts(found: dict[str, str], options: SshOptions) -> _KnownHosts:
-    """The configuration's files and our own; or `--known-hosts` alone.
-
-    Raises HostKeyError where nothing at all could be known, before anything is sent.
-    """
-    command = found.get("knownhostscommand", "none")
-    has_command = command.lower() != "none"
-    if options.known_hosts is not None:
-        _require_real(options.known_hosts)
-        only = {"UserKnownHostsFile": quoted(_without_tokens(str(options.known_hosts))), "GlobalKnownHostsFile": _NOWHERE}
-        return _KnownHosts((str(options.known_hosts),), (), {**only, "KnownHostsCommand": "none"} if has_command else only)
-    if "%K" in command.replace("%%", ""):
-        raise HostKeyError(
-            f"KnownHostsCommand {safe_text(command, 200)} is told the key that a server shows, and could call any key known",
-            hint="Let it find the keys of a host by its name, without %K, or name a file: --known-hosts FILE",
-        )
-    changed: dict[str, str] = {}
-    names, system = (_files(found.get(name, "")) for name in ("userknownhostsfile", "globalknownhostsfile"))
-    if all(map(_is_off, names)):
-        changed["UserKnownHostsFile"] = _NOWHERE  # earlier versions take `none` for a file in the current folder
-    own = _own_file()
-    others = [] if all(map(_is_off, system)) else system
-    if own is not None:
-        others = [*others, own]
-        changed["GlobalKnownHostsFile"] = " ".join(map(quoted, others))
-    is_something_known = own is not None or any(not _is_off(name) and os.path.isfile(name) for name in system)
-    if "UserKnownHostsFile" in changed and not has_command and not is_something_known:
-        raise HostKeyError(
-            f"no host key can be known: UserKnownHostsFile {safe_text(' '.join(names))} would switch host-key checks off",
-            hint="Name a real known_hosts file, or remove the setting. A key is recorded with: evidencesync host trust ADDRESS",
-        )
-    return _KnownHosts(tuple(names), tuple(others), changed)
-
-
-def _own_file() -> str | None:
-    try:
-        own = own_known_hosts()
-    except NoHomeError:
-        return None
-    return str(own) if own.is_file() else None
-
-
-def _require_real(file: Path) -> None:
-    if _is_off(str(file)) or (file.exists() and not file.is_file()):
-        raise ConfigurationError(
-            f"--known-hosts {safe_text(str(file))} would switch host-key checks off: it is not a regular file",
-            hint="Name a real known_hosts file. A key is recorded with: evidencesync host trust ADDRESS",
-        )
-
-
-def _is_off(name: str) -> bool:
-    return name.lower() == "none" or os.path.realpath(name) == _NOWHERE
-
-
-def _files(names: str) -> list[str]:
-    """The files of a setting as `ssh -G` shows it, which does not tell a blank in a name from one between two."""
-    return [names] if " " in names and os.path.isfile(names) else names.split()
-
-
-def quoted(file: str) -> str:
-    """A file's name among others as a value in a configuration, where blanks and quotes mean something."""
-    plain = file.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{plain}"' if plain != file or any(one in file for one in " '\t#") else file
-
-
-def _without_tokens(file: str) -> str:
-    """Where ssh expands %h and the like."""
-    return file.replace("%", "%%")
+    return without_tokens(str(file))

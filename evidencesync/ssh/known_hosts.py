@@ -1,0 +1,99 @@
+"""Which files ssh looks for host keys in: what the user's configuration names and our own file, or --known-hosts alone."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from evidencesync.errors import ConfigurationError, HostKeyError, NoHomeError
+from evidencesync.evidence.display import safe_text
+from evidencesync.home import own_folder
+from evidencesync.ssh.options import SshOptions
+
+_NOWHERE: Final = "/dev/null"
+
+
+def own_known_hosts() -> Path:
+    """The file that `host trust` writes, in the user's config folder (XDG Base Directory Specification). Raises NoHomeError."""
+    return own_folder("XDG_CONFIG_HOME", ".config") / "evidencesync" / "known_hosts"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownHosts:
+    """Where host keys are looked for, and what is said about that in place of what the configuration says."""
+
+    users: tuple[str, ...]
+    system: tuple[str, ...]
+    changed: dict[str, str]
+
+
+def known_hosts(found: dict[str, str], options: SshOptions) -> KnownHosts:
+    """The configuration's files and our own; or `--known-hosts` alone.
+
+    Raises HostKeyError where nothing at all could be known, before anything is sent.
+    """
+    command = found.get("knownhostscommand", "none")
+    has_command = command.lower() != "none"
+    if options.known_hosts is not None:
+        _require_real(options.known_hosts)
+        only = {"UserKnownHostsFile": quoted(without_tokens(str(options.known_hosts))), "GlobalKnownHostsFile": _NOWHERE}
+        return KnownHosts((str(options.known_hosts),), (), {**only, "KnownHostsCommand": "none"} if has_command else only)
+    if "%K" in command.replace("%%", ""):
+        raise HostKeyError(
+            f"KnownHostsCommand {safe_text(command, 200)} is told the key that a server shows, and could call any key known",
+            hint="Let it find the keys of a host by its name, without %K, or name a file: --known-hosts FILE",
+        )
+    changed: dict[str, str] = {}
+    names, system = (_files(found.get(name, "")) for name in ("userknownhostsfile", "globalknownhostsfile"))
+    if all(map(_is_off, names)):
+        changed["UserKnownHostsFile"] = _NOWHERE  # earlier versions take `none` for a file in the current folder
+    own = _own_file()
+    others = [] if all(map(_is_off, system)) else system
+    if own is not None:
+        others = [*others, own]
+        changed["GlobalKnownHostsFile"] = " ".join(map(quoted, others))
+    is_something_known = own is not None or any(not _is_off(name) and os.path.isfile(name) for name in system)
+    if "UserKnownHostsFile" in changed and not has_command and not is_something_known:
+        raise HostKeyError(
+            f"no host key can be known: UserKnownHostsFile {safe_text(' '.join(names))} would switch host-key checks off",
+            hint="Name a real known_hosts file, or remove the setting. A key is recorded with: evidencesync host trust ADDRESS",
+        )
+    return KnownHosts(tuple(names), tuple(others), changed)
+
+
+def _own_file() -> str | None:
+    try:
+        own = own_known_hosts()
+    except NoHomeError:
+        return None
+    return str(own) if own.is_file() else None
+
+
+def _require_real(file: Path) -> None:
+    if _is_off(str(file)) or (file.exists() and not file.is_file()):
+        raise ConfigurationError(
+            f"--known-hosts {safe_text(str(file))} would switch host-key checks off: it is not a regular file",
+            hint="Name a real known_hosts file. A key is recorded with: evidencesync host trust ADDRESS",
+        )
+
+
+def _is_off(name: str) -> bool:
+    return name.lower() == "none" or os.path.realpath(name) == _NOWHERE
+
+
+def _files(names: str) -> list[str]:
+    """The files of a setting as `ssh -G` shows it, which does not tell a blank in a name from one between two."""
+    return [names] if " " in names and os.path.isfile(names) else names.split()
+
+
+def quoted(file: str) -> str:
+    """A file's name among others as a value in a configuration, where blanks and quotes mean something."""
+    plain = file.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{plain}"' if plain != file or any(one in file for one in " '\t#") else file
+
+
+def without_tokens(file: str) -> str:
+    """Where ssh expands %h and the like."""
+    return file.replace("%", "%%")
