@@ -6,6 +6,7 @@ trusted is not known here: that is for `verify`, where the vault lies.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
@@ -23,19 +24,21 @@ from evidencesync.evidence.display import is_clean
 from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.moment import Moment
 from evidencesync.kept.heads import HeadMemory, Remembered
-from evidencesync.limits import MAX_CHAIN, MAX_TITLE
+from evidencesync.limits import MAX_CHAIN, MAX_SHOWN_RECORDS, MAX_TITLE
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import FrameDecoder, frame_of
 from evidencesync.protocol.messages import DATA_FRAME, Append, Failure, Message, Records, Standing, decode_message
 from evidencesync.transfer.ahead import Ahead
 from evidencesync.transfer.custody_seen import item_subject, recalled_witness, require_seen
 from evidencesync.transfer.greeting import greet_for_custody
+from evidencesync.transfer.inbox import Silence
 from evidencesync.transfer.link import Link
 from evidencesync.transfer.listening import end_of
 from evidencesync.vault.layout import MAX_SEQUENCE
 
 _M = TypeVar("_M", bound=Message)
 _LAST_WORDS: Final = 64  # messages that are looked through for the reason why a vault hung up
+_LAST_WORDS_SECONDS: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,7 @@ class Talk:
         self._request = request
         self._standing: Standing | None = None  # the first, where it was heard before it was asked for
         self._ahead = Ahead(link, other="the vault's end", silence_seconds=request.timeout_seconds)
+        self._arrived = 0
         self._frames = self._read_frames()
         self.principal = ""
         try:
@@ -167,8 +171,14 @@ class Talk:
     def _read_own(self) -> None:
         """The vault's own chain since it was seen last; an older vault's end does not show it."""
         message: Message
+        size = 0
         while isinstance(message := self._expect(Records, Standing), Records):
             self._own_shown = True
+            if not message.records:
+                raise ProtocolError("the vault shows records, and there are none")
+            size += sum(len(document) + len(signature) for document, signature in message.records)
+            if size > MAX_SHOWN_RECORDS:  # also where nothing more of it is looked at
+                raise LimitExceededError(f"the vault shows more than {MAX_SHOWN_RECORDS} bytes of records")
             try:
                 for number, (document, signature) in enumerate(message.records, message.first):
                     if self.chain.objection is None:
@@ -225,21 +235,29 @@ class Talk:
 
     def _read_frames(self) -> Iterator[Message]:
         decoder = FrameDecoder()
+        silence, patience = Silence(lambda: self._arrived), self._request.timeout_seconds
         while True:
             try:
                 block = self._ahead.take()
             except LinkLostError as lost:
                 raise (end_of(decoder) if self._ahead.is_over and not decoder.started else lost) from lost
-            for frame_type, body in decoder.feed(block):
+            self._arrived += len(block)
+            whole = list(decoder.feed(block))
+            if not whole and silence.left(patience) <= 0:
+                raise LinkLostError(f"the vault's end has said nothing whole for {patience:.0f} seconds")
+            for frame_type, body in whole:
                 if frame_type == DATA_FRAME:
                     raise ProtocolError("the vault's end sent data")
                 message = decode_message(frame_type, body)
                 if isinstance(message, Failure):
                     raise error_of(message)
                 yield message
+            if whole:
+                silence.heard()  # now that more is waited for: a person may have thought, and signed, meanwhile
 
     def _reason_for(self, lost: LinkLostError) -> EvidenceSyncError:
         """Why the link is lost. A vault that gives up says so and hangs up: a write may fail before that was heard."""
+        self._ahead.deadline = time.monotonic() + _LAST_WORDS_SECONDS
         try:
             for _ in zip(self._frames, range(_LAST_WORDS), strict=False):
                 pass

@@ -252,10 +252,14 @@ class _Offering:
         self._link.write(frame_of(message))
 
     def _expect(self, kind: type[_M], seconds: float) -> _M:
+        """It has so many seconds, all in all: whoever only says that he is alive is not waited for any longer."""
+        until = time.monotonic() + seconds
         while True:
-            _, message = self._inbox.take(local=False, timeout_seconds=seconds)
+            _, message = self._inbox.take(local=False, timeout_seconds=max(until - time.monotonic(), 0.0))
             if isinstance(message, kind):
                 return message
+            if time.monotonic() >= until:
+                raise LinkLostError(f"the other end has not said what it wants in {seconds:.0f} seconds")
             if isinstance(message, Hello):
                 raise another_service("a vault", "a source")
             if not isinstance(message, Alive):

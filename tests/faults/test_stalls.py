@@ -5,6 +5,7 @@ What is asserted is that they end, and that nobody is accused; not how long it t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -14,9 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import EvidenceSyncError, LinkLostError
 from evidencesync.limits import ALIVE_SECONDS, LEAST_SILENCE_SECONDS, SILENCE_SECONDS
-from evidencesync.protocol.messages import Patience
+from evidencesync.protocol.framing import frame_of
+from evidencesync.protocol.messages import PREAMBLE, Alive, Patience, SourceAsk
 from evidencesync.transfer import inbox as inbox_module
 from evidencesync.transfer import line as line_module
 from evidencesync.transfer import offering as offering_module
@@ -180,6 +183,30 @@ def test_a_source_that_goes_silent_after_its_offer_holds_the_item_no_longer_than
         theirs.close()
         link.close()
         source.ended()
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_who_only_says_that_he_is_alive_is_not_waited_for_by_a_source(bench: Bench, asks: bool) -> None:
+    """Before he has said what he wants, and before he fetches it."""
+    ours, theirs = local_pair()
+    source = Served(lambda: offer(theirs, os.fsencode(bench.source)))
+    wish = SourceAsk([1], "test", DELTA_PARAMETERS, b"", [], [], None, False, "zero", None, False)
+    ours.write(PREAMBLE + (frame_of(wish) if asks else b""))
+    over = threading.Event()
+
+    def live() -> None:
+        with contextlib.suppress(LinkLostError):
+            while not over.wait(TIMEOUT / 4):  # the rate of his words, no synchronisation
+                ours.write(frame_of(Alive()))
+
+    thread = threading.Thread(target=live)
+    thread.start()
+    try:
+        assert_lost(source.ended())
+    finally:
+        over.set()
+        ours.close()
+        thread.join()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,150 @@
+"""A vault's end that says something for ever, and never what is waited for, when it is asked for a custody chain."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from evidencesync.custody.documents import SshPeer
+from evidencesync.errors import LimitExceededError, LinkLostError, ProtocolError
+from evidencesync.protocol.messages import Records
+from evidencesync.transfer import custody_talk
+from evidencesync.transfer.custody import Draft, append_record, read_chain
+from evidencesync.transfer.link import LocalLink, local_pair
+from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.custody_client import custody_request
+from tests.support.hostile_vault import MadeUpVault, TamperedLink
+from tests.support.patience import PATIENCE_SECONDS
+
+TIMEOUT = 0.4
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    made = make_bench(tmp_path)
+    (made.source / "small").write_bytes(b"evidence")
+    made.push()
+    return made
+
+
+class Trickle:
+    """The examiner's end of a link to the real vault, of whose words after the first few only a byte comes now and then."""
+
+    peer: SshPeer | None = None
+    wire_sent = wire_received = 0
+
+    def __init__(self, link: LocalLink, whole: int, over: threading.Event) -> None:
+        self._link = link
+        self._whole = whole
+        self._over = over
+        self._kept = b""
+
+    def read(self) -> bytes:
+        if self._whole > 0:
+            block = self._link.read()
+            self._kept += block[self._whole :]
+            self._whole -= len(block[: self._whole])
+            return block[: len(block) - len(self._kept)] or self.read()
+        self._over.wait(TIMEOUT / 4)  # the rate of the attack, no synchronisation
+        if not self._kept:
+            self._kept = self._link.read()
+        said, self._kept = self._kept[:1], self._kept[1:]
+        return said
+
+    def write(self, data: bytes) -> None:
+        self._link.write(data)
+
+    def close(self) -> None:
+        self._over.set()
+        self._link.close()
+
+
+def ended(work: Callable[[], object]) -> BaseException | None:
+    """What it ends with, if it ends."""
+    caught: list[BaseException | None] = []
+
+    def run() -> None:
+        try:
+            work()
+            caught.append(None)
+        except BaseException as error:  # noqa: BLE001 - the test looks at it
+            caught.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(PATIENCE_SECONDS)
+    assert not thread.is_alive(), "it waits for ever"
+    return caught[0]
+
+
+@pytest.mark.parametrize("whole", [10, 150, 700])
+def test_a_vault_that_gives_a_byte_now_and_then_is_a_silent_one(bench: Bench, whole: int) -> None:
+    over = threading.Event()
+    link, thread = bench.serve()
+    error = ended(lambda: read_chain(lambda: Trickle(link, whole, over), custody_request(bench, timeout_seconds=TIMEOUT)))
+    assert isinstance(error, LinkLostError), error
+    thread.join(PATIENCE_SECONDS)
+    assert not thread.is_alive()
+
+
+def answer_with(bench: Bench, say: Callable[[MadeUpVault], object]) -> BaseException | None:
+    """What asking a made-up vault for a chain ends with, where it says something again and again."""
+    ours, theirs = local_pair()
+
+    def run() -> None:
+        vault = MadeUpVault(bench, theirs)
+        try:
+            vault.welcome()
+            for _ in range(100_000):
+                say(vault)
+        except LinkLostError:
+            return
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    error = ended(lambda: read_chain(lambda: ours, custody_request(bench)))
+    theirs.close()
+    thread.join(PATIENCE_SECONDS)
+    return error
+
+
+def test_records_that_are_none_are_not_taken_for_ever(bench: Bench) -> None:
+    error = answer_with(bench, lambda vault: vault.say(Records(1, [], more=True)))
+    assert isinstance(error, ProtocolError)
+
+
+def test_records_that_nobody_looks_at_any_more_are_not_taken_for_ever(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one is wrong already: that is kept for the end, and what follows is bounded all the same."""
+    monkeypatch.setattr(custody_talk, "MAX_SHOWN_RECORDS", 1 << 20)
+    error = answer_with(bench, lambda vault: vault.say(Records(1, [(bytes(1 << 16), b"s")], more=True)))
+    assert isinstance(error, LimitExceededError)
+
+
+def test_who_thinks_for_longer_than_the_timeout_before_he_signs_loses_no_link(bench: Bench) -> None:
+    """What the vault answers then may come in parts."""
+    over = threading.Event()
+
+    class Halves(TamperedLink):
+        """Each answer in two parts."""
+
+        rest = b""
+
+        def read(self) -> bytes:
+            said, self.rest = self.rest or super().read(), b""
+            half = len(said) // 2
+            if half > 20:
+                said, self.rest = said[:half], said[half:]
+            return said
+
+    def think(_: object) -> Draft:
+        over.wait(2 * TIMEOUT)  # nothing sets it
+        return Draft("noted", {"text": "seen"})
+
+    link, thread = bench.serve()
+    request = custody_request(bench, timeout_seconds=TIMEOUT)
+    appended = append_record(lambda: Halves(link, lambda message: message), request, think)
+    assert appended.record.record.sequence == 3
+    thread.join(PATIENCE_SECONDS)
