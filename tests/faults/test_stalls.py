@@ -190,7 +190,19 @@ def test_who_only_says_that_he_is_alive_is_not_waited_for_by_a_source(bench: Ben
     """Before he has said what he wants, and before he fetches it."""
     ours, theirs = local_pair()
     source = Served(lambda: offer(theirs, os.fsencode(bench.source)))
-    wish = SourceAsk([1], "test", DELTA_PARAMETERS, b"", [], [], None, False, "zero", None, False)
+    wish = SourceAsk(
+        [1],
+        "test",
+        DELTA_PARAMETERS,
+        b"",
+        [],
+        [],
+        None,
+        one_file_system=False,
+        on_read_error="zero",
+        retries_changed=None,
+        counts=False,
+    )
     ours.write(PREAMBLE + (frame_of(wish) if asks else b""))
     over = threading.Event()
 
