@@ -17,7 +17,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DELETE_ON_ERROR:
-.PHONY: demo test quick coverage soak differential flips tamper fuzz faults kills check lint format bench bench-dry resume schemas docs clean
+.PHONY: demo test quick coverage soak differential flips tamper fuzz faults kills check lint format bench bench-dry resume shape schemas docs clean
 
 demo: $(STAMP)
 	@$(BIN)/python -m docs.demo
@@ -84,6 +84,10 @@ bench: $(STAMP)
 # Every row once, as small as it gets: shows that all of it runs, and nothing about speed.
 bench-dry: $(STAMP)
 	@$(BIN)/python -m tests.bench --scale 0.01 --repeat 1 --rows 'A-*,B-*,F-*,V-*,M-*' $(BENCH)
+
+# The package's modules, lines, importers and longest functions.
+shape: $(STAMP)
+	@$(BIN)/python -m tests.shape
 
 # What it costs to go on with a large file whose push was killed; FOLDER needs room for two of them.
 resume: $(STAMP)
