@@ -57,6 +57,7 @@ _IF_KNOWN: Final = {
     "RemoteCommand": "none",
     "LogVerbose": "none",
     "EnableEscapeCommandline": "no",
+    "GSSAPIKeyExchange": "no",  # it shows no host key: what is on record, and what is held against known_hosts, is one
 }
 # No terminal, no forwarding, no escape character, no connection that is shared. After the user's own flags: the last one wins.
 _FLAGS: Final = ("-T", "-a", "-x", "-e", "none", "-S", "none", "-v")

@@ -270,4 +270,4 @@ def test_a_signature_that_cannot_be_read_is_not_called_missing(machine: Machine)
 def _keep_manifest(machine: Machine) -> None:
     (acquisition,) = machine.folder.glob("vault/cases/*/E1/acquisitions/0001")
     for name in ("manifest.jsonl", "manifest.jsonl.sig"):
-        shutil.copy(acquisition / name, machine.folder / name)
+        shutil.copyfile(acquisition / name, machine.folder / name)

@@ -209,7 +209,7 @@ def test_nobody_signs_upon_a_history_that_was_put_back(lab: Lab) -> None:
     assert (refused.code, refused.error["slug"]) == (34, "rolled-back")
     assert "forget-head" in refused.error["hint"]
     elsewhere = lab.run(
-        "custody", "note", "vault", *ITEM, "--sign-key", "ben", "--text", "x", env={"EVIDENCESYNC_STATE": "/none"}
+        "custody", "note", "vault", *ITEM, "--sign-key", "ben", "--text", "x", env={"EVIDENCESYNC_STATE": str(lab.folder / "new")}
     )
     assert elsewhere.code == 0, "a machine that has seen nothing believes what it is shown"
     forked = custody(lab, "seal")

@@ -137,6 +137,7 @@ def test_a_basis_that_vanishes_between_two_readings_is_no_harm(bench: Bench, mon
     needed = OutgoingSegments.on_need_pieces
 
     def need_pieces(self: OutgoingSegments, need: NeedPieces) -> None:
+        kept.chmod(0o600)
         os.truncate(kept, 0)
         needed(self, need)
 
