@@ -21,7 +21,7 @@ from tests.support.file_systems import SHARING, mounted, used_bytes
 
 MIB = 1 << 20
 BLOCK = 4096
-SIZE = 64 * MIB
+SIZE = 16 * MIB  # four segments of the largest size
 DOCUMENTS = 1 * MIB  # an acquisition's documents, its index, and what the file system notes about shared blocks
 NOTHING = Tally(0, 0)
 
@@ -60,32 +60,33 @@ class Image:
         assert [finding for finding in findings if finding.severity != "info"] == []
 
 
-def make_image(folder: Path, disk: Path, size: int = SIZE) -> Image:
+def make_image(folder: Path, disk: Path, size: int) -> Image:
     bench = make_bench(folder)
     return Image(bench, disk, bytearray(random.Random(1).randbytes(size)))
 
 
 @pytest.fixture
-def image(disk: Path, tmp_path: Path) -> Iterator[Image]:
+def image(request: pytest.FixtureRequest, disk: Path, tmp_path: Path) -> Iterator[Image]:
     """An image that was acquired once. The source lies on another disk than the vault."""
     folder = disk / "bench"
     folder.mkdir()
-    image = make_image(folder, disk)
+    size = getattr(request, "param", SIZE)
+    image = make_image(folder, disk, size)
     image.bench.source = tmp_path / "source"
     image.bench.source.mkdir()
     stored, took = image.acquire()
-    assert (stored, took >= SIZE) == (Stored(Tally(1, SIZE), NOTHING, NOTHING, NOTHING), True)
+    assert (stored, took >= size) == (Stored(Tally(1, size), NOTHING, NOTHING, NOTHING), True)
     yield image
     shutil.rmtree(folder)
 
 
 def test_an_edited_image_costs_its_edits(image: Image) -> None:
     noise = random.Random(2)
-    edited = noise.sample(range(SIZE // BLOCK), 20)
+    edited = noise.sample(range(SIZE // BLOCK), 5)
     for block in edited:
         image.data[block * BLOCK : (block + 1) * BLOCK] = noise.randbytes(BLOCK)
     stored, took = image.acquire()
-    written = 20 * BLOCK
+    written = 5 * BLOCK
     assert stored == Stored(Tally(0, written), NOTHING, Tally(1, SIZE - written), NOTHING)
     assert took < written + DOCUMENTS
     image.assert_sound()
@@ -136,12 +137,12 @@ def test_what_was_cut_off_costs_nothing(image: Image) -> None:
 
 
 def test_zeros_stay_holes_in_every_version(image: Image) -> None:
-    image.data[20 * MIB : 30 * MIB] = bytes(10 * MIB)
+    image.data[5 * MIB : 9 * MIB] = bytes(4 * MIB)
     stored, took = image.acquire()
-    assert 10 * MIB <= stored.written.bytes <= 10 * MIB + 8 * BLOCK  # and what is short beside them
+    assert 4 * MIB <= stored.written.bytes <= 4 * MIB + 8 * BLOCK  # and what is short beside them
     assert stored.reflinked == Tally(1, SIZE - stored.written.bytes)
     assert took < DOCUMENTS
-    image.data[40 * MIB] ^= 1
+    image.data[12 * MIB] ^= 1
     stored, took = image.acquire()
     # What lies in both older versions is found in either, and a block is written where one is left for the other.
     assert stored.written.bytes <= 8 * BLOCK
@@ -168,6 +169,7 @@ def test_another_name_another_time_another_item(image: Image) -> None:
     image.assert_sound()
 
 
+@pytest.mark.parametrize("image", [64 * MIB], indirect=True)
 def test_a_disk_that_fills_up_while_blocks_are_shared_publishes_nothing(image: Image) -> None:
     filler = image.disk / "filler"
     with open(filler, "wb") as file:

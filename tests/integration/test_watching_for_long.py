@@ -6,6 +6,7 @@ import gc
 import os
 import threading
 import tracemalloc
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,15 @@ from tests.support.soak import often
 
 WARM_UP = 20
 KIB = 1024
+
+
+@pytest.fixture(autouse=True)
+def threads_are_not_measured() -> Iterator[None]:
+    """A measurement of coverage keeps what it needs for each thread, also when the thread has ended: each push starts some."""
+    trace = threading.gettrace()
+    threading.settrace(None)
+    yield
+    threading.settrace(trace)
 
 
 class EnoughError(Exception):
@@ -116,7 +126,7 @@ class LongWatch:
         self.failures += 1
 
 
-@pytest.mark.parametrize(("cycles", "with_a_vault"), [(often(300, 8000), False), (often(50, 800), True)])
+@pytest.mark.parametrize(("cycles", "with_a_vault"), [(often(300, 8000), False), (often(40, 800), True)])
 def test_hundreds_of_cycles_take_no_more_room_than_the_first(tmp_path: Path, cycles: int, with_a_vault: bool) -> None:
     bench = make_bench(tmp_path)
     source = bench.source
@@ -132,8 +142,7 @@ def test_hundreds_of_cycles_take_no_more_room_than_the_first(tmp_path: Path, cyc
         tracemalloc.stop()
     before, after = long.rooms
     assert after[:2] == before[:2]
-    # Of some hundreds of cycles. What is loaded late, and a measurement of coverage, take half of it.
-    assert after[2] - before[2] < 4096 * KIB
+    assert after[2] - before[2] < 256 * KIB  # of all cycles together; caches that fill up take some 60
     assert long.pushed_states > cycles // 2
     assert long.gaps >= cycles // 30 > 0
     assert (long.failures > 0) == (not with_a_vault)
