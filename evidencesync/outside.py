@@ -90,6 +90,35 @@ def lies_in(folder: int, other: Path) -> bool:
     return (mine[1] + b"/").startswith(others[1].rstrip(b"/") + b"/")
 
 
+def require_apart(source: Path, vault: Path, *, crosses: bool) -> None:
+    """Raises UsageError where reading the source would read the vault, or the source is a part of it.
+
+    By device and inode: no link and no second mount hides it. A vault on a disk of its own that is mounted in the source is not
+    read where only one file system is (`crosses` is False).
+    """
+    hint = "A vault needs a folder of its own. One on another disk is left out with --one-file-system."
+    text = f"the source and the vault lie one inside the other: {safe_text(str(source), 200)}, {safe_text(str(vault), 200)}"
+    try:
+        place = os.open(source if source.is_dir() else source.parent, FOLDER_FLAGS)
+    except OSError:
+        return  # whoever reads it says why it cannot be read
+    try:
+        if any(lies_in(place, one.folder) for one in closed_vault(vault)):
+            raise UsageError(text, hint=hint)
+        device = os.fstat(place).st_dev
+    finally:
+        os.close(place)
+    try:
+        kept = os.open(vault, FOLDER_FLAGS)
+    except OSError:
+        return  # whoever opens the vault says what is wrong with it
+    try:
+        if source.is_dir() and lies_in(kept, source) and (crosses or os.fstat(kept).st_dev == device):
+            raise UsageError(text, hint=hint)
+    finally:
+        os.close(kept)
+
+
 def _is_on_one_disk(folder: int, other: Path) -> bool:
     try:
         return os.fstat(folder).st_dev == os.stat(other).st_dev

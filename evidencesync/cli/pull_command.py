@@ -19,6 +19,7 @@ from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, local
 from evidencesync.errors import CommandKind, ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from evidencesync.evidence.entry import Entry
     from evidencesync.source.filters import FilterRules
     from evidencesync.ssh.address import Address
     from evidencesync.ssh.options import SshOptions
@@ -95,7 +96,7 @@ def pull_source(
 
     pull = _pull_agentless if ssh.agentless else _pull
     place = Address.parse(str(folder.absolute()))
-    with pull(address, options, folder) as work, notebook(run, how, Grounds(None, folder)) as kept_in:
+    with pull(address, options, folder, what) as work, notebook(run, how, Grounds(None, folder)) as kept_in:
         request = make_request(
             run, Places(os.fsencode(address.path), b"", rules, what.allow_empty), item, sign, how, ssh, asker, stated
         )
@@ -127,7 +128,7 @@ def _remote(text: str) -> Address:
 
 
 @contextlib.contextmanager
-def _pull(address: Address, options: Callable[[], SshOptions], folder: Path) -> Iterator[Work]:
+def _pull(address: Address, options: Callable[[], SshOptions], folder: Path, what: FilterChoice) -> Iterator[Work]:
     """Begins to connect to the other machine's evidencesync, and gives what pulls from it."""
     from evidencesync.transfer.place import first_link
     from evidencesync.transfer.pull import pull
@@ -143,13 +144,30 @@ def _pull(address: Address, options: Callable[[], SshOptions], folder: Path) -> 
         def work(request: PushRequest, progress: Progress, keeping: Keeping) -> PushOutcome:
             vault = partial(reach_for_pull, str(folder))
             first = first_link(link, again, request.retries, progress)
-            return pull(first, vault, request, progress, again=again, keeping=keeping)
+            at_root = partial(_refuse_own_vault, folder, crosses=not what.one_file_system)
+            return pull(first, vault, request, progress, again=again, keeping=keeping, at_root=at_root)
 
         yield work
 
 
+def _refuse_own_vault(vault: Path, path: bytes, root: Entry, *, crosses: bool) -> None:
+    """Raises UsageError where the other machine is this one, and the vault lies in the source, or the source in it.
+
+    It is this machine where what has the source's path here is the same inode, changed at the same nanosecond.
+    """
+    from evidencesync.evidence.moment import format_file_time
+    from evidencesync.outside import require_apart
+
+    try:
+        here = os.lstat(path)
+    except OSError:
+        return
+    if (root.device, root.inode, root.ctime) == (str(here.st_dev), str(here.st_ino), format_file_time(here.st_ctime_ns)):
+        require_apart(Path(os.fsdecode(path)), vault, crosses=crosses)
+
+
 @contextlib.contextmanager
-def _pull_agentless(address: Address, options: Callable[[], SshOptions], folder: Path) -> Iterator[Work]:
+def _pull_agentless(address: Address, options: Callable[[], SshOptions], folder: Path, _what: FilterChoice) -> Iterator[Work]:
     """Gives what reads from the other machine over SFTP."""
     from evidencesync.ssh.sftp import SftpSource
     from evidencesync.transfer.agentless import pull_agentless

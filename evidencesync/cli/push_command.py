@@ -23,7 +23,6 @@ from evidencesync.cli.command import Run, command
 from evidencesync.cli.filter_choice import FilterChoice
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
 from evidencesync.errors import CommandKind, ExitCode, UsageError
-from evidencesync.evidence.display import safe_text
 from evidencesync.home import rooted
 
 if TYPE_CHECKING:
@@ -148,36 +147,7 @@ def check_places(run: Run, source: str, address: Address, how: HowChoice, what: 
     run.settings.refuse_within(root)
     vault = rooted(Path(address.path)) if address.local else None
     if vault is not None:
-        _refuse_one_in_the_other(root, vault, crosses=not what.one_file_system)
+        from evidencesync.outside import require_apart
+
+        require_apart(root, vault, crosses=not what.one_file_system)
     return Grounds(root if resolved.is_folder else None, vault)
-
-
-def _refuse_one_in_the_other(source: Path, vault: Path, *, crosses: bool) -> None:
-    """Raises UsageError where reading the source would read the vault, or the source is a part of it.
-
-    By device and inode: no link and no second mount hides it. A vault on a disk of its own that is mounted in the source is not
-    read where only one file system is (`crosses` is False).
-    """
-    from evidencesync.outside import FOLDER_FLAGS, closed_vault, lies_in
-
-    hint = "A vault needs a folder of its own. One on another disk is left out with --one-file-system."
-    text = f"the source and the vault lie one inside the other: {safe_text(str(source), 200)}, {safe_text(str(vault), 200)}"
-    try:
-        place = os.open(source if source.is_dir() else source.parent, FOLDER_FLAGS)
-    except OSError:
-        return  # whoever reads it says why it cannot be read
-    try:
-        if any(lies_in(place, one.folder) for one in closed_vault(vault)):
-            raise UsageError(text, hint=hint)
-        device = os.fstat(place).st_dev
-    finally:
-        os.close(place)
-    try:
-        kept = os.open(vault, FOLDER_FLAGS)
-    except OSError:
-        return  # whoever opens the vault says what is wrong with it
-    try:
-        if source.is_dir() and lies_in(kept, source) and (crosses or os.fstat(kept).st_dev == device):
-            raise UsageError(text, hint=hint)
-    finally:
-        os.close(kept)

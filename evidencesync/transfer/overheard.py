@@ -16,6 +16,8 @@ class Overheard:
         self._keeping = keeping
         self.meter = ManifestMeter()
         self.tally = SourceTally()
+        self.root: Entry | None = None
+        """The manifest's first entry: what was named as the source, as it is there."""
 
     def take(self, lines: bytes, checked: list[CheckedLine]) -> None:
         """The next page, as it stands in the vault."""
@@ -25,6 +27,8 @@ class Overheard:
             self.tally.note_gaps(line.read_errors or ())
             if not isinstance(line, Entry):
                 continue
+            if self.root is None:
+                self.root = line
             self.tally.partial += line.read_errors is not None
             self.tally.manifest.add(line)
             for flag in line.flags or ():

@@ -20,6 +20,7 @@ from evidencesync.custody.manifest import encode_footer, encode_header
 from evidencesync.custody.receipt import decode_receipt
 from evidencesync.delta.refine import piece_key
 from evidencesync.errors import EvidenceSyncError, LinkLostError, MalformedDocumentError, ProtocolError, SourceGapsError
+from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.moment import Moment, format_moment
 from evidencesync.limits import ALIVE_SECONDS
 from evidencesync.protocol.messages import (
@@ -61,6 +62,11 @@ from evidencesync.transfer.request import Documents, PushOutcome, PushRequest
 _ANSWERS: Final = (PageAnswer, Want, PagesStored, SegmentAnswer, Need, NeedPieces, SegmentsStored)
 _ALIVE_SECONDS: Final = 5.0
 _OLD_SIGNS: Final = 1.5  # a source's end of version 1 gives a sign after ALIVE_SECONDS, however impatient we are
+AtRoot = Callable[[bytes, Entry], None]
+
+
+def _anything(_path: bytes, _root: Entry) -> None:
+    """Takes every source."""
 
 
 def pull(
@@ -72,26 +78,27 @@ def pull(
     *,
     again: Callable[[], Link] | None = None,
     keeping: Keeping = Keeping(),  # noqa: B008 - frozen, and empty
+    at_root: AtRoot = _anything,
 ) -> PushOutcome:
     """Makes one acquisition of `request.source`, as it is called at the other end of `link`. Closes the link.
 
     `vault` gives a link to the vault's end in this process, and is told by which SSH server the source is reached. `again` makes
     another link to the same source, for when one is lost: then it is read from its start once more, and what had arrived is not
-    sent again. `keeping` is what it is for a push.
+    sent again. `keeping` is what it is for a push. `at_root` hears early what the source is, and may refuse it.
 
     Returns only what the vault has signed for. Raises what either end gives up with; then nothing was published.
     """
     now = now or SteadyClock()
     for _ in range(request.retries):
         try:
-            return _pull_once(link, vault, request, progress, now, keeping)
+            return _pull_once(link, vault, request, progress, now, keeping, at_root)
         except LinkLostError:
             if again is None:
                 raise
         link = connect_again(again, request, progress)
         request = dataclasses.replace(request, session=secrets.token_hex(16))
         progress.begin_again()
-    return _pull_once(link, vault, request, progress, now, keeping)
+    return _pull_once(link, vault, request, progress, now, keeping, at_root)
 
 
 def _pull_once(
@@ -101,6 +108,7 @@ def _pull_once(
     progress: Progress,
     now: Callable[[], int],
     keeping: Keeping,
+    at_root: AtRoot,
 ) -> PushOutcome:
     keeping.begin()
     overheard = Overheard(keeping)
@@ -109,7 +117,7 @@ def _pull_once(
     except EvidenceSyncError:
         link.close()
         raise
-    return _Pull(link, near, overheard, request, progress, now, keeping).run()
+    return _Pull(link, near, overheard, request, progress, now, keeping, at_root).run()
 
 
 class _Pull:
@@ -124,8 +132,12 @@ class _Pull:
         progress: Progress,
         now: Callable[[], int],
         keeping: Keeping,
+        at_root: AtRoot,
     ) -> None:
         self._request = request
+        self._at_root = at_root
+        self._is_root_seen = False
+        self._path = b""
         self._keeping = keeping
         self._progress = progress
         self._now = now
@@ -182,6 +194,7 @@ class _Pull:
         far.ask(request, counts=self._progress.count_ahead)
         offer = self._wait_for_offer()
         self._version = offer.version
+        self._path = offer.path
         offset = offer.clock - (asked + self._now()) // 2
         return Provenance(origin_of(offer), "pull", "source", far.link.peer, offset, note_of(offer), request.on_read_error)
 
@@ -234,6 +247,8 @@ class _Pull:
             elif message is not None:
                 self._pass_back(message)
             self._silence.heard()
+            self._look_at_root()
+        self._look_at_root()
         tally = self._overheard.tally
         for remark, count in self._far.end.remarks.items():
             tally.manifest.remark(remark, count)
@@ -243,6 +258,13 @@ class _Pull:
             raise SourceGapsError("the source's end goes on where something could not be read")
         tally.read_again = self._far.end.read_again
         tally.changed_folders = self._far.end.remarks.get("folder-changed-while-read", 0)
+
+    def _look_at_root(self) -> None:
+        """In this thread, whose errors are the reason why there is no acquisition."""
+        root = self._overheard.root
+        if root is not None and not self._is_root_seen:
+            self._is_root_seen = True
+            self._at_root(self._path, root)
 
     def _check_silence(self) -> None:
         """Neither end says anything. The vault's end waits for the source's, which gives a sign while it has nothing to send."""

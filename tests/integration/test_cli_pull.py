@@ -97,6 +97,17 @@ def test_a_pull_through_a_real_ssh_server(lab: Lab, sshd: Sshd) -> None:
     assert lab.run("receipts", "check", "--vault", "vault").code == 0
 
 
+def test_a_pull_from_this_machine_takes_no_source_that_holds_the_vault(lab: Lab, sshd: Sshd) -> None:
+    """As a push does not: what is written would be read, and the source would change while it is read."""
+    for place, said in (("", "lie one inside the other"), ("vault/cases", "lie one inside the other")):
+        done = lab.run("pull", source_of(lab, sshd, place), "vault", *ITEM, *options(sshd), "--remote-command", REMOTE, "--json")
+        assert (done.code, done.error["slug"]) == (2, "usage"), done
+        assert said in done.error["message"]
+    beside = lab.run("pull", source_of(lab, sshd), "vault", *ITEM, *options(sshd), "--remote-command", REMOTE)
+    assert beside.code == 0, beside
+    assert lab.run("verify", "vault").code == 0
+
+
 def test_a_forced_command_offers_one_path_and_nothing_else(lab: Lab, tmp_path: Path, sshd: Sshd) -> None:
     identity = lab.make_key("visitor")
     offered = lab.folder / "evidence"
