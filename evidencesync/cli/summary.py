@@ -116,7 +116,8 @@ def push_lines(
     reused = f"{size_text(outcome.reused_bytes)} ({share}) was in the vault already, or came before"
     zeros = f", {size_text(outcome.zero_bytes)} are zeros" if outcome.zero_bytes else ""
     yield f"  reused       {reused}{zeros}"
-    yield f"  stored       {stored_text(outcome.stored)}"
+    counted = ", zeros included" if outcome.zero_bytes and outcome.stored.written.bytes else ""  # which take no room as holes
+    yield f"  stored       {stored_text(outcome.stored)}{counted}"
     yield f"  took         {duration_text(outcome.seconds)}, {rate_text(tally.bytes, outcome.seconds)}"
     if outcome.interruptions or outcome.leftovers:
         lost = [f"the link was lost {count_text(outcome.interruptions, 'time')}"] if outcome.interruptions else []

@@ -44,7 +44,7 @@ def test_the_summary_says_what_an_examiner_notes_down() -> None:
         "2 files, 1.0 MB",
         "120.0 kB (12.0 %)",
         "750.0 kB (75.0 %) was in the vault already, or came before, 150.0 kB are zeros",
-        "80.0 kB written, 300.0 kB linked (1 file), 620.0 kB reflinked (1 file)",
+        "80.0 kB written, 300.0 kB linked (1 file), 620.0 kB reflinked (1 file), zeros included",
         "2.0 s, 500.0 kB/s",
         "0123 4567 89ab cdef 0123",
         "c" * 64,
