@@ -17,6 +17,7 @@ from typing import Final, NoReturn
 import hypothesis
 import pytest
 
+from evidencesync.errors import EvidenceSyncError
 from tests.support.false_clock import take_the_place_of_libfaketime
 from tests.support.measuring import keep_for_the_chosen, measured
 from tests.support.programs import (
@@ -105,8 +106,9 @@ def _skipped_without_a_known_program() -> Iterator[None]:
     """Most tests start a program by its bare name. Where one of the listed ones is not there, no test has said anything yet."""
     try:
         yield
-    except FileNotFoundError as error:
-        program = str(error.filename)
+    except (FileNotFoundError, EvidenceSyncError) as error:
+        absent = error if isinstance(error, FileNotFoundError) else error.__cause__  # our own error where it is ssh
+        program = str(absent.filename) if isinstance(absent, FileNotFoundError) else ""
         if program not in PACKAGES or find(program) is not None:
             raise
         _refuse_for_want_of(program)
@@ -120,8 +122,8 @@ def pytest_pyfunc_call() -> Generator[None, object, object]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup() -> Generator[None, object, object]:
-    """A fixture that lacks a program."""
+def pytest_runtest_setup() -> Generator[None, object, object]:
+    """A fixture that lacks a program: for each test that asks for it. That of a module is made once alone."""
     with _skipped_without_a_known_program():
         return (yield)
 

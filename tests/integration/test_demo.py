@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.support.patience import PATIENCE_SECONDS
@@ -11,7 +12,8 @@ from tests.support.patience import PATIENCE_SECONDS
 REPOSITORY = Path(__file__).parents[2]
 
 
-def test_the_demo_comes_out_as_it_says(tmp_path: Path) -> None:
+def test_the_demo_comes_out_as_it_says(tmp_path: Path, require_program: Callable[[str], str]) -> None:
+    require_program("ssh")
     folder = tmp_path / "demo evidence"  # a blank in the path, as many a user's has
     done = subprocess.run(
         [sys.executable, "-m", "docs.demo", "--dir", str(folder)],

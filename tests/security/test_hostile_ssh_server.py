@@ -176,7 +176,8 @@ def test_an_unknown_key_stays_unknown_where_a_login_is_claimed_before_the_key_is
 
 
 @pytest.mark.parametrize("where", ["log", "stderr"])
-def test_a_server_that_talks_without_end_can_be_left(tmp_path: Path, where: str) -> None:
+def test_a_server_that_talks_without_end_can_be_left(tmp_path: Path, where: str, require_program: Callable[[str], str]) -> None:
+    require_program("ssh")
     program = tmp_path / "ssh"
     program.write_text(
         """#!/bin/sh

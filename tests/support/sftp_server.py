@@ -19,6 +19,7 @@ from evidencesync.transfer.agentless import pull_agentless
 from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.reach import reach_for_pull
 from evidencesync.transfer.request import PushOutcome
+from tests.conftest import find_program
 from tests.support.bench_of_evidence import Bench
 from tests.support.patience import PATIENCE_SECONDS
 
@@ -58,7 +59,8 @@ class _Login(asyncssh.SSHServer):
 
 @contextmanager
 def sftp_server(folder: Path, factory: type[asyncssh.SFTPServer] = asyncssh.SFTPServer) -> Iterator[RunningSftp]:
-    """A server whose SFTP sessions are made by `factory`. Its keys lie in `folder`."""
+    """A server whose SFTP sessions are made by `factory`. Its keys lie in `folder`. The user's ssh reaches it."""
+    find_program("ssh")
     host_key, identity = asyncssh.generate_private_key("ssh-ed25519"), asyncssh.generate_private_key("ssh-ed25519")
     identity.write_private_key(str(folder / "sftp_identity"))
     (folder / "sftp_identity").chmod(0o600)
