@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
+from evidencesync.closing import let_go
 from evidencesync.errors import NoSpaceError, StorageError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.placing import place_file
@@ -298,8 +299,8 @@ class NewFile:
     def close(self) -> None:
         """Lets go of the folder."""
         if self._folder >= 0:
-            os.close(self._folder)
-            self._folder = -1
+            descriptor, self._folder = self._folder, -1
+            let_go(descriptor)
 
     def __enter__(self) -> Self:
         return self

@@ -11,7 +11,9 @@ _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.E
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 # What a disk, a file system or its permissions say, whatever a program does. Others (EBADF, EINVAL, ENOENT) it may owe to itself.
 _SAID_BY_DISKS: Final = (
-    "EIO ESTALE EROFS EACCES EPERM ENXIO ENODEV ENOMEDIUM EUCLEAN EREMOTEIO EBADMSG EMLINK EFBIG ETIMEDOUT"  # not all everywhere
+    "EIO ESTALE EROFS EACCES EPERM ENXIO ENODEV ENOMEDIUM EUCLEAN EREMOTEIO EBADMSG EMLINK EFBIG ETIMEDOUT "  # not all everywhere
+    "ENOTCONN ECONNABORTED ESHUTDOWN EHOSTDOWN EHOSTUNREACH ENETDOWN ENETUNREACH ENOLINK ECOMM EPROTO ENOLCK "  # over a network
+    "ENOKEY EKEYEXPIRED EKEYREVOKED EKEYREJECTED"  # encrypted ones, and those that ask for tickets
 )
 _STORAGE: Final = frozenset(getattr(errno, name) for name in _SAID_BY_DISKS.split() if hasattr(errno, name))
 _NO_THREAD: Final = "can't start new thread"  # what Python says of a refused clone(2), as a plain RuntimeError

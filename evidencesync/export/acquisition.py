@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO, Final, NamedTuple, TypeVar
 
+from evidencesync.closing import let_go
 from evidencesync.custody.documents import ManifestFooter, ManifestHeader
 from evidencesync.custody.manifest import ManifestReader, read_manifest
 from evidencesync.custody.receipt import decode_receipt
@@ -117,7 +118,7 @@ class Acquisition:
         try:
             yield from checked_blocks(fd, path, entry)
         finally:
-            os.close(fd)
+            let_go(fd)
 
     def _pass(self, reader: ManifestReader) -> Iterator[ListedEntry]:
         digest = new_sha256()

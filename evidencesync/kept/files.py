@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, Self
 
 from evidencesync import home
+from evidencesync.closing import let_go, reading
 from evidencesync.evidence.display import safe_text
 from evidencesync.outside import Closed, open_folder_outside
 
@@ -63,8 +64,8 @@ class KeptFolder:
     def close(self) -> None:
         """Lets go of it. Safe to call again."""
         if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+            descriptor, self.fd = self.fd, -1
+            let_go(descriptor)
 
     def __enter__(self) -> Self:
         return self
@@ -94,7 +95,7 @@ def open_file(dir_fd: int, name: str) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file")
-    return os.fdopen(descriptor, "rb")
+    return reading(descriptor)
 
 
 def load_file(dir_fd: int, name: str, limit: int) -> bytes | None:

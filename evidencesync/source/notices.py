@@ -13,6 +13,7 @@ import select
 import time
 from typing import Final
 
+from evidencesync.closing import let_go
 from evidencesync.source.descriptor import CLOEXEC
 from evidencesync.source.walker import Found
 
@@ -86,8 +87,8 @@ class Notices:
     def close(self) -> None:
         """Ends it."""
         if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            descriptor, self._fd = self._fd, -1
+            let_go(descriptor)
 
     def _watch_file(self, found: Found) -> None:
         try:

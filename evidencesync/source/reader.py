@@ -12,6 +12,7 @@ from typing import Final, Self
 
 import msgspec
 
+from evidencesync.closing import let_go
 from evidencesync.errors import InternalError, SourceReadError
 from evidencesync.evidence.display import safe_text
 from evidencesync.holes import HoleFinder
@@ -130,7 +131,7 @@ class OpenedFile:
         """Closes the file. Closing twice is harmless."""
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
-            os.close(fd)
+            let_go(fd)
 
     def __enter__(self) -> Self:
         return self
@@ -161,7 +162,7 @@ def open_file(found: Found) -> OpenedFile:
     try:
         size = _checked_size(found, fd)
     except BaseException:
-        os.close(fd)
+        let_go(fd)
         raise
     opened = OpenedFile(found, fd, size, noatime=noatime)
     opened.advise("POSIX_FADV_SEQUENTIAL")
@@ -190,7 +191,7 @@ def read_small(found: Found, limit: int, details: DetailReader | None = None) ->
             return None
         taken = details.of_descriptor(fd, after) if details is not None else None
     finally:
-        os.close(fd)
+        let_go(fd)
     return SmallRead(data, differs(found, after), noatime, taken)
 
 

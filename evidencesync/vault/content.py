@@ -8,7 +8,7 @@ from typing import Final
 
 from evidencesync.errors import InternalError
 from evidencesync.vault.copying import BlockSharing, copy_range
-from evidencesync.vault.disk import leave_hole, start_writeback, storage_error, write_all
+from evidencesync.vault.disk import leave_hole, start_writeback, storage_error, storing, write_all
 from evidencesync.vault.space import Room, allocated_bytes
 
 _WRITEBACK: Final = 32 << 20
@@ -116,8 +116,9 @@ class StagedContent:
     def close(self) -> None:
         """Closes the descriptor; the file stays. Safe to call again."""
         if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+            descriptor, self.fd = self.fd, -1
+            with storing("write to staging"):
+                os.close(descriptor)
 
     def discard(self) -> None:
         """Removes the file."""

@@ -15,6 +15,7 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final
 
+from evidencesync.closing import reading
 from evidencesync.errors import (
     EvidenceSyncError,
     MalformedDocumentError,
@@ -78,7 +79,7 @@ def opened_file(name: str, dir_fd: int) -> Iterator[BinaryIO]:
     fd = _open_regular(name, dir_fd)
     if fd is None:
         raise MissingOrExtraError(f"{_shown(name)} is missing")
-    with os.fdopen(fd, "rb") as file:
+    with reading(fd) as file:
         with storing(lambda: f"read {_place(name, dir_fd)}"):
             has_holes = has_empty_run(fd)
         if has_holes:
@@ -170,7 +171,7 @@ def load_file(dir_fd: int, name: str, limit: int) -> bytes | None:
     fd = _open_regular(name, dir_fd)
     if fd is None:
         return None
-    with os.fdopen(fd, "rb") as file, storing(lambda: f"read {_place(name, dir_fd)}"):
+    with reading(fd) as file, storing(lambda: f"read {_place(name, dir_fd)}"):
         data = file.read(limit + 1)
     if len(data) > limit:
         raise MalformedDocumentError(f"{_shown(name)} is larger than {limit} bytes: nobody has written it like that")

@@ -68,8 +68,9 @@ class StreamedDocument:
     def close(self) -> None:
         """Closes the file as it is. Safe to call again."""
         if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            descriptor, self._fd = self._fd, -1
+            with storing("write to staging"):
+                os.close(descriptor)
 
 
 def verify_on_disk(dir_fd: int, document: StreamedDocument) -> None:

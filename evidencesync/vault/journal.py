@@ -63,8 +63,9 @@ class Journal:
     def close(self) -> None:
         """Closes the file as it is. Safe to call again."""
         if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            descriptor, self._fd = self._fd, -1
+            with storing("write the journal"):
+                os.close(descriptor)
 
     def _write(self, record: bytes) -> None:
         try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from evidencesync.closing import reading
 from evidencesync.custody.documents import ManifestHeader
 from evidencesync.custody.manifest import decode_header
 from evidencesync.errors import EvidenceSyncError
@@ -36,7 +37,7 @@ class LeftSession:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             return None
-        return os.fdopen(fd, "rb")
+        return reading(fd)
 
     def manifest(self) -> Path | None:
         """Its manifest, which ends wherever the session did."""

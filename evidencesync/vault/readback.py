@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import Final
 
+from evidencesync.closing import let_go
 from evidencesync.custody.manifest import CheckedLine
 from evidencesync.errors import DigestMismatchError, EvidenceSyncError, InternalError, MissingOrExtraError, StorageError
 from evidencesync.evidence.digest import feed_zeros, new_blake3, new_sha256
@@ -122,7 +123,7 @@ def _check_large(reader: TreeReader, file: StoredFile, hasher: ThreadPoolExecuto
     except OSError as error:
         raise storage_error(error, f"read {safe_text(file.path)} back") from error
     finally:
-        os.close(fd)
+        let_go(fd)
     if digests != (file.blake3, file.sha256):
         raise _differs(file, found.st_size)
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import BinaryIO, Final, NamedTuple
 
+from evidencesync.closing import reading
 from evidencesync.delta.recipe import HEAD, Recipe, iter_recipes, unpack_head
 from evidencesync.delta.rows import MAX_ROW, ROW, ZERO_DIGEST, Segment, first_segment, single_segment
 from evidencesync.errors import EvidenceSyncError, MalformedDocumentError, MissingOrExtraError
@@ -34,7 +35,7 @@ def open_recipes(layout: VaultLayout, case: str, item: str, acquisition: int) ->
         raise MissingOrExtraError("no such case or item")
     path = layout.root / CASES / case / item / ACQUISITIONS / acquisition_folder(acquisition) / CHUNKS
     try:
-        return os.fdopen(os.open(path, READ_FLAGS), "rb")
+        return reading(os.open(path, READ_FLAGS))
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             raise MissingOrExtraError(f"chunks.bin of acquisition {acquisition} is not there") from error

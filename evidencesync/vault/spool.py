@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from evidencesync.closing import let_go
 from evidencesync.vault.disk import storage_error, storing, write_all
 
 _NAME: Final = "rows"
@@ -54,8 +55,8 @@ class SpooledRows:
     def close(self) -> None:
         """Lets go of the file, and so of its space. Safe to call again."""
         if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            descriptor, self._fd = self._fd, -1
+            let_go(descriptor)
 
     def _flush(self) -> None:
         if not self._buffer:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from evidencesync.closing import let_go
 from evidencesync.custody.documents import NotInSums
 from evidencesync.custody.manifest import CheckedLine
 from evidencesync.delta.recipe import MAGIC, Recipe
@@ -220,14 +221,15 @@ class Staging:
 
     def close(self) -> None:
         """Closes all descriptors and leaves everything as it is. Safe to call again."""
-        self._checkpoints.abandon()
-        self.tree.close()
-        for document in (self.manifest, self.recipes, self.sums, self.rows, self.journal):
-            document.close()
-        for fd in (self.session_fd, self.acquisition_fd, self.contents_fd):
-            if fd >= 0:
-                os.close(fd)
-        self.session_fd = self.acquisition_fd = self.contents_fd = -1
+        with contextlib.ExitStack() as stack:  # each of them, whatever the one before said
+            for fd in (self.session_fd, self.acquisition_fd, self.contents_fd):
+                if fd >= 0:
+                    stack.callback(let_go, fd)
+            self.session_fd = self.acquisition_fd = self.contents_fd = -1
+            for document in (self.journal, self.rows, self.sums, self.recipes, self.manifest):
+                stack.callback(document.close)
+            stack.callback(self.tree.close)
+            self._checkpoints.abandon()
 
     def discard(self) -> None:
         """Closes, and removes all that was staged."""

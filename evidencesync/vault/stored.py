@@ -10,6 +10,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 from blake3 import blake3
 
+from evidencesync.closing import let_go
 from evidencesync.errors import EvidenceSyncError, MissingOrExtraError
 from evidencesync.limits import FIRST_READ
 from evidencesync.vault.disk import forget_cached
@@ -86,7 +87,7 @@ def compare_files(reader: TreeReader, files: Sequence[StoredFile], comparison: C
             problems.append(Problem(number, "unreadable", text=reason))
             continue
         finally:
-            os.close(fd)
+            let_go(fd)
         if blake3(data).hexdigest() != file.blake3:
             problems.append(Problem(number, "BLAKE3", len(data)))
         elif comparison.sha256 and sha256(data).hexdigest() != file.sha256:

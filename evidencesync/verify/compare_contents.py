@@ -6,6 +6,7 @@ import os
 from contextlib import ExitStack
 from typing import Protocol
 
+from evidencesync.closing import let_go
 from evidencesync.errors import EvidenceSyncError, MissingOrExtraError
 from evidencesync.vault.checking import FileChecks
 from evidencesync.vault.stored import Comparison, Problem, StoredFile
@@ -95,7 +96,7 @@ class FolderHasher:
             self._sink.take_unreadable(file, f"{error.message}, at byte {error.offset}")
             return
         finally:
-            os.close(fd)
+            let_go(fd)
         digests = [hashed.blake3] if hashed.sha256 is None else [hashed.blake3, hashed.sha256]
         if digests == [file.blake3, file.sha256][: len(digests)]:
             self._sink.take_same([file])

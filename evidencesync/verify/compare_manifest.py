@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, NamedTuple, Self
 
+from evidencesync.closing import reading
 from evidencesync.custody.documents import MANIFEST_NAMESPACE, ManifestHeader
 from evidencesync.custody.hardlinks import HardLinks
 from evidencesync.custody.manifest import ManifestReader, decode_footer, decode_header, read_manifest
@@ -199,7 +200,7 @@ def _open(path: Path) -> BinaryIO:
         if has_holes:
             raise MalformedDocumentError(f"{_shown(path)} has holes: nobody has written it like that")
         stack.pop_all()
-    return os.fdopen(fd, "rb")
+    return reading(fd)
 
 
 def _shown(path: Path) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from evidencesync.closing import let_go
 from evidencesync.errors import EvidenceSyncError, MissingOrExtraError
 from evidencesync.vault import stored
 from evidencesync.vault.checking import FileChecks
@@ -124,7 +125,7 @@ class ContentChecker:
             problems.append(Unreadable(file, error.offset, error.message))
             return error.offset
         finally:
-            os.close(fd)
+            let_go(fd)
         if wrong is not None:
             problems.append(Damage(file, None, wrong))
         return file.size

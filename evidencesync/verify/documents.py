@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Final, Literal
 
+from evidencesync.closing import reading, reading_blocks
 from evidencesync.errors import LimitExceededError
 from evidencesync.evidence.display import safe_text
 from evidencesync.holes import has_empty_run
@@ -134,7 +135,7 @@ class CheckedFolder:
             return None
         if mode & self._unsafe:
             self.report.report(Check.MODES, "unsafe-mode", f"{safe_text(name)} has the mode {stat.S_IMODE(mode):04o}", name)
-        return os.fdopen(fd, "rb") if buffered else os.fdopen(fd, "rb", buffering=0)
+        return reading(fd) if buffered else reading_blocks(fd)
 
     def open_written(self, name: str, check: Check, slug: str, most: int | None = None) -> BinaryIO | None:
         """A document that may be long, as `open` does. None as well, after a finding, for what cannot be ours by its size.

@@ -38,6 +38,7 @@ ERRORS: Final = {
     "chmod": (errno.EIO, errno.EPERM),
     "readdir": (errno.EIO, errno.ESTALE),
     "stat": (errno.EIO, errno.EACCES, errno.ESTALE),
+    "close": (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ENOTCONN),  # NFS, CIFS and FUSE tell of lost writes there
 }
 DEADLY: Final = tuple(
     "write truncate fsync syncfs rename link mkdir unlink chmod".split()
@@ -271,3 +272,31 @@ def _keep_manifest(machine: Machine) -> None:
     (acquisition,) = machine.folder.glob("vault/cases/*/E1/acquisitions/0001")
     for name in ("manifest.jsonl", "manifest.jsonl.sig"):
         shutil.copyfile(acquisition / name, machine.folder / name)
+
+
+def test_what_closing_a_written_file_says_is_the_disks_word_and_the_file_is_closed_once(machine: Machine) -> None:
+    """A number that is closed twice may be another thread's file by then."""
+    machine.renew()
+    (machine.folder / "source" / "new").write_bytes(random.Random(2).randbytes(300_000))
+    push = TRIALS[0]
+    try:
+        count = machine.run(*push.arguments, below="vault").met["close"]
+        seen = set()
+        for number in range(1, count + 1):
+            machine.renew()
+            done = machine.run(*push.arguments, "--json", below="vault", fault=Fault("close", number, errno.ENOSPC))
+            slug = json.loads(done.out).get("error", {}).get("slug")
+            assert (done.code, slug) in ((0, None), (13, "no-space")), (number, done)
+            seen.add(slug)
+        assert seen == {None, "no-space"}
+    finally:
+        (machine.folder / "source" / "new").unlink()
+
+
+def test_closing_what_was_only_read_changes_no_outcome(machine: Machine) -> None:
+    machine.renew()
+    for command, below in ((("verify", "{}/vault"), "vault"), (TRIALS[0].arguments, "source")):
+        fault = Fault("close", 1, errno.ENOTCONN, lasting=True)
+        done = machine.run(*command, below=below, fault=fault)
+        assert (done.code, done.fired > 0) == (0, True), done
+        machine.renew()

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-KINDS: Final = tuple("open read write truncate fsync syncfs rename link mkdir unlink chmod readdir stat".split())
+KINDS: Final = tuple("open read write truncate fsync syncfs rename link mkdir unlink chmod readdir stat close".split())
 SHORT: Final = -1
 KILL: Final = -2
 _SOURCE: Final = Path(__file__).with_suffix(".c")

@@ -49,7 +49,11 @@ def test_everything_else_that_is_unforeseen_is_a_defect(error: Exception) -> Non
 
 @pytest.mark.parametrize(
     ("number", "kind"),
-    [(errno.EIO, StorageError), (errno.EACCES, StorageError), (errno.ESTALE, StorageError), (errno.ENOSPC, NoSpaceError)],
+    [
+        *((number, StorageError) for number in (errno.EIO, errno.EACCES, errno.ESTALE)),
+        *((number, StorageError) for number in (errno.ENOTCONN, errno.ECONNABORTED, errno.EHOSTDOWN, errno.ENOKEY)),
+        (errno.ENOSPC, NoSpaceError),
+    ],
 )
 def test_what_a_disk_refuses_is_no_defect_wherever_it_is_met(
     number: int, kind: type[EvidenceSyncError], capsys: pytest.CaptureFixture[str]

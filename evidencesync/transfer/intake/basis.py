@@ -6,6 +6,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable
 
+from evidencesync.closing import let_go
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.digest import Blake3Digest, ContentHasher
 from evidencesync.evidence.entry import Entry
@@ -42,7 +43,7 @@ class Basis:
     def close(self) -> None:
         """Closes everything."""
         for fd in self._files.values():
-            os.close(fd)
+            let_go(fd)
         for tree in self._trees.values():
             tree.close()
         self._files.clear()
@@ -72,7 +73,7 @@ class Basis:
                 return None
             self._files[key] = fd
             if len(self._files) > _MAX_OPEN_FILES:
-                os.close(self._files.popitem(last=False)[1])
+                let_go(self._files.popitem(last=False)[1])
         self._files.move_to_end(key)
         return fd
 
@@ -116,7 +117,7 @@ class Basis:
                     forget_cached(fd)
                 data = os.read(fd, location.size + 1) if status.st_size == location.size else b""
             finally:
-                os.close(fd)
+                let_go(fd)
         except (EvidenceSyncError, OSError):
             self.note_damage(location)
             return None
@@ -126,7 +127,7 @@ class Basis:
         """Whether a published file has an entry's size and time and, read from end to end, both of its digests."""
         try:
             fd, status = self.tree(tree_key(location)).open_file(location.path)
-            os.close(fd)
+            let_go(fd)
         except (EvidenceSyncError, OSError):
             return False  # there need not be one
         if status.st_size != entry.size or status.st_mtime_ns != mtime_ns:
@@ -144,7 +145,7 @@ class Basis:
         """The file at a path of an acquisition, whatever it holds: its digest is not known, and so is all zeros."""
         try:
             fd, status = self.tree(key).open_file(path)
-            os.close(fd)
+            let_go(fd)
         except (EvidenceSyncError, OSError):
             return None  # there need not be one
         return Location(*key, path, status.st_size, Blake3Digest(bytes(32)))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from evidencesync.closing import reading
 from evidencesync.custody.manifest import CheckedLine, ManifestReader, read_manifest
 from evidencesync.errors import StorageError
 from evidencesync.evidence.digest import ChunkDigest
@@ -67,7 +68,7 @@ def _manifest_at(manifest: Path, acquisition: int) -> PreviousManifest:
 
 
 def _opened(manifest: Path) -> BinaryIO:
-    return os.fdopen(os.open(manifest, READ_FLAGS), "rb")
+    return reading(os.open(manifest, READ_FLAGS))
 
 
 def _honest_line(file: BinaryIO) -> bytes:
@@ -78,7 +79,7 @@ def _honest_line(file: BinaryIO) -> bytes:
 
 def staged_lines(staging: Staging) -> Iterator[CheckedLine]:
     """The staged manifest, from its file."""
-    with os.fdopen(os.open(MANIFEST, READ_FLAGS, dir_fd=staging.acquisition_fd), "rb") as file:
+    with reading(os.open(MANIFEST, READ_FLAGS, dir_fd=staging.acquisition_fd)) as file:
         yield from read_manifest(iter(lambda: file.read(_BLOCK), b""), ManifestReader())
 
 
