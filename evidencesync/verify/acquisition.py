@@ -164,7 +164,7 @@ def _check_manifest(
         if token is not None and token.trusted:
             at = SignedAt(token.gen_time_ns, TRUSTED_TIME)
         elif chained is not None and chained.received_at is not None:
-            at = SignedAt(chained.received_at, "the vault signed for it")
+            at = SignedAt(chained.received_at, "the vault signed for it", chained.stated_by)
         if header.examiner.key != key.fingerprint:  # 2
             text = f"the manifest names the key {header.examiner.key}, but {key.fingerprint} signed it"
             report.report(Check.MANIFEST, "wrong-signer", text, MANIFEST_SIGNATURE)

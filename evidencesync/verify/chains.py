@@ -31,7 +31,7 @@ from evidencesync.vault.layout import SIGNATURE_SUFFIX, parse_record_file, recor
 from evidencesync.verify.chain_times import ChainTimes
 from evidencesync.verify.checks import Check
 from evidencesync.verify.claims import claim_objection
-from evidencesync.verify.context import Context
+from evidencesync.verify.context import Context, Statement
 from evidencesync.verify.documents import CheckedFolder
 from evidencesync.verify.findings import Reporter
 from evidencesync.verify.signatures import SignedAt
@@ -52,6 +52,8 @@ class ChainedAcquisition:
     received_at: int | None = None
     acquired_at: int | None = None
     """What the signer's own clock said."""
+    stated_by: int | None = None
+    """See `SignedAt`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,8 @@ class ChainReader:
     acquisitions: dict[int, ChainedAcquisition] = field(default_factory=dict)
     stated_heads: list[tuple[str, str]] = field(default_factory=list)
     """What all `heads` records of the vault's own chain say, in order: `CASE/ITEM` folders, and `SEQUENCE SHA256`."""
-    stated_times: list[tuple[str, str, int]] = field(default_factory=list)
-    """What those of them say whose signature is good, each with the time when the vault said it."""
+    stated_times: list[tuple[str, str, int, int]] = field(default_factory=list)
+    """What those of them say whose signature is good, each with the time when the vault said it, and the record's number."""
     timestamped: dict[int, list[CustodyRecord]] = field(default_factory=dict)
     """What records say about timestamps, by acquisition."""
     broken: bool = False
@@ -174,17 +176,18 @@ class ChainReader:
             report.report(self.check, objection.slug, objection.text, name)
         self._remember(record, digest, key, vault_time)
 
-    def finish(self, stated_times: Mapping[int, tuple[str, int]] = MappingProxyType({})) -> None:
+    def finish(self, stated_times: Mapping[int, Statement] = MappingProxyType({})) -> None:
         """Judges the signers, now that the times are known. Call after the last record, and again after later ones.
 
-        `stated_times`: by a record's number, its digest and the time when the vault said that the chain ended with it.
+        `stated_times`: by a record's number, how the vault said that the chain ended with it.
         """
         self._times.finish(self.context.judge.now_ns + self.context.since_begun.elapsed_ns())
         at: SignedAt | None = None
+        stated_by = self._stated_by(stated_times)
         for signed in reversed(self._signed):
-            digest, stated_ns = stated_times.get(signed.sequence, ("", 0))
-            if digest and digest == self.digests.get(signed.sequence):
-                at = SignedAt(stated_ns, "the vault signed for it")
+            stated = stated_times.get(signed.sequence)
+            if stated is not None and stated.sha256 == self.digests.get(signed.sequence):
+                at = SignedAt(stated.at_ns, "the vault signed for it")
             if signed.vault_time_ns is not None:
                 at = SignedAt(signed.vault_time_ns, "the vault signed for it")
             principal = None if signed.vault_time_ns is not None else signed.principal
@@ -195,10 +198,24 @@ class ChainReader:
                 signed.key,
                 CUSTODY_NAMESPACE,
                 principal,
-                at or self.context.judge.at_checking(),
+                replace(at or self.context.judge.at_checking(), stated_by=stated_by.get(signed.sequence)),
                 time_known=self.times_known,
             )
         self._signed.clear()
+        for number, known in self.acquisitions.items():
+            self.acquisitions[number] = replace(known, stated_by=stated_by.get(known.sequence))
+
+    def _stated_by(self, stated_times: Mapping[int, Statement]) -> dict[int, int]:
+        """By a record's number, the number of the first own record of the vault that states it, or one that follows it."""
+        found: dict[int, int] = {}
+        first: int | None = None
+        for sequence in sorted(self.digests, reverse=True):
+            stated = stated_times.get(sequence)
+            if stated is not None and stated.sha256 == self.digests[sequence]:
+                first = stated.number if first is None else min(first, stated.number)
+            if first is not None:
+                found[sequence] = first
+        return found
 
     # 1.
 
@@ -327,7 +344,11 @@ class ChainReader:
         if record.type == "heads":
             self.stated_heads.extend(record.details.items())
             if vault_time_ns is not None:
-                self.stated_times += [(place, stated, vault_time_ns) for place, stated in record.details.items()]
+                own = record.sequence
+                self.stated_times += [(place, stated, vault_time_ns, own) for place, stated in record.details.items()]
+        if record.type == "trust-changed" and vault_time_ns is not None and record.details.get("action") == "retired":
+            retired = self.context.judge.retirements.setdefault(record.details.get("key", ""), [])
+            retired.append((record.sequence, vault_time_ns))
         number = record.acquisition
         if number is None:
             return

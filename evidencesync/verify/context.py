@@ -22,6 +22,15 @@ class VaultIdentity:
     key: str
 
 
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """That a record of an item's chain was its last: its digest, when the vault said so (ns), and in which record of its own."""
+
+    sha256: str
+    at_ns: int
+    number: int
+
+
 @dataclass(slots=True)
 class Context:
     """One run: who the vault is, who is trusted, what was counted. `report` is about the vault's root."""
@@ -39,8 +48,8 @@ class Context:
     """All records of each chain, by exact case and item number (the vault's own: by none): number and digest."""
     stated_heads: dict[tuple[str, str], dict[int, str]] = field(default_factory=dict)
     """All that the vault's own chain ever said of items' chains, by case and item folder: number and digest of a record."""
-    stated_times: dict[tuple[str, str], dict[int, tuple[str, int]]] = field(default_factory=dict)
-    """For each number of a record that the vault ever signed for as the last: its digest, and when the vault said so (ns)."""
+    stated_times: dict[tuple[str, str], dict[int, Statement]] = field(default_factory=dict)
+    """For each number of a record that the vault ever signed for as the last: where it first did."""
     times_known: bool = True
     """Whether all of the vault's own chain could be read, which says when others' records were there."""
     unread: dict[tuple[str | None, str | None], frozenset[int]] = field(default_factory=dict)

@@ -30,7 +30,7 @@ from evidencesync.vault.layout import (
 from evidencesync.vault.settings import VaultSettings, parse_settings
 from evidencesync.verify.chains import ChainReader
 from evidencesync.verify.checks import Check
-from evidencesync.verify.context import Context, VaultIdentity
+from evidencesync.verify.context import Context, Statement, VaultIdentity
 from evidencesync.verify.documents import CheckedFolder, reason
 from evidencesync.verify.findings import Head
 from evidencesync.verify.trusted import names_beside
@@ -136,11 +136,11 @@ def check_own_chain(context: Context, custody: CheckedFolder) -> ChainReader:
         match = _HEAD.fullmatch(stated)
         if match is not None:
             _note_stated(context, custody, (case, item), int(match[1]), match[2])
-    for place, stated, at_ns in chain.stated_times:
+    for place, stated, at_ns, number in chain.stated_times:
         case, _, item = place.partition("/")
         match = _HEAD.fullmatch(stated)
         if match is not None:  # the first time that it was said is the best
-            context.stated_times.setdefault((case, item), {}).setdefault(int(match[1]), (match[2], at_ns))
+            context.stated_times.setdefault((case, item), {}).setdefault(int(match[1]), Statement(match[2], at_ns, number))
     return chain
 
 

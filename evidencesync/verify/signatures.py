@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from evidencesync.custody.publickey import PublicKey
@@ -16,8 +16,14 @@ from evidencesync.vault.layout import SIGNATURE_SUFFIX
 from evidencesync.verify.checks import Check
 from evidencesync.verify.findings import Reporter
 
-TimeSource = Literal["a trusted timestamp was made over it", "the vault signed for it", "it is checked"]
+TimeSource = Literal[
+    "a trusted timestamp was made over it",
+    "the vault signed for it",
+    "the vault, which had signed for it before, recorded that the key was retired",
+    "it is checked",
+]
 TRUSTED_TIME: Final[TimeSource] = "a trusted timestamp was made over it"
+_RETIREMENT: Final[TimeSource] = "the vault, which had signed for it before, recorded that the key was retired"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,8 @@ class SignedAt:
 
     ns: int
     source: TimeSource
+    stated_by: int | None = None
+    """The number of the first record of the vault's own chain that states it, or what follows it in its chain."""
 
 
 _OTHER_FORM: Final = (
@@ -45,6 +53,7 @@ class SignatureJudge:
     where that has changed since it was read (else None): a signer who was trusted a moment ago may have signed already.
     `vault_revoked` are the vault's own revocations where signers from outside are used in place of the vault's. `low_s`: the
     vault says that it takes signatures in their one form only, so another form was made by somebody who had no key.
+    `retirements`: by a key's fingerprint, the records of the vault's own chain that retire it: number and time (ns).
     """
 
     trust: Trust | None
@@ -53,6 +62,7 @@ class SignatureJudge:
     low_s: bool = False
     unread: bool = False
     renew: Callable[[], Trust | None] | None = None
+    retirements: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     _told: set[tuple[str, str, str | None, str | None, int | None]] = field(default_factory=set)
 
     def at_checking(self) -> SignedAt:
@@ -99,7 +109,8 @@ class SignatureJudge:
         """Whether a signature's key counts; findings when it does not. Without a principal, any trusted name will do.
 
         2. The key was never revoked (then nothing that it signed counts, whenever that was).  3. It is trusted under
-        this name, in this namespace, at the time of the signature.  4. Where that has changed since, it is said.
+        this name, in this namespace, at the time of the signature, or the vault had signed for that before it retired the
+        key.  4. Where that has changed since, it is said.
 
         `time_known`: whether all that tells the time of the signature could be read. If not, it may be older than `at`, and
         who is not trusted at that time is not judged.
@@ -115,7 +126,8 @@ class SignatureJudge:
             return False
         if self.vault_revoked is not None and self.vault_revoked.refuses(key):
             self._tell(report, check, "revoked-by-vault", name, key, f"the key {key.fingerprint} is in the vault's revoked_keys")
-        objection = self._objection(key, namespace, principal, at.ns)  # 3
+        at = self._before_retirement(key, at)  # 3
+        objection = self._objection(key, namespace, principal, at.ns)
         if objection is not None and self._renewed():
             at = self.at_checking() if at.source == "it is checked" else at  # which is later now
             return self.check_signer(report, check, name, key, namespace, principal, at, time_known=time_known)
@@ -141,6 +153,17 @@ class SignatureJudge:
         if self.trust is None or self.vault_revoked is not None or is_listed(key, self.trust):
             return True
         return self._renewed() and is_listed(key, self.trust)
+
+    def _before_retirement(self, key: PublicKey, at: SignedAt) -> SignedAt:
+        """The records of one chain are in order, whatever the clocks said that dated them.
+
+        So what the vault had stated before it retired a key was signed before that, also where a clock was ahead then. Signers
+        from outside have been retired by somebody else, and a trusted timestamp needs no such help.
+        """
+        if at.stated_by is None or at.source == TRUSTED_TIME or self.vault_revoked is not None:
+            return at
+        later = [ns for number, ns in self.retirements.get(key.fingerprint, ()) if number > at.stated_by]
+        return replace(at, ns=min(later), source=_RETIREMENT) if later and min(later) < at.ns else at
 
     def _renewed(self) -> bool:
         """Whether others are trusted now than when that was read."""

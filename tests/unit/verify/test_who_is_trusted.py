@@ -7,7 +7,8 @@ import pytest
 from evidencesync.custody.trust import signer_line
 from evidencesync.errors import TrustFileError
 from evidencesync.evidence.moment import format_moment, parse_moment
-from tests.unit.vault.acquiring import STARTED, new_signer
+from evidencesync.vault.heads import state_head
+from tests.unit.vault.acquiring import STARTED, item_name, new_signer
 from tests.unit.verify.sample import Made, edit, flip, only, slugs
 
 RECEIVED_NS = parse_moment(STARTED)
@@ -73,6 +74,37 @@ def test_a_key_that_was_retired_before_is_not_trusted(made: Made) -> None:
     verdict = made.audit()
     assert (verdict.verdict, verdict.exit_code, slugs(verdict)) == ("fail", 32, {"untrusted-signer"})
     assert format_moment(RECEIVED_NS) in verdict.findings[0].message
+
+
+def test_what_the_vault_stated_before_it_retired_a_key_counts_whatever_its_clock_said(made: Made) -> None:
+    """A clock was three days ahead while evidence was received, and was set right before the examiner left."""
+    vault = made.open()
+    state_head(vault, item_name(), vault.item(item_name()).ledger.head(), at_ns=RECEIVED_NS)
+    vault.trust.retire(made.examiner.public_key, at_ns=RECEIVED_NS - 3 * DAY_NS)
+    verdict = made.audit()
+    assert (verdict.verdict, slugs(verdict)) == ("pass", set())
+    retired = [one.message for one in verdict.findings if one.slug == "retired-signer"]
+    assert {one.acquisition for one in verdict.findings if one.slug == "retired-signer"} >= {1, 2}
+    when = format_moment(RECEIVED_NS - 3 * DAY_NS)
+    assert all(f"as of {when}, when the vault, which had signed for it before, recorded" in message for message in retired)
+    assert "times-contradict" in slugs(verdict, "warning")
+
+
+def test_what_the_vault_stated_after_it_retired_a_key_does_not_count(made: Made) -> None:
+    vault = made.open()
+    vault.trust.retire(made.examiner.public_key, at_ns=RECEIVED_NS - DAY_NS)
+    state_head(vault, item_name(), vault.item(item_name()).ledger.head(), at_ns=RECEIVED_NS + DAY_NS)
+    verdict = made.audit()
+    assert (verdict.exit_code, slugs(verdict)) == (32, {"untrusted-signer"})
+
+
+def test_signers_from_outside_are_not_judged_by_when_the_vault_retired_them(made: Made) -> None:
+    vault = made.open()
+    state_head(vault, item_name(), vault.item(item_name()).ledger.head(), at_ns=RECEIVED_NS)
+    vault.trust.retire(made.examiner.public_key, at_ns=RECEIVED_NS - DAY_NS)
+    line = signer_line("ana", made.examiner.public_key, EXAMINER, None, RECEIVED_NS - DAY_NS)
+    verdict = made.audit(trusted=made.outside_trust(examiner=False) + line.encode() + b"\n")
+    assert (verdict.exit_code, slugs(verdict)) == (32, {"untrusted-signer"})
 
 
 def test_a_revoked_key_has_never_counted(made: Made) -> None:
