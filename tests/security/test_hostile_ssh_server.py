@@ -21,6 +21,7 @@ from evidencesync.ssh.child import SshChild
 from evidencesync.ssh.options import SshOptions
 from evidencesync.ssh.program import Program
 from evidencesync.ssh.route import find_route
+from tests.conftest import find_program
 from tests.support.patience import PATIENCE_SECONDS, wait_until
 
 OTHER = f"SHA256:{'A' * 43}"
@@ -64,7 +65,8 @@ def _hang_up(text: str) -> Moment:
 
 @contextmanager
 def liar(folder: Path, *, at_login: Moment = _nothing, at_session: Moment = _nothing) -> Iterator[tuple[Address, SshOptions]]:
-    """The server, and how it is reached."""
+    """The server, and how it is reached by ssh."""
+    find_program("ssh")
     key, identity = asyncssh.generate_private_key("ssh-ed25519"), asyncssh.generate_private_key("ssh-ed25519")
     identity.write_private_key(folder / "identity")
     (folder / "identity").chmod(0o600)
@@ -201,6 +203,7 @@ def test_a_server_that_talks_without_end_can_be_left(tmp_path: Path, where: str,
 def test_a_server_that_never_completes_the_login_is_given_up_where_nobody_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    find_program("ssh")
     monkeypatch.setattr(child_module, "_LOGIN_SECONDS", 0.3)
     ended = threading.Event()
 
