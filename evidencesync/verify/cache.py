@@ -16,12 +16,25 @@ from evidencesync.evidence.identity import is_folder_name
 from evidencesync.vault.everywhere import FILE
 from evidencesync.vault.layout import ACQUISITIONS, CASES, INDEX, MAX_ACQUISITION, acquisition_folder, acquisition_number
 from evidencesync.verify.checks import Check
-from evidencesync.verify.documents import CheckedFolder
+from evidencesync.verify.documents import CheckedFolder, reason
 
 _SUFFIX: Final = ".sqlite"
 _JOURNALS: Final = ("-journal", "-wal", "-shm")
 _QUERY: Final = "SELECT i.folder, a.number FROM acquisitions a JOIN items i ON i.id = a.item LIMIT 1000000"
 _BUSY_SECONDS: Final = 2.0
+# What SQLite says where a file could not be opened or read, whatever is in it. READONLY: a journal that only a writer may undo.
+_REFUSED: Final = frozenset(
+    {
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_AUTH,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_NOLFS,
+    }
+)
 
 Published = dict[str, set[tuple[str, int]]]
 """By case folder: item folder and number of every acquisition that is published."""
@@ -92,7 +105,8 @@ def _check_case(
         indexed = _acquisitions(path)
     except (sqlite3.Error, OSError, ValueError) as error:
         if not _is_made_anew(folder, name, error):
-            folder.report.report(Check.INDEX, "index-differs", f"{name} cannot be read: {safe_text(str(error), 100)}", name)
+            slug = "index-not-read" if _is_unread(error) else "index-differs"
+            folder.report.report(Check.INDEX, slug, f"{name} cannot be read: {_reason(error)}", name)
         return
     case = name.removesuffix(_SUFFIX)
     gone = {one for one in indexed - published if not _may_be_there(root, case, *one)}
@@ -107,8 +121,21 @@ def _check_case(
 
 def _is_made_anew(folder: CheckedFolder, name: str, error: Exception) -> bool:
     """Whether somebody writes an index at this moment, or has removed it to make it anew."""
+    return _primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or not folder.has_now(name)
+
+
+def _is_unread(error: Exception) -> bool:
+    """Whether nobody has seen what is in the index: the disk or its permissions refused, so it may be as good as any."""
+    return isinstance(error, OSError) or _primary_code(error) in _REFUSED
+
+
+def _reason(error: Exception) -> str:
+    return reason(error) if isinstance(error, OSError) else safe_text(str(error), 100)
+
+
+def _primary_code(error: Exception) -> int | None:
     code = getattr(error, "sqlite_errorcode", None)
-    return (code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)) or not folder.has_now(name)
+    return code & 0xFF if isinstance(code, int) else None
 
 
 def _may_be_there(root: CheckedFolder, case: str, item: str, number: int) -> bool:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,6 +121,39 @@ def test_a_damaged_index_is_a_warning_alone(made: Made) -> None:
     (made.path / "index" / "2026-117-2db29d5b.sqlite").write_bytes(b"not SQLite" * 100)
     verdict = made.audit()
     assert (verdict.verdict, slugs(verdict, "warning", "error")) == ("pass", {"index-differs"})
+
+
+@pytest.mark.parametrize("refused", ["stat", "open", "read", "undo"])
+def test_an_index_that_cannot_be_read_is_not_called_different(made: Made, monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
+    """Nobody has seen what is in it. Nothing relies on it either, so the verdict stands."""
+    vault = made.open()
+    index = vault.index()
+    rebuild(vault.layout, index)
+    index.close()
+    codes = {"open": sqlite3.SQLITE_CANTOPEN, "read": sqlite3.SQLITE_IOERR | 1 << 8, "undo": sqlite3.SQLITE_READONLY | 1 << 8}
+    lstat = os.lstat
+    real: Callable[..., sqlite3.Connection] = sqlite3.connect
+
+    def no_lstat(path: bytes, **more: int | None) -> os.stat_result:
+        if bytes(path).endswith(b".sqlite"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        return lstat(path, **more)
+
+    def no_connect(path: str, **more: Any) -> sqlite3.Connection:
+        if "/index/" not in path:
+            return real(path, **more)
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = codes[refused]
+        raise error
+
+    if refused == "stat":
+        monkeypatch.setattr(os, "lstat", no_lstat)
+    else:
+        monkeypatch.setattr(sqlite3, "connect", no_connect)
+    verdict = made.audit()
+    assert (verdict.verdict, slugs(verdict, "warning", "error")) == ("pass", {"index-not-read"})
+    (found,) = verdict.findings
+    assert (found.severity, "Errno" in found.message, "b'" in found.message) == ("warning", False, False), found
 
 
 def test_an_empty_vault_is_not_called_verified(tmp_path: Path) -> None:
