@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, RECEIPT_NAMESPACE, ManifestHeader
 from evidencesync.custody.receipt import ReceiptFacts, check_receipt, decode_receipt
-from evidencesync.custody.record import decode_record
+from evidencesync.custody.record import check_signer, decode_record
 from evidencesync.custody.sshsig import verify_signature
 from evidencesync.custody.tally import ManifestTally
 from evidencesync.errors import ChainError, SignatureError
@@ -33,9 +33,9 @@ def check_published(published: Published, sent: Sent, greeting: Greeting) -> tup
 
     1. Both signatures are by the key with which the vault introduced itself.
     2. The receipt is about this very acquisition, with all its contents, and the disk was read back if that was asked for.
-    3. The `received` record follows the `acquired` record in the chain, and names this manifest and that receipt.
+    3. The `received` record follows the `acquired` record in the chain, and names this manifest, that receipt and the key.
 
-    Raises SignatureError or ChainError.
+    Whatever `verify` would refuse of it for ever is refused here. Raises SignatureError, UntrustedSignerError or ChainError.
     """
     header = sent.header
     # 1.
@@ -67,6 +67,7 @@ def check_published(published: Published, sent: Sent, greeting: Greeting) -> tup
     # 3.
     receipt_sha256 = sha256_of(published.receipt).hex()
     received = decode_record(published.received)
+    check_signer(received, greeting.vault_key, greeting.vault_key.fingerprint, None)
     if (
         received.type != "received"
         or received.previous_sha256 != acquired_sha256

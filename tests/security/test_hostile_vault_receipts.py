@@ -15,6 +15,7 @@ from evidencesync.custody.documents import (
     RECEIPT_NAMESPACE,
     SESSION_NAMESPACE,
     CustodyRecord,
+    Person,
     Receipt,
     Tally,
 )
@@ -147,6 +148,7 @@ FORGERIES: dict[str, Forge] = {
     "record of another case": other_record(case="2026/12"),
     "record of another item": other_record(item="E2"),
     "record of another vault": other_record(vault_id=OTHER),
+    "record that names another key": other_record(actor=Person("vault", "vault", "SHA256:" + "A" * 43)),
 }
 
 
