@@ -441,7 +441,7 @@ class UntrustedSignerError(SignatureError):
 
 
 class MalformedDocumentError(SignatureError):
-    """A manifest, receipt, record or recipe is not in the one strict form that a signer writes."""
+    """A manifest, receipt, record or recipe is not in the one strict form that a signer writes; or a vault.toml is none."""
 
     slug = "malformed-document"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Coroutine
 from concurrent.futures import CancelledError, Future
@@ -85,6 +86,7 @@ class SftpSource:
         self.peer: SshPeer | None = None
         self.server = ""
         self.read_size = SAFE_READ
+        self.looks_first = False  # whether a file is looked at before it is opened, too
         self._timeout = options.timeout_seconds
         self._waiting = 0
         self._answers = 0
@@ -232,8 +234,13 @@ class SftpSource:
         return status_of(await self._ask(path, self._client.lstat(path)))
 
     async def link_target(self, path: bytes) -> bytes:
-        """Where a symbolic link leads."""
-        return await self._ask(path, self._client.readlink(path))
+        """Where a symbolic link leads. Raises SourceReadError: `vanished` where it is no link any more."""
+        try:
+            return await self._ask(path, self._client.readlink(path))
+        except SourceReadError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise SourceReadError(error.message, errno=errno.EINVAL, vanished=True) from error
 
     async def names(self, path: bytes) -> SftpListing:
         """Lists a folder.
@@ -287,7 +294,7 @@ class SftpSource:
 
         Raises SourceReadError: `vanished` where what was opened is no regular file.
         """
-        file = await self._ask(path, self._client.open(path, "rb", block_size=0))
+        file = await self._open(path)
         first = (seen.size or limit) + 1
         try:
             opened, data = await asyncio.gather(self._opened(path, file), self.read_at(path, file, first, 0))
@@ -322,7 +329,7 @@ class SftpSource:
 
         Raises SourceReadError: `vanished` where what was opened is something else.
         """
-        file = await self._ask(path, self._client.open(path, "rb", block_size=0))
+        file = await self._open(path)
         try:
             opened = await self._opened(path, file)
         except BaseException:
@@ -330,13 +337,17 @@ class SftpSource:
             raise
         return SftpFile(self, path, file, opened, offset)
 
+    async def _open(self, path: bytes) -> Any:
+        """A FIFO that took a file's place since it was listed holds up OpenSSH's server in its open(2), and with it all else.
+
+        So on the connection after that one each file is looked at first.
+        """
+        if self.looks_first:
+            _require_file(path, await self.status(path))
+        return await self._ask(path, self._client.open(path, "rb", block_size=0))
+
     async def _opened(self, path: bytes, file: Any) -> SftpStatus:
-        opened = status_of(await self._ask(path, file.stat()))
-        if opened.kind not in ("file", None):
-            raise SourceReadError(
-                f"cannot read {safe_text(path, 300)}: it is not the file any more that was seen there", vanished=True
-            )
-        return opened
+        return _require_file(path, status_of(await self._ask(path, file.stat())))
 
     async def read_at(self, path: bytes, file: Any, size: int, offset: int) -> bytes:
         """At most `size` bytes from an offset on; fewer where the server gives no more at once, none at the end."""
@@ -350,3 +361,10 @@ class SftpSource:
         """Lets go of an open file. That the server cannot close it is its own business."""
         with contextlib.suppress(SourceReadError):
             await self._ask(path, file.close())
+
+
+def _require_file(path: bytes, status: SftpStatus) -> SftpStatus:
+    if status.kind not in ("file", None):
+        shown = safe_text(path, 300)
+        raise SourceReadError(f"cannot read {shown}: it is not the file any more that was seen there", vanished=True)
+    return status

@@ -30,6 +30,13 @@ _LONGEST_LINE: Final = 4096  # of a listing's line, before the name
 _DATE: Final = re.compile(rb" (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ 0-3]?[0-9] {1,2}(-?[0-9]{1,12})$")
 
 
+_REFUSED: Final = "Bad message"
+"""What OpenSSH's server says of a question for which the system has EINVAL or ENAMETOOLONG, as where a link has become a file.
+
+It breaks nothing. asyncssh uses the same number for what it does not understand itself, and never these words alone.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class SftpStatus:
     """What a server says of an entry; None for what it does not tell.
@@ -81,6 +88,8 @@ def explain_answer(path: bytes, error: Exception) -> Exception:
             return SourceReadError(shown, errno=errno.ENOENT, vanished=True)
         case sftp.SFTPPermissionDenied():
             return SourceReadError(shown, errno=errno.EACCES)
+        case sftp.SFTPBadMessage() if reason == _REFUSED:
+            return SourceReadError(shown, errno=errno.EINVAL)
         case sftp.SFTPBadMessage() | LookupError() | ValueError() | TypeError():
             return ProtocolError(f"the server breaks the SFTP protocol: {reason}")
         case sftp.SFTPConnectionLost() | sftp.SFTPNoConnection() | OSError():

@@ -142,6 +142,7 @@ class SftpLine:
             found.finish_open()
             if found.peer is None or self._peer is None or found.peer.host_key != self._peer.host_key:
                 raise HostKeyChangedError("the server shows another host key than before the link was lost")
+            found.looks_first = True
             if self._attempts > 1:  # the connection before did not last for one block
                 found.read_size = SAFE_READ
             if self.root is not None:

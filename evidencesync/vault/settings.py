@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from typing import Annotated, Final, Literal
 
 import msgspec
 
 from evidencesync.custody.documents import Document, Fingerprint, TitleText, VaultId
-from evidencesync.errors import ConfigurationError
+from evidencesync.errors import ConfigurationError, MalformedDocumentError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.moment import Moment
 
 VAULT_FORMAT: Final = "evidencesync-vault/1"
+_A_FORMAT: Final = re.compile("evidencesync-vault/[0-9]{1,6}")
+_HINT: Final = "On the vault's machine: undo what was last edited in vault.toml, or put it back from a backup."
 Lookup = Literal["item", "case", "vault"]
 """How far a receiver looks for contents it has: in the item, in the case, or in the whole vault."""
 Sync = Literal["syncfs", "fsync"]
@@ -63,21 +66,27 @@ class VaultSettings(Document, frozen=True):
 
 
 def parse_settings(data: bytes) -> VaultSettings:
-    """The settings in the bytes of a vault.toml. Raises ConfigurationError for what is not one."""
+    """The settings in the bytes of a vault.toml.
+
+    Raises MalformedDocumentError for what is none, as `verify` calls it, and ConfigurationError for one of another version: that
+    one may be sound, and whoever knows it can tell.
+    """
     try:
         fields = tomllib.loads(data.decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigurationError(f"vault.toml cannot be read: {safe_text(str(error), 200)}") from error
+        raise MalformedDocumentError(f"vault.toml cannot be read: {safe_text(str(error), 200)}", hint=_HINT) from error
     found = fields.get("format")
-    if found != VAULT_FORMAT:
+    if isinstance(found, str) and found != VAULT_FORMAT and _A_FORMAT.fullmatch(found):
         raise ConfigurationError(
-            f"the vault has the format {safe_text(str(found), 80)}; this version knows {VAULT_FORMAT}",
+            f"the vault has the format {safe_text(found, 80)}; this version knows {VAULT_FORMAT}",
             hint="Use the version of evidencesync that made the vault, or a later one.",
         )
+    if found != VAULT_FORMAT:
+        raise MalformedDocumentError(f"vault.toml does not say that its format is {VAULT_FORMAT}", hint=_HINT)
     try:
         return msgspec.convert(fields, VaultSettings)
     except msgspec.ValidationError as error:
-        raise ConfigurationError(f"vault.toml: {safe_text(str(error), 300)}") from error
+        raise MalformedDocumentError(f"vault.toml: {safe_text(str(error), 300)}", hint=_HINT) from error
 
 
 def encode_settings(settings: VaultSettings) -> bytes:

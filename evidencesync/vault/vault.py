@@ -44,7 +44,7 @@ class Vault:
 
     @classmethod
     def open(cls, path: Path) -> Vault:
-        """Opens a vault. Raises VaultNotFoundError for what is not one, ConfigurationError for one of another version."""
+        """Opens a vault. Raises VaultNotFoundError for what is not one, and what `parse_settings` does."""
         shown = safe_text(str(path), 200)
         root = Path(os.path.realpath(path))
         try:

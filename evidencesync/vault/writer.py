@@ -28,7 +28,7 @@ _TABLE: Final = re.compile(r"\n*^\[writer\]\n(?:(?!\[).*\n?)*", re.MULTILINE)
 
 
 def load_settings(root_fd: int) -> VaultSettings:
-    """What vault.toml says now. Raises VaultNotFoundError, ConfigurationError."""
+    """What vault.toml says now. Raises VaultNotFoundError, and what `parse_settings` does."""
     data = load_file(root_fd, SETTINGS, MAX_VAULT_TOML)
     if data is None:
         raise VaultNotFoundError(f"the vault has no {SETTINGS} any more")

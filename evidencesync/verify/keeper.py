@@ -63,8 +63,10 @@ def read_identity(root: CheckedFolder, custody: CheckedFolder | None) -> VaultId
     if data is not None:
         try:
             settings = parse_settings(data)
-        except ConfigurationError as error:
+        except MalformedDocumentError as error:
             root.report.report(Check.VAULT, "malformed-document", error.message, SETTINGS)
+        except ConfigurationError as error:
+            root.report.report(Check.VAULT, "later-format", error.message, SETTINGS)
     first = _record(custody, _FIRST) if custody is not None else None
     if settings is None:
         return VaultIdentity(first.vault_id, first.actor.key) if first is not None else None

@@ -68,6 +68,11 @@ class Server(asyncssh.SFTPServer):
 
 
 @pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evidencesync.transfer.place.FIRST_PAUSE", 0.01)
+
+
+@pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return make_bench(tmp_path)
 
@@ -334,6 +339,45 @@ def test_a_links_target_that_cannot_be_is_recorded_as_unreadable(bench: Bench, t
     assert entries_from(bench, tmp_path, Lying)[b"file"] == ("symlink", ["unreadable"])
 
 
+def test_what_openssh_says_where_a_link_has_become_something_else_accuses_nobody(bench: Bench, tmp_path: Path) -> None:
+    class Moving(Server):
+        names = (b"file", b"link")
+
+        def lstat(self, path: bytes) -> asyncssh.SFTPAttrs:
+            return attributes(stat.S_IFLNK | 0o777, 5) if path.endswith(b"/link") else Server.lstat(self, path)
+
+        def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:
+            raise asyncssh.SFTPBadMessage("Bad message")  # ENAMETOOLONG
+
+        def readlink(self, path: bytes) -> bytes:
+            raise asyncssh.SFTPBadMessage("Bad message")  # EINVAL
+
+    found = entries_from(bench, tmp_path, Moving)
+    assert (found[b"file"], found[b"link"]) == (("file", ["unreadable"]), ("symlink", ["vanished"]))
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("size", [5, SMALL_FILE + 1])
+def test_a_fifo_that_took_a_files_place_holds_a_server_up_only_once(bench: Bench, tmp_path: Path, size: int) -> None:
+    listed: list[bool] = []
+
+    class Moving(Server):
+        def lstat(self, path: bytes) -> asyncssh.SFTPAttrs:
+            if path == b"/evidence" or not listed:
+                return Server.lstat(self, path)
+            return attributes(stat.S_IFIFO | 0o644)
+
+        async def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+            yield asyncssh.SFTPName(b"file", attrs=attributes(REGULAR, size))
+            listed.append(True)
+
+        async def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:
+            await _never()
+            return path
+
+    assert entries_from(bench, tmp_path, Moving, timeout_seconds=1, retries=3)[b"file"] == ("file", ["vanished"])
+
+
 def test_a_size_beyond_any_file_ends_it(bench: Bench, tmp_path: Path) -> None:
     class Lying(Server):
         def lstat(self, path: bytes) -> asyncssh.SFTPAttrs:
@@ -439,11 +483,6 @@ class _Breaking(Server):
             self.connections[0]()
         self.asked.append((self.number, offset))
         return Server.read(self, file_obj, offset, size)
-
-
-@pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evidencesync.transfer.place.FIRST_PAUSE", 0.01)
 
 
 @pytest.mark.usefixtures("at_once")

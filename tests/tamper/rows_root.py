@@ -95,12 +95,18 @@ def _settings() -> None:
     place = "vault.toml"
     for kind in ("emptied", "cut off by half", "zeros of the same size", "twice"):
         _add(f"vault.toml {kind}", Row(spoiled(place, ANY[kind]), 32, "malformed-document", place))
+    _add(
+        "vault.toml with a byte order mark",
+        Row(spoiled(place, lambda data: b"\xef\xbb\xbf" + data), 32, "malformed-document", place),
+    )
     _add("vault.toml removed", Row(gone(place), 31, "missing-document", place))
     _add("vault.toml of another vault", Row(taken(place, of=lambda shop: shop.other), 32, "wrong-place", place))
     _add("vault.toml with another id", Row(spoiled(place, _other_id), 32, "wrong-place", place))
     _add(
         "vault.toml of a later format",
-        Row(spoiled(place, lambda data: data.replace(b"evidencesync-vault/1", b"evidencesync-vault/9")), 32, "", place),
+        Row(
+            spoiled(place, lambda data: data.replace(b"evidencesync-vault/1", b"evidencesync-vault/9")), 3, "later-format", place
+        ),
     )
     _add("vault.toml with another name, which is for people", Row(spoiled(place, _other_name), 0))
     _add("vault.toml is a link to itself elsewhere", Row(linked_away(place), 31, "wrong-type", place))

@@ -13,6 +13,7 @@ import pytest
 from evidencesync.errors import (
     ConfigurationError,
     InvalidNameError,
+    MalformedDocumentError,
     NoSpaceError,
     NotThereError,
     SigningKeyError,
@@ -164,19 +165,31 @@ def test_a_vault_without_its_last_file_is_none(vault: Vault) -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        (b"evidencesync-vault/1", b"evidencesync-vault/2"),
+        (b"evidencesync-vault/1", b"evidencesync-vault"),
+        (b"# An evidencesync vault.", b"\xef\xbb\xbf# An evidencesync vault."),
+        (b"# An evidencesync vault.", b"\0# An evidencesync vault."),
         (b'lookup = "case"', b'lookup = "everything"'),
         (b'lookup = "case"', b'lookup = "case"\nsurprise = 1'),
-        (b"[policy]", b"[policy"),
+        (b"\n[policy]", b"\n[policy"),
         (b'id = "', b'id = "z'),
         (b"Lab", b"L\xffb"),
     ],
 )
-def test_settings_that_are_not_understood_are_refused(vault: Vault, old: bytes, new: bytes) -> None:
+def test_settings_that_are_none_are_a_malformed_document_as_verify_calls_them(vault: Vault, old: bytes, new: bytes) -> None:
     path = vault.layout.root / "vault.toml"
-    path.write_bytes(path.read_bytes().replace(old, new))
-    with pytest.raises(ConfigurationError):
+    path.write_bytes(path.read_bytes().replace(old, new, 1))
+    with pytest.raises(MalformedDocumentError) as refused:
         Vault.open(vault.layout.root)
+    assert refused.value.exit_code == 32
+    assert "vault.toml" in (refused.value.hint or "")
+
+
+def test_settings_of_a_later_version_are_called_that(vault: Vault) -> None:
+    path = vault.layout.root / "vault.toml"
+    path.write_bytes(path.read_bytes().replace(b"evidencesync-vault/1", b"evidencesync-vault/2"))
+    with pytest.raises(ConfigurationError) as refused:
+        Vault.open(vault.layout.root)
+    assert "version" in (refused.value.hint or "")
 
 
 def test_settings_come_back_as_they_were_written(vault: Vault) -> None:
