@@ -105,11 +105,13 @@ def add(
     opened = _open(vault)
     public = load_public_key(Path(key))
     from evidencesync.vault.heads import record_heads
+    from evidencesync.vault.ledger import recorded
 
     with adding_to_own_chain(run, opened):
         opened.trust.add(public, principal)
         change = _change(opened, "added", public)
-        record_heads(opened)
+        with recorded(change.record):
+            record_heads(opened)
     return _give_changed(run, opened, [change])
 
 
@@ -150,11 +152,13 @@ def revoke(
     if not yes:
         run.console.confirm(f"Revoke {public.fingerprint} for good? Nothing that it has ever signed will be trusted.")
     from evidencesync.vault.heads import record_heads
+    from evidencesync.vault.ledger import recorded
 
     with adding_to_own_chain(run, opened):
         opened.trust.revoke(public, reason)
         change = _change(opened, "revoked", public)
-        record_heads(opened)
+        with recorded(change.record):
+            record_heads(opened)
     return _give_changed(run, opened, [change])
 
 

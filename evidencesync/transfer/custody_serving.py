@@ -18,7 +18,6 @@ from evidencesync.custody.sshsig import verify_signature
 from evidencesync.custody.statements import Story, check_recipient
 from evidencesync.errors import (
     ChainGrewError,
-    EvidenceSyncError,
     LimitExceededError,
     LinkLostError,
     LockedError,
@@ -37,7 +36,7 @@ from evidencesync.transfer.intake.chains import show_since
 from evidencesync.transfer.line import Line
 from evidencesync.vault.heads import state_head
 from evidencesync.vault.item import Item
-from evidencesync.vault.ledger import iter_records
+from evidencesync.vault.ledger import iter_records, recorded
 from evidencesync.vault.publish import complete_unfinished
 from evidencesync.vault.vault import Vault
 
@@ -187,11 +186,8 @@ def _is_late(record: CustodyRecord, story: Story) -> bool:
 
 
 def _state_head(vault: Vault, item: Item, record: CustodyRecord, at_ns: int) -> None:
-    try:
+    with recorded(record.sequence):
         state_head(vault, item.name, item.ledger.head(), at_ns=at_ns)
-    except EvidenceSyncError as error:
-        error.hint = f"The record is in the chain, with the number {record.sequence}: do not append it again."
-        raise
 
 
 @contextlib.contextmanager

@@ -134,6 +134,13 @@ def claim_number(folder_fd: int, new: NewRecord, vouch: Vouch) -> None:
     raise LockedError(f"custody record {number} was claimed {_MOST_GENERATIONS} times and never written")
 
 
+def is_begun(folder_fd: int, new: NewRecord) -> bool:
+    """Whether a record, or a claim that holds it, is there: then it is completed by whoever comes next. Raises StorageError."""
+    names = [new.name, *(name for name in names_in(folder_fd) if claimed_number(name) == new.record.sequence)]
+    wanted = (new.data, new.encoded())
+    return any(load_own_file(folder_fd, name, MAX_CLAIM, void=b"") in wanted for name in names)
+
+
 def has_record(folder_fd: int, sequence: int) -> bool:
     """Whether there is a record of that number, of whatever type, now."""
     return _record_of(folder_fd, sequence, names_in(folder_fd)) is not None

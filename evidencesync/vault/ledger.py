@@ -15,11 +15,20 @@ from pathlib import Path
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.record import decode_record, encode_record
 from evidencesync.custody.sshsig import Signer, sign_document
-from evidencesync.errors import ChainError, ChainGrewError, InternalError, LockedError
+from evidencesync.errors import (
+    ChainError,
+    ChainGrewError,
+    EvidenceSyncError,
+    InternalError,
+    LockedError,
+    NoSpaceError,
+    ResourcesError,
+    StorageError,
+)
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
-from evidencesync.vault.claims import NewRecord, Vouch, claim_number, grew, put_record
+from evidencesync.vault.claims import NewRecord, Vouch, claim_number, grew, is_begun, put_record
 from evidencesync.vault.disk import load_file, opened_folder, storing
 from evidencesync.vault.interrupted import TEMPORARY
 from evidencesync.vault.layout import MAX_SEQUENCE, SIGNATURE_SUFFIX, parse_record_file, record_file
@@ -133,9 +142,17 @@ class Ledger:
         its head. That the signature is good is for the caller to know.
         """
         new = NewRecord.of(data, signature)
-        self.claim(new)
-        with opened_folder(self.folder) as folder:
-            put_record(folder, new)
+        try:
+            self.claim(new)
+            with opened_folder(self.folder) as folder:
+                put_record(folder, new)
+        except (StorageError, NoSpaceError, ResourcesError) as error:
+            if self._may_be_completed(new):
+                error.hint = (
+                    f"Record {new.record.sequence} was begun, and whoever writes to this chain next completes it: "
+                    "see first whether it is there, then go on."
+                )
+            raise
         return RecordFile(new.record.sequence, new.record.type)
 
     def append_upon_head(self, sign: Callable[[ChainHead], tuple[bytes, bytes]]) -> RecordFile:
@@ -151,6 +168,14 @@ class Ledger:
         with opened_folder(self.folder) as folder:
             claim_number(folder, new, self._vouch)
 
+    def _may_be_completed(self, new: NewRecord) -> bool:
+        """Whether a record that could not be added may be there all the same, now or later. True where it cannot be told."""
+        try:
+            with opened_folder(self.folder) as folder:
+                return is_begun(folder, new)
+        except EvidenceSyncError:
+            return True
+
     def _require_next(self, new: NewRecord) -> None:
         """That a record follows the head, or is there already: whoever found its claim may have finished it."""
         record, files = new.record, self.files()
@@ -163,6 +188,16 @@ class Ledger:
 
     def _holds(self, file: RecordFile, new: NewRecord) -> bool:
         return file.name == new.name and self.load(file).data == new.data
+
+
+@contextlib.contextmanager
+def recorded(sequence: int) -> Iterator[None]:
+    """Says the truth about an error after a record was added: whoever runs the command again would want it twice."""
+    try:
+        yield
+    except EvidenceSyncError as error:
+        error.hint = f"The record is in the chain, with the number {sequence}: do not append it again."
+        raise
 
 
 def _vouch_for_nobody(new: NewRecord) -> bool:

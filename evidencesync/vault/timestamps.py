@@ -21,7 +21,7 @@ from evidencesync.vault.disk import load_file, opened_folder, sync_folder
 from evidencesync.vault.heads import state_head
 from evidencesync.vault.item import Item, lock_item
 from evidencesync.vault.layout import MANIFEST_SIGNATURE, TIMESTAMP, TIMESTAMP_REQUEST
-from evidencesync.vault.ledger import Ledger, StoredRecord, iter_records, sign_record
+from evidencesync.vault.ledger import Ledger, StoredRecord, iter_records, recorded, sign_record
 from evidencesync.vault.publish import complete_unfinished
 from evidencesync.vault.vault import Vault
 
@@ -150,7 +150,8 @@ def attach(
             manifest_sha256=_manifest_sha256(item.ledger, number),
         )
         item.ledger.append(*sign_record(record, who.signer))  # 5
-        state_head(vault, item.name, item.ledger.head(), at_ns=at_ns)  # 6
+        with recorded(record.sequence):
+            state_head(vault, item.name, item.ledger.head(), at_ns=at_ns)  # 6
     stored = _last_record(item.ledger, number)
     if stored is None:
         raise ChainError("the record of a timestamp was written, and is not there")

@@ -31,7 +31,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.moment import format_moment
 from evidencesync.vault.disk import opened_folder
 from evidencesync.vault.layout import REVOKED_KEYS, TRUSTED_SIGNERS, VaultLayout
-from evidencesync.vault.ledger import ChainHead, Ledger, RecordFile, sign_record
+from evidencesync.vault.ledger import ChainHead, Ledger, RecordFile, recorded, sign_record
 from evidencesync.vault.machine import Machine
 from evidencesync.vault.settings import VaultSettings
 from evidencesync.vault.trust_files import discard_drafts, lay_beside, load_stated, put_in_place, settle_files
@@ -195,11 +195,12 @@ class TrustKeeper:
                 return sign_record(record, self._load_signer())
 
             try:
-                self._ledger.append_upon_head(sign)
+                added = self._ledger.append_upon_head(sign)
             except ChainGrewError:
                 discard_drafts(root, drafts)
                 raise
-            put_in_place(root, drafts)
+            with recorded(added.sequence):
+                put_in_place(root, drafts)
 
     def _load_files(self) -> TrustFiles:
         """Both files as the last record states them. A change may come between reading one and the other: then again."""

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,12 @@ from evidencesync.errors import (
     InvalidNameError,
     NoSpaceError,
     NotThereError,
+    StorageError,
     TrustFileError,
     UntrustedSignerError,
     UsageError,
 )
+from evidencesync.vault import claims, trust
 from evidencesync.vault.keys import VaultSigner
 from evidencesync.vault.vault import Vault
 from tests.unit.vault.acquiring import new_signer
@@ -183,3 +187,57 @@ def test_whoever_reads_while_it_is_changed_sees_the_state_before_or_after(vault:
 
     monkeypatch.setattr(vault.trust, "_stated_digests", overtaken)
     assert allowed(vault, ben, "ben@lab", NOW + DAY)
+
+
+@pytest.mark.parametrize("done_first", [False, True])
+@pytest.mark.parametrize("step", ["place_file", "sync_folder", "tidy_away"])
+def test_a_change_that_the_disk_cut_short_says_whether_it_counts(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch, step: str, done_first: bool
+) -> None:
+    """What is begun is completed by the next writer. Whoever is not told would believe that a key is still trusted."""
+    refused = StorageError("refused") if step == "sync_folder" else OSError(errno.EIO, os.strerror(errno.EIO))
+    said = set()
+    for number in range(12):
+        with monkeypatch.context() as patch:
+            patch.setattr(claims, step, failing_at(getattr(claims, step), number, refused, done_first))
+            key, hint = new_signer().public_key, "done"
+            try:
+                vault.trust.add(key, f"ben{number}", at_ns=NOW)
+            except StorageError as error:
+                hint = error.hint if error.hint and "ecord" in error.hint else ""
+        vault.trust.add(new_signer().public_key, f"next{number}", at_ns=NOW)
+        assert (key in [one.signer.key for one in vault.trust.signers()]) == bool(hint), (number, hint)
+        said.add(hint.split(" ")[0])
+        if hint == "done" and number:
+            break
+    assert {"Record", "done"} <= said
+    assert ("" in said) == (step == "place_file" and not done_first)
+
+
+def failing_at(call: Callable[..., object], number: int, error: Exception, done_first: bool) -> Callable[..., object]:
+    calls = itertools.count()
+
+    def failing(*args: object, **more: object) -> object:
+        is_now = next(calls) == number
+        if is_now and not done_first:
+            raise error
+        result = call(*args, **more)
+        if is_now:
+            raise error
+        return result
+
+    return failing
+
+
+def test_a_list_that_could_not_be_put_in_its_place_is_recorded_and_counts(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = new_signer().public_key
+
+    def refused(*_: object) -> None:
+        raise StorageError("could not write trusted_signers")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trust, "put_in_place", refused)
+        with pytest.raises(StorageError) as caught:
+            vault.trust.add(key, "ben", at_ns=NOW)
+    assert "in the chain, with the number 2" in str(caught.value.hint)
+    assert key in [one.signer.key for one in vault.trust.signers()]
