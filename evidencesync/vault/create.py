@@ -13,10 +13,11 @@ from typing import Final
 from evidencesync import __version__
 from evidencesync.custody.record import SIGNATURE_FORM
 from evidencesync.custody.sshsig import PublicKey
-from evidencesync.errors import EvidenceSyncError, NoSpaceError, StorageError, UsageError
+from evidencesync.errors import EvidenceSyncError, InvalidNameError, NoSpaceError, StorageError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title
 from evidencesync.evidence.moment import format_moment
+from evidencesync.limits import MAX_TITLE
 from evidencesync.outside import require_outside
 from evidencesync.vault.disk import (
     FOLDER_FLAGS,
@@ -70,7 +71,7 @@ def create_vault(
     Raises UsageError for a folder that holds something, InvalidNameError, TrustFileError, StorageError, NoSpaceError.
     """
     now = time.time_ns() if at_ns is None else at_ns
-    Title(name)  # the same bounds as for a case number
+    _require_usable(name)
     is_new = _make_root(path)
     layout = VaultLayout(path.resolve())
     try:
@@ -83,6 +84,16 @@ def create_vault(
                 _take_back(layout.root, is_new=is_new)
         raise
     return Vault.open(layout.root)
+
+
+def _require_usable(name: str) -> None:
+    try:
+        Title(name)  # the same bounds as for a case number
+    except InvalidNameError as error:
+        raise InvalidNameError(
+            f"not usable as the name of a vault: {safe_text(name, 80)}",
+            hint=f"Name it with --name: up to {MAX_TITLE} characters, none of them a control character.",
+        ) from error
 
 
 def _furnish(layout: VaultLayout, name: str, trusted: Sequence[tuple[PublicKey, str]], policy: Policy, now: int) -> None:
@@ -149,7 +160,7 @@ def _make_root(path: Path) -> bool:
             path.mkdir(_PRIVATE_FOLDER)
         except FileExistsError:
             if not path.is_dir():
-                raise
+                raise UsageError(f"{shown} is there, and is no folder", hint="A vault needs a folder of its own.") from None
             if os.listdir(path):
                 raise UsageError(
                     f"the folder is not empty: {safe_text(str(path), 200)}", hint="A vault needs a folder of its own."

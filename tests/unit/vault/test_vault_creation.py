@@ -133,15 +133,20 @@ def test_an_empty_folder_can_become_a_vault_but_not_a_file_or_a_missing_parent(t
     create_vault(tmp_path / "empty", "Lab", policy=Policy(lookup="item"))
     assert Vault.open(tmp_path / "empty").settings.policy.lookup == "item"
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError):
-        create_vault(tmp_path / "file", "Lab")
+    (tmp_path / "link").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "fifo")
+    for name in ("file", "link", "fifo"):
+        with pytest.raises(UsageError, match="is no folder"):
+            create_vault(tmp_path / name, "Lab")
     with pytest.raises(UsageError):
         create_vault(tmp_path / "no" / "vault", "Lab")
 
 
 def test_a_name_that_could_steer_a_terminal_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidNameError):
-        create_vault(tmp_path / "vault", "L\x1bab")
+    for name in ("L\x1bab", "", "a" * 255):
+        with pytest.raises(InvalidNameError, match="the name of a vault") as refused:
+            create_vault(tmp_path / "vault", name)
+        assert "--name" in (refused.value.hint or "")
     assert not (tmp_path / "vault").exists()
 
 
