@@ -42,6 +42,7 @@ from evidencesync.ssh.sftp_pipes import SftpPipes
 _T = TypeVar("_T")
 _LARGEST_READ: Final = 255 * KIB  # OpenSSH's own limit
 SAFE_READ: Final = 32 * KIB  # what every server gives (draft-ietf-secsh-filexfer-02 §3), where it does not say more
+_SAME_AGAIN: Final = 1000  # names that come again, besides as many as do not: a folder may be written to while it is listed
 _MOVES: Final = 16 * KIB  # bytes in a quarter of the timeout that count as a sign of life
 _PAGE_SIZES: Final = frozenset({4 * KIB, 16 * KIB, 64 * KIB})  # what every file of sysfs says it has, by the machine's pages
 _CLOSED: Final = "the connection was closed"
@@ -245,12 +246,17 @@ class SftpSource:
     async def names(self, path: bytes) -> SftpListing:
         """Lists a folder.
 
-        Raises PathEscapeError for a name that no folder can hold, and LimitExceededError for more than any honest one has.
+        Raises PathEscapeError for a name that no folder can hold, LimitExceededError for more than any honest one has, and where
+        most names come again: there might be no end of those.
         """
         found: dict[bytes, SftpStatus] = {}
         own: int | None = None
+        seen = 0
         async with contextlib.aclosing(self._entries(path)) as entries:
             async for name, status in entries:
+                seen += 1
+                if seen > 2 * len(found) + _SAME_AGAIN:
+                    raise LimitExceededError("the server lists the same names of a folder again and again")
                 if name == b".":
                     own = status.year
                 if name in (b".", b".."):

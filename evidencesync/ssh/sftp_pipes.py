@@ -15,7 +15,7 @@ import asyncssh
 from asyncssh import sftp
 from asyncssh.logging import logger
 
-from evidencesync.errors import EvidenceSyncError, LinkLostError
+from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError
 from evidencesync.limits import MIB
 from evidencesync.ssh.child import SshChild
 
@@ -33,6 +33,7 @@ class SftpPipes:
         self.received = 0
         self._child = child
         self._failure: EvidenceSyncError | None = None
+        self._is_over = False  # the server, or we, have ended it
         self._reader = _Reader(server_version)
         self._incoming: asyncio.ReadTransport | None = None
         self._outgoing: asyncio.WriteTransport | None = None
@@ -84,7 +85,14 @@ class SftpPipes:
 
     def finish(self) -> None:
         """No more bytes will come."""
+        self._is_over = True
         self._reader.feed_eof()
+
+    def give_up(self) -> None:
+        """asyncssh listens no more: while nobody has hung up, for what the server said, also where nobody waited for it."""
+        if not self._is_over and self._failure is None:
+            self._failure = ProtocolError("the server breaks the SFTP protocol: it said what answers no question of ours")
+        self.close()
 
     async def reason_for(self, lost: LinkLostError) -> EvidenceSyncError:
         """Why it is lost, as far as ssh says it."""
@@ -98,11 +106,12 @@ class SftpPipes:
 
     def abort(self) -> None:
         """Nothing more is waited for."""
-        self._reader.feed_eof()
+        self.finish()
         self.close()
 
     def close(self) -> None:
         """Lets go of the pipes; what is still to be written is dropped. Repeatable."""
+        self._is_over = True
         if self._incoming is not None:
             self._incoming.close()
         if self._outgoing is not None and not self._outgoing.is_closing():
@@ -150,10 +159,10 @@ class _Writer:
         self._transport.write(data)
 
     def write_eof(self) -> None:
-        self._pipes.close()
+        self._pipes.give_up()
 
     def close(self) -> None:
-        self._pipes.close()
+        self._pipes.give_up()
 
     def is_closing(self) -> bool:
         return self._transport.is_closing()

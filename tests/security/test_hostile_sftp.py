@@ -123,6 +123,17 @@ def test_more_names_than_any_folder_holds_end_it(bench: Bench, tmp_path: Path, m
         running.pull(bench, b"/evidence")
 
 
+@pytest.mark.parametrize("name", [b".", b"file"])
+def test_a_listing_that_goes_round_for_ever_ends(bench: Bench, tmp_path: Path, name: bytes) -> None:
+    class Round(Server):
+        async def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+            while True:
+                yield asyncssh.SFTPName(name, attrs=attributes())
+
+    with sftp_server(tmp_path, Round) as running, pytest.raises(LimitExceededError, match="again and again"):
+        running.pull(bench, b"/evidence")
+
+
 def test_folders_without_end_end_at_the_deepest_that_a_manifest_holds(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -150,3 +150,19 @@ def test_a_server_that_lies_about_itself_is_not_heard(child: Child) -> None:
         return await pipes.reason_for(LinkLostError("the connection was lost"))
 
     assert asyncio.run(ask()) is child.lie
+
+
+def test_an_answer_that_nobody_waited_for_is_no_lost_connection(child: Child) -> None:
+    """Whoever is asked next finds asyncssh gone, and nobody has hung up: to connect again would change nothing."""
+    child.says(_VERSION, struct.pack(">I", 3))
+    child.says(_ATTRS, struct.pack(">IIQII", 77, _SIZE_AND_TIMES, 12, 34, 56))
+
+    async def ask() -> EvidenceSyncError:
+        pipes = pipes_of(child)
+        client = await pipes.start_client()
+        with pytest.raises((sftp.SFTPNoConnection, sftp.SFTPBadMessage)):
+            while True:
+                await asyncio.wait_for(client.lstat(b"/a"), 20)
+        return await pipes.reason_for(LinkLostError("the connection was lost"))
+
+    assert isinstance(asyncio.run(ask()), ProtocolError)
