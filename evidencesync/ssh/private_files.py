@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -28,6 +29,14 @@ def require_private(fd: int, data: bytes, file: Path) -> None:
 
 
 def check_key_file(file: Path) -> None:
-    """The same for a file that is not open yet. Raises OSError."""
-    with file.open("rb") as stream:
-        require_private(stream.fileno(), stream.read(MAX_PRIVATE_KEY), file)
+    """The same for a file that is not open yet. Raises OSError, for what is no regular file, too.
+
+    ssh would wait at a FIFO that nobody writes to, and read /dev/full until no memory is left.
+    """
+    fd = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        require_private(fd, os.read(fd, MAX_PRIVATE_KEY), file)
+    finally:
+        os.close(fd)
