@@ -165,7 +165,7 @@ def _decode_private(data: bytes, passphrase: str | None) -> _PrivateKey:
     except (ValueError, InternalError) as error:
         if password is not None:
             raise PassphraseError("the passphrase is wrong, or the file is damaged") from error
-        raise SigningKeyError("not a private key that can sign") from error
+        raise SigningKeyError("not a private key that can sign", hint=InvalidPublicKeyError.default_hint) from error
     if not isinstance(private, (ed25519.Ed25519PrivateKey, ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey)):
         raise SigningKeyError("the key is of a kind that may not sign")
     return private

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import socket
@@ -315,3 +316,14 @@ def test_a_public_key_may_be_read_by_all(make_key: MakeKey, agent: Callable[[Pat
     agent(key)
     key.with_suffix(".pub").chmod(0o644)
     assert isinstance(load_signer(str(key.with_suffix(".pub")), None, never), AgentSigner)
+
+
+def test_a_key_of_a_kind_that_may_not_sign_is_answered_with_the_kinds_that_may(tmp_path: Path) -> None:
+    """An ECDSA key on a FIDO token, as an example: no agent would help."""
+    kind = b"sk-ecdsa-sha2-nistp256@openssh.com"
+    blob = write_string(kind) + write_string(b"nistp256") + write_string(b"\4" + b"x" * 64) + write_string(b"ssh:")
+    file = tmp_path / "token.pub"
+    file.write_text(f"{kind.decode()} {base64.b64encode(blob).decode()} ana\n")
+    with pytest.raises(SigningKeyError) as caught:
+        load_signer(str(file), None, lambda prompt: "x")
+    assert "Usable are Ed25519" in str(caught.value.hint)
