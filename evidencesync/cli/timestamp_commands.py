@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, cast
@@ -135,7 +136,7 @@ def attach_file(
     found, number = _find(vault, item, acquisition)
     given = expand(response)
     beside = given.with_suffix(_REQUEST_SUFFIX)
-    asked = expand(request_file) if request_file is not None else beside if beside.is_file() else None
+    asked = expand(request_file) if request_file is not None else beside if os.path.isfile(beside) else None
     answer = Answer(_read(given), None if asked is None else _read(asked))
     if asked is None:
         run.console.warn("without the request it cannot be told whether this is the answer to it")

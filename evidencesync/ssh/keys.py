@@ -219,7 +219,7 @@ def _public_part(path: Path) -> PublicKey:
     if public is not None:
         return public
     beside = path.with_name(path.name + ".pub")
-    public = _public_line(_read(beside)) if beside.exists() else None
+    public = _public_line(_read(beside)) if os.path.exists(beside) else None
     if public is None:
         raise SigningKeyError(f"{safe_text(str(path), 120)} names no public key to look for in the agent")
     return public

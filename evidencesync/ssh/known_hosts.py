@@ -72,7 +72,7 @@ def _own_file() -> str | None:
 
 
 def _require_real(file: Path) -> None:
-    if _is_off(str(file)) or (file.exists() and not file.is_file()):
+    if _is_off(str(file)) or (os.path.exists(file) and not os.path.isfile(file)):
         raise ConfigurationError(
             f"--known-hosts {safe_text(str(file))} would switch host-key checks off: it is not a regular file",
             hint="Name a real known_hosts file. A key is recorded with: evidencesync host trust ADDRESS",

@@ -24,6 +24,7 @@ from evidencesync.verify.audit import audit_vault
 from tests.support.bad_disk import BadFile, bad_disk, loop_device
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.file_systems import mounted
+from tests.support.moments import LONG_AFTER_NS
 
 FindProgram = Callable[[str], str]
 SIZE = 12 * MIB
@@ -60,7 +61,7 @@ def bad_ranges(entry: Entry) -> list[tuple[int, int]]:
 
 def stored(bench: Bench, name: str) -> bytes:
     """What lies in the vault, and passes every check there."""
-    verdict = audit_vault(bench.vault.layout.root, now_ns=1_900_000_000_000_000_000, all_digests=True)
+    verdict = audit_vault(bench.vault.layout.root, now_ns=LONG_AFTER_NS, all_digests=True)
     assert verdict.verdict == "pass"
     data = (bench.acquisition(1) / "data" / name).read_bytes()
     entry = bench.entries(1)[name.encode()]

@@ -350,3 +350,28 @@ def test_who_signs_is_not_guessed_where_an_option_is_empty(option: str, lab: Lab
     done = lab.run("push", "evidence", "vault", *ITEM, *key, option, "")
     assert (done.code, "is empty" in done.err) == (2, True), done
     assert lab.run("push", "evidence", "vault", *ITEM, *key).code == 0  # without the option the default counts
+
+
+@pytest.mark.parametrize("length", [252, 255, 256])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("timestamp", "attach", "vault", "{}", *ITEM),
+        ("push", "evidence", "nobody@127.0.0.1:/v", *ITEM, "--sign-key", "ana", "-p", "1", "--known-hosts", "{}"),
+        ("push", "evidence", "vault", *ITEM, "--sign-key", "{}"),
+        ("push", "evidence", "vault", *ITEM, "--sign-key", "ana", "-i", "{}"),
+        ("push", "evidence", "vault", *ITEM, "--sign-key", "ana", "--files-from", "{}"),
+        ("push", "evidence", "vault", *ITEM, "--sign-key", "ana", "--receipts", "{}"),
+        ("host", "trust", "--known-hosts", "{}", "ssh://127.0.0.1:1"),
+        ("verify", "vault", "--trusted", "{}"),
+        ("report", "vault", "--case", ITEM[1], "-o", "{}.html"),
+        ("restore", "vault", "{}", *ITEM),
+        ("trust", "add", "vault", "{}", "--principal", "eve@lab"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
+)
+def test_a_name_as_long_as_names_can_be_or_longer_is_no_defect(words: tuple[str, ...], length: int, lab: Lab) -> None:
+    """Also where a suffix makes it too long."""
+    done = lab.run(*(word.replace("{}", "x" * length) for word in words))
+    assert "defect" not in done.err, done
+    assert done.code not in (0, 1) or words[0] in ("push", "report", "restore"), done

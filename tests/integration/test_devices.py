@@ -25,6 +25,7 @@ from evidencesync.verify.audit import audit_vault
 from tests.support.bad_disk import loop_device
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.file_systems import mounted
+from tests.support.moments import LONG_AFTER_NS
 
 SIZE = 12 * MIB + 3 * 512
 FindProgram = Callable[[str], str]
@@ -69,7 +70,7 @@ def test_an_image_of_a_device_is_the_device_and_the_manifest_says_what_it_was(be
     assert (facts["size"], facts["logical_sector"], facts["read_only"], facts["kind"]) == (str(SIZE), "512", "no", "disk")
     assert facts["backing_file"] == str(image)
     assert "file_system" not in header["source"]
-    verdict = audit_vault(bench.vault.layout.root, now_ns=1_900_000_000_000_000_000, all_digests=True)
+    verdict = audit_vault(bench.vault.layout.root, now_ns=LONG_AFTER_NS, all_digests=True)
     assert verdict.verdict == "pass"
 
 

@@ -22,6 +22,7 @@ from evidencesync.transfer.reading import CHEAP_TO_READ_AGAIN
 from evidencesync.verify.audit import audit_vault
 from tests.support.bad_disk import BadFile, bad_disk
 from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.moments import LONG_AFTER_NS
 
 Move = Callable[[BadFile], None]
 SIZES = [20_000, 3 * MIB]
@@ -68,7 +69,7 @@ def moving(size: int, move: Move, times: int) -> BadFile:
 
 
 def assert_sound(bench: Bench) -> None:
-    verdict = audit_vault(bench.vault.layout.root, now_ns=1_900_000_000_000_000_000, all_digests=True)
+    verdict = audit_vault(bench.vault.layout.root, now_ns=LONG_AFTER_NS, all_digests=True)
     assert verdict.verdict == "pass"
 
 

@@ -32,6 +32,7 @@ from evidencesync.verify.audit import audit_vault
 from tests.support.bad_disk import BadFile, bad_disk, loop_device
 from tests.support.bench_of_evidence import Bench, make_bench, new_signer
 from tests.support.file_systems import mount, mounted
+from tests.support.moments import LONG_AFTER_NS
 from tests.support.pulling import far_end, link_to, pull_from
 
 FindProgram = Callable[[str], str]
@@ -259,7 +260,7 @@ def test_what_cannot_be_read_there_is_counted_here(bench: Bench, tmp_path: Path,
     acquired = json.loads((bench.acquisition(1) / "acquired.json").read_bytes())
     assert acquired["details"]["bytes_not_readable"] == str(pushed.tally.bad_bytes)
     assert header_of(bench, 1)["method"]["options"]["on-read-error"] == choice
-    assert audit_vault(bench.vault.layout.root, now_ns=1_900_000_000_000_000_000, all_digests=True).verdict == "pass"
+    assert audit_vault(bench.vault.layout.root, now_ns=LONG_AFTER_NS, all_digests=True).verdict == "pass"
 
 
 def test_nothing_is_published_where_something_cannot_be_read_and_that_was_to_be_so(bench: Bench, tmp_path: Path) -> None:
@@ -302,7 +303,7 @@ def test_a_device_is_pulled_as_it_is_pushed(bench: Bench, tmp_path: Path, requir
     assert bench.entries(1) == bench.entries(2)
     assert header_of(bench, 1)["source"]["device"] == header_of(bench, 2)["source"]["device"]
     assert (outcome.literal_bytes > 900_000, pushed.literal_bytes) == (True, 0)
-    assert audit_vault(bench.vault.layout.root, now_ns=1_900_000_000_000_000_000, all_digests=True).verdict == "pass"
+    assert audit_vault(bench.vault.layout.root, now_ns=LONG_AFTER_NS, all_digests=True).verdict == "pass"
 
 
 def test_how_far_the_other_machines_clock_is_off_is_known(bench: Bench) -> None:

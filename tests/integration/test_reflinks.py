@@ -18,6 +18,7 @@ from evidencesync.vault.space import free_bytes
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.file_systems import SHARING, mounted, used_bytes
+from tests.support.moments import LONG_AFTER_NS
 
 MIB = 1 << 20
 BLOCK = 4096
@@ -56,7 +57,7 @@ class Image:
         return outcome.stored, took
 
     def assert_sound(self) -> None:
-        findings = audit_vault(self.bench.vault.layout.root, now_ns=2_000_000_000_000_000_000).findings
+        findings = audit_vault(self.bench.vault.layout.root, now_ns=LONG_AFTER_NS).findings
         assert [finding for finding in findings if finding.severity != "info"] == []
 
 

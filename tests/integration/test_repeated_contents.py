@@ -32,10 +32,11 @@ from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.cut_links import FlakyBench
 from tests.support.hostile_client import ROOT, HostileClient, entry_of
+from tests.support.moments import LONG_AFTER_NS
 from tests.support.pulling import pull_from
 
 KIB, MIB = 1024, 1024 * 1024
-NOW = 1_900_000_000_000_000_000
+NOW = LONG_AFTER_NS
 
 
 @pytest.fixture

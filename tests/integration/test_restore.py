@@ -95,7 +95,7 @@ def test_it_is_what_rsync_would_have_made(lab: Lab, require_program: Callable[[s
         demolish(deep)
     assert lab.push().code in (0, 3)
     assert restore(lab, *AS_ROOT).code == 0
-    command = [require_program("rsync"), "-aHAXSU", "--numeric-ids", "evidence/", "theirs/"]
+    command = [require_program("rsync"), "-aHAXSU", "--numeric-ids", "--modify-window=-1", "evidence/", "theirs/"]
     theirs = subprocess.run(command, cwd=lab.folder, capture_output=True, text=True, check=False)
     ours = list_folder(lab.folder / "copy")
     found = differences(list_folder(lab.folder / "theirs"), ours, (*NOT_SETTABLE, "inode_flags", "atime"))

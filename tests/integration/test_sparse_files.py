@@ -22,6 +22,7 @@ from evidencesync.transfer.push import push
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.hostile_client import HostileClient
+from tests.support.moments import LONG_AFTER_NS
 from tests.support.patience import PATIENCE_SECONDS
 
 SIZE = 200 * MIB
@@ -63,7 +64,7 @@ def assert_kept(bench: Bench, number: int, name: str = "disk.img") -> Path:
         hashlib.sha256(content).hexdigest(),
     )
     assert stored.stat().st_blocks * 512 < DATA + 2 * MIB
-    verdict = audit_vault(bench.vault.layout.root, now_ns=1_900_000_000_000_000_000, all_digests=True)
+    verdict = audit_vault(bench.vault.layout.root, now_ns=LONG_AFTER_NS, all_digests=True)
     assert verdict.verdict == "pass"
     return stored
 
@@ -133,7 +134,7 @@ def test_a_byte_that_was_written_into_a_hole_of_the_vault_is_found(bench: Bench,
     make_sparse(bench.source / "disk.img")
     bench.push()
     write(bench.acquisition(1) / "data" / "disk.img", 60 * MIB, b"\1")
-    verdict = audit_vault(bench.vault.layout.root, now_ns=1_900_000_000_000_000_000)
+    verdict = audit_vault(bench.vault.layout.root, now_ns=LONG_AFTER_NS)
     assert verdict.exit_code == 30
     (finding,) = [one for one in verdict.findings if one.slug == "file-damaged"]
     offset, length = finding.offset or 0, finding.length or 0

@@ -28,8 +28,9 @@ from evidencesync.verify.compare_manifest import ManifestFile
 from evidencesync.verify.vouching import vouched_manifest
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.hostile_client import MOMENT, ROOT, HostileClient, entry_of
+from tests.support.moments import LONG_AFTER_NS
 
-NOW_NS = 4_000_000_000_000_000_000  # long after whatever a clock says here
+NOW_NS = LONG_AFTER_NS
 NAMES = (b"a", b"b", b"d", b"d/a", b"d/b", b"d/e", b"d/e/a", b"e\xff", b"line\n", b"z" * 255)
 TEXTS = st.sampled_from(("", "x", "root", "a b", "\u202e", "\x00", "caf\u00e9", "x" * 300, "x" * 9000))
 MOMENTS = st.sampled_from((MOMENT, "0001-01-01T00:00:00.000000Z", "9999-12-31T23:59:59.999999Z", "2026-02-30T00:00:00.000000Z"))

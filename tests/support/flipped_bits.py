@@ -21,8 +21,9 @@ from evidencesync.limits import MAX_CHUNK
 from evidencesync.verify.audit import audit_vault
 from evidencesync.verify.findings import Verdict
 from tests.support.bench_of_evidence import make_bench, new_signer
+from tests.support.moments import LONG_AFTER_NS
 
-NOW_NS: Final = 1_900_000_000_000_000_000
+NOW_NS: Final = LONG_AFTER_NS
 NOISE: Final = random.Random(17).randbytes
 LARGE: Final = 16 * 1024  # of a content above this not every byte is changed, but those around its chunks' edges and many more
 HOLE_AT, HOLE, IMAGE_SIZE = 192 * 1024, 256 * 1024, 640 * 1024

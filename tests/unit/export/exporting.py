@@ -14,9 +14,10 @@ from evidencesync.export.encrypt import Recipient
 from evidencesync.export.run import Exported, Format, Wanted, export_acquisition
 from evidencesync.verify.progress import VerifyProgress
 from tests.support.bench_of_evidence import Bench
+from tests.support.moments import LONG_AFTER_NS
 from tests.support.patience import PATIENCE_SECONDS
 
-NOW_NS: Final = 1_800_000_000_000_000_000  # 2027-01-15
+NOW_NS: Final = LONG_AFTER_NS
 
 # What the formats, and the programs that read them, all take as it is.
 GOOD_NAMES: Final = {

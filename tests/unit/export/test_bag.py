@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from evidencesync.errors import UnrepresentableNameError
+from evidencesync.evidence.moment import format_moment
 from evidencesync.export.bag import bag_path
 from evidencesync.export.run import Format
 from evidencesync.vault.disk import FOLDER_FLAGS
@@ -18,6 +19,7 @@ from tests.unit.export.exporting import (
     GOOD_NAMES,
     MISREAD,
     NOT_UTF8,
+    NOW_NS,
     bagit_program,
     digests,
     export,
@@ -70,7 +72,7 @@ def test_the_bag_says_what_it_is(bag: Path, good: Bench) -> None:
     files = files_below(bag / "data")
     size = sum((bag / "data" / os.fsdecode(name)).stat().st_size for name in files)
     assert info["Payload-Oxum"] == f"{size}.{len(files)}"
-    assert info["Bagging-Date"] == "2027-01-15"
+    assert info["Bagging-Date"] == format_moment(NOW_NS)[:10]
     assert (info["Evidencesync-Case"], info["Evidencesync-Item"]) == ("2026/11", "E1")
     assert info["Evidencesync-Manifest-SHA256"] == files_below(good.acquisition(1))[b"manifest.jsonl"]
     assert info["Evidencesync-Examiner-Key"] == good.signer.public_key.fingerprint

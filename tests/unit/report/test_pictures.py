@@ -16,6 +16,7 @@ from evidencesync.report.gather import Gathered, Grounds, gather
 from evidencesync.report.glyphs import covered, drawable
 from evidencesync.report.judging import Shown
 from evidencesync.verify.audit import audit_vault
+from tests.support.moments import LONG_AFTER_NS
 from tests.support.reported_vault import make_reported_vault
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -24,10 +25,8 @@ SVG = "{http://www.w3.org/2000/svg}"
 @pytest.fixture(scope="module")
 def gathered(tmp_path_factory: pytest.TempPathFactory) -> Gathered:
     bench = make_reported_vault(tmp_path_factory.mktemp("reported"))
-    verdict = audit_vault(bench.vault.layout.root, now_ns=1_900_000_000 * 10**9)
-    return gather(
-        bench.vault, Shown("2026/11", None, None), Grounds(verdict, given=False, trusted=None), now_ns=1_900_000_000 * 10**9
-    )
+    verdict = audit_vault(bench.vault.layout.root, now_ns=LONG_AFTER_NS)
+    return gather(bench.vault, Shown("2026/11", None, None), Grounds(verdict, given=False, trusted=None), now_ns=LONG_AFTER_NS)
 
 
 def pictures(item: Item) -> list[Picture]:

@@ -21,9 +21,10 @@ from evidencesync.errors import (
 from evidencesync.vault import claims, trust
 from evidencesync.vault.keys import VaultSigner
 from evidencesync.vault.vault import Vault
+from tests.support.moments import LONG_AFTER_NS
 from tests.unit.vault.acquiring import new_signer
 
-NOW = 1_800_000_000_000_000_000
+NOW = LONG_AFTER_NS
 DAY = 86_400_000_000_000
 
 

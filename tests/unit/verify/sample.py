@@ -15,9 +15,10 @@ from evidencesync.evidence.digest import blake3_of
 from evidencesync.vault.vault import Vault
 from evidencesync.verify.audit import audit_vault
 from evidencesync.verify.findings import Finding, Verdict
+from tests.support.moments import LONG_AFTER_NS
 from tests.support.rows_in_memory import RowsInMemory
 
-NOW_NS = 1_800_000_000_000_000_000
+NOW_NS = LONG_AFTER_NS
 ZEROS_AT, ZEROS = 700_000, 300_000
 NOISE = random.Random(17).randbytes
 IMAGE = NOISE(ZEROS_AT) + bytes(ZEROS) + NOISE(900_000)

@@ -21,10 +21,11 @@ from evidencesync.verify.compare_results import Category, Compared
 from evidencesync.verify.progress import VerifyProgress
 from tests.support.bench_of_evidence import new_signer
 from tests.support.manifest_of_a_folder import write_manifest
+from tests.support.moments import LONG_AFTER_NS
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.unreadable import Unreadable
 
-NOW_NS = 1_800_000_000_000_000_000
+NOW_NS = LONG_AFTER_NS
 Told = set[tuple[str, bytes, bytes | None]]
 
 
