@@ -27,7 +27,7 @@ RUN = $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 test: $(STAMP)
 	$(RUN) $(PYTEST)
 
-# The loop of daily work, less than a minute on two cores: every room by itself, without what takes seconds.
+# The loop of daily work, two minutes on two cores: every room by itself, without what takes seconds.
 quick: $(STAMP)
 	$(RUN) -m 'not slow' tests/unit $(PYTEST)
 
