@@ -21,6 +21,7 @@ from evidencesync.placing import place_file
 from evidencesync.shortages import is_full, is_shortage, unexpected
 from evidencesync.ssh.channel import SSH_PACKET, SSH_WINDOW, ServedChannel
 from evidencesync.ssh.entrance import Entrance, Entry, Limits
+from evidencesync.ssh.narrowing import narrow_channel, narrow_connection, takes_too_little
 from evidencesync.ssh.private_files import check_key_file
 from evidencesync.ssh.stream import ALGORITHMS, KEEPALIVE_FOREVER, SshStream
 from evidencesync.ssh.wire import WIRE, Gate, Wire, WireListener
@@ -206,6 +207,7 @@ class _Login(asyncssh.SSHServer):
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connection = conn
         self._wire = conn.get_extra_info(WIRE)
+        narrow_connection(conn, self._wire.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connection = None
@@ -252,8 +254,7 @@ class _Login(asyncssh.SSHServer):
             return False
         self._used = True
         chan = self._connection.create_server_channel(encoding=None, window=SSH_WINDOW, max_pktsize=SSH_PACKET)
-        # asyncssh keeps every environment variable that a client sends, without a bound, and has no setting against it.
-        setattr(chan, "_process_env_request", _refuse_environment)  # noqa: B010
+        narrow_channel(chan)
         return chan, _ServiceChannel(self._door, self._who(), self._wire, busy=self._busy)
 
     def _who(self) -> str:
@@ -272,6 +273,12 @@ class _ServiceChannel(SshStream, asyncssh.SSHServerSession[bytes]):
         self._who = who
         self._entered_by = wire
         self.is_turned_away = busy
+
+    def connection_made(self, chan: Any) -> None:
+        """The channel is open. Who wants to hear in crumbs is dropped."""
+        super().connection_made(chan)
+        if takes_too_little(chan):
+            self._entered_by.abort()
 
     def vouch(self, who: str) -> bool:
         """See `ServedChannel`."""
@@ -296,10 +303,6 @@ class _ServiceChannel(SshStream, asyncssh.SSHServerSession[bytes]):
                 self._chan.exit(status)
         self._door.entrance.finished(self._entered_by)
         await self.close()
-
-
-def _refuse_environment(_packet: object) -> bool:
-    return False
 
 
 def _read_authorized_keys(file: Path) -> asyncssh.SSHAuthorizedKeys:

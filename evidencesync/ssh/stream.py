@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import Any, Final
 
 import asyncssh
@@ -11,6 +10,7 @@ import asyncssh
 from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError
 from evidencesync.evidence.display import safe_text
 from evidencesync.ssh.channel import HIGH_WATER, LOW_WATER, MAX_BLOCK
+from evidencesync.ssh.narrowing import Blocks
 from evidencesync.ssh.wire import WIRE, Progress, Wire
 
 _CLOSE_SECONDS: Final = 5.0
@@ -44,7 +44,7 @@ class SshStream:
         self._arrived = 0
         self._chan: Any = None
         self._wire = Wire()
-        self._blocks: deque[bytes] = deque()
+        self._blocks = Blocks()
         self._held = 0
         self._reading_paused = False
         self._writing_paused = False
@@ -73,11 +73,11 @@ class SshStream:
             self._raise_failure()
             self._readable.clear()
             await self._readable.wait()
-        first = self._blocks.popleft()
+        first = self._blocks.take()
         taken, size = [first], len(first)
-        while self._blocks and size + len(self._blocks[0]) <= MAX_BLOCK:
-            size += len(self._blocks[0])
-            taken.append(self._blocks.popleft())
+        while self._blocks and size + self._blocks.first_size() <= MAX_BLOCK:
+            taken.append(self._blocks.take())
+            size += len(taken[-1])
         self._held -= size
         if self._reading_paused and self._held <= LOW_WATER:
             self._reading_paused = False
