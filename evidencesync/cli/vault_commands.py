@@ -11,7 +11,7 @@ import typer
 
 from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.options import VaultPath, local_vault
-from evidencesync.errors import CommandKind, ExitCode, SignatureError, SigningKeyError, UsageError
+from evidencesync.errors import CommandKind, EvidenceSyncError, ExitCode, SignatureError, SigningKeyError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.home import expand
 from evidencesync.limits import MAX_PUBLIC_KEY
@@ -75,7 +75,8 @@ def init(
     trusted = [(load_public_key(Path(file)), who) for file, who in zip(keys, principals, strict=True)]
     made = create_vault(folder, name if name is not None else folder.absolute().name, trusted)
     settings = made.settings
-    signers = _signers(made)
+    with _was_made(made):
+        signers = _signers(made)
     root = safe_text(str(made.layout.root))
     lines = [
         f"vault      {root}",
@@ -93,6 +94,17 @@ def init(
     output = InitOutput(root, settings.id, settings.name, settings.key, settings.created, signers)
     run.console.give(output, lines)
     return ExitCode.COMPLETE
+
+
+@contextlib.contextmanager
+def _was_made(vault: Vault) -> Iterator[None]:
+    """Says the truth about an error after a vault was made: it cannot be made again."""
+    try:
+        yield
+    except EvidenceSyncError as error:
+        root = safe_text(str(vault.layout.root))
+        error.hint = f"The vault was made: do not make it again. Look at it when the disk is well: evidencesync verify {root}"
+        raise
 
 
 def add(

@@ -6,7 +6,8 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +30,8 @@ from evidencesync.vault.disk import (
     storing,
     sync_folder,
 )
-from evidencesync.vault.folders import remove_tree
+from evidencesync.vault.folders import names_in, remove_tree
+from evidencesync.vault.interrupted import TEMPORARY
 from evidencesync.vault.keys import make_vault_key
 from evidencesync.vault.layout import (
     CASES,
@@ -37,14 +39,16 @@ from evidencesync.vault.layout import (
     INDEX,
     REVOKED_KEYS,
     SETTINGS,
+    SIGNATURE_SUFFIX,
     TRUSTED_SIGNERS,
     VAULT_KEY,
     VAULT_KEY_PUBLIC,
     VaultLayout,
+    record_file,
 )
 from evidencesync.vault.ledger import Ledger, sign_record
 from evidencesync.vault.machine import kind_of_file_system, this_machine
-from evidencesync.vault.probe import probe_file_system
+from evidencesync.vault.probe import is_probe, probe_file_system
 from evidencesync.vault.settings import VAULT_FORMAT, Policy, VaultSettings, Writer, encode_settings
 from evidencesync.vault.trust import first_trust_files, vault_record
 from evidencesync.vault.vault import Vault
@@ -54,6 +58,16 @@ _PRIVATE_FOLDER: Final = 0o700
 _NOTHING_MADE: Final = (
     "Look at the disk (df -h, df -i) and the permissions there, then run the same command again. Nothing was made."
 )
+_BEGUN: Final = (
+    "Look at the disk (df -h, df -i) and the permissions there. No vault was made; remove what was begun in {}, "
+    "then run the same command again."
+)
+_NOT_ENDED: Final = (
+    "An init that did not end has left it. See that none is running there; then remove what is in {}, "
+    "and run the same command again."
+)
+_FILES: Final = (SETTINGS, TRUSTED_SIGNERS, REVOKED_KEYS, VAULT_KEY, VAULT_KEY_PUBLIC)
+_FOLDERS: Final = (CASES, CUSTODY, INDEX)
 
 
 def create_vault(
@@ -67,7 +81,8 @@ def create_vault(
     """Makes a vault in a folder that is empty or not there, with a key of its own, and opens it.
 
     `trusted` are the examiners' keys and principals. vault.toml is written last: without it, a folder is no vault.
-    Where it fails, nothing of it is left: the next one begins in an empty folder.
+    Where it fails, nothing of it is left: the next one begins in an empty folder. Where the disk does not let it go, the error
+    says what lies there.
     Raises UsageError for a folder that holds something, InvalidNameError, TrustFileError, StorageError, NoSpaceError.
     """
     now = time.time_ns() if at_ns is None else at_ns
@@ -75,15 +90,15 @@ def create_vault(
     is_new = _make_root(path)
     layout = VaultLayout(path.resolve())
     try:
-        _furnish(layout, name, trusted, policy or Policy(), now)
+        with storing(lambda: f"make a vault in {safe_text(str(path), 200)}"):
+            _furnish(layout, name, trusted, policy or Policy(), now)
+        return Vault.open(layout.root)
     except BaseException as error:
+        # A name that is taken: somebody else makes a vault there, and it is his.
+        is_gone = isinstance(error.__cause__, FileExistsError) or _take_back(layout.root, is_new=is_new)
         if isinstance(error, NoSpaceError | StorageError):
-            error.hint = _NOTHING_MADE
-        if not isinstance(error.__cause__, FileExistsError):  # then somebody else makes one there, and it is his
-            with contextlib.suppress(OSError, EvidenceSyncError):
-                _take_back(layout.root, is_new=is_new)
+            error.hint = _NOTHING_MADE if is_gone else _BEGUN.format(safe_text(str(layout.root), 200))
         raise
-    return Vault.open(layout.root)
 
 
 def _require_usable(name: str) -> None:
@@ -123,15 +138,39 @@ def _furnish(layout: VaultLayout, name: str, trusted: Sequence[tuple[PublicKey, 
         sync_folder(root, "the vault's folder")
 
 
-def _take_back(root: Path, *, is_new: bool) -> None:
-    """Removes what a vault is made of, the settings first: without them it is none."""
-    with opened_folder(root) as folder:
-        for name in (SETTINGS, TRUSTED_SIGNERS, REVOKED_KEYS, VAULT_KEY, VAULT_KEY_PUBLIC):
-            remove_if_there(folder, name)
-        for name in (CASES, CUSTODY, INDEX):
-            remove_tree(folder, name)
-    if is_new:
-        root.rmdir()
+def _take_back(root: Path, *, is_new: bool) -> bool:
+    """Removes what a vault is made of, the settings first: without them it is none. Whether all of it is gone.
+
+    One thing that cannot be removed keeps none of the others.
+    """
+    steps: list[Callable[[], None]] = []
+    with contextlib.suppress(OSError, EvidenceSyncError), opened_folder(root) as folder:
+        steps += [partial(remove_if_there, folder, name) for name in _FILES]
+        steps += [partial(remove_tree, folder, name) for name in (*_FOLDERS, *filter(is_probe, names_in(folder)))]
+        for step in steps:
+            with contextlib.suppress(OSError, EvidenceSyncError):
+                step()
+    try:
+        if is_new:
+            root.rmdir()
+        return is_new or not os.listdir(root)
+    except OSError:
+        return False
+
+
+def _was_begun(path: Path, names: Sequence[str]) -> bool:
+    """Whether a folder holds what an init that was killed leaves, and nothing else: no vault has ever been there.
+
+    A vault that has lost its vault.toml has more: it took evidence, or its chain has grown.
+    """
+    if not all(name in (*_FILES[1:], *_FOLDERS) or is_probe(name) for name in names):
+        return False
+    first = record_file(1, "made")
+    for folder, known in ((CASES, ()), (CUSTODY, (first, first + SIGNATURE_SUFFIX))):
+        there = os.listdir(path / folder) if folder in names else []
+        if not all(name in known or name.startswith(TEMPORARY) for name in there):
+            return False
+    return True
 
 
 def _first_writer(root_fd: int, at_ns: int) -> Writer | None:
@@ -161,10 +200,9 @@ def _make_root(path: Path) -> bool:
         except FileExistsError:
             if not path.is_dir():
                 raise UsageError(f"{shown} is there, and is no folder", hint="A vault needs a folder of its own.") from None
-            if os.listdir(path):
-                raise UsageError(
-                    f"the folder is not empty: {safe_text(str(path), 200)}", hint="A vault needs a folder of its own."
-                ) from None
+            if names := os.listdir(path):
+                hint = _NOT_ENDED.format(shown) if _was_begun(path, names) else "A vault needs a folder of its own."
+                raise UsageError(f"the folder is not empty: {shown}", hint=hint) from None
             return False
     with opened_folder(path.resolve().parent) as parent:
         sync_folder(parent, "the folder that the vault lies in")

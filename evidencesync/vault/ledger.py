@@ -143,11 +143,12 @@ class Ledger:
         """
         new = NewRecord.of(data, signature)
         try:
-            self.claim(new)
-            with opened_folder(self.folder) as folder:
-                put_record(folder, new)
+            with storing(f"add custody record {new.record.sequence}"):  # whatever call it was
+                self.claim(new)
+                with opened_folder(self.folder) as folder:
+                    put_record(folder, new)
         except (StorageError, NoSpaceError, ResourcesError) as error:
-            if self._may_be_completed(new):
+            if self.may_be_completed(data, signature):
                 error.hint = (
                     f"Record {new.record.sequence} was begun, and whoever writes to this chain next completes it: "
                     "see first whether it is there, then go on."
@@ -162,19 +163,19 @@ class Ledger:
                 return self.append(*sign(self.head()))
         raise LockedError("others add to this custody chain all the time", hint="Run the same command again.")
 
+    def may_be_completed(self, data: bytes, signature: bytes) -> bool:
+        """Whether a record that could not be added may be there all the same, now or later. True where it cannot be told."""
+        try:
+            with opened_folder(self.folder) as folder:
+                return is_begun(folder, NewRecord.of(data, signature))
+        except EvidenceSyncError:
+            return True
+
     def claim(self, new: NewRecord) -> None:
         """Makes the next number that of a record; `put_record` is to follow. Raises ChainGrewError, ChainError."""
         self._require_next(new)
         with opened_folder(self.folder) as folder:
             claim_number(folder, new, self._vouch)
-
-    def _may_be_completed(self, new: NewRecord) -> bool:
-        """Whether a record that could not be added may be there all the same, now or later. True where it cannot be told."""
-        try:
-            with opened_folder(self.folder) as folder:
-                return is_begun(folder, new)
-        except EvidenceSyncError:
-            return True
 
     def _require_next(self, new: NewRecord) -> None:
         """That a record follows the head, or is there already: whoever found its claim may have finished it."""

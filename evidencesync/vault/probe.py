@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from typing import Final
 
@@ -11,9 +12,15 @@ from evidencesync.vault.disk import CREATE_FLAGS, opened_folder, storing, sync_f
 from evidencesync.vault.folders import remove_tree
 from evidencesync.vault.settings import FileSystem
 
+_PROBE: Final = re.compile(r"\.probe-[0-9a-f]{16}")
 _ODD_TIME: Final = 1_500_000_001_123_456_789  # odd in its seconds, and in every digit below
 _GRANULARITIES: Final = (1, 100, 1_000, 1_000_000, 10_000_000, 1_000_000_000, 2_000_000_000)
 _NAME_LENGTHS: Final = (255, 254, 143, 127, 64)  # Linux; some FUSE layers; eCryptfs; and what is still usable
+
+
+def is_probe(name: str) -> bool:
+    """Whether a folder's name is that of one that is made here."""
+    return _PROBE.fullmatch(name) is not None
 
 
 def probe_file_system(dir_fd: int) -> FileSystem:

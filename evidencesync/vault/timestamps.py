@@ -8,22 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord, Person
 from evidencesync.custody.roots import Roots
 from evidencesync.custody.sshsig import Signer
 from evidencesync.custody.timestamp import Request, Token, timestamp_details
-from evidencesync.errors import ChainError, MissingOrExtraError, NotThereError, TimestampError
+from evidencesync.errors import ChainError, ChainGrewError, LockedError, MissingOrExtraError, NotThereError, TimestampError
 from evidencesync.evidence.moment import format_moment
 from evidencesync.limits import MAX_SIGNATURE, MAX_TIMESTAMP
 from evidencesync.vault.claims import place_new_file
 from evidencesync.vault.disk import load_file, opened_folder, sync_folder
 from evidencesync.vault.heads import state_head
-from evidencesync.vault.item import Item, lock_item
+from evidencesync.vault.item import Item, ItemState, lock_item
 from evidencesync.vault.layout import MANIFEST_SIGNATURE, TIMESTAMP, TIMESTAMP_REQUEST
 from evidencesync.vault.ledger import Ledger, StoredRecord, iter_records, recorded, sign_record
 from evidencesync.vault.publish import complete_unfinished
 from evidencesync.vault.vault import Vault
+
+_MOST_TRIES: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,39 +126,55 @@ def attach(
     token = answer.check(load_stamped(item, number), roots)  # 1
     key = who.signer.public_key
     principal = vault.load_trust().principal_for(key, CUSTODY_NAMESPACE, at_ns)  # 2
-    with lock_item(item):  # 3
-        complete_unfinished(item)
-        state = item.state()
-        before_writing()
-        details = timestamp_details(token, answer.response, answer.request)
-        known = _last_record(item.ledger, number)
-        if known is not None and known.record.details != details:
-            raise TimestampError(f"acquisition {number} has a timestamp already, and nothing is ever replaced")
-        _store(item, number, answer)  # 4
-        if known is not None:
-            state_head(vault, item.name, item.ledger.head(), at_ns=at_ns, may_be_stated=True)
-            return Attached(token, known)
-        record = CustodyRecord(
-            format="evidencesync-custody/1",
-            vault_id=item.vault_id,
-            sequence=state.head_sequence + 1,
-            type="timestamped",
-            time=format_moment(at_ns),
-            case=item.name.case.text,
-            item=item.name.item.text,
-            actor=Person(name=who.name, principal=principal, key=key.fingerprint, organisation=who.organisation),
-            previous_sha256=state.head_sha256,
-            details=details,
-            acquisition=number,
-            manifest_sha256=_manifest_sha256(item.ledger, number),
-        )
-        item.ledger.append(*sign_record(record, who.signer))  # 5
-        with recorded(record.sequence):
-            state_head(vault, item.name, item.ledger.head(), at_ns=at_ns)  # 6
-    stored = _last_record(item.ledger, number)
-    if stored is None:
-        raise ChainError("the record of a timestamp was written, and is not there")
-    return Attached(token, stored)
+    details = timestamp_details(token, answer.response, answer.request)
+    with lock_item(item):
+        for _ in range(_MOST_TRIES):
+            complete_unfinished(item)  # 3
+            state = item.state()
+            before_writing()
+            known = _known(item, number, details)
+            _store(item, number, answer)  # 4
+            if known is not None:
+                state_head(vault, item.name, item.ledger.head(), at_ns=at_ns, may_be_stated=True)
+                return Attached(token, known)
+            actor = Person(name=who.name, principal=principal, key=key.fingerprint, organisation=who.organisation)
+            record = _timestamped(item, number, state, actor, details, at_ns)
+            try:
+                item.ledger.append(*sign_record(record, who.signer))  # 5
+            except ChainGrewError:
+                continue  # a record that was begun before has been completed; it may be the very one
+            with recorded(record.sequence):
+                state_head(vault, item.name, item.ledger.head(), at_ns=at_ns)  # 6
+                stored = _known(item, number, details)
+            if stored is None:
+                raise ChainError("the record of a timestamp was written, and is not there")
+            return Attached(token, stored)
+    raise LockedError("others add to this custody chain all the time", hint="Run the same command again.")
+
+
+def _known(item: Item, number: int, details: dict[str, str]) -> StoredRecord | None:
+    """The record of this very timestamp, where it has one already. Raises TimestampError where it is that of another."""
+    known = _last_record(item.ledger, number)
+    if known is not None and known.record.details != details:
+        raise TimestampError(f"acquisition {number} has a timestamp already, and nothing is ever replaced")
+    return known
+
+
+def _timestamped(item: Item, number: int, state: ItemState, actor: Person, details: dict[str, str], at_ns: int) -> CustodyRecord:
+    return CustodyRecord(
+        format="evidencesync-custody/1",
+        vault_id=item.vault_id,
+        sequence=state.head_sequence + 1,
+        type="timestamped",
+        time=format_moment(at_ns),
+        case=item.name.case.text,
+        item=item.name.item.text,
+        actor=actor,
+        previous_sha256=state.head_sha256,
+        details=details,
+        acquisition=number,
+        manifest_sha256=_manifest_sha256(item.ledger, number),
+    )
 
 
 def _store(item: Item, number: int, answer: Answer) -> None:

@@ -25,7 +25,15 @@ from evidencesync.custody.documents import (
 )
 from evidencesync.custody.sshsig import PublicKey, Signer, verify_signature
 from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigner, TrustedSigners, signer_line
-from evidencesync.errors import ChainError, ChainGrewError, InvalidNameError, NotThereError, SignatureError, UsageError
+from evidencesync.errors import (
+    ChainError,
+    ChainGrewError,
+    EvidenceSyncError,
+    InvalidNameError,
+    NotThereError,
+    SignatureError,
+    UsageError,
+)
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.moment import format_moment
@@ -183,8 +191,10 @@ class TrustKeeper:
             opened_folder(self._layout.root) as root,
         ):
             drafts: dict[str, str] = {}
+            signed: list[tuple[bytes, bytes]] = []
 
             def sign(head: ChainHead) -> tuple[bytes, bytes]:
+                signed.clear()
                 discard_drafts(root, drafts)  # of an attempt that came too late
                 files = self._load_files().by_name()  # after the head was read: a change that comes now makes this one too late
                 settle_files(root, files)
@@ -192,12 +202,17 @@ class TrustKeeper:
                 changed.parse()
                 drafts.update(lay_beside(root, files, changed.by_name()))
                 record = record_upon(self._settings, head, "trust-changed", details | changed.digests(), at_ns)
-                return sign_record(record, self._load_signer())
+                signed.append(sign_record(record, self._load_signer()))
+                return signed[-1]
 
             try:
                 added = self._ledger.append_upon_head(sign)
-            except ChainGrewError:
-                discard_drafts(root, drafts)
+            except EvidenceSyncError as error:
+                # A record that was begun states them, and is completed by whoever comes next.
+                late = isinstance(error, ChainGrewError)
+                if late or not (signed and self._ledger.may_be_completed(*signed[-1])):
+                    with contextlib.suppress(EvidenceSyncError):
+                        discard_drafts(root, drafts)
                 raise
             with recorded(added.sequence):
                 put_in_place(root, drafts)

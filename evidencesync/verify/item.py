@@ -123,7 +123,7 @@ class _Item:
         acquisitions = self._folder.enter(ACQUISITIONS, self._report.inside(ACQUISITIONS))
         if acquisitions is None:
             if self._titles == _NO_TITLES:
-                self._chain.read_folder(self._custody)
+                self._read_nameless_chain()
             self._linked = self._chain.head[0] if self._chain.head is not None else 0
             self._finish_chain()
             self._check_published([])
@@ -184,9 +184,7 @@ class _Item:
             self._check_named(numbers)
             return False
         if self._titles == _NO_TITLES:
-            self._chain.read_folder(self._custody)
-            if not self._chain.is_whole:
-                self._report.findings.note_unread(self._custody.report.folder)
+            self._read_nameless_chain()
             self._report.report(Check.CUSTODY, "not-compared", "no record tells which case and item this is")
             return False
         self._chain = self._new_chain()
@@ -194,6 +192,12 @@ class _Item:
         acquisitions.report = acquisitions.report.about(*self._titles)
         self._chain.read_folder(self._custody)
         return True
+
+    def _read_nameless_chain(self) -> None:
+        """Nobody knows whose chain it is. Where not all of it could be read, it may be one that was seen before: none is gone."""
+        self._chain.read_folder(self._custody)
+        if not self._chain.is_whole:
+            self._report.findings.note_unread(self._custody.report.folder)
 
     # What is published, and what the chain says.
 

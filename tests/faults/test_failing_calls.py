@@ -255,6 +255,22 @@ def test_a_shortage_of_open_files_accuses_nobody(machine: Machine, command: tupl
         (machine.folder / "out" / "copy.json").unlink(missing_ok=True)
 
 
+@pytest.mark.parametrize("command", READING[:2], ids=lambda command: command[0])
+def test_a_disk_of_which_nothing_can_be_opened_from_some_moment_on_accuses_nobody(
+    machine: Machine, command: tuple[str, ...]
+) -> None:
+    """Its folders are listed, and then their files are not given: no chain is called rolled back, nothing missing."""
+    machine.renew()
+    item = next(machine.folder.glob("vault/cases/*/E1"))
+    count = machine.run(*command, below=str(item)).met["open"]
+    shutil.rmtree(machine.folder / "out" / "copy", ignore_errors=True)
+    assert count >= 20
+    for number in range(1, count, 1 if command[0] == "verify" else 3):  # the last one is for the index alone
+        done = machine.run(*command, "--json", below=str(item), fault=Fault("open", number, errno.EIO, lasting=True))
+        assert done.code in (1, 3), (number, done)
+        assert done.fired
+
+
 def test_a_signature_that_cannot_be_read_is_not_called_missing(machine: Machine) -> None:
     machine.renew()
     _keep_manifest(machine)

@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.errors import StorageError
+from evidencesync.ssh.keys import load_signer
+from evidencesync.vault import ledger
+from evidencesync.vault.timestamps import Answer, Who, attach
+from evidencesync.vault.vault import Vault
 from tests.integration.cli_program import ITEM, Done, Lab, schema_errors
 from tests.support.authority import Authority, make_authority
 from tests.support.time_server import Exchange, time_server
@@ -84,6 +89,29 @@ def test_request_carried_away_answered_attached_shown_and_verified(lab: Lab, aut
     assert [one["token"] is None for one in timestamp(lab, "show", "--json").document["acquisitions"]] == [False, True]
     assert timestamp(lab, "show", "--tsa-root", "other.pem").code == 33
     assert "existed at" in timestamp(lab, "show", "--acquisition", "1").out
+
+
+def test_an_attachment_that_the_disk_cut_short_is_completed_by_the_same_command(
+    lab: Lab, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record was claimed, and not yet in its place: then it is the one that the next run would add."""
+    assert timestamp(lab, "request", "-o", "r.tsq").code == 0
+    (lab.folder / "r.tsr").write_bytes(authority.answer(lab.folder / "ca", (lab.folder / "r.tsq").read_bytes()))
+
+    def refused(*_: object) -> None:
+        raise StorageError("refused")
+
+    vault = Vault.open(lab.folder / "vault")
+    (name,) = vault.items()
+    answer = Answer((lab.folder / "r.tsr").read_bytes(), (lab.folder / "r.tsq").read_bytes())
+    who = Who(load_signer(str(lab.folder / "ana"), None, None), "Ana")
+    with monkeypatch.context() as patch, pytest.raises(StorageError) as caught:
+        patch.setattr(ledger, "put_record", refused)
+        attach(vault, vault.item(name), 1, answer, who, None, at_ns=time.time_ns())
+    assert "was begun" in (caught.value.hint or "")
+    again = timestamp(lab, "attach", "r.tsr", *SIGN, "--tsa-root", "root.pem", "--json")
+    assert (again.code, again.document["record"]) == (0, 3), again.err
+    assert lab.run("verify", "vault").code == 0
 
 
 def test_a_settings_file_may_name_the_root(lab: Lab, authority: Authority) -> None:

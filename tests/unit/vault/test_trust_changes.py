@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync import placing
 from evidencesync.errors import (
     ChainError,
     InvalidNameError,
@@ -188,6 +189,21 @@ def test_whoever_reads_while_it_is_changed_sees_the_state_before_or_after(vault:
 
     monkeypatch.setattr(vault.trust, "_stated_digests", overtaken)
     assert allowed(vault, ben, "ben@lab", NOW + DAY)
+
+
+def test_a_change_whose_record_could_not_be_begun_leaves_no_draft(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the draft took the last inode. A record that was begun states the draft, and keeps it."""
+    before = sorted(os.listdir(vault.layout.root))
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    for number, left in ((0, 0), (1, 1)):
+        with monkeypatch.context() as patch:
+            patch.setattr(claims, "place_file", failing_at(placing.place_file, number, full, done_first=False))
+            with pytest.raises(NoSpaceError):
+                vault.trust.add(new_signer().public_key, "ben", at_ns=NOW)
+        assert len(os.listdir(vault.layout.root)) == len(before) + left
+    vault.trust.add(new_signer().public_key, "cleo", at_ns=NOW)
+    assert sorted(os.listdir(vault.layout.root)) == before
+    assert [one.signer.principals[0] for one in vault.trust.signers()][-2:] == ["ben", "cleo"]
 
 
 @pytest.mark.parametrize("done_first", [False, True])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import stat
 import subprocess
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 
 from evidencesync.errors import (
     ConfigurationError,
+    EvidenceSyncError,
     InvalidNameError,
     MalformedDocumentError,
     NoSpaceError,
@@ -70,6 +72,95 @@ def test_a_vault_that_could_not_be_made_whole_leaves_nothing_behind(
     assert len(hints) >= 6
     assert all("Nothing was made" in hint for hint in hints)
     assert Vault.open(place).settings.name == "Lab"
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize("call", ["unlink", "rmdir", "listdir", "open"])
+def test_whatever_call_fails_once_nothing_of_a_vault_is_left(
+    call: str, is_there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = 0
+    for nth in range(1, 100):
+        place = tmp_path / f"vault{nth}"
+        if is_there:
+            place.mkdir()
+        error: EvidenceSyncError | None = None
+        with monkeypatch.context() as patch:
+            fired = _fail_once(call, nth, place, patch)
+            try:
+                create_vault(place, "Lab")
+            except StorageError as raised:
+                error = raised
+        if error is None:
+            assert Vault.open(place).settings.name == "Lab"
+        else:
+            failed += 1
+            left = sorted(place.rglob("*")) if place.exists() else []
+            assert (place.exists(), left) == (is_there, []), nth
+            assert "nothing was " in (error.hint or "").lower()
+        if not fired:
+            break
+    assert failed > 0
+    assert nth < 99
+
+
+def _fail_once(call: str, nth: int, place: Path, patch: pytest.MonkeyPatch) -> list[int]:
+    """The n-th call about something below a place is refused by the disk; what is returned is not empty when it was."""
+    met, fired, real = [0], list[int](), getattr(os, call)
+
+    def called(path: int | str, *more: object, dir_fd: int | None = None) -> object:
+        fd = path if isinstance(path, int) else dir_fd
+        where = os.fspath(path) if fd is None else os.readlink(f"/proc/self/fd/{fd}")  # type: ignore[arg-type]
+        if where.startswith(str(place)):
+            met[0] += 1
+            if met[0] == nth:
+                fired.append(nth)
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path, *more) if dir_fd is None else real(path, *more, dir_fd=dir_fd)
+
+    patch.setattr(os, call, called)
+    return fired
+
+
+def test_what_the_disk_does_not_let_go_of_a_vault_is_said_and_the_rest_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, unlink = tmp_path / "vault", os.unlink
+
+    def refused(path: str, **more: int) -> None:
+        if path == "vault_key":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        unlink(path, **more)
+
+    with monkeypatch.context() as patch, pytest.raises(NoSpaceError) as caught:
+        _fill_up_after(6, patch)
+        patch.setattr(os, "unlink", refused)
+        create_vault(place, "Lab")
+    assert f"remove what was begun in {place}" in (caught.value.hint or "")
+    assert "Nothing was made" not in (caught.value.hint or "")
+    assert os.listdir(place) == ["vault_key"]
+
+
+@pytest.mark.parametrize(
+    "missing", [["cases", "custody", "index", "trusted_signers", "revoked_keys", "vault_key.pub"], ["index", "custody/*"], []]
+)
+def test_a_folder_in_which_an_init_was_killed_is_called_that_and_a_vault_without_its_settings_is_not(
+    missing: list[str], vault: Vault, tmp_path: Path
+) -> None:
+    place = vault.layout.root
+    for name in ("vault.toml", *missing):
+        for path in place.glob(name):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (place / ".probe-0123456789abcdef").mkdir()
+    with pytest.raises(UsageError) as caught:
+        create_vault(place, "Lab")
+    assert "An init that did not end" in (caught.value.hint or "")
+
+    (place / "custody").mkdir(exist_ok=True)
+    (place / "custody" / "0002-trust-changed.json").touch()
+    with pytest.raises(UsageError) as caught:
+        create_vault(place, "Lab")
+    assert caught.value.hint == "A vault needs a folder of its own."
 
 
 def test_of_two_who_make_a_vault_in_one_folder_the_later_takes_nothing_from_the_first(
