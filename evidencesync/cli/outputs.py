@@ -152,7 +152,8 @@ class PushOutput(Output, frozen=True):
     documents are kept; `manifest_kept` is false where there was no room beside them for the manifest and the vault's records.
     `vault_head_*` is where the vault's own chain ends.
     `vault_clock_ahead_seconds` is below 0 where the vault's clock is behind this machine's; `source_clock_ahead_seconds` is
-    the same of the machine that was pulled from, null where it does not tell (SFTP), or is this one.
+    the same of the machine that was pulled from, null where it does not tell (SFTP), or is this one. `times_contradict`: times
+    that the vault has signed and that cannot be true, each in a sentence; empty in most cases.
     """
 
     case: str
@@ -182,6 +183,7 @@ class PushOutput(Output, frozen=True):
     listed_not_there: Count
     vault_clock_ahead_seconds: float
     source_clock_ahead_seconds: float | None
+    times_contradict: list[str]
     manifest_sha256: HexDigest
     receipt_sha256: HexDigest
     chain_head_sha256: HexDigest

@@ -21,6 +21,7 @@ from evidencesync.shortages import is_shortage, unexpected
 if TYPE_CHECKING:
     from evidencesync.cli.outputs import Problem
     from evidencesync.cli.receipts_outputs import KeptReceipt, SeenHeadOutput
+    from evidencesync.custody.retirement import ChainOrder
     from evidencesync.errors import EvidenceSyncError
     from evidencesync.evidence.identity import ItemName
     from evidencesync.kept.checking import CheckedReceipt
@@ -112,9 +113,14 @@ def check_receipts(
     from evidencesync.kept.checking import check_kept
 
     signers = TrustedSigners.parse(load_trusted(Path(trusted))) if trusted is not None else None
-    found = [check_kept(folder, signers, time.time_ns()) for folder in _folders(run, receipts, folders or [])]
-    if vault is not None:
-        _compare_with(vault, found, head_memory(run), named=bool(folders))
+    kept = _folders(run, receipts, folders or [])
+    opened = _open_vault(vault) if vault is not None else None
+    order, problems = _order(opened) if opened is not None and signers is not None else (None, [])
+    found = [check_kept(folder, signers, time.time_ns(), order) for folder in kept]
+    if opened is not None:
+        _compare_with(opened, found, head_memory(run), named=bool(folders))
+        for one in found:
+            one.problems += problems
     code = most_severe({error.exit_code for one in found for error in one.problems})
     verdict = {ExitCode.COMPLETE: "pass", ExitCode.GAPS: "incomplete", ExitCode.NOT_THERE: "incomplete"}.get(code, "fail")
     output = ReceiptsCheckOutput(
@@ -157,15 +163,32 @@ def forget_head(
     return ExitCode.COMPLETE
 
 
-def _compare_with(vault: str, found: list[CheckedReceipt], memory: HeadMemory, *, named: bool) -> None:
+def _open_vault(vault: str) -> Vault:
+    from evidencesync.vault.vault import Vault
+
+    return Vault.open(local_vault(vault))
+
+
+def _order(vault: Vault) -> tuple[ChainOrder | None, list[EvidenceSyncError]]:
+    """What the vault's own chain says of who was retired when; or why it cannot be read, which is held against nobody."""
+    from evidencesync.errors import EvidenceSyncError
+    from evidencesync.verify.kept import chain_order
+
+    try:
+        return chain_order(vault), []
+    except StorageError as error:
+        return None, [IncompleteError(error.message)]
+    except EvidenceSyncError as error:
+        return None, [error]
+
+
+def _compare_with(opened: Vault, found: list[CheckedReceipt], memory: HeadMemory, *, named: bool) -> None:
     """Adds what a vault says otherwise than the receipts, and than this machine has seen of its chains.
 
     Receipts of other vaults are passed over, unless they were named.
     """
-    from evidencesync.vault.vault import Vault
     from evidencesync.verify.kept import check_against_vault
 
-    opened = Vault.open(local_vault(vault))
     if not named:
         found[:] = [one for one in found if one.receipt is None or one.receipt.vault_id == opened.settings.id]
         if not found:
@@ -250,6 +273,7 @@ def _output(one: CheckedReceipt) -> KeptReceipt:
         chain_head_sequence=received.sequence if received else None,
         chain_head_sha256=one.head_sha256,
         problems=[_problem(error) for error in one.problems],
+        times_contradict=[safe_text(text, 300) for text in one.contradictions],
     )
 
 
@@ -272,3 +296,5 @@ def _receipt_lines(one: KeptReceipt) -> Iterator[str]:
         yield f"  chain head {one.chain_head_sequence} {one.chain_head_sha256}{kept}{read_back}"
     for problem in one.problems:
         yield f"  [{problem.slug}] {problem.message}"
+    for text in one.times_contradict:
+        yield f"  WARNING: {text}"

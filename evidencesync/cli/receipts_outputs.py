@@ -15,7 +15,8 @@ class KeptReceipt(Output, frozen=True):
     """One receipt; null where its documents cannot be read, which is then among the problems.
 
     `records` counts the custody records beside it that were found good. `examiner` is the key that signed manifest and
-    `acquired` record, `principal` the name under which the vault trusted it.
+    `acquired` record, `principal` the name under which the vault trusted it. `times_contradict`: dates that cannot be true, each
+    in a sentence; a warning, which is looked for by `receipts check` only.
     """
 
     folder: str
@@ -34,6 +35,7 @@ class KeptReceipt(Output, frozen=True):
     chain_head_sequence: Count | None
     chain_head_sha256: HexDigest | None
     problems: list[Problem]
+    times_contradict: list[str]
 
 
 class SeenHeadOutput(Output, frozen=True):

@@ -84,6 +84,7 @@ def push_output(outcome: PushOutcome, kept: Kept) -> PushOutput:
         source_clock_ahead_seconds=None
         if outcome.source_clock_offset_ns is None
         else round(outcome.source_clock_offset_ns / 1e9, 3),
+        times_contradict=[safe_text(text, 300) for text in outcome.contradictions],
         manifest_sha256=outcome.manifest_sha256,
         receipt_sha256=outcome.receipt_sha256,
         chain_head_sha256=outcome.chain_head_sha256,
@@ -132,6 +133,8 @@ def push_lines(
         yield f"  WARNING      {files} of earlier acquisitions damaged or unreadable in the vault, and not used: run verify there"
     yield from _clock_lines("vault", outcome.clock_offset_ns / 1e9)
     yield from _clock_lines("source", (outcome.source_clock_offset_ns or 0) / 1e9)
+    for text in outcome.contradictions:
+        yield f"  WARNING      {safe_text(text, 300)}: verify may refuse a signature for that date; look at the vault's clock"
     yield f"  fingerprint  {notebook_fingerprint(outcome.manifest_sha256)}"
     yield f"  chain head   {outcome.chain_head_sha256}"
     if outcome.vault_head is not None:

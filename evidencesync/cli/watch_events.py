@@ -37,6 +37,7 @@ class WatchEvents:
         self._made = self._failures = self._traces = 0
         self._vault_id: str | None = None
         self._lacks: str | None = None
+        self._contradictions: list[str] = []
 
     @property
     def last(self) -> WatchedAcquisition | None:
@@ -86,6 +87,7 @@ class WatchEvents:
         self._made += 1
         self._vault_id = outcome.vault_id
         self._lacks = kept.lacks
+        self._contradictions = outcome.contradictions
 
     def pushed(self) -> None:
         """See Listener."""
@@ -99,6 +101,8 @@ class WatchEvents:
         )
         if self._lacks is not None:
             self.warn(f"its receipt is kept without the manifest and the vault's records: {safe_text(self._lacks, 200)}")
+        for text in self._contradictions:
+            self.warn(safe_text(text, 300))
 
     def finish(self, error: EvidenceSyncError | None, *, all_in_vault: bool) -> None:
         """The result: what was done, on stdout; and what has ended it."""

@@ -87,6 +87,17 @@ class TrustedSigners:
         found = _covering(named, key, namespace, at_ns, f"the key {key.fingerprint}")
         return found.principal or ""
 
+    def has_ended(self, key: PublicKey, namespace: str, at_ns: int) -> bool:
+        """Whether a key was trusted for a namespace until some time before `at_ns`, and is not at that time."""
+        return any(
+            signer.key == key
+            and signer.principal is not None
+            and signer.valid_before is not None
+            and signer.valid_before < at_ns // _NANOSECONDS
+            and signer.objection(namespace, signer.valid_before * _NANOSECONDS) is None
+            for signer in self.signers
+        )
+
     def check(self, principal: str, key: PublicKey, namespace: str, at_ns: int) -> None:
         """Checks that this very principal's key is trusted for a namespace at a time. Raises UntrustedSignerError."""
         who = f"the key {key.fingerprint} of {safe_text(principal, 80)}"

@@ -4,7 +4,8 @@
 the key that both name.  3. The vault's, over receipt and `received` record, are by the key that the receipt names.  4. The
 manifest is in its strict form, and the receipt is about it.  5. The two records follow each other, and name manifest and
 receipt.  6. The records that the vault showed are well-formed and signed, hang together, lead up to these two; and the vault's
-own chain states where the item's ended.  7. With signers from outside: both keys are trusted for what they signed.
+own chain states where the item's ended.  7. With signers from outside: both keys are trusted for what they signed.  8. The dates
+do not contradict each other; that is told, and is no problem.
 
 Every check goes on after a problem. What is not kept could not be compared, and is a problem, too.
 """
@@ -24,6 +25,7 @@ from evidencesync.custody.documents import (
     MANIFEST_NAMESPACE,
     RECEIPT_NAMESPACE,
     CustodyRecord,
+    ManifestFooter,
     ManifestHeader,
     Receipt,
 )
@@ -32,12 +34,15 @@ from evidencesync.custody.manifest import ManifestReader
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.receipt import ReceiptFacts, check_receipt, decode_receipt
 from evidencesync.custody.record import check_signer, decode_record, record_name
+from evidencesync.custody.retirement import STATED_BEFORE, ChainOrder
 from evidencesync.custody.sshsig import verify_signature
+from evidencesync.custody.times import AcquisitionTimes, Step, measured_clocks
 from evidencesync.custody.trust import TrustedSigners
 from evidencesync.errors import (
     ChainError,
     EvidenceSyncError,
     ForkedError,
+    IncompleteError,
     MalformedDocumentError,
     MissingOrExtraError,
     SignatureError,
@@ -56,15 +61,20 @@ from evidencesync.limits import MAX_MANIFEST_LINE, MAX_RECORD, MAX_SIGNATURE
 _DOCUMENTS: Final = ("acquired.json", "receipt.json", "received.json")
 _SMALL: Final = (*_DOCUMENTS, *(name + SIGNATURE for name in _DOCUMENTS), MANIFEST + SIGNATURE)
 _LINES: Final = 1 << 20
+_BRING_VAULT: Final = "check with --vault VAULT"
 
 
 @dataclass(slots=True)
 class CheckedReceipt:
-    """What was found. `documents` are the small ones by name; `problems` are errors that are told and never raised."""
+    """What was found. `documents` are the small ones by name; `problems` are errors that are told and never raised.
+
+    `contradictions`: times that cannot be true, each in a sentence: somebody's clock was wrong. Nothing is judged by them.
+    """
 
     folder: Path
     documents: dict[str, bytes] = field(default_factory=dict)
     problems: list[EvidenceSyncError] = field(default_factory=list)
+    contradictions: list[str] = field(default_factory=list)
     receipt: Receipt | None = None
     acquired: CustodyRecord | None = None
     received: CustodyRecord | None = None
@@ -83,9 +93,12 @@ class CheckedReceipt:
         return sha256_of(self.documents["received.json"]).hex() if self.received is not None else None
 
 
-def check_kept(folder: Path, trusted: TrustedSigners | None, now_ns: int) -> CheckedReceipt:
-    """Checks one receipt's folder. `trusted` are signers from outside; without them nobody's trust is judged. Never raises."""
-    run = _Check(CheckedReceipt(folder), trusted, now_ns)
+def check_kept(folder: Path, trusted: TrustedSigners | None, now_ns: int, order: ChainOrder | None = None) -> CheckedReceipt:
+    """Checks one receipt's folder. `trusted` are signers from outside; without them nobody's trust is judged. Never raises.
+
+    `order`: what the own chain of a vault at hand says.
+    """
+    run = _Check(CheckedReceipt(folder), trusted, now_ns, order)
     run.run()
     return run.found
 
@@ -103,11 +116,15 @@ def kept_folders(receipts: Path) -> list[Path]:
 
 
 class _Check:
-    def __init__(self, found: CheckedReceipt, trusted: TrustedSigners | None, now_ns: int) -> None:
+    def __init__(
+        self, found: CheckedReceipt, trusted: TrustedSigners | None, now_ns: int, order: ChainOrder | None = None
+    ) -> None:
         self.found = found
         self._trusted = trusted
         self._now_ns = now_ns
+        self._order = order
         self._manifest_sha256: str | None = None
+        self._footer: ManifestFooter | None = None
         self._listed = False
         self._keys: list[tuple[str, PublicKey, str]] = []
 
@@ -120,6 +137,7 @@ class _Check:
                 for check in (self._check_signatures, self._check_together):  # 2., 3., 5.
                     self._try(check)
                 self._check_shown(folder)  # 6.
+                self._check_times()  # 8.
         except OSError as error:
             self._say(SourceReadError(f"cannot be read: {error.strerror}"))
         for namespace, key, what in self._keys:  # 7.
@@ -181,7 +199,7 @@ class _Check:
                     for path, line in reader.read_lines(block):
                         if isinstance(line, Entry):
                             links.note(path, line)
-            footer = reader.finish()
+            footer = self._footer = reader.finish()
             for false in links.false_links(lambda: _entries(folder)):
                 raise MalformedDocumentError(false.text)
         except EvidenceSyncError as error:
@@ -269,6 +287,13 @@ class _Check:
         if own and not any(record.type == "heads" and record.details.get(place) == stated for record, _ in own):
             self._say(ChainError("the vault's own records do not state where the item's chain ended with this acquisition"))
 
+    def _check_times(self) -> None:
+        """8."""
+        found = self.found
+        times = AcquisitionTimes.of(found.header, self._footer, found.acquired, found.received, found.receipt)
+        found.contradictions += times.contradictions(measured_clocks(found.header))
+        found.contradictions += times.of_the_future(Step("this check is made", self._now_ns))
+
     def _shown(self, folder: int, part: str, receipt: Receipt) -> list[tuple[CustodyRecord, str]]:
         """The records of one chain that were kept, with their digests, in order."""
         found: list[tuple[CustodyRecord, str]] = []
@@ -305,15 +330,44 @@ class _Check:
         return record, sha256_of(data).hex()
 
     def _judge(self, namespace: str, key: PublicKey, what: str) -> None:
-        """At the time when the vault signed for it: that is the latest at which the signature can have been made."""
-        if self._trusted is None:
+        """At the time when the vault says that it signed for it: later the signature cannot have been made.
+
+        The vault's clock may have been ahead. Whether a key that is not trusted any more was retired before or after, only the
+        order of the vault's own chain tells: without that nobody is judged by such a date.
+        """
+        trusted = self._trusted
+        if trusted is None:
             return
-        receipt = self.found.receipt
-        at_ns = parse_moment(receipt.finished) if receipt is not None else self._now_ns
+        at_ns = self._vault_time()
         try:
-            self._trusted.principal_for(key, namespace, at_ns)
+            trusted.principal_for(key, namespace, at_ns)
         except UntrustedSignerError as error:
-            self._say(UntrustedSignerError(f"{what}: {error.message}"))
+            doubt = self._doubt(trusted, namespace, key, at_ns)
+            said = f"{what}: {error.message}"
+            self._say(UntrustedSignerError(said) if doubt is None else IncompleteError(f"{said}; but {doubt}"))
+
+    def _vault_time(self) -> int:
+        """As `verify` takes it: the record counts, for it is what the chain holds."""
+        received, receipt = self.found.received, self.found.receipt
+        dated = received.time if received is not None else receipt.finished if receipt is not None else None
+        return self._now_ns if dated is None else parse_moment(dated)
+
+    def _doubt(self, trusted: TrustedSigners, namespace: str, key: PublicKey, at_ns: int) -> str | None:
+        """Why a key that is not trusted at the vault's date may have been trusted all the same."""
+        receipt, name, received = self.found.receipt, self.found.name, self.found.received
+        if receipt is None or name is None or received is None or not trusted.has_ended(key, namespace, at_ns):
+            return None
+        if self._order is None or self._order.vault_id != receipt.vault_id:
+            return f"that date is by the vault's clock, and whether it was retired before, only its chain tells: {_BRING_VAULT}"
+        place = f"{name.case.folder}/{name.item.folder}"
+        retired = self._order.retired_after(key.fingerprint, place, f"{received.sequence} {self.found.head_sha256}")
+        if retired is None:
+            return None
+        try:
+            trusted.principal_for(key, namespace, retired)
+        except UntrustedSignerError:
+            return None
+        return STATED_BEFORE
 
     def _try(self, check: Callable[[], None]) -> None:
         try:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evidencesync.custody.documents import CUSTODY_NAMESPACE, RECEIPT_NAMESPACE, ManifestHeader
+from evidencesync.custody.documents import CUSTODY_NAMESPACE, RECEIPT_NAMESPACE, ManifestHeader, Receipt
 from evidencesync.custody.receipt import ReceiptFacts, check_receipt, decode_receipt
 from evidencesync.custody.record import check_signer, decode_record
 from evidencesync.custody.sshsig import verify_signature
 from evidencesync.custody.tally import ManifestTally
+from evidencesync.custody.times import AcquisitionTimes, Step, measured_clocks
 from evidencesync.errors import ChainError, SignatureError
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.display import safe_text
@@ -28,14 +29,26 @@ class Sent:
     read_back: bool
 
 
-def check_published(published: Published, sent: Sent, greeting: Greeting) -> tuple[str, str]:
-    """Checks a vault's acknowledgement; gives the SHA-256 of the receipt and of the new chain head, in hexadecimal.
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """What a vault has signed for: digests in hexadecimal, and where the times that it states cannot be true."""
+
+    receipt: Receipt
+    receipt_sha256: str
+    chain_head_sha256: str
+    contradictions: list[str]
+
+
+def check_published(published: Published, sent: Sent, greeting: Greeting, now_ns: int) -> Acknowledged:
+    """Checks a vault's acknowledgement, which arrived at `now_ns`.
 
     1. Both signatures are by the key with which the vault introduced itself.
     2. The receipt is about this very acquisition, with all its contents, and the disk was read back if that was asked for.
     3. The `received` record follows the `acquired` record in the chain, and names this manifest, that receipt and the key.
+    4. Times that contradict what happened here, or each other, are told and not refused: the evidence is safe.
 
-    Whatever `verify` would refuse of it for ever is refused here. Raises SignatureError, UntrustedSignerError or ChainError.
+    Whatever `verify` would refuse of it for ever is refused here; but who is trusted by the vault's dates, only the vault can
+    tell. Raises SignatureError, UntrustedSignerError or ChainError.
     """
     header = sent.header
     # 1.
@@ -65,7 +78,7 @@ def check_published(published: Published, sent: Sent, greeting: Greeting) -> tup
     if sent.read_back and not receipt.points.disk.taken:
         raise SignatureError("the vault did not read its disk back, as it was asked to")
     # 3.
-    receipt_sha256 = sha256_of(published.receipt).hex()
+    receipt_sha256, acquired = sha256_of(published.receipt).hex(), decode_record(sent.acquired)
     received = decode_record(published.received)
     check_signer(received, greeting.vault_key, greeting.vault_key.fingerprint, None)
     if (
@@ -78,4 +91,7 @@ def check_published(published: Published, sent: Sent, greeting: Greeting) -> tup
         or (received.vault_id, received.case, received.item) != (header.vault_id, header.case, header.item)
     ):
         raise ChainError("the vault's custody record does not follow the one that was signed here")
-    return receipt_sha256, sha256_of(published.received).hex()
+    # 4.
+    times = AcquisitionTimes.of(header, acquired=acquired, received=received, receipt=receipt)
+    told = [*times.contradictions(measured_clocks(header)), *times.of_the_future(Step("its receipt arrived here", now_ns))]
+    return Acknowledged(receipt, receipt_sha256, sha256_of(published.received).hex(), told)

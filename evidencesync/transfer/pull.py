@@ -17,7 +17,6 @@ from typing import Final
 
 from evidencesync.custody.documents import ManifestHeader, SshPeer
 from evidencesync.custody.manifest import encode_footer, encode_header
-from evidencesync.custody.receipt import decode_receipt
 from evidencesync.delta.refine import piece_key
 from evidencesync.errors import EvidenceSyncError, LinkLostError, MalformedDocumentError, ProtocolError, SourceGapsError
 from evidencesync.evidence.entry import Entry
@@ -334,10 +333,9 @@ class _Pull:
         sent = Sent(
             header, tally.manifest, manifest_sha256, signed.manifest_signature, signed.acquired, read_back=request.read_back
         )
-        receipt_sha256, head_sha256 = check_published(published, sent, greeting)
+        signed_for = check_published(published, sent, greeting, self._now())
         greeting.shown.conclude(signed.acquired, published.received)
-        receipt = decode_receipt(published.receipt)
-        traffic = receipt.transfer
+        traffic = signed_for.receipt.transfer
         return PushOutcome(
             name=request.name,
             vault_id=greeting.vault_id,
@@ -347,15 +345,15 @@ class _Pull:
             literal_bytes=traffic.literal_bytes,
             reused_bytes=traffic.reused_bytes,
             zero_bytes=traffic.zero_bytes,
-            stored=receipt.stored,
+            stored=signed_for.receipt.stored,
             wire_sent=self._far.link.wire_sent,
             wire_received=self._far.link.wire_received,
             seconds=seconds,
             interruptions=self._progress.interruptions,
             leftovers=greeting.ready.leftovers,
             manifest_sha256=manifest_sha256,
-            receipt_sha256=receipt_sha256,
-            chain_head_sha256=head_sha256,
+            receipt_sha256=signed_for.receipt_sha256,
+            chain_head_sha256=signed_for.chain_head_sha256,
             vault_head=greeting.shown.own.known,
             seen=greeting.shown.remembered(format_moment(self._now())),
             read_back=request.read_back,
@@ -371,4 +369,5 @@ class _Pull:
                 published.received,
                 published.received_signature,
             ),
+            contradictions=signed_for.contradictions,
         )

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from typing import Final
 
 from evidencesync.custody.manifest import encode_header
-from evidencesync.custody.receipt import decode_receipt
 from evidencesync.delta.possession import Possession
 from evidencesync.delta.refine import piece_key
 from evidencesync.errors import (
@@ -215,7 +214,7 @@ class _Push:
             read_back=request.read_back,
         )
         try:
-            receipt_sha256, head_sha256 = check_published(published, sent, greeting)
+            signed_for = check_published(published, sent, greeting, self._now())
             greeting.shown.conclude(signed.acquired, published.received)
         except EvidenceSyncError as error:
             error.hint = "The vault says that it has published this. Leave it as it is, and run evidencesync verify there."
@@ -231,15 +230,15 @@ class _Push:
             literal_bytes=counts.literal_bytes,
             reused_bytes=max(reading.tally.manifest.bytes - counts.literal_bytes - counts.zero_bytes, 0),
             zero_bytes=counts.zero_bytes,
-            stored=decode_receipt(published.receipt).stored,
+            stored=signed_for.receipt.stored,
             wire_sent=conversation.wire_sent,
             wire_received=conversation.wire_received,
             seconds=time.monotonic() - started,
             interruptions=self._progress.interruptions,
             leftovers=ready.leftovers,
             manifest_sha256=sums.sha256.hex(),
-            receipt_sha256=receipt_sha256,
-            chain_head_sha256=head_sha256,
+            receipt_sha256=signed_for.receipt_sha256,
+            chain_head_sha256=signed_for.chain_head_sha256,
             vault_head=greeting.shown.own.known,
             seen=greeting.shown.remembered(format_moment(self._now())),
             read_back=request.read_back,
@@ -254,6 +253,7 @@ class _Push:
                 published.received,
                 published.received_signature,
             ),
+            contradictions=signed_for.contradictions,
         )
 
     # Reading.

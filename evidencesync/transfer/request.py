@@ -80,7 +80,8 @@ class PushOutcome:
     `leftovers` the earlier sessions whose data the vault still had. `damaged` counts files of earlier acquisitions that the
     vault found damaged, and did not use. `vault_head` is where the vault's own chain ends; `seen` is what is worth remembering.
     `clock_offset_ns`: how far the vault's clock was ahead of ours, give or take the half of a round trip; and
-    `source_clock_offset_ns` that of the machine that was pulled from, where it told.
+    `source_clock_offset_ns` that of the machine that was pulled from, where it told. `contradictions`: times of the vault's
+    documents that cannot be true, each in a sentence.
     """
 
     name: ItemName
@@ -107,3 +108,4 @@ class PushOutcome:
     clock_offset_ns: int
     documents: Documents
     source_clock_offset_ns: int | None = None
+    contradictions: list[str] = field(default_factory=list)

@@ -105,7 +105,7 @@ def check_acquisition(
     chunks_sha256 = hash_recipes(folder, receipt)
     stamps = Stamps(expected.timestamped, expected.times_known, expected.later)
     token = check_timestamp(context, folder, expected.number, stamps, signature)  # 12
-    check_times(folder.report, expected.chained, expected.before, listed.reader.header, token)  # 12
+    check_times(folder.report, expected.chained, expected.before, listed.reader, receipt, token)  # 12
     _check_manifest(context, folder, expected, listed, signature, token)  # 4
     if receipt is not None and receipt_bytes is not None:
         _check_receipt_facts(folder, expected, listed, receipt, receipt_bytes, signature, acquired, chunks_sha256)  # 5

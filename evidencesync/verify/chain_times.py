@@ -11,13 +11,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from evidencesync.custody.documents import CustodyRecord
+from evidencesync.custody.times import BACKWARDS, SECOND
 from evidencesync.evidence.moment import format_moment, parse_moment
 from evidencesync.verify.checks import Check
 from evidencesync.verify.findings import Reporter
 
-SECOND: Final = 1_000_000_000
-BACKWARDS: Final = 600 * SECOND
-"""What follows may not be earlier than what it follows by more than this."""
 _OF_ACQUISITIONS: Final = frozenset({"acquired", "received"})  # compared with each other where acquisitions are checked
 
 

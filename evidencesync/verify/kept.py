@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from evidencesync.custody.documents import CUSTODY_NAMESPACE
+from evidencesync.custody.retirement import ChainOrder
 from evidencesync.custody.seen import Comparison, SeenChain
+from evidencesync.custody.sshsig import verify_signature
 from evidencesync.errors import (
     EvidenceSyncError,
     ForkedError,
@@ -13,14 +16,40 @@ from evidencesync.errors import (
     SignatureError,
     StorageError,
 )
-from evidencesync.evidence.digest import sha256_of
+from evidencesync.evidence.digest import sha256_of, sha512_of
+from evidencesync.evidence.moment import parse_moment
 from evidencesync.kept.checking import CheckedReceipt
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.vault.catalog import is_folder
 from evidencesync.vault.disk import load_file, opened_folder
 from evidencesync.vault.layout import SIGNATURE_SUFFIX
-from evidencesync.vault.ledger import Ledger
+from evidencesync.vault.ledger import Ledger, StoredRecord, iter_records
 from evidencesync.vault.vault import Vault
+
+
+def chain_order(vault: Vault) -> ChainOrder:
+    """What a vault's own chain says of the order of things. A record whose signature is not the vault's says nothing.
+
+    Raises ChainError, MalformedDocumentError or StorageError where the chain cannot be read.
+    """
+    stated: dict[tuple[str, str], int] = {}
+    retirements: dict[str, list[tuple[int, int]]] = {}
+    for stored in iter_records(Ledger(vault.layout.custody)):
+        record = stored.record
+        retires = record.type == "trust-changed" and record.details.get("action") == "retired"
+        if (record.type == "heads" or retires) and _is_signed(stored, vault.settings.key):
+            for place, head in record.details.items() if record.type == "heads" else ():
+                stated.setdefault((place, head), record.sequence)
+            if retires:
+                retirements.setdefault(record.details.get("key", ""), []).append((record.sequence, parse_moment(record.time)))
+    return ChainOrder(vault.settings.id, stated, retirements)
+
+
+def _is_signed(stored: StoredRecord, vault_key: str) -> bool:
+    try:
+        return verify_signature(stored.signature, CUSTODY_NAMESPACE, sha512_of(stored.data)).fingerprint == vault_key
+    except SignatureError:
+        return False
 
 
 def check_against_vault(kept: CheckedReceipt, vault: Vault) -> list[EvidenceSyncError]:

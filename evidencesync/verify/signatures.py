@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.retirement import STATED_BEFORE, retired_after
 from evidencesync.custody.sshsig import decode_armor, is_malleable, verify_signature
 from evidencesync.custody.trust import RevokedKeys, Trust
 from evidencesync.errors import SignatureError, UntrustedSignerError
@@ -131,6 +132,10 @@ class SignatureJudge:
         if objection is not None and self._renewed():
             at = self.at_checking() if at.source == "it is checked" else at  # which is later now
             return self.check_signer(report, check, name, key, namespace, principal, at, time_known=time_known)
+        if objection is not None and self._may_be_older(key, namespace, principal, at):
+            text = f"{safe_text(name)}: {objection}; but {STATED_BEFORE}"
+            report.report(check, "not-compared", text, name)
+            return False
         if objection is not None and not time_known:
             text = f"{safe_text(name)}: {objection}; but the time of the signature could not be read, so that it was not judged"
             report.report(check, "not-compared", text, name)
@@ -158,12 +163,25 @@ class SignatureJudge:
         """The records of one chain are in order, whatever the clocks said that dated them.
 
         So what the vault had stated before it retired a key was signed before that, also where a clock was ahead then. Signers
-        from outside have been retired by somebody else, and a trusted timestamp needs no such help.
+        from outside have been retired by somebody else (see `_may_be_older`), and a trusted timestamp needs no such help.
         """
-        if at.stated_by is None or at.source == TRUSTED_TIME or self.vault_revoked is not None:
+        if self.vault_revoked is not None:
             return at
-        later = [ns for number, ns in self.retirements.get(key.fingerprint, ()) if number > at.stated_by]
-        return replace(at, ns=min(later), source=_RETIREMENT) if later and min(later) < at.ns else at
+        retired = self._retired_after(key, at)
+        return replace(at, ns=retired, source=_RETIREMENT) if retired is not None and retired < at.ns else at
+
+    def _may_be_older(self, key: PublicKey, namespace: str, principal: str | None, at: SignedAt) -> bool:
+        """Whether the vault's chain says that a signature is older than the vault's date of it, and signers from outside count.
+
+        One of two dates that the vault has signed is wrong then, and nobody can tell which: the signer is not judged.
+        """
+        retired = self._retired_after(key, at) if self.vault_revoked is not None else None
+        return retired is not None and self._objection(key, namespace, principal, retired) is None
+
+    def _retired_after(self, key: PublicKey, at: SignedAt) -> int | None:
+        if at.stated_by is None or at.source == TRUSTED_TIME:
+            return None
+        return retired_after(self.retirements.get(key.fingerprint, ()), at.stated_by)
 
     def _renewed(self) -> bool:
         """Whether others are trusted now than when that was read."""

@@ -8,15 +8,16 @@ leads to a root that was given, at the token's own time.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
-from evidencesync.custody.documents import CustodyRecord, ManifestHeader
+from evidencesync.custody.documents import CustodyRecord, Receipt
+from evidencesync.custody.manifest import ManifestReader
+from evidencesync.custody.times import AcquisitionTimes, Step, contradiction, measured_clocks
 from evidencesync.errors import LimitExceededError, TimestampError
 from evidencesync.evidence.moment import format_moment
 from evidencesync.limits import MAX_TIMESTAMP
 from evidencesync.vault.layout import MANIFEST_SIGNATURE, TIMESTAMP, TIMESTAMP_REQUEST
-from evidencesync.verify.chain_times import BACKWARDS, SECOND
 from evidencesync.verify.chains import ChainedAcquisition
 from evidencesync.verify.checks import Check
 from evidencesync.verify.context import Context
@@ -25,8 +26,6 @@ from evidencesync.verify.findings import Reporter
 
 if TYPE_CHECKING:
     from evidencesync.custody.timestamp import Token
-
-_LONGEST_RECEIPT: Final = 2 * 86_400 * SECOND  # from the examiner's signature to the vault's: reading back a few TiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,43 +87,38 @@ def check_times(
     report: Reporter,
     chained: ChainedAcquisition | None,
     before: ChainedAcquisition | None,
-    header: ManifestHeader | None,
+    listed: ManifestReader,
+    receipt: Receipt | None,
     token: CheckedToken | None,
 ) -> None:
     """Warns where a later step is said to be earlier than the one before it, or much later than it can take.
 
-    `before` is the acquisition in front of this one in its chain.
+    `before` is the acquisition in front of this one in its chain. The times of signatures are those that the chain states.
     """
-    if chained is None:
-        return
-    if before is not None:
+    times = replace(
+        AcquisitionTimes.of(listed.header, listed.footer, receipt=receipt),
+        signed_ns=chained.acquired_at if chained is not None else None,
+        received_ns=chained.received_at if chained is not None else None,
+    )
+    if chained is not None and before is not None:
         for did, earlier, later in (
             ("the examiner signed", before.acquired_at, chained.acquired_at),
             ("the vault received", before.received_at, chained.received_at),
         ):
-            if earlier is not None and later is not None:
-                _compare(report, (f"{did} the acquisition before", earlier), (f"{did} this one", later), "", None)
-    signed, received = chained.acquired_at, chained.received_at
-    offset = header.clock.peer_offset_seconds if header is not None else None
-    whose = "source" if header is not None and header.direction == "pull" else "vault"
-    measured = f"; the {whose}'s clock was {offset} s ahead, as the manifest says" if offset is not None else ""
-    if signed is not None and received is not None:
-        _compare(report, ("the examiner signed", signed), ("the vault received", received), measured, _LONGEST_RECEIPT)
+            _tell(report, contradiction(Step(f"{did} the acquisition before", earlier), Step(f"{did} this one", later)))
+    measured = measured_clocks(listed.header)
+    for text in times.contradictions(measured):
+        _tell(report, text)
     if token is None:
         return
-    for did, at in (("the examiner signed", signed), ("the vault received", received)):
-        if at is not None:
-            _compare(report, (did, at), ("the timestamp was made", token.gen_time_ns), measured, None)
+    made = Step("the timestamp was made", token.gen_time_ns)
+    for did, at in (("the examiner signed", times.signed_ns), ("the vault received", times.received_ns)):
+        _tell(report, contradiction(Step(did, at), made), measured)
 
 
-def _compare(report: Reporter, first: tuple[str, int], then: tuple[str, int], measured: str, longest: int | None) -> None:
-    apart = then[1] - first[1]
-    if apart >= -BACKWARDS and (longest is None or apart <= longest):
-        return
-    (did, at), (followed, later) = first, then
-    way = "earlier" if apart < 0 else "later"
-    text = f"{did} at {format_moment(at)}, {followed} at {format_moment(later)}: {abs(apart) // SECOND} seconds {way}{measured}"
-    report.report(Check.TIME, "times-contradict", text)
+def _tell(report: Reporter, text: str | None, more: str = "") -> None:
+    if text is not None:
+        report.report(Check.TIME, "times-contradict", text + more)
 
 
 def _check_files(

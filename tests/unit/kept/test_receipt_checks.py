@@ -18,8 +18,10 @@ from evidencesync.kept.receipts import ReceiptDraft
 from evidencesync.transfer.keeping import Keeping
 from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.push import push
-from evidencesync.verify.kept import check_against_vault
+from evidencesync.verify.audit import audit_vault
+from evidencesync.verify.kept import chain_order, check_against_vault
 from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.moments import LONG_AFTER_NS
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.unreadable import Unreadable
 
@@ -227,3 +229,64 @@ def test_a_receipt_made_too_large_to_be_one_is_malformed(keeper: Keeper) -> None
     assert slugs(found) == {"malformed-document"}
     assert found.receipt is not None
     assert "received.json cannot be read: larger than" in found.problems[0].message
+
+
+# Who was retired, and when.
+
+DAY_NS = 86_400 * 1_000_000_000
+
+
+def retired(keeper: Keeper, at_ns: int) -> TrustedSigners:
+    """As a copy of the vault's list has it: the examiner was trusted until a time."""
+    examiner = signer_line("ana", keeper.bench.signer.public_key, EXAMINER, None, at_ns)
+    vault = signer_line("vault", keeper.bench.vault.signer.public_key, VAULT)
+    return TrustedSigners.parse(f"{examiner}\n{vault}\n".encode())
+
+
+def judged(keeper: Keeper, folder: Path, trusted: TrustedSigners, *, vault: bool) -> list[tuple[str, int]]:
+    order = chain_order(keeper.bench.vault) if vault else None
+    problems = check_kept(folder, trusted, time.time_ns(), order).problems
+    return sorted({(error.slug, int(error.exit_code)) for error in problems})
+
+
+def test_by_the_vaults_date_alone_nobody_is_called_untrusted_who_was_retired(keeper: Keeper) -> None:
+    """The vault's clock may have been ahead when it received; without the vault nobody knows."""
+    folder, before = keeper.push(), time.time_ns() - 3 * DAY_NS
+    assert judged(keeper, folder, retired(keeper, before), vault=False) == [("incomplete", 3)]
+    assert judged(keeper, folder, retired(keeper, time.time_ns() + DAY_NS), vault=False) == []
+
+
+def test_what_the_vault_stated_before_it_retired_a_key_accuses_nobody(keeper: Keeper) -> None:
+    """`verify` says the same with signers from outside, and passes with the vault's own."""
+    folder, before = keeper.push(), time.time_ns() - 3 * DAY_NS
+    keeper.bench.vault.trust.retire(keeper.bench.signer.public_key, at_ns=before)
+    assert judged(keeper, folder, retired(keeper, before), vault=True) == [("incomplete", 3)]
+    root, trusted = keeper.bench.vault.layout.root, keeper.bench.vault.layout.root / "trusted_signers"
+    assert audit_vault(root, now_ns=LONG_AFTER_NS).verdict == "pass"
+    listed = trusted.read_bytes() + signer_line("vault", keeper.bench.vault.signer.public_key, VAULT).encode() + b"\n"
+    outside = audit_vault(root, now_ns=LONG_AFTER_NS, trusted=listed)
+    assert (outside.verdict, outside.exit_code) == ("incomplete", 3)
+
+
+def test_with_the_vault_at_hand_who_was_retired_before_is_not_trusted(keeper: Keeper) -> None:
+    folder, before = keeper.push(), time.time_ns() - 3 * DAY_NS
+    assert judged(keeper, folder, retired(keeper, before), vault=True) == [("untrusted-signer", 32)]  # never by this vault
+    keeper.bench.vault.trust.retire(keeper.bench.signer.public_key, at_ns=before)
+    assert judged(keeper, folder, retired(keeper, before - DAY_NS), vault=True) == [("untrusted-signer", 32)]
+
+
+def test_records_that_the_vault_has_not_signed_say_nothing_of_the_order(keeper: Keeper) -> None:
+    folder, before = keeper.push(), time.time_ns() - 3 * DAY_NS
+    keeper.bench.vault.trust.retire(keeper.bench.signer.public_key, at_ns=before)
+    (retirement,) = (keeper.bench.vault.layout.custody).glob("*-trust-changed.json.sig")
+    (made,) = (keeper.bench.vault.layout.custody).glob("0001-made.json.sig")
+    change(retirement, lambda _: made.read_bytes())
+    assert judged(keeper, folder, retired(keeper, before), vault=True) == [("untrusted-signer", 32)]
+
+
+def test_a_key_that_is_trusted_from_a_later_day_on_is_not_trusted(keeper: Keeper) -> None:
+    folder = keeper.push()
+    later = signer_line("ana", keeper.bench.signer.public_key, EXAMINER, time.time_ns() + DAY_NS)
+    vault = signer_line("vault", keeper.bench.vault.signer.public_key, VAULT)
+    trusted = TrustedSigners.parse(f"{later}\n{vault}\n".encode())
+    assert judged(keeper, folder, trusted, vault=False) == [("untrusted-signer", 32)]

@@ -98,11 +98,23 @@ def test_what_the_vault_stated_after_it_retired_a_key_does_not_count(made: Made)
     assert (verdict.exit_code, slugs(verdict)) == (32, {"untrusted-signer"})
 
 
-def test_signers_from_outside_are_not_judged_by_when_the_vault_retired_them(made: Made) -> None:
+def test_signers_from_outside_who_were_retired_by_the_vaults_date_and_not_by_its_order_are_not_judged(made: Made) -> None:
+    """Somebody else has retired them. One of the vault's two dates is wrong, and from outside nobody can tell which."""
     vault = made.open()
     state_head(vault, item_name(), vault.item(item_name()).ledger.head(), at_ns=RECEIVED_NS)
     vault.trust.retire(made.examiner.public_key, at_ns=RECEIVED_NS - DAY_NS)
     line = signer_line("ana", made.examiner.public_key, EXAMINER, None, RECEIVED_NS - DAY_NS)
+    verdict = made.audit(trusted=made.outside_trust(examiner=False) + line.encode() + b"\n")
+    assert (verdict.exit_code, slugs(verdict)) == (3, {"not-compared"})
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_signers_from_outside_who_were_retired_before_the_vaults_dates_are_not_trusted(made: Made, *, stated: bool) -> None:
+    vault = made.open()
+    if stated:
+        state_head(vault, item_name(), vault.item(item_name()).ledger.head(), at_ns=RECEIVED_NS)
+        vault.trust.retire(made.examiner.public_key, at_ns=RECEIVED_NS - DAY_NS)
+    line = signer_line("ana", made.examiner.public_key, EXAMINER, None, RECEIVED_NS - 2 * DAY_NS)
     verdict = made.audit(trusted=made.outside_trust(examiner=False) + line.encode() + b"\n")
     assert (verdict.exit_code, slugs(verdict)) == (32, {"untrusted-signer"})
 

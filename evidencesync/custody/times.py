@@ -1,0 +1,101 @@
+"""What the times that an acquisition's documents state say of each other.
+
+Everybody dates by the clock of his own machine. So a time that cannot be is never an error, and no evidence is refused for it.
+But it is told: by the push that gets such a receipt, by whoever checks the receipt later, and by `verify`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
+from evidencesync.evidence.moment import format_moment, parse_moment
+
+SECOND: Final = 1_000_000_000
+BACKWARDS: Final = 600 * SECOND
+"""What follows may not be earlier than what it follows by more than this."""
+_LONGEST_RECEIPT: Final = 2 * 86_400 * SECOND  # from the examiner's signature to the vault's: reading back a few TiB
+
+
+class Step(NamedTuple):
+    """Something that was done, and when (nanoseconds since the epoch); None where no document says so."""
+
+    did: str
+    at_ns: int | None
+
+
+def contradiction(first: Step, then: Step, longest: int | None = None) -> str | None:
+    """What is wrong where `then` is dated before `first`, or later than it can have been; None where both can be true."""
+    if first.at_ns is None or then.at_ns is None:
+        return None
+    apart = then.at_ns - first.at_ns
+    if apart >= -BACKWARDS and (longest is None or apart <= longest):
+        return None
+    way = "earlier" if apart < 0 else "later"
+    dated = f"{first.did} at {format_moment(first.at_ns)}, {then.did} at {format_moment(then.at_ns)}"
+    return f"{dated}: {abs(apart) // SECOND} seconds {way}"
+
+
+@dataclass(frozen=True, slots=True)
+class AcquisitionTimes:
+    """What an acquisition's documents say; None for a document that is not at hand. Nanoseconds since the epoch.
+
+    The reading and `signed` are by the clock of the machine that signed, `received` and `receipt` by that of the vault. Times of
+    the vault are its `received` record's and its receipt's: it signs both in one moment.
+    """
+
+    began_ns: int | None = None
+    ended_ns: int | None = None
+    signed_ns: int | None = None
+    received_ns: int | None = None
+    receipt_ns: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        header: ManifestHeader | None = None,
+        footer: ManifestFooter | None = None,
+        acquired: CustodyRecord | None = None,
+        received: CustodyRecord | None = None,
+        receipt: Receipt | None = None,
+    ) -> AcquisitionTimes:
+        """The times of the documents themselves."""
+        return cls(
+            None if header is None else parse_moment(header.started),
+            None if footer is None else parse_moment(footer.finished),
+            None if acquired is None else parse_moment(acquired.time),
+            None if received is None else parse_moment(received.time),
+            None if receipt is None else parse_moment(receipt.finished),
+        )
+
+    def contradictions(self, measured: str = "") -> Iterator[str]:
+        """Each in a sentence. `measured`: what is known of the two machines' clocks, to be said where both are compared."""
+        signed, received = Step("the examiner signed", self.signed_ns), Step("the vault received", self.received_ns)
+        receipt = Step("the vault's receipt is dated", self.receipt_ns)
+        began, ended = Step("the reading began", self.began_ns), Step("the reading ended", self.ended_ns)
+        for first, then, longest, more in (
+            (began, ended, None, ""),
+            (ended, signed, None, ""),
+            (signed, received, _LONGEST_RECEIPT, measured),
+            (received, receipt, BACKWARDS, ""),
+        ):
+            found = contradiction(first, then, longest)
+            if found is not None:
+                yield found + more
+
+    def of_the_future(self, here: Step) -> Iterator[str]:
+        """Where the vault's times are later than what is done here with its documents."""
+        for step in (Step("the vault received", self.received_ns), Step("the vault's receipt is dated", self.receipt_ns)):
+            found = contradiction(step, here)
+            if found is not None:
+                yield found
+
+
+def measured_clocks(header: ManifestHeader | None) -> str:
+    """What a manifest says of how far the other machine's clock was ahead, to be put behind a sentence; empty for nothing."""
+    offset = header.clock.peer_offset_seconds if header is not None else None
+    if header is None or offset is None:
+        return ""
+    return f"; the {'source' if header.direction == 'pull' else 'vault'}'s clock was {offset} s ahead, as the manifest says"

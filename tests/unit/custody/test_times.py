@@ -1,0 +1,51 @@
+"""What an acquisition's documents say of when things were done, and when that cannot be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import pytest
+
+from evidencesync.custody.times import BACKWARDS, SECOND, AcquisitionTimes, Step
+
+HOUR: Final = 3600 * SECOND
+NOON: Final = 1_700_000_000 * SECOND
+SOUND: Final = AcquisitionTimes(NOON, NOON + HOUR, NOON + HOUR + SECOND, NOON + HOUR + 2 * SECOND, NOON + HOUR + 2 * SECOND)
+
+
+def test_times_that_follow_each_other_are_no_contradiction() -> None:
+    assert list(SOUND.contradictions()) == []
+    assert list(SOUND.of_the_future(Step("it is noon", NOON + HOUR))) == []
+
+
+@pytest.mark.parametrize(
+    ("what", "by", "told"),
+    [
+        ("began_ns", BACKWARDS + HOUR + SECOND, ["the reading ended at"]),
+        ("ended_ns", BACKWARDS + HOUR, ["the examiner signed at"]),
+        ("ended_ns", -BACKWARDS - HOUR - SECOND, ["the reading ended at"]),
+        ("signed_ns", BACKWARDS + 2 * SECOND, ["the vault received at"]),
+        ("signed_ns", -72 * HOUR, ["the examiner signed at", "the vault received at"]),
+        ("receipt_ns", -BACKWARDS - SECOND, ["the vault's receipt is dated at"]),
+        ("receipt_ns", BACKWARDS + SECOND, ["the vault's receipt is dated at"]),
+        ("receipt_ns", BACKWARDS, []),
+        ("receipt_ns", -BACKWARDS, []),
+    ],
+)
+def test_a_time_that_cannot_be_is_told_once(what: str, by: int, told: list[str]) -> None:
+    found = list(replace(SOUND, **{what: getattr(SOUND, what) + by}).contradictions())
+    assert [text.split(", ")[1].split(" 20")[0] for text in found] == told
+
+
+def test_what_no_document_says_contradicts_nothing() -> None:
+    assert list(AcquisitionTimes().contradictions()) == []
+    assert list(AcquisitionTimes().of_the_future(Step("it is noon", NOON))) == []
+    for name in ("began_ns", "ended_ns", "signed_ns", "received_ns", "receipt_ns"):
+        assert list(replace(SOUND, **{name: None}).contradictions()) == []
+
+
+def test_what_the_vault_dates_after_its_arrival_is_told() -> None:
+    (received, receipt) = SOUND.of_the_future(Step("it is early", NOON))
+    assert received.startswith("the vault received at ")
+    assert receipt.endswith("3602 seconds earlier")
