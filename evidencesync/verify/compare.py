@@ -69,7 +69,7 @@ def compare_folder(request: CompareRequest, progress: VerifyProgress, now_ns: in
         outcome = Compared(facts, is_data, judged=request.metadata and not is_data, metadata=metadata)
         store = stack.enter_context(closing(DifferenceStore()))
         most = manifest.total_bytes()
-        side_by_side = SideBySide(outcome, store, progress, most, with_sha256=request.all_digests)
+        side_by_side = SideBySide(outcome, store, progress, most, manifest.names_of_inodes, with_sha256=request.all_digests)
         root_fd = _open_root(source)
         stack.callback(os.close, root_fd)
         with closing(FolderHasher(root_fd, side_by_side, all_digests=request.all_digests)) as hasher:

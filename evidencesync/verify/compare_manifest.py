@@ -14,7 +14,7 @@ from typing import BinaryIO, Final, NamedTuple, Self
 
 from evidencesync.closing import reading
 from evidencesync.custody.documents import MANIFEST_NAMESPACE, ManifestHeader
-from evidencesync.custody.hardlinks import HardLinks
+from evidencesync.custody.hardlinks import AT_ONCE, HardLinks, is_hard_link
 from evidencesync.custody.manifest import ManifestReader, decode_footer, decode_header, read_manifest
 from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigners
 from evidencesync.errors import (
@@ -28,6 +28,7 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
+from evidencesync.evidence.path import from_json_fields
 from evidencesync.holes import has_empty_run
 from evidencesync.limits import MAX_HEADER_LINE, MAX_SIGNATURE
 from evidencesync.vault.disk import storage_error
@@ -120,13 +121,39 @@ class ManifestFile:
             if attributes and line.xattrs is not None:
                 digest.add(line.xattrs)
         if hasher.hexdigest() != self._sha256:
-            raise MalformedDocumentError(
-                "the manifest changed while it was read", hint="Compare with a copy that nobody writes to."
-            )
+            raise _changed()
         if pending is not None:
             yield pending._replace(attributes=digest.digest()) if attributes else pending
         for false in links.false_links(self._again):
             raise MalformedDocumentError(false.text)
+
+    def names_of_inodes(self) -> dict[bytes, int] | None:
+        """By the first path of an inode that has more of them: how many names are listed. None where there are too many to count.
+
+        Names that are outside the source, or that a filter left out, are listed nowhere. May be asked while `entries` are read.
+        """
+        hasher = hashlib.sha256()
+        names: dict[bytes, int] = {}
+        for _, line in read_manifest(self._blocks_apart(hasher), ManifestReader()):
+            if isinstance(line, Entry) and is_hard_link(line):
+                first = from_json_fields(line.hardlink_to, line.hardlink_to_b64)
+                names[first] = names.get(first, 1) + 1
+                if len(names) > AT_ONCE:
+                    return None
+        if hasher.hexdigest() != self._sha256:
+            raise _changed()
+        return names
+
+    def _blocks_apart(self, hasher: hashlib._Hash) -> Iterator[bytes]:
+        """From the beginning, whatever is being read at the same time."""
+        at = 0
+        try:
+            while block := os.pread(self._file.fileno(), _BLOCK, at):
+                at += len(block)
+                hasher.update(block)
+                yield block
+        except OSError as error:
+            raise not_read(error, f"read the manifest {_shown(self._path)}") from error
 
     def _again(self) -> Iterator[tuple[bytes, Entry]]:
         self._file.seek(0)
@@ -166,6 +193,10 @@ class ManifestFile:
         if key.fingerprint != header.examiner.key:
             raise SignatureError(f"the manifest names the key {header.examiner.key}, but {key.fingerprint} signed it")
         return key.fingerprint
+
+
+def _changed() -> MalformedDocumentError:
+    return MalformedDocumentError("the manifest changed while it was read", hint="Compare with a copy that nobody writes to.")
 
 
 def is_wrong_name(error: BaseException | None) -> bool:

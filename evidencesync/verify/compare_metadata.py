@@ -1,7 +1,7 @@
 """Which metadata of an entry is not as the manifest lists it.
 
-Compared is what a good copy keeps: mode, owner and group (by number), modification time, link count, and extended
-attributes. Not compared: access, change and birth times, inode and device numbers, which no copy can keep, and names of
+Compared is what a good copy keeps: mode, owner and group (by number), modification time, the links among what is listed, and
+extended attributes. Not compared: access, change and birth times, inode and device numbers, which no copy can keep, and names of
 owners, which each machine gives itself. What the manifest does not say is not compared, and neither is what its maker was not
 told: over SFTP there are no attributes, and times end at the second.
 """
@@ -10,11 +10,16 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Final
 
+from evidencesync.custody.hardlinks import is_hard_link
+from evidencesync.errors import IncompleteError
 from evidencesync.evidence.digest import new_blake3
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.moment import format_file_time
+from evidencesync.evidence.path import from_json_fields
 from evidencesync.source.attributes import AttributeReader, Attributes
 from evidencesync.source.walker import Found
 
@@ -24,6 +29,7 @@ TIME: Final = "time"
 LINKS: Final = "links"
 ATTRIBUTES: Final = "attributes"
 _SECOND: Final = 1_000_000_000
+Names = Callable[[], Mapping[bytes, int] | None]
 KINDS: Final = (MODE, OWNER, TIME, LINKS, ATTRIBUTES)
 
 
@@ -46,9 +52,16 @@ class AttributeDigest:
 
 
 class MetadataComparison:
-    """Compares entries with what the walk found. Attributes only where they are asked for: they cost some system calls."""
+    """Compares entries with what the walk found. Attributes only where they are asked for: they cost some system calls.
 
-    def __init__(self, *, attributes: bool, in_seconds: bool = False) -> None:
+    `names`: by the first path of an inode that has more of them, how many the manifest lists; None where that is too much to
+    count. It is asked once, and only where the number of links differs somewhere. `judged`: whether what differs counts; then
+    `differences` raises IncompleteError where that was too much.
+    """
+
+    def __init__(self, names: Names, *, judged: bool, attributes: bool, in_seconds: bool = False) -> None:
+        self._names = cache(names)
+        self._judged = judged
         self._in_seconds = in_seconds
         self._attributes = AttributeReader() if attributes else None
         self._modes: dict[int, str] = {}
@@ -68,11 +81,26 @@ class MetadataComparison:
         if entry.mtime is not None and not _is_time(entry.mtime, modified):
             differences.append(TIME)
         # How many links a folder has is up to its file system.
-        if entry.links not in (None, status.st_nlink) and entry.type != "directory":
+        if entry.type != "directory" and not self._may_have_links(entry, found.path, status.st_nlink):
             differences.append(LINKS)
         if self._attributes is not None and attributes != self._found_attributes(self._attributes, found, status):
             differences.append(ATTRIBUTES)
         return differences
+
+    def _may_have_links(self, entry: Entry, path: bytes, there: int) -> bool:
+        """Whether a good copy can have so many links: all that the source had, or those that have names in the manifest.
+
+        The others lie outside the source, or were left out of it, and no copy has them.
+        """
+        if entry.links is None or entry.links == there:
+            return True
+        if there > entry.links:
+            return False
+        names = self._names()
+        first = from_json_fields(entry.hardlink_to, entry.hardlink_to_b64) if is_hard_link(entry) else path
+        if names is None and self._judged:
+            raise IncompleteError("the manifest lists so many hard links that the numbers of links cannot be compared")
+        return names is None or names.get(first, 1) <= there
 
     def _found_attributes(self, reader: AttributeReader, found: Found, status: os.stat_result) -> bytes | None:
         digest = AttributeDigest()

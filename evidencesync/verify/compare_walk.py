@@ -15,7 +15,7 @@ from evidencesync.vault.layout import DATA
 from evidencesync.vault.stored import StoredFile
 from evidencesync.verify.compare_contents import FolderHasher
 from evidencesync.verify.compare_manifest import Listed, order_of
-from evidencesync.verify.compare_metadata import MetadataComparison
+from evidencesync.verify.compare_metadata import MetadataComparison, Names
 from evidencesync.verify.compare_results import Category, Compared, Difference, Group
 from evidencesync.verify.compare_store import DifferenceStore
 from evidencesync.verify.documents import reason
@@ -53,11 +53,18 @@ class SideBySide:
     """Goes through manifest and folder together; a ContentSink.
 
     A file of more than `most` bytes is larger than all that is listed, so it is none of that, and is not read: to make one of
-    many TiB that takes no room costs nothing.
+    many TiB that takes no room costs nothing. `names`: see `MetadataComparison`.
     """
 
     def __init__(
-        self, outcome: Compared, store: DifferenceStore, progress: VerifyProgress, most: int, *, with_sha256: bool
+        self,
+        outcome: Compared,
+        store: DifferenceStore,
+        progress: VerifyProgress,
+        most: int,
+        names: Names,
+        *,
+        with_sha256: bool,
     ) -> None:
         self._out = outcome
         self._store = store
@@ -68,7 +75,11 @@ class SideBySide:
         self._skipped = _Inside()  # folders that the manifest says were left out
         over_sftp = outcome.facts.over_sftp
         self._metadata = (
-            None if outcome.is_data else MetadataComparison(attributes=outcome.judged and not over_sftp, in_seconds=over_sftp)
+            None
+            if outcome.is_data
+            else MetadataComparison(
+                names, judged=outcome.judged, attributes=outcome.judged and not over_sftp, in_seconds=over_sftp
+            )
         )
         self._pending: dict[bytes, list[str]] = {}  # metadata that differs, of files that are being hashed
 

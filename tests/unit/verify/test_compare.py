@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from evidencesync.custody.trust import signer_line
-from evidencesync.errors import EvidenceSyncError, ExitCode, MalformedDocumentError, SignatureError, UsageError
+from evidencesync.errors import EvidenceSyncError, ExitCode, IncompleteError, MalformedDocumentError, SignatureError, UsageError
 from evidencesync.source import reader
 from evidencesync.source.descriptor import open_untouched
 from evidencesync.source.filters import FilterRules
 from evidencesync.vault import checking
-from evidencesync.verify import compare_contents, compare_store
+from evidencesync.verify import compare_contents, compare_manifest, compare_store
 from evidencesync.verify.compare import CompareRequest, compare_folder
 from evidencesync.verify.compare_results import Category, Compared
 from evidencesync.verify.progress import VerifyProgress
@@ -245,6 +245,52 @@ def test_metadata_is_counted_and_only_judged_where_that_is_wanted(source: Path, 
     write(source / "same-1", "same")
     only_metadata = compared(manifest, source)
     assert (only_metadata.exit_code, only_metadata.files[Category.METADATA]) == (ExitCode.COMPLETE, 5 + is_root)
+
+
+@pytest.mark.parametrize("kept", ["a-2", "in/a-3"])
+def test_links_that_a_filter_left_out_or_that_lie_elsewhere_are_not_missed_in_a_copy(
+    source: Path, tmp_path: Path, kept: str
+) -> None:
+    """Of five links to one inode the manifest lists two: a good copy has these two, and the source has all."""
+    for name in ("a-2", "in/a-3", "out/a-4", "out/a-5"):
+        (source / name).parent.mkdir(exist_ok=True)
+        os.link(source / "a", source / name)
+    os.link(source / "b", tmp_path / "outside")
+    rules = FilterRules.from_patterns(["out", "a-2" if kept == "in/a-3" else "a-3"])
+    manifest = write_manifest(tmp_path / "manifest.jsonl", source, rules=rules)
+
+    def judged(folder: Path) -> dict[bytes, str]:
+        return {one.path: one.detail for one in compared(manifest, folder, metadata=True).differences if one.listed is None}
+
+    assert "links" not in str(judged(source))
+    copy = tmp_path / "copy"
+    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("out", "a-*"))
+    os.link(copy / "a", copy / kept)
+    shutil.copystat(source, copy)
+    shutil.copystat(source / "in", copy / "in")
+    assert "links" not in str(judged(copy))
+    (copy / kept).unlink()
+    shutil.copy2(copy / "a", copy / kept)  # what the manifest says to be one file is two
+    assert {b"a", os.fsencode(kept)} == {path for path, detail in judged(copy).items() if "links" in detail}
+    (copy / kept).unlink()
+    for name in (kept, *(f"more-{number}" for number in range(4))):  # six, and the source had five
+        os.link(copy / "a", copy / name)
+    assert {b"a", os.fsencode(kept)} == {path for path, detail in judged(copy).items() if "links" in detail}
+
+
+def test_more_linked_files_than_are_counted_are_neither_good_nor_bad(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare_manifest, "AT_ONCE", 1)
+    for name in ("a", "b"):
+        os.link(source / name, source / f"{name}-2")
+    manifest = write_manifest(tmp_path / "manifest.jsonl", source)
+    assert compared(manifest, source, metadata=True).exit_code == ExitCode.COMPLETE
+    (source / "a-2").unlink()
+    shutil.copy2(source / "a", source / "a-2")
+    assert dict(compared(manifest, source).metadata or {})["links"] == 0
+    with pytest.raises(IncompleteError, match="links cannot be compared"):
+        compared(manifest, source, metadata=True)
 
 
 def test_extended_attributes_are_judged_also_where_the_manifest_needs_several_lines(source: Path, tmp_path: Path) -> None:
