@@ -86,6 +86,11 @@ class Sender:
         """Whether the receiver has stored everything that was added."""
         return not self._pages.open and not self._segments.open
 
+    @property
+    def stored(self) -> tuple[int, int]:
+        """How many pages, and how many segments, the receiver says that it has stored."""
+        return self._pages.stored, self._segments.stored
+
     def take_output(self) -> list[bytes]:
         """The frames to send now, in order."""
         return self._out.take()

@@ -318,9 +318,10 @@ class _Push:
             self._is_read = not feed(sender, item)
 
     def _take_answer(self, sender: Sender, message: Message) -> None:
-        if isinstance(message, PagesStored | SegmentsStored):
-            self._conversation.note_progress()
+        before = sender.stored
         sender.receive(message)
+        if sender.stored != before:  # to hear the same again is no progress
+            self._conversation.note_progress()
 
     def _take_lines(self, lines: bytes) -> None:
         """The next lines of the manifest, before they go out."""

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from evidencesync.custody.documents import SshPeer
-from evidencesync.errors import LimitExceededError, LinkLostError, ProtocolError
-from evidencesync.protocol.messages import Records
-from evidencesync.transfer import custody_talk
+from evidencesync.errors import AuthenticationError, LimitExceededError, LinkLostError, ProtocolError
+from evidencesync.protocol.messages import Begin, Page, PageOffer, PagesStored, Records, Resumed, SegmentsStored
+from evidencesync.transfer import conversation, custody_talk
 from evidencesync.transfer.custody import Draft, append_record, read_chain
 from evidencesync.transfer.link import LocalLink, local_pair
+from evidencesync.transfer.progress import Progress
+from evidencesync.transfer.push import push
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.custody_client import custody_request
 from tests.support.hostile_vault import MadeUpVault, TamperedLink
@@ -109,6 +111,46 @@ def answer_with(bench: Bench, say: Callable[[MadeUpVault], object]) -> BaseExcep
     theirs.close()
     thread.join(PATIENCE_SECONDS)
     return error
+
+
+def test_a_vault_that_stores_nothing_more_and_hangs_up_again_and_again_is_given_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time it says anew what it has stored long ago."""
+    monkeypatch.setattr(conversation, "pause_seconds", lambda _attempt: 0.0)
+    links = 0
+
+    def link() -> LocalLink:
+        nonlocal links
+        links += 1
+        ours, theirs = local_pair()
+        threading.Thread(target=run, args=(theirs, links == 1), daemon=True).start()
+        return ours
+
+    def run(theirs: LocalLink, is_first: bool) -> None:
+        vault = MadeUpVault(bench, theirs)
+        try:
+            if is_first:
+                vault.ready()
+                vault.hear(Page)
+            else:
+                vault.welcome()
+                vault.hear(Begin)
+                vault.say(Resumed(0, 0, 0, stream_open=False, concluding=False), PagesStored(0), SegmentsStored(0))
+                vault.hear(PageOffer)
+        except LinkLostError:
+            pass
+        finally:
+            theirs.close()
+
+    def again() -> LocalLink:
+        if links > 20:
+            raise AuthenticationError("it has tried for too long")
+        return link()
+
+    error = ended(lambda: push(link(), bench.request(retries=3), Progress(), again=again))
+    assert isinstance(error, LinkLostError), error
+    assert links == 1 + 3
 
 
 def test_records_that_are_none_are_not_taken_for_ever(bench: Bench) -> None:
