@@ -7,10 +7,12 @@ is none either: it would be looked for in the current folder, which may hold evi
 
 from __future__ import annotations
 
+import errno
 import getpass
 import os
 import pwd
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +22,8 @@ from evidencesync.evidence.display import safe_text
 # What a library is told that cannot do without (see `stand_in_for_libraries`); to us it is as good as nothing.
 _NO_HOME: Final = "/nonexistent/home-of-evidencesync"
 _NO_USER: Final = "unknown-to-evidencesync"
+_BLOCK: Final = 1 << 20
+NO_REGULAR_FILE: Final = "it is no regular file"
 
 
 def home_folder() -> Path:
@@ -86,6 +90,62 @@ def expand_new_file(text: str) -> Path:
     if text.rpartition("/")[2] in ("", ".", "..") and text:
         raise UsageError(f"{shown} would be a folder, and a file is to be made", hint="Name the file itself.")
     return expand(text)
+
+
+def read_named(file: Path, most: int, check: Callable[[int, bytes], None] | None = None, *, again: bool = False) -> bytes:
+    """What is in a file that a person has named: `most` bytes, and one more where there is more. Raises OSError.
+
+    Nobody is waited for: a FIFO to which nobody writes is an error. One to which somebody does is read to its end, as what a
+    shell gives for `<(command)`, but not where the file is to be read `again`, which a pipe cannot be. `check` sees the open
+    file and what was read.
+    """
+    fd = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if stat.S_ISREG(os.fstat(fd).st_mode) or not (again or stat.S_ISFIFO(os.fstat(fd).st_mode)):
+            data = _read_whole(fd, most)
+        elif again:
+            raise OSError(errno.EINVAL, NO_REGULAR_FILE)
+        else:
+            data = _read_pipe(fd, most)
+        if check is not None:
+            check(fd, data)
+        return data
+    finally:
+        os.close(fd)
+
+
+def require_regular(file: Path) -> None:
+    """Raises OSError for what another program could read for ever, or wait for: all but regular files and /dev/null.
+
+    A file that is not there is left to the program that reads it.
+    """
+    try:
+        mode = os.stat(file).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if not stat.S_ISREG(mode) and os.path.realpath(file) != os.devnull:
+        raise OSError(errno.EINVAL, NO_REGULAR_FILE)
+
+
+def _read_whole(fd: int, most: int) -> bytes:
+    os.set_blocking(fd, True)
+    parts: list[bytes] = []
+    left = most + 1
+    while left > 0 and (block := os.read(fd, min(left, _BLOCK))):
+        parts.append(block)
+        left -= len(block)
+    return b"".join(parts)
+
+
+def _read_pipe(fd: int, most: int) -> bytes:
+    try:
+        first = os.read(fd, min(most + 1, _BLOCK))
+        data = first + _read_whole(fd, most - len(first)) if first else b""
+    except BlockingIOError:  # somebody is about to write
+        data = _read_whole(fd, most)
+    if not data:
+        raise OSError(errno.EPIPE, "it is a pipe, and nothing comes out of it")
+    return data
 
 
 def rooted(path: Path) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from evidencesync.cli.settings import LoadedSettings
 from evidencesync.errors import TrustFileError
 from evidencesync.evidence.display import safe_text
-from evidencesync.home import expand
+from evidencesync.home import expand, read_named
 from evidencesync.limits import MAX_TRUST_FILE
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ def load_roots(settings: LoadedSettings, named: Sequence[Path] | None) -> Roots 
 
 def _read(file: Path, shown: str) -> bytes:
     try:
-        with expand(file).open("rb") as stream:
-            data = stream.read(MAX_TRUST_FILE + 1)
+        data = read_named(expand(file), MAX_TRUST_FILE)
     except OSError as error:
         raise TrustFileError(f"{shown} cannot be read: {error.strerror}") from error
     if len(data) > MAX_TRUST_FILE:

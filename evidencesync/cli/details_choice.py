@@ -10,7 +10,7 @@ import typer
 
 from evidencesync.errors import ConfigurationError, UsageError
 from evidencesync.evidence.display import safe_text
-from evidencesync.home import expand
+from evidencesync.home import expand, read_named
 from evidencesync.limits import MAX_CASE_FILE
 
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ def read_case_file(file: Path, name: ItemName) -> dict[str, str]:
 
     shown = f"the case file {safe_text(str(file), 200)}"
     try:
-        with expand(file).open("rb") as stream:
-            data = stream.read(MAX_CASE_FILE + 1)
+        data = read_named(expand(file), MAX_CASE_FILE)
         if len(data) > MAX_CASE_FILE:
             _refuse(f"{shown} is larger than {MAX_CASE_FILE} bytes")
         tables = tomllib.loads(data.decode("utf-8"))

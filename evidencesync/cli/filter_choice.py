@@ -12,7 +12,7 @@ import typer
 from evidencesync.cli.figures import parse_size
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import safe_text
-from evidencesync.home import expand
+from evidencesync.home import expand, read_named
 from evidencesync.limits import MAX_FILES_FROM
 
 if TYPE_CHECKING:
@@ -85,8 +85,7 @@ def _read_list(name: str) -> bytes:
         if name == "-":
             content = sys.stdin.buffer.read(MAX_FILES_FROM + 1) if sys.stdin is not None else b""
         else:
-            with expand(name).open("rb") as file:
-                content = file.read(MAX_FILES_FROM + 1)
+            content = read_named(expand(name), MAX_FILES_FROM)
     except OSError as error:
         raise UsageError(f"cannot read the list of files {safe_text(name, 200)}: {error.strerror}") from error
     if len(content) > MAX_FILES_FROM:

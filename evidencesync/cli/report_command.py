@@ -18,7 +18,7 @@ from evidencesync.cli.report_sign import SIGNATURE, ReportSignChoice, recorded_l
 from evidencesync.cli.verify_command import CheckChoice, load_trusted
 from evidencesync.errors import ExitCode, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
-from evidencesync.home import expand, expand_new_file
+from evidencesync.home import expand, expand_new_file, read_named
 from evidencesync.limits import MAX_VERDICT_FILE
 
 if TYPE_CHECKING:
@@ -191,8 +191,7 @@ def _load_grounds(verdict: str, trusted: str | None, checks: CheckChoice) -> Gro
     if trusted is not None or checks != CheckChoice():
         raise UsageError("with --verdict nothing is checked: --trusted and the other options of a check are for `verify`")
     try:
-        with expand(verdict).open("rb") as file:
-            data = file.read(MAX_VERDICT_FILE + 1)
+        data = read_named(expand(verdict), MAX_VERDICT_FILE)
     except OSError as error:
         raise UsageError(f"the verdict {safe_text(verdict, 200)} cannot be read: {error.strerror}") from error
     return Grounds(parse_verdict(data), given=True, trusted=None)

@@ -22,7 +22,7 @@ from evidencesync.cli.options import (
 )
 from evidencesync.errors import CommandKind, EvidenceSyncError, ExitCode, TimestampError, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
-from evidencesync.home import expand, expand_new_file
+from evidencesync.home import expand, expand_new_file, read_named
 from evidencesync.limits import MAX_TIMESTAMP
 
 if TYPE_CHECKING:
@@ -261,8 +261,7 @@ def _who(run: Run, sign: SignChoice) -> Who:
 
 def _read(file: Path) -> bytes:
     try:
-        with file.open("rb") as stream:
-            data = stream.read(MAX_TIMESTAMP + 1)
+        data = read_named(file, MAX_TIMESTAMP)
     except OSError as error:
         raise UsageError(f"{safe_text(str(file), 200)} cannot be read: {error.strerror}") from error
     if len(data) > MAX_TIMESTAMP:

@@ -13,7 +13,7 @@ from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.options import VaultPath, local_vault
 from evidencesync.errors import CommandKind, EvidenceSyncError, ExitCode, SignatureError, SigningKeyError, UsageError
 from evidencesync.evidence.display import safe_text
-from evidencesync.home import expand
+from evidencesync.home import expand, read_named
 from evidencesync.limits import MAX_PUBLIC_KEY
 
 if TYPE_CHECKING:
@@ -180,8 +180,7 @@ def load_public_key(file: Path) -> PublicKey:
 
     shown = safe_text(str(file), 200)
     try:
-        with expand(file).open("rb") as stream:
-            data = stream.read(MAX_PUBLIC_KEY + 1)
+        data = read_named(expand(file), MAX_PUBLIC_KEY)
     except OSError as error:
         raise SigningKeyError(f"the public key {shown} cannot be read: {error.strerror}", hint=_PUBLIC_HINT) from error
     if b"PRIVATE KEY" in data:

@@ -15,7 +15,7 @@ from evidencesync.cli.options import TsaRoots, VaultPath, local_vault
 from evidencesync.cli.verify_options import PartChoice, RecordChoice
 from evidencesync.errors import ExitCode, TrustFileError
 from evidencesync.evidence.display import safe_text
-from evidencesync.home import expand
+from evidencesync.home import expand, read_named
 from evidencesync.limits import MAX_TRUST_FILE
 
 if TYPE_CHECKING:
@@ -117,8 +117,7 @@ def verify(
 def load_trusted(file: Path) -> bytes:
     """The file that an expert brings along. Raises TrustFileError."""
     try:
-        with expand(file).open("rb") as stream:
-            data = stream.read(MAX_TRUST_FILE + 1)
+        data = read_named(expand(file), MAX_TRUST_FILE)
     except OSError as error:
         raise TrustFileError(f"the trusted signers {safe_text(str(file), 200)} cannot be read: {error.strerror}") from error
     if len(data) > MAX_TRUST_FILE:

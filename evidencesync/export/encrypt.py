@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.errors import EvidenceSyncError, InternalError, UsageError
 from evidencesync.evidence.display import safe_text
-from evidencesync.home import expand
+from evidencesync.home import expand, read_named
 from evidencesync.limits import MAX_RECIPIENTS, MAX_RECIPIENTS_FILE
 
 _KINDS: Final = ("age1", "ssh-ed25519 ", "ssh-rsa ")
@@ -131,8 +131,7 @@ def _lines_of(text: str) -> Iterator[tuple[str, str]]:
         return
     shown = safe_text(text, 100) if not any(secret in text for secret in _SECRETS) else "a private key"
     try:
-        with expand(text).open("rb") as file:
-            data = file.read(MAX_RECIPIENTS_FILE + 1)
+        data = read_named(expand(text), MAX_RECIPIENTS_FILE)
     except (OSError, ValueError) as error:
         raise UsageError(f"neither a recipient nor a file that can be read: {shown}", hint=_HINT) from error
     if len(data) > MAX_RECIPIENTS_FILE:

@@ -22,7 +22,7 @@ from evidencesync.custody.sshsig import Signer
 from evidencesync.custody.wire import WireError, WireReader, write_mpint, write_string
 from evidencesync.errors import NoHomeError, PassphraseError, SigningKeyError
 from evidencesync.evidence.display import safe_text
-from evidencesync.home import expand, home_folder
+from evidencesync.home import expand, home_folder, read_named
 from evidencesync.limits import MAX_PRIVATE_KEY
 from evidencesync.ssh.agent import AgentSigner, agent_holds, choose_from_agent
 from evidencesync.ssh.private_files import require_private
@@ -228,9 +228,7 @@ def _public_part(path: Path) -> PublicKey:
 def _read(path: Path) -> bytes:
     shown = safe_text(str(path), 120)
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_PRIVATE_KEY + 1)
-            require_private(file.fileno(), data, path)
+        data = read_named(path, MAX_PRIVATE_KEY, lambda fd, found: require_private(fd, found, path))
     except OSError as error:
         raise SigningKeyError(f"the key {shown} cannot be read: {error.strerror or 'unknown reason'}") from error
     if len(data) > MAX_PRIVATE_KEY:

@@ -10,6 +10,7 @@ from typing import Final
 
 from evidencesync.errors import ExposedKeyError
 from evidencesync.evidence.display import safe_text
+from evidencesync.home import NO_REGULAR_FILE
 from evidencesync.limits import MAX_PRIVATE_KEY
 
 _FOREIGN_BITS: Final = 0o077
@@ -36,7 +37,7 @@ def check_key_file(file: Path) -> None:
     fd = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file")
+            raise OSError(errno.EINVAL, NO_REGULAR_FILE)
         require_private(fd, os.read(fd, MAX_PRIVATE_KEY), file)
     finally:
         os.close(fd)

@@ -21,6 +21,7 @@ from typing import Final
 
 from evidencesync.errors import ConfigurationError, HostKeyError, SigningKeyError, UsageError
 from evidencesync.evidence.display import safe_text
+from evidencesync.home import require_regular
 from evidencesync.ssh.address import Address, parse_server
 from evidencesync.ssh.known_hosts import known_hosts, without_tokens
 from evidencesync.ssh.options import SshOptions
@@ -303,7 +304,23 @@ def _patience(options: SshOptions) -> dict[str, str]:
 
 def _config(options: SshOptions) -> list[str]:
     config = options.program.config if options.config is None else str(options.config)
-    return [] if config is None else ["-F", config]
+    if config is None:
+        return []
+    if config.lower() != "none":
+        _require_config(config)
+    return ["-F", config]
+
+
+def _require_config(file: str) -> None:
+    """ssh would wait at a FIFO, and read /dev/zero until no memory is left. It is started more than once, and reads it again."""
+    try:
+        require_regular(Path(file))
+    except OSError as error:
+        raise ConfigurationError(
+            f"no SSH configuration can be read from {safe_text(file)}: {error.strerror}",
+            hint="Name a file with -F FILE, or 'none' for no configuration. What a command prints must be in a file first: "
+            "it is read more than once, which a pipe (as of <(command)) cannot be.",
+        ) from error
 
 
 def _identity(file: Path) -> str:

@@ -14,7 +14,7 @@ import asyncssh
 
 from evidencesync.errors import ConfigurationError, EvidenceSyncError, NoSpaceError
 from evidencesync.evidence.display import safe_text
-from evidencesync.home import stand_in_for_libraries
+from evidencesync.home import read_named, stand_in_for_libraries
 from evidencesync.limits import MAX_TRUST_FILE
 from evidencesync.outside import require_outside
 from evidencesync.placing import place_file
@@ -308,8 +308,7 @@ class _ServiceChannel(SshStream, asyncssh.SSHServerSession[bytes]):
 def _read_authorized_keys(file: Path) -> asyncssh.SSHAuthorizedKeys:
     """OpenSSH's authorized_keys. `from=` is honoured; every other option only forbids what this server never does."""
     try:
-        with file.open("rb") as stream:
-            data = stream.read(MAX_TRUST_FILE + 1)
+        data = read_named(file, MAX_TRUST_FILE, again=True)
         if len(data) > MAX_TRUST_FILE:
             raise ValueError("the file is too large")
         return asyncssh.import_authorized_keys(data.decode("utf-8"))
