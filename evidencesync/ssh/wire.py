@@ -2,11 +2,13 @@
 
 asyncssh opens its own sockets unless it is given a tunnel: an object whose `create_server` makes them. Through that door a thin
 protocol and transport come between the socket and asyncssh.
-It counts what passes, ciphertext and all, and it does two things that asyncssh leaves out:
+It counts what passes, ciphertext and all, and it does three things that asyncssh leaves out:
 - asyncssh ignores the transport's call to pause, so a slow link would gather a whole SSH window in memory, and a keepalive would
   wait behind it for minutes. Here the call reaches the channel's writer.
 - asyncssh writes an ignore packet and a data packet for each 32 KiB, each with a system call and a TCP segment of its own. Here
   what is written in one turn of the event loop is joined into large writes.
+- asyncssh looks at all that the socket has given before anybody else has a turn, and copies the rest of it for each packet. A
+  client that sends thousands of small ones would hold up all others. Here it is given little at a time, and for a moment only.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from evidencesync.limits import KIB, MIB
 
 WIRE: Final = "evidencesync-wire"  # `get_extra_info` of an asyncssh connection or channel gives its `Wire` by this name
 _JOIN: Final = 128 * KIB
+_PIECE: Final = 16 * KIB
+_TURN_SECONDS: Final = 0.005
 _SOCKET_HIGH: Final = 1 * MIB
 _SOCKET_LOW: Final = 256 * KIB
 # Linux and macOS: how much the kernel takes beyond what is in flight. Without it, megabytes may lie in the kernel on a slow
@@ -163,11 +167,15 @@ class WireProtocol(asyncio.Protocol):
         self._wire = wire
         self._inner = inner
         self._gone = gone
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._left = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is open."""
         if not isinstance(transport, asyncio.Transport):
             raise TypeError("a stream transport is needed")
+        self._transport = transport
         self._inner.connection_made(self._wire.attach(transport))
 
     def data_received(self, data: bytes) -> None:
@@ -177,14 +185,35 @@ class WireProtocol(asyncio.Protocol):
             self._wire.abort()
             return
         self._wire.received += len(data)
-        self._inner.data_received(data)
+        self._left += data
+        self._give()
+
+    def _give(self) -> None:
+        """Gives what is left, until that has taken its time; then it goes on when all others have had their turn."""
+        left, until = self._left, self._loop.time() + _TURN_SECONDS
+        for at in range(0, len(left), _PIECE):
+            if self._transport is None or self._transport.is_closing():
+                break
+            if at and self._loop.time() >= until:
+                self._left = left[at:]
+                self._transport.pause_reading()
+                self._loop.call_soon(self._go_on)
+                return
+            self._inner.data_received(left[at : at + _PIECE])
+        self._left = b""
+
+    def _go_on(self) -> None:
+        self._give()
+        if not self._left and self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def eof_received(self) -> bool | None:
-        """The other end writes no more."""
+        """The other end writes no more. Nothing is left then: while something is, the socket is not read."""
         return self._inner.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone; a writer that waits for it must learn so."""
+        self._transport, self._left = None, b""
         self._gone(self._wire)
         self._wire.set_paused(False)
         self._inner.connection_lost(exc)

@@ -3,7 +3,10 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from evidencesync.ssh.wire import WIRE, Gate, Progress, Wire, WireListener
+import pytest
+
+from evidencesync.ssh import wire as wire_module
+from evidencesync.ssh.wire import WIRE, Gate, Progress, Wire, WireListener, WireProtocol
 from tests.support.patience import PATIENCE_SECONDS
 
 
@@ -131,3 +134,76 @@ def test_a_link_lives_when_something_came_or_a_full_kernel_took_more() -> None:
     assert full.is_alive(Progress(10, 101, backlog=True))
     assert not full.is_alive(Progress(10, 100, backlog=True))
     assert not quiet.is_alive(Progress(10, 150, backlog=False))  # our own keepalive
+
+
+class _Socket(asyncio.Transport):
+    """A socket as far as reading from it goes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_read = True
+        self.is_lost = False
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return default
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None:
+        self.is_read = False
+
+    def resume_reading(self) -> None:
+        self.is_read = True
+
+    def is_closing(self) -> bool:
+        return self.is_lost
+
+    def abort(self) -> None:
+        self.is_lost = True
+
+
+def test_who_sends_much_at_once_leaves_a_turn_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where to look at what came takes its time: little of it is given, the others have their turn, and so on until the end."""
+    monkeypatch.setattr(wire_module, "_TURN_SECONDS", 0.0)
+    sent = bytes(range(256)) * 4096
+
+    async def scenario() -> None:
+        served, socket = Collector(), _Socket()
+        protocol = WireProtocol(Wire(), served, lambda _: None)
+        protocol.connection_made(socket)
+        protocol.data_received(sent)
+        turns = 0
+        while served.data != sent:
+            assert not socket.is_read
+            assert len(served.data) <= (turns + 1) * 32 * 1024
+            await asyncio.sleep(0)  # a turn of somebody else
+            turns += 1
+        await asyncio.sleep(0)
+        assert socket.is_read
+        assert turns >= 32
+        protocol.data_received(b"more")
+        assert served.data == sent + b"more"
+
+    asyncio.run(scenario())
+
+
+def test_nothing_is_given_of_what_is_left_when_the_connection_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire_module, "_TURN_SECONDS", 0.0)
+
+    async def scenario() -> None:
+        served, socket, wire = Collector(), _Socket(), Wire()
+        protocol = WireProtocol(wire, served, lambda _: None)
+        protocol.connection_made(socket)
+        protocol.data_received(bytes(1 << 20))
+        given = len(served.data)
+        wire.abort()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert len(served.data) == given
+        assert not socket.is_read
+
+    asyncio.run(scenario())
