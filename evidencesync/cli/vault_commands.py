@@ -99,8 +99,11 @@ def init(
 @contextlib.contextmanager
 def _was_made(vault: Vault) -> Iterator[None]:
     """Says the truth about an error after a vault was made: it cannot be made again."""
+    from evidencesync.vault.disk import storing
+
     try:
-        yield
+        with storing("read the new vault"):
+            yield
     except EvidenceSyncError as error:
         root = safe_text(str(vault.layout.root))
         error.hint = f"The vault was made: do not make it again. Look at it when the disk is well: evidencesync verify {root}"

@@ -195,7 +195,8 @@ class Ledger:
 def recorded(sequence: int) -> Iterator[None]:
     """Says the truth about an error after a record was added: whoever runs the command again would want it twice."""
     try:
-        yield
+        with storing(f"go on after custody record {sequence}"):
+            yield
     except EvidenceSyncError as error:
         error.hint = f"The record is in the chain, with the number {sequence}: do not append it again."
         raise

@@ -149,7 +149,8 @@ def check_listed(context: Context, folder: CheckedFolder, *, has_data: bool) -> 
             sums[0].expect(sha256sum_line(Sha256Digest(hashes.sha256.digest()), MANIFEST.encode()))
             sums[1].expect(b3sum_line(Blake3Digest(hashes.blake3.digest()), MANIFEST.encode()))
         else:
-            text = "what lies under data/ could not be compared (to its end): the manifest is missing or damaged"
+            why = "could not be read" if folder.report.is_unread(MANIFEST) else "is missing or damaged"
+            text = f"what lies under data/ could not be compared (to its end): the manifest {why}"
             folder.report.report(Check.MANIFEST, "not-compared", text, DATA)
     finally:
         for comparison in sums:

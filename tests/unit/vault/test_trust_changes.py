@@ -207,7 +207,7 @@ def test_a_change_whose_record_could_not_be_begun_leaves_no_draft(vault: Vault, 
 
 
 @pytest.mark.parametrize("done_first", [False, True])
-@pytest.mark.parametrize("step", ["place_file", "sync_folder", "tidy_away"])
+@pytest.mark.parametrize("step", ["place_file", "sync_folder", "tidy_away", "names_in"])
 def test_a_change_that_the_disk_cut_short_says_whether_it_counts(
     vault: Vault, monkeypatch: pytest.MonkeyPatch, step: str, done_first: bool
 ) -> None:
@@ -246,11 +246,14 @@ def failing_at(call: Callable[..., object], number: int, error: Exception, done_
     return failing
 
 
-def test_a_list_that_could_not_be_put_in_its_place_is_recorded_and_counts(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [StorageError("could not write trusted_signers"), OSError(errno.EIO, "in some call")])
+def test_a_list_that_could_not_be_put_in_its_place_is_recorded_and_counts(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     key = new_signer().public_key
 
     def refused(*_: object) -> None:
-        raise StorageError("could not write trusted_signers")
+        raise error
 
     with monkeypatch.context() as patch:
         patch.setattr(trust, "put_in_place", refused)
