@@ -158,6 +158,14 @@ class RememberedHeadsError(ConfigurationError):
     slug = "remembered-heads"
 
 
+class NoRoomToRememberError(RememberedHeadsError):
+    """There is no room where this machine remembers what it has seen of vaults' chains."""
+
+    exit_code = ExitCode.NO_SPACE
+    slug = "no-room-to-remember"
+    default_hint = "Free space on the disk of the state folder (df -h, df -i), or name another folder with EVIDENCESYNC_STATE."
+
+
 class TrustFileError(ConfigurationError):
     """A file of trusted signers or of revoked keys cannot be read as one. Nothing is trusted by it."""
 

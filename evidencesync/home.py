@@ -82,6 +82,16 @@ def expand(path: str | Path) -> Path:
         ) from None
 
 
+def at_home(path: str) -> str:
+    """The path of a vault or of evidence: `~/` is the home folder, as in `host:~/vault`, unless a folder here has that very name.
+
+    A shell expands it, but not between quotes. Raises NoHomeError.
+    """
+    if (path == "~" or path.startswith("~/")) and not os.path.lexists(path):
+        return os.fspath(home_folder() / path[2:].lstrip("/"))
+    return path
+
+
 def expand_new_file(text: str) -> Path:
     """The same for a file that is to be made. Raises UsageError for what would be a folder, and for standard output, too."""
     shown = safe_text(text, 200)

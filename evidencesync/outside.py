@@ -23,7 +23,7 @@ from evidencesync.closing import let_go
 from evidencesync.errors import NoSpaceError, StorageError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.placing import place_file
-from evidencesync.shortages import is_full, is_shortage, unexpected
+from evidencesync.shortages import hint_of, is_full, is_shortage, unexpected
 
 FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _BELOW: Final = FOLDER_FLAGS | os.O_NOFOLLOW
@@ -36,6 +36,7 @@ _MOUNTS: Final = "/proc/self/mountinfo"
 # What lies there is the kernel's, or is gone at the next start. What is mounted below /dev, as /dev/shm is, is no part of it.
 _OF_THE_SYSTEM: Final = (Path("/dev"), Path("/proc"), Path("/sys"))
 _OCTAL: Final = re.compile(rb"\\([0-7]{3})")
+_DISK_HINT: Final = "Check the disk that it is to lie on."
 _FULL_HINT: Final = "Free space on the disk that it is to lie on, or name a place on another one."
 _NOT_FOR_US: Final = (FileNotFoundError, NotADirectoryError, PermissionError)  # any other error tells nothing, and is raised
 _MOST_ABOVE: Final = 4096  # folders one in the other; a path has 4096 bytes at most
@@ -271,7 +272,7 @@ class NewFile:
         except OSError as error:
             if is_shortage(error):
                 raise unexpected(error) from error
-            kind, hint = (NoSpaceError, _FULL_HINT) if is_full(error) else (StorageError, "Check the disk that it is to lie on.")
+            kind, hint = (NoSpaceError, _FULL_HINT) if is_full(error) else (StorageError, hint_of(error) or _DISK_HINT)
             raise kind(f"could not write {self.shown}{suffix}: {error.strerror}", hint=hint) from error
 
     @contextlib.contextmanager

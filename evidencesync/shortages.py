@@ -16,6 +16,10 @@ _SAID_BY_DISKS: Final = (
     "ENOKEY EKEYEXPIRED EKEYREVOKED EKEYREJECTED"  # encrypted ones, and those that ask for tickets
 )
 _STORAGE: Final = frozenset(getattr(errno, name) for name in _SAID_BY_DISKS.split() if hasattr(errno, name))
+_TOO_LARGE: Final = (
+    "No file may become so large here: by a limit of this process (ulimit -f), or because the file system holds no larger ones. "
+    "Raise the limit, or use another file system; then run the same command again."
+)
 _NO_THREAD: Final = "can't start new thread"  # what Python says of a refused clone(2), as a plain RuntimeError
 _NO_ROOM_FOR_CODE: Final = ("Cannot allocate memory", "failed to map segment")  # what the loader says, as an ImportError
 
@@ -36,6 +40,11 @@ def is_full(error: OSError) -> bool:
     return error.errno in _FULL
 
 
+def hint_of(error: OSError) -> str | None:
+    """What to do about a refusal that has nothing to do with the disk's health; None where our usual hint fits."""
+    return _TOO_LARGE if error.errno == errno.EFBIG else None
+
+
 def unexpected(error: BaseException) -> EvidenceSyncError:
     """Our error for one that nobody has foreseen where it was met.
 
@@ -48,7 +57,7 @@ def unexpected(error: BaseException) -> EvidenceSyncError:
     elif isinstance(error, OSError) and is_full(error):
         said = NoSpaceError(_refusal(error))
     elif isinstance(error, OSError) and error.errno in _STORAGE:
-        said = StorageError(_refusal(error))
+        said = StorageError(_refusal(error), hint=hint_of(error))
     else:
         said = InternalError(f"{type(error).__name__}: {error}")
     said.__cause__ = error

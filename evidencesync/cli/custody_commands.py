@@ -12,7 +12,7 @@ import typer
 
 from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.details_choice import DetailsChoice
-from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, option_or_setting
+from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, option_or_setting, vault_address
 from evidencesync.errors import CommandKind, ExitCode, NotThereError, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
 
@@ -91,11 +91,10 @@ def show(run: Run, vault: _Vault, item: ItemChoice, sign: SignChoice, ssh: Remot
     """
     from evidencesync.cli.custody_view import show_lines, show_output
     from evidencesync.cli.receipts import audit_memory
-    from evidencesync.ssh.address import Address
     from evidencesync.transfer.custody import read_chain, read_local_chain
     from evidencesync.verify.checks import MEANINGS
 
-    address = Address.parse(vault)
+    address = vault_address(vault)
     if address.local:
         from evidencesync.vault.vault import Vault
 
@@ -174,9 +173,7 @@ def hand_over(
 
 def _require_known(vault: str, details: Mapping[str, str]) -> None:
     """Before anything is signed: that a vault on this machine knows to whom. A remote one says so when it gets the record."""
-    from evidencesync.ssh.address import Address
-
-    address = Address.parse(vault)
+    address = vault_address(vault)
     if address.local:
         import time
 
@@ -249,10 +246,9 @@ def _fixed(kind: RecordType, details: dict[str, str], acquisition: int | None = 
 
 
 def _append(run: Run, vault: str, item: ItemChoice, sign: SignChoice, ssh: RemoteChoice, compose: Compose) -> ExitCode:
-    from evidencesync.ssh.address import Address
     from evidencesync.transfer.custody import append_record
 
-    appended = append_record(*_prepare(run, Address.parse(vault), item, sign, ssh), compose)
+    appended = append_record(*_prepare(run, vault_address(vault), item, sign, ssh), compose)
     if appended.unremembered is not None:
         run.console.warn(f"the record is in the chain, but its head was not remembered here: {appended.unremembered}")
     _give_appended(run, appended)

@@ -10,10 +10,11 @@ import typer
 
 from evidencesync.cli.settings import LoadedSettings
 from evidencesync.errors import UsageError
-from evidencesync.home import expand, rooted
+from evidencesync.home import at_home, expand, rooted
 
 if TYPE_CHECKING:
     from evidencesync.evidence.identity import ItemName
+    from evidencesync.ssh.address import Address
     from evidencesync.ssh.options import Person, SshOptions
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
@@ -171,11 +172,17 @@ def option_or_setting(option: str, given: str | None, settled: str | None) -> st
     return settled if given is None else given
 
 
-def local_vault(text: str) -> Path:
-    """The folder of a vault that must lie on this machine. Raises UsageError for a remote address."""
+def vault_address(text: str) -> Address:
+    """Where a vault lies. Raises UsageError, NoHomeError."""
     from evidencesync.ssh.address import Address
 
     address = Address.parse(text)
+    return dataclasses.replace(address, path=at_home(address.path)) if address.local else address
+
+
+def local_vault(text: str) -> Path:
+    """The folder of a vault that must lie on this machine. Raises UsageError for a remote address."""
+    address = vault_address(text)
     if not address.local:
         raise UsageError(f"this command works where the vault lies, not on {address.display()}", hint=_LOCAL_HINT)
     return rooted(Path(address.path))

@@ -21,9 +21,9 @@ from evidencesync.cli.acquire import (
 )
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.filter_choice import FilterChoice
-from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
+from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, vault_address
 from evidencesync.errors import CommandKind, ExitCode, UsageError
-from evidencesync.home import rooted
+from evidencesync.home import at_home, rooted
 
 if TYPE_CHECKING:
     from evidencesync.ssh.address import Address
@@ -82,10 +82,9 @@ def push_source(
     """
     from evidencesync.cli.passphrase import make_asker
     from evidencesync.cli.terminal import person_at
-    from evidencesync.ssh.address import Address
     from evidencesync.transfer.reach import reach_vault, reaching
 
-    address = Address.parse(vault)
+    address, source = vault_address(vault), at_home(source)
     grounds = check_places(run, source, address, how, what)
     stated = how.details(item.name())
     if how.dry_run:

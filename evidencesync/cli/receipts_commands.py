@@ -214,7 +214,7 @@ def _against_memory(memory: HeadMemory, vault: Vault, name: ItemName) -> list[Ev
 
 
 def _folders(run: Run, receipts: str | None, named: list[str], *, may_be_missing: bool = False) -> list[Path]:
-    from evidencesync.kept.checking import kept_folders
+    from evidencesync.kept.checking import is_like_receipt, kept_folders
     from evidencesync.kept.receipts import default_receipts
 
     if named:
@@ -230,6 +230,9 @@ def _folders(run: Run, receipts: str | None, named: list[str], *, may_be_missing
         if is_shortage(error):
             raise unexpected(error) from error
         raise IncompleteError(f"the receipts in {safe_text(str(folder), 200)} cannot be read: {error.strerror}") from error
+    if found and not any(map(is_like_receipt, found)):
+        shown = safe_text(str(folder), 200)
+        raise UsageError(f"{shown} holds folders, and none of them is a receipt", hint="Name another folder: --receipts DIR")
     if not found and not may_be_missing:
         raise NotThereError(f"no receipts are kept in {safe_text(str(folder), 200)}", hint="Name another folder: --receipts DIR")
     return found

@@ -16,10 +16,11 @@ from evidencesync.cli.acquire import CODES, HowChoice, Notebook, Places, acquire
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.figures import parse_duration
 from evidencesync.cli.filter_choice import FilterChoice
-from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
+from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, vault_address
 from evidencesync.cli.push_command import check_places
 from evidencesync.errors import CommandKind, EvidenceSyncError, ExitCode, InterruptedRunError, UsageError
 from evidencesync.evidence.display import safe_text
+from evidencesync.home import at_home
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,10 +114,9 @@ def watch_source(
     from evidencesync.kept.watched import WatchMemory
     from evidencesync.source.root import resolve_source
     from evidencesync.source.sighting import require_watchable
-    from evidencesync.ssh.address import Address
     from evidencesync.transfer.watch import Decision
 
-    address, chosen_pace = Address.parse(vault), how.pace()
+    address, source, chosen_pace = vault_address(vault), at_home(source), how.pace()
     require_watchable(resolve_source(os.fsencode(source)))
     grounds = check_places(run, source, address, how, what)
     stated = how.details(item.name())

@@ -115,6 +115,14 @@ def kept_folders(receipts: Path) -> list[Path]:
     return sorted(one for one in receipts.iterdir() if one.is_dir() and not one.name.startswith("."))
 
 
+def is_like_receipt(folder: Path) -> bool:
+    """Whether a folder holds anything that only a receipt has. What cannot be looked into may be one."""
+    try:
+        return not {*_SMALL, MANIFEST, VAULT_RECORDS}.isdisjoint(os.listdir(folder))
+    except OSError:
+        return True
+
+
 class _Check:
     def __init__(
         self, found: CheckedReceipt, trusted: TrustedSigners | None, now_ns: int, order: ChainOrder | None = None

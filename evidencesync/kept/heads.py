@@ -30,6 +30,7 @@ from evidencesync.errors import (
     ForkedError,
     InvalidNameError,
     MalformedDocumentError,
+    NoRoomToRememberError,
     NotThereError,
     RememberedHeadsError,
     UsageError,
@@ -42,7 +43,7 @@ from evidencesync.home import expand
 from evidencesync.kept.files import DRAFT, KeptFolder, load_file, opened_folder, own_folder, replace_file
 from evidencesync.limits import MAX_SEEN_DIGESTS
 from evidencesync.outside import Closed, open_folder_outside
-from evidencesync.shortages import is_shortage, unexpected
+from evidencesync.shortages import is_full, is_shortage, unexpected
 
 _FOLDER: Final = "heads"
 _OWN: Final = "vault.json"
@@ -252,7 +253,8 @@ class HeadMemory:
     def _unusable(self, error: OSError) -> EvidenceSyncError:
         if is_shortage(error):
             return unexpected(error)
-        return RememberedHeadsError(
+        kind = NoRoomToRememberError if is_full(error) else RememberedHeadsError
+        return kind(
             f"heads cannot be remembered in {safe_text(str(self._folder), 300)}: {error.strerror}",
             hint=_OTHER_FOLDER,
         )

@@ -17,7 +17,7 @@ import msgspec
 
 from evidencesync.custody.documents import AcquisitionNumber, Document, TitleText
 from evidencesync.custody.text import check_texts, decode_readable, encode_readable
-from evidencesync.errors import ConfigurationError, MalformedDocumentError
+from evidencesync.errors import ConfigurationError, MalformedDocumentError, NoSpaceError
 from evidencesync.evidence.digest import HexDigest, sha256_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName
@@ -25,6 +25,7 @@ from evidencesync.evidence.moment import Moment
 from evidencesync.kept.files import KeptFolder, load_file, opened_folder, replace_file
 from evidencesync.limits import MAX_RECORD
 from evidencesync.outside import Closed
+from evidencesync.shortages import is_full
 
 _FOLDER: Final = "watched"
 _HINT: Final = "Name another folder in EVIDENCESYNC_STATE, or as `state` in the settings file."
@@ -79,7 +80,8 @@ class WatchMemory:
         try:
             self._held = KeptFolder(self._folder, closed, _HINT)
         except OSError as error:
-            raise ConfigurationError(
+            refused = NoSpaceError if is_full(error) else ConfigurationError
+            raise refused(
                 f"what was pushed cannot be remembered in {safe_text(str(self._folder), 300)}: {error.strerror}",
                 hint=_HINT,
             ) from error

@@ -128,6 +128,10 @@ def _from_file(path: Path, data: bytes, ask_passphrase: AskPassphrase | None) ->
     outside = _openssh_public(data)
     if outside is not None and outside.algorithm.startswith("sk-"):
         return choose_from_agent(outside)  # the file holds a handle only; the token signs, and the agent speaks with it
+    kind = _openssh_kind(data)
+    if outside is None and kind.startswith("sk-"):
+        text = f"{shown} is no key but the handle of one on a FIDO token, of a kind that may not sign: {safe_text(kind, 60)}"
+        raise SigningKeyError(text, hint=InvalidPublicKeyError.default_hint)
     try:
         return KeySigner.from_bytes(data)
     except PassphraseError:
@@ -189,17 +193,32 @@ def _openssh_blob(data: bytes) -> bytes | None:
 
 
 def _openssh_public(data: bytes) -> PublicKey | None:
-    """The public key that stands outside the encrypted part of an OpenSSH private key file."""
+    """The public key that stands outside the encrypted part of an OpenSSH private key file; None for one that may not sign."""
+    try:
+        blob = _openssh_public_blob(data)
+        return PublicKey.from_blob(blob) if blob is not None else None
+    except (WireError, InvalidPublicKeyError):
+        return None  # likewise
+
+
+def _openssh_kind(data: bytes) -> str:
+    """The kind of that key, whether it may sign or not; empty where there is none."""
+    try:
+        blob = _openssh_public_blob(data)
+        return WireReader(blob).text() if blob is not None else ""
+    except WireError:
+        return ""
+
+
+def _openssh_public_blob(data: bytes) -> bytes | None:
+    """Raises WireError."""
     blob = _openssh_blob(data)
     if blob is None or not blob.startswith(_OPENSSH_MAGIC):
         return None
     reader = WireReader(blob[len(_OPENSSH_MAGIC) :])
-    try:
-        for _ in ("cipher", "kdf", "kdf options"):
-            reader.string()
-        return PublicKey.from_blob(reader.string()) if reader.uint32() == 1 else None
-    except (WireError, InvalidPublicKeyError):
-        return None  # likewise
+    for _ in ("cipher", "kdf", "kdf options"):
+        reader.string()
+    return reader.string() if reader.uint32() == 1 else None  # a file of several keys is none of ours
 
 
 def _public_line(data: bytes) -> PublicKey | None:

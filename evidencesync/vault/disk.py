@@ -26,7 +26,7 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.display import safe_text
 from evidencesync.holes import has_empty_run
-from evidencesync.shortages import is_full, is_shortage
+from evidencesync.shortages import hint_of, is_full, is_shortage
 
 FILE_MODE: Final = 0o444
 FOLDER_MODE: Final = 0o755
@@ -46,7 +46,7 @@ def storage_error(error: OSError, doing: str) -> EvidenceSyncError:
         return NoSpaceError(f"could not {doing}: {reason}")
     if error.errno != errno.EAGAIN and is_shortage(error):  # a file that is busy is the disk's affair
         return ResourcesError(f"could not {doing}: {reason}")
-    return StorageError(f"could not {doing}: {reason}")
+    return StorageError(f"could not {doing}: {reason}", hint=hint_of(error))
 
 
 @contextlib.contextmanager

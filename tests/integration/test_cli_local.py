@@ -375,3 +375,23 @@ def test_a_name_as_long_as_names_can_be_or_longer_is_no_defect(words: tuple[str,
     done = lab.run(*(word.replace("{}", "x" * length) for word in words))
     assert "defect" not in done.err, done
     assert done.code not in (0, 1) or words[0] in ("push", "report", "restore"), done
+
+
+def test_a_tilde_that_no_shell_has_expanded_is_the_home_folder(lab: Lab) -> None:
+    """As in `host:~/vault`; but what is there under that very name is meant by it."""
+    key = ("--sign-key", "ana", "--case", "1", "--item", "2")
+    (lab.folder / "home" / "E").mkdir()
+    (lab.folder / "home" / "E" / "note").write_bytes(b"at home")
+    assert lab.run("init", "~/V", "--trust", "ana.pub", "--principal", "ana@lab").code == 0
+    assert (lab.folder / "home" / "V" / "vault.toml").is_file()
+    assert not (lab.folder / "~").exists()
+    pushed = lab.run("push", "~/E", "~/V", *key, "--json")
+    assert (pushed.code, pushed.document["files"]) == (0, 1)
+    for command in ("verify", "list"):
+        assert lab.run(command, "~/V").code == 0
+    assert lab.run("custody", "note", "~/V", *key, "--text", "x").code == 0
+    assert lab.run("custody", "show", "~/V", *key[2:]).code == 0
+    (lab.folder / "~" / "E").mkdir(parents=True)
+    (lab.folder / "~" / "E" / "one").write_bytes(b"not at home")
+    (lab.folder / "~" / "E" / "two").write_bytes(b"not at home, either")
+    assert lab.run("push", "~/E", "~/V", *key, "--json").document["files"] == 2

@@ -83,6 +83,23 @@ def test_nothing_kept_is_not_there_and_never_a_pass(lab: Lab) -> None:
     assert lab.run("receipts", "forget-head", "0" * 32, "--case", "x").code == 2
 
 
+def test_a_folder_in_which_nothing_is_a_receipt_is_a_mistake_and_no_loss(lab: Lab) -> None:
+    assert lab.push().code == 0
+    for command in ("list", "check"):
+        for place in ("vault", "."):
+            done = lab.run("receipts", command, "--receipts", place, "--json")
+            assert (done.code, done.error["slug"]) == (2, "usage"), done
+            assert "none of them is a receipt" in done.error["message"]
+
+
+def test_a_receipt_that_lost_most_of_its_documents_is_missing_them(lab: Lab) -> None:
+    assert lab.push("--receipts", "kept").code == 0
+    (receipt,) = (lab.folder / "kept").iterdir()
+    for file in receipt.glob("*.json*"):
+        file.unlink()
+    assert lab.run("receipts", "check", "--receipts", "kept").code == 31
+
+
 def test_receipts_that_cannot_be_looked_for_are_neither_there_nor_missing(lab: Lab) -> None:
     assert lab.push("--receipts", "kept").code == 0
     for command in ("list", "check"):

@@ -14,6 +14,7 @@ from evidencesync.cli.guard import guard
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.errors import EvidenceSyncError, ExitCode, InternalError, NoSpaceError, ResourcesError, StorageError
 from evidencesync.kept import heads
+from evidencesync.outside import NewFile
 from evidencesync.shortages import unexpected
 from evidencesync.transfer.restoring.refusals import place_error
 from evidencesync.vault.disk import storage_error
@@ -116,3 +117,15 @@ def test_a_thread_that_cannot_be_started_ends_a_push_as_a_shortage(tmp_path: Pat
         assert isinstance(unexpected(caught.value), ResourcesError)
     assert bench.acquisitions() == []
     assert bench.push().acquisition == 1
+
+
+def test_a_limit_on_the_size_of_files_is_named(tmp_path: Path) -> None:
+    """Wherever it is met: where nobody has foreseen it, in a vault, and where a new file is made."""
+    refused = OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    with pytest.raises(StorageError) as made, NewFile(tmp_path / "new", (), "") as place, place.writing():
+        raise refused
+    for error in (unexpected(refused), storage_error(refused, "write"), made.value):
+        assert error.slug == "storage"
+        assert "ulimit -f" in (error.hint or "")
+    other = OSError(errno.EIO, os.strerror(errno.EIO))
+    assert "ulimit" not in (storage_error(other, "write").hint or "")

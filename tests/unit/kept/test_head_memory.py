@@ -11,7 +11,7 @@ import pytest
 
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.seen import Comparison, SeenChain
-from evidencesync.errors import ForkedError, NotThereError, RememberedHeadsError, UsageError
+from evidencesync.errors import ExitCode, ForkedError, NotThereError, RememberedHeadsError, UsageError
 from evidencesync.kept.heads import HeadMemory, Remembered, state_folder
 from tests.support.file_systems import mounted
 
@@ -237,3 +237,21 @@ def test_the_state_folder_follows_xdg(tmp_path: Path, monkeypatch: pytest.Monkey
 )
 def test_an_older_copy_is_told_from_a_fork(present: SeenChain, is_what: Comparison) -> None:
     assert chain(6, first=3).compare(present) is is_what
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_no_room_to_remember_is_told_as_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """By the code that says so everywhere (13); who catches what cannot be remembered catches this, too."""
+
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    memory = HeadMemory(tmp_path)
+    monkeypatch.setattr("evidencesync.kept.heads.replace_file", full)
+    with pytest.raises(RememberedHeadsError) as told:
+        memory.remember([seen(1)])
+    monkeypatch.setattr("evidencesync.kept.heads.KeptFolder", full)
+    with pytest.raises(RememberedHeadsError) as tried:
+        memory.require_usable()
+    for error in (told.value, tried.value):
+        assert (error.exit_code, error.slug) == (ExitCode.NO_SPACE, "no-room-to-remember")

@@ -327,3 +327,10 @@ def test_a_key_of_a_kind_that_may_not_sign_is_answered_with_the_kinds_that_may(t
     with pytest.raises(SigningKeyError) as caught:
         load_signer(str(file), None, lambda prompt: "x")
     assert "Usable are Ed25519" in str(caught.value.hint)
+    inside = b"".join(write_string(part) for part in (b"none", b"none", b"")) + b"\0\0\0\1" + write_string(blob)
+    handle = base64.encodebytes(b"openssh-key-v1\0" + inside + write_string(b"x" * 8)).decode()
+    (tmp_path / "token").write_text(f"-----BEGIN OPENSSH PRIVATE KEY-----\n{handle}-----END OPENSSH PRIVATE KEY-----\n")
+    (tmp_path / "token").chmod(0o600)
+    with pytest.raises(SigningKeyError, match=f"handle of one on a FIDO token.*{kind.decode()}") as refused:
+        load_signer(str(tmp_path / "token"), None, lambda prompt: "x")
+    assert "Usable are Ed25519" in str(refused.value.hint)
