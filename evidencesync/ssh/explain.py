@@ -20,6 +20,7 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.display import safe_text
 from evidencesync.ssh.log import Refusal, SshLog
+from evidencesync.ssh.recorded import is_recorded
 from evidencesync.ssh.route import Hop
 
 FAILED: Final = 255  # what ssh ends with where it failed itself; a remote command may end with it, too
@@ -171,9 +172,15 @@ def _explain_refusal(hop: Hop, log: SshLog, refusal: Refusal, ended: Ended) -> E
     return ConnectError(f"{what.format(where=where)}: {reason}", hint=hint)
 
 
-def _explain_host_key(hop: Hop, log: SshLog, refusal: Refusal) -> HostKeyError:
+def _explain_host_key(hop: Hop, log: SshLog, refusal: Refusal) -> HostKeyError | ProtocolError:
+    """The log says that ssh refuses the host key. A server can have put that there; which key it has, ssh has stated itself."""
     name = safe_text(hop.lookup)
     shown = log.host_key
+    if shown is not None and not shown.is_certificate and log.contradiction is None and is_recorded(hop, shown.fingerprint):
+        return ProtocolError(
+            f"{hop.where} shows the host key that is recorded for it, {shown.fingerprint}, and makes ssh report it as refused",
+            hint="Run the same command again. If it stays so, the server itself says it: ask its administrator.",
+        )
     what = "none that ssh can name" if shown is None else f"{safe_text(shown.type)} {shown.fingerprint}"
     places = f" ({', '.join(log.offending[:5])})" if log.offending else ""
     if refusal is Refusal.HOST_KEY_REVOKED:

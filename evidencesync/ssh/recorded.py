@@ -1,4 +1,8 @@
-"""Host keys that known_hosts files revoke under a name without a port, which ssh does not look for where there is a port."""
+"""What known_hosts files say of a host key, where ssh's own word is not enough.
+
+They may revoke one under a name without a port, which ssh does not look for where there is a port. And where ssh's log says that
+a key was refused, the server may have put that there.
+"""
 
 from __future__ import annotations
 
@@ -46,6 +50,22 @@ def held_to_revocations(hop: Hop, stack: contextlib.ExitStack) -> Hop:
     return dataclasses.replace(hop, arguments=("-o", f"GlobalKnownHostsFile={files}", *hop.arguments))
 
 
+def is_recorded(hop: Hop, fingerprint: str) -> bool:
+    """Whether the files that ssh looks in record this key for a server, and none revokes it: so ssh does not refuse it.
+
+    False also where that cannot be known.
+    """
+    if hop.has_revocation_list:
+        return False
+    try:
+        lines = [line for file in hop.known_hosts for line in _lines_about(_expand_home(file), hop.lookup)]
+        revoked = {key for file in hop.known_hosts for key in _revoked_in(_expand_home(file), hop.host.lower())}
+    except HostKeyError:
+        return False
+    marks = {line[0] for line in lines if fingerprint_of(line[-1]) == fingerprint}
+    return marks == {""} and fingerprint not in {fingerprint_of(key.split()[1]) for key in revoked}
+
+
 def fingerprint_of(encoded: str) -> str | None:
     """The fingerprint of a key as known_hosts files hold it."""
     try:
@@ -66,15 +86,24 @@ def _expand_home(name: str) -> Path:
 
 
 def _revoked_in(file: Path, name: str) -> set[str]:
-    """The keys that a file revokes for a name, each with its type. A file that cannot be read, ssh cannot read either."""
+    """The keys that a file revokes for a name, each with its type."""
+    found = _lines_about(file, name, with_word=_MARKER)
+    return {f"{kind} {key}" for mark, kind, key in found if mark == _MARKER.decode() and fingerprint_of(key) is not None}
+
+
+def _lines_about(file: Path, name: str, with_word: bytes = b"") -> list[tuple[str, str, str]]:
+    """What a file has about a name: mark, type and key of each line; none where the whole file lacks a word.
+
+    A file that cannot be read, ssh cannot read either.
+    """
     try:
         if not file.is_file():
-            return set()
+            return []
         with file.open("rb") as stream:
-            if _MARKER not in stream.read(MAX_TRUST_FILE):
-                return set()
+            if with_word not in stream.read(MAX_TRUST_FILE):
+                return []
     except OSError:
-        return set()
+        return []
     try:
         found = subprocess.run(
             ["ssh-keygen", "-F", name, "-f", file],
@@ -86,9 +115,9 @@ def _revoked_in(file: Path, name: str) -> set[str]:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise _unknown(f"ssh-keygen: {error}") from error
-    lines = [line.split() for line in found.stdout.decode("ascii", "backslashreplace").splitlines()]
-    marked = [line for line in lines if len(line) >= 4 and line[0] == _MARKER.decode()]
-    return {f"{line[2]} {line[3]}" for line in marked if fingerprint_of(line[3]) is not None}
+    lines = [line.split() for line in found.stdout.decode("ascii", "backslashreplace").splitlines() if not line.startswith("#")]
+    marked = [line if line[0].startswith("@") else ["", *line] for line in lines if line]
+    return [(line[0], line[2], line[3]) for line in marked if len(line) >= 4]
 
 
 def _unknown(reason: str) -> HostKeyError:

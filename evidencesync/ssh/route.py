@@ -106,6 +106,8 @@ class Hop:
     """The server as it is named to ssh."""
     trust_command: str
     """What records its host key, safe to show."""
+    has_revocation_list: bool = False
+    """Whether the configuration names a list of keys that are revoked (RevokedHostKeys)."""
 
     @property
     def where(self) -> str:
@@ -220,6 +222,7 @@ def _resolve(wish: _Wish, options: SshOptions) -> tuple[Hop, str | None]:
         arguments=(*wish.more, *_set(extra), *_set(hosts.changed), *said, *_FLAGS),
         name=wish.name,
         trust_command=trust_command(options, wish.name, wish.user, wish.port, wish.jump, is_target=wish.is_target),
+        has_revocation_list=found.get("revokedhostkeys", "none").lower() != "none",
     )
     return hop, None if is_direct else _without_jump_tokens(way, hop)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from evidencesync.errors import EvidenceSyncError, ExitCode, HostKeyError, LinkLostError, ProtocolError
+from evidencesync.errors import EvidenceSyncError, ExitCode, HostKeyChangedError, HostKeyError, LinkLostError, ProtocolError
 from evidencesync.ssh import child as child_module
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.child import SshChild
@@ -175,6 +175,34 @@ def test_an_unknown_key_stays_unknown_where_a_login_is_claimed_before_the_key_is
         options.known_hosts.write_text("")
         with pytest.raises(HostKeyError):
             _go(address, options)
+
+
+REFUSALS = {
+    "unknown": "x\r\nHost key verification failed.\r\n",
+    "changed": "x\r\n@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\r\nHost key verification failed.\r\n",
+    "revoked": "x\r\n@       WARNING: REVOKED HOST KEY DETECTED!               @\r\nHost key verification failed.\r\n",
+}
+
+
+@pytest.mark.parametrize("moment", ["at_login", "at_session"])
+@pytest.mark.parametrize("text", REFUSALS.values(), ids=REFUSALS)
+def test_a_server_whose_key_is_recorded_cannot_make_it_look_refused(tmp_path: Path, text: str, moment: str) -> None:
+    """Nobody is told that a good key is another one, and to record it anew."""
+    with liar(tmp_path, **{moment: _hang_up(text)}) as (address, options), pytest.raises(ProtocolError) as caught:
+        _go(address, options)
+    assert "shows the host key that is recorded for it" in caught.value.message
+
+
+@pytest.mark.parametrize("text", REFUSALS.values(), ids=REFUSALS)
+def test_a_server_whose_key_is_another_or_revoked_cannot_make_it_look_recorded(tmp_path: Path, text: str) -> None:
+    with liar(tmp_path, at_login=_hang_up(text)) as (address, options):
+        assert options.known_hosts is not None
+        name, kind, good = options.known_hosts.read_text().split()
+        other = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().split()[1]
+        for lines in (f"{name} {kind} {other}\n", f"{name} {kind} {good}\n@revoked {name} {kind} {good}\n"):
+            options.known_hosts.write_text(lines)
+            with pytest.raises(HostKeyChangedError):
+                _go(address, options)
 
 
 @pytest.mark.parametrize("where", ["log", "stderr"])
