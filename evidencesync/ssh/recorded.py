@@ -55,7 +55,7 @@ def is_recorded(hop: Hop, fingerprint: str) -> bool:
 
     False also where that cannot be known.
     """
-    if hop.has_revocation_list:
+    if hop.has_revocations_elsewhere:
         return False
     try:
         lines = [line for file in hop.known_hosts for line in _lines_about(_expand_home(file), hop.lookup)]

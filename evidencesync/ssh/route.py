@@ -79,6 +79,7 @@ _OUR_CIPHERS: Final = f"{_GCM},{_CHACHA},{_CTR}"
 _DEFAULT_PORT: Final = 22
 _BRACKETS: Final = re.compile(r"\[([0-9.]+)\]")  # which ssh puts around an address of version 4, too
 _NOBODY_HINT: Final = "ssh works only for a user whom the password database knows (getent passwd)."
+_REVOKING: Final = ("revokedhostkeys", "knownhostscommand")  # as `ssh -G` calls them
 _BATCH: Final = "BatchMode=yes"  # see `_patience`
 _NO_COMMAND: Final = b"without a command to execute"
 _CLIENT_HINT: Final = "It must be OpenSSH's client, 7.4 or later."
@@ -106,8 +107,8 @@ class Hop:
     """The server as it is named to ssh."""
     trust_command: str
     """What records its host key, safe to show."""
-    has_revocation_list: bool = False
-    """Whether the configuration names a list of keys that are revoked (RevokedHostKeys)."""
+    has_revocations_elsewhere: bool = False
+    """Whether something else than known_hosts files may revoke keys: a list of them (RevokedHostKeys), or a KnownHostsCommand."""
 
     @property
     def where(self) -> str:
@@ -222,7 +223,7 @@ def _resolve(wish: _Wish, options: SshOptions) -> tuple[Hop, str | None]:
         arguments=(*wish.more, *_set(extra), *_set(hosts.changed), *said, *_FLAGS),
         name=wish.name,
         trust_command=trust_command(options, wish.name, wish.user, wish.port, wish.jump, is_target=wish.is_target),
-        has_revocation_list=found.get("revokedhostkeys", "none").lower() != "none",
+        has_revocations_elsewhere=any(found.get(name, "none").lower() != "none" for name in _REVOKING),
     )
     return hop, None if is_direct else _without_jump_tokens(way, hop)
 

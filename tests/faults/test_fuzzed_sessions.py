@@ -1,4 +1,4 @@
-"""Sessions whose frames are spoiled on their way, to the vault or from it: typed errors, a sound vault, an end.
+"""Sessions whose frames are spoiled on their way, to the vault or the source of a pull, or from it: typed errors, a sound vault.
 
 The suite tries some; `make fuzz` tries as many as COUNT says, from SEED on. A failure names its seed: make fuzz SEED=77 COUNT=1
 """
@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Literal
 
 import pytest
@@ -24,8 +25,11 @@ from evidencesync.evidence.digest import sha256_of
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.transfer.custody import Appended, Draft, append_record
 from evidencesync.transfer.link import LocalLink, local_pair
+from evidencesync.transfer.offering import offer
 from evidencesync.transfer.progress import Progress
+from evidencesync.transfer.pull import pull
 from evidencesync.transfer.push import push
+from evidencesync.transfer.reach import reach_for_pull
 from evidencesync.transfer.receive import receive
 from evidencesync.vault.ledger import iter_records
 from evidencesync.vault.vault import Vault
@@ -40,8 +44,8 @@ SEED: Final = int(os.environ.get("SEED", "0"))
 COUNT: Final = int(os.environ.get("FUZZ", "60"))
 SECONDS: Final = 60.0
 MORE_MEMORY: Final = 96 << 20
-Purpose = Literal["push", "first push", "custody"]
-PURPOSES: Final[tuple[Purpose, ...]] = ("push", "first push", "custody")
+Purpose = Literal["push", "first push", "custody", "pull"]
+PURPOSES: Final[tuple[Purpose, ...]] = ("push", "first push", "custody", "pull")
 
 
 @dataclass
@@ -133,6 +137,9 @@ class Session:
 
     def _serve(self, link: LocalLink) -> None:
         try:
+            if self._purpose == "pull":
+                offer(link, os.fsencode(self._bench.source))
+                return
             receive(link, Vault.open(self._bench.vault.layout.root), "a fuzzed test", may_return=False)
         finally:
             link.close()
@@ -143,6 +150,10 @@ class Session:
                 request = custody_request(self._bench)
                 self.outcome = append_record(lambda: self.link, request, lambda _: Draft("noted", {"text": "seen"}))
                 return
+            if self._purpose == "pull":
+                vault = partial(reach_for_pull, str(self._bench.vault.layout.root))
+                self.outcome = pull(self.link, vault, self._bench.request(vault=b""), Progress())
+                return
             name = self._bench.name if self._purpose == "push" else ItemName(Title("2026/12"), Title("E9"))
             self.outcome = push(self.link, self._bench.request(name=name), Progress())
         finally:
@@ -152,8 +163,8 @@ class Session:
 def objections(arena: Arena, seed: int) -> list[str]:
     """What is wrong after the session of a seed."""
     chance = random.Random(seed)
-    purpose = PURPOSES[seed % 3]
-    spoilt: Direction = "up" if seed % 2 else "down"
+    purpose = PURPOSES[seed % len(PURPOSES)]
+    spoilt: Direction = "up" if seed // len(PURPOSES) % 2 else "down"
     arena.renew()
     before = everything_else(arena)
     session = Session(arena, purpose, spoilt, chance)
@@ -173,7 +184,7 @@ def objections(arena: Arena, seed: int) -> list[str]:
 def is_there(arena: Arena, purpose: Purpose, outcome: object) -> bool:
     """Whether the vault has what a session of this purpose adds."""
     bench = arena.bench
-    if purpose == "push":
+    if purpose in {"push", "pull"}:
         return bench.acquisitions() == ["0001", "0002"]
     if purpose == "custody":
         assert isinstance(outcome, Appended)
@@ -199,15 +210,15 @@ def open_files() -> int:
 
 def test_spoilt_sessions_end_with_typed_errors_and_leave_a_sound_vault(arena: Arena) -> None:
     wrong = []
-    for seed in range(SEED, SEED + 3):  # whatever is loaded and opened once
+    for seed in range(SEED, SEED + len(PURPOSES)):  # whatever is loaded and opened once
         wrong += objections(arena, seed)
     gc.collect()
     files, memory, threads = open_files(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, threading.active_count()
-    for seed in range(SEED + 3, SEED + COUNT):
+    for seed in range(SEED + len(PURPOSES), SEED + COUNT):
         wrong += objections(arena, seed)
     gc.collect()
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) << 10
     assert not wrong, "\n".join(wrong)
     assert open_files() <= files + 2
     assert threading.active_count() <= threads
-    assert grown < MORE_MEMORY, f"{grown >> 20} MiB more than after three sessions"
+    assert grown < MORE_MEMORY, f"{grown >> 20} MiB more than after the first sessions"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import socket
 import threading
@@ -191,6 +192,18 @@ def test_a_server_whose_key_is_recorded_cannot_make_it_look_refused(tmp_path: Pa
     with liar(tmp_path, **{moment: _hang_up(text)}) as (address, options), pytest.raises(ProtocolError) as caught:
         _go(address, options)
     assert "shows the host key that is recorded for it" in caught.value.message
+
+
+@pytest.mark.parametrize("setting", ["RevokedHostKeys {}/none", "KnownHostsCommand /bin/echo"])
+def test_where_keys_may_be_revoked_elsewhere_sshs_word_counts(tmp_path: Path, setting: str) -> None:
+    """Nobody is called a liar who may be none."""
+    config = tmp_path / "config"
+    config.write_text(f"Host *\n  {setting.format(tmp_path)}\n")
+    with liar(tmp_path, at_login=_hang_up(REFUSALS["revoked"])) as (address, options):
+        known = f"UserKnownHostsFile {options.known_hosts}\n"
+        config.write_text(config.read_text() + f"  {known}")
+        with pytest.raises(HostKeyChangedError):
+            _go(address, dataclasses.replace(options, config=config, known_hosts=None))
 
 
 @pytest.mark.parametrize("text", REFUSALS.values(), ids=REFUSALS)
