@@ -12,10 +12,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from blake3 import blake3
-
 from evidencesync.evidence.digest import Buffer, feed_zeros, new_sha256
 from evidencesync.holes import HoleFinder
+from evidencesync.parallel import new_parallel_blake3
 from evidencesync.verify.documents import reason
 
 LARGE: Final = 8 << 20
@@ -64,7 +63,7 @@ class LargeHasher:
         """
         if self._buffers is None:
             self._buffers = (memoryview(bytearray(_BLOCK)), memoryview(bytearray(_BLOCK)))
-        whole, other, finder = blake3(max_threads=blake3.AUTO), new_sha256(), HoleFinder(fd)
+        whole, other, finder = new_parallel_blake3(), new_sha256(), HoleFinder(fd)
         updates: list[Callable[[Buffer], object]] = [whole.update, other.update] if self._with_sha256 else [whole.update]
         offset = turn = 0
         hashing: list[Future[object]] = []

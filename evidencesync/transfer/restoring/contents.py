@@ -13,6 +13,7 @@ from evidencesync.evidence.digest import feed_zeros
 from evidencesync.evidence.display import safe_text
 from evidencesync.holes import extents
 from evidencesync.limits import MIB
+from evidencesync.parallel import new_parallel_blake3
 from evidencesync.vault.copying import share_blocks
 from evidencesync.vault.disk import write_all
 
@@ -58,7 +59,7 @@ class ReadingError(Exception):
 
 def _pass_through(source_fd: int, target_fd: int | None, size: int, tell: Tell) -> str:
     """BLAKE3 of a stored file's bytes, which are written to the target where there is one."""
-    whole = blake3(max_threads=blake3.AUTO)
+    whole = new_parallel_blake3()
     buffer = memoryview(bytearray(_BLOCK))
     pieces = extents(source_fd, 0, size, _BLOCK)
     while (extent := _reading(lambda: next(pieces, None))) is not None:
