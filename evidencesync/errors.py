@@ -6,7 +6,8 @@ and, where there is something to do about it, a hint. `docs/exit-codes.md` is ge
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from enum import Enum, IntEnum
 from typing import ClassVar
 
@@ -109,6 +110,16 @@ class EvidenceSyncError(Exception):
     def hint_for(self, kind: CommandKind) -> str | None:
         """The hint to show with a command of that kind. One that was given for this very error stays as it is."""
         return self.hint if self.hint != self.default_hint else self.other_hints.get(kind, self.default_hint)
+
+
+@contextlib.contextmanager
+def hinting(hint: str) -> Iterator[None]:
+    """What to do about every error inside: where our usual hints would be untrue, for something is done already."""
+    try:
+        yield
+    except EvidenceSyncError as error:
+        error.hint = hint
+        raise
 
 
 class InternalError(EvidenceSyncError):

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import hypothesis
 import pytest
@@ -29,6 +29,9 @@ from tests.support.programs import (
     path_with_more_folders,
     say_missing,
 )
+
+if TYPE_CHECKING:
+    from tests.support.bench_of_evidence import Bench
 
 IN_CI: Final = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 
@@ -58,6 +61,14 @@ hypothesis.settings.register_profile("local", deadline=None, print_blob=True)
 # In CI the same examples every time, so that a red run is about the change, and can be repeated anywhere.
 hypothesis.settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)
 hypothesis.settings.load_profile("ci" if IN_CI else "local")
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    """A vault, its examiner and an empty source. A file of tests that begin with evidence has one of its own."""
+    from tests.support.bench_of_evidence import make_bench
+
+    return make_bench(tmp_path)
 
 
 @pytest.fixture(autouse=True, scope="session")

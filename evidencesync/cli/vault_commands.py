@@ -11,7 +11,14 @@ import typer
 
 from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.options import VaultPath, local_vault
-from evidencesync.errors import CommandKind, EvidenceSyncError, ExitCode, SignatureError, SigningKeyError, UsageError
+from evidencesync.errors import (
+    CommandKind,
+    ExitCode,
+    SignatureError,
+    SigningKeyError,
+    UsageError,
+    hinting,
+)
 from evidencesync.evidence.display import safe_text
 from evidencesync.home import expand, read_named
 from evidencesync.limits import MAX_PUBLIC_KEY
@@ -101,13 +108,10 @@ def _was_made(vault: Vault) -> Iterator[None]:
     """Says the truth about an error after a vault was made: it cannot be made again."""
     from evidencesync.vault.disk import storing
 
-    try:
-        with storing("read the new vault"):
-            yield
-    except EvidenceSyncError as error:
-        root = safe_text(str(vault.layout.root))
-        error.hint = f"The vault was made: do not make it again. Look at it when the disk is well: evidencesync verify {root}"
-        raise
+    root = safe_text(str(vault.layout.root))
+    hint = f"The vault was made: do not make it again. Look at it when the disk is well: evidencesync verify {root}"
+    with hinting(hint), storing("read the new vault"):
+        yield
 
 
 def add(

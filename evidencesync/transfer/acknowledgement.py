@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, RECEIPT_NAMESPACE, ManifestHeader, Receipt
 from evidencesync.custody.receipt import ReceiptFacts, check_receipt, decode_receipt
@@ -15,6 +16,8 @@ from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.protocol.messages import Published
 from evidencesync.transfer.greeting import Greeting
+
+PUBLISHED_HINT: Final = "The vault says that it has published this. Leave it as it is, and run evidencesync verify there."
 
 
 @dataclass(frozen=True, slots=True)

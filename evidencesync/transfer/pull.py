@@ -18,7 +18,14 @@ from typing import Final
 from evidencesync.custody.documents import ManifestHeader, SshPeer
 from evidencesync.custody.manifest import encode_footer, encode_header
 from evidencesync.delta.refine import piece_key
-from evidencesync.errors import EvidenceSyncError, LinkLostError, MalformedDocumentError, ProtocolError, SourceGapsError
+from evidencesync.errors import (
+    EvidenceSyncError,
+    LinkLostError,
+    MalformedDocumentError,
+    ProtocolError,
+    SourceGapsError,
+    hinting,
+)
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.moment import Moment, format_moment
 from evidencesync.limits import ALIVE_SECONDS
@@ -43,7 +50,7 @@ from evidencesync.protocol.messages import (
     Want,
 )
 from evidencesync.session.outgoing import Outgoing
-from evidencesync.transfer.acknowledgement import Sent, check_published
+from evidencesync.transfer.acknowledgement import PUBLISHED_HINT, Sent, check_published
 from evidencesync.transfer.clock import SteadyClock, set_seconds
 from evidencesync.transfer.conversation import Conversation, connect_again
 from evidencesync.transfer.emptiness import refuse_nothing
@@ -333,8 +340,9 @@ class _Pull:
         sent = Sent(
             header, tally.manifest, manifest_sha256, signed.manifest_signature, signed.acquired, read_back=request.read_back
         )
-        signed_for = check_published(published, sent, greeting, self._now())
-        greeting.shown.conclude(signed.acquired, published.received)
+        with hinting(PUBLISHED_HINT):
+            signed_for = check_published(published, sent, greeting, self._now())
+            greeting.shown.conclude(signed.acquired, published.received)
         traffic = signed_for.receipt.transfer
         return PushOutcome(
             name=request.name,

@@ -27,6 +27,7 @@ from evidencesync.errors import (
     SessionGoneError,
     SourceNotFoundError,
     UsageError,
+    hinting,
 )
 from evidencesync.evidence.moment import format_moment
 from evidencesync.protocol.messages import (
@@ -48,7 +49,7 @@ from evidencesync.session.sender import Sender
 from evidencesync.shortages import unexpected
 from evidencesync.source.least import least_content
 from evidencesync.source.root import resolve_source
-from evidencesync.transfer.acknowledgement import Sent, check_published
+from evidencesync.transfer.acknowledgement import PUBLISHED_HINT, Sent, check_published
 from evidencesync.transfer.clock import SteadyClock, set_seconds
 from evidencesync.transfer.conversation import Conversation, connect_again
 from evidencesync.transfer.emptiness import refuse_nothing
@@ -213,12 +214,9 @@ class _Push:
             signed.acquired,
             read_back=request.read_back,
         )
-        try:
+        with hinting(PUBLISHED_HINT):
             signed_for = check_published(published, sent, greeting, self._now())
             greeting.shown.conclude(signed.acquired, published.received)
-        except EvidenceSyncError as error:
-            error.hint = "The vault says that it has published this. Leave it as it is, and run evidencesync verify there."
-            raise
         self._progress.stage = "done"
         counts = sender.counts
         return PushOutcome(

@@ -24,6 +24,7 @@ from evidencesync.errors import (
     NoSpaceError,
     ResourcesError,
     StorageError,
+    hinting,
 )
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.evidence.display import safe_text
@@ -194,12 +195,9 @@ class Ledger:
 @contextlib.contextmanager
 def recorded(sequence: int) -> Iterator[None]:
     """Says the truth about an error after a record was added: whoever runs the command again would want it twice."""
-    try:
-        with storing(f"go on after custody record {sequence}"):
-            yield
-    except EvidenceSyncError as error:
-        error.hint = f"The record is in the chain, with the number {sequence}: do not append it again."
-        raise
+    hint = f"The record is in the chain, with the number {sequence}: do not append it again."
+    with hinting(hint), storing(f"go on after custody record {sequence}"):
+        yield
 
 
 def _vouch_for_nobody(new: NewRecord) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import sha512
 from pathlib import Path
@@ -19,12 +20,12 @@ from evidencesync.custody.sshsig import verify_signature
 from evidencesync.errors import (
     ChainError,
     ChainGrewError,
-    EvidenceSyncError,
     InternalError,
     MissingOrExtraError,
     SealedError,
     SignatureError,
     StorageError,
+    hinting,
 )
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
@@ -132,14 +133,9 @@ def _go_on(step: str) -> None:
     """No fault."""
 
 
-@contextlib.contextmanager
-def committed(number: int) -> Iterator[None]:
+def committed(number: int) -> AbstractContextManager[None]:
     """Says the truth about an error after the commit: our hints otherwise say that nothing was published."""
-    try:
-        yield
-    except EvidenceSyncError as error:
-        error.hint = f"Acquisition {number} is published; run the same command again to complete its custody records."
-        raise
+    return hinting(f"Acquisition {number} is published; run the same command again to complete its custody records.")
 
 
 @contextlib.contextmanager

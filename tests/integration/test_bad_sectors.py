@@ -22,7 +22,7 @@ from evidencesync.source.salvage import GIVEN_UP, Salvage
 from evidencesync.transfer.request import PushOutcome
 from evidencesync.verify.audit import audit_vault
 from tests.support.bad_disk import BadFile, bad_disk, loop_device
-from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.bench_of_evidence import Bench
 from tests.support.file_systems import mounted
 from tests.support.moments import LONG_AFTER_NS
 
@@ -31,11 +31,6 @@ SIZE = 12 * MIB
 SECTOR = 512
 # One sector, some in a row across a step's border, an area of more than a block, the last sector of all.
 BAD = [(5 * SECTOR, 6 * SECTOR), (64 * KIB - SECTOR, 64 * KIB + 3 * SECTOR), (5 * MIB, 10 * MIB), (SIZE - SECTOR, SIZE)]
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return make_bench(tmp_path)
 
 
 @pytest.fixture(autouse=True)

@@ -23,17 +23,12 @@ from evidencesync.source.origin import device_facts, device_warnings
 from evidencesync.source.root import resolve_source
 from evidencesync.verify.audit import audit_vault
 from tests.support.bad_disk import loop_device
-from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.bench_of_evidence import Bench
 from tests.support.file_systems import mounted
 from tests.support.moments import LONG_AFTER_NS
 
 SIZE = 12 * MIB + 3 * 512
 FindProgram = Callable[[str], str]
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return make_bench(tmp_path)
 
 
 @pytest.fixture

@@ -21,16 +21,11 @@ from evidencesync.limits import KIB, MIB
 from evidencesync.transfer.reading import CHEAP_TO_READ_AGAIN
 from evidencesync.verify.audit import audit_vault
 from tests.support.bad_disk import BadFile, bad_disk
-from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.bench_of_evidence import Bench
 from tests.support.moments import LONG_AFTER_NS
 
 Move = Callable[[BadFile], None]
 SIZES = [20_000, 3 * MIB]
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return make_bench(tmp_path)
 
 
 def content(size: int) -> bytearray:

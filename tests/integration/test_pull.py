@@ -38,11 +38,6 @@ from tests.support.pulling import far_end, link_to, pull_from
 FindProgram = Callable[[str], str]
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return make_bench(tmp_path)
-
-
 def fill(source: Path) -> None:
     (source / "folder").mkdir()
     (source / "folder" / "image").write_bytes(os.urandom(3_000_000))

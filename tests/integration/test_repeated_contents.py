@@ -29,7 +29,7 @@ from evidencesync.transfer.intake import present
 from evidencesync.transfer.intake.basis import Basis
 from evidencesync.vault.location import PRESENT, Location
 from evidencesync.verify.audit import audit_vault
-from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.bench_of_evidence import Bench
 from tests.support.cut_links import FlakyBench
 from tests.support.hostile_client import ROOT, HostileClient, entry_of
 from tests.support.moments import LONG_AFTER_NS
@@ -37,11 +37,6 @@ from tests.support.pulling import pull_from
 
 KIB, MIB = 1024, 1024 * 1024
 NOW = LONG_AFTER_NS
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return make_bench(tmp_path)
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from evidencesync.transfer import acquiring
 from evidencesync.transfer.progress import Progress
 from evidencesync.transfer.push import push
 from evidencesync.verify.audit import audit_vault
-from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.bench_of_evidence import Bench
 from tests.support.hostile_client import HostileClient
 from tests.support.moments import LONG_AFTER_NS
 from tests.support.patience import PATIENCE_SECONDS
@@ -28,11 +28,6 @@ from tests.support.patience import PATIENCE_SECONDS
 SIZE = 200 * MIB
 PLACES = [(5 * MIB, 300 * KIB), (90 * MIB + 7, 20_000), (150 * MIB, 2 * MIB)]
 DATA = sum(size for _, size in PLACES)
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return make_bench(tmp_path)
 
 
 def make_sparse(path: Path) -> None:

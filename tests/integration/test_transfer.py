@@ -22,14 +22,9 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.vault.item import lock_item
-from tests.support.bench_of_evidence import Bench, make_bench, new_signer
+from tests.support.bench_of_evidence import Bench, new_signer
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return make_bench(tmp_path)
 
 
 def noise(size: int, seed: int) -> bytes:

@@ -6,7 +6,6 @@ import dataclasses
 import os
 import shutil
 import threading
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -18,17 +17,12 @@ from evidencesync.protocol.bitmap import pack_bits
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import Alive, Files, Page, PageOffer
 from evidencesync.transfer import door
-from tests.support.bench_of_evidence import Bench, make_bench, new_signer
+from tests.support.bench_of_evidence import Bench, new_signer
 from tests.support.hostile_client import ROOT, HostileClient, data_frame, entry_of
 from tests.support.patience import PATIENCE_SECONDS
 
 KIB = 1024
 CONTENTS = [bytes([number]) * (128 * KIB) for number in range(147)]
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return make_bench(tmp_path)
 
 
 def begun(bench: Bench) -> HostileClient:

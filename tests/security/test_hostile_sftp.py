@@ -25,7 +25,7 @@ from evidencesync.errors import (
     UsageError,
 )
 from evidencesync.limits import SMALL_FILE
-from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.bench_of_evidence import Bench
 from tests.support.sftp_server import pull_over_sftp, sftp_server
 
 REGULAR = stat.S_IFREG | 0o644
@@ -70,11 +70,6 @@ class Server(asyncssh.SFTPServer):
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evidencesync.transfer.place.FIRST_PAUSE", 0.01)
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return make_bench(tmp_path)
 
 
 def entries_from(bench: Bench, tmp_path: Path, server: type[Server], **changes: object) -> dict[bytes, tuple[str, object]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -49,7 +48,7 @@ from evidencesync.protocol.messages import (
 )
 from evidencesync.session.outgoing import Outgoing
 from evidencesync.transfer.link import LocalLink
-from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.bench_of_evidence import Bench
 from tests.support.pulling import pull_from
 
 OFFER = SourceOffer(1, "1", DELTA_PARAMETERS, 0, "host", "system", b"/evidence", b"/evidence", None, None, None)
@@ -89,11 +88,6 @@ def said(*words: Message | bytes, offer: SourceOffer | bytes = OFFER) -> Callabl
             return
 
     return serve
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return make_bench(tmp_path)
 
 
 def test_an_honest_one_of_this_kind_is_published(bench: Bench) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,14 +18,9 @@ from evidencesync.transfer import receive as vaults_end
 from evidencesync.vault.item import Item
 from evidencesync.vault.readback import read_back
 from evidencesync.verify.audit import audit_vault
-from tests.support.bench_of_evidence import Bench, make_bench, new_signer
+from tests.support.bench_of_evidence import Bench, new_signer
 from tests.support.custody_client import state
 from tests.support.hostile_client import ROOT, HostileClient, entry_of
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return make_bench(tmp_path)
 
 
 def test_a_key_that_is_revoked_during_the_transfer_publishes_nothing(bench: Bench) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,15 +15,10 @@ from evidencesync.limits import MIN_ZERO_RUN
 from evidencesync.protocol.messages import ChunkData, Chunks, Close, Need, Open, SegmentAnswer, SegmentOffer, SegmentsStored
 from evidencesync.session.rows import encode_wire_rows
 from evidencesync.transfer.intake.streams import StreamIntake
-from tests.support.bench_of_evidence import Bench, make_bench
+from tests.support.bench_of_evidence import Bench
 from tests.support.hostile_client import HostileClient
 
 CONTENT = random.Random(5).randbytes(300_000)
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return make_bench(tmp_path)
 
 
 def cut(content: bytes) -> tuple[SegmentDigest, list[Row], int]:
