@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from evidencesync.errors import ConfigurationError, HostKeyError, SigningKeyError, UsageError
+from evidencesync.errors import ConfigurationError, HostKeyError, ResourcesError, SigningKeyError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.home import require_regular
+from evidencesync.shortages import is_shortage
 from evidencesync.ssh.address import Address, parse_server
 from evidencesync.ssh.known_hosts import known_hosts, without_tokens
 from evidencesync.ssh.options import SshOptions
@@ -260,6 +261,8 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=environment(), check=False)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        if is_shortage(error):
+            raise ResourcesError(f"a process for the SSH connection can't be started: {reason}") from error
         raise missing_program(command[0], reason) from error
 
 
