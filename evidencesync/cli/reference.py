@@ -45,8 +45,9 @@ _CODES_HEAD: Final = """# Exit codes
 1, 2 and 130 say that the run itself did not finish.
 
 **What a disk does not give** (an I/O error, missing permissions) is 3 from a command that says something of all that it looks
-at, and goes on to the end: `verify`, `compare`, `receipts`, `list`. It is 1 (`storage`) from a command that shows or makes one
-thing, and cannot without what was refused: `restore`, `export`, `show`, `diff`. Neither says that something is gone or changed.
+at, and goes on to the end: `verify`, `compare`, `receipts`, `list`; and from `restore`, which restores the other files. It is 1
+(`storage`) where one thing is to be shown or made, and cannot be without what was refused: `show`, `diff`, `export`, and
+`restore` where documents cannot be read. Neither says that something is gone or changed.
 
 With `--json` the slug says more exactly what happened, in `error.slug`.
 """

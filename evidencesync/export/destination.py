@@ -17,6 +17,7 @@ from evidencesync.errors import NoSpaceError, StorageError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.outside import closed_vault, look_at, open_folder_for, require_outside, require_writable
 from evidencesync.placing import place_file, place_folder
+from evidencesync.shortages import hint_of
 from evidencesync.vault.disk import FOLDER_FLAGS, remove_if_there, storage_error, storing, sync_file_system, sync_folder
 from evidencesync.vault.folders import remove_tree
 
@@ -142,9 +143,13 @@ def _of_the_destination() -> Iterator[None]:
     try:
         yield
     except (NoSpaceError, StorageError) as error:
-        error.hint = _HINT
+        error.hint = _hint(error.__cause__)
         raise
     except OSError as error:
         raised = storage_error(error, "write the export")
-        raised.hint = _HINT
+        raised.hint = _hint(error)
         raise raised from error
+
+
+def _hint(cause: BaseException | None) -> str:
+    return (hint_of(cause) if isinstance(cause, OSError) else None) or _HINT

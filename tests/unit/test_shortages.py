@@ -13,6 +13,7 @@ from evidencesync.cli.console import Console
 from evidencesync.cli.guard import guard
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.errors import EvidenceSyncError, ExitCode, InternalError, NoSpaceError, ResourcesError, StorageError
+from evidencesync.export.destination import _of_the_destination
 from evidencesync.kept import heads
 from evidencesync.outside import NewFile
 from evidencesync.shortages import unexpected
@@ -124,7 +125,12 @@ def test_a_limit_on_the_size_of_files_is_named(tmp_path: Path) -> None:
     refused = OSError(errno.EFBIG, os.strerror(errno.EFBIG))
     with pytest.raises(StorageError) as made, NewFile(tmp_path / "new", (), "") as place, place.writing():
         raise refused
-    for error in (unexpected(refused), storage_error(refused, "write"), made.value):
+    with pytest.raises(StorageError) as exported, _of_the_destination():
+        raise storage_error(refused, "write") from refused
+    with pytest.raises(StorageError) as written, _of_the_destination():
+        raise refused
+    others = (made.value, exported.value, written.value, place_error(refused, "make"))
+    for error in (unexpected(refused), storage_error(refused, "write"), *others):
         assert error.slug == "storage"
         assert "ulimit -f" in (error.hint or "")
     other = OSError(errno.EIO, os.strerror(errno.EIO))

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
 from evidencesync.errors import EvidenceSyncError, ExitCode, NoSpaceError, StorageError, most_severe
+from evidencesync.shortages import hint_of
 from evidencesync.vault.disk import storage_error
 
 Lack = Literal[
@@ -104,5 +105,6 @@ def place_error(error: OSError, doing: str) -> EvidenceSyncError:
     if isinstance(raised, NoSpaceError):
         raised.hint = "Free space where the working copy is to lie; nothing was restored."
     elif isinstance(raised, StorageError):
-        raised.hint = "Check the disk and the permissions where the working copy is to lie; nothing was restored."
+        usual = "Check the disk and the permissions where the working copy is to lie; nothing was restored."
+        raised.hint = hint_of(error) or usual
     return raised
