@@ -9,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal, cast
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, cast
 
 import typer
 
@@ -42,6 +42,8 @@ CODES: Final = {"complete": ExitCode.COMPLETE, "gaps": ExitCode.GAPS, "source-ch
 class HowChoice(DetailsChoice):
     """How it travels, and what is known of it besides."""
 
+    GROUP: ClassVar = "How it travels, and what is kept"
+
     note: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="A note for the manifest; may be repeated.")] = None
     no_read_back: Annotated[
         bool, typer.Option("--no-read-back", help="Do not read the vault's disk to prove what was written. The receipt says so.")
@@ -61,7 +63,11 @@ class HowChoice(DetailsChoice):
     retries: Annotated[
         int,
         typer.Option(
-            min=0, max=10_000, envvar="EVIDENCESYNC_RETRIES", help="Attempts, in a row, to get a link, or a lost one back."
+            metavar="N",
+            min=0,
+            max=10_000,
+            envvar="EVIDENCESYNC_RETRIES",
+            help="Attempts, in a row, to get a link, or a lost one back.",
         ),
     ] = 12
     on_read_error: Annotated[
@@ -75,6 +81,7 @@ class HowChoice(DetailsChoice):
     retries_changed: Annotated[
         int | None,
         typer.Option(
+            metavar="N",
             min=0,
             max=MAX_RETRIES_CHANGED,
             envvar="EVIDENCESYNC_RETRIES_CHANGED",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 
 import typer
 
 from evidencesync.cli.console import Console
 from evidencesync.cli.guard import guard
+from evidencesync.cli.help import GroupedCommand
 from evidencesync.cli.settings import CONFIG_VARIABLE, LoadedSettings, load_settings
 from evidencesync.errors import CommandKind, ExitCode, UsageError
 
@@ -29,6 +30,8 @@ class Run:
 class OutputChoice:
     """The options that every command has."""
 
+    GROUP: ClassVar = "Output and settings"
+
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, also for an error.")] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No messages and no progress.")] = False
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more; a traceback with an error.")] = False
@@ -43,13 +46,15 @@ class OutputChoice:
 def command(app: typer.Typer, name: str, *examples: str, kind: CommandKind = CommandKind.CHECKS) -> Callable[[Command], Command]:
     """Adds a function to a typer app. Its docstring is the help, `examples` are shown below it. Hints fit its `kind`.
 
-    A parameter annotated with a dataclass stands for all of its fields, each of them an option; one annotated with Run is
-    filled in. What the function returns, or the error it raises, becomes the exit code.
+    A parameter annotated with a dataclass stands for all of its fields, each of them an option, which the help shows under the
+    class's GROUP; one annotated with Run is filled in. What the function returns, or the error it raises, becomes the exit code.
     """
 
     def register(function: Command) -> Command:
         said = inspect.getdoc(function) or ""
-        app.command(name, help=said, short_help=_first_sentence(said), epilog=_epilog(examples))(_adapt(function, kind))
+        app.command(name, cls=GroupedCommand, help=said, short_help=_first_sentence(said), epilog=_epilog(examples))(
+            _adapt(function, kind)
+        )
         return function
 
     return register
@@ -136,8 +141,17 @@ def _expand(signature: inspect.Signature) -> Iterator[inspect.Parameter]:
 def _fields(group: Any) -> Iterator[inspect.Parameter]:
     hints = get_type_hints(group, include_extras=True)
     for field in dataclasses.fields(group):
+        for said in get_args(hints[field.name])[1:]:
+            said.rich_help_panel = _title(group, field.name)
         default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
         yield inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[field.name])
+
+
+def _title(group: type, field: str) -> str | None:
+    """The GROUP of the class that a field was declared in: a class that inherits it may have another one."""
+    declared = next(one for one in group.__mro__ if field in one.__annotations__)
+    title: str | None = declared.__dict__.get("GROUP")
+    return title
 
 
 def _take(group: Any, values: dict[str, Any]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, ClassVar, Final, NoReturn
 
 import typer
 
@@ -23,6 +23,8 @@ _NUMBER: Final = "number"
 @dataclasses.dataclass(frozen=True, slots=True)
 class DetailsChoice:
     """What is known of the case and the item."""
+
+    GROUP: ClassVar = "What is recorded besides"
 
     detail: Annotated[
         list[str] | None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
@@ -24,6 +24,8 @@ _Patterns = list[str] | None
 @dataclasses.dataclass(frozen=True, slots=True)
 class FilterChoice:
     """What of the source is read. Every rule stands in the manifest, and so does what it left out."""
+
+    GROUP: ClassVar = "What is read"
 
     exclude: Annotated[
         _Patterns,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
@@ -35,6 +35,8 @@ TsaRoots = Annotated[
 class ItemChoice:
     """Which exhibit of which case."""
 
+    GROUP: ClassVar = "Case and item"
+
     case: Annotated[str, typer.Option(metavar="CASE", help="Case number, exactly as your laboratory writes it.")]
     item: Annotated[str, typer.Option(metavar="ITEM", help="Exhibit (evidence item) number.")]
 
@@ -48,6 +50,8 @@ class ItemChoice:
 @dataclasses.dataclass(frozen=True, slots=True)
 class ServerChoice:
     """How a server is reached. What is not said here is as `~/.ssh/config` says."""
+
+    GROUP: ClassVar = "SSH"
 
     identity: Annotated[
         str | None,
@@ -118,6 +122,8 @@ class ServerChoice:
 class RemoteChoice(ServerChoice):
     """The same, where evidencesync is started at the other end."""
 
+    GROUP: ClassVar = "SSH"
+
     remote_command: Annotated[
         str | None,
         typer.Option(
@@ -137,6 +143,8 @@ class RemoteChoice(ServerChoice):
 @dataclasses.dataclass(frozen=True, slots=True)
 class SignChoice:
     """Who acquires, and signs."""
+
+    GROUP: ClassVar = "Who signs"
 
     examiner: Annotated[
         str | None,

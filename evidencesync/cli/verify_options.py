@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
@@ -14,6 +14,8 @@ from evidencesync.errors import UsageError
 @dataclasses.dataclass(frozen=True, slots=True)
 class SignerChoice(SignChoice):
     """Who signs, where there is no SSH connection whose key could be meant."""
+
+    GROUP: ClassVar = "Who signs"
 
     identity: Annotated[
         str | None,
@@ -33,6 +35,8 @@ class RecordChoice(SignerChoice):
 @dataclasses.dataclass(frozen=True, slots=True)
 class PartChoice:
     """What of a vault is meant; all of it where nothing is said."""
+
+    GROUP: ClassVar = "Case and item"
 
     case: Annotated[str | None, typer.Option(metavar="CASE", help="Only this case.")] = None
     item: Annotated[str | None, typer.Option(metavar="ITEM", help="Only this item; needs --case.")] = None

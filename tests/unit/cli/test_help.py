@@ -7,6 +7,8 @@ import sys
 import pytest
 
 from evidencesync.cli.app import main
+from evidencesync.cli.help import bounds_in_words
+from tests.support.every_command import KINDS
 
 COMMANDS = (
     "init",
@@ -59,6 +61,32 @@ def test_the_version_is_said(capfd: pytest.CaptureFixture[str]) -> None:
 
     assert main(["--version"]) == 0
     assert capfd.readouterr().out == f"evidencesync {evidencesync.__version__}\n"
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_options_stand_in_groups_and_bounds_in_words(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main([*name.split(), "--help"]) == 0
+    out = capfd.readouterr().out
+    assert "Output and settings:\n  --json" in out
+    assert "range>" not in out
+    assert "x<=" not in out
+    assert "x>=" not in out
+
+
+def test_a_push_says_what_belongs_together(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["push", "--help"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    titles = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert titles[:4] == ["Arguments:", "Options:", "Case and item:", "Who signs:"]
+    assert "SSH:" in titles
+    assert next(line for line in lines if "--port" in line).endswith("[1 to 65535]")
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"), [("[0<=x<=12]", "[0 to 12]"), ("[x>=1; required]", "[1 or more; required]"), ("x<=0.5", "0.5 or less")]
+)
+def test_a_range_is_said_in_words(said: str, shown: str) -> None:
+    assert bounds_in_words(said) == shown
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["push", "--help"], ["--version"]])
