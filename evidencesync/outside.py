@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
-from evidencesync.closing import let_go
 from evidencesync.errors import NoSpaceError, StorageError, UsageError
 from evidencesync.evidence.display import safe_text
-from evidencesync.placing import place_file
-from evidencesync.shortages import hint_of, is_full, is_shortage, unexpected
+from evidencesync.files.closing import let_go
+from evidencesync.files.placing import place_file
+from evidencesync.files.shortages import hint_of, is_full, is_shortage, unexpected
 
 FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _BELOW: Final = FOLDER_FLAGS | os.O_NOFOLLOW

@@ -15,25 +15,25 @@ import typer
 
 from evidencesync.cli.command import Run
 from evidencesync.cli.details_choice import DetailsChoice
-from evidencesync.cli.figures import parse_rate
+from evidencesync.cli.number_format import parse_rate
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, option_or_setting
 from evidencesync.errors import EvidenceSyncError, ExitCode, InterruptedRunError, LinkLostError, NoHomeError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import MAX_FREE_TEXT, MAX_RETRIES_CHANGED
 
 if TYPE_CHECKING:
+    from evidencesync.acquire.request import PushOutcome, PushRequest
+    from evidencesync.acquire.session_recorder import SessionRecorder
     from evidencesync.cli.passphrase import AskPassphrase
-    from evidencesync.kept.heads import HeadMemory
-    from evidencesync.kept.receipts import Kept, ReceiptDraft
+    from evidencesync.connection.progress import Progress
+    from evidencesync.localstate.heads import HeadMemory
+    from evidencesync.localstate.receipts import Kept, ReceiptDraft
     from evidencesync.outside import Closed
     from evidencesync.source.filters import FilterRules
     from evidencesync.source.gaps import OnReadError
     from evidencesync.ssh.address import Address
-    from evidencesync.transfer.keeping import Keeping
-    from evidencesync.transfer.progress import Progress
-    from evidencesync.transfer.request import PushOutcome, PushRequest
 
-    Work = Callable[[PushRequest, Progress, Keeping], PushOutcome]
+    Work = Callable[[PushRequest, Progress, SessionRecorder], PushOutcome]
 
 CODES: Final = {"complete": ExitCode.COMPLETE, "gaps": ExitCode.GAPS, "source-changed": ExitCode.SOURCE_CHANGED}
 
@@ -145,7 +145,7 @@ def notebook(run: Run, how: HowChoice, grounds: Grounds) -> Iterator[Notebook]:
     What was tried stays open until it is used. Raises NoSpaceError, ConfigurationError, UsageError.
     """
     from evidencesync.cli.receipts import chosen_receipts, head_memory, is_state_chosen
-    from evidencesync.kept.receipts import ReceiptDraft, receipts_folder
+    from evidencesync.localstate.receipts import ReceiptDraft, receipts_folder
 
     chosen = chosen_receipts(run, how.receipts)
     memory = head_memory(run)
@@ -165,7 +165,7 @@ def without_own_folders(run: Run, how: HowChoice, source: bytes, rules: FilterRu
     That is the folder for receipts, where nothing else lies in it (else the receipt in the making alone), and what is remembered.
     """
     from evidencesync.cli.receipts import chosen_receipts, head_memory
-    from evidencesync.kept.receipts import default_receipts, holds_receipts_alone
+    from evidencesync.localstate.receipts import default_receipts, holds_receipts_alone
     from evidencesync.source.own import own_folders
 
     folders = []
@@ -191,10 +191,10 @@ def acquire(run: Run, kept_in: Notebook, request: PushRequest, vault: Address, w
 
 def acquire_and_keep(run: Run, kept_in: Notebook, request: PushRequest, work: Work) -> tuple[PushOutcome, Kept]:
     """One acquisition, with its receipt kept, and what was seen of the vault's chains remembered."""
-    from evidencesync.transfer.keeping import Keeping
+    from evidencesync.acquire.session_recorder import SessionRecorder
 
-    keeping = Keeping(kept_in.memory, kept_in.draft)
-    outcome = _show(run, lambda progress: work(request, progress, keeping))
+    recorder = SessionRecorder(kept_in.memory, kept_in.draft)
+    outcome = _show(run, lambda progress: work(request, progress, recorder))
     kept = kept_in.draft.finish(outcome.name, outcome.acquisition, outcome.documents.by_name())
     _remember(kept_in.memory, outcome, kept)
     return outcome, kept
@@ -215,8 +215,8 @@ def _remember(memory: HeadMemory, outcome: PushOutcome, kept: Kept) -> None:
 def _show(run: Run, work: Callable[[Progress], PushOutcome]) -> PushOutcome:
     """A push or a pull, shown while it goes on. Raises what it fails with, and says how to go on after a lost link."""
     from evidencesync.cli.progress_display import PushView, shown
+    from evidencesync.connection.progress import Progress
     from evidencesync.delta.chunker import is_compiled
-    from evidencesync.transfer.progress import Progress
 
     live = run.console.is_live
     progress = Progress(count_ahead=live, tell=(lambda _: None) if live else run.console.say)
@@ -244,9 +244,9 @@ def make_request(
     """What the command line asks for. `details` are those of the item, which were looked at before."""
     import secrets
 
+    from evidencesync.acquire.request import PushRequest
     from evidencesync.cli.examiner import check_person, login_name
     from evidencesync.ssh.keys import load_signer
-    from evidencesync.transfer.request import PushRequest
 
     settled = run.settings.values
     limit = how.limit_rate or settled.limit_rate

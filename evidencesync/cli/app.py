@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from evidencesync.cli.console import Console
 from evidencesync.errors import ExitCode, InterruptedRunError
-from evidencesync.shortages import unexpected
+from evidencesync.files.shortages import unexpected
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

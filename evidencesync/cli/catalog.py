@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evidencesync.cli.figures import notebook_fingerprint
+from evidencesync.cli.escaping import shield
+from evidencesync.cli.number_format import notebook_fingerprint
 from evidencesync.cli.outputs import ListedAcquisition, ListedItem, ListOutput, Problem, ShownRecord, ShowOutput
-from evidencesync.cli.shield import shield
 from evidencesync.cli.transfer_outputs import transfer_outputs
 from evidencesync.custody.manifest import decode_footer
 from evidencesync.custody.receipt import decode_receipt
@@ -17,10 +17,10 @@ from evidencesync.custody.wholeness import SourceState, is_count
 from evidencesync.errors import EvidenceSyncError, ExitCode, MissingOrExtraError, NotThereError, StorageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName
+from evidencesync.files.disk import load_file, opened_folder
+from evidencesync.ingest.occupants import find_transfers
 from evidencesync.limits import MAX_HEADER_LINE, MAX_RECORD
-from evidencesync.transfer.occupants import find_transfers
 from evidencesync.vault.catalog import acquisition_numbers, case_folders, item_folders, load_header, opened_document, stored_name
-from evidencesync.vault.disk import load_file, opened_folder
 from evidencesync.vault.layout import ACQUIRED, MANIFEST, RECEIPT, ItemLayout
 from evidencesync.vault.ledger import Ledger, iter_records
 from evidencesync.vault.vault import Vault

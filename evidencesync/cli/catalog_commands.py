@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.figures import count_text, kinds_text, size_text, stored_text
+from evidencesync.cli.number_format import count_text, kinds_text, size_text, stored_text
 from evidencesync.cli.options import ItemChoice, VaultPath, local_vault
 from evidencesync.errors import CommandKind, ExitCode, UsageError, most_severe
 from evidencesync.evidence.display import safe_text

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 import typer
 
 from evidencesync.cli.console import Console
-from evidencesync.cli.guard import guard
+from evidencesync.cli.exit_codes import guard
 from evidencesync.cli.help import GroupedCommand
 from evidencesync.cli.settings import CONFIG_VARIABLE, LoadedSettings, load_settings
 from evidencesync.errors import CommandKind, ExitCode, UsageError

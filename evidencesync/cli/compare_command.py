@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.figures import count_text, size_text
+from evidencesync.cli.number_format import count_text, size_text
 from evidencesync.cli.verify_command import load_trusted
 from evidencesync.errors import ExitCode
 from evidencesync.evidence.display import safe_text
@@ -17,7 +17,7 @@ from evidencesync.home import expand
 
 if TYPE_CHECKING:
     from evidencesync.cli.compare_outputs import CategoryCounts, CompareOutput
-    from evidencesync.verify.compare_results import Difference
+    from evidencesync.compare.results import Difference
 
 _WORDS: Final = {"same": "SAME", "different": "DIFFERENT", "incomplete": "INCOMPLETE"}
 
@@ -68,7 +68,7 @@ def compare(
 
     from evidencesync.cli.compare_outputs import compare_output
     from evidencesync.cli.progress_display import VerifyView, shown
-    from evidencesync.verify.compare import CompareRequest, compare_folder
+    from evidencesync.compare.folder import CompareRequest, compare_folder
     from evidencesync.verify.progress import VerifyProgress
 
     signers = load_trusted(Path(trusted)) if trusted is not None else None

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TextIO
 
-from evidencesync.cli.shield import shield
+from evidencesync.cli.escaping import shield
 from evidencesync.cli.terminal import Terminal
 from evidencesync.errors import CommandKind, EvidenceSyncError, ExitCode, InterruptedRunError, StorageError, UsageError
 

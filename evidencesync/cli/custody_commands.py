@@ -17,11 +17,11 @@ from evidencesync.errors import CommandKind, ExitCode, NotThereError, UsageError
 from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
+    from evidencesync.acquire.custody import Appended, Compose, Draft
+    from evidencesync.acquire.custody_talk import CustodyRequest, ShownChain
+    from evidencesync.connection.link import Link
     from evidencesync.custody.documents import RecordType
     from evidencesync.ssh.address import Address
-    from evidencesync.transfer.custody import Appended, Compose, Draft
-    from evidencesync.transfer.custody_talk import CustodyRequest, ShownChain
-    from evidencesync.transfer.link import Link
 
 _Vault = Annotated[str, typer.Argument(metavar="VAULT", help="A local path, [user@]host:path, or ssh://[user@]host[:port]/path.")]
 _Text = Annotated[str | None, typer.Option(metavar="TEXT", help="What there is to say, on one line.")]
@@ -89,9 +89,9 @@ def show(run: Run, vault: _Vault, item: ItemChoice, sign: SignChoice, ssh: Remot
     Where the vault lies on this machine no key is needed. That the records follow one another is checked, and that each is
     signed by the key it names; whether those keys are trusted is for `evidencesync verify`.
     """
+    from evidencesync.acquire.custody import read_chain, read_local_chain
     from evidencesync.cli.custody_view import show_lines, show_output
     from evidencesync.cli.receipts import audit_memory
-    from evidencesync.transfer.custody import read_chain, read_local_chain
     from evidencesync.verify.checks import MEANINGS
 
     address = vault_address(vault)
@@ -163,7 +163,7 @@ def hand_over(
     details = {**_texts(**given), **outside}
 
     def compose(_: ShownChain) -> Draft:
-        from evidencesync.transfer.custody import Draft
+        from evidencesync.acquire.custody import Draft
 
         _require_known(vault, details)
         return Draft("handed-over", details)
@@ -198,7 +198,7 @@ def accept(
     stated = _texts(**dataclasses.asdict(found))
 
     def compose(chain: ShownChain) -> Draft:
-        from evidencesync.transfer.custody import Draft
+        from evidencesync.acquire.custody import Draft
 
         handed = chain.story.statements.pending
         if record is None and handed is None:
@@ -239,14 +239,14 @@ def _texts(**given: str | None) -> dict[str, str]:
 
 def _fixed(kind: RecordType, details: dict[str, str], acquisition: int | None = None) -> Compose:
     """A draft that is the same whatever the chain says."""
-    from evidencesync.transfer.custody import Draft
+    from evidencesync.acquire.custody import Draft
 
     draft = Draft(kind, details, acquisition)
     return lambda _: draft
 
 
 def _append(run: Run, vault: str, item: ItemChoice, sign: SignChoice, ssh: RemoteChoice, compose: Compose) -> ExitCode:
-    from evidencesync.transfer.custody import append_record
+    from evidencesync.acquire.custody import append_record
 
     appended = append_record(*_prepare(run, vault_address(vault), item, sign, ssh), compose)
     if appended.unremembered is not None:
@@ -261,14 +261,14 @@ def _prepare(
     """How the vault is reached, and who asks for what."""
     import secrets
 
+    from evidencesync.acquire.connect import reach_vault
+    from evidencesync.acquire.custody import RETRIES
+    from evidencesync.acquire.custody_talk import CustodyRequest
     from evidencesync.cli.examiner import check_person, login_name
     from evidencesync.cli.passphrase import make_asker
     from evidencesync.cli.receipts import head_memory
     from evidencesync.cli.terminal import person_at
     from evidencesync.ssh.keys import load_signer
-    from evidencesync.transfer.custody import RETRIES
-    from evidencesync.transfer.custody_talk import CustodyRequest
-    from evidencesync.transfer.reach import reach_vault
 
     asker, settled = make_asker(run.console.terminal), run.settings.values
     organisation = option_or_setting("--organisation", sign.organisation, settled.organisation)

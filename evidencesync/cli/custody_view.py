@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from evidencesync.acquire.custody_talk import ShownChain
 from evidencesync.cli.custody_outputs import CustodyProblem, CustodyShowOutput, KnownDetailOutput, OpenHandOverOutput
+from evidencesync.cli.escaping import shield
 from evidencesync.cli.outputs import ShownRecord
-from evidencesync.cli.shield import shield
 from evidencesync.custody.documents import CustodyRecord
 from evidencesync.evidence.display import safe_text
-from evidencesync.transfer.custody_talk import ShownChain
 from evidencesync.verify.checks import MEANINGS
 
 _WHAT: Final = 300  # characters of a record's details in the table

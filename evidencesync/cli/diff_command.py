@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.figures import count_text, size_text
+from evidencesync.cli.number_format import count_text, size_text
 from evidencesync.cli.options import ItemChoice, VaultPath, local_vault
 from evidencesync.errors import CommandKind, ExitCode
 from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
     from evidencesync.cli.difference_outputs import ChangedOutput, DiffOutput, FieldOutput, SourceOutput
-    from evidencesync.custody.difference import Difference
+    from evidencesync.compare.acquisitions import AcquisitionDifference, Ranges
+    from evidencesync.compare.manifests import Difference
     from evidencesync.custody.wholeness import SourceState
     from evidencesync.evidence.identity import ItemName
-    from evidencesync.vault.difference import AcquisitionDifference, Ranges
 
 _TIMES: Final = frozenset({"mtime", "atime", "ctime", "btime"})
 _SHOWN_RANGES: Final = 5  # of one file, for people; `--json` has more
@@ -50,7 +50,7 @@ def diff(
     from evidencesync.cli.catalog import load_state
     from evidencesync.cli.difference_outputs import SourceOutput
     from evidencesync.cli.restore_command import chosen_acquisition
-    from evidencesync.vault.difference import compare_acquisitions
+    from evidencesync.compare.acquisitions import compare_acquisitions
     from evidencesync.vault.vault import Vault
 
     name = item.name()
@@ -195,7 +195,7 @@ def _value(field: str, value: str | None) -> str:
         return "-"
     if field not in _TIMES:
         return value
-    from evidencesync.evidence.moment import format_moment, parse_file_time
+    from evidencesync.evidence.utc_time import format_moment, parse_file_time
 
     nanoseconds = parse_file_time(value)
     try:

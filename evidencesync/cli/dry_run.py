@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from evidencesync.cli.dry_run_outputs import DryRunOutput
-from evidencesync.cli.figures import count_text, kinds_text, size_text
+from evidencesync.cli.number_format import count_text, kinds_text, size_text
 from evidencesync.cli.outputs import FlaggedPath
 from evidencesync.cli.summary import Missing, empty_lines, flagged_lines, own_lines
 from evidencesync.custody.wholeness import SourceState
 from evidencesync.evidence.path import to_json_fields
 
 if TYPE_CHECKING:
+    from evidencesync.acquire.dry_run import DryRun
     from evidencesync.evidence.identity import ItemName
     from evidencesync.source.filters import FilterRules
-    from evidencesync.transfer.survey import Survey
 
 _CHECKED: Final = ["names, types and sizes of everything in the source", "permissions to read it, as the system states them"]
 _NOT_CHECKED: Final = [
@@ -24,7 +24,7 @@ _NOT_CHECKED: Final = [
 ]
 
 
-def dry_run_output(name: ItemName, rules: FilterRules, seen: Survey) -> DryRunOutput:
+def dry_run_output(name: ItemName, rules: FilterRules, seen: DryRun) -> DryRunOutput:
     """The survey as a document."""
     entries = seen.entries
     gaps = SourceState.of(entries.flags, entries.remarks).verdict == "gaps"
@@ -46,7 +46,7 @@ def dry_run_output(name: ItemName, rules: FilterRules, seen: Survey) -> DryRunOu
     )
 
 
-def dry_run_lines(name: ItemName, rules: FilterRules, output: DryRunOutput, seen: Survey) -> Iterator[str]:
+def dry_run_lines(name: ItemName, rules: FilterRules, output: DryRunOutput, seen: DryRun) -> Iterator[str]:
     """The survey for people."""
     yield f"{name}: DRY RUN, nothing was sent and nothing written"
     yield f"  would read   {count_text(output.files, 'file')}, {size_text(output.bytes)}"

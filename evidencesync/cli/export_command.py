@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.figures import count_text, size_text
+from evidencesync.cli.number_format import count_text, size_text
 from evidencesync.cli.options import ItemChoice, VaultPath, local_vault
 from evidencesync.cli.verify_command import load_trusted, verdict_lines
 from evidencesync.cli.verify_options import RecordChoice
@@ -164,8 +164,8 @@ def _load_verifier(run: Run, recording: ExportRecordChoice) -> Verifier | None:
 
 def _record(wanted: Wanted, exported: Exported, verifier: Verifier) -> ExportRecord:
     """Appends the `exported` record. Raises what the vault refuses it with."""
+    from evidencesync.acquire.custody import Draft
     from evidencesync.cli.export_outputs import ExportRecord
-    from evidencesync.transfer.custody import Draft
 
     draft = Draft("exported", _details(wanted, exported), wanted.acquisition)
     appended = verifier.append(wanted.vault.layout.root, wanted.item.name, draft)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from evidencesync.cli.figures import count_text, size_text
 from evidencesync.cli.files_outputs import FilesOutput
+from evidencesync.cli.number_format import count_text, size_text
 from evidencesync.custody.whole import WholeEntry, whole_entries
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
-from evidencesync.evidence.moment import format_moment, parse_file_time
 from evidencesync.evidence.path import from_json_fields, to_json_fields
-from evidencesync.transfer.restoring.wanted import Selection
+from evidencesync.evidence.utc_time import format_moment, parse_file_time
+from evidencesync.restore.wanted import Selection
 from evidencesync.vault.catalog import opened_document
 from evidencesync.vault.layout import MANIFEST
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from evidencesync.cli.figures import parse_size
+from evidencesync.cli.number_format import parse_size
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.home import expand, read_named

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
-from evidencesync.cli.shield import shield
+from evidencesync.cli.escaping import shield
 from evidencesync.custody.documents import (
     AcquisitionNumber,
     CustodyRecord,
@@ -20,7 +20,7 @@ from evidencesync.custody.documents import (
 )
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.entry import Count, Flag, Remark
-from evidencesync.evidence.moment import Moment
+from evidencesync.evidence.utc_time import Moment
 
 if TYPE_CHECKING:
     from evidencesync.errors import CommandKind, EvidenceSyncError

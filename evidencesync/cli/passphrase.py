@@ -28,7 +28,7 @@ def ask_passphrase(question: str, read: Callable[[str], str] | None = None) -> s
     """The answer of a person."""
     import getpass
 
-    from evidencesync.cli.shield import shield
+    from evidencesync.cli.escaping import shield
     from evidencesync.errors import InterruptedRunError
 
     match = _QUESTION.fullmatch(question)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from evidencesync.cli.console import Console
-from evidencesync.cli.guard import guard
+from evidencesync.cli.exit_codes import guard
 from evidencesync.cli.process import prepare_process
 from evidencesync.cli.settings import CONFIG_VARIABLE, load_settings
 from evidencesync.errors import CommandKind, ExitCode
@@ -17,7 +17,7 @@ def serve_plainly(what: str, path: str) -> ExitCode:
 
     def work() -> ExitCode:
         load_settings(os.environ.get(CONFIG_VARIABLE) or None)  # of which it needs none, but a broken file is always said
-        from evidencesync.transfer.serving import offer_stdio, serve_stdio
+        from evidencesync.serve.serving import offer_stdio, serve_stdio
 
         (serve_stdio if what == "--vault" else offer_stdio)(path)
         return ExitCode.COMPLETE

@@ -9,7 +9,7 @@ import threading
 from types import FrameType
 from typing import Final
 
-from evidencesync.cli.shield import shield
+from evidencesync.cli.escaping import shield
 
 _POLITE_STOPS: Final = ("SIGTERM", "SIGHUP")
 

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
-from evidencesync.cli.figures import duration_text, share_text, size_text
+from evidencesync.cli.number_format import duration_text, share_text, size_text
 from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from evidencesync.cli.console import Console
-    from evidencesync.transfer.progress import Progress
+    from evidencesync.connection.progress import Progress
     from evidencesync.verify.progress import VerifyProgress
 
 _PER_SECOND: Final = 5

@@ -19,16 +19,16 @@ from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, local
 from evidencesync.errors import CommandKind, ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from evidencesync.acquire.request import PushOutcome, PushRequest
+    from evidencesync.acquire.session_recorder import SessionRecorder
+    from evidencesync.connection.link import Link
+    from evidencesync.connection.progress import Progress
     from evidencesync.evidence.entry import Entry
     from evidencesync.source.filters import FilterRules
     from evidencesync.ssh.address import Address
     from evidencesync.ssh.options import SshOptions
-    from evidencesync.transfer.keeping import Keeping
-    from evidencesync.transfer.link import Link
-    from evidencesync.transfer.progress import Progress
-    from evidencesync.transfer.request import PushOutcome, PushRequest
 
-    Work = Callable[[PushRequest, Progress, Keeping], PushOutcome]
+    Work = Callable[[PushRequest, Progress, SessionRecorder], PushOutcome]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -130,9 +130,9 @@ def _remote(text: str) -> Address:
 @contextlib.contextmanager
 def _pull(address: Address, options: Callable[[], SshOptions], folder: Path, what: FilterChoice) -> Iterator[Work]:
     """Begins to connect to the other machine's evidencesync, and gives what pulls from it."""
-    from evidencesync.transfer.place import first_link
-    from evidencesync.transfer.pull import pull
-    from evidencesync.transfer.reach import reach_for_pull, reach_source, reaching
+    from evidencesync.acquire.connect import reach_for_pull, reach_source, reaching
+    from evidencesync.acquire.pull import pull
+    from evidencesync.connection.busy_server import first_link
     from evidencesync.vault.vault import Vault
 
     def again() -> Link:
@@ -141,11 +141,11 @@ def _pull(address: Address, options: Callable[[], SshOptions], folder: Path, wha
     with reaching(address, options(), "--source") as link:
         Vault.open(folder)  # a wrong path is said before anything is read
 
-        def work(request: PushRequest, progress: Progress, keeping: Keeping) -> PushOutcome:
+        def work(request: PushRequest, progress: Progress, recorder: SessionRecorder) -> PushOutcome:
             vault = partial(reach_for_pull, str(folder))
             first = first_link(link, again, request.retries, progress)
             at_root = partial(_refuse_own_vault, folder, crosses=not what.one_file_system)
-            return pull(first, vault, request, progress, again=again, keeping=keeping, at_root=at_root)
+            return pull(first, vault, request, progress, again=again, recorder=recorder, at_root=at_root)
 
         yield work
 
@@ -155,7 +155,7 @@ def _refuse_own_vault(vault: Path, path: bytes, root: Entry, *, crosses: bool) -
 
     It is this machine where what has the source's path here is the same inode, changed at the same nanosecond.
     """
-    from evidencesync.evidence.moment import format_file_time
+    from evidencesync.evidence.utc_time import format_file_time
     from evidencesync.outside import require_apart
 
     try:
@@ -169,17 +169,17 @@ def _refuse_own_vault(vault: Path, path: bytes, root: Entry, *, crosses: bool) -
 @contextlib.contextmanager
 def _pull_agentless(address: Address, options: Callable[[], SshOptions], folder: Path, _what: FilterChoice) -> Iterator[Work]:
     """Gives what reads from the other machine over SFTP."""
+    from evidencesync.acquire.agentless import pull_agentless
+    from evidencesync.acquire.connect import reach_for_pull
+    from evidencesync.connection.busy_server import first_link
+    from evidencesync.connection.memory import keep_large_blocks
     from evidencesync.ssh.sftp import SftpSource
-    from evidencesync.transfer.agentless import pull_agentless
-    from evidencesync.transfer.memory import keep_large_blocks
-    from evidencesync.transfer.place import first_link
-    from evidencesync.transfer.reach import reach_for_pull
     from evidencesync.vault.vault import Vault
 
     Vault.open(folder)
     keep_large_blocks()
 
-    def work(request: PushRequest, progress: Progress, keeping: Keeping) -> PushOutcome:
+    def work(request: PushRequest, progress: Progress, recorder: SessionRecorder) -> PushOutcome:
         def start() -> SftpSource:
             return SftpSource(address, options())
 
@@ -187,6 +187,6 @@ def _pull_agentless(address: Address, options: Callable[[], SshOptions], folder:
             return start().finish_open()
 
         source = first_link(connect, connect, request.retries, progress)
-        return pull_agentless(source, partial(reach_for_pull, str(folder)), request, progress, keeping, start)
+        return pull_agentless(source, partial(reach_for_pull, str(folder)), request, progress, recorder, start)
 
     yield work

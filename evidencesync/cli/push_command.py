@@ -26,11 +26,11 @@ from evidencesync.errors import CommandKind, ExitCode, UsageError
 from evidencesync.home import at_home, rooted
 
 if TYPE_CHECKING:
+    from evidencesync.acquire.request import PushOutcome, PushRequest
+    from evidencesync.acquire.session_recorder import SessionRecorder
+    from evidencesync.connection.progress import Progress
     from evidencesync.ssh.address import Address
     from evidencesync.ssh.options import SshOptions
-    from evidencesync.transfer.keeping import Keeping
-    from evidencesync.transfer.progress import Progress
-    from evidencesync.transfer.request import PushOutcome, PushRequest
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -80,9 +80,9 @@ def push_source(
     folder holds for it. Below a folder that is left out, what may be kept is looked for. What is left out is listed as skipped.
     Where nothing but folders is left, that is an error, but for --allow-empty.
     """
+    from evidencesync.acquire.connect import reach_vault, reaching
     from evidencesync.cli.passphrase import make_asker
     from evidencesync.cli.terminal import person_at
-    from evidencesync.transfer.reach import reach_vault, reaching
 
     address, source = vault_address(vault), at_home(source)
     grounds = check_places(run, source, address, how, what)
@@ -97,8 +97,8 @@ def push_source(
 
     with reaching(address, options()) as link:
         # Meanwhile the connection is being made: what needs time comes from here on.
-        from evidencesync.transfer.place import first_link
-        from evidencesync.transfer.push import push
+        from evidencesync.acquire.push import push
+        from evidencesync.connection.busy_server import first_link
 
         with notebook(run, how, grounds) as kept_in:
             rules = without_own_folders(run, how, os.fsencode(source), what.rules(run.console.warn), kept_in.draft)
@@ -108,21 +108,21 @@ def push_source(
             request = make_request(run, places, item, sign, how, ssh, asker, stated)
             again = None if address.local else lambda: reach_vault(address, options())
 
-            def work(asked: PushRequest, progress: Progress, keeping: Keeping) -> PushOutcome:
+            def work(asked: PushRequest, progress: Progress, recorder: SessionRecorder) -> PushOutcome:
                 first = link() if again is None else first_link(link, again, asked.retries, progress)
-                return push(first, asked, progress, again=again, keeping=keeping)
+                return push(first, asked, progress, again=again, recorder=recorder)
 
             return acquire(run, kept_in, request, address, work)
 
 
 def _look(run: Run, source: Places, item: ItemChoice) -> ExitCode:
     """The dry run: 3 where something could not be read, 2 where nothing would be taken, else 0."""
+    from evidencesync.acquire.dry_run import plan_acquisition
+    from evidencesync.acquire.emptiness import refuse_nothing
     from evidencesync.cli.dry_run import dry_run_lines, dry_run_output
     from evidencesync.source.root import resolve_source
-    from evidencesync.transfer.emptiness import refuse_nothing
-    from evidencesync.transfer.survey import survey
 
-    seen = survey(resolve_source(source.path), source.rules)
+    seen = plan_acquisition(resolve_source(source.path), source.rules)
     if not source.allow_empty:
         refuse_nothing(source.rules, seen.entries, seen.listed_folders)
     output = dry_run_output(item.name(), source.rules, seen)

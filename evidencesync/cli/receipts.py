@@ -12,9 +12,9 @@ from evidencesync.errors import NoHomeError
 from evidencesync.home import expand
 
 if TYPE_CHECKING:
+    from evidencesync.acquire.known_heads import VaultAtHand
     from evidencesync.cli.command import Run
-    from evidencesync.kept.heads import HeadMemory
-    from evidencesync.transfer.custody_seen import VaultAtHand
+    from evidencesync.localstate.heads import HeadMemory
 
 STATE_VARIABLE: Final = "EVIDENCESYNC_STATE"
 
@@ -26,7 +26,7 @@ def chosen_receipts(run: Run, given: str | None) -> Path | None:
 
 def chosen_state(run: Run) -> Path:
     """Where this machine remembers: in the folder that the environment or the settings name, else the user's own."""
-    from evidencesync.kept.heads import state_folder
+    from evidencesync.localstate.heads import state_folder
 
     named = os.environ.get(STATE_VARIABLE)
     return state_folder(expand(named) if named else run.settings.path(run.settings.values.state))
@@ -39,14 +39,14 @@ def is_state_chosen(run: Run) -> bool:
 
 def head_memory(run: Run) -> HeadMemory:
     """What this machine remembers of vaults. Raises NoHomeError where it has no place for that."""
-    from evidencesync.kept.heads import HeadMemory
+    from evidencesync.localstate.heads import HeadMemory
 
     return HeadMemory(chosen_state(run))
 
 
 def audit_memory(run: Run) -> HeadMemory:
     """The same for a check of a vault, which is worth making also where there is no such place: its verdict then says so."""
-    from evidencesync.kept.heads import NoMemory
+    from evidencesync.localstate.heads import NoMemory
 
     try:
         return head_memory(run)
@@ -71,7 +71,7 @@ def usable_memory(run: Run) -> Iterator[HeadMemory]:
 def keep_seen(run: Run, seen: VaultAtHand, now_ns: int) -> None:
     """Remembers how far the chains of a vault at hand go, after a record was added. What cannot be remembered is a warning."""
     from evidencesync.errors import EvidenceSyncError
-    from evidencesync.evidence.moment import format_moment
+    from evidencesync.evidence.utc_time import format_moment
 
     try:
         seen.remember(format_moment(now_ns))

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evidencesync.cli.command import Run, command, group
-from evidencesync.cli.figures import count_text
+from evidencesync.cli.number_format import count_text
 from evidencesync.cli.options import local_vault
 from evidencesync.cli.receipts import chosen_receipts, head_memory
 from evidencesync.errors import CommandKind, ExitCode, IncompleteError, NotThereError, StorageError, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
+from evidencesync.files.shortages import is_shortage, unexpected
 from evidencesync.home import expand
-from evidencesync.shortages import is_shortage, unexpected
 
 if TYPE_CHECKING:
     from evidencesync.cli.outputs import Problem
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from evidencesync.custody.retirement import ChainOrder
     from evidencesync.errors import EvidenceSyncError
     from evidencesync.evidence.identity import ItemName
-    from evidencesync.kept.checking import CheckedReceipt
-    from evidencesync.kept.heads import HeadMemory
+    from evidencesync.localstate.heads import HeadMemory
+    from evidencesync.localstate.receipt_checks import CheckedReceipt
     from evidencesync.vault.vault import Vault
 
 _Receipts = Annotated[
@@ -72,7 +72,7 @@ def add_commands(app: typer.Typer) -> None:
 def list_receipts(run: Run, receipts: _Receipts = None) -> ExitCode:
     """Lists what is kept, and which heads are remembered. Nothing is verified: see `evidencesync receipts check`."""
     from evidencesync.cli.receipts_outputs import ReceiptsListOutput
-    from evidencesync.kept.checking import read_kept
+    from evidencesync.localstate.receipt_checks import read_kept
 
     found = [read_kept(folder) for folder in _folders(run, receipts, [], may_be_missing=True)]
     heads, problems = _heads(head_memory(run))
@@ -110,7 +110,7 @@ def check_receipts(
     from evidencesync.cli.receipts_outputs import ReceiptsCheckOutput
     from evidencesync.cli.verify_command import load_trusted
     from evidencesync.custody.trust import TrustedSigners
-    from evidencesync.kept.checking import check_kept
+    from evidencesync.localstate.receipt_checks import check_kept
 
     signers = TrustedSigners.parse(load_trusted(Path(trusted))) if trusted is not None else None
     kept = _folders(run, receipts, folders or [])
@@ -201,8 +201,8 @@ def _compare_with(opened: Vault, found: list[CheckedReceipt], memory: HeadMemory
 
 
 def _against_memory(memory: HeadMemory, vault: Vault, name: ItemName) -> list[EvidenceSyncError]:
+    from evidencesync.acquire.known_heads import VaultAtHand
     from evidencesync.errors import EvidenceSyncError
-    from evidencesync.transfer.custody_seen import VaultAtHand
 
     try:
         VaultAtHand(memory, vault, name).require()
@@ -214,8 +214,8 @@ def _against_memory(memory: HeadMemory, vault: Vault, name: ItemName) -> list[Ev
 
 
 def _folders(run: Run, receipts: str | None, named: list[str], *, may_be_missing: bool = False) -> list[Path]:
-    from evidencesync.kept.checking import is_like_receipt, kept_folders
-    from evidencesync.kept.receipts import default_receipts
+    from evidencesync.localstate.receipt_checks import is_like_receipt, kept_folders
+    from evidencesync.localstate.receipts import default_receipts
 
     if named:
         return [expand(one) for one in named]
@@ -281,8 +281,8 @@ def _output(one: CheckedReceipt) -> KeptReceipt:
 
 
 def _problem(error: EvidenceSyncError) -> Problem:
+    from evidencesync.cli.escaping import shield
     from evidencesync.cli.outputs import Problem
-    from evidencesync.cli.shield import shield
 
     return Problem(error.slug, shield(error.message))
 

@@ -8,7 +8,7 @@ from evidencesync.cli.outputs import Output, Problem
 from evidencesync.custody.documents import AcquisitionNumber, Fingerprint, VaultId
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.entry import Count
-from evidencesync.evidence.moment import Moment
+from evidencesync.evidence.utc_time import Moment
 
 
 class KeptReceipt(Output, frozen=True):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Final
 import typer
 
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.figures import count_text, size_text
+from evidencesync.cli.number_format import count_text, size_text
 from evidencesync.cli.options import VaultPath, local_vault
 from evidencesync.cli.report_sign import SIGNATURE, ReportSignChoice, recorded_lines
 from evidencesync.cli.verify_command import CheckChoice, load_trusted
@@ -199,9 +199,9 @@ def _load_grounds(verdict: str, trusted: str | None, checks: CheckChoice) -> Gro
 
 def _require_seen(run: Run, vault: Vault, shown: Shown) -> None:
     """An earlier verdict is about an older copy, too, if that was put back since. Raises RolledBackError, ForkedError."""
+    from evidencesync.acquire.known_heads import VaultAtHand
     from evidencesync.cli.receipts import audit_memory
     from evidencesync.evidence.identity import Title
-    from evidencesync.transfer.custody_seen import VaultAtHand
     from evidencesync.vault.catalog import stored_names
 
     memory = audit_memory(run)

@@ -10,7 +10,7 @@ from evidencesync.cli.outputs import NotebookFingerprint, Output, Problem
 from evidencesync.custody.documents import AcquisitionNumber
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.entry import Count
-from evidencesync.evidence.moment import Moment
+from evidencesync.evidence.utc_time import Moment
 from evidencesync.report.document import State
 
 Format = Literal["html", "pdf", "json"]

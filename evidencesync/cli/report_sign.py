@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from evidencesync.cli.shield import shield
+from evidencesync.cli.escaping import shield
 from evidencesync.cli.verify_options import SignerChoice
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.display import safe_text
@@ -55,10 +55,10 @@ def record_report(items: list[Item], vault: Path, output: ReportOutput, verifier
 
 
 def _record_item(item: Item, vault: Path, output: ReportOutput, verifier: Verifier) -> RecordedReport:
+    from evidencesync.acquire.custody import Draft
     from evidencesync.cli.outputs import Problem
     from evidencesync.cli.report_outputs import RecordedReport
     from evidencesync.evidence.identity import ItemName, Title
-    from evidencesync.transfer.custody import Draft
 
     head = "none" if item.head is None else f"{item.head.sequence} {item.head.sha256}"
     details = {

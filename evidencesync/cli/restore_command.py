@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.figures import kinds_text, size_text
+from evidencesync.cli.number_format import kinds_text, size_text
 from evidencesync.cli.options import ItemChoice, VaultPath, local_vault
 from evidencesync.cli.progress_display import Meter, shown
 from evidencesync.cli.verify_options import RecordChoice
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from evidencesync.cli.restore_outputs import LackOutput, RestoreOutput
     from evidencesync.cli.verify_record import Verifier
     from evidencesync.evidence.identity import ItemName
-    from evidencesync.transfer.restore import Restored, RestoreProgress, RestoreRequest
+    from evidencesync.restore.restore import Restored, RestoreProgress, RestoreRequest
     from evidencesync.vault.item import Item
 
 _NAMED: Final = 10  # of each kind, for people; `--json` has more
@@ -112,8 +112,8 @@ def restore_copy(
 
     from evidencesync.cli.receipts import audit_memory
     from evidencesync.cli.verify_command import load_trusted
-    from evidencesync.transfer.restore import RestoreProgress, RestoreRequest, restore
-    from evidencesync.transfer.restoring.dresser import Dress
+    from evidencesync.restore.metadata import PendingMetadata
+    from evidencesync.restore.restore import RestoreProgress, RestoreRequest, restore
     from evidencesync.vault.vault import Vault
     from evidencesync.verify.vouching import vouched_manifest
 
@@ -137,7 +137,7 @@ def restore_copy(
         read_back=not choice.no_read_back,
         devices=choice.devices,
         on_damage="skip" if choice.on_damage == "skip" else "fail",
-        dress=Dress(by_name=choice.by_name, set_id=choice.set_id),
+        dress=PendingMetadata(by_name=choice.by_name, set_id=choice.set_id),
     )
     progress = RestoreProgress()
     with shown(run.console, _RestoreView(progress)):
@@ -155,9 +155,9 @@ def _record(output: RestoreOutput, vault: Path, name: ItemName, verifier: Verifi
     """Appends a `restored` record. The copy is there already: where it cannot be recorded, that is said."""
     import msgspec
 
+    from evidencesync.acquire.custody import Draft
+    from evidencesync.cli.escaping import shield
     from evidencesync.cli.outputs import Problem
-    from evidencesync.cli.shield import shield
-    from evidencesync.transfer.custody import Draft
 
     try:
         appended = verifier.append(vault, name, Draft("restored", record_details(output), output.acquisition))
@@ -227,7 +227,7 @@ def _output(request: RestoreRequest, restored: Restored, name: ItemName, number:
 
 def restore_lines(output: RestoreOutput) -> Iterator[str]:
     """The copy for people: what it lacks, what is in it, and the one word last."""
-    from evidencesync.transfer.restoring.refusals import LACKS
+    from evidencesync.restore.refusals import LACKS
 
     for lack, count in output.lacks.items():
         yield f"{LACKS[lack][0]}: {count:,}"

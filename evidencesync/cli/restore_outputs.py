@@ -8,7 +8,7 @@ from evidencesync.cli.outputs import Output, Problem
 from evidencesync.custody.documents import AcquisitionNumber
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.entry import Count
-from evidencesync.transfer.restoring.refusals import Lack
+from evidencesync.restore.refusals import Lack
 
 
 class LackOutput(Output, frozen=True):

@@ -41,8 +41,8 @@ from evidencesync.cli.timestamp_outputs import TimestampOutput, TimestampRequest
 from evidencesync.cli.watch_outputs import WatchOutput
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
 from evidencesync.evidence.entry import Continuation, Entry
-from evidencesync.kept.heads import SeenHead
-from evidencesync.kept.watched import WatchedSource
+from evidencesync.localstate.heads import SeenHead
+from evidencesync.localstate.watched import WatchedSource
 from evidencesync.report.document import Report
 from evidencesync.verify.findings import Verdict
 

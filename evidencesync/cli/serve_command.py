@@ -56,21 +56,21 @@ def serve(
     if vault is None or source is not None:
         if listen is not None or authorized_keys is not None or host_key is not None or run.console.as_json:
             raise UsageError("--listen, --authorized-keys, --host-key and --json go with --vault")
-        from evidencesync.transfer.serving import offer_stdio
+        from evidencesync.serve.serving import offer_stdio
 
         offer_stdio(source or "")
         return ExitCode.COMPLETE
     if listen is None:
         if run.console.as_json or authorized_keys is not None or host_key is not None:
             raise UsageError("--json, --authorized-keys and --host-key go with --listen")
-        from evidencesync.transfer.serving import serve_stdio
+        from evidencesync.serve.serving import serve_stdio
 
         serve_stdio(vault)
         return ExitCode.COMPLETE
     if authorized_keys is None:
         raise UsageError("--listen needs --authorized-keys FILE", hint="It lists the public keys that may log in, one a line.")
     host, port = parse_endpoint(listen)
-    from evidencesync.transfer.serving import serve_listening
+    from evidencesync.serve.serving import serve_listening
 
     key_file = expand_new_file(host_key) if host_key is not None else None
     serve_listening(vault, host, port, expand(authorized_keys), key_file, lambda *where: _announce(run, *where))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from evidencesync.cli.figures import (
+from evidencesync.cli.number_format import (
     count_text,
     duration_text,
     notebook_fingerprint,
@@ -22,13 +22,13 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.path import to_json_fields
 
 if TYPE_CHECKING:
+    from evidencesync.acquire.reading import SourceTally
+    from evidencesync.acquire.request import PushOutcome, PushRequest
     from evidencesync.custody.tally import ManifestTally
     from evidencesync.evidence.entry import Flag, Remark
-    from evidencesync.kept.receipts import Kept
+    from evidencesync.localstate.receipts import Kept
     from evidencesync.source.filters import FilterRules
     from evidencesync.ssh.address import Address
-    from evidencesync.transfer.reading import SourceTally
-    from evidencesync.transfer.request import PushOutcome, PushRequest
 
 _LISTED_FLAGS: Final = 20
 _LEAST_OF_EACH: Final = 5

@@ -216,10 +216,10 @@ def _attach(
 ) -> ExitCode:
     import time
 
+    from evidencesync.acquire.known_heads import VaultAtHand
     from evidencesync.cli.authorities import load_roots
     from evidencesync.cli.receipts import keep_seen, usable_memory
     from evidencesync.cli.timestamp_outputs import TimestampOutput
-    from evidencesync.transfer.custody_seen import VaultAtHand
     from evidencesync.vault.timestamps import attach, load_stamped
     from evidencesync.vault.vault import Vault
 
@@ -279,7 +279,7 @@ def _write_new(file: Path, vault: Path, data: bytes) -> None:
 def _token_output(token: Token, answer: Answer, *, checked: bool) -> TokenOutput:
     from evidencesync.cli.timestamp_outputs import Digest, TokenOutput
     from evidencesync.evidence.digest import sha256_of
-    from evidencesync.evidence.moment import format_moment
+    from evidencesync.evidence.utc_time import format_moment
 
     return TokenOutput(
         gen_time=format_moment(token.gen_time_ns),
@@ -298,8 +298,8 @@ def _token_output(token: Token, answer: Answer, *, checked: bool) -> TokenOutput
 
 def _show_one(item: Item, number: int, roots: Roots | None, problems: set[ExitCode]) -> ShownTimestamp:
     """One bad timestamp hides no other."""
+    from evidencesync.cli.escaping import shield
     from evidencesync.cli.outputs import Problem
-    from evidencesync.cli.shield import shield
     from evidencesync.cli.timestamp_outputs import ShownTimestamp
     from evidencesync.vault.timestamps import find_record, load_answer, load_stamped
 

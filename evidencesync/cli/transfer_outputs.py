@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from evidencesync.cli.outputs import TransferOutput
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.moment import format_moment
+from evidencesync.evidence.utc_time import format_moment
 
 if TYPE_CHECKING:
-    from evidencesync.transfer.occupants import Transfer
+    from evidencesync.ingest.occupants import Transfer
 
 
 def transfer_outputs(transfers: Sequence[Transfer]) -> list[TransferOutput]:

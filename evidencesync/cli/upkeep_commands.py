@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.figures import count_text, size_text
+from evidencesync.cli.number_format import count_text, size_text
 from evidencesync.cli.options import VaultPath, local_vault
 from evidencesync.errors import CommandKind, ExitCode, NoSpaceError
 from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
     from evidencesync.cli.outputs import StagedOutput
-    from evidencesync.vault.abandoned import Abandoned
+    from evidencesync.vault.resume.abandoned import Abandoned
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -32,7 +32,7 @@ def reindex(run: Run, vault: VaultPath) -> ExitCode:
     from evidencesync.cli.outputs import ReindexOutput
     from evidencesync.cli.vault_commands import adding_to_own_chain
     from evidencesync.vault.heads import record_heads
-    from evidencesync.vault.reindex import rebuild
+    from evidencesync.vault.index.reindex import rebuild
     from evidencesync.vault.vault import Vault
     from evidencesync.vault.writer import require_writer
 
@@ -69,8 +69,8 @@ def clean(
     """
     from evidencesync.cli.outputs import CleanOutput
     from evidencesync.cli.transfer_outputs import transfer_lines, transfer_outputs
-    from evidencesync.transfer.occupants import end_waiting, find_transfers
-    from evidencesync.vault.abandoned import find_abandoned, remove_abandoned
+    from evidencesync.ingest.occupants import end_waiting, find_transfers
+    from evidencesync.vault.resume.abandoned import find_abandoned, remove_abandoned
     from evidencesync.vault.vault import Vault
     from evidencesync.vault.writer import require_writer
 
@@ -101,7 +101,7 @@ def clean(
 
 def _staged(abandoned: Sequence[Abandoned]) -> list[StagedOutput]:
     from evidencesync.cli.outputs import StagedOutput
-    from evidencesync.evidence.moment import format_moment
+    from evidencesync.evidence.utc_time import format_moment
 
     return [
         StagedOutput(one.case, one.item, one.session, one.files, one.bytes, format_moment(one.changed_ns)) for one in abandoned

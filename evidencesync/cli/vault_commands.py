@@ -106,7 +106,7 @@ def init(
 @contextlib.contextmanager
 def _was_made(vault: Vault) -> Iterator[None]:
     """Says the truth about an error after a vault was made: it cannot be made again."""
-    from evidencesync.vault.disk import storing
+    from evidencesync.files.disk import storing
 
     root = safe_text(str(vault.layout.root))
     hint = f"The vault was made: do not make it again. Look at it when the disk is well: evidencesync verify {root}"
@@ -209,8 +209,8 @@ def adding_to_own_chain(run: Run, vault: Vault) -> Iterator[None]:
     """Records are added to the vault's own chain inside: which must be what this machine has seen before, and is remembered."""
     import time
 
+    from evidencesync.acquire.known_heads import VaultAtHand
     from evidencesync.cli.receipts import keep_seen, usable_memory
-    from evidencesync.transfer.custody_seen import VaultAtHand
 
     with usable_memory(run) as memory:
         seen = VaultAtHand(memory, vault)
@@ -271,7 +271,7 @@ def _signer_output(known: KnownSigner) -> SignerOutput:
 
 
 def _describe(signer: SignerOutput) -> str:
-    from evidencesync.evidence.moment import format_moment
+    from evidencesync.evidence.utc_time import format_moment
 
     def shown(seconds: int) -> str:
         return format_moment(seconds * 1_000_000_000)[:19] + "Z"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.figures import count_text, size_text
+from evidencesync.cli.number_format import count_text, size_text
 from evidencesync.cli.options import TsaRoots, VaultPath, local_vault
 from evidencesync.cli.verify_options import PartChoice, RecordChoice
 from evidencesync.errors import ExitCode, TrustFileError

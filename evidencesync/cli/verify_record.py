@@ -12,21 +12,21 @@ import msgspec
 
 import evidencesync
 from evidencesync.cli.custody_outputs import RecordedItem, RecordedVerdict
+from evidencesync.cli.escaping import shield
 from evidencesync.cli.options import option_or_setting
 from evidencesync.cli.outputs import Problem
-from evidencesync.cli.shield import shield
 from evidencesync.errors import EvidenceSyncError, ExitCode, most_severe
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.home import expand
 
 if TYPE_CHECKING:
+    from evidencesync.acquire.custody import Draft
+    from evidencesync.acquire.custody_talk import ChainRecord
     from evidencesync.cli.command import Run
     from evidencesync.cli.verify_options import PartChoice, SignerChoice
     from evidencesync.custody.sshsig import Signer
-    from evidencesync.kept.heads import HeadMemory
-    from evidencesync.transfer.custody import Draft
-    from evidencesync.transfer.custody_talk import ChainRecord
+    from evidencesync.localstate.heads import HeadMemory
     from evidencesync.verify.findings import Finding, Findings, Head, Verdict
 
 _UNFINISHED: Final = frozenset({ExitCode.INTERNAL, ExitCode.USAGE, ExitCode.INTERRUPTED})
@@ -49,11 +49,11 @@ class Verifier:
         """Appends a record to the chain of an item of a vault on this machine. Raises what the vault refuses it with."""
         import secrets
 
+        from evidencesync.acquire.connect import reach_vault
+        from evidencesync.acquire.custody import append_record
+        from evidencesync.acquire.custody_talk import CustodyRequest
         from evidencesync.ssh.address import Address
         from evidencesync.ssh.options import SshOptions
-        from evidencesync.transfer.custody import append_record
-        from evidencesync.transfer.custody_talk import CustodyRequest
-        from evidencesync.transfer.reach import reach_vault
 
         request = CustodyRequest(
             vault=bytes(vault),
@@ -110,7 +110,7 @@ def exit_code(verdict: RecordedVerdict) -> ExitCode:
 
 
 def _record_item(verdict: Verdict, head: Head, vault: Path, part: PartChoice, verifier: Verifier) -> RecordedItem:
-    from evidencesync.transfer.custody import Draft
+    from evidencesync.acquire.custody import Draft
 
     name = ItemName(Title(head.case or ""), Title(head.item or ""))
     own = _own_findings(verdict, name)

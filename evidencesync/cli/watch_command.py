@@ -14,8 +14,8 @@ import typer
 
 from evidencesync.cli.acquire import CODES, HowChoice, Notebook, Places, acquire_and_keep, make_request
 from evidencesync.cli.command import Run, command
-from evidencesync.cli.figures import parse_duration
 from evidencesync.cli.filter_choice import FilterChoice
+from evidencesync.cli.number_format import parse_duration
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, vault_address
 from evidencesync.cli.push_command import check_places
 from evidencesync.errors import CommandKind, EvidenceSyncError, ExitCode, InterruptedRunError, UsageError
@@ -25,17 +25,17 @@ from evidencesync.home import at_home
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from evidencesync.acquire.request import PushOutcome, PushRequest
+    from evidencesync.acquire.session_recorder import SessionRecorder
     from evidencesync.cli.watch_events import WatchEvents
-    from evidencesync.kept.files import KeptFolder
-    from evidencesync.kept.heads import HeadMemory
-    from evidencesync.kept.watched import WatchedKey, WatchMemory
+    from evidencesync.connection.progress import Progress
+    from evidencesync.localstate.files import KeptFolder
+    from evidencesync.localstate.heads import HeadMemory
+    from evidencesync.localstate.watched import WatchedKey, WatchMemory
     from evidencesync.source.sighting import Sight
     from evidencesync.ssh.address import Address
     from evidencesync.ssh.options import SshOptions
-    from evidencesync.transfer.keeping import Keeping
-    from evidencesync.transfer.progress import Progress
-    from evidencesync.transfer.request import PushOutcome, PushRequest
-    from evidencesync.transfer.watch import Decision, Pace
+    from evidencesync.watch.watch import Decision, WatchIntervals
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,14 +59,14 @@ class WatchChoice(HowChoice):
         ),
     ] = "15m"
 
-    def pace(self) -> Pace:
+    def intervals(self) -> WatchIntervals:
         """Both in seconds. Raises UsageError."""
-        from evidencesync.transfer.watch import Pace
+        from evidencesync.watch.watch import WatchIntervals
 
         settle, every = parse_duration(self.settle), parse_duration(self.every)
         if every < settle:
             raise UsageError("--every is shorter than --settle: nothing would ever be waited for until it has settled")
-        return Pace(settle, every)
+        return WatchIntervals(settle, every)
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -110,13 +110,13 @@ def watch_source(
     from evidencesync.cli.receipts import chosen_receipts, chosen_state, head_memory
     from evidencesync.cli.terminal import person_at
     from evidencesync.cli.watch_events import WatchEvents
-    from evidencesync.kept.receipts import default_receipts, receipts_folder
-    from evidencesync.kept.watched import WatchMemory
+    from evidencesync.localstate.receipts import default_receipts, receipts_folder
+    from evidencesync.localstate.watched import WatchMemory
     from evidencesync.source.root import resolve_source
     from evidencesync.source.sighting import require_watchable
-    from evidencesync.transfer.watch import Decision
+    from evidencesync.watch.watch import Decision
 
-    address, source, chosen_pace = vault_address(vault), at_home(source), how.pace()
+    address, source, chosen_pace = vault_address(vault), at_home(source), how.intervals()
     require_watchable(resolve_source(os.fsencode(source)))
     grounds = check_places(run, source, address, how, what)
     stated = how.details(item.name())
@@ -162,13 +162,13 @@ class _Shore:
 
     def watch(self, decision: Decision) -> ExitCode:
         """Goes on until something ends it; what then is said on stdout is the result."""
-        from evidencesync.transfer.eyes import open_eyes
-        from evidencesync.transfer.watch import watch
+        from evidencesync.watch.observer import open_observer
+        from evidencesync.watch.watch import watch
 
         error: EvidenceSyncError
         try:
-            with open_eyes(self.request.source, self.request.rules) as eyes:
-                watch(decision, eyes, self.push, self.events, time.monotonic)
+            with open_observer(self.request.source, self.request.rules) as observer:
+                watch(decision, observer, self.push, self.events, time.monotonic)
         except EvidenceSyncError as failure:
             error = failure
         except KeyboardInterrupt:
@@ -192,11 +192,11 @@ class _Shore:
             raise
 
     def _push(self, sight: Sight) -> None:
-        from evidencesync.evidence.moment import format_moment
-        from evidencesync.kept.receipts import ReceiptDraft
-        from evidencesync.transfer.place import first_link
-        from evidencesync.transfer.push import push
-        from evidencesync.transfer.reach import reach_vault, reaching
+        from evidencesync.acquire.connect import reach_vault, reaching
+        from evidencesync.acquire.push import push
+        from evidencesync.connection.busy_server import first_link
+        from evidencesync.evidence.utc_time import format_moment
+        from evidencesync.localstate.receipts import ReceiptDraft
 
         again = None if self.address.local else lambda: reach_vault(self.address, self.options())
         request = dataclasses.replace(self.request, session=secrets.token_hex(16))
@@ -205,9 +205,9 @@ class _Shore:
             stack.callback(draft.close)
             link = stack.enter_context(reaching(self.address, self.options()))
 
-            def work(asked: PushRequest, progress: Progress, keeping: Keeping) -> PushOutcome:
+            def work(asked: PushRequest, progress: Progress, recorder: SessionRecorder) -> PushOutcome:
                 first = link() if again is None else first_link(link, again, asked.retries, progress)
-                return push(first, asked, progress, again=again, keeping=keeping)
+                return push(first, asked, progress, again=again, recorder=recorder)
 
             outcome, kept = acquire_and_keep(self.run, Notebook(self.heads, draft), request, work)
         self.events.note(outcome, kept)
@@ -226,7 +226,7 @@ def _is_interruption(error: BaseException | None) -> bool:
 
 
 def _key(source: str, address: Address, item: ItemChoice) -> WatchedKey:
-    from evidencesync.kept.watched import WatchedKey
+    from evidencesync.localstate.watched import WatchedKey
 
     vault = os.path.realpath(address.path) if address.local else address.display()
     return WatchedKey(os.path.realpath(os.fsencode(source)), vault, item.name())

@@ -7,20 +7,20 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from evidencesync.cli.figures import count_text, duration_text, notebook_fingerprint, size_text
+from evidencesync.cli.number_format import count_text, duration_text, notebook_fingerprint, size_text
 from evidencesync.cli.outputs import error_output
 from evidencesync.cli.summary import verdict_of
 from evidencesync.cli.watch_outputs import MOST_LISTED, WatchedAcquisition, WatchOutput
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.moment import format_moment
+from evidencesync.evidence.utc_time import format_moment
 
 if TYPE_CHECKING:
+    from evidencesync.acquire.request import PushOutcome
     from evidencesync.cli.console import Console
     from evidencesync.errors import EvidenceSyncError
     from evidencesync.evidence.identity import ItemName
-    from evidencesync.kept.receipts import Kept
+    from evidencesync.localstate.receipts import Kept
     from evidencesync.source.sighting import Sight
-    from evidencesync.transfer.request import PushOutcome
 
 _VERDICTS: Final = {"complete": "complete", "gaps": "WITH GAPS", "source-changed": "SOURCE CHANGED"}
 

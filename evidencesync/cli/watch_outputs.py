@@ -10,7 +10,7 @@ from evidencesync.cli.outputs import ErrorDetail, NotebookFingerprint, Output, P
 from evidencesync.custody.documents import AcquisitionNumber, VaultId
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.entry import Count
-from evidencesync.evidence.moment import Moment
+from evidencesync.evidence.utc_time import Moment
 
 MOST_LISTED = 1000
 """Acquisitions that a watch remembers; with 96 a day that is ten days."""

@@ -11,7 +11,7 @@ import msgspec
 
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.entry import Count, Remark
-from evidencesync.evidence.moment import Moment
+from evidencesync.evidence.utc_time import Moment
 from evidencesync.limits import MAX_FREE_TEXT, MAX_TITLE, NONCE
 
 TitleText = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TITLE)]

@@ -13,7 +13,7 @@ from evidencesync.custody.cms import UNREADABLE
 from evidencesync.custody.timestamp import Token
 from evidencesync.errors import TimestampError, TrustFileError
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.moment import format_moment
+from evidencesync.evidence.utc_time import format_moment
 from evidencesync.limits import MAX_TIMESTAMP_ROOTS
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

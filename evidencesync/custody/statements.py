@@ -21,7 +21,7 @@ ObjectionSlug = Literal["no-hand-over", "wrong-recipient", "wrong-reference"]
 
 
 @dataclass(frozen=True, slots=True)
-class Objection:
+class Violation:
     """Why a record may not stand where it stands, although it is well linked."""
 
     record: int
@@ -57,7 +57,7 @@ class Statements:
     pending: OpenHandOver | None = None
     held_by: str | None = None
 
-    def objection_to(self, record: CustodyRecord) -> Objection | None:
+    def objection_to(self, record: CustodyRecord) -> Violation | None:
         """Why a record may not come next; None where it may.
 
         1. A hand-over names somebody else than its signer.  2. An acceptance names the hand-over that is open, and is
@@ -67,16 +67,16 @@ class Statements:
         if record.type == "handed-over":  # 1
             to = record.details.get("to", "")
             if not to or to == record.actor.principal:
-                return Objection(record.sequence, "wrong-recipient", f"{_what(record)} hands over to nobody else")
+                return Violation(record.sequence, "wrong-recipient", f"{_what(record)} hands over to nobody else")
         elif record.type == "accepted":  # 2
             return self._objection_to_accepting(record)
         elif record.type == "corrected":  # 3
             number = record_number(record)
             if number is None or number >= record.sequence:
-                return Objection(record.sequence, "wrong-reference", f"{_what(record)} corrects no record before it")
+                return Violation(record.sequence, "wrong-reference", f"{_what(record)} corrects no record before it")
         return None
 
-    def add(self, record: CustodyRecord) -> Objection | None:
+    def add(self, record: CustodyRecord) -> Violation | None:
         """The next record. One that may not stand there changes nothing, and is objected to."""
         objection = self.objection_to(record)
         if objection is not None:
@@ -87,18 +87,18 @@ class Statements:
             self.pending, self.held_by = None, record.actor.principal
         return None
 
-    def _objection_to_accepting(self, record: CustodyRecord) -> Objection | None:
+    def _objection_to_accepting(self, record: CustodyRecord) -> Violation | None:
         number, handed = record_number(record), self.pending
         if handed is None or number != handed.record:
             text = f"{_what(record)} accepts a hand-over that is not open"
-            return Objection(record.sequence, "no-hand-over", text)
+            return Violation(record.sequence, "no-hand-over", text)
         if record.actor.key == handed.key:
             text = f"{_what(record)} is signed with the key that handed over in record {handed.record}"
-            return Objection(record.sequence, "wrong-recipient", text)
+            return Violation(record.sequence, "wrong-recipient", text)
         if record.actor.principal != handed.to:
             who, to = safe_text(record.actor.principal, 80), safe_text(handed.to, 80)
             text = f"{_what(record)} is by {who}; record {handed.record} hands over to {to}"
-            return Objection(record.sequence, "wrong-recipient", text)
+            return Violation(record.sequence, "wrong-recipient", text)
         return None
 
 
@@ -117,11 +117,11 @@ def _what(record: CustodyRecord) -> str:
 
 
 @dataclass(slots=True)
-class Story:
+class ItemHistory:
     """An item's whole chain as it is read: links and order, hand-overs and corrections, and what is known of the item."""
 
     subject: ChainSubject
-    objections: list[Objection] = field(default_factory=list)
+    objections: list[Violation] = field(default_factory=list)
     statements: Statements = field(default_factory=Statements)
     _checker: ChainChecker = field(init=False)
     _details: DetailsFold = field(default_factory=DetailsFold)

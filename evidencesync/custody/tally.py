@@ -6,7 +6,7 @@ from typing import Final, get_args
 
 from evidencesync.custody.documents import ManifestFooter
 from evidencesync.evidence.entry import Entry, EntryType, Flag, Remark
-from evidencesync.evidence.moment import Moment
+from evidencesync.evidence.utc_time import Moment
 
 TYPE_ORDER: Final[tuple[str, ...]] = get_args(EntryType)
 FLAG_ORDER: Final[tuple[str, ...]] = get_args(Flag)

@@ -13,8 +13,8 @@ import msgspec
 from evidencesync.errors import InvalidNameError, MalformedDocumentError, PathEscapeError
 from evidencesync.evidence.display import is_clean, safe_text
 from evidencesync.evidence.identity import Title
-from evidencesync.evidence.moment import format_moment, parse_moment
 from evidencesync.evidence.path import from_json_fields
+from evidencesync.evidence.utc_time import format_moment, parse_moment
 from evidencesync.limits import MAX_DOCUMENT_FIELDS, MAX_PATH
 
 T = TypeVar("T")

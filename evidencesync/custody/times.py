@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
-from evidencesync.evidence.moment import format_moment, parse_moment
+from evidencesync.evidence.utc_time import format_moment, parse_moment
 
 SECOND: Final = 1_000_000_000
 BACKWARDS: Final = 600 * SECOND

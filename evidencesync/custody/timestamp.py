@@ -34,7 +34,7 @@ from evidencesync.custody.der import (
 from evidencesync.errors import TimestampError
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.moment import format_moment, parse_moment
+from evidencesync.evidence.utc_time import format_moment, parse_moment
 from evidencesync.limits import MAX_TIMESTAMP, MAX_TITLE
 
 ImprintDigest = Literal["sha256", "sha512"]

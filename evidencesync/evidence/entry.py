@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 import msgspec
 
 from evidencesync.evidence.digest import HexDigest
-from evidencesync.evidence.moment import FileTime
 from evidencesync.evidence.path import EvidencePath, from_json_fields
+from evidencesync.evidence.utc_time import FileTime
 from evidencesync.limits import LIST_CAP_PER_LINE, MAX_FILE_SIZE
 
 EntryType = Literal["file", "directory", "symlink", "block-device", "character-device", "fifo", "socket"]

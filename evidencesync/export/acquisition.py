@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO, Final, NamedTuple, TypeVar
 
-from evidencesync.closing import let_go
 from evidencesync.custody.documents import ManifestFooter, ManifestHeader
 from evidencesync.custody.manifest import ManifestReader, read_manifest
 from evidencesync.custody.receipt import decode_receipt
@@ -19,9 +18,10 @@ from evidencesync.errors import DigestMismatchError, MalformedDocumentError, Mis
 from evidencesync.evidence.digest import new_blake3, new_sha256, sha256_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
-from evidencesync.holes import extents
+from evidencesync.files.closing import let_go
+from evidencesync.files.disk import FOLDER_FLAGS, load_file, opened_file, opened_folder, storing
+from evidencesync.files.holes import extents
 from evidencesync.limits import MAX_RECORD
-from evidencesync.vault.disk import FOLDER_FLAGS, load_file, opened_file, opened_folder, storing
 from evidencesync.vault.item import Item
 from evidencesync.vault.layout import (
     DATA,

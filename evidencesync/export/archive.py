@@ -10,10 +10,10 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from evidencesync.evidence.moment import parse_moment
+from evidencesync.evidence.utc_time import parse_moment
 from evidencesync.export.acquisition import Acquisition
 from evidencesync.export.parts import Document, Folder, Part, written_blocks
-from evidencesync.vault.disk import FILE_MODE, FOLDER_MODE
+from evidencesync.files.disk import FILE_MODE, FOLDER_MODE
 from evidencesync.vault.layout import DATA
 from evidencesync.verify.progress import VerifyProgress
 

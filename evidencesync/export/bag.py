@@ -18,7 +18,7 @@ from evidencesync.custody.wholeness import SourceState
 from evidencesync.errors import UnrepresentableNameError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
-from evidencesync.evidence.moment import parse_file_time
+from evidencesync.evidence.utc_time import parse_file_time
 from evidencesync.export.acquisition import BLOCK, Acquisition
 from evidencesync.export.parts import (
     Blocks,

@@ -16,10 +16,10 @@ from typing import Any, Final
 import msgspec
 
 from evidencesync.custody.chain import ChainSubject
-from evidencesync.custody.statements import Story
+from evidencesync.custody.statements import ItemHistory
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
-from evidencesync.evidence.moment import parse_file_time
+from evidencesync.evidence.utc_time import parse_file_time
 from evidencesync.export.acquisition import Acquisition
 from evidencesync.vault.ledger import iter_records
 
@@ -203,9 +203,9 @@ class _Graph:
         digest = hashlib.sha1(self._seed + what.encode() + b"\0" + path, usedforsecurity=False).digest()
         return {"@id": f"urn:uuid:{uuid.UUID(bytes=digest[:16], version=5)}"}
 
-    def _story(self) -> Story:
+    def _story(self) -> ItemHistory:
         item = self._acquisition.item
-        story = Story(ChainSubject(item.vault_id, item.name.case.text, item.name.item.text))
+        story = ItemHistory(ChainSubject(item.vault_id, item.name.case.text, item.name.item.text))
         for stored in iter_records(item.ledger):
             story.add(stored.data)
         return story

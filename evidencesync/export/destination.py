@@ -15,11 +15,11 @@ from typing import BinaryIO, Final
 
 from evidencesync.errors import NoSpaceError, StorageError, UsageError
 from evidencesync.evidence.display import safe_text
+from evidencesync.files.disk import FOLDER_FLAGS, remove_if_there, storage_error, storing, sync_file_system, sync_folder
+from evidencesync.files.folders import remove_tree
+from evidencesync.files.placing import place_file, place_folder
+from evidencesync.files.shortages import hint_of
 from evidencesync.outside import closed_vault, look_at, open_folder_for, require_outside, require_writable
-from evidencesync.placing import place_file, place_folder
-from evidencesync.shortages import hint_of
-from evidencesync.vault.disk import FOLDER_FLAGS, remove_if_there, storage_error, storing, sync_file_system, sync_folder
-from evidencesync.vault.folders import remove_tree
 
 _OTHER: Final = "A vault holds what was acquired. Export to another place."
 _HINT: Final = "Nothing was exported. Look at the disks of the vault and of the destination."

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from evidencesync.evidence.digest import new_sha256
-from evidencesync.evidence.moment import format_moment
+from evidencesync.evidence.utc_time import format_moment
 from evidencesync.export.acquisition import NO_ROOM, Acquisition
 from evidencesync.export.archive import archive_blocks
 from evidencesync.export.bag import Bag

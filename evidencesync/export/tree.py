@@ -9,7 +9,7 @@ from evidencesync.errors import NameClashError
 from evidencesync.evidence.display import safe_text
 from evidencesync.export.acquisition import Acquisition, checked_blocks
 from evidencesync.export.parts import Content, Document, Folder, Part, written_blocks
-from evidencesync.vault.disk import CREATE_FLAGS, FILE_MODE, FOLDER_FLAGS, make_folder, opened_folder, storing, write_all
+from evidencesync.files.disk import CREATE_FLAGS, FILE_MODE, FOLDER_FLAGS, make_folder, opened_folder, storing, write_all
 from evidencesync.vault.layout import DATA
 from evidencesync.vault.tree import TreeReader, TreeWriter
 from evidencesync.verify.progress import VerifyProgress

@@ -1,1 +1,1 @@
-"""What the two ends say to each other: messages, frames and compression. Bytes in, values out."""
+"""The protocol without I/O: messages, frames, compression, and the sending and the receiving end as state machines."""

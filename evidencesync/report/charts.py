@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.figures import count_text, share_text, size_text
+from evidencesync.evidence.number_format import count_text, share_text, size_text
 from evidencesync.report.blocks import Picture
 from evidencesync.report.document import Acquisition, CustodyStep, FileMap, Item, RangeKind
 from evidencesync.report.maps import rank

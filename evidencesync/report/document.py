@@ -11,7 +11,7 @@ import msgspec
 
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
 from evidencesync.evidence.entry import Entry, ReadError
-from evidencesync.evidence.moment import Moment
+from evidencesync.evidence.utc_time import Moment
 from evidencesync.verify.findings import Checked, Finding, Head
 
 State = Literal["pass", "fail", "incomplete", "not-verified"]

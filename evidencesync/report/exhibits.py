@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.figures import count_text, duration_text, size_text
+from evidencesync.evidence.number_format import count_text, duration_text, size_text
 from evidencesync.evidence.path import from_json_fields
 from evidencesync.report import texts
 from evidencesync.report.blocks import AnyBlock, Bullets, Column, Fact, Facts, Paragraph, Section, Table

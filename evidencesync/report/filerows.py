@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
-from evidencesync.custody.entrylines import Line
+from evidencesync.custody.entrylines import SenderConnection
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
-from evidencesync.evidence.moment import parse_file_time
+from evidencesync.evidence.utc_time import parse_file_time
 from evidencesync.report.manifests import iter_lines
 from evidencesync.vault.layout import ItemLayout
 
@@ -38,7 +38,7 @@ def file_rows(item: ItemLayout, number: int) -> Iterator[FileRow]:
         yield FileRow("(the manifest cannot be read further)", "", None, "", "", error.message)
 
 
-def manifest_lines(item: ItemLayout, number: int) -> Iterator[Line]:
+def manifest_lines(item: ItemLayout, number: int) -> Iterator[SenderConnection]:
     """Every line of a manifest as it stands there, as far as it can be read. That it ends early, its survey tells."""
     try:
         for _, line in iter_lines(item, number):

@@ -17,9 +17,10 @@ from evidencesync.custody.statements import Statements
 from evidencesync.custody.trust import RevokedKeys, TrustedSigners
 from evidencesync.errors import EvidenceSyncError, MissingOrExtraError, NotThereError, SignatureError
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.figures import notebook_fingerprint
 from evidencesync.evidence.identity import Title
-from evidencesync.evidence.moment import format_moment
+from evidencesync.evidence.number_format import notebook_fingerprint
+from evidencesync.evidence.utc_time import format_moment
+from evidencesync.files.disk import load_file, opened_file, opened_folder, storing
 from evidencesync.limits import MAX_HEADER_LINE, MAX_RECORD
 from evidencesync.report.differences import compare_acquisitions
 from evidencesync.report.document import (
@@ -38,7 +39,6 @@ from evidencesync.report.judging import Shown, judge
 from evidencesync.report.manifests import survey
 from evidencesync.report.maps import file_maps
 from evidencesync.vault.catalog import acquisition_numbers, item_folders, load_header, stored_name
-from evidencesync.vault.disk import load_file, opened_file, opened_folder, storing
 from evidencesync.vault.layout import MANIFEST, RECEIPT, TIMESTAMP, ItemLayout
 from evidencesync.vault.ledger import Ledger, RecordFile, StoredRecord
 from evidencesync.verify.findings import Finding, Head, Verdict

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from evidencesync.custody.entrylines import Line
+from evidencesync.custody.entrylines import SenderConnection
 from evidencesync.custody.manifest import ManifestReader, read_manifest
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.entry import Entry
@@ -27,7 +27,9 @@ def path_pair(raw: bytes) -> PathPair:
     return PathPair(*to_json_fields(raw))
 
 
-def iter_lines(item: ItemLayout, number: int, watch: Callable[[bytes], None] | None = None) -> Iterator[tuple[bytes, Line]]:
+def iter_lines(
+    item: ItemLayout, number: int, watch: Callable[[bytes], None] | None = None
+) -> Iterator[tuple[bytes, SenderConnection]]:
     """Every line of a published manifest between header and footer, with its raw path. `watch` is given all bytes.
 
     Raises MissingOrExtraError, MalformedDocumentError, StorageError, after the lines before the one that is wrong.

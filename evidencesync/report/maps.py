@@ -17,10 +17,10 @@ from evidencesync.delta.recipe import ReadAt, Recipe, iter_recipes
 from evidencesync.delta.rows import ZERO_DIGEST
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.entry import Entry
+from evidencesync.files.disk import opened_file, opened_folder
 from evidencesync.limits import MAX_MAP_RANGES, MAX_REPORT_MAPS, MIN_ZERO_RUN
 from evidencesync.report.document import FileMap, MapRange, NamedSize, RangeKind
 from evidencesync.report.manifests import iter_lines, path_pair
-from evidencesync.vault.disk import opened_file, opened_folder
 from evidencesync.vault.layout import CHUNKS, ItemLayout
 
 _SMALLEST: Final = 1 << 20

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from evidencesync.evidence.moment import FileTime, format_file_time
+from evidencesync.evidence.utc_time import FileTime, format_file_time
 
 _BY_NAME: Final = 0x100 | 0x4000  # AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC: what the lstat before it just fetched is enough
 _BY_DESCRIPTOR: Final = 0x1000 | 0x4000  # AT_EMPTY_PATH | AT_STATX_DONT_SYNC

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from evidencesync.evidence.entry import InodeFlags
-from evidencesync.evidence.moment import FileTime
+from evidencesync.evidence.utc_time import FileTime
 from evidencesync.source.attributes import AttributeReader, Attributes
 from evidencesync.source.birth import BirthTimes
 from evidencesync.source.inodeflags import InodeFlagReader

@@ -130,8 +130,8 @@ class FilterRules:
     def may_keep_below(self, path: bytes) -> bool:
         """Whether something below this folder could be kept though the folder is left out. Errs towards yes."""
         text = _text(path)
-        keeping = (*self._including, *(pattern for pattern in self._excluding if pattern.keeps))
-        return any(pattern.may_match_below(text) for pattern in keeping)
+        recorder = (*self._including, *(pattern for pattern in self._excluding if pattern.keeps))
+        return any(pattern.may_match_below(text) for pattern in recorder)
 
     def _answer(self, path: str, *, is_folder: bool) -> _Answer:
         """What the patterns say of a path. Folders above it are asked about from the root on, or from where it is remembered."""

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final, get_args
 
 from evidencesync.evidence.entry import Entry, Flag, ReadError, Remark
-from evidencesync.evidence.moment import FileTime, format_file_time
 from evidencesync.evidence.path import to_json_fields
+from evidencesync.evidence.utc_time import FileTime, format_file_time
 from evidencesync.source.descriptor import is_gone
 from evidencesync.source.details import NO_DETAILS, DetailReader, Details
 from evidencesync.source.links import HardLinks

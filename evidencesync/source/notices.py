@@ -13,7 +13,7 @@ import select
 import time
 from typing import Final
 
-from evidencesync.closing import let_go
+from evidencesync.files.closing import let_go
 from evidencesync.source.descriptor import CLOEXEC
 from evidencesync.source.walker import Found
 

@@ -12,10 +12,10 @@ from typing import Final, Self
 
 import msgspec
 
-from evidencesync.closing import let_go
 from evidencesync.errors import InternalError, SourceReadError
 from evidencesync.evidence.display import safe_text
-from evidencesync.holes import HoleFinder
+from evidencesync.files.closing import let_go
+from evidencesync.files.holes import HoleFinder
 from evidencesync.limits import FIRST_READ, KIB
 from evidencesync.source.descriptor import FILE_FLAGS, is_gone, open_untouched
 from evidencesync.source.details import DetailReader, Details

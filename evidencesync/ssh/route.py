@@ -21,8 +21,8 @@ from typing import Final
 
 from evidencesync.errors import ConfigurationError, HostKeyError, ResourcesError, SigningKeyError, UsageError
 from evidencesync.evidence.display import safe_text
+from evidencesync.files.shortages import is_shortage
 from evidencesync.home import require_regular
-from evidencesync.shortages import is_shortage
 from evidencesync.ssh.address import Address, parse_server
 from evidencesync.ssh.known_hosts import known_hosts, without_tokens
 from evidencesync.ssh.options import SshOptions

@@ -14,16 +14,16 @@ import asyncssh
 
 from evidencesync.errors import ConfigurationError, EvidenceSyncError, NoSpaceError
 from evidencesync.evidence.display import safe_text
+from evidencesync.files.placing import place_file
+from evidencesync.files.shortages import is_full, is_shortage, unexpected
 from evidencesync.home import read_named, stand_in_for_libraries
 from evidencesync.limits import MAX_TRUST_FILE
 from evidencesync.outside import require_outside
-from evidencesync.placing import place_file
-from evidencesync.shortages import is_full, is_shortage, unexpected
 from evidencesync.ssh.channel import SSH_PACKET, SSH_WINDOW, ServedChannel
-from evidencesync.ssh.entrance import Entrance, Entry, Limits
+from evidencesync.ssh.connection_limits import ConnectionLimiter, Entry, Limits
 from evidencesync.ssh.narrowing import narrow_channel, narrow_connection, takes_too_little
 from evidencesync.ssh.private_files import check_key_file
-from evidencesync.ssh.stream import ALGORITHMS, KEEPALIVE_FOREVER, SshStream
+from evidencesync.ssh.server_channel import ALGORITHMS, KEEPALIVE_FOREVER, SshStream
 from evidencesync.ssh.wire import WIRE, Gate, Wire, WireListener
 
 _LOG: Final = logging.getLogger(__name__)
@@ -71,14 +71,14 @@ async def serve_embedded(
     await asyncio.to_thread(_read_authorized_keys, authorized_keys)  # a file that can't be used is said now, not at a login
     stand_in_for_libraries()
     asyncio.get_running_loop().set_exception_handler(_Complaints())
-    door = _Door(authorized_keys, handler, timeout_seconds, Entrance(_limits()))
+    session_socket = _Door(authorized_keys, handler, timeout_seconds, ConnectionLimiter(_limits()))
     try:
         acceptor = await asyncssh.listen(
             host,
             port,
             config=None,
-            tunnel=WireListener(Gate(door.entrance.knock, door.entrance.gone)),
-            server_factory=lambda: _Login(door),
+            tunnel=WireListener(Gate(session_socket.limiter.request_resume, session_socket.limiter.gone)),
+            server_factory=lambda: _Login(session_socket),
             server_host_keys=[host_key],
             **_settings(timeout_seconds),
         )
@@ -91,7 +91,7 @@ async def serve_embedded(
         await asyncio.get_running_loop().create_future()
     finally:
         acceptor.close()
-        await door.close()
+        await session_socket.close()
 
 
 class _Complaints:
@@ -155,11 +155,11 @@ def _settings(timeout_seconds: float) -> dict[str, Any]:
 class _Door:
     """What all connections of a server share."""
 
-    def __init__(self, authorized_keys: Path, handler: Handler, timeout_seconds: float, entrance: Entrance) -> None:
+    def __init__(self, authorized_keys: Path, handler: Handler, timeout_seconds: float, limiter: ConnectionLimiter) -> None:
         self.authorized_keys = authorized_keys
         self.handler = handler
         self.timeout_seconds = timeout_seconds
-        self.entrance = entrance
+        self.limiter = limiter
         self.tasks: set[asyncio.Task[None]] = set()
 
     def start(self, channel: _ServiceChannel, who: str) -> None:
@@ -188,14 +188,14 @@ class _Door:
         for task in list(self.tasks):
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
-        self.entrance.close()
+        self.limiter.close()
 
 
 class _Login(asyncssh.SSHServer):
     """One connection: lets the holder of an authorized key in, and then opens one session, once."""
 
-    def __init__(self, door: _Door) -> None:
-        self._door = door
+    def __init__(self, session_socket: _Door) -> None:
+        self._session_socket = session_socket
         self._connection: asyncssh.SSHServerConnection | None = None
         self._keys: asyncssh.SSHAuthorizedKeys | None = None
         self._fingerprint = ""
@@ -219,9 +219,9 @@ class _Login(asyncssh.SSHServer):
     async def begin_auth(self, username: str) -> bool:
         """True: a key is needed. (False would let anybody in.) A file that can't be read now lets nobody in."""
         self._keys = None
-        self._door.entrance.greeted(self._wire)
+        self._session_socket.limiter.greeted(self._wire)
         try:
-            self._keys = await asyncio.to_thread(_read_authorized_keys, self._door.authorized_keys)
+            self._keys = await asyncio.to_thread(_read_authorized_keys, self._session_socket.authorized_keys)
         except ConfigurationError as error:
             _LOG.error("%s", error.message)
         return True
@@ -243,7 +243,7 @@ class _Login(asyncssh.SSHServer):
 
     def auth_completed(self) -> None:
         """More may have knocked than there is room inside."""
-        entry = self._door.entrance.come_in(self._wire, self._fingerprint)
+        entry = self._session_socket.limiter.come_in(self._wire, self._fingerprint)
         self._busy = entry is Entry.BUSY
         if entry is Entry.NO:
             self.abort()
@@ -255,7 +255,7 @@ class _Login(asyncssh.SSHServer):
         self._used = True
         chan = self._connection.create_server_channel(encoding=None, window=SSH_WINDOW, max_pktsize=SSH_PACKET)
         narrow_channel(chan)
-        return chan, _ServiceChannel(self._door, self._who(), self._wire, busy=self._busy)
+        return chan, _ServiceChannel(self._session_socket, self._who(), self._wire, busy=self._busy)
 
     def _who(self) -> str:
         conn = self._connection
@@ -267,9 +267,9 @@ class _Login(asyncssh.SSHServer):
 class _ServiceChannel(SshStream, asyncssh.SSHServerSession[bytes]):
     """The session. It starts the service for any command, and for nothing else."""
 
-    def __init__(self, door: _Door, who: str, wire: Wire, *, busy: bool) -> None:
-        super().__init__(door.timeout_seconds)
-        self._door = door
+    def __init__(self, session_socket: _Door, who: str, wire: Wire, *, busy: bool) -> None:
+        super().__init__(session_socket.timeout_seconds)
+        self._session_socket = session_socket
         self._who = who
         self._entered_by = wire
         self.is_turned_away = busy
@@ -282,7 +282,7 @@ class _ServiceChannel(SshStream, asyncssh.SSHServerSession[bytes]):
 
     def vouch(self, who: str) -> bool:
         """See `ServedChannel`."""
-        return self._door.entrance.vouch(self._entered_by, who)
+        return self._session_socket.limiter.vouch(self._entered_by, who)
 
     def shell_requested(self) -> bool:
         return False
@@ -294,14 +294,14 @@ class _ServiceChannel(SshStream, asyncssh.SSHServerSession[bytes]):
         return True
 
     def session_started(self) -> None:
-        self._door.start(self, self._who)
+        self._session_socket.start(self, self._who)
 
     async def finish(self, status: int) -> None:
         """Says how it ended, and closes."""
         if self._chan is not None and not self._closed.is_set():
             with suppress(OSError):
                 self._chan.exit(status)
-        self._door.entrance.finished(self._entered_by)
+        self._session_socket.limiter.finished(self._entered_by)
         await self.close()
 
 

@@ -32,12 +32,12 @@ from evidencesync.errors import (
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import KIB, MAX_FOLDER_ENTRIES
 from evidencesync.ssh.address import Address
-from evidencesync.ssh.child import SshChild
 from evidencesync.ssh.options import SshOptions
 from evidencesync.ssh.route import find_route
 from evidencesync.ssh.sftp_answers import SftpStatus, explain_answer, listed_year, status_of
 from evidencesync.ssh.sftp_opened import SftpFile
 from evidencesync.ssh.sftp_pipes import SftpPipes
+from evidencesync.ssh.ssh_process import SshProcess
 
 _T = TypeVar("_T")
 _LARGEST_READ: Final = 255 * KIB  # OpenSSH's own limit
@@ -95,7 +95,7 @@ class SftpSource:
         self._is_closed = False
         self._lock = threading.Lock()
         self._pipes: SftpPipes | None = None
-        self._child = SshChild(find_route(address, options), options, "sftp", subsystem=True)
+        self._child = SshProcess(find_route(address, options), options, "sftp", subsystem=True)
         self._loop = asyncio.new_event_loop()
         self._thread: threading.Thread | None = None
 

@@ -17,7 +17,7 @@ from asyncssh.logging import logger
 
 from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError
 from evidencesync.limits import MIB
-from evidencesync.ssh.child import SshChild
+from evidencesync.ssh.ssh_process import SshProcess
 
 _VERSION: Final = 3  # what OpenSSH speaks
 _HELD: Final = 2 * MIB  # of what has come and is not taken yet; above twice as much the pipe is not read
@@ -28,7 +28,7 @@ _LOOK_SECONDS: Final = 0.02
 class SftpPipes:
     """The session of a child that has logged in, in the event loop that runs. `close` in any case."""
 
-    def __init__(self, child: SshChild, server_version: str) -> None:
+    def __init__(self, child: SshProcess, server_version: str) -> None:
         self.sent = 0
         self.received = 0
         self._child = child

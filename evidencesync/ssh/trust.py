@@ -14,11 +14,11 @@ from typing import Final
 
 from evidencesync.errors import ConnectError, EvidenceSyncError, HostKeyError
 from evidencesync.ssh.address import Address
-from evidencesync.ssh.child import SshChild
 from evidencesync.ssh.log import Refusal, ServerKey
 from evidencesync.ssh.options import SshOptions
 from evidencesync.ssh.recorded import fingerprint_of
 from evidencesync.ssh.route import Hop, find_route
+from evidencesync.ssh.ssh_process import SshProcess
 
 _NO_LOGIN: Final = ("-o", "PreferredAuthentications=none")
 
@@ -67,7 +67,7 @@ def _see(address: Address, options: SshOptions, more: tuple[str, ...]) -> tuple[
     A jump host's key that is not recorded is to be trusted first: that is raised, too.
     """
     route = find_route(address, options, more)
-    child = SshChild(route, options, "exit")
+    child = SshProcess(route, options, "exit")
     try:
         child.wait_ready()
     except HostKeyError:

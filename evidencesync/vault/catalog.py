@@ -14,8 +14,8 @@ from evidencesync.custody.manifest import decode_header
 from evidencesync.errors import ChainError, InvalidNameError, MissingOrExtraError, NotThereError, StorageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName, Title, is_folder_name
+from evidencesync.files.disk import make_folder, opened_file, opened_folder, storing
 from evidencesync.limits import MAX_HEADER_LINE
-from evidencesync.vault.disk import make_folder, opened_file, opened_folder, storing
 from evidencesync.vault.layout import ITEM_FOLDERS, MANIFEST, ItemLayout, VaultLayout, acquisition_number
 from evidencesync.vault.ledger import Ledger
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
+from evidencesync.files.disk import sync_file_system
 from evidencesync.limits import MIB
-from evidencesync.vault.disk import sync_file_system
 
 CHECKPOINT_BYTES: Final = 256 * MIB
 """What a power cut may cost at most, besides what one checkpoint still has under way."""

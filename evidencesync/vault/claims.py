@@ -2,7 +2,7 @@
 
 A record's file is named by its number and its type, so two records of one number could lie side by side. What makes a number
 unique is its *claim*, `.new-NNNN-G`: a file that is made by a step which is refused where the name is taken
-(`evidencesync.placing`), and holds the whole record with its signature. Whoever has the claim has the number.
+(`evidencesync.files.placing`), and holds the whole record with its signature. Whoever has the claim has the number.
 
 1. The claim is made. Whoever comes second finds it, whatever he had read of the chain before.
 2. The signature, then the record are put into their places; the claim goes.
@@ -30,9 +30,7 @@ from typing import Final
 from evidencesync.custody.documents import CustodyRecord
 from evidencesync.custody.record import SIGNERS, decode_record
 from evidencesync.errors import ChainError, ChainGrewError, EvidenceSyncError, LockedError, MalformedDocumentError, StorageError
-from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
-from evidencesync.placing import place_file, place_folder
-from evidencesync.vault.disk import (
+from evidencesync.files.disk import (
     FOLDER_MODE,
     is_there,
     load_file,
@@ -45,7 +43,9 @@ from evidencesync.vault.disk import (
     tidy_away,
     write_new_file,
 )
-from evidencesync.vault.folders import names_in
+from evidencesync.files.folders import names_in
+from evidencesync.files.placing import place_file, place_folder
+from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.vault.interrupted import TEMPORARY, claim_name, claimed_number, temporary_name
 from evidencesync.vault.layout import (
     ACQUIRED,

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from evidencesync.errors import InternalError
-from evidencesync.vault.copying import BlockSharing, copy_range
-from evidencesync.vault.disk import leave_hole, start_writeback, storage_error, storing, write_all
+from evidencesync.files.copying import BlockSharing, copy_range
+from evidencesync.files.disk import leave_hole, start_writeback, storage_error, storing, write_all
 from evidencesync.vault.space import Room, allocated_bytes
 
 _WRITEBACK: Final = 32 << 20

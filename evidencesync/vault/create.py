@@ -17,10 +17,8 @@ from evidencesync.custody.sshsig import PublicKey
 from evidencesync.errors import EvidenceSyncError, InvalidNameError, NoSpaceError, StorageError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title
-from evidencesync.evidence.moment import format_moment
-from evidencesync.limits import MAX_TITLE
-from evidencesync.outside import require_outside
-from evidencesync.vault.disk import (
+from evidencesync.evidence.utc_time import format_moment
+from evidencesync.files.disk import (
     FOLDER_FLAGS,
     make_folder,
     opened_folder,
@@ -30,7 +28,9 @@ from evidencesync.vault.disk import (
     storing,
     sync_folder,
 )
-from evidencesync.vault.folders import names_in, remove_tree
+from evidencesync.files.folders import names_in, remove_tree
+from evidencesync.limits import MAX_TITLE
+from evidencesync.outside import require_outside
 from evidencesync.vault.interrupted import TEMPORARY
 from evidencesync.vault.keys import make_vault_key
 from evidencesync.vault.layout import (

@@ -7,7 +7,7 @@ from typing import Final
 
 from evidencesync.errors import DigestMismatchError
 from evidencesync.evidence.digest import Buffer, ContentHasher
-from evidencesync.vault.disk import CREATE_FLAGS, FILE_MODE, READ_FLAGS, forget_cached, storage_error, storing, write_all
+from evidencesync.files.disk import CREATE_FLAGS, FILE_MODE, READ_FLAGS, forget_cached, storage_error, storing, write_all
 from evidencesync.vault.space import Room
 
 _BUFFER: Final = 256 * 1024

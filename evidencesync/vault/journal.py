@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from evidencesync.delta.rows import Row, pack_segment
+from evidencesync.files.disk import storage_error, storing, write_all
 from evidencesync.limits import MAX_PATH, MAX_SEGMENT_ROWS
-from evidencesync.vault.disk import storage_error, storing, write_all
 
 JOURNAL: Final = "journal"
 _MAGIC: Final = b"ESJRNL1\n"

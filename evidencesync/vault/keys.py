@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
 from evidencesync.custody.sshsig import PublicKey
 from evidencesync.custody.wire import write_string
 from evidencesync.errors import SigningKeyError
+from evidencesync.files.disk import load_file, store_new_file, storing
 from evidencesync.limits import MAX_PUBLIC_KEY
-from evidencesync.vault.disk import load_file, store_new_file, storing
 from evidencesync.vault.layout import VAULT_KEY, VAULT_KEY_PUBLIC
 
 _PRIVATE_MODE: Final = 0o600

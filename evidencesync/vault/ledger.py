@@ -28,9 +28,9 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.evidence.display import safe_text
+from evidencesync.files.disk import load_file, opened_folder, storing
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.vault.claims import NewRecord, Vouch, claim_number, grew, is_begun, put_record
-from evidencesync.vault.disk import load_file, opened_folder, storing
 from evidencesync.vault.interrupted import TEMPORARY
 from evidencesync.vault.layout import MAX_SEQUENCE, SIGNATURE_SUFFIX, parse_record_file, record_file
 

@@ -7,9 +7,9 @@ import re
 import secrets
 from typing import Final
 
-from evidencesync.vault.copying import share_blocks
-from evidencesync.vault.disk import CREATE_FLAGS, opened_folder, storing, sync_file_system, write_all
-from evidencesync.vault.folders import remove_tree
+from evidencesync.files.copying import share_blocks
+from evidencesync.files.disk import CREATE_FLAGS, opened_folder, storing, sync_file_system, write_all
+from evidencesync.files.folders import remove_tree
 from evidencesync.vault.settings import FileSystem
 
 _PROBE: Final = re.compile(r"\.probe-[0-9a-f]{16}")

@@ -28,11 +28,11 @@ from evidencesync.errors import (
     hinting,
 )
 from evidencesync.evidence.digest import sha256_of
+from evidencesync.files.disk import load_file, opened_folder, remove_if_there, store_new_file, storing, sync_folder
+from evidencesync.files.folders import remove_tree
+from evidencesync.files.placing import place_folder
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
-from evidencesync.placing import place_folder
 from evidencesync.vault.claims import NewRecord, put_record
-from evidencesync.vault.disk import load_file, opened_folder, remove_if_there, store_new_file, storing, sync_folder
-from evidencesync.vault.folders import remove_tree
 from evidencesync.vault.item import Item, ItemState
 from evidencesync.vault.layout import (
     ACQUIRED,

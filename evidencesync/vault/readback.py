@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import Final
 
-from evidencesync.closing import let_go
 from evidencesync.custody.manifest import CheckedLine
 from evidencesync.errors import DigestMismatchError, EvidenceSyncError, InternalError, MissingOrExtraError, StorageError
 from evidencesync.evidence.digest import feed_zeros, new_blake3, new_sha256
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
-from evidencesync.holes import HoleFinder
+from evidencesync.files.closing import let_go
+from evidencesync.files.disk import forget_cached, storage_error
+from evidencesync.files.holes import HoleFinder
 from evidencesync.vault.checking import FileChecks
-from evidencesync.vault.disk import forget_cached, storage_error
 from evidencesync.vault.stored import Comparison, Problem, StoredFile
 from evidencesync.vault.tree import TreeReader
 

@@ -12,7 +12,7 @@ import msgspec
 from evidencesync.custody.documents import Document, Fingerprint, TitleText, VaultId
 from evidencesync.errors import ConfigurationError, MalformedDocumentError
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.moment import Moment
+from evidencesync.evidence.utc_time import Moment
 
 VAULT_FORMAT: Final = "evidencesync-vault/1"
 _A_FORMAT: Final = re.compile("evidencesync-vault/[0-9]{1,6}")

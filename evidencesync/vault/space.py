@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from evidencesync.errors import NoSpaceError
+from evidencesync.files.disk import storing
+from evidencesync.files.folders import FolderStack
 from evidencesync.limits import ENTRIES_RESERVE, MIB, SPACE_RESERVE
-from evidencesync.vault.disk import storing
-from evidencesync.vault.folders import FolderStack
 from evidencesync.vault.machine import kind_of_file_system
 
 _SHARE: Final = 4  # of what is free: as much as others may write before the disk is asked again

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from evidencesync.closing import let_go
-from evidencesync.vault.disk import storage_error, storing, write_all
+from evidencesync.files.closing import let_go
+from evidencesync.files.disk import storage_error, storing, write_all
 
 _NAME: Final = "rows"
 _BUFFER: Final = 256 * 1024

@@ -2,7 +2,7 @@
 
 `incoming/SESSION/acquisition/` becomes `acquisitions/NNNN` by one rename; `incoming/SESSION/contents/` holds large contents
 while they are assembled, and `incoming/SESSION/journal` says what they hold so far. What a session leaves behind is used by
-the next one (`evidencesync.vault.leftovers`).
+the next one (`evidencesync.vault.resume.leftovers`).
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from evidencesync.closing import let_go
 from evidencesync.custody.documents import NotInSums
 from evidencesync.custody.manifest import CheckedLine
 from evidencesync.delta.recipe import MAGIC, Recipe
 from evidencesync.errors import InternalError, UsageError
 from evidencesync.evidence.digest import Buffer
 from evidencesync.evidence.display import safe_text
+from evidencesync.files.closing import let_go
+from evidencesync.files.disk import FOLDER_FLAGS, FOLDER_MODE, opened_folder, storing, sync_file_system
+from evidencesync.files.folders import FolderStack, remove_tree
 from evidencesync.vault import checkpoints
 from evidencesync.vault.checkpoints import Checkpoints
 from evidencesync.vault.content import StagedContent
-from evidencesync.vault.disk import FOLDER_FLAGS, FOLDER_MODE, opened_folder, storing, sync_file_system
 from evidencesync.vault.documents import StreamedDocument, verify_on_disk
-from evidencesync.vault.folders import FolderStack, remove_tree
 from evidencesync.vault.item import Item
 from evidencesync.vault.journal import Journal
 from evidencesync.vault.layout import CHUNKS, DATA, INCOMING, MANIFEST, STAGED_ACQUISITION, ItemLayout

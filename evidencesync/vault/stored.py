@@ -10,10 +10,10 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 from blake3 import blake3
 
-from evidencesync.closing import let_go
 from evidencesync.errors import EvidenceSyncError, MissingOrExtraError
+from evidencesync.files.closing import let_go
+from evidencesync.files.disk import forget_cached
 from evidencesync.limits import FIRST_READ
-from evidencesync.vault.disk import forget_cached
 from evidencesync.vault.tree import TreeReader
 
 _BLOCK: Final = 1 << 20

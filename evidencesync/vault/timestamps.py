@@ -15,10 +15,10 @@ from evidencesync.custody.roots import Roots
 from evidencesync.custody.sshsig import Signer
 from evidencesync.custody.timestamp import Request, Token, timestamp_details
 from evidencesync.errors import ChainError, ChainGrewError, LockedError, MissingOrExtraError, NotThereError, TimestampError
-from evidencesync.evidence.moment import format_moment
+from evidencesync.evidence.utc_time import format_moment
+from evidencesync.files.disk import load_file, opened_folder, sync_folder
 from evidencesync.limits import MAX_SIGNATURE, MAX_TIMESTAMP
 from evidencesync.vault.claims import place_new_file
-from evidencesync.vault.disk import load_file, opened_folder, sync_folder
 from evidencesync.vault.heads import state_head
 from evidencesync.vault.item import Item, ItemState, lock_item
 from evidencesync.vault.layout import MANIFEST_SIGNATURE, TIMESTAMP, TIMESTAMP_REQUEST

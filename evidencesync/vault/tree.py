@@ -10,10 +10,10 @@ from typing import Final, Literal, TypeVar
 
 from evidencesync.errors import EvidenceSyncError, MissingOrExtraError, NameClashError, StorageError
 from evidencesync.evidence.display import safe_text
+from evidencesync.files.copying import copy_file, share_blocks
+from evidencesync.files.disk import CREATE_FLAGS, FILE_MODE, FOLDER_MODE, READ_FLAGS, storage_error, write_all
+from evidencesync.files.folders import FolderStack, split_path
 from evidencesync.vault.content import StagedContent
-from evidencesync.vault.copying import copy_file, share_blocks
-from evidencesync.vault.disk import CREATE_FLAGS, FILE_MODE, FOLDER_MODE, READ_FLAGS, storage_error, write_all
-from evidencesync.vault.folders import FolderStack, split_path
 from evidencesync.vault.space import Room, bytes_on_disk
 
 CopyMethod = Literal["reflinked", "copied"]

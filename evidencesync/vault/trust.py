@@ -36,8 +36,8 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.moment import format_moment
-from evidencesync.vault.disk import opened_folder
+from evidencesync.evidence.utc_time import format_moment
+from evidencesync.files.disk import opened_folder
 from evidencesync.vault.layout import REVOKED_KEYS, TRUSTED_SIGNERS, VaultLayout
 from evidencesync.vault.ledger import ChainHead, Ledger, RecordFile, recorded, sign_record
 from evidencesync.vault.machine import Machine

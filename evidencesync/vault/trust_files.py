@@ -19,9 +19,9 @@ from typing import Final
 
 from evidencesync.errors import ChainError, EvidenceSyncError
 from evidencesync.evidence.digest import sha256_of
+from evidencesync.files.disk import load_file, load_own_file, remove_if_there, store_new_file, storing, sync_folder, tidy_away
+from evidencesync.files.folders import names_in
 from evidencesync.limits import MAX_TRUST_FILE
-from evidencesync.vault.disk import load_file, load_own_file, remove_if_there, store_new_file, storing, sync_folder, tidy_away
-from evidencesync.vault.folders import names_in
 from evidencesync.vault.interrupted import TEMPORARY, Standing, is_draft, standing, temporary_name
 from evidencesync.vault.layout import REVOKED_KEYS, TRUSTED_SIGNERS
 

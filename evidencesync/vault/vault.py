@@ -16,11 +16,11 @@ from evidencesync.errors import ChainError, VaultNotFoundError
 from evidencesync.evidence.digest import sha512_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName
+from evidencesync.files.disk import FOLDER_FLAGS, load_file, opened_folder, storage_error
 from evidencesync.limits import MAX_VAULT_TOML
 from evidencesync.vault.catalog import case_folders, make_item_folders, require_item_folders, stored_names
 from evidencesync.vault.claims import NewRecord
-from evidencesync.vault.disk import FOLDER_FLAGS, load_file, opened_folder, storage_error
-from evidencesync.vault.index import Index
+from evidencesync.vault.index.index import Index
 from evidencesync.vault.item import Item
 from evidencesync.vault.keys import VaultSigner, load_vault_key
 from evidencesync.vault.layout import SETTINGS, VaultLayout

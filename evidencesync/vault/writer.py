@@ -14,12 +14,12 @@ from typing import Final
 
 from evidencesync.errors import ConfigurationError, OtherWriterError, VaultNotFoundError
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.moment import format_moment
+from evidencesync.evidence.utc_time import format_moment
+from evidencesync.files.disk import load_file, opened_folder, remove_if_there, store_new_file, storing, sync_folder
+from evidencesync.files.lock import locked_folder
 from evidencesync.limits import MAX_VAULT_TOML
-from evidencesync.vault.disk import load_file, opened_folder, remove_if_there, store_new_file, storing, sync_folder
 from evidencesync.vault.interrupted import temporary_name
 from evidencesync.vault.layout import CUSTODY, SETTINGS, VaultLayout
-from evidencesync.vault.lock import locked_folder
 from evidencesync.vault.machine import FileSystemKind, Machine, kind_of_file_system, this_machine
 from evidencesync.vault.settings import VaultSettings, Writer, encode_table, parse_settings
 

@@ -22,7 +22,7 @@ from evidencesync.delta.recipe import most_bytes
 from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.moment import parse_moment
+from evidencesync.evidence.utc_time import parse_moment
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.vault.layout import (
     ACQUIRED,

@@ -31,9 +31,9 @@ from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigners
 from evidencesync.errors import TrustFileError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title, is_folder_name
-from evidencesync.evidence.moment import format_moment
-from evidencesync.kept.heads import HeadMemory
-from evidencesync.vault.disk import FOLDER_FLAGS
+from evidencesync.evidence.utc_time import format_moment
+from evidencesync.files.disk import FOLDER_FLAGS
+from evidencesync.localstate.heads import HeadMemory
 from evidencesync.vault.layout import ACQUISITIONS, CASES, CUSTODY, INDEX, SETTINGS
 from evidencesync.verify.cache import Published, check_index, list_published, published_in
 from evidencesync.verify.checks import Check

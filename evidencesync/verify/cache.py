@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import is_folder_name
-from evidencesync.vault.everywhere import FILE
+from evidencesync.vault.index.everywhere import FILE
 from evidencesync.vault.layout import ACQUISITIONS, CASES, INDEX, MAX_ACQUISITION, acquisition_folder, acquisition_number
 from evidencesync.verify.checks import Check
 from evidencesync.verify.documents import CheckedFolder, reason

@@ -12,7 +12,7 @@ from typing import Final
 
 from evidencesync.custody.documents import CustodyRecord
 from evidencesync.custody.times import BACKWARDS, SECOND
-from evidencesync.evidence.moment import format_moment, parse_moment
+from evidencesync.evidence.utc_time import format_moment, parse_moment
 from evidencesync.verify.checks import Check
 from evidencesync.verify.findings import Reporter
 

@@ -24,7 +24,7 @@ from evidencesync.custody.record import SIGNERS, SignedBy, check_signer, decode_
 from evidencesync.custody.statements import Statements
 from evidencesync.errors import ChainError, MalformedDocumentError, UntrustedSignerError
 from evidencesync.evidence.digest import sha256_of, sha512_of
-from evidencesync.evidence.moment import parse_moment
+from evidencesync.evidence.utc_time import parse_moment
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.vault.interrupted import TEMPORARY, claimed_number, left_by_append
 from evidencesync.vault.layout import SIGNATURE_SUFFIX, parse_record_file, record_file

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from evidencesync.closing import let_go
 from evidencesync.errors import EvidenceSyncError, MissingOrExtraError
+from evidencesync.files.closing import let_go
 from evidencesync.vault import stored
 from evidencesync.vault.checking import FileChecks
 from evidencesync.vault.stored import Comparison, StoredFile

@@ -16,7 +16,7 @@ from evidencesync.delta.recipe import MAGIC
 from evidencesync.delta.rows import ZERO_DIGEST
 from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.digest import CHUNK_DIGEST_SIZE, chunk_digest_of
-from evidencesync.holes import extents
+from evidencesync.files.holes import extents
 from evidencesync.limits import MAX_CHUNK, MAX_DAMAGED_RANGES, MAX_FILE_SIZE, MAX_ZERO_EXTENT
 
 # The layout of chunks.bin, as delta.recipe and delta.rows say. Rows are read a few at a time: a recipe may be larger than memory.

@@ -9,11 +9,11 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Final, Literal
 
-from evidencesync.closing import reading, reading_blocks
 from evidencesync.errors import LimitExceededError
 from evidencesync.evidence.display import safe_text
-from evidencesync.holes import has_empty_run
-from evidencesync.vault.disk import FOLDER_FLAGS, READ_FLAGS
+from evidencesync.files.closing import reading, reading_blocks
+from evidencesync.files.disk import FOLDER_FLAGS, READ_FLAGS
+from evidencesync.files.holes import has_empty_run
 from evidencesync.verify.checks import Check
 from evidencesync.verify.findings import Findings, Reporter
 

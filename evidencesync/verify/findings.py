@@ -10,8 +10,8 @@ import msgspec
 
 from evidencesync.errors import ExitCode, most_severe
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.moment import Moment
 from evidencesync.evidence.path import from_json_fields, to_json_fields
+from evidencesync.evidence.utc_time import Moment
 from evidencesync.limits import MAX_FINDINGS
 from evidencesync.vault.layout import CASES, CUSTODY
 from evidencesync.verify.checks import MEANINGS, Check, Severity

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from evidencesync.evidence.digest import Buffer, feed_zeros, new_sha256
-from evidencesync.holes import HoleFinder
-from evidencesync.parallel import new_parallel_blake3
+from evidencesync.files.holes import HoleFinder
+from evidencesync.files.parallel_hash import new_parallel_blake3
 from evidencesync.verify.documents import reason
 
 LARGE: Final = 8 << 20

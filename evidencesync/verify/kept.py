@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from evidencesync.custody.documents import CUSTODY_NAMESPACE
+from evidencesync.custody.known_chain import Comparison, KnownChain
 from evidencesync.custody.retirement import ChainOrder
-from evidencesync.custody.seen import Comparison, SeenChain
 from evidencesync.custody.sshsig import verify_signature
 from evidencesync.errors import (
     EvidenceSyncError,
@@ -17,11 +17,11 @@ from evidencesync.errors import (
     StorageError,
 )
 from evidencesync.evidence.digest import sha256_of, sha512_of
-from evidencesync.evidence.moment import parse_moment
-from evidencesync.kept.checking import CheckedReceipt
+from evidencesync.evidence.utc_time import parse_moment
+from evidencesync.files.disk import load_file, opened_folder
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
+from evidencesync.localstate.receipt_checks import CheckedReceipt
 from evidencesync.vault.catalog import is_folder
-from evidencesync.vault.disk import load_file, opened_folder
 from evidencesync.vault.layout import SIGNATURE_SUFFIX
 from evidencesync.vault.ledger import Ledger, StoredRecord, iter_records
 from evidencesync.vault.vault import Vault
@@ -76,7 +76,7 @@ def _check(kept: CheckedReceipt, vault: Vault) -> list[EvidenceSyncError]:
         return [ForkedError(f"the vault has the key {vault.settings.key}; the receipt was signed with {receipt.vault_key}")]
     layout = vault.layout.item(name)
     head = sha256_of(kept.documents["received.json"]).hex()
-    seen = SeenChain(kept.received.sequence, (sha256_of(kept.documents["acquired.json"]).hex(), head))
+    seen = KnownChain(kept.received.sequence, (sha256_of(kept.documents["acquired.json"]).hex(), head))
     present = _present(Ledger(layout.custody), seen.sequence) if is_folder(layout.custody) else None
     if present is None:
         text = f"the vault has no records of {name}; the receipt is about record {seen.sequence}, {seen.sha256}"
@@ -97,7 +97,7 @@ def _check(kept: CheckedReceipt, vault: Vault) -> list[EvidenceSyncError]:
     return problems
 
 
-def _present(ledger: Ledger, wanted: int) -> SeenChain | None:
+def _present(ledger: Ledger, wanted: int) -> KnownChain | None:
     """The record under a number, or the last where the chain is shorter; None for an empty chain."""
     files = ledger.files()
-    return SeenChain(min(wanted, len(files)), (ledger.load(files[min(wanted, len(files)) - 1]).sha256,)) if files else None
+    return KnownChain(min(wanted, len(files)), (ledger.load(files[min(wanted, len(files)) - 1]).sha256,)) if files else None

@@ -20,9 +20,9 @@ from evidencesync.errors import MalformedDocumentError, PathEscapeError
 from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, new_blake3
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
+from evidencesync.files.disk import FOLDER_FLAGS
+from evidencesync.files.folders import FolderStack
 from evidencesync.limits import MAX_FINDINGS
-from evidencesync.vault.disk import FOLDER_FLAGS
-from evidencesync.vault.folders import FolderStack
 from evidencesync.vault.layout import BLAKE3SUMS, DATA, MANIFEST, SHA256SUMS
 from evidencesync.vault.stored import StoredFile
 from evidencesync.verify.checks import Check

@@ -8,8 +8,8 @@ from typing import BinaryIO
 
 from evidencesync.errors import EvidenceSyncError, MalformedDocumentError
 from evidencesync.evidence.display import safe_text
+from evidencesync.files.disk import FOLDER_FLAGS
 from evidencesync.limits import MIN_CHUNK
-from evidencesync.vault.disk import FOLDER_FLAGS
 from evidencesync.vault.layout import DATA
 from evidencesync.vault.tree import TreeReader
 from evidencesync.verify.checks import Check

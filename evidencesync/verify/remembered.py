@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Final
 
 from evidencesync.custody.chain import ChainSubject
-from evidencesync.custody.seen import Comparison, SeenChain
-from evidencesync.custody.witness import whose_chain
+from evidencesync.custody.consistency import whose_chain
+from evidencesync.custody.known_chain import Comparison, KnownChain
 from evidencesync.errors import ForkedError, RememberedHeadsError
 from evidencesync.evidence.identity import Title
-from evidencesync.evidence.moment import format_moment
-from evidencesync.kept.heads import HeadMemory, Remembered
+from evidencesync.evidence.utc_time import format_moment
+from evidencesync.localstate.heads import HeadMemory, Remembered
 from evidencesync.vault.layout import CASES, CUSTODY
 from evidencesync.verify.checks import Check
 from evidencesync.verify.context import Context
@@ -85,8 +85,8 @@ def _check_one(context: Context, before: Remembered) -> None:
         report.report(Check.CUSTODY, _SLUGS[found], text)
 
 
-def _compare(before: SeenChain, present: SeenChain, digests: Mapping[int, str], unread: Set[int]) -> Comparison:
-    """As `SeenChain.compare`; a record that is there and cannot be read may be the one that was seen."""
+def _compare(before: KnownChain, present: KnownChain, digests: Mapping[int, str], unread: Set[int]) -> Comparison:
+    """As `KnownChain.compare`; a record that is there and cannot be read may be the one that was seen."""
     differs = any(before.digest_of(number) not in (digest, None) for number, digest in digests.items())
     if differs and unread:
         return Comparison.FORKED
@@ -102,10 +102,10 @@ def _place_of(subject: ChainSubject) -> bytes:
     return f"{CASES}/{Title(subject.case).folder}/{Title(subject.item).folder}/{CUSTODY}".encode()
 
 
-def _chain_of(digests: Mapping[int, str], unread: Set[int] = frozenset()) -> SeenChain | None:
+def _chain_of(digests: Mapping[int, str], unread: Set[int] = frozenset()) -> KnownChain | None:
     """A chain as it lies there. A record that is missing in it, which is a finding of its own, has no digest."""
     last = max(digests.keys() | unread, default=0)
-    return SeenChain(last, tuple(digests.get(number, "") for number in range(1, last + 1))) if last else None
+    return KnownChain(last, tuple(digests.get(number, "") for number in range(1, last + 1))) if last else None
 
 
 def _report_about(report: Reporter, subject: ChainSubject) -> Reporter:

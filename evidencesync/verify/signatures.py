@@ -12,7 +12,7 @@ from evidencesync.custody.sshsig import decode_armor, is_malleable, verify_signa
 from evidencesync.custody.trust import RevokedKeys, Trust
 from evidencesync.errors import SignatureError, UntrustedSignerError
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.moment import format_moment
+from evidencesync.evidence.utc_time import format_moment
 from evidencesync.vault.layout import SIGNATURE_SUFFIX
 from evidencesync.verify.checks import Check
 from evidencesync.verify.findings import Reporter

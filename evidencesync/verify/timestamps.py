@@ -15,7 +15,7 @@ from evidencesync.custody.documents import CustodyRecord, Receipt
 from evidencesync.custody.manifest import ManifestReader
 from evidencesync.custody.times import AcquisitionTimes, Step, contradiction, measured_clocks
 from evidencesync.errors import LimitExceededError, TimestampError
-from evidencesync.evidence.moment import format_moment
+from evidencesync.evidence.utc_time import format_moment
 from evidencesync.limits import MAX_TIMESTAMP
 from evidencesync.vault.layout import MANIFEST_SIGNATURE, TIMESTAMP, TIMESTAMP_REQUEST
 from evidencesync.verify.chains import ChainedAcquisition

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.names import RUN, SortedNames
-from evidencesync.vault.folders import FolderStack
+from evidencesync.files.folders import FolderStack
 from evidencesync.verify.documents import Kind, kind_of, unsafe_folder_bits
 
 _LETTERS: Final[dict[Kind, bytes]] = {

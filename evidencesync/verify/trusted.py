@@ -15,7 +15,7 @@ from evidencesync.custody.record import SIGNERS, SignedBy, decode_record
 from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigners
 from evidencesync.errors import MalformedDocumentError, TrustFileError
 from evidencesync.evidence.digest import sha256_of
-from evidencesync.evidence.moment import parse_moment
+from evidencesync.evidence.utc_time import parse_moment
 from evidencesync.limits import MAX_RECORD, MAX_TRUST_FILE
 from evidencesync.vault.interrupted import Standing, is_draft, standing
 from evidencesync.vault.layout import CUSTODY, REVOKED_KEYS, TRUSTED_SIGNERS, parse_record_file, record_file

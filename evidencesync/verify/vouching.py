@@ -20,7 +20,7 @@ from evidencesync.errors import (
     most_severe,
 )
 from evidencesync.evidence.identity import ItemName
-from evidencesync.kept.heads import HeadMemory
+from evidencesync.localstate.heads import HeadMemory
 from evidencesync.verify.audit import audit_documents
 from evidencesync.verify.checks import MEANINGS
 from evidencesync.verify.findings import shown_place

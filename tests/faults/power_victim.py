@@ -20,9 +20,9 @@ from typing import Final
 import pytest
 
 from evidencesync.cli import app
-from evidencesync.transfer import acquiring
+from evidencesync.files.disk import sync_file_system
+from evidencesync.ingest import ingesting
 from evidencesync.vault import checkpoints
-from evidencesync.vault.disk import sync_file_system
 from evidencesync.vault.publish import Published, publish
 from evidencesync.vault.staging import Staging
 from tests.support.file_systems import cut_power
@@ -43,7 +43,7 @@ def main(vault: str, moment: str, *arguments: str) -> None:
         def publish_until(staging: Staging, documents: Mapping[str, bytes]) -> Published:
             return publish(staging, documents, lambda step: die() if step == when else None)
 
-        PATCH.setattr(acquiring, "publish", publish_until)
+        PATCH.setattr(ingesting, "publish", publish_until)
     elif what == "stored":
         at, _, interval = when.partition(":")
         _watch_checkpoints(int(at), int(interval), die)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from evidencesync.transfer import ahead, place
+from evidencesync.connection import busy_server, read_ahead
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.cut_links import FlakyBench
@@ -22,9 +22,9 @@ MANY = 1000
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(place, "FIRST_PAUSE", 0.002)
-    monkeypatch.setattr(place, "LONGEST_PAUSE", 0.01)
-    monkeypatch.setattr(ahead, "SILENCE_SECONDS", 15.0)
+    monkeypatch.setattr(busy_server, "FIRST_PAUSE", 0.002)
+    monkeypatch.setattr(busy_server, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(read_ahead, "SILENCE_SECONDS", 15.0)
 
 
 def losses(chance: random.Random) -> list[dict[str, Any] | None]:

@@ -20,17 +20,17 @@ from typing import Final, Literal
 
 import pytest
 
+from evidencesync.acquire.connect import reach_for_pull
+from evidencesync.acquire.custody import Appended, Draft, append_record
+from evidencesync.acquire.pull import pull
+from evidencesync.acquire.push import push
+from evidencesync.connection.link import LocalLink, local_pair
+from evidencesync.connection.progress import Progress
 from evidencesync.errors import EvidenceSyncError, InternalError
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.evidence.identity import ItemName, Title
-from evidencesync.transfer.custody import Appended, Draft, append_record
-from evidencesync.transfer.link import LocalLink, local_pair
-from evidencesync.transfer.offering import offer
-from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.pull import pull
-from evidencesync.transfer.push import push
-from evidencesync.transfer.reach import reach_for_pull
-from evidencesync.transfer.receive import receive
+from evidencesync.ingest.receive import receive
+from evidencesync.serve.source_server import offer
 from evidencesync.vault.ledger import iter_records
 from evidencesync.vault.vault import Vault
 from evidencesync.verify.audit import audit_vault

@@ -12,11 +12,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from evidencesync.acquire.request import PushOutcome
+from evidencesync.connection import busy_server
 from evidencesync.errors import EvidenceSyncError
-from evidencesync.transfer import place
-from evidencesync.transfer.request import PushOutcome
-from evidencesync.vault.abandoned import find_abandoned
 from evidencesync.vault.journal import JournaledSegment, read_journal
+from evidencesync.vault.resume.abandoned import find_abandoned
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.cut_links import FlakyBench
@@ -27,7 +27,7 @@ SIZE = 32 * MIB
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(place, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(busy_server, "FIRST_PAUSE", 0.01)
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.connection import busy_server
+from evidencesync.connection.session_socket import ResumeRequest, SocketLink
 from evidencesync.errors import LinkLostError
+from evidencesync.ingest import receive
 from evidencesync.limits import WINDOW
-from evidencesync.transfer import place, receive
-from evidencesync.transfer.door import Knock, SocketLink
 from evidencesync.vault.item import Item, lock_item
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
@@ -29,8 +30,8 @@ CUTS = [40, 400, 3_000, 40_000, MIB, 5 * MIB, 11 * MIB, 17 * MIB]
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     # Short, but many: on a busy machine it takes its time until the vault's end has noticed that a link is lost.
-    monkeypatch.setattr(place, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(place, "LONGEST_PAUSE", 0.2)
+    monkeypatch.setattr(busy_server, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(busy_server, "LONGEST_PAUSE", 0.2)
 
 
 @pytest.fixture
@@ -175,11 +176,11 @@ def test_a_sender_who_is_gone_before_he_sent_anything_is_not_waited_for(
     client = HostileClient(bench, may_return=True)
     if waits_for_the_lock:
         with lock_item(bench.vault.item(bench.name, create=True)):
-            finds_it_locked, knock = threading.Event(), receive._knock_everywhere
+            finds_it_locked, request_resume = threading.Event(), receive._knock_everywhere
 
-            def knock_and_say_so(item: Item, visitor: Knock) -> SocketLink | bool:
+            def knock_and_say_so(item: Item, visitor: ResumeRequest) -> SocketLink | bool:
                 finds_it_locked.set()
-                return knock(item, visitor)
+                return request_resume(item, visitor)
 
             monkeypatch.setattr(receive, "_knock_everywhere", knock_and_say_so)
             client.send(client.begin(client.claim(client.hello())))

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.acquire.connect import reach_vault
+from evidencesync.acquire.push import push
+from evidencesync.connection import read_ahead as ahead_module
+from evidencesync.connection.link import local_pair
+from evidencesync.connection.progress import Progress
 from evidencesync.errors import EvidenceSyncError, LinkLostError, ResourcesError
+from evidencesync.ingest import receive as receive_module
+from evidencesync.serve.serving import _serve_link
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
-from evidencesync.transfer import ahead as ahead_module
-from evidencesync.transfer import receive as receive_module
-from evidencesync.transfer.link import local_pair
-from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.push import push
-from evidencesync.transfer.reach import reach_vault
-from evidencesync.transfer.serving import _serve_link
 from tests.support.bench_of_evidence import Bench, make_bench
 
 SECONDS = 20.0
@@ -43,7 +43,7 @@ def test_a_push_to_a_local_vault_ends_at_once(bench: Bench, monkeypatch: pytest.
     if where == "receive":
         monkeypatch.setattr(receive_module, "receive", no_room)
     else:
-        monkeypatch.setattr(ahead_module.Ahead, "__init__", no_thread)
+        monkeypatch.setattr(ahead_module.ReadAhead, "__init__", no_thread)
     link = reach_vault(Address.parse(str(bench.vault.layout.root)), SshOptions())
     with pytest.raises(ResourcesError, match="not enough memory"):
         push(link, bench.request(timeout_seconds=SECONDS), Progress())
@@ -52,7 +52,7 @@ def test_a_push_to_a_local_vault_ends_at_once(bench: Bench, monkeypatch: pytest.
 
 
 def test_a_sender_from_afar_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead_module.Ahead, "__init__", no_thread)
+    monkeypatch.setattr(ahead_module.ReadAhead, "__init__", no_thread)
     ours, theirs = local_pair()
     ended: list[BaseException] = []
 

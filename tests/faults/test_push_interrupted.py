@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.acquire.push import push
+from evidencesync.connection.link import LocalLink, local_pair
+from evidencesync.connection.progress import Progress
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.errors import ConnectError, LinkLostError
-from evidencesync.transfer.link import LocalLink, local_pair
-from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.push import push
-from evidencesync.transfer.receive import receive
+from evidencesync.ingest.receive import receive
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.patience import PATIENCE_SECONDS

@@ -13,19 +13,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from evidencesync.acquire import push as push_module
+from evidencesync.acquire.push import push
 from evidencesync.cli.app import main
+from evidencesync.connection import writer as outlet_module
+from evidencesync.connection.link import Link, LocalLink, local_pair
+from evidencesync.connection.progress import Progress
+from evidencesync.connection.sender_connection import SenderConnection
+from evidencesync.connection.steady import SteadyLink
 from evidencesync.errors import InterruptedRunError, LinkLostError
+from evidencesync.ingest.occupants import end_waiting, find_transfers
+from evidencesync.ingest.receive import receive
 from evidencesync.limits import MAX_RETURN_SECONDS, RETURN_SECONDS
 from evidencesync.protocol.messages import Patience
-from evidencesync.transfer import outlet as outlet_module
-from evidencesync.transfer import push as push_module
-from evidencesync.transfer.line import Line
-from evidencesync.transfer.link import Link, LocalLink, local_pair
-from evidencesync.transfer.occupants import end_waiting, find_transfers
-from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.push import push
-from evidencesync.transfer.receive import receive
-from evidencesync.transfer.steady import SteadyLink
 from evidencesync.vault.item import lock_item
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.cut_links import CutLink
@@ -120,15 +120,15 @@ def test_a_sender_who_is_interrupted_in_the_middle_of_a_frame_says_so_after_the_
             if torn > pause:
                 raise KeyboardInterrupt
 
-    outlets: list[outlet_module.Outlet] = []
+    outlets: list[outlet_module.BufferedWriter] = []
     monkeypatch.setattr(outlet_module, "time", Time)
-    make = outlet_module.Outlet.__init__
+    make = outlet_module.BufferedWriter.__init__
 
-    def made(self: outlet_module.Outlet, link: Link, limit_rate: int | None) -> None:
+    def made(self: outlet_module.BufferedWriter, link: Link, limit_rate: int | None) -> None:
         make(self, link, limit_rate)
         outlets.append(self)
 
-    monkeypatch.setattr(outlet_module.Outlet, "__init__", made)
+    monkeypatch.setattr(outlet_module.BufferedWriter, "__init__", made)
     vault = VaultsEnd(bench)
     with pytest.raises(KeyboardInterrupt):
         push(
@@ -204,7 +204,7 @@ def test_a_frame_that_is_being_sent_when_ctrl_c_comes_is_whole_before_the_last_w
 
 
 def test_a_link_that_takes_nothing_keeps_nobody_who_wants_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evidencesync.transfer.steady._LAST_WORD_SECONDS", 0.01)
+    monkeypatch.setattr("evidencesync.connection.steady._LAST_WORD_SECONDS", 0.01)
     link = SlowLink()
     steady = SteadyLink(link)
     with pytest.raises(LinkLostError):
@@ -224,7 +224,7 @@ def test_a_sender_who_will_not_come_back_is_not_waited_for(bench: Bench) -> None
 
 @pytest.mark.parametrize(("told", "waits"), [(None, RETURN_SECONDS), (0, 0), (931, 931), (2**32 - 1, MAX_RETURN_SECONDS)])
 def test_for_how_long_a_sender_is_waited_for(told: int | None, waits: float) -> None:
-    line = Line(local_pair()[0])
+    line = SenderConnection(local_pair()[0])
     if told is not None:
         line.be_patient(Patience(60_000, told, 0))
     assert line._return_seconds == waits

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.acquire import vault_connection as conversation_module
+from evidencesync.connection import inbox as inbox_module
+from evidencesync.connection.inbox import Inbox, Silence
+from evidencesync.connection.link import LocalLink
 from evidencesync.errors import LinkLostError
 from evidencesync.limits import LEAST_RATE
-from evidencesync.transfer import conversation as conversation_module
-from evidencesync.transfer import inbox as inbox_module
-from evidencesync.transfer.inbox import Inbox, Silence
-from evidencesync.transfer.link import LocalLink
 from tests.support.bench_of_evidence import make_bench
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.pulling import far_end, link_to, pull_from

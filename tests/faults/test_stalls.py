@@ -15,26 +15,26 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.acquire import pull as pull_module
+from evidencesync.acquire.custody import Draft, append_record, read_chain
+from evidencesync.acquire.push import push
+from evidencesync.connection import inbox as inbox_module
+from evidencesync.connection import sender_connection as line_module
+from evidencesync.connection.inbox import Inbox, alive_seconds
+from evidencesync.connection.link import local_pair
+from evidencesync.connection.progress import Progress
+from evidencesync.connection.sender_connection import SenderConnection
+from evidencesync.connection.session_socket import SocketLink
+from evidencesync.connection.writer import BufferedWriter
 from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import EvidenceSyncError, LinkLostError
+from evidencesync.ingest.receive import receive
 from evidencesync.limits import ALIVE_SECONDS, LEAST_SILENCE_SECONDS, SILENCE_SECONDS
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import PREAMBLE, Alive, Patience, SourceAsk
-from evidencesync.transfer import inbox as inbox_module
-from evidencesync.transfer import line as line_module
-from evidencesync.transfer import offering as offering_module
-from evidencesync.transfer import pull as pull_module
-from evidencesync.transfer.custody import Draft, append_record, read_chain
-from evidencesync.transfer.door import SocketLink
-from evidencesync.transfer.inbox import Inbox, alive_seconds
-from evidencesync.transfer.line import Line
-from evidencesync.transfer.link import local_pair
-from evidencesync.transfer.offering import offer
-from evidencesync.transfer.outlet import Outlet
-from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.push import push
-from evidencesync.transfer.receive import receive
-from evidencesync.transfer.stdio import StdioLink
+from evidencesync.serve import source_server as offering_module
+from evidencesync.serve.source_server import offer
+from evidencesync.serve.stdio import StdioLink
 from evidencesync.vault.item import lock_item
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.custody_client import custody_request
@@ -226,7 +226,7 @@ def test_who_only_says_that_he_is_alive_is_not_waited_for_by_a_source(bench: Ben
 )
 def test_for_how_long_a_vaults_end_hears_nothing(monkeypatch: pytest.MonkeyPatch, timeout: float, silence: float) -> None:
     monkeypatch.undo()
-    line = Line(local_pair()[0])
+    line = SenderConnection(local_pair()[0])
     line.be_patient(Patience(int(timeout * 1000), 0, 0))
     assert line._silence_seconds == silence
     line.close()
@@ -272,14 +272,14 @@ def test_a_low_limit_on_the_rate_is_no_silence() -> None:
         def close(self) -> None:
             pass
 
-    outlet = Outlet(Sink(), 20_000)
+    writer = BufferedWriter(Sink(), 20_000)
     before = time.monotonic()
-    outlet.put([bytes(30_000)])
-    outlet.flush()
+    writer.put([bytes(30_000)])
+    writer.flush()
     assert sum(sent) == 30_000
     assert max(sent) <= 20_000
     assert time.monotonic() - before > 1.0
-    assert not outlet.is_torn
+    assert not writer.is_torn
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket"])

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from evidencesync.custody.documents import CustodyRecord, Person
 from evidencesync.errors import LockedError
-from evidencesync.evidence.moment import format_moment
+from evidencesync.evidence.utc_time import format_moment
 from evidencesync.vault.heads import state_head
 from evidencesync.vault.item import lock_item
 from evidencesync.vault.keys import VaultSigner

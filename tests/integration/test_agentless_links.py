@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.acquire.request import PushOutcome
+from evidencesync.acquire.sftp_line import SftpLine
+from evidencesync.connection.progress import Progress
 from evidencesync.errors import LinkLostError
 from evidencesync.source.filters import FilterRules
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.program import parse_program
 from evidencesync.ssh.sftp import SftpSource
-from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.request import PushOutcome
-from evidencesync.transfer.sftp_line import SftpLine
 from tests.integration.cli_program import ITEM, Lab
 from tests.integration.conftest import Sshd, make_key, running_sshd
 from tests.support.bench_of_evidence import Bench, make_bench
@@ -44,7 +44,7 @@ def sshd(tmp_path_factory: pytest.TempPathFactory, require_program: Callable[[st
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    monkeypatch.setattr("evidencesync.transfer.place.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("evidencesync.connection.busy_server.FIRST_PAUSE", 0.01)
     return make_bench(tmp_path)
 
 

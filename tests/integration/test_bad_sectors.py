@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.acquire.request import PushOutcome
 from evidencesync.errors import SourceGapsError
 from evidencesync.evidence.entry import Entry, ReadError
 from evidencesync.limits import KIB, LIST_CAP_PER_LINE, MIB
 from evidencesync.source import gaps
 from evidencesync.source.salvage import GIVEN_UP, Salvage
-from evidencesync.transfer.request import PushOutcome
 from evidencesync.verify.audit import audit_vault
 from tests.support.bad_disk import BadFile, bad_disk, loop_device
 from tests.support.bench_of_evidence import Bench

@@ -17,7 +17,7 @@ import pytest
 import evidencesync.export.destination as destination_module
 from evidencesync.cli.verify_record import Verifier
 from evidencesync.errors import ChainGrewError
-from evidencesync.placing import place_file, place_folder
+from evidencesync.files.placing import place_file, place_folder
 from tests.integration.cli_program import ITEM, Done, Lab, schema_errors
 from tests.support.every_command import run_in_process
 

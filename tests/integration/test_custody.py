@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from evidencesync.acquire.custody import Draft, append_record
+from evidencesync.acquire.custody_talk import ShownChain
 from evidencesync.errors import EvidenceSyncError, ExitCode, RememberedHeadsError
-from evidencesync.kept.heads import HeadMemory
-from evidencesync.transfer.custody import Draft, append_record
-from evidencesync.transfer.custody_talk import ShownChain
+from evidencesync.localstate.heads import HeadMemory
 from evidencesync.vault.item import lock_item
 from evidencesync.verify.audit import audit_vault
 from tests.integration.cli_program import ITEM, REPOSITORY, Done, Lab, schema_errors
@@ -181,7 +181,7 @@ def test_what_a_crash_kept_from_being_stated_outlives_its_signers_key(lab: Lab) 
     assert lab.push().code == 0
     killed = (
         "import os, signal, sys\n"
-        "import evidencesync.transfer.custody_serving as serving\n"
+        "import evidencesync.ingest.custody as serving\n"
         "serving.state_head = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
         "from evidencesync.cli.app import main\n"
         "main()\n"

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.acquire.push import push
+from evidencesync.connection.link import LocalLink
+from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import SshPeer
 from evidencesync.protocol.framing import FrameDecoder
 from evidencesync.protocol.messages import MESSAGE_TYPES, Finish, Ready
-from evidencesync.transfer.link import LocalLink
-from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.push import push
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.patience import PATIENCE_SECONDS
 

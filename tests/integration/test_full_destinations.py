@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from evidencesync.limits import MIB
-from evidencesync.vault.case_index import CaseIndex
+from evidencesync.vault.index.case_index import CaseIndex
 from tests.integration.cli_program import ITEM, Lab
 from tests.support.every_command import run_in_process
 from tests.support.file_systems import mounted

@@ -14,9 +14,9 @@ import pytest
 from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import AuthenticationError, HostKeyError
 from evidencesync.ssh.address import Address
-from evidencesync.ssh.child import SshChild
 from evidencesync.ssh.options import SshOptions
 from evidencesync.ssh.route import find_route
+from evidencesync.ssh.ssh_process import SshProcess
 from tests.integration.conftest import Sshd, free_port, make_key, running_sshd, wait_for_port
 
 _REALM: Final = "LAB.TEST"
@@ -38,7 +38,7 @@ class Realm:
         hosts.write_text(f"[localhost]:{self.sshd.port} {key}\n" if known is None else known)
         settings.write_text(config)
         options = SshOptions(config=settings, known_hosts=hosts, timeout_seconds=20)
-        child = SshChild(
+        child = SshProcess(
             find_route(Address.parse(f"ssh://{self.sshd.user}@localhost:{self.sshd.port}/v"), options), options, "echo"
         )
         try:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.acquire.reading import CHEAP_TO_READ_AGAIN
 from evidencesync.limits import KIB, MIB
-from evidencesync.transfer.reading import CHEAP_TO_READ_AGAIN
 from evidencesync.verify.audit import audit_vault
 from tests.support.bad_disk import BadFile, bad_disk
 from tests.support.bench_of_evidence import Bench

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.acquire.request import PushOutcome
 from evidencesync.delta import refine
 from evidencesync.delta.chunker import SegmentCutter
 from evidencesync.delta.refine import cut_pieces, piece_digests, piece_key
 from evidencesync.evidence.digest import blake3_of
 from evidencesync.limits import KIB, MIB
 from evidencesync.protocol.bitmap import pack_bits, unpack_bits
+from evidencesync.protocol.gaps import pack_pieces, unpack_gaps
 from evidencesync.protocol.messages import ChunkData, Chunks, Close, Need, NeedPieces, Open, SegmentsStored
-from evidencesync.session.gaps import pack_pieces, unpack_gaps
-from evidencesync.session.outgoing_segments import OutgoingSegments
-from evidencesync.transfer.request import PushOutcome
+from evidencesync.protocol.outgoing_segments import OutgoingSegments
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.hostile_client import HostileClient
 
@@ -127,7 +127,7 @@ def test_a_damaged_basis_is_found_and_the_chunk_fetched(bench: Bench) -> None:
 def test_digests_that_fit_by_accident_cost_a_chunk_and_nothing_else(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every piece of the basis seems to be the same; what is put together of them is not the chunk, and is asked for."""
     monkeypatch.setattr(refine, "piece_digests", lambda key, data, lengths: bytes(4 * len(lengths)))
-    monkeypatch.setattr("evidencesync.session.outgoing_pieces.piece_digests", lambda key, data, lengths: bytes(4 * len(lengths)))
+    monkeypatch.setattr("evidencesync.protocol.outgoing_pieces.piece_digests", lambda key, data, lengths: bytes(4 * len(lengths)))
     outcome = push_changed(bench, edited(5))
     assert 5 * 16 * KIB <= outcome.literal_bytes <= 5 * 512 * KIB
 

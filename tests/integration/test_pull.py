@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from evidencesync.acquire.session_recorder import SessionRecorder
+from evidencesync.connection.link import Link, LocalLink
 from evidencesync.custody.receipt import decode_receipt
 from evidencesync.errors import (
     LinkLostError,
@@ -23,11 +25,9 @@ from evidencesync.errors import (
     UntrustedSignerError,
     UsageError,
 )
-from evidencesync.kept.heads import HeadMemory
-from evidencesync.kept.receipts import Kept, ReceiptDraft, receipts_folder
+from evidencesync.localstate.heads import HeadMemory
+from evidencesync.localstate.receipts import Kept, ReceiptDraft, receipts_folder
 from evidencesync.source.filters import FilterRules
-from evidencesync.transfer.keeping import Keeping
-from evidencesync.transfer.link import Link, LocalLink
 from evidencesync.verify.audit import audit_vault
 from tests.support.bad_disk import BadFile, bad_disk, loop_device
 from tests.support.bench_of_evidence import Bench, make_bench, new_signer
@@ -186,7 +186,7 @@ class _CutAfter:
 
 
 def test_a_lost_link_is_made_anew_and_what_had_arrived_does_not_come_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evidencesync.transfer.place.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("evidencesync.connection.busy_server.FIRST_PAUSE", 0.01)
     (bench.source / "image").write_bytes(os.urandom(40_000_000))
     links = [20_000_000, 10_000_000, 10**9]
 
@@ -219,7 +219,7 @@ def test_a_pull_keeps_its_manifest_and_remembers_the_vault(bench: Bench, tmp_pat
     def pull_and_keep() -> Kept:
         draft = ReceiptDraft(receipts)
         try:
-            outcome = pull_from(bench, keeping=Keeping(memory, draft))
+            outcome = pull_from(bench, recorder=SessionRecorder(memory, draft))
             memory.remember(outcome.seen)
             return draft.finish(outcome.name, outcome.acquisition, outcome.documents.by_name())
         finally:

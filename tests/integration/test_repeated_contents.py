@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.connection import busy_server
 from evidencesync.delta.rows import Row, segment_digest
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.digest import blake3_of, chunk_digest_of
+from evidencesync.ingest import present
+from evidencesync.ingest.basis import Basis
+from evidencesync.protocol import repeats
 from evidencesync.protocol.messages import (
     ChunkData,
     Chunks,
@@ -22,11 +26,7 @@ from evidencesync.protocol.messages import (
     SegmentOffer,
     SegmentsStored,
 )
-from evidencesync.session import repeats
-from evidencesync.session.rows import encode_wire_rows
-from evidencesync.transfer import place
-from evidencesync.transfer.intake import present
-from evidencesync.transfer.intake.basis import Basis
+from evidencesync.protocol.rows import encode_wire_rows
 from evidencesync.vault.location import PRESENT, Location
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench
@@ -41,8 +41,8 @@ NOW = LONG_AFTER_NS
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(place, "FIRST_PAUSE", 0.002)
-    monkeypatch.setattr(place, "LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(busy_server, "FIRST_PAUSE", 0.002)
+    monkeypatch.setattr(busy_server, "LONGEST_PAUSE", 0.05)
 
 
 def noise(size: int, seed: int = 1) -> bytes:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from evidencesync.transfer.occupants import find_transfers
+from evidencesync.files.lock import locked_folder
+from evidencesync.ingest.occupants import find_transfers
 from evidencesync.vault.layout import VaultLayout
-from evidencesync.vault.lock import locked_folder
 from tests.integration.cli_program import ITEM, REPOSITORY, TIMEOUT_SECONDS, Lab
 
 if TYPE_CHECKING:

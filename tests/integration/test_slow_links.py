@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from evidencesync.transfer.link import LocalLink
-from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.push import push
+from evidencesync.acquire.push import push
+from evidencesync.connection.link import LocalLink
+from evidencesync.connection.progress import Progress
 from tests.support.bench_of_evidence import make_bench
 from tests.support.patience import PATIENCE_SECONDS
 

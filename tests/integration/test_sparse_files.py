@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
+from evidencesync.acquire.push import push
+from evidencesync.connection.progress import Progress
 from evidencesync.errors import DigestMismatchError
-from evidencesync.holes import HOLE_STEP, Extent, HoleFinder
+from evidencesync.files.holes import HOLE_STEP, Extent, HoleFinder
+from evidencesync.ingest import ingesting
 from evidencesync.limits import KIB, MAX_ZERO_EXTENT, MIB
 from evidencesync.protocol.messages import Open, SegmentData, SegmentsStored, Status
-from evidencesync.session.rows import ZERO_BIT
-from evidencesync.transfer import acquiring
-from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.push import push
+from evidencesync.protocol.rows import ZERO_BIT
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench
 from tests.support.hostile_client import HostileClient
@@ -219,7 +219,7 @@ def test_a_writer_who_races_is_noticed_and_what_was_hashed_is_what_was_sent(
 
 def test_a_vault_that_hashes_zeros_for_long_says_that_it_is_alive(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sender hears something for every step of the work, long before the segment is stored."""
-    monkeypatch.setattr(acquiring, "_STATUS_SECONDS", 0.0)
+    monkeypatch.setattr(ingesting, "_STATUS_SECONDS", 0.0)
     client = HostileClient(bench)
     client.shake_hands()
     client.send(Open(0, MAX_ZERO_EXTENT // 4), SegmentData(0, (ZERO_BIT | MAX_ZERO_EXTENT // 4).to_bytes(4, "little"), 0))

@@ -28,12 +28,12 @@ from evidencesync.errors import (
     ProtocolError,
     SigningKeyError,
 )
-from evidencesync.ssh import child as child_module
+from evidencesync.ssh import ssh_process as child_module
 from evidencesync.ssh.address import Address
-from evidencesync.ssh.child import SshChild
 from evidencesync.ssh.options import SshOptions
 from evidencesync.ssh.program import parse_program
 from evidencesync.ssh.route import find_route
+from evidencesync.ssh.ssh_process import SshProcess
 from tests.support.patience import wait_until
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def started(address: Address, options: SshOptions, wanted: str, *, subsystem: bool = False) -> Iterator[SshChild]:
-    child = SshChild(find_route(address, options), options, wanted, subsystem=subsystem)
+def started(address: Address, options: SshOptions, wanted: str, *, subsystem: bool = False) -> Iterator[SshProcess]:
+    child = SshProcess(find_route(address, options), options, wanted, subsystem=subsystem)
     try:
         yield child
     finally:
@@ -50,7 +50,7 @@ def started(address: Address, options: SshOptions, wanted: str, *, subsystem: bo
         child.let_go()
 
 
-def read_all(child: SshChild) -> bytes:
+def read_all(child: SshProcess) -> bytes:
     found = b""
     while block := os.read(child.source, 65536):
         child.begin_hearing()

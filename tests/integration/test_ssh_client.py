@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from evidencesync.acquire.connect import reach_vault
+from evidencesync.connection.link import Link
 from evidencesync.errors import (
     AuthenticationError,
     ConnectError,
@@ -27,8 +29,6 @@ from evidencesync.errors import (
 )
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
-from evidencesync.transfer.link import Link
-from evidencesync.transfer.reach import reach_vault
 from tests.support.patience import PATIENCE_SECONDS
 from tests.support.ssh_client import ClientChannel, open_channel
 

@@ -18,10 +18,10 @@ import pytest
 
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.ssh.address import Address
-from evidencesync.ssh.child import SshChild
 from evidencesync.ssh.options import SshOptions
 from evidencesync.ssh.program import parse_program
 from evidencesync.ssh.route import find_route
+from evidencesync.ssh.ssh_process import SshProcess
 from tests.integration.conftest import make_key, running_sshd
 
 if TYPE_CHECKING:
@@ -386,7 +386,7 @@ def _ours(world: World, row: Row, config: Path) -> Outcome:
     options = SshOptions(config=config, program=parse_program(world.fill(row.ssh)), timeout_seconds=20)
     child = None
     try:
-        child = SshChild(find_route(Address.parse(world.fill(row.address)), options), options, _COMMAND)
+        child = SshProcess(find_route(Address.parse(world.fill(row.address)), options), options, _COMMAND)
         peer = child.wait_ready()
         assert peer.port == world.sshd.port
         said = b""

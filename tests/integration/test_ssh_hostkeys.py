@@ -13,10 +13,10 @@ import pytest
 
 from evidencesync.errors import ConfigurationError, ExitCode, HostKeyChangedError, HostKeyError
 from evidencesync.ssh.address import Address
-from evidencesync.ssh.child import SshChild
 from evidencesync.ssh.hostkeys import remember_host_key
 from evidencesync.ssh.program import Program
 from evidencesync.ssh.route import find_route
+from evidencesync.ssh.ssh_process import SshProcess
 from evidencesync.ssh.trust import fetch_host_key
 from tests.support.ssh_client import open_channel
 
@@ -105,7 +105,7 @@ def test_who_shows_a_revoked_key_is_not_told_who_we_are(sshd: Sshd, tmp_path: Pa
     hosts = tmp_path / "hosts"
     hosts.write_text(f"[127.0.0.1]:{sshd.port} {key}\n@revoked 127.0.0.1 {key}\n")
     options = sshd.options(known_hosts=hosts)
-    child = SshChild(find_route(sshd.address(), options), options, "true")
+    child = SshProcess(find_route(sshd.address(), options), options, "true")
     try:
         with pytest.raises(HostKeyChangedError, match="revoked"):
             child.wait_ready()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from evidencesync.connection.ssh_link import SshLink
 from evidencesync.errors import (
     ConnectError,
     ExitCode,
@@ -27,7 +28,6 @@ from evidencesync.errors import (
 )
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
-from evidencesync.transfer.ssh_link import SshLink
 from tests.integration.cli_program import ITEM, REPOSITORY, TIMEOUT_SECONDS, Lab
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ import termios
 from pathlib import Path
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
-from evidencesync.transfer.ssh_link import SshLink
+from evidencesync.connection.ssh_link import SshLink
 address, identity, known_hosts, command = sys.argv[1:]
 link = SshLink(Address.parse(address), SshOptions(Path(identity), None, Path("none"), Path(known_hosts), command), ["x"])
 link.finish_open()

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from evidencesync.errors import EvidenceSyncError, LinkLostError
-from evidencesync.kept.watched import WatchedKey, WatchMemory
+from evidencesync.localstate.watched import WatchedKey, WatchMemory
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.sighting import Sight
-from evidencesync.transfer.eyes import SourceEyes, open_eyes
-from evidencesync.transfer.watch import Decision, Pace, watch
+from evidencesync.watch.observer import SourceObserver, open_observer
+from evidencesync.watch.watch import Decision, WatchIntervals, watch
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.soak import often
 
@@ -47,7 +47,7 @@ def room_taken() -> tuple[int, int, int]:
 class LongWatch:
     """Real looks at a real source by a clock of its own: each wait makes another change. Every seventh push fails."""
 
-    eyes: SourceEyes
+    observer: SourceObserver
     source: Path
     memory: WatchMemory
     cycles: int
@@ -62,13 +62,13 @@ class LongWatch:
 
     @property
     def is_told(self) -> bool:
-        return self.eyes.is_told
+        return self.observer.is_told
 
     def look(self) -> Sight | None:
-        return self.eyes.look()
+        return self.observer.look()
 
     def wait(self, seconds: float) -> bool:
-        return self._change(seconds) and self.eyes.wait(0)
+        return self._change(seconds) and self.observer.wait(0)
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -134,10 +134,10 @@ def test_hundreds_of_cycles_take_no_more_room_than_the_first(tmp_path: Path, cyc
     memory = WatchMemory(tmp_path / "state", key)
     memory.require_usable()
     try:
-        with open_eyes(os.fsencode(source), FilterRules.none()) as eyes:
-            long = LongWatch(eyes, source, memory, cycles, bench if with_a_vault else None)
+        with open_observer(os.fsencode(source), FilterRules.none()) as observer:
+            long = LongWatch(observer, source, memory, cycles, bench if with_a_vault else None)
             with pytest.raises(EnoughError):
-                watch(Decision(Pace(10, 900), None), long, long.push, long, lambda: long.now)
+                watch(Decision(WatchIntervals(10, 900), None), long, long.push, long, lambda: long.now)
     finally:
         tracemalloc.stop()
     before, after = long.rooms

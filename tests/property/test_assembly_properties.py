@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from evidencesync.evidence.digest import blake3_of
+from evidencesync.files.disk import FOLDER_FLAGS
+from evidencesync.ingest import reusing
+from evidencesync.ingest.assembly import Assembly
+from evidencesync.ingest.basis import Basis
 from evidencesync.limits import KIB, MIB
-from evidencesync.transfer.intake import reusing
-from evidencesync.transfer.intake.assembly import Assembly
-from evidencesync.transfer.intake.basis import Basis
 from evidencesync.vault.content import StagedContent
-from evidencesync.vault.disk import FOLDER_FLAGS
 from evidencesync.vault.location import Location
 from evidencesync.vault.tree import TreeReader
 from tests.support.file_systems import SHARING, mounted

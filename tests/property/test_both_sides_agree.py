@@ -14,17 +14,17 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+from evidencesync.compare.manifest_file import ManifestFile
 from evidencesync.custody.documents import Clock, Origin, SshPeer
 from evidencesync.custody.manifest import encode_entry_lines, encode_footer
 from evidencesync.custody.tally import ManifestTally
 from evidencesync.errors import EvidenceSyncError, LinkLostError
 from evidencesync.evidence.entry import Entry, ReadError
 from evidencesync.evidence.identity import ItemName, Title
-from evidencesync.kept.heads import HeadMemory
+from evidencesync.localstate.heads import HeadMemory
 from evidencesync.protocol.messages import Published
 from evidencesync.report.manifests import survey
 from evidencesync.verify.audit import audit_vault
-from evidencesync.verify.compare_manifest import ManifestFile
 from evidencesync.verify.vouching import vouched_manifest
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.hostile_client import MOMENT, ROOT, HostileClient, entry_of

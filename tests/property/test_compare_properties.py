@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evidencesync.verify.compare import CompareRequest, compare_folder
-from evidencesync.verify.compare_results import Category, Compared
+from evidencesync.compare.folder import CompareRequest, compare_folder
+from evidencesync.compare.results import Category, Compared
 from evidencesync.verify.progress import VerifyProgress
 from tests.support.manifest_of_a_folder import write_manifest
 

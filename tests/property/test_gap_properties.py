@@ -11,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from evidencesync.acquire.streaming import ContentReader
+from evidencesync.connection.progress import Progress
 from evidencesync.delta.chunker import Segment
 from evidencesync.evidence.digest import blake3_of, sha256_of
 from evidencesync.evidence.entry import ReadError
@@ -19,8 +21,6 @@ from evidencesync.source.filters import FilterRules
 from evidencesync.source.gaps import OnReadError
 from evidencesync.source.reader import open_file
 from evidencesync.source.walker import walk
-from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.streaming import ContentReader
 from tests.support.bad_disk import BadFile, bad_disk
 
 SIZE = 5 * MIB + 777

@@ -13,17 +13,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from evidencesync.connection.inbox import Inbox
 from evidencesync.delta import chunker
 from evidencesync.delta.chunker import Segment, SegmentCutter
 from evidencesync.evidence.digest import blake3_of, chunk_digest_of
 from evidencesync.limits import KIB, MAX_SEGMENT
+from evidencesync.protocol import page_order, segment_order, sender, window
 from evidencesync.protocol.compression import Compress
 from evidencesync.protocol.framing import FrameDecoder, frame_of
 from evidencesync.protocol.messages import PREAMBLE, Finish, Message, decode_message
-from evidencesync.session import page_order, segment_order, sender, window
-from evidencesync.session.receiver import Receiver
-from evidencesync.session.sender import Sender
-from evidencesync.transfer.inbox import Inbox
+from evidencesync.protocol.receiver import Receiver
+from evidencesync.protocol.sender import Sender
 from tests.support.model_of_a_vault import PIECE_KEY, Knowledge, ModelVault, digest_of_rows, lines_for
 from tests.support.soak import often, seeds
 

@@ -21,7 +21,7 @@ from evidencesync.custody.record import SIGNERS, VAULT_TYPES, SignedBy
 from evidencesync.custody.sshsig import Signer
 from evidencesync.custody.trust import signer_line
 from evidencesync.errors import EvidenceSyncError, ExitCode
-from evidencesync.evidence.moment import format_moment
+from evidencesync.evidence.utc_time import format_moment
 from evidencesync.vault.create import create_vault
 from evidencesync.vault.ledger import sign_record
 from evidencesync.vault.vault import Vault

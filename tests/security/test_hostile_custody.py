@@ -12,19 +12,19 @@ from typing import Any
 import msgspec
 import pytest
 
+from evidencesync.acquire.custody import Draft, append_record
+from evidencesync.connection.link import LocalLink
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, RECEIPT_NAMESPACE, CustodyRecord, Person, RecordType
 from evidencesync.custody.record import SIGNERS, SignedBy, decode_record
 from evidencesync.custody.sshsig import sign_document
 from evidencesync.custody.text import encode_readable
 from evidencesync.errors import EvidenceSyncError, ExitCode, LinkLostError, SealedError
 from evidencesync.evidence.digest import sha512_of
-from evidencesync.kept.heads import HeadMemory
+from evidencesync.ingest.custody import MOST_APPENDS
 from evidencesync.limits import MAX_DETAILS, MAX_FREE_TEXT
+from evidencesync.localstate.heads import HeadMemory
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import Alive, Append, Failure, Message, PageOffer, Ready, Records, Standing
-from evidencesync.transfer.custody import Draft, append_record
-from evidencesync.transfer.custody_serving import MOST_APPENDS
-from evidencesync.transfer.link import LocalLink
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench, new_signer
 from tests.support.custody_client import CustodyClient, chain_of, custody_request, state

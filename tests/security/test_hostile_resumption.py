@@ -10,13 +10,13 @@ import threading
 import msgspec
 import pytest
 
+from evidencesync.connection import session_socket
 from evidencesync.custody.manifest import encode_entry_lines
 from evidencesync.errors import EvidenceSyncError, LimitExceededError, LinkLostError
 from evidencesync.evidence.digest import chunk_digest_of
 from evidencesync.protocol.bitmap import pack_bits
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import Alive, Files, Page, PageOffer
-from evidencesync.transfer import door
 from tests.support.bench_of_evidence import Bench, new_signer
 from tests.support.hostile_client import ROOT, HostileClient, data_frame, entry_of
 from tests.support.patience import PATIENCE_SECONDS
@@ -89,14 +89,14 @@ def test_another_examiner_who_claims_a_session_does_not_get_it(bench: Bench) -> 
 
 
 def test_a_session_that_waits_ends_when_its_staging_folder_is_removed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "_LOOK_SECONDS", 0.05)
-    waiting, wait = threading.Event(), door.Door.wait
+    monkeypatch.setattr(session_socket, "_LOOK_SECONDS", 0.05)
+    waiting, wait = threading.Event(), session_socket.SessionSocket.wait
 
-    def wait_and_say_so(self: door.Door, seconds: float) -> door.SocketLink | None:
+    def wait_and_say_so(self: session_socket.SessionSocket, seconds: float) -> session_socket.SocketLink | None:
         waiting.set()
         return wait(self, seconds)
 
-    monkeypatch.setattr(door.Door, "wait", wait_and_say_so)
+    monkeypatch.setattr(session_socket.SessionSocket, "wait", wait_and_say_so)
     client = begun(bench)
     client.link.close()
     assert waiting.wait(PATIENCE_SECONDS)

@@ -69,7 +69,7 @@ class Server(asyncssh.SFTPServer):
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evidencesync.transfer.place.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("evidencesync.connection.busy_server.FIRST_PAUSE", 0.01)
 
 
 def entries_from(bench: Bench, tmp_path: Path, server: type[Server], **changes: object) -> dict[bytes, tuple[str, object]]:
@@ -132,7 +132,7 @@ def test_a_listing_that_goes_round_for_ever_ends(bench: Bench, tmp_path: Path, n
 def test_folders_without_end_end_at_the_deepest_that_a_manifest_holds(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evidencesync.transfer.sftp_reading.MAX_DEPTH", 20)
+    monkeypatch.setattr("evidencesync.acquire.sftp_reading.MAX_DEPTH", 20)
 
     class Deep(Server):
         names = (b"folder",)
@@ -511,7 +511,7 @@ def test_a_file_that_is_another_one_when_the_link_is_back_is_never_joined_to_the
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sign: str, cheap: int
 ) -> None:
     """It is read from its start again; or, where that is too much, it is marked: a mixture."""
-    monkeypatch.setattr("evidencesync.transfer.sftp_file.CHEAP_TO_READ_AGAIN", cheap)
+    monkeypatch.setattr("evidencesync.acquire.sftp_file.CHEAP_TO_READ_AGAIN", cheap)
     longer = 1000 if sign == "size" else 0
 
     class Changed(_Breaking):

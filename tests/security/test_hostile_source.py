@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from evidencesync.connection.link import LocalLink
 from evidencesync.custody.manifest import encode_footer
 from evidencesync.custody.tally import ManifestTally
 from evidencesync.delta.refine import DELTA_PARAMETERS
@@ -46,8 +47,7 @@ from evidencesync.protocol.messages import (
     SourceSeen,
     decode_message,
 )
-from evidencesync.session.outgoing import Outgoing
-from evidencesync.transfer.link import LocalLink
+from evidencesync.protocol.outgoing import Outgoing
 from tests.support.bench_of_evidence import Bench
 from tests.support.pulling import pull_from
 

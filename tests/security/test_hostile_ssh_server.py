@@ -16,12 +16,12 @@ import asyncssh
 import pytest
 
 from evidencesync.errors import EvidenceSyncError, ExitCode, HostKeyChangedError, HostKeyError, LinkLostError, ProtocolError
-from evidencesync.ssh import child as child_module
+from evidencesync.ssh import ssh_process as child_module
 from evidencesync.ssh.address import Address
-from evidencesync.ssh.child import SshChild
 from evidencesync.ssh.options import SshOptions
 from evidencesync.ssh.program import Program
 from evidencesync.ssh.route import find_route
+from evidencesync.ssh.ssh_process import SshProcess
 from tests.conftest import find_program
 from tests.support.patience import PATIENCE_SECONDS, wait_until
 
@@ -109,7 +109,7 @@ def liar(folder: Path, *, at_login: Moment = _nothing, at_session: Moment = _not
 
 def _go(address: Address, options: SshOptions) -> str:
     """What the server is on record for, once it has spoken."""
-    child = SshChild(find_route(address, options), options, "serve")
+    child = SshProcess(find_route(address, options), options, "serve")
     try:
         peer = child.wait_ready()
         if os.read(child.source, 100):
@@ -232,7 +232,7 @@ def test_a_server_that_talks_without_end_can_be_left(tmp_path: Path, where: str,
     )
     program.chmod(0o700)
     options = SshOptions(config=Path("none"), known_hosts=tmp_path / "known", program=Program((str(program),)))
-    child = SshChild(find_route(Address.parse("ssh://ana@127.0.0.1:9/v"), options), options, "serve")
+    child = SshProcess(find_route(Address.parse("ssh://ana@127.0.0.1:9/v"), options), options, "serve")
     ending = threading.Thread(target=child.kill, daemon=True)
     wait_until(lambda: child.logs[0].words or child._shown)
     ending.start()

@@ -11,18 +11,18 @@ from typing import Any
 import msgspec
 import pytest
 
+from evidencesync.acquire.push import push
+from evidencesync.connection.inbox import Inbox
+from evidencesync.connection.link import LocalLink, local_pair
+from evidencesync.connection.listening import listen
+from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import Point
 from evidencesync.custody.receipt import encode_receipt
 from evidencesync.errors import ExitCode, LimitExceededError, LinkLostError, NoSpaceError, SignatureError
+from evidencesync.ingest import admission, conclusion
+from evidencesync.ingest import receive as vaults_end
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import PREAMBLE, Failure, Published
-from evidencesync.transfer import receive as vaults_end
-from evidencesync.transfer.inbox import Inbox
-from evidencesync.transfer.intake import admission, conclusion
-from evidencesync.transfer.link import LocalLink, local_pair
-from evidencesync.transfer.listening import listen
-from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.push import push
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.patience import PATIENCE_SECONDS
 

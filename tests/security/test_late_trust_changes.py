@@ -10,11 +10,11 @@ import pytest
 
 from evidencesync.custody.documents import MANIFEST_NAMESPACE
 from evidencesync.custody.sshsig import sign_document
-from evidencesync.custody.statements import Story
+from evidencesync.custody.statements import ItemHistory
 from evidencesync.errors import ExitCode, UntrustedSignerError
 from evidencesync.evidence.digest import sha512_of
-from evidencesync.transfer import acquiring, custody_serving
-from evidencesync.transfer import receive as vaults_end
+from evidencesync.ingest import custody, ingesting
+from evidencesync.ingest import receive as vaults_end
 from evidencesync.vault.item import Item
 from evidencesync.vault.readback import read_back
 from evidencesync.verify.audit import audit_vault
@@ -58,7 +58,7 @@ def test_a_key_that_is_given_up_while_the_disk_is_read_back_publishes_nothing(
         clock[0] = start + 7200 * 10**9
         return read_back(*given)
 
-    monkeypatch.setattr(acquiring, "read_back", long_read_back)
+    monkeypatch.setattr(ingesting, "read_back", long_read_back)
     monkeypatch.setattr(vaults_end._Session, "__init__", _with_clock(vaults_end._Session.__init__, lambda: clock[0]))
     with pytest.raises(UntrustedSignerError):
         bench.push()
@@ -72,14 +72,14 @@ def test_a_note_that_was_taken_while_a_key_is_retired_stands(bench: Bench, monke
     (bench.source / "file").write_bytes(b"evidence")
     bench.push()
     clock = [time.time_ns()]
-    story = custody_serving._read_story
+    story = custody._read_story
 
-    def slow_read(item: Item) -> Story:
+    def slow_read(item: Item) -> ItemHistory:
         bench.vault.trust.retire(bench.signer.public_key, at_ns=clock[0] + 3600 * 10**9)
         clock[0] += 7200 * 10**9
         return story(item)
 
-    monkeypatch.setattr(custody_serving, "_read_story", slow_read)
+    monkeypatch.setattr(custody, "_read_story", slow_read)
     monkeypatch.setattr(vaults_end._Session, "__init__", _with_clock(vaults_end._Session.__init__, lambda: clock[0]))
     state(bench, "noted", {"text": "seen"})
     found = audit_vault(bench.vault.layout.root, now_ns=clock[0]).findings

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.connection import busy_server
 from evidencesync.delta.possession import Possession
 from evidencesync.errors import ExitCode, ProtocolError
 from evidencesync.evidence.digest import blake3_of
 from evidencesync.evidence.identity import ItemName, Title
+from evidencesync.ingest import ingesting
 from evidencesync.limits import LEAST_PROVEN
 from evidencesync.protocol.bitmap import unpack_bits
 from evidencesync.protocol.messages import ChunkData, Open, PageAnswer, PageOffer, SegmentAnswer, Want, encode_message
-from evidencesync.transfer import acquiring, place
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.cut_links import FlakyBench
@@ -73,7 +74,7 @@ def transcript_of(bench: Bench, known: Knowledge, proof: bytes) -> list[tuple[in
     """All that somebody hears who asks for everything; the vault says that it is alive whenever it has occasion to."""
     with pytest.MonkeyPatch.context() as patch:
         asker = enter(bench)
-        patch.setattr(acquiring, "_STATUS_SECONDS", 0.0)
+        patch.setattr(ingesting, "_STATUS_SECONDS", 0.0)
         asker.ask_everything(known, proof)
         asker.hang_up()
     return asker.transcript
@@ -310,7 +311,7 @@ def test_twenty_machines_in_cases_of_their_own_send_what_is_theirs(tmp_path: Pat
 
 @pytest.mark.parametrize("after", [1_500, 2_500])
 def test_proofs_hold_over_all_links_of_a_session(bench: Bench, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    monkeypatch.setattr(place, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(busy_server, "FIRST_PAUSE", 0.01)
     flaky = FlakyBench(bench)
     outcome = flaky.push([{"sent": after}, None])
     flaky.join()

@@ -11,10 +11,10 @@ from evidencesync.delta.chunker import SegmentCutter
 from evidencesync.delta.rows import Row, segment_digest
 from evidencesync.errors import DigestMismatchError, ProtocolError
 from evidencesync.evidence.digest import SegmentDigest, blake3_of
+from evidencesync.ingest.streams import StreamIntake
 from evidencesync.limits import MIN_ZERO_RUN
 from evidencesync.protocol.messages import ChunkData, Chunks, Close, Need, Open, SegmentAnswer, SegmentOffer, SegmentsStored
-from evidencesync.session.rows import encode_wire_rows
-from evidencesync.transfer.intake.streams import StreamIntake
+from evidencesync.protocol.rows import encode_wire_rows
 from tests.support.bench_of_evidence import Bench
 from tests.support.hostile_client import HostileClient
 

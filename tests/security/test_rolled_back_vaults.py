@@ -11,6 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from evidencesync.acquire.push import push
+from evidencesync.acquire.request import PushOutcome
+from evidencesync.acquire.session_recorder import SessionRecorder
+from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import CustodyRecord, Person
 from evidencesync.errors import (
     ChainError,
@@ -21,12 +25,8 @@ from evidencesync.errors import (
     RolledBackError,
     SignatureError,
 )
-from evidencesync.kept.heads import HeadMemory
+from evidencesync.localstate.heads import HeadMemory
 from evidencesync.protocol.messages import Message, Ready, Records
-from evidencesync.transfer.keeping import Keeping
-from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.push import push
-from evidencesync.transfer.request import PushOutcome
 from evidencesync.vault.ledger import sign_record
 from evidencesync.vault.vault import Vault
 from tests.support.bench_of_evidence import Bench, make_bench
@@ -49,7 +49,7 @@ class Rememberer:
     def push(self, tamper: Tamper = same) -> PushOutcome:
         link, thread = self.bench.serve()
         try:
-            outcome = push(TamperedLink(link, tamper), self.bench.request(), Progress(), keeping=Keeping(self.memory))
+            outcome = push(TamperedLink(link, tamper), self.bench.request(), Progress(), recorder=SessionRecorder(self.memory))
         finally:
             thread.join(SECONDS)
         self.memory.remember(outcome.seen)
@@ -251,7 +251,7 @@ def test_records_that_are_none_out_of_number_or_not_all_are_refused(ana: Remembe
 
 def test_records_without_end_are_too_many(ana: Rememberer, monkeypatch: pytest.MonkeyPatch) -> None:
     ana.push()
-    monkeypatch.setattr("evidencesync.custody.witness.MAX_SHOWN_RECORDS", 1 << 16)
+    monkeypatch.setattr("evidencesync.custody.consistency.MAX_SHOWN_RECORDS", 1 << 16)
 
     def again(message: Message) -> Any:
         return [message] * 200 if isinstance(message, Records) else message

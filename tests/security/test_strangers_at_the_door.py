@@ -17,6 +17,10 @@ import asyncssh
 import msgspec
 import pytest
 
+from evidencesync.acquire.push import push
+from evidencesync.connection.busy_server import first_link
+from evidencesync.connection.progress import Progress
+from evidencesync.connection.ssh_link import SshLink
 from evidencesync.custody.documents import SESSION_NAMESPACE, SessionClaim
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.sshsig import Signer, sign_document
@@ -24,6 +28,7 @@ from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import BusyError
 from evidencesync.evidence.digest import sha512_of
 from evidencesync.evidence.identity import ItemName, Title
+from evidencesync.ingest.occupants import find_transfers
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import FrameDecoder, frame_of
 from evidencesync.protocol.messages import (
@@ -43,11 +48,6 @@ from evidencesync.protocol.messages import (
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.keys import load_signer
 from evidencesync.ssh.options import SshOptions
-from evidencesync.transfer.occupants import find_transfers
-from evidencesync.transfer.place import first_link
-from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.push import push
-from evidencesync.transfer.ssh_link import SshLink
 from evidencesync.vault.layout import VaultLayout
 from tests.integration.cli_program import ITEM, TIMEOUT_SECONDS, Lab
 from tests.support.bench_of_evidence import Bench, make_bench

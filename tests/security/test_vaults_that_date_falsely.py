@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.kept.checking import check_kept
-from evidencesync.kept.files import KeptFolder
-from evidencesync.kept.receipts import ReceiptDraft
-from evidencesync.transfer.intake import conclusion
-from evidencesync.transfer.keeping import Keeping
-from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.push import push
+from evidencesync.acquire.push import push
+from evidencesync.acquire.session_recorder import SessionRecorder
+from evidencesync.connection.progress import Progress
+from evidencesync.ingest import conclusion
+from evidencesync.localstate.files import KeptFolder
+from evidencesync.localstate.receipt_checks import check_kept
+from evidencesync.localstate.receipts import ReceiptDraft
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.moments import LONG_AFTER_NS
@@ -44,11 +44,11 @@ def test_what_a_vault_dates_in_another_age_is_told_by_the_push_the_receipts_and_
 ) -> None:
     """The same sentences, from both sides: the vault's end itself lies here, and publishes what it says."""
     for which in lies:
-        monkeypatch.setattr(f"evidencesync.transfer.acquiring.{which}", dated(monkeypatch, getattr(conclusion, which), day))
+        monkeypatch.setattr(f"evidencesync.ingest.ingesting.{which}", dated(monkeypatch, getattr(conclusion, which), day))
     (tmp_path / "receipts").mkdir()
     draft = ReceiptDraft(KeptFolder(tmp_path / "receipts"))
     link, thread = bench.serve()
-    outcome = push(link, bench.request(), Progress(), keeping=Keeping(None, draft))
+    outcome = push(link, bench.request(), Progress(), recorder=SessionRecorder(None, draft))
     thread.join(PATIENCE_SECONDS)
     kept = draft.finish(outcome.name, outcome.acquisition, outcome.documents.by_name()).folder
     told = [text for text in outcome.contradictions if "arrived here" not in text]

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.acquire import custody_talk, vault_connection
+from evidencesync.acquire.custody import Draft, append_record, read_chain
+from evidencesync.acquire.push import push
+from evidencesync.connection.link import LocalLink, local_pair
+from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import AuthenticationError, LimitExceededError, LinkLostError, ProtocolError
 from evidencesync.protocol.messages import Begin, Page, PageOffer, PagesStored, Records, Resumed, SegmentsStored
-from evidencesync.transfer import conversation, custody_talk
-from evidencesync.transfer.custody import Draft, append_record, read_chain
-from evidencesync.transfer.link import LocalLink, local_pair
-from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.push import push
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.custody_client import custody_request
 from tests.support.hostile_vault import MadeUpVault, TamperedLink
@@ -117,7 +117,7 @@ def test_a_vault_that_stores_nothing_more_and_hangs_up_again_and_again_is_given_
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each time it says anew what it has stored long ago."""
-    monkeypatch.setattr(conversation, "pause_seconds", lambda _attempt: 0.0)
+    monkeypatch.setattr(vault_connection, "pause_seconds", lambda _attempt: 0.0)
     links = 0
 
     def link() -> LocalLink:

@@ -10,17 +10,17 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from evidencesync.acquire.push import push
+from evidencesync.acquire.request import PushOutcome, PushRequest
+from evidencesync.connection.link import LocalLink, local_pair
+from evidencesync.connection.progress import Progress
 from evidencesync.custody.manifest import CheckedLine, ManifestReader
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.identity import ItemName, Title
+from evidencesync.ingest.receive import receive
 from evidencesync.source.filters import FilterRules
 from evidencesync.ssh.keys import KeySigner
-from evidencesync.transfer.link import LocalLink, local_pair
-from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.push import push
-from evidencesync.transfer.receive import receive
-from evidencesync.transfer.request import PushOutcome, PushRequest
 from evidencesync.vault.create import create_vault
 from evidencesync.vault.settings import Lookup, Policy
 from evidencesync.vault.vault import Vault

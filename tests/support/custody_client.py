@@ -8,14 +8,14 @@ from typing import Any
 
 import msgspec
 
+from evidencesync.acquire.custody import Appended, Compose, Draft, append_record, read_chain
+from evidencesync.acquire.custody_talk import CustodyRequest, ShownChain
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord, Person, RecordType
 from evidencesync.custody.sshsig import Signer, sign_document
 from evidencesync.custody.text import encode_readable
 from evidencesync.evidence.digest import sha256_of, sha512_of
-from evidencesync.kept.heads import HeadMemory
+from evidencesync.localstate.heads import HeadMemory
 from evidencesync.protocol.messages import Append, Records, Standing
-from evidencesync.transfer.custody import Appended, Compose, Draft, append_record, read_chain
-from evidencesync.transfer.custody_talk import CustodyRequest, ShownChain
 from tests.support.bench_of_evidence import Bench
 from tests.support.hostile_client import MOMENT, HostileClient
 

@@ -9,12 +9,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from evidencesync.acquire.push import push
+from evidencesync.acquire.request import PushOutcome
+from evidencesync.connection.link import LocalLink, local_pair
+from evidencesync.connection.progress import Progress
 from evidencesync.errors import ConnectError, EvidenceSyncError, LinkLostError, LockedError
-from evidencesync.transfer.link import LocalLink, local_pair
-from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.push import push
-from evidencesync.transfer.receive import receive
-from evidencesync.transfer.request import PushOutcome
+from evidencesync.ingest.receive import receive
 from tests.support.bench_of_evidence import Bench
 from tests.support.link_in_between import LinkInBetween
 from tests.support.patience import PATIENCE_SECONDS

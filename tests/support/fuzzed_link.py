@@ -7,9 +7,9 @@ import threading
 import time
 from typing import Final, Literal
 
+from evidencesync.connection.link import LocalLink
 from evidencesync.protocol.framing import FrameDecoder
 from evidencesync.protocol.messages import PREAMBLE
-from evidencesync.transfer.link import LocalLink
 from tests.support.link_in_between import LinkInBetween
 from tests.support.mutations import MUTATIONS, WEIGHTS, Frame
 

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import msgspec
 
 import evidencesync
+from evidencesync.connection.caller import ALONE, Host
+from evidencesync.connection.link import LocalLink, local_pair
 from evidencesync.custody.documents import (
     CUSTODY_NAMESPACE,
     MANIFEST_NAMESPACE,
@@ -34,6 +36,7 @@ from evidencesync.errors import EvidenceSyncError, LinkLostError, error_from_slu
 from evidencesync.evidence.digest import blake3_of, sha256_of, sha512_of
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.path import to_json_fields
+from evidencesync.ingest.receive import receive
 from evidencesync.protocol.bitmap import pack_bits
 from evidencesync.protocol.compression import RAW
 from evidencesync.protocol.framing import FrameDecoder, encode_frame, frame_of
@@ -53,9 +56,6 @@ from evidencesync.protocol.messages import (
     Welcome,
     decode_message,
 )
-from evidencesync.transfer.intake.overhearing import ALONE, Host
-from evidencesync.transfer.link import LocalLink, local_pair
-from evidencesync.transfer.receive import receive
 from evidencesync.vault.item import lock_item
 from tests.support.bench_of_evidence import Bench
 

@@ -8,6 +8,10 @@ from typing import Any
 
 import msgspec
 
+from evidencesync.acquire.push import push
+from evidencesync.acquire.request import PushOutcome
+from evidencesync.connection.link import LocalLink, local_pair
+from evidencesync.connection.progress import Progress
 from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import EvidenceSyncError, LinkLostError
 from evidencesync.protocol.framing import FrameDecoder, frame_of
@@ -20,10 +24,6 @@ from evidencesync.protocol.messages import (
     Welcome,
     decode_message,
 )
-from evidencesync.transfer.link import LocalLink, local_pair
-from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.push import push
-from evidencesync.transfer.request import PushOutcome
 from tests.support.bench_of_evidence import Bench
 from tests.support.link_in_between import LinkInBetween
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from evidencesync.connection.link import LocalLink
 from evidencesync.custody.documents import SshPeer
-from evidencesync.transfer.link import LocalLink
 
 
 class LinkInBetween:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from evidencesync.acquire.reading import Item, PageRead, SourceReading
+from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import MANIFEST_NAMESPACE, Clock, ManifestHeader, Method, Origin, Person
 from evidencesync.custody.manifest import encode_header
 from evidencesync.custody.sshsig import Signer, sign_document
 from evidencesync.evidence.digest import sha512_of
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.root import resolve_source
-from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.reading import Item, PageRead, SourceReading
 
 FINISHED = "2024-06-01T12:00:00.000001Z"
 _FINGERPRINT = "SHA256:" + "A" * 43

@@ -14,9 +14,8 @@ from evidencesync.delta.refine import ABSENT, Gap, find_pieces, rebuild
 from evidencesync.delta.rows import Row, segment_digest
 from evidencesync.evidence.digest import Blake3Digest, blake3_of, chunk_digest_of
 from evidencesync.limits import GRID_PIECE
-from evidencesync.protocol.messages import Resumed
-from evidencesync.session.blocks import split_blocks
-from evidencesync.session.events import (
+from evidencesync.protocol.blocks import split_blocks
+from evidencesync.protocol.events import (
     ChunksArrived,
     ChunksListed,
     Event,
@@ -30,7 +29,8 @@ from evidencesync.session.events import (
     StreamClosed,
     StreamOpened,
 )
-from evidencesync.session.receiver import Receiver
+from evidencesync.protocol.messages import Resumed
+from evidencesync.protocol.receiver import Receiver
 
 PIECE_KEY = b"k" * 32
 

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from evidencesync.acquire.connect import reach_for_pull
+from evidencesync.acquire.pull import pull
+from evidencesync.acquire.request import PushOutcome
+from evidencesync.acquire.session_recorder import SessionRecorder
+from evidencesync.connection.link import Link, LocalLink, local_pair
+from evidencesync.connection.progress import Progress
 from evidencesync.errors import EvidenceSyncError
-from evidencesync.transfer.keeping import Keeping
-from evidencesync.transfer.link import Link, LocalLink, local_pair
-from evidencesync.transfer.offering import offer
-from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.pull import pull
-from evidencesync.transfer.reach import reach_for_pull
-from evidencesync.transfer.request import PushOutcome
+from evidencesync.serve.source_server import offer
 from tests.support.bench_of_evidence import Bench
 
 FarEnd = Callable[[LocalLink], None]
@@ -46,10 +46,10 @@ def pull_from(
     *,
     link: Link | None = None,
     again: Callable[[], Link] | None = None,
-    keeping: Keeping = Keeping(),  # noqa: B008 - frozen, and empty
+    recorder: SessionRecorder = SessionRecorder(),  # noqa: B008 - frozen, and empty
     **changes: object,
 ) -> PushOutcome:
     """Pulls the bench's source (or what `serve` says, or what comes over `link`) into its vault."""
     vault = partial(reach_for_pull, str(bench.vault.layout.root))
     request = bench.request(**{"vault": b"", **changes})
-    return pull(link or link_to(serve or far_end(bench.source)), vault, request, Progress(), again=again, keeping=keeping)
+    return pull(link or link_to(serve or far_end(bench.source)), vault, request, Progress(), again=again, recorder=recorder)

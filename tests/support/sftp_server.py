@@ -12,13 +12,13 @@ from pathlib import Path
 
 import asyncssh
 
+from evidencesync.acquire.agentless import pull_agentless
+from evidencesync.acquire.connect import reach_for_pull
+from evidencesync.acquire.request import PushOutcome
+from evidencesync.connection.progress import Progress
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
 from evidencesync.ssh.sftp import SftpSource
-from evidencesync.transfer.agentless import pull_agentless
-from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.reach import reach_for_pull
-from evidencesync.transfer.request import PushOutcome
 from tests.conftest import find_program
 from tests.support.bench_of_evidence import Bench
 from tests.support.patience import PATIENCE_SECONDS

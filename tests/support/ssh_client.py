@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from evidencesync.connection.ssh_link import SshLink
 from evidencesync.custody.documents import SshPeer
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
-from evidencesync.transfer.ssh_link import SshLink
 
 T = TypeVar("T")
 _POOL = ThreadPoolExecutor(64, "ssh client")

@@ -8,8 +8,8 @@ import threading
 from contextlib import suppress
 from typing import Final, Literal, Self
 
-from evidencesync.transfer.door import SocketLink
-from evidencesync.transfer.stdio import StdioLink
+from evidencesync.connection.session_socket import SocketLink
+from evidencesync.serve.stdio import StdioLink
 
 Direction = Literal["up", "down"]
 _BUFFER: Final = 16 * 1024  # so that a writer notices soon that nobody takes anything

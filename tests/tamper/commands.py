@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from evidencesync.custody.trust import signer_line
-from evidencesync.kept.heads import HeadMemory
+from evidencesync.localstate.heads import HeadMemory
 from evidencesync.verify.audit import audit_vault
 from tests.tamper.row import Row
 from tests.tamper.vault import CASE, FOLDERS, Workshop, remove

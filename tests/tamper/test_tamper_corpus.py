@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 from evidencesync.evidence.path import from_json_fields
-from evidencesync.kept.heads import HeadMemory
+from evidencesync.localstate.heads import HeadMemory
 from evidencesync.verify.audit import audit_vault
 from evidencesync.verify.findings import Finding, Verdict
 from tests.tamper.commands import Trial

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "evidencesync"
-PURE_ROOMS = ("evidence", "delta", "protocol", "custody", "session")
+PURE_ROOMS = ("evidence", "delta", "protocol", "custody")
 PURE_FILES = [PACKAGE / "errors.py", PACKAGE / "limits.py"]
 PURE_FILES += sorted(file for room in PURE_ROOMS for file in (PACKAGE / room).rglob("*.py"))
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evidencesync.holes import HOLE_STEP, LEAST_HOLE, Extent, HoleFinder, extents
+from evidencesync.files.holes import HOLE_STEP, LEAST_HOLE, Extent, HoleFinder, extents
 from evidencesync.limits import KIB, MIB
 
 plans = st.lists(st.tuples(st.booleans(), st.integers(1, 60)), max_size=14)

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from evidencesync.cli.console import Console
-from evidencesync.cli.guard import guard
+from evidencesync.cli.exit_codes import guard
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.errors import EvidenceSyncError, ExitCode, InternalError, NoSpaceError, ResourcesError, StorageError
 from evidencesync.export.destination import _of_the_destination
-from evidencesync.kept import heads
+from evidencesync.files.disk import storage_error
+from evidencesync.files.shortages import unexpected
+from evidencesync.localstate import heads
 from evidencesync.outside import NewFile
-from evidencesync.shortages import unexpected
-from evidencesync.transfer.restoring.refusals import place_error
-from evidencesync.vault.disk import storage_error
+from evidencesync.restore.refusals import place_error
 from tests.support.bench_of_evidence import make_bench
 
 SHORTAGES = [

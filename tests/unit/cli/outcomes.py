@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from evidencesync.acquire.reading import SourceTally
+from evidencesync.acquire.request import Documents, PushOutcome, PushRequest
 from evidencesync.custody.documents import Stored, Tally
+from evidencesync.custody.known_chain import KnownChain
 from evidencesync.custody.publickey import PublicKey
-from evidencesync.custody.seen import SeenChain
 from evidencesync.custody.sshsig import Signer
 from evidencesync.evidence.entry import Entry, Flag
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.evidence.path import to_json_fields
 from evidencesync.source.filters import FilterRules
-from evidencesync.transfer.reading import SourceTally
-from evidencesync.transfer.request import Documents, PushOutcome, PushRequest
 
 NAME = ItemName(Title("2024/17 ü"), Title("L-1"))
 DOCUMENTS = Documents(b"ms", b"a", b"as", b"r", b"rs", b"rv", b"rvs")
@@ -64,7 +64,7 @@ def make_outcome(
         manifest_sha256="0123456789abcdef" * 4,
         receipt_sha256="b" * 64,
         chain_head_sha256="c" * 64,
-        vault_head=SeenChain(7, ("d" * 64,)),
+        vault_head=KnownChain(7, ("d" * 64,)),
         seen=[],
         damaged=0,
         clock_offset_ns=clock_offset_ns,

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from evidencesync.cli.console import Console
-from evidencesync.cli.guard import guard
+from evidencesync.cli.escaping import shield
+from evidencesync.cli.exit_codes import guard
 from evidencesync.cli.outputs import ErrorOutput, ServeOutput
-from evidencesync.cli.shield import shield
 from evidencesync.errors import CommandKind, ExitCode, PathEscapeError, UsageError
 
 ATTACK = "a\x1b[31mb\u202ec\u2028d\x9be\udcff"

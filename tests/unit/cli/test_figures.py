@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from evidencesync.cli.figures import (
+from evidencesync.cli.number_format import (
     count_text,
     duration_text,
     kinds_text,

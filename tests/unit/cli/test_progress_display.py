@@ -6,7 +6,7 @@ import rich.console
 
 from evidencesync.cli.console import Console
 from evidencesync.cli.progress_display import Meter, PushView, VerifyView, render, shown
-from evidencesync.transfer.progress import Progress
+from evidencesync.connection.progress import Progress
 from evidencesync.verify.progress import VerifyProgress
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from evidencesync.cli.summary import push_lines, push_output, verdict_of
 from evidencesync.evidence.entry import Flag
-from evidencesync.kept.receipts import Kept
+from evidencesync.localstate.receipts import Kept
 from evidencesync.ssh.address import Address
 from tests.unit.cli.outcomes import make_outcome, make_request
 

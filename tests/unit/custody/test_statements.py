@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from evidencesync.custody.chain import check_chain
 from evidencesync.custody.details import DETAILS, EVENT_NAMES, DetailsFold, KnownDetail, detail_name, make_details, record_number
 from evidencesync.custody.documents import CustodyRecord, Person, RecordType
-from evidencesync.custody.statements import Objection, Statements, Story
+from evidencesync.custody.statements import ItemHistory, Statements, Violation
 from evidencesync.errors import ChainError, ExitCode, UsageError
 from evidencesync.limits import MAX_DETAIL_NAME, MAX_DETAILS, MAX_FREE_TEXT
 from tests.unit.custody.test_record_and_chain import ITEM, PLAIN, SEALED, acquired, chain_of, received
@@ -90,7 +90,7 @@ def test_a_wrong_acceptance_leaves_the_hand_over_open() -> None:
 
 @pytest.mark.parametrize(("slug", "code"), [("no-hand-over", 10), ("wrong-reference", 10), ("wrong-recipient", 32)])
 def test_an_objection_is_an_error_with_a_hint(slug: Any, code: int) -> None:
-    error = Objection(3, slug, "x").error()
+    error = Violation(3, slug, "x").error()
     assert (error.exit_code, bool(error.hint)) == (ExitCode(code), True)
 
 
@@ -113,7 +113,7 @@ def test_an_item_is_sealed_once_and_can_still_be_spoken_of_and_handed_over() -> 
 
 
 def test_a_story_has_links_objections_and_details() -> None:
-    story = Story(ITEM)
+    story = ItemHistory(ITEM)
     steps: list[dict[str, Any]] = [
         {**acquired(1), "details": {"make": "Dell"}},
         received(1),

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from evidencesync.errors import UnrepresentableNameError
-from evidencesync.evidence.moment import format_moment
+from evidencesync.evidence.utc_time import format_moment
 from evidencesync.export.bag import bag_path
 from evidencesync.export.run import Format
-from evidencesync.vault.disk import FOLDER_FLAGS
+from evidencesync.files.disk import FOLDER_FLAGS
 from evidencesync.vault.tree import TreeReader
 from tests.support.bench_of_evidence import Bench
 from tests.unit.export.exporting import (

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from evidencesync.custody.chain import ChainSubject
-from evidencesync.custody.seen import Comparison, SeenChain
+from evidencesync.custody.known_chain import Comparison, KnownChain
 from evidencesync.errors import ExitCode, ForkedError, NotThereError, RememberedHeadsError, UsageError
-from evidencesync.kept.heads import HeadMemory, Remembered, state_folder
+from evidencesync.localstate.heads import HeadMemory, Remembered, state_folder
 from tests.support.file_systems import mounted
 
 VAULT = "ab" * 16
@@ -26,8 +26,8 @@ def digest(number: int, branch: str = "a") -> str:
     return f"{number:02x}{branch}".ljust(64, "0")
 
 
-def chain(last: int, branch: str = "a", first: int = 1) -> SeenChain:
-    return SeenChain(last, tuple(digest(number, branch) for number in range(first, last + 1)))
+def chain(last: int, branch: str = "a", first: int = 1) -> KnownChain:
+    return KnownChain(last, tuple(digest(number, branch) for number in range(first, last + 1)))
 
 
 def seen(last: int, branch: str = "a", subject: ChainSubject = ITEM, key: str = KEY) -> Remembered:
@@ -64,7 +64,7 @@ def test_another_history_is_not_remembered_over_the_first(tmp_path: Path) -> Non
 def test_only_the_last_records_are_remembered(tmp_path: Path) -> None:
     memory = HeadMemory(tmp_path)
     digests = tuple(f"{number:064x}" for number in range(1, 1001))
-    memory.remember([Remembered(ITEM, KEY, SeenChain(1000, digests), SEEN)])
+    memory.remember([Remembered(ITEM, KEY, KnownChain(1000, digests), SEEN)])
     kept = memory.recall(ITEM)
     assert kept is not None
     assert (kept.chain.sequence, kept.chain.digests) == (1000, digests[-256:])
@@ -129,7 +129,7 @@ def test_a_memory_that_the_disk_does_not_give_is_not_damaged_and_nobody_is_told_
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr("evidencesync.kept.heads.load_file", refuse)
+        patch.setattr("evidencesync.localstate.heads.load_file", refuse)
         with pytest.raises(RememberedHeadsError, match="cannot be read") as raised:
             memory.recall(ITEM)
     assert "damaged" not in raised.value.message
@@ -235,7 +235,7 @@ def test_the_state_folder_follows_xdg(tmp_path: Path, monkeypatch: pytest.Monkey
         (chain(9, first=8), Comparison.FORKED),
     ],
 )
-def test_an_older_copy_is_told_from_a_fork(present: SeenChain, is_what: Comparison) -> None:
+def test_an_older_copy_is_told_from_a_fork(present: KnownChain, is_what: Comparison) -> None:
     assert chain(6, first=3).compare(present) is is_what
 
 
@@ -247,10 +247,10 @@ def test_no_room_to_remember_is_told_as_no_room(tmp_path: Path, monkeypatch: pyt
         raise OSError(number, os.strerror(number))
 
     memory = HeadMemory(tmp_path)
-    monkeypatch.setattr("evidencesync.kept.heads.replace_file", full)
+    monkeypatch.setattr("evidencesync.localstate.heads.replace_file", full)
     with pytest.raises(RememberedHeadsError) as told:
         memory.remember([seen(1)])
-    monkeypatch.setattr("evidencesync.kept.heads.KeptFolder", full)
+    monkeypatch.setattr("evidencesync.localstate.heads.KeptFolder", full)
     with pytest.raises(RememberedHeadsError) as tried:
         memory.require_usable()
     for error in (told.value, tried.value):

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.acquire.push import push
+from evidencesync.acquire.session_recorder import SessionRecorder
+from evidencesync.connection.progress import Progress
 from evidencesync.custody.trust import TrustedSigners, signer_line
-from evidencesync.kept.checking import CheckedReceipt, check_kept
-from evidencesync.kept.files import KeptFolder
-from evidencesync.kept.heads import HeadMemory
-from evidencesync.kept.receipts import ReceiptDraft
-from evidencesync.transfer.keeping import Keeping
-from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.push import push
+from evidencesync.localstate.files import KeptFolder
+from evidencesync.localstate.heads import HeadMemory
+from evidencesync.localstate.receipt_checks import CheckedReceipt, check_kept
+from evidencesync.localstate.receipts import ReceiptDraft
 from evidencesync.verify.audit import audit_vault
 from evidencesync.verify.kept import chain_order, check_against_vault
 from tests.support.bench_of_evidence import Bench, make_bench
@@ -42,7 +42,7 @@ class Keeper:
     def push(self) -> Path:
         draft = ReceiptDraft(KeptFolder(self.receipts))
         link, thread = self.bench.serve()
-        outcome = push(link, self.bench.request(), Progress(), keeping=Keeping(self.memory, draft))
+        outcome = push(link, self.bench.request(), Progress(), recorder=SessionRecorder(self.memory, draft))
         thread.join(PATIENCE_SECONDS)
         self.memory.remember(outcome.seen)
         return draft.finish(outcome.name, outcome.acquisition, outcome.documents.by_name()).folder

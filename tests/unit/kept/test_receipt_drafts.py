@@ -11,8 +11,8 @@ import pytest
 
 from evidencesync.custody.record import decode_record
 from evidencesync.errors import ConfigurationError, NoSpaceError, StorageError, UnkeptReceiptError
-from evidencesync.kept.files import KeptFolder
-from evidencesync.kept.receipts import Kept, ReceiptDraft, receipts_folder
+from evidencesync.localstate.files import KeptFolder
+from evidencesync.localstate.receipts import Kept, ReceiptDraft, receipts_folder
 from tests.support.bench_of_evidence import make_bench
 from tests.support.file_systems import mounted
 from tests.unit.cli.outcomes import DOCUMENTS, NAME, receipts_in

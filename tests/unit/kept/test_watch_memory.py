@@ -8,7 +8,7 @@ import pytest
 
 from evidencesync.errors import ConfigurationError
 from evidencesync.evidence.identity import ItemName, Title
-from evidencesync.kept.watched import WatchedKey, WatchMemory
+from evidencesync.localstate.watched import WatchedKey, WatchMemory
 
 STATE = bytes(range(32))
 NOW = "2026-11-23T12:00:00.000000Z"

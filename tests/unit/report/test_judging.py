@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from evidencesync.errors import UsageError
-from evidencesync.evidence.moment import parse_moment
+from evidencesync.evidence.utc_time import parse_moment
 from evidencesync.report.document import Report
 from evidencesync.report.gather import Grounds, gather
 from evidencesync.report.judging import Shown, parse_verdict

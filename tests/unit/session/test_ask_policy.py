@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from evidencesync.limits import MIN_CHUNK
-from evidencesync.session.flow import AskPolicy, Opening, RefinePolicy
+from evidencesync.protocol.flow import AskPolicy, Opening, RefinePolicy
 
 NAME, LIST, BYTES = Opening.NAME, Opening.LIST, Opening.BYTES
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from evidencesync.evidence.digest import chunk_digest_of
 from evidencesync.limits import MAX_MANIFEST_LINE, MAX_PAGE, MAX_PAGE_LINES, PAGE_CUT
-from evidencesync.session.pages import PageCutter, cut_pages, page_positions
+from evidencesync.protocol.pages import PageCutter, cut_pages, page_positions
 
 HEADER = b'{"format":"evidencesync-manifest/1","vault_id":"0"}\n'
 FOOTER = b'{"counts":{"file":3},"flags":{},"bytes":5}\n'

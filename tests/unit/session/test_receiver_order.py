@@ -26,7 +26,22 @@ from evidencesync.limits import (
     WINDOW,
 )
 from evidencesync.protocol.bitmap import pack_bits
+from evidencesync.protocol.blocks import split_blocks
 from evidencesync.protocol.compression import MAX_DATA
+from evidencesync.protocol.events import (
+    ChunksArrived,
+    ChunksListed,
+    Event,
+    FilesArrived,
+    FinishRequested,
+    PageArrived,
+    PageNamed,
+    PiecesListed,
+    SegmentArrived,
+    SegmentNamed,
+    StreamClosed,
+    StreamOpened,
+)
 from evidencesync.protocol.framing import FrameDecoder, frame_of
 from evidencesync.protocol.messages import (
     DATA_FRAME,
@@ -58,23 +73,8 @@ from evidencesync.protocol.messages import (
     decode_message,
     encode_message,
 )
-from evidencesync.session.blocks import split_blocks
-from evidencesync.session.events import (
-    ChunksArrived,
-    ChunksListed,
-    Event,
-    FilesArrived,
-    FinishRequested,
-    PageArrived,
-    PageNamed,
-    PiecesListed,
-    SegmentArrived,
-    SegmentNamed,
-    StreamClosed,
-    StreamOpened,
-)
-from evidencesync.session.receiver import Receiver
-from evidencesync.session.rows import ZERO_BIT
+from evidencesync.protocol.receiver import Receiver
+from evidencesync.protocol.rows import ZERO_BIT
 
 Step = Message | bytes | Callable[[Receiver], None]
 DIGEST = b"\1" * 16

@@ -50,8 +50,8 @@ from evidencesync.protocol.messages import (
     Want,
     decode_message,
 )
-from evidencesync.session.rows import ZERO_BIT
-from evidencesync.session.sender import Sender
+from evidencesync.protocol.rows import ZERO_BIT
+from evidencesync.protocol.sender import Sender
 
 POSSESSION = Possession.of_session(b"a claim")
 

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evidencesync.acquire.dry_run import plan_acquisition
+from evidencesync.acquire.emptiness import leaves_nothing
 from evidencesync.errors import UsageError
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.listed import ListedNames, below
 from evidencesync.source.root import resolve_source
 from evidencesync.source.walker import walk
-from evidencesync.transfer.emptiness import leaves_nothing
-from evidencesync.transfer.survey import survey
 from tests.support.file_systems import mounted
 
 NAMES = st.lists(st.sampled_from([b"a", b"b", b"\xff", b"x y"]), max_size=4).map(b"/".join)
@@ -171,13 +171,13 @@ def test_what_counts_as_nothing(tmp_path: Path, content: bytes | None, rules: di
     (tmp_path / "hollow").mkdir()
     listed = ListedNames.parse(content, b"\n") if content is not None else None
     chosen = FilterRules.from_patterns(listed=listed, **rules)
-    found = survey(resolve_source(tmp_path), chosen)
+    found = plan_acquisition(resolve_source(tmp_path), chosen)
     assert leaves_nothing(chosen, found.entries, found.listed_folders) == is_refused
 
 
 def test_nothing_is_left_out_of_what_is_empty(tmp_path: Path) -> None:
     chosen = FilterRules.from_patterns(["*"], max_size=1, one_file_system=True)
-    assert not leaves_nothing(chosen, survey(resolve_source(tmp_path), chosen).entries)
+    assert not leaves_nothing(chosen, plan_acquisition(resolve_source(tmp_path), chosen).entries)
 
 
 def test_a_single_file_has_nothing_to_list(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from evidencesync.custody.entryrules import FieldRules, WalkOrder
 from evidencesync.evidence.entry import Entry, ReadError
-from evidencesync.evidence.moment import parse_file_time
+from evidencesync.evidence.utc_time import parse_file_time
 from evidencesync.source.attributes import attribute_name
 from evidencesync.source.details import DetailReader
 from evidencesync.source.filters import FilterRules

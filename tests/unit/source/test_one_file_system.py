@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.acquire.dry_run import plan_acquisition
 from evidencesync.source import walker
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.root import resolve_source
 from evidencesync.source.sighting import look
 from evidencesync.source.walker import walk
-from evidencesync.transfer.survey import survey
 from tests.support.file_systems import mount, mounted
 
 RULES = FilterRules.from_patterns(one_file_system=True)
@@ -45,7 +45,7 @@ def test_all_of_an_overlay_is_one_file_system_whatever_layer_a_file_lies_in(
             assert len(devices) > 1, "this overlay shows one number for all, and so the test shows nothing"
             names = ["", "fifo", "folder", "folder/deep", "folder/deep/below", "folder/new", "link", "old"]
             assert flags(merged) == dict.fromkeys(names)
-            seen = survey(resolve_source(os.fsencode(merged)), RULES)
+            seen = plan_acquisition(resolve_source(os.fsencode(merged)), RULES)
             assert (seen.files, seen.entries.flags) == (3, {})
             before = look(os.fsencode(merged), RULES)
             (merged / "folder/deep/below").write_bytes(b"BELOW")

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from evidencesync.ssh.entrance import Entrance, Entry, Limits
+from evidencesync.ssh.connection_limits import ConnectionLimiter, Entry, Limits
 from evidencesync.ssh.wire import Wire
 
 LIMITS = Limits(
@@ -35,59 +35,59 @@ class Caller(Wire):
         self.dropped = True
 
 
-def at_the_door(work: Callable[[Entrance], Awaitable[None]], limits: Limits = LIMITS) -> None:
+def at_the_door(work: Callable[[ConnectionLimiter], Awaitable[None]], limits: Limits = LIMITS) -> None:
     async def run() -> None:
-        await work(Entrance(limits))
+        await work(ConnectionLimiter(limits))
 
     asyncio.run(run())
 
 
-def log_in(entrance: Entrance, key: str = "eve") -> tuple[Caller, Entry]:
+def log_in(limiter: ConnectionLimiter, key: str = "eve") -> tuple[Caller, Entry]:
     caller = Caller()
-    assert entrance.knock(caller, "192.0.2.7")
-    return caller, entrance.come_in(caller, key)
+    assert limiter.request_resume(caller, "192.0.2.7")
+    return caller, limiter.come_in(caller, key)
 
 
 def test_who_does_not_hang_up_when_his_session_is_over_keeps_nobody_out() -> None:
     """Sessions that fail at once, one after the other, and connections that stay: each costs a place only until it is needed."""
 
-    async def work(entrance: Entrance) -> None:
+    async def work(limiter: ConnectionLimiter) -> None:
         stayed = []
         for _ in range(50):
-            caller, entry = log_in(entrance)
+            caller, entry = log_in(limiter)
             assert entry is Entry.COME_IN
-            entrance.finished(caller)
+            limiter.finished(caller)
             stayed.append(caller)
         assert [caller.dropped for caller in stayed] == [True] * 44 + [False] * 6
-        _, entry = log_in(entrance, "ana")
+        _, entry = log_in(limiter, "ana")
         assert entry is Entry.COME_IN
 
     at_the_door(work)
 
 
 def test_who_was_told_that_there_is_no_place_does_not_take_one_by_staying() -> None:
-    async def work(entrance: Entrance) -> None:
-        strangers = [log_in(entrance) for _ in range(4)]
+    async def work(limiter: ConnectionLimiter) -> None:
+        strangers = [log_in(limiter) for _ in range(4)]
         assert {entry for _, entry in strangers} == {Entry.COME_IN}
-        turned_away = [log_in(entrance) for _ in range(30)]
+        turned_away = [log_in(limiter) for _ in range(30)]
         assert {entry for _, entry in turned_away} == {Entry.BUSY}
-        entrance.gone(strangers[0][0])
-        caller, entry = log_in(entrance, "ana")
+        limiter.gone(strangers[0][0])
+        caller, entry = log_in(limiter, "ana")
         assert entry is Entry.COME_IN
-        assert entrance.vouch(caller, "ana")
+        assert limiter.vouch(caller, "ana")
         assert not any(one.dropped for one, _ in strangers)
 
     at_the_door(work)
 
 
 def test_nobody_whose_session_goes_on_is_dropped_for_another() -> None:
-    async def work(entrance: Entrance) -> None:
-        inside = [log_in(entrance)[0] for _ in range(2)]
-        assert all(entrance.vouch(one, name) for one, name in zip(inside, ("ana", "bo"), strict=True))
-        strangers = [log_in(entrance)[0] for _ in range(4)]
-        late, entry = log_in(entrance)
+    async def work(limiter: ConnectionLimiter) -> None:
+        inside = [log_in(limiter)[0] for _ in range(2)]
+        assert all(limiter.vouch(one, name) for one, name in zip(inside, ("ana", "bo"), strict=True))
+        strangers = [log_in(limiter)[0] for _ in range(4)]
+        late, entry = log_in(limiter)
         assert entry is Entry.NO
-        entrance.gone(late)
+        limiter.gone(late)
         assert not any(one.dropped for one in (*inside, *strangers))
 
     at_the_door(work)
@@ -107,9 +107,9 @@ ROOMY = replace(
 
 
 def test_one_person_has_no_more_places_than_he_leaves_free_and_so_has_the_next() -> None:
-    async def work(entrance: Entrance) -> None:
+    async def work(limiter: ConnectionLimiter) -> None:
         def ask(who: str, times: int) -> int:
-            return sum(entrance.vouch(log_in(entrance, who)[0], who) for _ in range(times))
+            return sum(limiter.vouch(log_in(limiter, who)[0], who) for _ in range(times))
 
         assert ask("eve", 7) == 4  # three more wait
         assert ask("ana", 1) == 1
@@ -123,19 +123,19 @@ def test_one_person_has_no_more_places_than_he_leaves_free_and_so_has_the_next()
 
 
 def test_who_waits_for_sessions_of_his_own_to_end_holds_up_nobody_behind_him() -> None:
-    async def work(entrance: Entrance) -> None:
-        eve = [log_in(entrance, "eve")[0] for _ in range(20)]
-        assert [entrance.vouch(one, "eve") for one in eve] == [True] * 4 + [False] * 16
-        others = [log_in(entrance, who)[0] for who in ("ana", "bo", "cy", "dan")]
-        assert all(entrance.vouch(one, who) for one, who in zip(others, ("ana", "bo", "cy", "dan"), strict=True))
-        late, later = log_in(entrance, "fay")[0], log_in(entrance, "gus")[0]
-        assert not entrance.vouch(late, "fay")
-        entrance.finished(others[0])
-        assert not entrance.vouch(later, "gus")  # fay came before him
-        assert not entrance.vouch(eve[4], "eve")
-        assert entrance.vouch(late, "fay")
+    async def work(limiter: ConnectionLimiter) -> None:
+        eve = [log_in(limiter, "eve")[0] for _ in range(20)]
+        assert [limiter.vouch(one, "eve") for one in eve] == [True] * 4 + [False] * 16
+        others = [log_in(limiter, who)[0] for who in ("ana", "bo", "cy", "dan")]
+        assert all(limiter.vouch(one, who) for one, who in zip(others, ("ana", "bo", "cy", "dan"), strict=True))
+        late, later = log_in(limiter, "fay")[0], log_in(limiter, "gus")[0]
+        assert not limiter.vouch(late, "fay")
+        limiter.finished(others[0])
+        assert not limiter.vouch(later, "gus")  # fay came before him
+        assert not limiter.vouch(eve[4], "eve")
+        assert limiter.vouch(late, "fay")
         for one in (others[1], others[2]):
-            entrance.finished(one)
-        assert entrance.vouch(later, "gus")
+            limiter.finished(one)
+        assert limiter.vouch(later, "gus")
 
     at_the_door(work, ROOMY)

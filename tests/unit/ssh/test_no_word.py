@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from evidencesync.connection.listening import not_started
 from evidencesync.errors import ConnectError, ExitCode, NoRemoteError
 from evidencesync.ssh.explain import explain_no_word
-from evidencesync.transfer.listening import not_started
 
 
 @pytest.mark.parametrize(

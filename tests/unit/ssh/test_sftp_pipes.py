@@ -13,8 +13,8 @@ import pytest
 from asyncssh import sftp
 
 from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError
-from evidencesync.ssh.child import SshChild
 from evidencesync.ssh.sftp_pipes import SftpPipes
+from evidencesync.ssh.ssh_process import SshProcess
 
 _INIT, _VERSION, _LSTAT, _ATTRS = 1, 2, 7, 105
 _SIZE_AND_TIMES = 1 | 8
@@ -66,7 +66,7 @@ def child() -> Iterator[Child]:
 
 
 def pipes_of(child: Child) -> SftpPipes:
-    return SftpPipes(cast("SshChild", child), "SSH-2.0-OpenSSH_9.2p1")
+    return SftpPipes(cast("SshProcess", child), "SSH-2.0-OpenSSH_9.2p1")
 
 
 def test_what_is_handed_to_asyncssh_is_what_it_takes() -> None:

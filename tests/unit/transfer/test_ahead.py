@@ -6,15 +6,15 @@ import threading
 
 import pytest
 
+from evidencesync.connection.link import local_pair
+from evidencesync.connection.read_ahead import ReadAhead
 from evidencesync.errors import LinkLostError
-from evidencesync.transfer.ahead import Ahead
-from evidencesync.transfer.link import local_pair
 from tests.support.patience import PATIENCE_SECONDS
 
 
 def test_what_has_arrived_comes_before_the_end() -> None:
     ours, theirs = local_pair()
-    ahead = Ahead(ours)
+    ahead = ReadAhead(ours)
     theirs.write(b"last words")
     theirs.close()
     assert ahead.take() == b"last words"
@@ -25,7 +25,7 @@ def test_what_has_arrived_comes_before_the_end() -> None:
 @pytest.mark.parametrize("late", [b"", b"a block that comes when nobody takes it any more"])
 def test_whoever_waits_is_woken_by_the_close(late: bytes) -> None:
     ours, theirs = local_pair()
-    ahead = Ahead(ours)
+    ahead = ReadAhead(ours)
     lost: list[LinkLostError] = []
 
     def wait() -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.evidence.moment import parse_file_time
-from evidencesync.transfer.link import local_pair
-from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.push import push
-from evidencesync.transfer.receive import receive
-from evidencesync.transfer.request import PushOutcome
+from evidencesync.acquire.push import push
+from evidencesync.acquire.request import PushOutcome
+from evidencesync.connection.link import local_pair
+from evidencesync.connection.progress import Progress
+from evidencesync.evidence.utc_time import parse_file_time
+from evidencesync.ingest.receive import receive
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.patience import PATIENCE_SECONDS

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.transfer import door
-from evidencesync.transfer.door import Door, Knock, SocketLink, knock
+from evidencesync.connection import session_socket
+from evidencesync.connection.session_socket import ResumeRequest, SessionSocket, SocketLink, request_resume
 from tests.support.patience import PATIENCE_SECONDS
 
-SENDER = Knock("5" * 32, "SHA256:his", resumes=True)
+SENDER = ResumeRequest("5" * 32, "SHA256:his", resumes=True)
 
 
 def test_who_comes_while_the_door_is_being_closed_is_not_let_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,12 +23,12 @@ def test_who_comes_while_the_door_is_being_closed_is_not_let_in(tmp_path: Path, 
         came.set()
         return closed.wait(PATIENCE_SECONDS)
 
-    monkeypatch.setattr(door, "_is_own_user", wait_for_the_close)
+    monkeypatch.setattr(session_socket, "_is_own_user", wait_for_the_close)
     session_fd = os.open(tmp_path, os.O_RDONLY)
     try:
-        opened = Door(session_fd, SENDER.session, SENDER.key, may_leave=lambda: False, disturb=lambda: None)
+        opened = SessionSocket(session_fd, SENDER.session, SENDER.key, may_leave=lambda: False, disturb=lambda: None)
         answers: list[SocketLink | bool] = []
-        knocking = threading.Thread(target=lambda: answers.append(knock(session_fd, SENDER)))
+        knocking = threading.Thread(target=lambda: answers.append(request_resume(session_fd, SENDER)))
         knocking.start()
         assert came.wait(PATIENCE_SECONDS)
         opened.close()

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from evidencesync.transfer.inbox import Inbox
-from evidencesync.transfer.link import local_pair
+from evidencesync.connection.inbox import Inbox
+from evidencesync.connection.link import local_pair
 from tests.support.patience import PATIENCE_SECONDS
 
-_MODULES = ("evidencesync/transfer/link.py", "evidencesync/transfer/inbox.py", "/threading.py")
+_MODULES = ("evidencesync/connection/link.py", "evidencesync/connection/inbox.py", "/threading.py")
 _MOMENTS = ("CALL", "RESUME", "JUMP_BACKWARD")
 
 

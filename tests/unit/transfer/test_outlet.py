@@ -6,9 +6,9 @@ import math
 
 import pytest
 
+from evidencesync.connection.writer import BufferedWriter
 from evidencesync.custody.documents import SshPeer
 from evidencesync.limits import MIB
-from evidencesync.transfer.outlet import Outlet
 
 PEER = SshPeer(user="u", host="h", port=22, host_key="SHA256:" + "A" * 43, algorithms={})
 
@@ -32,33 +32,33 @@ class Sink:
 
 
 def test_what_the_buffers_take_says_nothing_of_a_link() -> None:
-    outlet = Outlet(Sink(PEER), None)
+    writer = BufferedWriter(Sink(PEER), None)
     for _ in range(8):
-        outlet.put([bytes(MIB)])
-        assert outlet.link_rate is None
+        writer.put([bytes(MIB)])
+        assert writer.link_rate is None
     for _ in range(2):
-        outlet.put([bytes(MIB)])
-    assert outlet.link_rate is not None
+        writer.put([bytes(MIB)])
+    assert writer.link_rate is not None
 
 
 def test_another_link_has_buffers_of_its_own_and_keeps_the_rate_until_they_are_full() -> None:
-    outlet = Outlet(Sink(PEER), None)
-    outlet.put([bytes(MIB)] * 10)
-    known = outlet.link_rate
-    outlet.take_link(Sink(PEER))
-    outlet.put([bytes(MIB)] * 8)
-    assert outlet.link_rate == known
+    writer = BufferedWriter(Sink(PEER), None)
+    writer.put([bytes(MIB)] * 10)
+    known = writer.link_rate
+    writer.take_link(Sink(PEER))
+    writer.put([bytes(MIB)] * 8)
+    assert writer.link_rate == known
 
 
 @pytest.mark.parametrize(("peer", "limit", "rate"), [(None, None, math.inf), (PEER, None, None), (PEER, 5, 5), (None, 5, 5)])
 def test_at_first_a_link_is_as_fast_as_it_may_be(peer: SshPeer | None, limit: int | None, rate: float | None) -> None:
-    assert Outlet(Sink(peer), limit).link_rate == rate
+    assert BufferedWriter(Sink(peer), limit).link_rate == rate
 
 
 def test_frames_come_out_in_order_and_whole() -> None:
     sink = Sink(None)
-    outlet = Outlet(sink, None)
+    writer = BufferedWriter(sink, None)
     frames = [bytes([number]) * size for number, size in enumerate([1, 300_000, 5, 5, 2 * MIB, 7])]
-    outlet.put(frames)
-    outlet.flush()
+    writer.put(frames)
+    writer.flush()
     assert b"".join(sink.taken) == b"".join(frames)

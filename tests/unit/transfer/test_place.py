@@ -8,6 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.acquire.push import push
+from evidencesync.connection import busy_server
+from evidencesync.connection.busy_server import first_link, pause_seconds
+from evidencesync.connection.caller import Host
+from evidencesync.connection.link import LocalLink, local_pair
+from evidencesync.connection.progress import Progress
 from evidencesync.errors import (
     AuthenticationError,
     BusyError,
@@ -19,21 +25,15 @@ from evidencesync.errors import (
     NoRemoteError,
     ResourcesError,
 )
+from evidencesync.ingest.receive import receive
 from evidencesync.protocol.failures import error_of, failure_of, version_in_common
 from evidencesync.protocol.messages import PATIENT_VERSION, PROTOCOL_VERSION
-from evidencesync.transfer import place
-from evidencesync.transfer.intake.overhearing import Host
-from evidencesync.transfer.link import LocalLink, local_pair
-from evidencesync.transfer.place import first_link, pause_seconds
-from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.push import push
-from evidencesync.transfer.receive import receive
 from tests.support.bench_of_evidence import Bench, make_bench
 
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(place, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(busy_server, "FIRST_PAUSE", 0.0)
 
 
 class Server:
@@ -70,7 +70,7 @@ def test_what_another_attempt_would_not_change_is_raised_at_once(kind: type[Evid
 
 
 def test_pauses_grow_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(place, "FIRST_PAUSE", 0.5)
+    monkeypatch.setattr(busy_server, "FIRST_PAUSE", 0.5)
     pauses = [pause_seconds(attempt) for attempt in (*range(12), 10_000)]
     assert 0.25 <= pauses[0] <= 0.5
     assert all(15.0 <= pause <= 30.0 for pause in pauses[7:])

@@ -14,12 +14,12 @@ from evidencesync.custody.whole import WholeEntry
 from evidencesync.errors import DigestMismatchError, ExitCode, NameClashError, NotThereError, PathEscapeError, UsageError
 from evidencesync.evidence.digest import blake3_of, sha256_of
 from evidencesync.evidence.entry import Entry, ReadError
-from evidencesync.transfer.restoring.draft import drafted
-from evidencesync.transfer.restoring.dresser import Dress, TreeDresser
-from evidencesync.transfer.restoring.hardlinks import HardLinks
-from evidencesync.transfer.restoring.maker import TreeMaker
-from evidencesync.transfer.restoring.refusals import NAMED_OF_EACH, Refusals
-from evidencesync.transfer.restoring.wanted import Selection
+from evidencesync.restore.draft import drafted
+from evidencesync.restore.hardlinks import HardLinks
+from evidencesync.restore.metadata import MetadataApplier, PendingMetadata
+from evidencesync.restore.refusals import NAMED_OF_EACH, Refusals
+from evidencesync.restore.tree import TreeMaker
+from evidencesync.restore.wanted import Selection
 from evidencesync.vault.tree import TreeReader
 
 ROOT = WholeEntry(b"", Entry("directory", ""), None)
@@ -47,12 +47,12 @@ class Bench:
         for whole in entries:
             self.maker.make(whole, lambda _: None)
 
-    def dress(self, *entries: WholeEntry, how: Dress | None = None) -> None:
-        dresser = TreeDresser(self.fd, self.refusals, self.maker.links, how or Dress())
+    def dress(self, *entries: WholeEntry, how: PendingMetadata | None = None) -> None:
+        applier = MetadataApplier(self.fd, self.refusals, self.maker.links, how or PendingMetadata())
         for whole in (ROOT, *entries):
-            dresser.dress(whole, self.maker.absent)
-        dresser.finish()
-        dresser.close()
+            applier.dress(whole, self.maker.absent)
+        applier.finish()
+        applier.close()
 
     def close(self) -> None:
         self.maker.close()
@@ -134,11 +134,11 @@ def test_a_name_that_was_stored_otherwise_is_noticed(bench: Bench) -> None:
     (bench.copy / "dir" / "name.").rename(bench.copy / "dir" / "name")
     links = bench.file("dir/other")
     bench.make(links)
-    dresser = TreeDresser(bench.fd, bench.refusals, bench.maker.links, Dress())
-    dresser.dress(folder, set())
-    dresser.dress(one, set())
-    dresser.finish()
-    dresser.close()
+    applier = MetadataApplier(bench.fd, bench.refusals, bench.maker.links, PendingMetadata())
+    applier.dress(folder, set())
+    applier.dress(one, set())
+    applier.finish()
+    applier.close()
     assert [(one.lack, one.path) for one in bench.refusals.named] == [("not-possible", b"dir/name.")]
 
 

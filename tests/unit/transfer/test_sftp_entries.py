@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from evidencesync.acquire.sftp_entries import make_entry, untold_times
 from evidencesync.ssh.sftp_answers import SftpStatus, listed_year
-from evidencesync.transfer.sftp_entries import make_entry, untold_times
 
 NEW_YEAR_2000 = 946_684_800
 DAY = 86_400

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.evidence.moment import parse_moment
+from evidencesync.acquire import reading
+from evidencesync.acquire.push import push
+from evidencesync.acquire.request import PushOutcome
+from evidencesync.connection import clock as clocks
+from evidencesync.connection.clock import SteadyClock, set_seconds
+from evidencesync.connection.link import local_pair
+from evidencesync.connection.progress import Progress
+from evidencesync.evidence.utc_time import parse_moment
+from evidencesync.ingest.receive import receive
 from evidencesync.protocol.messages import Hello, Message, Welcome, decode_message, encode_message
-from evidencesync.transfer import clock as clocks
-from evidencesync.transfer import reading
-from evidencesync.transfer.clock import SteadyClock, set_seconds
-from evidencesync.transfer.link import local_pair
-from evidencesync.transfer.progress import Progress
-from evidencesync.transfer.push import push
-from evidencesync.transfer.receive import receive
-from evidencesync.transfer.request import PushOutcome
 from evidencesync.vault.ledger import iter_records
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench

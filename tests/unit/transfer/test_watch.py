@@ -13,19 +13,19 @@ from hypothesis import strategies as st
 from evidencesync import errors
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.source.sighting import Sight
-from evidencesync.transfer.watch import (
+from evidencesync.watch.watch import (
     FULL_LOOK_SECONDS,
     LAST_RETRY_SECONDS,
     LEAST_REST_SECONDS,
     REST_FACTOR,
     Decision,
-    Pace,
+    WatchIntervals,
     is_final,
     watch,
 )
 
 HOUR = 3600.0
-PACE = Pace(settle=10, every=900)
+PACE = WatchIntervals(settle=10, every=900)
 
 
 class OverError(Exception):
@@ -110,8 +110,8 @@ class World:
         if self.now > self.until:
             raise OverError
 
-    def live(self, pace: Pace = PACE, in_vault: bytes | None = None) -> Decision:
-        decision = Decision(pace, in_vault)
+    def live(self, intervals: WatchIntervals = PACE, in_vault: bytes | None = None) -> Decision:
+        decision = Decision(intervals, in_vault)
         with pytest.raises(OverError):
             watch(decision, self, self.push, self, lambda: self.now)
         return decision
@@ -267,10 +267,10 @@ def test_which_errors_end_a_watch(kind: type[EvidenceSyncError]) -> None:
 def test_whatever_happens_every_change_is_pushed_and_nothing_twice(
     changes: list[float], settle: float, more: float, told: bool, look_cost: float, push_cost: float, failures: int
 ) -> None:
-    pace = Pace(settle, settle + more)
+    intervals = WatchIntervals(settle, settle + more)
     lost: list[EvidenceSyncError] = [errors.LinkLostError("lost") for _ in range(failures)]
     world = World(changes, until=6000, told=told, look_cost=look_cost, push_cost=push_cost, failures=lost)
-    decision = world.live(pace)
+    decision = world.live(intervals)
     digests = [digest for _, digest in world.pushes]
     assert digests[-1] == b"%d" % len(changes)
     assert len(set(digests)) == len(digests)
@@ -280,4 +280,4 @@ def test_whatever_happens_every_change_is_pushed_and_nothing_twice(
         number = int(digest)
         last_change = sorted(changes)[number - 1]
         first_new = sorted(changes)[int(digests[digests.index(digest) - 1])]
-        assert at >= min(last_change + settle, first_new + pace.every)
+        assert at >= min(last_change + settle, first_new + intervals.every)

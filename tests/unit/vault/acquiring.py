@@ -38,8 +38,8 @@ from evidencesync.delta.recipe import Recipe
 from evidencesync.evidence.digest import blake3_of, sha256_of
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.identity import ItemName, Title
-from evidencesync.evidence.moment import format_file_time, format_moment
 from evidencesync.evidence.path import to_json_fields
+from evidencesync.evidence.utc_time import format_file_time, format_moment
 from evidencesync.vault.create import create_vault
 from evidencesync.vault.item import Item, ItemState, lock_item
 from evidencesync.vault.keys import VaultSigner

@@ -14,9 +14,9 @@ import pytest
 
 from evidencesync.errors import InternalError
 from evidencesync.evidence.digest import blake3_of, sha256_of
+from evidencesync.files.disk import FOLDER_FLAGS
 from evidencesync.vault import checking
 from evidencesync.vault.checking import FileChecks
-from evidencesync.vault.disk import FOLDER_FLAGS
 from evidencesync.vault.helper import Helper
 from evidencesync.vault.stored import Comparison, Problem, StoredFile, compare_files
 from evidencesync.vault.tree import TreeReader

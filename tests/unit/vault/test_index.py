@@ -12,12 +12,13 @@ import pytest
 from evidencesync.delta.recipe import Recipe, RecipeBuilder
 from evidencesync.delta.rows import ZERO_DIGEST, Row, is_hook, segment_digest
 from evidencesync.evidence.digest import ChunkDigest, SegmentDigest, blake3_of, chunk_digest_of
-from evidencesync.vault import catalog, recipes, reindex
-from evidencesync.vault.case_index import CaseIndex
-from evidencesync.vault.index import Index
+from evidencesync.vault import catalog
+from evidencesync.vault.index import recipes, reindex
+from evidencesync.vault.index.case_index import CaseIndex
+from evidencesync.vault.index.index import Index
+from evidencesync.vault.index.reindex import catch_up, rebuild
 from evidencesync.vault.layout import ItemLayout
 from evidencesync.vault.location import Location, Scope
-from evidencesync.vault.reindex import catch_up, rebuild
 from evidencesync.vault.vault import Vault
 from tests.support.rows_in_memory import RowsInMemory
 from tests.unit.vault.acquiring import Acquirer, item_name

@@ -18,8 +18,8 @@ from evidencesync.delta.recipe import Recipe, RecipeBuilder
 from evidencesync.delta.rows import Row, segment_digest
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest
 from evidencesync.evidence.entry import Entry
-from evidencesync.vault.everywhere import FILE
-from evidencesync.vault.index import Index
+from evidencesync.vault.index.everywhere import FILE
+from evidencesync.vault.index.index import Index
 from evidencesync.vault.layout import VaultLayout
 from evidencesync.vault.location import Location, Scope
 from tests.support.rows_in_memory import RowsInMemory, encode
@@ -212,7 +212,7 @@ def test_an_add_that_is_killed_leaves_the_index_as_it_was(index: Index, layout: 
     index.close()
     program = f"""
 import os, random, signal, sys
-from evidencesync.vault.case_index import CaseIndex
+from evidencesync.vault.index.case_index import CaseIndex
 from pathlib import Path
 def contents():
     chance = random.Random(1)

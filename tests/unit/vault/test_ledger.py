@@ -8,12 +8,12 @@ from contextlib import AbstractContextManager
 import pytest
 from msgspec.structs import replace
 
-from evidencesync import placing
 from evidencesync.custody.documents import RecordType
 from evidencesync.errors import ChainError, ChainGrewError, ExitCode, MalformedDocumentError, StorageError
+from evidencesync.files import placing
+from evidencesync.files.disk import opened_folder, storage_error
 from evidencesync.vault import claims
 from evidencesync.vault.claims import NewRecord
-from evidencesync.vault.disk import opened_folder, storage_error
 from evidencesync.vault.heads import record_heads
 from evidencesync.vault.ledger import Ledger, RecordFile, sign_record
 from evidencesync.vault.trust import vault_record

@@ -24,7 +24,7 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.digest import blake3_of
 from evidencesync.evidence.identity import ItemName, Title
-from evidencesync.vault import disk
+from evidencesync.files import disk
 from evidencesync.vault.item import Item, lock_item
 from evidencesync.vault.keys import VaultSigner
 from evidencesync.vault.layout import ACQUIRED, RECEIVED, RECEIVED_SIGNATURE

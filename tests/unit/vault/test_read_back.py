@@ -9,7 +9,7 @@ import pytest
 from evidencesync.custody.manifest import CheckedLine
 from evidencesync.errors import DigestMismatchError, InternalError, MissingOrExtraError
 from evidencesync.evidence.entry import Entry
-from evidencesync.vault.disk import FOLDER_FLAGS
+from evidencesync.files.disk import FOLDER_FLAGS
 from evidencesync.vault.readback import ReadBack, read_back
 from tests.unit.vault.acquiring import file_line, folder_line
 

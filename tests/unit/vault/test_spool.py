@@ -17,8 +17,8 @@ from evidencesync.delta.rows import ZERO_DIGEST, Row
 from evidencesync.errors import StorageError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest
 from evidencesync.vault import spool as module
+from evidencesync.vault.index.recipes import iter_long_recipes
 from evidencesync.vault.item import lock_item
-from evidencesync.vault.recipes import iter_long_recipes
 from evidencesync.vault.spool import SpooledRows
 from evidencesync.vault.staging import Staging
 from evidencesync.vault.vault import Vault

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from evidencesync.errors import DigestMismatchError, InternalError, StorageError
-from evidencesync.vault import copying
+from evidencesync.files import copying
+from evidencesync.files.disk import FOLDER_FLAGS
 from evidencesync.vault.content import StagedContent
-from evidencesync.vault.disk import FOLDER_FLAGS
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from evidencesync.errors import MissingOrExtraError, NameClashError, PathEscapeError, StorageError
+from evidencesync.files.disk import FOLDER_FLAGS
+from evidencesync.files.folders import MAX_OPEN_FOLDERS, FolderStack, remove_tree
 from evidencesync.vault.content import StagedContent
-from evidencesync.vault.disk import FOLDER_FLAGS
-from evidencesync.vault.folders import MAX_OPEN_FOLDERS, FolderStack, remove_tree
 from evidencesync.vault.tree import TreeReader, TreeWriter
 
 TIME = 1_234_567_890_123_456_789

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync import placing
 from evidencesync.errors import (
     ChainError,
     InvalidNameError,
@@ -19,6 +18,7 @@ from evidencesync.errors import (
     UntrustedSignerError,
     UsageError,
 )
+from evidencesync.files import placing
 from evidencesync.vault import claims, trust
 from evidencesync.vault.keys import VaultSigner
 from evidencesync.vault.vault import Vault
@@ -58,7 +58,7 @@ def test_a_change_for_which_there_is_no_room_leaves_no_draft(change: str, vault:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("evidencesync.vault.disk.write_all", write)
+        patch.setattr("evidencesync.files.disk.write_all", write)
         with pytest.raises(NoSpaceError):
             if change == "add":
                 vault.trust.add(new_signer().public_key, "ben", at_ns=NOW)

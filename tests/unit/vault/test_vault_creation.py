@@ -48,7 +48,7 @@ def _fill_up_after(writes: int, monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.write(fd, data)
 
-    monkeypatch.setattr("evidencesync.vault.disk.write_all", write)
+    monkeypatch.setattr("evidencesync.files.disk.write_all", write)
 
 
 @pytest.mark.parametrize("is_there", [True, False])

@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from evidencesync.transfer.custody import Draft, append_record
+from evidencesync.acquire.custody import Draft, append_record
 from evidencesync.vault.layout import VaultLayout
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench, new_signer

@@ -10,10 +10,10 @@ import pytest
 
 from evidencesync.errors import ExitCode, OtherWriterError
 from evidencesync.vault import machine
-from evidencesync.vault.abandoned import find_abandoned, remove_abandoned
 from evidencesync.vault.heads import record_heads
 from evidencesync.vault.keys import VaultSigner
 from evidencesync.vault.machine import REAL_LOCKS, kind_of_file_system, this_machine
+from evidencesync.vault.resume.abandoned import find_abandoned, remove_abandoned
 from evidencesync.vault.settings import encode_settings, parse_settings
 from evidencesync.vault.vault import Vault
 from evidencesync.verify.audit import audit_vault

@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.documents import CustodyRecord, Person, RecordType
-from evidencesync.custody.seen import SeenChain
+from evidencesync.custody.known_chain import KnownChain
 from evidencesync.custody.sshsig import Signer
 from evidencesync.evidence.identity import ItemName
-from evidencesync.evidence.moment import format_moment
-from evidencesync.kept.heads import HeadMemory, Remembered
+from evidencesync.evidence.utc_time import format_moment
+from evidencesync.localstate.heads import HeadMemory, Remembered
 from evidencesync.vault.heads import state_head
 from evidencesync.vault.item import lock_item
 from evidencesync.vault.ledger import Ledger, iter_records, sign_record
@@ -92,9 +92,9 @@ class Busy:
         return self.now_ns
 
 
-def _seen(ledger: Ledger) -> SeenChain:
+def _seen(ledger: Ledger) -> KnownChain:
     digests = [one.sha256 for one in iter_records(ledger)]
-    return SeenChain.of(len(digests), digests)
+    return KnownChain.of(len(digests), digests)
 
 
 @contextmanager

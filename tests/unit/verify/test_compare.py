@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync.compare import contents, manifest_file, store
+from evidencesync.compare.folder import CompareRequest, compare_folder
+from evidencesync.compare.results import Category, Compared
 from evidencesync.custody.trust import signer_line
 from evidencesync.errors import EvidenceSyncError, ExitCode, IncompleteError, MalformedDocumentError, SignatureError, UsageError
 from evidencesync.source import reader
 from evidencesync.source.descriptor import open_untouched
 from evidencesync.source.filters import FilterRules
 from evidencesync.vault import checking
-from evidencesync.verify import compare_contents, compare_manifest, compare_store
-from evidencesync.verify.compare import CompareRequest, compare_folder
-from evidencesync.verify.compare_results import Category, Compared
 from evidencesync.verify.progress import VerifyProgress
 from tests.support.bench_of_evidence import new_signer
 from tests.support.manifest_of_a_folder import write_manifest
@@ -281,7 +281,7 @@ def test_links_that_a_filter_left_out_or_that_lie_elsewhere_are_not_missed_in_a_
 def test_more_linked_files_than_are_counted_are_neither_good_nor_bad(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compare_manifest, "AT_ONCE", 1)
+    monkeypatch.setattr(manifest_file, "AT_ONCE", 1)
     for name in ("a", "b"):
         os.link(source / name, source / f"{name}-2")
     manifest = write_manifest(tmp_path / "manifest.jsonl", source)
@@ -433,13 +433,13 @@ def test_what_cannot_be_read_is_unreadable_and_what_lies_in_it_is_not_called_mis
 
 
 def test_a_file_that_goes_while_it_is_compared_is_missing(source: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    add = compare_contents.FolderHasher.add
+    add = contents.FolderHasher.add
 
-    def add_and_remove(self: compare_contents.FolderHasher, file: object) -> None:
+    def add_and_remove(self: contents.FolderHasher, file: object) -> None:
         add(self, file)  # type: ignore[arg-type]
         (source / "b").unlink(missing_ok=True)
 
-    monkeypatch.setattr(compare_contents.FolderHasher, "add", add_and_remove)
+    monkeypatch.setattr(contents.FolderHasher, "add", add_and_remove)
     outcome = compared(manifest, source)
     assert told(outcome) == {("missing", b"b", None)}
     assert (outcome.listed, outcome.found) == (6, 5)
@@ -448,13 +448,13 @@ def test_a_file_that_goes_while_it_is_compared_is_missing(source: Path, manifest
 def test_a_file_that_comes_while_its_folder_is_compared_does_not_go_by_unnoticed(
     source: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add = compare_contents.FolderHasher.add
+    add = contents.FolderHasher.add
 
-    def add_and_plant(self: compare_contents.FolderHasher, file: object) -> None:
+    def add_and_plant(self: contents.FolderHasher, file: object) -> None:
         add(self, file)  # type: ignore[arg-type]
         write(source / "0", "planted where the walk has been")
 
-    monkeypatch.setattr(compare_contents.FolderHasher, "add", add_and_plant)
+    monkeypatch.setattr(contents.FolderHasher, "add", add_and_plant)
     outcome = compared(manifest, source)
     assert (outcome.differences, outcome.changed_folders, outcome.exit_code) == ([], 1, ExitCode.SOURCE_CHANGED)
 
@@ -464,11 +464,11 @@ def test_no_more_differences_are_listed_than_can_be_told_and_all_are_counted(
 ) -> None:
     for number in range(20):
         write(source / f"new-{number:02}", f"new {number}")
-    monkeypatch.setattr(compare_store, "MAX_FINDINGS", 5)
+    monkeypatch.setattr(store, "MAX_FINDINGS", 5)
     outcome = compared(manifest, source)
     assert [one.path for one in outcome.differences] == [b"new-%02d" % number for number in range(5)]
     assert (outcome.left_out, outcome.files[Category.NEW]) == (15, 20)
-    monkeypatch.setattr(compare_store, "MAX_LISTED_PATHS", 15)
+    monkeypatch.setattr(store, "MAX_LISTED_PATHS", 15)
     assert compared(manifest, source).left_out == 18
 
 
@@ -556,13 +556,13 @@ def test_a_manifest_that_changes_between_two_readings_is_refused(
     source: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(source / "news", "news")  # so that it is read twice
-    add = compare_contents.FolderHasher.finish
+    add = contents.FolderHasher.finish
 
-    def finish_and_change(self: compare_contents.FolderHasher) -> None:
+    def finish_and_change(self: contents.FolderHasher) -> None:
         add(self)
         manifest.write_bytes(manifest.read_bytes().replace(b'"host":"laptop"', b'"host":"leptop"'))
 
-    monkeypatch.setattr(compare_contents.FolderHasher, "finish", finish_and_change)
+    monkeypatch.setattr(contents.FolderHasher, "finish", finish_and_change)
     with pytest.raises(MalformedDocumentError, match="changed while it was read"):
         compared(manifest, source)
 

@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from evidencesync.delta.recipe import most_bytes
-from evidencesync.holes import has_empty_run
+from evidencesync.files.holes import has_empty_run
 from tests.support.made_large import grow, not_for_ever
 from tests.unit.verify.sample import Made, only, slugs
 

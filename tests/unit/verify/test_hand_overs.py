@@ -6,7 +6,7 @@ import pytest
 
 from evidencesync.custody.documents import CustodyRecord, Person, RecordType
 from evidencesync.custody.sshsig import Signer
-from evidencesync.evidence.moment import format_moment
+from evidencesync.evidence.utc_time import format_moment
 from evidencesync.vault.heads import state_head
 from evidencesync.vault.ledger import sign_record
 from evidencesync.vault.vault import Vault

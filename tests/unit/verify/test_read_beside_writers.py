@@ -12,10 +12,10 @@ import pytest
 
 from evidencesync.custody.timestamp import Request
 from evidencesync.errors import LockedError
-from evidencesync.kept.heads import HeadMemory
+from evidencesync.localstate.heads import HeadMemory
 from evidencesync.vault import staging
+from evidencesync.vault.index.reindex import rebuild
 from evidencesync.vault.ledger import Ledger
-from evidencesync.vault.reindex import rebuild
 from evidencesync.vault.timestamps import Answer, Who, attach, load_stamped
 from tests.support.authority import make_authority
 from tests.unit.vault.acquiring import item_name, new_signer, new_vault

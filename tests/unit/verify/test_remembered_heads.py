@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.kept.heads import HeadMemory
+from evidencesync.localstate.heads import HeadMemory
 from evidencesync.vault.heads import record_heads, state_head
 from evidencesync.vault.ledger import ChainHead
 from tests.unit.vault.acquiring import Acquirer, item_name

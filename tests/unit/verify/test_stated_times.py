@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from evidencesync.custody.documents import CustodyRecord
 from evidencesync.custody.record import decode_record
-from evidencesync.evidence.moment import format_moment, parse_moment
-from evidencesync.kept.heads import HeadMemory
+from evidencesync.evidence.utc_time import format_moment, parse_moment
+from evidencesync.localstate.heads import HeadMemory
 from evidencesync.vault.item import ItemState
 from evidencesync.vault.staging import Staging
 from evidencesync.verify.chain_times import Stopwatch

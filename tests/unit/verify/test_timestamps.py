@@ -11,7 +11,7 @@ import pytest
 from evidencesync.custody.roots import Roots
 from evidencesync.custody.timestamp import Request
 from evidencesync.errors import LockedError, TimestampError, UntrustedSignerError, UsageError
-from evidencesync.evidence.moment import parse_moment
+from evidencesync.evidence.utc_time import parse_moment
 from evidencesync.vault.item import lock_item
 from evidencesync.vault.ledger import Ledger
 from evidencesync.vault.timestamps import Answer, Who, attach, load_answer, load_stamped

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.kept.heads import HeadMemory
+from evidencesync.localstate.heads import HeadMemory
 from evidencesync.vault import staging
-from evidencesync.vault.reindex import rebuild
+from evidencesync.vault.index.reindex import rebuild
 from evidencesync.vault.timestamps import Answer, Who, attach
 from tests.support.authority import make_authority
 from tests.support.unreadable import Unreadable

@@ -6,7 +6,7 @@ import pytest
 
 from evidencesync.custody.trust import signer_line
 from evidencesync.errors import TrustFileError
-from evidencesync.evidence.moment import format_moment, parse_moment
+from evidencesync.evidence.utc_time import format_moment, parse_moment
 from evidencesync.vault.heads import state_head
 from tests.unit.vault.acquiring import STARTED, item_name, new_signer
 from tests.unit.verify.sample import Made, edit, flip, only, slugs

@@ -1,0 +1,122 @@
+"""Pull without an agent: a source behind any SSH server with SFTP, into a vault on this machine.
+
+To the vault it is a push from here: what arrives is hashed and cut in this process, and compared with what the vault has. Nothing
+of that reaches the server, which is only ever asked for names, attributes and bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+from evidencesync.acquire.handshake import Handshake
+from evidencesync.acquire.push import push
+from evidencesync.acquire.request import PushOutcome, PushRequest
+from evidencesync.acquire.session_recorder import SessionRecorder
+from evidencesync.acquire.sftp_entries import TIMES_OF_SFTP
+from evidencesync.acquire.sftp_line import SftpLine
+from evidencesync.acquire.sftp_reading import SftpReading, SftpRoot
+from evidencesync.acquire.signing import Provenance
+from evidencesync.acquire.source_access import Emit, Reading
+from evidencesync.connection.caller import Pulled
+from evidencesync.connection.link import Link
+from evidencesync.connection.progress import Progress
+from evidencesync.connection.rate_limit import RateLimit
+from evidencesync.custody.documents import Origin, SshPeer
+from evidencesync.errors import ProtocolError, SourceNotFoundError, SourceReadError, UsageError
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.path import to_json_fields
+from evidencesync.evidence.utc_time import Moment
+from evidencesync.limits import MAX_PATH
+from evidencesync.ssh.sftp import SftpSource
+
+_LONGEST_PATH = 2000  # characters of a path in a note
+
+
+def pull_agentless(
+    server: SftpSource,
+    vault: Callable[[Pulled, SshPeer | None], Link],
+    request: PushRequest,
+    progress: Progress,
+    recorder: SessionRecorder = SessionRecorder(),  # noqa: B008 - frozen, and empty
+    again: Callable[[], SftpSource] | None = None,
+) -> PushOutcome:
+    """Makes one acquisition of `request.source`, as the server calls it. Closes the connection to it.
+
+    What cannot be read whole is recorded without content, or, with `on_read_error` as `fail`, nothing is published.
+    `keeping` is what it is for a push. `again` makes another connection to the same server, for when one is lost: then the
+    reading goes on where it was.
+
+    Raises SourceNotFoundError, UsageError, LinkLostError where the server is lost, and what `push` raises.
+    """
+    line = SftpLine(server, again, request.retries, progress)
+    try:
+        source_access = _SftpSupply(line, request)
+        link = vault(Pulled(line.peer.host_key if line.peer else None, None), line.peer)
+        outcome = push(
+            link,
+            dataclasses.replace(request, limit_rate=None, retries=0),
+            progress,
+            source_access=source_access,
+            recorder=recorder,
+        )
+    finally:
+        line.close()
+    return dataclasses.replace(outcome, wire_sent=line.wire_sent, wire_received=line.wire_received)
+
+
+class _SftpSupply:
+    """See `transfer.supply.Supply`."""
+
+    def __init__(self, line: SftpLine, request: PushRequest) -> None:
+        self._line = line
+        self._request = request
+        self._software = line.server.server
+        self._root, self._note = _find(line, request.source)
+
+    def reading(self, emit: Emit, progress: Progress, now: Callable[[], Moment]) -> Reading:
+        """See `SourceAccess`."""
+        rate_limit = RateLimit(self._request.limit_rate)
+        fails = self._request.on_read_error == "fail"
+        return SftpReading(self._line, self._root, self._request.rules, emit, progress, now, rate_limit, fails=fails)
+
+    def provenance(self, handshake: Handshake, peer: SshPeer | None) -> Provenance:
+        """What is known of the machine is what SSH says of it. Its clock is not told."""
+        del handshake, peer  # they are about the vault, which is here
+        far = self._line.peer
+        if far is None:
+            raise ProtocolError("an SFTP server without a host key")
+        path, path_b64 = to_json_fields(self._root.path)
+        system = safe_text(f"not known (SFTP, {self._software})", 200)
+        origin = Origin(host=far.host, operating_system=system, path=path, path_b64=path_b64)
+        instead: Literal["fail", "without-content"] = "fail" if self._request.on_read_error == "fail" else "without-content"
+        return Provenance(origin, "pull", "arrival", far, None, self._note, instead, times=TIMES_OF_SFTP)
+
+    def count(self, progress: Progress, is_over: Callable[[], bool]) -> None:
+        """Not counted ahead: that would ask the server for everything twice."""
+
+
+def _find(line: SftpLine, asked: bytes) -> tuple[SftpRoot, str | None]:
+    """What was named. A symbolic link is resolved here, once, because it was named itself; by the server, which knows how."""
+    try:
+        status = line.ask(lambda server: server.status(asked or b"."))
+        path = line.ask(lambda server: server.real_path(asked))
+        note = None
+        if status.kind == "symlink":
+            status = line.ask(lambda server: server.status(path))
+            named, real = safe_text(asked, _LONGEST_PATH), safe_text(path, _LONGEST_PATH)
+            note = f"the source was named through a symbolic link: {named} leads to {real}"
+    except SourceReadError as error:
+        raise SourceNotFoundError(f"cannot open the source: {error.message}") from error
+    if len(path) > MAX_PATH:
+        raise ProtocolError("the server names a path that cannot be")
+    if status.kind == "directory":
+        line.root = path
+    elif status.kind == "file":
+        with contextlib.suppress(SourceReadError):  # a folder that cannot be listed: then no year is told
+            status = dataclasses.replace(status, year=line.ask(lambda server: server.year_of(path)))
+    else:
+        raise UsageError(f"the source is neither a folder nor a regular file: {safe_text(path, 300)}")
+    return SftpRoot(path, status), note

@@ -1,0 +1,126 @@
+"""Reaches a vault by its address, wherever it lies."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from evidencesync.connection.link import Link, LocalLink, local_pair
+from evidencesync.connection.memory import keep_large_blocks
+from evidencesync.connection.ssh_link import SshLink
+from evidencesync.connection.steady import SteadyLink
+from evidencesync.errors import EvidenceSyncError, LinkLostError, UsageError
+from evidencesync.ssh.address import Address
+from evidencesync.ssh.options import SshOptions
+
+if TYPE_CHECKING:
+    from evidencesync.connection.caller import Pulled
+    from evidencesync.custody.documents import SshPeer
+    from evidencesync.vault.vault import Vault
+
+
+Role = Literal["--vault", "--source"]
+"""What the other end is asked to serve."""
+
+
+def reach_vault(address: Address, options: SshOptions) -> Link:
+    """A link to the vault's end: in this process for a local path, else over SSH.
+
+    Raises what connecting fails with: exit codes 10, 20, 21, 22, 23.
+    """
+    with reaching(address, options) as link:
+        return link()
+
+
+@contextlib.contextmanager
+def reaching(address: Address, options: SshOptions, role: Role = "--vault") -> Iterator[Callable[[], Link]]:
+    """Begins to reach a vault, or the source's end of a pull, and goes on with it while the caller does other things.
+
+    What this gives waits for the link.
+
+    Whoever leaves without having called that needs no link: the attempt is given up.
+    """
+    keep_large_blocks()
+    if address.local:
+        yield partial(_reach_local, address.path)
+        return
+    what = role.removeprefix("--")
+    if not address.path:
+        raise UsageError(f"{address.display()} names a server, but no {what} on it", hint=f"Add the {what}'s path: host:/path")
+    carried = SshLink(address, options, ("serve", role, address.path))
+    is_taken = False
+
+    def take() -> Link:
+        nonlocal is_taken
+        try:
+            carried.finish_open()
+        except EvidenceSyncError:
+            carried.kill()
+            raise
+        is_taken = True
+        return SteadyLink(carried)
+
+    try:
+        yield take
+    finally:
+        if not is_taken:
+            carried.kill()
+
+
+class _LocalVaultLink(LocalLink):
+    """This process's end of a link to a vault on this machine; waits for the vault's thread when it is closed."""
+
+    def __init__(self, end: LocalLink, thread: threading.Thread) -> None:
+        super().__init__(end.incoming, end.outgoing)
+        self._thread = thread
+
+    def close(self) -> None:
+        """Ends the session and waits until the vault's end has let go of its lock."""
+        super().close()
+        self._thread.join()
+
+
+def reach_source(address: Address, options: SshOptions) -> Link:
+    """A link to the source's end of a pull, over SSH. Raises what `reach_vault` raises."""
+    with reaching(address, options, "--source") as link:
+        return link()
+
+
+def reach_for_pull(path: str, pulled: Pulled, peer: SshPeer | None) -> Link:
+    """A link to the vault's end in this process, for what a pull brings from `peer`."""
+    return _reach_local(path, f"{peer.user}@{peer.host} port {peer.port}" if peer else None, pulled)
+
+
+def _reach_local(path: str, received_from: str | None = None, pulled: Pulled | None = None) -> Link:
+    from evidencesync.vault.vault import Vault  # the vault's half is needed for a local one only
+
+    vault = Vault.open(Path(path))
+    ours, theirs = local_pair()
+    thread = threading.Thread(target=_serve_local, args=(theirs, vault, received_from, pulled), name="vault", daemon=True)
+    thread.start()
+    return _LocalVaultLink(ours, thread)
+
+
+def _serve_local(link: LocalLink, vault: Vault, received_from: str | None, pulled: Pulled | None) -> None:
+    """The vault's end. However it ends, the other end of the link hears of it, or would wait for its whole timeout."""
+    try:
+        from evidencesync.ingest.receive import receive
+
+        receive(link, vault, received_from or f"local, user {os.getuid()}", may_return=False, pulled=pulled)
+    except EvidenceSyncError:
+        return  # the other end of the link was told, and raises it
+    except Exception as error:  # noqa: BLE001 - no room to load the vault's half, or for its threads: nobody was told yet
+        from evidencesync.files.shortages import unexpected
+        from evidencesync.protocol.failures import failure_of
+        from evidencesync.protocol.framing import frame_of
+        from evidencesync.protocol.messages import PATIENT_VERSION, PREAMBLE
+
+        with contextlib.suppress(LinkLostError):
+            link.write(PREAMBLE + frame_of(failure_of(unexpected(error), PATIENT_VERSION)))
+    finally:
+        link.close()

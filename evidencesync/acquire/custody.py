@@ -1,0 +1,238 @@
+"""An item's custody chain, read and added to from anywhere: the examiner's part.
+
+Nothing is signed upon a chain before it was seen to hold together (`acquire.custody_talk`), and a record counts as appended when
+the vault shows it in its chain.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from evidencesync.acquire.custody_talk import ChainRecord, CustodyExchange, CustodyRequest, ShownChain
+from evidencesync.acquire.known_heads import VaultAtHand
+from evidencesync.connection.busy_server import pause_seconds
+from evidencesync.connection.clock import SteadyClock
+from evidencesync.connection.link import Link
+from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord, Person, RecordType
+from evidencesync.custody.record import encode_record
+from evidencesync.custody.sshsig import sign_document
+from evidencesync.errors import (
+    BusyError,
+    ChainError,
+    ConnectError,
+    EvidenceSyncError,
+    LinkLostError,
+    LockedError,
+    NotThereError,
+    SealedError,
+)
+from evidencesync.evidence.digest import sha256_of, sha512_of
+from evidencesync.evidence.identity import ItemName
+from evidencesync.evidence.utc_time import format_moment
+from evidencesync.vault.ledger import iter_records
+
+if TYPE_CHECKING:
+    from evidencesync.localstate.heads import HeadMemory
+    from evidencesync.vault.vault import Vault
+
+_MOST_ATTEMPTS: Final = 8  # to be the next one in a chain that others add to
+RETRIES: Final = 4
+"""How often in a row a lost link is made anew, for a vault on another machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What an examiner wants to state next."""
+
+    kind: RecordType
+    details: Mapping[str, str]
+    acquisition: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """A record that is in the chain, and the chain as it was shown after that.
+
+    `unremembered`: why this machine will not remember it. The record is in the chain all the same: do not append it again.
+    """
+
+    record: ChainRecord
+    chain: ShownChain
+    unremembered: str | None = None
+
+
+Reach = Callable[[], Link]
+Compose = Callable[[ShownChain], Draft]
+"""Makes the draft for a chain as it stands; called again when the chain has grown meanwhile."""
+
+
+def read_chain(reach: Reach, request: CustodyRequest, now: Callable[[], int] | None = None) -> ShownChain:
+    """The item's chain; where it is not what was seen of it before, it has an objection.
+
+    Raises what the vault refuses us with, ChainError, SignatureError, ProtocolError.
+    """
+    for attempt in range(request.retries):
+        try:
+            return _read_once(reach, request, now or SteadyClock())
+        except (LinkLostError, BusyError):
+            time.sleep(pause_seconds(attempt))
+    return _read_once(reach, request, now or SteadyClock())
+
+
+def _read_once(reach: Reach, request: CustodyRequest, now: Callable[[], int]) -> ShownChain:
+    talk = CustodyExchange(reach(), request, now)
+    try:
+        return talk.chain
+    finally:
+        talk.close()
+
+
+def read_local_chain(vault: Vault, name: ItemName, memory: HeadMemory) -> ShownChain:
+    """The chain of an item in a vault on this machine, checked like any other; nobody has to prove who he is.
+
+    Raises NotThereError, ChainError, SignatureError.
+    """
+    at_hand = VaultAtHand(memory, vault, name)
+    item = vault.item(name)
+    chain = ShownChain(vault.settings.id, vault.settings.key, name)
+    for stored in iter_records(item.ledger):
+        chain.add(stored.data, stored.signature)
+    if not chain.records:
+        raise NotThereError(f"the vault has no custody records of {name}", hint="A chain begins with an acquisition.")
+    try:
+        at_hand.require()
+    except ChainError as error:
+        chain.objection = error
+    return chain
+
+
+def append_record(reach: Reach, request: CustodyRequest, compose: Compose, now: Callable[[], int] | None = None) -> Appended:
+    """Signs the next record of the chain and has the vault append it; only once, whatever becomes of the link.
+
+    The one door for all records that examiners add. A chain that is not what this machine has seen before gets none
+    (RolledBackError, ForkedError), and where it ends then is remembered.
+
+    A memory that cannot be written to is an error before anything is signed (RememberedHeadsError, UsageError).
+
+    Returns when the vault shows the record in its chain. Where others add records at the same time, it is signed anew on top
+    of theirs. After a lost link the chain tells whether the record is in it. Raises what the vault refuses it with, LockedError
+    where others are always first, ChainError where a chain is shown that is not a continuation of the one before.
+    """
+    return _Appending(reach, request, compose, now or SteadyClock()).run()
+
+
+class _Appending:
+    """One record, over as many links as it takes."""
+
+    def __init__(self, reach: Reach, request: CustodyRequest, compose: Compose, now: Callable[[], int]) -> None:
+        self._reach = reach
+        self._request = request
+        self._compose = compose
+        self._now = now
+        self._sent: set[str] = set()  # the digests of all that was handed in
+        self._seen: list[str] = []  # the digests of all that was ever shown
+
+    def run(self) -> Appended:
+        memory = self._request.memory
+        memory.require_usable()  # before the record is signed is the time to learn that its head cannot be remembered
+        try:
+            return self._run_over_links()
+        finally:
+            memory.close()
+
+    def _run_over_links(self) -> Appended:
+        lost: LinkLostError | BusyError | None = None
+        for attempt in range(self._request.retries + 1):
+            if attempt:
+                time.sleep(pause_seconds(attempt - 1))
+            try:
+                return self._run_once()
+            except (LinkLostError, BusyError) as error:
+                lost = error
+            except ConnectError as error:
+                if lost is None:
+                    raise
+                lost = LinkLostError(error.message)
+        if isinstance(lost, BusyError):
+            raise lost
+        hint = "Whether the record is in the chain is not known. See: evidencesync custody show" if self._sent else None
+        raise LinkLostError(f"the link was lost: {lost.message if lost else 'no attempt was made'}", hint=hint)
+
+    def _run_once(self) -> Appended:
+        talk = CustodyExchange(self._reach(), self._request, self._now)
+        try:
+            if talk.chain.objection is not None:
+                raise talk.chain.objection
+            self._compare(talk.chain)
+            for _ in range(_MOST_ATTEMPTS):
+                found = self._find(talk.chain)
+                if found is not None:
+                    return self._appended(found, talk)
+                document, signature = self._sign(talk)
+                self._sent.add(sha256_of(document).hex())
+                before = talk.chain.head_sha256
+                talk.append(document, signature)
+                if talk.chain.head_sha256 == before:
+                    raise ChainError("the vault took a record and does not show it in the chain")
+                self._seen = [one.sha256 for one in talk.chain.records]
+            found = self._find(talk.chain)
+            if found is not None:
+                return self._appended(found, talk)
+            raise LockedError("others add to this chain all the time", hint="Run the same command again.")
+        finally:
+            talk.close()
+
+    def _appended(self, found: ChainRecord, talk: CustodyExchange) -> Appended:
+        try:
+            self._request.memory.remember(talk.remembered(format_moment(self._now())))
+        except EvidenceSyncError as error:  # the record is in the chain: a failure would have it appended again
+            return Appended(found, talk.chain, error.message)
+        return Appended(found, talk.chain)
+
+    def _compare(self, chain: ShownChain) -> None:
+        """Nothing that was shown over an earlier link may be gone. Raises ChainError."""
+        shown = [one.sha256 for one in chain.records]
+        if shown[: len(self._seen)] != self._seen:
+            raise ChainError(
+                "the vault shows another chain than it did a moment ago: it was cut off, or replaced",
+                hint="Keep what this says, and have the vault verified.",
+            )
+        self._seen = shown
+
+    def _find(self, chain: ShownChain) -> ChainRecord | None:
+        return next((one for one in reversed(chain.records) if one.sha256 in self._sent), None) if self._sent else None
+
+    def _sign(self, talk: CustodyExchange) -> tuple[bytes, bytes]:
+        request, chain = self._request, talk.chain
+        draft = self._compose(chain)
+        facts = chain.story.facts()
+        if facts.sealed and draft.kind == "sealed":
+            raise SealedError(f"item {request.name} was sealed before", hint="It can still be noted, corrected and handed over.")
+        if draft.acquisition is not None and draft.acquisition > facts.acquisitions:
+            raise NotThereError(f"{request.name} has no acquisition {draft.acquisition}", hint="See: evidencesync list VAULT")
+        record = CustodyRecord(
+            format="evidencesync-custody/1",
+            vault_id=chain.vault_id,
+            sequence=facts.length + 1,
+            type=draft.kind,
+            time=format_moment(self._now()),
+            case=request.name.case.text,
+            item=request.name.item.text,
+            actor=Person(
+                name=request.examiner,
+                principal=talk.principal,
+                key=request.signer.public_key.fingerprint,
+                organisation=request.organisation,
+            ),
+            previous_sha256=facts.head_sha256,
+            details=dict(draft.details),
+            acquisition=draft.acquisition,
+        )
+        objection = chain.story.statements.objection_to(record)
+        if objection is not None:
+            raise objection.error()
+        document = encode_record(record)
+        return document, sign_document(request.signer, CUSTODY_NAMESPACE, sha512_of(document))

@@ -1,0 +1,268 @@
+"""One link of a conversation about a custody chain, at the examiner's end: what a vault shows, checked as it comes.
+
+That a chain holds together is checked here: links, order, signatures, and who may sign which type. Whether the signers are
+trusted is not known here: that is for `verify`, where the vault lies.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from evidencesync.acquire.handshake import begin_custody_session
+from evidencesync.acquire.known_heads import item_subject, recalled_consistency, require_seen
+from evidencesync.connection.inbox import Silence
+from evidencesync.connection.link import Link
+from evidencesync.connection.listening import end_of
+from evidencesync.connection.read_ahead import ReadAhead
+from evidencesync.custody.chain import ChainSubject
+from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
+from evidencesync.custody.known_chain import KnownChain
+from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.record import check_signer
+from evidencesync.custody.sshsig import Signer, verify_signature
+from evidencesync.custody.statements import ItemHistory
+from evidencesync.errors import ChainError, EvidenceSyncError, LimitExceededError, LinkLostError, ProtocolError, SignatureError
+from evidencesync.evidence.digest import sha256_of, sha512_of
+from evidencesync.evidence.display import is_clean
+from evidencesync.evidence.identity import ItemName
+from evidencesync.evidence.utc_time import Moment
+from evidencesync.limits import MAX_CHAIN, MAX_SHOWN_RECORDS, MAX_TITLE
+from evidencesync.localstate.heads import HeadMemory, Remembered
+from evidencesync.protocol.failures import error_of
+from evidencesync.protocol.framing import FrameDecoder, frame_of
+from evidencesync.protocol.messages import DATA_FRAME, Append, Failure, Message, Records, Standing, decode_message
+from evidencesync.vault.layout import MAX_SEQUENCE
+
+_M = TypeVar("_M", bound=Message)
+_LAST_WORDS: Final = 64  # messages that are looked through for the reason why a vault hung up
+_LAST_WORDS_SECONDS: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class CustodyRequest:
+    """Whose chain is asked for, and who asks. `vault` is the path as the other end knows it.
+
+    `memory`: what this machine has seen of vaults, to which this one is held. `retries`: how often in a row to try again when the
+    link is lost.
+    """
+
+    vault: bytes
+    name: ItemName
+    examiner: str
+    signer: Signer
+    session: str
+    memory: HeadMemory
+    organisation: str | None = None
+    timeout_seconds: float = 60.0
+    retries: int = 0
+    read_back: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChainRecord:
+    """A record of a chain that holds together, and the digest by which the next one names it."""
+
+    record: CustodyRecord
+    sha256: str
+
+
+@dataclass(slots=True)
+class ShownChain:
+    """An item's chain as a vault shows it, from its first record on.
+
+    `objection`: it, or the vault's own, is not what this machine has seen before. Nothing may be signed upon it then.
+    """
+
+    vault_id: str
+    vault_key: str
+    name: ItemName
+    records: list[ChainRecord] = field(default_factory=list)
+    objection: ChainError | None = None
+    story: ItemHistory = field(init=False)
+    _size: int = 0
+
+    def __post_init__(self) -> None:
+        self.story = ItemHistory(ChainSubject(self.vault_id, self.name.case.text, self.name.item.text))
+
+    def add(self, document: bytes, signature: bytes) -> CustodyRecord:
+        """The next record. Raises ChainError where it does not follow, and SignatureError or UntrustedSignerError.
+
+        That the signature of `acquired` is by the manifest's signer only `verify` can say.
+        """
+        self._size += len(document) + len(signature)
+        if self._size > MAX_CHAIN:
+            raise LimitExceededError(f"a custody chain of more than {MAX_CHAIN} bytes")
+        record = self.story.add(document)
+        try:
+            key = verify_signature(signature, CUSTODY_NAMESPACE, sha512_of(document))
+            check_signer(record, key, self.vault_key, key.fingerprint)
+        except SignatureError as error:
+            error.message = f"custody record {record.sequence}: {error.message}"
+            error.hint = "The chain does not hold. Run: evidencesync verify VAULT"
+            raise
+        self.records.append(ChainRecord(record, sha256_of(document).hex()))
+        return record
+
+    @property
+    def seen(self) -> KnownChain:
+        """All of it: it was read from its first record on, and hangs together. A vault never shows an empty one."""
+        return KnownChain(len(self.records), tuple(one.sha256 for one in self.records))
+
+    @property
+    def head_sha256(self) -> str | None:
+        """The digest of the last record."""
+        return self.records[-1].sha256 if self.records else None
+
+
+class CustodyExchange:
+    """One link: the handshake, the chain as it was shown, and what is shown after an append."""
+
+    def __init__(self, link: Link, request: CustodyRequest, now: Callable[[], int]) -> None:
+        self._link = link
+        self._request = request
+        self._standing: Standing | None = None  # the first, where it was heard before it was asked for
+        self._ahead = ReadAhead(link, other="the vault's end", silence_seconds=request.timeout_seconds)
+        self._arrived = 0
+        self._frames = self._read_frames()
+        self.principal = ""
+        try:
+            begin_custody_session(request, link, self._expect, now, self._meet)
+            self._read_own()
+            self._read_more()
+            self._compare()
+        except LinkLostError as lost:
+            self.close()
+            raise self._reason_for(lost) from lost
+        except BaseException:
+            self.close()
+            raise
+
+    def append(self, document: bytes, signature: bytes) -> None:
+        """Hands in a record, and reads what the chain has become."""
+        try:
+            self._link.write(frame_of(Append(document, signature)))
+            self._read_more()
+        except LinkLostError as lost:
+            raise self._reason_for(lost) from lost
+
+    def close(self) -> None:
+        """Hangs up."""
+        self._ahead.close()
+        self._link.close()
+
+    def remembered(self, now: Moment) -> list[Remembered]:
+        """What is to be remembered of the chains that were shown."""
+        item, own = self._item, self._own
+        known = [(item, self.chain.seen)] + ([(own, own.known)] if self._own_shown and own.known is not None else [])
+        return [Remembered(one.subject, one.vault_key, chain, now) for one, chain in known]
+
+    def _meet(self, vault_id: str, vault_key: PublicKey) -> tuple[int, int]:
+        """Recalls what was seen of this vault. Raises RememberedHeadsError, ForkedError for another key."""
+        request, key = self._request, vault_key.fingerprint
+        self.chain = ShownChain(vault_id, key, request.name)
+        self._item = recalled_consistency(request.memory, item_subject(vault_id, request.name), key)
+        self._own = recalled_consistency(request.memory, ChainSubject(vault_id), key)
+        self._own_shown = False
+        return self._item.sequence, self._own.sequence
+
+    def _read_own(self) -> None:
+        """The vault's own chain since it was seen last; an older vault's end does not show it."""
+        message: Message
+        size = 0
+        while isinstance(message := self._expect(Records, Standing), Records):
+            self._own_shown = True
+            if not message.records:
+                raise ProtocolError("the vault shows records, and there are none")
+            size += sum(len(document) + len(signature) for document, signature in message.records)
+            if size > MAX_SHOWN_RECORDS:  # also where nothing more of it is looked at
+                raise LimitExceededError(f"the vault shows more than {MAX_SHOWN_RECORDS} bytes of records")
+            try:
+                for number, (document, signature) in enumerate(message.records, message.first):
+                    if self.chain.objection is None:
+                        self._own.show(number, document, signature)
+            except ChainError as error:
+                self.chain.objection = error
+        self._standing = message if isinstance(message, Standing) else None
+
+    def _compare(self) -> None:
+        """With what was seen before. The chain is shown all the same: nobody has to sign upon it."""
+        try:
+            if self._own_shown and self.chain.objection is None:
+                self._own.settle()
+            require_seen(self._item.seen, self._item.subject, self.chain.seen)
+        except ChainError as error:
+            self.chain.objection = self.chain.objection or error
+
+    def _read_more(self) -> None:
+        """Reads where the chain stands and what it has become. Raises ChainError where it is not what is said of it."""
+        standing, self._standing = self._standing or self._expect(Standing), None
+        records = self.chain.records
+        self._check_standing(standing)
+        more = True
+        while more:
+            part = self._expect(Records)
+            if part.first != len(records) + 1 or (part.more and not part.records):
+                raise ProtocolError("the vault shows other records of the chain than come next")
+            for document, signature in part.records:
+                self.chain.add(document, signature)
+            if len(records) > standing.count:
+                raise ProtocolError("the vault shows more records than it says there are")
+            more = part.more
+        stated = standing.head_sha256.hex() if standing.head_sha256 is not None else None
+        if len(records) != standing.count or self.chain.head_sha256 != stated:
+            raise ChainError("the vault says that the chain ends with another record than it shows")
+
+    def _check_standing(self, standing: Standing) -> None:
+        if not 1 <= standing.count < MAX_SEQUENCE:
+            raise ProtocolError("the vault states a custody chain that cannot be")
+        if standing.count < len(self.chain.records):
+            raise ChainError("the vault shows a shorter chain than a moment ago: it was cut off")
+        if not 1 <= len(standing.principal) <= MAX_TITLE or not is_clean(standing.principal):
+            raise ProtocolError("the vault knows the examiner by a name that cannot be")
+        if self.principal not in ("", standing.principal):
+            raise ProtocolError("the vault knows the examiner by two names")
+        self.principal = standing.principal
+
+    def _expect(self, *kinds: type[_M]) -> _M:
+        message = next(self._frames, None)
+        if isinstance(message, kinds):
+            return message
+        expected = " or ".join(kind.__name__ for kind in kinds)
+        raise ProtocolError(f"a {type(message).__name__} message stands where {expected} was expected")
+
+    def _read_frames(self) -> Iterator[Message]:
+        decoder = FrameDecoder()
+        silence, patience = Silence(lambda: self._arrived), self._request.timeout_seconds
+        while True:
+            try:
+                block = self._ahead.take()
+            except LinkLostError as lost:
+                raise (end_of(decoder) if self._ahead.is_over and not decoder.started else lost) from lost
+            self._arrived += len(block)
+            whole = list(decoder.feed(block))
+            if not whole and silence.left(patience) <= 0:
+                raise LinkLostError(f"the vault's end has said nothing whole for {patience:.0f} seconds")
+            for frame_type, body in whole:
+                if frame_type == DATA_FRAME:
+                    raise ProtocolError("the vault's end sent data")
+                message = decode_message(frame_type, body)
+                if isinstance(message, Failure):
+                    raise error_of(message)
+                yield message
+            if whole:
+                silence.heard()  # now that more is waited for: a person may have thought, and signed, meanwhile
+
+    def _reason_for(self, lost: LinkLostError) -> EvidenceSyncError:
+        """Why the link is lost. A vault that gives up says so and hangs up: a write may fail before that was heard."""
+        self._ahead.deadline = time.monotonic() + _LAST_WORDS_SECONDS
+        try:
+            for _ in zip(self._frames, range(_LAST_WORDS), strict=False):
+                pass
+        except LinkLostError:
+            return lost
+        except EvidenceSyncError as said:
+            return said
+        return lost

@@ -1,0 +1,245 @@
+"""The client's half of the handshake: who we are, which vault this is, and proof of the examiner's key."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol, TypeVar
+
+import msgspec
+
+import evidencesync
+from evidencesync.acquire.request import PushRequest
+from evidencesync.acquire.session_recorder import SessionRecorder, ShownChains
+from evidencesync.connection.link import Link
+from evidencesync.custody.documents import SESSION_NAMESPACE, SessionClaim
+from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.sshsig import Signer, sign_document
+from evidencesync.delta.refine import DELTA_PARAMETERS
+from evidencesync.errors import ProtocolError, SignatureError, VersionError
+from evidencesync.evidence.display import is_clean
+from evidencesync.evidence.identity import ItemName
+from evidencesync.limits import MAX_TITLE
+from evidencesync.protocol.framing import frame_of
+from evidencesync.protocol.messages import (
+    PATIENT_VERSION,
+    PREAMBLE,
+    VERSIONS,
+    Begin,
+    Hello,
+    Message,
+    Patience,
+    Published,
+    Ready,
+    Records,
+    Resumed,
+    Welcome,
+    clock_for,
+)
+from evidencesync.vault.layout import MAX_ACQUISITION, MAX_SEQUENCE
+
+_M = TypeVar("_M", bound=Message)
+_U32: Final = 2**32 - 1
+
+
+class Visitor(Protocol):
+    """Who wants something of a vault, and of which item. `vault` is the path as the other end knows it."""
+
+    @property
+    def vault(self) -> bytes:
+        """The path."""
+
+    @property
+    def name(self) -> ItemName:
+        """The item."""
+
+    @property
+    def signer(self) -> Signer:
+        """Whose key is proved."""
+
+    @property
+    def session(self) -> str:
+        """The session's identifier."""
+
+    @property
+    def read_back(self) -> bool:
+        """Whether what is sent is to be read back from the disk."""
+
+    @property
+    def timeout_seconds(self) -> float:
+        """For how long he hears nothing before he gives a link up."""
+
+
+class Expect(Protocol):
+    """Waits for the next message, which must be of one of the given kinds."""
+
+    def __call__(self, *kinds: type[_M]) -> _M:
+        """That message; raises ProtocolError for another."""
+
+
+Meet = Callable[[str, PublicKey], tuple[int, int]]
+"""Told a vault's id and key; the numbers of the last records that were seen of the item's chain and of the vault's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """What the handshake told: the vault, its key, its clock (seconds ahead of ours, in nanoseconds) and the item's state.
+
+    `claim` is what the examiner signed to begin the session. `shown` is what the vault has shown of its chains.
+    """
+
+    vault_id: str
+    vault_key: PublicKey
+    clock_offset: int
+    ready: Ready
+    claim: bytes
+    shown: ShownChains
+
+
+def begin_session(
+    request: PushRequest,
+    link: Link,
+    expect: Expect,
+    now: Callable[[], int],
+    recorder: SessionRecorder,
+    return_seconds: float = 0.0,
+) -> Handshake:
+    """Runs the handshake. Raises what the vault refuses us with, VersionError, or ProtocolError.
+
+    `return_seconds` is for how long this end will try to come back when the link is lost.
+
+    For a vault whose chains are not those that were seen before it raises RolledBackError, ForkedError or ChainError.
+
+    1. Each says what it speaks; the vault names itself and gives a nonce.
+    2. The examiner's key signs the nonce together with this vault, item and session (namespace `session@evidencesync`):
+       the vault knows the signer before any data travels, and the signature is of no use elsewhere.
+    3. The vault locks the item, shows the records of both chains since those that were seen last, and says where the item's
+       chain stands. What was seen must be there, and all that follows must be linked to it.
+    """
+    asked = now()
+    welcome = _introduce(request, link, expect, asked)
+    answered = now()
+    vault_key = _vault_key(welcome.vault_key)
+    shown = recorder.watch(_checked_id(welcome.vault_id), vault_key, request.name)
+    begin = _begin(request, welcome, vault_key, _seen(shown), resumes=False)
+    link.write(_patience(request, welcome, return_seconds, request.least_bytes) + frame_of(begin))
+    while isinstance(answer := expect(Ready, Records), Records):
+        shown.take(answer)
+    if not isinstance(answer, Ready):
+        raise ProtocolError("the vault's end does not say where it stands")
+    _check_state(answer)
+    shown.settle(answer)
+    return Handshake(welcome.vault_id, vault_key, welcome.clock - (asked + answered) // 2, answer, begin.claim, shown)
+
+
+def resume_session(
+    request: PushRequest,
+    link: Link,
+    expect: Expect,
+    now: Callable[[], int],
+    handshake: Handshake,
+    return_seconds: float = 0.0,
+) -> Resumed | Published:
+    """Runs the handshake of a session that was begun on another link; where it goes on, or how it has ended.
+
+    Raises ProtocolError when it is not the same vault that answers, and otherwise as `greet` does.
+    """
+    welcome = _introduce(request, link, expect, now())
+    vault_key = _vault_key(welcome.vault_key)
+    if (welcome.vault_id, vault_key) != (handshake.vault_id, handshake.vault_key):
+        raise ProtocolError("another vault answers than the one that the transfer was begun with")
+    begin = _begin(request, welcome, vault_key, _seen(handshake.shown), resumes=True)
+    link.write(_patience(request, welcome, return_seconds) + frame_of(begin))
+    while isinstance(answer := expect(Resumed, Published, Records), Records):
+        handshake.shown.take(answer)
+    if not isinstance(answer, Resumed | Published):
+        raise ProtocolError("the vault's end does not say where it stands")
+    return answer
+
+
+def begin_custody_session(visitor: Visitor, link: Link, expect: Expect, now: Callable[[], int], meet: Meet) -> None:
+    """The same handshake for the item's custody chain. What the vault says next is where it stands.
+
+    Raises as `greet` does, and what `meet` raises.
+    """
+    welcome = _introduce(visitor, link, expect, now(), "custody")
+    vault_key = _vault_key(welcome.vault_key)
+    seen = meet(_checked_id(welcome.vault_id), vault_key)  # before the vault reads a chain for us
+    begin = _begin(visitor, welcome, vault_key, seen, resumes=False)
+    link.write(_patience(visitor, welcome, 0.0) + frame_of(begin))
+
+
+def _introduce(request: Visitor, link: Link, expect: Expect, clock: int, purpose: Literal["push", "custody"] = "push") -> Welcome:
+    told = clock_for(None, clock)
+    hello = Hello(list(VERSIONS), evidencesync.__version__, purpose, request.vault, DELTA_PARAMETERS, told)
+    link.write(PREAMBLE + frame_of(hello))
+    welcome = expect(Welcome)
+    if welcome.version not in VERSIONS or welcome.parameters != DELTA_PARAMETERS:
+        raise VersionError("the two ends do not speak the same version of the protocol")
+    return welcome
+
+
+def _patience(visitor: Visitor, welcome: Welcome, return_seconds: float, least_bytes: int = 0) -> bytes:
+    """How patient we are, where the other end wants to know."""
+    if welcome.version < PATIENT_VERSION:
+        return b""
+    return frame_of(patience_of(visitor.timeout_seconds, return_seconds, least_bytes))
+
+
+def patience_of(timeout_seconds: float, return_seconds: float, least_bytes: int = 0) -> Patience:
+    """As it travels; a second is rounded up, so that nobody is cut off who comes in time."""
+    return Patience(min(math.ceil(timeout_seconds * 1000), _U32), min(math.ceil(return_seconds), _U32), least_bytes)
+
+
+def _check_state(ready: Ready) -> None:
+    """What the examiner's key is about to sign must be a state that an item can be in. Raises ProtocolError."""
+    first = ready.acquisition == 1
+    if (
+        not 1 <= ready.acquisition <= MAX_ACQUISITION
+        or first != (ready.previous_manifest_sha256 is None)
+        or (ready.chain_sequence == 0) != (ready.chain_head_sha256 is None)
+        or ready.chain_sequence + 2 > MAX_SEQUENCE
+    ):
+        raise ProtocolError("the vault states an acquisition or a custody chain that cannot be")
+    if not 1 <= len(ready.principal) <= MAX_TITLE or not is_clean(ready.principal):
+        raise ProtocolError("the vault knows the examiner by a name that cannot be")
+
+
+def _vault_key(blob: bytes) -> PublicKey:
+    try:
+        return PublicKey.from_blob(blob)
+    except SignatureError as error:
+        raise ProtocolError("the vault's key is malformed") from error
+
+
+def _checked_id(vault_id: str) -> str:
+    """What the vault calls itself, before anything is looked up by it."""
+    if len(vault_id) != 32 or not set(vault_id) <= set("0123456789abcdef"):
+        raise ProtocolError("the vault's introduction is malformed")
+    return vault_id
+
+
+def _begin(visitor: Visitor, welcome: Welcome, vault_key: PublicKey, seen: tuple[int, int], *, resumes: bool) -> Begin:
+    """`seen`: the numbers of the last records of the item's and of the vault's own chain that this machine has seen."""
+    try:
+        claim = SessionClaim(
+            nonce=welcome.nonce.hex(),
+            vault_id=welcome.vault_id,
+            vault_key=vault_key.fingerprint,
+            case=visitor.name.case.text,
+            item=visitor.name.item.text,
+            session=visitor.session,
+            key=visitor.signer.public_key.fingerprint,
+        )
+        encoded = msgspec.json.encode(claim)
+        msgspec.json.decode(encoded, type=SessionClaim)  # what the vault calls itself is held to the documents' form
+    except msgspec.MsgspecError as error:
+        raise ProtocolError("the vault's introduction is malformed") from error
+    signature = sign_document(visitor.signer, SESSION_NAMESPACE, hashlib.sha512(encoded).digest())
+    return Begin(encoded, signature, visitor.read_back, resumes, *seen)
+
+
+def _seen(shown: ShownChains) -> tuple[int, int]:
+    return shown.item.sequence, shown.own.sequence

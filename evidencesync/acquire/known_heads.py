@@ -1,0 +1,89 @@
+"""Chains held to what this machine has seen of them: nobody signs upon a history that was put back.
+
+What is remembered is recalled before the vault is asked for a chain. A push that ends in between is remembered, too, and whatever
+the vault shows after that goes at least as far.
+"""
+
+from __future__ import annotations
+
+from evidencesync.custody.chain import ChainSubject
+from evidencesync.custody.consistency import HINT, ConsistencyCheck, Keep, whose_chain
+from evidencesync.custody.known_chain import Comparison, KnownChain
+from evidencesync.errors import ForkedError, RolledBackError
+from evidencesync.evidence.identity import ItemName
+from evidencesync.evidence.utc_time import Moment
+from evidencesync.localstate.heads import HeadMemory, Remembered
+from evidencesync.vault.ledger import Ledger
+from evidencesync.vault.vault import Vault
+
+
+def item_subject(vault_id: str, name: ItemName) -> ChainSubject:
+    """Whose chain an item's is."""
+    return ChainSubject(vault_id, name.case.text, name.item.text)
+
+
+def recalled_consistency(
+    memory: HeadMemory | None, subject: ChainSubject, vault_key: str, keep: Keep | None = None
+) -> ConsistencyCheck:
+    """Who holds a chain to what was seen of it. Call before it is shown.
+
+    Raises RememberedHeadsError, and ForkedError where the vault had another key.
+    """
+    remembered = memory.recall(subject) if memory is not None else None
+    consistency = ConsistencyCheck(subject, vault_key, remembered.chain if remembered is not None else None, keep or _drop)
+    if remembered is not None:
+        consistency.require_key(remembered.vault_key)
+    return consistency
+
+
+def require_seen(before: KnownChain | None, subject: ChainSubject, present: KnownChain) -> None:
+    """A chain that was shown whole must go on where it was seen last. Raises RolledBackError, ForkedError."""
+    found = before.compare(present) if before is not None else Comparison.EXTENDS
+    if before is not None and found is not Comparison.EXTENDS:
+        failed = ForkedError if found is Comparison.FORKED else RolledBackError
+        raise failed(
+            f"{whose_chain(subject)} ends with record {present.sequence}, {present.sha256}; this machine has seen it up to "
+            f"record {before.sequence}, {before.sha256}: {found.value}",
+            hint=HINT.format(vault_id=subject.vault_id),
+        )
+
+
+class VaultAtHand:
+    """A vault on this machine, whose chains are read here, and what was seen of them."""
+
+    def __init__(self, memory: HeadMemory, vault: Vault, name: ItemName | None = None) -> None:
+        """`name`: an item whose chain is meant, too. Recalls what was seen; so call before anything is read of the chains.
+
+        Raises RememberedHeadsError, ForkedError.
+        """
+        settings = vault.settings
+        self._memory = memory
+        self._chains = [(recalled_consistency(memory, ChainSubject(settings.id), settings.key), vault.ledger)]
+        if name is not None:
+            ledger = Ledger(vault.layout.item(name).custody)
+            self._chains.append((recalled_consistency(memory, item_subject(settings.id, name), settings.key), ledger))
+
+    def require(self) -> None:
+        """The chains must go on where they were seen last. Raises RolledBackError, ForkedError, ChainError, StorageError."""
+        for consistency, ledger in self._chains:
+            _show(consistency, ledger)
+            consistency.settle()
+
+    def remember(self, now: Moment) -> None:
+        """Keeps how far the chains go by now. Call after `require`. Raises ForkedError, RememberedHeadsError."""
+        self.require()
+        known = [(consistency, consistency.known) for consistency, _ in self._chains]
+        self._memory.remember([Remembered(one.subject, one.vault_key, chain, now) for one, chain in known if chain is not None])
+
+
+def _show(consistency: ConsistencyCheck, ledger: Ledger) -> None:
+    """The records since the last that is known, that one included; where it is not there, the last."""
+    files = ledger.files()
+    first = consistency.sequence if 1 <= consistency.sequence <= len(files) else len(files)
+    for file in files[first - 1 :] if first else []:
+        stored = ledger.load(file)
+        consistency.show(file.sequence, stored.data, stored.signature)
+
+
+def _drop(*_: object) -> None:
+    """Nothing that is shown is kept."""

@@ -1,0 +1,381 @@
+"""Pull: acquires a source on another machine into a vault on this one.
+
+The vault's end runs in this process, in a thread, and does not know a pull from a push: the same greeting, the same checks, the
+same lock. The source's end (`serve.source_server`) says what any sender says between Ready and Finish. This module stands between
+the two. It passes frames on, lets nothing through but those, and makes what a sender without a key cannot make: greeting,
+header, footer, signatures. What it signs is digested from the lines that the vault has checked, and from nothing that the
+source's end claims about them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import time
+from collections.abc import Callable
+from typing import Final
+
+from evidencesync.acquire.acknowledgement import PUBLISHED_HINT, Sent, check_published
+from evidencesync.acquire.checked_tally import CheckedTally
+from evidencesync.acquire.emptiness import refuse_nothing
+from evidencesync.acquire.handshake import Handshake, patience_of
+from evidencesync.acquire.remote_source import Frames, RemoteSource, note_of, origin_of
+from evidencesync.acquire.request import Documents, PushOutcome, PushRequest
+from evidencesync.acquire.session_recorder import SessionRecorder
+from evidencesync.acquire.signing import ManifestSums, Provenance, Signed, make_header, sign
+from evidencesync.acquire.vault_connection import VaultConnection, connect_again
+from evidencesync.connection.caller import Pulled
+from evidencesync.connection.clock import SteadyClock, set_seconds
+from evidencesync.connection.inbox import Silence
+from evidencesync.connection.link import Link
+from evidencesync.connection.progress import Progress
+from evidencesync.custody.documents import ManifestHeader, SshPeer
+from evidencesync.custody.manifest import encode_footer, encode_header
+from evidencesync.delta.refine import piece_key
+from evidencesync.errors import (
+    EvidenceSyncError,
+    LinkLostError,
+    MalformedDocumentError,
+    ProtocolError,
+    SourceGapsError,
+    hinting,
+)
+from evidencesync.evidence.entry import Entry
+from evidencesync.evidence.utc_time import Moment, format_moment
+from evidencesync.limits import ALIVE_SECONDS
+from evidencesync.protocol.messages import (
+    PATIENT_VERSION,
+    PROTOCOL_VERSION,
+    Alive,
+    Fetch,
+    Finish,
+    Message,
+    Need,
+    NeedPieces,
+    Page,
+    PageAnswer,
+    PagesStored,
+    Published,
+    Records,
+    SegmentAnswer,
+    SegmentsStored,
+    SourceOffer,
+    Status,
+    Want,
+)
+from evidencesync.protocol.outgoing import Outgoing
+
+_ANSWERS: Final = (PageAnswer, Want, PagesStored, SegmentAnswer, Need, NeedPieces, SegmentsStored)
+_ALIVE_SECONDS: Final = 5.0
+_OLD_SIGNS: Final = 1.5  # a source's end of version 1 gives a sign after ALIVE_SECONDS, however impatient we are
+AtRoot = Callable[[bytes, Entry], None]
+
+
+def _anything(_path: bytes, _root: Entry) -> None:
+    """Takes every source."""
+
+
+def pull(
+    link: Link,
+    vault: Callable[[Pulled, SshPeer | None], Link],
+    request: PushRequest,
+    progress: Progress,
+    now: Callable[[], int] | None = None,
+    *,
+    again: Callable[[], Link] | None = None,
+    recorder: SessionRecorder = SessionRecorder(),  # noqa: B008 - frozen, and empty
+    at_root: AtRoot = _anything,
+) -> PushOutcome:
+    """Makes one acquisition of `request.source`, as it is called at the other end of `link`. Closes the link.
+
+    `vault` gives a link to the vault's end in this process, and is told by which SSH server the source is reached. `again` makes
+    another link to the same source, for when one is lost: then it is read from its start once more, and what had arrived is not
+    sent again. `keeping` is what it is for a push. `at_root` hears early what the source is, and may refuse it.
+
+    Returns only what the vault has signed for. Raises what either end gives up with; then nothing was published.
+    """
+    now = now or SteadyClock()
+    for _ in range(request.retries):
+        try:
+            return _pull_once(link, vault, request, progress, now, recorder, at_root)
+        except LinkLostError:
+            if again is None:
+                raise
+        link = connect_again(again, request, progress)
+        request = dataclasses.replace(request, session=secrets.token_hex(16))
+        progress.begin_again()
+    return _pull_once(link, vault, request, progress, now, recorder, at_root)
+
+
+def _pull_once(
+    link: Link,
+    vault: Callable[[Pulled, SshPeer | None], Link],
+    request: PushRequest,
+    progress: Progress,
+    now: Callable[[], int],
+    recorder: SessionRecorder,
+    at_root: AtRoot,
+) -> PushOutcome:
+    recorder.begin()
+    overheard = CheckedTally(recorder)
+    try:
+        near = vault(Pulled(link.peer.host_key if link.peer else None, overheard.take), link.peer)
+    except EvidenceSyncError:
+        link.close()
+        raise
+    return _Pull(link, near, overheard, request, progress, now, recorder, at_root).run()
+
+
+class _Pull:
+    """The caller's thread of one pull."""
+
+    def __init__(
+        self,
+        link: Link,
+        near: Link,
+        overheard: CheckedTally,
+        request: PushRequest,
+        progress: Progress,
+        now: Callable[[], int],
+        recorder: SessionRecorder,
+        at_root: AtRoot,
+    ) -> None:
+        self._request = request
+        self._at_root = at_root
+        self._is_root_seen = False
+        self._path = b""
+        self._recorder = recorder
+        self._progress = progress
+        self._now = now
+        self._overheard = overheard
+        self._far = RemoteSource(link, progress)
+        self._connection: VaultConnection[Frames] = VaultConnection(near, request, progress, now, None)
+        self._stored = 0
+        self._version = PROTOCOL_VERSION
+        self._alive = time.monotonic()
+        self._silence = Silence(lambda: self._connection.inbox.local_arrived)
+
+    def run(self) -> PushOutcome:
+        """All of it. A line that no honest source sends makes the source's end a hostile one."""
+        try:
+            return self._run()
+        except MalformedDocumentError as error:
+            raise ProtocolError(f"the source's end: {error.message}") from error
+        except LinkLostError:
+            raise
+        except EvidenceSyncError as error:
+            self._connection.say_goodbye(error)
+            raise
+        finally:
+            self._far.link.close()
+            self._connection.close()
+
+    def _run(self) -> PushOutcome:
+        began, started = time.monotonic(), format_moment(self._now())
+        provenance = self._ask()
+        handshake = self._connection.begin_session(self._recorder)
+        header = self._begin(provenance, handshake, started)
+        self._progress.stage = "reading"
+        self._relay()
+        self._progress.stage = "finishing"
+        self._far.link.close()
+        tally = self._overheard.tally
+        self._add_page(self._far.pages, encode_footer(tally.manifest.footer(format_moment(self._now()))))
+        while self._stored <= self._far.pages:
+            self._take_answer(self._connection.expect(*_ANSWERS))
+        sums = self._overheard.meter.sums()
+        signed = sign(self._request, header, handshake, sums, tally, format_moment(self._now()), set_seconds(self._now))
+        published = self._finish(sums, signed, handshake)
+        outcome = self._outcome(published, header, handshake, sums, signed, provenance, time.monotonic() - began)
+        self._progress.stage = "done"
+        return outcome
+
+    # Beginning.
+
+    def _ask(self) -> Provenance:
+        """Asks for the source, and takes what its end says of itself."""
+        request, far = self._request, self._far
+        far.listen(self._connection.inbox)
+        asked = self._now()
+        far.ask(request, counts=self._progress.count_ahead)
+        offer = self._wait_for_offer()
+        self._version = offer.version
+        self._path = offer.path
+        offset = offer.clock - (asked + self._now()) // 2
+        return Provenance(origin_of(offer), "pull", "source", far.link.peer, offset, note_of(offer), request.on_read_error)
+
+    def _wait_for_offer(self) -> SourceOffer:
+        until = time.monotonic() + self._request.timeout_seconds
+        while time.monotonic() < until:
+            frames, _ = self._connection.inbox.take(local=True, timeout_seconds=self._request.timeout_seconds)
+            if frames is not None:
+                return self._far.take_offer(frames)
+        raise LinkLostError(f"the source's end has been silent for {self._request.timeout_seconds:.0f} seconds")
+
+    def _begin(self, provenance: Provenance, handshake: Handshake, started: Moment) -> ManifestHeader:
+        """The header, which is the first page; then the source's end may begin."""
+        request, ready = self._request, handshake.ready
+        header = make_header(request, provenance, handshake, started)
+        self._add_page(0, encode_header(header))
+        if self._version >= PATIENT_VERSION:
+            self._far.say(patience_of(request.timeout_seconds, 0.0))
+        self._silence.heard()
+        self._far.say(
+            Fetch(
+                knows_nothing=ready.known_contents == 0,
+                has_previous=ready.previous_manifest_sha256 is not None or ready.leftovers > 0,
+                piece_key=piece_key(request.session),
+                compress=request.compress,
+                limit_rate=request.limit_rate,
+            )
+        )
+        return header
+
+    def _add_page(self, number: int, lines: bytes) -> None:
+        """A page of our own."""
+        out = Outgoing("never", time.monotonic)
+        out.send(Page(number, len(lines), with_files=False, proofs=b""))
+        out.send_lines(lines)
+        self._write(b"".join(out.take()))
+
+    # Between the two ends.
+
+    def _relay(self) -> None:
+        """Passes on what each has for the other, until the source is read and all of it is stored."""
+        inbox = self._connection.inbox
+        while self._far.end is None or self._stored < self._far.pages:
+            frames, message = inbox.take(local=True, timeout_seconds=self._request.timeout_seconds)
+            if frames is None and message is None:
+                self._check_silence()
+                continue
+            if frames is not None:
+                self._write(self._far.take(frames))
+            elif message is not None:
+                self._pass_back(message)
+            self._silence.heard()
+            self._look_at_root()
+        self._look_at_root()
+        tally = self._overheard.tally
+        for remark, count in self._far.end.remarks.items():
+            tally.manifest.remark(remark, count)
+        if not self._request.allow_empty:
+            refuse_nothing(self._request.rules, tally.manifest)
+        if self._request.on_read_error == "fail" and "unreadable" in tally.manifest.flags:
+            raise SourceGapsError("the source's end goes on where something could not be read")
+        tally.read_again = self._far.end.read_again
+        tally.changed_folders = self._far.end.remarks.get("folder-changed-while-read", 0)
+
+    def _look_at_root(self) -> None:
+        """In this thread, whose errors are the reason why there is no acquisition."""
+        root = self._overheard.root
+        if root is not None and not self._is_root_seen:
+            self._is_root_seen = True
+            self._at_root(self._path, root)
+
+    def _check_silence(self) -> None:
+        """Neither end says anything. The vault's end waits for the source's, which gives a sign while it has nothing to send."""
+        patience = self._request.timeout_seconds
+        if self._version < PATIENT_VERSION:
+            patience = max(patience, _OLD_SIGNS * ALIVE_SECONDS)
+        if self._silence.left(patience) <= 0:
+            raise LinkLostError(f"the source's end has been silent for {patience:.0f} seconds")
+
+    def _pass_back(self, message: Message) -> None:
+        if isinstance(message, Status):
+            if time.monotonic() - self._alive > min(_ALIVE_SECONDS, self._connection.inbox.alive_seconds):
+                self._alive = time.monotonic()
+                self._far.say(Alive())
+            return
+        self._take_answer(message)
+        self._far.say(message)
+        self._progress.wire_sent = self._far.link.wire_received  # what travels is what comes
+
+    def _take_answer(self, message: Message) -> None:
+        if not isinstance(message, _ANSWERS):
+            raise ProtocolError(f"a {type(message).__name__} message is out of order")
+        if isinstance(message, PagesStored):
+            self._stored = message.count
+
+    def _write(self, frames: bytes) -> None:
+        """To the vault's end. It says why, where it takes nothing more."""
+        try:
+            self._connection.link.write(frames)
+        except LinkLostError as lost:
+            raise self._connection.reason_for(lost) from lost
+
+    # The end.
+
+    def _finish(self, sums: ManifestSums, signed: Signed, handshake: Handshake) -> Published:
+        self._connection.say(
+            Finish(
+                sums.size,
+                sums.sha256,
+                signed.manifest_signature,
+                signed.acquired,
+                signed.acquired_signature,
+                self._far.pages + 1,
+            )
+        )
+        self._recorder.settle()
+        while True:
+            answer = self._connection.expect(Published, Records)
+            if isinstance(answer, Published):
+                return answer
+            if isinstance(answer, Records):
+                handshake.shown.take(answer)
+
+    def _outcome(
+        self,
+        published: Published,
+        header: ManifestHeader,
+        handshake: Handshake,
+        sums: ManifestSums,
+        signed: Signed,
+        provenance: Provenance,
+        seconds: float,
+    ) -> PushOutcome:
+        """What was published, once its receipt is checked. What travelled is what the vault counted."""
+        request, tally = self._request, self._overheard.tally
+        manifest_sha256 = sums.sha256.hex()
+        sent = Sent(
+            header, tally.manifest, manifest_sha256, signed.manifest_signature, signed.acquired, read_back=request.read_back
+        )
+        with hinting(PUBLISHED_HINT):
+            signed_for = check_published(published, sent, handshake, self._now())
+            handshake.shown.conclude(signed.acquired, published.received)
+        traffic = signed_for.receipt.transfer
+        return PushOutcome(
+            name=request.name,
+            vault_id=handshake.vault_id,
+            session=request.session,
+            acquisition=published.acquisition,
+            tally=tally,
+            literal_bytes=traffic.literal_bytes,
+            reused_bytes=traffic.reused_bytes,
+            zero_bytes=traffic.zero_bytes,
+            stored=signed_for.receipt.stored,
+            wire_sent=self._far.link.wire_sent,
+            wire_received=self._far.link.wire_received,
+            seconds=seconds,
+            interruptions=self._progress.interruptions,
+            leftovers=handshake.ready.leftovers,
+            manifest_sha256=manifest_sha256,
+            receipt_sha256=signed_for.receipt_sha256,
+            chain_head_sha256=signed_for.chain_head_sha256,
+            vault_head=handshake.shown.own.known,
+            seen=handshake.shown.remembered(format_moment(self._now())),
+            read_back=request.read_back,
+            damaged=published.damaged,
+            clock_offset_ns=handshake.clock_offset,
+            source_clock_offset_ns=provenance.clock_offset,
+            documents=Documents(
+                signed.manifest_signature,
+                signed.acquired,
+                signed.acquired_signature,
+                published.receipt,
+                published.receipt_signature,
+                published.received,
+                published.received_signature,
+            ),
+            contradictions=signed_for.contradictions,
+        )

@@ -1,0 +1,386 @@
+"""Push: acquires a source into a vault at the other end of a link.
+
+Three threads: one reads and hashes the source, one takes in what the vault says, and the caller's decides and sends.
+Reading begins before the vault has answered; nothing waits for anything but a full window. A lost link is made anew, and the
+session goes on where the vault stands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from evidencesync.acquire.acknowledgement import PUBLISHED_HINT, Sent, check_published
+from evidencesync.acquire.emptiness import refuse_nothing
+from evidencesync.acquire.feeding import feed
+from evidencesync.acquire.handshake import Handshake
+from evidencesync.acquire.reading import Item, PageRead
+from evidencesync.acquire.request import Documents, PushOutcome, PushRequest
+from evidencesync.acquire.session_recorder import SessionRecorder
+from evidencesync.acquire.signing import ManifestHasher, ManifestSums, Signed, make_header, sign
+from evidencesync.acquire.source_access import LocalSourceAccess, Reading, SourceAccess
+from evidencesync.acquire.vault_connection import VaultConnection, connect_again
+from evidencesync.connection.busy_server import wait_for_place
+from evidencesync.connection.clock import SteadyClock, set_seconds
+from evidencesync.connection.link import Link
+from evidencesync.connection.progress import Progress
+from evidencesync.custody.manifest import encode_header
+from evidencesync.delta.possession import Possession
+from evidencesync.delta.refine import piece_key
+from evidencesync.errors import (
+    BusyError,
+    EvidenceSyncError,
+    InterruptedRunError,
+    LinkLostError,
+    ProtocolError,
+    SessionGoneError,
+    SourceNotFoundError,
+    UsageError,
+    hinting,
+)
+from evidencesync.evidence.utc_time import format_moment
+from evidencesync.files.shortages import unexpected
+from evidencesync.protocol.messages import (
+    Alive,
+    Finish,
+    Message,
+    Need,
+    NeedPieces,
+    PageAnswer,
+    PagesStored,
+    Published,
+    Records,
+    SegmentAnswer,
+    SegmentsStored,
+    Status,
+    Want,
+)
+from evidencesync.protocol.sender import Sender
+from evidencesync.source.least import least_content
+from evidencesync.source.root import resolve_source
+
+# What the vault may still ask, and say that it has stored, until it has everything; then its own new records, and the
+# acknowledgement.
+_AFTER_THE_END: Final = (PageAnswer, Want, PagesStored, SegmentAnswer, Need, NeedPieces, SegmentsStored, Records, Published)
+
+_FIRST_LOOK_SECONDS: Final = 3.0
+
+
+def push(
+    link: Link,
+    request: PushRequest,
+    progress: Progress,
+    now: Callable[[], int] | None = None,
+    *,
+    again: Callable[[], Link] | None = None,
+    source_access: SourceAccess | None = None,
+    recorder: SessionRecorder = SessionRecorder(),  # noqa: B008 - frozen, and empty
+) -> PushOutcome:
+    """Makes one acquisition and waits until the vault has published it. Closes the link.
+
+    `now` is the clock, a steady one where none is given. `supply` is what is read, where that is not `request.source` on this
+    machine.
+
+    `again` makes another link to the same vault, for when one is lost. Where the vault's process has ended meanwhile, or the
+    server was busy, the source is read once more, and what had arrived is not sent again. `keeping`: what was seen of the vault
+    before, and where manifest and records go; whoever gave it finishes the receipt, and remembers what `PushOutcome.seen` has.
+
+    Returns only what the vault has signed for and this end has checked against what it read. Raises the vault's error,
+    LinkLostError, or what reading the source fails with: then nothing was published, unless the link was lost while the
+    vault was acknowledging.
+    """
+    now = now or SteadyClock()
+    if source_access is None:
+        request = dataclasses.replace(request, least_bytes=_least_bytes(request))
+    for attempt in range(request.retries):
+        try:
+            return _push_once(link, request, progress, now, again, source_access, recorder)
+        except SessionGoneError:
+            if again is None:
+                raise
+        except BusyError as busy:
+            if again is None:
+                raise
+            wait_for_place(busy, progress, attempt, request.retries)
+        link = connect_again(again, request, progress)
+        request = dataclasses.replace(request, session=secrets.token_hex(16))
+        progress.begin_again()
+    return _push_once(link, request, progress, now, again, source_access, recorder)
+
+
+def _least_bytes(request: PushRequest) -> int:
+    try:
+        return least_content(resolve_source(request.source))
+    except (SourceNotFoundError, UsageError):
+        return 0  # whoever reads it says what is wrong
+
+
+def _push_once(
+    link: Link,
+    request: PushRequest,
+    progress: Progress,
+    now: Callable[[], int],
+    again: Callable[[], Link] | None,
+    source_access: SourceAccess | None,
+    recorder: SessionRecorder,
+) -> PushOutcome:
+    try:
+        run = _Push(link, request, progress, now, again, source_access, recorder)
+    except EvidenceSyncError:
+        link.close()
+        raise
+    return run.run()
+
+
+class _Push:
+    """The caller's thread of one push."""
+
+    def __init__(
+        self,
+        link: Link,
+        request: PushRequest,
+        progress: Progress,
+        now: Callable[[], int],
+        again: Callable[[], Link] | None,
+        source_access: SourceAccess | None,
+        recorder: SessionRecorder,
+    ) -> None:
+        self._request = request
+        self._recorder = recorder
+        self._progress = progress
+        self._now = now
+        self._source_access = source_access or LocalSourceAccess(request)
+        self._connection: VaultConnection[Item] = VaultConnection(link, request, progress, now, again)
+        self._manifest = ManifestHasher()
+        self._is_read = False
+
+    def run(self) -> PushOutcome:
+        """All of it. What ends it early is told to the vault, where the link still works."""
+        try:
+            return self._run()
+        except LinkLostError:
+            raise
+        except EvidenceSyncError as error:
+            self._connection.say_goodbye(error)
+            raise
+        except KeyboardInterrupt:
+            self._connection.say_goodbye(InterruptedRunError("the sender was interrupted"))
+            raise
+        except Exception as error:
+            self._connection.say_goodbye(unexpected(error))
+            raise
+        finally:
+            self._connection.close()
+
+    def _run(self) -> PushOutcome:
+        """Handshake, transfer, signatures, acknowledgement."""
+        started = time.monotonic()
+        request, connection = self._request, self._connection
+        began = format_moment(self._now())
+        self._recorder.begin()
+        reading = self._start_reading()  # what it gives waits in the inbox, a bounded number of bytes, until the vault is ready
+        self._refuse_nothing(reading)
+        handshake = connection.begin_session(self._recorder)
+        self._progress.stage = "reading"
+        ready = handshake.ready
+        header = make_header(request, self._source_access.provenance(handshake, connection.link.peer), handshake, began)
+        beyond_the_case = ready.lookup == "vault"
+        sender = Sender(
+            knows_nothing=ready.known_contents == 0 and not beyond_the_case,
+            has_previous=ready.previous_manifest_sha256 is not None or ready.leftovers > 0,
+            piece_key=piece_key(request.session),
+            compress=request.compress,
+            clock=time.monotonic,
+            possession=Possession.of_session(handshake.claim) if beyond_the_case else None,
+        )
+        first = encode_header(header)
+        self._take_lines(first)
+        sender.add_page(first, [])
+        self._transfer(sender, handshake)
+        self._refuse_nothing(reading)
+        sums = self._manifest.sums()
+        signed = sign(request, header, handshake, sums, reading.tally, format_moment(self._now()), set_seconds(self._now))
+        published = self._finish(sender, sums, signed, handshake)
+        sent = Sent(
+            header,
+            reading.tally.manifest,
+            sums.sha256.hex(),
+            signed.manifest_signature,
+            signed.acquired,
+            read_back=request.read_back,
+        )
+        with hinting(PUBLISHED_HINT):
+            signed_for = check_published(published, sent, handshake, self._now())
+            handshake.shown.conclude(signed.acquired, published.received)
+        self._progress.stage = "done"
+        counts = sender.counts
+        return PushOutcome(
+            name=request.name,
+            vault_id=handshake.vault_id,
+            session=request.session,
+            acquisition=published.acquisition,
+            tally=reading.tally,
+            literal_bytes=counts.literal_bytes,
+            reused_bytes=max(reading.tally.manifest.bytes - counts.literal_bytes - counts.zero_bytes, 0),
+            zero_bytes=counts.zero_bytes,
+            stored=signed_for.receipt.stored,
+            wire_sent=connection.wire_sent,
+            wire_received=connection.wire_received,
+            seconds=time.monotonic() - started,
+            interruptions=self._progress.interruptions,
+            leftovers=ready.leftovers,
+            manifest_sha256=sums.sha256.hex(),
+            receipt_sha256=signed_for.receipt_sha256,
+            chain_head_sha256=signed_for.chain_head_sha256,
+            vault_head=handshake.shown.own.known,
+            seen=handshake.shown.remembered(format_moment(self._now())),
+            read_back=request.read_back,
+            damaged=published.damaged,
+            clock_offset_ns=handshake.clock_offset,
+            documents=Documents(
+                signed.manifest_signature,
+                signed.acquired,
+                signed.acquired_signature,
+                published.receipt,
+                published.receipt_signature,
+                published.received,
+                published.received_signature,
+            ),
+            contradictions=signed_for.contradictions,
+        )
+
+    # Reading.
+
+    def _start_reading(self) -> Reading:
+        reading = self._source_access.reading(
+            self._connection.inbox.put_local, self._progress, lambda: format_moment(self._now())
+        )
+        threading.Thread(target=self._read, args=(reading,), name="source", daemon=True).start()
+        if self._progress.count_ahead:
+            threading.Thread(target=self._count, name="count", daemon=True).start()
+        return reading
+
+    def _count(self) -> None:
+        """How much there is to read, for a display. It leaves no trace: what it cannot see, the reading itself will record."""
+        with contextlib.suppress(EvidenceSyncError):
+            self._source_access.count(self._progress, lambda: self._connection.inbox.is_closed)
+
+    def _read(self, reading: Reading) -> None:
+        try:
+            reading.run()
+        except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
+            self._connection.inbox.fail_local(error)
+
+    def _refuse_nothing(self, reading: Reading) -> None:
+        """Raises NothingLeftError where filters leave nothing of the source.
+
+        Asked twice: before the vault is spoken to, and when all was read. The first time it waits until something was found, but
+        not for long: a vault does not wait for ever, either.
+        """
+        rules, tally = self._request.rules, reading.tally
+        if self._request.allow_empty or rules.takes_everything:
+            return
+        inbox = self._connection.inbox
+        inbox.wait_for_local(lambda: tally.is_whole or tally.manifest.taken > 0, _FIRST_LOOK_SECONDS)
+        if tally.is_whole:
+            refuse_nothing(rules, tally.manifest, tally.listed_folders)
+
+    # Moving.
+
+    def _transfer(self, sender: Sender, handshake: Handshake) -> None:
+        """Moves everything, over as many links as it takes; returns when all of it was read, and said to the vault."""
+        while not self._is_read:
+            try:
+                self._step(sender)
+            except LinkLostError as lost:
+                self._resume(sender, lost, handshake)
+
+    def _step(self, sender: Sender) -> None:
+        """Sends what there is, and takes one item of the source or one message of the vault."""
+        self._send(sender)
+        connection = self._connection
+        may_read = sender.has_room
+        if connection.inbox.would_wait(local=may_read):
+            connection.writer.flush()
+        item, message = connection.inbox.take(local=may_read, timeout_seconds=self._request.timeout_seconds)
+        if item is None and message is None:
+            connection.say(Alive())
+        if message is not None and not isinstance(message, Status):
+            self._take_answer(sender, message)
+        if isinstance(item, PageRead):
+            self._take_lines(item.lines)
+        if item is not None:
+            self._is_read = not feed(sender, item)
+
+    def _take_answer(self, sender: Sender, message: Message) -> None:
+        before = sender.stored
+        sender.receive(message)
+        if sender.stored != before:  # to hear the same again is no progress
+            self._connection.note_progress()
+
+    def _take_lines(self, lines: bytes) -> None:
+        """The next lines of the manifest, before they go out."""
+        self._manifest.feed(lines)
+        self._recorder.add_manifest(lines)
+
+    def _send(self, sender: Sender) -> None:
+        writer = self._connection.writer
+        writer.put(sender.take_output())
+        sender.data.link_rate = writer.link_rate
+        self._progress.literal_bytes = sender.counts.literal_bytes
+        self._progress.wire_sent = self._connection.wire_sent
+
+    def _resume(self, sender: Sender, lost: LinkLostError, handshake: Handshake) -> None:
+        """Gets the link back and goes on where the vault stands; what it has not stored is still here."""
+        answer = self._connection.reconnect(lost, handshake)
+        if isinstance(answer, Published) or answer.concluding:
+            raise ProtocolError("the vault says that it has everything, and it was not sent everything")
+        sender.resume(answer)
+
+    # The end.
+
+    def _finish(self, sender: Sender, sums: ManifestSums, signed: Signed, handshake: Handshake) -> Published:
+        """Hands in the signatures and waits for the acknowledgement, over as many links as it takes.
+
+        The signatures follow the last of what was read at once. The vault keeps them until it has stored everything, and may
+        ask for more of that until then.
+        """
+        connection = self._connection
+        finish = Finish(
+            sums.size,
+            sums.sha256,
+            signed.manifest_signature,
+            signed.acquired,
+            signed.acquired_signature,
+            sender.pages_sent,
+        )
+        is_said = False
+        while True:
+            try:
+                self._send(sender)
+                connection.writer.flush()
+                if not is_said:
+                    connection.say(finish)
+                    is_said = True
+                    self._recorder.settle()
+                if sender.all_stored:
+                    self._progress.stage = "finishing"
+                answer = connection.expect(*_AFTER_THE_END)
+                if isinstance(answer, Published):
+                    return answer
+                if isinstance(answer, Records):
+                    handshake.shown.take(answer)
+                    continue
+                self._take_answer(sender, answer)
+            except LinkLostError as lost:
+                again = connection.reconnect(lost, handshake)
+                if isinstance(again, Published):
+                    return again
+                is_said = again.concluding
+                if not is_said:
+                    sender.resume(again)

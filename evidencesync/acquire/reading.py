@@ -1,0 +1,330 @@
+"""Reads the source once, from its first entry to its last, and gives what a sender needs in the order it needs it.
+
+One pass: the bytes that are hashed for the manifest are the bytes that are cut and sent. A file that changed meanwhile may be
+read again: then it is sent again, and what was sent before belongs to no entry. Small files come with the page
+of manifest lines that names them; larger ones come as a stream of segments before their line. The manifest's header is not
+made here: what stands in it is known only when the vault has answered, and the reading does not wait for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from evidencesync.acquire.streaming import ContentReader
+from evidencesync.connection.progress import Progress
+from evidencesync.custody.manifest import encode_entry_lines, encode_footer
+from evidencesync.custody.tally import ManifestTally
+from evidencesync.delta.chunker import Segment
+from evidencesync.errors import SourceGapsError, SourceReadError
+from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, blake3_of, sha256_of
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.entry import Entry, Flag, ReadError
+from evidencesync.evidence.utc_time import Moment
+from evidencesync.limits import MAX_FILE_SIZE, MIB, SMALL_FILE
+from evidencesync.protocol.pages import PageCutter
+from evidencesync.source.details import Details
+from evidencesync.source.device import find_device, open_device
+from evidencesync.source.filters import FilterRules
+from evidencesync.source.gaps import OnReadError
+from evidencesync.source.metadata import EntryMaker
+from evidencesync.source.reader import look_again, open_file, read_small
+from evidencesync.source.root import SourceRoot
+from evidencesync.source.salvage import MEDIUM_ERRORS
+from evidencesync.source.second_look import SecondLook
+from evidencesync.source.walker import Found, walk
+
+MAX_LISTED_FLAGS: Final = 1000  # paths of each flag
+RETRIES_CHANGED: Final = 2  # where nothing else was asked for
+CHEAP_TO_READ_AGAIN: Final = 16 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class PageRead:
+    """Whole manifest lines, and the contents of the small files among them."""
+
+    lines: bytes
+    contents: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamBegun:
+    """A larger file, of this size when it was opened, and its path."""
+
+    size: int
+    path: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnded:
+    """The larger file is read to its end."""
+
+    size: int
+    blake3: Blake3Digest
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRead:
+    """Everything was read; the manifest's last page has been given."""
+
+
+Item = PageRead | StreamBegun | Segment | StreamEnded | SourceRead
+
+
+@dataclass(slots=True)
+class SourceTally:
+    """What was seen: the manifest's own counts, and the first few flagged paths, to be shown.
+
+    `changed_folders` are those in which names came or went after they were listed. Their lines had gone out by then: the
+    `acquired` record states how many there were.
+    """
+
+    manifest: ManifestTally = field(default_factory=ManifestTally)
+    flagged: list[tuple[bytes, Flag]] = field(default_factory=list)
+    _listed: dict[Flag, int] = field(default_factory=dict, init=False, repr=False)
+    changed_folders: int = 0
+    not_there: set[bytes] = field(default_factory=set)
+    """The first few names of a list that are not there, and folders on the way to them."""
+    not_there_count: int = 0
+    listed_folders: int = 0
+    """Folders that a list names, and that are there."""
+    is_whole: bool = False
+    """Whether everything was read."""
+    bad_bytes: int = 0
+    """Bytes that could not be read, of contents that are there: each has its range in the manifest."""
+    bad_ranges: int = 0
+    partial: int = 0
+    """Contents that have such ranges."""
+    read_again: int = 0
+    """How often a file was read once more because it had changed."""
+
+    def note_gaps(self, gaps: Iterable[ReadError]) -> None:
+        """Ranges that could not be read, of a content that is there."""
+        for gap in gaps:
+            self.bad_ranges += 1
+            self.bad_bytes += gap.length
+
+    def note_not_there(self, path: bytes) -> None:
+        """A name of a list that is not there, or a folder on the way to one."""
+        self.not_there_count += 1
+        if len(self.not_there) < MAX_LISTED_FLAGS:
+            self.not_there.add(path)
+
+    def note_flag(self, path: bytes, flag: Flag) -> None:
+        """Keeps the first of each flag: many that were left out must not hide one that could not be read."""
+        listed = self._listed.get(flag, 0)
+        if listed < MAX_LISTED_FLAGS:
+            self._listed[flag] = listed + 1
+            self.flagged.append((path, flag))
+
+
+class _Content(msgspec.Struct, frozen=True, gc=False):
+    """One content as it will stand in the manifest. `found` is what was read, `data` the bytes of a small one."""
+
+    found: Found
+    size: int
+    blake3: Blake3Digest
+    sha256: Sha256Digest
+    data: bytes | None
+    details: Details | None
+    changed: bool
+    noatime: bool
+    read_errors: Sequence[ReadError] = ()
+
+
+class SourceReading:
+    """One reading of one source. `run` is called once, in a thread of its own; `emit` may wait.
+
+    Without a footer the manifest's last line is made elsewhere, like its first.
+    """
+
+    def __init__(
+        self,
+        source: SourceRoot,
+        rules: FilterRules,
+        emit: Callable[[Item, int], None],
+        progress: Progress,
+        now: Callable[[], Moment],
+        *,
+        with_footer: bool = True,
+        on_read_error: OnReadError = "zero",
+        retries_changed: int | None = None,
+    ) -> None:
+        """`retries_changed`: how often to read a changed file again; None: a few times where it is cheap."""
+        self.tally = SourceTally()
+        self._with_footer = with_footer
+        self._source = source
+        self._rules = rules
+        self._emit = emit
+        self._progress = progress
+        self._now = now
+        self._entries = EntryMaker()
+        self._cutter = PageCutter()
+        self._contents: list[bytes] = []
+        self._folders = SecondLook(source.path)
+        self._on_read_error = on_read_error
+        self._retries_changed = retries_changed
+        self._hashing = ThreadPoolExecutor(1, "sha256")
+        self._reader = ContentReader(self._hashing, on_read_error, progress)
+
+    def run(self) -> None:
+        """Reads everything and emits it, but for the manifest's header. Raises SourceNotFoundError, and what `emit` raises."""
+        try:
+            for found in self._walk():
+                self._take(found)
+            for path in self._folders.changed():
+                self._count_changed_folder(path)
+            if rest := self._cutter.take():
+                self._emit_page(rest)
+            self._add_remarks()
+            if self._with_footer:
+                self._emit_page(encode_footer(self.tally.manifest.footer(self._now())))
+            self.tally.is_whole = True
+            self._emit(SourceRead(), 0)
+        finally:
+            self._hashing.shutdown(wait=True)
+
+    def _add_remarks(self) -> None:
+        manifest = self.tally.manifest
+        for remark, count in self._entries.remarks().items():
+            manifest.remark(remark, count)
+        manifest.remark("folder-changed-while-read", self.tally.changed_folders)
+
+    def _note_changed_folder(self, path: bytes) -> None:
+        self._folders.forget(path)
+        self._count_changed_folder(path)
+
+    def _count_changed_folder(self, path: bytes) -> None:
+        self.tally.changed_folders += 1
+        self.tally.note_flag(path, "changed-while-read")
+
+    def _walk(self) -> Iterator[Found]:
+        if self._source.is_device:
+            return find_device(self._source)
+        return walk(self._source, self._rules, changed=self._note_changed_folder, unreached=self._note_unreached)
+
+    def _note_unreached(self, path: bytes) -> None:
+        self.tally.manifest.remark("listed-not-reached", 1)
+        self.tally.note_not_there(path)
+        self.tally.note_flag(path, "vanished")
+
+    def _take(self, found: Found) -> None:
+        """One entry: its content first, then its line."""
+        if not found.path and found.stat is None:  # the folder above a single file: not part of the source
+            return
+        if found.entry_type == "directory":
+            self._folders.note(found)
+            self.tally.listed_folders += self._rules.names_folder(found.path) and found.flag != "vanished"
+        if found.listed and found.flag == "vanished":
+            self.tally.note_not_there(found.path)
+        has_content = found.entry_type == "file" or self._source.is_device
+        if not has_content or found.flag is not None or found.stat is None:
+            self._add_line(found.path, self._entries.make_entry(found), None)
+            return
+        self._progress.path = found.path
+        try:
+            content = self._read_again_while_it_changes(found)
+        except SourceReadError as error:
+            if self._on_read_error == "fail" and not error.vanished:
+                raise SourceGapsError(error.message) from error
+            flag: Flag = "vanished" if error.vanished else "unreadable"
+            self._add_line(found.path, self._entries.make_entry(found, flags=[flag]), None)
+        else:
+            self._add_content(content)
+        self._progress.files += 1
+
+    def _read_again_while_it_changes(self, found: Found) -> _Content:
+        """What was read last. A file that can not be read once more is what it was the first time: changed while it was read."""
+        content = self._read(found)
+        for _ in range(self._retries_of(content.size) if content.changed else 0):
+            again = look_again(found)
+            if again is None:
+                break
+            try:
+                content = self._read(again)
+            except SourceReadError:
+                break
+            self.tally.read_again += 1
+            if not content.changed:
+                break
+        return content
+
+    def _retries_of(self, size: int) -> int:
+        if self._source.is_device:
+            return 0
+        if self._retries_changed is not None:
+            return self._retries_changed
+        return RETRIES_CHANGED if size <= CHEAP_TO_READ_AGAIN else 0
+
+    def _read(self, found: Found) -> _Content:
+        if found.stat is not None and found.stat.st_size <= SMALL_FILE and not self._source.is_device:
+            try:
+                read = read_small(found, SMALL_FILE, self._entries.details)
+            except SourceReadError as error:
+                if error.errno not in MEDIUM_ERRORS:
+                    raise
+                read = None
+            if read is not None:
+                self._progress.read_bytes += len(read.data)
+                blake3, sha256 = blake3_of(read.data), sha256_of(read.data)
+                return _Content(found, len(read.data), blake3, sha256, read.data, read.details, read.changed, read.noatime)
+        # It is larger, has grown since the walk looked at it, or has a bad sector.
+        return self._read_large(found)
+
+    def _read_large(self, found: Found) -> _Content:
+        with open_device(found) if self._source.is_device else open_file(found) as opened:
+            # A file that says 0 and holds more (as under /proc) is read to its end, wherever that is.
+            self._emit(StreamBegun(opened.size or MAX_FILE_SIZE, found.path), 0)
+            read = self._reader.read(opened, self._emit_segments)
+            self._emit(StreamEnded(read.size, read.blake3), 0)
+            if read.error is not None:  # what came before it belongs to no entry, and the vault lets go of it
+                raise read.error
+            cut_off = bool(read.read_errors) and read.read_size < opened.size
+            changed = not cut_off and (opened.changed() or read.read_size != (opened.size or read.read_size))
+            details = opened.details(self._entries.details)
+        # What is small in the end travels like any small file: by its size a receiver knows how it came.
+        data = read.beginning if read.size <= SMALL_FILE else None
+        return _Content(found, read.size, read.blake3, read.sha256, data, details, changed, opened.noatime, read.read_errors)
+
+    def _add_content(self, content: _Content) -> None:
+        flags: list[Flag] = ["changed-while-read"] if content.changed else []
+        if content.read_errors:
+            flags.append("unreadable")
+            self.tally.partial += 1
+            self.tally.note_gaps(content.read_errors)
+        entry = self._entries.make_entry(
+            content.found,
+            size=content.size,
+            blake3_hex=content.blake3.hex(),
+            sha256_hex=content.sha256.hex(),
+            flags=flags,
+            read_errors=content.read_errors,
+            details=content.details,
+            noatime=content.noatime,
+        )
+        self._add_line(content.found.path, entry, content.data)
+
+    def _emit_segments(self, segments: list[Segment]) -> None:
+        for segment in segments:
+            self._emit(segment, segment.held_bytes)
+
+    def _add_line(self, path: bytes, entry: Entry, content: bytes | None) -> None:
+        self.tally.manifest.add(entry)
+        for flag in entry.flags or ():
+            if flag == "unreadable" and self._on_read_error == "fail":
+                raise SourceGapsError(f"cannot read all of the source: {safe_text(path) or '.'}")
+            self.tally.note_flag(path, flag)
+        if content:
+            self._contents.append(content)
+        for line in encode_entry_lines(entry).splitlines(keepends=True):
+            page = self._cutter.add(line)
+            if page is not None:
+                self._emit_page(page)
+
+    def _emit_page(self, lines: bytes) -> None:
+        contents, self._contents = self._contents, []
+        self._emit(PageRead(lines, contents), len(lines) + sum(map(len, contents)))

@@ -1,0 +1,223 @@
+"""The source's end of a pull, as the vault's side sees it: what it says is bounded and checked here, or not used at all."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Final
+
+import evidencesync
+from evidencesync.acquire.request import PushRequest
+from evidencesync.connection.inbox import Inbox
+from evidencesync.connection.link import Link
+from evidencesync.connection.listening import not_started
+from evidencesync.connection.progress import Progress
+from evidencesync.custody.documents import Origin
+from evidencesync.delta.refine import DELTA_PARAMETERS
+from evidencesync.errors import (
+    EvidenceSyncError,
+    LinkLostError,
+    MalformedDocumentError,
+    ProtocolError,
+    UsageError,
+    VersionError,
+)
+from evidencesync.evidence.display import is_clean, safe_text
+from evidencesync.evidence.path import to_json_fields
+from evidencesync.files.shortages import unexpected
+from evidencesync.limits import MAX_PATTERN, MAX_PATTERNS
+from evidencesync.protocol.failures import error_of
+from evidencesync.protocol.framing import FrameDecoder, encode_frame, frame_of
+from evidencesync.protocol.messages import (
+    DATA_FRAME,
+    MESSAGE_TYPES,
+    PREAMBLE,
+    VERSIONS,
+    Alive,
+    ChunkData,
+    Chunks,
+    Close,
+    Failure,
+    Files,
+    Message,
+    Open,
+    Page,
+    PageOffer,
+    Pieces,
+    Resembles,
+    SegmentData,
+    SegmentOffer,
+    SourceAsk,
+    SourceEnd,
+    SourceOffer,
+    SourceSeen,
+    decode_message,
+)
+
+Frames = list[tuple[int, memoryview]]
+_LONGEST_PATH: Final = 2000  # characters of a path in a note
+# What goes on to the vault's end as it came, and is checked there like any sender's. Nothing else does: no greeting, no Finish.
+_PASSED_ON: Final = frozenset(
+    {DATA_FRAME}
+    | {
+        number
+        for number, kind in MESSAGE_TYPES.items()
+        if kind in (Alive, Files, Open, Resembles, SegmentOffer, Chunks, SegmentData, ChunkData, Close, Pieces)
+    }
+)
+
+
+class RemoteSource:
+    """Used by one thread; a second one takes in what arrives, into an inbox, so that it can be waited for with other things."""
+
+    def __init__(self, link: Link, progress: Progress) -> None:
+        self.link = link
+        self.end: SourceEnd | None = None
+        self.pages = 1
+        """How many pages were named so far; the first of a manifest is not the source's."""
+        self._progress = progress
+        self._gone = False
+
+    def listen(self, inbox: Inbox[Frames, Message]) -> None:
+        """Starts to take in what arrives."""
+        threading.Thread(target=_listen, args=(self.link, inbox), name="far source", daemon=True).start()
+
+    def ask(self, request: PushRequest, *, counts: bool) -> None:
+        """The first word. Raises UsageError for more patterns than it can hold."""
+        rules = request.rules
+        excludes, includes = list(map(os.fsencode, rules.excludes)), list(map(os.fsencode, rules.includes))
+        if max(len(excludes), len(includes)) > MAX_PATTERNS or max(map(len, [*excludes, *includes]), default=0) > MAX_PATTERN:
+            raise UsageError(f"a pull takes {MAX_PATTERNS} patterns of each kind, of {MAX_PATTERN} bytes each")
+        wish = SourceAsk(
+            list(VERSIONS),
+            evidencesync.__version__,
+            DELTA_PARAMETERS,
+            request.source,
+            excludes,
+            includes,
+            rules.max_size,
+            rules.one_file_system,
+            request.on_read_error,
+            request.retries_changed,
+            counts,
+        )
+        self._write(PREAMBLE + frame_of(wish))
+
+    def take_offer(self, frames: Frames) -> SourceOffer:
+        """The answer to the first word, and nothing with it. Raises VersionError, ProtocolError, and what the other end says."""
+        message = _decode(*frames[0])
+        if isinstance(message, Failure):
+            raise error_of(message)
+        if not isinstance(message, SourceOffer) or len(frames) > 1:
+            raise ProtocolError("the source's end does not say what it offers")
+        if message.version not in VERSIONS or message.parameters != DELTA_PARAMETERS:
+            raise VersionError("the two ends do not speak the same version of the protocol")
+        return message
+
+    def say(self, message: Message) -> None:
+        """Sends a message. Where the link takes nothing more, why is known when all that has still arrived was taken."""
+        self._write(frame_of(message))
+
+    def _write(self, data: bytes) -> None:
+        if not self._gone:
+            try:
+                self.link.write(data)
+            except LinkLostError:
+                self._gone = True
+
+    def take(self, frames: Frames) -> bytes:
+        """What of these frames is for the vault's end, as it came. Raises ProtocolError, and what the other end gives up with."""
+        passed: list[bytes] = []
+        for frame_type, body in frames:
+            if frame_type not in _PASSED_ON:
+                message = _decode(frame_type, body)
+                if not isinstance(message, PageOffer | Page):
+                    self._note(message)
+                    continue
+                self._count_page(message)
+            passed.append(encode_frame(frame_type, body))
+        return b"".join(passed)
+
+    def _count_page(self, message: PageOffer | Page) -> None:
+        """Pages come in turn; the lines of one that was named come later. What is counted here is what the end must say."""
+        if message.number > self.pages or not message.number or (message.number == self.pages and self.end is not None):
+            raise ProtocolError("a page of the source is out of turn")
+        if message.number == self.pages:
+            self.pages += 1
+
+    def _note(self, message: Message) -> None:
+        match message:
+            case SourceSeen():
+                self._note_seen(message)
+            case SourceEnd():
+                if self.end is not None or message.pages != self.pages:
+                    raise ProtocolError("the source's end says that it has sent something else than it has")
+                self.end = message
+            case Failure():
+                raise error_of(message)
+            case _:
+                raise ProtocolError(f"a {type(message).__name__} message from a source is out of order")
+
+    def _note_seen(self, seen: SourceSeen) -> None:
+        progress = self._progress
+        progress.files, progress.read_bytes, progress.hole_bytes = seen.files, seen.read_bytes, seen.hole_bytes
+        progress.bad_bytes, progress.literal_bytes = seen.bad_bytes, seen.literal_bytes
+        progress.total_files, progress.total_bytes, progress.path = seen.total_files, seen.total_bytes, seen.path
+
+
+def origin_of(offer: SourceOffer) -> Origin:
+    """What the source's end says of its machine, as a manifest may state it. Raises ProtocolError for what it may not."""
+    facts = offer.device or {}
+    texts = (offer.host, offer.operating_system, offer.file_system or "", *facts.values())
+    if not offer.host or not all(map(is_clean, texts)) or not offer.path.startswith(b"/") or b"\0" in offer.path:
+        raise ProtocolError("the source's end describes its machine in a way that cannot be")
+    try:
+        path, path_b64 = to_json_fields(offer.path)
+    except MalformedDocumentError as error:
+        raise ProtocolError("the source's end names a path that cannot be") from error
+    return Origin(
+        host=offer.host,
+        operating_system=offer.operating_system,
+        path=path,
+        path_b64=path_b64,
+        file_system=offer.file_system,
+        machine_id=offer.machine_id,
+        device=offer.device,
+    )
+
+
+def note_of(offer: SourceOffer) -> str | None:
+    """What the manifest must say where the source was named through a symbolic link."""
+    if offer.named == offer.path:
+        return None
+    named, path = safe_text(offer.named, _LONGEST_PATH), safe_text(offer.path, _LONGEST_PATH)
+    return f"the source was named through a symbolic link: {named} leads to {path}"
+
+
+def _decode(frame_type: int, body: memoryview) -> Message:
+    if frame_type == DATA_FRAME:
+        raise ProtocolError("data that was not announced")
+    return decode_message(frame_type, body)
+
+
+def _listen(link: Link, inbox: Inbox[Frames, Message]) -> None:
+    frames = FrameDecoder()
+    try:
+        while block := link.read():
+            inbox.local_arrived += len(block)
+            whole = list(frames.feed(block))
+            if whole:
+                inbox.put_local(whole, sum(len(body) for _, body in whole))
+        raise _end_of(frames)
+    except EvidenceSyncError as error:
+        inbox.fail_local(error)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the engine must not wait for ever
+        inbox.fail_local(unexpected(error))
+
+
+def _end_of(frames: FrameDecoder) -> EvidenceSyncError:
+    if frames.started:
+        return LinkLostError("the source's end has gone before everything was read")
+    return not_started(
+        frames.noise, "Check that evidencesync is installed there, name it with --remote-command, or use --agentless."
+    )

@@ -1,0 +1,111 @@
+"""What a push is asked to do, and what it did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from evidencesync.acquire.reading import SourceTally
+from evidencesync.custody.documents import Stored
+from evidencesync.custody.known_chain import KnownChain
+from evidencesync.custody.sshsig import Signer
+from evidencesync.evidence.identity import ItemName
+from evidencesync.localstate.heads import Remembered
+from evidencesync.protocol.compression import Compress
+from evidencesync.source.filters import FilterRules
+from evidencesync.source.gaps import OnReadError
+
+
+@dataclass(frozen=True, slots=True)
+class PushRequest:
+    """One acquisition to be made. `vault` is the path as the other end knows it; `command_line` goes into the manifest.
+
+    `details`: what is known of case and item, for the `acquired` record. `retries`: how often in a row to try again when the
+    link is lost. `on_read_error`: what stands in place of bytes that cannot be read. `retries_changed`: how often a file that
+    changed while it was read is read again; None: as often as is cheap. `allow_empty`: publish, though filters leave nothing.
+    `least_bytes`: the room that it takes where nothing of it is in the vault; 0 where nobody knows.
+    """
+
+    source: bytes
+    vault: bytes
+    name: ItemName
+    examiner: str
+    signer: Signer
+    session: str
+    rules: FilterRules
+    command_line: list[str]
+    organisation: str | None = None
+    notes: list[str] = field(default_factory=list)
+    details: dict[str, str] = field(default_factory=dict)
+    read_back: bool = True
+    compress: Compress = "auto"
+    limit_rate: int | None = None
+    timeout_seconds: float = 60.0
+    retries: int = 0
+    on_read_error: OnReadError = "zero"
+    retries_changed: int | None = None
+    allow_empty: bool = False
+    least_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """The signed documents of an acquisition that a sender keeps: they prove the tail of the custody chain."""
+
+    manifest_signature: bytes
+    acquired: bytes
+    acquired_signature: bytes
+    receipt: bytes
+    receipt_signature: bytes
+    received: bytes
+    received_signature: bytes
+
+    def by_name(self) -> dict[str, bytes]:
+        """The documents under the names that they have in a vault."""
+        return {
+            "manifest.jsonl.sig": self.manifest_signature,
+            "acquired.json": self.acquired,
+            "acquired.json.sig": self.acquired_signature,
+            "receipt.json": self.receipt,
+            "receipt.json.sig": self.receipt_signature,
+            "received.json": self.received,
+            "received.json.sig": self.received_signature,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PushOutcome:
+    """A published acquisition, as this end saw it. Digests are hexadecimal; sizes are bytes.
+
+    `stored` is how contents came to lie in the vault, as its receipt says. `interruptions` counts the links that were lost,
+    `leftovers` the earlier sessions whose data the vault still had. `damaged` counts files of earlier acquisitions that the
+    vault found damaged, and did not use. `vault_head` is where the vault's own chain ends; `seen` is what is worth remembering.
+    `clock_offset_ns`: how far the vault's clock was ahead of ours, give or take the half of a round trip; and
+    `source_clock_offset_ns` that of the machine that was pulled from, where it told. `contradictions`: times of the vault's
+    documents that cannot be true, each in a sentence.
+    """
+
+    name: ItemName
+    vault_id: str
+    session: str
+    acquisition: int
+    tally: SourceTally
+    literal_bytes: int
+    reused_bytes: int
+    zero_bytes: int
+    stored: Stored
+    wire_sent: int
+    wire_received: int
+    seconds: float
+    interruptions: int
+    leftovers: int
+    manifest_sha256: str
+    receipt_sha256: str
+    chain_head_sha256: str
+    vault_head: KnownChain | None
+    seen: list[Remembered]
+    read_back: bool
+    damaged: int
+    clock_offset_ns: int
+    documents: Documents
+    source_clock_offset_ns: int | None = None
+    contradictions: list[str] = field(default_factory=list)

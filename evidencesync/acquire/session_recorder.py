@@ -1,0 +1,97 @@
+"""What a sender keeps of a push, and holds the vault to: the chains that it has seen before, and the receipt in the making."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evidencesync.acquire.known_heads import recalled_consistency
+from evidencesync.custody.chain import ChainSubject
+from evidencesync.custody.consistency import ConsistencyCheck
+from evidencesync.custody.documents import CustodyRecord
+from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.record import decode_record
+from evidencesync.errors import MalformedDocumentError, ProtocolError
+from evidencesync.evidence.identity import ItemName
+from evidencesync.evidence.utc_time import Moment
+from evidencesync.localstate.heads import HeadMemory, Remembered
+from evidencesync.localstate.receipts import ReceiptDraft
+from evidencesync.protocol.messages import Ready, Records
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecorder:
+    """Where a push keeps things; without either of the two, it does without."""
+
+    memory: HeadMemory | None = None
+    draft: ReceiptDraft | None = None
+
+    def begin(self) -> None:
+        """An attempt begins: the receipt does, too."""
+        if self.draft is not None:
+            self.draft.begin()
+
+    def watch(self, vault_id: str, vault_key: PublicKey, name: ItemName) -> ShownChains:
+        """What the vault with this id and key will be held to. Raises RememberedHeadsError, ForkedError for another key."""
+        item = self._consistency(ChainSubject(vault_id, name.case.text, name.item.text), vault_key)
+        own = self._consistency(ChainSubject(vault_id), vault_key)
+        own.place = f"{name.case.folder}/{name.item.folder}"
+        return ShownChains(item, own)
+
+    def add_manifest(self, lines: bytes) -> None:
+        """The next lines of the manifest."""
+        if self.draft is not None:
+            self.draft.add_manifest(lines)
+
+    def settle(self) -> None:
+        """All lines were added."""
+        if self.draft is not None:
+            self.draft.settle()
+
+    def _consistency(self, subject: ChainSubject, vault_key: PublicKey) -> ConsistencyCheck:
+        return recalled_consistency(self.memory, subject, vault_key.fingerprint, self._keep)
+
+    def _keep(self, record: CustodyRecord, data: bytes, signature: bytes) -> None:
+        if self.draft is not None:
+            self.draft.add_record(record, data, signature)
+
+
+@dataclass(slots=True)
+class ShownChains:
+    """What a vault shows of an item's chain, and of its own."""
+
+    item: ConsistencyCheck
+    own: ConsistencyCheck
+    _more: bool = False
+
+    def take(self, batch: Records) -> None:
+        """Records that the vault shows. Raises what ChainWitness does, and ProtocolError for an order that makes no sense."""
+        if not batch.records:
+            raise ProtocolError("the vault shows records, and there are none")
+        for number, (data, signature) in enumerate(batch.records, batch.first):
+            self._witness_for(data).show(number, data, signature)
+        self._more = batch.more
+
+    def settle(self, ready: Ready) -> None:
+        """The handshake is over: all that was seen before was shown, up to the head that `ready` states."""
+        if self._more:
+            raise ProtocolError("the vault does not show all the records that it has announced")
+        self.item.settle()
+        self.item.require_head(ready.chain_sequence, ready.chain_head_sha256.hex() if ready.chain_head_sha256 else None)
+        self.own.settle()
+
+    def conclude(self, acquired: bytes, received: bytes) -> None:
+        """The acquisition is published: its two records end the item's chain, and the vault's own chain states that."""
+        self.item.extend(acquired, received)
+        if self.item.known is not None:
+            self.own.require_stated(self.item.known.sequence, self.item.known.sha256)
+
+    def remembered(self, seen: Moment) -> list[Remembered]:
+        """What is to be remembered from now on."""
+        return [Remembered(one.subject, one.vault_key, one.known, seen) for one in (self.item, self.own) if one.known is not None]
+
+    def _witness_for(self, data: bytes) -> ConsistencyCheck:
+        """Whose record it says it is; each witness looks closely."""
+        try:
+            return self.item if decode_record(data).case is not None else self.own
+        except MalformedDocumentError as error:
+            raise ProtocolError(f"the vault shows a record that is none: {error.message}") from error

@@ -1,0 +1,120 @@
+"""One larger file of a server that is read over SFTP, from its start to its end, whatever becomes of the connection."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Final
+
+from evidencesync.acquire.reading import CHEAP_TO_READ_AGAIN
+from evidencesync.acquire.sftp_line import SftpLine
+from evidencesync.errors import LinkLostError, SourceReadError
+from evidencesync.limits import KIB, MIB
+from evidencesync.ssh.sftp_answers import SftpStatus
+from evidencesync.ssh.sftp_opened import SftpFile
+
+_BLOCK: Final = 4 * MIB
+_TAKEN_AT_ONCE: Final = 1 * MIB
+_SEAM: Final = 32 * KIB
+
+
+class RemoteFile:
+    """An open file, whose bytes are taken once, in order.
+
+    After a lost connection it is opened again and read on at its place, if it is the same file: by its size, its modification
+    time and the last bytes that came of it. If it is not, or nothing can tell, it is to be read from its start once more, where
+    that is cheap (`starts_again`); else what follows is of another state of it, and `is_mixed`.
+    """
+
+    def __init__(self, line: SftpLine, path: bytes, *, may_start_again: bool) -> None:
+        """Opens it. Raises SourceReadError, and what a lost link ends with."""
+        self.starts_again = False
+        self.is_mixed = False
+        self._line = line
+        self._path = path
+        self._may_start_again = may_start_again
+        self._server = line.server
+        self._file: SftpFile | None = None
+        self._is_over = False
+        self._taken = 0
+        self._tail = b""
+        while self._file is None:
+            self._server = line.server
+            try:
+                self._file = self._server.run(self._server.open(path))
+            except LinkLostError as lost:
+                line.reconnect(self._server, lost)
+        self.opened = self._file.status
+        self.size = self._file.size
+
+    def blocks(self) -> Iterator[bytes]:
+        """Its bytes in blocks of about 4 MiB; they end early where it `starts_again`. Raises SourceReadError."""
+        parts: list[bytes] = []
+        held = 0
+        while taken := self._next():
+            parts += taken
+            held += sum(map(len, taken))
+            if held >= _BLOCK:
+                yield b"".join(parts)
+                parts, held = [], 0
+        if parts and not self.starts_again:
+            yield b"".join(parts)
+
+    def ends(self) -> SftpStatus | None:
+        """After the last block: what lies at its path now; None where there is more in it than its size said."""
+        while self._file is not None and not self.starts_again:
+            try:
+                return self._server.run(self._file.ends())
+            except LinkLostError as lost:
+                self._return(lost)
+        return None
+
+    def close(self) -> None:
+        """Lets go of it. That the link is lost meanwhile is no news of the file."""
+        with contextlib.suppress(LinkLostError):
+            if self._file is not None:
+                self._server.run(self._file.close())
+
+    def _next(self) -> list[bytes]:
+        while self._file is not None and not self.starts_again and not self._is_over:
+            try:
+                taken = self._server.run(self._file.next_blocks(_TAKEN_AT_ONCE))
+            except LinkLostError as lost:
+                self._return(lost)
+                continue
+            for block in taken:
+                self._taken += len(block)
+                self._tail = (self._tail + block[-_SEAM:])[-_SEAM:]
+            if taken:
+                self._line.note_progress()
+            return taken
+        return []
+
+    def _return(self, lost: LinkLostError) -> None:
+        """Opens it again over another connection, and sees whether it is the same."""
+        while True:
+            self._line.reconnect(self._server, lost)
+            self._server, self._file = self._line.server, None
+            try:
+                self._file = self._server.run(self._server.open(self._path, self._taken))
+                is_same = self._is_same(self._file)
+            except LinkLostError as again:
+                lost = again
+                continue
+            except SourceReadError:
+                self.close()
+                raise
+            break
+        if not is_same:
+            self.starts_again = self._may_start_again and self._taken <= CHEAP_TO_READ_AGAIN
+            self.is_mixed = True
+            self._is_over = bool(self.size) and not self._file.size
+            self._file.size = min(self._file.size, self.size or self._file.size)  # no more than was announced
+
+    def _is_same(self, file: SftpFile) -> bool:
+        """Also that nothing was taken yet is the same. What says 0 is made anew whenever it is opened, as under /proc."""
+        if not self._taken:
+            return not self.opened.differs(file.status)
+        if not self.size or self.opened.differs(file.status):
+            return False
+        return self._server.run(file.holds(self._tail, self._taken - len(self._tail)))

@@ -1,0 +1,190 @@
+"""A server that is read over SFTP, over as many connections as it takes.
+
+What was read is here, in this process, and a lost connection changes nothing of it. So one is made again, what was asked last is
+asked once more, and the reading goes on where it was.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, Final, Generic, TypeVar
+
+from evidencesync.connection.busy_server import pause_seconds
+from evidencesync.connection.progress import Progress
+from evidencesync.custody.documents import SshPeer
+from evidencesync.errors import (
+    ConnectError,
+    EvidenceSyncError,
+    HostKeyChangedError,
+    LinkLostError,
+    SourceNotFoundError,
+    SourceReadError,
+)
+from evidencesync.ssh.sftp import SAFE_READ, SftpSource, outcome_of
+
+_T = TypeVar("_T")
+Question = Callable[[SftpSource], Coroutine[Any, Any, _T]]
+_PASSING: Final = (ConnectError, LinkLostError)  # what may be better in a moment
+
+
+class SftpLine:
+    """Used by one thread at a time; `close` may come from any.
+
+    `again` begins another connection to the same server; without it a lost one is the end. `retries`: how often in a row that is
+    tried before something more was read.
+    """
+
+    def __init__(self, server: SftpSource, again: Callable[[], SftpSource] | None, retries: int, progress: Progress) -> None:
+        self.root: bytes | None = None
+        """A folder that must be there when a connection was made again: else all that is in it would be called gone."""
+        self._server = server
+        self._again = again
+        self._retries = retries
+        self._progress = progress
+        self._attempts = 0
+        self._peer = server.peer
+        self._wire = (0, 0)
+        self._coming: SftpSource | None = None
+        self._is_over = threading.Event()
+        self._lock = threading.Lock()
+
+    @property
+    def server(self) -> SftpSource:
+        """The present connection."""
+        return self._server
+
+    @property
+    def peer(self) -> SshPeer | None:
+        """The SSH server."""
+        return self._peer
+
+    @property
+    def wire_sent(self) -> int:
+        """Bytes sent, over all connections."""
+        return self._wire[0] + self._server.wire_sent
+
+    @property
+    def wire_received(self) -> int:
+        """Bytes received, over all connections."""
+        return self._wire[1] + self._server.wire_received
+
+    def ask(self, question: Question[_T]) -> _T:
+        """The answer to one question, which is asked again where the connection is lost meanwhile."""
+        while True:
+            server = self._server
+            try:
+                answer = server.run(question(server))
+            except LinkLostError as lost:
+                self.reconnect(server, lost)
+                continue
+            except SourceReadError:
+                self.note_progress()  # an answer, too
+                raise
+            self.note_progress()
+            return answer
+
+    def begin(self, question: Question[_T]) -> Asked[_T]:
+        """Asks, and does not wait for the answer."""
+        return Asked(self, question)
+
+    def note_progress(self) -> None:
+        """Something more was read: should the connection be lost now, all attempts are there again."""
+        self._attempts = 0
+
+    def reconnect(self, server: SftpSource, lost: LinkLostError) -> None:
+        """Gets another connection in place of `server`, which was lost.
+
+        Waits between the attempts, longer each time. Raises LinkLostError when there are no more attempts, and at once what no
+        other attempt would change: a host key that is not the same, a refused login, a source that is not there any more.
+        """
+        if server is not self._server:
+            return
+        if self._again is None or not self._retries or self._is_over.is_set():
+            raise lost
+        self._progress.interruptions += 1
+        reason: EvidenceSyncError = lost
+        while self._attempts < self._retries:
+            self._progress.stage = "reconnecting"
+            server.close()
+            if self._is_over.wait(pause_seconds(self._attempts)):
+                raise lost
+            self._attempts += 1
+            try:
+                self._come_back(self._again())
+            except _PASSING as error:
+                reason = error
+                continue
+            if self._progress.stage == "reconnecting":
+                self._progress.stage = "reading"
+            return
+        raise LinkLostError(
+            f"the link was lost, and {self._attempts} attempts to get it back have failed; the last: {reason.message}"
+        ) from lost
+
+    def close(self) -> None:
+        """Lets go of the connection, and of one that is being made. Repeatable."""
+        with self._lock:
+            self._is_over.set()
+            coming = self._coming
+        if coming is not None:
+            coming.close()
+        self._server.close()
+
+    def _come_back(self, found: SftpSource) -> None:
+        """Goes on with this connection, if it leads to the same server, and that has the source."""
+        with self._lock:
+            self._coming = found
+        try:
+            if self._is_over.is_set():
+                raise LinkLostError("the connection was closed")
+            found.finish_open()
+            if found.peer is None or self._peer is None or found.peer.host_key != self._peer.host_key:
+                raise HostKeyChangedError("the server shows another host key than before the link was lost")
+            found.looks_first = True
+            if self._attempts > 1:  # the connection before did not last for one block
+                found.read_size = SAFE_READ
+            if self.root is not None:
+                self._look_for(self.root, found)
+            with self._lock:
+                if self._is_over.is_set():
+                    raise LinkLostError("the connection was closed")
+                self._wire = self.wire_sent, self.wire_received
+                self._server, self._coming = found, None
+        except BaseException:
+            found.close()
+            raise
+
+    @staticmethod
+    def _look_for(root: bytes, found: SftpSource) -> None:
+        try:
+            is_there = found.run(found.status(root)).kind == "directory"
+        except SourceReadError:
+            is_there = False
+        if not is_there:
+            raise SourceNotFoundError("the link is back, and the source is not there any more")
+
+
+class Asked(Generic[_T]):
+    """A question that is under way."""
+
+    def __init__(self, line: SftpLine, question: Question[_T]) -> None:
+        self._line = line
+        self._question = question
+        self._server = line.server
+        self._answer: Future[_T] | None = None
+        try:
+            self._answer = self._server.start(question(self._server))
+        except LinkLostError:
+            return  # `answer` asks again
+
+    def answer(self) -> _T:
+        """Waits for the answer. Raises what `SftpLine.ask` raises."""
+        if self._answer is None:
+            return self._line.ask(self._question)
+        try:
+            return outcome_of(self._answer)
+        except LinkLostError as lost:
+            self._line.reconnect(self._server, lost)
+        return self._line.ask(self._question)

@@ -1,0 +1,195 @@
+"""What the examiner signs of a push: the manifest's header, the manifest, and the record that takes it into the chain."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import evidencesync
+from evidencesync.acquire.handshake import Handshake
+from evidencesync.acquire.reading import SourceTally
+from evidencesync.acquire.request import PushRequest
+from evidencesync.custody.documents import (
+    CUSTODY_NAMESPACE,
+    MANIFEST_NAMESPACE,
+    Clock,
+    CustodyRecord,
+    DigestsTakenAt,
+    Direction,
+    ManifestHeader,
+    Method,
+    Origin,
+    Person,
+    SshPeer,
+)
+from evidencesync.custody.record import encode_record
+from evidencesync.custody.sshsig import sign_document
+from evidencesync.delta.chunker import PARAMETERS
+from evidencesync.evidence.digest import Sha256Digest, new_sha256, sha512_of
+from evidencesync.evidence.utc_time import Moment, format_file_time
+from evidencesync.source.gaps import OnReadError
+from evidencesync.source.origin import describe_origin
+from evidencesync.source.root import SourceRoot
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestSums:
+    """A manifest's length and digests."""
+
+    size: int
+    sha256: Sha256Digest
+    sha512: bytes
+
+
+class ManifestHasher:
+    """Takes a manifest's bytes as they go out, header first."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._sha256, self._sha512 = new_sha256(), hashlib.sha512()
+
+    def feed(self, lines: bytes) -> None:
+        """The next lines."""
+        self._size += len(lines)
+        self._sha256.update(lines)
+        self._sha512.update(lines)
+
+    def sums(self) -> ManifestSums:
+        """Of all that was fed."""
+        return ManifestSums(self._size, Sha256Digest(self._sha256.digest()), self._sha512.digest())
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """What the examiner has signed."""
+
+    manifest_signature: bytes
+    acquired: bytes
+    acquired_signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where the evidence comes from, and how: what a manifest's header says of it.
+
+    `peer` is the SSH server, None where everything is on this machine; `clock_offset` is how far the other machine's clock is
+    ahead of ours, in nanoseconds, where that is known. `on_read_error` says what stands in place of what could not be read: it is
+    an OnReadError, or `without-content` where a file is there whole or not at all. `times`: what a file's times are, where they
+    are less than the source has.
+    """
+
+    origin: Origin
+    direction: Direction
+    digests_taken_at: DigestsTakenAt
+    peer: SshPeer | None
+    clock_offset: int | None
+    note: str | None
+    on_read_error: OnReadError | Literal["without-content"]
+    times: str | None = None
+
+
+def pushed_from(source: SourceRoot, request: PushRequest, handshake: Handshake, peer: SshPeer | None) -> Provenance:
+    """The provenance of what is read on this machine."""
+    direction: Direction = "push" if peer else "local"
+    offset, instead = handshake.clock_offset, request.on_read_error
+    return Provenance(describe_origin(source), direction, "source", peer, offset, source.note, instead)
+
+
+def make_header(request: PushRequest, provenance: Provenance, handshake: Handshake, started: Moment) -> ManifestHeader:
+    """The manifest's first line."""
+    ready = handshake.ready
+    previous = ready.previous_manifest_sha256
+    return ManifestHeader(
+        format="evidencesync-manifest/1",
+        vault_id=handshake.vault_id,
+        vault_key=handshake.vault_key.fingerprint,
+        case=request.name.case.text,
+        item=request.name.item.text,
+        acquisition=ready.acquisition,
+        session=request.session,
+        previous_manifest_sha256=previous.hex() if previous else None,
+        examiner=Person(
+            name=request.examiner,
+            principal=ready.principal,
+            key=request.signer.public_key.fingerprint,
+            organisation=request.organisation,
+        ),
+        direction=provenance.direction,
+        digests_taken_at=provenance.digests_taken_at,
+        source=provenance.origin,
+        method=Method(
+            tool="evidencesync",
+            version=evidencesync.__version__,
+            command_line=request.command_line,
+            digests=["blake3", "sha256"],
+            filters=request.rules.lines(),
+            options={
+                "chunking": PARAMETERS,
+                "read-back": "yes" if request.read_back else "no",
+                "on-read-error": provenance.on_read_error,
+                **({"times": provenance.times} if provenance.times else {}),
+            },
+        ),
+        ssh=provenance.peer,
+        started=started,
+        clock=Clock(
+            utc_offset=time.strftime("%z")[:3] + ":" + time.strftime("%z")[3:5],
+            peer_offset_seconds=None if provenance.clock_offset is None else format_file_time(provenance.clock_offset),
+        ),
+        notes=[*request.notes, *([provenance.note] if provenance.note else [])],
+    )
+
+
+def sign(
+    request: PushRequest,
+    header: ManifestHeader,
+    handshake: Handshake,
+    sums: ManifestSums,
+    tally: SourceTally,
+    now: Moment,
+    clock_set_seconds: int,
+) -> Signed:
+    """The examiner's signatures: over the manifest, and over the record that takes it into the chain.
+
+    `clock_set_seconds`: how far somebody has set this machine's clock since the run began. Times are as if he had not.
+    """
+    signer, ready = request.signer, handshake.ready
+    head = ready.chain_head_sha256
+    acquired = encode_record(
+        CustodyRecord(
+            format="evidencesync-custody/1",
+            vault_id=header.vault_id,
+            sequence=ready.chain_sequence + 1,
+            type="acquired",
+            time=now,
+            case=header.case,
+            item=header.item,
+            actor=header.examiner,
+            previous_sha256=head.hex() if head else None,
+            details=_details(request, header, tally, clock_set_seconds),
+            acquisition=header.acquisition,
+            manifest_sha256=sums.sha256.hex(),
+        )
+    )
+    return Signed(
+        sign_document(signer, MANIFEST_NAMESPACE, sums.sha512),
+        acquired,
+        sign_document(signer, CUSTODY_NAMESPACE, sha512_of(acquired)),
+    )
+
+
+def _details(request: PushRequest, header: ManifestHeader, tally: SourceTally, clock_set_seconds: int) -> dict[str, str]:
+    """What the `acquired` record says besides: where it was read, what only its end could tell, what is known of the item.
+
+    What a record itself says comes under the names of `custody.details.EVENT_NAMES`.
+    """
+    details = {"source": header.source.path or header.source.path_b64 or "", "host": header.source.host}
+    if tally.changed_folders:
+        details["folders_changed_while_read"] = str(tally.changed_folders)
+    if tally.bad_bytes:
+        details["bytes_not_readable"] = str(tally.bad_bytes)
+    if clock_set_seconds:
+        details["clock_set_seconds"] = f"{clock_set_seconds:+d}"
+    return request.details | details

@@ -1,0 +1,86 @@
+"""What a push reads: a source on this machine, or one that another module reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from evidencesync.acquire.handshake import Handshake
+from evidencesync.acquire.reading import Item, SourceReading, SourceTally
+from evidencesync.acquire.request import PushRequest
+from evidencesync.acquire.signing import Provenance, pushed_from
+from evidencesync.connection.progress import Progress
+from evidencesync.custody.documents import SshPeer
+from evidencesync.evidence.utc_time import Moment
+from evidencesync.source.device import geometry_of
+from evidencesync.source.filters import FilterRules
+from evidencesync.source.root import SourceRoot, resolve_source
+from evidencesync.source.walker import walk
+
+Emit = Callable[[Item, int], None]
+
+
+class Reading(Protocol):
+    """One reading of a source. `tally` is whole when `run`, which is called once in a thread of its own, has ended."""
+
+    tally: SourceTally
+
+    def run(self) -> None:
+        """Reads everything, and emits it."""
+
+
+class SourceAccess(Protocol):
+    """Where a push gets its evidence."""
+
+    def reading(self, emit: Emit, progress: Progress, now: Callable[[], Moment]) -> Reading:
+        """A reading, not begun yet."""
+
+    def provenance(self, handshake: Handshake, peer: SshPeer | None) -> Provenance:
+        """What the manifest says of it. `peer` is the vault's SSH server, if there is one."""
+
+    def count(self, progress: Progress, is_over: Callable[[], bool]) -> None:
+        """Counts ahead what there is to read, for a display. Raises what looking fails with: the reading will record it."""
+
+
+class LocalSourceAccess:
+    """A folder or a file on this machine. Raises SourceNotFoundError or UsageError."""
+
+    def __init__(self, request: PushRequest) -> None:
+        self._source = resolve_source(request.source)
+        self._rules = request.rules
+        self._request = request
+
+    def reading(self, emit: Emit, progress: Progress, now: Callable[[], Moment]) -> Reading:
+        """See `SourceAccess`."""
+        return SourceReading(
+            self._source,
+            self._rules,
+            emit,
+            progress,
+            now,
+            on_read_error=self._request.on_read_error,
+            retries_changed=self._request.retries_changed,
+        )
+
+    def provenance(self, handshake: Handshake, peer: SshPeer | None) -> Provenance:
+        """See `SourceAccess`."""
+        return pushed_from(self._source, self._request, handshake, peer)
+
+    def count(self, progress: Progress, is_over: Callable[[], bool]) -> None:
+        """See `SourceAccess`."""
+        count_source(self._source, self._rules, progress, is_over)
+
+
+def count_source(source: SourceRoot, rules: FilterRules, progress: Progress, is_over: Callable[[], bool]) -> None:
+    """Counts what there is to read on this machine. Raises what looking fails with."""
+    files = total = 0
+    if source.is_device:
+        progress.total_files, progress.total_bytes = 1, geometry_of(source).size
+        return
+    for found in walk(source, rules, gentle=True):
+        if found.entry_type == "file" and found.stat is not None and found.flag is None:
+            files += 1
+            total += found.stat.st_size
+        if is_over():
+            return
+    progress.total_files, progress.total_bytes = files, total

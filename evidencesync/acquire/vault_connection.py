@@ -1,0 +1,200 @@
+"""The sender's end of a conversation with a vault, which goes on over a new link when one is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar
+
+from evidencesync.acquire.handshake import Handshake, begin_session, resume_session
+from evidencesync.acquire.request import PushRequest
+from evidencesync.acquire.session_recorder import SessionRecorder
+from evidencesync.connection.busy_server import longest_pause, pause_seconds
+from evidencesync.connection.inbox import Inbox, alive_seconds
+from evidencesync.connection.link import Link
+from evidencesync.connection.listening import listen
+from evidencesync.connection.progress import Progress
+from evidencesync.connection.steady import SteadyLink
+from evidencesync.connection.writer import BufferedWriter
+from evidencesync.errors import (
+    ConnectError,
+    EvidenceSyncError,
+    InterruptedRunError,
+    LinkLostError,
+    LockedError,
+    ProtocolError,
+    SessionGoneError,
+)
+from evidencesync.protocol.failures import failure_of
+from evidencesync.protocol.framing import frame_of
+from evidencesync.protocol.messages import Message, Published, Resumed, Status
+
+_M = TypeVar("_M", bound=Message)
+LocalT = TypeVar("LocalT")
+_LAST_WORD_SECONDS: Final = 3.0
+_STAGES: Final = ("receiving", "syncing", "read-back", "publishing")  # in the order in which a vault comes to them
+# What may be better in a moment. A lock: the vault's end of this session has not noticed yet that its link is lost.
+_PASSING: Final = (ConnectError, LinkLostError, LockedError)
+
+
+def connect_again(again: Callable[[], Link], request: PushRequest, progress: Progress) -> Link:
+    """Another link, for a session that begins anew; as many attempts as a lost link has. Raises what the last one met."""
+    progress.stage = "reconnecting"
+    progress.interruptions += 1
+    for attempt in range(request.retries):
+        time.sleep(pause_seconds(attempt))
+        try:
+            return again()
+        except _PASSING:
+            continue
+    return again()
+
+
+class VaultConnection(Generic[LocalT]):
+    """Used by one thread. `again` makes another link to the same vault; without it a lost link is the end."""
+
+    def __init__(
+        self, link: Link, request: PushRequest, progress: Progress, now: Callable[[], int], again: Callable[[], Link] | None
+    ) -> None:
+        self.inbox: Inbox[LocalT, Message] = Inbox(alive_seconds(request.timeout_seconds))
+        self.writer = BufferedWriter(link, request.limit_rate)
+        self._link = link
+        self._request = request
+        self._progress = progress
+        self._now = now
+        self._again = again
+        self._attempts = 0
+        self._stood = (0, 0)
+        self._worked = (-1, 0)
+        self._wire_sent = 0
+        self._wire_received = 0
+        self._listener = listen(link, self.inbox)
+
+    @property
+    def link(self) -> Link:
+        """The present link."""
+        return self._link
+
+    @property
+    def wire_sent(self) -> int:
+        """Bytes sent, over all links."""
+        return self._wire_sent + self._link.wire_sent
+
+    @property
+    def wire_received(self) -> int:
+        """Bytes received, over all links."""
+        return self._wire_received + self._link.wire_received
+
+    def begin_session(self, recorder: SessionRecorder) -> Handshake:
+        """The handshake of a new session. Raises SessionGoneError where another attempt may do better."""
+        self.inbox.may_hold_up = True  # a vault may have many records to show
+        try:
+            return begin_session(self._request, self._link, self.expect, self._now, recorder, self._return_seconds())
+        except LinkLostError as lost:
+            reason = self.reason_for(lost)
+            if self._again is not None and isinstance(reason, LinkLostError):
+                raise SessionGoneError("the link was lost before the session had begun") from lost
+            raise reason from lost
+        finally:
+            self.inbox.may_hold_up = False
+
+    def _return_seconds(self) -> float:
+        """For how long, at the most, this end tries to get a lost link back."""
+        if self._again is None:
+            return 0.0
+        retries, timeout = self._request.retries, self._request.timeout_seconds
+        return sum(map(longest_pause, range(retries))) + retries * timeout
+
+    def say(self, message: Message) -> None:
+        """Sends a message at once."""
+        self._link.write(frame_of(message))
+
+    def expect(self, *kinds: type[_M]) -> _M:
+        """The next message, which must be of one of these kinds; reports of the vault's progress are taken in between."""
+        while True:
+            _, message = self.inbox.take(local=False, timeout_seconds=self._request.timeout_seconds)
+            if isinstance(message, Status):
+                self._progress.stage = "finishing" if message.stage == "receiving" else message.stage
+                self._progress.stage_done, self._progress.stage_total = message.done, message.total
+                worked = (_STAGES.index(message.stage), message.done)
+                if worked > self._worked:  # a word alone is no progress: a vault could say it for ever, and hang up each time
+                    self._worked = worked
+                    self.note_progress()
+            elif isinstance(message, kinds):
+                return message
+            else:
+                expected = " or ".join(kind.__name__ for kind in kinds)
+                raise ProtocolError(f"a {type(message).__name__} message stands where {expected} was expected")
+
+    def note_progress(self) -> None:
+        """The vault has come further: should the link be lost now, all attempts are there again."""
+        self._attempts = 0
+
+    def reconnect(self, lost: LinkLostError, handshake: Handshake) -> Resumed | Published:
+        """Gets the session back over a new link: where the vault stands, or the acknowledgement that was lost.
+
+        Waits between the attempts, longer each time, and not all senders of a vault the same. Raises LinkLostError when
+        there are no more attempts, SessionGoneError when the vault's process has ended, and at once what no other attempt
+        would change (a changed host key, a refused login, another vault).
+        """
+        reason: EvidenceSyncError = self.reason_for(lost)
+        if not isinstance(reason, _PASSING) or self._again is None:
+            raise reason
+        before, self._progress.stage = self._progress.stage, "reconnecting"
+        self._progress.interruptions += 1
+        while self._attempts < self._request.retries:
+            self._hang_up()
+            time.sleep(pause_seconds(self._attempts))
+            self._attempts += 1
+            try:
+                self._take_link(self._again())
+                answer = resume_session(self._request, self._link, self.expect, self._now, handshake, self._return_seconds())
+            except SessionGoneError:
+                raise
+            except _PASSING as error:
+                reason = error
+                continue
+            self._progress.stage = before
+            if isinstance(answer, Resumed) and (answer.pages, answer.segments) > self._stood:
+                self._stood = answer.pages, answer.segments
+                self.note_progress()
+            return answer
+        raise LinkLostError(
+            f"the link was lost, and {self._attempts} attempts to get it back have failed; the last: {reason.message}"
+        ) from lost
+
+    def reason_for(self, lost: LinkLostError) -> EvidenceSyncError:
+        """Why the link is lost. A vault that gives up says so and hangs up: a write may fail before that was heard."""
+        said = self.inbox.last_word(_LAST_WORD_SECONDS)
+        return said if isinstance(said, EvidenceSyncError) else lost
+
+    def say_goodbye(self, error: EvidenceSyncError) -> None:
+        """Gives the vault the reason, so that it waits for nobody, where the link still works; else that is no further news.
+
+        To a vault in this process nothing need be said: its end of the link is closed.
+        """
+        said = frame_of(failure_of(error, None))
+        unsent = self.writer.unsent()
+        if unsent is None:
+            return  # it would be taken for the rest of a frame
+        if isinstance(self._link, SteadyLink):
+            self._link.last_word(unsent + said)
+        elif not isinstance(error, InterruptedRunError):  # then a write may have been broken off in the middle
+            with contextlib.suppress(EvidenceSyncError):
+                self._link.write(said)
+
+    def close(self) -> None:
+        """Lets go of the link and of the threads."""
+        self.inbox.close()
+        self._link.close()
+
+    def _hang_up(self) -> None:
+        self._link.close()
+        self._listener.join()
+
+    def _take_link(self, link: Link) -> None:
+        self._wire_sent, self._wire_received = self.wire_sent, self.wire_received
+        self._link = link
+        self.writer.take_link(link)
+        self._listener = listen(link, self.inbox)

@@ -1,0 +1,1 @@
+"""What differs: between two acquisitions of an item, and between a folder and a manifest."""

@@ -1,0 +1,104 @@
+"""FolderHasher: hashes the files of a folder that need not be a vault's, and compares them with what is listed for them."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from typing import Protocol
+
+from evidencesync.errors import EvidenceSyncError, MissingOrExtraError
+from evidencesync.files.closing import let_go
+from evidencesync.vault.checking import FileChecks
+from evidencesync.vault.stored import Comparison, Problem, StoredFile
+from evidencesync.vault.tree import TreeReader
+from evidencesync.verify.hashing import LARGE, LargeHasher, ReadingError, Tell
+
+
+class ContentSink(Protocol):
+    """Told, in the thread that adds files, what became of each of them."""
+
+    def take_same(self, files: list[StoredFile]) -> None:
+        """These have the digests that are listed."""
+
+    def take_other(self, file: StoredFile, size: int, digests: list[str]) -> None:
+        """It has other digests: BLAKE3, and SHA-256 where that is wanted, in hexadecimal."""
+
+    def take_unreadable(self, file: StoredFile, message: str) -> None:
+        """It could not be read, to its end; the message is safe to show."""
+
+    def take_gone(self, file: StoredFile) -> None:
+        """It is gone, or no regular file any more, since its folder was listed."""
+
+    def take_bytes(self, size: int) -> None:
+        """So many more bytes were hashed."""
+
+
+class FolderHasher:
+    """Add files in walk order, each with the size that was seen and the digests that are listed (or `""`); then `finish`.
+
+    What becomes of them is told a little later. Nothing but regular files is opened, no link is followed, and access times
+    stay as they are where the system allows that.
+    """
+
+    def __init__(self, root_fd: int, sink: ContentSink, *, all_digests: bool) -> None:
+        """The folder's descriptor stays the caller's, and is not needed after this."""
+        self._sink = sink
+        self._stack = ExitStack()
+        self._small = FileChecks(root_fd, self._surveyed, Comparison(all_digests, from_disk=False, survey=True))
+        self._stack.callback(self._small.close)
+        self._reader = TreeReader(os.dup(root_fd), untouched=True)
+        self._stack.callback(self._reader.close)
+        self._large = LargeHasher(with_sha256=all_digests)
+        self._stack.callback(self._large.close)
+
+    def add(self, file: StoredFile) -> None:
+        """The next file. Waits when enough is under way."""
+        if file.size <= LARGE:
+            self._small.add(file)
+        else:
+            self._hash_large(file, self._sink.take_bytes)
+
+    def finish(self) -> None:
+        """Waits for everything that was added."""
+        self._small.finish()
+
+    def close(self) -> None:
+        """Ends threads and processes."""
+        self._stack.close()
+
+    def _surveyed(self, files: list[StoredFile], problems: list[Problem]) -> None:
+        differing = {problem.number for problem in problems}
+        same = [file for number, file in enumerate(files) if number not in differing] if differing else files
+        self._sink.take_bytes(sum([file.size for file in same]))
+        self._sink.take_same(same)
+        for problem in problems:
+            file = files[problem.number]
+            if problem.kind == "other":
+                self._sink.take_bytes(problem.value)
+                self._sink.take_other(file, problem.value, problem.text.split(" "))
+            elif problem.kind == "gone":
+                self._sink.take_gone(file)
+            else:
+                self._sink.take_unreadable(file, problem.text)
+
+    def _hash_large(self, file: StoredFile, tell: Tell) -> None:
+        try:
+            fd, found = self._reader.open_file(file.path)
+        except MissingOrExtraError:
+            self._sink.take_gone(file)
+            return
+        except EvidenceSyncError as error:
+            self._sink.take_unreadable(file, error.message)
+            return
+        try:
+            hashed = self._large.hash(fd, found.st_size, tell)
+        except ReadingError as error:
+            self._sink.take_unreadable(file, f"{error.message}, at byte {error.offset}")
+            return
+        finally:
+            let_go(fd)
+        digests = [hashed.blake3] if hashed.sha256 is None else [hashed.blake3, hashed.sha256]
+        if digests == [file.blake3, file.sha256][: len(digests)]:
+            self._sink.take_same([file])
+        else:
+            self._sink.take_other(file, hashed.size, digests)

@@ -1,0 +1,96 @@
+"""Reads a link ahead of whoever takes what came."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import Final
+
+from evidencesync.connection.link import Link
+from evidencesync.errors import EvidenceSyncError, LinkLostError
+from evidencesync.files.shortages import unexpected
+from evidencesync.limits import MIB, SILENCE_SECONDS
+
+_AHEAD_BYTES: Final = 8 * MIB
+
+
+class ReadAhead:
+    """Reads a link in a thread of its own, a bounded number of bytes ahead of whoever takes them.
+
+    Bounded by bytes and not by blocks: sshd hands over small ones, and the channel must not stand still while a segment
+    is being stored.
+    """
+
+    def __init__(self, link: Link, *, other: str = "the sender", silence_seconds: float = SILENCE_SECONDS) -> None:
+        """`other` is who is at the other end, for what is said of it when it has gone or is silent."""
+        self._link = link
+        self._other = other
+        self.silence_seconds = silence_seconds
+        self.deadline: float | None = None
+        """When even an end that speaks must have said all that is waited for (`time.monotonic`); None for never."""
+        self._blocks: deque[bytes] = deque()
+        self._held_bytes = 0
+        self._end: EvidenceSyncError | None = None
+        self._closed = False
+        self.is_over = False
+        """Whether the other end has finished, in place of being lost."""
+        self._waiting_since: float | None = None
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        threading.Thread(target=self._read, name="link", daemon=True).start()
+
+    def take(self) -> bytes:
+        """All that has arrived, waiting for it. Raises what reading ended with, LinkLostError after a long silence."""
+        with self._lock:
+            self._waiting_since = now = time.monotonic()
+            left = self.silence_seconds if self.deadline is None else min(self.silence_seconds, self.deadline - now)
+            came = self._changed.wait_for(lambda: self._blocks or self._end, max(left, 0.0))
+            self._waiting_since = None
+            if not came:
+                if left < self.silence_seconds:
+                    raise LinkLostError(f"{self._other} has not shown in time who is there")
+                raise LinkLostError(f"{self._other} has been silent for {self.silence_seconds:.0f} seconds")
+            if not self._blocks and self._end is not None:
+                raise self._end
+            taken = b"".join(self._blocks) if len(self._blocks) > 1 else self._blocks[0]
+            self._blocks.clear()
+            self._held_bytes = 0
+            self._changed.notify()
+            return taken
+
+    def idle_seconds(self) -> float:
+        """For how long whoever takes the bytes has been waiting for some."""
+        since = self._waiting_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def give_up(self, error: EvidenceSyncError) -> None:
+        """Nothing more is expected: after what has arrived, this is raised."""
+        with self._lock:
+            self._end = self._end or error
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Nothing more is read: lets the thread end, and whoever waits for bytes."""
+        with self._lock:
+            self._closed = True
+            self._end = self._end or LinkLostError("the link was closed")
+            self._changed.notify_all()
+
+    def _read(self) -> None:
+        end: EvidenceSyncError = LinkLostError(f"{self._other} has gone before it had finished")
+        try:
+            while block := self._link.read():
+                with self._lock:
+                    self._changed.wait_for(lambda: self._held_bytes < _AHEAD_BYTES or self._closed)
+                    if self._closed:
+                        return
+                    self._blocks.append(block)
+                    self._held_bytes += len(block)
+                    self._changed.notify()
+            self.is_over = True
+        except EvidenceSyncError as error:
+            end = error
+        except Exception as error:  # noqa: BLE001 - whatever it is, the engine must not wait for ever
+            end = unexpected(error)
+        self.give_up(end)

@@ -1,0 +1,193 @@
+"""A connection to an evidencesync at the other end, carried by the user's ssh: see `evidencesync.ssh.ssh_process`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shlex
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from fcntl import ioctl
+from termios import FIONREAD
+from typing import Final
+
+from evidencesync.custody.documents import SshPeer
+from evidencesync.errors import EvidenceSyncError, LinkLostError, ResourcesError
+from evidencesync.limits import MIB
+from evidencesync.ssh.address import Address
+from evidencesync.ssh.options import SshOptions
+from evidencesync.ssh.route import find_route
+from evidencesync.ssh.ssh_process import SshProcess
+
+_BLOCK: Final = 1 * MIB
+_LOOK_SECONDS: Final = 1.0
+_LAST_WRITE_SECONDS: Final = 3.0  # for a write that is under way when the link is closed
+_DRAIN_SECONDS: Final = 5.0  # for what was written last, and the other end's farewell
+_DRAIN_LOOK_SECONDS: Final = 0.005
+_ANSWERED_SECONDS: Final = 0.05  # the same, where the other end has answered all that was written
+_WHY_SECONDS: Final = 2.0
+
+
+class SshLink:
+    """Bytes both ways. One thread reads, one thread writes. See `transfer.link.Link`.
+
+    Made before it is connected, so that ssh can log in while other things are done: `finish_open` waits for that. `close` or
+    `kill` in any case. Bytes are counted as ssh takes and gives them: its own packets are not among them.
+    """
+
+    def __init__(self, address: Address, options: SshOptions, command: Sequence[str]) -> None:
+        """Starts ssh, and there `<remote command> <command, quoted for a shell>`.
+
+        Raises what finding the way and starting it fails with (exit codes 2, 12 and 21 among others).
+        """
+        self.timeout_seconds = options.timeout_seconds
+        self.peer: SshPeer | None = None
+        self.wire_sent = 0
+        self.wire_received = 0
+        self._unanswered = False
+        self._has_written_all = False
+        self._is_finished = False
+        self._is_closed = False
+        self._failure: EvidenceSyncError | None = None
+        self._reading, self._writing = threading.Lock(), threading.Lock()
+        line = " ".join([options.remote_command, *map(shlex.quote, command)])
+        route = find_route(address, options)
+        with contextlib.ExitStack() as stack:
+            self._closing, self._closer = _pipe(stack)
+            self._child = SshProcess(route, options, line)
+            stack.pop_all()
+
+    @property
+    def process_id(self) -> int:
+        """The ssh's."""
+        return self._child.process_id
+
+    def finish_open(self) -> None:
+        """Waits until ssh has logged in; it asks a person meanwhile. Raises what it fails with: exit codes 20 to 23, and 2."""
+        self.peer = self._child.wait_ready()
+
+    def read(self) -> bytes:
+        """The next bytes, waiting for them; `b""` once the other end has finished. Raises LinkLostError, ConnectError."""
+        with self._reading:
+            if self._is_closed or self._is_finished:
+                return self._nothing_more()
+            self._wait_for(self._child.source, select.POLLIN)
+            if self._is_closed:
+                return self._nothing_more()
+            block = os.read(self._child.source, _BLOCK)
+            if not block:
+                return self._end()
+            self._child.begin_hearing()
+            self.wire_received += len(block)
+            self._unanswered = False
+            return block
+
+    def _nothing_more(self) -> bytes:
+        if self._failure is not None:
+            raise self._failure
+        if self._is_closed:
+            raise LinkLostError("the connection was closed")
+        return b""
+
+    def _end(self) -> bytes:
+        self._failure = self._failure or self._child.end()
+        self._is_finished = True
+        return self._nothing_more()
+
+    def write(self, data: bytes) -> None:
+        """Hands over all of `data`, waiting while the pipe is full. Raises LinkLostError.
+
+        Also where the other end takes nothing and says nothing for the whole timeout: a process may hang there, and its server
+        is alive all the same.
+        """
+        view = memoryview(data)
+        with self._writing:
+            moved, heard = time.monotonic(), self.wire_received
+            while view:
+                if self._is_closed or self._has_written_all:
+                    raise self._failure or LinkLostError("the connection was closed")
+                written = self._write_some(view)
+                if written or self.wire_received != heard:
+                    moved, heard = time.monotonic(), self.wire_received
+                    self.wire_sent += written
+                    self._unanswered = True
+                    view = view[written:]
+                elif self.timeout_seconds and time.monotonic() - moved >= self.timeout_seconds:
+                    self._give_up(LinkLostError(f"the other end has taken nothing for {self.timeout_seconds:g} seconds"))
+                else:
+                    self._wait_for(self._child.sink, select.POLLOUT, _LOOK_SECONDS)
+
+    def _write_some(self, view: memoryview) -> int:
+        try:
+            return os.write(self._child.sink, view)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            # Why it takes no more, the reading side knows, after what has still arrived.
+            ended = self._child.end() if self._child.wait(_WHY_SECONDS) else None
+            raise self._failure or ended or LinkLostError("the connection takes nothing more") from error
+
+    def _give_up(self, failure: EvidenceSyncError) -> None:
+        self._failure = self._failure or failure
+        self._child.kill()
+        raise self._failure
+
+    def finish_writing(self) -> None:
+        """Says that nothing more will be written. Reading goes on."""
+        with self._writing:
+            self._has_written_all = True
+            self._child.end_input()
+
+    def close(self) -> None:
+        """Lets ssh send what it was given, as far as the other end takes it in a few seconds, and ends it.
+
+        A thread that waits in `read` or `write` is woken by that. Repeatable.
+        """
+        if self._is_closed:
+            return
+        if self._writing.acquire(timeout=_LAST_WRITE_SECONDS):
+            self._writing.release()
+            if not self._has_written_all:
+                self._wait_until_taken()
+                self.finish_writing()
+            self._child.wait(_DRAIN_SECONDS if self._unanswered else _ANSWERED_SECONDS)
+        self.kill()
+
+    def _wait_until_taken(self) -> None:
+        """Until ssh has taken all that is in the pipe, and so has sent it, or will before it ends."""
+        until = time.monotonic() + _DRAIN_SECONDS
+        while time.monotonic() < until and int.from_bytes(ioctl(self._child.sink, FIONREAD, bytes(4)), sys.byteorder):
+            if self._child.wait(_DRAIN_LOOK_SECONDS):
+                return
+
+    def kill(self) -> None:
+        """Ends ssh and the connection at once. Repeatable, and nothing after `close`."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._child.kill()
+        os.close(self._closer)  # wakes who waits in a read
+        with self._reading, self._writing:
+            self._child.let_go()
+            os.close(self._closing)
+
+    def _wait_for(self, descriptor: int, event: int, seconds: float | None = None) -> None:
+        """Until there is something to do, or the link is closed."""
+        poll = select.poll()
+        poll.register(descriptor, event)
+        poll.register(self._closing, select.POLLIN)
+        with contextlib.suppress(InterruptedError):
+            poll.poll(None if seconds is None else seconds * 1000)
+
+
+def _pipe(stack: contextlib.ExitStack) -> tuple[int, int]:
+    try:
+        ends = os.pipe()
+    except OSError as error:
+        raise ResourcesError(f"a connection can't be begun: {error.strerror}") from error
+    for end in ends:
+        stack.callback(os.close, end)
+    return ends

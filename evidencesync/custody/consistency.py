@@ -1,0 +1,177 @@
+"""ChainWitness: holds a vault to what was seen of its chains before, by the records that it shows.
+
+A head alone is a word that anybody can say. So a vault shows the record that was seen last, and all that came after it: each
+must name the digest of the one before, and bear a signature of the key that it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from evidencesync.custody.chain import ChainSubject
+from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
+from evidencesync.custody.known_chain import Comparison, KnownChain
+from evidencesync.custody.record import check_signer, decode_record
+from evidencesync.custody.sshsig import verify_signature
+from evidencesync.errors import ChainError, ForkedError, LimitExceededError, MalformedDocumentError, RolledBackError
+from evidencesync.evidence.digest import sha256_of, sha512_of
+from evidencesync.evidence.display import safe_text
+from evidencesync.limits import MAX_SHOWN_RECORDS
+
+Keep = Callable[[CustodyRecord, bytes, bytes], None]
+"""Called with each record that was shown, its exact bytes and its signature, when both were found good."""
+
+
+@dataclass(slots=True)
+class ConsistencyCheck:
+    """One chain as a vault shows it, against what was `seen` of it before (None: nothing was).
+
+    `vault_key` is the fingerprint of the vault's key. `place` is `CASE/ITEM`, folder names: what the vault's own chain states
+    about that item is collected in `stated`.
+    """
+
+    subject: ChainSubject
+    vault_key: str
+    seen: KnownChain | None
+    keep: Keep
+    place: str = ""
+    stated: set[str] = field(default_factory=set)
+    _known: KnownChain | None = None
+    _last: KnownChain | None = None
+    _bytes: int = 0
+
+    def __post_init__(self) -> None:
+        self._known = self.seen
+
+    @property
+    def known(self) -> KnownChain | None:
+        """As far as the chain is known now: what was seen before, and what was shown after it."""
+        return self._known
+
+    @property
+    def sequence(self) -> int:
+        """The number of the last record that is known; 0 for none."""
+        return self._known.sequence if self._known is not None else 0
+
+    def show(self, sequence: int, data: bytes, signature: bytes) -> None:
+        """Takes the next record that a vault shows, filed under a number.
+
+        1. Within bounds, and a record of this very chain.  2. Under a number that is known: the very record. Under the next:
+        it follows. The first of all, where nothing is known, is believed.  3. Signed by the key that it names, which may sign it.
+
+        Raises ForkedError, ChainError, SignatureError, LimitExceededError.
+        """
+        record = self._decode(sequence, data, signature)  # 1.
+        digest = sha256_of(data).hex()
+        self._place(record, digest)  # 2.
+        key = verify_signature(signature, CUSTODY_NAMESPACE, sha512_of(data))  # 3.
+        check_signer(record, key, self.vault_key, key.fingerprint)
+        self._last = KnownChain(sequence, (digest,))
+        if record.type == "heads" and self.place in record.details:
+            self.stated.add(record.details[self.place])
+        self.keep(record, data, signature)
+
+    def settle(self) -> None:
+        """All was shown: the last record that was seen before must be among it. Raises RolledBackError or ForkedError."""
+        if self.seen is None or (self._last is not None and self._last.sequence >= self.seen.sequence):
+            return
+        if self._last is None:
+            raise RolledBackError(
+                f"{self._whose()} is empty; this machine has seen it up to {_shown(self.seen)}", hint=self._hint()
+            )
+        found = self.seen.compare(self._last)
+        if found is Comparison.FORKED:
+            raise self._fork(self._last)
+        raise RolledBackError(
+            f"{self._whose()} ends with {_shown(self._last)}; this machine has seen it up to {_shown(self.seen)}: {found.value}",
+            hint=self._hint(),
+        )
+
+    def require_head(self, sequence: int, sha256: str | None) -> None:
+        """What was shown must end with the head that the vault states. Raises ChainError."""
+        if self._last is None and sequence == 0:
+            return
+        if self._last != (KnownChain(sequence, (sha256,)) if sha256 is not None else None):
+            shown = _shown(self._last) if self._last is not None else "nothing"
+            raise ChainError(f"the vault says that {self._whose()} ends with record {sequence}, {sha256}, and shows {shown}")
+
+    def require_stated(self, sequence: int, sha256: str) -> None:
+        """The vault's own chain must state this head of the item's. Raises ChainError."""
+        if f"{sequence} {sha256}" not in self.stated:
+            raise ChainError(f"{self._whose()} does not state the item's new head, record {sequence}, {sha256}")
+
+    def require_key(self, remembered: str) -> None:
+        """The vault must have the key that it had when it was seen. Raises ForkedError."""
+        if remembered != self.vault_key:
+            raise ForkedError(
+                f"the vault {self.subject.vault_id} has the key {self.vault_key}; this machine has seen it with {remembered}",
+                hint=self._hint(),
+            )
+
+    def extend(self, *records: bytes) -> None:
+        """The next records, which were checked by whoever got them."""
+        digests = [sha256_of(data).hex() for data in records]
+        before = self._known.digests if self._known is not None else ()
+        self._known = KnownChain.of(self.sequence + len(digests), (*before, *digests))
+
+    def _decode(self, sequence: int, data: bytes, signature: bytes) -> CustodyRecord:
+        self._bytes += len(data) + len(signature)
+        if self._bytes > MAX_SHOWN_RECORDS:
+            raise LimitExceededError(f"the vault shows more than {MAX_SHOWN_RECORDS} bytes of records", hint=self._hint())
+        try:
+            record = decode_record(data)
+        except MalformedDocumentError as error:
+            raise ChainError(f"{self._whose()}: what the vault shows as record {sequence} is none: {error.message}") from error
+        subject = (record.vault_id, record.case, record.item)
+        if record.sequence != sequence or subject != (self.subject.vault_id, self.subject.case, self.subject.item):
+            raise ChainError(f"{self._whose()}: what the vault shows as record {sequence} is of another chain")
+        return record
+
+    def _place(self, record: CustodyRecord, digest: str) -> None:
+        known, last, sequence = self._known, self._last, record.sequence
+        if last is not None and sequence == last.sequence + 1 and record.previous_sha256 != last.sha256:
+            raise ChainError(f"{self._whose()}: record {sequence} does not follow the record before it")
+        if known is None:
+            self._known = KnownChain(sequence, (digest,))
+        elif sequence <= known.sequence:
+            if known.digest_of(sequence) not in (digest, None) or (sequence == known.sequence and known.sha256 != digest):
+                raise self._fork(KnownChain(sequence, (digest,)))
+        elif sequence > known.sequence + 1 or record.previous_sha256 != known.sha256:
+            raise ChainError(
+                f"{self._whose()}: record {sequence}, {digest}, does not follow {_shown(known)}, which this machine has seen",
+                hint=self._hint(),
+            )
+        else:
+            self._known = known.extended(digest)
+
+    def _fork(self, found: KnownChain) -> ForkedError:
+        before = self._known or found
+        return ForkedError(
+            f"{self._whose()} has {_shown(found)}; this machine has seen record {found.sequence} as "
+            f"{before.digest_of(found.sequence)}, and the chain up to {_shown(before)}: somebody has written another history",
+            hint=self._hint(),
+        )
+
+    def _whose(self) -> str:
+        return whose_chain(self.subject)
+
+    def _hint(self) -> str:
+        return HINT.format(vault_id=self.subject.vault_id)
+
+
+HINT = (
+    "Find out who put back or changed the vault before you go on. If an older state was restored on purpose: "
+    "evidencesync receipts forget-head {vault_id}"
+)
+
+
+def whose_chain(subject: ChainSubject) -> str:
+    """A chain's name, for people."""
+    if subject.case is None:
+        return f"the own chain of the vault {safe_text(subject.vault_id)}"
+    return f"the custody chain of {safe_text(subject.case)} / {safe_text(subject.item or '')}"
+
+
+def _shown(chain: KnownChain) -> str:
+    return f"record {chain.sequence}, {chain.sha256}"

@@ -1,0 +1,1 @@
+"""How files are opened, closed, written, copied, locked and synced."""

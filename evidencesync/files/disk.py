@@ -1,0 +1,285 @@
+"""The few ways in which a vault touches its disk, and what is durable after each.
+
+Everything is reached by single names through folder descriptors that never follow a symbolic link. A full disk or
+quota is a NoSpaceError, everything else that a file system may refuse is a StorageError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import mmap
+import os
+import stat
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, Final
+
+from evidencesync.errors import (
+    EvidenceSyncError,
+    MalformedDocumentError,
+    MissingOrExtraError,
+    NoSpaceError,
+    ResourcesError,
+    StorageError,
+)
+from evidencesync.evidence.display import safe_text
+from evidencesync.files.closing import reading
+from evidencesync.files.holes import has_empty_run
+from evidencesync.files.shortages import hint_of, is_full, is_shortage
+
+FILE_MODE: Final = 0o444
+FOLDER_MODE: Final = 0o755
+FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+CREATE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: a FIFO that somebody planted must not make the opening wait.
+READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+Name = str | bytes
+
+
+def storage_error(error: OSError, doing: str) -> EvidenceSyncError:
+    """The error to raise for a refused system call. `doing` completes the sentence "could not ..."."""
+    reason = os.strerror(error.errno) if error.errno is not None else str(error)
+    if is_full(error):
+        return NoSpaceError(f"could not {doing}: {reason}")
+    if error.errno != errno.EAGAIN and is_shortage(error):  # a file that is busy is the disk's affair
+        return ResourcesError(f"could not {doing}: {reason}")
+    return StorageError(f"could not {doing}: {reason}", hint=hint_of(error))
+
+
+@contextlib.contextmanager
+def storing(doing: str | Callable[[], str]) -> Iterator[None]:
+    """Turns every OSError inside into ours. Not for loops over many files: it costs a microsecond."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, doing if isinstance(doing, str) else doing()) from error
+
+
+@contextlib.contextmanager
+def opened_folder(name: Name | os.PathLike[str], dir_fd: int | None = None) -> Iterator[int]:
+    """A folder's descriptor for the length of a `with`. The last name may not be a symbolic link."""
+    with storing(lambda: f"open the folder {_place(name, dir_fd)}"):
+        folder = os.open(name, FOLDER_FLAGS, dir_fd=dir_fd)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def opened_file(name: str, dir_fd: int) -> Iterator[BinaryIO]:
+    """A regular file, open for reading, for the length of a `with`. Raises MissingOrExtraError when it is not there.
+
+    A symbolic link, a FIFO or anything else that is not a regular file is a StorageError. A file with holes in it is a
+    MalformedDocumentError: all that is opened here was written from end to end.
+    """
+    fd = _open_regular(name, dir_fd)
+    if fd is None:
+        raise MissingOrExtraError(f"{_shown(name)} is missing")
+    with reading(fd) as file:
+        with storing(lambda: f"read {_place(name, dir_fd)}"):
+            has_holes = has_empty_run(fd)
+        if has_holes:
+            raise MalformedDocumentError(f"{_shown(name)} has holes: nobody has written it like that")
+        yield file
+
+
+def make_folder(name: str, dir_fd: int, *, mode: int = FOLDER_MODE) -> bool:
+    """Makes a folder that will still be there after a power cut; False when there was one already."""
+    with storing(f"make the folder {_shown(name)}"):
+        try:
+            os.mkdir(name, mode, dir_fd=dir_fd)
+        except FileExistsError:
+            if not stat.S_ISDIR(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode):
+                raise
+            return False
+        os.fsync(dir_fd)
+    return True
+
+
+def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
+    """Writes all of `data` at the descriptor's position. Raises OSError."""
+    written = os.write(fd, data)
+    if written == len(data):
+        return
+    view = memoryview(data)
+    while written < len(view):
+        written += os.write(fd, view[written:])
+
+
+def store_new_file(dir_fd: int, name: str, data: bytes, *, mode: int = FILE_MODE) -> None:
+    """Makes a file that was not there, and syncs its bytes. The folder is not synced: see `sync_folder`."""
+    _make_file(dir_fd, name, data, mode, durable=True)
+
+
+def write_new_file(dir_fd: int, name: str, data: bytes, *, mode: int = FILE_MODE) -> None:
+    """Makes a file that was not there. After a power cut it may be gone, or empty."""
+    _make_file(dir_fd, name, data, mode, durable=False)
+
+
+def _make_file(dir_fd: int, name: str, data: bytes, mode: int, *, durable: bool) -> None:
+    with storing(f"write {_shown(name)}"):
+        fd = os.open(name, CREATE_FLAGS, mode, dir_fd=dir_fd)
+        try:
+            write_all(fd, data)
+            os.fchmod(fd, mode)
+            if durable:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def remove_if_there(dir_fd: int, name: Name) -> None:
+    """Removes a file (not a folder); nothing happens when there is none. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=dir_fd)
+
+
+def tidy_away(dir_fd: int, name: Name) -> bool:
+    """Removes what has a name that only writers of this vault give; False where it was not there. Raises OSError.
+
+    A folder stays, for none of them makes one: `verify` tells of it, and it is in nobody's way.
+    """
+    try:
+        os.unlink(name, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        if not stat.S_ISDIR(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode):
+            raise
+    return True
+
+
+def is_there(dir_fd: int, name: Name) -> bool:
+    """Whether something has this name, whatever it is. Raises StorageError where that cannot be told."""
+    with storing(f"look at {_shown(name)}"):
+        try:
+            os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+    return True
+
+
+def load_file(dir_fd: int, name: str, limit: int) -> bytes | None:
+    """A small file whole, or None when there is none. Raises MalformedDocumentError above `limit` bytes.
+
+    A symbolic link, a FIFO or anything else that is not a regular file is a StorageError.
+    """
+    fd = _open_regular(name, dir_fd)
+    if fd is None:
+        return None
+    with reading(fd) as file, storing(lambda: f"read {_place(name, dir_fd)}"):
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise MalformedDocumentError(f"{_shown(name)} is larger than {limit} bytes: nobody has written it like that")
+    return data
+
+
+def load_own_file(dir_fd: int, name: str, limit: int, *, void: bytes | None = None) -> bytes | None:
+    """As `load_file`, of a name that only writers of this vault give; `void` for what none of them can have made.
+
+    That is a link, a FIFO, a folder, or a file of more than `limit` bytes: it is no obstacle, and for `verify` to tell. What the
+    disk does not give still raises StorageError.
+    """
+    try:
+        return load_file(dir_fd, name, limit)
+    except MalformedDocumentError:
+        return void
+    except StorageError:
+        try:
+            mode = os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode
+        except OSError:
+            mode = stat.S_IFREG
+        if stat.S_ISREG(mode):
+            raise
+        return void
+
+
+def sync_folder(dir_fd: int, shown: str) -> None:
+    """Makes the names in a folder durable."""
+    with storing(f"sync {shown}"):
+        os.fsync(dir_fd)
+
+
+def sync_file_system(fd: int, shown: str) -> bool:
+    """Makes durable all that was written to the file system of `fd`; False where the platform cannot do that.
+
+    A write error since `fd` was opened fails this call (Linux 5.8 and later), so keep the descriptor that was opened
+    before the first write.
+    """
+    function = _system_call("syncfs")
+    if function is None:
+        return False
+    with storing(f"sync {shown}"):
+        if function(fd) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+    return True
+
+
+def start_writeback(fd: int, offset: int, length: int) -> None:
+    """Asks the kernel to begin writing a range out. Nothing is durable by it, and nothing is said if it cannot."""
+    function = _system_call("sync_file_range")
+    if function is not None:
+        function(fd, ctypes.c_int64(offset), ctypes.c_int64(length), ctypes.c_uint(_SYNC_FILE_RANGE_WRITE))
+
+
+def leave_hole(fd: int, offset: int, length: int) -> None:
+    """Gives back the room that a file system took in a range where nothing was written. Nothing is said if it cannot.
+
+    XFS takes room beyond the end of a file that grows. Where a run of zeros is then skipped, that room would stay taken.
+    Only whole pages, for those at the edges may hold bytes whose writing would be waited for.
+    """
+    function = _system_call("fallocate64")
+    first, last = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE, (offset + length) // mmap.PAGESIZE * mmap.PAGESIZE
+    if function is not None and first < last:
+        function(fd, ctypes.c_int(_PUNCH_HOLE | _KEEP_SIZE), ctypes.c_int64(first), ctypes.c_int64(last - first))
+
+
+def forget_cached(fd: int) -> None:
+    """Asks the kernel to drop a file's pages, so that the next read comes from the disk. Raises OSError."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+_SYNC_FILE_RANGE_WRITE: Final = 2
+_KEEP_SIZE: Final = 1  # linux/falloc.h
+_PUNCH_HOLE: Final = 2
+_system_calls: dict[str, Callable[..., int] | None] = {}
+
+
+def _system_call(name: str) -> Callable[..., int] | None:
+    if name not in _system_calls:
+        try:
+            _system_calls[name] = getattr(ctypes.CDLL(None, use_errno=True), name)
+        except (AttributeError, OSError, TypeError):  # not this C library, or not this platform
+            _system_calls[name] = None
+    return _system_calls[name]
+
+
+def _open_regular(name: str, dir_fd: int) -> int | None:
+    with storing(lambda: f"read {_place(name, dir_fd)}"):
+        try:
+            fd = os.open(name, READ_FLAGS, dir_fd=dir_fd)
+        except FileNotFoundError:
+            return None
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "not a regular file")
+    return fd
+
+
+def _shown(name: Name | os.PathLike[str]) -> str:
+    return safe_text(os.fspath(name), 200)
+
+
+def _place(name: Name | os.PathLike[str], dir_fd: int | None) -> str:
+    """Where something lies, with the folder, for whoever has to look after the disk. Asked for when something has failed."""
+    raw = os.fsencode(name)
+    if dir_fd is not None:
+        with contextlib.suppress(OSError):
+            raw = os.path.join(os.fsencode(os.readlink(f"/proc/self/fd/{dir_fd}")), raw)
+    return safe_text(raw, 300)

@@ -1,0 +1,164 @@
+"""Reads what the vault already has. Nothing is taken from here unchecked: whoever asks says which digest it must have."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+
+from evidencesync.errors import EvidenceSyncError
+from evidencesync.evidence.digest import Blake3Digest, ContentHasher
+from evidencesync.evidence.entry import Entry
+from evidencesync.files.closing import let_go
+from evidencesync.files.copying import BlockSharing
+from evidencesync.files.disk import forget_cached
+from evidencesync.files.holes import extents
+from evidencesync.limits import KIB, MIB
+from evidencesync.vault.location import PRESENT, Location
+from evidencesync.vault.resume.leftovers import is_leftover
+from evidencesync.vault.tree import TreeReader
+
+_ZEROS = bytes(256 * KIB)
+_BLOCK = 1 * MIB
+_MAX_OPEN_FILES = 32
+_MAX_OPEN_TREES = 32
+TreeKey = tuple[str, str, int]
+
+
+class Basis:
+    """Published files, opened by location. `from_disk` makes every read come from the disk, not from the page cache.
+
+    `working` is called now and then in the middle of long work, so that the other end hears that this one is alive.
+    """
+
+    def __init__(self, open_tree: Callable[[TreeKey], TreeReader], *, from_disk: bool, working: Callable[[], None]) -> None:
+        self.damaged: set[Location] = set()
+        self.sharing = BlockSharing()
+        self.working = working
+        self._open_tree = open_tree
+        self._from_disk = from_disk
+        self._trees: OrderedDict[TreeKey, TreeReader] = OrderedDict()
+        self._files: OrderedDict[tuple[TreeKey, bytes], int] = OrderedDict()
+
+    def close(self) -> None:
+        """Closes everything."""
+        for fd in self._files.values():
+            let_go(fd)
+        for tree in self._trees.values():
+            tree.close()
+        self._files.clear()
+        self._trees.clear()
+
+    def tree(self, key: TreeKey) -> TreeReader:
+        """The files of one acquisition: case folder, item folder, number. Raises when it is not there."""
+        found = self._trees.get(key)
+        if found is None:
+            found = self._trees[key] = self._open_tree(key)
+            if len(self._trees) > _MAX_OPEN_TREES:
+                self._trees.popitem(last=False)[1].close()
+        self._trees.move_to_end(key)
+        return found
+
+    def fd_of(self, location: Location) -> int | None:
+        """A descriptor of the file, which stays ours; None when it cannot be opened."""
+        key = (tree_key(location), location.path)
+        fd = self._files.get(key)
+        if fd is None:
+            try:
+                fd, _ = self.tree(tree_key(location)).open_file(location.path)
+                if self._from_disk:
+                    forget_cached(fd)
+            except (EvidenceSyncError, OSError):
+                self.note_damage(location)
+                return None
+            self._files[key] = fd
+            if len(self._files) > _MAX_OPEN_FILES:
+                let_go(self._files.popitem(last=False)[1])
+        self._files.move_to_end(key)
+        return fd
+
+    def read(self, location: Location, offset: int, length: int) -> bytes | None:
+        """Bytes of a published file, not yet checked; None when they cannot be had."""
+        self.working()
+        fd = self.fd_of(location)
+        if fd is None:
+            return None
+        try:
+            data = os.pread(fd, length, offset)
+        except OSError:
+            data = b""
+        if len(data) != length:
+            self.note_damage(location)
+            return None
+        return data
+
+    def is_zeros(self, location: Location, offset: int, length: int) -> bool:
+        """Whether a range of a published file is nothing but zeros: read in small parts, but for its holes.
+
+        A hole is as good as a read: see `evidencesync.files.holes`. It lies on the disk as what the file has no block for.
+        """
+        fd = self.fd_of(location)
+        seen = 0
+        try:
+            for start, size, is_hole in extents(fd, offset, offset + length, len(_ZEROS)) if fd is not None else ():
+                if not is_hole and self.read(location, start, size) != _ZEROS[:size]:
+                    return False
+                seen += size
+        except OSError:
+            self.note_damage(location)
+        return seen == length
+
+    def read_whole(self, location: Location) -> tuple[bytes, os.stat_result] | None:
+        """A small published file, read once and not kept open, and its status when it was opened."""
+        try:
+            fd, status = self.tree(tree_key(location)).open_file(location.path)
+            try:
+                if self._from_disk:
+                    forget_cached(fd)
+                data = os.read(fd, location.size + 1) if status.st_size == location.size else b""
+            finally:
+                let_go(fd)
+        except (EvidenceSyncError, OSError):
+            self.note_damage(location)
+            return None
+        return data, status
+
+    def is_same_file(self, location: Location, entry: Entry, mtime_ns: int | None) -> bool:
+        """Whether a published file has an entry's size and time and, read from end to end, both of its digests."""
+        try:
+            fd, status = self.tree(tree_key(location)).open_file(location.path)
+            let_go(fd)
+        except (EvidenceSyncError, OSError):
+            return False  # there need not be one
+        if status.st_size != entry.size or status.st_mtime_ns != mtime_ns:
+            return False
+        hasher = ContentHasher()
+        for start in range(0, location.size, _BLOCK):
+            data = self.read(location, start, min(_BLOCK, location.size - start))
+            if data is None:
+                return False
+            hasher.update(data)
+        blake3, sha256 = hasher.digests()
+        return (blake3.hex(), sha256.hex()) == (entry.blake3, entry.sha256)
+
+    def find_path(self, key: TreeKey, path: bytes) -> Location | None:
+        """The file at a path of an acquisition, whatever it holds: its digest is not known, and so is all zeros."""
+        try:
+            fd, status = self.tree(key).open_file(path)
+            let_go(fd)
+        except (EvidenceSyncError, OSError):
+            return None  # there need not be one
+        return Location(*key, path, status.st_size, Blake3Digest(bytes(32)))
+
+    def note_damage(self, location: Location) -> None:
+        """Remembers that a published file is not what it was; `verify` will say what is wrong with it.
+
+        What was only staged was never evidence: it is not used, and that is all.
+        """
+        if len(self.damaged) < 1000 and not is_leftover(location) and location.acquisition != PRESENT:
+            self.damaged.add(location)
+
+
+def tree_key(location: Location) -> TreeKey:
+    """Which acquisition a location is in."""
+    return location.case, location.item, location.acquisition

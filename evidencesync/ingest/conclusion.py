@@ -1,0 +1,251 @@
+"""The end of a transfer: what the examiner signed is checked, what the disk gives back is compared, and the vault signs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evidencesync.custody.documents import (
+    CUSTODY_NAMESPACE,
+    MANIFEST_NAMESPACE,
+    RECEIPT_NAMESPACE,
+    CustodyRecord,
+    HostKeys,
+    ManifestHeader,
+    Person,
+    Point,
+    Points,
+    Receipt,
+    Stored,
+    Tally,
+    Traffic,
+)
+from evidencesync.custody.hardlinks import HardLinks
+from evidencesync.custody.receipt import encode_receipt
+from evidencesync.custody.record import check_signer, decode_record, encode_record
+from evidencesync.custody.sshsig import Signer, sign_document, verify_signature
+from evidencesync.custody.trust import Trust
+from evidencesync.errors import ChainError, DigestMismatchError, MalformedDocumentError, ProtocolError, UntrustedSignerError
+from evidencesync.evidence.digest import sha256_of, sha512_of
+from evidencesync.evidence.entry import Entry
+from evidencesync.evidence.utc_time import format_moment
+from evidencesync.ingest.admission import Admitted
+from evidencesync.ingest.history import staged_lines
+from evidencesync.ingest.tallies import StoredTally, Tallies
+from evidencesync.protocol.messages import Finish
+from evidencesync.vault.item import ItemState
+from evidencesync.vault.settings import Lookup
+from evidencesync.vault.staging import Staging
+
+_DIGESTS = ["blake3", "sha256"]
+_NOT_READ_BACK = Point(taken=False, method="not taken: SHA-256 is asserted by the source only", digests=[], files=0, bytes=0)
+
+_NOT_AT_SOURCE = Point(
+    taken=False, method="not taken: what arrived over SFTP was digested where it arrived", digests=[], files=0, bytes=0
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Traveled:
+    """What the transfer took, for the receipt, and where it came from. Bytes, and nanoseconds.
+
+    `interruptions`: how often the link was lost, and how many earlier sessions this one has gone on from.
+    """
+
+    wire_received: int
+    wire_sent: int
+    literal_bytes: int
+    zero_bytes: int
+    nanoseconds: int
+    interruptions: int
+    received_from: str
+    host_key: str | None
+    sender_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What was found at the three points: contents and bytes, and whether the disk was read back."""
+
+    files: int
+    bytes: int
+    read_back: bool
+    tallies: Tallies
+
+
+@dataclass(frozen=True, slots=True)
+class Concluded:
+    """An acquisition all of whose parts are in staging: what the receipt and the record are about."""
+
+    header: ManifestHeader
+    finish: Finish
+    staging: Staging
+    state: ItemState
+    lookup: Lookup
+
+
+def check_header(header: ManifestHeader, admitted: Admitted, vault_id: str, vault_key: str, state: ItemState) -> None:
+    """A manifest's first line must be about this session and nothing else. Raises ProtocolError."""
+    said = (
+        header.vault_id,
+        header.vault_key,
+        header.case,
+        header.item,
+        header.acquisition,
+        header.session,
+        header.previous_manifest_sha256,
+        header.examiner.principal,
+        header.examiner.key,
+    )
+    expected = (
+        vault_id,
+        vault_key,
+        admitted.name.case.text,
+        admitted.name.item.text,
+        state.next_acquisition,
+        admitted.session,
+        state.previous_manifest_sha256,
+        admitted.principal,
+        admitted.key.fingerprint,
+    )
+    if said != expected:
+        raise ProtocolError("the manifest is about something else than this session")
+
+
+def check_finish(
+    finish: Finish,
+    staging: Staging,
+    manifest_sha512: bytes,
+    admitted: Admitted,
+    trust: Trust,
+    state: ItemState,
+    now: int,
+    *,
+    low_s: bool,
+) -> CustodyRecord:
+    """Checks what the examiner signed; gives his `acquired` record.
+
+    1. The manifest that arrived is the one that was sent, byte for byte.
+    2. It is signed in the manifest namespace by the very key that opened the session, which is trusted for that.
+    3. The `acquired` record is signed by that key, too, in the custody namespace.
+    4. The record continues this item's chain, and is about this manifest.
+
+    `low_s`: the vault takes signatures in their one form only. Raises DigestMismatchError, SignatureError,
+    UntrustedSignerError, ChainError.
+    """
+    # 1.
+    manifest = staging.manifest
+    if finish.manifest_size != manifest.size or finish.manifest_sha256.hex() != manifest.sha256_hex:
+        raise DigestMismatchError("the manifest that arrived is not the one that was sent")
+    # 2. and 3.
+    for signature, namespace, message in (
+        (finish.signature, MANIFEST_NAMESPACE, manifest_sha512),
+        (finish.acquired_signature, CUSTODY_NAMESPACE, sha512_of(finish.acquired)),
+    ):
+        if verify_signature(signature, namespace, message, low_s=low_s) != admitted.key:
+            raise UntrustedSignerError("a document is signed by another key than the one that opened the session")
+        trust.check_key(admitted.principal, admitted.key, namespace, now)
+    # 4.
+    record = decode_record(finish.acquired)
+    check_signer(record, admitted.key, staging.item.vault_key, admitted.key.fingerprint)
+    said = (record.type, record.sequence, record.previous_sha256, record.acquisition, record.manifest_sha256)
+    expected = ("acquired", state.head_sequence + 1, state.head_sha256, state.next_acquisition, manifest.sha256_hex)
+    if said != expected or record.actor.key != admitted.key.fingerprint or record.actor.principal != admitted.principal:
+        raise ChainError("the acquired record does not continue the item's chain")
+    return record
+
+
+def check_hard_links(links: HardLinks, staging: Staging) -> None:
+    """Every hard link of the manifest that was staged must hold, as `verify` asks for it. Raises MalformedDocumentError."""
+    for false in links.false_links(lambda: ((path, line) for path, line in staged_lines(staging) if isinstance(line, Entry))):
+        raise MalformedDocumentError(
+            f"the manifest cannot be taken: {false.text}",
+            hint="Push again. A sender that is up to date says of a file that changed between its names that it did.",
+        )
+
+
+def make_receipt(concluded: Concluded, received: Received, traveled: Traveled, now: int) -> bytes:
+    """The vault's statement of what it holds, as the bytes to be signed."""
+    header, finish, staging, state = concluded.header, concluded.finish, concluded.staging, concluded.state
+    tallies = received.tallies
+    reused = max(received.bytes - traveled.literal_bytes - traveled.zero_bytes, 0)
+    seconds, rest = divmod(traveled.nanoseconds, 1_000_000_000)
+    receipt = Receipt(
+        format="evidencesync-receipt/1",
+        vault_id=header.vault_id,
+        vault_key=header.vault_key,
+        case=header.case,
+        item=header.item,
+        acquisition=header.acquisition,
+        session=header.session,
+        manifest_sha256=staging.manifest.sha256_hex,
+        manifest_signature_sha256=sha256_of(finish.signature).hex(),
+        sha256sums_sha256=staging.sums.sha256sums.sha256_hex,
+        blake3sums_sha256=staging.sums.blake3sums.sha256_hex,
+        chunks_sha256=staging.recipes.sha256_hex,
+        acquired_sha256=sha256_of(finish.acquired).hex(),
+        acquired_sequence=state.head_sequence + 1,
+        previous_receipt_sha256=state.previous_receipt_sha256,
+        points=Points(
+            source=_taken("while it was read at the source", _DIGESTS, received)
+            if header.digests_taken_at == "source"
+            else _NOT_AT_SOURCE,
+            arrival=_taken("as assembled from what arrived and what the vault had", ["blake3"], received),
+            disk=_taken("read back from the disk", _DIGESTS, received) if received.read_back else _NOT_READ_BACK,
+        ),
+        stored=Stored(_tally(tallies.written), _tally(tallies.linked), _tally(tallies.reflinked), _tally(tallies.copied)),
+        transfer=Traffic(
+            wire_received_bytes=traveled.wire_received,
+            wire_sent_bytes=traveled.wire_sent,
+            literal_bytes=traveled.literal_bytes,
+            reused_bytes=reused,
+            zero_bytes=traveled.zero_bytes,
+            interruptions=traveled.interruptions,
+            seconds=f"{seconds}.{rest:09d}",
+        ),
+        host_keys=HostKeys(traveled.host_key, traveled.sender_key),
+        lookup=concluded.lookup,
+        not_in_sums=staging.not_in_sums,
+        received_from=traveled.received_from,
+        finished=format_moment(now),
+    )
+    return encode_receipt(receipt)
+
+
+def make_received(concluded: Concluded, receipt: bytes, signer: Signer, now: int) -> bytes:
+    """The vault's record that takes the acquisition into the chain."""
+    header, finish = concluded.header, concluded.finish
+    return encode_record(
+        CustodyRecord(
+            format="evidencesync-custody/1",
+            vault_id=header.vault_id,
+            sequence=concluded.state.head_sequence + 2,
+            type="received",
+            time=format_moment(now),
+            case=header.case,
+            item=header.item,
+            actor=Person(name="vault", principal="vault", key=signer.public_key.fingerprint),
+            previous_sha256=sha256_of(finish.acquired).hex(),
+            details={},
+            acquisition=header.acquisition,
+            manifest_sha256=finish.manifest_sha256.hex(),
+            receipt_sha256=sha256_of(receipt).hex(),
+        )
+    )
+
+
+def sign_receipt(signer: Signer, receipt: bytes) -> bytes:
+    """The vault's signature over its receipt."""
+    return sign_document(signer, RECEIPT_NAMESPACE, sha512_of(receipt))
+
+
+def sign_record(signer: Signer, record: bytes) -> bytes:
+    """The vault's signature over a custody record."""
+    return sign_document(signer, CUSTODY_NAMESPACE, sha512_of(record))
+
+
+def _taken(method: str, digests: list[str], received: Received) -> Point:
+    return Point(taken=True, method=method, digests=digests, files=received.files, bytes=received.bytes)
+
+
+def _tally(tally: StoredTally) -> Tally:
+    return Tally(tally.files, tally.bytes)

@@ -1,0 +1,208 @@
+"""The vault's end of a conversation about an item's custody chain: it is shown, and grows by what an examiner signs.
+
+The item's lock is held only while a record is appended, and not while a person thinks or touches a key. So the chain may have
+grown when a record arrives: then what was added is shown, and the examiner signs anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from evidencesync.connection.sender_connection import SenderConnection
+from evidencesync.custody.chain import ChainSubject
+from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
+from evidencesync.custody.record import check_signer, decode_record
+from evidencesync.custody.sshsig import verify_signature
+from evidencesync.custody.statements import ItemHistory, check_recipient
+from evidencesync.errors import (
+    ChainGrewError,
+    LimitExceededError,
+    LinkLostError,
+    LockedError,
+    NotThereError,
+    OtherWriterError,
+    ProtocolError,
+    SealedError,
+    UntrustedSignerError,
+)
+from evidencesync.evidence.digest import Sha256Digest, sha512_of
+from evidencesync.ingest.admission import Admitted
+from evidencesync.ingest.chains import show_since
+from evidencesync.limits import MAX_DETAILS, MAX_FRAME_BODY, MAX_RECORDS
+from evidencesync.protocol.failures import error_of
+from evidencesync.protocol.messages import DATA_FRAME, Append, Failure, Records, Standing, decode_message
+from evidencesync.vault.heads import state_head
+from evidencesync.vault.item import Item
+from evidencesync.vault.ledger import iter_records, recorded
+from evidencesync.vault.publish import complete_unfinished
+from evidencesync.vault.vault import Vault
+
+MOST_APPENDS: Final = 16
+"""Records that a client may hand in over one link; an honest one needs one, and another for each that came in between."""
+_LOCK_SECONDS: Final = 3.0  # for another append, which takes a moment; a transfer takes longer, and is not waited for
+_LOOK_SECONDS: Final = 0.05
+_OVERHEAD: Final = 64  # what a record and its signature take in a message besides their bytes
+
+
+def serve_custody(line: SenderConnection, vault: Vault, admitted: Admitted, now: Callable[[], int]) -> None:
+    """Shows the chain of the item that the examiner was admitted to, and appends what he hands in, until he hangs up.
+
+    Who has seen the vault's own chain before is first shown how that went on.
+
+    Raises NotThereError for an item without a chain, and what a record is refused with: then it was not appended.
+    """
+    item = vault.item(admitted.name)
+    if not item.ledger.files():
+        raise NotThereError(f"the vault has no custody records of {item.name}", hint="A chain begins with an acquisition.")
+    for records in show_since(vault.ledger, admitted.vault_seen) if admitted.vault_seen else ():
+        line.send(records)
+    shown = _show(line, item, admitted, 0)
+    for _ in range(MOST_APPENDS):
+        append = _hear(line)
+        if append is None:
+            return
+        _append(vault, item, admitted, append, now)
+        shown = _show(line, item, admitted, shown)
+    raise LimitExceededError(f"more than {MOST_APPENDS} records were handed in over one link")
+
+
+def _hear(line: SenderConnection) -> Append | None:
+    """The next record; None when the examiner has hung up."""
+    try:
+        frame_type, body = next(line.frames())
+    except LinkLostError:
+        return None
+    message = decode_message(frame_type, body) if frame_type != DATA_FRAME else None
+    if isinstance(message, Failure):
+        raise error_of(message)
+    if not isinstance(message, Append):
+        raise ProtocolError("an Append message was expected")
+    return message
+
+
+# --- Showing -----------------------------------------------------------------------------------------------------------
+
+
+def _show(line: SenderConnection, item: Item, admitted: Admitted, shown: int) -> int:
+    """Sends where the chain stands, and its records after the first `shown`; how long it is."""
+    files = item.ledger.files()
+    head = Sha256Digest(bytes.fromhex(item.ledger.load(files[-1]).sha256)) if files else None
+    line.send(Standing(admitted.principal, len(files), head))
+    batch: list[tuple[bytes, bytes]] = []
+    size = 0
+    first = shown + 1
+    for file in files[shown:]:
+        stored = item.ledger.load(file)
+        more = len(stored.data) + len(stored.signature) + _OVERHEAD
+        if batch and (len(batch) == MAX_RECORDS or size + more > MAX_FRAME_BODY - _OVERHEAD):
+            line.send(Records(first, batch, more=True))
+            first, batch, size = first + len(batch), [], 0
+        batch.append((stored.data, stored.signature))
+        size += more
+    line.send(Records(first, batch, more=False))
+    return len(files)
+
+
+# --- Appending ---------------------------------------------------------------------------------------------------------
+
+
+def _append(vault: Vault, item: Item, admitted: Admitted, append: Append, now: Callable[[], int]) -> None:
+    """Appends a record, durably; nothing at all where the chain has grown since it was signed.
+
+    1. It is a record in the one strict form, and bounded.  2. It is of a type that an examiner signs, and not about a timestamp:
+    without its files `verify` would miss them for ever.  3. The key that opened
+    the session signed it, under its own principal, and is trusted for custody records now, and not revoked.  4. It follows the
+    head of this very item's chain.  5. The item is not sealed for it, what it says of hand-overs and corrections
+    holds, and a hand-over is to somebody who is known.
+    6. The vault states the new head in its own chain: so there is a time by which the record was there.
+
+    Raises MalformedDocumentError, LimitExceededError, SignatureError, UntrustedSignerError, ChainError, SealedError,
+    NotThereError, LockedError.
+    """
+    record = decode_record(append.record)  # 1
+    if len(record.details) > MAX_DETAILS:
+        raise LimitExceededError(f"a record has {len(record.details)} details; the limit is {MAX_DETAILS}")
+    check_signer(record, admitted.key, item.vault_key, None)  # 2
+    if record.type == "timestamped":
+        raise NotThereError(
+            f"custody record {record.sequence} is about a timestamp that the vault was not given with it",
+            hint="A timestamp is attached where the vault lies: evidencesync timestamp attach",
+        )
+    with _locked(item):
+        at_ns = now()  # one moment for 3 and 6: the trust may change in between, and the record was there when it was trusted
+        _check_signature(vault, admitted, record, append, at_ns)  # 3
+        story = _read_story(item)
+        if _is_late(record, story):
+            return
+        if story.facts().sealed and record.type == "sealed":
+            raise SealedError(f"item {item.name} was sealed before", hint="It can still be noted, corrected and handed over.")
+        story.add(append.record)  # 4
+        if story.objections and story.objections[-1].record == record.sequence:  # 5
+            raise story.objections[-1].error()
+        if record.type == "handed-over":
+            check_recipient(record.details, vault.load_trust(), at_ns)
+        try:
+            item.ledger.append(append.record, append.signature)
+        except ChainGrewError:
+            return  # where no lock holds: as with one that was late
+        _state_head(vault, item, record, at_ns)  # 6
+
+
+def _check_signature(vault: Vault, admitted: Admitted, record: CustodyRecord, append: Append, at_ns: int) -> None:
+    message = sha512_of(append.record)
+    if verify_signature(append.signature, CUSTODY_NAMESPACE, message, low_s=vault.low_s) != admitted.key:
+        raise UntrustedSignerError("a record is signed by another key than the one that opened the session")
+    if record.actor.principal != admitted.principal:
+        raise UntrustedSignerError("a record names another signer than the one who opened the session")
+    vault.load_trust().check_key(admitted.principal, admitted.key, CUSTODY_NAMESPACE, at_ns)
+
+
+def _read_story(item: Item) -> ItemHistory:
+    """The chain as it is now, with the records of a publish that was interrupted. Raises ChainError where it is broken."""
+    story = _story_of(item)
+    facts = story.facts()
+    published = item.acquisitions()
+    if facts.unfinished is not None or (published and published[-1] > facts.acquisitions):
+        complete_unfinished(item)
+        story = _story_of(item)
+    return story
+
+
+def _story_of(item: Item) -> ItemHistory:
+    story = ItemHistory(ChainSubject(item.vault_id, item.name.case.text, item.name.item.text))
+    for stored in iter_records(item.ledger):
+        story.add(stored.data)
+    return story
+
+
+def _is_late(record: CustodyRecord, story: ItemHistory) -> bool:
+    """Whether a record follows one that was the head before."""
+    facts = story.facts()
+    before = record.sequence - 1
+    return before < facts.length and (before == 0 or facts.holds(before, record.previous_sha256 or ""))
+
+
+def _state_head(vault: Vault, item: Item, record: CustodyRecord, at_ns: int) -> None:
+    with recorded(record.sequence):
+        state_head(vault, item.name, item.ledger.head(), at_ns=at_ns)
+
+
+@contextlib.contextmanager
+def _locked(item: Item) -> Iterator[None]:
+    """Holds the item's lock; waits a moment for somebody who appends, too. Raises LockedError."""
+    until = time.monotonic() + _LOCK_SECONDS
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(item.locked())
+                break
+            except OtherWriterError:
+                raise
+            except LockedError:
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(_LOOK_SECONDS)
+        yield

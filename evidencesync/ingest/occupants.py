@@ -1,0 +1,75 @@
+"""Whose transfers are under way in a vault, or wait for a sender whose link was lost: asked at the doors of their sessions."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from evidencesync.connection.session_socket import ResumeRequest, SessionState, ask_state, request_resume
+from evidencesync.errors import EvidenceSyncError, LockedError
+from evidencesync.files.lock import locked_folder
+from evidencesync.vault.catalog import case_folders, item_folders
+from evidencesync.vault.layout import ItemLayout, VaultLayout
+from evidencesync.vault.staging import opened_sessions
+
+_LEAVING_SECONDS: Final = 20.0  # for a session that is just storing something
+_LOOK_SECONDS: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """A session that lives, and what it says of itself. `case` and `item` are folder names."""
+
+    case: str
+    item: str
+    session: str
+    occupant: SessionState
+
+    @property
+    def waits(self) -> bool:
+        """Whether it does nothing but wait for its sender."""
+        return self.occupant.state == "waiting"
+
+
+def find_transfers(vault: VaultLayout) -> list[Transfer]:
+    """All sessions of a vault that answer at their door: those that run, and those that wait."""
+    return [found for case in case_folders(vault) for item in item_folders(vault, case) for found in _of_item(vault, case, item)]
+
+
+def end_waiting(vault: VaultLayout, transfers: Iterable[Transfer]) -> list[Transfer]:
+    """Asks sessions that wait to end; those that have. One whose sender has come back meanwhile goes on."""
+    ended = []
+    for one in transfers:
+        layout = ItemLayout(vault.case(one.case) / one.item)
+        asked = False
+        with contextlib.suppress(EvidenceSyncError):
+            for session, session_fd in opened_sessions(layout):
+                if session == one.session:
+                    asked = request_resume(session_fd, ResumeRequest("", "", resumes=False)) is True
+        if asked and _is_free(layout):
+            ended.append(one)
+    return ended
+
+
+def _of_item(vault: VaultLayout, case: str, item: str) -> Iterator[Transfer]:
+    layout = ItemLayout(vault.case(case) / item)
+    with contextlib.suppress(EvidenceSyncError):  # what cannot be looked at is told by whoever lists or checks the item
+        for session, session_fd in opened_sessions(layout):
+            if (occupant := ask_state(session_fd)) is not None:
+                yield Transfer(case, item, session, occupant)
+
+
+def _is_free(layout: ItemLayout) -> bool:
+    """Whether the item's lock is free, as it is when a session has ended."""
+    until = time.monotonic() + _LEAVING_SECONDS
+    while True:
+        try:
+            with locked_folder(layout.root, "the item"):
+                return True
+        except LockedError:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(_LOOK_SECONDS)

@@ -1,0 +1,316 @@
+"""Turns pages of manifest lines into the tree of an acquisition, page by page and in order.
+
+A page is read as soon as those before it are, so that what the vault lacks of it can be asked for early. It is stored
+when all before it are stored and every larger content that it lists is assembled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from evidencesync.custody.documents import ManifestHeader
+from evidencesync.custody.hardlinks import HardLinks
+from evidencesync.custody.manifest import CheckedLine, ManifestReader
+from evidencesync.errors import LimitExceededError, ProtocolError, StorageError
+from evidencesync.evidence.digest import Blake3Digest, ChunkDigest
+from evidencesync.evidence.entry import Entry
+from evidencesync.ingest.elsewhere import claims
+from evidencesync.ingest.side import VaultSide
+from evidencesync.ingest.streams import StreamIntake
+from evidencesync.ingest.tree import StagingArea, TreeBuilder, blake3_of_entry
+from evidencesync.limits import MAX_PAGE_LINES, SMALL_FILE
+from evidencesync.protocol.blocks import split_blocks
+from evidencesync.protocol.events import FilesArrived, PageArrived, PageNamed
+from evidencesync.protocol.receiver import Receiver
+from evidencesync.vault.location import Location
+from evidencesync.vault.resume.leftovers import Leftovers, is_leftover
+
+
+@dataclass(slots=True)
+class PreviousManifest:
+    """A manifest that the vault has: where each of its pages lies in it, and how to read them.
+
+    That of the acquisition before, or (with a negative number) one that an earlier session had received in part.
+    """
+
+    acquisition: int
+    positions: dict[ChunkDigest, tuple[int, int]]
+    read: Callable[[int, int], bytes]
+
+
+@dataclass(slots=True)
+class _Page:
+    lines: bytes | None = None
+    known_from: PreviousManifest | None = None
+    with_files: bool = False
+    proofs: bytes = b""
+    unnamed: bool = False
+    read: list[CheckedLine] | None = None
+    contents: list[memoryview | Location | None] = field(default_factory=list)
+    arrived: list[FilesArrived] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    next_line: int = 0
+    next_content: int = 0
+
+
+class PageIntake:
+    """Takes the events of pages. `check_header` is called once, before anything of the manifest is stored.
+
+    `overhear` is given each page's lines, in order, once they are checked.
+    """
+
+    def __init__(
+        self,
+        vault: VaultSide,
+        streams: StreamIntake,
+        shelf: StagingArea,
+        previous: Sequence[PreviousManifest],
+        leftovers: Leftovers,
+        check_header: Callable[[ManifestHeader], None],
+        *,
+        overhear: Callable[[bytes, list[CheckedLine]], None] | None = None,
+    ) -> None:
+        self._overhear = overhear
+        self.reader = ManifestReader()
+        self.hard_links = HardLinks()
+        published = next((manifest.acquisition for manifest in previous if manifest.acquisition > 0), None)
+        self._filing = TreeBuilder(vault, streams, shelf, published)
+        self.tallies = self._filing.tallies
+        self.verified_on_disk = self._filing.verified_on_disk
+        self.literal_bytes = 0
+        self.manifest_sha512 = hashlib.sha512()
+        self._vault = vault
+        self._receiver = vault.receiver
+        self._index = vault.index
+        self._scope = vault.scope
+        self._ask_index = vault.index.known(vault.scope) > 0
+        self._shelf = shelf
+        self._manifests = previous
+        self._leftovers = leftovers
+        self._check_header = check_header
+        self._pages: dict[int, _Page] = {}
+        self._next_to_read = 0
+        self._next_to_store = 0
+        self._acknowledged = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every page that was announced is stored."""
+        return not self._pages
+
+    @property
+    def stored(self) -> int:
+        """How many pages are stored."""
+        return self._next_to_store
+
+    def rewind(self, receiver: Receiver) -> None:
+        """Goes on with a sender whose link was lost, and who names all pages again that are not stored.
+
+        Pages whose lines were read stay; what they lack is asked for when they are named. None is stored before that: the
+        answer to its name would come when the sender has long let it go.
+        """
+        self._receiver = receiver
+        self._pages = {number: page for number, page in self._pages.items() if page.read is not None}
+        for number, page in self._pages.items():
+            self._unpack(page)
+            page.unnamed = True
+            held = sum(len(content) for content in page.contents if isinstance(content, memoryview))
+            receiver.hold_page(number, held)  # a sender may not fill another window by losing its link
+        self._acknowledged = self._next_to_store
+
+    def on_named(self, event: PageNamed) -> None:
+        """A page is named: it is here, or some manifest has it, or it will be sent."""
+        page = self._pages.get(event.number)
+        if page is not None:
+            self._name_again(event.number, page)
+            return
+        page = self._pages[event.number] = _Page()
+        for manifest in self._manifests:
+            if event.digest in manifest.positions:
+                try:
+                    page.lines = manifest.read(*manifest.positions[event.digest])
+                except StorageError:
+                    continue  # what the disk does not give (any more) is not known
+                page.known_from = manifest
+                break
+        self._receiver.answer_page(event.number, known=page.known_from is not None)
+        self.advance()
+
+    def _name_again(self, number: int, page: _Page) -> None:
+        page.unnamed = False
+        self._receiver.answer_page(number, known=True)
+        missing = [content is None for content in page.contents]
+        if any(missing):
+            self._receiver.want_files(number, missing)
+        self.advance()
+
+    def on_arrived(self, event: PageArrived) -> None:
+        """The lines of a page."""
+        page = self._pages.setdefault(event.number, _Page())
+        page.lines, page.with_files, page.proofs = event.lines, event.with_files, event.proofs
+        self.advance()
+
+    def on_files(self, event: FilesArrived) -> None:
+        """Small contents of a page."""
+        page = self._pages[event.page]
+        page.arrived.append(event)
+        self.literal_bytes += sum(map(len, event.blocks))
+        self.advance()
+
+    def advance(self) -> None:
+        """Reads and stores what is next in order, as far as it is there."""
+        while (page := self._pages.get(self._next_to_read)) is not None and page.lines is not None:
+            self._read(self._next_to_read, page, page.lines)
+            self._next_to_read += 1
+        while (page := self._pages.get(self._next_to_store)) is not None and page.read is not None:
+            self._unpack(page)
+            if page.unnamed or not self._store(self._next_to_store, page):
+                break
+            del self._pages[self._next_to_store]
+            self._next_to_store += 1
+        if self._acknowledged != self._next_to_store:
+            self._acknowledged = self._next_to_store
+            self._receiver.pages_stored(self._acknowledged)
+
+    # Reading.
+
+    def _read(self, number: int, page: _Page, lines: bytes) -> None:
+        """Checks a page's lines, and asks for those of its small contents that the vault lacks."""
+        if lines.count(b"\n") > MAX_PAGE_LINES:
+            raise LimitExceededError("a page has more lines than any honest one")
+        first = self.reader.header is None
+        page.read = self.reader.read_lines(lines)
+        if first and self.reader.header is not None:
+            self._check_header(self.reader.header)
+        for path, line in page.read:
+            if isinstance(line, Entry):
+                self.hard_links.note(path, line)
+        self._shelf.append_manifest(lines)
+        self.manifest_sha512.update(lines)
+        if self._overhear is not None:
+            self._overhear(lines, page.read)
+        page.lines = None
+        small = [(path, line) for path, line in page.read if isinstance(line, Entry) and _is_small(line)]
+        page.sizes = [line.size or 0 for _, line in small]
+        page.contents = [None] * len(small)
+        if page.with_files or not small:
+            self._find_repeated(page, small)
+            return
+        page.contents = list(self._known(page, small))
+        self._find_repeated(page, small)
+        missing = [content is None for content in page.contents]
+        if any(missing):
+            self._receiver.want_files(number, missing)
+
+    def _find_repeated(self, page: _Page, small: list[tuple[bytes, Entry]]) -> None:
+        """What is listed a second time in this session lies where it was listed first, when its turn comes.
+
+        Where all contents of a page come unasked, it is only remembered where they will lie.
+        """
+        present = self._vault.present
+        for at, (path, entry) in enumerate(small):
+            if page.contents[at] is not None:
+                continue
+            blake3, size = blake3_of_entry(entry), entry.size or 0
+            if not page.with_files:
+                page.contents[at] = present.find_small(blake3, size)
+            if page.contents[at] is None:
+                present.note_small(blake3, path, size)
+
+    def _known(self, page: _Page, small: list[tuple[bytes, Entry]]) -> list[Location | None]:
+        digests = [blake3_of_entry(entry) for _, entry in small]
+        if page.known_from is not None:
+            number = page.known_from.acquisition
+            named = [(path, entry.size or 0, digest) for (path, entry), digest in zip(small, digests, strict=True)]
+            if number > 0:
+                return [Location(self._scope.case, self._scope.item, number, *file) for file in named]
+            return self._staged([self._leftovers.small_file(number, *file) for file in named], digests)
+        found = self._index.find_contents(digests, self._scope) if self._ask_index else {}
+        if self._vault.elsewhere is not None and page.proofs:
+            claimed = claims(digests, page.sizes, page.proofs)
+            found |= self._vault.elsewhere.find_contents([claim for claim in claimed if claim[0] not in found])
+        places = [found.get(digest) for digest in digests]
+        return [
+            place if place is not None and place.size == size else None for place, size in zip(places, page.sizes, strict=True)
+        ]
+
+    def _staged(self, staged: list[Location | None], digests: list[Blake3Digest]) -> list[Location | None]:
+        """Files of an earlier session. It had the lines, and perhaps not all files; some it had linked to published ones."""
+        linked = [location is not None and self._leftovers.has_other_names(location) for location in staged]
+        if all(staged) and not any(linked):
+            return staged
+        elsewhere = self._index.find_contents(digests, self._scope)
+        places = list(staged)
+        for at, digest in enumerate(digests):
+            found = elsewhere.get(digest)
+            if found is not None and (staged[at] is None or (linked[at] and self._is_own(found))):
+                places[at] = found
+        return places
+
+    def _is_own(self, location: Location) -> bool:
+        """Whether it is published, and in this item: then it is linked, and counted as that."""
+        return not is_leftover(location) and (location.case, location.item) == (self._scope.case, self._scope.item)
+
+    # Storing.
+
+    def _unpack(self, page: _Page) -> None:
+        """Puts the small contents that have arrived in their places."""
+        for event in page.arrived:
+            if len(event.present) != len(page.sizes):
+                raise ProtocolError("the files of a page do not fit its lines")
+            numbers = [number for number, present in enumerate(event.present) if present]
+            parts = split_blocks(event.blocks, [page.sizes[number] for number in numbers])
+            for number, part in zip(numbers, list(parts), strict=True):
+                page.contents[number] = part
+        page.arrived.clear()
+
+    def _store(self, number: int, page: _Page) -> bool:
+        """Makes what the page lists, from where it last stopped; False where something is still missing."""
+        lines = page.read or []
+        while page.next_line < len(lines):
+            path, line = lines[page.next_line]
+            if isinstance(line, Entry):
+                if line.blake3 is not None:
+                    if not self._store_content(number, page, path, line):
+                        return False
+                elif line.type == "directory":
+                    self._filing.make_directory(path, line)
+            page.next_line += 1
+        self._shelf.add_to_sums(lines)
+        return True
+
+    def _store_content(self, number: int, page: _Page, path: bytes, entry: Entry) -> bool:
+        size = entry.size or 0
+        if size > SMALL_FILE:
+            return self._filing.store_large(path, entry, size)
+        if size == 0:
+            self._filing.write(path, entry, b"")
+            return True
+        content = page.contents[page.next_content]
+        if isinstance(content, Location):
+            if self._filing.store_known(path, entry, content):
+                page.next_content += 1
+                return True
+            self._want_again(number, page, leftover=is_leftover(content))
+            content = None
+        if content is None:
+            return False
+        self._filing.write(path, entry, content)
+        page.next_content += 1
+        return True
+
+    def _want_again(self, number: int, page: _Page, *, leftover: bool) -> None:
+        """Asks for a content whose basis proved bad. Where that was left in staging, the rest of the page is no better."""
+        again = [at == page.next_content for at in range(len(page.contents))]
+        if leftover:
+            for at in range(page.next_content + 1, len(page.contents)):
+                content = page.contents[at]
+                again[at] = isinstance(content, Location) and is_leftover(content)
+        page.contents = [None if wanted else content for content, wanted in zip(page.contents, again, strict=True)]
+        self._receiver.want_files(number, again)
+
+
+def _is_small(entry: Entry) -> bool:
+    return entry.blake3 is not None and entry.size is not None and 0 < entry.size <= SMALL_FILE

@@ -1,0 +1,293 @@
+"""Receive: the vault's end of a transfer, the same whether the bytes come over SSH or from this machine.
+
+Here: who may come in, which session it is, and under whose lock. What a session then does is in `ingest.ingesting`.
+Nothing is visible under `acquisitions/` before everything is verified, durable and signed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Final, Literal, TypeVar
+
+from evidencesync.connection.caller import ALONE, Caller, Host, Pulled
+from evidencesync.connection.clock import SteadyClock
+from evidencesync.connection.link import Link
+from evidencesync.connection.sender_connection import SenderConnection
+from evidencesync.connection.session_socket import ResumeRequest, SocketLink, request_resume
+from evidencesync.custody.record import decode_record
+from evidencesync.errors import (
+    BusyError,
+    EvidenceSyncError,
+    LinkLostError,
+    LockedError,
+    MissingOrExtraError,
+    OtherWriterError,
+    ProtocolError,
+    SessionGoneError,
+    UntrustedSignerError,
+)
+from evidencesync.evidence.digest import sha256_of
+from evidencesync.files.disk import load_file, opened_folder
+from evidencesync.files.shortages import unexpected
+from evidencesync.ingest.admission import Admitted, admit, welcome
+from evidencesync.ingest.chains import show_since
+from evidencesync.limits import MAX_RECORD, NONCE
+from evidencesync.protocol.failures import another_service, error_of, failure_of
+from evidencesync.protocol.framing import frame_of
+from evidencesync.protocol.messages import (
+    DATA_FRAME,
+    PATIENT_VERSION,
+    PREAMBLE,
+    Begin,
+    Failure,
+    Hello,
+    Message,
+    Patience,
+    Published,
+    SourceAsk,
+    Status,
+    decode_message,
+)
+from evidencesync.vault.heads import state_head, was_stated
+from evidencesync.vault.item import Item
+from evidencesync.vault.layout import RECEIPT, RECEIPT_SIGNATURE, RECEIVED, RECEIVED_SIGNATURE
+from evidencesync.vault.ledger import ChainHead
+from evidencesync.vault.publish import complete_unfinished
+from evidencesync.vault.staging import opened_sessions
+from evidencesync.vault.vault import Vault
+
+_M = TypeVar("_M", bound=Message)
+_LEAVING_SECONDS: Final = 20.0  # for a session that was asked to leave, and may just be storing a segment
+_NOTICE_SECONDS: Final = 3.0  # for a session whose sender was killed a moment ago, and which has not noticed yet
+_LOOK_SECONDS: Final = 0.1
+
+
+def receive(
+    link: Link,
+    vault: Vault,
+    received_from: str,
+    now: Callable[[], int] | None = None,
+    *,
+    host_key: str | None = None,
+    may_return: bool = True,
+    pulled: Pulled | None = None,
+    host: Host = ALONE,
+) -> None:
+    """Serves one session on a link, and closes it. The other end is told what goes wrong; so is the caller.
+
+    `received_from` and `host_key` are what this process itself knows of the connection; the key is None where sshd holds it.
+    With `may_return` a session whose link is lost waits for its sender. `pulled`: the sender is a pull of this very process.
+    `host` is asked for a place once somebody has proved a key that the vault trusts; who gets none is told that it is busy.
+    Whatever it raises, nothing of a session that was
+    not acknowledged or published is to be seen among the evidence.
+    """
+    session = _Session(link, vault, Caller(received_from, host_key, may_return, pulled, host), now or SteadyClock())
+    try:
+        session.run()
+    except EvidenceSyncError as error:
+        session.tell(error)
+        raise
+    except Exception as error:
+        failure = unexpected(error)
+        session.tell(failure)
+        raise failure from error
+    finally:
+        session.close()
+
+
+def _load_the_rest() -> None:
+    """Loads what a session needs once its sender is admitted: while he signs, for it takes a tenth of a second."""
+    import evidencesync.ingest.ingesting  # noqa: F401
+
+
+def refuse(link: Link, error: EvidenceSyncError) -> None:
+    """Tells a client why there is no session for it at all, and closes the link."""
+    try:
+        link.write(PREAMBLE + frame_of(failure_of(error, None)))
+    except LinkLostError:
+        return
+    finally:
+        link.close()
+
+
+class _Session:
+    """One session of one client."""
+
+    def __init__(
+        self,
+        link: Link,
+        vault: Vault,
+        caller: Caller,
+        now: Callable[[], int],
+    ) -> None:
+        self._line = SenderConnection(link)
+        self._version: int | None = None
+        self._least_bytes = 0
+        self._vault = vault
+        self._caller = caller
+        self._now = now
+
+    def tell(self, error: EvidenceSyncError) -> None:
+        """Says why the session ends, where the link still works."""
+        self._line.tell(failure_of(error, self._version))
+
+    def close(self) -> None:
+        """Lets go of the link and of the thread that reads it."""
+        self._line.close()
+
+    def run(self) -> None:
+        """Handshake, then the transfer under the item's lock; or all of it passed on to where the session lives."""
+        self._line.write(PREAMBLE)
+        admitted, purpose = self._shake_hands()
+        say = self._say_that_he_waits if purpose == "push" else lambda: None
+        if not self._caller.host.has_place(admitted.principal, say):
+            raise BusyError("the server has as many sessions as it takes")
+        if purpose == "custody":
+            from evidencesync.ingest.custody import serve_custody
+
+            serve_custody(self._line, self._vault, admitted, self._now)
+            return
+        from evidencesync.ingest.ingesting import IngestSession  # see `_load_the_rest`
+
+        item = self._vault.item(admitted.name, create=True)
+        acquiring = IngestSession(self._line, self._vault, item, admitted, self._caller, self._now)
+        acquiring.least_bytes = self._least_bytes
+        with ExitStack() as stack:
+            elsewhere = self._lock(stack, item, admitted)
+            if elsewhere is not None:
+                self._pass_on(elsewhere)
+                return
+            complete_unfinished(item)
+            completed = item.find_session(admitted.session)
+            if completed is not None:
+                acknowledgement = [*self._once_more(item, completed, admitted)]
+            elif admitted.resumes:
+                raise SessionGoneError("the vault's end of this session has ended")
+            else:
+                acknowledgement = acquiring.run()
+        # Only when the lock is free: whoever hears that it is done may begin with the next one at once.
+        self._line.look()
+        for message in acknowledgement:
+            self._line.tell(message)
+        acquiring.catch_up()  # what is left to do is for a cache
+
+    def _say_that_he_waits(self) -> None:
+        self._line.send(Status("receiving", 0, 0))
+
+    # Handshake.
+
+    def _expect(self, kind: type[_M]) -> _M:
+        frame_type, body = next(self._line.frames())
+        message = decode_message(frame_type, body) if frame_type != DATA_FRAME else None
+        if isinstance(message, Failure):
+            raise error_of(message)
+        if isinstance(message, SourceAsk):
+            raise another_service("a source", "a vault")
+        if not isinstance(message, kind):
+            raise ProtocolError(f"a {kind.__name__} message was expected")
+        return message
+
+    def _shake_hands(self) -> tuple[Admitted, Literal["push", "custody"]]:
+        """Who it is, and what for."""
+        hello = self._expect(Hello)
+        offered = welcome(hello, self._vault, os.urandom(NONCE), self._now())
+        self._version = offered.version
+        self._line.send(offered)
+        if hello.purpose == "push":
+            _load_the_rest()
+        if offered.version >= PATIENT_VERSION:
+            patience = self._expect(Patience)
+            self._least_bytes = patience.least_bytes
+            if self._caller.pulled is not None:
+                self._line.wait_without_end()
+            elif hello.purpose == "push":  # a custody chain is shown to a person, who may think before he signs
+                self._line.be_patient(patience)
+        admitted = admit(self._expect(Begin), offered, self._vault, self._now())
+        self._line.trust()
+        return admitted, hello.purpose
+
+    # Whose item it is.
+
+    def _lock(self, stack: ExitStack, item: Item, admitted: Admitted) -> SocketLink | None:
+        """Takes the item's lock; or gives the link to the process that has it, where it is this very session.
+
+        A session that has lost its sender is asked to leave. Raises LockedError.
+        """
+        visitor = ResumeRequest(admitted.session, admitted.key.fingerprint, admitted.resumes)
+        leaving, until = False, time.monotonic() + _NOTICE_SECONDS
+        while True:
+            try:
+                stack.enter_context(item.locked())
+            except OtherWriterError:
+                raise
+            except LockedError:
+                answer = False if leaving else _knock_everywhere(item, visitor)
+                if isinstance(answer, SocketLink):
+                    return answer
+                if answer:
+                    leaving, until = True, time.monotonic() + _LEAVING_SECONDS
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(_LOOK_SECONDS)
+            else:
+                return None
+
+    def _pass_on(self, elsewhere: SocketLink) -> None:
+        """Passes bytes between the link and the process in which the session lives, until either ends."""
+        forth = threading.Thread(target=_copy, args=(self._line.rest, elsewhere.write, elsewhere.close), daemon=True)
+        forth.start()
+        _copy(elsewhere.read, self._line.write, self._line.close)
+        elsewhere.close()
+        forth.join()
+
+    def _once_more(self, item: Item, number: int, admitted: Admitted) -> Iterator[Message]:
+        """The same session again, whose acknowledgement was lost: its own examiner gets what he would have got."""
+        if item.header(number).examiner.key != admitted.key.fingerprint:
+            raise UntrustedSignerError("this session was another examiner's")
+        with opened_folder(item.layout.acquisition(number)) as folder:
+            documents = {name: _require(folder, name) for name in (RECEIPT, RECEIPT_SIGNATURE, RECEIVED, RECEIVED_SIGNATURE)}
+        record = decode_record(documents[RECEIVED])
+        head = ChainHead(record.sequence, sha256_of(documents[RECEIVED]).hex())
+        # Stated once: whoever repeats a session of long ago makes the vault say nothing that was true then and is not now.
+        if item.ledger.head() == head or not was_stated(self._vault, item.name, head):
+            state_head(self._vault, item.name, head, at_ns=self._now(), may_be_stated=True)
+        yield from show_since(self._vault.ledger, admitted.vault_seen)
+        yield Published(
+            number,
+            documents[RECEIPT],
+            documents[RECEIPT_SIGNATURE],
+            documents[RECEIVED],
+            documents[RECEIVED_SIGNATURE],
+            damaged=0,
+            repeated=True,
+        )
+
+
+def _knock_everywhere(item: Item, visitor: ResumeRequest) -> SocketLink | bool:
+    """Knocks at the doors of the item's sessions: at his own if he has one, else at each."""
+    for session, session_fd in opened_sessions(item.layout):
+        if not visitor.resumes or session == visitor.session:
+            answer = request_resume(session_fd, visitor)
+            if answer:
+                return answer
+    return False
+
+
+def _copy(read: Callable[[], bytes], write: Callable[[bytes], None], end: Callable[[], None]) -> None:
+    """Copies until one side ends, and then ends the other."""
+    with contextlib.suppress(LinkLostError):
+        while block := read():
+            write(block)
+    end()
+
+
+def _require(folder_fd: int, name: str) -> bytes:
+    data = load_file(folder_fd, name, MAX_RECORD)
+    if data is None:
+        raise MissingOrExtraError(f"a published acquisition lacks {name}")
+    return data

@@ -1,0 +1,39 @@
+"""What both intakes work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evidencesync.ingest.basis import Basis, TreeKey
+from evidencesync.ingest.elsewhere import Elsewhere
+from evidencesync.ingest.lookup import Lookup
+from evidencesync.ingest.present import Present
+from evidencesync.protocol.receiver import Receiver
+from evidencesync.vault.location import Location, Scope
+
+
+@dataclass(frozen=True, slots=True)
+class VaultSide:
+    """What both intakes work with: the protocol's end, the lookups and how far they may go, and what the vault has.
+
+    `from_disk`: what is used of the vault is read from its disk, for both digests, and so need not be read back later.
+    """
+
+    receiver: Receiver
+    index: Lookup
+    scope: Scope
+    basis: Basis
+    from_disk: bool
+    piece_key: bytes
+    previous: TreeKey
+    """The acquisition before this one; its number is 0 where there is none."""
+    elsewhere: Elsewhere | None
+    """What other cases have, where the vault's policy lets it look there."""
+    present: Present
+    """What this session has brought."""
+
+    def basis_of(self, location: Location) -> Basis:
+        """By what a location is read."""
+        if self.elsewhere is None or self.scope.is_own_case(location):
+            return self.basis
+        return self.elsewhere.basis

@@ -1,0 +1,184 @@
+"""Puts contents in their places in a new acquisition's tree: new files, links, copies, and contents that were assembled."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Protocol
+
+from evidencesync.custody.manifest import CheckedLine
+from evidencesync.delta.recipe import Recipe
+from evidencesync.errors import DigestMismatchError, ProtocolError
+from evidencesync.evidence.digest import Blake3Digest, blake3_of, sha256_of
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.entry import Entry
+from evidencesync.evidence.utc_time import parse_file_time
+from evidencesync.ingest.assembly import AssembledContent
+from evidencesync.ingest.basis import tree_key
+from evidencesync.ingest.side import VaultSide
+from evidencesync.ingest.streams import StreamIntake
+from evidencesync.ingest.tallies import Tallies
+from evidencesync.vault.content import StagedContent
+from evidencesync.vault.location import PRESENT, Location
+from evidencesync.vault.resume.leftovers import is_leftover
+from evidencesync.vault.tree import TreeWriter
+
+
+class StagingArea(Protocol):
+    """Where an acquisition is put together."""
+
+    @property
+    def tree(self) -> TreeWriter:
+        """Makes its `data/`."""
+
+    def adopt(self, path: bytes, content: StagedContent, mtime_ns: int | None) -> None:
+        """Moves a finished content to its place in `data/`."""
+
+    def note_stored(self, size: int) -> None:
+        """So many bytes were written."""
+
+    def append_manifest(self, lines: bytes) -> None:
+        """Adds to the manifest."""
+
+    def append_recipe(self, recipe: Recipe) -> None:
+        """Adds to chunks.bin."""
+
+    def add_to_sums(self, lines: Iterable[CheckedLine]) -> None:
+        """Adds the files among a page's lines to the sums files."""
+
+
+class TreeBuilder:
+    """Makes what a manifest's entries list. Every content is checked against its entry before it counts."""
+
+    def __init__(self, vault: VaultSide, streams: StreamIntake, shelf: StagingArea, previous: int | None) -> None:
+        """`previous` is the number of the acquisition before, if there is one."""
+        self.tallies = Tallies()
+        self.verified_on_disk = bytearray()
+        """One byte for each content in manifest order: 1 where the disk was read for both digests when it was linked."""
+        self._vault = vault
+        self._scope = vault.scope
+        self._basis = vault.basis
+        self._from_disk = vault.from_disk
+        self._streams = streams
+        self._shelf = shelf
+        self._present = vault.present
+        self._previous = previous
+
+    def make_directory(self, path: bytes, entry: Entry) -> None:
+        """A directory."""
+        self._shelf.tree.make_directory(path, _mtime(entry))
+
+    def write(self, path: bytes, entry: Entry, content: bytes | memoryview) -> None:
+        """A file of bytes that arrived. Raises DigestMismatchError unless they are those of its entry."""
+        if blake3_of(content).hex() != entry.blake3:
+            raise DigestMismatchError(f"a file arrived that is not the one that was read at the source: {safe_text(path, 300)}")
+        if content and self._link_again(path, entry, len(content)):
+            return
+        self._shelf.tree.create_file(path, content, _mtime(entry))
+        if content:
+            self._shelf.append_recipe(Recipe(blake3_of_entry(entry), len(content), b""))
+            self._note(path, entry, len(content))
+        self._shelf.note_stored(len(content))
+        self.tallies.written.add(len(content))
+        self.verified_on_disk.append(0)
+
+    def store_known(self, path: bytes, entry: Entry, location: Location) -> bool:
+        """A small file the vault has: linked or copied, once its bytes are seen to be right; False where they are not."""
+        size = entry.size or 0
+        basis = self._vault.basis_of(location)
+        read = basis.read_whole(location)
+        if read is None:
+            return False
+        data, status = read
+        if blake3_of(data).hex() != entry.blake3 or (self._from_disk and sha256_of(data).hex() != entry.sha256):
+            basis.note_damage(location)
+            return False
+        if self._link(path, entry, location, size, status) or self._link_again(path, entry, size):
+            return True
+        self._shelf.tree.create_file(path, data, _mtime(entry))
+        self._note(path, entry, size)
+        self._shelf.append_recipe(Recipe(blake3_of_entry(entry), size, b""))
+        self.tallies.copied.add(size)
+        self.verified_on_disk.append(0)
+        return True
+
+    def store_large(self, path: bytes, entry: Entry, size: int) -> bool:
+        """A content that came in a stream; False while it is not assembled. Raises DigestMismatchError for another one."""
+        content = self._streams.take(blake3_of_entry(entry))
+        if content is None:
+            if self._streams.is_idle:
+                raise ProtocolError("a file is listed whose content was not sent")
+            return False
+        if content.size != size or (content.sha256 is not None and content.sha256.hex() != entry.sha256):
+            raise DigestMismatchError("a content is not the one that the manifest lists")
+        if content.existing is not None:
+            self._store_existing(path, entry, content, content.existing)
+            self._present.place(content.present, path)
+        elif content.staged is not None:
+            if self._link_again(path, entry, size):
+                self._present.place(content.present, path)
+                content.staged.discard()
+                return True
+            try:
+                self._shelf.adopt(path, content.staged, _mtime(entry))
+            finally:
+                content.staged.close()
+            self._present.place(content.present, path)
+            self._note(path, entry, size)
+            self._shelf.append_recipe(content.recipe)
+            self.tallies.add_assembled(size, content.shared)
+            self.verified_on_disk.append(0)
+        return True
+
+    def _store_existing(self, path: bytes, entry: Entry, content: AssembledContent, location: Location) -> None:
+        """A published file that is the same from end to end: linked in its own item, else copied or reflinked."""
+        if self._link(path, entry, location, content.size) or self._link_again(path, entry, content.size):
+            return
+        if self._previous is not None:
+            # The content was found under another name, with another time; perhaps this very file is there as well.
+            scope, number = self._scope, self._previous
+            same = Location(scope.case, scope.item, number, path, content.size, content.blake3)
+            if self._basis.is_same_file(same, entry, _mtime(entry)) and self._link(path, entry, same, content.size):
+                return
+        fd = self._basis.fd_of(location)
+        if fd is None:
+            raise DigestMismatchError("a published file has vanished while it was being used")
+        method = self._shelf.tree.copy(path, fd, content.size, _mtime(entry))
+        self._note(path, entry, content.size)
+        self._shelf.append_recipe(content.recipe)
+        (self.tallies.reflinked if method == "reflinked" else self.tallies.copied).add(content.size)
+        self.verified_on_disk.append(0)
+
+    def _note(self, path: bytes, entry: Entry, size: int) -> None:
+        """A new file was made."""
+        self._present.note_file(blake3_of_entry(entry), _mtime(entry), path, size)
+
+    def _link_again(self, path: bytes, entry: Entry, size: int) -> bool:
+        """Another name for a file that was made before in this session, with the same content and time."""
+        earlier = self._present.find_file(blake3_of_entry(entry), _mtime(entry))
+        return earlier is not None and self._link(path, entry, earlier, size)
+
+    def _link(self, path: bytes, entry: Entry, location: Location, size: int, found: os.stat_result | None = None) -> bool:
+        if not is_leftover(location) and (location.case, location.item) != (self._scope.case, self._scope.item):
+            return False
+        tree = self._basis.tree(tree_key(location))
+        if not self._shelf.tree.link(path, tree, location.path, size, _mtime(entry), found):
+            return False
+        if is_leftover(location):  # in the end it has one name, and was written for this acquisition
+            self._shelf.append_recipe(Recipe(blake3_of_entry(entry), size, b""))
+            self.tallies.written.add(size)
+            self.verified_on_disk.append(0)
+            return True
+        self.tallies.linked.add(size)
+        # What this session has written is on no disk yet: it is read back under each of its names.
+        self.verified_on_disk.append(int(self._from_disk and location.acquisition != PRESENT))
+        return True
+
+
+def blake3_of_entry(entry: Entry) -> Blake3Digest:
+    """The BLAKE3 that an entry states."""
+    return Blake3Digest(bytes.fromhex(entry.blake3 or ""))
+
+
+def _mtime(entry: Entry) -> int | None:
+    return parse_file_time(entry.mtime) if entry.mtime is not None else None

@@ -1,1 +1,0 @@
-"""What this machine keeps of its own: receipts of its pushes, and how far it has seen the chains of vaults."""

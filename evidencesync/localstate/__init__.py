@@ -1,0 +1,1 @@
+"""What this machine remembers: receipts of its pushes, and the heads of the chains that it has seen."""

@@ -1,0 +1,141 @@
+"""How what is kept here touches the disk. Files appear whole or not at all; no symbolic link below the chosen folder is followed.
+
+Everything raises OSError: what that means is for whoever knows what was to be kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO, Final, Self
+
+from evidencesync import home
+from evidencesync.evidence.display import safe_text
+from evidencesync.files.closing import let_go, reading
+from evidencesync.outside import Closed, open_folder_outside
+
+FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+CREATE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+DRAFT: Final = ".new-"
+PROBE: Final = ".try-"
+_PRIVATE: Final = 0o700
+_ROOM: Final = 32 << 10  # seven documents and signatures, each in a block of its own
+
+
+def own_folder(variable: str, *fallback: str) -> Path:
+    """`evidencesync` below the user's folder of a kind (XDG Base Directory Specification). Raises NoHomeError."""
+    return home.own_folder(variable, *fallback) / "evidencesync"
+
+
+class KeptFolder:
+    """A folder to keep things in, made where it is missing, tried, and from then on held open: what was tried is what is used.
+
+    The folders above it may be links of their owner's, to a larger disk perhaps; it may be one itself with `follow`. Close it.
+    """
+
+    def __init__(
+        self, path: Path, closed: Sequence[Closed] = (), hint: str = "Name another folder.", *, follow: bool = False
+    ) -> None:
+        """Raises UsageError where it lies in what is `closed`, or in a vault; OSError where it cannot be used or is full."""
+        self.path = path
+        self.fd = open_folder_outside(path, safe_text(os.fsencode(path), 200), closed, hint, follow=follow)
+        try:
+            self._try()
+        except BaseException:
+            self.close()
+            raise
+
+    def _try(self) -> None:
+        """Sees whether files can be made in it, and a receipt's documents have room."""
+        probe = f"{PROBE}{secrets.token_hex(8)}"
+        descriptor = os.open(probe, CREATE_FLAGS, 0o600, dir_fd=self.fd)
+        try:
+            os.posix_fallocate(descriptor, 0, _ROOM)  # a file system that is full says so, and nothing is written
+        finally:
+            os.close(descriptor)
+            os.unlink(probe, dir_fd=self.fd)
+
+    def close(self) -> None:
+        """Lets go of it. Safe to call again."""
+        if self.fd >= 0:
+            descriptor, self.fd = self.fd, -1
+            let_go(descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@contextlib.contextmanager
+def opened_folder(name: str | Path, dir_fd: int | None = None, *, make: bool = False) -> Iterator[int]:
+    """A folder's descriptor for the length of a `with`; the last name may not be a symbolic link."""
+    if make:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, _PRIVATE, dir_fd=dir_fd)
+            if dir_fd is not None:
+                os.fsync(dir_fd)
+    folder = os.open(name, FOLDER_FLAGS, dir_fd=dir_fd)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def open_file(dir_fd: int, name: str) -> BinaryIO:
+    """A regular file, open for reading. Whatever else has that name is an OSError."""
+    descriptor = os.open(name, READ_FLAGS, dir_fd=dir_fd)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return reading(descriptor)
+
+
+def load_file(dir_fd: int, name: str, limit: int) -> bytes | None:
+    """A small file whole; None when there is none."""
+    try:
+        with open_file(dir_fd, name) as file:
+            data = file.read(limit + 1)
+    except FileNotFoundError:
+        return None
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"larger than {limit} bytes")
+    return data
+
+
+def create_file(dir_fd: int, name: str, mode: int = 0o444) -> BinaryIO:
+    """A new file, open for writing."""
+    return os.fdopen(os.open(name, CREATE_FLAGS, mode, dir_fd=dir_fd), "wb")
+
+
+def write_file(dir_fd: int, name: str, data: bytes, mode: int = 0o444) -> None:
+    """Writes a new file, durably; its name is durable once the folder is synced."""
+    with create_file(dir_fd, name, mode) as file:
+        file.write(data)
+        sync_file(file)
+
+
+def sync_file(file: BinaryIO) -> None:
+    """Makes what was written durable."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def replace_file(dir_fd: int, name: str, data: bytes) -> None:
+    """Puts a file in place of the one that has its name, in one step, durably."""
+    draft = f"{DRAFT}{secrets.token_hex(8)}"
+    try:
+        write_file(dir_fd, draft, data, 0o600)
+        os.rename(draft, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(draft, dir_fd=dir_fd)
+        raise
+    os.fsync(dir_fd)

@@ -1,0 +1,322 @@
+"""HeadMemory: how far this machine has seen the chains of vaults, one file a chain.
+
+    heads/VAULT_ID/vault.json         the vault's own chain
+    heads/VAULT_ID/CASE+ITEM.json     an item's; CASE and ITEM are its folders' names
+
+A file is replaced in one step, under the lock of its folder, and only by what goes further. Several processes may do so at once.
+What cannot be read is an error and never an empty memory: otherwise damaging the file would be a way to be believed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from evidencesync.custody.chain import ChainSubject
+from evidencesync.custody.consistency import HINT, whose_chain
+from evidencesync.custody.documents import Document, Fingerprint, TitleText, VaultId
+from evidencesync.custody.known_chain import KnownChain
+from evidencesync.custody.text import check_moment, check_texts, decode_readable, encode_readable
+from evidencesync.errors import (
+    EvidenceSyncError,
+    ForkedError,
+    InvalidNameError,
+    MalformedDocumentError,
+    NoRoomToRememberError,
+    NotThereError,
+    RememberedHeadsError,
+    UsageError,
+)
+from evidencesync.evidence.digest import HexDigest
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.identity import Title
+from evidencesync.evidence.utc_time import Moment
+from evidencesync.files.shortages import is_full, is_shortage, unexpected
+from evidencesync.home import expand
+from evidencesync.limits import MAX_SEEN_DIGESTS
+from evidencesync.localstate.files import DRAFT, KeptFolder, load_file, opened_folder, own_folder, replace_file
+from evidencesync.outside import Closed, open_folder_outside
+
+_FOLDER: Final = "heads"
+_OWN: Final = "vault.json"
+_SUFFIX: Final = ".json"
+_MAX_FILE: Final = 64 * 1024
+_OTHER_FOLDER: Final = "Name another folder in EVIDENCESYNC_STATE, or as `state` in the settings file."
+_HINT: Final = (
+    "Without it a rolled-back vault cannot be told from a sound one. Compare the vault's head with the last one that you wrote "
+    "down (verify --expect-head), then: evidencesync receipts forget-head {vault_id}"
+)
+_NO_FILE_OF_OURS: Final = frozenset({errno.EINVAL, errno.EFBIG, errno.ELOOP, errno.EISDIR})  # see `load_file`
+_UNREADABLE: Final = (
+    "Without it a rolled-back vault cannot be told from a sound one. It has to be readable again: look at the disk, the "
+    "permissions, and EVIDENCESYNC_STATE or `state` in the settings file."
+)
+
+
+class SeenHead(Document, frozen=True):
+    """One file: a chain as it was seen last. `digests`: of its last records, up to `sequence`. No case: the vault's own."""
+
+    format: Literal["evidencesync-head/1"]
+    vault_id: VaultId
+    vault_key: Fingerprint
+    case: TitleText | None
+    item: TitleText | None
+    sequence: Annotated[int, msgspec.Meta(ge=1, le=999_999)]
+    digests: Annotated[list[HexDigest], msgspec.Meta(min_length=1, max_length=MAX_SEEN_DIGESTS)]
+    seen: Moment
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A chain that was seen, and the fingerprint of the key that its vault had."""
+
+    subject: ChainSubject
+    vault_key: str
+    chain: KnownChain
+    seen: Moment
+
+
+_DECODER: Final = msgspec.json.Decoder(SeenHead)
+
+
+def state_folder(chosen: Path | None) -> Path:
+    """Where this machine remembers heads: the folder that was chosen, or the user's own for states (XDG)."""
+    return expand(chosen) if chosen is not None else own_folder("XDG_STATE_HOME", ".local", "state")
+
+
+class HeadMemory:
+    """The remembered heads in one state folder, which need not be there before something is remembered."""
+
+    def __init__(self, state: Path) -> None:
+        self._folder = state / _FOLDER
+        self._held: KeptFolder | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where the heads lie."""
+        return self._folder
+
+    def require_usable(self, closed: Sequence[Closed] = ()) -> None:
+        """Makes the folder and tries it: before a push is the time to learn that it is full. It stays open until `close`.
+
+        Raises RememberedHeadsError, UsageError where it lies in what is `closed`, or in a vault.
+        """
+        try:
+            self._held = KeptFolder(self._folder, closed, _OTHER_FOLDER)
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def close(self) -> None:
+        """Lets go of what `require_usable` has opened."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+    @contextlib.contextmanager
+    def _opened(self, *, make: bool = False) -> Iterator[int]:
+        """The folder: the one that was tried, if it was. Raises OSError, RememberedHeadsError for a place that is not outside."""
+        if self._held is not None:
+            yield self._held.fd
+        elif not make:
+            with opened_folder(self._folder) as heads:
+                yield heads
+        else:
+            try:
+                heads = open_folder_outside(self._folder, safe_text(str(self._folder), 200), (), _OTHER_FOLDER, follow=False)
+            except UsageError as error:
+                raise RememberedHeadsError(error.message, hint=error.hint) from error
+            try:
+                yield heads
+            finally:
+                os.close(heads)
+
+    def recall(self, subject: ChainSubject) -> Remembered | None:
+        """What was seen of a chain; None for nothing. Raises RememberedHeadsError when the file cannot be read or believed."""
+        try:
+            with self._opened() as heads, opened_folder(_vault_folder(subject.vault_id), heads) as vault:
+                return self._load(vault, _file_name(subject), subject)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._unreadable(subject.vault_id, error) from error
+
+    def recall_vault(self, vault_id: str) -> list[Remembered]:
+        """Everything that was seen of a vault. Raises RememberedHeadsError."""
+        try:
+            with self._opened() as heads, opened_folder(_vault_folder(vault_id), heads) as vault:
+                names = sorted(name for name in os.listdir(vault) if not name.startswith(DRAFT))
+                loaded = [self._load(vault, name, None, vault_id) for name in names]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._unreadable(vault_id, error) from error
+        return [one for one in loaded if one is not None]
+
+    def vaults(self) -> list[str]:
+        """The ids of all vaults of which something was seen."""
+        try:
+            return sorted(os.listdir(self._folder))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def remember(self, seen: Iterable[Remembered]) -> None:
+        """Keeps what was seen, durably, where it goes further than what is kept.
+
+        Raises ForkedError when another process has meanwhile seen another history, RememberedHeadsError when nothing can be
+        written.
+        """
+        try:
+            with self._opened(make=True) as heads:
+                for one in seen:
+                    self._remember(heads, one)
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def forget(self, vault_id: str, case: str | None = None, item: str | None = None) -> int:
+        """Forgets all that was seen of a vault, or one item; how many chains. Raises NotThereError, RememberedHeadsError."""
+        subject = ChainSubject(vault_id, case, item) if case is not None else None
+        forgotten = 0
+        try:
+            with self._opened() as heads, opened_folder(_vault_folder(vault_id), heads) as vault, _locked(vault):
+                for name in os.listdir(vault) if subject is None else [_file_name(subject)]:
+                    os.unlink(name, dir_fd=vault)
+                    forgotten += not name.startswith(DRAFT)
+                os.fsync(vault)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise self._unusable(error) from error
+        if not forgotten:
+            raise NotThereError("nothing is remembered of that", hint="See what is: evidencesync receipts list")
+        return forgotten
+
+    def _remember(self, heads_fd: int, new: Remembered) -> None:
+        subject, name = new.subject, _file_name(new.subject)
+        with opened_folder(_vault_folder(subject.vault_id), heads_fd, make=True) as vault, _locked(vault):
+            old = self._load(vault, name, subject)
+            if old is not None:
+                later, earlier = (new, old) if new.chain.sequence >= old.chain.sequence else (old, new)
+                known = later.chain.digest_of(earlier.chain.sequence)
+                if old.vault_key != new.vault_key or known not in (earlier.chain.sha256, None):
+                    text = f"another process has just seen another history of {whose_chain(subject)}"
+                    raise ForkedError(text, hint=HINT.format(vault_id=subject.vault_id))
+                if later is old or new.chain == old.chain:
+                    return
+            replace_file(vault, name, _encode(new))
+
+    def _load(self, vault_fd: int, name: str, subject: ChainSubject | None, vault_id: str = "") -> Remembered | None:
+        vault_id = subject.vault_id if subject is not None else vault_id
+        data = load_file(vault_fd, name, _MAX_FILE)
+        if data is None:
+            return None
+        try:
+            found = decode_readable(_DECODER, data, _MAX_FILE, "a remembered head")
+            check_texts(found, "a remembered head")
+            check_moment(found.seen, "a remembered head")
+            about = ChainSubject(found.vault_id, found.case, found.item)
+            is_it = about == subject if subject is not None else _file_name(about) == name and about.vault_id == vault_id
+        except (MalformedDocumentError, InvalidNameError) as error:
+            raise self._damaged(vault_id, error.message) from error
+        if not is_it or len(found.digests) > found.sequence:
+            raise self._damaged(vault_id, "it is about something else")
+        return Remembered(about, found.vault_key, KnownChain(found.sequence, tuple(found.digests)), found.seen)
+
+    def _damaged(self, vault_id: str, why: str) -> RememberedHeadsError:
+        return RememberedHeadsError(
+            f"what this machine remembers of the vault {safe_text(vault_id, 40)} is damaged: {safe_text(why, 200)} "
+            f"({safe_text(str(self._folder / vault_id), 300)})",
+            hint=_HINT.format(vault_id=vault_id),
+        )
+
+    def _unreadable(self, vault_id: str, error: OSError) -> EvidenceSyncError:
+        """What the disk or its permissions do not give is not damaged, and nobody is told to forget it."""
+        if is_shortage(error):
+            return unexpected(error)
+        if error.errno in _NO_FILE_OF_OURS:
+            return self._damaged(vault_id, error.strerror or "it is no file")
+        return RememberedHeadsError(
+            f"what this machine remembers of the vault {safe_text(vault_id, 40)} cannot be read: {error.strerror} "
+            f"({safe_text(str(self._folder / vault_id), 300)})",
+            hint=_UNREADABLE,
+        )
+
+    def _unusable(self, error: OSError) -> EvidenceSyncError:
+        if is_shortage(error):
+            return unexpected(error)
+        kind = NoRoomToRememberError if is_full(error) else RememberedHeadsError
+        return kind(
+            f"heads cannot be remembered in {safe_text(str(self._folder), 300)}: {error.strerror}",
+            hint=_OTHER_FOLDER,
+        )
+
+
+class NoMemory(HeadMemory):
+    """The memory of a process that has nowhere to remember: it knows nothing, and whatever is to be kept is refused."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(Path(os.devnull))
+        self._why = why
+
+    def require_usable(self, closed: Sequence[Closed] = ()) -> None:
+        """There is nothing that could be tried: who asks for this memory goes on without one, and says so."""
+
+    def recall(self, subject: ChainSubject) -> Remembered | None:
+        """Nothing."""
+        return None
+
+    def recall_vault(self, vault_id: str) -> list[Remembered]:
+        """Nothing."""
+        return []
+
+    def remember(self, seen: Iterable[Remembered]) -> None:
+        """Raises RememberedHeadsError."""
+        raise RememberedHeadsError(f"what was seen is not remembered: {self._why}", hint=_OTHER_FOLDER)
+
+
+@contextlib.contextmanager
+def _locked(folder_fd: int) -> Iterator[None]:
+    """One writer at a time; released at the end of the `with`, however it ends, and with the process."""
+    fcntl.flock(folder_fd, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(folder_fd, fcntl.LOCK_UN)
+
+
+def _vault_folder(vault_id: str) -> str:
+    """A vault's id comes from a vault: as a name it must be nothing else."""
+    if len(vault_id) != 32 or not set(vault_id) <= set("0123456789abcdef"):
+        raise NotThereError(f"not the id of a vault: {safe_text(vault_id, 40)}", hint="It has 32 hexadecimal digits.")
+    return vault_id
+
+
+def _file_name(subject: ChainSubject) -> str:
+    if subject.case is None or subject.item is None:
+        return _OWN
+    return f"{Title(subject.case).folder}+{Title(subject.item).folder}{_SUFFIX}"
+
+
+def _encode(one: Remembered) -> bytes:
+    chain, subject = one.chain, one.subject
+    return encode_readable(
+        SeenHead(
+            "evidencesync-head/1",
+            subject.vault_id,
+            one.vault_key,
+            subject.case,
+            subject.item,
+            chain.sequence,
+            list(chain.digests[-MAX_SEEN_DIGESTS:]),
+            one.seen,
+        )
+    )

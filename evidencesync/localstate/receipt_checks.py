@@ -1,0 +1,411 @@
+"""Checks a receipt that is kept here, without the vault.
+
+1. Everything that belongs to a receipt is there.  2. The examiner's signatures, over manifest and `acquired` record, are by
+the key that both name.  3. The vault's, over receipt and `received` record, are by the key that the receipt names.  4. The
+manifest is in its strict form, and the receipt is about it.  5. The two records follow each other, and name manifest and
+receipt.  6. The records that the vault showed are well-formed and signed, hang together, lead up to these two; and the vault's
+own chain states where the item's ended.  7. With signers from outside: both keys are trusted for what they signed.  8. The dates
+do not contradict each other; that is told, and is no problem.
+
+Every check goes on after a problem. What is not kept could not be compared, and is a problem, too.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from evidencesync.custody.documents import (
+    CUSTODY_NAMESPACE,
+    MANIFEST_NAMESPACE,
+    RECEIPT_NAMESPACE,
+    CustodyRecord,
+    ManifestFooter,
+    ManifestHeader,
+    Receipt,
+)
+from evidencesync.custody.hardlinks import HardLinks
+from evidencesync.custody.manifest import ManifestReader
+from evidencesync.custody.publickey import PublicKey
+from evidencesync.custody.receipt import ReceiptFacts, check_receipt, decode_receipt
+from evidencesync.custody.record import check_signer, decode_record, record_name
+from evidencesync.custody.retirement import STATED_BEFORE, ChainOrder
+from evidencesync.custody.sshsig import verify_signature
+from evidencesync.custody.times import AcquisitionTimes, Step, measured_clocks
+from evidencesync.custody.trust import TrustedSigners
+from evidencesync.errors import (
+    ChainError,
+    EvidenceSyncError,
+    ForkedError,
+    IncompleteError,
+    MalformedDocumentError,
+    MissingOrExtraError,
+    SignatureError,
+    SourceReadError,
+    UntrustedSignerError,
+)
+from evidencesync.evidence.digest import new_sha256, sha256_of, sha512_of
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.entry import Entry
+from evidencesync.evidence.identity import ItemName, Title
+from evidencesync.evidence.utc_time import parse_moment
+from evidencesync.limits import MAX_MANIFEST_LINE, MAX_RECORD, MAX_SIGNATURE
+from evidencesync.localstate.files import load_file, open_file, opened_folder
+from evidencesync.localstate.receipts import ITEM_RECORDS, MANIFEST, SIGNATURE, VAULT_RECORDS
+
+_DOCUMENTS: Final = ("acquired.json", "receipt.json", "received.json")
+_SMALL: Final = (*_DOCUMENTS, *(name + SIGNATURE for name in _DOCUMENTS), MANIFEST + SIGNATURE)
+_LINES: Final = 1 << 20
+_BRING_VAULT: Final = "check with --vault VAULT"
+
+
+@dataclass(slots=True)
+class CheckedReceipt:
+    """What was found. `documents` are the small ones by name; `problems` are errors that are told and never raised.
+
+    `contradictions`: times that cannot be true, each in a sentence: somebody's clock was wrong. Nothing is judged by them.
+    """
+
+    folder: Path
+    documents: dict[str, bytes] = field(default_factory=dict)
+    problems: list[EvidenceSyncError] = field(default_factory=list)
+    contradictions: list[str] = field(default_factory=list)
+    receipt: Receipt | None = None
+    acquired: CustodyRecord | None = None
+    received: CustodyRecord | None = None
+    header: ManifestHeader | None = None
+    manifest_kept: bool = False
+    records: int = 0
+
+    @property
+    def name(self) -> ItemName | None:
+        """Which item it is about."""
+        return ItemName(Title(self.receipt.case), Title(self.receipt.item)) if self.receipt is not None else None
+
+    @property
+    def head_sha256(self) -> str | None:
+        """Where the item's chain ended with it."""
+        return sha256_of(self.documents["received.json"]).hex() if self.received is not None else None
+
+
+def check_kept(folder: Path, trusted: TrustedSigners | None, now_ns: int, order: ChainOrder | None = None) -> CheckedReceipt:
+    """Checks one receipt's folder. `trusted` are signers from outside; without them nobody's trust is judged. Never raises.
+
+    `order`: what the own chain of a vault at hand says.
+    """
+    run = _Check(CheckedReceipt(folder), trusted, now_ns, order)
+    run.run()
+    return run.found
+
+
+def read_kept(folder: Path) -> CheckedReceipt:
+    """What a receipt says, for a list; nothing but its form is checked. Never raises."""
+    run = _Check(CheckedReceipt(folder), None, 0)
+    run.read()
+    return run.found
+
+
+def kept_folders(receipts: Path) -> list[Path]:
+    """The receipts in a folder, by name. Raises OSError."""
+    return sorted(one for one in receipts.iterdir() if one.is_dir() and not one.name.startswith("."))
+
+
+def is_like_receipt(folder: Path) -> bool:
+    """Whether a folder holds anything that only a receipt has. What cannot be looked into may be one."""
+    try:
+        return not {*_SMALL, MANIFEST, VAULT_RECORDS}.isdisjoint(os.listdir(folder))
+    except OSError:
+        return True
+
+
+class _Check:
+    def __init__(
+        self, found: CheckedReceipt, trusted: TrustedSigners | None, now_ns: int, order: ChainOrder | None = None
+    ) -> None:
+        self.found = found
+        self._trusted = trusted
+        self._now_ns = now_ns
+        self._order = order
+        self._manifest_sha256: str | None = None
+        self._footer: ManifestFooter | None = None
+        self._listed = False
+        self._keys: list[tuple[str, PublicKey, str]] = []
+
+    def run(self) -> None:
+        self.read()
+        found = self.found
+        try:
+            with opened_folder(found.folder) as folder:
+                self._check_manifest(folder)  # 2., 4.
+                for check in (self._check_signatures, self._check_together):  # 2., 3., 5.
+                    self._try(check)
+                self._check_shown(folder)  # 6.
+                self._check_times()  # 8.
+        except OSError as error:
+            self._say(SourceReadError(f"cannot be read: {error.strerror}"))
+        for namespace, key, what in self._keys:  # 7.
+            self._judge(namespace, key, what)
+
+    def read(self) -> None:
+        """1."""
+        found = self.found
+        try:
+            with opened_folder(found.folder) as folder:
+                names = set(os.listdir(folder))
+                for name in _SMALL:
+                    self._load(folder, name)
+        except OSError as error:
+            self._say(SourceReadError(f"cannot be read: {error.strerror}"))
+            return
+        self._listed = True
+        for name in sorted(set(_SMALL) - names):
+            self._say(MissingOrExtraError(f"{name} is missing"))
+        for name in sorted(names - {*_SMALL, MANIFEST, ITEM_RECORDS, VAULT_RECORDS}):
+            self._say(MissingOrExtraError(f"{safe_text(os.fsencode(name), 100)} does not belong to a receipt"))
+        found.manifest_kept = MANIFEST in names
+        self._try(self._decode)
+
+    def _load(self, folder: int, name: str) -> None:
+        """One document; what is wrong with it keeps nobody from reading the others."""
+        try:
+            data = load_file(folder, name, MAX_SIGNATURE if name.endswith(SIGNATURE) else MAX_RECORD)
+        except OSError as error:
+            kind = MalformedDocumentError if error.errno == errno.EFBIG else SourceReadError
+            self._say(kind(f"{name} cannot be read: {error.strerror}"))
+            return
+        if data is not None:
+            self.found.documents[name] = data
+
+    def _decode(self) -> None:
+        found, documents = self.found, self.found.documents
+        if "receipt.json" in documents:
+            found.receipt = decode_receipt(documents["receipt.json"])
+        if "acquired.json" in documents:
+            found.acquired = decode_record(documents["acquired.json"])
+        if "received.json" in documents:
+            found.received = decode_record(documents["received.json"])
+
+    def _check_manifest(self, folder: int) -> None:
+        """Its form, its digest, its signature, and that the receipt is about it."""
+        found = self.found
+        if not self._listed:
+            return  # whether it was kept is not known, which was said
+        if not found.manifest_kept:
+            self._say(SourceReadError("the manifest was not kept: signature and receipt could not be compared with it"))
+            return
+        reader, links, sha256, sha512 = ManifestReader(), HardLinks(), new_sha256(), hashlib.sha512()
+        try:
+            with open_file(folder, MANIFEST) as file:
+                for block in _whole_lines(file):
+                    sha256.update(block)
+                    sha512.update(block)
+                    for path, line in reader.read_lines(block):
+                        if isinstance(line, Entry):
+                            links.note(path, line)
+            footer = self._footer = reader.finish()
+            for false in links.false_links(lambda: _entries(folder)):
+                raise MalformedDocumentError(false.text)
+        except EvidenceSyncError as error:
+            self._say(error)
+            return
+        found.header, self._manifest_sha256 = reader.header, sha256.digest().hex()
+        signature = found.documents.get(MANIFEST + SIGNATURE)
+        if found.header is None or signature is None:
+            return
+        header = found.header
+        self._try(lambda: self._examiner(signature, MANIFEST_NAMESPACE, sha512.digest(), header.examiner.key, MANIFEST))
+        if found.receipt is None or found.acquired is None:
+            return
+        facts = ReceiptFacts(
+            header=header,
+            footer=footer,
+            contents=reader.tally.contents,
+            manifest_sha256=self._manifest_sha256,
+            manifest_signature_sha256=sha256_of(signature).hex(),
+            acquired_sha256=sha256_of(found.documents["acquired.json"]).hex(),
+            acquired_sequence=found.acquired.sequence,
+        )
+        for difference in check_receipt(found.receipt, facts):
+            self._say(SignatureError(f"receipt.json is not about this manifest: {safe_text(str(difference), 300)}"))
+
+    def _check_signatures(self) -> None:
+        found, documents = self.found, self.found.documents
+        if found.acquired is not None:
+            self._signed("acquired.json", CUSTODY_NAMESPACE, found.acquired.actor.key, by_vault=False)
+        if found.receipt is None:
+            return
+        for name, namespace in (("receipt.json", RECEIPT_NAMESPACE), ("received.json", CUSTODY_NAMESPACE)):
+            if name in documents:
+                self._signed(name, namespace, found.receipt.vault_key, by_vault=True)
+
+    def _signed(self, name: str, namespace: str, named: str, *, by_vault: bool) -> None:
+        signature = self.found.documents.get(name + SIGNATURE)
+        if signature is None:
+            return
+        digest = sha512_of(self.found.documents[name])
+        check = self._vault if by_vault else self._examiner
+        self._try(lambda: check(signature, namespace, digest, named, name))
+
+    def _examiner(self, signature: bytes, namespace: str, sha512: bytes, named: str, name: str) -> None:
+        key = _signer(signature, namespace, sha512, named, name)
+        if self.found.receipt is not None and key.fingerprint == self.found.receipt.vault_key:
+            raise UntrustedSignerError(f"{name} is signed by the vault in place of an examiner")
+        if self.found.acquired is not None and key.fingerprint != self.found.acquired.actor.key:
+            raise UntrustedSignerError(f"{name} is signed by another key than the one that acquired.json names")
+        self._keys.append((namespace, key, name))
+
+    def _vault(self, signature: bytes, namespace: str, sha512: bytes, named: str, name: str) -> None:
+        self._keys.append((namespace, _signer(signature, namespace, sha512, named, name), name))
+
+    def _check_together(self) -> None:
+        """5."""
+        found = self.found
+        receipt, acquired, received = found.receipt, found.acquired, found.received
+        if receipt is None or acquired is None or received is None:
+            return
+        acquired_sha256, receipt_sha256 = (sha256_of(found.documents[name]).hex() for name in ("acquired.json", "receipt.json"))
+        subject = (receipt.vault_id, receipt.case, receipt.item, receipt.acquisition, receipt.manifest_sha256)
+        for record, kind in ((acquired, "acquired"), (received, "received")):
+            about = (record.vault_id, record.case, record.item, record.acquisition, record.manifest_sha256)
+            if record.type != kind or about != subject:
+                raise ChainError(f"{kind}.json is about something else than receipt.json")
+        if (received.sequence, received.previous_sha256) != (acquired.sequence + 1, acquired_sha256):
+            raise ChainError("received.json does not follow acquired.json")
+        if received.receipt_sha256 != receipt_sha256 or received.actor.key != receipt.vault_key:
+            raise ChainError("received.json is not about this receipt, or names another vault's key")
+        if (receipt.acquired_sha256, receipt.acquired_sequence) != (acquired_sha256, acquired.sequence):
+            raise ChainError("receipt.json is not about this acquired.json")
+
+    def _check_shown(self, folder: int) -> None:
+        """6."""
+        receipt, acquired, received = self.found.receipt, self.found.acquired, self.found.received
+        if receipt is None or acquired is None or received is None:
+            return
+        item = self._shown(folder, ITEM_RECORDS, receipt)
+        if item and (item[-1][0].sequence, item[-1][1]) != (acquired.sequence - 1, acquired.previous_sha256):
+            self._say(ForkedError("the item's records that the vault showed do not lead up to acquired.json"))
+        own = self._shown(folder, VAULT_RECORDS, receipt)
+        name, stated = self.found.name, f"{received.sequence} {self.found.head_sha256}"
+        place = f"{name.case.folder}/{name.item.folder}" if name is not None else ""
+        if own and not any(record.type == "heads" and record.details.get(place) == stated for record, _ in own):
+            self._say(ChainError("the vault's own records do not state where the item's chain ended with this acquisition"))
+
+    def _check_times(self) -> None:
+        """8."""
+        found = self.found
+        times = AcquisitionTimes.of(found.header, self._footer, found.acquired, found.received, found.receipt)
+        found.contradictions += times.contradictions(measured_clocks(found.header))
+        found.contradictions += times.of_the_future(Step("this check is made", self._now_ns))
+
+    def _shown(self, folder: int, part: str, receipt: Receipt) -> list[tuple[CustodyRecord, str]]:
+        """The records of one chain that were kept, with their digests, in order."""
+        found: list[tuple[CustodyRecord, str]] = []
+        try:
+            with opened_folder(part, folder) as records:
+                for name in sorted(os.listdir(records), key=lambda name: (len(name.partition("-")[0]), name)):
+                    if name.endswith(SIGNATURE):
+                        continue
+                    record, digest = self._load_record(records, name, receipt)
+                    before = found[-1] if found else None
+                    if before is not None and (record.sequence, record.previous_sha256) != (before[0].sequence + 1, before[1]):
+                        raise ChainError(f"{part}/{name} does not follow the record before it")
+                    if (record.case is None) != (part == VAULT_RECORDS):
+                        raise ChainError(f"{part}/{name} belongs to another chain")
+                    found.append((record, digest))
+        except FileNotFoundError:
+            return []
+        except EvidenceSyncError as error:
+            self._say(error)
+        self.found.records += len(found)
+        return found
+
+    def _load_record(self, folder: int, name: str, receipt: Receipt) -> tuple[CustodyRecord, str]:
+        data, signature = load_file(folder, name, MAX_RECORD), load_file(folder, name + SIGNATURE, MAX_SIGNATURE)
+        shown = safe_text(os.fsencode(name), 100)
+        if data is None or signature is None:
+            raise MissingOrExtraError(f"{shown} or its signature is missing")
+        record = decode_record(data)
+        subject = (receipt.vault_id, receipt.case, receipt.item) if record.case is not None else (receipt.vault_id, None, None)
+        if record_name(record) != name or (record.vault_id, record.case, record.item) != subject:
+            raise ChainError(f"{shown} is another record")
+        key = verify_signature(signature, CUSTODY_NAMESPACE, sha512_of(data))
+        check_signer(record, key, receipt.vault_key, key.fingerprint)
+        return record, sha256_of(data).hex()
+
+    def _judge(self, namespace: str, key: PublicKey, what: str) -> None:
+        """At the time when the vault says that it signed for it: later the signature cannot have been made.
+
+        The vault's clock may have been ahead. Whether a key that is not trusted any more was retired before or after, only the
+        order of the vault's own chain tells: without that nobody is judged by such a date.
+        """
+        trusted = self._trusted
+        if trusted is None:
+            return
+        at_ns = self._vault_time()
+        try:
+            trusted.principal_for(key, namespace, at_ns)
+        except UntrustedSignerError as error:
+            doubt = self._doubt(trusted, namespace, key, at_ns)
+            said = f"{what}: {error.message}"
+            self._say(UntrustedSignerError(said) if doubt is None else IncompleteError(f"{said}; but {doubt}"))
+
+    def _vault_time(self) -> int:
+        """As `verify` takes it: the record counts, for it is what the chain holds."""
+        received, receipt = self.found.received, self.found.receipt
+        dated = received.time if received is not None else receipt.finished if receipt is not None else None
+        return self._now_ns if dated is None else parse_moment(dated)
+
+    def _doubt(self, trusted: TrustedSigners, namespace: str, key: PublicKey, at_ns: int) -> str | None:
+        """Why a key that is not trusted at the vault's date may have been trusted all the same."""
+        receipt, name, received = self.found.receipt, self.found.name, self.found.received
+        if receipt is None or name is None or received is None or not trusted.has_ended(key, namespace, at_ns):
+            return None
+        if self._order is None or self._order.vault_id != receipt.vault_id:
+            return f"that date is by the vault's clock, and whether it was retired before, only its chain tells: {_BRING_VAULT}"
+        place = f"{name.case.folder}/{name.item.folder}"
+        retired = self._order.retired_after(key.fingerprint, place, f"{received.sequence} {self.found.head_sha256}")
+        if retired is None:
+            return None
+        try:
+            trusted.principal_for(key, namespace, retired)
+        except UntrustedSignerError:
+            return None
+        return STATED_BEFORE
+
+    def _try(self, check: Callable[[], None]) -> None:
+        try:
+            check()
+        except EvidenceSyncError as error:
+            self._say(error)
+
+    def _say(self, error: EvidenceSyncError) -> None:
+        self.found.problems.append(error)
+
+
+def _whole_lines(file: BinaryIO) -> Iterator[bytes]:
+    while block := file.read(_LINES):
+        yield block if block.endswith(b"\n") else block + file.readline(MAX_MANIFEST_LINE + 1)
+
+
+def _entries(folder: int) -> Iterator[tuple[bytes, Entry]]:
+    with open_file(folder, MANIFEST) as file:
+        reader = ManifestReader()
+        for block in _whole_lines(file):
+            for path, line in reader.read_lines(block):
+                if isinstance(line, Entry):
+                    yield path, line
+
+
+def _signer(signature: bytes, namespace: str, sha512: bytes, named: str, name: str) -> PublicKey:
+    try:
+        key = verify_signature(signature, namespace, sha512)
+    except SignatureError as error:
+        raise SignatureError(f"{name}: {error.message}") from error
+    if key.fingerprint != named:
+        raise UntrustedSignerError(f"{name} is signed by {key.fingerprint}, and names {named}")
+    return key

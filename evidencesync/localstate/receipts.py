@@ -1,0 +1,206 @@
+"""Keeps what a push signed and got back: whoever holds it can show a vault whose history was cut short.
+
+A receipt grows in a draft folder while the push runs: the manifest as it is read, the records that the vault shows. It becomes
+`CASE-ITEM-NNNN` in one step, when the vault has signed for everything. Where there is no room for the manifest, the receipt is
+kept without it (and without the vault's records): the signed documents are small, and the push matters more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from evidencesync.custody.documents import CustodyRecord
+from evidencesync.custody.record import record_name
+from evidencesync.errors import ConfigurationError, NoSpaceError, UnkeptReceiptError
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.identity import ItemName
+from evidencesync.files.placing import place_folder
+from evidencesync.files.shortages import is_full, is_shortage, unexpected
+from evidencesync.home import expand
+from evidencesync.limits import MAX_KEPT_MANIFEST
+from evidencesync.localstate.files import (
+    DRAFT,
+    PROBE,
+    KeptFolder,
+    create_file,
+    opened_folder,
+    own_folder,
+    sync_file,
+    write_file,
+)
+from evidencesync.outside import Closed
+
+MANIFEST: Final = "manifest.jsonl"
+ITEM_RECORDS: Final = "custody"
+VAULT_RECORDS: Final = "vault-custody"
+SIGNATURE: Final = ".sig"
+_MAX_SAME_NAME: Final = 1000
+_HINT: Final = "Name another folder: --receipts DIR"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A receipt that is kept. `lacks` says why manifest and records are not among it; None: they are."""
+
+    folder: Path
+    lacks: str | None
+
+
+def receipts_folder(chosen: Path | None, closed: Sequence[Closed] = ()) -> KeptFolder:
+    """The folder for receipts, made where it is missing, and tried: before a push is the time to learn that it is full.
+
+    The default follows the XDG Base Directory Specification. Raises NoSpaceError, ConfigurationError, UsageError where it lies
+    in what is `closed`.
+    """
+    folder = default_receipts(chosen)
+    try:
+        return KeptFolder(folder, closed, _HINT, follow=True)
+    except OSError as error:
+        if is_shortage(error):
+            raise unexpected(error) from error
+        refused = NoSpaceError if is_full(error) else ConfigurationError
+        raise refused(
+            f"receipts cannot be kept in {safe_text(str(folder), 200)}: {error.strerror}",
+            hint=_HINT,
+        ) from error
+
+
+def default_receipts(chosen: Path | None) -> Path:
+    """The folder for receipts, wherever it is: the one that was chosen, or the user's own for data (XDG)."""
+    return expand(chosen) if chosen is not None else own_folder("XDG_DATA_HOME", ".local", "share") / "receipts"
+
+
+def holds_receipts_alone(folder: Path) -> bool:
+    """Whether there is nothing in a folder but receipts, finished or not. Not, where that cannot be told."""
+    try:
+        with os.scandir(folder) as listing:
+            return all(one.name.startswith((DRAFT, PROBE)) or _is_receipt(folder / one.name) for one in listing)
+    except OSError:
+        return False
+
+
+def _is_receipt(folder: Path) -> bool:
+    return (folder / "receipt.json").is_file()
+
+
+class ReceiptDraft:
+    """One receipt while its push runs. Used by one thread; `close` removes what has not become a receipt.
+
+    The folder stays open in the meantime: it is the one that was tried, whatever happens to its name.
+    """
+
+    def __init__(self, folder: KeptFolder) -> None:
+        self._folder = folder
+        self._draft = f"{DRAFT}{secrets.token_hex(8)}"
+        self._lacks: str | None = None
+        self._manifest: BinaryIO | None = None
+        self._size = 0
+
+    @property
+    def place(self) -> Path:
+        """Where it lies while it is no receipt yet."""
+        return self._folder.path / self._draft
+
+    def begin(self) -> None:
+        """Begins anew: what an earlier attempt of this push has written is gone."""
+        self.close()
+        self._lacks, self._size = None, 0
+        try:
+            with opened_folder(self._draft, self._folder.fd, make=True) as draft:
+                self._manifest = create_file(draft, MANIFEST)
+        except OSError as error:
+            self._give_up(error.strerror)
+
+    def add_manifest(self, lines: bytes) -> None:
+        """The next lines of the manifest, as they are signed."""
+        if self._manifest is None:
+            return
+        self._size += len(lines)
+        if self._size > MAX_KEPT_MANIFEST:
+            self._give_up(f"it is larger than {MAX_KEPT_MANIFEST} bytes")
+            return
+        try:
+            self._manifest.write(lines)
+        except OSError as error:
+            self._give_up(error.strerror)
+
+    def add_record(self, record: CustodyRecord, data: bytes, signature: bytes) -> None:
+        """A record that the vault has shown, of the item's chain or of its own."""
+        if self._lacks is not None:
+            return
+        try:
+            with (
+                opened_folder(self._draft, self._folder.fd) as draft,
+                opened_folder(ITEM_RECORDS if record.case is not None else VAULT_RECORDS, draft, make=True) as folder,
+            ):
+                name = record_name(record)
+                with contextlib.suppress(FileExistsError):  # it was shown before: over another link, and found to be the same
+                    write_file(folder, name, data)
+                    write_file(folder, name + SIGNATURE, signature)
+                os.fsync(folder)
+        except OSError as error:
+            self._give_up(error.strerror)
+
+    def settle(self) -> None:
+        """Makes the manifest durable, while the vault is at work."""
+        if self._manifest is None:
+            return
+        try:
+            sync_file(self._manifest)
+            self._manifest.close()
+        except OSError as error:
+            self._give_up(error.strerror)
+        self._manifest = None
+
+    def finish(self, name: ItemName, acquisition: int, documents: dict[str, bytes]) -> Kept:
+        """Adds the signed documents by name, and gives the receipt its place, durably.
+
+        It never takes the place of another: where the name is taken (by another vault's acquisition), a number is added.
+        Raises UnkeptReceiptError.
+        """
+        self.settle()
+        try:
+            with opened_folder(self._draft, self._folder.fd, make=True) as draft:
+                for file, data in documents.items():
+                    write_file(draft, file, data)
+                os.fsync(draft)
+            final = _take_place(self._draft, self._folder.fd, f"{name.case.folder}-{name.item.folder}-{acquisition:04}")
+            os.fsync(self._folder.fd)
+        except OSError as error:
+            self.close()
+            raise UnkeptReceiptError(
+                f"acquisition {acquisition} of {name} was published, but its receipt could not be kept in "
+                f"{safe_text(str(self._folder.path), 200)}: {error.strerror}"
+            ) from error
+        return Kept(self._folder.path / final, self._lacks)
+
+    def close(self) -> None:
+        """Removes the draft; nothing happens to a receipt that is finished."""
+        if self._manifest is not None:
+            with contextlib.suppress(OSError):
+                self._manifest.close()
+            self._manifest = None
+        with contextlib.suppress(OSError):
+            shutil.rmtree(self._draft, dir_fd=self._folder.fd)
+
+    def _give_up(self, reason: str | None) -> None:
+        """Goes on without what is large, and leaves the room to what is small."""
+        self.close()
+        self._lacks = reason or "unknown"
+
+
+def _take_place(draft: str, folder: int, name: str) -> str:
+    """Renames to the first name that nothing has, not even a link that leads nowhere. Nothing is ever replaced."""
+    for number in range(1, _MAX_SAME_NAME):
+        final = name if number == 1 else f"{name}-{number}"
+        with contextlib.suppress(FileExistsError):
+            place_folder(draft, final, src_dir_fd=folder, dst_dir_fd=folder)
+            return final
+    raise FileExistsError(17, "the name is taken", name)

@@ -1,0 +1,195 @@
+"""The segments that a sender has open: how each is opened, and what is answered about it."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+
+from evidencesync.delta.chunker import Segment
+from evidencesync.delta.possession import Possession
+from evidencesync.delta.rows import segment_digest
+from evidencesync.errors import ProtocolError
+from evidencesync.evidence.digest import SegmentDigest
+from evidencesync.limits import LEAST_PROVEN, MEAN_CHUNK
+from evidencesync.protocol.bitmap import unpack_bits
+from evidencesync.protocol.flow import AskPolicy, Opening
+from evidencesync.protocol.gaps import unpack_gaps
+from evidencesync.protocol.messages import ChunkData, Chunks, Need, NeedPieces, SegmentAnswer, SegmentData, SegmentOffer
+from evidencesync.protocol.outgoing import Outgoing
+from evidencesync.protocol.outgoing_pieces import OutgoingPieces
+from evidencesync.protocol.repeats import Key, Repeats, segment_key
+from evidencesync.protocol.rows import ZERO_BIT, encode_wire_rows
+
+
+@dataclass(slots=True)
+class _OpenSegment:
+    segment: Segment
+    named: bool = False
+    answered: bool = False
+    listed: bool = False
+    repeats: bool = False
+    """Whether the same seems to have been sent before: what is answered then says nothing of what the vault had."""
+    refined: bool = False
+    pieces: OutgoingPieces | None = None
+    whole: list[bool] = field(default_factory=list)
+    """The rows that are wanted whole, where pieces of others come first."""
+
+
+class OutgoingSegments:
+    """Segments from `add` until they are stored."""
+
+    def __init__(self, out: Outgoing, *, knows_nothing: bool, piece_key: bytes, possession: Possession | None) -> None:
+        self.held_bytes = 0
+        self.rows = 0
+        """How many rows the open segments have."""
+        self.count = 0
+        """How many segments there are so far."""
+        self.stored = 0
+        """How many of them the receiver has stored."""
+        self._out = out
+        self._piece_key = piece_key
+        self._possession = possession
+        self._policy = AskPolicy(peer_knows_nothing=knows_nothing, by_name=possession is not None)
+        self._segments: dict[int, _OpenSegment] = {}
+        self._sent = Repeats()
+        self._sending: list[Key] = []  # of the open stream: within one content nothing is found before it is whole
+
+    @property
+    def open(self) -> int:
+        """How many are not stored yet."""
+        return len(self._segments)
+
+    def add(self, segment: Segment) -> None:
+        """Opens the next segment of the open stream."""
+        number = self.count
+        self.count += 1
+        held = self._segments[number] = _OpenSegment(segment)
+        key = segment_key(segment)
+        if key is not None:
+            held.repeats = self._sent.has(key)
+            self._sending.append(key)
+        self.held_bytes += segment.held_bytes
+        self.rows += len(segment.lengths)
+        self._out.counts.zero_bytes += segment.zero_bytes
+        self.announce(number)
+
+    def end_stream(self) -> None:
+        """The open stream has ended: its segments may come again in another one."""
+        for key in self._sending:
+            self._sent.add(key)
+        self._sending.clear()
+
+    def announce(self, number: int) -> None:
+        """Opens a segment, or opens it again over a new link, as if nothing had been said of it."""
+        before = self._segments[number]
+        held = self._segments[number] = _OpenSegment(before.segment, repeats=before.repeats)
+        segment = held.segment
+        match Opening.NAME if held.repeats else self._policy.opening():
+            case Opening.NAME:
+                held.named = True
+                name = segment_digest(segment.rows())
+                self._out.send(SegmentOffer(number, name, segment.total_bytes, self._proof(name, segment)))
+            case Opening.LIST:
+                self._send_chunk_list(number, held)
+            case Opening.BYTES:
+                self._send_segment(number, segment)
+
+    def on_answer(self, answer: SegmentAnswer) -> None:
+        """Whether the vault has a segment that was named. Raises ProtocolError where it was not asked for."""
+        held = self._segment(answer.segment)
+        # A segment said to be known may be asked for later, when the vault finds that its basis is damaged.
+        if not held.named or held.listed or (answer.known and held.answered):
+            raise ProtocolError("a segment was answered that was not asked for")
+        held.answered = True
+        if held.repeats:
+            self._sent.note_answer(known=answer.known)
+        if answer.known:
+            if not held.repeats:
+                self._policy.note_known()
+        else:
+            self._send_chunk_list(answer.segment, held)
+
+    def on_need(self, need: Need) -> None:
+        """Which rows of a segment the vault lacks. Raises ProtocolError for a request that does not fit its segment."""
+        held = self._segment(need.segment)
+        parts = held.segment.parts
+        if need.count != len(parts) or held.pieces is not None:
+            raise ProtocolError("a request for chunks does not fit its segment")
+        missing = unpack_bits(need.missing, need.count)
+        if any(wanted and part is None for wanted, part in zip(missing, parts, strict=True)):
+            raise ProtocolError("a run of zeros was asked for")
+        if need.gaps:
+            self._send_pieces(held, need, missing)
+            return
+        self._send_chunks(need.segment, held, _chosen(parts, missing))
+
+    def on_need_pieces(self, need: NeedPieces) -> None:
+        """Which pieces the vault lacks. Raises ProtocolError for a request that does not fit its segment."""
+        held = self._segment(need.segment)
+        if held.pieces is None:
+            raise ProtocolError("a request for pieces does not fit its segment")
+        named_again = held.pieces.on_need(need)
+        if named_again is not None:
+            self._out.send(named_again)
+            return
+        parts = _chosen(held.segment.parts, held.whole) + held.pieces.lacked()
+        held.pieces = None
+        self._send_chunks(need.segment, held, parts)
+
+    def release(self, count: int) -> None:
+        """All segments below `count` are stored. Raises ProtocolError where they were not all sent."""
+        if not self.stored <= count <= self.count:
+            raise ProtocolError("the receiver says it stored segments that were not sent")
+        for number in range(self.stored, count):
+            segment = self._segments.pop(number).segment
+            self.held_bytes -= segment.held_bytes
+            self.rows -= len(segment.lengths)
+        self.stored = count
+
+    def _send_pieces(self, held: _OpenSegment, need: Need, missing: list[bool]) -> None:
+        """Names the pieces of the gaps. Once in a segment: it is work, and a vault that was wrong asks for chunks whole."""
+        if held.refined:
+            raise ProtocolError("the pieces of a segment were asked for twice")
+        lengths = held.segment.lengths
+        gaps = unpack_gaps(need.gaps, [length if wanted else 0 for length, wanted in zip(lengths, missing, strict=True)])
+        for gap in gaps:
+            missing[gap.first : gap.first + gap.count] = [False] * gap.count
+        held.refined = True
+        held.whole = missing
+        held.pieces = OutgoingPieces(self._piece_key, need.segment, held.segment)
+        self._out.send(held.pieces.name(gaps))
+
+    def _send_chunks(self, number: int, held: _OpenSegment, parts: list[memoryview]) -> None:
+        size, segment = sum(map(len, parts)), held.segment
+        # A little that is new, among zeros, says nothing of the rest.
+        if not held.repeats and (size < segment.literal_bytes or size >= MEAN_CHUNK):
+            self._policy.note_parts(size, segment.literal_bytes)
+        self._out.send(ChunkData(number, size))
+        self._out.send_data(parts, size)
+
+    def _proof(self, name: SegmentDigest, segment: Segment) -> bytes:
+        if self._possession is None or segment.literal_bytes < LEAST_PROVEN:
+            return b""
+        return self._possession.of_segment(name, [part for part in segment.parts if part is not None])
+
+    def _send_chunk_list(self, number: int, held: _OpenSegment) -> None:
+        held.listed = True
+        self._out.send(Chunks(number, encode_wire_rows(held.segment.rows())))
+
+    def _send_segment(self, number: int, segment: Segment) -> None:
+        lengths = [
+            length | ZERO_BIT if part is None else length for length, part in zip(segment.lengths, segment.parts, strict=True)
+        ]
+        size = segment.literal_bytes
+        self._out.send(SegmentData(number, struct.pack(f"<{len(lengths)}I", *lengths), size))
+        self._out.send_data([part for part in segment.parts if part is not None], size)
+
+    def _segment(self, number: int) -> _OpenSegment:
+        held = self._segments.get(number)
+        if held is None:
+            raise ProtocolError("the receiver speaks of a segment that is not open")
+        return held
+
+
+def _chosen(parts: list[memoryview | None], wanted: list[bool]) -> list[memoryview]:
+    return [part for part, chosen in zip(parts, wanted, strict=True) if chosen and part is not None]

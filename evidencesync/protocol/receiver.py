@@ -1,0 +1,195 @@
+"""The receiving end of a transfer as a state machine: frames in, events out; answers in, frames out.
+
+It knows the order in which messages may come and holds every peer to it. What a page or a segment means for a vault is
+the business of whoever takes the events. Numbers of pages and segments go up by one; each is named, listed or sent once
+before it is stored; data frames follow the message that announced them and nothing else may stand between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from evidencesync.delta.refine import Gap
+from evidencesync.errors import ProtocolError
+from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
+from evidencesync.evidence.path import EvidencePath
+from evidencesync.protocol.events import (
+    ChunksListed,
+    Event,
+    FinishRequested,
+    PageNamed,
+    PiecesListed,
+    SegmentNamed,
+    StreamClosed,
+    StreamOpened,
+    StreamResembles,
+)
+from evidencesync.protocol.failures import error_of
+from evidencesync.protocol.framing import frame_of
+from evidencesync.protocol.incoming import Announcement, IncomingData
+from evidencesync.protocol.messages import (
+    DATA_FRAME,
+    Alive,
+    ChunkData,
+    Chunks,
+    Close,
+    Failure,
+    Files,
+    Finish,
+    Message,
+    Open,
+    Page,
+    PageOffer,
+    Pieces,
+    Resembles,
+    Resumed,
+    SegmentData,
+    SegmentOffer,
+    decode_message,
+)
+from evidencesync.protocol.page_order import PageOrder
+from evidencesync.protocol.segment_order import SegmentOrder
+from evidencesync.protocol.stream_order import StreamOrder
+from evidencesync.protocol.window import Window
+
+FROM_THE_START: Final = Resumed(0, 0, 0, stream_open=False, concluding=False)
+
+
+class Receiver:
+    """State of the receiving end. Feed it frames; take events; answer; send what `take_output` gives.
+
+    A session that goes on over a new link has a new one, which begins where the last one stood. `stream_left`: how many
+    bytes the open stream may still have.
+    """
+
+    def __init__(self, resumed: Resumed = FROM_THE_START, stream_left: int | None = None) -> None:
+        window = self._window = Window()
+        self._streams = StreamOrder(resumed.streams, stream_left)
+        self._pages = PageOrder(resumed.pages, window)
+        self._segments = SegmentOrder(resumed.segments, self._streams, window)
+        self._data = IncomingData()
+        self._output: list[bytes] = []
+        self._finished = False
+
+    def take_output(self) -> bytes:
+        """The answers to send now."""
+        output = b"".join(self._output)
+        self._output.clear()
+        return output
+
+    # Frames.
+
+    def receive(self, frame_type: int, body: memoryview) -> Iterator[Event]:
+        """The events of one frame. Raises ProtocolError or LimitExceededError; a peer's Failure is raised as its error."""
+        if frame_type == DATA_FRAME:
+            arrival = self._data.add(body)
+            if arrival is not None:
+                yield arrival
+            return
+        message = decode_message(frame_type, body)
+        if self._data.is_due and not isinstance(message, Failure):  # who gives up may do so at any time
+            raise ProtocolError("a message stands where data was announced")
+        yield from self._on_message(message)
+
+    def _on_message(self, message: Message) -> Iterator[Event]:
+        match message:
+            case PageOffer():
+                self._pages.name(message)
+                yield PageNamed(message.number, ChunkDigest(message.digest))
+            case Page() | Files() | SegmentData() | ChunkData():
+                yield from self._announce(message)
+            case Open():
+                self._streams.open(message)
+                yield StreamOpened(message.size)
+            case Resembles():
+                self._streams.resembles(message)
+                yield StreamResembles(EvidencePath(message.path))
+            case SegmentOffer():
+                self._segments.name(message)
+                yield SegmentNamed(message.segment, SegmentDigest(message.digest), message.size, message.proof)
+            case Chunks():
+                yield ChunksListed(message.segment, self._segments.list_chunks(message))
+            case Pieces():
+                yield PiecesListed(message.segment, *self._segments.list_pieces(message))
+            case Close():
+                self._streams.close(message)
+                yield StreamClosed(message.size, Blake3Digest(message.blake3))
+            case Alive():
+                return
+            case Finish():
+                self._check_complete(message)
+                yield FinishRequested(message)
+            case Failure():
+                raise error_of(message)
+            case _:
+                raise ProtocolError(f"a {type(message).__name__} message is out of order")
+
+    def _announce(self, head: Announcement) -> Iterator[Event]:
+        match head:
+            case Page():
+                self._pages.announce(head)
+            case Files():
+                self._pages.announce_files(head)
+            case SegmentData():
+                self._segments.announce(head)
+            case ChunkData():
+                self._segments.announce_chunks(head)
+        arrival = self._data.announce(head)
+        if arrival is not None:
+            yield arrival
+
+    def _check_complete(self, message: Finish) -> None:
+        """After this nothing new may begin, but what was asked for still comes."""
+        if self._finished or self._streams.is_open or message.pages != self._pages.next_page:
+            raise ProtocolError("the end was announced before everything was sent")
+        self._finished = True
+        self._streams.end()
+        self._pages.end()
+
+    # Answers.
+
+    def answer_page(self, number: int, *, known: bool) -> None:
+        """Says whether the vault has a named page."""
+        self._send(self._pages.answer(number, known=known))
+
+    def want_files(self, page: int, missing: list[bool]) -> None:
+        """Asks for small contents of a page."""
+        self._send(self._pages.want_files(page, missing))
+
+    def hold_page(self, number: int, size: int) -> None:
+        """So many bytes of a page's contents are here from the link before this one: they count against the window, too."""
+        self._window.hold_page(number, size)
+
+    def pages_stored(self, count: int) -> None:
+        """All pages below `count` are stored."""
+        self._send(self._pages.stored(count))
+
+    def answer_segment(self, number: int, *, known: bool, rows: int = 0) -> None:
+        """Says whether the vault has a named segment, and how many rows it has: the sender's window bounds these, too."""
+        self._send(self._segments.answer(number, known=known, rows=rows))
+
+    def ask_again(self, number: int) -> None:
+        """Takes back that a named segment is known: its basis has proved bad. Its rows will be listed."""
+        self._send(self._segments.ask_again(number))
+
+    def need_chunks(self, number: int, missing: list[bool], size: int, gaps: Sequence[Gap] = ()) -> None:
+        """Asks for rows of a segment, `size` bytes in all; none where everything is known.
+
+        The pieces of `gaps`, which are runs of these rows, are to be named first: see `need_pieces`.
+        """
+        self._send(self._segments.need_chunks(number, missing, size, gaps))
+
+    def need_pieces(self, number: int, missing: list[bool], spared: int, again: Sequence[bool]) -> None:
+        """Asks for pieces of a segment's gaps; the others have `spared` bytes. With them come the rows outside of gaps.
+
+        `again` says which of the gaps are to be cut once more, by content, before anything comes.
+        """
+        self._send(self._segments.need_pieces(number, missing, spared, again))
+
+    def segments_stored(self, count: int) -> None:
+        """All segments below `count` are stored."""
+        self._send(self._segments.stored(count))
+
+    def _send(self, message: Message) -> None:
+        self._output.append(frame_of(message))

@@ -1,0 +1,171 @@
+"""The sending end of a transfer, between `Ready` and `Finish`: what goes out, what is waited for, what may be let go.
+
+Two things are sent, each numbered from 0 in order. *Pages* are runs of manifest lines, together with the contents of
+the small files in them. *Segments* are parts of larger contents, between `Open` and `Close` of their stream. Bytes stay
+here until the receiver says that they are stored; `has_room` bounds how many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from evidencesync.delta.chunker import Segment
+from evidencesync.delta.possession import Possession
+from evidencesync.errors import ProtocolError
+from evidencesync.evidence.digest import Blake3Digest
+from evidencesync.limits import MAX_OPEN_PAGES, MAX_OPEN_ROWS, MAX_OPEN_SEGMENTS, WINDOW
+from evidencesync.protocol.compression import Compress
+from evidencesync.protocol.messages import (
+    Close,
+    Message,
+    Need,
+    NeedPieces,
+    Open,
+    PageAnswer,
+    PagesStored,
+    Resembles,
+    Resumed,
+    SegmentAnswer,
+    SegmentsStored,
+    Want,
+)
+from evidencesync.protocol.outgoing import Outgoing
+from evidencesync.protocol.outgoing_pages import OutgoingPages
+from evidencesync.protocol.outgoing_segments import OutgoingSegments
+from evidencesync.protocol.replay import ClosedStream, OpenedStream, ReplayLog, SentPage, SentSegment
+
+
+class Sender:
+    """State of the sending end. Call `take_output` after every call, and send what it gives in that order.
+
+    `possession` proves that we have what we ask for, to a vault that looks in other cases than ours. `first_page` is the number
+    of our first page, where others come from elsewhere.
+    """
+
+    def __init__(
+        self,
+        *,
+        knows_nothing: bool,
+        has_previous: bool,
+        piece_key: bytes,
+        compress: Compress,
+        clock: Callable[[], float],
+        possession: Possession | None = None,
+        first_page: int = 0,
+    ) -> None:
+        self._out = Outgoing(compress, clock)
+        self.counts = self._out.counts
+        self.data = self._out.data
+        self._has_previous = has_previous
+        self._pages = OutgoingPages(
+            self._out, first_page, knows_nothing=knows_nothing, has_previous=has_previous, possession=possession
+        )
+        self._segments = OutgoingSegments(self._out, knows_nothing=knows_nothing, piece_key=piece_key, possession=possession)
+        self._next_stream = 0
+        self._log = ReplayLog()
+
+    # What the local side asks.
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be added: the window of bytes and of open things is not full."""
+        return (
+            self._pages.held_bytes + self._segments.held_bytes < WINDOW
+            and self._pages.open < MAX_OPEN_PAGES
+            and self._segments.open < MAX_OPEN_SEGMENTS
+            and self._segments.rows < MAX_OPEN_ROWS
+        )
+
+    @property
+    def pages_sent(self) -> int:
+        """How many pages there are so far."""
+        return self._pages.count
+
+    @property
+    def all_stored(self) -> bool:
+        """Whether the receiver has stored everything that was added."""
+        return not self._pages.open and not self._segments.open
+
+    @property
+    def stored(self) -> tuple[int, int]:
+        """How many pages, and how many segments, the receiver says that it has stored."""
+        return self._pages.stored, self._segments.stored
+
+    def take_output(self) -> list[bytes]:
+        """The frames to send now, in order."""
+        return self._out.take()
+
+    # What the local side adds.
+
+    def add_page(self, lines: bytes, contents: list[bytes]) -> None:
+        """A page of whole manifest lines, and the contents of its small files in line order (empty files have none)."""
+        self._log.add(SentPage(self._pages.count))
+        self._pages.add(lines, contents)
+
+    def open_stream(self, size: int, path: bytes = b"") -> None:
+        """A content of at most `size` bytes follows in segments, and is the file at `path`."""
+        self._log.add(OpenedStream(self._next_stream, size, path, self._segments.count))
+        self._send_open(self._next_stream, size, path)
+
+    def add_segment(self, segment: Segment) -> None:
+        """The next segment of the open stream."""
+        self._log.add(SentSegment(self._segments.count))
+        self._segments.add(segment)
+
+    def close_stream(self, size: int, blake3: Blake3Digest) -> None:
+        """The open stream's content ends here; this is its digest as it was read."""
+        self._log.add(ClosedStream(self._next_stream, size, blake3, self._segments.count))
+        self._out.send(Close(self._next_stream, size, blake3))
+        self._segments.end_stream()
+        self._next_stream += 1
+
+    def resume(self, resumed: Resumed) -> None:
+        """Goes on over a new link, where the receiver says it stands. Raises ProtocolError where it cannot stand there."""
+        self._out.clear()
+        self._release_pages(resumed.pages)
+        self._release_segments(resumed.segments)
+        for sent in self._log.since(resumed):
+            match sent:
+                case SentPage(number):
+                    self._pages.name_again(number)
+                case SentSegment(number):
+                    self._segments.announce(number)
+                case OpenedStream(stream, size, path):
+                    self._send_open(stream, size, path)
+                case ClosedStream(stream, size, blake3):
+                    self._out.send(Close(stream, size, blake3))
+
+    # What the peer says.
+
+    def receive(self, message: Message) -> None:
+        """An answer of the receiver. Raises ProtocolError for one that answers nothing that was asked."""
+        match message:
+            case PageAnswer():
+                self._pages.on_answer(message)
+            case Want():
+                self._pages.on_want(message)
+            case PagesStored():
+                self._release_pages(message.count)
+            case SegmentAnswer():
+                self._segments.on_answer(message)
+            case Need():
+                self._segments.on_need(message)
+            case NeedPieces():
+                self._segments.on_need_pieces(message)
+            case SegmentsStored():
+                self._release_segments(message.count)
+            case _:
+                raise ProtocolError(f"a {type(message).__name__} message is out of order")
+
+    def _release_pages(self, count: int) -> None:
+        self._pages.release(count)
+        self._log.note_stored(pages=count, segments=self._segments.stored)
+
+    def _release_segments(self, count: int) -> None:
+        self._segments.release(count)
+        self._log.note_stored(pages=self._pages.stored, segments=count)
+
+    def _send_open(self, stream: int, size: int, path: bytes) -> None:
+        self._out.send(Open(stream, size))
+        if path and self._has_previous:
+            self._out.send(Resembles(stream, path))

@@ -1,0 +1,1 @@
+"""Makes a working copy of an acquisition outside the vault."""

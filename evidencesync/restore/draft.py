@@ -1,0 +1,182 @@
+"""The place of a working copy: made beside it under a name that nobody takes for it, and renamed when it is whole."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from evidencesync.errors import UsageError
+from evidencesync.evidence.display import safe_text
+from evidencesync.files.disk import FOLDER_FLAGS
+from evidencesync.files.folders import FolderStack, names_in
+from evidencesync.outside import closed_vault, look_at, require_outside
+from evidencesync.restore.inodeflags import clear_flags
+from evidencesync.restore.refusals import place_error, reason_of
+
+DRAFT_PREFIX: Final = ".evidencesync-restore-"
+_DRAFT_MODE: Final = 0o700  # nobody else looks in while it is made
+_INHERITED: Final = ("system.posix_acl_default", "system.posix_acl_access")
+
+
+class Draft:
+    """An empty folder of our own beside where the copy will be. `fd` is its descriptor."""
+
+    def __init__(self, parent_fd: int, name: bytes, fd: int, final: bytes) -> None:
+        self.fd = fd
+        self._parent_fd = parent_fd
+        self._name = name
+        self._final = final
+
+    def publish(self) -> None:
+        """Renames it to its place, durably. What is there by now and not empty is never replaced. Raises StorageError."""
+        try:
+            os.rename(self._name, self._final, src_dir_fd=self._parent_fd, dst_dir_fd=self._parent_fd)
+            self._name = self._final
+            os.fsync(self._parent_fd)
+        except OSError as error:
+            raise place_error(error, "put the working copy in its place") from error
+
+    def discard(self) -> None:
+        """Removes it with all that is in it, whatever modes it was given. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError), FolderStack(os.dup(self.fd)) as stack:
+            _empty(stack)
+            os.rmdir(self._name, dir_fd=self._parent_fd)
+
+
+@contextlib.contextmanager
+def drafted(destination: bytes, vault: Path) -> Iterator[Draft]:
+    """A draft for the length of a `with`; gone at its end where it was not published.
+
+    Raises UsageError for a destination that is not new and not empty, that has no folder to lie in, or that lies in the vault.
+    """
+    parent_fd, final = _open_parent(destination, vault)
+    try:
+        name = f"{DRAFT_PREFIX}{secrets.token_hex(8)}".encode()
+        draft = Draft(parent_fd, name, _make_draft(parent_fd, name, safe_text(destination, 200)), final)
+        try:
+            _disinherit(draft.fd)
+            yield draft
+        except BaseException:
+            with contextlib.suppress(OSError):  # the first error is the one to tell; its name says what is left of it
+                draft.discard()
+            raise
+        finally:
+            os.close(draft.fd)
+    finally:
+        os.close(parent_fd)
+
+
+def _make_draft(parent_fd: int, name: bytes, shown: str) -> int:
+    try:
+        os.mkdir(name, _DRAFT_MODE, dir_fd=parent_fd)
+        return os.open(name, FOLDER_FLAGS, dir_fd=parent_fd)
+    except OSError as error:
+        raise place_error(error, f"make a folder beside {shown}") from error
+
+
+def _open_parent(destination: bytes, vault: Path) -> tuple[int, bytes]:
+    shown = safe_text(destination, 200)
+    place = os.path.realpath(destination)
+    if os.path.islink(destination.rstrip(b"/")) and not os.path.lexists(place):
+        raise UsageError(f"{shown} is a link that leads nowhere", hint="Name a new folder, or a link to an empty one.")
+    parent, name = os.path.split(place)
+    try:
+        parent_fd = os.open(parent, FOLDER_FLAGS)
+    except OSError as error:
+        text = f"{shown} has no folder to lie in: {reason_of(error)}"
+        raise UsageError(text, hint="Make the folder above it first.") from error
+    try:
+        if not destination or not name:
+            raise UsageError(f"not a place for a working copy: {shown}", hint="Name a new folder.")
+        require_outside(parent_fd, shown, closed_vault(vault), "Name a folder outside: only evidence belongs into a vault.")
+        _check_free(parent_fd, name, shown)
+    except BaseException:
+        os.close(parent_fd)
+        raise
+    return parent_fd, name
+
+
+def _check_free(parent_fd: int, name: bytes, shown: str) -> None:
+    found = look_at(parent_fd, name, shown)
+    if found is None:
+        return
+    if not stat.S_ISDIR(found.st_mode):
+        raise UsageError(f"{shown} is there, and is no folder", hint="Name a new folder.")
+    if found.st_dev != os.fstat(parent_fd).st_dev:
+        raise UsageError(f"{shown} is where a file system is mounted", hint=f"Name a new folder in it, such as {shown}/copy")
+    try:
+        fd = os.open(name, FOLDER_FLAGS, dir_fd=parent_fd)
+        try:
+            with os.scandir(fd) as names:
+                is_empty = next(names, None) is None
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise place_error(error, f"look into {shown}") from error
+    if not is_empty:
+        raise UsageError(
+            f"{shown} is not empty", hint="Name a folder that is new or empty: what is there is neither replaced nor added to."
+        )
+
+
+def _disinherit(fd: int) -> None:
+    """Takes away what a default ACL of the folder above gave to the draft, and would give to all that is made in it."""
+    for name in _INHERITED:
+        try:
+            os.removexattr(fd, name)
+        except OSError as error:
+            if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS):
+                raise place_error(error, "prepare the folder of the working copy") from error
+    os.fchmod(fd, _DRAFT_MODE)
+
+
+def _empty(stack: FolderStack) -> None:
+    """Removes all below the stack's root, of any depth, following no link."""
+    pending = [_unlink_files(stack.fd)]
+    while pending:
+        if pending[-1]:
+            name = pending[-1][-1]
+            _open_up(stack.fd, name)
+            stack.enter(stack.path + b"/" + name if stack.path else name)
+            pending.append(_unlink_files(stack.fd))
+            continue
+        pending.pop()
+        if pending:
+            stack.enter(stack.path.rpartition(b"/")[0])
+            os.rmdir(pending[-1].pop(), dir_fd=stack.fd)
+
+
+def _open_up(above: int, name: bytes) -> None:
+    """A folder of ours may be closed by its mode already. It lies in a draft that nobody else can reach."""
+    if stat.S_ISDIR(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode):
+        with contextlib.suppress(OSError):
+            os.chmod(name, _DRAFT_MODE, dir_fd=above)
+
+
+def _unlink_files(fd: int) -> list[bytes]:
+    """Removes everything in a folder but its subfolders, and gives the names of those."""
+    folders = []
+    clear_flags(fd)
+    for raw in map(os.fsencode, names_in(fd)):
+        kind = stat.S_IFMT(os.stat(raw, dir_fd=fd, follow_symlinks=False).st_mode)
+        if kind == stat.S_IFDIR:
+            folders.append(raw)
+            continue
+        try:
+            os.unlink(raw, dir_fd=fd)
+        except PermissionError:
+            if kind != stat.S_IFREG:
+                raise
+            file = os.open(raw, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+            try:
+                clear_flags(file)
+            finally:
+                os.close(file)
+            os.unlink(raw, dir_fd=fd)
+    return folders

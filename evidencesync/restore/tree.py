@@ -1,0 +1,199 @@
+"""Makes the files, folders, links and special files of a working copy, without their metadata, below one descriptor."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Final, Literal
+
+from evidencesync.custody.whole import WholeEntry
+from evidencesync.errors import DigestMismatchError, MissingOrExtraError, NameClashError, StorageError
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.entry import Entry
+from evidencesync.evidence.path import from_json_fields
+from evidencesync.files.disk import CREATE_FLAGS, remove_if_there
+from evidencesync.files.folders import FolderStack, split_path
+from evidencesync.restore.contents import ReadingError, Tell, copy_content
+from evidencesync.restore.hardlinks import HardLinks
+from evidencesync.restore.refusals import NOT_POSSIBLE, Refusals, place_error, reason_of
+from evidencesync.vault.tree import TreeReader
+
+OnDamage = Literal["fail", "skip"]
+
+_FILE_MODE: Final = 0o600
+_FOLDER_MODE: Final = 0o700
+_NO_CONTENT: Final = ("vanished", "unreadable")
+
+
+class TreeMaker:
+    """Makes wanted entries in the manifest's order. What the system cannot hold is a refusal; `absent` has its path.
+
+    Everything is made by its own name below an open folder, and must not be there yet: a name that the file system takes for
+    another one's (other letters, other composition) is a NameClashError, and nothing is ever overwritten or followed.
+    """
+
+    def __init__(self, draft_fd: int, data: TreeReader, refusals: Refusals, *, devices: bool, on_damage: OnDamage) -> None:
+        """`data` is the acquisition's; neither it nor the descriptor is taken over."""
+        self.absent: set[bytes] = set()
+        self.links = HardLinks()
+        self.counts: dict[str, int] = {}
+        self.bytes = 0
+        self.shared = 0
+        self._stack = FolderStack(os.dup(draft_fd))
+        self._others = FolderStack(os.dup(draft_fd))  # to find what is linked to
+        self._data = data
+        self._refusals = refusals
+        self._devices = devices
+        self._skip_damaged = on_damage == "skip"
+        self._lost = b""
+
+    def close(self) -> None:
+        """Closes all descriptors."""
+        self._stack.close()
+        self._others.close()
+
+    def make(self, wanted: WholeEntry, tell: Tell) -> None:
+        """Makes the next entry. `tell` hears of the bytes of its content.
+
+        Raises NameClashError, NoSpaceError, StorageError; DigestMismatchError and MissingOrExtraError for evidence that is
+        damaged or gone, unless damage is to be skipped.
+        """
+        path, entry, _ = wanted
+        if not path:
+            self._count(entry)
+            self._tell_of_folder(path, entry)
+            return
+        if self._lost and path.startswith(self._lost):
+            self._refuse("not-possible", path, "its folder is not there")
+            return
+        parent, name = split_path(path)
+        try:
+            folder = self._stack.enter(parent)
+            made = self._make(folder, name, path, entry, tell)
+        except FileExistsError as error:
+            raise NameClashError(
+                f"the file system takes the name for another one's: {safe_text(path, 300)}",
+                hint="Restore to a file system that tells upper and lower case apart and keeps names as they are.",
+            ) from error
+        except OSError as error:
+            if error.errno not in NOT_POSSIBLE:
+                raise place_error(error, f"make {safe_text(path, 300)}") from error
+            self._refuse("not-possible", path, f"{entry.type}: {reason_of(error)}")
+            if entry.type == "directory":
+                self._lost = path + b"/"
+            return
+        if made:
+            self._count(entry)
+
+    def _count(self, entry: Entry) -> None:
+        self.counts[entry.type] = self.counts.get(entry.type, 0) + 1
+
+    def _make(self, folder: int, name: bytes, path: bytes, entry: Entry, tell: Tell) -> bool:
+        target = self.links.target_of(path, entry)
+        if target is not None and target not in self.absent and self._link(folder, name, path, target):
+            return True
+        if entry.type == "directory":
+            os.mkdir(name, _FOLDER_MODE, dir_fd=folder)
+            self._tell_of_folder(path, entry)
+        elif entry.blake3 is not None:
+            return self._make_file(folder, name, path, entry, tell)
+        elif entry.flags is not None and "skipped" in entry.flags:
+            self._refuse("skipped", path, entry.type)
+            return False
+        elif entry.flags is not None and any(flag in entry.flags for flag in _NO_CONTENT) and entry.type in ("file", "symlink"):
+            self._refuse("not-acquired", path, ", ".join(entry.flags))
+            return False
+        else:
+            return self._make_special(folder, name, path, entry)
+        return True
+
+    def _tell_of_folder(self, path: bytes, entry: Entry) -> None:
+        """A folder that was not looked into is made, and is empty. That must not look as if it had been."""
+        flags = entry.flags or ()
+        if "skipped" in flags:
+            self._refusals.add("skipped", path, "what is in the folder")
+        elif any(flag in flags for flag in _NO_CONTENT):
+            self._refusals.add("not-acquired", path, "what is in the folder")
+
+    def _make_special(self, folder: int, name: bytes, path: bytes, entry: Entry) -> bool:
+        match entry.type:
+            case "symlink":
+                target = from_json_fields(entry.target, entry.target_b64)
+                if not target or b"\0" in target:
+                    self._refuse("not-possible", path, "a symbolic link to nothing")
+                    return False
+                os.symlink(target, name, dir_fd=folder)
+            case "fifo":
+                os.mkfifo(name, _FILE_MODE, dir_fd=folder)
+            case "socket":
+                os.mknod(name, stat.S_IFSOCK | _FILE_MODE, dir_fd=folder)
+            case "block-device" | "character-device" if entry.device_number is not None:
+                if not self._devices:
+                    self._refuse("device", path, f"{entry.type} {entry.device_number}")
+                    return False
+                kind = stat.S_IFBLK if entry.type == "block-device" else stat.S_IFCHR
+                major, minor = map(int, entry.device_number.split(":"))
+                try:
+                    os.mknod(name, kind | _FILE_MODE, os.makedev(major, minor), dir_fd=folder)
+                except OverflowError:
+                    self._refuse("not-possible", path, f"this system has no device {entry.device_number}")
+                    return False
+            case _:
+                self._refuse("not-acquired", path, entry.type)
+                return False
+        return True
+
+    def _link(self, folder: int, name: bytes, path: bytes, target: bytes) -> bool:
+        """Makes a hard link within the copy; False where this file system makes none, and then the entry is made by itself."""
+        other, other_name = split_path(target)
+        try:
+            other_fd = self._others.enter(other)
+            os.link(other_name, name, src_dir_fd=other_fd, dst_dir_fd=folder, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in NOT_POSSIBLE:
+                raise
+            self.links.fail(path)
+            self._refusals.add("hard-link", path, f"to {safe_text(target, 200)}: {reason_of(error)}")
+            return False
+        return True
+
+    def _make_file(self, folder: int, name: bytes, path: bytes, entry: Entry, tell: Tell) -> bool:
+        size = entry.size or 0
+        try:
+            source, _ = self._data.open_file(path)
+        except (MissingOrExtraError, StorageError) as error:
+            self._damage(path, error)
+            return False
+        try:
+            fd = os.open(name, CREATE_FLAGS, _FILE_MODE, dir_fd=folder)
+            try:
+                shared = copy_content(source, fd, path, size, entry.blake3 or "", tell)
+            finally:
+                os.close(fd)
+        except DigestMismatchError as error:
+            remove_if_there(folder, name)
+            self._damage(path, error)
+            return False
+        except ReadingError as error:
+            remove_if_there(folder, name)
+            text = f"the vault's copy of {safe_text(path, 300)} cannot be read: {reason_of(error.error)}"
+            self._damage(path, StorageError(text, hint="To restore all the rest: --on-damage skip"))
+            return False
+        finally:
+            os.close(source)
+        if entry.read_errors:
+            self._refusals.add("bad-bytes", path, "see the manifest for the ranges")
+        self.bytes += size
+        self.shared += size if shared else 0
+        return True
+
+    def _damage(self, path: bytes, error: DigestMismatchError | MissingOrExtraError | StorageError) -> None:
+        if not self._skip_damaged:
+            raise error
+        self._refuse("unreadable" if isinstance(error, StorageError) else "damaged", path, error.message)
+
+    def _refuse(
+        self, lack: Literal["damaged", "unreadable", "not-acquired", "not-possible", "skipped", "device"], path: bytes, why: str
+    ) -> None:
+        self.absent.add(path)
+        self._refusals.add(lack, path, why)

@@ -1,0 +1,209 @@
+"""The two ways in which a vault's end is started: by sshd with the streams in place, or as an SSH server of our own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from evidencesync.connection.caller import ALONE, Host
+from evidencesync.connection.link import ChannelLink, Link
+from evidencesync.connection.memory import keep_large_blocks
+from evidencesync.errors import BusyError, ConfigurationError, EvidenceSyncError, LinkLostError
+from evidencesync.files.shortages import unexpected
+from evidencesync.ingest.receive import receive, refuse
+from evidencesync.protocol.failures import failure_of, version_in_common
+from evidencesync.protocol.framing import FrameDecoder, frame_of
+from evidencesync.protocol.messages import PREAMBLE, Hello, decode_message
+from evidencesync.serve.absences import Absence, Absences
+from evidencesync.serve.stdio import take_standard_streams
+from evidencesync.ssh.channel import ServedChannel
+from evidencesync.vault.layout import HOST_KEY
+from evidencesync.vault.vault import Vault
+
+# Each session keeps a thread for as long as it lasts, also while it waits for a sender whose link was lost. What
+# evidencesync.ssh.server lets in at a time is less than half of that; who would get none is told that the server is busy.
+_THREADS: Final = 512
+_QUEUE_SECONDS: Final = 15.0  # that somebody waits for a place before he is told to come again
+_STATUS_SECONDS: Final = 1.0
+_HELLO_SECONDS: Final = 5.0  # for the first word of somebody who is going to be turned away
+
+
+def serve_stdio(vault_path: str) -> None:
+    """Serves one session on standard input and output, as sshd starts it. Raises what ended the session."""
+    keep_large_blocks()
+    _serve_link(take_standard_streams(), vault_path, _received_from(os.environ.get("SSH_CONNECTION", "")), None)
+
+
+def offer_stdio(source: str) -> None:
+    """Serves one pull on standard input and output, as sshd starts it. Raises what ended it."""
+    from evidencesync.serve.source_server import offer  # a vault's end needs none of it
+
+    keep_large_blocks()
+    allow_many_files()
+    offer(take_standard_streams(), os.fsencode(source))
+
+
+def serve_listening(
+    vault_path: str,
+    host: str,
+    port: int,
+    authorized_keys: Path,
+    host_key: Path | None,
+    announce: Callable[[str, int, str], None],
+) -> None:
+    """Serves until SIGINT or SIGTERM. `announce` is told address, port and the host key's fingerprint.
+
+    A signal that is ignored from the start, as SIGINT is in the background of a script, stays ignored.
+    Raises ConfigurationError when the address or the files cannot be used.
+    """
+    import asyncio
+
+    keep_large_blocks()
+    allow_many_files()
+    Vault.open(Path(vault_path))  # so that a wrong path is said now, and not to the first client
+    asyncio.run(_serve(vault_path, host, port, authorized_keys, host_key, announce))
+
+
+async def _serve(
+    vault_path: str,
+    host: str,
+    port: int,
+    authorized_keys: Path,
+    host_key: Path | None,
+    announce: Callable[[str, int, str], None],
+) -> None:
+    # Not above: asyncssh takes long to import, and what sshd starts needs none of these.
+    import asyncio
+
+    from evidencesync.ssh.server import serve_embedded
+
+    sessions, own_place = _Sessions(vault_path), Path(vault_path) / HOST_KEY
+
+    def ready(address: str, number: int, fingerprint: str) -> None:
+        sessions.host_key = fingerprint
+        announce(address, number, fingerprint)
+
+    loop = asyncio.get_running_loop()
+    serving = loop.create_task(
+        serve_embedded(host, port, host_key or own_place, authorized_keys, sessions.serve, ready, own_place=own_place)
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # a script that started us in the background means Ctrl-C for others
+            loop.add_signal_handler(number, serving.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
+    await sessions.end()
+
+
+class _Sessions:
+    """The sessions of an SSH server of our own, each in a thread. Used in its event loop."""
+
+    def __init__(self, vault_path: str) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        self.host_key: str | None = None
+        self._vault_path = vault_path
+        # Not asyncio's own: that has four threads and one for each core, and every login needs one of them for a moment.
+        self._pool = ThreadPoolExecutor(_THREADS, "session")
+        self._running = 0
+        self._closing = threading.Event()
+        self._absences = Absences()
+
+    async def serve(self, channel: ServedChannel, who: str) -> None:
+        """Serves one. Raises what ended it."""
+        import asyncio
+
+        if channel.is_turned_away or self._running >= _THREADS:
+            await _turn_away(channel)
+            return
+        loop = asyncio.get_running_loop()
+
+        def run(work: Coroutine[Any, Any, Any]) -> Any:
+            return asyncio.run_coroutine_threadsafe(work, loop).result()
+
+        async def vouch(who: str) -> bool:
+            return channel.vouch(who)
+
+        def has_place(who: str, waits: Callable[[], None]) -> bool:
+            until = time.monotonic() + _QUEUE_SECONDS
+            while not run(vouch(who)):
+                if time.monotonic() >= until or self._closing.wait(_STATUS_SECONDS):
+                    return False
+                waits()
+            return True
+
+        absence = Absence(self._absences)
+        host = Host(has_place, lambda: absence.is_over or self._closing.is_set(), absence.waiting)
+        self._running += 1
+        try:
+            work = partial(_serve_link, ChannelLink(channel, run), self._vault_path, who, self.host_key, host)
+            await loop.run_in_executor(self._pool, work)
+        finally:
+            self._running -= 1
+
+    async def end(self) -> None:
+        """Ends those that wait for a sender, and waits for the others: in this loop, which they need to hang up."""
+        import asyncio
+
+        self._closing.set()
+        await asyncio.to_thread(self._pool.shutdown)
+
+
+async def _turn_away(channel: ServedChannel) -> None:
+    """Tells somebody in his own version that there is no place, and costs no thread. Raises BusyError, for the log."""
+    import asyncio
+
+    busy = BusyError("the server has as many sessions as it takes from this address or with this key")
+    decoder, frames = FrameDecoder(), list[tuple[int, memoryview]]()
+    with contextlib.suppress(TimeoutError, EvidenceSyncError):
+        async with asyncio.timeout(_HELLO_SECONDS):
+            while not frames and (block := await channel.read()):
+                frames = list(decoder.feed(block))
+    version = None
+    with contextlib.suppress(EvidenceSyncError):
+        hello = decode_message(*frames[0]) if frames else None
+        version = version_in_common(hello.versions) if isinstance(hello, Hello) else None
+    with contextlib.suppress(LinkLostError):
+        await channel.write(PREAMBLE + frame_of(failure_of(busy, version)))
+    raise busy
+
+
+def _serve_link(link: Link, vault_path: str, received_from: str, host_key: str | None, host: Host = ALONE) -> None:
+    """One session. A vault that cannot be opened is the client's business to know: he named it, or whoever set this up."""
+    try:
+        allow_many_files()
+        vault = Vault.open(Path(vault_path))
+    except EvidenceSyncError as error:
+        refuse(link, error)
+        raise
+    try:
+        receive(link, vault, received_from, host_key=host_key, host=host)
+    except EvidenceSyncError:
+        raise
+    except Exception as error:  # no thread for the link: nobody was told yet
+        failure = unexpected(error)
+        refuse(link, failure)
+        raise failure from error
+
+
+def allow_many_files() -> None:
+    """Lifts the soft limit on open files: between its arrival and its place in the tree, each large content is open."""
+    try:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"the limit on open files cannot be read: {error}") from error
+
+
+def _received_from(connection: str) -> str:
+    """What sshd says of the client, as a receipt states it: address and port. The variable is the server's, not the client's."""
+    parts = connection.split()
+    return f"{parts[0]} port {parts[1]}" if len(parts) == 4 and connection.isascii() and connection.isprintable() else "unknown"

@@ -1,0 +1,271 @@
+"""Offering: the source's end of a pull. It reads what was offered, and answers what the vault asks about it.
+
+It has no key and no vault, and learns neither case nor item nor session. What it reads is hashed, cut and named by the same
+sending end as a push's; the header, the footer and every signature are made at the other end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import evidencesync
+from evidencesync.acquire.feeding import feed
+from evidencesync.acquire.reading import Item, SourceReading
+from evidencesync.acquire.source_access import count_source
+from evidencesync.connection.clock import SteadyClock
+from evidencesync.connection.inbox import Inbox, alive_seconds, silence_seconds
+from evidencesync.connection.link import Link, PatientLink
+from evidencesync.connection.listening import listen
+from evidencesync.connection.progress import Progress
+from evidencesync.connection.writer import BufferedWriter
+from evidencesync.delta.refine import DELTA_PARAMETERS
+from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError, VersionError
+from evidencesync.evidence.utc_time import format_moment
+from evidencesync.files.shortages import unexpected
+from evidencesync.limits import HANDSHAKE_SECONDS, SILENCE_SECONDS
+from evidencesync.protocol.failures import another_service, failure_of, version_in_common
+from evidencesync.protocol.framing import frame_of
+from evidencesync.protocol.messages import (
+    PATIENT_VERSION,
+    PREAMBLE,
+    PROTOCOL_VERSION,
+    Alive,
+    Fetch,
+    Hello,
+    Message,
+    Patience,
+    SourceAsk,
+    SourceEnd,
+    SourceOffer,
+    SourceSeen,
+    clock_for,
+)
+from evidencesync.protocol.sender import Sender
+from evidencesync.source.confined import Confined, confined
+from evidencesync.source.filters import FilterRules
+from evidencesync.source.gaps import refuse_moved_bytes
+from evidencesync.source.origin import describe_origin
+
+_M = TypeVar("_M", bound=Message)
+_SEEN_SECONDS: Final = 0.25
+
+
+def offer(link: Link, offered: bytes, now: Callable[[], int] | None = None) -> None:
+    """Serves one pull on a link, and closes it. Nothing but `offered` is read, and nothing is written.
+
+    The other end is told what goes wrong; so is the caller. Raises LinkLostError where the other end leaves before it has all.
+    """
+    offering = _Offering(link, now or SteadyClock())
+    try:
+        offering.run(offered)
+    except LinkLostError:
+        raise
+    except EvidenceSyncError as error:
+        offering.tell(error)
+        raise
+    except Exception as error:
+        failure = unexpected(error)
+        offering.tell(failure)
+        raise failure from error
+    finally:
+        offering.close()
+
+
+class _Offering:
+    """One pull, in the thread that sends."""
+
+    def __init__(self, link: Link, now: Callable[[], int]) -> None:
+        self._link = link
+        self._now = now
+        self._inbox: Inbox[Item, Message] = Inbox()
+        self._progress = Progress()
+        self._version: int | None = None
+        self._silence_seconds = SILENCE_SECONDS
+        self._seen = 0.0
+        self._is_read = False
+        listen(link, self._inbox)
+
+    def tell(self, error: EvidenceSyncError) -> None:
+        """Says why there is no pull, where the link still works."""
+        with contextlib.suppress(LinkLostError):
+            self._say(failure_of(error, self._version))
+
+    def close(self) -> None:
+        """Lets go of the link and of the threads."""
+        self._inbox.close()
+        self._link.close()
+
+    def run(self, offered: bytes) -> None:
+        """What is asked for is looked for, read and sent."""
+        self._link.write(PREAMBLE)
+        ask = self._expect(SourceAsk, HANDSHAKE_SECONDS)
+        self._version = version_in_common(ask.versions)
+        if self._version is None or ask.parameters != DELTA_PARAMETERS:
+            raise VersionError("the two ends of this pull do not speak the same version of the protocol")
+        rules = FilterRules.from_patterns(
+            map(os.fsdecode, ask.excludes),
+            map(os.fsdecode, ask.includes),
+            max_size=ask.max_size,
+            one_file_system=ask.one_file_system,
+        )
+        with confined(offered, ask.path) as place:
+            refuse_moved_bytes(place.source, ask.on_read_error)
+            self._say(self._offer(place))
+            reading = self._start_reading(place, rules, ask)
+            if self._version >= PATIENT_VERSION:
+                self._be_patient(self._expect(Patience, SILENCE_SECONDS))
+            self._serve(self._expect(Fetch, SILENCE_SECONDS), reading)
+
+    def _be_patient(self, patience: Patience) -> None:
+        """Whoever gives up so soon is not waited for longer, and hears a sign more often."""
+        told = patience.timeout_ms / 1000
+        self._silence_seconds = silence_seconds(told)
+        self._inbox.alive_seconds = alive_seconds(told)
+        if isinstance(self._link, PatientLink):
+            self._link.timeout_seconds = self._silence_seconds
+
+    def _offer(self, place: Confined) -> SourceOffer:
+        origin = describe_origin(place.source)
+        return SourceOffer(
+            self._version or PROTOCOL_VERSION,
+            evidencesync.__version__,
+            DELTA_PARAMETERS,
+            clock_for(self._version, self._now()),
+            origin.host,
+            origin.operating_system,
+            place.source.path,
+            place.source.named,
+            origin.file_system,
+            origin.machine_id,
+            origin.device,
+        )
+
+    # Reading.
+
+    def _start_reading(self, place: Confined, rules: FilterRules, ask: SourceAsk) -> SourceReading:
+        """What it gives waits in the inbox, a bounded number of bytes, until it is asked for."""
+        reading = SourceReading(
+            place.reading,
+            rules,
+            self._inbox.put_local,
+            self._progress,
+            lambda: format_moment(self._now()),
+            with_footer=False,
+            on_read_error=ask.on_read_error,
+            retries_changed=ask.retries_changed,
+        )
+        threading.Thread(target=self._read, args=(reading,), name="source", daemon=True).start()
+        if ask.counts:
+            threading.Thread(target=self._count, args=(place, rules), name="count", daemon=True).start()
+        return reading
+
+    def _read(self, reading: SourceReading) -> None:
+        try:
+            reading.run()
+        except Exception as error:  # noqa: BLE001 - raised again in the thread that sends
+            self._inbox.fail_local(error)
+
+    def _count(self, place: Confined, rules: FilterRules) -> None:
+        """How much there is to read, for the other end's display."""
+        with contextlib.suppress(EvidenceSyncError, OSError):
+            count_source(place.reading, rules, self._progress, lambda: self._inbox.is_closed)
+
+    # Sending.
+
+    def _serve(self, fetch: Fetch, reading: SourceReading) -> None:
+        sender = Sender(
+            knows_nothing=fetch.knows_nothing,
+            has_previous=fetch.has_previous,
+            piece_key=fetch.piece_key,
+            compress=fetch.compress,
+            clock=time.monotonic,
+            first_page=1,
+        )
+        writer = BufferedWriter(self._link, fetch.limit_rate)
+        writer.link_rate = fetch.limit_rate  # how fast a line lies behind sshd's pipe is not known before it was measured
+        while not self._is_read:
+            self._step(sender, writer)
+        self._send(sender, writer)
+        writer.flush()
+        self._tell_seen()
+        self._say(SourceEnd(sender.pages_sent, reading.tally.read_again, reading.tally.manifest.remarks))
+        self._answer_to_the_end(sender, writer)
+
+    def _step(self, sender: Sender, writer: BufferedWriter) -> None:
+        """Sends what there is, and takes one item of the source or one message of the vault's side."""
+        self._send(sender, writer)
+        may_read = sender.has_room
+        if self._inbox.would_wait(local=may_read):
+            writer.flush()
+        item, message = self._inbox.take(local=may_read, timeout_seconds=self._silence_seconds)
+        if message is not None:
+            _hear(sender, message)
+        elif item is not None:
+            self._is_read = not feed(sender, item)
+        else:
+            self._say(Alive())
+
+    def _answer_to_the_end(self, sender: Sender, writer: BufferedWriter) -> None:
+        """Whoever has everything hangs up."""
+        while True:
+            try:
+                self._send(sender, writer)
+                writer.flush()
+                _, message = self._inbox.take(local=False, timeout_seconds=self._silence_seconds)
+            except LinkLostError:
+                if sender.all_stored:
+                    return
+                raise
+            if message is not None:
+                _hear(sender, message)
+
+    def _send(self, sender: Sender, writer: BufferedWriter) -> None:
+        writer.put(sender.take_output())
+        sender.data.link_rate = writer.link_rate
+        self._progress.literal_bytes = sender.counts.literal_bytes
+        if time.monotonic() - self._seen >= _SEEN_SECONDS:
+            self._tell_seen()
+
+    def _tell_seen(self) -> None:
+        """Goes past what the outlet gathers: it may stand between any two frames, for it ends at the other end's display."""
+        self._seen = time.monotonic()
+        progress = self._progress
+        self._say(
+            SourceSeen(
+                progress.files,
+                progress.read_bytes,
+                progress.hole_bytes,
+                progress.bad_bytes,
+                progress.literal_bytes,
+                progress.total_files,
+                progress.total_bytes,
+                progress.path,
+            )
+        )
+
+    def _say(self, message: Message) -> None:
+        self._link.write(frame_of(message))
+
+    def _expect(self, kind: type[_M], seconds: float) -> _M:
+        """It has so many seconds, all in all: whoever only says that he is alive is not waited for any longer."""
+        until = time.monotonic() + seconds
+        while True:
+            _, message = self._inbox.take(local=False, timeout_seconds=max(until - time.monotonic(), 0.0))
+            if isinstance(message, kind):
+                return message
+            if time.monotonic() >= until:
+                raise LinkLostError(f"the other end has not said what it wants in {seconds:.0f} seconds")
+            if isinstance(message, Hello):
+                raise another_service("a vault", "a source")
+            if not isinstance(message, Alive):
+                raise ProtocolError(f"a {type(message).__name__} message stands where {kind.__name__} was expected")
+
+
+def _hear(sender: Sender, message: Message) -> None:
+    if not isinstance(message, Alive):
+        sender.receive(message)

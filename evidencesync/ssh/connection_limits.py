@@ -1,0 +1,196 @@
+"""Who is at the door of our SSH server, how far each has come, and how many there may be of each.
+
+A connection knocks (it has not logged in), comes in (its key may log in), and is vouched for once the session's own end says that
+somebody whom the vault trusts is there. Only those who are vouched for have a place for as long as they like. All others have
+shares, and little time. See `evidencesync.ssh.shares`. One person may not take all places of those who are trusted either: nobody
+has more of them than are left free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from evidencesync.limits import MIB
+from evidencesync.ssh.shares import Share, Waiting, network_of
+from evidencesync.ssh.wire import Wire
+
+# What a connection may send until it is known better: asyncssh holds without a bound what it has not come to.
+_LOGIN_BYTES: Final = 1 * MIB  # twenty keys with their certificates are far less
+_PROOF_BYTES: Final = 4 * MIB  # a first word, and a claim with its signature
+# What may lie here for a client that takes nothing: a writer of ours waits long before.
+_QUEUED_BYTES: Final = 32 * MIB
+_LINGER_SECONDS: Final = 10.0  # for a client that has heard how its session ended, and does not hang up
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many there may be, and for how many seconds who may stay what he is.
+
+    `logins` knock, `connections` have come in, `strangers` of these are not vouched for yet, and `sessions` are; a `queue` of
+    people who are vouched for waits to be among these. After the seconds of patience somebody must give up his place to the
+    next one. Of `sessions` and of the `queue` one person gets another place only while he has fewer than are free: alone he
+    comes to half of them, and the next one to half of the rest.
+    """
+
+    logins: int
+    logins_of_address: int
+    connections: int
+    strangers: int
+    strangers_of_address: int
+    strangers_of_key: int
+    sessions: int
+    queue: int
+    hello_seconds: float
+    login_seconds: float
+    proof_seconds: float
+    login_patience_seconds: float
+    proof_patience_seconds: float
+
+
+class Entry(Enum):
+    """What becomes of a connection that has logged in."""
+
+    COME_IN = "it gets a session"
+    BUSY = "it is told that there is no place"
+    NO = "it is dropped"
+
+
+class ConnectionLimiter:
+    """Counts the connections of one server. Used in its event loop alone."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._networks: dict[Wire, str] = {}
+        self._knocking: Waiting[Wire] = Waiting(limits.login_patience_seconds)
+        self._strangers: Waiting[Wire] = Waiting(limits.proof_patience_seconds)
+        self._inside: set[Wire] = set()
+        self._leaving: dict[Wire, None] = {}
+        self._vouched: dict[Wire, str] = {}
+        self._queue: dict[Wire, str] = {}
+        self._timers: dict[Wire, asyncio.TimerHandle] = {}
+
+    def request_resume(self, wire: Wire, address: str) -> bool:
+        """A connection from an address: whether it may try to log in."""
+        network = network_of(address)
+        share = Share(network, self._limits.logins_of_address)
+        if not self._enter(self._knocking, wire, [share], self._limits.logins):
+            return False
+        self._networks[wire] = network
+        wire.most_received, wire.most_queued = _LOGIN_BYTES, _QUEUED_BYTES
+        self._allow(wire, self._limits.hello_seconds)
+        return True
+
+    def greeted(self, wire: Wire) -> None:
+        """A connection has agreed on keys, so it is an SSH client; it may now take the time that a person needs to log in."""
+        if wire in self._knocking:
+            self._allow(wire, self._limits.login_seconds)
+
+    def come_in(self, wire: Wire, key: str) -> Entry:
+        """A connection has logged in, by a key. Where all places are taken, one whose session is over gives his up at once."""
+        self._knocking.leave(wire)
+        if len(self._inside) >= self._limits.connections and not self._hurry_one_out():
+            return Entry.NO
+        self._inside.add(wire)
+        wire.most_received = wire.received + _PROOF_BYTES
+        shares = [
+            Share(self._networks.get(wire, ""), self._limits.strangers_of_address),
+            Share(key, self._limits.strangers_of_key),
+        ]
+        if not self._enter(self._strangers, wire, shares, self._limits.strangers):
+            self._let_linger(wire)
+            return Entry.BUSY
+        self._allow(wire, self._limits.proof_seconds)
+        return Entry.COME_IN
+
+    def vouch(self, wire: Wire, who: str) -> bool:
+        """Whoever is at the other end is trusted, and called `who`: whether there is a place for his session.
+
+        If not, he is no stranger any more, and waits in a queue, as long as there is a place in that: he may ask again.
+        """
+        if wire in self._vouched:
+            return True
+        if self._is_next(wire, who):
+            self._strangers.leave(wire)
+            self._queue.pop(wire, None)
+            self._stop_timer(wire)
+            wire.most_received = None
+            self._vouched[wire] = who
+            return True
+        if wire in self._strangers and _may_have_another(self._queue, who, self._limits.queue):
+            self._strangers.leave(wire)
+            self._queue[wire] = who
+        return False
+
+    def _is_next(self, wire: Wire, who: str) -> bool:
+        """Nobody passes those who wait, but for those who must wait until sessions of their own have ended."""
+        if not _may_have_another(self._vouched, who, self._limits.sessions):
+            return False
+        for first, other in self._queue.items():
+            if first is wire:
+                return True
+            if _may_have_another(self._vouched, other, self._limits.sessions):
+                return False
+        return True
+
+    def finished(self, wire: Wire) -> None:
+        """The session is over. The client hangs up, or is dropped soon."""
+        self._strangers.leave(wire)
+        self._queue.pop(wire, None)
+        self._vouched.pop(wire, None)
+        if wire in self._networks:
+            self._let_linger(wire)
+
+    def gone(self, wire: Wire) -> None:
+        """The connection is lost or closed."""
+        self._stop_timer(wire)
+        self._knocking.leave(wire)
+        self._strangers.leave(wire)
+        self._inside.discard(wire)
+        self._leaving.pop(wire, None)
+        self._queue.pop(wire, None)
+        self._vouched.pop(wire, None)
+        self._networks.pop(wire, None)
+
+    def close(self) -> None:
+        """Drops every connection."""
+        for wire in list(self._networks):
+            wire.abort()
+
+    def _enter(self, waiting: Waiting[Wire], wire: Wire, shares: list[Share], total: int) -> bool:
+        leaving = waiting.enter(wire, shares, total, self._loop.time())
+        for one in leaving or ():
+            one.abort()
+        return leaving is not None
+
+    def _let_linger(self, wire: Wire) -> None:
+        """Nothing is to come any more but his hanging up."""
+        self._leaving[wire] = None
+        self._allow(wire, _LINGER_SECONDS)
+
+    def _hurry_one_out(self) -> bool:
+        """Drops the one that should have hung up for longest; False where there is none."""
+        if (first := next(iter(self._leaving), None)) is None:
+            return False
+        del self._leaving[first]
+        self._inside.discard(first)  # now: a loop that is busy hears of the end of many only later
+        first.abort()
+        return True
+
+    def _allow(self, wire: Wire, seconds: float) -> None:
+        """So much time from now on, in place of what was left."""
+        self._stop_timer(wire)
+        self._timers[wire] = self._loop.call_later(seconds, wire.abort)
+
+    def _stop_timer(self, wire: Wire) -> None:
+        if (timer := self._timers.pop(wire, None)) is not None:
+            timer.cancel()
+
+
+def _may_have_another(places: Mapping[Wire, str], who: str, most: int) -> bool:
+    """Whether somebody may have one more of `most` places: he has fewer than are free. Who has none gets the last one, too."""
+    return sum(1 for one in places.values() if one == who) < most - len(places)

@@ -1,0 +1,380 @@
+"""The user's ssh as a child of this process: its pipes, what it states about the server, and why it failed.
+
+Four streams: the remote command's input and output are pipes of a megabyte, its stderr is kept for messages, and ssh's own log
+comes over a pipe that ssh opens by its name in /proc (ssh closes every other descriptor that it is started with). What ssh asks
+a person, it asks on the terminal. The child stays in our process group for that, and does not hear Ctrl-C: whoever uses it hears
+it, has a last word with the other end, and ends it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import math
+import os
+import selectors
+import signal
+import subprocess
+import threading
+import time
+import tty
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from evidencesync.custody.documents import SshPeer
+from evidencesync.errors import ConnectError, EvidenceSyncError, LinkLostError, ResourcesError
+from evidencesync.evidence.display import safe_text
+from evidencesync.limits import KIB, MAX_STDERR
+from evidencesync.ssh.explain import FAILED, Ended, contradicted, elsewhere, explain_end, explain_login, explain_no_word
+from evidencesync.ssh.log import SshLog
+from evidencesync.ssh.options import SshOptions
+from evidencesync.ssh.program import missing_program
+from evidencesync.ssh.recorded import held_to_revocations
+from evidencesync.ssh.route import Hop, command_of, environment
+
+_LOG: Final = logging.getLogger(__name__)
+_PIPE_BYTES: Final = 1024 * KIB
+_READ: Final = 64 * KIB  # all that the pipe of a log holds
+_SHOWN_STDERR: Final = 600  # characters of the remote end's messages in one of ours
+_LOOK_SECONDS: Final = 0.5  # without a limit on the wait, a lock in the main thread would hold back Ctrl-C on some systems
+# How long a login may take where nobody is there to be asked, or to lose patience: ssh waits while a server says anything.
+# The limit on silence counts for each address of a name.
+_LOGIN_SECONDS: Final = 120.0
+_LOGIN_TIMEOUTS: Final = 4
+_STATUS_SECONDS: Final = 5.0  # how long an exit status may come after the end of the stream
+_MORE_SECONDS: Final = 2.0
+_END_SECONDS: Final = 2.0  # for an ssh that was told to end, and gives the terminal back
+
+
+class SshProcess:
+    """One ssh and its session. One thread may read `source`, another write `sink`; neither descriptor is closed but by `kill`.
+
+    `wait_ready` comes first; after the end of `source`, `end` says what it means. `kill` in any case.
+    """
+
+    def __init__(self, route: Sequence[Hop], options: SshOptions, wanted: str, *, subsystem: bool = False) -> None:
+        """Starts it. `wanted` is a command line for the account's shell, or the name of a subsystem.
+
+        Raises ConfigurationError where there is no such program, ResourcesError where the system has no room for one, and
+        HostKeyError where it cannot be known which host keys are revoked.
+        """
+        self.route = tuple(route)
+        self.logs = tuple(SshLog() for _ in route)
+        self.has_spoken = False
+        self._options = options
+        self._person = options.person
+        self._stderr = bytearray()
+        self._shown = 0
+        self._lock = threading.RLock()  # entered in place of the condition, which a function of Python enters
+        self._changed = threading.Condition(self._lock)
+        self._is_over = False
+        self._is_closed = False
+        self._lent_to = self._person
+        if self._person is not None:
+            self._person.lend()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._watcher = threading.Thread(target=self._watch, name="ssh", daemon=True)
+        self._waiter = threading.Thread(target=self._await_end, name="ssh end", daemon=True)
+        try:
+            self._start(wanted, subsystem=subsystem)
+        except BaseException:
+            self._give_back()
+            raise
+
+    def _start(self, wanted: str, *, subsystem: bool) -> None:
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+            route = [held_to_revocations(hop, ours) for hop in self.route]
+            try:
+                logs = [_log_stream(ours) for _ in self.route]
+                self._log_ends = tuple(end for end, _ in logs)
+                self.source, their_stdout = _pipe(ours, theirs)
+                self._sink_owner = ours.enter_context(contextlib.ExitStack())
+                their_stdin, self.sink = _pipe(theirs, self._sink_owner)
+                self._errors, their_stderr = self._error_stream(ours, theirs)
+                self._wake, self._waker = _pipe(ours, ours)
+                for descriptor in (self.source, self.sink):
+                    _enlarge(descriptor)
+                command = command_of(route, [name for _, name in logs], wanted, subsystem=subsystem)
+                ours.callback(self._end_process)
+                with _interrupt_held_back():
+                    self._process = subprocess.Popen(
+                        command, stdin=their_stdin, stdout=their_stdout, stderr=their_stderr, env=environment()
+                    )
+                os.set_blocking(self.sink, False)
+                self._waiter.start()
+                self._watcher.start()
+            except (FileNotFoundError, PermissionError) as error:
+                raise missing_program(self.route[-1].program[0], error.strerror or "it is closed to us") from error
+            except (OSError, RuntimeError) as error:  # no process, or no thread
+                raise ResourcesError(f"a process for the SSH connection can't be started: {safe_text(str(error))}") from error
+            self._ours = ours.pop_all()
+
+    def _error_stream(self, ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[int, int]:
+        """A pipe; where a person is there, a terminal of our own: ssh asks for a touch there, and nowhere if it is none."""
+        if self._person is None:
+            return _pipe(ours, theirs)
+        try:
+            near, far = os.openpty()
+        except OSError:
+            return _pipe(ours, theirs)
+        ours.callback(os.close, near)
+        theirs.callback(os.close, far)
+        tty.setraw(far)
+        return near, far
+
+    @property
+    def process_id(self) -> int:
+        """The child's."""
+        return 0 if self._process is None else self._process.pid
+
+    def wait_ready(self) -> SshPeer:
+        """Waits until ssh has logged in: what is on record of the server. Raises the error that it failed with."""
+        limit = _LOGIN_SECONDS + _LOGIN_TIMEOUTS * self._options.timeout_seconds
+        until = time.monotonic() + (limit if self._person is None else math.inf)
+        with self._lock:
+            while not (self.logs[-1].is_authenticated or self._is_over):
+                if time.monotonic() > until:
+                    raise LinkLostError(f"{self.route[-1].where} has not completed the login in {limit:g} seconds")
+                self._changed.wait(_LOOK_SECONDS)
+        self._give_back()
+        if any(log.contradiction is not None or log.host_key is None for log in self.logs):
+            self.wait(_MORE_SECONDS)  # no login as ssh makes one: it may have more to say
+        if self._is_over and not self._is_logged_in:
+            raise explain_login(self._ended())
+        self._require_truth()
+        for hop, log in zip(self.route, self.logs, strict=True):
+            if (error := elsewhere(hop, log)) is not None:
+                raise error
+        return self.peer
+
+    @property
+    def _is_logged_in(self) -> bool:
+        return self.logs[-1].is_authenticated and all(log.host_key_refusal is None for log in self.logs)
+
+    @property
+    def peer(self) -> SshPeer:
+        """The server as ssh has authenticated it, for a manifest. Raises ConnectError where ssh does not say."""
+        hop, log = self.route[-1], self.logs[-1]
+        if log.host_key is None:
+            raise ConnectError(
+                f"ssh does not say which host key {hop.where} has shown", hint="It must be OpenSSH's client, 7.4 or later."
+            )
+        names = ("send_cipher", "send_mac", "recv_cipher", "recv_mac", "server_version")
+        return SshPeer(
+            user=hop.user,
+            host=hop.host,
+            port=hop.port,
+            host_key=log.host_key.fingerprint,
+            algorithms={name: log.algorithms.get(name, "") for name in names},
+        )
+
+    @property
+    def stderr_text(self) -> str:
+        """The last lines of the remote end's stderr, safe for a terminal, joined with ` | `."""
+        with self._lock:
+            said = bytes(self._stderr)
+        text = " | ".join([safe_text(line.rstrip(b"\r")) for line in said.split(b"\n") if line.strip()][-5:])
+        return text if len(text) <= _SHOWN_STDERR else "…" + text[-_SHOWN_STDERR:]
+
+    def begin_hearing(self) -> None:
+        """To be called with the first bytes of `source` in hand. Raises ProtocolError for a server that lies about itself.
+
+        Whatever ssh has stated about the connection it has stated before these bytes, so all of it is known now.
+        """
+        if not self.has_spoken:
+            self.has_spoken = True
+            with self._lock:
+                if not self._is_closed:
+                    self._drain()
+            self._require_truth()
+            for log in self.logs:
+                log.settle()
+
+    def end(self) -> EvidenceSyncError | None:
+        """To be called at the end of `source`: why the session has ended. None: the remote command has finished, with a word."""
+        is_over = self.wait(_STATUS_SECONDS)
+        if self._is_closed:
+            return LinkLostError("the connection was closed")
+        if not is_over:  # the remote command has closed its output, and goes on
+            return None if self.has_spoken else explain_no_word(None, self.stderr_text)
+        ended = self._ended()
+        if not self._is_logged_in:
+            return explain_login(ended)
+        status, log = ended.status, self.logs[-1]
+        failed_itself = status < 0 or (status == FAILED and log.exit_status is None)
+        if failed_itself and self.has_spoken:
+            return explain_end(ended) if status >= 0 else LinkLostError("the process that carried the connection has ended")
+        if failed_itself:
+            return explain_login(ended) if status >= 0 else LinkLostError("the process that carried the connection has ended")
+        return None if self.has_spoken else explain_no_word(status, ended.stderr)
+
+    def wait(self, seconds: float) -> bool:
+        """Waits until ssh has ended, and so long at the most; whether it has."""
+        until = time.monotonic() + seconds
+        with self._lock:
+            while not (self._is_over or self._is_closed) and (left := until - time.monotonic()) > 0:
+                self._changed.wait(min(left, _LOOK_SECONDS))
+            return self._is_over
+
+    def kill(self) -> None:
+        """Ends it at once, and lets go of everything. Whoever waits for `source` is woken by its end. Repeatable."""
+        with self._lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            self._changed.notify_all()
+        self._end_process()
+        self._give_back()
+        self._watcher.join()
+
+    def _end_process(self) -> None:
+        """Ends it, if it has begun; nothing is then written to our own pipes any more."""
+        if (process := self._process) is None:
+            return
+        process.terminate()  # it may have the terminal in its hands: it gives it back first
+        try:
+            process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if self._waiter.is_alive():
+            self._waiter.join()
+
+    def end_input(self) -> None:
+        """Nothing more will be written: ssh sends what it has, and then says so to the other end. Repeatable."""
+        self._sink_owner.close()
+
+    def let_go(self) -> None:
+        """Closes our ends of the pipes, after `kill`, and once nobody reads or writes any more. Repeatable."""
+        self._ours.close()
+
+    # What comes besides.
+
+    def _watch(self) -> None:
+        """Takes in log and stderr, until the process has ended and all that it said is here."""
+        with selectors.DefaultSelector() as selector:
+            for descriptor in (*self._log_ends, self._errors, self._wake):
+                os.set_blocking(descriptor, False)
+                selector.register(descriptor, selectors.EVENT_READ)
+            while not self._is_over:
+                is_ending = any(key.fd == self._wake for key, _ in selector.select())
+                with self._lock:
+                    if not self._drain() and self._errors in selector.get_map():
+                        selector.unregister(self._errors)
+                    self._is_over = is_ending
+                    if self._is_over or self.logs[-1].is_authenticated:
+                        self._give_back()
+                    self._changed.notify_all()
+
+    def _drain(self) -> bool:
+        """Takes what has come until now, and no more: a server that talks without end could keep us here, and the lock.
+
+        Whether stderr may still say something; a log ends with its process alone.
+        """
+        for descriptor, log in zip(self._log_ends, self.logs, strict=True):
+            for line in log.feed(_read_some(descriptor) or b""):
+                _LOG.info("%s", safe_text(line, _SHOWN_STDERR))
+        taken = 0
+        while taken < _READ and (data := _read_some(self._errors)):  # a terminal gives little at a time
+            taken += len(data)
+            self._stderr += data
+            del self._stderr[:-MAX_STDERR]
+            self._show(data)
+        return taken >= _READ or data is None
+
+    def _show(self, data: bytes) -> None:
+        """What comes on stderr before the login is complete is the server's banner, or from ssh to the person.
+
+        After it, the remote command says it: that is kept for a message, and shown where everything is.
+        """
+        if self._shown >= MAX_STDERR:
+            return
+        self._shown += len(data)
+        person = None if self.logs[-1].is_authenticated else self._person
+        for line in data.replace(b"\r", b"").split(b"\n"):
+            if line.strip() and person is not None:
+                person.show(safe_text(line, _SHOWN_STDERR))
+            elif line.strip():
+                _LOG.info("stderr: %s", safe_text(line, _SHOWN_STDERR))
+
+    def _await_end(self) -> None:
+        if self._process is not None:
+            self._process.wait()
+            os.write(self._waker, b"\0")
+
+    def _give_back(self) -> None:
+        """The terminal is ours again. Repeatable."""
+        with self._lock:
+            person, self._lent_to = self._lent_to, None
+        if person is not None:
+            person.take_back()
+
+    def _ended(self) -> Ended:
+        status = FAILED if self._process is None else self._process.wait()
+        return Ended(self.route, self.logs, status, self.stderr_text, self._options.timeout_seconds)
+
+    def _require_truth(self) -> None:
+        for hop, log in zip(self.route, self.logs, strict=True):
+            if log.contradiction is not None:
+                raise contradicted(hop, log)
+
+
+def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
+    """A pipe, and who closes which end."""
+    source, sink = os.pipe()
+    reader.callback(os.close, source)
+    writer.callback(os.close, sink)
+    return source, sink
+
+
+def _log_stream(ours: contextlib.ExitStack) -> tuple[int, str]:
+    """Where a log is read, and the name under which ssh opens it to write: it closes every descriptor that it is started with.
+
+    A pipe of ours has a name in /proc, and leaves no trace. Where that is closed to others (a program that is privileged by its
+    file, no /proc at all) there is a pipe in a folder of its own.
+    """
+    if _is_open_to_children():
+        source, sink = _pipe(ours, ours)
+        return source, f"/proc/{os.getpid()}/fd/{sink}"
+    import tempfile  # it is slow to import, and hardly ever needed
+
+    folder = ours.enter_context(tempfile.TemporaryDirectory(prefix="evidencesync-"))
+    name = os.path.join(folder, "log")
+    os.mkfifo(name, 0o600)
+    source = os.open(name, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)  # also to write: so it does not end before it has begun
+    ours.callback(os.close, source)
+    return source, name
+
+
+def _is_open_to_children() -> bool:
+    try:
+        return os.stat(f"/proc/{os.getpid()}/fd").st_uid == os.geteuid()
+    except OSError:
+        return False
+
+
+def _enlarge(descriptor: int) -> None:
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with contextlib.suppress(OSError):  # a user at his limit: slower, not wrong
+            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+
+def _read_some(descriptor: int) -> bytes | None:
+    """What has come; None where nothing has, empty at the end."""
+    try:
+        return os.read(descriptor, _READ)
+    except BlockingIOError:
+        return None
+    except OSError:  # a terminal whose other end is closed
+        return b""
+
+
+@contextlib.contextmanager
+def _interrupt_held_back() -> Iterator[None]:
+    """A process that is started here does not hear Ctrl-C, nor does what it starts on the way to the server."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

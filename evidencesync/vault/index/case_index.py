@@ -1,0 +1,230 @@
+"""CaseIndex: the SQLite file that remembers one case's contents, segments and hooks.
+
+Only ever a cache: what it says is checked by whoever acts on it, and it is made anew from manifests and recipes. Methods
+raise sqlite3.Error (a damaged or foreign file, a full disk); `evidencesync.vault.index.index` decides what that means.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from evidencesync.delta.recipe import Recipe
+from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
+from evidencesync.vault.index import sql
+from evidencesync.vault.index.sql import CONTENT_KEY, PLACE_KEY
+from evidencesync.vault.layout import MAX_ACQUISITION
+from evidencesync.vault.location import Location
+
+KnownContent = tuple[Blake3Digest, bytes, int]
+"""Digest, path and size of one file of an acquisition."""
+
+_ADD_WAIT: Final = 20_000  # milliseconds, while another session adds to the same case
+_ASK_WAIT: Final = 2_000
+_QUERY_BATCH: Final = 256
+_QUERY_WIDTHS: Final = (1, 16, 64, _QUERY_BATCH)  # a few statements, that stay prepared
+_INSERT_BATCH: Final = 30_000  # rows sorted at a time: some 15 MB of memory, and the pages of the table are met in order
+_ROWS_AT_ONCE: Final = 32
+_Place = tuple[bytes, int, int, int, int]
+_Digest = TypeVar("_Digest", bound=bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class RecipePlace:
+    """A row of a recipe: which content, where its recipe lies, the row's number, and its offset in the content."""
+
+    location: Location
+    recipe_item: str
+    recipe_acquisition: int
+    recipe_position: int
+    row: int
+    offset: int
+
+
+class CaseIndex:
+    """One open index file. Not thread-safe."""
+
+    def __init__(self, path: Path, case: str, cache: int) -> None:
+        """Opens the file, or makes it; `cache` is how many KiB of it are held in memory.
+
+        Raises sqlite3.DatabaseError when it is not one of ours, of this very version.
+        """
+        self.case = case
+        self._db = sqlite3.connect(path, timeout=_ADD_WAIT / 1000, isolation_level=None, check_same_thread=False)
+        try:
+            self._prepare(cache)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()
+
+    def acquisitions(self) -> set[tuple[str, int]]:
+        """What was added so far: item folder and number."""
+        rows = self._db.execute("SELECT i.folder, a.number FROM acquisitions a JOIN items i ON i.id = a.item")
+        return {(str(folder), int(number)) for folder, number in rows}
+
+    def count(self, item: str | None) -> int:
+        """How many contents are known, of one item or of all (where one that two items have counts twice)."""
+        query = "SELECT coalesce(sum(contents), 0) FROM items WHERE folder = coalesce(?, folder)"
+        (found,) = self._db.execute(query, [item]).fetchone()
+        return int(found)
+
+    def find_contents(self, digests: Sequence[Blake3Digest], item: str, *, only_item: bool) -> dict[Blake3Digest, Location]:
+        """Where contents lie, in `item` rather than elsewhere."""
+        wanted = {digest[:CONTENT_KEY]: digest for digest in digests}
+        found: dict[Blake3Digest, Location] = {}
+        for key, folder, acquisition, path, size in self._select("contents", list(wanted), item, only_item=only_item):
+            found[wanted[key]] = self._location(wanted[key], folder, acquisition, path, size)
+        return found
+
+    def find_segments(self, digests: Sequence[SegmentDigest], item: str, *, only_item: bool) -> dict[SegmentDigest, RecipePlace]:
+        """Where segments begin that have the keys of these, in `item` rather than elsewhere."""
+        return self._find_places("segments", digests, item, only_item=only_item)
+
+    def find_hooks(self, digests: Sequence[ChunkDigest], item: str, *, only_item: bool) -> dict[ChunkDigest, RecipePlace]:
+        """Which recipes hold chunks with the keys of these, as far as they are hooks."""
+        return self._find_places("hooks", digests, item, only_item=only_item)
+
+    def _find_places(self, table: str, digests: Sequence[_Digest], item: str, *, only_item: bool) -> dict[_Digest, RecipePlace]:
+        wanted = {bytes(digest[:PLACE_KEY]): digest for digest in digests}
+        rows = self._select(table, list(wanted), item, only_item=only_item)
+        return {wanted[key]: self._place(row) for key, *row in rows}
+
+    def add(self, item: str, number: int, contents: Iterable[KnownContent], recipes: Iterable[tuple[int, Recipe]]) -> bool:
+        """Adds one acquisition, whole or not at all; False when it was there already.
+
+        `recipes` are those that need to be remembered, each with its position in the acquisition's chunks.bin.
+        """
+        with self._transaction():
+            self._db.execute("INSERT OR IGNORE INTO items (folder) VALUES (?)", [item])
+            (owner,) = self._db.execute("SELECT id FROM items WHERE folder = ?", [item]).fetchone()
+            added = self._db.execute("INSERT OR IGNORE INTO acquisitions VALUES (?, ?)", [owner, number]).rowcount
+            if not added:
+                return False
+            fresh = self._add_contents(owner, number, contents)
+            self._db.execute("UPDATE items SET contents = contents + ? WHERE id = ?", [fresh, owner])
+            self._add_recipes(owner, number, recipes)
+        return True
+
+    def _add_contents(self, owner: int, number: int, contents: Iterable[KnownContent]) -> int:
+        rows = iter(contents)
+        fresh = 0
+        while batch := {blake3[:CONTENT_KEY]: (owner, number, path, size) for blake3, path, size in islice(rows, _INSERT_BATCH)}:
+            ordered: list[tuple[object, ...]] = [(key, *batch[key]) for key in sorted(batch)]
+            inserted = self._insert(sql.ADD_CONTENTS, ordered)
+            fresh += inserted
+            if inserted != len(ordered):
+                self._insert(sql.RENEW_CONTENTS, ordered)
+        return fresh
+
+    def _insert(self, statement: str, rows: Sequence[tuple[object, ...]]) -> int:
+        """Inserts rows, many in one statement (which halves the time); how many rows changed."""
+        changed = 0
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            run = rows[start : start + _ROWS_AT_ONCE]
+            values = ", ".join(["(?, ?, ?, ?, ?)"] * len(run))
+            changed += self._db.execute(statement.format(values=values), list(chain.from_iterable(run))).rowcount
+        return changed
+
+    def _add_recipes(self, owner: int, number: int, recipes: Iterable[tuple[int, Recipe]]) -> None:
+        segments: list[_Place] = []
+        hooks: list[_Place] = []
+        for position, recipe in recipes:
+            cursor = self._db.execute(sql.ADD_RECIPE, [recipe.content, owner, number, position])
+            if not cursor.rowcount or cursor.lastrowid is None:
+                continue
+            identity = cursor.lastrowid
+            for segment in recipe.segments():
+                segments.append((segment.digest[:PLACE_KEY], owner, identity, segment.first_row, segment.offset))
+                hooks += [(digest[:PLACE_KEY], owner, identity, row, offset) for digest, row, offset in segment.hooks()]
+                if len(segments) + len(hooks) >= _INSERT_BATCH:
+                    self._add_places(segments, hooks)
+        self._add_places(segments, hooks)
+
+    def _add_places(self, segments: list[_Place], hooks: list[_Place]) -> None:
+        """Inserts all rows, in order, and empties both lists."""
+        for statement, rows in ((sql.ADD_SEGMENTS, segments), (sql.ADD_HOOKS, hooks)):
+            rows.sort()
+            self._insert(statement, rows)
+            rows.clear()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute(f"PRAGMA busy_timeout = {_ADD_WAIT}")
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):  # some errors end the transaction by themselves
+                self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+        self._db.execute(f"PRAGMA busy_timeout = {_ASK_WAIT}")
+
+    def _prepare(self, cache: int) -> None:
+        for pragma in ("trusted_schema = OFF", "synchronous = NORMAL", f"cache_size = -{cache}", "temp_store = MEMORY"):
+            self._db.execute(f"PRAGMA {pragma}")
+        if not self._pragma("schema_version"):
+            with self._transaction():
+                if not self._pragma("schema_version"):  # nobody else has made it meanwhile
+                    for statement in sql.SCHEMA:
+                        self._db.execute(statement)
+                    self._db.execute(f"PRAGMA application_id = {sql.APPLICATION}")
+                    self._db.execute(f"PRAGMA user_version = {sql.SCHEMA_VERSION}")
+        if (self._pragma("application_id"), self._pragma("user_version")) != (sql.APPLICATION, sql.SCHEMA_VERSION):
+            raise sqlite3.DatabaseError("not an index of this version")
+        self._db.execute(f"PRAGMA busy_timeout = {_ASK_WAIT}")
+
+    def _pragma(self, name: str) -> int:
+        (value,) = self._db.execute(f"PRAGMA {name}").fetchone()
+        return int(value)
+
+    def _select(self, table: str, keys: Sequence[bytes], item: str, *, only_item: bool) -> Iterator[tuple[Any, ...]]:
+        """A row for each key that is there."""
+        owner = self._db.execute("SELECT id FROM items WHERE folder = ?", [item]).fetchone()
+        for start in range(0, len(keys), _QUERY_BATCH):
+            batch = keys[start : start + _QUERY_BATCH]
+            width = next(width for width in _QUERY_WIDTHS if width >= len(batch))
+            arguments = [owner[0] if owner is not None else -1, *batch, *[batch[0]] * (width - len(batch))]
+            yield from self._db.execute(sql.find(table, width, only_item=only_item), arguments).fetchall()
+
+    def _location(self, blake3: object, item: object, acquisition: object, path: object, size: object) -> Location:
+        """A row as a location. What is in the file may be anything; what it says is checked by whoever reads the bytes."""
+        if (
+            type(blake3) is bytes
+            and type(item) is str
+            and type(path) is bytes
+            and type(size) is int
+            and type(acquisition) is int
+            and 1 <= acquisition <= MAX_ACQUISITION
+        ):
+            return Location(self.case, item, acquisition, path, size, Blake3Digest(blake3))
+        raise sqlite3.DatabaseError("an index row is not one of ours")
+
+    def _place(self, row: list[Any]) -> RecipePlace:
+        blake3, item, acquisition, path, size, recipe_acquisition, position, number, offset = row
+        location = self._location(blake3, item, acquisition, path, size)
+        return RecipePlace(
+            location, location.item, _acquisition(recipe_acquisition), _integer(position), _integer(number), _integer(offset)
+        )
+
+
+def _integer(value: object) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise sqlite3.DatabaseError("an index row is not one of ours")
+    return value
+
+
+def _acquisition(value: object) -> int:
+    number = _integer(value)
+    if not 1 <= number <= MAX_ACQUISITION:
+        raise sqlite3.DatabaseError("an index row is not one of ours")
+    return number

@@ -1,0 +1,282 @@
+"""Index: finds contents, segments and chunks that the vault has already.
+
+A cache over all cases, one SQLite file for each, and one that says which case to ask where a lookup may reach further than
+its own. A `Location` says whose it is: where its `case` is not the scope's, who pushes need not know what lies there, and
+whoever uses it must have the sender prove that he has the bytes.
+
+The index is never evidence: a file of it that is damaged, foreign or of an older version is thrown away and made again from
+what is published, and a lookup that fails finds nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Final, TypeVar
+
+from evidencesync.custody.manifest import CheckedLine
+from evidencesync.delta.rows import Row, is_hook
+from evidencesync.errors import EvidenceSyncError, StorageError
+from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.entry import Entry
+from evidencesync.evidence.identity import is_folder_name
+from evidencesync.files.disk import storing
+from evidencesync.files.lock import locked_folder
+from evidencesync.vault.index.case_index import CaseIndex, KnownContent, RecipePlace
+from evidencesync.vault.index.everywhere import FILE, Everywhere
+from evidencesync.vault.index.recipes import ChunkPlace, RecipeWindows, SegmentReader, iter_long_recipes, open_recipes
+from evidencesync.vault.layout import VaultLayout
+from evidencesync.vault.location import Location, Scope
+
+_MAX_OPEN_CASES: Final = 64
+_CACHE: Final = 16 * 1024  # KiB, of the first case, which is one's own
+_CACHE_OF_OTHERS: Final = 512
+_SUFFIX: Final = ".sqlite"
+# The file itself is of no use: damaged, not SQLite, other tables or columns than ours. All else (locked, full, no
+# permission) says nothing about the file.
+_USELESS: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT})
+# What SQLite says of a file that another process has thrown away, to make it anew, while we had it open.
+_MOVED: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY})
+_Result = TypeVar("_Result")
+_Digest = TypeVar("_Digest", bound=bytes)
+
+
+class Index:
+    """All lookups of a receiver. May be used from several threads; one lookup runs at a time.
+
+    `notices` says (for a person) what could not be used; a lookup never fails because of the cache. `is_full` tells that the disk
+    had no room for something of it.
+    """
+
+    def __init__(self, layout: VaultLayout) -> None:
+        self.notices: list[str] = []
+        self.is_full = False
+        self.moved = False
+        """Whether the last question failed because another process was making the file anew: then it may be asked again."""
+        self._layout = layout
+        self._lock = threading.Lock()
+        self._open: OrderedDict[str, CaseIndex] = OrderedDict()
+        self._windows = RecipeWindows(layout)
+        self._segments = SegmentReader(layout)
+        self._near: RecipePlace | None = None
+        self._everywhere: Everywhere | None = None
+
+    def close(self) -> None:
+        """Closes all files. The index may be used again afterwards."""
+        with self._lock:
+            while self._open:
+                self._open.popitem()[1].close()
+            self._close_everywhere()
+
+    def known(self, scope: Scope) -> int:
+        """How many contents a lookup can find; 0 means that there is no use in asking."""
+        item = scope.item if scope.reach == "item" else None
+        with self._lock:
+            own = self._ask(scope.case, lambda index: index.count(item)) or 0
+            return max(own, self._ask_everywhere(Everywhere.contents) or 0) if scope.reach == "vault" else own
+
+    def find_contents(self, digests: Sequence[Blake3Digest], scope: Scope) -> dict[Blake3Digest, Location]:
+        """Where whole contents lie: in the scope's own item if they are there, then in its case, then elsewhere."""
+        found: dict[Blake3Digest, Location] = {}
+        with self._lock:
+            for case, missing in self._each_case(digests, found, scope):
+                found.update(self._ask(case, _content_query(missing, scope)) or {})
+        return found
+
+    def find_segment(self, digest: SegmentDigest, scope: Scope) -> tuple[Location, int, list[Row]] | None:
+        """Where one segment lies: a published file, an offset, and the rows that its digest is over.
+
+        The file that had the last one is looked at first: what is found in order can be linked. Hash what is read there
+        before it is used.
+        """
+        with self._lock:
+            for place in self._places_of(digest, scope):
+                segment = self._segments.read(place, digest)
+                if segment is not None:
+                    self._near = place
+                    return place.location, place.offset, segment.rows()
+        return None
+
+    def find_chunks(self, digests: Sequence[ChunkDigest], scope: Scope) -> dict[ChunkDigest, ChunkPlace]:
+        """Where chunks lie, in the recipes around hooks and around the last segment that was found.
+
+        One chunk in sixteen is a hook, so a chunk is found when one of its neighbours in `digests` is.
+        """
+        found: dict[ChunkDigest, ChunkPlace] = {}
+        with self._lock:
+            self._search_windows(digests, scope, found)
+            hooks = [digest for digest in digests if digest not in found and is_hook(digest)]
+            for case, missing in self._each_case(hooks, found, scope):
+                for place in (self._ask(case, _hook_query(missing, scope)) or {}).values():
+                    self._windows.load(place)
+                self._search_windows(missing, scope, found)
+            if self._near is not None and len(found) < len(digests):
+                self._windows.load(self._near)
+            self._search_windows(digests, scope, found)
+        return found
+
+    def acquisitions(self, case: str) -> set[tuple[str, int]]:
+        """Item folder and number of every acquisition of a case that is in the index."""
+        with self._lock:
+            return self._ask(case, lambda index: index.acquisitions()) or set()
+
+    def add_acquisition(self, case: str, item: str, number: int, lines: Iterable[CheckedLine]) -> bool:
+        """Adds a published acquisition by its manifest's lines and its chunks.bin; False when that was not possible.
+
+        All or nothing, in one transaction. `case` and `item` are folder names. What went wrong (also with the manifest or
+        the chunks.bin) is in `notices`.
+        """
+        try:
+            with open_recipes(self._layout, case, item, number) as file, self._lock:
+                self._close_everywhere()  # it is not up to date any more
+                recipes = iter_long_recipes(file)
+                return self._ask(case, lambda index: index.add(item, number, known_contents(lines), recipes)) is not None
+        except EvidenceSyncError as error:
+            self.notices.append(f"acquisition {number} of {safe_text(case)}/{safe_text(item)}: {error.message}")
+            return False
+
+    def forget(self, case: str) -> None:
+        """Throws a case's index away, so that it can be made anew."""
+        with self._lock:
+            self._close(case)
+            self._remove(f"{case}{_SUFFIX}")
+
+    def forget_everywhere(self) -> None:
+        """Throws away what says which case has something."""
+        with self._lock:
+            self._close_everywhere()
+            self._remove(FILE)
+
+    def _places_of(self, digest: SegmentDigest, scope: Scope) -> Iterator[RecipePlace]:
+        following = self._segments.follows(scope)
+        if following is not None:
+            yield following
+        for case, _ in self._each_case([digest], {}, scope):
+            yield from (self._ask(case, _segment_query([digest], scope)) or {}).values()
+
+    def _search_windows(self, digests: Sequence[ChunkDigest], scope: Scope, found: dict[ChunkDigest, ChunkPlace]) -> None:
+        for digest in digests:
+            if digest not in found:
+                place = self._windows.find(digest, scope)
+                if place is not None:
+                    found[digest] = place
+
+    def _each_case(
+        self, digests: Sequence[_Digest], found: Mapping[_Digest, object], scope: Scope
+    ) -> Iterator[tuple[str, list[_Digest]]]:
+        """The scope's own case, then every other one that may have some of them, with the digests that are not found yet."""
+        if digests:
+            yield scope.case, list(digests)
+        missing = [digest for digest in digests if digest not in found]
+        if scope.reach == "vault" and missing:
+            others = self._ask_everywhere(lambda everywhere: everywhere.find(missing)) or set()
+            for case in sorted(others - {scope.case}):
+                missing = [digest for digest in missing if digest not in found]
+                if missing and is_folder_name(case):
+                    yield case, missing
+
+    def _ask_everywhere(self, question: Callable[[Everywhere], _Result]) -> _Result | None:
+        """One question about all cases; None when it cannot be answered. The first one brings up to date what is known."""
+        try:
+            if self._everywhere is None:
+                self._everywhere = Everywhere(self._layout.index)
+                cases = [name.removesuffix(_SUFFIX) for name in _listed(self._layout) if name.endswith(_SUFFIX)]
+                for case in self._everywhere.update([case for case in cases if is_folder_name(case)]):
+                    self.notices.append(f"index of {safe_text(case)}: cannot be read")
+            return question(self._everywhere)
+        except sqlite3.Error as error:
+            self.notices.append(f"index of all cases: {safe_text(str(error), 200)}")
+            self.is_full |= _code(error) == sqlite3.SQLITE_FULL
+            useless = _is_useless(error)
+        self._close_everywhere()
+        if useless:
+            self._remove(FILE)
+        return None
+
+    def _close_everywhere(self) -> None:
+        everywhere, self._everywhere = self._everywhere, None
+        if everywhere is not None:
+            everywhere.close()
+
+    def _ask(self, case: str, question: Callable[[CaseIndex], _Result]) -> _Result | None:
+        """One question to a case's index; None when it cannot answer. A file that is of no use is thrown away."""
+        self.moved = False
+        try:
+            return question(self._case(case))
+        except sqlite3.Error as error:
+            self.moved = _code(error) in _MOVED
+            self.notices.append(f"index of {safe_text(case)}: {safe_text(str(error), 200)}")
+            self.is_full |= _code(error) == sqlite3.SQLITE_FULL
+            useless = _is_useless(error)
+        self._close(case)
+        if useless:
+            self._remove(f"{case}{_SUFFIX}")
+        return None
+
+    def _case(self, case: str) -> CaseIndex:
+        if case in self._open:
+            self._open.move_to_end(case)
+            return self._open[case]
+        path = self._layout.index / f"{case}{_SUFFIX}"
+        if path.is_symlink():
+            raise sqlite3.DatabaseError("not a file of ours")
+        with contextlib.suppress(OSError):  # then it cannot be opened either, which is said
+            self._layout.index.mkdir(mode=0o700, exist_ok=True)
+        opened = CaseIndex(path, case, _CACHE_OF_OTHERS if self._open else _CACHE)
+        self._open[case] = opened
+        if len(self._open) > _MAX_OPEN_CASES:
+            self._open.popitem(last=False)[1].close()
+        return opened
+
+    def _close(self, case: str) -> None:
+        opened = self._open.pop(case, None)
+        if opened is not None:
+            opened.close()
+
+    def _remove(self, name: str) -> None:
+        with contextlib.suppress(StorageError), locked_folder(self._layout.index, "the index", wait=True):
+            for suffix in ("-journal", "-wal", "-shm", ""):
+                with storing("remove a useless index"):
+                    (self._layout.index / f"{name}{suffix}").unlink(missing_ok=True)
+
+
+def _is_useless(error: sqlite3.Error) -> bool:
+    code = _code(error)
+    return code is None or code in _USELESS
+
+
+def _code(error: sqlite3.Error) -> int | None:
+    """SQLite's primary result code; None where Python itself has raised the error."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def _content_query(digests: Sequence[Blake3Digest], scope: Scope) -> Callable[[CaseIndex], dict[Blake3Digest, Location]]:
+    return lambda index: index.find_contents(digests, scope.item, only_item=scope.reach == "item")
+
+
+def _segment_query(digests: Sequence[SegmentDigest], scope: Scope) -> Callable[[CaseIndex], dict[SegmentDigest, RecipePlace]]:
+    return lambda index: index.find_segments(digests, scope.item, only_item=scope.reach == "item")
+
+
+def _hook_query(digests: Sequence[ChunkDigest], scope: Scope) -> Callable[[CaseIndex], dict[ChunkDigest, RecipePlace]]:
+    return lambda index: index.find_hooks(digests, scope.item, only_item=scope.reach == "item")
+
+
+def known_contents(lines: Iterable[CheckedLine]) -> Iterator[KnownContent]:
+    """What an index remembers of a manifest's lines."""
+    for path, line in lines:
+        if isinstance(line, Entry) and line.blake3 is not None:
+            yield Blake3Digest(bytes.fromhex(line.blake3)), path, line.size or 0
+
+
+def _listed(layout: VaultLayout) -> list[str]:
+    try:
+        return os.listdir(layout.index)
+    except OSError:
+        return []

@@ -1,0 +1,1 @@
+"""Decides when a source that changes is acquired again."""
