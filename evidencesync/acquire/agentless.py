@@ -15,15 +15,15 @@ from evidencesync.acquire.handshake import Handshake
 from evidencesync.acquire.push import push
 from evidencesync.acquire.request import PushOutcome, PushRequest
 from evidencesync.acquire.session_recorder import SessionRecorder
-from evidencesync.acquire.sftp_entries import TIMES_OF_SFTP
+from evidencesync.acquire.sftp_file import TIMES_OF_SFTP
 from evidencesync.acquire.sftp_line import SftpLine
 from evidencesync.acquire.sftp_reading import SftpReading, SftpRoot
 from evidencesync.acquire.signing import Provenance
 from evidencesync.acquire.source_access import Emit, Reading
-from evidencesync.connection.caller import Pulled
+from evidencesync.connection.sender_connection import Pulled
 from evidencesync.connection.link import Link
 from evidencesync.connection.progress import Progress
-from evidencesync.connection.rate_limit import RateLimit
+from evidencesync.connection.writer import RateLimit
 from evidencesync.custody.documents import Origin, SshPeer
 from evidencesync.errors import ProtocolError, SourceNotFoundError, SourceReadError, UsageError
 from evidencesync.evidence.display import safe_text

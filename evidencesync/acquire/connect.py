@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Literal
 from evidencesync.connection.link import Link, LocalLink, local_pair
 from evidencesync.connection.memory import keep_large_blocks
 from evidencesync.connection.ssh_link import SshLink
-from evidencesync.connection.steady import SteadyLink
+from evidencesync.connection.link import SteadyLink
 from evidencesync.errors import EvidenceSyncError, LinkLostError, UsageError
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
 
 if TYPE_CHECKING:
-    from evidencesync.connection.caller import Pulled
+    from evidencesync.connection.sender_connection import Pulled
     from evidencesync.custody.documents import SshPeer
     from evidencesync.vault.vault import Vault
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.consistency import HINT, ConsistencyCheck, Keep, whose_chain
-from evidencesync.custody.known_chain import Comparison, KnownChain
+from evidencesync.custody.consistency import Comparison, KnownChain
 from evidencesync.errors import ForkedError, RolledBackError
 from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.utc_time import Moment

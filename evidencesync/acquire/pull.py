@@ -9,22 +9,25 @@ source's end claims about them.
 
 from __future__ import annotations
 
+from evidencesync.acquire.reading import SourceTally
+from evidencesync.acquire.session_recorder import SessionRecorder
+from evidencesync.acquire.signing import ManifestHasher
+from evidencesync.custody.manifest import CheckedLine
+from evidencesync.evidence.entry import Entry
 import dataclasses
 import secrets
 import time
 from collections.abc import Callable
 from typing import Final
-
 from evidencesync.acquire.acknowledgement import PUBLISHED_HINT, Sent, check_published
-from evidencesync.acquire.checked_tally import CheckedTally
-from evidencesync.acquire.emptiness import refuse_nothing
+from evidencesync.acquire.source_access import refuse_nothing
 from evidencesync.acquire.handshake import Handshake, patience_of
 from evidencesync.acquire.remote_source import Frames, RemoteSource, note_of, origin_of
 from evidencesync.acquire.request import Documents, PushOutcome, PushRequest
 from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.acquire.signing import ManifestSums, Provenance, Signed, make_header, sign
 from evidencesync.acquire.vault_connection import VaultConnection, connect_again
-from evidencesync.connection.caller import Pulled
+from evidencesync.connection.sender_connection import Pulled
 from evidencesync.connection.clock import SteadyClock, set_seconds
 from evidencesync.connection.inbox import Silence
 from evidencesync.connection.link import Link
@@ -64,6 +67,32 @@ from evidencesync.protocol.messages import (
     Want,
 )
 from evidencesync.protocol.outgoing import Outgoing
+
+class CheckedTally:
+    """Digests and counts of checked lines. `take` is called in the vault's thread; the rest is asked when that has said so."""
+
+    def __init__(self, recorder: SessionRecorder) -> None:
+        self._recorder = recorder
+        self.meter = ManifestHasher()
+        self.tally = SourceTally()
+        self.root: Entry | None = None
+        """The manifest's first entry: what was named as the source, as it is there."""
+
+    def take(self, lines: bytes, checked: list[CheckedLine]) -> None:
+        """The next page, as it stands in the vault."""
+        self.meter.feed(lines)
+        self._recorder.add_manifest(lines)
+        for path, line in checked:
+            self.tally.note_gaps(line.read_errors or ())
+            if not isinstance(line, Entry):
+                continue
+            if self.root is None:
+                self.root = line
+            self.tally.partial += line.read_errors is not None
+            self.tally.manifest.add(line)
+            for flag in line.flags or ():
+                self.tally.note_flag(path, flag)
+
 
 _ANSWERS: Final = (PageAnswer, Want, PagesStored, SegmentAnswer, Need, NeedPieces, SegmentsStored)
 _ALIVE_SECONDS: Final = 5.0

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Final
 
 from evidencesync.acquire.acknowledgement import PUBLISHED_HINT, Sent, check_published
-from evidencesync.acquire.emptiness import refuse_nothing
-from evidencesync.acquire.feeding import feed
+from evidencesync.acquire.source_access import refuse_nothing
+from evidencesync.acquire.source_access import feed
 from evidencesync.acquire.handshake import Handshake
 from evidencesync.acquire.reading import Item, PageRead
 from evidencesync.acquire.request import Documents, PushOutcome, PushRequest

@@ -10,7 +10,7 @@ import evidencesync
 from evidencesync.acquire.request import PushRequest
 from evidencesync.connection.inbox import Inbox
 from evidencesync.connection.link import Link
-from evidencesync.connection.listening import not_started
+from evidencesync.connection.inbox import not_started
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import Origin
 from evidencesync.delta.refine import DELTA_PARAMETERS

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 from evidencesync.acquire.reading import SourceTally
 from evidencesync.custody.documents import Stored
-from evidencesync.custody.known_chain import KnownChain
+from evidencesync.custody.consistency import KnownChain
 from evidencesync.custody.sshsig import Signer
 from evidencesync.evidence.identity import ItemName
 from evidencesync.localstate.heads import Remembered
 from evidencesync.protocol.compression import Compress
 from evidencesync.source.filters import FilterRules
-from evidencesync.source.gaps import OnReadError
+from evidencesync.source.salvage import OnReadError
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,27 @@
-"""One larger file of a server that is read over SFTP, from its start to its end, whatever becomes of the connection."""
+"""One larger file of a server that is read over SFTP, from its start to its end, whatever becomes of the connection.
+
+SFTP 3 has 32 bits for a time, of whole seconds since 1970 (draft-ietf-secsh-filexfer-02 §5). A server that has a time before 1970
+or after 2106 gives the lowest 32 bits of it, which are another time.
+"""
 
 from __future__ import annotations
 
+import stat
+from datetime import UTC, datetime
+from typing import Final
+from evidencesync.evidence.entry import Entry, EntryType, Flag
+from evidencesync.evidence.path import to_json_fields
+from evidencesync.evidence.utc_time import FileTime
+from evidencesync.ssh.sftp_answers import SftpStatus
 import contextlib
 from collections.abc import Iterator
 from typing import Final
-
 from evidencesync.acquire.reading import CHEAP_TO_READ_AGAIN
 from evidencesync.acquire.sftp_line import SftpLine
 from evidencesync.errors import LinkLostError, SourceReadError
 from evidencesync.limits import KIB, MIB
 from evidencesync.ssh.sftp_answers import SftpStatus
-from evidencesync.ssh.sftp_opened import SftpFile
+from evidencesync.ssh.sftp_answers import SftpFile
 
 _BLOCK: Final = 4 * MIB
 _TAKEN_AT_ONCE: Final = 1 * MIB
@@ -118,3 +128,65 @@ class RemoteFile:
         if not self.size or self.opened.differs(file.status):
             return False
         return self._server.run(file.holds(self._tail, self._taken - len(self._tail)))
+
+
+TIMES_OF_SFTP: Final = "whole seconds, modulo 2^32"
+_DOUBTFUL: Final = 2**31  # from here on: a time after January 2038, or, in most evidence, one before 1970
+
+
+def make_entry(
+    path: bytes,
+    status: SftpStatus,
+    size: int | None = None,
+    digests: tuple[str, str] | None = None,
+    flags: list[Flag] | None = None,
+    target: bytes | None = None,
+) -> Entry:
+    """An entry's line. There are no inode numbers, no names of owners and no fractions of seconds: absent."""
+    text, encoded = to_json_fields(path)
+    target_text, target_encoded = to_json_fields(target) if target is not None else (None, None)
+    kind: EntryType = status.kind or "file"
+    mtime, atime = _times(status)
+    return Entry(
+        kind,
+        text,
+        encoded,
+        size=size,
+        blake3=digests[0] if digests else None,
+        sha256=digests[1] if digests else None,
+        mode=f"{stat.S_IMODE(status.mode):04o}" if status.mode is not None else None,
+        uid=status.uid,
+        gid=status.gid,
+        mtime=mtime,
+        atime=atime,
+        target=target_text,
+        target_b64=target_encoded,
+        flags=flags or None,
+    )
+
+
+def untold_times(status: SftpStatus) -> int:
+    """How many times of an entry the server gave, and SFTP could not say."""
+    given = (status.mtime is not None) + (status.atime is not None)
+    return given - sum(time is not None for time in _times(status))
+
+
+def _times(status: SftpStatus) -> tuple[FileTime | None, FileTime | None]:
+    """Modification and access time, as far as they are known.
+
+    The year in the listing tells one 2^32 seconds from the next. Where there is none, the later half of what 32 bits can say is
+    not believed. Where the modification time is not what it seems, the access time may be as wrong, and nothing shows it.
+    """
+    mtime, atime, year = status.mtime, status.atime, status.year
+    if mtime is not None and (not _fits(mtime, year) if year is not None else mtime >= _DOUBTFUL):
+        return None, None
+    return _text(mtime), _text(atime) if atime is not None and atime < _DOUBTFUL else None
+
+
+def _fits(seconds: int, year: int) -> bool:
+    """A server tells the year by its own time zone."""
+    return abs(datetime.fromtimestamp(seconds, UTC).year - year) <= 1
+
+
+def _text(seconds: int | None) -> FileTime | None:
+    return None if seconds is None else f"{seconds}.000000000"

@@ -23,12 +23,12 @@ from evidencesync.acquire.reading import (
     StreamBegun,
     StreamEnded,
 )
-from evidencesync.acquire.sftp_entries import make_entry, untold_times
+from evidencesync.acquire.sftp_file import make_entry, untold_times
 from evidencesync.acquire.sftp_file import RemoteFile
 from evidencesync.acquire.sftp_line import Asked, Question, SftpLine
 from evidencesync.acquire.streaming import Digests
 from evidencesync.connection.progress import Progress
-from evidencesync.connection.rate_limit import RateLimit
+from evidencesync.connection.writer import RateLimit
 from evidencesync.custody.manifest import encode_entry_lines, encode_footer
 from evidencesync.delta.chunker import SegmentCutter
 from evidencesync.errors import SourceGapsError, SourceReadError

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from evidencesync.custody.tally import ManifestTally
+from evidencesync.errors import NothingLeftError
+from evidencesync.evidence.number_format import count_text
+from evidencesync.source.filters import FilterRules
+from evidencesync.acquire.reading import Item, PageRead, StreamBegun, StreamEnded
+from evidencesync.delta.chunker import Segment
+from evidencesync.protocol.sender import Sender
 from collections.abc import Callable
 from typing import Protocol
-
 from evidencesync.acquire.handshake import Handshake
 from evidencesync.acquire.reading import Item, SourceReading, SourceTally
 from evidencesync.acquire.request import PushRequest
@@ -84,3 +90,47 @@ def count_source(source: SourceRoot, rules: FilterRules, progress: Progress, is_
         if is_over():
             return
     progress.total_files, progress.total_bytes = files, total
+
+
+def feed(sender: Sender, item: Item) -> bool:
+    """Hands one item to the sender; whether there will be more."""
+    match item:
+        case PageRead():
+            sender.add_page(item.lines, item.contents)
+        case Segment():
+            sender.add_segment(item)
+        case StreamBegun():
+            sender.open_stream(item.size, item.path)
+        case StreamEnded():
+            sender.close_stream(item.size, item.blake3)
+        case _:
+            return False
+    return True
+
+
+def leaves_nothing(rules: FilterRules, tally: ManifestTally, listed_folders: int = 0) -> bool:
+    """Whether filters or a list have left no file, link or special file of a source. Folders alone are nothing.
+
+    A source in which nothing was left out is not asked: an empty folder is evidence, too. A folder that a list names, and that is
+    there, is what was wanted, whatever is in it.
+    """
+    if rules.takes_everything or tally.taken:
+        return False
+    is_filtered = not rules.is_empty and "skipped" in tally.flags
+    return is_filtered or (rules.listed is not None and not listed_folders)
+
+
+def refuse_nothing(rules: FilterRules, tally: ManifestTally, listed_folders: int = 0) -> None:
+    """Raises NothingLeftError where filters or a list have left nothing."""
+    if not leaves_nothing(rules, tally, listed_folders):
+        return
+    left_out = tally.flags.get("skipped", 0)
+    if rules.listed is not None and (rules.is_empty or not left_out):
+        raise NothingLeftError(
+            f"nothing that the list of files names is in the source ({count_text(rules.listed.count, 'name')})",
+            hint=rules.listed.hint,
+        )
+    raise NothingLeftError(
+        f"the filters leave nothing of the source but folders (left out: {left_out})",
+        hint="See what they mean with --dry-run. To acquire nothing on purpose, add --allow-empty.",
+    )

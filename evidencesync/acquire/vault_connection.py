@@ -13,9 +13,9 @@ from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.connection.busy_server import longest_pause, pause_seconds
 from evidencesync.connection.inbox import Inbox, alive_seconds
 from evidencesync.connection.link import Link
-from evidencesync.connection.listening import listen
+from evidencesync.connection.inbox import listen
 from evidencesync.connection.progress import Progress
-from evidencesync.connection.steady import SteadyLink
+from evidencesync.connection.link import SteadyLink
 from evidencesync.connection.writer import BufferedWriter
 from evidencesync.errors import (
     ConnectError,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from evidencesync.localstate.receipts import Kept, ReceiptDraft
     from evidencesync.outside import Closed
     from evidencesync.source.filters import FilterRules
-    from evidencesync.source.gaps import OnReadError
+    from evidencesync.source.salvage import OnReadError
     from evidencesync.ssh.address import Address
 
     Work = Callable[[PushRequest, Progress, SessionRecorder], PushOutcome]
@@ -166,7 +166,7 @@ def without_own_folders(run: Run, how: HowChoice, source: bytes, rules: FilterRu
     """
     from evidencesync.cli.receipts import chosen_receipts, head_memory
     from evidencesync.localstate.receipts import default_receipts, holds_receipts_alone
-    from evidencesync.source.own import own_folders
+    from evidencesync.source.root import own_folders
 
     folders = []
     with contextlib.suppress(NoHomeError):  # then nothing of this user's own lies anywhere
@@ -245,7 +245,7 @@ def make_request(
     import secrets
 
     from evidencesync.acquire.request import PushRequest
-    from evidencesync.cli.examiner import check_person, login_name
+    from evidencesync.cli.options import check_person, login_name
     from evidencesync.ssh.keys import load_signer
 
     settled = run.settings.values
@@ -282,7 +282,7 @@ def make_request(
 
 
 def _parse_on_read_error(text: str) -> OnReadError:
-    from evidencesync.source.gaps import ON_READ_ERROR
+    from evidencesync.source.salvage import ON_READ_ERROR
 
     if text not in ON_READ_ERROR:
         raise UsageError(f"--on-read-error is zero, skip or fail, not {safe_text(text, 40)}")

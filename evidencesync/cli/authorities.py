@@ -13,7 +13,7 @@ from evidencesync.home import expand, read_named
 from evidencesync.limits import MAX_TRUST_FILE
 
 if TYPE_CHECKING:
-    from evidencesync.custody.roots import Roots
+    from evidencesync.custody.timestamp import Roots
 
 
 def load_roots(settings: LoadedSettings, named: Sequence[Path] | None) -> Roots | None:
@@ -25,7 +25,7 @@ def load_roots(settings: LoadedSettings, named: Sequence[Path] | None) -> Roots 
     files = list(named) if named else [settled] if settled is not None else []
     roots: Roots | None = None
     for file in files:
-        from evidencesync.custody.roots import Roots
+        from evidencesync.custody.timestamp import Roots
 
         shown = f"the file of root certificates {safe_text(str(file), 200)}"
         found = Roots.parse(_read(file, shown), shown)

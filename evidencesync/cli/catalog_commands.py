@@ -87,7 +87,7 @@ def _show_files(run: Run, vault: str, item: ItemChoice, files: FilesChoice, acqu
 
 
 def _list_lines(output: ListOutput) -> Iterator[str]:
-    from evidencesync.cli.transfer_outputs import transfer_lines
+    from evidencesync.cli.outputs import transfer_lines
 
     yield f"{safe_text(output.name)}  {output.vault_id}  {output.key}"
     if output.vault_head_sha256 is not None:

@@ -17,7 +17,7 @@ from evidencesync.home import expand
 
 if TYPE_CHECKING:
     from evidencesync.cli.compare_outputs import CategoryCounts, CompareOutput
-    from evidencesync.compare.results import Difference
+    from evidencesync.compare.store import Difference
 
 _WORDS: Final = {"same": "SAME", "different": "DIFFERENT", "incomplete": "INCOMPLETE"}
 
@@ -69,7 +69,7 @@ def compare(
     from evidencesync.cli.compare_outputs import compare_output
     from evidencesync.cli.progress_display import VerifyView, shown
     from evidencesync.compare.folder import CompareRequest, compare_folder
-    from evidencesync.verify.progress import VerifyProgress
+    from evidencesync.verify.context import VerifyProgress
 
     signers = load_trusted(Path(trusted)) if trusted is not None else None
     request = CompareRequest(expand(manifest), expand(folder), signers, all_digests, metadata, data)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from evidencesync.cli.outputs import Output
-from evidencesync.compare.results import Category, Group
+from evidencesync.compare.store import Category, Group
 from evidencesync.custody.documents import AcquisitionNumber, Fingerprint
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.entry import Count
 from evidencesync.evidence.path import to_json_fields
 
 if TYPE_CHECKING:
-    from evidencesync.compare.results import Compared, Difference
+    from evidencesync.compare.store import Compared, Difference
 
 CompareVerdict = Literal["same", "different", "incomplete"]
 

@@ -90,7 +90,7 @@ def show(run: Run, vault: _Vault, item: ItemChoice, sign: SignChoice, ssh: Remot
     signed by the key it names; whether those keys are trusted is for `evidencesync verify`.
     """
     from evidencesync.acquire.custody import read_chain, read_local_chain
-    from evidencesync.cli.custody_view import show_lines, show_output
+    from evidencesync.cli.custody_outputs import show_lines, show_output
     from evidencesync.cli.receipts import audit_memory
     from evidencesync.verify.checks import MEANINGS
 
@@ -264,7 +264,7 @@ def _prepare(
     from evidencesync.acquire.connect import reach_vault
     from evidencesync.acquire.custody import RETRIES
     from evidencesync.acquire.custody_talk import CustodyRequest
-    from evidencesync.cli.examiner import check_person, login_name
+    from evidencesync.cli.options import check_person, login_name
     from evidencesync.cli.passphrase import make_asker
     from evidencesync.cli.receipts import head_memory
     from evidencesync.cli.terminal import person_at
@@ -295,7 +295,7 @@ def _prepare(
 
 def _give_appended(run: Run, appended: Appended) -> None:
     from evidencesync.cli.custody_outputs import CustodyAppendOutput
-    from evidencesync.cli.custody_view import say
+    from evidencesync.cli.custody_outputs import say
 
     chain, record = appended.chain, appended.record.record
     output = CustodyAppendOutput(

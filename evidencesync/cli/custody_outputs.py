@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Final
+from evidencesync.acquire.custody_talk import ShownChain
+from evidencesync.cli.escaping import shield
+from evidencesync.cli.outputs import ShownRecord
+from evidencesync.custody.documents import CustodyRecord
+from evidencesync.evidence.display import safe_text
+from evidencesync.verify.checks import MEANINGS
 from evidencesync.cli.outputs import Output, Problem, ShownRecord
 from evidencesync.custody.documents import CustodyRecord, VaultId
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.entry import Count
 from evidencesync.verify.findings import Outcome, Verdict
-
 
 class KnownDetailOutput(Output, frozen=True):
     """What is known of the item under a name, and the number of the custody record that says so."""
@@ -81,3 +88,63 @@ class RecordedVerdict(Verdict, frozen=True):
     """A verdict, and where it was recorded."""
 
     recorded: list[RecordedItem]
+
+
+_WHAT: Final = 300  # characters of a record's details in the table
+
+
+def show_output(chain: ShownChain) -> CustodyShowOutput:
+    """A chain as a document."""
+    story, handed = chain.story, chain.story.statements.pending
+    return CustodyShowOutput(
+        vault_id=chain.vault_id,
+        case=chain.name.case.text,
+        item=chain.name.item.text,
+        sealed=story.facts().sealed,
+        held_by=story.statements.held_by,
+        open_hand_over=OpenHandOverOutput(handed.record, handed.principal, handed.to) if handed is not None else None,
+        known=[KnownDetailOutput(one.name, one.value, one.record) for one in story.known()],
+        problems=[CustodyProblem(one.record, one.slug, one.text) for one in story.objections] + _against_memory(chain),
+        custody=[ShownRecord(one.record, one.sha256) for one in chain.records],
+        chain_head_sha256=chain.head_sha256 or "",
+    )
+
+
+def _against_memory(chain: ShownChain) -> list[CustodyProblem]:
+    """That the chain is not what this machine has seen of it, at its last record."""
+    found = chain.objection
+    if found is None:
+        return []
+    slug = found.slug if found.slug in MEANINGS else "chain-broken"
+    return [CustodyProblem(len(chain.records), slug, shield(found.message))]
+
+
+def show_lines(output: CustodyShowOutput) -> Iterator[str]:
+    """A chain for people: a table of its records, and what they add up to."""
+    yield f"{safe_text(output.case)} / {safe_text(output.item)}   (times are UTC)"
+    who = [f"{safe_text(one.record.actor.name, 40)} ({safe_text(one.record.actor.principal, 60)})" for one in output.custody]
+    wide = max(map(len, who), default=0)
+    for shown, name in zip(output.custody, who, strict=True):
+        record = shown.record
+        time = record.time[:19].replace("T", " ")
+        yield f"  {record.sequence:04}  {time}  {record.type:<12}  {name:<{wide}}  {say(record)}".rstrip()
+    for problem in output.problems:
+        yield f"  WARNING       {problem.message}"
+    for known in output.known:
+        yield f"  {safe_text(known.name):<16}  {safe_text(known.value, _WHAT)}  (record {known.record})"
+    if output.held_by is not None:
+        yield f"  held by       {safe_text(output.held_by)}"
+    if output.open_hand_over is not None:
+        handed = output.open_hand_over
+        who_to_whom = f"{safe_text(handed.principal)} to {safe_text(handed.to)}"
+        yield f"  hand-over     open since record {handed.record}: {who_to_whom}"
+    yield f"  sealed        {'yes: no more acquisitions' if output.sealed else 'no'}"
+    yield f"  chain head    {output.chain_head_sha256}"
+
+
+def say(record: CustodyRecord) -> str:
+    """What a record says, in one line."""
+    parts = [f"acquisition {record.acquisition}"] if record.acquisition is not None else []
+    parts += [f"{safe_text(name)}: {safe_text(value)}" for name, value in record.details.items()]
+    text = "; ".join(parts)
+    return text if len(text) <= _WHAT else text[:_WHAT] + "…"

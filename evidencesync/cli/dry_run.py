@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+from evidencesync.cli.outputs import FlaggedPath, Output
+from evidencesync.evidence.entry import Count, Remark
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
-
-from evidencesync.cli.dry_run_outputs import DryRunOutput
 from evidencesync.cli.number_format import count_text, kinds_text, size_text
 from evidencesync.cli.outputs import FlaggedPath
 from evidencesync.cli.summary import Missing, empty_lines, flagged_lines, own_lines
@@ -16,6 +17,30 @@ if TYPE_CHECKING:
     from evidencesync.acquire.dry_run import DryRun
     from evidencesync.evidence.identity import ItemName
     from evidencesync.source.filters import FilterRules
+
+class DryRunOutput(Output, frozen=True):
+    """What a push would take of a source. `files` and `bytes` are what would be read, by the sizes that the files state.
+
+    `entries` counts all by type, `flags` by flag; `listed_not_there` are names of a list that are not there,
+    folders on the way to them included. `flagged` is cut after 1000 paths. `filters` are the rules as a manifest
+    would state them. `checked` and `not_checked` say how far this can be relied on.
+    """
+
+    case: str
+    item: str
+    dry_run: Literal[True]
+    verdict: Literal["complete", "gaps"]
+    files: Count
+    bytes: Count
+    entries: dict[str, Count]
+    flags: dict[str, Count]
+    listed_not_there: Count
+    remarks: dict[Remark, Count]
+    flagged: list[FlaggedPath]
+    filters: list[str]
+    checked: list[str]
+    not_checked: list[str]
+
 
 _CHECKED: Final = ["names, types and sizes of everything in the source", "permissions to read it, as the system states them"]
 _NOT_CHECKED: Final = [

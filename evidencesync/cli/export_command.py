@@ -111,7 +111,7 @@ def _export(run: Run, wanted: Wanted, place: Destination, verifier: Verifier | N
     from evidencesync.cli.receipts import audit_memory
     from evidencesync.export.run import export_acquisition
     from evidencesync.verify.audit import audit_vault
-    from evidencesync.verify.progress import VerifyProgress
+    from evidencesync.verify.context import VerifyProgress
 
     about = wanted.item.name
     progress = VerifyProgress()

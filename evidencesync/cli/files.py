@@ -10,7 +10,7 @@ import msgspec
 
 from evidencesync.cli.files_outputs import FilesOutput
 from evidencesync.cli.number_format import count_text, size_text
-from evidencesync.custody.whole import WholeEntry, whole_entries
+from evidencesync.custody.manifest import WholeEntry, whole_entries
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.path import from_json_fields, to_json_fields

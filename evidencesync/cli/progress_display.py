@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from evidencesync.cli.console import Console
     from evidencesync.connection.progress import Progress
-    from evidencesync.verify.progress import VerifyProgress
+    from evidencesync.verify.context import VerifyProgress
 
 _PER_SECOND: Final = 5
 _WIDTH: Final = 60

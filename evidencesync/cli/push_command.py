@@ -118,7 +118,7 @@ def push_source(
 def _look(run: Run, source: Places, item: ItemChoice) -> ExitCode:
     """The dry run: 3 where something could not be read, 2 where nothing would be taken, else 0."""
     from evidencesync.acquire.dry_run import plan_acquisition
-    from evidencesync.acquire.emptiness import refuse_nothing
+    from evidencesync.acquire.source_access import refuse_nothing
     from evidencesync.cli.dry_run import dry_run_lines, dry_run_output
     from evidencesync.source.root import resolve_source
 
@@ -136,7 +136,7 @@ def check_places(run: Run, source: str, address: Address, how: HowChoice, what: 
 
     resolved = resolve_source(os.fsencode(source))
     if resolved.is_device:
-        from evidencesync.source.gaps import refuse_moved_bytes
+        from evidencesync.source.salvage import refuse_moved_bytes
         from evidencesync.source.origin import device_warnings
 
         refuse_moved_bytes(resolved, how.on_read_error)

@@ -218,7 +218,7 @@ def _check(run: Run, vault: str, checks: CheckChoice, shown: Shown, trusted: str
     from evidencesync.cli.receipts import audit_memory
     from evidencesync.report.gather import Grounds
     from evidencesync.verify.audit import audit_vault
-    from evidencesync.verify.progress import VerifyProgress
+    from evidencesync.verify.context import VerifyProgress
 
     signers = load_trusted(Path(trusted)) if trusted is not None else None
     progress = VerifyProgress()

@@ -18,7 +18,7 @@ import msgspec
 from evidencesync.cli.compare_outputs import CompareOutput
 from evidencesync.cli.custody_outputs import CustodyAppendOutput, CustodyShowOutput, RecordedVerdict
 from evidencesync.cli.difference_outputs import DiffOutput
-from evidencesync.cli.dry_run_outputs import DryRunOutput
+from evidencesync.cli.dry_run import DryRunOutput
 from evidencesync.cli.export_outputs import ExportOutput
 from evidencesync.cli.files_outputs import FilesOutput
 from evidencesync.cli.outputs import (
@@ -38,7 +38,7 @@ from evidencesync.cli.receipts_outputs import ForgetHeadOutput, ReceiptsCheckOut
 from evidencesync.cli.report_outputs import ReportOutput
 from evidencesync.cli.restore_outputs import RestoreOutput
 from evidencesync.cli.timestamp_outputs import TimestampOutput, TimestampRequestOutput, TimestampShowOutput
-from evidencesync.cli.watch_outputs import WatchOutput
+from evidencesync.cli.watch_events import WatchOutput
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
 from evidencesync.evidence.entry import Continuation, Entry
 from evidencesync.localstate.heads import SeenHead

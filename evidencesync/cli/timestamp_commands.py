@@ -27,7 +27,7 @@ from evidencesync.limits import MAX_TIMESTAMP
 
 if TYPE_CHECKING:
     from evidencesync.cli.timestamp_outputs import ShownTimestamp, TimestampOutput, TimestampShowOutput, TokenOutput
-    from evidencesync.custody.roots import Roots
+    from evidencesync.custody.timestamp import Roots
     from evidencesync.custody.timestamp import Request, Token
     from evidencesync.vault.item import Item
     from evidencesync.vault.timestamps import Answer, Who
@@ -246,7 +246,7 @@ def _attach(
 
 
 def _who(run: Run, sign: SignChoice) -> Who:
-    from evidencesync.cli.examiner import check_person, login_name
+    from evidencesync.cli.options import check_person, login_name
     from evidencesync.cli.passphrase import make_asker
     from evidencesync.ssh.keys import load_signer
     from evidencesync.vault.timestamps import Who

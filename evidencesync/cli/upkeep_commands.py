@@ -68,7 +68,7 @@ def clean(
     should he come back, sends what was removed once more.
     """
     from evidencesync.cli.outputs import CleanOutput
-    from evidencesync.cli.transfer_outputs import transfer_lines, transfer_outputs
+    from evidencesync.cli.outputs import transfer_lines, transfer_outputs
     from evidencesync.ingest.occupants import end_waiting, find_transfers
     from evidencesync.vault.resume.abandoned import find_abandoned, remove_abandoned
     from evidencesync.vault.vault import Vault

@@ -81,7 +81,7 @@ def verify(
     from evidencesync.cli.progress_display import VerifyView, shown
     from evidencesync.cli.receipts import audit_memory
     from evidencesync.verify.audit import audit_vault
-    from evidencesync.verify.progress import VerifyProgress
+    from evidencesync.verify.context import VerifyProgress
 
     verifier = None
     if recording.record:

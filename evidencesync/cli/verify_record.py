@@ -73,7 +73,7 @@ class Verifier:
 
 def load_verifier(run: Run, choice: SignerChoice) -> Verifier:
     """Who signs the verdict, or a report. Asked before the work begins. Raises SigningKeyError."""
-    from evidencesync.cli.examiner import check_person, login_name
+    from evidencesync.cli.options import check_person, login_name
     from evidencesync.cli.passphrase import make_asker
     from evidencesync.cli.receipts import head_memory
     from evidencesync.ssh.keys import load_signer

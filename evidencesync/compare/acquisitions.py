@@ -6,6 +6,12 @@ goes to a temporary database, where it is found again what was only moved.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Final, Literal, NamedTuple
+from evidencesync.custody.manifest import WholeEntry
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.entry import Entry
+from evidencesync.evidence.path import from_json_fields
 import os
 import sqlite3
 from collections.abc import Generator
@@ -13,10 +19,8 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import BinaryIO, Final, NamedTuple
-
-from evidencesync.compare.manifests import Difference, differences
-from evidencesync.custody.whole import WholeEntry, whole_entries
-from evidencesync.delta.changed import ChangedRange, changed_ranges
+from evidencesync.custody.manifest import WholeEntry, whole_entries
+from evidencesync.delta.recipe import ChangedRange, changed_ranges
 from evidencesync.delta.recipe import Recipe, iter_recipes
 from evidencesync.errors import MalformedDocumentError, MissingOrExtraError, StorageError
 from evidencesync.evidence.entry import Entry, EntryType
@@ -24,6 +28,122 @@ from evidencesync.files.disk import opened_file, opened_folder, storing
 from evidencesync.limits import MAX_DAMAGED_RANGES
 from evidencesync.vault.catalog import opened_document
 from evidencesync.vault.layout import CHUNKS, MANIFEST, ItemLayout
+
+DifferenceKind = Literal["added", "removed", "changed", "metadata"]
+
+# What makes an entry another one; all else is metadata. `device` (st_dev) is the number of a mount, and is not compared.
+_CONTENT: Final = ("type", "size", "blake3", "sha256", "device_number")
+_METADATA: Final = (
+    "mode",
+    "uid",
+    "gid",
+    "user",
+    "group",
+    "mtime",
+    "atime",
+    "ctime",
+    "btime",
+    "inode",
+    "links",
+    "inode_flags",
+)
+_SHOWN_VALUE: Final = 200  # characters of an attribute's value in base64
+
+
+class FieldChange(NamedTuple):
+    """A field that differs, with both values as safe text; None is what a manifest does not state."""
+
+    field: str
+    before: str | None
+    after: str | None
+
+
+class Difference(NamedTuple):
+    """One path about which two manifests differ."""
+
+    kind: DifferenceKind
+    path: bytes
+    before: Entry | None
+    after: Entry | None
+    fields: list[FieldChange]
+
+
+def differences(before: Iterator[WholeEntry], after: Iterator[WholeEntry]) -> Iterator[Difference | None]:
+    """All paths of two manifests in their common order; None for one about which they agree. Holds two entries at a time."""
+    one, other = next(before, None), next(after, None)
+    while one is not None or other is not None:
+        order = _order(one, other)
+        if order < 0 and one is not None:
+            yield Difference("removed", one.path, one.entry, None, [])
+            one = next(before, None)
+        elif order > 0 and other is not None:
+            yield Difference("added", other.path, None, other.entry, [])
+            other = next(after, None)
+        elif one is not None and other is not None:
+            yield _compare(one, other)
+            one, other = next(before, None), next(after, None)
+
+
+def _order(one: WholeEntry | None, other: WholeEntry | None) -> int:
+    """Which of two comes first in a walk: below 0 the first, above 0 the second."""
+    if one is None or other is None:
+        return 1 if one is None else -1
+    if one.path == other.path:
+        return 0
+    return -1 if one.path.replace(b"/", b"\0") < other.path.replace(b"/", b"\0") else 1
+
+
+def _compare(one: WholeEntry, other: WholeEntry) -> Difference | None:
+    left, right = one.entry, other.entry
+    if left == right and one.attributes == other.attributes:
+        return None
+    content = [*_plain_changes(left, right, _CONTENT), *_path_change(left, right, "target")]
+    metadata = [
+        *_plain_changes(left, right, _METADATA),
+        *_path_change(left, right, "hardlink_to"),
+        *_attribute_changes(one.attributes or {}, other.attributes or {}),
+        *_list_changes(left, right),
+    ]
+    if not content and not metadata:
+        return None
+    return Difference("changed" if content else "metadata", one.path, left, right, content + metadata)
+
+
+def _plain_changes(left: Entry, right: Entry, names: tuple[str, ...]) -> Iterator[FieldChange]:
+    for name in names:
+        one, other = getattr(left, name), getattr(right, name)
+        if one != other:
+            yield FieldChange(name, _text(one), _text(other))
+
+
+def _path_change(left: Entry, right: Entry, name: str) -> Iterator[FieldChange]:
+    one, other = ((getattr(entry, name), getattr(entry, f"{name}_b64")) for entry in (left, right))
+    if one != other:
+        yield FieldChange(name, *(None if pair == (None, None) else safe_text(from_json_fields(*pair)) for pair in (one, other)))
+
+
+def _attribute_changes(left: dict[str, str], right: dict[str, str]) -> Iterator[FieldChange]:
+    for name in sorted(left.keys() | right.keys()):
+        one, other = left.get(name), right.get(name)
+        if one != other:
+            yield FieldChange(f"xattrs.{safe_text(name)}", _cut(one), _cut(other))
+
+
+def _list_changes(left: Entry, right: Entry) -> Iterator[FieldChange]:
+    if left.flags != right.flags:
+        yield FieldChange("flags", ", ".join(left.flags or ()) or None, ", ".join(right.flags or ()) or None)
+    if left.read_errors != right.read_errors:
+        counts = (str(len(entry.read_errors)) if entry.read_errors else None for entry in (left, right))
+        yield FieldChange("read_errors", *counts)
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else safe_text(str(value))
+
+
+def _cut(value: str | None) -> str | None:
+    return value if value is None or len(value) <= _SHOWN_VALUE else value[:_SHOWN_VALUE] + "…"
+
 
 _BLOCK: Final = 1 << 20
 _ADDED: Final = 1

@@ -18,7 +18,7 @@ from pathlib import Path
 from evidencesync.compare.contents import FolderHasher
 from evidencesync.compare.manifest_file import ManifestFile, is_wrong_name, not_read
 from evidencesync.compare.metadata import KINDS
-from evidencesync.compare.results import Compared
+from evidencesync.compare.store import Compared
 from evidencesync.compare.store import DifferenceStore
 from evidencesync.compare.walk import SideBySide, listed_key
 from evidencesync.errors import SourceNotFoundError, UsageError
@@ -28,7 +28,7 @@ from evidencesync.source.filters import FilterRules
 from evidencesync.source.root import SourceRoot, resolve_source, source_not_found
 from evidencesync.source.walker import walk
 from evidencesync.vault.layout import DATA
-from evidencesync.verify.progress import VerifyProgress
+from evidencesync.verify.context import VerifyProgress
 
 
 @dataclass(frozen=True, slots=True)

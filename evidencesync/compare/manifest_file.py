@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import BinaryIO, Final, NamedTuple, Self
 
 from evidencesync.compare.metadata import AttributeDigest
-from evidencesync.compare.results import ManifestFacts
+from evidencesync.compare.store import ManifestFacts
 from evidencesync.custody.documents import MANIFEST_NAMESPACE, ManifestHeader
 from evidencesync.custody.hardlinks import AT_ONCE, HardLinks, is_hard_link
 from evidencesync.custody.manifest import ManifestReader, decode_footer, decode_header, read_manifest

@@ -2,22 +2,77 @@
 
 A head alone is a word that anybody can say. So a vault shows the record that was seen last, and all that came after it: each
 must name the digest of the one before, and bear a signature of the key that it names.
+
+A chain cannot show by itself that its end was cut off. Whoever remembers a record that he has seen can: its digest stands for all
+that were before it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from evidencesync.limits import MAX_SEEN_DIGESTS
 from collections.abc import Callable
 from dataclasses import dataclass, field
-
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
-from evidencesync.custody.known_chain import Comparison, KnownChain
 from evidencesync.custody.record import check_signer, decode_record
 from evidencesync.custody.sshsig import verify_signature
 from evidencesync.errors import ChainError, ForkedError, LimitExceededError, MalformedDocumentError, RolledBackError
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import MAX_SHOWN_RECORDS
+
+class Comparison(Enum):
+    """What a chain is to one that was seen before."""
+
+    EXTENDS = "it goes on where it was, or has not changed"
+    OLDER_COPY = "every record it has is one that was seen, but later ones are missing: an older copy"
+    SHORTER = "later records are missing; whether the rest is what it was cannot be told"
+    FORKED = "it has another record under a number that was seen"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownChain:
+    """A chain up to the record `sequence`: digests (hexadecimal) of the last records without a gap, at least of that one."""
+
+    sequence: int
+    digests: tuple[str, ...]
+
+    @classmethod
+    def of(cls, sequence: int, digests: Sequence[str]) -> KnownChain:
+        """That record and those before it, as far as they are worth keeping."""
+        return cls(sequence, tuple(digests[-MAX_SEEN_DIGESTS:]))
+
+    @property
+    def sha256(self) -> str:
+        """The digest of the last record."""
+        return self.digests[-1]
+
+    def digest_of(self, sequence: int) -> str | None:
+        """The digest of a record; None where it is not known any more, or not yet."""
+        place = len(self.digests) - 1 - (self.sequence - sequence)
+        return self.digests[place] if 0 <= place < len(self.digests) else None
+
+    def extended(self, *digests: str) -> KnownChain:
+        """The same chain with the next records."""
+        return KnownChain.of(self.sequence + len(digests), (*self.digests, *digests))
+
+    def compare(self, present: KnownChain) -> Comparison:
+        """What a chain that is there now is to this one, which was seen before.
+
+        `present` must reach back to this one's last record, or be known to hang together from there: what is older than its
+        digests counts as changed.
+        """
+        if present.sequence >= self.sequence:
+            same = present.digest_of(self.sequence) == self.sha256
+            return Comparison.EXTENDS if same else Comparison.FORKED
+        known = self.digest_of(present.sequence)
+        if known is None:
+            return Comparison.SHORTER
+        return Comparison.OLDER_COPY if known == present.sha256 else Comparison.FORKED
+
 
 Keep = Callable[[CustodyRecord, bytes, bytes], None]
 """Called with each record that was shown, its exact bytes and its signature, when both were found good."""

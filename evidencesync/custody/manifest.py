@@ -6,12 +6,13 @@ Reading is a state machine: header, entries, footer, done. It takes runs of whol
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+from evidencesync.evidence.entry import Entry
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import Any, Final
-
 import msgspec
-
 from evidencesync.custody.documents import ManifestFooter, ManifestHeader
 from evidencesync.custody.entrylines import SenderConnection, decode_run
 from evidencesync.custody.entryrules import FieldRules, WalkOrder
@@ -231,3 +232,30 @@ def read_manifest(blocks: Iterable[bytes], reader: ManifestReader) -> Iterator[C
     if rest:
         raise MalformedDocumentError("a manifest is cut off in its last line")
     reader.finish()
+
+
+class WholeEntry(NamedTuple):
+    """An entry with its checked raw path, and all its extended attributes (names and base64)."""
+
+    path: bytes
+    entry: Entry
+    attributes: dict[str, str] | None
+
+
+def whole_entries(blocks: Iterable[bytes], takes: Callable[[bytes], bool] | None = None) -> Iterator[WholeEntry]:
+    """Every entry of a manifest given in blocks of any size, or those whose path `takes` wants; it is asked for all, in order.
+
+    Raises as `read_manifest` does. How many attributes an entry can have is the reader's to say.
+    """
+    last: tuple[bytes, Entry] | None = None
+    attributes: dict[str, str] | None = None
+    for path, line in read_manifest(blocks, ManifestReader()):
+        if isinstance(line, Entry):
+            if last is not None:
+                yield WholeEntry(*last, attributes)
+            last = (path, line) if takes is None or takes(path) else None
+            attributes = line.xattrs
+        elif line.xattrs is not None and last is not None:
+            attributes = {**(attributes or {}), **line.xattrs}
+    if last is not None:
+        yield WholeEntry(*last, attributes)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from evidencesync.evidence.digest import new_sha256
 from evidencesync.evidence.utc_time import format_moment
 from evidencesync.export.acquisition import NO_ROOM, Acquisition
-from evidencesync.export.archive import archive_blocks
+from evidencesync.export.tree import archive_blocks
 from evidencesync.export.bag import Bag
 from evidencesync.export.case_uco import graph_blocks
 from evidencesync.export.destination import Destination
@@ -23,7 +23,7 @@ from evidencesync.export.tree import FolderWriter
 from evidencesync.vault.item import Item
 from evidencesync.vault.space import check_destination
 from evidencesync.vault.vault import Vault
-from evidencesync.verify.progress import VerifyProgress
+from evidencesync.verify.context import VerifyProgress
 
 if TYPE_CHECKING:
     from evidencesync.evidence.digest import Buffer

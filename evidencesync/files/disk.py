@@ -7,6 +7,11 @@ quota is a NoSpaceError, everything else that a file system may refuse is a Stor
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from evidencesync.errors import LockedError
+import contextlib
 import ctypes
 import errno
 import mmap
@@ -14,7 +19,6 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final
-
 from evidencesync.errors import (
     EvidenceSyncError,
     MalformedDocumentError,
@@ -283,3 +287,18 @@ def _place(name: Name | os.PathLike[str], dir_fd: int | None) -> str:
         with contextlib.suppress(OSError):
             raw = os.path.join(os.fsencode(os.readlink(f"/proc/self/fd/{dir_fd}")), raw)
     return safe_text(raw, 300)
+
+
+@contextlib.contextmanager
+def locked_folder(folder: os.PathLike[str], what: str, *, wait: bool = False) -> Iterator[int]:
+    """Holds the exclusive lock of a folder and gives its descriptor. It ends with the process, however that dies.
+
+    Raises LockedError at once when another process (or another `with` in this one) has it, unless told to wait.
+    """
+    with opened_folder(folder) as fd:
+        with storing(f"lock {what}"):
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError as error:
+                raise LockedError(f"{what} is being written by another process") from error
+        yield fd

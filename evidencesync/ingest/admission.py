@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Final
+from evidencesync.limits import MAX_RECORDS, MIB
+from evidencesync.protocol.messages import Records
+from evidencesync.vault.ledger import Ledger, RecordFile
 import os
 from dataclasses import dataclass
-
 import msgspec
-
 import evidencesync
 from evidencesync.custody.documents import SESSION_NAMESPACE, SessionClaim
 from evidencesync.custody.publickey import PublicKey
@@ -18,7 +21,6 @@ from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.protocol.failures import version_in_common
 from evidencesync.protocol.messages import PROTOCOL_VERSION, Begin, Hello, Welcome, clock_for
 from evidencesync.vault.vault import Vault
-
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
@@ -108,3 +110,37 @@ def admit(begin: Begin, offered: Welcome, vault: Vault, now: int) -> Admitted:
     return Admitted(
         principal, signer, name, claim.session, begin.read_back, begin.resumes, begin.claim, begin.seen, begin.vault_seen
     )
+
+
+_BATCH: Final = MIB // 2
+
+
+def show_since(ledger: Ledger, seen: int) -> Iterator[Records]:
+    """A chain from the record on that a sender has seen last, that one included. Raises ChainError.
+
+    Who has seen none, or one that is not there, is shown the last.
+    """
+    files = ledger.files()
+    first = seen if 1 <= seen <= len(files) else len(files)
+    yield from _batches(ledger, files[first - 1 :] if first else [])
+
+
+def show_after(ledger: Ledger, shown: int) -> Iterator[Records]:
+    """What a chain has got after the record that was shown last. Raises ChainError."""
+    yield from _batches(ledger, ledger.files()[shown:])
+
+
+def _batches(ledger: Ledger, files: list[RecordFile]) -> Iterator[Records]:
+    """Records in messages of bounded size."""
+    batch: list[tuple[bytes, bytes]] = []
+    size = 0
+    for file in files:
+        stored = ledger.load(file)
+        length = len(stored.data) + len(stored.signature)
+        if batch and (size + length > _BATCH or len(batch) == MAX_RECORDS):
+            yield Records(file.sequence - len(batch), batch, more=True)
+            batch, size = [], 0
+        batch.append((stored.data, stored.signature))
+        size += length
+    if batch:
+        yield Records(files[-1].sequence - len(batch) + 1, batch, more=False)

@@ -1,19 +1,235 @@
-"""One larger content, from its first byte to its last."""
+"""One larger content, from its first byte to its last.
+
+So a new version of a large file costs on the disk what changed in it. Where the file system cannot share, the bytes are
+written that are in memory already: nothing is read twice.
+
+Blocks are shared after their bytes were checked, and that is sound: published files are never opened for writing; the kernel
+writes what it has not written yet of a file before it shares it; the digest of the whole content is taken of the checked bytes;
+and if the disk does not give them back, the read-back finds it, for the new file has no pages in memory that could hide it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+from evidencesync.errors import DigestMismatchError
+from evidencesync.files.copying import is_hole
+from evidencesync.ingest.basis import Basis
+from evidencesync.limits import KIB, MIB
+from evidencesync.vault.content import StagedContent
+from evidencesync.vault.layout import Location
 from collections.abc import Callable
 from dataclasses import dataclass
-
 from evidencesync.delta.recipe import Recipe, RecipeBuilder, RowSpool
 from evidencesync.evidence.digest import Blake3Digest, Buffer, Sha256Digest, feed_zeros, new_blake3, new_sha256
 from evidencesync.files.holes import HOLE_STEP
 from evidencesync.ingest.basis import Basis
 from evidencesync.ingest.present import PresentContent
-from evidencesync.ingest.reusing import Place, ReusingWriter
 from evidencesync.vault.content import StagedContent
-from evidencesync.vault.location import Location
+from evidencesync.vault.layout import Location
 from evidencesync.vault.resume.leftovers import is_leftover
+
+_HELD: Final = 8 * MIB  # so much is held back, to be shared by one call
+_PREFIX_STEP: Final = 64 * MIB
+_COPIED_STEP: Final = 256 * MIB
+_LEAST: Final = 16 * KIB  # less is written: it would save less than the call and one more fragment cost
+_STRANGE: Final = 4 * MIB  # a published file that differs for so long is compared no more
+_COMPARED: Final = 4 * KIB
+
+Place = tuple[Location, int]
+"""A published file, and an offset in it."""
+
+
+class _Followed(NamedTuple):
+    """The published file beside which the content runs. `shift`: offsets there minus offsets here."""
+
+    location: Location
+    shift: int
+
+
+@dataclass(slots=True)
+class _Held:
+    """The next bytes of the content, which stand in a published file and are not in staging yet."""
+
+    followed: _Followed
+    parts: list[bytes] = field(default_factory=list)
+    size: int = 0
+
+
+class ReusingWriter:
+    """Appends to one staged content. `settle` before anything else is done with it. Raises as StagedContent does.
+
+    `shared` counts the bytes that lie in blocks of a published file, or in a hole that it has, too.
+    """
+
+    def __init__(self, staged: StagedContent, basis: Basis) -> None:
+        self.staged = staged
+        self.shared = 0
+        self._basis = basis
+        self._held: _Held | None = None
+        self._followed: _Followed | None = None
+        self._strange = 0  # bytes since the followed file had the same
+
+    def begin_with(self, location: Location, length: int) -> None:
+        """The first bytes are those of a published file: checked, but not in memory any more."""
+        staged, fd = self.staged, self._fd_of(location)
+        unit = self._basis.sharing.unit(fd, staged.fd)
+        while unit is not None and length - staged.size >= max(unit, _LEAST):
+            if not self._share(fd, staged.size, min(_PREFIX_STEP, length - staged.size) // unit * unit):
+                unit = None
+            self._basis.working()
+        if unit is None:
+            while staged.size < length:
+                staged.append_from(fd, staged.size, min(_COPIED_STEP, length - staged.size))
+                self._basis.working()
+            return
+        followed = self._followed = _Followed(location, 0)
+        if staged.size < length:
+            rest = self._basis.read(location, staged.size, length - staged.size)
+            if rest is None:
+                raise _vanished()
+            self._hold(followed, rest)
+
+    def append(self, data: bytes | memoryview, place: Place | None = None) -> None:
+        """The next bytes; `place` is where they were found, and seen to be right."""
+        found = None if place is None else _Followed(place[0], place[1] - self._end)
+        if found is not None and found == self._followed:
+            self._hold(found, bytes(data))
+            return
+        followed, parts = self._followed, self._compared(data)
+        if found is not None and not all(same for _, same in parts) and self._follow(found):
+            self._hold(found, bytes(data))
+            return
+        for part, same in parts:
+            if same and followed is not None:
+                self._hold(followed, bytes(part))
+            else:
+                self.settle()
+                self.staged.append(part)
+
+    def append_zeros(self, length: int) -> None:
+        """The next bytes are zeros: a hole."""
+        self.settle()
+        followed, offset = self._followed, self.staged.size
+        if followed is not None and self.shared and is_hole(self._fd_of(followed.location), offset + followed.shift, length):
+            self.shared += length  # the followed file has the same hole
+        self.staged.append_zeros(length)
+
+    def settle(self) -> None:
+        """Shares or writes what was held back."""
+        self._let_go(keep_end=False)
+
+    @property
+    def _end(self) -> int:
+        return self.staged.size + (0 if self._held is None else self._held.size)
+
+    def _follow(self, found: _Followed) -> bool:
+        """Goes on beside another published file, if its blocks could be shared from here."""
+        fd = self._basis.fd_of(found.location)
+        unit = None if fd is None else self._basis.sharing.unit(fd, self.staged.fd)
+        if unit is None or found.shift % unit:
+            return False
+        self.settle()
+        self._followed, self._strange = found, 0
+        return True
+
+    def _compared(self, data: bytes | memoryview) -> list[tuple[bytes | memoryview, bool]]:
+        """What arrived, or was found elsewhere, in parts: each with whether the followed file has it in the same place.
+
+        For in a chunk that changed, most blocks have not.
+        """
+        followed, self._followed = self._followed, None
+        if followed is None or self._strange > _STRANGE:
+            return [(data, False)]
+        end = self._end
+        length = min(len(data), followed.location.size - end - followed.shift)
+        old = self._basis.read(followed.location, end + followed.shift, length) if length > 0 else None
+        if old is None:
+            return [(data, False)]
+        self._followed = followed
+        parts: list[tuple[bytes | memoryview, bool]] = []
+        for part, same in _alike(bytes(data), old, -end % _COMPARED):
+            self._strange = 0 if same else self._strange + len(part)
+            parts.append((part, same))
+        return parts
+
+    def _hold(self, followed: _Followed, data: bytes) -> None:
+        if self._held is None:
+            self._held = _Held(followed)
+        held = self._held
+        held.parts.append(data)
+        held.size += len(data)
+        if held.size >= _HELD:
+            self._let_go(keep_end=True)
+
+    def _let_go(self, *, keep_end: bool) -> None:
+        """Shares whole blocks of what is held, and writes the rest; what follows the last whole block may be held on to."""
+        held, self._held = self._held, None
+        if held is None:
+            return
+        fd = self._fd_of(held.followed.location)
+        unit = self._basis.sharing.unit(fd, self.staged.fd)
+        first = last = 0
+        if unit is not None:
+            first = -self.staged.size % unit
+            last = first + (held.size - first) // unit * unit
+        if last - first < _LEAST:
+            self._write(held.parts, 0, held.size)
+            return
+        self._write(held.parts, 0, first)
+        if not self._share(fd, self.staged.size + held.followed.shift, last - first):
+            self._followed = None
+            self._write(held.parts, first, held.size)
+        elif keep_end and last < held.size:
+            self._held = _Held(held.followed, list(map(bytes, _between(held.parts, last, held.size))), held.size - last)
+        else:
+            self._write(held.parts, last, held.size)
+
+    def _write(self, parts: list[bytes], start: int, stop: int) -> None:
+        for part in _between(parts, start, stop):
+            self.staged.append(part)
+
+    def _share(self, fd: int, offset: int, length: int) -> bool:
+        if not self.staged.append_shared(self._basis.sharing, fd, offset, length):
+            return False
+        self.shared += length
+        return True
+
+    def _fd_of(self, location: Location) -> int:
+        fd = self._basis.fd_of(location)
+        if fd is None:
+            raise _vanished()
+        return fd
+
+
+def _vanished() -> DigestMismatchError:
+    return DigestMismatchError("a published file has vanished while it was being used")
+
+
+def _alike(data: bytes, old: bytes, first: int) -> Iterator[tuple[bytes, bool]]:
+    """Runs of blocks that two buffers have, or have not, in common. `first`: where the first whole block begins."""
+    start = stop = 0
+    alike = True
+    while stop < len(data):
+        after = stop + ((first - stop) % _COMPARED or _COMPARED)
+        same = data[stop:after] == old[stop:after]
+        if same != alike:
+            if stop > start:
+                yield data[start:stop], alike
+            start, alike = stop, same
+        stop = min(after, len(data))
+    yield data[start:], alike
+
+
+def _between(parts: list[bytes], start: int, stop: int) -> Iterator[memoryview]:
+    """A range of what parts are when joined, without joining them."""
+    offset = 0
+    for part in parts:
+        first, last = max(start - offset, 0), min(stop - offset, len(part))
+        if first < last:
+            yield memoryview(part)[first:last]
+        offset += len(part)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.utc_time import format_moment
 from evidencesync.ingest.admission import Admitted
 from evidencesync.ingest.history import staged_lines
-from evidencesync.ingest.tallies import StoredTally, Tallies
+from evidencesync.ingest.side import StoredTally, Tallies
 from evidencesync.protocol.messages import Finish
 from evidencesync.vault.item import ItemState
 from evidencesync.vault.settings import Lookup

@@ -21,7 +21,7 @@ from evidencesync.evidence.digest import Blake3Digest, SegmentDigest
 from evidencesync.ingest.basis import Basis, TreeKey
 from evidencesync.limits import LEAST_PROVEN, PROOF
 from evidencesync.vault.index.index import Index
-from evidencesync.vault.location import Location, Scope
+from evidencesync.vault.layout import Location, Scope
 from evidencesync.vault.tree import TreeReader
 
 Claimed = tuple[Blake3Digest, int, bytes]

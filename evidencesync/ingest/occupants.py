@@ -10,7 +10,7 @@ from typing import Final
 
 from evidencesync.connection.session_socket import ResumeRequest, SessionState, ask_state, request_resume
 from evidencesync.errors import EvidenceSyncError, LockedError
-from evidencesync.files.lock import locked_folder
+from evidencesync.files.disk import locked_folder
 from evidencesync.vault.catalog import case_folders, item_folders
 from evidencesync.vault.layout import ItemLayout, VaultLayout
 from evidencesync.vault.staging import opened_sessions

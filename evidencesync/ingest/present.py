@@ -15,7 +15,7 @@ from evidencesync.errors import MissingOrExtraError
 from evidencesync.evidence.digest import Blake3Digest, SegmentDigest
 from evidencesync.limits import MIB
 from evidencesync.vault.content import StagedContent
-from evidencesync.vault.location import PRESENT, Location, Scope
+from evidencesync.vault.layout import PRESENT, Location, Scope
 from evidencesync.vault.tree import TreeReader
 
 _REMEMBERED_BYTES: Final = 12 * MIB

@@ -9,14 +9,14 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from evidencesync.delta.gaps import Anchor, RefinableGap, by_content, find_gaps
+from evidencesync.delta.refine import Anchor, RefinableGap, by_content, find_gaps
 from evidencesync.delta.refine import ABSENT, Gap, find_pieces, rebuild
 from evidencesync.delta.rows import Row
 from evidencesync.evidence.digest import Buffer
 from evidencesync.ingest.basis import Basis
 from evidencesync.limits import MIN_CHUNK
 from evidencesync.protocol.flow import RefinePolicy
-from evidencesync.vault.location import Location
+from evidencesync.vault.layout import Location
 
 Place = Anchor[Location]
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from dataclasses import dataclass
-
 from evidencesync.ingest.basis import Basis, TreeKey
 from evidencesync.ingest.elsewhere import Elsewhere
-from evidencesync.ingest.lookup import Lookup
+from evidencesync.ingest.basis import Lookup
 from evidencesync.ingest.present import Present
 from evidencesync.protocol.receiver import Receiver
-from evidencesync.vault.location import Location, Scope
-
+from evidencesync.vault.layout import Location, Scope
 
 @dataclass(frozen=True, slots=True)
 class VaultSide:
@@ -37,3 +36,34 @@ class VaultSide:
         if self.elsewhere is None or self.scope.is_own_case(location):
             return self.basis
         return self.elsewhere.basis
+
+
+@dataclass(slots=True)
+class StoredTally:
+    """How contents came to lie in the new acquisition: files and bytes."""
+
+    files: int = 0
+    bytes: int = 0
+
+    def add(self, size: int) -> None:
+        """Counts one content."""
+        self.files += 1
+        self.bytes += size
+
+
+@dataclass(slots=True)
+class Tallies:
+    """The four ways."""
+
+    written: StoredTally = field(default_factory=StoredTally)
+    linked: StoredTally = field(default_factory=StoredTally)
+    reflinked: StoredTally = field(default_factory=StoredTally)
+    copied: StoredTally = field(default_factory=StoredTally)
+
+    def add_assembled(self, size: int, shared: int) -> None:
+        """Counts an assembled content: once as a file, its bytes by whether they lie in blocks of a published file."""
+        if not shared:
+            self.written.add(size)
+            return
+        self.reflinked.add(shared)
+        self.written.bytes += size - shared

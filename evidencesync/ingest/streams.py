@@ -6,14 +6,14 @@ from collections import deque
 from dataclasses import dataclass
 from functools import partial
 
-from evidencesync.delta.gaps import Anchor
+from evidencesync.delta.refine import Anchor
 from evidencesync.delta.rows import Row, segment_digest
 from evidencesync.errors import DigestMismatchError, LimitExceededError, ProtocolError
 from evidencesync.evidence.digest import Blake3Digest, SegmentDigest, Sha256Digest
 from evidencesync.ingest.assembly import AssembledContent, Assembly
 from evidencesync.ingest.basis import tree_key
 from evidencesync.ingest.refining import Place, Refiner
-from evidencesync.ingest.segments import AlignmentHint, OpenSegment
+from evidencesync.ingest.storing import AlignmentHint, OpenSegment
 from evidencesync.ingest.side import VaultSide
 from evidencesync.ingest.storing import SegmentStore, rows_of
 from evidencesync.limits import MAX_OPEN_SEGMENTS, MAX_UNLISTED_CONTENTS, SMALL_FILE
@@ -29,7 +29,7 @@ from evidencesync.protocol.events import (
 )
 from evidencesync.protocol.receiver import Receiver
 from evidencesync.vault.content import StagedContent
-from evidencesync.vault.location import Location
+from evidencesync.vault.layout import Location
 from evidencesync.vault.resume.leftovers import Leftovers
 from evidencesync.vault.staging import Staging
 

@@ -17,9 +17,9 @@ from evidencesync.ingest.assembly import AssembledContent
 from evidencesync.ingest.basis import tree_key
 from evidencesync.ingest.side import VaultSide
 from evidencesync.ingest.streams import StreamIntake
-from evidencesync.ingest.tallies import Tallies
+from evidencesync.ingest.side import Tallies
 from evidencesync.vault.content import StagedContent
-from evidencesync.vault.location import PRESENT, Location
+from evidencesync.vault.layout import PRESENT, Location
 from evidencesync.vault.resume.leftovers import is_leftover
 from evidencesync.vault.tree import TreeWriter
 

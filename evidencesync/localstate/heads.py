@@ -23,7 +23,7 @@ import msgspec
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.consistency import HINT, whose_chain
 from evidencesync.custody.documents import Document, Fingerprint, TitleText, VaultId
-from evidencesync.custody.known_chain import KnownChain
+from evidencesync.custody.consistency import KnownChain
 from evidencesync.custody.text import check_moment, check_texts, decode_readable, encode_readable
 from evidencesync.errors import (
     EvidenceSyncError,

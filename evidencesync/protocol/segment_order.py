@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Final
+from evidencesync.errors import LimitExceededError
+from evidencesync.limits import MAX_OPEN_ROWS, MAX_SEGMENT, MAX_SEGMENT_ROWS, MAX_SEGMENT_ZEROS, MIB, WINDOW, ZERO_WEIGHT
+from evidencesync.errors import LimitExceededError, ProtocolError
+from evidencesync.protocol.messages import Close, Open, Resembles
+from collections import deque
+from enum import Enum, auto
+from evidencesync.errors import LimitExceededError, ProtocolError
+from evidencesync.limits import MAX_OPEN_PAGES
+from evidencesync.protocol.gaps import pack_bits
+from evidencesync.protocol.messages import Files, Page, PageAnswer, PageOffer, PagesStored, Want
 from collections.abc import Sequence
 from dataclasses import replace
 from enum import Enum, auto
-
 from evidencesync.delta.refine import Gap
 from evidencesync.delta.rows import Row
 from evidencesync.errors import LimitExceededError, ProtocolError
 from evidencesync.limits import MAX_OPEN_SEGMENTS, MAX_SEGMENT
-from evidencesync.protocol.bitmap import pack_bits
+from evidencesync.protocol.gaps import pack_bits
 from evidencesync.protocol.gaps import pack_gaps, unpack_pieces
 from evidencesync.protocol.messages import (
     ChunkData,
@@ -23,9 +33,107 @@ from evidencesync.protocol.messages import (
     SegmentOffer,
     SegmentsStored,
 )
-from evidencesync.protocol.rows import check_lengths, decode_wire_rows, signed_lengths
-from evidencesync.protocol.stream_order import StreamOrder
-from evidencesync.protocol.window import Window
+from evidencesync.protocol.gaps import check_lengths, decode_wire_rows, signed_lengths
+
+_SLACK: Final = 40 * MIB  # one page's contents and one segment beyond the window: a sender looks before it adds, not after
+
+
+class Window:
+    """Holds every peer to the window that an honest sender keeps. Raises LimitExceededError beyond it."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[str, int], int] = {}
+        self._held_bytes = 0
+        self._rows: dict[int, int] = {}
+        self._open_rows = 0
+
+    def hold_page(self, number: int, size: int) -> None:
+        """So many bytes more belong to a page."""
+        self._hold(("page", number), size)
+
+    def hold_segment(self, number: int, size: int) -> None:
+        """So many bytes more belong to a segment."""
+        self._hold(("segment", number), size)
+
+    def hold_zeros(self, number: int, count: int) -> None:
+        """Zeros take no memory, but hashing them takes time: so they count against the window, too."""
+        if count > MAX_SEGMENT_ZEROS + MAX_SEGMENT:
+            raise LimitExceededError("a segment stands for more zeros than an honest one")
+        self._hold(("segment", number), count // ZERO_WEIGHT)
+
+    def hold_rows(self, number: int, count: int) -> None:
+        """The rows that a segment is known to have; they take memory, however small the chunks are."""
+        self._open_rows += count - self._rows.get(number, 0)
+        self._rows[number] = count
+        if self._open_rows > MAX_OPEN_ROWS + MAX_SEGMENT_ROWS:
+            raise LimitExceededError("too many rows of segments at once")
+
+    def release_page(self, number: int) -> None:
+        """A page is stored."""
+        self._held_bytes -= self._held.pop(("page", number), 0)
+
+    def release_segment(self, number: int) -> None:
+        """A segment is stored."""
+        self._open_rows -= self._rows.pop(number, 0)
+        self._held_bytes -= self._held.pop(("segment", number), 0)
+
+    def _hold(self, key: tuple[str, int], size: int) -> None:
+        self._held[key] = self._held.get(key, 0) + size
+        self._held_bytes += size
+        if self._held_bytes > WINDOW + _SLACK:
+            raise LimitExceededError("the sender has sent more than its window allows")
+
+
+class StreamOrder:
+    """Where the sender is in its streams. `left`: how many bytes the open one may still have, None where none is open.
+
+    Raises ProtocolError for what is out of order, LimitExceededError for what is too long.
+    """
+
+    def __init__(self, next_stream: int, left: int | None) -> None:
+        self._next = next_stream
+        self._left = left
+        self._ended = False
+        self._is_fresh = False  # open, and as yet without segments: it may still be said what it is like
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a stream is open."""
+        return self._left is not None
+
+    def open(self, message: Open) -> None:
+        """The next stream begins."""
+        if self._ended or self._left is not None or message.stream != self._next:
+            raise ProtocolError("a stream is opened out of order")
+        self._left = message.size
+        self._is_fresh = True
+
+    def end(self) -> None:
+        """No stream may begin any more."""
+        self._ended = True
+
+    def resembles(self, message: Resembles) -> None:
+        """A hint stands before all segments, and once: each may make the vault open a file."""
+        if self._left is None or message.stream != self._next or not self._is_fresh:
+            raise ProtocolError("a hint is out of order")
+        self._is_fresh = False
+
+    def begin_segment(self) -> None:
+        """A segment of the open stream begins: what it is like can no longer be said."""
+        self._is_fresh = False
+
+    def spend(self, size: int) -> None:
+        """Counts against what the stream may hold: a few bytes may not buy hours of hashing zeros."""
+        if self._left is None or size > self._left:
+            raise LimitExceededError("a stream is longer than it was announced")
+        self._left -= size
+
+    def close(self, message: Close) -> None:
+        """The open stream ends."""
+        if self._left is None or message.stream != self._next:
+            raise ProtocolError("a stream is closed that is not open")
+        self._left = None
+        self._next += 1
 
 
 class _Stage(Enum):
@@ -164,4 +272,85 @@ class SegmentOrder:
     def _move(self, number: int, allowed: set[_Stage], stage: _Stage) -> None:
         if self._stages.get(number) not in allowed:
             raise ProtocolError("a segment is out of order")
+        self._stages[number] = stage
+
+
+class _PageStage(Enum):
+    NAMED = auto()
+    LACKED = auto()
+    HERE = auto()
+
+
+class PageOrder:
+    """Pages from their announcement until they are stored. Raises ProtocolError or LimitExceededError for any out of order."""
+
+    def __init__(self, next_page: int, window: Window) -> None:
+        self.next_page = next_page
+        self._window = window
+        self._ended = False
+        self._stages: dict[int, _PageStage] = {}
+        self._files_due: dict[int, deque[bytes | None]] = {}  # what was asked for; None for all of a page's, unasked
+
+    # What the sender does.
+
+    def name(self, message: PageOffer) -> None:
+        """A page is named."""
+        self._begin(message.number, _PageStage.NAMED)
+
+    def announce(self, head: Page) -> None:
+        """The lines of a page follow."""
+        if head.number in self._stages:
+            self._move(head.number, {_PageStage.LACKED}, _PageStage.HERE)
+        else:
+            self._begin(head.number, _PageStage.HERE)
+        if head.with_files:
+            self._files_due[head.number] = deque([None])
+        self._window.hold_page(head.number, head.size)
+
+    def announce_files(self, head: Files) -> None:
+        """Files answer one request, each once and with all that was asked for: nobody keeps what he did not want."""
+        due = self._files_due.get(head.page)
+        if not due:
+            raise ProtocolError("files that nobody asked for")
+        asked = due.popleft()
+        if head.present != (pack_bits([True] * head.count) if asked is None else asked):
+            raise ProtocolError("files that are not those that were asked for")
+        self._window.hold_page(head.page, head.size)
+
+    def end(self) -> None:
+        """No page may begin any more."""
+        self._ended = True
+
+    # What the vault answers.
+
+    def answer(self, number: int, *, known: bool) -> PageAnswer:
+        """Whether the vault has a named page."""
+        self._move(number, {_PageStage.NAMED}, _PageStage.HERE if known else _PageStage.LACKED)
+        return PageAnswer(number, known)
+
+    def want_files(self, page: int, missing: list[bool]) -> Want:
+        """Small contents of a page are asked for."""
+        packed = pack_bits(missing)
+        self._files_due.setdefault(page, deque()).append(packed)
+        return Want(page, len(missing), packed)
+
+    def stored(self, count: int) -> PagesStored:
+        """All pages below `count` are stored."""
+        for number in [number for number in self._stages if number < count]:
+            del self._stages[number]
+            self._files_due.pop(number, None)
+            self._window.release_page(number)
+        return PagesStored(count)
+
+    def _begin(self, number: int, stage: _PageStage) -> None:
+        if self._ended or number != self.next_page:
+            raise ProtocolError("a page is out of order")
+        if len(self._stages) >= MAX_OPEN_PAGES:
+            raise LimitExceededError("too many pages at once")
+        self.next_page += 1
+        self._stages[number] = stage
+
+    def _move(self, number: int, allowed: set[_PageStage], stage: _PageStage) -> None:
+        if self._stages.get(number) not in allowed:
+            raise ProtocolError("a page is out of order")
         self._stages[number] = stage

@@ -5,8 +5,8 @@ Every text here is safe to show: `compose` puts whatever is quoted through `safe
 
 from __future__ import annotations
 
+from typing import Protocol
 from typing import Literal
-
 import msgspec
 
 Tone = Literal["plain", "note", "warning"]
@@ -135,3 +135,10 @@ FILE_COLUMNS: list[Column] = [
     Column("SHA-256", "exact", 10),
     Column("Remarks", "text", 3),
 ]
+
+
+class Sink(Protocol):
+    """Takes the bytes of a report in their order."""
+
+    def write(self, data: bytes, /) -> object:
+        """Takes some more. Raises OSError."""

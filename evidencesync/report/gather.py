@@ -22,7 +22,7 @@ from evidencesync.evidence.number_format import notebook_fingerprint
 from evidencesync.evidence.utc_time import format_moment
 from evidencesync.files.disk import load_file, opened_file, opened_folder, storing
 from evidencesync.limits import MAX_HEADER_LINE, MAX_RECORD
-from evidencesync.report.differences import compare_acquisitions
+from evidencesync.report.manifests import compare_acquisitions
 from evidencesync.report.document import (
     REPORT_FORMAT,
     Acquisition,

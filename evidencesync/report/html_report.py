@@ -18,9 +18,9 @@ from typing import Any, Final
 
 from evidencesync.report import texts
 from evidencesync.report.blocks import FILE_COLUMNS, FileTable, Pages, Picture
-from evidencesync.report.filerows import FileRow, file_rows
+from evidencesync.report.manifests import FileRow, file_rows
 from evidencesync.report.gather import Gathered
-from evidencesync.report.sink import Sink
+from evidencesync.report.blocks import Sink
 
 STATIC_ROWS: Final = 100
 _ROWS_IN_BLOCK: Final = 2000

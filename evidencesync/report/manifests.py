@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
+from evidencesync.custody.entrylines import SenderConnection
+from evidencesync.errors import EvidenceSyncError
+from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.entry import Entry
+from evidencesync.evidence.utc_time import parse_file_time
+from evidencesync.vault.layout import ItemLayout
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+from evidencesync.errors import EvidenceSyncError
+from evidencesync.evidence.entry import Entry
+from evidencesync.limits import MAX_REPORT_LISTED
+from evidencesync.report.document import Difference, DifferenceKind, Differences
+from evidencesync.vault.layout import ItemLayout
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from typing import Final
-
 from evidencesync.custody.entrylines import SenderConnection
 from evidencesync.custody.manifest import ManifestReader, read_manifest
 from evidencesync.errors import EvidenceSyncError
@@ -105,3 +121,125 @@ def _largest(sizes: dict[str, list[int]]) -> list[NamedSize]:
     if rest:
         shown.append(NamedSize("*", sum(total[0] for _, total in rest), sum(total[1] for _, total in rest)))
     return shown
+
+
+_END: Final = None
+
+
+def compare_acquisitions(item: ItemLayout, earlier: int, later: int) -> Differences:
+    """Counts and first differences of two acquisitions. A manifest that cannot be read is the `problem`."""
+    counts: Counter[str] = Counter()
+    listed: list[Difference] = []
+    problem: str | None = None
+    try:
+        for raw, kind in _pairs(_entries(item, earlier), _entries(item, later)):
+            counts[kind or "same"] += 1
+            if kind is not None and len(listed) < MAX_REPORT_LISTED:
+                listed.append(Difference(path_pair(raw), kind))
+    except EvidenceSyncError as error:
+        problem = error.message
+    return Differences(earlier, later, dict(sorted(counts.items())), listed, problem)
+
+
+def _entries(item: ItemLayout, number: int) -> Iterator[tuple[bytes, Entry]]:
+    return ((raw, line) for raw, line in iter_lines(item, number) if isinstance(line, Entry))
+
+
+def _pairs(
+    old: Iterator[tuple[bytes, Entry]], new: Iterator[tuple[bytes, Entry]]
+) -> Iterator[tuple[bytes, DifferenceKind | None]]:
+    """Every path of either, with what is different about it."""
+    left, right = next(old, _END), next(new, _END)
+    while left is not None and right is not None:
+        left_at, right_at = _order(left[0]), _order(right[0])
+        if left_at == right_at:
+            yield right[0], _difference(left[1], right[1])
+        elif left_at < right_at:
+            yield left[0], "removed"
+        else:
+            yield right[0], "added"
+        if left_at <= right_at:
+            left = next(old, _END)
+        if right_at <= left_at:
+            right = next(new, _END)
+    if left is not None:
+        yield left[0], "removed"
+    if right is not None:
+        yield right[0], "added"
+    yield from ((raw, "removed") for raw, _ in old)
+    yield from ((raw, "added") for raw, _ in new)
+
+
+def _order(raw: bytes) -> bytes:
+    return raw.replace(b"/", b"\0")
+
+
+def _difference(old: Entry, new: Entry) -> DifferenceKind | None:
+    if old.type != new.type:
+        return "kind"
+    if old.has_content != new.has_content:
+        return "unread"
+    same = (old.size, old.blake3, old.target, old.target_b64, old.device_number) == (
+        new.size,
+        new.blake3,
+        new.target,
+        new.target_b64,
+        new.device_number,
+    )
+    return None if same else "content"
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class FileRow(NamedTuple):
+    """What a table shows of an entry; all of it safe to show. `size` is None where there are no bytes."""
+
+    path: str
+    type: str
+    size: int | None
+    modified: str
+    sha256: str
+    remarks: str
+
+
+def file_rows(item: ItemLayout, number: int) -> Iterator[FileRow]:
+    """Every entry of a manifest. Where it cannot be read further, the last row says so."""
+    try:
+        for raw, line in iter_lines(item, number):
+            if isinstance(line, Entry):
+                yield _row(raw, line)
+    except EvidenceSyncError as error:
+        yield FileRow("(the manifest cannot be read further)", "", None, "", "", error.message)
+
+
+def manifest_lines(item: ItemLayout, number: int) -> Iterator[SenderConnection]:
+    """Every line of a manifest as it stands there, as far as it can be read. That it ends early, its survey tells."""
+    try:
+        for _, line in iter_lines(item, number):
+            yield line
+    except EvidenceSyncError:
+        return
+
+
+def _row(raw: bytes, entry: Entry) -> FileRow:
+    remarks: list[str] = [*(entry.flags or ())]
+    if entry.read_errors:
+        remarks.append("read errors")
+    target = entry.target or (f"base64:{entry.target_b64}" if entry.target_b64 else "")
+    if target:
+        remarks.append(f"to {safe_text(target)}")
+    return FileRow(
+        safe_text(raw) if raw else ".", entry.type, entry.size, _time(entry.mtime), entry.sha256 or "", ", ".join(remarks)
+    )
+
+
+def _time(text: str | None) -> str:
+    """A file's time to the second; what no calendar holds stays a number."""
+    if text is None:
+        return ""
+    seconds = parse_file_time(text) // 1_000_000_000
+    try:
+        return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, ValueError):
+        return f"{seconds} s"

@@ -16,7 +16,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.files.disk import FOLDER_FLAGS
 from evidencesync.files.folders import FolderStack, names_in
 from evidencesync.outside import closed_vault, look_at, require_outside
-from evidencesync.restore.inodeflags import clear_flags
+from evidencesync.restore.metadata import clear_flags
 from evidencesync.restore.refusals import place_error, reason_of
 
 DRAFT_PREFIX: Final = ".evidencesync-restore-"

@@ -6,6 +6,11 @@ owner (takes set-id bits and capabilities away), attributes and ACLs (change the
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import struct
+import sys
+from typing import Final
 import base64
 import contextlib
 import grp
@@ -15,16 +20,39 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
-
-from evidencesync.custody.whole import WholeEntry
+from evidencesync.custody.manifest import WholeEntry
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.utc_time import parse_file_time
 from evidencesync.files.folders import FolderStack, names_in, split_path
-from evidencesync.restore.hardlinks import HardLinks
-from evidencesync.restore.inodeflags import add_flags
+from evidencesync.restore.tree import HardLinks
 from evidencesync.restore.refusals import Lack, Refusals, place_error, reason_of
 from evidencesync.source.attributes import attribute_name
+
+# linux/fs.h: _IOR('f', 1, long) and _IOW('f', 2, long). In spite of their names the kernel reads and writes an int.
+_SIZE: Final = struct.calcsize("l") << 16
+_GET_FLAGS: Final = 0x80006601 | _SIZE
+_SET_FLAGS: Final = 0x40006602 | _SIZE
+_INT: Final = struct.Struct("=I")
+_ROOM: Final = bytes(8)
+_PROTECTING: Final = 0x10 | 0x20  # immutable, append only
+
+
+def add_flags(fd: int, flags: int) -> None:
+    """Adds flags to those that an open file or folder has. Raises OSError."""
+    there = _INT.unpack_from(fcntl.ioctl(fd, _GET_FLAGS, _ROOM))[0]
+    fcntl.ioctl(fd, _SET_FLAGS, _INT.pack(there | flags) + bytes(4))
+
+
+def clear_flags(fd: int) -> None:
+    """Takes away what would keep a file or folder from being removed, where the file system has such a thing at all."""
+    if not sys.platform.startswith("linux"):
+        return
+    with contextlib.suppress(OSError):
+        there = _INT.unpack_from(fcntl.ioctl(fd, _GET_FLAGS, _ROOM))[0]
+        if there & _PROTECTING:
+            fcntl.ioctl(fd, _SET_FLAGS, _INT.pack(there & ~_PROTECTING) + bytes(4))
+
 
 _SET_ID: Final = 0o6000
 _CAPABILITY: Final = b"security.capability"

@@ -17,11 +17,11 @@ from typing import Literal
 
 from evidencesync.custody.hardlinks import is_hard_link
 from evidencesync.custody.manifest import CheckedLine
-from evidencesync.custody.whole import WholeEntry
+from evidencesync.custody.manifest import WholeEntry
 from evidencesync.errors import DigestMismatchError, NotThereError, PathEscapeError
 from evidencesync.files.disk import FOLDER_FLAGS, opened_folder, storing, sync_file_system
 from evidencesync.restore.draft import Draft, drafted
-from evidencesync.restore.hardlinks import HardLinks
+from evidencesync.restore.tree import HardLinks
 from evidencesync.restore.metadata import MetadataApplier, PendingMetadata
 from evidencesync.restore.refusals import Refusals
 from evidencesync.restore.tree import OnDamage, TreeMaker

@@ -3,20 +3,156 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import Final, TypeVar
+from blake3 import blake3
+from evidencesync.errors import DigestMismatchError
+from evidencesync.evidence.digest import feed_zeros
+from evidencesync.evidence.display import safe_text
+from evidencesync.files.copying import share_blocks
+from evidencesync.files.disk import write_all
+from evidencesync.files.holes import extents
+from evidencesync.files.parallel_hash import new_parallel_blake3
+from evidencesync.limits import MIB
+from typing import Final
+from evidencesync.evidence.entry import Entry
+from evidencesync.evidence.path import from_json_fields
+import os
 import stat
 from typing import Final, Literal
-
-from evidencesync.custody.whole import WholeEntry
+from evidencesync.custody.manifest import WholeEntry
 from evidencesync.errors import DigestMismatchError, MissingOrExtraError, NameClashError, StorageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.path import from_json_fields
 from evidencesync.files.disk import CREATE_FLAGS, remove_if_there
 from evidencesync.files.folders import FolderStack, split_path
-from evidencesync.restore.contents import ReadingError, Tell, copy_content
-from evidencesync.restore.hardlinks import HardLinks
 from evidencesync.restore.refusals import NOT_POSSIBLE, Refusals, place_error, reason_of
 from evidencesync.vault.tree import TreeReader
+
+_SMALL: Final = 128 * 1024  # read whole; a hole that is shorter than half of this is none
+_BLOCK: Final = 4 * MIB
+_Result = TypeVar("_Result")
+
+Tell = Callable[[int], None]
+"""Told of bytes that are through."""
+
+
+def copy_content(source_fd: int, target_fd: int, path: bytes, size: int, blake3_hex: str, tell: Tell) -> bool:
+    """Fills an empty file with the content of a stored one; whether they share blocks. Holes stay holes.
+
+    Raises DigestMismatchError where the stored bytes are not those of the digest, and then the target is to be thrown away;
+    ReadingError where the vault's disk refuses, OSError where the target's does.
+    """
+    if size <= _SMALL:
+        data = _reading(lambda: os.read(source_fd, size + 1))
+        if len(data) != size or blake3(data).hexdigest() != blake3_hex:
+            raise _damaged(path)
+        if data:
+            write_all(target_fd, data)
+        tell(size)
+        return False
+    if _reading(lambda: os.fstat(source_fd).st_size) != size:
+        raise _damaged(path)
+    shared = share_blocks(source_fd, target_fd)
+    if not shared:
+        os.ftruncate(target_fd, size)
+    if _pass_through(source_fd, None if shared else target_fd, size, tell) != blake3_hex:
+        raise _damaged(path)
+    return shared
+
+
+class ReadingError(Exception):
+    """The vault's disk refused. Never leaves this package."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _pass_through(source_fd: int, target_fd: int | None, size: int, tell: Tell) -> str:
+    """BLAKE3 of a stored file's bytes, which are written to the target where there is one."""
+    whole = new_parallel_blake3()
+    buffer = memoryview(bytearray(_BLOCK))
+    pieces = extents(source_fd, 0, size, _BLOCK)
+    while (extent := _reading(lambda: next(pieces, None))) is not None:
+        offset, length, is_hole = extent
+        if is_hole:
+            feed_zeros(whole.update, length)
+            tell(length)
+            continue
+        done = 0
+        while done < length:
+            block = buffer[: length - done]
+            at = offset + done
+            count = _reading(lambda block=block, at=at: os.preadv(source_fd, [block], at))  # type: ignore[misc]
+            if not count:
+                return ""
+            whole.update(block[:count])
+            if target_fd is not None:
+                _write_at(target_fd, block[:count], at)
+            done += count
+        tell(length)
+    return whole.hexdigest()
+
+
+def _write_at(fd: int, block: memoryview, offset: int) -> None:
+    while block:
+        written = os.pwrite(fd, block, offset)
+        block, offset = block[written:], offset + written
+
+
+def _reading(read: Callable[[], _Result]) -> _Result:
+    try:
+        return read()
+    except OSError as error:
+        raise ReadingError(error) from error
+
+
+def _damaged(path: bytes) -> DigestMismatchError:
+    return DigestMismatchError(
+        f"the vault's copy of {safe_text(path, 300)} is not what was acquired",
+        hint="See which bytes: evidencesync verify VAULT. To restore all the rest: --on-damage skip",
+    )
+
+
+_Identity = tuple[str, str | None, str | None, str | None, str | None]
+_NO_LINKS: Final = (None, 0, 1)
+
+
+class HardLinks:
+    """Gives for each entry the path that it is to be linked to. To be asked in the manifest's order, in each pass anew.
+
+    A link is only made between entries that say the same of their content, so that no false manifest can make one file look
+    like another. Where the first name of a group is not wanted, the next one takes its place. Remembers one path for each
+    inode that has several names.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[bytes, tuple[bytes, _Identity]] = {}
+        self.broken: set[bytes] = set()
+        """Entries that could not be linked, and were made as files of their own."""
+
+    def target_of(self, path: bytes, entry: Entry) -> bytes | None:
+        """The path of an entry before this one that is to be the same inode; None where this one is made by itself."""
+        if entry.hardlink_to is None and entry.hardlink_to_b64 is None:
+            if entry.links not in _NO_LINKS and entry.type != "directory":
+                self._made[path] = (path, _identity(entry))
+            return None
+        first = from_json_fields(entry.hardlink_to, entry.hardlink_to_b64)
+        target, identity = self._made.setdefault(first, (path, _identity(entry)))
+        if target == path or path in self.broken or identity != _identity(entry):
+            return None
+        return target
+
+    def fail(self, path: bytes) -> None:
+        """This entry could not be linked."""
+        self.broken.add(path)
+
+
+def _identity(entry: Entry) -> _Identity:
+    return entry.type, entry.blake3, entry.target, entry.target_b64, entry.device_number
+
 
 OnDamage = Literal["fail", "skip"]
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from evidencesync.custody.whole import WholeEntry, whole_entries
+from evidencesync.custody.manifest import WholeEntry, whole_entries
 from evidencesync.errors import DigestMismatchError, NotThereError, PathEscapeError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.path import EvidencePath

@@ -1,7 +1,18 @@
-"""The two ways in which a vault's end is started: by sshd with the streams in place, or as an SSH server of our own."""
+"""The two ways in which a vault's end is started: by sshd with the streams in place, or as an SSH server of our own.
+
+A session that has no link is not among those that the server counts by their connections. So it has bounds of its own: who
+opens session after session, and hangs up each time, ends his own oldest ones, and nobody else's as long as others have
+fewer. Nothing is lost by that: what has arrived is in staging, for the next run.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from typing import Final
+from evidencesync.ssh.shares import Share, Waiting
 import contextlib
 import os
 import resource
@@ -12,8 +23,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
-
-from evidencesync.connection.caller import ALONE, Host
+from evidencesync.connection.sender_connection import ALONE, Host
 from evidencesync.connection.link import ChannelLink, Link
 from evidencesync.connection.memory import keep_large_blocks
 from evidencesync.errors import BusyError, ConfigurationError, EvidenceSyncError, LinkLostError
@@ -22,11 +32,55 @@ from evidencesync.ingest.receive import receive, refuse
 from evidencesync.protocol.failures import failure_of, version_in_common
 from evidencesync.protocol.framing import FrameDecoder, frame_of
 from evidencesync.protocol.messages import PREAMBLE, Hello, decode_message
-from evidencesync.serve.absences import Absence, Absences
 from evidencesync.serve.stdio import take_standard_streams
 from evidencesync.ssh.channel import ServedChannel
 from evidencesync.vault.layout import HOST_KEY
 from evidencesync.vault.vault import Vault
+
+_MAX_ABSENT: Final = 64  # twice as many as have links at a time: all of them may be lost at once, and again before they end
+_MAX_ABSENT_OF_ONE: Final = 32
+
+
+class Absences:
+    """Those of one server. Used by the threads of all its sessions."""
+
+    def __init__(self, total: int = _MAX_ABSENT, of_one: int = _MAX_ABSENT_OF_ONE) -> None:
+        self._total = total
+        self._of_one = of_one
+        self._lock = threading.Lock()
+        self._waiting: Waiting[Absence] = Waiting(0.0)
+
+    def begin(self, one: Absence, who: str) -> None:
+        """Lets one wait; of those who wait already, somebody may have to end for it."""
+        with self._lock:
+            leaving = self._waiting.enter(one, [Share(who, self._of_one)], self._total, time.monotonic())
+            for other in [one] if leaving is None else leaving:
+                other.is_over = True
+
+    def end(self, one: Absence) -> None:
+        """One waits no longer."""
+        with self._lock:
+            self._waiting.leave(one)
+
+
+class Absence:
+    """That of one session, which may lose its link several times."""
+
+    def __init__(self, absences: Absences) -> None:
+        self.is_over = False
+        """Whether the session is to wait no longer: another one has its place."""
+        self._absences = absences
+
+    @contextlib.contextmanager
+    def waiting(self, who: str) -> Iterator[None]:
+        """Entered for as long as the session waits for its sender, who has this name."""
+        self.is_over = False
+        self._absences.begin(self, who)
+        try:
+            yield
+        finally:
+            self._absences.end(self)
+
 
 # Each session keeps a thread for as long as it lasts, also while it waits for a sender whose link was lost. What
 # evidencesync.ssh.server lets in at a time is less than half of that; who would get none is told that the server is busy.

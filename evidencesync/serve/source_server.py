@@ -14,13 +14,13 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 import evidencesync
-from evidencesync.acquire.feeding import feed
+from evidencesync.acquire.source_access import feed
 from evidencesync.acquire.reading import Item, SourceReading
 from evidencesync.acquire.source_access import count_source
 from evidencesync.connection.clock import SteadyClock
 from evidencesync.connection.inbox import Inbox, alive_seconds, silence_seconds
 from evidencesync.connection.link import Link, PatientLink
-from evidencesync.connection.listening import listen
+from evidencesync.connection.inbox import listen
 from evidencesync.connection.progress import Progress
 from evidencesync.connection.writer import BufferedWriter
 from evidencesync.delta.refine import DELTA_PARAMETERS
@@ -48,7 +48,7 @@ from evidencesync.protocol.messages import (
 from evidencesync.protocol.sender import Sender
 from evidencesync.source.confined import Confined, confined
 from evidencesync.source.filters import FilterRules
-from evidencesync.source.gaps import refuse_moved_bytes
+from evidencesync.source.salvage import refuse_moved_bytes
 from evidencesync.source.origin import describe_origin
 
 _M = TypeVar("_M", bound=Message)

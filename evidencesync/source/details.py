@@ -2,17 +2,127 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import struct
+import sys
+from typing import Final
+from evidencesync.evidence.entry import InodeFlags
+import ctypes
+import struct
+import sys
+from collections.abc import Callable
+from typing import Final
+from evidencesync.evidence.utc_time import FileTime, format_file_time
 import os
 from typing import Final
-
 import msgspec
-
 from evidencesync.evidence.entry import InodeFlags
 from evidencesync.evidence.utc_time import FileTime
 from evidencesync.source.attributes import AttributeReader, Attributes
-from evidencesync.source.birth import BirthTimes
-from evidencesync.source.inodeflags import InodeFlagReader
 from evidencesync.source.walker import Found
+
+# linux/fs.h: _IOR('f', 1, long). In spite of its name the kernel writes an int.
+_GET_FLAGS: Final = 0x80006601 | struct.calcsize("l") << 16
+_INT: Final = struct.Struct("=I")
+_ROOM: Final = bytes(8)
+_LAYOUT: Final = 0x1000 | 0x40000 | 0x80000 | 0x10000000
+"""How a file system stores (indexed folder, huge file, extents, inline data): on nearly every file of ext4, set by nobody."""
+_NO_SUPPORT: Final = frozenset({errno.ENOTTY, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL})
+
+
+class InodeFlagReader:
+    """Reads inode flags of what is open; remembers which file systems have none. For one thread.
+
+    `unread` counts what the system would not tell: a manifest must say so when it is not 0. `available` is False where this
+    system has no such call.
+    """
+
+    __slots__ = ("_shown", "_without", "available", "unread")
+
+    def __init__(self) -> None:
+        self.available = sys.platform.startswith("linux")
+        self.unread = 0
+        self._shown: dict[int, InodeFlags | None] = {}
+        self._without: set[int] = set()
+
+    def of_descriptor(self, fd: int, device: int) -> InodeFlags | None:
+        """The flags of what is open, or None where it has none or its file system (`device` is its st_dev) knows none."""
+        if not self.available or device in self._without:
+            return None
+        try:
+            flags = _INT.unpack_from(fcntl.ioctl(fd, _GET_FLAGS, _ROOM))[0]
+        except OSError as error:
+            if error.errno in _NO_SUPPORT:
+                self._without.add(device)
+            else:
+                self.unread += 1
+            return None
+        return self._shown[flags] if flags in self._shown else self._show(flags)
+
+    def _show(self, flags: int) -> InodeFlags | None:
+        kept = flags & ~_LAYOUT
+        return self._shown.setdefault(flags, f"{kept:08x}" if kept else None)
+
+
+_BY_NAME: Final = 0x100 | 0x4000  # AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC: what the lstat before it just fetched is enough
+_BY_DESCRIPTOR: Final = 0x1000 | 0x4000  # AT_EMPTY_PATH | AT_STATX_DONT_SYNC
+_BTIME: Final = 0x800  # STATX_BTIME
+_MASK: Final = 0x100 | _BTIME  # STATX_INO
+# struct statx is the same on every architecture: stx_mask at 0, stx_ino at 32, stx_btime (s64 seconds, u32 ns) at 80.
+_FIELDS: Final = struct.Struct("=I28xQ40xqI")
+_STATX_SIZE: Final = 256
+_NANO: Final = 1_000_000_000
+
+
+class BirthTimes:
+    """Reads birth times; remembers which file systems keep none. For one thread.
+
+    `available` is False where the system has no statx(2).
+    """
+
+    __slots__ = ("_buffer", "_statx", "_without", "available")
+
+    def __init__(self) -> None:
+        self._statx: Callable[[int, bytes, int, int, object], int] | None = _find_statx()
+        self.available = self._statx is not None
+        self._buffer = ctypes.create_string_buffer(_STATX_SIZE)
+        self._without: set[int] = set()
+
+    def of_name(self, dir_fd: int, name: bytes, device: int, inode: int) -> FileTime | None:
+        """The birth time of the entry that had this device and inode number, or None where it is not known."""
+        if self._statx is None or device in self._without:
+            return None
+        if self._statx(dir_fd, name, _BY_NAME, _MASK, self._buffer) != 0:
+            return None  # gone by now: reading its content will tell
+        mask, now_inode, seconds, nanoseconds = _FIELDS.unpack_from(self._buffer)
+        return self._told(mask, seconds, nanoseconds, device) if now_inode == inode else None
+
+    def of_descriptor(self, fd: int, device: int) -> FileTime | None:
+        """The birth time of what is open, or None where it is not known."""
+        if self._statx is None or device in self._without:
+            return None
+        if self._statx(fd, b"", _BY_DESCRIPTOR, _MASK, self._buffer) != 0:
+            return None
+        mask, _, seconds, nanoseconds = _FIELDS.unpack_from(self._buffer)
+        return self._told(mask, seconds, nanoseconds, device)
+
+    def _told(self, mask: int, seconds: int, nanoseconds: int, device: int) -> FileTime | None:
+        if not mask & _BTIME:
+            self._without.add(device)
+            return None
+        if seconds < 0:
+            return format_file_time(seconds * _NANO + nanoseconds)
+        return f"{seconds}.{nanoseconds:09d}"
+
+
+def _find_statx() -> Callable[[int, bytes, int, int, object], int] | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    # PyDLL keeps the interpreter lock: the call answers from the inode that lstat has just brought into memory, and giving
+    # the lock away costs more. Without argtypes ctypes converts faster; every argument is an int, bytes or the buffer.
+    statx: Callable[[int, bytes, int, int, object], int] | None = getattr(ctypes.PyDLL(None), "statx", None)
+    return statx
 
 
 class Details(msgspec.Struct, frozen=True, gc=False):

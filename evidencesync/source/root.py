@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-
 from evidencesync.errors import SourceNotFoundError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.home import require_working_folder
@@ -68,3 +70,32 @@ def source_not_found(path: bytes, error: OSError) -> SourceNotFoundError:
     """The error for a source that can not be looked at or opened at all. Raises ResourcesError where we lack something."""
     is_gone(error)
     return SourceNotFoundError(f"cannot open the source {safe_text(path)}: {error.strerror}")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnFolder:
+    """A folder that is no evidence, wherever it is seen: `name` in the folder with the identity `above` (device and inode).
+
+    `path` is where it lies. It need not be there yet.
+    """
+
+    path: bytes
+    above: tuple[int, int]
+    name: bytes
+
+
+def own_folders(root: bytes, folders: Iterable[bytes]) -> tuple[OwnFolder, ...]:
+    """Those of the folders that lie below a source, each once. The source itself is none of them."""
+    below = os.path.realpath(root).rstrip(b"/") + b"/"
+    found: dict[bytes, OwnFolder] = {}
+    for folder in folders:
+        path = os.path.realpath(folder)
+        above, name = os.path.split(path)
+        if not path.startswith(below):
+            continue
+        try:
+            status = os.lstat(above)
+        except OSError:
+            continue  # what is in a folder that is not there is not there, either
+        found[path] = OwnFolder(path, (status.st_dev, status.st_ino), name)
+    return tuple(found.values())

@@ -1,12 +1,27 @@
-"""Which files ssh looks for host keys in: what the user's configuration names and our own file, or --known-hosts alone."""
+"""Which files ssh looks for host keys in: what the user's configuration names and our own file, or --known-hosts alone.
+
+It names the server as the user or his configuration names it to ssh, and not as ssh resolves that: a HostKeyAlias, a jump host
+and all else that is said about a name in the configuration hold for that name alone.
+"""
 
 from __future__ import annotations
 
+import shlex
+from evidencesync.evidence.display import safe_text
+from evidencesync.ssh.address import Address
+from evidencesync.ssh.options import SshOptions
+from evidencesync.ssh.options import DEFAULT
+import errno
+import os
+import stat
+from pathlib import Path
+from evidencesync.errors import ConfigurationError
+from evidencesync.evidence.display import safe_text
+from evidencesync.outside import open_folder_outside
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-
 from evidencesync.errors import ConfigurationError, HostKeyError, NoHomeError
 from evidencesync.evidence.display import safe_text
 from evidencesync.home import own_folder
@@ -97,3 +112,75 @@ def quoted(file: str) -> str:
 def without_tokens(file: str) -> str:
     """Where ssh expands %h and the like."""
     return file.replace("%", "%%")
+
+
+def remember_host_key(file: Path, name: str, key: str) -> None:
+    """Adds a key (its type and itself) to a known_hosts file, for `host trust` after a person has said yes.
+
+    Durable when this returns.
+
+    The line is one write at the end of the file, so two at once don't mix; a torn last line is closed first. Raises
+    ConfigurationError where the file can't be written.
+    """
+    line = f"{name} {key}\n".encode()
+    try:
+        descriptor = _open_to_add(file)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                line = b"\n" + line
+            if os.write(descriptor, line) != len(line):
+                raise ConfigurationError(f"{safe_text(str(file))} could not be written whole")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise ConfigurationError(f"{safe_text(str(file))} can't be written: {error.strerror}") from error
+
+
+def _open_to_add(file: Path) -> int:
+    """A known_hosts file, made where it is missing. A link to a file that is there is its owner's business. Raises OSError."""
+    shown = safe_text(str(file), 200)
+    folder = open_folder_outside(file.parent, shown, (), "Name another file: --known-hosts FILE", follow=True)
+    try:
+        flags = os.O_RDWR | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            descriptor = os.open(file.name, flags, dir_fd=folder)
+        except FileNotFoundError:
+            return os.open(file.name, flags | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=folder)
+    finally:
+        os.close(folder)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return descriptor
+
+
+def trust_command(
+    options: SshOptions, name: str, user: str | None, port: int | None, jump: str | None, *, is_target: bool
+) -> str:
+    """The command line, safe to show. `jump` is what is said for -J on the way there, `is_target` that it is no jump host itself.
+
+    No identity is named: nobody logs in to a server whose key is asked for.
+    """
+    program = options.program
+    ssh = [*program.words, *program.arguments] if is_target else [program.ssh]
+    if program.config is not None and options.config is None:
+        ssh += ["-F", program.config]
+    if jump is not None:
+        ssh += ["-J", jump]
+    words = ["evidencesync", "host", "trust"]
+    if options.known_hosts is not None:
+        words += ["--known-hosts", str(options.known_hosts)]
+    if options.config is not None:
+        words += ["-F", str(options.config)]
+    if ssh != [DEFAULT]:
+        words += ["--ssh", shlex.join(ssh)]
+    return safe_text(shlex.join([*words, _address(name, user, port)]))
+
+
+def _address(name: str, user: str | None, port: int | None) -> str:
+    server = Address(user, name, port, "", local=False).host_text
+    if port is None and ":" not in name:
+        return server
+    return f"ssh://{server}" + ("" if port is None else f":{port}")

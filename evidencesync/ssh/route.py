@@ -27,8 +27,8 @@ from evidencesync.ssh.address import Address, parse_server
 from evidencesync.ssh.known_hosts import known_hosts, without_tokens
 from evidencesync.ssh.options import SshOptions
 from evidencesync.ssh.private_files import check_key_file
-from evidencesync.ssh.program import missing_program
-from evidencesync.ssh.trust_command import trust_command
+from evidencesync.ssh.options import missing_program
+from evidencesync.ssh.known_hosts import trust_command
 
 _MAX_HOPS: Final = 8  # jump hosts on the way; more is a config that goes round in circles
 # Against everything else that a configuration may say. Every version since 7.4 knows these.

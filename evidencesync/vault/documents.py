@@ -1,10 +1,25 @@
-"""StreamedDocument: a document of an acquisition that grows while evidence arrives, and its digests."""
+"""StreamedDocument: a document of an acquisition that grows while evidence arrives, and its digests.
+
+A content's recipe is only needed when its manifest line is stored, and then only where it is not a link. Until then its rows
+are here and not in memory: 24 bytes for some 64 KiB of evidence. The space is free again when the session ends, however
+it ends.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from evidencesync.custody.documents import NotInSums
+from evidencesync.custody.manifest import CheckedLine
+from evidencesync.custody.sums import b3sum_line, entry_lines, sha256sum_line
+from evidencesync.evidence.digest import Blake3Digest, Sha256Digest
+from evidencesync.evidence.entry import Entry
+from evidencesync.vault.layout import BLAKE3SUMS, DATA, MANIFEST, SHA256SUMS
 import os
 from typing import Final
-
+from evidencesync.files.closing import let_go
+from evidencesync.files.disk import storage_error, storing, write_all
+import os
+from typing import Final
 from evidencesync.errors import DigestMismatchError
 from evidencesync.evidence.digest import Buffer, ContentHasher
 from evidencesync.files.disk import CREATE_FLAGS, FILE_MODE, READ_FLAGS, forget_cached, storage_error, storing, write_all
@@ -86,3 +101,97 @@ def verify_on_disk(dir_fd: int, document: StreamedDocument) -> None:
             os.close(fd)
     if hasher.digests()[1].hex() != document.sha256_hex:
         raise DigestMismatchError(f"the disk gives back another {document.name} than was written")
+
+
+_NAME: Final = "rows"
+
+
+class SpooledRows:
+    """Bytes that are only ever added to. At most 256 KiB and what was added last are in memory.
+
+    Nothing is durable, and nothing needs to be. Every method raises NoSpaceError when the disk is full and StorageError
+    for what else it refuses.
+    """
+
+    def __init__(self, dir_fd: int) -> None:
+        """Makes the file in a staging folder, and takes its name away."""
+        self.size = 0
+        self._written = 0
+        self._buffer = bytearray()
+        with storing("make a file in staging"):
+            self._fd = os.open(_NAME, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=dir_fd)
+            os.unlink(_NAME, dir_fd=dir_fd)
+
+    @property
+    def buffered(self) -> int:
+        """How many bytes are in memory."""
+        return len(self._buffer)
+
+    def append(self, packed: bytes) -> None:
+        """Adds bytes at the end."""
+        self._buffer += packed
+        self.size += len(packed)
+        if len(self._buffer) >= _BUFFER:
+            self._flush()
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """What was added, from an offset on."""
+        if offset + length > self._written:
+            self._flush()
+        with storing("read from staging"):
+            return os.pread(self._fd, length, offset)
+
+    def close(self) -> None:
+        """Lets go of the file, and so of its space. Safe to call again."""
+        if self._fd >= 0:
+            descriptor, self._fd = self._fd, -1
+            let_go(descriptor)
+
+    def _flush(self) -> None:
+        if not self._buffer:
+            return
+        try:
+            os.lseek(self._fd, self._written, os.SEEK_SET)  # not after what was left of an attempt that failed
+            write_all(self._fd, self._buffer)
+        except OSError as error:
+            raise storage_error(error, "write to staging") from error
+        self._written += len(self._buffer)
+        self._buffer = bytearray()
+
+
+class SumsWriter:
+    """Both lists of an acquisition, relative to its folder. Raises as `StreamedDocument` does."""
+
+    def __init__(self, acquisition_fd: int) -> None:
+        self.sha256sums = StreamedDocument(acquisition_fd, SHA256SUMS)
+        self.blake3sums = StreamedDocument(acquisition_fd, BLAKE3SUMS)
+        self._left_out_sha256 = 0
+        self._left_out_blake3 = 0
+
+    @property
+    def not_in_sums(self) -> NotInSums:
+        """How many files one of the lists cannot carry."""
+        return NotInSums(sha256sums=self._left_out_sha256, blake3sums=self._left_out_blake3)
+
+    def add(self, lines: Iterable[CheckedLine]) -> None:
+        """Adds the regular files below `data/` among a manifest's lines."""
+        pairs = [entry_lines(DATA, path, line) for path, line in lines if isinstance(line, Entry) and line.blake3 is not None]
+        sha256_lines = [line for line, _ in pairs if line is not None]
+        blake3_lines = [line for _, line in pairs if line is not None]
+        self._left_out_sha256 += len(pairs) - len(sha256_lines)
+        self._left_out_blake3 += len(pairs) - len(blake3_lines)
+        self.sha256sums.append(b"".join(sha256_lines))
+        self.blake3sums.append(b"".join(blake3_lines))
+
+    def finish(self, manifest: StreamedDocument) -> None:
+        """Adds the manifest, which must be finished (so that no list is empty), and finishes both lists."""
+        name = MANIFEST.encode()
+        self.sha256sums.append(sha256sum_line(Sha256Digest(bytes.fromhex(manifest.sha256_hex)), name) or b"")
+        self.blake3sums.append(b3sum_line(Blake3Digest(bytes.fromhex(manifest.blake3_hex)), name) or b"")
+        self.sha256sums.finish()
+        self.blake3sums.finish()
+
+    def close(self) -> None:
+        """Closes both as they are."""
+        self.sha256sums.close()
+        self.blake3sums.close()

@@ -11,7 +11,7 @@ from evidencesync.errors import NoSpaceError
 from evidencesync.files.disk import storing
 from evidencesync.files.folders import FolderStack
 from evidencesync.limits import ENTRIES_RESERVE, MIB, SPACE_RESERVE
-from evidencesync.vault.machine import kind_of_file_system
+from evidencesync.vault.writer import kind_of_file_system
 
 _SHARE: Final = 4  # of what is free: as much as others may write before the disk is asked again
 _MOST_UNASKED: Final = 16 * MIB

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord, Person
-from evidencesync.custody.roots import Roots
+from evidencesync.custody.timestamp import Roots
 from evidencesync.custody.sshsig import Signer
 from evidencesync.custody.timestamp import Request, Token, timestamp_details
 from evidencesync.errors import ChainError, ChainGrewError, LockedError, MissingOrExtraError, NotThereError, TimestampError

@@ -2,26 +2,167 @@
 
 `vault.toml` names it. A vault that names one is written by that one alone, wherever it lies by now: the file system that it was
 made on may be seen as a local disk by its server, and as a network file system by all others.
+
+Both are needed where a vault lies on a network file system: there flock(2) on a folder holds among the processes of one machine,
+and nobody says that it holds no further.
 """
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
+import hmac
+import os
+import sys
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+from evidencesync.evidence.display import safe_text
 import contextlib
 import os
 import re
 from collections.abc import Iterator
 from typing import Final
-
 from evidencesync.errors import ConfigurationError, OtherWriterError, VaultNotFoundError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.utc_time import format_moment
 from evidencesync.files.disk import load_file, opened_folder, remove_if_there, store_new_file, storing, sync_folder
-from evidencesync.files.lock import locked_folder
+from evidencesync.files.disk import locked_folder
 from evidencesync.limits import MAX_VAULT_TOML
 from evidencesync.vault.interrupted import temporary_name
 from evidencesync.vault.layout import CUSTODY, SETTINGS, VaultLayout
-from evidencesync.vault.machine import FileSystemKind, Machine, kind_of_file_system, this_machine
 from evidencesync.vault.settings import VaultSettings, Writer, encode_table, parse_settings
+
+_PURPOSE: Final = b"evidencesync: which machine writes"
+_MACHINE_IDS: Final = ("/etc/machine-id", "/var/lib/dbus/machine-id")
+_BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
+# Made from an image: a machine-id in it is that of every other container of that image.
+_CONTAINER_MARKS: Final = ("/.dockerenv", "/run/.containerenv")
+_CONTAINER_VARIABLE: Final = "KUBERNETES_SERVICE_HOST"
+_ID_CHARACTERS: Final = 32
+
+# statfs(2) and linux/magic.h. Only what is known to keep flock on folders to one machine's disk, or to share it between machines.
+# Whatever is not here has one writing machine: NFS (6969), CIFS and SMB2 (ff534d42, fe534d42), FUSE (65735546, which is also
+# ntfs-3g, sshfs, gocryptfs and virtiofs), Lustre (bd00bd0), Ceph (c36400), 9p (1021997), GPFS (47504653), AFS (5346414f),
+# BeeGFS (19830326), vboxsf (786f4256), eCryptfs (f15f, which stands on any other), and all that nobody has heard of yet.
+REAL_LOCKS: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        0xEF53: "ext2, ext3 or ext4",
+        0x58465342: "xfs",
+        0x9123683E: "btrfs",
+        0x01021994: "tmpfs",
+        0x858458F6: "ramfs",
+        0x794C7630: "overlayfs",  # whose upper layer must be local
+        0xF2F52010: "f2fs",
+        0x2FC12FC1: "zfs",
+        0xCA451A4E: "bcachefs",
+        0x4D44: "vfat",
+        0x2011BAB0: "exfat",
+        0x7366746E: "ntfs3",
+        0x5346544E: "ntfs",
+        0x3153464A: "jfs",
+        0x52654973: "reiserfs",
+        0x3434: "nilfs2",
+        0x482B: "hfsplus",
+        0x15013346: "udf",
+        0x01161970: "gfs2",  # its locks are the cluster's
+        0x7461636F: "ocfs2",  # likewise
+    }
+)
+_OTHERS: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        0x6969: "nfs",
+        0xFF534D42: "cifs",
+        0xFE534D42: "smb2",
+        0x517B: "smb",
+        0x65735546: "fuse",
+        0x0BD00BD0: "lustre",
+        0x00C36400: "ceph",
+        0x01021997: "9p",
+        0x47504653: "gpfs",
+        0x5346414F: "afs",
+        0x6B414653: "afs",
+        0x19830326: "beegfs",
+        0x786F4256: "vboxsf",
+        0xF15F: "ecryptfs",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine: an id that no other has, and its name for people."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileSystemKind:
+    """Of which kind a file system is, for people, and whether a lock on a folder there holds for all who can write to it."""
+
+    name: str
+    has_real_locks: bool
+
+
+def this_machine() -> Machine:
+    """This machine. Raises nothing: where nothing tells it from others for longer, it is another one after the next start.
+
+    1. Its machine-id (machine-id(5)) with its host name, so that two clones of one image differ; but not in a container, whose
+    image may have brought it along.  2. Else the id of this start of the kernel, which all its containers share: among them
+    locks hold.  3. On other systems the host name and a hardware address. Nothing of it is shown but a digest.
+    """
+    name = os.uname().nodename
+    machine_id = None if _is_container() else next(filter(None, map(_read_id, _MACHINE_IDS)), None)
+    if machine_id is not None:
+        seed = f"machine {machine_id} {name}"
+    elif (boot_id := _read_id(_BOOT_ID)) is not None:
+        seed = f"boot {boot_id}"
+    else:
+        seed = f"node {name} {uuid.getnode():012x}"
+    digest = hmac.new(seed.encode("utf-8", "surrogateescape"), _PURPOSE, hashlib.sha256).hexdigest()
+    return Machine(digest[:_ID_CHARACTERS], safe_text(name, 64) or "unnamed")
+
+
+def kind_of_file_system(fd: int) -> FileSystemKind:
+    """The kind of the file system in which an open file or folder lies. What cannot be told has no locks to rely on."""
+    magic = file_system_magic(fd)
+    if magic is None:
+        return FileSystemKind("unknown", has_real_locks=False)
+    real = REAL_LOCKS.get(magic)
+    return FileSystemKind(real or _OTHERS.get(magic, f"unknown (0x{magic:x})"), has_real_locks=real is not None)
+
+
+def file_system_magic(fd: int) -> int | None:
+    """What statfs(2) calls the type; None where that cannot be asked."""
+    if sys.platform != "linux":
+        return None
+    buffer = ctypes.create_string_buffer(512)
+    try:
+        failed = ctypes.CDLL(None, use_errno=True).fstatfs(fd, buffer)
+    except (AttributeError, OSError):
+        return None
+    width = 4 if os.uname().machine == "s390x" else ctypes.sizeof(ctypes.c_long)  # f_type comes first, and is a long but there
+    return None if failed else int.from_bytes(buffer.raw[:width], sys.byteorder) & 0xFFFFFFFF
+
+
+def _is_container() -> bool:
+    return _CONTAINER_VARIABLE in os.environ or any(os.path.lexists(mark) for mark in _CONTAINER_MARKS)
+
+
+def _read_id(path: str) -> str | None:
+    """An id of hexadecimal digits; None for anything else, as for the `uninitialized` of an image that was never started."""
+    try:
+        with Path(path).open("rb") as file:
+            text = file.read(64).decode("ascii").strip().replace("-", "").lower()
+    except (OSError, UnicodeDecodeError):
+        return None
+    is_id = len(text) == 32 and all(character in "0123456789abcdef" for character in text) and text.strip("0")
+    return text if is_id else None
+
 
 _MODE: Final = 0o644
 _TABLE: Final = re.compile(r"\n*^\[writer\]\n(?:(?!\[).*\n?)*", re.MULTILINE)

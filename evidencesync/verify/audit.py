@@ -42,13 +42,13 @@ from evidencesync.verify.documents import UNSAFE_SETTINGS, CheckedFolder, reason
 from evidencesync.verify.findings import Asked, Counts, Findings, Reporter, TrustSource, Verdict
 from evidencesync.verify.item import ItemFolder, check_item
 from evidencesync.verify.keeper import check_own_chain, check_root, read_identity, takes_low_s_only
-from evidencesync.verify.progress import VerifyProgress
+from evidencesync.verify.context import VerifyProgress
 from evidencesync.verify.remembered import check_remembered, recall_heads, remember_heads
 from evidencesync.verify.signatures import SignatureJudge
 from evidencesync.verify.trusted import TrustBytes, TrustRenewal, parse_trust, read_trust
 
 if TYPE_CHECKING:
-    from evidencesync.custody.roots import Roots
+    from evidencesync.custody.timestamp import Roots
 
 _HEX: Final = frozenset("0123456789abcdef")
 

@@ -11,12 +11,18 @@ by a record that could not be read.
 
 from __future__ import annotations
 
+from evidencesync.custody.chain import ChainSubject
+from evidencesync.custody.sshsig import decode_armor
+from evidencesync.errors import SignatureError
+from evidencesync.vault.claims import MAX_CLAIM, NewRecord
+from evidencesync.vault.vouching import is_listed, signer_of
+from evidencesync.verify.context import Context
+from evidencesync.verify.documents import CheckedFolder
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from types import MappingProxyType
 from typing import Final
-
 from evidencesync.custody.chain import ChainChecker, ChainFacts, ChainSubject
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.publickey import PublicKey
@@ -30,11 +36,39 @@ from evidencesync.vault.interrupted import TEMPORARY, claimed_number, left_by_ap
 from evidencesync.vault.layout import SIGNATURE_SUFFIX, parse_record_file, record_file
 from evidencesync.verify.chain_times import ChainTimes
 from evidencesync.verify.checks import Check
-from evidencesync.verify.claims import claim_objection
 from evidencesync.verify.context import Context, Statement
 from evidencesync.verify.documents import CheckedFolder
 from evidencesync.verify.findings import Reporter
 from evidencesync.verify.signatures import SignedAt
+
+def claim_objection(context: Context, subject: ChainSubject, folder: CheckedFolder, name: str) -> str | None:
+    """What is wrong with a claim that a writer cannot have made; None for one that a crash can have left.
+
+    A power cut may leave anything that is no whole claim. One that is whole was signed by whoever may sign such a record. Who is
+    known is asked only where the vault's own lists are what counts, and could be read; a key that was revoked since may have
+    claimed before. The disk not giving a claim is no objection: nothing of it counts in any case.
+    """
+    data, unread = folder.load_quietly(name, MAX_CLAIM)
+    if data is None:
+        return "a claim larger than any" if not unread and folder.has_now(name) else None
+    new = NewRecord.decode(data)
+    if new is None or not _has_form(new.signature):
+        return None
+    key = signer_of(new, subject, context.identity.key, low_s=context.judge.low_s)
+    if key is None:
+        return "a claim that is not signed by whoever may sign such a record"
+    if subject.item is not None and key.fingerprint != context.identity.key and not context.judge.may_know(key, is_listed):
+        return "a claim by somebody whom the vault does not know"
+    return None
+
+
+def _has_form(signature: bytes) -> bool:
+    try:
+        decode_armor(signature)
+    except SignatureError:
+        return False
+    return True
+
 
 _MOST_LOOKED_FOR: Final = 100  # of the records that a list lacks: somebody may have put a file with a large number there
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-
 from evidencesync.verify.chain_times import Stopwatch
 from evidencesync.verify.findings import Counts, Head, Reporter
-from evidencesync.verify.progress import VerifyProgress
 from evidencesync.verify.signatures import SignatureJudge
 
 if TYPE_CHECKING:
-    from evidencesync.custody.roots import Roots
+    from evidencesync.custody.timestamp import Roots
+
+@dataclass(slots=True)
+class VerifyProgress:
+    """Files and bytes that were read, of those that the receipts name (a hint for a display, nothing more)."""
+
+    files: int = 0
+    bytes: int = 0
+    total_files: int = 0
+    total_bytes: int = 0
+    place: str = ""
+    """The item and acquisition that is being checked; safe to show."""
 
 
 @dataclass(frozen=True, slots=True)

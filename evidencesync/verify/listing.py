@@ -6,13 +6,21 @@ end are of. So nothing that is learned here counts before the caller has checked
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Final
+from evidencesync.custody.hardlinks import HardLinks
+from evidencesync.custody.manifest import ManifestReader, read_manifest
+from evidencesync.errors import MalformedDocumentError, PathEscapeError
+from evidencesync.evidence.entry import Entry
+from evidencesync.vault.layout import MANIFEST
+from evidencesync.verify.checks import Check
+from evidencesync.verify.documents import CheckedFolder, reason
 import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
-
 from evidencesync.custody.hardlinks import HardLinks
 from evidencesync.custody.manifest import ManifestReader, read_manifest
 from evidencesync.custody.sums import b3sum_line, entry_lines, sha256sum_line
@@ -30,9 +38,28 @@ from evidencesync.verify.contents import ContentChecker, Damage, Exchanged, Prob
 from evidencesync.verify.context import Context
 from evidencesync.verify.documents import CheckedFolder, Kind, reason
 from evidencesync.verify.findings import Reporter
-from evidencesync.verify.hardlinks import check_hard_links
 from evidencesync.verify.sums import SumsComparison
 from evidencesync.verify.tree import TreeComparison
+
+def check_hard_links(folder: CheckedFolder, links: HardLinks) -> None:
+    """Checks the hard links of an acquisition's manifest, which was well-formed when they were noted."""
+    try:
+        for false in links.false_links(lambda: _linked_entries(folder)):
+            folder.report.report(Check.MANIFEST, "malformed-document", false.text, MANIFEST)
+    except (OSError, MalformedDocumentError, PathEscapeError) as error:
+        text = reason(error) if isinstance(error, OSError) else "it changed meanwhile"
+        folder.report.report(Check.MANIFEST, "unreadable", f"{MANIFEST} cannot be read again: {text}", MANIFEST)
+
+
+def _linked_entries(folder: CheckedFolder) -> Iterator[tuple[bytes, Entry]]:
+    file = folder.open_written(MANIFEST, Check.MANIFEST, "malformed-document")
+    if file is None:
+        return
+    with file:
+        for path, line in read_manifest(iter(lambda: file.read(_BLOCK), b""), ManifestReader()):
+            if isinstance(line, Entry):
+                yield path, line
+
 
 _BLOCK: Final = 1 << 20
 _PREFIX: Final = DATA.encode() + b"/"

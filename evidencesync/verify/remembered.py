@@ -7,7 +7,7 @@ from typing import Final
 
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.consistency import whose_chain
-from evidencesync.custody.known_chain import Comparison, KnownChain
+from evidencesync.custody.consistency import Comparison, KnownChain
 from evidencesync.errors import ForkedError, RememberedHeadsError
 from evidencesync.evidence.identity import Title
 from evidencesync.evidence.utc_time import format_moment

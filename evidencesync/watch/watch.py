@@ -6,10 +6,16 @@ never goes back.
 
 from __future__ import annotations
 
+import contextlib
+import time
+from collections.abc import Iterator
+from evidencesync.source.filters import FilterRules
+from evidencesync.source.notices import Notices, is_silent
+from evidencesync.source.origin import file_system_of
+from evidencesync.source.sighting import Sight, look
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal, NoReturn, Protocol
-
 from evidencesync.errors import (
     EvidenceSyncError,
     ExitCode,
@@ -246,3 +252,44 @@ def _look(decision: Decision, observer: Observer, listener: Listener, clock: Cal
             listener.unchanged()
     elif was_all_in or was_first or not was_there:
         listener.changed(sight)
+
+
+class SourceObserver:
+    """A source as `evidencesync.watch.watch` sees it. What is told is only ever a reason to look."""
+
+    def __init__(self, root: bytes, rules: FilterRules, notices: Notices) -> None:
+        self._root = root
+        self._rules = rules
+        self._notices = notices
+        self._is_silent = False
+
+    @property
+    def is_told(self) -> bool:
+        """See Eyes."""
+        return self._notices.complete and not self._is_silent
+
+    def look(self) -> Sight | None:
+        """See Eyes."""
+        self._notices.begin()
+        sight = look(self._root, self._rules, self._notices.meet)
+        self._notices.end()
+        self._is_silent = is_silent(file_system_of(self._root))
+        return sight
+
+    def wait(self, seconds: float) -> bool:
+        """See Eyes."""
+        return self._notices.wait(seconds)
+
+    def sleep(self, seconds: float) -> None:
+        """See Eyes."""
+        time.sleep(seconds)
+
+
+@contextlib.contextmanager
+def open_observer(root: bytes, rules: FilterRules) -> Iterator[SourceObserver]:
+    """Eyes for the length of a `with`."""
+    notices = Notices()
+    try:
+        yield SourceObserver(root, rules, notices)
+    finally:
+        notices.close()

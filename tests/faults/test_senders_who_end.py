@@ -20,7 +20,7 @@ from evidencesync.connection import writer as outlet_module
 from evidencesync.connection.link import Link, LocalLink, local_pair
 from evidencesync.connection.progress import Progress
 from evidencesync.connection.sender_connection import SenderConnection
-from evidencesync.connection.steady import SteadyLink
+from evidencesync.connection.link import SteadyLink
 from evidencesync.errors import InterruptedRunError, LinkLostError
 from evidencesync.ingest.occupants import end_waiting, find_transfers
 from evidencesync.ingest.receive import receive
@@ -204,7 +204,7 @@ def test_a_frame_that_is_being_sent_when_ctrl_c_comes_is_whole_before_the_last_w
 
 
 def test_a_link_that_takes_nothing_keeps_nobody_who_wants_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evidencesync.connection.steady._LAST_WORD_SECONDS", 0.01)
+    monkeypatch.setattr("evidencesync.connection.link._LAST_WORD_SECONDS", 0.01)
     link = SlowLink()
     steady = SteadyLink(link)
     with pytest.raises(LinkLostError):

@@ -19,7 +19,7 @@ from evidencesync.connection.progress import Progress
 from evidencesync.errors import LinkLostError
 from evidencesync.source.filters import FilterRules
 from evidencesync.ssh.address import Address
-from evidencesync.ssh.program import parse_program
+from evidencesync.ssh.options import parse_program
 from evidencesync.ssh.sftp import SftpSource
 from tests.integration.cli_program import ITEM, Lab
 from tests.integration.conftest import Sshd, make_key, running_sshd

@@ -18,7 +18,7 @@ from evidencesync.acquire.request import PushOutcome
 from evidencesync.errors import SourceGapsError
 from evidencesync.evidence.entry import Entry, ReadError
 from evidencesync.limits import KIB, LIST_CAP_PER_LINE, MIB
-from evidencesync.source import gaps
+from evidencesync.source import salvage
 from evidencesync.source.salvage import GIVEN_UP, Salvage
 from evidencesync.verify.audit import audit_vault
 from tests.support.bad_disk import BadFile, bad_disk, loop_device
@@ -36,7 +36,7 @@ BAD = [(5 * SECTOR, 6 * SECTOR), (64 * KIB - SECTOR, 64 * KIB + 3 * SECTOR), (5 
 @pytest.fixture(autouse=True)
 def _busy_machine_is_no_failing_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """A salvage has so much time for a block: what it does when that is over is shown with a clock of the test's own."""
-    monkeypatch.setattr(gaps, "Salvage", partial(Salvage, clock=lambda: 0.0))
+    monkeypatch.setattr(salvage, "Salvage", partial(Salvage, clock=lambda: 0.0))
 
 
 def content(size: int = SIZE) -> bytearray:
@@ -236,7 +236,7 @@ def test_a_refusal_is_no_bad_sector(bench: Bench, tmp_path: Path, number: int) -
 def test_a_medium_with_more_gaps_than_anybody_can_look_through_is_read_no_further(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gaps, "MAX_READ_ERRORS", 3)
+    monkeypatch.setattr(salvage, "MAX_READ_ERRORS", 3)
     file = BadFile(content(40 * MIB), [(at * 5 * MIB, at * 5 * MIB + 1) for at in range(1, 8)])
     with bad_disk(tmp_path / "bad", {"bad": file}) as folder:
         outcome = bench.push(source=os.fsencode(folder.place))

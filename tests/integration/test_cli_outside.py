@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 
 from evidencesync.errors import ConfigurationError, UsageError
-from evidencesync.ssh.hostkeys import remember_host_key
+from evidencesync.ssh.known_hosts import remember_host_key
 from tests.conftest import find_program
 from tests.integration.cli_program import ITEM, Lab
 from tests.support.every_command import run_in_process

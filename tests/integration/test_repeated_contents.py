@@ -15,7 +15,7 @@ from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.digest import blake3_of, chunk_digest_of
 from evidencesync.ingest import present
 from evidencesync.ingest.basis import Basis
-from evidencesync.protocol import repeats
+from evidencesync.protocol import flow
 from evidencesync.protocol.messages import (
     ChunkData,
     Chunks,
@@ -26,8 +26,8 @@ from evidencesync.protocol.messages import (
     SegmentOffer,
     SegmentsStored,
 )
-from evidencesync.protocol.rows import encode_wire_rows
-from evidencesync.vault.location import PRESENT, Location
+from evidencesync.protocol.gaps import encode_wire_rows
+from evidencesync.vault.layout import PRESENT, Location
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench
 from tests.support.cut_links import FlakyBench
@@ -114,7 +114,7 @@ def test_what_is_new_in_a_later_acquisition_is_sent_once_though_the_vault_is_ask
 def test_a_sender_who_does_not_ask_sends_all_and_it_is_stored_once(
     bench: Bench, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repeats.Repeats, "has", lambda _self, _key: False)
+    monkeypatch.setattr(flow.Repeats, "has", lambda _self, _key: False)
     fill(bench.source, size)
     outcome = bench.push()
     assert outcome.literal_bytes == 15 * size
@@ -231,8 +231,8 @@ def test_a_copy_that_is_named_before_the_first_is_whole_is_known(bench: Bench) -
 
 
 def test_memory_of_what_was_sent_and_what_came_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repeats, "_REMEMBERED", 10)
-    sent = repeats.Repeats()
+    monkeypatch.setattr(flow, "_REMEMBERED", 10)
+    sent = flow.Repeats()
     for number in range(100):
         sent.add((number, 0))
     assert [number for number in range(100) if sent.has((number, 0))] == list(range(90, 100))

@@ -18,7 +18,7 @@ from evidencesync.cli.app import main
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.evidence.display import safe_text
 from evidencesync.report import texts
-from evidencesync.report.glyphs import drawable
+from evidencesync.report.texts import drawable
 from tests.integration.cli_program import schema_errors
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.browser import Browser, opened_browser

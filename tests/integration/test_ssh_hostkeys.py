@@ -13,8 +13,8 @@ import pytest
 
 from evidencesync.errors import ConfigurationError, ExitCode, HostKeyChangedError, HostKeyError
 from evidencesync.ssh.address import Address
-from evidencesync.ssh.hostkeys import remember_host_key
-from evidencesync.ssh.program import Program
+from evidencesync.ssh.known_hosts import remember_host_key
+from evidencesync.ssh.options import Program
 from evidencesync.ssh.route import find_route
 from evidencesync.ssh.ssh_process import SshProcess
 from evidencesync.ssh.trust import fetch_host_key

@@ -29,7 +29,7 @@ from evidencesync.errors import (
 from evidencesync.ssh import server as server_module
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.channel import Channel, ServedChannel
-from evidencesync.ssh.hostkeys import remember_host_key
+from evidencesync.ssh.known_hosts import remember_host_key
 from evidencesync.ssh.options import SshOptions
 from evidencesync.ssh.server import load_host_key, serve_embedded
 from evidencesync.ssh.trust import fetch_host_key

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from evidencesync.evidence.digest import blake3_of
 from evidencesync.files.disk import FOLDER_FLAGS
-from evidencesync.ingest import reusing
+from evidencesync.ingest import assembly as module
 from evidencesync.ingest.assembly import Assembly
 from evidencesync.ingest.basis import Basis
 from evidencesync.limits import KIB, MIB
 from evidencesync.vault.content import StagedContent
-from evidencesync.vault.location import Location
+from evidencesync.vault.layout import Location
 from evidencesync.vault.tree import TreeReader
 from tests.support.file_systems import SHARING, mounted
 from tests.support.rows_in_memory import RowsInMemory
@@ -129,7 +129,7 @@ def put(assembly: Assembly, ground: Ground, plan: list[Part]) -> bytes:
 def test_any_sequence_of_parts_comes_to_the_same_bytes(
     ground: Ground, held: int, plan: list[Part], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reusing, "_HELD", held)
+    monkeypatch.setattr(module, "_HELD", held)
     with ground.basis() as basis, ground.assembly(basis) as (assembly, path):
         expected = put(assembly, ground, plan)
         staged = assembly.in_staging()

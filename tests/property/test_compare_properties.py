@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evidencesync.compare.folder import CompareRequest, compare_folder
-from evidencesync.compare.results import Category, Compared
-from evidencesync.verify.progress import VerifyProgress
+from evidencesync.compare.store import Category, Compared
+from evidencesync.verify.context import VerifyProgress
 from tests.support.manifest_of_a_folder import write_manifest
 
 Tree = dict[str, bytes]

@@ -19,7 +19,7 @@ from evidencesync.errors import EvidenceSyncError, ExitCode, HostKeyChangedError
 from evidencesync.ssh import ssh_process as child_module
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
-from evidencesync.ssh.program import Program
+from evidencesync.ssh.options import Program
 from evidencesync.ssh.route import find_route
 from evidencesync.ssh.ssh_process import SshProcess
 from tests.conftest import find_program

@@ -14,7 +14,7 @@ import pytest
 from evidencesync.acquire.push import push
 from evidencesync.connection.inbox import Inbox
 from evidencesync.connection.link import LocalLink, local_pair
-from evidencesync.connection.listening import listen
+from evidencesync.connection.inbox import listen
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import Point
 from evidencesync.custody.receipt import encode_receipt

@@ -17,7 +17,7 @@ from evidencesync.evidence.digest import blake3_of
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.ingest import ingesting
 from evidencesync.limits import LEAST_PROVEN
-from evidencesync.protocol.bitmap import unpack_bits
+from evidencesync.protocol.gaps import unpack_bits
 from evidencesync.protocol.messages import ChunkData, Open, PageAnswer, PageOffer, SegmentAnswer, Want, encode_message
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench

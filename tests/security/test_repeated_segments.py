@@ -14,7 +14,7 @@ from evidencesync.evidence.digest import SegmentDigest, blake3_of
 from evidencesync.ingest.streams import StreamIntake
 from evidencesync.limits import MIN_ZERO_RUN
 from evidencesync.protocol.messages import ChunkData, Chunks, Close, Need, Open, SegmentAnswer, SegmentOffer, SegmentsStored
-from evidencesync.protocol.rows import encode_wire_rows
+from evidencesync.protocol.gaps import encode_wire_rows
 from tests.support.bench_of_evidence import Bench
 from tests.support.hostile_client import HostileClient
 

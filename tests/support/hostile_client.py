@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 import evidencesync
-from evidencesync.connection.caller import ALONE, Host
+from evidencesync.connection.sender_connection import ALONE, Host
 from evidencesync.connection.link import LocalLink, local_pair
 from evidencesync.custody.documents import (
     CUSTODY_NAMESPACE,
@@ -37,7 +37,7 @@ from evidencesync.evidence.digest import blake3_of, sha256_of, sha512_of
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.path import to_json_fields
 from evidencesync.ingest.receive import receive
-from evidencesync.protocol.bitmap import pack_bits
+from evidencesync.protocol.gaps import pack_bits
 from evidencesync.protocol.compression import RAW
 from evidencesync.protocol.framing import FrameDecoder, encode_frame, frame_of
 from evidencesync.protocol.messages import (

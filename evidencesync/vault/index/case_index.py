@@ -19,7 +19,7 @@ from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDiges
 from evidencesync.vault.index import sql
 from evidencesync.vault.index.sql import CONTENT_KEY, PLACE_KEY
 from evidencesync.vault.layout import MAX_ACQUISITION
-from evidencesync.vault.location import Location
+from evidencesync.vault.layout import Location
 
 KnownContent = tuple[Blake3Digest, bytes, int]
 """Digest, path and size of one file of an acquisition."""

@@ -22,7 +22,7 @@ from evidencesync.files.holes import has_empty_run
 from evidencesync.limits import MAX_CHUNK, MAX_SEGMENT_ROWS, SMALL_FILE
 from evidencesync.vault.index.case_index import RecipePlace
 from evidencesync.vault.layout import ACQUISITIONS, CASES, CHUNKS, VaultLayout, acquisition_folder
-from evidencesync.vault.location import Location, Scope
+from evidencesync.vault.layout import Location, Scope
 
 WINDOW_ROWS: Final = 2048  # about 128 MiB of a content
 MAX_WINDOWS: Final = 64  # some 40 MB of memory

@@ -7,7 +7,7 @@ from pathlib import Path
 from evidencesync.acquire.reading import SourceTally
 from evidencesync.acquire.request import Documents, PushOutcome, PushRequest
 from evidencesync.custody.documents import Stored, Tally
-from evidencesync.custody.known_chain import KnownChain
+from evidencesync.custody.consistency import KnownChain
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.sshsig import Signer
 from evidencesync.evidence.entry import Entry, Flag

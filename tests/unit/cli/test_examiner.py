@@ -4,8 +4,8 @@ import pwd
 
 import pytest
 
-from evidencesync.cli import examiner
-from evidencesync.cli.examiner import check_person, login_name
+from evidencesync.cli import options
+from evidencesync.cli.options import check_person, login_name
 from evidencesync.errors import UsageError
 
 
@@ -32,8 +32,8 @@ def test_the_login_says_who_sits_here(gecos: str, name: str, monkeypatch: pytest
 
 
 def test_a_machine_that_knows_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examiner, "_full_name", lambda: "")
-    monkeypatch.setattr(examiner, "user_name", lambda: "\udcff")
+    monkeypatch.setattr(options, "_full_name", lambda: "")
+    monkeypatch.setattr(options, "user_name", lambda: "\udcff")
     with pytest.raises(UsageError, match="who you are"):
         login_name()
 

@@ -7,7 +7,7 @@ import rich.console
 from evidencesync.cli.console import Console
 from evidencesync.cli.progress_display import Meter, PushView, VerifyView, render, shown
 from evidencesync.connection.progress import Progress
-from evidencesync.verify.progress import VerifyProgress
+from evidencesync.verify.context import VerifyProgress
 
 
 def test_a_push_says_how_far_it_is_how_fast_and_what_it_saved() -> None:

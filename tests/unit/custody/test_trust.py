@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidencesync.custody.patterns import matches_any
+from evidencesync.custody.trust import matches_any
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.sshsig import sign_document
 from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigners, signer_line

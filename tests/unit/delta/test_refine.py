@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evidencesync.delta.gaps import Anchor, BasisRange, RefinableGap, by_content, find_gaps
+from evidencesync.delta.refine import Anchor, BasisRange, RefinableGap, by_content, find_gaps
 from evidencesync.delta.refine import ABSENT, Gap, cut_pieces, find_pieces, grid_lengths, piece_digests, piece_key, rebuild
 from evidencesync.delta.rows import ZERO_DIGEST, Row
 from evidencesync.evidence.digest import ChunkDigest

@@ -12,7 +12,7 @@ from typing import Final
 
 from evidencesync.export.encrypt import Recipient
 from evidencesync.export.run import Exported, Format, Wanted, export_acquisition
-from evidencesync.verify.progress import VerifyProgress
+from evidencesync.verify.context import VerifyProgress
 from tests.support.bench_of_evidence import Bench
 from tests.support.moments import LONG_AFTER_NS
 from tests.support.patience import PATIENCE_SECONDS

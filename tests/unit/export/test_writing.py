@@ -14,7 +14,7 @@ from evidencesync.errors import DigestMismatchError, MissingOrExtraError, NoSpac
 from evidencesync.export import destination
 from evidencesync.export.acquisition import Acquisition
 from evidencesync.export.run import Exported, Format, Wanted, export_acquisition
-from evidencesync.verify.progress import VerifyProgress
+from evidencesync.verify.context import VerifyProgress
 from tests.conftest import find_program
 from tests.support.bench_of_evidence import Bench
 from tests.support.file_systems import mounted

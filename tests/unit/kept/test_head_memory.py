@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from evidencesync.custody.chain import ChainSubject
-from evidencesync.custody.known_chain import Comparison, KnownChain
+from evidencesync.custody.consistency import Comparison, KnownChain
 from evidencesync.errors import ExitCode, ForkedError, NotThereError, RememberedHeadsError, UsageError
 from evidencesync.localstate.heads import HeadMemory, Remembered, state_folder
 from tests.support.file_systems import mounted

@@ -25,8 +25,8 @@ from evidencesync.limits import (
     PIECE_DIGEST,
     WINDOW,
 )
-from evidencesync.protocol.bitmap import pack_bits
-from evidencesync.protocol.blocks import split_blocks
+from evidencesync.protocol.gaps import pack_bits
+from evidencesync.protocol.outgoing import split_blocks
 from evidencesync.protocol.compression import MAX_DATA
 from evidencesync.protocol.events import (
     ChunksArrived,
@@ -74,7 +74,7 @@ from evidencesync.protocol.messages import (
     encode_message,
 )
 from evidencesync.protocol.receiver import Receiver
-from evidencesync.protocol.rows import ZERO_BIT
+from evidencesync.protocol.gaps import ZERO_BIT
 
 Step = Message | bytes | Callable[[Receiver], None]
 DIGEST = b"\1" * 16

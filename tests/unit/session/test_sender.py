@@ -23,7 +23,7 @@ from evidencesync.limits import (
     MIN_ZERO_RUN,
     WINDOW,
 )
-from evidencesync.protocol.bitmap import pack_bits
+from evidencesync.protocol.gaps import pack_bits
 from evidencesync.protocol.compression import MAX_DATA, DataDecoder
 from evidencesync.protocol.framing import FrameDecoder
 from evidencesync.protocol.messages import (
@@ -50,7 +50,7 @@ from evidencesync.protocol.messages import (
     Want,
     decode_message,
 )
-from evidencesync.protocol.rows import ZERO_BIT
+from evidencesync.protocol.gaps import ZERO_BIT
 from evidencesync.protocol.sender import Sender
 
 POSSESSION = Possession.of_session(b"a claim")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from evidencesync.source.filters import FilterRules
-from evidencesync.source.patterns import parse_pattern
+from evidencesync.source.filters import parse_pattern
 from evidencesync.source.walker import walk
 
 TREE = (

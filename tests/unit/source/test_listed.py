@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evidencesync.acquire.dry_run import plan_acquisition
-from evidencesync.acquire.emptiness import leaves_nothing
+from evidencesync.acquire.source_access import leaves_nothing
 from evidencesync.errors import UsageError
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.listed import ListedNames, below

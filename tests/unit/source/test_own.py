@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from evidencesync.source.filters import FilterRules
-from evidencesync.source.own import own_folders
+from evidencesync.source.root import own_folders
 from evidencesync.source.walker import walk
 
 

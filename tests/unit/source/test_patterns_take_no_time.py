@@ -12,7 +12,7 @@ from functools import cache
 
 import pytest
 
-from evidencesync.source.patterns import parse_pattern
+from evidencesync.source.filters import parse_pattern
 from tests.support.patience import PATIENCE_SECONDS
 
 
@@ -68,7 +68,7 @@ def test_a_pattern_matches_what_a_plain_reading_of_it_says() -> None:
 )
 def test_no_pattern_takes_long_for_a_path_that_it_nearly_matches(pattern: str, path: str) -> None:
     program = (
-        "import sys; from evidencesync.source.patterns import parse_pattern; p = parse_pattern(sys.argv[1]);"
+        "import sys; from evidencesync.source.filters import parse_pattern; p = parse_pattern(sys.argv[1]);"
         "sys.exit(p.matches(sys.argv[2], is_folder=False) or any(p.may_match_below(n) for n in sys.argv[2].split('/')) * 0)"
     )
     done = subprocess.run([sys.executable, "-c", program, pattern, path], timeout=PATIENCE_SECONDS, check=False)

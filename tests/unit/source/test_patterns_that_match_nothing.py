@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from evidencesync.errors import UsageError
-from evidencesync.source.patterns import parse_pattern
+from evidencesync.source.filters import parse_pattern
 
 
 @pytest.mark.parametrize("text", [".", "..", "./a.txt", "../a.txt", "/./a", "a/../b", "a/./", "!./a"])

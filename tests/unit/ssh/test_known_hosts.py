@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from evidencesync.errors import ConfigurationError
-from evidencesync.ssh.hostkeys import remember_host_key
+from evidencesync.ssh.known_hosts import remember_host_key
 
 KEYS = (
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPpm5EQ6oYOtEBTbiWZyUFmCDWZrmGqJHuZbUlIyHFTU",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evidencesync.connection.listening import not_started
+from evidencesync.connection.inbox import not_started
 from evidencesync.errors import ConnectError, ExitCode, NoRemoteError
 from evidencesync.ssh.explain import explain_no_word
 

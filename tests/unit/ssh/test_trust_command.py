@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from evidencesync.ssh.options import SshOptions
-from evidencesync.ssh.program import parse_program
-from evidencesync.ssh.trust_command import trust_command
+from evidencesync.ssh.options import parse_program
+from evidencesync.ssh.known_hosts import trust_command
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from evidencesync.connection.caller import Host
+from evidencesync.connection.sender_connection import Host
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.ingest.occupants import find_transfers
 from evidencesync.protocol.messages import Alive
-from evidencesync.serve.absences import Absence, Absences
+from evidencesync.serve.serving import Absence, Absences
 from tests.support.bench_of_evidence import make_bench
 from tests.support.hostile_client import SECONDS, HostileClient
 

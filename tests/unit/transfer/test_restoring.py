@@ -10,12 +10,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from evidencesync.custody.whole import WholeEntry
+from evidencesync.custody.manifest import WholeEntry
 from evidencesync.errors import DigestMismatchError, ExitCode, NameClashError, NotThereError, PathEscapeError, UsageError
 from evidencesync.evidence.digest import blake3_of, sha256_of
 from evidencesync.evidence.entry import Entry, ReadError
 from evidencesync.restore.draft import drafted
-from evidencesync.restore.hardlinks import HardLinks
+from evidencesync.restore.tree import HardLinks
 from evidencesync.restore.metadata import MetadataApplier, PendingMetadata
 from evidencesync.restore.refusals import NAMED_OF_EACH, Refusals
 from evidencesync.restore.tree import TreeMaker

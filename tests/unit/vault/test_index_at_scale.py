@@ -21,7 +21,7 @@ from evidencesync.evidence.entry import Entry
 from evidencesync.vault.index.everywhere import FILE
 from evidencesync.vault.index.index import Index
 from evidencesync.vault.layout import VaultLayout
-from evidencesync.vault.location import Location, Scope
+from evidencesync.vault.layout import Location, Scope
 from tests.support.rows_in_memory import RowsInMemory, encode
 
 CHUNK = 65_536

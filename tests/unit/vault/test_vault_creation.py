@@ -25,7 +25,7 @@ from evidencesync.errors import (
 )
 from evidencesync.vault.create import create_vault
 from evidencesync.vault.keys import VaultSigner
-from evidencesync.vault.probe import probe_file_system
+from evidencesync.vault.create import probe_file_system
 from evidencesync.vault.settings import FileSystem, Policy, encode_settings, parse_settings
 from evidencesync.vault.vault import Vault
 from tests.unit.vault.acquiring import item_name, new_signer

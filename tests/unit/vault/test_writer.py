@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from evidencesync.errors import ExitCode, OtherWriterError
-from evidencesync.vault import machine
+from evidencesync.vault import writer
 from evidencesync.vault.heads import record_heads
 from evidencesync.vault.keys import VaultSigner
-from evidencesync.vault.machine import REAL_LOCKS, kind_of_file_system, this_machine
+from evidencesync.vault.writer import REAL_LOCKS, kind_of_file_system, this_machine
 from evidencesync.vault.resume.abandoned import find_abandoned, remove_abandoned
 from evidencesync.vault.settings import encode_settings, parse_settings
 from evidencesync.vault.vault import Vault
@@ -30,9 +30,9 @@ class World:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.magic: int | None = NFS
         self.host = "a"
-        monkeypatch.setattr(machine, "file_system_magic", lambda _: self.magic)
-        monkeypatch.setattr(machine, "_read_id", lambda _: self.host * 32)
-        monkeypatch.setattr(machine, "_is_container", lambda: False)
+        monkeypatch.setattr(writer, "file_system_magic", lambda _: self.magic)
+        monkeypatch.setattr(writer, "_read_id", lambda _: self.host * 32)
+        monkeypatch.setattr(writer, "_is_container", lambda: False)
 
 
 @pytest.fixture
@@ -180,9 +180,9 @@ def test_settings_of_earlier_versions_name_no_machine(world: World, tmp_path: Pa
 
 
 def identity(monkeypatch: pytest.MonkeyPatch, ids: dict[str, str], name: str = "host", *, container: bool = False) -> str:
-    monkeypatch.setattr(machine, "_read_id", ids.get)
-    monkeypatch.setattr(machine, "_is_container", lambda: container)
-    monkeypatch.setattr("evidencesync.vault.machine.os.uname", lambda: os.uname_result(("Linux", name, "6", "1", "x86_64")))
+    monkeypatch.setattr(writer, "_read_id", ids.get)
+    monkeypatch.setattr(writer, "_is_container", lambda: container)
+    monkeypatch.setattr("evidencesync.vault.writer.os.uname", lambda: os.uname_result(("Linux", name, "6", "1", "x86_64")))
     return this_machine().id
 
 
@@ -210,8 +210,8 @@ def test_without_any_id_two_hosts_differ(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("text", [b"", b"uninitialized\n", b"0" * 32, b"xyz", b"\xff" * 32])
 def test_an_id_that_is_none_is_not_taken_for_one(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "machine-id").write_bytes(text)
-    assert machine._read_id(str(tmp_path / "machine-id")) is None
-    assert machine._read_id(str(tmp_path / "nothing")) is None
+    assert writer._read_id(str(tmp_path / "machine-id")) is None
+    assert writer._read_id(str(tmp_path / "nothing")) is None
 
 
 def test_file_systems_are_known_by_what_the_kernel_says(tmp_path: Path) -> None:

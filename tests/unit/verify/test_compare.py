@@ -11,14 +11,14 @@ import pytest
 
 from evidencesync.compare import contents, manifest_file, store
 from evidencesync.compare.folder import CompareRequest, compare_folder
-from evidencesync.compare.results import Category, Compared
+from evidencesync.compare.store import Category, Compared
 from evidencesync.custody.trust import signer_line
 from evidencesync.errors import EvidenceSyncError, ExitCode, IncompleteError, MalformedDocumentError, SignatureError, UsageError
 from evidencesync.source import reader
 from evidencesync.source.descriptor import open_untouched
 from evidencesync.source.filters import FilterRules
 from evidencesync.vault import checking
-from evidencesync.verify.progress import VerifyProgress
+from evidencesync.verify.context import VerifyProgress
 from tests.support.bench_of_evidence import new_signer
 from tests.support.manifest_of_a_folder import write_manifest
 from tests.support.moments import LONG_AFTER_NS

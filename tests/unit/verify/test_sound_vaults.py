@@ -17,8 +17,8 @@ from evidencesync.errors import UsageError
 from evidencesync.vault.checking import FileChecks
 from evidencesync.vault.heads import record_heads
 from evidencesync.vault.index.reindex import rebuild
-from evidencesync.vault.location import Scope
-from evidencesync.verify.progress import VerifyProgress
+from evidencesync.vault.layout import Scope
+from evidencesync.verify.context import VerifyProgress
 from tests.unit.vault.acquiring import Acquirer, item_name, new_signer, new_vault
 from tests.unit.verify.sample import FIRST, SECOND, Made, only, slugs
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.custody.roots import Roots
+from evidencesync.custody.timestamp import Roots
 from evidencesync.custody.timestamp import Request
 from evidencesync.errors import LockedError, TimestampError, UntrustedSignerError, UsageError
 from evidencesync.evidence.utc_time import parse_moment
