@@ -20,9 +20,9 @@ from evidencesync.acquire.sftp_line import SftpLine
 from evidencesync.acquire.sftp_reading import SftpReading, SftpRoot
 from evidencesync.acquire.signing import Provenance
 from evidencesync.acquire.source_access import Emit, Reading
-from evidencesync.connection.sender_connection import Pulled
 from evidencesync.connection.link import Link
 from evidencesync.connection.progress import Progress
+from evidencesync.connection.sender_connection import Pulled
 from evidencesync.connection.writer import RateLimit
 from evidencesync.custody.documents import Origin, SshPeer
 from evidencesync.errors import ProtocolError, SourceNotFoundError, SourceReadError, UsageError

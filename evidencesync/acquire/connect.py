@@ -10,10 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from evidencesync.connection.link import Link, LocalLink, local_pair
+from evidencesync.connection.link import Link, LocalLink, SteadyLink, local_pair
 from evidencesync.connection.memory import keep_large_blocks
 from evidencesync.connection.ssh_link import SshLink
-from evidencesync.connection.link import SteadyLink
 from evidencesync.errors import EvidenceSyncError, LinkLostError, UsageError
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions

@@ -13,13 +13,12 @@ from typing import Final, TypeVar
 
 from evidencesync.acquire.handshake import begin_custody_session
 from evidencesync.acquire.known_heads import item_subject, recalled_consistency, require_seen
-from evidencesync.connection.inbox import Silence
+from evidencesync.connection.inbox import Silence, end_of
 from evidencesync.connection.link import Link
-from evidencesync.connection.inbox import end_of
 from evidencesync.connection.read_ahead import ReadAhead
 from evidencesync.custody.chain import ChainSubject
-from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.consistency import KnownChain
+from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.record import check_signer
 from evidencesync.custody.sshsig import Signer, verify_signature

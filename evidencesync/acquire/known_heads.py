@@ -7,8 +7,7 @@ the vault shows after that goes at least as far.
 from __future__ import annotations
 
 from evidencesync.custody.chain import ChainSubject
-from evidencesync.custody.consistency import HINT, ConsistencyCheck, Keep, whose_chain
-from evidencesync.custody.consistency import Comparison, KnownChain
+from evidencesync.custody.consistency import HINT, Comparison, ConsistencyCheck, Keep, KnownChain, whose_chain
 from evidencesync.errors import ForkedError, RolledBackError
 from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.utc_time import Moment

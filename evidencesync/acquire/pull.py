@@ -9,31 +9,28 @@ source's end claims about them.
 
 from __future__ import annotations
 
-from evidencesync.acquire.reading import SourceTally
-from evidencesync.acquire.session_recorder import SessionRecorder
-from evidencesync.acquire.signing import ManifestHasher
-from evidencesync.custody.manifest import CheckedLine
-from evidencesync.evidence.entry import Entry
 import dataclasses
 import secrets
 import time
 from collections.abc import Callable
 from typing import Final
+
 from evidencesync.acquire.acknowledgement import PUBLISHED_HINT, Sent, check_published
-from evidencesync.acquire.source_access import refuse_nothing
 from evidencesync.acquire.handshake import Handshake, patience_of
+from evidencesync.acquire.reading import SourceTally
 from evidencesync.acquire.remote_source import Frames, RemoteSource, note_of, origin_of
 from evidencesync.acquire.request import Documents, PushOutcome, PushRequest
 from evidencesync.acquire.session_recorder import SessionRecorder
-from evidencesync.acquire.signing import ManifestSums, Provenance, Signed, make_header, sign
+from evidencesync.acquire.signing import ManifestHasher, ManifestSums, Provenance, Signed, make_header, sign
+from evidencesync.acquire.source_access import refuse_nothing
 from evidencesync.acquire.vault_connection import VaultConnection, connect_again
-from evidencesync.connection.sender_connection import Pulled
 from evidencesync.connection.clock import SteadyClock, set_seconds
 from evidencesync.connection.inbox import Silence
 from evidencesync.connection.link import Link
 from evidencesync.connection.progress import Progress
+from evidencesync.connection.sender_connection import Pulled
 from evidencesync.custody.documents import ManifestHeader, SshPeer
-from evidencesync.custody.manifest import encode_footer, encode_header
+from evidencesync.custody.manifest import CheckedLine, encode_footer, encode_header
 from evidencesync.delta.refine import piece_key
 from evidencesync.errors import (
     EvidenceSyncError,
@@ -67,6 +64,7 @@ from evidencesync.protocol.messages import (
     Want,
 )
 from evidencesync.protocol.outgoing import Outgoing
+
 
 class CheckedTally:
     """Digests and counts of checked lines. `take` is called in the vault's thread; the rest is asked when that has said so."""

@@ -16,14 +16,12 @@ from collections.abc import Callable
 from typing import Final
 
 from evidencesync.acquire.acknowledgement import PUBLISHED_HINT, Sent, check_published
-from evidencesync.acquire.source_access import refuse_nothing
-from evidencesync.acquire.source_access import feed
 from evidencesync.acquire.handshake import Handshake
 from evidencesync.acquire.reading import Item, PageRead
 from evidencesync.acquire.request import Documents, PushOutcome, PushRequest
 from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.acquire.signing import ManifestHasher, ManifestSums, Signed, make_header, sign
-from evidencesync.acquire.source_access import LocalSourceAccess, Reading, SourceAccess
+from evidencesync.acquire.source_access import LocalSourceAccess, Reading, SourceAccess, feed, refuse_nothing
 from evidencesync.acquire.vault_connection import VaultConnection, connect_again
 from evidencesync.connection.busy_server import wait_for_place
 from evidencesync.connection.clock import SteadyClock, set_seconds

@@ -30,12 +30,10 @@ from evidencesync.protocol.pages import PageCutter
 from evidencesync.source.details import Details
 from evidencesync.source.device import find_device, open_device
 from evidencesync.source.filters import FilterRules
-from evidencesync.source.salvage import OnReadError
 from evidencesync.source.metadata import EntryMaker
-from evidencesync.source.reader import look_again, open_file, read_small
+from evidencesync.source.reader import SecondLook, look_again, open_file, read_small
 from evidencesync.source.root import SourceRoot
-from evidencesync.source.salvage import MEDIUM_ERRORS
-from evidencesync.source.reader import SecondLook
+from evidencesync.source.salvage import MEDIUM_ERRORS, OnReadError
 from evidencesync.source.walker import Found, walk
 
 MAX_LISTED_FLAGS: Final = 1000  # paths of each flag

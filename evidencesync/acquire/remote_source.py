@@ -8,9 +8,8 @@ from typing import Final
 
 import evidencesync
 from evidencesync.acquire.request import PushRequest
-from evidencesync.connection.inbox import Inbox
+from evidencesync.connection.inbox import Inbox, not_started
 from evidencesync.connection.link import Link
-from evidencesync.connection.inbox import not_started
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import Origin
 from evidencesync.delta.refine import DELTA_PARAMETERS

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from evidencesync.acquire.reading import SourceTally
-from evidencesync.custody.documents import Stored
 from evidencesync.custody.consistency import KnownChain
+from evidencesync.custody.documents import Stored
 from evidencesync.custody.sshsig import Signer
 from evidencesync.evidence.identity import ItemName
 from evidencesync.localstate.heads import Remembered

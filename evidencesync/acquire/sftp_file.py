@@ -6,22 +6,20 @@ or after 2106 gives the lowest 32 bits of it, which are another time.
 
 from __future__ import annotations
 
+import contextlib
 import stat
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
-from evidencesync.evidence.entry import Entry, EntryType, Flag
-from evidencesync.evidence.path import to_json_fields
-from evidencesync.evidence.utc_time import FileTime
-from evidencesync.ssh.sftp_answers import SftpStatus
-import contextlib
-from collections.abc import Iterator
-from typing import Final
+
 from evidencesync.acquire.reading import CHEAP_TO_READ_AGAIN
 from evidencesync.acquire.sftp_line import SftpLine
 from evidencesync.errors import LinkLostError, SourceReadError
+from evidencesync.evidence.entry import Entry, EntryType, Flag
+from evidencesync.evidence.path import to_json_fields
+from evidencesync.evidence.utc_time import FileTime
 from evidencesync.limits import KIB, MIB
-from evidencesync.ssh.sftp_answers import SftpStatus
-from evidencesync.ssh.sftp_answers import SftpFile
+from evidencesync.ssh.sftp_answers import SftpFile, SftpStatus
 
 _BLOCK: Final = 4 * MIB
 _TAKEN_AT_ONCE: Final = 1 * MIB

@@ -23,8 +23,7 @@ from evidencesync.acquire.reading import (
     StreamBegun,
     StreamEnded,
 )
-from evidencesync.acquire.sftp_file import make_entry, untold_times
-from evidencesync.acquire.sftp_file import RemoteFile
+from evidencesync.acquire.sftp_file import RemoteFile, make_entry, untold_times
 from evidencesync.acquire.sftp_line import Asked, Question, SftpLine
 from evidencesync.acquire.streaming import Digests
 from evidencesync.connection.progress import Progress

@@ -29,9 +29,9 @@ from evidencesync.custody.sshsig import sign_document
 from evidencesync.delta.chunker import PARAMETERS
 from evidencesync.evidence.digest import Sha256Digest, new_sha256, sha512_of
 from evidencesync.evidence.utc_time import Moment, format_file_time
-from evidencesync.source.salvage import OnReadError
 from evidencesync.source.origin import describe_origin
 from evidencesync.source.root import SourceRoot
+from evidencesync.source.salvage import OnReadError
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from evidencesync.custody.tally import ManifestTally
-from evidencesync.errors import NothingLeftError
-from evidencesync.evidence.number_format import count_text
-from evidencesync.source.filters import FilterRules
-from evidencesync.acquire.reading import Item, PageRead, StreamBegun, StreamEnded
-from evidencesync.delta.chunker import Segment
-from evidencesync.protocol.sender import Sender
 from collections.abc import Callable
 from typing import Protocol
+
 from evidencesync.acquire.handshake import Handshake
-from evidencesync.acquire.reading import Item, SourceReading, SourceTally
+from evidencesync.acquire.reading import Item, PageRead, SourceReading, SourceTally, StreamBegun, StreamEnded
 from evidencesync.acquire.request import PushRequest
 from evidencesync.acquire.signing import Provenance, pushed_from
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import SshPeer
+from evidencesync.custody.tally import ManifestTally
+from evidencesync.delta.chunker import Segment
+from evidencesync.errors import NothingLeftError
+from evidencesync.evidence.number_format import count_text
 from evidencesync.evidence.utc_time import Moment
+from evidencesync.protocol.sender import Sender
 from evidencesync.source.device import geometry_of
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.root import SourceRoot, resolve_source

@@ -13,8 +13,8 @@ from evidencesync.errors import SourceReadError
 from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, feed_zeros, new_blake3, new_sha256
 from evidencesync.evidence.entry import ReadError
 from evidencesync.limits import KIB, MIB, SMALL_FILE
-from evidencesync.source.salvage import Gaps, OnReadError
 from evidencesync.source.reader import OpenedFile
+from evidencesync.source.salvage import Gaps, OnReadError
 
 _BLOCK: Final = 4 * MIB
 _LEAST_BLOCK: Final = 64 * KIB

@@ -11,11 +11,9 @@ from evidencesync.acquire.handshake import Handshake, begin_session, resume_sess
 from evidencesync.acquire.request import PushRequest
 from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.connection.busy_server import longest_pause, pause_seconds
-from evidencesync.connection.inbox import Inbox, alive_seconds
-from evidencesync.connection.link import Link
-from evidencesync.connection.inbox import listen
+from evidencesync.connection.inbox import Inbox, alive_seconds, listen
+from evidencesync.connection.link import Link, SteadyLink
 from evidencesync.connection.progress import Progress
-from evidencesync.connection.link import SteadyLink
 from evidencesync.connection.writer import BufferedWriter
 from evidencesync.errors import (
     ConnectError,

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from evidencesync.cli.escaping import shield
 from evidencesync.cli.number_format import notebook_fingerprint
-from evidencesync.cli.outputs import ListedAcquisition, ListedItem, ListOutput, Problem, ShownRecord, ShowOutput
-from evidencesync.cli.outputs import transfer_outputs
+from evidencesync.cli.outputs import ListedAcquisition, ListedItem, ListOutput, Problem, ShownRecord, ShowOutput, transfer_outputs
 from evidencesync.custody.manifest import decode_footer
 from evidencesync.custody.receipt import decode_receipt
 from evidencesync.custody.record import decode_record

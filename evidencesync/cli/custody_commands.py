@@ -294,8 +294,7 @@ def _prepare(
 
 
 def _give_appended(run: Run, appended: Appended) -> None:
-    from evidencesync.cli.custody_outputs import CustodyAppendOutput
-    from evidencesync.cli.custody_outputs import say
+    from evidencesync.cli.custody_outputs import CustodyAppendOutput, say
 
     chain, record = appended.chain, appended.record.record
     output = CustodyAppendOutput(

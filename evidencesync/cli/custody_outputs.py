@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Final
+
 from evidencesync.acquire.custody_talk import ShownChain
 from evidencesync.cli.escaping import shield
-from evidencesync.cli.outputs import ShownRecord
-from evidencesync.custody.documents import CustodyRecord
-from evidencesync.evidence.display import safe_text
-from evidencesync.verify.checks import MEANINGS
 from evidencesync.cli.outputs import Output, Problem, ShownRecord
 from evidencesync.custody.documents import CustodyRecord, VaultId
 from evidencesync.evidence.digest import HexDigest
+from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Count
+from evidencesync.verify.checks import MEANINGS
 from evidencesync.verify.findings import Outcome, Verdict
+
 
 class KnownDetailOutput(Output, frozen=True):
     """What is known of the item under a name, and the number of the custody record that says so."""

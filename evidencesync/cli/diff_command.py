@@ -15,8 +15,7 @@ from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
     from evidencesync.cli.difference_outputs import ChangedOutput, DiffOutput, FieldOutput, SourceOutput
-    from evidencesync.compare.acquisitions import AcquisitionDifference, Ranges
-    from evidencesync.compare.acquisitions import Difference
+    from evidencesync.compare.acquisitions import AcquisitionDifference, Difference, Ranges
     from evidencesync.custody.wholeness import SourceState
     from evidencesync.evidence.identity import ItemName
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
-from evidencesync.cli.outputs import FlaggedPath, Output
-from evidencesync.evidence.entry import Count, Remark
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
+
 from evidencesync.cli.number_format import count_text, kinds_text, size_text
-from evidencesync.cli.outputs import FlaggedPath
+from evidencesync.cli.outputs import FlaggedPath, Output
 from evidencesync.cli.summary import Missing, empty_lines, flagged_lines, own_lines
 from evidencesync.custody.wholeness import SourceState
+from evidencesync.evidence.entry import Count, Remark
 from evidencesync.evidence.path import to_json_fields
 
 if TYPE_CHECKING:
     from evidencesync.acquire.dry_run import DryRun
     from evidencesync.evidence.identity import ItemName
     from evidencesync.source.filters import FilterRules
+
 
 class DryRunOutput(Output, frozen=True):
     """What a push would take of a source. `files` and `bytes` are what would be read, by the sizes that the files state.

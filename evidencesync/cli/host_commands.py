@@ -50,8 +50,7 @@ def trust(
     """
     from evidencesync.cli.outputs import HostTrustOutput
     from evidencesync.cli.terminal import person_at
-    from evidencesync.ssh.known_hosts import remember_host_key
-    from evidencesync.ssh.known_hosts import own_known_hosts
+    from evidencesync.ssh.known_hosts import own_known_hosts, remember_host_key
     from evidencesync.ssh.trust import fetch_host_key
 
     options = ssh.options(run.settings, person_at(run.console))

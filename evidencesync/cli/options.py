@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from evidencesync.errors import UsageError
-from evidencesync.evidence.display import is_unsafe
-from evidencesync.home import user_name
-from evidencesync.limits import MAX_TITLE
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
+
 import typer
+
 from evidencesync.cli.settings import LoadedSettings
 from evidencesync.errors import UsageError
-from evidencesync.home import at_home, expand, rooted
+from evidencesync.evidence.display import is_unsafe
+from evidencesync.home import at_home, expand, rooted, user_name
+from evidencesync.limits import MAX_TITLE
 
 if TYPE_CHECKING:
     from evidencesync.evidence.identity import ItemName
@@ -107,8 +107,7 @@ class ServerChoice:
 
     def options(self, settings: LoadedSettings, person: Person | None) -> SshOptions:
         """What the ssh room is told. Without a person, nobody is asked for anything."""
-        from evidencesync.ssh.options import SshOptions
-        from evidencesync.ssh.options import parse_program
+        from evidencesync.ssh.options import SshOptions, parse_program
 
         return SshOptions(
             identity=self.identity_file(settings),

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
-from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.utc_time import format_moment
 from typing import TYPE_CHECKING, Annotated, Literal
+
 import msgspec
+
 from evidencesync.cli.escaping import shield
 from evidencesync.custody.documents import (
     AcquisitionNumber,
@@ -21,12 +20,13 @@ from evidencesync.custody.documents import (
     VaultId,
 )
 from evidencesync.evidence.digest import HexDigest
+from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Count, Flag, Remark
-from evidencesync.evidence.utc_time import Moment
+from evidencesync.evidence.utc_time import Moment, format_moment
 
 if TYPE_CHECKING:
-    from evidencesync.ingest.occupants import Transfer
     from evidencesync.errors import CommandKind, EvidenceSyncError
+    from evidencesync.ingest.occupants import Transfer
 
 NotebookFingerprint = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{4} ){4}[0-9a-f]{4}$")]
 """The first 20 hexadecimal digits of the manifest's SHA-256 in groups of four."""

@@ -136,8 +136,8 @@ def check_places(run: Run, source: str, address: Address, how: HowChoice, what: 
 
     resolved = resolve_source(os.fsencode(source))
     if resolved.is_device:
-        from evidencesync.source.salvage import refuse_moved_bytes
         from evidencesync.source.origin import device_warnings
+        from evidencesync.source.salvage import refuse_moved_bytes
 
         refuse_moved_bytes(resolved, how.on_read_error)
         for warning in device_warnings(resolved):

@@ -27,8 +27,7 @@ from evidencesync.limits import MAX_TIMESTAMP
 
 if TYPE_CHECKING:
     from evidencesync.cli.timestamp_outputs import ShownTimestamp, TimestampOutput, TimestampShowOutput, TokenOutput
-    from evidencesync.custody.timestamp import Roots
-    from evidencesync.custody.timestamp import Request, Token
+    from evidencesync.custody.timestamp import Request, Roots, Token
     from evidencesync.vault.item import Item
     from evidencesync.vault.timestamps import Answer, Who
 

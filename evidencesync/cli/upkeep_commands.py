@@ -67,8 +67,7 @@ def clean(
     A transfer whose sender's link was lost waits for him for a while. It is shown, and ended if you say so: then its sender,
     should he come back, sends what was removed once more.
     """
-    from evidencesync.cli.outputs import CleanOutput
-    from evidencesync.cli.outputs import transfer_lines, transfer_outputs
+    from evidencesync.cli.outputs import CleanOutput, transfer_lines, transfer_outputs
     from evidencesync.ingest.occupants import end_waiting, find_transfers
     from evidencesync.vault.resume.abandoned import find_abandoned, remove_abandoned
     from evidencesync.vault.vault import Vault

@@ -162,8 +162,7 @@ class _Shore:
 
     def watch(self, decision: Decision) -> ExitCode:
         """Goes on until something ends it; what then is said on stdout is the result."""
-        from evidencesync.watch.watch import open_observer
-        from evidencesync.watch.watch import watch
+        from evidencesync.watch.watch import open_observer, watch
 
         error: EvidenceSyncError
         try:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-import msgspec
-from evidencesync.cli.outputs import ErrorDetail, NotebookFingerprint, Output, PushVerdict
-from evidencesync.custody.documents import AcquisitionNumber, VaultId
-from evidencesync.evidence.digest import HexDigest
-from evidencesync.evidence.entry import Count
-from evidencesync.evidence.utc_time import Moment
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
+
+import msgspec
+
 from evidencesync.cli.number_format import count_text, duration_text, notebook_fingerprint, size_text
-from evidencesync.cli.outputs import error_output
+from evidencesync.cli.outputs import ErrorDetail, NotebookFingerprint, Output, PushVerdict, error_output
 from evidencesync.cli.summary import verdict_of
+from evidencesync.custody.documents import AcquisitionNumber, VaultId
+from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.utc_time import format_moment
+from evidencesync.evidence.entry import Count
+from evidencesync.evidence.utc_time import Moment, format_moment
 
 if TYPE_CHECKING:
     from evidencesync.acquire.request import PushOutcome

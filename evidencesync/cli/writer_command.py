@@ -32,9 +32,8 @@ def writer(
     """
     from evidencesync.cli.outputs import VaultWriterOutput
     from evidencesync.cli.vault_commands import adding_to_own_chain
-    from evidencesync.vault.writer import this_machine
     from evidencesync.vault.vault import Vault
-    from evidencesync.vault.writer import kind_of_vault
+    from evidencesync.vault.writer import kind_of_vault, this_machine
 
     opened = Vault.open(local_vault(vault))
     here = this_machine()

@@ -6,24 +6,20 @@ goes to a temporary database, where it is found again what was only moved.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final, Literal, NamedTuple
-from evidencesync.custody.manifest import WholeEntry
-from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.entry import Entry
-from evidencesync.evidence.path import from_json_fields
 import os
 import sqlite3
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import BinaryIO, Final, NamedTuple
+from typing import BinaryIO, Final, Literal, NamedTuple
+
 from evidencesync.custody.manifest import WholeEntry, whole_entries
-from evidencesync.delta.recipe import ChangedRange, changed_ranges
-from evidencesync.delta.recipe import Recipe, iter_recipes
+from evidencesync.delta.recipe import ChangedRange, Recipe, changed_ranges, iter_recipes
 from evidencesync.errors import MalformedDocumentError, MissingOrExtraError, StorageError
+from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry, EntryType
+from evidencesync.evidence.path import from_json_fields
 from evidencesync.files.disk import opened_file, opened_folder, storing
 from evidencesync.limits import MAX_DAMAGED_RANGES
 from evidencesync.vault.catalog import opened_document

@@ -18,8 +18,7 @@ from pathlib import Path
 from evidencesync.compare.contents import FolderHasher
 from evidencesync.compare.manifest_file import ManifestFile, is_wrong_name, not_read
 from evidencesync.compare.metadata import KINDS
-from evidencesync.compare.store import Compared
-from evidencesync.compare.store import DifferenceStore
+from evidencesync.compare.store import Compared, DifferenceStore
 from evidencesync.compare.walk import SideBySide, listed_key
 from evidencesync.errors import SourceNotFoundError, UsageError
 from evidencesync.evidence.display import safe_text

@@ -6,17 +6,15 @@ when the process is. Contents are known by a key: their BLAKE3, and their SHA-25
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Final, Literal
-from evidencesync.errors import ExitCode, most_severe
 import contextlib
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Final
-from evidencesync.errors import StorageError
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, Literal
+
+from evidencesync.errors import ExitCode, StorageError, most_severe
 from evidencesync.limits import MAX_FINDINGS, MAX_LISTED_PATHS
 
 Group = Literal["files", "others"]

@@ -9,8 +9,7 @@ from typing import Final
 from evidencesync.compare.contents import FolderHasher
 from evidencesync.compare.manifest_file import Listed, order_of
 from evidencesync.compare.metadata import MetadataComparison, Names
-from evidencesync.compare.store import Category, Compared, Difference, Group
-from evidencesync.compare.store import DifferenceStore
+from evidencesync.compare.store import Category, Compared, Difference, DifferenceStore, Group
 from evidencesync.evidence.digest import blake3_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
@@ -18,8 +17,8 @@ from evidencesync.evidence.path import from_json_fields
 from evidencesync.source.walker import Found
 from evidencesync.vault.layout import DATA
 from evidencesync.vault.stored import StoredFile
-from evidencesync.verify.documents import reason
 from evidencesync.verify.context import VerifyProgress
+from evidencesync.verify.documents import reason
 
 _DEVICES: Final = frozenset({"block-device", "character-device"})
 _NOT_THERE: Final = frozenset({"vanished", "skipped"})

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import threading
-from typing import TypeVar
-from evidencesync.connection.link import Link
-from evidencesync.errors import ConnectError, EvidenceSyncError, LinkLostError, NoRemoteError, ProtocolError
-from evidencesync.evidence.display import safe_text
-from evidencesync.files.shortages import unexpected
-from evidencesync.protocol.failures import error_of
-from evidencesync.protocol.framing import FrameDecoder
-from evidencesync.protocol.messages import DATA_FRAME, Failure, Message, decode_message
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
-from evidencesync.errors import InterruptedRunError, LimitExceededError, LinkLostError
+
+from evidencesync.connection.link import Link
+from evidencesync.errors import (
+    ConnectError,
+    EvidenceSyncError,
+    InterruptedRunError,
+    LimitExceededError,
+    LinkLostError,
+    NoRemoteError,
+    ProtocolError,
+)
+from evidencesync.evidence.display import safe_text
+from evidencesync.files.shortages import unexpected
 from evidencesync.limits import ALIVE_SECONDS, LEAST_RATE, LEAST_SILENCE_SECONDS, MIB, SILENCE_SECONDS
+from evidencesync.protocol.failures import error_of
+from evidencesync.protocol.framing import FrameDecoder
+from evidencesync.protocol.messages import DATA_FRAME, Failure, Message, decode_message
 
 _QUEUED_BYTES = 16 * MIB
 _QUEUED_ITEMS = 512

@@ -10,16 +10,13 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from typing import Final
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol, runtime_checkable
+
 from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import EvidenceSyncError, LinkLostError
 from evidencesync.files.shortages import unexpected
-import threading
-from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, runtime_checkable
-from evidencesync.custody.documents import SshPeer
-from evidencesync.errors import LinkLostError
 from evidencesync.limits import MIB
 from evidencesync.ssh.channel import Channel
 

@@ -6,25 +6,24 @@ digested as it passes by: it is digested where the vault has read and checked it
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Final
-from evidencesync.custody.manifest import CheckedLine
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final, Literal
+
 from evidencesync.connection.inbox import silence_seconds
 from evidencesync.connection.link import Link, PatientLink
 from evidencesync.connection.read_ahead import ReadAhead
 from evidencesync.connection.session_socket import SessionSocket, SessionState, SocketLink
+from evidencesync.custody.manifest import CheckedLine
 from evidencesync.errors import LinkLostError
 from evidencesync.limits import HANDSHAKE_SECONDS, MAX_RETURN_SECONDS, RETURN_SECONDS, SILENCE_SECONDS
 from evidencesync.protocol.framing import FrameDecoder, frame_of
 from evidencesync.protocol.messages import Message, Patience
+
 
 @dataclass(frozen=True, slots=True)
 class Pulled:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 import math
 import time
 from collections.abc import Iterator
-from evidencesync.connection.link import Link
-from evidencesync.connection.link import SteadyLink
+
+from evidencesync.connection.link import Link, SteadyLink
 from evidencesync.limits import KIB, MIB
 
 _GATHER_BYTES = 1 * MIB

@@ -9,12 +9,10 @@ that were before it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import Enum
-from evidencesync.limits import MAX_SEEN_DIGESTS
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
+
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.record import check_signer, decode_record
@@ -22,7 +20,8 @@ from evidencesync.custody.sshsig import verify_signature
 from evidencesync.errors import ChainError, ForkedError, LimitExceededError, MalformedDocumentError, RolledBackError
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.display import safe_text
-from evidencesync.limits import MAX_SHOWN_RECORDS
+from evidencesync.limits import MAX_SEEN_DIGESTS, MAX_SHOWN_RECORDS
+
 
 class Comparison(Enum):
     """What a chain is to one that was seen before."""

@@ -7,12 +7,11 @@ Reading is a state machine: header, entries, footer, done. It takes runs of whol
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
-from evidencesync.evidence.entry import Entry
-from collections.abc import Iterable, Iterator
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
 import msgspec
+
 from evidencesync.custody.documents import ManifestFooter, ManifestHeader
 from evidencesync.custody.entrylines import SenderConnection, decode_run
 from evidencesync.custody.entryrules import FieldRules, WalkOrder

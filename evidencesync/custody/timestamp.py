@@ -6,23 +6,16 @@ the examiner's signature existed at the latest, whatever any clock of ours said.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Final
-from cryptography import x509
-from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder, Store, VerificationError
-from evidencesync.custody.cms import UNREADABLE
-from evidencesync.errors import TimestampError, TrustFileError
-from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.utc_time import format_moment
-from evidencesync.limits import MAX_TIMESTAMP_ROOTS
 import hmac
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
+
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder, Store, VerificationError
+
 from evidencesync.custody.cms import DIGESTS, UNREADABLE, digest_of, read_digest_algorithm, read_signed
 from evidencesync.custody.der import (
     BIT_STRING,
@@ -39,11 +32,11 @@ from evidencesync.custody.der import (
     der_integer,
     der_oid,
 )
-from evidencesync.errors import TimestampError
+from evidencesync.errors import TimestampError, TrustFileError
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.utc_time import format_moment, parse_moment
-from evidencesync.limits import MAX_TIMESTAMP, MAX_TITLE
+from evidencesync.limits import MAX_TIMESTAMP, MAX_TIMESTAMP_ROOTS, MAX_TITLE
 
 ImprintDigest = Literal["sha256", "sha512"]
 

@@ -11,12 +11,14 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
+
 from evidencesync.custody.publickey import InvalidPublicKeyError, PublicKey, decode_base64
 from evidencesync.custody.sshsig import verify_signature
 from evidencesync.custody.wire import WireError, WireReader
 from evidencesync.errors import TrustFileError, UntrustedSignerError
 from evidencesync.evidence.display import is_clean, safe_text
 from evidencesync.limits import MAX_TRUST_FILE, MAX_TRUST_LINE, MAX_TRUST_LINES, MAX_TRUST_PATTERN
+
 
 def matches_any(name: str, patterns: tuple[str, ...]) -> bool:
     """Whether some pattern fits the whole name, and none that is negated with `!`. Bytes are compared, as OpenSSH does."""

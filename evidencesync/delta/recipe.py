@@ -11,13 +11,11 @@ Rows may be many millions, so nobody holds them: they go to a spool as they are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
-from evidencesync.delta.rows import Row
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
+
 from evidencesync.delta.rows import ROW, ZERO_DIGEST, Row, Segment, cut_segments, mark_segment, single_segment
 from evidencesync.errors import LimitExceededError, MalformedDocumentError
 from evidencesync.evidence.digest import CHUNK_DIGEST_SIZE, Blake3Digest

@@ -15,18 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Generic, TypeVar
-from evidencesync.delta.rows import Row
-from evidencesync.limits import GRID_PIECE, MEAN_CHUNK
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, takewhile, zip_longest
-from typing import Final
+from typing import Final, Generic, TypeVar
+
 from blake3 import blake3
 from pyfastcdc import FastCDC
+
 from evidencesync.delta.chunker import PARAMETERS
+from evidencesync.delta.rows import Row
 from evidencesync.evidence.digest import Buffer
-from evidencesync.limits import GRID_PIECE, MAX_PIECE, MEAN_PIECE, MIN_PIECE, PIECE_DIGEST
+from evidencesync.limits import GRID_PIECE, MAX_PIECE, MEAN_CHUNK, MEAN_PIECE, MIN_PIECE, PIECE_DIGEST
 
 DELTA_PARAMETERS: Final = f"{PARAMETERS} pieces-grid512-fastcdc2020-256-1024-4096-b3x4/1"
 """Names how contents are cut on every level. Both ends must agree on it."""

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, BinaryIO
 from evidencesync.evidence.digest import new_sha256
 from evidencesync.evidence.utc_time import format_moment
 from evidencesync.export.acquisition import NO_ROOM, Acquisition
-from evidencesync.export.tree import archive_blocks
 from evidencesync.export.bag import Bag
 from evidencesync.export.case_uco import graph_blocks
 from evidencesync.export.destination import Destination
 from evidencesync.export.encrypt import Recipient, encrypt_blocks
 from evidencesync.export.hashdeep import LeftOut, hashdeep_lines
 from evidencesync.export.parts import gathered
-from evidencesync.export.tree import FolderWriter
+from evidencesync.export.tree import FolderWriter, archive_blocks
 from evidencesync.vault.item import Item
 from evidencesync.vault.space import check_destination
 from evidencesync.vault.vault import Vault

@@ -6,22 +6,26 @@ fixed, and documents have the time at which the acquisition was finished.
 
 from __future__ import annotations
 
+import os
 import tarfile
 from collections.abc import Iterable, Iterator
 from typing import Final
-from evidencesync.evidence.utc_time import parse_moment
-from evidencesync.export.acquisition import Acquisition
-from evidencesync.export.parts import Document, Folder, Part, written_blocks
-from evidencesync.files.disk import FILE_MODE, FOLDER_MODE
-from evidencesync.vault.layout import DATA
-from evidencesync.verify.context import VerifyProgress
-import os
-from typing import Final
+
 from evidencesync.errors import NameClashError
 from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.utc_time import parse_moment
 from evidencesync.export.acquisition import Acquisition, checked_blocks
 from evidencesync.export.parts import Content, Document, Folder, Part, written_blocks
-from evidencesync.files.disk import CREATE_FLAGS, FILE_MODE, FOLDER_FLAGS, make_folder, opened_folder, storing, write_all
+from evidencesync.files.disk import (
+    CREATE_FLAGS,
+    FILE_MODE,
+    FOLDER_FLAGS,
+    FOLDER_MODE,
+    make_folder,
+    opened_folder,
+    storing,
+    write_all,
+)
 from evidencesync.vault.layout import DATA
 from evidencesync.vault.tree import TreeReader, TreeWriter
 from evidencesync.verify.context import VerifyProgress

@@ -7,20 +7,18 @@ quota is a NoSpaceError, everything else that a file system may refuse is a Stor
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-from collections.abc import Iterator
-from evidencesync.errors import LockedError
-import contextlib
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import stat
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final
+
 from evidencesync.errors import (
     EvidenceSyncError,
+    LockedError,
     MalformedDocumentError,
     MissingOrExtraError,
     NoSpaceError,

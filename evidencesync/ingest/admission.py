@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
-from evidencesync.limits import MAX_RECORDS, MIB
-from evidencesync.protocol.messages import Records
-from evidencesync.vault.ledger import Ledger, RecordFile
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
+
 import msgspec
+
 import evidencesync
 from evidencesync.custody.documents import SESSION_NAMESPACE, SessionClaim
 from evidencesync.custody.publickey import PublicKey
@@ -18,9 +17,12 @@ from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import ProtocolError, SignatureError, VaultNotFoundError, VersionError
 from evidencesync.evidence.digest import sha512_of
 from evidencesync.evidence.identity import ItemName, Title
+from evidencesync.limits import MAX_RECORDS, MIB
 from evidencesync.protocol.failures import version_in_common
-from evidencesync.protocol.messages import PROTOCOL_VERSION, Begin, Hello, Welcome, clock_for
+from evidencesync.protocol.messages import PROTOCOL_VERSION, Begin, Hello, Records, Welcome, clock_for
+from evidencesync.vault.ledger import Ledger, RecordFile
 from evidencesync.vault.vault import Vault
+
 
 @dataclass(frozen=True, slots=True)
 class Admitted:

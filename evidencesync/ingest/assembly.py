@@ -10,22 +10,18 @@ and if the disk does not give them back, the read-back finds it, for the new fil
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
-from evidencesync.errors import DigestMismatchError
-from evidencesync.files.copying import is_hole
-from evidencesync.ingest.basis import Basis
-from evidencesync.limits import KIB, MIB
-from evidencesync.vault.content import StagedContent
-from evidencesync.vault.layout import Location
-from collections.abc import Callable
-from dataclasses import dataclass
+
 from evidencesync.delta.recipe import Recipe, RecipeBuilder, RowSpool
+from evidencesync.errors import DigestMismatchError
 from evidencesync.evidence.digest import Blake3Digest, Buffer, Sha256Digest, feed_zeros, new_blake3, new_sha256
+from evidencesync.files.copying import is_hole
 from evidencesync.files.holes import HOLE_STEP
 from evidencesync.ingest.basis import Basis
 from evidencesync.ingest.present import PresentContent
+from evidencesync.limits import KIB, MIB
 from evidencesync.vault.content import StagedContent
 from evidencesync.vault.layout import Location
 from evidencesync.vault.resume.leftovers import is_leftover

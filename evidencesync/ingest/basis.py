@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from evidencesync.delta.rows import Row
-from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
-from evidencesync.vault.index.index import Index
-from evidencesync.vault.index.recipes import ChunkPlace
-from evidencesync.vault.layout import Location, Scope
-from evidencesync.vault.resume.leftovers import Leftovers
 import os
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from evidencesync.delta.rows import Row
 from evidencesync.errors import EvidenceSyncError
-from evidencesync.evidence.digest import Blake3Digest, ContentHasher
+from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, ContentHasher, SegmentDigest
 from evidencesync.evidence.entry import Entry
 from evidencesync.files.closing import let_go
 from evidencesync.files.copying import BlockSharing
 from evidencesync.files.disk import forget_cached
 from evidencesync.files.holes import extents
 from evidencesync.limits import KIB, MIB
-from evidencesync.vault.layout import PRESENT, Location
-from evidencesync.vault.resume.leftovers import is_leftover
+from evidencesync.vault.index.index import Index
+from evidencesync.vault.index.recipes import ChunkPlace
+from evidencesync.vault.layout import PRESENT, Location, Scope
+from evidencesync.vault.resume.leftovers import Leftovers, is_leftover
 from evidencesync.vault.tree import TreeReader
 
 _ZEROS = bytes(256 * KIB)

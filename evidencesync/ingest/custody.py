@@ -29,8 +29,7 @@ from evidencesync.errors import (
     UntrustedSignerError,
 )
 from evidencesync.evidence.digest import Sha256Digest, sha512_of
-from evidencesync.ingest.admission import Admitted
-from evidencesync.ingest.admission import show_since
+from evidencesync.ingest.admission import Admitted, show_since
 from evidencesync.limits import MAX_DETAILS, MAX_FRAME_BODY, MAX_RECORDS
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.messages import DATA_FRAME, Append, Failure, Records, Standing, decode_message

@@ -14,17 +14,15 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Final, Literal
 
-from evidencesync.connection.sender_connection import Caller
-from evidencesync.connection.sender_connection import Sender, SenderConnection
+from evidencesync.connection.sender_connection import Caller, Sender, SenderConnection
 from evidencesync.custody.documents import ManifestHeader
 from evidencesync.delta.possession import Possession
 from evidencesync.delta.refine import piece_key
 from evidencesync.errors import InternalError, LinkLostError, ProtocolError, SealedError, StorageError
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.files.disk import FOLDER_FLAGS, storing
-from evidencesync.ingest.admission import Admitted
-from evidencesync.ingest.basis import Basis, TreeKey
-from evidencesync.ingest.admission import show_after, show_since
+from evidencesync.ingest.admission import Admitted, show_after, show_since
+from evidencesync.ingest.basis import Basis, Lookup, TreeKey
 from evidencesync.ingest.conclusion import (
     Concluded,
     Received,
@@ -39,7 +37,6 @@ from evidencesync.ingest.conclusion import (
 )
 from evidencesync.ingest.elsewhere import Elsewhere
 from evidencesync.ingest.history import leftover_manifests, not_verified, previous_manifest, staged_lines
-from evidencesync.ingest.basis import Lookup
 from evidencesync.ingest.pages import PageIntake, PreviousManifest
 from evidencesync.ingest.present import Present
 from evidencesync.ingest.side import VaultSide
@@ -70,14 +67,16 @@ from evidencesync.vault.layout import (
     ACQUIRED_SIGNATURE,
     DATA,
     MANIFEST_SIGNATURE,
+    PRESENT,
     RECEIPT,
     RECEIPT_SIGNATURE,
     RECEIVED,
     RECEIVED_SIGNATURE,
     ItemLayout,
+    Location,
+    Scope,
 )
 from evidencesync.vault.ledger import ChainHead
-from evidencesync.vault.layout import PRESENT, Location, Scope
 from evidencesync.vault.publish import committed, publish
 from evidencesync.vault.readback import read_back
 from evidencesync.vault.resume.leftovers import Leftovers

@@ -21,8 +21,8 @@ from evidencesync.ingest.side import VaultSide
 from evidencesync.ingest.streams import StreamIntake
 from evidencesync.ingest.tree import StagingArea, TreeBuilder, blake3_of_entry
 from evidencesync.limits import MAX_PAGE_LINES, SMALL_FILE
-from evidencesync.protocol.outgoing import split_blocks
 from evidencesync.protocol.events import FilesArrived, PageArrived, PageNamed
+from evidencesync.protocol.outgoing import split_blocks
 from evidencesync.protocol.receiver import Receiver
 from evidencesync.vault.layout import Location
 from evidencesync.vault.resume.leftovers import Leftovers, is_leftover

@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Final, Literal, TypeVar
 
-from evidencesync.connection.sender_connection import ALONE, Caller, Host, Pulled
 from evidencesync.connection.clock import SteadyClock
 from evidencesync.connection.link import Link
-from evidencesync.connection.sender_connection import SenderConnection
+from evidencesync.connection.sender_connection import ALONE, Caller, Host, Pulled, SenderConnection
 from evidencesync.connection.session_socket import ResumeRequest, SocketLink, request_resume
 from evidencesync.custody.record import decode_record
 from evidencesync.errors import (
@@ -34,8 +33,7 @@ from evidencesync.errors import (
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.files.disk import load_file, opened_folder
 from evidencesync.files.shortages import unexpected
-from evidencesync.ingest.admission import Admitted, admit, welcome
-from evidencesync.ingest.admission import show_since
+from evidencesync.ingest.admission import Admitted, admit, show_since, welcome
 from evidencesync.limits import MAX_RECORD, NONCE
 from evidencesync.protocol.failures import another_service, error_of, failure_of
 from evidencesync.protocol.framing import frame_of

@@ -9,8 +9,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from evidencesync.delta.refine import Anchor, RefinableGap, by_content, find_gaps
-from evidencesync.delta.refine import ABSENT, Gap, find_pieces, rebuild
+from evidencesync.delta.refine import ABSENT, Anchor, Gap, RefinableGap, by_content, find_gaps, find_pieces, rebuild
 from evidencesync.delta.rows import Row
 from evidencesync.evidence.digest import Buffer
 from evidencesync.ingest.basis import Basis

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from dataclasses import dataclass
-from evidencesync.ingest.basis import Basis, TreeKey
+
+from evidencesync.ingest.basis import Basis, Lookup, TreeKey
 from evidencesync.ingest.elsewhere import Elsewhere
-from evidencesync.ingest.basis import Lookup
 from evidencesync.ingest.present import Present
 from evidencesync.protocol.receiver import Receiver
 from evidencesync.vault.layout import Location, Scope
+
 
 @dataclass(frozen=True, slots=True)
 class VaultSide:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+
 from evidencesync.delta.refine import RefinableGap
-from evidencesync.delta.rows import Row
-from evidencesync.evidence.digest import SegmentDigest, chunk_digest_of
-from evidencesync.ingest.present import PresentContent
-from evidencesync.ingest.refining import Place, RefinedGap
-from evidencesync.vault.layout import Location
 from evidencesync.delta.rows import ZERO_DIGEST, Row
 from evidencesync.errors import DigestMismatchError
-from evidencesync.evidence.digest import chunk_digest_of
+from evidencesync.evidence.digest import SegmentDigest, chunk_digest_of
 from evidencesync.ingest.assembly import Assembly
-from evidencesync.ingest.refining import Refiner
+from evidencesync.ingest.present import PresentContent
+from evidencesync.ingest.refining import Place, RefinedGap, Refiner
 from evidencesync.ingest.side import VaultSide
 from evidencesync.protocol.outgoing import split_blocks
 from evidencesync.vault.layout import Location
 from evidencesync.vault.staging import Staging
+
 
 @dataclass(slots=True)
 class AlignmentHint:

@@ -21,9 +21,8 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from evidencesync.custody.chain import ChainSubject
-from evidencesync.custody.consistency import HINT, whose_chain
+from evidencesync.custody.consistency import HINT, KnownChain, whose_chain
 from evidencesync.custody.documents import Document, Fingerprint, TitleText, VaultId
-from evidencesync.custody.consistency import KnownChain
 from evidencesync.custody.text import check_moment, check_texts, decode_readable, encode_readable
 from evidencesync.errors import (
     EvidenceSyncError,

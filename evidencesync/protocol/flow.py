@@ -7,12 +7,12 @@ What is remembered here is a guess, never a proof. A wrong one costs a question.
 
 from __future__ import annotations
 
-from typing import Final
-from zlib import crc32
-from evidencesync.delta.chunker import Segment
-from evidencesync.evidence.digest import Buffer, chunk_digest_of
 from enum import Enum
 from typing import Final
+from zlib import crc32
+
+from evidencesync.delta.chunker import Segment
+from evidencesync.evidence.digest import Buffer, chunk_digest_of
 from evidencesync.limits import MIN_CHUNK
 
 _MISSES_BEFORE_EAGER: Final = 4

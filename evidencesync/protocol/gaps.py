@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from evidencesync.errors import ProtocolError
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
+
+from evidencesync.delta.refine import Gap, grid_lengths
 from evidencesync.delta.rows import Row
 from evidencesync.errors import LimitExceededError, ProtocolError
 from evidencesync.evidence.digest import ChunkDigest
-from evidencesync.limits import MAX_CHUNK, MAX_ZERO_EXTENT, MIN_CHUNK, MIN_ZERO_RUN
-import struct
-from collections.abc import Sequence
-from typing import Final
-from evidencesync.delta.refine import Gap, grid_lengths
-from evidencesync.errors import ProtocolError
-from evidencesync.limits import GRID_PIECE, MAX_PIECE, MIN_PIECE, PIECE_DIGEST
+from evidencesync.limits import (
+    GRID_PIECE,
+    MAX_CHUNK,
+    MAX_PIECE,
+    MAX_ZERO_EXTENT,
+    MIN_CHUNK,
+    MIN_PIECE,
+    MIN_ZERO_RUN,
+    PIECE_DIGEST,
+)
 from evidencesync.protocol.messages import Pieces
 
 _GAP: Final = struct.Struct("<HHH")

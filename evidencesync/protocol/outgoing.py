@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
 from evidencesync.errors import ProtocolError
 from evidencesync.evidence.digest import Buffer
-from evidencesync.protocol.compression import MAX_DATA
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from evidencesync.evidence.digest import Buffer
-from evidencesync.protocol.compression import Compress, DataEncoder
+from evidencesync.protocol.compression import MAX_DATA, Compress, DataEncoder
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import Message
+
 
 def group_parts(parts: Iterable[Buffer]) -> Iterator[list[Buffer]]:
     """The parts in groups that fit a data frame. No part is split: a receiver need not put any together."""

@@ -9,12 +9,11 @@ from evidencesync.delta.possession import Possession
 from evidencesync.errors import ProtocolError
 from evidencesync.evidence.digest import chunk_digest_of
 from evidencesync.limits import LEAST_PROVEN
+from evidencesync.protocol.flow import LEAST_CONTENT, AskPolicy, Opening, Repeats, content_key
 from evidencesync.protocol.gaps import pack_bits, unpack_bits
-from evidencesync.protocol.flow import AskPolicy, Opening
 from evidencesync.protocol.messages import Files, Page, PageAnswer, PageOffer, Want
 from evidencesync.protocol.outgoing import Outgoing
 from evidencesync.protocol.pages import is_header
-from evidencesync.protocol.flow import LEAST_CONTENT, Repeats, content_key
 
 _WORTH_ASKING: Final = 1024  # bytes of a page that were sent before
 

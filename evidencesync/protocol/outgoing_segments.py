@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from itertools import accumulate, islice
-from evidencesync.delta.chunker import Segment
-from evidencesync.delta.refine import Gap, cut_pieces, piece_digests
-from evidencesync.errors import ProtocolError
-from evidencesync.protocol.gaps import unpack_bits
-from evidencesync.protocol.gaps import pack_pieces
-from evidencesync.protocol.messages import NeedPieces, Pieces
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, islice
+
 from evidencesync.delta.chunker import Segment
 from evidencesync.delta.possession import Possession
+from evidencesync.delta.refine import Gap, cut_pieces, piece_digests
 from evidencesync.delta.rows import segment_digest
 from evidencesync.errors import ProtocolError
 from evidencesync.evidence.digest import SegmentDigest
 from evidencesync.limits import LEAST_PROVEN, MEAN_CHUNK
-from evidencesync.protocol.gaps import unpack_bits
-from evidencesync.protocol.flow import AskPolicy, Opening
-from evidencesync.protocol.gaps import unpack_gaps
-from evidencesync.protocol.messages import ChunkData, Chunks, Need, NeedPieces, SegmentAnswer, SegmentData, SegmentOffer
+from evidencesync.protocol.flow import AskPolicy, Key, Opening, Repeats, segment_key
+from evidencesync.protocol.gaps import ZERO_BIT, encode_wire_rows, pack_pieces, unpack_bits, unpack_gaps
+from evidencesync.protocol.messages import ChunkData, Chunks, Need, NeedPieces, Pieces, SegmentAnswer, SegmentData, SegmentOffer
 from evidencesync.protocol.outgoing import Outgoing
-from evidencesync.protocol.flow import Key, Repeats, segment_key
-from evidencesync.protocol.gaps import ZERO_BIT, encode_wire_rows
+
 
 @dataclass(slots=True)
 class _CutGap:

@@ -7,27 +7,26 @@ before it is stored; data frames follow the message that announced them and noth
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from evidencesync.errors import ProtocolError
-from evidencesync.limits import MAX_CHUNK
-from evidencesync.protocol.gaps import unpack_bits
-from evidencesync.protocol.outgoing import unpinned
-from evidencesync.protocol.compression import MAX_DATA, DataDecoder
-from evidencesync.protocol.events import ChunksArrived, FilesArrived, PageArrived, SegmentArrived
-from evidencesync.protocol.messages import ChunkData, Files, Page, SegmentData
-from evidencesync.protocol.gaps import signed_lengths
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
+
 from evidencesync.delta.refine import Gap
 from evidencesync.errors import ProtocolError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
 from evidencesync.evidence.path import EvidencePath
+from evidencesync.limits import MAX_CHUNK
+from evidencesync.protocol.compression import MAX_DATA, DataDecoder
 from evidencesync.protocol.events import (
+    ChunksArrived,
     ChunksListed,
     Event,
+    FilesArrived,
     FinishRequested,
+    PageArrived,
     PageNamed,
     PiecesListed,
+    SegmentArrived,
     SegmentNamed,
     StreamClosed,
     StreamOpened,
@@ -35,6 +34,7 @@ from evidencesync.protocol.events import (
 )
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import frame_of
+from evidencesync.protocol.gaps import signed_lengths, unpack_bits
 from evidencesync.protocol.messages import (
     DATA_FRAME,
     Alive,
@@ -55,10 +55,8 @@ from evidencesync.protocol.messages import (
     SegmentOffer,
     decode_message,
 )
-from evidencesync.protocol.segment_order import PageOrder
-from evidencesync.protocol.segment_order import SegmentOrder
-from evidencesync.protocol.segment_order import StreamOrder
-from evidencesync.protocol.segment_order import Window
+from evidencesync.protocol.outgoing import unpinned
+from evidencesync.protocol.segment_order import PageOrder, SegmentOrder, StreamOrder, Window
 
 Announcement = Page | Files | SegmentData | ChunkData
 Arrival = PageArrived | FilesArrived | SegmentArrived | ChunksArrived

@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Final
-from evidencesync.errors import LimitExceededError
-from evidencesync.limits import MAX_OPEN_ROWS, MAX_SEGMENT, MAX_SEGMENT_ROWS, MAX_SEGMENT_ZEROS, MIB, WINDOW, ZERO_WEIGHT
-from evidencesync.errors import LimitExceededError, ProtocolError
-from evidencesync.protocol.messages import Close, Open, Resembles
 from collections import deque
-from enum import Enum, auto
-from evidencesync.errors import LimitExceededError, ProtocolError
-from evidencesync.limits import MAX_OPEN_PAGES
-from evidencesync.protocol.gaps import pack_bits
-from evidencesync.protocol.messages import Files, Page, PageAnswer, PageOffer, PagesStored, Want
 from collections.abc import Sequence
 from dataclasses import replace
 from enum import Enum, auto
+from typing import Final
+
 from evidencesync.delta.refine import Gap
 from evidencesync.delta.rows import Row
 from evidencesync.errors import LimitExceededError, ProtocolError
-from evidencesync.limits import MAX_OPEN_SEGMENTS, MAX_SEGMENT
-from evidencesync.protocol.gaps import pack_bits
-from evidencesync.protocol.gaps import pack_gaps, unpack_pieces
+from evidencesync.limits import (
+    MAX_OPEN_PAGES,
+    MAX_OPEN_ROWS,
+    MAX_OPEN_SEGMENTS,
+    MAX_SEGMENT,
+    MAX_SEGMENT_ROWS,
+    MAX_SEGMENT_ZEROS,
+    MIB,
+    WINDOW,
+    ZERO_WEIGHT,
+)
+from evidencesync.protocol.gaps import check_lengths, decode_wire_rows, pack_bits, pack_gaps, signed_lengths, unpack_pieces
 from evidencesync.protocol.messages import (
     ChunkData,
     Chunks,
+    Close,
+    Files,
     Need,
     NeedPieces,
+    Open,
+    Page,
+    PageAnswer,
+    PageOffer,
+    PagesStored,
     Pieces,
+    Resembles,
     SegmentAnswer,
     SegmentData,
     SegmentOffer,
     SegmentsStored,
+    Want,
 )
-from evidencesync.protocol.gaps import check_lengths, decode_wire_rows, signed_lengths
 
 _SLACK: Final = 40 * MIB  # one page's contents and one segment beyond the window: a sender looks before it adds, not after
 

@@ -8,11 +8,9 @@ here until the receiver says that they are stored; `has_room` bounds how many th
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from evidencesync.evidence.digest import Blake3Digest
-from evidencesync.protocol.messages import Resumed
-from collections.abc import Callable
+
 from evidencesync.delta.chunker import Segment
 from evidencesync.delta.possession import Possession
 from evidencesync.errors import ProtocolError
@@ -36,6 +34,7 @@ from evidencesync.protocol.messages import (
 from evidencesync.protocol.outgoing import Outgoing
 from evidencesync.protocol.outgoing_pages import OutgoingPages
 from evidencesync.protocol.outgoing_segments import OutgoingSegments
+
 
 @dataclass(frozen=True, slots=True)
 class SentPage:

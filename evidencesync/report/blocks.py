@@ -5,8 +5,8 @@ Every text here is safe to show: `compose` puts whatever is quoted through `safe
 
 from __future__ import annotations
 
-from typing import Protocol
-from typing import Literal
+from typing import Literal, Protocol
+
 import msgspec
 
 Tone = Literal["plain", "note", "warning"]

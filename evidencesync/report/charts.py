@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from html import escape
 from typing import Final
-from evidencesync.report.texts import drawable
-from typing import Final
+
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.number_format import count_text, share_text, size_text
 from evidencesync.report.blocks import Picture
 from evidencesync.report.document import Acquisition, CustodyStep, FileMap, Item, RangeKind
 from evidencesync.report.maps import rank
+from evidencesync.report.texts import drawable
 
 WIDTH: Final = 720
 _FONT: Final = "Libertinus Serif, Georgia, serif"

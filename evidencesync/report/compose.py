@@ -9,10 +9,9 @@ from evidencesync.custody.wholeness import SourceState
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.number_format import count_text, duration_text, size_text
 from evidencesync.report import texts
-from evidencesync.report.exhibits import annexes
 from evidencesync.report.blocks import AnyBlock, Column, Fact, Facts, FirstPage, Pages, Paragraph, Section, Table
 from evidencesync.report.document import Acquisition, Item, Judgement, Report
-from evidencesync.report.exhibits import exhibit_sections
+from evidencesync.report.exhibits import annexes, exhibit_sections
 from evidencesync.verify.checks import MEANINGS
 from evidencesync.verify.findings import Finding, shown_place
 

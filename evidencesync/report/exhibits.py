@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
 from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.number_format import count_text, duration_text, size_text
+from evidencesync.evidence.path import from_json_fields
 from evidencesync.report import texts
 from evidencesync.report.blocks import (
     AnyBlock,
@@ -20,19 +23,12 @@ from evidencesync.report.blocks import (
     Section,
     Table,
 )
-from evidencesync.report.document import Report
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
-from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.number_format import count_text, duration_text, size_text
-from evidencesync.evidence.path import from_json_fields
-from evidencesync.report import texts
-from evidencesync.report.blocks import AnyBlock, Bullets, Column, Fact, Facts, Paragraph, Section, Table
 from evidencesync.report.charts import custody_timeline, sent_and_reused, sizes_by_type, strip_map
-from evidencesync.report.document import Acquisition, CustodyStep, Detail, Differences, Item, PathPair
+from evidencesync.report.document import Acquisition, CustodyStep, Detail, Differences, Item, PathPair, Report
 
 if TYPE_CHECKING:
     from evidencesync.custody.documents import ManifestHeader, Receipt
+
 
 def exhibit_sections(number: int, item: Item) -> Iterator[Section]:
     """All sections of an item. `number` counts the items of the report, for anchors."""

@@ -22,7 +22,6 @@ from evidencesync.evidence.number_format import notebook_fingerprint
 from evidencesync.evidence.utc_time import format_moment
 from evidencesync.files.disk import load_file, opened_file, opened_folder, storing
 from evidencesync.limits import MAX_HEADER_LINE, MAX_RECORD
-from evidencesync.report.manifests import compare_acquisitions
 from evidencesync.report.document import (
     REPORT_FORMAT,
     Acquisition,
@@ -36,7 +35,7 @@ from evidencesync.report.document import (
     VaultFacts,
 )
 from evidencesync.report.judging import Shown, judge
-from evidencesync.report.manifests import survey
+from evidencesync.report.manifests import compare_acquisitions, survey
 from evidencesync.report.maps import file_maps
 from evidencesync.vault.catalog import acquisition_numbers, item_folders, load_header, stored_name
 from evidencesync.vault.layout import MANIFEST, RECEIPT, TIMESTAMP, ItemLayout

@@ -17,10 +17,9 @@ from itertools import chain, islice
 from typing import Any, Final
 
 from evidencesync.report import texts
-from evidencesync.report.blocks import FILE_COLUMNS, FileTable, Pages, Picture
-from evidencesync.report.manifests import FileRow, file_rows
+from evidencesync.report.blocks import FILE_COLUMNS, FileTable, Pages, Picture, Sink
 from evidencesync.report.gather import Gathered
-from evidencesync.report.blocks import Sink
+from evidencesync.report.manifests import FileRow, file_rows
 
 STATIC_ROWS: Final = 100
 _ROWS_IN_BLOCK: Final = 2000

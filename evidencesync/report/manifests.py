@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple
-from evidencesync.custody.entrylines import SenderConnection
-from evidencesync.errors import EvidenceSyncError
-from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.entry import Entry
-from evidencesync.evidence.utc_time import parse_file_time
-from evidencesync.vault.layout import ItemLayout
-from collections import Counter
-from collections.abc import Iterator
-from typing import Final
-from evidencesync.errors import EvidenceSyncError
-from evidencesync.evidence.entry import Entry
-from evidencesync.limits import MAX_REPORT_LISTED
-from evidencesync.report.document import Difference, DifferenceKind, Differences
-from evidencesync.vault.layout import ItemLayout
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from typing import Final
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
+
 from evidencesync.custody.entrylines import SenderConnection
 from evidencesync.custody.manifest import ManifestReader, read_manifest
 from evidencesync.errors import EvidenceSyncError
+from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.path import EvidencePath, to_json_fields
+from evidencesync.evidence.utc_time import parse_file_time
 from evidencesync.limits import MAX_REPORT_LISTED
-from evidencesync.report.document import Contents, FlaggedEntry, NamedSize, PathPair, UnreadRange
+from evidencesync.report.document import (
+    Contents,
+    Difference,
+    DifferenceKind,
+    Differences,
+    FlaggedEntry,
+    NamedSize,
+    PathPair,
+    UnreadRange,
+)
 from evidencesync.vault.catalog import opened_document
 from evidencesync.vault.layout import MANIFEST, ItemLayout
 

@@ -21,11 +21,10 @@ from evidencesync.evidence.utc_time import parse_moment
 from evidencesync.files.disk import opened_file, opened_folder
 from evidencesync.limits import MAX_PDF_ACQUISITIONS, MAX_PDF_ATTACHMENTS, MAX_PDF_FILES, MAX_PDF_ROWS
 from evidencesync.report import texts
-from evidencesync.report.blocks import FILE_COLUMNS, AnyBlock, FileTable, Pages, Picture, Table
-from evidencesync.report.manifests import FileRow, file_rows
+from evidencesync.report.blocks import FILE_COLUMNS, AnyBlock, FileTable, Pages, Picture, Sink, Table
 from evidencesync.report.gather import Gathered
+from evidencesync.report.manifests import FileRow, file_rows
 from evidencesync.report.texts import drawable, plain
-from evidencesync.report.blocks import Sink
 from evidencesync.vault.layout import MANIFEST, MANIFEST_SIGNATURE, RECEIPT, RECEIPT_SIGNATURE, ItemLayout
 from evidencesync.vault.ledger import Ledger
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from typing import Final
+
 from evidencesync.report.document import State
 
 WORDS: Final[dict[State, tuple[str, str]]] = {

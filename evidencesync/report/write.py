@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
+
 import msgspec
+
 from evidencesync.errors import InternalError
 from evidencesync.evidence.entry import Entry
-from evidencesync.report.manifests import manifest_lines
-from evidencesync.report.gather import Gathered
 from evidencesync.report.blocks import Sink
-from typing import Literal
 from evidencesync.report.compose import compose
 from evidencesync.report.gather import Gathered
 from evidencesync.report.html_report import write_html
+from evidencesync.report.manifests import manifest_lines
 from evidencesync.report.pdf_report import write_pdf
-from evidencesync.report.blocks import Sink
 
 _EMPTY_END: Final = b'"files":[]}'
 _BLOCK: Final = 1 << 18

@@ -6,27 +6,26 @@ owner (takes set-id bits and capabilities away), attributes and ACLs (change the
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import struct
-import sys
-from typing import Final
 import base64
 import contextlib
+import fcntl
 import grp
 import os
 import pwd
 import stat
+import struct
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
+
 from evidencesync.custody.manifest import WholeEntry
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.utc_time import parse_file_time
 from evidencesync.files.folders import FolderStack, names_in, split_path
-from evidencesync.restore.tree import HardLinks
 from evidencesync.restore.refusals import Lack, Refusals, place_error, reason_of
+from evidencesync.restore.tree import HardLinks
 from evidencesync.source.attributes import attribute_name
 
 # linux/fs.h: _IOR('f', 1, long) and _IOW('f', 2, long). In spite of their names the kernel reads and writes an int.

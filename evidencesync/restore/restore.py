@@ -16,15 +16,13 @@ from pathlib import Path
 from typing import Literal
 
 from evidencesync.custody.hardlinks import is_hard_link
-from evidencesync.custody.manifest import CheckedLine
-from evidencesync.custody.manifest import WholeEntry
+from evidencesync.custody.manifest import CheckedLine, WholeEntry
 from evidencesync.errors import DigestMismatchError, NotThereError, PathEscapeError
 from evidencesync.files.disk import FOLDER_FLAGS, opened_folder, storing, sync_file_system
 from evidencesync.restore.draft import Draft, drafted
-from evidencesync.restore.tree import HardLinks
 from evidencesync.restore.metadata import MetadataApplier, PendingMetadata
 from evidencesync.restore.refusals import Refusals
-from evidencesync.restore.tree import OnDamage, TreeMaker
+from evidencesync.restore.tree import HardLinks, OnDamage, TreeMaker
 from evidencesync.restore.wanted import Acquired, Selection
 from evidencesync.vault.layout import DATA
 from evidencesync.vault.readback import read_back

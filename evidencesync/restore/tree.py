@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
+
 from blake3 import blake3
-from evidencesync.errors import DigestMismatchError
+
+from evidencesync.custody.manifest import WholeEntry
+from evidencesync.errors import DigestMismatchError, MissingOrExtraError, NameClashError, StorageError
 from evidencesync.evidence.digest import feed_zeros
 from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.entry import Entry
+from evidencesync.evidence.path import from_json_fields
 from evidencesync.files.copying import share_blocks
-from evidencesync.files.disk import write_all
+from evidencesync.files.disk import CREATE_FLAGS, remove_if_there, write_all
+from evidencesync.files.folders import FolderStack, split_path
 from evidencesync.files.holes import extents
 from evidencesync.files.parallel_hash import new_parallel_blake3
 from evidencesync.limits import MIB
-from typing import Final
-from evidencesync.evidence.entry import Entry
-from evidencesync.evidence.path import from_json_fields
-import os
-import stat
-from typing import Final, Literal
-from evidencesync.custody.manifest import WholeEntry
-from evidencesync.errors import DigestMismatchError, MissingOrExtraError, NameClashError, StorageError
-from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.entry import Entry
-from evidencesync.evidence.path import from_json_fields
-from evidencesync.files.disk import CREATE_FLAGS, remove_if_there
-from evidencesync.files.folders import FolderStack, split_path
 from evidencesync.restore.refusals import NOT_POSSIBLE, Refusals, place_error, reason_of
 from evidencesync.vault.tree import TreeReader
 

@@ -8,24 +8,19 @@ fewer. Nothing is lost by that: what has arrived is in staging, for the next run
 from __future__ import annotations
 
 import contextlib
-import threading
-import time
-from collections.abc import Iterator
-from typing import Final
-from evidencesync.ssh.shares import Share, Waiting
-import contextlib
 import os
 import resource
 import signal
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
-from evidencesync.connection.sender_connection import ALONE, Host
+
 from evidencesync.connection.link import ChannelLink, Link
 from evidencesync.connection.memory import keep_large_blocks
+from evidencesync.connection.sender_connection import ALONE, Host
 from evidencesync.errors import BusyError, ConfigurationError, EvidenceSyncError, LinkLostError
 from evidencesync.files.shortages import unexpected
 from evidencesync.ingest.receive import receive, refuse
@@ -34,6 +29,7 @@ from evidencesync.protocol.framing import FrameDecoder, frame_of
 from evidencesync.protocol.messages import PREAMBLE, Hello, decode_message
 from evidencesync.serve.stdio import take_standard_streams
 from evidencesync.ssh.channel import ServedChannel
+from evidencesync.ssh.shares import Share, Waiting
 from evidencesync.vault.layout import HOST_KEY
 from evidencesync.vault.vault import Vault
 

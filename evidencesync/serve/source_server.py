@@ -14,13 +14,11 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 import evidencesync
-from evidencesync.acquire.source_access import feed
 from evidencesync.acquire.reading import Item, SourceReading
-from evidencesync.acquire.source_access import count_source
+from evidencesync.acquire.source_access import count_source, feed
 from evidencesync.connection.clock import SteadyClock
-from evidencesync.connection.inbox import Inbox, alive_seconds, silence_seconds
+from evidencesync.connection.inbox import Inbox, alive_seconds, listen, silence_seconds
 from evidencesync.connection.link import Link, PatientLink
-from evidencesync.connection.inbox import listen
 from evidencesync.connection.progress import Progress
 from evidencesync.connection.writer import BufferedWriter
 from evidencesync.delta.refine import DELTA_PARAMETERS
@@ -48,8 +46,8 @@ from evidencesync.protocol.messages import (
 from evidencesync.protocol.sender import Sender
 from evidencesync.source.confined import Confined, confined
 from evidencesync.source.filters import FilterRules
-from evidencesync.source.salvage import refuse_moved_bytes
 from evidencesync.source.origin import describe_origin
+from evidencesync.source.salvage import refuse_moved_bytes
 
 _M = TypeVar("_M", bound=Message)
 _SEEN_SECONDS: Final = 0.25

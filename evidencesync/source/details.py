@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
-import struct
-import sys
-from typing import Final
-from evidencesync.evidence.entry import InodeFlags
-import ctypes
+import os
 import struct
 import sys
 from collections.abc import Callable
 from typing import Final
-from evidencesync.evidence.utc_time import FileTime, format_file_time
-import os
-from typing import Final
+
 import msgspec
+
 from evidencesync.evidence.entry import InodeFlags
-from evidencesync.evidence.utc_time import FileTime
+from evidencesync.evidence.utc_time import FileTime, format_file_time
 from evidencesync.source.attributes import AttributeReader, Attributes
 from evidencesync.source.walker import Found
 

@@ -6,16 +6,13 @@ A pattern is asked about one path at a time. That a folder's answer holds for wh
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from typing import Final
-from evidencesync.errors import UsageError
-from evidencesync.evidence.display import safe_text
 import os
+import re
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
+
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.source.listed import ListedNames

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import errno
 import grp
 import os
@@ -10,12 +9,14 @@ import pwd
 import stat
 from collections.abc import Iterable, Sequence
 from typing import Final, get_args
+
 from evidencesync.evidence.entry import Entry, Flag, ReadError, Remark
 from evidencesync.evidence.path import to_json_fields
 from evidencesync.evidence.utc_time import FileTime, format_file_time
 from evidencesync.source.descriptor import is_gone
 from evidencesync.source.details import NO_DETAILS, DetailReader, Details
 from evidencesync.source.walker import Found
+
 
 class HardLinks:
     """Remembers the first path of every inode that has more than one link, until its last link was seen.

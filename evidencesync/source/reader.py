@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from typing import Final
-from evidencesync.source.walker import Found
 import contextlib
 import errno
 import os
@@ -13,7 +9,9 @@ import stat
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Final, Self
+
 import msgspec
+
 from evidencesync.errors import InternalError, SourceReadError
 from evidencesync.evidence.display import safe_text
 from evidencesync.files.closing import let_go

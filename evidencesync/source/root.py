@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
-import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
 from evidencesync.errors import SourceNotFoundError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.home import require_working_folder

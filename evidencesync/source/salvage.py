@@ -7,17 +7,16 @@ before hard ones, an isolated bad sector costs few failing reads, and the end of
 
 from __future__ import annotations
 
-from typing import Final, Literal
-from evidencesync.errors import SourceReadError, UsageError
-from evidencesync.evidence.entry import ReadError
-from evidencesync.limits import MAX_READ_ERRORS
-from evidencesync.source.reader import OpenedFile
-from evidencesync.source.root import SourceRoot
 import errno
 import time
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
-from evidencesync.limits import KIB
+from typing import Final, Literal, NamedTuple
+
+from evidencesync.errors import SourceReadError, UsageError
+from evidencesync.evidence.entry import ReadError
+from evidencesync.limits import KIB, MAX_READ_ERRORS
+from evidencesync.source.reader import OpenedFile
+from evidencesync.source.root import SourceRoot
 
 MEDIUM_ERRORS: Final = frozenset(
     {errno.EIO, errno.ENODATA, errno.EREMOTEIO, errno.EILSEQ, errno.ETIMEDOUT, errno.EBADMSG, errno.EUCLEAN, errno.ENOLINK}

@@ -8,30 +8,25 @@ Source: draft-ietf-sshm-ssh-agent. An answer is read with the same distrust as a
 from __future__ import annotations
 
 import os
-import socket
-from dataclasses import dataclass
-from typing import Final
-from evidencesync.custody.publickey import InvalidPublicKeyError, PublicKey, pad_rsa_signature
-from evidencesync.custody.wire import WireError, WireReader, write_string, write_uint32
-from evidencesync.errors import SigningKeyError
-from evidencesync.limits import MAX_AGENT_REPLY
-import os
 import re
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
 from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from evidencesync.custody.publickey import InvalidPublicKeyError, PublicKey, decode_base64
+
+from evidencesync.custody.publickey import InvalidPublicKeyError, PublicKey, decode_base64, pad_rsa_signature
 from evidencesync.custody.sshsig import Signer
-from evidencesync.custody.wire import WireError, WireReader, write_mpint, write_string
+from evidencesync.custody.wire import WireError, WireReader, write_mpint, write_string, write_uint32
 from evidencesync.errors import NoHomeError, PassphraseError, SigningKeyError
 from evidencesync.evidence.display import safe_text
 from evidencesync.home import expand, home_folder, read_named
-from evidencesync.limits import MAX_PRIVATE_KEY
+from evidencesync.limits import MAX_AGENT_REPLY, MAX_PRIVATE_KEY
 from evidencesync.ssh.private_files import require_private
 
 _LIST_SECONDS: Final = 10.0

@@ -6,26 +6,20 @@ and all else that is said about a name in the configuration hold for that name a
 
 from __future__ import annotations
 
-import shlex
-from evidencesync.evidence.display import safe_text
-from evidencesync.ssh.address import Address
-from evidencesync.ssh.options import SshOptions
-from evidencesync.ssh.options import DEFAULT
 import errno
 import os
+import shlex
 import stat
-from pathlib import Path
-from evidencesync.errors import ConfigurationError
-from evidencesync.evidence.display import safe_text
-from evidencesync.outside import open_folder_outside
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
 from evidencesync.errors import ConfigurationError, HostKeyError, NoHomeError
 from evidencesync.evidence.display import safe_text
 from evidencesync.home import own_folder
-from evidencesync.ssh.options import SshOptions
+from evidencesync.outside import open_folder_outside
+from evidencesync.ssh.address import Address
+from evidencesync.ssh.options import DEFAULT, SshOptions
 
 _NOWHERE: Final = "/dev/null"
 

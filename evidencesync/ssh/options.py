@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
-from pathlib import PurePath
-from typing import Final
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Final, Protocol
+
 from evidencesync.errors import ConfigurationError
 from evidencesync.evidence.display import safe_text
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
 
 DEFAULT: Final = "ssh"
 # ssh(1). What would make ssh do something else than to carry one command is refused: another command, forwardings, no session

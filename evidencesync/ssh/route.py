@@ -24,11 +24,9 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.files.shortages import is_shortage
 from evidencesync.home import require_regular
 from evidencesync.ssh.address import Address, parse_server
-from evidencesync.ssh.known_hosts import known_hosts, without_tokens
-from evidencesync.ssh.options import SshOptions
+from evidencesync.ssh.known_hosts import known_hosts, trust_command, without_tokens
+from evidencesync.ssh.options import SshOptions, missing_program
 from evidencesync.ssh.private_files import check_key_file
-from evidencesync.ssh.options import missing_program
-from evidencesync.ssh.known_hosts import trust_command
 
 _MAX_HOPS: Final = 8  # jump hosts on the way; more is a config that goes round in circles
 # Against everything else that a configuration may say. Every version since 7.4 knows these.

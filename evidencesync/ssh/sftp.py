@@ -34,8 +34,7 @@ from evidencesync.limits import KIB, MAX_FOLDER_ENTRIES
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.options import SshOptions
 from evidencesync.ssh.route import find_route
-from evidencesync.ssh.sftp_answers import SftpStatus, explain_answer, listed_year, status_of
-from evidencesync.ssh.sftp_answers import SftpFile
+from evidencesync.ssh.sftp_answers import SftpFile, SftpStatus, explain_answer, listed_year, status_of
 from evidencesync.ssh.sftp_pipes import SftpPipes
 from evidencesync.ssh.ssh_process import SshProcess
 

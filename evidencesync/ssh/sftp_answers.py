@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from typing import Any, Final, Protocol
-from evidencesync.limits import MIB
 import errno
 import re
 import stat
+from collections import deque
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Protocol
+
 from asyncssh import sftp
+
 from evidencesync.errors import LimitExceededError, LinkLostError, ProtocolError, SourceReadError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import EntryType
-from evidencesync.limits import MAX_FILE_SIZE
+from evidencesync.limits import MAX_FILE_SIZE, MIB
 
 _TYPES: Final[dict[int, EntryType]] = {
     stat.S_IFREG: "file",

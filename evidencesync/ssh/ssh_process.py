@@ -28,8 +28,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.limits import KIB, MAX_STDERR
 from evidencesync.ssh.explain import FAILED, Ended, contradicted, elsewhere, explain_end, explain_login, explain_no_word
 from evidencesync.ssh.log import SshLog
-from evidencesync.ssh.options import SshOptions
-from evidencesync.ssh.options import missing_program
+from evidencesync.ssh.options import SshOptions, missing_program
 from evidencesync.ssh.recorded import held_to_revocations
 from evidencesync.ssh.route import Hop, command_of, environment
 

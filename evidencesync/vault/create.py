@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import re
-import secrets
-from typing import Final
-from evidencesync.files.copying import share_blocks
-from evidencesync.files.disk import CREATE_FLAGS, opened_folder, storing, sync_file_system, write_all
-from evidencesync.files.folders import remove_tree
-from evidencesync.vault.settings import FileSystem
 import contextlib
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
+
 from evidencesync import __version__
 from evidencesync.custody.record import SIGNATURE_FORM
 from evidencesync.custody.sshsig import PublicKey
@@ -25,7 +19,9 @@ from evidencesync.errors import EvidenceSyncError, InvalidNameError, NoSpaceErro
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title
 from evidencesync.evidence.utc_time import format_moment
+from evidencesync.files.copying import share_blocks
 from evidencesync.files.disk import (
+    CREATE_FLAGS,
     FOLDER_FLAGS,
     make_folder,
     opened_folder,
@@ -33,7 +29,9 @@ from evidencesync.files.disk import (
     storage_error,
     store_new_file,
     storing,
+    sync_file_system,
     sync_folder,
+    write_all,
 )
 from evidencesync.files.folders import names_in, remove_tree
 from evidencesync.limits import MAX_TITLE
@@ -54,10 +52,10 @@ from evidencesync.vault.layout import (
     record_file,
 )
 from evidencesync.vault.ledger import Ledger, sign_record
-from evidencesync.vault.writer import kind_of_file_system, this_machine
-from evidencesync.vault.settings import VAULT_FORMAT, Policy, VaultSettings, Writer, encode_settings
+from evidencesync.vault.settings import VAULT_FORMAT, FileSystem, Policy, VaultSettings, Writer, encode_settings
 from evidencesync.vault.trust import first_trust_files, vault_record
 from evidencesync.vault.vault import Vault
+from evidencesync.vault.writer import kind_of_file_system, this_machine
 
 _PROBE: Final = re.compile(r"\.probe-[0-9a-f]{16}")
 _ODD_TIME: Final = 1_500_000_001_123_456_789  # odd in its seconds, and in every digit below

@@ -7,22 +7,19 @@ it ends.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from typing import Final
+
 from evidencesync.custody.documents import NotInSums
 from evidencesync.custody.manifest import CheckedLine
 from evidencesync.custody.sums import b3sum_line, entry_lines, sha256sum_line
-from evidencesync.evidence.digest import Blake3Digest, Sha256Digest
-from evidencesync.evidence.entry import Entry
-from evidencesync.vault.layout import BLAKE3SUMS, DATA, MANIFEST, SHA256SUMS
-import os
-from typing import Final
-from evidencesync.files.closing import let_go
-from evidencesync.files.disk import storage_error, storing, write_all
-import os
-from typing import Final
 from evidencesync.errors import DigestMismatchError
-from evidencesync.evidence.digest import Buffer, ContentHasher
+from evidencesync.evidence.digest import Blake3Digest, Buffer, ContentHasher, Sha256Digest
+from evidencesync.evidence.entry import Entry
+from evidencesync.files.closing import let_go
 from evidencesync.files.disk import CREATE_FLAGS, FILE_MODE, READ_FLAGS, forget_cached, storage_error, storing, write_all
+from evidencesync.vault.layout import BLAKE3SUMS, DATA, MANIFEST, SHA256SUMS
 from evidencesync.vault.space import Room
 
 _BUFFER: Final = 256 * 1024

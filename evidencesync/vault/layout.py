@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, NamedTuple
-from evidencesync.evidence.digest import Blake3Digest
-from evidencesync.evidence.identity import ItemName
-from evidencesync.vault.settings import Lookup
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
+
+from evidencesync.evidence.digest import Blake3Digest
 from evidencesync.evidence.identity import ItemName
+from evidencesync.vault.settings import Lookup
 
 SETTINGS: Final = "vault.toml"
 VAULT_KEY: Final = "vault_key"

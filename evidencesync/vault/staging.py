@@ -7,25 +7,19 @@ the next one (`evidencesync.vault.resume.leftovers`).
 
 from __future__ import annotations
 
-import os
-import stat
-from pathlib import Path
-from typing import Final
-from evidencesync.errors import PathEscapeError
-from evidencesync.vault.content import StagedContent
-from evidencesync.vault.space import Room
-from evidencesync.vault.tree import TreeReader
 import contextlib
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+
 from evidencesync.custody.documents import NotInSums
 from evidencesync.custody.manifest import CheckedLine
 from evidencesync.delta.recipe import MAGIC, Recipe
-from evidencesync.errors import InternalError, UsageError
+from evidencesync.errors import InternalError, PathEscapeError, UsageError
 from evidencesync.evidence.digest import Buffer
 from evidencesync.evidence.display import safe_text
 from evidencesync.files.closing import let_go
@@ -34,13 +28,11 @@ from evidencesync.files.folders import FolderStack, remove_tree
 from evidencesync.vault import checkpoints
 from evidencesync.vault.checkpoints import Checkpoints
 from evidencesync.vault.content import StagedContent
-from evidencesync.vault.documents import StreamedDocument, verify_on_disk
+from evidencesync.vault.documents import SpooledRows, StreamedDocument, SumsWriter, verify_on_disk
 from evidencesync.vault.item import Item
 from evidencesync.vault.journal import Journal
 from evidencesync.vault.layout import CHUNKS, DATA, INCOMING, MANIFEST, STAGED_ACQUISITION, ItemLayout
 from evidencesync.vault.space import Room
-from evidencesync.vault.documents import SpooledRows
-from evidencesync.vault.documents import SumsWriter
 from evidencesync.vault.tree import TreeReader, TreeWriter
 
 _LOOK_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

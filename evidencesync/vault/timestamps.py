@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord, Person
-from evidencesync.custody.timestamp import Roots
 from evidencesync.custody.sshsig import Signer
-from evidencesync.custody.timestamp import Request, Token, timestamp_details
+from evidencesync.custody.timestamp import Request, Roots, Token, timestamp_details
 from evidencesync.errors import ChainError, ChainGrewError, LockedError, MissingOrExtraError, NotThereError, TimestampError
 from evidencesync.evidence.utc_time import format_moment
 from evidencesync.files.disk import load_file, opened_folder, sync_folder

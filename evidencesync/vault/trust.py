@@ -17,22 +17,14 @@ nobody knows whether their writer is still at work.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from typing import Final
-from evidencesync.errors import ChainError, EvidenceSyncError
-from evidencesync.evidence.digest import sha256_of
-from evidencesync.files.disk import load_file, load_own_file, remove_if_there, store_new_file, storing, sync_folder, tidy_away
-from evidencesync.files.folders import names_in
-from evidencesync.limits import MAX_TRUST_FILE
-from evidencesync.vault.interrupted import TEMPORARY, Standing, is_draft, standing, temporary_name
-from evidencesync.vault.layout import REVOKED_KEYS, TRUSTED_SIGNERS
 import contextlib
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha512
 from typing import Final
+
 from evidencesync.custody.documents import (
     CUSTODY_NAMESPACE,
     MANIFEST_NAMESPACE,
@@ -56,13 +48,24 @@ from evidencesync.errors import (
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.utc_time import format_moment
-from evidencesync.files.disk import opened_folder
+from evidencesync.files.disk import (
+    load_file,
+    load_own_file,
+    opened_folder,
+    remove_if_there,
+    store_new_file,
+    storing,
+    sync_folder,
+    tidy_away,
+)
+from evidencesync.files.folders import names_in
+from evidencesync.limits import MAX_TRUST_FILE
+from evidencesync.vault.interrupted import TEMPORARY, Standing, is_draft, standing, temporary_name
 from evidencesync.vault.layout import REVOKED_KEYS, TRUSTED_SIGNERS, VaultLayout
 from evidencesync.vault.ledger import ChainHead, Ledger, RecordFile, recorded, sign_record
-from evidencesync.vault.writer import Machine
 from evidencesync.vault.settings import VaultSettings
 from evidencesync.vault.vouching import vouches_for_own
-from evidencesync.vault.writer import locked_for_writing, name_writer
+from evidencesync.vault.writer import Machine, locked_for_writing, name_writer
 
 _MODE: Final = 0o644
 _PATIENCE_SECONDS: Final = 3600  # by the file system's own clock

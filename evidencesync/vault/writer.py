@@ -9,28 +9,24 @@ and nobody says that it holds no further.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import hmac
 import os
+import re
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
-from evidencesync.evidence.display import safe_text
-import contextlib
-import os
-import re
-from collections.abc import Iterator
-from typing import Final
+
 from evidencesync.errors import ConfigurationError, OtherWriterError, VaultNotFoundError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.utc_time import format_moment
-from evidencesync.files.disk import load_file, opened_folder, remove_if_there, store_new_file, storing, sync_folder
-from evidencesync.files.disk import locked_folder
+from evidencesync.files.disk import load_file, locked_folder, opened_folder, remove_if_there, store_new_file, storing, sync_folder
 from evidencesync.limits import MAX_VAULT_TOML
 from evidencesync.vault.interrupted import temporary_name
 from evidencesync.vault.layout import CUSTODY, SETTINGS, VaultLayout

@@ -37,12 +37,11 @@ from evidencesync.localstate.heads import HeadMemory
 from evidencesync.vault.layout import ACQUISITIONS, CASES, CUSTODY, INDEX, SETTINGS
 from evidencesync.verify.cache import Published, check_index, list_published, published_in
 from evidencesync.verify.checks import Check
-from evidencesync.verify.context import Context, VaultIdentity
+from evidencesync.verify.context import Context, VaultIdentity, VerifyProgress
 from evidencesync.verify.documents import UNSAFE_SETTINGS, CheckedFolder, reason
 from evidencesync.verify.findings import Asked, Counts, Findings, Reporter, TrustSource, Verdict
 from evidencesync.verify.item import ItemFolder, check_item
 from evidencesync.verify.keeper import check_own_chain, check_root, read_identity, takes_low_s_only
-from evidencesync.verify.context import VerifyProgress
 from evidencesync.verify.remembered import check_remembered, recall_heads, remember_heads
 from evidencesync.verify.signatures import SignatureJudge
 from evidencesync.verify.trusted import TrustBytes, TrustRenewal, parse_trust, read_trust

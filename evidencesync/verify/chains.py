@@ -11,35 +11,33 @@ by a record that could not be read.
 
 from __future__ import annotations
 
-from evidencesync.custody.chain import ChainSubject
-from evidencesync.custody.sshsig import decode_armor
-from evidencesync.errors import SignatureError
-from evidencesync.vault.claims import MAX_CLAIM, NewRecord
-from evidencesync.vault.vouching import is_listed, signer_of
-from evidencesync.verify.context import Context
-from evidencesync.verify.documents import CheckedFolder
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from types import MappingProxyType
 from typing import Final
+
 from evidencesync.custody.chain import ChainChecker, ChainFacts, ChainSubject
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.record import SIGNERS, SignedBy, check_signer, decode_record
+from evidencesync.custody.sshsig import decode_armor
 from evidencesync.custody.statements import Statements
-from evidencesync.errors import ChainError, MalformedDocumentError, UntrustedSignerError
+from evidencesync.errors import ChainError, MalformedDocumentError, SignatureError, UntrustedSignerError
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.utc_time import parse_moment
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
+from evidencesync.vault.claims import MAX_CLAIM, NewRecord
 from evidencesync.vault.interrupted import TEMPORARY, claimed_number, left_by_append
 from evidencesync.vault.layout import SIGNATURE_SUFFIX, parse_record_file, record_file
+from evidencesync.vault.vouching import is_listed, signer_of
 from evidencesync.verify.chain_times import ChainTimes
 from evidencesync.verify.checks import Check
 from evidencesync.verify.context import Context, Statement
 from evidencesync.verify.documents import CheckedFolder
 from evidencesync.verify.findings import Reporter
 from evidencesync.verify.signatures import SignedAt
+
 
 def claim_objection(context: Context, subject: ChainSubject, folder: CheckedFolder, name: str) -> str | None:
     """What is wrong with a claim that a writer cannot have made; None for one that a crash can have left.

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
 from evidencesync.verify.chain_times import Stopwatch
 from evidencesync.verify.findings import Counts, Head, Reporter
 from evidencesync.verify.signatures import SignatureJudge
 
 if TYPE_CHECKING:
     from evidencesync.custody.timestamp import Roots
+
 
 @dataclass(slots=True)
 class VerifyProgress:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from evidencesync.custody.documents import CUSTODY_NAMESPACE
 from evidencesync.custody.consistency import Comparison, KnownChain
+from evidencesync.custody.documents import CUSTODY_NAMESPACE
 from evidencesync.custody.retirement import ChainOrder
 from evidencesync.custody.sshsig import verify_signature
 from evidencesync.errors import (

@@ -6,21 +6,13 @@ end are of. So nothing that is learned here counts before the caller has checked
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
-from evidencesync.custody.hardlinks import HardLinks
-from evidencesync.custody.manifest import ManifestReader, read_manifest
-from evidencesync.errors import MalformedDocumentError, PathEscapeError
-from evidencesync.evidence.entry import Entry
-from evidencesync.vault.layout import MANIFEST
-from evidencesync.verify.checks import Check
-from evidencesync.verify.documents import CheckedFolder, reason
 import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
+
 from evidencesync.custody.hardlinks import HardLinks
 from evidencesync.custody.manifest import ManifestReader, read_manifest
 from evidencesync.custody.sums import b3sum_line, entry_lines, sha256sum_line
@@ -40,6 +32,7 @@ from evidencesync.verify.documents import CheckedFolder, Kind, reason
 from evidencesync.verify.findings import Reporter
 from evidencesync.verify.sums import SumsComparison
 from evidencesync.verify.tree import TreeComparison
+
 
 def check_hard_links(folder: CheckedFolder, links: HardLinks) -> None:
     """Checks the hard links of an acquisition's manifest, which was well-formed when they were noted."""

@@ -9,21 +9,18 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import BinaryIO, Final
+
 from evidencesync.delta.recipe import MAGIC
 from evidencesync.delta.rows import ZERO_DIGEST
-from evidencesync.errors import MalformedDocumentError
-from evidencesync.evidence.digest import CHUNK_DIGEST_SIZE, chunk_digest_of
-from evidencesync.files.holes import extents
-from evidencesync.limits import MAX_CHUNK, MAX_DAMAGED_RANGES, MAX_FILE_SIZE, MAX_ZERO_EXTENT
-import os
-from contextlib import ExitStack
-from typing import BinaryIO
 from evidencesync.errors import EvidenceSyncError, MalformedDocumentError
+from evidencesync.evidence.digest import CHUNK_DIGEST_SIZE, chunk_digest_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.files.disk import FOLDER_FLAGS
-from evidencesync.limits import MIN_CHUNK
+from evidencesync.files.holes import extents
+from evidencesync.limits import MAX_CHUNK, MAX_DAMAGED_RANGES, MAX_FILE_SIZE, MAX_ZERO_EXTENT, MIN_CHUNK
 from evidencesync.vault.layout import DATA
 from evidencesync.vault.tree import TreeReader
 from evidencesync.verify.checks import Check

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Final
 
 from evidencesync.custody.chain import ChainSubject
-from evidencesync.custody.consistency import whose_chain
-from evidencesync.custody.consistency import Comparison, KnownChain
+from evidencesync.custody.consistency import Comparison, KnownChain, whose_chain
 from evidencesync.errors import ForkedError, RememberedHeadsError
 from evidencesync.evidence.identity import Title
 from evidencesync.evidence.utc_time import format_moment

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
-from evidencesync.source.filters import FilterRules
-from evidencesync.source.notices import Notices, is_silent
-from evidencesync.source.origin import file_system_of
-from evidencesync.source.sighting import Sight, look
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal, NoReturn, Protocol
+
 from evidencesync.errors import (
     EvidenceSyncError,
     ExitCode,
@@ -25,7 +21,10 @@ from evidencesync.errors import (
     UnkeptReceiptError,
     VersionError,
 )
-from evidencesync.source.sighting import Sight
+from evidencesync.source.filters import FilterRules
+from evidencesync.source.notices import Notices, is_silent
+from evidencesync.source.origin import file_system_of
+from evidencesync.source.sighting import Sight, look
 
 FULL_LOOK_SECONDS: Final = 120.0
 """So often all is looked at, whatever was told."""

@@ -10,8 +10,8 @@ import pytest
 from evidencesync.errors import NoSpaceError
 from evidencesync.vault.index.reindex import read_published
 from evidencesync.vault.item import lock_item
-from evidencesync.vault.ledger import sign_record
 from evidencesync.vault.layout import Scope
+from evidencesync.vault.ledger import sign_record
 from evidencesync.vault.publish import STEPS, complete_unfinished, publish
 from evidencesync.vault.space import check_space, free_bytes
 from evidencesync.vault.staging import Staging

@@ -17,10 +17,9 @@ from evidencesync.acquire import push as push_module
 from evidencesync.acquire.push import push
 from evidencesync.cli.app import main
 from evidencesync.connection import writer as outlet_module
-from evidencesync.connection.link import Link, LocalLink, local_pair
+from evidencesync.connection.link import Link, LocalLink, SteadyLink, local_pair
 from evidencesync.connection.progress import Progress
 from evidencesync.connection.sender_connection import SenderConnection
-from evidencesync.connection.link import SteadyLink
 from evidencesync.errors import InterruptedRunError, LinkLostError
 from evidencesync.ingest.occupants import end_waiting, find_transfers
 from evidencesync.ingest.receive import receive

@@ -16,8 +16,7 @@ from evidencesync.delta.chunker import SegmentCutter
 from evidencesync.delta.refine import cut_pieces, piece_digests, piece_key
 from evidencesync.evidence.digest import blake3_of
 from evidencesync.limits import KIB, MIB
-from evidencesync.protocol.gaps import pack_bits, unpack_bits
-from evidencesync.protocol.gaps import pack_pieces, unpack_gaps
+from evidencesync.protocol.gaps import pack_bits, pack_pieces, unpack_bits, unpack_gaps
 from evidencesync.protocol.messages import ChunkData, Chunks, Close, Need, NeedPieces, Open, SegmentsStored
 from evidencesync.protocol.outgoing_segments import OutgoingSegments
 from tests.support.bench_of_evidence import Bench, make_bench
@@ -127,7 +126,9 @@ def test_a_damaged_basis_is_found_and_the_chunk_fetched(bench: Bench) -> None:
 def test_digests_that_fit_by_accident_cost_a_chunk_and_nothing_else(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every piece of the basis seems to be the same; what is put together of them is not the chunk, and is asked for."""
     monkeypatch.setattr(refine, "piece_digests", lambda key, data, lengths: bytes(4 * len(lengths)))
-    monkeypatch.setattr("evidencesync.protocol.outgoing_segments.piece_digests", lambda key, data, lengths: bytes(4 * len(lengths)))
+    monkeypatch.setattr(
+        "evidencesync.protocol.outgoing_segments.piece_digests", lambda key, data, lengths: bytes(4 * len(lengths))
+    )
     outcome = push_changed(bench, edited(5))
     assert 5 * 16 * KIB <= outcome.literal_bytes <= 5 * 512 * KIB
 

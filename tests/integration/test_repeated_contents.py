@@ -16,6 +16,7 @@ from evidencesync.evidence.digest import blake3_of, chunk_digest_of
 from evidencesync.ingest import present
 from evidencesync.ingest.basis import Basis
 from evidencesync.protocol import flow
+from evidencesync.protocol.gaps import encode_wire_rows
 from evidencesync.protocol.messages import (
     ChunkData,
     Chunks,
@@ -26,7 +27,6 @@ from evidencesync.protocol.messages import (
     SegmentOffer,
     SegmentsStored,
 )
-from evidencesync.protocol.gaps import encode_wire_rows
 from evidencesync.vault.layout import PRESENT, Location
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench

@@ -30,8 +30,7 @@ from evidencesync.custody.wire import WireReader, write_mpint, write_string
 from evidencesync.errors import ExitCode, SignatureError
 from evidencesync.evidence.digest import sha512_of
 from evidencesync.protocol.messages import Published
-from evidencesync.ssh.keys import AgentSigner
-from evidencesync.ssh.keys import KeySigner
+from evidencesync.ssh.keys import AgentSigner, KeySigner
 from evidencesync.vault import create
 from tests.integration.conftest import Agent
 from tests.support.bench_of_evidence import Bench, make_bench

@@ -30,8 +30,7 @@ from evidencesync.errors import (
 )
 from evidencesync.ssh import ssh_process as child_module
 from evidencesync.ssh.address import Address
-from evidencesync.ssh.options import SshOptions
-from evidencesync.ssh.options import parse_program
+from evidencesync.ssh.options import SshOptions, parse_program
 from evidencesync.ssh.route import find_route
 from evidencesync.ssh.ssh_process import SshProcess
 from tests.support.patience import wait_until

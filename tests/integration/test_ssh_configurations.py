@@ -18,8 +18,7 @@ import pytest
 
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.ssh.address import Address
-from evidencesync.ssh.options import SshOptions
-from evidencesync.ssh.options import parse_program
+from evidencesync.ssh.options import SshOptions, parse_program
 from evidencesync.ssh.route import find_route
 from evidencesync.ssh.ssh_process import SshProcess
 from tests.integration.conftest import make_key, running_sshd

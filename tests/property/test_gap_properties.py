@@ -18,8 +18,8 @@ from evidencesync.evidence.digest import blake3_of, sha256_of
 from evidencesync.evidence.entry import ReadError
 from evidencesync.limits import KIB, MIB
 from evidencesync.source.filters import FilterRules
-from evidencesync.source.salvage import OnReadError
 from evidencesync.source.reader import open_file
+from evidencesync.source.salvage import OnReadError
 from evidencesync.source.walker import walk
 from tests.support.bad_disk import BadFile, bad_disk
 

@@ -18,8 +18,6 @@ from evidencesync.delta import chunker
 from evidencesync.delta.chunker import Segment, SegmentCutter
 from evidencesync.evidence.digest import blake3_of, chunk_digest_of
 from evidencesync.limits import KIB, MAX_SEGMENT
-from evidencesync.protocol import segment_order
-from evidencesync.protocol import segment_order
 from evidencesync.protocol import segment_order, sender
 from evidencesync.protocol.compression import Compress
 from evidencesync.protocol.framing import FrameDecoder, frame_of

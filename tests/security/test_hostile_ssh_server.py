@@ -18,8 +18,7 @@ import pytest
 from evidencesync.errors import EvidenceSyncError, ExitCode, HostKeyChangedError, HostKeyError, LinkLostError, ProtocolError
 from evidencesync.ssh import ssh_process as child_module
 from evidencesync.ssh.address import Address
-from evidencesync.ssh.options import SshOptions
-from evidencesync.ssh.options import Program
+from evidencesync.ssh.options import Program, SshOptions
 from evidencesync.ssh.route import find_route
 from evidencesync.ssh.ssh_process import SshProcess
 from tests.conftest import find_program

@@ -12,9 +12,8 @@ import msgspec
 import pytest
 
 from evidencesync.acquire.push import push
-from evidencesync.connection.inbox import Inbox
+from evidencesync.connection.inbox import Inbox, listen
 from evidencesync.connection.link import LocalLink, local_pair
-from evidencesync.connection.inbox import listen
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import Point
 from evidencesync.custody.receipt import encode_receipt

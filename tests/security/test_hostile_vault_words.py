@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from evidencesync.errors import EvidenceSyncError, ExitCode, LinkLostError, PeerError, SignatureError, all_errors
-from evidencesync.protocol.gaps import pack_bits
 from evidencesync.protocol.framing import encode_frame, frame_of
+from evidencesync.protocol.gaps import pack_bits
 from evidencesync.protocol.messages import (
     DATA_FRAME,
     PREAMBLE,

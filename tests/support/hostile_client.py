@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import msgspec
 
 import evidencesync
-from evidencesync.connection.sender_connection import ALONE, Host
 from evidencesync.connection.link import LocalLink, local_pair
+from evidencesync.connection.sender_connection import ALONE, Host
 from evidencesync.custody.documents import (
     CUSTODY_NAMESPACE,
     MANIFEST_NAMESPACE,
@@ -37,9 +37,9 @@ from evidencesync.evidence.digest import blake3_of, sha256_of, sha512_of
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.path import to_json_fields
 from evidencesync.ingest.receive import receive
-from evidencesync.protocol.gaps import pack_bits
 from evidencesync.protocol.compression import RAW
 from evidencesync.protocol.framing import FrameDecoder, encode_frame, frame_of
+from evidencesync.protocol.gaps import pack_bits
 from evidencesync.protocol.messages import (
     DATA_FRAME,
     PREAMBLE,

@@ -14,7 +14,6 @@ from evidencesync.delta.refine import ABSENT, Gap, find_pieces, rebuild
 from evidencesync.delta.rows import Row, segment_digest
 from evidencesync.evidence.digest import Blake3Digest, blake3_of, chunk_digest_of
 from evidencesync.limits import GRID_PIECE
-from evidencesync.protocol.outgoing import split_blocks
 from evidencesync.protocol.events import (
     ChunksArrived,
     ChunksListed,
@@ -30,6 +29,7 @@ from evidencesync.protocol.events import (
     StreamOpened,
 )
 from evidencesync.protocol.messages import Resumed
+from evidencesync.protocol.outgoing import split_blocks
 from evidencesync.protocol.receiver import Receiver
 
 PIECE_KEY = b"k" * 32

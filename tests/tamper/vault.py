@@ -24,8 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from evidencesync.cli.app import main
 from evidencesync.cli.receipts import STATE_VARIABLE
-from evidencesync.custody.timestamp import Roots
-from evidencesync.custody.timestamp import Request
+from evidencesync.custody.timestamp import Request, Roots
 from evidencesync.evidence.identity import Title
 from evidencesync.ssh.keys import KeySigner
 from evidencesync.vault.vault import Vault

@@ -21,8 +21,7 @@ from evidencesync.export.encrypt import load_recipients
 from evidencesync.home import read_named, require_regular
 from evidencesync.ssh.address import Address
 from evidencesync.ssh.keys import load_signer
-from evidencesync.ssh.options import SshOptions
-from evidencesync.ssh.options import parse_program
+from evidencesync.ssh.options import SshOptions, parse_program
 from evidencesync.ssh.route import find_route
 from evidencesync.ssh.server import _read_authorized_keys, load_host_key
 from tests.support.patience import PATIENCE_SECONDS

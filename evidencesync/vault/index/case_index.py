@@ -18,8 +18,7 @@ from evidencesync.delta.recipe import Recipe
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
 from evidencesync.vault.index import sql
 from evidencesync.vault.index.sql import CONTENT_KEY, PLACE_KEY
-from evidencesync.vault.layout import MAX_ACQUISITION
-from evidencesync.vault.layout import Location
+from evidencesync.vault.layout import MAX_ACQUISITION, Location
 
 KnownContent = tuple[Blake3Digest, bytes, int]
 """Digest, path and size of one file of an acquisition."""

@@ -25,13 +25,11 @@ from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDiges
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.identity import is_folder_name
-from evidencesync.files.disk import storing
-from evidencesync.files.disk import locked_folder
+from evidencesync.files.disk import locked_folder, storing
 from evidencesync.vault.index.case_index import CaseIndex, KnownContent, RecipePlace
 from evidencesync.vault.index.everywhere import FILE, Everywhere
 from evidencesync.vault.index.recipes import ChunkPlace, RecipeWindows, SegmentReader, iter_long_recipes, open_recipes
-from evidencesync.vault.layout import VaultLayout
-from evidencesync.vault.layout import Location, Scope
+from evidencesync.vault.layout import Location, Scope, VaultLayout
 
 _MAX_OPEN_CASES: Final = 64
 _CACHE: Final = 16 * 1024  # KiB, of the first case, which is one's own

@@ -21,8 +21,7 @@ from evidencesync.files.disk import READ_FLAGS, storage_error, storing
 from evidencesync.files.holes import has_empty_run
 from evidencesync.limits import MAX_CHUNK, MAX_SEGMENT_ROWS, SMALL_FILE
 from evidencesync.vault.index.case_index import RecipePlace
-from evidencesync.vault.layout import ACQUISITIONS, CASES, CHUNKS, VaultLayout, acquisition_folder
-from evidencesync.vault.layout import Location, Scope
+from evidencesync.vault.layout import ACQUISITIONS, CASES, CHUNKS, Location, Scope, VaultLayout, acquisition_folder
 
 WINDOW_ROWS: Final = 2048  # about 128 MiB of a content
 MAX_WINDOWS: Final = 64  # some 40 MB of memory

@@ -9,9 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from evidencesync.errors import LockedError
-from evidencesync.files.disk import FOLDER_FLAGS, opened_folder, storing
+from evidencesync.files.disk import FOLDER_FLAGS, locked_folder, opened_folder, storing
 from evidencesync.files.folders import FolderStack, remove_tree
-from evidencesync.files.disk import locked_folder
 from evidencesync.vault.catalog import case_folders, item_folders
 from evidencesync.vault.layout import INCOMING, ItemLayout, VaultLayout
 from evidencesync.vault.space import allocated_bytes

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from evidencesync.acquire.reading import SourceTally
 from evidencesync.acquire.request import Documents, PushOutcome, PushRequest
-from evidencesync.custody.documents import Stored, Tally
 from evidencesync.custody.consistency import KnownChain
+from evidencesync.custody.documents import Stored, Tally
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.sshsig import Signer
 from evidencesync.evidence.entry import Entry, Flag

@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evidencesync.custody.der import OCTETS, SEQUENCE, DerReader, context, der, der_integer, der_oid
-from evidencesync.custody.timestamp import Roots
-from evidencesync.custody.timestamp import Request, Token, timestamp_details
+from evidencesync.custody.timestamp import Request, Roots, Token, timestamp_details
 from evidencesync.errors import TimestampError, TrustFileError
 from evidencesync.limits import MAX_TIMESTAMP
 from tests.support.authority import LAST, POLICY, STAMPING, Authority, make_authority

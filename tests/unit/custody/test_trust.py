@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidencesync.custody.trust import matches_any
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.sshsig import sign_document
-from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigners, signer_line
+from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigners, matches_any, signer_line
 from evidencesync.errors import ConfigurationError, TrustFileError, UntrustedSignerError
 from evidencesync.ssh.keys import KeySigner
 

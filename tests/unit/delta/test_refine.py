@@ -8,8 +8,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evidencesync.delta.refine import Anchor, BasisRange, RefinableGap, by_content, find_gaps
-from evidencesync.delta.refine import ABSENT, Gap, cut_pieces, find_pieces, grid_lengths, piece_digests, piece_key, rebuild
+from evidencesync.delta.refine import (
+    ABSENT,
+    Anchor,
+    BasisRange,
+    Gap,
+    RefinableGap,
+    by_content,
+    cut_pieces,
+    find_gaps,
+    find_pieces,
+    grid_lengths,
+    piece_digests,
+    piece_key,
+    rebuild,
+)
 from evidencesync.delta.rows import ZERO_DIGEST, Row
 from evidencesync.evidence.digest import ChunkDigest
 from evidencesync.limits import GRID_PIECE, KIB, MAX_PIECE, MEAN_CHUNK, MIN_PIECE, PIECE_DIGEST

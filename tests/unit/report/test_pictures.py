@@ -10,11 +10,11 @@ import typst
 
 from evidencesync.report.blocks import Picture
 from evidencesync.report.charts import custody_timeline, sent_and_reused, sizes_by_type, strip_map
-from evidencesync.report.manifests import compare_acquisitions
 from evidencesync.report.document import FileMap, Item, MapRange, NamedSize, PathPair
 from evidencesync.report.gather import Gathered, Grounds, gather
-from evidencesync.report.texts import covered, drawable
 from evidencesync.report.judging import Shown
+from evidencesync.report.manifests import compare_acquisitions
+from evidencesync.report.texts import covered, drawable
 from evidencesync.verify.audit import audit_vault
 from tests.support.moments import LONG_AFTER_NS
 from tests.support.reported_vault import make_reported_vault

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.source.filters import FilterRules
-from evidencesync.source.filters import parse_pattern
+from evidencesync.source.filters import FilterRules, parse_pattern
 from evidencesync.source.walker import walk
 
 TREE = (

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.ssh.options import SshOptions
-from evidencesync.ssh.options import parse_program
 from evidencesync.ssh.known_hosts import trust_command
+from evidencesync.ssh.options import SshOptions, parse_program
 
 
 @pytest.mark.parametrize(

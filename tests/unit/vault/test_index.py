@@ -17,8 +17,7 @@ from evidencesync.vault.index import recipes, reindex
 from evidencesync.vault.index.case_index import CaseIndex
 from evidencesync.vault.index.index import Index
 from evidencesync.vault.index.reindex import catch_up, rebuild
-from evidencesync.vault.layout import ItemLayout
-from evidencesync.vault.layout import Location, Scope
+from evidencesync.vault.layout import ItemLayout, Location, Scope
 from evidencesync.vault.vault import Vault
 from tests.support.rows_in_memory import RowsInMemory
 from tests.unit.vault.acquiring import Acquirer, item_name

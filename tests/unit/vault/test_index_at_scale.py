@@ -20,8 +20,7 @@ from evidencesync.evidence.digest import Blake3Digest, ChunkDigest
 from evidencesync.evidence.entry import Entry
 from evidencesync.vault.index.everywhere import FILE
 from evidencesync.vault.index.index import Index
-from evidencesync.vault.layout import VaultLayout
-from evidencesync.vault.layout import Location, Scope
+from evidencesync.vault.layout import Location, Scope, VaultLayout
 from tests.support.rows_in_memory import RowsInMemory, encode
 
 CHUNK = 65_536

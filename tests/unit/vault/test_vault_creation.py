@@ -23,9 +23,8 @@ from evidencesync.errors import (
     UsageError,
     VaultNotFoundError,
 )
-from evidencesync.vault.create import create_vault
+from evidencesync.vault.create import create_vault, probe_file_system
 from evidencesync.vault.keys import VaultSigner
-from evidencesync.vault.create import probe_file_system
 from evidencesync.vault.settings import FileSystem, Policy, encode_settings, parse_settings
 from evidencesync.vault.vault import Vault
 from tests.unit.vault.acquiring import item_name, new_signer

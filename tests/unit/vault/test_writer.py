@@ -12,10 +12,10 @@ from evidencesync.errors import ExitCode, OtherWriterError
 from evidencesync.vault import writer
 from evidencesync.vault.heads import record_heads
 from evidencesync.vault.keys import VaultSigner
-from evidencesync.vault.writer import REAL_LOCKS, kind_of_file_system, this_machine
 from evidencesync.vault.resume.abandoned import find_abandoned, remove_abandoned
 from evidencesync.vault.settings import encode_settings, parse_settings
 from evidencesync.vault.vault import Vault
+from evidencesync.vault.writer import REAL_LOCKS, kind_of_file_system, this_machine
 from evidencesync.verify.audit import audit_vault
 from tests.unit.vault.acquiring import Acquirer, new_signer, new_vault
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from evidencesync.custody.chain import ChainSubject
-from evidencesync.custody.documents import CustodyRecord, Person, RecordType
 from evidencesync.custody.consistency import KnownChain
+from evidencesync.custody.documents import CustodyRecord, Person, RecordType
 from evidencesync.custody.sshsig import Signer
 from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.utc_time import format_moment

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.custody.timestamp import Roots
-from evidencesync.custody.timestamp import Request
+from evidencesync.custody.timestamp import Request, Roots
 from evidencesync.errors import LockedError, TimestampError, UntrustedSignerError, UsageError
 from evidencesync.evidence.utc_time import parse_moment
 from evidencesync.vault.item import lock_item

@@ -25,8 +25,6 @@ from evidencesync.limits import (
     PIECE_DIGEST,
     WINDOW,
 )
-from evidencesync.protocol.gaps import pack_bits
-from evidencesync.protocol.outgoing import split_blocks
 from evidencesync.protocol.compression import MAX_DATA
 from evidencesync.protocol.events import (
     ChunksArrived,
@@ -43,6 +41,7 @@ from evidencesync.protocol.events import (
     StreamOpened,
 )
 from evidencesync.protocol.framing import FrameDecoder, frame_of
+from evidencesync.protocol.gaps import ZERO_BIT, pack_bits
 from evidencesync.protocol.messages import (
     DATA_FRAME,
     PREAMBLE,
@@ -73,8 +72,8 @@ from evidencesync.protocol.messages import (
     decode_message,
     encode_message,
 )
+from evidencesync.protocol.outgoing import split_blocks
 from evidencesync.protocol.receiver import Receiver
-from evidencesync.protocol.gaps import ZERO_BIT
 
 Step = Message | bytes | Callable[[Receiver], None]
 DIGEST = b"\1" * 16

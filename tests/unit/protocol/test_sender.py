@@ -23,9 +23,9 @@ from evidencesync.limits import (
     MIN_ZERO_RUN,
     WINDOW,
 )
-from evidencesync.protocol.gaps import pack_bits
 from evidencesync.protocol.compression import MAX_DATA, DataDecoder
 from evidencesync.protocol.framing import FrameDecoder
+from evidencesync.protocol.gaps import ZERO_BIT, pack_bits
 from evidencesync.protocol.messages import (
     DATA_FRAME,
     PREAMBLE,
@@ -50,7 +50,6 @@ from evidencesync.protocol.messages import (
     Want,
     decode_message,
 )
-from evidencesync.protocol.gaps import ZERO_BIT
 from evidencesync.protocol.sender import Sender
 
 POSSESSION = Possession.of_session(b"a claim")

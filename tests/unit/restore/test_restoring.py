@@ -15,10 +15,9 @@ from evidencesync.errors import DigestMismatchError, ExitCode, NameClashError, N
 from evidencesync.evidence.digest import blake3_of, sha256_of
 from evidencesync.evidence.entry import Entry, ReadError
 from evidencesync.restore.draft import drafted
-from evidencesync.restore.tree import HardLinks
 from evidencesync.restore.metadata import MetadataApplier, PendingMetadata
 from evidencesync.restore.refusals import NAMED_OF_EACH, Refusals
-from evidencesync.restore.tree import TreeMaker
+from evidencesync.restore.tree import HardLinks, TreeMaker
 from evidencesync.restore.wanted import Selection
 from evidencesync.vault.tree import TreeReader
 

@@ -11,9 +11,9 @@ import pytest
 from evidencesync.acquire.push import push
 from evidencesync.connection import busy_server
 from evidencesync.connection.busy_server import first_link, pause_seconds
-from evidencesync.connection.sender_connection import Host
 from evidencesync.connection.link import LocalLink, local_pair
 from evidencesync.connection.progress import Progress
+from evidencesync.connection.sender_connection import Host
 from evidencesync.errors import (
     AuthenticationError,
     BusyError,
