@@ -114,7 +114,7 @@ def test_a_relative_folder_of_xdgs_is_as_good_as_none(variable: str, lab: Lab) -
     assert sorted(os.listdir(inside / "evidencesync")) == ["config.toml"]
 
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody whom nobody knows")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only where the system has root to be somebody whom nobody knows")
 
 
 def _start(lab: Lab, *arguments: str, env: dict[str, str]) -> subprocess.Popen[bytes]:

@@ -129,7 +129,7 @@ def test_what_an_automounter_would_mount_is_left_out_and_not_triggered(tmp_path:
     try:
         options = f"fd={telling},pgrp={mounting.pid},minproto=5,maxproto=5,direct"
         if library.mount(b"autofs", os.fsencode(place), b"autofs", 0, options.encode()):
-            pytest.skip("the kernel refuses to mount autofs here")
+            pytest.skip("the kernel refuses to mount here (autofs)")
         try:
             os.close(told)  # whoever triggers it now is refused at once, and does not wait for an answer
             assert flags(tmp_path) == {"": None, "auto": "skipped"}

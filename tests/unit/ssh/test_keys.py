@@ -303,7 +303,7 @@ def test_a_key_of_its_owner_alone_signs(own_key: Callable[[int, str], Path], mod
     assert isinstance(load_signer(str(own_key(mode, "")), None, never), KeySigner)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+@pytest.mark.skipif(os.getuid() != 0, reason="only where the system has root to give a file away")
 def test_somebody_elses_key_file_is_his_to_keep_as_with_ssh(own_key: Callable[[int, str], Path]) -> None:
     path = own_key(0o644, "")
     os.chown(path, 12345, 12345)
