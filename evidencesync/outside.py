@@ -21,7 +21,7 @@ from typing import BinaryIO, Final, Self
 
 from evidencesync.errors import NoSpaceError, StorageError, UsageError
 from evidencesync.evidence.display import safe_text
-from evidencesync.files.closing import let_go
+from evidencesync.files.disk import close_quietly
 from evidencesync.files.placing import place_file
 from evidencesync.files.shortages import hint_of, is_full, is_shortage, unexpected
 
@@ -301,7 +301,7 @@ class NewFile:
         """Lets go of the folder."""
         if self._folder >= 0:
             descriptor, self._folder = self._folder, -1
-            let_go(descriptor)
+            close_quietly(descriptor)
 
     def __enter__(self) -> Self:
         return self

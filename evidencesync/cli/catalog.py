@@ -17,7 +17,7 @@ from evidencesync.errors import EvidenceSyncError, ExitCode, MissingOrExtraError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName
 from evidencesync.files.disk import load_file, opened_folder
-from evidencesync.ingest.occupants import find_transfers
+from evidencesync.ingest.transfers import find_transfers
 from evidencesync.limits import MAX_HEADER_LINE, MAX_RECORD
 from evidencesync.vault.catalog import acquisition_numbers, case_folders, item_folders, load_header, opened_document, stored_name
 from evidencesync.vault.layout import ACQUIRED, MANIFEST, RECEIPT, ItemLayout

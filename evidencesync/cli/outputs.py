@@ -26,7 +26,7 @@ from evidencesync.evidence.utc_time import Moment, format_moment
 
 if TYPE_CHECKING:
     from evidencesync.errors import CommandKind, EvidenceSyncError
-    from evidencesync.ingest.occupants import Transfer
+    from evidencesync.ingest.transfers import Transfer
 
 NotebookFingerprint = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{4} ){4}[0-9a-f]{4}$")]
 """The first 20 hexadecimal digits of the manifest's SHA-256 in groups of four."""

@@ -15,7 +15,7 @@ from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
     from evidencesync.cli.outputs import StagedOutput
-    from evidencesync.vault.resume.abandoned import Abandoned
+    from evidencesync.vault.resume.left_sessions import Abandoned
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -68,8 +68,8 @@ def clean(
     should he come back, sends what was removed once more.
     """
     from evidencesync.cli.outputs import CleanOutput, transfer_lines, transfer_outputs
-    from evidencesync.ingest.occupants import end_waiting, find_transfers
-    from evidencesync.vault.resume.abandoned import find_abandoned, remove_abandoned
+    from evidencesync.ingest.transfers import end_waiting, find_transfers
+    from evidencesync.vault.resume.left_sessions import find_abandoned, remove_abandoned
     from evidencesync.vault.vault import Vault
     from evidencesync.vault.writer import require_writer
 

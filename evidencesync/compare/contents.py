@@ -7,9 +7,8 @@ from contextlib import ExitStack
 from typing import Protocol
 
 from evidencesync.errors import EvidenceSyncError, MissingOrExtraError
-from evidencesync.files.closing import let_go
-from evidencesync.vault.checking import FileChecks
-from evidencesync.vault.stored import Comparison, Problem, StoredFile
+from evidencesync.files.disk import close_quietly
+from evidencesync.vault.file_checks import Comparison, FileChecks, Problem, StoredFile
 from evidencesync.vault.tree import TreeReader
 from evidencesync.verify.hashing import LARGE, LargeHasher, ReadingError, Tell
 
@@ -96,7 +95,7 @@ class FolderHasher:
             self._sink.take_unreadable(file, f"{error.message}, at byte {error.offset}")
             return
         finally:
-            let_go(fd)
+            close_quietly(fd)
         digests = [hashed.blake3] if hashed.sha256 is None else [hashed.blake3, hashed.sha256]
         if digests == [file.blake3, file.sha256][: len(digests)]:
             self._sink.take_same([file])

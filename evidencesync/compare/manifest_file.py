@@ -30,8 +30,7 @@ from evidencesync.errors import (
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.path import from_json_fields
-from evidencesync.files.closing import reading
-from evidencesync.files.disk import storage_error
+from evidencesync.files.disk import reading, storage_error
 from evidencesync.files.holes import has_empty_run
 from evidencesync.limits import MAX_HEADER_LINE, MAX_SIGNATURE
 from evidencesync.vault.layout import SIGNATURE_SUFFIX

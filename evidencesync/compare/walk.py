@@ -15,8 +15,8 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.path import from_json_fields
 from evidencesync.source.walker import Found
+from evidencesync.vault.file_checks import StoredFile
 from evidencesync.vault.layout import DATA
-from evidencesync.vault.stored import StoredFile
 from evidencesync.verify.context import VerifyProgress
 from evidencesync.verify.documents import reason
 

@@ -18,8 +18,7 @@ from evidencesync.errors import DigestMismatchError, MalformedDocumentError, Mis
 from evidencesync.evidence.digest import new_blake3, new_sha256, sha256_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
-from evidencesync.files.closing import let_go
-from evidencesync.files.disk import FOLDER_FLAGS, load_file, opened_file, opened_folder, storing
+from evidencesync.files.disk import FOLDER_FLAGS, close_quietly, load_file, opened_file, opened_folder, storing
 from evidencesync.files.holes import extents
 from evidencesync.limits import MAX_RECORD
 from evidencesync.vault.item import Item
@@ -118,7 +117,7 @@ class Acquisition:
         try:
             yield from checked_blocks(fd, path, entry)
         finally:
-            let_go(fd)
+            close_quietly(fd)
 
     def _pass(self, reader: ManifestReader) -> Iterator[ListedEntry]:
         digest = new_sha256()

@@ -1,7 +1,10 @@
-"""The few ways in which a vault touches its disk, and what is durable after each.
+"""Opens, reads, writes, syncs and locks files and folders, and says what is durable after each call.
 
-Everything is reached by single names through folder descriptors that never follow a symbolic link. A full disk or
-quota is a NoSpaceError, everything else that a file system may refuse is a StorageError.
+Everything is reached by single names through folder descriptors that never follow a symbolic link. A full disk or quota is a
+NoSpaceError, everything else that a file system may refuse is a StorageError.
+
+A descriptor is closed once. On NFS, CIFS and FUSE, close(2) may report a lost write, a full disk or a connection that has
+ended. Its number is free then, as after any other close: a second close would close what another thread has opened meanwhile.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import io
 import mmap
 import os
 import stat
@@ -26,9 +30,31 @@ from evidencesync.errors import (
     StorageError,
 )
 from evidencesync.evidence.display import safe_text
-from evidencesync.files.closing import reading
 from evidencesync.files.holes import has_empty_run
 from evidencesync.files.shortages import hint_of, is_full, is_shortage
+
+
+def close_quietly(descriptor: int) -> None:
+    """Closes a descriptor that was only read from, and ignores errors: they cannot change what was read."""
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
+
+
+def reading(descriptor: int) -> BinaryIO:
+    """A file object that reads and owns the descriptor. Errors at its end are ignored, as in `close_quietly`."""
+    return io.BufferedReader(_Read(descriptor, "rb"))
+
+
+def reading_blocks(descriptor: int) -> BinaryIO:
+    """Like `reading`, without a buffer."""
+    return _Read(descriptor, "rb")
+
+
+class _Read(io.FileIO):
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
+
 
 FILE_MODE: Final = 0o444
 FOLDER_MODE: Final = 0o755

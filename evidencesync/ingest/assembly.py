@@ -20,7 +20,7 @@ from evidencesync.evidence.digest import Blake3Digest, Buffer, Sha256Digest, fee
 from evidencesync.files.copying import is_hole
 from evidencesync.files.holes import HOLE_STEP
 from evidencesync.ingest.basis import Basis
-from evidencesync.ingest.present import PresentContent
+from evidencesync.ingest.session_contents import PresentContent
 from evidencesync.limits import KIB, MIB
 from evidencesync.vault.content import StagedContent
 from evidencesync.vault.layout import Location

@@ -10,9 +10,8 @@ from evidencesync.delta.rows import Row
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, ContentHasher, SegmentDigest
 from evidencesync.evidence.entry import Entry
-from evidencesync.files.closing import let_go
 from evidencesync.files.copying import BlockSharing
-from evidencesync.files.disk import forget_cached
+from evidencesync.files.disk import close_quietly, forget_cached
 from evidencesync.files.holes import extents
 from evidencesync.limits import KIB, MIB
 from evidencesync.vault.index.index import Index
@@ -46,7 +45,7 @@ class Basis:
     def close(self) -> None:
         """Closes everything."""
         for fd in self._files.values():
-            let_go(fd)
+            close_quietly(fd)
         for tree in self._trees.values():
             tree.close()
         self._files.clear()
@@ -76,7 +75,7 @@ class Basis:
                 return None
             self._files[key] = fd
             if len(self._files) > _MAX_OPEN_FILES:
-                let_go(self._files.popitem(last=False)[1])
+                close_quietly(self._files.popitem(last=False)[1])
         self._files.move_to_end(key)
         return fd
 
@@ -120,7 +119,7 @@ class Basis:
                     forget_cached(fd)
                 data = os.read(fd, location.size + 1) if status.st_size == location.size else b""
             finally:
-                let_go(fd)
+                close_quietly(fd)
         except (EvidenceSyncError, OSError):
             self.note_damage(location)
             return None
@@ -130,7 +129,7 @@ class Basis:
         """Whether a published file has an entry's size and time and, read from end to end, both of its digests."""
         try:
             fd, status = self.tree(tree_key(location)).open_file(location.path)
-            let_go(fd)
+            close_quietly(fd)
         except (EvidenceSyncError, OSError):
             return False  # there need not be one
         if status.st_size != entry.size or status.st_mtime_ns != mtime_ns:
@@ -148,7 +147,7 @@ class Basis:
         """The file at a path of an acquisition, whatever it holds: its digest is not known, and so is all zeros."""
         try:
             fd, status = self.tree(key).open_file(path)
-            let_go(fd)
+            close_quietly(fd)
         except (EvidenceSyncError, OSError):
             return None  # there need not be one
         return Location(*key, path, status.st_size, Blake3Digest(bytes(32)))

@@ -16,8 +16,8 @@ from evidencesync.custody.manifest import CheckedLine, ManifestReader
 from evidencesync.errors import LimitExceededError, ProtocolError, StorageError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest
 from evidencesync.evidence.entry import Entry
+from evidencesync.ingest.context import VaultSide
 from evidencesync.ingest.elsewhere import claims
-from evidencesync.ingest.side import VaultSide
 from evidencesync.ingest.streams import StreamIntake
 from evidencesync.ingest.tree import StagingArea, TreeBuilder, blake3_of_entry
 from evidencesync.limits import MAX_PAGE_LINES, SMALL_FILE

@@ -1,6 +1,6 @@
 """Receive: the vault's end of a transfer, the same whether the bytes come over SSH or from this machine.
 
-Here: who may come in, which session it is, and under whose lock. What a session then does is in `ingest.ingesting`.
+Here: who may come in, which session it is, and under whose lock. What a session then does is in `ingest.session`.
 Nothing is visible under `acquisitions/` before everything is verified, durable and signed.
 """
 
@@ -100,7 +100,7 @@ def receive(
 
 def _load_the_rest() -> None:
     """Loads what a session needs once its sender is admitted: while he signs, for it takes a tenth of a second."""
-    import evidencesync.ingest.ingesting  # noqa: F401
+    import evidencesync.ingest.session  # noqa: F401
 
 
 def refuse(link: Link, error: EvidenceSyncError) -> None:
@@ -150,7 +150,7 @@ class _Session:
 
             serve_custody(self._line, self._vault, admitted, self._now)
             return
-        from evidencesync.ingest.ingesting import IngestSession  # see `_load_the_rest`
+        from evidencesync.ingest.session import IngestSession  # see `_load_the_rest`
 
         item = self._vault.item(admitted.name, create=True)
         acquiring = IngestSession(self._line, self._vault, item, admitted, self._caller, self._now)

@@ -12,9 +12,8 @@ from evidencesync.errors import DigestMismatchError, LimitExceededError, Protoco
 from evidencesync.evidence.digest import Blake3Digest, SegmentDigest, Sha256Digest
 from evidencesync.ingest.assembly import AssembledContent, Assembly
 from evidencesync.ingest.basis import tree_key
-from evidencesync.ingest.refining import Place, Refiner
-from evidencesync.ingest.side import VaultSide
-from evidencesync.ingest.storing import AlignmentHint, OpenSegment, SegmentStore, rows_of
+from evidencesync.ingest.context import VaultSide
+from evidencesync.ingest.segments import AlignmentHint, OpenSegment, Place, Refiner, SegmentStore, rows_of
 from evidencesync.limits import MAX_OPEN_SEGMENTS, MAX_UNLISTED_CONTENTS, SMALL_FILE
 from evidencesync.protocol.events import (
     ChunksArrived,

@@ -15,7 +15,7 @@ from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.utc_time import parse_file_time
 from evidencesync.ingest.assembly import AssembledContent
 from evidencesync.ingest.basis import tree_key
-from evidencesync.ingest.side import Tallies, VaultSide
+from evidencesync.ingest.context import Tallies, VaultSide
 from evidencesync.ingest.streams import StreamIntake
 from evidencesync.vault.content import StagedContent
 from evidencesync.vault.layout import PRESENT, Location

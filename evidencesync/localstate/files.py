@@ -16,7 +16,7 @@ from typing import BinaryIO, Final, Self
 
 from evidencesync import home
 from evidencesync.evidence.display import safe_text
-from evidencesync.files.closing import let_go, reading
+from evidencesync.files.disk import close_quietly, reading
 from evidencesync.outside import Closed, open_folder_outside
 
 FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -65,7 +65,7 @@ class KeptFolder:
         """Lets go of it. Safe to call again."""
         if self.fd >= 0:
             descriptor, self.fd = self.fd, -1
-            let_go(descriptor)
+            close_quietly(descriptor)
 
     def __enter__(self) -> Self:
         return self

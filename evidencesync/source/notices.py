@@ -13,7 +13,7 @@ import select
 import time
 from typing import Final
 
-from evidencesync.files.closing import let_go
+from evidencesync.files.disk import close_quietly
 from evidencesync.source.descriptor import CLOEXEC
 from evidencesync.source.walker import Found
 
@@ -88,7 +88,7 @@ class Notices:
         """Ends it."""
         if self._fd >= 0:
             descriptor, self._fd = self._fd, -1
-            let_go(descriptor)
+            close_quietly(descriptor)
 
     def _watch_file(self, found: Found) -> None:
         try:

@@ -14,7 +14,7 @@ import msgspec
 
 from evidencesync.errors import InternalError, SourceReadError
 from evidencesync.evidence.display import safe_text
-from evidencesync.files.closing import let_go
+from evidencesync.files.disk import close_quietly
 from evidencesync.files.holes import HoleFinder
 from evidencesync.limits import FIRST_READ, KIB
 from evidencesync.source.descriptor import FILE_FLAGS, is_gone, open_untouched
@@ -131,7 +131,7 @@ class OpenedFile:
         """Closes the file. Closing twice is harmless."""
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
-            let_go(fd)
+            close_quietly(fd)
 
     def __enter__(self) -> Self:
         return self
@@ -162,7 +162,7 @@ def open_file(found: Found) -> OpenedFile:
     try:
         size = _checked_size(found, fd)
     except BaseException:
-        let_go(fd)
+        close_quietly(fd)
         raise
     opened = OpenedFile(found, fd, size, noatime=noatime)
     opened.advise("POSIX_FADV_SEQUENTIAL")
@@ -191,7 +191,7 @@ def read_small(found: Found, limit: int, details: DetailReader | None = None) ->
             return None
         taken = details.of_descriptor(fd, after) if details is not None else None
     finally:
-        let_go(fd)
+        close_quietly(fd)
     return SmallRead(data, differs(found, after), noatime, taken)
 
 

@@ -17,8 +17,16 @@ from evidencesync.custody.sums import b3sum_line, entry_lines, sha256sum_line
 from evidencesync.errors import DigestMismatchError
 from evidencesync.evidence.digest import Blake3Digest, Buffer, ContentHasher, Sha256Digest
 from evidencesync.evidence.entry import Entry
-from evidencesync.files.closing import let_go
-from evidencesync.files.disk import CREATE_FLAGS, FILE_MODE, READ_FLAGS, forget_cached, storage_error, storing, write_all
+from evidencesync.files.disk import (
+    CREATE_FLAGS,
+    FILE_MODE,
+    READ_FLAGS,
+    close_quietly,
+    forget_cached,
+    storage_error,
+    storing,
+    write_all,
+)
 from evidencesync.vault.layout import BLAKE3SUMS, DATA, MANIFEST, SHA256SUMS
 from evidencesync.vault.space import Room
 
@@ -142,7 +150,7 @@ class SpooledRows:
         """Lets go of the file, and so of its space. Safe to call again."""
         if self._fd >= 0:
             descriptor, self._fd = self._fd, -1
-            let_go(descriptor)
+            close_quietly(descriptor)
 
     def _flush(self) -> None:
         if not self._buffer:

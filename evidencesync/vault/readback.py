@@ -1,6 +1,6 @@
 """The third point: what the disk gives back, compared with what the manifest says.
 
-Small files are compared many at a time (`vault/checking.py`). A large one is read by the calling thread, which takes its
+Small files are compared many at a time (`vault/file_checks.py`). A large one is read by the calling thread, which takes its
 BLAKE3 while another takes its SHA-256 of the same block; so each byte comes from the disk once. What the file system keeps no
 block for is hashed as the zeros that a read would give, without one: the page cache was told to let go, so that this is what
 the disk says, and a read would take it from the same map.
@@ -22,11 +22,9 @@ from evidencesync.errors import DigestMismatchError, EvidenceSyncError, Internal
 from evidencesync.evidence.digest import feed_zeros, new_blake3, new_sha256
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
-from evidencesync.files.closing import let_go
-from evidencesync.files.disk import forget_cached, storage_error
+from evidencesync.files.disk import close_quietly, forget_cached, storage_error
 from evidencesync.files.holes import HoleFinder
-from evidencesync.vault.checking import FileChecks
-from evidencesync.vault.stored import Comparison, Problem, StoredFile
+from evidencesync.vault.file_checks import Comparison, FileChecks, Problem, StoredFile
 from evidencesync.vault.tree import TreeReader
 
 _LARGE: Final = 4 << 20
@@ -123,7 +121,7 @@ def _check_large(reader: TreeReader, file: StoredFile, hasher: ThreadPoolExecuto
     except OSError as error:
         raise storage_error(error, f"read {safe_text(file.path)} back") from error
     finally:
-        let_go(fd)
+        close_quietly(fd)
     if digests != (file.blake3, file.sha256):
         raise _differs(file, found.st_size)
 

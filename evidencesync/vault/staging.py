@@ -11,7 +11,8 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -22,11 +23,9 @@ from evidencesync.delta.recipe import MAGIC, Recipe
 from evidencesync.errors import InternalError, PathEscapeError, UsageError
 from evidencesync.evidence.digest import Buffer
 from evidencesync.evidence.display import safe_text
-from evidencesync.files.closing import let_go
-from evidencesync.files.disk import FOLDER_FLAGS, FOLDER_MODE, opened_folder, storing, sync_file_system
+from evidencesync.files.disk import FOLDER_FLAGS, FOLDER_MODE, close_quietly, opened_folder, storing, sync_file_system
 from evidencesync.files.folders import FolderStack, remove_tree
-from evidencesync.vault import checkpoints
-from evidencesync.vault.checkpoints import Checkpoints
+from evidencesync.limits import MIB
 from evidencesync.vault.content import StagedContent
 from evidencesync.vault.documents import SpooledRows, StreamedDocument, SumsWriter, verify_on_disk
 from evidencesync.vault.item import Item
@@ -34,6 +33,59 @@ from evidencesync.vault.journal import Journal
 from evidencesync.vault.layout import CHUNKS, DATA, INCOMING, MANIFEST, STAGED_ACQUISITION, ItemLayout
 from evidencesync.vault.space import Room
 from evidencesync.vault.tree import TreeReader, TreeWriter
+
+CHECKPOINT_BYTES: Final = 256 * MIB
+"""What a power cut may cost at most, besides what one checkpoint still has under way."""
+
+
+class Checkpoints:
+    """Syncs the staging area's file system in a thread of its own, each time so many bytes were stored.
+
+    One sync at a time: where the disk is slower than the link, the next one begins with the first byte after it. A sync
+    that fails is raised by the next call here, for the system tells of a lost write only once.
+    """
+
+    def __init__(self, session_fd: int, before: Callable[[], None]) -> None:
+        """`before` runs in the caller's thread, and hands to the system what is in memory."""
+        self._fd = session_fd
+        self._before = before
+        self._stored = 0
+        self._pool: ThreadPoolExecutor | None = None
+        self._running: Future[bool] | None = None
+
+    def note(self, size: int) -> None:
+        """So many bytes more were stored. Raises StorageError when an earlier sync has failed."""
+        self._stored += size
+        if self._stored < CHECKPOINT_BYTES:
+            return
+        if self._running is not None and not self._running.done():
+            return
+        self._raise_failure()
+        self._stored = 0
+        self._before()
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, "checkpoint")
+        self._running = self._pool.submit(sync_file_system, self._fd, "the staging area")
+
+    def close(self) -> None:
+        """Waits for a sync that is under way. Raises StorageError when it fails."""
+        self._wait()
+        self._raise_failure()
+
+    def abandon(self) -> None:
+        """Waits, and lets go: nothing is published, and nobody asks what became of it."""
+        self._wait()
+
+    def _wait(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
+            self._pool = None
+
+    def _raise_failure(self) -> None:
+        if self._running is not None:
+            running, self._running = self._running, None
+            running.result()
+
 
 _LOOK_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE_FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -196,7 +248,7 @@ class Staging:
     def adopt(self, path: bytes, content: StagedContent, mtime_ns: int | None) -> None:
         """Moves a finished content to its place in `data/`, and closes it."""
         self.journal.add_placed(int(content.name, 16), path)  # first, for the same reason
-        if content.size >= checkpoints.CHECKPOINT_BYTES // 4:
+        if content.size >= CHECKPOINT_BYTES // 4:
             # Or a power cut could keep the new name alone, and all that was on the disk of a large content would not be found.
             self.journal.sync()
         self.tree.adopt(path, content, mtime_ns)
@@ -258,7 +310,7 @@ class Staging:
         with contextlib.ExitStack() as stack:  # each of them, whatever the one before said
             for fd in (self.session_fd, self.acquisition_fd, self.contents_fd):
                 if fd >= 0:
-                    stack.callback(let_go, fd)
+                    stack.callback(close_quietly, fd)
             self.session_fd = self.acquisition_fd = self.contents_fd = -1
             for document in (self.journal, self.rows, self.sums, self.recipes, self.manifest):
                 stack.callback(document.close)

@@ -1,6 +1,6 @@
 """ContentChecker: reads stored files and compares size, mode and digests with the manifest's.
 
-Small files are compared many at a time (`vault/checking.py`), large ones one after the other (`hashing.py`).
+Small files are compared many at a time (`vault/file_checks.py`), large ones one after the other (`hashing.py`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from evidencesync.errors import EvidenceSyncError, MissingOrExtraError
-from evidencesync.files.closing import let_go
-from evidencesync.vault import stored
-from evidencesync.vault.checking import FileChecks
-from evidencesync.vault.stored import Comparison, StoredFile
+from evidencesync.files.disk import close_quietly
+from evidencesync.vault import file_checks
+from evidencesync.vault.file_checks import Comparison, FileChecks, StoredFile
 from evidencesync.vault.tree import TreeReader
 from evidencesync.verify.documents import UNSAFE_FILE
 from evidencesync.verify.hashing import LARGE, LargeHasher, ReadingError, Tell
@@ -99,7 +98,7 @@ class ContentChecker:
         """Ends threads and processes."""
         self._stack.close()
 
-    def _compared(self, files: list[StoredFile], problems: list[stored.Problem]) -> None:
+    def _compared(self, files: list[StoredFile], problems: list[file_checks.Problem]) -> None:
         not_read = {problem.number for problem in problems if problem.kind in ("gone", "unreadable", "size")}
         size = sum([file.size for number, file in enumerate(files) if number not in not_read])
         self._done(len(files), size, [_problem_of(files[problem.number], problem) for problem in problems])
@@ -125,7 +124,7 @@ class ContentChecker:
             problems.append(Unreadable(file, error.offset, error.message))
             return error.offset
         finally:
-            let_go(fd)
+            close_quietly(fd)
         if wrong is not None:
             problems.append(Damage(file, None, wrong))
         return file.size
@@ -139,7 +138,7 @@ class ContentChecker:
         return None
 
 
-def _problem_of(file: StoredFile, problem: stored.Problem) -> Problem:
+def _problem_of(file: StoredFile, problem: file_checks.Problem) -> Problem:
     match problem.kind:
         case "gone":
             return Exchanged(file, problem.text)

@@ -11,8 +11,7 @@ from typing import BinaryIO, Final, Literal
 
 from evidencesync.errors import LimitExceededError
 from evidencesync.evidence.display import safe_text
-from evidencesync.files.closing import reading, reading_blocks
-from evidencesync.files.disk import FOLDER_FLAGS, READ_FLAGS
+from evidencesync.files.disk import FOLDER_FLAGS, READ_FLAGS, reading, reading_blocks
 from evidencesync.files.holes import has_empty_run
 from evidencesync.verify.checks import Check
 from evidencesync.verify.findings import Findings, Reporter

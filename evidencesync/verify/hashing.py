@@ -18,7 +18,7 @@ from evidencesync.files.parallel_hash import new_parallel_blake3
 from evidencesync.verify.documents import reason
 
 LARGE: Final = 8 << 20
-"""Files above this are hashed here, others many at a time (`vault/checking.py`)."""
+"""Files above this are hashed here, others many at a time (`vault/file_checks.py`)."""
 
 _BLOCK: Final = 4 << 20
 

@@ -23,8 +23,8 @@ from evidencesync.evidence.entry import Entry
 from evidencesync.files.disk import FOLDER_FLAGS
 from evidencesync.files.folders import FolderStack
 from evidencesync.limits import MAX_FINDINGS
+from evidencesync.vault.file_checks import StoredFile
 from evidencesync.vault.layout import BLAKE3SUMS, DATA, MANIFEST, SHA256SUMS
-from evidencesync.vault.stored import StoredFile
 from evidencesync.verify.checks import Check
 from evidencesync.verify.contents import ContentChecker, Damage, Exchanged, Problem, Unreadable
 from evidencesync.verify.context import Context

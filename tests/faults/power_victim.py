@@ -21,8 +21,8 @@ import pytest
 
 from evidencesync.cli import app
 from evidencesync.files.disk import sync_file_system
-from evidencesync.ingest import ingesting
-from evidencesync.vault import checkpoints
+from evidencesync.ingest import session as ingest_session
+from evidencesync.vault import staging
 from evidencesync.vault.publish import Published, publish
 from evidencesync.vault.staging import Staging
 from tests.support.file_systems import cut_power
@@ -43,7 +43,7 @@ def main(vault: str, moment: str, *arguments: str) -> None:
         def publish_until(staging: Staging, documents: Mapping[str, bytes]) -> Published:
             return publish(staging, documents, lambda step: die() if step == when else None)
 
-        PATCH.setattr(ingesting, "publish", publish_until)
+        PATCH.setattr(ingest_session, "publish", publish_until)
     elif what == "stored":
         at, _, interval = when.partition(":")
         _watch_checkpoints(int(at), int(interval), die)
@@ -60,7 +60,7 @@ def main(vault: str, moment: str, *arguments: str) -> None:
 def _watch_checkpoints(at: int, interval: int, die: Callable[[], None]) -> None:
     stored = synced = 0
     on_disk = threading.Event()
-    note = checkpoints.Checkpoints.note
+    note = staging.Checkpoints.note
 
     def sync_and_tell(fd: int, what: str) -> bool:
         nonlocal synced
@@ -71,7 +71,7 @@ def _watch_checkpoints(at: int, interval: int, die: Callable[[], None]) -> None:
             on_disk.set()
         return done
 
-    def count(self: checkpoints.Checkpoints, size: int) -> None:
+    def count(self: staging.Checkpoints, size: int) -> None:
         nonlocal stored
         note(self, size)
         stored += size
@@ -80,9 +80,9 @@ def _watch_checkpoints(at: int, interval: int, die: Callable[[], None]) -> None:
             print(synced, flush=True)  # noqa: T201
             die()
 
-    PATCH.setattr(checkpoints, "CHECKPOINT_BYTES", interval)
-    PATCH.setattr(checkpoints, "sync_file_system", sync_and_tell)
-    PATCH.setattr(checkpoints.Checkpoints, "note", count)
+    PATCH.setattr(staging, "CHECKPOINT_BYTES", interval)
+    PATCH.setattr(staging, "sync_file_system", sync_and_tell)
+    PATCH.setattr(staging.Checkpoints, "note", count)
 
 
 if __name__ == "__main__":

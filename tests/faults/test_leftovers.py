@@ -16,7 +16,7 @@ from evidencesync.acquire.request import PushOutcome
 from evidencesync.connection import busy_server
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.vault.journal import JournaledSegment, read_journal
-from evidencesync.vault.resume.abandoned import find_abandoned
+from evidencesync.vault.resume.left_sessions import find_abandoned
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.cut_links import FlakyBench

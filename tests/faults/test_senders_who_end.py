@@ -21,8 +21,8 @@ from evidencesync.connection.link import Link, LocalLink, SteadyLink, local_pair
 from evidencesync.connection.progress import Progress
 from evidencesync.connection.sender_connection import SenderConnection
 from evidencesync.errors import InterruptedRunError, LinkLostError
-from evidencesync.ingest.occupants import end_waiting, find_transfers
 from evidencesync.ingest.receive import receive
+from evidencesync.ingest.transfers import end_waiting, find_transfers
 from evidencesync.limits import MAX_RETURN_SECONDS, RETURN_SECONDS
 from evidencesync.protocol.messages import Patience
 from evidencesync.vault.item import lock_item

@@ -17,7 +17,7 @@ from evidencesync.custody.receipt import decode_receipt
 from evidencesync.delta.chunker import Segment
 from evidencesync.errors import DigestMismatchError, EvidenceSyncError, ExitCode
 from evidencesync.evidence.digest import blake3_of
-from evidencesync.ingest import ingesting
+from evidencesync.ingest import session as ingest_session
 from evidencesync.protocol.sender import Sender
 from evidencesync.vault import publish as vault_publish
 from evidencesync.vault.staging import Staging
@@ -131,7 +131,7 @@ def test_what_changes_after_read_back_is_found_and_named_by_verify(
         flip(published.path / "data" / name)
         return published
 
-    monkeypatch.setattr(ingesting, "publish", corrupt)
+    monkeypatch.setattr(ingest_session, "publish", corrupt)
     bench.push()
     verdict = audit_vault(bench.vault.layout.root, now_ns=time.time_ns())
     (finding,) = [one for one in verdict.findings if one.severity == "error"]
@@ -147,7 +147,7 @@ def test_a_receipt_claims_no_point_that_was_not_taken(bench: Bench, monkeypatch:
     def never(*_: object) -> None:
         raise AssertionError("the disk was read back, and nobody had asked for it")
 
-    monkeypatch.setattr(ingesting, "read_back", never)
+    monkeypatch.setattr(ingest_session, "read_back", never)
     outcome = bench.push(read_back=False)
     points = decode_receipt(outcome.documents.receipt).points
     assert (points.source.taken, points.arrival.taken, points.disk.taken) == (True, True, False)

@@ -13,7 +13,7 @@ from evidencesync.connection import busy_server
 from evidencesync.delta.rows import Row, segment_digest
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.digest import blake3_of, chunk_digest_of
-from evidencesync.ingest import present
+from evidencesync.ingest import session_contents
 from evidencesync.ingest.basis import Basis
 from evidencesync.protocol import flow
 from evidencesync.protocol.gaps import encode_wire_rows
@@ -127,7 +127,7 @@ def test_a_vault_that_remembers_nothing_gets_all_and_is_not_asked_for_ever(
     bench: Bench, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("find_segment", "find_small", "find_file"):
-        monkeypatch.setattr(present.Present, name, lambda *_: None)
+        monkeypatch.setattr(session_contents.Present, name, lambda *_: None)
     fill(bench.source, size)
     outcome = bench.push()
     assert outcome.literal_bytes > 12 * size
@@ -136,7 +136,7 @@ def test_a_vault_that_remembers_nothing_gets_all_and_is_not_asked_for_ever(
 
 
 def test_what_was_forgotten_is_asked_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(present.Present.__init__, "__defaults__", (8 * KIB,))
+    monkeypatch.setattr(session_contents.Present.__init__, "__defaults__", (8 * KIB,))
     for size, links in ((MIB, 3), (1500, 3)):
         folder = bench.source / f"{size}"
         folder.mkdir()

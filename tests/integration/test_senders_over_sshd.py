@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from evidencesync.files.disk import locked_folder
-from evidencesync.ingest.occupants import find_transfers
+from evidencesync.ingest.transfers import find_transfers
 from evidencesync.vault.layout import VaultLayout
 from tests.integration.cli_program import ITEM, REPOSITORY, TIMEOUT_SECONDS, Lab
 

@@ -15,7 +15,7 @@ from evidencesync.acquire.push import push
 from evidencesync.connection.progress import Progress
 from evidencesync.errors import DigestMismatchError
 from evidencesync.files.holes import HOLE_STEP, Extent, HoleFinder
-from evidencesync.ingest import ingesting
+from evidencesync.ingest import session as ingest_session
 from evidencesync.limits import KIB, MAX_ZERO_EXTENT, MIB
 from evidencesync.protocol.gaps import ZERO_BIT
 from evidencesync.protocol.messages import Open, SegmentData, SegmentsStored, Status
@@ -219,7 +219,7 @@ def test_a_writer_who_races_is_noticed_and_what_was_hashed_is_what_was_sent(
 
 def test_a_vault_that_hashes_zeros_for_long_says_that_it_is_alive(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sender hears something for every step of the work, long before the segment is stored."""
-    monkeypatch.setattr(ingesting, "_STATUS_SECONDS", 0.0)
+    monkeypatch.setattr(ingest_session, "_STATUS_SECONDS", 0.0)
     client = HostileClient(bench)
     client.shake_hands()
     client.send(Open(0, MAX_ZERO_EXTENT // 4), SegmentData(0, (ZERO_BIT | MAX_ZERO_EXTENT // 4).to_bytes(4, "little"), 0))

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from evidencesync.errors import ExitCode, MalformedDocumentError
 from evidencesync.evidence.entry import Entry
-from evidencesync.ingest import ingesting
+from evidencesync.ingest import session as ingest_session
 from evidencesync.protocol.messages import Published
 from evidencesync.source.metadata import EntryMaker
 from tests.integration.cli_program import ITEM, Lab
@@ -92,7 +92,7 @@ def test_every_command_refuses_what_verify_refuses(
 ) -> None:
     """A vault's end of another make published it."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(ingesting, "check_hard_links", lambda links, staging: None)
+    monkeypatch.setattr(ingest_session, "check_hard_links", lambda links, staging: None)
     bench = make_bench(tmp_path)
     assert send(bench, *LIES[lie]).hear(Published).acquisition == 1
     codes = {name: run_in_process(line(tmp_path)) for name, line in COMMANDS.items()}
@@ -107,7 +107,7 @@ def test_a_kept_receipt_whose_manifest_lies_is_refused_as_well(
     lab = Lab.make(tmp_path)
     lab.write("b", b"x")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(ingesting, "check_hard_links", lambda links, staging: None)
+    monkeypatch.setattr(ingest_session, "check_hard_links", lambda links, staging: None)
     plain = EntryMaker.make_entry
 
     def make_entry(self: EntryMaker, found: object, *args: object, **more: object) -> Entry:

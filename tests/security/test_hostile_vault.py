@@ -18,7 +18,8 @@ from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import Point
 from evidencesync.custody.receipt import encode_receipt
 from evidencesync.errors import ExitCode, LimitExceededError, LinkLostError, NoSpaceError, SignatureError
-from evidencesync.ingest import admission, conclusion
+from evidencesync.ingest import admission
+from evidencesync.ingest import receipt as ingest_receipt
 from evidencesync.ingest import receive as vaults_end
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import PREAMBLE, Failure, Published
@@ -58,7 +59,7 @@ def test_a_receipt_for_less_than_was_sent(bench: Bench, monkeypatch: pytest.Monk
             said["points"] = msgspec.structs.replace(receipt.points, disk=nothing)
         return encode_receipt(msgspec.structs.replace(receipt, **said))
 
-    monkeypatch.setattr(conclusion, "encode_receipt", lying)
+    monkeypatch.setattr(ingest_receipt, "encode_receipt", lying)
     with pytest.raises(SignatureError, match="something else"):
         bench.push()
 

@@ -13,8 +13,9 @@ from evidencesync.custody.sshsig import sign_document
 from evidencesync.custody.statements import ItemHistory
 from evidencesync.errors import ExitCode, UntrustedSignerError
 from evidencesync.evidence.digest import sha512_of
-from evidencesync.ingest import custody, ingesting
+from evidencesync.ingest import custody
 from evidencesync.ingest import receive as vaults_end
+from evidencesync.ingest import session as ingest_session
 from evidencesync.vault.item import Item
 from evidencesync.vault.readback import read_back
 from evidencesync.verify.audit import audit_vault
@@ -58,7 +59,7 @@ def test_a_key_that_is_given_up_while_the_disk_is_read_back_publishes_nothing(
         clock[0] = start + 7200 * 10**9
         return read_back(*given)
 
-    monkeypatch.setattr(ingesting, "read_back", long_read_back)
+    monkeypatch.setattr(ingest_session, "read_back", long_read_back)
     monkeypatch.setattr(vaults_end._Session, "__init__", _with_clock(vaults_end._Session.__init__, lambda: clock[0]))
     with pytest.raises(UntrustedSignerError):
         bench.push()

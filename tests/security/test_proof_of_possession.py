@@ -15,7 +15,7 @@ from evidencesync.delta.possession import Possession
 from evidencesync.errors import ExitCode, ProtocolError
 from evidencesync.evidence.digest import blake3_of
 from evidencesync.evidence.identity import ItemName, Title
-from evidencesync.ingest import ingesting
+from evidencesync.ingest import session as ingest_session
 from evidencesync.limits import LEAST_PROVEN
 from evidencesync.protocol.gaps import unpack_bits
 from evidencesync.protocol.messages import ChunkData, Open, PageAnswer, PageOffer, SegmentAnswer, Want, encode_message
@@ -74,7 +74,7 @@ def transcript_of(bench: Bench, known: Knowledge, proof: bytes) -> list[tuple[in
     """All that somebody hears who asks for everything; the vault says that it is alive whenever it has occasion to."""
     with pytest.MonkeyPatch.context() as patch:
         asker = enter(bench)
-        patch.setattr(ingesting, "_STATUS_SECONDS", 0.0)
+        patch.setattr(ingest_session, "_STATUS_SECONDS", 0.0)
         asker.ask_everything(known, proof)
         asker.hang_up()
     return asker.transcript

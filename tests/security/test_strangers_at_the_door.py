@@ -28,7 +28,7 @@ from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import BusyError
 from evidencesync.evidence.digest import sha512_of
 from evidencesync.evidence.identity import ItemName, Title
-from evidencesync.ingest.occupants import find_transfers
+from evidencesync.ingest.transfers import find_transfers
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import FrameDecoder, frame_of
 from evidencesync.protocol.messages import (

@@ -14,7 +14,7 @@ import pytest
 from evidencesync.acquire.push import push
 from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.connection.progress import Progress
-from evidencesync.ingest import conclusion
+from evidencesync.ingest import receipt as ingest_receipt
 from evidencesync.localstate.files import KeptFolder
 from evidencesync.localstate.receipt_checks import check_kept
 from evidencesync.localstate.receipts import ReceiptDraft
@@ -44,7 +44,7 @@ def test_what_a_vault_dates_in_another_age_is_told_by_the_push_the_receipts_and_
 ) -> None:
     """The same sentences, from both sides: the vault's end itself lies here, and publishes what it says."""
     for which in lies:
-        monkeypatch.setattr(f"evidencesync.ingest.ingesting.{which}", dated(monkeypatch, getattr(conclusion, which), day))
+        monkeypatch.setattr(f"evidencesync.ingest.session.{which}", dated(monkeypatch, getattr(ingest_receipt, which), day))
     (tmp_path / "receipts").mkdir()
     draft = ReceiptDraft(KeptFolder(tmp_path / "receipts"))
     link, thread = bench.serve()
@@ -68,7 +68,7 @@ def dated(monkeypatch: pytest.MonkeyPatch, make: Callable[..., bytes], day: str)
 
     def lie(*arguments: object) -> bytes:
         with monkeypatch.context() as within:
-            within.setattr(conclusion, "format_moment", lambda _: day)
+            within.setattr(ingest_receipt, "format_moment", lambda _: day)
             return make(*arguments)
 
     return lie

@@ -16,8 +16,7 @@ from evidencesync.errors import EvidenceSyncError, MalformedDocumentError, Missi
 from evidencesync.evidence.digest import CHUNK_DIGEST_SIZE, Blake3Digest, ChunkDigest, SegmentDigest
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import is_folder_name
-from evidencesync.files.closing import reading
-from evidencesync.files.disk import READ_FLAGS, storage_error, storing
+from evidencesync.files.disk import READ_FLAGS, reading, storage_error, storing
 from evidencesync.files.holes import has_empty_run
 from evidencesync.limits import MAX_CHUNK, MAX_SEGMENT_ROWS, SMALL_FILE
 from evidencesync.vault.index.case_index import RecipePlace

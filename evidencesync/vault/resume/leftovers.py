@@ -28,7 +28,7 @@ from evidencesync.vault.index.recipes import ChunkPlace
 from evidencesync.vault.item import Item
 from evidencesync.vault.journal import JournaledSegment, PlacedContent, TakenContent, read_journal
 from evidencesync.vault.layout import DATA, Location
-from evidencesync.vault.resume.left_session import LeftSession, left_sessions
+from evidencesync.vault.resume.left_sessions import LeftSession, left_sessions
 from evidencesync.vault.staging import ACQUISITION, CONTENTS, content_name
 from evidencesync.vault.tree import TreeReader
 

@@ -17,7 +17,7 @@ from evidencesync.errors import EvidenceSyncError, ExitCode, IncompleteError, Ma
 from evidencesync.source import reader
 from evidencesync.source.descriptor import open_untouched
 from evidencesync.source.filters import FilterRules
-from evidencesync.vault import checking
+from evidencesync.vault import file_checks
 from evidencesync.verify.context import VerifyProgress
 from tests.support.bench_of_evidence import new_signer
 from tests.support.manifest_of_a_folder import write_manifest
@@ -362,7 +362,7 @@ def test_a_manifest_of_a_single_file_is_compared_with_the_file_or_its_folder(tmp
 def test_large_sparse_files_and_many_small_ones_in_helper_processes_are_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, all_digests: bool
 ) -> None:
-    monkeypatch.setattr(checking, "_HELPERS_FROM", 100)
+    monkeypatch.setattr(file_checks, "_HELPERS_FROM", 100)
     source = tmp_path / "source"
     for number in range(600):
         write(source / f"{number:03}", b"%d" % number)

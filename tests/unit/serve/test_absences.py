@@ -9,7 +9,7 @@ from pathlib import Path
 
 from evidencesync.connection.sender_connection import Host
 from evidencesync.evidence.identity import ItemName, Title
-from evidencesync.ingest.occupants import find_transfers
+from evidencesync.ingest.transfers import find_transfers
 from evidencesync.protocol.messages import Alive
 from evidencesync.serve.serving import Absence, Absences
 from tests.support.bench_of_evidence import make_bench

@@ -15,10 +15,8 @@ import pytest
 from evidencesync.errors import InternalError
 from evidencesync.evidence.digest import blake3_of, sha256_of
 from evidencesync.files.disk import FOLDER_FLAGS
-from evidencesync.vault import checking
-from evidencesync.vault.checking import FileChecks
-from evidencesync.vault.helper import Helper
-from evidencesync.vault.stored import Comparison, Problem, StoredFile, compare_files
+from evidencesync.vault import file_checks
+from evidencesync.vault.file_checks import Comparison, FileChecks, Helper, Problem, StoredFile, compare_files
 from evidencesync.vault.tree import TreeReader
 from tests.support.patience import PATIENCE_SECONDS
 
@@ -105,8 +103,8 @@ def test_helpers_take_over_where_there_are_many_files_and_the_order_stays(
 ) -> None:
     fd, files = tree
     here = kinds_told(fd, files)
-    monkeypatch.setattr(checking, "_BATCH_FILES", 3)
-    monkeypatch.setattr(checking, "_HELPERS_FROM", 8)
+    monkeypatch.setattr(file_checks, "_BATCH_FILES", 3)
+    monkeypatch.setattr(file_checks, "_HELPERS_FROM", 8)
     assert kinds_told(fd, files) == here
 
 
@@ -115,7 +113,7 @@ def test_where_no_process_can_be_started_threads_go_on(
 ) -> None:
     fd, files = tree
     here = kinds_told(fd, files)
-    monkeypatch.setattr(checking, "_HELPERS_FROM", 1)
+    monkeypatch.setattr(file_checks, "_HELPERS_FROM", 1)
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     assert kinds_told(fd, files) == here
 
@@ -134,15 +132,15 @@ def test_a_helper_that_is_killed_is_an_error_and_never_a_file_passed_over(tree: 
 
 def test_a_killed_helper_ends_the_checks(tree: tuple[int, list[StoredFile]], monkeypatch: pytest.MonkeyPatch) -> None:
     fd, files = tree
-    monkeypatch.setattr(checking, "_HELPERS_FROM", 1)
-    monkeypatch.setattr(checking, "_BATCH_FILES", 1)
+    monkeypatch.setattr(file_checks, "_HELPERS_FROM", 1)
+    monkeypatch.setattr(file_checks, "_BATCH_FILES", 1)
 
     class Dying(Helper):
         def compare(self, files: list[StoredFile]) -> list[Problem]:  # type: ignore[override]
             os.kill(self.pid, signal.SIGKILL)
             return super().compare(files)
 
-    monkeypatch.setattr(checking, "Helper", Dying)
+    monkeypatch.setattr(file_checks, "Helper", Dying)
     with pytest.raises(InternalError, match="helper"):
         kinds_told(fd, files)
 
@@ -165,8 +163,8 @@ def test_a_helper_holds_no_descriptor_but_its_own(tree: tuple[int, list[StoredFi
 def test_a_helper_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     script = f"""
 import os, signal
-from evidencesync.vault.helper import Helper
-from evidencesync.vault.stored import Comparison
+from evidencesync.vault.file_checks import Helper
+from evidencesync.vault.file_checks import Comparison
 helper = Helper(os.open({str(tmp_path)!r}, os.O_RDONLY), Comparison(sha256=False, from_disk=False))
 helper.compare([])
 print(helper.pid, flush=True)

@@ -7,7 +7,7 @@ import pytest
 
 from evidencesync.errors import LockedError
 from evidencesync.vault.item import lock_item
-from evidencesync.vault.resume.abandoned import find_abandoned, remove_abandoned
+from evidencesync.vault.resume.left_sessions import find_abandoned, remove_abandoned
 from evidencesync.vault.staging import Staging
 from tests.unit.vault.acquiring import Acquirer, check_published
 

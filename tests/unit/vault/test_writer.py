@@ -12,7 +12,7 @@ from evidencesync.errors import ExitCode, OtherWriterError
 from evidencesync.vault import writer
 from evidencesync.vault.heads import record_heads
 from evidencesync.vault.keys import VaultSigner
-from evidencesync.vault.resume.abandoned import find_abandoned, remove_abandoned
+from evidencesync.vault.resume.left_sessions import find_abandoned, remove_abandoned
 from evidencesync.vault.settings import encode_settings, parse_settings
 from evidencesync.vault.vault import Vault
 from evidencesync.vault.writer import REAL_LOCKS, kind_of_file_system, this_machine

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from evidencesync.custody.manifest import CheckedLine
 from evidencesync.evidence.digest import Sha256Digest
 from evidencesync.evidence.path import from_json_fields
-from evidencesync.vault import checking
+from evidencesync.vault import file_checks
 from evidencesync.verify import contents, hashing
 from tests.unit.vault import acquiring
 from tests.unit.verify.sample import FIRST, IMAGE, ITEM, SECOND, ZEROS, ZEROS_AT, Made, edit, flip, only, slugs
@@ -133,8 +133,8 @@ def test_helper_processes_find_what_threads_find(made: Made, monkeypatch: pytest
     flip(made.acquisition(1) / "data" / "logs" / "day 1.log", 1)
     flip(made.acquisition(2) / "data" / "a.txt", 1)
     here = made.audit().findings
-    monkeypatch.setattr(checking, "_BATCH_FILES", 2)
-    monkeypatch.setattr(checking, "_HELPERS_FROM", 1)
+    monkeypatch.setattr(file_checks, "_BATCH_FILES", 2)
+    monkeypatch.setattr(file_checks, "_HELPERS_FROM", 1)
     assert made.audit().findings == here
 
 

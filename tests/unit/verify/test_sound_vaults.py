@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from evidencesync.errors import UsageError
-from evidencesync.vault.checking import FileChecks
+from evidencesync.vault.file_checks import FileChecks
 from evidencesync.vault.heads import record_heads
 from evidencesync.vault.index.reindex import rebuild
 from evidencesync.vault.layout import Scope

@@ -1,7 +1,7 @@
-"""Acquiring: what the vault's end does under an item's lock, from the first frame to the published acquisition.
+"""Runs one ingest session under an item's lock, from the first frame to the published acquisition.
 
-One thread reads the link ahead, one takes frames apart, stores and answers. A lost link does not end it: it waits for
-its sender and goes on where it was.
+One thread reads the link ahead, one decodes frames, stores what arrives and answers. A lost link does not end the session: it
+waits until the same sender resumes, and goes on from what is stored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ from evidencesync.evidence.digest import sha256_of
 from evidencesync.files.disk import FOLDER_FLAGS, storing
 from evidencesync.ingest.admission import Admitted, show_after, show_since
 from evidencesync.ingest.basis import Basis, Lookup, TreeKey
-from evidencesync.ingest.conclusion import (
+from evidencesync.ingest.context import VaultSide
+from evidencesync.ingest.elsewhere import Elsewhere
+from evidencesync.ingest.manifests import leftover_manifests, not_verified, previous_manifest, staged_lines
+from evidencesync.ingest.pages import PageIntake, PreviousManifest
+from evidencesync.ingest.receipt import (
     Concluded,
     Received,
     Traveled,
@@ -35,11 +39,7 @@ from evidencesync.ingest.conclusion import (
     sign_receipt,
     sign_record,
 )
-from evidencesync.ingest.elsewhere import Elsewhere
-from evidencesync.ingest.history import leftover_manifests, not_verified, previous_manifest, staged_lines
-from evidencesync.ingest.pages import PageIntake, PreviousManifest
-from evidencesync.ingest.present import Present
-from evidencesync.ingest.side import VaultSide
+from evidencesync.ingest.session_contents import Present
 from evidencesync.ingest.streams import StreamIntake
 from evidencesync.protocol.events import (
     ChunksArrived,

@@ -1,4 +1,4 @@
-"""Whose transfers are under way in a vault, or wait for a sender whose link was lost: asked at the doors of their sessions."""
+"""Lists the transfers that run or wait in a vault, and ends waiting ones, through their sessions' sockets."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What this very session has brought: contents that come again are neither asked for nor written twice.
+"""Remembers the contents that this session has received, so that a repeated one is neither asked for nor written twice.
 
-Nothing here is proof. Whoever uses a place reads and hashes what lies there, as for everything else that the vault has. What is
-remembered is bounded; what was forgotten is asked for, as if it had never come.
+A remembered place is a hint: what lies there is read and hashed before it is used, like everything that the vault has. The
+memory is bounded; a content that was dropped from it is asked for again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What both intakes work with."""
+"""Holds what the intakes of pages and of streams share: lookups, basis, receiver, and the tallies of the receipt."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from evidencesync.ingest.basis import Basis, Lookup, TreeKey
 from evidencesync.ingest.elsewhere import Elsewhere
-from evidencesync.ingest.present import Present
+from evidencesync.ingest.session_contents import Present
 from evidencesync.protocol.receiver import Receiver
 from evidencesync.vault.layout import Location, Scope
 

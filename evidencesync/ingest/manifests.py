@@ -1,4 +1,4 @@
-"""Manifests that lie on the vault's disk already: the one before, and the one that has just been staged."""
+"""Reads manifests that are already on the vault's disk: earlier ones for their pages, and the one that was just staged."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from evidencesync.errors import StorageError
 from evidencesync.evidence.digest import ChunkDigest
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
-from evidencesync.files.closing import reading
-from evidencesync.files.disk import READ_FLAGS, storing
+from evidencesync.files.disk import READ_FLAGS, reading, storing
 from evidencesync.ingest.pages import PreviousManifest
 from evidencesync.limits import MAX_MANIFEST_LINE, MIB
 from evidencesync.protocol.pages import page_positions

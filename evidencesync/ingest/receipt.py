@@ -1,4 +1,4 @@
-"""The end of a transfer: what the examiner signed is checked, what the disk gives back is compared, and the vault signs."""
+"""Checks the documents that the examiner signed, and builds the vault's receipt and its `received` record."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.utc_time import format_moment
 from evidencesync.ingest.admission import Admitted
-from evidencesync.ingest.history import staged_lines
-from evidencesync.ingest.side import StoredTally, Tallies
+from evidencesync.ingest.context import StoredTally, Tallies
+from evidencesync.ingest.manifests import staged_lines
 from evidencesync.protocol.messages import Finish
 from evidencesync.vault.item import ItemState
 from evidencesync.vault.settings import Lookup

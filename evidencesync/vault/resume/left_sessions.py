@@ -1,0 +1,168 @@
+"""Finds, reads and removes staging areas that sessions left behind when they ended before they had published."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from evidencesync.custody.documents import ManifestHeader
+from evidencesync.custody.manifest import decode_header
+from evidencesync.errors import EvidenceSyncError, LockedError
+from evidencesync.files.disk import FOLDER_FLAGS, READ_FLAGS, locked_folder, opened_folder, reading, storing
+from evidencesync.files.folders import FolderStack, remove_tree
+from evidencesync.limits import MAX_HEADER_LINE
+from evidencesync.vault.catalog import case_folders, item_folders
+from evidencesync.vault.item import Item
+from evidencesync.vault.journal import JOURNAL
+from evidencesync.vault.layout import DATA, INCOMING, MANIFEST, ItemLayout, VaultLayout
+from evidencesync.vault.space import allocated_bytes
+from evidencesync.vault.staging import ACQUISITION, CONTENTS, is_session_id
+from evidencesync.vault.writer import require_writer
+
+
+@dataclass(slots=True)
+class LeftSession:
+    """A staging area. `attempt`: whether it is one at the acquisition that is being made; None until that is known."""
+
+    name: str
+    path: Path
+    attempt: bool | None = None
+
+    def open_journal(self) -> BinaryIO | None:
+        """Its journal, if there is one."""
+        try:
+            fd = os.open(self.path / JOURNAL, READ_FLAGS)
+        except OSError:
+            return None
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            return None
+        return reading(fd)
+
+    def manifest(self) -> Path | None:
+        """Its manifest, which ends wherever the session did."""
+        path = self.path / ACQUISITION / MANIFEST
+        return path if path.is_file() and not path.is_symlink() else None
+
+    def is_attempt_at(self, header: ManifestHeader) -> bool:
+        """Whether the same examiner was acquiring the same source."""
+        try:
+            manifest = self.manifest()
+            if manifest is None:
+                return False
+            with manifest.open("rb") as file:
+                theirs = decode_header(file.readline(MAX_HEADER_LINE))
+        except (EvidenceSyncError, OSError):
+            return False
+        mine = header.source
+        return (theirs.examiner.key, theirs.source.host, theirs.source.path, theirs.source.path_b64) == (
+            header.examiner.key,
+            mine.host,
+            mine.path,
+            mine.path_b64,
+        )
+
+    def is_empty(self) -> bool:
+        """Whether the session ended before anything of it was staged."""
+        try:
+            manifest = self.manifest()
+            staged = os.listdir(self.path / CONTENTS) + os.listdir(self.path / ACQUISITION / DATA)
+            return not staged and (manifest is None or not manifest.stat().st_size)
+        except OSError:
+            return False
+
+    def size_of(self, path: bytes) -> int:
+        """The size of a regular file, else 0. Only a hint: whoever uses the file opens it name by name."""
+        try:
+            found = os.lstat(os.fsencode(self.path) + b"/" + path)
+        except (OSError, ValueError):
+            return 0
+        return found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+
+def left_sessions(item: Item, own_session: str) -> list[LeftSession]:
+    """The staging areas of an item but one's own, the one that was written to last first."""
+    with opened_folder(item.layout.root) as root, opened_folder(INCOMING, root) as incoming, storing("list staging areas"):
+        names = [name for name in os.listdir(incoming) if is_session_id(name) and name != own_session]
+        found = {name: os.stat(name, dir_fd=incoming, follow_symlinks=False) for name in names}
+        times = {name: status.st_mtime_ns for name, status in found.items() if stat.S_ISDIR(status.st_mode)}
+    return [LeftSession(name, item.layout.incoming / name) for name in sorted(times, key=lambda name: -times[name])]
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """One abandoned staging area. `case` and `item` are folder names; `bytes` are those on the disk."""
+
+    case: str
+    item: str
+    session: str
+    files: int
+    bytes: int
+    changed_ns: int
+
+
+def find_abandoned(vault: VaultLayout) -> list[Abandoned]:
+    """All staging areas of items that nobody is writing to. What is being written is passed over."""
+    found = []
+    for case in case_folders(vault):
+        for item in item_folders(vault, case):
+            layout = ItemLayout(vault.case(case) / item)
+            with contextlib.suppress(LockedError), locked_folder(layout.root, "the item") as root:
+                found += _find_in_item(root, case, item)
+    return found
+
+
+def remove_abandoned(vault: VaultLayout, abandoned: Iterable[Abandoned]) -> list[Abandoned]:
+    """Removes staging areas that were found before; those that were removed. Items that are locked now are passed over.
+
+    Only ever touches folders in `incoming/` that have a session's name. Raises StorageError, OtherWriterError.
+    """
+    require_writer(vault)
+    removed = []
+    for one in abandoned:
+        layout = ItemLayout(vault.case(one.case) / one.item)
+        if not is_session_id(one.session):
+            continue
+        with contextlib.suppress(LockedError), locked_folder(layout.root, "the item") as root:
+            with opened_folder(INCOMING, root) as incoming:
+                remove_tree(incoming, one.session)
+            removed.append(one)
+    return removed
+
+
+def _find_in_item(root_fd: int, case: str, item: str) -> list[Abandoned]:
+    with storing("list staging areas"):
+        if INCOMING not in os.listdir(root_fd):
+            return []
+        with opened_folder(INCOMING, root_fd) as incoming:
+            names = [name for name in sorted(os.listdir(incoming)) if is_session_id(name)]
+            modes = {name: os.stat(name, dir_fd=incoming, follow_symlinks=False).st_mode for name in names}
+            return [
+                Abandoned(case, item, name, *_measure(os.open(name, FOLDER_FLAGS, dir_fd=incoming)))
+                for name in names
+                if stat.S_ISDIR(modes[name])  # anything else was not made here: `verify` names it
+            ]
+
+
+def _measure(session_fd: int) -> tuple[int, int, int]:
+    """Files, bytes on the disk, and the time of the last change. Takes over the descriptor."""
+    files = size = changed = 0
+    pending = [b""]
+    with FolderStack(session_fd) as stack:
+        while pending:
+            folder = stack.enter(pending.pop())
+            changed = max(changed, os.fstat(folder).st_ctime_ns)
+            for name in map(os.fsencode, os.listdir(folder)):
+                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if stat.S_ISDIR(found.st_mode):
+                    pending.append(stack.path + b"/" + name if stack.path else name)
+                    continue
+                files += 1
+                size += allocated_bytes(found)
+                changed = max(changed, found.st_ctime_ns)
+    return files, size, changed
