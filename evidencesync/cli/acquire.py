@@ -46,18 +46,20 @@ class HowChoice(DetailsChoice):
 
     note: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="A note for the manifest; may be repeated.")] = None
     no_read_back: Annotated[
-        bool, typer.Option("--no-read-back", help="Do not read the vault's disk to prove what was written. The receipt says so.")
+        bool, typer.Option("--no-read-back", help="Do not read the data back from the vault's disk. The receipt says so.")
     ] = False
     limit_rate: Annotated[
         str | None,
         typer.Option(
-            metavar="RATE", envvar="EVIDENCESYNC_LIMIT_RATE", help="Bytes a second at most: 500K, 1.5M (of 1024), or a number."
+            metavar="RATE", envvar="EVIDENCESYNC_LIMIT_RATE", help="Bytes a second at most: 500K, 1.5M (K is 1024), or a number."
         ),
     ] = None
     compress: Annotated[
         str | None,
         typer.Option(
-            metavar="auto|always|never", envvar="EVIDENCESYNC_COMPRESS", help="zstd: where it pays, or not.  [default: auto]"
+            metavar="auto|always|never",
+            envvar="EVIDENCESYNC_COMPRESS",
+            help="Compress with zstd: where it helps, always or never.  [default: auto]",
         ),
     ] = None
     retries: Annotated[
@@ -67,7 +69,7 @@ class HowChoice(DetailsChoice):
             min=0,
             max=10_000,
             envvar="EVIDENCESYNC_RETRIES",
-            help="Attempts, in a row, to get a link, or a lost one back.",
+            help="How often to try again when the connection fails or is lost.",
         ),
     ] = 12
     on_read_error: Annotated[
@@ -85,7 +87,7 @@ class HowChoice(DetailsChoice):
             min=0,
             max=MAX_RETRIES_CHANGED,
             envvar="EVIDENCESYNC_RETRIES_CHANGED",
-            help="How often a file that changed while it was read is read and sent again.  [default: 2, up to 16 MiB]",
+            help="How often to read a file again that changed while it was read.  [default: 2, up to 16 MiB]",
         ),
     ] = None
     receipts: Annotated[
@@ -93,7 +95,7 @@ class HowChoice(DetailsChoice):
         typer.Option(
             metavar="DIR",
             envvar="EVIDENCESYNC_RECEIPTS",
-            help="Where the signed documents that come back are kept.  [default: ~/.local/share/evidencesync/receipts]",
+            help="Folder that keeps the vault's signed documents.  [default: ~/.local/share/evidencesync/receipts]",
         ),
     ] = None
 

@@ -35,7 +35,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def list_vault(run: Run, vault: VaultPath) -> ExitCode:
-    """Lists cases, items and acquisitions, as their documents say. Nothing is verified: see `evidencesync verify`."""
+    """Lists cases, items and acquisitions from their documents. Nothing is verified: see `evidencesync verify`."""
     from evidencesync.cli.catalog import list_output
 
     output, problems = list_output(local_vault(vault))
@@ -47,12 +47,12 @@ def list_vault(run: Run, vault: VaultPath) -> ExitCode:
 class FilesChoice:
     """Which entries are shown, and from where on."""
 
-    files: Annotated[bool, typer.Option("--files", help="Show what was acquired, entry by entry.")] = False
+    files: Annotated[bool, typer.Option("--files", help="List the acquired files and folders.")] = False
     below: Annotated[
         str | None, typer.Option(metavar="PATH", help="With --files: only this file or folder and what is in it.")
     ] = None
-    after: Annotated[str | None, typer.Option(metavar="PATH", help="With --files: go on after this path.")] = None
-    limit: Annotated[int, typer.Option(metavar="COUNT", min=1, max=1_000_000, help="With --files: how many at once.")] = 1000
+    after: Annotated[str | None, typer.Option(metavar="PATH", help="With --files: start after this path.")] = None
+    limit: Annotated[int, typer.Option(metavar="COUNT", min=1, max=1_000_000, help="With --files: how many to show.")] = 1000
 
 
 def show_acquisition(
@@ -60,7 +60,9 @@ def show_acquisition(
     vault: VaultPath,
     item: ItemChoice,
     files: FilesChoice,
-    acquisition: Annotated[int | None, typer.Option(metavar="N", min=1, max=9999, help="Which one.  [default: the last]")] = None,
+    acquisition: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=9999, help="Number of the acquisition.  [default: the last]")
+    ] = None,
 ) -> ExitCode:
     """Shows one acquisition, and the custody chain of its item; or its files. Nothing is verified: see `evidencesync verify`."""
     if files.files:

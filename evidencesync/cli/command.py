@@ -34,11 +34,11 @@ class OutputChoice:
 
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, also for an error.")] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No messages and no progress.")] = False
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Say more; a traceback with an error.")] = False
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Print more details, and a traceback with an error.")] = False
     config: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE", envvar=CONFIG_VARIABLE, help="Settings to use in place of the user's own ('none': no file)."
+            metavar="FILE", envvar=CONFIG_VARIABLE, help="Settings file to use instead of the user's own ('none': no file)."
         ),
     ] = None
 

@@ -41,28 +41,24 @@ def compare(
     ],
     trusted: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE", help="An allowed_signers file: MANIFEST.sig is checked first, and must be by one of these signers."
-        ),
+        typer.Option(metavar="FILE", help="Your allowed_signers file: MANIFEST.sig must be valid and by one of these signers."),
     ] = None,
     all_digests: Annotated[bool, typer.Option("--all-digests", help="Compare SHA-256 too, not only BLAKE3.")] = False,
     metadata: Annotated[
         bool,
-        typer.Option(
-            "--metadata", help="Mode, owner, time, links and attributes count, too: each difference is listed, and is exit 30."
-        ),
+        typer.Option("--metadata", help="Compare mode, owner, times, links and attributes, too; a difference ends with 30."),
     ] = False,
     data: Annotated[
         bool,
-        typer.Option("--data", help="FOLDER is a copy of an acquisition's data, where links and special files are absent."),
+        typer.Option("--data", help="FOLDER is a copy of an acquisition's data, which has no links and special files."),
     ] = False,
 ) -> ExitCode:
     """Compares a folder with a manifest, without a vault: what matches, was modified, moved, copied, is missing or new.
 
-    Every regular file is read, but one that is larger than all that is listed; nothing else is opened, no link is followed,
-    and nothing is written. Ends with 0 only if all that the manifest lists is there, and nothing else; 30 if something was
-    modified, 31 if it is moved, duplicated, missing or new, 3 if something could not be read, 4 if names came or went
-    meanwhile. The data folder beside the manifest is known as such without --data.
+    Reads every regular file, except those larger than any file in the manifest. Nothing else is opened, no link is followed,
+    and nothing is written. Ends with 0 only if everything in the manifest is there, and nothing else; 30 if something was
+    modified, 31 if something is moved, duplicated, missing or new, 3 if something could not be read, 4 if names came or went
+    meanwhile. The data folder beside the manifest is recognised without --data.
     """
     import time
 

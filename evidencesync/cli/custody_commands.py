@@ -24,22 +24,24 @@ if TYPE_CHECKING:
     from evidencesync.ssh.address import Address
 
 _Vault = Annotated[str, typer.Argument(metavar="VAULT", help="A local path, [user@]host:path, or ssh://[user@]host[:port]/path.")]
-_Text = Annotated[str | None, typer.Option(metavar="TEXT", help="What there is to say, on one line.")]
-_Condition = Annotated[str | None, typer.Option(metavar="TEXT", help="In which condition the item is.")]
-_SealNumber = Annotated[str | None, typer.Option(metavar="N", help="Number of the seal that the item is under.")]
+_Text = Annotated[str | None, typer.Option(metavar="TEXT", help="Free text, on one line.")]
+_Condition = Annotated[str | None, typer.Option(metavar="TEXT", help="Condition of the item.")]
+_SealNumber = Annotated[str | None, typer.Option(metavar="N", help="Number of the item's seal.")]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HandOverChoice:
     """To whom an item is handed over, and how."""
 
-    to: Annotated[str, typer.Option(metavar="PRINCIPAL", help="To whom: the name under which the vault trusts his key.")]
+    to: Annotated[str, typer.Option(metavar="PRINCIPAL", help="Name of the receiver, as the vault trusts their key.")]
     outside: Annotated[
         bool,
-        typer.Option("--outside", help="To somebody who has no key that the vault trusts, such as a court."),
+        typer.Option("--outside", help="The receiver has no key that the vault trusts, such as a court."),
     ] = False
-    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Why.")] = None
-    mechanism: Annotated[str | None, typer.Option(metavar="TEXT", help="How: in person, by courier, ...")] = None
+    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="The reason.")] = None
+    mechanism: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="How the item is handed over: in person, by courier, ...")
+    ] = None
     condition: _Condition = None
     seal_number: _SealNumber = None
     text: _Text = None
@@ -52,7 +54,7 @@ class FoundChoice:
     condition: _Condition = None
     seal_number: _SealNumber = None
     location: Annotated[str | None, typer.Option(metavar="TEXT", help="Where the item is now.")] = None
-    storage: Annotated[str | None, typer.Option(metavar="TEXT", help="Where and how it is kept.")] = None
+    storage: Annotated[str | None, typer.Option(metavar="TEXT", help="Where and how the item is kept.")] = None
     text: _Text = None
 
 
@@ -86,8 +88,8 @@ def add_commands(app: typer.Typer) -> None:
 def show(run: Run, vault: _Vault, item: ItemChoice, sign: SignChoice, ssh: RemoteChoice) -> ExitCode:
     """Shows an item's chain of custody: every record, who holds the item, and what is known of it.
 
-    Where the vault lies on this machine no key is needed. That the records follow one another is checked, and that each is
-    signed by the key it names; whether those keys are trusted is for `evidencesync verify`.
+    A vault on this machine needs no key. It is checked that each record follows the one before and is signed by the key that
+    it names. Whether those keys are trusted is checked by `evidencesync verify`.
     """
     from evidencesync.acquire.custody import read_chain, read_local_chain
     from evidencesync.cli.custody_outputs import show_lines, show_output
@@ -114,7 +116,9 @@ def note(
     sign: SignChoice,
     ssh: RemoteChoice,
     text: _Text = None,
-    acquisition: Annotated[int | None, typer.Option(metavar="N", min=1, max=9999, help="Which acquisition it is about.")] = None,
+    acquisition: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=9999, help="Number of the acquisition that the note is about.")
+    ] = None,
 ) -> ExitCode:
     """Notes something about an item: a text, details of case and item, or both."""
     stated = {**_texts(text=text), **details.details(item.name())}
@@ -133,9 +137,9 @@ def correct(
     record: Annotated[int, typer.Option(metavar="N", min=1, max=999_999, help="Number of the record that is wrong.")],
     text: _Text = None,
 ) -> ExitCode:
-    """Says what is right where a record is wrong. Nothing is edited: the correction is a record of its own.
+    """Corrects a custody record. Nothing is edited: the correction is a new record.
 
-    A detail with an empty value (NAME=) is withdrawn: it is not known after all.
+    A detail with an empty value (NAME=) is withdrawn.
     """
     stated = {**_texts(text=text), **details.details(item.name(), may_withdraw=True)}
     if not stated:
@@ -151,10 +155,10 @@ def hand_over(
     sign: SignChoice,
     ssh: RemoteChoice,
 ) -> ExitCode:
-    """Hands an item over. It is complete when the one who is named accepts it, with a record of his own.
+    """Hands an item over to another person. It is complete when that person accepts it, with a signed record.
 
-    A further hand-over takes the place of one that nobody has accepted. The vault must trust a key of the one who is named, else
-    nothing is signed: he could not accept. For somebody outside, who has none, say so with --outside.
+    A new hand-over replaces one that nobody has accepted. The vault must trust a key of the receiver, who could not accept
+    otherwise; if it does not, nothing is signed. For a receiver without such a key, use --outside.
     """
     from evidencesync.custody.details import OUTSIDE
 
@@ -194,7 +198,7 @@ def accept(
         int | None, typer.Option(metavar="N", min=1, max=999_999, help="Number of the hand-over.  [default: the open one]")
     ] = None,
 ) -> ExitCode:
-    """Accepts a hand-over, and says in which condition the item was found. Only the one whom it names can."""
+    """Accepts a hand-over, and states the condition of the item. Only the person that the hand-over names can do this."""
     stated = _texts(**dataclasses.asdict(found))
 
     def compose(chain: ShownChain) -> Draft:
@@ -215,7 +219,7 @@ def seal(
     item: ItemChoice,
     sign: SignChoice,
     ssh: RemoteChoice,
-    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Why.")] = None,
+    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="The reason.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask. (Without a terminal nobody is asked.)")] = False,
 ) -> ExitCode:
     """Closes an item, for good: it takes no more acquisitions. Notes, corrections and hand-overs remain possible.

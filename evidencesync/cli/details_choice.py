@@ -36,7 +36,7 @@ class DetailsChoice:
     ] = None
     case_file: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="A TOML file with such details. What --detail says wins."),
+        typer.Option(metavar="FILE", help="A TOML file with such details. --detail takes precedence."),
     ] = None
 
     def details(self, name: ItemName, *, may_withdraw: bool = False) -> dict[str, str]:

@@ -38,9 +38,11 @@ def diff(
     run: Run,
     vault: VaultPath,
     before: Annotated[int, typer.Argument(metavar="N", min=1, max=9999, help="The earlier acquisition.")],
-    after: Annotated[int, typer.Argument(metavar="M", min=1, max=9999, help="The later one.")],
+    after: Annotated[int, typer.Argument(metavar="M", min=1, max=9999, help="The later acquisition.")],
     item: ItemChoice,
-    limit: Annotated[int, typer.Option(metavar="COUNT", min=0, max=1_000_000, help="How many of each kind are named.")] = 1000,
+    limit: Annotated[
+        int, typer.Option(metavar="COUNT", min=0, max=1_000_000, help="How many differences of each kind to list.")
+    ] = 1000,
 ) -> ExitCode:
     """Compares two acquisitions by their manifests: what was added, removed, moved, and changed, and where in a file.
 

@@ -32,7 +32,10 @@ class ExportRecordChoice(RecordChoice):
     """Whether the export is recorded, and who signs that."""
 
     record: Annotated[
-        bool, typer.Option("--record", help="Append a signed record of the export to the item's chain, or export nothing.")
+        bool,
+        typer.Option(
+            "--record", help="Append a signed record of the export to the item's custody chain; if that fails, export nothing."
+        ),
     ] = False
 
 
@@ -42,7 +45,7 @@ class FormatChoice:
 
     form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="bagit (a folder), hashdeep or case-uco (a file).")]
     acquisition: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=9999, help="Which acquisition.  [default: the last]")
+        int | None, typer.Option(metavar="N", min=1, max=9999, help="Number of the acquisition.  [default: the last]")
     ] = None
     encrypt_to: Annotated[
         list[str] | None,
@@ -70,19 +73,19 @@ def add_commands(app: typer.Typer) -> None:
 def export(
     run: Run,
     vault: VaultPath,
-    destination: Annotated[str, typer.Argument(metavar="DEST", help="What to write; nothing may be there yet.")],
+    destination: Annotated[str, typer.Argument(metavar="DEST", help="The file or folder to write. It must not exist yet.")],
     item: ItemChoice,
     what: FormatChoice,
     recording: ExportRecordChoice,
     trusted: Annotated[
-        str | None, typer.Option(metavar="FILE", help="An allowed_signers file of your own, in place of the vault's trust.")
+        str | None, typer.Option(metavar="FILE", help="Your own allowed_signers file, to use instead of the vault's.")
     ] = None,
 ) -> ExitCode:
     """Writes an acquisition in a format that other tools read: BagIt, hashdeep's list of known files, or CASE/UCO.
 
-    It is verified first, with both digests: what is damaged is not exported (exit 30 and others, as `verify`). DEST appears
-    whole or not at all, and never in the vault. Ends with 3 if a name had to be left out of a list; a bag is refused (exit 2) if
-    it cannot hold every name.
+    The acquisition is verified first, with both digests; damaged evidence is not exported (exit 30 and others, as `verify`). DEST
+    appears complete or not at all, and never in the vault. Ends with 3 if a name had to be left out of a list; a bag is refused
+    (exit 2) if it cannot hold every name.
     """
     import time
 

@@ -29,14 +29,14 @@ class FilterChoice:
 
     exclude: Annotated[
         _Patterns,
-        typer.Option(metavar="PATTERN", help="Leave out, as in .gitignore; recorded; may be repeated."),
+        typer.Option(metavar="PATTERN", help="Leave out what matches (.gitignore syntax); recorded; may be repeated."),
     ] = None
     include: Annotated[
         _Patterns,
-        typer.Option(metavar="PATTERN", help="Keep, whatever an --exclude says, a folder with all in it; may be repeated."),
+        typer.Option(metavar="PATTERN", help="Keep what matches despite --exclude, a folder with its content; may be repeated."),
     ] = None
     max_size: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Leave out larger files: 500K, 1.5G (of 1024), or a number of bytes.")
+        str | None, typer.Option(metavar="SIZE", help="Leave out larger files: 500K, 1.5G (K is 1024), or a number of bytes.")
     ] = None
     one_file_system: Annotated[
         bool,
@@ -47,12 +47,12 @@ class FilterChoice:
         typer.Option(metavar="FILE", help="Take only what FILE ('-': stdin) lists, one path a line, relative to SOURCE."),
     ] = None
     files_from0: Annotated[
-        str | None, typer.Option("--files-from0", "-0", metavar="FILE", help="The same, with a NUL after each path.")
+        str | None, typer.Option("--files-from0", "-0", metavar="FILE", help="As --files-from, with a NUL after each path.")
     ] = None
 
     allow_empty: Annotated[
         bool,
-        typer.Option("--allow-empty", help="Acquire, though filters leave nothing but folders, or no listed name is there."),
+        typer.Option("--allow-empty", help="Acquire even if the filters leave only folders, or no listed name exists."),
     ] = False
 
     def rules(self, warn: Callable[[str], None]) -> FilterRules:

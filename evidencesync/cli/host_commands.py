@@ -40,9 +40,14 @@ def trust(
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="[user@]host[:path] or ssh://[user@]host[:port][/path]")],
     ssh: ServerChoice,
     fingerprint: Annotated[
-        str | None, typer.Option(metavar="SHA256:...", help="What the administrator told you; nothing is asked if it is that.")
+        str | None,
+        typer.Option(
+            metavar="SHA256:...", help="The fingerprint that the administrator told you; if it matches, you are not asked."
+        ),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask. Say this only if you have compared the fingerprint.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do not ask. Use this only after you have compared the fingerprint.")
+    ] = False,
 ) -> ExitCode:
     """Shows the fingerprint of a server's host key, asks, and adds the key to a known_hosts file.
 

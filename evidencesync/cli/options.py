@@ -29,7 +29,7 @@ TsaRoots = Annotated[
     typer.Option(
         metavar="FILE",
         envvar="EVIDENCESYNC_TSA_ROOT",
-        help="Root certificates (PEM) of the time-stamping authorities that you believe; may be repeated.",
+        help="Root certificates (PEM) of the time-stamping authorities that you trust; may be repeated.",
     ),
 ]
 
@@ -70,12 +70,14 @@ class ServerChoice:
             "--ssh-config",
             metavar="FILE",
             envvar="EVIDENCESYNC_SSH_CONFIG",
-            help="In place of ~/.ssh/config ('none': no file).",
+            help="SSH configuration to use instead of ~/.ssh/config ('none': no file).",
         ),
     ] = None
     known_hosts: Annotated[
         str | None,
-        typer.Option(metavar="FILE", envvar="EVIDENCESYNC_KNOWN_HOSTS", help="The only file whose host keys count."),
+        typer.Option(
+            metavar="FILE", envvar="EVIDENCESYNC_KNOWN_HOSTS", help="known_hosts file to use instead of the usual ones."
+        ),
     ] = None
     timeout: Annotated[
         float | None,
@@ -84,7 +86,7 @@ class ServerChoice:
             min=0.1,
             max=86_400,
             envvar="EVIDENCESYNC_TIMEOUT",
-            help="A silent link is lost after this.  [default: 60]",
+            help="Treat a silent connection as lost after this time.  [default: 60]",
         ),
     ] = None
 
@@ -101,7 +103,7 @@ class ServerChoice:
         typer.Option(
             metavar="PROGRAM",
             envvar="EVIDENCESYNC_SSH",
-            help="The SSH client, with options if need be, as for rsync -e.  [default: ssh]",
+            help="The SSH client, with options if needed, as for rsync -e.  [default: ssh]",
         ),
     ] = None
 
@@ -131,7 +133,7 @@ class RemoteChoice(ServerChoice):
         typer.Option(
             metavar="CMD",
             envvar="EVIDENCESYNC_REMOTE_COMMAND",
-            help="evidencesync at the other end.  [default: evidencesync]",
+            help="Path of evidencesync on the other machine.  [default: evidencesync]",
         ),
     ] = None
 

@@ -38,7 +38,7 @@ class FarChoice(RemoteChoice):
     agentless: Annotated[
         bool,
         typer.Option(
-            "--agentless", help="Read over SFTP: the other machine needs no evidencesync. All of it travels, hashed on arrival."
+            "--agentless", help="Read over SFTP: the other machine needs no evidencesync. All data is sent, and hashed here."
         ),
     ] = False
 
@@ -73,8 +73,8 @@ def pull_source(
 
     The other machine needs evidencesync and no key of the examiner's; with --agentless it needs nothing but an SSH server
     with SFTP, and a file that cannot be read whole is recorded without content. Nothing is written there. Ends like push: 0
-    when all was read and stands in the vault, 3 when something could not be read, 4 when something changed while it was read;
-    everything else means that nothing was published. Filters mean what they mean for push.
+    when everything was read and is in the vault, 3 when something could not be read, 4 when something changed while it was
+    read. Any other code means that nothing was published. Filters work as for push.
     """
     from evidencesync.cli.passphrase import make_asker
     from evidencesync.cli.terminal import person_at

@@ -37,9 +37,7 @@ if TYPE_CHECKING:
 class PushChoice(HowChoice):
     """How it travels, and whether it does at all."""
 
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only look: say what would be read. Nothing is sent, and nothing written anywhere.")
-    ] = False
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be read. Nothing is sent or written.")] = False
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -72,13 +70,13 @@ def push_source(
 ) -> ExitCode:
     """Acquires a source into a vault: reads it once, sends what the vault lacks, and gets a signed receipt.
 
-    Ends with 0 when all was read and stands in the vault, 3 when something could not be read, 4 when something changed
-    while it was read; everything else means that nothing was published.
+    Ends with 0 when everything was read and is in the vault, 3 when something could not be read, 4 when something changed
+    while it was read. Any other code means that nothing was published.
 
-    Filters: what an --include matches is kept, a folder with all that is in it, whatever any --exclude says. Of the rest, the
-    last --exclude that matches the entry itself decides (one that begins with ! keeps); where none does, what holds for its
-    folder holds for it. Below a folder that is left out, what may be kept is looked for. What is left out is listed as skipped.
-    Where nothing but folders is left, that is an error, but for --allow-empty.
+    Filters: what an --include matches is kept despite any --exclude, a folder with its content. For other entries the last
+    matching --exclude decides (a pattern that begins with ! keeps). An entry that no pattern matches is treated as its folder
+    is. An excluded folder is still searched for entries to keep. What is left out is listed as skipped. It is an error if only
+    folders are left, unless --allow-empty is given.
     """
     from evidencesync.acquire.connect import reach_vault, reaching
     from evidencesync.cli.passphrase import make_asker

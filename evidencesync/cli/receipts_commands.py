@@ -70,7 +70,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def list_receipts(run: Run, receipts: _Receipts = None) -> ExitCode:
-    """Lists what is kept, and which heads are remembered. Nothing is verified: see `evidencesync receipts check`."""
+    """Lists the receipts that are kept here, and the remembered chain heads. Nothing is verified: see `receipts check`."""
     from evidencesync.cli.receipts_outputs import ReceiptsListOutput
     from evidencesync.localstate.receipt_checks import read_kept
 
@@ -89,21 +89,24 @@ def list_receipts(run: Run, receipts: _Receipts = None) -> ExitCode:
 def check_receipts(
     run: Run,
     folders: Annotated[
-        list[str] | None, typer.Argument(metavar="[FOLDER]...", help="Receipts to check.  [default: all that are kept]")
+        list[str] | None,
+        typer.Argument(metavar="[FOLDER]...", help="Folders of receipts to check.  [default: all that are kept]"),
     ] = None,
     receipts: _Receipts = None,
     trusted: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="An allowed_signers file: who may sign. Without it, nobody is judged."),
+        typer.Option(
+            metavar="FILE", help="Your allowed_signers file: who may sign. Without it, no key counts as trusted or untrusted."
+        ),
     ] = None,
     vault: Annotated[
         str | None,
-        typer.Option(metavar="VAULT", help="Also check that this vault here still has what it signed for."),
+        typer.Option(metavar="VAULT", help="Also check that this local vault still has every record that it signed."),
     ] = None,
 ) -> ExitCode:
     """Checks receipts without the vault: signatures, the manifest, and records against each other.
 
-    Ends with 34 where the vault at hand lacks a record that it has signed for, or has another one.
+    Ends with 34 if the vault lacks a record that it has signed, or has a different one.
     """
     import time
 
@@ -139,14 +142,14 @@ def check_receipts(
 
 def forget_head(
     run: Run,
-    vault_id: Annotated[str, typer.Argument(metavar="VAULT_ID", help="Which vault: its id, as `receipts list` shows it.")],
-    case: Annotated[str | None, typer.Option(metavar="CASE", help="Only one item of it; needs --item.")] = None,
-    item: Annotated[str | None, typer.Option(metavar="ITEM", help="Only one item of it; needs --case.")] = None,
+    vault_id: Annotated[str, typer.Argument(metavar="VAULT_ID", help="The vault's id, as `receipts list` shows it.")],
+    case: Annotated[str | None, typer.Option(metavar="CASE", help="Only an item of this case; needs --item.")] = None,
+    item: Annotated[str | None, typer.Option(metavar="ITEM", help="Only this item; needs --case.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> ExitCode:
-    """Forgets how far a vault's chains were seen: for a vault that was restored from a backup on purpose.
+    """Forgets the remembered chain heads of a vault: for a vault that was restored from a backup on purpose.
 
-    What the vault says next is then believed, once. Receipts are kept: compare them with the vault first
+    The chains that the vault shows next are then accepted once. Receipts are kept: compare them with the vault first
     (`evidencesync receipts check --vault VAULT`).
     """
     from evidencesync.cli.receipts_outputs import ForgetHeadOutput

@@ -57,7 +57,10 @@ class FileChoice:
     """What is written."""
 
     output: Annotated[
-        str, typer.Option("-o", "--output", metavar="FILE", help="What to write: FILE.html, FILE.pdf or FILE.json. Must be new.")
+        str,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="The report to write: FILE.html, FILE.pdf or FILE.json. It must not exist yet."
+        ),
     ]
     time_of_report: Annotated[
         str | None,
@@ -65,7 +68,7 @@ class FileChoice:
             "--time",
             metavar="TIME",
             envvar="EVIDENCESYNC_REPORT_TIME",
-            help="The time that the report bears, as 2026-11-23T09:30:00Z. With --verdict the same report is the same bytes.",
+            help="The report's time, as 2026-11-23T09:30:00Z. With --verdict, equal input gives equal bytes.",
         ),
     ] = None
 
@@ -115,21 +118,20 @@ def report(
     signing: ReportSignChoice,
     to: FileChoice,
     trusted: Annotated[
-        str | None, typer.Option(metavar="FILE", help="As in `verify`: your own allowed_signers file, in place of the vault's.")
+        str | None, typer.Option(metavar="FILE", help="Your own allowed_signers file, to use instead of the vault's.")
     ] = None,
     verdict: Annotated[
         str | None,
         typer.Option(
             metavar="FILE",
-            help="What `verify --json` printed earlier, in place of checking now. The report states how old it is.",
+            help="Output of an earlier `verify --json`, to use instead of checking now. The report states its age.",
         ),
     ] = None,
 ) -> ExitCode:
     """Writes the audit report of a case, or of a part of it, as HTML, PDF or JSON.
 
-    Everything is verified first, and the report says what was found; the exit code is that of the verdict. A verdict from
-    an earlier check counts only as long as the custody chains have not changed since. Nothing is written into the vault,
-    but with --sign.
+    Everything is verified first, and the report states the findings; the exit code is that of the verdict. A verdict from an
+    earlier check is accepted only if the custody chains have not changed since. Only --sign writes into the vault.
     """
     import time
 

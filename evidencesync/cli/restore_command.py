@@ -45,26 +45,24 @@ class CopyChoice:
     devices: Annotated[bool, typer.Option("--devices", help="Make device nodes, too (as root).")] = False
     set_id: Annotated[
         bool,
-        typer.Option("--set-id", help="Set set-id bits of files and file capabilities, too, where the owner is the original."),
+        typer.Option("--set-id", help="Set set-id bits and file capabilities, too, where the original owner could be set."),
     ] = False
     by_name: Annotated[
-        bool, typer.Option("--by-name", help="Owners by name where this system knows the name.  [default: by number]")
+        bool, typer.Option("--by-name", help="Set owners by name where this system knows the name.  [default: by number]")
     ] = False
     on_damage: Annotated[
         str,
         typer.Option(
             metavar="fail|skip",
-            help="Where the vault's copy of a file is damaged: restore nothing, or leave it out, name it, and end with 30.",
+            help="If a file is damaged in the vault: restore nothing (fail), or leave it out and end with 30 (skip).",
         ),
     ] = "fail"
     no_read_back: Annotated[
-        bool, typer.Option("--no-read-back", help="Do not read from the disk what was written. BLAKE3 is compared on the way.")
+        bool, typer.Option("--no-read-back", help="Do not read the copy back from the disk. BLAKE3 is compared while writing.")
     ] = False
     trusted: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE", help="An allowed_signers file of your own, in place of everything that the vault says about trust."
-        ),
+        typer.Option(metavar="FILE", help="Your own allowed_signers file, to use instead of the vault's."),
     ] = None
 
 
@@ -92,21 +90,22 @@ def add_commands(app: typer.Typer) -> None:
 def restore_copy(
     run: Run,
     vault: VaultPath,
-    destination: Annotated[str, typer.Argument(metavar="DEST", help="A folder that is new, or empty.")],
+    destination: Annotated[str, typer.Argument(metavar="DEST", help="The folder to make. It may exist if it is empty.")],
     item: ItemChoice,
     choice: CopyChoice,
     recording: CopyRecordChoice,
     paths: Annotated[
         list[str] | None, typer.Argument(metavar="[PATH]...", help="Files and folders, relative to the source.  [default: all]")
     ] = None,
-    acquisition: Annotated[int | None, typer.Option(metavar="N", min=1, max=9999, help="Which one.  [default: the last]")] = None,
+    acquisition: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=9999, help="Number of the acquisition.  [default: the last]")
+    ] = None,
 ) -> ExitCode:
     """Makes a working copy with the original metadata. The vault is only read, and the copy shares no file with it.
 
     The documents are checked first, as by `verify`. Every byte is compared with the manifest as it is written, and read back.
-    DEST appears when all of it is done: there is a whole copy or none. What this system cannot hold, or would not set, is
-    counted and named; where a file is lacking for that reason, or because it could not be read when it was acquired, the code
-    is 3.
+    DEST appears when the copy is complete, or not at all. Metadata and files that this system cannot store are counted and
+    named. The code is 3 if a file is missing for that reason, or because it could not be read when it was acquired.
     """
     import time
 

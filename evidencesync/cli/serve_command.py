@@ -31,25 +31,25 @@ def add_commands(app: typer.Typer) -> None:
 
 def serve(
     run: Run,
-    vault: Annotated[str | None, typer.Option(metavar="PATH", help="The vault that is served, and no other.")] = None,
+    vault: Annotated[str | None, typer.Option(metavar="PATH", help="The only vault to serve.")] = None,
     source: Annotated[
-        str | None, typer.Option(metavar="PATH", help="The source that may be pulled, and nothing beside it. It is only read.")
+        str | None, typer.Option(metavar="PATH", help="The only source that may be pulled. It is only read.")
     ] = None,
     listen: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Be an SSH server, in place of standard input and output.")
+        str | None, typer.Option(metavar="HOST:PORT", help="Run an SSH server here, instead of using standard input and output.")
     ] = None,
     authorized_keys: Annotated[
-        str | None, typer.Option(metavar="FILE", help="With --listen: whose keys may log in, as OpenSSH writes it.")
+        str | None, typer.Option(metavar="FILE", help="With --listen: the keys that may log in, in OpenSSH's format.")
     ] = None,
     host_key: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="With --listen: the server's key.  [default: VAULT/host_key, made if missing]"),
     ] = None,
 ) -> ExitCode:
-    """Is the other end of a push or a pull: one session on standard input and output, or any number with --listen.
+    """Runs the server side of push and pull: one session on standard input and output, or a daemon with --listen.
 
-    With --listen it goes on until it is interrupted or terminated, which then is no failure. With --source it is the other
-    end of one pull: it reads that path, or what lies below it, needs no key, and writes nothing.
+    With --listen it runs until it is interrupted or terminated, which is no failure. With --source it serves one pull: it
+    reads that path, or what is below it, needs no key, and writes nothing.
     """
     if (vault is None) == (source is None):
         raise UsageError("serve needs either --vault PATH or --source PATH")

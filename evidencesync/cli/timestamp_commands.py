@@ -32,15 +32,17 @@ if TYPE_CHECKING:
     from evidencesync.vault.timestamps import Answer, Who
 
 _REQUEST_SUFFIX: Final = ".tsq"
-_Acquisition = Annotated[int | None, typer.Option(metavar="N", min=1, max=9999, help="Which one.  [default: the last]")]
-_Digest = Annotated[str, typer.Option(metavar="sha512|sha256", help="By which digest the authority is told what to stamp.")]
+_Acquisition = Annotated[
+    int | None, typer.Option(metavar="N", min=1, max=9999, help="Number of the acquisition.  [default: the last]")
+]
+_Digest = Annotated[str, typer.Option(metavar="sha512|sha256", help="Digest algorithm of the request.")]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AskChoice:
     """Which authority is asked, and how."""
 
-    tsa: Annotated[str, typer.Option(metavar="URL", help="The authority's address (https or http). It is sent a digest only.")]
+    tsa: Annotated[str, typer.Option(metavar="URL", help="The authority's address (https or http). Only a digest is sent to it.")]
     digest: _Digest = "sha512"
     timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0.1, max=3600, help="How long to wait for the authority.")] = (
         DEFAULT_TIMEOUT_SECONDS
@@ -79,7 +81,7 @@ def request(
     item: ItemChoice,
     acquisition: _Acquisition = None,
     output: Annotated[
-        str | None, typer.Option("-o", "--output", metavar="FILE", help="The file to make.  [default: CASE-ITEM-NNNN.tsq, here]")
+        str | None, typer.Option("-o", "--output", metavar="FILE", help="The file to write.  [default: CASE-ITEM-NNNN.tsq, here]")
     ] = None,
     digest: _Digest = "sha512",
 ) -> ExitCode:
@@ -127,8 +129,8 @@ def attach_file(
 ) -> ExitCode:
     """Checks an authority's answer, stores it beside the manifest's signature, and signs a custody record that names it.
 
-    It is checked that it was granted, is over this manifest's signature, answers the request, and that its own signature
-    fits; with --tsa-root also who made it. An answer that is there already is never replaced.
+    The answer must be granted, cover this manifest's signature, match the request and be validly signed; with --tsa-root, by an
+    authority that you trust. An answer that is there already is never replaced.
     """
     from evidencesync.vault.timestamps import Answer
 
@@ -173,7 +175,7 @@ def fetch(
 def show(run: Run, vault: VaultPath, item: ItemChoice, acquisition: _Acquisition = None, tsa_root: TsaRoots = None) -> ExitCode:
     """Shows the timestamps of an item's acquisitions (or of one), and whether they are over its manifests' signatures.
 
-    What the custody chain says about them is not compared: see `evidencesync verify`.
+    They are not compared with the custody chain: see `evidencesync verify`.
     """
     from evidencesync.cli.authorities import load_roots
     from evidencesync.cli.timestamp_outputs import TimestampShowOutput

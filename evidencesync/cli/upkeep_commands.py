@@ -25,9 +25,9 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def reindex(run: Run, vault: VaultPath) -> ExitCode:
-    """Throws the index away and builds it anew from what is published. The index only ever saves time, it proves nothing.
+    """Builds the vault's index again from what is published. The index only saves time; no verdict depends on it.
 
-    The vault's own chain gets a record of where every item's chain ends now.
+    A record in the vault's own chain states the current head of every item's chain.
     """
     from evidencesync.cli.outputs import ReindexOutput
     from evidencesync.cli.vault_commands import adding_to_own_chain
@@ -60,12 +60,14 @@ def reindex(run: Run, vault: VaultPath) -> ExitCode:
 def clean(
     run: Run,
     vault: VaultPath,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask, neither about waiting transfers nor about removing.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do not ask before waiting transfers are ended and files are removed.")
+    ] = False,
 ) -> ExitCode:
-    """Removes what transfers left behind that never ended, after asking. What is published, or being written, is not touched.
+    """Removes what unfinished transfers left behind, after asking. Published data and running transfers are not touched.
 
-    A transfer whose sender's link was lost waits for him for a while. It is shown, and ended if you say so: then its sender,
-    should he come back, sends what was removed once more.
+    A transfer that has lost its connection waits some time for its sender. It is shown, and ended if you agree. A sender that
+    comes back after that sends again what was removed.
     """
     from evidencesync.cli.outputs import CleanOutput, transfer_lines, transfer_outputs
     from evidencesync.ingest.transfers import end_waiting, find_transfers

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _PUBLIC_HINT: Final = "Name the public part of an SSH key, the one that ends in .pub."
 _Who = Annotated[str, typer.Argument(metavar="WHO", help="A public key file (.pub), a fingerprint (SHA256:...), or a principal.")]
-_Principal = Annotated[str, typer.Option(metavar="NAME", help="Under which name the key is trusted, such as ana@lab.")]
+_Principal = Annotated[str, typer.Option(metavar="NAME", help="The signer's name for this key, such as ana@lab.")]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -54,18 +54,18 @@ def add_commands(app: typer.Typer) -> None:
 
 def init(
     run: Run,
-    vault: Annotated[str, typer.Argument(metavar="VAULT", help="A folder to make; it may be there, but empty.")],
+    vault: Annotated[str, typer.Argument(metavar="VAULT", help="The folder to make. It may exist if it is empty.")],
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What people call the vault.  [default: its folder's name]")
+        str | None, typer.Option(metavar="NAME", help="The vault's name for people.  [default: its folder's name]")
     ] = None,
     trust: Annotated[
         list[str] | None, typer.Option(metavar="PUBKEY", help="Public key file of an examiner; may be repeated.")
     ] = None,
     principal: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="The name under which that key is trusted; one for each --trust.")
+        list[str] | None, typer.Option(metavar="NAME", help="The signer's name for that key; one for each --trust.")
     ] = None,
 ) -> ExitCode:
-    """Makes a vault: a folder for evidence, with a key of its own and a list of those whose signatures it takes.
+    """Makes a vault: a folder for evidence, with its own key and a list of trusted signers.
 
     Make it on the machine that will keep the evidence, under the account that will own it.
     """
@@ -135,12 +135,12 @@ def add(
 
 
 def list_signers(run: Run, vault: VaultPath) -> ExitCode:
-    """Lists who is trusted, and for what time. The vault's own key comes first."""
+    """Lists the trusted keys and how long each is trusted. The vault's own key comes first."""
     return _give_changed(run, _open(vault), [])
 
 
 def retire(run: Run, vault: VaultPath, who: _Who) -> ExitCode:
-    """Trusts a key until now and no longer: what it has signed stays good."""
+    """Ends the trust in a key from now on: what it has signed until now stays valid."""
     opened = _open(vault)
     public = _find_key(opened, who)
     from evidencesync.vault.heads import record_heads
@@ -162,9 +162,9 @@ def revoke(
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask. (Without a terminal nobody is asked.)")] = False,
 ) -> ExitCode:
-    """Trusts nothing that a key has ever signed: for a key that is in the wrong hands.
+    """Ends the trust in everything that a key has ever signed: for a stolen key.
 
-    It cannot be undone, so at a terminal you are asked first. For a key that was good until now, see `trust retire`.
+    It cannot be undone, so at a terminal you are asked first. For a key that was never misused, see `trust retire`.
     """
     opened = _open(vault)
     public = _find_key(opened, who)

@@ -56,23 +56,21 @@ def verify(
     recording: RecordChoice,
     trusted: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE", help="An allowed_signers file of your own, in place of everything that the vault says about trust."
-        ),
+        typer.Option(metavar="FILE", help="Your own allowed_signers file, to use instead of the vault's."),
     ] = None,
     expect_head: Annotated[
         str | None,
         typer.Option(
             metavar="SHA256",
-            help="A record that a chain must hold: a head that push or list gave, an item's or the vault's.",
+            help="Digest of a record that a chain must contain: a head printed by push or list.",
         ),
     ] = None,
 ) -> ExitCode:
     """Checks everything: signatures, chains, receipts, and every byte. Writes nothing into the vault, but with --record.
 
-    Ends with 0 only if everything was checked and everything is as it was acquired. Else each finding says what is wrong,
-    in which file and where in it. With --record, a failed verification is recorded as failed; one that cannot be recorded
-    has a code of its own, unless the verdict's is worse.
+    Ends with 0 only if everything was checked and is as it was acquired. Otherwise each finding states what is wrong, in which
+    file and where in it. With --record, a failed verification is recorded as failed. If the record cannot be written, that has
+    its own code, unless the verdict's is worse.
     """
     part.check()
     import time

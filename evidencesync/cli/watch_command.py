@@ -47,7 +47,7 @@ class WatchChoice(HowChoice):
         typer.Option(
             metavar="TIME",
             envvar="EVIDENCESYNC_SETTLE",
-            help="Push when the source has changed, and has then looked the same for so long: 30s, 5m.",
+            help="Push when the source has changed, and has then been unchanged for this time: 30s, 5m.",
         ),
     ] = "10s"
     every: Annotated[
@@ -55,7 +55,7 @@ class WatchChoice(HowChoice):
         typer.Option(
             metavar="TIME",
             envvar="EVIDENCESYNC_EVERY",
-            help="Push at the latest so long after a change was seen, though the source never settles.",
+            help="Push at the latest this long after a change, even if the source keeps changing.",
         ),
     ] = "15m"
 
@@ -95,16 +95,16 @@ def watch_source(
 ) -> ExitCode:
     """Follows a source that changes: pushes it at once, and again each time that it has changed and settled.
 
-    Each push is an acquisition like any other, over a connection of its own. What is unchanged is not pushed, also after a
-    restart. What changes during a push is seen after it. A failed push is said, and tried again later; only what a person has to
-    mend ends the watch, with its code (2, 12, 21, 22, 32, 34, 40, a sealed item, receipts that cannot be kept). A source that
-    goes away is waited for.
+    Each push is a normal acquisition with its own connection. An unchanged source is not pushed, also after a restart. A change
+    during a push is noticed after it. A failed push is reported and tried again later. The watch ends only with an error that a
+    person must fix, and with its code (2, 12, 21, 22, 32, 34, 40, a sealed item, receipts that cannot be kept). It waits for a
+    source that is not there.
 
-    SIGTERM, SIGHUP and Ctrl-C end it. The code is then that of its last acquisition (0, 3 or 4; 0 without any), where
-    the last look has seen nothing that is not in the vault; else, and in the middle of a push, it is 130. With --json the one
-    document comes at the end.
+    SIGTERM, SIGHUP and Ctrl-C end it. If all that the last check of the source found is in the vault, the code is that of the
+    last acquisition (0, 3 or 4; 0 if there was none). Otherwise, and during a push, it is 130. With --json, the one document is
+    printed at the end.
 
-    Filters mean what they mean for push. Where they leave nothing but folders, that is said, and more is waited for.
+    Filters work as for push. If they leave only folders, a message says so, and the watch waits for more.
     """
     from evidencesync.cli.passphrase import make_asker
     from evidencesync.cli.receipts import chosen_receipts, chosen_state, head_memory

@@ -22,13 +22,13 @@ def add_commands(app: typer.Typer) -> None:
 def writer(
     run: Run,
     vault: VaultPath,
-    take: Annotated[bool, typer.Option("--take", help="From now on this machine writes, and no other.")] = False,
+    take: Annotated[bool, typer.Option("--take", help="Make this machine the only one that writes to the vault.")] = False,
 ) -> ExitCode:
-    """Shows which machine writes to a vault; with --take it is this one from now on.
+    """Shows which machine writes to a vault; with --take, makes this machine the writer.
 
-    On NFS, CIFS, FUSE and their like, a lock holds on one machine alone. So a vault there has one writing machine, which
-    vault.toml names; all others may read, and are refused with 11 when they write. Take it only when nothing writes on the
-    other machine: a session that runs there ends before it publishes, and what had arrived is used by the next one.
+    On NFS, CIFS, FUSE and similar file systems, a lock works on one machine only. A vault there has one writing machine, which
+    vault.toml names. Other machines may read; if they try to write, they are refused with 11. Use --take only when nothing writes
+    on the other machine: a session that runs there ends before it publishes, and the next one reuses what had arrived.
     """
     from evidencesync.cli.outputs import VaultWriterOutput
     from evidencesync.cli.vault_commands import adding_to_own_chain
