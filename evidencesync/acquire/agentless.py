@@ -46,7 +46,7 @@ def pull_agentless(
     """Makes one acquisition of `request.source`, as the server calls it. Closes the connection to it.
 
     What cannot be read whole is recorded without content, or, with `on_read_error` as `fail`, nothing is published.
-    `keeping` is what it is for a push. `again` makes another connection to the same server, for when one is lost: then the
+    `recorder` is used as for a push. `again` makes another connection to the same server, for when one is lost: then the
     reading goes on where it was.
 
     Raises SourceNotFoundError, UsageError, LinkLostError where the server is lost, and what `push` raises.
@@ -68,7 +68,7 @@ def pull_agentless(
 
 
 class _SftpSupply:
-    """See `transfer.supply.Supply`."""
+    """See `acquire.source_access.SourceAccess`."""
 
     def __init__(self, line: SftpLine, request: PushRequest) -> None:
         self._line = line

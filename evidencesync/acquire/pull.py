@@ -117,7 +117,7 @@ def pull(
 
     `vault` gives a link to the vault's end in this process, and is told by which SSH server the source is reached. `again` makes
     another link to the same source, for when one is lost: then it is read from its start once more, and what had arrived is not
-    sent again. `keeping` is what it is for a push. `at_root` hears early what the source is, and may refuse it.
+    sent again. `recorder` is used as for a push. `at_root` hears early what the source is, and may refuse it.
 
     Returns only what the vault has signed for. Raises what either end gives up with; then nothing was published.
     """
@@ -144,13 +144,13 @@ def _pull_once(
     at_root: AtRoot,
 ) -> PushOutcome:
     recorder.begin()
-    overheard = CheckedTally(recorder)
+    checked = CheckedTally(recorder)
     try:
-        near = vault(Pulled(link.peer.host_key if link.peer else None, overheard.take), link.peer)
+        near = vault(Pulled(link.peer.host_key if link.peer else None, checked.take), link.peer)
     except EvidenceSyncError:
         link.close()
         raise
-    return _Pull(link, near, overheard, request, progress, now, recorder, at_root).run()
+    return _Pull(link, near, checked, request, progress, now, recorder, at_root).run()
 
 
 class _Pull:
@@ -160,7 +160,7 @@ class _Pull:
         self,
         link: Link,
         near: Link,
-        overheard: CheckedTally,
+        checked: CheckedTally,
         request: PushRequest,
         progress: Progress,
         now: Callable[[], int],
@@ -174,7 +174,7 @@ class _Pull:
         self._recorder = recorder
         self._progress = progress
         self._now = now
-        self._overheard = overheard
+        self._checked = checked
         self._far = RemoteSource(link, progress)
         self._connection: VaultConnection[Frames] = VaultConnection(near, request, progress, now, None)
         self._stored = 0
@@ -206,11 +206,11 @@ class _Pull:
         self._relay()
         self._progress.stage = "finishing"
         self._far.link.close()
-        tally = self._overheard.tally
+        tally = self._checked.tally
         self._add_page(self._far.pages, encode_footer(tally.manifest.footer(format_moment(self._now()))))
         while self._stored <= self._far.pages:
             self._take_answer(self._connection.expect(*_ANSWERS))
-        sums = self._overheard.meter.sums()
+        sums = self._checked.meter.sums()
         signed = sign(self._request, header, handshake, sums, tally, format_moment(self._now()), set_seconds(self._now))
         published = self._finish(sums, signed, handshake)
         outcome = self._outcome(published, header, handshake, sums, signed, provenance, time.monotonic() - began)
@@ -282,7 +282,7 @@ class _Pull:
             self._silence.heard()
             self._look_at_root()
         self._look_at_root()
-        tally = self._overheard.tally
+        tally = self._checked.tally
         for remark, count in self._far.end.remarks.items():
             tally.manifest.remark(remark, count)
         if not self._request.allow_empty:
@@ -294,7 +294,7 @@ class _Pull:
 
     def _look_at_root(self) -> None:
         """In this thread, whose errors are the reason why there is no acquisition."""
-        root = self._overheard.root
+        root = self._checked.root
         if root is not None and not self._is_root_seen:
             self._is_root_seen = True
             self._at_root(self._path, root)
@@ -362,7 +362,7 @@ class _Pull:
         seconds: float,
     ) -> PushOutcome:
         """What was published, once its receipt is checked. What travelled is what the vault counted."""
-        request, tally = self._request, self._overheard.tally
+        request, tally = self._request, self._checked.tally
         manifest_sha256 = sums.sha256.hex()
         sent = Sent(
             header, tally.manifest, manifest_sha256, signed.manifest_signature, signed.acquired, read_back=request.read_back

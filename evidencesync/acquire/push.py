@@ -81,11 +81,11 @@ def push(
 ) -> PushOutcome:
     """Makes one acquisition and waits until the vault has published it. Closes the link.
 
-    `now` is the clock, a steady one where none is given. `supply` is what is read, where that is not `request.source` on this
-    machine.
+    `now` is the clock; without one, a steady clock is used. `source_access` reads the source, where that is not
+    `request.source` on this machine.
 
     `again` makes another link to the same vault, for when one is lost. Where the vault's process has ended meanwhile, or the
-    server was busy, the source is read once more, and what had arrived is not sent again. `keeping`: what was seen of the vault
+    server was busy, the source is read once more, and what had arrived is not sent again. `recorder`: what was seen of the vault
     before, and where manifest and records go; whoever gave it finishes the receipt, and remembers what `PushOutcome.seen` has.
 
     Returns only what the vault has signed for and this end has checked against what it read. Raises the vault's error,
@@ -115,7 +115,7 @@ def _least_bytes(request: PushRequest) -> int:
     try:
         return least_content(resolve_source(request.source))
     except (SourceNotFoundError, UsageError):
-        return 0  # whoever reads it says what is wrong
+        return 0  # the reading reports the error
 
 
 def _push_once(

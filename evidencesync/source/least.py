@@ -39,7 +39,7 @@ def least_content(source: SourceRoot) -> int:
         finally:
             os.close(fd)
     except OSError:
-        return 0  # whoever reads it says what is wrong
+        return 0  # the reading reports the error
 
 
 def _least(fd: int) -> int:

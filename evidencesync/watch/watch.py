@@ -264,11 +264,11 @@ class SourceObserver:
 
     @property
     def is_told(self) -> bool:
-        """See Eyes."""
+        """See Observer."""
         return self._notices.complete and not self._is_silent
 
     def look(self) -> Sight | None:
-        """See Eyes."""
+        """See Observer."""
         self._notices.begin()
         sight = look(self._root, self._rules, self._notices.meet)
         self._notices.end()
@@ -276,17 +276,17 @@ class SourceObserver:
         return sight
 
     def wait(self, seconds: float) -> bool:
-        """See Eyes."""
+        """See Observer."""
         return self._notices.wait(seconds)
 
     def sleep(self, seconds: float) -> None:
-        """See Eyes."""
+        """See Observer."""
         time.sleep(seconds)
 
 
 @contextlib.contextmanager
 def open_observer(root: bytes, rules: FilterRules) -> Iterator[SourceObserver]:
-    """Eyes for the length of a `with`."""
+    """Opens an observer of a source, and closes it at the end of the `with` block."""
     notices = Notices()
     try:
         yield SourceObserver(root, rules, notices)
