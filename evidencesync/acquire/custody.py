@@ -44,7 +44,7 @@ RETRIES: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class RecordDraft:
     """What an examiner wants to state next."""
 
     kind: RecordType
@@ -65,7 +65,7 @@ class Appended:
 
 
 Reach = Callable[[], Link]
-Compose = Callable[[ShownChain], Draft]
+Compose = Callable[[ShownChain], RecordDraft]
 """Makes the draft for a chain as it stands; called again when the chain has grown meanwhile."""
 
 

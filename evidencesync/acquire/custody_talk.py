@@ -21,7 +21,7 @@ from evidencesync.custody.consistency import KnownChain
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.record import check_signer
-from evidencesync.custody.sshsig import Signer, verify_signature
+from evidencesync.custody.sshsig import SigningKey, verify_signature
 from evidencesync.custody.statements import ItemHistory
 from evidencesync.errors import ChainError, EvidenceSyncError, LimitExceededError, LinkLostError, ProtocolError, SignatureError
 from evidencesync.evidence.digest import sha256_of, sha512_of
@@ -51,7 +51,7 @@ class CustodyRequest:
     vault: bytes
     name: ItemName
     examiner: str
-    signer: Signer
+    signer: SigningKey
     session: str
     memory: HeadMemory
     organisation: str | None = None

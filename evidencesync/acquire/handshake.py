@@ -16,7 +16,7 @@ from evidencesync.acquire.session_recorder import SessionRecorder, ShownChains
 from evidencesync.connection.link import Link
 from evidencesync.custody.documents import SESSION_NAMESPACE, SessionClaim
 from evidencesync.custody.publickey import PublicKey
-from evidencesync.custody.sshsig import Signer, sign_document
+from evidencesync.custody.sshsig import SigningKey, sign_document
 from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import ProtocolError, SignatureError, VersionError
 from evidencesync.evidence.display import is_clean
@@ -56,7 +56,7 @@ class Visitor(Protocol):
         """The item."""
 
     @property
-    def signer(self) -> Signer:
+    def signer(self) -> SigningKey:
         """Whose key is proved."""
 
     @property

@@ -7,7 +7,7 @@ the vault shows after that goes at least as far.
 from __future__ import annotations
 
 from evidencesync.custody.chain import ChainSubject
-from evidencesync.custody.consistency import HINT, Comparison, ConsistencyCheck, Keep, KnownChain, whose_chain
+from evidencesync.custody.consistency import HINT, ChainComparison, ConsistencyCheck, Keep, KnownChain, whose_chain
 from evidencesync.errors import ForkedError, RolledBackError
 from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.utc_time import Moment
@@ -37,9 +37,9 @@ def recalled_consistency(
 
 def require_seen(before: KnownChain | None, subject: ChainSubject, present: KnownChain) -> None:
     """A chain that was shown whole must go on where it was seen last. Raises RolledBackError, ForkedError."""
-    found = before.compare(present) if before is not None else Comparison.EXTENDS
-    if before is not None and found is not Comparison.EXTENDS:
-        failed = ForkedError if found is Comparison.FORKED else RolledBackError
+    found = before.compare(present) if before is not None else ChainComparison.EXTENDS
+    if before is not None and found is not ChainComparison.EXTENDS:
+        failed = ForkedError if found is ChainComparison.FORKED else RolledBackError
         raise failed(
             f"{whose_chain(subject)} ends with record {present.sequence}, {present.sha256}; this machine has seen it up to "
             f"record {before.sequence}, {before.sha256}: {found.value}",

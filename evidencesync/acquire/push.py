@@ -17,7 +17,7 @@ from typing import Final
 
 from evidencesync.acquire.acknowledgement import PUBLISHED_HINT, Sent, check_published
 from evidencesync.acquire.handshake import Handshake
-from evidencesync.acquire.reading import Item, PageRead
+from evidencesync.acquire.reading import PageRead, SourceEvent
 from evidencesync.acquire.request import Documents, PushOutcome, PushRequest
 from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.acquire.signing import ManifestHasher, ManifestSums, Signed, make_header, sign
@@ -153,7 +153,7 @@ class _Push:
         self._progress = progress
         self._now = now
         self._source_access = source_access or LocalSourceAccess(request)
-        self._connection: VaultConnection[Item] = VaultConnection(link, request, progress, now, again)
+        self._connection: VaultConnection[SourceEvent] = VaultConnection(link, request, progress, now, again)
         self._manifest = ManifestHasher()
         self._is_read = False
 

@@ -70,7 +70,7 @@ class SourceRead:
     """Everything was read; the manifest's last page has been given."""
 
 
-Item = PageRead | StreamBegun | Segment | StreamEnded | SourceRead
+SourceEvent = PageRead | StreamBegun | Segment | StreamEnded | SourceRead
 
 
 @dataclass(slots=True)
@@ -144,7 +144,7 @@ class SourceReading:
         self,
         source: SourceRoot,
         rules: FilterRules,
-        emit: Callable[[Item, int], None],
+        emit: Callable[[SourceEvent, int], None],
         progress: Progress,
         now: Callable[[], Moment],
         *,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from evidencesync.acquire.reading import SourceTally
 from evidencesync.custody.consistency import KnownChain
 from evidencesync.custody.documents import Stored
-from evidencesync.custody.sshsig import Signer
+from evidencesync.custody.sshsig import SigningKey
 from evidencesync.evidence.identity import ItemName
 from evidencesync.localstate.heads import Remembered
 from evidencesync.protocol.compression import Compress
@@ -29,7 +29,7 @@ class PushRequest:
     vault: bytes
     name: ItemName
     examiner: str
-    signer: Signer
+    signer: SigningKey
     session: str
     rules: FilterRules
     command_line: list[str]

@@ -85,9 +85,9 @@ class SftpLine:
             self.note_progress()
             return answer
 
-    def begin(self, question: Question[_T]) -> Asked[_T]:
+    def begin(self, question: Question[_T]) -> PendingAnswer[_T]:
         """Asks, and does not wait for the answer."""
-        return Asked(self, question)
+        return PendingAnswer(self, question)
 
     def note_progress(self) -> None:
         """Something more was read: should the connection be lost now, all attempts are there again."""
@@ -166,7 +166,7 @@ class SftpLine:
             raise SourceNotFoundError("the link is back, and the source is not there any more")
 
 
-class Asked(Generic[_T]):
+class PendingAnswer(Generic[_T]):
     """A question that is under way."""
 
     def __init__(self, line: SftpLine, question: Question[_T]) -> None:

@@ -16,15 +16,15 @@ from typing import Final, NamedTuple
 
 from evidencesync.acquire.reading import (
     RETRIES_CHANGED,
-    Item,
     PageRead,
+    SourceEvent,
     SourceRead,
     SourceTally,
     StreamBegun,
     StreamEnded,
 )
 from evidencesync.acquire.sftp_file import RemoteFile, make_entry, untold_times
-from evidencesync.acquire.sftp_line import Asked, Question, SftpLine
+from evidencesync.acquire.sftp_line import PendingAnswer, Question, SftpLine
 from evidencesync.acquire.streaming import Digests
 from evidencesync.connection.progress import Progress
 from evidencesync.connection.writer import RateLimit
@@ -60,7 +60,7 @@ class _Folder:
     path: bytes
     status: SftpStatus
     left: deque[tuple[bytes, SftpStatus]]
-    asked: dict[bytes, Asked[SftpSmall | None]]
+    asked: dict[bytes, PendingAnswer[SftpSmall | None]]
 
 
 class _Content(NamedTuple):
@@ -80,7 +80,7 @@ class SftpReading:
         server: SftpLine,
         root: SftpRoot,
         rules: FilterRules,
-        emit: Callable[[Item, int], None],
+        emit: Callable[[SourceEvent, int], None],
         progress: Progress,
         now: Callable[[], Moment],
         rate_limit: RateLimit,
@@ -207,7 +207,7 @@ class SftpReading:
 
     # Everything else.
 
-    def _take(self, path: bytes, status: SftpStatus, asked: Asked[SftpSmall | None] | None) -> None:
+    def _take(self, path: bytes, status: SftpStatus, asked: PendingAnswer[SftpSmall | None] | None) -> None:
         """One entry that is no folder."""
         self._progress.path = path
         remote = self._remote(path)
@@ -235,7 +235,7 @@ class SftpReading:
         else:
             self._add_line(path, self._entry(path, status, target=target), None)
 
-    def _take_file(self, path: bytes, status: SftpStatus, asked: Asked[SftpSmall | None] | None) -> None:
+    def _take_file(self, path: bytes, status: SftpStatus, asked: PendingAnswer[SftpSmall | None] | None) -> None:
         small: SftpSmall | None = None
         if asked is not None:
             small = asked.answer()

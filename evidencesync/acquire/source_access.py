@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from evidencesync.acquire.handshake import Handshake
-from evidencesync.acquire.reading import Item, PageRead, SourceReading, SourceTally, StreamBegun, StreamEnded
+from evidencesync.acquire.reading import PageRead, SourceEvent, SourceReading, SourceTally, StreamBegun, StreamEnded
 from evidencesync.acquire.request import PushRequest
 from evidencesync.acquire.signing import Provenance, pushed_from
 from evidencesync.connection.progress import Progress
@@ -22,7 +22,7 @@ from evidencesync.source.filters import FilterRules
 from evidencesync.source.root import SourceRoot, resolve_source
 from evidencesync.source.walker import walk
 
-Emit = Callable[[Item, int], None]
+Emit = Callable[[SourceEvent, int], None]
 
 
 class Reading(Protocol):
@@ -91,7 +91,7 @@ def count_source(source: SourceRoot, rules: FilterRules, progress: Progress, is_
     progress.total_files, progress.total_bytes = files, total
 
 
-def feed(sender: Sender, item: Item) -> bool:
+def feed(sender: Sender, item: SourceEvent) -> bool:
     """Hands one item to the sender; whether there will be more."""
     match item:
         case PageRead():

@@ -111,7 +111,7 @@ class Places:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Grounds:
+class RunFolders:
     """The folders on this machine that a run is about: the source's, and the vault's. None: elsewhere, or no folder."""
 
     source: Path | None
@@ -141,7 +141,7 @@ class Notebook:
 
 
 @contextlib.contextmanager
-def notebook(run: Run, how: HowChoice, grounds: Grounds) -> Iterator[Notebook]:
+def notebook(run: Run, how: HowChoice, grounds: RunFolders) -> Iterator[Notebook]:
     """Finds out whether a receipt and what was seen can be kept, before anything travels.
 
     What was tried stays open until it is used. Raises NoSpaceError, ConfigurationError, UsageError.

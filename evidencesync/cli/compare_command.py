@@ -17,7 +17,7 @@ from evidencesync.home import expand
 
 if TYPE_CHECKING:
     from evidencesync.cli.compare_outputs import CategoryCounts, CompareOutput
-    from evidencesync.compare.store import Difference
+    from evidencesync.compare.store import FolderDifference
 
 _WORDS: Final = {"same": "SAME", "different": "DIFFERENT", "incomplete": "INCOMPLETE"}
 
@@ -77,7 +77,7 @@ def compare(
     return compared.exit_code
 
 
-def _lines(output: CompareOutput, differences: list[Difference]) -> Iterator[str]:
+def _lines(output: CompareOutput, differences: list[FolderDifference]) -> Iterator[str]:
     """One line a difference, the counts, and the one word last."""
     for difference in differences:
         yield _difference_line(difference)
@@ -107,7 +107,7 @@ def _lines(output: CompareOutput, differences: list[Difference]) -> Iterator[str
     yield f"verdict: {_WORDS[output.verdict]}"
 
 
-def _difference_line(difference: Difference) -> str:
+def _difference_line(difference: FolderDifference) -> str:
     shown = safe_text(difference.path, 1000) or "."
     listed = "" if difference.listed is None else safe_text(difference.listed, 1000)
     detail = f" ({difference.detail})" if difference.detail else ""

@@ -12,7 +12,7 @@ from evidencesync.evidence.entry import Count
 from evidencesync.evidence.path import to_json_fields
 
 if TYPE_CHECKING:
-    from evidencesync.compare.store import Compared, Difference
+    from evidencesync.compare.store import Compared, FolderDifference
 
 CompareVerdict = Literal["same", "different", "incomplete"]
 
@@ -135,7 +135,7 @@ def _counts(compared: Compared, group: Group) -> CategoryCounts:
     return CategoryCounts(*(counts[category] for category in Category))
 
 
-def _listed(difference: Difference) -> ListedDifference:
+def _listed(difference: FolderDifference) -> ListedDifference:
     listed = (None, None) if difference.listed is None else to_json_fields(difference.listed)
     path, path_b64 = to_json_fields(difference.path)
     return ListedDifference(difference.category, difference.group, path, path_b64, *listed, difference.detail)

@@ -17,7 +17,7 @@ from evidencesync.errors import CommandKind, ExitCode, NotThereError, UsageError
 from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
-    from evidencesync.acquire.custody import Appended, Compose, Draft
+    from evidencesync.acquire.custody import Appended, Compose, RecordDraft
     from evidencesync.acquire.custody_talk import CustodyRequest, ShownChain
     from evidencesync.connection.link import Link
     from evidencesync.custody.documents import RecordType
@@ -166,11 +166,11 @@ def hand_over(
     outside = {OUTSIDE: "yes"} if given.pop("outside") else {}
     details = {**_texts(**given), **outside}
 
-    def compose(_: ShownChain) -> Draft:
-        from evidencesync.acquire.custody import Draft
+    def compose(_: ShownChain) -> RecordDraft:
+        from evidencesync.acquire.custody import RecordDraft
 
         _require_known(vault, details)
-        return Draft("handed-over", details)
+        return RecordDraft("handed-over", details)
 
     return _append(run, vault, item, sign, ssh, compose)
 
@@ -201,14 +201,14 @@ def accept(
     """Accepts a hand-over, and states the condition of the item. Only the person that the hand-over names can do this."""
     stated = _texts(**dataclasses.asdict(found))
 
-    def compose(chain: ShownChain) -> Draft:
-        from evidencesync.acquire.custody import Draft
+    def compose(chain: ShownChain) -> RecordDraft:
+        from evidencesync.acquire.custody import RecordDraft
 
         handed = chain.story.statements.pending
         if record is None and handed is None:
             raise NotThereError(f"no hand-over of {chain.name} is open", hint="See: evidencesync custody show VAULT ...")
         number = record if record is not None else handed.record if handed is not None else 0
-        return Draft("accepted", {"record": str(number), **stated})
+        return RecordDraft("accepted", {"record": str(number), **stated})
 
     return _append(run, vault, item, sign, ssh, compose)
 
@@ -243,9 +243,9 @@ def _texts(**given: str | None) -> dict[str, str]:
 
 def _fixed(kind: RecordType, details: dict[str, str], acquisition: int | None = None) -> Compose:
     """A draft that is the same whatever the chain says."""
-    from evidencesync.acquire.custody import Draft
+    from evidencesync.acquire.custody import RecordDraft
 
-    draft = Draft(kind, details, acquisition)
+    draft = RecordDraft(kind, details, acquisition)
     return lambda _: draft
 
 

@@ -15,7 +15,7 @@ from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
     from evidencesync.cli.difference_outputs import ChangedOutput, DiffOutput, FieldOutput, SourceOutput
-    from evidencesync.compare.acquisitions import AcquisitionDifference, Difference, Ranges
+    from evidencesync.compare.acquisitions import AcquisitionDifference, EntryDifference, Ranges
     from evidencesync.custody.wholeness import SourceState
     from evidencesync.evidence.identity import ItemName
 
@@ -113,7 +113,7 @@ def _output(
     )
 
 
-def _changed(one: Difference, ranges: Ranges | None) -> ChangedOutput:
+def _changed(one: EntryDifference, ranges: Ranges | None) -> ChangedOutput:
     from evidencesync.cli.difference_outputs import ChangedOutput
     from evidencesync.evidence.path import to_json_fields
 
@@ -126,7 +126,7 @@ def _changed(one: Difference, ranges: Ranges | None) -> ChangedOutput:
     )
 
 
-def _fields(one: Difference) -> list[FieldOutput]:
+def _fields(one: EntryDifference) -> list[FieldOutput]:
     from evidencesync.cli.difference_outputs import FieldOutput
 
     return [FieldOutput(*change) for change in one.fields]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from evidencesync.cli.export_outputs import ExportOutput, ExportRecord
     from evidencesync.cli.verify_record import Verifier
     from evidencesync.export.destination import Destination
-    from evidencesync.export.run import Exported, Format, Wanted
+    from evidencesync.export.run import Exported, ExportRequest, Format
     from evidencesync.verify.findings import Finding, Verdict
 
 
@@ -90,7 +90,7 @@ def export(
     import time
 
     from evidencesync.export.encrypt import load_recipients
-    from evidencesync.export.run import Format, Wanted
+    from evidencesync.export.run import ExportRequest, Format
     from evidencesync.vault.timestamps import choose_acquisition
     from evidencesync.vault.vault import Vault
 
@@ -101,12 +101,12 @@ def export(
     recipients = load_recipients(what.encrypt_to) if what.encrypt_to else []
     is_folder = format_wanted is Format.BAGIT and not recipients
     place = expand(destination) if is_folder else expand_new_file(destination)
-    wanted = Wanted(opened, found, number, format_wanted, place, recipients, time.time_ns())
+    wanted = ExportRequest(opened, found, number, format_wanted, place, recipients, time.time_ns())
     with wanted.open_destination() as opened_place:
         return _export(run, wanted, opened_place, _load_verifier(run, recording), trusted)
 
 
-def _export(run: Run, wanted: Wanted, place: Destination, verifier: Verifier | None, trusted: str | None) -> ExitCode:
+def _export(run: Run, wanted: ExportRequest, place: Destination, verifier: Verifier | None, trusted: str | None) -> ExitCode:
     """Verifies what is to be exported, and writes it to a place that was looked at before, and is held open."""
     import time
 
@@ -165,17 +165,17 @@ def _load_verifier(run: Run, recording: ExportRecordChoice) -> Verifier | None:
     return load_verifier(run, recording)
 
 
-def _record(wanted: Wanted, exported: Exported, verifier: Verifier) -> ExportRecord:
+def _record(wanted: ExportRequest, exported: Exported, verifier: Verifier) -> ExportRecord:
     """Appends the `exported` record. Raises what the vault refuses it with."""
-    from evidencesync.acquire.custody import Draft
+    from evidencesync.acquire.custody import RecordDraft
     from evidencesync.cli.export_outputs import ExportRecord
 
-    draft = Draft("exported", _details(wanted, exported), wanted.acquisition)
+    draft = RecordDraft("exported", _details(wanted, exported), wanted.acquisition)
     appended = verifier.append(wanted.vault.layout.root, wanted.item.name, draft)
     return ExportRecord(appended.record.sequence, appended.sha256)
 
 
-def _details(wanted: Wanted, exported: Exported) -> dict[str, str]:
+def _details(wanted: ExportRequest, exported: Exported) -> dict[str, str]:
     import evidencesync
 
     details = {
@@ -195,7 +195,7 @@ def _details(wanted: Wanted, exported: Exported) -> dict[str, str]:
     return details
 
 
-def _output(wanted: Wanted, exported: Exported, record: ExportRecord | None, source: list[str]) -> ExportOutput:
+def _output(wanted: ExportRequest, exported: Exported, record: ExportRecord | None, source: list[str]) -> ExportOutput:
     from evidencesync.cli.export_outputs import ExportOutput
 
     name = wanted.item.name

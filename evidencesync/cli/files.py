@@ -15,12 +15,12 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.path import from_json_fields, to_json_fields
 from evidencesync.evidence.utc_time import format_moment, parse_file_time
-from evidencesync.restore.wanted import Selection
+from evidencesync.restore.wanted import PathSelection
 from evidencesync.vault.catalog import opened_document
 from evidencesync.vault.layout import MANIFEST
 
 if TYPE_CHECKING:
-    from evidencesync.vault.item import Item
+    from evidencesync.vault.item import VaultItem
 
 _BLOCK: Final = 1 << 20
 _LETTERS: Final = {
@@ -34,12 +34,12 @@ _LETTERS: Final = {
 }
 
 
-def files_output(item: Item, number: int, below: bytes | None, after: bytes | None, limit: int) -> FilesOutput:
+def files_output(item: VaultItem, number: int, below: bytes | None, after: bytes | None, limit: int) -> FilesOutput:
     """At most `limit` entries that come after a path; with `below`, of one file or folder and what is in it.
 
     Raises NotThereError when `below` is not there, and what a manifest that is damaged raises.
     """
-    selection = Selection(() if below is None else (below,))
+    selection = PathSelection(() if below is None else (below,))
     key = None if after is None else after.replace(b"/", b"\0")
     total, page, more = 0, list[Entry](), False
     last = b""

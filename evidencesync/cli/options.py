@@ -18,7 +18,7 @@ from evidencesync.limits import MAX_TITLE
 if TYPE_CHECKING:
     from evidencesync.evidence.identity import ItemName
     from evidencesync.ssh.address import Address
-    from evidencesync.ssh.options import Person, SshOptions
+    from evidencesync.ssh.options import SshOptions, TerminalUser
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
 _LOCAL_HINT = "Run it on the machine where the vault lies: ssh HOST evidencesync ..."
@@ -107,7 +107,7 @@ class ServerChoice:
         ),
     ] = None
 
-    def options(self, settings: LoadedSettings, person: Person | None) -> SshOptions:
+    def options(self, settings: LoadedSettings, person: TerminalUser | None) -> SshOptions:
         """What the ssh room is told. Without a person, nobody is asked for anything."""
         from evidencesync.ssh.options import SshOptions, parse_program
 
@@ -137,7 +137,7 @@ class RemoteChoice(ServerChoice):
         ),
     ] = None
 
-    def options(self, settings: LoadedSettings, person: Person | None) -> SshOptions:
+    def options(self, settings: LoadedSettings, person: TerminalUser | None) -> SshOptions:
         """What the ssh room is told."""
         options = ServerChoice.options(self, settings, person)
         named = self.remote_command or settings.values.remote_command

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evidencesync.cli.acquire import Grounds, HowChoice, Places, acquire, make_request, notebook
+from evidencesync.cli.acquire import HowChoice, Places, RunFolders, acquire, make_request, notebook
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.filter_choice import FilterChoice
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, local_vault
@@ -96,7 +96,7 @@ def pull_source(
 
     pull = _pull_agentless if ssh.agentless else _pull
     place = Address.parse(str(folder.absolute()))
-    with pull(address, options, folder, what) as work, notebook(run, how, Grounds(None, folder)) as kept_in:
+    with pull(address, options, folder, what) as work, notebook(run, how, RunFolders(None, folder)) as kept_in:
         request = make_request(
             run, Places(os.fsencode(address.path), b"", rules, what.allow_empty), item, sign, how, ssh, asker, stated
         )

@@ -11,9 +11,9 @@ import typer
 
 from evidencesync.cli.acquire import (
     CODES,
-    Grounds,
     HowChoice,
     Places,
+    RunFolders,
     acquire,
     make_request,
     notebook,
@@ -128,7 +128,7 @@ def _look(run: Run, source: Places, item: ItemChoice) -> ExitCode:
     return CODES[output.verdict]
 
 
-def check_places(run: Run, source: str, address: Address, how: HowChoice, what: FilterChoice) -> Grounds:
+def check_places(run: Run, source: str, address: Address, how: HowChoice, what: FilterChoice) -> RunFolders:
     """What can be said before anybody is asked for a passphrase. Raises SourceNotFoundError, UsageError, ConfigurationError."""
     from evidencesync.source.root import resolve_source
 
@@ -147,4 +147,4 @@ def check_places(run: Run, source: str, address: Address, how: HowChoice, what: 
         from evidencesync.outside import require_apart
 
         require_apart(root, vault, crosses=not what.one_file_system)
-    return Grounds(root if resolved.is_folder else None, vault)
+    return RunFolders(root if resolved.is_folder else None, vault)

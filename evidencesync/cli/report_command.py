@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from evidencesync.cli.report_outputs import Format, ReportOutput
     from evidencesync.cli.verify_record import Verifier
     from evidencesync.outside import NewFile
-    from evidencesync.report.gather import Gathered, Grounds
-    from evidencesync.report.judging import Shown
+    from evidencesync.report.gather import Gathered, VerdictSource
+    from evidencesync.report.judging import ReportScope
     from evidencesync.vault.vault import Vault
 
 _FORMATS: Final[dict[str, Format]] = {".html": "html", ".htm": "html", ".pdf": "pdf", ".json": "json"}
@@ -43,13 +43,13 @@ class ReportedChoice:
         int | None, typer.Option(metavar="N", min=1, max=9999, help="Only this acquisition; needs --item.")
     ] = None
 
-    def shown(self) -> Shown:
+    def shown(self) -> ReportScope:
         """The part that is named. Raises UsageError."""
-        from evidencesync.report.judging import Shown
+        from evidencesync.report.judging import ReportScope
 
         if self.acquisition is not None and self.item is None:
             raise UsageError("--acquisition needs --item")
-        return Shown(self.case, self.item, self.acquisition)
+        return ReportScope(self.case, self.item, self.acquisition)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -186,8 +186,8 @@ def _parse_time(text: str) -> int:
     return round(moment.timestamp()) * 1_000_000_000
 
 
-def _load_grounds(verdict: str, trusted: str | None, checks: CheckChoice) -> Grounds:
-    from evidencesync.report.gather import Grounds
+def _load_grounds(verdict: str, trusted: str | None, checks: CheckChoice) -> VerdictSource:
+    from evidencesync.report.gather import VerdictSource
     from evidencesync.report.judging import parse_verdict
 
     if trusted is not None or checks != CheckChoice():
@@ -196,10 +196,10 @@ def _load_grounds(verdict: str, trusted: str | None, checks: CheckChoice) -> Gro
         data = read_named(expand(verdict), MAX_VERDICT_FILE)
     except OSError as error:
         raise UsageError(f"the verdict {safe_text(verdict, 200)} cannot be read: {error.strerror}") from error
-    return Grounds(parse_verdict(data), given=True, trusted=None)
+    return VerdictSource(parse_verdict(data), given=True, trusted=None)
 
 
-def _require_seen(run: Run, vault: Vault, shown: Shown) -> None:
+def _require_seen(run: Run, vault: Vault, shown: ReportScope) -> None:
     """An earlier verdict is about an older copy, too, if that was put back since. Raises RolledBackError, ForkedError."""
     from evidencesync.acquire.known_heads import VaultAtHand
     from evidencesync.cli.receipts import audit_memory
@@ -213,12 +213,12 @@ def _require_seen(run: Run, vault: Vault, shown: Shown) -> None:
             VaultAtHand(memory, vault, name).require()
 
 
-def _check(run: Run, vault: str, checks: CheckChoice, shown: Shown, trusted: str | None, now_ns: int) -> Grounds:
+def _check(run: Run, vault: str, checks: CheckChoice, shown: ReportScope, trusted: str | None, now_ns: int) -> VerdictSource:
     from evidencesync.cli.authorities import load_roots
     from evidencesync.cli.progress_display import VerifyView
     from evidencesync.cli.progress_display import shown as displayed
     from evidencesync.cli.receipts import audit_memory
-    from evidencesync.report.gather import Grounds
+    from evidencesync.report.gather import VerdictSource
     from evidencesync.verify.audit import audit_vault
     from evidencesync.verify.context import VerifyProgress
 
@@ -238,7 +238,7 @@ def _check(run: Run, vault: str, checks: CheckChoice, shown: Shown, trusted: str
             progress=progress,
             now_ns=now_ns,
         )
-    return Grounds(verdict, given=False, trusted=signers)
+    return VerdictSource(verdict, given=False, trusted=signers)
 
 
 class _Hashing:

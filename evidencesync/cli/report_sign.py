@@ -55,7 +55,7 @@ def record_report(items: list[Item], vault: Path, output: ReportOutput, verifier
 
 
 def _record_item(item: Item, vault: Path, output: ReportOutput, verifier: Verifier) -> RecordedReport:
-    from evidencesync.acquire.custody import Draft
+    from evidencesync.acquire.custody import RecordDraft
     from evidencesync.cli.outputs import Problem
     from evidencesync.cli.report_outputs import RecordedReport
     from evidencesync.evidence.identity import ItemName, Title
@@ -70,7 +70,7 @@ def _record_item(item: Item, vault: Path, output: ReportOutput, verifier: Verifi
     }
     try:
         name = ItemName(Title(item.case), Title(item.item))
-        record = verifier.append(vault, name, Draft("exported", details, output.acquisition)).record
+        record = verifier.append(vault, name, RecordDraft("exported", details, output.acquisition)).record
     except EvidenceSyncError as error:
         return RecordedReport(item.case, item.item, None, Problem(error.slug, shield(error.message)), int(error.exit_code))
     return RecordedReport(item.case, item.item, record.sequence, None, None)

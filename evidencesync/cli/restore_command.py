@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from evidencesync.cli.verify_record import Verifier
     from evidencesync.evidence.identity import ItemName
     from evidencesync.restore.restore import Restored, RestoreProgress, RestoreRequest
-    from evidencesync.vault.item import Item
+    from evidencesync.vault.item import VaultItem
 
 _NAMED: Final = 10  # of each kind, for people; `--json` has more
 _STAGES: Final = {
@@ -154,12 +154,12 @@ def _record(output: RestoreOutput, vault: Path, name: ItemName, verifier: Verifi
     """Appends a `restored` record. The copy is there already: where it cannot be recorded, that is said."""
     import msgspec
 
-    from evidencesync.acquire.custody import Draft
+    from evidencesync.acquire.custody import RecordDraft
     from evidencesync.cli.escaping import shield
     from evidencesync.cli.outputs import Problem
 
     try:
-        appended = verifier.append(vault, name, Draft("restored", record_details(output), output.acquisition))
+        appended = verifier.append(vault, name, RecordDraft("restored", record_details(output), output.acquisition))
     except EvidenceSyncError as error:
         problem = Problem(error.slug, shield(error.message))
         return msgspec.structs.replace(output, record_problem=problem), error.exit_code
@@ -185,7 +185,7 @@ def record_details(output: RestoreOutput) -> dict[str, str]:
     }
 
 
-def chosen_acquisition(item: Item, acquisition: int | None) -> int:
+def chosen_acquisition(item: VaultItem, acquisition: int | None) -> int:
     """The acquisition that was named, or the last. Raises NotThereError."""
     numbers = item.acquisitions()
     number = acquisition if acquisition is not None else (numbers[-1] if numbers else 0)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
-    from evidencesync.ssh.options import Person
+    from evidencesync.ssh.options import TerminalUser
 
 
 _LOOK_SECONDS: Final = 0.5  # without a limit on the wait, a lock in the main thread would hold back Ctrl-C on some systems
@@ -86,7 +86,7 @@ class Notes(Protocol):
 
 
 class _PersonAtTerminal:
-    """See `evidencesync.ssh.options.Person`."""
+    """See `evidencesync.ssh.options.TerminalUser`."""
 
     def __init__(self, console: Notes) -> None:
         self._console = console
@@ -101,7 +101,7 @@ class _PersonAtTerminal:
         self._console.note(f"ssh: {line}")
 
 
-def person_at(console: Notes) -> Person | None:
+def person_at(console: Notes) -> TerminalUser | None:
     """Somebody whom ssh can ask, on the terminal or through SSH_ASKPASS; None where nobody is."""
     return _PersonAtTerminal(console) if has_terminal() or _has_window() else None
 

@@ -28,7 +28,7 @@ from evidencesync.limits import MAX_TIMESTAMP
 if TYPE_CHECKING:
     from evidencesync.cli.timestamp_outputs import ShownTimestamp, TimestampOutput, TimestampShowOutput, TokenOutput
     from evidencesync.custody.timestamp import Request, Roots, Token
-    from evidencesync.vault.item import Item
+    from evidencesync.vault.item import VaultItem
     from evidencesync.vault.timestamps import Answer, Who
 
 _REQUEST_SUFFIX: Final = ".tsq"
@@ -193,7 +193,7 @@ def show(run: Run, vault: VaultPath, item: ItemChoice, acquisition: _Acquisition
 # --- What the commands share ---------------------------------------------------------------------------------------------
 
 
-def _find(vault: str, item: ItemChoice, acquisition: int | None) -> tuple[Item, int]:
+def _find(vault: str, item: ItemChoice, acquisition: int | None) -> tuple[VaultItem, int]:
     from evidencesync.vault.timestamps import choose_acquisition
     from evidencesync.vault.vault import Vault
 
@@ -201,7 +201,7 @@ def _find(vault: str, item: ItemChoice, acquisition: int | None) -> tuple[Item, 
     return found, choose_acquisition(found, acquisition)
 
 
-def _make_request(item: Item, number: int, digest: str) -> Request:
+def _make_request(item: VaultItem, number: int, digest: str) -> Request:
     import secrets
 
     from evidencesync.custody.timestamp import Request
@@ -213,7 +213,7 @@ def _make_request(item: Item, number: int, digest: str) -> Request:
 
 
 def _attach(
-    run: Run, vault: str, item: Item, number: int, answer: Answer, sign: SignChoice, tsa_root: Sequence[Path] | None
+    run: Run, vault: str, item: VaultItem, number: int, answer: Answer, sign: SignChoice, tsa_root: Sequence[Path] | None
 ) -> ExitCode:
     import time
 
@@ -297,7 +297,7 @@ def _token_output(token: Token, answer: Answer, *, checked: bool) -> TokenOutput
     )
 
 
-def _show_one(item: Item, number: int, roots: Roots | None, problems: set[ExitCode]) -> ShownTimestamp:
+def _show_one(item: VaultItem, number: int, roots: Roots | None, problems: set[ExitCode]) -> ShownTimestamp:
     """One bad timestamp hides no other."""
     from evidencesync.cli.escaping import shield
     from evidencesync.cli.outputs import Problem

@@ -21,11 +21,11 @@ from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.home import expand
 
 if TYPE_CHECKING:
-    from evidencesync.acquire.custody import Draft
+    from evidencesync.acquire.custody import RecordDraft
     from evidencesync.acquire.custody_talk import ChainRecord
     from evidencesync.cli.command import Run
     from evidencesync.cli.verify_options import PartChoice, SignerChoice
-    from evidencesync.custody.sshsig import Signer
+    from evidencesync.custody.sshsig import SigningKey
     from evidencesync.localstate.heads import HeadMemory
     from evidencesync.verify.findings import Finding, Findings, Head, Verdict
 
@@ -41,11 +41,11 @@ class Verifier:
 
     examiner: str
     organisation: str | None
-    signer: Signer
+    signer: SigningKey
     memory: HeadMemory
     warn: Callable[[str], None]
 
-    def append(self, vault: Path, name: ItemName, draft: Draft) -> ChainRecord:
+    def append(self, vault: Path, name: ItemName, draft: RecordDraft) -> ChainRecord:
         """Appends a record to the chain of an item of a vault on this machine. Raises what the vault refuses it with."""
         import secrets
 
@@ -110,13 +110,13 @@ def exit_code(verdict: RecordedVerdict) -> ExitCode:
 
 
 def _record_item(verdict: Verdict, head: Head, vault: Path, part: PartChoice, verifier: Verifier) -> RecordedItem:
-    from evidencesync.acquire.custody import Draft
+    from evidencesync.acquire.custody import RecordDraft
 
     name = ItemName(Title(head.case or ""), Title(head.item or ""))
     own = _own_findings(verdict, name)
     details = verdict_details(verdict, own, head, part.scope)
     try:
-        sequence = verifier.append(vault, name, Draft("verified", details, part.acquisition)).record.sequence
+        sequence = verifier.append(vault, name, RecordDraft("verified", details, part.acquisition)).record.sequence
     except EvidenceSyncError as error:
         problem = Problem(error.slug, shield(error.message))
         return RecordedItem(name.case.text, name.item.text, own.outcome, int(own.exit_code), None, problem, int(error.exit_code))

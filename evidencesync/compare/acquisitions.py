@@ -54,7 +54,7 @@ class FieldChange(NamedTuple):
     after: str | None
 
 
-class Difference(NamedTuple):
+class EntryDifference(NamedTuple):
     """One path about which two manifests differ."""
 
     kind: DifferenceKind
@@ -64,16 +64,16 @@ class Difference(NamedTuple):
     fields: list[FieldChange]
 
 
-def differences(before: Iterator[WholeEntry], after: Iterator[WholeEntry]) -> Iterator[Difference | None]:
+def differences(before: Iterator[WholeEntry], after: Iterator[WholeEntry]) -> Iterator[EntryDifference | None]:
     """All paths of two manifests in their common order; None for one about which they agree. Holds two entries at a time."""
     one, other = next(before, None), next(after, None)
     while one is not None or other is not None:
         order = _order(one, other)
         if order < 0 and one is not None:
-            yield Difference("removed", one.path, one.entry, None, [])
+            yield EntryDifference("removed", one.path, one.entry, None, [])
             one = next(before, None)
         elif order > 0 and other is not None:
-            yield Difference("added", other.path, None, other.entry, [])
+            yield EntryDifference("added", other.path, None, other.entry, [])
             other = next(after, None)
         elif one is not None and other is not None:
             yield _compare(one, other)
@@ -89,7 +89,7 @@ def _order(one: WholeEntry | None, other: WholeEntry | None) -> int:
     return -1 if one.path.replace(b"/", b"\0") < other.path.replace(b"/", b"\0") else 1
 
 
-def _compare(one: WholeEntry, other: WholeEntry) -> Difference | None:
+def _compare(one: WholeEntry, other: WholeEntry) -> EntryDifference | None:
     left, right = one.entry, other.entry
     if left == right and one.attributes == other.attributes:
         return None
@@ -102,7 +102,7 @@ def _compare(one: WholeEntry, other: WholeEntry) -> Difference | None:
     ]
     if not content and not metadata:
         return None
-    return Difference("changed" if content else "metadata", one.path, left, right, content + metadata)
+    return EntryDifference("changed" if content else "metadata", one.path, left, right, content + metadata)
 
 
 def _plain_changes(left: Entry, right: Entry, names: tuple[str, ...]) -> Iterator[FieldChange]:
@@ -186,8 +186,8 @@ class AcquisitionDifference:
     added: list[Lone] = field(default_factory=list)
     removed: list[Lone] = field(default_factory=list)
     moved: list[Moved] = field(default_factory=list)
-    changed: list[tuple[Difference, Ranges | None]] = field(default_factory=list)
-    metadata: list[Difference] = field(default_factory=list)
+    changed: list[tuple[EntryDifference, Ranges | None]] = field(default_factory=list)
+    metadata: list[EntryDifference] = field(default_factory=list)
 
 
 def compare_acquisitions(item: ItemLayout, before: int, after: int, limit: int) -> AcquisitionDifference:
@@ -196,7 +196,7 @@ def compare_acquisitions(item: ItemLayout, before: int, after: int, limit: int) 
     Raises MissingOrExtraError, MalformedDocumentError, StorageError for documents that cannot be read.
     """
     found = AcquisitionDifference()
-    changed: list[Difference] = []
+    changed: list[EntryDifference] = []
     with ExitStack() as stack:
         lone = stack.enter_context(closing(_LoneEntries()))
         entries = [stack.enter_context(closing(_entries(item, number))) for number in (before, after)]
@@ -235,7 +235,7 @@ class _LoneEntries:
     def close(self) -> None:
         self._base.close()
 
-    def add(self, one: Difference) -> None:
+    def add(self, one: EntryDifference) -> None:
         """One more. Raises StorageError where there is no room for it."""
         entry = one.after or one.before
         if entry is None:
@@ -293,7 +293,7 @@ class _LoneEntries:
         found.moved = [Moved(*row) for row in self._base.execute(moved, (_REMOVED, limit))]
 
 
-def _all_ranges(item: ItemLayout, last: int, changed: list[Difference]) -> list[Ranges | None]:
+def _all_ranges(item: ItemLayout, last: int, changed: list[EntryDifference]) -> list[Ranges | None]:
     """For each change of content: where. None where either recipe is not to be had."""
     wanted: dict[bytes, int] = {}
     for one in changed:

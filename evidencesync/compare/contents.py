@@ -8,9 +8,9 @@ from typing import Protocol
 
 from evidencesync.errors import EvidenceSyncError, MissingOrExtraError
 from evidencesync.files.disk import close_quietly
-from evidencesync.vault.file_checks import Comparison, FileChecks, Problem, StoredFile
+from evidencesync.vault.file_checks import CompareOptions, FileChecks, FileProblem, StoredFile
 from evidencesync.vault.tree import TreeReader
-from evidencesync.verify.hashing import LARGE, LargeHasher, ReadingError, Tell
+from evidencesync.verify.hashing import LARGE, ContentReadError, LargeHasher, Tell
 
 
 class ContentSink(Protocol):
@@ -43,7 +43,7 @@ class FolderHasher:
         """The folder's descriptor stays the caller's, and is not needed after this."""
         self._sink = sink
         self._stack = ExitStack()
-        self._small = FileChecks(root_fd, self._surveyed, Comparison(all_digests, from_disk=False, survey=True))
+        self._small = FileChecks(root_fd, self._surveyed, CompareOptions(all_digests, from_disk=False, survey=True))
         self._stack.callback(self._small.close)
         self._reader = TreeReader(os.dup(root_fd), untouched=True)
         self._stack.callback(self._reader.close)
@@ -65,7 +65,7 @@ class FolderHasher:
         """Ends threads and processes."""
         self._stack.close()
 
-    def _surveyed(self, files: list[StoredFile], problems: list[Problem]) -> None:
+    def _surveyed(self, files: list[StoredFile], problems: list[FileProblem]) -> None:
         differing = {problem.number for problem in problems}
         same = [file for number, file in enumerate(files) if number not in differing] if differing else files
         self._sink.take_bytes(sum([file.size for file in same]))
@@ -91,7 +91,7 @@ class FolderHasher:
             return
         try:
             hashed = self._large.hash(fd, found.st_size, tell)
-        except ReadingError as error:
+        except ContentReadError as error:
             self._sink.take_unreadable(file, f"{error.message}, at byte {error.offset}")
             return
         finally:

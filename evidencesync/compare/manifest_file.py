@@ -15,9 +15,9 @@ from typing import BinaryIO, Final, NamedTuple, Self
 from evidencesync.compare.metadata import AttributeDigest
 from evidencesync.compare.store import ManifestFacts
 from evidencesync.custody.documents import MANIFEST_NAMESPACE, ManifestHeader
-from evidencesync.custody.hardlinks import AT_ONCE, HardLinks, is_hard_link
+from evidencesync.custody.hardlinks import AT_ONCE, HardLinkCheck, is_hard_link
 from evidencesync.custody.manifest import ManifestReader, decode_footer, decode_header, read_manifest
-from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigners
+from evidencesync.custody.trust import RevokedKeys, TrustedSigners, TrustLists
 from evidencesync.errors import (
     EvidenceSyncError,
     IncompleteError,
@@ -41,7 +41,7 @@ _WRONG_NAMES: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno
 _NOT_READ: Final = "Check the disk and the permissions of what was to be read."
 
 
-class Listed(NamedTuple):
+class ExpectedEntry(NamedTuple):
     """An entry of the manifest; `order` sorts as the manifest does. `attributes` is a digest of all that it lists of them."""
 
     path: bytes
@@ -102,19 +102,19 @@ class ManifestFile:
         end = self._file.read(MAX_HEADER_LINE)
         return decode_footer(end[end.rfind(b"\n", 0, max(len(end) - 1, 0)) + 1 :]).bytes
 
-    def entries(self, *, attributes: bool) -> Iterator[Listed]:
+    def entries(self, *, attributes: bool) -> Iterator[ExpectedEntry]:
         """All that it lists, strictly read. Raises MalformedDocumentError and PathEscapeError, at the end at the latest."""
         self._file.seek(0)
         hasher = hashlib.sha256()
-        pending: Listed | None = None
+        pending: ExpectedEntry | None = None
         digest = AttributeDigest()
-        links = HardLinks()
+        links = HardLinkCheck()
         for path, line in read_manifest(self._blocks(hasher), ManifestReader()):
             if isinstance(line, Entry):
                 links.note(path, line)
                 if pending is not None:
                     yield pending._replace(attributes=digest.digest()) if attributes else pending
-                pending = Listed(path, order_of(path), line, None)
+                pending = ExpectedEntry(path, order_of(path), line, None)
                 if attributes:
                     digest = AttributeDigest()
             if attributes and line.xattrs is not None:
@@ -175,7 +175,7 @@ class ManifestFile:
         return sha256.hexdigest(), sha512.digest()
 
     def _check_signature(self, header: ManifestHeader, trusted: bytes, now_ns: int) -> str:
-        trust = Trust(TrustedSigners.parse(trusted), RevokedKeys(frozenset()))
+        trust = TrustLists(TrustedSigners.parse(trusted), RevokedKeys(frozenset()))
         path = self._path.with_name(self._path.name + SIGNATURE_SUFFIX)
         hint = "Without --trusted the manifest is compared unverified."
         try:

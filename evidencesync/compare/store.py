@@ -55,7 +55,7 @@ _CODES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class FolderDifference:
     """One thing that is not as it is listed.
 
     `path` is where it was found, or should be. `listed` is a name under which the manifest lists the content that was
@@ -106,7 +106,7 @@ class Compared:
     absent_by_design: int = 0
     changed_folders: int = 0
     metadata: Counter[str] | None = None
-    differences: list[Difference] = field(default_factory=list)
+    differences: list[FolderDifference] = field(default_factory=list)
     left_out: int = 0
 
     def counts(self, group: Group) -> Counter[Category]:
@@ -164,7 +164,7 @@ class DifferenceStore:
         """Lets go of everything."""
         self._database.close()
 
-    def add(self, difference: Difference) -> None:
+    def add(self, difference: FolderDifference) -> None:
         """Something whose category is known."""
         self._run("INSERT INTO difference VALUES (?, ?, ?, ?, ?, NULL)", *_row(difference), difference.detail)
 
@@ -200,9 +200,9 @@ class DifferenceStore:
             rows = self._database.execute("SELECT category, kind, count(*) FROM difference GROUP BY category, kind")
             return Counter({(Category(category), group): count for category, group, count in rows})
 
-    def listed(self) -> list[Difference]:
+    def listed(self) -> list[FolderDifference]:
         """The differences by category and path, as many as can be told: limits.py bounds how many, and how long."""
-        found: list[Difference] = []
+        found: list[FolderDifference] = []
         query = "SELECT category, kind, path, listed, detail FROM difference WHERE category = ? ORDER BY path LIMIT ?"
         room = MAX_LISTED_PATHS
         with _storing():
@@ -211,7 +211,7 @@ class DifferenceStore:
                     room -= len(path) + len(listed or b"")
                     if room < 0:
                         return found
-                    found.append(Difference(Category(name), group, path, listed, detail))
+                    found.append(FolderDifference(Category(name), group, path, listed, detail))
         return found
 
     def _run(self, statement: str, *values: object) -> None:
@@ -225,7 +225,7 @@ class DifferenceStore:
             self._database.execute(statement)
 
 
-def _row(difference: Difference) -> tuple[str, str, bytes, bytes | None]:
+def _row(difference: FolderDifference) -> tuple[str, str, bytes, bytes | None]:
     return difference.category, difference.group, difference.path, difference.listed
 
 

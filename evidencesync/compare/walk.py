@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from evidencesync.compare.contents import FolderHasher
-from evidencesync.compare.manifest_file import Listed, order_of
+from evidencesync.compare.manifest_file import ExpectedEntry, order_of
 from evidencesync.compare.metadata import MetadataComparison, Names
-from evidencesync.compare.store import Category, Compared, Difference, DifferenceStore, Group
+from evidencesync.compare.store import Category, Compared, DifferenceStore, FolderDifference, Group
 from evidencesync.evidence.digest import blake3_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
@@ -82,7 +82,7 @@ class SideBySide:
         )
         self._pending: dict[bytes, list[str]] = {}  # metadata that differs, of files that are being hashed
 
-    def run(self, listed: Iterator[Listed], found: Iterator[Found], hasher: FolderHasher) -> None:
+    def run(self, listed: Iterator[ExpectedEntry], found: Iterator[Found], hasher: FolderHasher) -> None:
         """Compares everything; contents are all known at its end."""
         left = next(listed, None)
         for right in found:
@@ -106,7 +106,7 @@ class SideBySide:
 
     # What is on one side only, or on both.
 
-    def _only_listed(self, listed: Listed) -> None:
+    def _only_listed(self, listed: ExpectedEntry) -> None:
         entry = listed.entry
         group: Group = "files" if entry.type == "file" or entry.blake3 is not None else "others"
         if entry.blake3 is not None:
@@ -145,7 +145,7 @@ class SideBySide:
         else:
             self._add(Category.NEW, group, found.path, f"a {found.entry_type}")
 
-    def _meet(self, listed: Listed, found: Found, hasher: FolderHasher) -> None:
+    def _meet(self, listed: ExpectedEntry, found: Found, hasher: FolderHasher) -> None:
         entry = listed.entry
         is_file = found.entry_type == "file"
         if found.flag == "vanished":
@@ -172,7 +172,7 @@ class SideBySide:
         else:
             self._meet_other(listed, found)
 
-    def _meet_file(self, listed: Listed, found: Found, hasher: FolderHasher) -> None:
+    def _meet_file(self, listed: ExpectedEntry, found: Found, hasher: FolderHasher) -> None:
         entry = listed.entry
         size = found.stat.st_size if found.stat is not None else 0
         if size > self._most:
@@ -183,7 +183,7 @@ class SideBySide:
             self._pending[listed.path] = differing
         hasher.add(StoredFile(listed.path, size, entry.blake3 or "", entry.sha256 or ""))
 
-    def _meet_other(self, listed: Listed, found: Found) -> None:
+    def _meet_other(self, listed: ExpectedEntry, found: Found) -> None:
         """A folder, link or special file of the same kind."""
         entry = listed.entry
         if self._out.is_data and entry.type != "directory":
@@ -204,7 +204,7 @@ class SideBySide:
             if differing := self._metadata_differences(listed, found):
                 self._count_metadata("others", listed.path, differing)
 
-    def _replace(self, listed: Listed, group: Group, detail: str) -> None:
+    def _replace(self, listed: ExpectedEntry, group: Group, detail: str) -> None:
         """Something of another kind has a listed name."""
         if listed.entry.blake3 is None:
             self._add(Category.MODIFIED, group, listed.path, detail)
@@ -258,9 +258,9 @@ class SideBySide:
     # Counting.
 
     def _add(self, category: Category, group: Group, path: bytes, detail: str) -> None:
-        self._store.add(Difference(category, group, path, detail=detail))
+        self._store.add(FolderDifference(category, group, path, detail=detail))
 
-    def _metadata_differences(self, listed: Listed, found: Found) -> list[str]:
+    def _metadata_differences(self, listed: ExpectedEntry, found: Found) -> list[str]:
         if self._metadata is None:
             return []
         return self._metadata.differences(listed.entry, listed.attributes, found)

@@ -68,7 +68,7 @@ _IDLE_SECONDS: Final = 60.0  # three times what an honest sender lets pass witho
 
 
 @dataclass(frozen=True, slots=True)
-class Sender:
+class SenderIdentity:
     """Who is at the other end of a session, for whoever asks at its door."""
 
     principal: str
@@ -84,7 +84,7 @@ class SenderConnection:
         self.committed = False
         """Set when everything has arrived: from then on the session goes to its end without a sender, too."""
         self._session_socket: SessionSocket | None = None
-        self._resident: Sender | None = None
+        self._resident: SenderIdentity | None = None
         self._host = ALONE
         self._lost_ns: int | None = None
         self._wire_received = 0
@@ -123,7 +123,7 @@ class SenderConnection:
         if isinstance(link, PatientLink):
             link.timeout_seconds = self._silence_seconds
 
-    def open_session_socket(self, session_fd: int, session: str, resident: Sender, host: Host = ALONE) -> None:
+    def open_session_socket(self, session_fd: int, session: str, resident: SenderIdentity, host: Host = ALONE) -> None:
         """From now on the sender may come back on another link, for as long as the process that serves this lets it wait."""
         self._resident, self._host = resident, host
         self._session_socket = SessionSocket(

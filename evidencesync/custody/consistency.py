@@ -23,7 +23,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.limits import MAX_SEEN_DIGESTS, MAX_SHOWN_RECORDS
 
 
-class Comparison(Enum):
+class ChainComparison(Enum):
     """What a chain is to one that was seen before."""
 
     EXTENDS = "it goes on where it was, or has not changed"
@@ -58,7 +58,7 @@ class KnownChain:
         """The same chain with the next records."""
         return KnownChain.of(self.sequence + len(digests), (*self.digests, *digests))
 
-    def compare(self, present: KnownChain) -> Comparison:
+    def compare(self, present: KnownChain) -> ChainComparison:
         """What a chain that is there now is to this one, which was seen before.
 
         `present` must reach back to this one's last record, or be known to hang together from there: what is older than its
@@ -66,11 +66,11 @@ class KnownChain:
         """
         if present.sequence >= self.sequence:
             same = present.digest_of(self.sequence) == self.sha256
-            return Comparison.EXTENDS if same else Comparison.FORKED
+            return ChainComparison.EXTENDS if same else ChainComparison.FORKED
         known = self.digest_of(present.sequence)
         if known is None:
-            return Comparison.SHORTER
-        return Comparison.OLDER_COPY if known == present.sha256 else Comparison.FORKED
+            return ChainComparison.SHORTER
+        return ChainComparison.OLDER_COPY if known == present.sha256 else ChainComparison.FORKED
 
 
 Keep = Callable[[CustodyRecord, bytes, bytes], None]
@@ -135,7 +135,7 @@ class ConsistencyCheck:
                 f"{self._whose()} is empty; this machine has seen it up to {_shown(self.seen)}", hint=self._hint()
             )
         found = self.seen.compare(self._last)
-        if found is Comparison.FORKED:
+        if found is ChainComparison.FORKED:
             raise self._fork(self._last)
         raise RolledBackError(
             f"{self._whose()} ends with {_shown(self._last)}; this machine has seen it up to {_shown(self.seen)}: {found.value}",

@@ -44,7 +44,7 @@ def is_hard_link(entry: Entry) -> bool:
     return entry.hardlink_to is not None or entry.hardlink_to_b64 is not None
 
 
-class HardLinks:
+class HardLinkCheck:
     """Takes all entries of a manifest in order (`note`), and finds the links that do not hold (`false_links`)."""
 
     __slots__ = ("_at_once", "_batch", "count")

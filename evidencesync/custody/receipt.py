@@ -55,7 +55,7 @@ class ReceiptFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class ReceiptMismatch:
     """One field in which a receipt is not what it should be."""
 
     field: str
@@ -66,7 +66,7 @@ class Difference:
         return f"{self.field}: expected {self.expected}, the receipt says {self.stated}"
 
 
-def check_receipt(receipt: Receipt, facts: ReceiptFacts) -> list[Difference]:
+def check_receipt(receipt: Receipt, facts: ReceiptFacts) -> list[ReceiptMismatch]:
     """Compares a receipt with what is known; every difference, in the order of the receipt's fields.
 
     Empty means that the receipt is about this very manifest and all it lists. Signatures are not looked at.
@@ -90,7 +90,7 @@ def check_receipt(receipt: Receipt, facts: ReceiptFacts) -> list[Difference]:
     ]
     compared = [*known, *_totals(receipt, facts)]
     return [
-        Difference(name, str(expected), str(stated))
+        ReceiptMismatch(name, str(expected), str(stated))
         for name, expected, stated in compared
         if expected is not None and expected != stated
     ]

@@ -19,7 +19,7 @@ from evidencesync.limits import MAX_SIGNATURE
 __all__ = [
     "InvalidPublicKeyError",
     "PublicKey",
-    "Signer",
+    "SigningKey",
     "WireError",
     "decode_armor",
     "encode_armor",
@@ -40,7 +40,7 @@ _COLUMNS: Final = 70
 _MAX_NAMESPACE: Final = 128
 
 
-class Signer(Protocol):
+class SigningKey(Protocol):
     """Whatever holds a private key: a key file, an agent, a vault."""
 
     @property
@@ -90,7 +90,7 @@ def encode_signature(public_key: PublicKey, namespace: str, signature_blob: byte
     return encode_armor(_MAGIC + write_uint32(_VERSION) + envelope)
 
 
-def sign_document(signer: Signer, namespace: str, sha512: bytes) -> bytes:
+def sign_document(signer: SigningKey, namespace: str, sha512: bytes) -> bytes:
     """Signs a document by its SHA-512; the armored signature.
 
     What the signer returns is checked before it is believed, and put into the one form that counts: half of what OpenSSH and

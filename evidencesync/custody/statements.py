@@ -13,7 +13,7 @@ from typing import Literal
 from evidencesync.custody.chain import ChainChecker, ChainFacts, ChainSubject
 from evidencesync.custody.details import OUTSIDE, DetailsFold, KnownDetail, record_number
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
-from evidencesync.custody.trust import Trust
+from evidencesync.custody.trust import TrustLists
 from evidencesync.errors import EvidenceSyncError, NotThereError, UntrustedSignerError
 from evidencesync.evidence.display import safe_text
 
@@ -102,7 +102,7 @@ class Statements:
         return None
 
 
-def check_recipient(details: Mapping[str, str], trust: Trust, at_ns: int) -> None:
+def check_recipient(details: Mapping[str, str], trust: TrustLists, at_ns: int) -> None:
     """That a hand-over names somebody who can accept it, unless it says that he is outside. Raises UntrustedSignerError."""
     to = details.get("to", "")
     if details.get(OUTSIDE) != "yes" and not trust.knows(to, CUSTODY_NAMESPACE, at_ns):

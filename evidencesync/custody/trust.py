@@ -161,7 +161,7 @@ class RevokedKeys:
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class TrustLists:
     """Both lists together: the one question that is asked about a signature."""
 
     signers: TrustedSigners

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from evidencesync.delta.rows import ROW, ZERO_DIGEST, Row, Segment, cut_segments, mark_segment, single_segment
+from evidencesync.delta.rows import ROW, ZERO_DIGEST, RecipeSegment, Row, cut_segments, mark_segment, single_segment
 from evidencesync.errors import LimitExceededError, MalformedDocumentError
 from evidencesync.evidence.digest import CHUNK_DIGEST_SIZE, Blake3Digest
 from evidencesync.limits import MAX_FILE_SIZE
@@ -77,7 +77,7 @@ class Recipe:
         yield HEAD.pack(self.content, self.size, self._packed_size() // ROW.size)
         yield from self.blocks()
 
-    def segments(self) -> Iterator[Segment]:
+    def segments(self) -> Iterator[RecipeSegment]:
         """Every segment in order. A content of one chunk gives that chunk.
 
         Raises MalformedDocumentError, after the segments before it, where the rows cannot be those of a content of that size.

@@ -83,7 +83,7 @@ def unpack_rows(packed: bytes) -> list[Row]:
     return [Row(length & MAX_ROW, ChunkDigest(digest)) for length, digest in ROW.iter_unpack(whole)]
 
 
-def first_segment(packed: bytes, row: int, offset: int) -> Segment | None:
+def first_segment(packed: bytes, row: int, offset: int) -> RecipeSegment | None:
     """The segment with which packed rows begin; None where its end is not among them.
 
     Raises MalformedDocumentError for what cannot be one.
@@ -92,7 +92,7 @@ def first_segment(packed: bytes, row: int, offset: int) -> Segment | None:
     return _segment(packed[: end * ROW.size], row, offset) if 0 < end * ROW.size <= len(packed) else None
 
 
-class Segment(NamedTuple):
+class RecipeSegment(NamedTuple):
     """One segment of a recipe: the number of its first row, where it lies in the content, and its rows, packed."""
 
     digest: SegmentDigest
@@ -120,7 +120,7 @@ class Segment(NamedTuple):
             number = marks.find(1, number + 1)
 
 
-def cut_segments(blocks: Iterator[bytes], size: int) -> Iterator[Segment]:
+def cut_segments(blocks: Iterator[bytes], size: int) -> Iterator[RecipeSegment]:
     """Cuts the packed rows of a content of that size at the marks, and checks each segment and the sum.
 
     Raises MalformedDocumentError, after the segments before it, for what cannot be those rows.
@@ -146,7 +146,7 @@ def cut_segments(blocks: Iterator[bytes], size: int) -> Iterator[Segment]:
         raise MalformedDocumentError("a recipe does not add up to the size of its content")
 
 
-def _segment(marked: bytes, row: int, offset: int) -> Segment:
+def _segment(marked: bytes, row: int, offset: int) -> RecipeSegment:
     last = len(marked) - ROW.size + _LAST_BYTE
     packed = marked[:last] + bytes([marked[last] & 0x7F]) + marked[last + 1 :]
     if len(packed) > _MAX_PACKED:
@@ -154,15 +154,15 @@ def _segment(marked: bytes, row: int, offset: int) -> Segment:
     lengths = _lengths_of(packed)
     if min(lengths) <= 0 or (max(lengths) > MAX_CHUNK and not _long_rows_are_zeros(packed)):
         raise MalformedDocumentError("a recipe holds a chunk of impossible size")
-    return Segment(segment_digest_of(packed), row, offset, sum(lengths), packed)
+    return RecipeSegment(segment_digest_of(packed), row, offset, sum(lengths), packed)
 
 
-def single_segment(content: Blake3Digest, size: int) -> Segment:
+def single_segment(content: Blake3Digest, size: int) -> RecipeSegment:
     """The one segment of a content that is one chunk. Raises MalformedDocumentError when it is too large for one."""
     if size > MAX_CHUNK:
         raise MalformedDocumentError("a recipe holds a chunk of impossible size")
     packed = ROW.pack(size, content[:CHUNK_DIGEST_SIZE])
-    return Segment(segment_digest_of(packed), 0, 0, size, packed)
+    return RecipeSegment(segment_digest_of(packed), 0, 0, size, packed)
 
 
 def _long_rows_are_zeros(packed: bytes) -> bool:

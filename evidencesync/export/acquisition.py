@@ -21,7 +21,7 @@ from evidencesync.evidence.entry import Entry
 from evidencesync.files.disk import FOLDER_FLAGS, close_quietly, load_file, opened_file, opened_folder, storing
 from evidencesync.files.holes import extents
 from evidencesync.limits import MAX_RECORD
-from evidencesync.vault.item import Item
+from evidencesync.vault.item import VaultItem
 from evidencesync.vault.layout import (
     DATA,
     MANIFEST,
@@ -45,10 +45,10 @@ class ListedEntry(NamedTuple):
     entry: Entry
 
 
-class Acquisition:
+class AcquisitionReader:
     """One acquisition of an item. Close it. Not thread-safe."""
 
-    def __init__(self, item: Item, number: int) -> None:
+    def __init__(self, item: VaultItem, number: int) -> None:
         """Reads the manifest once. Raises MissingOrExtraError, MalformedDocumentError, DigestMismatchError, StorageError."""
         self.item = item
         self.number = number
@@ -71,7 +71,7 @@ class Acquisition:
             self.footer: ManifestFooter = _known(self._reader.footer)
             self._stack = stack.pop_all()
 
-    def __enter__(self) -> Acquisition:
+    def __enter__(self) -> AcquisitionReader:
         return self
 
     def __exit__(self, *_: object) -> None:

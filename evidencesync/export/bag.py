@@ -19,13 +19,13 @@ from evidencesync.errors import UnrepresentableNameError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.utc_time import parse_file_time
-from evidencesync.export.acquisition import BLOCK, Acquisition
+from evidencesync.export.acquisition import BLOCK, AcquisitionReader
 from evidencesync.export.parts import (
     Blocks,
     Content,
-    Document,
     Folder,
     Measure,
+    MetadataFile,
     Part,
     document_from,
     document_of,
@@ -97,7 +97,7 @@ class Survey:
 class Bag:
     """One acquisition as a bag: what it is made of, in order. Raises UnrepresentableNameError when it cannot be one."""
 
-    def __init__(self, acquisition: Acquisition, bagging_date: str) -> None:
+    def __init__(self, acquisition: AcquisitionReader, bagging_date: str) -> None:
         """Goes through the manifest, and through all documents. `bagging_date` is YYYY-MM-DD."""
         self._acquisition = acquisition
         self.survey = self._survey()
@@ -105,8 +105,8 @@ class Bag:
         documents = [
             document_from("bagit.txt", b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"),
             document_from("bag-info.txt", self._info(bagging_date)),
-            Document(MANIFEST, self.survey.manifest.result(), self._manifest),
-            Document(UNREPRESENTED, self.survey.unrepresented.result(), self._unrepresented),
+            MetadataFile(MANIFEST, self.survey.manifest.result(), self._manifest),
+            MetadataFile(UNREPRESENTED, self.survey.unrepresented.result(), self._unrepresented),
             *(document_of(name, self._stored(name)) for name in acquisition.documents()),
             *self._records(),
         ]
@@ -170,7 +170,7 @@ class Bag:
 
         return blocks
 
-    def _records(self) -> Iterator[Document]:
+    def _records(self) -> Iterator[MetadataFile]:
         ledger = self._acquisition.item.ledger
         for file in ledger.files():
             name = f"{CUSTODY}/{file.name}"

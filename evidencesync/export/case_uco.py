@@ -20,7 +20,7 @@ from evidencesync.custody.statements import ItemHistory
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.utc_time import parse_file_time
-from evidencesync.export.acquisition import Acquisition
+from evidencesync.export.acquisition import AcquisitionReader
 from evidencesync.vault.ledger import iter_records
 
 Node = dict[str, Any]
@@ -51,7 +51,7 @@ _LAST_NS: Final = 253_402_300_800 * 10**9  # the year 10000
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def graph_blocks(acquisition: Acquisition) -> Iterator[bytes]:
+def graph_blocks(acquisition: AcquisitionReader) -> Iterator[bytes]:
     """The document, a node on each line: what does not grow with the evidence first, then a node for each file."""
     graph = _Graph(acquisition)
     yield b'{"@context":' + _encode(_CONTEXT) + b',\n"@graph":[\n'
@@ -67,7 +67,7 @@ def graph_blocks(acquisition: Acquisition) -> Iterator[bytes]:
 class _Graph:
     """The nodes of one acquisition."""
 
-    def __init__(self, acquisition: Acquisition) -> None:
+    def __init__(self, acquisition: AcquisitionReader) -> None:
         self._acquisition = acquisition
         self._seed = uuid.uuid5(_NAMESPACE, acquisition.manifest_sha256).bytes
 

@@ -13,7 +13,7 @@ from typing import Final
 
 import evidencesync
 from evidencesync.evidence.display import safe_text
-from evidencesync.export.acquisition import Acquisition
+from evidencesync.export.acquisition import AcquisitionReader
 from evidencesync.vault.layout import DATA
 
 _MOST_NAMED: Final = 100
@@ -35,7 +35,7 @@ class LeftOut:
             self.names.append(safe_text(path, _SHOWN))
 
 
-def hashdeep_lines(acquisition: Acquisition, left_out: LeftOut) -> Iterator[bytes]:
+def hashdeep_lines(acquisition: AcquisitionReader, left_out: LeftOut) -> Iterator[bytes]:
     """The lines of the list, with sizes and SHA-256; those that cannot be listed are comments, and are added to `left_out`."""
     header = acquisition.header
     yield b"%%%% HASHDEEP-1.0\n%%%% size,sha256,filename\n"

@@ -24,7 +24,7 @@ class Measured(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class MetadataFile:
     """A file that describes the evidence. `name` is relative to the exported folder, plain ASCII with `/`."""
 
     name: str
@@ -49,7 +49,7 @@ class Content:
     mtime_ns: int | None
 
 
-Part = Document | Folder | Content
+Part = MetadataFile | Folder | Content
 
 
 class Measure:
@@ -91,7 +91,7 @@ def gathered(lines: Iterable[bytes]) -> Iterator[bytes]:
         yield b"".join(parts)
 
 
-def written_blocks(document: Document) -> Iterator[bytes]:
+def written_blocks(document: MetadataFile) -> Iterator[bytes]:
     """The bytes of a document for whoever writes it. Raises DigestMismatchError unless they are those that were measured."""
     found = Measure()
     for block in document.blocks():
@@ -101,11 +101,11 @@ def written_blocks(document: Document) -> Iterator[bytes]:
         raise DigestMismatchError(f"{document.name} changed while it was exported", hint="Run: evidencesync verify VAULT")
 
 
-def document_of(name: str, blocks: Blocks) -> Document:
+def document_of(name: str, blocks: Blocks) -> MetadataFile:
     """A document, whose bytes are made once to be measured, and again to be written."""
-    return Document(name, measure(blocks()), blocks)
+    return MetadataFile(name, measure(blocks()), blocks)
 
 
-def document_from(name: str, data: bytes) -> Document:
+def document_from(name: str, data: bytes) -> MetadataFile:
     """A short document that is in memory."""
     return document_of(name, lambda: iter((data,)))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from evidencesync.evidence.digest import new_sha256
 from evidencesync.evidence.utc_time import format_moment
-from evidencesync.export.acquisition import NO_ROOM, Acquisition
+from evidencesync.export.acquisition import NO_ROOM, AcquisitionReader
 from evidencesync.export.bag import Bag
 from evidencesync.export.case_uco import graph_blocks
 from evidencesync.export.destination import Destination
@@ -19,7 +19,7 @@ from evidencesync.export.encrypt import Recipient, encrypt_blocks
 from evidencesync.export.hashdeep import LeftOut, hashdeep_lines
 from evidencesync.export.parts import gathered
 from evidencesync.export.tree import FolderWriter, archive_blocks
-from evidencesync.vault.item import Item
+from evidencesync.vault.item import VaultItem
 from evidencesync.vault.space import check_destination
 from evidencesync.vault.vault import Vault
 from evidencesync.verify.context import VerifyProgress
@@ -37,11 +37,11 @@ class Format(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ExportRequest:
     """Which acquisition is to be exported, as what, where to, and for whom alone; `now_ns` is the date on a bag."""
 
     vault: Vault
-    item: Item
+    item: VaultItem
     acquisition: int
     format: Format
     destination: Path
@@ -81,14 +81,14 @@ other way round."""
 
 
 def export_acquisition(
-    wanted: Wanted, destination: Destination, when_in_place: WhenInPlace, progress: VerifyProgress
+    wanted: ExportRequest, destination: Destination, when_in_place: WhenInPlace, progress: VerifyProgress
 ) -> Exported:
     """Writes an export of an acquisition that was verified. Whole and durable when this returns; nothing when it raises.
 
     Raises UsageError for the destination, UnrepresentableNameError, DigestMismatchError, MissingOrExtraError, StorageError,
     NoSpaceError, and what `when_in_place` raises.
     """
-    with Acquisition(wanted.item, wanted.acquisition) as acquisition:
+    with AcquisitionReader(wanted.item, wanted.acquisition) as acquisition:
         run = _Run(wanted, destination, acquisition, when_in_place, progress)
         return run.export_bag() if wanted.format is Format.BAGIT else run.export_file()
 
@@ -97,9 +97,9 @@ def export_acquisition(
 class _Run:
     """One export."""
 
-    wanted: Wanted
+    wanted: ExportRequest
     destination: Destination
-    acquisition: Acquisition
+    acquisition: AcquisitionReader
     when_in_place: WhenInPlace
     progress: VerifyProgress
 

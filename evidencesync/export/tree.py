@@ -14,8 +14,8 @@ from typing import Final
 from evidencesync.errors import NameClashError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.utc_time import parse_moment
-from evidencesync.export.acquisition import Acquisition, checked_blocks
-from evidencesync.export.parts import Content, Document, Folder, Part, written_blocks
+from evidencesync.export.acquisition import AcquisitionReader, checked_blocks
+from evidencesync.export.parts import Content, Folder, MetadataFile, Part, written_blocks
 from evidencesync.files.disk import (
     CREATE_FLAGS,
     FILE_MODE,
@@ -37,7 +37,7 @@ _WHOLE: Final = 1 << 20
 class FolderWriter:
     """Makes an export's folder below an open, empty one. Nothing is synced here. Close it."""
 
-    def __init__(self, acquisition: Acquisition, root_fd: int, progress: VerifyProgress) -> None:
+    def __init__(self, acquisition: AcquisitionReader, root_fd: int, progress: VerifyProgress) -> None:
         """The descriptor stays the caller's."""
         self._acquisition = acquisition
         self._root = root_fd
@@ -54,7 +54,7 @@ class FolderWriter:
 
     def write(self, part: Part) -> None:
         """The next part. Raises NoSpaceError, StorageError, NameClashError, DigestMismatchError, MissingOrExtraError."""
-        if isinstance(part, Document):
+        if isinstance(part, MetadataFile):
             self._write_document(part)
         elif isinstance(part, Folder):
             self._writer.make_directory(part.path, part.mtime_ns)
@@ -71,7 +71,7 @@ class FolderWriter:
         """Gives the folders their times. Nothing can be written afterwards."""
         self._writer.finish()
 
-    def _write_document(self, document: Document) -> None:
+    def _write_document(self, document: MetadataFile) -> None:
         folder, _, name = document.name.rpartition("/")
         if folder:
             make_folder(folder, self._root)
@@ -108,7 +108,7 @@ _END: Final = bytes(2 * _UNIT)
 _SECOND: Final = 1_000_000_000
 
 
-def archive_blocks(acquisition: Acquisition, name: str, parts: Iterable[Part], progress: VerifyProgress) -> Iterator[bytes]:
+def archive_blocks(acquisition: AcquisitionReader, name: str, parts: Iterable[Part], progress: VerifyProgress) -> Iterator[bytes]:
     """The archive, in blocks of any size. Everything in it lies in one folder of that name.
 
     Raises DigestMismatchError for what is not what it was when it was verified, MissingOrExtraError, StorageError.
@@ -117,7 +117,7 @@ def archive_blocks(acquisition: Acquisition, name: str, parts: Iterable[Part], p
     yield _header(name, finished, None)
     made: set[str] = set()
     for part in parts:
-        if isinstance(part, Document):
+        if isinstance(part, MetadataFile):
             folder = part.name.rpartition("/")[0]
             if folder and folder not in made:
                 made.add(folder)

@@ -34,7 +34,7 @@ from evidencesync.limits import MAX_DETAILS, MAX_FRAME_BODY, MAX_RECORDS
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.messages import DATA_FRAME, Append, Failure, Records, Standing, decode_message
 from evidencesync.vault.heads import state_head
-from evidencesync.vault.item import Item
+from evidencesync.vault.item import VaultItem
 from evidencesync.vault.ledger import iter_records, recorded
 from evidencesync.vault.publish import complete_unfinished
 from evidencesync.vault.vault import Vault
@@ -85,7 +85,7 @@ def _hear(line: SenderConnection) -> Append | None:
 # --- Showing -----------------------------------------------------------------------------------------------------------
 
 
-def _show(line: SenderConnection, item: Item, admitted: Admitted, shown: int) -> int:
+def _show(line: SenderConnection, item: VaultItem, admitted: Admitted, shown: int) -> int:
     """Sends where the chain stands, and its records after the first `shown`; how long it is."""
     files = item.ledger.files()
     head = Sha256Digest(bytes.fromhex(item.ledger.load(files[-1]).sha256)) if files else None
@@ -108,7 +108,7 @@ def _show(line: SenderConnection, item: Item, admitted: Admitted, shown: int) ->
 # --- Appending ---------------------------------------------------------------------------------------------------------
 
 
-def _append(vault: Vault, item: Item, admitted: Admitted, append: Append, now: Callable[[], int]) -> None:
+def _append(vault: Vault, item: VaultItem, admitted: Admitted, append: Append, now: Callable[[], int]) -> None:
     """Appends a record, durably; nothing at all where the chain has grown since it was signed.
 
     1. It is a record in the one strict form, and bounded.  2. It is of a type that an examiner signs, and not about a timestamp:
@@ -159,7 +159,7 @@ def _check_signature(vault: Vault, admitted: Admitted, record: CustodyRecord, ap
     vault.load_trust().check_key(admitted.principal, admitted.key, CUSTODY_NAMESPACE, at_ns)
 
 
-def _read_story(item: Item) -> ItemHistory:
+def _read_story(item: VaultItem) -> ItemHistory:
     """The chain as it is now, with the records of a publish that was interrupted. Raises ChainError where it is broken."""
     story = _story_of(item)
     facts = story.facts()
@@ -170,7 +170,7 @@ def _read_story(item: Item) -> ItemHistory:
     return story
 
 
-def _story_of(item: Item) -> ItemHistory:
+def _story_of(item: VaultItem) -> ItemHistory:
     story = ItemHistory(ChainSubject(item.vault_id, item.name.case.text, item.name.item.text))
     for stored in iter_records(item.ledger):
         story.add(stored.data)
@@ -184,13 +184,13 @@ def _is_late(record: CustodyRecord, story: ItemHistory) -> bool:
     return before < facts.length and (before == 0 or facts.holds(before, record.previous_sha256 or ""))
 
 
-def _state_head(vault: Vault, item: Item, record: CustodyRecord, at_ns: int) -> None:
+def _state_head(vault: Vault, item: VaultItem, record: CustodyRecord, at_ns: int) -> None:
     with recorded(record.sequence):
         state_head(vault, item.name, item.ledger.head(), at_ns=at_ns)
 
 
 @contextlib.contextmanager
-def _locked(item: Item) -> Iterator[None]:
+def _locked(item: VaultItem) -> Iterator[None]:
     """Holds the item's lock; waits a moment for somebody who appends, too. Raises LockedError."""
     until = time.monotonic() + _LOCK_SECONDS
     with contextlib.ExitStack() as stack:

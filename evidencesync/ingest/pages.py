@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from evidencesync.custody.documents import ManifestHeader
-from evidencesync.custody.hardlinks import HardLinks
+from evidencesync.custody.hardlinks import HardLinkCheck
 from evidencesync.custody.manifest import CheckedLine, ManifestReader
 from evidencesync.errors import LimitExceededError, ProtocolError, StorageError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest
@@ -74,7 +74,7 @@ class PageIntake:
     ) -> None:
         self._overhear = overhear
         self.reader = ManifestReader()
-        self.hard_links = HardLinks()
+        self.hard_links = HardLinkCheck()
         published = next((manifest.acquisition for manifest in previous if manifest.acquisition > 0), None)
         self._filing = TreeBuilder(vault, streams, shelf, published)
         self.tallies = self._filing.tallies

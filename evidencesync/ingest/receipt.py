@@ -19,11 +19,11 @@ from evidencesync.custody.documents import (
     Tally,
     Traffic,
 )
-from evidencesync.custody.hardlinks import HardLinks
+from evidencesync.custody.hardlinks import HardLinkCheck
 from evidencesync.custody.receipt import encode_receipt
 from evidencesync.custody.record import check_signer, decode_record, encode_record
-from evidencesync.custody.sshsig import Signer, sign_document, verify_signature
-from evidencesync.custody.trust import Trust
+from evidencesync.custody.sshsig import SigningKey, sign_document, verify_signature
+from evidencesync.custody.trust import TrustLists
 from evidencesync.errors import ChainError, DigestMismatchError, MalformedDocumentError, ProtocolError, UntrustedSignerError
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.entry import Entry
@@ -116,7 +116,7 @@ def check_finish(
     staging: Staging,
     manifest_sha512: bytes,
     admitted: Admitted,
-    trust: Trust,
+    trust: TrustLists,
     state: ItemState,
     now: int,
     *,
@@ -154,7 +154,7 @@ def check_finish(
     return record
 
 
-def check_hard_links(links: HardLinks, staging: Staging) -> None:
+def check_hard_links(links: HardLinkCheck, staging: Staging) -> None:
     """Every hard link of the manifest that was staged must hold, as `verify` asks for it. Raises MalformedDocumentError."""
     for false in links.false_links(lambda: ((path, line) for path, line in staged_lines(staging) if isinstance(line, Entry))):
         raise MalformedDocumentError(
@@ -211,7 +211,7 @@ def make_receipt(concluded: Concluded, received: Received, traveled: Traveled, n
     return encode_receipt(receipt)
 
 
-def make_received(concluded: Concluded, receipt: bytes, signer: Signer, now: int) -> bytes:
+def make_received(concluded: Concluded, receipt: bytes, signer: SigningKey, now: int) -> bytes:
     """The vault's record that takes the acquisition into the chain."""
     header, finish = concluded.header, concluded.finish
     return encode_record(
@@ -233,12 +233,12 @@ def make_received(concluded: Concluded, receipt: bytes, signer: Signer, now: int
     )
 
 
-def sign_receipt(signer: Signer, receipt: bytes) -> bytes:
+def sign_receipt(signer: SigningKey, receipt: bytes) -> bytes:
     """The vault's signature over its receipt."""
     return sign_document(signer, RECEIPT_NAMESPACE, sha512_of(receipt))
 
 
-def sign_record(signer: Signer, record: bytes) -> bytes:
+def sign_record(signer: SigningKey, record: bytes) -> bytes:
     """The vault's signature over a custody record."""
     return sign_document(signer, CUSTODY_NAMESPACE, sha512_of(record))
 

@@ -52,7 +52,7 @@ from evidencesync.protocol.messages import (
     decode_message,
 )
 from evidencesync.vault.heads import state_head, was_stated
-from evidencesync.vault.item import Item
+from evidencesync.vault.item import VaultItem
 from evidencesync.vault.layout import RECEIPT, RECEIPT_SIGNATURE, RECEIVED, RECEIVED_SIGNATURE
 from evidencesync.vault.ledger import ChainHead
 from evidencesync.vault.publish import complete_unfinished
@@ -211,7 +211,7 @@ class _Session:
 
     # Whose item it is.
 
-    def _lock(self, stack: ExitStack, item: Item, admitted: Admitted) -> SocketLink | None:
+    def _lock(self, stack: ExitStack, item: VaultItem, admitted: Admitted) -> SocketLink | None:
         """Takes the item's lock; or gives the link to the process that has it, where it is this very session.
 
         A session that has lost its sender is asked to leave. Raises LockedError.
@@ -243,7 +243,7 @@ class _Session:
         elsewhere.close()
         forth.join()
 
-    def _once_more(self, item: Item, number: int, admitted: Admitted) -> Iterator[Message]:
+    def _once_more(self, item: VaultItem, number: int, admitted: Admitted) -> Iterator[Message]:
         """The same session again, whose acknowledgement was lost: its own examiner gets what he would have got."""
         if item.header(number).examiner.key != admitted.key.fingerprint:
             raise UntrustedSignerError("this session was another examiner's")
@@ -266,7 +266,7 @@ class _Session:
         )
 
 
-def _knock_everywhere(item: Item, visitor: ResumeRequest) -> SocketLink | bool:
+def _knock_everywhere(item: VaultItem, visitor: ResumeRequest) -> SocketLink | bool:
     """Knocks at the doors of the item's sessions: at his own if he has one, else at each."""
     for session, session_fd in opened_sessions(item.layout):
         if not visitor.resumes or session == visitor.session:

@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Final, Literal
 
-from evidencesync.connection.sender_connection import Caller, Sender, SenderConnection
+from evidencesync.connection.sender_connection import Caller, SenderConnection, SenderIdentity
 from evidencesync.custody.documents import ManifestHeader
 from evidencesync.delta.possession import Possession
 from evidencesync.delta.refine import piece_key
@@ -61,7 +61,7 @@ from evidencesync.protocol.receiver import Receiver
 from evidencesync.vault.heads import state_head
 from evidencesync.vault.index.index import Index
 from evidencesync.vault.index.reindex import catch_up
-from evidencesync.vault.item import Item, ItemState
+from evidencesync.vault.item import ItemState, VaultItem
 from evidencesync.vault.layout import (
     ACQUIRED,
     ACQUIRED_SIGNATURE,
@@ -97,7 +97,7 @@ class IngestSession:
         self,
         line: SenderConnection,
         vault: Vault,
-        item: Item,
+        item: VaultItem,
         admitted: Admitted,
         caller: Caller,
         now: Callable[[], int],
@@ -185,7 +185,7 @@ class IngestSession:
         """The sender may come back, if whoever called this allows it."""
         if self._caller.may_return:
             who, caller = self._admitted, self._caller
-            resident = Sender(who.principal, who.key.fingerprint, caller.received_from)
+            resident = SenderIdentity(who.principal, who.key.fingerprint, caller.received_from)
             self._line.open_session_socket(staging.session_fd, who.session, resident, caller.host)
             stack.callback(self._line.close_door)
 

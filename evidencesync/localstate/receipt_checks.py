@@ -29,7 +29,7 @@ from evidencesync.custody.documents import (
     ManifestHeader,
     Receipt,
 )
-from evidencesync.custody.hardlinks import HardLinks
+from evidencesync.custody.hardlinks import HardLinkCheck
 from evidencesync.custody.manifest import ManifestReader
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.receipt import ReceiptFacts, check_receipt, decode_receipt
@@ -198,7 +198,7 @@ class _Check:
         if not found.manifest_kept:
             self._say(SourceReadError("the manifest was not kept: signature and receipt could not be compared with it"))
             return
-        reader, links, sha256, sha512 = ManifestReader(), HardLinks(), new_sha256(), hashlib.sha512()
+        reader, links, sha256, sha512 = ManifestReader(), HardLinkCheck(), new_sha256(), hashlib.sha512()
         try:
             with open_file(folder, MANIFEST) as file:
                 for block in _whole_lines(file):

@@ -57,7 +57,7 @@ def clock_for(version: int | None, clock: int) -> int:
 ShortText = Annotated[str, msgspec.Meta(max_length=256)]
 Digest32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Signature = Annotated[bytes, msgspec.Meta(max_length=MAX_SIGNATURE)]
-Document = Annotated[bytes, msgspec.Meta(max_length=MAX_RECORD - 64 * 1024)]
+DocumentBytes = Annotated[bytes, msgspec.Meta(max_length=MAX_RECORD - 64 * 1024)]
 Digest16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 Patterns = Annotated[list[Annotated[bytes, msgspec.Meta(max_length=MAX_PATTERN)]], msgspec.Meta(max_length=MAX_PATTERNS)]
 FactName = Annotated[str, msgspec.Meta(pattern="^[a-z0-9_]{1,40}$", max_length=40)]
@@ -112,7 +112,7 @@ class Begin(Message, frozen=True):
     last records that the sender has seen of the item's and of the vault's own chain; 0 where it has seen none.
     """
 
-    claim: Document
+    claim: DocumentBytes
     signature: Signature
     read_back: bool
     resumes: bool
@@ -315,7 +315,7 @@ class Finish(Message, frozen=True):
     manifest_size: Size
     manifest_sha256: Digest32
     signature: Signature
-    acquired: Document
+    acquired: DocumentBytes
     acquired_signature: Signature
     pages: U32
 
@@ -336,9 +336,9 @@ class Published(Message, frozen=True):
     """
 
     acquisition: U32
-    receipt: Document
+    receipt: DocumentBytes
     receipt_signature: Signature
-    received: Document
+    received: DocumentBytes
     received_signature: Signature
     damaged: U32
     repeated: bool
@@ -351,7 +351,7 @@ class Records(Message, frozen=True):
     """
 
     first: U32
-    records: Annotated[list[tuple[Document, Signature]], msgspec.Meta(max_length=MAX_RECORDS)]
+    records: Annotated[list[tuple[DocumentBytes, Signature]], msgspec.Meta(max_length=MAX_RECORDS)]
     more: bool
 
 
@@ -369,7 +369,7 @@ class Standing(Message, frozen=True):
 class Append(Message, frozen=True):
     """One more record for the item's chain, and the examiner's signature over it."""
 
-    record: Document
+    record: DocumentBytes
     signature: Signature
 
 

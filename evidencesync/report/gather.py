@@ -34,7 +34,7 @@ from evidencesync.report.document import (
     Trust,
     VaultFacts,
 )
-from evidencesync.report.judging import Shown, judge
+from evidencesync.report.judging import ReportScope, judge
 from evidencesync.report.manifests import compare_acquisitions, survey
 from evidencesync.report.maps import file_maps
 from evidencesync.vault.catalog import acquisition_numbers, item_folders, load_header, stored_name
@@ -58,7 +58,7 @@ class Gathered:
 
 
 @dataclass(frozen=True, slots=True)
-class Grounds:
+class VerdictSource:
     """On what a report rests: a verdict, whether it was handed in as a file, and signers from outside, if any."""
 
     verdict: Verdict
@@ -66,7 +66,7 @@ class Grounds:
     trusted: bytes | None
 
 
-def gather(vault: Vault, shown: Shown, grounds: Grounds, *, now_ns: int) -> Gathered:
+def gather(vault: Vault, shown: ReportScope, grounds: VerdictSource, *, now_ns: int) -> Gathered:
     """The whole model but its file lists. Raises NotThereError where the vault has nothing of what was named."""
     layouts = _layouts(vault, shown)
     items = [_item(layout, shown, grounds) for layout in layouts]
@@ -89,7 +89,7 @@ def gather(vault: Vault, shown: Shown, grounds: Grounds, *, now_ns: int) -> Gath
     return Gathered(report, layouts)
 
 
-def _layouts(vault: Vault, shown: Shown) -> list[ItemLayout]:
+def _layouts(vault: Vault, shown: ReportScope) -> list[ItemLayout]:
     """The items that are asked for. One whose chain cannot be read is still shown, by its folder."""
     case = Title(shown.case).folder
     wanted = None if shown.item is None else Title(shown.item).folder
@@ -102,7 +102,7 @@ def _layouts(vault: Vault, shown: Shown) -> list[ItemLayout]:
     return found
 
 
-def _is_about(layout: ItemLayout, shown: Shown) -> bool:
+def _is_about(layout: ItemLayout, shown: ReportScope) -> bool:
     """Whether an item's folder is of this very case, and not of one with the same folder name; empty ones are not."""
     try:
         name = stored_name(layout)
@@ -111,7 +111,7 @@ def _is_about(layout: ItemLayout, shown: Shown) -> bool:
     return name is not None and name.case.text == shown.case and shown.item in (None, name.item.text)
 
 
-def _item(layout: ItemLayout, shown: Shown, grounds: Grounds) -> Item:
+def _item(layout: ItemLayout, shown: ReportScope, grounds: VerdictSource) -> Item:
     problem: str | None = None
     case, title = shown.case, shown.item or layout.root.name
     numbers: list[int] = []
@@ -159,13 +159,13 @@ def _head(ledger: Ledger, case: str | None, item: str | None) -> Head | None:
     return Head(case, item, head.sequence, head.sha256) if head.sha256 is not None else None
 
 
-def _has_passed(grounds: Grounds) -> bool:
+def _has_passed(grounds: VerdictSource) -> bool:
     """Whether the vault was checked for this very report, and passed."""
     return not grounds.given and grounds.verdict.verdict == "pass"
 
 
 def _checked_head(
-    ledger: Ledger, grounds: Grounds, case: str | None, item: str | None, kinds: tuple[str, ...] = ()
+    ledger: Ledger, grounds: VerdictSource, case: str | None, item: str | None, kinds: tuple[str, ...] = ()
 ) -> Head | None:
     """Where a chain ended when it was checked for this very report, and passed: if it still has that record, and went on since.
 
@@ -290,7 +290,7 @@ def _findings_about(layout: ItemLayout, file: RecordFile, record: CustodyRecord,
 # --- Trust -------------------------------------------------------------------------------------------------------------
 
 
-def _trust(vault: Vault, grounds: Grounds) -> Trust:
+def _trust(vault: Vault, grounds: VerdictSource) -> Trust:
     """Who may sign, as the lists say that were relied on."""
     trusted, source = grounds.trusted, grounds.verdict.trust
     if source == "outside" and trusted is None:

@@ -18,7 +18,7 @@ _CLOCKS_MAY_DIFFER_NS = 300 * 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ReportScope:
     """What a report is about."""
 
     case: str
@@ -45,7 +45,7 @@ def parse_verdict(data: bytes) -> Verdict:
     return verdict
 
 
-def judge(verdict: Verdict, *, given: bool, shown: Shown, vault: VaultFacts, items: list[Item], now_ns: int) -> Judgement:
+def judge(verdict: Verdict, *, given: bool, shown: ReportScope, vault: VaultFacts, items: list[Item], now_ns: int) -> Judgement:
     """The verdict as a report may state it.
 
     One that was checked for this very report stands, if what was read for the report is what was checked, whatever others have
@@ -88,7 +88,9 @@ def _never_better(state: State, verdict: Verdict) -> State:
     return state
 
 
-def _objection(verdict: Verdict, given: bool, shown: Shown, vault: VaultFacts, items: list[Item], age_ns: int) -> str | None:
+def _objection(
+    verdict: Verdict, given: bool, shown: ReportScope, vault: VaultFacts, items: list[Item], age_ns: int
+) -> str | None:
     """Why a verdict says nothing about what the report shows; None where it does."""
     if given:
         if verdict.vault_id != vault.vault_id:  # 1
@@ -134,7 +136,7 @@ def _is_recorded(item: Item, acquisition: Acquisition) -> bool:
     )
 
 
-def _covers(verdict: Verdict, shown: Shown) -> bool:
+def _covers(verdict: Verdict, shown: ReportScope) -> bool:
     asked = verdict.asked
     return (
         asked.case in (None, shown.case) and asked.item in (None, shown.item) and asked.acquisition in (None, shown.acquisition)

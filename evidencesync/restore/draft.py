@@ -24,7 +24,7 @@ _DRAFT_MODE: Final = 0o700  # nobody else looks in while it is made
 _INHERITED: Final = ("system.posix_acl_default", "system.posix_acl_access")
 
 
-class Draft:
+class TemporaryDestination:
     """An empty folder of our own beside where the copy will be. `fd` is its descriptor."""
 
     def __init__(self, parent_fd: int, name: bytes, fd: int, final: bytes) -> None:
@@ -50,7 +50,7 @@ class Draft:
 
 
 @contextlib.contextmanager
-def drafted(destination: bytes, vault: Path) -> Iterator[Draft]:
+def drafted(destination: bytes, vault: Path) -> Iterator[TemporaryDestination]:
     """A draft for the length of a `with`; gone at its end where it was not published.
 
     Raises UsageError for a destination that is not new and not empty, that has no folder to lie in, or that lies in the vault.
@@ -58,7 +58,7 @@ def drafted(destination: bytes, vault: Path) -> Iterator[Draft]:
     parent_fd, final = _open_parent(destination, vault)
     try:
         name = f"{DRAFT_PREFIX}{secrets.token_hex(8)}".encode()
-        draft = Draft(parent_fd, name, _make_draft(parent_fd, name, safe_text(destination, 200)), final)
+        draft = TemporaryDestination(parent_fd, name, _make_draft(parent_fd, name, safe_text(destination, 200)), final)
         try:
             _disinherit(draft.fd)
             yield draft

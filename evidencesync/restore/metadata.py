@@ -25,7 +25,7 @@ from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.utc_time import parse_file_time
 from evidencesync.files.folders import FolderStack, names_in, split_path
 from evidencesync.restore.refusals import Lack, Refusals, place_error, reason_of
-from evidencesync.restore.tree import HardLinks
+from evidencesync.restore.tree import HardLinkTargets
 from evidencesync.source.attributes import attribute_name
 
 # linux/fs.h: _IOR('f', 1, long) and _IOW('f', 2, long). In spite of their names the kernel reads and writes an int.
@@ -124,11 +124,11 @@ class MetadataApplier:
     Raises StorageError where something of the copy is not there any more.
     """
 
-    def __init__(self, draft_fd: int, refusals: Refusals, links: HardLinks, how: PendingMetadata) -> None:
+    def __init__(self, draft_fd: int, refusals: Refusals, links: HardLinkTargets, how: PendingMetadata) -> None:
         """The descriptor stays the caller's."""
         self._draft_fd = draft_fd
         self._refusals = refusals
-        self._links = HardLinks()  # asked anew, in this pass
+        self._links = HardLinkTargets()  # asked anew, in this pass
         self._links.broken = links.broken
         self._how = how
         self._root = _Level(b"", None, set())

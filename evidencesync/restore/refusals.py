@@ -67,7 +67,7 @@ NOT_POSSIBLE: Final = frozenset(
 )
 
 
-class Refusal(NamedTuple):
+class NotRestored(NamedTuple):
     """One thing that is not in the copy as it was in the source; `reason` is safe to show."""
 
     lack: Lack
@@ -80,13 +80,13 @@ class Refusals:
     """Counts all of them, and names some of each kind."""
 
     counts: Counter[Lack] = field(default_factory=Counter)
-    named: list[Refusal] = field(default_factory=list)
+    named: list[NotRestored] = field(default_factory=list)
 
     def add(self, lack: Lack, path: bytes, reason: str) -> None:
         """One more."""
         self.counts[lack] += 1
         if self.counts[lack] <= NAMED_OF_EACH:
-            self.named.append(Refusal(lack, path, reason))
+            self.named.append(NotRestored(lack, path, reason))
 
     @property
     def exit_code(self) -> ExitCode:

@@ -19,11 +19,11 @@ from evidencesync.custody.hardlinks import is_hard_link
 from evidencesync.custody.manifest import CheckedLine, WholeEntry
 from evidencesync.errors import DigestMismatchError, NotThereError, PathEscapeError
 from evidencesync.files.disk import FOLDER_FLAGS, opened_folder, storing, sync_file_system
-from evidencesync.restore.draft import Draft, drafted
+from evidencesync.restore.draft import TemporaryDestination, drafted
 from evidencesync.restore.metadata import MetadataApplier, PendingMetadata
 from evidencesync.restore.refusals import Refusals
-from evidencesync.restore.tree import HardLinks, OnDamage, TreeMaker
-from evidencesync.restore.wanted import Acquired, Selection
+from evidencesync.restore.tree import HardLinkTargets, OnDamage, TreeMaker
+from evidencesync.restore.wanted import Acquired, PathSelection
 from evidencesync.vault.layout import DATA
 from evidencesync.vault.readback import read_back
 from evidencesync.vault.space import bytes_on_disk, check_destination
@@ -93,7 +93,7 @@ def restore(request: RestoreRequest, progress: RestoreProgress) -> Restored:
 
 def _survey(acquired: Acquired, data: TreeReader, request: RestoreRequest, progress: RestoreProgress) -> int:
     """Step 1. What is asked for and not there is said before anything is copied; how many bytes the copies will take."""
-    selection = Selection(request.paths)
+    selection = PathSelection(request.paths)
     seen = False
     needed = 0
     for wanted in acquired.entries(selection):
@@ -120,7 +120,9 @@ def _on_disk(data: TreeReader, path: bytes) -> int:
 class _Restoring:
     """One run."""
 
-    def __init__(self, request: RestoreRequest, progress: RestoreProgress, acquired: Acquired, draft: Draft) -> None:
+    def __init__(
+        self, request: RestoreRequest, progress: RestoreProgress, acquired: Acquired, draft: TemporaryDestination
+    ) -> None:
         self._request = request
         self._progress = progress
         self._acquired = acquired
@@ -136,7 +138,7 @@ class _Restoring:
         return Restored(maker.counts, maker.bytes, maker.shared, self._request.read_back, self._refusals)
 
     def _entries(self, absent: set[bytes]) -> Iterator[WholeEntry]:
-        for wanted in self._acquired.entries(Selection(self._request.paths)):
+        for wanted in self._acquired.entries(PathSelection(self._request.paths)):
             if wanted.path not in absent:
                 yield wanted
 
@@ -149,7 +151,7 @@ class _Restoring:
 
         maker = TreeMaker(self._draft.fd, data, self._refusals, devices=request.devices, on_damage=request.on_damage)
         try:
-            for wanted in self._acquired.entries(Selection(request.paths)):
+            for wanted in self._acquired.entries(PathSelection(request.paths)):
                 progress.path = wanted.path
                 maker.make(wanted, tell)
                 progress.files += wanted.entry.blake3 is not None
@@ -174,7 +176,7 @@ class _Restoring:
 
     def _made(self, maker: TreeMaker) -> Iterator[CheckedLine]:
         """Every file that was written; one with several names once."""
-        links = HardLinks()
+        links = HardLinkTargets()
         links.broken = maker.links.broken
         for path, entry, _ in self._entries(maker.absent):
             target = links.target_of(path, entry)

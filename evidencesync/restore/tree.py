@@ -56,7 +56,7 @@ def copy_content(source_fd: int, target_fd: int, path: bytes, size: int, blake3_
     return shared
 
 
-class ReadingError(Exception):
+class VaultReadError(Exception):
     """The vault's disk refused. Never leaves this package."""
 
     def __init__(self, error: OSError) -> None:
@@ -100,7 +100,7 @@ def _reading(read: Callable[[], _Result]) -> _Result:
     try:
         return read()
     except OSError as error:
-        raise ReadingError(error) from error
+        raise VaultReadError(error) from error
 
 
 def _damaged(path: bytes) -> DigestMismatchError:
@@ -114,7 +114,7 @@ _Identity = tuple[str, str | None, str | None, str | None, str | None]
 _NO_LINKS: Final = (None, 0, 1)
 
 
-class HardLinks:
+class HardLinkTargets:
     """Gives for each entry the path that it is to be linked to. To be asked in the manifest's order, in each pass anew.
 
     A link is only made between entries that say the same of their content, so that no false manifest can make one file look
@@ -165,7 +165,7 @@ class TreeMaker:
     def __init__(self, draft_fd: int, data: TreeReader, refusals: Refusals, *, devices: bool, on_damage: OnDamage) -> None:
         """`data` is the acquisition's; neither it nor the descriptor is taken over."""
         self.absent: set[bytes] = set()
-        self.links = HardLinks()
+        self.links = HardLinkTargets()
         self.counts: dict[str, int] = {}
         self.bytes = 0
         self.shared = 0
@@ -304,7 +304,7 @@ class TreeMaker:
             remove_if_there(folder, name)
             self._damage(path, error)
             return False
-        except ReadingError as error:
+        except VaultReadError as error:
             remove_if_there(folder, name)
             text = f"the vault's copy of {safe_text(path, 300)} cannot be read: {reason_of(error.error)}"
             self._damage(path, StorageError(text, hint="To restore all the rest: --on-damage skip"))

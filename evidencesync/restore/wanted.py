@@ -17,7 +17,7 @@ from evidencesync.vault.layout import MANIFEST
 _BLOCK: Final = 1 << 20
 
 
-class Selection:
+class PathSelection:
     """Which entries are asked for: all, or files and folders by their paths, with the folders that lead to them.
 
     To be asked in the manifest's order. Raises UsageError for a path that could not be one of evidence.
@@ -76,7 +76,7 @@ class Acquired:
         self._folder_fd = folder_fd
         self._sha256 = manifest_sha256
 
-    def entries(self, selection: Selection) -> Iterator[WholeEntry]:
+    def entries(self, selection: PathSelection) -> Iterator[WholeEntry]:
         """Every wanted entry in the manifest's order. Reads the file anew.
 
         Raises DigestMismatchError at its end when the manifest is not the one that was checked, and what a malformed one

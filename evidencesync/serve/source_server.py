@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 import evidencesync
-from evidencesync.acquire.reading import Item, SourceReading
+from evidencesync.acquire.reading import SourceEvent, SourceReading
 from evidencesync.acquire.source_access import count_source, feed
 from evidencesync.connection.clock import SteadyClock
 from evidencesync.connection.inbox import Inbox, alive_seconds, listen, silence_seconds
@@ -80,7 +80,7 @@ class _Offering:
     def __init__(self, link: Link, now: Callable[[], int]) -> None:
         self._link = link
         self._now = now
-        self._inbox: Inbox[Item, Message] = Inbox()
+        self._inbox: Inbox[SourceEvent, Message] = Inbox()
         self._progress = Progress()
         self._version: int | None = None
         self._silence_seconds = SILENCE_SECONDS

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from evidencesync.errors import InternalError
 from evidencesync.evidence.entry import EntryType
 from evidencesync.source.descriptor import FOLDER_FLAGS, is_gone, open_untouched
-from evidencesync.source.listed import Wanted
+from evidencesync.source.listed import ListedPaths
 
 
 class OpenFolder:
@@ -21,7 +21,7 @@ class OpenFolder:
 
     __slots__ = ("_times", "fd", "identity", "listed_types", "loss", "name", "names", "prefix", "wanted")
 
-    def __init__(self, name: bytes, prefix: bytes, fd: int, status: os.stat_result, wanted: Wanted) -> None:
+    def __init__(self, name: bytes, prefix: bytes, fd: int, status: os.stat_result, wanted: ListedPaths) -> None:
         """`status` is what it was right before it was listed."""
         self.name = name
         self.prefix = prefix

@@ -18,7 +18,7 @@ _RELATIVE: Final = (
 )
 
 
-class Wanted:
+class ListedPaths:
     """What is wanted at one path. `whole`: it was listed itself, and so all below it is wanted, too.
 
     `names` are those below it that lead to what was listed, or were: they are looked for, whether the folder shows them or not.
@@ -28,10 +28,10 @@ class Wanted:
 
     def __init__(self, *, whole: bool = False) -> None:
         self.whole = whole
-        self.names: dict[bytes, Wanted] = {}
+        self.names: dict[bytes, ListedPaths] = {}
 
 
-EVERYTHING: Final = Wanted(whole=True)
+EVERYTHING: Final = ListedPaths(whole=True)
 """Where nothing was listed. Never changed."""
 
 
@@ -43,7 +43,7 @@ class ListedNames:
     the list may be the reason where its names are not there.
     """
 
-    wanted: Wanted
+    wanted: ListedPaths
     count: int
     sha256: str
     hint: str = _RELATIVE
@@ -58,7 +58,7 @@ class ListedNames:
         """
         if content.startswith(_UTF16):
             raise UsageError("the list of files is written in UTF-16", hint="Write the names as the bytes that they are (UTF-8).")
-        wanted = Wanted()
+        wanted = ListedPaths()
         count = 0
         for number, line in enumerate(content.split(separator), 1):
             if not line:
@@ -66,7 +66,7 @@ class ListedNames:
             count += 1
             place = wanted
             for part in _parts(line, number):
-                place = place.names.setdefault(part, Wanted())
+                place = place.names.setdefault(part, ListedPaths())
             place.whole = True
         if not count:
             raise UsageError("the list of files names nothing", hint="Name at least one path, relative to the source.")
@@ -74,13 +74,13 @@ class ListedNames:
 
     def names(self, path: bytes) -> bool:
         """Whether this very path is listed; `b""` is the source's root."""
-        place: Wanted | None = self.wanted
+        place: ListedPaths | None = self.wanted
         for part in path.split(b"/") if path else ():
             place = place.names.get(part) if place is not None else None
         return place is not None and place.whole
 
 
-def below(path: bytes, wanted: Wanted) -> Iterator[tuple[bytes, bool]]:
+def below(path: bytes, wanted: ListedPaths) -> Iterator[tuple[bytes, bool]]:
     """All names that lead to what was listed below a path, in the manifest's order, and whether they were listed themselves."""
     pending = [(path, name, wanted.names[name]) for name in sorted(wanted.names, reverse=True)]
     while pending:

@@ -18,7 +18,7 @@ from evidencesync.source.details import NO_DETAILS, DetailReader, Details
 from evidencesync.source.walker import Found
 
 
-class HardLinks:
+class HardLinkGroups:
     """Remembers the first path of every inode that has more than one link, until its last link was seen.
 
     Memory grows with the number of such inodes whose links have not all been seen, never with the number of files.
@@ -84,7 +84,7 @@ class EntryMaker:
     def __init__(self, *, birth_times: bool = True, attributes: bool = True) -> None:
         self.details = DetailReader(birth_times=birth_times, attributes=attributes)
         self.touched = 0
-        self._links = HardLinks()
+        self._links = HardLinkGroups()
         self._users: dict[int, str | None] = {}
         self._groups: dict[int, str | None] = {}
         self._modes: dict[int, str] = {}

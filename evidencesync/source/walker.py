@@ -19,7 +19,7 @@ from evidencesync.limits import MAX_DEPTH, MAX_NAME, MAX_PATH
 from evidencesync.source.descent import Descent, OpenFolder
 from evidencesync.source.descriptor import FOLDER_FLAGS, PASSAGE_FLAGS, is_gone, open_untouched
 from evidencesync.source.filters import FilterRules
-from evidencesync.source.listed import EVERYTHING, Wanted, below
+from evidencesync.source.listed import EVERYTHING, ListedPaths, below
 from evidencesync.source.root import SourceRoot, resolve_source, source_not_found
 
 OPEN_FOLDERS: Final = 256
@@ -169,7 +169,7 @@ def _walk_folder(
         descent.close()
 
 
-def _tell(unreached: Callable[[bytes], None], path: bytes, wanted: Wanted) -> bool:
+def _tell(unreached: Callable[[bytes], None], path: bytes, wanted: ListedPaths) -> bool:
     """Tells of everything that is listed below a path that cannot be entered; whether the path itself is wanted."""
     for deeper, is_listed in below(path, wanted):
         if is_listed:
@@ -177,7 +177,7 @@ def _tell(unreached: Callable[[bytes], None], path: bytes, wanted: Wanted) -> bo
     return wanted.whole
 
 
-def _absent(seen: Found, around: Wanted) -> Iterator[Found]:
+def _absent(seen: Found, around: ListedPaths) -> Iterator[Found]:
     """What could not be looked at, and what was listed below it."""
     wanted = around.names.get(seen.name, EVERYTHING)
     seen = msgspec.structs.replace(seen, listed=seen.name in around.names)
@@ -189,7 +189,7 @@ def _absent(seen: Found, around: Wanted) -> Iterator[Found]:
         yield Found(path, kind, None, -1, os.path.basename(path), seen.flag, seen.errno, listed=True)
 
 
-def _enter_root(descent: Descent, source: SourceRoot, wanted: Wanted) -> Found:
+def _enter_root(descent: Descent, source: SourceRoot, wanted: ListedPaths) -> Found:
     try:
         above = os.open(os.path.dirname(source.path), PASSAGE_FLAGS)
         try:
@@ -201,7 +201,7 @@ def _enter_root(descent: Descent, source: SourceRoot, wanted: Wanted) -> Found:
     return _list_into(descent, Found(b"", "directory", None, opened[0], b"."), opened, wanted)
 
 
-def _enter(descent: Descent, seen: Found, wanted: Wanted, rules: FilterRules, device: int) -> Found:
+def _enter(descent: Descent, seen: Found, wanted: ListedPaths, rules: FilterRules, device: int) -> Found:
     """Opens and lists a folder, and makes it the current one. What is not a folder any more has vanished.
 
     It is asked once more where it lies: opening it may have mounted another file system there (autofs, NFS).
@@ -230,7 +230,7 @@ def _open_folder(name: bytes, dir_fd: int) -> tuple[int, bool, os.stat_result]:
         raise
 
 
-def _list_into(descent: Descent, seen: Found, opened: tuple[int, bool, os.stat_result], wanted: Wanted) -> Found:
+def _list_into(descent: Descent, seen: Found, opened: tuple[int, bool, os.stat_result], wanted: ListedPaths) -> Found:
     fd, noatime, status = opened
     folder = OpenFolder(seen.name, seen.path + b"/" if seen.path else b"", fd, status, wanted)
     depth = descent.depth

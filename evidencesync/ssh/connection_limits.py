@@ -51,7 +51,7 @@ class Limits:
     proof_patience_seconds: float
 
 
-class Entry(Enum):
+class LoginDecision(Enum):
     """What becomes of a connection that has logged in."""
 
     COME_IN = "it gets a session"
@@ -90,11 +90,11 @@ class ConnectionLimiter:
         if wire in self._knocking:
             self._allow(wire, self._limits.login_seconds)
 
-    def come_in(self, wire: Wire, key: str) -> Entry:
+    def come_in(self, wire: Wire, key: str) -> LoginDecision:
         """A connection has logged in, by a key. Where all places are taken, one whose session is over gives his up at once."""
         self._knocking.leave(wire)
         if len(self._inside) >= self._limits.connections and not self._hurry_one_out():
-            return Entry.NO
+            return LoginDecision.NO
         self._inside.add(wire)
         wire.most_received = wire.received + _PROOF_BYTES
         shares = [
@@ -103,9 +103,9 @@ class ConnectionLimiter:
         ]
         if not self._enter(self._strangers, wire, shares, self._limits.strangers):
             self._let_linger(wire)
-            return Entry.BUSY
+            return LoginDecision.BUSY
         self._allow(wire, self._limits.proof_seconds)
-        return Entry.COME_IN
+        return LoginDecision.COME_IN
 
     def vouch(self, wire: Wire, who: str) -> bool:
         """Whoever is at the other end is trusted, and called `who`: whether there is a place for his session.

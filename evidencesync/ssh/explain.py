@@ -19,7 +19,7 @@ from evidencesync.errors import (
     ProtocolError,
 )
 from evidencesync.evidence.display import safe_text
-from evidencesync.ssh.log import Refusal, SshLog
+from evidencesync.ssh.log import ConnectFailure, SshLog
 from evidencesync.ssh.recorded import is_recorded
 from evidencesync.ssh.route import Hop
 
@@ -33,20 +33,20 @@ _ASKED_NOBODY: Final = " Nobody could be asked for a passphrase here: a key that
 _NO_COMMAND: Final = frozenset({126, 127})  # what a POSIX shell ends with where a command cannot be run, or is not found
 _NOT_FOUND: Final = "not found"  # csh has the status 1 for everything
 _CONNECT: Final = {
-    Refusal.NAME: ("the host name of {where} can't be found", "Check the host name."),
-    Refusal.NO_ALGORITHM: (
+    ConnectFailure.NAME: ("the host name of {where} can't be found", "Check the host name."),
+    ConnectFailure.NO_ALGORITHM: (
         "{where} has no safe algorithm in common with us",
         "Update its SSH software, or name an algorithm that it has in your SSH config.",
     ),
-    Refusal.NOT_SSH: ("{where} does not speak SSH as it should", "Check the host name and the port."),
-    Refusal.SESSION: ("{where} runs nothing for us", "Ask the server's administrator."),
-    Refusal.UNREACHABLE: ("can't connect to {where}", "Check the host name and the port; does a server listen there?"),
+    ConnectFailure.NOT_SSH: ("{where} does not speak SSH as it should", "Check the host name and the port."),
+    ConnectFailure.SESSION: ("{where} runs nothing for us", "Ask the server's administrator."),
+    ConnectFailure.UNREACHABLE: ("can't connect to {where}", "Check the host name and the port; does a server listen there?"),
 }
 _CHANGED_HINT: Final = (
     "Do not go on before the server's administrator has confirmed the new key by another way. "
     "Then remove the recorded line and run: {}"
 )
-_HOST_KEY: Final = (Refusal.HOST_KEY_REVOKED, Refusal.HOST_KEY_CHANGED, Refusal.HOST_KEY_UNKNOWN)
+_HOST_KEY: Final = (ConnectFailure.HOST_KEY_REVOKED, ConnectFailure.HOST_KEY_CHANGED, ConnectFailure.HOST_KEY_UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,15 @@ def explain_login(ended: Ended) -> EvidenceSyncError:
         if log.contradiction is not None:
             return contradicted(hop, log)
         if log.is_authenticated and not is_target:
-            if Refusal.SESSION in log.refusals:
+            if ConnectFailure.SESSION in log.refusals:
                 onward = ended.route[number + 1]
                 return ConnectError(f"{onward.where} can't be reached through the jump host: {log.last_word}")
             continue
         if log.is_authenticated:
             return _explain_session(hop, log, ended)
-        if log.refusal is not None and (is_target or log.refusal is not Refusal.CLOSED or not _has_failed(ended, number + 1)):
+        if log.refusal is not None and (
+            is_target or log.refusal is not ConnectFailure.CLOSED or not _has_failed(ended, number + 1)
+        ):
             return _explain_refusal(hop, log, log.refusal, ended)
         if log.words and not is_target:
             return ConnectError(f"{hop.where}, a jump host, can't be reached: {log.last_word}")
@@ -84,13 +86,13 @@ def explain_login(ended: Ended) -> EvidenceSyncError:
 
 def _has_failed(ended: Ended, number: int) -> bool:
     """Whether a later hop says more: it hung up, and so the one before was let go."""
-    return any(log.refusal not in (None, Refusal.CLOSED) for log in ended.logs[number:])
+    return any(log.refusal not in (None, ConnectFailure.CLOSED) for log in ended.logs[number:])
 
 
 def explain_end(ended: Ended) -> LinkLostError:
     """Why the session is lost, after it had begun."""
     hop, log = ended.route[-1], ended.logs[-1]
-    if any(Refusal.SILENT in one.refusals for one in ended.logs):
+    if any(ConnectFailure.SILENT in one.refusals for one in ended.logs):
         return LinkLostError(f"nothing has moved over the connection for {ended.timeout_seconds:g} seconds")
     reason = _last_word(log, ended)
     return LinkLostError(f"the connection to {hop.where} was lost: {reason}")
@@ -139,9 +141,9 @@ def _revoked(hop: Hop, what: str) -> HostKeyChangedError:
 
 
 def _explain_session(hop: Hop, log: SshLog, ended: Ended) -> EvidenceSyncError:
-    if Refusal.SESSION in log.refusals:
+    if ConnectFailure.SESSION in log.refusals:
         return ConnectError(
-            f"{hop.where} refuses to run the remote command: {log.refusals[Refusal.SESSION]}",
+            f"{hop.where} refuses to run the remote command: {log.refusals[ConnectFailure.SESSION]}",
             hint="Ask the server's administrator.",
         )
     return DroppedError(f"the connection to {hop.where} ended: {_last_word(log, ended)}", hint=_LOST_HINT)
@@ -151,19 +153,19 @@ def _last_word(log: SshLog, ended: Ended) -> str:
     return log.last_word or ended.stderr or f"ssh ended with status {ended.status}"
 
 
-def _explain_refusal(hop: Hop, log: SshLog, refusal: Refusal, ended: Ended) -> EvidenceSyncError:
+def _explain_refusal(hop: Hop, log: SshLog, refusal: ConnectFailure, ended: Ended) -> EvidenceSyncError:
     where, reason = hop.where, log.refusals[refusal]
     if refusal in _HOST_KEY:
         return _explain_host_key(hop, log, refusal)
-    if refusal is Refusal.DENIED:
+    if refusal is ConnectFailure.DENIED:
         besides = [word for word in log.words if word != reason][-4:]  # why a key was not used, for example
         said = " | ".join([reason, *besides, *([ended.stderr] if ended.stderr else [])])
         hint = AuthenticationError.default_hint if hop is ended.route[-1] else _JUMP_KEY_HINT
         hint += _ASKED_NOBODY if hop.asks_nobody else ""
         return AuthenticationError(f"{where} does not let {safe_text(hop.user)} in with what was offered: {said}", hint=hint)
-    if refusal is Refusal.SILENT:
+    if refusal is ConnectFailure.SILENT:
         return LinkLostError(f"{where} does not answer in time", hint="Check the host name, the port and the network.")
-    if refusal is Refusal.CLOSED:
+    if refusal is ConnectFailure.CLOSED:
         if log.is_host_verified:
             return DroppedError(f"the connection to {where} was lost: {reason}", hint=_LOST_HINT)
         said = f" ({ended.stderr})" if ended.stderr else ""
@@ -172,7 +174,7 @@ def _explain_refusal(hop: Hop, log: SshLog, refusal: Refusal, ended: Ended) -> E
     return ConnectError(f"{what.format(where=where)}: {reason}", hint=hint)
 
 
-def _explain_host_key(hop: Hop, log: SshLog, refusal: Refusal) -> HostKeyError | ProtocolError:
+def _explain_host_key(hop: Hop, log: SshLog, refusal: ConnectFailure) -> HostKeyError | ProtocolError:
     """The log says that ssh refuses the host key. A server can have put that there; which key it has, ssh has stated itself."""
     name = safe_text(hop.lookup)
     shown = log.host_key
@@ -183,9 +185,9 @@ def _explain_host_key(hop: Hop, log: SshLog, refusal: Refusal) -> HostKeyError |
         )
     what = "none that ssh can name" if shown is None else f"{safe_text(shown.type)} {shown.fingerprint}"
     places = f" ({', '.join(log.offending[:5])})" if log.offending else ""
-    if refusal is Refusal.HOST_KEY_REVOKED:
+    if refusal is ConnectFailure.HOST_KEY_REVOKED:
         return _revoked(hop, what + places)
-    if refusal is Refusal.HOST_KEY_CHANGED:
+    if refusal is ConnectFailure.HOST_KEY_CHANGED:
         return HostKeyChangedError(
             f"{name} shows another host key than the one recorded: {what}{places}",
             hint=_CHANGED_HINT.format(hop.trust_command),

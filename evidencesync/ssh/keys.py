@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from evidencesync.custody.publickey import InvalidPublicKeyError, PublicKey, decode_base64, pad_rsa_signature
-from evidencesync.custody.sshsig import Signer
+from evidencesync.custody.sshsig import SigningKey
 from evidencesync.custody.wire import WireError, WireReader, write_mpint, write_string, write_uint32
 from evidencesync.errors import NoHomeError, PassphraseError, SigningKeyError
 from evidencesync.evidence.display import safe_text
@@ -152,7 +152,7 @@ _OPENSSH_MAGIC: Final = b"openssh-key-v1\0"
 _PrivateKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
-def load_signer(choice: str | None, identity: Path | None, ask_passphrase: AskPassphrase | None) -> Signer:
+def load_signer(choice: str | None, identity: Path | None, ask_passphrase: AskPassphrase | None) -> SigningKey:
     """The signer that `--sign-key FILE|agent` means; without it the identity, then `~/.ssh/id_ed25519`.
 
     A `.pub` file, a FIDO key's file, and `agent` with an identity choose that key in the agent. An encrypted file whose
@@ -236,7 +236,7 @@ def _curve_digest(private: ec.EllipticCurvePrivateKey) -> hashes.HashAlgorithm:
     return hashes.SHA384() if private.key_size <= 384 else hashes.SHA512()
 
 
-def _from_file(path: Path, data: bytes, ask_passphrase: AskPassphrase | None) -> Signer:
+def _from_file(path: Path, data: bytes, ask_passphrase: AskPassphrase | None) -> SigningKey:
     shown = safe_text(str(path), 120)
     outside = _openssh_public(data)
     if outside is not None and outside.algorithm.startswith("sk-"):

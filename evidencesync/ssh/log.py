@@ -39,7 +39,7 @@ _IS_DEBUG: Final = r"debug\d: "
 _OFFENDING: Final = r"Offending (?:key for IP|.* key) in (?P<place>.*:\d+)"
 
 
-class Refusal(Enum):
+class ConnectFailure(Enum):
     """Why a connection came to nothing, as far as ssh says it. The most severe first."""
 
     HOST_KEY_REVOKED = "the host key is marked as revoked"
@@ -56,44 +56,44 @@ class Refusal(Enum):
 
 
 _REFUSALS: Final = (
-    (Refusal.HOST_KEY_REVOKED, r".*(?:REVOKED HOST KEY DETECTED|[Hh]ost key .*revoked|evoked (?:host|CA) key).*"),
-    (Refusal.HOST_KEY_CHANGED, r".*REMOTE HOST IDENTIFICATION HAS CHANGED.*"),
-    (Refusal.HOST_KEY_UNKNOWN, r"Host key verification failed\.|No .* host key is known for .* strict checking\."),
+    (ConnectFailure.HOST_KEY_REVOKED, r".*(?:REVOKED HOST KEY DETECTED|[Hh]ost key .*revoked|evoked (?:host|CA) key).*"),
+    (ConnectFailure.HOST_KEY_CHANGED, r".*REMOTE HOST IDENTIFICATION HAS CHANGED.*"),
+    (ConnectFailure.HOST_KEY_UNKNOWN, r"Host key verification failed\.|No .* host key is known for .* strict checking\."),
     (
-        Refusal.DENIED,
+        ConnectFailure.DENIED,
         (r"(?:.*: )?Permission denied \(.*|.*Too many authentication failures.*|(?:.*: )?No more authentication methods.*"),
     ),
-    (Refusal.NAME, r".*: Could not resolve host.*|.*[Nn]ame or service not known.*"),
-    (Refusal.NO_ALGORITHM, r"(?:.*: )?[Uu]nable to negotiate .*|.*no matching .* found.*|Bad server host key: .*"),
+    (ConnectFailure.NAME, r".*: Could not resolve host.*|.*[Nn]ame or service not known.*"),
+    (ConnectFailure.NO_ALGORITHM, r"(?:.*: )?[Uu]nable to negotiate .*|.*no matching .* found.*|Bad server host key: .*"),
     (
-        Refusal.NOT_SSH,
+        ConnectFailure.NOT_SSH,
         (
             r"(?!Load key ).*(?:Bad remote protocol version|banner line|Bad packet length|invalid format|[Pp]rotocol mismatch|"
             r"major versions differ|client sent invalid|[Cc]orrupted|message authentication code|incorrect signature).*"
         ),
     ),
     (
-        Refusal.SESSION,
+        ConnectFailure.SESSION,
         (
             r"(?:.*: )?(?:exec|subsystem|shell) request failed on channel.*|channel \d+: open failed: .*|"
             r"(?:.*: )?stdio forwarding failed"
         ),
     ),
-    (Refusal.SILENT, r".*(?:timed out|Timeout, server .* not responding|Operation timed out).*"),
+    (ConnectFailure.SILENT, r".*(?:timed out|Timeout, server .* not responding|Operation timed out).*"),
     (
-        Refusal.UNREACHABLE,
+        ConnectFailure.UNREACHABLE,
         r"(?:.*: )?connect to (?:host|address) .*: .*|.*(?:No route to host|unreachable|Connection refused).*",
     ),
     (
-        Refusal.CLOSED,
+        ConnectFailure.CLOSED,
         (
             r".*(?:[Cc]onnection (?:to .* )?(?:closed|reset)|[Rr]eceived disconnect|Disconnected from|Broken pipe|"
             r"UNKNOWN port|closed by (?:remote )?host|Software caused connection abort).*"
         ),
     ),
 )
-_SEVERITY: Final = tuple(Refusal)
-_HOST_KEY: Final = frozenset({Refusal.HOST_KEY_REVOKED, Refusal.HOST_KEY_CHANGED, Refusal.HOST_KEY_UNKNOWN})
+_SEVERITY: Final = tuple(ConnectFailure)
+_HOST_KEY: Final = frozenset({ConnectFailure.HOST_KEY_REVOKED, ConnectFailure.HOST_KEY_CHANGED, ConnectFailure.HOST_KEY_UNKNOWN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class SshLog:
     """The remote command's, where the server has said it."""
     contradiction: str | None = None
     """The name of a fact that was stated in two ways."""
-    refusals: dict[Refusal, str] = field(default_factory=dict)
+    refusals: dict[ConnectFailure, str] = field(default_factory=dict)
     offending: list[str] = field(default_factory=list)
     """Where another host key is recorded: `file:line`."""
     words: list[str] = field(default_factory=list)
@@ -144,12 +144,12 @@ class SshLog:
         self._is_settled = True
 
     @property
-    def refusal(self) -> Refusal | None:
+    def refusal(self) -> ConnectFailure | None:
         """The most severe of all that it complains about."""
         return next((refusal for refusal in _SEVERITY if refusal in self.refusals), None)
 
     @property
-    def host_key_refusal(self) -> Refusal | None:
+    def host_key_refusal(self) -> ConnectFailure | None:
         """That the host key is refused, which ends every ssh at once: what looked like a login besides is not ssh's word.
 
         None once the other end has spoken: there has been a login, and such words are a server's.

@@ -74,7 +74,7 @@ def missing_program(program: str, reason: str) -> ConfigurationError:
     )
 
 
-class Person(Protocol):
+class TerminalUser(Protocol):
     """Somebody at the terminal, whom ssh may ask for a passphrase, a PIN or a touch. ssh asks on the terminal itself."""
 
     def lend(self) -> None:
@@ -103,4 +103,4 @@ class SshOptions:
     remote_command: str = "evidencesync"
     timeout_seconds: float = 60.0
     program: Program = field(default_factory=Program)
-    person: Person | None = None
+    person: TerminalUser | None = None

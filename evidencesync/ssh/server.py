@@ -20,7 +20,7 @@ from evidencesync.home import read_named, stand_in_for_libraries
 from evidencesync.limits import MAX_TRUST_FILE
 from evidencesync.outside import require_outside
 from evidencesync.ssh.channel import SSH_PACKET, SSH_WINDOW, ServedChannel
-from evidencesync.ssh.connection_limits import ConnectionLimiter, Entry, Limits
+from evidencesync.ssh.connection_limits import ConnectionLimiter, Limits, LoginDecision
 from evidencesync.ssh.narrowing import narrow_channel, narrow_connection, takes_too_little
 from evidencesync.ssh.private_files import check_key_file
 from evidencesync.ssh.server_channel import ALGORITHMS, KEEPALIVE_FOREVER, SshStream
@@ -244,8 +244,8 @@ class _Login(asyncssh.SSHServer):
     def auth_completed(self) -> None:
         """More may have knocked than there is room inside."""
         entry = self._session_socket.limiter.come_in(self._wire, self._fingerprint)
-        self._busy = entry is Entry.BUSY
-        if entry is Entry.NO:
+        self._busy = entry is LoginDecision.BUSY
+        if entry is LoginDecision.NO:
             self.abort()
 
     def session_requested(self) -> Any:

@@ -11,7 +11,7 @@ from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError
 from evidencesync.evidence.display import safe_text
 from evidencesync.ssh.channel import HIGH_WATER, LOW_WATER, MAX_BLOCK
 from evidencesync.ssh.narrowing import Blocks
-from evidencesync.ssh.wire import WIRE, Progress, Wire
+from evidencesync.ssh.wire import WIRE, LinkProgress, Wire
 
 _CLOSE_SECONDS: Final = 5.0
 _DRAIN_LOOK_SECONDS: Final = 0.005
@@ -213,10 +213,10 @@ class SshStream:
             loop = asyncio.get_running_loop()
             self._schedule_watch(loop, self._wire.progress(), loop.time())
 
-    def _schedule_watch(self, loop: asyncio.AbstractEventLoop, progress: Progress, since: float) -> None:
+    def _schedule_watch(self, loop: asyncio.AbstractEventLoop, progress: LinkProgress, since: float) -> None:
         self._watch = loop.call_later(self._timeout / 4, self._look, loop, progress, since)
 
-    def _look(self, loop: asyncio.AbstractEventLoop, before: Progress, since: float) -> None:
+    def _look(self, loop: asyncio.AbstractEventLoop, before: LinkProgress, since: float) -> None:
         progress = self._wire.progress()
         if before.is_alive(progress):
             self._schedule_watch(loop, progress, loop.time())

@@ -14,7 +14,7 @@ from typing import Final
 
 from evidencesync.errors import ConnectError, EvidenceSyncError, HostKeyError
 from evidencesync.ssh.address import Address
-from evidencesync.ssh.log import Refusal, ServerKey
+from evidencesync.ssh.log import ConnectFailure, ServerKey
 from evidencesync.ssh.options import SshOptions
 from evidencesync.ssh.recorded import fingerprint_of
 from evidencesync.ssh.route import Hop, find_route
@@ -24,7 +24,7 @@ _NO_LOGIN: Final = ("-o", "PreferredAuthentications=none")
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class FetchedHostKey:
     """A server's host key. `line` is its type and itself as a known_hosts file has them; None for one that is known already."""
 
     hop: Hop
@@ -32,16 +32,16 @@ class Shown:
     line: str | None
 
 
-def fetch_host_key(address: Address, options: SshOptions) -> Shown:
+def fetch_host_key(address: Address, options: SshOptions) -> FetchedHostKey:
     """The key that the server at an address shows and proves to hold. Logs in to jump hosts, not to the server.
 
     Raises HostKeyChangedError where another one is recorded or this one is revoked, and what connecting raises.
     """
     hop, key = _see(address, options, _NO_LOGIN)
-    return _fetch_unknown(address, options) if key is None else Shown(hop, key, None)
+    return _fetch_unknown(address, options) if key is None else FetchedHostKey(hop, key, None)
 
 
-def _fetch_unknown(address: Address, options: SshOptions) -> Shown:
+def _fetch_unknown(address: Address, options: SshOptions) -> FetchedHostKey:
     """ssh writes a key that it has not seen into a known_hosts file of our own, once the server has proved to hold it."""
     with tempfile.TemporaryDirectory(prefix="evidencesync-") as folder:
         file = Path(folder, "known_hosts")
@@ -57,7 +57,7 @@ def _fetch_unknown(address: Address, options: SshOptions) -> Shown:
         fields = line.split()
         if key is not None and len(fields) >= 3 and fingerprint_of(fields[2]) == key.fingerprint:
             kind = fields[1]
-            return Shown(hop, dataclasses.replace(key, type=kind), f"{kind} {fields[2]}")
+            return FetchedHostKey(hop, dataclasses.replace(key, type=kind), f"{kind} {fields[2]}")
     raise ConnectError(f"ssh does not say which host key {hop.where} has shown")
 
 
@@ -71,7 +71,7 @@ def _see(address: Address, options: SshOptions, more: tuple[str, ...]) -> tuple[
     try:
         child.wait_ready()
     except HostKeyError:
-        if child.logs[-1].host_key_refusal is not Refusal.HOST_KEY_UNKNOWN:
+        if child.logs[-1].host_key_refusal is not ConnectFailure.HOST_KEY_UNKNOWN:
             raise
         return route[-1], None
     except EvidenceSyncError:

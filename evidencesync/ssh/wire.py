@@ -35,14 +35,14 @@ _NOTSENT_BYTES: Final = 256 * KIB
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class LinkProgress:
     """Bytes received, bytes that the kernel has taken, and whether more were waiting for it."""
 
     received: int
     taken: int
     backlog: bool
 
-    def is_alive(self, now: Progress) -> bool:
+    def is_alive(self, now: LinkProgress) -> bool:
         """Whether the link has moved since: something came, or the kernel, which was full, took more.
 
         What a kernel with room takes says nothing, or our own keepalives would keep a dead link alive.
@@ -64,10 +64,10 @@ class Wire:
         """Who lets so much lie that was sent to him is dropped; None: it may be as much as there is to say."""
         self._transport: JoiningTransport | None = None
 
-    def progress(self) -> Progress:
+    def progress(self) -> LinkProgress:
         """Where the connection stands now."""
         queued = self._transport.queued if self._transport is not None else 0
-        return Progress(self.received, self.sent - queued, backlog=queued > 0)
+        return LinkProgress(self.received, self.sent - queued, backlog=queued > 0)
 
     def attach(self, transport: asyncio.Transport) -> JoiningTransport:
         """Takes over a new connection."""

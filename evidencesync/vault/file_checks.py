@@ -43,7 +43,7 @@ class StoredFile(NamedTuple):
     sha256: str
 
 
-class Comparison(msgspec.Struct, frozen=True):
+class CompareOptions(msgspec.Struct, frozen=True):
     """How files are to be compared.
 
     `sha256`: besides BLAKE3. `from_disk`: not from the page cache. `unsafe_bits`: those that no file's mode may have.
@@ -57,7 +57,7 @@ class Comparison(msgspec.Struct, frozen=True):
     survey: bool = False
 
 
-class Problem(msgspec.Struct, frozen=True, array_like=True):
+class FileProblem(msgspec.Struct, frozen=True, array_like=True):
     """What is wrong with a file; `number` is its place in the run of files that was compared.
 
     `gone`: there is none, or something else has its name. `unreadable`: the system refuses; `text` says why. `mode` and
@@ -71,42 +71,42 @@ class Problem(msgspec.Struct, frozen=True, array_like=True):
     text: str = ""
 
 
-def compare_files(reader: TreeReader, files: Sequence[StoredFile], comparison: Comparison) -> list[Problem]:
+def compare_files(reader: TreeReader, files: Sequence[StoredFile], comparison: CompareOptions) -> list[FileProblem]:
     """All that is wrong with these files, in their order. Each is read whole: for small files only. Raises nothing."""
-    problems: list[Problem] = []
+    problems: list[FileProblem] = []
     for number, file in enumerate(files):
         try:
             fd, found = reader.open_file(file.path)
         except MissingOrExtraError as error:
-            problems.append(Problem(number, "gone", text=error.message))
+            problems.append(FileProblem(number, "gone", text=error.message))
             continue
         except EvidenceSyncError as error:
-            problems.append(Problem(number, "unreadable", text=error.message))
+            problems.append(FileProblem(number, "unreadable", text=error.message))
             continue
         try:
             if found.st_mode & comparison.unsafe_bits:
-                problems.append(Problem(number, "mode", found.st_mode))
+                problems.append(FileProblem(number, "mode", found.st_mode))
             if comparison.survey:
                 digests, size = _hash_all(fd, found.st_size, with_sha256=comparison.sha256)
                 if digests != [file.blake3, file.sha256][: len(digests)]:
-                    problems.append(Problem(number, "other", size, " ".join(digests)))
+                    problems.append(FileProblem(number, "other", size, " ".join(digests)))
                 continue
             if found.st_size != file.size:
-                problems.append(Problem(number, "size", found.st_size))
+                problems.append(FileProblem(number, "size", found.st_size))
                 continue
             if comparison.from_disk:
                 forget_cached(fd)
             data = _read_whole(fd, file.size)
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno is not None else str(error)
-            problems.append(Problem(number, "unreadable", text=reason))
+            problems.append(FileProblem(number, "unreadable", text=reason))
             continue
         finally:
             close_quietly(fd)
         if blake3(data).hexdigest() != file.blake3:
-            problems.append(Problem(number, "BLAKE3", len(data)))
+            problems.append(FileProblem(number, "BLAKE3", len(data)))
         elif comparison.sha256 and sha256(data).hexdigest() != file.sha256:
-            problems.append(Problem(number, "SHA-256", len(data)))
+            problems.append(FileProblem(number, "SHA-256", len(data)))
     return problems
 
 
@@ -147,13 +147,13 @@ answer_all(sys.stdin.buffer, sys.stdout.buffer, int(fd), comparison)
 """
 _ENCODER: Final = msgspec.msgpack.Encoder()
 _FILES: Final = msgspec.msgpack.Decoder(list[StoredFile])
-_PROBLEMS: Final = msgspec.msgpack.Decoder(list[Problem])
+_PROBLEMS: Final = msgspec.msgpack.Decoder(list[FileProblem])
 
 
 class Helper:
     """One helper process. For one thread at a time; other helpers work meanwhile."""
 
-    def __init__(self, data_fd: int, comparison: Comparison) -> None:
+    def __init__(self, data_fd: int, comparison: CompareOptions) -> None:
         """Starts it; the descriptor stays the caller's. Raises OSError where the system starts no further process."""
         if not sys.executable or getattr(sys, "frozen", False):
             raise FileNotFoundError("there is no interpreter to start")
@@ -170,7 +170,7 @@ class Helper:
         """Its process id."""
         return self._process.pid
 
-    def compare(self, files: Sequence[StoredFile]) -> list[Problem]:
+    def compare(self, files: Sequence[StoredFile]) -> list[FileProblem]:
         """As `stored.compare_files`, over there. Raises InternalError when the process is gone: nothing counts as compared."""
         asks, answers, problems = self._process.stdin, self._process.stdout, None
         with contextlib.suppress(OSError):  # it is gone, and so is the pipe
@@ -192,7 +192,7 @@ class Helper:
 
 def answer_all(asks: IO[bytes], answers: IO[bytes], data_fd: int, comparison: str) -> None:
     """The helper's own side: answers until there are no more questions."""
-    wanted = msgspec.json.decode(comparison, type=Comparison)
+    wanted = msgspec.json.decode(comparison, type=CompareOptions)
     reader = TreeReader(data_fd, untouched=wanted.survey)
     while (question := _read(asks)) is not None:
         _write(answers, _ENCODER.encode(compare_files(reader, _FILES.decode(question), wanted)))
@@ -220,22 +220,22 @@ _BATCH_BYTES: Final = 8 << 20
 _BATCHES_AHEAD: Final = _WORKERS + 4
 _HELPERS_FROM: Final = 8192  # files: below that, starting a process (a tenth of a second) costs more than it gives
 
-_Compare = Callable[[Sequence[StoredFile]], list[Problem]]
-Done = Callable[[list[StoredFile], list[Problem]], None]
+_Compare = Callable[[Sequence[StoredFile]], list[FileProblem]]
+Done = Callable[[list[StoredFile], list[FileProblem]], None]
 """Gets files that were compared, and all that is wrong with them. Called in the thread that adds files."""
 
 
 class FileChecks:
     """Add files in manifest order; `done` is called in that order, a little later. Then call `finish`, and `close`."""
 
-    def __init__(self, data_fd: int, done: Done, comparison: Comparison) -> None:
+    def __init__(self, data_fd: int, done: Done, comparison: CompareOptions) -> None:
         """The descriptor of `data/` stays the caller's, and is not needed after this."""
         self._done = done
         self._comparison = comparison
         self._batch: list[StoredFile] = []
         self._batch_bytes = 0
         self._added = 0
-        self._pending: deque[tuple[list[StoredFile], Future[list[Problem]]]] = deque()
+        self._pending: deque[tuple[list[StoredFile], Future[list[FileProblem]]]] = deque()
         self._stack = ExitStack()
         self._data_fd = os.dup(data_fd)
         self._stack.callback(os.close, self._data_fd)
@@ -296,7 +296,7 @@ class FileChecks:
             self._comparers.get()
             self._comparers.put(helper.compare)
 
-    def _compare(self, batch: list[StoredFile]) -> list[Problem]:
+    def _compare(self, batch: list[StoredFile]) -> list[FileProblem]:
         """In one of the pool's threads."""
         compare = self._comparers.get()
         try:

@@ -39,7 +39,7 @@ class ItemState:
     sealed: bool
 
 
-class Item:
+class VaultItem:
     """A case's item in a vault. Made by `Vault.item`; its folders exist."""
 
     def __init__(self, vault_id: str, vault_key: str, name: ItemName, vault: VaultLayout, vouch: Vouch) -> None:
@@ -146,7 +146,7 @@ class Item:
 
 
 @contextlib.contextmanager
-def lock_item(item: Item) -> Iterator[Item]:
+def lock_item(item: VaultItem) -> Iterator[VaultItem]:
     """Holds an item's lock for a writer. Raises LockedError at once when somebody else has it."""
     with item.locked():
         yield item

@@ -30,7 +30,7 @@ _ALGORITHM: Final = b"ssh-ed25519"
 
 
 class VaultSigner:
-    """Signs with the vault's key; a `custody.sshsig.Signer`."""
+    """Signs with the vault's key; a `custody.sshsig.SigningKey`."""
 
     def __init__(self, key: Ed25519PrivateKey) -> None:
         self._key = key

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.record import decode_record, encode_record
-from evidencesync.custody.sshsig import Signer, sign_document
+from evidencesync.custody.sshsig import SigningKey, sign_document
 from evidencesync.errors import (
     ChainError,
     ChainGrewError,
@@ -204,7 +204,7 @@ def _vouch_for_nobody(new: NewRecord) -> bool:
     raise InternalError(f"custody record {new.record.sequence} is claimed, and nobody can say by whom")
 
 
-def sign_record(record: CustodyRecord, signer: Signer) -> tuple[bytes, bytes]:
+def sign_record(record: CustodyRecord, signer: SigningKey) -> tuple[bytes, bytes]:
     """A record's exact bytes, and the signature over them."""
     data = encode_record(record)
     return data, sign_document(signer, CUSTODY_NAMESPACE, sha512(data).digest())

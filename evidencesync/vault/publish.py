@@ -33,7 +33,7 @@ from evidencesync.files.folders import remove_tree
 from evidencesync.files.placing import place_folder
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.vault.claims import NewRecord, put_record
-from evidencesync.vault.item import Item, ItemState
+from evidencesync.vault.item import ItemState, VaultItem
 from evidencesync.vault.layout import (
     ACQUIRED,
     ACQUIRED_SIGNATURE,
@@ -69,14 +69,14 @@ _RECORDS: Final = ((ACQUIRED, ACQUIRED_SIGNATURE, "acquired"), (RECEIVED, RECEIV
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedAcquisition:
     """A published acquisition."""
 
     number: int
     path: Path
 
 
-def publish(staging: Staging, documents: Mapping[str, bytes], fault: Fault | None = None) -> Published:
+def publish(staging: Staging, documents: Mapping[str, bytes], fault: Fault | None = None) -> PublishedAcquisition:
     """Publishes a staging area that was finished, synced and read back, and whose documents are signed.
 
     `documents` are the bytes of `layout.SIGNED_DOCUMENTS`, by name. When this returns, everything is durable, and only
@@ -106,10 +106,10 @@ def publish(staging: Staging, documents: Mapping[str, bytes], fault: Fault | Non
     with committed(number):
         _remove_staging(item, staging.session)  # 7. Nothing is left over.
     reached("staging-removed")
-    return Published(number, item.layout.acquisition(number))
+    return PublishedAcquisition(number, item.layout.acquisition(number))
 
 
-def complete_unfinished(item: Item) -> int | None:
+def complete_unfinished(item: VaultItem) -> int | None:
     """Ends a publish that a crash interrupted after its commit; its number, or None when there was nothing to do.
 
     Every writer calls this first, under the item's lock. What is published is durable afterwards, so that it may be
@@ -139,7 +139,7 @@ def committed(number: int) -> AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
-def _case_lock(item: Item) -> Iterator[None]:
+def _case_lock(item: VaultItem) -> Iterator[None]:
     """Keeps two items of one case folder from claiming it for two different case numbers at the same time."""
     with locked_for_writing(item.vault, item.vault.case(item.name.case.folder), f"the case of {item.name}", wait=True):
         yield
@@ -165,7 +165,7 @@ def _check(staging: Staging, documents: Mapping[str, bytes]) -> int:
     return state.next_acquisition
 
 
-def _check_records(item: Item, state: ItemState, acquired: CustodyRecord, received: CustodyRecord) -> None:
+def _check_records(item: VaultItem, state: ItemState, acquired: CustodyRecord, received: CustodyRecord) -> None:
     expected = (item.vault_id, item.name.case.text, item.name.item.text, state.next_acquisition)
     for record, kind, sequence in (
         (acquired, "acquired", state.head_sequence + 1),
@@ -203,7 +203,7 @@ def _sync_parents(root_fd: int, acquisitions_fd: int, session_fd: int) -> None:
     sync_folder(root_fd, "the item's folder")
 
 
-def _link_records(item: Item, root_fd: int, number: int, reached: Fault, *, completing: bool = False) -> bool:
+def _link_records(item: VaultItem, root_fd: int, number: int, reached: Fault, *, completing: bool = False) -> bool:
     """Puts an acquisition's two records into the chain, as far as they are not there; whether anything was missing.
 
     The signature goes first: a record in the chain always has one. `completing`: an earlier run may have linked them before.
@@ -241,7 +241,7 @@ def _load_record(acquisition_fd: int, name: str, signature_name: str) -> tuple[b
     return data, signature
 
 
-def _check_next(item: Item, record: CustodyRecord, number: int, kind: str) -> None:
+def _check_next(item: VaultItem, record: CustodyRecord, number: int, kind: str) -> None:
     head = item.ledger.head()
     if (record.sequence, record.previous_sha256) != (head.sequence + 1, head.sha256):
         raise ChainError(f"the {kind} record of acquisition {number} does not follow the custody chain of {item.name}")
@@ -250,7 +250,7 @@ def _check_next(item: Item, record: CustodyRecord, number: int, kind: str) -> No
         raise ChainError(f"the {kind} record of acquisition {number} is about something else")
 
 
-def _check_never_linked(item: Item, record: CustodyRecord) -> None:
+def _check_never_linked(item: VaultItem, record: CustodyRecord) -> None:
     """A record that the vault has stated as one of this chain was linked then. That it is not now, no crash can have done."""
     place = f"{item.name.case.folder}/{item.name.item.folder}"
     for stored in iter_records(Ledger(item.vault.custody)):
@@ -262,7 +262,7 @@ def _check_never_linked(item: Item, record: CustodyRecord) -> None:
             )
 
 
-def _check_vouched_for(item: Item, acquisition_fd: int) -> None:
+def _check_vouched_for(item: VaultItem, acquisition_fd: int) -> None:
     """That the vault has signed for both records of an acquisition. Else it was put there: nothing of it joins the chain."""
     acquired, signature = _load_record(acquisition_fd, ACQUIRED, ACQUIRED_SIGNATURE)
     received, of_vault = _load_record(acquisition_fd, RECEIVED, RECEIVED_SIGNATURE)
@@ -274,12 +274,12 @@ def _check_vouched_for(item: Item, acquisition_fd: int) -> None:
         raise SignatureError("an acquired record is not signed by the key that it names")
 
 
-def _check_vault_signature(item: Item, data: bytes, signature: bytes) -> None:
+def _check_vault_signature(item: VaultItem, data: bytes, signature: bytes) -> None:
     key = verify_signature(signature, CUSTODY_NAMESPACE, sha512(data).digest())
     if key.fingerprint != item.vault_key:
         raise SignatureError("a received record is not signed by this vault's key")
 
 
-def _remove_staging(item: Item, session: str) -> None:
+def _remove_staging(item: VaultItem, session: str) -> None:
     with opened_folder(item.layout.incoming) as incoming:
         remove_tree(incoming, session)

@@ -24,7 +24,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.files.disk import close_quietly, forget_cached, storage_error
 from evidencesync.files.holes import HoleFinder
-from evidencesync.vault.file_checks import Comparison, FileChecks, Problem, StoredFile
+from evidencesync.vault.file_checks import CompareOptions, FileChecks, FileProblem, StoredFile
 from evidencesync.vault.tree import TreeReader
 
 _LARGE: Final = 4 << 20
@@ -55,7 +55,7 @@ def read_back(data_fd: int, lines: Iterable[CheckedLine], progress: Progress | N
         stack.callback(reader.close)
         hasher = ThreadPoolExecutor(1, thread_name_prefix="read-back-sha256")  # one, for it must see the blocks in order
         stack.callback(hasher.shutdown)
-        small = FileChecks(data_fd, reading.note, Comparison(sha256=True, from_disk=True))
+        small = FileChecks(data_fd, reading.note, CompareOptions(sha256=True, from_disk=True))
         stack.callback(small.close)
         for file in _files(lines):
             if file.size < _LARGE:
@@ -75,7 +75,7 @@ class _Reading:
         self.bytes = 0
         self.progress = progress
 
-    def note(self, files: list[StoredFile], problems: list[Problem]) -> None:
+    def note(self, files: list[StoredFile], problems: list[FileProblem]) -> None:
         for problem in problems:
             raise _error_of(files[problem.number], problem)
         size = sum([file.size for file in files])
@@ -90,7 +90,7 @@ class _Reading:
         self.progress(1, 0)
 
 
-def _error_of(file: StoredFile, problem: Problem) -> EvidenceSyncError:
+def _error_of(file: StoredFile, problem: FileProblem) -> EvidenceSyncError:
     if problem.kind == "gone":
         return MissingOrExtraError(problem.text)
     if problem.kind == "unreadable":

@@ -28,7 +28,7 @@ from evidencesync.files.folders import FolderStack, remove_tree
 from evidencesync.limits import MIB
 from evidencesync.vault.content import StagedContent
 from evidencesync.vault.documents import SpooledRows, StreamedDocument, SumsWriter, verify_on_disk
-from evidencesync.vault.item import Item
+from evidencesync.vault.item import VaultItem
 from evidencesync.vault.journal import Journal
 from evidencesync.vault.layout import CHUNKS, DATA, INCOMING, MANIFEST, STAGED_ACQUISITION, ItemLayout
 from evidencesync.vault.space import Room
@@ -167,7 +167,7 @@ class Staging:
     `sync`; read back; `publish`. Every method raises NoSpaceError or StorageError when the disk refuses.
     """
 
-    def __init__(self, item: Item, session: str, session_fd: int) -> None:
+    def __init__(self, item: VaultItem, session: str, session_fd: int) -> None:
         """Takes over the descriptor of the empty session folder. Use `create`."""
         self.item = item
         self.session = session
@@ -190,7 +190,7 @@ class Staging:
         self.recipes.append(MAGIC)
 
     @classmethod
-    def create(cls, item: Item, session: str) -> Staging:
+    def create(cls, item: VaultItem, session: str) -> Staging:
         """Makes the staging area of a session. What is there under the same name is kept under another."""
         item.require_lock()
         check_session_id(session)

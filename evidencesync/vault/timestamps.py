@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord, Person
-from evidencesync.custody.sshsig import Signer
+from evidencesync.custody.sshsig import SigningKey
 from evidencesync.custody.timestamp import Request, Roots, Token, timestamp_details
 from evidencesync.errors import ChainError, ChainGrewError, LockedError, MissingOrExtraError, NotThereError, TimestampError
 from evidencesync.evidence.utc_time import format_moment
@@ -19,7 +19,7 @@ from evidencesync.files.disk import load_file, opened_folder, sync_folder
 from evidencesync.limits import MAX_SIGNATURE, MAX_TIMESTAMP
 from evidencesync.vault.claims import place_new_file
 from evidencesync.vault.heads import state_head
-from evidencesync.vault.item import Item, ItemState, lock_item
+from evidencesync.vault.item import ItemState, VaultItem, lock_item
 from evidencesync.vault.layout import MANIFEST_SIGNATURE, TIMESTAMP, TIMESTAMP_REQUEST
 from evidencesync.vault.ledger import Ledger, StoredRecord, iter_records, recorded, sign_record
 from evidencesync.vault.publish import complete_unfinished
@@ -32,7 +32,7 @@ _MOST_TRIES: Final = 20
 class Who:
     """Who adds a timestamp: the key that signs the record, and the person's name."""
 
-    signer: Signer
+    signer: SigningKey
     name: str
     organisation: str | None = None
 
@@ -67,7 +67,7 @@ def _nothing() -> None:
     """No objection."""
 
 
-def choose_acquisition(item: Item, wanted: int | None) -> int:
+def choose_acquisition(item: VaultItem, wanted: int | None) -> int:
     """The acquisition that is meant, by default the last. Raises NotThereError."""
     numbers = item.acquisitions()
     number = wanted if wanted is not None else (numbers[-1] if numbers else 0)
@@ -79,7 +79,7 @@ def choose_acquisition(item: Item, wanted: int | None) -> int:
     return number
 
 
-def load_stamped(item: Item, number: int) -> bytes:
+def load_stamped(item: VaultItem, number: int) -> bytes:
     """The bytes that a timestamp is over: the manifest's signature. Raises MissingOrExtraError."""
     with opened_folder(item.layout.acquisition(number)) as folder:
         data = load_file(folder, MANIFEST_SIGNATURE, MAX_SIGNATURE)
@@ -88,7 +88,7 @@ def load_stamped(item: Item, number: int) -> bytes:
     return data
 
 
-def load_answer(item: Item, number: int) -> Answer | None:
+def load_answer(item: VaultItem, number: int) -> Answer | None:
     """What lies beside the manifest's signature; None where there is no response. Nothing of it is checked."""
     with opened_folder(item.layout.acquisition(number)) as folder:
         response = load_file(folder, TIMESTAMP, MAX_TIMESTAMP)
@@ -96,14 +96,14 @@ def load_answer(item: Item, number: int) -> Answer | None:
     return None if response is None else Answer(response, request)
 
 
-def find_record(item: Item, number: int) -> StoredRecord | None:
+def find_record(item: VaultItem, number: int) -> StoredRecord | None:
     """The last `timestamped` record of an acquisition."""
     return _last_record(item.ledger, number)
 
 
 def attach(
     vault: Vault,
-    item: Item,
+    item: VaultItem,
     number: int,
     answer: Answer,
     who: Who,
@@ -151,7 +151,7 @@ def attach(
     raise LockedError("others add to this custody chain all the time", hint="Run the same command again.")
 
 
-def _known(item: Item, number: int, details: dict[str, str]) -> StoredRecord | None:
+def _known(item: VaultItem, number: int, details: dict[str, str]) -> StoredRecord | None:
     """The record of this very timestamp, where it has one already. Raises TimestampError where it is that of another."""
     known = _last_record(item.ledger, number)
     if known is not None and known.record.details != details:
@@ -159,7 +159,9 @@ def _known(item: Item, number: int, details: dict[str, str]) -> StoredRecord | N
     return known
 
 
-def _timestamped(item: Item, number: int, state: ItemState, actor: Person, details: dict[str, str], at_ns: int) -> CustodyRecord:
+def _timestamped(
+    item: VaultItem, number: int, state: ItemState, actor: Person, details: dict[str, str], at_ns: int
+) -> CustodyRecord:
     return CustodyRecord(
         format="evidencesync-custody/1",
         vault_id=item.vault_id,
@@ -176,7 +178,7 @@ def _timestamped(item: Item, number: int, state: ItemState, actor: Person, detai
     )
 
 
-def _store(item: Item, number: int, answer: Answer) -> None:
+def _store(item: VaultItem, number: int, answer: Answer) -> None:
     """Puts the files in place: the request first, so that a response is never without it. Raises TimestampError.
 
     They are written in the custody folder, where an interrupted change is known by its name and tidied up.

@@ -34,8 +34,8 @@ from evidencesync.custody.documents import (
     Person,
     RecordType,
 )
-from evidencesync.custody.sshsig import PublicKey, Signer, verify_signature
-from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigner, TrustedSigners, signer_line
+from evidencesync.custody.sshsig import PublicKey, SigningKey, verify_signature
+from evidencesync.custody.trust import RevokedKeys, TrustedSigner, TrustedSigners, TrustLists, signer_line
 from evidencesync.errors import (
     ChainError,
     ChainGrewError,
@@ -60,7 +60,7 @@ from evidencesync.files.disk import (
 )
 from evidencesync.files.folders import names_in
 from evidencesync.limits import MAX_TRUST_FILE
-from evidencesync.vault.interrupted import TEMPORARY, Standing, is_draft, standing, temporary_name
+from evidencesync.vault.interrupted import TEMPORARY, FileStanding, is_draft, standing, temporary_name
 from evidencesync.vault.layout import REVOKED_KEYS, TRUSTED_SIGNERS, VaultLayout
 from evidencesync.vault.ledger import ChainHead, Ledger, RecordFile, recorded, sign_record
 from evidencesync.vault.settings import VaultSettings
@@ -79,9 +79,9 @@ def load_stated(root_fd: int, name: str, sha256: str | None, before: str | None)
     beside = next((data for data in drafts if data is not None and sha256_of(data).hex() == sha256), None)
     found = [None if data is None else sha256_of(data).hex() for data in (there, beside)]
     match standing(found[0], found[1], sha256, () if before is None else (before,)):
-        case Standing.SETTLED if there is not None:
+        case FileStanding.SETTLED if there is not None:
             return there
-        case Standing.COMMITTED if beside is not None:
+        case FileStanding.COMMITTED if beside is not None:
             return beside
     raise ChainError(
         f"{name} is not what the vault's custody chain says it is",
@@ -181,9 +181,9 @@ class TrustFiles:
         """What a record says about them."""
         return {_DIGESTS[name]: sha256_of(data).hex() for name, data in self.by_name().items()}
 
-    def parse(self) -> Trust:
+    def parse(self) -> TrustLists:
         """What they mean. Raises TrustFileError."""
-        return Trust(TrustedSigners.parse(self.trusted_signers), RevokedKeys.parse(self.revoked_keys))
+        return TrustLists(TrustedSigners.parse(self.trusted_signers), RevokedKeys.parse(self.revoked_keys))
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,13 +226,13 @@ def record_upon(settings: VaultSettings, head: ChainHead, kind: RecordType, deta
 class TrustKeeper:
     """Reads and changes who a vault trusts. Reading needs no lock and writes nothing."""
 
-    def __init__(self, layout: VaultLayout, settings: VaultSettings, load_signer: Callable[[], Signer]) -> None:
+    def __init__(self, layout: VaultLayout, settings: VaultSettings, load_signer: Callable[[], SigningKey]) -> None:
         self._layout = layout
         self._settings = settings
         self._load_signer = load_signer
         self._ledger = Ledger(layout.custody, lambda new: vouches_for_own(new, settings.id, settings.key))
 
-    def load(self) -> Trust:
+    def load(self) -> TrustLists:
         """Who is trusted. Raises ChainError when the files are not those that the vault's last record states."""
         return self._load_files().parse()
 

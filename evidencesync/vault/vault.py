@@ -11,7 +11,7 @@ from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.documents import CUSTODY_NAMESPACE
 from evidencesync.custody.record import demands_low_s
 from evidencesync.custody.sshsig import verify_signature
-from evidencesync.custody.trust import Trust
+from evidencesync.custody.trust import TrustLists
 from evidencesync.errors import ChainError, VaultNotFoundError
 from evidencesync.evidence.digest import sha512_of
 from evidencesync.evidence.display import safe_text
@@ -21,7 +21,7 @@ from evidencesync.limits import MAX_VAULT_TOML
 from evidencesync.vault.catalog import case_folders, make_item_folders, require_item_folders, stored_names
 from evidencesync.vault.claims import NewRecord
 from evidencesync.vault.index.index import Index
-from evidencesync.vault.item import Item
+from evidencesync.vault.item import VaultItem
 from evidencesync.vault.keys import VaultSigner, load_vault_key
 from evidencesync.vault.layout import SETTINGS, VaultLayout
 from evidencesync.vault.ledger import Ledger, RecordFile
@@ -80,11 +80,11 @@ class Vault:
             self._low_s = demands_low_s(made.record)
         return self._low_s
 
-    def load_trust(self) -> Trust:
+    def load_trust(self) -> TrustLists:
         """Who may sign now. Raises ChainError when the files were changed without a record."""
         return self.trust.load()
 
-    def item(self, name: ItemName, *, create: bool = False) -> Item:
+    def item(self, name: ItemName, *, create: bool = False) -> VaultItem:
         """An item by its exact case and item number; with `create`, its empty folders are made where they are missing.
 
         Raises NotThereError, and NameClashError when the folders belong to other exact numbers.
@@ -100,7 +100,7 @@ class Vault:
             subject = ChainSubject(own.id, name.case.text, name.item.text)
             return vouches_for_item(new, subject, own.key, self.load_trust, low_s=self.low_s)
 
-        item = Item(own.id, own.key, name, self.layout, vouch)
+        item = VaultItem(own.id, own.key, name, self.layout, vouch)
         item.check_titles()
         return item
 

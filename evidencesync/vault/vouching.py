@@ -13,7 +13,7 @@ from evidencesync.custody.documents import CUSTODY_NAMESPACE
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.record import SIGNERS, SignedBy, check_signer
 from evidencesync.custody.sshsig import verify_signature
-from evidencesync.custody.trust import Trust
+from evidencesync.custody.trust import TrustLists
 from evidencesync.errors import SignatureError, UntrustedSignerError
 from evidencesync.evidence.digest import sha512_of
 from evidencesync.vault.claims import NewRecord
@@ -25,7 +25,7 @@ def vouches_for_own(new: NewRecord, vault_id: str, vault_key: str) -> bool:
 
 
 def vouches_for_item(
-    new: NewRecord, subject: ChainSubject, vault_key: str, load_trust: Callable[[], Trust], *, low_s: bool
+    new: NewRecord, subject: ChainSubject, vault_key: str, load_trust: Callable[[], TrustLists], *, low_s: bool
 ) -> bool:
     """Whether a record is about an item, and signed by the vault or by somebody whom it knows.
 
@@ -39,7 +39,7 @@ def vouches_for_item(
     return is_listed(key, trust) and not trust.revoked.refuses(key)
 
 
-def is_listed(key: PublicKey, trust: Trust) -> bool:
+def is_listed(key: PublicKey, trust: TrustLists) -> bool:
     """Whether a key is on the list of signers, with whatever times."""
     return any(signer.key == key for signer in trust.signers.signers)
 

@@ -46,7 +46,7 @@ from evidencesync.verify.chains import ChainedAcquisition
 from evidencesync.verify.checks import Check
 from evidencesync.verify.context import Context
 from evidencesync.verify.documents import CheckedFolder, reason
-from evidencesync.verify.listing import Listed, check_listed
+from evidencesync.verify.listing import ManifestResult, check_listed
 from evidencesync.verify.location import report_damage
 from evidencesync.verify.signatures import TRUSTED_TIME, SignedAt
 from evidencesync.verify.timestamps import CheckedToken, Later, Stamps, check_times, check_timestamp
@@ -141,7 +141,7 @@ def _check_manifest(
     context: Context,
     folder: CheckedFolder,
     expected: Expected,
-    listed: Listed,
+    listed: ManifestResult,
     signature: bytes | None,
     token: CheckedToken | None,
 ) -> None:
@@ -235,7 +235,7 @@ def check_receipt_form(context: Context, folder: CheckedFolder) -> tuple[bytes |
 def _check_receipt_facts(
     folder: CheckedFolder,
     expected: Expected,
-    listed: Listed,
+    listed: ManifestResult,
     receipt: Receipt,
     receipt_bytes: bytes,
     signature: bytes | None,
@@ -290,7 +290,7 @@ def _received_time(receipt: Receipt | None) -> SignedAt | None:
 _SLUG_OF_FLAG: Final = {"changed-while-read": "source-changed", "skipped": "source-filtered"}
 
 
-def _report_gaps(folder: CheckedFolder, listed: Listed, receipt: Receipt, *, all_digests: bool) -> None:
+def _report_gaps(folder: CheckedFolder, listed: ManifestResult, receipt: Receipt, *, all_digests: bool) -> None:
     """What is no fault of the vault, but must not be forgotten."""
     header, footer = listed.reader.header, listed.reader.footer
     for flag, count in (footer.flags if footer is not None else {}).items():

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigners
+from evidencesync.custody.trust import RevokedKeys, TrustedSigners, TrustLists
 from evidencesync.errors import TrustFileError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title, is_folder_name
@@ -35,7 +35,7 @@ from evidencesync.evidence.utc_time import format_moment
 from evidencesync.files.disk import FOLDER_FLAGS
 from evidencesync.localstate.heads import HeadMemory
 from evidencesync.vault.layout import ACQUISITIONS, CASES, CUSTODY, INDEX, SETTINGS
-from evidencesync.verify.cache import Published, check_index, list_published, published_in
+from evidencesync.verify.cache import PublishedContents, check_index, list_published, published_in
 from evidencesync.verify.checks import Check
 from evidencesync.verify.context import Context, VaultIdentity, VerifyProgress
 from evidencesync.verify.documents import UNSAFE_SETTINGS, CheckedFolder, reason
@@ -53,7 +53,7 @@ _HEX: Final = frozenset("0123456789abcdef")
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class AuditScope:
     """Which case, item and acquisition are asked for, by exact numbers; None is all of them."""
 
     case: str | None = None
@@ -90,11 +90,11 @@ def audit_vault(  # noqa: PLR0913  # the options of one command, each by its nam
 
     Never raises for what it finds. Raises UsageError, InvalidNameError and TrustFileError for arguments that are none.
     """
-    selection = Selection(case, item, acquisition)
+    selection = AuditScope(case, item, acquisition)
     if require_timestamp and roots is None:
         raise UsageError("to require a timestamp, say whose is believed", hint="Name the authority's root: --tsa-root FILE.")
     wanted_head = _checked_head(expect_head)
-    outside = Trust(TrustedSigners.parse(trusted), RevokedKeys(frozenset())) if trusted is not None else None
+    outside = TrustLists(TrustedSigners.parse(trusted), RevokedKeys(frozenset())) if trusted is not None else None
     time = _Time(now_ns, roots, require_timestamp)
     run = _Audit(selection, outside, wanted_head, progress or VerifyProgress(), time, memory, all_digests=all_digests)
     run.check(path)
@@ -116,8 +116,8 @@ def audit_documents(
 
     With the SHA-256 of the manifest that was checked; None where it could not be read.
     """
-    outside = Trust(TrustedSigners.parse(trusted), RevokedKeys(frozenset())) if trusted is not None else None
-    selection = Selection(case, item, acquisition)
+    outside = TrustLists(TrustedSigners.parse(trusted), RevokedKeys(frozenset())) if trusted is not None else None
+    selection = AuditScope(case, item, acquisition)
     time = _Time(now_ns, None, required=False)
     run = _Audit(selection, outside, None, VerifyProgress(), time, memory, all_digests=False, contents=False)
     run.check(path)
@@ -147,8 +147,8 @@ class _Audit:
 
     def __init__(
         self,
-        selection: Selection,
-        outside: Trust | None,
+        selection: AuditScope,
+        outside: TrustLists | None,
         wanted_head: str | None,
         progress: VerifyProgress,
         time: _Time,
@@ -170,8 +170,8 @@ class _Audit:
         self._findings = Findings()
         self._report = Reporter(self._findings)
         self._context: Context | None = None
-        self._published: Published = {}
-        self._published_before: Published = {}
+        self._published: PublishedContents = {}
+        self._published_before: PublishedContents = {}
         self._seen: set[tuple[str, str]] = set()  # case and item folders
         self._trust_record = 0
 

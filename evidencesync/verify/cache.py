@@ -36,11 +36,13 @@ _REFUSED: Final = frozenset(
     }
 )
 
-Published = dict[str, set[tuple[str, int]]]
+PublishedContents = dict[str, set[tuple[str, int]]]
 """By case folder: item folder and number of every acquisition that is published."""
 
 
-def check_index(root: CheckedFolder, folder: CheckedFolder, vault_path: bytes, published: Published, before: Published) -> None:
+def check_index(
+    root: CheckedFolder, folder: CheckedFolder, vault_path: bytes, published: PublishedContents, before: PublishedContents
+) -> None:
     """Check 11: each case's index is about acquisitions that are there, and has all of them. Never writes.
 
     While others push, an index can have what was not there yet when the items were checked: so it is looked for now. And it
@@ -61,9 +63,9 @@ def check_index(root: CheckedFolder, folder: CheckedFolder, vault_path: bytes, p
             folder.report.report(Check.INDEX, "index-differs", f"an index of a case that is not there: {safe_text(case)}", raw)
 
 
-def list_published(root: CheckedFolder) -> Published:
+def list_published(root: CheckedFolder) -> PublishedContents:
     """What is published now, as far as the folders' names tell. Nothing is said of it, and nothing in it is opened."""
-    found: Published = {}
+    found: PublishedContents = {}
     with root.peeked(CASES) as cases:
         for case in _folders(cases):
             with _peeked(cases, case) as items:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from evidencesync.errors import EvidenceSyncError, MissingOrExtraError
 from evidencesync.files.disk import close_quietly
 from evidencesync.vault import file_checks
-from evidencesync.vault.file_checks import Comparison, FileChecks, StoredFile
+from evidencesync.vault.file_checks import CompareOptions, FileChecks, StoredFile
 from evidencesync.vault.tree import TreeReader
 from evidencesync.verify.documents import UNSAFE_FILE
-from evidencesync.verify.hashing import LARGE, LargeHasher, ReadingError, Tell
+from evidencesync.verify.hashing import LARGE, ContentReadError, LargeHasher, Tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ class UnsafeMode:
     mode: int
 
 
-Problem = Damage | Unreadable | Exchanged | UnsafeMode
-Done = Callable[[int, int, list[Problem]], None]
+ContentProblem = Damage | Unreadable | Exchanged | UnsafeMode
+Done = Callable[[int, int, list[ContentProblem]], None]
 """Told, in the thread that adds files, of files and bytes that were read, and of what is wrong with them."""
 
 
@@ -66,7 +66,7 @@ class ContentChecker:
         """The descriptor of `data/` stays the caller's, and is not needed after this."""
         self._done = done
         self._stack = ExitStack()
-        self._small = FileChecks(data_fd, self._compared, Comparison(all_digests, from_disk=False, unsafe_bits=UNSAFE_FILE))
+        self._small = FileChecks(data_fd, self._compared, CompareOptions(all_digests, from_disk=False, unsafe_bits=UNSAFE_FILE))
         self._stack.callback(self._small.close)
         self._reader = TreeReader(os.dup(data_fd))
         self._stack.callback(self._reader.close)
@@ -79,7 +79,7 @@ class ContentChecker:
             self._small.add(file)
             return
         self._small.finish()  # so that problems are told in order
-        problems: list[Problem] = []
+        problems: list[ContentProblem] = []
         told = 0
 
         def tell(size: int) -> None:
@@ -98,12 +98,12 @@ class ContentChecker:
         """Ends threads and processes."""
         self._stack.close()
 
-    def _compared(self, files: list[StoredFile], problems: list[file_checks.Problem]) -> None:
+    def _compared(self, files: list[StoredFile], problems: list[file_checks.FileProblem]) -> None:
         not_read = {problem.number for problem in problems if problem.kind in ("gone", "unreadable", "size")}
         size = sum([file.size for number, file in enumerate(files) if number not in not_read])
         self._done(len(files), size, [_problem_of(files[problem.number], problem) for problem in problems])
 
-    def _check_large(self, file: StoredFile, problems: list[Problem], tell: Tell) -> int:
+    def _check_large(self, file: StoredFile, problems: list[ContentProblem], tell: Tell) -> int:
         """Checks one file; the bytes that were read."""
         try:
             fd, found = self._reader.open_file(file.path)
@@ -120,7 +120,7 @@ class ContentChecker:
                 problems.append(Damage(file, found.st_size, "size"))
                 return 0
             wrong = self._compare_large(fd, file, tell)
-        except ReadingError as error:
+        except ContentReadError as error:
             problems.append(Unreadable(file, error.offset, error.message))
             return error.offset
         finally:
@@ -138,7 +138,7 @@ class ContentChecker:
         return None
 
 
-def _problem_of(file: StoredFile, problem: file_checks.Problem) -> Problem:
+def _problem_of(file: StoredFile, problem: file_checks.FileProblem) -> ContentProblem:
     match problem.kind:
         case "gone":
             return Exchanged(file, problem.text)

@@ -26,7 +26,7 @@ Tell = Callable[[int], None]
 """Told of bytes that were read."""
 
 
-class ReadingError(Exception):
+class ContentReadError(Exception):
     """The disk refused, at an offset. Never leaves the room."""
 
     def __init__(self, offset: int, message: str) -> None:
@@ -93,7 +93,7 @@ def _next_extent(finder: HoleFinder, offset: int, end: int) -> tuple[int, bool]:
     try:
         _, length, is_hole = finder.next_extent(offset, end)
     except OSError as error:
-        raise ReadingError(offset, reason(error)) from error
+        raise ContentReadError(offset, reason(error)) from error
     return length, is_hole
 
 
@@ -101,4 +101,4 @@ def _read_into(fd: int, buffer: memoryview, offset: int) -> int:
     try:
         return os.preadv(fd, [buffer], offset)
     except OSError as error:
-        raise ReadingError(offset, reason(error)) from error
+        raise ContentReadError(offset, reason(error)) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evidencesync.custody.consistency import Comparison, KnownChain
+from evidencesync.custody.consistency import ChainComparison, KnownChain
 from evidencesync.custody.documents import CUSTODY_NAMESPACE
 from evidencesync.custody.retirement import ChainOrder
 from evidencesync.custody.sshsig import verify_signature
@@ -82,8 +82,8 @@ def _check(kept: CheckedReceipt, vault: Vault) -> list[EvidenceSyncError]:
         text = f"the vault has no records of {name}; the receipt is about record {seen.sequence}, {seen.sha256}"
         return [RolledBackError(text)]
     found = seen.compare(present)
-    if found is not Comparison.EXTENDS:
-        error = ForkedError if found is Comparison.FORKED else RolledBackError
+    if found is not ChainComparison.EXTENDS:
+        error = ForkedError if found is ChainComparison.FORKED else RolledBackError
         ends = f"record {present.sequence}, {present.sha256}"
         return [error(f"{name}: the vault has {ends}; the receipt is about record {seen.sequence}, {head}: {found.value}")]
     problems: list[EvidenceSyncError] = []

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
-from evidencesync.custody.hardlinks import HardLinks
+from evidencesync.custody.hardlinks import HardLinkCheck
 from evidencesync.custody.manifest import ManifestReader, read_manifest
 from evidencesync.custody.sums import b3sum_line, entry_lines, sha256sum_line
 from evidencesync.errors import MalformedDocumentError, PathEscapeError
@@ -26,7 +26,7 @@ from evidencesync.limits import MAX_FINDINGS
 from evidencesync.vault.file_checks import StoredFile
 from evidencesync.vault.layout import BLAKE3SUMS, DATA, MANIFEST, SHA256SUMS
 from evidencesync.verify.checks import Check
-from evidencesync.verify.contents import ContentChecker, Damage, Exchanged, Problem, Unreadable
+from evidencesync.verify.contents import ContentChecker, ContentProblem, Damage, Exchanged, Unreadable
 from evidencesync.verify.context import Context
 from evidencesync.verify.documents import CheckedFolder, Kind, reason
 from evidencesync.verify.findings import Reporter
@@ -34,7 +34,7 @@ from evidencesync.verify.sums import SumsComparison
 from evidencesync.verify.tree import TreeComparison
 
 
-def check_hard_links(folder: CheckedFolder, links: HardLinks) -> None:
+def check_hard_links(folder: CheckedFolder, links: HardLinkCheck) -> None:
     """Checks the hard links of an acquisition's manifest, which was well-formed when they were noted."""
     try:
         for false in links.false_links(lambda: _linked_entries(folder)):
@@ -59,7 +59,7 @@ _PREFIX: Final = DATA.encode() + b"/"
 
 
 @dataclass(slots=True)
-class Listed:
+class ManifestResult:
     """What one pass found. Digests are of the manifest's file; None where it could not be read to its end."""
 
     reader: ManifestReader
@@ -67,7 +67,7 @@ class Listed:
     sha512: bytes | None = None
     sha256sums_sha256: str | None = None
     blake3sums_sha256: str | None = None
-    hard_links: HardLinks = field(default_factory=HardLinks)
+    hard_links: HardLinkCheck = field(default_factory=HardLinkCheck)
     left_out_sha256: int = 0
     left_out_blake3: int = 0
     complete: bool = False
@@ -93,7 +93,7 @@ class _Hashes:
 class _DataFindings:
     """Turns what is found under `data/` into findings; a TreeSink."""
 
-    def __init__(self, context: Context, report: Reporter, listed: Listed) -> None:
+    def __init__(self, context: Context, report: Reporter, listed: ManifestResult) -> None:
         self.contents: ContentChecker | None = None
         self._context = context
         self._report = report
@@ -119,7 +119,7 @@ class _DataFindings:
     def take_folder_mode(self, path: bytes, mode: int) -> None:
         self._say(Check.MODES, "unsafe-mode", f"others may change the folder {safe_text(path) or DATA} (mode {mode:04o})", path)
 
-    def take_done(self, files: int, size: int, problems: list[Problem]) -> None:
+    def take_done(self, files: int, size: int, problems: list[ContentProblem]) -> None:
         """What the threads have read."""
         counts, progress = self._context.counts, self._context.progress
         counts.files += files
@@ -129,7 +129,7 @@ class _DataFindings:
         for problem in problems:
             self._take_problem(problem)
 
-    def _take_problem(self, problem: Problem) -> None:
+    def _take_problem(self, problem: ContentProblem) -> None:
         path = problem.file.path
         if isinstance(problem, Damage):
             if len(self._listed.damaged) < MAX_FINDINGS:  # where they are damaged is found when the recipes are known
@@ -149,12 +149,12 @@ class _DataFindings:
         self._report.report(check, slug, text, _PREFIX + path if path else DATA, offset=offset, length=length)
 
 
-def check_listed(context: Context, folder: CheckedFolder, *, has_data: bool) -> Listed:
+def check_listed(context: Context, folder: CheckedFolder, *, has_data: bool) -> ManifestResult:
     """Reads an acquisition's manifest, and compares `data/` and both sums files with it. Findings: checks 4, 6, 7, 8, 9.
 
     `has_data`: there is a folder `data/`; where there is none (which was reported), every file is missing.
     """
-    listed = Listed(ManifestReader())
+    listed = ManifestResult(ManifestReader())
     sums = tuple(
         SumsComparison(folder.open_written(name, Check.SUMS, "sums-differ"), name, folder.report)
         for name in (SHA256SUMS, BLAKE3SUMS)
@@ -184,7 +184,7 @@ def check_listed(context: Context, folder: CheckedFolder, *, has_data: bool) -> 
 def _compare(
     context: Context,
     folder: CheckedFolder,
-    listed: Listed,
+    listed: ManifestResult,
     manifest: BinaryIO,
     hashes: _Hashes,
     sums: tuple[SumsComparison, ...],
@@ -238,7 +238,7 @@ def _open_data(folder: CheckedFolder) -> int | None:
 
 def _follow(
     context: Context,
-    listed: Listed,
+    listed: ManifestResult,
     blocks: Iterator[bytes],
     sink: _DataFindings,
     sums: tuple[SumsComparison, ...],
@@ -266,7 +266,7 @@ def _follow(
             tree.finish()
 
 
-def _entries(blocks: Iterator[bytes], listed: Listed, sums: tuple[SumsComparison, ...]) -> Iterator[tuple[bytes, Entry]]:
+def _entries(blocks: Iterator[bytes], listed: ManifestResult, sums: tuple[SumsComparison, ...]) -> Iterator[tuple[bytes, Entry]]:
     """Every entry of the manifest, its link noted, and its lines expected in the sums."""
     sha256sums, blake3sums = sums
     note = listed.hard_links.note

@@ -36,7 +36,7 @@ _ZEROS: Final = bytes(MAX_CHUNK)
 
 
 @dataclass(frozen=True, slots=True)
-class RecipePlace:
+class RecipeRows:
     """A content's rows in a chunks.bin: their position, and how many there are (0: the content is one chunk)."""
 
     acquisition: int
@@ -52,12 +52,12 @@ class DamagedRange:
     length: int
 
 
-def find_recipes(file: BinaryIO, acquisition: int, wanted: dict[bytes, int]) -> dict[bytes, RecipePlace]:
+def find_recipes(file: BinaryIO, acquisition: int, wanted: dict[bytes, int]) -> dict[bytes, RecipeRows]:
     """Where a chunks.bin holds the recipes of contents, given by BLAKE3 and size. Raises OSError.
 
     A file that holds nonsense ends the search: it was hashed before, so that only a defect of the writer can lead there.
     """
-    found: dict[bytes, RecipePlace] = {}
+    found: dict[bytes, RecipeRows] = {}
     if file.read(len(MAGIC)) != MAGIC:
         return found
     position = len(MAGIC)
@@ -67,14 +67,14 @@ def find_recipes(file: BinaryIO, acquisition: int, wanted: dict[bytes, int]) -> 
             break
         position += _HEAD.size
         if wanted.get(content) == size:
-            found[content] = RecipePlace(acquisition, position, rows)
+            found[content] = RecipeRows(acquisition, position, rows)
         position += rows * _ROW.size
         file.seek(position)
     return found
 
 
 def damaged_ranges(
-    recipes: BinaryIO, place: RecipePlace, content: bytes, size: int, fd: int, there: int
+    recipes: BinaryIO, place: RecipeRows, content: bytes, size: int, fd: int, there: int
 ) -> Iterator[DamagedRange]:
     """The byte ranges of an open file that differ from what a recipe says, merged where they touch, in order.
 
@@ -107,7 +107,7 @@ def bounded(ranges: Iterator[DamagedRange]) -> tuple[list[DamagedRange], int]:
     return named, more
 
 
-def _rows(recipes: BinaryIO, place: RecipePlace, content: bytes, size: int) -> Iterator[tuple[bytes, int, int]]:
+def _rows(recipes: BinaryIO, place: RecipeRows, content: bytes, size: int) -> Iterator[tuple[bytes, int, int]]:
     """Digest, offset and length of every row."""
     if not place.rows:
         yield content[:CHUNK_DIGEST_SIZE], 0, size
@@ -164,8 +164,8 @@ def report_damage(folder: CheckedFolder, damaged: list[Damage], recipes: dict[in
             _report_file(folder, reader, one, place, recipes.get(place.acquisition) if place is not None else None)
 
 
-def _find_all(files: dict[int, BinaryIO], wanted: dict[bytes, int]) -> dict[bytes, RecipePlace]:
-    found: dict[bytes, RecipePlace] = {}
+def _find_all(files: dict[int, BinaryIO], wanted: dict[bytes, int]) -> dict[bytes, RecipeRows]:
+    found: dict[bytes, RecipeRows] = {}
     for number, file in files.items():
         missing = {content: size for content, size in wanted.items() if content not in found}
         if not missing:
@@ -178,7 +178,7 @@ def _find_all(files: dict[int, BinaryIO], wanted: dict[bytes, int]) -> dict[byte
 
 
 def _report_file(
-    folder: CheckedFolder, reader: TreeReader, damage: Damage, place: RecipePlace | None, recipes: BinaryIO | None
+    folder: CheckedFolder, reader: TreeReader, damage: Damage, place: RecipeRows | None, recipes: BinaryIO | None
 ) -> None:
     file = damage.file
     ranges, more, note = _ranges_of(reader, damage, place, recipes)
@@ -198,7 +198,7 @@ def _report_file(
 
 
 def _ranges_of(
-    reader: TreeReader, damage: Damage, place: RecipePlace | None, recipes: BinaryIO | None
+    reader: TreeReader, damage: Damage, place: RecipeRows | None, recipes: BinaryIO | None
 ) -> tuple[list[DamagedRange], int, str]:
     """The damaged ranges, how many more there are, and what must be said about them."""
     file = damage.file

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Final
 
 from evidencesync.custody.chain import ChainSubject
-from evidencesync.custody.consistency import Comparison, KnownChain, whose_chain
+from evidencesync.custody.consistency import ChainComparison, KnownChain, whose_chain
 from evidencesync.errors import ForkedError, RememberedHeadsError
 from evidencesync.evidence.identity import Title
 from evidencesync.evidence.utc_time import format_moment
@@ -17,9 +17,9 @@ from evidencesync.verify.context import Context
 from evidencesync.verify.findings import Reporter
 
 _SLUGS: Final = {
-    Comparison.OLDER_COPY: "older-copy",
-    Comparison.SHORTER: "rolled-back",
-    Comparison.FORKED: "forked",
+    ChainComparison.OLDER_COPY: "older-copy",
+    ChainComparison.SHORTER: "rolled-back",
+    ChainComparison.FORKED: "forked",
 }
 
 Selected = Callable[[str | None, str | None], bool]
@@ -78,20 +78,20 @@ def _check_one(context: Context, before: Remembered) -> None:
         report.report(Check.CUSTODY, "rolled-back", f"this machine has seen {whose_chain(subject)} up to {seen}; it is gone")
         return
     found = _compare(before.chain, present, digests, unread)
-    if found is not Comparison.EXTENDS:
+    if found is not ChainComparison.EXTENDS:
         ends = f"record {present.sequence}, {present.sha256 or 'which cannot be read'}"
         text = f"{whose_chain(subject)} ends with {ends}; this machine has seen it up to {seen}: {found.value}"
         report.report(Check.CUSTODY, _SLUGS[found], text)
 
 
-def _compare(before: KnownChain, present: KnownChain, digests: Mapping[int, str], unread: Set[int]) -> Comparison:
+def _compare(before: KnownChain, present: KnownChain, digests: Mapping[int, str], unread: Set[int]) -> ChainComparison:
     """As `KnownChain.compare`; a record that is there and cannot be read may be the one that was seen."""
     differs = any(before.digest_of(number) not in (digest, None) for number, digest in digests.items())
     if differs and unread:
-        return Comparison.FORKED
+        return ChainComparison.FORKED
     if present.sequence in unread and present.sequence < before.sequence:
-        return Comparison.SHORTER
-    return Comparison.EXTENDS if before.sequence in unread else before.compare(present)
+        return ChainComparison.SHORTER
+    return ChainComparison.EXTENDS if before.sequence in unread else before.compare(present)
 
 
 def _place_of(subject: ChainSubject) -> bytes:

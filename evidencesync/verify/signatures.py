@@ -9,7 +9,7 @@ from typing import Final, Literal
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.retirement import STATED_BEFORE, retired_after
 from evidencesync.custody.sshsig import decode_armor, is_malleable, verify_signature
-from evidencesync.custody.trust import RevokedKeys, Trust
+from evidencesync.custody.trust import RevokedKeys, TrustLists
 from evidencesync.errors import SignatureError, UntrustedSignerError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.utc_time import format_moment
@@ -57,12 +57,12 @@ class SignatureJudge:
     `retirements`: by a key's fingerprint, the records of the vault's own chain that retire it: number and time (ns).
     """
 
-    trust: Trust | None
+    trust: TrustLists | None
     now_ns: int
     vault_revoked: RevokedKeys | None = None
     low_s: bool = False
     unread: bool = False
-    renew: Callable[[], Trust | None] | None = None
+    renew: Callable[[], TrustLists | None] | None = None
     retirements: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     _told: set[tuple[str, str, str | None, str | None, int | None]] = field(default_factory=set)
 
@@ -153,7 +153,7 @@ class SignatureJudge:
             self._tell(report, check, "retired-signer", name, key, text)
         return True
 
-    def may_know(self, key: PublicKey, is_listed: Callable[[PublicKey, Trust], bool]) -> bool:
+    def may_know(self, key: PublicKey, is_listed: Callable[[PublicKey, TrustLists], bool]) -> bool:
         """Whether a key may be that of somebody whom the vault knows; so also where that cannot be told."""
         if self.trust is None or self.vault_revoked is not None or is_listed(key, self.trust):
             return True

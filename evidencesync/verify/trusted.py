@@ -12,12 +12,12 @@ from typing import Final
 
 from evidencesync.custody.documents import CustodyRecord
 from evidencesync.custody.record import SIGNERS, SignedBy, decode_record
-from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigners
+from evidencesync.custody.trust import RevokedKeys, TrustedSigners, TrustLists
 from evidencesync.errors import MalformedDocumentError, TrustFileError
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.evidence.utc_time import parse_moment
 from evidencesync.limits import MAX_RECORD, MAX_TRUST_FILE
-from evidencesync.vault.interrupted import Standing, is_draft, standing
+from evidencesync.vault.interrupted import FileStanding, is_draft, standing
 from evidencesync.vault.layout import CUSTODY, REVOKED_KEYS, TRUSTED_SIGNERS, parse_record_file, record_file
 from evidencesync.verify.chains import ChainReader
 from evidencesync.verify.checks import Check
@@ -62,7 +62,7 @@ def read_trust(root: CheckedFolder, custody: CheckedFolder | None, vault_id: str
     records = _last_records(root, custody, vault_id)
     lists = _load_lists(root, records)
     for _ in range(_MOST_LOOKS):
-        if all(one.standing is not Standing.CHANGED for one in lists) or custody is None or not custody.look_again():
+        if all(one.standing is not FileStanding.CHANGED for one in lists) or custody is None or not custody.look_again():
             break
         before, records = records, _last_records(root, custody, vault_id)
         if records == before:
@@ -82,14 +82,14 @@ def read_trust(root: CheckedFolder, custody: CheckedFolder | None, vault_id: str
 
 def _say_standing(root: CheckedFolder, found: _List, *, relied_on: bool) -> None:
     name, report = found.name, root.report
-    if found.standing is Standing.CHANGED and found.data is not None:
+    if found.standing is FileStanding.CHANGED and found.data is not None:
         text = f"{name} is not what the vault's own chain says it is"
         report.report(Check.VAULT, "trust-changed" if relied_on else "trust-not-used", text, name)
     for beside, data in found.beside.items():
-        if found.standing is Standing.COMMITTED and data == found.data:
+        if found.standing is FileStanding.COMMITTED and data == found.data:
             text = f"a change of {name} was recorded, and the list has not taken its place yet: the recorded one counts"
             report.report(Check.PUBLISHING, "unfinished-change", text, beside)
-        elif found.standing is not Standing.CHANGED:
+        elif found.standing is not FileStanding.CHANGED:
             text = f"a change of {name} runs now, or was interrupted, before it was recorded: nothing of it counts"
             report.report(Check.PUBLISHING, "unfinished-change", text, beside)
         elif found.data is not None:
@@ -97,7 +97,7 @@ def _say_standing(root: CheckedFolder, found: _List, *, relied_on: bool) -> None
             report.report(Check.VAULT, "foreign-entry", text, beside)
 
 
-def parse_trust(root: CheckedFolder, files: TrustBytes) -> Trust | None:
+def parse_trust(root: CheckedFolder, files: TrustBytes) -> TrustLists | None:
     """What the vault's lists mean; None after a finding."""
     if files.trusted_signers is None or files.revoked_keys is None:
         return None
@@ -107,7 +107,7 @@ def parse_trust(root: CheckedFolder, files: TrustBytes) -> Trust | None:
         root.report.report(Check.VAULT, "trust-file", error.message, TRUSTED_SIGNERS)
         return None
     try:
-        return Trust(signers, RevokedKeys.parse(files.revoked_keys))
+        return TrustLists(signers, RevokedKeys.parse(files.revoked_keys))
     except TrustFileError as error:
         root.report.report(Check.VAULT, "trust-file", error.message, REVOKED_KEYS)
         return None
@@ -156,7 +156,7 @@ class _List:
     name: str
     data: bytes | None
     beside: Mapping[str, bytes]
-    standing: Standing
+    standing: FileStanding
     unread: bool
 
 
@@ -173,12 +173,12 @@ def _load_list(root: CheckedFolder, name: str, records: _Records) -> _List:
     beside = {draft: one for draft in drafts if (one := _load_draft(root, draft)) is not None}
     new = next((one for one in beside.values() if _sha256(one) == stated), None)
     found = standing(_sha256(data), _sha256(new), stated, earlier)
-    if found is Standing.CHANGED:
+    if found is FileStanding.CHANGED:
         again, _ = root.load_quietly(name, MAX_TRUST_FILE)
         data = again if again is not None else data
         found = standing(_sha256(data), _sha256(new), stated, earlier)
-    unread = root.report.is_unread(name) or (found is Standing.CHANGED and any(map(root.report.is_unread, drafts)))
-    return _List(name, new if found is Standing.COMMITTED else data, beside, found, unread)
+    unread = root.report.is_unread(name) or (found is FileStanding.CHANGED and any(map(root.report.is_unread, drafts)))
+    return _List(name, new if found is FileStanding.COMMITTED else data, beside, found, unread)
 
 
 def _load_draft(root: CheckedFolder, draft: str) -> bytes | None:
@@ -203,7 +203,7 @@ class TrustRenewal:
     chain: ChainReader
     record: int
 
-    def __call__(self) -> Trust | None:
+    def __call__(self) -> TrustLists | None:
         """Who is trusted by now; None where that has not changed."""
         if not self._has_gone_on():
             return None

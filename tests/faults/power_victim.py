@@ -23,7 +23,7 @@ from evidencesync.cli import app
 from evidencesync.files.disk import sync_file_system
 from evidencesync.ingest import session as ingest_session
 from evidencesync.vault import staging
-from evidencesync.vault.publish import Published, publish
+from evidencesync.vault.publish import PublishedAcquisition, publish
 from evidencesync.vault.staging import Staging
 from tests.support.file_systems import cut_power
 
@@ -40,7 +40,7 @@ def main(vault: str, moment: str, *arguments: str) -> None:
     what, _, when = moment.partition(":")
     if what == "step":
 
-        def publish_until(staging: Staging, documents: Mapping[str, bytes]) -> Published:
+        def publish_until(staging: Staging, documents: Mapping[str, bytes]) -> PublishedAcquisition:
             return publish(staging, documents, lambda step: die() if step == when else None)
 
         PATCH.setattr(ingest_session, "publish", publish_until)

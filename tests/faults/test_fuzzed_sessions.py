@@ -21,7 +21,7 @@ from typing import Final, Literal
 import pytest
 
 from evidencesync.acquire.connect import reach_for_pull
-from evidencesync.acquire.custody import Appended, Draft, append_record
+from evidencesync.acquire.custody import Appended, RecordDraft, append_record
 from evidencesync.acquire.pull import pull
 from evidencesync.acquire.push import push
 from evidencesync.connection.link import LocalLink, local_pair
@@ -148,7 +148,7 @@ class Session:
         try:
             if self._purpose == "custody":
                 request = custody_request(self._bench)
-                self.outcome = append_record(lambda: self.link, request, lambda _: Draft("noted", {"text": "seen"}))
+                self.outcome = append_record(lambda: self.link, request, lambda _: RecordDraft("noted", {"text": "seen"}))
                 return
             if self._purpose == "pull":
                 vault = partial(reach_for_pull, str(self._bench.vault.layout.root))

@@ -15,7 +15,7 @@ from evidencesync.connection.session_socket import ResumeRequest, SocketLink
 from evidencesync.errors import LinkLostError
 from evidencesync.ingest import receive
 from evidencesync.limits import WINDOW
-from evidencesync.vault.item import Item, lock_item
+from evidencesync.vault.item import VaultItem, lock_item
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.cut_links import FlakyBench
@@ -178,7 +178,7 @@ def test_a_sender_who_is_gone_before_he_sent_anything_is_not_waited_for(
         with lock_item(bench.vault.item(bench.name, create=True)):
             finds_it_locked, request_resume = threading.Event(), receive._knock_everywhere
 
-            def knock_and_say_so(item: Item, visitor: ResumeRequest) -> SocketLink | bool:
+            def knock_and_say_so(item: VaultItem, visitor: ResumeRequest) -> SocketLink | bool:
                 finds_it_locked.set()
                 return request_resume(item, visitor)
 

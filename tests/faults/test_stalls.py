@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from evidencesync.acquire import pull as pull_module
-from evidencesync.acquire.custody import Draft, append_record, read_chain
+from evidencesync.acquire.custody import RecordDraft, append_record, read_chain
 from evidencesync.acquire.push import push
 from evidencesync.connection import inbox as inbox_module
 from evidencesync.connection import sender_connection as line_module
@@ -140,7 +140,7 @@ def test_both_ends_of_a_custody_conversation_give_up(bench: Bench, direction: Di
 
         def talk() -> object:
             if appends:
-                return append_record(lambda: line.ours, request, lambda _: Draft("noted", {"text": "seen"}))
+                return append_record(lambda: line.ours, request, lambda _: RecordDraft("noted", {"text": "seen"}))
             return read_chain(lambda: line.ours, request)
 
         ends = Served(talk).ended(), vault.ended()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from evidencesync.acquire.custody import Draft, append_record
+from evidencesync.acquire.custody import RecordDraft, append_record
 from evidencesync.acquire.custody_talk import ShownChain
 from evidencesync.errors import EvidenceSyncError, ExitCode, RememberedHeadsError
 from evidencesync.localstate.heads import HeadMemory
@@ -312,11 +312,11 @@ def test_who_composes_on_a_chain_that_has_grown_is_asked_again(bench: Bench) -> 
     state(bench, "handed-over", {"to": "ben@lab"})
     asked: list[int] = []
 
-    def compose(chain: ShownChain) -> Draft:
+    def compose(chain: ShownChain) -> RecordDraft:
         asked.append(len(chain.records))
         if len(asked) == 1:
             state(bench, "noted", {"text": "in between"})
-        return Draft("accepted", {"record": "3"})
+        return RecordDraft("accepted", {"record": "3"})
 
     appended = append_record(lambda: bench.serve()[0], custody_request(bench, ben), compose)
     assert (asked, appended.record.record.sequence) == ([3, 4], 5)
@@ -332,10 +332,10 @@ def test_an_item_that_somebody_transfers_into_is_locked(bench: Bench) -> None:
 def test_a_record_is_appended_once_wherever_the_link_is_lost(bench: Bench, direction: str) -> None:
     """Cut after each of many numbers of bytes; the next link is whole."""
     whole, thread = bench.serve()
-    append_record(lambda: whole, custody_request(bench), lambda _: Draft("noted", {"text": "measured"}))
+    append_record(lambda: whole, custody_request(bench), lambda _: RecordDraft("noted", {"text": "measured"}))
     thread.join(PATIENCE_SECONDS)
     total = whole.wire_sent if direction == "sent" else whole.wire_received
-    draft = Draft("noted", {"text": "once"})
+    draft = RecordDraft("noted", {"text": "once"})
     cuts = [*range(0, total, total // 12), total - 1]
     for number, at in enumerate(cuts):
         links: list[int] = []
@@ -358,7 +358,7 @@ def test_a_link_that_cannot_be_made_again_says_what_is_not_known(bench: Bench) -
         return CutLink(bench.serve()[0], received=10)
 
     with pytest.raises(EvidenceSyncError) as lost:
-        append_record(reach, custody_request(bench, retries=1), lambda _: Draft("noted", {"text": "x"}))
+        append_record(reach, custody_request(bench, retries=1), lambda _: RecordDraft("noted", {"text": "x"}))
     assert lost.value.exit_code is ExitCode.LINK_LOST
 
 

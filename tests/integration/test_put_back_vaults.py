@@ -17,7 +17,7 @@ import pytest
 from evidencesync.cli import report_command
 from evidencesync.cli.app import main
 from evidencesync.evidence.digest import sha256_of
-from evidencesync.report.gather import Grounds
+from evidencesync.report.gather import VerdictSource
 from evidencesync.verify.findings import Head
 from tests.support.authority import make_authority
 
@@ -190,7 +190,7 @@ def test_a_report_shows_no_acquisition_that_the_vault_had_not_received_when_it_w
     """The check came between a push's two records."""
     check = report_command._check
 
-    def checked(*arguments: Any) -> Grounds:
+    def checked(*arguments: Any) -> VerdictSource:
         grounds = check(*arguments)
         assert desk.push(*ITEM) == 0
         chain = desk.vault / "cases" / "2024-017" / "LAPTOP-1" / "custody"

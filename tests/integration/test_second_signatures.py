@@ -17,7 +17,7 @@ from evidencesync.custody.documents import CUSTODY_NAMESPACE, MANIFEST_NAMESPACE
 from evidencesync.custody.publickey import PublicKey, has_low_s
 from evidencesync.custody.record import SIGNATURE_FORM
 from evidencesync.custody.sshsig import (
-    Signer,
+    SigningKey,
     decode_armor,
     encode_armor,
     encode_signature,
@@ -59,7 +59,7 @@ def twin(armored: bytes) -> bytes:
     return encode_armor(blob[:10] + b"".join(map(write_string, fields)))
 
 
-def both_forms(signer: Signer, namespace: str, sha512: bytes) -> tuple[bytes, bytes]:
+def both_forms(signer: SigningKey, namespace: str, sha512: bytes) -> tuple[bytes, bytes]:
     """The form that counts, and the other one, which an older version left as the signer gave it."""
     low = sign_document(signer, namespace, sha512)
     return low, twin(low)
@@ -88,7 +88,7 @@ def test_ssh_keygen_reads_the_form_that_counts_and_the_agent_is_put_into_it(
     subprocess.run([require_program("ssh-keygen"), "-q", "-t", "ecdsa", "-N", "", "-f", key], check=True)
     agent.add(key)
     public = PublicKey.from_line(key.with_suffix(".pub").read_bytes())
-    signers: list[Signer] = [AgentSigner(public), KeySigner.from_bytes(key.read_bytes())]
+    signers: list[SigningKey] = [AgentSigner(public), KeySigner.from_bytes(key.read_bytes())]
     (tmp_path / "trusted").write_text(f"ana {public.line()}\n")
     for number, signer in itertools.product(range(6), signers):
         document = f"document {number}".encode()
@@ -160,7 +160,7 @@ def test_a_vault_of_before_with_either_form_passes_and_is_said(tmp_path: Path, m
     assert made.audit().verdict == "pass"
 
 
-def finish(client: HostileClient, signer: Signer, which: str) -> None:
+def finish(client: HostileClient, signer: SigningKey, which: str) -> None:
     manifest = client.send_manifest([ROOT, entry_of(b"f", content=b"x")], [b"x"])
     record = client.record(manifest)
     name, namespace, data = (

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evidencesync.custody.hardlinks import FalseLink, HardLinks, is_hard_link
+from evidencesync.custody.hardlinks import FalseLink, HardLinkCheck, is_hard_link
 from evidencesync.evidence.entry import Entry, EntryType, Flag
 from evidencesync.evidence.path import to_json_fields
 
@@ -67,7 +67,7 @@ def expected(entries: list[tuple[bytes, Entry]]) -> set[FalseLink]:
 
 @given(manifests(), st.integers(1, 5))
 def test_every_false_link_is_found_and_no_other(entries: list[tuple[bytes, Entry]], at_once: int) -> None:
-    links = HardLinks(at_once)
+    links = HardLinkCheck(at_once)
     for path, entry in entries:
         links.note(path, entry)
     found = list(links.false_links(lambda: entries))
@@ -82,7 +82,7 @@ def test_a_manifest_is_read_again_only_as_often_as_its_links_take(count: int, at
         (b"b%05d" % number, Entry("file", f"b{number:05d}", blake3="a" * 64, hardlink_to=f"a{number:05d}"))
         for number in range(count)
     ]
-    links = HardLinks(at_once)
+    links = HardLinkCheck(at_once)
     for path, entry in entries:
         links.note(path, entry)
     read = 0
@@ -99,7 +99,7 @@ def test_a_manifest_is_read_again_only_as_often_as_its_links_take(count: int, at
 def test_many_links_to_one_file_are_looked_for_once() -> None:
     entries = [(b"a", Entry("file", "a", blake3="a" * 64))]
     entries += [(b"b%05d" % n, Entry("file", f"b{n:05d}", blake3="a" * 64, hardlink_to="a")) for n in range(1000)]
-    links = HardLinks(1)
+    links = HardLinkCheck(1)
     for path, entry in entries:
         links.note(path, entry)
     read = 0

@@ -18,7 +18,7 @@ from evidencesync.custody.documents import (
     RecordType,
 )
 from evidencesync.custody.record import SIGNERS, VAULT_TYPES, SignedBy
-from evidencesync.custody.sshsig import Signer
+from evidencesync.custody.sshsig import SigningKey
 from evidencesync.custody.trust import signer_line
 from evidencesync.errors import EvidenceSyncError, ExitCode
 from evidencesync.evidence.utc_time import format_moment
@@ -50,7 +50,7 @@ class Cast:
     def __init__(self, folder: Path) -> None:
         self.bench: Bench = make_bench(folder)
         vault = self.bench.vault
-        self.signers: dict[str, Signer] = {kind: new_signer() for kind in KINDS}
+        self.signers: dict[str, SigningKey] = {kind: new_signer() for kind in KINDS}
         self.signers |= {"vault": vault.signer, "acquirer": self.bench.signer}
         self.clerk = new_signer()
         long_ago = time.time_ns() - 2 * DAY_NS
@@ -143,7 +143,7 @@ def test_each_type_is_appended_for_its_signers_alone(cast: Cast, kind: RecordTyp
 # --- Verified ----------------------------------------------------------------------------------------------------------
 
 
-def put(vault: Vault, bench: Bench, kind: RecordType, signer: Signer, principal: str, details: dict[str, str]) -> int:
+def put(vault: Vault, bench: Bench, kind: RecordType, signer: SigningKey, principal: str, details: dict[str, str]) -> int:
     """Appends a well-linked record to the item's chain, whoever signs it: what an insider can do."""
     ledger = vault.item(bench.name).ledger
     head = ledger.head()

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from evidencesync.acquire.custody import Draft, append_record
+from evidencesync.acquire.custody import RecordDraft, append_record
 from evidencesync.connection.link import LocalLink
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, RECEIPT_NAMESPACE, CustodyRecord, Person, RecordType
 from evidencesync.custody.record import SIGNERS, SignedBy, decode_record
@@ -256,7 +256,7 @@ def state_through(bench: Bench, tamper: Tamper, **changes: Any) -> Any:
         threads.append(thread)
         return TamperedLink(link, tamper)
 
-    draft = Draft("noted", {"text": "mine"})
+    draft = RecordDraft("noted", {"text": "mine"})
     try:
         return append_record(reach, custody_request(bench, **changes), lambda _: draft)
     finally:
@@ -414,7 +414,7 @@ def test_a_vault_that_shows_less_after_a_lost_link_is_found_out(bench: Bench) ->
                 return msgspec.structs.replace(message, records=message.records[:2])
             return message
 
-    draft = Draft("noted", {"text": "mine"})
+    draft = RecordDraft("noted", {"text": "mine"})
     nothing_seen = HeadMemory(bench.source.parent / "nothing seen")
     with pytest.raises(EvidenceSyncError, match="another chain than it did") as caught:
         append_record(lambda: Lossy(bench.serve()[0]), custody_request(bench, retries=2, memory=nothing_seen), lambda _: draft)

@@ -19,7 +19,7 @@ from evidencesync.custody.documents import (
     Receipt,
     Tally,
 )
-from evidencesync.custody.sshsig import Signer, sign_document
+from evidencesync.custody.sshsig import SigningKey, sign_document
 from evidencesync.custody.text import encode_readable
 from evidencesync.errors import EvidenceSyncError, ExitCode
 from evidencesync.evidence.digest import sha256_of, sha512_of
@@ -27,7 +27,7 @@ from evidencesync.protocol.messages import Message, Published, Ready, Welcome
 from tests.support.bench_of_evidence import Bench, make_bench, new_signer
 from tests.support.hostile_vault import Tamper, push_tampered
 
-Forge = Callable[[Published, Signer], Published]
+Forge = Callable[[Published, SigningKey], Published]
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def bench(tmp_path: Path) -> Bench:
     return bench
 
 
-def resigned(published: Published, signer: Signer, receipt: bytes, received: bytes) -> Published:
+def resigned(published: Published, signer: SigningKey, receipt: bytes, received: bytes) -> Published:
     """Forged documents with signatures that are good."""
     return msgspec.structs.replace(
         published,
@@ -54,7 +54,7 @@ def resigned(published: Published, signer: Signer, receipt: bytes, received: byt
 def other_receipt(**changes: Any) -> Forge:
     """Another receipt, signed by the vault, with a record that names it: only what it says is wrong."""
 
-    def forge(published: Published, signer: Signer) -> Published:
+    def forge(published: Published, signer: SigningKey) -> Published:
         receipt = msgspec.json.decode(published.receipt, type=Receipt)
         encoded = encode_readable(msgspec.structs.replace(receipt, **changes))
         record = msgspec.json.decode(published.received, type=CustodyRecord)
@@ -65,7 +65,7 @@ def other_receipt(**changes: Any) -> Forge:
 
 
 def other_record(**changes: Any) -> Forge:
-    def forge(published: Published, signer: Signer) -> Published:
+    def forge(published: Published, signer: SigningKey) -> Published:
         record = msgspec.json.decode(published.received, type=CustodyRecord)
         return resigned(published, signer, published.receipt, encode_readable(msgspec.structs.replace(record, **changes)))
 
@@ -73,7 +73,7 @@ def other_record(**changes: Any) -> Forge:
 
 
 def fewer_at_a_point(name: str) -> Forge:
-    def forge(published: Published, signer: Signer) -> Published:
+    def forge(published: Published, signer: SigningKey) -> Published:
         receipt = msgspec.json.decode(published.receipt, type=Receipt)
         point = msgspec.structs.replace(getattr(receipt.points, name), files=0, bytes=0)
         return other_receipt(points=msgspec.structs.replace(receipt.points, **{name: point}))(published, signer)
@@ -82,7 +82,7 @@ def fewer_at_a_point(name: str) -> Forge:
 
 
 def signed_as(receipt: str, received: str) -> Forge:
-    def forge(published: Published, signer: Signer) -> Published:
+    def forge(published: Published, signer: SigningKey) -> Published:
         return msgspec.structs.replace(
             published,
             receipt_signature=sign_document(signer, receipt, sha512_of(published.receipt)),
@@ -92,12 +92,12 @@ def signed_as(receipt: str, received: str) -> Forge:
     return forge
 
 
-def by_a_stranger(published: Published, _signer: Signer) -> Published:
+def by_a_stranger(published: Published, _signer: SigningKey) -> Published:
     return resigned(published, new_signer(), published.receipt, published.received)
 
 
 def flipped(field: str) -> Forge:
-    def forge(published: Published, _signer: Signer) -> Published:
+    def forge(published: Published, _signer: SigningKey) -> Published:
         data = bytearray(getattr(published, field))
         data[len(data) // 2] ^= 1
         return msgspec.structs.replace(published, **{field: bytes(data)})
@@ -152,7 +152,7 @@ FORGERIES: dict[str, Forge] = {
 }
 
 
-def tamper_with(forge: Forge, signer: Signer) -> Tamper:
+def tamper_with(forge: Forge, signer: SigningKey) -> Tamper:
     return lambda message: forge(message, signer) if isinstance(message, Published) else message
 
 

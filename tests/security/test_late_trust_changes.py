@@ -16,7 +16,7 @@ from evidencesync.evidence.digest import sha512_of
 from evidencesync.ingest import custody
 from evidencesync.ingest import receive as vaults_end
 from evidencesync.ingest import session as ingest_session
-from evidencesync.vault.item import Item
+from evidencesync.vault.item import VaultItem
 from evidencesync.vault.readback import read_back
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, new_signer
@@ -75,7 +75,7 @@ def test_a_note_that_was_taken_while_a_key_is_retired_stands(bench: Bench, monke
     clock = [time.time_ns()]
     story = custody._read_story
 
-    def slow_read(item: Item) -> ItemHistory:
+    def slow_read(item: VaultItem) -> ItemHistory:
         bench.vault.trust.retire(bench.signer.public_key, at_ns=clock[0] + 3600 * 10**9)
         clock[0] += 7200 * 10**9
         return story(item)

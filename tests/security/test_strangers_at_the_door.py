@@ -23,7 +23,7 @@ from evidencesync.connection.progress import Progress
 from evidencesync.connection.ssh_link import SshLink
 from evidencesync.custody.documents import SESSION_NAMESPACE, SessionClaim
 from evidencesync.custody.publickey import PublicKey
-from evidencesync.custody.sshsig import Signer, sign_document
+from evidencesync.custody.sshsig import SigningKey, sign_document
 from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import BusyError
 from evidencesync.evidence.digest import sha512_of
@@ -205,11 +205,11 @@ def test_one_trusted_person_who_holds_session_after_session_keeps_nobody_out(lab
             loop.run(_abort(connection))
 
 
-async def _hold_sessions(lab: Lab, port: int, signer: Signer, numbers: range) -> list[asyncssh.SSHClientConnection]:
+async def _hold_sessions(lab: Lab, port: int, signer: SigningKey, numbers: range) -> list[asyncssh.SSHClientConnection]:
     return await asyncio.gather(*(_hold_session(lab, port, signer, number) for number in numbers))
 
 
-async def _hold_session(lab: Lab, port: int, signer: Signer, number: int) -> asyncssh.SSHClientConnection:
+async def _hold_session(lab: Lab, port: int, signer: SigningKey, number: int) -> asyncssh.SSHClientConnection:
     """Proves a trusted key, hears that it got a place or has to wait for one, and then says no more."""
     connection = await asyncssh.connect(
         "127.0.0.1", port, username="eve", config=None, known_hosts=None, client_keys=[str(lab.folder / "eve")]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from evidencesync.acquire import custody_talk, vault_connection
-from evidencesync.acquire.custody import Draft, append_record, read_chain
+from evidencesync.acquire.custody import RecordDraft, append_record, read_chain
 from evidencesync.acquire.push import push
 from evidencesync.connection.link import LocalLink, local_pair
 from evidencesync.connection.progress import Progress
@@ -181,9 +181,9 @@ def test_who_thinks_for_longer_than_the_timeout_before_he_signs_loses_no_link(be
                 said, self.rest = said[:half], said[half:]
             return said
 
-    def think(_: object) -> Draft:
+    def think(_: object) -> RecordDraft:
         over.wait(2 * TIMEOUT)  # nothing sets it
-        return Draft("noted", {"text": "seen"})
+        return RecordDraft("noted", {"text": "seen"})
 
     link, thread = bench.serve()
     request = custody_request(bench, timeout_seconds=TIMEOUT)

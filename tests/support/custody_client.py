@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from evidencesync.acquire.custody import Appended, Compose, Draft, append_record, read_chain
+from evidencesync.acquire.custody import Appended, Compose, RecordDraft, append_record, read_chain
 from evidencesync.acquire.custody_talk import CustodyRequest, ShownChain
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord, Person, RecordType
-from evidencesync.custody.sshsig import Signer, sign_document
+from evidencesync.custody.sshsig import SigningKey, sign_document
 from evidencesync.custody.text import encode_readable
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.localstate.heads import HeadMemory
@@ -23,7 +23,7 @@ from tests.support.hostile_client import MOMENT, HostileClient
 class CustodyClient(HostileClient):
     """Proves a key for the custody of the bench's item, and then hands in whatever a test wants."""
 
-    def __init__(self, bench: Bench, signer: Signer | None = None) -> None:
+    def __init__(self, bench: Bench, signer: SigningKey | None = None) -> None:
         super().__init__(bench if signer is None else replace(bench, signer=signer))  # type: ignore[arg-type]
         self.standing: Standing | None = None
         self.shown: list[tuple[bytes, bytes]] = []
@@ -61,7 +61,7 @@ class CustodyClient(HostileClient):
         )
         return encode_readable(msgspec.structs.replace(known, **changes))
 
-    def hand_in(self, document: bytes, *, signer: Signer | None = None, namespace: str = CUSTODY_NAMESPACE) -> None:
+    def hand_in(self, document: bytes, *, signer: SigningKey | None = None, namespace: str = CUSTODY_NAMESPACE) -> None:
         """Sends a record with a signature over it."""
         self.send(Append(document, sign_document(signer or self.bench.signer, namespace, sha512_of(document))))
 
@@ -76,7 +76,7 @@ class CustodyClient(HostileClient):
         return self.shown[-1][0]
 
 
-def custody_request(bench: Bench, signer: Signer | None = None, **changes: Any) -> CustodyRequest:
+def custody_request(bench: Bench, signer: SigningKey | None = None, **changes: Any) -> CustodyRequest:
     """An honest request."""
     known = CustodyRequest(
         vault=b"",
@@ -91,15 +91,15 @@ def custody_request(bench: Bench, signer: Signer | None = None, **changes: Any) 
 
 
 def state(
-    bench: Bench, kind: RecordType, details: dict[str, str] | None = None, signer: Signer | None = None, **changes: Any
+    bench: Bench, kind: RecordType, details: dict[str, str] | None = None, signer: SigningKey | None = None, **changes: Any
 ) -> Appended:
     """Appends a record as an honest client does."""
-    draft = Draft(kind, details or {})
+    draft = RecordDraft(kind, details or {})
     compose: Compose = lambda _: draft  # noqa: E731
     return append_record(lambda: bench.serve()[0], custody_request(bench, signer, **changes), compose)
 
 
-def chain_of(bench: Bench, signer: Signer | None = None) -> ShownChain:
+def chain_of(bench: Bench, signer: SigningKey | None = None) -> ShownChain:
     """The chain as an honest client reads it."""
     return read_chain(lambda: bench.serve()[0], custody_request(bench, signer))
 

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, MANIFEST_NAMESPACE, RECEIPT_NAMESPACE
-from evidencesync.custody.sshsig import Signer, sign_document
+from evidencesync.custody.sshsig import SigningKey, sign_document
 from evidencesync.evidence.digest import blake3_of, sha256_of
 from tests.unit.verify.sample import Made, edit
 
@@ -100,7 +100,7 @@ class Forgery:
                 edit(made.item / "custody" / f"{number:04d}-{kind}.json{suffix}", files[f"{kind}.json{suffix}"])
 
 
-def append_record(made: Made, kind: str, signer: Signer, **changes: object) -> Path:
+def append_record(made: Made, kind: str, signer: SigningKey, **changes: object) -> Path:
     """One more record at the end of the item's chain, signed."""
     folder = made.item / "custody"
     last = max(file for file in os.listdir(folder) if file.endswith(".json"))
@@ -118,7 +118,7 @@ def append_record(made: Made, kind: str, signer: Signer, **changes: object) -> P
     return file
 
 
-def _sign(signer: Signer, namespace: str, data: bytes) -> bytes:
+def _sign(signer: SigningKey, namespace: str, data: bytes) -> bytes:
     return sign_document(signer, namespace, hashlib.sha512(data).digest())
 
 

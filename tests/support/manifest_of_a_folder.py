@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evidencesync.acquire.reading import Item, PageRead, SourceReading
+from evidencesync.acquire.reading import PageRead, SourceEvent, SourceReading
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.documents import MANIFEST_NAMESPACE, Clock, ManifestHeader, Method, Origin, Person
 from evidencesync.custody.manifest import encode_header
-from evidencesync.custody.sshsig import Signer, sign_document
+from evidencesync.custody.sshsig import SigningKey, sign_document
 from evidencesync.evidence.digest import sha512_of
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.root import resolve_source
@@ -21,7 +21,7 @@ def manifest_of(source: Path, *, key: str = _FINGERPRINT, rules: FilterRules | N
     """Its bytes. `key` is the fingerprint that the header names."""
     pages: list[bytes] = [encode_header(_header(key))]
 
-    def emit(item: Item, size: int) -> None:
+    def emit(item: SourceEvent, size: int) -> None:
         if isinstance(item, PageRead):
             pages.append(item.lines)
 
@@ -29,7 +29,7 @@ def manifest_of(source: Path, *, key: str = _FINGERPRINT, rules: FilterRules | N
     return b"".join(pages)
 
 
-def write_manifest(path: Path, source: Path, signer: Signer | None = None, rules: FilterRules | None = None) -> Path:
+def write_manifest(path: Path, source: Path, signer: SigningKey | None = None, rules: FilterRules | None = None) -> Path:
     """The same in a file; with a signer, its signature beside it."""
     if signer is None:
         path.write_bytes(manifest_of(source, rules=rules))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigners
+from evidencesync.custody.trust import RevokedKeys, TrustedSigners, TrustLists
 from evidencesync.errors import SignatureError, TrustFileError, UntrustedSignerError
 from tests.support import attacks_on_envelopes, attacks_on_lists
 from tests.support.signature_attacks import DOCUMENT, WAYS, Attack, attack
@@ -61,7 +61,7 @@ class Score:
 def we_refuse(attack: Attack) -> str | None:
     """Why we refuse; None when we accept. Anything but our own errors is raised."""
     try:
-        trust = Trust(TrustedSigners.parse(attack.trusted), RevokedKeys.parse(attack.revoked))
+        trust = TrustLists(TrustedSigners.parse(attack.trusted), RevokedKeys.parse(attack.revoked))
         trust.check_signature(
             attack.signature, attack.namespace, hashlib.sha512(DOCUMENT).digest(), attack.principal, attack.at * 1_000_000_000
         )

@@ -143,3 +143,19 @@ def loaded_by(module: str, *unwanted: str) -> list[str]:
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
     return loaded.stdout.split()
+
+
+def rooms_of_public_classes() -> dict[str, set[str]]:
+    """The rooms in which each public class is defined, by its name."""
+    rooms: dict[str, set[str]] = {}
+    for file in sorted(PACKAGE.rglob("*.py")):
+        room = file.relative_to(PACKAGE).parts[0]
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                rooms.setdefault(node.name, set()).add(room)
+    return rooms
+
+
+def test_no_public_class_name_stands_in_two_rooms() -> None:
+    doubled = {name: rooms for name, rooms in rooms_of_public_classes().items() if len(rooms) > 1}
+    assert not doubled

@@ -34,7 +34,7 @@ _Digest = TypeVar("_Digest", bound=bytes)
 
 
 @dataclass(frozen=True, slots=True)
-class RecipePlace:
+class RowPlace:
     """A row of a recipe: which content, where its recipe lies, the row's number, and its offset in the content."""
 
     location: Location
@@ -84,15 +84,15 @@ class CaseIndex:
             found[wanted[key]] = self._location(wanted[key], folder, acquisition, path, size)
         return found
 
-    def find_segments(self, digests: Sequence[SegmentDigest], item: str, *, only_item: bool) -> dict[SegmentDigest, RecipePlace]:
+    def find_segments(self, digests: Sequence[SegmentDigest], item: str, *, only_item: bool) -> dict[SegmentDigest, RowPlace]:
         """Where segments begin that have the keys of these, in `item` rather than elsewhere."""
         return self._find_places("segments", digests, item, only_item=only_item)
 
-    def find_hooks(self, digests: Sequence[ChunkDigest], item: str, *, only_item: bool) -> dict[ChunkDigest, RecipePlace]:
+    def find_hooks(self, digests: Sequence[ChunkDigest], item: str, *, only_item: bool) -> dict[ChunkDigest, RowPlace]:
         """Which recipes hold chunks with the keys of these, as far as they are hooks."""
         return self._find_places("hooks", digests, item, only_item=only_item)
 
-    def _find_places(self, table: str, digests: Sequence[_Digest], item: str, *, only_item: bool) -> dict[_Digest, RecipePlace]:
+    def _find_places(self, table: str, digests: Sequence[_Digest], item: str, *, only_item: bool) -> dict[_Digest, RowPlace]:
         wanted = {bytes(digest[:PLACE_KEY]): digest for digest in digests}
         rows = self._select(table, list(wanted), item, only_item=only_item)
         return {wanted[key]: self._place(row) for key, *row in rows}
@@ -208,10 +208,10 @@ class CaseIndex:
             return Location(self.case, item, acquisition, path, size, Blake3Digest(blake3))
         raise sqlite3.DatabaseError("an index row is not one of ours")
 
-    def _place(self, row: list[Any]) -> RecipePlace:
+    def _place(self, row: list[Any]) -> RowPlace:
         blake3, item, acquisition, path, size, recipe_acquisition, position, number, offset = row
         location = self._location(blake3, item, acquisition, path, size)
-        return RecipePlace(
+        return RowPlace(
             location, location.item, _acquisition(recipe_acquisition), _integer(position), _integer(number), _integer(offset)
         )
 

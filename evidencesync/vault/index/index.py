@@ -26,7 +26,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.identity import is_folder_name
 from evidencesync.files.disk import locked_folder, storing
-from evidencesync.vault.index.case_index import CaseIndex, KnownContent, RecipePlace
+from evidencesync.vault.index.case_index import CaseIndex, KnownContent, RowPlace
 from evidencesync.vault.index.everywhere import FILE, Everywhere
 from evidencesync.vault.index.recipes import ChunkPlace, RecipeWindows, SegmentReader, iter_long_recipes, open_recipes
 from evidencesync.vault.layout import Location, Scope, VaultLayout
@@ -61,7 +61,7 @@ class Index:
         self._open: OrderedDict[str, CaseIndex] = OrderedDict()
         self._windows = RecipeWindows(layout)
         self._segments = SegmentReader(layout)
-        self._near: RecipePlace | None = None
+        self._near: RowPlace | None = None
         self._everywhere: Everywhere | None = None
 
     def close(self) -> None:
@@ -150,7 +150,7 @@ class Index:
             self._close_everywhere()
             self._remove(FILE)
 
-    def _places_of(self, digest: SegmentDigest, scope: Scope) -> Iterator[RecipePlace]:
+    def _places_of(self, digest: SegmentDigest, scope: Scope) -> Iterator[RowPlace]:
         following = self._segments.follows(scope)
         if following is not None:
             yield following
@@ -258,11 +258,11 @@ def _content_query(digests: Sequence[Blake3Digest], scope: Scope) -> Callable[[C
     return lambda index: index.find_contents(digests, scope.item, only_item=scope.reach == "item")
 
 
-def _segment_query(digests: Sequence[SegmentDigest], scope: Scope) -> Callable[[CaseIndex], dict[SegmentDigest, RecipePlace]]:
+def _segment_query(digests: Sequence[SegmentDigest], scope: Scope) -> Callable[[CaseIndex], dict[SegmentDigest, RowPlace]]:
     return lambda index: index.find_segments(digests, scope.item, only_item=scope.reach == "item")
 
 
-def _hook_query(digests: Sequence[ChunkDigest], scope: Scope) -> Callable[[CaseIndex], dict[ChunkDigest, RecipePlace]]:
+def _hook_query(digests: Sequence[ChunkDigest], scope: Scope) -> Callable[[CaseIndex], dict[ChunkDigest, RowPlace]]:
     return lambda index: index.find_hooks(digests, scope.item, only_item=scope.reach == "item")
 
 

@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import BinaryIO, Final, NamedTuple
 
 from evidencesync.delta.recipe import HEAD, Recipe, iter_recipes, unpack_head
-from evidencesync.delta.rows import MAX_ROW, ROW, ZERO_DIGEST, Segment, first_segment, single_segment
+from evidencesync.delta.rows import MAX_ROW, ROW, ZERO_DIGEST, RecipeSegment, first_segment, single_segment
 from evidencesync.errors import EvidenceSyncError, MalformedDocumentError, MissingOrExtraError
 from evidencesync.evidence.digest import CHUNK_DIGEST_SIZE, Blake3Digest, ChunkDigest, SegmentDigest
 from evidencesync.evidence.display import safe_text
@@ -19,7 +19,7 @@ from evidencesync.evidence.identity import is_folder_name
 from evidencesync.files.disk import READ_FLAGS, reading, storage_error, storing
 from evidencesync.files.holes import has_empty_run
 from evidencesync.limits import MAX_CHUNK, MAX_SEGMENT_ROWS, SMALL_FILE
-from evidencesync.vault.index.case_index import RecipePlace
+from evidencesync.vault.index.case_index import RowPlace
 from evidencesync.vault.layout import ACQUISITIONS, CASES, CHUNKS, Location, Scope, VaultLayout, acquisition_folder
 
 WINDOW_ROWS: Final = 2048  # about 128 MiB of a content
@@ -82,14 +82,14 @@ class SegmentReader:
         self._recipe: tuple[str, str, int, int] | None = None
         self._first_row = 0
         self._packed = b""
-        self._next: RecipePlace | None = None
+        self._next: RowPlace | None = None
 
-    def follows(self, scope: Scope) -> RecipePlace | None:
+    def follows(self, scope: Scope) -> RowPlace | None:
         """Where the recipe of the last segment goes on, as far as the scope reaches."""
         place = self._next
         return place if place is not None and _within(place.location, scope) else None
 
-    def read(self, place: RecipePlace, digest: SegmentDigest) -> Segment | None:
+    def read(self, place: RowPlace, digest: SegmentDigest) -> RecipeSegment | None:
         """The segment that begins at a place; None when it is another, or there is none (any more)."""
         try:
             segment = self._segment_at(place)
@@ -102,7 +102,7 @@ class SegmentReader:
         self._next = replace(place, row=row, offset=place.offset + segment.length)
         return segment
 
-    def _segment_at(self, place: RecipePlace) -> Segment | None:
+    def _segment_at(self, place: RowPlace) -> RecipeSegment | None:
         recipe = (place.location.case, place.recipe_item, place.recipe_acquisition, place.recipe_position)
         start = (place.row - self._first_row) * ROW.size
         if recipe == self._recipe and 0 <= start < len(self._packed):
@@ -145,7 +145,7 @@ class RecipeWindows:
         place = self._places.get(digest)
         return place if place is not None and _within(place.location, scope) else None
 
-    def load(self, place: RecipePlace) -> None:
+    def load(self, place: RowPlace) -> None:
         """Loads what lies around a row. A recipe that is gone or damaged is as good as not known: nothing is loaded."""
         number = place.row // WINDOW_ROWS
         owner = (place.location.case, place.recipe_item, place.recipe_acquisition)
@@ -174,7 +174,7 @@ def _within(location: Location, scope: Scope) -> bool:
     return location.case == scope.case and (scope.reach == "case" or location.item == scope.item)
 
 
-def _read_window(file: BinaryIO, place: RecipePlace, first_row: int) -> dict[ChunkDigest, ChunkPlace]:
+def _read_window(file: BinaryIO, place: RowPlace, first_row: int) -> dict[ChunkDigest, ChunkPlace]:
     content, size, count = _head_at(file, place.recipe_position)
     if count == place.row == 0 and content == place.location.blake3:  # a content of one chunk
         return {ChunkDigest(content[:CHUNK_DIGEST_SIZE]): ChunkPlace(place.location, 0, size)}

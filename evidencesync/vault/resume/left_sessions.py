@@ -17,7 +17,7 @@ from evidencesync.files.disk import FOLDER_FLAGS, READ_FLAGS, locked_folder, ope
 from evidencesync.files.folders import FolderStack, remove_tree
 from evidencesync.limits import MAX_HEADER_LINE
 from evidencesync.vault.catalog import case_folders, item_folders
-from evidencesync.vault.item import Item
+from evidencesync.vault.item import VaultItem
 from evidencesync.vault.journal import JOURNAL
 from evidencesync.vault.layout import DATA, INCOMING, MANIFEST, ItemLayout, VaultLayout
 from evidencesync.vault.space import allocated_bytes
@@ -85,7 +85,7 @@ class LeftSession:
         return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
-def left_sessions(item: Item, own_session: str) -> list[LeftSession]:
+def left_sessions(item: VaultItem, own_session: str) -> list[LeftSession]:
     """The staging areas of an item but one's own, the one that was written to last first."""
     with opened_folder(item.layout.root) as root, opened_folder(INCOMING, root) as incoming, storing("list staging areas"):
         names = [name for name in os.listdir(incoming) if is_session_id(name) and name != own_session]

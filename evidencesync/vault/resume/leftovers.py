@@ -25,7 +25,7 @@ from evidencesync.files.disk import FOLDER_FLAGS, opened_folder, storing
 from evidencesync.files.folders import remove_tree
 from evidencesync.limits import MIB
 from evidencesync.vault.index.recipes import ChunkPlace
-from evidencesync.vault.item import Item
+from evidencesync.vault.item import VaultItem
 from evidencesync.vault.journal import JournaledSegment, PlacedContent, TakenContent, read_journal
 from evidencesync.vault.layout import DATA, Location
 from evidencesync.vault.resume.left_sessions import LeftSession, left_sessions
@@ -57,7 +57,7 @@ class _Near(NamedTuple):
 class Leftovers:
     """The staging areas of one item but one's own, the latest first. Not thread-safe."""
 
-    def __init__(self, item: Item, own_session: str) -> None:
+    def __init__(self, item: VaultItem, own_session: str) -> None:
         item.require_lock()
         self._item = item
         self._database = sqlite3.connect("", check_same_thread=False)  # a temporary file that nobody else sees

@@ -9,7 +9,7 @@ from evidencesync.acquire.request import Documents, PushOutcome, PushRequest
 from evidencesync.custody.consistency import KnownChain
 from evidencesync.custody.documents import Stored, Tally
 from evidencesync.custody.publickey import PublicKey
-from evidencesync.custody.sshsig import Signer
+from evidencesync.custody.sshsig import SigningKey
 from evidencesync.evidence.entry import Entry, Flag
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.evidence.path import to_json_fields
@@ -29,7 +29,7 @@ class NoSigner:
 
 
 def make_request() -> PushRequest:
-    signer: Signer = NoSigner()
+    signer: SigningKey = NoSigner()
     return PushRequest(b"/e", b"/v", NAME, "Ana", signer, "0" * 32, FilterRules.none(), ["evidencesync"])
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.sshsig import sign_document
-from evidencesync.custody.trust import RevokedKeys, Trust, TrustedSigners, matches_any, signer_line
+from evidencesync.custody.trust import RevokedKeys, TrustedSigners, TrustLists, matches_any, signer_line
 from evidencesync.errors import ConfigurationError, TrustFileError, UntrustedSignerError
 from evidencesync.ssh.keys import KeySigner
 
@@ -53,7 +53,7 @@ def keygen_accepts(keygen: str, folder: Path, trusted: str, principal: str, at: 
 
 def we_accept(trusted: str, principal: str, at_ns: int, revoked: str = "") -> bool:
     try:
-        trust = Trust(TrustedSigners.parse(trusted.encode()), RevokedKeys.parse(revoked.encode()))
+        trust = TrustLists(TrustedSigners.parse(trusted.encode()), RevokedKeys.parse(revoked.encode()))
         return trust.check_signature(sign_document(ANA, NAMESPACE, SHA512), NAMESPACE, SHA512, principal, at_ns) == KEY
     except (UntrustedSignerError, TrustFileError):
         return False
@@ -147,7 +147,7 @@ def test_the_error_says_exactly_what_is_wrong() -> None:
     assert "trusted from 2024-06-01T00:00:00Z on" in reason(lambda: signers.check("ana@lab", KEY, NAMESPACE, JUNE - 1))
     assert "until 2024-06-01T00:00:10Z" in reason(lambda: signers.check("ana@lab", KEY, NAMESPACE, JUNE + 11 * SECOND))
     assert "not a principal" in reason(lambda: signers.check("", KEY, NAMESPACE, JUNE))
-    revoked = Trust(signers, RevokedKeys.parse(KEY.line().encode()))
+    revoked = TrustLists(signers, RevokedKeys.parse(KEY.line().encode()))
     assert "revoked" in reason(lambda: revoked.check_key("ana@lab", KEY, NAMESPACE, JUNE))
 
 

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from evidencesync.delta.recipe import MAGIC, Recipe, RecipeBuilder, iter_recipes
-from evidencesync.delta.rows import ZERO_DIGEST, Row, Segment, first_segment, is_hook, segment_digest
+from evidencesync.delta.rows import ZERO_DIGEST, RecipeSegment, Row, first_segment, is_hook, segment_digest
 from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest
 from evidencesync.limits import MAX_CHUNK, MAX_FILE_SIZE, MAX_SEGMENT_ROWS, MAX_ZERO_EXTENT
@@ -50,7 +50,7 @@ def kept(*packed_rows: bytes, size: int, content: bytes = CONTENT, count: int | 
     return content + struct.pack("<QI", size, len(joined) // 24 if count is None else count) + joined
 
 
-Read = tuple[int, bytes, list[Segment]]
+Read = tuple[int, bytes, list[RecipeSegment]]
 
 
 def read_all(data: bytes, most: int = 1 << 20) -> list[Read]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from evidencesync.export.encrypt import Recipient
-from evidencesync.export.run import Exported, Format, Wanted, export_acquisition
+from evidencesync.export.run import Exported, ExportRequest, Format, export_acquisition
 from evidencesync.verify.context import VerifyProgress
 from tests.support.bench_of_evidence import Bench
 from tests.support.moments import LONG_AFTER_NS
@@ -56,7 +56,7 @@ def write_files(folder: Path, files: dict[bytes, bytes]) -> None:
 def export(
     bench: Bench, form: Format, destination: Path, recipients: list[Recipient] | None = None, acquisition: int = 1
 ) -> Exported:
-    wanted = Wanted(bench.vault, bench.vault.item(bench.name), acquisition, form, destination, recipients or [], NOW_NS)
+    wanted = ExportRequest(bench.vault, bench.vault.item(bench.name), acquisition, form, destination, recipients or [], NOW_NS)
     with wanted.open_destination() as place:
         return export_acquisition(wanted, place, lambda _: None, VerifyProgress())
 

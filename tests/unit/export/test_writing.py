@@ -12,8 +12,8 @@ import pytest
 import evidencesync.export.run
 from evidencesync.errors import DigestMismatchError, MissingOrExtraError, NoSpaceError, UsageError
 from evidencesync.export import destination
-from evidencesync.export.acquisition import Acquisition
-from evidencesync.export.run import Exported, Format, Wanted, export_acquisition
+from evidencesync.export.acquisition import AcquisitionReader
+from evidencesync.export.run import Exported, ExportRequest, Format, export_acquisition
 from evidencesync.verify.context import VerifyProgress
 from tests.conftest import find_program
 from tests.support.bench_of_evidence import Bench
@@ -51,7 +51,7 @@ def _dangle(path: Path) -> None:
 
 @pytest.mark.parametrize("form", Format)
 def test_what_takes_the_name_meanwhile_is_not_replaced(form: Format, full: Bench, tmp_path: Path) -> None:
-    wanted = Wanted(full.vault, full.vault.item(full.name), 1, form, tmp_path / "out", [], NOW_NS)
+    wanted = ExportRequest(full.vault, full.vault.item(full.name), 1, form, tmp_path / "out", [], NOW_NS)
     told = list[Exported]()
 
     with wanted.open_destination() as place, pytest.raises(UsageError, match="is there already"):
@@ -127,13 +127,13 @@ def test_a_manifest_that_the_receipt_does_not_name_is_not_exported(form: Format,
 def test_a_document_that_changes_while_it_is_exported_leaves_nothing_behind(
     full: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entries = Acquisition.entries
+    entries = AcquisitionReader.entries
 
-    def meddle(acquisition: Acquisition) -> Iterator[object]:
+    def meddle(acquisition: AcquisitionReader) -> Iterator[object]:
         yield from entries(acquisition)
         overwrite(full, "chunks.bin", os.urandom(50))
 
-    monkeypatch.setattr(Acquisition, "entries", meddle)
+    monkeypatch.setattr(AcquisitionReader, "entries", meddle)
     with pytest.raises(DigestMismatchError, match=r"chunks\.bin"):
         export(full, Format.BAGIT, tmp_path / "out")
     assert sorted(os.listdir(tmp_path)) == ["source", "vault"]
@@ -141,7 +141,7 @@ def test_a_document_that_changes_while_it_is_exported_leaves_nothing_behind(
 
 @pytest.mark.parametrize("form", Format)
 def test_what_is_refused_before_the_end_leaves_nothing_behind(form: Format, full: Bench, tmp_path: Path) -> None:
-    wanted = Wanted(full.vault, full.vault.item(full.name), 1, form, tmp_path / "out", [], NOW_NS)
+    wanted = ExportRequest(full.vault, full.vault.item(full.name), 1, form, tmp_path / "out", [], NOW_NS)
 
     def refuse(exported: Exported) -> None:
         assert exported.files == 2

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from evidencesync.custody.chain import ChainSubject
-from evidencesync.custody.consistency import Comparison, KnownChain
+from evidencesync.custody.consistency import ChainComparison, KnownChain
 from evidencesync.errors import ExitCode, ForkedError, NotThereError, RememberedHeadsError, UsageError
 from evidencesync.localstate.heads import HeadMemory, Remembered, state_folder
 from tests.support.file_systems import mounted
@@ -225,17 +225,17 @@ def test_the_state_folder_follows_xdg(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("present", "is_what"),
     [
-        (chain(6), Comparison.EXTENDS),
-        (chain(9), Comparison.EXTENDS),
-        (chain(4), Comparison.OLDER_COPY),
-        (chain(2), Comparison.SHORTER),
-        (chain(4, "b"), Comparison.FORKED),
-        (chain(6, "b"), Comparison.FORKED),
-        (chain(9, "b"), Comparison.FORKED),
-        (chain(9, first=8), Comparison.FORKED),
+        (chain(6), ChainComparison.EXTENDS),
+        (chain(9), ChainComparison.EXTENDS),
+        (chain(4), ChainComparison.OLDER_COPY),
+        (chain(2), ChainComparison.SHORTER),
+        (chain(4, "b"), ChainComparison.FORKED),
+        (chain(6, "b"), ChainComparison.FORKED),
+        (chain(9, "b"), ChainComparison.FORKED),
+        (chain(9, first=8), ChainComparison.FORKED),
     ],
 )
-def test_an_older_copy_is_told_from_a_fork(present: KnownChain, is_what: Comparison) -> None:
+def test_an_older_copy_is_told_from_a_fork(present: KnownChain, is_what: ChainComparison) -> None:
     assert chain(6, first=3).compare(present) is is_what
 
 

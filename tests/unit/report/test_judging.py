@@ -11,13 +11,13 @@ import pytest
 from evidencesync.errors import UsageError
 from evidencesync.evidence.utc_time import parse_moment
 from evidencesync.report.document import Report
-from evidencesync.report.gather import Grounds, gather
-from evidencesync.report.judging import Shown, parse_verdict
+from evidencesync.report.gather import VerdictSource, gather
+from evidencesync.report.judging import ReportScope, parse_verdict
 from evidencesync.verify.audit import audit_vault
 from evidencesync.verify.findings import Asked, Verdict
 from tests.support.bench_of_evidence import Bench, make_bench
 
-SHOWN = Shown("2026/11", None, None)
+SHOWN = ReportScope("2026/11", None, None)
 
 
 @pytest.fixture
@@ -33,9 +33,9 @@ def verify(bench: Bench, case: str | None = None, item: str | None = None, acqui
     return audit_vault(root, case=case, item=item, acquisition=acquisition, now_ns=time.time_ns())
 
 
-def report(bench: Bench, verdict: Verdict, shown: Shown = SHOWN, *, given: bool = True, later_ns: int = 0) -> Report:
+def report(bench: Bench, verdict: Verdict, shown: ReportScope = SHOWN, *, given: bool = True, later_ns: int = 0) -> Report:
     now = parse_moment(verdict.checked_at) + later_ns
-    return gather(bench.vault, shown, Grounds(verdict, given=given, trusted=None), now_ns=now).report
+    return gather(bench.vault, shown, VerdictSource(verdict, given=given, trusted=None), now_ns=now).report
 
 
 def test_a_verdict_about_the_present_state_stands_and_its_age_is_said(bench: Bench) -> None:
@@ -69,13 +69,13 @@ def test_a_verdict_about_another_vault_is_no_pass(bench: Bench, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("asked", "shown", "state"),
     [
-        (Asked("2026/11", None, None), Shown("2026/11", None, None), "pass"),
-        (Asked("2026/11", "E1", None), Shown("2026/11", "E1", 1), "pass"),
-        (Asked("2026/11", "E1", None), Shown("2026/11", None, None), "not-verified"),
-        (Asked("2026/11", "E1", 1), Shown("2026/11", "E1", None), "not-verified"),
+        (Asked("2026/11", None, None), ReportScope("2026/11", None, None), "pass"),
+        (Asked("2026/11", "E1", None), ReportScope("2026/11", "E1", 1), "pass"),
+        (Asked("2026/11", "E1", None), ReportScope("2026/11", None, None), "not-verified"),
+        (Asked("2026/11", "E1", 1), ReportScope("2026/11", "E1", None), "not-verified"),
     ],
 )
-def test_a_verdict_counts_only_for_what_was_asked_of_it(bench: Bench, asked: Asked, shown: Shown, state: str) -> None:
+def test_a_verdict_counts_only_for_what_was_asked_of_it(bench: Bench, asked: Asked, shown: ReportScope, state: str) -> None:
     verdict = verify(bench, asked.case, asked.item, asked.acquisition)
     assert report(bench, verdict, shown).judgement.state == state
 

@@ -11,8 +11,8 @@ import typst
 from evidencesync.report.blocks import Picture
 from evidencesync.report.charts import custody_timeline, sent_and_reused, sizes_by_type, strip_map
 from evidencesync.report.document import FileMap, Item, MapRange, NamedSize, PathPair
-from evidencesync.report.gather import Gathered, Grounds, gather
-from evidencesync.report.judging import Shown
+from evidencesync.report.gather import Gathered, VerdictSource, gather
+from evidencesync.report.judging import ReportScope
 from evidencesync.report.manifests import compare_acquisitions
 from evidencesync.report.texts import covered, drawable
 from evidencesync.verify.audit import audit_vault
@@ -26,7 +26,9 @@ SVG = "{http://www.w3.org/2000/svg}"
 def gathered(tmp_path_factory: pytest.TempPathFactory) -> Gathered:
     bench = make_reported_vault(tmp_path_factory.mktemp("reported"))
     verdict = audit_vault(bench.vault.layout.root, now_ns=LONG_AFTER_NS)
-    return gather(bench.vault, Shown("2026/11", None, None), Grounds(verdict, given=False, trusted=None), now_ns=LONG_AFTER_NS)
+    return gather(
+        bench.vault, ReportScope("2026/11", None, None), VerdictSource(verdict, given=False, trusted=None), now_ns=LONG_AFTER_NS
+    )
 
 
 def pictures(item: Item) -> list[Picture]:

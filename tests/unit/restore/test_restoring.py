@@ -17,8 +17,8 @@ from evidencesync.evidence.entry import Entry, ReadError
 from evidencesync.restore.draft import drafted
 from evidencesync.restore.metadata import MetadataApplier, PendingMetadata
 from evidencesync.restore.refusals import NAMED_OF_EACH, Refusals
-from evidencesync.restore.tree import HardLinks, TreeMaker
-from evidencesync.restore.wanted import Selection
+from evidencesync.restore.tree import HardLinkTargets, TreeMaker
+from evidencesync.restore.wanted import PathSelection
 from evidencesync.vault.tree import TreeReader
 
 ROOT = WholeEntry(b"", Entry("directory", ""), None)
@@ -107,7 +107,7 @@ def test_a_false_hard_link_does_not_make_one_file_look_like_another(bench: Bench
 
 
 def test_where_the_first_name_is_not_wanted_the_next_takes_its_place() -> None:
-    links = HardLinks()
+    links = HardLinkTargets()
     entry = Entry("file", "b", links=3, hardlink_to="a")
     assert [links.target_of(path, entry) for path in (b"b", b"c", b"d")] == [None, b"b", b"b"]
 
@@ -167,18 +167,18 @@ def test_refusals_are_counted_and_only_some_are_named() -> None:
 
 def test_a_selection_takes_what_is_named_what_is_in_it_and_what_leads_to_it() -> None:
     walk = [b"", b"a", b"a/b", b"a/b/c", b"a/b/d", b"a/e", b"a.txt", b"b", b"b/x"]
-    assert [path for path in walk if Selection([]).takes(path)] == walk
-    assert [path for path in walk if Selection([b"."]).takes(path)] == walk
-    chosen = Selection([b"a/b", b"a/b/d", b"./b/x/"])
+    assert [path for path in walk if PathSelection([]).takes(path)] == walk
+    assert [path for path in walk if PathSelection([b"."]).takes(path)] == walk
+    chosen = PathSelection([b"a/b", b"a/b/d", b"./b/x/"])
     assert [path for path in walk if chosen.takes(path)] == [b"", b"a", b"a/b", b"a/b/c", b"a/b/d", b"b", b"b/x"]
     chosen.check_found()
-    missing = Selection([b"a/none"])
+    missing = PathSelection([b"a/none"])
     assert [path for path in walk if missing.takes(path)] == [b"", b"a"]
     with pytest.raises(NotThereError):
         missing.check_found()
     for wrong in (b"", b"/a", b"a/../b", b"../a", b"a\0b"):
         with pytest.raises(UsageError):
-            Selection([wrong])
+            PathSelection([wrong])
 
 
 def test_a_draft_is_gone_after_an_error_however_protected(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evidencesync.ssh.log import Refusal, SshLog
+from evidencesync.ssh.log import ConnectFailure, SshLog
 
 KEY, OTHER = f"SHA256:{'a' * 43}", f"SHA256:{'b' * 43}"
 LOGIN = f"""OpenSSH_9.2p1 Debian-2, OpenSSL 3.0
@@ -83,31 +83,31 @@ def test_what_is_stated_after_the_other_end_has_spoken_is_no_news() -> None:
 @pytest.mark.parametrize(
     ("line", "refusal"),
     [
-        ("Host key verification failed.", Refusal.HOST_KEY_UNKNOWN),
-        ("@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @", Refusal.HOST_KEY_CHANGED),
-        ("@       WARNING: REVOKED HOST KEY DETECTED!               @", Refusal.HOST_KEY_REVOKED),
-        ("ana@lab: Permission denied (publickey,password).", Refusal.DENIED),
-        ("Permission denied (publickey).", Refusal.DENIED),
-        ("Received disconnect from 192.0.2.1 port 22:2: Too many authentication failures", Refusal.DENIED),
-        ("ssh: Could not resolve hostname lab: Name or service not known", Refusal.NAME),
-        ("ssh: connect to host lab port 22: Connection refused", Refusal.UNREACHABLE),
-        ("ssh: connect to host lab port 22: No route to host", Refusal.UNREACHABLE),
-        ("ssh: connect to host lab port 22: Connection timed out", Refusal.SILENT),
-        ("Connection timed out during banner exchange", Refusal.SILENT),
-        ("Timeout, server lab not responding.", Refusal.SILENT),
-        ("Unable to negotiate with 192.0.2.1 port 22: no matching cipher found. Their offer: x", Refusal.NO_ALGORITHM),
-        ("kex_exchange_identification: Connection closed by remote host", Refusal.CLOSED),
-        ("ssh_exchange_identification: read: Connection reset by peer", Refusal.CLOSED),
-        ("Connection closed by 192.0.2.1 port 22", Refusal.CLOSED),
-        ("client_loop: send disconnect: Broken pipe", Refusal.CLOSED),
-        ("Bad packet length 1349676916.", Refusal.NOT_SSH),
-        ("kex_exchange_identification: banner line contains invalid characters", Refusal.NOT_SSH),
-        ("exec request failed on channel 0", Refusal.SESSION),
-        ("channel 0: open failed: connect failed: Connection refused", Refusal.SESSION),
-        ("stdio forwarding failed", Refusal.SESSION),
+        ("Host key verification failed.", ConnectFailure.HOST_KEY_UNKNOWN),
+        ("@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @", ConnectFailure.HOST_KEY_CHANGED),
+        ("@       WARNING: REVOKED HOST KEY DETECTED!               @", ConnectFailure.HOST_KEY_REVOKED),
+        ("ana@lab: Permission denied (publickey,password).", ConnectFailure.DENIED),
+        ("Permission denied (publickey).", ConnectFailure.DENIED),
+        ("Received disconnect from 192.0.2.1 port 22:2: Too many authentication failures", ConnectFailure.DENIED),
+        ("ssh: Could not resolve hostname lab: Name or service not known", ConnectFailure.NAME),
+        ("ssh: connect to host lab port 22: Connection refused", ConnectFailure.UNREACHABLE),
+        ("ssh: connect to host lab port 22: No route to host", ConnectFailure.UNREACHABLE),
+        ("ssh: connect to host lab port 22: Connection timed out", ConnectFailure.SILENT),
+        ("Connection timed out during banner exchange", ConnectFailure.SILENT),
+        ("Timeout, server lab not responding.", ConnectFailure.SILENT),
+        ("Unable to negotiate with 192.0.2.1 port 22: no matching cipher found. Their offer: x", ConnectFailure.NO_ALGORITHM),
+        ("kex_exchange_identification: Connection closed by remote host", ConnectFailure.CLOSED),
+        ("ssh_exchange_identification: read: Connection reset by peer", ConnectFailure.CLOSED),
+        ("Connection closed by 192.0.2.1 port 22", ConnectFailure.CLOSED),
+        ("client_loop: send disconnect: Broken pipe", ConnectFailure.CLOSED),
+        ("Bad packet length 1349676916.", ConnectFailure.NOT_SSH),
+        ("kex_exchange_identification: banner line contains invalid characters", ConnectFailure.NOT_SSH),
+        ("exec request failed on channel 0", ConnectFailure.SESSION),
+        ("channel 0: open failed: connect failed: Connection refused", ConnectFailure.SESSION),
+        ("stdio forwarding failed", ConnectFailure.SESSION),
     ],
 )
-def test_every_refusal_is_told_from_the_others(line: str, refusal: Refusal) -> None:
+def test_every_refusal_is_told_from_the_others(line: str, refusal: ConnectFailure) -> None:
     log = log_of(LOGIN + line + "\n")
     assert log.refusal is refusal
 
@@ -116,12 +116,12 @@ def test_a_server_cannot_make_an_unknown_host_key_look_like_something_milder() -
     log = log_of(
         LOGIN + "Permission denied (publickey).\nHost key verification failed.\nConnection closed by 192.0.2.1 port 22\n"
     )
-    assert log.refusal is Refusal.HOST_KEY_UNKNOWN
+    assert log.refusal is ConnectFailure.HOST_KEY_UNKNOWN
 
 
 def test_a_refused_host_key_is_one_whatever_looks_like_a_login_besides() -> None:
-    assert log_of(LOGIN + DONE + "Host key verification failed.\n").host_key_refusal is Refusal.HOST_KEY_UNKNOWN
-    assert log_of(LOGIN + "Host key verification failed.\n" + DONE).host_key_refusal is Refusal.HOST_KEY_UNKNOWN
+    assert log_of(LOGIN + DONE + "Host key verification failed.\n").host_key_refusal is ConnectFailure.HOST_KEY_UNKNOWN
+    assert log_of(LOGIN + "Host key verification failed.\n" + DONE).host_key_refusal is ConnectFailure.HOST_KEY_UNKNOWN
     log = log_of(LOGIN + DONE)
     log.settle()
     log.feed(b"Host key verification failed.\r\n")
@@ -138,7 +138,7 @@ def test_a_refused_host_key_is_one_whatever_looks_like_a_login_besides() -> None
 )
 def test_what_was_overcome_is_not_why_it_ended(before: str) -> None:
     log = log_of(before + "Connection closed by 192.0.2.1 port 22\n")
-    assert log.refusal is Refusal.CLOSED
+    assert log.refusal is ConnectFailure.CLOSED
     assert log.last_word == "Connection closed by 192.0.2.1 port 22"
 
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 
 from evidencesync.ssh import wire as wire_module
-from evidencesync.ssh.wire import WIRE, Gate, Progress, Wire, WireListener, WireProtocol
+from evidencesync.ssh.wire import WIRE, Gate, LinkProgress, Wire, WireListener, WireProtocol
 from tests.support.patience import PATIENCE_SECONDS
 
 
@@ -128,12 +128,12 @@ def test_a_full_socket_pauses_the_writer_and_tells_it_when_there_is_room() -> No
 
 
 def test_a_link_lives_when_something_came_or_a_full_kernel_took_more() -> None:
-    quiet = Progress(received=10, taken=100, backlog=False)
-    full = Progress(received=10, taken=100, backlog=True)
-    assert quiet.is_alive(Progress(11, 100, backlog=False))
-    assert full.is_alive(Progress(10, 101, backlog=True))
-    assert not full.is_alive(Progress(10, 100, backlog=True))
-    assert not quiet.is_alive(Progress(10, 150, backlog=False))  # our own keepalive
+    quiet = LinkProgress(received=10, taken=100, backlog=False)
+    full = LinkProgress(received=10, taken=100, backlog=True)
+    assert quiet.is_alive(LinkProgress(11, 100, backlog=False))
+    assert full.is_alive(LinkProgress(10, 101, backlog=True))
+    assert not full.is_alive(LinkProgress(10, 100, backlog=True))
+    assert not quiet.is_alive(LinkProgress(10, 150, backlog=False))  # our own keepalive
 
 
 class _Socket(asyncio.Transport):

@@ -33,7 +33,7 @@ from evidencesync.custody.documents import (
 from evidencesync.custody.manifest import CheckedLine, ManifestReader, encode_entry, encode_footer, encode_header, read_manifest
 from evidencesync.custody.receipt import encode_receipt
 from evidencesync.custody.record import encode_record
-from evidencesync.custody.sshsig import Signer, sign_document
+from evidencesync.custody.sshsig import SigningKey, sign_document
 from evidencesync.delta.recipe import Recipe
 from evidencesync.evidence.digest import blake3_of, sha256_of
 from evidencesync.evidence.entry import Entry
@@ -41,7 +41,7 @@ from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.evidence.path import to_json_fields
 from evidencesync.evidence.utc_time import format_file_time, format_moment
 from evidencesync.vault.create import create_vault
-from evidencesync.vault.item import Item, ItemState, lock_item
+from evidencesync.vault.item import ItemState, VaultItem, lock_item
 from evidencesync.vault.keys import VaultSigner
 from evidencesync.vault.layout import (
     ACQUIRED,
@@ -54,7 +54,7 @@ from evidencesync.vault.layout import (
     SIGNED_DOCUMENTS,
     STREAMED_DOCUMENTS,
 )
-from evidencesync.vault.publish import Fault, Published, complete_unfinished, publish
+from evidencesync.vault.publish import Fault, PublishedAcquisition, complete_unfinished, publish
 from evidencesync.vault.readback import read_back
 from evidencesync.vault.staging import Staging
 from evidencesync.vault.vault import Vault
@@ -76,7 +76,7 @@ def new_signer() -> VaultSigner:
 MADE_NS: Final = 1_680_000_000 * 10**9
 
 
-def new_vault(path: Path, examiner: Signer) -> Vault:
+def new_vault(path: Path, examiner: SigningKey) -> Vault:
     """A vault that trusts one examiner, called ana; made before all that is acquired into it, on a fixed day in 2023."""
     return create_vault(path, "Lab", [(examiner.public_key, "ana")], at_ns=MADE_NS)
 
@@ -117,10 +117,10 @@ class Acquirer:
     """Puts files into an item as one session."""
 
     vault: Vault
-    examiner: Signer
+    examiner: SigningKey
     name: ItemName = field(default_factory=item_name)
 
-    def item(self) -> Item:
+    def item(self) -> VaultItem:
         """The item, with its folders."""
         return self.vault.item(self.name, create=True)
 
@@ -131,7 +131,7 @@ class Acquirer:
         session: str | None = None,
         recipes: Iterable[Recipe] = (),
         fault: Fault | None = None,
-    ) -> Published:
+    ) -> PublishedAcquisition:
         """Stages the files and publishes them."""
         with lock_item(self.item()) as item:
             complete_unfinished(item)
@@ -291,11 +291,11 @@ class Acquirer:
         return Person(name="Lab", principal="vault", key=self.vault.settings.key)
 
 
-def _sign(signer: Signer, namespace: str, data: bytes) -> bytes:
+def _sign(signer: SigningKey, namespace: str, data: bytes) -> bytes:
     return sign_document(signer, namespace, hashlib.sha512(data).digest())
 
 
-def check_published(item: Item, number: int, files: Mapping[bytes, bytes]) -> None:
+def check_published(item: VaultItem, number: int, files: Mapping[bytes, bytes]) -> None:
     """Checks that an acquisition holds exactly these files, is whole, and that its records are in the chain."""
     folder = item.layout.acquisition(number)
     with open(folder / "manifest.jsonl", "rb") as manifest:

@@ -16,13 +16,13 @@ from evidencesync.errors import InternalError
 from evidencesync.evidence.digest import blake3_of, sha256_of
 from evidencesync.files.disk import FOLDER_FLAGS
 from evidencesync.vault import file_checks
-from evidencesync.vault.file_checks import Comparison, FileChecks, Helper, Problem, StoredFile, compare_files
+from evidencesync.vault.file_checks import CompareOptions, FileChecks, FileProblem, Helper, StoredFile, compare_files
 from evidencesync.vault.tree import TreeReader
 from tests.support.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("measured_processes")  # what is started here is seen nowhere else
 
-ALL = Comparison(sha256=True, from_disk=True, unsafe_bits=0o022)
+ALL = CompareOptions(sha256=True, from_disk=True, unsafe_bits=0o022)
 Told = list[tuple[bytes, tuple[str, ...]]]
 
 
@@ -58,7 +58,7 @@ def kinds_told(fd: int, files: list[StoredFile]) -> Told:
     """Every file in the order in which it was told, with what is wrong with it."""
     told: Told = []
 
-    def done(batch: list[StoredFile], problems: list[Problem]) -> None:
+    def done(batch: list[StoredFile], problems: list[FileProblem]) -> None:
         for number, file in enumerate(batch):
             told.append((file.path, tuple(problem.kind for problem in problems if problem.number == number)))
 
@@ -136,7 +136,7 @@ def test_a_killed_helper_ends_the_checks(tree: tuple[int, list[StoredFile]], mon
     monkeypatch.setattr(file_checks, "_BATCH_FILES", 1)
 
     class Dying(Helper):
-        def compare(self, files: list[StoredFile]) -> list[Problem]:  # type: ignore[override]
+        def compare(self, files: list[StoredFile]) -> list[FileProblem]:  # type: ignore[override]
             os.kill(self.pid, signal.SIGKILL)
             return super().compare(files)
 
@@ -164,8 +164,8 @@ def test_a_helper_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     script = f"""
 import os, signal
 from evidencesync.vault.file_checks import Helper
-from evidencesync.vault.file_checks import Comparison
-helper = Helper(os.open({str(tmp_path)!r}, os.O_RDONLY), Comparison(sha256=False, from_disk=False))
+from evidencesync.vault.file_checks import CompareOptions
+helper = Helper(os.open({str(tmp_path)!r}, os.O_RDONLY), CompareOptions(sha256=False, from_disk=False))
 helper.compare([])
 print(helper.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)

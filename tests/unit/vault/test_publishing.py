@@ -25,7 +25,7 @@ from evidencesync.errors import (
 from evidencesync.evidence.digest import blake3_of
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.files import disk
-from evidencesync.vault.item import Item, lock_item
+from evidencesync.vault.item import VaultItem, lock_item
 from evidencesync.vault.keys import VaultSigner
 from evidencesync.vault.layout import ACQUIRED, RECEIVED, RECEIVED_SIGNATURE
 from evidencesync.vault.ledger import sign_record
@@ -157,7 +157,7 @@ def test_a_symlink_in_place_of_the_staging_area_is_never_followed(acquirer: Acqu
     assert os.listdir(outside) == ["kept"]
 
 
-def attempt(acquirer: Acquirer, change: Callable[[dict[str, bytes], Item], None]) -> None:
+def attempt(acquirer: Acquirer, change: Callable[[dict[str, bytes], VaultItem], None]) -> None:
     """Publishes with documents that were changed."""
     with lock_item(acquirer.item()) as item, Staging.create(item, os.urandom(16).hex()) as staging:
         state = item.state()
@@ -174,7 +174,7 @@ def remake(documents: dict[str, bytes], name: str, **fields: object) -> None:
 def test_records_that_do_not_belong_here_are_never_published(acquirer: Acquirer) -> None:
     acquirer.acquire(FILES)
     before = sorted(acquirer.item().layout.root.rglob("*"))
-    changes: list[tuple[type[EvidenceSyncError], Callable[[dict[str, bytes], Item], None]]] = [
+    changes: list[tuple[type[EvidenceSyncError], Callable[[dict[str, bytes], VaultItem], None]]] = [
         (InternalError, lambda documents, item: documents.__delitem__("receipt.json")),
         (InternalError, lambda documents, item: documents.update({"../x": b""})),
         (ChainError, lambda documents, item: remake(documents, ACQUIRED, acquisition=5)),
@@ -198,7 +198,7 @@ def test_records_that_do_not_belong_here_are_never_published(acquirer: Acquirer)
 def test_a_sealed_item_takes_no_more(acquirer: Acquirer) -> None:
     acquirer.acquire(FILES)
 
-    def seal(documents: dict[str, bytes], item: Item) -> None:
+    def seal(documents: dict[str, bytes], item: VaultItem) -> None:
         head = item.ledger.head()
         record = msgspec.structs.replace(
             decode_record(documents[ACQUIRED]),

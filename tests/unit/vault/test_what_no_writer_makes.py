@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from evidencesync.acquire.custody import Draft, append_record
+from evidencesync.acquire.custody import RecordDraft, append_record
 from evidencesync.vault.layout import VaultLayout
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench, new_signer
@@ -79,7 +79,7 @@ def test_what_no_writer_makes_keeps_no_writer_out(bench: Bench, kind: str, place
         return
     bench.vault.trust.add(new_signer().public_key, "bo@lab")
     assert bench.push().acquisition == 2
-    append_record(lambda: bench.serve()[0], custody_request(bench), lambda _: Draft("noted", {"text": "seen"}))
+    append_record(lambda: bench.serve()[0], custody_request(bench), lambda _: RecordDraft("noted", {"text": "seen"}))
     verdict = audit_vault(bench.vault.layout.root, now_ns=time.time_ns())
     left = os.path.lexists(planted)
     told = [finding for finding in verdict.findings if planted.name in (finding.path or finding.message)]

@@ -12,7 +12,7 @@ from typing import Any, Final
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.consistency import KnownChain
 from evidencesync.custody.documents import CustodyRecord, Person, RecordType
-from evidencesync.custody.sshsig import Signer
+from evidencesync.custody.sshsig import SigningKey
 from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.utc_time import format_moment
 from evidencesync.localstate.heads import HeadMemory, Remembered
@@ -34,8 +34,8 @@ class Busy:
     """A vault, who works in it, and what the machine remembers on which it is verified."""
 
     path: Path
-    ana: Signer
-    ben: Signer
+    ana: SigningKey
+    ben: SigningKey
     memory: HeadMemory
     now_ns: int = NEW_YEAR_NS
 
@@ -45,7 +45,7 @@ class Busy:
     def audit(self, **options: Any) -> Verdict:
         return audit_vault(self.path, **{"now_ns": NEW_YEAR_NS, "memory": self.memory, **options})
 
-    def push(self, signer: Signer, name: ItemName) -> None:
+    def push(self, signer: SigningKey, name: ItemName) -> None:
         """What a push does, to its end: published, stated, and remembered by who pushed."""
         vault = self.vault()
         Acquirer(vault, signer, name).acquire(FILES)
@@ -53,7 +53,7 @@ class Busy:
 
     def note(
         self,
-        signer: Signer,
+        signer: SigningKey,
         principal: str,
         name: ItemName,
         kind: RecordType = "noted",

@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from evidencesync.custody.sshsig import Signer
+from evidencesync.custody.sshsig import SigningKey
 from evidencesync.custody.trust import signer_line
 from evidencesync.delta.chunker import SegmentCutter
 from evidencesync.delta.recipe import Recipe, RecipeBuilder
@@ -55,7 +55,7 @@ class Made:
     """A vault on disk, and the key that signed in it."""
 
     path: Path
-    examiner: Signer
+    examiner: SigningKey
 
     @property
     def item(self) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from evidencesync.custody.documents import CustodyRecord, Person, RecordType
-from evidencesync.custody.sshsig import Signer
+from evidencesync.custody.sshsig import SigningKey
 from evidencesync.evidence.utc_time import format_moment
 from evidencesync.vault.heads import state_head
 from evidencesync.vault.ledger import sign_record
@@ -20,7 +20,7 @@ def _state(vault: Vault, at_ns: int) -> None:
     state_head(vault, item_name(), vault.item(item_name()).ledger.head(), at_ns=at_ns)
 
 
-def put(made: Made, kind: RecordType, details: dict[str, str], signer: Signer, principal: str) -> int:
+def put(made: Made, kind: RecordType, details: dict[str, str], signer: SigningKey, principal: str) -> int:
     """Appends a well-linked and well-signed record, as it is."""
     vault, name = made.open(), item_name()
     ledger = vault.item(name).ledger

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from evidencesync.custody.documents import CustodyRecord, Person
 from evidencesync.custody.record import decode_record
-from evidencesync.custody.sshsig import Signer
+from evidencesync.custody.sshsig import SigningKey
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.vault.claims import NewRecord
 from evidencesync.vault.heads import record_heads
@@ -25,7 +25,7 @@ from tests.unit.verify.sample import ITEM, Made, edit, slugs
 CLAIM: Final = f"{ITEM}/custody/.new-0005-1"
 
 
-def of_item(made: Made, signer: Signer, **fields: object) -> CustodyRecord:
+def of_item(made: Made, signer: SigningKey, **fields: object) -> CustodyRecord:
     """A note that follows the item's chain, by the examiner's name and a signer's key."""
     head = made.open().item(item_name()).ledger.head()
     first = decode_record((made.item / "custody/0001-acquired.json").read_bytes())
