@@ -162,9 +162,9 @@ def revoke(
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the record.")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask. (Without a terminal nobody is asked.)")] = False,
 ) -> ExitCode:
-    """Ends the trust in everything that a key has ever signed: for a stolen key.
+    """Ends the trust in everything that a key has ever signed: for a key that somebody else may have used.
 
-    It cannot be undone, so at a terminal you are asked first. For a key that was never misused, see `trust retire`.
+    It cannot be undone, so at a terminal you are asked first. For a key that was good until now, see `trust retire`.
     """
     opened = _open(vault)
     public = _find_key(opened, who)
