@@ -19,7 +19,7 @@ from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.entry import Continuation, Entry
 from evidencesync.limits import MAX_MANIFEST_LINE
 
-SenderConnection = Entry | Continuation
+ManifestLine = Entry | Continuation
 
 _CONTINUATION_START: Final = b'{"type":"continued"'
 _ENCODER: Final = msgspec.json.Encoder()
@@ -27,7 +27,7 @@ _ENTRY: Final = msgspec.json.Decoder(Entry)
 _CONTINUATION: Final = msgspec.json.Decoder(Continuation)
 
 
-def decode_run(block: bytes, lines_before: int) -> list[SenderConnection]:
+def decode_run(block: bytes, lines_before: int) -> list[ManifestLine]:
     """The entries and further lines in a run of whole lines, each of which must be in the one form a signer writes.
 
     `lines_before` is for the error's text. Raises MalformedDocumentError.
@@ -44,7 +44,7 @@ def decode_run(block: bytes, lines_before: int) -> list[SenderConnection]:
     ]
 
 
-def _decode_line(line: bytes, what: str) -> SenderConnection:
+def _decode_line(line: bytes, what: str) -> ManifestLine:
     if line.startswith(_CONTINUATION_START):
         return decode_exactly(_CONTINUATION, line, what)
     entry = decode_exactly(_ENTRY, line, what)
@@ -53,10 +53,10 @@ def _decode_line(line: bytes, what: str) -> SenderConnection:
     return entry
 
 
-def _decode_fast(block: bytes) -> list[SenderConnection] | None:
+def _decode_fast(block: bytes) -> list[ManifestLine] | None:
     try:
         mirrored = _MIRROR.decode_lines(block)
-        entries: list[SenderConnection] = [Entry(*msgspec.structs.astuple(line)) for line in mirrored]
+        entries: list[ManifestLine] = [Entry(*msgspec.structs.astuple(line)) for line in mirrored]
         same = _ENCODER.encode_lines(entries) == block
     except UNREADABLE:
         return None  # not passed over: the slow way finds the line and raises

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from evidencesync.custody.documents import ManifestFooter, ManifestHeader
-from evidencesync.custody.entrylines import SenderConnection, decode_run
+from evidencesync.custody.entrylines import ManifestLine, decode_run
 from evidencesync.custody.entryrules import FieldRules, WalkOrder
 from evidencesync.custody.tally import ManifestTally
 from evidencesync.custody.text import check_moment, check_path_pair, check_texts, check_title, decode_exactly
@@ -21,7 +21,7 @@ from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.entry import Continuation, Entry
 from evidencesync.limits import ATTRIBUTES_PER_LINE, LIST_CAP_PER_LINE, MAX_HEADER_LINE, MAX_MANIFEST_LINE, MAX_PATH
 
-CheckedLine = tuple[bytes, SenderConnection]
+CheckedLine = tuple[bytes, ManifestLine]
 """An entry (or a further line of one) with its raw path, which was checked: it cannot lead out of the root."""
 
 _FOOTER_START: Final = b'{"counts":'

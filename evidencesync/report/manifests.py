@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
-from evidencesync.custody.entrylines import SenderConnection
+from evidencesync.custody.entrylines import ManifestLine
 from evidencesync.custody.manifest import ManifestReader, read_manifest
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.display import safe_text
@@ -41,7 +41,7 @@ def path_pair(raw: bytes) -> PathPair:
 
 def iter_lines(
     item: ItemLayout, number: int, watch: Callable[[bytes], None] | None = None
-) -> Iterator[tuple[bytes, SenderConnection]]:
+) -> Iterator[tuple[bytes, ManifestLine]]:
     """Every line of a published manifest between header and footer, with its raw path. `watch` is given all bytes.
 
     Raises MissingOrExtraError, MalformedDocumentError, StorageError, after the lines before the one that is wrong.
@@ -209,7 +209,7 @@ def file_rows(item: ItemLayout, number: int) -> Iterator[FileRow]:
         yield FileRow("(the manifest cannot be read further)", "", None, "", "", error.message)
 
 
-def manifest_lines(item: ItemLayout, number: int) -> Iterator[SenderConnection]:
+def manifest_lines(item: ItemLayout, number: int) -> Iterator[ManifestLine]:
     """Every line of a manifest as it stands there, as far as it can be read. That it ends early, its survey tells."""
     try:
         for _, line in iter_lines(item, number):

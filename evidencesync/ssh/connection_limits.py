@@ -1,9 +1,9 @@
-"""Who is at the door of our SSH server, how far each has come, and how many there may be of each.
+"""Counts and limits the connections of our SSH server, by how far each has come.
 
-A connection knocks (it has not logged in), comes in (its key may log in), and is vouched for once the session's own end says that
-somebody whom the vault trusts is there. Only those who are vouched for have a place for as long as they like. All others have
-shares, and little time. See `evidencesync.ssh.shares`. One person may not take all places of those who are trusted either: nobody
-has more of them than are left free.
+A connection first logs in, is then a stranger (its key may log in), and is vouched for once the session's own end reports that
+the vault trusts the person at the other end. Only connections that are vouched for may stay without a time limit. All others have
+shares, and little time: see `evidencesync.ssh.shares`. One person cannot take all places of trusted people either: nobody has
+more of them than are left free.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _LINGER_SECONDS: Final = 10.0  # for a client that has heard how its session end
 class Limits:
     """How many there may be, and for how many seconds who may stay what he is.
 
-    `logins` knock, `connections` have come in, `strangers` of these are not vouched for yet, and `sessions` are; a `queue` of
-    people who are vouched for waits to be among these. After the seconds of patience somebody must give up his place to the
-    next one. Of `sessions` and of the `queue` one person gets another place only while he has fewer than are free: alone he
-    comes to half of them, and the next one to half of the rest.
+    `logins` have not logged in yet, `connections` have, `strangers` of these are not vouched for yet, and `sessions` are; a
+    `queue` of people who are vouched for waits to be among these. After the seconds of patience one must give up its place to the
+    next. One person gets another place of `sessions` or of the `queue` only while that person has fewer than are free: alone, a
+    person gets half of them, and the next person half of the rest.
     """
 
     logins: int
@@ -54,7 +54,7 @@ class Limits:
 class LoginDecision(Enum):
     """What becomes of a connection that has logged in."""
 
-    COME_IN = "it gets a session"
+    ADMITTED = "it gets a session"
     BUSY = "it is told that there is no place"
     NO = "it is dropped"
 
@@ -66,7 +66,7 @@ class ConnectionLimiter:
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._networks: dict[Wire, str] = {}
-        self._knocking: Waiting[Wire] = Waiting(limits.login_patience_seconds)
+        self._logging_in: Waiting[Wire] = Waiting(limits.login_patience_seconds)
         self._strangers: Waiting[Wire] = Waiting(limits.proof_patience_seconds)
         self._inside: set[Wire] = set()
         self._leaving: dict[Wire, None] = {}
@@ -74,25 +74,25 @@ class ConnectionLimiter:
         self._queue: dict[Wire, str] = {}
         self._timers: dict[Wire, asyncio.TimerHandle] = {}
 
-    def request_resume(self, wire: Wire, address: str) -> bool:
+    def admit(self, wire: Wire, address: str) -> bool:
         """A connection from an address: whether it may try to log in."""
         network = network_of(address)
         share = Share(network, self._limits.logins_of_address)
-        if not self._enter(self._knocking, wire, [share], self._limits.logins):
+        if not self._enter(self._logging_in, wire, [share], self._limits.logins):
             return False
         self._networks[wire] = network
         wire.most_received, wire.most_queued = _LOGIN_BYTES, _QUEUED_BYTES
         self._allow(wire, self._limits.hello_seconds)
         return True
 
-    def greeted(self, wire: Wire) -> None:
+    def agreed_keys(self, wire: Wire) -> None:
         """A connection has agreed on keys, so it is an SSH client; it may now take the time that a person needs to log in."""
-        if wire in self._knocking:
+        if wire in self._logging_in:
             self._allow(wire, self._limits.login_seconds)
 
-    def come_in(self, wire: Wire, key: str) -> LoginDecision:
+    def logged_in(self, wire: Wire, key: str) -> LoginDecision:
         """A connection has logged in, by a key. Where all places are taken, one whose session is over gives his up at once."""
-        self._knocking.leave(wire)
+        self._logging_in.leave(wire)
         if len(self._inside) >= self._limits.connections and not self._hurry_one_out():
             return LoginDecision.NO
         self._inside.add(wire)
@@ -105,7 +105,7 @@ class ConnectionLimiter:
             self._let_linger(wire)
             return LoginDecision.BUSY
         self._allow(wire, self._limits.proof_seconds)
-        return LoginDecision.COME_IN
+        return LoginDecision.ADMITTED
 
     def vouch(self, wire: Wire, who: str) -> bool:
         """Whoever is at the other end is trusted, and called `who`: whether there is a place for his session.
@@ -148,7 +148,7 @@ class ConnectionLimiter:
     def gone(self, wire: Wire) -> None:
         """The connection is lost or closed."""
         self._stop_timer(wire)
-        self._knocking.leave(wire)
+        self._logging_in.leave(wire)
         self._strangers.leave(wire)
         self._inside.discard(wire)
         self._leaving.pop(wire, None)

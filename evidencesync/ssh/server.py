@@ -71,14 +71,14 @@ async def serve_embedded(
     await asyncio.to_thread(_read_authorized_keys, authorized_keys)  # a file that can't be used is said now, not at a login
     stand_in_for_libraries()
     asyncio.get_running_loop().set_exception_handler(_Complaints())
-    session_socket = _Door(authorized_keys, handler, timeout_seconds, ConnectionLimiter(_limits()))
+    server = _Server(authorized_keys, handler, timeout_seconds, ConnectionLimiter(_limits()))
     try:
         acceptor = await asyncssh.listen(
             host,
             port,
             config=None,
-            tunnel=WireListener(Gate(session_socket.limiter.request_resume, session_socket.limiter.gone)),
-            server_factory=lambda: _Login(session_socket),
+            tunnel=WireListener(Gate(server.limiter.admit, server.limiter.gone)),
+            server_factory=lambda: _Login(server),
             server_host_keys=[host_key],
             **_settings(timeout_seconds),
         )
@@ -91,7 +91,7 @@ async def serve_embedded(
         await asyncio.get_running_loop().create_future()
     finally:
         acceptor.close()
-        await session_socket.close()
+        await server.close()
 
 
 class _Complaints:
@@ -152,8 +152,8 @@ def _settings(timeout_seconds: float) -> dict[str, Any]:
     }
 
 
-class _Door:
-    """What all connections of a server share."""
+class _Server:
+    """Holds what all connections of a server share."""
 
     def __init__(self, authorized_keys: Path, handler: Handler, timeout_seconds: float, limiter: ConnectionLimiter) -> None:
         self.authorized_keys = authorized_keys
@@ -194,8 +194,8 @@ class _Door:
 class _Login(asyncssh.SSHServer):
     """One connection: lets the holder of an authorized key in, and then opens one session, once."""
 
-    def __init__(self, session_socket: _Door) -> None:
-        self._session_socket = session_socket
+    def __init__(self, server: _Server) -> None:
+        self._server = server
         self._connection: asyncssh.SSHServerConnection | None = None
         self._keys: asyncssh.SSHAuthorizedKeys | None = None
         self._fingerprint = ""
@@ -219,9 +219,9 @@ class _Login(asyncssh.SSHServer):
     async def begin_auth(self, username: str) -> bool:
         """True: a key is needed. (False would let anybody in.) A file that can't be read now lets nobody in."""
         self._keys = None
-        self._session_socket.limiter.greeted(self._wire)
+        self._server.limiter.agreed_keys(self._wire)
         try:
-            self._keys = await asyncio.to_thread(_read_authorized_keys, self._session_socket.authorized_keys)
+            self._keys = await asyncio.to_thread(_read_authorized_keys, self._server.authorized_keys)
         except ConfigurationError as error:
             _LOG.error("%s", error.message)
         return True
@@ -242,8 +242,8 @@ class _Login(asyncssh.SSHServer):
         return self._keys.validate(key, "", address) is not None
 
     def auth_completed(self) -> None:
-        """More may have knocked than there is room inside."""
-        entry = self._session_socket.limiter.come_in(self._wire, self._fingerprint)
+        """Asks the limiter for a place: more connections may log in than have room."""
+        entry = self._server.limiter.logged_in(self._wire, self._fingerprint)
         self._busy = entry is LoginDecision.BUSY
         if entry is LoginDecision.NO:
             self.abort()
@@ -255,7 +255,7 @@ class _Login(asyncssh.SSHServer):
         self._used = True
         chan = self._connection.create_server_channel(encoding=None, window=SSH_WINDOW, max_pktsize=SSH_PACKET)
         narrow_channel(chan)
-        return chan, _ServiceChannel(self._session_socket, self._who(), self._wire, busy=self._busy)
+        return chan, _ServiceChannel(self._server, self._who(), self._wire, busy=self._busy)
 
     def _who(self) -> str:
         conn = self._connection
@@ -267,9 +267,9 @@ class _Login(asyncssh.SSHServer):
 class _ServiceChannel(SshStream, asyncssh.SSHServerSession[bytes]):
     """The session. It starts the service for any command, and for nothing else."""
 
-    def __init__(self, session_socket: _Door, who: str, wire: Wire, *, busy: bool) -> None:
-        super().__init__(session_socket.timeout_seconds)
-        self._session_socket = session_socket
+    def __init__(self, server: _Server, who: str, wire: Wire, *, busy: bool) -> None:
+        super().__init__(server.timeout_seconds)
+        self._server = server
         self._who = who
         self._entered_by = wire
         self.is_turned_away = busy
@@ -282,7 +282,7 @@ class _ServiceChannel(SshStream, asyncssh.SSHServerSession[bytes]):
 
     def vouch(self, who: str) -> bool:
         """See `ServedChannel`."""
-        return self._session_socket.limiter.vouch(self._entered_by, who)
+        return self._server.limiter.vouch(self._entered_by, who)
 
     def shell_requested(self) -> bool:
         return False
@@ -294,14 +294,14 @@ class _ServiceChannel(SshStream, asyncssh.SSHServerSession[bytes]):
         return True
 
     def session_started(self) -> None:
-        self._session_socket.start(self, self._who)
+        self._server.start(self, self._who)
 
     async def finish(self, status: int) -> None:
         """Says how it ended, and closes."""
         if self._chan is not None and not self._closed.is_set():
             with suppress(OSError):
                 self._chan.exit(status)
-        self._session_socket.limiter.finished(self._entered_by)
+        self._server.limiter.finished(self._entered_by)
         await self.close()
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from tests.bench.contenders import Contender, EvidenceSync
 from tests.bench.work import Work
-from tests.support.line import SenderConnection
+from tests.support.line import NetworkLine
 
 PEAK_GOAL_MIB: Final = 200.0
 
@@ -40,7 +40,7 @@ class Row:
     work: Work
     lanes: tuple[Lane, ...]
     by_default: bool = True
-    line: SenderConnection | None = None
+    line: NetworkLine | None = None
 
 
 def ours(*ratios: Ratio, read_back: tuple[Ratio, ...] | None = None) -> tuple[Lane, Lane]:

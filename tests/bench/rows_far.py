@@ -10,15 +10,15 @@ from typing import Final
 from tests.bench.contenders import Rsync
 from tests.bench.row import Lane, Ratio, Row, ours
 from tests.bench.work import Work, files_work, image_work
-from tests.support.line import SenderConnection
+from tests.support.line import NetworkLine
 
 _CIPHER: Final = ("-c", "aes128-gcm@openssh.com")
 _RSYNC: Final = Rsync("rsync -a", ssh_options=_CIPHER)
 _COMPRESSING: Final = Rsync("rsync -az", ("-az",), ssh_options=_CIPHER)
 _CHECKSUMS: Final = Rsync("rsync -ac", ("-ac",), ssh_options=_CIPHER)
 _LINES: Final = (
-    ("wide", "100 ms", SenderConnection(round_trip=0.1)),
-    ("100M", "100 ms, 100 Mbit/s", SenderConnection(round_trip=0.1, rate=12_500_000)),
+    ("wide", "100 ms", NetworkLine(round_trip=0.1)),
+    ("100M", "100 ms, 100 Mbit/s", NetworkLine(round_trip=0.1, rate=12_500_000)),
 )
 
 

@@ -14,7 +14,7 @@ from tests.bench.histories import WORKS
 from tests.bench.peers import Borg, Casync, Restic
 from tests.bench.row import PEAK_GOAL_MIB, Lane, Ratio, Row
 from tests.bench.work import Work, image_work
-from tests.support.line import SenderConnection
+from tests.support.line import NetworkLine
 
 _PLAIN: Final = Rsync()
 _FUZZY: Final = Rsync("rsync -a --fuzzy", ("-a", "--fuzzy", "--delete-after"))
@@ -25,7 +25,7 @@ def _row(name: str, title: str, best: Contender, *, work: Work | None = None, wi
     ours = EvidenceSync("evidencesync, no read-back", ("--no-read-back",))
     against = (Ratio(best.name, wire_goal=wire), *(Ratio(peer.name) for peer in (Borg(), Restic(), Casync())))
     lanes = (Lane(best), Lane(Borg()), Lane(Restic()), Lane(Casync()), Lane(ours, against, peak_goal_mib=PEAK_GOAL_MIB))
-    return Row(f"V-{name}", title, work or WORKS[name], lanes, line=SenderConnection())
+    return Row(f"V-{name}", title, work or WORKS[name], lanes, line=NetworkLine())
 
 
 VAULT: Final = (

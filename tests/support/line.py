@@ -23,7 +23,7 @@ _BLOCK_SECONDS: Final = 0.005  # a block takes the line for so long at most, so 
 
 
 @dataclass(frozen=True, slots=True)
-class SenderConnection:
+class NetworkLine:
     """`round_trip` in seconds, `rate` in bytes a second each way (None: as fast as it goes), bounds in bytes."""
 
     round_trip: float = 0.0
@@ -44,7 +44,7 @@ class SenderConnection:
 class Flow:
     """Carries bytes from one socket to another, late and in order. `moved` counts what the target's socket has taken."""
 
-    def __init__(self, line: SenderConnection, gate: asyncio.Event, note: Callable[[int], None]) -> None:
+    def __init__(self, line: NetworkLine, gate: asyncio.Event, note: Callable[[int], None]) -> None:
         self.moved = 0
         self.stop_after: int | None = None
         self.on_stop: Callable[[], None] = lambda: None

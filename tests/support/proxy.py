@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Literal, Self
 
-from tests.support.line import Direction, Flow, SenderConnection
+from tests.support.line import Direction, Flow, NetworkLine
 
 Address = tuple[str, int]
 Ending = Literal["open", "end", "reset", "unreachable"]
@@ -56,7 +56,7 @@ class Proxy:
     def __init__(
         self,
         target: Address,
-        line: SenderConnection | None = None,
+        line: NetworkLine | None = None,
         *,
         troubles: Iterable[Trouble] = (),
         listen: Address = ("127.0.0.1", 0),
@@ -65,7 +65,7 @@ class Proxy:
     ) -> None:
         self.trips: list[Trip] = []
         self._target = target
-        self._line = line or SenderConnection()
+        self._line = line or NetworkLine()
         self._troubles = list(troubles)
         self._address = listen
         self._keep_log = keep_log
@@ -177,7 +177,7 @@ class Proxy:
 class _Connection:
     """One client, the connection to the server that belongs to it, and a flow each way."""
 
-    def __init__(self, client: socket.socket, line: SenderConnection, trip: Trip, *, keep_log: bool) -> None:
+    def __init__(self, client: socket.socket, line: NetworkLine, trip: Trip, *, keep_log: bool) -> None:
         self.trip = trip
         self.gate = asyncio.Event()
         self.gate.set()

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from tests.support.line import SenderConnection
+from tests.support.line import NetworkLine
 from tests.support.proxy import Address, Proxy, Trip, Trouble
 
 _UNITS: Final = {"": 1, "K": 1_000, "M": 1_000_000, "G": 1_000_000_000}
@@ -19,7 +19,7 @@ _UNITS: Final = {"": 1, "K": 1_000, "M": 1_000_000, "G": 1_000_000_000}
 def main() -> int:
     """Runs until its standard input ends."""
     options = _parse()
-    line = SenderConnection(options.delay_ms / 1000, options.rate)
+    line = NetworkLine(options.delay_ms / 1000, options.rate)
     troubles: list[Trouble] = []
     if options.reset_after is not None:
         troubles = [Trouble("reset", options.reset_after)]

@@ -44,8 +44,8 @@ def at_the_door(work: Callable[[ConnectionLimiter], Awaitable[None]], limits: Li
 
 def log_in(limiter: ConnectionLimiter, key: str = "eve") -> tuple[Caller, LoginDecision]:
     caller = Caller()
-    assert limiter.request_resume(caller, "192.0.2.7")
-    return caller, limiter.come_in(caller, key)
+    assert limiter.admit(caller, "192.0.2.7")
+    return caller, limiter.logged_in(caller, key)
 
 
 def test_who_does_not_hang_up_when_his_session_is_over_keeps_nobody_out() -> None:
@@ -55,12 +55,12 @@ def test_who_does_not_hang_up_when_his_session_is_over_keeps_nobody_out() -> Non
         stayed = []
         for _ in range(50):
             caller, entry = log_in(limiter)
-            assert entry is LoginDecision.COME_IN
+            assert entry is LoginDecision.ADMITTED
             limiter.finished(caller)
             stayed.append(caller)
         assert [caller.dropped for caller in stayed] == [True] * 44 + [False] * 6
         _, entry = log_in(limiter, "ana")
-        assert entry is LoginDecision.COME_IN
+        assert entry is LoginDecision.ADMITTED
 
     at_the_door(work)
 
@@ -68,12 +68,12 @@ def test_who_does_not_hang_up_when_his_session_is_over_keeps_nobody_out() -> Non
 def test_who_was_told_that_there_is_no_place_does_not_take_one_by_staying() -> None:
     async def work(limiter: ConnectionLimiter) -> None:
         strangers = [log_in(limiter) for _ in range(4)]
-        assert {entry for _, entry in strangers} == {LoginDecision.COME_IN}
+        assert {entry for _, entry in strangers} == {LoginDecision.ADMITTED}
         turned_away = [log_in(limiter) for _ in range(30)]
         assert {entry for _, entry in turned_away} == {LoginDecision.BUSY}
         limiter.gone(strangers[0][0])
         caller, entry = log_in(limiter, "ana")
-        assert entry is LoginDecision.COME_IN
+        assert entry is LoginDecision.ADMITTED
         assert limiter.vouch(caller, "ana")
         assert not any(one.dropped for one, _ in strangers)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.line import SenderConnection
+from tests.support.line import NetworkLine
 from tests.support.patience import PATIENCE_SECONDS, wait_until
 from tests.support.proxy import Address, Proxy, Trouble
 
@@ -71,7 +71,7 @@ def _send_all(client: socket.socket, data: bytes) -> None:
 
 def test_every_byte_arrives_in_order_and_is_counted_once() -> None:
     data = os.urandom(3 * MIB + 17)
-    with echo_server() as target, Proxy(target, SenderConnection(round_trip=0.02)) as proxy:
+    with echo_server() as target, Proxy(target, NetworkLine(round_trip=0.02)) as proxy:
         with through(proxy) as client:
             assert say(client, data) == data
         wait_until(lambda: proxy.trips[0].ended == "end")
@@ -79,7 +79,7 @@ def test_every_byte_arrives_in_order_and_is_counted_once() -> None:
 
 
 def test_an_answer_takes_at_least_the_round_trip() -> None:
-    with echo_server() as target, Proxy(target, SenderConnection(round_trip=0.2)) as proxy, through(proxy) as client:
+    with echo_server() as target, Proxy(target, NetworkLine(round_trip=0.2)) as proxy, through(proxy) as client:
         client.sendall(b"first")  # opens the way
         assert client.recv(10) == b"first"
         before = time.monotonic()
@@ -90,7 +90,7 @@ def test_an_answer_takes_at_least_the_round_trip() -> None:
 
 def test_bytes_are_under_way_together() -> None:
     """A hundred blocks of which each waited for the one before it to arrive would take a minute."""
-    line = SenderConnection(round_trip=0.6, rate=290_000)
+    line = NetworkLine(round_trip=0.6, rate=290_000)
     assert line.block == 1460
     with echo_server() as target, Proxy(target, line) as proxy, through(proxy) as client:
         before = time.monotonic()
@@ -101,7 +101,7 @@ def test_bytes_are_under_way_together() -> None:
 def test_the_rate_is_not_exceeded() -> None:
     with (
         echo_server() as target,
-        Proxy(target, SenderConnection(rate=1_000_000, queue_bytes=64 << 10)) as proxy,
+        Proxy(target, NetworkLine(rate=1_000_000, queue_bytes=64 << 10)) as proxy,
         through(proxy) as client,
     ):
         before = time.monotonic()
@@ -112,7 +112,7 @@ def test_the_rate_is_not_exceeded() -> None:
 def test_who_writes_more_than_the_line_takes_has_to_wait() -> None:
     with (
         echo_server() as target,
-        Proxy(target, SenderConnection(rate=10_000, queue_bytes=64 << 10)) as proxy,
+        Proxy(target, NetworkLine(rate=10_000, queue_bytes=64 << 10)) as proxy,
         through(proxy) as client,
     ):
         client.settimeout(1)
@@ -186,7 +186,7 @@ def test_a_target_that_is_not_there_is_told_as_a_reset() -> None:
 def test_the_log_says_when_how_much_went_which_way() -> None:
     with (
         echo_server() as target,
-        Proxy(target, SenderConnection(round_trip=0.05), keep_log=True) as proxy,
+        Proxy(target, NetworkLine(round_trip=0.05), keep_log=True) as proxy,
         through(proxy) as client,
     ):
         say(client, bytes(1000))
