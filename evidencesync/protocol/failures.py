@@ -49,7 +49,7 @@ def error_of(failure: Failure) -> EvidenceSyncError:
 
 
 def another_service(asked: str, served: str) -> ProtocolError:
-    """Somebody came to the wrong door, as where a command in authorized_keys starts a service that was not asked for."""
+    """Makes the error for the wrong service, as where a command in authorized_keys starts one that was not asked for."""
     return ProtocolError(
         f"{asked} was asked for, and this server serves {served}",
         hint="If a command in its authorized_keys says so for this key, use another key: -i FILE.",

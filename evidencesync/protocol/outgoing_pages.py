@@ -10,9 +10,9 @@ from evidencesync.errors import ProtocolError
 from evidencesync.evidence.digest import chunk_digest_of
 from evidencesync.limits import LEAST_PROVEN
 from evidencesync.protocol.flow import LEAST_CONTENT, AskPolicy, Opening, Repeats, content_key
-from evidencesync.protocol.gaps import pack_bits, unpack_bits
 from evidencesync.protocol.messages import Files, Page, PageAnswer, PageOffer, Want
 from evidencesync.protocol.outgoing import Outgoing
+from evidencesync.protocol.packing import pack_bits, unpack_bits
 from evidencesync.protocol.pages import is_header
 
 _WORTH_ASKING: Final = 1024  # bytes of a page that were sent before

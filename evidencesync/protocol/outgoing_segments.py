@@ -14,9 +14,9 @@ from evidencesync.errors import ProtocolError
 from evidencesync.evidence.digest import SegmentDigest
 from evidencesync.limits import LEAST_PROVEN, MEAN_CHUNK
 from evidencesync.protocol.flow import AskPolicy, Key, Opening, Repeats, segment_key
-from evidencesync.protocol.gaps import ZERO_BIT, encode_wire_rows, pack_pieces, unpack_bits, unpack_gaps
 from evidencesync.protocol.messages import ChunkData, Chunks, Need, NeedPieces, Pieces, SegmentAnswer, SegmentData, SegmentOffer
 from evidencesync.protocol.outgoing import Outgoing
+from evidencesync.protocol.packing import ZERO_BIT, encode_wire_rows, pack_pieces, unpack_bits, unpack_gaps
 
 
 @dataclass(slots=True)

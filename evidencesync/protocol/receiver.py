@@ -34,7 +34,6 @@ from evidencesync.protocol.events import (
 )
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.framing import frame_of
-from evidencesync.protocol.gaps import signed_lengths, unpack_bits
 from evidencesync.protocol.messages import (
     DATA_FRAME,
     Alive,
@@ -56,7 +55,8 @@ from evidencesync.protocol.messages import (
     decode_message,
 )
 from evidencesync.protocol.outgoing import unpinned
-from evidencesync.protocol.segment_order import PageOrder, SegmentOrder, StreamOrder, Window
+from evidencesync.protocol.packing import signed_lengths, unpack_bits
+from evidencesync.protocol.receiving_order import PageOrder, SegmentOrder, StreamOrder, Window
 
 Announcement = Page | Files | SegmentData | ChunkData
 Arrival = PageArrived | FilesArrived | SegmentArrived | ChunksArrived

@@ -16,9 +16,9 @@ from evidencesync.delta.chunker import SegmentCutter
 from evidencesync.delta.refine import cut_pieces, piece_digests, piece_key
 from evidencesync.evidence.digest import blake3_of
 from evidencesync.limits import KIB, MIB
-from evidencesync.protocol.gaps import pack_bits, pack_pieces, unpack_bits, unpack_gaps
 from evidencesync.protocol.messages import ChunkData, Chunks, Close, Need, NeedPieces, Open, SegmentsStored
 from evidencesync.protocol.outgoing_segments import OutgoingSegments
+from evidencesync.protocol.packing import pack_bits, pack_pieces, unpack_bits, unpack_gaps
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.hostile_client import HostileClient
 

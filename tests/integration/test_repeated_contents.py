@@ -16,7 +16,6 @@ from evidencesync.evidence.digest import blake3_of, chunk_digest_of
 from evidencesync.ingest import session_contents
 from evidencesync.ingest.basis import Basis
 from evidencesync.protocol import flow
-from evidencesync.protocol.gaps import encode_wire_rows
 from evidencesync.protocol.messages import (
     ChunkData,
     Chunks,
@@ -27,6 +26,7 @@ from evidencesync.protocol.messages import (
     SegmentOffer,
     SegmentsStored,
 )
+from evidencesync.protocol.packing import encode_wire_rows
 from evidencesync.vault.layout import PRESENT, Location
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench

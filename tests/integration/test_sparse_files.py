@@ -17,8 +17,8 @@ from evidencesync.errors import DigestMismatchError
 from evidencesync.files.holes import HOLE_STEP, Extent, HoleFinder
 from evidencesync.ingest import session as ingest_session
 from evidencesync.limits import KIB, MAX_ZERO_EXTENT, MIB
-from evidencesync.protocol.gaps import ZERO_BIT
 from evidencesync.protocol.messages import Open, SegmentData, SegmentsStored, Status
+from evidencesync.protocol.packing import ZERO_BIT
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench
 from tests.support.hostile_client import HostileClient

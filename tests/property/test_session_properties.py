@@ -18,7 +18,7 @@ from evidencesync.delta import chunker
 from evidencesync.delta.chunker import Segment, SegmentCutter
 from evidencesync.evidence.digest import blake3_of, chunk_digest_of
 from evidencesync.limits import KIB, MAX_SEGMENT
-from evidencesync.protocol import segment_order, sender
+from evidencesync.protocol import receiving_order, sender
 from evidencesync.protocol.compression import Compress
 from evidencesync.protocol.framing import FrameDecoder, frame_of
 from evidencesync.protocol.messages import PREAMBLE, Finish, Message, decode_message
@@ -272,15 +272,15 @@ class Session:
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows and segments so small that a short transfer fills them; the same at both ends, as the real ones are."""
     monkeypatch.setattr(chunker, "_SEGMENT_BITS", 1)
-    for end in (sender, segment_order):
+    for end in (sender, receiving_order):
         monkeypatch.setattr(end, "WINDOW", 256 * KIB)
         monkeypatch.setattr(end, "MAX_OPEN_ROWS", 12)
-    for end in (sender, segment_order):
+    for end in (sender, receiving_order):
         monkeypatch.setattr(end, "MAX_OPEN_PAGES", 3)
-    for end in (sender, segment_order):
+    for end in (sender, receiving_order):
         monkeypatch.setattr(end, "MAX_OPEN_SEGMENTS", 4)
     # A sender looks before it adds a page or a segment, and one segment may be sent again while it is stored.
-    monkeypatch.setattr(segment_order, "_SLACK", 2 * MAX_SEGMENT)
+    monkeypatch.setattr(receiving_order, "_SLACK", 2 * MAX_SEGMENT)
 
 
 def assert_moved(
@@ -307,8 +307,8 @@ def assert_nothing_is_left(session: Session) -> None:
     """Both ends are idle, and count nothing as open."""
     sending, receiver = session.sender, session.receiver
     assert (held_bytes(sending), sending._pages.open, sending._segments.open, sending._segments.rows) == (0, 0, 0, 0)
-    segment_order = receiver._segments._window
-    assert (segment_order._held_bytes, segment_order._open_rows, segment_order._held, segment_order._rows) == (0, 0, {}, {})
+    window = receiver._segments._window
+    assert (window._held_bytes, window._open_rows, window._held, window._rows) == (0, 0, {}, {})
     pages, segments = receiver._pages, receiver._segments
     assert (pages._stages, segments._stages, segments._named_bytes, segments._needed_bytes) == ({}, {}, {}, {})
     assert segments._gaps == {}

@@ -11,8 +11,8 @@ import pytest
 from evidencesync.custody.manifest import encode_entry_lines
 from evidencesync.errors import ExitCode
 from evidencesync.evidence.digest import blake3_of, chunk_digest_of
-from evidencesync.protocol.gaps import pack_bits
 from evidencesync.protocol.messages import ChunkData, Chunks, Close, Files, Need, Open, SegmentData
+from evidencesync.protocol.packing import pack_bits
 from tests.support.bench_of_evidence import Bench
 from tests.support.hostile_client import ROOT, HostileClient, entry_of
 

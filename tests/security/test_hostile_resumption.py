@@ -15,8 +15,8 @@ from evidencesync.custody.manifest import encode_entry_lines
 from evidencesync.errors import EvidenceSyncError, LimitExceededError, LinkLostError
 from evidencesync.evidence.digest import chunk_digest_of
 from evidencesync.protocol.framing import frame_of
-from evidencesync.protocol.gaps import pack_bits
 from evidencesync.protocol.messages import Alive, Files, Page, PageOffer
+from evidencesync.protocol.packing import pack_bits
 from tests.support.bench_of_evidence import Bench, new_signer
 from tests.support.hostile_client import ROOT, HostileClient, data_frame, entry_of
 from tests.support.patience import PATIENCE_SECONDS

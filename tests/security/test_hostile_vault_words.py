@@ -10,7 +10,6 @@ import pytest
 
 from evidencesync.errors import EvidenceSyncError, ExitCode, LinkLostError, PeerError, SignatureError, all_errors
 from evidencesync.protocol.framing import encode_frame, frame_of
-from evidencesync.protocol.gaps import pack_bits
 from evidencesync.protocol.messages import (
     DATA_FRAME,
     PREAMBLE,
@@ -33,6 +32,7 @@ from evidencesync.protocol.messages import (
     Status,
     Want,
 )
+from evidencesync.protocol.packing import pack_bits
 from tests.support.bench_of_evidence import Bench, make_bench, new_signer
 from tests.support.hostile_vault import MadeUpVault, push_to
 

@@ -14,8 +14,8 @@ from evidencesync.errors import ExitCode
 from evidencesync.evidence.digest import blake3_of
 from evidencesync.limits import MAX_CHUNK, MAX_PAGE, MAX_SEGMENT, MIB, SMALL_FILE, WINDOW
 from evidencesync.protocol.framing import encode_frame, frame_of
-from evidencesync.protocol.gaps import ZERO_BIT, pack_bits
 from evidencesync.protocol.messages import Chunks, Close, Files, Open, Page, PageOffer, SegmentData, SegmentOffer
+from evidencesync.protocol.packing import ZERO_BIT, pack_bits
 from evidencesync.serve.serving import allow_many_files
 from tests.support.bench_of_evidence import Bench
 from tests.support.hostile_client import ROOT, HostileClient, data_frame, entry_of

@@ -17,8 +17,8 @@ from evidencesync.evidence.digest import blake3_of
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.ingest import session as ingest_session
 from evidencesync.limits import LEAST_PROVEN
-from evidencesync.protocol.gaps import unpack_bits
 from evidencesync.protocol.messages import ChunkData, Open, PageAnswer, PageOffer, SegmentAnswer, Want, encode_message
+from evidencesync.protocol.packing import unpack_bits
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.cut_links import FlakyBench

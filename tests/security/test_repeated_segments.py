@@ -13,8 +13,8 @@ from evidencesync.errors import DigestMismatchError, ProtocolError
 from evidencesync.evidence.digest import SegmentDigest, blake3_of
 from evidencesync.ingest.streams import StreamIntake
 from evidencesync.limits import MIN_ZERO_RUN
-from evidencesync.protocol.gaps import encode_wire_rows
 from evidencesync.protocol.messages import ChunkData, Chunks, Close, Need, Open, SegmentAnswer, SegmentOffer, SegmentsStored
+from evidencesync.protocol.packing import encode_wire_rows
 from tests.support.bench_of_evidence import Bench
 from tests.support.hostile_client import HostileClient
 

@@ -10,8 +10,8 @@ import pytest
 from evidencesync.delta.rows import ZERO_DIGEST
 from evidencesync.errors import ExitCode
 from evidencesync.limits import MAX_FILE_SIZE, MAX_ZERO_EXTENT
-from evidencesync.protocol.gaps import ZERO_BIT
 from evidencesync.protocol.messages import Chunks, Open, SegmentAnswer, SegmentData, SegmentOffer
+from evidencesync.protocol.packing import ZERO_BIT
 from tests.support.bench_of_evidence import Bench
 from tests.support.hostile_client import HostileClient
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evidencesync.errors import ProtocolError
-from evidencesync.protocol.gaps import pack_bits, unpack_bits
+from evidencesync.protocol.packing import pack_bits, unpack_bits
 
 
 @given(bits=st.lists(st.booleans(), max_size=1100))

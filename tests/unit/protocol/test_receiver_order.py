@@ -41,7 +41,6 @@ from evidencesync.protocol.events import (
     StreamOpened,
 )
 from evidencesync.protocol.framing import FrameDecoder, frame_of
-from evidencesync.protocol.gaps import ZERO_BIT, pack_bits
 from evidencesync.protocol.messages import (
     DATA_FRAME,
     PREAMBLE,
@@ -73,6 +72,7 @@ from evidencesync.protocol.messages import (
     encode_message,
 )
 from evidencesync.protocol.outgoing import split_blocks
+from evidencesync.protocol.packing import ZERO_BIT, pack_bits
 from evidencesync.protocol.receiver import Receiver
 
 Step = Message | bytes | Callable[[Receiver], None]

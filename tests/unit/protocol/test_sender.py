@@ -25,7 +25,6 @@ from evidencesync.limits import (
 )
 from evidencesync.protocol.compression import MAX_DATA, DataDecoder
 from evidencesync.protocol.framing import FrameDecoder
-from evidencesync.protocol.gaps import ZERO_BIT, pack_bits
 from evidencesync.protocol.messages import (
     DATA_FRAME,
     PREAMBLE,
@@ -50,6 +49,7 @@ from evidencesync.protocol.messages import (
     Want,
     decode_message,
 )
+from evidencesync.protocol.packing import ZERO_BIT, pack_bits
 from evidencesync.protocol.sender import Sender
 
 POSSESSION = Possession.of_session(b"a claim")

@@ -1,4 +1,4 @@
-"""The order of segments at the receiving end: which are open, how far each is, and what was asked of it."""
+"""Checks that pages, streams and segments arrive in order, as they were asked for, and within the window."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from evidencesync.limits import (
     WINDOW,
     ZERO_WEIGHT,
 )
-from evidencesync.protocol.gaps import check_lengths, decode_wire_rows, pack_bits, pack_gaps, signed_lengths, unpack_pieces
 from evidencesync.protocol.messages import (
     ChunkData,
     Chunks,
@@ -43,6 +42,7 @@ from evidencesync.protocol.messages import (
     SegmentsStored,
     Want,
 )
+from evidencesync.protocol.packing import check_lengths, decode_wire_rows, pack_bits, pack_gaps, signed_lengths, unpack_pieces
 
 _SLACK: Final = 40 * MIB  # one page's contents and one segment beyond the window: a sender looks before it adds, not after
 

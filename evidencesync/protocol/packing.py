@@ -1,4 +1,4 @@
-"""Gaps and their pieces as they stand in messages, and the checks that both ends hold each other to."""
+"""Packs rows, gaps, pieces and bitmaps into message fields, and checks them when they are unpacked."""
 
 from __future__ import annotations
 
