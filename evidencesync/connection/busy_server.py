@@ -1,4 +1,4 @@
-"""A server that has no place for us now: it drops the connection, or says that it is busy. We wait, say so, and ask again."""
+"""Retries when a server has no room for another connection: it drops the connection, or reports that it is busy."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _LinkT = TypeVar("_LinkT")
 
 
 def longest_pause(attempt: int) -> float:
-    """What `pause_seconds` is at the most: longer with each attempt, up to a bound."""
+    """Returns the upper limit of `pause_seconds`: it doubles with each attempt, up to LONGEST_PAUSE."""
     return min(FIRST_PAUSE * 2.0 ** min(attempt, 16), LONGEST_PAUSE)
 
 
 def pause_seconds(attempt: int) -> float:
-    """How long to wait before an attempt, the first of which is 0: longer each time, and not all clients of a server the same."""
+    """Returns how long to wait before an attempt (the first is 0): longer each time, and random, so that clients spread out."""
     return longest_pause(attempt) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads clients out, and hides nothing
 
 
 def wait_for_place(refused: EvidenceSyncError, progress: Progress, attempt: int, retries: int) -> None:
-    """Says why we wait, and waits."""
+    """Notifies the user why the run waits, and waits."""
     seconds = pause_seconds(attempt)
     progress.stage = "waiting"
     progress.tell(f"{refused.message}; trying again in {seconds:.1f} s ({attempt + 1} of {retries})")
@@ -35,10 +35,10 @@ def wait_for_place(refused: EvidenceSyncError, progress: Progress, attempt: int,
 
 
 def first_link(first: Callable[[], _LinkT], again: Callable[[], _LinkT], retries: int, progress: Progress) -> _LinkT:
-    """The first connection of a run. One that is dropped before anybody has greeted is made again, `retries` times in a row.
+    """Makes the first connection of a run. If it is dropped before the handshake, it is retried up to `retries` times.
 
-    A server that has too many connections drops some of the new ones (sshd's MaxStartups). Whatever else happens is raised: who
-    has mistyped an address wants to know it now.
+    A server that has too many connections drops some of the new ones (sshd's MaxStartups). Every other error is raised at once:
+    a mistyped address must be reported now.
     """
     try:
         return first()

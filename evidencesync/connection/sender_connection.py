@@ -1,8 +1,4 @@
-"""The vault's end of a conversation with one sender, which may go on over several links.
-
-The source's end sends manifest lines, or only their names where the vault has them already. So what the examiner signs cannot be
-digested as it passes by: it is digested where the vault has read and checked it, line by line.
-"""
+"""Exchanges frames with one sender at the vault's end, over one link after another when the sender reconnects."""
 
 from __future__ import annotations
 
@@ -27,10 +23,11 @@ from evidencesync.protocol.messages import Message, Patience
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """What makes a session that of a pull: its source's SSH host key (None where it is local), and who hears the lines.
+    """Marks a session as that of a pull, with its source's SSH host key (None where the source is local).
 
-    `overhear` is called in the vault's thread, once a page, in order. It is None where the source is read over SFTP: then nothing
-    of what the vault answers reaches the source.
+    The source sends manifest lines, or only their digests where the vault has them. So the examiner's end computes the digest
+    that it signs from the lines as the vault has read and checked them: `overhear` is called with them in the vault's thread,
+    once a page, in order. It is None where the source is read over SFTP: then no answer of the vault reaches the source.
     """
 
     host_key: str | None
@@ -39,14 +36,14 @@ class Pulled:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What a session asks the process that serves it beside others: whether it has a place, and how long it may wait."""
+    """Asks the serving process, which may serve several sessions, whether a session may run and how long it may wait."""
 
     has_place: Callable[[str, Callable[[], None]], bool]
-    """Waits a while for one, for whoever has this name. The other argument is called about once a second, so that he hears it."""
+    """Waits a while for a free place for the named principal. The callback is called about once a second, to tell the sender."""
     is_closing: Callable[[], bool]
-    """Whether a session is to wait no longer for a sender whose link is lost."""
+    """Returns whether sessions must stop waiting for senders whose links are lost."""
     waiting: Callable[[str], AbstractContextManager[None]] = lambda _who: nullcontext()
-    """Entered by a session for as long as it waits for a sender whose link is lost, and who has this name."""
+    """A session enters this context while it waits for the named principal, whose link is lost."""
 
 
 ALONE: Final = Host(lambda _who, _waits: True, lambda: False)
@@ -69,7 +66,7 @@ _IDLE_SECONDS: Final = 60.0  # three times what an honest sender lets pass witho
 
 @dataclass(frozen=True, slots=True)
 class SenderIdentity:
-    """Who is at the other end of a session, for whoever asks at its door."""
+    """The sender of a session, as `SessionState` shows it to the vault's own user."""
 
     principal: str
     key: str
@@ -77,14 +74,14 @@ class SenderIdentity:
 
 
 class SenderConnection:
-    """Frames from the sender, and to him. Used by one thread, but for what a door calls."""
+    """Reads frames from the sender and writes frames to it. Used by one thread, except for what the session socket calls."""
 
     def __init__(self, link: Link) -> None:
         self.interruptions = 0
         self.committed = False
         """Set when everything has arrived: from then on the session goes to its end without a sender, too."""
         self._session_socket: SessionSocket | None = None
-        self._resident: SenderIdentity | None = None
+        self._sender: SenderIdentity | None = None
         self._host = ALONE
         self._lost_ns: int | None = None
         self._wire_received = 0
@@ -104,17 +101,17 @@ class SenderConnection:
         """Bytes sent over all links."""
         return self._wire_sent + self._link.wire_sent
 
-    def be_patient(self, patience: Patience) -> None:
-        """Takes the sender at his word: who gives up so soon, and may come back for so long, is not waited for much longer."""
+    def set_patience(self, patience: Patience) -> None:
+        """Takes over the sender's timeouts, within our bounds: for silence, and for reconnecting."""
         self._silence_seconds = silence_seconds(patience.timeout_ms / 1000)
         self._return_seconds = min(float(patience.return_seconds), MAX_RETURN_SECONDS)
 
-    def wait_without_end(self) -> None:
-        """The sender is of this very process, and himself gives up whom he has his bytes from: he is never lost."""
+    def wait_forever(self) -> None:
+        """Switches the silence timeout off: the sender runs in this process, and itself times out its source."""
         self._silence_seconds = threading.TIMEOUT_MAX
 
-    def trust(self) -> None:
-        """Somebody who is trusted is at the other end: he may take his time, and from now on only silence counts."""
+    def lift_deadline(self) -> None:
+        """Ends the deadline of the handshake: the sender is authenticated, and from now on only silence ends the link."""
         self._ahead.deadline = None
         self._bound(self._link)
 
@@ -123,13 +120,13 @@ class SenderConnection:
         if isinstance(link, PatientLink):
             link.timeout_seconds = self._silence_seconds
 
-    def open_session_socket(self, session_fd: int, session: str, resident: SenderIdentity, host: Host = ALONE) -> None:
-        """From now on the sender may come back on another link, for as long as the process that serves this lets it wait."""
-        self._resident, self._host = resident, host
+    def open_session_socket(self, session_fd: int, session: str, sender: SenderIdentity, host: Host = ALONE) -> None:
+        """Opens the socket through which the sender may reconnect, for as long as the serving process lets the session wait."""
+        self._sender, self._host = sender, host
         self._session_socket = SessionSocket(
             session_fd,
             session,
-            resident.key,
+            sender.key,
             may_leave=self._may_leave,
             disturb=self._disturbed,
             is_closing=host.is_closing,
@@ -137,8 +134,8 @@ class SenderConnection:
         )
 
     def _describe(self) -> SessionState | None:
-        """What this session is doing. Called in the door's thread."""
-        if (who := self._resident) is None:
+        """Describes what this session is doing. Called in the thread of the session socket."""
+        if (who := self._sender) is None:
             return None
         state: Literal["receiving", "waiting", "finishing"] = "receiving"
         since, ends = self._attached_ns, None
@@ -150,7 +147,7 @@ class SenderConnection:
         return SessionState(who.principal, who.key, who.received_from, os.getpid(), state, since, ends)
 
     def frames(self) -> Iterator[tuple[int, memoryview]]:
-        """What arrives on the present link. Raises LinkLostError when that ends."""
+        """Yields the frames that arrive on the present link. Raises LinkLostError when the link ends."""
         return self._frames
 
     def send(self, message: Message) -> None:
@@ -165,8 +162,8 @@ class SenderConnection:
             self._lost = True
             raise
 
-    def tell(self, message: Message) -> None:
-        """Sends a message if somebody hears it; if not, the work goes on all the same."""
+    def try_send(self, message: Message) -> None:
+        """Sends a message if the link still works; a lost link is no error here, and the work goes on."""
         if not self._lost:
             try:
                 self.send(message)
@@ -174,34 +171,34 @@ class SenderConnection:
                 return
 
     def wait(self) -> bool:
-        """Waits for the sender to come back, for as long as a session may wait; whether he has."""
+        """Waits for the sender to reconnect, for as long as a session may wait; returns whether it has."""
         self._lost = True
-        if self._session_socket is None or self._resident is None or self._session_socket.leaving:
+        if self._session_socket is None or self._sender is None or self._session_socket.leaving:
             return False
         self._lost_ns = time.time_ns()
         try:
-            with self._host.waiting(self._resident.principal):
-                visitor = self._session_socket.wait(self._return_seconds)
-            return self._take_visitor(visitor)
+            with self._host.waiting(self._sender.principal):
+                link = self._session_socket.wait(self._return_seconds)
+            return self._replace_link(link)
         finally:
             self._lost_ns = None
 
-    def look(self) -> bool:
-        """Whether the sender has come back meanwhile; then the link is the new one."""
-        return self._session_socket is not None and self._take_visitor(self._session_socket.wait(0))
+    def take_new_link(self) -> bool:
+        """Switches to the link over which the sender has reconnected; False where it has not."""
+        return self._session_socket is not None and self._replace_link(self._session_socket.wait(0))
 
     def rest(self) -> bytes:
         """Bytes that arrive on the present link, undecoded: for a process that only passes them on."""
         return self._ahead.take()
 
-    def close_door(self) -> None:
-        """The sender may not come back here any more."""
+    def close_session_socket(self) -> None:
+        """Ends listening: the sender cannot reconnect to this session any more."""
         if self._session_socket is not None:
             self._session_socket.close()
 
     def close(self) -> None:
-        """Lets go of everything."""
-        self.close_door()
+        """Closes the session socket, the read-ahead thread and the link."""
+        self.close_session_socket()
         self._ahead.close()
         self._link.close()
 
@@ -213,14 +210,14 @@ class SenderConnection:
         self._ahead = ReadAhead(link)
         self._frames = _frames(self._ahead, begun=begun)
 
-    def _take_visitor(self, visitor: SocketLink | None) -> bool:
-        if visitor is None:
+    def _replace_link(self, link: SocketLink | None) -> bool:
+        if link is None:
             return False
         self._wire_received, self._wire_sent = self.wire_received, self.wire_sent
         self._ahead.close()
         self._link.close()
-        self._attach(visitor, begun=True)
-        self._bound(visitor)
+        self._attach(link, begun=True)
+        self._bound(link)
         self.interruptions += 1
         return True
 

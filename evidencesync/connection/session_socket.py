@@ -1,11 +1,11 @@
-"""The door of a session at the vault's end: where its own sender comes back to, and where the next one asks it to leave.
+"""Listens on a Unix socket per ingest session: its own sender resumes through it, and another sender can ask the session to end.
 
-A session outlives its link: the process that serves it keeps the item's lock and all that it knows, and listens on a
-socket in its staging folder. A sender that reconnects reaches a new process, which proves who he is, knocks, and then
-only passes bytes on. So nothing is read or hashed again, however often a link breaks.
+A session outlives its link: the process that serves it keeps the item's lock and its state in memory, and listens on a socket in
+its staging folder. A sender that reconnects reaches a new process. That process authenticates it, connects to the socket, and
+then only copies bytes. So nothing is read or hashed again, however often a link breaks.
 
-The system says whose process knocks (SO_PEERCRED): only the vault's own user, and root, are let in. A file system without
-sockets, or a system without /proc, has no doors: then the next run goes on from what was staged.
+The kernel names the user of the connecting process (SO_PEERCRED): only the vault's own user and root are accepted. Where the file
+system has no sockets, or the system no /proc, there is no session socket: the next run continues from what was staged.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import LinkLostError
 from evidencesync.limits import KIB, MIB, SILENCE_SECONDS
 
-DOOR: Final = "door"
-_KNOCK_BYTES: Final = 1024
-_OCCUPANT_BYTES: Final = 16 * KIB
+SOCKET_NAME: Final = "door"
+_REQUEST_BYTES: Final = 1024
+_STATE_BYTES: Final = 16 * KIB
 _ANSWER_SECONDS: Final = 10.0
-_LOOK_SECONDS: Final = 2.0  # how often a session that waits looks whether its door is still there, and its server goes on
+_LOOK_SECONDS: Final = 2.0  # how often a waiting session checks that its socket is still there and its server is not closing
 _READ_BYTES: Final = 1 * MIB
 _CREDENTIALS: Final = struct.Struct("3i")
 _TIMEVAL: Final = struct.Struct("@ll")
-_ENTER: Final = b"E"
+_ACCEPTED: Final = b"E"
 _LEAVING: Final = b"L"
-_NO: Final = b"N"
-_WHO: Final = b'{"asks":"who"}'  # a door of before does not understand it, and hangs up
+_REFUSED: Final = b"N"
+_STATE_REQUEST: Final = b'{"asks":"who"}'  # a session of an older version does not understand it, and hangs up
 
 
 class ResumeRequest(msgspec.Struct, frozen=True):
-    """Who is at the door: an admitted examiner's session and key, and whether he is this session's own sender."""
+    """Names an authenticated examiner's session and key, and whether it resumes that session or asks another one to end."""
 
     session: str
     key: str
@@ -49,9 +49,10 @@ class ResumeRequest(msgspec.Struct, frozen=True):
 
 
 class SessionState(msgspec.Struct, frozen=True):
-    """What a session says of itself to the vault's own user: whose it is, and what it does now.
+    """Describes a running session to the vault's own user: whose it is, and what it does now.
 
-    `since_ns`: since when it does that. `ends_ns`: when it ends by itself, if nobody comes back; None where it does not wait.
+    `since_ns`: since when it does that. `ends_ns`: when it ends by itself, if its sender does not reconnect; None where it does
+    not wait.
     """
 
     principal: str
@@ -78,7 +79,7 @@ class SocketLink:
 
     @property
     def timeout_seconds(self) -> float:
-        """See `transfer.link.PatientLink`."""
+        """See `connection.link.PatientLink`."""
         return self._timeout_seconds
 
     @timeout_seconds.setter
@@ -117,8 +118,9 @@ class SocketLink:
 class SessionSocket:
     """Listens for as long as a session lives.
 
-    `may_leave` says whether another session may have the item now; `disturb` is called when somebody has come in or the
-    session is to leave. Both are called in the door's thread. `is_closing`: the process is to end, and nobody is waited for.
+    `may_leave` returns whether another session may have the item now; `disturb` is called when the sender has reconnected or the
+    session must end. Both are called in the thread of this socket. `is_closing` returns whether the process is ending: then no
+    sender is waited for.
     """
 
     def __init__(
@@ -140,45 +142,45 @@ class SessionSocket:
         self._disturb = disturb
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._visitor: SocketLink | None = None
+        self._new_link: SocketLink | None = None
         self.leaving = False
         self._session_fd = session_fd
         self._socket = _listen(session_fd)
         if self._socket is not None:
-            threading.Thread(target=self._serve, args=(self._socket,), name="door", daemon=True).start()
+            threading.Thread(target=self._serve, args=(self._socket,), name="session-socket", daemon=True).start()
 
     def wait(self, seconds: float) -> SocketLink | None:
-        """The sender who has come back; None when he did not within that time, or another session wants the item.
+        """Returns the link of the sender that has reconnected; None when it has not in time, or another session wants the item.
 
-        None, too, when the door itself is gone: somebody has removed the staging folder, and nobody can come any more.
+        Returns None, too, when the socket's name is gone: the staging folder was removed, and no sender can reconnect.
         """
         end = time.monotonic() + seconds
         with self._lock:
-            while not (self._visitor or self.leaving or self._socket is None):
+            while not (self._new_link or self.leaving or self._socket is None):
                 left = end - time.monotonic()
                 if left <= 0 or not self._is_there() or self._is_closing():
                     break
                 self._changed.wait(min(left, _LOOK_SECONDS))
-            visitor, self._visitor = self._visitor, None
-            return visitor
+            link, self._new_link = self._new_link, None
+            return link
 
     def _is_there(self) -> bool:
         try:
-            return stat.S_ISSOCK(os.stat(DOOR, dir_fd=self._session_fd, follow_symlinks=False).st_mode)
+            return stat.S_ISSOCK(os.stat(SOCKET_NAME, dir_fd=self._session_fd, follow_symlinks=False).st_mode)
         except OSError:
             return False
 
     def close(self) -> None:
-        """Nobody comes in any more."""
+        """Ends listening, and closes a link that was accepted and not taken."""
         with self._lock:
             listening, self._socket = self._socket, None
-            visitor, self._visitor = self._visitor, None
+            link, self._new_link = self._new_link, None
         if listening is not None:
             with contextlib.suppress(OSError):
                 listening.shutdown(socket.SHUT_RDWR)  # wakes the thread
             listening.close()
-        if visitor is not None:
-            visitor.close()
+        if link is not None:
+            link.close()
 
     def _serve(self, listening: socket.socket) -> None:
         while True:
@@ -193,52 +195,52 @@ class SessionSocket:
             connection.close()
 
     def _answer(self, connection: socket.socket) -> bool:
-        """Lets a visitor in, or says why not; whether he is in."""
+        """Answers one request; returns whether the connection was accepted as the session's new link."""
         if not _is_own_user(connection):
             return False
-        said = connection.recv(_KNOCK_BYTES)
-        if said == _WHO:
+        request = connection.recv(_REQUEST_BYTES)
+        if request == _STATE_REQUEST:
             connection.sendall(msgspec.json.encode(self._describe()))
             return False
-        request_resume = msgspec.json.decode(said, type=ResumeRequest)
-        if request_resume.resumes and (request_resume.session, request_resume.key) == (self._session, self._key):
-            return self._let_in(connection)
-        if not request_resume.resumes and self._may_leave():
+        resume = msgspec.json.decode(request, type=ResumeRequest)
+        if resume.resumes and (resume.session, resume.key) == (self._session, self._key):
+            return self._accept(connection)
+        if not resume.resumes and self._may_leave():
             connection.sendall(_LEAVING)  # before the session can end, and with it this process
             with self._lock:
                 self.leaving = True
                 self._changed.notify_all()
             self._disturb()
         else:
-            connection.sendall(_NO)
+            connection.sendall(_REFUSED)
         return False
 
-    def _let_in(self, connection: socket.socket) -> bool:
+    def _accept(self, connection: socket.socket) -> bool:
         with self._lock:
-            if self._socket is None:  # closed meanwhile, and nobody would take him, nor ever close his connection
+            if self._socket is None:  # closed meanwhile: the link would never be taken, nor closed
                 return False
-            connection.sendall(_ENTER)
+            connection.sendall(_ACCEPTED)
             connection.settimeout(None)
-            if self._visitor is not None:
-                self._visitor.close()
-            self._disturb()  # before he can be taken: what is disturbed is the link that he replaces
-            self._visitor = SocketLink(connection)
+            if self._new_link is not None:
+                self._new_link.close()
+            self._disturb()  # before the new link can be taken: what is interrupted is the link that it replaces
+            self._new_link = SocketLink(connection)
             self._changed.notify_all()
         return True
 
 
-def request_resume(session_fd: int, visitor: ResumeRequest) -> SocketLink | bool:
-    """Knocks at a session's door: a link to go on with, or whether the session there is leaving."""
+def request_resume(session_fd: int, request: ResumeRequest) -> SocketLink | bool:
+    """Sends a request to a session's socket; returns the link to continue with, or whether that session is ending."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.settimeout(_ANSWER_SECONDS)
         connection.connect(_address(session_fd))
-        connection.sendall(msgspec.json.encode(visitor))
+        connection.sendall(msgspec.json.encode(request))
         answer = connection.recv(1)
     except OSError:
         connection.close()
-        return False  # nobody is there
-    if answer == _ENTER:
+        return False  # no session listens there
+    if answer == _ACCEPTED:
         connection.settimeout(None)
         return SocketLink(connection)
     connection.close()
@@ -246,14 +248,14 @@ def request_resume(session_fd: int, visitor: ResumeRequest) -> SocketLink | bool
 
 
 def ask_state(session_fd: int) -> SessionState | None:
-    """Asks at a session's door who is there; None where nobody answers."""
+    """Asks a session for its state through its socket; None where no session answers."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     answer = b""
     try:
         connection.settimeout(_ANSWER_SECONDS)
         connection.connect(_address(session_fd))
-        connection.sendall(_WHO)
-        while len(answer) <= _OCCUPANT_BYTES and (block := connection.recv(_OCCUPANT_BYTES)):
+        connection.sendall(_STATE_REQUEST)
+        while len(answer) <= _STATE_BYTES and (block := connection.recv(_STATE_BYTES)):
             answer += block
         return msgspec.json.decode(answer, type=SessionState | None)
     except (OSError, msgspec.MsgspecError):
@@ -274,8 +276,8 @@ def _listen(session_fd: int) -> socket.socket | None:
 
 
 def _address(session_fd: int) -> str:
-    """A name of the socket that is short enough for any folder (sun_path has 108 bytes)."""
-    return f"/proc/self/fd/{session_fd}/{DOOR}"
+    """Names the socket through /proc, which is short enough for any folder (sun_path has 108 bytes)."""
+    return f"/proc/self/fd/{session_fd}/{SOCKET_NAME}"
 
 
 def _is_own_user(connection: socket.socket) -> bool:

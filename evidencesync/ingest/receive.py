@@ -132,7 +132,7 @@ class _Session:
 
     def tell(self, error: EvidenceSyncError) -> None:
         """Says why the session ends, where the link still works."""
-        self._line.tell(failure_of(error, self._version))
+        self._line.try_send(failure_of(error, self._version))
 
     def close(self) -> None:
         """Lets go of the link and of the thread that reads it."""
@@ -169,9 +169,9 @@ class _Session:
             else:
                 acknowledgement = acquiring.run()
         # Only when the lock is free: whoever hears that it is done may begin with the next one at once.
-        self._line.look()
+        self._line.take_new_link()
         for message in acknowledgement:
-            self._line.tell(message)
+            self._line.try_send(message)
         acquiring.catch_up()  # what is left to do is for a cache
 
     def _say_that_he_waits(self) -> None:
@@ -202,11 +202,11 @@ class _Session:
             patience = self._expect(Patience)
             self._least_bytes = patience.least_bytes
             if self._caller.pulled is not None:
-                self._line.wait_without_end()
+                self._line.wait_forever()
             elif hello.purpose == "push":  # a custody chain is shown to a person, who may think before he signs
-                self._line.be_patient(patience)
+                self._line.set_patience(patience)
         admitted = admit(self._expect(Begin), offered, self._vault, self._now())
-        self._line.trust()
+        self._line.lift_deadline()
         return admitted, hello.purpose
 
     # Whose item it is.

@@ -187,7 +187,7 @@ class IngestSession:
             who, caller = self._admitted, self._caller
             resident = SenderIdentity(who.principal, who.key.fingerprint, caller.received_from)
             self._line.open_session_socket(staging.session_fd, who.session, resident, caller.host)
-            stack.callback(self._line.close_door)
+            stack.callback(self._line.close_session_socket)
 
     def _reach(self) -> Reach:
         """How far lookups go. A pull's source may be anybody's machine: what it can learn of the vault ends at the item."""
@@ -371,7 +371,7 @@ class IngestSession:
         now = time.monotonic()
         if now - self._last_sign >= _STATUS_SECONDS:
             self._last_sign = now
-            self._line.tell(Status("receiving", 0, 0))
+            self._line.try_send(Status("receiving", 0, 0))
 
     def _while_working(self, stage: Stage, work: Callable[[], object]) -> None:
         """Runs work that takes its time in a thread, and lets the sender know that this end is alive.
@@ -382,9 +382,9 @@ class IngestSession:
         with ThreadPoolExecutor(1, stage) as pool:
             running = pool.submit(work)
             while wait([running], _STATUS_SECONDS).not_done:
-                if self._line.look():
-                    self._line.tell(Resumed(0, 0, 0, stream_open=False, concluding=True))
-                self._line.tell(Status(stage, self._done_bytes, self._total_bytes))
+                if self._line.take_new_link():
+                    self._line.try_send(Resumed(0, 0, 0, stream_open=False, concluding=True))
+                self._line.try_send(Status(stage, self._done_bytes, self._total_bytes))
             running.result()
 
 

@@ -225,7 +225,7 @@ def test_a_sender_who_will_not_come_back_is_not_waited_for(bench: Bench) -> None
 def test_for_how_long_a_sender_is_waited_for(told: int | None, waits: float) -> None:
     line = SenderConnection(local_pair()[0])
     if told is not None:
-        line.be_patient(Patience(60_000, told, 0))
+        line.set_patience(Patience(60_000, told, 0))
     assert line._return_seconds == waits
     line.close()
 

@@ -227,7 +227,7 @@ def test_who_only_says_that_he_is_alive_is_not_waited_for_by_a_source(bench: Ben
 def test_for_how_long_a_vaults_end_hears_nothing(monkeypatch: pytest.MonkeyPatch, timeout: float, silence: float) -> None:
     monkeypatch.undo()
     line = SenderConnection(local_pair()[0])
-    line.be_patient(Patience(int(timeout * 1000), 0, 0))
+    line.set_patience(Patience(int(timeout * 1000), 0, 0))
     assert line._silence_seconds == silence
     line.close()
 

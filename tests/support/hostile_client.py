@@ -39,7 +39,6 @@ from evidencesync.evidence.path import to_json_fields
 from evidencesync.ingest.receive import receive
 from evidencesync.protocol.compression import RAW
 from evidencesync.protocol.framing import FrameDecoder, encode_frame, frame_of
-from evidencesync.protocol.gaps import pack_bits
 from evidencesync.protocol.messages import (
     DATA_FRAME,
     PREAMBLE,
@@ -56,6 +55,7 @@ from evidencesync.protocol.messages import (
     Welcome,
     decode_message,
 )
+from evidencesync.protocol.packing import pack_bits
 from evidencesync.vault.item import lock_item
 from tests.support.bench_of_evidence import Bench
 
