@@ -1,8 +1,8 @@
 """Pull: acquires a source on another machine into a vault on this one.
 
-The vault's end runs in this process, in a thread, and does not know a pull from a push: the same greeting, the same checks, the
+The vault's end runs in this process, in a thread, and does not know a pull from a push: the same handshake, the same checks, the
 same lock. The source's end (`serve.source_server`) says what any sender says between Ready and Finish. This module stands between
-the two. It passes frames on, lets nothing through but those, and makes what a sender without a key cannot make: greeting,
+the two. It passes frames on, lets nothing through but those, and makes what a sender without a key cannot make: handshake,
 header, footer, signatures. What it signs is digested from the lines that the vault has checked, and from nothing that the
 source's end claims about them.
 """
@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from evidencesync.acquire.acknowledgement import PUBLISHED_HINT, Sent, check_published
 from evidencesync.acquire.handshake import Handshake, patience_of
+from evidencesync.acquire.outcome import ConcludedPush, CountedTraffic
 from evidencesync.acquire.reading import SourceTally
 from evidencesync.acquire.remote_source import Frames, RemoteSource, note_of, origin_of
-from evidencesync.acquire.request import Documents, PushOutcome, PushRequest
+from evidencesync.acquire.request import PushOutcome, PushRequest
 from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.acquire.signing import ManifestHasher, ManifestSums, Provenance, Signed, make_header, sign
 from evidencesync.acquire.source_access import refuse_nothing
@@ -38,7 +38,6 @@ from evidencesync.errors import (
     MalformedDocumentError,
     ProtocolError,
     SourceGapsError,
-    hinting,
 )
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.utc_time import Moment, format_moment
@@ -213,7 +212,8 @@ class _Pull:
         sums = self._checked.meter.sums()
         signed = sign(self._request, header, handshake, sums, tally, format_moment(self._now()), set_seconds(self._now))
         published = self._finish(sums, signed, handshake)
-        outcome = self._outcome(published, header, handshake, sums, signed, provenance, time.monotonic() - began)
+        done = ConcludedPush(self._request, handshake, header, tally, sums, signed, published)
+        outcome = self._outcome(done, provenance, time.monotonic() - began)
         self._progress.stage = "done"
         return outcome
 
@@ -351,58 +351,17 @@ class _Pull:
             if isinstance(answer, Records):
                 handshake.shown.take(answer)
 
-    def _outcome(
-        self,
-        published: Published,
-        header: ManifestHeader,
-        handshake: Handshake,
-        sums: ManifestSums,
-        signed: Signed,
-        provenance: Provenance,
-        seconds: float,
-    ) -> PushOutcome:
+    def _outcome(self, done: ConcludedPush, provenance: Provenance, seconds: float) -> PushOutcome:
         """What was published, once its receipt is checked. What travelled is what the vault counted."""
-        request, tally = self._request, self._checked.tally
-        manifest_sha256 = sums.sha256.hex()
-        sent = Sent(
-            header, tally.manifest, manifest_sha256, signed.manifest_signature, signed.acquired, read_back=request.read_back
+        checked = done.acknowledged(self._now())
+        counted, link = checked.receipt.transfer, self._far.link
+        traffic = CountedTraffic(
+            counted.literal_bytes,
+            counted.reused_bytes,
+            counted.zero_bytes,
+            link.wire_sent,
+            link.wire_received,
+            seconds,
+            self._progress.interruptions,
         )
-        with hinting(PUBLISHED_HINT):
-            signed_for = check_published(published, sent, handshake, self._now())
-            handshake.shown.conclude(signed.acquired, published.received)
-        traffic = signed_for.receipt.transfer
-        return PushOutcome(
-            name=request.name,
-            vault_id=handshake.vault_id,
-            session=request.session,
-            acquisition=published.acquisition,
-            tally=tally,
-            literal_bytes=traffic.literal_bytes,
-            reused_bytes=traffic.reused_bytes,
-            zero_bytes=traffic.zero_bytes,
-            stored=signed_for.receipt.stored,
-            wire_sent=self._far.link.wire_sent,
-            wire_received=self._far.link.wire_received,
-            seconds=seconds,
-            interruptions=self._progress.interruptions,
-            leftovers=handshake.ready.leftovers,
-            manifest_sha256=manifest_sha256,
-            receipt_sha256=signed_for.receipt_sha256,
-            chain_head_sha256=signed_for.chain_head_sha256,
-            vault_head=handshake.shown.own.known,
-            seen=handshake.shown.remembered(format_moment(self._now())),
-            read_back=request.read_back,
-            damaged=published.damaged,
-            clock_offset_ns=handshake.clock_offset,
-            source_clock_offset_ns=provenance.clock_offset,
-            documents=Documents(
-                signed.manifest_signature,
-                signed.acquired,
-                signed.acquired_signature,
-                published.receipt,
-                published.receipt_signature,
-                published.received,
-                published.received_signature,
-            ),
-            contradictions=signed_for.contradictions,
-        )
+        return done.outcome(checked, traffic, self._now(), source_clock_offset_ns=provenance.clock_offset)

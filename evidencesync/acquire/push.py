@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from evidencesync.acquire.acknowledgement import PUBLISHED_HINT, Sent, check_published
 from evidencesync.acquire.handshake import Handshake
+from evidencesync.acquire.outcome import ConcludedPush, CountedTraffic
 from evidencesync.acquire.reading import PageRead, SourceEvent
-from evidencesync.acquire.request import Documents, PushOutcome, PushRequest
+from evidencesync.acquire.request import PushOutcome, PushRequest
 from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.acquire.signing import ManifestHasher, ManifestSums, Signed, make_header, sign
 from evidencesync.acquire.source_access import LocalSourceAccess, Reading, SourceAccess, feed, refuse_nothing
@@ -39,7 +39,6 @@ from evidencesync.errors import (
     SessionGoneError,
     SourceNotFoundError,
     UsageError,
-    hinting,
 )
 from evidencesync.evidence.utc_time import format_moment
 from evidencesync.files.shortages import unexpected
@@ -204,53 +203,20 @@ class _Push:
         sums = self._manifest.sums()
         signed = sign(request, header, handshake, sums, reading.tally, format_moment(self._now()), set_seconds(self._now))
         published = self._finish(sender, sums, signed, handshake)
-        sent = Sent(
-            header,
-            reading.tally.manifest,
-            sums.sha256.hex(),
-            signed.manifest_signature,
-            signed.acquired,
-            read_back=request.read_back,
-        )
-        with hinting(PUBLISHED_HINT):
-            signed_for = check_published(published, sent, handshake, self._now())
-            handshake.shown.conclude(signed.acquired, published.received)
+        done = ConcludedPush(request, handshake, header, reading.tally, sums, signed, published)
+        checked = done.acknowledged(self._now())
         self._progress.stage = "done"
         counts = sender.counts
-        return PushOutcome(
-            name=request.name,
-            vault_id=handshake.vault_id,
-            session=request.session,
-            acquisition=published.acquisition,
-            tally=reading.tally,
-            literal_bytes=counts.literal_bytes,
-            reused_bytes=max(reading.tally.manifest.bytes - counts.literal_bytes - counts.zero_bytes, 0),
-            zero_bytes=counts.zero_bytes,
-            stored=signed_for.receipt.stored,
-            wire_sent=connection.wire_sent,
-            wire_received=connection.wire_received,
-            seconds=time.monotonic() - started,
-            interruptions=self._progress.interruptions,
-            leftovers=ready.leftovers,
-            manifest_sha256=sums.sha256.hex(),
-            receipt_sha256=signed_for.receipt_sha256,
-            chain_head_sha256=signed_for.chain_head_sha256,
-            vault_head=handshake.shown.own.known,
-            seen=handshake.shown.remembered(format_moment(self._now())),
-            read_back=request.read_back,
-            damaged=published.damaged,
-            clock_offset_ns=handshake.clock_offset,
-            documents=Documents(
-                signed.manifest_signature,
-                signed.acquired,
-                signed.acquired_signature,
-                published.receipt,
-                published.receipt_signature,
-                published.received,
-                published.received_signature,
-            ),
-            contradictions=signed_for.contradictions,
+        traffic = CountedTraffic(
+            counts.literal_bytes,
+            max(reading.tally.manifest.bytes - counts.literal_bytes - counts.zero_bytes, 0),
+            counts.zero_bytes,
+            connection.wire_sent,
+            connection.wire_received,
+            time.monotonic() - started,
+            self._progress.interruptions,
         )
+        return done.outcome(checked, traffic, self._now(), source_clock_offset_ns=None)
 
     # Reading.
 

@@ -134,6 +134,44 @@ class _Content(msgspec.Struct, frozen=True, gc=False):
     read_errors: Sequence[ReadError] = ()
 
 
+class PageBuilder:
+    """Makes pages of entries as they are read, and gives each to `emit` with the size of what it holds.
+
+    Counts the entries in `tally`. With `fails`, an entry that could not be read ends the reading.
+    """
+
+    def __init__(self, emit: Callable[[SourceEvent, int], None], tally: SourceTally, *, fails: bool) -> None:
+        self._emit = emit
+        self._tally = tally
+        self._fails = fails
+        self._cutter = PageCutter()
+        self._contents: list[bytes] = []
+
+    def add(self, path: bytes, entry: Entry, content: bytes | None) -> None:
+        """The next entry, with the bytes of a small file. Raises SourceGapsError, and what `emit` raises."""
+        self._tally.manifest.add(entry)
+        for flag in entry.flags or ():
+            if flag == "unreadable" and self._fails:
+                raise SourceGapsError(f"cannot read all of the source: {safe_text(path) or '.'}")
+            self._tally.note_flag(path, flag)
+        if content:
+            self._contents.append(content)
+        for line in encode_entry_lines(entry).splitlines(keepends=True):
+            page = self._cutter.add(line)
+            if page is not None:
+                self.emit_page(page)
+
+    def flush(self) -> None:
+        """Gives the lines that no page has held yet."""
+        if rest := self._cutter.take():
+            self.emit_page(rest)
+
+    def emit_page(self, lines: bytes) -> None:
+        """Gives lines as a page of their own, with the contents that wait for one."""
+        contents, self._contents = self._contents, []
+        self._emit(PageRead(lines, contents), len(lines) + sum(map(len, contents)))
+
+
 class SourceReading:
     """One reading of one source. `run` is called once, in a thread of its own; `emit` may wait.
 
@@ -161,8 +199,7 @@ class SourceReading:
         self._progress = progress
         self._now = now
         self._entries = EntryMaker()
-        self._cutter = PageCutter()
-        self._contents: list[bytes] = []
+        self._pages = PageBuilder(emit, self.tally, fails=on_read_error == "fail")
         self._folders = SecondLook(source.path)
         self._on_read_error = on_read_error
         self._retries_changed = retries_changed
@@ -176,11 +213,10 @@ class SourceReading:
                 self._take(found)
             for path in self._folders.changed():
                 self._count_changed_folder(path)
-            if rest := self._cutter.take():
-                self._emit_page(rest)
+            self._pages.flush()
             self._add_remarks()
             if self._with_footer:
-                self._emit_page(encode_footer(self.tally.manifest.footer(self._now())))
+                self._pages.emit_page(encode_footer(self.tally.manifest.footer(self._now())))
             self.tally.is_whole = True
             self._emit(SourceRead(), 0)
         finally:
@@ -221,7 +257,7 @@ class SourceReading:
             self.tally.note_not_there(found.path)
         has_content = found.entry_type == "file" or self._source.is_device
         if not has_content or found.flag is not None or found.stat is None:
-            self._add_line(found.path, self._entries.make_entry(found), None)
+            self._pages.add(found.path, self._entries.make_entry(found), None)
             return
         self._progress.path = found.path
         try:
@@ -230,7 +266,7 @@ class SourceReading:
             if self._on_read_error == "fail" and not error.vanished:
                 raise SourceGapsError(error.message) from error
             flag: Flag = "vanished" if error.vanished else "unreadable"
-            self._add_line(found.path, self._entries.make_entry(found, flags=[flag]), None)
+            self._pages.add(found.path, self._entries.make_entry(found, flags=[flag]), None)
         else:
             self._add_content(content)
         self._progress.files += 1
@@ -304,25 +340,8 @@ class SourceReading:
             details=content.details,
             noatime=content.noatime,
         )
-        self._add_line(content.found.path, entry, content.data)
+        self._pages.add(content.found.path, entry, content.data)
 
     def _emit_segments(self, segments: list[Segment]) -> None:
         for segment in segments:
             self._emit(segment, segment.held_bytes)
-
-    def _add_line(self, path: bytes, entry: Entry, content: bytes | None) -> None:
-        self.tally.manifest.add(entry)
-        for flag in entry.flags or ():
-            if flag == "unreadable" and self._on_read_error == "fail":
-                raise SourceGapsError(f"cannot read all of the source: {safe_text(path) or '.'}")
-            self.tally.note_flag(path, flag)
-        if content:
-            self._contents.append(content)
-        for line in encode_entry_lines(entry).splitlines(keepends=True):
-            page = self._cutter.add(line)
-            if page is not None:
-                self._emit_page(page)
-
-    def _emit_page(self, lines: bytes) -> None:
-        contents, self._contents = self._contents, []
-        self._emit(PageRead(lines, contents), len(lines) + sum(map(len, contents)))

@@ -1,4 +1,4 @@
-"""One larger file of a server that is read over SFTP, from its start to its end, whatever becomes of the connection.
+"""Reads one larger file over SFTP from start to end, over as many connections as it takes; makes entries of what SFTP tells.
 
 SFTP 3 has 32 bits for a time, of whole seconds since 1970 (draft-ietf-secsh-filexfer-02 §5). A server that has a time before 1970
 or after 2106 gives the lowest 32 bits of it, which are another time.

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from evidencesync.acquire.reading import (
     RETRIES_CHANGED,
-    PageRead,
+    PageBuilder,
     SourceEvent,
     SourceRead,
     SourceTally,
@@ -28,15 +28,13 @@ from evidencesync.acquire.sftp_line import PendingAnswer, Question, SftpLine
 from evidencesync.acquire.streaming import Digests
 from evidencesync.connection.progress import Progress
 from evidencesync.connection.writer import RateLimit
-from evidencesync.custody.manifest import encode_entry_lines, encode_footer
+from evidencesync.custody.manifest import encode_footer
 from evidencesync.delta.chunker import SegmentCutter
-from evidencesync.errors import SourceGapsError, SourceReadError
+from evidencesync.errors import SourceReadError
 from evidencesync.evidence.digest import blake3_of, sha256_of
-from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry, Flag
 from evidencesync.evidence.utc_time import Moment
 from evidencesync.limits import MAX_DEPTH, MAX_FILE_SIZE, MAX_LINK_TARGET, MAX_NAME, MAX_PATH, SMALL_FILE
-from evidencesync.protocol.pages import PageCutter
 from evidencesync.source.filters import FilterRules
 from evidencesync.ssh.sftp import SftpSmall
 from evidencesync.ssh.sftp_answers import SftpStatus
@@ -96,9 +94,7 @@ class SftpReading:
         self._progress = progress
         self._now = now
         self._rate_limit = rate_limit
-        self._fails = fails
-        self._cutter = PageCutter()
-        self._contents: list[bytes] = []
+        self._pages = PageBuilder(emit, self.tally, fails=fails)
         self._untold = 0
         self._hashing = ThreadPoolExecutor(1, "sha256")
 
@@ -113,14 +109,13 @@ class SftpReading:
             else:
                 name = self._root.path.rpartition(b"/")[2]
                 if self._is_skipped(name, self._root.status):
-                    self._add_line(name, self._entry(name, self._root.status, flags=["skipped"]), None)
+                    self._pages.add(name, self._entry(name, self._root.status, flags=["skipped"]), None)
                 else:
                     self._take(name, self._root.status, None)
-            if rest := self._cutter.take():
-                self._emit_page(rest)
+            self._pages.flush()
             self.tally.manifest.remark("metadata-unread", self._untold)
             self.tally.manifest.remark("folder-changed-while-read", self.tally.changed_folders)
-            self._emit_page(encode_footer(self.tally.manifest.footer(self._now())))
+            self._pages.emit_page(encode_footer(self.tally.manifest.footer(self._now())))
             self.tally.is_whole = True
             self._emit(SourceRead(), 0)
         finally:
@@ -142,7 +137,7 @@ class SftpReading:
             name, status = folder.left.popleft()
             path = folder.path + b"/" + name if folder.path else name
             if self._is_skipped(path, status):
-                self._add_line(path, self._entry(path, status, flags=["skipped"]), None)
+                self._pages.add(path, self._entry(path, status, flags=["skipped"]), None)
             elif status.kind == "directory":
                 way.append(self._enter(path, status, too_deep=len(way) >= MAX_DEPTH))
             else:
@@ -163,7 +158,7 @@ class SftpReading:
                 flags.append("unreadable")
         except SourceReadError as error:
             flags.append("vanished" if error.vanished else "unreadable")
-        self._add_line(path, self._entry(path, status, flags=flags), None)
+        self._pages.add(path, self._entry(path, status, flags=flags), None)
         return _Folder(path, status, deque(names), {})
 
     def _lists_all(self, remote: bytes) -> bool:
@@ -221,19 +216,19 @@ class SftpReading:
                 self._add_link(path, status)
             else:  # never opened; a folder where the listing did not say so is not entered, and says so
                 unclear = status.kind is None or status.kind == "directory"
-                self._add_line(path, self._entry(path, status, flags=["unreadable"] if unclear else []), None)
+                self._pages.add(path, self._entry(path, status, flags=["unreadable"] if unclear else []), None)
         except SourceReadError as error:
             flag: Flag = "vanished" if error.vanished else "unreadable"
-            self._add_line(path, self._entry(path, status, flags=[flag]), None)
+            self._pages.add(path, self._entry(path, status, flags=[flag]), None)
         self._progress.files += status.kind == "file"
 
     def _add_link(self, path: bytes, status: SftpStatus) -> None:
         remote = self._remote(path)
         target = self._server.ask(lambda server: server.link_target(remote))
         if not target or b"\0" in target or len(target) > MAX_LINK_TARGET:
-            self._add_line(path, self._entry(path, status, flags=["unreadable"]), None)
+            self._pages.add(path, self._entry(path, status, flags=["unreadable"]), None)
         else:
-            self._add_line(path, self._entry(path, status, target=target), None)
+            self._pages.add(path, self._entry(path, status, target=target), None)
 
     def _take_file(self, path: bytes, status: SftpStatus, asked: PendingAnswer[SftpSmall | None] | None) -> None:
         small: SftpSmall | None = None
@@ -248,7 +243,7 @@ class SftpReading:
         self._rate_limit.wait(len(small.data))
         digests = blake3_of(small.data).hex(), sha256_of(small.data).hex()
         flags: list[Flag] = ["changed-while-read"] if small.changed else []
-        self._add_line(path, self._entry(path, status, len(small.data), digests, flags), small.data)
+        self._pages.add(path, self._entry(path, status, len(small.data), digests, flags), small.data)
 
     def _take_large(self, path: bytes, status: SftpStatus, left: int = RETRIES_CHANGED) -> None:
         """`left`: how often it may be read from its start once more."""
@@ -267,7 +262,7 @@ class SftpReading:
         changed = far.is_mixed or now is None or status.differs(now) or status.differs(far.opened) or size != (far.size or size)
         flags: list[Flag] = ["changed-while-read"] if changed else []
         entry = self._entry(path, status, size, digests, flags)
-        self._add_line(path, entry, beginning if size <= SMALL_FILE else None)
+        self._pages.add(path, entry, beginning if size <= SMALL_FILE else None)
 
     def _stream(self, path: bytes, far: RemoteFile) -> _Content | None:
         """Reads it and emits its segments; None where it starts again. Raises SourceReadError.
@@ -320,23 +315,6 @@ class SftpReading:
         if self._root.status.kind != "directory" or not path:
             return self._root.path
         return self._root.path.rstrip(b"/") + b"/" + path
-
-    def _add_line(self, path: bytes, entry: Entry, content: bytes | None) -> None:
-        self.tally.manifest.add(entry)
-        for flag in entry.flags or ():
-            if flag == "unreadable" and self._fails:
-                raise SourceGapsError(f"cannot read all of the source: {safe_text(path) or '.'}")
-            self.tally.note_flag(path, flag)
-        if content:
-            self._contents.append(content)
-        for line in encode_entry_lines(entry).splitlines(keepends=True):
-            page = self._cutter.add(line)
-            if page is not None:
-                self._emit_page(page)
-
-    def _emit_page(self, lines: bytes) -> None:
-        contents, self._contents = self._contents, []
-        self._emit(PageRead(lines, contents), len(lines) + sum(map(len, contents)))
 
 
 def _small(remote: bytes, status: SftpStatus) -> Question[SftpSmall | None]:

@@ -1,4 +1,4 @@
-"""What a push reads: a source on this machine, or one that another module reaches."""
+"""What a push reads: a source on this machine, or one that another module reaches. Refuses a source of which nothing is left."""
 
 from __future__ import annotations
 

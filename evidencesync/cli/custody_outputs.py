@@ -1,4 +1,4 @@
-"""What the `custody` commands and `verify --record` print with `--json`."""
+"""What the `custody` commands and `verify --record` print with `--json`, and how a chain is shown to people."""
 
 from __future__ import annotations
 

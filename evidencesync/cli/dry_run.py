@@ -1,4 +1,4 @@
-"""`push --dry-run`: what would be read, and nothing done."""
+"""Prints what `push --dry-run` found, for people and with `--json`."""
 
 from __future__ import annotations
 

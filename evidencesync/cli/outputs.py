@@ -1,4 +1,7 @@
-"""What `--json` prints, one structure a command. The JSON Schemas in `schemas/` are generated from them."""
+"""What `--json` prints, one structure a command, and the transfers of a vault as JSON and as text.
+
+The JSON Schemas in `schemas/` are generated from them.
+"""
 
 from __future__ import annotations
 

@@ -80,9 +80,9 @@ def add_commands(app: typer.Typer) -> None:
     command(
         app,
         "restore",
-        "evidencesync restore /srv/vault ~/work/laptop --case 2024-017 --item LAPTOP-1",
-        "evidencesync restore /srv/vault ~/work/mail --case 2024-017 --item LAPTOP-1 --acquisition 2 home/ana/mail etc/passwd",
-        "evidencesync restore /srv/vault ~/work/laptop --case 2024-017 --item LAPTOP-1 --record -i ~/.ssh/ana",
+        "evidencesync restore /srv/vault ~/copies/laptop --case 2024-017 --item LAPTOP-1",
+        "evidencesync restore /srv/vault ~/copies/mail --case 2024-017 --item LAPTOP-1 --acquisition 2 home/ana/mail etc/passwd",
+        "evidencesync restore /srv/vault ~/copies/laptop --case 2024-017 --item LAPTOP-1 --record -i ~/.ssh/ana",
         "evidencesync restore /srv/vault /mnt/lab/copy --case 2024-017 --item SERVER --devices --set-id  (as root: all of it)",
     )(restore_copy)
 

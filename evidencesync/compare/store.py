@@ -1,7 +1,7 @@
-"""DifferenceStore: what differs between a folder and a manifest, in a temporary database, however much it is.
+"""The results of a comparison, and DifferenceStore, a temporary database of what differs between a folder and a manifest.
 
-Only differences are kept. SQLite holds a few megabytes in memory and the rest in a file without a name, which is gone
-when the process is. Contents are known by a key: their BLAKE3, and their SHA-256 where that is compared, too.
+Only differences are kept. SQLite holds a few megabytes in memory and the rest in a file without a name, which is gone when the
+process is. Contents are known by a key: their BLAKE3, and their SHA-256 where that is compared, too.
 """
 
 from __future__ import annotations

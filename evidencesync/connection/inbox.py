@@ -1,4 +1,4 @@
-"""Where the engine of a push waits: for what the source gives and for what the vault answers, each bounded."""
+"""Queues what the source gives and what the vault answers, each bounded, and runs the thread that receives answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is about to be sent: frames gathered into large writes, a limit on the rate, and a look at how fast the link is."""
+"""Gathers frames into large writes, limits the rate, and measures the link."""
 
 from __future__ import annotations
 

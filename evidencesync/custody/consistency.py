@@ -1,4 +1,4 @@
-"""ChainWitness: holds a vault to what was seen of its chains before, by the records that it shows.
+"""Holds a vault to what was seen of its chains before: KnownChain by one comparison, ConsistencyCheck record by record.
 
 A head alone is a word that anybody can say. So a vault shows the record that was seen last, and all that came after it: each
 must name the digest of the one before, and bear a signature of the key that it names.

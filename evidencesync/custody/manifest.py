@@ -1,4 +1,4 @@
-"""The manifest: a header line, one line an entry in walk order, a footer line. Written plainly, read with distrust.
+"""The manifest: a header line, one line or more an entry in walk order, a footer line. Written plainly, read with distrust.
 
 Reading is a state machine: header, entries, footer, done. It takes runs of whole lines, keeps no entry, and needs about
 7 microseconds a line (see `entrylines`).

@@ -1,4 +1,4 @@
-"""Trusted time: requests, and the tokens that an authority answers with (RFC 3161).
+"""Trusted time: requests, the tokens that an authority answers with (RFC 3161), and the root certificates that are believed.
 
 A token says that certain bytes existed at a time. Here these are the bytes of `manifest.jsonl.sig`, so that it proves when
 the examiner's signature existed at the latest, whatever any clock of ours said.

@@ -1,4 +1,4 @@
-"""Who may sign what, and when: OpenSSH's allowed_signers and list of revoked keys, read strictly.
+"""Who may sign what, and when: OpenSSH's allowed_signers, its pattern lists and its list of revoked keys, read strictly.
 
 What ssh-keygen takes and this refuses: certificate authorities, times without a zone (they would mean something else on
 each machine), revocation lists in the binary KRL form. A line that is not understood spoils the file: nothing is trusted

@@ -1,4 +1,4 @@
-"""Recipes: of which segments and chunks a content consists, and the file in which a vault keeps them.
+"""Recipes: of which segments and chunks a content consists, the file in which a vault keeps them, and where two of them differ.
 
 A content's rows in order, cut into segments, are its recipe.
 

@@ -1,4 +1,6 @@
-"""Writes an export as a folder: contents share blocks with the vault's where the file system can, and never an inode.
+"""Writes an export as a folder or as a tar archive.
+
+In a folder, contents share blocks with the vault's where the file system can, and never an inode.
 
 POSIX pax headers (IEEE Std 1003.1-2008), so that names and sizes have no bounds. Owners are nobody's, modes and order are
 fixed, and documents have the time at which the acquisition was finished.

@@ -1,4 +1,4 @@
-"""Who may transfer, and into what: the vault's half of the handshake, where trust is decided."""
+"""The vault's half of the handshake, where trust is decided: who may transfer, into what, and what is shown of the chains."""
 
 from __future__ import annotations
 

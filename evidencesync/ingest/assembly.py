@@ -1,4 +1,4 @@
-"""One larger content, from its first byte to its last.
+"""Assembles one larger content, and shares blocks with published files that have the same bytes.
 
 So a new version of a large file costs on the disk what changed in it. Where the file system cannot share, the bytes are
 written that are in memory already: nothing is read twice.

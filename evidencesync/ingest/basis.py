@@ -1,4 +1,7 @@
-"""Reads what the vault already has. Nothing is taken from here unchecked: whoever asks says which digest it must have."""
+"""Finds and reads what the vault already has, published or left in staging.
+
+Nothing is taken from here unchecked: whoever asks says which digest it must have.
+"""
 
 from __future__ import annotations
 

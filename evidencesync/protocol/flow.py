@@ -1,4 +1,4 @@
-"""When to ask: what a sender sends first (a name, a list, or the bytes themselves), and whether a vault asks for pieces.
+"""Decides when to ask: what a sender sends first (a name, a list, or the bytes), and whether a vault asks for pieces.
 
 Two names of one file (hard links), and copies of it, give the same small files and the same segments. A vault finds what it
 stored earlier in the same session. The sender asks only where it has seen the same thing go by: what is new costs no round trip.

@@ -1,4 +1,4 @@
-"""What a sender gives to the link: frames in order, data cut into frames, and the count of what it comes to."""
+"""What a sender gives to the link: frames in order, parts joined and cut into data frames, and counts of all of it."""
 
 from __future__ import annotations
 

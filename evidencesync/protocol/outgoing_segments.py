@@ -1,4 +1,4 @@
-"""The segments that a sender has open: how each is opened, and what is answered about it."""
+"""The segments that a sender has open: how each is opened, its pieces, and what is answered about it."""
 
 from __future__ import annotations
 

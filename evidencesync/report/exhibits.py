@@ -1,4 +1,4 @@
-"""The pages about one item: where it comes from, each acquisition, its custody, and what differs between acquisitions."""
+"""The pages about one item (origin, acquisitions, custody, differences between acquisitions), and the annexes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Manifests as a report needs them: read strictly, from the file, and never whole in memory."""
+"""Manifests as a report needs them: read strictly, never whole in memory; their rows, and what differs between two."""
 
 from __future__ import annotations
 

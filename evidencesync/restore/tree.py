@@ -1,4 +1,4 @@
-"""Makes the files, folders, links and special files of a working copy, without their metadata, below one descriptor."""
+"""Makes the files, with their contents, folders, links and special files of a working copy below one descriptor; no metadata."""
 
 from __future__ import annotations
 

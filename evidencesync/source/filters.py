@@ -1,7 +1,6 @@
 """Which entries the user asked to leave out, and which alone to take.
 
-A pattern is asked about one path at a time. That a folder's answer holds for what lies in it is not known here: see
-`evidencesync.source.filters`.
+A pattern is asked about one path at a time. `FilterRules` knows that a folder's answer holds for what lies in it.
 """
 
 from __future__ import annotations
@@ -293,8 +292,8 @@ class FilterRules:
     def may_keep_below(self, path: bytes) -> bool:
         """Whether something below this folder could be kept though the folder is left out. Errs towards yes."""
         text = _text(path)
-        recorder = (*self._including, *(pattern for pattern in self._excluding if pattern.keeps))
-        return any(pattern.may_match_below(text) for pattern in recorder)
+        kept = (*self._including, *(pattern for pattern in self._excluding if pattern.keeps))
+        return any(pattern.may_match_below(text) for pattern in kept)
 
     def _answer(self, path: str, *, is_folder: bool) -> _Answer:
         """What the patterns say of a path. Folders above it are asked about from the root on, or from where it is remembered."""

@@ -1,4 +1,4 @@
-"""What the user named as the source, before anything in it is read."""
+"""What the user named as the source, before anything in it is read, and which folders in it belong to this run."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Reads around bad sectors: as much of a range as its medium still gives, and which bytes it does not give.
+"""Reads around bad sectors: as much of a range as its medium still gives. Keeps the map of the bytes that it does not give.
 
-The order is that of a rescue, within one block at a time: first larger steps from the front to the first bad one, from the
-back to the last bad one, and what lies between; then the same with the smallest steps inside each bad one. So good bytes come
-before hard ones, an isolated bad sector costs few failing reads, and the end of a bad area is found from behind.
+The order is that of a rescue, within one block at a time: first larger steps from the front to the first bad one, from the back
+to the last bad one, and what lies between; then the same with the smallest steps inside each bad one. So good bytes come before
+hard ones, an isolated bad sector costs few failing reads, and the end of a bad area is found from behind.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Keys to sign with: OpenSSH key files, encrypted or not, and whatever the agent holds for them.
 
-Source: OpenSSH's PROTOCOL.key.
-
-Source: draft-ietf-sshm-ssh-agent. An answer is read with the same distrust as anything else from outside.
+Sources: OpenSSH's PROTOCOL.key; draft-ietf-sshm-ssh-agent. An answer of the agent is read with the same distrust as anything
+else from outside.
 """
 
 from __future__ import annotations

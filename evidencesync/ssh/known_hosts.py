@@ -1,4 +1,4 @@
-"""Which files ssh looks for host keys in: what the user's configuration names and our own file, or --known-hosts alone.
+"""The known_hosts files: which ssh looks in, how a key is recorded in ours, and the command that records one.
 
 It names the server as the user or his configuration names it to ssh, and not as ssh resolves that: a HostKeyAlias, a jump host
 and all else that is said about a name in the configuration hold for that name alone.

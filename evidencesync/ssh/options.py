@@ -1,4 +1,4 @@
-"""What a command line may say about SSH."""
+"""What a command line may say about SSH, and which program is the user's ssh."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an SFTP server answers, held to what a manifest can state; and its errors as ours."""
+"""What an SFTP server answers, held to what a manifest can state; its errors as ours; and a file that is open there."""
 
 from __future__ import annotations
 

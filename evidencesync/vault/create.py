@@ -1,4 +1,4 @@
-"""Makes a vault."""
+"""Makes a vault, and finds out what its file system can do."""
 
 from __future__ import annotations
 

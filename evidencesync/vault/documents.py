@@ -1,4 +1,4 @@
-"""StreamedDocument: a document of an acquisition that grows while evidence arrives, and its digests.
+"""The documents of an acquisition that grow while evidence arrives: manifest, sums files, recipes and the rows on their way.
 
 A content's recipe is only needed when its manifest line is stored, and then only where it is not a link. Until then its rows
 are here and not in memory: 24 bytes for some 64 KiB of evidence. The space is free again when the session ends, however

@@ -1,4 +1,4 @@
-"""Where things lie in a vault. The names here are part of the format (docs/formats.md)."""
+"""Where things lie in a vault, and how far a lookup may go. The names here are part of the format (docs/formats.md)."""
 
 from __future__ import annotations
 

@@ -8,7 +8,8 @@ A new list is written beside the old one as a *draft*, `.new-NAME-RANDOM`, and t
 in the chain. Each draft moves by one rename, which happens once: who finds it gone knows that another one has moved it.
 
 1. Whoever changes a list first settles the last change: what the last record states is in its place, and no draft of the same
-bytes is left. Only then can his own record follow.  2. Whoever wrote a draft moves that one alone. So the list of an older record
+bytes is left. Only then can the next record follow.
+2. Whoever wrote a draft moves that one alone. So the list of an older record
 never comes after that of a later one, however slow its writer was.
 
 Drafts of a change that was cut short before its record stay until the next change, and for an hour at least: without locks

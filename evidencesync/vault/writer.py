@@ -1,4 +1,4 @@
-"""The one machine that writes to a vault, where locks do not hold between machines.
+"""The one machine that writes to a vault, where locks do not hold between machines, and which machine this is.
 
 `vault.toml` names it. A vault that names one is written by that one alone, wherever it lies by now: the file system that it was
 made on may be seen as a local disk by its server, and as a network file system by all others.

@@ -1,9 +1,11 @@
 """Reads a custody chain from its folder, and checks every record by itself and in its place.
 
-1. Names: records and their signatures, numbered without a gap, and nothing else.  2. Each record is in its one form, names
+1. Names: records and their signatures, numbered without a gap, and nothing else.
+2. Each record is in its one form, names
 the digest of the one before, and stands where its type may stand.  3. Each is signed by a key that may sign its type.
 4. That key was trusted: at the time when the vault next signed for something received, or for where the chain ended: by
-then the record existed; else now.  5. What records say to one another holds: hand-overs and acceptances, corrections.
+then the record existed; else now.
+5. What records say to one another holds: hand-overs and acceptances, corrections.
 
 What the disk does not give is not gone, and is never held against what it does give: no order, no time and no hand-over is judged
 by a record that could not be read.

@@ -1,4 +1,4 @@
-"""What all checks of one run share."""
+"""What all checks of one run share, and how far they are."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""When a source that changes is pushed again: the decision, which knows no clock but what it is told, and the loop around it.
+"""Decides when a source that changes is pushed again, watches the source, and runs the loop around both.
 
-Looking decides, and nothing else: what the kernel tells only brings the next look forward. All times are seconds of a clock that
-never goes back.
+The decision reads no clock: it is told what a look saw and when. Looking decides, and nothing else: what the kernel tells only
+brings the next look forward. All times are seconds of a clock that never goes back.
 """
 
 from __future__ import annotations
