@@ -95,6 +95,7 @@ def read_local_chain(vault: Vault, name: ItemName, memory: HeadMemory) -> ShownC
 
     Raises NotThereError, ChainError, SignatureError.
     """
+    vault.item(name)  # is it there at all?
     at_hand = VaultAtHand(memory, vault, name)
     item = vault.item(name)
     chain = ShownChain(vault.settings.id, vault.settings.key, name)

@@ -29,6 +29,7 @@ from evidencesync.errors import (
     ForkedError,
     InvalidNameError,
     MalformedDocumentError,
+    NameClashError,
     NoRoomToRememberError,
     NotThereError,
     RememberedHeadsError,
@@ -138,7 +139,10 @@ class HeadMemory:
                 os.close(heads)
 
     def recall(self, subject: ChainSubject) -> Remembered | None:
-        """What was seen of a chain; None for nothing. Raises RememberedHeadsError when the file cannot be read or believed."""
+        """What was seen of a chain; None for nothing. Raises RememberedHeadsError when the file cannot be read or believed.
+
+        Raises NameClashError where it is about another case or item whose number makes the same folder's name.
+        """
         try:
             with self._opened() as heads, opened_folder(_vault_folder(subject.vault_id), heads) as vault:
                 return self._load(vault, _file_name(subject), subject)
@@ -187,7 +191,7 @@ class HeadMemory:
         forgotten = 0
         try:
             with self._opened() as heads, opened_folder(_vault_folder(vault_id), heads) as vault, _locked(vault):
-                for name in os.listdir(vault) if subject is None else [_file_name(subject)]:
+                for name in os.listdir(vault) if subject is None else self._named(vault, subject):
                     os.unlink(name, dir_fd=vault)
                     forgotten += not name.startswith(DRAFT)
                 os.fsync(vault)
@@ -198,6 +202,17 @@ class HeadMemory:
         if not forgotten:
             raise NotThereError("nothing is remembered of that", hint="See what is: evidencesync receipts list")
         return forgotten
+
+    def _named(self, vault_fd: int, subject: ChainSubject) -> list[str]:
+        """The file of a chain that is to be forgotten, also a damaged one; none where it is about another of the same name."""
+        name = _file_name(subject)
+        try:
+            self._load(vault_fd, name, subject)
+        except NameClashError:
+            return []
+        except RememberedHeadsError:
+            pass  # whatever it was about, it is in the way
+        return [name]
 
     def _remember(self, heads_fd: int, new: Remembered) -> None:
         subject, name = new.subject, _file_name(new.subject)
@@ -223,11 +238,16 @@ class HeadMemory:
             check_texts(found, "a remembered head")
             check_moment(found.seen, "a remembered head")
             about = ChainSubject(found.vault_id, found.case, found.item)
-            is_it = about == subject if subject is not None else _file_name(about) == name and about.vault_id == vault_id
+            is_it = _file_name(about) == name and about.vault_id == vault_id
         except (MalformedDocumentError, InvalidNameError) as error:
             raise self._damaged(vault_id, error.message) from error
         if not is_it or len(found.digests) > found.sequence:
             raise self._damaged(vault_id, "it is about something else")
+        if subject not in (None, about):
+            raise NameClashError(
+                f"this machine has seen the folder of {whose_chain(subject)} as that of another: {whose_chain(about)}",
+                hint="The two numbers make the same folder name. Use another number.",
+            )
         return Remembered(about, found.vault_key, KnownChain(found.sequence, tuple(found.digests)), found.seen)
 
     def _damaged(self, vault_id: str, why: str) -> RememberedHeadsError:

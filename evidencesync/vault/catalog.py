@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from evidencesync.custody.documents import ManifestHeader
 from evidencesync.custody.manifest import decode_header
@@ -18,6 +18,8 @@ from evidencesync.files.disk import make_folder, opened_file, opened_folder, sto
 from evidencesync.limits import MAX_HEADER_LINE
 from evidencesync.vault.layout import ITEM_FOLDERS, MANIFEST, ItemLayout, VaultLayout, acquisition_number
 from evidencesync.vault.ledger import Ledger
+
+SEE_LIST: Final = "See what there is: evidencesync list VAULT"
 
 
 def case_folders(vault: VaultLayout) -> list[str]:
@@ -128,7 +130,7 @@ def require_item_folders(vault: VaultLayout, name: ItemName) -> None:
             raise MissingOrExtraError(
                 f"item {name} lacks its {what} {', '.join(missing)}", hint="See what else is wrong: evidencesync verify VAULT"
             )
-    raise NotThereError(f"the vault has no item {name}", hint="See what there is: evidencesync list VAULT")
+    raise NotThereError(f"the vault has no item {name}", hint=SEE_LIST)
 
 
 def _holds_anything(folder: Path) -> bool:

@@ -126,19 +126,26 @@ class VaultItem:
                     return number
         return None
 
-    def check_titles(self) -> None:
-        """Raises NameClashError when the folders belong to another exact case or item number.
+    def whose_folders(self) -> ItemName | None:
+        """The item, or another one of the case, that has these folders under other exact numbers; None for a name of its own.
 
-        Before anything is published there is nothing to compare with, so `publish` asks again.
+        Before anything is published there is nothing to compare with.
         """
         mine = stored_name(self.layout)
         if mine is not None and mine.item != self.name.item:
+            return mine
+        other = mine or next(readable_names(self.vault, self.name.case.folder), None)
+        return other if other is not None and other.case != self.name.case else None
+
+    def check_titles(self) -> None:
+        """Raises NameClashError when the folders belong to another exact case or item number. `publish` asks again."""
+        other = self.whose_folders()
+        if other is not None and other.case == self.name.case:
             raise NameClashError(
-                f"the folder for item {self.name} belongs to {mine} already",
+                f"the folder for item {self.name} belongs to {other} already",
                 hint="The two numbers make the same folder name. Use another item number.",
             )
-        other = mine or next(readable_names(self.vault, self.name.case.folder), None)
-        if other is not None and other.case != self.name.case:
+        if other is not None:
             raise NameClashError(
                 f"the folder for the case of {self.name} belongs to the case of {other} already",
                 hint="The two numbers make the same folder name. Use another case number.",

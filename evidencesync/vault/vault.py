@@ -12,13 +12,13 @@ from evidencesync.custody.documents import CUSTODY_NAMESPACE
 from evidencesync.custody.record import demands_low_s
 from evidencesync.custody.sshsig import verify_signature
 from evidencesync.custody.trust import TrustLists
-from evidencesync.errors import ChainError, VaultNotFoundError
+from evidencesync.errors import ChainError, NotThereError, VaultNotFoundError
 from evidencesync.evidence.digest import sha512_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName
 from evidencesync.files.disk import FOLDER_FLAGS, load_file, opened_folder, storage_error
 from evidencesync.limits import MAX_VAULT_TOML
-from evidencesync.vault.catalog import case_folders, make_item_folders, require_item_folders, stored_names
+from evidencesync.vault.catalog import SEE_LIST, case_folders, make_item_folders, require_item_folders, stored_names
 from evidencesync.vault.claims import NewRecord
 from evidencesync.vault.index.index import Index
 from evidencesync.vault.item import VaultItem
@@ -87,7 +87,8 @@ class Vault:
     def item(self, name: ItemName, *, create: bool = False) -> VaultItem:
         """An item by its exact case and item number; with `create`, its empty folders are made where they are missing.
 
-        Raises NotThereError, and NameClashError when the folders belong to other exact numbers.
+        Raises NotThereError. Where the folders belong to other exact numbers, that item is not there, and cannot be made
+        (NameClashError).
         """
         if create:
             require_writer(self.layout)
@@ -101,7 +102,10 @@ class Vault:
             return vouches_for_item(new, subject, own.key, self.load_trust, low_s=self.low_s)
 
         item = VaultItem(own.id, own.key, name, self.layout, vouch)
-        item.check_titles()
+        if create:
+            item.check_titles()
+        elif (other := item.whose_folders()) is not None:
+            raise NotThereError(f"the vault has no item {name}: its folder is that of {other}", hint=SEE_LIST)
         return item
 
     def items(self) -> Iterator[ItemName]:

@@ -298,7 +298,11 @@ class _Audit:
                     item = folder.enter(item_name, folder.report.inside(item_name, item=item_name))
                     if item is not None:
                         with item:
-                            self._check_item(context, item, ItemFolder(name, item_name, self._selection.acquisition))
+                            self._check_item(context, item, self._where(name, item_name))
+
+    def _where(self, case: str, item: str) -> ItemFolder:
+        asked = self._selection
+        return ItemFolder(case, item, asked.acquisition, (asked.case, asked.item))
 
     def _check_item(self, context: Context, item: CheckedFolder, where: ItemFolder) -> None:
         self._seen.add((where.case, where.item))

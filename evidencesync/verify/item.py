@@ -42,11 +42,15 @@ _MAX_RECIPE_FILES: Final = 500  # descriptors that are open at the same time; th
 
 @dataclass(frozen=True, slots=True)
 class ItemFolder:
-    """The folders' names of a case and an item, and which acquisition is asked for (None: all)."""
+    """The folders' names of a case and an item, and which acquisition is asked for (None: all).
+
+    `asked` are the exact case and item that are asked for (None: any): two numbers can make the same folder's name.
+    """
 
     case: str
     item: str
     acquisition: int | None
+    asked: tuple[str | None, str | None] = (None, None)
 
 
 def check_item(context: Context, folder: CheckedFolder, where: ItemFolder) -> None:
@@ -112,6 +116,7 @@ class _Item:
         self._report = folder.report
         self._titles = _titles_of_chain(custody)
         self._chain = self._new_chain()
+        self._is_asked_for = True
         self._unfinished: int | None = None
         self._linked = 0  # the last record that lies in the chain's own folder
 
@@ -166,6 +171,11 @@ class _Item:
             if Title(title).folder != folder:
                 text = f"the records are about the {what} {safe_text(title)}, whose folder has another name"
                 self._report.report(Check.CUSTODY, "wrong-place", text)
+        for what, title, asked in zip(("case", "item"), self._titles, self._where.asked, strict=True):
+            if asked not in (None, title):  # the folder is checked all the same: somebody may have changed what its records say
+                text = f"the vault has no {what} {safe_text(asked)}: the folder is that of the {what} {safe_text(title)}"
+                self._report.report(Check.STRUCTURE, "not-there", text)
+                self._is_asked_for = False
 
     def _begin_without_chain(self, acquisitions: CheckedFolder, numbers: list[int]) -> bool:
         """No record of the chain tells the numbers: it is empty, or all of it is damaged. False: nothing more to check."""
@@ -274,7 +284,7 @@ class _Item:
         digests = {number: digest for number, digest in self._chain.digests.items() if number <= self._linked}
         self._context.digests[self._titles] = digests  # what lies in an acquisition alone is not in the chain yet
         self._context.note_unread(self._titles, self._chain.unread)
-        if digests:
+        if digests and self._is_asked_for:
             self._context.heads.append(Head(self._titles[0], self._titles[1], self._linked, digests[self._linked]))
         if self._context.wanted_head in digests.values():
             self._context.head_seen = True

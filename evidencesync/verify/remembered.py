@@ -7,7 +7,7 @@ from typing import Final
 
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.consistency import ChainComparison, KnownChain, whose_chain
-from evidencesync.errors import ForkedError, RememberedHeadsError
+from evidencesync.errors import ForkedError, NameClashError, RememberedHeadsError
 from evidencesync.evidence.identity import Title
 from evidencesync.evidence.utc_time import format_moment
 from evidencesync.localstate.heads import HeadMemory, Remembered
@@ -56,7 +56,7 @@ def remember_heads(context: Context, memory: HeadMemory) -> None:
     ]
     try:
         memory.remember(heads)
-    except ForkedError as error:
+    except (ForkedError, NameClashError) as error:
         context.report.report(Check.CUSTODY, "forked", error.message)
     except RememberedHeadsError as error:
         context.report.report(Check.CUSTODY, "not-remembered", error.message)
