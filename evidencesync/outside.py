@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
-from evidencesync.errors import NoSpaceError, StorageError, UsageError
+from evidencesync.errors import EvidenceSyncError, NoSpaceError, StorageError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.files.disk import close_quietly
 from evidencesync.files.placing import place_file
-from evidencesync.files.shortages import hint_of, is_full, is_shortage, unexpected
+from evidencesync.files.shortages import hint_of, is_broken, is_full, is_shortage, unexpected
 
 FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _BELOW: Final = FOLDER_FLAGS | os.O_NOFOLLOW
@@ -129,18 +129,29 @@ def _is_on_one_disk(folder: int, other: Path) -> bool:
 
 
 def require_writable(folder: int, shown: str, hint: str) -> None:
-    """Raises UsageError where no file can be made in an open folder, NoSpaceError where its disk is full.
+    """Raises UsageError where no file can be made in an open folder, NoSpaceError where its disk is full, or StorageError.
 
     That is known before hours of work are spent on what could not be written.
     """
     try:
         os.close(_open_nameless(folder))
     except OSError as error:
-        if is_shortage(error):
-            raise unexpected(error) from error
         if is_full(error):
             raise NoSpaceError(f"there is no room for {shown}: {error.strerror}", hint=_FULL_HINT) from error
-        raise UsageError(f"{shown} cannot be made: {error.strerror}", hint=hint) from error
+        raise refused_place(error, f"{shown} cannot be made", hint) from error
+
+
+def refused_place(error: OSError, text: str, hint: str) -> EvidenceSyncError:
+    """The error to raise where a place that a person has named cannot be used; `hint` is for who can name a better one.
+
+    That is a UsageError, unless the disk is full or broken, or this process may have no more of something.
+    """
+    if is_shortage(error):
+        return unexpected(error)
+    text = f"{text}: {error.strerror}"
+    if is_full(error):
+        return NoSpaceError(text, hint=_FULL_HINT)
+    return StorageError(text, hint=_DISK_HINT) if is_broken(error) else UsageError(text, hint=hint)
 
 
 def _open_nameless(folder: int) -> int:
@@ -201,30 +212,29 @@ def _open_or_make(path: Path, shown: str, closed: Sequence[Closed], hint: str, f
 
 
 def open_folder_for(wanted: Path) -> int:
-    """The descriptor of the folder that something new is to lie in, which must be there. Raises UsageError."""
+    """The descriptor of the folder that something new is to lie in, which must be there. Raises as `refused_place` says."""
     try:
         return os.open(wanted.parent, FOLDER_FLAGS)
     except OSError as error:
-        if is_shortage(error):
-            raise unexpected(error) from error
         shown = safe_text(os.fsencode(wanted.parent), 200)
         if isinstance(error, FileNotFoundError):
             raise UsageError(f"there is no folder {shown}", hint="Make it first, or name a place in another folder.") from error
         hint = "Name a place in a folder that you can use."
-        raise UsageError(f"the folder {shown} cannot be opened: {error.strerror}", hint=hint) from error
+        raise refused_place(error, f"the folder {shown} cannot be opened", hint) from error
 
 
 def look_at(folder: int, name: str | bytes, shown: str) -> os.stat_result | None:
-    """What has a name in an open folder, a link itself; None: nothing. Raises UsageError for a name that nothing can have."""
+    """What has a name in an open folder, a link itself; None: nothing.
+
+    Raises UsageError for a name that nothing can have, and what else `refused_place` says.
+    """
     try:
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return None
     except OSError as error:
-        if is_shortage(error):
-            raise unexpected(error) from error
         hint = "Name a place in a folder that you can use, with a shorter name perhaps."
-        raise UsageError(f"{shown} cannot be made: {error.strerror}", hint=hint) from error
+        raise refused_place(error, f"{shown} cannot be made", hint) from error
 
 
 class NewFile:

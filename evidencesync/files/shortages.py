@@ -10,12 +10,17 @@ from evidencesync.errors import EvidenceSyncError, InternalError, NoSpaceError, 
 _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 # What a disk, a file system or its permissions say, whatever a program does. Others (EBADF, EINVAL, ENOENT) it may owe to itself.
-_SAID_BY_DISKS: Final = (
-    "EIO ESTALE EROFS EACCES EPERM ENXIO ENODEV ENOMEDIUM EUCLEAN EREMOTEIO EBADMSG EMLINK EFBIG ETIMEDOUT "  # not all everywhere
+_SAID_BY_BROKEN_DISKS: Final = (
+    "EIO ESTALE ENXIO ENODEV ENOMEDIUM EUCLEAN EREMOTEIO EBADMSG ETIMEDOUT "  # not all everywhere
     "ENOTCONN ECONNABORTED ESHUTDOWN EHOSTDOWN EHOSTUNREACH ENETDOWN ENETUNREACH ENOLINK ECOMM EPROTO ENOLCK "  # over a network
     "ENOKEY EKEYEXPIRED EKEYREVOKED EKEYREJECTED"  # encrypted ones, and those that ask for tickets
 )
-_STORAGE: Final = frozenset(getattr(errno, name) for name in _SAID_BY_DISKS.split() if hasattr(errno, name))
+_SAID_BY_SOUND_DISKS: Final = "EROFS EACCES EPERM EMLINK EFBIG"
+_BROKEN, _SOUND = (
+    frozenset(getattr(errno, name) for name in names.split() if hasattr(errno, name))
+    for names in (_SAID_BY_BROKEN_DISKS, _SAID_BY_SOUND_DISKS)
+)
+_STORAGE: Final = _BROKEN | _SOUND
 _TOO_LARGE: Final = (
     "No file may become so large here: by a limit of this process (ulimit -f), or because the file system holds no larger ones. "
     "Raise the limit, or use another file system; then run the same command again."
@@ -38,6 +43,11 @@ def is_shortage(error: BaseException) -> bool:
 def is_full(error: OSError) -> bool:
     """Whether a disk, or the user's part of it, is full."""
     return error.errno in _FULL
+
+
+def is_broken(error: OSError) -> bool:
+    """Whether a disk, or the network that it is reached by, does not work: another name or mode would not help."""
+    return error.errno in _BROKEN
 
 
 def hint_of(error: OSError) -> str | None:

@@ -15,9 +15,9 @@ from evidencesync.errors import UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.files.disk import FOLDER_FLAGS
 from evidencesync.files.folders import FolderStack, names_in
-from evidencesync.outside import closed_vault, look_at, require_outside
+from evidencesync.outside import closed_vault, look_at, refused_place, require_outside
 from evidencesync.restore.metadata import clear_flags
-from evidencesync.restore.refusals import place_error, reason_of
+from evidencesync.restore.refusals import place_error
 
 DRAFT_PREFIX: Final = ".evidencesync-restore-"
 _DRAFT_MODE: Final = 0o700  # nobody else looks in while it is made
@@ -89,8 +89,7 @@ def _open_parent(destination: bytes, vault: Path) -> tuple[int, bytes]:
     try:
         parent_fd = os.open(parent, FOLDER_FLAGS)
     except OSError as error:
-        text = f"{shown} has no folder to lie in: {reason_of(error)}"
-        raise UsageError(text, hint="Make the folder above it first.") from error
+        raise refused_place(error, f"{shown} has no folder to lie in", "Make the folder above it first.") from error
     try:
         if not destination or not name:
             raise UsageError(f"not a place for a working copy: {shown}", hint="Name a new folder.")

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from evidencesync.errors import EvidenceSyncError, NoSpaceError, ResourcesError, StorageError, UsageError
+from evidencesync.export.destination import Destination
 from evidencesync.outside import FOLDER_FLAGS, VAULT_MARKS, Closed, NewFile, lies_in, open_folder_outside, require_outside
+from evidencesync.restore.draft import drafted
 from evidencesync.vault.layout import CASES, SETTINGS
 from tests.support.file_systems import bound
 
@@ -213,6 +215,9 @@ def _refusing_drafts(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
         (errno.ENOSPC, NoSpaceError),
         (errno.EDQUOT, NoSpaceError),
         (errno.EMFILE, ResourcesError),
+        (errno.EIO, StorageError),
+        (errno.ESTALE, StorageError),
+        (errno.ENOTCONN, StorageError),
     ],
 )
 def test_that_nothing_can_be_made_in_a_folder_is_known_before_the_work(
@@ -268,6 +273,52 @@ def test_what_happens_to_a_disk_meanwhile_is_said_of_that_disk(
             pass
     assert "vault" not in (caught.value.hint or "")
     assert os.listdir(tmp_path) == []
+
+
+def _make_file(wanted: Path, _: Path) -> None:
+    NewFile(wanted)
+
+
+def _make_copy(wanted: Path, vault: Path) -> None:
+    with drafted(os.fsencode(wanted), vault):
+        pass
+
+
+def _make_export(wanted: Path, vault: Path) -> None:
+    Destination(wanted, vault)
+
+
+@pytest.mark.parametrize("make", [_make_file, _make_copy, _make_export])
+@pytest.mark.parametrize("call", ["open", "stat"])
+@pytest.mark.parametrize(
+    ("code", "refused"), [(errno.EIO, StorageError), (errno.ESTALE, StorageError), (errno.EACCES, UsageError)]
+)
+def test_a_broken_disk_at_the_destination_is_no_mistake_of_who_named_it(
+    make: Callable[[Path, Path], None],
+    call: str,
+    code: int,
+    refused: type[EvidenceSyncError],
+    vault: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whether its folder cannot be opened, or a name in it cannot be looked at."""
+    wanted = tmp_path / "place" / "copy"
+    wanted.parent.mkdir()
+    really: Callable[..., object] = getattr(os, call)
+    failing = wanted.parent if call == "open" else wanted.name
+
+    def refuse(path: str | bytes | Path, *more: object, **named: object) -> object:
+        if not isinstance(path, int) and os.fsencode(path) == os.fsencode(failing):
+            raise OSError(code, os.strerror(code))
+        return really(path, *more, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, refuse)
+        with pytest.raises(refused, match="place") as caught:
+            make(wanted, vault)
+    assert type(caught.value) is refused
+    assert "vault" not in (caught.value.hint or "")
 
 
 def test_a_folder_in_which_nothing_can_be_looked_for_is_not_taken_for_no_vault(
