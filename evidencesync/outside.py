@@ -58,17 +58,20 @@ def closed_vault(vault: Path | None) -> list[Closed]:
 def require_outside(folder: int, shown: str, closed: Sequence[Closed] = (), hint: str = "Name another place.") -> None:
     """Raises UsageError where an open folder lies in a closed one, in any vault, or among the system's own.
 
-    `shown` is what would be written there.
+    `shown` is what would be written there. Where the disk does not tell, it is not outside: see `refused_place`.
     """
-    for one in closed:
-        if lies_in(folder, one.folder):
-            raise UsageError(f"{shown} lies in {one.what}: nothing may be written there", hint=hint)
-    for system in _OF_THE_SYSTEM:
-        if _is_on_one_disk(folder, system) and lies_in(folder, system):
-            raise UsageError(f"{shown} lies in {system}, whose files are the system's own", hint=hint)
-    for above in _above(folder):
-        if _is_vault(above):
-            raise UsageError(f"{shown} lies in a vault: only evidence belongs there", hint=hint)
+    try:
+        for one in closed:
+            if lies_in(folder, one.folder):
+                raise UsageError(f"{shown} lies in {one.what}: nothing may be written there", hint=hint)
+        for system in _OF_THE_SYSTEM:
+            if _is_on_one_disk(folder, system) and lies_in(folder, system):
+                raise UsageError(f"{shown} lies in {system}, whose files are the system's own", hint=hint)
+        for above in _above(folder):
+            if _is_vault(above):
+                raise UsageError(f"{shown} lies in a vault: only evidence belongs there", hint=hint)
+    except OSError as error:
+        raise refused_place(error, f"nobody can tell whether {shown} lies in a vault", hint) from error
 
 
 def lies_in(folder: int, other: Path) -> bool:
@@ -141,17 +144,17 @@ def require_writable(folder: int, shown: str, hint: str) -> None:
         raise refused_place(error, f"{shown} cannot be made", hint) from error
 
 
-def refused_place(error: OSError, text: str, hint: str) -> EvidenceSyncError:
+def refused_place(error: OSError, text: str, hint: str, kind: type[UsageError] = UsageError) -> EvidenceSyncError:
     """The error to raise where a place that a person has named cannot be used; `hint` is for who can name a better one.
 
-    That is a UsageError, unless the disk is full or broken, or this process may have no more of something.
+    That is an error of that `kind`, unless the disk is full or broken, or this process may have no more of something.
     """
     if is_shortage(error):
         return unexpected(error)
     text = f"{text}: {error.strerror}"
     if is_full(error):
         return NoSpaceError(text, hint=_FULL_HINT)
-    return StorageError(text, hint=_DISK_HINT) if is_broken(error) else UsageError(text, hint=hint)
+    return StorageError(text, hint=_DISK_HINT) if is_broken(error) else kind(text, hint=hint)
 
 
 def _open_nameless(folder: int) -> int:

@@ -6,20 +6,33 @@ machine: it is looked at first, and run without a parser of command lines.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
 import sys
 import threading
 from collections.abc import Sequence
+from typing import Final
 
 from evidencesync.cli.console import Console
 from evidencesync.errors import ExitCode, InterruptedRunError
 from evidencesync.files.shortages import unexpected
 
+_OUT_OF_MEMORY: Final = b"error: out of memory\nhint: Raise the limit (ulimit -v, ulimit -d), then run the same command again.\n"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line; its exit code. Never raises, and never shows a traceback unless asked to."""
+    try:
+        return _main(arguments)
+    except MemoryError:  # once more, while it was said
+        with contextlib.suppress(OSError):
+            os.write(2, _OUT_OF_MEMORY)
+        return int(ExitCode.INTERNAL)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     if arguments is None:
         _take_closed_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -57,7 +70,8 @@ def _prepare_end() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         # With `python -m` the interpreter kills itself with SIGINT, whatever exit code it is given, where Ctrl-C came while a
         # text was executed (which is how dataclasses are made). The next text that is executed has it forget that.
-        exec("")  # noqa: S102 - nothing is executed; see above
+        with contextlib.suppress(MemoryError):
+            exec("")  # noqa: S102 - nothing is executed; see above
     gc.freeze()  # or the interpreter would go through all there is once more, looking for cycles: 50 ms
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from evidencesync.cli.console import Console
 from evidencesync.errors import EvidenceSyncError, ExitCode, InterruptedRunError, NoWorkingFolderError
-from evidencesync.files.shortages import unexpected
+from evidencesync.files.shortages import is_panic, unexpected
 
 
 def guard(console: Console, work: Callable[[], ExitCode]) -> ExitCode:
@@ -32,6 +32,10 @@ def _guarded(console: Console, work: Callable[[], ExitCode]) -> ExitCode:
             failure = NoWorkingFolderError(f"the folder that this was started in is gone: {error}")
         else:
             failure = unexpected(error)
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        failure = unexpected(error)
     console.fail(failure)
     return failure.exit_code
 

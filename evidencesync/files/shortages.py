@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import resource
 from typing import Final
 
 from evidencesync.errors import EvidenceSyncError, InternalError, NoSpaceError, ResourcesError, StorageError
@@ -26,6 +27,8 @@ _TOO_LARGE: Final = (
     "Raise the limit, or use another file system; then run the same command again."
 )
 _NO_THREAD: Final = "can't start new thread"  # what Python says of a refused clone(2), as a plain RuntimeError
+_NO_ROOM_FOR_ERROR: Final = "without exception set"  # a SystemError: Python had no room for the MemoryError itself
+_LIMITED: Final = (resource.RLIMIT_AS, resource.RLIMIT_DATA)
 _NO_ROOM_FOR_CODE: Final = ("Cannot allocate memory", "failed to map segment")  # what the loader says, as an ImportError
 
 
@@ -37,7 +40,19 @@ def is_shortage(error: BaseException) -> bool:
         return error.errno in _SHORTAGES
     if isinstance(error, ImportError):
         return any(sign in str(error) for sign in _NO_ROOM_FOR_CODE)
+    if isinstance(error, SystemError) or is_panic(error):
+        return (is_panic(error) or _NO_ROOM_FOR_ERROR in str(error)) and _is_limited()
     return isinstance(error, RuntimeError) and str(error) == _NO_THREAD
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether a library that is written in Rust has given up. Python's bindings make no Exception of that."""
+    return type(error).__name__ == "PanicException" and not isinstance(error, Exception)
+
+
+def _is_limited() -> bool:
+    """Whether somebody has set a limit to the memory of this process: then that is what was met, most likely."""
+    return any(resource.getrlimit(limit)[0] != resource.RLIM_INFINITY for limit in _LIMITED)
 
 
 def is_full(error: OSError) -> bool:

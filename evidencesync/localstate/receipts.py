@@ -18,11 +18,10 @@ from typing import BinaryIO, Final
 
 from evidencesync.custody.documents import CustodyRecord
 from evidencesync.custody.record import record_name
-from evidencesync.errors import ConfigurationError, NoSpaceError, UnkeptReceiptError
+from evidencesync.errors import ConfigurationError, UnkeptReceiptError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName
 from evidencesync.files.placing import place_folder
-from evidencesync.files.shortages import is_full, is_shortage, unexpected
 from evidencesync.home import expand
 from evidencesync.limits import MAX_KEPT_MANIFEST
 from evidencesync.localstate.files import (
@@ -35,7 +34,7 @@ from evidencesync.localstate.files import (
     sync_file,
     write_file,
 )
-from evidencesync.outside import Closed
+from evidencesync.outside import Closed, refused_place
 
 MANIFEST: Final = "manifest.jsonl"
 ITEM_RECORDS: Final = "custody"
@@ -56,20 +55,15 @@ class Kept:
 def receipts_folder(chosen: Path | None, closed: Sequence[Closed] = ()) -> KeptFolder:
     """The folder for receipts, made where it is missing, and tried: before a push is the time to learn that it is full.
 
-    The default follows the XDG Base Directory Specification. Raises NoSpaceError, ConfigurationError, UsageError where it lies
-    in what is `closed`.
+    The default follows the XDG Base Directory Specification. Raises NoSpaceError, StorageError, ConfigurationError,
+    UsageError where it lies in what is `closed`.
     """
     folder = default_receipts(chosen)
     try:
         return KeptFolder(folder, closed, _HINT, follow=True)
     except OSError as error:
-        if is_shortage(error):
-            raise unexpected(error) from error
-        refused = NoSpaceError if is_full(error) else ConfigurationError
-        raise refused(
-            f"receipts cannot be kept in {safe_text(str(folder), 200)}: {error.strerror}",
-            hint=_HINT,
-        ) from error
+        text = f"receipts cannot be kept in {safe_text(str(folder), 200)}"
+        raise refused_place(error, text, _HINT, ConfigurationError) from error
 
 
 def default_receipts(chosen: Path | None) -> Path:

@@ -160,7 +160,8 @@ _NOT_ENDED: Final = (
     "An init that did not end has left it. See that none is running there; then remove what is in {}, "
     "and run the same command again."
 )
-_FILES: Final = (SETTINGS, TRUSTED_SIGNERS, REVOKED_KEYS, VAULT_KEY, VAULT_KEY_PUBLIC)
+_SETTINGS_DRAFT: Final = TEMPORARY + SETTINGS
+_FILES: Final = (SETTINGS, _SETTINGS_DRAFT, TRUSTED_SIGNERS, REVOKED_KEYS, VAULT_KEY, VAULT_KEY_PUBLIC)
 _FOLDERS: Final = (CASES, CUSTODY, INDEX)
 
 
@@ -174,7 +175,7 @@ def create_vault(
 ) -> Vault:
     """Makes a vault in a folder that is empty or not there, with a key of its own, and opens it.
 
-    `trusted` are the examiners' keys and principals. vault.toml is written last: without it, a folder is no vault.
+    `trusted` are the examiners' keys and principals. vault.toml gets its name last, and whole: without it, a folder is no vault.
     Where it fails, nothing of it is left: the next one begins in an empty folder. Where the disk does not let it go, the error
     says what lies there.
     Raises UsageError for a folder that holds something, InvalidNameError, TrustFileError, StorageError, NoSpaceError.
@@ -228,7 +229,9 @@ def _furnish(layout: VaultLayout, name: str, trusted: Sequence[tuple[PublicKey, 
         ledger = Ledger(layout.custody)
         details = {"tool": "evidencesync", "version": __version__, **SIGNATURE_FORM} | files.digests()
         ledger.append(*sign_record(vault_record(settings, ledger, "made", details, now), signer))
-        store_new_file(root, SETTINGS, encode_settings(settings), mode=_MODE)
+        store_new_file(root, _SETTINGS_DRAFT, encode_settings(settings), mode=_MODE)
+        # Nobody else has a vault.toml here: of two who make a vault in one folder, the later has met the other's files by now.
+        os.rename(_SETTINGS_DRAFT, SETTINGS, src_dir_fd=root, dst_dir_fd=root)
         sync_folder(root, "the vault's folder")
 
 

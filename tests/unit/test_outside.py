@@ -308,7 +308,7 @@ def test_a_broken_disk_at_the_destination_is_no_mistake_of_who_named_it(
     really: Callable[..., object] = getattr(os, call)
     failing = wanted.parent if call == "open" else wanted.name
 
-    def refuse(path: str | bytes | Path, *more: object, **named: object) -> object:
+    def refuse(path: int | str | bytes | Path, *more: object, **named: object) -> object:
         if not isinstance(path, int) and os.fsencode(path) == os.fsencode(failing):
             raise OSError(code, os.strerror(code))
         return really(path, *more, **named)
@@ -331,7 +331,7 @@ def test_a_folder_in_which_nothing_can_be_looked_for_is_not_taken_for_no_vault(
     try:
         with monkeypatch.context() as patch:
             patch.setattr(os, "stat", refuse)
-            with pytest.raises(OSError, match="bad sector"):
-                require_outside(folder, "a file")
+            with pytest.raises(StorageError, match=r"whether /place/report\.html lies in a vault: bad sector"):
+                require_outside(folder, "/place/report.html")
     finally:
         os.close(folder)

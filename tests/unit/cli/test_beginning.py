@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from evidencesync.cli import app
+from evidencesync.cli.console import Console
 
 pytestmark = pytest.mark.usefixtures("measured_processes")  # what is started here is seen nowhere else
 
@@ -35,6 +36,20 @@ def test_a_broken_settings_file_is_said_by_what_sshd_starts(tmp_path: Path, priv
     )
     assert plain == parsed
     assert b"there is no setting called nonsense" in plain[2]
+
+
+def test_who_has_no_memory_left_to_say_so_says_so_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Where the error that says it needs more memory than there is."""
+
+    def refuse(*_: object, **__: object) -> int:
+        raise MemoryError
+
+    monkeypatch.setattr(app, "_run", refuse)
+    monkeypatch.setattr(Console, "fail", refuse)
+    assert app.main(["list", "vault"]) == 1
+    assert capfd.readouterr().err.startswith("error: out of memory\nhint: ")
 
 
 def _outcome(arguments: list[str], extra: list[str], **environment: str) -> tuple[int, bytes, bytes]:

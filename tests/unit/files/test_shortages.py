@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import threading
 from pathlib import Path
 
@@ -98,6 +99,33 @@ def test_what_is_remembered_is_not_called_damaged_where_no_file_can_be_opened(
         heads.HeadMemory(tmp_path).recall(ChainSubject("0" * 32, None, None))
     with pytest.raises(ResourcesError):
         heads.HeadMemory(tmp_path).recall_vault("0" * 32)
+
+
+class PanicException(BaseException):
+    """As the one of pyo3, which Rust libraries (typst, blake3, age) raise where they give up."""
+
+
+@pytest.mark.parametrize("error", [SystemError("error return without exception set"), PanicException("assertion failed")])
+@pytest.mark.parametrize(("limit", "slug"), [(1 << 30, "resources"), (resource.RLIM_INFINITY, "internal-error")])
+def test_what_fails_beyond_all_exceptions_is_said_in_one_line_and_is_a_shortage_where_memory_is_limited(
+    error: BaseException, limit: int, slug: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work() -> ExitCode:
+        raise error
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    assert guard(Console(as_json=True), work) == ExitCode.INTERNAL
+    said = capsys.readouterr()
+    assert f'"{slug}"' in said.out
+    assert "Traceback" not in said.out + said.err
+
+
+def test_other_ends_of_a_process_are_left_alone() -> None:
+    def work() -> ExitCode:
+        raise SystemExit(7)
+
+    with pytest.raises(SystemExit):
+        guard(Console(), work)
 
 
 def test_a_thread_that_cannot_be_started_ends_a_push_as_a_shortage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -101,6 +102,17 @@ def test_a_folder_that_cannot_be_written_is_said_beforehand(tmp_path: Path) -> N
     for bad in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(ConfigurationError, match="receipts cannot be kept"):
             receipts_folder(bad)
+
+
+def test_a_broken_disk_is_said_beforehand_and_is_no_matter_of_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(StorageError, match=f"receipts cannot be kept in {tmp_path}/receipts: Input/output error"):
+        receipts_folder(tmp_path / "receipts")
 
 
 def test_a_full_disk_is_said_beforehand_and_has_its_own_code(tmp_path: Path) -> None:

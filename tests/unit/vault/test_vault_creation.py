@@ -140,6 +140,29 @@ def test_what_the_disk_does_not_let_go_of_a_vault_is_said_and_the_rest_is_remove
     assert os.listdir(place) == ["vault_key"]
 
 
+def test_whenever_it_is_stopped_there_is_a_whole_vault_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """vault.toml makes a folder a vault: half of it would be called a damaged vault, and no init would begin there again."""
+    settings, seen = tmp_path / "vault" / "vault.toml", list[bool]()
+
+    def looking(call: str) -> None:
+        real = getattr(os, call)
+
+        def called(*given: object, **named: object) -> object:
+            done = real(*given, **named)
+            seen.append(settings.exists())
+            if settings.exists():
+                parse_settings(settings.read_bytes())
+            return done
+
+        monkeypatch.setattr(os, call, called)
+
+    for call in ("open", "write", "fchmod", "fsync", "rename"):
+        looking(call)
+    create_vault(settings.parent, "Lab")
+    assert seen.count(False) > 10
+    assert seen[-1]
+
+
 @pytest.mark.parametrize(
     "missing", [["cases", "custody", "index", "trusted_signers", "revoked_keys", "vault_key.pub"], ["index", "custody/*"], []]
 )
@@ -151,6 +174,7 @@ def test_a_folder_in_which_an_init_was_killed_is_called_that_and_a_vault_without
         for path in place.glob(name):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     (place / ".probe-0123456789abcdef").mkdir()
+    (place / ".new-vault.toml").touch()
     with pytest.raises(UsageError) as caught:
         create_vault(place, "Lab")
     assert "An init that did not end" in (caught.value.hint or "")
