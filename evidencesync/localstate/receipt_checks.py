@@ -307,8 +307,12 @@ class _Check:
         found: list[tuple[CustodyRecord, str]] = []
         try:
             with opened_folder(part, folder) as records:
-                for name in sorted(os.listdir(records), key=lambda name: (len(name.partition("-")[0]), name)):
+                names = set(os.listdir(records))
+                for name in sorted(names, key=lambda name: (len(name.partition("-")[0]), name)):
                     if name.endswith(SIGNATURE):
+                        if name.removesuffix(SIGNATURE) not in names:
+                            shown = safe_text(os.fsencode(f"{part}/{name}"), 100)
+                            raise MissingOrExtraError(f"{shown} is a signature without its record")
                         continue
                     record, digest = self._load_record(records, name, receipt)
                     before = found[-1] if found else None

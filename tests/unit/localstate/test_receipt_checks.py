@@ -118,6 +118,17 @@ def test_what_is_missing_is_said(keeper: Keeper, name: str) -> None:
     assert slugs(check(folder)) == {"missing-or-extra"}
 
 
+@pytest.mark.parametrize("part", ["custody", "vault-custody"])
+def test_a_record_that_was_removed_leaves_its_signature_and_that_is_said(keeper: Keeper, part: str) -> None:
+    """Also of the first one that was shown: no record after it is without the one before it."""
+    keeper.push()
+    keeper.push()
+    folder = keeper.push()
+    first = min((folder / part).glob("*.json"))
+    first.unlink()
+    assert slugs(check(folder)) == {"missing-or-extra"}
+
+
 def test_what_does_not_belong_there_is_said(keeper: Keeper) -> None:
     folder = keeper.push()
     (folder / "evil\x1b[2J").write_bytes(b"")
