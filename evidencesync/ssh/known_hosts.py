@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 import shlex
 import stat
 from dataclasses import dataclass
@@ -95,6 +96,16 @@ def _is_off(name: str) -> bool:
 def _files(names: str) -> list[str]:
     """The files of a setting as `ssh -G` shows it, which does not tell a blank in a name from one between two."""
     return [names] if " " in names and os.path.isfile(names) else names.split()
+
+
+def as_ssh_finds(name: str) -> Path:
+    """A file as ssh names it: `~` is the home folder of the password database, whatever HOME says."""
+    if name != "~" and not name.startswith("~/"):
+        return Path(name)
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir + name[1:])
+    except KeyError:
+        return Path(name)
 
 
 def quoted(file: str) -> str:

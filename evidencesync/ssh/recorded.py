@@ -11,8 +11,6 @@ import binascii
 import contextlib
 import dataclasses
 import hashlib
-import os
-import pwd
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -20,7 +18,7 @@ from typing import Final
 from evidencesync.errors import HostKeyError
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import MAX_TRUST_FILE
-from evidencesync.ssh.known_hosts import quoted
+from evidencesync.ssh.known_hosts import as_ssh_finds, quoted
 from evidencesync.ssh.route import Hop, environment
 
 _SECONDS: Final = 10.0
@@ -36,7 +34,7 @@ def held_to_revocations(hop: Hop, stack: contextlib.ExitStack) -> Hop:
     """
     if hop.lookup == hop.host.lower():
         return hop  # ssh looks for that name itself
-    keys = {key for file in hop.known_hosts for key in _revoked_in(_expand_home(file), hop.host.lower())}
+    keys = {key for file in hop.known_hosts for key in _revoked_in(as_ssh_finds(file), hop.host.lower())}
     if not keys:
         return hop
     import tempfile  # it is slow to import, and hardly ever needed
@@ -58,8 +56,8 @@ def is_recorded(hop: Hop, fingerprint: str) -> bool:
     if hop.has_revocations_elsewhere:
         return False
     try:
-        lines = [line for file in hop.known_hosts for line in _lines_about(_expand_home(file), hop.lookup)]
-        revoked = {key for file in hop.known_hosts for key in _revoked_in(_expand_home(file), hop.host.lower())}
+        lines = [line for file in hop.known_hosts for line in _lines_about(as_ssh_finds(file), hop.lookup)]
+        revoked = {key for file in hop.known_hosts for key in _revoked_in(as_ssh_finds(file), hop.host.lower())}
     except HostKeyError:
         return False
     marks = {line[0] for line in lines if fingerprint_of(line[-1]) == fingerprint}
@@ -73,16 +71,6 @@ def fingerprint_of(encoded: str) -> str | None:
     except (binascii.Error, ValueError):
         return None
     return "SHA256:" + base64.b64encode(digest).decode("ascii").rstrip("=")
-
-
-def _expand_home(name: str) -> Path:
-    """A file as ssh names it: `~` is the home folder of the password database, whatever HOME says."""
-    if name != "~" and not name.startswith("~/"):
-        return Path(name)
-    try:
-        return Path(pwd.getpwuid(os.getuid()).pw_dir + name[1:])
-    except KeyError:
-        return Path(name)
 
 
 def _revoked_in(file: Path, name: str) -> set[str]:

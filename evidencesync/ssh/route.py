@@ -24,7 +24,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.files.shortages import is_shortage
 from evidencesync.home import require_regular
 from evidencesync.ssh.address import Address, parse_server
-from evidencesync.ssh.known_hosts import known_hosts, trust_command, without_tokens
+from evidencesync.ssh.known_hosts import as_ssh_finds, known_hosts, trust_command, without_tokens
 from evidencesync.ssh.options import SshOptions, missing_program
 from evidencesync.ssh.private_files import check_key_file
 
@@ -82,6 +82,10 @@ _REVOKING: Final = ("revokedhostkeys", "knownhostscommand")  # as `ssh -G` calls
 _BATCH: Final = "BatchMode=yes"  # see `_patience`
 _NO_COMMAND: Final = b"without a command to execute"
 _CLIENT_HINT: Final = "It must be OpenSSH's client, 7.4 or later."
+_ANSWER_SECONDS: Final = 60.0  # `ssh -G` may look names up, and run what stands behind `Match exec`
+# What ssh opens itself without a look at what it is, as `ssh -G` calls it; and what else it opens beside a key.
+_OPENED: Final = ("identityfile", "certificatefile", "userknownhostsfile", "globalknownhostsfile", "revokedhostkeys")
+_BESIDE_KEYS: Final = ("", ".pub", "-cert.pub")
 _KEEPALIVES: Final = 4  # in the time after which a silent link is lost
 
 
@@ -251,12 +255,37 @@ def _ask(wish: _Wish, said: Sequence[str]) -> dict[str, str]:
     for line in os.fsdecode(asked.stdout).splitlines():
         key, _, value = line.partition(" ")
         found.setdefault(key.lower(), value.strip())
+        if key.lower() in _OPENED:
+            _require_openable(key, value.strip(), wish)
     return found
+
+
+def _require_openable(key: str, value: str, wish: _Wish) -> None:
+    """Raises ConfigurationError for a FIFO and the like among the files that a configuration names: ssh would wait at it."""
+    names = [name + end for name in {value, *value.split()} for end in (_BESIDE_KEYS if key.lower() == "identityfile" else ("",))]
+    for name in names:
+        try:
+            require_regular(as_ssh_finds(name))
+        except PermissionError:
+            continue  # closed to this user, and so to ssh
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise ConfigurationError(
+                f"{safe_text(key, 50)} of {safe_text(wish.name)} is {safe_text(name, 200)}, and ssh would wait there: {reason}",
+                hint="Name a regular file in the SSH configuration.",
+            ) from error
 
 
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
     try:
-        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=environment(), check=False)
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, env=environment(), check=False, timeout=_ANSWER_SECONDS
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ConfigurationError(
+            f"{safe_text(command[0], 200)} has not read its settings in {_ANSWER_SECONDS:g} seconds",
+            hint="Look at what the SSH configuration includes (Include) and runs (Match exec): ssh waits at a FIFO without end.",
+        ) from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         if is_shortage(error):
