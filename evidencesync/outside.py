@@ -154,7 +154,9 @@ def refused_place(error: OSError, text: str, hint: str, kind: type[UsageError] =
     text = f"{text}: {error.strerror}"
     if is_full(error):
         return NoSpaceError(text, hint=_FULL_HINT)
-    return StorageError(text, hint=_DISK_HINT) if is_broken(error) else kind(text, hint=hint)
+    if is_broken(error) or hint_of(error) is not None:
+        return StorageError(text, hint=hint_of(error) or _DISK_HINT)
+    return kind(text, hint=hint)
 
 
 def _open_nameless(folder: int) -> int:

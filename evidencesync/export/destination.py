@@ -22,7 +22,7 @@ from evidencesync.files.shortages import hint_of
 from evidencesync.outside import closed_vault, look_at, open_folder_for, require_outside, require_writable
 
 _OTHER: Final = "A vault holds what was acquired. Export to another place."
-_HINT: Final = "Nothing was exported. Look at the disks of the vault and of the destination."
+_HINT: Final = "Nothing was exported. Look at the disks of the vault and of the destination ({})."
 
 
 class Destination:
@@ -57,7 +57,7 @@ class Destination:
     @contextlib.contextmanager
     def new_folder(self) -> Iterator[int]:
         """An empty folder, which is removed with all that is in it unless it was published."""
-        with _of_the_destination():
+        with _of_the_destination(self.shown):
             with storing(f"write {self.shown}"):
                 os.mkdir(self._draft, 0o700, dir_fd=self._parent)
             try:
@@ -72,7 +72,7 @@ class Destination:
     @contextlib.contextmanager
     def new_file(self) -> Iterator[BinaryIO]:
         """An empty file, which is removed unless it was published."""
-        with _of_the_destination():
+        with _of_the_destination(self.shown):
             with storing(f"write {self.shown}"):
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
                 fd = os.open(self._draft, flags, 0o600, dir_fd=self._parent)
@@ -138,18 +138,18 @@ class Destination:
 
 
 @contextlib.contextmanager
-def _of_the_destination() -> Iterator[None]:
+def _of_the_destination(shown: str) -> Iterator[None]:
     """Hints that speak of a vault's disk alone would lead astray here."""
     try:
         yield
     except (NoSpaceError, StorageError) as error:
-        error.hint = _hint(error.__cause__)
+        error.hint = _hint(error.__cause__, shown)
         raise
     except OSError as error:
-        raised = storage_error(error, "write the export")
-        raised.hint = _hint(error)
+        raised = storage_error(error, f"write {shown}")
+        raised.hint = _hint(error, shown)
         raise raised from error
 
 
-def _hint(cause: BaseException | None) -> str:
-    return (hint_of(cause) if isinstance(cause, OSError) else None) or _HINT
+def _hint(cause: BaseException | None, shown: str) -> str:
+    return (hint_of(cause) if isinstance(cause, OSError) else None) or _HINT.format(shown)

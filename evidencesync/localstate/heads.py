@@ -39,7 +39,7 @@ from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title
 from evidencesync.evidence.utc_time import Moment
-from evidencesync.files.shortages import is_full, is_shortage, unexpected
+from evidencesync.files.shortages import hint_of, is_full, is_shortage, unexpected
 from evidencesync.home import expand
 from evidencesync.limits import MAX_SEEN_DIGESTS
 from evidencesync.localstate.files import DRAFT, KeptFolder, load_file, opened_folder, own_folder, replace_file
@@ -275,7 +275,7 @@ class HeadMemory:
         kind = NoRoomToRememberError if is_full(error) else RememberedHeadsError
         return kind(
             f"heads cannot be remembered in {safe_text(str(self._folder), 300)}: {error.strerror}",
-            hint=_OTHER_FOLDER,
+            hint=hint_of(error) or _OTHER_FOLDER,
         )
 
 

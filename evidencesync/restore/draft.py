@@ -17,10 +17,11 @@ from evidencesync.files.disk import FOLDER_FLAGS
 from evidencesync.files.folders import FolderStack, names_in
 from evidencesync.outside import closed_vault, look_at, refused_place, require_outside
 from evidencesync.restore.metadata import clear_flags
-from evidencesync.restore.refusals import place_error
+from evidencesync.restore.refusals import name_place, place_error
 
 DRAFT_PREFIX: Final = ".evidencesync-restore-"
 _DRAFT_MODE: Final = 0o700  # nobody else looks in while it is made
+_PREPARE: Final = "prepare the folder of the working copy"
 _INHERITED: Final = ("system.posix_acl_default", "system.posix_acl_access")
 
 
@@ -62,7 +63,8 @@ def drafted(destination: bytes, vault: Path) -> Iterator[TemporaryDestination]:
         try:
             _disinherit(draft.fd)
             yield draft
-        except BaseException:
+        except BaseException as error:
+            name_place(error, safe_text(destination, 200))
             with contextlib.suppress(OSError):  # the first error is the one to tell; its name says what is left of it
                 draft.discard()
             raise
@@ -131,8 +133,11 @@ def _disinherit(fd: int) -> None:
             os.removexattr(fd, name)
         except OSError as error:
             if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS):
-                raise place_error(error, "prepare the folder of the working copy") from error
-    os.fchmod(fd, _DRAFT_MODE)
+                raise place_error(error, _PREPARE) from error
+    try:
+        os.fchmod(fd, _DRAFT_MODE)
+    except OSError as error:
+        raise place_error(error, _PREPARE) from error
 
 
 def _empty(stack: FolderStack) -> None:

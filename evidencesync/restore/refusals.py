@@ -52,6 +52,9 @@ LACKS: Final[Mapping[Lack, tuple[str, ExitCode]]] = MappingProxyType(
     }
 )
 NAMED_OF_EACH: Final = 200
+_WHERE: Final = "where the working copy is to lie"
+_FULL_HINT: Final = f"Free space {_WHERE}; nothing was restored."
+_DISK_HINT: Final = f"Check the disk and the permissions {_WHERE}; nothing was restored."
 
 # What a file system says of a name or a kind of entry that it does not have.
 NOT_POSSIBLE: Final = frozenset(
@@ -103,8 +106,13 @@ def place_error(error: OSError, doing: str) -> EvidenceSyncError:
     """The error to raise where the copy cannot go on. `doing` completes the sentence "could not ..."."""
     raised = storage_error(error, doing)
     if isinstance(raised, NoSpaceError):
-        raised.hint = "Free space where the working copy is to lie; nothing was restored."
+        raised.hint = _FULL_HINT
     elif isinstance(raised, StorageError):
-        usual = "Check the disk and the permissions where the working copy is to lie; nothing was restored."
-        raised.hint = hint_of(error) or usual
+        raised.hint = hint_of(error) or _DISK_HINT
     return raised
+
+
+def name_place(error: BaseException, shown: str) -> None:
+    """Has the hint of a `place_error` say where the working copy was to lie: it was made by one who knew only what is in it."""
+    if isinstance(error, EvidenceSyncError) and error.hint in (_FULL_HINT, _DISK_HINT):
+        error.hint = error.hint.replace(_WHERE, f"{_WHERE} ({shown})")

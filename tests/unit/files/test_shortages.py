@@ -18,7 +18,8 @@ from evidencesync.export.destination import _of_the_destination
 from evidencesync.files.disk import storage_error
 from evidencesync.files.shortages import unexpected
 from evidencesync.localstate import heads
-from evidencesync.outside import NewFile
+from evidencesync.outside import NewFile, refused_place
+from evidencesync.restore.draft import drafted
 from evidencesync.restore.refusals import place_error
 from tests.support.bench_of_evidence import make_bench
 
@@ -153,13 +154,33 @@ def test_a_limit_on_the_size_of_files_is_named(tmp_path: Path) -> None:
     refused = OSError(errno.EFBIG, os.strerror(errno.EFBIG))
     with pytest.raises(StorageError) as made, NewFile(tmp_path / "new", (), "") as place, place.writing():
         raise refused
-    with pytest.raises(StorageError) as exported, _of_the_destination():
+    with pytest.raises(StorageError) as exported, _of_the_destination("/place/bag"):
         raise storage_error(refused, "write") from refused
-    with pytest.raises(StorageError) as written, _of_the_destination():
+    with pytest.raises(StorageError) as written, _of_the_destination("/place/bag"):
         raise refused
-    others = (made.value, exported.value, written.value, place_error(refused, "make"))
+    others = [
+        made.value,
+        exported.value,
+        written.value,
+        place_error(refused, "make"),
+        heads.HeadMemory(tmp_path)._unusable(refused),
+    ]
+    others.append(refused_place(refused, "receipts cannot be kept", "Name another folder."))
     for error in (unexpected(refused), storage_error(refused, "write"), *others):
-        assert error.slug == "storage"
+        assert error.slug in ("storage", "remembered-heads")
         assert "ulimit -f" in (error.hint or "")
     other = OSError(errno.EIO, os.strerror(errno.EIO))
     assert "ulimit" not in (storage_error(other, "write").hint or "")
+
+
+def test_the_place_of_a_copy_and_of_an_export_is_named_where_its_disk_refuses(tmp_path: Path) -> None:
+    """What is in it is named by its own path alone, which says nothing of where that lies."""
+    broken = OSError(errno.EIO, os.strerror(errno.EIO))
+    with pytest.raises(StorageError) as exported, _of_the_destination("/place/bag"):
+        raise storage_error(broken, "write bagit.txt") from broken
+    assert "/place/bag" in (exported.value.hint or "")
+    (tmp_path / "vault").mkdir()
+    for code, kind in ((errno.EIO, StorageError), (errno.ENOSPC, NoSpaceError)):
+        with pytest.raises(kind) as restored, drafted(os.fsencode(tmp_path / "copy"), tmp_path / "vault"):
+            raise place_error(OSError(code, os.strerror(code)), "make sub/b")
+        assert str(tmp_path / "copy") in (restored.value.hint or "")
