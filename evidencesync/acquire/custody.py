@@ -32,6 +32,7 @@ from evidencesync.errors import (
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.utc_time import format_moment
+from evidencesync.localstate.begun import BegunRecord
 from evidencesync.vault.ledger import iter_records
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
     from evidencesync.vault.vault import Vault
 
 _MOST_ATTEMPTS: Final = 8  # to be the next one in a chain that others add to
+_NOT_KNOWN: Final = (
+    "Whether the record is in the chain is not known. See: evidencesync custody show. "
+    "Run the same command again to add it: it is not added twice."
+)
 RETRIES: Final = 4
 """How often in a row a lost link is made anew, for a vault on another machine."""
 
@@ -57,11 +62,13 @@ class Appended:
     """A record that is in the chain, and the chain as it was shown after that.
 
     `unremembered`: why this machine will not remember it. The record is in the chain all the same: do not append it again.
+    `is_earlier`: an earlier run of the same command had added it, and was cut off before it knew.
     """
 
     record: ChainRecord
     chain: ShownChain
     unremembered: str | None = None
+    is_earlier: bool = False
 
 
 Reach = Callable[[], Link]
@@ -110,8 +117,13 @@ def read_local_chain(vault: Vault, name: ItemName, memory: HeadMemory) -> ShownC
     return chain
 
 
-def append_record(reach: Reach, request: CustodyRequest, compose: Compose, now: Callable[[], int] | None = None) -> Appended:
+def append_record(
+    reach: Reach, request: CustodyRequest, compose: Compose, now: Callable[[], int] | None = None, *, statement: str = ""
+) -> Appended:
     """Signs the next record of the chain and has the vault append it; only once, whatever becomes of the link.
+
+    Only once, too, where the process is killed and the command run again: `statement` is what the command states, the same for
+    the same command. Without one, nothing is known of earlier runs.
 
     The one door for all records that examiners add. A chain that is not what this machine has seen before gets none
     (RolledBackError, ForkedError), and where it ends then is remembered.
@@ -122,18 +134,21 @@ def append_record(reach: Reach, request: CustodyRequest, compose: Compose, now: 
     of theirs. After a lost link the chain tells whether the record is in it. Raises what the vault refuses it with, LockedError
     where others are always first, ChainError where a chain is shown that is not a continuation of the one before.
     """
-    return _Appending(reach, request, compose, now or SteadyClock()).run()
+    return _Appending(reach, request, compose, now or SteadyClock(), statement).run()
 
 
 class _Appending:
     """One record, over as many links as it takes."""
 
-    def __init__(self, reach: Reach, request: CustodyRequest, compose: Compose, now: Callable[[], int]) -> None:
+    def __init__(self, reach: Reach, request: CustodyRequest, compose: Compose, now: Callable[[], int], statement: str) -> None:
         self._reach = reach
+        self._statement = statement
+        self._begun: BegunRecord | None = None
+        self._earlier: list[str] = []  # the digests of what an earlier run handed in
         self._request = request
         self._compose = compose
         self._now = now
-        self._sent: set[str] = set()  # the digests of all that was handed in
+        self._sent: list[str] = []  # the digests of all that was handed in
         self._seen: list[str] = []  # the digests of all that was ever shown
 
     def run(self) -> Appended:
@@ -159,7 +174,7 @@ class _Appending:
                 lost = LinkLostError(error.message)
         if isinstance(lost, BusyError):
             raise lost
-        hint = "Whether the record is in the chain is not known. See: evidencesync custody show" if self._sent else None
+        hint = _NOT_KNOWN if self._sent else None
         raise LinkLostError(f"the link was lost: {lost.message if lost else 'no attempt was made'}", hint=hint)
 
     def _run_once(self) -> Appended:
@@ -168,12 +183,15 @@ class _Appending:
             if talk.chain.objection is not None:
                 raise talk.chain.objection
             self._compare(talk.chain)
+            self._recall(talk.chain)
             for _ in range(_MOST_ATTEMPTS):
                 found = self._find(talk.chain)
                 if found is not None:
                     return self._appended(found, talk)
                 document, signature = self._sign(talk)
-                self._sent.add(sha256_of(document).hex())
+                self._sent.append(sha256_of(document).hex())
+                if self._begun is not None:
+                    self._begun.keep(self._sent)
                 before = talk.chain.head_sha256
                 talk.append(document, signature)
                 if talk.chain.head_sha256 == before:
@@ -186,12 +204,24 @@ class _Appending:
         finally:
             talk.close()
 
+    def _recall(self, chain: ShownChain) -> None:
+        """What an earlier run of the same command has handed in, and does not know the fate of."""
+        if self._begun is None and self._statement:
+            request = self._request
+            about = (chain.vault_id, request.name.case.text, request.name.item.text, request.signer.public_key.fingerprint)
+            self._begun = BegunRecord(request.memory.folder.parent, about, self._statement)
+            self._earlier = self._begun.records()
+            self._sent += self._earlier
+
     def _appended(self, found: ChainRecord, talk: CustodyExchange) -> Appended:
+        unremembered = None
         try:
             self._request.memory.remember(talk.remembered(format_moment(self._now())))
         except EvidenceSyncError as error:  # the record is in the chain: a failure would have it appended again
-            return Appended(found, talk.chain, error.message)
-        return Appended(found, talk.chain)
+            unremembered = error.message
+        if self._begun is not None:
+            self._begun.end()
+        return Appended(found, talk.chain, unremembered, found.sha256 in self._earlier)
 
     def _compare(self, chain: ShownChain) -> None:
         """Nothing that was shown over an earlier link may be gone. Raises ChainError."""

@@ -124,7 +124,7 @@ def note(
     stated = {**_texts(text=text), **details.details(item.name())}
     if not stated:
         raise UsageError("there is nothing to note", hint="Give --text, --detail or --case-file.")
-    return _append(run, vault, item, sign, ssh, _fixed("noted", stated, acquisition))
+    return _append(run, vault, item, sign, ssh, _fixed("noted", stated, acquisition), ("noted", stated, acquisition))
 
 
 def correct(
@@ -144,7 +144,8 @@ def correct(
     stated = {**_texts(text=text), **details.details(item.name(), may_withdraw=True)}
     if not stated:
         raise UsageError("a correction needs to say what is right", hint="Give --text, --detail or --case-file.")
-    return _append(run, vault, item, sign, ssh, _fixed("corrected", {"record": str(record), **stated}))
+    stated = {"record": str(record), **stated}
+    return _append(run, vault, item, sign, ssh, _fixed("corrected", stated), ("corrected", stated))
 
 
 def hand_over(
@@ -172,7 +173,7 @@ def hand_over(
         _require_known(vault, details)
         return RecordDraft("handed-over", details)
 
-    return _append(run, vault, item, sign, ssh, compose)
+    return _append(run, vault, item, sign, ssh, compose, ("handed-over", details))
 
 
 def _require_known(vault: str, details: Mapping[str, str]) -> None:
@@ -210,7 +211,7 @@ def accept(
         number = record if record is not None else handed.record if handed is not None else 0
         return RecordDraft("accepted", {"record": str(number), **stated})
 
-    return _append(run, vault, item, sign, ssh, compose)
+    return _append(run, vault, item, sign, ssh, compose, ("accepted", stated, record))
 
 
 def seal(
@@ -228,7 +229,8 @@ def seal(
     """
     if not yes:
         run.console.confirm(f"Seal {safe_text(str(item.name()), 200)} for good? It takes no more acquisitions.")
-    return _append(run, vault, item, sign, ssh, _fixed("sealed", _texts(reason=reason)))
+    stated = _texts(reason=reason)
+    return _append(run, vault, item, sign, ssh, _fixed("sealed", stated), ("sealed", stated))
 
 
 # --- Adding ------------------------------------------------------------------------------------------------------------
@@ -249,10 +251,22 @@ def _fixed(kind: RecordType, details: dict[str, str], acquisition: int | None = 
     return lambda _: draft
 
 
-def _append(run: Run, vault: str, item: ItemChoice, sign: SignChoice, ssh: RemoteChoice, compose: Compose) -> ExitCode:
+def _append(
+    run: Run, vault: str, item: ItemChoice, sign: SignChoice, ssh: RemoteChoice, compose: Compose, statement: tuple[object, ...]
+) -> ExitCode:
+    """`statement`: what the command line states, by which the same command is known when it is run again."""
+    import json
+
     from evidencesync.acquire.custody import append_record
 
-    appended = append_record(*_prepare(run, vault_address(vault), item, sign, ssh), compose)
+    reach, request = _prepare(run, vault_address(vault), item, sign, ssh)
+    appended = append_record(reach, request, compose, statement=json.dumps(statement, sort_keys=True))
+    if appended.is_earlier:
+        number = appended.record.record.sequence
+        run.console.warn(
+            f"record {number} was in the chain already: an earlier run of this command had added it, and was cut off. "
+            "It was not added twice; to state it once more, run the command again"
+        )
     if appended.unremembered is not None:
         run.console.warn(f"the record is in the chain, but its head was not remembered here: {appended.unremembered}")
     _give_appended(run, appended)

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from evidencesync.acquire.custody import RecordDraft, append_record
-from evidencesync.acquire.custody_talk import ShownChain
+from evidencesync.acquire.custody import Appended, RecordDraft, append_record
+from evidencesync.acquire.custody_talk import CustodyExchange, ShownChain
 from evidencesync.errors import EvidenceSyncError, ExitCode, RememberedHeadsError
+from evidencesync.localstate.begun import BegunRecord
 from evidencesync.localstate.heads import HeadMemory
 from evidencesync.vault.item import lock_item
 from evidencesync.verify.audit import audit_vault
@@ -351,6 +352,65 @@ def test_a_record_is_appended_once_wherever_the_link_is_lost(bench: Bench, direc
     records = chain_of(bench).records
     assert [one.record.details["text"] for one in records[3:]] == ["once"] * len(cuts)
     assert audit_vault(bench.vault.layout.root, now_ns=time.time_ns()).verdict == "pass"
+
+
+@pytest.mark.parametrize("when", ["before it was handed in", "after it was handed in"])
+def test_a_command_that_was_killed_and_is_run_again_adds_one_record(
+    when: str, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = CustodyExchange.append
+
+    def killed(self: CustodyExchange, document: bytes, signature: bytes) -> None:
+        if when.startswith("after"):
+            really(self, document, signature)
+        raise KeyboardInterrupt
+
+    def run(text: str) -> Appended:
+        draft = RecordDraft("noted", {"text": text})
+        return append_record(lambda: bench.serve()[0], custody_request(bench), lambda _: draft, statement=text)
+
+    before = len(chain_of(bench).records)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(CustodyExchange, "append", killed)
+        run("seen")
+    again = run("seen")
+    assert again.is_earlier == when.startswith("after")
+    assert len(chain_of(bench).records) == before + 1
+    assert not run("seen").is_earlier  # who knows that it is there, and says it once more, means it
+    assert len(chain_of(bench).records) == before + 2
+    assert list((bench.source.parent / "seen" / "begun").iterdir()) == []
+
+
+def test_another_command_after_one_that_was_killed_adds_its_own_record(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    really = CustodyExchange.append
+
+    def killed(self: CustodyExchange, document: bytes, signature: bytes) -> None:
+        really(self, document, signature)
+        raise KeyboardInterrupt
+
+    def run(text: str) -> Appended:
+        draft = RecordDraft("noted", {"text": text})
+        return append_record(lambda: bench.serve()[0], custody_request(bench), lambda _: draft, statement=text)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(CustodyExchange, "append", killed)
+        run("a")
+    other = run("b")
+    assert not other.is_earlier
+    assert other.record.record.details == {"text": "b"}
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"x" * 20_000, b'{"statement": 1, "records": []}'])
+def test_what_nobody_has_written_of_a_begun_record_tells_nothing(content: bytes, tmp_path: Path) -> None:
+    begun = BegunRecord(tmp_path, ["vault", "case", "item", "key"], "seen")
+    begun.keep(["a" * 64])
+    assert begun.records() == ["a" * 64]
+    (file,) = (tmp_path / "begun").iterdir()
+    file.write_bytes(content)
+    assert begun.records() == []
+    begun.end()
+    begun.end()
+    assert begun.records() == []
 
 
 def test_a_link_that_cannot_be_made_again_says_what_is_not_known(bench: Bench) -> None:
