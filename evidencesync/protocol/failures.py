@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
-from evidencesync.errors import EvidenceSyncError, ExitCode, PeerError, ProtocolError, error_from_slug
+from evidencesync.errors import EvidenceSyncError, ExitCode, PeerError, ProtocolError, VersionError, error_from_slug
 from evidencesync.evidence.display import safe_text
-from evidencesync.protocol.messages import PROTOCOL_VERSION, VERSIONS, Failure
+from evidencesync.protocol.messages import HANDSHAKE, PROTOCOL_VERSION, VERSIONS, Failure
 
 _DONE: Final = frozenset({ExitCode.COMPLETE, ExitCode.GAPS, ExitCode.SOURCE_CHANGED})
 """Codes that say that an acquisition was published: never a peer's to give away."""
 
+_NOT_UNDERSTOOD: Final = re.compile(rf"a (?:{'|'.join(message.__name__ for message in HANDSHAKE)}) message is malformed")
+"""What every build says of a handshake that it does not understand. Ours is well-formed, so it is one of another version."""
 
 _OLD_SLUGS: Final = frozenset(
     """authentication bad-signature bad-timestamp cannot-connect chain-broken configuration digest-mismatch
@@ -41,9 +44,12 @@ def failure_of(error: EvidenceSyncError, version: int | None) -> Failure:
 def error_of(failure: Failure) -> EvidenceSyncError:
     """The error to raise for a peer's Failure, its text safe for a terminal.
 
-    A slug that is not ours, or that would make this end's run look done, becomes a PeerError.
+    A slug that is not ours, or that would make this end's run look done, becomes a PeerError. A peer that does not understand
+    our handshake is of another version, which is no accusation.
     """
     message, hint = safe_text(failure.message), safe_text(failure.hint) if failure.hint else None
+    if failure.slug == ProtocolError.slug and _NOT_UNDERSTOOD.fullmatch(message):
+        return VersionError(f"the other end speaks another version: {message}")
     error = error_from_slug(failure.slug, message, hint)
     return PeerError(message, hint=hint) if error.exit_code in _DONE else error
 

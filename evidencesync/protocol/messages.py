@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from evidencesync.errors import LimitExceededError, ProtocolError
+from evidencesync.errors import LimitExceededError, ProtocolError, VersionError
 from evidencesync.evidence.entry import Remark
 from evidencesync.limits import (
     MAX_DEVICE_FACTS,
@@ -503,6 +503,10 @@ MESSAGE_TYPES: Final[dict[int, type[Message]]] = {
 _TYPE_OF: Final = {message: number for number, message in MESSAGE_TYPES.items()}
 _DECODERS: Final = {number: msgspec.msgpack.Decoder(message) for number, message in MESSAGE_TYPES.items()}
 _ENCODER: Final = msgspec.msgpack.Encoder()
+_FIELDS: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
+HANDSHAKE: Final = (Patience, Hello, Welcome, Begin, Ready, Resumed, Standing, SourceAsk, SourceOffer, Fetch)
+"""What the ends say before anything is sent. A build from before the first release may have other fields in them."""
+_HANDSHAKE_NUMBERS: Final = frozenset(_TYPE_OF[message] for message in HANDSHAKE)
 
 
 def encode_message(message: Message) -> tuple[int, bytes]:
@@ -514,12 +518,32 @@ def encode_message(message: Message) -> tuple[int, bytes]:
 
 
 def decode_message(frame_type: int, body: bytes | memoryview) -> Message:
-    """The message in a frame. Raises ProtocolError for an unknown type or a body outside its bounds."""
+    """The message in a frame. Raises ProtocolError for an unknown type or a body outside its bounds.
+
+    Raises VersionError for a message of the handshake that has another number of fields: builds from before the first release
+    say so, and none of them is a hostile peer for that.
+    """
     decoder = _DECODERS.get(frame_type)
     if decoder is None:
         raise ProtocolError(f"unknown message type {frame_type}")
     try:
         message: Message = decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError(f"a {MESSAGE_TYPES[frame_type].__name__} message is malformed") from error
+        name, known = MESSAGE_TYPES[frame_type].__name__, len(MESSAGE_TYPES[frame_type].__struct_fields__)
+        count = _count_of_fields(body)
+        if frame_type in _HANDSHAKE_NUMBERS and count is not None and count != known:
+            raise VersionError(
+                f"the other end speaks another version: its {name} message has {count} fields, not {known}"
+            ) from error
+        raise ProtocolError(f"a {name} message is malformed") from error
     return message
+
+
+def _count_of_fields(body: bytes | memoryview) -> int | None:
+    """How many fields a well-formed short array of MessagePack has; None: it is none."""
+    if not len(body) or body[0] & 0xF0 != 0x90:
+        return None
+    try:
+        return len(_FIELDS.decode(body))
+    except (msgspec.MsgspecError, RecursionError):
+        return None

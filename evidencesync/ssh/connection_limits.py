@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from evidencesync.limits import MIB
+from evidencesync.limits import KIB, MIB
 from evidencesync.ssh.shares import Share, Waiting, network_of
 from evidencesync.ssh.wire import Wire
 
 # What a connection may send until it is known better: asyncssh holds without a bound what it has not come to.
+_HELLO_BYTES: Final = 128 * KIB  # names of algorithms and a key, of which the largest has a few thousand bytes
 _LOGIN_BYTES: Final = 1 * MIB  # twenty keys with their certificates are far less
 _PROOF_BYTES: Final = 4 * MIB  # a first word, and a claim with its signature
 # What may lie here for a client that takes nothing: a writer of ours waits long before.
@@ -81,13 +82,14 @@ class ConnectionLimiter:
         if not self._enter(self._logging_in, wire, [share], self._limits.logins):
             return False
         self._networks[wire] = network
-        wire.most_received, wire.most_queued = _LOGIN_BYTES, _QUEUED_BYTES
+        wire.most_received, wire.most_queued = _HELLO_BYTES, _QUEUED_BYTES
         self._allow(wire, self._limits.hello_seconds)
         return True
 
     def agreed_keys(self, wire: Wire) -> None:
         """A connection has agreed on keys, so it is an SSH client; it may now take the time that a person needs to log in."""
         if wire in self._logging_in:
+            wire.most_received = _LOGIN_BYTES
             self._allow(wire, self._limits.login_seconds)
 
     def logged_in(self, wire: Wire, key: str) -> LoginDecision:

@@ -6,6 +6,7 @@ asyncssh's own names for these begin with an underscore; `tests/integration/test
 - What is to be sent while keys are exchanged anew. A client begins that, never ends it, and goes on asking.
 - What has arrived for a session that does not read: a window counts bytes, and a packet of one byte costs a hundred.
 - Answers in packets of a few bytes: a client names the size, and each packet costs as much as a large one.
+- Packets that mean nothing, from somebody who has not shown yet who he is: the smallest has 16 bytes, and each costs time.
 """
 
 # ruff: noqa: SLF001 - this module is where we reach into asyncssh
@@ -23,6 +24,10 @@ _PACKET_COST: Final = 256  # what the smallest packet takes in memory while it i
 _SMALL: Final = 4 * KIB
 _BLOCK: Final = 64 * KIB
 _LEAST_PACKET: Final = 1 * KIB  # every SSH program takes 32 KiB (RFC 4253, 6.1), and small ones 16 KiB
+_LOGIN_PACKETS: Final = 256  # an exchange of keys, and twenty keys with two questions each, are some fifty
+_PROOF_PACKETS: Final = (
+    4096  # a first word and a claim are few; somebody in the queue for a place says for hours that he is alive
+)
 # What runs a command, and what asyncssh itself sorts all requests by.
 _KEPT: Final = frozenset({"_process_exec_request", "_process_request", "_process_global_request"})
 
@@ -77,8 +82,11 @@ class _Arrived:
         return self._blocks.take(), None
 
 
-def narrow_connection(connection: Any, abort: Callable[[], None]) -> None:
-    """Refuses every request of the connection itself (forwardings), at once, and calls `abort` where too much is held back."""
+def narrow_connection(connection: Any, abort: Callable[[], None], is_known: Callable[[], bool]) -> None:
+    """Refuses every request of the connection itself (forwardings), at once, and calls `abort` where too much is held back.
+
+    So it does where more packets come than a stranger may send. `is_known`: the connection may send as many as it likes.
+    """
 
     def refuse(_packet: object) -> None:
         connection._report_global_response(result=False)
@@ -96,6 +104,25 @@ def narrow_connection(connection: Any, abort: Callable[[], None]) -> None:
             held.bytes = 0
 
     setattr(connection, "send_packet", send_packet)  # noqa: B010
+    _count_packets(connection, abort, is_known)
+
+
+def _count_packets(connection: Any, abort: Callable[[], None], is_known: Callable[[], bool]) -> None:
+    """Counts what has come, for as long as nobody vouches for whoever sends it."""
+    finish, packets = connection._finish_recv_packet, 0
+
+    def finish_packet(*packet: Any, **others: Any) -> None:
+        nonlocal packets
+        packets += 1
+        if is_known():
+            setattr(connection, "_finish_recv_packet", finish)  # noqa: B010
+        elif packets > (_PROOF_PACKETS if connection._auth_complete else _LOGIN_PACKETS):
+            abort()
+            # All that came while a packet had to wait lies there, and asyncssh would look at each in one turn.
+            connection._inpbuf = b""
+        finish(*packet, **others)
+
+    setattr(connection, "_finish_recv_packet", finish_packet)  # noqa: B010
 
 
 def narrow_channel(channel: Any) -> None:

@@ -207,7 +207,7 @@ class _Login(asyncssh.SSHServer):
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connection = conn
         self._wire = conn.get_extra_info(WIRE)
-        narrow_connection(conn, self._wire.abort)
+        narrow_connection(conn, self._wire.abort, lambda: self._wire.most_received is None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connection = None

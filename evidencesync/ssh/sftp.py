@@ -166,6 +166,8 @@ class SftpSource:
                 self._client = await pipes.start_client()
         except (OSError, TimeoutError, asyncssh.Error) as error:
             raise await self._explain_refusal(pipes, error) from error
+        except (LookupError, ValueError, TypeError) as error:  # an answer that asyncssh cannot take apart
+            raise explain_answer(b"", error) from error
         if self._client.version != 3:
             raise ProtocolError("the server speaks another version of SFTP than it was asked for")
         self.read_size = min(max(self._client.limits.max_read_len, SAFE_READ), _LARGEST_READ)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from evidencesync.ssh.narrowing import Blocks
 from tests.integration.test_ssh_server import running
 from tests.support.patience import PATIENCE_SECONDS
 
-KEXINIT, GLOBAL_REQUEST, CHANNEL_OPEN, CHANNEL_CONFIRMATION, CHANNEL_DATA, CHANNEL_REQUEST = 20, 80, 90, 91, 94, 98
+IGNORE, KEXINIT, GLOBAL_REQUEST, CHANNEL_OPEN, CHANNEL_CONFIRMATION, CHANNEL_DATA, CHANNEL_REQUEST = 2, 20, 80, 90, 91, 94, 98
 
 
 @pytest.fixture
@@ -52,6 +53,69 @@ def test_who_never_ends_an_exchange_of_keys_and_goes_on_asking_is_dropped(keys: 
             for _ in range(1000):
                 mine.send_packet(CHANNEL_OPEN, String(b"session"), UInt32(7), UInt32(1), UInt32(32768))
             await until_lost(connection)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("logs_in", [False, True])
+def test_no_stranger_is_listened_to_for_as_many_packets_as_fit_his_bytes(
+    keys: Path, monkeypatch: pytest.MonkeyPatch, logs_in: bool
+) -> None:
+    """The smallest packet has 16 bytes, so these are some 60,000 before the login, and each costs the server time."""
+    monkeypatch.setattr(narrowing, "_PROOF_PACKETS", 300)
+    taken = 0
+
+    def take(*_: object) -> bool:
+        nonlocal taken
+        taken += 1
+        return True
+
+    handlers = {**asyncssh.connection.SSHConnection._packet_handlers, IGNORE: take}
+    monkeypatch.setattr(asyncssh.connection.SSHConnection, "_packet_handlers", handlers)
+
+    async def flood_before_login(port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        smallest = bytes([0, 0, 0, 12, 6, IGNORE]) + bytes(10)
+        names = b"curve25519-sha256 ssh-ed25519 aes128-ctr aes128-ctr hmac-sha2-256 hmac-sha2-256 none none".split()
+        offer = bytes([KEXINIT]) + bytes(16) + b"".join(map(String, [*names, b"", b""])) + bytes(5)
+        padding = 16 - (5 + len(offer)) % 8
+        offer = UInt32(len(offer) + 1 + padding) + bytes([padding]) + offer + bytes(padding)
+        # While it thinks about the offer all else waits, and is then looked at in one turn.
+        writer.write(b"SSH-2.0-x\r\n" + offer + smallest * 5000)
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(65536):
+                pass
+        writer.close()
+
+    async def scenario() -> None:
+        async with running(keys, vouches=False, timeout_seconds=0) as embedded, asyncio.timeout(PATIENCE_SECONDS):
+            if not logs_in:
+                await flood_before_login(embedded.port)
+                return
+            async with embedded.raw() as connection:
+                mine: Any = connection
+                for _ in range(5000):
+                    mine.send_packet(IGNORE, String(b""))
+                await until_lost(connection)
+
+    asyncio.run(scenario())
+    in_one_turn = 1024  # what lies there already when it is dropped
+    assert 0 < taken <= 300 + in_one_turn
+
+
+def test_who_is_vouched_for_may_send_as_many_packets_as_he_likes(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(narrowing, "_PROOF_PACKETS", 300)
+
+    async def scenario() -> None:
+        async with running(keys) as embedded, embedded.raw() as connection:
+            process = await connection.create_process("serve", encoding=None)
+            process.stdin.write(b"x")
+            assert await process.stdout.readexactly(1) == b"x"
+            mine: Any = connection
+            for _ in range(2000):
+                mine.send_packet(IGNORE, String(b""))
+            process.stdin.write(b"y")
+            assert await process.stdout.readexactly(1) == b"y"
 
     asyncio.run(scenario())
 

@@ -161,6 +161,19 @@ def test_a_version_that_is_not_spoken_here_is_said_so(victim: Bench) -> None:
     assert client.ended().exit_code is ExitCode.CONNECT
 
 
+def test_a_build_whose_handshake_has_other_fields_is_of_another_version_and_not_hostile(victim: Bench) -> None:
+    """Before the first release Begin had five fields, then four, and Patience two."""
+    for number, fields in ((10, 5), (12, 5), (12, 4), (4, 2)):
+        client = HostileClient(victim)
+        client.hello()
+        client.send_bytes(encode_frame(number, bytes([0x90 | fields]) + b"\xc0" * fields))
+        assert client.ended().exit_code is ExitCode.CONNECT
+    client = HostileClient(victim)
+    client.hello()
+    client.send_bytes(encode_frame(12, b"\x96" + b"\xc0" * 6))  # as many as are known, of which none is right
+    assert client.ended().exit_code is ExitCode.PEER
+
+
 @pytest.mark.parametrize("path", [b"/", b"", b"\0", b"/etc", b"~root", b"/" * 60_000, b"relative/\xff", b"/dev/stdin"])
 def test_a_path_in_the_hello_opens_no_other_vault(victim: Bench, path: bytes) -> None:
     client = HostileClient(victim)

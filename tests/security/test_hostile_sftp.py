@@ -393,6 +393,16 @@ def test_a_size_beyond_any_file_ends_it(bench: Bench, tmp_path: Path) -> None:
         running.pull(bench, b"/evidence")
 
 
+def test_limits_that_are_cut_off_are_a_broken_server_and_no_defect_of_ours(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a server says of its limits is asked for before everything else, and outside of what is asked of paths."""
+    monkeypatch.setattr(asyncssh.sftp.SFTPLimits, "encode", lambda _: b"\0" * 5)
+    with sftp_server(tmp_path, Server) as running, pytest.raises(ProtocolError):
+        running.pull(bench, b"/evidence")
+    assert bench.acquisitions() == []
+
+
 @pytest.mark.parametrize("real", [b"", b"relative", b"/a/../../etc", b"/a\0b"])
 def test_a_real_path_that_cannot_be_ends_it(bench: Bench, tmp_path: Path, real: bytes) -> None:
     class Lying(Server):

@@ -57,6 +57,15 @@ FIRST_WORDS = {
     "an unknown type": (PREAMBLE + encode_frame(99), ExitCode.PEER),
     "data": (PREAMBLE + encode_frame(DATA_FRAME, b"\0\0\0\0\1x"), ExitCode.PEER),
     "a malformed message": (PREAMBLE + encode_frame(11, b"\x97"), ExitCode.PEER),
+    "an introduction with fields that nobody knows": (PREAMBLE + encode_frame(11, b"\x98" + b"\xc0" * 8), ExitCode.CONNECT),
+    "that it knows another Hello": (
+        PREAMBLE + frame_of(Failure("protocol-violation", "a Hello message is malformed", None)),
+        ExitCode.CONNECT,
+    ),
+    "that a Page is malformed": (
+        PREAMBLE + frame_of(Failure("protocol-violation", "a Page message is malformed", None)),
+        ExitCode.PEER,
+    ),
     "the end at once": (PREAMBLE, ExitCode.LINK_LOST),
     "the end in a frame": (PREAMBLE + b"\0\0\0\x09\x0bhalf", ExitCode.LINK_LOST),
     "acknowledged at once": (PREAMBLE + frame_of(PUBLISHED), ExitCode.PEER),
