@@ -17,7 +17,7 @@ from evidencesync.files.disk import FOLDER_FLAGS
 from evidencesync.files.folders import FolderStack, names_in
 from evidencesync.outside import closed_vault, look_at, refused_place, require_outside
 from evidencesync.restore.metadata import clear_flags
-from evidencesync.restore.refusals import name_place, place_error
+from evidencesync.restore.refusals import NOT_POSSIBLE, name_place, place_error
 
 DRAFT_PREFIX: Final = ".evidencesync-restore-"
 _DRAFT_MODE: Final = 0o700  # nobody else looks in while it is made
@@ -135,9 +135,10 @@ def _disinherit(fd: int) -> None:
             if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS):
                 raise place_error(error, _PREPARE) from error
     try:
-        os.fchmod(fd, _DRAFT_MODE)
+        os.fchmod(fd, _DRAFT_MODE)  # which the ACL had a say in; it was made with this mode
     except OSError as error:
-        raise place_error(error, _PREPARE) from error
+        if error.errno not in NOT_POSSIBLE:  # a file system without modes is no reason to restore nothing
+            raise place_error(error, _PREPARE) from error
 
 
 def _empty(stack: FolderStack) -> None:

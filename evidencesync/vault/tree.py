@@ -20,6 +20,8 @@ CopyMethod = Literal["reflinked", "copied"]
 _Result = TypeVar("_Result")
 
 _OF_AN_INODE: Final = 4096  # what a small file takes besides its bytes, and what a folder takes, more or less
+# For a moment that it cannot hold, and for all moments (FUSE, network file systems that set none).
+_NO_TIME: Final = frozenset({errno.EINVAL, errno.ERANGE, errno.EOVERFLOW, errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP})
 _NOT_LINKABLE: Final = frozenset({errno.EPERM, errno.EMLINK, errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS})
 _NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
@@ -258,7 +260,7 @@ def set_time(fd: int, mtime_ns: int | None) -> None:
     except OverflowError:
         return
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ERANGE, errno.EOVERFLOW):
+        if error.errno not in _NO_TIME:
             raise
 
 

@@ -170,6 +170,19 @@ def test_other_file_systems_hold_exports_too(kind: str, full: Bench, tmp_path: P
         assert sorted(os.listdir(place)) == ["bag", "known"]
 
 
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_that_sets_no_times_holds_a_bag(
+    code: int, full: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "utime", refuse)
+        export(full, Format.BAGIT, tmp_path / "bag")
+    assert bagit_program(tmp_path / "bag").returncode == 0
+
+
 def test_a_file_system_that_ignores_case_is_refused_where_it_would_lose_a_file(bench: Bench, tmp_path: Path) -> None:
     write_files(bench.source, {b"Readme": b"1", b"README": b"2"})
     bench.push()

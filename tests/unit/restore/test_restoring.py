@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,15 @@ import msgspec
 import pytest
 
 from evidencesync.custody.manifest import WholeEntry
-from evidencesync.errors import DigestMismatchError, ExitCode, NameClashError, NotThereError, PathEscapeError, UsageError
+from evidencesync.errors import (
+    DigestMismatchError,
+    ExitCode,
+    NameClashError,
+    NotThereError,
+    PathEscapeError,
+    StorageError,
+    UsageError,
+)
 from evidencesync.evidence.digest import blake3_of, sha256_of
 from evidencesync.evidence.entry import Entry, ReadError
 from evidencesync.restore.draft import drafted
@@ -189,6 +199,25 @@ def test_a_draft_is_gone_after_an_error_however_protected(tmp_path: Path) -> Non
         os.chmod("closed", 0, dir_fd=draft.fd)
         raise KeyboardInterrupt
     assert os.listdir(tmp_path) == ["vault"]
+
+
+@pytest.mark.parametrize(("code", "is_made"), [(errno.EPERM, True), (errno.ENOSYS, True), (errno.EIO, False)])
+def test_a_file_system_without_modes_holds_a_working_copy(
+    code: int, is_made: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "vault").mkdir()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    made = False
+    with monkeypatch.context() as patch, contextlib.suppress(StorageError):
+        patch.setattr(os, "fchmod", refuse)
+        with drafted(os.fsencode(tmp_path / "copy"), tmp_path / "vault") as draft:
+            draft.publish()
+            made = True
+    assert made == is_made
+    assert sorted(os.listdir(tmp_path)) == (["copy", "vault"] if is_made else ["vault"])
 
 
 def test_a_place_that_was_filled_meanwhile_is_not_replaced(tmp_path: Path) -> None:
