@@ -459,6 +459,13 @@ class UntrustedSignerError(SignatureError):
     other_hints = _hints(reads="Find out by another way whose key it is, before you trust it.")
 
 
+class TrustChangedError(SignatureError):
+    """The vault's list of trusted signers, or of revoked keys, is not the one that its last record about them states."""
+
+    slug = "trust-changed"
+    default_hint = "It was changed without a record. Put it back from a backup; changes are made with: evidencesync trust"
+
+
 class MalformedDocumentError(SignatureError):
     """A manifest, receipt, record or recipe is not in the one strict form that a signer writes; or a vault.toml is none."""
 

@@ -42,8 +42,10 @@ from evidencesync.errors import (
     ChainGrewError,
     EvidenceSyncError,
     InvalidNameError,
+    MissingOrExtraError,
     NotThereError,
     SignatureError,
+    TrustChangedError,
     UsageError,
 )
 from evidencesync.evidence.digest import sha256_of
@@ -84,10 +86,9 @@ def load_stated(root_fd: int, name: str, sha256: str | None, before: str | None)
             return there
         case FileStanding.COMMITTED if beside is not None:
             return beside
-    raise ChainError(
-        f"{name} is not what the vault's custody chain says it is",
-        hint="It was changed without a record. Put it back from a backup; changes are made with: evidencesync trust",
-    )
+    if there is None:
+        raise MissingOrExtraError(f"the vault has no {name}", hint="Put it back from a backup.")
+    raise TrustChangedError(f"{name} is not what the vault's own chain says it is")
 
 
 def settle_files(root_fd: int, files: Mapping[str, bytes]) -> None:
@@ -234,7 +235,10 @@ class TrustKeeper:
         self._ledger = Ledger(layout.custody, lambda new: vouches_for_own(new, settings.id, settings.key))
 
     def load(self) -> TrustLists:
-        """Who is trusted. Raises ChainError when the files are not those that the vault's last record states."""
+        """Who is trusted. Raises TrustChangedError where a file is not the one that the vault's last record states.
+
+        Raises MissingOrExtraError where it is not there, ChainError where no record states it.
+        """
         return self._load_files().parse()
 
     def signers(self) -> list[KnownSigner]:
@@ -334,7 +338,7 @@ class TrustKeeper:
     def _load_files(self) -> TrustFiles:
         """Both files as the last record states them. A change may come between reading one and the other: then again."""
         for _ in range(_ATTEMPTS - 1):
-            with contextlib.suppress(ChainError):
+            with contextlib.suppress(ChainError, MissingOrExtraError, TrustChangedError):
                 return self._load_files_once()
         return self._load_files_once()
 

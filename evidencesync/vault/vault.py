@@ -81,7 +81,7 @@ class Vault:
         return self._low_s
 
     def load_trust(self) -> TrustLists:
-        """Who may sign now. Raises ChainError when the files were changed without a record."""
+        """Who may sign now. Raises TrustChangedError when the files were changed without a record."""
         return self.trust.load()
 
     def item(self, name: ItemName, *, create: bool = False) -> VaultItem:

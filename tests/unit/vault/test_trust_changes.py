@@ -3,17 +3,19 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from evidencesync.errors import (
-    ChainError,
+    EvidenceSyncError,
     InvalidNameError,
     NoSpaceError,
     NotThereError,
     StorageError,
+    TrustChangedError,
     TrustFileError,
     UntrustedSignerError,
     UsageError,
@@ -22,6 +24,8 @@ from evidencesync.files import placing
 from evidencesync.vault import claims, trust
 from evidencesync.vault.keys import VaultSigner
 from evidencesync.vault.vault import Vault
+from evidencesync.verify.audit import audit_vault
+from evidencesync.verify.checks import MEANINGS
 from tests.support.moments import LONG_AFTER_NS
 from tests.unit.vault.acquiring import new_signer
 
@@ -136,9 +140,9 @@ def test_signers_are_found_by_name_and_by_fingerprint(vault: Vault, examiner: Va
 def test_a_file_that_was_edited_by_hand_is_not_believed(vault: Vault, name: str) -> None:
     path = vault.layout.root / name
     path.write_bytes(path.read_bytes() + b"# one more line\n")
-    with pytest.raises(ChainError, match="not what the vault's custody chain says"):
+    with pytest.raises(TrustChangedError, match="not what the vault's own chain says"):
         vault.load_trust()
-    with pytest.raises(ChainError):
+    with pytest.raises(TrustChangedError):
         vault.trust.add(new_signer().public_key, "ben")
 
 
@@ -146,8 +150,22 @@ def test_an_older_state_of_the_files_is_not_believed(vault: Vault) -> None:
     before = (vault.layout.root / "trusted_signers").read_bytes()
     vault.trust.add(new_signer().public_key, "ben")
     (vault.layout.root / "trusted_signers").write_bytes(before)
-    with pytest.raises(ChainError):
+    with pytest.raises(TrustChangedError):
         vault.load_trust()
+
+
+@pytest.mark.parametrize("name", ["trusted_signers", "revoked_keys"])
+@pytest.mark.parametrize("change", ["edited", "removed"])
+def test_who_loads_a_list_that_was_changed_says_the_same_as_verify(vault: Vault, name: str, change: str) -> None:
+    path = vault.layout.root / name
+    if change == "edited":
+        path.write_bytes(path.read_bytes() + b"# one more line\n")
+    else:
+        path.unlink()
+    with pytest.raises(EvidenceSyncError) as refused:
+        vault.load_trust()
+    found = [one for one in audit_vault(vault.layout.root, now_ns=time.time_ns()).findings if one.severity == "error"]
+    assert {MEANINGS[one.slug].code for one in found if one.path == name} == {refused.value.exit_code}
 
 
 def crash(root: Path, before: bytes) -> None:

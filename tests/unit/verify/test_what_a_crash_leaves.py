@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from evidencesync.errors import ChainError
+from evidencesync.errors import ChainError, TrustChangedError
 from evidencesync.vault.heads import record_heads
 from evidencesync.vault.interrupted import is_begun_item, left_by_append
 from evidencesync.vault.item import lock_item
@@ -162,7 +162,7 @@ def test_the_stated_list_beside_a_rogue_one_does_not_hide_it(made: Made, name: s
     verdict = made.audit()
     assert (verdict.verdict, verdict.exit_code, slugs(verdict)) == ("fail", 32, {"trust-changed"})
     assert only(verdict, "trust-changed").path == name
-    with pytest.raises(ChainError):
+    with pytest.raises(TrustChangedError):
         made.open().load_trust()
 
 
