@@ -114,9 +114,9 @@ class OpenedFile:
             self.advise("POSIX_FADV_SEQUENTIAL")
 
     def changed(self) -> bool:
-        """Whether the file is, now, not what the walk saw: another inode, size, modification or change time."""
+        """Whether the file is, now, not what the walk saw: another inode, size, modification or change time, or more content."""
         try:
-            return differs(self.found, os.fstat(self.fd))
+            return differs(self.found, os.fstat(self.fd)) or self._holds_more()
         except OSError as error:
             raise read_error(self.found, error, self.offset) from error
 
@@ -146,11 +146,18 @@ class OpenedFile:
                 os.posix_fadvise(self.fd, 0, 0, getattr(os, advice))
 
     def _goes_on(self) -> bool:
-        """At the end that the size promised: whether to read on, because the size was never true."""
-        if os.fstat(self.fd).st_size > self.size:
+        """At the end that the size promised: whether to read on, because it promised nothing (0).
+
+        Never behind another size: that was announced, and what is appended at this very moment would be more than that.
+        """
+        if self.size or os.fstat(self.fd).st_size > self.size:
             return False
         self._bound = _NO_BOUND
         return True
+
+    def _holds_more(self) -> bool:
+        """Whether there is content behind the size, which was not read."""
+        return self.size > 0 and os.preadv(self.fd, [bytearray(1)], self.size) > 0
 
 
 def open_file(found: Found) -> OpenedFile:

@@ -125,6 +125,26 @@ def test_what_only_grows_holds_the_bytes_up_to_its_size_when_it_was_opened(bench
         assert len(stored) == size
 
 
+def test_what_is_appended_while_the_end_is_looked_for_is_not_sent_as_more_than_was_announced(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log that is written to all the time: nobody is hostile for that, and the push goes on."""
+    log, begun = bench.source / "log", bytes(content(3 * MIB))
+    log.write_bytes(begun)
+    preadv = os.preadv
+
+    def appends_first(fd: int, buffers: list[bytearray], offset: int) -> int:
+        if offset >= len(begun) and offset == os.fstat(fd).st_size:
+            with log.open("ab") as stream:
+                stream.write(b"one more line\n")
+        return preadv(fd, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", appends_first)
+    bench.push(retries_changed=0)
+    assert bench.entries(1)[b"log"].flags == ["changed-while-read"]
+    assert (bench.acquisition(1) / "data" / "log").read_bytes() == begun
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_what_vanishes_while_it_is_read_keeps_what_was_read(bench: Bench, tmp_path: Path, size: int) -> None:
     def vanishes(file: BadFile) -> None:
