@@ -184,14 +184,18 @@ class _Appending:
                 raise talk.chain.objection
             self._compare(talk.chain)
             self._recall(talk.chain)
+            handed_in: set[str] = set()  # over this link
             for _ in range(_MOST_ATTEMPTS):
                 found = self._find(talk.chain)
                 if found is not None:
+                    if found.sha256 not in handed_in:
+                        self._have_stated(found, talk)
                     return self._appended(found, talk)
                 document, signature = self._sign(talk)
                 self._sent.append(sha256_of(document).hex())
                 if self._begun is not None:
                     self._begun.keep(self._sent)
+                handed_in.add(self._sent[-1])
                 before = talk.chain.head_sha256
                 talk.append(document, signature)
                 if talk.chain.head_sha256 == before:
@@ -212,6 +216,14 @@ class _Appending:
             self._begun = BegunRecord(request.memory.folder.parent, about, self._statement)
             self._earlier = self._begun.records()
             self._sent += self._earlier
+
+    def _have_stated(self, found: ChainRecord, talk: CustodyExchange) -> None:
+        """Hands in once more what the vault has taken over a link that was lost, or from a process that was killed.
+
+        It is not added again. The vault states it in its own chain, where it was cut off before it had.
+        """
+        if found.sha256 == talk.chain.head_sha256 and talk.chain.last is not None:  # else whoever came next had it stated
+            talk.append(*talk.chain.last)
 
     def _appended(self, found: ChainRecord, talk: CustodyExchange) -> Appended:
         unremembered = None

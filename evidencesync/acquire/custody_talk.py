@@ -80,6 +80,8 @@ class ShownChain:
     name: ItemName
     records: list[ChainRecord] = field(default_factory=list)
     objection: ChainError | None = None
+    last: tuple[bytes, bytes] | None = None
+    """The last record's document, and its signature."""
     story: ItemHistory = field(init=False)
     _size: int = 0
 
@@ -103,6 +105,7 @@ class ShownChain:
             error.hint = "The chain does not hold. Run: evidencesync verify VAULT"
             raise
         self.records.append(ChainRecord(record, sha256_of(document).hex()))
+        self.last = document, signature
         return record
 
     @property

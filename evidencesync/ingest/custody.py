@@ -28,7 +28,7 @@ from evidencesync.errors import (
     SealedError,
     UntrustedSignerError,
 )
-from evidencesync.evidence.digest import Sha256Digest, sha512_of
+from evidencesync.evidence.digest import Sha256Digest, sha256_of, sha512_of
 from evidencesync.ingest.admission import Admitted, show_since
 from evidencesync.limits import MAX_DETAILS, MAX_FRAME_BODY, MAX_RECORDS
 from evidencesync.protocol.failures import error_of
@@ -135,6 +135,8 @@ def _append(vault: Vault, item: VaultItem, admitted: Admitted, append: Append, n
         _check_signature(vault, admitted, record, append, at_ns)  # 3
         story = _read_story(item)
         if _is_late(record, story):
+            if story.facts().head_sha256 == sha256_of(append.record).hex():
+                _state_head(vault, item, record, at_ns, may_be_stated=True)  # 6: a crash may have come in between
             return
         if story.facts().sealed and record.type == "sealed":
             raise SealedError(f"item {item.name} was sealed before", hint="It can still be noted, corrected and handed over.")
@@ -184,9 +186,9 @@ def _is_late(record: CustodyRecord, story: ItemHistory) -> bool:
     return before < facts.length and (before == 0 or facts.holds(before, record.previous_sha256 or ""))
 
 
-def _state_head(vault: Vault, item: VaultItem, record: CustodyRecord, at_ns: int) -> None:
+def _state_head(vault: Vault, item: VaultItem, record: CustodyRecord, at_ns: int, *, may_be_stated: bool = False) -> None:
     with recorded(record.sequence):
-        state_head(vault, item.name, item.ledger.head(), at_ns=at_ns)
+        state_head(vault, item.name, item.ledger.head(), at_ns=at_ns, may_be_stated=may_be_stated)
 
 
 @contextlib.contextmanager

@@ -198,6 +198,32 @@ def test_what_a_crash_kept_from_being_stated_outlives_its_signers_key(lab: Lab) 
     assert lab.run("verify", "vault").code == 0
 
 
+def test_what_a_crash_kept_from_being_stated_is_stated_when_the_command_is_run_again(lab: Lab) -> None:
+    """And the note is added once: then the vault's own chain tells of it, as of every record that somebody knows to be there."""
+    assert lab.push().code == 0
+    killed = (
+        "import os, signal, sys\n"
+        "import evidencesync.ingest.custody as serving\n"
+        "serving.state_head = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from evidencesync.cli.app import main\n"
+        "main()\n"
+    )
+    note = ("custody", "note", "vault", *ITEM, "--sign-key", "ben", "--text", "seen")
+    done = subprocess.run([sys.executable, "-c", killed, *note], cwd=lab.folder, env=lab.environment, check=False)
+    assert done.returncode == -signal.SIGKILL
+
+    def own() -> list[str]:
+        return sorted(file.name for file in (lab.folder / "vault" / "custody").glob("*.json"))
+
+    before = own()
+    again = lab.run(*note)
+    assert again.code == 0, again
+    assert "was in the chain already" in again.err
+    assert len(lab.run("custody", "show", "vault", *ITEM, "--json").document["custody"]) == 3
+    assert [name[5:] for name in own()[len(before) :]] == ["heads.json"]
+    assert lab.run("verify", "vault").code == 0
+
+
 def test_nobody_signs_upon_a_history_that_was_put_back(lab: Lab) -> None:
     """Else there would be two records with one number and one examiner's signature."""
     vault, backup = lab.folder / "vault", lab.folder / "backup"
