@@ -87,14 +87,13 @@ Meet = Callable[[str, PublicKey], tuple[int, int]]
 class Handshake:
     """What the handshake told: the vault, its key, its clock (seconds ahead of ours, in nanoseconds) and the item's state.
 
-    `claim` is what the examiner signed to begin the session. `shown` is what the vault has shown of its chains.
+    `shown` is what the vault has shown of its chains.
     """
 
     vault_id: str
     vault_key: PublicKey
     clock_offset: int
     ready: Ready
-    claim: bytes
     shown: ShownChains
 
 
@@ -131,7 +130,7 @@ def begin_session(
         raise ProtocolError("the vault's end does not say where it stands")
     _check_state(answer)
     shown.settle(answer)
-    return Handshake(welcome.vault_id, vault_key, welcome.clock - (asked + answered) // 2, answer, begin.claim, shown)
+    return Handshake(welcome.vault_id, vault_key, welcome.clock - (asked + answered) // 2, answer, shown)
 
 
 def resume_session(

@@ -28,7 +28,6 @@ from evidencesync.connection.clock import SteadyClock, set_seconds
 from evidencesync.connection.link import Link
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.manifest import encode_header
-from evidencesync.delta.possession import Possession
 from evidencesync.delta.refine import piece_key
 from evidencesync.errors import (
     BusyError,
@@ -186,14 +185,12 @@ class _Push:
         self._progress.stage = "reading"
         ready = handshake.ready
         header = make_header(request, self._source_access.provenance(handshake, connection.link.peer), handshake, began)
-        beyond_the_case = ready.lookup == "vault"
         sender = Sender(
-            knows_nothing=ready.known_contents == 0 and not beyond_the_case,
+            knows_nothing=ready.known_contents == 0,
             has_previous=ready.previous_manifest_sha256 is not None or ready.leftovers > 0,
             piece_key=piece_key(request.session),
             compress=request.compress,
             clock=time.monotonic,
-            possession=Possession.of_session(handshake.claim) if beyond_the_case else None,
         )
         first = encode_header(header)
         self._take_lines(first)

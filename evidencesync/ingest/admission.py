@@ -26,7 +26,7 @@ from evidencesync.vault.vault import Vault
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """An examiner who has proved a trusted key, and what he wants to add to. `claim` is what he signed.
+    """An examiner who has proved a trusted key, and what he wants to add to.
 
     `seen` and `vault_seen`: up to which record he has seen the item's chain and the vault's own.
     """
@@ -37,7 +37,6 @@ class Admitted:
     session: str
     read_back: bool
     resumes: bool
-    claim: bytes
     seen: int
     vault_seen: int
 
@@ -109,9 +108,7 @@ def admit(begin: Begin, offered: Welcome, vault: Vault, now: int) -> Admitted:
     # 4.
     principal = vault.load_trust().principal_for(signer, SESSION_NAMESPACE, now)
     name = ItemName(Title(claim.case), Title(claim.item))
-    return Admitted(
-        principal, signer, name, claim.session, begin.read_back, begin.resumes, begin.claim, begin.seen, begin.vault_seen
-    )
+    return Admitted(principal, signer, name, claim.session, begin.read_back, begin.resumes, begin.seen, begin.vault_seen)
 
 
 _BATCH: Final = MIB // 2

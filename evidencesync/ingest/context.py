@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from evidencesync.ingest.basis import Basis, Lookup, TreeKey
-from evidencesync.ingest.elsewhere import Elsewhere
 from evidencesync.ingest.session_contents import Present
 from evidencesync.protocol.receiver import Receiver
-from evidencesync.vault.layout import Location, Scope
+from evidencesync.vault.layout import Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +25,8 @@ class VaultSide:
     piece_key: bytes
     previous: TreeKey
     """The acquisition before this one; its number is 0 where there is none."""
-    elsewhere: Elsewhere | None
-    """What other cases have, where the vault's policy lets it look there."""
     present: Present
     """What this session has brought."""
-
-    def basis_of(self, location: Location) -> Basis:
-        """By what a location is read."""
-        if self.elsewhere is None or self.scope.is_own_case(location):
-            return self.basis
-        return self.elsewhere.basis
 
 
 @dataclass(slots=True)

@@ -17,7 +17,6 @@ from evidencesync.errors import LimitExceededError, ProtocolError, StorageError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest
 from evidencesync.evidence.entry import Entry
 from evidencesync.ingest.context import VaultSide
-from evidencesync.ingest.elsewhere import claims
 from evidencesync.ingest.streams import StreamIntake
 from evidencesync.ingest.tree import StagingArea, TreeBuilder, blake3_of_entry
 from evidencesync.limits import MAX_PAGE_LINES, SMALL_FILE
@@ -45,7 +44,6 @@ class _Page:
     lines: bytes | None = None
     known_from: PreviousManifest | None = None
     with_files: bool = False
-    proofs: bytes = b""
     unnamed: bool = False
     read: list[CheckedLine] | None = None
     contents: list[memoryview | Location | None] = field(default_factory=list)
@@ -149,7 +147,7 @@ class PageIntake:
     def on_arrived(self, event: PageArrived) -> None:
         """The lines of a page."""
         page = self._pages.setdefault(event.number, _Page())
-        page.lines, page.with_files, page.proofs = event.lines, event.with_files, event.proofs
+        page.lines, page.with_files = event.lines, event.with_files
         self.advance()
 
     def on_files(self, event: FilesArrived) -> None:
@@ -228,9 +226,6 @@ class PageIntake:
                 return [Location(self._scope.case, self._scope.item, number, *file) for file in named]
             return self._staged([self._leftovers.small_file(number, *file) for file in named], digests)
         found = self._index.find_contents(digests, self._scope) if self._ask_index else {}
-        if self._vault.elsewhere is not None and page.proofs:
-            claimed = claims(digests, page.sizes, page.proofs)
-            found |= self._vault.elsewhere.find_contents([claim for claim in claimed if claim[0] not in found])
         places = [found.get(digest) for digest in digests]
         return [
             place if place is not None and place.size == size else None for place, size in zip(places, page.sizes, strict=True)
@@ -241,10 +236,10 @@ class PageIntake:
         linked = [location is not None and self._leftovers.has_other_names(location) for location in staged]
         if all(staged) and not any(linked):
             return staged
-        elsewhere = self._index.find_contents(digests, self._scope)
+        published = self._index.find_contents(digests, self._scope)
         places = list(staged)
         for at, digest in enumerate(digests):
-            found = elsewhere.get(digest)
+            found = published.get(digest)
             if found is not None and (staged[at] is None or (linked[at] and self._is_own(found))):
                 places[at] = found
         return places

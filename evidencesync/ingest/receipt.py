@@ -33,7 +33,7 @@ from evidencesync.ingest.context import StoredTally, Tallies
 from evidencesync.ingest.manifests import staged_lines
 from evidencesync.protocol.messages import Finish
 from evidencesync.vault.item import ItemState
-from evidencesync.vault.settings import Lookup
+from evidencesync.vault.settings import Reach
 from evidencesync.vault.staging import Staging
 
 _DIGESTS = ["blake3", "sha256"]
@@ -80,7 +80,7 @@ class Concluded:
     finish: Finish
     staging: Staging
     state: ItemState
-    lookup: Lookup
+    lookup: Reach
 
 
 def check_header(header: ManifestHeader, admitted: Admitted, vault_id: str, vault_key: str, state: ItemState) -> None:

@@ -217,17 +217,13 @@ class SegmentStore:
             self._put(assembly, row, b"" if row.is_zeros else next(parts), None)
 
     def _store_known(self, assembly: Assembly, segment: OpenSegment, rows: list[Row], whole: tuple[Location, int]) -> bool:
-        """A segment that one published file has as a whole; every chunk of it is checked before it counts.
-
-        Of a file in another case the assembly is told nothing: so it neither links it nor shares its blocks.
-        """
+        """A segment that one published file has as a whole; every chunk of it is checked before it counts."""
         location, offset = whole
-        own = self._vault.scope.is_own_case(location)
-        basis = self._vault.basis_of(location)
+        basis = self._vault.basis
         parts: list[bytes] = []
         for row in rows:
             data = b"" if row.is_zeros else basis.read(location, offset, row.length)
-            good = (not own or basis.is_zeros(location, offset, row.length)) if row.is_zeros else has_digest(data, row)
+            good = basis.is_zeros(location, offset, row.length) if row.is_zeros else has_digest(data, row)
             if data is None or not good:
                 basis.note_damage(location)
                 segment.whole, segment.rows, segment.ready = None, None, False
@@ -236,7 +232,7 @@ class SegmentStore:
             offset += row.length
         offset = whole[1]
         for row, part in zip(rows, parts, strict=True):
-            self._put(assembly, row, part, (location, offset) if own else None)
+            self._put(assembly, row, part, (location, offset))
             offset += row.length
         return True
 

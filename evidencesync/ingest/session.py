@@ -16,7 +16,6 @@ from typing import Final, Literal
 
 from evidencesync.connection.sender_connection import Caller, SenderConnection, SenderIdentity
 from evidencesync.custody.documents import ManifestHeader
-from evidencesync.delta.possession import Possession
 from evidencesync.delta.refine import piece_key
 from evidencesync.errors import InternalError, LinkLostError, ProtocolError, SealedError, StorageError
 from evidencesync.evidence.digest import sha256_of
@@ -24,7 +23,6 @@ from evidencesync.files.disk import FOLDER_FLAGS, storing
 from evidencesync.ingest.admission import Admitted, show_after, show_since
 from evidencesync.ingest.basis import Basis, Lookup, TreeKey
 from evidencesync.ingest.context import VaultSide
-from evidencesync.ingest.elsewhere import Elsewhere
 from evidencesync.ingest.manifests import leftover_manifests, not_verified, previous_manifest, staged_lines
 from evidencesync.ingest.pages import PageIntake, PreviousManifest
 from evidencesync.ingest.receipt import (
@@ -80,7 +78,7 @@ from evidencesync.vault.ledger import ChainHead
 from evidencesync.vault.publish import committed, publish
 from evidencesync.vault.readback import read_back
 from evidencesync.vault.resume.leftovers import Leftovers
-from evidencesync.vault.settings import Lookup as Reach
+from evidencesync.vault.settings import Reach
 from evidencesync.vault.space import check_declared, check_space
 from evidencesync.vault.staging import Staging
 from evidencesync.vault.tree import TreeReader
@@ -133,7 +131,7 @@ class IngestSession:
         check_space(item.layout.root, 0)
         pulled = self._caller.pulled
         reach = self._reach()
-        scope = Scope.of(item.name, "item" if reach == "item" else "case")
+        scope = Scope.of(item.name, reach)
         with ExitStack() as stack:
             index = self._vault.index()
             stack.callback(index.close)
@@ -141,9 +139,8 @@ class IngestSession:
             stack.callback(leftovers.close)
             present = Present(scope)
             open_tree = partial(self._open_tree, leftovers)
-            elsewhere = self._elsewhere(stack, open_tree) if reach == "vault" else None
-            self._while_working("receiving", partial(self._look_up, index, leftovers, state, elsewhere))
-            self._check_declared(index.known(scope) + leftovers.count if elsewhere is None else 1)
+            self._while_working("receiving", partial(self._look_up, index, leftovers, state))
+            self._check_declared(index.known(scope) + leftovers.count)
             staging = stack.enter_context(Staging.create(item, admitted.session))
             staging.keep_reserve()
             basis = Basis(partial(_open_any, open_tree, present, staging), from_disk=admitted.read_back, working=self._give_sign)
@@ -154,9 +151,7 @@ class IngestSession:
             self._show_chains()
             self._line.send(_ready(admitted, state, lookup.known(scope), reach, leftovers.count))
             previous = (item.name.case.folder, item.name.item.folder, state.next_acquisition - 1)
-            side = VaultSide(
-                Receiver(), lookup, scope, basis, admitted.read_back, piece_key(admitted.session), previous, elsewhere, present
-            )
+            side = VaultSide(Receiver(), lookup, scope, basis, admitted.read_back, piece_key(admitted.session), previous, present)
             streams = StreamIntake(side, staging, leftovers)
             stack.callback(streams.close)
             vault_id, vault_key = self._vault.settings.id, self._vault.signer.public_key.fingerprint
@@ -192,7 +187,7 @@ class IngestSession:
     def _reach(self) -> Reach:
         """How far lookups go. A pull's source may be anybody's machine: what it can learn of the vault ends at the item."""
         pulled = self._caller.pulled
-        return "item" if pulled is not None and pulled.overhear is not None else self._vault.settings.policy.lookup
+        return "item" if pulled is not None and pulled.overhear is not None else self._vault.settings.policy.reach
 
     def catch_up(self) -> None:
         """The index with everything that is published in the case, also by a session that ended before it came to this."""
@@ -204,18 +199,12 @@ class IngestSession:
 
     # Before.
 
-    def _elsewhere(self, stack: ExitStack, open_tree: Callable[[TreeKey], TreeReader]) -> Elsewhere:
-        scope, possession = Scope.of(self._item.name, "vault"), Possession.of_session(self._admitted.claim)
-        elsewhere = Elsewhere(self._vault.index(), scope, open_tree, possession, self._give_sign)
-        stack.callback(elsewhere.close)
-        return elsewhere
-
     def _check_declared(self, known: int) -> None:
         """Refuses at once what cannot fit; where anything is known that may be part of it, nobody knows."""
         if not known:
             check_declared(self._item.layout.root, self.least_bytes)
 
-    def _look_up(self, index: Index, leftovers: Leftovers, state: ItemState, elsewhere: Elsewhere | None) -> None:
+    def _look_up(self, index: Index, leftovers: Leftovers, state: ItemState) -> None:
         self._unread = len(catch_up(self._vault.layout, index, self._item.name.case.folder).left_out)
         leftovers.load()
         try:
@@ -223,8 +212,6 @@ class IngestSession:
         except StorageError:  # it is no basis, and its pages travel again
             self._unread += 1
         self._manifests += leftover_manifests(leftovers)
-        if elsewhere is not None:
-            elsewhere.prepare()
 
     def _open_tree(self, leftovers: Leftovers, key: TreeKey) -> TreeReader:
         case, item, number = key

@@ -53,7 +53,6 @@ class StreamIntake:
         self._basis = vault.basis
         self._staging = staging
         self._leftovers = leftovers
-        self._elsewhere = vault.elsewhere
         self._refiner = Refiner(vault.basis, vault.piece_key)
         self._segments = SegmentStore(vault, staging, self._refiner)
         self._from_disk = vault.from_disk
@@ -146,14 +145,11 @@ class StreamIntake:
             return
         if found is None:
             found = self._index.find_segment(event.digest, segment.start, self._scope)
-        if found is None and self._elsewhere is not None:
-            found = self._elsewhere.find_segment(event.digest, event.size, event.proof)
         if found is not None:
             location, offset, rows = found
             if sum(row.length for row in rows) == event.size:
                 segment.rows, segment.whole, segment.ready = rows, (location, offset), True
-                if self._scope.is_own_case(location):
-                    segment.note_end(Anchor(location, offset + event.size))
+                segment.note_end(Anchor(location, offset + event.size))
         self._promise(segment, event.digest)
         self._receiver.answer_segment(event.number, known=segment.ready, rows=len(segment.rows or ()))
         self.advance()
@@ -259,7 +255,7 @@ class StreamIntake:
             before = alignment.place.moved(segment.start - alignment.at)
         after = None
         if following is not None and following.alignment is alignment and following.whole is not None:
-            after = Anchor(*following.whole) if self._scope.is_own_case(following.whole[0]) else None
+            after = Anchor(*following.whole)
         return before, after
 
     def _ask_for_missing(self, segment: OpenSegment, rows: list[Row]) -> None:

@@ -84,7 +84,7 @@ class TreeBuilder:
     def store_known(self, path: bytes, entry: Entry, location: Location) -> bool:
         """A small file the vault has: linked or copied, once its bytes are seen to be right; False where they are not."""
         size = entry.size or 0
-        basis = self._vault.basis_of(location)
+        basis = self._vault.basis
         read = basis.read_whole(location)
         if read is None:
             return False

@@ -20,15 +20,11 @@ class PageNamed:
 
 @dataclass(frozen=True, slots=True)
 class PageArrived:
-    """The lines of a page. With `with_files` all of its small contents follow without being asked for.
-
-    `proofs` of possession for its small contents, packed, or none: not checked at all.
-    """
+    """The lines of a page. With `with_files` all of its small contents follow without being asked for."""
 
     number: int
     lines: bytes
     with_files: bool
-    proofs: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +52,11 @@ class StreamResembles:
 
 @dataclass(frozen=True, slots=True)
 class SegmentNamed:
-    """A segment is named by its digest, with a proof of possession, or none. To be answered with `answer_segment`."""
+    """A segment is named by its digest. To be answered with `answer_segment`."""
 
     number: int
     digest: SegmentDigest
     size: int
-    proof: bytes
 
 
 @dataclass(frozen=True, slots=True)

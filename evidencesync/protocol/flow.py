@@ -37,13 +37,11 @@ class AskPolicy:
     """Decides, from the answers so far, whether asking first is worth the round trip.
 
     While answers come back "missing" it sends bytes without asking, and still asks for one in sixteen; the first hit
-    makes it ask again. Where the peer said at the start that it knows nothing at all, it never asks. `by_name` lists nothing
-    that was not named first: of what can be found by name alone, a list would say that it is missing.
+    makes it ask again. Where the peer said at the start that it knows nothing at all, it never asks.
     """
 
-    def __init__(self, *, peer_knows_nothing: bool, by_name: bool = False) -> None:
+    def __init__(self, *, peer_knows_nothing: bool) -> None:
         self._never_ask = peer_knows_nothing
-        self._list = Opening.NAME if by_name else Opening.LIST
         self._misses = 0
         self._since_probe = 0
         self._partly_known = False
@@ -56,8 +54,8 @@ class AskPolicy:
             self._since_probe += 1
             if self._since_probe % _PROBE_EVERY:
                 return Opening.BYTES
-            return self._list
-        return self._list if self._partly_known else Opening.NAME
+            return Opening.LIST
+        return Opening.LIST if self._partly_known else Opening.NAME
 
     def note_known(self) -> None:
         """The peer had all of it."""

@@ -123,8 +123,8 @@ class Begin(Message, frozen=True):
 class Ready(Message, frozen=True):
     """The item is locked for this session: its next acquisition, and where its chain stands.
 
-    `leftovers` earlier sessions ended before they had published; what they had stored is known. `known_contents` never counts
-    what other cases have: where `lookup` is `vault`, asking may be of use even if it is 0.
+    `leftovers` earlier sessions ended before they had published; what they had stored is known. `known_contents` counts what
+    lookups can find: where it is 0, asking is of no use. A vault of an earlier version may say `vault`.
     """
 
     principal: ShortText
@@ -171,7 +171,7 @@ class PageAnswer(Message, frozen=True):
 class Page(Message, frozen=True):
     """A page's lines follow as data of `size` bytes, and then (`with_files`) all of its small contents, unasked.
 
-    `proofs` of possession: 16 bytes for each small content of LEAST_PROVEN bytes and more, in line order; or none at all.
+    `proofs` is not read. An earlier version sends 16 bytes for some of the contents.
     """
 
     number: U32
@@ -223,7 +223,7 @@ class Resembles(Message, frozen=True):
 class SegmentOffer(Message, frozen=True):
     """Names the next segment of the open stream by its digest; `size` is its length with all zeros.
 
-    `proof` of possession: 16 bytes, or none.
+    `proof` is not read. An earlier version sends 16 bytes.
     """
 
     segment: U32

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from evidencesync.delta.possession import Possession
 from evidencesync.errors import ProtocolError
 from evidencesync.evidence.digest import chunk_digest_of
-from evidencesync.limits import LEAST_PROVEN
 from evidencesync.protocol.flow import LEAST_CONTENT, AskPolicy, Opening, Repeats, content_key
 from evidencesync.protocol.messages import Files, Page, PageAnswer, PageOffer, Want
 from evidencesync.protocol.outgoing import Outgoing
@@ -33,16 +31,13 @@ class _OpenPage:
 class OutgoingPages:
     """Pages from `add` until they are stored."""
 
-    def __init__(
-        self, out: Outgoing, first: int, *, knows_nothing: bool, has_previous: bool, possession: Possession | None
-    ) -> None:
+    def __init__(self, out: Outgoing, first: int, *, knows_nothing: bool, has_previous: bool) -> None:
         self.held_bytes = 0
         self.count = first
         """How many there are so far."""
         self.stored = first
         """How many of them the receiver has stored."""
         self._out = out
-        self._possession = possession
         self._page_policy = AskPolicy(peer_knows_nothing=not has_previous)
         self._file_policy = AskPolicy(peer_knows_nothing=knows_nothing)
         self._pages: dict[int, _OpenPage] = {}
@@ -113,7 +108,7 @@ class OutgoingPages:
         page.lines_sent = True
         with_files = bool(page.contents) and not page.repeats and self._file_policy.opening() is Opening.BYTES
         page.files_asked = bool(page.contents) and not with_files
-        self._out.send(Page(number, len(page.lines), with_files, b"" if with_files else self._proofs(page.contents)))
+        self._out.send(Page(number, len(page.lines), with_files, proofs=b""))
         self._out.send_lines(page.lines)
         if with_files:
             self._send_files(number, page, [True] * len(page.contents))
@@ -130,12 +125,6 @@ class OutgoingPages:
             else:
                 self._sent.add(key)
         return again >= _WORTH_ASKING
-
-    def _proofs(self, contents: list[bytes]) -> bytes:
-        possession = self._possession
-        if possession is None:
-            return b""
-        return b"".join([possession.of_content(content) for content in contents if len(content) >= LEAST_PROVEN])
 
     def _send_files(self, number: int, page: _OpenPage, present: list[bool]) -> None:
         chosen = [content for content, wanted in zip(page.contents, present, strict=True) if wanted]

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate, islice
 
 from evidencesync.delta.chunker import Segment
-from evidencesync.delta.possession import Possession
 from evidencesync.delta.refine import Gap, cut_pieces, piece_digests
 from evidencesync.delta.rows import segment_digest
 from evidencesync.errors import ProtocolError
-from evidencesync.evidence.digest import SegmentDigest
-from evidencesync.limits import LEAST_PROVEN, MEAN_CHUNK
+from evidencesync.limits import MEAN_CHUNK
 from evidencesync.protocol.flow import AskPolicy, Key, Opening, Repeats, segment_key
 from evidencesync.protocol.messages import ChunkData, Chunks, Need, NeedPieces, Pieces, SegmentAnswer, SegmentData, SegmentOffer
 from evidencesync.protocol.outgoing import Outgoing
@@ -110,7 +108,7 @@ class _OpenSegment:
 class OutgoingSegments:
     """Segments from `add` until they are stored."""
 
-    def __init__(self, out: Outgoing, *, knows_nothing: bool, piece_key: bytes, possession: Possession | None) -> None:
+    def __init__(self, out: Outgoing, *, knows_nothing: bool, piece_key: bytes) -> None:
         self.held_bytes = 0
         self.rows = 0
         """How many rows the open segments have."""
@@ -120,8 +118,7 @@ class OutgoingSegments:
         """How many of them the receiver has stored."""
         self._out = out
         self._piece_key = piece_key
-        self._possession = possession
-        self._policy = AskPolicy(peer_knows_nothing=knows_nothing, by_name=possession is not None)
+        self._policy = AskPolicy(peer_knows_nothing=knows_nothing)
         self._segments: dict[int, _OpenSegment] = {}
         self._sent = Repeats()
         self._sending: list[Key] = []  # of the open stream: within one content nothing is found before it is whole
@@ -160,7 +157,7 @@ class OutgoingSegments:
             case Opening.NAME:
                 held.named = True
                 name = segment_digest(segment.rows())
-                self._out.send(SegmentOffer(number, name, segment.total_bytes, self._proof(name, segment)))
+                self._out.send(SegmentOffer(number, name, segment.total_bytes, proof=b""))
             case Opening.LIST:
                 self._send_chunk_list(number, held)
             case Opening.BYTES:
@@ -238,11 +235,6 @@ class OutgoingSegments:
             self._policy.note_parts(size, segment.literal_bytes)
         self._out.send(ChunkData(number, size))
         self._out.send_data(parts, size)
-
-    def _proof(self, name: SegmentDigest, segment: Segment) -> bytes:
-        if self._possession is None or segment.literal_bytes < LEAST_PROVEN:
-            return b""
-        return self._possession.of_segment(name, [part for part in segment.parts if part is not None])
 
     def _send_chunk_list(self, number: int, held: _OpenSegment) -> None:
         held.listed = True

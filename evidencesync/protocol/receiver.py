@@ -106,8 +106,8 @@ class IncomingData:
         self._announced = None
         blocks = announced.blocks
         match announced.head:
-            case Page(number=number, with_files=with_files, proofs=proofs):
-                return PageArrived(number, b"".join(blocks), with_files, proofs)
+            case Page(number=number, with_files=with_files):
+                return PageArrived(number, b"".join(blocks), with_files)
             case Files(page=page, count=count, present=present):
                 return FilesArrived(page, unpack_bits(present, count), blocks)
             case SegmentData(segment=segment, lengths=lengths):
@@ -170,7 +170,7 @@ class Receiver:
                 yield StreamResembles(EvidencePath(message.path))
             case SegmentOffer():
                 self._segments.name(message)
-                yield SegmentNamed(message.segment, SegmentDigest(message.digest), message.size, message.proof)
+                yield SegmentNamed(message.segment, SegmentDigest(message.digest), message.size)
             case Chunks():
                 yield ChunksListed(message.segment, self._segments.list_chunks(message))
             case Pieces():

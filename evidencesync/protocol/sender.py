@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from evidencesync.delta.chunker import Segment
-from evidencesync.delta.possession import Possession
 from evidencesync.errors import ProtocolError
 from evidencesync.evidence.digest import Blake3Digest
 from evidencesync.limits import MAX_OPEN_PAGES, MAX_OPEN_ROWS, MAX_OPEN_SEGMENTS, WINDOW
@@ -121,8 +120,7 @@ class ReplayLog:
 class Sender:
     """State of the sending end. Call `take_output` after every call, and send what it gives in that order.
 
-    `possession` proves that we have what we ask for, to a vault that looks in other cases than ours. `first_page` is the number
-    of our first page, where others come from elsewhere.
+    `first_page` is the number of our first page, where pages before it come from another sender.
     """
 
     def __init__(
@@ -133,17 +131,14 @@ class Sender:
         piece_key: bytes,
         compress: Compress,
         clock: Callable[[], float],
-        possession: Possession | None = None,
         first_page: int = 0,
     ) -> None:
         self._out = Outgoing(compress, clock)
         self.counts = self._out.counts
         self.data = self._out.data
         self._has_previous = has_previous
-        self._pages = OutgoingPages(
-            self._out, first_page, knows_nothing=knows_nothing, has_previous=has_previous, possession=possession
-        )
-        self._segments = OutgoingSegments(self._out, knows_nothing=knows_nothing, piece_key=piece_key, possession=possession)
+        self._pages = OutgoingPages(self._out, first_page, knows_nothing=knows_nothing, has_previous=has_previous)
+        self._segments = OutgoingSegments(self._out, knows_nothing=knows_nothing, piece_key=piece_key)
         self._next_stream = 0
         self._log = ReplayLog()
 

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from evidencesync.evidence.digest import Blake3Digest
 from evidencesync.evidence.identity import ItemName
-from evidencesync.vault.settings import Lookup
+from evidencesync.vault.settings import Reach
 
 SETTINGS: Final = "vault.toml"
 VAULT_KEY: Final = "vault_key"
@@ -166,15 +166,11 @@ class Location(NamedTuple):
 class Scope:
     """For whom a lookup is made (`case` and `item` are folder names), and how far it may look."""
 
-    reach: Lookup
+    reach: Reach
     case: str
     item: str
 
-    def is_own_case(self, location: Location) -> bool:
-        """Whether a location is in the case that the lookup is made for. If not, a claim to know its bytes needs proof."""
-        return location.case == self.case
-
     @classmethod
-    def of(cls, name: ItemName, reach: Lookup) -> Scope:
+    def of(cls, name: ItemName, reach: Reach) -> Scope:
         """The scope of a transfer into an item."""
         return cls(reach, name.case.folder, name.item.folder)

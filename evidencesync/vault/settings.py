@@ -17,15 +17,21 @@ from evidencesync.evidence.utc_time import Moment
 VAULT_FORMAT: Final = "evidencesync-vault/1"
 _A_FORMAT: Final = re.compile("evidencesync-vault/[0-9]{1,6}")
 _HINT: Final = "On the vault's machine: undo what was last edited in vault.toml, or put it back from a backup."
-Lookup = Literal["item", "case", "vault"]
-"""How far a receiver looks for contents it has: in the item, in the case, or in the whole vault."""
+Reach = Literal["item", "case"]
+"""How far a receiver looks for contents it has: in the item, or in the case."""
 Sync = Literal["syncfs", "fsync"]
 
 
 class Policy(Document, frozen=True):
     """What the vault's owner decided. May be edited by hand."""
 
-    lookup: Lookup = "case"
+    lookup: Literal["item", "case", "vault"] = "case"
+    """As the file says it. `vault` was a wider policy once, and is treated as `case`: see `reach`."""
+
+    @property
+    def reach(self) -> Reach:
+        """How far lookups go."""
+        return "item" if self.lookup == "item" else "case"
 
 
 class FileSystem(Document, frozen=True):

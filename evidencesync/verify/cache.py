@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import is_folder_name
-from evidencesync.vault.index.everywhere import FILE
+from evidencesync.vault.index.index import BEYOND_CASES
 from evidencesync.vault.layout import ACQUISITIONS, CASES, INDEX, MAX_ACQUISITION, acquisition_folder, acquisition_number
 from evidencesync.verify.checks import Check
 from evidencesync.verify.documents import CheckedFolder, reason
@@ -52,7 +52,10 @@ def check_index(
     for raw in sorted(folder.names):
         name = raw.decode("utf-8", "replace")
         case = name.removesuffix(_SUFFIX)
-        if name.endswith(tuple(_SUFFIX + journal for journal in _JOURNALS)) or (name, folder.names[raw]) == (FILE, "file"):
+        if name.endswith(tuple(_SUFFIX + journal for journal in _JOURNALS)) or (name, folder.names[raw]) == (
+            BEYOND_CASES,
+            "file",
+        ):
             continue
         if folder.names[raw] != "file" or not name.endswith(_SUFFIX) or not is_folder_name(case):
             folder.report.report(Check.INDEX, "foreign-entry", f"a {folder.names[raw]} that is no index", raw)

@@ -129,6 +129,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = MappingProxyType(
         "unsafe-mode": Meaning("warning", _NONE, "a stored file or folder can be changed or run by its mode"),
         "unfinished-publish": Meaning("warning", _NONE, "an interrupted publish, which the next writer completes"),
         "unfinished-transfer": Meaning("info", _NONE, "what an unfinished transfer left in staging; not evidence"),
+        "lookup-beyond-case": Meaning("info", _NONE, "vault.toml asks for lookups in other cases: they end at the case"),
         "unfinished-change": Meaning("info", _NONE, "an interrupted change of the vault, which the next one tidies up"),
         "source-gaps": Meaning("info", _NONE, "the source could not be read whole; the manifest says where"),
         "source-changed": Meaning("info", _NONE, "something changed while it was read; the manifest says what"),

@@ -67,6 +67,9 @@ def read_identity(root: CheckedFolder, custody: CheckedFolder | None) -> VaultId
             root.report.report(Check.VAULT, "malformed-document", error.message, SETTINGS)
         except ConfigurationError as error:
             root.report.report(Check.VAULT, "later-format", error.message, SETTINGS)
+    if settings is not None and settings.policy.lookup != settings.policy.reach:
+        text = f"{SETTINGS} says lookup = {settings.policy.lookup!r}, which is treated as {settings.policy.reach!r}"
+        root.report.report(Check.VAULT, "lookup-beyond-case", text, SETTINGS)
     first = _record(custody, _FIRST) if custody is not None else None
     if settings is None:
         return VaultIdentity(first.vault_id, first.actor.key) if first is not None else None

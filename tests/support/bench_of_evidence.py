@@ -7,6 +7,7 @@ import secrets
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -22,7 +23,7 @@ from evidencesync.ingest.receive import receive
 from evidencesync.source.filters import FilterRules
 from evidencesync.ssh.keys import KeySigner
 from evidencesync.vault.create import create_vault
-from evidencesync.vault.settings import Lookup, Policy
+from evidencesync.vault.settings import Policy
 from evidencesync.vault.vault import Vault
 from tests.support.patience import PATIENCE_SECONDS
 
@@ -94,7 +95,7 @@ class Bench:
         return {path: line for path, line in lines if isinstance(line, Entry)}
 
 
-def make_bench(folder: Path, lookup: Lookup = "case") -> Bench:
+def make_bench(folder: Path, lookup: Literal["item", "case", "vault"] = "case") -> Bench:
     """A new vault, which looks so far for what it has, and an empty source."""
     signer = new_signer()
     vault = create_vault(folder / "vault", "test", [(signer.public_key, "ana@lab")], policy=Policy(lookup=lookup))

@@ -12,12 +12,11 @@ import msgspec
 
 from evidencesync.custody.manifest import encode_entry_lines
 from evidencesync.delta.chunker import Segment, SegmentCutter
-from evidencesync.delta.possession import Possession
 from evidencesync.delta.rows import Row, segment_digest
 from evidencesync.evidence.digest import ChunkDigest, chunk_digest_of
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.identity import ItemName, Title
-from evidencesync.limits import LEAST_PROVEN, PROOF
+from evidencesync.limits import PROOF
 from evidencesync.protocol.messages import (
     Chunks,
     Message,
@@ -42,7 +41,7 @@ OTHERS: Final = ItemName(Title("2026/11"), Title("E1"))
 MINE: Final = ItemName(Title("2026/12"), Title("E9"))
 _noise = random.Random(20261123)
 IMAGE: Final = _noise.randbytes(9 * MIB) + bytes(MIB) + _noise.randbytes(3 * MIB)
-SMALL: Final = {b"report": _noise.randbytes(20 * KIB), b"letter": _noise.randbytes(LEAST_PROVEN), b"pin": b"1234"}
+SMALL: Final = {b"report": _noise.randbytes(20 * KIB), b"letter": _noise.randbytes(4 * KIB), b"pin": b"1234"}
 _M = TypeVar("_M", bound=Message)
 
 
@@ -103,7 +102,6 @@ class Asker(HostileClient):
     def __init__(self, bench: Bench) -> None:
         super().__init__(bench)
         self.transcript: list[tuple[int, bytes]] = []
-        self.claimed = b""
 
     def hear(self, kind: type[_M]) -> _M:
         while True:
@@ -113,17 +111,11 @@ class Asker(HostileClient):
                 return message
 
     def enter(self) -> Ready:
-        """An honest handshake, of which nothing is kept but the claim."""
-        self.claimed = self.claim(self.hello())
-        self.send(self.begin(self.claimed))
+        """An honest handshake, of which nothing is kept."""
+        self.send(self.begin(self.claim(self.hello())))
         self.ready = self.hear(Ready)
         self.transcript.clear()
         return self.ready
-
-    @property
-    def possession(self) -> Possession:
-        """What proves possession in this session."""
-        return Possession.of_session(self.claimed)
 
     def offer(self, number: int, rows: list[Row], proof: bytes) -> bool:
         """Whether the vault says that it knows a segment."""
@@ -151,21 +143,16 @@ class Asker(HostileClient):
         self.send_bytes(data_frame(lines))
 
     def ask_everything(self, known: Knowledge, proof: bytes) -> None:
-        """Segments, chunks, small contents and a page of the manifest by their digests, with the same proof for all."""
+        """Segments, chunks, small contents and a page of the manifest by their digests, with one proof for all, as an earlier sender adds it."""
         self.send(Open(0, sum(known.sizes())), Resembles(0, b"image"))
         for number, rows in enumerate(known.segments):
             self.offer(number, rows, proof)
         for number, rows in enumerate(known.segments):
             self.list_rows(number, rows)
         self.begin_manifest()
-        self.list_small(1, known.small, [proof] * sum((entry.size or 0) >= LEAST_PROVEN for entry in known.small))
+        self.list_small(1, known.small, [proof] * len(known.small))
         self.send(PageOffer(2, known.page))
         self.hear(PageAnswer)
-
-
-def segment_proof(possession: Possession, segment: Segment) -> bytes:
-    """An honest proof."""
-    return possession.of_segment(segment_digest(segment.rows()), [part for part in segment.parts if part is not None])
 
 
 NO_PROOF: Final = b""

@@ -1,8 +1,6 @@
 """Index: finds contents, segments and chunks that the vault has already.
 
-A cache over all cases, one SQLite file for each, and one that says which case to ask where a lookup may reach further than
-its own. A `Location` says whose it is: where its `case` is not the scope's, who pushes need not know what lies there, and
-whoever uses it must have the sender prove that he has the bytes.
+A cache with one SQLite file for each case. No lookup reaches another case: who pushes into one case learns nothing of others.
 
 The index is never evidence: a file of it that is damaged, foreign or of an older version is thrown away and made again from
 what is published, and a lookup that fails finds nothing.
@@ -11,11 +9,10 @@ what is published, and a lookup that fails finds nothing.
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from evidencesync.custody.manifest import CheckedLine
@@ -24,10 +21,8 @@ from evidencesync.errors import EvidenceSyncError, StorageError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
-from evidencesync.evidence.identity import is_folder_name
 from evidencesync.files.disk import locked_folder, storing
 from evidencesync.vault.index.case_index import CaseIndex, KnownContent, RowPlace
-from evidencesync.vault.index.everywhere import FILE, Everywhere
 from evidencesync.vault.index.recipes import ChunkPlace, RecipeWindows, SegmentReader, iter_long_recipes, open_recipes
 from evidencesync.vault.layout import Location, Scope, VaultLayout
 
@@ -35,13 +30,14 @@ _MAX_OPEN_CASES: Final = 64
 _CACHE: Final = 16 * 1024  # KiB, of the first case, which is one's own
 _CACHE_OF_OTHERS: Final = 512
 _SUFFIX: Final = ".sqlite"
+BEYOND_CASES: Final = ".everywhere.sqlite"
+"""What an earlier version kept in the index folder: which case has what. It is of no use, and does no harm."""
 # The file itself is of no use: damaged, not SQLite, other tables or columns than ours. All else (locked, full, no
 # permission) says nothing about the file.
 _USELESS: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT})
 # What SQLite says of a file that another process has thrown away, to make it anew, while we had it open.
 _MOVED: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY})
 _Result = TypeVar("_Result")
-_Digest = TypeVar("_Digest", bound=bytes)
 
 
 class Index:
@@ -62,29 +58,23 @@ class Index:
         self._windows = RecipeWindows(layout)
         self._segments = SegmentReader(layout)
         self._near: RowPlace | None = None
-        self._everywhere: Everywhere | None = None
 
     def close(self) -> None:
         """Closes all files. The index may be used again afterwards."""
         with self._lock:
             while self._open:
                 self._open.popitem()[1].close()
-            self._close_everywhere()
 
     def known(self, scope: Scope) -> int:
         """How many contents a lookup can find; 0 means that there is no use in asking."""
         item = scope.item if scope.reach == "item" else None
         with self._lock:
-            own = self._ask(scope.case, lambda index: index.count(item)) or 0
-            return max(own, self._ask_everywhere(Everywhere.contents) or 0) if scope.reach == "vault" else own
+            return self._ask(scope.case, lambda index: index.count(item)) or 0
 
     def find_contents(self, digests: Sequence[Blake3Digest], scope: Scope) -> dict[Blake3Digest, Location]:
-        """Where whole contents lie: in the scope's own item if they are there, then in its case, then elsewhere."""
-        found: dict[Blake3Digest, Location] = {}
+        """Where whole contents lie: in the scope's own item if they are there, else in its case."""
         with self._lock:
-            for case, missing in self._each_case(digests, found, scope):
-                found.update(self._ask(case, _content_query(missing, scope)) or {})
-        return found
+            return self._ask(scope.case, _content_query(digests, scope)) or {} if digests else {}
 
     def find_segment(self, digest: SegmentDigest, scope: Scope) -> tuple[Location, int, list[Row]] | None:
         """Where one segment lies: a published file, an offset, and the rows that its digest is over.
@@ -109,10 +99,10 @@ class Index:
         with self._lock:
             self._search_windows(digests, scope, found)
             hooks = [digest for digest in digests if digest not in found and is_hook(digest)]
-            for case, missing in self._each_case(hooks, found, scope):
-                for place in (self._ask(case, _hook_query(missing, scope)) or {}).values():
+            if hooks:
+                for place in (self._ask(scope.case, _hook_query(hooks, scope)) or {}).values():
                     self._windows.load(place)
-                self._search_windows(missing, scope, found)
+                self._search_windows(hooks, scope, found)
             if self._near is not None and len(found) < len(digests):
                 self._windows.load(self._near)
             self._search_windows(digests, scope, found)
@@ -131,7 +121,6 @@ class Index:
         """
         try:
             with open_recipes(self._layout, case, item, number) as file, self._lock:
-                self._close_everywhere()  # it is not up to date any more
                 recipes = iter_long_recipes(file)
                 return self._ask(case, lambda index: index.add(item, number, known_contents(lines), recipes)) is not None
         except EvidenceSyncError as error:
@@ -144,18 +133,16 @@ class Index:
             self._close(case)
             self._remove(f"{case}{_SUFFIX}")
 
-    def forget_everywhere(self) -> None:
-        """Throws away what says which case has something."""
+    def remove_beyond_cases(self) -> None:
+        """Removes the file that an earlier version has left beside the cases' indexes."""
         with self._lock:
-            self._close_everywhere()
-            self._remove(FILE)
+            self._remove(BEYOND_CASES)
 
     def _places_of(self, digest: SegmentDigest, scope: Scope) -> Iterator[RowPlace]:
         following = self._segments.follows(scope)
         if following is not None:
             yield following
-        for case, _ in self._each_case([digest], {}, scope):
-            yield from (self._ask(case, _segment_query([digest], scope)) or {}).values()
+        yield from (self._ask(scope.case, _segment_query([digest], scope)) or {}).values()
 
     def _search_windows(self, digests: Sequence[ChunkDigest], scope: Scope, found: dict[ChunkDigest, ChunkPlace]) -> None:
         for digest in digests:
@@ -163,43 +150,6 @@ class Index:
                 place = self._windows.find(digest, scope)
                 if place is not None:
                     found[digest] = place
-
-    def _each_case(
-        self, digests: Sequence[_Digest], found: Mapping[_Digest, object], scope: Scope
-    ) -> Iterator[tuple[str, list[_Digest]]]:
-        """The scope's own case, then every other one that may have some of them, with the digests that are not found yet."""
-        if digests:
-            yield scope.case, list(digests)
-        missing = [digest for digest in digests if digest not in found]
-        if scope.reach == "vault" and missing:
-            others = self._ask_everywhere(lambda everywhere: everywhere.find(missing)) or set()
-            for case in sorted(others - {scope.case}):
-                missing = [digest for digest in missing if digest not in found]
-                if missing and is_folder_name(case):
-                    yield case, missing
-
-    def _ask_everywhere(self, question: Callable[[Everywhere], _Result]) -> _Result | None:
-        """One question about all cases; None when it cannot be answered. The first one brings up to date what is known."""
-        try:
-            if self._everywhere is None:
-                self._everywhere = Everywhere(self._layout.index)
-                cases = [name.removesuffix(_SUFFIX) for name in _listed(self._layout) if name.endswith(_SUFFIX)]
-                for case in self._everywhere.update([case for case in cases if is_folder_name(case)]):
-                    self.notices.append(f"index of {safe_text(case)}: cannot be read")
-            return question(self._everywhere)
-        except sqlite3.Error as error:
-            self.notices.append(f"index of all cases: {safe_text(str(error), 200)}")
-            self.is_full |= _code(error) == sqlite3.SQLITE_FULL
-            useless = _is_useless(error)
-        self._close_everywhere()
-        if useless:
-            self._remove(FILE)
-        return None
-
-    def _close_everywhere(self) -> None:
-        everywhere, self._everywhere = self._everywhere, None
-        if everywhere is not None:
-            everywhere.close()
 
     def _ask(self, case: str, question: Callable[[CaseIndex], _Result]) -> _Result | None:
         """One question to a case's index; None when it cannot answer. A file that is of no use is thrown away."""
@@ -271,10 +221,3 @@ def known_contents(lines: Iterable[CheckedLine]) -> Iterator[KnownContent]:
     for path, line in lines:
         if isinstance(line, Entry) and line.blake3 is not None:
             yield Blake3Digest(bytes.fromhex(line.blake3)), path, line.size or 0
-
-
-def _listed(layout: VaultLayout) -> list[str]:
-    try:
-        return os.listdir(layout.index)
-    except OSError:
-        return []

@@ -169,8 +169,6 @@ class RecipeWindows:
 
 
 def _within(location: Location, scope: Scope) -> bool:
-    if scope.reach == "vault":
-        return True
     return location.case == scope.case and (scope.reach == "case" or location.item == scope.item)
 
 

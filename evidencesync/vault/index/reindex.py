@@ -75,7 +75,7 @@ def _add(index: Index, case: str, item: str, number: int, layout: ItemLayout) ->
 
 def rebuild(vault: VaultLayout, index: Index) -> Reindexed:
     """Throws the whole index away and makes it anew."""
-    index.forget_everywhere()
+    index.remove_beyond_cases()
     cases = case_folders(vault)
     done = []
     for case in cases:

@@ -12,8 +12,8 @@ NAME, LIST, BYTES = Opening.NAME, Opening.LIST, Opening.BYTES
 KNOWN, PART, MISS, NONE_MISSING = "known", "part", "miss", "none missing"
 
 
-def after(*answers: str, never: bool = False, by_name: bool = False) -> AskPolicy:
-    policy = AskPolicy(peer_knows_nothing=never, by_name=by_name)
+def after(*answers: str, never: bool = False) -> AskPolicy:
+    policy = AskPolicy(peer_knows_nothing=never)
     for answer in answers:
         if answer == KNOWN:
             policy.note_known()
@@ -63,13 +63,6 @@ def test_one_in_sixteen_is_still_asked_about_while_nothing_is_known() -> None:
     assert openings.count(BYTES) == 60
     assert NAME not in openings
     assert openings[:15] == [BYTES] * 15
-
-
-@pytest.mark.parametrize(("answers", "opening"), TABLE, ids=lambda value: ",".join(value) if isinstance(value, tuple) else None)
-def test_where_only_names_are_found_nothing_is_listed_that_was_not_named(answers: tuple[str, ...], opening: Opening) -> None:
-    policy = after(*answers, by_name=True)
-    assert policy.opening() is (NAME if opening is LIST else opening)
-    assert LIST not in {policy.opening() for _ in range(50)}
 
 
 def test_the_first_hit_ends_eager_sending() -> None:

@@ -407,10 +407,10 @@ def test_pages_and_their_files() -> None:
         Finish(1, bytes(32), b"", b"", b"", 3),
     )  # fmt: skip
     assert [event if not isinstance(event, FilesArrived) else (event.page, event.present) for event in events[:-1]] == [
-        PageArrived(0, b"lines\n", with_files=False, proofs=b""),
+        PageArrived(0, b"lines\n", with_files=False),
         PageNamed(1, ChunkDigest(DIGEST)),
         PageNamed(2, ChunkDigest(DIGEST)),
-        PageArrived(2, b"x\n", with_files=True, proofs=b""),
+        PageArrived(2, b"x\n", with_files=True),
         (2, [True, True]),
         (1, [False, True, True]),
         (1, [True, False, False]),

@@ -8,13 +8,11 @@ import struct
 import pytest
 
 from evidencesync.delta.chunker import Segment
-from evidencesync.delta.possession import Possession
 from evidencesync.delta.refine import cut_pieces, piece_digests
 from evidencesync.delta.rows import segment_digest
 from evidencesync.errors import ProtocolError
 from evidencesync.evidence.digest import blake3_of, chunk_digest_of
 from evidencesync.limits import (
-    LEAST_PROVEN,
     MAX_CHUNK,
     MAX_OPEN_PAGES,
     MAX_OPEN_ROWS,
@@ -52,17 +50,14 @@ from evidencesync.protocol.messages import (
 from evidencesync.protocol.packing import ZERO_BIT, pack_bits
 from evidencesync.protocol.sender import Sender
 
-POSSESSION = Possession.of_session(b"a claim")
 
-
-def new_sender(*, knows_nothing: bool = False, has_previous: bool = True, possession: Possession | None = None) -> Sender:
+def new_sender(*, knows_nothing: bool = False, has_previous: bool = True) -> Sender:
     return Sender(
         knows_nothing=knows_nothing,
         has_previous=has_previous,
         piece_key=bytes(32),
         compress="never",
         clock=lambda: 0.0,
-        possession=possession,
     )
 
 
@@ -142,29 +137,6 @@ def test_a_segment_is_named_then_listed_then_sent_as_far_as_it_is_needed() -> No
     assert sent(sender) == [ChunkData(0, 0)]
     sender.receive(SegmentsStored(1))
     assert sender.all_stored
-
-
-def test_to_a_vault_that_looks_in_other_cases_what_is_asked_for_is_proved() -> None:
-    sender = new_sender(has_previous=False, possession=POSSESSION)
-    sender.add_segment(MIXED)
-    name = segment_digest(MIXED.rows())
-    proof = POSSESSION.of_segment(name, [ONE + TWO])
-    assert sent(sender) == [SegmentOffer(0, name, MIXED.total_bytes, proof)]
-    contents = [b"s" * (LEAST_PROVEN - 1), ONE, TWO]
-    sender.add_page(b"lines\n", contents)
-    proofs = POSSESSION.of_content(ONE) + POSSESSION.of_content(TWO)
-    (page, _) = sent(sender)
-    assert page == Page(0, 6, with_files=False, proofs=proofs)
-
-
-def test_what_is_too_little_to_be_looked_for_elsewhere_is_not_proved() -> None:
-    sender = new_sender(has_previous=False, possession=POSSESSION)
-    little = segment_of(b"x" * (LEAST_PROVEN - 1), MIN_ZERO_RUN)
-    sender.add_segment(little)
-    sender.add_page(b"lines\n", [b"s"])
-    offer, page, _ = sent(sender)
-    assert offer == SegmentOffer(0, segment_digest(little.rows()), little.total_bytes, b"")
-    assert page == Page(0, 6, with_files=False, proofs=b"")
 
 
 def test_a_stream_names_its_file_where_there_is_an_acquisition_before() -> None:

@@ -63,7 +63,7 @@ def add(index: Index, vault: Vault, acquirer: Acquirer) -> None:
 
 
 def scope(acquirer: Acquirer, reach: str = "item") -> Scope:
-    assert reach in ("item", "case", "vault")
+    assert reach in ("item", "case")
     return Scope(reach, acquirer.name.case.folder, acquirer.name.item.folder)  # type: ignore[arg-type]  # was just checked
 
 
@@ -72,7 +72,7 @@ def other_item(acquirer: Acquirer, case: str, item: str) -> Acquirer:
 
 
 def test_nothing_is_known_before_anything_is_published(index: Index, acquirer: Acquirer) -> None:
-    assert index.known(scope(acquirer, "vault")) == 0
+    assert index.known(scope(acquirer, "case")) == 0
     assert index.find_contents([blake3_of(b"small")], scope(acquirer)) == {}
     assert index.find_segment(SegmentDigest(bytes(16)), scope(acquirer)) is None
     assert index.find_chunks([ChunkDigest(bytes(16))], scope(acquirer)) == {}
@@ -110,7 +110,7 @@ def test_many_contents_in_one_question(index: Index, vault: Vault, acquirer: Acq
     assert {location.path for location in found.values()} == set(files)
 
 
-@pytest.mark.parametrize(("reach", "expected"), [("item", 1), ("case", 2), ("vault", 3)])
+@pytest.mark.parametrize(("reach", "expected"), [("item", 1), ("case", 2)])
 def test_no_lookup_reaches_further_than_its_scope(
     index: Index, vault: Vault, acquirer: Acquirer, reach: str, expected: int
 ) -> None:
@@ -138,7 +138,7 @@ def test_a_content_of_two_items_is_found_in_ones_own(index: Index, vault: Vault,
         one.acquire({b"image": data}, recipes=[recipe])
         add(index, vault, one)
     for one in (acquirer, second):
-        mine = scope(one, "vault")
+        mine = scope(one, "case")
         assert index.find_contents([recipe.content], mine)[recipe.content].item == one.name.item.folder
         assert {place[0].item for place in found_segments(index, recipe, mine).values()} == {one.name.item.folder}
 
@@ -305,7 +305,7 @@ def test_nonsense_in_an_index_does_no_harm(vault: Vault, acquirer: Acquirer, sta
         db.execute(statement)
     db.close()
     index = vault.index()
-    mine = scope(acquirer, "vault")
+    mine = scope(acquirer, "case")
     index.find_contents([recipe.content], mine)
     for digest, (_, _, rows) in found_segments(index, recipe, mine).items():
         assert segment_digest(rows) == digest

@@ -18,8 +18,8 @@ from evidencesync.delta.recipe import Recipe, RecipeBuilder
 from evidencesync.delta.rows import Row, segment_digest
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest
 from evidencesync.evidence.entry import Entry
-from evidencesync.vault.index.everywhere import FILE
-from evidencesync.vault.index.index import Index
+from evidencesync.vault.index.index import BEYOND_CASES, Index
+from evidencesync.vault.index.reindex import rebuild
 from evidencesync.vault.layout import Location, Scope, VaultLayout
 from tests.support.rows_in_memory import RowsInMemory, encode
 
@@ -132,76 +132,31 @@ def test_a_lookup_does_not_wait_for_a_session_that_adds(index: Index, layout: Va
     writer.close()
 
 
-# Over the whole vault.
+# Many cases.
 
 
-def test_only_cases_that_have_something_are_asked_and_a_location_says_whose_it_is(index: Index, layout: VaultLayout) -> None:
+def test_only_the_own_case_is_opened_and_found_in(index: Index, layout: VaultLayout) -> None:
     recipes = [recipe_of(segments(number, 3), number) for number in range(30)]
     for number, recipe in enumerate(recipes):
         published(index, layout, (f"C{number}", "I", 1), recipe)
     index.close()
-    scope = Scope("vault", "C3", "I")
-    assert index.known(scope) == 30
+    scope = Scope("case", "C3", "I")
+    assert index.known(scope) == 1
     found = index.find_contents([recipes[3].content, recipes[20].content], scope)
-    assert {location.case: scope.is_own_case(location) for location in found.values()} == {"C3": True, "C20": False}
-    assert set(index._open) == {"C3", "C20"}
-    parts = segments(11, 3)
-    place = index.find_segment(segment_digest(parts[1]), scope)
-    assert place is not None
-    assert place[0].case == "C11"
-    chunks = [row.digest for row in segments(12, 3)[0] + segments(12, 3)[1]]
-    assert {where.location.case for where in index.find_chunks(chunks, scope).values()} == {"C12"}
-    assert set(index._open) == {"C3", "C20", "C11", "C12"}
+    assert [location.case for location in found.values()] == ["C3"]
+    assert index.find_segment(segment_digest(segments(11, 3)[1]), scope) is None
+    assert index.find_chunks([row.digest for row in segments(12, 3)[0]], scope) == {}
+    assert set(index._open) == {"C3"}
 
 
-def test_what_is_published_later_or_is_gone_is_noticed(index: Index, layout: VaultLayout) -> None:
-    recipes = [recipe_of(segments(number, 3), number) for number in range(3)]
-    scope = Scope("vault", "mine", "I")
-    published(index, layout, ("A", "I", 1), recipes[0])
-    assert set(index.find_contents([recipe.content for recipe in recipes], scope)) == {recipes[0].content}
-    published(index, layout, ("A", "I", 2), recipes[1])
-    published(index, layout, ("B", "I", 1), recipes[2])
-    assert len(index.find_contents([recipe.content for recipe in recipes], scope)) == 3
-    index.close()
-    (layout.index / "A.sqlite").unlink()
-    assert set(index.find_contents([recipe.content for recipe in recipes], scope)) == {recipes[2].content}
-    assert index.notices == []
-
-
-def test_nothing_is_kept_for_the_whole_vault_where_no_lookup_reaches_so_far(index: Index, layout: VaultLayout) -> None:
-    recipe = recipe_of(segments(1, 3), 1)
-    published(index, layout, ("A", "I", 1), recipe)
-    index.find_contents([recipe.content], Scope("case", "A", "I"))
-    assert index.known(Scope("case", "B", "I")) == 0
-    assert FILE not in os.listdir(layout.index)
-
-
-@pytest.mark.parametrize("damage", ["text", "torn", "older", "no tables", "symlink"])
-def test_a_damaged_index_of_all_cases_is_made_anew_and_harms_nobody(layout: VaultLayout, damage: str) -> None:
-    recipe, scope = recipe_of(segments(1, 500), 1), Scope("vault", "mine", "I")
-    first = Index(layout)
-    published(first, layout, ("A", "I", 1), recipe)
-    assert first.known(scope) == 1
-    first.close()
-    path = layout.index / FILE
-    if damage in ("text", "torn"):
-        data = path.read_bytes()
-        path.write_bytes(b"hello" * 9000 if damage == "text" else data[:4096] + os.urandom(len(data) - 4096))
-    elif damage == "symlink":
-        path.rename(layout.index / "elsewhere")
-        path.symlink_to("elsewhere")
-    else:
-        with sqlite3.connect(path) as db:
-            db.execute("PRAGMA user_version = 0" if damage == "older" else "DROP TABLE keys")
-        db.close()
-    second = Index(layout)
-    for _ in range(2):  # thrown away at the first
-        second.find_contents([recipe.content], scope)
-    if damage == "symlink":
-        assert (layout.index / "elsewhere").stat().st_size > 4096
-    assert set(second.find_contents([recipe.content], scope)) == {recipe.content}
-    assert second.notices
-    second.close()
+def test_what_an_earlier_version_kept_over_all_cases_is_removed_when_the_index_is_made_anew(
+    index: Index, layout: VaultLayout
+) -> None:
+    published(index, layout, ("A", "I", 1), recipe_of(segments(1, 3), 1))
+    (layout.index / BEYOND_CASES).write_bytes(b"SQLite format 3\0")
+    assert index.known(Scope("case", "A", "I")) == 1
+    rebuild(layout, index)
+    assert BEYOND_CASES not in os.listdir(layout.index)
 
 
 @pytest.mark.slow

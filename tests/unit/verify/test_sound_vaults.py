@@ -16,8 +16,8 @@ import pytest
 from evidencesync.errors import UsageError
 from evidencesync.vault.file_checks import FileChecks
 from evidencesync.vault.heads import record_heads
+from evidencesync.vault.index.index import BEYOND_CASES
 from evidencesync.vault.index.reindex import rebuild
-from evidencesync.vault.layout import Scope
 from evidencesync.verify.context import VerifyProgress
 from tests.unit.vault.acquiring import Acquirer, item_name, new_signer, new_vault
 from tests.unit.verify.sample import FIRST, SECOND, Made, only, slugs
@@ -95,13 +95,9 @@ def test_signed_heads_and_an_index_that_agree_are_no_finding(made: Made) -> None
     assert made.audit().findings == []
 
 
-def test_what_a_lookup_over_the_whole_vault_leaves_in_the_index_belongs_there(made: Made) -> None:
-    vault = made.open()
-    index = vault.index()
-    rebuild(vault.layout, index)
-    assert index.known(Scope("vault", "2026-117-2db29d5b", "3-a")) > 0
-    index.close()
-    assert ".everywhere.sqlite" in os.listdir(made.path / "index")
+def test_what_an_earlier_version_left_beside_the_indexes_belongs_there(made: Made) -> None:
+    (made.path / "index").mkdir(exist_ok=True)
+    (made.path / "index" / BEYOND_CASES).write_bytes(b"SQLite format 3\0")
     assert made.audit().findings == []
 
 
