@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from evidencesync.localstate.receipts import Kept, ReceiptDraft
     from evidencesync.outside import Closed
     from evidencesync.source.filters import FilterRules
-    from evidencesync.source.salvage import OnReadError
     from evidencesync.ssh.address import Address
 
     Work = Callable[[PushRequest, Progress, SessionRecorder], PushOutcome]
@@ -75,9 +74,9 @@ class HowChoice(DetailsChoice):
     on_read_error: Annotated[
         str | None,
         typer.Option(
-            metavar="zero|skip|fail",
+            metavar="zero|fail",
             envvar="EVIDENCESYNC_ON_READ_ERROR",
-            help="In place of bytes that cannot be read: zeros, nothing, or publish nothing at all.  [default: zero]",
+            help="What to do with unreadable bytes: fill with zeros and list them, or fail and publish nothing.  [default: zero]",
         ),
     ] = None
     retries_changed: Annotated[
@@ -248,6 +247,7 @@ def make_request(
 
     from evidencesync.acquire.request import PushRequest
     from evidencesync.cli.options import check_person, login_name
+    from evidencesync.source.salvage import parse_on_read_error
     from evidencesync.ssh.keys import load_signer
 
     settled = run.settings.values
@@ -277,18 +277,10 @@ def make_request(
         limit_rate=parse_rate(limit) if limit else None,
         timeout_seconds=ssh.timeout_seconds(run.settings),
         retries=how.retries,
-        on_read_error=_parse_on_read_error(how.on_read_error or "zero"),
+        on_read_error=parse_on_read_error(how.on_read_error or "zero"),
         retries_changed=how.retries_changed,
         allow_empty=places.allow_empty,
     )
-
-
-def _parse_on_read_error(text: str) -> OnReadError:
-    from evidencesync.source.salvage import ON_READ_ERROR
-
-    if text not in ON_READ_ERROR:
-        raise UsageError(f"--on-read-error is zero, skip or fail, not {safe_text(text, 40)}")
-    return text
 
 
 def _parse_compress(text: str) -> Literal["auto", "always", "never"]:

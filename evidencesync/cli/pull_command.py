@@ -109,7 +109,7 @@ def _check_agentless(rules: FilterRules, how: HowChoice) -> None:
         raise UsageError("SFTP does not tell where another file system begins: --one-file-system needs evidencesync there")
     if how.on_read_error not in (None, "fail"):
         raise UsageError(
-            "SFTP does not tell which bytes of a file cannot be read: --on-read-error zero and skip need evidencesync there",
+            "SFTP does not tell which bytes of a file cannot be read: --on-read-error zero needs evidencesync there",
             hint="Leave it out: a file that cannot be read whole is then recorded without content. Or use fail.",
         )
     if how.retries_changed:

@@ -131,13 +131,13 @@ def _look(run: Run, source: Places, item: ItemChoice) -> ExitCode:
 def check_places(run: Run, source: str, address: Address, how: HowChoice, what: FilterChoice) -> RunFolders:
     """What can be said before anybody is asked for a passphrase. Raises SourceNotFoundError, UsageError, ConfigurationError."""
     from evidencesync.source.root import resolve_source
+    from evidencesync.source.salvage import parse_on_read_error
 
+    parse_on_read_error(how.on_read_error or "zero")
     resolved = resolve_source(os.fsencode(source))
     if resolved.is_device:
         from evidencesync.source.origin import device_warnings
-        from evidencesync.source.salvage import refuse_moved_bytes
 
-        refuse_moved_bytes(resolved, how.on_read_error)
         for warning in device_warnings(resolved):
             run.console.warn(warning)
     root = Path(os.fsdecode(resolved.path))

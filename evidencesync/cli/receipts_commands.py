@@ -121,7 +121,7 @@ def check_receipts(
     order, problems = _order(opened) if opened is not None and signers is not None else (None, [])
     found = [check_kept(folder, signers, time.time_ns(), order) for folder in kept]
     if opened is not None:
-        _compare_with(opened, found, head_memory(run), named=bool(folders))
+        found = _compare_with(opened, found, head_memory(run), named=bool(folders))
         for one in found:
             one.problems += problems
     code = most_severe({error.exit_code for one in found for error in one.problems})
@@ -135,6 +135,9 @@ def check_receipts(
     lines = [line for one in output.receipts for line in _receipt_lines(one)]
     trust = "signers from outside" if signers is not None else "who signed was not judged: bring --trusted"
     compared = f"; compared with the vault {output.vault}" if vault is not None else ""
+    others = len(kept) - len(found)
+    if others:
+        compared += f"; {count_text(others, 'receipt')} of other vaults not checked"
     lines.append(f"checked {count_text(len(found), 'receipt')}; {trust}{compared}")
     run.console.give(output, [*lines, f"verdict: {verdict.upper()}"])
     return code
@@ -185,15 +188,15 @@ def _order(vault: Vault) -> tuple[ChainOrder | None, list[EvidenceSyncError]]:
         return None, [error]
 
 
-def _compare_with(opened: Vault, found: list[CheckedReceipt], memory: HeadMemory, *, named: bool) -> None:
+def _compare_with(opened: Vault, found: list[CheckedReceipt], memory: HeadMemory, *, named: bool) -> list[CheckedReceipt]:
     """Adds what a vault says otherwise than the receipts, and than this machine has seen of its chains.
 
-    Receipts of other vaults are passed over, unless they were named.
+    Gives the receipts that were compared: those of other vaults are left out, unless they were named.
     """
     from evidencesync.verify.kept import check_against_vault
 
     if not named:
-        found[:] = [one for one in found if one.receipt is None or one.receipt.vault_id == opened.settings.id]
+        found = [one for one in found if one.receipt is None or one.receipt.vault_id == opened.settings.id]
         if not found:
             raise NotThereError("no receipt of this vault is kept here")
     for one in found:
@@ -201,6 +204,7 @@ def _compare_with(opened: Vault, found: list[CheckedReceipt], memory: HeadMemory
         if not problems and one.name is not None and one.receipt is not None:  # else it was said already
             problems = _against_memory(memory, opened, one.name)
         one.problems += problems
+    return found
 
 
 def _against_memory(memory: HeadMemory, vault: Vault, name: ItemName) -> list[EvidenceSyncError]:

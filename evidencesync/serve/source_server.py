@@ -47,7 +47,7 @@ from evidencesync.protocol.sender import Sender
 from evidencesync.source.confined import Confined, confined
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.origin import describe_origin
-from evidencesync.source.salvage import refuse_moved_bytes
+from evidencesync.source.salvage import parse_on_read_error
 
 _M = TypeVar("_M", bound=Message)
 _SEEN_SECONDS: Final = 0.25
@@ -105,6 +105,7 @@ class _Offering:
         self._version = version_in_common(ask.versions)
         if self._version is None or ask.parameters != DELTA_PARAMETERS:
             raise VersionError("the two ends of this pull do not speak the same version of the protocol")
+        parse_on_read_error(ask.on_read_error)
         rules = FilterRules.from_patterns(
             map(os.fsdecode, ask.excludes),
             map(os.fsdecode, ask.includes),
@@ -112,7 +113,6 @@ class _Offering:
             one_file_system=ask.one_file_system,
         )
         with confined(offered, ask.path) as place:
-            refuse_moved_bytes(place.source, ask.on_read_error)
             self._say(self._offer(place))
             reading = self._start_reading(place, rules, ask)
             if self._version >= PATIENT_VERSION:
@@ -154,7 +154,7 @@ class _Offering:
             self._progress,
             lambda: format_moment(self._now()),
             with_footer=False,
-            on_read_error=ask.on_read_error,
+            on_read_error=parse_on_read_error(ask.on_read_error),
             retries_changed=ask.retries_changed,
         )
         threading.Thread(target=self._read, args=(reading,), name="source", daemon=True).start()

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from typing import Final, Literal, NamedTuple
 
 from evidencesync.errors import SourceReadError, UsageError
+from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import ReadError
 from evidencesync.limits import KIB, MAX_READ_ERRORS
 from evidencesync.source.reader import OpenedFile
-from evidencesync.source.root import SourceRoot
 
 MEDIUM_ERRORS: Final = frozenset(
     {errno.EIO, errno.ENODATA, errno.EREMOTEIO, errno.EILSEQ, errno.ETIMEDOUT, errno.EBADMSG, errno.EUCLEAN, errno.ENOLINK}
@@ -166,25 +166,26 @@ def _joined(bad: list[BadRange]) -> Iterator[BadRange]:
         yield whole
 
 
-OnReadError = Literal["zero", "skip", "fail"]
-"""In place of bytes that cannot be read: zeros; nothing, so that what follows moves forward; or the run fails."""
-ON_READ_ERROR: Final[tuple[OnReadError, ...]] = ("zero", "skip", "fail")
+_USE_ZERO: Final = "Use zero (the default): what cannot be read becomes zeros, and the manifest says where."
+OnReadError = Literal["zero", "fail"]
+"""In place of bytes that cannot be read: zeros, or the run fails."""
+ON_READ_ERROR: Final[tuple[OnReadError, ...]] = ("zero", "fail")
 
 
-def refuse_moved_bytes(source: SourceRoot, on_error: str | None) -> None:
-    """Raises UsageError where leaving out what cannot be read would make the image of a device another one."""
-    if on_error == "skip" and source.is_device:
-        raise UsageError(
-            "--on-read-error skip would move everything behind a bad sector of a device to another offset",
-            hint="Use zero (the default): bad sectors become zeros, and the manifest says where.",
-        )
+def parse_on_read_error(text: str) -> OnReadError:
+    """What a person or the other end of a pull has asked for. Raises UsageError."""
+    if text == "skip":
+        raise UsageError("--on-read-error skip is gone: it moved all that lies behind a bad sector", hint=_USE_ZERO)
+    if text not in ON_READ_ERROR:
+        raise UsageError(f"--on-read-error is zero or fail, not {safe_text(text, 40)}", hint=_USE_ZERO)
+    return "fail" if text == "fail" else "zero"
 
 
 class Gaps:
     """The gaps of one file or device, made while it is read. `read_errors` is the manifest's map of them, ascending.
 
     A medium that is gone, or has more gaps than anybody could look through, ends the content there: what is missing from
-    there on is a range that is left out, whatever was chosen for the others.
+    there on is a range that is left out, where others are zeros.
     """
 
     def __init__(self, opened: OpenedFile, on_error: OnReadError) -> None:
@@ -216,8 +217,8 @@ class Gaps:
             bad = self._salvage.recover(left, start)
         opened.offset = start + len(left)
         for found in bad:
-            self._note(found, "zero" if self._on_error == "zero" else "skip")
-        return len(left) if self._on_error == "zero" else _leave_out(left, start, bad)
+            self._note(found, "zero")
+        return len(left)
 
     def end(self, error: SourceReadError) -> None:
         """Nothing more can be read, because of this."""
@@ -247,14 +248,3 @@ class Gaps:
             self.read_errors[-1] = ReadError(last.offset, last.length + found.length, last.errno, fill)
         else:
             self.read_errors.append(ReadError(found.offset, found.length, found.errno, fill))
-
-
-def _leave_out(room: memoryview, start: int, bad: list[BadRange]) -> int:
-    """Moves the good bytes together; gives how many there are."""
-    kept = position = 0
-    for offset, length, _ in [*bad, BadRange(start + len(room), 0, 0)]:
-        good = bytes(room[position : offset - start])
-        room[kept : kept + len(good)] = good
-        kept += len(good)
-        position = offset - start + length
-    return kept

@@ -21,6 +21,7 @@ from evidencesync.errors import (
     EvidenceSyncError,
     InternalError,
     LockedError,
+    MissingOrExtraError,
     NoSpaceError,
     ResourcesError,
     StorageError,
@@ -83,7 +84,7 @@ class Ledger:
         self._vouch = vouch or _vouch_for_nobody
 
     def files(self) -> list[RecordFile]:
-        """All records in order. Raises ChainError for a gap, a number used twice, or a name that is no record's."""
+        """All records in order. Raises ChainError for a gap or a number used twice, MissingOrExtraError for a strange name."""
         found = self._listed()
         if found and found[-1].sequence != len(found):
             # While others add to a large folder, a list can have what came last and lack what came just before it. Records are
@@ -96,7 +97,7 @@ class Ledger:
         return found
 
     def _listed(self) -> list[RecordFile]:
-        """The records that one list of the folder has, by number. Raises ChainError for a name that is no record's."""
+        """The records that one list of the folder has, by number. Raises MissingOrExtraError for a name that is no record's."""
         with storing(lambda: f"list the custody records in {safe_text(os.fsencode(self.folder), 300)}"):
             names = os.listdir(self.folder)
         found = []
@@ -105,7 +106,10 @@ class Ledger:
                 continue
             parsed = parse_record_file(name)
             if parsed is None:
-                raise ChainError("a custody folder holds a record with a name that none can have")
+                raise MissingOrExtraError(
+                    f"{safe_text(name, 80)} lies among the custody records, and has no record's name",
+                    hint="Run: evidencesync verify",
+                )
             found.append(RecordFile(*parsed))
         found.sort(key=lambda file: file.sequence)
         return found

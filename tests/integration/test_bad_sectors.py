@@ -202,17 +202,6 @@ def test_bad_bytes_of_a_file_become_zeros(bench: Bench, tmp_path: Path, size: in
 
 
 @pytest.mark.parametrize("size", [20_000, 3 * MIB])
-def test_skipped_bytes_leave_nothing_in_their_place(bench: Bench, tmp_path: Path, size: int) -> None:
-    file = BadFile(content(size), [(9000, 9001)])
-    with bad_disk(tmp_path / "bad", {"bad": file}) as folder:
-        outcome = bench.push(source=os.fsencode(folder.place), on_read_error="skip")
-    entry = bench.entries(1)[b"bad"]
-    assert entry.read_errors == [ReadError(8192, 4096, errno.EIO, "skip")]
-    assert_counted(outcome, entry)
-    assert stored(bench, "bad") == file.data[:8192] + file.data[12288:]
-
-
-@pytest.mark.parametrize("size", [20_000, 3 * MIB])
 def test_with_fail_nothing_is_published(bench: Bench, tmp_path: Path, size: int) -> None:
     files = {"a": BadFile(content(3 * MIB)), "bad": BadFile(content(size), [(9000, 9001)])}
     with bad_disk(tmp_path / "bad", files) as folder, pytest.raises(SourceGapsError, match="bad"):

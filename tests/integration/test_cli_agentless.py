@@ -168,9 +168,7 @@ def test_a_server_without_sftp_says_so(
     assert "Subsystem sftp" in done.error["hint"]
 
 
-@pytest.mark.parametrize(
-    "asked", [("--on-read-error", "zero"), ("--on-read-error", "skip"), ("--retries-changed", "1"), ("--one-file-system",)]
-)
+@pytest.mark.parametrize("asked", [("--on-read-error", "zero"), ("--retries-changed", "1"), ("--one-file-system",)])
 def test_what_sftp_cannot_do_is_refused_before_anything_is_asked_of_it(lab: Lab, asked: tuple[str, ...]) -> None:
     refused = lab.run("pull", "nowhere.invalid:/x", "vault", *ITEM, "--agentless", *asked, "--json")
     assert (refused.code, refused.error["slug"]) == (2, "usage")

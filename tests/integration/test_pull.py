@@ -239,14 +239,13 @@ def test_a_pull_keeps_its_manifest_and_remembers_the_vault(bench: Bench, tmp_pat
     receipts.close()
 
 
-@pytest.mark.parametrize("choice", ["zero", "skip"])
-def test_what_cannot_be_read_there_is_counted_here(bench: Bench, tmp_path: Path, choice: str) -> None:
+def test_what_cannot_be_read_there_is_counted_here(bench: Bench, tmp_path: Path) -> None:
     bad = [(4096, 4608), (1_000_000, 1_000_100)]
     with bad_disk(
         tmp_path / "bad", {"disk": BadFile(bytearray(os.urandom(2_000_000)), bad), "whole": BadFile(bytearray(9))}
     ) as disk:
         bench.source = disk.place
-        pulled, pushed = pull_from(bench, on_read_error=choice), bench.push(on_read_error=choice)
+        pulled, pushed = pull_from(bench), bench.push()
     (first, second) = (bench.entries(number)[b"disk"] for number in (1, 2))
     assert (first.flags, first.read_errors, first.sha256) == (second.flags, second.read_errors, second.sha256)
     tallies = [(one.tally.partial, one.tally.bad_ranges, one.tally.bad_bytes) for one in (pulled, pushed)]
@@ -254,7 +253,7 @@ def test_what_cannot_be_read_there_is_counted_here(bench: Bench, tmp_path: Path,
     assert (pulled.tally.partial, pulled.tally.flagged) == (1, [(b"disk", "unreadable")])
     acquired = json.loads((bench.acquisition(1) / "acquired.json").read_bytes())
     assert acquired["details"]["bytes_not_readable"] == str(pushed.tally.bad_bytes)
-    assert header_of(bench, 1)["method"]["options"]["on-read-error"] == choice
+    assert header_of(bench, 1)["method"]["options"]["on-read-error"] == "zero"
     assert audit_vault(bench.vault.layout.root, now_ns=LONG_AFTER_NS, all_digests=True).verdict == "pass"
 
 
@@ -290,7 +289,7 @@ def test_a_device_is_pulled_as_it_is_pushed(bench: Bench, tmp_path: Path, requir
         source = os.fsencode(device)
         outcome = pull_from(bench, far_end(device), source=source)
         pushed = bench.push(source=source)
-        with pytest.raises(UsageError, match="offset"):
+        with pytest.raises(UsageError, match="skip is gone"):  # which a vault's end of an earlier version may ask for
             pull_from(bench, far_end(device), source=source, on_read_error="skip")
         with pytest.raises(NotThereError):  # below a folder that is offered, none is opened
             pull_from(bench, far_end(device.parent), source=source)

@@ -143,7 +143,7 @@ class Asker(HostileClient):
         self.send_bytes(data_frame(lines))
 
     def ask_everything(self, known: Knowledge, proof: bytes) -> None:
-        """Segments, chunks, small contents and a page of the manifest by their digests, with one proof for all, as an earlier sender adds it."""
+        """Segments, chunks, small contents and a page by their digests, with one proof for all, as an earlier sender adds it."""
         self.send(Open(0, sum(known.sizes())), Resembles(0, b"image"))
         for number, rows in enumerate(known.segments):
             self.offer(number, rows, proof)

@@ -97,11 +97,13 @@ class Trial:
 
     def _receipts_differ(self) -> bool:
         """Whether a kept receipt says otherwise than the vault. Where a crash came first, nobody has one."""
-        for kept in self.shop.receipts.iterdir() if self.shop.receipts.is_dir() else ():
+        shop = self.shop
+        is_other = bytes_of(shop.vault / "vault.toml") == bytes_of(shop.other / "vault.toml")
+        for kept in shop.receipts.iterdir() if shop.receipts.is_dir() else ():
             receipt = json.loads((kept / "receipt.json").read_bytes())
-            if receipt["vault_id"] != self.shop.ids[0]:
+            if receipt["vault_id"] != shop.ids[is_other]:
                 continue
-            item = self.shop.vault / FOLDERS[receipt["case"], receipt["item"]]
+            item = shop.vault / FOLDERS[receipt["case"], receipt["item"]]
             folder = item / "acquisitions" / f"{receipt['acquisition']:04d}"
             for file in ("receipt.json", "acquired.json", "received.json", "manifest.jsonl"):
                 for name in (file, f"{file}.sig"):
@@ -115,7 +117,8 @@ class Trial:
         names = ("manifest@evidencesync",)
         trusted.write_text("".join(signer_line(f"{who}@lab", shop.keys[who].public_key, names) + "\n" for who in ("ana", "ben")))
         done = shop.run("compare", self.folder / "manifest.jsonl", self.folder / "data", "--trusted", trusted)
-        found = [bytes_of(self.folder / name) for name in ("manifest.jsonl", "manifest.jsonl.sig")]
+        signature = (self.folder / "manifest.jsonl.sig").resolve()  # a file that a person names may be a link
+        found = [bytes_of(self.folder / "manifest.jsonl"), bytes_of(signature)]
         same = None not in found and any(
             found == [bytes_of(one / name) for name in ("manifest.jsonl", "manifest.jsonl.sig")]
             and tree_of(self.folder / "data") == tree_of(one / "data")

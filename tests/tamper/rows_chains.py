@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from tests.tamper.kinds import ANY, JSON, TEXT, TYPES, with_field
 from tests.tamper.row import (
@@ -187,18 +187,24 @@ NAMES: Final = (
 
 def _extras() -> None:
     for name in NAMES:
-        _add(f"a file {name!r} among the records", Row(made(f"{CHAIN}/{name}", touch), 31, "extra-entry", f"{CHAIN}/{name}"))
+        _add(f"a file {name!r} among the records", _strange(name))
     for name, code in (("0000-noted.json", 34), ("0015-sworn.json", 32)):
         place = f"{CHAIN}/{name}"
         _add(f"a file {name!r} among the records", Row(made(place, touch), code, "malformed-document", place))
     _add("a folder among the records", Row(made(f"{CHAIN}/0015-noted.json", Path.mkdir), 31, "", f"{CHAIN}/0015-noted.json"))
-    _add("two signatures for the next record", Row(_next_signatures, 31, "", ""))
+    _add("two signatures for the next record", Row(_next_signatures, 31, "", "", restore="made"))
     _add("a record of 32 GiB", Row(longer(ALONE[1]), 34, "malformed-document", ALONE[1]))
     _add("a record's signature of 32 GiB", Row(longer(f"{ALONE[1]}.sig"), 32, "", f"{ALONE[1]}.sig"))
     _add("a record that everybody may write", Row(mode(ALONE[1], 0o666), 0, "unsafe-mode", ALONE[1]))
     _add("a custody folder that everybody may write", Row(mode(CHAIN, 0o777), 0, "unsafe-mode", CHAIN))
     _add("two signatures in one file of a record", Row(_both_signatures, 32, "bad-signature", f"{ALONE[1]}.sig"))
     _add("the chain's own link is a copy", Row(_unlinked, 0))
+
+
+def _strange(name: str) -> Row:
+    """A record's suffix without a record's name: nobody can say what was meant to stand there, so nothing is restored."""
+    restore: Literal["made", "refused"] = "refused" if name.endswith(".json") else "made"
+    return Row(made(f"{CHAIN}/{name}", touch), 31, "extra-entry", f"{CHAIN}/{name}", restore=restore)
 
 
 def _next_signatures(shop: Workshop) -> None:
