@@ -30,7 +30,7 @@ from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.utc_time import Moment
 from evidencesync.limits import MAX_CHAIN, MAX_SHOWN_RECORDS, MAX_TITLE
 from evidencesync.localstate.heads import HeadMemory, Remembered
-from evidencesync.protocol.failures import error_of
+from evidencesync.protocol.failures import error_of_far_end
 from evidencesync.protocol.framing import FrameDecoder, frame_of
 from evidencesync.protocol.messages import DATA_FRAME, Append, Failure, Message, Records, Standing, decode_message
 from evidencesync.vault.layout import MAX_SEQUENCE
@@ -252,7 +252,7 @@ class CustodyExchange:
                     raise ProtocolError("the vault's end sent data")
                 message = decode_message(frame_type, body)
                 if isinstance(message, Failure):
-                    raise error_of(message)
+                    raise error_of_far_end(message)
                 yield message
             if whole:
                 silence.heard()  # now that more is waited for: a person may have thought, and signed, meanwhile

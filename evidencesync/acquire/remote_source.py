@@ -25,7 +25,7 @@ from evidencesync.evidence.display import is_clean, safe_text
 from evidencesync.evidence.path import to_json_fields
 from evidencesync.files.shortages import unexpected
 from evidencesync.limits import MAX_PATTERN, MAX_PATTERNS
-from evidencesync.protocol.failures import error_of
+from evidencesync.protocol.failures import error_of_far_end
 from evidencesync.protocol.framing import FrameDecoder, encode_frame, frame_of
 from evidencesync.protocol.messages import (
     DATA_FRAME,
@@ -106,7 +106,7 @@ class RemoteSource:
         """The answer to the first word, and nothing with it. Raises VersionError, ProtocolError, and what the other end says."""
         message = _decode(*frames[0])
         if isinstance(message, Failure):
-            raise error_of(message)
+            raise error_of_far_end(message, is_source=True)
         if not isinstance(message, SourceOffer) or len(frames) > 1:
             raise ProtocolError("the source's end does not say what it offers")
         if message.version not in VERSIONS or message.parameters != DELTA_PARAMETERS:
@@ -153,7 +153,7 @@ class RemoteSource:
                     raise ProtocolError("the source's end says that it has sent something else than it has")
                 self.end = message
             case Failure():
-                raise error_of(message)
+                raise error_of_far_end(message, is_source=True)
             case _:
                 raise ProtocolError(f"a {type(message).__name__} message from a source is out of order")
 

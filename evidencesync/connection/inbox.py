@@ -21,7 +21,7 @@ from evidencesync.errors import (
 from evidencesync.evidence.display import safe_text
 from evidencesync.files.shortages import unexpected
 from evidencesync.limits import ALIVE_SECONDS, LEAST_RATE, LEAST_SILENCE_SECONDS, MIB, SILENCE_SECONDS
-from evidencesync.protocol.failures import error_of
+from evidencesync.protocol.failures import error_of_far_end
 from evidencesync.protocol.framing import FrameDecoder
 from evidencesync.protocol.messages import DATA_FRAME, Failure, Message, decode_message
 
@@ -246,7 +246,7 @@ def _message(frame_type: int, body: memoryview) -> Message:
         raise ProtocolError("the vault's end sent data")
     message = decode_message(frame_type, body)
     if isinstance(message, Failure):
-        raise error_of(message)
+        raise error_of_far_end(message)
     return message
 
 

@@ -6,12 +6,51 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from evidencesync.errors import EvidenceSyncError, ExitCode, PeerError, ProtocolError, VersionError, error_from_slug
+from evidencesync.errors import (
+    AuthenticationError,
+    DroppedError,
+    EvidenceSyncError,
+    ExitCode,
+    ForkedError,
+    HostKeyError,
+    NoRemoteError,
+    PeerError,
+    ProtocolError,
+    RememberedHeadsError,
+    RolledBackError,
+    UnkeptReceiptError,
+    VersionError,
+    error_from_slug,
+)
 from evidencesync.evidence.display import safe_text
 from evidencesync.protocol.messages import HANDSHAKE, PROTOCOL_VERSION, VERSIONS, Failure
 
 _DONE: Final = frozenset({ExitCode.COMPLETE, ExitCode.GAPS, ExitCode.SOURCE_CHANGED})
 """Codes that say that an acquisition was published: never a peer's to give away."""
+
+_OURS_ALONE: Final = (
+    AuthenticationError,
+    DroppedError,
+    ForkedError,
+    HostKeyError,
+    NoRemoteError,
+    RememberedHeadsError,
+    RolledBackError,
+    UnkeptReceiptError,
+)
+"""What only this machine can know: host keys, what it remembers and what it keeps. A vault that says so lies."""
+
+_NO_SOURCE_KNOWS: Final = frozenset(
+    {
+        ExitCode.KEY,
+        ExitCode.DIGEST,
+        ExitCode.MISSING_OR_EXTRA,
+        ExitCode.SIGNATURE,
+        ExitCode.TIMESTAMP,
+        ExitCode.CHAIN,
+    }
+)
+"""Verdicts on keys, vaults and chains: a source's end has none of these."""
 
 _NOT_UNDERSTOOD: Final = re.compile(rf"a (?:{'|'.join(message.__name__ for message in HANDSHAKE)}) message is malformed")
 """What every build says of a handshake that it does not understand. Ours is well-formed, so it is one of another version."""
@@ -52,6 +91,17 @@ def error_of(failure: Failure) -> EvidenceSyncError:
         return VersionError(f"the other end speaks another version: {message}")
     error = error_from_slug(failure.slug, message, hint)
     return PeerError(message, hint=hint) if error.exit_code in _DONE else error
+
+
+def error_of_far_end(failure: Failure, *, is_source: bool = False) -> EvidenceSyncError:
+    """The error to raise for the Failure of a vault's end, or of a source's: what it cannot know becomes a PeerError.
+
+    So no other machine makes this one say that a host key has changed, or that a vault was rolled back.
+    """
+    error = error_of(failure)
+    if isinstance(error, _OURS_ALONE) or (is_source and error.exit_code in _NO_SOURCE_KNOWS):
+        return PeerError(error.message, hint=error.hint)
+    return error
 
 
 def another_service(asked: str, served: str) -> ProtocolError:

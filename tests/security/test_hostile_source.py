@@ -142,6 +142,10 @@ HOSTILE: dict[str, tuple[type[EvidenceSyncError], tuple[Message | bytes, ...]]] 
     "a stream that it does not open": (ProtocolError, (Close(0, 0, bytes(32)),)),
     "more zeros than a file may have": (LimitExceededError, (Open(0, 10), SegmentOffer(0, bytes(16), 2**40, b""))),
     "that all is well": (PeerError, (Failure("source-unreadable", "3", None),)),
+    "that the vault's chain is broken": (PeerError, (Failure("chain-broken", "put back", None),)),
+    "that a signature is bad": (PeerError, (Failure("bad-signature", "x", None),)),
+    "that a host key has changed": (PeerError, (Failure("host-key-changed", "x", None),)),
+    "that it was published": (PeerError, (Failure("receipt-not-kept", "x", None),)),
     "an error of its own making": (PeerError, (Failure("no-such-slug", "\x1b[2J", None),)),
 }
 

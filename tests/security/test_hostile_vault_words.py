@@ -297,6 +297,22 @@ def test_no_reason_of_a_vault_looks_like_an_acquisition_that_was_published(bench
     assert caught.value.exit_code not in {ExitCode.COMPLETE, ExitCode.GAPS, ExitCode.SOURCE_CHANGED}
 
 
+OURS_ALONE = """authentication dropped forked host-key-changed host-key-unknown no-remote no-room-to-remember receipt-not-kept
+remembered-heads rolled-back""".split()
+
+
+@pytest.mark.parametrize("slug", OURS_ALONE)
+def test_what_only_this_machine_can_know_is_no_vaults_to_say(bench: Bench, slug: str) -> None:
+    """Or one word of a vault would make this end accuse another host key, or say that something was published."""
+
+    def script(vault: MadeUpVault) -> None:
+        vault.ready()
+        vault.say(Failure(slug, "x", None))
+
+    with pytest.raises(PeerError):
+        push_to(bench, script)
+
+
 def test_a_vault_that_falls_silent_is_given_up(bench: Bench) -> None:
     def script(vault: MadeUpVault) -> None:
         vault.ready()
