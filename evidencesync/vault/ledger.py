@@ -35,6 +35,7 @@ from evidencesync.vault.claims import NewRecord, Vouch, claim_number, grew, is_b
 from evidencesync.vault.interrupted import TEMPORARY
 from evidencesync.vault.layout import MAX_SEQUENCE, SIGNATURE_SUFFIX, parse_record_file, record_file
 
+_VERIFY = "See what else is wrong: evidencesync verify VAULT"
 _MOST_TRIES = 100  # to be the next in a chain that others add to, where locks do not hold
 
 
@@ -115,15 +116,17 @@ class Ledger:
         return found
 
     def load(self, file: RecordFile) -> StoredRecord:
-        """One record with its signature. Raises ChainError when either is missing or the record is another one.
+        """One record with its signature. Raises ChainError when it is missing, or another one.
 
-        Raises MalformedDocumentError for a record that is not in the one strict form.
+        Raises MissingOrExtraError where it has no signature, MalformedDocumentError where it is not in the one strict form.
         """
         with opened_folder(self.folder) as folder:
             data = load_file(folder, file.name, MAX_RECORD)
             signature = load_file(folder, file.name + SIGNATURE_SUFFIX, MAX_SIGNATURE)
-        if data is None or signature is None:
-            raise ChainError(f"custody record {file.sequence} or its signature is missing")
+        if data is None:
+            raise ChainError(f"custody record {file.sequence} is missing")
+        if signature is None:
+            raise MissingOrExtraError(f"the signature of custody record {file.sequence} is missing", hint=_VERIFY)
         record = decode_record(data)
         if (record.sequence, record.type) != (file.sequence, file.kind):
             raise ChainError(f"the file of custody record {file.sequence} holds another one")

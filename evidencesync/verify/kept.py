@@ -87,7 +87,10 @@ def _check(kept: CheckedReceipt, vault: Vault) -> list[EvidenceSyncError]:
         ends = f"record {present.sequence}, {present.sha256}"
         return [error(f"{name}: the vault has {ends}; the receipt is about record {seen.sequence}, {head}: {found.value}")]
     problems: list[EvidenceSyncError] = []
-    with opened_folder(layout.acquisition(receipt.acquisition)) as folder:
+    acquisition = layout.acquisition(receipt.acquisition)
+    if not is_folder(acquisition):
+        return [MissingOrExtraError(f"{name}: the vault has records of acquisition {receipt.acquisition}, and not its folder")]
+    with opened_folder(acquisition) as folder:
         for file, data in kept.documents.items():
             there = load_file(folder, file, MAX_SIGNATURE if file.endswith(SIGNATURE_SUFFIX) else MAX_RECORD)
             if there is None:

@@ -211,6 +211,13 @@ def test_a_document_that_the_vault_has_changed_or_lost_is_named(keeper: Keeper, 
     assert against(keeper, folder) == ["missing-or-extra"]
 
 
+def test_an_acquisition_that_was_removed_is_missing_and_not_only_unread(keeper: Keeper) -> None:
+    folder = keeper.push()
+    (acquisition,) = keeper.bench.vault.layout.cases.glob("*/*/acquisitions/0001")
+    shutil.rmtree(acquisition)
+    assert against(keeper, folder) == ["missing-or-extra"]
+
+
 def test_another_vault_is_not_this_one(keeper: Keeper, tmp_path: Path) -> None:
     folder = keeper.push()
     (tmp_path / "other").mkdir()
