@@ -13,13 +13,21 @@ from evidencesync.custody.manifest import decode_footer
 from evidencesync.custody.receipt import decode_receipt
 from evidencesync.custody.record import decode_record
 from evidencesync.custody.wholeness import SourceState, is_count
-from evidencesync.errors import EvidenceSyncError, ExitCode, MissingOrExtraError, NotThereError, StorageError
+from evidencesync.errors import EvidenceSyncError, ExitCode, MissingOrExtraError, StorageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName
 from evidencesync.files.disk import load_file, opened_folder
 from evidencesync.ingest.transfers import find_transfers
 from evidencesync.limits import MAX_HEADER_LINE, MAX_RECORD
-from evidencesync.vault.catalog import acquisition_numbers, case_folders, item_folders, load_header, opened_document, stored_name
+from evidencesync.vault.catalog import (
+    acquisition_numbers,
+    case_folders,
+    item_folders,
+    load_header,
+    no_acquisition,
+    opened_document,
+    stored_name,
+)
 from evidencesync.vault.layout import ACQUIRED, MANIFEST, RECEIPT, ItemLayout
 from evidencesync.vault.ledger import Ledger, iter_records
 from evidencesync.vault.vault import Vault
@@ -53,10 +61,7 @@ def show_output(path: Path, name: ItemName, acquisition: int | None) -> ShowOutp
     numbers = item.acquisitions()
     number = acquisition if acquisition is not None else (numbers[-1] if numbers else 0)
     if number not in numbers:
-        raise NotThereError(
-            f"{name} has no acquisition {number}" if number else f"{name} has no acquisition yet",
-            hint="See what there is: evidencesync list VAULT",
-        )
+        raise no_acquisition(item.layout, str(name), number)
     header, receipt = item.header(number), load_receipt(item.layout, number)
     state, footer = load_state(item.layout, number)
     custody = [ShownRecord(stored.record, stored.sha256) for stored in iter_records(item.ledger)]

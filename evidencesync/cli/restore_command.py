@@ -16,7 +16,7 @@ from evidencesync.cli.number_format import kinds_text, size_text
 from evidencesync.cli.options import ItemChoice, VaultPath, local_vault
 from evidencesync.cli.progress_display import Meter, shown
 from evidencesync.cli.verify_options import RecordChoice
-from evidencesync.errors import EvidenceSyncError, ExitCode, NotThereError, UsageError, most_severe
+from evidencesync.errors import EvidenceSyncError, ExitCode, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
 from evidencesync.home import expand
 
@@ -187,13 +187,12 @@ def record_details(output: RestoreOutput) -> dict[str, str]:
 
 def chosen_acquisition(item: VaultItem, acquisition: int | None) -> int:
     """The acquisition that was named, or the last. Raises NotThereError."""
+    from evidencesync.vault.catalog import no_acquisition
+
     numbers = item.acquisitions()
     number = acquisition if acquisition is not None else (numbers[-1] if numbers else 0)
     if number not in numbers:
-        raise NotThereError(
-            f"{item.name} has no acquisition {number}" if number else f"{item.name} has no acquisition yet",
-            hint="See what there is: evidencesync list VAULT",
-        )
+        raise no_acquisition(item.layout, str(item.name), number)
     return number
 
 

@@ -37,7 +37,7 @@ from evidencesync.report.document import (
 from evidencesync.report.judging import ReportScope, judge
 from evidencesync.report.manifests import compare_acquisitions, survey
 from evidencesync.report.maps import file_maps
-from evidencesync.vault.catalog import acquisition_numbers, item_folders, load_header, stored_name
+from evidencesync.vault.catalog import acquisition_numbers, item_folders, load_header, no_acquisition, stored_name
 from evidencesync.vault.layout import MANIFEST, RECEIPT, TIMESTAMP, ItemLayout
 from evidencesync.vault.ledger import Ledger, RecordFile, StoredRecord
 from evidencesync.verify.findings import Finding, Head, Verdict
@@ -98,7 +98,7 @@ def _layouts(vault: Vault, shown: ReportScope) -> list[ItemLayout]:
     if not found:
         raise NotThereError("the vault has nothing of this case or item", hint="See what there is: evidencesync list VAULT")
     if shown.acquisition is not None and shown.acquisition not in acquisition_numbers(found[0]):
-        raise NotThereError(f"the item has no acquisition {shown.acquisition}", hint="See: evidencesync list VAULT")
+        raise no_acquisition(found[0], f"{safe_text(shown.case)} / {safe_text(shown.item or '')}", shown.acquisition)
     return found
 
 

@@ -11,7 +11,7 @@ from typing import BinaryIO, Final
 
 from evidencesync.custody.documents import ManifestHeader
 from evidencesync.custody.manifest import decode_header
-from evidencesync.errors import ChainError, InvalidNameError, MissingOrExtraError, NotThereError, StorageError
+from evidencesync.errors import ChainError, EvidenceSyncError, InvalidNameError, MissingOrExtraError, NotThereError, StorageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName, Title, is_folder_name
 from evidencesync.files.disk import make_folder, opened_file, opened_folder, storing
@@ -19,6 +19,7 @@ from evidencesync.limits import MAX_HEADER_LINE
 from evidencesync.vault.layout import ITEM_FOLDERS, MANIFEST, ItemLayout, VaultLayout, acquisition_number
 from evidencesync.vault.ledger import Ledger
 
+_VERIFY: Final = "See what else is wrong: evidencesync verify VAULT"
 SEE_LIST: Final = "See what there is: evidencesync list VAULT"
 
 
@@ -42,6 +43,17 @@ def acquisition_numbers(item: ItemLayout) -> list[int]:
         except NotADirectoryError as error:
             raise MissingOrExtraError(f"{item.acquisitions.name} is not a folder") from error
     return sorted(number for name in names if (number := acquisition_number(name)) is not None)
+
+
+def no_acquisition(item: ItemLayout, whose: str, number: int) -> EvidenceSyncError:
+    """The error for an acquisition that is not published, by number. One that the chain records was removed, and is not there.
+
+    An acquisition takes its place before its records take theirs: one that is published meanwhile is there after them.
+    """
+    recorded = [file for file in Ledger(item.custody).files() if file.kind == "acquired"] if is_folder(item.custody) else []
+    if 0 < number <= len(recorded) and not is_folder(item.acquisition(number)):
+        return MissingOrExtraError(f"the custody chain of {whose} records acquisition {number}, which is not there", hint=_VERIFY)
+    return NotThereError(f"{whose} has no acquisition {number}" if number else f"{whose} has no acquisition yet", hint=SEE_LIST)
 
 
 def stored_name(item: ItemLayout) -> ItemName | None:

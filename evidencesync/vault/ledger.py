@@ -100,7 +100,11 @@ class Ledger:
     def _listed(self) -> list[RecordFile]:
         """The records that one list of the folder has, by number. Raises MissingOrExtraError for a name that is no record's."""
         with storing(lambda: f"list the custody records in {safe_text(os.fsencode(self.folder), 300)}"):
-            names = os.listdir(self.folder)
+            try:
+                names = os.listdir(self.folder)
+            except (FileNotFoundError, NotADirectoryError) as error:  # what is gone is not called unread
+                shown = safe_text(os.fsencode(self.folder), 300)
+                raise MissingOrExtraError(f"the folder of custody records is missing: {shown}", hint=_VERIFY) from error
         found = []
         for name in names:
             if name.startswith(TEMPORARY) or name.endswith(SIGNATURE_SUFFIX) or not name.endswith(".json"):

@@ -13,10 +13,11 @@ from typing import Final
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord, Person
 from evidencesync.custody.sshsig import SigningKey
 from evidencesync.custody.timestamp import Request, Roots, Token, timestamp_details
-from evidencesync.errors import ChainError, ChainGrewError, LockedError, MissingOrExtraError, NotThereError, TimestampError
+from evidencesync.errors import ChainError, ChainGrewError, LockedError, MissingOrExtraError, TimestampError
 from evidencesync.evidence.utc_time import format_moment
 from evidencesync.files.disk import load_file, opened_folder, sync_folder
 from evidencesync.limits import MAX_SIGNATURE, MAX_TIMESTAMP
+from evidencesync.vault.catalog import no_acquisition
 from evidencesync.vault.claims import place_new_file
 from evidencesync.vault.heads import state_head
 from evidencesync.vault.item import ItemState, VaultItem, lock_item
@@ -72,10 +73,7 @@ def choose_acquisition(item: VaultItem, wanted: int | None) -> int:
     numbers = item.acquisitions()
     number = wanted if wanted is not None else (numbers[-1] if numbers else 0)
     if number not in numbers:
-        raise NotThereError(
-            f"{item.name} has no acquisition {number}" if number else f"{item.name} has no acquisition yet",
-            hint="See what there is: evidencesync list VAULT",
-        )
+        raise no_acquisition(item.layout, str(item.name), number)
     return number
 
 

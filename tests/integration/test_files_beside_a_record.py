@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,32 @@ def test_every_command_says_the_same_of_it_as_verify(tmp_path: Path, name: str) 
         done = lab.run(*command, *about, "--json")
         assert done.code == 31, (command, done)
     assert lab.run("list", "vault").code == 31
+
+
+def test_an_acquisition_that_was_removed_is_missing_and_one_that_never_was_is_not_there(tmp_path: Path) -> None:
+    lab = Lab.make(tmp_path)
+    lab.write("notes.txt", b"hello")
+    assert (lab.push().code, lab.push().code) == (0, 0)
+    (first,) = (lab.folder / "vault").glob("cases/*/*/acquisitions/0001")
+    shutil.rmtree(first)
+    commands = (
+        ("verify", "vault"),
+        ("show", "vault"),
+        ("restore", "vault", "copy"),
+        ("export", "vault", "list", "--format", "hashdeep"),
+        ("report", "vault", "-o", "report.json"),
+        ("timestamp", "show", "vault"),
+    )
+    for number, code in ((1, 31), (3, 10)):
+        codes = {command[0]: lab.run(*command, *ITEM, "--acquisition", str(number)).code for command in commands}
+        assert set(codes.values()) == ({code} if number == 1 else {code, 31}), codes  # the first is missing all the same
+
+
+def test_a_chain_that_was_removed_is_missing_and_not_only_unread(tmp_path: Path) -> None:
+    lab = Lab.make(tmp_path)
+    lab.write("notes.txt", b"hello")
+    assert lab.push().code == 0
+    shutil.rmtree(lab.folder / "vault" / "custody")
+    assert lab.run("verify", "vault").code == 34
+    for command in (("list", "vault"), ("trust", "list", "vault"), ("receipts", "check", "--vault", "vault")):
+        assert lab.run(*command).code == 31, command

@@ -245,6 +245,14 @@ def test_a_record_too_large_for_one_is_malformed_and_nobody_on_the_other_end_is_
 def test_a_chain_that_cannot_be_listed_says_which_one_and_why(vault: Vault) -> None:
     folder = vault.layout.custody
     folder.rename(folder.with_name("elsewhere"))
+    folder.symlink_to(folder)
     with pytest.raises(StorageError) as caught:
         vault.ledger.files()
-    assert caught.value.message == f"could not list the custody records in {folder}: {os.strerror(errno.ENOENT)}"
+    assert caught.value.message == f"could not list the custody records in {folder}: {os.strerror(errno.ELOOP)}"
+
+
+def test_a_chain_that_is_gone_is_missing_and_not_unread(vault: Vault) -> None:
+    folder = vault.layout.custody
+    folder.rename(folder.with_name("elsewhere"))
+    with pytest.raises(MissingOrExtraError, match=f"custody records is missing: {folder}"):
+        vault.ledger.files()
