@@ -19,6 +19,7 @@ import msgspec
 from evidencesync.errors import EvidenceSyncError, InternalError, MissingPartError, UsageError
 from evidencesync.evidence.utc_time import parse_moment
 from evidencesync.files.disk import opened_file, opened_folder
+from evidencesync.files.shortages import is_shortage, unexpected
 from evidencesync.limits import MAX_PDF_ACQUISITIONS, MAX_PDF_ATTACHMENTS, MAX_PDF_FILES, MAX_PDF_ROWS
 from evidencesync.report import texts
 from evidencesync.report.blocks import FILE_COLUMNS, AnyBlock, FileTable, Pages, Picture, Sink, Table
@@ -55,6 +56,8 @@ def write_pdf(gathered: Gathered, pages: Pages, out: Sink) -> None:
     try:
         import typst
     except ImportError as error:
+        if is_shortage(error):  # it is there, and there is no memory for it
+            raise unexpected(error) from error
         raise MissingPartError("PDF needs typst", hint="Install it: pip install 'evidencesync[pdf]'") from error
     if sum(len(item.acquisitions) for item in gathered.report.items) > MAX_PDF_ACQUISITIONS:
         hint = "Name an item or an acquisition, or make HTML or JSON."

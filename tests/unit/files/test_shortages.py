@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import importlib.abc
 import os
 import resource
+import sys
 import threading
 from pathlib import Path
 
@@ -15,10 +17,12 @@ from evidencesync.cli.exit_codes import guard
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.errors import EvidenceSyncError, ExitCode, InternalError, NoSpaceError, ResourcesError, StorageError
 from evidencesync.export.destination import _of_the_destination
+from evidencesync.export.encrypt import _rage
 from evidencesync.files.disk import storage_error
 from evidencesync.files.shortages import unexpected
 from evidencesync.localstate import heads
 from evidencesync.outside import NewFile, refused_place
+from evidencesync.report.pdf_report import write_pdf
 from evidencesync.restore.draft import drafted
 from evidencesync.restore.refusals import place_error
 from tests.support.bench_of_evidence import make_bench
@@ -184,3 +188,16 @@ def test_the_place_of_a_copy_and_of_an_export_is_named_where_its_disk_refuses(tm
         with pytest.raises(kind) as restored, drafted(os.fsencode(tmp_path / "copy"), tmp_path / "vault"):
             raise place_error(OSError(code, os.strerror(code)), "make sub/b")
         assert str(tmp_path / "copy") in (restored.value.hint or "")
+
+
+@pytest.mark.parametrize("part", ["typst", "pyrage"])
+def test_a_part_for_which_there_is_no_memory_is_not_called_missing(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing(importlib.abc.MetaPathFinder):
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == part:
+                raise ImportError(f"/x/{part}.abi3.so: failed to map segment from shared object")
+
+    monkeypatch.delitem(sys.modules, part, raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Refusing(), *sys.meta_path])
+    with pytest.raises(ResourcesError):
+        write_pdf(None, None, None) if part == "typst" else _rage()  # type: ignore[arg-type]
