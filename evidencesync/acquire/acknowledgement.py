@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from evidencesync.acquire.handshake import Handshake
+from evidencesync.custody.chain import ChainSubject, follows
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, RECEIPT_NAMESPACE, ManifestHeader, Receipt
 from evidencesync.custody.receipt import ReceiptFacts, check_receipt, decode_receipt
 from evidencesync.custody.record import check_signer, decode_record
@@ -86,12 +87,11 @@ def check_published(published: Published, sent: Sent, handshake: Handshake, now_
     check_signer(received, handshake.vault_key, handshake.vault_key.fingerprint, None)
     if (
         received.type != "received"
-        or received.previous_sha256 != acquired_sha256
-        or received.sequence != handshake.ready.chain_sequence + 2
+        or not follows(received, handshake.ready.chain_sequence + 1, acquired_sha256)
         or received.receipt_sha256 != receipt_sha256
         or received.manifest_sha256 != sent.manifest_sha256
         or received.acquisition != header.acquisition
-        or (received.vault_id, received.case, received.item) != (header.vault_id, header.case, header.item)
+        or ChainSubject.of(received) != ChainSubject(header.vault_id, header.case, header.item)
     ):
         raise ChainError("the vault's custody record does not follow the one that was signed here")
     # 4.

@@ -19,6 +19,16 @@ class ChainSubject:
     case: str | None = None
     item: str | None = None
 
+    @classmethod
+    def of(cls, record: CustodyRecord) -> ChainSubject:
+        """The chain that a record says it belongs to."""
+        return cls(record.vault_id, record.case, record.item)
+
+
+def follows(record: CustodyRecord, sequence: int, sha256: str | None) -> bool:
+    """Whether a record is the next link after record `sequence`, whose digest is `sha256` (0 and None: it is the first)."""
+    return (record.sequence, record.previous_sha256) == (sequence + 1, sha256)
+
 
 @dataclass(frozen=True, slots=True)
 class ChainFacts:
@@ -74,9 +84,9 @@ class ChainChecker:
         what = f"custody record {expected} ({record.type})"
         if record.sequence != expected:  # 2
             raise ChainError(f"{what} says that it is record {record.sequence}")
-        if record.previous_sha256 != (self._digests[-1] if self._digests else None):  # 3
+        if not follows(record, expected - 1, self._digests[-1] if self._digests else None):  # 3
             raise ChainError(f"{what} does not follow the record before it: one of the two was replaced")
-        if (record.vault_id, record.case, record.item) != (self.subject.vault_id, self.subject.case, self.subject.item):  # 4
+        if ChainSubject.of(record) != self.subject:  # 4
             raise ChainError(f"{what} is of another vault, case or item")
         self._check_acquisition(record, what)  # 5
         self._digests.append(sha256_of(document).hex())

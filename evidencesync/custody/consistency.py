@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from evidencesync.custody.chain import ChainSubject
+from evidencesync.custody.chain import ChainSubject, follows
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.record import check_signer, decode_record
 from evidencesync.custody.sshsig import verify_signature
@@ -177,21 +177,20 @@ class ConsistencyCheck:
             record = decode_record(data)
         except MalformedDocumentError as error:
             raise ChainError(f"{self._whose()}: what the vault shows as record {sequence} is none: {error.message}") from error
-        subject = (record.vault_id, record.case, record.item)
-        if record.sequence != sequence or subject != (self.subject.vault_id, self.subject.case, self.subject.item):
+        if record.sequence != sequence or ChainSubject.of(record) != self.subject:
             raise ChainError(f"{self._whose()}: what the vault shows as record {sequence} is of another chain")
         return record
 
     def _place(self, record: CustodyRecord, digest: str) -> None:
         known, last, sequence = self._known, self._last, record.sequence
-        if last is not None and sequence == last.sequence + 1 and record.previous_sha256 != last.sha256:
+        if last is not None and sequence == last.sequence + 1 and not follows(record, last.sequence, last.sha256):
             raise ChainError(f"{self._whose()}: record {sequence} does not follow the record before it")
         if known is None:
             self._known = KnownChain(sequence, (digest,))
         elif sequence <= known.sequence:
             if known.digest_of(sequence) not in (digest, None) or (sequence == known.sequence and known.sha256 != digest):
                 raise self._fork(KnownChain(sequence, (digest,)))
-        elif sequence > known.sequence + 1 or record.previous_sha256 != known.sha256:
+        elif not follows(record, known.sequence, known.sha256):
             raise ChainError(
                 f"{self._whose()}: record {sequence}, {digest}, does not follow {_shown(known)}, which this machine has seen",
                 hint=self._hint(),

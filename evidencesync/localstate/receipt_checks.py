@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from evidencesync.custody.chain import ChainSubject, follows
 from evidencesync.custody.documents import (
     CUSTODY_NAMESPACE,
     MANIFEST_NAMESPACE,
@@ -274,7 +275,7 @@ class _Check:
             about = (record.vault_id, record.case, record.item, record.acquisition, record.manifest_sha256)
             if record.type != kind or about != subject:
                 raise ChainError(f"{kind}.json is about something else than receipt.json")
-        if (received.sequence, received.previous_sha256) != (acquired.sequence + 1, acquired_sha256):
+        if not follows(received, acquired.sequence, acquired_sha256):
             raise ChainError("received.json does not follow acquired.json")
         if received.receipt_sha256 != receipt_sha256 or received.actor.key != receipt.vault_key:
             raise ChainError("received.json is not about this receipt, or names another vault's key")
@@ -287,7 +288,7 @@ class _Check:
         if receipt is None or acquired is None or received is None:
             return
         item = self._shown(folder, ITEM_RECORDS, receipt)
-        if item and (item[-1][0].sequence, item[-1][1]) != (acquired.sequence - 1, acquired.previous_sha256):
+        if item and not follows(acquired, item[-1][0].sequence, item[-1][1]):
             self._say(ForkedError("the item's records that the vault showed do not lead up to acquired.json"))
         own = self._shown(folder, VAULT_RECORDS, receipt)
         name, stated = self.found.name, f"{received.sequence} {self.found.head_sha256}"
@@ -316,7 +317,7 @@ class _Check:
                         continue
                     record, digest = self._load_record(records, name, receipt)
                     before = found[-1] if found else None
-                    if before is not None and (record.sequence, record.previous_sha256) != (before[0].sequence + 1, before[1]):
+                    if before is not None and not follows(record, before[0].sequence, before[1]):
                         raise ChainError(f"{part}/{name} does not follow the record before it")
                     if (record.case is None) != (part == VAULT_RECORDS):
                         raise ChainError(f"{part}/{name} belongs to another chain")
@@ -334,8 +335,8 @@ class _Check:
         if data is None or signature is None:
             raise MissingOrExtraError(f"{shown} or its signature is missing")
         record = decode_record(data)
-        subject = (receipt.vault_id, receipt.case, receipt.item) if record.case is not None else (receipt.vault_id, None, None)
-        if record_name(record) != name or (record.vault_id, record.case, record.item) != subject:
+        subject = ChainSubject(receipt.vault_id, *((receipt.case, receipt.item) if record.case is not None else ()))
+        if record_name(record) != name or ChainSubject.of(record) != subject:
             raise ChainError(f"{shown} is another record")
         key = verify_signature(signature, CUSTODY_NAMESPACE, sha512_of(data))
         check_signer(record, key, receipt.vault_key, key.fingerprint)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha512
 from pathlib import Path
 
+from evidencesync.custody.chain import follows
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.record import decode_record, encode_record
 from evidencesync.custody.sshsig import SigningKey, sign_document
@@ -196,7 +197,7 @@ class Ledger:
         previous = self.load(before[0]).sha256 if before else None
         if len(files) >= record.sequence and not self._holds(files[record.sequence - 1], new):
             raise grew(record.sequence)
-        if record.sequence > min(len(files) + 1, MAX_SEQUENCE) or record.previous_sha256 != previous:
+        if record.sequence > min(len(files) + 1, MAX_SEQUENCE) or not follows(record, record.sequence - 1, previous):
             raise ChainError(f"record {record.sequence} does not follow the chain's head, {len(files)}")
 
     def _holds(self, file: RecordFile, new: NewRecord) -> bool:

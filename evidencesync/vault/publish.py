@@ -14,6 +14,7 @@ from hashlib import sha512
 from pathlib import Path
 from typing import Final
 
+from evidencesync.custody.chain import ChainSubject, follows
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.record import decode_record
 from evidencesync.custody.sshsig import verify_signature
@@ -159,24 +160,22 @@ def _check(staging: Staging, documents: Mapping[str, bytes]) -> int:
     if acquired.sequence <= state.head_sequence:
         raise ChainGrewError(f"the custody chain of {item.name} has grown since the acquisition was signed")
     _check_records(item, state, acquired, received)
-    if received.previous_sha256 != sha256_of(documents[ACQUIRED]).hex():
-        raise ChainError("the received record does not name the acquired record")
+    if not follows(received, acquired.sequence, sha256_of(documents[ACQUIRED]).hex()):
+        raise ChainError("the received record does not follow the acquired record")
     _check_vault_signature(item, documents[RECEIVED], documents[RECEIVED_SIGNATURE])
     return state.next_acquisition
 
 
 def _check_records(item: VaultItem, state: ItemState, acquired: CustodyRecord, received: CustodyRecord) -> None:
-    expected = (item.vault_id, item.name.case.text, item.name.item.text, state.next_acquisition)
-    for record, kind, sequence in (
-        (acquired, "acquired", state.head_sequence + 1),
-        (received, "received", state.head_sequence + 2),
-    ):
-        if (record.vault_id, record.case, record.item, record.acquisition) != expected:
-            raise ChainError(f"the {kind} record is about another item or acquisition")
-        if (record.type, record.sequence) != (kind, sequence):
-            raise ChainError(f"the {kind} record does not follow the custody chain's head")
-    if acquired.previous_sha256 != state.head_sha256:
-        raise ChainError("the acquired record does not name the custody chain's head")
+    for record, kind in ((acquired, "acquired"), (received, "received")):
+        if (record.type, ChainSubject.of(record), record.acquisition) != (kind, _subject(item), state.next_acquisition):
+            raise ChainError(f"the {kind} record is about something else than the item's next acquisition")
+    if not follows(acquired, state.head_sequence, state.head_sha256):
+        raise ChainError("the acquired record does not follow the custody chain's head")
+
+
+def _subject(item: VaultItem) -> ChainSubject:
+    return ChainSubject(item.vault_id, item.name.case.text, item.name.item.text)
 
 
 def _write_documents(acquisition_fd: int, documents: Mapping[str, bytes]) -> None:
@@ -243,10 +242,9 @@ def _load_record(acquisition_fd: int, name: str, signature_name: str) -> tuple[b
 
 def _check_next(item: VaultItem, record: CustodyRecord, number: int, kind: str) -> None:
     head = item.ledger.head()
-    if (record.sequence, record.previous_sha256) != (head.sequence + 1, head.sha256):
+    if not follows(record, head.sequence, head.sha256):
         raise ChainError(f"the {kind} record of acquisition {number} does not follow the custody chain of {item.name}")
-    subject = (record.type, record.vault_id, record.case, record.item, record.acquisition)
-    if subject != (kind, item.vault_id, item.name.case.text, item.name.item.text, number):
+    if (record.type, ChainSubject.of(record), record.acquisition) != (kind, _subject(item), number):
         raise ChainError(f"the {kind} record of acquisition {number} is about something else")
 
 
@@ -267,8 +265,8 @@ def _check_vouched_for(item: VaultItem, acquisition_fd: int) -> None:
     acquired, signature = _load_record(acquisition_fd, ACQUIRED, ACQUIRED_SIGNATURE)
     received, of_vault = _load_record(acquisition_fd, RECEIVED, RECEIVED_SIGNATURE)
     _check_vault_signature(item, received, of_vault)
-    if decode_record(received).previous_sha256 != sha256_of(acquired).hex():
-        raise ChainError("the received record of an acquisition does not name its acquired record")
+    if not follows(decode_record(received), decode_record(acquired).sequence, sha256_of(acquired).hex()):
+        raise ChainError("the received record of an acquisition does not follow its acquired record")
     signer = verify_signature(signature, CUSTODY_NAMESPACE, sha512(acquired).digest())
     if signer.fingerprint != decode_record(acquired).actor.key:
         raise SignatureError("an acquired record is not signed by the key that it names")

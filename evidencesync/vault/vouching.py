@@ -50,7 +50,7 @@ def signer_of(new: NewRecord, subject: ChainSubject, vault_key: str, *, low_s: b
     That the signer of `acquired` is the manifest's is asked elsewhere.
     """
     record = new.record
-    if ChainSubject(record.vault_id, record.case, record.item) != subject:
+    if ChainSubject.of(record) != subject:
         return None
     if subject.item is None and SIGNERS[record.type] is not SignedBy.VAULT:
         return None

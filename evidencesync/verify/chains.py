@@ -19,7 +19,7 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Final
 
-from evidencesync.custody.chain import ChainChecker, ChainFacts, ChainSubject
+from evidencesync.custody.chain import ChainChecker, ChainFacts, ChainSubject, follows
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.record import SIGNERS, SignedBy, check_signer, decode_record
@@ -340,7 +340,7 @@ class ChainReader:
                 report.report(self.check, "malformed-document", error.message, name)
                 return None
             before = self.digests.get(sequence - 1)
-            if before is not None and record.previous_sha256 != before:
+            if before is not None and not follows(record, record.sequence - 1, before):
                 text = f"custody record {sequence} does not follow the record before it: one of the two was replaced"
                 report.report(self.check, "chain-broken", text, name)
         filed = parse_record_file(name)
