@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal, cast
 
 import typer
@@ -17,18 +14,18 @@ from evidencesync.cli.command import Run
 from evidencesync.cli.details_choice import DetailsChoice
 from evidencesync.cli.number_format import parse_rate
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, option_or_setting
-from evidencesync.errors import EvidenceSyncError, ExitCode, InterruptedRunError, LinkLostError, NoHomeError, UsageError
+from evidencesync.errors import EvidenceSyncError, ExitCode, InterruptedRunError, LinkLostError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import MAX_FREE_TEXT, MAX_RETRIES_CHANGED
 
 if TYPE_CHECKING:
     from evidencesync.acquire.request import PushOutcome, PushRequest
     from evidencesync.acquire.session_recorder import SessionRecorder
-    from evidencesync.cli.passphrase import AskPassphrase
+    from evidencesync.cli.own_state import OwnState
+    from evidencesync.cli.terminal import AskPassphrase
     from evidencesync.connection.progress import Progress
     from evidencesync.localstate.heads import HeadMemory
-    from evidencesync.localstate.receipts import Kept, ReceiptDraft
-    from evidencesync.outside import Closed
+    from evidencesync.localstate.receipts import Kept
     from evidencesync.source.filters import FilterRules
     from evidencesync.ssh.address import Address
 
@@ -109,95 +106,23 @@ class Places:
     allow_empty: bool = False
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class RunFolders:
-    """The folders on this machine that a run is about: the source's, and the vault's. None: elsewhere, or no folder."""
-
-    source: Path | None
-    vault: Path | None
-
-    def closed(self, *, named: bool) -> list[Closed]:
-        """Where what this machine keeps may not lie. In the source it may where nobody has `named` the folder: see below.
-
-        A user's own folders lie in what he acquires when that is his home, or all of the machine. They are then no part of the
-        evidence. Whoever names a folder can name another one, unless there is nothing outside.
-        """
-        from evidencesync.outside import Closed, closed_vault
-
-        is_vault = self.vault is not None and os.path.lexists(self.vault / "vault.toml")  # else whoever opens it says so
-        found = closed_vault(self.vault if is_vault else None)
-        if named and self.source is not None and self.source.parent != self.source:
-            found.append(Closed("the source, which is only read", self.source))
-        return found
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Notebook:
-    """What this machine keeps: the receipt in the making, and what is remembered of vaults."""
-
-    memory: HeadMemory
-    draft: ReceiptDraft
-
-
-@contextlib.contextmanager
-def notebook(run: Run, how: HowChoice, grounds: RunFolders) -> Iterator[Notebook]:
-    """Finds out whether a receipt and what was seen can be kept, before anything travels.
-
-    What was tried stays open until it is used. Raises NoSpaceError, ConfigurationError, UsageError.
-    """
-    from evidencesync.cli.receipts import chosen_receipts, head_memory, is_state_chosen
-    from evidencesync.localstate.receipts import ReceiptDraft, receipts_folder
-
-    chosen = chosen_receipts(run, how.receipts)
-    memory = head_memory(run)
-    with receipts_folder(chosen, grounds.closed(named=chosen is not None)) as folder:
-        draft = ReceiptDraft(folder)
-        try:
-            memory.require_usable(grounds.closed(named=is_state_chosen(run)))
-            yield Notebook(memory, draft)
-        finally:
-            memory.close()
-            draft.close()
-
-
-def without_own_folders(run: Run, how: HowChoice, source: bytes, rules: FilterRules, draft: ReceiptDraft | None) -> FilterRules:
-    """The rules, and that what this run itself writes below a source on this machine is no evidence.
-
-    That is the folder for receipts, where nothing else lies in it (else the receipt in the making alone), and what is remembered.
-    """
-    from evidencesync.cli.receipts import chosen_receipts, head_memory
-    from evidencesync.localstate.receipts import default_receipts, holds_receipts_alone
-    from evidencesync.source.root import own_folders
-
-    folders = []
-    with contextlib.suppress(NoHomeError):  # then nothing of this user's own lies anywhere
-        folders.append(head_memory(run).folder)
-    with contextlib.suppress(NoHomeError):
-        receipts = default_receipts(chosen_receipts(run, how.receipts))
-        if holds_receipts_alone(receipts):
-            folders.append(receipts)
-        elif draft is not None:
-            folders.append(draft.place)
-    return dataclasses.replace(rules, own=own_folders(source, map(os.fsencode, folders)))
-
-
-def acquire(run: Run, kept_in: Notebook, request: PushRequest, vault: Address, work: Work, *, pulled: bool = False) -> ExitCode:
+def acquire(run: Run, own_state: OwnState, request: PushRequest, vault: Address, work: Work, *, pulled: bool = False) -> ExitCode:
     """Does it, keeps the receipt, remembers the vault's chains, and says what was done."""
     from evidencesync.cli.summary import push_lines, push_output, verdict_of
 
-    outcome, kept = acquire_and_keep(run, kept_in, request, work)
+    outcome, kept = acquire_and_keep(run, own_state, request, work)
     run.console.give(push_output(outcome, kept), push_lines(outcome, request, vault, kept, pulled=pulled))
     return CODES[verdict_of(outcome)]
 
 
-def acquire_and_keep(run: Run, kept_in: Notebook, request: PushRequest, work: Work) -> tuple[PushOutcome, Kept]:
+def acquire_and_keep(run: Run, own_state: OwnState, request: PushRequest, work: Work) -> tuple[PushOutcome, Kept]:
     """One acquisition, with its receipt kept, and what was seen of the vault's chains remembered."""
     from evidencesync.acquire.session_recorder import SessionRecorder
 
-    recorder = SessionRecorder(kept_in.memory, kept_in.draft)
+    recorder = SessionRecorder(own_state.memory, own_state.draft)
     outcome = _show(run, lambda progress: work(request, progress, recorder))
-    kept = kept_in.draft.finish(outcome.name, outcome.acquisition, outcome.documents.by_name())
-    _remember(kept_in.memory, outcome, kept)
+    kept = own_state.draft.finish(outcome.name, outcome.acquisition, outcome.documents.by_name())
+    _remember(own_state.memory, outcome, kept)
     return outcome, kept
 
 

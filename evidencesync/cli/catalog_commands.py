@@ -78,7 +78,7 @@ def show_acquisition(
 
 
 def _show_files(run: Run, vault: str, item: ItemChoice, files: FilesChoice, acquisition: int | None) -> None:
-    from evidencesync.cli.files import files_lines, files_output
+    from evidencesync.cli.catalog import files_lines, files_output
     from evidencesync.cli.restore_command import chosen_acquisition
     from evidencesync.vault.vault import Vault
 

@@ -46,7 +46,7 @@ _MODULES: Final = {
     "receipts": "receipts_commands",
     "reindex": "upkeep_commands",
     "clean": "upkeep_commands",
-    "vault": "writer_command",
+    "vault": "vault_commands",
 }
 """Which module adds which command, in the order in which they are needed."""
 

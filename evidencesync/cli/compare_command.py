@@ -10,13 +10,13 @@ import typer
 
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.number_format import count_text, size_text
-from evidencesync.cli.verify_command import load_trusted
+from evidencesync.cli.trust_files import load_trusted
 from evidencesync.errors import ExitCode
 from evidencesync.evidence.display import safe_text
 from evidencesync.home import expand
 
 if TYPE_CHECKING:
-    from evidencesync.cli.compare_outputs import CategoryCounts, CompareOutput
+    from evidencesync.cli.comparison_outputs import CategoryCounts, CompareOutput
     from evidencesync.compare.store import FolderDifference
 
 _WORDS: Final = {"same": "SAME", "different": "DIFFERENT", "incomplete": "INCOMPLETE"}
@@ -62,7 +62,7 @@ def compare(
     """
     import time
 
-    from evidencesync.cli.compare_outputs import compare_output
+    from evidencesync.cli.comparison_outputs import compare_output
     from evidencesync.cli.progress_display import VerifyView, shown
     from evidencesync.compare.folder import CompareRequest, compare_folder
     from evidencesync.verify.context import VerifyProgress

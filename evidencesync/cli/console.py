@@ -9,9 +9,9 @@ import traceback
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TextIO
 
-from evidencesync.cli.escaping import shield
 from evidencesync.cli.terminal import Terminal
 from evidencesync.errors import CommandKind, EvidenceSyncError, ExitCode, InterruptedRunError, StorageError, UsageError
+from evidencesync.evidence.display import escape_line
 
 if TYPE_CHECKING:
     import msgspec
@@ -52,7 +52,7 @@ class Console:
 
             data = msgspec.json.encode(output) + b"\n"
         else:
-            data = "".join(f"{shield(line)}\n" for line in lines).encode("utf-8", "backslashreplace")
+            data = "".join(f"{escape_line(line)}\n" for line in lines).encode("utf-8", "backslashreplace")
         refused = _write(sys.stdout, data)
         if refused is not None and not (self.kind is CommandKind.SHOWS and isinstance(refused, BrokenPipeError)):
             self.not_printed(refused)
@@ -86,7 +86,7 @@ class Console:
 
         Raises UsageError where nobody answers; `beforehand` says how to do without the question.
         """
-        _write(sys.stderr, f"{shield(question)} [yes/no] ".encode("utf-8", "backslashreplace"))
+        _write(sys.stderr, f"{escape_line(question)} [yes/no] ".encode("utf-8", "backslashreplace"))
         answer = _read_line()
         if not answer:
             self._print_error("")
@@ -121,7 +121,7 @@ class Console:
             self._print_error(f"hint: {hint}")
 
     def _print_error(self, line: str) -> None:
-        _write(sys.stderr, f"{shield(line)}\n".encode("utf-8", "backslashreplace"))
+        _write(sys.stderr, f"{escape_line(line)}\n".encode("utf-8", "backslashreplace"))
 
 
 def _write(stream: TextIO | None, data: bytes) -> OSError | None:

@@ -93,7 +93,7 @@ def show(run: Run, vault: _Vault, item: ItemChoice, sign: SignChoice, ssh: Remot
     """
     from evidencesync.acquire.custody import read_chain, read_local_chain
     from evidencesync.cli.custody_outputs import show_lines, show_output
-    from evidencesync.cli.receipts import audit_memory
+    from evidencesync.cli.own_state import audit_memory
     from evidencesync.verify.checks import MEANINGS
 
     address = vault_address(vault)
@@ -283,9 +283,8 @@ def _prepare(
     from evidencesync.acquire.custody import RETRIES
     from evidencesync.acquire.custody_talk import CustodyRequest
     from evidencesync.cli.options import check_person, login_name
-    from evidencesync.cli.passphrase import make_asker
-    from evidencesync.cli.receipts import head_memory
-    from evidencesync.cli.terminal import person_at
+    from evidencesync.cli.own_state import head_memory
+    from evidencesync.cli.terminal import make_asker, person_at
     from evidencesync.ssh.keys import load_signer
 
     asker, settled = make_asker(run.console.terminal), run.settings.values

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from evidencesync.acquire.custody_talk import ShownChain
-from evidencesync.cli.escaping import shield
 from evidencesync.cli.outputs import Output, Problem, ShownRecord
 from evidencesync.custody.documents import CustodyRecord, VaultId
 from evidencesync.evidence.digest import HexDigest
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import escape_line, safe_text
 from evidencesync.evidence.entry import Count
 from evidencesync.verify.checks import MEANINGS
 from evidencesync.verify.findings import Outcome, Verdict
@@ -116,7 +115,7 @@ def _against_memory(chain: ShownChain) -> list[CustodyProblem]:
     if found is None:
         return []
     slug = found.slug if found.slug in MEANINGS else "chain-broken"
-    return [CustodyProblem(len(chain.records), slug, shield(found.message))]
+    return [CustodyProblem(len(chain.records), slug, escape_line(found.message))]
 
 
 def show_lines(output: CustodyShowOutput) -> Iterator[str]:

@@ -14,7 +14,7 @@ from evidencesync.errors import CommandKind, ExitCode
 from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
-    from evidencesync.cli.difference_outputs import ChangedOutput, DiffOutput, FieldOutput, SourceOutput
+    from evidencesync.cli.comparison_outputs import ChangedOutput, DiffOutput, FieldOutput, SourceOutput
     from evidencesync.compare.acquisitions import AcquisitionDifference, EntryDifference, Ranges
     from evidencesync.custody.wholeness import SourceState
     from evidencesync.evidence.identity import ItemName
@@ -49,7 +49,7 @@ def diff(
     Nothing is verified, and no evidence is read: see `evidencesync verify`. The code is 0 whether or not there are differences.
     """
     from evidencesync.cli.catalog import load_state
-    from evidencesync.cli.difference_outputs import SourceOutput
+    from evidencesync.cli.comparison_outputs import SourceOutput
     from evidencesync.cli.restore_command import chosen_acquisition
     from evidencesync.compare.acquisitions import compare_acquisitions
     from evidencesync.vault.vault import Vault
@@ -81,7 +81,7 @@ def _output(
     before_source: SourceOutput,
     after_source: SourceOutput,
 ) -> DiffOutput:
-    from evidencesync.cli.difference_outputs import (
+    from evidencesync.cli.comparison_outputs import (
         DifferenceCounts,
         DiffOutput,
         LoneOutput,
@@ -114,7 +114,7 @@ def _output(
 
 
 def _changed(one: EntryDifference, ranges: Ranges | None) -> ChangedOutput:
-    from evidencesync.cli.difference_outputs import ChangedOutput
+    from evidencesync.cli.comparison_outputs import ChangedOutput
     from evidencesync.evidence.path import to_json_fields
 
     return ChangedOutput(
@@ -127,7 +127,7 @@ def _changed(one: EntryDifference, ranges: Ranges | None) -> ChangedOutput:
 
 
 def _fields(one: EntryDifference) -> list[FieldOutput]:
-    from evidencesync.cli.difference_outputs import FieldOutput
+    from evidencesync.cli.comparison_outputs import FieldOutput
 
     return [FieldOutput(*change) for change in one.fields]
 

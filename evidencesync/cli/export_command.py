@@ -12,15 +12,15 @@ import typer
 
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.number_format import count_text, size_text
-from evidencesync.cli.options import ItemChoice, VaultPath, local_vault
-from evidencesync.cli.verify_command import load_trusted, verdict_lines
-from evidencesync.cli.verify_options import RecordChoice
+from evidencesync.cli.options import ItemChoice, RecordChoice, VaultPath, local_vault
+from evidencesync.cli.trust_files import load_trusted
+from evidencesync.cli.verify_command import verdict_lines
 from evidencesync.errors import ExitCode, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.home import expand, expand_new_file
 
 if TYPE_CHECKING:
-    from evidencesync.cli.export_outputs import ExportOutput, ExportRecord
+    from evidencesync.cli.file_outputs import ExportOutput, ExportRecord
     from evidencesync.cli.verify_record import Verifier
     from evidencesync.export.destination import Destination
     from evidencesync.export.run import Exported, ExportRequest, Format
@@ -110,8 +110,8 @@ def _export(run: Run, wanted: ExportRequest, place: Destination, verifier: Verif
     """Verifies what is to be exported, and writes it to a place that was looked at before, and is held open."""
     import time
 
+    from evidencesync.cli.own_state import audit_memory
     from evidencesync.cli.progress_display import VerifyView, shown
-    from evidencesync.cli.receipts import audit_memory
     from evidencesync.export.run import export_acquisition
     from evidencesync.verify.audit import audit_vault
     from evidencesync.verify.context import VerifyProgress
@@ -168,7 +168,7 @@ def _load_verifier(run: Run, recording: ExportRecordChoice) -> Verifier | None:
 def _record(wanted: ExportRequest, exported: Exported, verifier: Verifier) -> ExportRecord:
     """Appends the `exported` record. Raises what the vault refuses it with."""
     from evidencesync.acquire.custody import RecordDraft
-    from evidencesync.cli.export_outputs import ExportRecord
+    from evidencesync.cli.file_outputs import ExportRecord
 
     draft = RecordDraft("exported", _details(wanted, exported), wanted.acquisition)
     appended = verifier.append(wanted.vault.layout.root, wanted.item.name, draft)
@@ -196,7 +196,7 @@ def _details(wanted: ExportRequest, exported: Exported) -> dict[str, str]:
 
 
 def _output(wanted: ExportRequest, exported: Exported, record: ExportRecord | None, source: list[str]) -> ExportOutput:
-    from evidencesync.cli.export_outputs import ExportOutput
+    from evidencesync.cli.file_outputs import ExportOutput
 
     name = wanted.item.name
     return ExportOutput(

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
-from evidencesync.cli.escaping import shield
 from evidencesync.custody.documents import (
     AcquisitionNumber,
     CustodyRecord,
@@ -23,7 +22,7 @@ from evidencesync.custody.documents import (
     VaultId,
 )
 from evidencesync.evidence.digest import HexDigest
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import escape_line, safe_text
 from evidencesync.evidence.entry import Count, Flag, Remark
 from evidencesync.evidence.utc_time import Moment, format_moment
 
@@ -57,7 +56,9 @@ class ErrorOutput(Output, frozen=True):
 def error_output(error: EvidenceSyncError, kind: CommandKind) -> ErrorOutput:
     """An error as a document; the hint fits a command of that kind."""
     hint = error.hint_for(kind)
-    return ErrorOutput(ErrorDetail(int(error.exit_code), error.slug, shield(error.message), shield(hint) if hint else None))
+    return ErrorOutput(
+        ErrorDetail(int(error.exit_code), error.slug, escape_line(error.message), escape_line(hint) if hint else None)
+    )
 
 
 # --- Vault and trust ---------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import threading
 from types import FrameType
 from typing import Final
 
-from evidencesync.cli.escaping import shield
+from evidencesync.evidence.display import escape_line
 
 _POLITE_STOPS: Final = ("SIGTERM", "SIGHUP")
 
@@ -42,4 +42,4 @@ class _ShieldingFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
-        return shield(f"{record.levelname.lower()}: {super().format(record)}".replace("\n", " | "))
+        return escape_line(f"{record.levelname.lower()}: {super().format(record)}".replace("\n", " | "))

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evidencesync.cli.acquire import HowChoice, Places, RunFolders, acquire, make_request, notebook
+from evidencesync.cli.acquire import HowChoice, Places, acquire, make_request
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.filter_choice import FilterChoice
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, local_vault
+from evidencesync.cli.own_state import RunFolders, open_own_state
 from evidencesync.errors import CommandKind, ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -76,8 +77,7 @@ def pull_source(
     when everything was read and is in the vault, 3 when something could not be read, 4 when something changed while it was
     read. Any other code means that nothing was published. Filters work as for push.
     """
-    from evidencesync.cli.passphrase import make_asker
-    from evidencesync.cli.terminal import person_at
+    from evidencesync.cli.terminal import make_asker, person_at
 
     address = _remote(source)
     stated = how.details(item.name())
@@ -96,11 +96,11 @@ def pull_source(
 
     pull = _pull_agentless if ssh.agentless else _pull
     place = Address.parse(str(folder.absolute()))
-    with pull(address, options, folder, what) as work, notebook(run, how, RunFolders(None, folder)) as kept_in:
+    with pull(address, options, folder, what) as work, open_own_state(run, how.receipts, RunFolders(None, folder)) as own_state:
         request = make_request(
             run, Places(os.fsencode(address.path), b"", rules, what.allow_empty), item, sign, how, ssh, asker, stated
         )
-        return acquire(run, kept_in, request, place, work, pulled=True)
+        return acquire(run, own_state, request, place, work, pulled=True)
 
 
 def _check_agentless(rules: FilterRules, how: HowChoice) -> None:

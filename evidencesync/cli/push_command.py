@@ -9,19 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evidencesync.cli.acquire import (
-    CODES,
-    HowChoice,
-    Places,
-    RunFolders,
-    acquire,
-    make_request,
-    notebook,
-    without_own_folders,
-)
+from evidencesync.cli.acquire import CODES, HowChoice, Places, acquire, make_request
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.filter_choice import FilterChoice
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, vault_address
+from evidencesync.cli.own_state import RunFolders, open_own_state, without_own_state
 from evidencesync.errors import CommandKind, ExitCode, UsageError
 from evidencesync.home import at_home, rooted
 
@@ -79,14 +71,13 @@ def push_source(
     folders are left, unless --allow-empty is given.
     """
     from evidencesync.acquire.connect import reach_vault, reaching
-    from evidencesync.cli.passphrase import make_asker
-    from evidencesync.cli.terminal import person_at
+    from evidencesync.cli.terminal import make_asker, person_at
 
     address, source = vault_address(vault), at_home(source)
-    grounds = check_places(run, source, address, how, what)
+    folders = check_places(run, source, address, how, what)
     stated = how.details(item.name())
     if how.dry_run:
-        rules = without_own_folders(run, how, os.fsencode(source), what.rules(run.console.warn), None)
+        rules = without_own_state(run, how.receipts, os.fsencode(source), what.rules(run.console.warn), None)
         return _look(run, Places(os.fsencode(source), os.fsencode(address.path), rules, what.allow_empty), item)
     asker = make_asker(run.console.terminal)
 
@@ -98,8 +89,8 @@ def push_source(
         from evidencesync.acquire.push import push
         from evidencesync.connection.busy_server import first_link
 
-        with notebook(run, how, grounds) as kept_in:
-            rules = without_own_folders(run, how, os.fsencode(source), what.rules(run.console.warn), kept_in.draft)
+        with open_own_state(run, how.receipts, folders) as own_state:
+            rules = without_own_state(run, how.receipts, os.fsencode(source), what.rules(run.console.warn), own_state.draft)
             places = Places(os.fsencode(source), os.fsencode(address.path), rules, what.allow_empty)
             if places.rules.listed is not None and not os.path.isdir(source):
                 raise UsageError("a list of files needs a folder as the source")
@@ -110,14 +101,14 @@ def push_source(
                 first = link() if again is None else first_link(link, again, asked.retries, progress)
                 return push(first, asked, progress, again=again, recorder=recorder)
 
-            return acquire(run, kept_in, request, address, work)
+            return acquire(run, own_state, request, address, work)
 
 
 def _look(run: Run, source: Places, item: ItemChoice) -> ExitCode:
     """The dry run: 3 where something could not be read, 2 where nothing would be taken, else 0."""
     from evidencesync.acquire.dry_run import plan_acquisition
     from evidencesync.acquire.source_access import refuse_nothing
-    from evidencesync.cli.dry_run import dry_run_lines, dry_run_output
+    from evidencesync.cli.summary import dry_run_lines, dry_run_output
     from evidencesync.source.root import resolve_source
 
     seen = plan_acquisition(resolve_source(source.path), source.rules)

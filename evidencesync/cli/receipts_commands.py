@@ -12,7 +12,7 @@ import typer
 from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.number_format import count_text
 from evidencesync.cli.options import local_vault
-from evidencesync.cli.receipts import chosen_receipts, head_memory
+from evidencesync.cli.own_state import chosen_receipts, head_memory
 from evidencesync.errors import CommandKind, ExitCode, IncompleteError, NotThereError, StorageError, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
 from evidencesync.files.shortages import is_shortage, unexpected
@@ -111,7 +111,7 @@ def check_receipts(
     import time
 
     from evidencesync.cli.receipts_outputs import ReceiptsCheckOutput
-    from evidencesync.cli.verify_command import load_trusted
+    from evidencesync.cli.trust_files import load_trusted
     from evidencesync.custody.trust import TrustedSigners
     from evidencesync.localstate.receipt_checks import check_kept
 
@@ -288,10 +288,10 @@ def _output(one: CheckedReceipt) -> KeptReceipt:
 
 
 def _problem(error: EvidenceSyncError) -> Problem:
-    from evidencesync.cli.escaping import shield
     from evidencesync.cli.outputs import Problem
+    from evidencesync.evidence.display import escape_line
 
-    return Problem(error.slug, shield(error.message))
+    return Problem(error.slug, escape_line(error.message))
 
 
 def _receipt_lines(one: KeptReceipt) -> Iterator[str]:

@@ -1,4 +1,7 @@
-"""`report`: what a vault holds and what was verified of it, for people, for a court, and for other tools."""
+"""`report`: what a vault holds and what was verified of it, for people, for a court, and for other tools.
+
+The type is `exported` and not `noted`: what a note states under a name counts as a detail of the item.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +16,19 @@ import typer
 
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.number_format import count_text, size_text
-from evidencesync.cli.options import VaultPath, local_vault
-from evidencesync.cli.report_sign import SIGNATURE, ReportSignChoice, recorded_lines
-from evidencesync.cli.verify_command import CheckChoice, load_trusted
-from evidencesync.errors import ExitCode, UsageError, most_severe
-from evidencesync.evidence.display import safe_text
+from evidencesync.cli.options import SignerChoice, VaultPath, local_vault
+from evidencesync.cli.trust_files import load_trusted
+from evidencesync.cli.verify_command import CheckChoice
+from evidencesync.errors import EvidenceSyncError, ExitCode, UsageError, most_severe
+from evidencesync.evidence.display import escape_line, safe_text
 from evidencesync.home import expand, expand_new_file, read_named
 from evidencesync.limits import MAX_VERDICT_FILE
 
 if TYPE_CHECKING:
-    from evidencesync.cli.report_outputs import Format, ReportOutput
+    from evidencesync.cli.file_outputs import Format, RecordedReport, ReportOutput
     from evidencesync.cli.verify_record import Verifier
     from evidencesync.outside import NewFile
+    from evidencesync.report.document import Item
     from evidencesync.report.gather import Gathered, VerdictSource
     from evidencesync.report.judging import ReportScope
     from evidencesync.vault.vault import Vault
@@ -165,8 +169,6 @@ def _sign(
     """The signature first, then the records: one that could not be made is a code of its own, unless the verdict's is worse."""
     from msgspec.structs import replace
 
-    from evidencesync.cli.report_sign import record_report, sign_report, signature_file
-
     sign_report(place, sha512, verifier)
     recorded = record_report(gathered.report.items, vault, result, verifier)
     codes = {ExitCode(result.exit_code)} | {ExitCode(one.problem_code) for one in recorded if one.problem_code is not None}
@@ -202,7 +204,7 @@ def _load_grounds(verdict: str, trusted: str | None, checks: CheckChoice) -> Ver
 def _require_seen(run: Run, vault: Vault, shown: ReportScope) -> None:
     """An earlier verdict is about an older copy, too, if that was put back since. Raises RolledBackError, ForkedError."""
     from evidencesync.acquire.known_heads import VaultAtHand
-    from evidencesync.cli.receipts import audit_memory
+    from evidencesync.cli.own_state import audit_memory
     from evidencesync.evidence.identity import Title
     from evidencesync.vault.catalog import stored_names
 
@@ -214,10 +216,10 @@ def _require_seen(run: Run, vault: Vault, shown: ReportScope) -> None:
 
 
 def _check(run: Run, vault: str, checks: CheckChoice, shown: ReportScope, trusted: str | None, now_ns: int) -> VerdictSource:
-    from evidencesync.cli.authorities import load_roots
+    from evidencesync.cli.own_state import audit_memory
     from evidencesync.cli.progress_display import VerifyView
     from evidencesync.cli.progress_display import shown as displayed
-    from evidencesync.cli.receipts import audit_memory
+    from evidencesync.cli.trust_files import load_roots
     from evidencesync.report.gather import VerdictSource
     from evidencesync.verify.audit import audit_vault
     from evidencesync.verify.context import VerifyProgress
@@ -259,7 +261,7 @@ class _Hashing:
 
 def _write(gathered: Gathered, place: NewFile) -> tuple[ReportOutput, bytes]:
     """Writes the report whole and durably, or not at all; what is said of it, and its SHA-512."""
-    from evidencesync.cli.report_outputs import ReportOutput
+    from evidencesync.cli.file_outputs import ReportOutput
     from evidencesync.report.write import write_report
 
     report = gathered.report
@@ -297,3 +299,69 @@ def _lines(output: ReportOutput) -> Iterator[str]:
     if output.signature is not None:
         yield f"  signed   {output.signature}"
     yield from recorded_lines(output.recorded)
+
+
+SIGNATURE: Final = ".sig"
+REPORT_NAMESPACE: Final = "report@evidencesync"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReportSignChoice(SignerChoice):
+    """Whether the report is signed, and by whom."""
+
+    sign: Annotated[
+        bool, typer.Option("--sign", help="Sign the report (FILE.sig), and record its digest in the chain of every item shown.")
+    ] = False
+
+
+def signature_file(report: Path) -> Path:
+    """Where the signature of a report lies."""
+    return report.with_name(report.name + SIGNATURE)
+
+
+def sign_report(report: NewFile, sha512: bytes, verifier: Verifier) -> None:
+    """Writes the signature over a report's exact bytes, durably. Raises StorageError, NoSpaceError, SigningKeyError."""
+    from evidencesync.custody.sshsig import sign_document
+
+    armored = sign_document(verifier.signer, REPORT_NAMESPACE, sha512)
+    with report.writing(SIGNATURE) as file:
+        file.write(armored)
+
+
+def record_report(items: list[Item], vault: Path, output: ReportOutput, verifier: Verifier) -> list[RecordedReport]:
+    """Appends a record to every item that the report shows. What cannot be recorded is said, and hides no other."""
+    return [_record_item(item, vault, output, verifier) for item in items]
+
+
+def _record_item(item: Item, vault: Path, output: ReportOutput, verifier: Verifier) -> RecordedReport:
+    from evidencesync.acquire.custody import RecordDraft
+    from evidencesync.cli.file_outputs import RecordedReport
+    from evidencesync.cli.outputs import Problem
+    from evidencesync.evidence.identity import ItemName, Title
+
+    head = "none" if item.head is None else f"{item.head.sequence} {item.head.sha256}"
+    details = {
+        "report_sha256": output.sha256,
+        "report_format": output.format,
+        "report_made_at": output.made_at,
+        "report_verdict": output.state,
+        "report_chain_head": head,
+    }
+    try:
+        name = ItemName(Title(item.case), Title(item.item))
+        record = verifier.append(vault, name, RecordDraft("exported", details, output.acquisition)).record
+    except EvidenceSyncError as error:
+        return RecordedReport(item.case, item.item, None, Problem(error.slug, escape_line(error.message)), int(error.exit_code))
+    return RecordedReport(item.case, item.item, record.sequence, None, None)
+
+
+def recorded_lines(recorded: list[RecordedReport]) -> list[str]:
+    """What was recorded, for people."""
+    lines = []
+    for one in recorded:
+        whose = f"{safe_text(one.case)} / {safe_text(one.item)}"
+        if one.problem is None:
+            lines.append(f"  recorded in the chain of {whose}: record {one.record}")
+        else:
+            lines.append(f"  NOT RECORDED in the chain of {whose}: {one.problem.message}")
+    return lines

@@ -13,15 +13,14 @@ import typer
 
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.number_format import kinds_text, size_text
-from evidencesync.cli.options import ItemChoice, VaultPath, local_vault
+from evidencesync.cli.options import ItemChoice, RecordChoice, VaultPath, local_vault
 from evidencesync.cli.progress_display import Meter, shown
-from evidencesync.cli.verify_options import RecordChoice
 from evidencesync.errors import EvidenceSyncError, ExitCode, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
 from evidencesync.home import expand
 
 if TYPE_CHECKING:
-    from evidencesync.cli.restore_outputs import LackOutput, RestoreOutput
+    from evidencesync.cli.file_outputs import LackOutput, RestoreOutput
     from evidencesync.cli.verify_record import Verifier
     from evidencesync.evidence.identity import ItemName
     from evidencesync.restore.restore import Restored, RestoreProgress, RestoreRequest
@@ -109,8 +108,8 @@ def restore_copy(
     """
     import time
 
-    from evidencesync.cli.receipts import audit_memory
-    from evidencesync.cli.verify_command import load_trusted
+    from evidencesync.cli.own_state import audit_memory
+    from evidencesync.cli.trust_files import load_trusted
     from evidencesync.restore.metadata import PendingMetadata
     from evidencesync.restore.restore import RestoreProgress, RestoreRequest, restore
     from evidencesync.vault.vault import Vault
@@ -155,13 +154,13 @@ def _record(output: RestoreOutput, vault: Path, name: ItemName, verifier: Verifi
     import msgspec
 
     from evidencesync.acquire.custody import RecordDraft
-    from evidencesync.cli.escaping import shield
     from evidencesync.cli.outputs import Problem
+    from evidencesync.evidence.display import escape_line
 
     try:
         appended = verifier.append(vault, name, RecordDraft("restored", record_details(output), output.acquisition))
     except EvidenceSyncError as error:
-        problem = Problem(error.slug, shield(error.message))
+        problem = Problem(error.slug, escape_line(error.message))
         return msgspec.structs.replace(output, record_problem=problem), error.exit_code
     return msgspec.structs.replace(output, record=appended.record.sequence), ExitCode.COMPLETE
 
@@ -197,7 +196,7 @@ def chosen_acquisition(item: VaultItem, acquisition: int | None) -> int:
 
 
 def _output(request: RestoreRequest, restored: Restored, name: ItemName, number: int, *, outside: bool) -> RestoreOutput:
-    from evidencesync.cli.restore_outputs import LackOutput, RestoreOutput
+    from evidencesync.cli.file_outputs import LackOutput, RestoreOutput
     from evidencesync.evidence.path import to_json_fields
 
     refusals = restored.refusals

@@ -15,12 +15,10 @@ from typing import Any, Final
 
 import msgspec
 
-from evidencesync.cli.compare_outputs import CompareOutput
+from evidencesync.cli.catalog import FilesOutput
+from evidencesync.cli.comparison_outputs import CompareOutput, DiffOutput
 from evidencesync.cli.custody_outputs import CustodyAppendOutput, CustodyShowOutput, RecordedVerdict
-from evidencesync.cli.difference_outputs import DiffOutput
-from evidencesync.cli.dry_run import DryRunOutput
-from evidencesync.cli.export_outputs import ExportOutput
-from evidencesync.cli.files_outputs import FilesOutput
+from evidencesync.cli.file_outputs import ExportOutput, ReportOutput, RestoreOutput
 from evidencesync.cli.outputs import (
     CleanOutput,
     ErrorOutput,
@@ -35,8 +33,7 @@ from evidencesync.cli.outputs import (
     VaultWriterOutput,
 )
 from evidencesync.cli.receipts_outputs import ForgetHeadOutput, ReceiptsCheckOutput, ReceiptsListOutput
-from evidencesync.cli.report_outputs import ReportOutput
-from evidencesync.cli.restore_outputs import RestoreOutput
+from evidencesync.cli.summary import DryRunOutput
 from evidencesync.cli.timestamp_outputs import TimestampOutput, TimestampRequestOutput, TimestampShowOutput
 from evidencesync.cli.watch_events import WatchOutput
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt

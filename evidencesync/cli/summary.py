@@ -1,31 +1,35 @@
-"""What a push or a pull says when it is done."""
+"""What a push, a pull and a dry run print at their end."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from evidencesync.cli.number_format import (
     count_text,
     duration_text,
+    kinds_text,
     notebook_fingerprint,
     rate_text,
     share_text,
     size_text,
     stored_text,
 )
-from evidencesync.cli.outputs import FlaggedPath, PushOutput, PushVerdict
+from evidencesync.cli.outputs import FlaggedPath, Output, PushOutput, PushVerdict
 from evidencesync.custody.wholeness import SourceState
 from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.entry import Count, Remark
 from evidencesync.evidence.path import to_json_fields
 
 if TYPE_CHECKING:
+    from evidencesync.acquire.dry_run import DryRun
     from evidencesync.acquire.reading import SourceTally
     from evidencesync.acquire.request import PushOutcome, PushRequest
     from evidencesync.custody.tally import ManifestTally
     from evidencesync.evidence.entry import Flag, Remark
+    from evidencesync.evidence.identity import ItemName
     from evidencesync.localstate.receipts import Kept
     from evidencesync.source.filters import FilterRules
     from evidencesync.ssh.address import Address
@@ -249,3 +253,72 @@ def _next_command(request: PushRequest, address: Address) -> str:
     ]
     shown = safe_text(shlex.join(verify))
     return shown if address.local else f"{shown}   (on {safe_text(address.host)})"
+
+
+class DryRunOutput(Output, frozen=True):
+    """What a push would take of a source. `files` and `bytes` are what would be read, by the sizes that the files state.
+
+    `entries` counts all by type, `flags` by flag; `listed_not_there` are names of a list that are not there,
+    folders on the way to them included. `flagged` is cut after 1000 paths. `filters` are the rules as a manifest
+    would state them. `checked` and `not_checked` say how far this can be relied on.
+    """
+
+    case: str
+    item: str
+    dry_run: Literal[True]
+    verdict: Literal["complete", "gaps"]
+    files: Count
+    bytes: Count
+    entries: dict[str, Count]
+    flags: dict[str, Count]
+    listed_not_there: Count
+    remarks: dict[Remark, Count]
+    flagged: list[FlaggedPath]
+    filters: list[str]
+    checked: list[str]
+    not_checked: list[str]
+
+
+_CHECKED: Final = ["names, types and sizes of everything in the source", "permissions to read it, as the system states them"]
+_NOT_CHECKED: Final = [
+    "the content: none of it was read, so nothing is known of bad sectors, or of changes while it is read",
+    "the vault: it was not asked what it has, so what would travel may be much less; nor whether it would let you in",
+]
+
+
+def dry_run_output(name: ItemName, rules: FilterRules, seen: DryRun) -> DryRunOutput:
+    """The survey as a document."""
+    entries = seen.entries
+    gaps = SourceState.of(entries.flags, entries.remarks).verdict == "gaps"
+    return DryRunOutput(
+        case=name.case.text,
+        item=name.item.text,
+        dry_run=True,
+        verdict="gaps" if gaps else "complete",
+        files=seen.files,
+        bytes=seen.size,
+        entries=entries.counts,
+        flags=entries.flags,
+        listed_not_there=seen.not_there_count,
+        remarks=entries.remarks,
+        flagged=[FlaggedPath(flag, *to_json_fields(path)) for path, flag in seen.flagged],
+        filters=rules.lines(),
+        checked=_CHECKED,
+        not_checked=_NOT_CHECKED,
+    )
+
+
+def dry_run_lines(name: ItemName, rules: FilterRules, output: DryRunOutput, seen: DryRun) -> Iterator[str]:
+    """The survey for people."""
+    yield f"{name}: DRY RUN, nothing was sent and nothing written"
+    yield f"  would read   {count_text(output.files, 'file')}, {size_text(output.bytes)}"
+    yield f"  entries      {kinds_text(output.entries)}"
+    for line in output.filters:
+        yield f"  filter       {line}"
+    yield from own_lines(rules)
+    yield from empty_lines(seen.entries)
+    yield from flagged_lines(seen.entries, seen.flagged, Missing(seen.not_there, seen.not_there_count, rules))
+    for line in output.checked:
+        yield f"  checked      {line}"
+    for line in output.not_checked:
+        yield f"  NOT checked  {line}"

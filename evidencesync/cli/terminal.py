@@ -1,17 +1,20 @@
-"""The terminal, which our display and a person's ssh share: while ssh may ask for something there, nothing is drawn."""
+"""The terminal, shared by our progress display, the user's ssh and our own questions for a passphrase.
+
+While ssh may ask for something, nothing is drawn, and no other question is asked.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import termios
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
     from evidencesync.ssh.options import TerminalUser
-
 
 _LOOK_SECONDS: Final = 0.5  # without a limit on the wait, a lock in the main thread would hold back Ctrl-C on some systems
 
@@ -148,3 +151,34 @@ def _has_window() -> bool:
     get = os.environ.get
     has_display = bool(get("DISPLAY") or get("WAYLAND_DISPLAY"))
     return bool(get("SSH_ASKPASS")) and (get("SSH_ASKPASS_REQUIRE") == "force" or has_display)
+
+
+_QUESTION = re.compile(r"Passphrase for (?P<key>.*?):? ?", re.DOTALL)
+AskPassphrase = Callable[[str], str]
+
+
+def make_asker(terminal: Terminal) -> AskPassphrase | None:
+    """Somebody who can be asked, with a question or a key's name; None where there is no terminal.
+
+    Asks when ssh has no questions there. Raises InterruptedRunError where nobody wants to answer.
+    """
+
+    def ask(question: str) -> str:
+        terminal.wait_until_free()
+        return ask_passphrase(question)
+
+    return ask if has_terminal() else None
+
+
+def ask_passphrase(question: str, read: Callable[[str], str] | None = None) -> str:
+    """The answer of a person."""
+    import getpass
+
+    from evidencesync.errors import InterruptedRunError
+    from evidencesync.evidence.display import escape_line
+
+    match = _QUESTION.fullmatch(question)
+    try:
+        return (read or getpass.getpass)(escape_line(f"Passphrase for {match['key'] if match else question}: "))
+    except EOFError as error:
+        raise InterruptedRunError("no passphrase was given", hint="") from error

@@ -177,8 +177,8 @@ def show(run: Run, vault: VaultPath, item: ItemChoice, acquisition: _Acquisition
 
     They are not compared with the custody chain: see `evidencesync verify`.
     """
-    from evidencesync.cli.authorities import load_roots
     from evidencesync.cli.timestamp_outputs import TimestampShowOutput
+    from evidencesync.cli.trust_files import load_roots
 
     found, last = _find(vault, item, acquisition)
     numbers = [last] if acquisition is not None else found.acquisitions()
@@ -218,9 +218,9 @@ def _attach(
     import time
 
     from evidencesync.acquire.known_heads import VaultAtHand
-    from evidencesync.cli.authorities import load_roots
-    from evidencesync.cli.receipts import keep_seen, usable_memory
+    from evidencesync.cli.own_state import remember_heads, usable_memory
     from evidencesync.cli.timestamp_outputs import TimestampOutput
+    from evidencesync.cli.trust_files import load_roots
     from evidencesync.vault.timestamps import attach, load_stamped
     from evidencesync.vault.vault import Vault
 
@@ -233,7 +233,7 @@ def _attach(
         who, seen = _who(run, sign), VaultAtHand(memory, opened, item.name)
         now_ns = time.time_ns()
         done = attach(opened, item, number, answer, who, roots, at_ns=now_ns, before_writing=seen.require)
-        keep_seen(run, seen, now_ns)
+        remember_heads(run, seen, now_ns)
     output = TimestampOutput(
         case=item.name.case.text,
         item=item.name.item.text,
@@ -248,7 +248,7 @@ def _attach(
 
 def _who(run: Run, sign: SignChoice) -> Who:
     from evidencesync.cli.options import check_person, login_name
-    from evidencesync.cli.passphrase import make_asker
+    from evidencesync.cli.terminal import make_asker
     from evidencesync.ssh.keys import load_signer
     from evidencesync.vault.timestamps import Who
 
@@ -299,9 +299,9 @@ def _token_output(token: Token, answer: Answer, *, checked: bool) -> TokenOutput
 
 def _show_one(item: VaultItem, number: int, roots: Roots | None, problems: set[ExitCode]) -> ShownTimestamp:
     """One bad timestamp hides no other."""
-    from evidencesync.cli.escaping import shield
     from evidencesync.cli.outputs import Problem
     from evidencesync.cli.timestamp_outputs import ShownTimestamp
+    from evidencesync.evidence.display import escape_line
     from evidencesync.vault.timestamps import find_record, load_answer, load_stamped
 
     try:
@@ -314,7 +314,7 @@ def _show_one(item: VaultItem, number: int, roots: Roots | None, problems: set[E
         return ShownTimestamp(number, _token_output(token, answer, checked=roots is not None), record, None)
     except EvidenceSyncError as error:
         problems.add(error.exit_code)
-        return ShownTimestamp(number, None, None, Problem(error.slug, shield(error.message)))
+        return ShownTimestamp(number, None, None, Problem(error.slug, escape_line(error.message)))
 
 
 def _token_lines(token: TokenOutput) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""`init` and `trust`: makes a vault, and says who may sign."""
+"""`init`, `trust` and `vault`: makes a vault, and says whose keys may sign and which machine may write."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _Principal = Annotated[str, typer.Option(metavar="NAME", help="The signer's name
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Adds `init` and the group `trust`."""
+    """Adds `init`, and the groups `trust` and `vault`."""
     command(
         app,
         "init",
@@ -50,6 +50,9 @@ def add_commands(app: typer.Typer) -> None:
     command(trust, "revoke", "evidencesync trust revoke /srv/vault ana.pub --reason 'laptop stolen'", kind=CommandKind.CHANGES)(
         revoke
     )
+    vault = group(app, "vault", "Says, and changes, which machine writes to a vault on a network file system.")
+    examples = ("evidencesync vault writer /mnt/nas/vault", "evidencesync vault writer /mnt/nas/vault --take")
+    command(vault, "writer", *examples, kind=CommandKind.CHANGES)(writer)
 
 
 def init(
@@ -181,6 +184,54 @@ def revoke(
     return _give_changed(run, opened, [change])
 
 
+def writer(
+    run: Run,
+    vault: VaultPath,
+    take: Annotated[bool, typer.Option("--take", help="Make this machine the only one that writes to the vault.")] = False,
+) -> ExitCode:
+    """Shows which machine writes to a vault; with --take, makes this machine the writer.
+
+    On NFS, CIFS, FUSE and similar file systems, a lock works on one machine only. A vault there has one writing machine, which
+    vault.toml names. Other machines may read; if they try to write, they are refused with 11. Use --take only when nothing writes
+    on the other machine: a session that runs there ends before it publishes, and the next one reuses what had arrived.
+    """
+    from evidencesync.cli.outputs import VaultWriterOutput
+    from evidencesync.vault.vault import Vault
+    from evidencesync.vault.writer import kind_of_vault, this_machine
+
+    opened = Vault.open(local_vault(vault))
+    here = this_machine()
+    before = opened.settings.writer
+    taken = take and (before is None or before.machine != here.id)
+    if taken:
+        with adding_to_own_chain(run, opened):
+            opened.trust.take_writing(here)
+        opened = Vault.open(opened.layout.root)
+    found, kind = opened.settings.writer, kind_of_vault(opened.layout)
+    output = VaultWriterOutput(
+        vault_id=opened.settings.id,
+        file_system=kind.name,
+        locks_between_machines=kind.has_real_locks,
+        writer=found.name if found is not None else None,
+        writer_machine=found.machine if found is not None else None,
+        since=found.since if found is not None else None,
+        here=here.name,
+        here_machine=here.id,
+        may_write=found.machine == here.id if found is not None else kind.has_real_locks,
+        taken=taken,
+    )
+    if found is not None:
+        who = f"{safe_text(found.name)}, since {found.since}{' (this machine)' if found.machine == here.id else ''}"
+    elif kind.has_real_locks:
+        who = "whichever machine has the lock: none is named, and none has to be"
+    else:
+        who = "no machine is named, so none may write. Name this one: --take"
+    locks = "hold for all who can write there" if kind.has_real_locks else "do not hold between machines"
+    lines = [f"writes       {who}", f"file system  {kind.name}: locks {locks}", f"here         {here.name} ({here.id})"]
+    run.console.give(output, lines)
+    return ExitCode.COMPLETE
+
+
 def load_public_key(file: Path) -> PublicKey:
     """The key of a .pub file. Raises SigningKeyError."""
     from evidencesync.custody.publickey import PublicKey
@@ -210,13 +261,13 @@ def adding_to_own_chain(run: Run, vault: Vault) -> Iterator[None]:
     import time
 
     from evidencesync.acquire.known_heads import VaultAtHand
-    from evidencesync.cli.receipts import keep_seen, usable_memory
+    from evidencesync.cli.own_state import remember_heads, usable_memory
 
     with usable_memory(run) as memory:
         seen = VaultAtHand(memory, vault)
         seen.require()
         yield
-        keep_seen(run, seen, time.time_ns())
+        remember_heads(run, seen, time.time_ns())
 
 
 def _find_key(vault: Vault, who: str) -> PublicKey:

@@ -11,12 +11,10 @@ import typer
 
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.number_format import count_text, size_text
-from evidencesync.cli.options import TsaRoots, VaultPath, local_vault
-from evidencesync.cli.verify_options import PartChoice, RecordChoice
-from evidencesync.errors import ExitCode, TrustFileError
+from evidencesync.cli.options import PartChoice, RecordChoice, TsaRoots, VaultPath, local_vault
+from evidencesync.cli.trust_files import load_trusted
+from evidencesync.errors import ExitCode
 from evidencesync.evidence.display import safe_text
-from evidencesync.home import expand, read_named
-from evidencesync.limits import MAX_TRUST_FILE
 
 if TYPE_CHECKING:
     from evidencesync.verify.findings import Finding, Verdict
@@ -75,9 +73,9 @@ def verify(
     part.check()
     import time
 
-    from evidencesync.cli.authorities import load_roots
+    from evidencesync.cli.own_state import audit_memory
     from evidencesync.cli.progress_display import VerifyView, shown
-    from evidencesync.cli.receipts import audit_memory
+    from evidencesync.cli.trust_files import load_roots
     from evidencesync.verify.audit import audit_vault
     from evidencesync.verify.context import VerifyProgress
 
@@ -110,17 +108,6 @@ def verify(
     recorded = record_verdict(verdict, local_vault(vault), part, verifier)
     run.console.give(recorded, [*verdict_lines(verdict), *recorded_lines(recorded)])
     return exit_code(recorded)
-
-
-def load_trusted(file: Path) -> bytes:
-    """The file that an expert brings along. Raises TrustFileError."""
-    try:
-        data = read_named(expand(file), MAX_TRUST_FILE)
-    except OSError as error:
-        raise TrustFileError(f"the trusted signers {safe_text(str(file), 200)} cannot be read: {error.strerror}") from error
-    if len(data) > MAX_TRUST_FILE:
-        raise TrustFileError(f"{safe_text(str(file), 200)} is larger than any list of signers ({MAX_TRUST_FILE} bytes)")
-    return data
 
 
 def verdict_lines(verdict: Verdict) -> Iterator[str]:

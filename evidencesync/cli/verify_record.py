@@ -12,11 +12,10 @@ import msgspec
 
 import evidencesync
 from evidencesync.cli.custody_outputs import RecordedItem, RecordedVerdict
-from evidencesync.cli.escaping import shield
 from evidencesync.cli.options import option_or_setting
 from evidencesync.cli.outputs import Problem
 from evidencesync.errors import EvidenceSyncError, ExitCode, most_severe
-from evidencesync.evidence.display import safe_text
+from evidencesync.evidence.display import escape_line, safe_text
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.home import expand
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from evidencesync.acquire.custody import RecordDraft
     from evidencesync.acquire.custody_talk import ChainRecord
     from evidencesync.cli.command import Run
-    from evidencesync.cli.verify_options import PartChoice, SignerChoice
+    from evidencesync.cli.options import PartChoice, SignerChoice
     from evidencesync.custody.sshsig import SigningKey
     from evidencesync.localstate.heads import HeadMemory
     from evidencesync.verify.findings import Finding, Findings, Head, Verdict
@@ -74,8 +73,8 @@ class Verifier:
 def load_verifier(run: Run, choice: SignerChoice) -> Verifier:
     """Who signs the verdict, or a report. Asked before the work begins. Raises SigningKeyError."""
     from evidencesync.cli.options import check_person, login_name
-    from evidencesync.cli.passphrase import make_asker
-    from evidencesync.cli.receipts import head_memory
+    from evidencesync.cli.own_state import head_memory
+    from evidencesync.cli.terminal import make_asker
     from evidencesync.ssh.keys import load_signer
 
     asker, settled = make_asker(run.console.terminal), run.settings.values
@@ -118,7 +117,7 @@ def _record_item(verdict: Verdict, head: Head, vault: Path, part: PartChoice, ve
     try:
         sequence = verifier.append(vault, name, RecordDraft("verified", details, part.acquisition)).record.sequence
     except EvidenceSyncError as error:
-        problem = Problem(error.slug, shield(error.message))
+        problem = Problem(error.slug, escape_line(error.message))
         return RecordedItem(name.case.text, name.item.text, own.outcome, int(own.exit_code), None, problem, int(error.exit_code))
     return RecordedItem(name.case.text, name.item.text, own.outcome, int(own.exit_code), sequence, None, None)
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evidencesync.cli.acquire import CODES, HowChoice, Notebook, Places, acquire_and_keep, make_request
+from evidencesync.cli.acquire import CODES, HowChoice, Places, acquire_and_keep, make_request
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.filter_choice import FilterChoice
 from evidencesync.cli.number_format import parse_duration
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, vault_address
+from evidencesync.cli.own_state import OwnState
 from evidencesync.cli.push_command import check_places
 from evidencesync.errors import CommandKind, EvidenceSyncError, ExitCode, InterruptedRunError, UsageError
 from evidencesync.evidence.display import safe_text
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from evidencesync.localstate.files import KeptFolder
     from evidencesync.localstate.heads import HeadMemory
     from evidencesync.localstate.watched import WatchedKey, WatchMemory
-    from evidencesync.source.sighting import Sight
+    from evidencesync.source.changes import Sight
     from evidencesync.ssh.address import Address
     from evidencesync.ssh.options import SshOptions
     from evidencesync.watch.watch import Decision, WatchIntervals
@@ -106,23 +107,22 @@ def watch_source(
 
     Filters work as for push. If they leave only folders, a message says so, and the watch waits for more.
     """
-    from evidencesync.cli.passphrase import make_asker
-    from evidencesync.cli.receipts import chosen_receipts, chosen_state, head_memory
-    from evidencesync.cli.terminal import person_at
+    from evidencesync.cli.own_state import chosen_receipts, chosen_state, head_memory
+    from evidencesync.cli.terminal import make_asker, person_at
     from evidencesync.cli.watch_events import WatchEvents
     from evidencesync.localstate.receipts import default_receipts, receipts_folder
     from evidencesync.localstate.watched import WatchMemory
+    from evidencesync.source.changes import require_watchable
     from evidencesync.source.root import resolve_source
-    from evidencesync.source.sighting import require_watchable
     from evidencesync.watch.watch import Decision
 
     address, source, chosen_pace = vault_address(vault), at_home(source), how.intervals()
     require_watchable(resolve_source(os.fsencode(source)))
-    grounds = check_places(run, source, address, how, what)
+    folders = check_places(run, source, address, how, what)
     stated = how.details(item.name())
     state, chosen = chosen_state(run), chosen_receipts(run, how.receipts)
     _refuse_feedback(source, state, default_receipts(chosen))
-    closed = grounds.closed(named=True)
+    closed = folders.closed(named=True)
     receipts_folder(chosen, closed).close()  # each push opens it anew: a watch may last longer than a disk
     asker = make_asker(run.console.terminal)
 
@@ -208,7 +208,7 @@ class _Shore:
                 first = link() if again is None else first_link(link, again, asked.retries, progress)
                 return push(first, asked, progress, again=again, recorder=recorder)
 
-            outcome, kept = acquire_and_keep(self.run, Notebook(self.heads, draft), request, work)
+            outcome, kept = acquire_and_keep(self.run, OwnState(self.heads, draft), request, work)
         self.events.note(outcome, kept)
         try:
             now = format_moment(time.time_ns())

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from evidencesync.errors import EvidenceSyncError
     from evidencesync.evidence.identity import ItemName
     from evidencesync.localstate.receipts import Kept
-    from evidencesync.source.sighting import Sight
+    from evidencesync.source.changes import Sight
 
 MOST_LISTED = 1000
 """Acquisitions that a watch remembers; with 96 a day that is ten days."""

@@ -20,7 +20,7 @@ from evidencesync.evidence.digest import new_blake3
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.path import from_json_fields
 from evidencesync.evidence.utc_time import format_file_time
-from evidencesync.source.attributes import AttributeReader, Attributes
+from evidencesync.source.details import AttributeReader, Attributes
 from evidencesync.source.walker import Found
 
 MODE: Final = "mode"

@@ -63,3 +63,13 @@ def _show(character: str) -> str:
     if code <= 0x7F:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def escape_line(line: str) -> str:
+    """A line that is already made for people, with whatever could still steer a terminal escaped.
+
+    Values from evidence and peers go through `safe_text` where a line is put together; this is the second lock.
+    """
+    if line.isascii() and line.isprintable():
+        return line
+    return "".join(safe_text(character) if is_unsafe(character) else character for character in line)

@@ -26,7 +26,7 @@ from evidencesync.evidence.utc_time import parse_file_time
 from evidencesync.files.folders import FolderStack, names_in, split_path
 from evidencesync.restore.refusals import Lack, Refusals, place_error, reason_of
 from evidencesync.restore.tree import HardLinkTargets
-from evidencesync.source.attributes import attribute_name
+from evidencesync.source.details import attribute_name
 
 # linux/fs.h: _IOR('f', 1, long) and _IOW('f', 2, long). In spite of their names the kernel reads and writes an int.
 _SIZE: Final = struct.calcsize("l") << 16

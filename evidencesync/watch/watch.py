@@ -21,10 +21,9 @@ from evidencesync.errors import (
     UnkeptReceiptError,
     VersionError,
 )
+from evidencesync.source.changes import Notices, Sight, is_silent, look
 from evidencesync.source.filters import FilterRules
-from evidencesync.source.notices import Notices, is_silent
 from evidencesync.source.origin import file_system_of
-from evidencesync.source.sighting import Sight, look
 
 FULL_LOOK_SECONDS: Final = 120.0
 """So often all is looked at, whatever was told."""
@@ -173,7 +172,7 @@ class Observer(Protocol):
     """Looks at the source, and waits."""
 
     def look(self) -> Sight | None:
-        """See `evidencesync.source.sighting.look`."""
+        """See `evidencesync.source.changes.look`."""
 
     @property
     def is_told(self) -> bool:

@@ -14,8 +14,8 @@ import pytest
 
 from evidencesync.errors import EvidenceSyncError, LinkLostError
 from evidencesync.localstate.watched import WatchedKey, WatchMemory
+from evidencesync.source.changes import Sight
 from evidencesync.source.filters import FilterRules
-from evidencesync.source.sighting import Sight
 from evidencesync.watch.watch import Decision, SourceObserver, WatchIntervals, open_observer, watch
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.soak import often

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from evidencesync.cli.app import main
-from evidencesync.cli.receipts import STATE_VARIABLE
+from evidencesync.cli.own_state import STATE_VARIABLE
 from evidencesync.custody.timestamp import Request, Roots
 from evidencesync.evidence.identity import Title
 from evidencesync.ssh.keys import KeySigner

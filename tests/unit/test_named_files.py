@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.cli.authorities import load_roots
 from evidencesync.cli.details_choice import read_case_file
 from evidencesync.cli.filter_choice import FilterChoice
 from evidencesync.cli.settings import LoadedSettings, load_settings
+from evidencesync.cli.trust_files import load_roots, load_trusted
 from evidencesync.cli.vault_commands import load_public_key
-from evidencesync.cli.verify_command import load_trusted
 from evidencesync.errors import ConfigurationError, EvidenceSyncError, ExitCode
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.export.encrypt import load_recipients

@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 
 from evidencesync.cli.console import Console
-from evidencesync.cli.escaping import shield
 from evidencesync.cli.exit_codes import guard
 from evidencesync.cli.outputs import ErrorOutput, ServeOutput
 from evidencesync.errors import CommandKind, ExitCode, PathEscapeError, UsageError
+from evidencesync.evidence.display import escape_line
 
 ATTACK = "a\x1b[31mb\u202ec\u2028d\x9be\udcff"
 
 
 def test_no_line_can_steer_a_terminal() -> None:
-    shown = shield(ATTACK)
+    shown = escape_line(ATTACK)
     assert shown == r"a\x1b[31mb\u202ec\u2028d\u009be\xff"
-    assert shield(shown) == shown  # twice is no other than once
-    assert shield("[bold]ü – “x”[/bold]") == "[bold]ü – “x”[/bold]"
+    assert escape_line(shown) == shown  # twice is no other than once
+    assert escape_line("[bold]ü – “x”[/bold]") == "[bold]ü – “x”[/bold]"
 
 
 def test_results_go_to_stdout_and_messages_to_stderr(capfdbinary: pytest.CaptureFixture[bytes]) -> None:

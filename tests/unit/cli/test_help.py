@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from evidencesync.cli.app import main
-from evidencesync.cli.help import bounds_in_words
+from evidencesync.cli.command import bounds_in_words
 from tests.support.every_command import KINDS
 
 COMMANDS = (

@@ -4,9 +4,8 @@ import threading
 
 import pytest
 
-from evidencesync.cli import passphrase
-from evidencesync.cli.passphrase import ask_passphrase, make_asker
-from evidencesync.cli.terminal import Terminal
+from evidencesync.cli import terminal as module
+from evidencesync.cli.terminal import Terminal, ask_passphrase, make_asker
 from evidencesync.errors import InterruptedRunError
 from tests.support.patience import PATIENCE_SECONDS
 
@@ -24,8 +23,8 @@ def test_a_key_is_asked_for_by_its_name() -> None:
 
 def test_nobody_is_asked_while_ssh_may_ask(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(passphrase, "has_terminal", lambda: True)
-    monkeypatch.setattr(passphrase, "ask_passphrase", asked.append)
+    monkeypatch.setattr(module, "has_terminal", lambda: True)
+    monkeypatch.setattr(module, "ask_passphrase", asked.append)
     terminal = Terminal()
     ask = make_asker(terminal)
     assert ask is not None

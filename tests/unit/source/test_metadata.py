@@ -13,8 +13,7 @@ import pytest
 from evidencesync.custody.entryrules import FieldRules, WalkOrder
 from evidencesync.evidence.entry import Entry, ReadError
 from evidencesync.evidence.utc_time import parse_file_time
-from evidencesync.source.attributes import attribute_name
-from evidencesync.source.details import DetailReader
+from evidencesync.source.details import DetailReader, attribute_name
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.metadata import EntryMaker
 from evidencesync.source.reader import open_file, read_small

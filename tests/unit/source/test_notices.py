@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.source import notices as module
+from evidencesync.source import changes as module
+from evidencesync.source.changes import Notices, is_silent, look
 from evidencesync.source.filters import FilterRules
-from evidencesync.source.notices import Notices, is_silent
-from evidencesync.source.sighting import look
 
 AT_ONCE = 0.0
 LONG = 30.0  # only ever waited for by a test that fails

@@ -12,9 +12,9 @@ import pytest
 
 from evidencesync.acquire.dry_run import plan_acquisition
 from evidencesync.source import walker
+from evidencesync.source.changes import look
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.root import resolve_source
-from evidencesync.source.sighting import look
 from evidencesync.source.walker import walk
 from tests.support.file_systems import mount, mounted
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from evidencesync.errors import UsageError
+from evidencesync.source.changes import Sight, look
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.listed import ListedNames
-from evidencesync.source.sighting import Sight, look
 
 EVERYTHING = FilterRules.none()
 

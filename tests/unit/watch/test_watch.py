@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from evidencesync import errors
 from evidencesync.errors import EvidenceSyncError
-from evidencesync.source.sighting import Sight
+from evidencesync.source.changes import Sight
 from evidencesync.watch.watch import (
     FULL_LOOK_SECONDS,
     LAST_RETRY_SECONDS,
