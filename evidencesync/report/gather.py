@@ -15,7 +15,7 @@ from evidencesync.custody.receipt import decode_receipt
 from evidencesync.custody.sshsig import verify_signature
 from evidencesync.custody.statements import Statements
 from evidencesync.custody.trust import RevokedKeys, TrustedSigners
-from evidencesync.errors import EvidenceSyncError, MissingOrExtraError, NotThereError, SignatureError
+from evidencesync.errors import EvidenceSyncError, MissingOrExtraError, SignatureError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title
 from evidencesync.evidence.number_format import notebook_fingerprint
@@ -37,7 +37,7 @@ from evidencesync.report.document import (
 from evidencesync.report.judging import ReportScope, judge
 from evidencesync.report.manifests import compare_acquisitions, survey
 from evidencesync.report.maps import file_maps
-from evidencesync.vault.catalog import acquisition_numbers, item_folders, load_header, no_acquisition, stored_name
+from evidencesync.vault.catalog import acquisition_numbers, item_folders, load_header, no_acquisition, nothing_of, stored_name
 from evidencesync.vault.layout import MANIFEST, RECEIPT, TIMESTAMP, ItemLayout
 from evidencesync.vault.ledger import Ledger, RecordFile, StoredRecord
 from evidencesync.verify.findings import Finding, Head, Verdict
@@ -93,10 +93,20 @@ def _layouts(vault: Vault, shown: ReportScope) -> list[ItemLayout]:
     """The items that are asked for. One whose chain cannot be read is still shown, by its folder."""
     case = Title(shown.case).folder
     wanted = None if shown.item is None else Title(shown.item).folder
-    found = [ItemLayout(vault.layout.case(case) / name) for name in item_folders(vault.layout, case) if wanted in (None, name)]
-    found = [layout for layout in found if _is_about(layout, shown)]
+
+    def listed() -> list[ItemLayout]:
+        names = [name for name in item_folders(vault.layout, case) if wanted in (None, name)]
+        return [layout for name in names if _is_about(layout := ItemLayout(vault.layout.case(case) / name), shown)]
+
+    found = listed()
     if not found:
-        raise NotThereError("the vault has nothing of this case or item", hint="See what there is: evidencesync list VAULT")
+        what = (
+            f"case {safe_text(shown.case)}" if shown.item is None else f"item {safe_text(shown.case)} / {safe_text(shown.item)}"
+        )
+        error = nothing_of(vault.layout, case, wanted, what)
+        found = listed()  # once more: a first push may have ended meanwhile
+        if not found:
+            raise error
     if shown.acquisition is not None and shown.acquisition not in acquisition_numbers(found[0]):
         raise no_acquisition(found[0], f"{safe_text(shown.case)} / {safe_text(shown.item or '')}", shown.acquisition)
     return found

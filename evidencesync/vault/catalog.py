@@ -11,13 +11,21 @@ from typing import BinaryIO, Final
 
 from evidencesync.custody.documents import ManifestHeader
 from evidencesync.custody.manifest import decode_header
-from evidencesync.errors import ChainError, EvidenceSyncError, InvalidNameError, MissingOrExtraError, NotThereError, StorageError
+from evidencesync.errors import (
+    ChainError,
+    EvidenceSyncError,
+    InvalidNameError,
+    MissingOrExtraError,
+    NotThereError,
+    RolledBackError,
+    StorageError,
+)
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName, Title, is_folder_name
 from evidencesync.files.disk import make_folder, opened_file, opened_folder, storing
 from evidencesync.limits import MAX_HEADER_LINE
 from evidencesync.vault.layout import ITEM_FOLDERS, MANIFEST, ItemLayout, VaultLayout, acquisition_number
-from evidencesync.vault.ledger import Ledger
+from evidencesync.vault.ledger import Ledger, iter_records
 
 _VERIFY: Final = "See what else is wrong: evidencesync verify VAULT"
 SEE_LIST: Final = "See what there is: evidencesync list VAULT"
@@ -131,9 +139,12 @@ def make_item_folders(vault: VaultLayout, name: ItemName) -> None:
 
 
 def require_item_folders(vault: VaultLayout, name: ItemName) -> None:
-    """Raises NotThereError unless the item has its folders, and MissingOrExtraError where one of them was taken from it."""
+    """Raises NotThereError unless the item has its folders, and MissingOrExtraError where one of them was taken from it.
+
+    RolledBackError where the vault's own chain has stated records of the item.
+    """
     layout = vault.item(name)
-    missing = [folder for folder in ITEM_FOLDERS if not is_folder(layout.root / folder)]
+    missing = _missing_folders(layout)
     if not missing:
         return
     for folder in ITEM_FOLDERS:
@@ -142,7 +153,25 @@ def require_item_folders(vault: VaultLayout, name: ItemName) -> None:
             raise MissingOrExtraError(
                 f"item {name} lacks its {what} {', '.join(missing)}", hint="See what else is wrong: evidencesync verify VAULT"
             )
-    raise NotThereError(f"the vault has no item {name}", hint=SEE_LIST)
+    error = nothing_of(vault, name.case.folder, name.item.folder, f"item {name}")
+    if _missing_folders(layout):  # else it was published in this moment
+        raise error
+
+
+def nothing_of(vault: VaultLayout, case: str, item: str | None, what: str) -> EvidenceSyncError:
+    """The error for an item, or a whole case, that has no folders. One that the vault's own chain has stated was removed.
+
+    `case` and `item` are folder names. Look once more whether the folders are there: a push may have ended meanwhile.
+    """
+    for stored in iter_records(Ledger(vault.custody)) if is_folder(vault.custody) else ():
+        for place in stored.record.details if stored.record.type == "heads" else ():
+            if place == f"{case}/{item}" or (item is None and place.startswith(f"{case}/")):
+                return RolledBackError(f"{what} is gone: the vault's own chain has records of it", hint=_VERIFY)
+    return NotThereError(f"the vault has nothing of {what}" if item is None else f"the vault has no {what}", hint=SEE_LIST)
+
+
+def _missing_folders(layout: ItemLayout) -> list[str]:
+    return [folder for folder in ITEM_FOLDERS if not is_folder(layout.root / folder)]
 
 
 def _holds_anything(folder: Path) -> bool:

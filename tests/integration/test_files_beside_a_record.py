@@ -63,3 +63,31 @@ def test_a_chain_that_was_removed_is_missing_and_not_only_unread(tmp_path: Path)
     assert lab.run("verify", "vault").code == 34
     for command in (("list", "vault"), ("trust", "list", "vault"), ("receipts", "check", "--vault", "vault")):
         assert lab.run(*command).code == 31, command
+
+
+@pytest.mark.parametrize("removed", ["item", "case"])
+def test_an_item_that_the_vaults_own_chain_has_stated_is_gone_and_one_that_never_was_is_not_there(
+    tmp_path: Path, removed: str
+) -> None:
+    lab = Lab.make(tmp_path)
+    lab.write("notes.txt", b"hello")
+    assert lab.push().code == 0
+    (item,) = (lab.folder / "vault").glob("cases/*/*")
+    shutil.rmtree(item if removed == "item" else item.parent)
+    assert lab.run("verify", "vault").code == 34
+    commands = (
+        ("verify", "vault"),
+        ("show", "vault"),
+        ("custody", "show", "vault"),
+        ("diff", "vault"),
+        ("restore", "vault", "copy"),
+        ("export", "vault", "list", "--format", "hashdeep"),
+        ("timestamp", "show", "vault"),
+    )
+    for words, code in ((ITEM, 34), ((*ITEM[:3], "never"), 10), (("--case", "never", "--item", "never"), 10)):
+        codes = {
+            command[0]: lab.run(*command, *words, *(("1", "1") if command[0] == "diff" else ())).code for command in commands
+        }
+        codes["report"] = lab.run("report", "vault", *words, "-o", "report.json").code
+        assert set(codes.values()) == {code}, codes
+    assert lab.run("report", "vault", *ITEM[:2], "-o", "report.json").code == 34
