@@ -101,7 +101,7 @@ def opened_folder(name: Name | os.PathLike[str], dir_fd: int | None = None) -> I
 def opened_file(name: str, dir_fd: int) -> Iterator[BinaryIO]:
     """A regular file, open for reading, for the length of a `with`. Raises MissingOrExtraError when it is not there.
 
-    A symbolic link, a FIFO or anything else that is not a regular file is a StorageError. A file with holes in it is a
+    A symbolic link, a FIFO or anything else that is not a regular file is a MissingOrExtraError. A file with holes in it is a
     MalformedDocumentError: all that is opened here was written from end to end.
     """
     fd = _open_regular(name, dir_fd)
@@ -194,7 +194,7 @@ def is_there(dir_fd: int, name: Name) -> bool:
 def load_file(dir_fd: int, name: str, limit: int) -> bytes | None:
     """A small file whole, or None when there is none. Raises MalformedDocumentError above `limit` bytes.
 
-    A symbolic link, a FIFO or anything else that is not a regular file is a StorageError.
+    A symbolic link, a FIFO or anything else that is not a regular file is a MissingOrExtraError.
     """
     fd = _open_regular(name, dir_fd)
     if fd is None:
@@ -214,15 +214,7 @@ def load_own_file(dir_fd: int, name: str, limit: int, *, void: bytes | None = No
     """
     try:
         return load_file(dir_fd, name, limit)
-    except MalformedDocumentError:
-        return void
-    except StorageError:
-        try:
-            mode = os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode
-        except OSError:
-            mode = stat.S_IFREG
-        if stat.S_ISREG(mode):
-            raise
+    except (MalformedDocumentError, MissingOrExtraError):
         return void
 
 
@@ -275,6 +267,7 @@ def forget_cached(fd: int) -> None:
 
 _SYNC_FILE_RANGE_WRITE: Final = 2
 _KEEP_SIZE: Final = 1  # linux/falloc.h
+_NO_FILE: Final = frozenset({errno.ELOOP, errno.ENXIO})  # a symbolic link; a socket
 _PUNCH_HOLE: Final = 2
 _system_calls: dict[str, Callable[..., int] | None] = {}
 
@@ -294,10 +287,20 @@ def _open_regular(name: str, dir_fd: int) -> int | None:
             fd = os.open(name, READ_FLAGS, dir_fd=dir_fd)
         except FileNotFoundError:
             return None
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise OSError(errno.EINVAL, "not a regular file")
+        except OSError as error:
+            if error.errno not in _NO_FILE:
+                raise
+            raise _not_a_file(name, dir_fd) from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise _not_a_file(name, dir_fd)
     return fd
+
+
+def _not_a_file(name: str, dir_fd: int) -> MissingOrExtraError:
+    return MissingOrExtraError(
+        f"{_place(name, dir_fd)} is not a regular file", hint="See what else is wrong: evidencesync verify"
+    )
 
 
 def _shown(name: Name | os.PathLike[str]) -> str:

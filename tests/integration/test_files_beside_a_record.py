@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -91,3 +92,25 @@ def test_an_item_that_the_vaults_own_chain_has_stated_is_gone_and_one_that_never
         codes["report"] = lab.run("report", "vault", *words, "-o", "report.json").code
         assert set(codes.values()) == {code}, codes
     assert lab.run("report", "vault", *ITEM[:2], "-o", "report.json").code == 34
+
+
+@pytest.mark.parametrize("document", ["trusted_signers", "custody/0001-acquired.json", "acquisitions/0001/receipt.json"])
+def test_a_document_in_whose_place_lies_something_else_is_not_called_unread(tmp_path: Path, document: str) -> None:
+    lab = Lab.make(tmp_path)
+    lab.write("notes.txt", b"hello")
+    assert lab.push().code == 0
+    (file,) = (lab.folder / "vault").glob(document if document == "trusted_signers" else f"cases/*/*/{document}")
+    file.rename(tmp_path / "away")
+    asked = ("trust", "list", "vault") if document == "trusted_signers" else ("show", "vault", *ITEM)
+    for put, take in (
+        (Path.mkdir, Path.rmdir),
+        (lambda path: path.symlink_to(tmp_path / "away"), Path.unlink),
+        (os.mkfifo, os.unlink),
+    ):
+        put(file)
+        assert lab.run("verify", "vault").code in (31, 32)
+        for command in (asked, ("restore", "vault", "copy", *ITEM), ("report", "vault", *ITEM[:2], "-o", "report.json")):
+            done = lab.run(*command)
+            assert done.code in (31, 32), (command, done)
+            assert "disk" not in done.err
+        take(file)
