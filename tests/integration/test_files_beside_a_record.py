@@ -109,7 +109,7 @@ def test_a_document_in_whose_place_lies_something_else_is_not_called_unread(tmp_
     ):
         put(file)
         assert lab.run("verify", "vault").code in (31, 32)
-        for command in (asked, ("restore", "vault", "copy", *ITEM), ("report", "vault", *ITEM[:2], "-o", "report.json")):
+        for command in (asked, ("restore", "vault", "copy", *ITEM), ("report", "vault", *ITEM[:2], "-o", f"{put.__name__}.json")):
             done = lab.run(*command)
             assert done.code in (31, 32), (command, done)
             assert "disk" not in done.err
