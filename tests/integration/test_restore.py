@@ -113,7 +113,7 @@ def test_an_ordinary_user_is_told_what_he_could_not_set(open_lab: Lab) -> None:
     public.chmod(0o777)
     subprocess.run(["chown", "-R", "65534", lab.folder / "vault"], check=True)
     command = as_ordinary_user(list(map(os.fsdecode, lab.command("restore", "vault", str(public / "copy"), *ITEM, "--json"))))
-    environment = {**lab.environment, "HOME": "/nonexistent"}
+    environment = {**lab.environment, "HOME": "/proc/nowhere"}
     raw = subprocess.run(command, cwd=lab.folder, env=environment, capture_output=True, check=False)
     said = json.loads(raw.stdout)
     assert (raw.returncode, said["verdict"]) == (0, "complete"), raw.stderr
