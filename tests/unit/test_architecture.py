@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -159,3 +160,17 @@ def rooms_of_public_classes() -> dict[str, set[str]]:
 def test_no_public_class_name_stands_in_two_rooms() -> None:
     doubled = {name: rooms for name, rooms in rooms_of_public_classes().items() if len(rooms) > 1}
     assert not doubled
+
+
+def test_every_module_and_test_that_a_page_names_is_there() -> None:
+    """A page that names a file which was moved sends its reader nowhere."""
+    root = PACKAGE.parent
+    there = {str(file.relative_to(base)) for base in (root, PACKAGE) for file in base.rglob("*.py") if ".venv" not in file.parts}
+    names = {name.rpartition("/")[2] for name in there}
+    missing = [
+        f"{page.name}: {named}"
+        for page in (*sorted((root / "docs").glob("*.md")), root / "README.md")
+        for named in re.findall(r"`((?:\w+/)*\w+\.py)`", page.read_text())
+        if named not in (there if "/" in named else names)
+    ]
+    assert missing == []
