@@ -110,7 +110,7 @@ def _serve_local(link: LocalLink, vault: Vault, received_from: str | None, pulle
     try:
         from evidencesync.ingest.receive import receive
 
-        receive(link, vault, received_from or f"local, user {os.getuid()}", may_return=False, pulled=pulled)
+        receive(link, vault, received_from or f"local, user {os.getuid()}", may_reconnect=False, pulled=pulled)
     except EvidenceSyncError:
         return  # the other end of the link was told, and raises it
     except Exception as error:  # noqa: BLE001 - no room to load the vault's half, or for its threads: nobody was told yet

@@ -31,7 +31,7 @@ class DryRun:
     not_there_count: int = 0
     listed_folders: int = 0
 
-    def note_not_there(self, path: bytes) -> None:
+    def add_not_there(self, path: bytes) -> None:
         """A name of a list that is not there, or a folder on the way to one."""
         self.not_there_count += 1
         if len(self.not_there) < MAX_LISTED_FLAGS:
@@ -50,12 +50,12 @@ def plan_acquisition(source: SourceRoot, rules: FilterRules) -> DryRun:
     """
     seen = DryRun()
 
-    def note_unreached(path: bytes) -> None:
+    def record_unreached(path: bytes) -> None:
         seen.entries.remark("listed-not-reached", 1)
         seen.flag(path, "vanished")
-        seen.note_not_there(path)
+        seen.add_not_there(path)
 
-    there = find_device(source) if source.is_device else walk(source.path, rules, unreached=note_unreached)
+    there = find_device(source) if source.is_device else walk(source.path, rules, unreached=record_unreached)
     for found in there:
         if not found.path and found.stat is None:  # the folder above a single file: not part of the source
             continue
@@ -73,7 +73,7 @@ def plan_acquisition(source: SourceRoot, rules: FilterRules) -> DryRun:
         if flag is not None:
             seen.flag(found.path, flag)
         if found.listed and flag == "vanished":
-            seen.note_not_there(found.path)
+            seen.add_not_there(found.path)
         seen.listed_folders += found.entry_type == "directory" and flag != "vanished" and rules.names_folder(found.path)
         seen.entries.add(Entry(found.entry_type, *to_json_fields(found.path), flags=[flag] if flag is not None else None))
     return seen

@@ -80,7 +80,7 @@ class CheckedTally:
         self.meter.feed(lines)
         self._recorder.add_manifest(lines)
         for path, line in checked:
-            self.tally.note_gaps(line.read_errors or ())
+            self.tally.add_gaps(line.read_errors or ())
             if not isinstance(line, Entry):
                 continue
             if self.root is None:
@@ -88,7 +88,7 @@ class CheckedTally:
             self.tally.partial += line.read_errors is not None
             self.tally.manifest.add(line)
             for flag in line.flags or ():
-                self.tally.note_flag(path, flag)
+                self.tally.add_flag(path, flag)
 
 
 _ANSWERS: Final = (PageAnswer, Want, PagesStored, SegmentAnswer, Need, NeedPieces, SegmentsStored)

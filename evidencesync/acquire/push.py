@@ -282,7 +282,7 @@ class _Push:
         before = sender.stored
         sender.receive(message)
         if sender.stored != before:  # to hear the same again is no progress
-            self._connection.note_progress()
+            self._connection.reset_attempts()
 
     def _take_lines(self, lines: bytes) -> None:
         """The next lines of the manifest, before they go out."""

@@ -100,19 +100,19 @@ class SourceTally:
     read_again: int = 0
     """How often a file was read once more because it had changed."""
 
-    def note_gaps(self, gaps: Iterable[ReadError]) -> None:
+    def add_gaps(self, gaps: Iterable[ReadError]) -> None:
         """Ranges that could not be read, of a content that is there."""
         for gap in gaps:
             self.bad_ranges += 1
             self.bad_bytes += gap.length
 
-    def note_not_there(self, path: bytes) -> None:
+    def add_not_there(self, path: bytes) -> None:
         """A name of a list that is not there, or a folder on the way to one."""
         self.not_there_count += 1
         if len(self.not_there) < MAX_LISTED_FLAGS:
             self.not_there.add(path)
 
-    def note_flag(self, path: bytes, flag: Flag) -> None:
+    def add_flag(self, path: bytes, flag: Flag) -> None:
         """Keeps the first of each flag: many that were left out must not hide one that could not be read."""
         listed = self._listed.get(flag, 0)
         if listed < MAX_LISTED_FLAGS:
@@ -153,7 +153,7 @@ class PageBuilder:
         for flag in entry.flags or ():
             if flag == "unreadable" and self._fails:
                 raise SourceGapsError(f"cannot read all of the source: {safe_text(path) or '.'}")
-            self._tally.note_flag(path, flag)
+            self._tally.add_flag(path, flag)
         if content:
             self._contents.append(content)
         for line in encode_entry_lines(entry).splitlines(keepends=True):
@@ -228,23 +228,23 @@ class SourceReading:
             manifest.remark(remark, count)
         manifest.remark("folder-changed-while-read", self.tally.changed_folders)
 
-    def _note_changed_folder(self, path: bytes) -> None:
+    def _record_changed_folder(self, path: bytes) -> None:
         self._folders.forget(path)
         self._count_changed_folder(path)
 
     def _count_changed_folder(self, path: bytes) -> None:
         self.tally.changed_folders += 1
-        self.tally.note_flag(path, "changed-while-read")
+        self.tally.add_flag(path, "changed-while-read")
 
     def _walk(self) -> Iterator[Found]:
         if self._source.is_device:
             return find_device(self._source)
-        return walk(self._source, self._rules, changed=self._note_changed_folder, unreached=self._note_unreached)
+        return walk(self._source, self._rules, changed=self._record_changed_folder, unreached=self._record_unreached)
 
-    def _note_unreached(self, path: bytes) -> None:
+    def _record_unreached(self, path: bytes) -> None:
         self.tally.manifest.remark("listed-not-reached", 1)
-        self.tally.note_not_there(path)
-        self.tally.note_flag(path, "vanished")
+        self.tally.add_not_there(path)
+        self.tally.add_flag(path, "vanished")
 
     def _take(self, found: Found) -> None:
         """One entry: its content first, then its line."""
@@ -254,7 +254,7 @@ class SourceReading:
             self._folders.note(found)
             self.tally.listed_folders += self._rules.names_folder(found.path) and found.flag != "vanished"
         if found.listed and found.flag == "vanished":
-            self.tally.note_not_there(found.path)
+            self.tally.add_not_there(found.path)
         has_content = found.entry_type == "file" or self._source.is_device
         if not has_content or found.flag is not None or found.stat is None:
             self._pages.add(found.path, self._entries.make_entry(found), None)
@@ -329,7 +329,7 @@ class SourceReading:
         if content.read_errors:
             flags.append("unreadable")
             self.tally.partial += 1
-            self.tally.note_gaps(content.read_errors)
+            self.tally.add_gaps(content.read_errors)
         entry = self._entries.make_entry(
             content.found,
             size=content.size,

@@ -131,7 +131,7 @@ class RemoteSource:
             if frame_type not in _PASSED_ON:
                 message = _decode(frame_type, body)
                 if not isinstance(message, PageOffer | Page):
-                    self._note(message)
+                    self._receive(message)
                     continue
                 self._count_page(message)
             passed.append(encode_frame(frame_type, body))
@@ -144,10 +144,10 @@ class RemoteSource:
         if message.number == self.pages:
             self.pages += 1
 
-    def _note(self, message: Message) -> None:
+    def _receive(self, message: Message) -> None:
         match message:
             case SourceSeen():
-                self._note_seen(message)
+                self._record_progress(message)
             case SourceEnd():
                 if self.end is not None or message.pages != self.pages:
                     raise ProtocolError("the source's end says that it has sent something else than it has")
@@ -157,7 +157,7 @@ class RemoteSource:
             case _:
                 raise ProtocolError(f"a {type(message).__name__} message from a source is out of order")
 
-    def _note_seen(self, seen: SourceSeen) -> None:
+    def _record_progress(self, seen: SourceSeen) -> None:
         progress = self._progress
         progress.files, progress.read_bytes, progress.hole_bytes = seen.files, seen.read_bytes, seen.hole_bytes
         progress.bad_bytes, progress.literal_bytes = seen.bad_bytes, seen.literal_bytes

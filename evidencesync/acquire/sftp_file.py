@@ -94,7 +94,7 @@ class RemoteFile:
                 self._taken += len(block)
                 self._tail = (self._tail + block[-_SEAM:])[-_SEAM:]
             if taken:
-                self._line.note_progress()
+                self._line.reset_attempts()
             return taken
         return []
 

@@ -80,16 +80,16 @@ class SftpLine:
                 self.reconnect(server, lost)
                 continue
             except SourceReadError:
-                self.note_progress()  # an answer, too
+                self.reset_attempts()  # an answer, too
                 raise
-            self.note_progress()
+            self.reset_attempts()
             return answer
 
     def begin(self, question: Question[_T]) -> PendingAnswer[_T]:
         """Asks, and does not wait for the answer."""
         return PendingAnswer(self, question)
 
-    def note_progress(self) -> None:
+    def reset_attempts(self) -> None:
         """Something more was read: should the connection be lost now, all attempts are there again."""
         self._attempts = 0
 

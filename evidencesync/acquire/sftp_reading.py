@@ -183,7 +183,7 @@ class SftpReading:
             changed = True
         if changed:
             self.tally.changed_folders += 1
-            self.tally.note_flag(folder.path, "changed-while-read")
+            self.tally.add_flag(folder.path, "changed-while-read")
 
     def _ask_ahead(self, folder: _Folder) -> None:
         """Asks for the next small files, up to the next folder: so no more are under way than those of one."""

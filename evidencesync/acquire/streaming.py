@@ -10,7 +10,7 @@ from typing import Final
 from evidencesync.connection.progress import Progress
 from evidencesync.delta.chunker import Segment, SegmentCutter
 from evidencesync.errors import SourceReadError
-from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, feed_zeros, new_blake3, new_sha256
+from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, new_blake3, new_sha256, update_zeros
 from evidencesync.evidence.entry import ReadError
 from evidencesync.limits import KIB, MIB, SMALL_FILE
 from evidencesync.source.reader import OpenedFile
@@ -53,11 +53,11 @@ class Digests:
         self._running = self._pool.submit(self._sha256.update, block)
         self._blake3.update(block)
 
-    def feed_zeros(self, length: int) -> None:
+    def update_zeros(self, length: int) -> None:
         """So many zeros are next."""
         self._wait()
-        self._running = self._pool.submit(feed_zeros, self._sha256.update, length)
-        feed_zeros(self._blake3.update, length)
+        self._running = self._pool.submit(update_zeros, self._sha256.update, length)
+        update_zeros(self._blake3.update, length)
 
     def finish(self) -> tuple[Blake3Digest, Sha256Digest]:
         """The digests of all that was fed."""
@@ -92,7 +92,7 @@ class ContentReader:
             if room is None:
                 self._progress.hole_bytes += length
                 beginning += bytes(missing)
-                digests.feed_zeros(length)
+                digests.update_zeros(length)
                 emit(cutter.zeros(length))
             else:
                 beginning += bytes(room[:missing])

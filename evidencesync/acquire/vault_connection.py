@@ -118,14 +118,14 @@ class VaultConnection(Generic[LocalT]):
                 worked = (_STAGES.index(message.stage), message.done)
                 if worked > self._worked:  # a word alone is no progress: a vault could say it for ever, and hang up each time
                     self._worked = worked
-                    self.note_progress()
+                    self.reset_attempts()
             elif isinstance(message, kinds):
                 return message
             else:
                 expected = " or ".join(kind.__name__ for kind in kinds)
                 raise ProtocolError(f"a {type(message).__name__} message stands where {expected} was expected")
 
-    def note_progress(self) -> None:
+    def reset_attempts(self) -> None:
         """The vault has come further: should the link be lost now, all attempts are there again."""
         self._attempts = 0
 
@@ -156,7 +156,7 @@ class VaultConnection(Generic[LocalT]):
             self._progress.stage = before
             if isinstance(answer, Resumed) and (answer.pages, answer.segments) > self._stood:
                 self._stood = answer.pages, answer.segments
-                self.note_progress()
+                self.reset_attempts()
             return answer
         raise LinkLostError(
             f"the link was lost, and {self._attempts} attempts to get it back have failed; the last: {reason.message}"

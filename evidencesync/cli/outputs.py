@@ -364,7 +364,7 @@ _STATES = {
 
 
 def _output(one: Transfer) -> TransferOutput:
-    said = one.occupant
+    said = one.session_state
     return TransferOutput(
         case=one.case,
         item=one.item,

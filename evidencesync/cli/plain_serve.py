@@ -17,9 +17,9 @@ def serve_plainly(what: str, path: str) -> ExitCode:
 
     def work() -> ExitCode:
         load_settings(os.environ.get(CONFIG_VARIABLE) or None)  # of which it needs none, but a broken file is always said
-        from evidencesync.serve.serving import offer_stdio, serve_stdio
+        from evidencesync.serve.serving import serve_source_stdio, serve_stdio
 
-        (serve_stdio if what == "--vault" else offer_stdio)(path)
+        (serve_stdio if what == "--vault" else serve_source_stdio)(path)
         return ExitCode.COMPLETE
 
     return guard(Console(kind=CommandKind.SERVES), work)

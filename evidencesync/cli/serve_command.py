@@ -56,9 +56,9 @@ def serve(
     if vault is None or source is not None:
         if listen is not None or authorized_keys is not None or host_key is not None or run.console.as_json:
             raise UsageError("--listen, --authorized-keys, --host-key and --json go with --vault")
-        from evidencesync.serve.serving import offer_stdio
+        from evidencesync.serve.serving import serve_source_stdio
 
-        offer_stdio(source or "")
+        serve_source_stdio(source or "")
         return ExitCode.COMPLETE
     if listen is None:
         if run.console.as_json or authorized_keys is not None or host_key is not None:

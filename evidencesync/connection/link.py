@@ -181,7 +181,7 @@ class ChannelLink:
 
 
 _LAST_WORD_SECONDS: Final = 2.0
-_LOOK_SECONDS: Final = 0.5  # without a limit on the wait, a lock in the main thread would hold back Ctrl-C on some systems
+_POLL_SECONDS: Final = 0.5  # without a limit on the wait, a lock in the main thread would hold back Ctrl-C on some systems
 
 
 class SteadyLink:
@@ -251,10 +251,10 @@ class SteadyLink:
     def _wait_until_free(self, until: float | None) -> None:
         """Raises what writing has failed with, and LinkLostError at `until`."""
         while self._block is not None and self._failure is None and not self._closed:
-            left = _LOOK_SECONDS if until is None else until - time.monotonic()
+            left = _POLL_SECONDS if until is None else until - time.monotonic()
             if left <= 0:
                 raise LinkLostError("the other end takes nothing more")
-            self._changed.wait(min(left, _LOOK_SECONDS))
+            self._changed.wait(min(left, _POLL_SECONDS))
         if self._failure is not None:
             raise self._failure
         if self._closed:

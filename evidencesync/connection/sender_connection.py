@@ -26,12 +26,12 @@ class Pulled:
     """Marks a session as that of a pull, with its source's SSH host key (None where the source is local).
 
     The source sends manifest lines, or only their digests where the vault has them. So the examiner's end computes the digest
-    that it signs from the lines as the vault has read and checked them: `overhear` is called with them in the vault's thread,
+    that it signs from the lines as the vault has read and checked them: `on_page` is called with them in the vault's thread,
     once a page, in order. It is None where the source is read over SFTP: then no answer of the vault reaches the source.
     """
 
     host_key: str | None
-    overhear: Callable[[bytes, list[CheckedLine]], None] | None
+    on_page: Callable[[bytes, list[CheckedLine]], None] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Caller:
 
     received_from: str
     host_key: str | None
-    may_return: bool
+    may_reconnect: bool
     pulled: Pulled | None
     host: Host = ALONE
 

@@ -30,7 +30,7 @@ SOCKET_NAME: Final = "door"
 _REQUEST_BYTES: Final = 1024
 _STATE_BYTES: Final = 16 * KIB
 _ANSWER_SECONDS: Final = 10.0
-_LOOK_SECONDS: Final = 2.0  # how often a waiting session checks that its socket is still there and its server is not closing
+_POLL_SECONDS: Final = 2.0  # how often a waiting session checks that its socket is still there and its server is not closing
 _READ_BYTES: Final = 1 * MIB
 _CREDENTIALS: Final = struct.Struct("3i")
 _TIMEVAL: Final = struct.Struct("@ll")
@@ -160,7 +160,7 @@ class SessionSocket:
                 left = end - time.monotonic()
                 if left <= 0 or not self._is_there() or self._is_closing():
                     break
-                self._changed.wait(min(left, _LOOK_SECONDS))
+                self._changed.wait(min(left, _POLL_SECONDS))
             link, self._new_link = self._new_link, None
             return link
 

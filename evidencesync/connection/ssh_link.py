@@ -23,7 +23,7 @@ from evidencesync.ssh.route import find_route
 from evidencesync.ssh.ssh_process import SshProcess
 
 _BLOCK: Final = 1 * MIB
-_LOOK_SECONDS: Final = 1.0
+_POLL_SECONDS: Final = 1.0
 _LAST_WRITE_SECONDS: Final = 3.0  # for a write that is under way when the link is closed
 _DRAIN_SECONDS: Final = 5.0  # for what was written last, and the other end's farewell
 _DRAIN_LOOK_SECONDS: Final = 0.005
@@ -118,7 +118,7 @@ class SshLink:
                 elif self.timeout_seconds and time.monotonic() - moved >= self.timeout_seconds:
                     self._give_up(LinkLostError(f"the other end has taken nothing for {self.timeout_seconds:g} seconds"))
                 else:
-                    self._wait_for(self._child.sink, select.POLLOUT, _LOOK_SECONDS)
+                    self._wait_for(self._child.sink, select.POLLOUT, _POLL_SECONDS)
 
     def _write_some(self, view: memoryview) -> int:
         try:

@@ -63,7 +63,7 @@ def new_sha256() -> _Hash:
     return hashlib.sha256()
 
 
-def feed_zeros(update: Callable[[Buffer], object], length: int) -> None:
+def update_zeros(update: Callable[[Buffer], object], length: int) -> None:
     """Feeds so many zeros to a hasher, out of one buffer. There is no shortcut: it takes the time of any other bytes."""
     for start in range(0, length, len(_ZEROS)):
         update(_ZEROS[: length - start])

@@ -16,11 +16,11 @@ from typing import Final, NamedTuple
 
 from evidencesync.delta.recipe import Recipe, RecipeBuilder, RowSpool
 from evidencesync.errors import DigestMismatchError
-from evidencesync.evidence.digest import Blake3Digest, Buffer, Sha256Digest, feed_zeros, new_blake3, new_sha256
+from evidencesync.evidence.digest import Blake3Digest, Buffer, Sha256Digest, new_blake3, new_sha256, update_zeros
 from evidencesync.files.copying import is_hole
 from evidencesync.files.holes import HOLE_STEP
 from evidencesync.ingest.basis import Basis
-from evidencesync.ingest.session_contents import PresentContent
+from evidencesync.ingest.session_contents import SessionContent
 from evidencesync.limits import KIB, MIB
 from evidencesync.vault.content import StagedContent
 from evidencesync.vault.layout import Location
@@ -30,7 +30,7 @@ _HELD: Final = 8 * MIB  # so much is held back, to be shared by one call
 _PREFIX_STEP: Final = 64 * MIB
 _COPIED_STEP: Final = 256 * MIB
 _LEAST: Final = 16 * KIB  # less is written: it would save less than the call and one more fragment cost
-_STRANGE: Final = 4 * MIB  # a published file that differs for so long is compared no more
+_MAX_DIFFERENT: Final = 4 * MIB  # a published file that differs for so long is compared no more
 _COMPARED: Final = 4 * KIB
 
 Place = tuple[Location, int]
@@ -54,7 +54,7 @@ class _Held:
 
 
 class ReusingWriter:
-    """Appends to one staged content. `settle` before anything else is done with it. Raises as StagedContent does.
+    """Appends to one staged content. `flush` before anything else is done with it. Raises as StagedContent does.
 
     `shared` counts the bytes that lie in blocks of a published file, or in a hole that it has, too.
     """
@@ -65,7 +65,7 @@ class ReusingWriter:
         self._basis = basis
         self._held: _Held | None = None
         self._followed: _Followed | None = None
-        self._strange = 0  # bytes since the followed file had the same
+        self._different = 0  # bytes since the followed file had the same
 
     def begin_with(self, location: Location, length: int) -> None:
         """The first bytes are those of a published file: checked, but not in memory any more."""
@@ -101,20 +101,20 @@ class ReusingWriter:
             if same and followed is not None:
                 self._hold(followed, bytes(part))
             else:
-                self.settle()
+                self.flush()
                 self.staged.append(part)
 
     def append_zeros(self, length: int) -> None:
         """The next bytes are zeros: a hole."""
-        self.settle()
+        self.flush()
         followed, offset = self._followed, self.staged.size
         if followed is not None and self.shared and is_hole(self._fd_of(followed.location), offset + followed.shift, length):
             self.shared += length  # the followed file has the same hole
         self.staged.append_zeros(length)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Shares or writes what was held back."""
-        self._let_go(keep_end=False)
+        self._release(keep_end=False)
 
     @property
     def _end(self) -> int:
@@ -126,8 +126,8 @@ class ReusingWriter:
         unit = None if fd is None else self._basis.sharing.unit(fd, self.staged.fd)
         if unit is None or found.shift % unit:
             return False
-        self.settle()
-        self._followed, self._strange = found, 0
+        self.flush()
+        self._followed, self._different = found, 0
         return True
 
     def _compared(self, data: bytes | memoryview) -> list[tuple[bytes | memoryview, bool]]:
@@ -136,7 +136,7 @@ class ReusingWriter:
         For in a chunk that changed, most blocks have not.
         """
         followed, self._followed = self._followed, None
-        if followed is None or self._strange > _STRANGE:
+        if followed is None or self._different > _MAX_DIFFERENT:
             return [(data, False)]
         end = self._end
         length = min(len(data), followed.location.size - end - followed.shift)
@@ -146,7 +146,7 @@ class ReusingWriter:
         self._followed = followed
         parts: list[tuple[bytes | memoryview, bool]] = []
         for part, same in _alike(bytes(data), old, -end % _COMPARED):
-            self._strange = 0 if same else self._strange + len(part)
+            self._different = 0 if same else self._different + len(part)
             parts.append((part, same))
         return parts
 
@@ -157,9 +157,9 @@ class ReusingWriter:
         held.parts.append(data)
         held.size += len(data)
         if held.size >= _HELD:
-            self._let_go(keep_end=True)
+            self._release(keep_end=True)
 
-    def _let_go(self, *, keep_end: bool) -> None:
+    def _release(self, *, keep_end: bool) -> None:
         """Shares whole blocks of what is held, and writes the rest; what follows the last whole block may be held on to."""
         held, self._held = self._held, None
         if held is None:
@@ -243,7 +243,7 @@ class AssembledContent:
     shared: int
     existing: Location | None
     sha256: Sha256Digest | None
-    present: PresentContent
+    present: SessionContent
 
 
 class Assembly:
@@ -295,12 +295,12 @@ class Assembly:
             self._writable().append_zeros(length)
         for start in range(0, length, HOLE_STEP):  # hashing them all may take longer than the other end would wait
             self._basis.working()
-            feed_zeros(self._digest, min(HOLE_STEP, length - start))
+            update_zeros(self._digest, min(HOLE_STEP, length - start))
 
     def in_staging(self) -> StagedContent:
         """All of it so far, as a file of its own."""
         writer = self._writable()
-        writer.settle()
+        writer.flush()
         return writer.staged
 
     def discard(self) -> None:
@@ -328,7 +328,7 @@ class Assembly:
 
     def _keep(self, length: int) -> None:
         if self._writer is not None:
-            self._writer.settle()
+            self._writer.flush()
             self._writer.staged.keep(length)
 
     def _stays(self, place: Place | None) -> bool:

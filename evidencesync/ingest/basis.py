@@ -19,7 +19,7 @@ from evidencesync.files.holes import extents
 from evidencesync.limits import KIB, MIB
 from evidencesync.vault.index.index import Index
 from evidencesync.vault.index.recipes import ChunkPlace
-from evidencesync.vault.layout import PRESENT, Location, Scope
+from evidencesync.vault.layout import THIS_SESSION, Location, Scope
 from evidencesync.vault.resume.leftovers import Leftovers, is_leftover
 from evidencesync.vault.tree import TreeReader
 
@@ -74,7 +74,7 @@ class Basis:
                 if self._from_disk:
                     forget_cached(fd)
             except (EvidenceSyncError, OSError):
-                self.note_damage(location)
+                self.record_damage(location)
                 return None
             self._files[key] = fd
             if len(self._files) > _MAX_OPEN_FILES:
@@ -93,7 +93,7 @@ class Basis:
         except OSError:
             data = b""
         if len(data) != length:
-            self.note_damage(location)
+            self.record_damage(location)
             return None
         return data
 
@@ -110,7 +110,7 @@ class Basis:
                     return False
                 seen += size
         except OSError:
-            self.note_damage(location)
+            self.record_damage(location)
         return seen == length
 
     def read_whole(self, location: Location) -> tuple[bytes, os.stat_result] | None:
@@ -124,7 +124,7 @@ class Basis:
             finally:
                 close_quietly(fd)
         except (EvidenceSyncError, OSError):
-            self.note_damage(location)
+            self.record_damage(location)
             return None
         return data, status
 
@@ -155,12 +155,12 @@ class Basis:
             return None  # there need not be one
         return Location(*key, path, status.st_size, Blake3Digest(bytes(32)))
 
-    def note_damage(self, location: Location) -> None:
+    def record_damage(self, location: Location) -> None:
         """Remembers that a published file is not what it was; `verify` will say what is wrong with it.
 
         What was only staged was never evidence: it is not used, and that is all.
         """
-        if len(self.damaged) < 1000 and not is_leftover(location) and location.acquisition != PRESENT:
+        if len(self.damaged) < 1000 and not is_leftover(location) and location.acquisition != THIS_SESSION:
             self.damaged.add(location)
 
 

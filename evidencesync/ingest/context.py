@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from evidencesync.ingest.basis import Basis, Lookup, TreeKey
-from evidencesync.ingest.session_contents import Present
+from evidencesync.ingest.session_contents import SessionContents
 from evidencesync.protocol.receiver import Receiver
 from evidencesync.vault.layout import Scope
 
 
 @dataclass(frozen=True, slots=True)
-class VaultSide:
+class IngestContext:
     """What both intakes work with: the protocol's end, the lookups and how far they may go, and what the vault has.
 
     `from_disk`: what is used of the vault is read from its disk, for both digests, and so need not be read back later.
@@ -25,7 +25,7 @@ class VaultSide:
     piece_key: bytes
     previous: TreeKey
     """The acquisition before this one; its number is 0 where there is none."""
-    present: Present
+    present: SessionContents
     """What this session has brought."""
 
 

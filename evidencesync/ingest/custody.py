@@ -42,11 +42,11 @@ from evidencesync.vault.vault import Vault
 MOST_APPENDS: Final = 16
 """Records that a client may hand in over one link; an honest one needs one, and another for each that came in between."""
 _LOCK_SECONDS: Final = 3.0  # for another append, which takes a moment; a transfer takes longer, and is not waited for
-_LOOK_SECONDS: Final = 0.05
+_POLL_SECONDS: Final = 0.05
 _OVERHEAD: Final = 64  # what a record and its signature take in a message besides their bytes
 
 
-def serve_custody(line: SenderConnection, vault: Vault, admitted: Admitted, now: Callable[[], int]) -> None:
+def serve_custody(connection: SenderConnection, vault: Vault, admitted: Admitted, now: Callable[[], int]) -> None:
     """Shows the chain of the item that the examiner was admitted to, and appends what he hands in, until he hangs up.
 
     Who has seen the vault's own chain before is first shown how that went on.
@@ -57,21 +57,21 @@ def serve_custody(line: SenderConnection, vault: Vault, admitted: Admitted, now:
     if not item.ledger.files():
         raise NotThereError(f"the vault has no custody records of {item.name}", hint="A chain begins with an acquisition.")
     for records in show_since(vault.ledger, admitted.vault_seen) if admitted.vault_seen else ():
-        line.send(records)
-    shown = _show(line, item, admitted, 0)
+        connection.send(records)
+    shown = _show(connection, item, admitted, 0)
     for _ in range(MOST_APPENDS):
-        append = _hear(line)
+        append = _receive(connection)
         if append is None:
             return
         _append(vault, item, admitted, append, now)
-        shown = _show(line, item, admitted, shown)
+        shown = _show(connection, item, admitted, shown)
     raise LimitExceededError(f"more than {MOST_APPENDS} records were handed in over one link")
 
 
-def _hear(line: SenderConnection) -> Append | None:
+def _receive(connection: SenderConnection) -> Append | None:
     """The next record; None when the examiner has hung up."""
     try:
-        frame_type, body = next(line.frames())
+        frame_type, body = next(connection.frames())
     except LinkLostError:
         return None
     message = decode_message(frame_type, body) if frame_type != DATA_FRAME else None
@@ -85,11 +85,11 @@ def _hear(line: SenderConnection) -> Append | None:
 # --- Showing -----------------------------------------------------------------------------------------------------------
 
 
-def _show(line: SenderConnection, item: VaultItem, admitted: Admitted, shown: int) -> int:
+def _show(connection: SenderConnection, item: VaultItem, admitted: Admitted, shown: int) -> int:
     """Sends where the chain stands, and its records after the first `shown`; how long it is."""
     files = item.ledger.files()
     head = Sha256Digest(bytes.fromhex(item.ledger.load(files[-1]).sha256)) if files else None
-    line.send(Standing(admitted.principal, len(files), head))
+    connection.send(Standing(admitted.principal, len(files), head))
     batch: list[tuple[bytes, bytes]] = []
     size = 0
     first = shown + 1
@@ -97,11 +97,11 @@ def _show(line: SenderConnection, item: VaultItem, admitted: Admitted, shown: in
         stored = item.ledger.load(file)
         more = len(stored.data) + len(stored.signature) + _OVERHEAD
         if batch and (len(batch) == MAX_RECORDS or size + more > MAX_FRAME_BODY - _OVERHEAD):
-            line.send(Records(first, batch, more=True))
+            connection.send(Records(first, batch, more=True))
             first, batch, size = first + len(batch), [], 0
         batch.append((stored.data, stored.signature))
         size += more
-    line.send(Records(first, batch, more=False))
+    connection.send(Records(first, batch, more=False))
     return len(files)
 
 
@@ -133,16 +133,16 @@ def _append(vault: Vault, item: VaultItem, admitted: Admitted, append: Append, n
     with _locked(item):
         at_ns = now()  # one moment for 3 and 6: the trust may change in between, and the record was there when it was trusted
         _check_signature(vault, admitted, record, append, at_ns)  # 3
-        story = _read_story(item)
-        if _is_late(record, story):
-            if story.facts().head_sha256 == sha256_of(append.record).hex():
+        history = _read_history(item)
+        if _is_late(record, history):
+            if history.facts().head_sha256 == sha256_of(append.record).hex():
                 _state_head(vault, item, record, at_ns, may_be_stated=True)  # 6: a crash may have come in between
             return
-        if story.facts().sealed and record.type == "sealed":
+        if history.facts().sealed and record.type == "sealed":
             raise SealedError(f"item {item.name} was sealed before", hint="It can still be noted, corrected and handed over.")
-        story.add(append.record)  # 4
-        if story.objections and story.objections[-1].record == record.sequence:  # 5
-            raise story.objections[-1].error()
+        history.add(append.record)  # 4
+        if history.objections and history.objections[-1].record == record.sequence:  # 5
+            raise history.objections[-1].error()
         if record.type == "handed-over":
             check_recipient(record.details, vault.load_trust(), at_ns)
         try:
@@ -161,27 +161,27 @@ def _check_signature(vault: Vault, admitted: Admitted, record: CustodyRecord, ap
     vault.load_trust().check_key(admitted.principal, admitted.key, CUSTODY_NAMESPACE, at_ns)
 
 
-def _read_story(item: VaultItem) -> ItemHistory:
+def _read_history(item: VaultItem) -> ItemHistory:
     """The chain as it is now, with the records of a publish that was interrupted. Raises ChainError where it is broken."""
-    story = _story_of(item)
-    facts = story.facts()
+    history = _load_history(item)
+    facts = history.facts()
     published = item.acquisitions()
     if facts.unfinished is not None or (published and published[-1] > facts.acquisitions):
         complete_unfinished(item)
-        story = _story_of(item)
-    return story
+        history = _load_history(item)
+    return history
 
 
-def _story_of(item: VaultItem) -> ItemHistory:
-    story = ItemHistory(ChainSubject(item.vault_id, item.name.case.text, item.name.item.text))
+def _load_history(item: VaultItem) -> ItemHistory:
+    history = ItemHistory(ChainSubject(item.vault_id, item.name.case.text, item.name.item.text))
     for stored in iter_records(item.ledger):
-        story.add(stored.data)
-    return story
+        history.add(stored.data)
+    return history
 
 
-def _is_late(record: CustodyRecord, story: ItemHistory) -> bool:
+def _is_late(record: CustodyRecord, history: ItemHistory) -> bool:
     """Whether a record follows one that was the head before."""
-    facts = story.facts()
+    facts = history.facts()
     before = record.sequence - 1
     return before < facts.length and (before == 0 or facts.holds(before, record.previous_sha256 or ""))
 
@@ -205,5 +205,5 @@ def _locked(item: VaultItem) -> Iterator[None]:
             except LockedError:
                 if time.monotonic() >= until:
                     raise
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_POLL_SECONDS)
         yield

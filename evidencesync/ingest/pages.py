@@ -16,7 +16,7 @@ from evidencesync.custody.manifest import CheckedLine, ManifestReader
 from evidencesync.errors import LimitExceededError, ProtocolError, StorageError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest
 from evidencesync.evidence.entry import Entry
-from evidencesync.ingest.context import VaultSide
+from evidencesync.ingest.context import IngestContext
 from evidencesync.ingest.streams import StreamIntake
 from evidencesync.ingest.tree import StagingArea, TreeBuilder, blake3_of_entry
 from evidencesync.limits import MAX_PAGE_LINES, SMALL_FILE
@@ -56,27 +56,27 @@ class _Page:
 class PageIntake:
     """Takes the events of pages. `check_header` is called once, before anything of the manifest is stored.
 
-    `overhear` is given each page's lines, in order, once they are checked.
+    `on_page` is given each page's lines, in order, once they are checked.
     """
 
     def __init__(
         self,
-        vault: VaultSide,
+        vault: IngestContext,
         streams: StreamIntake,
-        shelf: StagingArea,
+        staging: StagingArea,
         previous: Sequence[PreviousManifest],
         leftovers: Leftovers,
         check_header: Callable[[ManifestHeader], None],
         *,
-        overhear: Callable[[bytes, list[CheckedLine]], None] | None = None,
+        on_page: Callable[[bytes, list[CheckedLine]], None] | None = None,
     ) -> None:
-        self._overhear = overhear
+        self._on_page = on_page
         self.reader = ManifestReader()
         self.hard_links = HardLinkCheck()
         published = next((manifest.acquisition for manifest in previous if manifest.acquisition > 0), None)
-        self._filing = TreeBuilder(vault, streams, shelf, published)
-        self.tallies = self._filing.tallies
-        self.verified_on_disk = self._filing.verified_on_disk
+        self._builder = TreeBuilder(vault, streams, staging, published)
+        self.tallies = self._builder.tallies
+        self.verified_on_disk = self._builder.verified_on_disk
         self.literal_bytes = 0
         self.manifest_sha512 = hashlib.sha512()
         self._vault = vault
@@ -84,7 +84,7 @@ class PageIntake:
         self._index = vault.index
         self._scope = vault.scope
         self._ask_index = vault.index.known(vault.scope) > 0
-        self._shelf = shelf
+        self._staging = staging
         self._manifests = previous
         self._leftovers = leftovers
         self._check_header = check_header
@@ -185,10 +185,10 @@ class PageIntake:
         for path, line in page.read:
             if isinstance(line, Entry):
                 self.hard_links.note(path, line)
-        self._shelf.append_manifest(lines)
+        self._staging.append_manifest(lines)
         self.manifest_sha512.update(lines)
-        if self._overhear is not None:
-            self._overhear(lines, page.read)
+        if self._on_page is not None:
+            self._on_page(lines, page.read)
         page.lines = None
         small = [(path, line) for path, line in page.read if isinstance(line, Entry) and _is_small(line)]
         page.sizes = [line.size or 0 for _, line in small]
@@ -215,7 +215,7 @@ class PageIntake:
             if not page.with_files:
                 page.contents[at] = present.find_small(blake3, size)
             if page.contents[at] is None:
-                present.note_small(blake3, path, size)
+                present.add_small(blake3, path, size)
 
     def _known(self, page: _Page, small: list[tuple[bytes, Entry]]) -> list[Location | None]:
         digests = [blake3_of_entry(entry) for _, entry in small]
@@ -271,28 +271,28 @@ class PageIntake:
                     if not self._store_content(number, page, path, line):
                         return False
                 elif line.type == "directory":
-                    self._filing.make_directory(path, line)
+                    self._builder.make_directory(path, line)
             page.next_line += 1
-        self._shelf.add_to_sums(lines)
+        self._staging.add_to_sums(lines)
         return True
 
     def _store_content(self, number: int, page: _Page, path: bytes, entry: Entry) -> bool:
         size = entry.size or 0
         if size > SMALL_FILE:
-            return self._filing.store_large(path, entry, size)
+            return self._builder.store_large(path, entry, size)
         if size == 0:
-            self._filing.write(path, entry, b"")
+            self._builder.write(path, entry, b"")
             return True
         content = page.contents[page.next_content]
         if isinstance(content, Location):
-            if self._filing.store_known(path, entry, content):
+            if self._builder.store_known(path, entry, content):
                 page.next_content += 1
                 return True
             self._want_again(number, page, leftover=is_leftover(content))
             content = None
         if content is None:
             return False
-        self._filing.write(path, entry, content)
+        self._builder.write(path, entry, content)
         page.next_content += 1
         return True
 

@@ -45,7 +45,7 @@ _NOT_AT_SOURCE = Point(
 
 
 @dataclass(frozen=True, slots=True)
-class Traveled:
+class TransferFacts:
     """What the transfer took, for the receipt, and where it came from. Bytes, and nanoseconds.
 
     `interruptions`: how often the link was lost, and how many earlier sessions this one has gone on from.
@@ -73,7 +73,7 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
-class Concluded:
+class StagedAcquisition:
     """An acquisition all of whose parts are in staging: what the receipt and the record are about."""
 
     header: ManifestHeader
@@ -163,7 +163,7 @@ def check_hard_links(links: HardLinkCheck, staging: Staging) -> None:
         )
 
 
-def make_receipt(concluded: Concluded, received: Received, traveled: Traveled, now: int) -> bytes:
+def make_receipt(concluded: StagedAcquisition, received: Received, traveled: TransferFacts, now: int) -> bytes:
     """The vault's statement of what it holds, as the bytes to be signed."""
     header, finish, staging, state = concluded.header, concluded.finish, concluded.staging, concluded.state
     tallies = received.tallies
@@ -211,7 +211,7 @@ def make_receipt(concluded: Concluded, received: Received, traveled: Traveled, n
     return encode_receipt(receipt)
 
 
-def make_received(concluded: Concluded, receipt: bytes, signer: SigningKey, now: int) -> bytes:
+def make_received(concluded: StagedAcquisition, receipt: bytes, signer: SigningKey, now: int) -> bytes:
     """The vault's record that takes the acquisition into the chain."""
     header, finish = concluded.header, concluded.finish
     return encode_record(

@@ -60,9 +60,9 @@ from evidencesync.vault.staging import opened_sessions
 from evidencesync.vault.vault import Vault
 
 _M = TypeVar("_M", bound=Message)
-_LEAVING_SECONDS: Final = 20.0  # for a session that was asked to leave, and may just be storing a segment
+_ENDING_SECONDS: Final = 20.0  # for a session that was asked to leave, and may just be storing a segment
 _NOTICE_SECONDS: Final = 3.0  # for a session whose sender was killed a moment ago, and which has not noticed yet
-_LOOK_SECONDS: Final = 0.1
+_POLL_SECONDS: Final = 0.1
 
 
 def receive(
@@ -72,27 +72,27 @@ def receive(
     now: Callable[[], int] | None = None,
     *,
     host_key: str | None = None,
-    may_return: bool = True,
+    may_reconnect: bool = True,
     pulled: Pulled | None = None,
     host: Host = ALONE,
 ) -> None:
     """Serves one session on a link, and closes it. The other end is told what goes wrong; so is the caller.
 
     `received_from` and `host_key` are what this process itself knows of the connection; the key is None where sshd holds it.
-    With `may_return` a session whose link is lost waits for its sender. `pulled`: the sender is a pull of this very process.
+    With `may_reconnect` a session whose link is lost waits for its sender. `pulled`: the sender is a pull of this very process.
     `host` is asked for a place once somebody has proved a key that the vault trusts; who gets none is told that it is busy.
     Whatever it raises, nothing of a session that was
     not acknowledged or published is to be seen among the evidence.
     """
-    session = _Session(link, vault, Caller(received_from, host_key, may_return, pulled, host), now or SteadyClock())
+    session = _Session(link, vault, Caller(received_from, host_key, may_reconnect, pulled, host), now or SteadyClock())
     try:
         session.run()
     except EvidenceSyncError as error:
-        session.tell(error)
+        session.send_failure(error)
         raise
     except Exception as error:
         failure = unexpected(error)
-        session.tell(failure)
+        session.send_failure(failure)
         raise failure from error
     finally:
         session.close()
@@ -123,64 +123,64 @@ class _Session:
         caller: Caller,
         now: Callable[[], int],
     ) -> None:
-        self._line = SenderConnection(link)
+        self._connection = SenderConnection(link)
         self._version: int | None = None
         self._least_bytes = 0
         self._vault = vault
         self._caller = caller
         self._now = now
 
-    def tell(self, error: EvidenceSyncError) -> None:
+    def send_failure(self, error: EvidenceSyncError) -> None:
         """Says why the session ends, where the link still works."""
-        self._line.try_send(failure_of(error, self._version))
+        self._connection.try_send(failure_of(error, self._version))
 
     def close(self) -> None:
         """Lets go of the link and of the thread that reads it."""
-        self._line.close()
+        self._connection.close()
 
     def run(self) -> None:
         """Handshake, then the transfer under the item's lock; or all of it passed on to where the session lives."""
-        self._line.write(PREAMBLE)
+        self._connection.write(PREAMBLE)
         admitted, purpose = self._shake_hands()
-        say = self._say_that_he_waits if purpose == "push" else lambda: None
-        if not self._caller.host.has_place(admitted.principal, say):
+        send_status = self._send_waiting_status if purpose == "push" else lambda: None
+        if not self._caller.host.has_place(admitted.principal, send_status):
             raise BusyError("the server has as many sessions as it takes")
         if purpose == "custody":
             from evidencesync.ingest.custody import serve_custody
 
-            serve_custody(self._line, self._vault, admitted, self._now)
+            serve_custody(self._connection, self._vault, admitted, self._now)
             return
         from evidencesync.ingest.session import IngestSession  # see `_load_the_rest`
 
         item = self._vault.item(admitted.name, create=True)
-        acquiring = IngestSession(self._line, self._vault, item, admitted, self._caller, self._now)
-        acquiring.least_bytes = self._least_bytes
+        ingest = IngestSession(self._connection, self._vault, item, admitted, self._caller, self._now)
+        ingest.least_bytes = self._least_bytes
         with ExitStack() as stack:
-            elsewhere = self._lock(stack, item, admitted)
-            if elsewhere is not None:
-                self._pass_on(elsewhere)
+            owner = self._lock(stack, item, admitted)
+            if owner is not None:
+                self._relay(owner)
                 return
             complete_unfinished(item)
             completed = item.find_session(admitted.session)
             if completed is not None:
-                acknowledgement = [*self._once_more(item, completed, admitted)]
+                acknowledgement = [*self._repeat_acknowledgement(item, completed, admitted)]
             elif admitted.resumes:
                 raise SessionGoneError("the vault's end of this session has ended")
             else:
-                acknowledgement = acquiring.run()
+                acknowledgement = ingest.run()
         # Only when the lock is free: whoever hears that it is done may begin with the next one at once.
-        self._line.take_new_link()
+        self._connection.take_new_link()
         for message in acknowledgement:
-            self._line.try_send(message)
-        acquiring.catch_up()  # what is left to do is for a cache
+            self._connection.try_send(message)
+        ingest.catch_up()  # what is left to do is for a cache
 
-    def _say_that_he_waits(self) -> None:
-        self._line.send(Status("receiving", 0, 0))
+    def _send_waiting_status(self) -> None:
+        self._connection.send(Status("receiving", 0, 0))
 
     # Handshake.
 
     def _expect(self, kind: type[_M]) -> _M:
-        frame_type, body = next(self._line.frames())
+        frame_type, body = next(self._connection.frames())
         message = decode_message(frame_type, body) if frame_type != DATA_FRAME else None
         if isinstance(message, Failure):
             raise error_of(message)
@@ -195,18 +195,18 @@ class _Session:
         hello = self._expect(Hello)
         offered = welcome(hello, self._vault, os.urandom(NONCE), self._now())
         self._version = offered.version
-        self._line.send(offered)
+        self._connection.send(offered)
         if hello.purpose == "push":
             _load_the_rest()
         if offered.version >= PATIENT_VERSION:
             patience = self._expect(Patience)
             self._least_bytes = patience.least_bytes
             if self._caller.pulled is not None:
-                self._line.wait_forever()
+                self._connection.wait_forever()
             elif hello.purpose == "push":  # a custody chain is shown to a person, who may think before he signs
-                self._line.set_patience(patience)
+                self._connection.set_patience(patience)
         admitted = admit(self._expect(Begin), offered, self._vault, self._now())
-        self._line.lift_deadline()
+        self._connection.lift_deadline()
         return admitted, hello.purpose
 
     # Whose item it is.
@@ -216,34 +216,34 @@ class _Session:
 
         A session that has lost its sender is asked to leave. Raises LockedError.
         """
-        visitor = ResumeRequest(admitted.session, admitted.key.fingerprint, admitted.resumes)
-        leaving, until = False, time.monotonic() + _NOTICE_SECONDS
+        request = ResumeRequest(admitted.session, admitted.key.fingerprint, admitted.resumes)
+        ending, until = False, time.monotonic() + _NOTICE_SECONDS
         while True:
             try:
                 stack.enter_context(item.locked())
             except OtherWriterError:
                 raise
             except LockedError:
-                answer = False if leaving else _knock_everywhere(item, visitor)
+                answer = False if ending else _request_resume(item, request)
                 if isinstance(answer, SocketLink):
                     return answer
                 if answer:
-                    leaving, until = True, time.monotonic() + _LEAVING_SECONDS
+                    ending, until = True, time.monotonic() + _ENDING_SECONDS
                 if time.monotonic() >= until:
                     raise
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_POLL_SECONDS)
             else:
                 return None
 
-    def _pass_on(self, elsewhere: SocketLink) -> None:
+    def _relay(self, owner: SocketLink) -> None:
         """Passes bytes between the link and the process in which the session lives, until either ends."""
-        forth = threading.Thread(target=_copy, args=(self._line.rest, elsewhere.write, elsewhere.close), daemon=True)
+        forth = threading.Thread(target=_copy, args=(self._connection.rest, owner.write, owner.close), daemon=True)
         forth.start()
-        _copy(elsewhere.read, self._line.write, self._line.close)
-        elsewhere.close()
+        _copy(owner.read, self._connection.write, self._connection.close)
+        owner.close()
         forth.join()
 
-    def _once_more(self, item: VaultItem, number: int, admitted: Admitted) -> Iterator[Message]:
+    def _repeat_acknowledgement(self, item: VaultItem, number: int, admitted: Admitted) -> Iterator[Message]:
         """The same session again, whose acknowledgement was lost: its own examiner gets what he would have got."""
         if item.header(number).examiner.key != admitted.key.fingerprint:
             raise UntrustedSignerError("this session was another examiner's")
@@ -266,11 +266,11 @@ class _Session:
         )
 
 
-def _knock_everywhere(item: VaultItem, visitor: ResumeRequest) -> SocketLink | bool:
+def _request_resume(item: VaultItem, request: ResumeRequest) -> SocketLink | bool:
     """Knocks at the doors of the item's sessions: at his own if he has one, else at each."""
     for session, session_fd in opened_sessions(item.layout):
-        if not visitor.resumes or session == visitor.session:
-            answer = request_resume(session_fd, visitor)
+        if not request.resumes or session == request.session:
+            answer = request_resume(session_fd, request)
             if answer:
                 return answer
     return False

@@ -16,8 +16,8 @@ from evidencesync.errors import DigestMismatchError
 from evidencesync.evidence.digest import Buffer, SegmentDigest, chunk_digest_of
 from evidencesync.ingest.assembly import Assembly
 from evidencesync.ingest.basis import Basis
-from evidencesync.ingest.context import VaultSide
-from evidencesync.ingest.session_contents import PresentContent
+from evidencesync.ingest.context import IngestContext
+from evidencesync.ingest.session_contents import SessionContent
 from evidencesync.limits import MIN_CHUNK
 from evidencesync.protocol.flow import RefinePolicy
 from evidencesync.protocol.outgoing import split_blocks
@@ -94,8 +94,8 @@ class Refiner:
         if refined.gap.phase is not None and refined.longest_lack >= MIN_CHUNK and self._second_policy.wants_pieces():
             return by_content(refined.basis)
         if first is not None:
-            self._second_policy.note_found(max(refined.found - first.found, 0), size)
-        self._policy.note_found(refined.found, size)
+            self._second_policy.record_found(max(refined.found - first.found, 0), size)
+        self._policy.record_found(refined.found, size)
         return None
 
     def build(self, refined: RefinedGap, rows: Sequence[Row], arrived: Iterator[Buffer]) -> list[memoryview]:
@@ -123,7 +123,7 @@ class AlignmentHint:
     `place` is where its byte `at` would be. The latest that is known.
     """
 
-    content: PresentContent
+    content: SessionContent
     size: int = 0
     at: int = 0
     place: Place | None = None
@@ -157,7 +157,7 @@ class OpenSegment:
     promised: set[SegmentDigest] = field(default_factory=set)
     ready: bool = False
 
-    def note_end(self, end: Place | None) -> None:
+    def set_end(self, end: Place | None) -> None:
         """Remembers where the vault has what stands before the next segment."""
         self.end = end
         if end is not None:
@@ -185,7 +185,7 @@ def rows_of(lengths: list[int], blocks: list[memoryview]) -> list[Row]:
 class SegmentStore:
     """Appends segments to the content that is being assembled, in recipe and journal, too."""
 
-    def __init__(self, vault: VaultSide, staging: Staging, refiner: Refiner) -> None:
+    def __init__(self, vault: IngestContext, staging: Staging, refiner: Refiner) -> None:
         self.zero_bytes = 0
         self._vault = vault
         self._staging = staging
@@ -208,7 +208,7 @@ class SegmentStore:
                 return False
         assembly.recipe.add_segment(rows)
         self._staging.journal.add_segment(stream, rows)
-        self._staging.note_stored(sum(row.length for row in rows if not row.is_zeros))
+        self._staging.count_stored(sum(row.length for row in rows if not row.is_zeros))
         return True
 
     def _store_arrived(self, assembly: Assembly, rows: list[Row], blocks: list[memoryview]) -> None:
@@ -225,7 +225,7 @@ class SegmentStore:
             data = b"" if row.is_zeros else basis.read(location, offset, row.length)
             good = basis.is_zeros(location, offset, row.length) if row.is_zeros else has_digest(data, row)
             if data is None or not good:
-                basis.note_damage(location)
+                basis.record_damage(location)
                 segment.whole, segment.rows, segment.ready = None, None, False
                 return False
             parts.append(data)
@@ -255,7 +255,7 @@ class SegmentStore:
                 if data is not None and has_digest(data, row):
                     parts[number] = data
                     continue
-                basis.note_damage(place.file)
+                basis.record_damage(place.file)
                 segment.places[number] = None
             elif row.is_zeros or number in parts:
                 continue

@@ -22,13 +22,13 @@ from evidencesync.evidence.digest import sha256_of
 from evidencesync.files.disk import FOLDER_FLAGS, storing
 from evidencesync.ingest.admission import Admitted, show_after, show_since
 from evidencesync.ingest.basis import Basis, Lookup, TreeKey
-from evidencesync.ingest.context import VaultSide
+from evidencesync.ingest.context import IngestContext
 from evidencesync.ingest.manifests import leftover_manifests, not_verified, previous_manifest, staged_lines
 from evidencesync.ingest.pages import PageIntake, PreviousManifest
 from evidencesync.ingest.receipt import (
-    Concluded,
     Received,
-    Traveled,
+    StagedAcquisition,
+    TransferFacts,
     check_finish,
     check_hard_links,
     check_header,
@@ -37,7 +37,7 @@ from evidencesync.ingest.receipt import (
     sign_receipt,
     sign_record,
 )
-from evidencesync.ingest.session_contents import Present
+from evidencesync.ingest.session_contents import SessionContents
 from evidencesync.ingest.streams import StreamIntake
 from evidencesync.protocol.events import (
     ChunksArrived,
@@ -65,11 +65,11 @@ from evidencesync.vault.layout import (
     ACQUIRED_SIGNATURE,
     DATA,
     MANIFEST_SIGNATURE,
-    PRESENT,
     RECEIPT,
     RECEIPT_SIGNATURE,
     RECEIVED,
     RECEIVED_SIGNATURE,
+    THIS_SESSION,
     ItemLayout,
     Location,
     Scope,
@@ -93,14 +93,14 @@ class IngestSession:
 
     def __init__(
         self,
-        line: SenderConnection,
+        connection: SenderConnection,
         vault: Vault,
         item: VaultItem,
         admitted: Admitted,
         caller: Caller,
         now: Callable[[], int],
     ) -> None:
-        self._line = line
+        self._connection = connection
         self._vault = vault
         self._item = item
         self._admitted = admitted
@@ -109,8 +109,8 @@ class IngestSession:
         self._started = time.monotonic_ns()
         self._done_bytes = 0
         self._total_bytes = 0
-        self._last_sign = time.monotonic()
-        self._heard = False
+        self._last_keep_alive = time.monotonic()
+        self._has_received = False
         self._damaged: set[Location] = set()
         self._manifests: list[PreviousManifest] = []
         self._vault_shown = 0
@@ -137,28 +137,32 @@ class IngestSession:
             stack.callback(index.close)
             leftovers = Leftovers(item, admitted.session)
             stack.callback(leftovers.close)
-            present = Present(scope)
+            present = SessionContents(scope)
             open_tree = partial(self._open_tree, leftovers)
             self._while_working("receiving", partial(self._look_up, index, leftovers, state))
             self._check_declared(index.known(scope) + leftovers.count)
             staging = stack.enter_context(Staging.create(item, admitted.session))
             staging.keep_reserve()
-            basis = Basis(partial(_open_any, open_tree, present, staging), from_disk=admitted.read_back, working=self._give_sign)
+            basis = Basis(
+                partial(_open_any, open_tree, present, staging), from_disk=admitted.read_back, working=self._send_keep_alive
+            )
             stack.callback(basis.close)
             self._damaged = basis.damaged
-            self._open_door(staging, stack)
+            self._open_session_socket(staging, stack)
             lookup = Lookup(index, leftovers)
             self._show_chains()
-            self._line.send(_ready(admitted, state, lookup.known(scope), reach, leftovers.count))
+            self._connection.send(_ready(admitted, state, lookup.known(scope), reach, leftovers.count))
             previous = (item.name.case.folder, item.name.item.folder, state.next_acquisition - 1)
-            side = VaultSide(Receiver(), lookup, scope, basis, admitted.read_back, piece_key(admitted.session), previous, present)
+            side = IngestContext(
+                Receiver(), lookup, scope, basis, admitted.read_back, piece_key(admitted.session), previous, present
+            )
             streams = StreamIntake(side, staging, leftovers)
             stack.callback(streams.close)
             vault_id, vault_key = self._vault.settings.id, self._vault.signer.public_key.fingerprint
 
             def check(header: ManifestHeader) -> None:
                 check_header(header, admitted, vault_id, vault_key, state)
-                leftovers.note_header(header)
+                leftovers.set_header(header)
 
             pages = PageIntake(
                 side,
@@ -167,27 +171,27 @@ class IngestSession:
                 self._manifests,
                 leftovers,
                 check,
-                overhear=pulled.overhear if pulled is not None else None,
+                on_page=pulled.on_page if pulled is not None else None,
             )
             finish = self._take_everything(side.receiver, streams, pages)
-            self._line.committed = True
-            self._line.interruptions += leftovers.count_continued()
+            self._connection.committed = True
+            self._connection.interruptions += leftovers.count_continued()
             published = self._conclude(state, staging, streams, pages, finish, reach)
             self._while_working("publishing", leftovers.remove_continued)
             return [*show_after(self._vault.ledger, self._vault_shown), published]
 
-    def _open_door(self, staging: Staging, stack: ExitStack) -> None:
+    def _open_session_socket(self, staging: Staging, stack: ExitStack) -> None:
         """The sender may come back, if whoever called this allows it."""
-        if self._caller.may_return:
+        if self._caller.may_reconnect:
             who, caller = self._admitted, self._caller
-            resident = SenderIdentity(who.principal, who.key.fingerprint, caller.received_from)
-            self._line.open_session_socket(staging.session_fd, who.session, resident, caller.host)
-            stack.callback(self._line.close_session_socket)
+            sender = SenderIdentity(who.principal, who.key.fingerprint, caller.received_from)
+            self._connection.open_session_socket(staging.session_fd, who.session, sender, caller.host)
+            stack.callback(self._connection.close_session_socket)
 
     def _reach(self) -> Reach:
         """How far lookups go. A pull's source may be anybody's machine: what it can learn of the vault ends at the item."""
         pulled = self._caller.pulled
-        return "item" if pulled is not None and pulled.overhear is not None else self._vault.settings.policy.reach
+        return "item" if pulled is not None and pulled.on_page is not None else self._vault.settings.policy.reach
 
     def catch_up(self) -> None:
         """The index with everything that is published in the case, also by a session that ended before it came to this."""
@@ -224,9 +228,9 @@ class IngestSession:
     def _show_chains(self) -> None:
         """Both chains, from what the sender has seen of them on: he decides whether they are what they were."""
         for batch in show_since(self._item.ledger, self._admitted.seen):
-            self._line.send(batch)
+            self._connection.send(batch)
         for batch in show_since(self._vault.ledger, self._admitted.vault_seen):
-            self._line.send(batch)
+            self._connection.send(batch)
             self._vault_shown = batch.first + len(batch.records) - 1
 
     # Transfer.
@@ -241,7 +245,7 @@ class IngestSession:
                 return self._take_frames(receiver, streams, pages)
             except LinkLostError:
                 # A sender who had gone before the item was his sends nothing, and has nothing here to come back to.
-                if not self._heard or not self._line.wait():
+                if not self._has_received or not self._connection.wait():
                     raise
                 lost = True
 
@@ -251,15 +255,15 @@ class IngestSession:
         resumed = Resumed(pages.stored, stored.segments, stored.streams, stored.left is not None, concluding=False)
         receiver = Receiver(resumed, stored.left)
         streams.rewind(receiver)
-        self._line.send(resumed)
+        self._connection.send(resumed)
         pages.rewind(receiver)
         return receiver
 
     def _take_frames(self, receiver: Receiver, streams: StreamIntake, pages: PageIntake) -> Finish:
         """Stores what comes. The end may be announced while answers to what was asked are still under way."""
         finish: Finish | None = None
-        for frame_type, body in self._line.frames():
-            self._heard = True
+        for frame_type, body in self._connection.frames():
+            self._has_received = True
             for event in receiver.receive(frame_type, body):
                 if isinstance(event, FinishRequested):
                     finish = event.finish
@@ -268,7 +272,7 @@ class IngestSession:
             answers = receiver.take_output()
             if answers:
                 with suppress(LinkLostError):  # what has arrived is stored all the same, and after that the link's end is met
-                    self._line.write(answers)
+                    self._connection.write(answers)
             if finish is not None and streams.is_idle and pages.is_idle:
                 if not pages.reader.done:
                     raise ProtocolError("the end was announced before everything was sent")
@@ -303,18 +307,18 @@ class IngestSession:
         check_finish(finish, staging, pages.manifest_sha512.digest(), admitted, self._vault.load_trust(), state, now, low_s=low_s)
         pulled = self._caller.pulled
         received = Received(tally.contents, tally.bytes, admitted.read_back, pages.tallies)
-        traveled = Traveled(
-            self._line.wire_received,
-            self._line.wire_sent,
+        traveled = TransferFacts(
+            self._connection.wire_received,
+            self._connection.wire_sent,
             streams.literal_bytes + pages.literal_bytes,
             streams.zero_bytes,
             time.monotonic_ns() - self._started,
-            self._line.interruptions,
+            self._connection.interruptions,
             self._caller.received_from,
             self._caller.host_key,
             pulled.host_key if pulled is not None else None,
         )
-        concluded = Concluded(header, finish, staging, state, reach)
+        concluded = StagedAcquisition(header, finish, staging, state, reach)
         receipt = make_receipt(concluded, received, traveled, now)
         signer = self._vault.signer
         record = make_received(concluded, receipt, signer, now)
@@ -345,20 +349,20 @@ class IngestSession:
         data_fd = staging.open_data()
         try:
             lines = not_verified(staged_lines(staging), pages.verified_on_disk)
-            read_back(data_fd, lines, self._note_read)
+            read_back(data_fd, lines, self._count_read_back)
             staging.read_documents_back()
         finally:
             os.close(data_fd)
 
-    def _note_read(self, _files: int, size: int) -> None:
+    def _count_read_back(self, _files: int, size: int) -> None:
         self._done_bytes += size
 
-    def _give_sign(self) -> None:
+    def _send_keep_alive(self) -> None:
         """In the middle of work on what has arrived, which may take long: the sender should not take this end for gone."""
         now = time.monotonic()
-        if now - self._last_sign >= _STATUS_SECONDS:
-            self._last_sign = now
-            self._line.try_send(Status("receiving", 0, 0))
+        if now - self._last_keep_alive >= _STATUS_SECONDS:
+            self._last_keep_alive = now
+            self._connection.try_send(Status("receiving", 0, 0))
 
     def _while_working(self, stage: Stage, work: Callable[[], object]) -> None:
         """Runs work that takes its time in a thread, and lets the sender know that this end is alive.
@@ -369,15 +373,15 @@ class IngestSession:
         with ThreadPoolExecutor(1, stage) as pool:
             running = pool.submit(work)
             while wait([running], _STATUS_SECONDS).not_done:
-                if self._line.take_new_link():
-                    self._line.try_send(Resumed(0, 0, 0, stream_open=False, concluding=True))
-                self._line.try_send(Status(stage, self._done_bytes, self._total_bytes))
+                if self._connection.take_new_link():
+                    self._connection.try_send(Resumed(0, 0, 0, stream_open=False, concluding=True))
+                self._connection.try_send(Status(stage, self._done_bytes, self._total_bytes))
             running.result()
 
 
-def _open_any(open_tree: Callable[[TreeKey], TreeReader], present: Present, staging: Staging, key: TreeKey) -> TreeReader:
+def _open_any(open_tree: Callable[[TreeKey], TreeReader], present: SessionContents, staging: Staging, key: TreeKey) -> TreeReader:
     """What is published or left over; and what this session itself has brought."""
-    return present.tree(staging.open_data()) if key[2] == PRESENT else open_tree(key)
+    return present.tree(staging.open_data()) if key[2] == THIS_SESSION else open_tree(key)
 
 
 def _ready(admitted: Admitted, state: ItemState, known: int, reach: Reach, leftovers: int) -> Ready:

@@ -15,7 +15,7 @@ from evidencesync.errors import MissingOrExtraError
 from evidencesync.evidence.digest import Blake3Digest, SegmentDigest
 from evidencesync.limits import MIB
 from evidencesync.vault.content import StagedContent
-from evidencesync.vault.layout import PRESENT, Location, Scope
+from evidencesync.vault.layout import THIS_SESSION, Location, Scope
 from evidencesync.vault.tree import TreeReader
 
 _REMEMBERED_BYTES: Final = 12 * MIB
@@ -25,7 +25,7 @@ _STAGED: Final = b"\0"  # with which the path of a large content begins here: no
 
 
 @dataclass(slots=True)
-class PresentContent:
+class SessionContent:
     """A larger content of this session: first it is assembled, then it is whole, in the end it has a path in `data/`.
 
     `staged` has its bytes until then; or `existing` says where they all lie. `is_gone`: no line of the manifest named it.
@@ -43,12 +43,12 @@ class PresentContent:
 
 @dataclass(frozen=True, slots=True)
 class _Segment:
-    content: PresentContent
+    content: SessionContent
     offset: int
     packed: bytes
 
 
-class Present:
+class SessionContents:
     """Remembers contents and segments of one session. For one thread."""
 
     def __init__(self, scope: Scope, room: int = _REMEMBERED_BYTES) -> None:
@@ -57,7 +57,7 @@ class Present:
         self._room = room
         self._segments: dict[SegmentDigest, _Segment] = {}
         self._segment_bytes = 0
-        self._contents: dict[int, PresentContent] = {}
+        self._contents: dict[int, SessionContent] = {}
         self._small: dict[Blake3Digest, Location] = {}
         self._small_bytes = 0
         self._files: dict[tuple[Blake3Digest, int | None], Location] = {}
@@ -66,12 +66,12 @@ class Present:
 
     # Large contents.
 
-    def begin(self) -> PresentContent:
+    def begin(self) -> SessionContent:
         """A larger content begins to be assembled."""
         self._count += 1
-        return PresentContent(self._count)
+        return SessionContent(self._count)
 
-    def add_segment(self, content: PresentContent, offset: int, rows: list[Row]) -> None:
+    def add_segment(self, content: SessionContent, offset: int, rows: list[Row]) -> None:
         """A segment of it is stored, and begins at this offset."""
         packed = pack_segment(rows)
         digest = segment_digest_of(packed)
@@ -85,18 +85,18 @@ class Present:
             self._forget(next(iter(self._segments)))
 
     def complete(
-        self, content: PresentContent, blake3: Blake3Digest, size: int, staged: StagedContent | None, existing: Location | None
+        self, content: SessionContent, blake3: Blake3Digest, size: int, staged: StagedContent | None, existing: Location | None
     ) -> None:
         """It is whole: staged, or to be found in another place."""
         content.blake3, content.size, content.staged, content.existing = blake3, size, staged, existing
 
-    def place(self, content: PresentContent, path: bytes) -> None:
+    def place(self, content: SessionContent, path: bytes) -> None:
         """It has its place in `data/`."""
         content.path, content.staged = path, None
         if content.number in self._contents:
             self._segment_bytes += len(path)
 
-    def drop(self, content: PresentContent) -> None:
+    def drop(self, content: SessionContent) -> None:
         """No line names it."""
         content.is_gone, content.staged = True, None
 
@@ -106,18 +106,18 @@ class Present:
         location = self._location(found.content) if found is not None else None
         return None if found is None or location is None else (location, found.offset, unpack_segment(found.packed))
 
-    def is_coming(self, digest: SegmentDigest, content: PresentContent) -> bool:
+    def is_coming(self, digest: SegmentDigest, content: SessionContent) -> bool:
         """Whether another content than this one has a segment, and is being assembled."""
         found = self._segments.get(digest)
         return found is not None and found.content is not content and found.content.blake3 is None and not found.content.is_gone
 
-    def _location(self, content: PresentContent) -> Location | None:
+    def _location(self, content: SessionContent) -> Location | None:
         if content.is_gone or content.blake3 is None:
             return None
         if content.existing is not None:
             return content.existing
         name = _STAGED + b"%d" % content.number
-        return Location(self._scope.case, self._scope.item, PRESENT, name, content.size, content.blake3)
+        return Location(self._scope.case, self._scope.item, THIS_SESSION, name, content.size, content.blake3)
 
     def _forget(self, digest: SegmentDigest) -> None:
         segment = self._segments.pop(digest)
@@ -130,11 +130,11 @@ class Present:
 
     # Small contents.
 
-    def note_small(self, blake3: Blake3Digest, path: bytes, size: int) -> None:
+    def add_small(self, blake3: Blake3Digest, path: bytes, size: int) -> None:
         """A small content that is listed here, and will lie at its path before anything that is listed later does."""
         if blake3 in self._small:
             return
-        self._small[blake3] = Location(self._scope.case, self._scope.item, PRESENT, path, size, blake3)
+        self._small[blake3] = Location(self._scope.case, self._scope.item, THIS_SESSION, path, size, blake3)
         self._small_bytes += len(path) + _OVERHEAD
         while self._small_bytes > self._room:
             oldest = next(iter(self._small))
@@ -147,12 +147,12 @@ class Present:
 
     # Files.
 
-    def note_file(self, blake3: Blake3Digest, mtime_ns: int | None, path: bytes, size: int) -> None:
+    def add_file(self, blake3: Blake3Digest, mtime_ns: int | None, path: bytes, size: int) -> None:
         """A file was made in `data/`, with this content and time: another one with both is a name of it."""
         key = blake3, mtime_ns
         if key in self._files:
             return
-        self._files[key] = Location(self._scope.case, self._scope.item, PRESENT, path, size, blake3)
+        self._files[key] = Location(self._scope.case, self._scope.item, THIS_SESSION, path, size, blake3)
         self._file_bytes += len(path) + _OVERHEAD
         while self._file_bytes > self._room:
             oldest = next(iter(self._files))
@@ -166,13 +166,13 @@ class Present:
 
     def tree(self, data_fd: int) -> TreeReader:
         """Opens what `find_segment` and `find_small` have named. Takes over a descriptor of `data/`."""
-        return _PresentTree(data_fd, self._contents)
+        return _SessionTree(data_fd, self._contents)
 
 
-class _PresentTree(TreeReader):
+class _SessionTree(TreeReader):
     """The files of a `data/` that is being made, and contents that have no place in it yet."""
 
-    def __init__(self, data_fd: int, contents: dict[int, PresentContent]) -> None:
+    def __init__(self, data_fd: int, contents: dict[int, SessionContent]) -> None:
         super().__init__(data_fd)
         self._contents = contents
 
@@ -196,5 +196,5 @@ class _PresentTree(TreeReader):
             raise MissingOrExtraError("a content of this session has no place yet, or is not known any more")
         return content.path
 
-    def _content(self, path: bytes) -> PresentContent | None:
+    def _content(self, path: bytes) -> SessionContent | None:
         return self._contents.get(int(path[1:])) if path.startswith(_STAGED) else None

@@ -12,7 +12,7 @@ from evidencesync.errors import DigestMismatchError, LimitExceededError, Protoco
 from evidencesync.evidence.digest import Blake3Digest, SegmentDigest, Sha256Digest
 from evidencesync.ingest.assembly import AssembledContent, Assembly
 from evidencesync.ingest.basis import tree_key
-from evidencesync.ingest.context import VaultSide
+from evidencesync.ingest.context import IngestContext
 from evidencesync.ingest.segments import AlignmentHint, OpenSegment, Place, Refiner, SegmentStore, rows_of
 from evidencesync.limits import MAX_OPEN_SEGMENTS, MAX_UNLISTED_CONTENTS, SMALL_FILE
 from evidencesync.protocol.events import (
@@ -33,7 +33,7 @@ from evidencesync.vault.staging import Staging
 
 
 @dataclass(frozen=True, slots=True)
-class StoredSoFar:
+class StoredCounts:
     """How many segments and how many streams are stored, and how many bytes the open stream may still have."""
 
     segments: int
@@ -44,7 +44,7 @@ class StoredSoFar:
 class StreamIntake:
     """Takes the events of streams in the order they come; stores segments strictly in order of their numbers."""
 
-    def __init__(self, vault: VaultSide, staging: Staging, leftovers: Leftovers) -> None:
+    def __init__(self, vault: IngestContext, staging: Staging, leftovers: Leftovers) -> None:
         self.literal_bytes = 0
         self._contents: deque[AssembledContent] = deque()
         self._receiver = vault.receiver
@@ -81,10 +81,10 @@ class StreamIntake:
         return self._segments.zero_bytes
 
     @property
-    def stored(self) -> StoredSoFar:
+    def stored(self) -> StoredCounts:
         """Where a sender has to go on whose link was lost."""
         left = self._stream_size - self._assembly.size if self._assembly is not None else None
-        return StoredSoFar(self._stored, self._streams, left)
+        return StoredCounts(self._stored, self._streams, left)
 
     def rewind(self, receiver: Receiver) -> None:
         """Drops what has not been stored: it comes again, and is answered through this receiver."""
@@ -149,7 +149,7 @@ class StreamIntake:
             location, offset, rows = found
             if sum(row.length for row in rows) == event.size:
                 segment.rows, segment.whole, segment.ready = rows, (location, offset), True
-                segment.note_end(Anchor(location, offset + event.size))
+                segment.set_end(Anchor(location, offset + event.size))
         self._promise(segment, event.digest)
         self._receiver.answer_segment(event.number, known=segment.ready, rows=len(segment.rows or ()))
         self.advance()
@@ -169,7 +169,7 @@ class StreamIntake:
             segment.places.append(Anchor(place[0], place[1]) if place is not None and usable else None)
         before, after = self._neighbours(segment)
         segment.gaps, end = self._refiner.choose(event.rows, segment.places, before, after)
-        segment.note_end(end)
+        segment.set_end(end)
         self._ask_for_missing(segment, event.rows)
         self.advance()
 
@@ -315,7 +315,7 @@ class StreamIntake:
         files = self._basis.tree(tree_key(location))
         staged = self._staging.take_over(leftovers.name_of(location), files, location.path, self._streams)
         if staged is not None:
-            leftovers.note_taken(location)
+            leftovers.mark_taken(location)
         return staged
 
     def _complete(self, closed: StreamClosed) -> None:

@@ -15,8 +15,8 @@ from evidencesync.vault.catalog import case_folders, item_folders
 from evidencesync.vault.layout import ItemLayout, VaultLayout
 from evidencesync.vault.staging import opened_sessions
 
-_LEAVING_SECONDS: Final = 20.0  # for a session that is just storing something
-_LOOK_SECONDS: Final = 0.05
+_ENDING_SECONDS: Final = 20.0  # for a session that is just storing something
+_POLL_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,12 @@ class Transfer:
     case: str
     item: str
     session: str
-    occupant: SessionState
+    session_state: SessionState
 
     @property
     def waits(self) -> bool:
         """Whether it does nothing but wait for its sender."""
-        return self.occupant.state == "waiting"
+        return self.session_state.state == "waiting"
 
 
 def find_transfers(vault: VaultLayout) -> list[Transfer]:
@@ -58,13 +58,13 @@ def _of_item(vault: VaultLayout, case: str, item: str) -> Iterator[Transfer]:
     layout = ItemLayout(vault.case(case) / item)
     with contextlib.suppress(EvidenceSyncError):  # what cannot be looked at is told by whoever lists or checks the item
         for session, session_fd in opened_sessions(layout):
-            if (occupant := ask_state(session_fd)) is not None:
-                yield Transfer(case, item, session, occupant)
+            if (session_state := ask_state(session_fd)) is not None:
+                yield Transfer(case, item, session, session_state)
 
 
 def _is_free(layout: ItemLayout) -> bool:
     """Whether the item's lock is free, as it is when a session has ended."""
-    until = time.monotonic() + _LEAVING_SECONDS
+    until = time.monotonic() + _ENDING_SECONDS
     while True:
         try:
             with locked_folder(layout.root, "the item"):
@@ -72,4 +72,4 @@ def _is_free(layout: ItemLayout) -> bool:
         except LockedError:
             if time.monotonic() >= until:
                 return False
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)

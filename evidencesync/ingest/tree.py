@@ -15,10 +15,10 @@ from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.utc_time import parse_file_time
 from evidencesync.ingest.assembly import AssembledContent
 from evidencesync.ingest.basis import tree_key
-from evidencesync.ingest.context import Tallies, VaultSide
+from evidencesync.ingest.context import IngestContext, Tallies
 from evidencesync.ingest.streams import StreamIntake
 from evidencesync.vault.content import StagedContent
-from evidencesync.vault.layout import PRESENT, Location
+from evidencesync.vault.layout import THIS_SESSION, Location
 from evidencesync.vault.resume.leftovers import is_leftover
 from evidencesync.vault.tree import TreeWriter
 
@@ -33,7 +33,7 @@ class StagingArea(Protocol):
     def adopt(self, path: bytes, content: StagedContent, mtime_ns: int | None) -> None:
         """Moves a finished content to its place in `data/`."""
 
-    def note_stored(self, size: int) -> None:
+    def count_stored(self, size: int) -> None:
         """So many bytes were written."""
 
     def append_manifest(self, lines: bytes) -> None:
@@ -49,7 +49,7 @@ class StagingArea(Protocol):
 class TreeBuilder:
     """Makes what a manifest's entries list. Every content is checked against its entry before it counts."""
 
-    def __init__(self, vault: VaultSide, streams: StreamIntake, shelf: StagingArea, previous: int | None) -> None:
+    def __init__(self, vault: IngestContext, streams: StreamIntake, staging: StagingArea, previous: int | None) -> None:
         """`previous` is the number of the acquisition before, if there is one."""
         self.tallies = Tallies()
         self.verified_on_disk = bytearray()
@@ -59,13 +59,13 @@ class TreeBuilder:
         self._basis = vault.basis
         self._from_disk = vault.from_disk
         self._streams = streams
-        self._shelf = shelf
+        self._staging = staging
         self._present = vault.present
         self._previous = previous
 
     def make_directory(self, path: bytes, entry: Entry) -> None:
         """A directory."""
-        self._shelf.tree.make_directory(path, _mtime(entry))
+        self._staging.tree.make_directory(path, _mtime(entry))
 
     def write(self, path: bytes, entry: Entry, content: bytes | memoryview) -> None:
         """A file of bytes that arrived. Raises DigestMismatchError unless they are those of its entry."""
@@ -73,11 +73,11 @@ class TreeBuilder:
             raise DigestMismatchError(f"a file arrived that is not the one that was read at the source: {safe_text(path, 300)}")
         if content and self._link_again(path, entry, len(content)):
             return
-        self._shelf.tree.create_file(path, content, _mtime(entry))
+        self._staging.tree.create_file(path, content, _mtime(entry))
         if content:
-            self._shelf.append_recipe(Recipe(blake3_of_entry(entry), len(content), b""))
-            self._note(path, entry, len(content))
-        self._shelf.note_stored(len(content))
+            self._staging.append_recipe(Recipe(blake3_of_entry(entry), len(content), b""))
+            self._record_file(path, entry, len(content))
+        self._staging.count_stored(len(content))
         self.tallies.written.add(len(content))
         self.verified_on_disk.append(0)
 
@@ -90,13 +90,13 @@ class TreeBuilder:
             return False
         data, status = read
         if blake3_of(data).hex() != entry.blake3 or (self._from_disk and sha256_of(data).hex() != entry.sha256):
-            basis.note_damage(location)
+            basis.record_damage(location)
             return False
         if self._link(path, entry, location, size, status) or self._link_again(path, entry, size):
             return True
-        self._shelf.tree.create_file(path, data, _mtime(entry))
-        self._note(path, entry, size)
-        self._shelf.append_recipe(Recipe(blake3_of_entry(entry), size, b""))
+        self._staging.tree.create_file(path, data, _mtime(entry))
+        self._record_file(path, entry, size)
+        self._staging.append_recipe(Recipe(blake3_of_entry(entry), size, b""))
         self.tallies.copied.add(size)
         self.verified_on_disk.append(0)
         return True
@@ -119,12 +119,12 @@ class TreeBuilder:
                 content.staged.discard()
                 return True
             try:
-                self._shelf.adopt(path, content.staged, _mtime(entry))
+                self._staging.adopt(path, content.staged, _mtime(entry))
             finally:
                 content.staged.close()
             self._present.place(content.present, path)
-            self._note(path, entry, size)
-            self._shelf.append_recipe(content.recipe)
+            self._record_file(path, entry, size)
+            self._staging.append_recipe(content.recipe)
             self.tallies.add_assembled(size, content.shared)
             self.verified_on_disk.append(0)
         return True
@@ -142,15 +142,15 @@ class TreeBuilder:
         fd = self._basis.fd_of(location)
         if fd is None:
             raise DigestMismatchError("a published file has vanished while it was being used")
-        method = self._shelf.tree.copy(path, fd, content.size, _mtime(entry))
-        self._note(path, entry, content.size)
-        self._shelf.append_recipe(content.recipe)
+        method = self._staging.tree.copy(path, fd, content.size, _mtime(entry))
+        self._record_file(path, entry, content.size)
+        self._staging.append_recipe(content.recipe)
         (self.tallies.reflinked if method == "reflinked" else self.tallies.copied).add(content.size)
         self.verified_on_disk.append(0)
 
-    def _note(self, path: bytes, entry: Entry, size: int) -> None:
+    def _record_file(self, path: bytes, entry: Entry, size: int) -> None:
         """A new file was made."""
-        self._present.note_file(blake3_of_entry(entry), _mtime(entry), path, size)
+        self._present.add_file(blake3_of_entry(entry), _mtime(entry), path, size)
 
     def _link_again(self, path: bytes, entry: Entry, size: int) -> bool:
         """Another name for a file that was made before in this session, with the same content and time."""
@@ -161,16 +161,16 @@ class TreeBuilder:
         if not is_leftover(location) and (location.case, location.item) != (self._scope.case, self._scope.item):
             return False
         tree = self._basis.tree(tree_key(location))
-        if not self._shelf.tree.link(path, tree, location.path, size, _mtime(entry), found):
+        if not self._staging.tree.link(path, tree, location.path, size, _mtime(entry), found):
             return False
         if is_leftover(location):  # in the end it has one name, and was written for this acquisition
-            self._shelf.append_recipe(Recipe(blake3_of_entry(entry), size, b""))
+            self._staging.append_recipe(Recipe(blake3_of_entry(entry), size, b""))
             self.tallies.written.add(size)
             self.verified_on_disk.append(0)
             return True
         self.tallies.linked.add(size)
         # What this session has written is on no disk yet: it is read back under each of its names.
-        self.verified_on_disk.append(int(self._from_disk and location.acquisition != PRESENT))
+        self.verified_on_disk.append(int(self._from_disk and location.acquisition != THIS_SESSION))
         return True
 
 

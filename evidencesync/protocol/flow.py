@@ -57,12 +57,12 @@ class AskPolicy:
             return Opening.LIST
         return Opening.LIST if self._partly_known else Opening.NAME
 
-    def note_known(self) -> None:
+    def record_known(self) -> None:
         """The peer had all of it."""
         self._misses = 0
         self._partly_known = False
 
-    def note_parts(self, missing: int, asked: int) -> None:
+    def record_parts(self, missing: int, asked: int) -> None:
         """The peer lacked `missing` of the `asked` parts."""
         if missing >= asked:
             self._misses += 1
@@ -89,7 +89,7 @@ class RefinePolicy:
         self._since_probe += 1
         return self._since_probe % _REFINE_EVERY == 0
 
-    def note_found(self, found: int, size: int) -> None:
+    def record_found(self, found: int, size: int) -> None:
         """So many of a gap's bytes were in the basis. Below a hundredth the digests were dearer than what they spared.
 
         A gap smaller than any chunk stands among zeros, and that nothing of it was found says nothing of others.
@@ -127,7 +127,7 @@ class Repeats:
             del self._seen[next(iter(self._seen))]
         self._seen[key] = None
 
-    def note_answer(self, *, known: bool) -> None:
+    def record_answer(self, *, known: bool) -> None:
         """What the vault has said of something that came again."""
         self._misses = 0 if known else self._misses + 1
 

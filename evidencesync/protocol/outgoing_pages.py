@@ -53,7 +53,7 @@ class OutgoingPages:
         number = self.count
         self.count += 1
         held = len(lines) + sum(map(len, contents))
-        page = self._pages[number] = _OpenPage(lines, contents, held, repeats=self._note_contents(contents))
+        page = self._pages[number] = _OpenPage(lines, contents, held, repeats=self._remember_contents(contents))
         self.held_bytes += held
         # No vault has this very header; and it has to know whose attempt this is before a segment is gone on with.
         if is_header(lines) or self._page_policy.opening() is Opening.BYTES:
@@ -75,9 +75,9 @@ class OutgoingPages:
         page.answered = True
         if answer.known:
             page.files_asked = bool(page.contents)
-            self._page_policy.note_known()
+            self._page_policy.record_known()
         else:
-            self._page_policy.note_parts(1, 1)
+            self._page_policy.record_parts(1, 1)
             self._send_lines(answer.number, page)
 
     def on_want(self, want: Want) -> None:
@@ -88,9 +88,9 @@ class OutgoingPages:
         missing = unpack_bits(want.missing, want.count)
         page.files_asked = False
         if page.repeats:
-            self._sent.note_answer(known=sum(missing) < want.count)
+            self._sent.record_answer(known=sum(missing) < want.count)
         else:
-            self._file_policy.note_parts(sum(missing), want.count)
+            self._file_policy.record_parts(sum(missing), want.count)
         self._send_files(want.page, page, missing)
 
     def release(self, count: int) -> None:
@@ -101,7 +101,7 @@ class OutgoingPages:
             page = self._pages.pop(number)
             self.held_bytes -= page.held_bytes
             if page.files_asked and not page.repeats:  # nothing was wanted: no answer is what a vault says that has them all
-                self._file_policy.note_known()
+                self._file_policy.record_known()
         self.stored = count
 
     def _send_lines(self, number: int, page: _OpenPage) -> None:
@@ -113,7 +113,7 @@ class OutgoingPages:
         if with_files:
             self._send_files(number, page, [True] * len(page.contents))
 
-    def _note_contents(self, contents: list[bytes]) -> bool:
+    def _remember_contents(self, contents: list[bytes]) -> bool:
         """Remembers what is sent; whether so much of it was sent before that asking is worth a round trip."""
         again = 0
         for content in contents:

@@ -171,10 +171,10 @@ class OutgoingSegments:
             raise ProtocolError("a segment was answered that was not asked for")
         held.answered = True
         if held.repeats:
-            self._sent.note_answer(known=answer.known)
+            self._sent.record_answer(known=answer.known)
         if answer.known:
             if not held.repeats:
-                self._policy.note_known()
+                self._policy.record_known()
         else:
             self._send_chunk_list(answer.segment, held)
 
@@ -232,7 +232,7 @@ class OutgoingSegments:
         size, segment = sum(map(len, parts)), held.segment
         # A little that is new, among zeros, says nothing of the rest.
         if not held.repeats and (size < segment.literal_bytes or size >= MEAN_CHUNK):
-            self._policy.note_parts(size, segment.literal_bytes)
+            self._policy.record_parts(size, segment.literal_bytes)
         self._out.send(ChunkData(number, size))
         self._out.send_data(parts, size)
 

@@ -84,7 +84,7 @@ class ReplayLog:
         """Something was sent."""
         self._sent.append(sent)
 
-    def note_stored(self, *, pages: int, segments: int) -> None:
+    def drop_stored(self, *, pages: int, segments: int) -> None:
         """All pages and all segments below these numbers are stored."""
         self._pages, self._segments = pages, segments
         while self._sent and self._is_stored(self._sent[0]):
@@ -237,11 +237,11 @@ class Sender:
 
     def _release_pages(self, count: int) -> None:
         self._pages.release(count)
-        self._log.note_stored(pages=count, segments=self._segments.stored)
+        self._log.drop_stored(pages=count, segments=self._segments.stored)
 
     def _release_segments(self, count: int) -> None:
         self._segments.release(count)
-        self._log.note_stored(pages=self._pages.stored, segments=count)
+        self._log.drop_stored(pages=self._pages.stored, segments=count)
 
     def _send_open(self, stream: int, size: int, path: bytes) -> None:
         self._out.send(Open(stream, size))

@@ -11,7 +11,7 @@ from blake3 import blake3
 
 from evidencesync.custody.manifest import WholeEntry
 from evidencesync.errors import DigestMismatchError, MissingOrExtraError, NameClashError, StorageError
-from evidencesync.evidence.digest import feed_zeros
+from evidencesync.evidence.digest import update_zeros
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.path import from_json_fields
@@ -72,7 +72,7 @@ def _pass_through(source_fd: int, target_fd: int | None, size: int, tell: Tell) 
     while (extent := _reading(lambda: next(pieces, None))) is not None:
         offset, length, is_hole = extent
         if is_hole:
-            feed_zeros(whole.update, length)
+            update_zeros(whole.update, length)
             tell(length)
             continue
         done = 0

@@ -37,45 +37,45 @@ _MAX_ABSENT: Final = 64  # twice as many as have links at a time: all of them ma
 _MAX_ABSENT_OF_ONE: Final = 32
 
 
-class Absences:
+class WaitingSessions:
     """Those of one server. Used by the threads of all its sessions."""
 
     def __init__(self, total: int = _MAX_ABSENT, of_one: int = _MAX_ABSENT_OF_ONE) -> None:
         self._total = total
         self._of_one = of_one
         self._lock = threading.Lock()
-        self._waiting: Waiting[Absence] = Waiting(0.0)
+        self._waiting: Waiting[WaitingSession] = Waiting(0.0)
 
-    def begin(self, one: Absence, who: str) -> None:
+    def begin(self, one: WaitingSession, who: str) -> None:
         """Lets one wait; of those who wait already, somebody may have to end for it."""
         with self._lock:
             leaving = self._waiting.enter(one, [Share(who, self._of_one)], self._total, time.monotonic())
             for other in [one] if leaving is None else leaving:
                 other.is_over = True
 
-    def end(self, one: Absence) -> None:
+    def end(self, one: WaitingSession) -> None:
         """One waits no longer."""
         with self._lock:
             self._waiting.leave(one)
 
 
-class Absence:
+class WaitingSession:
     """That of one session, which may lose its link several times."""
 
-    def __init__(self, absences: Absences) -> None:
+    def __init__(self, sessions: WaitingSessions) -> None:
         self.is_over = False
         """Whether the session is to wait no longer: another one has its place."""
-        self._absences = absences
+        self._waiting_sessions = sessions
 
     @contextlib.contextmanager
     def waiting(self, who: str) -> Iterator[None]:
         """Entered for as long as the session waits for its sender, who has this name."""
         self.is_over = False
-        self._absences.begin(self, who)
+        self._waiting_sessions.begin(self, who)
         try:
             yield
         finally:
-            self._absences.end(self)
+            self._waiting_sessions.end(self)
 
 
 # Each session keeps a thread for as long as it lasts, also while it waits for a sender whose link was lost. What
@@ -92,13 +92,13 @@ def serve_stdio(vault_path: str) -> None:
     _serve_link(take_standard_streams(), vault_path, _received_from(os.environ.get("SSH_CONNECTION", "")), None)
 
 
-def offer_stdio(source: str) -> None:
+def serve_source_stdio(source: str) -> None:
     """Serves one pull on standard input and output, as sshd starts it. Raises what ended it."""
-    from evidencesync.serve.source_server import offer  # a vault's end needs none of it
+    from evidencesync.serve.source_server import serve_source  # a vault's end needs none of it
 
     keep_large_blocks()
     allow_many_files()
-    offer(take_standard_streams(), os.fsencode(source))
+    serve_source(take_standard_streams(), os.fsencode(source))
 
 
 def serve_listening(
@@ -165,7 +165,7 @@ class _Sessions:
         self._pool = ThreadPoolExecutor(_THREADS, "session")
         self._running = 0
         self._closing = threading.Event()
-        self._absences = Absences()
+        self._waiting_sessions = WaitingSessions()
 
     async def serve(self, channel: ServedChannel, who: str) -> None:
         """Serves one. Raises what ended it."""
@@ -190,8 +190,8 @@ class _Sessions:
                 waits()
             return True
 
-        absence = Absence(self._absences)
-        host = Host(has_place, lambda: absence.is_over or self._closing.is_set(), absence.waiting)
+        session = WaitingSession(self._waiting_sessions)
+        host = Host(has_place, lambda: session.is_over or self._closing.is_set(), session.waiting)
         self._running += 1
         try:
             work = partial(_serve_link, ChannelLink(channel, run), self._vault_path, who, self.host_key, host)

@@ -53,28 +53,28 @@ _M = TypeVar("_M", bound=Message)
 _SEEN_SECONDS: Final = 0.25
 
 
-def offer(link: Link, offered: bytes, now: Callable[[], int] | None = None) -> None:
+def serve_source(link: Link, offered: bytes, now: Callable[[], int] | None = None) -> None:
     """Serves one pull on a link, and closes it. Nothing but `offered` is read, and nothing is written.
 
     The other end is told what goes wrong; so is the caller. Raises LinkLostError where the other end leaves before it has all.
     """
-    offering = _Offering(link, now or SteadyClock())
+    server = _SourceServer(link, now or SteadyClock())
     try:
-        offering.run(offered)
+        server.run(offered)
     except LinkLostError:
         raise
     except EvidenceSyncError as error:
-        offering.tell(error)
+        server.tell(error)
         raise
     except Exception as error:
         failure = unexpected(error)
-        offering.tell(failure)
+        server.tell(failure)
         raise failure from error
     finally:
-        offering.close()
+        server.close()
 
 
-class _Offering:
+class _SourceServer:
     """One pull, in the thread that sends."""
 
     def __init__(self, link: Link, now: Callable[[], int]) -> None:

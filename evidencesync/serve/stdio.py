@@ -16,7 +16,7 @@ from evidencesync.errors import LinkLostError
 from evidencesync.limits import MIB, SILENCE_SECONDS
 
 _READ_BYTES: Final = 1 * MIB
-_LOOK_SECONDS: Final = 1.0
+_POLL_SECONDS: Final = 1.0
 
 
 class StdioLink:
@@ -57,7 +57,7 @@ class StdioLink:
                 elif time.monotonic() - moved >= self.timeout_seconds:
                     raise LinkLostError(f"the other end has taken nothing for {self.timeout_seconds:g} seconds")
                 else:
-                    self._sink.wait(min(self.timeout_seconds, _LOOK_SECONDS))
+                    self._sink.wait(min(self.timeout_seconds, _POLL_SECONDS))
         except OSError as error:
             raise LinkLostError(f"the connection broke: {error.strerror}") from error
 

@@ -144,7 +144,7 @@ class VaultLayout:
         return ItemLayout(self.case(name.case.folder) / name.item.folder)
 
 
-PRESENT: Final = 1 << 30
+THIS_SESSION: Final = 1 << 30
 """In place of an acquisition's number: the one that is being made. Published ones begin at 1; what was left over is below 0."""
 
 

@@ -19,7 +19,7 @@ from typing import Final
 
 from evidencesync.custody.manifest import CheckedLine
 from evidencesync.errors import DigestMismatchError, EvidenceSyncError, InternalError, MissingOrExtraError, StorageError
-from evidencesync.evidence.digest import feed_zeros, new_blake3, new_sha256
+from evidencesync.evidence.digest import new_blake3, new_sha256, update_zeros
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.files.disk import close_quietly, forget_cached, storage_error
@@ -137,8 +137,8 @@ def _hash_large(fd: int, size: int, hasher: ThreadPoolExecutor, report: Progress
                 using.popleft().result()
             _, length, is_hole = finder.next_extent(offset, size + 1)  # one more, to see that it ends there
             if is_hole:
-                using.append(hasher.submit(feed_zeros, other.update, length))
-                feed_zeros(whole.update, length)
+                using.append(hasher.submit(update_zeros, other.update, length))
+                update_zeros(whole.update, length)
             else:
                 length = os.preadv(fd, [memoryview(buffer)[:length]], offset)
                 block = memoryview(buffer)[:length]

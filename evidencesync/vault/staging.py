@@ -253,7 +253,7 @@ class Staging:
             self.journal.sync()
         self.tree.adopt(path, content, mtime_ns)
 
-    def note_stored(self, size: int) -> None:
+    def count_stored(self, size: int) -> None:
         """So many bytes more were written. From time to time all that is staged is put on the disk, in the background."""
         self._checkpoints.note(size)
 

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from evidencesync.evidence.digest import Buffer, feed_zeros, new_sha256
+from evidencesync.evidence.digest import Buffer, new_sha256, update_zeros
 from evidencesync.files.holes import HoleFinder
 from evidencesync.files.parallel_hash import new_parallel_blake3
 from evidencesync.verify.documents import reason
@@ -77,7 +77,7 @@ class LargeHasher:
                 if not length:
                     break
                 if is_hole:
-                    hashing = [self._pool.submit(feed_zeros, update, length) for update in updates]
+                    hashing = [self._pool.submit(update_zeros, update, length) for update in updates]
                 else:
                     hashing = [self._pool.submit(update, self._buffers[turn][:length]) for update in updates]
                 offset += length

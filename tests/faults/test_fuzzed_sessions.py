@@ -30,7 +30,7 @@ from evidencesync.errors import EvidenceSyncError, InternalError
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.ingest.receive import receive
-from evidencesync.serve.source_server import offer
+from evidencesync.serve.source_server import serve_source
 from evidencesync.vault.ledger import iter_records
 from evidencesync.vault.vault import Vault
 from evidencesync.verify.audit import audit_vault
@@ -138,9 +138,9 @@ class Session:
     def _serve(self, link: LocalLink) -> None:
         try:
             if self._purpose == "pull":
-                offer(link, os.fsencode(self._bench.source))
+                serve_source(link, os.fsencode(self._bench.source))
                 return
-            receive(link, Vault.open(self._bench.vault.layout.root), "a fuzzed test", may_return=False)
+            receive(link, Vault.open(self._bench.vault.layout.root), "a fuzzed test", may_reconnect=False)
         finally:
             link.close()
 

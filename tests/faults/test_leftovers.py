@@ -39,7 +39,7 @@ def bench(tmp_path: Path) -> Bench:
 
 def interrupted(bench: Bench, sent: int, **changes: object) -> None:
     """A run whose both ends end when so many bytes were sent."""
-    flaky = FlakyBench(bench, may_return=False)
+    flaky = FlakyBench(bench, may_reconnect=False)
     with pytest.raises(EvidenceSyncError):
         flaky.push([{"sent": sent}], retries=0, compress="never", **changes)
     flaky.join()
@@ -153,7 +153,7 @@ def test_what_was_linked_to_published_files_in_an_earlier_attempt_is_counted_as_
 
 
 def test_an_attempt_that_ended_before_its_first_page_leaves_nothing_after_success(bench: Bench) -> None:
-    flaky = FlakyBench(bench, may_return=False)
+    flaky = FlakyBench(bench, may_reconnect=False)
     with pytest.raises(EvidenceSyncError):
         flaky.push([{"received": 300}], retries=0)
     flaky.join()

@@ -151,7 +151,7 @@ def test_a_session_that_was_lost_before_anything_arrived_leaves_nothing(bench: B
 def test_a_run_that_goes_on_and_is_lost_itself_costs_nothing_that_was_staged(bench: Bench, after: int) -> None:
     """The second run takes the staged file over, and knows little of it when it ends."""
     (bench.source / "a-image").write_bytes(random.Random(9).randbytes(40 * MIB))
-    flaky = FlakyBench(bench, may_return=False)
+    flaky = FlakyBench(bench, may_reconnect=False)
     incoming = bench.vault.layout.item(bench.name).incoming
     staged = []
     for sent in (36 * MIB, after):
@@ -173,16 +173,16 @@ def test_a_sender_who_is_gone_before_he_sent_anything_is_not_waited_for(
 ) -> None:
     """A session may get its lock when its sender has long gone. It would keep the item for an hour, for nothing."""
     bench.push()
-    client = HostileClient(bench, may_return=True)
+    client = HostileClient(bench, may_reconnect=True)
     if waits_for_the_lock:
         with lock_item(bench.vault.item(bench.name, create=True)):
-            finds_it_locked, request_resume = threading.Event(), receive._knock_everywhere
+            finds_it_locked, request_resume = threading.Event(), receive._request_resume
 
-            def knock_and_say_so(item: VaultItem, visitor: ResumeRequest) -> SocketLink | bool:
+            def request_and_report(item: VaultItem, request: ResumeRequest) -> SocketLink | bool:
                 finds_it_locked.set()
-                return request_resume(item, visitor)
+                return request_resume(item, request)
 
-            monkeypatch.setattr(receive, "_knock_everywhere", knock_and_say_so)
+            monkeypatch.setattr(receive, "_request_resume", request_and_report)
             client.send(client.begin(client.claim(client.hello())))
             assert finds_it_locked.wait(PATIENCE_SECONDS)
             client.link.close()

@@ -106,7 +106,7 @@ def test_a_link_that_breaks_leaves_nothing_published_and_the_lock_free(bench: Be
 
     def serve() -> None:
         try:
-            receive(theirs, bench.vault, "a test", may_return=False)
+            receive(theirs, bench.vault, "a test", may_reconnect=False)
         except Exception as error:  # noqa: BLE001 - looked at below
             ended.append(error)
 

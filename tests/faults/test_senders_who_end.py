@@ -72,7 +72,7 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 def waiting_session(bench: Bench) -> HostileClient:
     """A session whose sender has gone without a word, after he had sent something."""
-    client = HostileClient(bench, may_return=True)
+    client = HostileClient(bench, may_reconnect=True)
     client.shake_hands()
     client.send_page(0, msgspec.json.encode(client.header()) + b"\n")
     client.link.close()
@@ -278,10 +278,10 @@ def test_clean_asks_before_it_ends_anything(
 
 
 def test_a_transfer_that_is_under_way_is_shown_and_not_ended(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
-    client = HostileClient(bench, may_return=True)
+    client = HostileClient(bench, may_reconnect=True)
     client.shake_hands()
     (one,) = find_transfers(bench.vault.layout)
-    assert (one.occupant.state, one.occupant.ends_ns) == ("receiving", None)
+    assert (one.session_state.state, one.session_state.ends_ns) == ("receiving", None)
     assert main(["clean", str(bench.vault.layout.root), "--yes"]) == 0
     assert "nothing to remove" in capsys.readouterr().out
     assert end_waiting(bench.vault.layout, [one]) == []

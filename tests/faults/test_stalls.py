@@ -33,7 +33,7 @@ from evidencesync.limits import ALIVE_SECONDS, LEAST_SILENCE_SECONDS, SILENCE_SE
 from evidencesync.protocol.framing import frame_of
 from evidencesync.protocol.messages import PREAMBLE, Alive, Patience, SourceAsk
 from evidencesync.serve import source_server as offering_module
-from evidencesync.serve.source_server import offer
+from evidencesync.serve.source_server import serve_source
 from evidencesync.serve.stdio import StdioLink
 from evidencesync.vault.item import lock_item
 from tests.support.bench_of_evidence import Bench, make_bench
@@ -116,7 +116,7 @@ def test_both_ends_of_a_push_give_up(bench: Bench, direction: Direction, after: 
 )
 def test_all_ends_of_a_pull_give_up(bench: Bench, direction: Direction, after: int) -> None:
     with StalledLine(direction, after, TIMEOUT) as line:
-        source = Served(lambda: offer(line.theirs, os.fsencode(bench.source)))
+        source = Served(lambda: serve_source(line.theirs, os.fsencode(bench.source)))
         near = Served(lambda: pull_from(bench, link=line.ours, timeout_seconds=TIMEOUT))
         ends = near.ended(), source.ended()
         stalled = line.stalled.is_set()
@@ -173,7 +173,7 @@ def test_a_source_that_goes_silent_after_its_offer_holds_the_item_no_longer_than
         def close(self) -> None:
             far.close()
 
-    source = Served(lambda: offer(Silent(), os.fsencode(bench.source)))
+    source = Served(lambda: serve_source(Silent(), os.fsencode(bench.source)))
     try:
         with pytest.raises(LinkLostError, match="silent"):
             pull_from(bench, link=link, timeout_seconds=TIMEOUT)
@@ -189,7 +189,7 @@ def test_a_source_that_goes_silent_after_its_offer_holds_the_item_no_longer_than
 def test_who_only_says_that_he_is_alive_is_not_waited_for_by_a_source(bench: Bench, asks: bool) -> None:
     """Before he has said what he wants, and before he fetches it."""
     ours, theirs = local_pair()
-    source = Served(lambda: offer(theirs, os.fsencode(bench.source)))
+    source = Served(lambda: serve_source(theirs, os.fsencode(bench.source)))
     wish = SourceAsk(
         [1],
         "test",

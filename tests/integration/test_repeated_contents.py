@@ -27,7 +27,7 @@ from evidencesync.protocol.messages import (
     SegmentsStored,
 )
 from evidencesync.protocol.packing import encode_wire_rows
-from evidencesync.vault.layout import PRESENT, Location
+from evidencesync.vault.layout import THIS_SESSION, Location
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench
 from tests.support.cut_links import FlakyBench
@@ -127,7 +127,7 @@ def test_a_vault_that_remembers_nothing_gets_all_and_is_not_asked_for_ever(
     bench: Bench, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("find_segment", "find_small", "find_file"):
-        monkeypatch.setattr(session_contents.Present, name, lambda *_: None)
+        monkeypatch.setattr(session_contents.SessionContents, name, lambda *_: None)
     fill(bench.source, size)
     outcome = bench.push()
     assert outcome.literal_bytes > 12 * size
@@ -136,7 +136,7 @@ def test_a_vault_that_remembers_nothing_gets_all_and_is_not_asked_for_ever(
 
 
 def test_what_was_forgotten_is_asked_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_contents.Present.__init__, "__defaults__", (8 * KIB,))
+    monkeypatch.setattr(session_contents.SessionContents.__init__, "__defaults__", (8 * KIB,))
     for size, links in ((MIB, 3), (1500, 3)):
         folder = bench.source / f"{size}"
         folder.mkdir()
@@ -156,11 +156,11 @@ def test_what_this_session_has_stored_is_not_believed(bench: Bench, size: int, m
 
     def wrong(self: Basis, location: Location, offset: int, length: int) -> bytes | None:
         data = read(self, location, offset, length)
-        return data if location.acquisition != PRESENT or data is None else bytes(len(data))
+        return data if location.acquisition != THIS_SESSION or data is None else bytes(len(data))
 
     def wrong_whole(self: Basis, location: Location) -> tuple[bytes, os.stat_result] | None:
         found = read_whole(self, location)
-        return found if location.acquisition != PRESENT or found is None else (bytes(len(found[0])), found[1])
+        return found if location.acquisition != THIS_SESSION or found is None else (bytes(len(found[0])), found[1])
 
     monkeypatch.setattr(Basis, "read", wrong)
     monkeypatch.setattr(Basis, "read_whole", wrong_whole)
@@ -184,7 +184,7 @@ def test_a_run_that_was_interrupted_goes_on_and_is_sound(bench: Bench, cut: int)
     small = bench.source / "a small"
     small.mkdir()
     different = fill(bench.source, 2 * MIB) + fill(small, 50 * KIB)
-    flaky = FlakyBench(bench, may_return=False)
+    flaky = FlakyBench(bench, may_reconnect=False)
     with pytest.raises(EvidenceSyncError):
         flaky.push([{"sent": cut}], retries=0, compress="never")
     flaky.join()
@@ -237,5 +237,5 @@ def test_memory_of_what_was_sent_and_what_came_is_bounded(monkeypatch: pytest.Mo
         sent.add((number, 0))
     assert [number for number in range(100) if sent.has((number, 0))] == list(range(90, 100))
     for _ in range(8):
-        sent.note_answer(known=False)
+        sent.record_answer(known=False)
     assert not sent.has((99, 0))

@@ -27,7 +27,7 @@ CONTENTS = [bytes([number]) * (128 * KIB) for number in range(147)]
 
 def begun(bench: Bench) -> HostileClient:
     """A session that waits for its sender when the link is lost."""
-    client = HostileClient(bench, may_return=True)
+    client = HostileClient(bench, may_reconnect=True)
     client.shake_hands()
     client.send(Alive())  # who has sent nothing is not waited for
     return client
@@ -89,7 +89,7 @@ def test_another_examiner_who_claims_a_session_does_not_get_it(bench: Bench) -> 
 
 
 def test_a_session_that_waits_ends_when_its_staging_folder_is_removed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_socket, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(session_socket, "_POLL_SECONDS", 0.05)
     waiting, wait = threading.Event(), session_socket.SessionSocket.wait
 
     def wait_and_say_so(self: session_socket.SessionSocket, seconds: float) -> session_socket.SocketLink | None:

@@ -74,7 +74,7 @@ class Bench:
 
     def _serve(self, link: LocalLink) -> None:
         try:
-            receive(link, self.vault, "a test", may_return=False)
+            receive(link, self.vault, "a test", may_reconnect=False)
         except EvidenceSyncError:
             return  # the other end is told
 

@@ -66,10 +66,10 @@ class CutLink(LinkInBetween):
 class FlakyBench:
     """Pushes of a bench over links that are lost, one after the other, as `cuts` says; None is a link that holds."""
 
-    def __init__(self, bench: Bench, *, may_return: bool = True) -> None:
-        """Without `may_return` a session ends with its link."""
+    def __init__(self, bench: Bench, *, may_reconnect: bool = True) -> None:
+        """Without `may_reconnect` a session ends with its link."""
         self.bench = bench
-        self.may_return = may_return
+        self.may_reconnect = may_reconnect
         self.threads: list[threading.Thread] = []
         self.links = 0
 
@@ -118,6 +118,6 @@ class FlakyBench:
 
     def _receive(self, link: LocalLink) -> None:
         try:
-            receive(link, self.bench.vault, "a test", may_return=self.may_return)
+            receive(link, self.bench.vault, "a test", may_reconnect=self.may_reconnect)
         except EvidenceSyncError:
             return  # the other end is told

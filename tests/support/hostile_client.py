@@ -84,10 +84,10 @@ ROOT = entry_of(b"", "directory")
 class HostileClient:
     """One session with the real `receive`, which runs in a thread. `ended` gives what it ended with."""
 
-    def __init__(self, bench: Bench, *, session: str | None = None, may_return: bool = False, host: Host = ALONE) -> None:
+    def __init__(self, bench: Bench, *, session: str | None = None, may_reconnect: bool = False, host: Host = ALONE) -> None:
         self.bench = bench
         self.host = host
-        self.may_return = may_return
+        self.may_reconnect = may_reconnect
         self.session = session or secrets.token_hex(16)
         self.error: EvidenceSyncError | None = None
         self.welcome: Welcome | None = None
@@ -100,7 +100,7 @@ class HostileClient:
 
     def _serve(self, link: LocalLink) -> None:
         try:
-            receive(link, self.bench.vault, "a hostile test", may_return=self.may_return, host=self.host)
+            receive(link, self.bench.vault, "a hostile test", may_reconnect=self.may_reconnect, host=self.host)
         except EvidenceSyncError as error:
             self.error = error
 

@@ -17,7 +17,7 @@ from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.connection.link import Link, LocalLink, local_pair
 from evidencesync.connection.progress import Progress
 from evidencesync.errors import EvidenceSyncError
-from evidencesync.serve.source_server import offer
+from evidencesync.serve.source_server import serve_source
 from tests.support.bench_of_evidence import Bench
 
 FarEnd = Callable[[LocalLink], None]
@@ -28,7 +28,7 @@ def far_end(offered: Path, now: Callable[[], int] = time.time_ns) -> FarEnd:
 
     def serve(link: LocalLink) -> None:
         with contextlib.suppress(EvidenceSyncError):  # the other end is told
-            offer(link, os.fsencode(offered), now)
+            serve_source(link, os.fsencode(offered), now)
 
     return serve
 

@@ -180,7 +180,7 @@ class Leftovers:
 
     # Whose they are.
 
-    def note_header(self, header: ManifestHeader) -> None:
+    def set_header(self, header: ManifestHeader) -> None:
         """What is being made: from now on it is known which sessions were attempts at it."""
         self._header = header
         for session in self._sessions:
@@ -190,7 +190,7 @@ class Leftovers:
         """Whether a file may be moved and gone on with: only that of an earlier attempt, for it may be overwritten."""
         return self._session(location.acquisition).attempt is True
 
-    def note_taken(self, location: Location) -> None:
+    def mark_taken(self, location: Location) -> None:
         """A file was moved into one's own staging area, and is still where a segment's next ones are found."""
         self._in_use = location
 

@@ -79,7 +79,7 @@ def test_pauses_grow_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
 def served(bench: Bench, host: Host) -> Callable[[], LocalLink]:
     def serve(link: LocalLink) -> None:
         try:
-            receive(link, bench.vault, "a test", may_return=False, host=host)
+            receive(link, bench.vault, "a test", may_reconnect=False, host=host)
         except EvidenceSyncError:
             return
 

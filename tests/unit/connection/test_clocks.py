@@ -32,7 +32,7 @@ def push_to_a_wrong_clock(bench: Bench, ahead_ns: int) -> PushOutcome:
     ours, theirs = local_pair()
 
     def serve() -> None:
-        receive(theirs, bench.vault, "a test", may_return=False, now=lambda: time.time_ns() + ahead_ns)
+        receive(theirs, bench.vault, "a test", may_reconnect=False, now=lambda: time.time_ns() + ahead_ns)
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()

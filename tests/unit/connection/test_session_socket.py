@@ -28,12 +28,12 @@ def test_who_comes_while_the_door_is_being_closed_is_not_let_in(tmp_path: Path, 
     try:
         opened = SessionSocket(session_fd, SENDER.session, SENDER.key, may_leave=lambda: False, disturb=lambda: None)
         answers: list[SocketLink | bool] = []
-        knocking = threading.Thread(target=lambda: answers.append(request_resume(session_fd, SENDER)))
-        knocking.start()
+        requesting = threading.Thread(target=lambda: answers.append(request_resume(session_fd, SENDER)))
+        requesting.start()
         assert came.wait(PATIENCE_SECONDS)
         opened.close()
         closed.set()
-        knocking.join(PATIENCE_SECONDS)
+        requesting.join(PATIENCE_SECONDS)
         assert answers == [False]
         assert opened.wait(0) is None
     finally:

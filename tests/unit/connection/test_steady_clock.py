@@ -47,7 +47,7 @@ def bench(tmp_path: Path) -> Bench:
 
 def push_with(bench: Bench, sender: SteadyClock, vault: SteadyClock) -> PushOutcome:
     ours, theirs = local_pair()
-    thread = threading.Thread(target=lambda: receive(theirs, bench.vault, "a test", may_return=False, now=vault), daemon=True)
+    thread = threading.Thread(target=lambda: receive(theirs, bench.vault, "a test", may_reconnect=False, now=vault), daemon=True)
     thread.start()
     try:
         return push(ours, bench.request(), Progress(), now=sender)

@@ -16,9 +16,9 @@ def after(*answers: str, never: bool = False) -> AskPolicy:
     policy = AskPolicy(peer_knows_nothing=never)
     for answer in answers:
         if answer == KNOWN:
-            policy.note_known()
+            policy.record_known()
         else:
-            policy.note_parts({PART: 1, MISS: 4, NONE_MISSING: 0}[answer], 4)
+            policy.record_parts({PART: 1, MISS: 4, NONE_MISSING: 0}[answer], 4)
     return policy
 
 
@@ -69,9 +69,9 @@ def test_the_first_hit_ends_eager_sending() -> None:
     policy = after(*(MISS,) * 4)
     for _ in range(20):
         policy.opening()
-    policy.note_parts(3, 4)
+    policy.record_parts(3, 4)
     assert policy.opening() is LIST
-    policy.note_known()
+    policy.record_known()
     assert {policy.opening() for _ in range(20)} == {NAME}
 
 
@@ -86,20 +86,20 @@ def test_gaps_are_refined_until_eight_in_a_row_gave_nothing() -> None:
     policy = RefinePolicy()
     for _ in range(8):
         assert policy.wants_pieces()
-        policy.note_found(0, 100_000)
+        policy.record_found(0, 100_000)
     assert [policy.wants_pieces() for _ in range(16)].count(True) == 2
 
 
 def test_a_gap_that_has_something_ends_that() -> None:
     policy = RefinePolicy()
     for _ in range(20):
-        policy.note_found(999, 100_000)
-    policy.note_found(1000, 100_000)
+        policy.record_found(999, 100_000)
+    policy.record_found(1000, 100_000)
     assert all(policy.wants_pieces() for _ in range(20))
 
 
 def test_what_is_new_among_zeros_says_nothing_of_other_gaps() -> None:
     policy = RefinePolicy()
     for _ in range(100):
-        policy.note_found(0, MIN_CHUNK - 1)
+        policy.record_found(0, MIN_CHUNK - 1)
     assert all(policy.wants_pieces() for _ in range(20))

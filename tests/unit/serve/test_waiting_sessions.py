@@ -11,17 +11,17 @@ from evidencesync.connection.sender_connection import Host
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.ingest.transfers import find_transfers
 from evidencesync.protocol.messages import Alive
-from evidencesync.serve.serving import Absence, Absences
+from evidencesync.serve.serving import WaitingSession, WaitingSessions
 from tests.support.bench_of_evidence import make_bench
 from tests.support.hostile_client import SECONDS, HostileClient
 
 
-def test_who_loses_link_after_link_ends_his_own_oldest_sessions_alone() -> None:
-    absences = Absences(total=6, of_one=4)
+def test_a_principal_that_loses_link_after_link_ends_its_own_oldest_sessions_alone() -> None:
+    sessions = WaitingSessions(total=6, of_one=4)
     with ExitStack() as stack:
 
-        def wait(who: str) -> Absence:
-            one = Absence(absences)
+        def wait(who: str) -> WaitingSession:
+            one = WaitingSession(sessions)
             stack.enter_context(one.waiting(who))
             return one
 
@@ -34,8 +34,8 @@ def test_who_loses_link_after_link_ends_his_own_oldest_sessions_alone() -> None:
 
 
 def test_a_session_that_goes_on_gives_its_place_back_and_may_wait_again() -> None:
-    absences = Absences(total=1, of_one=1)
-    one, other = Absence(absences), Absence(absences)
+    sessions = WaitingSessions(total=1, of_one=1)
+    one, other = WaitingSession(sessions), WaitingSession(sessions)
     with one.waiting("ana"):
         pass
     with other.waiting("ana"):
@@ -48,12 +48,12 @@ def test_a_session_that_goes_on_gives_its_place_back_and_may_wait_again() -> Non
 
 
 def test_a_vaults_end_that_must_wait_no_longer_ends_and_the_other_ones_stay(tmp_path: Path) -> None:
-    bench, absences = make_bench(tmp_path), Absences(total=2, of_one=2)
+    bench, sessions = make_bench(tmp_path), WaitingSessions(total=2, of_one=2)
     clients = []
     for number in range(3):
-        absence = Absence(absences)
-        host = Host(lambda _who, _waits: True, lambda absence=absence: absence.is_over, absence.waiting)  # type: ignore[misc]
-        one = HostileClient(replace(bench, name=ItemName(Title("C"), Title(f"I{number}"))), may_return=True, host=host)
+        session = WaitingSession(sessions)
+        host = Host(lambda _who, _waits: True, lambda session=session: session.is_over, session.waiting)  # type: ignore[misc]
+        one = HostileClient(replace(bench, name=ItemName(Title("C"), Title(f"I{number}"))), may_reconnect=True, host=host)
         one.shake_hands()
         one.send(Alive())
         clients.append(one)
