@@ -28,7 +28,7 @@ from evidencesync.custody.documents import Origin, SshPeer
 from evidencesync.errors import ProtocolError, SourceNotFoundError, SourceReadError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.path import to_json_fields
-from evidencesync.evidence.utc_time import Moment
+from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.limits import MAX_PATH
 from evidencesync.ssh.sftp import SftpSource
 
@@ -76,7 +76,7 @@ class _SftpSupply:
         self._software = line.server.server
         self._root, self._note = _find(line, request.source)
 
-    def reading(self, emit: Emit, progress: Progress, now: Callable[[], Moment]) -> Reading:
+    def reading(self, emit: Emit, progress: Progress, now: Callable[[], UtcTime]) -> Reading:
         """See `SourceAccess`."""
         rate_limit = RateLimit(self._request.limit_rate)
         fails = self._request.on_read_error == "fail"

@@ -31,7 +31,7 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.identity import ItemName
-from evidencesync.evidence.utc_time import format_moment
+from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.localstate.begun import BegunRecord
 from evidencesync.vault.ledger import iter_records
 
@@ -77,7 +77,7 @@ Compose = Callable[[ShownChain], RecordDraft]
 
 
 def read_chain(reach: Reach, request: CustodyRequest, now: Callable[[], int] | None = None) -> ShownChain:
-    """The item's chain; where it is not what was seen of it before, it has an objection.
+    """The item's chain; where it is not what was seen of it before, `inconsistency` says why.
 
     Raises what the vault refuses us with, ChainError, SignatureError, ProtocolError.
     """
@@ -113,7 +113,7 @@ def read_local_chain(vault: Vault, name: ItemName, memory: HeadMemory) -> ShownC
     try:
         at_hand.require()
     except ChainError as error:
-        chain.objection = error
+        chain.inconsistency = error
     return chain
 
 
@@ -180,8 +180,8 @@ class _Appending:
     def _run_once(self) -> Appended:
         talk = CustodyExchange(self._reach(), self._request, self._now)
         try:
-            if talk.chain.objection is not None:
-                raise talk.chain.objection
+            if talk.chain.inconsistency is not None:
+                raise talk.chain.inconsistency
             self._compare(talk.chain)
             self._recall(talk.chain)
             handed_in: set[str] = set()  # over this link
@@ -228,7 +228,7 @@ class _Appending:
     def _appended(self, found: ChainRecord, talk: CustodyExchange) -> Appended:
         unremembered = None
         try:
-            self._request.memory.remember(talk.remembered(format_moment(self._now())))
+            self._request.memory.remember(talk.remembered(format_utc_time(self._now())))
         except EvidenceSyncError as error:  # the record is in the chain: a failure would have it appended again
             unremembered = error.message
         if self._begun is not None:
@@ -261,7 +261,7 @@ class _Appending:
             vault_id=chain.vault_id,
             sequence=facts.length + 1,
             type=draft.kind,
-            time=format_moment(self._now()),
+            time=format_utc_time(self._now()),
             case=request.name.case.text,
             item=request.name.item.text,
             actor=Person(
@@ -274,8 +274,8 @@ class _Appending:
             details=dict(draft.details),
             acquisition=draft.acquisition,
         )
-        objection = chain.story.statements.objection_to(record)
-        if objection is not None:
-            raise objection.error()
+        violation = chain.story.statements.find_violation(record)
+        if violation is not None:
+            raise violation.error()
         document = encode_record(record)
         return document, sign_document(request.signer, CUSTODY_NAMESPACE, sha512_of(document))

@@ -27,7 +27,7 @@ from evidencesync.errors import ChainError, EvidenceSyncError, LimitExceededErro
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.display import is_clean
 from evidencesync.evidence.identity import ItemName
-from evidencesync.evidence.utc_time import Moment
+from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.limits import MAX_CHAIN, MAX_SHOWN_RECORDS, MAX_TITLE
 from evidencesync.localstate.heads import HeadMemory, Remembered
 from evidencesync.protocol.failures import error_of_far_end
@@ -72,14 +72,14 @@ class ChainRecord:
 class ShownChain:
     """An item's chain as a vault shows it, from its first record on.
 
-    `objection`: it, or the vault's own, is not what this machine has seen before. Nothing may be signed upon it then.
+    `inconsistency`: it, or the vault's own, is not what this machine has seen before. Nothing may be signed upon it then.
     """
 
     vault_id: str
     vault_key: str
     name: ItemName
     records: list[ChainRecord] = field(default_factory=list)
-    objection: ChainError | None = None
+    inconsistency: ChainError | None = None
     last: tuple[bytes, bytes] | None = None
     """The last record's document, and its signature."""
     story: ItemHistory = field(init=False)
@@ -155,7 +155,7 @@ class CustodyExchange:
         self._ahead.close()
         self._link.close()
 
-    def remembered(self, now: Moment) -> list[Remembered]:
+    def remembered(self, now: UtcTime) -> list[Remembered]:
         """What is to be remembered of the chains that were shown."""
         item, own = self._item, self._own
         known = [(item, self.chain.seen)] + ([(own, own.known)] if self._own_shown and own.known is not None else [])
@@ -183,20 +183,20 @@ class CustodyExchange:
                 raise LimitExceededError(f"the vault shows more than {MAX_SHOWN_RECORDS} bytes of records")
             try:
                 for number, (document, signature) in enumerate(message.records, message.first):
-                    if self.chain.objection is None:
+                    if self.chain.inconsistency is None:
                         self._own.show(number, document, signature)
             except ChainError as error:
-                self.chain.objection = error
+                self.chain.inconsistency = error
         self._standing = message if isinstance(message, Standing) else None
 
     def _compare(self) -> None:
         """With what was seen before. The chain is shown all the same: nobody has to sign upon it."""
         try:
-            if self._own_shown and self.chain.objection is None:
-                self._own.settle()
+            if self._own_shown and self.chain.inconsistency is None:
+                self._own.finish()
             require_seen(self._item.seen, self._item.subject, self.chain.seen)
         except ChainError as error:
-            self.chain.objection = self.chain.objection or error
+            self.chain.inconsistency = self.chain.inconsistency or error
 
     def _read_more(self) -> None:
         """Reads where the chain stands and what it has become. Raises ChainError where it is not what is said of it."""

@@ -10,7 +10,7 @@ from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.consistency import HINT, ChainComparison, ConsistencyCheck, Keep, KnownChain, whose_chain
 from evidencesync.errors import ForkedError, RolledBackError
 from evidencesync.evidence.identity import ItemName
-from evidencesync.evidence.utc_time import Moment
+from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.localstate.heads import HeadMemory, Remembered
 from evidencesync.vault.ledger import Ledger
 from evidencesync.vault.vault import Vault
@@ -66,9 +66,9 @@ class VaultAtHand:
         """The chains must go on where they were seen last. Raises RolledBackError, ForkedError, ChainError, StorageError."""
         for consistency, ledger in self._chains:
             _show(consistency, ledger)
-            consistency.settle()
+            consistency.finish()
 
-    def remember(self, now: Moment) -> None:
+    def remember(self, now: UtcTime) -> None:
         """Keeps how far the chains go by now. Call after `require`. Raises ForkedError, RememberedHeadsError."""
         self.require()
         known = [(consistency, consistency.known) for consistency, _ in self._chains]

@@ -11,7 +11,7 @@ from evidencesync.acquire.request import Documents, PushOutcome, PushRequest
 from evidencesync.acquire.signing import ManifestSums, Signed
 from evidencesync.custody.documents import ManifestHeader
 from evidencesync.errors import hinting
-from evidencesync.evidence.utc_time import format_moment
+from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.protocol.messages import Published
 
 
@@ -80,7 +80,7 @@ class ConcludedPush:
             receipt_sha256=checked.receipt_sha256,
             chain_head_sha256=checked.chain_head_sha256,
             vault_head=handshake.shown.own.known,
-            seen=handshake.shown.remembered(format_moment(now_ns)),
+            seen=handshake.shown.remembered(format_utc_time(now_ns)),
             read_back=request.read_back,
             damaged=published.damaged,
             clock_offset_ns=handshake.clock_offset,

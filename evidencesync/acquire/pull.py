@@ -40,7 +40,7 @@ from evidencesync.errors import (
     SourceGapsError,
 )
 from evidencesync.evidence.entry import Entry
-from evidencesync.evidence.utc_time import Moment, format_moment
+from evidencesync.evidence.utc_time import UtcTime, format_utc_time
 from evidencesync.limits import ALIVE_SECONDS
 from evidencesync.protocol.messages import (
     PATIENT_VERSION,
@@ -197,7 +197,7 @@ class _Pull:
             self._connection.close()
 
     def _run(self) -> PushOutcome:
-        began, started = time.monotonic(), format_moment(self._now())
+        began, started = time.monotonic(), format_utc_time(self._now())
         provenance = self._ask()
         handshake = self._connection.begin_session(self._recorder)
         header = self._begin(provenance, handshake, started)
@@ -206,11 +206,11 @@ class _Pull:
         self._progress.stage = "finishing"
         self._far.link.close()
         tally = self._checked.tally
-        self._add_page(self._far.pages, encode_footer(tally.manifest.footer(format_moment(self._now()))))
+        self._add_page(self._far.pages, encode_footer(tally.manifest.footer(format_utc_time(self._now()))))
         while self._stored <= self._far.pages:
             self._take_answer(self._connection.expect(*_ANSWERS))
         sums = self._checked.meter.sums()
-        signed = sign(self._request, header, handshake, sums, tally, format_moment(self._now()), set_seconds(self._now))
+        signed = sign(self._request, header, handshake, sums, tally, format_utc_time(self._now()), set_seconds(self._now))
         published = self._finish(sums, signed, handshake)
         done = ConcludedPush(self._request, handshake, header, tally, sums, signed, published)
         outcome = self._outcome(done, provenance, time.monotonic() - began)
@@ -239,7 +239,7 @@ class _Pull:
                 return self._far.take_offer(frames)
         raise LinkLostError(f"the source's end has been silent for {self._request.timeout_seconds:.0f} seconds")
 
-    def _begin(self, provenance: Provenance, handshake: Handshake, started: Moment) -> ManifestHeader:
+    def _begin(self, provenance: Provenance, handshake: Handshake, started: UtcTime) -> ManifestHeader:
         """The header, which is the first page; then the source's end may begin."""
         request, ready = self._request, handshake.ready
         header = make_header(request, provenance, handshake, started)

@@ -39,7 +39,7 @@ from evidencesync.errors import (
     SourceNotFoundError,
     UsageError,
 )
-from evidencesync.evidence.utc_time import format_moment
+from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.files.shortages import unexpected
 from evidencesync.protocol.messages import (
     Alive,
@@ -177,7 +177,7 @@ class _Push:
         """Handshake, transfer, signatures, acknowledgement."""
         started = time.monotonic()
         request, connection = self._request, self._connection
-        began = format_moment(self._now())
+        began = format_utc_time(self._now())
         self._recorder.begin()
         reading = self._start_reading()  # what it gives waits in the inbox, a bounded number of bytes, until the vault is ready
         self._refuse_nothing(reading)
@@ -198,7 +198,7 @@ class _Push:
         self._transfer(sender, handshake)
         self._refuse_nothing(reading)
         sums = self._manifest.sums()
-        signed = sign(request, header, handshake, sums, reading.tally, format_moment(self._now()), set_seconds(self._now))
+        signed = sign(request, header, handshake, sums, reading.tally, format_utc_time(self._now()), set_seconds(self._now))
         published = self._finish(sender, sums, signed, handshake)
         done = ConcludedPush(request, handshake, header, reading.tally, sums, signed, published)
         checked = done.acknowledged(self._now())
@@ -219,7 +219,7 @@ class _Push:
 
     def _start_reading(self) -> Reading:
         reading = self._source_access.reading(
-            self._connection.inbox.put_local, self._progress, lambda: format_moment(self._now())
+            self._connection.inbox.put_local, self._progress, lambda: format_utc_time(self._now())
         )
         threading.Thread(target=self._read, args=(reading,), name="source", daemon=True).start()
         if self._progress.count_ahead:

@@ -24,7 +24,7 @@ from evidencesync.errors import SourceGapsError, SourceReadError
 from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, blake3_of, sha256_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry, Flag, ReadError
-from evidencesync.evidence.utc_time import Moment
+from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.limits import MAX_FILE_SIZE, MIB, SMALL_FILE
 from evidencesync.protocol.pages import PageCutter
 from evidencesync.source.details import Details
@@ -184,7 +184,7 @@ class SourceReading:
         rules: FilterRules,
         emit: Callable[[SourceEvent, int], None],
         progress: Progress,
-        now: Callable[[], Moment],
+        now: Callable[[], UtcTime],
         *,
         with_footer: bool = True,
         on_read_error: OnReadError = "zero",

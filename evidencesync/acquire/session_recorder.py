@@ -12,7 +12,7 @@ from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.record import decode_record
 from evidencesync.errors import MalformedDocumentError, ProtocolError
 from evidencesync.evidence.identity import ItemName
-from evidencesync.evidence.utc_time import Moment
+from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.localstate.heads import HeadMemory, Remembered
 from evidencesync.localstate.receipts import ReceiptDraft
 from evidencesync.protocol.messages import Ready, Records
@@ -75,9 +75,9 @@ class ShownChains:
         """The handshake is over: all that was seen before was shown, up to the head that `ready` states."""
         if self._more:
             raise ProtocolError("the vault does not show all the records that it has announced")
-        self.item.settle()
+        self.item.finish()
         self.item.require_head(ready.chain_sequence, ready.chain_head_sha256.hex() if ready.chain_head_sha256 else None)
-        self.own.settle()
+        self.own.finish()
 
     def conclude(self, acquired: bytes, received: bytes) -> None:
         """The acquisition is published: its two records end the item's chain, and the vault's own chain states that."""
@@ -85,7 +85,7 @@ class ShownChains:
         if self.item.known is not None:
             self.own.require_stated(self.item.known.sequence, self.item.known.sha256)
 
-    def remembered(self, seen: Moment) -> list[Remembered]:
+    def remembered(self, seen: UtcTime) -> list[Remembered]:
         """What is to be remembered from now on."""
         return [Remembered(one.subject, one.vault_key, one.known, seen) for one in (self.item, self.own) if one.known is not None]
 

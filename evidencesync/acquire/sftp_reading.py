@@ -33,7 +33,7 @@ from evidencesync.delta.chunker import SegmentCutter
 from evidencesync.errors import SourceReadError
 from evidencesync.evidence.digest import blake3_of, sha256_of
 from evidencesync.evidence.entry import Entry, Flag
-from evidencesync.evidence.utc_time import Moment
+from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.limits import MAX_DEPTH, MAX_FILE_SIZE, MAX_LINK_TARGET, MAX_NAME, MAX_PATH, SMALL_FILE
 from evidencesync.source.filters import FilterRules
 from evidencesync.ssh.sftp import SftpSmall
@@ -80,7 +80,7 @@ class SftpReading:
         rules: FilterRules,
         emit: Callable[[SourceEvent, int], None],
         progress: Progress,
-        now: Callable[[], Moment],
+        now: Callable[[], UtcTime],
         rate_limit: RateLimit,
         *,
         fails: bool = False,

@@ -28,7 +28,7 @@ from evidencesync.custody.record import encode_record
 from evidencesync.custody.sshsig import sign_document
 from evidencesync.delta.chunker import PARAMETERS
 from evidencesync.evidence.digest import Sha256Digest, new_sha256, sha512_of
-from evidencesync.evidence.utc_time import Moment, format_file_time
+from evidencesync.evidence.utc_time import UtcTime, format_file_time
 from evidencesync.source.origin import describe_origin
 from evidencesync.source.root import SourceRoot
 from evidencesync.source.salvage import OnReadError
@@ -97,7 +97,7 @@ def pushed_from(source: SourceRoot, request: PushRequest, handshake: Handshake, 
     return Provenance(describe_origin(source), direction, "source", peer, offset, source.note, instead)
 
 
-def make_header(request: PushRequest, provenance: Provenance, handshake: Handshake, started: Moment) -> ManifestHeader:
+def make_header(request: PushRequest, provenance: Provenance, handshake: Handshake, started: UtcTime) -> ManifestHeader:
     """The manifest's first line."""
     ready = handshake.ready
     previous = ready.previous_manifest_sha256
@@ -148,7 +148,7 @@ def sign(
     handshake: Handshake,
     sums: ManifestSums,
     tally: SourceTally,
-    now: Moment,
+    now: UtcTime,
     clock_set_seconds: int,
 ) -> Signed:
     """The examiner's signatures: over the manifest, and over the record that takes it into the chain.

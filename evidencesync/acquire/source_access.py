@@ -15,7 +15,7 @@ from evidencesync.custody.tally import ManifestTally
 from evidencesync.delta.chunker import Segment
 from evidencesync.errors import NothingLeftError
 from evidencesync.evidence.number_format import count_text
-from evidencesync.evidence.utc_time import Moment
+from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.protocol.sender import Sender
 from evidencesync.source.device import geometry_of
 from evidencesync.source.filters import FilterRules
@@ -37,7 +37,7 @@ class Reading(Protocol):
 class SourceAccess(Protocol):
     """Where a push gets its evidence."""
 
-    def reading(self, emit: Emit, progress: Progress, now: Callable[[], Moment]) -> Reading:
+    def reading(self, emit: Emit, progress: Progress, now: Callable[[], UtcTime]) -> Reading:
         """A reading, not begun yet."""
 
     def provenance(self, handshake: Handshake, peer: SshPeer | None) -> Provenance:
@@ -55,7 +55,7 @@ class LocalSourceAccess:
         self._rules = request.rules
         self._request = request
 
-    def reading(self, emit: Emit, progress: Progress, now: Callable[[], Moment]) -> Reading:
+    def reading(self, emit: Emit, progress: Progress, now: Callable[[], UtcTime]) -> Reading:
         """See `SourceAccess`."""
         return SourceReading(
             self._source,

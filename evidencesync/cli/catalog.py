@@ -31,7 +31,7 @@ from evidencesync.evidence.display import escape_line, safe_text
 from evidencesync.evidence.entry import Count, Entry
 from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.path import from_json_fields, to_json_fields
-from evidencesync.evidence.utc_time import format_moment, parse_file_time
+from evidencesync.evidence.utc_time import format_utc_time, parse_file_time
 from evidencesync.files.disk import load_file, opened_folder
 from evidencesync.ingest.transfers import find_transfers
 from evidencesync.limits import MAX_HEADER_LINE, MAX_RECORD
@@ -265,7 +265,7 @@ def _time(entry: Entry) -> str:
     if entry.mtime is None:
         return " " * 19
     try:
-        return format_moment(parse_file_time(entry.mtime))[:19].replace("T", " ")
+        return format_utc_time(parse_file_time(entry.mtime))[:19].replace("T", " ")
     except (OverflowError, ValueError):  # a year that no calendar of ours has
         return f"{entry.mtime.partition('.')[0]:>19}"
 

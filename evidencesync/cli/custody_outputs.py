@@ -103,7 +103,7 @@ def show_output(chain: ShownChain) -> CustodyShowOutput:
         held_by=story.statements.held_by,
         open_hand_over=OpenHandOverOutput(handed.record, handed.principal, handed.to) if handed is not None else None,
         known=[KnownDetailOutput(one.name, one.value, one.record) for one in story.known()],
-        problems=[CustodyProblem(one.record, one.slug, one.text) for one in story.objections] + _against_memory(chain),
+        problems=[CustodyProblem(one.record, one.slug, one.text) for one in story.violations] + _against_memory(chain),
         custody=[ShownRecord(one.record, one.sha256) for one in chain.records],
         chain_head_sha256=chain.head_sha256 or "",
     )
@@ -111,7 +111,7 @@ def show_output(chain: ShownChain) -> CustodyShowOutput:
 
 def _against_memory(chain: ShownChain) -> list[CustodyProblem]:
     """That the chain is not what this machine has seen of it, at its last record."""
-    found = chain.objection
+    found = chain.inconsistency
     if found is None:
         return []
     slug = found.slug if found.slug in MEANINGS else "chain-broken"

@@ -196,10 +196,10 @@ def _value(field: str, value: str | None) -> str:
         return "-"
     if field not in _TIMES:
         return value
-    from evidencesync.evidence.utc_time import format_moment, parse_file_time
+    from evidencesync.evidence.utc_time import format_utc_time, parse_file_time
 
     nanoseconds = parse_file_time(value)
     try:
-        return f"{format_moment(nanoseconds)[:19].replace('T', ' ')}.{nanoseconds % 10**9:09} UTC"
+        return f"{format_utc_time(nanoseconds)[:19].replace('T', ' ')}.{nanoseconds % 10**9:09} UTC"
     except OverflowError:  # a year that no calendar has: a file may say so
         return value

@@ -10,7 +10,7 @@ from evidencesync.cli.outputs import NotebookFingerprint, Output, Problem
 from evidencesync.custody.documents import AcquisitionNumber
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.entry import Count
-from evidencesync.evidence.utc_time import Moment
+from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.report.document import State
 from evidencesync.restore.refusals import Lack
 
@@ -37,13 +37,13 @@ class ReportOutput(Output, frozen=True):
     format: Format
     sha256: HexDigest
     bytes: Count
-    made_at: Moment
+    made_at: UtcTime
     case: str
     item: str | None
     acquisition: AcquisitionNumber | None
     state: State
     reason: str | None
-    checked_at: Moment
+    checked_at: UtcTime
     findings: Count
     fingerprints: list[NotebookFingerprint | None]
     signature: str | None

@@ -24,7 +24,7 @@ from evidencesync.custody.documents import (
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.display import escape_line, safe_text
 from evidencesync.evidence.entry import Count, Flag, Remark
-from evidencesync.evidence.utc_time import Moment, format_moment
+from evidencesync.evidence.utc_time import UtcTime, format_utc_time
 
 if TYPE_CHECKING:
     from evidencesync.errors import CommandKind, EvidenceSyncError
@@ -83,7 +83,7 @@ class InitOutput(Output, frozen=True):
     vault_id: VaultId
     name: str
     key: Fingerprint
-    created: Moment
+    created: UtcTime
     signers: list[SignerOutput]
 
 
@@ -103,7 +103,7 @@ class VaultWriterOutput(Output, frozen=True):
     locks_between_machines: bool
     writer: str | None
     writer_machine: str | None
-    since: Moment | None
+    since: UtcTime | None
     here: str
     here_machine: str
     may_write: bool
@@ -222,7 +222,7 @@ class ListedAcquisition(Output, frozen=True):
     """
 
     acquisition: AcquisitionNumber
-    received: Moment | None
+    received: UtcTime | None
     files: Count | None
     bytes: Count | None
     manifest_sha256: HexDigest | None
@@ -257,8 +257,8 @@ class TransferOutput(Output, frozen=True):
     item: str
     session: str
     state: Literal["receiving", "waiting", "finishing"]
-    since: Moment
-    ends: Moment | None
+    since: UtcTime
+    ends: UtcTime | None
     principal: str
     key: str
     received_from: str
@@ -330,7 +330,7 @@ class StagedOutput(Output, frozen=True):
     session: str
     files: Count
     bytes: Count
-    changed: Moment
+    changed: UtcTime
 
 
 class CleanOutput(Output, frozen=True):
@@ -370,8 +370,8 @@ def _output(one: Transfer) -> TransferOutput:
         item=one.item,
         session=one.session,
         state=said.state,
-        since=format_moment(said.since_ns),
-        ends=None if said.ends_ns is None else format_moment(said.ends_ns),
+        since=format_utc_time(said.since_ns),
+        ends=None if said.ends_ns is None else format_utc_time(said.ends_ns),
         principal=safe_text(said.principal, 200),
         key=safe_text(said.key, 100),
         received_from=safe_text(said.received_from, 200),

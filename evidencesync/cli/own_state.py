@@ -79,10 +79,10 @@ def usable_memory(run: Run) -> Iterator[HeadMemory]:
 def remember_heads(run: Run, vault: VaultAtHand, now_ns: int) -> None:
     """Remembers the heads of a vault's chains after a record was added. Warns if they cannot be stored."""
     from evidencesync.errors import EvidenceSyncError
-    from evidencesync.evidence.utc_time import format_moment
+    from evidencesync.evidence.utc_time import format_utc_time
 
     try:
-        vault.remember(format_moment(now_ns))
+        vault.remember(format_utc_time(now_ns))
     except (
         EvidenceSyncError
     ) as error:  # the record is in the chain: after a failure, the command would be run again and add another

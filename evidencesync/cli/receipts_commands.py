@@ -178,7 +178,7 @@ def _open_vault(vault: str) -> Vault:
 def _order(vault: Vault) -> tuple[ChainOrder | None, list[EvidenceSyncError]]:
     """What the vault's own chain says of who was retired when; or why it cannot be read, which is held against nobody."""
     from evidencesync.errors import EvidenceSyncError
-    from evidencesync.verify.kept import chain_order
+    from evidencesync.verify.receipt_comparison import chain_order
 
     try:
         return chain_order(vault), []
@@ -193,7 +193,7 @@ def _compare_with(opened: Vault, found: list[CheckedReceipt], memory: HeadMemory
 
     Gives the receipts that were compared: those of other vaults are left out, unless they were named.
     """
-    from evidencesync.verify.kept import check_against_vault
+    from evidencesync.verify.receipt_comparison import check_against_vault
 
     if not named:
         found = [one for one in found if one.receipt is None or one.receipt.vault_id == opened.settings.id]

@@ -8,7 +8,7 @@ from evidencesync.cli.outputs import Output, Problem
 from evidencesync.custody.documents import AcquisitionNumber, Fingerprint, VaultId
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.entry import Count
-from evidencesync.evidence.utc_time import Moment
+from evidencesync.evidence.utc_time import UtcTime
 
 
 class KeptReceipt(Output, frozen=True):
@@ -25,7 +25,7 @@ class KeptReceipt(Output, frozen=True):
     case: str | None
     item: str | None
     acquisition: AcquisitionNumber | None
-    received: Moment | None
+    received: UtcTime | None
     examiner: Fingerprint | None
     principal: str | None
     read_back: bool | None
@@ -47,7 +47,7 @@ class SeenHeadOutput(Output, frozen=True):
     item: str | None
     sequence: Count
     sha256: HexDigest
-    seen: Moment
+    seen: UtcTime
 
 
 class ReceiptsListOutput(Output, frozen=True):

@@ -113,7 +113,7 @@ def restore_copy(
     from evidencesync.restore.metadata import PendingMetadata
     from evidencesync.restore.restore import RestoreProgress, RestoreRequest, restore
     from evidencesync.vault.vault import Vault
-    from evidencesync.verify.vouching import vouched_manifest
+    from evidencesync.verify.restore_check import verified_manifest
 
     if choice.on_damage not in ("fail", "skip"):
         raise UsageError("--on-damage is fail or skip")
@@ -129,7 +129,7 @@ def restore_copy(
     request = RestoreRequest(
         vault=opened.layout.root,
         folder=opened.item(name).layout.acquisition(number),
-        manifest_sha256=vouched_manifest(opened.layout.root, name, number, outside, audit_memory(run), time.time_ns()),
+        manifest_sha256=verified_manifest(opened.layout.root, name, number, outside, audit_memory(run), time.time_ns()),
         destination=os.fsencode(expand(destination)) if destination else b"",
         paths=tuple(map(os.fsencode, paths or ())),
         read_back=not choice.no_read_back,

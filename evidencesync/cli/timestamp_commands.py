@@ -280,10 +280,10 @@ def _write_new(file: Path, vault: Path, data: bytes) -> None:
 def _token_output(token: Token, answer: Answer, *, checked: bool) -> TokenOutput:
     from evidencesync.cli.timestamp_outputs import Digest, TokenOutput
     from evidencesync.evidence.digest import sha256_of
-    from evidencesync.evidence.utc_time import format_moment
+    from evidencesync.evidence.utc_time import format_utc_time
 
     return TokenOutput(
-        gen_time=format_moment(token.gen_time_ns),
+        gen_time=format_utc_time(token.gen_time_ns),
         accuracy_seconds=None if token.accuracy_ns is None else token.accuracy_ns / 1e9,
         authority=token.authority,
         policy=token.policy,

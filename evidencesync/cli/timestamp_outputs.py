@@ -10,7 +10,7 @@ from evidencesync.cli.outputs import Output, Problem
 from evidencesync.custody.documents import AcquisitionNumber
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.entry import Count
-from evidencesync.evidence.utc_time import Moment
+from evidencesync.evidence.utc_time import UtcTime
 
 Digest = Literal["sha256", "sha384", "sha512"]
 Imprint = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{64}|[0-9a-f]{96}|[0-9a-f]{128})$")]
@@ -38,7 +38,7 @@ class TokenOutput(Output, frozen=True):
     `authority_checked`: the authority's certificate leads to one of the roots that were given.
     """
 
-    gen_time: Moment
+    gen_time: UtcTime
     accuracy_seconds: float | None
     authority: str
     policy: str

@@ -102,10 +102,10 @@ def clean(
 
 def _staged(abandoned: Sequence[Abandoned]) -> list[StagedOutput]:
     from evidencesync.cli.outputs import StagedOutput
-    from evidencesync.evidence.utc_time import format_moment
+    from evidencesync.evidence.utc_time import format_utc_time
 
     return [
-        StagedOutput(one.case, one.item, one.session, one.files, one.bytes, format_moment(one.changed_ns)) for one in abandoned
+        StagedOutput(one.case, one.item, one.session, one.files, one.bytes, format_utc_time(one.changed_ns)) for one in abandoned
     ]
 
 

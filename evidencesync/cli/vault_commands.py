@@ -322,10 +322,10 @@ def _signer_output(known: KnownSigner) -> SignerOutput:
 
 
 def _describe(signer: SignerOutput) -> str:
-    from evidencesync.evidence.utc_time import format_moment
+    from evidencesync.evidence.utc_time import format_utc_time
 
     def shown(seconds: int) -> str:
-        return format_moment(seconds * 1_000_000_000)[:19] + "Z"
+        return format_utc_time(seconds * 1_000_000_000)[:19] + "Z"
 
     parts = [safe_text(",".join(signer.principals)), safe_text(signer.algorithm), signer.key]
     if signer.valid_after is not None:

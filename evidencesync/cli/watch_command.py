@@ -194,7 +194,7 @@ class _Shore:
         from evidencesync.acquire.connect import reach_vault, reaching
         from evidencesync.acquire.push import push
         from evidencesync.connection.busy_server import first_link
-        from evidencesync.evidence.utc_time import format_moment
+        from evidencesync.evidence.utc_time import format_utc_time
         from evidencesync.localstate.receipts import ReceiptDraft
 
         again = None if self.address.local else lambda: reach_vault(self.address, self.options())
@@ -211,7 +211,7 @@ class _Shore:
             outcome, kept = acquire_and_keep(self.run, OwnState(self.heads, draft), request, work)
         self.events.note(outcome, kept)
         try:
-            now = format_moment(time.time_ns())
+            now = format_utc_time(time.time_ns())
             self.memory.remember(sight.digest, outcome.acquisition, outcome.manifest_sha256, now)
         except OSError as error:
             self.events.warn(f"not remembered, so that a watch that is started again will push once more: {error.strerror}")

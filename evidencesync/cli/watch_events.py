@@ -16,7 +16,7 @@ from evidencesync.custody.documents import AcquisitionNumber, VaultId
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Count
-from evidencesync.evidence.utc_time import Moment, format_moment
+from evidencesync.evidence.utc_time import UtcTime, format_utc_time
 
 if TYPE_CHECKING:
     from evidencesync.acquire.request import PushOutcome
@@ -34,7 +34,7 @@ class WatchedAcquisition(Output, frozen=True):
     """One acquisition that a watch has made. `seconds` is what the push took; `receipts` where its documents are kept."""
 
     acquisition: AcquisitionNumber
-    published: Moment
+    published: UtcTime
     verdict: PushVerdict
     files: Count
     bytes: Count
@@ -58,8 +58,8 @@ class WatchOutput(Output, frozen=True):
     case: str
     item: str
     vault_id: VaultId | None
-    started: Moment
-    ended: Moment
+    started: UtcTime
+    ended: UtcTime
     made: Count
     failures: Count
     all_in_vault: bool
@@ -155,7 +155,7 @@ class WatchEvents:
             case=self._name.case.text,
             item=self._name.item.text,
             vault_id=self._vault_id,
-            started=format_moment(self._started),
+            started=format_utc_time(self._started),
             ended=_now(),
             made=self._made,
             failures=self._failures,
@@ -199,4 +199,4 @@ def _acquisition(outcome: PushOutcome, kept: Kept) -> WatchedAcquisition:
 
 
 def _now() -> str:
-    return format_moment(time.time_ns())
+    return format_utc_time(time.time_ns())

@@ -111,7 +111,7 @@ class ManifestFile:
         links = HardLinkCheck()
         for path, line in read_manifest(self._blocks(hasher), ManifestReader()):
             if isinstance(line, Entry):
-                links.note(path, line)
+                links.add(path, line)
                 if pending is not None:
                     yield pending._replace(attributes=digest.digest()) if attributes else pending
                 pending = ExpectedEntry(path, order_of(path), line, None)

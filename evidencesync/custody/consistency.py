@@ -126,7 +126,7 @@ class ConsistencyCheck:
             self.stated.add(record.details[self.place])
         self.keep(record, data, signature)
 
-    def settle(self) -> None:
+    def finish(self) -> None:
         """All was shown: the last record that was seen before must be among it. Raises RolledBackError or ForkedError."""
         if self.seen is None or (self._last is not None and self._last.sequence >= self.seen.sequence):
             return

@@ -11,7 +11,7 @@ import msgspec
 
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.entry import Count, Remark
-from evidencesync.evidence.utc_time import Moment
+from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.limits import MAX_FREE_TEXT, MAX_TITLE, NONCE
 
 TitleText = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TITLE)]
@@ -98,7 +98,7 @@ class ManifestHeader(Document, frozen=True):
     source: Origin
     method: Method
     ssh: SshPeer | None
-    started: Moment
+    started: UtcTime
     clock: Clock
     notes: list[FreeText]
 
@@ -112,7 +112,7 @@ class ManifestFooter(Document, frozen=True):
     counts: dict[str, Count]
     flags: dict[str, Count]
     bytes: Count
-    finished: Moment
+    finished: UtcTime
     remarks: dict[Remark, Count] | None = None
 
 
@@ -204,7 +204,7 @@ class Receipt(Document, frozen=True):
     lookup: Literal["item", "case", "vault"]
     not_in_sums: NotInSums
     received_from: str
-    finished: Moment
+    finished: UtcTime
 
 
 RecordType = Literal[
@@ -232,7 +232,7 @@ class CustodyRecord(Document, frozen=True):
     vault_id: VaultId
     sequence: Annotated[int, msgspec.Meta(ge=1, le=999_999)]
     type: RecordType
-    time: Moment
+    time: UtcTime
     case: TitleText | None
     item: TitleText | None
     actor: Person

@@ -45,7 +45,7 @@ def is_hard_link(entry: Entry) -> bool:
 
 
 class HardLinkCheck:
-    """Takes all entries of a manifest in order (`note`), and finds the links that do not hold (`false_links`)."""
+    """Takes all entries of a manifest in order (`add`), and finds the links that do not hold (`false_links`)."""
 
     __slots__ = ("_at_once", "_batch", "count")
 
@@ -55,7 +55,7 @@ class HardLinkCheck:
         self._at_once = at_once
         self._batch = _Batch(0, at_once)
 
-    def note(self, path: bytes, entry: Entry) -> None:
+    def add(self, path: bytes, entry: Entry) -> None:
         """The next entry of the first reading, which was checked by itself."""
         if entry.hardlink_to is not None or entry.hardlink_to_b64 is not None:
             self._batch.add(self.count, entry)
@@ -73,7 +73,7 @@ class HardLinkCheck:
             number = 0
             wrong = _Wrong()
             for path, entry in again():
-                batch.meet(path, entry, wrong)
+                batch.compare(path, entry, wrong)
                 if is_hard_link(entry):
                     if number >= batch.end:
                         following.add(number, entry)
@@ -120,7 +120,7 @@ class _Batch:
             self._rows += 1
         self.end = number + 1
 
-    def meet(self, path: bytes, entry: Entry, wrong: _Wrong) -> None:
+    def compare(self, path: bytes, entry: Entry, wrong: _Wrong) -> None:
         """An entry, which may be one that is looked for."""
         key = _key_of(path)
         wanted = self.wanted.pop(key, None)

@@ -16,7 +16,7 @@ from evidencesync.custody.documents import ManifestFooter, ManifestHeader
 from evidencesync.custody.entrylines import ManifestLine, decode_run
 from evidencesync.custody.entryrules import FieldRules, WalkOrder
 from evidencesync.custody.tally import ManifestTally
-from evidencesync.custody.text import check_moment, check_path_pair, check_texts, check_title, decode_exactly
+from evidencesync.custody.text import check_path_pair, check_texts, check_title, check_utc_time, decode_exactly
 from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.entry import Continuation, Entry
 from evidencesync.limits import ATTRIBUTES_PER_LINE, LIST_CAP_PER_LINE, MAX_HEADER_LINE, MAX_MANIFEST_LINE, MAX_PATH
@@ -99,7 +99,7 @@ def decode_header(line: bytes) -> ManifestHeader:
     check_texts(header, "the manifest's header")
     check_title(header.case, "the manifest's header")
     check_title(header.item, "the manifest's header")
-    check_moment(header.started, "the manifest's header")
+    check_utc_time(header.started, "the manifest's header")
     if (header.acquisition == 1) != (header.previous_manifest_sha256 is None):
         raise MalformedDocumentError("the manifest's header names a previous manifest for a first acquisition, or none later")
     if header.source.path is not None or header.source.path_b64 is not None:
@@ -113,7 +113,7 @@ def decode_footer(line: bytes) -> ManifestFooter:
         raise MalformedDocumentError("a manifest's last line has no end")
     footer = decode_exactly(_FOOTER, line[:-1], "the manifest's footer")
     check_texts(footer, "the manifest's footer")
-    check_moment(footer.finished, "the manifest's footer")
+    check_utc_time(footer.finished, "the manifest's footer")
     return footer
 
 

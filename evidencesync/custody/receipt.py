@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from evidencesync.custody.documents import ManifestFooter, ManifestHeader, Receipt, Tally
-from evidencesync.custody.text import check_moment, check_texts, check_title, decode_readable, encode_readable
+from evidencesync.custody.text import check_texts, check_title, check_utc_time, decode_readable, encode_readable
 from evidencesync.errors import MalformedDocumentError
 from evidencesync.limits import MAX_RECORD
 
@@ -28,7 +28,7 @@ def decode_receipt(data: bytes) -> Receipt:
     check_texts(receipt, "the receipt")
     check_title(receipt.case, "the receipt")
     check_title(receipt.item, "the receipt")
-    check_moment(receipt.finished, "the receipt")
+    check_utc_time(receipt.finished, "the receipt")
     if (receipt.acquisition == 1) != (receipt.previous_receipt_sha256 is None):
         raise MalformedDocumentError("the receipt names a previous receipt for a first acquisition, or none later")
     return receipt

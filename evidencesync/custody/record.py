@@ -11,7 +11,7 @@ import msgspec
 
 from evidencesync.custody.documents import CustodyRecord, RecordType
 from evidencesync.custody.publickey import PublicKey
-from evidencesync.custody.text import check_moment, check_texts, check_title, decode_readable, encode_readable
+from evidencesync.custody.text import check_texts, check_title, check_utc_time, decode_readable, encode_readable
 from evidencesync.errors import MalformedDocumentError, UntrustedSignerError
 from evidencesync.limits import MAX_FREE_TEXT, MAX_RECORD
 
@@ -69,7 +69,7 @@ def decode_record(data: bytes) -> CustodyRecord:
     record = decode_readable(_DECODER, data, MAX_RECORD, "a custody record")
     what = f"custody record {record.sequence} ({record.type})"
     check_texts(record, what)
-    check_moment(record.time, what)
+    check_utc_time(record.time, what)
     if any(len(text) > MAX_FREE_TEXT for text in record.details.values()):
         raise MalformedDocumentError(f"{what} has a detail that is too long")
     if (record.sequence == 1) != (record.previous_sha256 is None):

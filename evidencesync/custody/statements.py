@@ -17,7 +17,7 @@ from evidencesync.custody.trust import TrustLists
 from evidencesync.errors import EvidenceSyncError, NotThereError, UntrustedSignerError
 from evidencesync.evidence.display import safe_text
 
-ObjectionSlug = Literal["no-hand-over", "wrong-recipient", "wrong-reference"]
+ViolationSlug = Literal["no-hand-over", "wrong-recipient", "wrong-reference"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Violation:
     """Why a record may not stand where it stands, although it is well linked."""
 
     record: int
-    slug: ObjectionSlug
+    slug: ViolationSlug
     text: str
 
     def error(self) -> EvidenceSyncError:
@@ -57,7 +57,7 @@ class Statements:
     pending: OpenHandOver | None = None
     held_by: str | None = None
 
-    def objection_to(self, record: CustodyRecord) -> Violation | None:
+    def find_violation(self, record: CustodyRecord) -> Violation | None:
         """Why a record may not come next; None where it may.
 
         1. A hand-over names somebody else than its signer.  2. An acceptance names the hand-over that is open, and is
@@ -69,7 +69,7 @@ class Statements:
             if not to or to == record.actor.principal:
                 return Violation(record.sequence, "wrong-recipient", f"{_what(record)} hands over to nobody else")
         elif record.type == "accepted":  # 2
-            return self._objection_to_accepting(record)
+            return self._find_acceptance_violation(record)
         elif record.type == "corrected":  # 3
             number = record_number(record)
             if number is None or number >= record.sequence:
@@ -78,16 +78,16 @@ class Statements:
 
     def add(self, record: CustodyRecord) -> Violation | None:
         """The next record. One that may not stand there changes nothing, and is objected to."""
-        objection = self.objection_to(record)
-        if objection is not None:
-            return objection
+        violation = self.find_violation(record)
+        if violation is not None:
+            return violation
         if record.type == "handed-over":
             self.pending = OpenHandOver(record.sequence, record.actor.principal, record.actor.key, record.details["to"])
         elif record.type == "accepted":
             self.pending, self.held_by = None, record.actor.principal
         return None
 
-    def _objection_to_accepting(self, record: CustodyRecord) -> Violation | None:
+    def _find_acceptance_violation(self, record: CustodyRecord) -> Violation | None:
         number, handed = record_number(record), self.pending
         if handed is None or number != handed.record:
             text = f"{_what(record)} accepts a hand-over that is not open"
@@ -121,7 +121,7 @@ class ItemHistory:
     """An item's whole chain as it is read: links and order, hand-overs and corrections, and what is known of the item."""
 
     subject: ChainSubject
-    objections: list[Violation] = field(default_factory=list)
+    violations: list[Violation] = field(default_factory=list)
     statements: Statements = field(default_factory=Statements)
     _checker: ChainChecker = field(init=False)
     _details: DetailsFold = field(default_factory=DetailsFold)
@@ -130,11 +130,11 @@ class ItemHistory:
         self._checker = ChainChecker(self.subject)
 
     def add(self, document: bytes) -> CustodyRecord:
-        """The next record, as its exact bytes. Raises ChainError; an objection is kept."""
+        """The next record, as its exact bytes. Raises ChainError; an violation is kept."""
         record = self._checker.add(document)
-        objection = self.statements.add(record)
-        if objection is not None:
-            self.objections.append(objection)
+        violation = self.statements.add(record)
+        if violation is not None:
+            self.violations.append(violation)
         self._details.add(record)
         return record
 

@@ -6,7 +6,7 @@ from typing import Final, get_args
 
 from evidencesync.custody.documents import ManifestFooter
 from evidencesync.evidence.entry import Entry, EntryType, Flag, Remark
-from evidencesync.evidence.utc_time import Moment
+from evidencesync.evidence.utc_time import UtcTime
 
 TYPE_ORDER: Final[tuple[str, ...]] = get_args(EntryType)
 FLAG_ORDER: Final[tuple[str, ...]] = get_args(Flag)
@@ -60,7 +60,7 @@ class ManifestTally:
         """Remarks in their declared order; only those that occur."""
         return {name: count for name, count in self._remarks.items() if count}
 
-    def footer(self, finished: Moment) -> ManifestFooter:
+    def footer(self, finished: UtcTime) -> ManifestFooter:
         """The last line for what was counted so far."""
         return ManifestFooter(
             counts=self.counts, flags=self.flags, bytes=self.bytes, finished=finished, remarks=self.remarks or None

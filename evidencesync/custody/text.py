@@ -14,7 +14,7 @@ from evidencesync.errors import InvalidNameError, MalformedDocumentError, PathEs
 from evidencesync.evidence.display import is_clean, safe_text
 from evidencesync.evidence.identity import Title
 from evidencesync.evidence.path import from_json_fields
-from evidencesync.evidence.utc_time import format_moment, parse_moment
+from evidencesync.evidence.utc_time import format_utc_time, parse_utc_time
 from evidencesync.limits import MAX_DOCUMENT_FIELDS, MAX_PATH
 
 T = TypeVar("T")
@@ -76,10 +76,10 @@ def check_title(title: str, what: str) -> None:
         raise MalformedDocumentError(f"{what}: {error.message}") from error
 
 
-def check_moment(moment: str, what: str) -> None:
+def check_utc_time(moment: str, what: str) -> None:
     """Checks that a clock reading is a real one, in its one spelling."""
     try:
-        same = format_moment(parse_moment(moment)) == moment
+        same = format_utc_time(parse_utc_time(moment)) == moment
     except ValueError as error:
         raise MalformedDocumentError(f"{what} holds a time that does not exist: {safe_text(moment, 40)}") from error
     if not same:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
-from evidencesync.evidence.utc_time import format_moment, parse_moment
+from evidencesync.evidence.utc_time import format_utc_time, parse_utc_time
 
 SECOND: Final = 1_000_000_000
 BACKWARDS: Final = 600 * SECOND
@@ -34,7 +34,7 @@ def contradiction(first: Step, then: Step, longest: int | None = None) -> str | 
     if apart >= -BACKWARDS and (longest is None or apart <= longest):
         return None
     way = "earlier" if apart < 0 else "later"
-    dated = f"{first.did} at {format_moment(first.at_ns)}, {then.did} at {format_moment(then.at_ns)}"
+    dated = f"{first.did} at {format_utc_time(first.at_ns)}, {then.did} at {format_utc_time(then.at_ns)}"
     return f"{dated}: {abs(apart) // SECOND} seconds {way}"
 
 
@@ -63,11 +63,11 @@ class AcquisitionTimes:
     ) -> AcquisitionTimes:
         """The times of the documents themselves."""
         return cls(
-            None if header is None else parse_moment(header.started),
-            None if footer is None else parse_moment(footer.finished),
-            None if acquired is None else parse_moment(acquired.time),
-            None if received is None else parse_moment(received.time),
-            None if receipt is None else parse_moment(receipt.finished),
+            None if header is None else parse_utc_time(header.started),
+            None if footer is None else parse_utc_time(footer.finished),
+            None if acquired is None else parse_utc_time(acquired.time),
+            None if received is None else parse_utc_time(received.time),
+            None if receipt is None else parse_utc_time(receipt.finished),
         )
 
     def contradictions(self, measured: str = "") -> Iterator[str]:

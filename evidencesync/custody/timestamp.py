@@ -35,7 +35,7 @@ from evidencesync.custody.der import (
 from evidencesync.errors import TimestampError, TrustFileError
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.utc_time import format_moment, parse_moment
+from evidencesync.evidence.utc_time import format_utc_time, parse_utc_time
 from evidencesync.limits import MAX_TIMESTAMP, MAX_TIMESTAMP_ROOTS, MAX_TITLE
 
 ImprintDigest = Literal["sha256", "sha512"]
@@ -142,7 +142,7 @@ def timestamp_details(token: Token, response: bytes, request: bytes | None) -> d
     """What a `timestamped` record says about a token. Digests of files are SHA-256 of their exact bytes."""
     details = {
         "token_sha256": sha256_of(response).hex(),
-        "gen_time": format_moment(token.gen_time_ns),
+        "gen_time": format_utc_time(token.gen_time_ns),
         "policy": token.policy,
         "serial": str(token.serial),
         "authority": token.authority,
@@ -216,7 +216,7 @@ def _parse_time(info: DerReader, text: bytes) -> int:
         if match is None:
             raise ValueError("not a time")
         whole = datetime.strptime(match[1].decode("ascii"), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
-        seconds = parse_moment(whole.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+        seconds = parse_utc_time(whole.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
     except ValueError as error:
         raise info.refuse("its time is none") from error
     if seconds < 0:
@@ -288,7 +288,7 @@ class Roots:
             why = str(error).removeprefix("validation failed: ").partition(" (encountered")[0]
             why = "there is no valid way to any of them" if why.startswith("candidates exhausted") else safe_text(why, 200)
             raise TimestampError(
-                f"the authority {token.authority} does not lead to a given root at {format_moment(token.gen_time_ns)}: {why}",
+                f"the authority {token.authority} does not lead to a given root at {format_utc_time(token.gen_time_ns)}: {why}",
                 hint="Give the root certificate of the authority that you trust.",
             ) from error
 

@@ -77,7 +77,7 @@ class TrustedSigner:
         """The first principal that is a name and not a pattern."""
         return next((name for name in self.principals if _PATTERN_CHARACTERS.isdisjoint(name)), None)
 
-    def objection(self, namespace: str, at_ns: int) -> str | None:
+    def reason_not_covered(self, namespace: str, at_ns: int) -> str | None:
         """Why this line does not cover a signature in `namespace` at a time; None when it does.
 
         It says nothing of what that time is: whether something was signed then, or is looked at then, only the caller knows.
@@ -86,9 +86,9 @@ class TrustedSigner:
         if self.namespaces is not None and not matches_any(namespace, self.namespaces):
             return f"is not trusted for the namespace {namespace}"
         if self.valid_after is not None and at < self.valid_after:
-            return f"is trusted from {_told_time(self.valid_after)} on, not at {_told_time(at)}"
+            return f"is trusted from {_shown_time(self.valid_after)} on, not at {_shown_time(at)}"
         if self.valid_before is not None and at > self.valid_before:
-            return f"was trusted until {_told_time(self.valid_before)}, not at {_told_time(at)}"
+            return f"was trusted until {_shown_time(self.valid_before)}, not at {_shown_time(at)}"
         return None
 
 
@@ -119,7 +119,7 @@ class TrustedSigners:
             and signer.principal is not None
             and signer.valid_before is not None
             and signer.valid_before < at_ns // _NANOSECONDS
-            and signer.objection(namespace, signer.valid_before * _NANOSECONDS) is None
+            and signer.reason_not_covered(namespace, signer.valid_before * _NANOSECONDS) is None
             for signer in self.signers
         )
 
@@ -178,7 +178,7 @@ class TrustLists:
         return any(
             matches_any(principal, signer.principals)
             and not self.revoked.refuses(signer.key)
-            and signer.objection(namespace, at_ns) is None
+            and signer.reason_not_covered(namespace, at_ns) is None
             for signer in self.signers.signers
         )
 
@@ -226,16 +226,16 @@ def signer_line(
 
 
 def _covering(lines: list[TrustedSigner], key: PublicKey, namespace: str, at_ns: int, who: str) -> TrustedSigner:
-    objections: list[str] = []
+    reasons: list[str] = []
     for signer in lines:
         if signer.key == key:
-            objection = signer.objection(namespace, at_ns)
-            if objection is None:
+            reason = signer.reason_not_covered(namespace, at_ns)
+            if reason is None:
                 return signer
-            objections.append(objection)
-    if not objections:
+            reasons.append(reason)
+    if not reasons:
         raise UntrustedSignerError(f"{who} is not known")
-    raise UntrustedSignerError(f"{who} {'; it '.join(objections)}")
+    raise UntrustedSignerError(f"{who} {'; it '.join(reasons)}")
 
 
 # --- Files -------------------------------------------------------------------------------------------------------------
@@ -319,7 +319,7 @@ def _parse_time(text: str | None, what: str) -> int | None:
     return seconds
 
 
-def _told_time(seconds: int) -> str:
+def _shown_time(seconds: int) -> str:
     """As documents and findings write times, and not as these files do."""
     return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
 

@@ -10,7 +10,7 @@ import msgspec
 
 _DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _CLOCK = r"[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}"
-Moment = Annotated[str, msgspec.Meta(pattern=f"^{_DAY}T{_CLOCK}Z$", max_length=27)]
+UtcTime = Annotated[str, msgspec.Meta(pattern=f"^{_DAY}T{_CLOCK}Z$", max_length=27)]
 """A clock reading in a document: RFC 3339 in UTC with microseconds."""
 FileTime = Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]{1,20}\.[0-9]{9}$", max_length=31)]
 """A file's time in a document: decimal seconds since the epoch with nine places."""
@@ -19,13 +19,13 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FILE_TIME: Final = re.compile(r"-?[0-9]{1,20}\.[0-9]{9}")
 
 
-def format_moment(nanoseconds: int) -> Moment:
+def format_utc_time(nanoseconds: int) -> UtcTime:
     """A clock reading (nanoseconds since the epoch) as a document writes it; what is below a microsecond is cut off."""
     moment = _EPOCH + timedelta(microseconds=nanoseconds // 1000)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def parse_moment(text: Moment) -> int:
+def parse_utc_time(text: UtcTime) -> int:
     """The nanoseconds since the epoch of a document's clock reading. Raises ValueError for what is not one."""
     moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
     since = moment - _EPOCH

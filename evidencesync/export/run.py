@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from evidencesync.evidence.digest import new_sha256
-from evidencesync.evidence.utc_time import format_moment
+from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.export.acquisition import NO_ROOM, AcquisitionReader
 from evidencesync.export.bag import Bag
 from evidencesync.export.case_uco import graph_blocks
@@ -106,7 +106,7 @@ class _Run:
     def export_bag(self) -> Exported:
         """A folder, or an archive of it that is encrypted as it is made."""
         acquisition = self.acquisition
-        bag = Bag(acquisition, format_moment(self.wanted.now_ns)[:10])
+        bag = Bag(acquisition, format_utc_time(self.wanted.now_ns)[:10])
         survey = bag.survey
         if self.wanted.recipients:
             blocks = archive_blocks(acquisition, bag.name, bag.parts(), self.progress)

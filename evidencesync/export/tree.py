@@ -15,7 +15,7 @@ from typing import Final
 
 from evidencesync.errors import NameClashError
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.utc_time import parse_moment
+from evidencesync.evidence.utc_time import parse_utc_time
 from evidencesync.export.acquisition import AcquisitionReader, checked_blocks
 from evidencesync.export.parts import Content, Folder, MetadataFile, Part, written_blocks
 from evidencesync.files.disk import (
@@ -115,7 +115,7 @@ def archive_blocks(acquisition: AcquisitionReader, name: str, parts: Iterable[Pa
 
     Raises DigestMismatchError for what is not what it was when it was verified, MissingOrExtraError, StorageError.
     """
-    finished = parse_moment(acquisition.footer.finished) // _SECOND
+    finished = parse_utc_time(acquisition.footer.finished) // _SECOND
     yield _header(name, finished, None)
     made: set[str] = set()
     for part in parts:

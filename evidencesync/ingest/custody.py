@@ -141,8 +141,8 @@ def _append(vault: Vault, item: VaultItem, admitted: Admitted, append: Append, n
         if history.facts().sealed and record.type == "sealed":
             raise SealedError(f"item {item.name} was sealed before", hint="It can still be noted, corrected and handed over.")
         history.add(append.record)  # 4
-        if history.objections and history.objections[-1].record == record.sequence:  # 5
-            raise history.objections[-1].error()
+        if history.violations and history.violations[-1].record == record.sequence:  # 5
+            raise history.violations[-1].error()
         if record.type == "handed-over":
             check_recipient(record.details, vault.load_trust(), at_ns)
         try:

@@ -184,7 +184,7 @@ class PageIntake:
             self._check_header(self.reader.header)
         for path, line in page.read:
             if isinstance(line, Entry):
-                self.hard_links.note(path, line)
+                self.hard_links.add(path, line)
         self._staging.append_manifest(lines)
         self.manifest_sha512.update(lines)
         if self._on_page is not None:

@@ -27,13 +27,13 @@ from evidencesync.custody.trust import TrustLists
 from evidencesync.errors import ChainError, DigestMismatchError, MalformedDocumentError, ProtocolError, UntrustedSignerError
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.entry import Entry
-from evidencesync.evidence.utc_time import format_moment
+from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.ingest.admission import Admitted
 from evidencesync.ingest.context import StoredTally, Tallies
 from evidencesync.ingest.manifests import staged_lines
 from evidencesync.protocol.messages import Finish
 from evidencesync.vault.item import ItemState
-from evidencesync.vault.settings import Reach
+from evidencesync.vault.settings import LookupScope
 from evidencesync.vault.staging import Staging
 
 _DIGESTS = ["blake3", "sha256"]
@@ -80,7 +80,7 @@ class StagedAcquisition:
     finish: Finish
     staging: Staging
     state: ItemState
-    lookup: Reach
+    lookup: LookupScope
 
 
 def check_header(header: ManifestHeader, admitted: Admitted, vault_id: str, vault_key: str, state: ItemState) -> None:
@@ -206,7 +206,7 @@ def make_receipt(concluded: StagedAcquisition, received: Received, traveled: Tra
         lookup=concluded.lookup,
         not_in_sums=staging.not_in_sums,
         received_from=traveled.received_from,
-        finished=format_moment(now),
+        finished=format_utc_time(now),
     )
     return encode_receipt(receipt)
 
@@ -220,7 +220,7 @@ def make_received(concluded: StagedAcquisition, receipt: bytes, signer: SigningK
             vault_id=header.vault_id,
             sequence=concluded.state.head_sequence + 2,
             type="received",
-            time=format_moment(now),
+            time=format_utc_time(now),
             case=header.case,
             item=header.item,
             actor=Person(name="vault", principal="vault", key=signer.public_key.fingerprint),

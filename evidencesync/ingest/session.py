@@ -78,7 +78,7 @@ from evidencesync.vault.ledger import ChainHead
 from evidencesync.vault.publish import committed, publish
 from evidencesync.vault.readback import read_back
 from evidencesync.vault.resume.leftovers import Leftovers
-from evidencesync.vault.settings import Reach
+from evidencesync.vault.settings import LookupScope
 from evidencesync.vault.space import check_declared, check_space
 from evidencesync.vault.staging import Staging
 from evidencesync.vault.tree import TreeReader
@@ -130,8 +130,8 @@ class IngestSession:
             raise SealedError(f"item {item.name} is sealed")
         check_space(item.layout.root, 0)
         pulled = self._caller.pulled
-        reach = self._reach()
-        scope = Scope.of(item.name, reach)
+        lookup_scope = self._lookup_scope()
+        scope = Scope.of(item.name, lookup_scope)
         with ExitStack() as stack:
             index = self._vault.index()
             stack.callback(index.close)
@@ -151,7 +151,7 @@ class IngestSession:
             self._open_session_socket(staging, stack)
             lookup = Lookup(index, leftovers)
             self._show_chains()
-            self._connection.send(_ready(admitted, state, lookup.known(scope), reach, leftovers.count))
+            self._connection.send(_ready(admitted, state, lookup.known(scope), lookup_scope, leftovers.count))
             previous = (item.name.case.folder, item.name.item.folder, state.next_acquisition - 1)
             side = IngestContext(
                 Receiver(), lookup, scope, basis, admitted.read_back, piece_key(admitted.session), previous, present
@@ -176,7 +176,7 @@ class IngestSession:
             finish = self._take_everything(side.receiver, streams, pages)
             self._connection.committed = True
             self._connection.interruptions += leftovers.count_continued()
-            published = self._conclude(state, staging, streams, pages, finish, reach)
+            published = self._conclude(state, staging, streams, pages, finish, lookup_scope)
             self._while_working("publishing", leftovers.remove_continued)
             return [*show_after(self._vault.ledger, self._vault_shown), published]
 
@@ -188,10 +188,10 @@ class IngestSession:
             self._connection.open_session_socket(staging.session_fd, who.session, sender, caller.host)
             stack.callback(self._connection.close_session_socket)
 
-    def _reach(self) -> Reach:
+    def _lookup_scope(self) -> LookupScope:
         """How far lookups go. A pull's source may be anybody's machine: what it can learn of the vault ends at the item."""
         pulled = self._caller.pulled
-        return "item" if pulled is not None and pulled.on_page is not None else self._vault.settings.policy.reach
+        return "item" if pulled is not None and pulled.on_page is not None else self._vault.settings.policy.lookup_scope
 
     def catch_up(self) -> None:
         """The index with everything that is published in the case, also by a session that ended before it came to this."""
@@ -288,7 +288,7 @@ class IngestSession:
         streams: StreamIntake,
         pages: PageIntake,
         finish: Finish,
-        reach: Reach,
+        lookup_scope: LookupScope,
     ) -> Published:
         """Checks, makes durable, reads back, signs, publishes; gives the acknowledgement that may then be sent."""
         header, tally, admitted = pages.reader.header, pages.reader.tally, self._admitted
@@ -318,7 +318,7 @@ class IngestSession:
             self._caller.host_key,
             pulled.host_key if pulled is not None else None,
         )
-        concluded = StagedAcquisition(header, finish, staging, state, reach)
+        concluded = StagedAcquisition(header, finish, staging, state, lookup_scope)
         receipt = make_receipt(concluded, received, traveled, now)
         signer = self._vault.signer
         record = make_received(concluded, receipt, signer, now)
@@ -384,7 +384,7 @@ def _open_any(open_tree: Callable[[TreeKey], TreeReader], present: SessionConten
     return present.tree(staging.open_data()) if key[2] == THIS_SESSION else open_tree(key)
 
 
-def _ready(admitted: Admitted, state: ItemState, known: int, reach: Reach, leftovers: int) -> Ready:
+def _ready(admitted: Admitted, state: ItemState, known: int, lookup_scope: LookupScope, leftovers: int) -> Ready:
     return Ready(
         admitted.principal,
         state.next_acquisition,
@@ -392,7 +392,7 @@ def _ready(admitted: Admitted, state: ItemState, known: int, reach: Reach, lefto
         bytes.fromhex(state.head_sha256) if state.head_sha256 else None,
         bytes.fromhex(state.previous_manifest_sha256) if state.previous_manifest_sha256 else None,
         known,
-        reach,
+        lookup_scope,
         leftovers,
     )
 

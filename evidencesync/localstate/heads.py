@@ -23,7 +23,7 @@ import msgspec
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.consistency import HINT, KnownChain, whose_chain
 from evidencesync.custody.documents import Document, Fingerprint, TitleText, VaultId
-from evidencesync.custody.text import check_moment, check_texts, decode_readable, encode_readable
+from evidencesync.custody.text import check_texts, check_utc_time, decode_readable, encode_readable
 from evidencesync.errors import (
     EvidenceSyncError,
     ForkedError,
@@ -38,7 +38,7 @@ from evidencesync.errors import (
 from evidencesync.evidence.digest import HexDigest
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title
-from evidencesync.evidence.utc_time import Moment
+from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.files.shortages import hint_of, is_full, is_shortage, unexpected
 from evidencesync.home import expand
 from evidencesync.limits import MAX_SEEN_DIGESTS
@@ -71,7 +71,7 @@ class SeenHead(Document, frozen=True):
     item: TitleText | None
     sequence: Annotated[int, msgspec.Meta(ge=1, le=999_999)]
     digests: Annotated[list[HexDigest], msgspec.Meta(min_length=1, max_length=MAX_SEEN_DIGESTS)]
-    seen: Moment
+    seen: UtcTime
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Remembered:
     subject: ChainSubject
     vault_key: str
     chain: KnownChain
-    seen: Moment
+    seen: UtcTime
 
 
 _DECODER: Final = msgspec.json.Decoder(SeenHead)
@@ -236,7 +236,7 @@ class HeadMemory:
         try:
             found = decode_readable(_DECODER, data, _MAX_FILE, "a remembered head")
             check_texts(found, "a remembered head")
-            check_moment(found.seen, "a remembered head")
+            check_utc_time(found.seen, "a remembered head")
             about = ChainSubject(found.vault_id, found.case, found.item)
             is_it = _file_name(about) == name and about.vault_id == vault_id
         except (MalformedDocumentError, InvalidNameError) as error:

@@ -54,7 +54,7 @@ from evidencesync.evidence.digest import new_sha256, sha256_of, sha512_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.identity import ItemName, Title
-from evidencesync.evidence.utc_time import parse_moment
+from evidencesync.evidence.utc_time import parse_utc_time
 from evidencesync.limits import MAX_MANIFEST_LINE, MAX_RECORD, MAX_SIGNATURE
 from evidencesync.localstate.files import load_file, open_file, opened_folder
 from evidencesync.localstate.receipts import ITEM_RECORDS, MANIFEST, SIGNATURE, VAULT_RECORDS
@@ -207,7 +207,7 @@ class _Check:
                     sha512.update(block)
                     for path, line in reader.read_lines(block):
                         if isinstance(line, Entry):
-                            links.note(path, line)
+                            links.add(path, line)
             footer = self._footer = reader.finish()
             for false in links.false_links(lambda: _entries(folder)):
                 raise MalformedDocumentError(false.text)
@@ -363,7 +363,7 @@ class _Check:
         """As `verify` takes it: the record counts, for it is what the chain holds."""
         received, receipt = self.found.received, self.found.receipt
         dated = received.time if received is not None else receipt.finished if receipt is not None else None
-        return self._now_ns if dated is None else parse_moment(dated)
+        return self._now_ns if dated is None else parse_utc_time(dated)
 
     def _doubt(self, trusted: TrustedSigners, namespace: str, key: PublicKey, at_ns: int) -> str | None:
         """Why a key that is not trusted at the vault's date may have been trusted all the same."""

@@ -21,7 +21,7 @@ from evidencesync.errors import ConfigurationError, MalformedDocumentError, NoSp
 from evidencesync.evidence.digest import HexDigest, sha256_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName
-from evidencesync.evidence.utc_time import Moment
+from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.files.shortages import is_full
 from evidencesync.limits import MAX_RECORD
 from evidencesync.localstate.files import KeptFolder, load_file, opened_folder, replace_file
@@ -45,7 +45,7 @@ class WatchedSource(Document, frozen=True):
     state: HexDigest
     acquisition: AcquisitionNumber
     manifest_sha256: HexDigest
-    pushed: Moment
+    pushed: UtcTime
 
 
 _DECODER: Final = msgspec.json.Decoder(WatchedSource)
@@ -114,7 +114,7 @@ class WatchMemory:
         is_it = (found.case, found.item) == (self._key.name.case.text, self._key.name.item.text)
         return found if is_it else None
 
-    def remember(self, state: bytes, acquisition: int, manifest_sha256: str, now: Moment) -> None:
+    def remember(self, state: bytes, acquisition: int, manifest_sha256: str, now: UtcTime) -> None:
         """Keeps what was pushed, durably. Raises OSError: then a watch that is started again will push once more."""
         key = self._key
         found = WatchedSource(

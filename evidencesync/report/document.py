@@ -11,7 +11,7 @@ import msgspec
 
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
 from evidencesync.evidence.entry import Entry, ReadError
-from evidencesync.evidence.utc_time import Moment
+from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.verify.findings import Checked, Finding, Head
 
 State = Literal["pass", "fail", "incomplete", "not-verified"]
@@ -37,7 +37,7 @@ class Judgement(Part, frozen=True):
     source: Literal["checked", "verdict-file"]
     reason: str | None
     exit_code: int
-    checked_at: Moment
+    checked_at: UtcTime
     age_seconds: int
     trust: Literal["vault", "outside"]
     digests: list[str]
@@ -191,8 +191,8 @@ class Signer(Part, frozen=True):
     key: str
     algorithm: str
     namespaces: list[str]
-    valid_after: Moment | None
-    valid_before: Moment | None
+    valid_after: UtcTime | None
+    valid_before: UtcTime | None
     revoked: bool
 
 
@@ -217,7 +217,7 @@ class Report(Part, frozen=True):
     """The audit report of a case, or of a part of it."""
 
     format: Literal["evidencesync-report/1"]
-    made_at: Moment
+    made_at: UtcTime
     tool: str
     version: str
     case: str

@@ -19,7 +19,7 @@ from evidencesync.errors import EvidenceSyncError, MissingOrExtraError, Signatur
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title
 from evidencesync.evidence.number_format import notebook_fingerprint
-from evidencesync.evidence.utc_time import format_moment
+from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.files.disk import load_file, opened_file, opened_folder, storing
 from evidencesync.limits import MAX_HEADER_LINE, MAX_RECORD
 from evidencesync.report.document import (
@@ -74,7 +74,7 @@ def gather(vault: Vault, shown: ReportScope, grounds: VerdictSource, *, now_ns: 
     facts = VaultFacts(vault.settings.id, vault.settings.name, vault.settings.key, head)
     report = Report(
         format=REPORT_FORMAT,
-        made_at=format_moment(now_ns),
+        made_at=format_utc_time(now_ns),
         tool="evidencesync",
         version=evidencesync.__version__,
         case=shown.case,
@@ -329,4 +329,4 @@ def _trust(vault: Vault, grounds: VerdictSource) -> Trust:
 
 
 def _moment(seconds: int | None) -> str | None:
-    return None if seconds is None else format_moment(seconds * 1_000_000_000)
+    return None if seconds is None else format_utc_time(seconds * 1_000_000_000)

@@ -9,7 +9,7 @@ import msgspec
 from evidencesync.errors import SEVERITY_ORDER, ExitCode, PathEscapeError, UsageError
 from evidencesync.evidence.display import is_clean
 from evidencesync.evidence.path import from_json_fields
-from evidencesync.evidence.utc_time import parse_moment
+from evidencesync.evidence.utc_time import parse_utc_time
 from evidencesync.limits import MAX_VERDICT_FILE
 from evidencesync.report.document import Acquisition, Item, Judgement, State, VaultFacts
 from evidencesync.verify.findings import Head, Verdict
@@ -33,7 +33,7 @@ def parse_verdict(data: bytes) -> Verdict:
         raise UsageError("the verdict's file is larger than any that `verify --json` prints", hint=hint)
     try:
         verdict = msgspec.json.decode(data, type=Verdict)
-        parse_moment(verdict.checked_at)
+        parse_utc_time(verdict.checked_at)
         for finding in verdict.findings:
             if finding.path is not None or finding.path_b64 is not None:
                 from_json_fields(finding.path, finding.path_b64)
@@ -55,8 +55,8 @@ def judge(verdict: Verdict, *, given: bool, shown: ReportScope, vault: VaultFact
     recorded or changed in who is trusted since. 5. What the report shows is what these chains record. What happened to
     bytes since, it cannot know: the report says so.
     """
-    age = now_ns - parse_moment(verdict.checked_at)
-    reason = _objection(verdict, given, shown, vault, items, age)
+    age = now_ns - parse_utc_time(verdict.checked_at)
+    reason = _refusal_reason(verdict, given, shown, vault, items, age)
     state: State = _never_better(verdict.verdict, verdict) if reason is None else "not-verified"
     return Judgement(
         state=state,
@@ -88,7 +88,7 @@ def _never_better(state: State, verdict: Verdict) -> State:
     return state
 
 
-def _objection(
+def _refusal_reason(
     verdict: Verdict, given: bool, shown: ReportScope, vault: VaultFacts, items: list[Item], age_ns: int
 ) -> str | None:
     """Why a verdict says nothing about what the report shows; None where it does."""
@@ -103,10 +103,10 @@ def _objection(
         return None
     if _head_of(verdict, None, None) != vault.head:  # 4
         return "the vault's own chain has gone on since, or is another one"
-    return next((reason for item in items if (reason := _item_objection(verdict, item)) is not None), None)
+    return next((reason for item in items if (reason := _item_refusal_reason(verdict, item)) is not None), None)
 
 
-def _item_objection(verdict: Verdict, item: Item) -> str | None:
+def _item_refusal_reason(verdict: Verdict, item: Item) -> str | None:
     if item.head is None or _head_of(verdict, item.case, item.item) != item.head:  # 4
         return "the custody chain of an item has gone on since, or is another one"
     if not _is_whole(item):  # 5

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from evidencesync.errors import EvidenceSyncError, InternalError, MissingPartError, UsageError
-from evidencesync.evidence.utc_time import parse_moment
+from evidencesync.evidence.utc_time import parse_utc_time
 from evidencesync.files.disk import opened_file, opened_folder
 from evidencesync.files.shortages import is_shortage, unexpected
 from evidencesync.limits import MAX_PDF_ACQUISITIONS, MAX_PDF_ATTACHMENTS, MAX_PDF_FILES, MAX_PDF_ROWS
@@ -109,7 +109,7 @@ def _data(gathered: Gathered, pages: Pages, show: Callable[[str], str]) -> dict[
 
 
 def _calendar(moment: str) -> list[int]:
-    parse_moment(moment)
+    parse_utc_time(moment)
     return [int(part) for part in (moment[:4], moment[5:7], moment[8:10], moment[11:13], moment[14:16], moment[17:19])]
 
 

@@ -23,7 +23,7 @@ from evidencesync.connection.progress import Progress
 from evidencesync.connection.writer import BufferedWriter
 from evidencesync.delta.refine import DELTA_PARAMETERS
 from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError, VersionError
-from evidencesync.evidence.utc_time import format_moment
+from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.files.shortages import unexpected
 from evidencesync.limits import HANDSHAKE_SECONDS, SILENCE_SECONDS
 from evidencesync.protocol.failures import another_service, failure_of, version_in_common
@@ -152,7 +152,7 @@ class _SourceServer:
             rules,
             self._inbox.put_local,
             self._progress,
-            lambda: format_moment(self._now()),
+            lambda: format_utc_time(self._now()),
             with_footer=False,
             on_read_error=parse_on_read_error(ask.on_read_error),
             retries_changed=ask.retries_changed,

@@ -11,7 +11,7 @@ A claim whose owner was killed is finished by whoever comes next: it holds all t
 owner is alive, and both may do it at once, for they do the same. A claim is removed only when its number's record is there: it is
 of no use to anybody then. Where a claim is void, because it cannot be read (a power cut) or does not follow the chain, the next
 `G` counts. The same holds for a claim that is not signed by whoever may sign such a record: it is no writer's, and nothing of it
-gets into the chain (`vault.vouching`).
+gets into the chain (`vault.record_signers`).
 
 A claim for an acquisition's `acquired` comes before the acquisition is published, and counts only if it is. Whoever finds such a
 claim waits a moment, and then makes sure that it never is, by moving the staged acquisition away: then the next `G` counts.
@@ -102,14 +102,14 @@ class NewRecord:
             return None
 
 
-Vouch = Callable[[NewRecord], bool]
-"""Whether a record that somebody else has claimed a number for is signed by whoever may sign it (`vault.vouching`)."""
+SignerCheck = Callable[[NewRecord], bool]
+"""Whether a record that somebody else has claimed a number for is signed by whoever may sign it (`vault.record_signers`)."""
 
 
-def claim_number(folder_fd: int, new: NewRecord, vouch: Vouch) -> None:
+def claim_number(folder_fd: int, new: NewRecord, may_sign: SignerCheck) -> None:
     """Makes a record's number its own, in a custody folder, or raises ChainGrewError where it is another record's.
 
-    The caller has seen that the record follows the chain. What it finds claimed it finishes, if `vouch` says that it may.
+    The caller has seen that the record follows the chain. What it finds claimed it finishes, if `may_sign` says that it may.
     Raises StorageError, NoSpaceError.
     """
     number = new.record.sequence
@@ -127,7 +127,7 @@ def claim_number(folder_fd: int, new: NewRecord, vouch: Vouch) -> None:
             return
         if has_record(folder_fd, number):  # looked for after the claim was seen: it may be that of a latecomer, and void
             raise grew(number)
-        if other is not None and _counts(folder_fd, other, new, vouch):
+        if other is not None and _counts(folder_fd, other, new, may_sign):
             if other.record.type != "acquired":  # its second half is to follow it: see `publish.complete_unfinished`
                 put_record(folder_fd, other)
             raise grew(number)
@@ -271,7 +271,7 @@ def _link(folder_fd: int, name: str, source_fd: int, source: str) -> bool:
     return True
 
 
-def _counts(folder_fd: int, other: NewRecord, new: NewRecord, vouch: Vouch) -> bool:
+def _counts(folder_fd: int, other: NewRecord, new: NewRecord, may_sign: SignerCheck) -> bool:
     """Whether somebody else's claim holds. One that does not follow the chain as ours does can never be finished.
 
     One that nobody may have made is no writer's of this vault.
@@ -279,7 +279,7 @@ def _counts(folder_fd: int, other: NewRecord, new: NewRecord, vouch: Vouch) -> b
     one, two = other.record, new.record
     if (one.sequence, one.previous_sha256, one.vault_id) != (two.sequence, two.previous_sha256, two.vault_id):
         return False
-    if not vouch(other):
+    if not may_sign(other):
         return False
     if one.type != "acquired" or one.acquisition is None:
         return True

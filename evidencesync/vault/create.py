@@ -18,7 +18,7 @@ from evidencesync.custody.sshsig import PublicKey
 from evidencesync.errors import EvidenceSyncError, InvalidNameError, NoSpaceError, StorageError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title
-from evidencesync.evidence.utc_time import format_moment
+from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.files.copying import share_blocks
 from evidencesync.files.disk import (
     CREATE_FLAGS,
@@ -215,7 +215,7 @@ def _furnish(layout: VaultLayout, name: str, trusted: Sequence[tuple[PublicKey, 
             id=secrets.token_hex(16),
             name=name,
             key=signer.public_key.fingerprint,
-            created=format_moment(now),
+            created=format_utc_time(now),
             policy=policy,
             file_system=file_system,
             writer=_first_writer(root, now),
@@ -275,7 +275,7 @@ def _first_writer(root_fd: int, at_ns: int) -> Writer | None:
     if kind_of_file_system(root_fd).has_real_locks:
         return None
     machine = this_machine()
-    return Writer(machine=machine.id, name=machine.name, since=format_moment(at_ns))
+    return Writer(machine=machine.id, name=machine.name, since=format_utc_time(at_ns))
 
 
 def _make_root(path: Path) -> bool:

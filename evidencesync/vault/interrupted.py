@@ -81,22 +81,22 @@ def is_begun_item(kinds: Mapping[str, bool]) -> bool:
     return len(kinds) < len(ITEM_FOLDERS) and kinds.keys() == set(made) and all(kinds.values())
 
 
-class FileStanding(Enum):
+class FileState(Enum):
     """How a file that a record states the digest of stands: the file in its place, and what may lie beside it."""
 
-    SETTLED = "it is the stated one"
+    IN_PLACE = "it is the stated one"
     COMMITTED = "it is the one before; the stated one lies beside it, and was kept from taking its place"
     CHANGED = "it is neither"
 
 
-def standing(there: str | None, beside: str | None, stated: str | None, before: Collection[str]) -> FileStanding:
+def file_state(there: str | None, beside: str | None, stated: str | None, before: Collection[str]) -> FileState:
     """How a stated file stands, by digests: the file's own (None: not there), of the one beside it, the stated one.
 
     `before`: what earlier records stated. A change is committed by its record; only then the new file takes the place of the old
     one. So where the stated one lies beside, the old one must be there still: anything else was put there by somebody.
     """
     if stated is not None and there == stated:
-        return FileStanding.SETTLED
+        return FileState.IN_PLACE
     if stated is not None and beside == stated and there is not None and there in before:
-        return FileStanding.COMMITTED
-    return FileStanding.CHANGED
+        return FileState.COMMITTED
+    return FileState.CHANGED

@@ -14,7 +14,7 @@ from evidencesync.custody.documents import CustodyRecord, ManifestHeader
 from evidencesync.errors import ChainError, InternalError, LimitExceededError, NameClashError, StorageError
 from evidencesync.evidence.identity import ItemName
 from evidencesync.vault.catalog import acquisition_numbers, load_header, readable_names, stored_name
-from evidencesync.vault.claims import Vouch
+from evidencesync.vault.claims import SignerCheck
 from evidencesync.vault.layout import MANIFEST, MAX_ACQUISITION, ItemLayout, VaultLayout
 from evidencesync.vault.ledger import Ledger, iter_records
 from evidencesync.vault.writer import locked_for_writing
@@ -42,14 +42,14 @@ class ItemState:
 class VaultItem:
     """A case's item in a vault. Made by `Vault.item`; its folders exist."""
 
-    def __init__(self, vault_id: str, vault_key: str, name: ItemName, vault: VaultLayout, vouch: Vouch) -> None:
+    def __init__(self, vault_id: str, vault_key: str, name: ItemName, vault: VaultLayout, may_sign: SignerCheck) -> None:
         self.vault_id = vault_id
         self.vault_key = vault_key
         """Fingerprint of the key that signs receipts and `received` records."""
         self.name = name
         self.vault = vault
         self.layout: ItemLayout = vault.item(name)
-        self.ledger = Ledger(self.layout.custody, vouch)
+        self.ledger = Ledger(self.layout.custody, may_sign)
         self._locked = False
 
     @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from evidencesync.evidence.digest import Blake3Digest
 from evidencesync.evidence.identity import ItemName
-from evidencesync.vault.settings import Reach
+from evidencesync.vault.settings import LookupScope
 
 SETTINGS: Final = "vault.toml"
 VAULT_KEY: Final = "vault_key"
@@ -166,11 +166,11 @@ class Location(NamedTuple):
 class Scope:
     """For whom a lookup is made (`case` and `item` are folder names), and how far it may look."""
 
-    reach: Reach
+    lookup: LookupScope
     case: str
     item: str
 
     @classmethod
-    def of(cls, name: ItemName, reach: Reach) -> Scope:
+    def of(cls, name: ItemName, lookup: LookupScope) -> Scope:
         """The scope of a transfer into an item."""
-        return cls(reach, name.case.folder, name.item.folder)
+        return cls(lookup, name.case.folder, name.item.folder)

@@ -32,7 +32,7 @@ from evidencesync.evidence.digest import sha256_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.files.disk import load_file, opened_folder, storing
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
-from evidencesync.vault.claims import NewRecord, Vouch, claim_number, grew, is_begun, put_record
+from evidencesync.vault.claims import NewRecord, SignerCheck, claim_number, grew, is_begun, put_record
 from evidencesync.vault.interrupted import TEMPORARY
 from evidencesync.vault.layout import MAX_SEQUENCE, SIGNATURE_SUFFIX, parse_record_file, record_file
 
@@ -78,12 +78,12 @@ class StoredRecord:
 class Ledger:
     """One chain. Reading needs no lock; whoever appends must hold the lock of the item (or of the vault's custody folder).
 
-    `vouch` is for those who append: it judges what others have claimed.
+    `may_sign` is for those who append: it judges what others have claimed.
     """
 
-    def __init__(self, folder: Path, vouch: Vouch | None = None) -> None:
+    def __init__(self, folder: Path, may_sign: SignerCheck | None = None) -> None:
         self.folder = folder
-        self._vouch = vouch or _vouch_for_nobody
+        self._may_sign = may_sign or _nobody_may_sign
 
     def files(self) -> list[RecordFile]:
         """All records in order. Raises ChainError for a gap or a number used twice, MissingOrExtraError for a strange name."""
@@ -188,7 +188,7 @@ class Ledger:
         """Makes the next number that of a record; `put_record` is to follow. Raises ChainGrewError, ChainError."""
         self._require_next(new)
         with opened_folder(self.folder) as folder:
-            claim_number(folder, new, self._vouch)
+            claim_number(folder, new, self._may_sign)
 
     def _require_next(self, new: NewRecord) -> None:
         """That a record follows the head, or is there already: whoever found its claim may have finished it."""
@@ -212,7 +212,7 @@ def recorded(sequence: int) -> Iterator[None]:
         yield
 
 
-def _vouch_for_nobody(new: NewRecord) -> bool:
+def _nobody_may_sign(new: NewRecord) -> bool:
     raise InternalError(f"custody record {new.record.sequence} is claimed, and nobody can say by whom")
 
 

@@ -221,7 +221,7 @@ def _link_records(item: VaultItem, root_fd: int, number: int, reached: Fault, *,
                 _check_next(item, record, number, kind)
                 if completing:
                     _check_never_linked(item, record)
-                    _check_vouched_for(item, acquisition)
+                    _check_vault_signed(item, acquisition)
                 new = NewRecord.of(data, signature)
                 item.ledger.claim(new)
                 put_record(custody, new, linked_from=acquisition)
@@ -260,7 +260,7 @@ def _check_never_linked(item: VaultItem, record: CustodyRecord) -> None:
             )
 
 
-def _check_vouched_for(item: VaultItem, acquisition_fd: int) -> None:
+def _check_vault_signed(item: VaultItem, acquisition_fd: int) -> None:
     """That the vault has signed for both records of an acquisition. Else it was put there: nothing of it joins the chain."""
     acquired, signature = _load_record(acquisition_fd, ACQUIRED, ACQUIRED_SIGNATURE)
     received, of_vault = _load_record(acquisition_fd, RECEIVED, RECEIVED_SIGNATURE)

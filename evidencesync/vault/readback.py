@@ -49,20 +49,20 @@ def read_back(data_fd: int, lines: Iterable[CheckedLine], progress: Progress | N
     Raises DigestMismatchError for the first file found to differ (in bytes or size), MissingOrExtraError for one that is
     not there or is no regular file, StorageError for one that cannot be read. Does not look for files that are not listed.
     """
-    reading = _Reading(progress or _say_nothing)
+    reading = _Reading(progress or _no_progress)
     with ExitStack() as stack:
         reader = TreeReader(os.dup(data_fd))
         stack.callback(reader.close)
         hasher = ThreadPoolExecutor(1, thread_name_prefix="read-back-sha256")  # one, for it must see the blocks in order
         stack.callback(hasher.shutdown)
-        small = FileChecks(data_fd, reading.note, CompareOptions(sha256=True, from_disk=True))
+        small = FileChecks(data_fd, reading.add, CompareOptions(sha256=True, from_disk=True))
         stack.callback(small.close)
         for file in _files(lines):
             if file.size < _LARGE:
                 small.add(file)
             else:
                 _check_large(reader, file, hasher, reading.progress)
-                reading.note_large(file)
+                reading.add_large(file)
         small.finish()
     return ReadBack(reading.files, reading.bytes)
 
@@ -75,7 +75,7 @@ class _Reading:
         self.bytes = 0
         self.progress = progress
 
-    def note(self, files: list[StoredFile], problems: list[FileProblem]) -> None:
+    def add(self, files: list[StoredFile], problems: list[FileProblem]) -> None:
         for problem in problems:
             raise _error_of(files[problem.number], problem)
         size = sum([file.size for file in files])
@@ -83,7 +83,7 @@ class _Reading:
         self.bytes += size
         self.progress(len(files), size)
 
-    def note_large(self, file: StoredFile) -> None:
+    def add_large(self, file: StoredFile) -> None:
         """A file whose bytes were told of while they were read."""
         self.files += 1
         self.bytes += file.size
@@ -98,7 +98,7 @@ def _error_of(file: StoredFile, problem: FileProblem) -> EvidenceSyncError:
     return _differs(file, problem.value)
 
 
-def _say_nothing(files: int, size: int) -> None:
+def _no_progress(files: int, size: int) -> None:
     """For a caller that does not want to know."""
 
 

@@ -12,12 +12,12 @@ import msgspec
 from evidencesync.custody.documents import Document, Fingerprint, TitleText, VaultId
 from evidencesync.errors import ConfigurationError, MalformedDocumentError
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.utc_time import Moment
+from evidencesync.evidence.utc_time import UtcTime
 
 VAULT_FORMAT: Final = "evidencesync-vault/1"
 _A_FORMAT: Final = re.compile("evidencesync-vault/[0-9]{1,6}")
 _HINT: Final = "On the vault's machine: undo what was last edited in vault.toml, or put it back from a backup."
-Reach = Literal["item", "case"]
+LookupScope = Literal["item", "case"]
 """How far a receiver looks for contents it has: in the item, or in the case."""
 Sync = Literal["syncfs", "fsync"]
 
@@ -26,10 +26,10 @@ class Policy(Document, frozen=True):
     """What the vault's owner decided. May be edited by hand."""
 
     lookup: Literal["item", "case", "vault"] = "case"
-    """As the file says it. `vault` was a wider policy once, and is treated as `case`: see `reach`."""
+    """As the file says it. `vault` was a wider policy once, and is treated as `case`: see `lookup_scope`."""
 
     @property
-    def reach(self) -> Reach:
+    def lookup_scope(self) -> LookupScope:
         """How far lookups go."""
         return "item" if self.lookup == "item" else "case"
 
@@ -51,7 +51,7 @@ class Writer(Document, frozen=True):
 
     machine: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$", max_length=32)]
     name: TitleText
-    since: Moment
+    since: UtcTime
 
 
 class VaultSettings(Document, frozen=True):
@@ -61,7 +61,7 @@ class VaultSettings(Document, frozen=True):
     id: VaultId
     name: TitleText
     key: Fingerprint
-    created: Moment
+    created: UtcTime
     policy: Policy
     file_system: FileSystem
     writer: Writer | None = None

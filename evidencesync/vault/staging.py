@@ -53,7 +53,7 @@ class Checkpoints:
         self._pool: ThreadPoolExecutor | None = None
         self._running: Future[bool] | None = None
 
-    def note(self, size: int) -> None:
+    def add_stored(self, size: int) -> None:
         """So many bytes more were stored. Raises StorageError when an earlier sync has failed."""
         self._stored += size
         if self._stored < CHECKPOINT_BYTES:
@@ -72,7 +72,7 @@ class Checkpoints:
         self._wait()
         self._raise_failure()
 
-    def abandon(self) -> None:
+    def discard(self) -> None:
         """Waits, and lets go: nothing is published, and nobody asks what became of it."""
         self._wait()
 
@@ -255,7 +255,7 @@ class Staging:
 
     def count_stored(self, size: int) -> None:
         """So many bytes more were written. From time to time all that is staged is put on the disk, in the background."""
-        self._checkpoints.note(size)
+        self._checkpoints.add_stored(size)
 
     def append_manifest(self, lines: Buffer) -> None:
         """Adds manifest lines, as the exact bytes that are signed in the end."""
@@ -315,7 +315,7 @@ class Staging:
             for document in (self.journal, self.rows, self.sums, self.recipes, self.manifest):
                 stack.callback(document.close)
             stack.callback(self.tree.close)
-            self._checkpoints.abandon()
+            self._checkpoints.discard()
 
     def discard(self) -> None:
         """Closes, and removes all that was staged."""

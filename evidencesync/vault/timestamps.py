@@ -14,7 +14,7 @@ from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord, Per
 from evidencesync.custody.sshsig import SigningKey
 from evidencesync.custody.timestamp import Request, Roots, Token, timestamp_details
 from evidencesync.errors import ChainError, ChainGrewError, LockedError, MissingOrExtraError, TimestampError
-from evidencesync.evidence.utc_time import format_moment
+from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.files.disk import load_file, opened_folder, sync_folder
 from evidencesync.limits import MAX_SIGNATURE, MAX_TIMESTAMP
 from evidencesync.vault.catalog import no_acquisition
@@ -165,7 +165,7 @@ def _timestamped(
         vault_id=item.vault_id,
         sequence=state.head_sequence + 1,
         type="timestamped",
-        time=format_moment(at_ns),
+        time=format_utc_time(at_ns),
         case=item.name.case.text,
         item=item.name.item.text,
         actor=actor,

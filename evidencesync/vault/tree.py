@@ -141,7 +141,7 @@ class TreeWriter:
             try:
                 if data:
                     write_all(fd, data)
-                self._dress(fd, mtime_ns)
+                self._set_metadata(fd, mtime_ns)
             finally:
                 os.close(fd)
         except OSError as error:
@@ -237,14 +237,14 @@ class TreeWriter:
             fd = os.open(name, CREATE_FLAGS, FILE_MODE, dir_fd=folder)
             try:
                 result = fill(fd)
-                self._dress(fd, mtime_ns)
+                self._set_metadata(fd, mtime_ns)
             finally:
                 os.close(fd)
         except OSError as error:
             raise _tree_error(error, path) from error
         return result
 
-    def _dress(self, fd: int, mtime_ns: int | None) -> None:
+    def _set_metadata(self, fd: int, mtime_ns: int | None) -> None:
         if self._set_modes:
             os.fchmod(fd, FILE_MODE)
         if mtime_ns is not None:

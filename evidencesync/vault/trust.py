@@ -50,7 +50,7 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.digest import sha256_of
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.utc_time import format_moment
+from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.files.disk import (
     load_file,
     load_own_file,
@@ -63,11 +63,11 @@ from evidencesync.files.disk import (
 )
 from evidencesync.files.folders import names_in
 from evidencesync.limits import MAX_TRUST_FILE
-from evidencesync.vault.interrupted import TEMPORARY, FileStanding, is_draft, standing, temporary_name
+from evidencesync.vault.interrupted import TEMPORARY, FileState, file_state, is_draft, temporary_name
 from evidencesync.vault.layout import REVOKED_KEYS, TRUSTED_SIGNERS, VaultLayout
 from evidencesync.vault.ledger import ChainHead, Ledger, RecordFile, recorded, sign_record
+from evidencesync.vault.record_signers import is_signed_by_vault
 from evidencesync.vault.settings import VaultSettings
-from evidencesync.vault.vouching import vouches_for_own
 from evidencesync.vault.writer import Machine, locked_for_writing, name_writer
 
 _MODE: Final = 0o644
@@ -81,17 +81,17 @@ def load_stated(root_fd: int, name: str, sha256: str | None, before: str | None)
     there = load_file(root_fd, name, MAX_TRUST_FILE)
     beside = next((data for data in drafts if data is not None and sha256_of(data).hex() == sha256), None)
     found = [None if data is None else sha256_of(data).hex() for data in (there, beside)]
-    match standing(found[0], found[1], sha256, () if before is None else (before,)):
-        case FileStanding.SETTLED if there is not None:
+    match file_state(found[0], found[1], sha256, () if before is None else (before,)):
+        case FileState.IN_PLACE if there is not None:
             return there
-        case FileStanding.COMMITTED if beside is not None:
+        case FileState.COMMITTED if beside is not None:
             return beside
     if there is None:
         raise MissingOrExtraError(f"the vault has no {name}", hint="Put it back from a backup.")
     raise TrustChangedError(f"{name} is not what the vault's own chain says it is")
 
 
-def settle_files(root_fd: int, files: Mapping[str, bytes]) -> None:
+def complete_change(root_fd: int, files: Mapping[str, bytes]) -> None:
     """Ends the last change: lists that its record states are in their places, and no draft of the same bytes is left."""
     for name, data in files.items():
         for draft in _drafts_of(root_fd, name):
@@ -104,7 +104,7 @@ def settle_files(root_fd: int, files: Mapping[str, bytes]) -> None:
     sync_folder(root_fd, "the vault's folder")
 
 
-def lay_beside(root_fd: int, files: Mapping[str, bytes], changed: Mapping[str, bytes]) -> dict[str, str]:
+def write_drafts(root_fd: int, files: Mapping[str, bytes], changed: Mapping[str, bytes]) -> dict[str, str]:
     """Writes drafts of the lists that change, durably, and gives their names; old ones that no record states are removed."""
     made: dict[str, str] = {}
     try:
@@ -130,7 +130,7 @@ def discard_drafts(root_fd: int, drafts: dict[str, str]) -> None:
     drafts.clear()
 
 
-def put_in_place(root_fd: int, drafts: Mapping[str, str]) -> None:
+def move_drafts(root_fd: int, drafts: Mapping[str, str]) -> None:
     """Moves drafts into their places, now that a record states them. Somebody else may have done it."""
     for name, draft in drafts.items():
         with storing(f"write {name}"):
@@ -216,7 +216,7 @@ def record_upon(settings: VaultSettings, head: ChainHead, kind: RecordType, deta
         vault_id=settings.id,
         sequence=head.sequence + 1,
         type=kind,
-        time=format_moment(at_ns),
+        time=format_utc_time(at_ns),
         case=None,
         item=None,
         actor=Person(name=settings.name, principal=VAULT_PRINCIPAL, key=settings.key),
@@ -225,14 +225,14 @@ def record_upon(settings: VaultSettings, head: ChainHead, kind: RecordType, deta
     )
 
 
-class TrustKeeper:
+class TrustStore:
     """Reads and changes who a vault trusts. Reading needs no lock and writes nothing."""
 
     def __init__(self, layout: VaultLayout, settings: VaultSettings, load_signer: Callable[[], SigningKey]) -> None:
         self._layout = layout
         self._settings = settings
         self._load_signer = load_signer
-        self._ledger = Ledger(layout.custody, lambda new: vouches_for_own(new, settings.id, settings.key))
+        self._ledger = Ledger(layout.custody, lambda new: is_signed_by_vault(new, settings.id, settings.key))
 
     def load(self) -> TrustLists:
         """Who is trusted. Raises TrustChangedError where a file is not the one that the vault's last record states.
@@ -315,10 +315,10 @@ class TrustKeeper:
                 signed.clear()
                 discard_drafts(root, drafts)  # of an attempt that came too late
                 files = self._load_files().by_name()  # after the head was read: a change that comes now makes this one too late
-                settle_files(root, files)
+                complete_change(root, files)
                 changed = edit(TrustFiles(files[TRUSTED_SIGNERS], files[REVOKED_KEYS]))
                 changed.parse()
-                drafts.update(lay_beside(root, files, changed.by_name()))
+                drafts.update(write_drafts(root, files, changed.by_name()))
                 record = record_upon(self._settings, head, "trust-changed", details | changed.digests(), at_ns)
                 signed.append(sign_record(record, self._load_signer()))
                 return signed[-1]
@@ -333,7 +333,7 @@ class TrustKeeper:
                         discard_drafts(root, drafts)
                 raise
             with recorded(added.sequence):
-                put_in_place(root, drafts)
+                move_drafts(root, drafts)
 
     def _load_files(self) -> TrustFiles:
         """Both files as the last record states them. A change may come between reading one and the other: then again."""

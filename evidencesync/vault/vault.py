@@ -25,9 +25,9 @@ from evidencesync.vault.item import VaultItem
 from evidencesync.vault.keys import VaultSigner, load_vault_key
 from evidencesync.vault.layout import SETTINGS, VaultLayout
 from evidencesync.vault.ledger import Ledger, RecordFile
+from evidencesync.vault.record_signers import is_signed_by_vault, is_signed_for_item
 from evidencesync.vault.settings import VaultSettings, parse_settings
-from evidencesync.vault.trust import TrustKeeper
-from evidencesync.vault.vouching import vouches_for_item, vouches_for_own
+from evidencesync.vault.trust import TrustStore
 from evidencesync.vault.writer import require_writer
 
 
@@ -37,8 +37,8 @@ class Vault:
     def __init__(self, layout: VaultLayout, settings: VaultSettings) -> None:
         self.layout = layout
         self.settings = settings
-        self.ledger = Ledger(layout.custody, lambda new: vouches_for_own(new, settings.id, settings.key))
-        self.trust = TrustKeeper(layout, settings, lambda: self.signer)
+        self.ledger = Ledger(layout.custody, lambda new: is_signed_by_vault(new, settings.id, settings.key))
+        self.trust = TrustStore(layout, settings, lambda: self.signer)
         self._signer: VaultSigner | None = None
         self._low_s: bool | None = None
 
@@ -97,11 +97,11 @@ class Vault:
             require_item_folders(self.layout, name)
         own = self.settings
 
-        def vouch(new: NewRecord) -> bool:
+        def may_sign(new: NewRecord) -> bool:
             subject = ChainSubject(own.id, name.case.text, name.item.text)
-            return vouches_for_item(new, subject, own.key, self.load_trust, low_s=self.low_s)
+            return is_signed_for_item(new, subject, own.key, self.load_trust, low_s=self.low_s)
 
-        item = VaultItem(own.id, own.key, name, self.layout, vouch)
+        item = VaultItem(own.id, own.key, name, self.layout, may_sign)
         if create:
             item.check_titles()
         elif (other := item.whose_folders()) is not None:

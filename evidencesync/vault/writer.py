@@ -25,7 +25,7 @@ from typing import Final
 
 from evidencesync.errors import ConfigurationError, OtherWriterError, VaultNotFoundError
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.utc_time import format_moment
+from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.files.disk import load_file, locked_folder, opened_folder, remove_if_there, store_new_file, storing, sync_folder
 from evidencesync.limits import MAX_VAULT_TOML
 from evidencesync.vault.interrupted import temporary_name
@@ -217,7 +217,7 @@ def name_writer(vault: VaultLayout, machine: Machine, at_ns: int) -> VaultSettin
 
     Raises ConfigurationError where that cannot be done without changing anything else.
     """
-    writer = Writer(machine=machine.id, name=machine.name, since=format_moment(at_ns))
+    writer = Writer(machine=machine.id, name=machine.name, since=format_utc_time(at_ns))
     with opened_folder(vault.root) as root, opened_folder(CUSTODY, root) as custody:
         data = load_file(root, SETTINGS, MAX_VAULT_TOML) or b""
         before = parse_settings(data)

@@ -22,7 +22,7 @@ from evidencesync.delta.recipe import most_bytes
 from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.utc_time import parse_moment
+from evidencesync.evidence.utc_time import parse_utc_time
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.vault.layout import (
     ACQUIRED,
@@ -284,7 +284,7 @@ def _received_time(receipt: Receipt | None) -> SignedAt | None:
     """When the vault says that it signed a receipt."""
     if receipt is None:
         return None
-    return SignedAt(parse_moment(receipt.finished), "the vault signed for it")
+    return SignedAt(parse_utc_time(receipt.finished), "the vault signed for it")
 
 
 _SLUG_OF_FLAG: Final = {"changed-while-read": "source-changed", "skipped": "source-filtered"}

@@ -31,7 +31,7 @@ from evidencesync.custody.trust import RevokedKeys, TrustedSigners, TrustLists
 from evidencesync.errors import TrustFileError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title, is_folder_name
-from evidencesync.evidence.utc_time import format_moment
+from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.files.disk import FOLDER_FLAGS
 from evidencesync.localstate.heads import HeadMemory
 from evidencesync.vault.layout import ACQUISITIONS, CASES, CUSTODY, INDEX, SETTINGS
@@ -41,10 +41,10 @@ from evidencesync.verify.context import Context, VaultIdentity, VerifyProgress
 from evidencesync.verify.documents import UNSAFE_SETTINGS, CheckedFolder, reason
 from evidencesync.verify.findings import Asked, Counts, Findings, Reporter, TrustSource, Verdict
 from evidencesync.verify.item import ItemFolder, check_item
-from evidencesync.verify.keeper import check_own_chain, check_root, read_identity, takes_low_s_only
 from evidencesync.verify.remembered import check_remembered, recall_heads, remember_heads
 from evidencesync.verify.signatures import SignatureJudge
 from evidencesync.verify.trusted import TrustBytes, TrustRenewal, parse_trust, read_trust
+from evidencesync.verify.vault_identity import check_own_chain, check_root, read_identity, takes_low_s_only
 
 if TYPE_CHECKING:
     from evidencesync.custody.timestamp import Roots
@@ -182,7 +182,7 @@ class _Audit:
         return Verdict(
             verdict=self._findings.outcome,
             exit_code=int(self._findings.exit_code),
-            checked_at=format_moment(self._time.now_ns),
+            checked_at=format_utc_time(self._time.now_ns),
             asked=Asked(self._selection.case, self._selection.item, self._selection.acquisition),
             findings=self._findings.listed(),
             checked=(context.counts if context is not None else Counts()).fixed(),
@@ -338,10 +338,10 @@ class _Audit:
                 text = f"the vault's own chain says that this item had {sequence} records, up to {stated[sequence]}; it is gone"
                 where = self._report.inside(CASES).inside(safe_text(case), case=case).inside(safe_text(item), item=item)
                 where.report(Check.CUSTODY, "rolled-back", text)
-        if context.wanted_head is not None and not context.head_seen and self._findings.is_chain_unread():
+        if context.wanted_head is not None and not context.head_found and self._findings.is_chain_unread():
             text = f"not every chain could be read, so that nobody knows where the record {context.wanted_head} is"
             self._report.report(Check.CUSTODY, "not-compared", text)
-        elif context.wanted_head is not None and not context.head_seen:
+        elif context.wanted_head is not None and not context.head_found:
             heads = "; ".join(f"{safe_text(one.case or 'the vault')} {one.sequence}: {one.sha256}" for one in context.heads[:10])
             text = f"no chain has the record {context.wanted_head}; they end with {heads or 'nothing'}"
             self._report.report(Check.CUSTODY, "rolled-back", text)

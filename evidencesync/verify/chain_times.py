@@ -12,7 +12,7 @@ from typing import Final
 
 from evidencesync.custody.documents import CustodyRecord
 from evidencesync.custody.times import BACKWARDS, SECOND
-from evidencesync.evidence.utc_time import format_moment, parse_moment
+from evidencesync.evidence.utc_time import format_utc_time, parse_utc_time
 from evidencesync.verify.checks import Check
 from evidencesync.verify.findings import Reporter
 
@@ -41,7 +41,7 @@ class ChainTimes:
 
     def add(self, report: Reporter, name: str, record: CustodyRecord) -> None:
         """The next record. A warning where it is dated before the one that it follows."""
-        before, at = self._before, parse_moment(record.time)
+        before, at = self._before, parse_utc_time(record.time)
         self._before = record, at
         self._times.append(at)
         if self._latest is None or at > self._latest[0]:
@@ -60,6 +60,6 @@ class ChainTimes:
         if later and self._latest is not None:
             at, name, report = self._latest
             few = "this record is" if later == 1 else f"{later} records of this chain are"
-            text = f"{few} dated after this check, at {format_moment(now_ns)}; the latest is {name}, of {format_moment(at)}"
+            text = f"{few} dated after this check, at {format_utc_time(now_ns)}; the latest is {name}, of {format_utc_time(at)}"
             report.report(Check.TIME, "times-contradict", text, name)
         self._times.clear()

@@ -27,12 +27,12 @@ from evidencesync.custody.sshsig import decode_armor
 from evidencesync.custody.statements import Statements
 from evidencesync.errors import ChainError, MalformedDocumentError, SignatureError, UntrustedSignerError
 from evidencesync.evidence.digest import sha256_of, sha512_of
-from evidencesync.evidence.utc_time import parse_moment
+from evidencesync.evidence.utc_time import parse_utc_time
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.vault.claims import MAX_CLAIM, NewRecord
 from evidencesync.vault.interrupted import TEMPORARY, claimed_number, left_by_append
 from evidencesync.vault.layout import SIGNATURE_SUFFIX, parse_record_file, record_file
-from evidencesync.vault.vouching import is_listed, signer_of
+from evidencesync.vault.record_signers import is_listed, signer_of
 from evidencesync.verify.chain_times import ChainTimes
 from evidencesync.verify.checks import Check
 from evidencesync.verify.context import Context, Statement
@@ -41,12 +41,12 @@ from evidencesync.verify.findings import Reporter
 from evidencesync.verify.signatures import SignedAt
 
 
-def claim_objection(context: Context, subject: ChainSubject, folder: CheckedFolder, name: str) -> str | None:
+def claim_violation(context: Context, subject: ChainSubject, folder: CheckedFolder, name: str) -> str | None:
     """What is wrong with a claim that a writer cannot have made; None for one that a crash can have left.
 
     A power cut may leave anything that is no whole claim. One that is whole was signed by whoever may sign such a record. Who is
     known is asked only where the vault's own lists are what counts, and could be read; a key that was revoked since may have
-    claimed before. The disk not giving a claim is no objection: nothing of it counts in any case.
+    claimed before. The disk not giving a claim is no violation: nothing of it counts in any case.
     """
     data, unread = folder.load_quietly(name, MAX_CLAIM)
     if data is None:
@@ -151,7 +151,7 @@ class ChainReader:
     def read_folder(self, folder: CheckedFolder) -> None:
         """Reads all records of a custody folder."""
         records = self._sort_names(folder)
-        self._note_listed(folder)
+        self._record_listing(folder)
         self._read(folder, records, None)
 
     def read_on(self, folder: CheckedFolder, last_acquisition: int | None = None) -> None:
@@ -162,12 +162,12 @@ class ChainReader:
         if not self.broken and self.is_whole and folder.listed:
             known = max(self.digests, default=0)
             records = [one for one in self._sort_names(folder) if one[0] > known]
-            self._note_listed(folder)
+            self._record_listing(folder)
             self._read(folder, records, last_acquisition)
         elif not folder.listed:
-            self._note_listed(folder)
+            self._record_listing(folder)
 
-    def _note_listed(self, folder: CheckedFolder) -> None:
+    def _record_listing(self, folder: CheckedFolder) -> None:
         """Call when the folder was listed for the last time: what cannot be listed again is not known any more."""
         self.listed = folder.listed
         self.times_known = self.times_known and folder.listed
@@ -202,12 +202,12 @@ class ChainReader:
             return
         self._times.add(report, name, record)
         key = self._signer_of(report, name, data, signature, record)
-        vault_time = parse_moment(record.time) if key is not None and SIGNERS[record.type] is SignedBy.VAULT else None
+        vault_time = parse_utc_time(record.time) if key is not None and SIGNERS[record.type] is SignedBy.VAULT else None
         if key is not None:
             self._signed.append(_Signed(report, name, sequence, key, record.actor.principal, vault_time))
-        objection = self._statements.add(record)  # 5
-        if objection is not None and not self.unread:
-            report.report(self.check, objection.slug, objection.text, name)
+        violation = self._statements.add(record)  # 5
+        if violation is not None and not self.unread:
+            report.report(self.check, violation.slug, violation.text, name)
         self._remember(record, digest, key, vault_time)
 
     def finish(self, stated_times: Mapping[int, Statement] = MappingProxyType({})) -> None:
@@ -266,9 +266,9 @@ class ChainReader:
             if parse_record_file(name) is not None or name in signatures:
                 continue
             claimed = name in left and kinds[name] == "file" and claimed_number(name) is not None
-            objection = claim_objection(self.context, self.subject, folder, name) if claimed else None
-            if objection is not None:
-                folder.report.report(Check.STRUCTURE, "extra-entry", f"{objection}: no writer of this vault has made it", raw)
+            violation = claim_violation(self.context, self.subject, folder, name) if claimed else None
+            if violation is not None:
+                folder.report.report(Check.STRUCTURE, "extra-entry", f"{violation}: no writer of this vault has made it", raw)
             elif name in left and kinds[name] == "file":
                 whole = not name.startswith(TEMPORARY)
                 text = "a signature without its record yet" if whole else "a change that runs now, or was never finished"
@@ -388,7 +388,7 @@ class ChainReader:
             return
         if record.type == "acquired":
             signer = key.fingerprint if key is not None else None
-            said = parse_moment(record.time)
+            said = parse_utc_time(record.time)
             self.acquisitions[number] = ChainedAcquisition(
                 record.sequence, digest, record.manifest_sha256, signer, acquired_at=said
             )

@@ -74,10 +74,10 @@ class Context:
     manifests: dict[int, str] = field(default_factory=dict)
     """SHA-256 of the manifests that were read, by acquisition."""
     wanted_head: str | None = None
-    """A record that must be in one of the chains, by its digest; `head_seen` once it was found."""
-    head_seen: bool = False
+    """A record that must be in one of the chains, by its digest; `head_found` once it was found."""
+    head_found: bool = False
 
-    def note_unread(self, subject: tuple[str | None, str | None], numbers: set[int]) -> None:
+    def record_unread(self, subject: tuple[str | None, str | None], numbers: set[int]) -> None:
         """Keeps what could not be read of a chain, so that nobody calls it gone."""
         if numbers:
             self.unread[subject] = frozenset(numbers)

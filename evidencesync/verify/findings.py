@@ -11,7 +11,7 @@ import msgspec
 from evidencesync.errors import ExitCode, most_severe
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.path import from_json_fields, to_json_fields
-from evidencesync.evidence.utc_time import Moment
+from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.limits import MAX_FINDINGS
 from evidencesync.vault.layout import CASES, CUSTODY
 from evidencesync.verify.checks import MEANINGS, Check, Severity
@@ -78,7 +78,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
     verdict: Outcome
     exit_code: int
-    checked_at: Moment
+    checked_at: UtcTime
     asked: Asked
     findings: list[Finding]
     checked: Checked
@@ -121,7 +121,7 @@ class Findings:
         if self._kinds[finding.slug] <= MAX_FINDINGS:
             self.found.append(finding)
 
-    def note_unread(self, path: bytes) -> None:
+    def record_unread(self, path: bytes) -> None:
         """Remembers that something could not be read, by its path from the vault's root: see `is_unread`."""
         if len(self._unread) < MAX_FINDINGS:
             self._unread.add(path)
@@ -223,7 +223,7 @@ class Reporter:
         """Adds a finding; about `name` in this folder, else about the folder itself. Messages hold no raw names."""
         raw = self.path_of(b"" if name is None else name.encode() if isinstance(name, str) else name)
         if slug == "unreadable":
-            self.findings.note_unread(raw)
+            self.findings.record_unread(raw)
         path, encoded = to_json_fields(raw) if raw else (None, None)
         self.findings.add(
             Finding(

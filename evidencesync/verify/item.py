@@ -207,7 +207,7 @@ class _Item:
         """Nobody knows whose chain it is. Where not all of it could be read, it may be one that was seen before: none is gone."""
         self._chain.read_folder(self._custody)
         if not self._chain.is_whole:
-            self._report.findings.note_unread(self._custody.report.folder)
+            self._report.findings.record_unread(self._custody.report.folder)
 
     # What is published, and what the chain says.
 
@@ -283,11 +283,11 @@ class _Item:
         self._check_stated_head()
         digests = {number: digest for number, digest in self._chain.digests.items() if number <= self._linked}
         self._context.digests[self._titles] = digests  # what lies in an acquisition alone is not in the chain yet
-        self._context.note_unread(self._titles, self._chain.unread)
+        self._context.record_unread(self._titles, self._chain.unread)
         if digests and self._is_asked_for:
             self._context.heads.append(Head(self._titles[0], self._titles[1], self._linked, digests[self._linked]))
         if self._context.wanted_head in digests.values():
-            self._context.head_seen = True
+            self._context.head_found = True
         self._check_named(numbers)
 
     def _check_stated_head(self) -> None:

@@ -96,7 +96,7 @@ class _DataFindings:
     def __init__(self, context: Context, report: Reporter, listed: ManifestResult) -> None:
         self.contents: ContentChecker | None = None
         self._context = context
-        self._report = report
+        self._reporter = report
         self._listed = listed
 
     def take_file(self, path: bytes, entry: Entry) -> None:
@@ -104,20 +104,24 @@ class _DataFindings:
             self.contents.add(StoredFile(path, entry.size or 0, entry.blake3 or "", entry.sha256 or ""))
 
     def take_missing(self, path: bytes, entry: Entry) -> None:
-        self._say(Check.PRESENCE, "missing-file", f"the {entry.type} {safe_text(path)} is missing", path)
+        self._report(Check.PRESENCE, "missing-file", f"the {entry.type} {safe_text(path)} is missing", path)
 
     def take_wrong(self, path: bytes, entry: Entry, kind: Kind) -> None:
-        self._say(Check.PRESENCE, "wrong-type", f"{safe_text(path)} is a {kind}, not a {entry.type}", path)
+        self._report(Check.PRESENCE, "wrong-type", f"{safe_text(path)} is a {kind}, not a {entry.type}", path)
 
     def take_extra(self, path: bytes, kind: Kind) -> None:
         slug = "extra-entry" if kind in ("file", "folder") else "wrong-type"
-        self._say(Check.PRESENCE, slug, f"a {kind} that the manifest does not put there: {safe_text(path)}", path)
+        self._report(Check.PRESENCE, slug, f"a {kind} that the manifest does not put there: {safe_text(path)}", path)
 
     def take_unreadable(self, path: bytes, error: OSError) -> None:
-        self._say(Check.PRESENCE, "unreadable", f"the folder {safe_text(path) or DATA} cannot be listed: {reason(error)}", path)
+        self._report(
+            Check.PRESENCE, "unreadable", f"the folder {safe_text(path) or DATA} cannot be listed: {reason(error)}", path
+        )
 
     def take_folder_mode(self, path: bytes, mode: int) -> None:
-        self._say(Check.MODES, "unsafe-mode", f"others may change the folder {safe_text(path) or DATA} (mode {mode:04o})", path)
+        self._report(
+            Check.MODES, "unsafe-mode", f"others may change the folder {safe_text(path) or DATA} (mode {mode:04o})", path
+        )
 
     def take_done(self, files: int, size: int, problems: list[ContentProblem]) -> None:
         """What the threads have read."""
@@ -136,17 +140,19 @@ class _DataFindings:
                 self._listed.damaged.append(problem)
             else:
                 self._listed.damaged_not_kept += 1
-                self._say(Check.CONTENTS, "file-damaged", f"{safe_text(path)} is not what was acquired", path)
+                self._report(Check.CONTENTS, "file-damaged", f"{safe_text(path)} is not what was acquired", path)
         elif isinstance(problem, Unreadable):
             text = f"{safe_text(path)} cannot be read at byte {problem.offset}: {problem.message}"
-            self._say(Check.CONTENTS, "unreadable", text, path, problem.offset, problem.file.size - problem.offset)
+            self._report(Check.CONTENTS, "unreadable", text, path, problem.offset, problem.file.size - problem.offset)
         elif isinstance(problem, Exchanged):
-            self._say(Check.PRESENCE, "missing-file", problem.message, path)
+            self._report(Check.PRESENCE, "missing-file", problem.message, path)
         else:
-            self._say(Check.MODES, "unsafe-mode", f"{safe_text(path)} has the mode {problem.mode:04o}", path)
+            self._report(Check.MODES, "unsafe-mode", f"{safe_text(path)} has the mode {problem.mode:04o}", path)
 
-    def _say(self, check: Check, slug: str, text: str, path: bytes, offset: int | None = None, length: int | None = None) -> None:
-        self._report.report(check, slug, text, _PREFIX + path if path else DATA, offset=offset, length=length)
+    def _report(
+        self, check: Check, slug: str, text: str, path: bytes, offset: int | None = None, length: int | None = None
+    ) -> None:
+        self._reporter.report(check, slug, text, _PREFIX + path if path else DATA, offset=offset, length=length)
 
 
 def check_listed(context: Context, folder: CheckedFolder, *, has_data: bool) -> ManifestResult:
@@ -267,12 +273,12 @@ def _follow(
 
 
 def _entries(blocks: Iterator[bytes], listed: ManifestResult, sums: tuple[SumsComparison, ...]) -> Iterator[tuple[bytes, Entry]]:
-    """Every entry of the manifest, its link noted, and its lines expected in the sums."""
+    """Every entry of the manifest, its link recorded, and its lines expected in the sums."""
     sha256sums, blake3sums = sums
-    note = listed.hard_links.note
+    add_link = listed.hard_links.add
     for path, line in read_manifest(blocks, listed.reader):
         if isinstance(line, Entry):
-            note(path, line)
+            add_link(path, line)
             if line.blake3 is not None:
                 sha256_line, blake3_line = entry_lines(DATA, path, line)
                 sha256sums.expect(sha256_line)

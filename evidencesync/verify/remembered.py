@@ -9,7 +9,7 @@ from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.consistency import ChainComparison, KnownChain, whose_chain
 from evidencesync.errors import ForkedError, NameClashError, RememberedHeadsError
 from evidencesync.evidence.identity import Title
-from evidencesync.evidence.utc_time import format_moment
+from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.localstate.heads import HeadMemory, Remembered
 from evidencesync.vault.layout import CASES, CUSTODY
 from evidencesync.verify.checks import Check
@@ -48,7 +48,7 @@ def check_remembered(context: Context, remembered: Iterable[Remembered], selecte
 
 def remember_heads(context: Context, memory: HeadMemory) -> None:
     """Keeps how far all chains go that were checked. Call after a pass only."""
-    vault_id, seen = context.identity.vault_id, format_moment(context.judge.now_ns)
+    vault_id, seen = context.identity.vault_id, format_utc_time(context.judge.now_ns)
     heads = [
         Remembered(ChainSubject(vault_id, case, item), context.identity.key, chain, seen)
         for (case, item), digests in context.digests.items()

@@ -12,7 +12,7 @@ from evidencesync.custody.sshsig import decode_armor, is_malleable, verify_signa
 from evidencesync.custody.trust import RevokedKeys, TrustLists
 from evidencesync.errors import SignatureError, UntrustedSignerError
 from evidencesync.evidence.display import safe_text
-from evidencesync.evidence.utc_time import format_moment
+from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.vault.layout import SIGNATURE_SUFFIX
 from evidencesync.verify.checks import Check
 from evidencesync.verify.findings import Reporter
@@ -64,7 +64,7 @@ class SignatureJudge:
     unread: bool = False
     renew: Callable[[], TrustLists | None] | None = None
     retirements: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
-    _told: set[tuple[str, str, str | None, str | None, int | None]] = field(default_factory=set)
+    _reported: set[tuple[str, str, str | None, str | None, int | None]] = field(default_factory=set)
 
     def at_checking(self) -> SignedAt:
         """The time of last resort."""
@@ -83,7 +83,7 @@ class SignatureJudge:
             key = verify_signature(armored, namespace, sha512, low_s=self.low_s)
             if not self.low_s and is_malleable(armored):
                 text = "good, and in the form that anybody can make of an ECDSA signature: older versions wrote it, too"
-                self._tell(report, check, "loose-signature", signature_name, key, text)
+                self._report_once(report, check, "loose-signature", signature_name, key, text)
             return key
         except SignatureError as error:
             if self.low_s and _fits_in_other_form(armored, namespace, sha512):
@@ -126,35 +126,37 @@ class SignatureJudge:
             report.report(check, "revoked-signer", f"{safe_text(name)}: the key {key.fingerprint} was revoked", name)
             return False
         if self.vault_revoked is not None and self.vault_revoked.refuses(key):
-            self._tell(report, check, "revoked-by-vault", name, key, f"the key {key.fingerprint} is in the vault's revoked_keys")
+            self._report_once(
+                report, check, "revoked-by-vault", name, key, f"the key {key.fingerprint} is in the vault's revoked_keys"
+            )
         at = self._before_retirement(key, at)  # 3
-        objection = self._objection(key, namespace, principal, at.ns)
-        if objection is not None and self._renewed():
+        untrusted = self._reason_untrusted(key, namespace, principal, at.ns)
+        if untrusted is not None and self._renewed():
             at = self.at_checking() if at.source == "it is checked" else at  # which is later now
             return self.check_signer(report, check, name, key, namespace, principal, at, time_known=time_known)
-        if objection is not None and self._may_be_older(key, namespace, principal, at):
-            text = f"{safe_text(name)}: {objection}; but {STATED_BEFORE}"
+        if untrusted is not None and self._may_be_older(key, namespace, principal, at):
+            text = f"{safe_text(name)}: {untrusted}; but {STATED_BEFORE}"
             report.report(check, "not-compared", text, name)
             return False
-        if objection is not None and not time_known:
-            text = f"{safe_text(name)}: {objection}; but the time of the signature could not be read, so that it was not judged"
+        if untrusted is not None and not time_known:
+            text = f"{safe_text(name)}: {untrusted}; but the time of the signature could not be read, so that it was not judged"
             report.report(check, "not-compared", text, name)
             return False
-        if objection is not None:
-            when = f"{format_moment(at.ns)}, when {at.source}"
-            report.report(check, "untrusted-signer", f"{safe_text(name)}: {objection} (judged at {when})", name)
+        if untrusted is not None:
+            when = f"{format_utc_time(at.ns)}, when {at.source}"
+            report.report(check, "untrusted-signer", f"{safe_text(name)}: {untrusted} (judged at {when})", name)
             return False
-        since = self._objection(key, namespace, principal, self.now_ns)  # 4
+        since = self._reason_untrusted(key, namespace, principal, self.now_ns)  # 4
         if since is not None:
             without = "" if at.source == TRUSTED_TIME else ", without a trusted timestamp"
             text = (
-                f"{since}, the time of this check; the signature counts as of {format_moment(at.ns)}, when {at.source}{without}"
+                f"{since}, the time of this check; the signature counts as of {format_utc_time(at.ns)}, when {at.source}{without}"
             )
-            self._tell(report, check, "retired-signer", name, key, text)
+            self._report_once(report, check, "retired-signer", name, key, text)
         return True
 
     def may_know(self, key: PublicKey, is_listed: Callable[[PublicKey, TrustLists], bool]) -> bool:
-        """Whether a key may be that of somebody whom the vault knows; so also where that cannot be told."""
+        """Whether a key may be that of somebody whom the vault knows; so also where that cannot be reported_before."""
         if self.trust is None or self.vault_revoked is not None or is_listed(key, self.trust):
             return True
         return self._renewed() and is_listed(key, self.trust)
@@ -176,7 +178,7 @@ class SignatureJudge:
         One of two dates that the vault has signed is wrong then, and nobody can tell which: the signer is not judged.
         """
         retired = self._retired_after(key, at) if self.vault_revoked is not None else None
-        return retired is not None and self._objection(key, namespace, principal, retired) is None
+        return retired is not None and self._reason_untrusted(key, namespace, principal, retired) is None
 
     def _retired_after(self, key: PublicKey, at: SignedAt) -> int | None:
         if at.stated_by is None or at.source == TRUSTED_TIME:
@@ -190,7 +192,7 @@ class SignatureJudge:
             self.trust = trust
         return trust is not None
 
-    def _objection(self, key: PublicKey, namespace: str, principal: str | None, at_ns: int) -> str | None:
+    def _reason_untrusted(self, key: PublicKey, namespace: str, principal: str | None, at_ns: int) -> str | None:
         if self.trust is None:
             return "nobody is trusted"
         try:
@@ -202,11 +204,11 @@ class SignatureJudge:
             return error.message
         return None
 
-    def _tell(self, report: Reporter, check: Check, slug: str, name: str, key: PublicKey, text: str) -> None:
+    def _report_once(self, report: Reporter, check: Check, slug: str, name: str, key: PublicKey, text: str) -> None:
         """Says once for each key and acquisition what would be true of each of its signatures."""
-        told = (slug, key.fingerprint, report.case, report.item, report.acquisition)
-        if told not in self._told:
-            self._told.add(told)
+        reported_before = (slug, key.fingerprint, report.case, report.item, report.acquisition)
+        if reported_before not in self._reported:
+            self._reported.add(reported_before)
             report.report(check, slug, f"{safe_text(name)}: {text}", name)
 
 

@@ -15,7 +15,7 @@ from evidencesync.custody.documents import CustodyRecord, Receipt
 from evidencesync.custody.manifest import ManifestReader
 from evidencesync.custody.times import AcquisitionTimes, Step, contradiction, measured_clocks
 from evidencesync.errors import LimitExceededError, TimestampError
-from evidencesync.evidence.utc_time import format_moment
+from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.limits import MAX_TIMESTAMP
 from evidencesync.vault.layout import MANIFEST_SIGNATURE, TIMESTAMP, TIMESTAMP_REQUEST
 from evidencesync.verify.chains import ChainedAcquisition
@@ -105,18 +105,18 @@ def check_times(
             ("the examiner signed", before.acquired_at, chained.acquired_at),
             ("the vault received", before.received_at, chained.received_at),
         ):
-            _tell(report, contradiction(Step(f"{did} the acquisition before", earlier), Step(f"{did} this one", later)))
+            _warn(report, contradiction(Step(f"{did} the acquisition before", earlier), Step(f"{did} this one", later)))
     measured = measured_clocks(listed.header)
     for text in times.contradictions(measured):
-        _tell(report, text)
+        _warn(report, text)
     if token is None:
         return
     made = Step("the timestamp was made", token.gen_time_ns)
     for did, at in (("the examiner signed", times.signed_ns), ("the vault received", times.received_ns)):
-        _tell(report, contradiction(Step(did, at), made), measured)
+        _warn(report, contradiction(Step(did, at), made), measured)
 
 
-def _tell(report: Reporter, text: str | None, more: str = "") -> None:
+def _warn(report: Reporter, text: str | None, more: str = "") -> None:
     if text is not None:
         report.report(Check.TIME, "times-contradict", text + more)
 
@@ -201,7 +201,7 @@ def _check_records(report: Reporter, records: tuple[CustodyRecord, ...], details
 
 
 def _check_authority(context: Context, report: Reporter, token: Token) -> CheckedToken | None:
-    said = f"{token.authority} says that the manifest's signature existed at {format_moment(token.gen_time_ns)}"
+    said = f"{token.authority} says that the manifest's signature existed at {format_utc_time(token.gen_time_ns)}"
     if context.roots is None:
         text = f"{said}; who that is was not checked, for no roots were given"
         report.report(Check.TIME, "authority-not-checked", text, TIMESTAMP)

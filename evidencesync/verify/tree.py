@@ -101,9 +101,9 @@ class TreeComparison:
             self._extra(level)
         kind = level.kind if there == name else None
         if entry.blake3 is not None:
-            self._meet_file(level, path, entry, kind)
+            self._compare_file(level, path, entry, kind)
         elif entry.type == "directory":
-            self._meet_folder(level, path, entry, kind)
+            self._compare_folder(level, path, entry, kind)
         elif kind is not None:
             self._extra(level)
             return
@@ -115,7 +115,7 @@ class TreeComparison:
         while self._levels:
             self._leave()
 
-    def _meet_file(self, level: _Level, path: bytes, entry: Entry, kind: Kind | None) -> None:
+    def _compare_file(self, level: _Level, path: bytes, entry: Entry, kind: Kind | None) -> None:
         if kind == "file":
             self.sink.take_file(path, entry)
         elif kind is not None:
@@ -123,7 +123,7 @@ class TreeComparison:
         elif level.known:
             self.sink.take_missing(path, entry)
 
-    def _meet_folder(self, level: _Level, path: bytes, entry: Entry, kind: Kind | None) -> None:
+    def _compare_folder(self, level: _Level, path: bytes, entry: Entry, kind: Kind | None) -> None:
         if kind == "folder":
             self._levels.append(self._list(path))
             return

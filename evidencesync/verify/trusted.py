@@ -15,9 +15,9 @@ from evidencesync.custody.record import SIGNERS, SignedBy, decode_record
 from evidencesync.custody.trust import RevokedKeys, TrustedSigners, TrustLists
 from evidencesync.errors import MalformedDocumentError, TrustFileError
 from evidencesync.evidence.digest import sha256_of
-from evidencesync.evidence.utc_time import parse_moment
+from evidencesync.evidence.utc_time import parse_utc_time
 from evidencesync.limits import MAX_RECORD, MAX_TRUST_FILE
-from evidencesync.vault.interrupted import FileStanding, is_draft, standing
+from evidencesync.vault.interrupted import FileState, file_state, is_draft
 from evidencesync.vault.layout import CUSTODY, REVOKED_KEYS, TRUSTED_SIGNERS, parse_record_file, record_file
 from evidencesync.verify.chains import ChainReader
 from evidencesync.verify.checks import Check
@@ -62,7 +62,7 @@ def read_trust(root: CheckedFolder, custody: CheckedFolder | None, vault_id: str
     records = _last_records(root, custody, vault_id)
     lists = _load_lists(root, records)
     for _ in range(_MOST_LOOKS):
-        if all(one.standing is not FileStanding.CHANGED for one in lists) or custody is None or not custody.look_again():
+        if all(one.state is not FileState.CHANGED for one in lists) or custody is None or not custody.look_again():
             break
         before, records = records, _last_records(root, custody, vault_id)
         if records == before:
@@ -70,26 +70,26 @@ def read_trust(root: CheckedFolder, custody: CheckedFolder | None, vault_id: str
         lists = _load_lists(root, records)
     for one in lists:
         if records.known and not one.unread:
-            _say_standing(root, one, relied_on=relied_on)
+            _report_state(root, one, relied_on=relied_on)
     return TrustBytes(
         trusted_signers=lists[0].data,
         revoked_keys=lists[1].data,
         record=records.stated.sequence if records.stated is not None else 0,
-        changed_ns=parse_moment(records.stated.time) if records.stated is not None else 0,
+        changed_ns=parse_utc_time(records.stated.time) if records.stated is not None else 0,
         unread=not records.known or any(one.unread for one in lists),
     )
 
 
-def _say_standing(root: CheckedFolder, found: _List, *, relied_on: bool) -> None:
+def _report_state(root: CheckedFolder, found: _List, *, relied_on: bool) -> None:
     name, report = found.name, root.report
-    if found.standing is FileStanding.CHANGED and found.data is not None:
+    if found.state is FileState.CHANGED and found.data is not None:
         text = f"{name} is not what the vault's own chain says it is"
         report.report(Check.VAULT, "trust-changed" if relied_on else "trust-not-used", text, name)
     for beside, data in found.beside.items():
-        if found.standing is FileStanding.COMMITTED and data == found.data:
+        if found.state is FileState.COMMITTED and data == found.data:
             text = f"a change of {name} was recorded, and the list has not taken its place yet: the recorded one counts"
             report.report(Check.PUBLISHING, "unfinished-change", text, beside)
-        elif found.standing is not FileStanding.CHANGED:
+        elif found.state is not FileState.CHANGED:
             text = f"a change of {name} runs now, or was interrupted, before it was recorded: nothing of it counts"
             report.report(Check.PUBLISHING, "unfinished-change", text, beside)
         elif found.data is not None:
@@ -156,7 +156,7 @@ class _List:
     name: str
     data: bytes | None
     beside: Mapping[str, bytes]
-    standing: FileStanding
+    state: FileState
     unread: bool
 
 
@@ -172,13 +172,13 @@ def _load_list(root: CheckedFolder, name: str, records: _Records) -> _List:
     drafts = [draft for draft in root.names_now() if is_draft(draft, name)]
     beside = {draft: one for draft in drafts if (one := _load_draft(root, draft)) is not None}
     new = next((one for one in beside.values() if _sha256(one) == stated), None)
-    found = standing(_sha256(data), _sha256(new), stated, earlier)
-    if found is FileStanding.CHANGED:
+    found = file_state(_sha256(data), _sha256(new), stated, earlier)
+    if found is FileState.CHANGED:
         again, _ = root.load_quietly(name, MAX_TRUST_FILE)
         data = again if again is not None else data
-        found = standing(_sha256(data), _sha256(new), stated, earlier)
-    unread = root.report.is_unread(name) or (found is FileStanding.CHANGED and any(map(root.report.is_unread, drafts)))
-    return _List(name, new if found is FileStanding.COMMITTED else data, beside, found, unread)
+        found = file_state(_sha256(data), _sha256(new), stated, earlier)
+    unread = root.report.is_unread(name) or (found is FileState.CHANGED and any(map(root.report.is_unread, drafts)))
+    return _List(name, new if found is FileState.COMMITTED else data, beside, found, unread)
 
 
 def _load_draft(root: CheckedFolder, draft: str) -> bytes | None:

@@ -60,7 +60,7 @@ def main(vault: str, moment: str, *arguments: str) -> None:
 def _watch_checkpoints(at: int, interval: int, die: Callable[[], None]) -> None:
     stored = synced = 0
     on_disk = threading.Event()
-    note = staging.Checkpoints.note
+    note = staging.Checkpoints.add_stored
 
     def sync_and_tell(fd: int, what: str) -> bool:
         nonlocal synced
@@ -82,7 +82,7 @@ def _watch_checkpoints(at: int, interval: int, die: Callable[[], None]) -> None:
 
     PATCH.setattr(staging, "CHECKPOINT_BYTES", interval)
     PATCH.setattr(staging, "sync_file_system", sync_and_tell)
-    PATCH.setattr(staging.Checkpoints, "note", count)
+    PATCH.setattr(staging.Checkpoints, "add_stored", count)
 
 
 if __name__ == "__main__":

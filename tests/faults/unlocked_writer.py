@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from evidencesync.custody.documents import CustodyRecord, Person
 from evidencesync.errors import LockedError
-from evidencesync.evidence.utc_time import format_moment
+from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.vault.heads import state_head
 from evidencesync.vault.item import lock_item
 from evidencesync.vault.keys import VaultSigner
@@ -71,7 +71,7 @@ class Writer:
             vault_id=item.vault_id,
             sequence=head.sequence + 1,
             type="noted",
-            time=format_moment(time.time_ns()),
+            time=format_utc_time(time.time_ns()),
             case=item.name.case.text,
             item=item.name.item.text,
             actor=person,

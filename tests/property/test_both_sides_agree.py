@@ -25,7 +25,7 @@ from evidencesync.localstate.heads import HeadMemory
 from evidencesync.protocol.messages import Published
 from evidencesync.report.manifests import survey
 from evidencesync.verify.audit import audit_vault
-from evidencesync.verify.vouching import vouched_manifest
+from evidencesync.verify.restore_check import verified_manifest
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.hostile_client import MOMENT, ROOT, HostileClient, entry_of
 from tests.support.moments import LONG_AFTER_NS
@@ -166,7 +166,7 @@ def test_what_a_vault_takes_verify_passes_and_everybody_reads(
     verdict = audit_vault(root, case=case, item=item, acquisition=number, all_digests=True, now_ns=NOW_NS)
     assert [one for one in verdict.findings if one.severity == "error"] == []
     assert verdict.verdict == "pass"
-    assert vouched_manifest(root, bench.name, number, None, HeadMemory(root.parent / "heads"), NOW_NS)
+    assert verified_manifest(root, bench.name, number, None, HeadMemory(root.parent / "heads"), NOW_NS)
     layout = bench.vault.layout.item(bench.name)
     assert survey(layout, number).problem is None
     with ManifestFile(layout.acquisition(number) / "manifest.jsonl") as read:

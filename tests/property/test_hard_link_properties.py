@@ -69,7 +69,7 @@ def expected(entries: list[tuple[bytes, Entry]]) -> set[FalseLink]:
 def test_every_false_link_is_found_and_no_other(entries: list[tuple[bytes, Entry]], at_once: int) -> None:
     links = HardLinkCheck(at_once)
     for path, entry in entries:
-        links.note(path, entry)
+        links.add(path, entry)
     found = list(links.false_links(lambda: entries))
     assert len(found) == len(set(found))
     assert set(found) == expected(entries)
@@ -84,7 +84,7 @@ def test_a_manifest_is_read_again_only_as_often_as_its_links_take(count: int, at
     ]
     links = HardLinkCheck(at_once)
     for path, entry in entries:
-        links.note(path, entry)
+        links.add(path, entry)
     read = 0
 
     def again() -> Iterator[tuple[bytes, Entry]]:
@@ -101,7 +101,7 @@ def test_many_links_to_one_file_are_looked_for_once() -> None:
     entries += [(b"b%05d" % n, Entry("file", f"b{n:05d}", blake3="a" * 64, hardlink_to="a")) for n in range(1000)]
     links = HardLinkCheck(1)
     for path, entry in entries:
-        links.note(path, entry)
+        links.add(path, entry)
     read = 0
 
     def again() -> Iterator[tuple[bytes, Entry]]:

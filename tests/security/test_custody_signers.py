@@ -21,7 +21,7 @@ from evidencesync.custody.record import SIGNERS, VAULT_TYPES, SignedBy
 from evidencesync.custody.sshsig import SigningKey
 from evidencesync.custody.trust import signer_line
 from evidencesync.errors import EvidenceSyncError, ExitCode
-from evidencesync.evidence.utc_time import format_moment
+from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.vault.create import create_vault
 from evidencesync.vault.ledger import sign_record
 from evidencesync.vault.vault import Vault
@@ -152,7 +152,7 @@ def put(vault: Vault, bench: Bench, kind: RecordType, signer: SigningKey, princi
         vault_id=vault.settings.id,
         sequence=head.sequence + 1,
         type=kind,
-        time=format_moment(time.time_ns()),
+        time=format_utc_time(time.time_ns()),
         case=bench.name.case.text,
         item=bench.name.item.text,
         actor=Person(name=principal, principal=principal, key=signer.public_key.fingerprint),
@@ -220,7 +220,7 @@ def test_the_vaults_own_chain_is_the_vaults_alone(tmp_path: Path, who: str) -> N
         vault_id=vault.settings.id,
         sequence=head.sequence + 1,
         type="heads",
-        time=format_moment(time.time_ns()),
+        time=format_utc_time(time.time_ns()),
         case=None,
         item=None,
         actor=Person(name=who, principal=PRINCIPALS[who], key=signer.public_key.fingerprint),

@@ -27,11 +27,11 @@ from tests.support.patience import PATIENCE_SECONDS, wait_until
 OTHER = f"SHA256:{'A' * 43}"
 LIE = f"well\r\ndebug1: Server host key: ssh-ed25519 {OTHER}\r\n"
 SUCCESS = f'{LIE}debug1: SSH2_MSG_NEWKEYS received\r\nAuthenticated to lab ([192.0.2.1]:22) using "publickey".\r\n'
-Moment = Callable[[asyncssh.SSHServerConnection], None]
+UtcTime = Callable[[asyncssh.SSHServerConnection], None]
 
 
 class _Liar(asyncssh.SSHServer):
-    def __init__(self, at_login: Moment, at_session: Moment) -> None:
+    def __init__(self, at_login: UtcTime, at_session: UtcTime) -> None:
         self._at_login, self._at_session = at_login, at_session
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
@@ -55,16 +55,16 @@ def _nothing(_: asyncssh.SSHServerConnection) -> None:
     pass
 
 
-def _say(text: str) -> Moment:
+def _say(text: str) -> UtcTime:
     return lambda connection: connection.send_debug(text, always_display=True)
 
 
-def _hang_up(text: str) -> Moment:
+def _hang_up(text: str) -> UtcTime:
     return lambda connection: connection.disconnect(asyncssh.DISC_BY_APPLICATION, text)
 
 
 @contextmanager
-def liar(folder: Path, *, at_login: Moment = _nothing, at_session: Moment = _nothing) -> Iterator[tuple[Address, SshOptions]]:
+def liar(folder: Path, *, at_login: UtcTime = _nothing, at_session: UtcTime = _nothing) -> Iterator[tuple[Address, SshOptions]]:
     """The server, and how it is reached by ssh."""
     find_program("ssh")
     key, identity = asyncssh.generate_private_key("ssh-ed25519"), asyncssh.generate_private_key("ssh-ed25519")

@@ -68,7 +68,7 @@ def dated(monkeypatch: pytest.MonkeyPatch, make: Callable[..., bytes], day: str)
 
     def lie(*arguments: object) -> bytes:
         with monkeypatch.context() as within:
-            within.setattr(ingest_receipt, "format_moment", lambda _: day)
+            within.setattr(ingest_receipt, "format_utc_time", lambda _: day)
             return make(*arguments)
 
     return lie

@@ -67,7 +67,7 @@ class Index:
 
     def known(self, scope: Scope) -> int:
         """How many contents a lookup can find; 0 means that there is no use in asking."""
-        item = scope.item if scope.reach == "item" else None
+        item = scope.item if scope.lookup == "item" else None
         with self._lock:
             return self._ask(scope.case, lambda index: index.count(item)) or 0
 
@@ -205,15 +205,15 @@ def _code(error: sqlite3.Error) -> int | None:
 
 
 def _content_query(digests: Sequence[Blake3Digest], scope: Scope) -> Callable[[CaseIndex], dict[Blake3Digest, Location]]:
-    return lambda index: index.find_contents(digests, scope.item, only_item=scope.reach == "item")
+    return lambda index: index.find_contents(digests, scope.item, only_item=scope.lookup == "item")
 
 
 def _segment_query(digests: Sequence[SegmentDigest], scope: Scope) -> Callable[[CaseIndex], dict[SegmentDigest, RowPlace]]:
-    return lambda index: index.find_segments(digests, scope.item, only_item=scope.reach == "item")
+    return lambda index: index.find_segments(digests, scope.item, only_item=scope.lookup == "item")
 
 
 def _hook_query(digests: Sequence[ChunkDigest], scope: Scope) -> Callable[[CaseIndex], dict[ChunkDigest, RowPlace]]:
-    return lambda index: index.find_hooks(digests, scope.item, only_item=scope.reach == "item")
+    return lambda index: index.find_hooks(digests, scope.item, only_item=scope.lookup == "item")
 
 
 def known_contents(lines: Iterable[CheckedLine]) -> Iterator[KnownContent]:

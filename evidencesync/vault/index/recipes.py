@@ -169,7 +169,7 @@ class RecipeWindows:
 
 
 def _within(location: Location, scope: Scope) -> bool:
-    return location.case == scope.case and (scope.reach == "case" or location.item == scope.item)
+    return location.case == scope.case and (scope.lookup == "case" or location.item == scope.item)
 
 
 def _read_window(file: BinaryIO, place: RowPlace, first_row: int) -> dict[ChunkDigest, ChunkPlace]:

@@ -15,7 +15,7 @@ from evidencesync.connection import clock as clocks
 from evidencesync.connection.clock import SteadyClock, set_seconds
 from evidencesync.connection.link import local_pair
 from evidencesync.connection.progress import Progress
-from evidencesync.evidence.utc_time import parse_moment
+from evidencesync.evidence.utc_time import parse_utc_time
 from evidencesync.ingest.receive import receive
 from evidencesync.protocol.messages import Hello, Message, Welcome, decode_message, encode_message
 from evidencesync.vault.ledger import iter_records
@@ -75,7 +75,7 @@ def test_a_clock_that_is_set_in_mid_push_changes_no_verdict(
     item = bench.vault.item(bench.name)
     acquired, received = list(iter_records(item.ledger))
     for moment in (acquired.record.time, received.record.time, item.header(1).started):
-        assert before - SECOND <= parse_moment(moment) <= after + SECOND
+        assert before - SECOND <= parse_utc_time(moment) <= after + SECOND
     stated = acquired.record.details.get("clock_set_seconds")
     assert stated == (f"{seconds:+d}" if whose == "sender" else None)
     assert abs(outcome.clock_offset_ns) < 60 * SECOND

@@ -32,7 +32,7 @@ def said(sequence: int, kind: RecordType, who: str = "ana@lab", **details: str) 
 def judge(*records: CustodyRecord) -> list[tuple[int, str]]:
     statements = Statements()
     found = [statements.add(record) for record in records]
-    return [(objection.record, objection.slug) for objection in found if objection is not None]
+    return [(violation.record, violation.slug) for violation in found if violation is not None]
 
 
 HANDED = said(2, "handed-over", to="ben@lab")
@@ -89,7 +89,7 @@ def test_a_wrong_acceptance_leaves_the_hand_over_open() -> None:
 
 
 @pytest.mark.parametrize(("slug", "code"), [("no-hand-over", 10), ("wrong-reference", 10), ("wrong-recipient", 32)])
-def test_an_objection_is_an_error_with_a_hint(slug: Any, code: int) -> None:
+def test_a_violation_is_an_error_with_a_hint(slug: Any, code: int) -> None:
     error = Violation(3, slug, "x").error()
     assert (error.exit_code, bool(error.hint)) == (ExitCode(code), True)
 
@@ -112,7 +112,7 @@ def test_an_item_is_sealed_once_and_can_still_be_spoken_of_and_handed_over() -> 
         check_chain(chain_of(acquired(1), received(1), SEALED, SEALED), ITEM)
 
 
-def test_a_story_has_links_objections_and_details() -> None:
+def test_an_item_history_has_links_violations_and_details() -> None:
     story = ItemHistory(ITEM)
     steps: list[dict[str, Any]] = [
         {**acquired(1), "details": {"make": "Dell"}},
@@ -121,7 +121,7 @@ def test_a_story_has_links_objections_and_details() -> None:
     ]
     for document in chain_of(*steps):
         story.add(document)
-    assert [one.slug for one in story.objections] == ["no-hand-over"]
+    assert [one.slug for one in story.violations] == ["no-hand-over"]
     assert [(one.name, one.value, one.record) for one in story.known()] == [("make", "Dell", 1), ("seal_number", "4", 3)]
     with pytest.raises(ChainError):
         story.add(document)

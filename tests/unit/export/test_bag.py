@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evidencesync.errors import UnrepresentableNameError
-from evidencesync.evidence.utc_time import format_moment
+from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.export.bag import bag_path
 from evidencesync.export.run import Format
 from evidencesync.files.disk import FOLDER_FLAGS
@@ -72,7 +72,7 @@ def test_the_bag_says_what_it_is(bag: Path, good: Bench) -> None:
     files = files_below(bag / "data")
     size = sum((bag / "data" / os.fsdecode(name)).stat().st_size for name in files)
     assert info["Payload-Oxum"] == f"{size}.{len(files)}"
-    assert info["Bagging-Date"] == format_moment(NOW_NS)[:10]
+    assert info["Bagging-Date"] == format_utc_time(NOW_NS)[:10]
     assert (info["Evidencesync-Case"], info["Evidencesync-Item"]) == ("2026/11", "E1")
     assert info["Evidencesync-Manifest-SHA256"] == files_below(good.acquisition(1))[b"manifest.jsonl"]
     assert info["Evidencesync-Examiner-Key"] == good.signer.public_key.fingerprint

@@ -19,7 +19,7 @@ from evidencesync.localstate.heads import HeadMemory
 from evidencesync.localstate.receipt_checks import CheckedReceipt, check_kept
 from evidencesync.localstate.receipts import ReceiptDraft
 from evidencesync.verify.audit import audit_vault
-from evidencesync.verify.kept import chain_order, check_against_vault
+from evidencesync.verify.receipt_comparison import chain_order, check_against_vault
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.moments import LONG_AFTER_NS
 from tests.support.patience import PATIENCE_SECONDS

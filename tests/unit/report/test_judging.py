@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from evidencesync.errors import UsageError
-from evidencesync.evidence.utc_time import parse_moment
+from evidencesync.evidence.utc_time import parse_utc_time
 from evidencesync.report.document import Report
 from evidencesync.report.gather import VerdictSource, gather
 from evidencesync.report.judging import ReportScope, parse_verdict
@@ -34,7 +34,7 @@ def verify(bench: Bench, case: str | None = None, item: str | None = None, acqui
 
 
 def report(bench: Bench, verdict: Verdict, shown: ReportScope = SHOWN, *, given: bool = True, later_ns: int = 0) -> Report:
-    now = parse_moment(verdict.checked_at) + later_ns
+    now = parse_utc_time(verdict.checked_at) + later_ns
     return gather(bench.vault, shown, VerdictSource(verdict, given=given, trusted=None), now_ns=now).report
 
 

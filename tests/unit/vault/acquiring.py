@@ -39,7 +39,7 @@ from evidencesync.evidence.digest import blake3_of, sha256_of
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.evidence.path import to_json_fields
-from evidencesync.evidence.utc_time import format_file_time, format_moment
+from evidencesync.evidence.utc_time import format_file_time, format_utc_time
 from evidencesync.vault.create import create_vault
 from evidencesync.vault.item import ItemState, VaultItem, lock_item
 from evidencesync.vault.keys import VaultSigner
@@ -60,7 +60,7 @@ from evidencesync.vault.staging import Staging
 from evidencesync.vault.vault import Vault
 
 MTIME_NS = 1_600_000_000_123_456_789
-STARTED = format_moment(1_700_000_000_000_000_000)
+STARTED = format_utc_time(1_700_000_000_000_000_000)
 
 
 def item_name(case: str = "2026/117", item: str = "3-a") -> ItemName:

@@ -274,7 +274,7 @@ def test_a_list_that_could_not_be_put_in_its_place_is_recorded_and_counts(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(trust, "put_in_place", refused)
+        patch.setattr(trust, "move_drafts", refused)
         with pytest.raises(StorageError) as caught:
             vault.trust.add(key, "ben", at_ns=NOW)
     assert "in the chain, with the number 2" in str(caught.value.hint)

@@ -14,7 +14,7 @@ from evidencesync.custody.consistency import KnownChain
 from evidencesync.custody.documents import CustodyRecord, Person, RecordType
 from evidencesync.custody.sshsig import SigningKey
 from evidencesync.evidence.identity import ItemName
-from evidencesync.evidence.utc_time import format_moment
+from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.localstate.heads import HeadMemory, Remembered
 from evidencesync.vault.heads import state_head
 from evidencesync.vault.item import lock_item
@@ -68,7 +68,7 @@ class Busy:
                 vault_id=vault.settings.id,
                 sequence=head.sequence + 1,
                 type=kind,
-                time=format_moment(self.tick()),
+                time=format_utc_time(self.tick()),
                 case=name.case.text,
                 item=name.item.text,
                 actor=Person(principal, principal, signer.public_key.fingerprint),
@@ -84,7 +84,7 @@ class Busy:
         state_head(vault, name, item.ledger.head(), at_ns=self.tick())
         subjects = {ChainSubject(vault.settings.id): vault.ledger}
         subjects[ChainSubject(vault.settings.id, name.case.text, name.item.text)] = item.ledger
-        moment = format_moment(self.now_ns)
+        moment = format_utc_time(self.now_ns)
         self.memory.remember([Remembered(one, vault.settings.key, _seen(ledger), moment) for one, ledger in subjects.items()])
 
     def tick(self) -> int:

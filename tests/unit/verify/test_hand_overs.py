@@ -6,7 +6,7 @@ import pytest
 
 from evidencesync.custody.documents import CustodyRecord, Person, RecordType
 from evidencesync.custody.sshsig import SigningKey
-from evidencesync.evidence.utc_time import format_moment
+from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.vault.heads import state_head
 from evidencesync.vault.ledger import sign_record
 from evidencesync.vault.vault import Vault
@@ -30,7 +30,7 @@ def put(made: Made, kind: RecordType, details: dict[str, str], signer: SigningKe
         vault_id=vault.settings.id,
         sequence=head.sequence + 1,
         type=kind,
-        time=format_moment(NOW_NS),
+        time=format_utc_time(NOW_NS),
         case=name.case.text,
         item=name.item.text,
         actor=Person(name=principal, principal=principal, key=signer.public_key.fingerprint),

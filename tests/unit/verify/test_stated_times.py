@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from evidencesync.custody.documents import CustodyRecord
 from evidencesync.custody.record import decode_record
-from evidencesync.evidence.utc_time import format_moment, parse_moment
+from evidencesync.evidence.utc_time import format_utc_time, parse_utc_time
 from evidencesync.localstate.heads import HeadMemory
 from evidencesync.vault.item import ItemState
 from evidencesync.vault.staging import Staging
@@ -19,13 +19,13 @@ from tests.unit.vault.acquiring import STARTED, Acquirer, new_signer, new_vault
 from tests.unit.verify.busy import Busy
 from tests.unit.verify.sample import NOW_NS, Made, slugs
 
-RECEIVED_NS: Final = parse_moment(STARTED)
+RECEIVED_NS: Final = parse_utc_time(STARTED)
 DAY_NS: Final = 86_400 * 1_000_000_000
 TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z")
 
 
 def to_the_second(nanoseconds: int) -> str:
-    return format_moment(nanoseconds)[:19] + "Z"
+    return format_utc_time(nanoseconds)[:19] + "Z"
 
 
 def test_a_retired_key_is_told_with_the_times_of_its_end_of_the_check_and_of_the_signature(made: Made) -> None:
@@ -57,7 +57,7 @@ def test_an_acquisition_that_is_dated_before_the_one_in_front_of_it_is_a_warning
     vault = new_vault(made.path.parent / "other", made.examiner)
     acquirer = Acquirer(vault, made.examiner)
     acquirer.acquire({b"x": b"1"})
-    at = format_moment(RECEIVED_NS + hours * 3_600_000_000_000)
+    at = format_utc_time(RECEIVED_NS + hours * 3_600_000_000_000)
     plain = Acquirer.record_value
 
     def dated(self: Acquirer, staging: Staging, state: ItemState, which: str) -> CustodyRecord:
@@ -95,7 +95,7 @@ def test_a_record_that_is_dated_before_the_one_it_follows_is_a_warning(made: Mad
     told = contradictions(made)
     assert len(told) == warned
     for message in told:
-        assert TIME.findall(message) == [format_moment(RECEIVED_NS - HOUR_NS), STARTED]
+        assert TIME.findall(message) == [format_utc_time(RECEIVED_NS - HOUR_NS), STARTED]
         assert "0003-trust-changed.json is dated" in message
         assert "record 2 before it" in message
         assert "3600 seconds earlier" in message
@@ -118,7 +118,7 @@ def test_records_that_are_dated_after_the_check_are_a_warning_for_each_chain(mad
         trust.add(new_signer().public_key, f"ben{days}", at_ns=NOW_NS + days * DAY_NS)
     (told,) = contradictions(made)
     assert told.startswith("2 records of this chain are dated after this check, at ")
-    assert told.endswith(f"; the latest is 0003-trust-changed.json, of {format_moment(NOW_NS + 2 * DAY_NS)}")
+    assert told.endswith(f"; the latest is 0003-trust-changed.json, of {format_utc_time(NOW_NS + 2 * DAY_NS)}")
 
 
 def test_a_record_that_came_while_a_check_ran_for_days_is_not_of_the_future(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:

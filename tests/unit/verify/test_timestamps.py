@@ -10,7 +10,7 @@ import pytest
 
 from evidencesync.custody.timestamp import Request, Roots
 from evidencesync.errors import LockedError, TimestampError, UntrustedSignerError, UsageError
-from evidencesync.evidence.utc_time import parse_moment
+from evidencesync.evidence.utc_time import parse_utc_time
 from evidencesync.vault.item import lock_item
 from evidencesync.vault.ledger import Ledger
 from evidencesync.vault.timestamps import Answer, Who, attach, load_answer, load_stamped
@@ -18,7 +18,7 @@ from tests.support.authority import Authority, make_authority
 from tests.unit.vault.acquiring import STARTED, Acquirer, item_name, new_signer, new_vault
 from tests.unit.verify.sample import Made, edit, only, slugs
 
-RECEIVED_NS = parse_moment(STARTED)
+RECEIVED_NS = parse_utc_time(STARTED)
 HOUR_NS = 3600 * 1_000_000_000
 DAY_NS = 24 * HOUR_NS
 NONCE = 4711

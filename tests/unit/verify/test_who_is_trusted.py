@@ -6,12 +6,12 @@ import pytest
 
 from evidencesync.custody.trust import signer_line
 from evidencesync.errors import TrustFileError
-from evidencesync.evidence.utc_time import format_moment, parse_moment
+from evidencesync.evidence.utc_time import format_utc_time, parse_utc_time
 from evidencesync.vault.heads import state_head
 from tests.unit.vault.acquiring import STARTED, item_name, new_signer
 from tests.unit.verify.sample import Made, edit, flip, only, slugs
 
-RECEIVED_NS = parse_moment(STARTED)
+RECEIVED_NS = parse_utc_time(STARTED)
 DAY_NS = 86_400 * 1_000_000_000
 EXAMINER = ("manifest@evidencesync", "custody@evidencesync")
 
@@ -73,7 +73,7 @@ def test_a_key_that_was_retired_before_is_not_trusted(made: Made) -> None:
     made.open().trust.retire(made.examiner.public_key, at_ns=RECEIVED_NS - DAY_NS)
     verdict = made.audit()
     assert (verdict.verdict, verdict.exit_code, slugs(verdict)) == ("fail", 32, {"untrusted-signer"})
-    assert format_moment(RECEIVED_NS) in verdict.findings[0].message
+    assert format_utc_time(RECEIVED_NS) in verdict.findings[0].message
 
 
 def test_what_the_vault_stated_before_it_retired_a_key_counts_whatever_its_clock_said(made: Made) -> None:
@@ -85,7 +85,7 @@ def test_what_the_vault_stated_before_it_retired_a_key_counts_whatever_its_clock
     assert (verdict.verdict, slugs(verdict)) == ("pass", set())
     retired = [one.message for one in verdict.findings if one.slug == "retired-signer"]
     assert {one.acquisition for one in verdict.findings if one.slug == "retired-signer"} >= {1, 2}
-    when = format_moment(RECEIVED_NS - 3 * DAY_NS)
+    when = format_utc_time(RECEIVED_NS - 3 * DAY_NS)
     assert all(f"as of {when}, when the vault, which had signed for it before, recorded" in message for message in retired)
     assert "times-contradict" in slugs(verdict, "warning")
 

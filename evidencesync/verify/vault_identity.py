@@ -67,8 +67,8 @@ def read_identity(root: CheckedFolder, custody: CheckedFolder | None) -> VaultId
             root.report.report(Check.VAULT, "malformed-document", error.message, SETTINGS)
         except ConfigurationError as error:
             root.report.report(Check.VAULT, "later-format", error.message, SETTINGS)
-    if settings is not None and settings.policy.lookup != settings.policy.reach:
-        text = f"{SETTINGS} says lookup = {settings.policy.lookup!r}, which is treated as {settings.policy.reach!r}"
+    if settings is not None and settings.policy.lookup != settings.policy.lookup_scope:
+        text = f"{SETTINGS} says lookup = {settings.policy.lookup!r}, which is treated as {settings.policy.lookup_scope!r}"
         root.report.report(Check.VAULT, "lookup-beyond-case", text, SETTINGS)
     first = _record(custody, _FIRST) if custody is not None else None
     if settings is None:
@@ -128,19 +128,19 @@ def check_own_chain(context: Context, custody: CheckedFolder) -> ChainReader:
     chain.read_folder(custody)
     chain.finish()
     context.times_known = chain.times_known
-    context.note_unread((None, None), chain.unread)
+    context.record_unread((None, None), chain.unread)
     if chain.head is None and not chain.broken and chain.listed:
         custody.report.report(Check.VAULT, "missing-record", "the vault's own chain is empty: it began with its making")
     if chain.head is not None:
         context.heads.append(Head(None, None, *chain.head))
     if context.wanted_head in chain.digests.values():
-        context.head_seen = True
+        context.head_found = True
     context.digests[None, None] = chain.digests
     for place, stated in chain.stated_heads:
         case, _, item = place.partition("/")
         match = _HEAD.fullmatch(stated)
         if match is not None:
-            _note_stated(context, custody, (case, item), int(match[1]), match[2])
+            _record_stated(context, custody, (case, item), int(match[1]), match[2])
     for place, stated, at_ns, number in chain.stated_times:
         case, _, item = place.partition("/")
         match = _HEAD.fullmatch(stated)
@@ -149,7 +149,7 @@ def check_own_chain(context: Context, custody: CheckedFolder) -> ChainReader:
     return chain
 
 
-def _note_stated(context: Context, custody: CheckedFolder, place: tuple[str, str], sequence: int, sha256: str) -> None:
+def _record_stated(context: Context, custody: CheckedFolder, place: tuple[str, str], sequence: int, sha256: str) -> None:
     """Keeps every statement: a later one, made when an item's chain had been cut off already, must not hide an earlier one."""
     stated = context.stated_heads.setdefault(place, {})
     if stated.setdefault(sequence, sha256) != sha256:

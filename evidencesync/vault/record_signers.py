@@ -19,12 +19,12 @@ from evidencesync.evidence.digest import sha512_of
 from evidencesync.vault.claims import NewRecord
 
 
-def vouches_for_own(new: NewRecord, vault_id: str, vault_key: str) -> bool:
+def is_signed_by_vault(new: NewRecord, vault_id: str, vault_key: str) -> bool:
     """Whether a record is one of the vault's own chain, signed with its key (by fingerprint)."""
     return signer_of(new, ChainSubject(vault_id), vault_key, low_s=False) is not None
 
 
-def vouches_for_item(
+def is_signed_for_item(
     new: NewRecord, subject: ChainSubject, vault_key: str, load_trust: Callable[[], TrustLists], *, low_s: bool
 ) -> bool:
     """Whether a record is about an item, and signed by the vault or by somebody whom it knows.

@@ -39,7 +39,7 @@ _ERRORS: Final[Mapping[ExitCode, type[EvidenceSyncError]]] = MappingProxyType(
 )
 
 
-def vouched_manifest(
+def verified_manifest(
     vault: Path, name: ItemName, acquisition: int, trusted: bytes | None, memory: HeadMemory, now_ns: int
 ) -> str:
     """SHA-256 of an acquisition's manifest, when every document that vouches for it was found good: else raises.
@@ -51,15 +51,15 @@ def vouched_manifest(
     verdict, digest = audit_documents(
         vault, case=name.case.text, item=name.item.text, acquisition=acquisition, trusted=trusted, memory=memory, now_ns=now_ns
     )
-    objections = [one for one in verdict.findings if one.severity == "error" and one.slug not in _HARMLESS]
-    if not objections and digest is not None:
+    errors = [one for one in verdict.findings if one.severity == "error" and one.slug not in _HARMLESS]
+    if not errors and digest is not None:
         return digest
-    code = most_severe({MEANINGS[one.slug].code for one in objections})
-    first = next((one for one in objections if MEANINGS[one.slug].code is code), None)
+    code = most_severe({MEANINGS[one.slug].code for one in errors})
+    first = next((one for one in errors if MEANINGS[one.slug].code is code), None)
     if first is None:
         raise SignatureError(f"nothing vouches for acquisition {acquisition} of {name}")
     place = shown_place(first)
-    more = f" (and {len(objections) - 1} more findings)" if len(objections) > 1 else ""
+    more = f" (and {len(errors) - 1} more findings)" if len(errors) > 1 else ""
     hint = (
         "See all of it: evidencesync verify VAULT. Where you have signers of your own that you trust, bring them: --trusted FILE"
     )

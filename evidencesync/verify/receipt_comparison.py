@@ -17,7 +17,7 @@ from evidencesync.errors import (
     StorageError,
 )
 from evidencesync.evidence.digest import sha256_of, sha512_of
-from evidencesync.evidence.utc_time import parse_moment
+from evidencesync.evidence.utc_time import parse_utc_time
 from evidencesync.files.disk import load_file, opened_folder
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.localstate.receipt_checks import CheckedReceipt
@@ -41,7 +41,7 @@ def chain_order(vault: Vault) -> ChainOrder:
             for place, head in record.details.items() if record.type == "heads" else ():
                 stated.setdefault((place, head), record.sequence)
             if retires:
-                retirements.setdefault(record.details.get("key", ""), []).append((record.sequence, parse_moment(record.time)))
+                retirements.setdefault(record.details.get("key", ""), []).append((record.sequence, parse_utc_time(record.time)))
     return ChainOrder(vault.settings.id, stated, retirements)
 
 
