@@ -8,9 +8,10 @@ from typing import Protocol
 
 from evidencesync.errors import EvidenceSyncError, MissingOrExtraError
 from evidencesync.files.disk import close_quietly
+from evidencesync.files.large_hash import LARGE, ContentReadError, LargeHasher, Tell
 from evidencesync.vault.file_checks import CompareOptions, FileChecks, FileProblem, StoredFile
 from evidencesync.vault.tree import TreeReader
-from evidencesync.verify.hashing import LARGE, ContentReadError, LargeHasher, Tell
+from evidencesync.verify.documents import reason
 
 
 class ContentSink(Protocol):
@@ -47,7 +48,7 @@ class FolderHasher:
         self._stack.callback(self._small.close)
         self._reader = TreeReader(os.dup(root_fd), untouched=True)
         self._stack.callback(self._reader.close)
-        self._large = LargeHasher(with_sha256=all_digests)
+        self._large = LargeHasher(with_sha256=all_digests, all_cores=True)
         self._stack.callback(self._large.close)
 
     def add(self, file: StoredFile) -> None:
@@ -92,7 +93,7 @@ class FolderHasher:
         try:
             hashed = self._large.hash(fd, found.st_size, tell)
         except ContentReadError as error:
-            self._sink.take_unreadable(file, f"{error.message}, at byte {error.offset}")
+            self._sink.take_unreadable(file, f"{reason(error.error)}, at byte {error.offset}")
             return
         finally:
             close_quietly(fd)

@@ -18,8 +18,7 @@ from evidencesync.evidence.path import from_json_fields
 from evidencesync.files.copying import share_blocks
 from evidencesync.files.disk import CREATE_FLAGS, remove_if_there, write_all
 from evidencesync.files.folders import FolderStack, split_path
-from evidencesync.files.holes import extents
-from evidencesync.files.parallel_hash import new_parallel_blake3
+from evidencesync.files.large_hash import ContentReadError, Tell, new_parallel_blake3, read_blocks
 from evidencesync.limits import MIB
 from evidencesync.restore.refusals import NOT_POSSIBLE, Refusals, place_error, reason_of
 from evidencesync.vault.tree import TreeReader
@@ -27,9 +26,6 @@ from evidencesync.vault.tree import TreeReader
 _SMALL: Final = 128 * 1024  # read whole; a hole that is shorter than half of this is none
 _BLOCK: Final = 4 * MIB
 _Result = TypeVar("_Result")
-
-Tell = Callable[[int], None]
-"""Told of bytes that are through."""
 
 
 def copy_content(source_fd: int, target_fd: int, path: bytes, size: int, blake3_hex: str, tell: Tell) -> bool:
@@ -67,26 +63,17 @@ class VaultReadError(Exception):
 def _pass_through(source_fd: int, target_fd: int | None, size: int, tell: Tell) -> str:
     """BLAKE3 of a stored file's bytes, which are written to the target where there is one."""
     whole = new_parallel_blake3()
-    buffer = memoryview(bytearray(_BLOCK))
-    pieces = extents(source_fd, 0, size, _BLOCK)
-    while (extent := _reading(lambda: next(pieces, None))) is not None:
-        offset, length, is_hole = extent
-        if is_hole:
-            update_zeros(whole.update, length)
-            tell(length)
-            continue
-        done = 0
-        while done < length:
-            block = buffer[: length - done]
-            at = offset + done
-            count = _reading(lambda block=block, at=at: os.preadv(source_fd, [block], at))  # type: ignore[misc]
-            if not count:
-                return ""
-            whole.update(block[:count])
-            if target_fd is not None:
-                _write_at(target_fd, block[:count], at)
-            done += count
-        tell(length)
+    try:
+        for block in read_blocks(source_fd, size, [memoryview(bytearray(_BLOCK))]):
+            if block.data is None:
+                update_zeros(whole.update, block.length)
+            else:
+                whole.update(block.data)
+                if target_fd is not None:
+                    _write_at(target_fd, block.data, block.offset)
+            tell(block.length)
+    except ContentReadError as refused:
+        raise VaultReadError(refused.error) from refused.error
     return whole.hexdigest()
 
 

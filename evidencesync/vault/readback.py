@@ -9,27 +9,21 @@ the disk says, and a read would take it from the same map.
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import cycle
 from typing import Final
 
 from evidencesync.custody.manifest import CheckedLine
 from evidencesync.errors import DigestMismatchError, EvidenceSyncError, InternalError, MissingOrExtraError, StorageError
-from evidencesync.evidence.digest import new_blake3, new_sha256, update_zeros
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.files.disk import close_quietly, forget_cached, storage_error
-from evidencesync.files.holes import HoleFinder
+from evidencesync.files.large_hash import ContentReadError, LargeHasher, Tell
 from evidencesync.vault.file_checks import CompareOptions, FileChecks, FileProblem, StoredFile
 from evidencesync.vault.tree import TreeReader
 
 _LARGE: Final = 4 << 20
-_BLOCK: Final = 2 << 20
-_BLOCKS: Final = 4
 
 Progress = Callable[[int, int], None]
 """Told of files and bytes that were read since it was told last. Called in the calling thread only."""
@@ -53,15 +47,15 @@ def read_back(data_fd: int, lines: Iterable[CheckedLine], progress: Progress | N
     with ExitStack() as stack:
         reader = TreeReader(os.dup(data_fd))
         stack.callback(reader.close)
-        hasher = ThreadPoolExecutor(1, thread_name_prefix="read-back-sha256")  # one, for it must see the blocks in order
-        stack.callback(hasher.shutdown)
+        hasher = LargeHasher(with_sha256=True, all_cores=False)  # a sender may need the other cores meanwhile
+        stack.callback(hasher.close)
         small = FileChecks(data_fd, reading.add, CompareOptions(sha256=True, from_disk=True))
         stack.callback(small.close)
         for file in _files(lines):
             if file.size < _LARGE:
                 small.add(file)
             else:
-                _check_large(reader, file, hasher, reading.progress)
+                _check_large(reader, file, hasher, reading.report_bytes)
                 reading.add_large(file)
         small.finish()
     return ReadBack(reading.files, reading.bytes)
@@ -82,6 +76,10 @@ class _Reading:
         self.files += len(files)
         self.bytes += size
         self.progress(len(files), size)
+
+    def report_bytes(self, size: int) -> None:
+        """Bytes of a large file that is being read."""
+        self.progress(0, size)
 
     def add_large(self, file: StoredFile) -> None:
         """A file whose bytes were told of while they were read."""
@@ -111,48 +109,21 @@ def _files(lines: Iterable[CheckedLine]) -> Iterator[StoredFile]:
         yield StoredFile(path, line.size, line.blake3, line.sha256)
 
 
-def _check_large(reader: TreeReader, file: StoredFile, hasher: ThreadPoolExecutor, report: Progress) -> None:
+def _check_large(reader: TreeReader, file: StoredFile, hasher: LargeHasher, tell: Tell) -> None:
     fd, found = reader.open_file(file.path)
     try:
         if found.st_size != file.size:
             raise _differs(file, found.st_size)
         forget_cached(fd)
-        digests = _hash_large(fd, file.size, hasher, report)
+        hashed = hasher.hash(fd, file.size, tell)
+    except ContentReadError as refused:
+        raise storage_error(refused.error, f"read {safe_text(file.path)} back") from refused.error
     except OSError as error:
         raise storage_error(error, f"read {safe_text(file.path)} back") from error
     finally:
         close_quietly(fd)
-    if digests != (file.blake3, file.sha256):
+    if (hashed.blake3, hashed.sha256) != (file.blake3, file.sha256):
         raise _differs(file, found.st_size)
-
-
-def _hash_large(fd: int, size: int, hasher: ThreadPoolExecutor, report: Progress) -> tuple[str, str]:
-    whole, other, finder = new_blake3(), new_sha256(), HoleFinder(fd)
-    buffers = [bytearray(_BLOCK) for _ in range(_BLOCKS)]
-    using: deque[Future[object]] = deque()  # the SHA-256 of blocks, oldest first; each of them needs its buffer
-    offset = 0
-    try:
-        for buffer in cycle(buffers):
-            if len(using) == _BLOCKS:
-                using.popleft().result()
-            _, length, is_hole = finder.next_extent(offset, size + 1)  # one more, to see that it ends there
-            if is_hole:
-                using.append(hasher.submit(update_zeros, other.update, length))
-                update_zeros(whole.update, length)
-            else:
-                length = os.preadv(fd, [memoryview(buffer)[:length]], offset)
-                block = memoryview(buffer)[:length]
-                using.append(hasher.submit(other.update, block))
-                whole.update(block)
-            if not length:
-                break
-            report(0, length)
-            offset += length
-    finally:
-        wait(using)
-    while using:
-        using.popleft().result()
-    return whole.hexdigest(), other.digest().hex()
 
 
 def _differs(file: StoredFile, size: int) -> DigestMismatchError:

@@ -1,6 +1,6 @@
 """ContentChecker: reads stored files and compares size, mode and digests with the manifest's.
 
-Small files are compared many at a time (`vault/file_checks.py`), large ones one after the other (`hashing.py`).
+Small files are compared many at a time (`vault/file_checks.py`), large ones one after the other (`files/large_hash.py`).
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from evidencesync.errors import EvidenceSyncError, MissingOrExtraError
 from evidencesync.files.disk import close_quietly
+from evidencesync.files.large_hash import LARGE, ContentReadError, LargeHasher, Tell
 from evidencesync.vault import file_checks
 from evidencesync.vault.file_checks import CompareOptions, FileChecks, StoredFile
 from evidencesync.vault.tree import TreeReader
-from evidencesync.verify.documents import UNSAFE_FILE
-from evidencesync.verify.hashing import LARGE, ContentReadError, LargeHasher, Tell
+from evidencesync.verify.documents import UNSAFE_FILE, reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class ContentChecker:
         self._stack.callback(self._small.close)
         self._reader = TreeReader(os.dup(data_fd))
         self._stack.callback(self._reader.close)
-        self._large = LargeHasher(with_sha256=all_digests)
+        self._large = LargeHasher(with_sha256=all_digests, all_cores=True)
         self._stack.callback(self._large.close)
 
     def add(self, file: StoredFile) -> None:
@@ -121,7 +121,7 @@ class ContentChecker:
                 return 0
             wrong = self._compare_large(fd, file, tell)
         except ContentReadError as error:
-            problems.append(Unreadable(file, error.offset, error.message))
+            problems.append(Unreadable(file, error.offset, reason(error.error)))
             return error.offset
         finally:
             close_quietly(fd)

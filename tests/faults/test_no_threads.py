@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 from blake3 import blake3
 
-from evidencesync.files import parallel_hash
+from evidencesync.files import large_hash
 from tests.support.ordinary_user import as_ordinary_user
 
 _REPOSITORY: Final = Path(__file__).parents[2]
@@ -20,7 +20,7 @@ _NOBODY_ELSE: Final = 61_873  # a user of whom nothing runs
 _DATA: Final = bytes(range(256)) * 20_000
 _HASHES: Final = """
 import sys
-from evidencesync.files.parallel_hash import new_parallel_blake3
+from evidencesync.files.large_hash import new_parallel_blake3
 for _ in range(2):
     hasher = new_parallel_blake3()
     hasher.update(bytes(range(256)) * 20_000)
@@ -30,9 +30,9 @@ for _ in range(2):
 
 @pytest.fixture
 def no_memory_of_threads() -> Iterator[None]:
-    parallel_hash._most_threads.cache_clear()
+    large_hash._most_threads.cache_clear()
     yield
-    parallel_hash._most_threads.cache_clear()
+    large_hash._most_threads.cache_clear()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -56,10 +56,10 @@ def test_only_refused_threads_are_done_without(monkeypatch: pytest.MonkeyPatch) 
             return blake3(data)
 
         refused.AUTO = blake3.AUTO  # type: ignore[attr-defined]
-        monkeypatch.setattr(parallel_hash, "blake3", refused)
+        monkeypatch.setattr(large_hash, "blake3", refused)
         if expected is None:
-            assert parallel_hash.new_parallel_blake3().digest() == blake3().digest()
-            parallel_hash._most_threads.cache_clear()
+            assert large_hash.new_parallel_blake3().digest() == blake3().digest()
+            large_hash._most_threads.cache_clear()
         else:
             with pytest.raises(expected):
-                parallel_hash.new_parallel_blake3()
+                large_hash.new_parallel_blake3()

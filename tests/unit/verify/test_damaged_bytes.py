@@ -13,8 +13,9 @@ from msgspec.structs import replace
 from evidencesync.custody.manifest import CheckedLine
 from evidencesync.evidence.digest import Sha256Digest
 from evidencesync.evidence.path import from_json_fields
+from evidencesync.files import large_hash
 from evidencesync.vault import file_checks
-from evidencesync.verify import contents, hashing
+from evidencesync.verify import contents
 from tests.unit.vault import acquiring
 from tests.unit.verify.sample import FIRST, IMAGE, ITEM, SECOND, ZEROS, ZEROS_AT, Made, edit, flip, only, slugs
 
@@ -122,7 +123,7 @@ def test_a_file_that_was_made_longer_is_called_that(made: Made) -> None:
 
 def test_a_large_file_is_hashed_in_blocks_as_well(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contents, "LARGE", 1000)
-    monkeypatch.setattr(hashing, "_BLOCK", 4099)
+    monkeypatch.setattr(large_hash, "_BLOCK", 4099)
     assert made.audit(all_digests=True).verdict == "pass"
     flip(made.acquisition(1) / "data" / "image.bin", 1_234_567)
     ((offset, length),) = damaged_ranges(made, 1)
@@ -160,7 +161,7 @@ def test_a_disk_that_cannot_read_makes_the_verdict_incomplete_and_names_the_plac
     monkeypatch.setattr(os, "preadv", failing_preadv)
     if large:
         monkeypatch.setattr(contents, "LARGE", 1000)
-        monkeypatch.setattr(hashing, "_BLOCK", 4096)
+        monkeypatch.setattr(large_hash, "_BLOCK", 4096)
     verdict = made.audit()
     assert (verdict.verdict, verdict.exit_code) == ("incomplete", 3)
     found = only(verdict, "unreadable")
