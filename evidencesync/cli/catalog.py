@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +20,7 @@ from evidencesync.cli.outputs import (
     transfer_outputs,
 )
 from evidencesync.custody.documents import AcquisitionNumber
-from evidencesync.custody.manifest import WholeEntry, decode_footer, whole_entries
+from evidencesync.custody.manifest import WholeEntry, whole_entries
 from evidencesync.custody.receipt import decode_receipt
 from evidencesync.custody.record import decode_record
 from evidencesync.custody.wholeness import SourceState, is_count
@@ -34,18 +32,19 @@ from evidencesync.evidence.path import from_json_fields, to_json_fields
 from evidencesync.evidence.utc_time import format_utc_time, parse_file_time
 from evidencesync.files.disk import load_file, opened_folder
 from evidencesync.ingest.transfers import find_transfers
-from evidencesync.limits import MAX_HEADER_LINE, MAX_RECORD
+from evidencesync.limits import MAX_RECORD
 from evidencesync.restore.wanted import PathSelection
 from evidencesync.vault.catalog import (
     acquisition_numbers,
     case_folders,
     item_folders,
+    load_footer,
     load_header,
     no_acquisition,
-    opened_document,
+    read_published,
     stored_name,
 )
-from evidencesync.vault.layout import ACQUIRED, MANIFEST, RECEIPT, ItemLayout
+from evidencesync.vault.layout import ACQUIRED, RECEIPT, ItemLayout
 from evidencesync.vault.ledger import Ledger, iter_records
 from evidencesync.vault.vault import Vault
 
@@ -123,16 +122,6 @@ def load_state(item: ItemLayout, number: int) -> tuple[SourceState, ManifestFoot
     return SourceState.of_manifest(header, footer, int(stated) if is_count(stated) else 0), footer
 
 
-def load_footer(item: ItemLayout, number: int) -> ManifestFooter:
-    """The last line of a published manifest, found from its end. Raises MissingOrExtraError, MalformedDocumentError."""
-    with opened_document(item, number, MANIFEST) as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(size - MAX_HEADER_LINE, 0))
-        end = file.read(MAX_HEADER_LINE)
-    start = end.rfind(b"\n", 0, max(len(end) - 1, 0)) + 1
-    return decode_footer(end[start:])
-
-
 def _list_item(layout: ItemLayout, folder: str, problems: set[ExitCode]) -> ListedItem | None:
     """One item; None before its first acquisition."""
     try:
@@ -201,7 +190,6 @@ class FilesOutput(Output, frozen=True):
     next_b64: str | None
 
 
-_BLOCK: Final = 1 << 20
 _LETTERS: Final = {
     "file": "-",
     "directory": "d",
@@ -222,16 +210,15 @@ def files_output(item: VaultItem, number: int, below: bytes | None, after: bytes
     key = None if after is None else after.replace(b"/", b"\0")
     total, page, more = 0, list[Entry](), False
     last = b""
-    with opened_document(item.layout, number, MANIFEST) as file:
-        for whole in whole_entries(iter(partial(file.read, _BLOCK), b""), selection.takes):
-            total += 1
-            if key is not None and whole.path.replace(b"/", b"\0") <= key:
-                continue
-            if len(page) < limit:
-                page.append(_joined(whole))
-                last = whole.path
-            else:
-                more = True
+    for whole in whole_entries(read_published(item.layout, number), selection.takes):
+        total += 1
+        if key is not None and whole.path.replace(b"/", b"\0") <= key:
+            continue
+        if len(page) < limit:
+            page.append(_joined(whole))
+            last = whole.path
+        else:
+            more = True
     selection.check_found()
     following = to_json_fields(last) if more else (None, None)
     return FilesOutput(item.name.case.text, item.name.item.text, number, total, page, *following)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,8 +22,8 @@ from evidencesync.evidence.entry import Entry, EntryType
 from evidencesync.evidence.path import from_json_fields
 from evidencesync.files.disk import opened_file, opened_folder, storing
 from evidencesync.limits import MAX_DAMAGED_RANGES
-from evidencesync.vault.catalog import opened_document
-from evidencesync.vault.layout import CHUNKS, MANIFEST, ItemLayout
+from evidencesync.vault.catalog import read_published
+from evidencesync.vault.layout import CHUNKS, ItemLayout
 
 DifferenceKind = Literal["added", "removed", "changed", "metadata"]
 
@@ -199,8 +199,8 @@ def compare_acquisitions(item: ItemLayout, before: int, after: int, limit: int) 
     changed: list[EntryDifference] = []
     with ExitStack() as stack:
         lone = stack.enter_context(closing(_LoneEntries()))
-        entries = [stack.enter_context(closing(_entries(item, number))) for number in (before, after)]
-        for one in differences(*entries):
+        lines = [stack.enter_context(closing(read_published(item, number))) for number in (before, after)]
+        for one in differences(*map(whole_entries, lines)):
             if one is None:
                 found.same += 1
             elif one.kind in ("added", "removed"):
@@ -216,11 +216,6 @@ def compare_acquisitions(item: ItemLayout, before: int, after: int, limit: int) 
         lone.settle(found, limit)
     found.changed = list(zip(changed, _all_ranges(item, max(before, after), changed), strict=True))
     return found
-
-
-def _entries(item: ItemLayout, number: int) -> Generator[WholeEntry, None, None]:
-    with opened_document(item, number, MANIFEST) as file:
-        yield from whole_entries(iter(partial(file.read, _BLOCK), b""))
 
 
 class _LoneEntries:

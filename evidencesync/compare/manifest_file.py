@@ -16,7 +16,7 @@ from evidencesync.compare.metadata import AttributeDigest
 from evidencesync.compare.store import ManifestFacts
 from evidencesync.custody.documents import MANIFEST_NAMESPACE, ManifestHeader
 from evidencesync.custody.hardlinks import AT_ONCE, HardLinkCheck, is_hard_link
-from evidencesync.custody.manifest import ManifestReader, decode_footer, decode_header, read_manifest
+from evidencesync.custody.manifest import decode_header, read_manifest
 from evidencesync.custody.trust import RevokedKeys, TrustedSigners, TrustLists
 from evidencesync.errors import (
     EvidenceSyncError,
@@ -30,9 +30,10 @@ from evidencesync.errors import (
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.path import from_json_fields
-from evidencesync.files.disk import reading, storage_error
+from evidencesync.files.disk import document_blocks, reading, storage_error
 from evidencesync.files.holes import has_empty_run
 from evidencesync.limits import MAX_HEADER_LINE, MAX_SIGNATURE
+from evidencesync.vault.catalog import read_footer
 from evidencesync.vault.layout import SIGNATURE_SUFFIX
 from evidencesync.verify.documents import reason
 
@@ -97,10 +98,7 @@ class ManifestFile:
 
     def total_bytes(self) -> int:
         """Of all contents that it lists: no single one is larger. Raises MalformedDocumentError."""
-        size = self._file.seek(0, os.SEEK_END)
-        self._file.seek(max(size - MAX_HEADER_LINE, 0))
-        end = self._file.read(MAX_HEADER_LINE)
-        return decode_footer(end[end.rfind(b"\n", 0, max(len(end) - 1, 0)) + 1 :]).bytes
+        return read_footer(self._file).bytes
 
     def entries(self, *, attributes: bool) -> Iterator[ExpectedEntry]:
         """All that it lists, strictly read. Raises MalformedDocumentError and PathEscapeError, at the end at the latest."""
@@ -109,7 +107,7 @@ class ManifestFile:
         pending: ExpectedEntry | None = None
         digest = AttributeDigest()
         links = HardLinkCheck()
-        for path, line in read_manifest(self._blocks(hasher), ManifestReader()):
+        for path, line in read_manifest(self._blocks(hasher)):
             if isinstance(line, Entry):
                 links.add(path, line)
                 if pending is not None:
@@ -133,7 +131,7 @@ class ManifestFile:
         """
         hasher = hashlib.sha256()
         names: dict[bytes, int] = {}
-        for _, line in read_manifest(self._blocks_apart(hasher), ManifestReader()):
+        for _, line in read_manifest(self._blocks_apart(hasher)):
             if isinstance(line, Entry) and is_hard_link(line):
                 first = from_json_fields(line.hardlink_to, line.hardlink_to_b64)
                 names[first] = names.get(first, 1) + 1
@@ -156,15 +154,13 @@ class ManifestFile:
 
     def _again(self) -> Iterator[tuple[bytes, Entry]]:
         self._file.seek(0)
-        for path, line in read_manifest(self._blocks(hashlib.sha256()), ManifestReader()):
+        for path, line in read_manifest(self._blocks(hashlib.sha256())):
             if isinstance(line, Entry):
                 yield path, line
 
     def _blocks(self, hasher: hashlib._Hash) -> Iterator[bytes]:
         try:
-            while block := self._file.read(_BLOCK):
-                hasher.update(block)
-                yield block
+            yield from document_blocks(self._file, hasher.update)
         except OSError as error:
             raise not_read(error, f"read the manifest {_shown(self._path)}") from error
 

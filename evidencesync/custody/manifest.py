@@ -107,6 +107,11 @@ def decode_header(line: bytes) -> ManifestHeader:
     return header
 
 
+def decode_last_line(end: bytes) -> ManifestFooter:
+    """The footer, from the last bytes of a manifest: MAX_HEADER_LINE of them, or all. Raises MalformedDocumentError."""
+    return decode_footer(end[end.rfind(b"\n", 0, max(len(end) - 1, 0)) + 1 :])
+
+
 def decode_footer(line: bytes) -> ManifestFooter:
     """The footer of a manifest's last line (with its newline). Raises MalformedDocumentError."""
     if not line.endswith(b"\n"):
@@ -213,11 +218,12 @@ class ManifestReader:
         return checked
 
 
-def read_manifest(blocks: Iterable[bytes], reader: ManifestReader) -> Iterator[CheckedLine]:
+def read_manifest(blocks: Iterable[bytes], reader: ManifestReader | None = None) -> Iterator[CheckedLine]:
     """Reads a whole manifest given in blocks of any size; every entry in turn. At the end, `reader.footer` is there.
 
     At most one line is held back, and no more than a line may be long. Raises as `ManifestReader` does.
     """
+    reader = ManifestReader() if reader is None else reader
     rest = b""
     for block in blocks:
         end = block.rfind(b"\n") + 1
@@ -241,14 +247,14 @@ class WholeEntry(NamedTuple):
     attributes: dict[str, str] | None
 
 
-def whole_entries(blocks: Iterable[bytes], takes: Callable[[bytes], bool] | None = None) -> Iterator[WholeEntry]:
-    """Every entry of a manifest given in blocks of any size, or those whose path `takes` wants; it is asked for all, in order.
+def whole_entries(lines: Iterable[CheckedLine], takes: Callable[[bytes], bool] | None = None) -> Iterator[WholeEntry]:
+    """Joins the lines of each entry of a manifest, or of those whose path `takes` wants; it is asked for all, in order.
 
-    Raises as `read_manifest` does. How many attributes an entry can have is the reader's to say.
+    Whoever reads the lines bounds how many attributes an entry can have.
     """
     last: tuple[bytes, Entry] | None = None
     attributes: dict[str, str] | None = None
-    for path, line in read_manifest(blocks, ManifestReader()):
+    for path, line in lines:
         if isinstance(line, Entry):
             if last is not None:
                 yield WholeEntry(*last, attributes)

@@ -18,7 +18,7 @@ from evidencesync.errors import DigestMismatchError, MalformedDocumentError, Mis
 from evidencesync.evidence.digest import new_blake3, new_sha256, sha256_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
-from evidencesync.files.disk import FOLDER_FLAGS, close_quietly, load_file, opened_file, opened_folder, storing
+from evidencesync.files.disk import FOLDER_FLAGS, close_quietly, document_blocks, load_file, opened_file, opened_folder, storing
 from evidencesync.files.holes import extents
 from evidencesync.limits import MAX_RECORD
 from evidencesync.vault.item import VaultItem
@@ -121,14 +121,8 @@ class AcquisitionReader:
 
     def _pass(self, reader: ManifestReader) -> Iterator[ListedEntry]:
         digest = new_sha256()
-        with opened_file(MANIFEST, self._fd) as file:
-
-            def blocks() -> Iterator[bytes]:
-                while block := _read(file):
-                    digest.update(block)
-                    yield block
-
-            for path, line in read_manifest(blocks(), reader):
+        with opened_file(MANIFEST, self._fd) as file, storing(f"read {MANIFEST}"):
+            for path, line in read_manifest(document_blocks(file, digest.update), reader):
                 if isinstance(line, Entry):
                     yield ListedEntry(path, line)
         if digest.digest().hex() != self.receipt.manifest_sha256:
@@ -136,11 +130,6 @@ class AcquisitionReader:
 
 
 NO_ROOM: Final = "Name a destination with more room; nothing was exported."
-
-
-def _read(file: BinaryIO) -> bytes:
-    with storing(f"read {MANIFEST}"):
-        return file.read(BLOCK)
 
 
 def checked_blocks(fd: int, path: bytes, entry: Entry) -> Iterator[bytes]:

@@ -32,6 +32,7 @@ from evidencesync.errors import (
 from evidencesync.evidence.display import safe_text
 from evidencesync.files.holes import has_empty_run
 from evidencesync.files.shortages import hint_of, is_full, is_shortage
+from evidencesync.limits import MIB
 
 
 def close_quietly(descriptor: int) -> None:
@@ -48,6 +49,14 @@ def reading(descriptor: int) -> BinaryIO:
 def reading_blocks(descriptor: int) -> BinaryIO:
     """Like `reading`, without a buffer."""
     return _Read(descriptor, "rb")
+
+
+def document_blocks(file: BinaryIO, watch: Callable[[bytes], object] | None = None) -> Iterator[bytes]:
+    """Reads an open document from where it stands to its end, in blocks of 1 MiB; `watch` gets each of them first."""
+    while block := file.read(MIB):
+        if watch is not None:
+            watch(block)
+        yield block
 
 
 class _Read(io.FileIO):

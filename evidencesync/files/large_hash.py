@@ -42,7 +42,7 @@ class ContentReadError(Exception):
         self.error = error
 
 
-class Block(NamedTuple):
+class FileBlock(NamedTuple):
     """A range of a file, and its bytes; None for those of a hole."""
 
     offset: int
@@ -50,7 +50,7 @@ class Block(NamedTuple):
     data: memoryview | None
 
 
-def read_blocks(fd: int, end: int, buffers: Sequence[memoryview]) -> Iterator[Block]:
+def read_blocks(fd: int, end: int, buffers: Sequence[memoryview]) -> Iterator[FileBlock]:
     """Reads a file up to `end`, or to its own end where that comes first. Raises ContentReadError.
 
     The buffers are used in turn: a block's bytes are good until as many further blocks were asked for as there are others.
@@ -68,7 +68,7 @@ def read_blocks(fd: int, end: int, buffers: Sequence[memoryview]) -> Iterator[Bl
             raise ContentReadError(offset, error) from error
         if not length:
             return
-        yield Block(offset, length, None if is_hole else buffer[:length])
+        yield FileBlock(offset, length, None if is_hole else buffer[:length])
         offset += length
 
 
@@ -134,7 +134,7 @@ class LargeHasher:
         return Hashed(found, whole.hexdigest(), other.digest().hex() if self._with_sha256 else None)
 
 
-def _add(update: Callable[[Buffer], object], block: Block) -> None:
+def _add(update: Callable[[Buffer], object], block: FileBlock) -> None:
     if block.data is None:
         update_zeros(update, block.length)
     else:

@@ -5,23 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
-from evidencesync.custody.manifest import CheckedLine, ManifestReader, read_manifest
+from evidencesync.custody.manifest import CheckedLine, read_manifest
 from evidencesync.errors import StorageError
 from evidencesync.evidence.digest import ChunkDigest
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
-from evidencesync.files.disk import READ_FLAGS, reading, storing
+from evidencesync.files.disk import READ_FLAGS, document_blocks, reading, storing
 from evidencesync.ingest.pages import PreviousManifest
-from evidencesync.limits import MAX_MANIFEST_LINE, MIB
+from evidencesync.limits import MAX_MANIFEST_LINE
 from evidencesync.protocol.pages import page_positions
 from evidencesync.vault.item import ItemState
 from evidencesync.vault.layout import MANIFEST
 from evidencesync.vault.resume.leftovers import Leftovers
 from evidencesync.vault.staging import Staging
-
-_BLOCK: Final = 1 * MIB
 
 
 def previous_manifest(state: ItemState) -> list[PreviousManifest]:
@@ -79,7 +77,7 @@ def _honest_line(file: BinaryIO) -> bytes:
 def staged_lines(staging: Staging) -> Iterator[CheckedLine]:
     """The staged manifest, from its file."""
     with reading(os.open(MANIFEST, READ_FLAGS, dir_fd=staging.acquisition_fd)) as file:
-        yield from read_manifest(iter(lambda: file.read(_BLOCK), b""), ManifestReader())
+        yield from read_manifest(document_blocks(file))
 
 
 def not_verified(lines: Iterator[CheckedLine], verified: bytearray) -> Iterator[CheckedLine]:

@@ -18,7 +18,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from evidencesync.custody.chain import ChainSubject, follows
 from evidencesync.custody.documents import (
@@ -31,7 +31,7 @@ from evidencesync.custody.documents import (
     Receipt,
 )
 from evidencesync.custody.hardlinks import HardLinkCheck
-from evidencesync.custody.manifest import ManifestReader
+from evidencesync.custody.manifest import ManifestReader, read_manifest
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.receipt import ReceiptFacts, check_receipt, decode_receipt
 from evidencesync.custody.record import check_signer, decode_record, record_name
@@ -55,13 +55,13 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.identity import ItemName, Title
 from evidencesync.evidence.utc_time import parse_utc_time
-from evidencesync.limits import MAX_MANIFEST_LINE, MAX_RECORD, MAX_SIGNATURE
+from evidencesync.files.disk import document_blocks
+from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.localstate.files import load_file, open_file, opened_folder
 from evidencesync.localstate.receipts import ITEM_RECORDS, MANIFEST, SIGNATURE, VAULT_RECORDS
 
 _DOCUMENTS: Final = ("acquired.json", "receipt.json", "received.json")
 _SMALL: Final = (*_DOCUMENTS, *(name + SIGNATURE for name in _DOCUMENTS), MANIFEST + SIGNATURE)
-_LINES: Final = 1 << 20
 _BRING_VAULT: Final = "check with --vault VAULT"
 
 
@@ -200,14 +200,16 @@ class _Check:
             self._say(SourceReadError("the manifest was not kept: signature and receipt could not be compared with it"))
             return
         reader, links, sha256, sha512 = ManifestReader(), HardLinkCheck(), new_sha256(), hashlib.sha512()
+
+        def add_to_digests(block: bytes) -> None:
+            sha256.update(block)
+            sha512.update(block)
+
         try:
             with open_file(folder, MANIFEST) as file:
-                for block in _whole_lines(file):
-                    sha256.update(block)
-                    sha512.update(block)
-                    for path, line in reader.read_lines(block):
-                        if isinstance(line, Entry):
-                            links.add(path, line)
+                for path, line in read_manifest(document_blocks(file, add_to_digests), reader):
+                    if isinstance(line, Entry):
+                        links.add(path, line)
             footer = self._footer = reader.finish()
             for false in links.false_links(lambda: _entries(folder)):
                 raise MalformedDocumentError(false.text)
@@ -392,18 +394,11 @@ class _Check:
         self.found.problems.append(error)
 
 
-def _whole_lines(file: BinaryIO) -> Iterator[bytes]:
-    while block := file.read(_LINES):
-        yield block if block.endswith(b"\n") else block + file.readline(MAX_MANIFEST_LINE + 1)
-
-
 def _entries(folder: int) -> Iterator[tuple[bytes, Entry]]:
     with open_file(folder, MANIFEST) as file:
-        reader = ManifestReader()
-        for block in _whole_lines(file):
-            for path, line in reader.read_lines(block):
-                if isinstance(line, Entry):
-                    yield path, line
+        for path, line in read_manifest(document_blocks(file)):
+            if isinstance(line, Entry):
+                yield path, line
 
 
 def _signer(signature: bytes, namespace: str, sha512: bytes, named: str, name: str) -> PublicKey:

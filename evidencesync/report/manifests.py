@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 from evidencesync.custody.entrylines import ManifestLine
-from evidencesync.custody.manifest import ManifestReader, read_manifest
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
@@ -26,10 +25,9 @@ from evidencesync.report.document import (
     PathPair,
     UnreadRange,
 )
-from evidencesync.vault.catalog import opened_document
-from evidencesync.vault.layout import MANIFEST, ItemLayout
+from evidencesync.vault.catalog import read_published
+from evidencesync.vault.layout import ItemLayout
 
-_BLOCK: Final = 1 << 20
 _MAX_SUFFIX: Final = 12
 _TYPES_SHOWN: Final = 8
 
@@ -37,27 +35,6 @@ _TYPES_SHOWN: Final = 8
 def path_pair(raw: bytes) -> PathPair:
     """A raw path as documents write it."""
     return PathPair(*to_json_fields(raw))
-
-
-def iter_lines(
-    item: ItemLayout, number: int, watch: Callable[[bytes], None] | None = None
-) -> Iterator[tuple[bytes, ManifestLine]]:
-    """Every line of a published manifest between header and footer, with its raw path. `watch` is given all bytes.
-
-    Raises MissingOrExtraError, MalformedDocumentError, StorageError, after the lines before the one that is wrong.
-    """
-    with opened_document(item, number, MANIFEST) as file:
-        yield from read_manifest(_blocks(file.read, watch), ManifestReader())
-
-
-def _blocks(read: Callable[[int], bytes], watch: Callable[[bytes], None] | None) -> Iterator[bytes]:
-    while True:
-        block = read(_BLOCK)
-        if not block:
-            return
-        if watch is not None:
-            watch(block)
-        yield block
 
 
 def survey(item: ItemLayout, number: int) -> Contents:
@@ -69,7 +46,7 @@ def survey(item: ItemLayout, number: int) -> Contents:
     counts: Counter[str] = Counter()
     problem: str | None = None
     try:
-        for raw, line in iter_lines(item, number, digest.update):
+        for raw, line in read_published(item, number, digest.update):
             if isinstance(line, Entry):
                 counts["entries"] += 1
                 if line.size is not None:
@@ -138,7 +115,7 @@ def compare_acquisitions(item: ItemLayout, earlier: int, later: int) -> Differen
 
 
 def _entries(item: ItemLayout, number: int) -> Iterator[tuple[bytes, Entry]]:
-    return ((raw, line) for raw, line in iter_lines(item, number) if isinstance(line, Entry))
+    return ((raw, line) for raw, line in read_published(item, number) if isinstance(line, Entry))
 
 
 def _pairs(
@@ -202,7 +179,7 @@ class FileRow(NamedTuple):
 def file_rows(item: ItemLayout, number: int) -> Iterator[FileRow]:
     """Every entry of a manifest. Where it cannot be read further, the last row says so."""
     try:
-        for raw, line in iter_lines(item, number):
+        for raw, line in read_published(item, number):
             if isinstance(line, Entry):
                 yield _row(raw, line)
     except EvidenceSyncError as error:
@@ -212,7 +189,7 @@ def file_rows(item: ItemLayout, number: int) -> Iterator[FileRow]:
 def manifest_lines(item: ItemLayout, number: int) -> Iterator[ManifestLine]:
     """Every line of a manifest as it stands there, as far as it can be read. That it ends early, its survey tells."""
     try:
-        for _, line in iter_lines(item, number):
+        for _, line in read_published(item, number):
             yield line
     except EvidenceSyncError:
         return

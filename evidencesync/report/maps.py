@@ -20,7 +20,8 @@ from evidencesync.evidence.entry import Entry
 from evidencesync.files.disk import opened_file, opened_folder
 from evidencesync.limits import MAX_MAP_RANGES, MAX_REPORT_MAPS, MIN_ZERO_RUN
 from evidencesync.report.document import FileMap, MapRange, NamedSize, RangeKind
-from evidencesync.report.manifests import iter_lines, path_pair
+from evidencesync.report.manifests import path_pair
+from evidencesync.vault.catalog import read_published
 from evidencesync.vault.layout import CHUNKS, ItemLayout
 
 _SMALLEST: Final = 1 << 20
@@ -73,7 +74,7 @@ def _file_maps(item: ItemLayout, number: int, stack: ExitStack) -> Iterator[File
 def _largest(item: ItemLayout, number: int) -> list[_Large]:
     large = (
         _Large(raw, line.size, line.blake3)
-        for raw, line in iter_lines(item, number)
+        for raw, line in read_published(item, number)
         if isinstance(line, Entry) and line.size is not None and line.size >= _SMALLEST and line.blake3 is not None
     )
     return heapq.nlargest(MAX_REPORT_MAPS, large, key=lambda one: one.size)
@@ -82,7 +83,7 @@ def _largest(item: ItemLayout, number: int) -> list[_Large]:
 def _same_paths(item: ItemLayout, number: int, paths: set[bytes]) -> dict[bytes, _Large]:
     return {
         raw: _Large(raw, line.size or 0, line.blake3)
-        for raw, line in iter_lines(item, number)
+        for raw, line in read_published(item, number)
         if raw in paths and isinstance(line, Entry) and line.blake3 is not None
     }
 
@@ -132,7 +133,7 @@ def _with_unread(ranges: Iterator[MapRange], item: ItemLayout, number: int, raw:
     """The same, with the ranges of read errors cut out of what they lie in."""
     unread = sorted(
         (error.offset, error.offset + error.length)
-        for path, line in iter_lines(item, number)
+        for path, line in read_published(item, number)
         if path == raw
         for error in line.read_errors or ()
     )

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
-from typing import Final
 
-from evidencesync.custody.manifest import WholeEntry, whole_entries
+from evidencesync.custody.manifest import WholeEntry, read_manifest, whole_entries
 from evidencesync.errors import DigestMismatchError, NotThereError, PathEscapeError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.path import EvidencePath
-from evidencesync.files.disk import opened_file, storing
+from evidencesync.files.disk import document_blocks, opened_file, storing
 from evidencesync.vault.layout import MANIFEST
-
-_BLOCK: Final = 1 << 20
 
 
 class PathSelection:
@@ -84,13 +80,6 @@ class Acquired:
         """
         digest = hashlib.sha256()
         with opened_file(MANIFEST, self._folder_fd) as file, storing(f"read {MANIFEST}"):
-
-            def blocks() -> Iterator[bytes]:
-                os.lseek(file.fileno(), 0, os.SEEK_SET)
-                while block := os.read(file.fileno(), _BLOCK):
-                    digest.update(block)
-                    yield block
-
-            yield from whole_entries(blocks(), selection.takes)
+            yield from whole_entries(read_manifest(document_blocks(file, digest.update)), selection.takes)
         if digest.hexdigest() != self._sha256:
             raise DigestMismatchError("the manifest was changed while it was used", hint="Run: evidencesync verify VAULT")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from evidencesync.custody.documents import ManifestHeader
-from evidencesync.custody.manifest import decode_header
+from evidencesync.custody.documents import ManifestFooter, ManifestHeader
+from evidencesync.custody.manifest import CheckedLine, decode_header, decode_last_line, read_manifest
 from evidencesync.errors import (
     ChainError,
     EvidenceSyncError,
@@ -22,7 +22,7 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName, Title, is_folder_name
-from evidencesync.files.disk import make_folder, opened_file, opened_folder, storing
+from evidencesync.files.disk import document_blocks, make_folder, opened_file, opened_folder, storing
 from evidencesync.limits import MAX_HEADER_LINE
 from evidencesync.vault.layout import ITEM_FOLDERS, MANIFEST, ItemLayout, VaultLayout, acquisition_number
 from evidencesync.vault.ledger import Ledger, iter_records
@@ -105,6 +105,30 @@ def load_header(item: ItemLayout, acquisition: int) -> ManifestHeader:
     """The header of a published manifest. Raises MissingOrExtraError, MalformedDocumentError."""
     with opened_document(item, acquisition, MANIFEST) as file:
         return decode_header(file.readline(MAX_HEADER_LINE + 1))
+
+
+def load_footer(item: ItemLayout, acquisition: int) -> ManifestFooter:
+    """The last line of a published manifest, found from its end. Raises MissingOrExtraError, MalformedDocumentError."""
+    with opened_document(item, acquisition, MANIFEST) as file:
+        return read_footer(file)
+
+
+def read_footer(manifest: BinaryIO) -> ManifestFooter:
+    """The last line of an open manifest, found from its end. Raises MalformedDocumentError, OSError."""
+    size = manifest.seek(0, os.SEEK_END)
+    manifest.seek(max(size - MAX_HEADER_LINE, 0))
+    return decode_last_line(manifest.read(MAX_HEADER_LINE))
+
+
+def read_published(
+    item: ItemLayout, acquisition: int, watch: Callable[[bytes], object] | None = None
+) -> Generator[CheckedLine, None, None]:
+    """Reads all lines of a published manifest, strictly but with no signature checked. `watch` gets all of its bytes.
+
+    Raises MissingOrExtraError, MalformedDocumentError, PathEscapeError and StorageError, after the lines before the wrong one.
+    """
+    with opened_document(item, acquisition, MANIFEST) as file:
+        yield from read_manifest(document_blocks(file, watch))
 
 
 @contextlib.contextmanager

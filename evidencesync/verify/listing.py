@@ -20,7 +20,7 @@ from evidencesync.errors import MalformedDocumentError, PathEscapeError
 from evidencesync.evidence.digest import Blake3Digest, Sha256Digest, new_blake3
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
-from evidencesync.files.disk import FOLDER_FLAGS
+from evidencesync.files.disk import FOLDER_FLAGS, document_blocks
 from evidencesync.files.folders import FolderStack
 from evidencesync.limits import MAX_FINDINGS
 from evidencesync.vault.file_checks import StoredFile
@@ -49,12 +49,11 @@ def _linked_entries(folder: CheckedFolder) -> Iterator[tuple[bytes, Entry]]:
     if file is None:
         return
     with file:
-        for path, line in read_manifest(iter(lambda: file.read(_BLOCK), b""), ManifestReader()):
+        for path, line in read_manifest(document_blocks(file)):
             if isinstance(line, Entry):
                 yield path, line
 
 
-_BLOCK: Final = 1 << 20
 _PREFIX: Final = DATA.encode() + b"/"
 
 
@@ -201,13 +200,8 @@ def _compare(
     readable = True
     data_fd = _open_data(folder) if has_data and context.contents else None
 
-    def blocks() -> Iterator[bytes]:
-        while block := manifest.read(_BLOCK):
-            hashes.update(block)
-            yield block
-
     try:
-        _follow(context, listed, blocks(), sink, sums, data_fd, has_data=has_data)
+        _follow(context, listed, document_blocks(manifest, hashes.update), sink, sums, data_fd, has_data=has_data)
         listed.complete = True
     except (MalformedDocumentError, PathEscapeError) as error:
         folder.report.report(Check.MANIFEST, "malformed-document", error.message, MANIFEST)
@@ -225,8 +219,8 @@ def _compare(
 def _read_rest(folder: CheckedFolder, manifest: BinaryIO, hashes: _Hashes) -> bool:
     """Hashes what comes after the place where a malformed manifest was given up."""
     try:
-        while block := manifest.read(_BLOCK):
-            hashes.update(block)
+        for _ in document_blocks(manifest, hashes.update):
+            pass
     except OSError as error:
         folder.report.report(Check.MANIFEST, "unreadable", f"{MANIFEST}: {reason(error)}", MANIFEST)
         return False

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evidencesync.errors import NoSpaceError
-from evidencesync.vault.index.reindex import read_published
+from evidencesync.vault.catalog import read_published
 from evidencesync.vault.item import lock_item
 from evidencesync.vault.layout import Scope
 from evidencesync.vault.ledger import sign_record

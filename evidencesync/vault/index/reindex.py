@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from evidencesync.custody.manifest import CheckedLine, ManifestReader, read_manifest
 from evidencesync.errors import MissingOrExtraError, StorageError
 from evidencesync.evidence.display import safe_text
-from evidencesync.vault.catalog import acquisition_numbers, case_folders, item_folders, opened_document
+from evidencesync.vault.catalog import acquisition_numbers, case_folders, item_folders, read_published
 from evidencesync.vault.index.index import Index
-from evidencesync.vault.layout import MANIFEST, ItemLayout, VaultLayout
+from evidencesync.vault.layout import ItemLayout, VaultLayout
 
-_BLOCK = 1 << 20
 _TRIES = 5
 
 
@@ -23,15 +20,6 @@ class Reindexed:
     cases: int
     acquisitions: int
     left_out: tuple[str, ...]
-
-
-def read_published(item: ItemLayout, acquisition: int) -> Iterator[CheckedLine]:
-    """All lines of a published manifest, strictly read but with no signature checked.
-
-    Raises MissingOrExtraError, MalformedDocumentError, PathEscapeError.
-    """
-    with opened_document(item, acquisition, MANIFEST) as file:
-        yield from read_manifest(iter(lambda: file.read(_BLOCK), b""), ManifestReader())
 
 
 def catch_up(vault: VaultLayout, index: Index, case: str) -> Reindexed:

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 from evidencesync.custody.documents import ManifestHeader
-from evidencesync.custody.manifest import ManifestReader, read_manifest
+from evidencesync.custody.manifest import read_manifest
 from evidencesync.delta.rows import Row, segment_digest, segment_digest_of, unpack_segment
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
 from evidencesync.evidence.entry import Entry
-from evidencesync.files.disk import FOLDER_FLAGS, opened_folder, storing
+from evidencesync.files.disk import FOLDER_FLAGS, document_blocks, opened_folder, storing
 from evidencesync.files.folders import remove_tree
-from evidencesync.limits import MIB
 from evidencesync.vault.index.recipes import ChunkPlace
 from evidencesync.vault.item import VaultItem
 from evidencesync.vault.journal import JournaledSegment, PlacedContent, TakenContent, read_journal
@@ -242,7 +241,7 @@ class Leftovers:
     def _load_manifest(self, acquisition: int, manifest: Path) -> None:
         # It ends wherever the session did; what the disk does not give of it is as good as not there.
         with contextlib.suppress(EvidenceSyncError, OSError), manifest.open("rb") as file:
-            for path, line in read_manifest(iter(lambda: file.read(MIB), b""), ManifestReader()):
+            for path, line in read_manifest(document_blocks(file)):
                 if isinstance(line, Entry) and line.blake3 is not None:
                     row = (bytes.fromhex(line.blake3), acquisition, path, line.size or 0)
                     self._database.execute("INSERT OR IGNORE INTO contents VALUES (?, ?, ?, ?)", row)
