@@ -15,7 +15,7 @@ from functools import partial
 from typing import BinaryIO, Final, Literal, NamedTuple
 
 from evidencesync.custody.manifest import WholeEntry, whole_entries
-from evidencesync.delta.recipe import ChangedRange, Recipe, changed_ranges, iter_recipes
+from evidencesync.delta.recipe import ByteRange, Recipe, changed_ranges, find_recipes
 from evidencesync.errors import MalformedDocumentError, MissingOrExtraError, StorageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry, EntryType
@@ -168,7 +168,7 @@ class Moved(NamedTuple):
 class Ranges:
     """Where a content differs: some ranges of the later one, how many more there are, and bytes of all of them."""
 
-    named: list[ChangedRange]
+    named: list[ByteRange]
     more: int
     bytes: int
 
@@ -309,9 +309,7 @@ def _find_recipes(item: ItemLayout, last: int, wanted: dict[bytes, int], stack: 
         try:
             with opened_folder(item.acquisition(number)) as folder:
                 file = stack.enter_context(opened_file(CHUNKS, folder))
-            for _, recipe in iter_recipes(partial(_read_at, file), os.fstat(file.fileno()).st_size):
-                if wanted.get(recipe.content) == recipe.size:
-                    found.setdefault(recipe.content, recipe)
+            find_recipes(partial(_read_at, file), os.fstat(file.fileno()).st_size, wanted, found)
         except (MissingOrExtraError, MalformedDocumentError, StorageError):
             continue
     return found
@@ -328,7 +326,7 @@ def _ranges(recipes: dict[bytes, Recipe], before: Entry | None, after: Entry | N
     one, other = recipes.get(bytes.fromhex(before.blake3)), recipes.get(bytes.fromhex(after.blake3))
     if one is None or other is None:
         return None
-    named: list[ChangedRange] = []
+    named: list[ByteRange] = []
     more = size = 0
     try:
         for found in changed_ranges(one, other):

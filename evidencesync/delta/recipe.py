@@ -12,7 +12,7 @@ Rows may be many millions, so nobody holds them: they go to a spool as they are 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -52,6 +52,18 @@ class KeptRows:
             position += len(block)
 
 
+class PlacedRow(NamedTuple):
+    """A row, and where what it names begins in the content."""
+
+    offset: int
+    row: Row
+
+    @property
+    def end(self) -> int:
+        """Where it ends."""
+        return self.offset + self.row.length
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """The rows of one content, packed as in `chunks.bin`: in memory or in a file. Nothing of it is checked until it is read."""
@@ -65,6 +77,21 @@ class Recipe:
         """False for a content of one chunk, and for an empty one."""
         return self._packed_size() > 0
 
+    @property
+    def row_count(self) -> int:
+        """How many rows there are; 0 for a content of one chunk, and for an empty one."""
+        return self._packed_size() // ROW.size
+
+    def packed_rows(self, first: int, most: int) -> bytes:
+        """At most `most` packed rows from number `first` on. Raises MalformedDocumentError where there are none."""
+        count = min(most, self.row_count - first)
+        if count <= 0:
+            raise MalformedDocumentError("a recipe has no such row")
+        start, length = first * ROW.size, count * ROW.size
+        if isinstance(self.rows, KeptRows):
+            return self.rows.read_at(self.rows.position + start, length)
+        return self.rows[start : start + length]
+
     def blocks(self) -> Iterator[bytes]:
         """The packed rows, some at a time; a block may end within a row."""
         if isinstance(self.rows, KeptRows):
@@ -74,7 +101,7 @@ class Recipe:
 
     def encoded(self) -> Iterator[bytes]:
         """The recipe as it stands in `chunks.bin`, in blocks."""
-        yield HEAD.pack(self.content, self.size, self._packed_size() // ROW.size)
+        yield HEAD.pack(self.content, self.size, self.row_count)
         yield from self.blocks()
 
     def segments(self) -> Iterator[RecipeSegment]:
@@ -85,6 +112,14 @@ class Recipe:
         if self.has_rows:
             return cut_segments(self.blocks(), self.size)
         return iter([single_segment(self.content, self.size)] if self.size else [])
+
+    def placed_rows(self) -> Iterator[PlacedRow]:
+        """Every row in order. Raises as `segments` does."""
+        offset = 0
+        for segment in self.segments():
+            for row in segment.rows():
+                yield PlacedRow(offset, row)
+                offset += row.length
 
     def _packed_size(self) -> int:
         return self.rows.size if isinstance(self.rows, KeptRows) else len(self.rows)
@@ -143,17 +178,21 @@ def most_bytes(contents: int, size: int) -> int:
     return len(MAGIC) + contents * (HEAD.size + _SPARE_ROWS * ROW.size) + size // _SMALLEST * ROW.size
 
 
-def unpack_head(head: bytes, room: int) -> tuple[Blake3Digest, int, int]:
-    """Content, size and number of rows, of a recipe in whose file `room` bytes follow its head.
+def read_recipe(read_at: ReadAt, position: int, end: int) -> Recipe:
+    """The recipe at a position in a `chunks.bin` of `end` bytes. Its rows are not looked at yet.
 
     Raises MalformedDocumentError for a head that is cut off or that cannot be true.
     """
+    return _recipe_of(read_at(position, HEAD.size), read_at, position, end)
+
+
+def _recipe_of(head: bytes, read_at: ReadAt, position: int, end: int) -> Recipe:
     if len(head) != HEAD.size:
         raise MalformedDocumentError("chunks.bin is cut off")
     content, size, count = HEAD.unpack(head)
-    if size > MAX_FILE_SIZE or count > size or count * ROW.size > room:
+    if size > MAX_FILE_SIZE or count > size or count * ROW.size > end - position - HEAD.size:
         raise MalformedDocumentError("chunks.bin holds a recipe of impossible size")
-    return Blake3Digest(content), size, count
+    return Recipe(Blake3Digest(content), size, KeptRows(read_at, position + HEAD.size, count * ROW.size))
 
 
 def iter_recipes(read_at: ReadAt, end: int) -> Iterator[tuple[int, Recipe]]:
@@ -170,59 +209,61 @@ def iter_recipes(read_at: ReadAt, end: int) -> Iterator[tuple[int, Recipe]]:
         if at + HEAD.size > len(heads):
             start, heads = position, read_at(position, _HEADS_AT_ONCE)
             at = 0
-        rows_at = position + HEAD.size
-        content, size, count = unpack_head(heads[at : at + HEAD.size], end - rows_at)
-        yield position, Recipe(content, size, KeptRows(read_at, rows_at, count * ROW.size))
-        position = rows_at + count * ROW.size
+        recipe = _recipe_of(heads[at : at + HEAD.size], read_at, position, end)
+        yield position, recipe
+        position += HEAD.size + recipe.row_count * ROW.size
 
 
-class ChangedRange(NamedTuple):
-    """Bytes of the later content that are not those of the earlier one at the same place."""
+def find_recipes(read_at: ReadAt, end: int, wanted: Mapping[bytes, int], found: dict[bytes, Recipe]) -> None:
+    """Adds those recipes of a `chunks.bin` that are wanted, by BLAKE3 and size, and not found yet; ends when all are found.
+
+    Raises as `iter_recipes` does; what was found before stays.
+    """
+    for _, recipe in iter_recipes(read_at, end):
+        if wanted.get(recipe.content) == recipe.size:
+            found.setdefault(recipe.content, recipe)
+            if len(found) == len(wanted):
+                return
+
+
+class ByteRange(NamedTuple):
+    """Bytes of a content that are not what another copy, or a recipe, has at the same place."""
 
     offset: int
     length: int
 
 
-def changed_ranges(before: Recipe, after: Recipe) -> Iterator[ChangedRange]:
+def changed_ranges(before: Recipe, after: Recipe) -> Iterator[ByteRange]:
     """The ranges of `after` that differ from what `before` has at the same offsets, merged where they touch, in order.
 
     As fine as chunks are: a range may hold bytes that are the same. What only one of the two has at its end counts as far as
     `after` goes. Both are read in blocks. Raises MalformedDocumentError for rows that are none.
     """
+    return merged_ranges(_differing(before.placed_rows(), after.placed_rows()))
+
+
+def merged_ranges(ranges: Iterable[ByteRange]) -> Iterator[ByteRange]:
+    """Ranges that are given in order, joined where they touch."""
     start = end = 0
-    for one in _differing(_spans(before), _spans(after)):
+    for one in ranges:
         if one.offset != end and end > start:
-            yield ChangedRange(start, end - start)
+            yield ByteRange(start, end - start)
             start = one.offset
         elif end == start:
             start = one.offset
         end = one.offset + one.length
     if end > start:
-        yield ChangedRange(start, end - start)
+        yield ByteRange(start, end - start)
 
 
-class _Span(NamedTuple):
-    start: int
-    end: int
-    row: Row
-
-
-def _spans(recipe: Recipe) -> Iterator[_Span]:
-    offset = 0
-    for segment in recipe.segments():
-        for row in segment.rows():
-            yield _Span(offset, offset + row.length, row)
-            offset += row.length
-
-
-def _differing(before: Iterator[_Span], after: Iterator[_Span]) -> Iterator[ChangedRange]:
+def _differing(before: Iterator[PlacedRow], after: Iterator[PlacedRow]) -> Iterator[ByteRange]:
     """Walks both side by side: the parts of the later one that are not known to be the same."""
     position = 0
     one, other = next(before, None), next(after, None)
     while other is not None:
         end = other.end if one is None else min(one.end, other.end)
         if one is None or not _is_same(one, other):
-            yield ChangedRange(position, end - position)
+            yield ByteRange(position, end - position)
         position = end
         if one is not None and one.end == end:
             one = next(before, None)
@@ -230,8 +271,8 @@ def _differing(before: Iterator[_Span], after: Iterator[_Span]) -> Iterator[Chan
             other = next(after, None)
 
 
-def _is_same(one: _Span, other: _Span) -> bool:
-    """Whether what two spans have in common is equal: the same chunk, or zeros in both."""
+def _is_same(one: PlacedRow, other: PlacedRow) -> bool:
+    """Whether what two rows have in common is equal: the same chunk, or zeros in both."""
     if one.row.is_zeros and other.row.is_zeros:
         return True
-    return one.start == other.start and one.row == other.row
+    return one == other

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import BinaryIO, Final
 
-from evidencesync.delta.recipe import ReadAt, Recipe, iter_recipes
-from evidencesync.delta.rows import ZERO_DIGEST
+from evidencesync.delta.recipe import PlacedRow, ReadAt, Recipe, find_recipes
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.entry import Entry
 from evidencesync.files.disk import opened_file, opened_folder
@@ -26,8 +25,6 @@ from evidencesync.vault.layout import CHUNKS, ItemLayout
 
 _SMALLEST: Final = 1 << 20
 _KINDS: Final[tuple[RangeKind, ...]] = ("data", "changed", "zero", "unreadable")
-_Stretch = tuple[int, int, bytes]
-"""Offset, length, digest of a chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +46,7 @@ def file_maps(item: ItemLayout, number: int) -> list[FileMap]:
 def _file_maps(item: ItemLayout, number: int, stack: ExitStack) -> Iterator[FileMap]:
     largest = _largest(item, number)
     before = _same_paths(item, number - 1, {one.raw for one in largest}) if number > 1 and largest else {}
-    wanted = {bytes.fromhex(one.blake3) for one in [*largest, *before.values()]}
+    wanted = {bytes.fromhex(one.blake3): one.size for one in [*largest, *before.values()]}
     recipes = _find(item, number, wanted, stack)
     for one in largest:
         recipe = recipes.get(bytes.fromhex(one.blake3))
@@ -58,7 +55,7 @@ def _file_maps(item: ItemLayout, number: int, stack: ExitStack) -> Iterator[File
         old = before.get(one.raw)
         old_recipe = recipes.get(bytes.fromhex(old.blake3)) if old is not None else None
         ranges = _with_unread(
-            _compared(_stretches(recipe), _stretches(old_recipe) if old_recipe else None), item, number, one.raw
+            _compared(recipe.placed_rows(), old_recipe.placed_rows() if old_recipe else None), item, number, one.raw
         )
         merged = _merged(ranges)
         totals = [
@@ -88,18 +85,15 @@ def _same_paths(item: ItemLayout, number: int, paths: set[bytes]) -> dict[bytes,
     }
 
 
-def _find(item: ItemLayout, number: int, wanted: set[bytes], stack: ExitStack) -> dict[bytes, Recipe]:
+def _find(item: ItemLayout, number: int, wanted: dict[bytes, int], stack: ExitStack) -> dict[bytes, Recipe]:
     """Recipes of contents: each lies where the content was first seen, in this acquisition or one before it."""
     found: dict[bytes, Recipe] = {}
     for earlier in range(number, 0, -1):
-        if wanted <= found.keys():
+        if len(found) == len(wanted):
             break
         folder = stack.enter_context(opened_folder(item.acquisition(earlier)))
         file = stack.enter_context(opened_file(CHUNKS, folder))
-        end = os.fstat(file.fileno()).st_size
-        for _, recipe in iter_recipes(_reader(file), end):
-            if recipe.content in wanted:
-                found.setdefault(recipe.content, recipe)
+        find_recipes(_reader(file), os.fstat(file.fileno()).st_size, wanted, found)
     return found
 
 
@@ -107,26 +101,18 @@ def _reader(file: BinaryIO) -> ReadAt:
     return lambda offset, length: os.pread(file.fileno(), length, offset)
 
 
-def _stretches(recipe: Recipe) -> Iterator[_Stretch]:
-    offset = 0
-    for segment in recipe.segments():
-        for row in segment.rows():
-            yield offset, row.length, row.digest
-            offset += row.length
-
-
-def _compared(new: Iterator[_Stretch], old: Iterator[_Stretch] | None) -> Iterator[MapRange]:
+def _compared(new: Iterator[PlacedRow], old: Iterator[PlacedRow] | None) -> Iterator[MapRange]:
     """Each chunk of `new`: zeros, or changed unless `old` has the same chunk at the same offset."""
     other = next(old, None) if old is not None else None
-    for offset, length, digest in new:
-        while old is not None and other is not None and other[0] < offset:
+    for one in new:
+        while old is not None and other is not None and other.offset < one.offset:
             other = next(old, None)
         kind: RangeKind = "data"
-        if digest == ZERO_DIGEST:
+        if one.row.is_zeros:
             kind = "zero"
-        elif old is not None and other != (offset, length, digest):
+        elif old is not None and other != one:
             kind = "changed"
-        yield MapRange(kind, offset, length)
+        yield MapRange(kind, one.offset, one.row.length)
 
 
 def _with_unread(ranges: Iterator[MapRange], item: ItemLayout, number: int, raw: bytes) -> list[MapRange]:

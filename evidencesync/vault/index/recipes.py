@@ -10,10 +10,10 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import BinaryIO, Final, NamedTuple
 
-from evidencesync.delta.recipe import HEAD, Recipe, iter_recipes, unpack_head
+from evidencesync.delta.recipe import Recipe, iter_recipes, read_recipe
 from evidencesync.delta.rows import MAX_ROW, ROW, ZERO_DIGEST, RecipeSegment, first_segment, single_segment
 from evidencesync.errors import EvidenceSyncError, MalformedDocumentError, MissingOrExtraError
-from evidencesync.evidence.digest import CHUNK_DIGEST_SIZE, Blake3Digest, ChunkDigest, SegmentDigest
+from evidencesync.evidence.digest import CHUNK_DIGEST_SIZE, ChunkDigest, SegmentDigest
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import is_folder_name
 from evidencesync.files.disk import READ_FLAGS, reading, storage_error, storing
@@ -110,23 +110,17 @@ class SegmentReader:
             if segment is not None:
                 return segment
         with open_recipes(self._layout, *recipe[:3]) as file:
-            content, size, count = _head_at(file, place.recipe_position)
-            if count == place.row == 0:
-                return single_segment(content, size)
-            self._packed = _rows_at(file, place.recipe_position, place.row, min(count - place.row, _BLOCK_ROWS))
+            found = _recipe_at(file, place.recipe_position)
+            if found.row_count == place.row == 0:
+                return single_segment(found.content, found.size)
+            self._packed = found.packed_rows(place.row, _BLOCK_ROWS)
         self._recipe, self._first_row = recipe, place.row
         return first_segment(self._packed[: MAX_SEGMENT_ROWS * ROW.size], place.row, place.offset)
 
 
-def _head_at(file: BinaryIO, position: int) -> tuple[Blake3Digest, int, int]:
+def _recipe_at(file: BinaryIO, position: int) -> Recipe:
     fd = file.fileno()
-    return unpack_head(os.pread(fd, HEAD.size, position), os.fstat(fd).st_size - position - HEAD.size)
-
-
-def _rows_at(file: BinaryIO, position: int, first: int, count: int) -> bytes:
-    if count <= 0:
-        raise MalformedDocumentError("chunks.bin is not what the index remembers")
-    return os.pread(file.fileno(), count * ROW.size, position + HEAD.size + first * ROW.size)
+    return read_recipe(lambda offset, length: os.pread(fd, length, offset), position, os.fstat(fd).st_size)
 
 
 class RecipeWindows:
@@ -173,12 +167,13 @@ def _within(location: Location, scope: Scope) -> bool:
 
 
 def _read_window(file: BinaryIO, place: RowPlace, first_row: int) -> dict[ChunkDigest, ChunkPlace]:
-    content, size, count = _head_at(file, place.recipe_position)
+    recipe = _recipe_at(file, place.recipe_position)
+    content, size, count = recipe.content, recipe.size, recipe.row_count
     if count == place.row == 0 and content == place.location.blake3:  # a content of one chunk
         return {ChunkDigest(content[:CHUNK_DIGEST_SIZE]): ChunkPlace(place.location, 0, size)}
     if content != place.location.blake3 or place.row >= count:
         raise MalformedDocumentError("chunks.bin is not what the index remembers")
-    packed = _rows_at(file, place.recipe_position, first_row, min(WINDOW_ROWS, count - first_row))
+    packed = recipe.packed_rows(first_row, WINDOW_ROWS)
     rows = list(ROW.iter_unpack(memoryview(packed)[: len(packed) // ROW.size * ROW.size]))
     lengths = [marked & MAX_ROW for marked, _ in rows]
     offsets = accumulate(lengths, initial=place.offset - sum(lengths[: place.row - first_row]))
