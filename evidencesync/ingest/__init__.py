@@ -1,1 +1,1 @@
-"""The vault's end of a session: authenticates the sender, assembles what arrives, and publishes it."""
+"""The vault's end of a session: authenticates the sender, assembles the contents that arrive, and publishes the acquisition."""

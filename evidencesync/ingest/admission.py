@@ -1,4 +1,4 @@
-"""The vault's half of the handshake, where trust is decided: who may transfer, into what, and what is shown of the chains."""
+"""Runs the vault's half of the handshake: decides who may open a session for which item, and shows the custody chains."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from evidencesync.vault.vault import Vault
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """An examiner who has proved a trusted key, and what he wants to add to.
+    """An examiner that has proved a trusted key, and the item of the session.
 
-    `seen` and `vault_seen`: up to which record he has seen the item's chain and the vault's own.
+    `seen` and `vault_seen`: the numbers of the last records that the sender knows of the item's chain and of the vault's own.
     """
 
     principal: str
@@ -42,7 +42,7 @@ class Admitted:
 
 
 def welcome(hello: Hello, vault: Vault, nonce: bytes, clock: int) -> Welcome:
-    """The answer to a client's first message. Raises VersionError, or VaultNotFoundError for another vault's path."""
+    """Returns the answer to a client's first message. Raises VersionError, or VaultNotFoundError for another vault's path."""
     version = version_in_common(hello.versions)
     if version is None:
         raise VersionError(f"this vault's end speaks version {PROTOCOL_VERSION} of the protocol, the other end does not")
@@ -65,7 +65,7 @@ def welcome(hello: Hello, vault: Vault, nonce: bytes, clock: int) -> Welcome:
 
 
 def _is_served(asked: bytes, vault: Vault) -> bool:
-    """Whether the path a client asked for is this vault. A server serves one: an empty path, or `/`, asks for that."""
+    """Returns whether the path that a client asked for is this vault. A server serves one: an empty path, or `/`, means that."""
     if asked in (b"", b"/"):
         return True
     try:
@@ -78,8 +78,7 @@ def admit(begin: Begin, offered: Welcome, vault: Vault, now: int) -> Admitted:
     """Decides whether a session may begin.
 
     1. The claim is a SessionClaim document, in its one form.
-    2. It is about this vault and answers the nonce that was given a moment ago: it can not be one from another time or
-       place.
+    2. It names this vault and the nonce of this handshake: so it cannot be a replay from another time or place.
     3. Its signature is good, in the session namespace, and by the key that the claim names.
     4. That key is trusted here and now for sessions, and not revoked.
 
@@ -115,9 +114,9 @@ _BATCH: Final = MIB // 2
 
 
 def show_since(ledger: Ledger, seen: int) -> Iterator[Records]:
-    """A chain from the record on that a sender has seen last, that one included. Raises ChainError.
+    """Yields the records of a chain from the last one on that the sender knows, that one included. Raises ChainError.
 
-    Who has seen none, or one that is not there, is shown the last.
+    Where the sender knows none, or one that is not there, it is shown the last record alone.
     """
     files = ledger.files()
     first = seen if 1 <= seen <= len(files) else len(files)
@@ -125,12 +124,12 @@ def show_since(ledger: Ledger, seen: int) -> Iterator[Records]:
 
 
 def show_after(ledger: Ledger, shown: int) -> Iterator[Records]:
-    """What a chain has got after the record that was shown last. Raises ChainError."""
+    """Yields the records that a chain has got after number `shown`. Raises ChainError."""
     yield from _batches(ledger, ledger.files()[shown:])
 
 
 def _batches(ledger: Ledger, files: list[RecordFile]) -> Iterator[Records]:
-    """Records in messages of bounded size."""
+    """Yields records in messages of bounded size."""
     batch: list[tuple[bytes, bytes]] = []
     size = 0
     for file in files:

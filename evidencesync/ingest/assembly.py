@@ -1,11 +1,11 @@
-"""Assembles one larger content, and shares blocks with published files that have the same bytes.
+"""Assembles one larger content, and shares blocks (reflinks) with published files that have the same bytes.
 
-So a new version of a large file costs on the disk what changed in it. Where the file system cannot share, the bytes are
-written that are in memory already: nothing is read twice.
+So a new version of a large file needs disk space only for what changed. Where the file system cannot share blocks, the bytes
+are written from memory: nothing is read twice.
 
-Blocks are shared after their bytes were checked, and that is sound: published files are never opened for writing; the kernel
-writes what it has not written yet of a file before it shares it; the digest of the whole content is taken of the checked bytes;
-and if the disk does not give them back, the read-back finds it, for the new file has no pages in memory that could hide it.
+Blocks are shared after their bytes were checked. That is sound: published files are never opened for writing; the kernel
+writes a file's dirty pages before it shares its blocks; the digest of the whole content is taken of the checked bytes; and if
+the disk does not give them back, the read-back finds it, because the new file has no cached pages that could hide it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from evidencesync.vault.content import StagedContent
 from evidencesync.vault.layout import Location
 from evidencesync.vault.resume.leftovers import is_leftover
 
-_HELD: Final = 8 * MIB  # so much is held back, to be shared by one call
+_HELD: Final = 8 * MIB  # held back at most, to be shared by one call
 _PREFIX_STEP: Final = 64 * MIB
 _COPIED_STEP: Final = 256 * MIB
-_LEAST: Final = 16 * KIB  # less is written: it would save less than the call and one more fragment cost
-_MAX_DIFFERENT: Final = 4 * MIB  # a published file that differs for so long is compared no more
+_LEAST: Final = 16 * KIB  # less is written: sharing would cost more (a call, a fragment) than it saves
+_MAX_DIFFERENT: Final = 4 * MIB  # after so many different bytes a published file is no longer compared
 _COMPARED: Final = 4 * KIB
 
 Place = tuple[Location, int]
@@ -38,7 +38,7 @@ Place = tuple[Location, int]
 
 
 class _Followed(NamedTuple):
-    """The published file beside which the content runs. `shift`: offsets there minus offsets here."""
+    """The published file that the content is aligned with. `shift`: offsets there minus offsets here."""
 
     location: Location
     shift: int
@@ -46,7 +46,7 @@ class _Followed(NamedTuple):
 
 @dataclass(slots=True)
 class _Held:
-    """The next bytes of the content, which stand in a published file and are not in staging yet."""
+    """The next bytes of the content, which are known to be in a published file and are not in staging yet."""
 
     followed: _Followed
     parts: list[bytes] = field(default_factory=list)
@@ -54,9 +54,9 @@ class _Held:
 
 
 class ReusingWriter:
-    """Appends to one staged content. `flush` before anything else is done with it. Raises as StagedContent does.
+    """Appends to one staged content. Call `flush` before anything else is done with it. Raises as StagedContent does.
 
-    `shared` counts the bytes that lie in blocks of a published file, or in a hole that it has, too.
+    `shared` counts the bytes in blocks that are shared with a published file, or in a hole that the published file has, too.
     """
 
     def __init__(self, staged: StagedContent, basis: Basis) -> None:
@@ -65,10 +65,10 @@ class ReusingWriter:
         self._basis = basis
         self._held: _Held | None = None
         self._followed: _Followed | None = None
-        self._different = 0  # bytes since the followed file had the same
+        self._different = 0  # bytes since the followed file was last equal
 
     def begin_with(self, location: Location, length: int) -> None:
-        """The first bytes are those of a published file: checked, but not in memory any more."""
+        """Begins with the first `length` bytes of a published file, which were checked and are no longer in memory."""
         staged, fd = self.staged, self._fd_of(location)
         unit = self._basis.sharing.unit(fd, staged.fd)
         while unit is not None and length - staged.size >= max(unit, _LEAST):
@@ -88,7 +88,7 @@ class ReusingWriter:
             self._hold(followed, rest)
 
     def append(self, data: bytes | memoryview, place: Place | None = None) -> None:
-        """The next bytes; `place` is where they were found, and seen to be right."""
+        """Appends bytes. `place` is where they were found, and checked."""
         found = None if place is None else _Followed(place[0], place[1] - self._end)
         if found is not None and found == self._followed:
             self._hold(found, bytes(data))
@@ -105,7 +105,7 @@ class ReusingWriter:
                 self.staged.append(part)
 
     def append_zeros(self, length: int) -> None:
-        """The next bytes are zeros: a hole."""
+        """Appends a hole of `length` zero bytes."""
         self.flush()
         followed, offset = self._followed, self.staged.size
         if followed is not None and self.shared and is_hole(self._fd_of(followed.location), offset + followed.shift, length):
@@ -113,7 +113,7 @@ class ReusingWriter:
         self.staged.append_zeros(length)
 
     def flush(self) -> None:
-        """Shares or writes what was held back."""
+        """Shares or writes the bytes that were held back."""
         self._release(keep_end=False)
 
     @property
@@ -121,7 +121,7 @@ class ReusingWriter:
         return self.staged.size + (0 if self._held is None else self._held.size)
 
     def _follow(self, found: _Followed) -> bool:
-        """Goes on beside another published file, if its blocks could be shared from here."""
+        """Aligns with another published file, if its blocks could be shared from here."""
         fd = self._basis.fd_of(found.location)
         unit = None if fd is None else self._basis.sharing.unit(fd, self.staged.fd)
         if unit is None or found.shift % unit:
@@ -131,9 +131,9 @@ class ReusingWriter:
         return True
 
     def _compared(self, data: bytes | memoryview) -> list[tuple[bytes | memoryview, bool]]:
-        """What arrived, or was found elsewhere, in parts: each with whether the followed file has it in the same place.
+        """Splits bytes into parts, each with whether the followed file has the same bytes in the same place.
 
-        For in a chunk that changed, most blocks have not.
+        In a chunk that changed, most blocks have not changed.
         """
         followed, self._followed = self._followed, None
         if followed is None or self._different > _MAX_DIFFERENT:
@@ -160,7 +160,7 @@ class ReusingWriter:
             self._release(keep_end=True)
 
     def _release(self, *, keep_end: bool) -> None:
-        """Shares whole blocks of what is held, and writes the rest; what follows the last whole block may be held on to."""
+        """Shares the held whole blocks, and writes the rest. With `keep_end` the end that fills no block stays held."""
         held, self._held = self._held, None
         if held is None:
             return
@@ -204,7 +204,7 @@ def _vanished() -> DigestMismatchError:
 
 
 def _alike(data: bytes, old: bytes, first: int) -> Iterator[tuple[bytes, bool]]:
-    """Runs of blocks that two buffers have, or have not, in common. `first`: where the first whole block begins."""
+    """Yields runs of blocks, each with whether both buffers have it in common. `first`: where the first whole block begins."""
     start = stop = 0
     alike = True
     while stop < len(data):
@@ -219,7 +219,7 @@ def _alike(data: bytes, old: bytes, first: int) -> Iterator[tuple[bytes, bool]]:
 
 
 def _between(parts: list[bytes], start: int, stop: int) -> Iterator[memoryview]:
-    """A range of what parts are when joined, without joining them."""
+    """Yields a range of the joined parts, without joining them."""
     offset = 0
     for part in parts:
         first, last = max(start - offset, 0), min(stop - offset, len(part))
@@ -230,10 +230,10 @@ def _between(parts: list[bytes], start: int, stop: int) -> Iterator[memoryview]:
 
 @dataclass(frozen=True, slots=True)
 class AssembledContent:
-    """A complete content. `staged` has its bytes, or `existing` is a published file that has them all.
+    """A complete content. Its bytes are in `staged`, or all of them in `existing`, a published file.
 
-    `shared` of its bytes lie in blocks of published files. `sha256` is there when the published file was read from the disk for
-    both digests. `present` is how later contents of this session find it.
+    `shared` counts its bytes in blocks of published files. `sha256` is there when the published file was read from the disk for
+    both digests. `session_content` is the entry by which later contents of this session find it.
     """
 
     blake3: Blake3Digest
@@ -243,15 +243,15 @@ class AssembledContent:
     shared: int
     existing: Location | None
     sha256: Sha256Digest | None
-    present: SessionContent
+    session_content: SessionContent
 
 
 class Assembly:
-    """The content that is being assembled, in order.
+    """Assembles one content, from its first byte to its last.
 
-    A file that an interrupted session had begun is gone on with. As long as everything is found in order in one published
-    file, nothing is written: in the end that file is linked. After that, blocks are shared with published files where that can
-    be done (see ReusingWriter), and the rest is written.
+    A file that an interrupted session had begun is continued. As long as all bytes are found in order in one published file,
+    nothing is written: in the end that file is linked. Otherwise blocks are shared with published files where possible (see
+    ReusingWriter), and the rest is written.
     """
 
     def __init__(
@@ -276,11 +276,11 @@ class Assembly:
 
     @property
     def shared(self) -> int:
-        """Bytes that lie in blocks of a published file."""
+        """How many bytes are in blocks that are shared with a published file."""
         return 0 if self._writer is None else self._writer.shared
 
     def add(self, data: bytes | memoryview, place: Place | None = None) -> None:
-        """The next bytes. `place` is where they were found; their digest was checked."""
+        """Appends bytes whose digest was checked. `place` is where they were found."""
         if self._is_here(place):
             self._keep(len(data))
         elif not self._stays(place):
@@ -288,35 +288,35 @@ class Assembly:
         self._digest(data)
 
     def add_zeros(self, length: int, place: Place | None = None) -> None:
-        """A run of zeros: a hole, but part of the digest. `place` is where they were seen to be."""
+        """Appends a run of zeros: a hole, but part of the digest. `place` is where they were found."""
         if self._is_here(place):
             self._keep(length)
         elif not self._stays(place):
             self._writable().append_zeros(length)
-        for start in range(0, length, HOLE_STEP):  # hashing them all may take longer than the other end would wait
+        for start in range(0, length, HOLE_STEP):  # in steps: hashing all at once may take longer than the sender's timeout
             self._basis.working()
             update_zeros(self._digest, min(HOLE_STEP, length - start))
 
     def in_staging(self) -> StagedContent:
-        """All of it so far, as a file of its own."""
+        """Returns all bytes so far as a staged file of its own."""
         writer = self._writable()
         writer.flush()
         return writer.staged
 
     def discard(self) -> None:
-        """Removes what was written."""
+        """Removes the staged file."""
         if self._writer is not None:
             self._writer.staged.discard()
 
     def close(self) -> None:
-        """Lets go of the staged file, and leaves it as it is."""
+        """Closes the staged file, and leaves it as it is."""
         if self._writer is not None:
             self._writer.staged.close()
 
     def _is_here(self, place: Place | None) -> bool:
-        """Whether the staged file has it already, because it is one that an interrupted session had begun.
+        """Returns whether the staged file has these bytes already, because an interrupted session had begun it.
 
-        Such a file is taken over by the first bytes that are found at its beginning.
+        Such a file is taken over when the first bytes of the content are found at its beginning.
         """
         if place is None or not is_leftover(place[0]) or place[1] != self.size:
             return False
@@ -332,7 +332,7 @@ class Assembly:
             self._writer.staged.keep(length)
 
     def _stays(self, place: Place | None) -> bool:
-        """Whether what lies there continues the one published file."""
+        """Returns whether `place` continues the one published file that has had all bytes so far."""
         if place is None or self._writer is not None or place[1] != self.size or is_leftover(place[0]):
             return False
         if self.existing is not None and self.existing != place[0]:
@@ -356,5 +356,5 @@ class Assembly:
 
 
 def _published(place: Place | None) -> Place | None:
-    """Where blocks may be shared from: not with what will be removed as soon as this is published."""
+    """Returns a place that blocks may be shared from. Leftovers are none: they are removed as soon as this is published."""
     return None if place is None or is_leftover(place[0]) else place

@@ -1,6 +1,6 @@
-"""Finds and reads what the vault already has, published or left in staging.
+"""Finds and reads contents that the vault already has, published or left in staging.
 
-Nothing is taken from here unchecked: whoever asks says which digest it must have.
+Nothing from here is trusted: the caller checks every byte against the digest that it must have.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ TreeKey = tuple[str, str, int]
 
 
 class Basis:
-    """Published files, opened by location. `from_disk` makes every read come from the disk, not from the page cache.
+    """Opens and reads published files by location. `from_disk`: every read comes from the disk, not from the page cache.
 
-    `working` is called now and then in the middle of long work, so that the other end hears that this one is alive.
+    `working` is called repeatedly during long work, so that a keep-alive can be sent.
     """
 
     def __init__(self, open_tree: Callable[[TreeKey], TreeReader], *, from_disk: bool, working: Callable[[], None]) -> None:
@@ -55,7 +55,7 @@ class Basis:
         self._trees.clear()
 
     def tree(self, key: TreeKey) -> TreeReader:
-        """The files of one acquisition: case folder, item folder, number. Raises when it is not there."""
+        """Returns the files of one acquisition: case folder, item folder, number. Raises when it is not there."""
         found = self._trees.get(key)
         if found is None:
             found = self._trees[key] = self._open_tree(key)
@@ -65,7 +65,7 @@ class Basis:
         return found
 
     def fd_of(self, location: Location) -> int | None:
-        """A descriptor of the file, which stays ours; None when it cannot be opened."""
+        """Returns a descriptor of the file, which is not the caller's to close; None when it cannot be opened."""
         key = (tree_key(location), location.path)
         fd = self._files.get(key)
         if fd is None:
@@ -83,7 +83,7 @@ class Basis:
         return fd
 
     def read(self, location: Location, offset: int, length: int) -> bytes | None:
-        """Bytes of a published file, not yet checked; None when they cannot be had."""
+        """Reads bytes of a published file, unchecked; None when they cannot be read."""
         self.working()
         fd = self.fd_of(location)
         if fd is None:
@@ -98,10 +98,7 @@ class Basis:
         return data
 
     def is_zeros(self, location: Location, offset: int, length: int) -> bool:
-        """Whether a range of a published file is nothing but zeros: read in small parts, but for its holes.
-
-        A hole is as good as a read: see `evidencesync.files.holes`. It lies on the disk as what the file has no block for.
-        """
+        """Returns whether a range of a published file holds zeros alone. Holes are not read: see `evidencesync.files.holes`."""
         fd = self.fd_of(location)
         seen = 0
         try:
@@ -114,7 +111,7 @@ class Basis:
         return seen == length
 
     def read_whole(self, location: Location) -> tuple[bytes, os.stat_result] | None:
-        """A small published file, read once and not kept open, and its status when it was opened."""
+        """Reads a small published file once, without keeping it open. Returns its bytes, and its status when it was opened."""
         try:
             fd, status = self.tree(tree_key(location)).open_file(location.path)
             try:
@@ -129,7 +126,7 @@ class Basis:
         return data, status
 
     def is_same_file(self, location: Location, entry: Entry, mtime_ns: int | None) -> bool:
-        """Whether a published file has an entry's size and time and, read from end to end, both of its digests."""
+        """Returns whether a published file has an entry's size, time and, read from end to end, both of its digests."""
         try:
             fd, status = self.tree(tree_key(location)).open_file(location.path)
             close_quietly(fd)
@@ -147,7 +144,7 @@ class Basis:
         return (blake3.hex(), sha256.hex()) == (entry.blake3, entry.sha256)
 
     def find_path(self, key: TreeKey, path: bytes) -> Location | None:
-        """The file at a path of an acquisition, whatever it holds: its digest is not known, and so is all zeros."""
+        """Returns the file at a path of an acquisition. What it holds is not known: the digest in the location is all zeros."""
         try:
             fd, status = self.tree(key).open_file(path)
             close_quietly(fd)
@@ -156,47 +153,47 @@ class Basis:
         return Location(*key, path, status.st_size, Blake3Digest(bytes(32)))
 
     def record_damage(self, location: Location) -> None:
-        """Remembers that a published file is not what it was; `verify` will say what is wrong with it.
+        """Records that a published file is damaged, for the count in the acknowledgement; `verify` reports the damage itself.
 
-        What was only staged was never evidence: it is not used, and that is all.
+        What was only staged was never evidence: it is simply not used.
         """
         if len(self.damaged) < 1000 and not is_leftover(location) and location.acquisition != THIS_SESSION:
             self.damaged.add(location)
 
 
 def tree_key(location: Location) -> TreeKey:
-    """Which acquisition a location is in."""
+    """Returns which acquisition a location is in."""
     return location.case, location.item, location.acquisition
 
 
 class Lookup:
-    """Finds contents, segments and chunks. Whatever it finds is hashed before it is used."""
+    """Finds contents, segments and chunks in the index and in leftovers. The caller hashes what is found before it uses it."""
 
     def __init__(self, index: Index, leftovers: Leftovers) -> None:
         self._index = index
         self._leftovers = leftovers
 
     def known(self, scope: Scope) -> int:
-        """How many contents may be found, more or less; 0 means that there is no use in asking."""
+        """Returns about how many contents may be found; 0: lookups will find nothing."""
         return self._index.known(scope) + self._leftovers.count
 
     def find_contents(self, digests: Sequence[Blake3Digest], scope: Scope) -> dict[Blake3Digest, Location]:
-        """Where whole contents lie."""
+        """Returns where whole contents lie."""
         found = self._index.find_contents(digests, scope)
         if self._leftovers.count and len(found) < len(digests):
             found.update(self._leftovers.find_contents([digest for digest in digests if digest not in found]))
         return found
 
     def find_segment(self, digest: SegmentDigest, at: int, scope: Scope) -> tuple[Location, int, list[Row]] | None:
-        """Where a segment lies, and its rows. What was staged goes first: only there can an interrupted content go on.
+        """Returns where a segment lies, and its rows. Leftovers go first: only a leftover can be continued.
 
-        `at` is the segment's offset in the content that it is looked for.
+        `at` is the segment's offset in the content that it is looked up for.
         """
         found = self._leftovers.find_segment(digest, at) if self._leftovers.count else None
         return found or self._index.find_segment(digest, scope)
 
     def find_chunks(self, digests: Sequence[ChunkDigest], scope: Scope) -> dict[ChunkDigest, ChunkPlace]:
-        """Where chunks lie."""
+        """Returns where chunks lie."""
         found = self._index.find_chunks(digests, scope)
         if self._leftovers.count and len(found) < len(digests):
             found.update(self._leftovers.find_chunks([digest for digest in digests if digest not in found]))

@@ -1,4 +1,4 @@
-"""Holds what the intakes of pages and of streams share: lookups, basis, receiver, and the tallies of the receipt."""
+"""Holds what the intakes of pages and of streams share: receiver, lookups, basis, and the tallies for the receipt."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from evidencesync.vault.layout import Scope
 
 @dataclass(frozen=True, slots=True)
 class IngestContext:
-    """What both intakes work with: the protocol's end, the lookups and how far they may go, and what the vault has.
+    """Gives both intakes the receiver, the lookups with their scope, and the contents that the vault has.
 
-    `from_disk`: what is used of the vault is read from its disk, for both digests, and so need not be read back later.
+    `from_disk`: a basis is read from the disk, for both digests, and so need not be read back later.
     """
 
     receiver: Receiver
@@ -25,13 +25,13 @@ class IngestContext:
     piece_key: bytes
     previous: TreeKey
     """The acquisition before this one; its number is 0 where there is none."""
-    present: SessionContents
-    """What this session has brought."""
+    session_contents: SessionContents
+    """The contents that this session has received so far."""
 
 
 @dataclass(slots=True)
 class StoredTally:
-    """How contents came to lie in the new acquisition: files and bytes."""
+    """Counts the contents that were stored in one way: files and bytes."""
 
     files: int = 0
     bytes: int = 0
@@ -44,7 +44,7 @@ class StoredTally:
 
 @dataclass(slots=True)
 class Tallies:
-    """The four ways."""
+    """Counts contents by how they were stored in the new acquisition."""
 
     written: StoredTally = field(default_factory=StoredTally)
     linked: StoredTally = field(default_factory=StoredTally)
@@ -52,7 +52,7 @@ class Tallies:
     copied: StoredTally = field(default_factory=StoredTally)
 
     def add_assembled(self, size: int, shared: int) -> None:
-        """Counts an assembled content: once as a file, its bytes by whether they lie in blocks of a published file."""
+        """Counts an assembled content: once as a file, its bytes by whether their blocks are shared with a published file."""
         if not shared:
             self.written.add(size)
             return

@@ -1,7 +1,7 @@
-"""The vault's end of a conversation about an item's custody chain: it is shown, and grows by what an examiner signs.
+"""Serves custody requests at the vault's end: shows an item's chain, and appends the records that an examiner signs.
 
-The item's lock is held only while a record is appended, and not while a person thinks or touches a key. So the chain may have
-grown when a record arrives: then what was added is shown, and the examiner signs anew.
+The item's lock is held only while a record is appended, not while a person thinks or touches a security key. So the chain may
+have grown when a record arrives: then the new records are shown, and the examiner signs again.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ from evidencesync.vault.publish import complete_unfinished
 from evidencesync.vault.vault import Vault
 
 MOST_APPENDS: Final = 16
-"""Records that a client may hand in over one link; an honest one needs one, and another for each that came in between."""
-_LOCK_SECONDS: Final = 3.0  # for another append, which takes a moment; a transfer takes longer, and is not waited for
+"""Records that a client may send over one link. An honest one sends one, and one more for each record that came in between."""
+_LOCK_SECONDS: Final = 3.0  # long enough for another append; a transfer takes longer, and is not waited for
 _POLL_SECONDS: Final = 0.05
 _OVERHEAD: Final = 64  # what a record and its signature take in a message besides their bytes
 
 
 def serve_custody(connection: SenderConnection, vault: Vault, admitted: Admitted, now: Callable[[], int]) -> None:
-    """Shows the chain of the item that the examiner was admitted to, and appends what he hands in, until he hangs up.
+    """Shows the item's chain, and appends the records that the examiner sends, until the examiner closes the link.
 
-    Who has seen the vault's own chain before is first shown how that went on.
+    An examiner that knows records of the vault's own chain is first shown the later ones.
 
-    Raises NotThereError for an item without a chain, and what a record is refused with: then it was not appended.
+    Raises NotThereError for an item without a chain, and the error with which a record is refused: then it was not appended.
     """
     item = vault.item(admitted.name)
     if not item.ledger.files():
@@ -69,7 +69,7 @@ def serve_custody(connection: SenderConnection, vault: Vault, admitted: Admitted
 
 
 def _receive(connection: SenderConnection) -> Append | None:
-    """The next record; None when the examiner has hung up."""
+    """Returns the next record; None when the examiner has closed the link."""
     try:
         frame_type, body = next(connection.frames())
     except LinkLostError:
@@ -86,7 +86,7 @@ def _receive(connection: SenderConnection) -> Append | None:
 
 
 def _show(connection: SenderConnection, item: VaultItem, admitted: Admitted, shown: int) -> int:
-    """Sends where the chain stands, and its records after the first `shown`; how long it is."""
+    """Sends the chain's length and head, and its records after the first `shown`; returns its length."""
     files = item.ledger.files()
     head = Sha256Digest(bytes.fromhex(item.ledger.load(files[-1]).sha256)) if files else None
     connection.send(Standing(admitted.principal, len(files), head))
@@ -109,13 +109,14 @@ def _show(connection: SenderConnection, item: VaultItem, admitted: Admitted, sho
 
 
 def _append(vault: Vault, item: VaultItem, admitted: Admitted, append: Append, now: Callable[[], int]) -> None:
-    """Appends a record, durably; nothing at all where the chain has grown since it was signed.
+    """Appends a record, durably. Does nothing where the chain has grown since the record was signed.
 
-    1. It is a record in the one strict form, and bounded.  2. It is of a type that an examiner signs, and not about a timestamp:
-    without its files `verify` would miss them for ever.  3. The key that opened
-    the session signed it, under its own principal, and is trusted for custody records now, and not revoked.  4. It follows the
-    head of this very item's chain.  5. The item is not sealed for it, what it says of hand-overs and corrections
-    holds, and a hand-over is to somebody who is known.
+    1. It is a record in the one strict form, and bounded.
+    2. It is of a type that an examiner signs, and not about a timestamp: the timestamp's files would be missing for ever.
+    3. The key that opened the session signed it, under its own principal, and is trusted for custody records now.
+    4. It follows the head of this item's chain.
+    5. The item is not sealed for it, its statements about hand-overs and corrections hold, and a hand-over is to a known
+       principal.
     6. The vault states the new head in its own chain: so there is a time by which the record was there.
 
     Raises MalformedDocumentError, LimitExceededError, SignatureError, UntrustedSignerError, ChainError, SealedError,
@@ -136,7 +137,7 @@ def _append(vault: Vault, item: VaultItem, admitted: Admitted, append: Append, n
         history = _read_history(item)
         if _is_late(record, history):
             if history.facts().head_sha256 == sha256_of(append.record).hex():
-                _state_head(vault, item, record, at_ns, may_be_stated=True)  # 6: a crash may have come in between
+                _state_head(vault, item, record, at_ns, may_be_stated=True)  # 6: a crash may have come between append and it
             return
         if history.facts().sealed and record.type == "sealed":
             raise SealedError(f"item {item.name} was sealed before", hint="It can still be noted, corrected and handed over.")
@@ -148,7 +149,7 @@ def _append(vault: Vault, item: VaultItem, admitted: Admitted, append: Append, n
         try:
             item.ledger.append(append.record, append.signature)
         except ChainGrewError:
-            return  # where no lock holds: as with one that was late
+            return  # where no lock holds (some network file systems): the chain has grown, as for a late record
         _state_head(vault, item, record, at_ns)  # 6
 
 
@@ -162,7 +163,7 @@ def _check_signature(vault: Vault, admitted: Admitted, record: CustodyRecord, ap
 
 
 def _read_history(item: VaultItem) -> ItemHistory:
-    """The chain as it is now, with the records of a publish that was interrupted. Raises ChainError where it is broken."""
+    """Reads the chain, after completing a publish that was interrupted. Raises ChainError where it is broken."""
     history = _load_history(item)
     facts = history.facts()
     published = item.acquisitions()
@@ -180,7 +181,7 @@ def _load_history(item: VaultItem) -> ItemHistory:
 
 
 def _is_late(record: CustodyRecord, history: ItemHistory) -> bool:
-    """Whether a record follows one that was the head before."""
+    """Returns whether a record follows one that was the head before, and is not the head any more."""
     facts = history.facts()
     before = record.sequence - 1
     return before < facts.length and (before == 0 or facts.holds(before, record.previous_sha256 or ""))
@@ -193,7 +194,7 @@ def _state_head(vault: Vault, item: VaultItem, record: CustodyRecord, at_ns: int
 
 @contextlib.contextmanager
 def _locked(item: VaultItem) -> Iterator[None]:
-    """Holds the item's lock; waits a moment for somebody who appends, too. Raises LockedError."""
+    """Holds the item's lock, and waits up to _LOCK_SECONDS for another append. Raises LockedError."""
     until = time.monotonic() + _LOCK_SECONDS
     with contextlib.ExitStack() as stack:
         while True:

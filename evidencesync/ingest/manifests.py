@@ -1,4 +1,4 @@
-"""Reads manifests that are already on the vault's disk: earlier ones for their pages, and the one that was just staged."""
+"""Reads manifests on the vault's disk: earlier ones for their pages, and the staged one for checks."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from evidencesync.vault.staging import Staging
 
 
 def previous_manifest(state: ItemState) -> list[PreviousManifest]:
-    """The pages of the acquisition before, so that a page of unchanged files need not travel; none before the first.
+    """Returns the previous acquisition's manifest, so that pages of unchanged files need not travel; [] before the first.
 
-    Raises StorageError, MissingOrExtraError where it cannot be read: then it is no basis, and that is all.
+    Raises StorageError, MissingOrExtraError where it cannot be read: then it is no basis, and nothing else follows.
     """
     if state.previous_manifest is None:
         return []
@@ -33,9 +33,9 @@ def previous_manifest(state: ItemState) -> list[PreviousManifest]:
 
 
 def leftover_manifests(leftovers: Leftovers) -> list[PreviousManifest]:
-    """The pages that earlier sessions of the item had received before they ended; each page once, from the latest that has it.
+    """Returns the manifests that interrupted sessions of the item had received; each page once, from the latest that has it.
 
-    So memory does not grow with the number of sessions that had begun with the same pages.
+    So memory does not grow with the number of sessions that began with the same pages.
     """
     found: list[PreviousManifest] = []
     seen: set[ChunkDigest] = set()
@@ -43,7 +43,7 @@ def leftover_manifests(leftovers: Leftovers) -> list[PreviousManifest]:
         try:
             manifest = _manifest_at(path, acquisition)
         except StorageError:
-            continue  # as good as none
+            continue  # not needed: its pages travel again
         manifest.positions = {digest: place for digest, place in manifest.positions.items() if digest not in seen}
         seen.update(manifest.positions)
         if manifest.positions:
@@ -69,19 +69,19 @@ def _opened(manifest: Path) -> BinaryIO:
 
 
 def _honest_line(file: BinaryIO) -> bytes:
-    """The next line; none where it is longer than any can be: what follows is no manifest, and there is nothing to find in it."""
+    """Returns the next line; b"" (the end) where it is too long: then this is no manifest, and no page can be found in it."""
     line = file.readline(MAX_MANIFEST_LINE + 1)
     return line if len(line) <= MAX_MANIFEST_LINE else b""
 
 
 def staged_lines(staging: Staging) -> Iterator[CheckedLine]:
-    """The staged manifest, from its file."""
+    """Yields the lines of the staged manifest, read from its file."""
     with reading(os.open(MANIFEST, READ_FLAGS, dir_fd=staging.acquisition_fd)) as file:
         yield from read_manifest(document_blocks(file))
 
 
 def not_verified(lines: Iterator[CheckedLine], verified: bytearray) -> Iterator[CheckedLine]:
-    """The lines of contents that were not read from the disk yet: `verified` has one byte for each content."""
+    """Yields the lines of contents that were not read from the disk yet. `verified` has one byte for each content."""
     contents = 0
     for path, line in lines:
         if isinstance(line, Entry) and line.blake3 is not None:

@@ -1,7 +1,7 @@
-"""Turns pages of manifest lines into the tree of an acquisition, page by page and in order.
+"""Receives pages of manifest lines, and builds the tree of an acquisition from them, page by page and in order.
 
-A page is read as soon as those before it are, so that what the vault lacks of it can be asked for early. It is stored
-when all before it are stored and every larger content that it lists is assembled.
+A page is read as soon as those before it are read, so that missing contents are requested early. It is stored when all before
+it are stored and every larger content that it lists is assembled.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from evidencesync.vault.resume.leftovers import Leftovers, is_leftover
 
 @dataclass(slots=True)
 class PreviousManifest:
-    """A manifest that the vault has: where each of its pages lies in it, and how to read them.
+    """A manifest that the vault has: offset and length of each page by its digest, and how to read them.
 
-    That of the acquisition before, or (with a negative number) one that an earlier session had received in part.
+    It is the previous acquisition's, or (with a negative number) one that an interrupted session had received in part.
     """
 
     acquisition: int
@@ -54,14 +54,14 @@ class _Page:
 
 
 class PageIntake:
-    """Takes the events of pages. `check_header` is called once, before anything of the manifest is stored.
+    """Handles the events of pages. `check_header` is called once, before anything of the manifest is stored.
 
-    `on_page` is given each page's lines, in order, once they are checked.
+    `on_page` is called with each page's lines, in order, once they are checked.
     """
 
     def __init__(
         self,
-        vault: IngestContext,
+        context: IngestContext,
         streams: StreamIntake,
         staging: StagingArea,
         previous: Sequence[PreviousManifest],
@@ -74,16 +74,16 @@ class PageIntake:
         self.reader = ManifestReader()
         self.hard_links = HardLinkCheck()
         published = next((manifest.acquisition for manifest in previous if manifest.acquisition > 0), None)
-        self._builder = TreeBuilder(vault, streams, staging, published)
+        self._builder = TreeBuilder(context, streams, staging, published)
         self.tallies = self._builder.tallies
         self.verified_on_disk = self._builder.verified_on_disk
         self.literal_bytes = 0
         self.manifest_sha512 = hashlib.sha512()
-        self._vault = vault
-        self._receiver = vault.receiver
-        self._index = vault.index
-        self._scope = vault.scope
-        self._ask_index = vault.index.known(vault.scope) > 0
+        self._context = context
+        self._receiver = context.receiver
+        self._index = context.index
+        self._scope = context.scope
+        self._ask_index = context.index.known(context.scope) > 0
         self._staging = staging
         self._manifests = previous
         self._leftovers = leftovers
@@ -104,10 +104,10 @@ class PageIntake:
         return self._next_to_store
 
     def rewind(self, receiver: Receiver) -> None:
-        """Goes on with a sender whose link was lost, and who names all pages again that are not stored.
+        """Continues with a sender that has reconnected, and that names all pages again that are not stored.
 
-        Pages whose lines were read stay; what they lack is asked for when they are named. None is stored before that: the
-        answer to its name would come when the sender has long let it go.
+        Pages whose lines were read stay; their missing contents are requested when they are named again. No page is stored before
+        that: the answer to its name would come when the sender has already released it.
         """
         self._receiver = receiver
         self._pages = {number: page for number, page in self._pages.items() if page.read is not None}
@@ -115,11 +115,11 @@ class PageIntake:
             self._unpack(page)
             page.unnamed = True
             held = sum(len(content) for content in page.contents if isinstance(content, memoryview))
-            receiver.hold_page(number, held)  # a sender may not fill another window by losing its link
+            receiver.hold_page(number, held)  # a sender must not get a second window by losing its link
         self._acknowledged = self._next_to_store
 
     def on_named(self, event: PageNamed) -> None:
-        """A page is named: it is here, or some manifest has it, or it will be sent."""
+        """Handles a page that is named by its digest: it is here, or an earlier manifest has it, or it will be sent."""
         page = self._pages.get(event.number)
         if page is not None:
             self._name_again(event.number, page)
@@ -130,7 +130,7 @@ class PageIntake:
                 try:
                     page.lines = manifest.read(*manifest.positions[event.digest])
                 except StorageError:
-                    continue  # what the disk does not give (any more) is not known
+                    continue  # a page that cannot be read is not known
                 page.known_from = manifest
                 break
         self._receiver.answer_page(event.number, known=page.known_from is not None)
@@ -145,20 +145,20 @@ class PageIntake:
         self.advance()
 
     def on_arrived(self, event: PageArrived) -> None:
-        """The lines of a page."""
+        """Handles the lines of a page."""
         page = self._pages.setdefault(event.number, _Page())
         page.lines, page.with_files = event.lines, event.with_files
         self.advance()
 
     def on_files(self, event: FilesArrived) -> None:
-        """Small contents of a page."""
+        """Handles small contents of a page."""
         page = self._pages[event.page]
         page.arrived.append(event)
         self.literal_bytes += sum(map(len, event.blocks))
         self.advance()
 
     def advance(self) -> None:
-        """Reads and stores what is next in order, as far as it is there."""
+        """Reads and stores the next pages in order, as far as they are complete."""
         while (page := self._pages.get(self._next_to_read)) is not None and page.lines is not None:
             self._read(self._next_to_read, page, page.lines)
             self._next_to_read += 1
@@ -175,7 +175,7 @@ class PageIntake:
     # Reading.
 
     def _read(self, number: int, page: _Page, lines: bytes) -> None:
-        """Checks a page's lines, and asks for those of its small contents that the vault lacks."""
+        """Checks a page's lines, and requests the small contents that the vault lacks."""
         if lines.count(b"\n") > MAX_PAGE_LINES:
             raise LimitExceededError("a page has more lines than any honest one")
         first = self.reader.header is None
@@ -203,19 +203,19 @@ class PageIntake:
             self._receiver.want_files(number, missing)
 
     def _find_repeated(self, page: _Page, small: list[tuple[bytes, Entry]]) -> None:
-        """What is listed a second time in this session lies where it was listed first, when its turn comes.
+        """Finds small contents that this session has listed before: they will lie where they were listed first.
 
-        Where all contents of a page come unasked, it is only remembered where they will lie.
+        Where all contents of a page come unasked, this only remembers where they will lie.
         """
-        present = self._vault.present
+        known = self._context.session_contents
         for at, (path, entry) in enumerate(small):
             if page.contents[at] is not None:
                 continue
             blake3, size = blake3_of_entry(entry), entry.size or 0
             if not page.with_files:
-                page.contents[at] = present.find_small(blake3, size)
+                page.contents[at] = known.find_small(blake3, size)
             if page.contents[at] is None:
-                present.add_small(blake3, path, size)
+                known.add_small(blake3, path, size)
 
     def _known(self, page: _Page, small: list[tuple[bytes, Entry]]) -> list[Location | None]:
         digests = [blake3_of_entry(entry) for _, entry in small]
@@ -232,7 +232,7 @@ class PageIntake:
         ]
 
     def _staged(self, staged: list[Location | None], digests: list[Blake3Digest]) -> list[Location | None]:
-        """Files of an earlier session. It had the lines, and perhaps not all files; some it had linked to published ones."""
+        """Finds files of an interrupted session. It may lack some of them, and some are links to published files."""
         linked = [location is not None and self._leftovers.has_other_names(location) for location in staged]
         if all(staged) and not any(linked):
             return staged
@@ -245,13 +245,13 @@ class PageIntake:
         return places
 
     def _is_own(self, location: Location) -> bool:
-        """Whether it is published, and in this item: then it is linked, and counted as that."""
+        """Returns whether it is published, and in this item: then it is linked, and counted as linked."""
         return not is_leftover(location) and (location.case, location.item) == (self._scope.case, self._scope.item)
 
     # Storing.
 
     def _unpack(self, page: _Page) -> None:
-        """Puts the small contents that have arrived in their places."""
+        """Assigns the small contents that have arrived to their lines."""
         for event in page.arrived:
             if len(event.present) != len(page.sizes):
                 raise ProtocolError("the files of a page do not fit its lines")
@@ -262,7 +262,7 @@ class PageIntake:
         page.arrived.clear()
 
     def _store(self, number: int, page: _Page) -> bool:
-        """Makes what the page lists, from where it last stopped; False where something is still missing."""
+        """Builds the entries of a page, from where it last stopped; False where a content is still missing."""
         lines = page.read or []
         while page.next_line < len(lines):
             path, line = lines[page.next_line]
@@ -297,7 +297,7 @@ class PageIntake:
         return True
 
     def _want_again(self, number: int, page: _Page, *, leftover: bool) -> None:
-        """Asks for a content whose basis proved bad. Where that was left in staging, the rest of the page is no better."""
+        """Requests a content whose basis is damaged. Where that basis is a leftover, all leftovers of the page are requested."""
         again = [at == page.next_content for at in range(len(page.contents))]
         if leftover:
             for at in range(page.next_content + 1, len(page.contents)):

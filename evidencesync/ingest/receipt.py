@@ -33,6 +33,15 @@ from evidencesync.ingest.context import StoredTally, Tallies
 from evidencesync.ingest.manifests import staged_lines
 from evidencesync.protocol.messages import Finish
 from evidencesync.vault.item import ItemState
+from evidencesync.vault.layout import (
+    ACQUIRED,
+    ACQUIRED_SIGNATURE,
+    MANIFEST_SIGNATURE,
+    RECEIPT,
+    RECEIPT_SIGNATURE,
+    RECEIVED,
+    RECEIVED_SIGNATURE,
+)
 from evidencesync.vault.settings import LookupScope
 from evidencesync.vault.staging import Staging
 
@@ -46,9 +55,9 @@ _NOT_AT_SOURCE = Point(
 
 @dataclass(frozen=True, slots=True)
 class TransferFacts:
-    """What the transfer took, for the receipt, and where it came from. Bytes, and nanoseconds.
+    """Facts of the transfer that the receipt states. Sizes are bytes.
 
-    `interruptions`: how often the link was lost, and how many earlier sessions this one has gone on from.
+    `interruptions` counts the links that were lost, and the earlier sessions that this one has continued.
     """
 
     wire_received: int
@@ -63,8 +72,8 @@ class TransferFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
-    """What was found at the three points: contents and bytes, and whether the disk was read back."""
+class ReceivedContents:
+    """Counts the contents that were received: files, bytes, how they were stored; and whether the disk was read back."""
 
     files: int
     bytes: int
@@ -74,7 +83,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class StagedAcquisition:
-    """An acquisition all of whose parts are in staging: what the receipt and the record are about."""
+    """A complete acquisition in staging, which the receipt and the `received` record are about."""
 
     header: ManifestHeader
     finish: Finish
@@ -84,7 +93,7 @@ class StagedAcquisition:
 
 
 def check_header(header: ManifestHeader, admitted: Admitted, vault_id: str, vault_key: str, state: ItemState) -> None:
-    """A manifest's first line must be about this session and nothing else. Raises ProtocolError."""
+    """Checks that a manifest's first line is about this session and nothing else. Raises ProtocolError."""
     said = (
         header.vault_id,
         header.vault_key,
@@ -122,14 +131,14 @@ def check_finish(
     *,
     low_s: bool,
 ) -> CustodyRecord:
-    """Checks what the examiner signed; gives his `acquired` record.
+    """Checks what the examiner signed; returns the `acquired` record.
 
     1. The manifest that arrived is the one that was sent, byte for byte.
     2. It is signed in the manifest namespace by the very key that opened the session, which is trusted for that.
     3. The `acquired` record is signed by that key, too, in the custody namespace.
     4. The record continues this item's chain, and is about this manifest.
 
-    `low_s`: the vault takes signatures in their one form only. Raises DigestMismatchError, SignatureError,
+    `low_s`: the vault accepts ECDSA signatures in their one canonical form only. Raises DigestMismatchError, SignatureError,
     UntrustedSignerError, ChainError.
     """
     # 1.
@@ -155,7 +164,7 @@ def check_finish(
 
 
 def check_hard_links(links: HardLinkCheck, staging: Staging) -> None:
-    """Every hard link of the manifest that was staged must hold, as `verify` asks for it. Raises MalformedDocumentError."""
+    """Checks every hard link of the staged manifest, by the rule of `verify`. Raises MalformedDocumentError."""
     for false in links.false_links(lambda: ((path, line) for path, line in staged_lines(staging) if isinstance(line, Entry))):
         raise MalformedDocumentError(
             f"the manifest cannot be taken: {false.text}",
@@ -163,12 +172,30 @@ def check_hard_links(links: HardLinkCheck, staging: Staging) -> None:
         )
 
 
-def make_receipt(concluded: StagedAcquisition, received: Received, traveled: TransferFacts, now: int) -> bytes:
-    """The vault's statement of what it holds, as the bytes to be signed."""
-    header, finish, staging, state = concluded.header, concluded.finish, concluded.staging, concluded.state
+def sign_acquisition(
+    acquisition: StagedAcquisition, received: ReceivedContents, facts: TransferFacts, signer: SigningKey, now: int
+) -> dict[str, bytes]:
+    """Returns the documents to publish, by name: the examiner's, and the vault's receipt and `received` record, signed."""
+    receipt = make_receipt(acquisition, received, facts, now)
+    record = make_received(acquisition, receipt, signer, now)
+    finish = acquisition.finish
+    return {
+        MANIFEST_SIGNATURE: finish.signature,
+        ACQUIRED: finish.acquired,
+        ACQUIRED_SIGNATURE: finish.acquired_signature,
+        RECEIPT: receipt,
+        RECEIPT_SIGNATURE: sign_document(signer, RECEIPT_NAMESPACE, sha512_of(receipt)),
+        RECEIVED: record,
+        RECEIVED_SIGNATURE: sign_document(signer, CUSTODY_NAMESPACE, sha512_of(record)),
+    }
+
+
+def make_receipt(acquisition: StagedAcquisition, received: ReceivedContents, facts: TransferFacts, now: int) -> bytes:
+    """Encodes the vault's statement of what it holds, as the bytes to be signed."""
+    header, finish, staging, state = acquisition.header, acquisition.finish, acquisition.staging, acquisition.state
     tallies = received.tallies
-    reused = max(received.bytes - traveled.literal_bytes - traveled.zero_bytes, 0)
-    seconds, rest = divmod(traveled.nanoseconds, 1_000_000_000)
+    reused = max(received.bytes - facts.literal_bytes - facts.zero_bytes, 0)
+    seconds, rest = divmod(facts.nanoseconds, 1_000_000_000)
     receipt = Receipt(
         format="evidencesync-receipt/1",
         vault_id=header.vault_id,
@@ -194,31 +221,31 @@ def make_receipt(concluded: StagedAcquisition, received: Received, traveled: Tra
         ),
         stored=Stored(_tally(tallies.written), _tally(tallies.linked), _tally(tallies.reflinked), _tally(tallies.copied)),
         transfer=Traffic(
-            wire_received_bytes=traveled.wire_received,
-            wire_sent_bytes=traveled.wire_sent,
-            literal_bytes=traveled.literal_bytes,
+            wire_received_bytes=facts.wire_received,
+            wire_sent_bytes=facts.wire_sent,
+            literal_bytes=facts.literal_bytes,
             reused_bytes=reused,
-            zero_bytes=traveled.zero_bytes,
-            interruptions=traveled.interruptions,
+            zero_bytes=facts.zero_bytes,
+            interruptions=facts.interruptions,
             seconds=f"{seconds}.{rest:09d}",
         ),
-        host_keys=HostKeys(traveled.host_key, traveled.sender_key),
-        lookup=concluded.lookup,
+        host_keys=HostKeys(facts.host_key, facts.sender_key),
+        lookup=acquisition.lookup,
         not_in_sums=staging.not_in_sums,
-        received_from=traveled.received_from,
+        received_from=facts.received_from,
         finished=format_utc_time(now),
     )
     return encode_receipt(receipt)
 
 
-def make_received(concluded: StagedAcquisition, receipt: bytes, signer: SigningKey, now: int) -> bytes:
-    """The vault's record that takes the acquisition into the chain."""
-    header, finish = concluded.header, concluded.finish
+def make_received(acquisition: StagedAcquisition, receipt: bytes, signer: SigningKey, now: int) -> bytes:
+    """Encodes the vault's `received` record, which takes the acquisition into the chain."""
+    header, finish = acquisition.header, acquisition.finish
     return encode_record(
         CustodyRecord(
             format="evidencesync-custody/1",
             vault_id=header.vault_id,
-            sequence=concluded.state.head_sequence + 2,
+            sequence=acquisition.state.head_sequence + 2,
             type="received",
             time=format_utc_time(now),
             case=header.case,
@@ -233,17 +260,7 @@ def make_received(concluded: StagedAcquisition, receipt: bytes, signer: SigningK
     )
 
 
-def sign_receipt(signer: SigningKey, receipt: bytes) -> bytes:
-    """The vault's signature over its receipt."""
-    return sign_document(signer, RECEIPT_NAMESPACE, sha512_of(receipt))
-
-
-def sign_record(signer: SigningKey, record: bytes) -> bytes:
-    """The vault's signature over a custody record."""
-    return sign_document(signer, CUSTODY_NAMESPACE, sha512_of(record))
-
-
-def _taken(method: str, digests: list[str], received: Received) -> Point:
+def _taken(method: str, digests: list[str], received: ReceivedContents) -> Point:
     return Point(taken=True, method=method, digests=digests, files=received.files, bytes=received.bytes)
 
 

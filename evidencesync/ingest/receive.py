@@ -1,7 +1,7 @@
-"""Receive: the vault's end of a transfer, the same whether the bytes come over SSH or from this machine.
+"""Serves one link at the vault's end: handshake, authentication and the item's lock, then a transfer or a custody session.
 
-Here: who may come in, which session it is, and under whose lock. What a session then does is in `ingest.session`.
-Nothing is visible under `acquisitions/` before everything is verified, durable and signed.
+The same code serves SSH and links inside one process. The transfer itself is in `ingest.session`. Nothing is visible under
+`acquisitions/` before everything is verified, durable and signed.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ from evidencesync.vault.staging import opened_sessions
 from evidencesync.vault.vault import Vault
 
 _M = TypeVar("_M", bound=Message)
-_ENDING_SECONDS: Final = 20.0  # for a session that was asked to leave, and may just be storing a segment
-_NOTICE_SECONDS: Final = 3.0  # for a session whose sender was killed a moment ago, and which has not noticed yet
+_ENDING_SECONDS: Final = 20.0  # for a session that was asked to end, and may still be storing a segment
+_NOTICE_SECONDS: Final = 3.0  # for a session whose sender was just killed, and which has not noticed it yet
 _POLL_SECONDS: Final = 0.1
 
 
@@ -76,13 +76,12 @@ def receive(
     pulled: Pulled | None = None,
     host: Host = ALONE,
 ) -> None:
-    """Serves one session on a link, and closes it. The other end is told what goes wrong; so is the caller.
+    """Serves one session on a link, and closes it. An error is sent to the other end, and raised.
 
-    `received_from` and `host_key` are what this process itself knows of the connection; the key is None where sshd holds it.
-    With `may_reconnect` a session whose link is lost waits for its sender. `pulled`: the sender is a pull of this very process.
-    `host` is asked for a place once somebody has proved a key that the vault trusts; who gets none is told that it is busy.
-    Whatever it raises, nothing of a session that was
-    not acknowledged or published is to be seen among the evidence.
+    `received_from` and `host_key` describe the connection as this process itself knows it; the key is None where sshd holds it.
+    With `may_reconnect` a session whose link is lost waits for its sender. `pulled`: the sender is a pull in this process.
+    `host` is asked for a place once the sender has proved a key that the vault trusts; without a place, BusyError is raised.
+    Whatever is raised, nothing of a session that was not published is visible among the evidence.
     """
     session = _Session(link, vault, Caller(received_from, host_key, may_reconnect, pulled, host), now or SteadyClock())
     try:
@@ -99,12 +98,12 @@ def receive(
 
 
 def _load_the_rest() -> None:
-    """Loads what a session needs once its sender is admitted: while he signs, for it takes a tenth of a second."""
+    """Imports what a transfer needs while the sender signs: the import takes a tenth of a second."""
     import evidencesync.ingest.session  # noqa: F401
 
 
 def refuse(link: Link, error: EvidenceSyncError) -> None:
-    """Tells a client why there is no session for it at all, and closes the link."""
+    """Sends a client the reason why there is no session for it, and closes the link."""
     try:
         link.write(PREAMBLE + frame_of(failure_of(error, None)))
     except LinkLostError:
@@ -131,15 +130,15 @@ class _Session:
         self._now = now
 
     def send_failure(self, error: EvidenceSyncError) -> None:
-        """Says why the session ends, where the link still works."""
+        """Sends the reason why the session ends, if the link still works."""
         self._connection.try_send(failure_of(error, self._version))
 
     def close(self) -> None:
-        """Lets go of the link and of the thread that reads it."""
+        """Closes the link and ends the thread that reads it."""
         self._connection.close()
 
     def run(self) -> None:
-        """Handshake, then the transfer under the item's lock; or all of it passed on to where the session lives."""
+        """Runs the handshake, then the transfer under the item's lock; or relays the link to the process that has the session."""
         self._connection.write(PREAMBLE)
         admitted, purpose = self._shake_hands()
         send_status = self._send_waiting_status if purpose == "push" else lambda: None
@@ -168,11 +167,11 @@ class _Session:
                 raise SessionGoneError("the vault's end of this session has ended")
             else:
                 acknowledgement = ingest.run()
-        # Only when the lock is free: whoever hears that it is done may begin with the next one at once.
+        # Only when the lock is released: a sender that receives the acknowledgement may begin the next transfer at once.
         self._connection.take_new_link()
         for message in acknowledgement:
             self._connection.try_send(message)
-        ingest.catch_up()  # what is left to do is for a cache
+        ingest.catch_up()  # last: the index is a cache
 
     def _send_waiting_status(self) -> None:
         self._connection.send(Status("receiving", 0, 0))
@@ -191,7 +190,7 @@ class _Session:
         return message
 
     def _shake_hands(self) -> tuple[Admitted, Literal["push", "custody"]]:
-        """Who it is, and what for."""
+        """Runs the handshake; returns the authenticated examiner and the purpose of the session."""
         hello = self._expect(Hello)
         offered = welcome(hello, self._vault, os.urandom(NONCE), self._now())
         self._version = offered.version
@@ -203,18 +202,18 @@ class _Session:
             self._least_bytes = patience.least_bytes
             if self._caller.pulled is not None:
                 self._connection.wait_forever()
-            elif hello.purpose == "push":  # a custody chain is shown to a person, who may think before he signs
+            elif hello.purpose == "push":  # a custody chain is shown to a person, who may take long before signing
                 self._connection.set_patience(patience)
         admitted = admit(self._expect(Begin), offered, self._vault, self._now())
         self._connection.lift_deadline()
         return admitted, hello.purpose
 
-    # Whose item it is.
+    # The item's lock.
 
     def _lock(self, stack: ExitStack, item: VaultItem, admitted: Admitted) -> SocketLink | None:
-        """Takes the item's lock; or gives the link to the process that has it, where it is this very session.
+        """Takes the item's lock; or returns a link to the process that holds it, where that is this very session.
 
-        A session that has lost its sender is asked to leave. Raises LockedError.
+        A session that waits for another sender is asked to end, and the lock is tried again until it has. Raises LockedError.
         """
         request = ResumeRequest(admitted.session, admitted.key.fingerprint, admitted.resumes)
         ending, until = False, time.monotonic() + _NOTICE_SECONDS
@@ -236,7 +235,7 @@ class _Session:
                 return None
 
     def _relay(self, owner: SocketLink) -> None:
-        """Passes bytes between the link and the process in which the session lives, until either ends."""
+        """Copies bytes between the link and the process that has the session, until either ends."""
         forth = threading.Thread(target=_copy, args=(self._connection.rest, owner.write, owner.close), daemon=True)
         forth.start()
         _copy(owner.read, self._connection.write, self._connection.close)
@@ -244,14 +243,17 @@ class _Session:
         forth.join()
 
     def _repeat_acknowledgement(self, item: VaultItem, number: int, admitted: Admitted) -> Iterator[Message]:
-        """The same session again, whose acknowledgement was lost: its own examiner gets what he would have got."""
+        """Yields the acknowledgement of a published session once more, for its own examiner: it may have been lost.
+
+        Raises UntrustedSignerError for another examiner.
+        """
         if item.header(number).examiner.key != admitted.key.fingerprint:
             raise UntrustedSignerError("this session was another examiner's")
         with opened_folder(item.layout.acquisition(number)) as folder:
             documents = {name: _require(folder, name) for name in (RECEIPT, RECEIPT_SIGNATURE, RECEIVED, RECEIVED_SIGNATURE)}
         record = decode_record(documents[RECEIVED])
         head = ChainHead(record.sequence, sha256_of(documents[RECEIVED]).hex())
-        # Stated once: whoever repeats a session of long ago makes the vault say nothing that was true then and is not now.
+        # Stated once: repeating an old session must not make the vault state a head that is not the head any more.
         if item.ledger.head() == head or not was_stated(self._vault, item.name, head):
             state_head(self._vault, item.name, head, at_ns=self._now(), may_be_stated=True)
         yield from show_since(self._vault.ledger, admitted.vault_seen)
@@ -267,7 +269,7 @@ class _Session:
 
 
 def _request_resume(item: VaultItem, request: ResumeRequest) -> SocketLink | bool:
-    """Knocks at the doors of the item's sessions: at his own if he has one, else at each."""
+    """Sends the request to the sockets of the item's sessions: to the one that it resumes, else to each until one accepts."""
     for session, session_fd in opened_sessions(item.layout):
         if not request.resumes or session == request.session:
             answer = request_resume(session_fd, request)

@@ -1,7 +1,7 @@
-"""Stores segments: builds each from what has arrived and from what the vault has, and checks every chunk.
+"""Stores segments: builds each from the data that has arrived and from the vault's own, and checks every chunk.
 
-Gaps between known chunks are refined: they are compared piece by piece with the bytes at the same place of the basis. Nothing
-that is read from the basis is trusted or kept: it is read once to compare, and again to build.
+Gaps between known chunks are refined: compared piece by piece with the bytes at the same place of the basis. Nothing that is
+read from the basis is trusted or kept: it is read once to compare, and again to build.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class RefinedGap:
         return self.basis.gap
 
     def lacked(self) -> list[bool]:
-        """Which pieces have to be sent."""
+        """Returns which pieces have to be sent."""
         return [offset == ABSENT for offset in self.offsets]
 
     @property
@@ -59,7 +59,7 @@ class RefinedGap:
         return longest
 
     def lacked_sizes(self) -> list[int]:
-        """The lengths of the pieces that have to be sent."""
+        """Returns the lengths of the pieces that have to be sent."""
         return [length for length, offset in zip(self.lengths, self.offsets, strict=True) if offset == ABSENT]
 
 
@@ -75,20 +75,20 @@ class Refiner:
     def choose(
         self, rows: Sequence[Row], places: Sequence[Place | None], before: Place | None, after: Place | None
     ) -> tuple[list[RefinableGap[Location]], Place | None]:
-        """The gaps of a segment that are worth refining, and what its end corresponds to."""
+        """Returns the gaps of a segment that are worth refining, and the place in the basis where its end is."""
         gaps, end = find_gaps(rows, places, before, after)
         return [gap for gap in gaps if self._policy.wants_pieces()], end
 
     def compare(self, chosen: RefinableGap[Location], lengths: list[int], digests: bytes) -> RefinedGap:
-        """Where the named pieces of a gap lie in its basis."""
+        """Finds the named pieces of a gap in its basis."""
         offsets = find_pieces(self._key, chosen.gap, lengths, digests, self._read(chosen))
         return RefinedGap(chosen, array("H", lengths), array("i", offsets))
 
     def second_look(self, refined: RefinedGap, first: RefinedGap | None) -> RefinableGap[Location] | None:
-        """What to compare a gap with once more, by its content: a grid that lacks a run as long as a chunk.
+        """Returns the gap to be cut again, by content, where the grid lacks a run as long as a chunk; else None.
 
-        Something may have been moved there, a little or far. Where that never helps it is not tried for a while. `first` is
-        what the first look gave, where this was the second.
+        Bytes may have been inserted or moved there. Where a second look never helps, it is not tried for a while. `first` is the
+        result of the first look, where this is the second.
         """
         size = refined.gap.size
         if refined.gap.phase is not None and refined.longest_lack >= MIN_CHUNK and self._second_policy.wants_pieces():
@@ -99,7 +99,7 @@ class Refiner:
         return None
 
     def build(self, refined: RefinedGap, rows: Sequence[Row], arrived: Iterator[Buffer]) -> list[memoryview]:
-        """The bytes of a gap's rows, to be checked; too short where a basis has become so."""
+        """Builds the bytes of a gap's rows, for the caller to check; too short where a basis has become shorter."""
         data = memoryview(rebuild(refined.lengths, refined.offsets, self._read(refined.basis), arrived))
         parts: list[memoryview] = []
         start = 0
@@ -118,9 +118,9 @@ class Refiner:
 
 @dataclass(slots=True)
 class AlignmentHint:
-    """A content as it is announced, of at most `size` bytes, and how it runs along what the vault has.
+    """A content as it is announced, of at most `size` bytes, and its last known alignment with a basis.
 
-    `place` is where its byte `at` would be. The latest that is known.
+    Byte `at` of the content corresponds to `place` in the basis.
     """
 
     content: SessionContent
@@ -131,12 +131,12 @@ class AlignmentHint:
 
 @dataclass(slots=True)
 class OpenSegment:
-    """A segment on its way: its rows once they are known, where each lies in the vault, and what has arrived.
+    """A segment that is not stored yet: its rows once they are known, where each lies in the vault, and what has arrived.
 
-    `refined` are the gaps whose pieces were named, by their number in `gaps`; `named` are those that are named next. `end` is
-    where the vault has what stood before the next segment. `kept` are rows that arrived when others had to be
-    asked for once more. `twin`: it is said to be known, because another content of this session, which comes before it, has it.
-    `promised`: under which digests others may say the same of it, until it is stored.
+    `refined`: the gaps whose pieces were named, by their number in `gaps`; `named`: the gaps whose pieces come next. `end`: the
+    place in the basis where the segment ends. `kept`: rows that arrived before others had to be requested again. `twin`: the
+    digest of this segment in an earlier content of this session, for which it was answered as known. `promised`: the digests
+    under which later segments may be answered as known because of this one, until it is stored.
     """
 
     number: int
@@ -158,13 +158,13 @@ class OpenSegment:
     ready: bool = False
 
     def set_end(self, end: Place | None) -> None:
-        """Remembers where the vault has what stands before the next segment."""
+        """Records the place in the basis where the segment ends."""
         self.end = end
         if end is not None:
             self.alignment.at, self.alignment.place = self.start + self.size, end
 
     def lacked(self, rows: list[Row]) -> list[bool]:
-        """Which of its rows have to be sent."""
+        """Returns which of its rows have to be sent."""
         return [
             place is None and not row.is_zeros and number not in self.kept
             for number, (place, row) in enumerate(zip(self.places, rows, strict=True))
@@ -172,29 +172,29 @@ class OpenSegment:
 
 
 def has_digest(data: bytes | memoryview | None, row: Row) -> bool:
-    """Whether bytes are those of a chunk."""
+    """Returns whether bytes have a chunk's digest."""
     return data is not None and chunk_digest_of(data) == row.digest
 
 
 def rows_of(lengths: list[int], blocks: list[memoryview]) -> list[Row]:
-    """The rows of a segment that arrived whole: lengths, negative for zeros, and its bytes."""
+    """Returns the rows of a segment that arrived whole, from its lengths (negative for zeros) and its bytes."""
     parts = iter(list(split_blocks(blocks, [length for length in lengths if length > 0])))
     return [Row(length, chunk_digest_of(next(parts))) if length > 0 else Row(-length, ZERO_DIGEST) for length in lengths]
 
 
 class SegmentStore:
-    """Appends segments to the content that is being assembled, in recipe and journal, too."""
+    """Appends segments to the content that is being assembled, and to its recipe and the journal."""
 
-    def __init__(self, vault: IngestContext, staging: Staging, refiner: Refiner) -> None:
+    def __init__(self, context: IngestContext, staging: Staging, refiner: Refiner) -> None:
         self.zero_bytes = 0
-        self._vault = vault
+        self._context = context
         self._staging = staging
         self._refiner = refiner
 
     def store(self, assembly: Assembly, stream: int, segment: OpenSegment) -> bool:
-        """Appends a segment, and gives True; or False, where a basis proved bad, and nothing of it was appended.
+        """Appends a segment and returns True; or False where a basis is damaged, and nothing of the segment was appended.
 
-        Then its `rows` are None where they have to be listed first; else its `places` are those that are left.
+        Then its `rows` are None where the sender has to list them first; else its `places` are those that are still good.
         """
         rows = segment.rows or []
         if segment.lengths is not None:
@@ -217,9 +217,9 @@ class SegmentStore:
             self._put(assembly, row, b"" if row.is_zeros else next(parts), None)
 
     def _store_known(self, assembly: Assembly, segment: OpenSegment, rows: list[Row], whole: tuple[Location, int]) -> bool:
-        """A segment that one published file has as a whole; every chunk of it is checked before it counts."""
+        """Appends a segment that one published file has as a whole; every chunk is checked before any is used."""
         location, offset = whole
-        basis = self._vault.basis
+        basis = self._context.basis
         parts: list[bytes] = []
         for row in rows:
             data = b"" if row.is_zeros else basis.read(location, offset, row.length)
@@ -237,7 +237,7 @@ class SegmentStore:
         return True
 
     def _put(self, assembly: Assembly, row: Row, part: bytes | memoryview, place: tuple[Location, int] | None) -> None:
-        """The next row, and where it was found."""
+        """Appends the next row. `place` is where it was found."""
         if row.is_zeros:
             self.zero_bytes += row.length
             assembly.add_zeros(row.length, place)
@@ -245,9 +245,9 @@ class SegmentStore:
             assembly.add(part, place)
 
     def _store_mixed(self, assembly: Assembly, segment: OpenSegment, rows: list[Row]) -> bool:
-        """Chunks from anywhere in the vault, and what arrived. All are checked before the first is used."""
+        """Appends chunks from anywhere in the vault, and chunks that arrived. All are checked before the first is used."""
         parts: dict[int, bytes | memoryview] = self._arrived(segment, rows)
-        basis = self._vault.basis
+        basis = self._context.basis
         bad = False
         for number, (row, place) in enumerate(zip(rows, segment.places, strict=True)):
             if place is not None:
@@ -268,7 +268,7 @@ class SegmentStore:
         return True
 
     def _arrived(self, segment: OpenSegment, rows: list[Row]) -> dict[int, bytes | memoryview]:
-        """The rows that have arrived, whole or in pieces. One of a gap that was put together wrongly is not among them."""
+        """Returns the rows that have arrived, whole or in pieces; without the rows of gaps that do not have the right digest."""
         wanted = segment.lacked(rows)
         gaps = list(segment.refined.values())  # in the order of the gaps: a second look does not change it
         for refined in gaps:
@@ -286,5 +286,5 @@ class SegmentStore:
             segment.kept |= {
                 number: part for number, part in enumerate(built, start=refined.gap.first) if has_digest(part, rows[number])
             }
-        segment.gaps = []  # what is still lacked is asked for whole
+        segment.gaps = []  # what is still missing is requested whole
         return dict(segment.kept)

@@ -26,16 +26,13 @@ from evidencesync.ingest.context import IngestContext
 from evidencesync.ingest.manifests import leftover_manifests, not_verified, previous_manifest, staged_lines
 from evidencesync.ingest.pages import PageIntake, PreviousManifest
 from evidencesync.ingest.receipt import (
-    Received,
+    ReceivedContents,
     StagedAcquisition,
     TransferFacts,
     check_finish,
     check_hard_links,
     check_header,
-    make_receipt,
-    make_received,
-    sign_receipt,
-    sign_record,
+    sign_acquisition,
 )
 from evidencesync.ingest.session_contents import SessionContents
 from evidencesync.ingest.streams import StreamIntake
@@ -61,10 +58,7 @@ from evidencesync.vault.index.index import Index
 from evidencesync.vault.index.reindex import catch_up
 from evidencesync.vault.item import ItemState, VaultItem
 from evidencesync.vault.layout import (
-    ACQUIRED,
-    ACQUIRED_SIGNATURE,
     DATA,
-    MANIFEST_SIGNATURE,
     RECEIPT,
     RECEIPT_SIGNATURE,
     RECEIVED,
@@ -89,7 +83,7 @@ _STATUS_SECONDS: Final = 1.0
 
 
 class IngestSession:
-    """One acquisition being made. `run` is called once, under the item's lock."""
+    """Makes one acquisition. `run` is called once, under the item's lock."""
 
     def __init__(
         self,
@@ -100,12 +94,16 @@ class IngestSession:
         caller: Caller,
         now: Callable[[], int],
     ) -> None:
+        self.least_bytes = 0
+        """The bytes that the content needs at the least, where none of it is in the vault."""
         self._connection = connection
         self._vault = vault
         self._item = item
         self._admitted = admitted
         self._caller = caller
         self._now = now
+        self._lookup_scope = self._choose_lookup_scope()
+        self._scope = Scope.of(item.name, self._lookup_scope)
         self._started = time.monotonic_ns()
         self._done_bytes = 0
         self._total_bytes = 0
@@ -114,12 +112,10 @@ class IngestSession:
         self._damaged: set[Location] = set()
         self._manifests: list[PreviousManifest] = []
         self._vault_shown = 0
-        self.least_bytes = 0
-        """The room that what comes takes at the least, where nothing of it is in the vault."""
-        self._unread = 0  # documents of earlier acquisitions, which are no basis then
+        self._unread = 0  # documents of earlier acquisitions that could not be read, and so are no basis
 
     def run(self) -> list[Message]:
-        """The transfer and its end; gives the acknowledgement, to be sent when the lock is free.
+        """Receives, checks and publishes one acquisition; returns the acknowledgement, to be sent when the lock is released.
 
         Before it go the records that the vault's own chain has got meanwhile: the last states the item's new head.
         """
@@ -129,82 +125,81 @@ class IngestSession:
         if state.sealed:
             raise SealedError(f"item {item.name} is sealed")
         check_space(item.layout.root, 0)
-        pulled = self._caller.pulled
-        lookup_scope = self._lookup_scope()
-        scope = Scope.of(item.name, lookup_scope)
         with ExitStack() as stack:
             index = self._vault.index()
             stack.callback(index.close)
             leftovers = Leftovers(item, admitted.session)
             stack.callback(leftovers.close)
-            present = SessionContents(scope)
-            open_tree = partial(self._open_tree, leftovers)
             self._while_working("receiving", partial(self._look_up, index, leftovers, state))
-            self._check_declared(index.known(scope) + leftovers.count)
+            lookup = Lookup(index, leftovers)
+            known = lookup.known(self._scope)
+            self._check_declared(known)
             staging = stack.enter_context(Staging.create(item, admitted.session))
             staging.keep_reserve()
-            basis = Basis(
-                partial(_open_any, open_tree, present, staging), from_disk=admitted.read_back, working=self._send_keep_alive
-            )
-            stack.callback(basis.close)
-            self._damaged = basis.damaged
+            context = self._make_context(lookup, leftovers, staging, state)
+            stack.callback(context.basis.close)
             self._open_session_socket(staging, stack)
-            lookup = Lookup(index, leftovers)
+            # The sender checks both chains before it signs anything: so they go before Ready.
             self._show_chains()
-            self._connection.send(_ready(admitted, state, lookup.known(scope), lookup_scope, leftovers.count))
-            previous = (item.name.case.folder, item.name.item.folder, state.next_acquisition - 1)
-            side = IngestContext(
-                Receiver(), lookup, scope, basis, admitted.read_back, piece_key(admitted.session), previous, present
-            )
-            streams = StreamIntake(side, staging, leftovers)
+            self._connection.send(_ready(admitted, state, known, self._lookup_scope, leftovers.count))
+            streams = StreamIntake(context, staging, leftovers)
             stack.callback(streams.close)
-            vault_id, vault_key = self._vault.settings.id, self._vault.signer.public_key.fingerprint
-
-            def check(header: ManifestHeader) -> None:
-                check_header(header, admitted, vault_id, vault_key, state)
-                leftovers.set_header(header)
-
-            pages = PageIntake(
-                side,
-                streams,
-                staging,
-                self._manifests,
-                leftovers,
-                check,
-                on_page=pulled.on_page if pulled is not None else None,
-            )
-            finish = self._take_everything(side.receiver, streams, pages)
+            pages = self._make_page_intake(context, streams, staging, leftovers, state)
+            finish = self._receive_all(context.receiver, streams, pages)
             self._connection.committed = True
             self._connection.interruptions += leftovers.count_continued()
-            published = self._conclude(state, staging, streams, pages, finish, lookup_scope)
-            self._while_working("publishing", leftovers.remove_continued)
+            published = self._conclude(state, staging, streams, pages, finish)
+            self._while_working("publishing", leftovers.remove_continued)  # only now: before, a crash would have lost them
             return [*show_after(self._vault.ledger, self._vault_shown), published]
 
+    def _make_context(self, lookup: Lookup, leftovers: Leftovers, staging: Staging, state: ItemState) -> IngestContext:
+        admitted, contents = self._admitted, SessionContents(self._scope)
+        open_tree = partial(_open_any, partial(self._open_tree, leftovers), contents, staging)
+        basis = Basis(open_tree, from_disk=admitted.read_back, working=self._send_keep_alive)
+        self._damaged = basis.damaged
+        name = self._item.name
+        previous = (name.case.folder, name.item.folder, state.next_acquisition - 1)
+        key = piece_key(admitted.session)
+        return IngestContext(Receiver(), lookup, self._scope, basis, admitted.read_back, key, previous, contents)
+
+    def _make_page_intake(
+        self, context: IngestContext, streams: StreamIntake, staging: Staging, leftovers: Leftovers, state: ItemState
+    ) -> PageIntake:
+        admitted, pulled = self._admitted, self._caller.pulled
+        vault_id, vault_key = self._vault.settings.id, self._vault.signer.public_key.fingerprint
+
+        def check(header: ManifestHeader) -> None:
+            check_header(header, admitted, vault_id, vault_key, state)
+            leftovers.set_header(header)
+
+        on_page = pulled.on_page if pulled is not None else None
+        return PageIntake(context, streams, staging, self._manifests, leftovers, check, on_page=on_page)
+
     def _open_session_socket(self, staging: Staging, stack: ExitStack) -> None:
-        """The sender may come back, if whoever called this allows it."""
+        """Lets the sender reconnect, if the caller allows it."""
         if self._caller.may_reconnect:
-            who, caller = self._admitted, self._caller
-            sender = SenderIdentity(who.principal, who.key.fingerprint, caller.received_from)
-            self._connection.open_session_socket(staging.session_fd, who.session, sender, caller.host)
+            admitted, caller = self._admitted, self._caller
+            sender = SenderIdentity(admitted.principal, admitted.key.fingerprint, caller.received_from)
+            self._connection.open_session_socket(staging.session_fd, admitted.session, sender, caller.host)
             stack.callback(self._connection.close_session_socket)
 
-    def _lookup_scope(self) -> LookupScope:
+    def _choose_lookup_scope(self) -> LookupScope:
         """How far lookups go. A pull's source may be anybody's machine: what it can learn of the vault ends at the item."""
         pulled = self._caller.pulled
         return "item" if pulled is not None and pulled.on_page is not None else self._vault.settings.policy.lookup_scope
 
     def catch_up(self) -> None:
-        """The index with everything that is published in the case, also by a session that ended before it came to this."""
+        """Adds everything that is published in the case to the index, also what an interrupted session has not added."""
         index = self._vault.index()
         try:
             catch_up(self._vault.layout, index, self._item.name.case.folder)
         finally:
             index.close()
 
-    # Before.
+    # Before the transfer.
 
     def _check_declared(self, known: int) -> None:
-        """Refuses at once what cannot fit; where anything is known that may be part of it, nobody knows."""
+        """Refuses at once what cannot fit. Where anything is known that may be reused, the room that is needed is not known."""
         if not known:
             check_declared(self._item.layout.root, self.least_bytes)
 
@@ -213,7 +208,7 @@ class IngestSession:
         leftovers.load()
         try:
             self._manifests = previous_manifest(state)
-        except StorageError:  # it is no basis, and its pages travel again
+        except StorageError:  # then it is no basis, and its pages travel again
             self._unread += 1
         self._manifests += leftover_manifests(leftovers)
 
@@ -226,7 +221,7 @@ class IngestSession:
             return TreeReader(os.open(folder, FOLDER_FLAGS))
 
     def _show_chains(self) -> None:
-        """Both chains, from what the sender has seen of them on: he decides whether they are what they were."""
+        """Sends both chains from the last records that the sender knows on: the sender checks that they are what they were."""
         for batch in show_since(self._item.ledger, self._admitted.seen):
             self._connection.send(batch)
         for batch in show_since(self._vault.ledger, self._admitted.vault_seen):
@@ -235,32 +230,32 @@ class IngestSession:
 
     # Transfer.
 
-    def _take_everything(self, receiver: Receiver, streams: StreamIntake, pages: PageIntake) -> Finish:
-        """Takes everything in, over as many links as it needs; returns when the sender says that this was all, and it was."""
+    def _receive_all(self, receiver: Receiver, streams: StreamIntake, pages: PageIntake) -> Finish:
+        """Receives everything, over as many links as it takes; returns when the end is announced and nothing is missing."""
         lost = False
         while True:
             try:
                 if lost:
                     receiver = self._resume(streams, pages)
-                return self._take_frames(receiver, streams, pages)
+                return self._receive_frames(receiver, streams, pages)
             except LinkLostError:
-                # A sender who had gone before the item was his sends nothing, and has nothing here to come back to.
+                # A sender that was lost before it had sent anything has nothing here to resume.
                 if not self._has_received or not self._connection.wait():
                     raise
                 lost = True
 
     def _resume(self, streams: StreamIntake, pages: PageIntake) -> Receiver:
-        """Goes back to what is stored, and tells the sender where that is."""
+        """Goes back to what is stored, and sends the sender that position."""
         stored = streams.stored
         resumed = Resumed(pages.stored, stored.segments, stored.streams, stored.left is not None, concluding=False)
         receiver = Receiver(resumed, stored.left)
         streams.rewind(receiver)
-        self._connection.send(resumed)
+        self._connection.send(resumed)  # before the pages: they may send answers, which the sender expects after it
         pages.rewind(receiver)
         return receiver
 
-    def _take_frames(self, receiver: Receiver, streams: StreamIntake, pages: PageIntake) -> Finish:
-        """Stores what comes. The end may be announced while answers to what was asked are still under way."""
+    def _receive_frames(self, receiver: Receiver, streams: StreamIntake, pages: PageIntake) -> Finish:
+        """Stores what arrives on one link. The end may be announced while answers to earlier requests are still under way."""
         finish: Finish | None = None
         for frame_type, body in self._connection.frames():
             self._has_received = True
@@ -271,7 +266,7 @@ class IngestSession:
                     _dispatch(event, streams, pages)
             answers = receiver.take_output()
             if answers:
-                with suppress(LinkLostError):  # what has arrived is stored all the same, and after that the link's end is met
+                with suppress(LinkLostError):  # what has arrived is stored first; the next read then meets the link's end
                     self._connection.write(answers)
             if finish is not None and streams.is_idle and pages.is_idle:
                 if not pages.reader.done:
@@ -282,32 +277,52 @@ class IngestSession:
     # The end.
 
     def _conclude(
-        self,
-        state: ItemState,
-        staging: Staging,
-        streams: StreamIntake,
-        pages: PageIntake,
-        finish: Finish,
-        lookup_scope: LookupScope,
+        self, state: ItemState, staging: Staging, streams: StreamIntake, pages: PageIntake, finish: Finish
     ) -> Published:
-        """Checks, makes durable, reads back, signs, publishes; gives the acknowledgement that may then be sent."""
-        header, tally, admitted = pages.reader.header, pages.reader.tally, self._admitted
+        """Checks, syncs, reads back, signs and publishes; returns the acknowledgement that may then be sent."""
+        header, tally = pages.reader.header, pages.reader.tally
         if header is None:
             raise ProtocolError("a manifest without a header")
+        now = self._verify(state, staging, pages, finish)
+        acquisition = StagedAcquisition(header, finish, staging, state, self._lookup_scope)
+        received = ReceivedContents(tally.contents, tally.bytes, self._admitted.read_back, pages.tallies)
+        documents = sign_acquisition(acquisition, received, self._transfer_facts(streams, pages), self._vault.signer, now)
+        published = publish(staging, documents)
+        with committed(published.number):
+            head = ChainHead(state.head_sequence + 2, sha256_of(documents[RECEIVED]).hex())
+            state_head(self._vault, self._item.name, head, at_ns=now)
+        return Published(
+            published.number,
+            documents[RECEIPT],
+            documents[RECEIPT_SIGNATURE],
+            documents[RECEIVED],
+            documents[RECEIVED_SIGNATURE],
+            damaged=len(self._damaged) + self._unread,
+            repeated=False,
+        )
+
+    def _verify(self, state: ItemState, staging: Staging, pages: PageIntake, finish: Finish) -> int:
+        """Holds what is staged to what the examiner signed, and makes it durable. Returns the time that the vault will state."""
         staging.finish()
-        self._total_bytes = tally.bytes
-        trust, low_s = self._vault.load_trust(), self._vault.low_s
-        check_finish(finish, staging, pages.manifest_sha512.digest(), admitted, trust, state, self._now(), low_s=low_s)
-        self._while_working("syncing", staging.sync)
+        self._total_bytes = pages.reader.tally.bytes
+
+        def check() -> int:
+            now, trust = self._now(), self._vault.load_trust()
+            digest = pages.manifest_sha512.digest()
+            check_finish(finish, staging, digest, self._admitted, trust, state, now, low_s=self._vault.low_s)
+            return now
+
+        check()  # before hours of work that a bad signature would make void
+        self._while_working("syncing", staging.sync)  # before the read-back: it must find what is on the disk
         self._while_working("syncing", lambda: check_hard_links(pages.hard_links, staging))
-        if admitted.read_back:
+        if self._admitted.read_back:
             self._while_working("read-back", lambda: self._read_back(staging, pages))
-        # All of this may have taken hours: who is trusted is asked again, for the very time that the vault will state.
-        now = self._now()
-        check_finish(finish, staging, pages.manifest_sha512.digest(), admitted, self._vault.load_trust(), state, now, low_s=low_s)
+        # All of this may have taken hours: trust is asked for again, for the very time that the vault will state.
+        return check()
+
+    def _transfer_facts(self, streams: StreamIntake, pages: PageIntake) -> TransferFacts:
         pulled = self._caller.pulled
-        received = Received(tally.contents, tally.bytes, admitted.read_back, pages.tallies)
-        traveled = TransferFacts(
+        return TransferFacts(
             self._connection.wire_received,
             self._connection.wire_sent,
             streams.literal_bytes + pages.literal_bytes,
@@ -318,34 +333,9 @@ class IngestSession:
             self._caller.host_key,
             pulled.host_key if pulled is not None else None,
         )
-        concluded = StagedAcquisition(header, finish, staging, state, lookup_scope)
-        receipt = make_receipt(concluded, received, traveled, now)
-        signer = self._vault.signer
-        record = make_received(concluded, receipt, signer, now)
-        documents = {
-            MANIFEST_SIGNATURE: finish.signature,
-            ACQUIRED: finish.acquired,
-            ACQUIRED_SIGNATURE: finish.acquired_signature,
-            RECEIPT: receipt,
-            RECEIPT_SIGNATURE: sign_receipt(signer, receipt),
-            RECEIVED: record,
-            RECEIVED_SIGNATURE: sign_record(signer, record),
-        }
-        published = publish(staging, documents)
-        with committed(published.number):
-            state_head(self._vault, self._item.name, ChainHead(state.head_sequence + 2, sha256_of(record).hex()), at_ns=now)
-        return Published(
-            published.number,
-            receipt,
-            documents[RECEIPT_SIGNATURE],
-            record,
-            documents[RECEIVED_SIGNATURE],
-            damaged=len(self._damaged) + self._unread,
-            repeated=False,
-        )
 
     def _read_back(self, staging: Staging, pages: PageIntake) -> None:
-        """The third point, for everything that was not read from the disk when it was linked."""
+        """Takes the digests of the third point (disk) of everything that was not read from the disk when it was linked."""
         data_fd = staging.open_data()
         try:
             lines = not_verified(staged_lines(staging), pages.verified_on_disk)
@@ -358,16 +348,16 @@ class IngestSession:
         self._done_bytes += size
 
     def _send_keep_alive(self) -> None:
-        """In the middle of work on what has arrived, which may take long: the sender should not take this end for gone."""
+        """Sends a keep-alive Status at most every _STATUS_SECONDS during long local work."""
         now = time.monotonic()
         if now - self._last_keep_alive >= _STATUS_SECONDS:
             self._last_keep_alive = now
             self._connection.try_send(Status("receiving", 0, 0))
 
     def _while_working(self, stage: Stage, work: Callable[[], object]) -> None:
-        """Runs work that takes its time in a thread, and lets the sender know that this end is alive.
+        """Runs long work in a thread, and sends a Status about once a second, so that the sender does not time out.
 
-        The work goes on when there is nobody who hears it, and a sender who comes back is told where it is.
+        The work goes on while the link is lost. A sender that has reconnected is sent that it has nothing to send any more.
         """
         self._done_bytes = 0
         with ThreadPoolExecutor(1, stage) as pool:
@@ -379,9 +369,11 @@ class IngestSession:
             running.result()
 
 
-def _open_any(open_tree: Callable[[TreeKey], TreeReader], present: SessionContents, staging: Staging, key: TreeKey) -> TreeReader:
-    """What is published or left over; and what this session itself has brought."""
-    return present.tree(staging.open_data()) if key[2] == THIS_SESSION else open_tree(key)
+def _open_any(
+    open_tree: Callable[[TreeKey], TreeReader], contents: SessionContents, staging: Staging, key: TreeKey
+) -> TreeReader:
+    """Opens the files of a published acquisition, of an interrupted session, or of this session itself."""
+    return contents.tree(staging.open_data()) if key[2] == THIS_SESSION else open_tree(key)
 
 
 def _ready(admitted: Admitted, state: ItemState, known: int, lookup_scope: LookupScope, leftovers: int) -> Ready:
@@ -398,7 +390,7 @@ def _ready(admitted: Admitted, state: ItemState, known: int, lookup_scope: Looku
 
 
 def _dispatch(event: Event, streams: StreamIntake, pages: PageIntake) -> None:
-    """Gives an event to the intake it is for. A page may have waited for the content that a stream completes."""
+    """Passes an event to its intake. A page may have waited for the content that a stream completes."""
     match event:
         case PageNamed():
             pages.on_named(event)
@@ -425,4 +417,4 @@ def _dispatch(event: Event, streams: StreamIntake, pages: PageIntake) -> None:
             streams.on_closed(event)
             pages.advance()
         case _:
-            raise InternalError("an event that nobody takes")
+            raise InternalError("an event without an intake")

@@ -1,7 +1,7 @@
-"""Remembers the contents that this session has received, so that a repeated one is neither asked for nor written twice.
+"""Remembers the contents that this session has received, so that a repeated one is neither sent nor written twice.
 
-A remembered place is a hint: what lies there is read and hashed before it is used, like everything that the vault has. The
-memory is bounded; a content that was dropped from it is asked for again.
+A remembered place is a hint: the bytes there are hashed before they are used, like all bytes of a basis. The memory is
+bounded; a content that was dropped from it is requested again.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from evidencesync.vault.layout import THIS_SESSION, Location, Scope
 from evidencesync.vault.tree import TreeReader
 
 _REMEMBERED_BYTES: Final = 12 * MIB
-"""Of memory, for each kind: of large contents the latest 20 GiB are remembered, more or less, and the latest 25,000 files."""
+"""Memory for each kind: it holds about the latest 20 GiB of large contents, and the latest 25,000 files."""
 _OVERHEAD: Final = 400  # bytes of an entry besides rows and paths
-_STAGED: Final = b"\0"  # with which the path of a large content begins here: no path of evidence can
+_STAGED: Final = b"\0"  # prefix of a large content's path in a Location here; no path of evidence can contain it
 
 
 @dataclass(slots=True)
 class SessionContent:
-    """A larger content of this session: first it is assembled, then it is whole, in the end it has a path in `data/`.
+    """A larger content of this session: first it is assembled, then it is complete, in the end it has a path in `data/`.
 
-    `staged` has its bytes until then; or `existing` says where they all lie. `is_gone`: no line of the manifest named it.
+    `staged` has its bytes until then; or `existing` is a file that has them all. `is_gone`: no line of the manifest named it.
     """
 
     number: int
@@ -67,12 +67,12 @@ class SessionContents:
     # Large contents.
 
     def begin(self) -> SessionContent:
-        """A larger content begins to be assembled."""
+        """Returns a new entry for a larger content that is about to be assembled."""
         self._count += 1
         return SessionContent(self._count)
 
     def add_segment(self, content: SessionContent, offset: int, rows: list[Row]) -> None:
-        """A segment of it is stored, and begins at this offset."""
+        """Remembers a stored segment of a content, and its offset."""
         packed = pack_segment(rows)
         digest = segment_digest_of(packed)
         if digest in self._segments:
@@ -87,27 +87,27 @@ class SessionContents:
     def complete(
         self, content: SessionContent, blake3: Blake3Digest, size: int, staged: StagedContent | None, existing: Location | None
     ) -> None:
-        """It is whole: staged, or to be found in another place."""
+        """Marks a content as complete: staged, or in an existing file."""
         content.blake3, content.size, content.staged, content.existing = blake3, size, staged, existing
 
     def place(self, content: SessionContent, path: bytes) -> None:
-        """It has its place in `data/`."""
+        """Records a content's path in `data/`."""
         content.path, content.staged = path, None
         if content.number in self._contents:
             self._segment_bytes += len(path)
 
     def drop(self, content: SessionContent) -> None:
-        """No line names it."""
+        """Marks a content as gone: no line of the manifest named it."""
         content.is_gone, content.staged = True, None
 
     def find_segment(self, digest: SegmentDigest) -> tuple[Location, int, list[Row]] | None:
-        """Where a segment of a whole content lies, and its rows."""
+        """Returns where a segment of a complete content lies, and its rows."""
         found = self._segments.get(digest)
         location = self._location(found.content) if found is not None else None
         return None if found is None or location is None else (location, found.offset, unpack_segment(found.packed))
 
     def is_coming(self, digest: SegmentDigest, content: SessionContent) -> bool:
-        """Whether another content than this one has a segment, and is being assembled."""
+        """Returns whether another content that is still being assembled has this segment."""
         found = self._segments.get(digest)
         return found is not None and found.content is not content and found.content.blake3 is None and not found.content.is_gone
 
@@ -131,7 +131,7 @@ class SessionContents:
     # Small contents.
 
     def add_small(self, blake3: Blake3Digest, path: bytes, size: int) -> None:
-        """A small content that is listed here, and will lie at its path before anything that is listed later does."""
+        """Remembers a small content that is listed here: it will be stored at its path before any later one is stored."""
         if blake3 in self._small:
             return
         self._small[blake3] = Location(self._scope.case, self._scope.item, THIS_SESSION, path, size, blake3)
@@ -141,14 +141,14 @@ class SessionContents:
             self._small_bytes -= len(self._small.pop(oldest).path) + _OVERHEAD
 
     def find_small(self, blake3: Blake3Digest, size: int) -> Location | None:
-        """Where a small content lies, or will lie in time."""
+        """Returns where a small content lies, or will lie when it is needed."""
         found = self._small.get(blake3)
         return found if found is not None and found.size == size else None
 
     # Files.
 
     def add_file(self, blake3: Blake3Digest, mtime_ns: int | None, path: bytes, size: int) -> None:
-        """A file was made in `data/`, with this content and time: another one with both is a name of it."""
+        """Remembers a new file in `data/`: a later one with the same content and time becomes a hard link to it."""
         key = blake3, mtime_ns
         if key in self._files:
             return
@@ -159,25 +159,25 @@ class SessionContents:
             self._file_bytes -= len(self._files.pop(oldest).path) + _OVERHEAD
 
     def find_file(self, blake3: Blake3Digest, mtime_ns: int | None) -> Location | None:
-        """A file of this session with this content and time."""
+        """Returns a file of this session with this content and time."""
         return self._files.get((blake3, mtime_ns))
 
     # Reading.
 
     def tree(self, data_fd: int) -> TreeReader:
-        """Opens what `find_segment` and `find_small` have named. Takes over a descriptor of `data/`."""
+        """Returns a reader of the locations that `find_segment` and `find_small` return. Takes over a descriptor of `data/`."""
         return _SessionTree(data_fd, self._contents)
 
 
 class _SessionTree(TreeReader):
-    """The files of a `data/` that is being made, and contents that have no place in it yet."""
+    """Reads files of a `data/` that is being built, and contents that have no path in it yet."""
 
     def __init__(self, data_fd: int, contents: dict[int, SessionContent]) -> None:
         super().__init__(data_fd)
         self._contents = contents
 
     def locate(self, path: bytes) -> tuple[int, bytes]:
-        """See TreeReader. Raises MissingOrExtraError where it has no place yet."""
+        """See TreeReader. Raises MissingOrExtraError for a content that has no path yet."""
         return super().locate(self._placed(path))
 
     def open_file(self, path: bytes) -> tuple[int, os.stat_result]:

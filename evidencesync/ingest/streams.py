@@ -1,4 +1,4 @@
-"""Assembles larger contents from what arrives and from what the vault has, in order, and digests every byte of them."""
+"""Receives streams: assembles larger contents in order, from arriving data and the vault's own, and digests every byte."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from evidencesync.vault.staging import Staging
 
 @dataclass(frozen=True, slots=True)
 class StoredCounts:
-    """How many segments and how many streams are stored, and how many bytes the open stream may still have."""
+    """How many segments and streams are stored, and how many bytes the open stream may still have (None: none is open)."""
 
     segments: int
     streams: int
@@ -42,23 +42,23 @@ class StoredCounts:
 
 
 class StreamIntake:
-    """Takes the events of streams in the order they come; stores segments strictly in order of their numbers."""
+    """Handles the events of streams in the order they come; stores segments strictly in order of their numbers."""
 
-    def __init__(self, vault: IngestContext, staging: Staging, leftovers: Leftovers) -> None:
+    def __init__(self, context: IngestContext, staging: Staging, leftovers: Leftovers) -> None:
         self.literal_bytes = 0
         self._contents: deque[AssembledContent] = deque()
-        self._receiver = vault.receiver
-        self._index = vault.index
-        self._scope = vault.scope
-        self._basis = vault.basis
+        self._receiver = context.receiver
+        self._index = context.index
+        self._scope = context.scope
+        self._basis = context.basis
         self._staging = staging
         self._leftovers = leftovers
-        self._refiner = Refiner(vault.basis, vault.piece_key)
-        self._segments = SegmentStore(vault, staging, self._refiner)
-        self._from_disk = vault.from_disk
-        self._previous = vault.previous
-        self._present = vault.present
-        self._content = vault.present.begin()
+        self._refiner = Refiner(context.basis, context.piece_key)
+        self._segments = SegmentStore(context, staging, self._refiner)
+        self._from_disk = context.from_disk
+        self._previous = context.previous
+        self._session_contents = context.session_contents
+        self._content = context.session_contents.begin()
         self._promised: dict[SegmentDigest, tuple[int, AlignmentHint]] = {}  # not stored yet; the first of each
         self._queue: deque[AlignmentHint | OpenSegment | StreamClosed] = deque()
         self._open: dict[int, OpenSegment] = {}
@@ -82,12 +82,12 @@ class StreamIntake:
 
     @property
     def stored(self) -> StoredCounts:
-        """Where a sender has to go on whose link was lost."""
+        """Where a sender that has reconnected has to continue."""
         left = self._stream_size - self._assembly.size if self._assembly is not None else None
         return StoredCounts(self._stored, self._streams, left)
 
     def rewind(self, receiver: Receiver) -> None:
-        """Drops what has not been stored: it comes again, and is answered through this receiver."""
+        """Drops what has not been stored: the sender sends it again, and is answered through this receiver."""
         self._receiver = receiver
         self._queue.clear()
         self._open.clear()
@@ -97,20 +97,20 @@ class StreamIntake:
         self._announced = self._assembly.size if self._assembly is not None else 0
 
     def take(self, blake3: Blake3Digest) -> AssembledContent | None:
-        """A complete content, which is the caller's from now on.
+        """Hands over a complete content to the caller; None where it is not complete yet.
 
-        Contents come in the order in which they are listed: those before it are of files that could not be read to their
-        end. They are let go.
+        Contents come in the order in which pages list them: the ones before it belong to files that could not be read to their
+        end, and are discarded.
         """
         if all(content.blake3 != blake3 for content in self._contents):
             return None
         while (content := self._contents.popleft()).blake3 != blake3:
-            self._present.drop(content.present)
+            self._session_contents.drop(content.session_content)
             _discard(content.staged)
         return content
 
     def close(self) -> None:
-        """Lets go of every content that no page has taken."""
+        """Closes every content that no page has taken."""
         assembly, self._assembly = self._assembly, None
         if assembly is not None:
             assembly.close()
@@ -120,24 +120,24 @@ class StreamIntake:
         self._contents.clear()
 
     def on_opened(self, event: StreamOpened) -> None:
-        """A content begins."""
-        self._alignment, self._announced = AlignmentHint(self._present.begin(), event.size), 0
+        """Handles the beginning of a content."""
+        self._alignment, self._announced = AlignmentHint(self._session_contents.begin(), event.size), 0
         self._enqueue_event(self._alignment)
 
     def on_resembles(self, event: StreamResembles) -> None:
-        """The content that begins may be like the file that was at its path before: a place to compare pieces with."""
+        """Aligns the content that begins with the file at its path in the previous acquisition, as a basis for pieces."""
         found = self._basis.find_path(self._previous, event.path.raw)
         if found is not None:
             self._alignment.place = Anchor(found, 0)
 
     def on_closed(self, event: StreamClosed) -> None:
-        """A content ends."""
+        """Handles the end of a content."""
         self._enqueue_event(event)
 
     def on_named(self, event: SegmentNamed) -> None:
-        """A segment is named: the vault has it, or its rows are asked for."""
+        """Handles a segment that is named by its digest: the vault has it, or requests its rows."""
         segment = self._enqueue(event.number, event.size)
-        found = self._present.find_segment(event.digest)
+        found = self._session_contents.find_segment(event.digest)
         if found is None and self._is_promised(event.digest, segment):
             segment.twin, segment.ready = event.digest, True
             self._receiver.answer_segment(event.number, known=True, rows=0)
@@ -155,7 +155,7 @@ class StreamIntake:
         self.advance()
 
     def on_listed(self, event: ChunksListed) -> None:
-        """The rows of a segment: what the vault lacks is asked for."""
+        """Handles the rows of a segment: requests those that the vault lacks."""
         segment = self._open.get(event.number) or self._enqueue(event.number, sum(row.length for row in event.rows))
         segment.rows = event.rows
         segment.whole = None
@@ -174,7 +174,7 @@ class StreamIntake:
         self.advance()
 
     def on_pieces(self, event: PiecesListed) -> None:
-        """The pieces of gaps: those that the basis lacks are asked for."""
+        """Handles the pieces of gaps: requests those that the basis lacks."""
         segment = self._open[event.number]
         asked, segment.named = segment.named, []
         missing: list[bool] = []
@@ -191,7 +191,7 @@ class StreamIntake:
         self._receiver.need_pieces(event.number, missing, spared, [number in segment.named for number in asked])
 
     def on_segment(self, event: SegmentArrived) -> None:
-        """A whole segment that was not asked about."""
+        """Handles a whole segment that was sent without being named first."""
         segment = self._enqueue(event.number, sum(map(abs, event.lengths)))
         segment.lengths, segment.blocks, segment.ready = event.lengths, event.blocks, True
         segment.rows = rows_of(event.lengths, event.blocks)
@@ -200,7 +200,7 @@ class StreamIntake:
         self.advance()
 
     def on_chunks(self, event: ChunksArrived) -> None:
-        """The rows and pieces that were asked for."""
+        """Handles the rows and pieces that were requested."""
         segment = self._open[event.number]
         segment.blocks = event.blocks
         segment.ready = True
@@ -208,7 +208,7 @@ class StreamIntake:
         self.advance()
 
     def advance(self) -> None:
-        """Stores what is next in order, as far as it is there."""
+        """Stores the next segments in order, as far as they have arrived."""
         while self._queue:
             head = self._queue[0]
             if isinstance(head, OpenSegment):
@@ -231,7 +231,7 @@ class StreamIntake:
             self._receiver.segments_stored(self._stored)
 
     def _enqueue_event(self, event: AlignmentHint | StreamClosed) -> None:
-        # Between two of them stands at least one open segment, but for the rare file that was emptied while it was read.
+        # At least one open segment stands between two of them, except for the rare file that was emptied while it was read.
         if len(self._queue) > 4 * MAX_OPEN_SEGMENTS:
             raise LimitExceededError("too many contents at once")
         self._queue.append(event)
@@ -244,9 +244,10 @@ class StreamIntake:
         return segment
 
     def _neighbours(self, segment: OpenSegment) -> tuple[Place | None, Place | None]:
-        """Where the vault has what stands before a segment and after it, as far as that is known or can be guessed.
+        """Returns the places in the basis just before a segment and just after it, as far as they are known or can be guessed.
 
-        Nearest is best. Segments are not listed in the order of their numbers, so a guess is made from what is known latest.
+        The nearest known place is best. Segments are not listed in the order of their numbers, so the guess uses the latest
+        known alignment.
         """
         previous, following = self._open.get(segment.number - 1), self._open.get(segment.number + 1)
         alignment = segment.alignment
@@ -270,11 +271,11 @@ class StreamIntake:
     # Storing.
 
     def _store(self, segment: OpenSegment) -> bool:
-        """Whether it is stored. If not, a basis has proved bad, and what is missing was asked for."""
+        """Stores a segment; returns False where its basis is damaged, and the missing rows were requested instead."""
         if self._assembly is None:
             raise ProtocolError("a segment without a stream")
         if segment.twin is not None and segment.rows is None:
-            found = self._present.find_segment(segment.twin)
+            found = self._session_contents.find_segment(segment.twin)
             if found is not None and sum(row.length for row in found[2]) == segment.size:
                 segment.whole, segment.rows = found[:2], found[2]
         offset = self._assembly.size
@@ -289,26 +290,26 @@ class StreamIntake:
         return False
 
     def _promise(self, segment: OpenSegment, digest: SegmentDigest) -> None:
-        """Remembers that a segment is on its way: what comes after it is stored after it."""
+        """Remembers a segment that is not stored yet: later segments are stored after it, and may rely on it."""
         if digest not in self._promised:
             self._promised[digest] = segment.number, segment.alignment
             segment.promised.add(digest)
 
     def _is_promised(self, digest: SegmentDigest, segment: OpenSegment) -> bool:
-        """Whether a content before the one of this segment will have it: it is on its way, or stored in what is not whole yet."""
+        """Returns whether an earlier content of this session will have this segment by the time that this one is stored."""
         earlier = self._promised.get(digest)
         if earlier is not None:
             return earlier[1] is not segment.alignment
-        return self._present.is_coming(digest, segment.alignment.content)
+        return self._session_contents.is_coming(digest, segment.alignment.content)
 
     def _keep(self, segment: OpenSegment, offset: int, rows: list[Row]) -> None:
-        """A segment is stored: later contents of this session may have it, too."""
-        self._present.add_segment(self._content, offset, rows)
+        """Remembers a stored segment for later contents of this session."""
+        self._session_contents.add_segment(self._content, offset, rows)
         for digest in segment.promised:
             del self._promised[digest]
 
     def _take_over(self, location: Location) -> StagedContent | None:
-        """A file that an interrupted session had begun, to go on with it: its own bytes may be overwritten."""
+        """Takes over a file that an interrupted session had begun, to continue it; None where it may not be overwritten."""
         leftovers = self._leftovers
         if not leftovers.may_take(location):
             return None
@@ -319,7 +320,7 @@ class StreamIntake:
         return staged
 
     def _complete(self, closed: StreamClosed) -> None:
-        """The third check of a content, after size and order: its whole digest is the one that the source computed."""
+        """Completes a content, if its digest is the one that the source computed: the third check, after size and order."""
         assembly = self._assembly
         self._streams += 1
         if assembly is None:
@@ -330,9 +331,9 @@ class StreamIntake:
                 f"a content arrived that is not the one that was read at the source: {closed.size} bytes, "
                 f"BLAKE3 {closed.blake3.hex()}"
             )
-        if assembly.size <= SMALL_FILE:  # it shrank while it was read, and comes with its page: see PageIntake
+        if assembly.size <= SMALL_FILE:  # it shrank while it was read, and is sent with its page: see PageIntake
             assembly.discard()
-            self._present.drop(self._content)
+            self._session_contents.drop(self._content)
             self._assembly = None
             return
         if len(self._contents) >= MAX_UNLISTED_CONTENTS:
@@ -345,7 +346,7 @@ class StreamIntake:
         elif assembly.sha256 is not None:
             sha256 = Sha256Digest(assembly.sha256.digest())
         recipe = assembly.recipe.finish(blake3)
-        self._present.complete(self._content, blake3, assembly.size, staged, existing)
+        self._session_contents.complete(self._content, blake3, assembly.size, staged, existing)
         self._contents.append(
             AssembledContent(blake3, assembly.size, recipe, staged, assembly.shared, existing, sha256, self._content)
         )

@@ -21,7 +21,7 @@ _POLL_SECONDS: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """A session that lives, and what it says of itself. `case` and `item` are folder names."""
+    """A running session, and the state that it reports. `case` and `item` are folder names."""
 
     case: str
     item: str
@@ -30,17 +30,17 @@ class Transfer:
 
     @property
     def waits(self) -> bool:
-        """Whether it does nothing but wait for its sender."""
+        """Whether the session waits for its sender to reconnect."""
         return self.session_state.state == "waiting"
 
 
 def find_transfers(vault: VaultLayout) -> list[Transfer]:
-    """All sessions of a vault that answer at their door: those that run, and those that wait."""
+    """Returns all sessions of a vault that answer at their sockets: those that run, and those that wait."""
     return [found for case in case_folders(vault) for item in item_folders(vault, case) for found in _of_item(vault, case, item)]
 
 
 def end_waiting(vault: VaultLayout, transfers: Iterable[Transfer]) -> list[Transfer]:
-    """Asks sessions that wait to end; those that have. One whose sender has come back meanwhile goes on."""
+    """Asks waiting sessions to end; returns those that have. A session whose sender has reconnected meanwhile goes on."""
     ended = []
     for one in transfers:
         layout = ItemLayout(vault.case(one.case) / one.item)
@@ -56,14 +56,14 @@ def end_waiting(vault: VaultLayout, transfers: Iterable[Transfer]) -> list[Trans
 
 def _of_item(vault: VaultLayout, case: str, item: str) -> Iterator[Transfer]:
     layout = ItemLayout(vault.case(case) / item)
-    with contextlib.suppress(EvidenceSyncError):  # what cannot be looked at is told by whoever lists or checks the item
+    with contextlib.suppress(EvidenceSyncError):  # `list` and `verify` report what is wrong with the item
         for session, session_fd in opened_sessions(layout):
             if (session_state := ask_state(session_fd)) is not None:
                 yield Transfer(case, item, session, session_state)
 
 
 def _is_free(layout: ItemLayout) -> bool:
-    """Whether the item's lock is free, as it is when a session has ended."""
+    """Waits until the item's lock is free, which shows that the session has ended; returns whether it is."""
     until = time.monotonic() + _ENDING_SECONDS
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Puts contents in their places in a new acquisition's tree: new files, links, copies, and contents that were assembled."""
+"""Builds the tree of a new acquisition: new files, links, copies, and contents that were assembled from streams."""
 
 from __future__ import annotations
 
@@ -24,51 +24,51 @@ from evidencesync.vault.tree import TreeWriter
 
 
 class StagingArea(Protocol):
-    """Where an acquisition is put together."""
+    """The staging area, as far as the tree builder uses it."""
 
     @property
     def tree(self) -> TreeWriter:
-        """Makes its `data/`."""
+        """The writer of its `data/`."""
 
     def adopt(self, path: bytes, content: StagedContent, mtime_ns: int | None) -> None:
         """Moves a finished content to its place in `data/`."""
 
     def count_stored(self, size: int) -> None:
-        """So many bytes were written."""
+        """Counts bytes that were written."""
 
     def append_manifest(self, lines: bytes) -> None:
-        """Adds to the manifest."""
+        """Appends lines to the manifest."""
 
     def append_recipe(self, recipe: Recipe) -> None:
-        """Adds to chunks.bin."""
+        """Appends a recipe to chunks.bin."""
 
     def add_to_sums(self, lines: Iterable[CheckedLine]) -> None:
         """Adds the files among a page's lines to the sums files."""
 
 
 class TreeBuilder:
-    """Makes what a manifest's entries list. Every content is checked against its entry before it counts."""
+    """Makes the files and directories that a manifest lists. Every content is checked against its entry first."""
 
-    def __init__(self, vault: IngestContext, streams: StreamIntake, staging: StagingArea, previous: int | None) -> None:
-        """`previous` is the number of the acquisition before, if there is one."""
+    def __init__(self, context: IngestContext, streams: StreamIntake, staging: StagingArea, previous: int | None) -> None:
+        """`previous` is the number of the previous acquisition, if there is one."""
         self.tallies = Tallies()
         self.verified_on_disk = bytearray()
         """One byte for each content in manifest order: 1 where the disk was read for both digests when it was linked."""
-        self._vault = vault
-        self._scope = vault.scope
-        self._basis = vault.basis
-        self._from_disk = vault.from_disk
+        self._context = context
+        self._scope = context.scope
+        self._basis = context.basis
+        self._from_disk = context.from_disk
         self._streams = streams
         self._staging = staging
-        self._present = vault.present
+        self._session_contents = context.session_contents
         self._previous = previous
 
     def make_directory(self, path: bytes, entry: Entry) -> None:
-        """A directory."""
+        """Makes a directory."""
         self._staging.tree.make_directory(path, _mtime(entry))
 
     def write(self, path: bytes, entry: Entry, content: bytes | memoryview) -> None:
-        """A file of bytes that arrived. Raises DigestMismatchError unless they are those of its entry."""
+        """Writes a file from bytes that arrived. Raises DigestMismatchError unless they have the digest of its entry."""
         if blake3_of(content).hex() != entry.blake3:
             raise DigestMismatchError(f"a file arrived that is not the one that was read at the source: {safe_text(path, 300)}")
         if content and self._link_again(path, entry, len(content)):
@@ -82,9 +82,9 @@ class TreeBuilder:
         self.verified_on_disk.append(0)
 
     def store_known(self, path: bytes, entry: Entry, location: Location) -> bool:
-        """A small file the vault has: linked or copied, once its bytes are seen to be right; False where they are not."""
+        """Links or copies a small file that the vault has, after checking its bytes; False where they are not right."""
         size = entry.size or 0
-        basis = self._vault.basis
+        basis = self._context.basis
         read = basis.read_whole(location)
         if read is None:
             return False
@@ -102,7 +102,7 @@ class TreeBuilder:
         return True
 
     def store_large(self, path: bytes, entry: Entry, size: int) -> bool:
-        """A content that came in a stream; False while it is not assembled. Raises DigestMismatchError for another one."""
+        """Places a content that came in a stream; False while it is not assembled. Raises DigestMismatchError for another one."""
         content = self._streams.take(blake3_of_entry(entry))
         if content is None:
             if self._streams.is_idle:
@@ -112,17 +112,17 @@ class TreeBuilder:
             raise DigestMismatchError("a content is not the one that the manifest lists")
         if content.existing is not None:
             self._store_existing(path, entry, content, content.existing)
-            self._present.place(content.present, path)
+            self._session_contents.place(content.session_content, path)
         elif content.staged is not None:
             if self._link_again(path, entry, size):
-                self._present.place(content.present, path)
+                self._session_contents.place(content.session_content, path)
                 content.staged.discard()
                 return True
             try:
                 self._staging.adopt(path, content.staged, _mtime(entry))
             finally:
                 content.staged.close()
-            self._present.place(content.present, path)
+            self._session_contents.place(content.session_content, path)
             self._record_file(path, entry, size)
             self._staging.append_recipe(content.recipe)
             self.tallies.add_assembled(size, content.shared)
@@ -130,11 +130,11 @@ class TreeBuilder:
         return True
 
     def _store_existing(self, path: bytes, entry: Entry, content: AssembledContent, location: Location) -> None:
-        """A published file that is the same from end to end: linked in its own item, else copied or reflinked."""
+        """Places a content that a published file has as a whole: linked within the item, else copied or reflinked."""
         if self._link(path, entry, location, content.size) or self._link_again(path, entry, content.size):
             return
         if self._previous is not None:
-            # The content was found under another name, with another time; perhaps this very file is there as well.
+            # The content was found under another name or time; the previous acquisition may have this very file as well.
             scope, number = self._scope, self._previous
             same = Location(scope.case, scope.item, number, path, content.size, content.blake3)
             if self._basis.is_same_file(same, entry, _mtime(entry)) and self._link(path, entry, same, content.size):
@@ -149,12 +149,12 @@ class TreeBuilder:
         self.verified_on_disk.append(0)
 
     def _record_file(self, path: bytes, entry: Entry, size: int) -> None:
-        """A new file was made."""
-        self._present.add_file(blake3_of_entry(entry), _mtime(entry), path, size)
+        """Remembers a new file, for later hard links to it."""
+        self._session_contents.add_file(blake3_of_entry(entry), _mtime(entry), path, size)
 
     def _link_again(self, path: bytes, entry: Entry, size: int) -> bool:
-        """Another name for a file that was made before in this session, with the same content and time."""
-        earlier = self._present.find_file(blake3_of_entry(entry), _mtime(entry))
+        """Links to a file that this session has made before, with the same content and time; False where there is none."""
+        earlier = self._session_contents.find_file(blake3_of_entry(entry), _mtime(entry))
         return earlier is not None and self._link(path, entry, earlier, size)
 
     def _link(self, path: bytes, entry: Entry, location: Location, size: int, found: os.stat_result | None = None) -> bool:
@@ -163,19 +163,19 @@ class TreeBuilder:
         tree = self._basis.tree(tree_key(location))
         if not self._staging.tree.link(path, tree, location.path, size, _mtime(entry), found):
             return False
-        if is_leftover(location):  # in the end it has one name, and was written for this acquisition
+        if is_leftover(location):  # the leftover is removed in the end: so the file counts as written for this acquisition
             self._staging.append_recipe(Recipe(blake3_of_entry(entry), size, b""))
             self.tallies.written.add(size)
             self.verified_on_disk.append(0)
             return True
         self.tallies.linked.add(size)
-        # What this session has written is on no disk yet: it is read back under each of its names.
+        # What this session has written may not be on the disk yet: it is read back under each of its names.
         self.verified_on_disk.append(int(self._from_disk and location.acquisition != THIS_SESSION))
         return True
 
 
 def blake3_of_entry(entry: Entry) -> Blake3Digest:
-    """The BLAKE3 that an entry states."""
+    """Returns the BLAKE3 that an entry states."""
     return Blake3Digest(bytes.fromhex(entry.blake3 or ""))
 
 

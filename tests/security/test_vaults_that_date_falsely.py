@@ -44,7 +44,7 @@ def test_what_a_vault_dates_in_another_age_is_told_by_the_push_the_receipts_and_
 ) -> None:
     """The same sentences, from both sides: the vault's end itself lies here, and publishes what it says."""
     for which in lies:
-        monkeypatch.setattr(f"evidencesync.ingest.session.{which}", dated(monkeypatch, getattr(ingest_receipt, which), day))
+        monkeypatch.setattr(f"evidencesync.ingest.receipt.{which}", dated(monkeypatch, getattr(ingest_receipt, which), day))
     (tmp_path / "receipts").mkdir()
     draft = ReceiptDraft(KeptFolder(tmp_path / "receipts"))
     link, thread = bench.serve()
