@@ -21,7 +21,7 @@ from evidencesync.home import expand
 if TYPE_CHECKING:
     from evidencesync.cli.outputs import Problem
     from evidencesync.cli.receipts_outputs import KeptReceipt, SeenHeadOutput
-    from evidencesync.custody.retirement import ChainOrder
+    from evidencesync.custody.chain import ChainOrder
     from evidencesync.errors import EvidenceSyncError
     from evidencesync.evidence.identity import ItemName
     from evidencesync.localstate.heads import HeadMemory

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from evidencesync.custody.chain import ChainSubject, follows
+from evidencesync.custody.chain import STATED_BEFORE, ChainOrder, ChainSubject, follows
 from evidencesync.custody.documents import (
     CUSTODY_NAMESPACE,
     MANIFEST_NAMESPACE,
@@ -35,7 +35,6 @@ from evidencesync.custody.manifest import ManifestReader, read_manifest
 from evidencesync.custody.publickey import PublicKey
 from evidencesync.custody.receipt import ReceiptFacts, check_receipt, decode_receipt
 from evidencesync.custody.record import check_signer, decode_record, record_name
-from evidencesync.custody.retirement import STATED_BEFORE, ChainOrder
 from evidencesync.custody.sshsig import verify_signature
 from evidencesync.custody.times import AcquisitionTimes, Step, measured_clocks
 from evidencesync.custody.trust import TrustedSigners

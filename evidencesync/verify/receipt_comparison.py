@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from evidencesync.custody.chain import ChainOrder
 from evidencesync.custody.consistency import ChainComparison, KnownChain
 from evidencesync.custody.documents import CUSTODY_NAMESPACE
-from evidencesync.custody.retirement import ChainOrder
 from evidencesync.custody.sshsig import verify_signature
 from evidencesync.errors import (
     EvidenceSyncError,

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
+from evidencesync.custody.chain import STATED_BEFORE, retired_after
 from evidencesync.custody.publickey import PublicKey
-from evidencesync.custody.retirement import STATED_BEFORE, retired_after
 from evidencesync.custody.sshsig import decode_armor, is_malleable, verify_signature
 from evidencesync.custody.trust import RevokedKeys, TrustLists
 from evidencesync.errors import SignatureError, UntrustedSignerError
@@ -116,43 +116,40 @@ class SignatureJudge:
         `time_known`: whether all that tells the time of the signature could be read. If not, it may be older than `at`, and
         who is not trusted at that time is not judged.
         """
-        if self.unread:
-            report.report(check, "not-compared", f"{safe_text(name)}: who is trusted could not be read; nobody was judged", name)
+        if not self._may_be_judged(report, check, name, key):
             return False
-        if self.trust is None:
-            report.report(check, "untrusted-signer", f"{safe_text(name)}: nobody is trusted, for want of a usable list", name)
-            return False
-        if self.trust.revoked.refuses(key):  # 2
-            report.report(check, "revoked-signer", f"{safe_text(name)}: the key {key.fingerprint} was revoked", name)
-            return False
-        if self.vault_revoked is not None and self.vault_revoked.refuses(key):
-            self._report_once(
-                report, check, "revoked-by-vault", name, key, f"the key {key.fingerprint} is in the vault's revoked_keys"
-            )
         at = self._before_retirement(key, at)  # 3
         untrusted = self._reason_untrusted(key, namespace, principal, at.ns)
         if untrusted is not None and self._renewed():
-            at = self.at_checking() if at.source == "it is checked" else at  # which is later now
+            at = self.at_checking() if at.source == "it is checked" else at  # that time is later now
             return self.check_signer(report, check, name, key, namespace, principal, at, time_known=time_known)
-        if untrusted is not None and self._may_be_older(key, namespace, principal, at):
-            text = f"{safe_text(name)}: {untrusted}; but {STATED_BEFORE}"
-            report.report(check, "not-compared", text, name)
-            return False
-        if untrusted is not None and not time_known:
-            text = f"{safe_text(name)}: {untrusted}; but the time of the signature could not be read, so that it was not judged"
-            report.report(check, "not-compared", text, name)
-            return False
         if untrusted is not None:
-            when = f"{format_utc_time(at.ns)}, when {at.source}"
-            report.report(check, "untrusted-signer", f"{safe_text(name)}: {untrusted} (judged at {when})", name)
+            older = self._may_be_older(key, namespace, principal, at)
+            slug, text = _untrusted_finding(untrusted, at, older=older, time_known=time_known)
+            report.report(check, slug, f"{safe_text(name)}: {text}", name)
             return False
-        since = self._reason_untrusted(key, namespace, principal, self.now_ns)  # 4
-        if since is not None:
+        ended = self._reason_untrusted(key, namespace, principal, self.now_ns)  # 4
+        if ended is not None:
             without = "" if at.source == TRUSTED_TIME else ", without a trusted timestamp"
-            text = (
-                f"{since}, the time of this check; the signature counts as of {format_utc_time(at.ns)}, when {at.source}{without}"
-            )
-            self._report_once(report, check, "retired-signer", name, key, text)
+            counts = f"the signature counts as of {format_utc_time(at.ns)}, when {at.source}{without}"
+            self._report_once(report, check, "retired-signer", name, key, f"{ended}, the time of this check; {counts}")
+        return True
+
+    def _may_be_judged(self, report: Reporter, check: Check, name: str, key: PublicKey) -> bool:
+        """Whether there are lists to judge a key by, and it was not revoked (step 2 of `check_signer`); else there is a finding."""
+        shown = safe_text(name)
+        if self.unread:
+            report.report(check, "not-compared", f"{shown}: who is trusted could not be read; nobody was judged", name)
+            return False
+        if self.trust is None:
+            report.report(check, "untrusted-signer", f"{shown}: nobody is trusted, for want of a usable list", name)
+            return False
+        if self.trust.revoked.refuses(key):
+            report.report(check, "revoked-signer", f"{shown}: the key {key.fingerprint} was revoked", name)
+            return False
+        if self.vault_revoked is not None and self.vault_revoked.refuses(key):
+            text = f"the key {key.fingerprint} is in the vault's revoked_keys"
+            self._report_once(report, check, "revoked-by-vault", name, key, text)
         return True
 
     def may_know(self, key: PublicKey, is_listed: Callable[[PublicKey, TrustLists], bool]) -> bool:
@@ -210,6 +207,18 @@ class SignatureJudge:
         if reported_before not in self._reported:
             self._reported.add(reported_before)
             report.report(check, slug, f"{safe_text(name)}: {text}", name)
+
+
+def _untrusted_finding(untrusted: str, at: SignedAt, *, older: bool, time_known: bool) -> tuple[str, str]:
+    """Slug and text of the finding for a key that is not trusted at the time `at`.
+
+    A signature that may be older than `at` is not judged: unknown is neither good nor bad.
+    """
+    if older:
+        return "not-compared", f"{untrusted}; but {STATED_BEFORE}"
+    if not time_known:
+        return "not-compared", f"{untrusted}; but the time of the signature could not be read, so that it was not judged"
+    return "untrusted-signer", f"{untrusted} (judged at {format_utc_time(at.ns)}, when {at.source})"
 
 
 def _fits_in_other_form(armored: bytes, namespace: str, sha512: bytes) -> bool:

@@ -2,6 +2,9 @@
 
 Only ever a cache: what it says is checked by whoever acts on it, and it is made anew from manifests and recipes. Methods
 raise sqlite3.Error (a damaged or foreign file, a full disk); `evidencesync.vault.index.index` decides what that means.
+
+Keys are the first bytes of digests, and come first in each table, so that what is inserted in their order is written in
+order. Nothing has a row id of its own: a row of `segments` or `hooks` takes some 40 bytes, one for 40 and for 16 chunks.
 """
 
 from __future__ import annotations
@@ -10,15 +13,75 @@ import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from evidencesync.delta.recipe import Recipe
 from evidencesync.evidence.digest import Blake3Digest, ChunkDigest, SegmentDigest
-from evidencesync.vault.index import sql
-from evidencesync.vault.index.sql import CONTENT_KEY, PLACE_KEY
 from evidencesync.vault.layout import MAX_ACQUISITION, Location
+
+APPLICATION: Final = 0x45534958
+SCHEMA_VERSION: Final = 2
+
+CONTENT_KEY: Final = 16
+"""Bytes of a content's key: so long that nobody can make two contents of one key, for a hit is taken to be that content."""
+PLACE_KEY: Final = 8
+"""Bytes of a segment's or a chunk's key: a hit counts only when the whole digest is seen in the recipe."""
+
+SCHEMA: Final = (
+    "CREATE TABLE items (id INTEGER PRIMARY KEY, folder TEXT NOT NULL UNIQUE, contents INTEGER NOT NULL DEFAULT 0)",
+    "CREATE TABLE acquisitions (item INTEGER NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (item, number)) WITHOUT ROWID",
+    """CREATE TABLE contents (
+    key BLOB NOT NULL, item INTEGER NOT NULL, acquisition INTEGER NOT NULL, path BLOB NOT NULL, size INTEGER NOT NULL,
+    PRIMARY KEY (key, item)) WITHOUT ROWID""",
+    """CREATE TABLE recipes (
+    id INTEGER PRIMARY KEY, blake3 BLOB NOT NULL, item INTEGER NOT NULL, acquisition INTEGER NOT NULL,
+    position INTEGER NOT NULL, UNIQUE (blake3, item))""",
+    """CREATE TABLE segments (
+    key BLOB NOT NULL, item INTEGER NOT NULL, recipe INTEGER NOT NULL, row INTEGER NOT NULL, offset INTEGER NOT NULL,
+    PRIMARY KEY (key, item)) WITHOUT ROWID""",
+    """CREATE TABLE hooks (
+    key BLOB NOT NULL, item INTEGER NOT NULL, recipe INTEGER NOT NULL, row INTEGER NOT NULL, offset INTEGER NOT NULL,
+    PRIMARY KEY (key, item)) WITHOUT ROWID""",
+)
+
+ADD_CONTENTS: Final = "INSERT OR IGNORE INTO contents VALUES {values}"
+# Newest wins: a later acquisition's file has the time that the next one is compared with.
+RENEW_CONTENTS: Final = """INSERT INTO contents VALUES {values} ON CONFLICT (key, item)
+DO UPDATE SET acquisition = excluded.acquisition, path = excluded.path, size = excluded.size
+WHERE acquisition <> excluded.acquisition"""
+ADD_RECIPE: Final = "INSERT OR IGNORE INTO recipes (blake3, item, acquisition, position) VALUES (?, ?, ?, ?)"
+# The newest recipe wins, and in it the first row: so a new image is found in the one before it, from its beginning.
+ADD_SEGMENTS: Final = """INSERT INTO segments VALUES {values} ON CONFLICT (key, item)
+DO UPDATE SET recipe = excluded.recipe, row = excluded.row, offset = excluded.offset WHERE recipe <> excluded.recipe"""
+ADD_HOOKS: Final = ADD_SEGMENTS.replace("segments", "hooks")
+
+# Many items of a case may have the same file: one row for each key is enough, and it is found without looking at them all.
+# ?1 is the id of the item that is asked for.
+_ONE_ITEM: Final = "?1"
+_ANY_ITEM: Final = """coalesce((SELECT item FROM {table} WHERE key = w.key AND item = ?1),
+(SELECT max(item) FROM {table} WHERE key = w.key))"""
+_WANTED: Final = "WITH wanted (key) AS (VALUES {marks}) "
+_FOUND: Final = "FROM wanted w CROSS JOIN {table} x ON x.key = w.key AND x.item = {item} "
+_CONTENTS: Final = "SELECT x.key, i.folder, x.acquisition, x.path, x.size " + _FOUND + "JOIN items i ON i.id = x.item"
+_PLACES: Final = (
+    "SELECT x.key, r.blake3, i.folder, c.acquisition, c.path, c.size, r.acquisition, r.position, x.row, x.offset "
+    + _FOUND
+    + """CROSS JOIN recipes r ON r.id = x.recipe
+JOIN contents c ON c.key = substr(r.blake3, 1, 16) AND c.item = x.item JOIN items i ON i.id = x.item"""
+)
+
+
+@lru_cache
+def find_query(table: str, count: int, *, only_item: bool) -> str:
+    """A query with the item's id and `count` keys as arguments: one row for each key that `table` has."""
+    marks = ", ".join([f"(?{number})" for number in range(2, count + 2)])
+    item = (_ONE_ITEM if only_item else _ANY_ITEM).format(table=table)
+    query = _CONTENTS if table == "contents" else _PLACES
+    return _WANTED.format(marks=marks) + query.format(table=table, item=item)
+
 
 KnownContent = tuple[Blake3Digest, bytes, int]
 """Digest, path and size of one file of an acquisition."""
@@ -118,10 +181,10 @@ class CaseIndex:
         fresh = 0
         while batch := {blake3[:CONTENT_KEY]: (owner, number, path, size) for blake3, path, size in islice(rows, _INSERT_BATCH)}:
             ordered: list[tuple[object, ...]] = [(key, *batch[key]) for key in sorted(batch)]
-            inserted = self._insert(sql.ADD_CONTENTS, ordered)
+            inserted = self._insert(ADD_CONTENTS, ordered)
             fresh += inserted
             if inserted != len(ordered):
-                self._insert(sql.RENEW_CONTENTS, ordered)
+                self._insert(RENEW_CONTENTS, ordered)
         return fresh
 
     def _insert(self, statement: str, rows: Sequence[tuple[object, ...]]) -> int:
@@ -137,7 +200,7 @@ class CaseIndex:
         segments: list[_Place] = []
         hooks: list[_Place] = []
         for position, recipe in recipes:
-            cursor = self._db.execute(sql.ADD_RECIPE, [recipe.content, owner, number, position])
+            cursor = self._db.execute(ADD_RECIPE, [recipe.content, owner, number, position])
             if not cursor.rowcount or cursor.lastrowid is None:
                 continue
             identity = cursor.lastrowid
@@ -150,7 +213,7 @@ class CaseIndex:
 
     def _add_places(self, segments: list[_Place], hooks: list[_Place]) -> None:
         """Inserts all rows, in order, and empties both lists."""
-        for statement, rows in ((sql.ADD_SEGMENTS, segments), (sql.ADD_HOOKS, hooks)):
+        for statement, rows in ((ADD_SEGMENTS, segments), (ADD_HOOKS, hooks)):
             rows.sort()
             self._insert(statement, rows)
             rows.clear()
@@ -174,11 +237,11 @@ class CaseIndex:
         if not self._pragma("schema_version"):
             with self._transaction():
                 if not self._pragma("schema_version"):  # nobody else has made it meanwhile
-                    for statement in sql.SCHEMA:
+                    for statement in SCHEMA:
                         self._db.execute(statement)
-                    self._db.execute(f"PRAGMA application_id = {sql.APPLICATION}")
-                    self._db.execute(f"PRAGMA user_version = {sql.SCHEMA_VERSION}")
-        if (self._pragma("application_id"), self._pragma("user_version")) != (sql.APPLICATION, sql.SCHEMA_VERSION):
+                    self._db.execute(f"PRAGMA application_id = {APPLICATION}")
+                    self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        if (self._pragma("application_id"), self._pragma("user_version")) != (APPLICATION, SCHEMA_VERSION):
             raise sqlite3.DatabaseError("not an index of this version")
         self._db.execute(f"PRAGMA busy_timeout = {_ASK_WAIT}")
 
@@ -193,7 +256,7 @@ class CaseIndex:
             batch = keys[start : start + _QUERY_BATCH]
             width = next(width for width in _QUERY_WIDTHS if width >= len(batch))
             arguments = [owner[0] if owner is not None else -1, *batch, *[batch[0]] * (width - len(batch))]
-            yield from self._db.execute(sql.find(table, width, only_item=only_item), arguments).fetchall()
+            yield from self._db.execute(find_query(table, width, only_item=only_item), arguments).fetchall()
 
     def _location(self, blake3: object, item: object, acquisition: object, path: object, size: object) -> Location:
         """A row as a location. What is in the file may be anything; what it says is checked by whoever reads the bytes."""
