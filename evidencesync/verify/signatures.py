@@ -136,7 +136,7 @@ class SignatureJudge:
         return True
 
     def _may_be_judged(self, report: Reporter, check: Check, name: str, key: PublicKey) -> bool:
-        """Whether there are lists to judge a key by, and it was not revoked (step 2 of `check_signer`); else there is a finding."""
+        """Whether a key may be judged: there are lists, and it was not revoked (step 2 of `check_signer`). Findings if not."""
         shown = safe_text(name)
         if self.unread:
             report.report(check, "not-compared", f"{shown}: who is trusted could not be read; nobody was judged", name)
