@@ -18,6 +18,7 @@ from typing import Final
 
 from evidencesync.errors import NoHomeError, NoWorkingFolderError, UsageError
 from evidencesync.evidence.display import safe_text
+from evidencesync.files.disk import read_bounded
 
 # What a library is told that cannot do without (see `stand_in_for_libraries`); to us it is as good as nothing.
 _NO_HOME: Final = "/nonexistent/home-of-evidencesync"
@@ -112,7 +113,8 @@ def read_named(file: Path, most: int, check: Callable[[int, bytes], None] | None
     fd = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if stat.S_ISREG(os.fstat(fd).st_mode) or not (again or stat.S_ISFIFO(os.fstat(fd).st_mode)):
-            data = _read_whole(fd, most)
+            os.set_blocking(fd, True)
+            data = read_bounded(fd, most)
         elif again:
             raise OSError(errno.EINVAL, NO_REGULAR_FILE)
         else:
@@ -137,22 +139,16 @@ def require_regular(file: Path) -> None:
         raise OSError(errno.EINVAL, NO_REGULAR_FILE)
 
 
-def _read_whole(fd: int, most: int) -> bytes:
-    os.set_blocking(fd, True)
-    parts: list[bytes] = []
-    left = most + 1
-    while left > 0 and (block := os.read(fd, min(left, _BLOCK))):
-        parts.append(block)
-        left -= len(block)
-    return b"".join(parts)
-
-
 def _read_pipe(fd: int, most: int) -> bytes:
+    data, may_go_on = b"", True
     try:
-        first = os.read(fd, min(most + 1, _BLOCK))
-        data = first + _read_whole(fd, most - len(first)) if first else b""
+        data = os.read(fd, min(most + 1, _BLOCK))
+        may_go_on = bool(data)
     except BlockingIOError:  # somebody is about to write
-        data = _read_whole(fd, most)
+        pass
+    if may_go_on:
+        os.set_blocking(fd, True)
+        data += read_bounded(fd, most - len(data))
     if not data:
         raise OSError(errno.EPIPE, "it is a pipe, and nothing comes out of it")
     return data

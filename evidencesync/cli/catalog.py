@@ -21,7 +21,6 @@ from evidencesync.cli.outputs import (
 )
 from evidencesync.custody.documents import AcquisitionNumber
 from evidencesync.custody.manifest import WholeEntry, whole_entries
-from evidencesync.custody.receipt import decode_receipt
 from evidencesync.custody.record import decode_record
 from evidencesync.custody.wholeness import SourceState, is_count
 from evidencesync.errors import EvidenceSyncError, ExitCode, MissingOrExtraError, StorageError
@@ -40,16 +39,17 @@ from evidencesync.vault.catalog import (
     item_folders,
     load_footer,
     load_header,
+    load_receipt,
     no_acquisition,
     read_published,
     stored_name,
 )
-from evidencesync.vault.layout import ACQUIRED, RECEIPT, ItemLayout
+from evidencesync.vault.layout import ACQUIRED, ItemLayout
 from evidencesync.vault.ledger import Ledger, iter_records
 from evidencesync.vault.vault import Vault
 
 if TYPE_CHECKING:
-    from evidencesync.custody.documents import ManifestFooter, Receipt
+    from evidencesync.custody.documents import ManifestFooter
     from evidencesync.vault.item import VaultItem
 
 
@@ -100,15 +100,6 @@ def show_output(path: Path, name: ItemName, acquisition: int | None) -> ShowOutp
         custody=custody,
         chain_head_sha256=custody[-1].sha256,
     )
-
-
-def load_receipt(item: ItemLayout, number: int) -> Receipt:
-    """A published receipt. Raises MissingOrExtraError, MalformedDocumentError."""
-    with opened_folder(item.acquisition(number)) as folder:
-        data = load_file(folder, RECEIPT, MAX_RECORD)
-    if data is None:
-        raise MissingOrExtraError(f"acquisition {number} has no receipt")
-    return decode_receipt(data)
 
 
 def load_state(item: ItemLayout, number: int) -> tuple[SourceState, ManifestFooter]:

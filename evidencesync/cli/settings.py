@@ -7,14 +7,13 @@ folder, and one that lies among evidence is refused: evidence must not be able t
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
 from evidencesync.errors import ConfigurationError, NoHomeError
 from evidencesync.evidence.display import safe_text
-from evidencesync.home import expand, home_folder, own_folder
+from evidencesync.home import NO_REGULAR_FILE, expand, home_folder, own_folder, read_named
 
 _MAX_FILE: Final = 64 * 1024  # a dozen short lines
 _MAX_TEXT: Final = 4096
@@ -109,19 +108,16 @@ def _may_look_into(folder: Path) -> bool:
 def _read(file: Path, *, must_exist: bool) -> bytes | None:
     shown = safe_text(str(file), 200)
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        data = read_named(file, _MAX_FILE, again=True)
     except (FileNotFoundError, NotADirectoryError) as error:
         if must_exist:
             raise ConfigurationError(f"there is no settings file {shown}") from error
         return None
     except OSError as error:
+        if error.strerror == NO_REGULAR_FILE:
+            raise ConfigurationError(f"{shown} is not a regular file of at most {_MAX_FILE} bytes") from error
         raise ConfigurationError(f"the settings file {shown} cannot be read: {error.strerror}") from error
-    try:
-        size = os.fstat(descriptor).st_size if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
-        data = b"" if size is None else os.read(descriptor, _MAX_FILE + 1)
-    finally:
-        os.close(descriptor)
-    if size is None or len(data) > _MAX_FILE:
+    if len(data) > _MAX_FILE:
         raise ConfigurationError(f"{shown} is not a regular file of at most {_MAX_FILE} bytes")
     return data
 

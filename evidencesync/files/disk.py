@@ -200,6 +200,16 @@ def is_there(dir_fd: int, name: Name) -> bool:
     return True
 
 
+def read_bounded(fd: int, limit: int) -> bytes:
+    """Reads on to the end of an open file: `limit` bytes at most, and one more where there is more. Raises OSError."""
+    parts: list[bytes] = []
+    left = limit + 1
+    while left > 0 and (part := os.read(fd, min(left, MIB))):
+        parts.append(part)
+        left -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
 def load_file(dir_fd: int, name: str, limit: int) -> bytes | None:
     """A small file whole, or None when there is none. Raises MalformedDocumentError above `limit` bytes.
 
@@ -208,8 +218,8 @@ def load_file(dir_fd: int, name: str, limit: int) -> bytes | None:
     fd = _open_regular(name, dir_fd)
     if fd is None:
         return None
-    with reading(fd) as file, storing(lambda: f"read {_place(name, dir_fd)}"):
-        data = file.read(limit + 1)
+    with reading_blocks(fd), storing(lambda: f"read {_place(name, dir_fd)}"):
+        data = read_bounded(fd, limit)
     if len(data) > limit:
         raise MalformedDocumentError(f"{_shown(name)} is larger than {limit} bytes: nobody has written it like that")
     return data

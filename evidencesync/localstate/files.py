@@ -16,12 +16,9 @@ from typing import BinaryIO, Final, Self
 
 from evidencesync import home
 from evidencesync.evidence.display import safe_text
-from evidencesync.files.disk import close_quietly, reading
+from evidencesync.files.disk import CREATE_FLAGS, FOLDER_FLAGS, READ_FLAGS, close_quietly, read_bounded, reading
 from evidencesync.outside import Closed, open_folder_outside
 
-FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-CREATE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 DRAFT: Final = ".new-"
 PROBE: Final = ".try-"
 _PRIVATE: Final = 0o700
@@ -102,7 +99,7 @@ def load_file(dir_fd: int, name: str, limit: int) -> bytes | None:
     """A small file whole; None when there is none."""
     try:
         with open_file(dir_fd, name) as file:
-            data = file.read(limit + 1)
+            data = read_bounded(file.fileno(), limit)
     except FileNotFoundError:
         return None
     if len(data) > limit:

@@ -10,18 +10,14 @@ from typing import TYPE_CHECKING
 import evidencesync
 from evidencesync.custody.details import DetailsFold
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord
-from evidencesync.custody.manifest import decode_footer
-from evidencesync.custody.receipt import decode_receipt
 from evidencesync.custody.sshsig import verify_signature
 from evidencesync.custody.statements import Statements
 from evidencesync.custody.trust import RevokedKeys, TrustedSigners
-from evidencesync.errors import EvidenceSyncError, MissingOrExtraError, SignatureError
+from evidencesync.errors import EvidenceSyncError, SignatureError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import Title
 from evidencesync.evidence.number_format import notebook_fingerprint
 from evidencesync.evidence.utc_time import format_utc_time
-from evidencesync.files.disk import load_file, opened_file, opened_folder, storing
-from evidencesync.limits import MAX_HEADER_LINE, MAX_RECORD
 from evidencesync.report.document import (
     REPORT_FORMAT,
     Acquisition,
@@ -37,13 +33,21 @@ from evidencesync.report.document import (
 from evidencesync.report.judging import ReportScope, judge
 from evidencesync.report.manifests import compare_acquisitions, survey
 from evidencesync.report.maps import file_maps
-from evidencesync.vault.catalog import acquisition_numbers, item_folders, load_header, no_acquisition, nothing_of, stored_name
-from evidencesync.vault.layout import MANIFEST, RECEIPT, TIMESTAMP, ItemLayout
+from evidencesync.vault.catalog import (
+    acquisition_numbers,
+    item_folders,
+    load_footer,
+    load_header,
+    load_receipt,
+    no_acquisition,
+    nothing_of,
+    stored_name,
+)
+from evidencesync.vault.layout import TIMESTAMP, ItemLayout
 from evidencesync.vault.ledger import Ledger, RecordFile, StoredRecord
 from evidencesync.verify.findings import Finding, Head, Verdict
 
 if TYPE_CHECKING:
-    from evidencesync.custody.documents import ManifestFooter, Receipt
     from evidencesync.vault.vault import Vault
 
 _NOT_LISTED = "not-listed"
@@ -202,7 +206,7 @@ def _acquisition(layout: ItemLayout, number: int) -> Acquisition:
     problem: str | None = None
     try:
         header = load_header(layout, number)
-        footer, receipt = _footer(layout, number), _receipt(layout, number)
+        footer, receipt = load_footer(layout, number), load_receipt(layout, number)
     except EvidenceSyncError as error:
         problem = error.message
     contents = survey(layout, number)
@@ -225,22 +229,6 @@ def _has_timestamp(item: ItemLayout, number: int) -> bool:
         return stat.S_ISREG((item.acquisition(number) / TIMESTAMP).lstat().st_mode)
     except OSError:
         return False
-
-
-def _receipt(item: ItemLayout, number: int) -> Receipt:
-    with opened_folder(item.acquisition(number)) as folder:
-        data = load_file(folder, RECEIPT, MAX_RECORD)
-    if data is None:
-        raise MissingOrExtraError(f"acquisition {number} has no receipt")
-    return decode_receipt(data)
-
-
-def _footer(item: ItemLayout, number: int) -> ManifestFooter:
-    with opened_folder(item.acquisition(number)) as folder, opened_file(MANIFEST, folder) as file, storing(f"read {MANIFEST}"):
-        size = file.seek(0, 2)
-        file.seek(max(size - MAX_HEADER_LINE, 0))
-        end = file.read(MAX_HEADER_LINE)
-    return decode_footer(end[end.rfind(b"\n", 0, max(len(end) - 1, 0)) + 1 :])
 
 
 # --- Custody -----------------------------------------------------------------------------------------------------------

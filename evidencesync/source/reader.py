@@ -14,7 +14,7 @@ import msgspec
 
 from evidencesync.errors import InternalError, SourceReadError
 from evidencesync.evidence.display import safe_text
-from evidencesync.files.disk import close_quietly
+from evidencesync.files.disk import close_quietly, read_bounded
 from evidencesync.files.holes import HoleFinder
 from evidencesync.limits import FIRST_READ, KIB
 from evidencesync.source.descriptor import FILE_FLAGS, is_gone, open_untouched
@@ -253,12 +253,7 @@ def _checked_size(found: Found, fd: int) -> int:
 
 def _read_on(fd: int, data: bytes, limit: int) -> bytes:
     """The rest of a file that gave fewer or more bytes than its size said, up to one byte above `limit`."""
-    parts = [data]
-    length = len(data)
-    while length <= limit and (more := os.read(fd, limit + 1 - length)):
-        parts.append(more)
-        length += len(more)
-    return b"".join(parts)
+    return data + read_bounded(fd, limit - len(data))
 
 
 MOST_FOLDERS: Final = 65_536  # some 15 MiB; the first so many, the others are looked at only when the walk leaves them

@@ -17,6 +17,7 @@ from typing import Final
 
 from evidencesync.errors import HostKeyError
 from evidencesync.evidence.display import safe_text
+from evidencesync.home import read_named
 from evidencesync.limits import MAX_TRUST_FILE
 from evidencesync.ssh.known_hosts import as_ssh_finds, quoted
 from evidencesync.ssh.route import Hop, environment
@@ -85,12 +86,9 @@ def _lines_about(file: Path, name: str, with_word: bytes = b"") -> list[tuple[st
     A file that cannot be read, ssh cannot read either.
     """
     try:
-        if not file.is_file():
+        if with_word not in read_named(file, MAX_TRUST_FILE, again=True):
             return []
-        with file.open("rb") as stream:
-            if with_word not in stream.read(MAX_TRUST_FILE):
-                return []
-    except OSError:
+    except (OSError, ValueError):
         return []
     try:
         found = subprocess.run(

@@ -9,8 +9,9 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from evidencesync.custody.documents import ManifestFooter, ManifestHeader
+from evidencesync.custody.documents import ManifestFooter, ManifestHeader, Receipt
 from evidencesync.custody.manifest import CheckedLine, decode_header, decode_last_line, read_manifest
+from evidencesync.custody.receipt import decode_receipt
 from evidencesync.errors import (
     ChainError,
     EvidenceSyncError,
@@ -22,9 +23,9 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.identity import ItemName, Title, is_folder_name
-from evidencesync.files.disk import document_blocks, make_folder, opened_file, opened_folder, storing
-from evidencesync.limits import MAX_HEADER_LINE
-from evidencesync.vault.layout import ITEM_FOLDERS, MANIFEST, ItemLayout, VaultLayout, acquisition_number
+from evidencesync.files.disk import document_blocks, load_file, make_folder, opened_file, opened_folder, storing
+from evidencesync.limits import MAX_HEADER_LINE, MAX_RECORD
+from evidencesync.vault.layout import ITEM_FOLDERS, MANIFEST, RECEIPT, ItemLayout, VaultLayout, acquisition_number
 from evidencesync.vault.ledger import Ledger, iter_records
 
 _VERIFY: Final = "See what else is wrong: evidencesync verify VAULT"
@@ -111,6 +112,15 @@ def load_footer(item: ItemLayout, acquisition: int) -> ManifestFooter:
     """The last line of a published manifest, found from its end. Raises MissingOrExtraError, MalformedDocumentError."""
     with opened_document(item, acquisition, MANIFEST) as file:
         return read_footer(file)
+
+
+def load_receipt(item: ItemLayout, number: int) -> Receipt:
+    """A published receipt. Raises MissingOrExtraError, MalformedDocumentError."""
+    with opened_folder(item.acquisition(number)) as folder:
+        data = load_file(folder, RECEIPT, MAX_RECORD)
+    if data is None:
+        raise MissingOrExtraError(f"acquisition {number} has no receipt")
+    return decode_receipt(data)
 
 
 def read_footer(manifest: BinaryIO) -> ManifestFooter:

@@ -27,7 +27,7 @@ import msgspec
 from blake3 import blake3
 
 from evidencesync.errors import EvidenceSyncError, InternalError, MissingOrExtraError
-from evidencesync.files.disk import close_quietly, forget_cached
+from evidencesync.files.disk import close_quietly, forget_cached, read_bounded
 from evidencesync.limits import FIRST_READ
 from evidencesync.vault.tree import TreeReader
 
@@ -126,14 +126,7 @@ def _hash_all(fd: int, size: int, *, with_sha256: bool) -> tuple[list[str], int]
 
 def _read_whole(fd: int, size: int) -> bytes:
     data = os.read(fd, size + 1)  # one more, to see that it ends there
-    if len(data) == size:
-        return data
-    parts = [data]
-    length = len(data)
-    while length <= size and (data := os.read(fd, size + 1)):
-        parts.append(data)
-        length += len(data)
-    return b"".join(parts)
+    return data if len(data) == size else data + read_bounded(fd, size - len(data))
 
 
 _LENGTH: Final = struct.Struct(">I")

@@ -11,7 +11,7 @@ from typing import BinaryIO, Final, Literal
 
 from evidencesync.errors import LimitExceededError
 from evidencesync.evidence.display import safe_text
-from evidencesync.files.disk import FOLDER_FLAGS, READ_FLAGS, reading, reading_blocks
+from evidencesync.files.disk import FOLDER_FLAGS, READ_FLAGS, read_bounded, reading, reading_blocks
 from evidencesync.files.holes import has_empty_run
 from evidencesync.verify.checks import Check
 from evidencesync.verify.findings import Findings, Reporter
@@ -163,7 +163,7 @@ class CheckedFolder:
             return None
         with file:
             try:
-                return read_bounded(file, limit)
+                return read_document(file, limit)
             except OSError as error:
                 self.report.report(Check.STRUCTURE, "unreadable", f"{safe_text(name)}: {reason(error)}", name)
             except LimitExceededError:
@@ -269,13 +269,9 @@ class CheckedFolder:
         return found
 
 
-def read_bounded(file: BinaryIO, limit: int) -> bytes:
+def read_document(file: BinaryIO, limit: int) -> bytes:
     """All of an unbuffered file. Raises OSError, and LimitExceededError above `limit` bytes."""
-    parts: list[bytes] = []
-    left = limit + 1
-    while left and (part := file.read(left)):
-        parts.append(part)
-        left -= len(part)
-    if not left:
+    data = read_bounded(file.fileno(), limit)
+    if len(data) > limit:
         raise LimitExceededError(f"a document is longer than {limit} bytes")
-    return b"".join(parts)
+    return data

@@ -21,7 +21,7 @@ from evidencesync.vault.layout import MANIFEST_SIGNATURE, TIMESTAMP, TIMESTAMP_R
 from evidencesync.verify.chains import ChainedAcquisition
 from evidencesync.verify.checks import Check
 from evidencesync.verify.context import Context
-from evidencesync.verify.documents import CheckedFolder, read_bounded, reason
+from evidencesync.verify.documents import CheckedFolder, read_document, reason
 from evidencesync.verify.findings import Reporter
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _load(folder: CheckedFolder, name: str) -> bytes | None:
         return None
     with file:
         try:
-            return read_bounded(file, MAX_TIMESTAMP)
+            return read_document(file, MAX_TIMESTAMP)
         except OSError as error:
             folder.report.report(Check.STRUCTURE, "unreadable", f"{name}: {reason(error)}", name)
         except LimitExceededError:
