@@ -1,8 +1,9 @@
-"""What `push`, `pull` and `watch` have in common: how evidence travels, where its receipt is kept, and what is said."""
+"""Runs one acquisition for `push`, `pull` and `watch`: its options, its request, its progress, and its kept receipt."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import typer
 from evidencesync.cli.command import Run
 from evidencesync.cli.details_choice import DetailsChoice
 from evidencesync.cli.number_format import parse_rate
-from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, option_or_setting
+from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice
 from evidencesync.errors import EvidenceSyncError, ExitCode, InterruptedRunError, LinkLostError, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import MAX_FREE_TEXT, MAX_RETRIES_CHANGED
@@ -36,7 +37,7 @@ CODES: Final = {"complete": ExitCode.COMPLETE, "gaps": ExitCode.GAPS, "source-ch
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HowChoice(DetailsChoice):
-    """How it travels, and what is known of it besides."""
+    """How the evidence is transferred, and details of case and item."""
 
     GROUP: ClassVar = "How it travels, and what is kept"
 
@@ -98,7 +99,7 @@ class HowChoice(DetailsChoice):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Places:
-    """What is read and where it goes, each path as its own end knows it, and what of the source."""
+    """The source's path and the vault's path, each as its own machine knows it, and the filters for the source."""
 
     path: bytes
     vault: bytes
@@ -107,16 +108,16 @@ class Places:
 
 
 def acquire(run: Run, own_state: OwnState, request: PushRequest, vault: Address, work: Work, *, pulled: bool = False) -> ExitCode:
-    """Does it, keeps the receipt, remembers the vault's chains, and says what was done."""
+    """Acquires, keeps the receipt, remembers the heads of the vault's chains, and prints the summary."""
     from evidencesync.cli.summary import push_lines, push_output, verdict_of
 
     outcome, kept = acquire_and_keep(run, own_state, request, work)
-    run.console.give(push_output(outcome, kept), push_lines(outcome, request, vault, kept, pulled=pulled))
+    run.console.print_result(push_output(outcome, kept), push_lines(outcome, request, vault, kept, pulled=pulled))
     return CODES[verdict_of(outcome)]
 
 
 def acquire_and_keep(run: Run, own_state: OwnState, request: PushRequest, work: Work) -> tuple[PushOutcome, Kept]:
-    """One acquisition, with its receipt kept, and what was seen of the vault's chains remembered."""
+    """Acquires, keeps the receipt, and remembers the heads of the vault's chains."""
     from evidencesync.acquire.session_recorder import SessionRecorder
 
     recorder = SessionRecorder(own_state.memory, own_state.draft)
@@ -127,7 +128,7 @@ def acquire_and_keep(run: Run, own_state: OwnState, request: PushRequest, work: 
 
 
 def _remember(memory: HeadMemory, outcome: PushOutcome, kept: Kept) -> None:
-    """What was seen of the vault's chains. The receipt is kept already, and said where, if this fails."""
+    """Remembers the heads of the vault's chains. If this fails, the error also says where the receipt is kept."""
     try:
         memory.remember(outcome.seen)
     except EvidenceSyncError as error:
@@ -139,20 +140,22 @@ def _remember(memory: HeadMemory, outcome: PushOutcome, kept: Kept) -> None:
 
 
 def _show(run: Run, work: Callable[[Progress], PushOutcome]) -> PushOutcome:
-    """A push or a pull, shown while it goes on. Raises what it fails with, and says how to go on after a lost link."""
+    """Runs a push or a pull, and shows its progress. After a lost link, the error's hint is the command that resumes it."""
     from evidencesync.cli.progress_display import PushView, shown
     from evidencesync.connection.progress import Progress
     from evidencesync.delta.chunker import is_compiled
 
     live = run.console.is_live
-    progress = Progress(count_ahead=live, tell=(lambda _: None) if live else run.console.say)
+    progress = Progress(count_ahead=live, tell=(lambda _: None) if live else run.console.print_message)
     if not is_compiled():
-        run.console.warn("pyfastcdc runs without its compiled part: cutting contents will take some two hundred times longer")
+        run.console.warn(
+            "pyfastcdc runs without its compiled part: cutting files into chunks takes about two hundred times longer"
+        )
     with shown(run.console, PushView(progress)):
         try:
             return work(progress)
         except (LinkLostError, InterruptedRunError) as error:
-            if error.hint == error.default_hint:  # else it says what to do before that
+            if error.hint == error.default_hint:  # another hint says what to do before the command is run again
                 error.hint = f"What has arrived is kept. Go on with: {safe_text(shlex.join(['evidencesync', *sys.argv[1:]]))}"
             raise
 
@@ -167,34 +170,33 @@ def make_request(
     asker: AskPassphrase | None,
     details: dict[str, str],
 ) -> PushRequest:
-    """What the command line asks for. `details` are those of the item, which were looked at before."""
+    """The request that the command line describes. `details` are those of the item, already checked. May ask for a passphrase.
+
+    Raises UsageError, SigningKeyError, PassphraseError.
+    """
     import secrets
 
     from evidencesync.acquire.request import PushRequest
-    from evidencesync.cli.options import check_person, login_name
     from evidencesync.source.salvage import parse_on_read_error
     from evidencesync.ssh.keys import load_signer
 
-    settled = run.settings.values
-    limit = how.limit_rate or settled.limit_rate
-    organisation = option_or_setting("--organisation", sign.organisation, settled.organisation)
+    settings = run.settings.values
+    limit = how.limit_rate or settings.limit_rate
     name = item.name()
-    examiner = check_person(
-        option_or_setting("--examiner", sign.examiner, settled.examiner) or login_name(), "the examiner's name"
-    )
-    compress = _parse_compress(how.compress or settled.compress or "auto")
+    person = sign.person(settings)
+    compress = _parse_compress(how.compress or settings.compress or "auto")
     notes = [_check_note(note) for note in how.note or ()]
     signer = load_signer(sign.key_choice(run.settings), ssh.identity_file(run.settings), asker)
     return PushRequest(
         source=places.path,
         vault=places.vault,
         name=name,
-        examiner=examiner,
+        examiner=person.name,
         signer=signer,
         session=secrets.token_hex(16),
         rules=places.rules,
         command_line=[safe_text(argument) for argument in sys.argv],
-        organisation=check_person(organisation, "the organisation's name") if organisation else None,
+        organisation=person.organisation,
         notes=notes,
         details=details,
         read_back=not how.no_read_back,
@@ -208,6 +210,12 @@ def make_request(
     )
 
 
+def require_folder_for_list(places: Places) -> None:
+    """Raises UsageError if there is a list of files, and the source on this machine is no folder."""
+    if places.rules.listed is not None and not os.path.isdir(places.path):
+        raise UsageError("a list of files needs a folder as the source")
+
+
 def _parse_compress(text: str) -> Literal["auto", "always", "never"]:
     if text not in {"auto", "always", "never"}:
         raise UsageError(f"--compress is auto, always or never, not {safe_text(text, 40)}")
@@ -218,5 +226,5 @@ def _check_note(note: str) -> str:
     from evidencesync.evidence.display import is_unsafe
 
     if len(note) > MAX_FREE_TEXT or any(map(is_unsafe, note)):
-        raise UsageError(f"a note may have {MAX_FREE_TEXT} characters, on one line, none of which are control characters")
+        raise UsageError(f"a note must be one line of at most {MAX_FREE_TEXT} characters, without control characters")
     return note

@@ -1,7 +1,7 @@
-"""Where a command line begins. Nothing slow is imported before it is known what is wanted: `--help` must answer at once.
+"""The entry point of the command line. It imports nothing slow before it knows what is asked for: `--help` must answer at once.
 
-What sshd starts for a push or a pull, `serve --vault PATH` or `serve --source PATH`, is on the way of every transfer to another
-machine: it is looked at first, and run without a parser of command lines.
+`serve --vault PATH` and `serve --source PATH`, which sshd starts for a push or a pull, are recognised first and run without
+typer: their start delays every transfer to another machine.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _OUT_OF_MEMORY: Final = b"error: out of memory\nhint: Raise the limit (ulimit -v
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command line; its exit code. Never raises, and never shows a traceback unless asked to."""
+    """Runs one command line, and returns its exit code. Never raises. Shows a traceback only with `-v`."""
     try:
         return _main(arguments)
-    except MemoryError:  # once more, while it was said
+    except MemoryError:  # raised again while the first one was printed
         with contextlib.suppress(OSError):
             os.write(2, _OUT_OF_MEMORY)
         return int(ExitCode.INTERNAL)
@@ -34,17 +34,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(arguments: Sequence[str] | None) -> int:
     if arguments is None:
-        _take_closed_streams()
+        _open_closed_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     console = Console(as_json="--json" in given, verbose="-v" in given)
     try:
         code = _run(given, console)
     except KeyboardInterrupt:
-        console.fail(InterruptedRunError("interrupted"))
+        console.print_error(InterruptedRunError("interrupted"))
         code = ExitCode.INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - before a command has begun: a system without room, mostly
+    except Exception as error:  # noqa: BLE001 - raised before a command has begun, mostly by a system without memory
         failure = unexpected(error)
-        console.fail(failure)
+        console.print_error(failure)
         code = failure.exit_code
     finally:
         if arguments is None:
@@ -52,27 +52,27 @@ def _main(arguments: Sequence[str] | None) -> int:
     return int(code)
 
 
-def _take_closed_streams() -> None:
-    """Opens what the caller has closed of 0, 1 and 2, on nothing.
+def _open_closed_streams() -> None:
+    """Opens /dev/null in place of each standard stream (0, 1, 2) that the caller has closed.
 
-    Else the next file that is opened, one of a vault perhaps, would get that number, and whatever any library writes to it.
+    Otherwise the next opened file, perhaps one of a vault, would get that number, and with it what any library prints.
     """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)  # which takes the lowest number that is free
+            os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)  # open(2) gives the lowest free number
 
 
 def _prepare_end() -> None:
-    """The outcome is said. An impatient Ctrl-C while the process ends would only replace its exit code."""
+    """Ignores Ctrl-C from now on: the outcome is printed, and a signal would only replace the exit code. Speeds up the end."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # With `python -m` the interpreter kills itself with SIGINT, whatever exit code it is given, where Ctrl-C came while a
-        # text was executed (which is how dataclasses are made). The next text that is executed has it forget that.
+        # With `python -m`, the interpreter kills itself with SIGINT at its end if Ctrl-C came during an exec() (dataclasses are
+        # made with exec), whatever the exit code is. Another exec() resets that state.
         with contextlib.suppress(MemoryError):
             exec("")  # noqa: S102 - nothing is executed; see above
-    gc.freeze()  # or the interpreter would go through all there is once more, looking for cycles: 50 ms
+    gc.freeze()  # else the interpreter looks through all objects for cycles once more: 50 ms
 
 
 def _run(given: list[str], console: Console) -> int:
@@ -86,5 +86,5 @@ def _run(given: list[str], console: Console) -> int:
 
 
 def _is_plain_serve(given: list[str]) -> bool:
-    """What means `serve --vault PATH` or `serve --source PATH` to any parser, and leaves no other question."""
+    """Whether the arguments are exactly `serve --vault PATH` or `serve --source PATH`, without any other option."""
     return len(given) == 3 and given[0] == "serve" and given[1] in ("--vault", "--source") and given[2][:1] not in ("", "-")

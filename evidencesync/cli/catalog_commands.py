@@ -39,7 +39,7 @@ def list_vault(run: Run, vault: VaultPath) -> ExitCode:
     from evidencesync.cli.catalog import list_output
 
     output, problems = list_output(local_vault(vault))
-    run.console.give(output, _list_lines(output))
+    run.console.print_result(output, _list_lines(output))
     return most_severe(problems)
 
 
@@ -73,7 +73,7 @@ def show_acquisition(
     from evidencesync.cli.catalog import show_output
 
     output = show_output(local_vault(vault), item.name(), acquisition)
-    run.console.give(output, _show_lines(output))
+    run.console.print_result(output, _show_lines(output))
     return ExitCode.COMPLETE
 
 
@@ -85,7 +85,7 @@ def _show_files(run: Run, vault: str, item: ItemChoice, files: FilesChoice, acqu
     opened = Vault.open(local_vault(vault)).item(item.name())
     below, after = (None if path is None else os.fsencode(path) for path in (files.below, files.after))
     output = files_output(opened, chosen_acquisition(opened, acquisition), below, after, files.limit)
-    run.console.give(output, files_lines(output))
+    run.console.print_result(output, files_lines(output))
 
 
 def _list_lines(output: ListOutput) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""How a function becomes a command: shared options, and examples in its help."""
+"""Makes a command of a function: options from dataclasses, the options that all commands share, help in groups, and examples."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BOUNDS: Final = re.compile(r"(?P<low>[\d.]+)<=x<=(?P<high>[\d.]+)|x>=(?P<least>
 
 
 class GroupedCommand(typer.core.TyperCommand):
-    """A command whose options stand under the title of their group: typer's `rich_help_panel`, which it shows with rich alone."""
+    """A command whose help lists options under the title of their group (`rich_help_panel`), which typer does only with rich."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes the arguments, the command's own options, then each group in the order of its first option."""
@@ -39,14 +39,14 @@ class GroupedCommand(typer.core.TyperCommand):
 
 
 def bounds_in_words(text: str) -> str:
-    """What click says of a range (`0<=x<=12`), as people write it: "0 to 12", "1 or more", "12 or less"."""
+    """Replaces click's notation of a range (`0<=x<=12`) by words: "0 to 12", "1 or more", "12 or less"."""
 
-    def say(found: re.Match[str]) -> str:
+    def words(found: re.Match[str]) -> str:
         if found["low"] is not None:
             return f"{found['low']} to {found['high']}"
         return f"{found['least']} or more" if found["least"] is not None else f"{found['most']} or less"
 
-    return _BOUNDS.sub(say, text)
+    return _BOUNDS.sub(words, text)
 
 
 Command = Callable[..., ExitCode]
@@ -54,7 +54,7 @@ Command = Callable[..., ExitCode]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Run:
-    """What every command is given first: where it prints, and the user's settings."""
+    """What every command gets as its first argument: the console, and the user's settings."""
 
     console: Console
     settings: LoadedSettings
@@ -78,15 +78,15 @@ class OutputChoice:
 
 
 def command(app: typer.Typer, name: str, *examples: str, kind: CommandKind = CommandKind.CHECKS) -> Callable[[Command], Command]:
-    """Adds a function to a typer app. Its docstring is the help, `examples` are shown below it. Hints fit its `kind`.
+    """Adds a function to a typer app. Its docstring is the help, with `examples` below it. `kind` chooses the hints of errors.
 
-    A parameter annotated with a dataclass stands for all of its fields, each of them an option, which the help shows under the
-    class's GROUP; one annotated with Run is filled in. What the function returns, or the error it raises, becomes the exit code.
+    A parameter annotated with a dataclass stands for its fields: each is an option, which the help lists under the class's
+    GROUP. A parameter annotated with Run is filled in. The exit code is the returned one, or that of the raised error.
     """
 
     def register(function: Command) -> Command:
-        said = inspect.getdoc(function) or ""
-        app.command(name, cls=GroupedCommand, help=said, short_help=_first_sentence(said), epilog=_epilog(examples))(
+        text = inspect.getdoc(function) or ""
+        app.command(name, cls=GroupedCommand, help=text, short_help=_first_sentence(text), epilog=_epilog(examples))(
             _adapt(function, kind)
         )
         return function
@@ -94,20 +94,20 @@ def command(app: typer.Typer, name: str, *examples: str, kind: CommandKind = Com
     return register
 
 
-def group(app: typer.Typer, name: str, said: str) -> typer.Typer:
-    """Adds a group of commands to a typer app. `said` is its help."""
-    made = typer.Typer(help=said, short_help=_first_sentence(said), no_args_is_help=True)
+def group(app: typer.Typer, name: str, text: str) -> typer.Typer:
+    """Adds a group of commands to a typer app. `text` is its help."""
+    made = typer.Typer(help=text, short_help=_first_sentence(text), no_args_is_help=True)
     app.add_typer(made, name=name)
     return made
 
 
-def _first_sentence(said: str) -> str:
-    """What a list of commands says of one: all of the sentence, where click would cut it to a line."""
-    return " ".join(said.split("\n\n", maxsplit=1)[0].split()).partition(". ")[0].removesuffix(".")
+def _first_sentence(text: str) -> str:
+    """The first sentence of a help text, for the list of commands. It is kept whole; click would cut it to one line."""
+    return " ".join(text.split("\n\n", maxsplit=1)[0].split()).partition(". ")[0].removesuffix(".")
 
 
 def _epilog(examples: tuple[str, ...]) -> str:
-    """The form in which click leaves line breaks alone."""
+    """The examples as an epilog. A backspace character makes click keep the line breaks below it."""
     return "\b\nExamples:\n" + "\n".join(f"  {example}" for example in examples)
 
 
@@ -125,14 +125,14 @@ def _adapt(function: Command, kind: CommandKind) -> Callable[..., None]:
         prepare_process(verbose=choice.verbose)
 
         def work() -> ExitCode:
-            said = dict(values)
+            given_values = dict(values)
             arguments = {name: _take(group, values) for name, group in groups.items()}
             if run_name is not None:
                 settings = load_settings(choice.config)
                 if settings.notice is not None:
-                    console.say(f"note: {settings.notice}")
+                    console.print_message(f"note: {settings.notice}")
                 arguments[run_name] = Run(console, settings)
-            _refuse_empty(given, said)
+            _refuse_empty(given, given_values)
             return function(**arguments, **values)
 
         raise typer.Exit(guard(console, work))
@@ -144,20 +144,20 @@ def _adapt(function: Command, kind: CommandKind) -> Callable[..., None]:
 
 
 def _refuse_empty(given: list[inspect.Parameter], values: dict[str, Any]) -> None:
-    """Raises UsageError for an option that is given as nothing, as by a variable of a shell that is not set.
+    """Raises UsageError for an option with an empty value, such as an unset shell variable gives.
 
-    What it would have said is not known, and its default is not what was asked for. An empty environment variable is not set.
+    The intended value is not known, and the default is not what was asked for. An empty environment variable counts as unset.
     """
     for parameter in given:
         value = values.get(parameter.name)
         if value == parameter.default:
             continue
         if value == "" or (isinstance(value, list) and "" in value):
-            for said in get_args(parameter.annotation)[1:]:
-                if isinstance(said, typer.models.OptionInfo):
-                    names = [name for name in (said.default, *(said.param_decls or ())) if str(name).startswith("--")]
+            for info in get_args(parameter.annotation)[1:]:
+                if isinstance(info, typer.models.OptionInfo):
+                    names = [name for name in (info.default, *(info.param_decls or ())) if str(name).startswith("--")]
                     option = names[0] if names else "--" + parameter.name.replace("_", "-")
-                    raise UsageError(f"{option} is empty", hint="Say it, or leave the option out.")
+                    raise UsageError(f"{option} is empty", hint="Give it a value, or leave the option out.")
 
 
 def _is_group(annotation: object) -> bool:
@@ -175,14 +175,14 @@ def _expand(signature: inspect.Signature) -> Iterator[inspect.Parameter]:
 def _fields(group: Any) -> Iterator[inspect.Parameter]:
     hints = get_type_hints(group, include_extras=True)
     for field in dataclasses.fields(group):
-        for said in get_args(hints[field.name])[1:]:
-            said.rich_help_panel = _title(group, field.name)
+        for info in get_args(hints[field.name])[1:]:
+            info.rich_help_panel = _title(group, field.name)
         default = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
         yield inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[field.name])
 
 
 def _title(group: type, field: str) -> str | None:
-    """The GROUP of the class that a field was declared in: a class that inherits it may have another one."""
+    """The GROUP of the class that declares a field. A subclass may have another GROUP for its own fields."""
     declared = next(one for one in group.__mro__ if field in one.__annotations__)
     title: str | None = declared.__dict__.get("GROUP")
     return title

@@ -1,4 +1,4 @@
-"""All commands together, as typer runs them. Nothing slow is imported here: `--help` must answer at once."""
+"""Assembles all commands into one typer app, and runs a command line. Imports nothing slow: `--help` must answer at once."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ _MODULES: Final = {
     "clean": "upkeep_commands",
     "vault": "vault_commands",
 }
-"""Which module adds which command, in the order in which they are needed."""
+"""The module that adds each command, in the order of the help."""
 
-# Typer carries its own copy of click or uses the real one, depending on its version: this is the base of what either raises
-# for a command line that makes no sense.
+# Depending on its version, typer has a copy of click or uses click itself. This is the base class of the errors that either of
+# them raises for a malformed command line.
 _PARSER_ERROR: Final[type[Exception]] = typer.BadParameter.__mro__[2]
 
 
@@ -70,7 +70,7 @@ def _top(
 
 
 def make_app(names: Iterable[str] = _MODULES) -> typer.Typer:
-    """The commands with these names, and what their modules add besides."""
+    """An app with the commands of these names, and all others that the same modules add."""
     app = typer.Typer(
         name=PROGRAM,
         help=_HELP,
@@ -88,9 +88,9 @@ def make_app(names: Iterable[str] = _MODULES) -> typer.Typer:
 
 
 def run(given: list[str], console: Console) -> int:
-    """Runs one command line; its exit code. Raises nothing but KeyboardInterrupt.
+    """Runs one command line, and returns its exit code. Raises nothing but KeyboardInterrupt.
 
-    The parsers of all commands take a tenth of a second to make. Where the line begins with a command's name, no other is needed.
+    Making the parsers of all commands takes a tenth of a second. If the line begins with a command's name, only that one is made.
     """
     names = given[:1] if given and given[0] in _MODULES else _MODULES
     try:
@@ -99,25 +99,25 @@ def run(given: list[str], console: Console) -> int:
         raise KeyboardInterrupt from error
     except _PARSER_ERROR as error:
         code = _refuse(error, console)
-    except OSError as error:  # help or version, and stdout takes no more: commands have a guard of their own
+    except OSError as error:  # stdout refuses help or version; for commands, `guard` handles this
         if sys.stdout is not None:
             mute(sys.stdout)
-        console.not_printed(error)
-        code = console.settle(ExitCode.COMPLETE)
-    except SystemExit:  # how typer answers to a reader of --help that has seen enough; a command of ours never raises it
+        console.record_unprinted(error)
+        code = console.exit_code_of(ExitCode.COMPLETE)
+    except SystemExit:  # typer raises it when the reader of --help closes the pipe; our commands never raise it
         code = ExitCode.COMPLETE
     return int(code or 0)
 
 
 def _refuse(error: Exception, console: Console) -> ExitCode:
-    """Says what is wrong with a command line; the whole help where nothing was asked for."""
+    """Prints what is wrong with a malformed command line; or the whole help, if there are no arguments."""
     context = getattr(error, "ctx", None)
     if context is not None and type(error).__name__ == "NoArgsIsHelpError" and not console.as_json:
         for line in context.get_help().splitlines():
-            console.note(line)
+            console.print_notice(line)
         return ExitCode.USAGE
     format_message = getattr(error, "format_message", None)
     message = " ".join(str(format_message() if format_message else error).split()) or "no command was given"
     path = context.command_path if context is not None else PROGRAM
-    console.fail(UsageError(message[:1].lower() + message[1:], hint=f"See: {path} --help"))
+    console.print_error(UsageError(message[:1].lower() + message[1:], hint=f"See: {path} --help"))
     return ExitCode.USAGE

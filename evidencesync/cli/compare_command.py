@@ -73,7 +73,7 @@ def compare(
     with shown(run.console, VerifyView(progress)):
         compared = compare_folder(request, progress, time.time_ns())
     output = compare_output(compared, safe_text(folder), ["blake3", "sha256"] if all_digests else ["blake3"])
-    run.console.give(output, _lines(output, compared.differences))
+    run.console.print_result(output, _lines(output, compared.differences))
     return compared.exit_code
 
 

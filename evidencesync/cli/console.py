@@ -1,4 +1,4 @@
-"""The one door to the terminal: results to stdout, progress and messages to stderr, nothing raw through either."""
+"""Prints everything that a command prints: results on stdout, messages and errors on stderr. Every line is escaped."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 
 class Console:
-    """What one command may print.
+    """Prints for one command.
 
     With `as_json`, stdout carries exactly one JSON document. `quiet` drops messages and progress, never results or errors.
-    `kind` is what the command does: hints fit it. What stdout did not take is remembered until `settle`.
+    `kind` says what the command does, and so which hints fit it. If stdout refuses the result, the failure is kept until
+    `exit_code_of` is called.
     """
 
     def __init__(
@@ -37,16 +38,16 @@ class Console:
         self.verbose = verbose
         self.kind = kind
         self.terminal = Terminal()
-        self._unsaid: StorageError | None = None
+        self._unprinted: StorageError | None = None
 
     @property
     def is_live(self) -> bool:
-        """Whether bars may be drawn: on a terminal that can move its cursor, for somebody who did not decline."""
+        """Whether progress may be drawn: stderr is a terminal that can move its cursor, and no option or variable declines."""
         declined = self.as_json or self.quiet or os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
         return not declined and sys.stderr is not None and sys.stderr.isatty()
 
-    def give(self, output: msgspec.Struct, lines: Iterable[str]) -> None:
-        """The result: the JSON document, or its lines for people. What stdout does not take, `settle` makes a failure."""
+    def print_result(self, output: msgspec.Struct, lines: Iterable[str]) -> None:
+        """Prints the result on stdout: as a JSON document, or as lines for people. If stdout refuses it: see `exit_code_of`."""
         if self.as_json:
             import msgspec
 
@@ -55,77 +56,77 @@ class Console:
             data = "".join(f"{escape_line(line)}\n" for line in lines).encode("utf-8", "backslashreplace")
         refused = _write(sys.stdout, data)
         if refused is not None and not (self.kind is CommandKind.SHOWS and isinstance(refused, BrokenPipeError)):
-            self.not_printed(refused)
+            self.record_unprinted(refused)
 
-    def not_printed(self, refused: OSError) -> None:
-        """Stdout did not take a result. A reader of a list that has seen enough (`| head`) is no such case: see `give`."""
-        self._unsaid = StorageError(f"the result could not be written to stdout: {refused.strerror}", hint="")
+    def record_unprinted(self, refused: OSError) -> None:
+        """Keeps the error with which stdout refused a result. `print_result` does not for a list whose reader left (`| head`)."""
+        self._unprinted = StorageError(f"the result could not be written to stdout: {refused.strerror}", hint="")
 
-    def settle(self, code: ExitCode) -> ExitCode:
-        """The exit code of a command that ends with `code`: a result that nobody could read is never a success."""
-        if self._unsaid is None:
+    def exit_code_of(self, code: ExitCode) -> ExitCode:
+        """The exit code of a command that ends with `code`. A result that could not be printed is never a success."""
+        if self._unprinted is None:
             return code
-        self._print_failure(self._unsaid)
-        return code or self._unsaid.exit_code
+        self._print_error(self._unprinted)
+        return code or self._unprinted.exit_code
 
-    def say(self, line: str) -> None:
-        """A message on stderr."""
+    def print_message(self, line: str) -> None:
+        """Prints a message on stderr, unless the console is quiet."""
         if not self.quiet:
-            self._print_error(line)
+            self._print_line(line)
 
-    def note(self, line: str) -> None:
-        """A line on stderr that somebody waits for: even `quiet` does not drop it."""
-        self._print_error(line)
+    def print_notice(self, line: str) -> None:
+        """Prints a line on stderr that a person waits for: `quiet` does not drop it."""
+        self._print_line(line)
 
     def warn(self, line: str) -> None:
-        """A warning on stderr; not dropped either."""
-        self._print_error(f"warning: {line}")
+        """Prints a warning on stderr: `quiet` does not drop it."""
+        self._print_line(f"warning: {line}")
 
     def ask(self, question: str, beforehand: str = "Say yes beforehand with --yes.") -> bool:
-        """Asks on stderr and reads stdin: whether the answer was yes.
+        """Asks on stderr, and reads the answer from stdin. Returns whether it was yes.
 
-        Raises UsageError where nobody answers; `beforehand` says how to do without the question.
+        Raises UsageError if stdin ends without an answer; `beforehand` is its hint, and says how to avoid the question.
         """
         _write(sys.stderr, f"{escape_line(question)} [yes/no] ".encode("utf-8", "backslashreplace"))
         answer = _read_line()
         if not answer:
-            self._print_error("")
+            self._print_line("")
             raise UsageError("nobody answered the question", hint=beforehand)
         return answer.strip().lower() in {"y", "yes"}
 
     def confirm(self, question: str) -> None:
-        """Asks before what is for ever, where a person sits at a terminal. A script is not asked: it meant what it says.
+        """Asks before something that cannot be undone, if stdin is a terminal. A script is not asked.
 
         Raises InterruptedRunError for any other answer than yes.
         """
         if sys.stdin is not None and sys.stdin.isatty() and not self.ask(question):
             raise InterruptedRunError("the answer was not yes", hint="Nothing was done.")
 
-    def fail(self, error: EvidenceSyncError) -> None:
-        """The error: as JSON on stdout, else one line and a hint on stderr. A traceback only with `-v`."""
+    def print_error(self, error: EvidenceSyncError) -> None:
+        """Prints an error: as JSON on stdout, else as one line and a hint on stderr. With `-v`, a traceback on stderr, too."""
         if self.verbose:
             for line in "".join(traceback.format_exception(error)).splitlines():
-                self._print_error(line)
-        if self.as_json and self._unsaid is None:
+                self._print_line(line)
+        if self.as_json and self._unprinted is None:
             from evidencesync.cli.outputs import error_output
 
-            self.give(error_output(error, self.kind), ())
-            if self._unsaid is None:
+            self.print_result(error_output(error, self.kind), ())
+            if self._unprinted is None:
                 return
-        self._print_failure(error)
+        self._print_error(error)
 
-    def _print_failure(self, error: EvidenceSyncError) -> None:
-        self._print_error(f"error: {error.message}")
+    def _print_error(self, error: EvidenceSyncError) -> None:
+        self._print_line(f"error: {error.message}")
         hint = error.hint_for(self.kind)
         if hint:
-            self._print_error(f"hint: {hint}")
+            self._print_line(f"hint: {hint}")
 
-    def _print_error(self, line: str) -> None:
+    def _print_line(self, line: str) -> None:
         _write(sys.stderr, f"{escape_line(line)}\n".encode("utf-8", "backslashreplace"))
 
 
 def _write(stream: TextIO | None, data: bytes) -> OSError | None:
-    """Writes and flushes; what the stream says where it does not take it. It is then sent to nowhere: see `mute`."""
+    """Writes and flushes. Returns the error of a stream that refuses, and mutes that stream; None if all was written."""
     if stream is None:
         return OSError(errno.EBADF, "it is closed")
     try:
@@ -139,7 +140,7 @@ def _write(stream: TextIO | None, data: bytes) -> OSError | None:
 
 
 def _read_line() -> str:
-    """A line of stdin; nothing where it is closed, cannot be read, or is no text."""
+    """A line of stdin; empty if stdin is closed, cannot be read, or holds no text."""
     try:
         return sys.stdin.readline() if sys.stdin is not None else ""
     except (OSError, UnicodeDecodeError):
@@ -147,9 +148,9 @@ def _read_line() -> str:
 
 
 def mute(stream: TextIO) -> None:
-    """Sends what else is written to a stream, also by the interpreter at its end, to nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    """Sends everything that is written to a stream from now on to /dev/null, also what the interpreter flushes at its end."""
+    null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.dup2(nowhere, stream.fileno())
+        os.dup2(null, stream.fileno())
     finally:
-        os.close(nowhere)
+        os.close(null)

@@ -12,7 +12,7 @@ import typer
 
 from evidencesync.cli.command import Run, command, group
 from evidencesync.cli.details_choice import DetailsChoice
-from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, option_or_setting, vault_address
+from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, vault_address
 from evidencesync.errors import CommandKind, ExitCode, NotThereError, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
 
@@ -31,7 +31,7 @@ _SealNumber = Annotated[str | None, typer.Option(metavar="N", help="Number of th
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HandOverChoice:
-    """To whom an item is handed over, and how."""
+    """Who receives an item, and how it is handed over."""
 
     to: Annotated[str, typer.Option(metavar="PRINCIPAL", help="Name of the receiver, as the vault trusts their key.")]
     outside: Annotated[
@@ -49,7 +49,7 @@ class HandOverChoice:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FoundChoice:
-    """How an item was found by the one who accepts it, and where it goes."""
+    """The condition of an item when it is accepted, and where it is kept."""
 
     condition: _Condition = None
     seal_number: _SealNumber = None
@@ -104,7 +104,7 @@ def show(run: Run, vault: _Vault, item: ItemChoice, sign: SignChoice, ssh: Remot
     else:
         chain = read_chain(*_prepare(run, address, item, sign, ssh))
     output = show_output(chain)
-    run.console.give(output, show_lines(output))
+    run.console.print_result(output, show_lines(output))
     return most_severe({MEANINGS[problem.slug].code for problem in output.problems})
 
 
@@ -177,7 +177,7 @@ def hand_over(
 
 
 def _require_known(vault: str, details: Mapping[str, str]) -> None:
-    """Before anything is signed: that a vault on this machine knows to whom. A remote one says so when it gets the record."""
+    """Raises, before anything is signed, if a vault on this machine does not know the receiver. A remote vault checks later."""
     address = vault_address(vault)
     if address.local:
         import time
@@ -237,14 +237,14 @@ def seal(
 
 
 def _texts(**given: str | None) -> dict[str, str]:
-    """What was given, by its name in a record. Raises UsageError."""
+    """The given texts, by their names in a record. Raises UsageError."""
     from evidencesync.custody.details import check_text
 
     return {name: check_text(text.strip(), f"--{name.replace('_', '-')}") for name, text in given.items() if text is not None}
 
 
 def _fixed(kind: RecordType, details: dict[str, str], acquisition: int | None = None) -> Compose:
-    """A draft that is the same whatever the chain says."""
+    """A draft that does not depend on the chain."""
     from evidencesync.acquire.custody import RecordDraft
 
     draft = RecordDraft(kind, details, acquisition)
@@ -254,7 +254,7 @@ def _fixed(kind: RecordType, details: dict[str, str], acquisition: int | None = 
 def _append(
     run: Run, vault: str, item: ItemChoice, sign: SignChoice, ssh: RemoteChoice, compose: Compose, statement: tuple[object, ...]
 ) -> ExitCode:
-    """`statement`: what the command line states, by which the same command is known when it is run again."""
+    """Appends a record to an item's chain, and prints it. The `statement` identifies the same command when it is run again."""
     import json
 
     from evidencesync.acquire.custody import append_record
@@ -264,8 +264,8 @@ def _append(
     if appended.is_earlier:
         number = appended.record.record.sequence
         run.console.warn(
-            f"record {number} was in the chain already: an earlier run of this command had added it, and was cut off. "
-            "It was not added twice; to state it once more, run the command again"
+            f"record {number} was in the chain already: an earlier run of this command added it, and was cut off. "
+            "It was not added again; to state it once more, run the command again"
         )
     if appended.unremembered is not None:
         run.console.warn(f"the record is in the chain, but its head was not remembered here: {appended.unremembered}")
@@ -276,30 +276,27 @@ def _append(
 def _prepare(
     run: Run, address: Address, item: ItemChoice, sign: SignChoice, ssh: RemoteChoice
 ) -> tuple[Callable[[], Link], CustodyRequest]:
-    """How the vault is reached, and who asks for what."""
+    """How to connect to the vault, and the request for one item's chain. May ask for a passphrase."""
     import secrets
 
     from evidencesync.acquire.connect import reach_vault
     from evidencesync.acquire.custody import RETRIES
     from evidencesync.acquire.custody_talk import CustodyRequest
-    from evidencesync.cli.options import check_person, login_name
     from evidencesync.cli.own_state import head_memory
     from evidencesync.cli.terminal import make_asker, person_at
     from evidencesync.ssh.keys import load_signer
 
-    asker, settled = make_asker(run.console.terminal), run.settings.values
-    organisation = option_or_setting("--organisation", sign.organisation, settled.organisation)
-    named = option_or_setting("--examiner", sign.examiner, settled.examiner)
-    name, examiner = item.name(), check_person(named or login_name(), "the examiner's name")
+    asker = make_asker(run.console.terminal)
+    name, person = item.name(), sign.person(run.settings.values)
     signer = load_signer(sign.key_choice(run.settings), ssh.identity_file(run.settings), asker)
     request = CustodyRequest(
         vault=os.fsencode(address.path),
         name=name,
-        examiner=examiner,
+        examiner=person.name,
         signer=signer,
         session=secrets.token_hex(16),
         memory=head_memory(run),
-        organisation=check_person(organisation, "the organisation's name") if organisation else None,
+        organisation=person.organisation,
         timeout_seconds=ssh.timeout_seconds(run.settings),
         retries=0 if address.local else RETRIES,
     )
@@ -311,7 +308,7 @@ def _prepare(
 
 
 def _give_appended(run: Run, appended: Appended) -> None:
-    from evidencesync.cli.custody_outputs import CustodyAppendOutput, say
+    from evidencesync.cli.custody_outputs import CustodyAppendOutput, record_text
 
     chain, record = appended.chain, appended.record.record
     output = CustodyAppendOutput(
@@ -324,8 +321,8 @@ def _give_appended(run: Run, appended: Appended) -> None:
     )
     lines = [
         f"{chain.name}: record {record.sequence} ({record.type}) is in the chain",
-        f"  says         {say(record)}",
+        f"  says         {record_text(record)}",
         f"  signed with  {record.actor.key} ({safe_text(record.actor.principal)})",
         f"  chain head   {output.chain_head_sha256}",
     ]
-    run.console.give(output, lines)
+    run.console.print_result(output, lines)

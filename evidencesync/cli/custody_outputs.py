@@ -126,7 +126,7 @@ def show_lines(output: CustodyShowOutput) -> Iterator[str]:
     for shown, name in zip(output.custody, who, strict=True):
         record = shown.record
         time = record.time[:19].replace("T", " ")
-        yield f"  {record.sequence:04}  {time}  {record.type:<12}  {name:<{wide}}  {say(record)}".rstrip()
+        yield f"  {record.sequence:04}  {time}  {record.type:<12}  {name:<{wide}}  {record_text(record)}".rstrip()
     for problem in output.problems:
         yield f"  WARNING       {problem.message}"
     for known in output.known:
@@ -141,7 +141,7 @@ def show_lines(output: CustodyShowOutput) -> Iterator[str]:
     yield f"  chain head    {output.chain_head_sha256}"
 
 
-def say(record: CustodyRecord) -> str:
+def record_text(record: CustodyRecord) -> str:
     """What a record says, in one line."""
     parts = [f"acquisition {record.acquisition}"] if record.acquisition is not None else []
     parts += [f"{safe_text(name)}: {safe_text(value)}" for name, value in record.details.items()]

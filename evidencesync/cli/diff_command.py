@@ -60,7 +60,7 @@ def diff(
     found = compare_acquisitions(opened.layout, first, second, limit)
     states = [load_state(opened.layout, number)[0] for number in (first, second)]
     output = _output(name, first, second, found, *(SourceOutput(state.verdict, state.filtered) for state in states))
-    run.console.give(output, [*diff_lines(output), *_state_lines((first, second), states)])
+    run.console.print_result(output, [*diff_lines(output), *_state_lines((first, second), states)])
     return ExitCode.COMPLETE
 
 

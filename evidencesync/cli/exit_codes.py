@@ -1,4 +1,4 @@
-"""The one place where errors become exit codes."""
+"""Turns the error that ends a command into its exit code. No other module does."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from evidencesync.files.shortages import is_panic, unexpected
 
 
 def guard(console: Console, work: Callable[[], ExitCode]) -> ExitCode:
-    """Runs a command and says what went wrong; the exit code. Nothing but `-v` ever shows a traceback.
+    """Runs a command, prints its error, and returns the exit code. A traceback is shown only with `-v`.
 
-    A result that could not be printed is a failure, too (`Console.settle`).
+    A result that could not be printed is a failure, too (`Console.exit_code_of`).
     """
-    return console.settle(_guarded(console, work))
+    return console.exit_code_of(_guarded(console, work))
 
 
 def _guarded(console: Console, work: Callable[[], ExitCode]) -> ExitCode:
@@ -25,10 +25,10 @@ def _guarded(console: Console, work: Callable[[], ExitCode]) -> ExitCode:
         failure = error
     except KeyboardInterrupt:
         failure = InterruptedRunError("interrupted")
-    except Exception as error:  # noqa: BLE001 - a defect: it is said in one line, like everything else
-        if isinstance(error.__context__, KeyboardInterrupt):  # it came in the middle of a clean-up
+    except Exception as error:  # noqa: BLE001 - a defect is printed in one line, like every other error
+        if isinstance(error.__context__, KeyboardInterrupt):  # Ctrl-C came first, and then a clean-up failed
             failure = InterruptedRunError("interrupted")
-        elif _is_nowhere(error):
+        elif _is_without_working_folder(error):
             failure = NoWorkingFolderError(f"the folder that this was started in is gone: {error}")
         else:
             failure = unexpected(error)
@@ -36,12 +36,12 @@ def _guarded(console: Console, work: Callable[[], ExitCode]) -> ExitCode:
         if not is_panic(error):
             raise
         failure = unexpected(error)
-    console.fail(failure)
+    console.print_error(failure)
     return failure.exit_code
 
 
-def _is_nowhere(error: Exception) -> bool:
-    """Whether it is what getcwd says of a folder that was removed: it names no file."""
+def _is_without_working_folder(error: Exception) -> bool:
+    """Whether it is the error of getcwd(3) in a folder that was removed: it names no file, and getcwd still fails."""
     if not isinstance(error, FileNotFoundError) or error.filename is not None:
         return False
     try:

@@ -1,4 +1,4 @@
-"""`export`: an acquisition in a format of other tools, perhaps encrypted for whom it is meant."""
+"""`export`: writes an acquisition in a format of other tools, encrypted if recipients are given."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import typer
 
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.number_format import count_text, size_text
-from evidencesync.cli.options import ItemChoice, RecordChoice, VaultPath, local_vault
+from evidencesync.cli.options import ItemChoice, PartChoice, RecordChoice, VaultPath, local_vault
 from evidencesync.cli.trust_files import load_trusted
-from evidencesync.cli.verify_command import verdict_lines
+from evidencesync.cli.verify_command import CheckChoice, audit, verdict_lines
 from evidencesync.errors import ExitCode, UsageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.home import expand, expand_new_file
@@ -41,7 +41,7 @@ class ExportRecordChoice(RecordChoice):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FormatChoice:
-    """Which acquisition, as what, and for whom alone."""
+    """Which acquisition is exported, in which format, and for which recipients."""
 
     form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="bagit (a folder), hashdeep or case-uco (a file).")]
     acquisition: Annotated[
@@ -89,6 +89,7 @@ def export(
     """
     import time
 
+    from evidencesync.cli.verify_record import load_verifier
     from evidencesync.export.encrypt import load_recipients
     from evidencesync.export.run import ExportRequest, Format
     from evidencesync.vault.timestamps import choose_acquisition
@@ -103,35 +104,22 @@ def export(
     place = expand(destination) if is_folder else expand_new_file(destination)
     wanted = ExportRequest(opened, found, number, format_wanted, place, recipients, time.time_ns())
     with wanted.open_destination() as opened_place:
-        return _export(run, wanted, opened_place, _load_verifier(run, recording), trusted)
+        verifier = load_verifier(run, recording) if recording.record else None
+        return _export(run, wanted, opened_place, verifier, trusted)
 
 
 def _export(run: Run, wanted: ExportRequest, place: Destination, verifier: Verifier | None, trusted: str | None) -> ExitCode:
-    """Verifies what is to be exported, and writes it to a place that was looked at before, and is held open."""
-    import time
-
-    from evidencesync.cli.own_state import audit_memory
+    """Verifies the acquisition, and writes it to a destination that was checked before and is held open."""
     from evidencesync.cli.progress_display import VerifyView, shown
     from evidencesync.export.run import export_acquisition
-    from evidencesync.verify.audit import audit_vault
     from evidencesync.verify.context import VerifyProgress
 
-    about = wanted.item.name
-    progress = VerifyProgress()
-    with shown(run.console, VerifyView(progress)):
-        verdict = audit_vault(
-            wanted.vault.layout.root,
-            case=about.case.text,
-            item=about.item.text,
-            acquisition=wanted.acquisition,
-            trusted=load_trusted(Path(trusted)) if trusted is not None else None,
-            memory=audit_memory(run),
-            all_digests=True,
-            progress=progress,
-            now_ns=time.time_ns(),
-        )
+    name = wanted.item.name
+    part = PartChoice(name.case.text, name.item.text, wanted.acquisition)
+    signers = load_trusted(Path(trusted)) if trusted is not None else None
+    verdict = audit(run, wanted.vault.layout.root, part, signers, CheckChoice(all_digests=True))
     if verdict.exit_code:
-        run.console.give(verdict, [*verdict_lines(verdict), "NOTHING WAS EXPORTED"])
+        run.console.print_result(verdict, [*verdict_lines(verdict), "NOTHING WAS EXPORTED"])
         return ExitCode(verdict.exit_code)
     records: list[ExportRecord] = []
 
@@ -144,7 +132,7 @@ def _export(run: Run, wanted: ExportRequest, place: Destination, verifier: Verif
         exported = export_acquisition(wanted, place, when_in_place, writing)
     output = _output(wanted, exported, records[0] if records else None, [one.slug for one in _source(verdict)])
     _warn(run, output)
-    run.console.give(output, _lines(output, verdict))
+    run.console.print_result(output, _lines(output, verdict))
     return ExitCode.GAPS if output.left_out else ExitCode.COMPLETE
 
 
@@ -157,16 +145,8 @@ def _parse_format(text: str) -> Format:
         raise UsageError(f"--format is bagit, hashdeep or case-uco, not {safe_text(text, 40)}") from error
 
 
-def _load_verifier(run: Run, recording: ExportRecordChoice) -> Verifier | None:
-    if not recording.record:
-        return None
-    from evidencesync.cli.verify_record import load_verifier
-
-    return load_verifier(run, recording)
-
-
 def _record(wanted: ExportRequest, exported: Exported, verifier: Verifier) -> ExportRecord:
-    """Appends the `exported` record. Raises what the vault refuses it with."""
+    """Appends the `exported` record. Raises the error with which the vault refuses it."""
     from evidencesync.acquire.custody import RecordDraft
     from evidencesync.cli.file_outputs import ExportRecord
 
@@ -228,8 +208,8 @@ def _warn(run: Run, output: ExportOutput) -> None:
         run.console.warn(f"and {output.left_out - len(output.left_out_names):,} more names")
     if output.misread_names:
         run.console.warn(
-            f"{count_text(output.misread_names, 'name')} with '%' or unusual white space: as RFC 8493 has it, but the bagit"
-            " program for Python reads them wrongly"
+            f"{count_text(output.misread_names, 'name')} with '%' or unusual white space: written as RFC 8493 requires, but the"
+            " bagit program for Python misreads them"
         )
 
 
@@ -237,7 +217,7 @@ _SOURCE: Final = {"source-gaps": "WITH GAPS", "source-changed": "CHANGED", "sour
 
 
 def _source(verdict: Verdict) -> Iterator[Finding]:
-    """What the acquisition lacks of its source: a bag of it lacks that, too."""
+    """The findings about what the acquisition lacks of its source. An export lacks that, too."""
     return (one for one in verdict.findings if one.slug in _SOURCE)
 
 

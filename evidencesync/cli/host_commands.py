@@ -67,7 +67,7 @@ def trust(
             hint="Do not go on: ask the server's administrator.",
         )
     if shown.line is not None:
-        run.console.note(f"{name} shows this host key: {safe_text(key.type)} {key.fingerprint}")
+        run.console.print_notice(f"{name} shows this host key: {safe_text(key.type)} {key.fingerprint}")
         if fingerprint is None and not yes and not run.console.ask(_QUESTION, _BEFOREHAND):
             raise HostKeyError(f"the host key of {name} is not trusted", hint="Nothing was recorded.")
         remember_host_key(file, shown.hop.lookup, shown.line)
@@ -75,7 +75,7 @@ def trust(
         shown.hop.host, shown.hop.port, key.type, key.fingerprint, safe_text(str(file)), shown.line is not None
     )
     said = "was known already" if shown.line is None else f"is trusted now, in {safe_text(str(file))}"
-    run.console.give(output, [f"{name} {safe_text(key.type)} {key.fingerprint} {said}"])
+    run.console.print_result(output, [f"{name} {safe_text(key.type)} {key.fingerprint} {said}"])
     return ExitCode.COMPLETE
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from evidencesync.cli.settings import LoadedSettings
+from evidencesync.cli.settings import LoadedSettings, Settings
 from evidencesync.errors import UsageError
 from evidencesync.evidence.display import is_unsafe
 from evidencesync.home import at_home, expand, rooted, user_name
@@ -52,7 +52,7 @@ class ItemChoice:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ServerChoice:
-    """How a server is reached. What is not said here is as `~/.ssh/config` says."""
+    """How a server is reached. Without an option, `~/.ssh/config` decides."""
 
     GROUP: ClassVar = "SSH"
 
@@ -76,7 +76,9 @@ class ServerChoice:
     known_hosts: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE", envvar="EVIDENCESYNC_KNOWN_HOSTS", help="known_hosts file to use instead of the usual ones."
+            metavar="FILE",
+            envvar="EVIDENCESYNC_KNOWN_HOSTS",
+            help="The only known_hosts file to use, instead of those of ssh and our own; host trust writes to it.",
         ),
     ] = None
     timeout: Annotated[
@@ -91,11 +93,11 @@ class ServerChoice:
     ] = None
 
     def identity_file(self, settings: LoadedSettings) -> Path | None:
-        """The private key for SSH, where one was named."""
+        """The private key for SSH that an option or the settings name; None if neither does."""
         return _path(self.identity, settings, settings.values.identity)
 
     def timeout_seconds(self, settings: LoadedSettings) -> float:
-        """How long a link may be silent."""
+        """How long a connection may be silent before it counts as lost."""
         return self.timeout or settings.values.timeout or DEFAULT_TIMEOUT_SECONDS
 
     ssh: Annotated[
@@ -108,7 +110,7 @@ class ServerChoice:
     ] = None
 
     def options(self, settings: LoadedSettings, person: TerminalUser | None) -> SshOptions:
-        """What the ssh room is told. Without a person, nobody is asked for anything."""
+        """The options for the ssh room. Without a `person`, ssh asks no questions."""
         from evidencesync.ssh.options import SshOptions, parse_program
 
         return SshOptions(
@@ -124,7 +126,7 @@ class ServerChoice:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RemoteChoice(ServerChoice):
-    """The same, where evidencesync is started at the other end."""
+    """The same, for a command that starts evidencesync on the server."""
 
     GROUP: ClassVar = "SSH"
 
@@ -138,10 +140,18 @@ class RemoteChoice(ServerChoice):
     ] = None
 
     def options(self, settings: LoadedSettings, person: TerminalUser | None) -> SshOptions:
-        """What the ssh room is told."""
+        """The options for the ssh room."""
         options = ServerChoice.options(self, settings, person)
         named = self.remote_command or settings.values.remote_command
         return options if named is None else dataclasses.replace(options, remote_command=named)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Person:
+    """The person who signs, as documents name them."""
+
+    name: str
+    organisation: str | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -167,25 +177,34 @@ class SignChoice:
     ] = None
 
     def key_choice(self, settings: LoadedSettings) -> str | None:
-        """A key file's path, `agent`, or None for the default."""
+        """A key file's path, `agent`, or None for the default key."""
         named = option_or_setting("--sign-key", self.sign_key, None)
         if named is None and settings.values.sign_key not in (None, "agent"):
             return str(settings.path(settings.values.sign_key))
         return named or settings.values.sign_key
 
+    def person(self, settings: Settings) -> Person:
+        """Who signs: from the options, else the settings, else the login. Raises UsageError."""
+        name = option_or_setting("--examiner", self.examiner, settings.examiner) or login_name()
+        organisation = option_or_setting("--organisation", self.organisation, settings.organisation)
+        return Person(
+            _check_person(name, "the examiner's name"),
+            _check_person(organisation, "the organisation's name") if organisation else None,
+        )
 
-def option_or_setting(option: str, given: str | None, settled: str | None) -> str | None:
-    """What an option says, else the settings. Raises UsageError where it was given empty, as by a variable that is not set.
 
-    Who signs, and in whose name, is never guessed then.
+def option_or_setting(option: str, given: str | None, setting: str | None) -> str | None:
+    """The value of an option, else that of the settings. Raises UsageError for an empty option (an unset shell variable).
+
+    The default would be a guess about who signs.
     """
     if given is not None and not given.strip():
-        raise UsageError(f"{option} is empty", hint="Say it, or leave the option out.")
-    return settled if given is None else given
+        raise UsageError(f"{option} is empty", hint="Give it a value, or leave the option out.")
+    return setting if given is None else given
 
 
 def vault_address(text: str) -> Address:
-    """Where a vault lies. Raises UsageError, NoHomeError."""
+    """The address of a vault, with `~` of a local path expanded. Raises UsageError, NoHomeError."""
     from evidencesync.ssh.address import Address
 
     address = Address.parse(text)
@@ -200,30 +219,30 @@ def local_vault(text: str) -> Path:
     return rooted(Path(address.path))
 
 
-def _path(given: str | None, settings: LoadedSettings, settled: str | None) -> Path | None:
-    return expand(given) if given is not None else settings.path(settled)
+def _path(given: str | None, settings: LoadedSettings, setting: str | None) -> Path | None:
+    return expand(given) if given is not None else settings.path(setting)
 
 
 def _config_path(given: str | None, settings: LoadedSettings) -> Path | None:
-    """`none`, no file at all, is a word and not a path."""
+    """The SSH configuration file. `none` (no file) is a word, not a path."""
     if "none" in (given, settings.values.ssh_config if given is None else None):
         return Path("none")
     return _path(given, settings, settings.values.ssh_config)
 
 
 def login_name() -> str:
-    """The login's full name, else its user name. Raises UsageError where the machine knows neither."""
+    """The login's full name, else its user name. Raises UsageError if the machine has neither."""
     for name in (_full_name(), user_name()):
         if name and len(name) <= MAX_TITLE and not any(map(is_unsafe, name)):
             return name
-    raise UsageError("this machine does not tell who you are", hint="Say it with --examiner NAME.")
+    raise UsageError("this machine does not know your name", hint="Give it with --examiner NAME.")
 
 
-def check_person(name: str, what: str) -> str:
-    """A name as the documents take it. Raises UsageError."""
+def _check_person(name: str, what: str) -> str:
+    """A name without spaces around it, as documents may state it. Raises UsageError."""
     stripped = name.strip()
     if not stripped or len(stripped) > MAX_TITLE or any(map(is_unsafe, stripped)):
-        raise UsageError(f"{what} needs 1 to {MAX_TITLE} characters, and none that cannot be seen")
+        raise UsageError(f"{what} must have 1 to {MAX_TITLE} characters, all of them visible")
     return stripped
 
 
@@ -240,7 +259,7 @@ def _full_name() -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SignerChoice(SignChoice):
-    """Who signs, where there is no SSH connection whose key could be meant."""
+    """Who signs, for a command without an SSH connection."""
 
     GROUP: ClassVar = "Who signs"
 
@@ -261,7 +280,7 @@ class RecordChoice(SignerChoice):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PartChoice:
-    """What of a vault is meant; all of it where nothing is said."""
+    """The part of a vault that a command is about; by default all of it."""
 
     GROUP: ClassVar = "Case and item"
 
@@ -272,13 +291,13 @@ class PartChoice:
     ] = None
 
     def check(self) -> None:
-        """Raises UsageError for a part without what it is a part of."""
+        """Raises UsageError for an item without its case, and for an acquisition without its item."""
         if (self.item is not None and self.case is None) or (self.acquisition is not None and self.item is None):
             raise UsageError("--item needs --case, and --acquisition needs --item")
 
     @property
     def scope(self) -> str:
-        """In words: the vault, a case, an item, or an acquisition."""
+        """The part in a word: `vault`, `case`, `item`, or `acquisition N`."""
         if self.acquisition is not None:
             return f"acquisition {self.acquisition}"
         return "item" if self.item is not None else "case" if self.case is not None else "vault"

@@ -1,4 +1,4 @@
-"""`serve --vault PATH` or `serve --source PATH` and nothing else, which is what sshd starts: without typer's start."""
+"""Runs `serve --vault PATH` and `serve --source PATH`, which sshd starts, without typer: importing it would cost time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from evidencesync.errors import CommandKind, ExitCode
 
 
 def serve_plainly(what: str, path: str) -> ExitCode:
-    """Serves one session on standard input and output; the exit code."""
+    """Serves one session on standard input and output, and returns the exit code."""
     prepare_process(verbose=False)
 
     def work() -> ExitCode:
-        load_settings(os.environ.get(CONFIG_VARIABLE) or None)  # of which it needs none, but a broken file is always said
+        # It uses no setting, but a broken file is reported by every command.
+        load_settings(os.environ.get(CONFIG_VARIABLE) or None)
         from evidencesync.serve.serving import serve_source_stdio, serve_stdio
 
         (serve_stdio if what == "--vault" else serve_source_stdio)(path)

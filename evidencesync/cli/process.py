@@ -1,4 +1,4 @@
-"""The process around a command: how it is stopped, and where log records go."""
+"""Prepares the process for a command: which signals stop it, and where log records go."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from typing import Final
 
 from evidencesync.evidence.display import escape_line
 
-_POLITE_STOPS: Final = ("SIGTERM", "SIGHUP")
+_STOP_SIGNALS: Final = ("SIGTERM", "SIGHUP")
 
 
 def prepare_process(*, verbose: bool) -> None:
-    """Makes a polite end of the process an interruption like Ctrl-C, and sends log records to stderr, one safe line each."""
+    """Makes SIGTERM and SIGHUP interrupt the command as Ctrl-C does, and sends log records to stderr, one escaped line each."""
     if threading.current_thread() is threading.main_thread():
-        for name in _POLITE_STOPS:
+        for name in _STOP_SIGNALS:
             number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # what nohup has chosen stays
+            if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # else nohup has set it, and it stays
                 signal.signal(number, _interrupt)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_ShieldingFormatter())
+    handler.setFormatter(_EscapingFormatter())
     logging.basicConfig(handlers=[handler], level=logging.INFO if verbose else logging.WARNING, force=True)
     logging.getLogger("asyncssh").setLevel(logging.INFO if verbose else logging.ERROR)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """An event loop ends itself well at SIGINT, and would not at an exception out of nowhere.
+    """Passes the signal on as SIGINT: asyncio ends an event loop cleanly at SIGINT, and not at an exception at any place.
 
-    A shell that starts something in the background has it ignore SIGINT; a polite end must reach that, too.
+    A shell starts background processes with SIGINT ignored. There the exception is raised directly.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         raise KeyboardInterrupt
     signal.raise_signal(signal.SIGINT)
 
 
-class _ShieldingFormatter(logging.Formatter):
-    """A peer's words may be in a log record."""
+class _EscapingFormatter(logging.Formatter):
+    """Escapes log records, which may quote a peer."""
 
     def format(self, record: logging.LogRecord) -> str:
         """One line."""

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class FarChoice(RemoteChoice):
-    """How the other machine is read."""
+class SourceMachineChoice(RemoteChoice):
+    """How the source machine is read."""
 
     agentless: Annotated[
         bool,
@@ -68,7 +68,7 @@ def pull_source(
     sign: SignChoice,
     what: FilterChoice,
     how: HowChoice,
-    ssh: FarChoice,
+    ssh: SourceMachineChoice,
 ) -> ExitCode:
     """Acquires a source on another machine into a vault on this one: reads it there, sends what the vault lacks, and signs here.
 
@@ -80,7 +80,7 @@ def pull_source(
     from evidencesync.cli.terminal import make_asker, person_at
 
     address = _remote(source)
-    stated = how.details(item.name())
+    details = how.details(item.name())
     folder = local_vault(vault)
     rules = what.rules(run.console.warn)
     if rules.listed is not None:
@@ -98,22 +98,24 @@ def pull_source(
     place = Address.parse(str(folder.absolute()))
     with pull(address, options, folder, what) as work, open_own_state(run, how.receipts, RunFolders(None, folder)) as own_state:
         request = make_request(
-            run, Places(os.fsencode(address.path), b"", rules, what.allow_empty), item, sign, how, ssh, asker, stated
+            run, Places(os.fsencode(address.path), b"", rules, what.allow_empty), item, sign, how, ssh, asker, details
         )
         return acquire(run, own_state, request, place, work, pulled=True)
 
 
 def _check_agentless(rules: FilterRules, how: HowChoice) -> None:
-    """What SFTP cannot do is refused, and not passed over."""
+    """Raises UsageError for options that SFTP cannot fulfil: they are never ignored."""
     if rules.one_file_system:
-        raise UsageError("SFTP does not tell where another file system begins: --one-file-system needs evidencesync there")
+        raise UsageError(
+            "SFTP does not tell where another file system begins: --one-file-system needs evidencesync on that machine"
+        )
     if how.on_read_error not in (None, "fail"):
         raise UsageError(
-            "SFTP does not tell which bytes of a file cannot be read: --on-read-error zero needs evidencesync there",
+            "SFTP does not tell which bytes of a file cannot be read: --on-read-error zero needs evidencesync on that machine",
             hint="Leave it out: a file that cannot be read whole is then recorded without content. Or use fail.",
         )
     if how.retries_changed:
-        raise UsageError("over SFTP a file that changed is not read again: --retries-changed needs evidencesync there")
+        raise UsageError("over SFTP a file that changed is not read again: --retries-changed needs evidencesync on that machine")
 
 
 def _remote(text: str) -> Address:
@@ -129,7 +131,7 @@ def _remote(text: str) -> Address:
 
 @contextlib.contextmanager
 def _pull(address: Address, options: Callable[[], SshOptions], folder: Path, what: FilterChoice) -> Iterator[Work]:
-    """Begins to connect to the other machine's evidencesync, and gives what pulls from it."""
+    """Starts to connect to evidencesync on the source machine, and yields the function that pulls from it."""
     from evidencesync.acquire.connect import reach_for_pull, reach_source, reaching
     from evidencesync.acquire.pull import pull
     from evidencesync.connection.busy_server import first_link
@@ -139,7 +141,7 @@ def _pull(address: Address, options: Callable[[], SshOptions], folder: Path, wha
         return reach_source(address, options())
 
     with reaching(address, options(), "--source") as link:
-        Vault.open(folder)  # a wrong path is said before anything is read
+        Vault.open(folder)  # a wrong path is reported before anything is read
 
         def work(request: PushRequest, progress: Progress, recorder: SessionRecorder) -> PushOutcome:
             vault = partial(reach_for_pull, str(folder))
@@ -151,9 +153,9 @@ def _pull(address: Address, options: Callable[[], SshOptions], folder: Path, wha
 
 
 def _refuse_own_vault(vault: Path, path: bytes, root: Entry, *, crosses: bool) -> None:
-    """Raises UsageError where the other machine is this one, and the vault lies in the source, or the source in it.
+    """Raises UsageError if the source machine is this machine, and one of source and vault lies in the other.
 
-    It is this machine where what has the source's path here is the same inode, changed at the same nanosecond.
+    It is this machine if the source's path leads here to the same inode, with the same change time in nanoseconds.
     """
     from evidencesync.evidence.utc_time import format_file_time
     from evidencesync.outside import require_apart
@@ -168,7 +170,7 @@ def _refuse_own_vault(vault: Path, path: bytes, root: Entry, *, crosses: bool) -
 
 @contextlib.contextmanager
 def _pull_agentless(address: Address, options: Callable[[], SshOptions], folder: Path, _what: FilterChoice) -> Iterator[Work]:
-    """Gives what reads from the other machine over SFTP."""
+    """Yields the function that reads from the source machine over SFTP."""
     from evidencesync.acquire.agentless import pull_agentless
     from evidencesync.acquire.connect import reach_for_pull
     from evidencesync.connection.busy_server import first_link

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evidencesync.cli.acquire import CODES, HowChoice, Places, acquire, make_request
+from evidencesync.cli.acquire import CODES, HowChoice, Places, acquire, make_request, require_folder_for_list
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.filter_choice import FilterChoice
 from evidencesync.cli.options import ItemChoice, RemoteChoice, SignChoice, vault_address
 from evidencesync.cli.own_state import RunFolders, open_own_state, without_own_state
-from evidencesync.errors import CommandKind, ExitCode, UsageError
+from evidencesync.errors import CommandKind, ExitCode
 from evidencesync.home import at_home, rooted
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PushChoice(HowChoice):
-    """How it travels, and whether it does at all."""
+    """How the evidence is transferred, or only what a transfer would read."""
 
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be read. Nothing is sent or written.")] = False
 
@@ -78,22 +78,21 @@ def push_source(
     stated = how.details(item.name())
     if how.dry_run:
         rules = without_own_state(run, how.receipts, os.fsencode(source), what.rules(run.console.warn), None)
-        return _look(run, Places(os.fsencode(source), os.fsencode(address.path), rules, what.allow_empty), item)
+        return _dry_run(run, Places(os.fsencode(source), os.fsencode(address.path), rules, what.allow_empty), item)
     asker = make_asker(run.console.terminal)
 
     def options() -> SshOptions:
         return ssh.options(run.settings, person_at(run.console))
 
     with reaching(address, options()) as link:
-        # Meanwhile the connection is being made: what needs time comes from here on.
+        # ssh logs in meanwhile: slow imports and checks come after this line.
         from evidencesync.acquire.push import push
         from evidencesync.connection.busy_server import first_link
 
         with open_own_state(run, how.receipts, folders) as own_state:
             rules = without_own_state(run, how.receipts, os.fsencode(source), what.rules(run.console.warn), own_state.draft)
             places = Places(os.fsencode(source), os.fsencode(address.path), rules, what.allow_empty)
-            if places.rules.listed is not None and not os.path.isdir(source):
-                raise UsageError("a list of files needs a folder as the source")
+            require_folder_for_list(places)
             request = make_request(run, places, item, sign, how, ssh, asker, stated)
             again = None if address.local else lambda: reach_vault(address, options())
 
@@ -104,8 +103,8 @@ def push_source(
             return acquire(run, own_state, request, address, work)
 
 
-def _look(run: Run, source: Places, item: ItemChoice) -> ExitCode:
-    """The dry run: 3 where something could not be read, 2 where nothing would be taken, else 0."""
+def _dry_run(run: Run, source: Places, item: ItemChoice) -> ExitCode:
+    """Walks the source, and prints what a push would read. The code is 3 if something cannot be read."""
     from evidencesync.acquire.dry_run import plan_acquisition
     from evidencesync.acquire.source_access import refuse_nothing
     from evidencesync.cli.summary import dry_run_lines, dry_run_output
@@ -115,12 +114,15 @@ def _look(run: Run, source: Places, item: ItemChoice) -> ExitCode:
     if not source.allow_empty:
         refuse_nothing(source.rules, seen.entries, seen.listed_folders)
     output = dry_run_output(item.name(), source.rules, seen)
-    run.console.give(output, dry_run_lines(item.name(), source.rules, output, seen))
+    run.console.print_result(output, dry_run_lines(item.name(), source.rules, output, seen))
     return CODES[output.verdict]
 
 
 def check_places(run: Run, source: str, address: Address, how: HowChoice, what: FilterChoice) -> RunFolders:
-    """What can be said before anybody is asked for a passphrase. Raises SourceNotFoundError, UsageError, ConfigurationError."""
+    """Checks source and vault before a person is asked for a passphrase, and returns their folders on this machine.
+
+    Raises SourceNotFoundError, UsageError, ConfigurationError.
+    """
     from evidencesync.source.root import resolve_source
     from evidencesync.source.salvage import parse_on_read_error
 

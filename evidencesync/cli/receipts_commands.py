@@ -1,11 +1,11 @@
-"""`receipts`: what this machine keeps of its pushes, listed, checked, and forgotten on purpose."""
+"""`receipts`: lists and checks the receipts and remembered heads that this machine keeps of its pushes, and forgets heads."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
@@ -20,13 +20,20 @@ from evidencesync.home import expand
 
 if TYPE_CHECKING:
     from evidencesync.cli.outputs import Problem
-    from evidencesync.cli.receipts_outputs import KeptReceipt, SeenHeadOutput
+    from evidencesync.cli.receipts_outputs import KeptReceipt, ReceiptsCheckOutput, SeenHeadOutput
     from evidencesync.custody.chain import ChainOrder
     from evidencesync.errors import EvidenceSyncError
     from evidencesync.evidence.identity import ItemName
     from evidencesync.localstate.heads import HeadMemory
     from evidencesync.localstate.receipt_checks import CheckedReceipt
     from evidencesync.vault.vault import Vault
+
+_VERDICTS: Final[dict[ExitCode, Literal["pass", "incomplete"]]] = {
+    ExitCode.COMPLETE: "pass",
+    ExitCode.GAPS: "incomplete",
+    ExitCode.NOT_THERE: "incomplete",
+}
+"""The verdict by the exit code; `fail` for all others."""
 
 _Receipts = Annotated[
     str | None,
@@ -41,27 +48,27 @@ _Receipts = Annotated[
 
 def add_commands(app: typer.Typer) -> None:
     """Adds `receipts list`, `receipts check` and `receipts forget-head`."""
-    room = group(
+    receipts = group(
         app,
         "receipts",
         "Shows what this machine keeps of its pushes: signed documents, and how far it has seen the chains of vaults.",
     )
     command(
-        room,
+        receipts,
         "list",
         "evidencesync receipts list",
         "evidencesync receipts list --receipts /media/usb/receipts --json",
         kind=CommandKind.SHOWS,
     )(list_receipts)
     command(
-        room,
+        receipts,
         "check",
         "evidencesync receipts check",
         "evidencesync receipts check ~/.local/share/evidencesync/receipts/2024-017-LAPTOP-1-0001 --trusted my_signers",
         "evidencesync receipts check --vault /srv/vault  (that the vault still has what it signed for)",
     )(check_receipts)
     command(
-        room,
+        receipts,
         "forget-head",
         "evidencesync receipts forget-head 348ba87bfcd2cca1f5e9938fc0b1b3ee",
         "evidencesync receipts forget-head 348ba87bfcd2cca1f5e9938fc0b1b3ee --case 2024-017 --item LAPTOP-1 --yes",
@@ -82,7 +89,7 @@ def list_receipts(run: Run, receipts: _Receipts = None) -> ExitCode:
         whose = "the vault" if head.case is None else f"{safe_text(head.case)} / {safe_text(head.item or '')}"
         lines.append(f"seen {head.vault_id} {whose}: record {head.sequence} {head.sha256}, {head.seen}")
     lines += [f"CANNOT BE READ: {one.message}" for one in output.problems]
-    run.console.give(output, lines)
+    run.console.print_result(output, lines)
     return most_severe({error.exit_code for error in [*problems, *(bad for one in found for bad in one.problems)]})
 
 
@@ -125,22 +132,26 @@ def check_receipts(
         for one in found:
             one.problems += problems
     code = most_severe({error.exit_code for one in found for error in one.problems})
-    verdict = {ExitCode.COMPLETE: "pass", ExitCode.GAPS: "incomplete", ExitCode.NOT_THERE: "incomplete"}.get(code, "fail")
     output = ReceiptsCheckOutput(
-        verdict,  # type: ignore[arg-type]  # one of the three words
+        _VERDICTS.get(code, "fail"),
         "outside" if signers is not None else "not judged",
         safe_text(vault) if vault is not None else None,
         [_output(one) for one in found],
     )
-    lines = [line for one in output.receipts for line in _receipt_lines(one)]
-    trust = "signers from outside" if signers is not None else "who signed was not judged: bring --trusted"
-    compared = f"; compared with the vault {output.vault}" if vault is not None else ""
-    others = len(kept) - len(found)
+    run.console.print_result(output, _check_lines(output, others=len(kept) - len(found)))
+    return code
+
+
+def _check_lines(output: ReceiptsCheckOutput, *, others: int) -> Iterator[str]:
+    """The outcome of a check for people. `others` is how many receipts of other vaults were not checked."""
+    for one in output.receipts:
+        yield from _receipt_lines(one)
+    trust = "signers from outside" if output.trust == "outside" else "who signed was not judged: bring --trusted"
+    compared = f"; compared with the vault {output.vault}" if output.vault is not None else ""
     if others:
         compared += f"; {count_text(others, 'receipt')} of other vaults not checked"
-    lines.append(f"checked {count_text(len(found), 'receipt')}; {trust}{compared}")
-    run.console.give(output, [*lines, f"verdict: {verdict.upper()}"])
-    return code
+    yield f"checked {count_text(len(output.receipts), 'receipt')}; {trust}{compared}"
+    yield f"verdict: {output.verdict.upper()}"
 
 
 def forget_head(
@@ -165,7 +176,7 @@ def forget_head(
     else:
         forgotten = memory.forget(vault_id, case, item)
     output = ForgetHeadOutput(vault_id, case, item, forgotten)
-    run.console.give(output, [f"forgot {count_text(forgotten, 'chain')}"])
+    run.console.print_result(output, [f"forgot {count_text(forgotten, 'chain')}"])
     return ExitCode.COMPLETE
 
 
@@ -176,7 +187,7 @@ def _open_vault(vault: str) -> Vault:
 
 
 def _order(vault: Vault) -> tuple[ChainOrder | None, list[EvidenceSyncError]]:
-    """What the vault's own chain says of who was retired when; or why it cannot be read, which is held against nobody."""
+    """When signers were retired, by the vault's own chain; or why that cannot be read, which is no failure of a receipt."""
     from evidencesync.errors import EvidenceSyncError
     from evidencesync.verify.receipt_comparison import chain_order
 
@@ -189,9 +200,9 @@ def _order(vault: Vault) -> tuple[ChainOrder | None, list[EvidenceSyncError]]:
 
 
 def _compare_with(opened: Vault, found: list[CheckedReceipt], memory: HeadMemory, *, named: bool) -> list[CheckedReceipt]:
-    """Adds what a vault says otherwise than the receipts, and than this machine has seen of its chains.
+    """Adds to each receipt what the vault states differently, and what differs from the heads that this machine remembers.
 
-    Gives the receipts that were compared: those of other vaults are left out, unless they were named.
+    Returns the compared receipts: receipts of other vaults are left out, unless their folders were named.
     """
     from evidencesync.verify.receipt_comparison import check_against_vault
 
@@ -201,7 +212,7 @@ def _compare_with(opened: Vault, found: list[CheckedReceipt], memory: HeadMemory
             raise NotThereError("no receipt of this vault is kept here")
     for one in found:
         problems = check_against_vault(one, opened)
-        if not problems and one.name is not None and one.receipt is not None:  # else it was said already
+        if not problems and one.name is not None and one.receipt is not None:  # otherwise the problem is known already
             problems = _against_memory(memory, opened, one.name)
         one.problems += problems
     return found

@@ -1,6 +1,6 @@
-"""`report`: what a vault holds and what was verified of it, for people, for a court, and for other tools.
+"""`report`: writes the audit report of a case as HTML, PDF or JSON, and signs and records it with `--sign`.
 
-The type is `exported` and not `noted`: what a note states under a name counts as a detail of the item.
+The record of a signed report is of the type `exported` and not `noted`: what a note states counts as a detail of the item.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import typer
 
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.number_format import count_text, size_text
-from evidencesync.cli.options import SignerChoice, VaultPath, local_vault
+from evidencesync.cli.options import PartChoice, SignerChoice, VaultPath, local_vault
 from evidencesync.cli.trust_files import load_trusted
-from evidencesync.cli.verify_command import CheckChoice
+from evidencesync.cli.verify_command import CheckChoice, audit
 from evidencesync.errors import EvidenceSyncError, ExitCode, UsageError, most_severe
 from evidencesync.evidence.display import escape_line, safe_text
 from evidencesync.home import expand, expand_new_file, read_named
@@ -39,7 +39,7 @@ _WORDS: Final = {"pass": "PASS", "fail": "FAIL", "incomplete": "INCOMPLETE", "no
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReportedChoice:
-    """What the report is about: a case, or a part of it."""
+    """The case, or the part of it, that the report is about."""
 
     case: Annotated[str, typer.Option(metavar="CASE", help="The case, by its exact number.")]
     item: Annotated[str | None, typer.Option(metavar="ITEM", help="Only this item.")] = None
@@ -47,8 +47,8 @@ class ReportedChoice:
         int | None, typer.Option(metavar="N", min=1, max=9999, help="Only this acquisition; needs --item.")
     ] = None
 
-    def shown(self) -> ReportScope:
-        """The part that is named. Raises UsageError."""
+    def scope(self) -> ReportScope:
+        """The named part. Raises UsageError for an acquisition without its item."""
         from evidencesync.report.judging import ReportScope
 
         if self.acquisition is not None and self.item is None:
@@ -58,7 +58,7 @@ class ReportedChoice:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FileChoice:
-    """What is written."""
+    """The file that is written."""
 
     output: Annotated[
         str,
@@ -77,7 +77,7 @@ class FileChoice:
     ] = None
 
     def target(self) -> Path:
-        """Where the report goes. Raises UsageError for what is no kind of report."""
+        """The path of the report. Raises UsageError for a suffix that is no kind of report."""
         target = expand_new_file(self.output)
         if target.suffix.lower() not in _FORMATS:
             raise UsageError(
@@ -87,7 +87,7 @@ class FileChoice:
 
     @contextlib.contextmanager
     def opened(self, vault: Path, *, signed: bool) -> Iterator[NewFile]:
-        """The place of the report, held open from before anything is checked. Raises UsageError.
+        """Opens the place of the report, before anything is verified, and holds it open. Raises UsageError.
 
         An earlier report is never replaced: it may have been signed, or filed.
         """
@@ -143,7 +143,7 @@ def report(
     from evidencesync.report.gather import gather
     from evidencesync.vault.vault import Vault
 
-    shown = part.shown()
+    shown = part.scope()
     to.target()
     now_ns = time.time_ns()
     made_ns = now_ns if to.time_of_report is None else _parse_time(to.time_of_report)
@@ -151,22 +151,22 @@ def report(
     with to.opened(opened.layout.root, signed=signing.sign) as place:
         verifier = load_verifier(run, signing) if signing.sign else None
         if verdict is not None:
-            grounds = _load_grounds(verdict, trusted, checks)
-            _require_seen(run, opened, shown)
+            source = _load_verdict(verdict, trusted, checks)
+            _require_remembered(run, opened, shown)
         else:
-            grounds = _check(run, vault, checks, shown, trusted, now_ns)
-        gathered = gather(opened, shown, grounds, now_ns=made_ns)
+            source = _verify(run, opened, checks, shown, trusted, now_ns)
+        gathered = gather(opened, shown, source, now_ns=made_ns)
         result, sha512 = _write(gathered, place)
         if verifier is not None:
             result = _sign(result, sha512, gathered, place, opened.layout.root, verifier)
-    run.console.give(result, _lines(result))
+    run.console.print_result(result, _lines(result))
     return ExitCode(result.exit_code)
 
 
 def _sign(
     result: ReportOutput, sha512: bytes, gathered: Gathered, place: NewFile, vault: Path, verifier: Verifier
 ) -> ReportOutput:
-    """The signature first, then the records: one that could not be made is a code of its own, unless the verdict's is worse."""
+    """Signs the report, then appends the records. A record that fails has its own exit code, unless the verdict's is worse."""
     from msgspec.structs import replace
 
     sign_report(place, sha512, verifier)
@@ -188,12 +188,12 @@ def _parse_time(text: str) -> int:
     return round(moment.timestamp()) * 1_000_000_000
 
 
-def _load_grounds(verdict: str, trusted: str | None, checks: CheckChoice) -> VerdictSource:
+def _load_verdict(verdict: str, trusted: str | None, checks: CheckChoice) -> VerdictSource:
     from evidencesync.report.gather import VerdictSource
     from evidencesync.report.judging import parse_verdict
 
     if trusted is not None or checks != CheckChoice():
-        raise UsageError("with --verdict nothing is checked: --trusted and the other options of a check are for `verify`")
+        raise UsageError("with --verdict nothing is checked: give --trusted and the other options of a check to `verify`")
     try:
         data = read_named(expand(verdict), MAX_VERDICT_FILE)
     except OSError as error:
@@ -201,8 +201,11 @@ def _load_grounds(verdict: str, trusted: str | None, checks: CheckChoice) -> Ver
     return VerdictSource(parse_verdict(data), given=True, trusted=None)
 
 
-def _require_seen(run: Run, vault: Vault, shown: ReportScope) -> None:
-    """An earlier verdict is about an older copy, too, if that was put back since. Raises RolledBackError, ForkedError."""
+def _require_remembered(run: Run, vault: Vault, shown: ReportScope) -> None:
+    """Raises RolledBackError or ForkedError for a vault that is older than this machine remembers, or another one.
+
+    An earlier verdict may fit such a vault: it may be about the same old copy.
+    """
     from evidencesync.acquire.known_heads import VaultAtHand
     from evidencesync.cli.own_state import audit_memory
     from evidencesync.evidence.identity import Title
@@ -215,36 +218,19 @@ def _require_seen(run: Run, vault: Vault, shown: ReportScope) -> None:
             VaultAtHand(memory, vault, name).require()
 
 
-def _check(run: Run, vault: str, checks: CheckChoice, shown: ReportScope, trusted: str | None, now_ns: int) -> VerdictSource:
-    from evidencesync.cli.own_state import audit_memory
-    from evidencesync.cli.progress_display import VerifyView
-    from evidencesync.cli.progress_display import shown as displayed
+def _verify(run: Run, vault: Vault, checks: CheckChoice, shown: ReportScope, trusted: str | None, now_ns: int) -> VerdictSource:
     from evidencesync.cli.trust_files import load_roots
     from evidencesync.report.gather import VerdictSource
-    from evidencesync.verify.audit import audit_vault
-    from evidencesync.verify.context import VerifyProgress
 
     signers = load_trusted(Path(trusted)) if trusted is not None else None
-    progress = VerifyProgress()
-    with displayed(run.console, VerifyView(progress)):
-        verdict = audit_vault(
-            local_vault(vault),
-            case=shown.case,
-            item=shown.item,
-            acquisition=shown.acquisition,
-            trusted=signers,
-            all_digests=checks.all_digests,
-            memory=audit_memory(run),
-            roots=load_roots(run.settings, checks.tsa_root),
-            require_timestamp=checks.require_timestamp,
-            progress=progress,
-            now_ns=now_ns,
-        )
+    roots = load_roots(run.settings, checks.tsa_root)
+    part = PartChoice(shown.case, shown.item, shown.acquisition)
+    verdict = audit(run, vault.layout.root, part, signers, checks, roots=roots, now_ns=now_ns)
     return VerdictSource(verdict, given=False, trusted=signers)
 
 
 class _Hashing:
-    """A file that is hashed as it is written."""
+    """Writes to a file, and hashes what is written."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -260,7 +246,7 @@ class _Hashing:
 
 
 def _write(gathered: Gathered, place: NewFile) -> tuple[ReportOutput, bytes]:
-    """Writes the report whole and durably, or not at all; what is said of it, and its SHA-512."""
+    """Writes the report whole and durably, or not at all. Returns facts about it, and its SHA-512 for a signature."""
     from evidencesync.cli.file_outputs import ReportOutput
     from evidencesync.report.write import write_report
 

@@ -1,4 +1,4 @@
-"""`restore`: a working copy of an acquisition, with the metadata that the source had."""
+"""`restore`: makes a working copy of an acquisition, with the metadata that the source had."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _STAGES: Final = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CopyChoice:
-    """What is put on, and what is done where something is wrong."""
+    """Which metadata the copy gets, and what happens if a file is damaged in the vault."""
 
     devices: Annotated[bool, typer.Option("--devices", help="Make device nodes, too (as root).")] = False
     set_id: Annotated[
@@ -67,7 +67,7 @@ class CopyChoice:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CopyRecordChoice(RecordChoice):
-    """Whether the copy is recorded, and who signs that."""
+    """Whether the copy is recorded, and who signs the record."""
 
     record: Annotated[bool, typer.Option("--record", help="Append a signed record of the copy to the item's custody chain.")] = (
         False
@@ -106,51 +106,56 @@ def restore_copy(
     DEST appears when the copy is complete, or not at all. Metadata and files that this system cannot store are counted and
     named. The code is 3 if a file is missing for that reason, or because it could not be read when it was acquired.
     """
+    from evidencesync.cli.verify_record import load_verifier
+    from evidencesync.restore.restore import RestoreProgress, restore
+    from evidencesync.vault.vault import Vault
+
+    if choice.on_damage not in ("fail", "skip"):
+        raise UsageError("--on-damage is fail or skip")
+    verifier = load_verifier(run, recording) if recording.record else None
+    found = Vault.open(local_vault(vault)).item(item.name())
+    number = chosen_acquisition(found, acquisition)
+    request = _make_request(run, local_vault(vault), found, number, choice, destination, paths or [])
+    progress = RestoreProgress()
+    with shown(run.console, _RestoreView(progress)):
+        restored = restore(request, progress)
+    output = _output(request, restored, found.name, number, outside=choice.trusted is not None)
+    codes = {restored.refusals.exit_code}
+    if verifier is not None:
+        output, code = _record(output, request.vault, found.name, verifier)
+        codes.add(code)
+    run.console.print_result(output, restore_lines(output))
+    return most_severe(codes)
+
+
+def _make_request(
+    run: Run, vault: Path, item: VaultItem, number: int, choice: CopyChoice, destination: str, paths: list[str]
+) -> RestoreRequest:
+    """What the command line asks for. Checks the acquisition's documents first, as `verify` does, and raises what is wrong."""
     import time
 
     from evidencesync.cli.own_state import audit_memory
     from evidencesync.cli.trust_files import load_trusted
     from evidencesync.restore.metadata import PendingMetadata
-    from evidencesync.restore.restore import RestoreProgress, RestoreRequest, restore
-    from evidencesync.vault.vault import Vault
+    from evidencesync.restore.restore import RestoreRequest
     from evidencesync.verify.restore_check import verified_manifest
 
-    if choice.on_damage not in ("fail", "skip"):
-        raise UsageError("--on-damage is fail or skip")
-    verifier = None
-    if recording.record:
-        from evidencesync.cli.verify_record import load_verifier
-
-        verifier = load_verifier(run, recording)
-    opened = Vault.open(local_vault(vault))
-    name = item.name()
-    number = chosen_acquisition(opened.item(name), acquisition)
-    outside = load_trusted(Path(choice.trusted)) if choice.trusted is not None else None
-    request = RestoreRequest(
-        vault=opened.layout.root,
-        folder=opened.item(name).layout.acquisition(number),
-        manifest_sha256=verified_manifest(opened.layout.root, name, number, outside, audit_memory(run), time.time_ns()),
+    signers = load_trusted(Path(choice.trusted)) if choice.trusted is not None else None
+    return RestoreRequest(
+        vault=vault,
+        folder=item.layout.acquisition(number),
+        manifest_sha256=verified_manifest(vault, item.name, number, signers, audit_memory(run), time.time_ns()),
         destination=os.fsencode(expand(destination)) if destination else b"",
-        paths=tuple(map(os.fsencode, paths or ())),
+        paths=tuple(map(os.fsencode, paths)),
         read_back=not choice.no_read_back,
         devices=choice.devices,
         on_damage="skip" if choice.on_damage == "skip" else "fail",
         dress=PendingMetadata(by_name=choice.by_name, set_id=choice.set_id),
     )
-    progress = RestoreProgress()
-    with shown(run.console, _RestoreView(progress)):
-        restored = restore(request, progress)
-    output = _output(request, restored, name, number, outside=outside is not None)
-    codes = {restored.refusals.exit_code}
-    if verifier is not None:
-        output, code = _record(output, opened.layout.root, name, verifier)
-        codes.add(code)
-    run.console.give(output, restore_lines(output))
-    return most_severe(codes)
 
 
 def _record(output: RestoreOutput, vault: Path, name: ItemName, verifier: Verifier) -> tuple[RestoreOutput, ExitCode]:
-    """Appends a `restored` record. The copy is there already: where it cannot be recorded, that is said."""
+    """Appends a `restored` record. The copy exists already: if the record fails, the output states the problem."""
     import msgspec
 
     from evidencesync.acquire.custody import RecordDraft
@@ -166,7 +171,7 @@ def _record(output: RestoreOutput, vault: Path, name: ItemName, verifier: Verifi
 
 
 def record_details(output: RestoreOutput) -> dict[str, str]:
-    """What the record says of the copy."""
+    """The details of the record about the copy."""
     import evidencesync
 
     return {
@@ -223,7 +228,7 @@ def _output(request: RestoreRequest, restored: Restored, name: ItemName, number:
 
 
 def restore_lines(output: RestoreOutput) -> Iterator[str]:
-    """The copy for people: what it lacks, what is in it, and the one word last."""
+    """The output for people: what the copy lacks, what is in it, and the verdict last."""
     from evidencesync.restore.refusals import LACKS
 
     for lack, count in output.lacks.items():

@@ -89,7 +89,7 @@ def _announce(run: Run, host: str, port: int, fingerprint: str) -> None:
     from evidencesync.cli.outputs import ServeOutput
 
     where = safe_text(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-    run.console.note(f"listening on {where}")
-    run.console.say(f"host key {fingerprint}, process {os.getpid()}")
+    run.console.print_notice(f"listening on {where}")
+    run.console.print_message(f"host key {fingerprint}, process {os.getpid()}")
     if run.console.as_json:
-        run.console.give(ServeOutput(where), ())
+        run.console.print_result(ServeOutput(where), ())

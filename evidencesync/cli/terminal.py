@@ -84,7 +84,7 @@ class Notes(Protocol):
 
     terminal: Terminal
 
-    def note(self, line: str) -> None:
+    def print_notice(self, line: str) -> None:
         """Says it."""
 
 
@@ -101,7 +101,7 @@ class _PersonAtTerminal:
         self._console.terminal.take_back()
 
     def show(self, line: str) -> None:
-        self._console.note(f"ssh: {line}")
+        self._console.print_notice(f"ssh: {line}")
 
 
 def person_at(console: Notes) -> TerminalUser | None:

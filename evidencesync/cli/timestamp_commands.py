@@ -1,4 +1,4 @@
-"""The group `timestamp`: what an independent authority says about when a manifest's signature existed (RFC 3161)."""
+"""The group `timestamp`: requests, attaches and shows RFC 3161 timestamps of manifests' signatures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from evidencesync.cli.options import (
     TsaRoots,
     VaultPath,
     local_vault,
-    option_or_setting,
 )
 from evidencesync.errors import CommandKind, EvidenceSyncError, ExitCode, TimestampError, UsageError, most_severe
 from evidencesync.evidence.display import safe_text
@@ -40,7 +39,7 @@ _Digest = Annotated[str, typer.Option(metavar="sha512|sha256", help="Digest algo
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AskChoice:
-    """Which authority is asked, and how."""
+    """Which time-stamping authority is asked, and how."""
 
     tsa: Annotated[str, typer.Option(metavar="URL", help="The authority's address (https or http). Only a digest is sent to it.")]
     digest: _Digest = "sha512"
@@ -110,7 +109,9 @@ def request(
         imprint=asked.imprint.hex(),
         nonce=str(asked.nonce),
     )
-    run.console.give(made, [f"{shown}: asks for a timestamp of {found.name}, acquisition {number}", "  keep it for `attach`"])
+    run.console.print_result(
+        made, [f"{shown}: asks for a timestamp of {found.name}, acquisition {number}", "  keep it for `attach`"]
+    )
     return ExitCode.COMPLETE
 
 
@@ -140,7 +141,7 @@ def attach_file(
     asked = expand(request_file) if request_file is not None else beside if os.path.isfile(beside) else None
     answer = Answer(_read(given), None if asked is None else _read(asked))
     if asked is None:
-        run.console.warn("without the request it cannot be told whether this is the answer to it")
+        run.console.warn("there is no request to compare with: whether this answers your request is not checked")
     return _attach(run, vault, found, number, answer, sign, tsa_root)
 
 
@@ -186,7 +187,7 @@ def show(run: Run, vault: VaultPath, item: ItemChoice, acquisition: _Acquisition
     problems: set[ExitCode] = set()
     shown = [_show_one(found, number, roots, problems) for number in numbers]
     output = TimestampShowOutput(found.name.case.text, found.name.item.text, shown)
-    run.console.give(output, _show_lines(output))
+    run.console.print_result(output, _show_lines(output))
     return most_severe(problems)
 
 
@@ -242,22 +243,20 @@ def _attach(
         record=done.record.record.sequence,
         chain_head_sha256=done.record.sha256,
     )
-    run.console.give(output, _attached_lines(output))
+    run.console.print_result(output, _attached_lines(output))
     return ExitCode.COMPLETE
 
 
 def _who(run: Run, sign: SignChoice) -> Who:
-    from evidencesync.cli.options import check_person, login_name
+
     from evidencesync.cli.terminal import make_asker
     from evidencesync.ssh.keys import load_signer
     from evidencesync.vault.timestamps import Who
 
-    settled = run.settings.values
-    name = check_person(option_or_setting("--examiner", sign.examiner, settled.examiner) or login_name(), "the examiner's name")
-    organisation = option_or_setting("--organisation", sign.organisation, settled.organisation)
+    person = sign.person(run.settings.values)
     asker = make_asker(run.console.terminal)
-    signer = load_signer(sign.key_choice(run.settings), run.settings.path(settled.identity), asker)
-    return Who(signer, name, check_person(organisation, "the organisation's name") if organisation else None)
+    signer = load_signer(sign.key_choice(run.settings), run.settings.path(run.settings.values.identity), asker)
+    return Who(signer, person.name, person.organisation)
 
 
 def _read(file: Path) -> bytes:
@@ -298,7 +297,7 @@ def _token_output(token: Token, answer: Answer, *, checked: bool) -> TokenOutput
 
 
 def _show_one(item: VaultItem, number: int, roots: Roots | None, problems: set[ExitCode]) -> ShownTimestamp:
-    """One bad timestamp hides no other."""
+    """The timestamp of one acquisition, or its problem: a bad timestamp hides no other. Adds exit codes to `problems`."""
     from evidencesync.cli.outputs import Problem
     from evidencesync.cli.timestamp_outputs import ShownTimestamp
     from evidencesync.evidence.display import escape_line

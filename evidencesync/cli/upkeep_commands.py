@@ -48,12 +48,12 @@ def reindex(run: Run, vault: VaultPath) -> ExitCode:
     if index.is_full:  # no document is to blame
         raise NoSpaceError("the index has no room on the vault's disk")
     for notice in index.notices:
-        run.console.say(f"note: {notice}")
+        run.console.print_message(f"note: {notice}")
     lines = [f"indexed {count_text(done.acquisitions, 'acquisition')} of {count_text(done.cases, 'case')}"]
     lines += [f"left out, because it could not be read: {safe_text(name)}" for name in done.left_out]
     if done.left_out:
         lines.append("next: evidencesync verify VAULT")
-    run.console.give(ReindexOutput(done.cases, done.acquisitions, list(done.left_out)), lines)
+    run.console.print_result(ReindexOutput(done.cases, done.acquisitions, list(done.left_out)), lines)
     return ExitCode.GAPS if done.left_out else ExitCode.COMPLETE
 
 
@@ -80,7 +80,7 @@ def clean(
     ended = []
     if waiting:
         for line in transfer_lines(transfer_outputs(waiting)):
-            run.console.note(line)
+            run.console.print_notice(line)
         if yes or run.console.ask(f"End {count_text(len(waiting), 'waiting transfer')}?"):
             ended = end_waiting(layout, waiting)
     found = find_abandoned(layout)
@@ -88,7 +88,7 @@ def clean(
     if found:
         require_writer(layout)
         for line in _staged_lines(_staged(found)):
-            run.console.note(line)  # nobody should answer a question about what he was not shown
+            run.console.print_notice(line)  # nobody should answer a question about what he was not shown
         if yes or run.console.ask(f"Remove {count_text(len(found), 'abandoned transfer')}?"):
             removed = remove_abandoned(layout, found)
     output = CleanOutput(_staged(found), _staged(removed), transfer_outputs(waiting), transfer_outputs(ended))
@@ -96,7 +96,7 @@ def clean(
     lines = [f"ended {len(ended)} of {count_text(len(waiting), 'waiting transfer')}"] if waiting else []
     if found:
         lines.append(f"removed {len(removed)} of {count_text(len(found), 'abandoned transfer')}, {freed}")
-    run.console.give(output, lines or ["nothing to remove"])
+    run.console.print_result(output, lines or ["nothing to remove"])
     return ExitCode.COMPLETE
 
 

@@ -102,7 +102,7 @@ def init(
         ),
     ]
     output = InitOutput(root, settings.id, settings.name, settings.key, settings.created, signers)
-    run.console.give(output, lines)
+    run.console.print_result(output, lines)
     return ExitCode.COMPLETE
 
 
@@ -228,7 +228,7 @@ def writer(
         who = "no machine is named, so none may write. Name this one: --take"
     locks = "hold for all who can write there" if kind.has_real_locks else "do not hold between machines"
     lines = [f"writes       {who}", f"file system  {kind.name}: locks {locks}", f"here         {here.name} ({here.id})"]
-    run.console.give(output, lines)
+    run.console.print_result(output, lines)
     return ExitCode.COMPLETE
 
 
@@ -298,7 +298,7 @@ def _give_changed(run: Run, vault: Vault, changes: list[TrustChange]) -> ExitCod
     signers = _signers(vault)
     lines = [f"{change.action} {change.key}, custody record {change.record}" for change in changes]
     lines += [_describe(signer) for signer in signers]
-    run.console.give(TrustOutput(vault.settings.id, changes, signers), lines)
+    run.console.print_result(TrustOutput(vault.settings.id, changes, signers), lines)
     return ExitCode.COMPLETE
 
 

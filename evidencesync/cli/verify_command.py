@@ -1,4 +1,4 @@
-"""`verify`: checks everything in a vault, from the bytes up."""
+"""`verify`: checks everything in a vault, from the bytes up. `export` and `report` verify with the same function."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from evidencesync.errors import ExitCode
 from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
+    from evidencesync.custody.timestamp import Roots
     from evidencesync.verify.findings import Finding, Verdict
 
 _WORDS: Final = {"pass": "PASS", "fail": "FAIL", "incomplete": "INCOMPLETE"}
@@ -24,7 +25,7 @@ _WORDS: Final = {"pass": "PASS", "fail": "FAIL", "incomplete": "INCOMPLETE"}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CheckChoice:
-    """How much is checked, and whose word about the time counts."""
+    """Which digests are checked, and which timestamps are required."""
 
     all_digests: Annotated[bool, typer.Option("--all-digests", help="Check SHA-256 too, not only BLAKE3.")] = False
     tsa_root: TsaRoots = None
@@ -71,43 +72,60 @@ def verify(
     its own code, unless the verdict's is worse.
     """
     part.check()
+    from evidencesync.cli.trust_files import load_roots
+    from evidencesync.cli.verify_record import exit_code, load_verifier, record_verdict, recorded_lines
+
+    verifier = load_verifier(run, recording) if recording.record else None
+    signers = load_trusted(Path(trusted)) if trusted is not None else None
+    roots = load_roots(run.settings, checks.tsa_root)
+    folder = local_vault(vault)
+    verdict = audit(run, folder, part, signers, checks, roots=roots, expect_head=expect_head)
+    if verifier is None:
+        run.console.print_result(verdict, verdict_lines(verdict))
+        return ExitCode(verdict.exit_code)
+    recorded = record_verdict(verdict, folder, part, verifier)
+    run.console.print_result(recorded, [*verdict_lines(verdict), *recorded_lines(recorded)])
+    return exit_code(recorded)
+
+
+def audit(
+    run: Run,
+    vault: Path,
+    part: PartChoice,
+    signers: bytes | None,
+    checks: CheckChoice,
+    *,
+    roots: Roots | None = None,
+    expect_head: str | None = None,
+    now_ns: int | None = None,
+) -> Verdict:
+    """Verifies a part of a vault, and shows the progress. `signers` is an allowed_signers file from outside the vault.
+
+    `now_ns` is the time of the check; by default the present. Raises what `audit_vault` raises.
+    """
     import time
 
     from evidencesync.cli.own_state import audit_memory
     from evidencesync.cli.progress_display import VerifyView, shown
-    from evidencesync.cli.trust_files import load_roots
     from evidencesync.verify.audit import audit_vault
     from evidencesync.verify.context import VerifyProgress
 
-    verifier = None
-    if recording.record:
-        from evidencesync.cli.verify_record import load_verifier
-
-        verifier = load_verifier(run, recording)
     progress = VerifyProgress()
     with shown(run.console, VerifyView(progress)):
-        verdict = audit_vault(
-            local_vault(vault),
+        return audit_vault(
+            vault,
             case=part.case,
             item=part.item,
             acquisition=part.acquisition,
-            trusted=load_trusted(Path(trusted)) if trusted is not None else None,
+            trusted=signers,
             expect_head=expect_head,
             memory=audit_memory(run),
             all_digests=checks.all_digests,
-            roots=load_roots(run.settings, checks.tsa_root),
+            roots=roots,
             require_timestamp=checks.require_timestamp,
             progress=progress,
-            now_ns=time.time_ns(),
+            now_ns=time.time_ns() if now_ns is None else now_ns,
         )
-    if verifier is None:
-        run.console.give(verdict, verdict_lines(verdict))
-        return ExitCode(verdict.exit_code)
-    from evidencesync.cli.verify_record import exit_code, record_verdict, recorded_lines
-
-    recorded = record_verdict(verdict, local_vault(vault), part, verifier)
-    run.console.give(recorded, [*verdict_lines(verdict), *recorded_lines(recorded)])
-    return exit_code(recorded)
 
 
 def verdict_lines(verdict: Verdict) -> Iterator[str]:

@@ -1,4 +1,7 @@
-"""`verify --record`: the verdict as a signed record in the chain of every item that was verified."""
+"""`verify --record`: appends the verdict as a signed record to the chain of every item that was verified.
+
+Also the signer with whom `report --sign`, `export --record` and `restore --record` append their records.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ import msgspec
 
 import evidencesync
 from evidencesync.cli.custody_outputs import RecordedItem, RecordedVerdict
-from evidencesync.cli.options import option_or_setting
 from evidencesync.cli.outputs import Problem
 from evidencesync.errors import EvidenceSyncError, ExitCode, most_severe
 from evidencesync.evidence.display import escape_line, safe_text
@@ -33,9 +35,9 @@ _UNFINISHED: Final = frozenset({ExitCode.INTERNAL, ExitCode.USAGE, ExitCode.INTE
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verifier:
-    """Who verifies, with a key that is ready to sign; and what this machine has seen of vaults.
+    """The person who verifies, with a key that is ready to sign, and the remembered heads of this machine.
 
-    `warn` is told what goes wrong when a record is in the chain already.
+    `warn` is called with what goes wrong after a record was added.
     """
 
     examiner: str
@@ -71,18 +73,20 @@ class Verifier:
 
 
 def load_verifier(run: Run, choice: SignerChoice) -> Verifier:
-    """Who signs the verdict, or a report. Asked before the work begins. Raises SigningKeyError."""
-    from evidencesync.cli.options import check_person, login_name
+    """The person and the key that sign a record. Called before the work begins: it may ask for a passphrase.
+
+    Raises SigningKeyError, UsageError.
+    """
     from evidencesync.cli.own_state import head_memory
     from evidencesync.cli.terminal import make_asker
     from evidencesync.ssh.keys import load_signer
 
-    asker, settled = make_asker(run.console.terminal), run.settings.values
-    organisation = option_or_setting("--organisation", choice.organisation, settled.organisation)
-    identity = expand(choice.identity) if choice.identity is not None else run.settings.path(settled.identity)
+    asker, settings = make_asker(run.console.terminal), run.settings.values
+    identity = expand(choice.identity) if choice.identity is not None else run.settings.path(settings.identity)
+    person = choice.person(settings)
     return Verifier(
-        check_person(option_or_setting("--examiner", choice.examiner, settled.examiner) or login_name(), "the examiner's name"),
-        check_person(organisation, "the organisation's name") if organisation else None,
+        person.name,
+        person.organisation,
         load_signer(choice.key_choice(run.settings), identity, asker),
         head_memory(run),
         run.console.warn,
@@ -90,7 +94,7 @@ def load_verifier(run: Run, choice: SignerChoice) -> Verifier:
 
 
 def record_verdict(verdict: Verdict, vault: Path, part: PartChoice, verifier: Verifier) -> RecordedVerdict:
-    """Appends a `verified` record to every item that was verified. What cannot be recorded is said, and hides no other."""
+    """Appends a `verified` record to every item that was verified. A failure is reported for its item; the others go on."""
     recorded = [
         _record_item(verdict, head, vault, part, verifier)
         for head in verdict.heads
@@ -100,7 +104,7 @@ def record_verdict(verdict: Verdict, vault: Path, part: PartChoice, verifier: Ve
 
 
 def exit_code(verdict: RecordedVerdict) -> ExitCode:
-    """The verdict's own code, or a worse one where it could not be recorded: never a better one."""
+    """The verdict's own exit code, or a more severe one if it could not be recorded."""
     codes = {ExitCode(verdict.exit_code)}
     codes |= {ExitCode(one.problem_code) for one in verdict.recorded if one.problem_code is not None}
     if verdict.exit_code:
@@ -123,7 +127,7 @@ def _record_item(verdict: Verdict, head: Head, vault: Path, part: PartChoice, ve
 
 
 def verdict_details(verdict: Verdict, own: Findings, head: Head, scope: str) -> dict[str, str]:
-    """What the record says. The outcome is the item's own, with what concerns the whole vault; counts are those of the run."""
+    """The details of the record. The outcome is that of the item and of the vault as a whole; counts are those of the run."""
     severities = Counter(finding.severity for finding in own.found)
     checked = verdict.checked
     return {
@@ -144,9 +148,9 @@ def verdict_details(verdict: Verdict, own: Findings, head: Head, scope: str) -> 
 
 
 def _own_findings(verdict: Verdict, name: ItemName) -> Findings:
-    """The findings that concern an item: its own, and those of its case and of the vault.
+    """The findings that concern an item: its own, those of its case, and those of the vault.
 
-    Where some are not listed, nobody knows whose they were: then all of the run count.
+    If some findings of the run are not listed, it is not known which items they concern: then all findings count.
     """
     from evidencesync.verify.findings import Findings
 
@@ -159,13 +163,13 @@ def _own_findings(verdict: Verdict, name: ItemName) -> Findings:
 
 
 def _concerns(finding: Finding, name: ItemName) -> bool:
-    """Whether a finding is about an item; numbers are those of documents, or folders' names where no document told them."""
+    """Whether a finding is about an item. It names case and item by numbers, or by folders if there are no documents."""
     case = finding.case in (None, name.case.text, name.case.folder)
     return case and finding.item in (None, name.item.text, name.item.folder)
 
 
 def recorded_lines(verdict: RecordedVerdict) -> list[str]:
-    """What was recorded, for people."""
+    """The records that were appended, for people."""
     lines = []
     for one in verdict.recorded:
         whose = f"{safe_text(one.case)} / {safe_text(one.item)}"

@@ -1,4 +1,4 @@
-"""`watch`: pushes a source again and again, each time that it has changed."""
+"""`watch`: pushes a source each time that it has changed."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import dataclasses
 import os
 import secrets
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evidencesync.cli.acquire import CODES, HowChoice, Places, acquire_and_keep, make_request
+from evidencesync.cli.acquire import CODES, HowChoice, Places, acquire_and_keep, make_request, require_folder_for_list
 from evidencesync.cli.command import Run, command
 from evidencesync.cli.filter_choice import FilterChoice
 from evidencesync.cli.number_format import parse_duration
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from evidencesync.localstate.files import KeptFolder
     from evidencesync.localstate.heads import HeadMemory
     from evidencesync.localstate.watched import WatchedKey, WatchMemory
+    from evidencesync.outside import Closed
     from evidencesync.source.changes import Sight
     from evidencesync.ssh.address import Address
     from evidencesync.ssh.options import SshOptions
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WatchChoice(HowChoice):
-    """How it travels, and when."""
+    """How the evidence is transferred, and when."""
 
     settle: Annotated[
         str,
@@ -61,12 +63,12 @@ class WatchChoice(HowChoice):
     ] = "15m"
 
     def intervals(self) -> WatchIntervals:
-        """Both in seconds. Raises UsageError."""
+        """Both times in seconds. Raises UsageError."""
         from evidencesync.watch.watch import WatchIntervals
 
         settle, every = parse_duration(self.settle), parse_duration(self.every)
         if every < settle:
-            raise UsageError("--every is shorter than --settle: nothing would ever be waited for until it has settled")
+            raise UsageError("--every is shorter than --settle: the source would be pushed before it can settle")
         return WatchIntervals(settle, every)
 
 
@@ -107,61 +109,62 @@ def watch_source(
 
     Filters work as for push. If they leave only folders, a message says so, and the watch waits for more.
     """
-    from evidencesync.cli.own_state import chosen_receipts, chosen_state, head_memory
-    from evidencesync.cli.terminal import make_asker, person_at
+    from evidencesync.cli.own_state import chosen_state, head_memory
+    from evidencesync.cli.terminal import make_asker
     from evidencesync.cli.watch_events import WatchEvents
-    from evidencesync.localstate.receipts import default_receipts, receipts_folder
     from evidencesync.localstate.watched import WatchMemory
     from evidencesync.source.changes import require_watchable
     from evidencesync.source.root import resolve_source
     from evidencesync.watch.watch import Decision
 
-    address, source, chosen_pace = vault_address(vault), at_home(source), how.intervals()
+    address, source, intervals = vault_address(vault), at_home(source), how.intervals()
     require_watchable(resolve_source(os.fsencode(source)))
-    folders = check_places(run, source, address, how, what)
-    stated = how.details(item.name())
-    state, chosen = chosen_state(run), chosen_receipts(run, how.receipts)
-    _refuse_feedback(source, state, default_receipts(chosen))
-    closed = folders.closed(named=True)
-    receipts_folder(chosen, closed).close()  # each push opens it anew: a watch may last longer than a disk
+    closed = check_places(run, source, address, how, what).closed(named=True)
+    details = how.details(item.name())
+    open_receipts = _receipts_opener(run, how, source, closed)
     asker = make_asker(run.console.terminal)
-
-    def options() -> SshOptions:
-        return ssh.options(run.settings, person_at(run.console))
-
     places = Places(os.fsencode(source), os.fsencode(address.path), what.rules(run.console.warn), what.allow_empty)
-    if places.rules.listed is not None and not os.path.isdir(source):
-        raise UsageError("a list of files needs a folder as the source")
-    request = make_request(run, places, item, sign, how, ssh, asker, stated)
-    heads, memory = head_memory(run), WatchMemory(state, _key(source, address, item))
+    require_folder_for_list(places)
+    request = make_request(run, places, item, sign, how, ssh, asker, details)
+    heads, memory = head_memory(run), WatchMemory(chosen_state(run), _key(source, address, item))
     with contextlib.closing(heads), contextlib.closing(memory):
         heads.require_usable(closed)
         memory.require_usable(closed)
-        known = memory.recall()
-        decision = Decision(chosen_pace, bytes.fromhex(known.state) if known is not None else None)
+        pushed = memory.recall()
+        decision = Decision(intervals, bytes.fromhex(pushed.state) if pushed is not None else None)
         events = WatchEvents(run.console, item.name())
+        return _Watch(run, address, ssh, request, open_receipts, heads, memory, events).follow(decision)
 
-        def receipts() -> KeptFolder:
-            return receipts_folder(chosen, closed)
 
-        return _Shore(run, address, options, request, receipts, heads, memory, events).watch(decision)
+def _receipts_opener(run: Run, how: HowChoice, source: str, closed: list[Closed]) -> Callable[[], KeptFolder]:
+    """Checks where this run keeps its own state, and returns a function that opens the receipts folder.
+
+    Each push opens it again: a watch may last longer than a disk stays mounted. Raises UsageError, NoSpaceError.
+    """
+    from evidencesync.cli.own_state import chosen_receipts, chosen_state
+    from evidencesync.localstate.receipts import default_receipts, receipts_folder
+
+    chosen = chosen_receipts(run, how.receipts)
+    _refuse_feedback(source, chosen_state(run), default_receipts(chosen))
+    receipts_folder(chosen, closed).close()
+    return partial(receipts_folder, chosen, closed)
 
 
 @dataclasses.dataclass(slots=True)
-class _Shore:
-    """All that stays the same from push to push."""
+class _Watch:
+    """A watch, with everything that stays the same from push to push."""
 
     run: Run
     address: Address
-    options: Callable[[], SshOptions]
+    ssh: RemoteChoice
     request: PushRequest
-    receipts: Callable[[], KeptFolder]
+    open_receipts: Callable[[], KeptFolder]
     heads: HeadMemory
     memory: WatchMemory
     events: WatchEvents
 
-    def watch(self, decision: Decision) -> ExitCode:
-        """Goes on until something ends it; what then is said on stdout is the result."""
+    def follow(self, decision: Decision) -> ExitCode:
+        """Watches and pushes until an error or a signal ends it. Then prints the result, and returns the exit code."""
         from evidencesync.watch.watch import open_observer, watch
 
         error: EvidenceSyncError
@@ -182,13 +185,18 @@ class _Shore:
         return error.exit_code
 
     def push(self, sight: Sight) -> None:
-        """One acquisition; then it is remembered what the source looked like before. An interruption is an error here."""
+        """Makes one acquisition, and then remembers how the source looked before it. An interruption is raised as an error."""
         try:
             self._push(sight)
         except (KeyboardInterrupt, EvidenceSyncError) as error:
             if _is_interruption(error):
                 raise InterruptedRunError("interrupted in the middle of a push") from error
             raise
+
+    def _options(self) -> SshOptions:
+        from evidencesync.cli.terminal import person_at
+
+        return self.ssh.options(self.run.settings, person_at(self.run.console))
 
     def _push(self, sight: Sight) -> None:
         from evidencesync.acquire.connect import reach_vault, reaching
@@ -197,28 +205,30 @@ class _Shore:
         from evidencesync.evidence.utc_time import format_utc_time
         from evidencesync.localstate.receipts import ReceiptDraft
 
-        again = None if self.address.local else lambda: reach_vault(self.address, self.options())
+        again = None if self.address.local else lambda: reach_vault(self.address, self._options())
         request = dataclasses.replace(self.request, session=secrets.token_hex(16))
         with contextlib.ExitStack() as stack:
-            draft = ReceiptDraft(stack.enter_context(self.receipts()))
+            draft = ReceiptDraft(stack.enter_context(self.open_receipts()))
             stack.callback(draft.close)
-            link = stack.enter_context(reaching(self.address, self.options()))
+            link = stack.enter_context(reaching(self.address, self._options()))
 
             def work(asked: PushRequest, progress: Progress, recorder: SessionRecorder) -> PushOutcome:
                 first = link() if again is None else first_link(link, again, asked.retries, progress)
                 return push(first, asked, progress, again=again, recorder=recorder)
 
             outcome, kept = acquire_and_keep(self.run, OwnState(self.heads, draft), request, work)
-        self.events.note(outcome, kept)
+        self.events.record(outcome, kept)
         try:
             now = format_utc_time(time.time_ns())
             self.memory.remember(sight.digest, outcome.acquisition, outcome.manifest_sha256, now)
         except OSError as error:
-            self.events.warn(f"not remembered, so that a watch that is started again will push once more: {error.strerror}")
+            self.events.print_warning(
+                f"not remembered, so that a watch that is started again will push once more: {error.strerror}"
+            )
 
 
 def _is_interruption(error: BaseException | None) -> bool:
-    """Also where what was being cleaned up then has failed: a link that is closed in the middle may say that it is lost."""
+    """Whether an error is, or was raised while handling, a Ctrl-C: closing a link in the middle may fail with a lost link."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__context__
     return error is not None
@@ -232,7 +242,7 @@ def _key(source: str, address: Address, item: ItemChoice) -> WatchedKey:
 
 
 def _refuse_feedback(source: str, *folders: Path) -> None:
-    """What every push writes may not lie in what is watched: each would be a change. Raises UsageError."""
+    """Raises UsageError if a folder that every push writes to lies in the watched source: each push would be a new change."""
     root = Path(os.path.realpath(source))
     for folder in folders:
         if Path(os.path.realpath(folder)).is_relative_to(root):

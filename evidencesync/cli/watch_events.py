@@ -89,34 +89,34 @@ class WatchEvents:
         """The last acquisition of this watch."""
         return self._last[-1] if self._last else None
 
-    def say(self, text: str) -> None:
+    def print_event(self, text: str) -> None:
         """One event."""
-        self._console.say(f"{_now()}  {text}")
+        self._console.print_message(f"{_now()}  {text}")
 
-    def warn(self, text: str) -> None:
+    def print_warning(self, text: str) -> None:
         """One event that nobody should miss."""
-        self._console.note(f"{_now()}  {text}")
+        self._console.print_notice(f"{_now()}  {text}")
 
     def unchanged(self) -> None:
         """See Listener."""
-        self.say("unchanged since it was last pushed from here; waiting for a change")
+        self.print_event("unchanged since it was last pushed from here; waiting for a change")
 
     def changed(self, sight: Sight) -> None:
         """See Listener."""
-        self.say(f"not in the vault yet: {count_text(sight.entries, 'entry', 'entries')} looked at")
+        self.print_event(f"not in the vault yet: {count_text(sight.entries, 'entry', 'entries')} looked at")
         if sight.traces and not self._traces:
             self._traces = sight.traces
-            self.warn(
+            self.print_warning(
                 f"the system does not let folders be listed without a trace here: access times of {sight.traces} may change"
             )
 
     def gone(self) -> None:
         """See Listener."""
-        self.warn("the source is not there; waiting for it")
+        self.print_warning("the source is not there; waiting for it")
 
     def back(self) -> None:
         """See Listener."""
-        self.say("the source is there again")
+        self.print_event("the source is there again")
 
     def failed(self, error: EvidenceSyncError, pause: float) -> None:
         """See Listener."""
@@ -124,9 +124,9 @@ class WatchEvents:
         advice = error.hint_for(self._console.kind)
         hint = f" ({advice})" if advice and self._failures == 1 else ""
         code = int(error.exit_code)
-        self.warn(f"push failed [{code} {error.slug}]: {error.message}{hint}; next attempt in {duration_text(pause)}")
+        self.print_warning(f"push failed [{code} {error.slug}]: {error.message}{hint}; next attempt in {duration_text(pause)}")
 
-    def note(self, outcome: PushOutcome, kept: Kept) -> None:
+    def record(self, outcome: PushOutcome, kept: Kept) -> None:
         """An acquisition is published; `pushed` says so."""
         self._last.append(_acquisition(outcome, kept))
         self._made += 1
@@ -138,16 +138,16 @@ class WatchEvents:
         """See Listener."""
         made = self._last[-1]
         flags = "".join(f", {count} {flag}" for flag, count in made.flags.items())
-        say = self.say if made.verdict == "complete" else self.warn
-        say(
+        show = self.print_event if made.verdict == "complete" else self.print_warning
+        show(
             f"acquisition {made.acquisition}: published, {_VERDICTS[made.verdict]}; {count_text(made.files, 'file')}, "
             f"{size_text(made.bytes)}{flags}; {size_text(made.wire_sent)} sent in {duration_text(made.seconds)}; "
             f"fingerprint {made.fingerprint}"
         )
         if self._lacks is not None:
-            self.warn(f"its receipt is kept without the manifest and the vault's records: {safe_text(self._lacks, 200)}")
+            self.print_warning(f"its receipt is kept without the manifest and the vault's records: {safe_text(self._lacks, 200)}")
         for text in self._contradictions:
-            self.warn(safe_text(text, 300))
+            self.print_warning(safe_text(text, 300))
 
     def finish(self, error: EvidenceSyncError | None, *, all_in_vault: bool) -> None:
         """The result: what was done, on stdout; and what has ended it."""
@@ -163,9 +163,9 @@ class WatchEvents:
             acquisitions=list(self._last),
             error=error_output(error, self._console.kind).error if error is not None else None,
         )
-        self._console.give(output, self._lines(output))
+        self._console.print_result(output, self._lines(output))
         if error is not None and not self._console.as_json:
-            self._console.fail(error)
+            self._console.print_error(error)
 
     def _lines(self, output: WatchOutput) -> Iterator[str]:
         watched = duration_text(time.monotonic() - self._began)

@@ -70,11 +70,11 @@ class VerdictSource:
     trusted: bytes | None
 
 
-def gather(vault: Vault, shown: ReportScope, grounds: VerdictSource, *, now_ns: int) -> Gathered:
+def gather(vault: Vault, shown: ReportScope, source: VerdictSource, *, now_ns: int) -> Gathered:
     """The whole model but its file lists. Raises NotThereError where the vault has nothing of what was named."""
     layouts = _layouts(vault, shown)
-    items = [_item(layout, shown, grounds) for layout in layouts]
-    head = _checked_head(vault.ledger, grounds, None, None, ("heads",)) or _head(vault.ledger, None, None)
+    items = [_item(layout, shown, source) for layout in layouts]
+    head = _checked_head(vault.ledger, source, None, None, ("heads",)) or _head(vault.ledger, None, None)
     facts = VaultFacts(vault.settings.id, vault.settings.name, vault.settings.key, head)
     report = Report(
         format=REPORT_FORMAT,
@@ -84,10 +84,10 @@ def gather(vault: Vault, shown: ReportScope, grounds: VerdictSource, *, now_ns: 
         case=shown.case,
         item=shown.item,
         acquisition=shown.acquisition,
-        judgement=judge(grounds.verdict, given=grounds.given, shown=shown, vault=facts, items=items, now_ns=now_ns),
+        judgement=judge(source.verdict, given=source.given, shown=shown, vault=facts, items=items, now_ns=now_ns),
         vault=facts,
         items=items,
-        trust=_trust(vault, grounds),
+        trust=_trust(vault, source),
         files=[],
     )
     return Gathered(report, layouts)
@@ -125,7 +125,7 @@ def _is_about(layout: ItemLayout, shown: ReportScope) -> bool:
     return name is not None and name.case.text == shown.case and shown.item in (None, name.item.text)
 
 
-def _item(layout: ItemLayout, shown: ReportScope, grounds: VerdictSource) -> Item:
+def _item(layout: ItemLayout, shown: ReportScope, source: VerdictSource) -> Item:
     problem: str | None = None
     case, title = shown.case, shown.item or layout.root.name
     numbers: list[int] = []
@@ -139,11 +139,11 @@ def _item(layout: ItemLayout, shown: ReportScope, grounds: VerdictSource) -> Ite
         numbers = [number for number in acquisition_numbers(layout) if shown.acquisition in (None, number)]
     except EvidenceSyncError as error:
         problem = error.message
-    custody, ledger = _custody(layout, grounds.verdict), Ledger(layout.custody)
-    checked = _checked_head(ledger, grounds, case, title)
+    custody, ledger = _custody(layout, source.verdict), Ledger(layout.custody)
+    checked = _checked_head(ledger, source, case, title)
     if checked is not None:  # others have gone on since; the report is of what was checked
         custody = custody[: checked.sequence]
-    if _has_passed(grounds):  # what the vault had not received by then is a transfer under way, and no acquisition yet
+    if _has_passed(source):  # what the vault had not received by then is a transfer under way, and no acquisition yet
         received = {step.record.acquisition for step in custody if step.record is not None and step.record.type == "received"}
         numbers = [number for number in numbers if number in received]
     records = [step.record for step in custody if step.record is not None and step.signature != "refused"]
@@ -173,21 +173,21 @@ def _head(ledger: Ledger, case: str | None, item: str | None) -> Head | None:
     return Head(case, item, head.sequence, head.sha256) if head.sha256 is not None else None
 
 
-def _has_passed(grounds: VerdictSource) -> bool:
+def _has_passed(source: VerdictSource) -> bool:
     """Whether the vault was checked for this very report, and passed."""
-    return not grounds.given and grounds.verdict.verdict == "pass"
+    return not source.given and source.verdict.verdict == "pass"
 
 
 def _checked_head(
-    ledger: Ledger, grounds: VerdictSource, case: str | None, item: str | None, kinds: tuple[str, ...] = ()
+    ledger: Ledger, source: VerdictSource, case: str | None, item: str | None, kinds: tuple[str, ...] = ()
 ) -> Head | None:
     """Where a chain ended when it was checked for this very report, and passed: if it still has that record, and went on since.
 
     With `kinds`, only by records of these types: those that state where items' chains end change nothing of what is shown. None
     where the chain is as it was, or another one, or where the verdict is an earlier one.
     """
-    heads = [one for one in grounds.verdict.heads if (one.case, one.item) == (case, item)]
-    if not _has_passed(grounds) or not heads:
+    heads = [one for one in source.verdict.heads if (one.case, one.item) == (case, item)]
+    if not _has_passed(source) or not heads:
         return None
     head = heads[0]
     try:
@@ -288,11 +288,13 @@ def _findings_about(layout: ItemLayout, file: RecordFile, record: CustodyRecord,
 # --- Trust -------------------------------------------------------------------------------------------------------------
 
 
-def _trust(vault: Vault, grounds: VerdictSource) -> Trust:
+def _trust(vault: Vault, source: VerdictSource) -> Trust:
     """Who may sign, as the lists say that were relied on."""
-    trusted, source = grounds.trusted, grounds.verdict.trust
-    if source == "outside" and trusted is None:
-        return Trust(source, [], "the verdict rests on a list from outside the vault, which was not handed in for this report")
+    trusted, trust_source = source.trusted, source.verdict.trust
+    if trust_source == "outside" and trusted is None:
+        return Trust(
+            trust_source, [], "the verdict rests on a list from outside the vault, which was not handed in for this report"
+        )
     try:
         if trusted is not None:
             signers, revoked = TrustedSigners.parse(trusted), RevokedKeys(frozenset())
@@ -300,7 +302,7 @@ def _trust(vault: Vault, grounds: VerdictSource) -> Trust:
             trust = vault.load_trust()
             signers, revoked = trust.signers, trust.revoked
     except EvidenceSyncError as error:
-        return Trust(source, [], error.message)
+        return Trust(trust_source, [], error.message)
     found = [
         Signer(
             principals=[safe_text(name) for name in signer.principals],
@@ -313,7 +315,7 @@ def _trust(vault: Vault, grounds: VerdictSource) -> Trust:
         )
         for signer in signers.signers
     ]
-    return Trust(source, found, None)
+    return Trust(trust_source, found, None)
 
 
 def _moment(seconds: int | None) -> str | None:

@@ -188,18 +188,18 @@ def test_a_report_shows_no_acquisition_that_the_vault_had_not_received_when_it_w
     desk: Desk, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The check came between a push's two records."""
-    check = report_command._check
+    check = report_command._verify
 
     def checked(*arguments: Any) -> VerdictSource:
-        grounds = check(*arguments)
+        source = check(*arguments)
         assert desk.push(*ITEM) == 0
         chain = desk.vault / "cases" / "2024-017" / "LAPTOP-1" / "custody"
         last = max(chain.glob("*-acquired.json"))
         head = Head("2024-017", "LAPTOP-1", int(last.name[:4]), sha256_of(last.read_bytes()).hex())
-        heads = [head if one.item == "LAPTOP-1" else one for one in grounds.verdict.heads]
-        return replace(grounds, verdict=msgspec.structs.replace(grounds.verdict, heads=heads))
+        heads = [head if one.item == "LAPTOP-1" else one for one in source.verdict.heads]
+        return replace(source, verdict=msgspec.structs.replace(source.verdict, heads=heads))
 
-    monkeypatch.setattr(report_command, "_check", checked)
+    monkeypatch.setattr(report_command, "_verify", checked)
     report = ("report", "{folder}/vault", "--case", "2024-017", "--item", "LAPTOP-1", "-o", "{folder}/read.json", "-q")
     assert desk.run(*report) == 0, capfd.readouterr()
     said = json.loads((desk.folder / "read.json").read_text())
@@ -221,15 +221,15 @@ def test_a_report_is_of_what_was_checked_for_it_whatever_others_add_to_the_chain
     desk: Desk, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, meanwhile: tuple[str, ...], code: int
 ) -> None:
     """But not where it was changed who is trusted: the report shows the list as it is."""
-    check = report_command._check
+    check = report_command._verify
 
     def checked(*arguments: Any) -> object:
-        grounds = check(*arguments)
+        source = check(*arguments)
         for one in meanwhile:
             assert (desk.push(*(OTHER if "another" in one else ITEM)) if "push" in one else desk.run(*APPEND[one])) == 0
-        return grounds
+        return source
 
-    monkeypatch.setattr(report_command, "_check", checked)
+    monkeypatch.setattr(report_command, "_verify", checked)
     report = ("report", "{folder}/vault", "--case", "2024-017", "--item", "LAPTOP-1", "-o", "{folder}/read.json", "-q")
     assert desk.run(*report) == code, capfd.readouterr()
     said = json.loads((desk.folder / "read.json").read_text())

@@ -47,7 +47,7 @@ def test_who_has_no_memory_left_to_say_so_says_so_all_the_same(
         raise MemoryError
 
     monkeypatch.setattr(app, "_run", refuse)
-    monkeypatch.setattr(Console, "fail", refuse)
+    monkeypatch.setattr(Console, "print_error", refuse)
     assert app.main(["list", "vault"]) == 1
     assert capfd.readouterr().err.startswith("error: out of memory\nhint: ")
 

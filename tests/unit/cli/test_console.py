@@ -25,13 +25,13 @@ def test_no_line_can_steer_a_terminal() -> None:
 
 def test_results_go_to_stdout_and_messages_to_stderr(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     console = Console()
-    console.say("working")
-    console.give(ServeOutput("x"), ["one", "two \x07"])
+    console.print_message("working")
+    console.print_result(ServeOutput("x"), ["one", "two \x07"])
     assert tuple(capfdbinary.readouterr()) == (b"one\ntwo \\x07\n", b"working\n")
 
 
 def test_json_is_one_document_and_nothing_else(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    Console(as_json=True).give(ServeOutput("[::1]:22"), ["for people"])
+    Console(as_json=True).print_result(ServeOutput("[::1]:22"), ["for people"])
     out, err = capfdbinary.readouterr()
     assert json.loads(out) == {"listening": "[::1]:22"}
     assert out.endswith(b"\n")
@@ -41,15 +41,15 @@ def test_json_is_one_document_and_nothing_else(capfdbinary: pytest.CaptureFixtur
 
 def test_quiet_drops_messages_but_neither_notes_nor_results_nor_errors(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     console = Console(quiet=True)
-    console.say("dropped")
-    console.note("kept")
-    console.fail(UsageError("wrong", hint="right"))
-    console.give(ServeOutput("x"), ["result"])
+    console.print_message("dropped")
+    console.print_notice("kept")
+    console.print_error(UsageError("wrong", hint="right"))
+    console.print_result(ServeOutput("x"), ["result"])
     assert tuple(capfdbinary.readouterr()) == (b"result\n", b"kept\nerror: wrong\nhint: right\n")
 
 
 def test_an_error_in_json_has_code_slug_message_and_hint(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    Console(as_json=True).fail(PathEscapeError(f"path {ATTACK}"))
+    Console(as_json=True).print_error(PathEscapeError(f"path {ATTACK}"))
     out, err = capfdbinary.readouterr()
     assert err == b""
     assert json.loads(out)["error"] == {
@@ -62,7 +62,7 @@ def test_an_error_in_json_has_code_slug_message_and_hint(capfdbinary: pytest.Cap
 
 def test_a_traceback_is_shown_only_when_asked_for(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     for verbose in (False, True):
-        Console(verbose=verbose).fail(UsageError("wrong"))
+        Console(verbose=verbose).print_error(UsageError("wrong"))
     quiet, loud = capfdbinary.readouterr().err.split(b"error: wrong\n", 1)
     assert b"UsageError" not in quiet
     assert b"UsageError: wrong" in loud
@@ -89,8 +89,8 @@ def test_a_result_that_cannot_be_written_is_a_failure_and_hides_no_verdict(
     with open("/dev/full", "w", encoding="utf-8") as full:
         monkeypatch.setattr("sys.stdout", full)
         console = Console(as_json=as_json)
-        console.give(ServeOutput("x"), ["line"])
-        assert console.settle(ended) == code
+        console.print_result(ServeOutput("x"), ["line"])
+        assert console.exit_code_of(ended) == code
         monkeypatch.undo()
     assert capfd.readouterr().err == "error: the result could not be written to stdout: No space left on device\n"
 
@@ -118,8 +118,8 @@ def test_a_reader_that_has_gone_is_no_failure_of_a_list_and_one_of_a_verdict(
     with os.fdopen(writable, "w", encoding="utf-8") as gone:
         monkeypatch.setattr("sys.stdout", gone)
         console = Console(kind=kind)
-        console.give(ServeOutput("x"), ["line"])
-        assert console.settle(ExitCode.COMPLETE) == (0 if kind is CommandKind.SHOWS else 1)
+        console.print_result(ServeOutput("x"), ["line"])
+        assert console.exit_code_of(ExitCode.COMPLETE) == (0 if kind is CommandKind.SHOWS else 1)
         monkeypatch.undo()
 
 
@@ -127,8 +127,8 @@ def test_a_closed_stdout_is_one_that_takes_nothing(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("sys.stdout", None)
     for kind in CommandKind:
         console = Console(kind=kind)
-        console.give(ServeOutput("x"), ["line"])
-        assert console.settle(ExitCode.COMPLETE) == 1
+        console.print_result(ServeOutput("x"), ["line"])
+        assert console.exit_code_of(ExitCode.COMPLETE) == 1
 
 
 def test_a_stdin_that_cannot_be_read_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import pwd
 import pytest
 
 from evidencesync.cli import options
-from evidencesync.cli.options import check_person, login_name
+from evidencesync.cli.options import _check_person, login_name
 from evidencesync.errors import UsageError
 
 
@@ -34,12 +34,12 @@ def test_the_login_says_who_sits_here(gecos: str, name: str, monkeypatch: pytest
 def test_a_machine_that_knows_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(options, "_full_name", lambda: "")
     monkeypatch.setattr(options, "user_name", lambda: "\udcff")
-    with pytest.raises(UsageError, match="who you are"):
+    with pytest.raises(UsageError, match="your name"):
         login_name()
 
 
 def test_a_name_that_cannot_stand_in_a_document_is_refused() -> None:
-    assert check_person("  Ana Ł. Example ", "x") == "Ana Ł. Example"
+    assert _check_person("  Ana Ł. Example ", "x") == "Ana Ł. Example"
     for name in ("", "   ", "x" * 201, "a\nb", "a\u202eb"):
         with pytest.raises(UsageError):
-            check_person(name, "x")
+            _check_person(name, "x")

@@ -110,7 +110,7 @@ def test_every_command_is_of_the_kind_that_it_is(capfd: pytest.CaptureFixture[st
 @pytest.mark.parametrize("as_json", [False, True])
 def test_the_hint_is_shown_as_it_fits(as_json: bool, capfd: pytest.CaptureFixture[str]) -> None:
     for kind in CommandKind:
-        Console(as_json=as_json, kind=kind).fail(StorageError("it happened"))
+        Console(as_json=as_json, kind=kind).print_error(StorageError("it happened"))
         out, err = capfd.readouterr()
         said = json.loads(out)["error"]["hint"] if as_json else err.splitlines()[1].removeprefix("hint: ")
         assert said == StorageError("x").hint_for(kind)
