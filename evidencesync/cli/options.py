@@ -147,7 +147,7 @@ class RemoteChoice(ServerChoice):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Person:
+class SigningPerson:
     """The person who signs, as documents name them."""
 
     name: str
@@ -183,11 +183,11 @@ class SignChoice:
             return str(settings.path(settings.values.sign_key))
         return named or settings.values.sign_key
 
-    def person(self, settings: Settings) -> Person:
+    def person(self, settings: Settings) -> SigningPerson:
         """Who signs: from the options, else the settings, else the login. Raises UsageError."""
         name = option_or_setting("--examiner", self.examiner, settings.examiner) or login_name()
         organisation = option_or_setting("--organisation", self.organisation, settings.organisation)
-        return Person(
+        return SigningPerson(
             _check_person(name, "the examiner's name"),
             _check_person(organisation, "the organisation's name") if organisation else None,
         )
