@@ -95,7 +95,10 @@ def test_a_kill_at_any_moment_costs_no_more_than_what_was_under_way(lab: Lab, ss
         assert process.returncode in {20, 23}, (out, err)
     again = lab.run(*arguments(lab, server, "E1"))
     assert again.code == 0, again
-    assert again.document["acquisition"] == published + 1
+    # A vault that had got all of it publishes it, whether its sender is still there or not: that may have been in between.
+    made = len(acquisitions(lab, "E1"))
+    assert again.document["acquisition"] == made
+    assert made - published in ({1, 2} if victim == "sender" else {1})
     if not published:
         assert again.document["literal_bytes"] <= IMAGES - staged + 2 * MAX_SEGMENT + SMALL_FILES
     quiet = lab.run(*arguments(lab, None, "E2"))
