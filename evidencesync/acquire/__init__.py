@@ -1,1 +1,1 @@
-"""The examiner's end: reads a source, sends what a vault lacks, and signs what was read. Also adds to custody chains."""
+"""The examiner's end: reads a source, sends what the vault lacks, signs what was read. Also adds records to custody chains."""

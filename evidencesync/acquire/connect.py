@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from evidencesync.connection.link import Link, LocalLink, SteadyLink, local_pair
-from evidencesync.connection.memory import keep_large_blocks
+from evidencesync.connection.link import Link, LocalLink, ThreadedLink, local_pair
+from evidencesync.connection.process import keep_large_blocks
 from evidencesync.connection.ssh_link import SshLink
 from evidencesync.errors import EvidenceSyncError, LinkLostError, UsageError
 from evidencesync.ssh.address import Address
@@ -62,7 +62,7 @@ def reaching(address: Address, options: SshOptions, role: Role = "--vault") -> I
             carried.kill()
             raise
         is_taken = True
-        return SteadyLink(carried)
+        return ThreadedLink(carried)
 
     try:
         yield take

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 from evidencesync.acquire.custody_talk import ChainRecord, CustodyExchange, CustodyRequest, ShownChain
 from evidencesync.acquire.known_heads import VaultAtHand
 from evidencesync.connection.busy_server import pause_seconds
-from evidencesync.connection.clock import SteadyClock
 from evidencesync.connection.link import Link
+from evidencesync.connection.process import SteadyClock
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord, Person, RecordType
 from evidencesync.custody.record import encode_record
 from evidencesync.custody.sshsig import sign_document

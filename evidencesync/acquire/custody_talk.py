@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from evidencesync.acquire.handshake import begin_custody_session
 from evidencesync.acquire.known_heads import item_subject, recalled_consistency, require_seen
-from evidencesync.connection.inbox import Silence, end_of
+from evidencesync.connection.inbox import SilenceTimer, end_of
 from evidencesync.connection.link import Link
 from evidencesync.connection.read_ahead import ReadAhead
 from evidencesync.custody.chain import ChainSubject
@@ -237,15 +237,15 @@ class CustodyExchange:
 
     def _read_frames(self) -> Iterator[Message]:
         decoder = FrameDecoder()
-        silence, patience = Silence(lambda: self._arrived), self._request.timeout_seconds
+        silence, patience = SilenceTimer(lambda: self._arrived), self._request.timeout_seconds
         while True:
             try:
                 block = self._ahead.take()
             except LinkLostError as lost:
-                raise (end_of(decoder) if self._ahead.is_over and not decoder.started else lost) from lost
+                raise (end_of(decoder) if self._ahead.has_finished and not decoder.started else lost) from lost
             self._arrived += len(block)
             whole = list(decoder.feed(block))
-            if not whole and silence.left(patience) <= 0:
+            if not whole and silence.remaining(patience) <= 0:
                 raise LinkLostError(f"the vault's end has said nothing whole for {patience:.0f} seconds")
             for frame_type, body in whole:
                 if frame_type == DATA_FRAME:
@@ -255,7 +255,7 @@ class CustodyExchange:
                     raise error_of_far_end(message)
                 yield message
             if whole:
-                silence.heard()  # now that more is waited for: a person may have thought, and signed, meanwhile
+                silence.restart()  # now that more is waited for: a person may have thought, and signed, meanwhile
 
     def _reason_for(self, lost: LinkLostError) -> EvidenceSyncError:
         """Why the link is lost. A vault that gives up says so and hangs up: a write may fail before that was heard."""

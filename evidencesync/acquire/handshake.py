@@ -103,11 +103,11 @@ def begin_session(
     expect: Expect,
     now: Callable[[], int],
     recorder: SessionRecorder,
-    return_seconds: float = 0.0,
+    reconnect_seconds: float = 0.0,
 ) -> Handshake:
     """Runs the handshake. Raises what the vault refuses us with, VersionError, or ProtocolError.
 
-    `return_seconds` is for how long this end will try to come back when the link is lost.
+    `reconnect_seconds` is for how long this end will try to come back when the link is lost.
 
     For a vault whose chains are not those that were seen before it raises RolledBackError, ForkedError or ChainError.
 
@@ -123,7 +123,7 @@ def begin_session(
     vault_key = _vault_key(welcome.vault_key)
     shown = recorder.watch(_checked_id(welcome.vault_id), vault_key, request.name)
     begin = _begin(request, welcome, vault_key, _seen(shown), resumes=False)
-    link.write(_patience(request, welcome, return_seconds, request.least_bytes) + frame_of(begin))
+    link.write(_patience(request, welcome, reconnect_seconds, request.least_bytes) + frame_of(begin))
     while isinstance(answer := expect(Ready, Records), Records):
         shown.take(answer)
     if not isinstance(answer, Ready):
@@ -139,7 +139,7 @@ def resume_session(
     expect: Expect,
     now: Callable[[], int],
     handshake: Handshake,
-    return_seconds: float = 0.0,
+    reconnect_seconds: float = 0.0,
 ) -> Resumed | Published:
     """Runs the handshake of a session that was begun on another link; where it goes on, or how it has ended.
 
@@ -150,7 +150,7 @@ def resume_session(
     if (welcome.vault_id, vault_key) != (handshake.vault_id, handshake.vault_key):
         raise ProtocolError("another vault answers than the one that the transfer was begun with")
     begin = _begin(request, welcome, vault_key, _seen(handshake.shown), resumes=True)
-    link.write(_patience(request, welcome, return_seconds) + frame_of(begin))
+    link.write(_patience(request, welcome, reconnect_seconds) + frame_of(begin))
     while isinstance(answer := expect(Resumed, Published, Records), Records):
         handshake.shown.take(answer)
     if not isinstance(answer, Resumed | Published):
@@ -180,16 +180,16 @@ def _introduce(request: Visitor, link: Link, expect: Expect, clock: int, purpose
     return welcome
 
 
-def _patience(visitor: Visitor, welcome: Welcome, return_seconds: float, least_bytes: int = 0) -> bytes:
+def _patience(visitor: Visitor, welcome: Welcome, reconnect_seconds: float, least_bytes: int = 0) -> bytes:
     """How patient we are, where the other end wants to know."""
     if welcome.version < PATIENT_VERSION:
         return b""
-    return frame_of(patience_of(visitor.timeout_seconds, return_seconds, least_bytes))
+    return frame_of(patience_of(visitor.timeout_seconds, reconnect_seconds, least_bytes))
 
 
-def patience_of(timeout_seconds: float, return_seconds: float, least_bytes: int = 0) -> Patience:
+def patience_of(timeout_seconds: float, reconnect_seconds: float, least_bytes: int = 0) -> Patience:
     """As it travels; a second is rounded up, so that nobody is cut off who comes in time."""
-    return Patience(min(math.ceil(timeout_seconds * 1000), _U32), min(math.ceil(return_seconds), _U32), least_bytes)
+    return Patience(min(math.ceil(timeout_seconds * 1000), _U32), min(math.ceil(reconnect_seconds), _U32), least_bytes)
 
 
 def _check_state(ready: Ready) -> None:

@@ -24,9 +24,9 @@ from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.acquire.signing import ManifestHasher, ManifestSums, Provenance, Signed, make_header, sign
 from evidencesync.acquire.source_access import refuse_nothing
 from evidencesync.acquire.vault_connection import VaultConnection, connect_again
-from evidencesync.connection.clock import SteadyClock, set_seconds
-from evidencesync.connection.inbox import Silence
+from evidencesync.connection.inbox import SilenceTimer
 from evidencesync.connection.link import Link
+from evidencesync.connection.process import SteadyClock, set_seconds
 from evidencesync.connection.progress import Progress
 from evidencesync.connection.sender_connection import Pulled
 from evidencesync.custody.documents import ManifestHeader, SshPeer
@@ -129,7 +129,7 @@ def pull(
                 raise
         link = connect_again(again, request, progress)
         request = dataclasses.replace(request, session=secrets.token_hex(16))
-        progress.begin_again()
+        progress.restart()
     return _pull_once(link, vault, request, progress, now, recorder, at_root)
 
 
@@ -179,7 +179,7 @@ class _Pull:
         self._stored = 0
         self._version = PROTOCOL_VERSION
         self._alive = time.monotonic()
-        self._silence = Silence(lambda: self._connection.inbox.local_arrived)
+        self._silence = SilenceTimer(lambda: self._connection.inbox.local_arrived)
 
     def run(self) -> PushOutcome:
         """All of it. A line that no honest source sends makes the source's end a hostile one."""
@@ -246,7 +246,7 @@ class _Pull:
         self._add_page(0, encode_header(header))
         if self._version >= PATIENT_VERSION:
             self._far.say(patience_of(request.timeout_seconds, 0.0))
-        self._silence.heard()
+        self._silence.restart()
         self._far.say(
             Fetch(
                 knows_nothing=ready.known_contents == 0,
@@ -279,7 +279,7 @@ class _Pull:
                 self._write(self._far.take(frames))
             elif message is not None:
                 self._pass_back(message)
-            self._silence.heard()
+            self._silence.restart()
             self._look_at_root()
         self._look_at_root()
         tally = self._checked.tally
@@ -304,7 +304,7 @@ class _Pull:
         patience = self._request.timeout_seconds
         if self._version < PATIENT_VERSION:
             patience = max(patience, _OLD_SIGNS * ALIVE_SECONDS)
-        if self._silence.left(patience) <= 0:
+        if self._silence.remaining(patience) <= 0:
             raise LinkLostError(f"the source's end has been silent for {patience:.0f} seconds")
 
     def _pass_back(self, message: Message) -> None:

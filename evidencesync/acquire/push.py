@@ -24,8 +24,8 @@ from evidencesync.acquire.signing import ManifestHasher, ManifestSums, Signed, m
 from evidencesync.acquire.source_access import LocalSourceAccess, Reading, SourceAccess, feed, refuse_nothing
 from evidencesync.acquire.vault_connection import VaultConnection, connect_again
 from evidencesync.connection.busy_server import wait_for_place
-from evidencesync.connection.clock import SteadyClock, set_seconds
 from evidencesync.connection.link import Link
+from evidencesync.connection.process import SteadyClock, set_seconds
 from evidencesync.connection.progress import Progress
 from evidencesync.custody.manifest import encode_header
 from evidencesync.delta.refine import piece_key
@@ -105,7 +105,7 @@ def push(
             wait_for_place(busy, progress, attempt, request.retries)
         link = connect_again(again, request, progress)
         request = dataclasses.replace(request, session=secrets.token_hex(16))
-        progress.begin_again()
+        progress.restart()
     return _push_once(link, request, progress, now, again, source_access, recorder)
 
 

@@ -12,7 +12,7 @@ from evidencesync.acquire.request import PushRequest
 from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.connection.busy_server import longest_pause, pause_seconds
 from evidencesync.connection.inbox import Inbox, alive_seconds, listen
-from evidencesync.connection.link import Link, SteadyLink
+from evidencesync.connection.link import Link, ThreadedLink
 from evidencesync.connection.progress import Progress
 from evidencesync.connection.writer import BufferedWriter
 from evidencesync.errors import (
@@ -86,18 +86,18 @@ class VaultConnection(Generic[LocalT]):
 
     def begin_session(self, recorder: SessionRecorder) -> Handshake:
         """The handshake of a new session. Raises SessionGoneError where another attempt may do better."""
-        self.inbox.may_hold_up = True  # a vault may have many records to show
+        self.inbox.may_block_peer = True  # a vault may have many records to show
         try:
-            return begin_session(self._request, self._link, self.expect, self._now, recorder, self._return_seconds())
+            return begin_session(self._request, self._link, self.expect, self._now, recorder, self._reconnect_seconds())
         except LinkLostError as lost:
             reason = self.reason_for(lost)
             if self._again is not None and isinstance(reason, LinkLostError):
                 raise SessionGoneError("the link was lost before the session had begun") from lost
             raise reason from lost
         finally:
-            self.inbox.may_hold_up = False
+            self.inbox.may_block_peer = False
 
-    def _return_seconds(self) -> float:
+    def _reconnect_seconds(self) -> float:
         """For how long, at the most, this end tries to get a lost link back."""
         if self._again is None:
             return 0.0
@@ -147,7 +147,7 @@ class VaultConnection(Generic[LocalT]):
             self._attempts += 1
             try:
                 self._take_link(self._again())
-                answer = resume_session(self._request, self._link, self.expect, self._now, handshake, self._return_seconds())
+                answer = resume_session(self._request, self._link, self.expect, self._now, handshake, self._reconnect_seconds())
             except SessionGoneError:
                 raise
             except _PASSING as error:
@@ -164,7 +164,7 @@ class VaultConnection(Generic[LocalT]):
 
     def reason_for(self, lost: LinkLostError) -> EvidenceSyncError:
         """Why the link is lost. A vault that gives up says so and hangs up: a write may fail before that was heard."""
-        said = self.inbox.last_word(_LAST_WORD_SECONDS)
+        said = self.inbox.wait_for_error(_LAST_WORD_SECONDS)
         return said if isinstance(said, EvidenceSyncError) else lost
 
     def say_goodbye(self, error: EvidenceSyncError) -> None:
@@ -176,8 +176,8 @@ class VaultConnection(Generic[LocalT]):
         unsent = self.writer.unsent()
         if unsent is None:
             return  # it would be taken for the rest of a frame
-        if isinstance(self._link, SteadyLink):
-            self._link.last_word(unsent + said)
+        if isinstance(self._link, ThreadedLink):
+            self._link.write_last(unsent + said)
         elif not isinstance(error, InterruptedRunError):  # then a write may have been broken off in the middle
             with contextlib.suppress(EvidenceSyncError):
                 self._link.write(said)

@@ -146,7 +146,7 @@ def _show(run: Run, work: Callable[[Progress], PushOutcome]) -> PushOutcome:
     from evidencesync.delta.chunker import is_compiled
 
     live = run.console.is_live
-    progress = Progress(count_ahead=live, tell=(lambda _: None) if live else run.console.print_message)
+    progress = Progress(count_ahead=live, notify=(lambda _: None) if live else run.console.print_message)
     if not is_compiled():
         run.console.warn(
             "pyfastcdc runs without its compiled part: cutting files into chunks takes about two hundred times longer"

@@ -134,7 +134,7 @@ def _pull(address: Address, options: Callable[[], SshOptions], folder: Path, wha
     """Starts to connect to evidencesync on the source machine, and yields the function that pulls from it."""
     from evidencesync.acquire.connect import reach_for_pull, reach_source, reaching
     from evidencesync.acquire.pull import pull
-    from evidencesync.connection.busy_server import first_link
+    from evidencesync.connection.busy_server import connect_first
     from evidencesync.vault.vault import Vault
 
     def again() -> Link:
@@ -145,7 +145,7 @@ def _pull(address: Address, options: Callable[[], SshOptions], folder: Path, wha
 
         def work(request: PushRequest, progress: Progress, recorder: SessionRecorder) -> PushOutcome:
             vault = partial(reach_for_pull, str(folder))
-            first = first_link(link, again, request.retries, progress)
+            first = connect_first(link, again, request.retries, progress)
             at_root = partial(_refuse_own_vault, folder, crosses=not what.one_file_system)
             return pull(first, vault, request, progress, again=again, recorder=recorder, at_root=at_root)
 
@@ -173,8 +173,8 @@ def _pull_agentless(address: Address, options: Callable[[], SshOptions], folder:
     """Yields the function that reads from the source machine over SFTP."""
     from evidencesync.acquire.agentless import pull_agentless
     from evidencesync.acquire.connect import reach_for_pull
-    from evidencesync.connection.busy_server import first_link
-    from evidencesync.connection.memory import keep_large_blocks
+    from evidencesync.connection.busy_server import connect_first
+    from evidencesync.connection.process import keep_large_blocks
     from evidencesync.ssh.sftp import SftpSource
     from evidencesync.vault.vault import Vault
 
@@ -188,7 +188,7 @@ def _pull_agentless(address: Address, options: Callable[[], SshOptions], folder:
         def connect() -> SftpSource:
             return start().finish_open()
 
-        source = first_link(connect, connect, request.retries, progress)
+        source = connect_first(connect, connect, request.retries, progress)
         return pull_agentless(source, partial(reach_for_pull, str(folder)), request, progress, recorder, start)
 
     yield work

@@ -87,7 +87,7 @@ def push_source(
     with reaching(address, options()) as link:
         # ssh logs in meanwhile: slow imports and checks come after this line.
         from evidencesync.acquire.push import push
-        from evidencesync.connection.busy_server import first_link
+        from evidencesync.connection.busy_server import connect_first
 
         with open_own_state(run, how.receipts, folders) as own_state:
             rules = without_own_state(run, how.receipts, os.fsencode(source), what.rules(run.console.warn), own_state.draft)
@@ -97,7 +97,7 @@ def push_source(
             again = None if address.local else lambda: reach_vault(address, options())
 
             def work(asked: PushRequest, progress: Progress, recorder: SessionRecorder) -> PushOutcome:
-                first = link() if again is None else first_link(link, again, asked.retries, progress)
+                first = link() if again is None else connect_first(link, again, asked.retries, progress)
                 return push(first, asked, progress, again=again, recorder=recorder)
 
             return acquire(run, own_state, request, address, work)

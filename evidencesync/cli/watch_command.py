@@ -201,7 +201,7 @@ class _Watch:
     def _push(self, sight: Sight) -> None:
         from evidencesync.acquire.connect import reach_vault, reaching
         from evidencesync.acquire.push import push
-        from evidencesync.connection.busy_server import first_link
+        from evidencesync.connection.busy_server import connect_first
         from evidencesync.evidence.utc_time import format_utc_time
         from evidencesync.localstate.receipts import ReceiptDraft
 
@@ -213,7 +213,7 @@ class _Watch:
             link = stack.enter_context(reaching(self.address, self._options()))
 
             def work(asked: PushRequest, progress: Progress, recorder: SessionRecorder) -> PushOutcome:
-                first = link() if again is None else first_link(link, again, asked.retries, progress)
+                first = link() if again is None else connect_first(link, again, asked.retries, progress)
                 return push(first, asked, progress, again=again, recorder=recorder)
 
             outcome, kept = acquire_and_keep(self.run, OwnState(self.heads, draft), request, work)

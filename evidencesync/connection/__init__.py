@@ -1,1 +1,1 @@
-"""What carries bytes and messages between the two ends: links, queues, reconnecting. Blocking, ordered, bounded."""
+"""Carries bytes and messages between the two ends: links, queues, reconnecting. Blocking, ordered, bounded."""

@@ -27,14 +27,14 @@ def pause_seconds(attempt: int) -> float:
 
 
 def wait_for_place(refused: EvidenceSyncError, progress: Progress, attempt: int, retries: int) -> None:
-    """Notifies the user why the run waits, and waits."""
+    """Notifies the user why the run waits, and waits before the next attempt."""
     seconds = pause_seconds(attempt)
     progress.stage = "waiting"
-    progress.tell(f"{refused.message}; trying again in {seconds:.1f} s ({attempt + 1} of {retries})")
+    progress.notify(f"{refused.message}; trying again in {seconds:.1f} s ({attempt + 1} of {retries})")
     time.sleep(seconds)
 
 
-def first_link(first: Callable[[], _LinkT], again: Callable[[], _LinkT], retries: int, progress: Progress) -> _LinkT:
+def connect_first(first: Callable[[], _LinkT], again: Callable[[], _LinkT], retries: int, progress: Progress) -> _LinkT:
     """Makes the first connection of a run. If it is dropped before the handshake, it is retried up to `retries` times.
 
     A server that has too many connections drops some of the new ones (sshd's MaxStartups). Every other error is raised at once:

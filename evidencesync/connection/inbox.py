@@ -1,4 +1,4 @@
-"""Queues what the source gives and what the vault answers, each bounded, and runs the thread that receives answers."""
+"""Queues the items of the source and the answers of the peer, each bounded, and runs the thread that receives answers."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from evidencesync.protocol.messages import DATA_FRAME, Failure, Message, decode_
 
 _QUEUED_BYTES = 16 * MIB
 _QUEUED_ITEMS = 512
-_ANSWER_BYTES = 16 * MIB  # some ten answers for everything that a window lets be open
-_SIGNS = 4  # of life within a timeout: one may come late
-_LENIENCE = 3
+_ANSWER_BYTES = 16 * MIB  # about ten answers for everything that may be open within a window
+_SIGNS = 4  # keep-alives within a timeout: one may come late
+_LENIENCE = 3  # times the peer's own timeout: the end that gives up first should be the peer
 _ANSWER_OVERHEAD = 256  # what a message takes in memory, however short it was on the wire
 
 LocalT = TypeVar("LocalT")
@@ -37,48 +37,48 @@ PeerT = TypeVar("PeerT")
 
 
 def alive_seconds(timeout_seconds: float) -> float:
-    """How often an end says that it is alive whose link is lost after such a silence."""
+    """Returns how often to send a keep-alive, for a peer that gives a link up after such a silence."""
     return min(ALIVE_SECONDS, timeout_seconds / _SIGNS)
 
 
 def silence_seconds(timeout_seconds: float) -> float:
-    """How long to wait in silence for an end that gives a link up after `timeout_seconds`: it may wait for a person who signs."""
+    """Returns the silence timeout for a peer whose own timeout is `timeout_seconds`: it may wait for a person that signs."""
     return min(max(_LENIENCE * timeout_seconds, LEAST_SILENCE_SECONDS), SILENCE_SECONDS)
 
 
-class Silence:
-    """Tells when an end has been silent for its patience. A long frame that is still coming over a slow line is no silence.
+class SilenceTimer:
+    """Measures how long a peer has been silent. A long frame that is still arriving over a slow link is no silence.
 
-    `arrived` gives how many bytes have come from that end so far, whole frames or not.
+    `arrived` returns how many bytes have come from the peer so far, whole frames or not.
     """
 
     def __init__(self, arrived: Callable[[], int]) -> None:
         self._arrived = arrived
-        self.heard()
+        self.restart()
 
-    def heard(self) -> None:
-        """A whole frame has come: the patience begins anew."""
+    def restart(self) -> None:
+        """Restarts the timer: a whole frame has come."""
         self._since, self._before = time.monotonic(), self._arrived()
 
-    def left(self, patience_seconds: float) -> float:
-        """How many seconds of the patience are left; 0 and less when it is over."""
+    def remaining(self, patience_seconds: float) -> float:
+        """Returns how many seconds of the timeout are left; 0 or less when it is over."""
         passed = time.monotonic() - self._since
         left = patience_seconds - passed
         if left <= 0 and self._arrived() - self._before >= LEAST_RATE * passed:
-            self.heard()
+            self.restart()
             return patience_seconds
         return left
 
 
 class Inbox(Generic[LocalT, PeerT]):
-    """Two queues that one thread takes from. What fails in a feeding thread is raised where the items are taken.
+    """Two queues that one thread takes from. An error in a thread that fills them is raised where the items are taken.
 
-    `alive_seconds`: for how long a source may have nothing before the other end should hear a sign.
+    `alive_seconds`: after so long without an item of the source, `take` returns, so that a keep-alive can be sent.
     """
 
     def __init__(self, alive_seconds: float = ALIVE_SECONDS) -> None:
         self.alive_seconds = alive_seconds
-        self._lock = threading.RLock()  # entered in place of the condition: see transfer.link
+        self._lock = threading.RLock()  # entered in place of the condition: see link._Pipe
         self._changed = threading.Condition(self._lock)
         self._local: deque[tuple[LocalT, int]] = deque()
         self._local_bytes = 0
@@ -90,12 +90,12 @@ class Inbox(Generic[LocalT, PeerT]):
         self._closed = False
         self.local_arrived = 0
         self.peer_arrived = 0
-        """Bytes that have come from the source and from the other end, as `put_local` and `put_peer` will give them or have."""
-        self.may_hold_up = False
-        """Whether the other end may be held up when it says much at once: only while nothing is being sent to it."""
+        """Bytes that have arrived from the source and from the peer, also those of items that are not complete yet."""
+        self.may_block_peer = False
+        """Whether `put_peer` may wait when the peer sends much at once: only while nothing is being sent to it (deadlock)."""
 
     def put_local(self, item: LocalT, size: int) -> None:
-        """Adds what the source gave, `size` bytes of it; waits while too much is queued. Raises when nobody takes it."""
+        """Adds an item of the source, `size` bytes; waits while the queue is full. Raises InterruptedRunError after `close`."""
         with self._lock:
             self._changed.wait_for(
                 lambda: (self._local_bytes < _QUEUED_BYTES and len(self._local) < _QUEUED_ITEMS) or self._closed
@@ -107,7 +107,7 @@ class Inbox(Generic[LocalT, PeerT]):
             self._changed.notify_all()
 
     def begin_link(self) -> int:
-        """Whatever the other end said so far is void: what counts from now on comes with the number that this gives."""
+        """Drops all messages of earlier links; returns the number of the new link, which `put_peer` needs."""
         with self._lock:
             self._link += 1
             self._peer.clear()
@@ -116,15 +116,15 @@ class Inbox(Generic[LocalT, PeerT]):
             return self._link
 
     def put_peer(self, link: int, items: list[PeerT], size: int) -> None:
-        """Adds what the other end said in `size` bytes, over a link that `begin_link` numbered.
+        """Adds messages of the peer, `size` bytes in all, from a link that `begin_link` numbered.
 
-        Does not wait, unless it `may_hold_up` the other end: what may come is bounded by what was asked. Raises
-        LimitExceededError where more is waiting than any honest end answers.
+        Waits only with `may_block_peer`: otherwise what may come is bounded by what was asked. Raises LimitExceededError where
+        more is queued than any honest peer answers.
         """
         with self._lock:
-            if self.may_hold_up:
+            if self.may_block_peer:
                 self._changed.wait_for(
-                    lambda: not self.may_hold_up or self._peer_bytes < _ANSWER_BYTES // 2 or self._closed or link != self._link
+                    lambda: not self.may_block_peer or self._peer_bytes < _ANSWER_BYTES // 2 or self._closed or link != self._link
                 )
             if link != self._link:
                 return
@@ -136,26 +136,26 @@ class Inbox(Generic[LocalT, PeerT]):
             self._changed.notify_all()
 
     def fail_local(self, error: BaseException) -> None:
-        """The source's thread has ended with an error."""
+        """Records that the source's thread has ended with an error."""
         with self._lock:
             self._local_error = error
             self._changed.notify_all()
 
     def fail_peer(self, link: int, error: BaseException) -> None:
-        """The link has ended; what arrived before is still taken."""
+        """Records that the link has ended; messages that arrived before are still taken."""
         with self._lock:
             if link == self._link:
                 self._peer_error = error
                 self._changed.notify_all()
 
-    def last_word(self, timeout_seconds: float) -> BaseException | None:
-        """What the link ended with, for whoever could not write to it any more; None where it has not ended in time."""
+    def wait_for_error(self, timeout_seconds: float) -> BaseException | None:
+        """Waits for the error with which the link has ended, as after a failed write; None where it has not ended in time."""
         with self._lock:
             self._changed.wait_for(lambda: self._peer_error is not None, timeout_seconds)
             return self._peer_error
 
     def close(self) -> None:
-        """Nobody will take anything any more: wakes a source that waits."""
+        """Ends the queues: nothing is taken any more. Wakes a source that waits."""
         with self._lock:
             self._closed = True
             self._changed.notify_all()
@@ -166,7 +166,7 @@ class Inbox(Generic[LocalT, PeerT]):
         return self._closed
 
     def wait_for_local(self, is_enough: Callable[[], bool], timeout_seconds: float) -> None:
-        """Waits until the source's thread has come so far, has ended, or can put nothing more; but not for long."""
+        """Waits until `is_enough`, or the source's thread has ended or can add nothing more; `timeout_seconds` at the longest."""
         with self._lock:
             self._changed.wait_for(
                 lambda: (
@@ -180,24 +180,23 @@ class Inbox(Generic[LocalT, PeerT]):
             )
 
     def would_wait(self, *, local: bool) -> bool:
-        """Whether taking something now would probably mean to wait. A source that may not be taken from is no help."""
+        """Returns whether `take` would probably wait. Without `local` the source's items do not count."""
         return not self._peer and not (local and self._local)
 
     def take(self, *, local: bool, timeout_seconds: float) -> tuple[LocalT | None, PeerT | None]:
-        """The next item: the other end's first, the source's only if `local`. One of the two at most is not None.
+        """Takes the next item: the peer's first, the source's only if `local`. At most one of the two is not None.
 
-        Neither is there when the source had nothing for `alive_seconds`: time to tell the other end.
-        Raises what a feeding thread failed with, and LinkLostError when only the other end was waited for and it
-        stayed silent for `timeout_seconds`.
+        Both are None when the source had nothing for `alive_seconds`: then a keep-alive is due. Raises the error of a thread that
+        fills the queues, and LinkLostError when only the peer was waited for and it was silent for `timeout_seconds`.
         """
         until = time.monotonic() + self.alive_seconds
-        silence = Silence(lambda: self.peer_arrived)
+        silence = SilenceTimer(lambda: self.peer_arrived)
         with self._lock:
             while True:
                 if self._peer:
                     message, share = self._peer.popleft()
                     self._peer_bytes -= share
-                    if self.may_hold_up:
+                    if self.may_block_peer:
                         self._changed.notify_all()
                     return None, message
                 if self._peer_error is not None:
@@ -210,9 +209,9 @@ class Inbox(Generic[LocalT, PeerT]):
                 if local and self._local_error is not None:
                     raise self._local_error
                 # Without a limit on the wait, a lock in the main thread would hold back Ctrl-C on some systems.
-                left = until - time.monotonic() if local else silence.left(timeout_seconds)
+                left = until - time.monotonic() if local else silence.remaining(timeout_seconds)
                 if left > 0:
-                    self._changed.wait(left)  # whatever comes: it is looked at above, also at the last moment
+                    self._changed.wait(left)  # the loop looks at what has come, also at the last moment
                     continue
                 if local:
                     return None, None
@@ -220,7 +219,7 @@ class Inbox(Generic[LocalT, PeerT]):
 
 
 def listen(link: Link, inbox: Inbox[LocalT, Message]) -> threading.Thread:
-    """Starts taking in messages; whatever ends that is raised where the inbox is emptied."""
+    """Starts the thread that receives messages; the error that ends it is raised by `Inbox.take`."""
     thread = threading.Thread(target=_listen, args=(link, inbox, inbox.begin_link()), name="listener", daemon=True)
     thread.start()
     return thread
@@ -232,7 +231,7 @@ def _listen(link: Link, inbox: Inbox[LocalT, Message], number: int) -> None:
         while block := link.read():
             inbox.peer_arrived += len(block)
             whole = list(frames.feed(block))
-            if whole:  # counted by their own lengths: a long message may have come in many blocks
+            if whole:  # counted by their own lengths: a long message may come in many blocks
                 inbox.put_peer(number, [_message(kind, body) for kind, body in whole], sum(len(body) for _, body in whole))
         raise end_of(frames)
     except EvidenceSyncError as error:
@@ -251,14 +250,14 @@ def _message(frame_type: int, body: memoryview) -> Message:
 
 
 def end_of(frames: FrameDecoder) -> EvidenceSyncError:
-    """What it means that the stream has ended here."""
+    """Returns the error for a stream that has ended here."""
     if frames.started:
         return LinkLostError("the connection ended before the vault had answered")
     return not_started(frames.noise, "Check that evidencesync is installed there, or name it with --remote-command.")
 
 
 def not_started(noise: bytes, hint: str) -> EvidenceSyncError:
-    """A stream that ended before our own first word. Where there were other words, something else answers there."""
+    """Returns the error for a stream that ended before our preamble. Other output means that another program answers there."""
     if not noise.strip():
         return ConnectError("the other end did not start evidencesync", hint=hint)
     return NoRemoteError(f"the other end did not start evidencesync; it said: {safe_text(noise[:300].strip())}", hint=hint)

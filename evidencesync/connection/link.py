@@ -1,8 +1,8 @@
-"""What carries bytes between the two ends, as the engine threads see it: blocking, ordered, bounded.
+"""Carries bytes between the two ends: a Link is blocking, ordered and bounded.
 
-Four kinds: an SSH connection carried by the user's ssh (`evidencesync.connection.ssh_link`), the standard streams of a serving
-process (`evidencesync.serve.stdio`), a channel of the embedded server, and a pair of queues inside one process for a vault on
-the same machine.
+Kinds of links: an SSH connection through the user's ssh (`connection.ssh_link`), the standard streams of a serving process
+(`serve.stdio`), a channel of the embedded server, a Unix socket (`connection.session_socket`), and a pair of queues inside one
+process for a vault on the same machine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LOCAL_BUFFER = 8 * MIB
 
 
 class Link(Protocol):
-    """A duplex stream of bytes. One thread reads, one thread writes."""
+    """A duplex byte stream. One thread reads, one thread writes."""
 
     @property
     def peer(self) -> SshPeer | None:
@@ -50,17 +50,17 @@ class Link(Protocol):
 
 @runtime_checkable
 class PatientLink(Protocol):
-    """A link whose writer is not left waiting for an other end that takes nothing."""
+    """A link whose writer gives up on a peer that takes nothing."""
 
     timeout_seconds: float
-    """For how long nothing at all may be taken: then LinkLostError is raised. May be changed at any time."""
+    """For how long the peer may take nothing at all before LinkLostError is raised. May be changed at any time."""
 
 
 class _Pipe:
     """One direction of a local link: a queue of byte blocks, bounded by their total size.
 
-    The lock is entered, not its condition: a Condition is entered by a function of Python, and Ctrl-C in that, between the
-    lock and the block that releases it, would leave the lock taken for ever.
+    The lock is entered, not its condition: a Condition's `__enter__` is a Python function, and Ctrl-C in it, after the lock was
+    taken and before the block that releases it begins, would leave the lock taken for ever.
     """
 
     def __init__(self) -> None:
@@ -108,20 +108,20 @@ class LocalLink:
 
     @property
     def wire_sent(self) -> int:
-        """Bytes given to the other end."""
+        """Bytes that were sent to the other end."""
         return self.outgoing.total
 
     @property
     def wire_received(self) -> int:
-        """Bytes the other end gave."""
+        """Bytes that the other end has sent."""
         return self.incoming.total
 
     def read(self) -> bytes:
-        """The next block."""
+        """Returns the next block; `b""` at the end."""
         return self.incoming.take()
 
     def write(self, data: bytes) -> None:
-        """Hands a block over."""
+        """Sends a block, waiting while the queue is full."""
         if data:
             self.outgoing.put(data)
 
@@ -132,7 +132,7 @@ class LocalLink:
 
 
 def local_pair() -> tuple[LocalLink, LocalLink]:
-    """Two ends of a connection inside this process."""
+    """Returns the two ends of a connection inside this process."""
     forth, back = _Pipe(), _Pipe()
     return LocalLink(back, forth), LocalLink(forth, back)
 
@@ -184,22 +184,22 @@ _LAST_WORD_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.5  # without a limit on the wait, a lock in the main thread would hold back Ctrl-C on some systems
 
 
-class SteadyLink:
-    """A link that is written to by a thread of its own.
+class ThreadedLink:
+    """A link that a thread of its own writes to, so that Ctrl-C never cuts a frame.
 
-    Ctrl-C may come in the middle of a frame. A word after half a frame would be taken for a part of it, and the sender for a
-    hostile one. So the thread ends what was begun, and `last_word` follows on it.
+    The last message, which gives the reason, must not follow half a frame: the peer would take it for a part of that, and this
+    end for a hostile one. So the thread finishes the block that it is writing, and `write_last` sends after it.
     """
 
     def __init__(self, link: Link) -> None:
         """Takes over a link."""
         self._link = link
         self.taken = 0
-        """Bytes that the thread has taken over to be written, so that they will be."""
+        """Bytes that were handed to the thread, which will write them."""
         self._block: bytes | None = None
         self._failure: EvidenceSyncError | None = None
         self._closed = False
-        self._lock = threading.RLock()  # entered in place of the condition: see transfer.link
+        self._lock = threading.RLock()  # entered in place of the condition: see _Pipe
         self._changed = threading.Condition(self._lock)
         self._thread = threading.Thread(target=self._write_all, name="writer", daemon=True)
         self._thread.start()
@@ -224,12 +224,12 @@ class SteadyLink:
         return self._link.read()
 
     def write(self, data: bytes) -> None:
-        """Sends all of `data`, also where the waiting for it is interrupted."""
+        """Sends all of `data`, also where the caller is interrupted while it waits."""
         if data:
             self._put(data, None)
 
-    def last_word(self, data: bytes) -> None:
-        """Sends it after what is being sent, if that takes no longer than some seconds; if not, nobody hears it."""
+    def write_last(self, data: bytes) -> None:
+        """Sends a last message after the block that is being written, if all that takes at most some seconds; else drops it."""
         with contextlib.suppress(EvidenceSyncError):
             self._put(data, time.monotonic() + _LAST_WORD_SECONDS)
 
@@ -249,7 +249,7 @@ class SteadyLink:
             self._wait_until_free(until)
 
     def _wait_until_free(self, until: float | None) -> None:
-        """Raises what writing has failed with, and LinkLostError at `until`."""
+        """Waits until nothing is being written. Raises the error of the writing thread, and LinkLostError at `until`."""
         while self._block is not None and self._failure is None and not self._closed:
             left = _POLL_SECONDS if until is None else until - time.monotonic()
             if left <= 0:

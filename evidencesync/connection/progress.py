@@ -1,4 +1,4 @@
-"""How far a run is: plain numbers that the working threads raise and a display reads whenever it likes."""
+"""Holds the progress of a run: plain numbers that the working threads raise, and that a display reads at any time."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ Stage = Literal["connecting", "waiting", "reconnecting", "reading", "finishing",
 class Progress:
     """Counters of one run. Each is written by one thread only, so that no lock is needed to read them.
 
-    With `count_ahead` somebody is watching, and a folder is counted while it is being read: `total_files` and
-    `total_bytes` are None until they are known. In the stages after reading, `stage_done` of
-    `stage_total` bytes are through.
+    With `count_ahead` there is a display, and a folder is counted while it is being read: `total_files` and `total_bytes` are
+    None until they are known. In the stages after reading, `stage_done` of `stage_total` bytes are done.
     """
 
     stage: Stage = "connecting"
@@ -34,10 +33,10 @@ class Progress:
     stage_total: int = 0
     path: bytes = b""
     interruptions: int = 0
-    tell: Callable[[str], None] = lambda _line: None
-    """Told, once each, of what whoever looks at no display should know while it lasts."""
+    notify: Callable[[str], None] = lambda _line: None
+    """Called with a line about an event of the run, such as a wait, for users without a display."""
 
-    def begin_again(self) -> None:
-        """The source is read from its start once more."""
+    def restart(self) -> None:
+        """Resets the counters: the source is read again from its start."""
         self.stage = "connecting"
         self.files = self.read_bytes = self.hole_bytes = self.bad_bytes = self.literal_bytes = 0

@@ -1,4 +1,4 @@
-"""Reads a link ahead of whoever takes what came."""
+"""Reads a link in a thread of its own, a bounded number of bytes ahead of the thread that takes them."""
 
 from __future__ import annotations
 
@@ -16,32 +16,31 @@ _AHEAD_BYTES: Final = 8 * MIB
 
 
 class ReadAhead:
-    """Reads a link in a thread of its own, a bounded number of bytes ahead of whoever takes them.
+    """Buffers what a link receives. The bound is in bytes, not in blocks: sshd delivers small blocks.
 
-    Bounded by bytes and not by blocks: sshd hands over small ones, and the channel must not stand still while a segment
-    is being stored.
+    Reading ahead keeps the SSH channel moving while a segment is being stored.
     """
 
     def __init__(self, link: Link, *, other: str = "the sender", silence_seconds: float = SILENCE_SECONDS) -> None:
-        """`other` is who is at the other end, for what is said of it when it has gone or is silent."""
+        """`other` names the other end in error messages."""
         self._link = link
         self._other = other
         self.silence_seconds = silence_seconds
         self.deadline: float | None = None
-        """When even an end that speaks must have said all that is waited for (`time.monotonic`); None for never."""
+        """When the handshake must be over (`time.monotonic`), even if the other end keeps sending; None: no deadline."""
         self._blocks: deque[bytes] = deque()
         self._held_bytes = 0
         self._end: EvidenceSyncError | None = None
         self._closed = False
-        self.is_over = False
-        """Whether the other end has finished, in place of being lost."""
+        self.has_finished = False
+        """Whether the stream has ended regularly, rather than by an error."""
         self._waiting_since: float | None = None
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         threading.Thread(target=self._read, name="link", daemon=True).start()
 
     def take(self) -> bytes:
-        """All that has arrived, waiting for it. Raises what reading ended with, LinkLostError after a long silence."""
+        """Takes all bytes that have arrived, waiting for some. Raises the error that ended reading, or LinkLostError."""
         with self._lock:
             self._waiting_since = now = time.monotonic()
             left = self.silence_seconds if self.deadline is None else min(self.silence_seconds, self.deadline - now)
@@ -60,18 +59,18 @@ class ReadAhead:
             return taken
 
     def idle_seconds(self) -> float:
-        """For how long whoever takes the bytes has been waiting for some."""
+        """Returns for how long `take` has been waiting for bytes."""
         since = self._waiting_since
         return 0.0 if since is None else time.monotonic() - since
 
     def give_up(self, error: EvidenceSyncError) -> None:
-        """Nothing more is expected: after what has arrived, this is raised."""
+        """Ends reading: after the bytes that have arrived, `take` raises this error."""
         with self._lock:
             self._end = self._end or error
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Nothing more is read: lets the thread end, and whoever waits for bytes."""
+        """Ends reading, and wakes both threads."""
         with self._lock:
             self._closed = True
             self._end = self._end or LinkLostError("the link was closed")
@@ -88,7 +87,7 @@ class ReadAhead:
                     self._blocks.append(block)
                     self._held_bytes += len(block)
                     self._changed.notify()
-            self.is_over = True
+            self.has_finished = True
         except EvidenceSyncError as error:
             end = error
         except Exception as error:  # noqa: BLE001 - whatever it is, the engine must not wait for ever

@@ -16,7 +16,7 @@ from evidencesync.connection.read_ahead import ReadAhead
 from evidencesync.connection.session_socket import SessionSocket, SessionState, SocketLink
 from evidencesync.custody.manifest import CheckedLine
 from evidencesync.errors import LinkLostError
-from evidencesync.limits import HANDSHAKE_SECONDS, MAX_RETURN_SECONDS, RETURN_SECONDS, SILENCE_SECONDS
+from evidencesync.limits import HANDSHAKE_SECONDS, MAX_RECONNECT_SECONDS, RECONNECT_SECONDS, SILENCE_SECONDS
 from evidencesync.protocol.framing import FrameDecoder, frame_of
 from evidencesync.protocol.messages import Message, Patience
 
@@ -46,7 +46,7 @@ class Host:
     """A session enters this context while it waits for the named principal, whose link is lost."""
 
 
-ALONE: Final = Host(lambda _who, _waits: True, lambda: False)
+SINGLE_SESSION: Final = Host(lambda _who, _waits: True, lambda: False)
 """A process that serves one session, or that serves itself."""
 
 
@@ -58,7 +58,7 @@ class Caller:
     host_key: str | None
     may_reconnect: bool
     pulled: Pulled | None
-    host: Host = ALONE
+    host: Host = SINGLE_SESSION
 
 
 _IDLE_SECONDS: Final = 60.0  # three times what an honest sender lets pass without a word
@@ -79,15 +79,15 @@ class SenderConnection:
     def __init__(self, link: Link) -> None:
         self.interruptions = 0
         self.committed = False
-        """Set when everything has arrived: from then on the session goes to its end without a sender, too."""
+        """Set when everything has arrived: from then on the session completes without a sender, too."""
         self._session_socket: SessionSocket | None = None
         self._sender: SenderIdentity | None = None
-        self._host = ALONE
+        self._host = SINGLE_SESSION
         self._lost_ns: int | None = None
         self._wire_received = 0
         self._wire_sent = 0
         self._silence_seconds = SILENCE_SECONDS
-        self._return_seconds = RETURN_SECONDS
+        self._reconnect_seconds = RECONNECT_SECONDS
         self._attach(link, begun=False)
         self._ahead.deadline = time.monotonic() + HANDSHAKE_SECONDS
 
@@ -104,9 +104,9 @@ class SenderConnection:
     def set_patience(self, patience: Patience) -> None:
         """Takes over the sender's timeouts, within our bounds: for silence, and for reconnecting."""
         self._silence_seconds = silence_seconds(patience.timeout_ms / 1000)
-        self._return_seconds = min(float(patience.return_seconds), MAX_RETURN_SECONDS)
+        self._reconnect_seconds = min(float(patience.reconnect_seconds), MAX_RECONNECT_SECONDS)
 
-    def wait_forever(self) -> None:
+    def disable_silence_timeout(self) -> None:
         """Switches the silence timeout off: the sender runs in this process, and itself times out its source."""
         self._silence_seconds = threading.TIMEOUT_MAX
 
@@ -120,15 +120,15 @@ class SenderConnection:
         if isinstance(link, PatientLink):
             link.timeout_seconds = self._silence_seconds
 
-    def open_session_socket(self, session_fd: int, session: str, sender: SenderIdentity, host: Host = ALONE) -> None:
+    def open_session_socket(self, session_fd: int, session: str, sender: SenderIdentity, host: Host = SINGLE_SESSION) -> None:
         """Opens the socket through which the sender may reconnect, for as long as the serving process lets the session wait."""
         self._sender, self._host = sender, host
         self._session_socket = SessionSocket(
             session_fd,
             session,
             sender.key,
-            may_leave=self._may_leave,
-            disturb=self._disturbed,
+            may_end=self._may_end,
+            interrupt=self._interrupt_reading,
             is_closing=host.is_closing,
             describe=self._describe,
         )
@@ -141,7 +141,7 @@ class SenderConnection:
         since, ends = self._attached_ns, None
         if self._lost_ns is not None:
             state, since = "waiting", self._lost_ns
-            ends = since + int(self._return_seconds * 1e9)
+            ends = since + int(self._reconnect_seconds * 1e9)
         elif self.committed:
             state = "finishing"
         return SessionState(who.principal, who.key, who.received_from, os.getpid(), state, since, ends)
@@ -173,12 +173,12 @@ class SenderConnection:
     def wait(self) -> bool:
         """Waits for the sender to reconnect, for as long as a session may wait; returns whether it has."""
         self._lost = True
-        if self._session_socket is None or self._sender is None or self._session_socket.leaving:
+        if self._session_socket is None or self._sender is None or self._session_socket.ending:
             return False
         self._lost_ns = time.time_ns()
         try:
             with self._host.waiting(self._sender.principal):
-                link = self._session_socket.wait(self._return_seconds)
+                link = self._session_socket.wait(self._reconnect_seconds)
             return self._replace_link(link)
         finally:
             self._lost_ns = None
@@ -187,7 +187,7 @@ class SenderConnection:
         """Switches to the link over which the sender has reconnected; False where it has not."""
         return self._session_socket is not None and self._replace_link(self._session_socket.wait(0))
 
-    def rest(self) -> bytes:
+    def read_raw(self) -> bytes:
         """Bytes that arrive on the present link, undecoded: for a process that only passes them on."""
         return self._ahead.take()
 
@@ -221,10 +221,10 @@ class SenderConnection:
         self.interruptions += 1
         return True
 
-    def _may_leave(self) -> bool:
+    def _may_end(self) -> bool:
         return not self.committed and (self._lost or self._ahead.idle_seconds() > _IDLE_SECONDS)
 
-    def _disturbed(self) -> None:
+    def _interrupt_reading(self) -> None:
         self._ahead.give_up(LinkLostError("the sender has come back on another link, or another session was let in"))
 
 

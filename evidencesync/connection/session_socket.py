@@ -35,9 +35,9 @@ _READ_BYTES: Final = 1 * MIB
 _CREDENTIALS: Final = struct.Struct("3i")
 _TIMEVAL: Final = struct.Struct("@ll")
 _ACCEPTED: Final = b"E"
-_LEAVING: Final = b"L"
+_ENDING: Final = b"L"
 _REFUSED: Final = b"N"
-_STATE_REQUEST: Final = b'{"asks":"who"}'  # a session of an older version does not understand it, and hangs up
+_STATE_REQUEST: Final = b'{"asks":"who"}'  # a session of an older version does not understand it, and closes the connection
 
 
 class ResumeRequest(msgspec.Struct, frozen=True):
@@ -90,7 +90,7 @@ class SocketLink:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(whole, int((seconds - whole) * 1e6)))
 
     def read(self) -> bytes:
-        """The next bytes; `b""` at the end."""
+        """Returns the next bytes; `b""` at the end."""
         try:
             block = self._socket.recv(_READ_BYTES)
         except OSError as error:
@@ -99,7 +99,7 @@ class SocketLink:
         return block
 
     def write(self, data: bytes) -> None:
-        """Sends all of it."""
+        """Sends all of `data`."""
         try:
             self._socket.sendall(data)
         except BlockingIOError as error:
@@ -116,9 +116,9 @@ class SocketLink:
 
 
 class SessionSocket:
-    """Listens for as long as a session lives.
+    """Listens for resume requests for as long as a session runs.
 
-    `may_leave` returns whether another session may have the item now; `disturb` is called when the sender has reconnected or the
+    `may_end` returns whether another session may have the item now; `interrupt` is called when the sender has reconnected or the
     session must end. Both are called in the thread of this socket. `is_closing` returns whether the process is ending: then no
     sender is waited for.
     """
@@ -129,34 +129,34 @@ class SessionSocket:
         session: str,
         key: str,
         *,
-        may_leave: Callable[[], bool],
-        disturb: Callable[[], None],
+        may_end: Callable[[], bool],
+        interrupt: Callable[[], None],
         is_closing: Callable[[], bool] = lambda: False,
         describe: Callable[[], SessionState | None] = lambda: None,
     ) -> None:
         self._session = session
         self._key = key
-        self._may_leave = may_leave
+        self._may_end = may_end
         self._is_closing = is_closing
         self._describe = describe
-        self._disturb = disturb
+        self._interrupt = interrupt
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._new_link: SocketLink | None = None
-        self.leaving = False
+        self.ending = False
         self._session_fd = session_fd
         self._socket = _listen(session_fd)
         if self._socket is not None:
             threading.Thread(target=self._serve, args=(self._socket,), name="session-socket", daemon=True).start()
 
     def wait(self, seconds: float) -> SocketLink | None:
-        """Returns the link of the sender that has reconnected; None when it has not in time, or another session wants the item.
+        """Returns the link of the sender that has reconnected; None when it has not in time, or the session was asked to end.
 
         Returns None, too, when the socket's name is gone: the staging folder was removed, and no sender can reconnect.
         """
         end = time.monotonic() + seconds
         with self._lock:
-            while not (self._new_link or self.leaving or self._socket is None):
+            while not (self._new_link or self.ending or self._socket is None):
                 left = end - time.monotonic()
                 if left <= 0 or not self._is_there() or self._is_closing():
                     break
@@ -205,12 +205,12 @@ class SessionSocket:
         resume = msgspec.json.decode(request, type=ResumeRequest)
         if resume.resumes and (resume.session, resume.key) == (self._session, self._key):
             return self._accept(connection)
-        if not resume.resumes and self._may_leave():
-            connection.sendall(_LEAVING)  # before the session can end, and with it this process
+        if not resume.resumes and self._may_end():
+            connection.sendall(_ENDING)  # before the session can end, and with it this process
             with self._lock:
-                self.leaving = True
+                self.ending = True
                 self._changed.notify_all()
-            self._disturb()
+            self._interrupt()
         else:
             connection.sendall(_REFUSED)
         return False
@@ -223,7 +223,7 @@ class SessionSocket:
             connection.settimeout(None)
             if self._new_link is not None:
                 self._new_link.close()
-            self._disturb()  # before the new link can be taken: what is interrupted is the link that it replaces
+            self._interrupt()  # before the new link can be taken: what is interrupted is the link that it replaces
             self._new_link = SocketLink(connection)
             self._changed.notify_all()
         return True
@@ -244,7 +244,7 @@ def request_resume(session_fd: int, request: ResumeRequest) -> SocketLink | bool
         connection.settimeout(None)
         return SocketLink(connection)
     connection.close()
-    return answer == _LEAVING
+    return answer == _ENDING
 
 
 def ask_state(session_fd: int) -> SessionState | None:

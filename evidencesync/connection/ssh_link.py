@@ -1,4 +1,4 @@
-"""A connection to an evidencesync at the other end, carried by the user's ssh: see `evidencesync.ssh.ssh_process`."""
+"""Connects to an evidencesync on another machine through the user's ssh: see `evidencesync.ssh.ssh_process`."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from evidencesync.ssh.ssh_process import SshProcess
 
 _BLOCK: Final = 1 * MIB
 _POLL_SECONDS: Final = 1.0
-_LAST_WRITE_SECONDS: Final = 3.0  # for a write that is under way when the link is closed
-_DRAIN_SECONDS: Final = 5.0  # for what was written last, and the other end's farewell
-_DRAIN_LOOK_SECONDS: Final = 0.005
-_ANSWERED_SECONDS: Final = 0.05  # the same, where the other end has answered all that was written
-_WHY_SECONDS: Final = 2.0
+_LAST_WRITE_SECONDS: Final = 3.0  # for a write that is still running when the link is closed
+_DRAIN_SECONDS: Final = 5.0  # for the data written last, and for the other end to close
+_DRAIN_POLL_SECONDS: Final = 0.005
+_ANSWERED_SECONDS: Final = 0.05  # the same, where the other end has answered everything
+_REASON_SECONDS: Final = 2.0
 
 
 class SshLink:
-    """Bytes both ways. One thread reads, one thread writes. See `transfer.link.Link`.
+    """A Link over ssh. One thread reads, one thread writes. See `connection.link.Link`.
 
-    Made before it is connected, so that ssh can log in while other things are done: `finish_open` waits for that. `close` or
-    `kill` in any case. Bytes are counted as ssh takes and gives them: its own packets are not among them.
+    It is made before it is connected, so that ssh can log in while other work is done: `finish_open` waits for that. Call `close`
+    or `kill` in any case. Bytes are counted at ssh's pipes: without the overhead of SSH packets.
     """
 
     def __init__(self, address: Address, options: SshOptions, command: Sequence[str]) -> None:
-        """Starts ssh, and there `<remote command> <command, quoted for a shell>`.
+        """Starts ssh with the remote command line `<remote command> <command, quoted for a shell>`.
 
-        Raises what finding the way and starting it fails with (exit codes 2, 12 and 21 among others).
+        Raises the errors of `find_route` and SshProcess (exit codes 2, 12 and 21 among others).
         """
         self.timeout_seconds = options.timeout_seconds
         self.peer: SshPeer | None = None
@@ -62,21 +62,21 @@ class SshLink:
 
     @property
     def process_id(self) -> int:
-        """The ssh's."""
+        """The process id of ssh."""
         return self._child.process_id
 
     def finish_open(self) -> None:
-        """Waits until ssh has logged in; it asks a person meanwhile. Raises what it fails with: exit codes 20 to 23, and 2."""
+        """Waits until ssh has logged in, which may ask a person. Raises its errors: exit codes 20 to 23, and 2."""
         self.peer = self._child.wait_ready()
 
     def read(self) -> bytes:
-        """The next bytes, waiting for them; `b""` once the other end has finished. Raises LinkLostError, ConnectError."""
+        """Returns the next bytes, waiting for them; `b""` once the other end has finished. Raises LinkLostError, ConnectError."""
         with self._reading:
             if self._is_closed or self._is_finished:
-                return self._nothing_more()
+                return self._read_end()
             self._wait_for(self._child.source, select.POLLIN)
             if self._is_closed:
-                return self._nothing_more()
+                return self._read_end()
             block = os.read(self._child.source, _BLOCK)
             if not block:
                 return self._end()
@@ -85,7 +85,7 @@ class SshLink:
             self._unanswered = False
             return block
 
-    def _nothing_more(self) -> bytes:
+    def _read_end(self) -> bytes:
         if self._failure is not None:
             raise self._failure
         if self._is_closed:
@@ -95,13 +95,13 @@ class SshLink:
     def _end(self) -> bytes:
         self._failure = self._failure or self._child.end()
         self._is_finished = True
-        return self._nothing_more()
+        return self._read_end()
 
     def write(self, data: bytes) -> None:
-        """Hands over all of `data`, waiting while the pipe is full. Raises LinkLostError.
+        """Writes all of `data` to ssh, waiting while the pipe is full. Raises LinkLostError.
 
-        Also where the other end takes nothing and says nothing for the whole timeout: a process may hang there, and its server
-        is alive all the same.
+        Also where the other end takes nothing and sends nothing for the whole timeout: its process may hang while its server,
+        and so the SSH connection, is alive.
         """
         view = memoryview(data)
         with self._writing:
@@ -116,7 +116,7 @@ class SshLink:
                     self._unanswered = True
                     view = view[written:]
                 elif self.timeout_seconds and time.monotonic() - moved >= self.timeout_seconds:
-                    self._give_up(LinkLostError(f"the other end has taken nothing for {self.timeout_seconds:g} seconds"))
+                    self._fail(LinkLostError(f"the other end has taken nothing for {self.timeout_seconds:g} seconds"))
                 else:
                     self._wait_for(self._child.sink, select.POLLOUT, _POLL_SECONDS)
 
@@ -126,25 +126,25 @@ class SshLink:
         except BlockingIOError:
             return 0
         except OSError as error:
-            # Why it takes no more, the reading side knows, after what has still arrived.
-            ended = self._child.end() if self._child.wait(_WHY_SECONDS) else None
+            # ssh knows the reason once it has ended: wait for that a moment, for a better message than "broken pipe".
+            ended = self._child.end() if self._child.wait(_REASON_SECONDS) else None
             raise self._failure or ended or LinkLostError("the connection takes nothing more") from error
 
-    def _give_up(self, failure: EvidenceSyncError) -> None:
+    def _fail(self, failure: EvidenceSyncError) -> None:
         self._failure = self._failure or failure
         self._child.kill()
         raise self._failure
 
     def finish_writing(self) -> None:
-        """Says that nothing more will be written. Reading goes on."""
+        """Closes the outgoing direction. Reading goes on."""
         with self._writing:
             self._has_written_all = True
             self._child.end_input()
 
     def close(self) -> None:
-        """Lets ssh send what it was given, as far as the other end takes it in a few seconds, and ends it.
+        """Waits some seconds at most until ssh has sent everything, and ends it. Safe to call again.
 
-        A thread that waits in `read` or `write` is woken by that. Repeatable.
+        A thread that waits in `read` or `write` is woken.
         """
         if self._is_closed:
             return
@@ -157,25 +157,25 @@ class SshLink:
         self.kill()
 
     def _wait_until_taken(self) -> None:
-        """Until ssh has taken all that is in the pipe, and so has sent it, or will before it ends."""
+        """Waits until ssh has taken everything from the pipe: then it has sent it, or will before it ends."""
         until = time.monotonic() + _DRAIN_SECONDS
         while time.monotonic() < until and int.from_bytes(ioctl(self._child.sink, FIONREAD, bytes(4)), sys.byteorder):
-            if self._child.wait(_DRAIN_LOOK_SECONDS):
+            if self._child.wait(_DRAIN_POLL_SECONDS):
                 return
 
     def kill(self) -> None:
-        """Ends ssh and the connection at once. Repeatable, and nothing after `close`."""
+        """Ends ssh and the connection at once. Safe to call again, and after `close`."""
         if self._is_closed:
             return
         self._is_closed = True
         self._child.kill()
-        os.close(self._closer)  # wakes who waits in a read
-        with self._reading, self._writing:
+        os.close(self._closer)  # wakes a thread that waits in `read` or `write`
+        with self._reading, self._writing:  # no descriptor is closed while a thread may still use it
             self._child.let_go()
             os.close(self._closing)
 
     def _wait_for(self, descriptor: int, event: int, seconds: float | None = None) -> None:
-        """Until there is something to do, or the link is closed."""
+        """Waits until the descriptor is ready, or the link is closed."""
         poll = select.poll()
         poll.register(descriptor, event)
         poll.register(self._closing, select.POLLIN)

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Final, Literal, TypeVar
 
-from evidencesync.connection.clock import SteadyClock
 from evidencesync.connection.link import Link
-from evidencesync.connection.sender_connection import ALONE, Caller, Host, Pulled, SenderConnection
+from evidencesync.connection.process import SteadyClock
+from evidencesync.connection.sender_connection import SINGLE_SESSION, Caller, Host, Pulled, SenderConnection
 from evidencesync.connection.session_socket import ResumeRequest, SocketLink, request_resume
 from evidencesync.custody.record import decode_record
 from evidencesync.errors import (
@@ -74,7 +74,7 @@ def receive(
     host_key: str | None = None,
     may_reconnect: bool = True,
     pulled: Pulled | None = None,
-    host: Host = ALONE,
+    host: Host = SINGLE_SESSION,
 ) -> None:
     """Serves one session on a link, and closes it. An error is sent to the other end, and raised.
 
@@ -201,7 +201,7 @@ class _Session:
             patience = self._expect(Patience)
             self._least_bytes = patience.least_bytes
             if self._caller.pulled is not None:
-                self._connection.wait_forever()
+                self._connection.disable_silence_timeout()
             elif hello.purpose == "push":  # a custody chain is shown to a person, who may take long before signing
                 self._connection.set_patience(patience)
         admitted = admit(self._expect(Begin), offered, self._vault, self._now())
@@ -236,7 +236,7 @@ class _Session:
 
     def _relay(self, owner: SocketLink) -> None:
         """Copies bytes between the link and the process that has the session, until either ends."""
-        forth = threading.Thread(target=_copy, args=(self._connection.rest, owner.write, owner.close), daemon=True)
+        forth = threading.Thread(target=_copy, args=(self._connection.read_raw, owner.write, owner.close), daemon=True)
         forth.start()
         _copy(owner.read, self._connection.write, self._connection.close)
         owner.close()

@@ -1,1 +1,1 @@
-"""What this machine remembers: receipts of its pushes, and the heads of the chains that it has seen."""
+"""Keeps this machine's own state: receipts of its pushes, remembered chain heads, pending records, and watched sources."""

@@ -1,4 +1,4 @@
-"""Data frames: raw or zstd, whichever pays; a declared length is checked before anything is unpacked."""
+"""Encodes and decodes data frames: raw, or zstd where that pays. A declared length is checked before anything is unpacked."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LEVEL: Final = 1
 _PAYS_BELOW: Final = 0.9  # of the raw size; above, unpacking costs more than the link gains
 _SAMPLES: Final = 8
 _SAMPLE: Final = 4 * KIB
-_FAR_SLOWER: Final = 8  # a link that the compressor is so many times faster than: to try costs next to nothing
+_FAR_SLOWER: Final = 8  # where the compressor is so many times faster than the link, trying costs next to nothing
 _LEAST: Final = 64  # bytes; below, a frame's own header is more than could be saved
 _MEASURED: Final = 128 * KIB  # smaller frames say nothing about the compressor's rate
 _FIRST_RATE: Final = 200e6  # bytes a second, until it was measured
@@ -33,10 +33,10 @@ _FIRST_RATE: Final = 200e6  # bytes a second, until it was measured
 class DataEncoder:
     """Makes data frames.
 
-    In `auto` a frame is compressed when that gets it across sooner: when the compressor saves bytes faster than the link
-    would take them. How well a frame compresses is guessed from eight samples of it, how fast the compressor is was measured
-    on the frames before, and `link_rate` (bytes a second, None while it is not known) is what the sender has seen. On a link
-    that is far slower than the compressor nothing is guessed: every frame is compressed, and sent so where that pays.
+    In `auto` a frame is compressed when it then arrives sooner: when the compressor saves bytes faster than the link takes them.
+    How well a frame compresses is estimated from eight samples, how fast the compressor is was measured on earlier frames, and
+    `link_rate` (bytes a second, None while it is not known) was measured by the sender. On a link that is far slower than the
+    compressor nothing is estimated: every frame is compressed, and sent compressed where that pays.
     """
 
     def __init__(self, compress: Compress, clock: Callable[[], float]) -> None:
@@ -47,7 +47,7 @@ class DataEncoder:
         self._rate = _FIRST_RATE
 
     def encode(self, parts: Sequence[Buffer]) -> bytes:
-        """The frame that carries the parts, one after the other; at most MAX_DATA bytes together."""
+        """Returns a frame with the parts, one after the other; at most MAX_DATA bytes together."""
         size = sum(map(len, parts))
         if self._should_try(parts, size):
             started = self._clock()
@@ -77,7 +77,7 @@ class DataEncoder:
 
 
 def _sample(parts: Sequence[Buffer], size: int) -> bytes:
-    """Something from eight places, evenly apart, of `size` bytes in several parts."""
+    """Returns samples from eight places, evenly apart, of `size` bytes in several parts."""
     taken: list[memoryview] = []
     start = 0
     for part in parts:
@@ -89,13 +89,13 @@ def _sample(parts: Sequence[Buffer], size: int) -> bytes:
 
 
 class DataDecoder:
-    """Takes data frames apart."""
+    """Decodes data frames."""
 
     def __init__(self) -> None:
         self._zstd = zstandard.ZstdDecompressor()
 
     def decode(self, body: memoryview) -> memoryview:
-        """The raw bytes. Raises LimitExceededError or ProtocolError before memory is spent on a lie."""
+        """Returns the raw bytes. Raises LimitExceededError or ProtocolError before memory is allocated for a false length."""
         if len(body) < _HEAD.size:
             raise ProtocolError("a data frame is cut off")
         codec, size = _HEAD.unpack_from(body)
@@ -112,7 +112,7 @@ class DataDecoder:
 
     def _unpack(self, payload: memoryview, size: int) -> bytes:
         try:
-            # The frame's own header says how much the library would allocate: that, too, is the peer's word.
+            # The frame's own header says how much the library would allocate: that comes from the peer, too.
             if zstandard.frame_content_size(payload) != size:
                 raise ProtocolError("a compressed frame has another length than it says")
             raw: bytes = self._zstd.decompress(payload, max_output_size=size, read_across_frames=False, allow_extra_data=False)

@@ -1,4 +1,4 @@
-"""What the receiving end of a transfer is told, as its state machine gives it."""
+"""Defines the events that the receiving state machine yields."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evidencesync.protocol.messages import Finish
 
 @dataclass(frozen=True, slots=True)
 class PageNamed:
-    """A page is named by its digest. To be answered with `answer_page`."""
+    """A page is named by its digest. The answer is `answer_page`."""
 
     number: int
     digest: ChunkDigest
@@ -45,14 +45,14 @@ class StreamOpened:
 
 @dataclass(frozen=True, slots=True)
 class StreamResembles:
-    """The content that begins is the file at this path, and perhaps like the one that was there before."""
+    """The content that begins is the file at this path, and may resemble the previous file there."""
 
     path: EvidencePath
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentNamed:
-    """A segment is named by its digest. To be answered with `answer_segment`."""
+    """A segment is named by its digest. The answer is `answer_segment`."""
 
     number: int
     digest: SegmentDigest
@@ -61,7 +61,7 @@ class SegmentNamed:
 
 @dataclass(frozen=True, slots=True)
 class ChunksListed:
-    """The rows of a segment. To be answered with `need_chunks`."""
+    """The rows of a segment. The answer is `need_chunks`."""
 
     number: int
     rows: list[Row]
@@ -78,7 +78,7 @@ class SegmentArrived:
 
 @dataclass(frozen=True, slots=True)
 class PiecesListed:
-    """The pieces of a segment's gaps: the lengths in each, and their digests packed. To be answered with `need_pieces`."""
+    """The pieces of a segment's gaps: the lengths in each, and their digests packed. The answer is `need_pieces`."""
 
     number: int
     lengths: list[list[int]]
@@ -87,7 +87,7 @@ class PiecesListed:
 
 @dataclass(frozen=True, slots=True)
 class ChunksArrived:
-    """The bytes of the chunks that were needed, one after the other, and then those of the needed pieces."""
+    """The bytes of the chunks that were requested, one after the other, and then those of the requested pieces."""
 
     number: int
     blocks: list[memoryview]
@@ -95,7 +95,7 @@ class ChunksArrived:
 
 @dataclass(frozen=True, slots=True)
 class StreamClosed:
-    """The open content is complete, and what the source says it is."""
+    """The open content is complete; its size and digest, as the source read it."""
 
     size: int
     blake3: Blake3Digest

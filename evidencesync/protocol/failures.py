@@ -1,4 +1,4 @@
-"""What a peer says when it gives up, as an error of ours."""
+"""Converts errors to Failure messages and back, and keeps a peer from claiming what it cannot know."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.protocol.messages import HANDSHAKE, PROTOCOL_VERSION, VERSIONS, Failure
 
 _DONE: Final = frozenset({ExitCode.COMPLETE, ExitCode.GAPS, ExitCode.SOURCE_CHANGED})
-"""Codes that say that an acquisition was published: never a peer's to give away."""
+"""Exit codes that mean that an acquisition was published: a peer's Failure must never produce one."""
 
 _OURS_ALONE: Final = (
     AuthenticationError,
@@ -38,7 +38,7 @@ _OURS_ALONE: Final = (
     RolledBackError,
     UnkeptReceiptError,
 )
-"""What only this machine can know: host keys, what it remembers and what it keeps. A vault that says so lies."""
+"""Errors that only this machine can know: host keys, remembered heads, kept receipts. From a peer they become a PeerError."""
 
 _NO_SOURCE_KNOWS: Final = frozenset(
     {
@@ -50,10 +50,10 @@ _NO_SOURCE_KNOWS: Final = frozenset(
         ExitCode.CHAIN,
     }
 )
-"""Verdicts on keys, vaults and chains: a source's end has none of these."""
+"""Exit codes about keys, vaults and chains: a source's end has none of these."""
 
 _NOT_UNDERSTOOD: Final = re.compile(rf"a (?:{'|'.join(message.__name__ for message in HANDSHAKE)}) message is malformed")
-"""What every build says of a handshake that it does not understand. Ours is well-formed, so it is one of another version."""
+"""How every build reports a handshake that it does not understand. Ours is well-formed, so that peer is of another version."""
 
 _OLD_SLUGS: Final = frozenset(
     """authentication bad-signature bad-timestamp cannot-connect chain-broken configuration digest-mismatch
@@ -63,16 +63,16 @@ _OLD_SLUGS: Final = frozenset(
     signing-key source-gaps source-not-found source-unreadable storage trust-file unrepresentable-name
     untrusted-signer usage vault-not-found version-mismatch wrong-passphrase""".split()
 )
-"""What an end knows that speaks version 1 alone. To it, any other slug is that of a hostile peer."""
+"""The slugs that version 1 knows. An end that speaks version 1 alone takes any other slug for that of a hostile peer."""
 
 
 def version_in_common(versions: Sequence[int]) -> int | None:
-    """The newest version that both ends speak."""
+    """Returns the newest version that both ends speak; None where there is none."""
     return max((version for version in versions if version in VERSIONS), default=None)
 
 
 def failure_of(error: EvidenceSyncError, version: int | None) -> Failure:
-    """What the other end is told of an error, in words that its version knows; None where its version is not known yet."""
+    """Returns the Failure message for an error, with a slug that the peer's version knows; None: its version is not known yet."""
     slug = error.slug
     if version is None or version == PROTOCOL_VERSION:
         kinds = (kind for kind in type(error).__mro__ if issubclass(kind, EvidenceSyncError))
@@ -81,10 +81,10 @@ def failure_of(error: EvidenceSyncError, version: int | None) -> Failure:
 
 
 def error_of(failure: Failure) -> EvidenceSyncError:
-    """The error to raise for a peer's Failure, its text safe for a terminal.
+    """Returns the error to raise for a peer's Failure, with text that is safe for a terminal.
 
-    A slug that is not ours, or that would make this end's run look done, becomes a PeerError. A peer that does not understand
-    our handshake is of another version, which is no accusation.
+    An unknown slug, or one that would make this end's run look successful, becomes a PeerError. A peer that does not understand
+    our handshake is of another version, and not accused.
     """
     message, hint = safe_text(failure.message), safe_text(failure.hint) if failure.hint else None
     if failure.slug == ProtocolError.slug and _NOT_UNDERSTOOD.fullmatch(message):
@@ -94,9 +94,9 @@ def error_of(failure: Failure) -> EvidenceSyncError:
 
 
 def error_of_far_end(failure: Failure, *, is_source: bool = False) -> EvidenceSyncError:
-    """The error to raise for the Failure of a vault's end, or of a source's: what it cannot know becomes a PeerError.
+    """Returns the error to raise for the Failure of a vault's or a source's end: what it cannot know becomes a PeerError.
 
-    So no other machine makes this one say that a host key has changed, or that a vault was rolled back.
+    So no other machine can make this one report that a host key has changed, or that a vault was rolled back.
     """
     error = error_of(failure)
     if isinstance(error, _OURS_ALONE) or (is_source and error.exit_code in _NO_SOURCE_KNOWS):

@@ -1,8 +1,8 @@
-"""Decides when to ask: what a sender sends first (a name, a list, or the bytes), and whether a vault asks for pieces.
+"""Decides when to ask: what a sender sends first (a name, a list, or the bytes), and whether a vault requests pieces.
 
-Two names of one file (hard links), and copies of it, give the same small files and the same segments. A vault finds what it
-stored earlier in the same session. The sender asks only where it has seen the same thing go by: what is new costs no round trip.
-What is remembered here is a guess, never a proof. A wrong one costs a question.
+Hard links and copies of a file produce the same small files and segments again, which the vault finds among the contents of the
+session. So a sender asks where it has sent the same thing before, and new content costs no round trip. These memories are
+guesses, never proofs: a wrong guess costs one question.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Opening(Enum):
     """How the next segment or page is opened."""
 
     NAME = "name"
-    """By its digest alone: the peer probably has it."""
+    """With its digest alone: the peer probably has it."""
     LIST = "list"
-    """By the digests of its parts: the last one was known in part."""
+    """With the digests of its parts: the last one was known in part."""
     BYTES = "bytes"
     """With its bytes at once: the peer probably has nothing of it."""
 
@@ -36,8 +36,8 @@ class Opening(Enum):
 class AskPolicy:
     """Decides, from the answers so far, whether asking first is worth the round trip.
 
-    While answers come back "missing" it sends bytes without asking, and still asks for one in sixteen; the first hit
-    makes it ask again. Where the peer said at the start that it knows nothing at all, it never asks.
+    After several answers "missing" it sends bytes without asking, and asks about one in sixteen as a probe; the first hit makes
+    it ask again. Where the peer announced that it knows nothing at all, it never asks.
     """
 
     def __init__(self, *, peer_knows_nothing: bool) -> None:
@@ -47,7 +47,7 @@ class AskPolicy:
         self._partly_known = False
 
     def opening(self) -> Opening:
-        """How to open the next one."""
+        """Returns how to open the next one."""
         if self._never_ask:
             return Opening.BYTES
         if self._misses >= _MISSES_BEFORE_EAGER:
@@ -58,12 +58,12 @@ class AskPolicy:
         return Opening.LIST if self._partly_known else Opening.NAME
 
     def record_known(self) -> None:
-        """The peer had all of it."""
+        """Records that the peer had all of it."""
         self._misses = 0
         self._partly_known = False
 
     def record_parts(self, missing: int, asked: int) -> None:
-        """The peer lacked `missing` of the `asked` parts."""
+        """Records that the peer lacked `missing` of the `asked` parts."""
         if missing >= asked:
             self._misses += 1
         else:
@@ -74,8 +74,7 @@ class AskPolicy:
 class RefinePolicy:
     """Decides, from the gaps so far, whether naming the pieces of the next one is worth it.
 
-    After eight gaps in a row of which nothing to speak of was found, only one in eight is tried; the first that has some
-    ends that.
+    After eight gaps in a row of which next to nothing was found, only one in eight is tried, until one of them is found in part.
     """
 
     def __init__(self) -> None:
@@ -83,16 +82,16 @@ class RefinePolicy:
         self._since_probe = 0
 
     def wants_pieces(self) -> bool:
-        """Whether the next gap is to be refined."""
+        """Returns whether the next gap is to be refined."""
         if self._misses < _FRUITLESS_GAPS:
             return True
         self._since_probe += 1
         return self._since_probe % _REFINE_EVERY == 0
 
     def record_found(self, found: int, size: int) -> None:
-        """So many of a gap's bytes were in the basis. Below a hundredth the digests were dearer than what they spared.
+        """Records how many of a gap's bytes were in the basis. Below a hundredth the digests cost more than they saved.
 
-        A gap smaller than any chunk stands among zeros, and that nothing of it was found says nothing of others.
+        A gap that is smaller than any chunk lies among zeros: a miss there says nothing about other gaps.
         """
         if found * _LEAST_FOUND >= size:
             self._misses = 0
@@ -101,44 +100,44 @@ class RefinePolicy:
 
 
 _REMEMBERED: Final = 65_536
-"""Things that are remembered of each kind, the latest: some 8 MiB."""
+"""Entries that are remembered of each kind, the latest: about 8 MiB."""
 _MISSES: Final = 8
 _KEY: Final = 8
 LEAST_CONTENT: Final = 64
-"""Bytes of a small content below which it is dearer to remember than to send."""
+"""Size in bytes below which a small content costs more to remember than to send."""
 
 Key = bytes | tuple[int, int]
 
 
-class Repeats:
-    """A bounded memory of keys. A vault that has nothing of what came again (an older one) is not asked for ever."""
+class RepeatMemory:
+    """Remembers keys of what was sent, bounded. After misses in a row (an older vault finds nothing) it is not used any more."""
 
     def __init__(self) -> None:
         self._seen: dict[Key, None] = {}
         self._misses = 0
 
     def has(self, key: Key) -> bool:
-        """Whether such a thing went by, and asking for it is worth while."""
+        """Returns whether this key was sent before, and asking is worth a round trip."""
         return self._misses < _MISSES and key in self._seen
 
     def add(self, key: Key) -> None:
-        """Something goes by."""
+        """Remembers a key, and drops the oldest one when the memory is full."""
         if len(self._seen) >= _REMEMBERED and key not in self._seen:
             del self._seen[next(iter(self._seen))]
         self._seen[key] = None
 
     def record_answer(self, *, known: bool) -> None:
-        """What the vault has said of something that came again."""
+        """Records the vault's answer about something that was sent before."""
         self._misses = 0 if known else self._misses + 1
 
 
 def content_key(content: bytes) -> Key:
-    """By what a small content is remembered."""
+    """Returns the key by which a small content is remembered."""
     return len(content), crc32(content)
 
 
 def segment_key(segment: Segment) -> Key | None:
-    """By what a segment is remembered: its lengths, and its first chunk alone. None for one that is zeros from end to end."""
+    """Returns the key by which a segment is remembered: its lengths and its first chunk. None for a segment of zeros alone."""
     first: Buffer | None = next((part for part in segment.parts if part is not None), None)
     if first is None:
         return None

@@ -1,4 +1,4 @@
-"""Frames: four bytes length of the body (big-endian), one byte type, body. At most 1 MiB of body."""
+"""Encodes and decodes frames: four bytes length of the body (big-endian), one byte type, body of at most 1 MiB."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HEADER: Final = struct.Struct(">IB")
 
 
 def encode_frame(frame_type: int, *parts: Buffer) -> bytes:
-    """A frame as it travels, its body given in parts. Raises LimitExceededError for a body that no peer would take."""
+    """Encodes a frame, its body given in parts. Raises LimitExceededError for a body that no peer would take."""
     size = sum(map(len, parts))
     if size > MAX_FRAME_BODY:
         raise LimitExceededError(f"a frame of {size} bytes is larger than {MAX_FRAME_BODY}")
@@ -23,16 +23,16 @@ def encode_frame(frame_type: int, *parts: Buffer) -> bytes:
 
 
 def frame_of(message: Message) -> bytes:
-    """A message's frame."""
+    """Encodes a message as a frame."""
     frame_type, body = encode_message(message)
     return encode_frame(frame_type, body)
 
 
 class FrameDecoder:
-    """Takes bytes as they arrive, gives whole frames. Holds at most one incomplete frame.
+    """Decodes frames from bytes as they arrive. Holds at most one incomplete frame.
 
-    Before the first frame it looks for the preamble. What stands before it (a login shell's greeting) is kept in `noise`,
-    for a hint; more than `limits.MAX_PREAMBLE` of it is a ProtocolError. With `begun` the preamble was taken elsewhere.
+    Before the first frame it looks for the preamble. Output before it (a login shell's greeting) is kept in `noise`, for a hint;
+    more than `limits.MAX_PREAMBLE` of it is a ProtocolError. With `begun` another process has read the preamble already.
     """
 
     def __init__(self, *, begun: bool = False) -> None:
@@ -44,7 +44,7 @@ class FrameDecoder:
         self._filled = 0
 
     def feed(self, data: bytes) -> Iterator[tuple[int, memoryview]]:
-        """Type and body of each frame that is now complete. Bodies stay valid for as long as they are held.
+        """Yields type and body of each frame that is now complete. Bodies stay valid for as long as they are held.
 
         Raises LimitExceededError as soon as a header announces more than a frame may hold.
         """
@@ -77,7 +77,7 @@ class FrameDecoder:
         self._head = bytes(view)
 
     def _fill(self, body: bytearray, view: memoryview) -> memoryview:
-        """Adds to the frame that has begun; gives what is beyond it."""
+        """Adds to the frame that has begun; returns the bytes beyond it."""
         count = min(len(body) - self._filled, len(view))
         body[self._filled : self._filled + count] = view[:count]
         self._filled += count
@@ -97,5 +97,5 @@ class FrameDecoder:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the stream stands between two frames; an end anywhere else is a cut."""
+        """Whether the stream is between two frames; if it ends anywhere else, it was cut off."""
         return self.started and not self._head and self._body is None

@@ -96,12 +96,12 @@ class Patience(Message, frozen=True):
     """How patient a sender is, so that the other end is not more so. Directly before Begin or Fetch, from PATIENT_VERSION on.
 
     `timeout_ms`: for how long he hears nothing before he takes the link for lost; he lets no more than that pass without a word.
-    `return_seconds`: for how long he may try to come back on another link; 0 where he will not. `least_bytes`: so much room
+    `reconnect_seconds`: for how long he may try to come back on another link; 0 where he will not. `least_bytes`: so much room
     takes what he is about to send, at the least, where nothing of it is there; 0 where he does not know.
     """
 
     timeout_ms: U32
-    return_seconds: U32
+    reconnect_seconds: U32
     least_bytes: Size
 
 

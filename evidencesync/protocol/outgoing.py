@@ -1,4 +1,4 @@
-"""What a sender gives to the link: frames in order, parts joined and cut into data frames, and counts of all of it."""
+"""Queues a sender's outgoing frames in order, packs content into data frames, and counts it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evidencesync.protocol.messages import Message
 
 
 def group_parts(parts: Iterable[Buffer]) -> Iterator[list[Buffer]]:
-    """The parts in groups that fit a data frame. No part is split: a receiver need not put any together."""
+    """Groups parts so that each group fits a data frame. No part is split: so a receiver need not join any."""
     block: list[Buffer] = []
     size = 0
     for part in parts:
@@ -27,9 +27,9 @@ def group_parts(parts: Iterable[Buffer]) -> Iterator[list[Buffer]]:
 
 
 def split_blocks(blocks: Iterable[memoryview], sizes: Iterable[int]) -> Iterator[memoryview]:
-    """Parts of these sizes out of data frames, one after the other. Raises ProtocolError unless they fit exactly.
+    """Splits data frames into parts of these sizes, one after the other. Raises ProtocolError unless they fit exactly.
 
-    A part lies in one frame as a whole, so nothing is copied.
+    Each part lies in one frame, so nothing is copied.
     """
     frames = iter(blocks)
     frame = memoryview(b"")
@@ -44,24 +44,24 @@ def split_blocks(blocks: Iterable[memoryview], sizes: Iterable[int]) -> Iterator
         raise ProtocolError("more data than was announced")
 
 
-def unpinned(block: memoryview) -> memoryview:
-    """Data without the large buffer it arrived in, where nearly all of that may be something else, and is not counted.
+def copy_if_small(block: memoryview) -> memoryview:
+    """Copies data that is small against the buffer it arrived in: otherwise it would keep a large, uncounted buffer alive.
 
-    A frame of full size in all that a link reads ahead is left where it is: to copy everything would cost time.
+    A larger part is left where it is: copying everything would cost time.
     """
     return memoryview(bytes(block)) if 10 * len(block) < memoryview(block.obj).nbytes else block
 
 
 @dataclass(slots=True)
 class SenderCounts:
-    """What was sent and what was spared, in bytes of content."""
+    """Counts content bytes that were sent, and bytes in runs of zeros."""
 
     literal_bytes: int = 0
     zero_bytes: int = 0
 
 
 class Outgoing:
-    """Frames that are to be sent. Pages and segments go through one of these, so that they keep their order."""
+    """Queues frames to be sent. Pages and segments share one queue, so that they keep their order."""
 
     def __init__(self, compress: Compress, clock: Callable[[], float]) -> None:
         self.counts = SenderCounts()
@@ -69,24 +69,24 @@ class Outgoing:
         self._frames: list[bytes] = []
 
     def take(self) -> list[bytes]:
-        """The frames to send now, in order."""
+        """Returns the frames to send now, in order, and empties the queue."""
         frames, self._frames = self._frames, []
         return frames
 
     def clear(self) -> None:
-        """Drops what was not taken: the link is lost."""
+        """Drops the frames that were not taken: the link is lost."""
         self._frames.clear()
 
     def send(self, message: Message) -> None:
-        """A message."""
+        """Queues a message."""
         self._frames.append(frame_of(message))
 
     def send_lines(self, lines: bytes) -> None:
-        """The lines of a page, in one data frame. They are not content, and not counted."""
+        """Queues the lines of a page, in one data frame. They are not content, and not counted."""
         self._frames.append(self.data.encode([lines]))
 
     def send_data(self, parts: Iterable[Buffer], size: int) -> None:
-        """Content, `size` bytes in all."""
+        """Queues content, `size` bytes in all."""
         self.counts.literal_bytes += size
         for block in group_parts(parts):
             self._frames.append(self.data.encode(block))

@@ -11,7 +11,7 @@ from evidencesync.delta.refine import Gap, cut_pieces, piece_digests
 from evidencesync.delta.rows import segment_digest
 from evidencesync.errors import ProtocolError
 from evidencesync.limits import MEAN_CHUNK
-from evidencesync.protocol.flow import AskPolicy, Key, Opening, Repeats, segment_key
+from evidencesync.protocol.flow import AskPolicy, Key, Opening, RepeatMemory, segment_key
 from evidencesync.protocol.messages import ChunkData, Chunks, Need, NeedPieces, Pieces, SegmentAnswer, SegmentData, SegmentOffer
 from evidencesync.protocol.outgoing import Outgoing
 from evidencesync.protocol.packing import ZERO_BIT, encode_wire_rows, pack_pieces, unpack_bits, unpack_gaps
@@ -120,7 +120,7 @@ class OutgoingSegments:
         self._piece_key = piece_key
         self._policy = AskPolicy(peer_knows_nothing=knows_nothing)
         self._segments: dict[int, _OpenSegment] = {}
-        self._sent = Repeats()
+        self._sent = RepeatMemory()
         self._sending: list[Key] = []  # of the open stream: within one content nothing is found before it is whole
 
     @property

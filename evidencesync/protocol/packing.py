@@ -27,14 +27,14 @@ _BY_CONTENT: Final = 0xFFFF
 
 
 def pack_gaps(gaps: Sequence[Gap]) -> bytes:
-    """Gaps as they stand in Need."""
+    """Packs gaps for a Need message."""
     return b"".join([_GAP.pack(gap.first, gap.count, _BY_CONTENT if gap.phase is None else gap.phase) for gap in gaps])
 
 
 def unpack_gaps(packed: bytes, wanted_sizes: Sequence[int]) -> list[Gap]:
-    """The gaps of a Need. `wanted_sizes` has the length of every row that is needed, and 0 for the others.
+    """Unpacks the gaps of a Need. `wanted_sizes` has the length of every row that is needed, and 0 for the others.
 
-    Raises ProtocolError unless they are in order, apart, and of needed rows only.
+    Raises ProtocolError unless they are in order, do not overlap, and have needed rows only.
     """
     if len(packed) % _GAP.size:
         raise ProtocolError("a list of gaps is cut off")
@@ -52,13 +52,13 @@ def unpack_gaps(packed: bytes, wanted_sizes: Sequence[int]) -> list[Gap]:
 
 
 def pack_pieces(segment: int, gaps: Sequence[Gap], cuts: Sequence[Sequence[int]], digests: Sequence[bytes]) -> Pieces:
-    """The message that names the pieces of gaps. The lengths of a grid are known to both ends."""
+    """Makes the message that names the pieces of gaps. The lengths of a grid are known to both ends, and not sent."""
     lengths = [length for gap, cut in zip(gaps, cuts, strict=True) if gap.phase is None for length in cut]
     return Pieces(segment, struct.pack(f"<{len(lengths)}H", *lengths), b"".join(digests))
 
 
 def unpack_pieces(pieces: Pieces, gaps: Sequence[Gap]) -> tuple[list[list[int]], list[bytes]]:
-    """For every gap the lengths of its pieces and their digests, packed. Raises ProtocolError unless they fit the gaps."""
+    """Returns for every gap the lengths of its pieces, and their digests, packed. Raises ProtocolError unless they fit."""
     if len(pieces.lengths) % 2:
         raise ProtocolError("a list of pieces is cut off")
     stated = iter(struct.unpack(f"<{len(pieces.lengths) // 2}H", pieces.lengths))
@@ -94,19 +94,19 @@ _WIRE_ROW: Final = struct.Struct("<I16s")
 
 
 def encode_wire_rows(rows: Sequence[Row]) -> bytes:
-    """The rows as they stand in a Chunks message."""
+    """Packs rows for a Chunks message."""
     return b"".join([_WIRE_ROW.pack(row.length, row.digest) for row in rows])
 
 
 def decode_wire_rows(packed: bytes) -> list[Row]:
-    """The rows of a Chunks message, not yet checked."""
+    """Unpacks the rows of a Chunks message, unchecked."""
     if len(packed) % _WIRE_ROW.size:
         raise ProtocolError("a list of chunks is cut off")
     return [Row(length, ChunkDigest(digest)) for length, digest in _WIRE_ROW.iter_unpack(packed)]
 
 
 def signed_lengths(packed: bytes) -> list[int]:
-    """Row lengths of SegmentData; a run of zeros as a negative number. Each is checked."""
+    """Unpacks and checks the row lengths of SegmentData; a run of zeros is a negative number."""
     if len(packed) % 4:
         raise ProtocolError("a segment's rows are cut off")
     lengths: list[int] = []
@@ -118,10 +118,10 @@ def signed_lengths(packed: bytes) -> list[int]:
 
 
 def check_lengths(lengths: list[int]) -> None:
-    """Signed row lengths of one segment, as they can only be cut. Raises LimitExceededError.
+    """Checks the signed row lengths of one segment against the rules of cutting. Raises LimitExceededError.
 
-    A chunk below the minimum is the last before a run of zeros or of its segment, and a short run of zeros goes on with a
-    run before it: what the vault remembers of a content (24 bytes a row) stays small against the content.
+    A chunk below the minimum is the last one before a run of zeros or of its segment, and a short run of zeros continues a run
+    before it. So the vault's memory for a content (24 bytes a row) stays small against the content.
     """
     following = [*lengths[1:], -1]
     for before, length, after in zip([-1, *lengths], lengths, following, strict=False):
@@ -132,7 +132,7 @@ def check_lengths(lengths: list[int]) -> None:
 
 
 def pack_bits(bits: Iterable[bool]) -> bytes:
-    """The bits as bytes, the last one filled up with zeros."""
+    """Packs bits into bytes, the last one filled up with zeros."""
     value = 0
     count = 0
     for bit in bits:
@@ -142,7 +142,7 @@ def pack_bits(bits: Iterable[bool]) -> bytes:
 
 
 def unpack_bits(packed: bytes, count: int) -> list[bool]:
-    """`count` bits. Raises ProtocolError for a bitmap of another length or with bits beyond the end."""
+    """Unpacks `count` bits. Raises ProtocolError for a bitmap of another length or with bits beyond the end."""
     value = int.from_bytes(packed, "little")
     if len(packed) != (count + 7) // 8 or value >> count:
         raise ProtocolError("a bitmap does not fit what it answers")

@@ -54,7 +54,7 @@ from evidencesync.protocol.messages import (
     SegmentOffer,
     decode_message,
 )
-from evidencesync.protocol.outgoing import unpinned
+from evidencesync.protocol.outgoing import copy_if_small
 from evidencesync.protocol.packing import signed_lengths, unpack_bits
 from evidencesync.protocol.receiving_order import PageOrder, SegmentOrder, StreamOrder, Window
 
@@ -99,7 +99,7 @@ class IncomingData:
         if len(block) < announced.left and len(block) <= MAX_DATA - MAX_CHUNK:
             raise ProtocolError("data in smaller parts than any sender makes")
         announced.left -= len(block)
-        announced.blocks.append(unpinned(block))
+        announced.blocks.append(copy_if_small(block))
         return None if announced.left else self._complete(announced)
 
     def _complete(self, announced: _Announced) -> Arrival:

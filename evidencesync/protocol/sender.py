@@ -31,8 +31,8 @@ from evidencesync.protocol.messages import (
     Want,
 )
 from evidencesync.protocol.outgoing import Outgoing
-from evidencesync.protocol.outgoing_pages import OutgoingPages
 from evidencesync.protocol.outgoing_segments import OutgoingSegments
+from evidencesync.protocol.pages import OutgoingPages
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import signal
 import threading
 import time
@@ -19,9 +18,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from evidencesync.connection.link import ChannelLink, Link
-from evidencesync.connection.memory import keep_large_blocks
-from evidencesync.connection.sender_connection import ALONE, Host
-from evidencesync.errors import BusyError, ConfigurationError, EvidenceSyncError, LinkLostError
+from evidencesync.connection.process import allow_many_files, keep_large_blocks
+from evidencesync.connection.sender_connection import SINGLE_SESSION, Host
+from evidencesync.errors import BusyError, EvidenceSyncError, LinkLostError
 from evidencesync.files.shortages import unexpected
 from evidencesync.ingest.receive import receive, refuse
 from evidencesync.protocol.failures import failure_of, version_in_common
@@ -226,7 +225,7 @@ async def _turn_away(channel: ServedChannel) -> None:
     raise busy
 
 
-def _serve_link(link: Link, vault_path: str, received_from: str, host_key: str | None, host: Host = ALONE) -> None:
+def _serve_link(link: Link, vault_path: str, received_from: str, host_key: str | None, host: Host = SINGLE_SESSION) -> None:
     """One session. A vault that cannot be opened is the client's business to know: he named it, or whoever set this up."""
     try:
         allow_many_files()
@@ -242,15 +241,6 @@ def _serve_link(link: Link, vault_path: str, received_from: str, host_key: str |
         failure = unexpected(error)
         refuse(link, failure)
         raise failure from error
-
-
-def allow_many_files() -> None:
-    """Lifts the soft limit on open files: between its arrival and its place in the tree, each large content is open."""
-    try:
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"the limit on open files cannot be read: {error}") from error
 
 
 def _received_from(connection: str) -> str:

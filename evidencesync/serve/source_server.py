@@ -16,9 +16,9 @@ from typing import Final, TypeVar
 import evidencesync
 from evidencesync.acquire.reading import SourceEvent, SourceReading
 from evidencesync.acquire.source_access import count_source, feed
-from evidencesync.connection.clock import SteadyClock
 from evidencesync.connection.inbox import Inbox, alive_seconds, listen, silence_seconds
 from evidencesync.connection.link import Link, PatientLink
+from evidencesync.connection.process import SteadyClock
 from evidencesync.connection.progress import Progress
 from evidencesync.connection.writer import BufferedWriter
 from evidencesync.delta.refine import DELTA_PARAMETERS

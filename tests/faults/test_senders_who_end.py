@@ -17,13 +17,13 @@ from evidencesync.acquire import push as push_module
 from evidencesync.acquire.push import push
 from evidencesync.cli.app import main
 from evidencesync.connection import writer as outlet_module
-from evidencesync.connection.link import Link, LocalLink, SteadyLink, local_pair
+from evidencesync.connection.link import Link, LocalLink, ThreadedLink, local_pair
 from evidencesync.connection.progress import Progress
 from evidencesync.connection.sender_connection import SenderConnection
 from evidencesync.errors import InterruptedRunError, LinkLostError
 from evidencesync.ingest.receive import receive
 from evidencesync.ingest.transfers import end_waiting, find_transfers
-from evidencesync.limits import MAX_RETURN_SECONDS, RETURN_SECONDS
+from evidencesync.limits import MAX_RECONNECT_SECONDS, RECONNECT_SECONDS
 from evidencesync.protocol.messages import Patience
 from evidencesync.vault.item import lock_item
 from tests.support.bench_of_evidence import Bench, make_bench
@@ -94,7 +94,7 @@ def test_a_sender_who_is_interrupted_says_so_and_the_vaults_end_ends_at_once(
     monkeypatch.setattr(push_module._Push, "_step", interrupted)
     vault = VaultsEnd(bench)
     with pytest.raises(KeyboardInterrupt):
-        push(SteadyLink(vault.link), bench.request(retries=12), Progress(), again=lambda: pytest.fail("nobody comes back"))
+        push(ThreadedLink(vault.link), bench.request(retries=12), Progress(), again=lambda: pytest.fail("nobody comes back"))
     assert isinstance(vault.ended(), InterruptedRunError)
     assert find_transfers(bench.vault.layout) == []
     with lock_item(bench.vault.item(bench.name)):
@@ -114,7 +114,7 @@ def test_a_sender_who_is_interrupted_in_the_middle_of_a_frame_says_so_after_the_
         @staticmethod
         def sleep(_seconds: float) -> None:
             nonlocal torn
-            if [one for one in outlets if one.is_torn]:
+            if [one for one in outlets if one.has_partial_frame]:
                 torn += 1
             if torn > pause:
                 raise KeyboardInterrupt
@@ -131,7 +131,7 @@ def test_a_sender_who_is_interrupted_in_the_middle_of_a_frame_says_so_after_the_
     vault = VaultsEnd(bench)
     with pytest.raises(KeyboardInterrupt):
         push(
-            SteadyLink(vault.link),
+            ThreadedLink(vault.link),
             bench.request(retries=12, limit_rate=200_000),
             Progress(),
             again=lambda: pytest.fail("nobody comes back"),
@@ -148,7 +148,7 @@ def test_a_defect_of_the_sender_is_said_too(bench: Bench, monkeypatch: pytest.Mo
     monkeypatch.setattr(push_module._Push, "_step", defect)
     vault = VaultsEnd(bench)
     with pytest.raises(ZeroDivisionError):
-        push(SteadyLink(vault.link), bench.request(retries=12), Progress(), again=lambda: pytest.fail("nobody comes back"))
+        push(ThreadedLink(vault.link), bench.request(retries=12), Progress(), again=lambda: pytest.fail("nobody comes back"))
     assert not isinstance(vault.ended(), LinkLostError)
 
 
@@ -179,7 +179,7 @@ class SlowLink:
 
 def test_a_frame_that_is_being_sent_when_ctrl_c_comes_is_whole_before_the_last_word() -> None:
     link = SlowLink()
-    steady = SteadyLink(link)
+    steady = ThreadedLink(link)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def interrupt() -> None:
@@ -197,7 +197,7 @@ def test_a_frame_that_is_being_sent_when_ctrl_c_comes_is_whole_before_the_last_w
         signal.signal(signal.SIGINT, before)
     assert link.taken == b"a whol"
     link.go_on.set()
-    steady.last_word(b" and goodbye")
+    steady.write_last(b" and goodbye")
     steady.close()
     assert link.taken == b"a whole frame and goodbye"
 
@@ -205,10 +205,10 @@ def test_a_frame_that_is_being_sent_when_ctrl_c_comes_is_whole_before_the_last_w
 def test_a_link_that_takes_nothing_keeps_nobody_who_wants_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evidencesync.connection.link._LAST_WORD_SECONDS", 0.01)
     link = SlowLink()
-    steady = SteadyLink(link)
+    steady = ThreadedLink(link)
     with pytest.raises(LinkLostError):
         steady._put(b"stuck", time.monotonic() + 0.01)
-    steady.last_word(b"goodbye")
+    steady.write_last(b"goodbye")
     steady.close()
     assert b"goodbye" not in link.taken
 
@@ -221,12 +221,12 @@ def test_a_sender_who_will_not_come_back_is_not_waited_for(bench: Bench) -> None
     assert isinstance(vault.ended(), LinkLostError)
 
 
-@pytest.mark.parametrize(("told", "waits"), [(None, RETURN_SECONDS), (0, 0), (931, 931), (2**32 - 1, MAX_RETURN_SECONDS)])
+@pytest.mark.parametrize(("told", "waits"), [(None, RECONNECT_SECONDS), (0, 0), (931, 931), (2**32 - 1, MAX_RECONNECT_SECONDS)])
 def test_for_how_long_a_sender_is_waited_for(told: int | None, waits: float) -> None:
     line = SenderConnection(local_pair()[0])
     if told is not None:
         line.set_patience(Patience(60_000, told, 0))
-    assert line._return_seconds == waits
+    assert line._reconnect_seconds == waits
     line.close()
 
 

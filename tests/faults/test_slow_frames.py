@@ -11,7 +11,7 @@ import pytest
 
 from evidencesync.acquire import vault_connection as conversation_module
 from evidencesync.connection import inbox as inbox_module
-from evidencesync.connection.inbox import Inbox, Silence
+from evidencesync.connection.inbox import Inbox, SilenceTimer
 from evidencesync.connection.link import LocalLink
 from evidencesync.errors import LinkLostError
 from evidencesync.limits import LEAST_RATE
@@ -49,21 +49,21 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.mark.parametrize(("a_second", "silent"), [(0, True), (1, True), (LEAST_RATE - 1, True), (LEAST_RATE + 5, False)])
 def test_silence_is_less_than_a_least_rate(clock: Clock, a_second: int, silent: bool) -> None:
     arrived = [7]
-    silence = Silence(lambda: arrived[0])
+    silence = SilenceTimer(lambda: arrived[0])
     for _ in range(3):
         clock.ahead += TIMEOUT
         arrived[0] += int(a_second * TIMEOUT)
-        assert (silence.left(TIMEOUT) <= 0) is silent
+        assert (silence.remaining(TIMEOUT) <= 0) is silent
 
 
 def test_bytes_of_long_ago_are_no_sign_of_life(clock: Clock) -> None:
     arrived = [0]
-    silence = Silence(lambda: arrived[0])
+    silence = SilenceTimer(lambda: arrived[0])
     arrived[0] = MIB
     clock.ahead += TIMEOUT
-    assert silence.left(TIMEOUT) > 0
+    assert silence.remaining(TIMEOUT) > 0
     clock.ahead += TIMEOUT
-    assert silence.left(TIMEOUT) <= 0
+    assert silence.remaining(TIMEOUT) <= 0
 
 
 def test_an_answer_that_comes_slowly_is_waited_for_and_one_that_stops_is_not(clock: Clock) -> None:
@@ -119,15 +119,15 @@ def test_a_pull_over_a_line_that_needs_longer_for_a_frame_than_the_timeout(
     bench = make_bench(tmp_path)
     (bench.source / "image").write_bytes(random.Random(4).randbytes(2 * MIB))
     looked = threading.Event()
-    left = Silence.left
+    left = SilenceTimer.remaining
 
-    def look(self: Silence, patience_seconds: float) -> float:
+    def look(self: SilenceTimer, patience_seconds: float) -> float:
         found = left(self, patience_seconds)
         if _is_the_one_that_waits():
             looked.set()
         return found
 
-    monkeypatch.setattr(Silence, "left", look)
+    monkeypatch.setattr(SilenceTimer, "remaining", look)
     monkeypatch.setattr(conversation_module, "alive_seconds", lambda _timeout: 0.01)
     link = SlowLink(link_to(far_end(bench.source)), clock, looked)
     outcome = pull_from(bench, link=link, timeout_seconds=TIMEOUT)

@@ -279,7 +279,7 @@ def test_a_low_limit_on_the_rate_is_no_silence() -> None:
     assert sum(sent) == 30_000
     assert max(sent) <= 20_000
     assert time.monotonic() - before > 1.0
-    assert not writer.is_torn
+    assert not writer.has_partial_frame
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket"])

@@ -114,7 +114,7 @@ def test_what_is_new_in_a_later_acquisition_is_sent_once_though_the_vault_is_ask
 def test_a_sender_who_does_not_ask_sends_all_and_it_is_stored_once(
     bench: Bench, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flow.Repeats, "has", lambda _self, _key: False)
+    monkeypatch.setattr(flow.RepeatMemory, "has", lambda _self, _key: False)
     fill(bench.source, size)
     outcome = bench.push()
     assert outcome.literal_bytes == 15 * size
@@ -232,7 +232,7 @@ def test_a_copy_that_is_named_before_the_first_is_whole_is_known(bench: Bench) -
 
 def test_memory_of_what_was_sent_and_what_came_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flow, "_REMEMBERED", 10)
-    sent = flow.Repeats()
+    sent = flow.RepeatMemory()
     for number in range(100):
         sent.add((number, 0))
     assert [number for number in range(100) if sent.has((number, 0))] == list(range(90, 100))

@@ -103,4 +103,4 @@ def test_long_messages_in_small_blocks_do_not_fill_the_memory() -> None:
     frame = frame_of(Published(1, bytes(900_000), b"", b"", b"", damaged=0, repeated=False))
     inbox: Inbox[None, Any] = Inbox()
     listen(Talker([PREAMBLE, *[frame[:-1], frame[-1:]] * 60]), inbox)
-    assert isinstance(inbox.last_word(20), LimitExceededError)
+    assert isinstance(inbox.wait_for_error(20), LimitExceededError)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 import pytest
 
+from evidencesync.connection.process import allow_many_files
 from evidencesync.custody.manifest import encode_entry_lines
 from evidencesync.delta.rows import ZERO_DIGEST
 from evidencesync.errors import ExitCode
@@ -16,7 +17,6 @@ from evidencesync.limits import MAX_CHUNK, MAX_PAGE, MAX_SEGMENT, MIB, SMALL_FIL
 from evidencesync.protocol.framing import encode_frame, frame_of
 from evidencesync.protocol.messages import Chunks, Close, Files, Open, Page, PageOffer, SegmentData, SegmentOffer
 from evidencesync.protocol.packing import ZERO_BIT, pack_bits
-from evidencesync.serve.serving import allow_many_files
 from tests.support.bench_of_evidence import Bench
 from tests.support.hostile_client import ROOT, HostileClient, data_frame, entry_of
 

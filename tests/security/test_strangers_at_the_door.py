@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from evidencesync.acquire.push import push
-from evidencesync.connection.busy_server import first_link
+from evidencesync.connection.busy_server import connect_first
 from evidencesync.connection.progress import Progress
 from evidencesync.connection.ssh_link import SshLink
 from evidencesync.custody.documents import SESSION_NAMESPACE, SessionClaim
@@ -314,7 +314,7 @@ def _push_one(bench: Bench, number: int, reach: Any) -> int:
     progress = Progress()
     name = ItemName(Title("C"), Title(f"I{number}"))
     request = bench.request(name=name, retries=40, timeout_seconds=100)
-    link = first_link(reach, reach, request.retries, progress)
+    link = connect_first(reach, reach, request.retries, progress)
     return push(link, request, progress, again=reach).acquisition
 
 

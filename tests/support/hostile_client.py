@@ -14,7 +14,7 @@ import msgspec
 
 import evidencesync
 from evidencesync.connection.link import LocalLink, local_pair
-from evidencesync.connection.sender_connection import ALONE, Host
+from evidencesync.connection.sender_connection import SINGLE_SESSION, Host
 from evidencesync.custody.documents import (
     CUSTODY_NAMESPACE,
     MANIFEST_NAMESPACE,
@@ -84,7 +84,9 @@ ROOT = entry_of(b"", "directory")
 class HostileClient:
     """One session with the real `receive`, which runs in a thread. `ended` gives what it ended with."""
 
-    def __init__(self, bench: Bench, *, session: str | None = None, may_reconnect: bool = False, host: Host = ALONE) -> None:
+    def __init__(
+        self, bench: Bench, *, session: str | None = None, may_reconnect: bool = False, host: Host = SINGLE_SESSION
+    ) -> None:
         self.bench = bench
         self.host = host
         self.may_reconnect = may_reconnect

@@ -10,7 +10,7 @@ import pytest
 
 from evidencesync.acquire.push import push
 from evidencesync.connection import busy_server
-from evidencesync.connection.busy_server import first_link, pause_seconds
+from evidencesync.connection.busy_server import connect_first, pause_seconds
 from evidencesync.connection.link import LocalLink, local_pair
 from evidencesync.connection.progress import Progress
 from evidencesync.connection.sender_connection import Host
@@ -52,7 +52,7 @@ class Server:
 def test_a_first_connection_that_is_dropped_is_made_again_and_said() -> None:
     told: list[str] = []
     server = Server(DroppedError("dropped"), DroppedError("dropped"), "a link")
-    assert first_link(server, server, 5, Progress(tell=told.append)) == "a link"
+    assert connect_first(server, server, 5, Progress(notify=told.append)) == "a link"
     assert [line.rpartition(" (")[2] for line in told] == ["1 of 5)", "2 of 5)"]
     assert all("dropped; trying again" in line for line in told)
 
@@ -60,13 +60,13 @@ def test_a_first_connection_that_is_dropped_is_made_again_and_said() -> None:
 def test_it_is_dropped_for_good_after_so_many_attempts() -> None:
     server = Server(*[DroppedError(str(number)) for number in range(9)])
     with pytest.raises(DroppedError, match="3"):
-        first_link(server, server, 3, Progress())
+        connect_first(server, server, 3, Progress())
 
 
 @pytest.mark.parametrize("kind", [ConnectError, NoRemoteError, AuthenticationError, LinkLostError])
 def test_what_another_attempt_would_not_change_is_raised_at_once(kind: type[EvidenceSyncError]) -> None:
     with pytest.raises(kind):
-        first_link(Server(kind("no"), "a link"), Server("a link"), 5, Progress())
+        connect_first(Server(kind("no"), "a link"), Server("a link"), 5, Progress())
 
 
 def test_pauses_grow_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,7 @@ def test_a_push_waits_for_a_server_that_is_busy(tmp_path: Path) -> None:
     answers = iter([False, False, True])
     reach = served(bench, Host(lambda _who, _waits: next(answers), lambda: False))
     told: list[str] = []
-    outcome = push(reach(), bench.request(retries=5), Progress(tell=told.append), again=reach)
+    outcome = push(reach(), bench.request(retries=5), Progress(notify=told.append), again=reach)
     assert outcome.acquisition == 1
     assert ["as many sessions as it takes; trying again" in line for line in told] == [True, True]
 

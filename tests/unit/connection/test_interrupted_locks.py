@@ -100,7 +100,7 @@ def _take_answer() -> tuple[Callable[[], object], Any]:
 
 def _wait_for_answer() -> tuple[Callable[[], object], Any]:
     inbox: Inbox[bytes, bytes] = Inbox()
-    return (lambda: inbox.last_word(0.001)), inbox._lock
+    return (lambda: inbox.wait_for_error(0.001)), inbox._lock
 
 
 @pytest.mark.parametrize("made", [_put, _take, _close, _take_answer, _wait_for_answer])

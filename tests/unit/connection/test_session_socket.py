@@ -26,7 +26,7 @@ def test_who_comes_while_the_door_is_being_closed_is_not_let_in(tmp_path: Path, 
     monkeypatch.setattr(session_socket, "_is_own_user", wait_for_the_close)
     session_fd = os.open(tmp_path, os.O_RDONLY)
     try:
-        opened = SessionSocket(session_fd, SENDER.session, SENDER.key, may_leave=lambda: False, disturb=lambda: None)
+        opened = SessionSocket(session_fd, SENDER.session, SENDER.key, may_end=lambda: False, interrupt=lambda: None)
         answers: list[SocketLink | bool] = []
         requesting = threading.Thread(target=lambda: answers.append(request_resume(session_fd, SENDER)))
         requesting.start()

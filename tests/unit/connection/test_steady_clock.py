@@ -11,9 +11,9 @@ import pytest
 from evidencesync.acquire import reading
 from evidencesync.acquire.push import push
 from evidencesync.acquire.request import PushOutcome
-from evidencesync.connection import clock as clocks
-from evidencesync.connection.clock import SteadyClock, set_seconds
+from evidencesync.connection import process as clocks
 from evidencesync.connection.link import local_pair
+from evidencesync.connection.process import SteadyClock, set_seconds
 from evidencesync.connection.progress import Progress
 from evidencesync.evidence.utc_time import parse_utc_time
 from evidencesync.ingest.receive import receive
