@@ -40,7 +40,6 @@ from evidencesync.vault.catalog import (
     load_footer,
     load_header,
     load_receipt,
-    no_acquisition,
     read_published,
     stored_name,
 )
@@ -75,10 +74,7 @@ def list_output(path: Path) -> tuple[ListOutput, set[ExitCode]]:
 def show_output(path: Path, name: ItemName, acquisition: int | None) -> ShowOutput:
     """One acquisition, by default the last. Raises NotThereError, and what a document that is damaged raises."""
     item = Vault.open(path).item(name)
-    numbers = item.acquisitions()
-    number = acquisition if acquisition is not None else (numbers[-1] if numbers else 0)
-    if number not in numbers:
-        raise no_acquisition(item.layout, str(name), number)
+    number = item.choose_acquisition(acquisition)
     header, receipt = item.header(number), load_receipt(item.layout, number)
     state, footer = load_state(item.layout, number)
     custody = [ShownRecord(stored.record, stored.sha256) for stored in iter_records(item.ledger)]

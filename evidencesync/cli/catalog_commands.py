@@ -79,12 +79,11 @@ def show_acquisition(
 
 def _show_files(run: Run, vault: str, item: ItemChoice, files: FilesChoice, acquisition: int | None) -> None:
     from evidencesync.cli.catalog import files_lines, files_output
-    from evidencesync.cli.restore_command import chosen_acquisition
     from evidencesync.vault.vault import Vault
 
     opened = Vault.open(local_vault(vault)).item(item.name())
     below, after = (None if path is None else os.fsencode(path) for path in (files.below, files.after))
-    output = files_output(opened, chosen_acquisition(opened, acquisition), below, after, files.limit)
+    output = files_output(opened, opened.choose_acquisition(acquisition), below, after, files.limit)
     run.console.print_result(output, files_lines(output))
 
 

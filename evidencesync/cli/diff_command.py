@@ -50,13 +50,12 @@ def diff(
     """
     from evidencesync.cli.catalog import load_state
     from evidencesync.cli.comparison_outputs import SourceOutput
-    from evidencesync.cli.restore_command import chosen_acquisition
     from evidencesync.compare.acquisitions import compare_acquisitions
     from evidencesync.vault.vault import Vault
 
     name = item.name()
     opened = Vault.open(local_vault(vault)).item(name)
-    first, second = chosen_acquisition(opened, before), chosen_acquisition(opened, after)
+    first, second = opened.choose_acquisition(before), opened.choose_acquisition(after)
     found = compare_acquisitions(opened.layout, first, second, limit)
     states = [load_state(opened.layout, number)[0] for number in (first, second)]
     output = _output(name, first, second, found, *(SourceOutput(state.verdict, state.filtered) for state in states))

@@ -92,13 +92,12 @@ def export(
     from evidencesync.cli.verify_record import load_verifier
     from evidencesync.export.encrypt import load_recipients
     from evidencesync.export.run import ExportRequest, Format
-    from evidencesync.vault.timestamps import choose_acquisition
     from evidencesync.vault.vault import Vault
 
     format_wanted = _parse_format(what.form)
     opened = Vault.open(local_vault(vault))
     found = opened.item(item.name())
-    number = choose_acquisition(found, what.acquisition)
+    number = found.choose_acquisition(what.acquisition)
     recipients = load_recipients(what.encrypt_to) if what.encrypt_to else []
     is_folder = format_wanted is Format.BAGIT and not recipients
     place = expand(destination) if is_folder else expand_new_file(destination)

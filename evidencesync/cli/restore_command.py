@@ -114,7 +114,7 @@ def restore_copy(
         raise UsageError("--on-damage is fail or skip")
     verifier = load_verifier(run, recording) if recording.record else None
     found = Vault.open(local_vault(vault)).item(item.name())
-    number = chosen_acquisition(found, acquisition)
+    number = found.choose_acquisition(acquisition)
     request = _make_request(run, local_vault(vault), found, number, choice, destination, paths or [])
     progress = RestoreProgress()
     with shown(run.console, _RestoreView(progress)):
@@ -187,17 +187,6 @@ def record_details(output: RestoreOutput) -> dict[str, str]:
         "trust": "signers from outside the vault" if output.trust == "outside" else "the vault's own list of signers",
         "tool": f"evidencesync {evidencesync.__version__}",
     }
-
-
-def chosen_acquisition(item: VaultItem, acquisition: int | None) -> int:
-    """The acquisition that was named, or the last. Raises NotThereError."""
-    from evidencesync.vault.catalog import no_acquisition
-
-    numbers = item.acquisitions()
-    number = acquisition if acquisition is not None else (numbers[-1] if numbers else 0)
-    if number not in numbers:
-        raise no_acquisition(item.layout, str(item.name), number)
-    return number
 
 
 def _output(request: RestoreRequest, restored: Restored, name: ItemName, number: int, *, outside: bool) -> RestoreOutput:

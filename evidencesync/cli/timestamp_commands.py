@@ -195,11 +195,10 @@ def show(run: Run, vault: VaultPath, item: ItemChoice, acquisition: _Acquisition
 
 
 def _find(vault: str, item: ItemChoice, acquisition: int | None) -> tuple[VaultItem, int]:
-    from evidencesync.vault.timestamps import choose_acquisition
     from evidencesync.vault.vault import Vault
 
     found = Vault.open(local_vault(vault)).item(item.name())
-    return found, choose_acquisition(found, acquisition)
+    return found, found.choose_acquisition(acquisition)
 
 
 def _make_request(item: VaultItem, number: int, digest: str) -> Request:

@@ -120,22 +120,22 @@ def show_since(ledger: Ledger, seen: int) -> Iterator[Records]:
     """
     files = ledger.files()
     first = seen if 1 <= seen <= len(files) else len(files)
-    yield from _batches(ledger, files[first - 1 :] if first else [])
+    yield from record_batches(ledger, files[first - 1 :] if first else [])
 
 
 def show_after(ledger: Ledger, shown: int) -> Iterator[Records]:
     """Yields the records that a chain has got after number `shown`. Raises ChainError."""
-    yield from _batches(ledger, ledger.files()[shown:])
+    yield from record_batches(ledger, ledger.files()[shown:])
 
 
-def _batches(ledger: Ledger, files: list[RecordFile]) -> Iterator[Records]:
-    """Yields records in messages of bounded size."""
+def record_batches(ledger: Ledger, files: list[RecordFile], most: int = _BATCH, overhead: int = 0) -> Iterator[Records]:
+    """Yields records in messages of at most `most` bytes, with so much overhead for each record. The last one says that it is."""
     batch: list[tuple[bytes, bytes]] = []
     size = 0
     for file in files:
         stored = ledger.load(file)
-        length = len(stored.data) + len(stored.signature)
-        if batch and (size + length > _BATCH or len(batch) == MAX_RECORDS):
+        length = len(stored.data) + len(stored.signature) + overhead
+        if batch and (size + length > most or len(batch) == MAX_RECORDS):
             yield Records(file.sequence - len(batch), batch, more=True)
             batch, size = [], 0
         batch.append((stored.data, stored.signature))

@@ -29,8 +29,8 @@ from evidencesync.errors import (
     UntrustedSignerError,
 )
 from evidencesync.evidence.digest import Sha256Digest, sha256_of, sha512_of
-from evidencesync.ingest.admission import Admitted, show_since
-from evidencesync.limits import MAX_DETAILS, MAX_FRAME_BODY, MAX_RECORDS
+from evidencesync.ingest.admission import Admitted, record_batches, show_since
+from evidencesync.limits import MAX_DETAILS, MAX_FRAME_BODY
 from evidencesync.protocol.failures import error_of
 from evidencesync.protocol.messages import DATA_FRAME, Append, Failure, Records, Standing, decode_message
 from evidencesync.vault.heads import state_head
@@ -90,18 +90,10 @@ def _show(connection: SenderConnection, item: VaultItem, admitted: Admitted, sho
     files = item.ledger.files()
     head = Sha256Digest(bytes.fromhex(item.ledger.load(files[-1]).sha256)) if files else None
     connection.send(Standing(admitted.principal, len(files), head))
-    batch: list[tuple[bytes, bytes]] = []
-    size = 0
-    first = shown + 1
-    for file in files[shown:]:
-        stored = item.ledger.load(file)
-        more = len(stored.data) + len(stored.signature) + _OVERHEAD
-        if batch and (len(batch) == MAX_RECORDS or size + more > MAX_FRAME_BODY - _OVERHEAD):
-            connection.send(Records(first, batch, more=True))
-            first, batch, size = first + len(batch), [], 0
-        batch.append((stored.data, stored.signature))
-        size += more
-    connection.send(Records(first, batch, more=False))
+    for records in record_batches(item.ledger, files[shown:], MAX_FRAME_BODY - _OVERHEAD, _OVERHEAD):
+        connection.send(records)
+    if len(files) <= shown:
+        connection.send(Records(shown + 1, [], more=False))
     return len(files)
 
 

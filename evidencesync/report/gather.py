@@ -35,11 +35,11 @@ from evidencesync.report.manifests import compare_acquisitions, survey
 from evidencesync.report.maps import file_maps
 from evidencesync.vault.catalog import (
     acquisition_numbers,
+    choose_acquisition,
     item_folders,
     load_footer,
     load_header,
     load_receipt,
-    no_acquisition,
     nothing_of,
     stored_name,
 )
@@ -111,8 +111,8 @@ def _layouts(vault: Vault, shown: ReportScope) -> list[ItemLayout]:
         found = listed()  # once more: a first push may have ended meanwhile
         if not found:
             raise error
-    if shown.acquisition is not None and shown.acquisition not in acquisition_numbers(found[0]):
-        raise no_acquisition(found[0], f"{safe_text(shown.case)} / {safe_text(shown.item or '')}", shown.acquisition)
+    if shown.acquisition is not None:
+        choose_acquisition(found[0], f"{safe_text(shown.case)} / {safe_text(shown.item or '')}", shown.acquisition)
     return found
 
 

@@ -54,8 +54,17 @@ def acquisition_numbers(item: ItemLayout) -> list[int]:
     return sorted(number for name in names if (number := acquisition_number(name)) is not None)
 
 
-def no_acquisition(item: ItemLayout, whose: str, number: int) -> EvidenceSyncError:
-    """The error for an acquisition that is not published, by number. One that the chain records was removed, and is not there.
+def choose_acquisition(item: ItemLayout, whose: str, wanted: int | None) -> int:
+    """The acquisition that was named, by default the last. Raises NotThereError, and MissingOrExtraError for a removed one."""
+    numbers = acquisition_numbers(item)
+    number = wanted if wanted is not None else (numbers[-1] if numbers else 0)
+    if number not in numbers:
+        raise _no_acquisition(item, whose, number)
+    return number
+
+
+def _no_acquisition(item: ItemLayout, whose: str, number: int) -> EvidenceSyncError:
+    """The error for an acquisition that is not published. One that the chain records was removed, and is not there.
 
     An acquisition takes its place before its records take theirs: one that is published meanwhile is there after them.
     """

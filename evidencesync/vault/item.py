@@ -13,7 +13,7 @@ from evidencesync.custody.chain import ChainChecker, ChainSubject
 from evidencesync.custody.documents import CustodyRecord, ManifestHeader
 from evidencesync.errors import ChainError, InternalError, LimitExceededError, NameClashError, StorageError
 from evidencesync.evidence.identity import ItemName
-from evidencesync.vault.catalog import acquisition_numbers, load_header, readable_names, stored_name
+from evidencesync.vault.catalog import acquisition_numbers, choose_acquisition, load_header, readable_names, stored_name
 from evidencesync.vault.claims import SignerCheck
 from evidencesync.vault.layout import MANIFEST, MAX_ACQUISITION, ItemLayout, VaultLayout
 from evidencesync.vault.ledger import Ledger, iter_records
@@ -70,6 +70,10 @@ class VaultItem:
     def acquisitions(self) -> list[int]:
         """The numbers of all that is published, ascending."""
         return acquisition_numbers(self.layout)
+
+    def choose_acquisition(self, wanted: int | None) -> int:
+        """The acquisition that was named, by default the last. Raises NotThereError, MissingOrExtraError."""
+        return choose_acquisition(self.layout, str(self.name), wanted)
 
     def header(self, acquisition: int) -> ManifestHeader:
         """The header of a published manifest. Raises MissingOrExtraError, MalformedDocumentError."""

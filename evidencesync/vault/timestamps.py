@@ -17,7 +17,6 @@ from evidencesync.errors import ChainError, ChainGrewError, LockedError, Missing
 from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.files.disk import load_file, opened_folder, sync_folder
 from evidencesync.limits import MAX_SIGNATURE, MAX_TIMESTAMP
-from evidencesync.vault.catalog import no_acquisition
 from evidencesync.vault.claims import place_new_file
 from evidencesync.vault.heads import state_head
 from evidencesync.vault.item import ItemState, VaultItem, lock_item
@@ -66,15 +65,6 @@ class Attached:
 
 def _nothing() -> None:
     """No objection."""
-
-
-def choose_acquisition(item: VaultItem, wanted: int | None) -> int:
-    """The acquisition that is meant, by default the last. Raises NotThereError."""
-    numbers = item.acquisitions()
-    number = wanted if wanted is not None else (numbers[-1] if numbers else 0)
-    if number not in numbers:
-        raise no_acquisition(item.layout, str(item.name), number)
-    return number
 
 
 def load_stamped(item: VaultItem, number: int) -> bytes:
