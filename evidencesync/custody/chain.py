@@ -1,4 +1,4 @@
-"""The custody chain: that no record was removed, reordered, replaced or put in.
+"""Checks a custody chain: that no record was removed, reordered, replaced or inserted.
 
 The records of one chain are in order, whatever the clocks said that dated them. So what the vault had stated before it retired a
 key was signed before that.
@@ -18,7 +18,7 @@ from evidencesync.evidence.digest import sha256_of
 
 @dataclass(frozen=True, slots=True)
 class ChainSubject:
-    """Whose chain it is: an item's, or (without case and item) the vault's own."""
+    """The owner of a chain: an item, or (without case and item) the vault itself."""
 
     vault_id: str
     case: str | None = None
@@ -26,7 +26,7 @@ class ChainSubject:
 
     @classmethod
     def of(cls, record: CustodyRecord) -> ChainSubject:
-        """The chain that a record says it belongs to."""
+        """Returns the subject that a record names."""
         return cls(record.vault_id, record.case, record.item)
 
 
@@ -37,11 +37,11 @@ def follows(record: CustodyRecord, sequence: int, sha256: str | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ChainFacts:
-    """What a chain that holds together says.
+    """What a consistent chain states.
 
-    `digests` are the SHA-256 of all records in order, in hexadecimal: a receipt from outside that names a sequence and a
-    digest is compared with them, for a chain alone cannot show that its tail was cut off. `unfinished` is the number of
-    an acquisition whose `acquired` is the last record, so that its `received` was not linked in yet.
+    `digests` are the SHA-256 of all records in order, in hexadecimal. A receipt from outside that names a sequence and a
+    digest is compared with them, because a chain alone cannot show that its end was cut off. `unfinished` is the number of
+    an acquisition whose `acquired` is the last record: its `received` is not linked yet.
     """
 
     digests: tuple[str, ...] = ()
@@ -51,7 +51,7 @@ class ChainFacts:
 
     @property
     def length(self) -> int:
-        """How many records there are; the next one has this sequence and 1."""
+        """The number of records; the next record has this number plus 1."""
         return len(self.digests)
 
     @property
@@ -60,13 +60,13 @@ class ChainFacts:
         return self.digests[-1] if self.digests else None
 
     def holds(self, sequence: int, sha256: str) -> bool:
-        """Whether the record with this number is the very one that was seen before."""
+        """Whether the record with this number has this digest."""
         return 1 <= sequence <= len(self.digests) and self.digests[sequence - 1] == sha256
 
 
 @dataclass(slots=True)
 class ChainChecker:
-    """Takes a chain's records one after the other, as the exact bytes of their files."""
+    """Checks the records of a chain one after the other, given as the exact bytes of their files."""
 
     subject: ChainSubject
     _digests: list[str] = field(default_factory=list)
@@ -77,8 +77,8 @@ class ChainChecker:
     def add(self, document: bytes) -> CustodyRecord:
         """Checks the next record and returns it. Its signature is not looked at. Raises ChainError, naming the record.
 
-        1. It is a well-formed record.  2. Its number is the next.  3. It names the digest of the one before.
-        4. It is of this vault, case and item.  5. Acquisitions count up by one, each as `acquired` with its `received`
+        1. It is a well-formed record.  2. Its number is the next.  3. It names the digest of the record before it.
+        4. It belongs to this vault, case and item.  5. Acquisitions count up by one, each as `acquired` with its `received`
         right after it, and none after the item was sealed, which it is once.
         """
         expected = len(self._digests) + 1
@@ -98,7 +98,7 @@ class ChainChecker:
         return record
 
     def facts(self) -> ChainFacts:
-        """What was read so far."""
+        """Returns what the records that were added state."""
         unfinished = self._open.acquisition if self._open is not None else None
         return ChainFacts(tuple(self._digests), self._acquisitions, unfinished, self._sealed)
 

@@ -1,7 +1,7 @@
-"""CMS SignedData (RFC 5652) of exactly one signer, as a timestamp token is one (RFC 3161, clause 2.4.2).
+"""Reads and verifies CMS SignedData (RFC 5652) with exactly one signer: the form of a timestamp token (RFC 3161, clause 2.4.2).
 
 The signer's certificate is the one that the signed attributes name by its digest (RFC 2634, RFC 5035), so that no other
-certificate of the same key or name can be put in its place. Whether anybody trusts it is not asked here.
+certificate with the same key or name can replace it. Whether that certificate is trusted is not checked here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DIGESTS: Final[Mapping[str, str]] = MappingProxyType(
         "2.16.840.1.101.3.4.2.3": "sha512",
     }
 )
-"""The digests that count, by object identifier. SHA-1 and MD5 are no proof of anything any more."""
+"""The accepted digests, by object identifier. SHA-1 and MD5 are refused: they are broken."""
 
 _HASHES: Final[Mapping[str, hashes.HashAlgorithm]] = MappingProxyType(
     {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
@@ -37,10 +37,10 @@ _HASHES: Final[Mapping[str, hashes.HashAlgorithm]] = MappingProxyType(
 _SIGNED_DATA: Final = "1.2.840.113549.1.7.2"
 _CONTENT_TYPE: Final = "1.2.840.113549.1.9.3"
 _MESSAGE_DIGEST: Final = "1.2.840.113549.1.9.4"
-_SIGNING_CERTIFICATE: Final = "1.2.840.113549.1.9.16.2.12"  # by SHA-1, which only names: the signature is checked with it
+_SIGNING_CERTIFICATE: Final = "1.2.840.113549.1.9.16.2.12"  # by SHA-1: only to select the certificate
 _SIGNING_CERTIFICATE_V2: Final = "1.2.840.113549.1.9.16.2.47"
 _ED25519: Final = "1.3.101.112"
-_RSA: Final = "1.2.840.113549.1.1.1"  # the digest is that of the signer
+_RSA: Final = "1.2.840.113549.1.1.1"  # without a digest of its own: the signer names it
 _WITH_DIGEST: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "1.2.840.113549.1.1.11": ("rsa", "sha256"),
@@ -58,17 +58,17 @@ UNREADABLE: Final = (
     ValueError,
     TypeError,
     UnsupportedAlgorithm,
-    Warning,  # where warnings are made errors: what it warns of is no honest authority's
+    Warning,  # where warnings are errors: no honest authority issues what is warned of
     x509.DuplicateExtension,
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
-"""What cryptography raises for a certificate that is none; much of it only when a part is first looked at."""
+"""What cryptography raises for a malformed certificate; often only when a part is first accessed."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignedContent:
-    """What one signer signed, and with which certificate; the others that came along."""
+    """The signed content, the signer's certificate, and the other certificates in the token."""
 
     content: bytes
     certificate: x509.Certificate
@@ -85,11 +85,11 @@ class _Signer:
 
 
 def read_signed(token: DerReader, content_type: str) -> SignedContent:
-    """The content of a SignedData whose signature fits. Raises TimestampError.
+    """Returns the content of a SignedData after its signature was verified. Raises TimestampError.
 
     1. It is in its one form, holds content of this type and exactly one signer.  2. The signed attributes name the type and
-    the digest of that content, each once.  3. They name one of the certificates in it by its digest, and the signer is not
-    said to be another one.  4. The signature over them fits that certificate's key.
+    the digest of that content, each once.  3. They name one of the certificates in it by its digest, and the signer
+    identifier does not name another one.  4. The signature over them verifies with that certificate's key.
     """
     if token.oid() != _SIGNED_DATA:
         raise token.refuse("it is no signed data")
@@ -126,7 +126,7 @@ def read_signed(token: DerReader, content_type: str) -> SignedContent:
 
 
 def read_digest_algorithm(reader: DerReader) -> str:
-    """An AlgorithmIdentifier of a digest that counts, by its name. Raises TimestampError for another."""
+    """Reads an AlgorithmIdentifier and returns the digest's name. Raises TimestampError for a digest that is not accepted."""
     algorithm = reader.enter(SEQUENCE)
     oid = algorithm.oid()
     _end_parameters(algorithm)
@@ -137,12 +137,12 @@ def read_digest_algorithm(reader: DerReader) -> str:
 
 
 def digest_of(name: str, data: bytes) -> bytes:
-    """A digest of one of those names."""
+    """Returns the digest of `data` by the algorithm with that name."""
     return hashlib.new(name, data).digest()
 
 
 def _end_parameters(algorithm: DerReader) -> None:
-    """Parameters are NULL or absent."""
+    """Checks that the parameters are NULL or absent."""
     if algorithm.optional(NULL):
         raise algorithm.refuse("an algorithm has parameters that it cannot have")
     algorithm.end()
@@ -158,7 +158,7 @@ def _certificates(data: bytes) -> list[x509.Certificate]:
             raise reader.refuse("it brings certificates of a kind that no authority has")
         try:
             certificate = x509.load_der_x509_certificate(reader.take_whole())
-            _ = certificate.subject, certificate.issuer, certificate.serial_number  # read when they are first asked for
+            _ = certificate.subject, certificate.issuer, certificate.serial_number  # parsed at the first access: errors come here
         except UNREADABLE as error:
             raise reader.refuse("a certificate in it cannot be read") from error
         found.append(certificate)
@@ -176,13 +176,13 @@ def _read_signer(reader: DerReader) -> _Signer:
     oid = algorithm.oid()
     _end_parameters(algorithm)
     signature = reader.take(OCTETS)
-    reader.optional(context(1))  # unsigned attributes say nothing
+    reader.optional(context(1))  # unsigned attributes are ignored: anybody can add them
     reader.end()
     return _Signer(identifier, digest, attributes, oid, signature)
 
 
 def _attributes(data: bytes) -> dict[str, bytes]:
-    """Attributes by type, each with its only value."""
+    """Returns the attributes by type; each has exactly one value."""
     reader = DerReader(data, _WHAT)
     found: dict[str, bytes] = {}
     while reader.tag is not None:
@@ -209,7 +209,7 @@ def _check_content(attributes: dict[str, bytes], digest: str, content: bytes, co
 
 
 def _named_certificate(attributes: dict[str, bytes], certificates: list[x509.Certificate]) -> x509.Certificate:
-    """The certificate that the first ESSCertID names."""
+    """Returns the certificate that the first ESSCertID names."""
     v2 = attributes.get(_SIGNING_CERTIFICATE_V2)
     data = v2 if v2 is not None else attributes.get(_SIGNING_CERTIFICATE)
     if data is None:
@@ -230,7 +230,7 @@ def _named_certificate(attributes: dict[str, bytes], certificates: list[x509.Cer
 
 
 def _check_identifier(identifier: bytes, certificate: x509.Certificate) -> None:
-    """The unsigned words by which other programs find the certificate: issuer and number, or an identifier of the key."""
+    """Checks the unsigned signer identifier, which other programs use: issuer and serial number, or a key identifier."""
     reader = DerReader(identifier, _WHAT)
     if reader.tag != SEQUENCE:
         reader.take(context(0, constructed=False))
@@ -243,7 +243,7 @@ def _check_identifier(identifier: bytes, certificate: x509.Certificate) -> None:
 
 
 def _check_signature(certificate: x509.Certificate, signer: _Signer) -> None:
-    """The signature is over the attributes as a SET, and not as the marked field that they are stored as."""
+    """Verifies the signature over the attributes: encoded as a SET, not with the tag that they are stored with."""
     signed = der(SET, signer.attributes)
     try:
         _verify(certificate, signer, signed)

@@ -1,10 +1,9 @@
-"""Holds a vault to what was seen of its chains before: KnownChain by one comparison, ConsistencyCheck record by record.
+"""Compares a vault's chains with what was seen of them before: KnownChain in one comparison, ConsistencyCheck record by record.
 
-A head alone is a word that anybody can say. So a vault shows the record that was seen last, and all that came after it: each
-must name the digest of the one before, and bear a signature of the key that it names.
+A head alone proves nothing. So a vault shows the record that was seen last, and all records after it: each must name the digest
+of the record before it, and have a signature by the key that it names.
 
-A chain cannot show by itself that its end was cut off. Whoever remembers a record that he has seen can: its digest stands for all
-that were before it.
+A chain alone cannot show that its end was cut off. A remembered record can: its digest covers all records before it.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from evidencesync.limits import MAX_SEEN_DIGESTS, MAX_SHOWN_RECORDS
 
 
 class ChainComparison(Enum):
-    """What a chain is to one that was seen before."""
+    """How a chain relates to one that was seen before."""
 
     EXTENDS = "it goes on where it was, or has not changed"
     OLDER_COPY = "every record it has is one that was seen, but later ones are missing: an older copy"
@@ -34,14 +33,14 @@ class ChainComparison(Enum):
 
 @dataclass(frozen=True, slots=True)
 class KnownChain:
-    """A chain up to the record `sequence`: digests (hexadecimal) of the last records without a gap, at least of that one."""
+    """A chain up to the record `sequence`: the digests (hexadecimal) of its last records without a gap, at least of that one."""
 
     sequence: int
     digests: tuple[str, ...]
 
     @classmethod
     def of(cls, sequence: int, digests: Sequence[str]) -> KnownChain:
-        """That record and those before it, as far as they are worth keeping."""
+        """Makes a chain of that record and those before it, limited to MAX_SEEN_DIGESTS."""
         return cls(sequence, tuple(digests[-MAX_SEEN_DIGESTS:]))
 
     @property
@@ -50,18 +49,18 @@ class KnownChain:
         return self.digests[-1]
 
     def digest_of(self, sequence: int) -> str | None:
-        """The digest of a record; None where it is not known any more, or not yet."""
+        """Returns the digest of a record; None where it is not known (any more, or yet)."""
         place = len(self.digests) - 1 - (self.sequence - sequence)
         return self.digests[place] if 0 <= place < len(self.digests) else None
 
     def extended(self, *digests: str) -> KnownChain:
-        """The same chain with the next records."""
+        """Returns the same chain with further records."""
         return KnownChain.of(self.sequence + len(digests), (*self.digests, *digests))
 
     def compare(self, present: KnownChain) -> ChainComparison:
-        """What a chain that is there now is to this one, which was seen before.
+        """Compares the chain that is there now with this one, which was seen before.
 
-        `present` must reach back to this one's last record, or be known to hang together from there: what is older than its
+        `present` must reach back to this chain's last record, or be known to be linked from there: what is older than its
         digests counts as changed.
         """
         if present.sequence >= self.sequence:
@@ -74,12 +73,12 @@ class KnownChain:
 
 
 Keep = Callable[[CustodyRecord, bytes, bytes], None]
-"""Called with each record that was shown, its exact bytes and its signature, when both were found good."""
+"""Called with each record that was shown, its exact bytes and its signature, after both were checked."""
 
 
 @dataclass(slots=True)
 class ConsistencyCheck:
-    """One chain as a vault shows it, against what was `seen` of it before (None: nothing was).
+    """Checks one chain as a vault shows it against what was `seen` of it before (None: nothing).
 
     `vault_key` is the fingerprint of the vault's key. `place` is `CASE/ITEM`, folder names: what the vault's own chain states
     about that item is collected in `stated`.
@@ -100,19 +99,20 @@ class ConsistencyCheck:
 
     @property
     def known(self) -> KnownChain | None:
-        """As far as the chain is known now: what was seen before, and what was shown after it."""
+        """The chain as it is known now: what was seen before, and what was shown after it."""
         return self._known
 
     @property
     def sequence(self) -> int:
-        """The number of the last record that is known; 0 for none."""
+        """The number of the last known record; 0 for none."""
         return self._known.sequence if self._known is not None else 0
 
     def show(self, sequence: int, data: bytes, signature: bytes) -> None:
-        """Takes the next record that a vault shows, filed under a number.
+        """Checks the next record that a vault shows, filed under a number.
 
-        1. Within bounds, and a record of this very chain.  2. Under a number that is known: the very record. Under the next:
-        it follows. The first of all, where nothing is known, is believed.  3. Signed by the key that it names, which may sign it.
+        1. It is within bounds, and belongs to this chain.  2. With a known number, it is the same record. With the next number,
+        it follows. Where nothing is known, the first record is accepted as it is.  3. It is signed by the key that it names,
+        which may sign this type.
 
         Raises ForkedError, ChainError, SignatureError, LimitExceededError.
         """
@@ -127,7 +127,7 @@ class ConsistencyCheck:
         self.keep(record, data, signature)
 
     def finish(self) -> None:
-        """All was shown: the last record that was seen before must be among it. Raises RolledBackError or ForkedError."""
+        """Ends the check: the last record that was seen before must have been shown. Raises RolledBackError or ForkedError."""
         if self.seen is None or (self._last is not None and self._last.sequence >= self.seen.sequence):
             return
         if self._last is None:
@@ -143,7 +143,7 @@ class ConsistencyCheck:
         )
 
     def require_head(self, sequence: int, sha256: str | None) -> None:
-        """What was shown must end with the head that the vault states. Raises ChainError."""
+        """Checks that what was shown ends with the head that the vault states. Raises ChainError."""
         if self._last is None and sequence == 0:
             return
         if self._last != (KnownChain(sequence, (sha256,)) if sha256 is not None else None):
@@ -151,12 +151,12 @@ class ConsistencyCheck:
             raise ChainError(f"the vault says that {self._whose()} ends with record {sequence}, {sha256}, and shows {shown}")
 
     def require_stated(self, sequence: int, sha256: str) -> None:
-        """The vault's own chain must state this head of the item's. Raises ChainError."""
+        """Checks that the vault's own chain states this head of the item's chain. Raises ChainError."""
         if f"{sequence} {sha256}" not in self.stated:
             raise ChainError(f"{self._whose()} does not state the item's new head, record {sequence}, {sha256}")
 
     def require_key(self, remembered: str) -> None:
-        """The vault must have the key that it had when it was seen. Raises ForkedError."""
+        """Checks that the vault still has the key that it had when it was seen. Raises ForkedError."""
         if remembered != self.vault_key:
             raise ForkedError(
                 f"the vault {self.subject.vault_id} has the key {self.vault_key}; this machine has seen it with {remembered}",
@@ -164,7 +164,7 @@ class ConsistencyCheck:
             )
 
     def extend(self, *records: bytes) -> None:
-        """The next records, which were checked by whoever got them."""
+        """Adds the next records, which the caller has checked."""
         digests = [sha256_of(data).hex() for data in records]
         before = self._known.digests if self._known is not None else ()
         self._known = KnownChain.of(self.sequence + len(digests), (*before, *digests))
@@ -220,7 +220,7 @@ HINT = (
 
 
 def whose_chain(subject: ChainSubject) -> str:
-    """A chain's name, for people."""
+    """Returns a chain's name, for people."""
     if subject.case is None:
         return f"the own chain of the vault {safe_text(subject.vault_id)}"
     return f"the custody chain of {safe_text(subject.case)} / {safe_text(subject.item or '')}"

@@ -1,6 +1,6 @@
-"""DER (X.690), as far as timestamps need it: definite lengths in their one shortest form, and nothing left over.
+"""Reads and writes DER (X.690), as far as timestamps need it: definite lengths in their shortest form, nothing after the end.
 
-Only the order of a SET's elements is not judged: `openssl ts` itself writes certificates in the order of their chain.
+The order of a SET's elements is not checked: `openssl ts` itself writes certificates in the order of their chain.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _MAX_OID: Final = 64
 
 
 def context(number: int, *, constructed: bool = True) -> int:
-    """The tag of a field that is marked by its number."""
+    """Returns the context-specific tag with that number."""
     return (0xA0 if constructed else 0x80) | number
 
 
 class DerReader:
-    """Takes one value after the other from bytes. Every method raises TimestampError for what is not DER."""
+    """Reads values one after the other. Every method raises TimestampError for anything that is not DER."""
 
     def __init__(self, data: bytes, what: str) -> None:
         self._data = data
@@ -37,43 +37,43 @@ class DerReader:
         self._at = 0
 
     def refuse(self, why: str) -> TimestampError:
-        """The error to raise."""
+        """Returns the error to raise."""
         return TimestampError(f"{self._what} is malformed: {why}")
 
     @property
     def tag(self) -> int | None:
-        """The next value's tag; None at the end."""
+        """Returns the tag of the next value; None at the end."""
         return self._data[self._at] if self._at < len(self._data) else None
 
     def end(self) -> None:
-        """Nothing may be left."""
+        """Checks that no bytes are left."""
         if self._at != len(self._data):
             raise self.refuse("there is more than there should be")
 
     def take_whole(self) -> bytes:
-        """The next value with its tag and length, whatever it is."""
+        """Reads the next value, of any kind, with its tag and length."""
         start = self._at
         self._take(self.tag)
         return self._data[start : self._at]
 
     def take(self, tag: int) -> bytes:
-        """The contents of the next value, which must have this tag."""
+        """Reads the contents of the next value, which must have this tag."""
         return self._take(tag)
 
     def optional(self, tag: int) -> bytes | None:
-        """The contents of the next value if it has this tag."""
+        """Reads the contents of the next value if it has this tag; else None."""
         return self._take(tag) if self.tag == tag else None
 
     def enter(self, tag: int) -> DerReader:
-        """A reader of what the next value holds."""
+        """Returns a reader of the contents of the next value."""
         return DerReader(self._take(tag), self._what)
 
     def integer(self) -> int:
-        """A number, of any sign."""
+        """Reads an INTEGER, of any sign."""
         return self.to_integer(self._take(INTEGER))
 
     def to_integer(self, data: bytes) -> int:
-        """The number in the contents of an INTEGER."""
+        """Decodes the contents of an INTEGER."""
         if not 1 <= len(data) <= _MAX_INTEGER:
             raise self.refuse("a number is empty or too long")
         if len(data) > 1 and ((data[0] == 0 and data[1] < 0x80) or (data[0] == 0xFF and data[1] >= 0x80)):
@@ -81,7 +81,7 @@ class DerReader:
         return int.from_bytes(data, "big", signed=True)
 
     def oid(self) -> str:
-        """An object identifier in its dotted form."""
+        """Reads an object identifier, in its dotted form."""
         data = self._take(OID)
         if not 1 <= len(data) <= _MAX_OID or data[-1] & 0x80:
             raise self.refuse("an object identifier is cut off or too long")
@@ -98,7 +98,7 @@ class DerReader:
         return ".".join(map(str, [first, arcs[0] - 40 * first, *arcs[1:]]))
 
     def flag(self, *, default: bool) -> bool:
-        """A BOOLEAN that may be absent where it has its default value, and then must be."""
+        """Reads a BOOLEAN with a default, which DER omits where the value is the default."""
         data = self.optional(BOOLEAN)
         if data is None:
             return default
@@ -128,7 +128,7 @@ class DerReader:
 
 
 def der(tag: int, *parts: bytes) -> bytes:
-    """One value from the bytes that it holds."""
+    """Encodes one value from its contents."""
     data = b"".join(parts)
     if len(data) < 0x80:
         return bytes([tag, len(data)]) + data
@@ -137,12 +137,12 @@ def der(tag: int, *parts: bytes) -> bytes:
 
 
 def der_integer(value: int) -> bytes:
-    """A number that is not negative."""
+    """Encodes an INTEGER that is not negative."""
     return der(INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big"))
 
 
 def der_oid(dotted: str) -> bytes:
-    """An object identifier of at least three arcs."""
+    """Encodes an object identifier of at least three arcs."""
     first, second, *rest = map(int, dotted.split("."))
     encoded = bytearray()
     for arc in (40 * first + second, *rest):

@@ -1,6 +1,6 @@
-"""What is known of a case and its item beyond its bytes: named details, stated in records and put right by later ones.
+"""Named details of a case and its item (make, serial number ...): stated in records, corrected by later records.
 
-The names below are those that practice asks for (SWGDE, NIST SP 800-86, ISO/IEC 27037); any other may be given as well.
+The names below are those that the guides ask for (SWGDE, NIST SP 800-86, ISO/IEC 27037); any other name is allowed as well.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ITEM_DETAILS: Final[Mapping[str, str]] = MappingProxyType(
 DETAILS: Final[Mapping[str, str]] = MappingProxyType({**CASE_DETAILS, **ITEM_DETAILS})
 
 OUTSIDE: Final = "outside_recipient"
-"""Stated as `yes` by a hand-over to somebody whom the vault does not know, and who so cannot accept it."""
+"""Stated as `yes` by a hand-over to a person without a key that the vault trusts, who therefore cannot accept it."""
 EVENT_NAMES: Final = frozenset(
     {
         OUTSIDE,
@@ -55,10 +55,10 @@ EVENT_NAMES: Final = frozenset(
         "condition",
     }
 )
-"""Names under which records say what happened. They are no details of the item, and none may be called so."""
+"""Names that records use to state what happened. They are reserved: no detail of an item may have one of them."""
 
 STATING_TYPES: Final[frozenset[RecordType]] = frozenset({"acquired", "noted", "handed-over", "accepted"})
-"""Records whose details are about the item. `corrected` puts those of another record right."""
+"""Types of records whose details are about the item. `corrected` corrects those of another record."""
 
 _STRAY: Final = re.compile(r"[ -]+")
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,5}")
@@ -66,7 +66,7 @@ _NUMBER: Final = re.compile(r"[1-9][0-9]{0,5}")
 
 @dataclass(frozen=True, slots=True)
 class KnownDetail:
-    """What is known now under a name, and the number of the record that says so."""
+    """The current value of a detail, and the number of the record that states it."""
 
     name: str
     value: str
@@ -74,7 +74,7 @@ class KnownDetail:
 
 
 def detail_name(given: str) -> str:
-    """The name of a detail in its one spelling: `Serial number` is `serial_number`, a name of one's own stays as it is.
+    """Returns the name of a detail in its canonical spelling: `Serial number` is `serial_number`, an unknown name stays as it is.
 
     Raises UsageError.
     """
@@ -95,7 +95,7 @@ def detail_name(given: str) -> str:
 
 
 def make_details(given: list[tuple[str, str]], *, may_withdraw: bool = False) -> dict[str, str]:
-    """Details as a record takes them, each name once. An empty value withdraws a detail, where that is allowed.
+    """Checks details and returns them as a record holds them, each name once. An empty value withdraws a detail, where allowed.
 
     Raises UsageError.
     """
@@ -111,7 +111,7 @@ def make_details(given: list[tuple[str, str]], *, may_withdraw: bool = False) ->
 
 
 def check_text(text: str, what: str, *, may_be_empty: bool = False) -> str:
-    """A text as records take it. Raises UsageError."""
+    """Checks a text that is to be stored in a record, and returns it. Raises UsageError."""
     if not (text or may_be_empty) or len(text) > MAX_FREE_TEXT or not is_clean(text):
         raise UsageError(
             f"{what} cannot be recorded: {safe_text(text, 80)}",
@@ -121,24 +121,24 @@ def check_text(text: str, what: str, *, may_be_empty: bool = False) -> str:
 
 
 def record_number(record: CustodyRecord) -> int | None:
-    """The number of the record that this one answers or corrects; None where it names none in the one form."""
+    """Returns the number of the record that this one answers or corrects; None where it names none in the canonical form."""
     text = record.details.get("record", "")
     return int(text) if _NUMBER.fullmatch(text) else None
 
 
 @dataclass(slots=True)
 class DetailsFold:
-    """Takes a chain's records in order, and says what they add up to.
+    """Collects the details of a chain's records, added in order.
 
-    Under each name the last record that states it counts, as it was corrected: a correction of an early record leaves what
-    a later one says alone. A correction with an empty value withdraws what it corrects.
+    For each name the last record that states it counts, with its corrections: a correction of an earlier record does not
+    change what a later record states. A correction with an empty value withdraws what it corrects.
     """
 
     _stated: dict[int, dict[str, KnownDetail]] = field(default_factory=dict)
     _root: dict[int, int] = field(default_factory=dict)
 
     def add(self, record: CustodyRecord) -> None:
-        """The next record."""
+        """Adds the next record."""
         if record.type in STATING_TYPES:
             root = record.sequence
             self._stated[root] = {}
@@ -155,7 +155,7 @@ class DetailsFold:
                 self._stated[root][name] = KnownDetail(name, value, record.sequence)
 
     def known(self) -> list[KnownDetail]:
-        """What is known: the names that practice asks for first, in their order, then the others by name."""
+        """Returns all current details: the names that the guides ask for first, in their order, then the others by name."""
         found: dict[str, KnownDetail] = {}
         for details in self._stated.values():
             found.update(details)

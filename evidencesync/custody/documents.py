@@ -1,4 +1,4 @@
-"""The fields of the signed documents, in the order in which they are written.
+"""Defines the fields of the signed documents, in the order in which they are written.
 
 These structures are the contract of `docs/formats.md`; the JSON Schemas in `schemas/` are generated from them.
 """
@@ -21,7 +21,7 @@ Fingerprint = Annotated[str, msgspec.Meta(pattern="^SHA256:[A-Za-z0-9+/]{43}$", 
 VaultId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$", max_length=32)]
 SessionId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$", max_length=32)]
 Seconds = Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]{1,10}\.[0-9]{3,9}$", max_length=21)]
-"""A duration or an offset in decimal seconds, as text: documents hold no floats."""
+"""A duration or an offset in decimal seconds, as text: documents have no floating-point numbers."""
 AcquisitionNumber = Annotated[int, msgspec.Meta(ge=1, le=9999)]
 Direction = Literal["push", "pull", "local"]
 DigestsTakenAt = Literal["source", "arrival"]
@@ -32,7 +32,7 @@ class Document(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
 
 
 class Person(Document, frozen=True):
-    """Who acts and signs. `principal` is the name under which the key is trusted."""
+    """The person who acts and signs. `principal` is the name under which the key is trusted."""
 
     name: TitleText
     principal: TitleText
@@ -42,7 +42,7 @@ class Person(Document, frozen=True):
 
 
 class Origin(Document, frozen=True):
-    """Where the evidence was read."""
+    """The machine and path that the evidence was read from."""
 
     host: str
     operating_system: str
@@ -54,7 +54,7 @@ class Origin(Document, frozen=True):
 
 
 class Method(Document, frozen=True):
-    """With what, and how."""
+    """The tool, its version and its settings."""
 
     tool: str
     version: str
@@ -106,7 +106,7 @@ class ManifestHeader(Document, frozen=True):
 class ManifestFooter(Document, frozen=True):
     """Last line of a manifest: `counts` by entry type, `flags` by flag (only those that occur), bytes of all contents.
 
-    `remarks` counts what only the end of the walk could tell; absent where there is nothing of that.
+    `remarks` counts what is only known at the end of the walk; absent where there is nothing to count.
     """
 
     counts: dict[str, Count]
@@ -142,7 +142,7 @@ class Tally(Document, frozen=True):
 
 
 class Stored(Document, frozen=True):
-    """How the contents came to lie in the vault."""
+    """How the contents were stored in the vault."""
 
     written: Tally
     linked: Tally
@@ -151,7 +151,7 @@ class Stored(Document, frozen=True):
 
 
 class Traffic(Document, frozen=True):
-    """What it took. `wire_*` are bytes as the receiving process saw them: with SSH's own where it is the SSH server itself."""
+    """The cost of the transfer. `wire_*` are the bytes that the receiving process saw: as an SSH server, with those of SSH."""
 
     wire_received_bytes: Count
     wire_sent_bytes: Count
@@ -163,9 +163,9 @@ class Traffic(Document, frozen=True):
 
 
 class HostKeys(Document, frozen=True):
-    """SSH host keys, each as the receiving process itself knew it: null where there was no SSH, or where sshd holds the key.
+    """SSH host keys, each as the receiving process itself knew it: null without SSH, and where sshd holds the key.
 
-    What the sender saw stands in the manifest.
+    The manifest states what the sender saw.
     """
 
     receiver: Fingerprint | None
@@ -250,9 +250,9 @@ SESSION_NAMESPACE = "session@evidencesync"
 
 
 class SessionClaim(Document, frozen=True):
-    """What an examiner signs before any data travels (namespace `session@evidencesync`).
+    """The document that an examiner signs before any data is sent (namespace `session@evidencesync`).
 
-    It binds the vault's fresh nonce to this vault, item and session, so that the signature is of no use anywhere else.
+    It binds the vault's fresh nonce to this vault, item and session, so that the signature cannot be replayed elsewhere.
     """
 
     nonce: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$", min_length=2 * NONCE, max_length=2 * NONCE)]

@@ -1,8 +1,8 @@
-"""A run of manifest lines to entries: as strict as decoding each line by its type, in a fifth of the time.
+"""Decodes runs of manifest lines: as strict as decoding each line by its type, in a fifth of the time.
 
 A regular expression on every field of every line costs more than all other work together. So a run is decoded by a
-mirror of Entry that has no patterns; then each kind of field is checked by one expression over the whole run's values.
-Whatever does not pass is decoded once more, line by line and slowly, for an error that names the line.
+copy of Entry that has no patterns; then each kind of field is checked by one expression over the values of the whole run.
+A run that does not pass is decoded once more, line by line, for an error that names the line.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _CONTINUATION: Final = msgspec.json.Decoder(Continuation)
 
 
 def decode_run(block: bytes, lines_before: int) -> list[ManifestLine]:
-    """The entries and further lines in a run of whole lines, each of which must be in the one form a signer writes.
+    """Decodes a run of whole lines, each of which must be in the canonical form that a signer writes.
 
-    `lines_before` is for the error's text. Raises MalformedDocumentError.
+    `lines_before` gives the line number in an error. Raises MalformedDocumentError.
     """
     if len(block) > MAX_MANIFEST_LINE and max(map(len, block.split(b"\n"))) >= MAX_MANIFEST_LINE:
         raise MalformedDocumentError(f"a manifest's line after line {lines_before} is longer than any honest one")
@@ -59,12 +59,12 @@ def _decode_fast(block: bytes) -> list[ManifestLine] | None:
         entries: list[ManifestLine] = [Entry(*msgspec.structs.astuple(line)) for line in mirrored]
         same = _ENCODER.encode_lines(entries) == block
     except UNREADABLE:
-        return None  # not passed over: the slow way finds the line and raises
+        return None  # not ignored: the slow decoder finds the line and raises
     return entries if same and _fits_patterns(entries) else None
 
 
 def _fits_patterns(entries: list[Any]) -> bool:
-    """Whether every value that its type gives a regular expression matches it, from end to end and in ASCII."""
+    """Whether every value matches the regular expression of its type, from end to end and in ASCII."""
     for columns, pattern in _COLUMNS:
         values = [value for column in columns for value in map(column, entries) if value is not None]
         joined = "\n".join(values)
@@ -74,7 +74,7 @@ def _fits_patterns(entries: list[Any]) -> bool:
 
 
 def _constraints(annotation: Any) -> tuple[Any, msgspec.Meta | None]:
-    """The plain type of a field that may be absent, and its bounds."""
+    """Returns the plain type of a field that may be absent, and its bounds."""
     if get_origin(annotation) in (Union, UnionType):
         annotation = next(part for part in get_args(annotation) if part is not type(None))
     if get_origin(annotation) is Annotated:
@@ -84,7 +84,7 @@ def _constraints(annotation: Any) -> tuple[Any, msgspec.Meta | None]:
 
 
 def _mirror_of(struct: type[msgspec.Struct]) -> type[msgspec.Struct]:
-    """A copy of a struct whose fields keep all bounds but the patterns."""
+    """Returns a copy of a struct whose fields keep all bounds except the patterns."""
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
     for known in msgspec.structs.fields(struct):
         base, meta = _constraints(known.type)
@@ -105,7 +105,7 @@ def _mirror_of(struct: type[msgspec.Struct]) -> type[msgspec.Struct]:
 
 
 def _columns_of(struct: type[msgspec.Struct]) -> list[tuple[list[attrgetter[Any]], re.Pattern[str]]]:
-    """For each pattern in a struct: the fields that have it, and an expression for many such values, one a line."""
+    """Returns, for each pattern in a struct, the fields that have it, and an expression for many such values, one per line."""
     names: dict[str, list[attrgetter[Any]]] = {}
     for known in msgspec.structs.fields(struct):
         meta = _constraints(known.type)[1]

@@ -1,7 +1,7 @@
-"""Which entries may stand in a manifest, one after the other, and with which fields.
+"""Checks the entries of a manifest: their order, and which fields each type has.
 
-The order is that of a walk which visits each folder's names sorted by raw bytes, a folder before what is in it. So an
-entry's folder is always the last folder that was seen, or one above it, and one path is all the memory this takes.
+The order is that of a walk that visits the names of each folder sorted by raw bytes, a folder before its contents. So an
+entry's folder is always the last folder in the manifest or one above it, and one path is all that has to be remembered.
 """
 
 from __future__ import annotations
@@ -34,32 +34,32 @@ _NO_CONTENT: Final = frozenset({"vanished", "unreadable", "skipped"})
 _DEVICES: Final = frozenset({"block-device", "character-device"})
 _FLAG_RANK: Final = {flag: rank for rank, flag in enumerate(FLAG_ORDER)}
 _DEVICE_NUMBER: Final = re.compile(r"[0-9]{1,10}:[0-9]{1,10}")
-_MOST_ATTRIBUTES: Final = 2 * MAX_ATTRIBUTES  # of one entry: in base64, with their names
-_KNOWN_OWNERS: Final = 4096  # names that were found clean and are not looked at again
+_MOST_ATTRIBUTES: Final = 2 * MAX_ATTRIBUTES  # bytes of one entry: in base64, with their names
+_KNOWN_OWNERS: Final = 4096  # names that were checked already
 _FORBIDDEN_NAMES: Final = frozenset({b"", b".", b".."})
 
 
 class WalkOrder:
-    """Checks paths one after the other. Raises PathEscapeError for a path that could leave the root, else Malformed."""
+    """Checks the order of paths. Raises PathEscapeError for a path that could leave the root, else MalformedDocumentError."""
 
     __slots__ = ("_count", "_folder", "_key", "_parent", "single")
 
     def __init__(self) -> None:
         self._count = 0
-        self._folder = b""  # the last folder seen; all above it were seen, too
+        self._folder = b""  # the last folder; all folders above it were in the manifest, too
         self._key = b""  # the last path, with NUL for "/": so bytes sort as tuples of names do
-        self._parent: bytes | None = None  # the last path's folder: known to be there, and a well-formed path
+        self._parent: bytes | None = None  # the folder of the last path: known and well-formed
         self.single = False  # whether the manifest is of one file or device, without a root folder
 
     def admit(self, entry: Entry) -> bytes:
-        """The raw path of the next entry."""
+        """Checks the next entry and returns its raw path."""
         text = entry.path
         if text is not None and entry.path_b64 is None and text.isascii() and text.isprintable():
             raw = text.encode("ascii")
         else:
             raw = from_json_fields(text, entry.path_b64)
         parent, _, name = raw.rpartition(b"/")
-        if parent == self._parent:  # then only the name is new
+        if parent == self._parent:  # only the name has to be checked
             if name in _FORBIDDEN_NAMES or len(name) > MAX_NAME or len(raw) > MAX_PATH or b"\0" in name:
                 EvidencePath(raw)
                 raise MalformedDocumentError("a manifest lists its root twice")
@@ -86,7 +86,7 @@ class WalkOrder:
             raise MalformedDocumentError(f"an entry lies in a folder that is not in the manifest: {safe_text(raw, 120)}")
 
     def _begin(self, entry: Entry, raw: bytes) -> None:
-        """The first entry: the root folder, or the one file or device that is the whole source."""
+        """Checks the first entry: the root folder, or the one file or device that is the whole source."""
         if raw:
             self.single = True
             if b"/" in raw or entry.type not in ("file", "block-device"):
@@ -96,7 +96,7 @@ class WalkOrder:
 
 
 class FieldRules:
-    """Checks an entry's fields against its type, and the lists that may go on in further lines."""
+    """Checks an entry's fields against its type, and the lists that may continue in further lines."""
 
     __slots__ = ("_attribute", "_attribute_bytes", "_entry", "_error_end", "_hole_end", "_owners")
 
@@ -142,7 +142,7 @@ class FieldRules:
             self._check_lists(entry, entry)
 
     def admit_continuation(self, more: Continuation) -> None:
-        """Checks a further line of the entry before it: its lists go on where that entry's lists ended."""
+        """Checks a further line of the entry before it: its lists continue where that entry's lists ended."""
         entry = self._entry
         if entry is None:
             raise MalformedDocumentError("a manifest goes on with an entry that it has not begun")

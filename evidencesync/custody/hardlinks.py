@@ -1,8 +1,8 @@
-"""Hard links of a manifest: each must lead to an entry that is there, of the same kind and with the same content.
+"""Checks the hard links of a manifest: each must lead to an entry that is listed, of the same kind and with the same content.
 
-A manifest's reader keeps no entries, so it can only say that a link leads backwards. Whoever reads a manifest whole notes its
-links here as it goes along, and then has it read again, as often as it takes: what is looked for is bounded, whatever the
-manifest says. Receiving, checking and comparing ask this one place, so that what a vault takes is what `verify` passes.
+A manifest's reader keeps no entries, so it can only check that a link leads backwards. A caller that reads a whole manifest adds
+its entries here, and the targets are then looked for in further readings of the manifest: memory is bounded, whatever the
+manifest lists. Receiving, verifying and comparing all use this check, so that a vault accepts exactly what `verify` passes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.path import from_json_fields
 
-AT_ONCE: Final = 100_000  # targets that are looked for in one reading: some 25 MB of memory
+AT_ONCE: Final = 100_000  # targets that are looked for in one reading: about 25 MB of memory
 _TYPE_PLACE: Final = {name: place.to_bytes(1, "big") for place, name in enumerate(TYPE_ORDER)}
 
 Entries = Iterable[tuple[bytes, Entry]]
@@ -24,7 +24,7 @@ Entries = Iterable[tuple[bytes, Entry]]
 
 
 class FalseLink(NamedTuple):
-    """A hard link that does not hold. `listed`: its target is there, and is something else."""
+    """A hard link that is wrong. `listed`: its target is in the manifest, but is something else."""
 
     path: bytes
     target: bytes
@@ -32,7 +32,7 @@ class FalseLink(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What is wrong, for people."""
+        """Describes what is wrong, for people."""
         link, target = safe_text(self.path), safe_text(self.target)
         if self.listed:
             return f"{link} is another kind or other content than {target}, to which it is a hard link"
@@ -40,31 +40,31 @@ class FalseLink(NamedTuple):
 
 
 def is_hard_link(entry: Entry) -> bool:
-    """Whether an entry says that it is the same inode as one before it."""
+    """Whether an entry states that it is the same inode as one before it."""
     return entry.hardlink_to is not None or entry.hardlink_to_b64 is not None
 
 
 class HardLinkCheck:
-    """Takes all entries of a manifest in order (`add`), and finds the links that do not hold (`false_links`)."""
+    """Takes all entries of a manifest in order (`add`), and finds the wrong links (`false_links`)."""
 
     __slots__ = ("_at_once", "_batch", "count")
 
     def __init__(self, at_once: int = AT_ONCE) -> None:
         self.count = 0
-        """Links that were noted."""
+        """The number of links that were added."""
         self._at_once = at_once
         self._batch = _Batch(0, at_once)
 
     def add(self, path: bytes, entry: Entry) -> None:
-        """The next entry of the first reading, which was checked by itself."""
+        """Adds the next entry of the first reading; the entry itself was checked before."""
         if entry.hardlink_to is not None or entry.hardlink_to_b64 is not None:
             self._batch.add(self.count, entry)
             self.count += 1
 
     def false_links(self, again: Callable[[], Entries]) -> Iterator[FalseLink]:
-        """Every link that does not hold. `again` reads the manifest once more; it is not called where there are no links.
+        """Yields every wrong link. `again` reads the manifest once more; it is not called where there are no links.
 
-        In each reading the targets of some links are met, and the next ones are taken in. Only where something is wrong the
+        Each reading finds the targets of one batch of links, and collects the next batch. Only where something is wrong, the
         links themselves are read once more, for their names. Raises what `again` raises.
         """
         batch = self._batch
@@ -85,7 +85,7 @@ class HardLinkCheck:
 
 
 class _Wrong:
-    """Targets that are not there, and those that are something else, each with what the links to it say."""
+    """Targets that are missing, and those that are something else, each with what the links to it state."""
 
     __slots__ = ("lost", "other")
 
@@ -98,7 +98,7 @@ class _Wrong:
 
 
 class _Batch:
-    """The targets of the links from the number `start` up to `end`: what the links to each say of themselves."""
+    """The targets of the links from number `start` up to `end`, each with what the links to it state."""
 
     __slots__ = ("_most", "_rows", "end", "start", "wanted")
 
@@ -109,7 +109,7 @@ class _Batch:
         self._most = most
 
     def add(self, number: int, entry: Entry) -> None:
-        """A link, if it is the next one and there is room for it."""
+        """Adds a link, if it is the next one and there is room for it."""
         if number != self.end:
             return
         key, said = _key_of(_target_of(entry)), _said_by(entry)
@@ -121,7 +121,7 @@ class _Batch:
         self.end = number + 1
 
     def compare(self, path: bytes, entry: Entry, wrong: _Wrong) -> None:
-        """An entry, which may be one that is looked for."""
+        """Compares an entry with the links to it, if it is a target in this batch."""
         key = _key_of(path)
         wanted = self.wanted.pop(key, None)
         if wanted is not None:
@@ -146,16 +146,16 @@ def _target_of(entry: Entry) -> bytes:
 
 
 def _key_of(path: bytes) -> bytes:
-    """A path, which may be long, in 16 bytes."""
+    """Returns a key of 16 bytes for a path, which may be long."""
     return chunk_digest_of(path)
 
 
 def _said_by(entry: Entry) -> bytes:
-    """What an entry says of its inode: kind, whether something went wrong with it, and what is in it."""
+    """Encodes what an entry states of its inode: kind, whether reading it failed, and its content."""
     content = repr((entry.blake3, entry.target, entry.target_b64, entry.device_number)).encode()
     return _TYPE_PLACE[entry.type] + (b"\1" if entry.flags else b"\0") + chunk_digest_of(content)
 
 
 def _agree(one: bytes, other: bytes) -> bool:
-    """Whether two entries can be of one inode. What changed or failed between two readings of it may differ in content."""
+    """Whether two entries can be one inode. Where it changed or a read failed between the two readings, contents may differ."""
     return one[0] == other[0] and (one[2:] == other[2:] or bool(one[1] or other[1]))

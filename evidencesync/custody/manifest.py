@@ -1,7 +1,7 @@
-"""The manifest: a header line, one line or more an entry in walk order, a footer line. Written plainly, read with distrust.
+"""Writes and strictly reads manifests: a header line, one or more lines for each entry in walk order, a footer line.
 
-Reading is a state machine: header, entries, footer, done. It takes runs of whole lines, keeps no entry, and needs about
-7 microseconds a line (see `entrylines`).
+The reader is a state machine: header, entries, footer, done. It takes runs of whole lines, keeps no entries, and needs about
+7 microseconds for a line (see `entrylines`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from evidencesync.evidence.entry import Continuation, Entry
 from evidencesync.limits import ATTRIBUTES_PER_LINE, LIST_CAP_PER_LINE, MAX_HEADER_LINE, MAX_MANIFEST_LINE, MAX_PATH
 
 CheckedLine = tuple[bytes, ManifestLine]
-"""An entry (or a further line of one) with its raw path, which was checked: it cannot lead out of the root."""
+"""An entry (or a further line of one) with its checked raw path: it cannot lead out of the root."""
 
 _FOOTER_START: Final = b'{"counts":'
 _ENCODER: Final = msgspec.json.Encoder()
@@ -34,24 +34,24 @@ _FOOTER: Final = msgspec.json.Decoder(ManifestFooter)
 
 
 def encode_header(header: ManifestHeader) -> bytes:
-    """The first line. Raises MalformedDocumentError for a header that no reader would take."""
+    """Encodes the first line. Raises MalformedDocumentError for a header that a reader would refuse."""
     line = _ENCODER.encode(header) + b"\n"
     decode_header(line)
     return line
 
 
 def encode_entry(entry: Entry) -> bytes:
-    """One entry as one line; its lists must fit (see `encode_entry_lines`)."""
+    """Encodes an entry as one line; its lists must fit (see `encode_entry_lines`)."""
     return _ENCODER.encode(entry) + b"\n"
 
 
 def encode_continuation(more: Continuation) -> bytes:
-    """One further line of the entry before it."""
+    """Encodes one further line of the entry before it."""
     return _ENCODER.encode(more) + b"\n"
 
 
 def encode_entry_lines(entry: Entry) -> bytes:
-    """One entry, whose lists may be of any length, as a line and as many further lines as they need."""
+    """Encodes an entry with lists of any length, as one line and as many further lines as they need."""
     if entry.xattrs is None and entry.holes is None and entry.read_errors is None:
         return _ENCODER.encode(entry) + b"\n"
     lists: list[list[tuple[str, Any]]] = [
@@ -67,7 +67,7 @@ def encode_entry_lines(entry: Entry) -> bytes:
 
 
 def encode_footer(footer: ManifestFooter) -> bytes:
-    """The last line."""
+    """Encodes the last line."""
     return _ENCODER.encode(footer) + b"\n"
 
 
@@ -92,7 +92,7 @@ def _cut_attributes(attributes: dict[str, str]) -> Iterator[dict[str, str]]:
 
 
 def decode_header(line: bytes) -> ManifestHeader:
-    """The header of a manifest's first line (with its newline). Raises MalformedDocumentError."""
+    """Decodes a manifest's first line (with its newline). Raises MalformedDocumentError."""
     if len(line) > MAX_HEADER_LINE or not line.endswith(b"\n"):
         raise MalformedDocumentError("a manifest's header is too long, or has no end")
     header = decode_exactly(_HEADER, line[:-1], "the manifest's header")
@@ -113,7 +113,7 @@ def decode_last_line(end: bytes) -> ManifestFooter:
 
 
 def decode_footer(line: bytes) -> ManifestFooter:
-    """The footer of a manifest's last line (with its newline). Raises MalformedDocumentError."""
+    """Decodes a manifest's last line (with its newline). Raises MalformedDocumentError."""
     if not line.endswith(b"\n"):
         raise MalformedDocumentError("a manifest's last line has no end")
     footer = decode_exactly(_FOOTER, line[:-1], "the manifest's footer")
@@ -130,9 +130,9 @@ class _State(Enum):
 
 
 class ManifestReader:
-    """Reads one manifest, given in runs of whole lines, and checks all that can be checked without its files.
+    """Reads one manifest, given in runs of whole lines, and checks everything that can be checked without the files.
 
-    `header` is there after the first line, `footer` when `done`. Once an error was raised, the reader takes no more.
+    `header` is set after the first line, `footer` when `done`. After an error, the reader must not be used again.
     """
 
     def __init__(self) -> None:
@@ -147,7 +147,7 @@ class ManifestReader:
 
     @property
     def done(self) -> bool:
-        """Whether the footer was read, and agreed with what stood before it."""
+        """Whether the footer was read and agreed with the lines before it."""
         return self._state is _State.DONE
 
     @property
@@ -156,10 +156,10 @@ class ManifestReader:
         return self._order.single
 
     def read_lines(self, block: bytes) -> list[CheckedLine]:
-        """Reads a run of whole lines; the entries in it, each with its checked raw path.
+        """Reads a run of whole lines and returns its entries, each with its checked raw path.
 
-        Raises PathEscapeError for a path that could leave the root, and MalformedDocumentError for all else that is not
-        what a signer writes, whatever the bytes are.
+        Raises PathEscapeError for a path that could leave the root, and MalformedDocumentError for anything else that a
+        signer does not write, whatever the bytes are.
         """
         if not block:
             return []
@@ -182,7 +182,7 @@ class ManifestReader:
         return checked
 
     def finish(self) -> ManifestFooter:
-        """The footer, at the end of the input. Raises MalformedDocumentError when the manifest has not ended."""
+        """Returns the footer, at the end of the input. Raises MalformedDocumentError when the manifest has not ended."""
         if self.footer is None or self._state is not _State.DONE:
             raise MalformedDocumentError(f"a manifest ends without its footer, after line {self._lines}")
         return self.footer
@@ -191,7 +191,7 @@ class ManifestReader:
         if self.tally.counts == {}:
             raise MalformedDocumentError("a manifest lists nothing, not even its root")
         footer = decode_footer(line)
-        for remark, count in (footer.remarks or {}).items():  # the entries cannot tell: these are the signer's own words
+        for remark, count in (footer.remarks or {}).items():  # not computable from the entries: taken as the signer states them
             self.tally.remark(remark, count)
         if encode_footer(self.tally.footer(footer.finished)) != line:
             raise MalformedDocumentError("a manifest's footer does not agree with its entries")
@@ -219,9 +219,9 @@ class ManifestReader:
 
 
 def read_manifest(blocks: Iterable[bytes], reader: ManifestReader | None = None) -> Iterator[CheckedLine]:
-    """Reads a whole manifest given in blocks of any size; every entry in turn. At the end, `reader.footer` is there.
+    """Reads a whole manifest given in blocks of any size, and yields every entry. At the end, `reader.footer` is set.
 
-    At most one line is held back, and no more than a line may be long. Raises as `ManifestReader` does.
+    At most one line is buffered, and no more than the longest allowed line. Raises as `ManifestReader` does.
     """
     reader = ManifestReader() if reader is None else reader
     rest = b""
@@ -248,9 +248,9 @@ class WholeEntry(NamedTuple):
 
 
 def whole_entries(lines: Iterable[CheckedLine], takes: Callable[[bytes], bool] | None = None) -> Iterator[WholeEntry]:
-    """Joins the lines of each entry of a manifest, or of those whose path `takes` wants; it is asked for all, in order.
+    """Joins the lines of each entry of a manifest: of all, or of those for whose path `takes` returns true.
 
-    Whoever reads the lines bounds how many attributes an entry can have.
+    `takes` is called for all paths, in order. The reader of the lines bounds the number of attributes of an entry.
     """
     last: tuple[bytes, Entry] | None = None
     attributes: dict[str, str] | None = None

@@ -1,4 +1,4 @@
-"""Public keys as SSH writes them: which kinds may sign, in which exact form, and how each one checks a signature.
+"""Parses SSH public keys, strictly, and verifies signatures with them: Ed25519, ECDSA, RSA, and FIDO keys of the first two.
 
 Sources: RFC 8709 (Ed25519), RFC 5656 (ECDSA), RFC 8332 (RSA with SHA-2), OpenSSH's PROTOCOL.u2f (FIDO keys).
 """
@@ -30,7 +30,7 @@ ECDSA_PREFIX: Final = "ecdsa-sha2-"
 MIN_RSA_BITS: Final = 3072
 MAX_RSA_BITS: Final = 16384  # the largest that OpenSSL computes with
 MAX_RSA_EXPONENT_BITS: Final = 64  # likewise, for moduli above 3072 bits
-USER_PRESENT: Final = 0x01  # CTAP: the authenticator saw a touch
+USER_PRESENT: Final = 0x01  # CTAP flag: the user touched the authenticator
 
 _SIGNED_WITH: Final[dict[str, type[hashes.HashAlgorithm]]] = {"rsa-sha2-256": hashes.SHA256, "rsa-sha2-512": hashes.SHA512}
 _Check = Callable[[str, WireReader, bytes], None]
@@ -45,9 +45,9 @@ class InvalidPublicKeyError(SignatureError):
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """One public key: its algorithm and its exact blob, which is what is compared. Raises InvalidPublicKeyError.
+    """One public key: its algorithm and its exact blob; keys are compared by blob. Raises InvalidPublicKeyError.
 
-    For a FIDO key the application string is part of the blob, and so of the key.
+    The blob of a FIDO key contains the application string, so that is a part of the key.
     """
 
     algorithm: str
@@ -69,7 +69,7 @@ class PublicKey:
 
     @classmethod
     def from_blob(cls, blob: bytes) -> PublicKey:
-        """The key of a blob as it stands in signatures and agent replies."""
+        """Parses a key blob, as in signatures and agent replies."""
         try:
             algorithm = WireReader(blob).text()
         except WireError as error:
@@ -78,7 +78,7 @@ class PublicKey:
 
     @classmethod
     def from_line(cls, line: str | bytes) -> PublicKey:
-        """The key of a line `ALGORITHM BASE64 [COMMENT]`, as in a .pub file."""
+        """Parses a line `ALGORITHM BASE64 [COMMENT]`, as in a .pub file."""
         try:
             text = line.decode("utf-8") if isinstance(line, bytes) else line
         except UnicodeDecodeError as error:
@@ -90,19 +90,19 @@ class PublicKey:
 
     @property
     def fingerprint(self) -> str:
-        """`SHA256:` and the digest in base64 without padding, as `ssh-keygen -l` prints it."""
+        """The fingerprint as `ssh-keygen -l` prints it: `SHA256:` and the digest in base64 without padding."""
         digest = hashlib.sha256(self.blob).digest()
         return "SHA256:" + base64.b64encode(digest).decode("ascii").rstrip("=")
 
     def line(self, comment: str = "") -> str:
-        """The key as one line of a .pub file, without a newline."""
+        """Returns the key as one line of a .pub file, without a newline."""
         return f"{self.algorithm} {base64.b64encode(self.blob).decode('ascii')} {comment}".rstrip()
 
     def verify(self, signature: bytes, data: bytes) -> None:
-        """Checks an SSH signature blob (algorithm, signature, for FIDO flags and counter) over `data`.
+        """Verifies an SSH signature blob (algorithm, signature, for FIDO keys flags and counter) over `data`.
 
-        Raises SignatureError for a blob that is malformed or of another algorithm, and for a signature that does not fit.
-        Of the two forms of a good ECDSA signature both fit: see `has_low_s`.
+        Raises SignatureError for a blob that is malformed or of another algorithm, and for a signature that does not verify.
+        Of a valid ECDSA signature both forms verify: see `has_low_s`.
         """
         reader = WireReader(signature)
         algorithm = reader.text()
@@ -115,7 +115,7 @@ class PublicKey:
 
 
 def decode_base64(text: str) -> bytes:
-    """Canonical base64 (no foreign characters, full padding, no stray bits). Raises InvalidPublicKeyError."""
+    """Decodes canonical base64 (no other characters, full padding, no extra bits). Raises InvalidPublicKeyError."""
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
@@ -143,7 +143,7 @@ def _read_key(algorithm: str, reader: WireReader) -> _Check:
 # --- Ed25519 -----------------------------------------------------------------------------------------------------------
 
 _ED25519_PRIME: Final = 2**255 - 19
-# The y coordinates of the eight points of small order. With one of them as a key, a signature says nothing.
+# The y coordinates of the eight points of small order. With one of them as a key, a signature proves nothing.
 _ORDER_8: Final = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
 _WEAK_Y: Final = frozenset({0, 1, _ED25519_PRIME - 1, _ORDER_8, _ED25519_PRIME - _ORDER_8})
 
@@ -234,7 +234,7 @@ def _read_ecdsa(name: str, reader: WireReader) -> _Check:
     key = ec.EllipticCurvePublicKey.from_encoded_point(curve.curve, point)
     numbers = key.public_numbers()
     half = curve.order.bit_length() // 2
-    # OpenSSH refuses such points as well (sshkey_ec_validate_public); no honest key has one.
+    # OpenSSH refuses such points as well (sshkey_ec_validate_public); no proper key has one.
     if any(n.bit_length() <= half or n >= curve.order - 1 for n in (numbers.x, numbers.y)):
         raise InvalidPublicKeyError("an ECDSA key has a weak point")
 
@@ -251,16 +251,16 @@ def _read_ecdsa(name: str, reader: WireReader) -> _Check:
 
 
 def has_low_s(key: PublicKey, signature: bytes) -> bool:
-    """Whether a signature blob is in the one form that nobody can make another good one from. True of all but ECDSA.
+    """Whether a signature blob is in the canonical low-s form. True for all algorithms but ECDSA.
 
-    Of an ECDSA signature (r, s) anybody can make (r, n - s), which is as good: n is the order of the curve's group. The form with
-    the lower s is the one that counts. Raises SignatureError for a blob that is none of this key.
+    From an ECDSA signature (r, s) anybody can compute (r, n - s), which verifies as well: n is the order of the curve's group.
+    Only the form with the lower s is canonical. Raises SignatureError for a blob that is not a signature by this key's algorithm.
     """
     return low_s_form(key, signature) == signature
 
 
 def low_s_form(key: PublicKey, signature: bytes) -> bytes:
-    """The same signature in the form that `has_low_s` asks for. Signers write either: OpenSSH and tokens, as chance has it."""
+    """Returns the same signature in low-s form. OpenSSH and tokens write either form, at random."""
     curve = _CURVES.get(key.algorithm)
     if curve is None:
         return signature
@@ -298,7 +298,7 @@ def _read_rsa(reader: WireReader) -> _Check:
 
 
 def pad_rsa_signature(key: PublicKey, signature: bytes) -> bytes:
-    """An RSA signature blob with its number at full length; some agents drop leading zeros. Others are left alone."""
+    """Pads the number in an RSA signature blob to full length: some agents drop leading zeros. Other blobs stay as they are."""
     if key.algorithm != RSA:
         return signature
     blob, reader = WireReader(key.blob), WireReader(signature)

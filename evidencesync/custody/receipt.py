@@ -1,4 +1,4 @@
-"""The receipt: the vault's signed statement of what it holds on its disk, and what it must agree with."""
+"""Encodes, decodes and checks receipts: the vault's signed statements of what it has on its disk."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _DECODER: Final = msgspec.json.Decoder(Receipt)
 
 
 def encode_receipt(receipt: Receipt) -> bytes:
-    """The exact bytes to store and sign. Raises MalformedDocumentError for a receipt that no reader would take."""
+    """Returns the exact bytes to store and sign. Raises MalformedDocumentError for a receipt that a reader would refuse."""
     data = encode_readable(receipt)
     decode_receipt(data)
     return data
 
 
 def decode_receipt(data: bytes) -> Receipt:
-    """The receipt of exact bytes. Raises MalformedDocumentError."""
+    """Decodes a receipt from its exact bytes. Raises MalformedDocumentError."""
     receipt = decode_readable(_DECODER, data, MAX_RECORD, "the receipt")
     check_texts(receipt, "the receipt")
     check_title(receipt.case, "the receipt")
@@ -36,9 +36,9 @@ def decode_receipt(data: bytes) -> Receipt:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptFacts:
-    """What whoever checks a receipt knows for himself. Digests are hexadecimal; None is what he cannot know.
+    """What the checker of a receipt knows independently. Digests are hexadecimal; None is not known.
 
-    A sender knows all but the sums, the recipes and the previous receipt; `verify` knows everything.
+    A sender knows everything except the sums, the recipes and the previous receipt; `verify` knows everything.
     """
 
     header: ManifestHeader
@@ -56,7 +56,7 @@ class ReceiptFacts:
 
 @dataclass(frozen=True, slots=True)
 class ReceiptMismatch:
-    """One field in which a receipt is not what it should be."""
+    """One field of a receipt with a wrong value."""
 
     field: str
     expected: str
@@ -67,9 +67,9 @@ class ReceiptMismatch:
 
 
 def check_receipt(receipt: Receipt, facts: ReceiptFacts) -> list[ReceiptMismatch]:
-    """Compares a receipt with what is known; every difference, in the order of the receipt's fields.
+    """Compares a receipt with what is known, and returns every difference, in the order of the receipt's fields.
 
-    Empty means that the receipt is about this very manifest and all it lists. Signatures are not looked at.
+    An empty list means that the receipt is about this manifest and all that it lists. Signatures are not checked here.
     """
     header = facts.header
     known: list[tuple[str, object, object]] = [
@@ -97,7 +97,7 @@ def check_receipt(receipt: Receipt, facts: ReceiptFacts) -> list[ReceiptMismatch
 
 
 def _totals(receipt: Receipt, facts: ReceiptFacts) -> list[tuple[str, object, object]]:
-    """Every content of the manifest was met at each point that was taken, none at any other, and is stored in some way."""
+    """Returns the totals to compare: every content was counted at each point that was taken, and is stored in some way."""
     expected, none = Tally(files=facts.contents, bytes=facts.footer.bytes), Tally(files=0, bytes=0)
     points = receipt.points
     met = [

@@ -1,4 +1,4 @@
-"""Custody records: one numbered, signed statement each, and the table of who may sign which."""
+"""Encodes and decodes custody records, and states which key may sign which type."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DECODER: Final = msgspec.json.Decoder(CustodyRecord)
 
 
 class SignedBy(Enum):
-    """Whose key must have signed a record."""
+    """The key that must sign a record."""
 
     VAULT = "the vault's key"
     ACQUIRER = "the signer of the acquisition's manifest"
@@ -45,27 +45,27 @@ SIGNERS: Final[Mapping[RecordType, SignedBy]] = MappingProxyType(
     }
 )
 VAULT_TYPES: Final[frozenset[RecordType]] = frozenset({"made", "trust-changed", "heads"})
-"""Records of the vault's own chain, which are about no case and item; all others are about one."""
+"""Types of records of the vault's own chain, without a case and an item; all others are about an item."""
 
 
 SIGNATURE_FORM: Final[Mapping[str, str]] = MappingProxyType({"signatures": "low-s"})
-"""What a vault's first record says where the vault takes signatures in one form only. Older vaults do not say so."""
+"""Details of a vault's first record, where the vault accepts signatures in low-s form only. Older vaults lack them."""
 
 
 def demands_low_s(made: CustodyRecord) -> bool:
-    """Whether all signatures in a vault with this first record are in the form that nobody can make another good one from."""
+    """Whether a vault with this first record accepts signatures in low-s form only."""
     return made.type == "made" and SIGNATURE_FORM.items() <= made.details.items()
 
 
 def encode_record(record: CustodyRecord) -> bytes:
-    """The exact bytes to store and sign. Raises MalformedDocumentError for a record that no reader would take."""
+    """Returns the exact bytes to store and sign. Raises MalformedDocumentError for a record that a reader would refuse."""
     data = encode_readable(record)
     decode_record(data)
     return data
 
 
 def decode_record(data: bytes) -> CustodyRecord:
-    """The record of exact bytes, with all fields its type needs. Raises MalformedDocumentError."""
+    """Decodes a record from its exact bytes; its type's fields must be there. Raises MalformedDocumentError."""
     record = decode_readable(_DECODER, data, MAX_RECORD, "a custody record")
     what = f"custody record {record.sequence} ({record.type})"
     check_texts(record, what)
@@ -96,7 +96,7 @@ def _check_subject(record: CustodyRecord, what: str) -> None:
 
 
 def record_name(record: CustodyRecord) -> str:
-    """The name of the record's file in a custody folder: `NNNN-TYPE.json`; its signature's has `.sig` after it."""
+    """Returns the name of the record's file in a custody folder: `NNNN-TYPE.json`; the signature's name adds `.sig`."""
     return f"{record.sequence:04d}-{record.type}.json"
 
 

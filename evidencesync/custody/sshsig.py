@@ -1,7 +1,7 @@
-"""Signatures over documents, in OpenSSH's SSHSIG form (PROTOCOL.sshsig), and a verifier that is stricter than most.
+"""Makes and verifies signatures over documents, in OpenSSH's SSHSIG format (PROTOCOL.sshsig).
 
-Exactly one form is taken: one armor block as `ssh-keygen -Y sign` writes it, nothing before or after it, version 1, no
-reserved bytes, digest sha512, the very namespace that is asked for. What `ssh-keygen -Y verify` refuses is refused here.
+The verifier accepts exactly one form: one armor block as `ssh-keygen -Y sign` writes it, nothing before or after it, version 1,
+no reserved bytes, digest sha512, the expected namespace. What `ssh-keygen -Y verify` refuses is refused here, too.
 """
 
 from __future__ import annotations
@@ -41,30 +41,30 @@ _MAX_NAMESPACE: Final = 128
 
 
 class SigningKey(Protocol):
-    """Whatever holds a private key: a key file, an agent, a vault."""
+    """A private key: in a file, in an agent, or of a vault."""
 
     @property
     def public_key(self) -> PublicKey:
-        """The public part, by which the signature will be checked."""
+        """The public key that verifies its signatures."""
         ...
 
     def sign(self, data: bytes) -> bytes:
-        """The SSH signature blob over `data`: algorithm and signature as strings; with RSA it is rsa-sha2-512.
+        """Returns the SSH signature blob over `data`: algorithm and signature as strings; with RSA it is rsa-sha2-512.
 
-        May wait for a person (a passphrase, a touch). Raises SigningKeyError.
+        May wait for a person (a passphrase, a touch of the token). Raises SigningKeyError.
         """
         ...
 
 
 def encode_armor(blob: bytes) -> bytes:
-    """The text form of a blob, byte for byte as ssh-keygen writes it: 70 columns, a newline at the end."""
+    """Armors a blob, byte for byte as ssh-keygen does: 70 columns, a newline at the end."""
     text = base64.b64encode(blob)
     lines = [text[start : start + _COLUMNS] + b"\n" for start in range(0, len(text), _COLUMNS)]
     return _BEGIN + b"".join(lines) + _END
 
 
 def decode_armor(armored: bytes) -> bytes:
-    """The blob of an armored signature. Raises SignatureError unless it is the one text that `encode_armor` makes."""
+    """Returns the blob of an armored signature. Raises SignatureError unless the text is exactly what `encode_armor` makes."""
     if len(armored) > MAX_SIGNATURE:
         raise SignatureError(f"a signature is {len(armored)} bytes long; the limit is {MAX_SIGNATURE}")
     if not armored.startswith(_BEGIN) or not armored.endswith(b"\n" + _END):
@@ -79,22 +79,22 @@ def decode_armor(armored: bytes) -> bytes:
 
 
 def signing_input(namespace: str, sha512: bytes) -> bytes:
-    """The bytes a key signs for a document whose SHA-512 is given (PROTOCOL.sshsig, clause 3)."""
+    """Returns the bytes that a key signs for a document with this SHA-512 (PROTOCOL.sshsig, clause 3)."""
     _check_request(namespace, sha512)
     return _MAGIC + _strings(namespace.encode("ascii"), b"", _HASH.encode("ascii"), sha512)
 
 
 def encode_signature(public_key: PublicKey, namespace: str, signature_blob: bytes) -> bytes:
-    """The armored signature as it stands in a .sig file."""
+    """Returns the armored signature, as in a .sig file."""
     envelope = _strings(public_key.blob, namespace.encode("ascii"), b"", _HASH.encode("ascii"), signature_blob)
     return encode_armor(_MAGIC + write_uint32(_VERSION) + envelope)
 
 
 def sign_document(signer: SigningKey, namespace: str, sha512: bytes) -> bytes:
-    """Signs a document by its SHA-512; the armored signature.
+    """Signs a document by its SHA-512, and returns the armored signature.
 
-    What the signer returns is checked before it is believed, and put into the one form that counts: half of what OpenSSH and
-    tokens make with ECDSA is in the other one. Raises SigningKeyError.
+    The signer's blob is verified before it is used, and converted to low-s form: half of the ECDSA signatures of OpenSSH and of
+    tokens are in the other form. Raises SigningKeyError.
     """
     try:
         signed = low_s_form(signer.public_key, signer.sign(signing_input(namespace, sha512)))
@@ -106,11 +106,11 @@ def sign_document(signer: SigningKey, namespace: str, sha512: bytes) -> bytes:
 
 
 def verify_signature(armored: bytes, namespace: str, sha512: bytes, *, low_s: bool = False) -> PublicKey:
-    """Checks one signature over a document's SHA-512 and returns the key that made it. It says nothing about trust.
+    """Verifies a signature over a document's SHA-512 and returns the key that made it. Trust is not checked here.
 
-    1. The armor is the one canonical text.  2. Magic and version 1.  3. A usable key, in its one form.
-    4. The very namespace, nothing reserved, sha512.  5. Nothing follows.  6. The signature fits, by the key's own rules.
-    7. With `low_s`: nobody can have made it from another one (`publickey.has_low_s`). Raises SignatureError.
+    1. The armor is the canonical text.  2. Magic and version 1.  3. A usable key, in its canonical form.
+    4. The expected namespace, nothing reserved, sha512.  5. Nothing follows.  6. The signature verifies, by the key's rules.
+    7. With `low_s`: it is in low-s form (`publickey.has_low_s`), so it was not computed from another one. Raises SignatureError.
     """
     _check_request(namespace, sha512)
     reader = WireReader(decode_armor(armored))  # 1
@@ -133,7 +133,7 @@ def verify_signature(armored: bytes, namespace: str, sha512: bytes, *, low_s: bo
 
 
 def is_malleable(armored: bytes) -> bool:
-    """Whether a good signature is in the form of which anybody can make the other one. Raises SignatureError for none."""
+    """Whether a valid signature is not in low-s form. Raises SignatureError for bytes that are not a signature."""
     reader = WireReader(decode_armor(armored))
     reader.take(len(_MAGIC))
     reader.uint32()

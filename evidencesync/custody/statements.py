@@ -1,7 +1,7 @@
-"""What an item's records say to one another: who handed over to whom, who accepted, and what is corrected.
+"""Checks what an item's records state about each other: hand-overs, acceptances, corrections.
 
-A hand-over is two records, by two signers: one says to whom, the other accepts. They may be days and machines apart. A chain
-can be whole and its hand-overs wrong, so that is looked at here, and not in `custody.chain`.
+A hand-over is two records by two signers: one names the recipient, the other accepts. They may be made days apart and on two
+machines. The links of a chain can be sound and its hand-overs wrong: so they are checked here, and not in `custody.chain`.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ ViolationSlug = Literal["no-hand-over", "wrong-recipient", "wrong-reference"]
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """Why a record may not stand where it stands, although it is well linked."""
+    """Why a record is not allowed at its place in the chain, although its link is sound."""
 
     record: int
     slug: ViolationSlug
     text: str
 
     def error(self) -> EvidenceSyncError:
-        """As the refusal to append such a record."""
+        """Returns the error for a record that was to be appended."""
         if self.slug == "wrong-recipient":
-            return UntrustedSignerError(self.text, hint="A hand-over is accepted by the one whom it names, with his own key.")
+            return UntrustedSignerError(self.text, hint="The person that a hand-over names accepts it, with a key of their own.")
         hint = "See what there is: evidencesync custody show VAULT --case CASE --item ITEM"
         return NotThereError(self.text, hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
 class OpenHandOver:
-    """A hand-over that nobody has accepted yet: its record's number, who signed it, and the principal whom it names."""
+    """A hand-over that is not accepted yet: its record's number, its signer, and the principal that it names."""
 
     record: int
     principal: str
@@ -48,21 +48,21 @@ class OpenHandOver:
 
 @dataclass(slots=True)
 class Statements:
-    """Takes an item's records in order.
+    """Follows the hand-overs of an item; records are added in order.
 
-    One hand-over is open (`pending`) at a time: a further one takes the place of one that was not accepted. `held_by` is the
-    principal who accepted last; None before the first acceptance.
+    At most one hand-over is open (`pending`): a further one replaces one that was not accepted. `held_by` is the principal that
+    accepted last; None before the first acceptance.
     """
 
     pending: OpenHandOver | None = None
     held_by: str | None = None
 
     def find_violation(self, record: CustodyRecord) -> Violation | None:
-        """Why a record may not come next; None where it may.
+        """Returns why a record may not be the next; None where it may.
 
-        1. A hand-over names somebody else than its signer.  2. An acceptance names the hand-over that is open, and is
-        signed by the principal whom that names, with another key than it was signed with.  3. A correction names a record
-        before it.
+        1. A hand-over names another principal than its signer.  2. An acceptance names the open hand-over, and is signed by
+        the principal that the hand-over names, with another key than that of the hand-over.  3. A correction names an earlier
+        record.
         """
         if record.type == "handed-over":  # 1
             to = record.details.get("to", "")
@@ -77,7 +77,7 @@ class Statements:
         return None
 
     def add(self, record: CustodyRecord) -> Violation | None:
-        """The next record. One that may not stand there changes nothing, and is objected to."""
+        """Adds the next record. A record with a violation changes nothing; the violation is returned."""
         violation = self.find_violation(record)
         if violation is not None:
             return violation
@@ -103,7 +103,7 @@ class Statements:
 
 
 def check_recipient(details: Mapping[str, str], trust: TrustLists, at_ns: int) -> None:
-    """That a hand-over names somebody who can accept it, unless it says that he is outside. Raises UntrustedSignerError."""
+    """Checks that a hand-over names a trusted principal, unless it states an outside recipient. Raises UntrustedSignerError."""
     to = details.get("to", "")
     if details.get(OUTSIDE) != "yes" and not trust.knows(to, CUSTODY_NAMESPACE, at_ns):
         raise UntrustedSignerError(
@@ -118,7 +118,7 @@ def _what(record: CustodyRecord) -> str:
 
 @dataclass(slots=True)
 class ItemHistory:
-    """An item's whole chain as it is read: links and order, hand-overs and corrections, and what is known of the item."""
+    """Reads an item's whole chain: checks links, order, hand-overs and corrections, and collects the item's details."""
 
     subject: ChainSubject
     violations: list[Violation] = field(default_factory=list)
@@ -130,7 +130,7 @@ class ItemHistory:
         self._checker = ChainChecker(self.subject)
 
     def add(self, document: bytes) -> CustodyRecord:
-        """The next record, as its exact bytes. Raises ChainError; an violation is kept."""
+        """Adds the next record, as its exact bytes. Raises ChainError; a violation is kept in `violations`."""
         record = self._checker.add(document)
         violation = self.statements.add(record)
         if violation is not None:
@@ -139,9 +139,9 @@ class ItemHistory:
         return record
 
     def facts(self) -> ChainFacts:
-        """Length, head, acquisitions, and whether the item is sealed."""
+        """Returns length, head, acquisitions, and whether the item is sealed."""
         return self._checker.facts()
 
     def known(self) -> list[KnownDetail]:
-        """What is known of the item now."""
+        """Returns the item's current details."""
         return self._details.known()

@@ -1,7 +1,7 @@
-"""Lines of SHA256SUMS and BLAKE3SUMS, exactly as GNU sha256sum and b3sum write and read them.
+"""Formats lines of SHA256SUMS and BLAKE3SUMS, exactly as GNU sha256sum and b3sum write and read them.
 
-A name that one of the two programs could not check is left out of its list (None), never written wrongly: the manifest
-covers it, and the receipt counts it.
+A name that one of the two programs cannot check is left out of its list (None), never written wrongly: the manifest covers it,
+and the receipt counts it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from evidencesync.evidence.entry import Entry
 
 PATH_MAX: Final = 4095  # the longest path that open(2) takes, without its final NUL
 _DIGEST_SIZE: Final = 32
-_PLAIN: Final = 1024  # characters of a path that is far from what any system refuses
-_REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"  # b3sum takes it for a broken name, even where it is the true one
+_PLAIN: Final = 1024  # characters: a shorter path is never refused for its length
+_REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"  # b3sum refuses it as an invalid name, even where the name has it
 
 
 def sha256sum_line(digest: Sha256Digest, path: bytes) -> bytes | None:

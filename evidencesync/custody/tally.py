@@ -1,4 +1,4 @@
-"""Counting entries: what a manifest's last line states, kept by whoever writes one and by whoever reads one."""
+"""Counts entries for a manifest's last line, in the writer and in the reader."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ABSENT: Final[frozenset[Flag]] = frozenset({"skipped", "vanished"})
 class ManifestTally:
     """Counts by type and by flag, contents (entries whose bytes are kept) and the bytes of all contents, and remarks.
 
-    `taken` counts what is no folder, was there and was not left out: whether there is any evidence at all.
+    `taken` counts the entries that are not folders, vanished or skipped: without any, there is no evidence at all.
     """
 
     __slots__ = ("_flags", "_remarks", "_types", "bytes", "contents", "taken")
@@ -42,7 +42,7 @@ class ManifestTally:
                 self._flags[flag] += 1
 
     def remark(self, remark: Remark, count: int) -> None:
-        """Counts what only the end of the walk could tell."""
+        """Adds to a count that is only known at the end of the walk."""
         self._remarks[remark] += count
 
     @property
@@ -61,7 +61,7 @@ class ManifestTally:
         return {name: count for name, count in self._remarks.items() if count}
 
     def footer(self, finished: UtcTime) -> ManifestFooter:
-        """The last line for what was counted so far."""
+        """Returns the last line for what was counted so far."""
         return ManifestFooter(
             counts=self.counts, flags=self.flags, bytes=self.bytes, finished=finished, remarks=self.remarks or None
         )

@@ -1,6 +1,7 @@
-"""How a signed document's bytes are read in one strict way, and which text it may hold.
+"""Decodes the bytes of signed documents strictly, and checks their text.
 
-Text is held to a fixed list (`evidence.display.is_clean`): a document that is good today stays good when Unicode grows.
+The allowed characters are a fixed list (`evidence.display.is_clean`): a document that is valid today stays valid when Unicode
+grows.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from evidencesync.limits import MAX_DOCUMENT_FIELDS, MAX_PATH
 
 T = TypeVar("T")
 
-# All that msgspec and the integers and texts below it can raise on bytes from outside.
+# Everything that msgspec (with its integers and texts) can raise for bytes from outside.
 UNREADABLE: Final = (msgspec.MsgspecError, RecursionError, OverflowError, ValueError)
 _ENCODER: Final = msgspec.json.Encoder()
 
 
 def decode_exactly(decoder: msgspec.json.Decoder[T], line: bytes, what: str) -> T:
-    """The value of a JSON text without spaces, which must be the very bytes that encoding the value gives.
+    """Decodes a JSON text without spaces, which must be exactly the bytes that encoding its value gives.
 
-    So duplicate keys, other spellings of numbers and escapes, odd spacing and unknown fields cannot hide. Raises
-    MalformedDocumentError for anything else, whatever the bytes are.
+    So duplicate keys, other spellings of numbers and escapes, extra spaces and unknown fields are refused. Raises
+    MalformedDocumentError, whatever the bytes are.
     """
     try:
         value = decoder.decode(line)
@@ -41,12 +42,12 @@ def decode_exactly(decoder: msgspec.json.Decoder[T], line: bytes, what: str) -> 
 
 
 def encode_readable(document: msgspec.Struct) -> bytes:
-    """A document as indented JSON with a newline at its end: what is stored and signed."""
+    """Encodes a document as indented JSON with a newline at its end: the bytes that are stored and signed."""
     return msgspec.json.format(_ENCODER.encode(document), indent=2) + b"\n"
 
 
 def decode_readable(decoder: msgspec.json.Decoder[T], data: bytes, limit: int, what: str) -> T:
-    """The value of an indented document, which must be the very bytes that `encode_readable` gives for it."""
+    """Decodes an indented document, which must be exactly the bytes that `encode_readable` gives."""
     if len(data) > limit:
         raise MalformedDocumentError(f"{what} is {len(data)} bytes long; the limit is {limit}")
     try:
@@ -76,18 +77,18 @@ def check_title(title: str, what: str) -> None:
         raise MalformedDocumentError(f"{what}: {error.message}") from error
 
 
-def check_utc_time(moment: str, what: str) -> None:
-    """Checks that a clock reading is a real one, in its one spelling."""
+def check_utc_time(utc_time: str, what: str) -> None:
+    """Checks that a time exists, and is in its canonical spelling."""
     try:
-        same = format_utc_time(parse_utc_time(moment)) == moment
+        same = format_utc_time(parse_utc_time(utc_time)) == utc_time
     except ValueError as error:
-        raise MalformedDocumentError(f"{what} holds a time that does not exist: {safe_text(moment, 40)}") from error
+        raise MalformedDocumentError(f"{what} holds a time that does not exist: {safe_text(utc_time, 40)}") from error
     if not same:
-        raise MalformedDocumentError(f"{what} holds a time in another spelling: {safe_text(moment, 40)}")
+        raise MalformedDocumentError(f"{what} holds a time in another spelling: {safe_text(utc_time, 40)}")
 
 
 def check_path_pair(text: str | None, encoded: str | None, limit: int, what: str) -> bytes:
-    """The raw bytes of a path that leads nowhere of ours (a link's target, where the source lies)."""
+    """Returns the raw bytes of a path that is only stated, never opened (a link's target, the path of the source)."""
     try:
         raw = from_json_fields(text, encoded)
     except PathEscapeError as error:

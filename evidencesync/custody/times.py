@@ -1,7 +1,7 @@
-"""What the times that an acquisition's documents state say of each other.
+"""Finds contradictions between the times that an acquisition's documents state.
 
-Everybody dates by the clock of his own machine. So a time that cannot be is never an error, and no evidence is refused for it.
-But it is told: by the push that gets such a receipt, by whoever checks the receipt later, and by `verify`.
+Each signer uses the clock of their own machine. So an impossible time is never an error, and no evidence is refused for it. But
+it is reported: by the push that gets such a receipt, by a later check of the receipt, and by `verify`.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from evidencesync.evidence.utc_time import format_utc_time, parse_utc_time
 
 SECOND: Final = 1_000_000_000
 BACKWARDS: Final = 600 * SECOND
-"""What follows may not be earlier than what it follows by more than this."""
+"""How much earlier than the step before it a step may be dated."""
 _LONGEST_RECEIPT: Final = 2 * 86_400 * SECOND  # from the examiner's signature to the vault's: reading back a few TiB
 
 
 class Step(NamedTuple):
-    """Something that was done, and when (nanoseconds since the epoch); None where no document says so."""
+    """A step of an acquisition and its time (nanoseconds since the epoch); None where no document states it."""
 
     did: str
     at_ns: int | None
 
 
 def contradiction(first: Step, then: Step, longest: int | None = None) -> str | None:
-    """What is wrong where `then` is dated before `first`, or later than it can have been; None where both can be true."""
+    """Describes what is wrong where `then` is dated before `first`, or implausibly late; None where both times are possible."""
     if first.at_ns is None or then.at_ns is None:
         return None
     apart = then.at_ns - first.at_ns
@@ -40,10 +40,10 @@ def contradiction(first: Step, then: Step, longest: int | None = None) -> str | 
 
 @dataclass(frozen=True, slots=True)
 class AcquisitionTimes:
-    """What an acquisition's documents say; None for a document that is not at hand. Nanoseconds since the epoch.
+    """The times that an acquisition's documents state; None for a document that is missing. Nanoseconds since the epoch.
 
-    The reading and `signed` are by the clock of the machine that signed, `received` and `receipt` by that of the vault. Times of
-    the vault are its `received` record's and its receipt's: it signs both in one moment.
+    The times of reading and `signed` are by the clock of the machine that signed, `received` and `receipt` by that of the vault,
+    which signs its `received` record and its receipt at the same time.
     """
 
     began_ns: int | None = None
@@ -61,7 +61,7 @@ class AcquisitionTimes:
         received: CustodyRecord | None = None,
         receipt: Receipt | None = None,
     ) -> AcquisitionTimes:
-        """The times of the documents themselves."""
+        """Collects the times from the documents."""
         return cls(
             None if header is None else parse_utc_time(header.started),
             None if footer is None else parse_utc_time(footer.finished),
@@ -71,7 +71,7 @@ class AcquisitionTimes:
         )
 
     def contradictions(self, measured: str = "") -> Iterator[str]:
-        """Each in a sentence. `measured`: what is known of the two machines' clocks, to be said where both are compared."""
+        """Yields each contradiction as a sentence. `measured`: what is known of the two clocks, added where both are compared."""
         signed, received = Step("the examiner signed", self.signed_ns), Step("the vault received", self.received_ns)
         receipt = Step("the vault's receipt is dated", self.receipt_ns)
         began, ended = Step("the reading began", self.began_ns), Step("the reading ended", self.ended_ns)
@@ -86,7 +86,7 @@ class AcquisitionTimes:
                 yield found + more
 
     def of_the_future(self, here: Step) -> Iterator[str]:
-        """Where the vault's times are later than what is done here with its documents."""
+        """Yields each time of the vault that is later than the step `here` on this machine."""
         for step in (Step("the vault received", self.received_ns), Step("the vault's receipt is dated", self.receipt_ns)):
             found = contradiction(step, here)
             if found is not None:
@@ -94,7 +94,7 @@ class AcquisitionTimes:
 
 
 def measured_clocks(header: ManifestHeader | None) -> str:
-    """What a manifest says of how far the other machine's clock was ahead, to be put behind a sentence; empty for nothing."""
+    """Returns what a manifest states of the other machine's clock, to be added to a sentence; empty where it states nothing."""
     offset = header.clock.peer_offset_seconds if header is not None else None
     if header is None or offset is None:
         return ""

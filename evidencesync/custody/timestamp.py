@@ -1,7 +1,7 @@
-"""Trusted time: requests, the tokens that an authority answers with (RFC 3161), and the root certificates that are believed.
+"""Encodes timestamp requests and checks tokens (RFC 3161) against trusted root certificates.
 
-A token says that certain bytes existed at a time. Here these are the bytes of `manifest.jsonl.sig`, so that it proves when
-the examiner's signature existed at the latest, whatever any clock of ours said.
+A token states that certain bytes existed at a time. Here these are the bytes of `manifest.jsonl.sig`: so it proves the latest
+time of the examiner's signature, independent of any clock of ours.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ ImprintDigest = Literal["sha256", "sha512"]
 
 _TST_INFO: Final = "1.2.840.113549.1.9.16.1.4"
 _OIDS: Final = {name: oid for oid, name in DIGESTS.items()}
-_GRANTED: Final = (0, 1)  # as it was asked for, or with changes: all that counts is checked anyway
+_GRANTED: Final = (0, 1)  # granted, or granted with changes: everything that matters is checked below
 _STATUS: Final = {2: "rejected", 3: "waiting", 4: "a revocation is imminent", 5: "revoked"}
 _TIME: Final = re.compile(rb"([0-9]{14})(?:\.([0-9]{0,8}[1-9]))?Z")
 _WHAT: Final = "the timestamp token"
@@ -52,7 +52,7 @@ _NANOSECONDS: Final = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What an authority is asked: a digest, and a number by which its answer is known."""
+    """A request to an authority: a digest, and a nonce that its answer must repeat."""
 
     digest: str
     imprint: bytes
@@ -61,11 +61,11 @@ class Request:
 
     @classmethod
     def over(cls, stamped: bytes, digest: ImprintDigest, nonce: int) -> Request:
-        """A request for some bytes. `nonce` is a random number that is not negative."""
+        """Makes a request for these bytes. `nonce` is a random number that is not negative."""
         return cls(digest, digest_of(digest, stamped), nonce)
 
     def encode(self) -> bytes:
-        """The bytes to send. The authority is asked for its certificate, without which nobody could check the answer later."""
+        """Returns the bytes to send. They ask for the authority's certificate, which is needed to check the token later."""
         algorithm = der(SEQUENCE, der_oid(_OIDS[self.digest]), der(NULL))
         parts = [der_integer(1), der(SEQUENCE, algorithm, der(OCTETS, self.imprint))]
         parts += [] if self.policy is None else [der_oid(self.policy)]
@@ -74,7 +74,7 @@ class Request:
 
     @classmethod
     def decode(cls, data: bytes) -> Request:
-        """Reads a request, ours or another program's. Raises TimestampError."""
+        """Decodes a request of this or another program. Raises TimestampError."""
         body = _open(data, _REQUEST)
         if body.integer() != 1:
             raise body.refuse("it is of another version")
@@ -88,9 +88,9 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What an authority says, after its own signature was checked; who trusts the authority is another question.
+    """The statement of an authority, after its signature was verified. Whether the authority is trusted: see `Roots`.
 
-    `gen_time_ns` is in nanoseconds since the epoch, `accuracy_ns` how far it may be off, where the authority says so.
+    `gen_time_ns` is in nanoseconds since the epoch, `accuracy_ns` the deviation that the authority states, if any.
     """
 
     gen_time_ns: int
@@ -105,16 +105,16 @@ class Token:
 
     @property
     def authority(self) -> str:
-        """The name in the authority's certificate, safe to show and to write into a record."""
+        """The name in the authority's certificate, safe to display and to write into a record."""
         return safe_text(self.certificate.subject.rfc4514_string(), MAX_TITLE)
 
     @classmethod
     def decode(cls, response: bytes) -> Token:
-        """Reads an authority's whole answer. Raises TimestampError.
+        """Decodes an authority's whole answer. Raises TimestampError.
 
-        1. It is in its one form, no larger than any honest answer, and granted.  2. It holds a token signed by one
-        authority, whose certificate it brings, and the signature fits.  3. That certificate is for timestamps and nothing
-        else.  4. What is signed says a time, and has no extension that must be understood.
+        1. It is strict DER, within the size limit, and granted.  2. It holds a token signed by one authority, with its
+        certificate, and the signature verifies.  3. That certificate is for timestamps and nothing else.  4. The signed
+        content states a time, and has no critical extension.
         """
         body = _open(response, "the timestamp response")
         _check_status(body.enter(SEQUENCE))  # 1
@@ -139,7 +139,7 @@ class Token:
 
 
 def timestamp_details(token: Token, response: bytes, request: bytes | None) -> dict[str, str]:
-    """What a `timestamped` record says about a token. Digests of files are SHA-256 of their exact bytes."""
+    """Returns the details of a `timestamped` record for a token. Digests of files are SHA-256 of their exact bytes."""
     details = {
         "token_sha256": sha256_of(response).hex(),
         "gen_time": format_utc_time(token.gen_time_ns),
@@ -164,13 +164,13 @@ def _check_status(status: DerReader) -> None:
     code = status.integer()
     if code not in _GRANTED:
         raise TimestampError(f"the authority did not grant the timestamp: {_STATUS.get(code, f'status {code}')}")
-    status.optional(SEQUENCE)  # words for people
+    status.optional(SEQUENCE)  # free text for people
     status.optional(BIT_STRING)
     status.end()
 
 
 def _check_purpose(certificate: x509.Certificate) -> None:
-    """RFC 3161, clause 2.3: one purpose, marked critical; and a key that may sign."""
+    """Checks the certificate as RFC 3161, clause 2.3 asks: one purpose, marked critical; and a key that may sign."""
     try:
         extensions = certificate.extensions
         purpose = extensions.get_extension_for_class(x509.ExtendedKeyUsage)
@@ -202,9 +202,9 @@ def _read_info(content: bytes, certificate: x509.Certificate, others: tuple[x509
     serial = info.integer()
     at = _parse_time(info, info.take(GENERALIZED_TIME))
     accuracy = _read_accuracy(info.enter(SEQUENCE)) if info.tag == SEQUENCE else None
-    info.flag(default=False)  # whether the authority's tokens can be ordered by their times alone; nobody does
+    info.flag(default=False)  # `ordering`: not used here
     nonce = info.integer() if info.tag == INTEGER else None
-    info.optional(context(0))  # the authority's name, which its certificate says, too
+    info.optional(context(0))  # the authority's name: that of its certificate is used
     _check_extensions(info.optional(context(1)) or b"")
     info.end()
     return Token(at, accuracy, policy, serial, digest, imprint, nonce, certificate, others)
@@ -252,13 +252,13 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Roots:
-    """Certificates that are trusted because they were given, and for no other reason."""
+    """Root certificates: trusted because the user gave them, and for no other reason."""
 
     certificates: tuple[x509.Certificate, ...]
 
     @classmethod
     def parse(cls, data: bytes, shown: str) -> Roots:
-        """All certificates of a PEM file, called `shown` in errors. Raises TrustFileError."""
+        """Parses all certificates of a PEM file, named `shown` in errors. Raises TrustFileError."""
         try:
             found = x509.load_pem_x509_certificates(data)
         except UNREADABLE as error:
@@ -271,10 +271,10 @@ class Roots:
         return Roots(self.certificates + other.certificates)
 
     def check(self, token: Token) -> None:
-        """Raises TimestampError unless the token's certificate leads to a root, at the token's own time.
+        """Raises TimestampError unless a certificate path leads from the token to a root, at the token's own time.
 
-        Every certificate on the way was valid then, may issue the next one, and is signed with an algorithm that counts.
-        What the token brings along is only ever used on the way. Whether a certificate was revoked is not asked.
+        Every certificate of the path was valid at that time, may issue the next one, and is signed with an accepted algorithm.
+        Certificates in the token are only used as intermediates. Revocation is not checked.
         """
         at = _EPOCH + timedelta(seconds=token.gen_time_ns // 1_000_000_000)
         issuers = ExtensionPolicy.permit_all()

@@ -1,8 +1,8 @@
-"""Who may sign what, and when: OpenSSH's allowed_signers, its pattern lists and its list of revoked keys, read strictly.
+"""Parses OpenSSH's allowed_signers and revoked keys strictly, and decides which key may sign what, and when.
 
-What ssh-keygen takes and this refuses: certificate authorities, times without a zone (they would mean something else on
-each machine), revocation lists in the binary KRL form. A line that is not understood spoils the file: nothing is trusted
-by guesswork.
+Refused here though ssh-keygen accepts them: certificate authorities, times without a zone (they would mean something else on
+each machine), revocation lists in the binary KRL format. A line that cannot be parsed invalidates the whole file: nothing is
+trusted by guesswork.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from evidencesync.limits import MAX_TRUST_FILE, MAX_TRUST_LINE, MAX_TRUST_LINES,
 
 
 def matches_any(name: str, patterns: tuple[str, ...]) -> bool:
-    """Whether some pattern fits the whole name, and none that is negated with `!`. Bytes are compared, as OpenSSH does."""
+    """Whether a pattern matches the whole name, and no pattern negated with `!` does. Bytes are compared, as in OpenSSH."""
     fitting = [pattern for pattern in patterns if _fits(name.encode("utf-8"), pattern.removeprefix("!").encode("utf-8"))]
     return bool(fitting) and not any(pattern.startswith("!") for pattern in fitting)
 
 
 def _fits(name: bytes, pattern: bytes) -> bool:
-    """Whether a pattern with `*` and `?` fits the whole name. Goes back to the last `*` only, so that it cannot blow up."""
+    """Whether a pattern with `*` and `?` matches the whole name. Backtracks to the last `*` only: the time stays quadratic."""
     at = token_at = 0
-    retry_at, retry_token_at = 0, -1  # where to go on after the last `*` when what follows it does not fit
+    retry_at, retry_token_at = 0, -1  # where to continue after the last `*` when what follows it does not match
     while at < len(name):
         token = pattern[token_at : token_at + 1]
         if token == b"*":
@@ -64,7 +64,7 @@ _BLANK_WITH_RETURN: Final = re.compile(rb"^[ \t]*\r[ \t\r]*$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class TrustedSigner:
-    """One line: these principals' key, for these namespaces (None: all), between these times (seconds, both included)."""
+    """One line: the key of these principals, for these namespaces (None: all), between these times (seconds, inclusive)."""
 
     principals: tuple[str, ...]
     key: PublicKey
@@ -74,13 +74,13 @@ class TrustedSigner:
 
     @property
     def principal(self) -> str | None:
-        """The first principal that is a name and not a pattern."""
+        """The first principal that is a name and not a pattern; None where there is none."""
         return next((name for name in self.principals if _PATTERN_CHARACTERS.isdisjoint(name)), None)
 
     def reason_not_covered(self, namespace: str, at_ns: int) -> str | None:
-        """Why this line does not cover a signature in `namespace` at a time; None when it does.
+        """Returns why this line does not cover a signature in `namespace` at a time; None when it does.
 
-        It says nothing of what that time is: whether something was signed then, or is looked at then, only the caller knows.
+        The text does not say what happened at that time (signing, or checking): only the caller knows.
         """
         at = at_ns // _NANOSECONDS
         if self.namespaces is not None and not matches_any(namespace, self.namespaces):
@@ -100,13 +100,13 @@ class TrustedSigners:
 
     @classmethod
     def parse(cls, data: bytes) -> TrustedSigners:
-        """Reads a whole file. Raises TrustFileError, naming the line."""
+        """Parses a whole file. Raises TrustFileError, naming the line."""
         return cls(tuple(_parse_signer(line, f"trusted signers, line {number}") for number, line in _lines(data)))
 
     def principal_for(self, key: PublicKey, namespace: str, at_ns: int) -> str:
-        """The name under which a key is trusted for a namespace at a time. Raises UntrustedSignerError.
+        """Returns the name under which a key is trusted for a namespace at a time. Raises UntrustedSignerError.
 
-        A line whose principals are all patterns names nobody, and is passed over.
+        A line whose principals are all patterns gives no name, and is ignored.
         """
         named = [signer for signer in self.signers if signer.principal is not None]
         found = _covering(named, key, namespace, at_ns, f"the key {key.fingerprint}")
@@ -124,7 +124,7 @@ class TrustedSigners:
         )
 
     def check(self, principal: str, key: PublicKey, namespace: str, at_ns: int) -> None:
-        """Checks that this very principal's key is trusted for a namespace at a time. Raises UntrustedSignerError."""
+        """Checks that the key is trusted under this principal, for a namespace at a time. Raises UntrustedSignerError."""
         who = f"the key {key.fingerprint} of {safe_text(principal, 80)}"
         if not principal or not is_clean(principal):
             raise UntrustedSignerError(f"not a principal's name: {safe_text(principal, 80)}")
@@ -136,13 +136,13 @@ class TrustedSigners:
 
 @dataclass(frozen=True, slots=True)
 class RevokedKeys:
-    """Keys that count for nothing, whatever else is said about them, and at any time."""
+    """Revoked keys: nothing that they signed is accepted, at any time, whatever other lists state."""
 
     blobs: frozenset[bytes]
 
     @classmethod
     def parse(cls, data: bytes) -> RevokedKeys:
-        """Reads a list of public key lines. An empty list is fine. Raises TrustFileError, naming the line."""
+        """Parses a list of public key lines; it may be empty. Raises TrustFileError, naming the line."""
         if data.startswith(b"SSHKRL\n"):
             raise TrustFileError(
                 "the list of revoked keys is a binary KRL",
@@ -162,19 +162,19 @@ class RevokedKeys:
 
 @dataclass(frozen=True, slots=True)
 class TrustLists:
-    """Both lists together: the one question that is asked about a signature."""
+    """Both lists together: decides whether a signature is accepted."""
 
     signers: TrustedSigners
     revoked: RevokedKeys
 
     def principal_for(self, key: PublicKey, namespace: str, at_ns: int) -> str:
-        """Whose key it is, for a namespace at a time. Raises UntrustedSignerError; a revoked key is nobody's."""
+        """Returns the principal of a key, for a namespace at a time. Raises UntrustedSignerError, also for a revoked key."""
         if self.revoked.refuses(key):
             raise UntrustedSignerError(f"the key {key.fingerprint} was revoked", hint="A revoked key cannot be used again.")
         return self.signers.principal_for(key, namespace, at_ns)
 
     def knows(self, principal: str, namespace: str, at_ns: int) -> bool:
-        """Whether somebody of that name has a key that may sign in a namespace at a time, and was not revoked."""
+        """Whether a principal has a key that may sign in a namespace at a time, and was not revoked."""
         return any(
             matches_any(principal, signer.principals)
             and not self.revoked.refuses(signer.key)
@@ -183,7 +183,7 @@ class TrustLists:
         )
 
     def check_key(self, principal: str, key: PublicKey, namespace: str, at_ns: int) -> None:
-        """Checks that a key is not revoked, and is this principal's for a namespace at a time."""
+        """Checks that a key is not revoked, and belongs to this principal, for a namespace at a time."""
         if self.revoked.refuses(key):
             raise UntrustedSignerError(f"the key {key.fingerprint} was revoked", hint="A revoked key cannot be used again.")
         self.signers.check(principal, key, namespace, at_ns)
@@ -191,10 +191,10 @@ class TrustLists:
     def check_signature(
         self, armored: bytes, namespace: str, sha512: bytes, principal: str, at_ns: int, *, low_s: bool = False
     ) -> PublicKey:
-        """Checks a signature and its signer; the key. `low_s`: the signature must be in its one form.
+        """Checks a signature and its signer, and returns the key. `low_s`: the signature must be in low-s form.
 
-        1. The signature is well formed and fits the document.  2. Its key was not revoked.  3. The key is this
-        principal's.  4. For this namespace.  5. At this time.  Raises SignatureError, or UntrustedSignerError from 2 on.
+        1. The signature is well-formed and verifies.  2. Its key was not revoked.  3. The key belongs to this
+        principal.  4. For this namespace.  5. At this time.  Raises SignatureError, or UntrustedSignerError from 2 on.
         """
         key = verify_signature(armored, namespace, sha512, low_s=low_s)  # 1
         self.check_key(principal, key, namespace, at_ns)  # 2 to 5
@@ -208,9 +208,9 @@ def signer_line(
     valid_after_ns: int | None = None,
     valid_before_ns: int | None = None,
 ) -> str:
-    """One allowed_signers line, without a newline, as OpenSSH 9.0 and later read it. Times are cut to seconds.
+    """Formats one allowed_signers line, without a newline, for OpenSSH 9.0 and later. Times are cut to seconds.
 
-    Raises TrustFileError for a principal that the file's form cannot carry.
+    Raises TrustFileError for a principal that the format cannot express.
     """
     options = [f'namespaces="{",".join(namespaces)}"']
     if valid_after_ns is not None:
@@ -242,7 +242,7 @@ def _covering(lines: list[TrustedSigner], key: PublicKey, namespace: str, at_ns:
 
 
 def _lines(data: bytes) -> list[tuple[int, str]]:
-    """Numbered lines without blanks at either end; empty ones and comments are left out."""
+    """Returns the stripped lines with their numbers; empty lines and comments are left out."""
     if len(data) > MAX_TRUST_FILE:
         raise TrustFileError(f"a file of keys is {len(data)} bytes long; the limit is {MAX_TRUST_FILE}")
     try:
@@ -320,7 +320,7 @@ def _parse_time(text: str | None, what: str) -> int | None:
 
 
 def _shown_time(seconds: int) -> str:
-    """As documents and findings write times, and not as these files do."""
+    """Formats a time as in documents and findings, not as in these files."""
     return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -329,7 +329,7 @@ def _format_time(seconds: int) -> str:
 
 
 def _parse_revoked(line: str, what: str) -> bytes:
-    """The blob of one revoked key. Of any size, for a key too short to sign with may be listed as well."""
+    """Returns the blob of one revoked key. Its size is not checked: a key too short to sign may be listed as well."""
     words = line.split()
     try:
         blob = decode_base64(words[1] if len(words) > 1 else "")
@@ -337,7 +337,7 @@ def _parse_revoked(line: str, what: str) -> bytes:
         algorithm = reader.text()
         if algorithm != words[0] or algorithm not in _REVOCABLE:
             raise TrustFileError(f"{what}: not a public key that can be revoked: {safe_text(line, 60)}")
-        if algorithm == "ssh-rsa":  # the one kind with more than one spelling of the same key
+        if algorithm == "ssh-rsa":  # the only type where one key has several encodings
             reader.mpint()
             reader.mpint()
             reader.end()

@@ -1,8 +1,8 @@
-"""How much of its source an acquisition has: one rule for every verdict, list, table and report that says so.
+"""Decides how complete an acquisition is: one rule for every verdict, list, table and report.
 
-Four things are told apart. What could not be read, or was gone, is a *gap*. What changed while it was read is there, and is
-perhaps nothing that ever was. What a filter left out was wanted to be left out. And a file that was read in part is there,
-with something else in place of the rest.
+Four cases are told apart. What could not be read, or had vanished, is a *gap*. What changed while it was read is stored, but may
+be a mix of two states. What a filter left out was left out on purpose. And a file that was read in part is stored, with other
+bytes in place of the rest.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _DIGITS: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class SourceState:
-    """What a manifest says of the source, in numbers of entries. `unread_bytes`: of files that were read in part, if known."""
+    """The state of the source as a manifest states it, in entries. `unread_bytes`: of files that were read in part, if known."""
 
     unreadable: int = 0
     vanished: int = 0
@@ -40,7 +40,7 @@ class SourceState:
         filtered: bool = False,
         unread_bytes: int = 0,
     ) -> SourceState:
-        """By the counts of flags and remarks, as a tally or a footer has them. `filtered`: there was a filter."""
+        """Makes a state from the counts of flags and remarks in a tally or a footer. `filtered`: a filter was set."""
         more = remarks or {}
         return cls(
             unreadable=flags.get("unreadable", 0),
@@ -55,19 +55,19 @@ class SourceState:
 
     @classmethod
     def of_manifest(cls, header: ManifestHeader, footer: ManifestFooter, unread_bytes: int = 0) -> SourceState:
-        """By a manifest's first and last line. A filter that met nothing is told as well: what it names is not there."""
+        """Makes a state from a manifest's first and last line. A filter counts also where it matched nothing."""
         return cls.of(footer.flags, footer.remarks, filtered=bool(header.method.filters), unread_bytes=unread_bytes)
 
     @property
     def verdict(self) -> Wholeness:
-        """Gaps where something is missing; else whether something changed. What a filter left out was wanted to be."""
+        """`gaps` where something is missing; else whether something changed. What a filter left out is neither."""
         if self.unreadable or self.vanished or self.not_reached:
             return "gaps"
         return "source-changed" if self.changed or self.changed_folders else "complete"
 
     @property
     def parts(self) -> list[str]:
-        """What is to be said of it, for people; empty where everything was read."""
+        """Sentences for people; empty where everything was read."""
         said = []
         if self.verdict == "gaps":
             said.append(f"WITH GAPS ({', '.join(self._gaps())})")
@@ -102,7 +102,7 @@ class SourceState:
 
 
 def is_count(text: str) -> bool:
-    """Whether a record's detail is a count, as `acquired` states one: no more digits than any size has."""
+    """Whether a record's detail is a count, as in `acquired`: digits, and no more of them than a size can have."""
     return text.isascii() and text.isdecimal() and len(text) <= _DIGITS
 
 

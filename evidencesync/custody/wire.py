@@ -1,6 +1,6 @@
-"""The data types of the SSH protocols (RFC 4251, clause 5): strings, 32-bit numbers and multiple-precision integers.
+"""Reads and writes the data types of the SSH protocols (RFC 4251, clause 5): strings, uint32 and mpint.
 
-Reading is strict: nothing may be missing, nothing may follow the last field, and an integer has one form only.
+Reading is strict: no field may be missing, nothing may follow the last field, and an integer has one form only.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ _UINT32: Final = 4
 
 
 class WireError(SignatureError):
-    """Bytes that are not in the one form that RFC 4251 gives them."""
+    """Bytes that are not in the form that RFC 4251 defines."""
 
     slug = "malformed-ssh-data"
 
 
 def write_uint32(number: int) -> bytes:
-    """`number` (0 to 2^32 - 1) in network order."""
+    """Encodes `number` (0 to 2^32 - 1) in network byte order."""
     return number.to_bytes(_UINT32, "big")
 
 
 def write_string(data: bytes) -> bytes:
-    """`data` with its length in front."""
+    """Encodes `data` with its length in front."""
     return write_uint32(len(data)) + data
 
 
 def write_mpint(number: int) -> bytes:
-    """A positive integer or zero: shortest form, with a zero byte in front where the highest bit is set."""
+    """Encodes a positive integer or zero: shortest form, with a zero byte in front where the highest bit is set."""
     return write_string(number.to_bytes(number.bit_length() // 8 + 1, "big") if number else b"")
 
 
 class WireReader:
-    """Takes fields off the front of a blob. Every method raises WireError for what is not there, or not well formed."""
+    """Reads the fields of a blob in order. Every method raises WireError for a field that is missing or malformed."""
 
     __slots__ = ("_data", "_offset")
 
@@ -43,7 +43,7 @@ class WireReader:
         self._offset = 0
 
     def take(self, length: int) -> bytes:
-        """The next `length` bytes as they are."""
+        """Reads the next `length` bytes as they are."""
         end = self._offset + length
         if end > len(self._data):
             raise WireError("SSH data ends in the middle of a field")
@@ -52,19 +52,19 @@ class WireReader:
         return taken
 
     def byte(self) -> int:
-        """One byte."""
+        """Reads one byte."""
         return self.take(1)[0]
 
     def uint32(self) -> int:
-        """A number of 32 bits."""
+        """Reads a number of 32 bits."""
         return int.from_bytes(self.take(_UINT32), "big")
 
     def string(self) -> bytes:
-        """A string with its length in front; any bytes."""
+        """Reads a string with its length in front; any bytes."""
         return self.take(self.uint32())
 
     def text(self) -> str:
-        """A string of printable ASCII, as all names of algorithms and namespaces are."""
+        """Reads a string of printable ASCII, as all names of algorithms and namespaces are."""
         try:
             text = self.string().decode("ascii")
         except UnicodeDecodeError as error:
@@ -74,7 +74,7 @@ class WireReader:
         return text
 
     def mpint(self) -> int:
-        """An integer that is zero or above, in its shortest form."""
+        """Reads an integer that is not negative, in its shortest form."""
         data = self.string()
         number = int.from_bytes(data, "big")
         if write_mpint(number) != write_string(data):
@@ -82,7 +82,7 @@ class WireReader:
         return number
 
     def rest(self) -> bytes:
-        """All that has not been taken yet."""
+        """Returns all bytes that were not read yet."""
         return self.take(len(self._data) - self._offset)
 
     def end(self) -> None:

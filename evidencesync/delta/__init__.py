@@ -1,1 +1,1 @@
-"""The delta engine: bytes in, instructions out. Nothing here reads a file or a clock."""
+"""Computes deltas: cuts contents, compares them with a basis, and describes them in recipes. Reads no file and no clock."""

@@ -1,8 +1,8 @@
 """Cuts a stream of bytes into chunks and segments whose boundaries depend on the content alone.
 
-Chunks are cut by FastCDC (Xia et al., 2020) through pyfastcdc. Runs of zeros of 64 KiB and more are taken out first
-and are rows of their own. A segment ends at a chunk whose rolling hash meets a condition, so that an insert moves one
-boundary and not all. The parameters have a name, which both ends agree on: another parameter means another name.
+Chunks are cut by FastCDC (Xia et al., 2020) through pyfastcdc. Runs of zeros of 64 KiB and more are separated first and become
+rows of their own. A segment ends at a chunk whose rolling hash meets a condition, so that an insert moves one boundary and not
+all. The set of parameters has a name, on which both ends agree: other parameters need another name.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from evidencesync.limits import (
 
 PARAMETERS: Final = "fastcdc2020-16-64-256-zero64-seg32/1"
 
-_PROBE: Final = 32 * KIB  # any run of twice this length covers one aligned probe
+_PROBE: Final = 32 * KIB  # a run of twice this length contains at least one aligned probe
 _ZEROS: Final = bytes(_PROBE)
 _MIX: Final = 0x9E3779B97F4A7C15
 _SEGMENT_BITS: Final = 5  # a segment ends at one chunk in 32: about 2.5 MiB
@@ -38,16 +38,16 @@ _WORD: Final = (1 << 64) - 1
 
 
 def is_compiled() -> bool:
-    """Whether pyfastcdc's compiled part is in use; without it cutting is some two hundred times slower."""
+    """Whether pyfastcdc's compiled part is in use; without it cutting is about two hundred times slower."""
     return FastCDC.__module__.startswith("pyfastcdc.cy")
 
 
 @dataclass(slots=True)
 class Segment:
-    """A run of chunks and zero runs, with the bytes of its chunks held until the receiver has them.
+    """A run of chunks and zero runs, with the bytes of its chunks kept until the receiver has stored them.
 
-    `lengths` has one length a row. `parts` has the row's bytes, or None for a run of zeros. Chunk digests are computed
-    when they are first asked for, because an eager sender never needs them.
+    `lengths` has one length for each row. `parts` has the row's bytes, or None for a run of zeros. Chunk digests are computed
+    at their first use, because an eager sender never needs them.
     """
 
     lengths: list[int] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Segment:
 
     @property
     def held_bytes(self) -> int:
-        """What this segment takes of a window: its chunks, and a little for its zeros."""
+        """The bytes of a window that this segment takes: its chunks, and a little for its zeros."""
         return self.literal_bytes + self.zero_bytes // ZERO_WEIGHT
 
     @property
@@ -67,7 +67,7 @@ class Segment:
 
     @property
     def total_bytes(self) -> int:
-        """The bytes of content this segment stands for, zeros included."""
+        """The bytes of content in this segment, with zeros."""
         return sum(self.lengths)
 
     def rows(self) -> list[Row]:
@@ -81,41 +81,41 @@ class Segment:
 
 
 class SegmentCutter:
-    """Cuts one content. Ask for a buffer, fill some of it, commit that many bytes, take the segments that are complete.
+    """Cuts one content. Usage: get a buffer, fill a part of it, commit that many bytes, take the complete segments.
 
-    Zeros that nobody had to read (a hole) need no buffer: `zeros` gives the same rows as if they had been in one.
-    The buffer returned by `buffer(n)` has room for n bytes; what was carried over from the last one stands before it.
-    Segments keep views of the buffers, so a buffer lives as long as one of its segments does. Out of a buffer that is mostly
-    zeros chunks are copied: a window is counted in the bytes of chunks, and that must be about what it takes of memory.
+    Zeros that were not read (a hole) need no buffer: `zeros` gives the same rows as if they had been in one.
+    The buffer returned by `buffer(n)` has room for n bytes; the bytes carried over from the last buffer are before it.
+    Segments keep views of the buffers, so a buffer stays in memory as long as one of its segments. Chunks are copied from a
+    buffer that is mostly zeros: a window counts the bytes of chunks, and this must be close to the memory that it takes.
     """
 
     def __init__(self) -> None:
         self._cdc = FastCDC(MEAN_CHUNK, min_size=MIN_CHUNK, max_size=MAX_CHUNK)
         self._carry: memoryview = memoryview(b"")
         self._buffer = bytearray()
-        self._zeros = 0  # length of the run of zeros that the last buffer ended in
-        self._sparse = False  # whether the buffer is mostly zeros: then a chunk that waits must not keep all of it in memory
+        self._zeros = 0  # length of the run of zeros at the end of the last buffer
+        self._sparse = False  # the buffer is mostly zeros: a waiting chunk must not keep all of it in memory
         self._segment = Segment()
         self._done: list[Segment] = []
 
     def buffer(self, size: int) -> memoryview:
-        """Room for the next `size` bytes of content."""
+        """Returns room for the next `size` bytes of content."""
         carried = len(self._carry)
         self._buffer = bytearray(carried + size)
         self._buffer[:carried] = self._carry
         return memoryview(self._buffer)[carried:]
 
     def commit(self, filled: int) -> list[Segment]:
-        """Says that the first `filled` bytes of the buffer are content; gives the segments that are now complete."""
+        """Adds the first `filled` bytes of the buffer to the content; returns the segments that are complete now."""
         end = len(self._carry) + filled
         self._cut(end, final=False)
         return self._take()
 
     def zeros(self, length: int) -> list[Segment]:
-        """Says that so many zeros are next; gives the segments that are now complete. Takes no time, however many they are."""
+        """Adds `length` zeros to the content; returns the segments that are complete now. Takes constant time."""
         if not self._zeros:
             held = _trailing_zeros(self._carry, 0, len(self._carry))
-            if held + length < MIN_ZERO_RUN:  # as yet no run that is taken out
+            if held + length < MIN_ZERO_RUN:  # too short for a row of its own so far
                 self.buffer(length)
                 return self.commit(length)
             self._sparse = True
@@ -127,7 +127,7 @@ class SegmentCutter:
         return self._take()
 
     def finish(self) -> list[Segment]:
-        """Says that the content has ended; gives what is left of it."""
+        """Ends the content; returns the remaining segments."""
         end = len(self._carry)
         self._buffer = bytearray(self._carry)
         self._cut(end, final=True)
@@ -140,7 +140,7 @@ class SegmentCutter:
         return done
 
     def _cut(self, end: int, *, final: bool) -> None:
-        """Cuts `self._buffer[:end]`, which begins at a row boundary, and keeps as carry what may still go on."""
+        """Cuts `self._buffer[:end]`, which begins at a row boundary, and carries over what may still continue."""
         view = memoryview(self._buffer)
         start = self._grow_zeros(end) if self._zeros else 0
         runs = list(_long_zero_runs(self._buffer, start, end))
@@ -156,7 +156,7 @@ class SegmentCutter:
         self._carry = view[end - held - kept : end]
 
     def _grow_zeros(self, end: int) -> int:
-        """Adds the zeros that the buffer begins with to the pending run; gives where they end."""
+        """Adds the zeros at the start of the buffer to the pending run; returns where they end."""
         view = self._buffer
         start = 0
         while start + _PROBE <= end and view.startswith(_ZEROS, start):
@@ -167,7 +167,7 @@ class SegmentCutter:
         return start
 
     def _cut_region(self, region: memoryview, *, final: bool) -> int:
-        """Cuts a region without long runs of zeros; gives the length of the last chunk if it may still grow."""
+        """Cuts a region without long runs of zeros; returns the length of the last chunk if it may still grow."""
         previous: Chunk | None = None
         for chunk in self._cdc.cut_buf(region):
             if previous is not None:
@@ -190,7 +190,7 @@ class SegmentCutter:
             self._end_segment()
 
     def _flush_zeros(self, *, ended: bool = True) -> None:
-        """Adds the pending run as rows. Of one that may go on, only what is a row whatever follows."""
+        """Adds the pending run as rows. Of a run that may continue, only the rows that are fixed already."""
         least = 0 if ended else MAX_ZERO_EXTENT
         while self._zeros > least:
             length = min(self._zeros, MAX_ZERO_EXTENT)
@@ -214,13 +214,13 @@ def _leading_zeros(buffer: bytearray | memoryview, start: int, end: int) -> int:
 
 
 def _trailing_zeros(buffer: bytearray | memoryview, start: int, end: int) -> int:
-    """Zeros before `end`, looking back no further than a long run would need."""
+    """Counts the zeros before `end`, looking back no further than a long run needs."""
     part = bytes(memoryview(buffer)[max(start, end - MIN_ZERO_RUN) : end])
     return len(part) - len(part.rstrip(b"\0"))
 
 
 def _long_zero_runs(buffer: bytearray, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Every maximal run of at least MIN_ZERO_RUN zeros in `buffer[start:end]`."""
+    """Yields every maximal run of at least MIN_ZERO_RUN zeros in `buffer[start:end]`."""
     floor = position = start
     while position + _PROBE <= end:
         if not buffer.startswith(_ZEROS, position):

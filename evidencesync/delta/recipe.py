@@ -1,12 +1,10 @@
-"""Recipes: of which segments and chunks a content consists, the file in which a vault keeps them, and where two of them differ.
-
-A content's rows in order, cut into segments, are its recipe.
+"""Builds, reads and compares recipes: a content's rows in order, cut into segments.
 
 `chunks.bin` is the magic `ESCHUNK1`, then for every content: BLAKE3 (32 bytes), size (u64), row count (u32), rows as
 `evidencesync.delta.rows` packs them. All numbers are little-endian. A content that is a single chunk has no rows: its
 digest is the content's own.
 
-Rows may be many millions, so nobody holds them: they go to a spool as they are made, and are read in blocks.
+There may be many millions of rows, so they are never all in memory: they are spooled as they are made, and read in blocks.
 """
 
 from __future__ import annotations
@@ -25,24 +23,24 @@ MAGIC: Final = b"ESCHUNK1"
 HEAD: Final = struct.Struct("<32sQI")
 _MAX_ROWS: Final = 2**32 - 1  # a content of 256 TiB
 _BLOCK: Final = 4096 * ROW.size
-_SMALLEST: Final = 512  # bytes of a content, for each row
+_SMALLEST: Final = 512  # bytes of content for each row, at the least
 _SPARE_ROWS: Final = 8
 _HEADS_AT_ONCE: Final = 64 * 1024
 
 ReadAt = Callable[[int, int], bytes]
-"""Gives the bytes at an offset, of that length; fewer only at the end of the file."""
+"""Returns the bytes at an offset, of that length; fewer only at the end of the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeptRows:
-    """Packed rows that lie in a file."""
+    """Packed rows in a file."""
 
     read_at: ReadAt
     position: int
     size: int
 
     def blocks(self) -> Iterator[bytes]:
-        """All of them, some at a time. Raises MalformedDocumentError when the file is too short, and what `read_at` raises."""
+        """Yields all rows in blocks. Raises MalformedDocumentError when the file is too short, and what `read_at` raises."""
         position, end = self.position, self.position + self.size
         while position < end:
             block = self.read_at(position, min(_BLOCK, end - position))
@@ -53,20 +51,20 @@ class KeptRows:
 
 
 class PlacedRow(NamedTuple):
-    """A row, and where what it names begins in the content."""
+    """A row, and its offset in the content."""
 
     offset: int
     row: Row
 
     @property
     def end(self) -> int:
-        """Where it ends."""
+        """The offset after its last byte."""
         return self.offset + self.row.length
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The rows of one content, packed as in `chunks.bin`: in memory or in a file. Nothing of it is checked until it is read."""
+    """The rows of one content, packed as in `chunks.bin`: in memory or in a file. Rows are checked when they are read."""
 
     content: Blake3Digest
     size: int
@@ -79,11 +77,11 @@ class Recipe:
 
     @property
     def row_count(self) -> int:
-        """How many rows there are; 0 for a content of one chunk, and for an empty one."""
+        """The number of rows; 0 for a content of one chunk, and for an empty one."""
         return self._packed_size() // ROW.size
 
     def packed_rows(self, first: int, most: int) -> bytes:
-        """At most `most` packed rows from number `first` on. Raises MalformedDocumentError where there are none."""
+        """Returns at most `most` packed rows from number `first` on. Raises MalformedDocumentError where there are none."""
         count = min(most, self.row_count - first)
         if count <= 0:
             raise MalformedDocumentError("a recipe has no such row")
@@ -93,28 +91,28 @@ class Recipe:
         return self.rows[start : start + length]
 
     def blocks(self) -> Iterator[bytes]:
-        """The packed rows, some at a time; a block may end within a row."""
+        """Yields the packed rows in blocks; a block may end within a row."""
         if isinstance(self.rows, KeptRows):
             yield from self.rows.blocks()
         elif self.rows:
             yield self.rows
 
     def encoded(self) -> Iterator[bytes]:
-        """The recipe as it stands in `chunks.bin`, in blocks."""
+        """Yields the recipe as in `chunks.bin`, in blocks."""
         yield HEAD.pack(self.content, self.size, self.row_count)
         yield from self.blocks()
 
     def segments(self) -> Iterator[RecipeSegment]:
-        """Every segment in order. A content of one chunk gives that chunk.
+        """Yields every segment in order. A content of one chunk gives that chunk.
 
-        Raises MalformedDocumentError, after the segments before it, where the rows cannot be those of a content of that size.
+        Raises MalformedDocumentError, after the valid segments, where the rows cannot be those of a content of that size.
         """
         if self.has_rows:
             return cut_segments(self.blocks(), self.size)
         return iter([single_segment(self.content, self.size)] if self.size else [])
 
     def placed_rows(self) -> Iterator[PlacedRow]:
-        """Every row in order. Raises as `segments` does."""
+        """Yields every row in order. Raises as `segments` does."""
         offset = 0
         for segment in self.segments():
             for row in segment.rows():
@@ -126,17 +124,17 @@ class Recipe:
 
 
 class RowSpool(Protocol):
-    """Where rows are kept while a content is assembled. Raises what its file system refuses."""
+    """Stores rows while a content is assembled. Raises StorageError or NoSpaceError."""
 
     @property
     def size(self) -> int:
-        """How many bytes it has."""
+        """The number of its bytes."""
 
     def append(self, packed: bytes) -> None:
         """Adds rows at its end."""
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """Gives back what was added."""
+        """Returns bytes that were added."""
 
 
 class RecipeBuilder:
@@ -151,7 +149,7 @@ class RecipeBuilder:
         self.size = 0
 
     def add_segment(self, rows: list[Row]) -> None:
-        """Appends one whole segment. Raises LimitExceededError beyond what `chunks.bin` can count."""
+        """Adds one whole segment. Raises LimitExceededError for more rows than `chunks.bin` can count."""
         packed = mark_segment(rows)
         if self._packed_size() + len(packed) > _MAX_ROWS * ROW.size:
             raise LimitExceededError("a content has more chunks than a recipe can count")
@@ -160,7 +158,7 @@ class RecipeBuilder:
         self.size += sum([row.length for row in rows])
 
     def finish(self, content: Blake3Digest) -> Recipe:
-        """The recipe of the content that was assembled. A content of one chunk needs no rows."""
+        """Returns the recipe of the assembled content. A content of one chunk needs no rows."""
         size = self._packed_size()
         digest = self._first[ROW.size - CHUNK_DIGEST_SIZE :]
         single = size == ROW.size and digest == content[:CHUNK_DIGEST_SIZE] != ZERO_DIGEST
@@ -171,17 +169,17 @@ class RecipeBuilder:
 
 
 def most_bytes(contents: int, size: int) -> int:
-    """What a `chunks.bin` with the recipes of so many contents, of so many bytes together, cannot be larger than.
+    """Returns an upper bound for a `chunks.bin` with the recipes of `contents` contents of `size` bytes in total.
 
-    By far: no sender cuts chunks as small as this.
+    A generous one: no sender cuts chunks as small as this.
     """
     return len(MAGIC) + contents * (HEAD.size + _SPARE_ROWS * ROW.size) + size // _SMALLEST * ROW.size
 
 
 def read_recipe(read_at: ReadAt, position: int, end: int) -> Recipe:
-    """The recipe at a position in a `chunks.bin` of `end` bytes. Its rows are not looked at yet.
+    """Reads the head of the recipe at a position in a `chunks.bin` of `end` bytes; the rows are not read yet.
 
-    Raises MalformedDocumentError for a head that is cut off or that cannot be true.
+    Raises MalformedDocumentError for a head that is cut off or impossible.
     """
     return _recipe_of(read_at(position, HEAD.size), read_at, position, end)
 
@@ -196,9 +194,9 @@ def _recipe_of(head: bytes, read_at: ReadAt, position: int, end: int) -> Recipe:
 
 
 def iter_recipes(read_at: ReadAt, end: int) -> Iterator[tuple[int, Recipe]]:
-    """Every recipe of a `chunks.bin` of `end` bytes, with its position in the file. Their rows are not looked at yet.
+    """Yields every recipe of a `chunks.bin` of `end` bytes, with its position in the file; the rows are not read yet.
 
-    Raises MalformedDocumentError for a file that is cut off or is another.
+    Raises MalformedDocumentError for a file that is cut off or is not a `chunks.bin`.
     """
     start, heads = 0, read_at(0, _HEADS_AT_ONCE)
     if not heads.startswith(MAGIC):
@@ -215,9 +213,9 @@ def iter_recipes(read_at: ReadAt, end: int) -> Iterator[tuple[int, Recipe]]:
 
 
 def find_recipes(read_at: ReadAt, end: int, wanted: Mapping[bytes, int], found: dict[bytes, Recipe]) -> None:
-    """Adds those recipes of a `chunks.bin` that are wanted, by BLAKE3 and size, and not found yet; ends when all are found.
+    """Adds the wanted recipes of a `chunks.bin` (by BLAKE3 and size) to `found`; stops when all are found.
 
-    Raises as `iter_recipes` does; what was found before stays.
+    Raises as `iter_recipes` does; what was found before that stays.
     """
     for _, recipe in iter_recipes(read_at, end):
         if wanted.get(recipe.content) == recipe.size:
@@ -227,23 +225,23 @@ def find_recipes(read_at: ReadAt, end: int, wanted: Mapping[bytes, int], found: 
 
 
 class ByteRange(NamedTuple):
-    """Bytes of a content that are not what another copy, or a recipe, has at the same place."""
+    """A range of a content that differs from another copy, or a recipe, at the same offset."""
 
     offset: int
     length: int
 
 
 def changed_ranges(before: Recipe, after: Recipe) -> Iterator[ByteRange]:
-    """The ranges of `after` that differ from what `before` has at the same offsets, merged where they touch, in order.
+    """Yields the ranges of `after` that differ from `before` at the same offsets, in order, merged where they touch.
 
-    As fine as chunks are: a range may hold bytes that are the same. What only one of the two has at its end counts as far as
-    `after` goes. Both are read in blocks. Raises MalformedDocumentError for rows that are none.
+    The granularity is a chunk: a range may contain equal bytes. Where `after` is longer, its end differs. Both are read in
+    blocks. Raises MalformedDocumentError for invalid rows.
     """
     return merged_ranges(_differing(before.placed_rows(), after.placed_rows()))
 
 
 def merged_ranges(ranges: Iterable[ByteRange]) -> Iterator[ByteRange]:
-    """Ranges that are given in order, joined where they touch."""
+    """Yields ranges that are given in order, joined where they touch."""
     start = end = 0
     for one in ranges:
         if one.offset != end and end > start:
@@ -257,7 +255,7 @@ def merged_ranges(ranges: Iterable[ByteRange]) -> Iterator[ByteRange]:
 
 
 def _differing(before: Iterator[PlacedRow], after: Iterator[PlacedRow]) -> Iterator[ByteRange]:
-    """Walks both side by side: the parts of the later one that are not known to be the same."""
+    """Yields the parts of the later one that are not known to be equal; both are read in step."""
     position = 0
     one, other = next(before, None), next(after, None)
     while other is not None:
@@ -272,7 +270,7 @@ def _differing(before: Iterator[PlacedRow], after: Iterator[PlacedRow]) -> Itera
 
 
 def _is_same(one: PlacedRow, other: PlacedRow) -> bool:
-    """Whether what two rows have in common is equal: the same chunk, or zeros in both."""
+    """Whether two rows are equal where they overlap: the same chunk, or zeros in both."""
     if one.row.is_zeros and other.row.is_zeros:
         return True
     return one == other

@@ -1,14 +1,14 @@
-"""Pieces: how a run of lacked chunks (a *gap*) is compared with the bytes that stand in its place in a basis.
+"""Compares a run of missing chunks (a *gap*) in *pieces* with the bytes that are in its place in a basis.
 
-Both ends cut the gap's bytes alike and the source names each piece by a short keyed digest. The key is of one session, so
-nobody can prepare bytes whose digests collide; and a digest is only a hint: a chunk that was put together wrongly does not
-have its own digest, and is asked for whole.
+Both ends cut the gap's bytes in the same way, and the source names each piece by a short keyed digest. The key is different in
+each session, so nobody can prepare bytes whose digests collide; and a digest is only a hint: a chunk that was assembled wrongly
+does not have its own digest, and is requested whole.
 
-A gap is cut in one of two ways. As a *grid* where both neighbours say that bytes were replaced in place: piece for piece
-is compared at the same distance from the neighbours. By its *content* (FastCDC, about 1 KiB) everywhere else: a piece may
-then lie anywhere in the basis.
+A gap is cut in one of two ways. As a *grid* where both neighbours show that bytes were replaced in place: each piece is
+compared at the same distance from the neighbours. By its *content* (FastCDC, about 1 KiB) everywhere else: a piece may then be
+anywhere in the basis.
 
-Nothing here is certain, and nothing has to be: what a guess gives is checked by the digest of the chunk.
+All results are guesses: the digest of the chunk decides whether an assembled chunk is right.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from evidencesync.evidence.digest import Buffer
 from evidencesync.limits import GRID_PIECE, MAX_PIECE, MEAN_CHUNK, MEAN_PIECE, MIN_PIECE, PIECE_DIGEST
 
 DELTA_PARAMETERS: Final = f"{PARAMETERS} pieces-grid512-fastcdc2020-256-1024-4096-b3x4/1"
-"""Names how contents are cut on every level. Both ends must agree on it."""
+"""The name of the way in which contents are cut on every level. Both ends must agree on it."""
 ABSENT: Final = -1
-"""In place of an offset: a piece that the basis does not have."""
+"""Instead of an offset: the basis does not have the piece."""
 _KEY_CONTEXT: Final = "evidencesync 2026 key for digests of pieces"
 _CDC: Final = FastCDC(MEAN_PIECE, min_size=MIN_PIECE, max_size=MAX_PIECE)
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Consecutive rows of a segment that are lacked: the first, how many, and their bytes in all.
+    """Consecutive missing rows of a segment: the first, their number, and their total bytes.
 
-    `phase` is None for pieces cut by content. For a grid it is the length of the first piece, 0 for a full one: it puts
-    the others where the basis has its own multiples of GRID_PIECE, for edits mostly keep to those.
+    `phase` is None for pieces cut by content. For a grid it is the length of the first piece, 0 for a full one: so the other
+    pieces begin at multiples of GRID_PIECE in the basis, where most edits begin and end.
     """
 
     first: int
@@ -49,26 +49,26 @@ class Gap:
 
 
 def piece_key(session: str) -> bytes:
-    """The key of a session's piece digests. Not a secret; only not known before the session has begun."""
+    """Returns the key of a session's piece digests. It is no secret, but unknown before the session begins."""
     return blake3(session.encode(), derive_key_context=_KEY_CONTEXT).digest()
 
 
 def grid_lengths(size: int, phase: int) -> list[int]:
-    """The pieces of a grid over `size` bytes."""
+    """Returns the lengths of the pieces of a grid over `size` bytes."""
     first = min(phase, size)
     full, last = divmod(size - first, GRID_PIECE)
     return [*([first] if first else []), *([GRID_PIECE] * full), *([last] if last else [])]
 
 
 def cut_pieces(data: Buffer, phase: int | None) -> list[int]:
-    """The lengths of the pieces of a gap's bytes."""
+    """Cuts a gap's bytes and returns the lengths of the pieces."""
     if phase is not None:
         return grid_lengths(len(data), phase)
     return [chunk.length for chunk in _CDC.cut_buf(data)]
 
 
 def piece_digests(key: bytes, data: Buffer, lengths: Sequence[int]) -> bytes:
-    """The digests of consecutive pieces, packed."""
+    """Returns the packed digests of consecutive pieces."""
     view = memoryview(data)
     ends = list(accumulate(lengths))
     return b"".join(
@@ -77,10 +77,10 @@ def piece_digests(key: bytes, data: Buffer, lengths: Sequence[int]) -> bytes:
 
 
 def find_pieces(key: bytes, gap: Gap, lengths: Sequence[int], digests: bytes, basis: bytes) -> list[int]:
-    """Where in `basis` each piece of a gap lies, or ABSENT.
+    """Returns the offset of each piece of a gap in `basis`, or ABSENT.
 
-    `digests` are those of the source, packed; `lengths` fit the gap. The basis of a grid begins where its gap begins; where
-    it ends before, it has nothing.
+    `digests` are the packed digests of the source; `lengths` fit the gap. The basis of a grid begins where its gap begins; it
+    may be shorter than the gap.
     """
     if gap.phase is None:
         return _find_by_content(key, lengths, digests, basis)
@@ -97,7 +97,7 @@ def _find_in_place(key: bytes, lengths: Sequence[int], digests: bytes, basis: by
 
 
 def _find_by_content(key: bytes, lengths: Sequence[int], digests: bytes, basis: bytes) -> list[int]:
-    """The length counts as a part of the name: with it, four bytes of digest are enough for thousands of pieces."""
+    """Finds pieces by length and digest: with the length, four bytes of digest are enough for thousands of pieces."""
     cuts = cut_pieces(basis, None) if basis else []
     names = zip(_split(piece_digests(key, basis, cuts)), cuts, strict=True)
     places = dict(zip(names, accumulate(cuts, initial=0), strict=False))
@@ -109,7 +109,7 @@ def _split(packed: bytes) -> list[bytes]:
 
 
 def rebuild(lengths: Sequence[int], offsets: Sequence[int], basis: bytes, arrived: Iterator[Buffer]) -> bytes:
-    """A gap's bytes out of the basis and the pieces that arrived. A basis that has become too short gives fewer bytes."""
+    """Assembles a gap's bytes from the basis and the received pieces. A basis that has become shorter gives fewer bytes."""
     return b"".join(
         [
             next(arrived) if offset == ABSENT else basis[offset : offset + length]
@@ -119,24 +119,24 @@ def rebuild(lengths: Sequence[int], offsets: Sequence[int], basis: bytes, arrive
 
 
 _File = TypeVar("_File")
-_MARGIN: Final = 2 * MEAN_CHUNK  # looked at beyond the gap's own size, for bytes that were moved a little
+_MARGIN: Final = 2 * MEAN_CHUNK  # read beyond the gap's own size, for bytes that moved a little
 
 
 @dataclass(frozen=True, slots=True)
 class Anchor(Generic[_File]):
-    """An offset in a published file that stands for a position in the new content."""
+    """An offset in a published file that corresponds to a position in the new content."""
 
     file: _File
     offset: int
 
     def moved(self, count: int) -> Anchor[_File]:
-        """The same, so many bytes further on."""
+        """Returns the anchor `count` bytes further on."""
         return Anchor(self.file, self.offset + count)
 
 
 @dataclass(frozen=True, slots=True)
 class BasisRange(Generic[_File]):
-    """Bytes of a published file to compare with. It may be shorter than that."""
+    """A range of a published file to compare with. The file may end before it."""
 
     file: _File
     offset: int
@@ -145,7 +145,7 @@ class BasisRange(Generic[_File]):
 
 @dataclass(frozen=True, slots=True)
 class RefinableGap(Generic[_File]):
-    """A gap, and the ranges to compare it with, one after the other."""
+    """A gap, and the ranges to compare it with, in this order."""
 
     gap: Gap
     ranges: tuple[BasisRange[_File], ...]
@@ -164,10 +164,10 @@ def find_gaps(
     before: Anchor[_File] | None,
     after: Anchor[_File] | None,
 ) -> tuple[list[RefinableGap[_File]], Anchor[_File] | None]:
-    """The gaps of a segment that have a neighbour, and the anchor at the segment's end.
+    """Finds the gaps of a segment that have a neighbour, and the anchor at the segment's end.
 
-    `places` says where each row was found. `before` and `after` are what is known of the segment's own neighbours. The
-    anchor at the end goes on through a gap: in a content that changed everywhere it is all there is.
+    `places` has where each row was found. `before` and `after` are the anchors of the segment's neighbours, if known. The
+    anchor at the end continues through a gap: in a content that changed everywhere there is no other.
     """
     found: list[RefinableGap[_File]] = []
     left = before
@@ -185,13 +185,13 @@ def find_gaps(
 
 
 def by_content(gap: RefinableGap[_File]) -> RefinableGap[_File]:
-    """A gap that was compared as a grid, to be compared by its content with the same bytes and those around them."""
+    """Turns a gap that was compared as a grid into one to compare by content, with the same bytes and those around them."""
     ranges = tuple(_between(part.file, part.offset - _MARGIN, part.offset + part.length + _MARGIN) for part in gap.ranges)
     return RefinableGap(replace(gap.gap, phase=None), ranges)
 
 
 def _runs(rows: Sequence[Row], places: Sequence[Anchor[_File] | None]) -> Iterator[_Run]:
-    """Maximal runs of lacked rows, and every other row by itself with size 0."""
+    """Yields maximal runs of missing rows, and every other row alone, with size 0."""
     first = size = 0
     for number, (row, place) in enumerate(zip(rows, places, strict=True)):
         if place is None and not row.is_zeros:
@@ -208,7 +208,7 @@ def _runs(rows: Sequence[Row], places: Sequence[Anchor[_File] | None]) -> Iterat
 def _right_of(
     rows: Sequence[Row], places: Sequence[Anchor[_File] | None], end: int, after: Anchor[_File] | None
 ) -> Anchor[_File] | None:
-    """What a row's end corresponds to, by the next row that was found; zeros between them are taken to be there, too."""
+    """Finds the anchor of a row's end by the next row that was found; zeros between the two are assumed in the basis, too."""
     zeros = 0
     for row, place in zip(rows[end:], places[end:], strict=True):
         if place is not None:
@@ -220,7 +220,7 @@ def _right_of(
 
 
 def _refinable(run: _Run, left: Anchor[_File] | None, right: Anchor[_File] | None) -> RefinableGap[_File]:
-    """A grid unless two neighbours contradict each other: most changes are in place, and a second look finds the others."""
+    """Makes a grid, unless two neighbours contradict each other: most changes are in place, a second pass finds the others."""
     begin = left if left is not None else right.moved(-run.size) if right is not None else None
     if begin is not None and begin.offset >= 0 and right in (None, begin.moved(run.size)):
         gap = Gap(run.first, run.count, run.size, -begin.offset % GRID_PIECE)

@@ -37,23 +37,23 @@ class Row:
 
     @property
     def is_zeros(self) -> bool:
-        """Whether this is a run of zeros, which is never sent or stored."""
+        """Whether this is a run of zeros: these are never sent or stored."""
         return self.digest == ZERO_DIGEST
 
 
 def pack_segment(rows: list[Row]) -> bytes:
-    """The rows of one segment, 24 bytes each."""
+    """Packs the rows of one segment, 24 bytes each."""
     return b"".join([ROW.pack(row.length, row.digest) for row in rows])
 
 
 def mark_segment(rows: list[Row]) -> bytes:
-    """The rows of one segment as they stand in `chunks.bin`: the last is marked."""
+    """Packs the rows of one segment as in `chunks.bin`: the last is marked."""
     final = len(rows) - 1
     return b"".join([ROW.pack(row.length | (_LAST if number == final else 0), row.digest) for number, row in enumerate(rows)])
 
 
 def unpack_segment(packed: bytes) -> list[Row]:
-    """The rows of one segment. Raises MalformedDocumentError for rows that no segment has."""
+    """Unpacks the rows of one segment. Raises MalformedDocumentError for rows that no segment can have."""
     if len(packed) % ROW.size or len(packed) > MAX_SEGMENT_ROWS * ROW.size:
         raise MalformedDocumentError("a segment of impossible size")
     rows = [Row(length, ChunkDigest(digest)) for length, digest in ROW.iter_unpack(packed)]
@@ -63,12 +63,12 @@ def unpack_segment(packed: bytes) -> list[Row]:
 
 
 def segment_digest_of(packed: bytes) -> SegmentDigest:
-    """The digest of a segment by its packed rows."""
+    """Returns the digest of a segment, from its packed rows."""
     return SegmentDigest(blake3(packed).digest(length=CHUNK_DIGEST_SIZE))
 
 
 def segment_digest(rows: list[Row]) -> SegmentDigest:
-    """The digest by which two ends name a segment: BLAKE3 over its rows, 16 bytes. Says nothing about other layouts."""
+    """Returns the digest that names a segment on both ends: BLAKE3 over its packed rows, 16 bytes."""
     return segment_digest_of(pack_segment(rows))
 
 
@@ -78,22 +78,22 @@ def is_hook(digest: ChunkDigest) -> bool:
 
 
 def unpack_rows(packed: bytes) -> list[Row]:
-    """Rows as they stand in `chunks.bin`. What is left of a row is not looked at."""
+    """Unpacks rows from `chunks.bin`. An incomplete row at the end is ignored."""
     whole = memoryview(packed)[: len(packed) // ROW.size * ROW.size]
     return [Row(length & MAX_ROW, ChunkDigest(digest)) for length, digest in ROW.iter_unpack(whole)]
 
 
 def first_segment(packed: bytes, row: int, offset: int) -> RecipeSegment | None:
-    """The segment with which packed rows begin; None where its end is not among them.
+    """Returns the segment at the start of packed rows; None where its end is not among them.
 
-    Raises MalformedDocumentError for what cannot be one.
+    Raises MalformedDocumentError for rows that cannot be a segment.
     """
     end = packed[_LAST_BYTE :: ROW.size].find(0x80) + 1
     return _segment(packed[: end * ROW.size], row, offset) if 0 < end * ROW.size <= len(packed) else None
 
 
 class RecipeSegment(NamedTuple):
-    """One segment of a recipe: the number of its first row, where it lies in the content, and its rows, packed."""
+    """One segment of a recipe: the number of its first row, its offset in the content, and its packed rows."""
 
     digest: SegmentDigest
     first_row: int
@@ -102,11 +102,11 @@ class RecipeSegment(NamedTuple):
     packed: bytes
 
     def rows(self) -> list[Row]:
-        """Its rows, for whoever needs all of them."""
+        """Unpacks its rows."""
         return unpack_rows(self.packed)
 
     def hooks(self) -> Iterator[tuple[ChunkDigest, int, int]]:
-        """Digest, row number and offset in the content of each chunk that is a hook."""
+        """Yields digest, row number and offset in the content of each chunk that is a hook."""
         marks = self.packed[ROW.size - CHUNK_DIGEST_SIZE :: ROW.size].translate(_HOOKS)
         number = marks.find(1)
         if number < 0:
@@ -123,7 +123,7 @@ class RecipeSegment(NamedTuple):
 def cut_segments(blocks: Iterator[bytes], size: int) -> Iterator[RecipeSegment]:
     """Cuts the packed rows of a content of that size at the marks, and checks each segment and the sum.
 
-    Raises MalformedDocumentError, after the segments before it, for what cannot be those rows.
+    Raises MalformedDocumentError, after the valid segments, for rows that cannot be those of such a content.
     """
     left = b""
     row = offset = 0
@@ -158,7 +158,7 @@ def _segment(marked: bytes, row: int, offset: int) -> RecipeSegment:
 
 
 def single_segment(content: Blake3Digest, size: int) -> RecipeSegment:
-    """The one segment of a content that is one chunk. Raises MalformedDocumentError when it is too large for one."""
+    """Returns the segment of a content of one chunk. Raises MalformedDocumentError when it is too large for one."""
     if size > MAX_CHUNK:
         raise MalformedDocumentError("a recipe holds a chunk of impossible size")
     packed = ROW.pack(size, content[:CHUNK_DIGEST_SIZE])
@@ -175,5 +175,5 @@ def _lengths_of(packed: bytes) -> tuple[int, ...]:
 
 @lru_cache(maxsize=MAX_SEGMENT_ROWS)
 def _lengths(count: int) -> struct.Struct:
-    """Only the lengths of so many rows: several times as quick as row by row."""
+    """Returns a struct for the lengths of `count` rows: several times faster than row by row."""
     return struct.Struct("<" + "Q16x" * count)

@@ -1,1 +1,1 @@
-"""The nouns of the trade: frozen values, checked when they are made."""
+"""Value types of the domain (paths, digests, entries, times, names): frozen, and checked when they are made."""

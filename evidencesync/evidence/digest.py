@@ -1,4 +1,4 @@
-"""Digests, and the one door to blake3 and hashlib."""
+"""Computes digests: the only module that uses blake3 and hashlib directly for evidence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Blake3Digest = NewType("Blake3Digest", bytes)
 Sha256Digest = NewType("Sha256Digest", bytes)
 """SHA-256 of a whole content or document, 32 bytes."""
 ChunkDigest = NewType("ChunkDigest", bytes)
-"""The first 16 bytes of BLAKE3 of a chunk. Only ever a hint: a content is always checked against its whole digest."""
+"""The first 16 bytes of BLAKE3 of a chunk. Only a hint: a content is always checked against its whole digest."""
 SegmentDigest = NewType("SegmentDigest", bytes)
 """The first 16 bytes of BLAKE3 over a segment's chunk list (see evidencesync.delta.rows)."""
 
@@ -35,7 +35,7 @@ class _Hash(Protocol):
 
 
 class ContentHasher:
-    """Both digests of one content, fed in order. Large buffers release the interpreter lock."""
+    """Computes both digests of one content, updated in order. Large buffers release the interpreter lock."""
 
     __slots__ = ("_blake3", "_sha256")
 
@@ -44,46 +44,46 @@ class ContentHasher:
         self._sha256 = hashlib.sha256()
 
     def update(self, data: Buffer) -> None:
-        """Feeds the next bytes."""
+        """Adds the next bytes."""
         self._blake3.update(data)
         self._sha256.update(data)
 
     def digests(self) -> tuple[Blake3Digest, Sha256Digest]:
-        """The digests of all that was fed so far."""
+        """Returns the digests of all bytes so far."""
         return Blake3Digest(self._blake3.digest()), Sha256Digest(self._sha256.digest())
 
 
 def new_blake3() -> blake3:
-    """An incremental BLAKE3 in one thread: a thread pool for each hasher would cost more than it gives."""
+    """Returns an incremental BLAKE3 in one thread: a thread pool for each hasher would cost more than it gains."""
     return blake3()
 
 
 def new_sha256() -> _Hash:
-    """An incremental SHA-256."""
+    """Returns an incremental SHA-256."""
     return hashlib.sha256()
 
 
 def update_zeros(update: Callable[[Buffer], object], length: int) -> None:
-    """Feeds so many zeros to a hasher, out of one buffer. There is no shortcut: it takes the time of any other bytes."""
+    """Hashes `length` zero bytes (a hole), from one buffer. There is no shortcut: it takes as long as other bytes."""
     for start in range(0, length, len(_ZEROS)):
         update(_ZEROS[: length - start])
 
 
 def blake3_of(data: Buffer) -> Blake3Digest:
-    """BLAKE3 of one buffer."""
+    """Returns the BLAKE3 of one buffer."""
     return Blake3Digest(blake3(data).digest())
 
 
 def sha256_of(data: Buffer) -> Sha256Digest:
-    """SHA-256 of one buffer."""
+    """Returns the SHA-256 of one buffer."""
     return Sha256Digest(hashlib.sha256(data).digest())
 
 
 def chunk_digest_of(data: Buffer) -> ChunkDigest:
-    """The short digest by which two ends name a chunk."""
+    """Returns the short digest that both ends use as the name of a chunk."""
     return ChunkDigest(blake3(data).digest(length=CHUNK_DIGEST_SIZE))
 
 
 def sha512_of(data: Buffer) -> bytes:
-    """SHA-512 of one document: what an SSHSIG signature is over."""
+    """Returns the SHA-512 of one document: an SSHSIG signature is over it."""
     return hashlib.sha512(data).digest()

@@ -1,4 +1,4 @@
-"""The one way in which text from evidence, documents or peers is shown to a person."""
+"""Escapes text from evidence, documents or peers, so that it is safe to display."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _UNCLEAN: Final = re.compile(
 
 
 def is_clean(text: str) -> bool:
-    """Whether text may stand in a document as it is: nothing that could steer a terminal, reorder its neighbours, or hide."""
+    """Whether text may be in a document as it is: no character controls a terminal, reorders its neighbours, or is invisible."""
     if text.isascii():
         return text.isprintable()
     return _UNCLEAN.search(text) is None
 
 
 def is_unsafe(character: str) -> bool:
-    """Whether a character could move a cursor, reorder its neighbours, or not be seen at all."""
+    """Whether a character could move a cursor, reorder its neighbours, or be invisible."""
     return unicodedata.category(character) in _UNSAFE_CATEGORIES
 
 
 def safe_text(value: str | bytes, limit: int | None = None) -> str:
-    r"""`value` as printable text on one line, without loss.
+    r"""Returns `value` as printable text on one line, without loss.
 
     Bytes are read as UTF-8; those that are not become `\xNN` (80 and above). Control, format, bidirectional, private and
     unassigned characters become `\xNN` (below 80), `\uNNNN` or `\UNNNNNNNN`; a backslash is doubled. So no two values

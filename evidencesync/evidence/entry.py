@@ -1,4 +1,4 @@
-"""Entry: one thing seen in the source, as the manifest states it."""
+"""Defines the entry: one file, folder, link or device of the source, as the manifest states it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from evidencesync.limits import LIST_CAP_PER_LINE, MAX_FILE_SIZE
 EntryType = Literal["file", "directory", "symlink", "block-device", "character-device", "fifo", "socket"]
 Flag = Literal["changed-while-read", "vanished", "unreadable", "skipped"]
 Remark = Literal["access-time-changed", "metadata-unread", "folder-changed-while-read", "listed-not-reached"]
-"""What a walk can only say at its end, of entries whose lines had gone out by then."""
+"""What is only known at the end of a walk, about entries whose lines were sent already."""
 FillMethod = Literal["zero", "skip"]
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_FILE_SIZE)]
@@ -28,7 +28,7 @@ Extent = tuple[Count, Count]
 
 
 class ReadError(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A range of the source that could not be read, and what stands in its place."""
+    """A range of the source that could not be read, and what was stored in its place."""
 
     offset: Count
     length: Count
@@ -37,11 +37,11 @@ class ReadError(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """One line of a manifest. The order of the fields is the order in the line; what is not known is absent.
+    """One line of a manifest. The order of the fields is the order in the line; an unknown field is absent.
 
-    `size`, `blake3` and `sha256` are of the bytes that were delivered: with read errors these are not the bytes of the
-    origin. `path_b64`, `hardlink_to_b64` and `target_b64` stand in place of the plain field where the bytes are not
-    clean UTF-8; names of owners that are not are left out.
+    `size`, `blake3` and `sha256` are of the bytes that were stored: with read errors these are not the bytes of the
+    source. `path_b64`, `hardlink_to_b64` and `target_b64` replace the plain field where the bytes are not clean UTF-8;
+    names of owners that are not clean are left out.
     """
 
     type: EntryType
@@ -75,12 +75,12 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
 
     @property
     def evidence_path(self) -> EvidencePath:
-        """The checked path. Raises PathEscapeError for anything that could lead out of the root."""
+        """Returns the checked path. Raises PathEscapeError for anything that could lead out of the root."""
         return EvidencePath(from_json_fields(self.path, self.path_b64))
 
     @property
     def has_content(self) -> bool:
-        """Whether bytes of this entry are kept under `data/`."""
+        """Whether bytes of this entry are stored under `data/`."""
         return self.blake3 is not None
 
 

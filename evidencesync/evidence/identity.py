@@ -1,4 +1,4 @@
-"""Who and what: case and item numbers, and the folder names that are derived from them."""
+"""Checks case and item numbers, and derives folder names from them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def is_folder_name(name: str) -> bool:
 
 
 def folder_name(title: str) -> str:
-    """The folder a title gets: the title itself where it is a safe name, else a readable form with a short digest.
+    """Derives a folder name from a title: the title itself where it is a safe name, else a readable form with a short digest.
 
     The digest (of the exact title) keeps `A/1` and `A 1` apart.
     """
@@ -63,7 +63,7 @@ class Title:
 
 @dataclass(frozen=True, slots=True)
 class ItemName:
-    """Which exhibit of which case."""
+    """The case and item number of an exhibit."""
 
     case: Title
     item: Title

@@ -1,4 +1,4 @@
-"""SortedNames: the names in a folder, in the order of their bytes, in little memory also where they are millions."""
+"""Sorts the names of a folder by their bytes, in little memory even for millions of names."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from itertools import groupby
 from typing import Final
 
 RUN: Final = 1 << 16
-"""Names that are sorted at once: some 6 MiB as objects. More of them are kept packed, in about as many bytes as they have."""
+"""Names that are sorted at once: about 6 MiB as objects. More names are kept packed, in about as many bytes as they have."""
 
-_SEPARATOR: Final = b"/"  # what no name holds
+_SEPARATOR: Final = b"/"  # no name contains it
 
 
 class SortedNames:
-    """Give it names in any order, in runs of about `RUN`, and go through them. Each comes once, however often it was given."""
+    """Takes names in any order, in runs of about `RUN`; iterating gives them sorted, each once."""
 
     def __init__(self) -> None:
         self._packed: list[bytes] = []
         self._last: list[bytes] = []
 
     def add(self, names: list[bytes]) -> None:
-        """The next run, which is taken over. None of the names is empty or holds a slash."""
+        """Adds the next run and takes the list over. No name is empty or contains a slash."""
         if self._last:
             self._packed.append(_SEPARATOR.join(self._last))
         names.sort()

@@ -1,4 +1,4 @@
-"""Numbers as people read them: sizes, durations, counts, shares, and the fingerprint for a notebook."""
+"""Formats numbers for people: sizes, durations, counts, shares, and the fingerprint for a notebook."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _FINGERPRINT_DIGITS: Final = 20
 
 
 def size_text(size_bytes: float) -> str:
-    """A size in decimal units, as disks are sold: `512 B`, `1.4 MB`."""
+    """Formats a size in decimal units, as for disks: `512 B`, `1.4 MB`."""
     size = float(size_bytes)
     for unit in _UNITS[:-1]:
         if abs(size) < 999.95:
@@ -19,7 +19,7 @@ def size_text(size_bytes: float) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """A duration in the two units that matter: `0.4 s`, `3 min 05 s`, `2 h 10 min`."""
+    """Formats a duration in its two largest units: `0.4 s`, `3 min 05 s`, `2 h 10 min`."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -30,12 +30,12 @@ def duration_text(seconds: float) -> str:
 
 
 def count_text(count: int, one: str, many: str | None = None) -> str:
-    """A count with its noun: `1 file`, `12,345 files`."""
+    """Formats a count with its noun: `1 file`, `12,345 files`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def share_text(part: int, whole: int) -> str:
-    """A share in percent, never rounded up to all or down to nothing; `0 %` of nothing."""
+    """Formats a share in percent, never rounded up to all or down to nothing; `0 %` of nothing."""
     if whole <= 0 or part <= 0:
         return "0 %"
     percent = 100 * part / whole
@@ -45,6 +45,6 @@ def share_text(part: int, whole: int) -> str:
 
 
 def notebook_fingerprint(manifest_sha256: str) -> str:
-    """What an examiner writes into a notebook: the first 20 hex digits of the manifest's SHA-256, in groups of four."""
+    """Formats the fingerprint for a notebook: the first 20 hex digits of the manifest's SHA-256, in groups of four."""
     digits = manifest_sha256[:_FINGERPRINT_DIGITS]
     return " ".join(digits[at : at + 4] for at in range(0, len(digits), 4))

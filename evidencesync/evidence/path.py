@@ -1,4 +1,4 @@
-"""Where an entry lies below the source's root: raw bytes, relative, and never able to lead out of it."""
+"""Checks evidence paths: raw bytes, relative to the source's root, which never lead out of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evidencesync.errors import PathEscapeError
 from evidencesync.evidence.display import is_clean, safe_text
 from evidencesync.limits import MAX_DEPTH, MAX_NAME, MAX_PATH
 
-# The whole of a path as plain as most are: no control bytes, no backslash needed, no component that starts with a dot.
+# Matches the usual plain paths: no control bytes, no backslash, no component that starts with a dot.
 _PLAIN: Final = re.compile(rb"(?:[!-\-0-~][ -.0-~]{0,254})(?:/[!-\-0-~][ -.0-~]{0,254})*")
 _FORBIDDEN_PARTS: Final = frozenset({b"", b".", b".."})
 
@@ -44,7 +44,7 @@ class EvidencePath:
 
     @property
     def parts(self) -> tuple[bytes, ...]:
-        """The names from the root down; empty for the root. Manifest order is the order of these tuples."""
+        """The names from the root down; empty for the root. The order of a manifest is the order of these tuples."""
         return tuple(self.raw.split(b"/")) if self.raw else ()
 
     @property
@@ -54,15 +54,15 @@ class EvidencePath:
 
     @property
     def parent(self) -> EvidencePath:
-        """The folder this entry lies in. The root is its own parent."""
+        """The folder that contains this entry. The root is its own parent."""
         return EvidencePath(self.raw.rpartition(b"/")[0])
 
     def joined(self, name: bytes) -> EvidencePath:
-        """The path of an entry called `name` in this folder."""
+        """Returns the path of the entry `name` in this folder."""
         return EvidencePath(self.raw + b"/" + name if self.raw else name)
 
     def display(self) -> str:
-        """The path for a person's eyes: safe on a terminal and in a report."""
+        """The path for people: safe on a terminal and in a report."""
         return safe_text(self.raw) if self.raw else "."
 
     def __str__(self) -> str:
@@ -70,9 +70,9 @@ class EvidencePath:
 
 
 def to_json_fields(raw: bytes) -> tuple[str | None, str | None]:
-    """Raw bytes as the pair (`path`, `path_b64`), exactly one of which is set.
+    """Encodes raw bytes as the pair (`path`, `path_b64`), exactly one of which is set.
 
-    The first where the bytes are UTF-8 and `evidence.display.is_clean`; else base64.
+    The first is set where the bytes are UTF-8 and `evidence.display.is_clean`; else the second, in base64.
     """
     try:
         text = raw.decode("utf-8")
@@ -84,7 +84,7 @@ def to_json_fields(raw: bytes) -> tuple[str | None, str | None]:
 
 
 def from_json_fields(text: str | None, encoded: str | None) -> bytes:
-    """The raw bytes of a pair that `to_json_fields` made; the pair must be the very one that it makes.
+    """Decodes a pair that `to_json_fields` made; it must be exactly the pair that `to_json_fields` makes.
 
     Raises PathEscapeError when both or neither is set, or when the other form should have been used.
     """

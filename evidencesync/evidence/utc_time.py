@@ -1,4 +1,4 @@
-"""Points in time as the documents write them. Nothing here reads a clock."""
+"""Formats and parses the times in documents. Reads no clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 _DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _CLOCK = r"[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}"
 UtcTime = Annotated[str, msgspec.Meta(pattern=f"^{_DAY}T{_CLOCK}Z$", max_length=27)]
-"""A clock reading in a document: RFC 3339 in UTC with microseconds."""
+"""A time in a document: RFC 3339 in UTC with microseconds."""
 FileTime = Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]{1,20}\.[0-9]{9}$", max_length=31)]
 """A file's time in a document: decimal seconds since the epoch with nine places."""
 
@@ -20,27 +20,27 @@ _FILE_TIME: Final = re.compile(r"-?[0-9]{1,20}\.[0-9]{9}")
 
 
 def format_utc_time(nanoseconds: int) -> UtcTime:
-    """A clock reading (nanoseconds since the epoch) as a document writes it; what is below a microsecond is cut off."""
-    moment = _EPOCH + timedelta(microseconds=nanoseconds // 1000)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    """Formats a time (nanoseconds since the epoch) for a document; fractions of a microsecond are cut off."""
+    time = _EPOCH + timedelta(microseconds=nanoseconds // 1000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def parse_utc_time(text: UtcTime) -> int:
-    """The nanoseconds since the epoch of a document's clock reading. Raises ValueError for what is not one."""
-    moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
-    since = moment - _EPOCH
+    """Parses a document's time to nanoseconds since the epoch. Raises ValueError for anything else."""
+    time = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    since = time - _EPOCH
     return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000
 
 
 def format_file_time(nanoseconds: int) -> FileTime:
-    """A file's time (nanoseconds since the epoch, of any sign and size) as decimal seconds."""
+    """Formats a file's time (nanoseconds since the epoch, of any sign and size) as decimal seconds."""
     sign = "-" if nanoseconds < 0 else ""
     seconds, rest = divmod(abs(nanoseconds), 1_000_000_000)
     return f"{sign}{seconds}.{rest:09d}"
 
 
 def parse_file_time(text: FileTime) -> int:
-    """The nanoseconds of a file's time. Raises ValueError for what is not one."""
+    """Parses a file's time to nanoseconds. Raises ValueError for anything else."""
     match = _FILE_TIME.fullmatch(text)
     if match is None:
         raise ValueError(f"not a file time: {text!r}")

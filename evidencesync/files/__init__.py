@@ -1,1 +1,1 @@
-"""How files are opened, closed, written, copied, locked and synced."""
+"""Opens, writes, copies, locks and syncs files and folders."""

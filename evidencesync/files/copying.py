@@ -19,38 +19,38 @@ _CLONE_RANGE: Final = struct.Struct("=qQQQ")  # source descriptor, source offset
 _BLOCK: Final = 1 << 20
 _RANGE: Final = 64 << 20  # bytes asked for at once: long enough for the kernel, short enough to be interrupted
 _UNITS: Final = frozenset(1 << power for power in range(9, 21))
-# What a kernel says when it cannot do this for these two file systems, and will not be able to the next time.
+# Errors for a request that these two file systems do not support: there is no use in another try.
 _NEVER: Final = frozenset({errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.ENOSYS})
-# What it says when it cannot do this for these two files; anything else is an error of the disk.
+# Errors for a request that cannot be done for these two files; any other is an error of the disk.
 _NOT_SUPPORTED: Final = _NEVER | {errno.EINVAL, errno.EPERM, errno.ETXTBSY, errno.EBADF}
-# Sharing is never the only way. XFS refuses it with ENOSPC while a part of the disk is nearly full; writing then succeeds, or
-# says the same for good.
+# ENOSPC as well: XFS returns it for sharing while one allocation group is nearly full. Writing then succeeds, or fails with the
+# same error.
 _NOT_SHARED: Final = _NOT_SUPPORTED | {errno.EAGAIN, errno.EINTR, errno.ENOSPC, errno.EDQUOT}
 
 
 def share_blocks(source_fd: int, target_fd: int) -> bool:
-    """Makes the target, which must be empty, a reflink of the source; False where the file system does not do that."""
+    """Makes the target, which must be empty, a reflink of the source; False where the file system cannot."""
     return _clone(target_fd, _FICLONE, source_fd) == 0
 
 
 class BlockSharing:
-    """Makes ranges of new files share the blocks of older ones, and remembers between which file systems it cannot.
+    """Makes ranges of new files share blocks with older files, and remembers which pairs of file systems cannot.
 
-    What is shared has the source's bytes as they are, or will be, on the disk: the kernel writes dirty pages out first.
+    A shared range has the source's bytes as on the disk: the kernel writes dirty pages out first.
     """
 
     def __init__(self) -> None:
         self._never: set[tuple[int, int]] = set()
 
     def unit(self, source_fd: int, target_fd: int) -> int | None:
-        """A shared range begins and ends at multiples of so many bytes, in both files; None where nothing can be shared."""
+        """Returns the block size: shared ranges begin and end at multiples of it, in both files. None: nothing can be shared."""
         if _devices(source_fd, target_fd) in self._never:
             return None
         unit = os.fstatvfs(target_fd).f_bsize
         return unit if unit in _UNITS else None
 
     def share(self, source_fd: int, source_offset: int, target_fd: int, target_offset: int, length: int) -> bool:
-        """Shares a range of whole units. False where that cannot be done, and then the range is to be written.
+        """Shares a range of whole blocks. False where that cannot be done: then the caller writes the range.
 
         Raises OSError for an error of the disk.
         """
@@ -61,8 +61,8 @@ class BlockSharing:
 
 
 def _clone(target_fd: int, request: int, argument: int | bytes) -> int:
-    """0, or why blocks are not shared. Raises OSError for an error of the disk."""
-    if not hasattr(os, "copy_file_range"):  # not Linux, and then the requests may mean anything
+    """Returns 0, or the error number where blocks cannot be shared. Raises OSError for an error of the disk."""
+    if not hasattr(os, "copy_file_range"):  # not Linux: there the request numbers may mean something else
         return errno.ENOSYS
     try:
         fcntl.ioctl(target_fd, request, argument)
@@ -80,8 +80,8 @@ def _devices(source_fd: int, target_fd: int) -> tuple[int, int]:
 def copy_range(source_fd: int, source_offset: int, target_fd: int, target_offset: int, length: int) -> None:
     """Copies a range to where the target has nothing yet: its holes stay holes.
 
-    Where it ends in one, the target's size is left to the caller. Raises OSError, and DigestMismatchError when the source
-    ends before the range does.
+    Where the range ends in a hole, the caller sets the target's size. Raises OSError, and DigestMismatchError when the source
+    ends before the range.
     """
     if os.fstat(source_fd).st_size < source_offset + length:
         raise DigestMismatchError("a stored file is shorter than it was when it was published")
@@ -116,7 +116,7 @@ def copy_file(source_fd: int, target_fd: int, size: int) -> None:
 
 
 def is_hole(fd: int, offset: int, length: int) -> bool:
-    """Whether a range of a file is one hole; False where that cannot be told, and where the file ends before the range does."""
+    """Whether a range of a file is one hole; False where that is unknown, and where the file ends before the range."""
     try:
         fits = os.fstat(fd).st_size >= offset + length
         return fits and all(hole for _, _, hole in extents(fd, offset, offset + length, length))

@@ -1,10 +1,10 @@
-"""Opens, reads, writes, syncs and locks files and folders, and says what is durable after each call.
+"""Opens, reads, writes, syncs and locks files and folders; each docstring states what is durable after the call.
 
-Everything is reached by single names through folder descriptors that never follow a symbolic link. A full disk or quota is a
-NoSpaceError, everything else that a file system may refuse is a StorageError.
+Files are opened by single names through folder descriptors, and symbolic links are never followed. A full disk or quota is a
+NoSpaceError, any other refusal of a file system is a StorageError.
 
-A descriptor is closed once. On NFS, CIFS and FUSE, close(2) may report a lost write, a full disk or a connection that has
-ended. Its number is free then, as after any other close: a second close would close what another thread has opened meanwhile.
+A descriptor is closed once. On NFS, CIFS and FUSE, close(2) may report a lost write, a full disk or a lost connection. The
+descriptor's number is free then, as after any close: a second close would close what another thread has opened meanwhile.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ def close_quietly(descriptor: int) -> None:
 
 
 def reading(descriptor: int) -> BinaryIO:
-    """A file object that reads and owns the descriptor. Errors at its end are ignored, as in `close_quietly`."""
+    """Returns a file object that reads and owns the descriptor. Errors when it is closed are ignored, as in `close_quietly`."""
     return io.BufferedReader(_Read(descriptor, "rb"))
 
 
 def reading_blocks(descriptor: int) -> BinaryIO:
-    """Like `reading`, without a buffer."""
+    """Returns the same without a buffer."""
     return _Read(descriptor, "rb")
 
 
@@ -69,7 +69,7 @@ FILE_MODE: Final = 0o444
 FOLDER_MODE: Final = 0o755
 FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 CREATE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-# O_NONBLOCK: a FIFO that somebody planted must not make the opening wait.
+# O_NONBLOCK: opening a planted FIFO must not block.
 READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -77,18 +77,18 @@ Name = str | bytes
 
 
 def storage_error(error: OSError, doing: str) -> EvidenceSyncError:
-    """The error to raise for a refused system call. `doing` completes the sentence "could not ..."."""
+    """Returns the error to raise for a refused system call. `doing` completes the sentence "could not ..."."""
     reason = os.strerror(error.errno) if error.errno is not None else str(error)
     if is_full(error):
         return NoSpaceError(f"could not {doing}: {reason}")
-    if error.errno != errno.EAGAIN and is_shortage(error):  # a file that is busy is the disk's affair
+    if error.errno != errno.EAGAIN and is_shortage(error):  # EAGAIN is a busy file here, not a shortage
         return ResourcesError(f"could not {doing}: {reason}")
     return StorageError(f"could not {doing}: {reason}", hint=hint_of(error))
 
 
 @contextlib.contextmanager
 def storing(doing: str | Callable[[], str]) -> Iterator[None]:
-    """Turns every OSError inside into ours. Not for loops over many files: it costs a microsecond."""
+    """Converts every OSError inside to one of our errors. Not for loops over many files: it costs a microsecond."""
     try:
         yield
     except OSError as error:
@@ -97,7 +97,7 @@ def storing(doing: str | Callable[[], str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def opened_folder(name: Name | os.PathLike[str], dir_fd: int | None = None) -> Iterator[int]:
-    """A folder's descriptor for the length of a `with`. The last name may not be a symbolic link."""
+    """Opens a folder's descriptor for the length of a `with`. The last name may not be a symbolic link."""
     with storing(lambda: f"open the folder {_place(name, dir_fd)}"):
         folder = os.open(name, FOLDER_FLAGS, dir_fd=dir_fd)
     try:
@@ -108,10 +108,10 @@ def opened_folder(name: Name | os.PathLike[str], dir_fd: int | None = None) -> I
 
 @contextlib.contextmanager
 def opened_file(name: str, dir_fd: int) -> Iterator[BinaryIO]:
-    """A regular file, open for reading, for the length of a `with`. Raises MissingOrExtraError when it is not there.
+    """Opens a regular file for reading, for the length of a `with`. Raises MissingOrExtraError when it is missing.
 
     A symbolic link, a FIFO or anything else that is not a regular file is a MissingOrExtraError. A file with holes in it is a
-    MalformedDocumentError: all that is opened here was written from end to end.
+    MalformedDocumentError: the documents that are opened here were written from end to end.
     """
     fd = _open_regular(name, dir_fd)
     if fd is None:
@@ -125,7 +125,7 @@ def opened_file(name: str, dir_fd: int) -> Iterator[BinaryIO]:
 
 
 def make_folder(name: str, dir_fd: int, *, mode: int = FOLDER_MODE) -> bool:
-    """Makes a folder that will still be there after a power cut; False when there was one already."""
+    """Makes a folder, durably; False when there was one already."""
     with storing(f"make the folder {_shown(name)}"):
         try:
             os.mkdir(name, mode, dir_fd=dir_fd)
@@ -148,12 +148,12 @@ def write_all(fd: int, data: bytes | bytearray | memoryview) -> None:
 
 
 def store_new_file(dir_fd: int, name: str, data: bytes, *, mode: int = FILE_MODE) -> None:
-    """Makes a file that was not there, and syncs its bytes. The folder is not synced: see `sync_folder`."""
+    """Makes a new file, and syncs its bytes. The folder is not synced: see `sync_folder`."""
     _make_file(dir_fd, name, data, mode, durable=True)
 
 
 def write_new_file(dir_fd: int, name: str, data: bytes, *, mode: int = FILE_MODE) -> None:
-    """Makes a file that was not there. After a power cut it may be gone, or empty."""
+    """Makes a new file without a sync: after a power cut it may be missing or empty."""
     _make_file(dir_fd, name, data, mode, durable=False)
 
 
@@ -170,15 +170,15 @@ def _make_file(dir_fd: int, name: str, data: bytes, mode: int, *, durable: bool)
 
 
 def remove_if_there(dir_fd: int, name: Name) -> None:
-    """Removes a file (not a folder); nothing happens when there is none. Raises OSError."""
+    """Removes a file (not a folder), if it exists. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=dir_fd)
 
 
 def tidy_away(dir_fd: int, name: Name) -> bool:
-    """Removes what has a name that only writers of this vault give; False where it was not there. Raises OSError.
+    """Removes a file with a name that only writers of this vault use; False where there is none. Raises OSError.
 
-    A folder stays, for none of them makes one: `verify` tells of it, and it is in nobody's way.
+    A folder of that name stays: no writer makes one, `verify` reports it, and it hinders no writer.
     """
     try:
         os.unlink(name, dir_fd=dir_fd)
@@ -191,7 +191,7 @@ def tidy_away(dir_fd: int, name: Name) -> bool:
 
 
 def is_there(dir_fd: int, name: Name) -> bool:
-    """Whether something has this name, whatever it is. Raises StorageError where that cannot be told."""
+    """Whether anything has this name. Raises StorageError where that is unknown."""
     with storing(f"look at {_shown(name)}"):
         try:
             os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
@@ -211,7 +211,7 @@ def read_bounded(fd: int, limit: int) -> bytes:
 
 
 def load_file(dir_fd: int, name: str, limit: int) -> bytes | None:
-    """A small file whole, or None when there is none. Raises MalformedDocumentError above `limit` bytes.
+    """Reads a small file whole; None when there is none. Raises MalformedDocumentError above `limit` bytes.
 
     A symbolic link, a FIFO or anything else that is not a regular file is a MissingOrExtraError.
     """
@@ -226,10 +226,10 @@ def load_file(dir_fd: int, name: str, limit: int) -> bytes | None:
 
 
 def load_own_file(dir_fd: int, name: str, limit: int, *, void: bytes | None = None) -> bytes | None:
-    """As `load_file`, of a name that only writers of this vault give; `void` for what none of them can have made.
+    """Reads as `load_file` a file whose name only writers of this vault use; returns `void` for what no writer can have made.
 
-    That is a link, a FIFO, a folder, or a file of more than `limit` bytes: it is no obstacle, and for `verify` to tell. What the
-    disk does not give still raises StorageError.
+    That is a link, a FIFO, a folder, or a file of more than `limit` bytes: it hinders no writer, and `verify` reports it. A
+    failed read still raises StorageError.
     """
     try:
         return load_file(dir_fd, name, limit)
@@ -244,7 +244,7 @@ def sync_folder(dir_fd: int, shown: str) -> None:
 
 
 def sync_file_system(fd: int, shown: str) -> bool:
-    """Makes durable all that was written to the file system of `fd`; False where the platform cannot do that.
+    """Makes everything durable that was written to the file system of `fd`; False where the platform cannot do that.
 
     A write error since `fd` was opened fails this call (Linux 5.8 and later), so keep the descriptor that was opened
     before the first write.
@@ -260,17 +260,17 @@ def sync_file_system(fd: int, shown: str) -> bool:
 
 
 def start_writeback(fd: int, offset: int, length: int) -> None:
-    """Asks the kernel to begin writing a range out. Nothing is durable by it, and nothing is said if it cannot."""
+    """Asks the kernel to begin writing a range out. Nothing is durable by it; errors are ignored."""
     function = _system_call("sync_file_range")
     if function is not None:
         function(fd, ctypes.c_int64(offset), ctypes.c_int64(length), ctypes.c_uint(_SYNC_FILE_RANGE_WRITE))
 
 
 def leave_hole(fd: int, offset: int, length: int) -> None:
-    """Gives back the room that a file system took in a range where nothing was written. Nothing is said if it cannot.
+    """Releases the space that a file system allocated in a range where nothing was written. Errors are ignored.
 
-    XFS takes room beyond the end of a file that grows. Where a run of zeros is then skipped, that room would stay taken.
-    Only whole pages, for those at the edges may hold bytes whose writing would be waited for.
+    XFS allocates space beyond the end of a growing file. Where a run of zeros is then skipped, that space would stay allocated.
+    Only whole pages are released: a page at the edge may have bytes, and the call would wait until they are written.
     """
     function = _system_call("fallocate64")
     first, last = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE, (offset + length) // mmap.PAGESIZE * mmap.PAGESIZE
@@ -295,7 +295,7 @@ def _system_call(name: str) -> Callable[..., int] | None:
     if name not in _system_calls:
         try:
             _system_calls[name] = getattr(ctypes.CDLL(None, use_errno=True), name)
-        except (AttributeError, OSError, TypeError):  # not this C library, or not this platform
+        except (AttributeError, OSError, TypeError):  # another C library or platform
             _system_calls[name] = None
     return _system_calls[name]
 
@@ -327,7 +327,7 @@ def _shown(name: Name | os.PathLike[str]) -> str:
 
 
 def _place(name: Name | os.PathLike[str], dir_fd: int | None) -> str:
-    """Where something lies, with the folder, for whoever has to look after the disk. Asked for when something has failed."""
+    """Returns a path with its folder, for an error message about the disk. Called only after a failure."""
     raw = os.fsencode(name)
     if dir_fd is not None:
         with contextlib.suppress(OSError):
@@ -337,9 +337,9 @@ def _place(name: Name | os.PathLike[str], dir_fd: int | None) -> str:
 
 @contextlib.contextmanager
 def locked_folder(folder: os.PathLike[str], what: str, *, wait: bool = False) -> Iterator[int]:
-    """Holds the exclusive lock of a folder and gives its descriptor. It ends with the process, however that dies.
+    """Holds the exclusive lock of a folder (flock) and yields its descriptor. The kernel releases it when the process ends.
 
-    Raises LockedError at once when another process (or another `with` in this one) has it, unless told to wait.
+    Raises LockedError at once when another process (or another `with` in this one) has it, unless `wait` is set.
     """
     with opened_folder(folder) as fd:
         with storing(f"lock {what}"):

@@ -1,4 +1,4 @@
-"""FolderStack: reaches the folders of a tree one name at a time, through descriptors, never through a joined path."""
+"""Opens the folders of a tree name by name, through descriptors, never by a joined path; and removes trees in that way."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def check_name(name: bytes) -> None:
 
 
 def split_path(path: bytes) -> tuple[bytes, bytes]:
-    """The folder of an evidence path, and the name in it. Raises PathEscapeError when the name is not plain.
+    """Splits an evidence path into its folder and the name in it. Raises PathEscapeError when the name is not plain.
 
-    The folder's names are checked when it is entered.
+    The names of the folder are checked when it is entered.
     """
     folder, separator, name = path.rpartition(b"/")
     if name in FORBIDDEN_NAMES or b"\0" in name or (separator and not folder):
@@ -34,7 +34,7 @@ def split_path(path: bytes) -> tuple[bytes, bytes]:
 
 
 class FolderStack:
-    """The chain of folders from a root to where one works now.
+    """The open folders from a root down to the current one.
 
     Made for a walk in manifest order, where the next folder is nearly always the same one, a child or an ancestor. Of a
     deep chain only the last descriptors are kept open, so that any depth works. Takes over `root_fd` and closes it.
@@ -45,10 +45,10 @@ class FolderStack:
         self.fd = root_fd
         self._root = root_fd
         self._names: list[bytes] = []
-        self._fds: list[int | None] = []  # of the folders in _names; None where it was closed to save descriptors
+        self._fds: list[int | None] = []  # of the folders in _names; None: closed to save descriptors
 
     def enter(self, path: bytes) -> int:
-        """The descriptor of the folder `path` (`b""` is the root), valid until the next call.
+        """Returns the descriptor of the folder `path` (`b""` is the root), valid until the next call.
 
         Raises PathEscapeError for a name that is not plain; OSError when a folder is missing or is not a folder.
         """
@@ -70,7 +70,7 @@ class FolderStack:
         return self.fd
 
     def close(self) -> None:
-        """Lets go of all folders as they are. Safe to call again."""
+        """Closes all descriptors. Safe to call again."""
         open_fds = [fd for fd in (self._root, *self._fds) if fd is not None and fd >= 0]
         self._names, self._fds, self.path = [], [], b""
         self._root = self.fd = -1
@@ -111,7 +111,7 @@ class FolderStack:
         self.fd = self._reopened() if above is None else above
 
     def _reopened(self) -> int:
-        """Opens the end of the chain again, from the root down, and gives the current folder."""
+        """Opens the end of the chain again, from the root down, and returns the current folder."""
         keep_from = max(len(self._names) - MAX_OPEN_FOLDERS, 0)
         here = self._root
         for depth, name in enumerate(self._names):
@@ -127,7 +127,7 @@ class FolderStack:
 
 
 def names_in(folder_fd: int) -> list[str]:
-    """All names in a folder now. It is opened once more: Btrfs shows a descriptor what was there when it was opened."""
+    """Lists all names in a folder now. It is opened again: on Btrfs a descriptor lists what was there when it was opened."""
     again = os.open(".", FOLDER_FLAGS, dir_fd=folder_fd)
     try:
         return os.listdir(again)
@@ -136,9 +136,9 @@ def names_in(folder_fd: int) -> list[str]:
 
 
 def remove_tree(dir_fd: int, name: str) -> None:
-    """Removes a folder of staging with all that is in it, of any depth, following no link. Nothing when it is not there.
+    """Removes a folder of staging, if it exists, with all that is in it, at any depth, following no link.
 
-    Must never be called for what lies in `acquisitions/`. Raises StorageError.
+    Must never be called for anything in `acquisitions/`. Raises StorageError.
     """
     try:
         try:
@@ -173,7 +173,7 @@ def _empty(stack: FolderStack) -> None:
 
 
 def _unlink_files(fd: int) -> list[bytes]:
-    """Removes everything in a folder but its subfolders, and gives the names of those."""
+    """Removes everything in a folder except subfolders, and returns the names of those."""
     folders = []
     for name in os.listdir(fd):
         raw = os.fsencode(name)
@@ -182,7 +182,7 @@ def _unlink_files(fd: int) -> list[bytes]:
         except FileNotFoundError:
             continue
         except OSError as error:
-            if error.errno not in (errno.EISDIR, errno.EPERM):  # Linux says the first, POSIX the second
+            if error.errno not in (errno.EISDIR, errno.EPERM):  # Linux returns the first, POSIX defines the second
                 raise
             folders.append(raw)
     return folders

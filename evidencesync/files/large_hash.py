@@ -153,16 +153,17 @@ def new_parallel_blake3() -> blake3:
 
 @functools.cache
 def _most_threads() -> int:
-    """The threads are started here, once for the process: where they are refused, blake3 panics, then and ever after.
+    """Starts blake3's threads once for the process and returns their number: 1 where they are refused.
 
-    A panic writes to stderr by itself, so as many threads as the machine has are tried first.
+    Where the system refuses a thread, blake3 panics, now and at every later call, and writes to stderr. So the same number of
+    threads is started first as a test.
     """
     if not _can_start_threads(os.cpu_count() or 1):
         return 1
     try:
         blake3(bytes(_ENOUGH_FOR_THREADS), max_threads=blake3.AUTO)
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # which is no Exception, and has no name that could be imported
+        if type(error).__name__ != "PanicException":  # a BaseException, whose class cannot be imported
             raise
         return 1
     return blake3.AUTO

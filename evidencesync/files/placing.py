@@ -1,11 +1,11 @@
-"""Gives a file or a folder a name that nobody has: what is there is never replaced, whoever came first.
+"""Moves a file or a folder to a free name, atomically: an existing file or folder is never replaced.
 
-Looking first and renaming then is not enough: between the two, somebody else may come. So one step decides. For a file this is
-link(2), which every file system refuses for a name that is taken, network file systems included; where there are no hard links,
-renameat2(2) with RENAME_NOREPLACE; where there is neither, an exclusive creation. For a folder it is RENAME_NOREPLACE, and
-where that is missing rename(2), which never replaces a folder with something in it.
+To check first and rename then is a race. So one atomic system call decides. For a file this is link(2), which every file system
+refuses for a name that is taken, also over a network; without hard links, renameat2(2) with RENAME_NOREPLACE; without both, an
+exclusive creation (O_EXCL). For a folder it is RENAME_NOREPLACE, and without that rename(2), which never replaces a folder that
+is not empty.
 
-Everything raises OSError, FileExistsError for a name that is taken.
+Every function raises OSError, FileExistsError for a name that is taken.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def place_file(source: Name, name: Name, *, src_dir_fd: int, dst_dir_fd: int) ->
     try:
         os.link(source, name, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd, follow_symlinks=False)
     except FileExistsError:
-        if not _is_same(source, src_dir_fd, name, dst_dir_fd):  # NFS: the answer was lost, and the request was sent again
+        if not _is_same(source, src_dir_fd, name, dst_dir_fd):  # NFS repeats a request whose reply was lost
             raise
     except OSError as error:
         if error.errno not in NO_LINKS:
@@ -49,8 +49,7 @@ def place_file(source: Name, name: Name, *, src_dir_fd: int, dst_dir_fd: int) ->
 def place_folder(source: Name, name: Name, *, src_dir_fd: int, dst_dir_fd: int) -> None:
     """Moves a folder to a name that must be free; not even an empty folder is replaced.
 
-    Where the file system knows no RENAME_NOREPLACE, an empty folder that comes between looking and renaming is replaced: nothing
-    is lost by it.
+    Without RENAME_NOREPLACE, an empty folder that is made between the check and the rename is replaced: nothing is lost.
     """
     if _rename_to_free(source, name, src_dir_fd, dst_dir_fd):
         return
@@ -76,7 +75,7 @@ def _rename_to_free(source: Name, name: Name, src_dir_fd: int, dst_dir_fd: int) 
 
 
 def _copy(source: Name, name: Name, src_dir_fd: int, dst_dir_fd: int) -> None:
-    """The last resort: the name appears before its bytes do. What is not whole is removed again."""
+    """Copies, as the last resort: the name appears before its bytes. A copy that fails is removed."""
     reading = os.open(source, _READ, dir_fd=src_dir_fd)
     try:
         mode = stat.S_IMODE(os.fstat(reading).st_mode)

@@ -1,4 +1,4 @@
-"""Errors that nobody has foreseen where they were met: no more of something, a disk or its permissions, or a defect."""
+"""Classifies unexpected errors: a shortage of a resource, a failure of a disk or its permissions, or a defect."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from evidencesync.errors import EvidenceSyncError, InternalError, NoSpaceError, 
 
 _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-# What a disk, a file system or its permissions say, whatever a program does. Others (EBADF, EINVAL, ENOENT) it may owe to itself.
+# Errors of a disk, a file system or its permissions. Others (EBADF, EINVAL, ENOENT) may be a defect of the program.
 _SAID_BY_BROKEN_DISKS: Final = (
-    "EIO ESTALE ENXIO ENODEV ENOMEDIUM EUCLEAN EREMOTEIO EBADMSG ETIMEDOUT "  # not all everywhere
+    "EIO ESTALE ENXIO ENODEV ENOMEDIUM EUCLEAN EREMOTEIO EBADMSG ETIMEDOUT "  # not all of them on every platform
     "ENOTCONN ECONNABORTED ESHUTDOWN EHOSTDOWN EHOSTUNREACH ENETDOWN ENETUNREACH ENOLINK ECOMM EPROTO ENOLCK "  # over a network
-    "ENOKEY EKEYEXPIRED EKEYREVOKED EKEYREJECTED"  # encrypted ones, and those that ask for tickets
+    "ENOKEY EKEYEXPIRED EKEYREVOKED EKEYREJECTED"  # encrypted file systems, and those with tickets
 )
 _SAID_BY_SOUND_DISKS: Final = "EROFS EACCES EPERM EMLINK EFBIG"
 _BROKEN, _SOUND = (
@@ -26,14 +26,14 @@ _TOO_LARGE: Final = (
     "No file may become so large here: by a limit of this process (ulimit -f), or because the file system holds no larger ones. "
     "Raise the limit, or use another file system; then run the same command again."
 )
-_NO_THREAD: Final = "can't start new thread"  # what Python says of a refused clone(2), as a plain RuntimeError
-_NO_ROOM_FOR_ERROR: Final = "without exception set"  # a SystemError: Python had no room for the MemoryError itself
+_NO_THREAD: Final = "can't start new thread"  # Python's text for a refused clone(2), a plain RuntimeError
+_NO_ROOM_FOR_ERROR: Final = "without exception set"  # a SystemError: no memory was left for the MemoryError itself
 _LIMITED: Final = (resource.RLIMIT_AS, resource.RLIMIT_DATA)
-_NO_ROOM_FOR_CODE: Final = ("Cannot allocate memory", "failed to map segment")  # what the loader says, as an ImportError
+_NO_ROOM_FOR_CODE: Final = ("Cannot allocate memory", "failed to map segment")  # texts of the dynamic loader, in an ImportError
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Whether an error of Python or of the system means that this process may have no more of something."""
+    """Whether an error of Python or of the system means that this process cannot get more of a resource."""
     if isinstance(error, MemoryError):
         return True
     if isinstance(error, OSError):
@@ -46,35 +46,32 @@ def is_shortage(error: BaseException) -> bool:
 
 
 def is_panic(error: BaseException) -> bool:
-    """Whether a library that is written in Rust has given up. Python's bindings make no Exception of that."""
+    """Whether a Rust library has panicked. Python's bindings raise a BaseException for that, not an Exception."""
     return type(error).__name__ == "PanicException" and not isinstance(error, Exception)
 
 
 def _is_limited() -> bool:
-    """Whether somebody has set a limit to the memory of this process: then that is what was met, most likely."""
+    """Whether a memory limit is set for this process: then that limit was probably reached."""
     return any(resource.getrlimit(limit)[0] != resource.RLIM_INFINITY for limit in _LIMITED)
 
 
 def is_full(error: OSError) -> bool:
-    """Whether a disk, or the user's part of it, is full."""
+    """Whether a disk, or the user's quota, is full."""
     return error.errno in _FULL
 
 
 def is_broken(error: OSError) -> bool:
-    """Whether a disk, or the network that it is reached by, does not work: another name or mode would not help."""
+    """Whether a disk, or the network to it, has failed: another name or mode would not help."""
     return error.errno in _BROKEN
 
 
 def hint_of(error: OSError) -> str | None:
-    """What to do about a refusal that has nothing to do with the disk's health; None where our usual hint fits."""
+    """Returns the hint for a refusal that is not a failure of the disk; None where the class's own hint fits."""
     return _TOO_LARGE if error.errno == errno.EFBIG else None
 
 
 def unexpected(error: BaseException) -> EvidenceSyncError:
-    """Our error for one that nobody has foreseen where it was met.
-
-    It is a shortage of this process, what a disk has refused, or else a defect of the tool.
-    """
+    """Returns our error for an unexpected one: a shortage of this process, a refusal of a disk, or else a defect of the tool."""
     said: EvidenceSyncError
     if is_shortage(error):
         what = (error.strerror or "no room") if isinstance(error, OSError) else str(error) or "out of memory"
@@ -90,7 +87,7 @@ def unexpected(error: BaseException) -> EvidenceSyncError:
 
 
 def _refusal(error: OSError) -> str:
-    """What the system said, and of which file where that is known and can be shown as it is."""
+    """Returns the system's message, with the file where it is known and can be displayed as it is."""
     name = error.filename if isinstance(error.filename, str) else ""
     shown = f" [{name}]" if name and name.isprintable() else ""
     return f"the system refused to read or write a file: {error.strerror}{shown}"
