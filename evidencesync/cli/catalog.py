@@ -27,7 +27,7 @@ from evidencesync.errors import EvidenceSyncError, ExitCode, MissingOrExtraError
 from evidencesync.evidence.display import escape_line, safe_text
 from evidencesync.evidence.entry import Count, Entry
 from evidencesync.evidence.identity import ItemName
-from evidencesync.evidence.path import from_json_fields, to_json_fields
+from evidencesync.evidence.path import from_json_fields, to_json_fields, walk_order
 from evidencesync.evidence.utc_time import format_utc_time, parse_file_time
 from evidencesync.files.disk import load_file, opened_folder
 from evidencesync.ingest.transfers import find_transfers
@@ -194,12 +194,12 @@ def files_output(item: VaultItem, number: int, below: bytes | None, after: bytes
     Raises NotThereError when `below` is not there, and what a manifest that is damaged raises.
     """
     selection = PathSelection(() if below is None else (below,))
-    key = None if after is None else after.replace(b"/", b"\0")
+    key = None if after is None else walk_order(after)
     total, page, more = 0, list[Entry](), False
     last = b""
     for whole in whole_entries(read_published(item.layout, number), selection.takes):
         total += 1
-        if key is not None and whole.path.replace(b"/", b"\0") <= key:
+        if key is not None and walk_order(whole.path) <= key:
             continue
         if len(page) < limit:
             page.append(_joined(whole))

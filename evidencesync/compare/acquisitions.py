@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from typing import BinaryIO, Final, Literal, NamedTuple
 
 from evidencesync.custody.manifest import WholeEntry, whole_entries
@@ -19,7 +20,7 @@ from evidencesync.delta.recipe import ByteRange, Recipe, changed_ranges, find_re
 from evidencesync.errors import MalformedDocumentError, MissingOrExtraError, StorageError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry, EntryType
-from evidencesync.evidence.path import from_json_fields
+from evidencesync.evidence.path import from_json_fields, pair_in_order, walk_order
 from evidencesync.files.disk import opened_file, opened_folder, storing
 from evidencesync.limits import MAX_DAMAGED_RANGES
 from evidencesync.vault.catalog import read_published
@@ -29,6 +30,7 @@ DifferenceKind = Literal["added", "removed", "changed", "metadata"]
 
 # What makes an entry another one; all else is metadata. `device` (st_dev) is the number of a mount, and is not compared.
 _CONTENT: Final = ("type", "size", "blake3", "sha256", "device_number")
+_IDENTITY: Final = attrgetter(*_CONTENT, "target", "target_b64")
 _METADATA: Final = (
     "mode",
     "uid",
@@ -66,34 +68,30 @@ class EntryDifference(NamedTuple):
 
 def differences(before: Iterator[WholeEntry], after: Iterator[WholeEntry]) -> Iterator[EntryDifference | None]:
     """All paths of two manifests in their common order; None for one about which they agree. Holds two entries at a time."""
-    one, other = next(before, None), next(after, None)
-    while one is not None or other is not None:
-        order = _order(one, other)
-        if order < 0 and one is not None:
-            yield EntryDifference("removed", one.path, one.entry, None, [])
-            one = next(before, None)
-        elif order > 0 and other is not None:
-            yield EntryDifference("added", other.path, None, other.entry, [])
-            other = next(after, None)
-        elif one is not None and other is not None:
+    for one, other in pair_in_order(before, after, _order, _order):
+        if one is not None and other is not None:
             yield _compare(one, other)
-            one, other = next(before, None), next(after, None)
+        elif one is not None:
+            yield EntryDifference("removed", one.path, one.entry, None, [])
+        elif other is not None:
+            yield EntryDifference("added", other.path, None, other.entry, [])
 
 
-def _order(one: WholeEntry | None, other: WholeEntry | None) -> int:
-    """Which of two comes first in a walk: below 0 the first, above 0 the second."""
-    if one is None or other is None:
-        return 1 if one is None else -1
-    if one.path == other.path:
-        return 0
-    return -1 if one.path.replace(b"/", b"\0") < other.path.replace(b"/", b"\0") else 1
+def _order(whole: WholeEntry) -> bytes:
+    return walk_order(whole.path)
+
+
+def has_changed(before: Entry, after: Entry) -> bool:
+    """Whether an entry is another one than before: of another kind, with another content, or leading elsewhere."""
+    return bool(_IDENTITY(before) != _IDENTITY(after))
 
 
 def _compare(one: WholeEntry, other: WholeEntry) -> EntryDifference | None:
     left, right = one.entry, other.entry
     if left == right and one.attributes == other.attributes:
         return None
-    content = [*_plain_changes(left, right, _CONTENT), *_path_change(left, right, "target")]
+    changed = has_changed(left, right)
+    content = [*_plain_changes(left, right, _CONTENT), *_path_change(left, right, "target")] if changed else []
     metadata = [
         *_plain_changes(left, right, _METADATA),
         *_path_change(left, right, "hardlink_to"),
@@ -102,7 +100,7 @@ def _compare(one: WholeEntry, other: WholeEntry) -> EntryDifference | None:
     ]
     if not content and not metadata:
         return None
-    return EntryDifference("changed" if content else "metadata", one.path, left, right, content + metadata)
+    return EntryDifference("changed" if changed else "metadata", one.path, left, right, content + metadata)
 
 
 def _plain_changes(left: Entry, right: Entry, names: tuple[str, ...]) -> Iterator[FieldChange]:

@@ -29,7 +29,7 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
-from evidencesync.evidence.path import from_json_fields
+from evidencesync.evidence.path import from_json_fields, walk_order
 from evidencesync.files.disk import document_blocks, reading, storage_error
 from evidencesync.files.holes import has_empty_run
 from evidencesync.limits import MAX_HEADER_LINE, MAX_SIGNATURE
@@ -49,11 +49,6 @@ class ExpectedEntry(NamedTuple):
     order: bytes
     entry: Entry
     attributes: bytes | None
-
-
-def order_of(path: bytes) -> bytes:
-    """What sorts as a walk goes: a folder's names by their bytes, a folder before what is in it."""
-    return path.replace(b"/", b"\0")
 
 
 class ManifestFile:
@@ -112,7 +107,7 @@ class ManifestFile:
                 links.add(path, line)
                 if pending is not None:
                     yield pending._replace(attributes=digest.digest()) if attributes else pending
-                pending = ExpectedEntry(path, order_of(path), line, None)
+                pending = ExpectedEntry(path, walk_order(path), line, None)
                 if attributes:
                     digest = AttributeDigest()
             if attributes and line.xattrs is not None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Final
 
 from evidencesync.compare.contents import FolderHasher
-from evidencesync.compare.manifest_file import ExpectedEntry, order_of
+from evidencesync.compare.manifest_file import ExpectedEntry
 from evidencesync.compare.metadata import MetadataComparison, Names
 from evidencesync.compare.store import Category, Compared, DifferenceStore, FolderDifference, Group
 from evidencesync.evidence.digest import blake3_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
-from evidencesync.evidence.path import from_json_fields
+from evidencesync.evidence.path import from_json_fields, pair_in_order, walk_order
 from evidencesync.source.walker import Found
 from evidencesync.vault.file_checks import StoredFile
 from evidencesync.vault.layout import DATA
@@ -84,20 +85,13 @@ class SideBySide:
 
     def run(self, listed: Iterator[ExpectedEntry], found: Iterator[Found], hasher: FolderHasher) -> None:
         """Compares everything; contents are all known at its end."""
-        left = next(listed, None)
-        for right in found:
-            order = order_of(right.path)
-            while left is not None and left.order < order:
+        for left, right in pair_in_order(listed, found, attrgetter("order"), lambda one: walk_order(one.path)):
+            if right is None and left is not None:
                 self._only_listed(left)
-                left = next(listed, None)
-            if left is None or order < left.order:
-                self._only_found(right, order, hasher)
-            else:
+            elif left is None and right is not None:
+                self._only_found(right, hasher)
+            elif left is not None and right is not None:
                 self._meet(left, right, hasher)
-                left = next(listed, None)
-        while left is not None:
-            self._only_listed(left)
-            left = next(listed, None)
         hasher.finish()
 
     def take_changed(self, path: bytes) -> None:
@@ -123,7 +117,8 @@ class SideBySide:
         else:
             self._add(Category.MISSING, group, listed.path, f"a {entry.type}")
 
-    def _only_found(self, found: Found, order: bytes, hasher: FolderHasher) -> None:
+    def _only_found(self, found: Found, hasher: FolderHasher) -> None:
+        order = walk_order(found.path)
         group: Group = "files" if found.entry_type == "file" else "others"
         if found.flag == "vanished":
             return

@@ -17,7 +17,7 @@ from evidencesync.custody.text import check_path_pair
 from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.display import is_clean, safe_text
 from evidencesync.evidence.entry import Continuation, Entry, Extent, ReadError
-from evidencesync.evidence.path import EvidencePath, from_json_fields
+from evidencesync.evidence.path import EvidencePath, from_json_fields, walk_order
 from evidencesync.limits import (
     LIST_CAP_PER_LINE,
     MAX_ATTRIBUTES,
@@ -66,7 +66,7 @@ class WalkOrder:
         else:
             EvidencePath(raw)
             self._check_folder(raw, parent)
-        key = raw.replace(b"/", b"\0")
+        key = walk_order(raw)
         if not self._count:
             self._begin(entry, raw)
         elif self.single:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from evidencesync.errors import PathEscapeError
 from evidencesync.evidence.display import is_clean, safe_text
@@ -15,6 +16,8 @@ from evidencesync.limits import MAX_DEPTH, MAX_NAME, MAX_PATH
 # Matches the usual plain paths: no control bytes, no backslash, no component that starts with a dot.
 _PLAIN: Final = re.compile(rb"(?:[!-\-0-~][ -.0-~]{0,254})(?:/[!-\-0-~][ -.0-~]{0,254})*")
 _FORBIDDEN_PARTS: Final = frozenset({b"", b".", b".."})
+_Left = TypeVar("_Left")
+_Right = TypeVar("_Right")
 
 
 @dataclass(frozen=True, slots=True, order=False)
@@ -67,6 +70,33 @@ class EvidencePath:
 
     def __str__(self) -> str:
         return self.display()
+
+
+def walk_order(raw: bytes) -> bytes:
+    """A key that sorts raw paths as a walk meets them: names by their bytes, a folder before what is in it."""
+    return raw.replace(b"/", b"\0")
+
+
+def pair_in_order(
+    left: Iterator[_Left], right: Iterator[_Right], left_order: Callable[[_Left], bytes], right_order: Callable[[_Right], bytes]
+) -> Iterator[tuple[_Left | None, _Right | None]]:
+    """Goes through two listings in walk order side by side: pairs of the same path, and with None what one side alone has.
+
+    The orders are keys as `walk_order` makes them. A pair is given before anything that comes after it is asked for.
+    """
+    lefts = ((left_order(one), one) for one in left)
+    rights = ((right_order(other), other) for other in right)
+    one, other = next(lefts, None), next(rights, None)
+    while one is not None or other is not None:
+        if one is not None and (other is None or one[0] < other[0]):
+            yield one[1], None
+            one = next(lefts, None)
+        elif other is not None and (one is None or other[0] < one[0]):
+            yield None, other[1]
+            other = next(rights, None)
+        elif one is not None and other is not None:
+            yield one[1], other[1]
+            one, other = next(lefts, None), next(rights, None)
 
 
 def to_json_fields(raw: bytes) -> tuple[str | None, str | None]:

@@ -31,7 +31,7 @@ from evidencesync.report.document import (
     VaultFacts,
 )
 from evidencesync.report.judging import ReportScope, judge
-from evidencesync.report.manifests import compare_acquisitions, survey
+from evidencesync.report.manifests import count_differences, survey
 from evidencesync.report.maps import file_maps
 from evidencesync.vault.catalog import (
     acquisition_numbers,
@@ -160,7 +160,7 @@ def _item(layout: ItemLayout, shown: ReportScope, source: VerdictSource) -> Item
         held_by=statements.held_by,
         custody=custody,
         acquisitions=[_acquisition(layout, number) for number in numbers],
-        differences=[compare_acquisitions(layout, number - 1, number) for number in numbers if number > 1],
+        differences=[count_differences(layout, number - 1, number) for number in numbers if number > 1],
         problem=problem,
     )
 

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
+from evidencesync.compare.acquisitions import has_changed
 from evidencesync.custody.entrylines import ManifestLine
 from evidencesync.errors import EvidenceSyncError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
-from evidencesync.evidence.path import EvidencePath, to_json_fields
+from evidencesync.evidence.path import EvidencePath, pair_in_order, to_json_fields, walk_order
 from evidencesync.evidence.utc_time import parse_file_time
 from evidencesync.limits import MAX_REPORT_LISTED
 from evidencesync.report.document import (
@@ -28,6 +29,7 @@ from evidencesync.report.document import (
 from evidencesync.vault.catalog import read_published
 from evidencesync.vault.layout import ItemLayout
 
+_PathEntry = tuple[bytes, Entry]
 _MAX_SUFFIX: Final = 12
 _TYPES_SHOWN: Final = 8
 
@@ -96,70 +98,40 @@ def _largest(sizes: dict[str, list[int]]) -> list[NamedSize]:
     return shown
 
 
-_END: Final = None
-
-
-def compare_acquisitions(item: ItemLayout, earlier: int, later: int) -> Differences:
+def count_differences(item: ItemLayout, earlier: int, later: int) -> Differences:
     """Counts and first differences of two acquisitions. A manifest that cannot be read is the `problem`."""
     counts: Counter[str] = Counter()
     listed: list[Difference] = []
     problem: str | None = None
     try:
-        for raw, kind in _pairs(_entries(item, earlier), _entries(item, later)):
+        for one, other in pair_in_order(_entries(item, earlier), _entries(item, later), _order, _order):
+            kind = _difference(one, other)
             counts[kind or "same"] += 1
-            if kind is not None and len(listed) < MAX_REPORT_LISTED:
-                listed.append(Difference(path_pair(raw), kind))
+            known = one or other
+            if kind is not None and known is not None and len(listed) < MAX_REPORT_LISTED:
+                listed.append(Difference(path_pair(known[0]), kind))
     except EvidenceSyncError as error:
         problem = error.message
     return Differences(earlier, later, dict(sorted(counts.items())), listed, problem)
 
 
-def _entries(item: ItemLayout, number: int) -> Iterator[tuple[bytes, Entry]]:
+def _entries(item: ItemLayout, number: int) -> Iterator[_PathEntry]:
     return ((raw, line) for raw, line in read_published(item, number) if isinstance(line, Entry))
 
 
-def _pairs(
-    old: Iterator[tuple[bytes, Entry]], new: Iterator[tuple[bytes, Entry]]
-) -> Iterator[tuple[bytes, DifferenceKind | None]]:
-    """Every path of either, with what is different about it."""
-    left, right = next(old, _END), next(new, _END)
-    while left is not None and right is not None:
-        left_at, right_at = _order(left[0]), _order(right[0])
-        if left_at == right_at:
-            yield right[0], _difference(left[1], right[1])
-        elif left_at < right_at:
-            yield left[0], "removed"
-        else:
-            yield right[0], "added"
-        if left_at <= right_at:
-            left = next(old, _END)
-        if right_at <= left_at:
-            right = next(new, _END)
-    if left is not None:
-        yield left[0], "removed"
-    if right is not None:
-        yield right[0], "added"
-    yield from ((raw, "removed") for raw, _ in old)
-    yield from ((raw, "added") for raw, _ in new)
+def _order(one: _PathEntry) -> bytes:
+    return walk_order(one[0])
 
 
-def _order(raw: bytes) -> bytes:
-    return raw.replace(b"/", b"\0")
-
-
-def _difference(old: Entry, new: Entry) -> DifferenceKind | None:
-    if old.type != new.type:
+def _difference(old: _PathEntry | None, new: _PathEntry | None) -> DifferenceKind | None:
+    if old is None or new is None:
+        return "added" if old is None else "removed"
+    before, after = old[1], new[1]
+    if before.type != after.type:
         return "kind"
-    if old.has_content != new.has_content:
+    if before.has_content != after.has_content:
         return "unread"
-    same = (old.size, old.blake3, old.target, old.target_b64, old.device_number) == (
-        new.size,
-        new.blake3,
-        new.target,
-        new.target_b64,
-        new.device_number,
-    )
-    return None if same else "content"
+    return "content" if has_changed(before, after) else None
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -13,7 +13,7 @@ from evidencesync.report.charts import custody_timeline, sent_and_reused, sizes_
 from evidencesync.report.document import FileMap, Item, MapRange, NamedSize, PathPair
 from evidencesync.report.gather import Gathered, VerdictSource, gather
 from evidencesync.report.judging import ReportScope
-from evidencesync.report.manifests import compare_acquisitions
+from evidencesync.report.manifests import count_differences
 from evidencesync.report.texts import covered, drawable
 from evidencesync.verify.audit import audit_vault
 from tests.support.moments import LONG_AFTER_NS
@@ -86,16 +86,16 @@ def test_one_unreadable_sector_of_a_huge_disk_is_seen() -> None:
 
 def test_differences_are_those_between_the_two_manifests(gathered: Gathered) -> None:
     (layout,) = gathered.layouts
-    second = compare_acquisitions(layout, 1, 2)
+    second = count_differences(layout, 1, 2)
     assert {(one.file.path, one.kind) for one in second.listed} == {
         ("disk.img", "content"),
         ("logs/day-00.log", "removed"),
         ("logs/day-40.log", "added"),
     }
-    third = compare_acquisitions(layout, 2, 3)
+    third = count_differences(layout, 2, 3)
     assert {one.kind for one in third.listed} == {"unread"}
     assert len(third.listed) == 10
-    backwards = compare_acquisitions(layout, 2, 1)
+    backwards = count_differences(layout, 2, 1)
     assert backwards.counts == {**second.counts, "added": 1, "removed": 1}
 
 
