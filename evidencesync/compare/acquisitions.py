@@ -15,6 +15,7 @@ from functools import partial
 from operator import attrgetter
 from typing import BinaryIO, Final, Literal, NamedTuple
 
+from evidencesync.compare.store import Side, pair_rows
 from evidencesync.custody.manifest import WholeEntry, whole_entries
 from evidencesync.delta.recipe import ByteRange, Recipe, changed_ranges, find_recipes
 from evidencesync.errors import MalformedDocumentError, MissingOrExtraError, StorageError
@@ -258,14 +259,8 @@ class _LoneEntries:
 
     def _pair(self, key: str) -> None:
         """Pairs what is left on both sides with the same key, in the order of paths."""
-        numbered = (
-            f"SELECT rowid AS id, {key}, row_number() OVER (PARTITION BY {key} ORDER BY rowid) AS turn"  # noqa: S608  # ours
-            " FROM lone WHERE content IS NOT NULL AND other IS NULL AND side = "
-        )
-        self._base.execute(
-            f"CREATE TEMP TABLE pairs AS SELECT one.id AS one, other.id AS other"  # noqa: S608  # our own words
-            f" FROM ({numbered}{_REMOVED}) AS one JOIN ({numbered}{_ADDED}) AS other USING ({key}, turn)"
-        )
+        left = "content IS NOT NULL AND other IS NULL AND side = "
+        pair_rows(self._base, key, Side("lone", "rowid", f"{left}{_REMOVED}"), Side("lone", "rowid", f"{left}{_ADDED}"))
         self._base.execute("UPDATE lone SET other = pairs.other FROM pairs WHERE lone.rowid = pairs.one")
         self._base.execute("UPDATE lone SET other = pairs.one FROM pairs WHERE lone.rowid = pairs.other")
         self._base.execute("DROP TABLE pairs")

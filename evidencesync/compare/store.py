@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from evidencesync.errors import ExitCode, StorageError, most_severe
 from evidencesync.limits import MAX_FINDINGS, MAX_LISTED_PATHS
@@ -129,19 +129,12 @@ CREATE TABLE difference (category TEXT, kind TEXT, path BLOB, listed BLOB, detai
 CREATE TABLE displaced (path BLOB, key BLOB, replaced INTEGER);
 CREATE TABLE unlisted (path BLOB, key BLOB);
 """
-# The first of several files with the same content is paired with the first name that lost it, and so on. Names that are
-# gone come before names that have other content now.
-_PAIR: Final = """
-CREATE TABLE lost AS SELECT path, key, replaced, row_number() OVER (PARTITION BY key ORDER BY replaced, path) AS turn
-    FROM displaced;
-CREATE INDEX lost_key ON lost (key, turn);
-CREATE TABLE turned AS SELECT path, key, row_number() OVER (PARTITION BY key ORDER BY path) AS turn FROM unlisted;
-CREATE INDEX turned_key ON turned (key, turn);
-INSERT INTO difference SELECT 'moved', 'files', turned.path, lost.path, '', NULL FROM turned JOIN lost USING (key, turn);
-INSERT INTO difference SELECT 'missing', 'files', path, NULL, '', NULL FROM lost
-    WHERE NOT replaced AND NOT EXISTS (SELECT 1 FROM turned WHERE turned.key = lost.key AND turned.turn = lost.turn);
-CREATE TABLE rest AS SELECT path, key FROM turned
-    WHERE NOT EXISTS (SELECT 1 FROM lost WHERE lost.key = turned.key AND lost.turn = turned.turn);
+_MOVED: Final = """
+INSERT INTO difference SELECT 'moved', 'files', unlisted.path, displaced.path, '', NULL
+    FROM pairs JOIN displaced ON displaced.rowid = pairs.one JOIN unlisted ON unlisted.rowid = pairs.other;
+INSERT INTO difference SELECT 'missing', 'files', path, NULL, '', NULL FROM displaced
+    WHERE NOT replaced AND rowid NOT IN (SELECT one FROM pairs);
+CREATE TABLE rest AS SELECT path, key FROM unlisted WHERE rowid NOT IN (SELECT other FROM pairs);
 CREATE TABLE wanted (key BLOB PRIMARY KEY, listed BLOB) WITHOUT ROWID;
 INSERT OR IGNORE INTO wanted SELECT key, NULL FROM rest WHERE key IS NOT NULL;
 INSERT OR IGNORE INTO wanted SELECT key, NULL FROM difference WHERE key IS NOT NULL;
@@ -151,6 +144,30 @@ INSERT INTO difference SELECT CASE WHEN wanted.listed IS NULL THEN 'new' ELSE 'd
     FROM rest LEFT JOIN wanted USING (key);
 UPDATE difference SET listed = (SELECT listed FROM wanted WHERE wanted.key = difference.key) WHERE key IS NOT NULL;
 """
+
+
+class Side(NamedTuple):
+    """Rows of a table that are paired with those of another side: in which order, and which of them. All our own SQL."""
+
+    table: str
+    order: str
+    condition: str = "TRUE"
+
+
+def pair_rows(database: sqlite3.Connection, key: str, one: Side, other: Side) -> None:
+    """Makes a table `pairs` of the rowids `one` and `other` of rows that have the same key, which is one column or more.
+
+    The first of several rows with a key is paired with the first of the other side, and so on. NULL is no key.
+    """
+    sides = [
+        f"(SELECT rowid AS id, {key}, row_number() OVER (PARTITION BY {key} ORDER BY {side.order}) AS turn"  # noqa: S608  # ours
+        f" FROM {side.table} WHERE {side.condition})"
+        for side in (one, other)
+    ]
+    database.execute(
+        "CREATE TABLE pairs AS SELECT one.id AS one, other.id AS other"  # noqa: S608  # our own words
+        f" FROM {sides[0]} AS one JOIN {sides[1]} AS other USING ({key}, turn)"
+    )
 
 
 class DifferenceStore:
@@ -185,7 +202,9 @@ class DifferenceStore:
     def pair(self) -> bool:
         """Finds what was moved. Whether it is of interest now which contents are listed: then `settle` needs to know."""
         with _storing():
-            self._script(_PAIR)
+            # Names that are gone come before names that have other content now.
+            pair_rows(self._database, "key", Side("displaced", "replaced, path"), Side("unlisted", "path"))
+            self._script(_MOVED)
             return self._database.execute("SELECT 1 FROM wanted LIMIT 1").fetchone() is not None
 
     def settle(self, listed: Iterable[tuple[bytes, bytes]]) -> None:

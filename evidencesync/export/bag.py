@@ -19,7 +19,7 @@ from evidencesync.errors import UnrepresentableNameError
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.entry import Entry
 from evidencesync.evidence.utc_time import parse_file_time
-from evidencesync.export.acquisition import BLOCK, AcquisitionReader
+from evidencesync.export.acquisition import AcquisitionReader
 from evidencesync.export.parts import (
     Blocks,
     Content,
@@ -31,6 +31,7 @@ from evidencesync.export.parts import (
     document_of,
     gathered,
 )
+from evidencesync.files.disk import document_blocks
 from evidencesync.vault.layout import CUSTODY, DATA, SIGNATURE_SUFFIX
 from evidencesync.vault.ledger import Ledger, RecordFile
 
@@ -165,8 +166,7 @@ class Bag:
     def _stored(self, name: str) -> Blocks:
         def blocks() -> Iterator[bytes]:
             with self._acquisition.open_document(name) as file:
-                while block := file.read(BLOCK):
-                    yield block
+                yield from document_blocks(file)
 
         return blocks
 

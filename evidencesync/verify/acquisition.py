@@ -23,6 +23,7 @@ from evidencesync.errors import MalformedDocumentError
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.evidence.utc_time import parse_utc_time
+from evidencesync.files.disk import document_blocks
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
 from evidencesync.vault.layout import (
     ACQUIRED,
@@ -51,7 +52,6 @@ from evidencesync.verify.location import report_damage
 from evidencesync.verify.signatures import TRUSTED_TIME, SignedAt
 from evidencesync.verify.timestamps import CheckedToken, Later, Stamps, check_times, check_timestamp
 
-_BLOCK: Final = 1 << 20
 _KNOWN: Final = SIGNED_DOCUMENTS | STREAMED_DOCUMENTS | TIMESTAMP_DOCUMENTS | {DATA}
 _FILE_OF: Final = {
     "manifest_sha256": MANIFEST,
@@ -321,7 +321,7 @@ def hash_recipes(folder: CheckedFolder, receipt: Receipt | None) -> str | None:
     digest = hashlib.sha256()
     with file:
         try:
-            while block := file.read(_BLOCK):
+            for block in document_blocks(file):
                 digest.update(block)
         except OSError as error:
             folder.report.report(Check.RECEIPT, "unreadable", f"{CHUNKS}: {reason(error)}", CHUNKS)
