@@ -28,6 +28,8 @@ def matches_any(name: str, patterns: tuple[str, ...]) -> bool:
 
 def _fits(name: bytes, pattern: bytes) -> bool:
     """Whether a pattern with `*` and `?` matches the whole name. Backtracks to the last `*` only: the time stays quadratic."""
+    if b"*" not in pattern and b"?" not in pattern:
+        return name == pattern
     at = token_at = 0
     retry_at, retry_token_at = 0, -1  # where to continue after the last `*` when what follows it does not match
     while at < len(name):

@@ -16,19 +16,24 @@ FileTime = Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]{1,20}\.[0-9]{9}$", max
 """A file's time in a document: decimal seconds since the epoch with nine places."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_UTC_TIME: Final = re.compile(f"{_DAY}T{_CLOCK}Z")
 _FILE_TIME: Final = re.compile(r"-?[0-9]{1,20}\.[0-9]{9}")
 
 
 def format_utc_time(nanoseconds: int) -> UtcTime:
     """Formats a time (nanoseconds since the epoch) for a document; fractions of a microsecond are cut off."""
     time = _EPOCH + timedelta(microseconds=nanoseconds // 1000)
-    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return time.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def parse_utc_time(text: UtcTime) -> int:
     """Parses a document's time to nanoseconds since the epoch. Raises ValueError for anything else."""
-    time = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
-    since = time - _EPOCH
+    if _UTC_TIME.fullmatch(text) is None:
+        raise ValueError(f"not a time of a document: {text!r}")
+    # By position: strptime takes ten times as long, and the documents of a vault hold thousands of times.
+    date = int(text[:4]), int(text[5:7]), int(text[8:10])
+    clock = int(text[11:13]), int(text[14:16]), int(text[17:19]), int(text[20:26])
+    since = datetime(*date, *clock, tzinfo=UTC) - _EPOCH
     return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000
 
 
