@@ -22,7 +22,7 @@ from tests.support.undo import Undo
 from tests.tamper.vault import make_key_pair
 
 SEED: Final = int(os.environ.get("SEED", "0"))
-COUNT: Final = int(os.environ.get("FAULTS", "54"))  # 0: all
+COUNT: Final = int(os.environ.get("FAULTS", "38"))  # 0: all
 ITEM: Final = ("--case", "2026/11", "--item", "E1")
 ERRORS: Final = {
     "open": (errno.EIO, errno.EACCES, errno.ESTALE, errno.EMFILE),
@@ -304,7 +304,7 @@ def test_what_closing_a_written_file_says_is_the_disks_word_and_the_file_is_clos
     try:
         count = machine.run(*push.arguments, below="vault").met["close"]
         seen = set()
-        for number in range(1, count + 1):
+        for number in range(1, count + 1, 1 if COUNT == 0 else 3):
             machine.renew()
             done = machine.run(*push.arguments, "--json", below="vault", fault=Fault("close", number, errno.ENOSPC))
             slug = json.loads(done.out).get("error", {}).get("slug")

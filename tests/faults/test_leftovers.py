@@ -20,13 +20,14 @@ from evidencesync.vault.resume.left_sessions import find_abandoned
 from evidencesync.verify.audit import audit_vault
 from tests.support.bench_of_evidence import Bench, make_bench
 from tests.support.cut_links import FlakyBench
+from tests.support.small_segments import UNIT, cut_smaller
 
-MIB = 1 << 20
-SIZE = 32 * MIB
+SIZE = 32 * UNIT
 
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    cut_smaller(monkeypatch)
     monkeypatch.setattr(busy_server, "FIRST_PAUSE", 0.01)
 
 
@@ -81,7 +82,7 @@ def assert_equal(bench: Bench, number: int = 1) -> None:
 
 
 def test_what_a_first_run_brought_is_not_lost_by_a_second_that_ends_early(bench: Bench) -> None:
-    interrupted(bench, 31 * MIB)
+    interrupted(bench, 31 * UNIT)
     staged = staged_bytes(newest(bench))
     interrupted(bench, 2_500)  # takes the begun file over, goes a little way, and is lost as well
     journal = newest(bench) / "journal"
@@ -89,7 +90,7 @@ def test_what_a_first_run_brought_is_not_lost_by_a_second_that_ends_early(bench:
         second = [record.position for record in read_journal(file) if isinstance(record, JournaledSegment)][1]
     os.truncate(journal, second)
     outcome = whole(bench)
-    assert outcome.literal_bytes < SIZE - staged + 5 * MIB
+    assert outcome.literal_bytes < SIZE - staged + 5 * UNIT
     assert_equal(bench)
     assert sessions(bench) == []
 
@@ -98,8 +99,8 @@ def test_small_files_that_only_an_older_attempt_has_are_not_sent_again(bench: Be
     (bench.source / "image").unlink()
     chance = random.Random(5)
     for number in range(1000):
-        (bench.source / f"{number:03}").write_bytes(chance.randbytes(30_000))
-    interrupted(bench, 28 * MIB)
+        (bench.source / f"{number:03}").write_bytes(chance.randbytes(7_500))
+    interrupted(bench, 28 * UNIT)
     older = newest(bench)
     younger = older.with_name("f" * 32)  # one that had the lines, and none of the files
     shutil.copytree(older, younger)
@@ -107,35 +108,35 @@ def test_small_files_that_only_an_older_attempt_has_are_not_sent_again(bench: Be
         path.unlink()
     stored = sum(path.stat().st_size for path in (older / "acquisition" / "data").iterdir())
     outcome = whole(bench)
-    assert outcome.literal_bytes <= 30_000_000 - stored + 5 * MIB  # the last pages' lines were not there
+    assert outcome.literal_bytes <= 7_500_000 - stored + 5 * UNIT  # the last pages' lines were not there
     assert_equal(bench)
     assert sessions(bench) == []
 
 
 def test_two_equal_contents_are_both_gone_on_from(bench: Bench) -> None:
     chance = random.Random(3)
-    (bench.source / "image").write_bytes(chance.randbytes(6 * MIB))
-    (bench.source / "twin").write_bytes((bench.source / "image").read_bytes() + chance.randbytes(26 * MIB))
-    interrupted(bench, 31 * MIB)  # what the second has in common with the first is sent once
-    twins = [path for path in newest(bench).rglob("*") if path.is_file() and path.stat().st_size > MIB]
+    (bench.source / "image").write_bytes(chance.randbytes(6 * UNIT))
+    (bench.source / "twin").write_bytes((bench.source / "image").read_bytes() + chance.randbytes(26 * UNIT))
+    interrupted(bench, 31 * UNIT)  # what the second has in common with the first is sent once
+    twins = [path for path in newest(bench).rglob("*") if path.is_file() and path.stat().st_size > UNIT]
     assert len(twins) == 2
     staged = sum(path.stat().st_size for path in twins)
     outcome = whole(bench)
-    assert outcome.literal_bytes < 38 * MIB - staged + 5 * MIB
+    assert outcome.literal_bytes < 38 * UNIT - staged + 5 * UNIT
     assert_equal(bench)
 
 
 def test_a_file_of_an_attempt_at_another_source_is_not_moved_or_written_to(bench: Bench) -> None:
-    interrupted(bench, 31 * MIB)
+    interrupted(bench, 31 * UNIT)
     (begun,) = (newest(bench) / "contents").iterdir()
     before = begun.read_bytes()
     other = bench.source.with_name("other")
     other.mkdir()
-    (other / "image").write_bytes((bench.source / "image").read_bytes()[: 9 * MIB] + bytes(100) + b"another disk" * 10_000)
+    (other / "image").write_bytes((bench.source / "image").read_bytes()[: 9 * UNIT] + bytes(100) + b"another disk" * 10_000)
     whole(bench, source=os.fsencode(other))
     assert begun.read_bytes() == before
     outcome = whole(bench)
-    assert outcome.literal_bytes < SIZE - len(before) + 5 * MIB
+    assert outcome.literal_bytes < SIZE - len(before) + 5 * UNIT
     assert_equal(bench, 2)
 
 
@@ -144,7 +145,7 @@ def test_what_was_linked_to_published_files_in_an_earlier_attempt_is_counted_as_
         (bench.source / f"{number:03}").write_bytes(random.Random(number).randbytes(3_000))
     whole(bench)
     (bench.source / "zz").write_bytes(random.Random(4).randbytes(SIZE))
-    interrupted(bench, 12 * MIB)
+    interrupted(bench, 12 * UNIT)
     assert any((newest(bench) / "acquisition" / "data").iterdir())
     whole(bench)
     stored = stored_of(bench, 2)
@@ -206,7 +207,7 @@ def forge_place(session: Path, path: bytes) -> None:
     "edit", [to_a_path_upwards, through_a_linked_folder, through_a_linked_contents, by_a_hard_link, by_a_symbolic_link]
 )
 def test_an_edited_staging_area_never_leads_into_what_is_published(bench: Bench, edit: Callable[[Path, Path], None]) -> None:
-    interrupted(bench, 31 * MIB)
+    interrupted(bench, 31 * UNIT)
     session = newest(bench)
     other = bench.source.with_name("other")
     other.mkdir()
@@ -279,7 +280,7 @@ EDITS = [
 
 @pytest.mark.parametrize("edit", EDITS)
 def test_an_edited_staging_area_stops_nobody(bench: Bench, edit: Callable[[Path], None]) -> None:
-    interrupted(bench, 12 * MIB)
+    interrupted(bench, 12 * UNIT)
     edit(newest(bench))
     assert find_abandoned(bench.vault.layout)
     whole(bench)
@@ -291,7 +292,7 @@ def test_an_edited_staging_area_stops_nobody(bench: Bench, edit: Callable[[Path]
 def test_an_earlier_attempt_that_cannot_be_removed_makes_no_failure_of_what_is_published(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    interrupted(bench, 12 * MIB)
+    interrupted(bench, 12 * UNIT)
     session = newest(bench)
     real = os.rmdir
 
@@ -309,7 +310,7 @@ def test_an_earlier_attempt_that_cannot_be_removed_makes_no_failure_of_what_is_p
 
 
 def shorter(content: bytes) -> bytes:
-    return content[: 10 * MIB - 77]
+    return content[: 10 * UNIT - 77]
 
 
 def much_shorter(content: bytes) -> bytes:
@@ -317,23 +318,23 @@ def much_shorter(content: bytes) -> bytes:
 
 
 def longer(content: bytes) -> bytes:
-    return content + b"more" * MIB
+    return content + b"more" * UNIT
 
 
 def inserted(content: bytes) -> bytes:
-    return content[: 9 * MIB] + b"new" * 100_000 + content[9 * MIB :]
+    return content[: 9 * UNIT] + b"new" * 100_000 + content[9 * UNIT :]
 
 
 def removed(content: bytes) -> bytes:
-    return content[: 3 * MIB] + content[4 * MIB :]
+    return content[: 3 * UNIT] + content[4 * UNIT :]
 
 
 def edited(content: bytes) -> bytes:
-    return content[: 9 * MIB] + b"edited" + content[9 * MIB + 6 :]
+    return content[: 9 * UNIT] + b"edited" + content[9 * UNIT + 6 :]
 
 
 def zeroed(content: bytes) -> bytes:
-    return content[: 5 * MIB] + bytes(6 * MIB) + content[11 * MIB :]
+    return content[: 5 * UNIT] + bytes(6 * UNIT) + content[11 * UNIT :]
 
 
 def all_zeros(content: bytes) -> bytes:
@@ -341,7 +342,7 @@ def all_zeros(content: bytes) -> bytes:
 
 
 def twice(content: bytes) -> bytes:
-    return content[: 9 * MIB] * 2 + content[: 4 * MIB]
+    return content[: 9 * UNIT] * 2 + content[: 4 * UNIT]
 
 
 CHANGES = [shorter, much_shorter, longer, inserted, removed, edited, zeroed, all_zeros, twice]
@@ -351,7 +352,7 @@ CHANGES = [shorter, much_shorter, longer, inserted, removed, edited, zeroed, all
 def test_a_source_that_changed_between_the_attempts_is_acquired_as_it_is(
     bench: Bench, change: Callable[[bytes], bytes], *, read_back: bool
 ) -> None:
-    interrupted(bench, 18 * MIB)
+    interrupted(bench, 18 * UNIT)
     (bench.source / "image").write_bytes(change((bench.source / "image").read_bytes()))
     interrupted(bench, 300)
     (bench.source / "image").write_bytes(change((bench.source / "image").read_bytes()))
@@ -361,7 +362,7 @@ def test_a_source_that_changed_between_the_attempts_is_acquired_as_it_is(
 
 
 def test_leftovers_of_other_examiners_and_other_sources_stay(bench: Bench) -> None:
-    interrupted(bench, 12 * MIB)
+    interrupted(bench, 12 * UNIT)
     other = bench.source.with_name("other")
     shutil.copytree(bench.source, other)
     mine = newest(bench).name

@@ -19,8 +19,9 @@ from tests.integration.cli_program import REPOSITORY, TIMEOUT_SECONDS, Done, Lab
 from tests.support.file_systems import mount_again, mounted
 
 MIB = 1 << 20
-SIZE = 40 * MIB
-INTERVAL = 4 * MIB
+SIZE = 24 * MIB
+SMALL = 4 * MIB
+INTERVAL = 2 * MIB
 CERTAIN = STEPS.index("parents-synced")
 """From this step on an acquisition outlives a power cut."""
 
@@ -73,12 +74,12 @@ def assert_same(lab: Lab, stored: Path) -> None:
             assert (stored / "data" / path.relative_to(lab.folder / "evidence")).read_bytes() == path.read_bytes()
 
 
-@pytest.mark.parametrize("at", [9 * MIB, 22 * MIB, 36 * MIB])
+@pytest.mark.parametrize("at", [9 * MIB, 14 * MIB, 22 * MIB])
 def test_after_a_power_cut_what_was_synced_is_not_sent_again(lab: Lab, disk: Path, at: int) -> None:
     chance = random.Random(at)
-    lab.write("image", chance.randbytes(SIZE - 8 * MIB))
-    for number in range(400):
-        lab.write(f"small/{number:03}", chance.randbytes(8 * MIB // 400))
+    lab.write("image", chance.randbytes(SIZE - SMALL))
+    for number in range(200):
+        lab.write(f"small/{number:03}", chance.randbytes(SMALL // 200))
     synced = int(push_until(f"stored:{at}:{INTERVAL}", lab, disk, "E1"))
     assert synced > 0
     said = push_again(lab, disk, "E1")

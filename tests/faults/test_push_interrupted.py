@@ -44,7 +44,7 @@ def assert_sound(bench: Bench, published: int) -> None:
         assert (verdict.verdict, [finding.slug for finding in verdict.findings if finding.severity == "error"]) == ("pass", [])
 
 
-NEW = 16 * MIB
+NEW = 8 * MIB
 # What lies in staging when it is ended: a session without a byte, a part, all of it and the documents.
 MOMENTS = {"begun": "*", "sending": "*/contents/*", "sent": "*/acquisition/data/image", "concluding": "*/acquisition/SHA256SUMS"}
 
@@ -52,6 +52,7 @@ MOMENTS = {"begun": "*", "sending": "*/contents/*", "sent": "*/acquisition/data/
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_push_that_is_ended_leaves_no_half_acquisition(tmp_path: Path, bench: Bench, moment: str, number: int) -> None:
+    (bench.source / "image").write_bytes(b"the first version")
     bench.push()
     (bench.source / "image").write_bytes(random.Random(4).randbytes(NEW))
     key = tmp_path / "key"

@@ -170,7 +170,7 @@ def test_another_name_another_time_another_item(image: Image) -> None:
     image.assert_sound()
 
 
-@pytest.mark.parametrize("image", [64 * MIB], indirect=True)
+@pytest.mark.parametrize("image", [24 * MIB], indirect=True)
 def test_a_disk_that_fills_up_while_blocks_are_shared_publishes_nothing(image: Image) -> None:
     filler = image.disk / "filler"
     with open(filler, "wb") as file:
@@ -178,8 +178,8 @@ def test_a_disk_that_fills_up_while_blocks_are_shared_publishes_nothing(image: I
     try:
         used_bytes(image.disk)  # now it is on the disk
         assert 70 * MIB < free_bytes(image.disk) < 120 * MIB
-        image.data[10 * MIB] ^= 1  # so that blocks are shared, and then 150 MiB are to be written
-        image.data[30 * MIB : 30 * MIB] = random.Random(5).randbytes(150 * MIB)
+        image.data[4 * MIB] ^= 1  # so that blocks are shared, and then 100 MiB are to be written
+        image.data[12 * MIB : 12 * MIB] = random.Random(5).randbytes(100 * MIB)
         with pytest.raises(NoSpaceError):
             image.acquire()
         assert image.bench.acquisitions() == ["0001"]

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Sshd
 
 MIB = 1 << 20
-SIZE = 48 * MIB
-STAGED = 16 * MIB
+SIZE = 24 * MIB
+STAGED = 8 * MIB
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ class Pushing:
         vault = f"{sshd.user}@127.0.0.1:{lab.folder}/vault"
         ssh = ("--sign-key", "ana", *_ssh_options(sshd), "--remote-command", _remote_command(), "--compress", "never", "--json")
         self.arguments = ("push", "evidence", vault, *ITEM, *ssh)
-        self.process = lab.start(*self.arguments, "--limit-rate", "16M", *options)
+        self.process = lab.start(*self.arguments, "--limit-rate", "12M", *options)
 
     def wait_until_staged(self, size: int) -> None:
         """Waits until so many bytes lie in staging."""

@@ -14,9 +14,10 @@ from blake3 import blake3
 from evidencesync.acquire.push import push
 from evidencesync.connection.progress import Progress
 from evidencesync.errors import DigestMismatchError
+from evidencesync.files import holes
 from evidencesync.files.holes import HOLE_STEP, Extent, HoleFinder
 from evidencesync.ingest import session as ingest_session
-from evidencesync.limits import KIB, MAX_ZERO_EXTENT, MIB
+from evidencesync.limits import KIB, MAX_ZERO_EXTENT
 from evidencesync.protocol.messages import Open, SegmentData, SegmentsStored, Status
 from evidencesync.protocol.packing import ZERO_BIT
 from evidencesync.verify.audit import audit_vault
@@ -25,9 +26,16 @@ from tests.support.hostile_client import HostileClient
 from tests.support.moments import LONG_AFTER_NS
 from tests.support.patience import PATIENCE_SECONDS
 
-SIZE = 200 * MIB
-PLACES = [(5 * MIB, 300 * KIB), (90 * MIB + 7, 20_000), (150 * MIB, 2 * MIB)]
+UNIT = 256 * KIB
+SIZE = 200 * UNIT
+PLACES = [(5 * UNIT, 300 * KIB), (90 * UNIT + 7, 20_000), (150 * UNIT, 2 * UNIT)]
 DATA = sum(size for _, size in PLACES)
+
+
+@pytest.fixture(autouse=True)
+def _steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As much shorter as the file is."""
+    monkeypatch.setattr(holes, "HOLE_STEP", HOLE_STEP // 4)
 
 
 def make_sparse(path: Path) -> None:
@@ -58,7 +66,7 @@ def assert_kept(bench: Bench, number: int, name: str = "disk.img") -> Path:
         blake3(content).hexdigest(),
         hashlib.sha256(content).hexdigest(),
     )
-    assert stored.stat().st_blocks * 512 < DATA + 2 * MIB
+    assert stored.stat().st_blocks * 512 < DATA + 2 * UNIT
     verdict = audit_vault(bench.vault.layout.root, now_ns=LONG_AFTER_NS, all_digests=True)
     assert verdict.verdict == "pass"
     return stored
@@ -119,8 +127,8 @@ def test_what_comes_before_a_change_is_copied_with_its_holes(bench: Bench) -> No
     make_sparse(bench.source / "disk.img")
     bench.push()
     with (bench.source / "disk.img").open("r+b") as file:
-        os.pwrite(file.fileno(), b"new", 199 * MIB)
-    assert bench.push().literal_bytes < MIB
+        os.pwrite(file.fileno(), b"new", 199 * UNIT)
+    assert bench.push().literal_bytes < UNIT
     assert_kept(bench, 2)
 
 
@@ -128,16 +136,16 @@ def test_what_comes_before_a_change_is_copied_with_its_holes(bench: Bench) -> No
 def test_a_byte_that_was_written_into_a_hole_of_the_vault_is_found(bench: Bench, read_back: bool) -> None:
     make_sparse(bench.source / "disk.img")
     bench.push()
-    write(bench.acquisition(1) / "data" / "disk.img", 60 * MIB, b"\1")
+    write(bench.acquisition(1) / "data" / "disk.img", 60 * UNIT, b"\1")
     verdict = audit_vault(bench.vault.layout.root, now_ns=LONG_AFTER_NS)
     assert verdict.exit_code == 30
     (finding,) = [one for one in verdict.findings if one.slug == "file-damaged"]
     offset, length = finding.offset or 0, finding.length or 0
-    assert offset <= 60 * MIB < offset + length
+    assert offset <= 60 * UNIT < offset + length
     assert bench.push(read_back=read_back).damaged == 1
     stored = bench.acquisition(2) / "data" / "disk.img"
     assert stored.read_bytes() == (bench.source / "disk.img").read_bytes()
-    assert stored.stat().st_blocks * 512 < DATA + MIB
+    assert stored.stat().st_blocks * 512 < DATA + UNIT
 
 
 def test_a_published_file_that_was_cut_short_is_no_hole(bench: Bench) -> None:
@@ -145,7 +153,7 @@ def test_a_published_file_that_was_cut_short_is_no_hole(bench: Bench) -> None:
     bench.push()
     stored = bench.acquisition(1) / "data" / "disk.img"
     stored.chmod(0o644)
-    os.truncate(stored, 160 * MIB)
+    os.truncate(stored, 160 * UNIT)
     bench.push()
     assert (bench.acquisition(2) / "data" / "disk.img").read_bytes() == (bench.source / "disk.img").read_bytes()
 
@@ -158,7 +166,7 @@ def test_what_a_disk_lost_and_gives_as_a_hole_is_not_acknowledged(bench: Bench, 
     def lost(finder: HoleFinder, offset: int, end: int) -> Extent:
         found = real(finder, offset, end)
         staged = "/data/disk.img" in os.readlink(f"/proc/self/fd/{finder._fd}")
-        return found._replace(is_hole=True) if staged and found.length and 150 * MIB <= offset < 152 * MIB else found
+        return found._replace(is_hole=True) if staged and found.length and 150 * UNIT <= offset < 152 * UNIT else found
 
     monkeypatch.setattr(HoleFinder, "next_extent", lost)
     with pytest.raises(DigestMismatchError):
@@ -168,16 +176,16 @@ def test_what_a_disk_lost_and_gives_as_a_hole_is_not_acknowledged(bench: Bench, 
 
 def filled(path: Path) -> None:
     with path.open("r+b") as file:
-        os.pwrite(file.fileno(), os.urandom(MIB), 100 * MIB)
+        os.pwrite(file.fileno(), os.urandom(UNIT), 100 * UNIT)
 
 
 def filled_behind(path: Path) -> None:
     with path.open("r+b") as file:
-        os.pwrite(file.fileno(), os.urandom(MIB), 20 * MIB)
+        os.pwrite(file.fileno(), os.urandom(UNIT), 20 * UNIT)
 
 
 def punched(path: Path) -> None:
-    os.truncate(path, 150 * MIB)
+    os.truncate(path, 150 * UNIT)
     os.truncate(path, SIZE)
 
 
@@ -187,11 +195,11 @@ def grown(path: Path) -> None:
 
 
 def cut_in_the_hole(path: Path) -> None:
-    os.truncate(path, 120 * MIB)
+    os.truncate(path, 120 * UNIT)
 
 
 def cut_where_we_are(path: Path) -> None:
-    os.truncate(path, 1 * MIB)
+    os.truncate(path, 1 * UNIT)
 
 
 @pytest.mark.parametrize("change", [filled, filled_behind, punched, grown, cut_in_the_hole, cut_where_we_are])
@@ -204,7 +212,7 @@ def test_a_writer_who_races_is_noticed_and_what_was_hashed_is_what_was_sent(
     changed: list[int] = []
 
     def racing(finder: HoleFinder, offset: int, end: int) -> Extent:
-        if not changed and offset > 50 * MIB and os.readlink(f"/proc/self/fd/{finder._fd}").endswith("source/disk.img"):
+        if not changed and offset > 50 * UNIT and os.readlink(f"/proc/self/fd/{finder._fd}").endswith("source/disk.img"):
             changed.append(offset)
             change(path)
         return real(finder, offset, end)
@@ -214,7 +222,7 @@ def test_a_writer_who_races_is_noticed_and_what_was_hashed_is_what_was_sent(
     assert len(changed) == 1
     assert outcome.tally.manifest.flags == {"changed-while-read": 1}
     stored = assert_kept(bench, 1)
-    assert stored.stat().st_size in (SIZE, 120 * MIB, changed[0])
+    assert stored.stat().st_size in (SIZE, 120 * UNIT, changed[0])
 
 
 def test_a_vault_that_hashes_zeros_for_long_says_that_it_is_alive(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,16 +13,19 @@ from evidencesync.custody.manifest import encode_entry_lines
 from evidencesync.delta.rows import ZERO_DIGEST
 from evidencesync.errors import ExitCode
 from evidencesync.evidence.digest import blake3_of
-from evidencesync.limits import MAX_CHUNK, MAX_PAGE, MAX_SEGMENT, MIB, SMALL_FILE, WINDOW
+from evidencesync.ingest import streams
+from evidencesync.limits import MAX_CHUNK, MAX_PAGE, MAX_SEGMENT, MAX_UNLISTED_CONTENTS, MIB, SMALL_FILE, WINDOW
 from evidencesync.protocol.framing import encode_frame, frame_of
 from evidencesync.protocol.messages import Chunks, Close, Files, Open, Page, PageOffer, SegmentData, SegmentOffer
 from evidencesync.protocol.packing import ZERO_BIT, pack_bits
 from tests.support.bench_of_evidence import Bench
 from tests.support.hostile_client import ROOT, HostileClient, data_frame, entry_of
+from tests.support.soak import often
 
 Flood = Callable[[HostileClient], Iterator[bytes]]
 
 STREAM = 2**40
+FEW_CONTENTS = often(500, MAX_UNLISTED_CONTENTS)  # so many that the real limit is met take half a minute
 
 
 def blocked_stream(client: HostileClient) -> None:
@@ -170,7 +173,8 @@ FLOODS: list[Flood] = [
 
 
 @pytest.mark.parametrize("flood", FLOODS, ids=lambda flood: flood.__name__)
-def test_a_flood_is_ended_by_a_limit_and_not_by_the_machine(victim: Bench, flood: Flood) -> None:
+def test_a_flood_is_ended_by_a_limit_and_not_by_the_machine(victim: Bench, flood: Flood, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "MAX_UNLISTED_CONTENTS", FEW_CONTENTS)
     allow_many_files()
     client = HostileClient(victim)
     client.shake_hands()

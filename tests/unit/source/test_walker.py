@@ -182,7 +182,7 @@ def test_a_path_deeper_than_path_max_is_walked_to_its_end(scratch: Path) -> None
 
 
 def test_descriptors_stay_bounded_however_deep_the_tree(scratch: Path, open_descriptors: Callable[[], int]) -> None:
-    names = [b"d%d" % number for number in range(700)]
+    names = [b"d%d" % number for number in range(250)]
     make_chain(scratch, names)
     before, most, walked = open_descriptors(), 0, []
     for found in walk(scratch, ALL, open_folders=8):
