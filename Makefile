@@ -4,7 +4,7 @@
 #   make bench SCALE=0.1            a smaller comparison; BENCH="--help" shows what else it can do
 
 PYTHON ?= python3
-JOBS   ?= 2
+JOBS   ?= 3
 SCALE  ?= 1
 SEED   ?= 0
 BENCH  ?=

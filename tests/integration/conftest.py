@@ -98,13 +98,21 @@ def _own_name() -> str:
 
 @contextmanager
 def running_sshd(folder: Path, program: str, settings: str = "") -> Iterator[Sshd]:
-    """A server whose keys, settings and log lie in `folder`."""
+    """A server whose keys, settings, log and home folder lie in `folder`.
+
+    Who logs in does not read the start-up files of the account that runs this, which may take longer than all the rest; and keys
+    are agreed upon in the cheapest way that every client knows, where `settings` say nothing else.
+    """
+    home = folder / "home"
+    home.mkdir()
+    environment = " ".join([f"HOME={home}", *same_clock_for_sshd()])
     identity = make_key(folder / "identity")
     authorized = folder / "authorized_keys"
     authorized.write_bytes((folder / "identity.pub").read_bytes())
     port = free_port()
     (folder / "sshd_config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_ed25519\n{settings}{same_clock_for_sshd()}"
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_ed25519\n{settings}SetEnv {environment}\n"
+        "KexAlgorithms curve25519-sha256,curve25519-sha256@libssh.org,ecdh-sha2-nistp256\n"
         f"AuthorizedKeysFile {authorized}\nPidFile {folder}/pid\nUsePAM no\nStrictModes no\nPermitRootLogin yes\n"
         "PasswordAuthentication no\nKbdInteractiveAuthentication no\nMaxStartups 100\nUseDNS no\nPrintMotd no\n"
     )
@@ -157,7 +165,8 @@ def sshd_with_certificate(tmp_path: Path, require_program: Callable[[str], str])
         folder / "host_ed25519.pub",
     ]
     subprocess.run(certify, check=True)
-    with running_sshd(folder, program, f"HostCertificate {folder}/host_ed25519-cert.pub\n") as server:
+    settings = f"HostCertificate {folder}/host_ed25519-cert.pub\nKexAlgorithms +curve25519-sha256\n"  # all that it has
+    with running_sshd(folder, program, settings) as server:
         yield server, authority.with_name("authority.pub"), stranger.with_name("stranger.pub")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import shutil
 import subprocess
@@ -90,29 +92,40 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("ana", "ben", "eve"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", folder / name], check=True)
     desk = Desk(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        _be_here(folder, patch)
+        _acquire_once(desk)
+    return folder
+
+
+def _be_here(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setenv("EVIDENCESYNC_STATE", str(folder / "state"))
+    patch.setenv("EVIDENCESYNC_RECEIPTS", str(folder / "receipts"))
+
+
+def _acquire_once(desk: Desk) -> None:
+    folder = desk.folder
     assert desk.run("init", "{folder}/vault", "--trust", "{folder}/ana.pub", "--principal", "ana@lab", "-q") == 0
     assert desk.run("trust", "add", "{folder}/vault", "{folder}/ben.pub", "--principal", "ben@lab", "-q") == 0
     (folder / "evidence").mkdir()
     (folder / "evidence" / "file").write_bytes(b"evidence")
-    return folder
-
-
-@pytest.fixture
-def desk(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Desk:
-    """A vault with one acquisition, and a copy of it as it is then."""
-    folder = tmp_path / "desk"
-    shutil.copytree(template, folder)
-    monkeypatch.setenv("EVIDENCESYNC_STATE", str(folder / "state"))
-    monkeypatch.setenv("EVIDENCESYNC_RECEIPTS", str(folder / "receipts"))
-    desk = Desk(folder)
     assert desk.push() == 0
     stamped = (desk.vault / "cases/2024-017/LAPTOP-1/acquisitions/0001/manifest.jsonl.sig").read_bytes()
     (folder / "answer.tsr").write_bytes(make_authority().forge(stamped, time.time_ns()))
-    capfd.readouterr()
-    assert desk.run("verify", "{folder}/vault", "--json") == 0
-    (folder / "verdict.json").write_text(capfd.readouterr().out)
+    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), encoding="utf-8")) as said:
+        assert desk.run("verify", "{folder}/vault", "--json") == 0
+        said.seek(0)
+        (folder / "verdict.json").write_text(said.read())
     shutil.copytree(desk.vault, desk.backup, symlinks=True)
-    return desk
+
+
+@pytest.fixture
+def desk(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """A vault with one acquisition, a copy of it as it is then, and all that this machine has seen of it."""
+    folder = tmp_path / "desk"
+    shutil.copytree(template, folder, symlinks=True)
+    _be_here(folder, monkeypatch)
+    return Desk(folder)
 
 
 def test_every_command_that_reads_chains_finds_an_older_copy_and_every_one_that_adds_to_them_refuses_it(desk: Desk) -> None:

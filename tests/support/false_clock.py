@@ -28,8 +28,8 @@ def take_the_place_of_libfaketime() -> None:
     os.environ["LD_PRELOAD"] = ":".join([str(library), *others])
 
 
-def same_clock_for_sshd() -> str:
-    """Lines of a configuration: whatever this server starts has our clock, though it keeps no variable of its own."""
+def same_clock_for_sshd() -> list[str]:
+    """What `SetEnv` is to give whatever this server starts, so that it has our clock: sshd keeps no variable of its own."""
     if "FALSE_CLOCK_SECONDS" not in os.environ:
-        return ""
-    return "SetEnv " + " ".join(f"{name}={os.environ[name]}" for name in _VARIABLES) + "\n"
+        return []
+    return [f"{name}={os.environ[name]}" for name in _VARIABLES]
