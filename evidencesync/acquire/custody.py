@@ -251,7 +251,7 @@ class _Appending:
     def _sign(self, talk: CustodyExchange) -> tuple[bytes, bytes]:
         request, chain = self._request, talk.chain
         draft = self._compose(chain)
-        facts = chain.story.facts()
+        facts = chain.history.facts()
         if facts.sealed and draft.kind == "sealed":
             raise SealedError(f"item {request.name} was sealed before", hint="It can still be noted, corrected and handed over.")
         if draft.acquisition is not None and draft.acquisition > facts.acquisitions:
@@ -274,7 +274,7 @@ class _Appending:
             details=dict(draft.details),
             acquisition=draft.acquisition,
         )
-        violation = chain.story.statements.find_violation(record)
+        violation = chain.history.statements.find_violation(record)
         if violation is not None:
             raise violation.error()
         document = encode_record(record)

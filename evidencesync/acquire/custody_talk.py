@@ -82,11 +82,11 @@ class ShownChain:
     inconsistency: ChainError | None = None
     last: tuple[bytes, bytes] | None = None
     """The last record's document, and its signature."""
-    story: ItemHistory = field(init=False)
+    history: ItemHistory = field(init=False)
     _size: int = 0
 
     def __post_init__(self) -> None:
-        self.story = ItemHistory(ChainSubject(self.vault_id, self.name.case.text, self.name.item.text))
+        self.history = ItemHistory(ChainSubject(self.vault_id, self.name.case.text, self.name.item.text))
 
     def add(self, document: bytes, signature: bytes) -> CustodyRecord:
         """The next record. Raises ChainError where it does not follow, and SignatureError or UntrustedSignerError.
@@ -96,7 +96,7 @@ class ShownChain:
         self._size += len(document) + len(signature)
         if self._size > MAX_CHAIN:
             raise LimitExceededError(f"a custody chain of more than {MAX_CHAIN} bytes")
-        record = self.story.add(document)
+        record = self.history.add(document)
         try:
             key = verify_signature(signature, CUSTODY_NAMESPACE, sha512_of(document))
             check_signer(record, key, self.vault_key, key.fingerprint)

@@ -57,7 +57,7 @@ from evidencesync.protocol.messages import (
     Want,
 )
 from evidencesync.protocol.sender import Sender
-from evidencesync.source.least import least_content
+from evidencesync.source.minimum_size import minimum_bytes
 from evidencesync.source.root import resolve_source
 
 # What the vault may still ask, and say that it has stored, until it has everything; then its own new records, and the
@@ -111,7 +111,7 @@ def push(
 
 def _least_bytes(request: PushRequest) -> int:
     try:
-        return least_content(resolve_source(request.source))
+        return minimum_bytes(resolve_source(request.source))
     except (SourceNotFoundError, UsageError):
         return 0  # the reading reports the error
 

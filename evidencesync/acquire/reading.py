@@ -31,7 +31,7 @@ from evidencesync.source.details import Details
 from evidencesync.source.device import find_device, open_device
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.metadata import EntryMaker
-from evidencesync.source.reader import SecondLook, look_again, open_file, read_small
+from evidencesync.source.reader import FolderSnapshots, look_again, open_file, read_small
 from evidencesync.source.root import SourceRoot
 from evidencesync.source.salvage import MEDIUM_ERRORS, OnReadError
 from evidencesync.source.walker import Found, walk
@@ -200,7 +200,7 @@ class SourceReading:
         self._now = now
         self._entries = EntryMaker()
         self._pages = PageBuilder(emit, self.tally, fails=on_read_error == "fail")
-        self._folders = SecondLook(source.path)
+        self._folders = FolderSnapshots(source.path)
         self._on_read_error = on_read_error
         self._retries_changed = retries_changed
         self._hashing = ThreadPoolExecutor(1, "sha256")

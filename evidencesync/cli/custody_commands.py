@@ -205,7 +205,7 @@ def accept(
     def compose(chain: ShownChain) -> RecordDraft:
         from evidencesync.acquire.custody import RecordDraft
 
-        handed = chain.story.statements.pending
+        handed = chain.history.statements.pending
         if record is None and handed is None:
             raise NotThereError(f"no hand-over of {chain.name} is open", hint="See: evidencesync custody show VAULT ...")
         number = record if record is not None else handed.record if handed is not None else 0

@@ -94,16 +94,16 @@ _WHAT: Final = 300  # characters of a record's details in the table
 
 def show_output(chain: ShownChain) -> CustodyShowOutput:
     """A chain as a document."""
-    story, handed = chain.story, chain.story.statements.pending
+    history, handed = chain.history, chain.history.statements.pending
     return CustodyShowOutput(
         vault_id=chain.vault_id,
         case=chain.name.case.text,
         item=chain.name.item.text,
-        sealed=story.facts().sealed,
-        held_by=story.statements.held_by,
+        sealed=history.facts().sealed,
+        held_by=history.statements.held_by,
         open_hand_over=OpenHandOverOutput(handed.record, handed.principal, handed.to) if handed is not None else None,
-        known=[KnownDetailOutput(one.name, one.value, one.record) for one in story.known()],
-        problems=[CustodyProblem(one.record, one.slug, one.text) for one in story.violations] + _against_memory(chain),
+        known=[KnownDetailOutput(one.name, one.value, one.record) for one in history.known()],
+        problems=[CustodyProblem(one.record, one.slug, one.text) for one in history.violations] + _against_memory(chain),
         custody=[ShownRecord(one.record, one.sha256) for one in chain.records],
         chain_head_sha256=chain.head_sha256 or "",
     )

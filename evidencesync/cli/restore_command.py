@@ -136,7 +136,7 @@ def _make_request(
 
     from evidencesync.cli.own_state import audit_memory
     from evidencesync.cli.trust_files import load_trusted
-    from evidencesync.restore.metadata import PendingMetadata
+    from evidencesync.restore.metadata import MetadataOptions
     from evidencesync.restore.restore import RestoreRequest
     from evidencesync.verify.restore_check import verified_manifest
 
@@ -150,7 +150,7 @@ def _make_request(
         read_back=not choice.no_read_back,
         devices=choice.devices,
         on_damage="skip" if choice.on_damage == "skip" else "fail",
-        dress=PendingMetadata(by_name=choice.by_name, set_id=choice.set_id),
+        metadata=MetadataOptions(by_name=choice.by_name, set_id=choice.set_id),
     )
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from evidencesync.localstate.heads import HeadMemory
     from evidencesync.localstate.watched import WatchedKey, WatchMemory
     from evidencesync.outside import Closed
-    from evidencesync.source.changes import Sight
+    from evidencesync.source.changes import SourceSnapshot
     from evidencesync.ssh.address import Address
     from evidencesync.ssh.options import SshOptions
     from evidencesync.watch.watch import Decision, WatchIntervals
@@ -184,10 +184,10 @@ class _Watch:
         self.events.finish(error, all_in_vault=decision.is_all_in_vault)
         return error.exit_code
 
-    def push(self, sight: Sight) -> None:
+    def push(self, snapshot: SourceSnapshot) -> None:
         """Makes one acquisition, and then remembers how the source looked before it. An interruption is raised as an error."""
         try:
-            self._push(sight)
+            self._push(snapshot)
         except (KeyboardInterrupt, EvidenceSyncError) as error:
             if _is_interruption(error):
                 raise InterruptedRunError("interrupted in the middle of a push") from error
@@ -198,7 +198,7 @@ class _Watch:
 
         return self.ssh.options(self.run.settings, person_at(self.run.console))
 
-    def _push(self, sight: Sight) -> None:
+    def _push(self, snapshot: SourceSnapshot) -> None:
         from evidencesync.acquire.connect import reach_vault, reaching
         from evidencesync.acquire.push import push
         from evidencesync.connection.busy_server import connect_first
@@ -220,7 +220,7 @@ class _Watch:
         self.events.record(outcome, kept)
         try:
             now = format_utc_time(time.time_ns())
-            self.memory.remember(sight.digest, outcome.acquisition, outcome.manifest_sha256, now)
+            self.memory.remember(snapshot.digest, outcome.acquisition, outcome.manifest_sha256, now)
         except OSError as error:
             self.events.print_warning(
                 f"not remembered, so that a watch that is started again will push once more: {error.strerror}"

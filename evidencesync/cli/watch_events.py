@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from evidencesync.errors import EvidenceSyncError
     from evidencesync.evidence.identity import ItemName
     from evidencesync.localstate.receipts import Kept
-    from evidencesync.source.changes import Sight
+    from evidencesync.source.changes import SourceSnapshot
 
 MOST_LISTED = 1000
 """Acquisitions that a watch remembers; with 96 a day that is ten days."""
@@ -101,13 +101,13 @@ class WatchEvents:
         """See Listener."""
         self.print_event("unchanged since it was last pushed from here; waiting for a change")
 
-    def changed(self, sight: Sight) -> None:
+    def changed(self, snapshot: SourceSnapshot) -> None:
         """See Listener."""
-        self.print_event(f"not in the vault yet: {count_text(sight.entries, 'entry', 'entries')} looked at")
-        if sight.traces and not self._traces:
-            self._traces = sight.traces
+        self.print_event(f"not in the vault yet: {count_text(snapshot.entries, 'entry', 'entries')} looked at")
+        if snapshot.traces and not self._traces:
+            self._traces = snapshot.traces
             self.print_warning(
-                f"the system does not let folders be listed without a trace here: access times of {sight.traces} may change"
+                f"the system does not let folders be listed without a trace here: access times of {snapshot.traces} may change"
             )
 
     def gone(self) -> None:

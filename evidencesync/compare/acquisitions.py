@@ -147,7 +147,7 @@ _BATCH: Final = 1000
 _MOST_RECIPE_FILES: Final = 500  # acquisitions that are searched for a recipe, the latest first
 
 
-class Lone(NamedTuple):
+class Unpaired(NamedTuple):
     """Something that only one of two acquisitions has."""
 
     path: bytes
@@ -182,8 +182,8 @@ class AcquisitionDifference:
     moved_count: int = 0
     changed_count: int = 0
     metadata_count: int = 0
-    added: list[Lone] = field(default_factory=list)
-    removed: list[Lone] = field(default_factory=list)
+    added: list[Unpaired] = field(default_factory=list)
+    removed: list[Unpaired] = field(default_factory=list)
     moved: list[Moved] = field(default_factory=list)
     changed: list[tuple[EntryDifference, Ranges | None]] = field(default_factory=list)
     metadata: list[EntryDifference] = field(default_factory=list)
@@ -197,13 +197,13 @@ def compare_acquisitions(item: ItemLayout, before: int, after: int, limit: int) 
     found = AcquisitionDifference()
     changed: list[EntryDifference] = []
     with ExitStack() as stack:
-        lone = stack.enter_context(closing(_LoneEntries()))
+        unpaired = stack.enter_context(closing(_UnpairedEntries()))
         lines = [stack.enter_context(closing(read_published(item, number))) for number in (before, after)]
         for one in differences(*map(whole_entries, lines)):
             if one is None:
                 found.same += 1
             elif one.kind in ("added", "removed"):
-                lone.add(one)
+                unpaired.add(one)
             elif one.kind == "changed":
                 found.changed_count += 1
                 if len(changed) < limit:
@@ -212,17 +212,17 @@ def compare_acquisitions(item: ItemLayout, before: int, after: int, limit: int) 
                 found.metadata_count += 1
                 if len(found.metadata) < limit:
                     found.metadata.append(one)
-        lone.settle(found, limit)
+        unpaired.finish(found, limit)
     found.changed = list(zip(changed, _all_ranges(item, max(before, after), changed), strict=True))
     return found
 
 
-class _LoneEntries:
+class _UnpairedEntries:
     """What only one side has, in a database that lies on the disk when it is large and is gone when it is closed."""
 
     def __init__(self) -> None:
         self._base = sqlite3.connect("", isolation_level=None)
-        self._base.execute("CREATE TABLE lone (side INT, path BLOB, name BLOB, type TEXT, size INT, content BLOB, other INT)")
+        self._base.execute("CREATE TABLE unpaired (side INT, path BLOB, name BLOB, type TEXT, size INT, content BLOB, other INT)")
         self._base.execute("BEGIN")
         self._batch: list[tuple[object, ...]] = []
 
@@ -240,7 +240,7 @@ class _LoneEntries:
         if len(self._batch) >= _BATCH:
             self._flush()
 
-    def settle(self, found: AcquisitionDifference, limit: int) -> None:
+    def finish(self, found: AcquisitionDifference, limit: int) -> None:
         """Finds what was moved (first under the same name, then any), and fills in counts and lists."""
         self._flush()
         try:
@@ -252,7 +252,7 @@ class _LoneEntries:
 
     def _flush(self) -> None:
         try:
-            self._base.executemany("INSERT INTO lone VALUES (?, ?, ?, ?, ?, ?, NULL)", self._batch)
+            self._base.executemany("INSERT INTO unpaired VALUES (?, ?, ?, ?, ?, ?, NULL)", self._batch)
         except sqlite3.Error as error:
             raise StorageError(f"the temporary database failed: {error}", hint="Free space in the temporary folder.") from error
         self._batch.clear()
@@ -260,22 +260,22 @@ class _LoneEntries:
     def _pair(self, key: str) -> None:
         """Pairs what is left on both sides with the same key, in the order of paths."""
         left = "content IS NOT NULL AND other IS NULL AND side = "
-        pair_rows(self._base, key, Side("lone", "rowid", f"{left}{_REMOVED}"), Side("lone", "rowid", f"{left}{_ADDED}"))
-        self._base.execute("UPDATE lone SET other = pairs.other FROM pairs WHERE lone.rowid = pairs.one")
-        self._base.execute("UPDATE lone SET other = pairs.one FROM pairs WHERE lone.rowid = pairs.other")
+        pair_rows(self._base, key, Side("unpaired", "rowid", f"{left}{_REMOVED}"), Side("unpaired", "rowid", f"{left}{_ADDED}"))
+        self._base.execute("UPDATE unpaired SET other = pairs.other FROM pairs WHERE unpaired.rowid = pairs.one")
+        self._base.execute("UPDATE unpaired SET other = pairs.one FROM pairs WHERE unpaired.rowid = pairs.other")
         self._base.execute("DROP TABLE pairs")
 
     def _fill(self, found: AcquisitionDifference, limit: int) -> None:
-        counted = dict(self._base.execute("SELECT side, count(*) FROM lone WHERE other IS NULL GROUP BY side").fetchall())
+        counted = dict(self._base.execute("SELECT side, count(*) FROM unpaired WHERE other IS NULL GROUP BY side").fetchall())
         found.added_count, found.removed_count = counted.get(_ADDED, 0), counted.get(_REMOVED, 0)
         found.moved_count = self._base.execute(
-            "SELECT count(*) FROM lone WHERE other IS NOT NULL AND side = ?", (_REMOVED,)
+            "SELECT count(*) FROM unpaired WHERE other IS NOT NULL AND side = ?", (_REMOVED,)
         ).fetchone()[0]
-        listed = "SELECT path, type, size FROM lone WHERE other IS NULL AND side = ? ORDER BY rowid LIMIT ?"
-        found.added = [Lone(*row) for row in self._base.execute(listed, (_ADDED, limit))]
-        found.removed = [Lone(*row) for row in self._base.execute(listed, (_REMOVED, limit))]
+        listed = "SELECT path, type, size FROM unpaired WHERE other IS NULL AND side = ? ORDER BY rowid LIMIT ?"
+        found.added = [Unpaired(*row) for row in self._base.execute(listed, (_ADDED, limit))]
+        found.removed = [Unpaired(*row) for row in self._base.execute(listed, (_REMOVED, limit))]
         moved = (
-            "SELECT one.path, two.path, one.size FROM lone AS one JOIN lone AS two ON one.other = two.rowid"
+            "SELECT one.path, two.path, one.size FROM unpaired AS one JOIN unpaired AS two ON one.other = two.rowid"
             " WHERE one.side = ? ORDER BY one.rowid LIMIT ?"
         )
         found.moved = [Moved(*row) for row in self._base.execute(moved, (_REMOVED, limit))]

@@ -17,19 +17,19 @@ from evidencesync.verify.documents import reason
 class ContentSink(Protocol):
     """Told, in the thread that adds files, what became of each of them."""
 
-    def take_same(self, files: list[StoredFile]) -> None:
+    def add_same(self, files: list[StoredFile]) -> None:
         """These have the digests that are listed."""
 
-    def take_other(self, file: StoredFile, size: int, digests: list[str]) -> None:
+    def add_different(self, file: StoredFile, size: int, digests: list[str]) -> None:
         """It has other digests: BLAKE3, and SHA-256 where that is wanted, in hexadecimal."""
 
-    def take_unreadable(self, file: StoredFile, message: str) -> None:
+    def add_unreadable(self, file: StoredFile, message: str) -> None:
         """It could not be read, to its end; the message is safe to show."""
 
-    def take_gone(self, file: StoredFile) -> None:
+    def add_missing(self, file: StoredFile) -> None:
         """It is gone, or no regular file any more, since its folder was listed."""
 
-    def take_bytes(self, size: int) -> None:
+    def add_bytes(self, size: int) -> None:
         """So many more bytes were hashed."""
 
 
@@ -56,7 +56,7 @@ class FolderHasher:
         if file.size <= LARGE:
             self._small.add(file)
         else:
-            self._hash_large(file, self._sink.take_bytes)
+            self._hash_large(file, self._sink.add_bytes)
 
     def finish(self) -> None:
         """Waits for everything that was added."""
@@ -69,36 +69,36 @@ class FolderHasher:
     def _surveyed(self, files: list[StoredFile], problems: list[FileProblem]) -> None:
         differing = {problem.number for problem in problems}
         same = [file for number, file in enumerate(files) if number not in differing] if differing else files
-        self._sink.take_bytes(sum([file.size for file in same]))
-        self._sink.take_same(same)
+        self._sink.add_bytes(sum([file.size for file in same]))
+        self._sink.add_same(same)
         for problem in problems:
             file = files[problem.number]
             if problem.kind == "other":
-                self._sink.take_bytes(problem.value)
-                self._sink.take_other(file, problem.value, problem.text.split(" "))
+                self._sink.add_bytes(problem.value)
+                self._sink.add_different(file, problem.value, problem.text.split(" "))
             elif problem.kind == "gone":
-                self._sink.take_gone(file)
+                self._sink.add_missing(file)
             else:
-                self._sink.take_unreadable(file, problem.text)
+                self._sink.add_unreadable(file, problem.text)
 
     def _hash_large(self, file: StoredFile, tell: Tell) -> None:
         try:
             fd, found = self._reader.open_file(file.path)
         except MissingOrExtraError:
-            self._sink.take_gone(file)
+            self._sink.add_missing(file)
             return
         except EvidenceSyncError as error:
-            self._sink.take_unreadable(file, error.message)
+            self._sink.add_unreadable(file, error.message)
             return
         try:
             hashed = self._large.hash(fd, found.st_size, tell)
         except ContentReadError as error:
-            self._sink.take_unreadable(file, f"{reason(error.error)}, at byte {error.offset}")
+            self._sink.add_unreadable(file, f"{reason(error.error)}, at byte {error.offset}")
             return
         finally:
             close_quietly(fd)
         digests = [hashed.blake3] if hashed.sha256 is None else [hashed.blake3, hashed.sha256]
         if digests == [file.blake3, file.sha256][: len(digests)]:
-            self._sink.take_same([file])
+            self._sink.add_same([file])
         else:
-            self._sink.take_other(file, hashed.size, digests)
+            self._sink.add_different(file, hashed.size, digests)

@@ -72,10 +72,10 @@ def compare_folder(request: CompareRequest, progress: VerifyProgress, now_ns: in
         root_fd = _open_root(source)
         stack.callback(os.close, root_fd)
         with closing(FolderHasher(root_fd, side_by_side, all_digests=request.all_digests)) as hasher:
-            found = walk(source.path, FilterRules.none(), changed=side_by_side.take_changed)
+            found = walk(source.path, FilterRules.none(), changed=side_by_side.add_changed_folder)
             side_by_side.run(manifest.entries(attributes=outcome.judged), found, hasher)
         needs_contents = store.pair()
-        store.settle(_contents(manifest, with_sha256=request.all_digests) if needs_contents else iter(()))
+        store.finish(_contents(manifest, with_sha256=request.all_digests) if needs_contents else iter(()))
         for (category, group), count in store.counts().items():
             outcome.counts(group)[category] += count
         outcome.differences = store.listed()

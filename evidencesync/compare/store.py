@@ -139,7 +139,7 @@ CREATE TABLE wanted (key BLOB PRIMARY KEY, listed BLOB) WITHOUT ROWID;
 INSERT OR IGNORE INTO wanted SELECT key, NULL FROM rest WHERE key IS NOT NULL;
 INSERT OR IGNORE INTO wanted SELECT key, NULL FROM difference WHERE key IS NOT NULL;
 """
-_SETTLE: Final = """
+_FINISH: Final = """
 INSERT INTO difference SELECT CASE WHEN wanted.listed IS NULL THEN 'new' ELSE 'duplicated' END, 'files', path, listed, '', NULL
     FROM rest LEFT JOIN wanted USING (key);
 UPDATE difference SET listed = (SELECT listed FROM wanted WHERE wanted.key = difference.key) WHERE key IS NOT NULL;
@@ -171,7 +171,7 @@ def pair_rows(database: sqlite3.Connection, key: str, one: Side, other: Side) ->
 
 
 class DifferenceStore:
-    """Give it everything that differs, then `pair`, then `settle`, then ask. Raises StorageError where there is no room."""
+    """Give it everything that differs, then `pair`, then `finish`, then ask. Raises StorageError where there is no room."""
 
     def __init__(self) -> None:
         self._database = sqlite3.connect("", isolation_level=None)
@@ -200,18 +200,18 @@ class DifferenceStore:
         self._run("INSERT INTO unlisted VALUES (?, ?)", path, key)
 
     def pair(self) -> bool:
-        """Finds what was moved. Whether it is of interest now which contents are listed: then `settle` needs to know."""
+        """Finds what was moved. Whether it is of interest now which contents are listed: then `finish` needs to know."""
         with _storing():
             # Names that are gone come before names that have other content now.
             pair_rows(self._database, "key", Side("displaced", "replaced, path"), Side("unlisted", "path"))
             self._script(_MOVED)
             return self._database.execute("SELECT 1 FROM wanted LIMIT 1").fetchone() is not None
 
-    def settle(self, listed: Iterable[tuple[bytes, bytes]]) -> None:
+    def finish(self, listed: Iterable[tuple[bytes, bytes]]) -> None:
         """Tells copies of listed contents from new ones. `listed` are path and key of all listed files, in order."""
         with _storing():
             self._database.executemany("UPDATE wanted SET listed = ? WHERE key = ? AND listed IS NULL", listed)
-            self._script(_SETTLE)
+            self._script(_FINISH)
 
     def counts(self) -> Counter[tuple[Category, Group]]:
         """How many differences there are of each category."""

@@ -91,10 +91,10 @@ class SideBySide:
             elif left is None and right is not None:
                 self._only_found(right, hasher)
             elif left is not None and right is not None:
-                self._meet(left, right, hasher)
+                self._compare_entry(left, right, hasher)
         hasher.finish()
 
-    def take_changed(self, path: bytes) -> None:
+    def add_changed_folder(self, path: bytes) -> None:
         """Names came or went in this folder after it was listed: what came was not seen."""
         self._out.changed_folders += 1
 
@@ -140,7 +140,7 @@ class SideBySide:
         else:
             self._add(Category.NEW, group, found.path, f"a {found.entry_type}")
 
-    def _meet(self, listed: ExpectedEntry, found: Found, hasher: FolderHasher) -> None:
+    def _compare_entry(self, listed: ExpectedEntry, found: Found, hasher: FolderHasher) -> None:
         entry = listed.entry
         is_file = found.entry_type == "file"
         if found.flag == "vanished":
@@ -163,11 +163,11 @@ class SideBySide:
         elif found.flag is not None:
             self._add(Category.UNREADABLE, group, found.path, os.strerror(found.errno))
         elif entry.blake3 is not None:
-            self._meet_file(listed, found, hasher)
+            self._compare_file(listed, found, hasher)
         else:
-            self._meet_other(listed, found)
+            self._compare_other(listed, found)
 
-    def _meet_file(self, listed: ExpectedEntry, found: Found, hasher: FolderHasher) -> None:
+    def _compare_file(self, listed: ExpectedEntry, found: Found, hasher: FolderHasher) -> None:
         entry = listed.entry
         size = found.stat.st_size if found.stat is not None else 0
         if size > self._most:
@@ -178,7 +178,7 @@ class SideBySide:
             self._pending[listed.path] = differing
         hasher.add(StoredFile(listed.path, size, entry.blake3 or "", entry.sha256 or ""))
 
-    def _meet_other(self, listed: ExpectedEntry, found: Found) -> None:
+    def _compare_other(self, listed: ExpectedEntry, found: Found) -> None:
         """A folder, link or special file of the same kind."""
         entry = listed.entry
         if self._out.is_data and entry.type != "directory":
@@ -208,7 +208,7 @@ class SideBySide:
 
     # Contents.
 
-    def take_same(self, files: list[StoredFile]) -> None:
+    def add_same(self, files: list[StoredFile]) -> None:
         """See ContentSink."""
         self._out.files[Category.MATCHED] += len(files)
         self._progress.files += len(files)
@@ -217,7 +217,7 @@ class SideBySide:
                 if differing := self._pending.pop(file.path, None):
                     self._count_metadata("files", file.path, differing)
 
-    def take_other(self, file: StoredFile, size: int, digests: list[str]) -> None:
+    def add_different(self, file: StoredFile, size: int, digests: list[str]) -> None:
         """See ContentSink."""
         self._progress.files += 1
         key = bytes.fromhex("".join(digests)) if size else None
@@ -227,19 +227,19 @@ class SideBySide:
         self._pending.pop(file.path, None)
         self._store.add_modified(file.path, self._key_of(file), key, f"{size} bytes, BLAKE3 {digests[0]}")
 
-    def take_unreadable(self, file: StoredFile, message: str) -> None:
+    def add_unreadable(self, file: StoredFile, message: str) -> None:
         """See ContentSink."""
         self._pending.pop(file.path, None)
         self._add(Category.UNREADABLE, "files", file.path, message)
 
-    def take_gone(self, file: StoredFile) -> None:
+    def add_missing(self, file: StoredFile) -> None:
         """See ContentSink."""
         self._pending.pop(file.path, None)
         self._out.found -= 1
         if file.blake3:
             self._store.add_absent(file.path, self._key_of(file))
 
-    def take_bytes(self, size: int) -> None:
+    def add_bytes(self, size: int) -> None:
         """See ContentSink."""
         self._out.bytes += size
         self._progress.bytes += size

@@ -80,7 +80,7 @@ class SshLink:
             block = os.read(self._child.source, _BLOCK)
             if not block:
                 return self._end()
-            self._child.begin_hearing()
+            self._child.begin_receiving()
             self.wire_received += len(block)
             self._unanswered = False
             return block
@@ -171,7 +171,7 @@ class SshLink:
         self._child.kill()
         os.close(self._closer)  # wakes a thread that waits in `read` or `write`
         with self._reading, self._writing:  # no descriptor is closed while a thread may still use it
-            self._child.let_go()
+            self._child.release()
             os.close(self._closing)
 
     def _wait_for(self, descriptor: int, event: int, seconds: float | None = None) -> None:

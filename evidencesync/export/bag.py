@@ -29,7 +29,7 @@ from evidencesync.export.parts import (
     Part,
     document_from,
     document_of,
-    gathered,
+    joined_lines,
 )
 from evidencesync.files.disk import document_blocks
 from evidencesync.vault.layout import CUSTODY, DATA, SIGNATURE_SUFFIX
@@ -150,7 +150,7 @@ class Bag:
         return survey
 
     def _manifest(self) -> Iterator[bytes]:
-        return gathered(_manifest_line(path, entry) for path, entry in self._acquisition.entries() if entry.has_content)
+        return joined_lines(_manifest_line(path, entry) for path, entry in self._acquisition.entries() if entry.has_content)
 
     def _unrepresented(self) -> Iterator[bytes]:
         others = Unrepresented()
@@ -161,7 +161,7 @@ class Bag:
                 yield from others.admit(path, entry)
             yield from others.finish()
 
-        return gathered(lines())
+        return joined_lines(lines())
 
     def _stored(self, name: str) -> Blocks:
         def blocks() -> Iterator[bytes]:

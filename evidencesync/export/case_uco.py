@@ -98,7 +98,7 @@ class _Graph:
         source = header.source
         place = source.path or (f"(base64) {source.path_b64}" if source.path_b64 else "")
         yield self._node("place", "uco-location:Location", source.host, f"{source.operating_system}; read from {place}")
-        details = "; ".join(f"{one.name}: {one.value}" for one in self._story().known())
+        details = "; ".join(f"{one.name}: {one.value}" for one in self._history().known())
         yield self._node("item", "uco-observable:ObservableObject", header.item, details or None)
         item = self._id("item")
         yield self._node(
@@ -203,12 +203,12 @@ class _Graph:
         digest = hashlib.sha1(self._seed + what.encode() + b"\0" + path, usedforsecurity=False).digest()
         return {"@id": f"urn:uuid:{uuid.UUID(bytes=digest[:16], version=5)}"}
 
-    def _story(self) -> ItemHistory:
+    def _history(self) -> ItemHistory:
         item = self._acquisition.item
-        story = ItemHistory(ChainSubject(item.vault_id, item.name.case.text, item.name.item.text))
+        history = ItemHistory(ChainSubject(item.vault_id, item.name.case.text, item.name.item.text))
         for stored in iter_records(item.ledger):
-            story.add(stored.data)
-        return story
+            history.add(stored.data)
+        return history
 
 
 def _is_shown(entry: Entry) -> bool:

@@ -96,7 +96,7 @@ class Destination:
         except OSError as error:
             raise storage_error(error, f"rename to {self.shown}") from error
         back = partial(os.rename, self.name, self._draft, src_dir_fd=self._parent, dst_dir_fd=self._parent)
-        self._settle(back, when_in_place)
+        self._make_durable(back, when_in_place)
 
     def publish_file(self, file: BinaryIO, when_in_place: Callable[[], None]) -> None:
         """The same for a file."""
@@ -109,9 +109,9 @@ class Destination:
             raise self._taken() from error
         except OSError as error:
             raise storage_error(error, f"rename to {self.shown}") from error
-        self._settle(partial(os.unlink, self.name, dir_fd=self._parent), when_in_place)
+        self._make_durable(partial(os.unlink, self.name, dir_fd=self._parent), when_in_place)
 
-    def _settle(self, take_back: Callable[[], None], when_in_place: Callable[[], None]) -> None:
+    def _make_durable(self, take_back: Callable[[], None], when_in_place: Callable[[], None]) -> None:
         """Makes the name durable. Where that fails it is taken back: nobody would know whether it will stay."""
         try:
             sync_folder(self._parent, self.shown)

@@ -77,7 +77,7 @@ def measure(blocks: Iterable[bytes]) -> Measured:
     return found.result()
 
 
-def gathered(lines: Iterable[bytes]) -> Iterator[bytes]:
+def joined_lines(lines: Iterable[bytes]) -> Iterator[bytes]:
     """Many short lines as fewer, longer blocks."""
     parts: list[bytes] = []
     size = 0

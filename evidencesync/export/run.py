@@ -17,7 +17,7 @@ from evidencesync.export.case_uco import graph_blocks
 from evidencesync.export.destination import Destination
 from evidencesync.export.encrypt import Recipient, encrypt_blocks
 from evidencesync.export.hashdeep import LeftOut, hashdeep_lines
-from evidencesync.export.parts import gathered
+from evidencesync.export.parts import joined_lines
 from evidencesync.export.tree import FolderWriter, archive_blocks
 from evidencesync.vault.item import VaultItem
 from evidencesync.vault.space import check_destination
@@ -130,9 +130,9 @@ class _Run:
         """One file, which may be encrypted as it is made."""
         left_out, footer = LeftOut(), self.acquisition.footer
         if self.wanted.format is Format.HASHDEEP:
-            blocks = gathered(hashdeep_lines(self.acquisition, left_out))
+            blocks = joined_lines(hashdeep_lines(self.acquisition, left_out))
         else:
-            blocks = gathered(graph_blocks(self.acquisition))
+            blocks = joined_lines(graph_blocks(self.acquisition))
         others = sum(footer.counts.values()) - self.acquisition.files
         return self._write_file(blocks, others, 0, left_out)
 

@@ -51,7 +51,7 @@ class TemporaryDestination:
 
 
 @contextlib.contextmanager
-def drafted(destination: bytes, vault: Path) -> Iterator[TemporaryDestination]:
+def open_draft(destination: bytes, vault: Path) -> Iterator[TemporaryDestination]:
     """A draft for the length of a `with`; gone at its end where it was not published.
 
     Raises UsageError for a destination that is not new and not empty, that has no folder to lie in, or that lies in the vault.

@@ -61,7 +61,7 @@ _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
-class PendingMetadata:
+class MetadataOptions:
     """How much is put on.
 
     `by_name`: owners by their names where this system knows them. `set_id`: what lets a program run as somebody else, or with
@@ -94,19 +94,19 @@ class _Place(NamedTuple):
         return os.fstat(self.fd) if self.name is None else os.stat(self.name, dir_fd=self.fd, follow_symlinks=False)
 
 
-class _DressingStack(FolderStack):
+class _FolderMetadataStack(FolderStack):
     """Dresses each folder when it is left."""
 
     def __init__(self, root_fd: int, applier: MetadataApplier) -> None:
         super().__init__(root_fd)
-        self._dresser = applier
+        self._applier = applier
         self.levels: list[_Level] = []
 
     def opened(self, fd: int) -> None:
         self.levels.append(_Level(b"", None, set()))
 
     def leaving(self, fd: int) -> None:
-        self._dresser.dress_folder(fd, self.levels.pop())
+        self._applier.apply_to_folder(fd, self.levels.pop())
 
 
 @dataclass(slots=True)
@@ -124,7 +124,7 @@ class MetadataApplier:
     Raises StorageError where something of the copy is not there any more.
     """
 
-    def __init__(self, draft_fd: int, refusals: Refusals, links: HardLinkTargets, how: PendingMetadata) -> None:
+    def __init__(self, draft_fd: int, refusals: Refusals, links: HardLinkTargets, how: MetadataOptions) -> None:
         """The descriptor stays the caller's."""
         self._draft_fd = draft_fd
         self._refusals = refusals
@@ -132,7 +132,7 @@ class MetadataApplier:
         self._links.broken = links.broken
         self._how = how
         self._root = _Level(b"", None, set())
-        self._stack = _DressingStack(os.dup(draft_fd), self)
+        self._stack = _FolderMetadataStack(os.dup(draft_fd), self)
         self._users: dict[str, int | None] = {}
         self._groups: dict[str, int | None] = {}
 
@@ -140,7 +140,7 @@ class MetadataApplier:
         """Closes all descriptors."""
         self._stack.close()
 
-    def dress(self, wanted: WholeEntry, absent: set[bytes]) -> None:
+    def apply(self, wanted: WholeEntry, absent: set[bytes]) -> None:
         """The next entry. A folder gets what is its own later."""
         path, entry, _ = wanted
         if not path:
@@ -156,7 +156,7 @@ class MetadataApplier:
                 return
             target = self._links.target_of(path, entry)
             if target is None or target in absent:
-                self._put_on(_Place(folder, name), wanted)
+                self._apply_all(_Place(folder, name), wanted)
         except OSError as error:
             raise place_error(error, f"give {safe_text(path, 300)} its metadata") from error
 
@@ -166,7 +166,7 @@ class MetadataApplier:
             fd = self._stack.enter(b"")
             self._check_names(fd, self._root)
             if self._root.wanted is not None:
-                self._put_on(_Place(fd, None), self._root.wanted, with_flags=False)
+                self._apply_all(_Place(fd, None), self._root.wanted, with_flags=False)
             else:  # a single file: the folder around it is nobody's evidence
                 mask = os.umask(0)
                 os.umask(mask)
@@ -179,11 +179,11 @@ class MetadataApplier:
         if self._root.wanted is not None:
             self._put_flags(_Place(self._draft_fd, None), b"", self._root.wanted.entry)
 
-    def dress_folder(self, fd: int, level: _Level) -> None:
+    def apply_to_folder(self, fd: int, level: _Level) -> None:
         """Called by the stack. Raises OSError."""
         self._check_names(fd, level)
         if level.wanted is not None:
-            self._put_on(_Place(fd, None), level.wanted)
+            self._apply_all(_Place(fd, None), level.wanted)
 
     def _check_names(self, fd: int, level: _Level) -> None:
         """Some file systems store another name than they were given, and say nothing."""
@@ -192,7 +192,7 @@ class MetadataApplier:
             path = level.path + b"/" + name if level.path else name
             self._refusals.add("not-possible", path, "the file system has stored it under another name")
 
-    def _put_on(self, place: _Place, wanted: WholeEntry, *, with_flags: bool = True) -> None:
+    def _apply_all(self, place: _Place, wanted: WholeEntry, *, with_flags: bool = True) -> None:
         path, entry, attributes = wanted
         owned = self._put_owner(place, path, entry)
         if attributes:

@@ -19,11 +19,11 @@ from evidencesync.custody.hardlinks import is_hard_link
 from evidencesync.custody.manifest import CheckedLine, WholeEntry
 from evidencesync.errors import DigestMismatchError, NotThereError, PathEscapeError
 from evidencesync.files.disk import FOLDER_FLAGS, opened_folder, storing, sync_file_system
-from evidencesync.restore.draft import TemporaryDestination, drafted
-from evidencesync.restore.metadata import MetadataApplier, PendingMetadata
+from evidencesync.restore.draft import TemporaryDestination, open_draft
+from evidencesync.restore.metadata import MetadataApplier, MetadataOptions
 from evidencesync.restore.refusals import Refusals
 from evidencesync.restore.tree import HardLinkTargets, OnDamage, TreeMaker
-from evidencesync.restore.wanted import Acquired, PathSelection
+from evidencesync.restore.wanted import AcquiredManifest, PathSelection
 from evidencesync.vault.layout import DATA
 from evidencesync.vault.readback import read_back
 from evidencesync.vault.space import bytes_on_disk, check_destination
@@ -44,7 +44,7 @@ class RestoreRequest:
     read_back: bool = True
     devices: bool = False
     on_damage: OnDamage = "fail"
-    dress: PendingMetadata = field(default_factory=PendingMetadata)
+    metadata: MetadataOptions = field(default_factory=MetadataOptions)
 
 
 @dataclass(slots=True)
@@ -81,8 +81,8 @@ def restore(request: RestoreRequest, progress: RestoreProgress) -> Restored:
     """
     with ExitStack() as stack:
         folder = stack.enter_context(opened_folder(request.folder))
-        acquired = Acquired(folder, request.manifest_sha256)
-        draft = stack.enter_context(drafted(request.destination, request.vault))
+        acquired = AcquiredManifest(folder, request.manifest_sha256)
+        draft = stack.enter_context(open_draft(request.destination, request.vault))
         with storing(f"open {DATA}"):
             data = TreeReader(os.open(DATA, FOLDER_FLAGS, dir_fd=folder))
         stack.callback(data.close)
@@ -91,7 +91,7 @@ def restore(request: RestoreRequest, progress: RestoreProgress) -> Restored:
         return _Restoring(request, progress, acquired, draft).run(data)
 
 
-def _survey(acquired: Acquired, data: TreeReader, request: RestoreRequest, progress: RestoreProgress) -> int:
+def _survey(acquired: AcquiredManifest, data: TreeReader, request: RestoreRequest, progress: RestoreProgress) -> int:
     """Step 1. What is asked for and not there is said before anything is copied; how many bytes the copies will take."""
     selection = PathSelection(request.paths)
     seen = False
@@ -121,7 +121,7 @@ class _Restoring:
     """One run."""
 
     def __init__(
-        self, request: RestoreRequest, progress: RestoreProgress, acquired: Acquired, draft: TemporaryDestination
+        self, request: RestoreRequest, progress: RestoreProgress, acquired: AcquiredManifest, draft: TemporaryDestination
     ) -> None:
         self._request = request
         self._progress = progress
@@ -134,7 +134,7 @@ class _Restoring:
         maker = self._make(data)
         if self._request.read_back:
             self._read_back(maker)
-        self._dress(maker)
+        self._apply_metadata(maker)
         return Restored(maker.counts, maker.bytes, maker.shared, self._request.read_back, self._refusals)
 
     def _entries(self, absent: set[bytes]) -> Iterator[WholeEntry]:
@@ -183,13 +183,13 @@ class _Restoring:
             if target is None or target in maker.absent:
                 yield path, entry
 
-    def _dress(self, maker: TreeMaker) -> None:
+    def _apply_metadata(self, maker: TreeMaker) -> None:
         self._progress.stage = "metadata"
-        applier = MetadataApplier(self._draft.fd, self._refusals, maker.links, self._request.dress)
+        applier = MetadataApplier(self._draft.fd, self._refusals, maker.links, self._request.metadata)
         try:
             for wanted in self._entries(maker.absent):
                 self._progress.path = wanted.path
-                applier.dress(wanted, maker.absent)
+                applier.apply(wanted, maker.absent)
             applier.finish()
             sync_file_system(self._draft.fd, "the working copy")
             self._draft.publish()

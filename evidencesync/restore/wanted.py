@@ -64,7 +64,7 @@ def _plain(path: bytes) -> bytes:
         raise UsageError(error.message, hint="Paths are relative to the source, without `..`.") from error
 
 
-class Acquired:
+class AcquiredManifest:
     """The manifest of a published acquisition, whose signatures were checked by the digest that it must have."""
 
     def __init__(self, folder_fd: int, manifest_sha256: str) -> None:

@@ -28,7 +28,7 @@ _BATCH = 512  # entries that are hashed at a time
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class SourceSnapshot:
     """A source at one look. `digest` (BLAKE3) differs when a name came, went or moved, or an inode was changed.
 
     `entries` counts what was looked at. `traces` counts folders whose access time the look may have changed.
@@ -39,7 +39,7 @@ class Sight:
     traces: int
 
 
-def look(root: bytes, rules: FilterRules, visit: Callable[[Found], None] = lambda _: None) -> Sight | None:
+def look(root: bytes, rules: FilterRules, visit: Callable[[Found], None] = lambda _: None) -> SourceSnapshot | None:
     """Looks at everything once, in flat memory; None where the source is not there. `visit` is shown each entry on the way.
 
     What goes in: the rules, and of each entry path, type, inode, mode, owner, size, modification and change time. A write that
@@ -68,7 +68,7 @@ def look(root: bytes, rules: FilterRules, visit: Callable[[Found], None] = lambd
     except SourceNotFoundError:
         return None
     digest.update(b"".join(batch))
-    return Sight(digest.digest(), entries, traces)
+    return SourceSnapshot(digest.digest(), entries, traces)
 
 
 def require_watchable(source: SourceRoot) -> None:
@@ -109,7 +109,7 @@ def is_silent(file_system: str | None) -> bool:
     return file_system is None or file_system in _SILENT or file_system.startswith("fuse")
 
 
-class Notices:
+class ChangeNotices:
     """What the kernel tells of one source. For one thread; closed by whoever made it.
 
     `complete` says whether every folder of the last look is watched: else only looking tells.

@@ -259,7 +259,7 @@ def _read_on(fd: int, data: bytes, limit: int) -> bytes:
 MOST_FOLDERS: Final = 65_536  # some 15 MiB; the first so many, the others are looked at only when the walk leaves them
 
 
-class SecondLook:
+class FolderSnapshots:
     """Remembers what folders were like before they were listed, and says which are not like that any more."""
 
     def __init__(self, root: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Where a vault lies: a local path, `[user@]host:path`, or `ssh://[user@]host[:port]/path`."""
+"""Parses addresses of vaults and sources: a local path, `[user@]host:path`, or `ssh://[user@]host[:port]/path`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _HINT: Final = "Write it as a local path, [user@]host:path, or ssh://[user@]host
 class Address:
     """A checked address. A local one has a path and nothing else. `host` and `user` can't be taken for an option of a program.
 
-    `port` is None where none was said. A remote `path` is relative to the account's home when it does not begin with `/`,
-    and may be empty, which is enough to ask for a host's key and nothing else.
+    `port` is None if the address has none. A remote `path` that does not begin with `/` is relative to the account's home. It
+    may be empty, which is enough to fetch a host key and for nothing else.
     """
 
     user: str | None
@@ -35,7 +35,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Raises UsageError for anything that is empty, ambiguous, or holds what no host, user or path honestly holds."""
+        """Raises UsageError for an empty or ambiguous address, and for characters that no honest host, user or path has."""
         if not text:
             raise UsageError("an address is empty", hint=_HINT)
         if len(text) > MAX_PATH:
@@ -73,7 +73,7 @@ class Address:
 
 
 def parse_server(text: str) -> tuple[str | None, str, int | None]:
-    """User, host and port of `[user@]host[:port]`, which is how ProxyJump names a server. Raises UsageError."""
+    """Parses `[user@]host[:port]`, the notation of ProxyJump, into user, host and port. Raises UsageError."""
     authority = text.removeprefix(_SCHEME)
     port: int | None = None
     head, colon, tail = authority.rpartition(":")
@@ -93,7 +93,7 @@ def _parse_url(text: str) -> Address:
 
 
 def _split_host(text: str) -> tuple[str, str] | None:
-    """What stands before the colon of `host:path`, and after it; None when this is a local path."""
+    """Splits `host:path` at the colon; None for a local path."""
     bracket = re.match(r"(?:[^/@\[\]]*@)?\[[^/\[\]]*\]:", text)
     if bracket is not None:
         return text[: bracket.end() - 1], text[bracket.end() :]
@@ -130,7 +130,7 @@ def _parse_port(port: str, text: str) -> int:
 
 
 def _parse_path(path: str, text: str) -> str:
-    """A command starts in the home folder, so `~/` says nothing; another user's home only a remote shell could find."""
+    """Checks a remote path. `~/` is dropped: a command starts in the home folder. Another user's home cannot be resolved here."""
     try:
         path.encode("utf-8")
     except UnicodeEncodeError as error:

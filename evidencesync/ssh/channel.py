@@ -1,4 +1,4 @@
-"""A connection to our server, as a session needs it: bytes both ways, in order, with a bound on what is held."""
+"""The interface of an SSH channel: ordered bytes in both directions, with bounds on what is held in memory."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Final, Protocol
 from evidencesync.limits import KIB, MIB
 
 MAX_BLOCK: Final = 1 * MIB  # what one read returns at most
-HIGH_WATER: Final = 4 * MIB  # above this much held, a writer waits and a reader's source is paused
-LOW_WATER: Final = 1 * MIB  # below this much held, it goes on
-SSH_WINDOW: Final = 16 * MIB  # what a peer may have sent and we have not taken yet
+HIGH_WATER: Final = 4 * MIB  # above this much in memory, writers wait, and reading from the connection is paused
+LOW_WATER: Final = 1 * MIB  # below this much in memory, both continue
+SSH_WINDOW: Final = 16 * MIB  # what a peer may send before we have read it
 SSH_PACKET: Final = 255 * KIB  # OpenSSH caps it at 32 KiB by itself
 
 
@@ -20,7 +20,7 @@ class Channel(Protocol):
     """
 
     stall_seconds: float
-    """For how long the other end may take nothing of what is written, and say nothing; 0 for ever."""
+    """How long the other end may neither read what is written nor send anything; 0: without a limit."""
 
     async def read(self) -> bytes:
         """What has arrived, at most 1 MiB, waiting for the first byte; `b""` once the other end has finished."""
@@ -29,10 +29,10 @@ class Channel(Protocol):
         """Queues `data`, and waits while more than the high-water mark is queued."""
 
     async def write_eof(self) -> None:
-        """Says that nothing more will be written. Reading goes on."""
+        """Signals the end of what is written. Reading continues."""
 
     async def close(self) -> None:
-        """Sends what is queued as far as the other end takes it in a few seconds, then lets go of everything. Repeatable."""
+        """Sends what is queued, as far as the other end reads it within a few seconds, then releases everything. Repeatable."""
 
     @property
     def wire_sent(self) -> int:
@@ -44,13 +44,13 @@ class Channel(Protocol):
 
 
 class ServedChannel(Channel, Protocol):
-    """A channel at the server's end. Whoever serves it says what it is worth."""
+    """A channel at the server's end."""
 
     is_turned_away: bool
-    """Whether there is no place for it: whoever is there is to be told so, and no more."""
+    """Whether the server has no place for this connection: the client is told so, and the session ends."""
 
     def vouch(self, who: str) -> bool:
-        """Somebody who is trusted, and called `who`, is at the other end: whether there is a place for him.
+        """Reports that the vault trusts the person at the other end, the principal `who`. Returns whether there is a place.
 
-        If not, he is told so, too.
+        Without a place, the client is told so.
         """

@@ -18,23 +18,23 @@ from evidencesync.limits import KIB, MIB
 from evidencesync.ssh.shares import Share, Waiting, network_of
 from evidencesync.ssh.wire import Wire
 
-# What a connection may send until it is known better: asyncssh holds without a bound what it has not come to.
+# What a connection may send in each phase: asyncssh holds unprocessed bytes without a bound.
 _HELLO_BYTES: Final = 128 * KIB  # names of algorithms and a key, of which the largest has a few thousand bytes
 _LOGIN_BYTES: Final = 1 * MIB  # twenty keys with their certificates are far less
 _PROOF_BYTES: Final = 4 * MIB  # a first word, and a claim with its signature
-# What may lie here for a client that takes nothing: a writer of ours waits long before.
+# What may be queued for a client that reads nothing: our own writers wait long before that.
 _QUEUED_BYTES: Final = 32 * MIB
-_LINGER_SECONDS: Final = 10.0  # for a client that has heard how its session ended, and does not hang up
+_LINGER_SECONDS: Final = 10.0  # for a client that was told how its session ended, and does not close the connection
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many there may be, and for how many seconds who may stay what he is.
+    """How many connections there may be in each state, and for how many seconds.
 
-    `logins` have not logged in yet, `connections` have, `strangers` of these are not vouched for yet, and `sessions` are; a
-    `queue` of people who are vouched for waits to be among these. After the seconds of patience one must give up its place to the
-    next. One person gets another place of `sessions` or of the `queue` only while that person has fewer than are free: alone, a
-    person gets half of them, and the next person half of the rest.
+    `logins` have not logged in yet. `connections` have logged in: `strangers` of them are not vouched for yet, `sessions` are,
+    and a `queue` of people who are vouched for waits for one of the sessions. After the seconds of patience, a connection must
+    give up its place to the next one. One person gets another place of `sessions` or of the `queue` only while that person has
+    fewer than are free: alone, a person gets half of them, and the next person half of the rest.
     """
 
     logins: int
@@ -53,11 +53,11 @@ class Limits:
 
 
 class LoginDecision(Enum):
-    """What becomes of a connection that has logged in."""
+    """What happens to a connection that has logged in."""
 
     ADMITTED = "it gets a session"
     BUSY = "it is told that there is no place"
-    NO = "it is dropped"
+    DROPPED = "it is dropped"
 
 
 class ConnectionLimiter:
@@ -76,7 +76,7 @@ class ConnectionLimiter:
         self._timers: dict[Wire, asyncio.TimerHandle] = {}
 
     def admit(self, wire: Wire, address: str) -> bool:
-        """A connection from an address: whether it may try to log in."""
+        """Counts a new connection from an address. Returns whether it may try to log in."""
         network = network_of(address)
         share = Share(network, self._limits.logins_of_address)
         if not self._enter(self._logging_in, wire, [share], self._limits.logins):
@@ -87,16 +87,16 @@ class ConnectionLimiter:
         return True
 
     def agreed_keys(self, wire: Wire) -> None:
-        """A connection has agreed on keys, so it is an SSH client; it may now take the time that a person needs to log in."""
+        """Notes that a connection has agreed on keys: it is an SSH client, and gets the time that a person needs to log in."""
         if wire in self._logging_in:
             wire.most_received = _LOGIN_BYTES
             self._allow(wire, self._limits.login_seconds)
 
     def logged_in(self, wire: Wire, key: str) -> LoginDecision:
-        """A connection has logged in, by a key. Where all places are taken, one whose session is over gives his up at once."""
+        """Notes that a connection has logged in with a key. If all is full, one whose session is over is dropped."""
         self._logging_in.leave(wire)
-        if len(self._inside) >= self._limits.connections and not self._hurry_one_out():
-            return LoginDecision.NO
+        if len(self._inside) >= self._limits.connections and not self._drop_one_leaving():
+            return LoginDecision.DROPPED
         self._inside.add(wire)
         wire.most_received = wire.received + _PROOF_BYTES
         shares = [
@@ -104,15 +104,15 @@ class ConnectionLimiter:
             Share(key, self._limits.strangers_of_key),
         ]
         if not self._enter(self._strangers, wire, shares, self._limits.strangers):
-            self._let_linger(wire)
+            self._start_linger(wire)
             return LoginDecision.BUSY
         self._allow(wire, self._limits.proof_seconds)
         return LoginDecision.ADMITTED
 
     def vouch(self, wire: Wire, who: str) -> bool:
-        """Whoever is at the other end is trusted, and called `who`: whether there is a place for his session.
+        """Notes that the vault trusts the person of a connection, the principal `who`. Returns whether there is a place.
 
-        If not, he is no stranger any more, and waits in a queue, as long as there is a place in that: he may ask again.
+        Without a place, the connection waits in the queue if that has room, is no stranger any more, and may ask again.
         """
         if wire in self._vouched:
             return True
@@ -129,7 +129,7 @@ class ConnectionLimiter:
         return False
 
     def _is_next(self, wire: Wire, who: str) -> bool:
-        """Nobody passes those who wait, but for those who must wait until sessions of their own have ended."""
+        """Whether a connection is next: no earlier one waits, except those whose person has too many sessions already."""
         if not _may_have_another(self._vouched, who, self._limits.sessions):
             return False
         for first, other in self._queue.items():
@@ -140,15 +140,15 @@ class ConnectionLimiter:
         return True
 
     def finished(self, wire: Wire) -> None:
-        """The session is over. The client hangs up, or is dropped soon."""
+        """Notes that a session is over. A client that does not close the connection is dropped soon."""
         self._strangers.leave(wire)
         self._queue.pop(wire, None)
         self._vouched.pop(wire, None)
         if wire in self._networks:
-            self._let_linger(wire)
+            self._start_linger(wire)
 
     def gone(self, wire: Wire) -> None:
-        """The connection is lost or closed."""
+        """Notes that a connection is lost or closed."""
         self._stop_timer(wire)
         self._logging_in.leave(wire)
         self._strangers.leave(wire)
@@ -169,22 +169,22 @@ class ConnectionLimiter:
             one.abort()
         return leaving is not None
 
-    def _let_linger(self, wire: Wire) -> None:
-        """Nothing is to come any more but his hanging up."""
+    def _start_linger(self, wire: Wire) -> None:
+        """Gives a client some seconds to close the connection."""
         self._leaving[wire] = None
         self._allow(wire, _LINGER_SECONDS)
 
-    def _hurry_one_out(self) -> bool:
-        """Drops the one that should have hung up for longest; False where there is none."""
+    def _drop_one_leaving(self) -> bool:
+        """Drops the connection that should have closed longest ago. False if there is none."""
         if (first := next(iter(self._leaving), None)) is None:
             return False
         del self._leaving[first]
-        self._inside.discard(first)  # now: a loop that is busy hears of the end of many only later
+        self._inside.discard(first)  # now, since a busy event loop reports the end of connections late
         first.abort()
         return True
 
     def _allow(self, wire: Wire, seconds: float) -> None:
-        """So much time from now on, in place of what was left."""
+        """Sets the time limit of a connection, counted from now."""
         self._stop_timer(wire)
         self._timers[wire] = self._loop.call_later(seconds, wire.abort)
 
@@ -194,5 +194,5 @@ class ConnectionLimiter:
 
 
 def _may_have_another(places: Mapping[Wire, str], who: str, most: int) -> bool:
-    """Whether somebody may have one more of `most` places: he has fewer than are free. Who has none gets the last one, too."""
+    """Whether a person may have one more of `most` places: fewer than are free, or none at all while one is free."""
     return sum(1 for one in places.values() if one == who) < most - len(places)

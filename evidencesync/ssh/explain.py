@@ -1,4 +1,4 @@
-"""What became of an ssh that has ended, in our own errors: where it failed, what was shown, and what to do about it."""
+"""Turns the end of an ssh process into our own errors: which hop failed, for which reason, and what to do."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _HOST_KEY: Final = (ConnectFailure.HOST_KEY_REVOKED, ConnectFailure.HOST_KEY_CHA
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """An ssh that has ended: what it said of each hop, its status, and what came on stderr besides, safe to show."""
+    """An ssh that has ended: its log of each hop, its exit status, and what it printed on stderr, safe to show."""
 
     route: Sequence[Hop]
     logs: Sequence[SshLog]
@@ -61,7 +61,7 @@ class Ended:
 
 
 def explain_login(ended: Ended) -> EvidenceSyncError:
-    """Why there is no session: the first hop on the way that has failed says so."""
+    """The reason why there is no session: that of the first hop that failed."""
     for number, (hop, log) in enumerate(zip(ended.route, ended.logs, strict=True)):
         is_target = number == len(ended.route) - 1
         if (refusal := log.host_key_refusal) is not None:
@@ -71,7 +71,7 @@ def explain_login(ended: Ended) -> EvidenceSyncError:
         if log.is_authenticated and not is_target:
             if ConnectFailure.SESSION in log.refusals:
                 onward = ended.route[number + 1]
-                return ConnectError(f"{onward.where} can't be reached through the jump host: {log.last_word}")
+                return ConnectError(f"{onward.where} can't be reached through the jump host: {log.last_message}")
             continue
         if log.is_authenticated:
             return _explain_session(hop, log, ended)
@@ -79,18 +79,18 @@ def explain_login(ended: Ended) -> EvidenceSyncError:
             is_target or log.refusal is not ConnectFailure.CLOSED or not _has_failed(ended, number + 1)
         ):
             return _explain_refusal(hop, log, log.refusal, ended)
-        if log.words and not is_target:
-            return ConnectError(f"{hop.where}, a jump host, can't be reached: {log.last_word}")
+        if log.messages and not is_target:
+            return ConnectError(f"{hop.where}, a jump host, can't be reached: {log.last_message}")
     return _explain_nothing(ended)
 
 
 def _has_failed(ended: Ended, number: int) -> bool:
-    """Whether a later hop says more: it hung up, and so the one before was let go."""
+    """Whether a later hop has a reason of its own: it failed, and therefore the hop before it was closed."""
     return any(log.refusal not in (None, ConnectFailure.CLOSED) for log in ended.logs[number:])
 
 
 def explain_end(ended: Ended) -> LinkLostError:
-    """Why the session is lost, after it had begun."""
+    """The reason why a session was lost after it had begun."""
     hop, log = ended.route[-1], ended.logs[-1]
     if any(ConnectFailure.SILENT in one.refusals for one in ended.logs):
         return LinkLostError(f"nothing has moved over the connection for {ended.timeout_seconds:g} seconds")
@@ -98,32 +98,32 @@ def explain_end(ended: Ended) -> LinkLostError:
     return LinkLostError(f"the connection to {hop.where} was lost: {reason}")
 
 
-def explain_no_word(exit_status: int | None, stderr: str) -> ConnectError:
-    """A remote command that has ended before its first byte: there is none, or it has not come as far as that.
+def explain_no_output(exit_status: int | None, stderr: str) -> ConnectError:
+    """The error for a remote command that ended before its first byte: it does not exist, or it failed early.
 
-    `stderr` is what it said besides, safe to show.
+    `stderr` is what it printed there, safe to show.
     """
     status = "" if exit_status is None else f" with exit status {exit_status}"
     said = f" (stderr: {stderr})" if stderr else ""
     if exit_status in _NO_COMMAND or (exit_status == 1 and _NOT_FOUND in stderr.lower()):
         return NoRemoteError(f"there is no evidencesync at the other end: the remote command ended{status}{said}")
     return ConnectError(
-        f"the remote command ended{status} before it said anything{said}",
+        f"the remote command ended{status} before it sent anything{said}",
         hint="Run it by hand to see why: ssh HOST evidencesync --version. Another one is named with --remote-command.",
     )
 
 
 def contradicted(hop: Hop, log: SshLog) -> ProtocolError:
-    """A server has put lines into ssh's log that state something else than ssh does."""
+    """The error for a server that has put lines into ssh's log which contradict ssh's own lines."""
     return ProtocolError(
-        f"{hop.where} makes ssh report its {safe_text(str(log.contradiction))} in two ways: it lies about itself"
+        f"{hop.where} makes ssh report its {safe_text(str(log.contradiction))} in two ways: the server forges ssh's log"
     )
 
 
-def elsewhere(hop: Hop, log: SshLog) -> ConfigurationError | None:
-    """ssh has gone to another server, or as another user, than it has said when it was asked: on record would be what is not so.
+def other_destination(hop: Hop, log: SshLog) -> ConfigurationError | None:
+    """The error if ssh connected to another server, or as another user, than `ssh -G` has said: the manifest would be wrong.
 
-    Names in other scripts are written in more than one way in the log; of them nothing is said.
+    None otherwise, and for names in other scripts than ASCII, which the log may write in several ways.
     """
     said = (hop.host.lower(), str(hop.port), hop.user)
     if log.destination in (None, said) or not all(part.isascii() and part.isprintable() and "\\" not in part for part in said):
@@ -136,7 +136,7 @@ def elsewhere(hop: Hop, log: SshLog) -> ConfigurationError | None:
 
 
 def _revoked(hop: Hop, what: str) -> HostKeyChangedError:
-    """A server shows a key that must never be accepted."""
+    """The error for a server with a revoked host key."""
     return HostKeyChangedError(f"{safe_text(hop.lookup)} shows a host key that is marked as revoked: {what}")
 
 
@@ -150,7 +150,7 @@ def _explain_session(hop: Hop, log: SshLog, ended: Ended) -> EvidenceSyncError:
 
 
 def _last_word(log: SshLog, ended: Ended) -> str:
-    return log.last_word or ended.stderr or f"ssh ended with status {ended.status}"
+    return log.last_message or ended.stderr or f"ssh ended with status {ended.status}"
 
 
 def _explain_refusal(hop: Hop, log: SshLog, refusal: ConnectFailure, ended: Ended) -> EvidenceSyncError:
@@ -158,7 +158,7 @@ def _explain_refusal(hop: Hop, log: SshLog, refusal: ConnectFailure, ended: Ende
     if refusal in _HOST_KEY:
         return _explain_host_key(hop, log, refusal)
     if refusal is ConnectFailure.DENIED:
-        besides = [word for word in log.words if word != reason][-4:]  # why a key was not used, for example
+        besides = [word for word in log.messages if word != reason][-4:]  # why a key was not used, for example
         said = " | ".join([reason, *besides, *([ended.stderr] if ended.stderr else [])])
         hint = AuthenticationError.default_hint if hop is ended.route[-1] else _JUMP_KEY_HINT
         hint += _ASKED_NOBODY if hop.asks_nobody else ""
@@ -169,19 +169,19 @@ def _explain_refusal(hop: Hop, log: SshLog, refusal: ConnectFailure, ended: Ende
         if log.is_host_verified:
             return DroppedError(f"the connection to {where} was lost: {reason}", hint=_LOST_HINT)
         said = f" ({ended.stderr})" if ended.stderr else ""
-        return DroppedError(f"{where} closed the connection before it showed who it is: {reason}{said}")
+        return DroppedError(f"{where} closed the connection before it proved its identity: {reason}{said}")
     what, hint = _CONNECT[refusal]
     return ConnectError(f"{what.format(where=where)}: {reason}", hint=hint)
 
 
 def _explain_host_key(hop: Hop, log: SshLog, refusal: ConnectFailure) -> HostKeyError | ProtocolError:
-    """The log says that ssh refuses the host key. A server can have put that there; which key it has, ssh has stated itself."""
+    """The error for a refused host key. The server may have forged the refusal in the log, but not which key it has."""
     name = safe_text(hop.lookup)
     shown = log.host_key
     if shown is not None and not shown.is_certificate and log.contradiction is None and is_recorded(hop, shown.fingerprint):
         return ProtocolError(
             f"{hop.where} shows the host key that is recorded for it, {shown.fingerprint}, and makes ssh report it as refused",
-            hint="Run the same command again. If it stays so, the server itself says it: ask its administrator.",
+            hint="Run the same command again. If it fails again, the server itself writes this: ask its administrator.",
         )
     what = "none that ssh can name" if shown is None else f"{safe_text(shown.type)} {shown.fingerprint}"
     places = f" ({', '.join(log.offending[:5])})" if log.offending else ""
@@ -199,12 +199,12 @@ def _explain_host_key(hop: Hop, log: SshLog, refusal: ConnectFailure) -> HostKey
 
 
 def _explain_nothing(ended: Ended) -> EvidenceSyncError:
-    """ssh has ended and its log does not say why: it was not ssh, it could not begin, or a ProxyCommand has failed."""
+    """The error if the log gives no reason: the program is no ssh, could not start, or a ProxyCommand failed."""
     log, hop = ended.logs[-1], ended.route[-1]
-    said = " | ".join(part for part in (log.last_word, ended.stderr) if part)
+    said = " | ".join(part for part in (log.last_message, ended.stderr) if part)
     if ended.status < 0:
         return LinkLostError("the process that carried the connection has ended")
-    if not log.is_connected and not log.words and ended.status != FAILED:
+    if not log.is_connected and not log.messages and ended.status != FAILED:
         shown = safe_text(hop.program[0], 200)
         return ConfigurationError(f"the SSH client {shown} ended with status {ended.status}: {said or 'it says nothing'}")
     return ConnectError(f"can't connect to {hop.where}: {said or f'ssh ended with status {ended.status}'}")

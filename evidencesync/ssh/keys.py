@@ -1,7 +1,6 @@
-"""Keys to sign with: OpenSSH key files, encrypted or not, and whatever the agent holds for them.
+"""Loads keys to sign with: from OpenSSH key files, encrypted or not, and from ssh-agent.
 
-Sources: OpenSSH's PROTOCOL.key; draft-ietf-sshm-ssh-agent. An answer of the agent is read with the same distrust as anything
-else from outside.
+Sources: OpenSSH's PROTOCOL.key; draft-ietf-sshm-ssh-agent. Answers of the agent are parsed as strictly as any other input.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _MAX_AGENT_KEYS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class AgentSigner:
-    """A key that the agent holds. Each signature is one short conversation over `SSH_AUTH_SOCK`."""
+    """A key in the agent. Each signature is one request over `SSH_AUTH_SOCK`."""
 
     public_key: PublicKey
 
@@ -49,19 +48,19 @@ class AgentSigner:
         flags = _RSA_SHA2_512 if self.public_key.algorithm == "ssh-rsa" else 0
         request = write_string(self.public_key.blob) + write_string(data) + write_uint32(flags)
         try:
-            answer = _converse(_SIGN_REQUEST, request, _SIGN_RESPONSE, _SIGN_SECONDS)
+            answer = _ask_agent(_SIGN_REQUEST, request, _SIGN_RESPONSE, _SIGN_SECONDS)
             signature = answer.string()
             answer.end()
             return pad_rsa_signature(self.public_key, signature)
         except WireError as error:
-            raise SigningKeyError(f"the agent's answer makes no sense: {error.message}") from error
+            raise SigningKeyError(f"the agent's answer is malformed: {error.message}") from error
 
 
 def agent_keys() -> list[PublicKey]:
     """The keys in the agent that may sign, in its order; others are left out. Raises SigningKeyError."""
     keys: list[PublicKey] = []
     try:
-        answer = _converse(_REQUEST_IDENTITIES, b"", _IDENTITIES_ANSWER, _LIST_SECONDS)
+        answer = _ask_agent(_REQUEST_IDENTITIES, b"", _IDENTITIES_ANSWER, _LIST_SECONDS)
         count = answer.uint32()
         if count > _MAX_AGENT_KEYS:
             raise SigningKeyError("the agent says that it has more keys than any real one")
@@ -71,10 +70,10 @@ def agent_keys() -> list[PublicKey]:
             try:
                 keys.append(PublicKey.from_blob(blob))
             except InvalidPublicKeyError:
-                continue  # a certificate, or a kind that may not sign: not ours to complain about
+                continue  # a certificate, or a kind of key that may not sign: no error of the agent
         answer.end()
     except WireError as error:
-        raise SigningKeyError(f"the agent's answer makes no sense: {error.message}") from error
+        raise SigningKeyError(f"the agent's answer is malformed: {error.message}") from error
     return keys
 
 
@@ -96,7 +95,7 @@ def choose_from_agent(wanted: PublicKey | None) -> AgentSigner:
 
 
 def agent_holds(key: PublicKey) -> bool:
-    """Whether the agent can spare its user a passphrase; no agent at all is simply a no."""
+    """Whether the agent holds a key, so that no passphrase is needed. False without an agent."""
     if not os.environ.get("SSH_AUTH_SOCK"):
         return False
     try:
@@ -105,7 +104,7 @@ def agent_holds(key: PublicKey) -> bool:
         return False  # the passphrase will be asked for
 
 
-def _converse(kind: int, body: bytes, expected: int, timeout_seconds: float) -> WireReader:
+def _ask_agent(kind: int, body: bytes, expected: int, timeout_seconds: float) -> WireReader:
     address = os.environ.get("SSH_AUTH_SOCK")
     if not address:
         raise SigningKeyError("no ssh-agent: SSH_AUTH_SOCK is not set", hint="Start one, or name a key: --sign-key FILE")
@@ -134,7 +133,7 @@ def _receive(connection: socket.socket, length: int) -> bytes:
     while len(parts) < length:
         part = connection.recv(length - len(parts))
         if not part:
-            raise SigningKeyError("the agent hung up")
+            raise SigningKeyError("the agent closed the connection")
         parts += part
     return bytes(parts)
 
@@ -152,11 +151,11 @@ _PrivateKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPr
 
 
 def load_signer(choice: str | None, identity: Path | None, ask_passphrase: AskPassphrase | None) -> SigningKey:
-    """The signer that `--sign-key FILE|agent` means; without it the identity, then `~/.ssh/id_ed25519`.
+    """The signer that `--sign-key FILE|agent` names; by default the identity, else `~/.ssh/id_ed25519`.
 
-    A `.pub` file, a FIDO key's file, and `agent` with an identity choose that key in the agent. An encrypted file whose
-    key the agent holds is left to the agent; else its passphrase is asked for, three times at most (with `ask_passphrase`
-    None it cannot be). `agent` alone needs an agent with exactly one usable key.
+    A `.pub` file, a FIDO key's file, and `agent` with an identity choose that key in the agent. An encrypted file whose key is in
+    the agent is signed with by the agent; else its passphrase is asked for, three times at most (never if `ask_passphrase` is
+    None). `agent` alone needs an agent with exactly one usable key.
     Raises SigningKeyError, ExposedKeyError for a file that others can read, and PassphraseError.
     """
     if choice == AGENT:
@@ -172,7 +171,7 @@ def load_signer(choice: str | None, identity: Path | None, ask_passphrase: AskPa
 
 
 def _default_key() -> Path:
-    """The key file that is used where none is named. Raises SigningKeyError where it is not there, NoHomeError."""
+    """The default key file. Raises SigningKeyError if it does not exist, NoHomeError."""
     try:
         path = home_folder() / ".ssh" / "id_ed25519"
     except NoHomeError as error:
@@ -183,7 +182,7 @@ def _default_key() -> Path:
         text = "there is no key to sign with: no --sign-key, no identity, no ~/.ssh/id_ed25519"
         raise SigningKeyError(text) from error
     except OSError:
-        pass  # whoever reads it says why it cannot be read
+        pass  # reading it will fail, and say why
     return path
 
 
@@ -199,7 +198,7 @@ class KeySigner:
 
     @classmethod
     def from_private(cls, private: _PrivateKey) -> KeySigner:
-        """Raises SigningKeyError for a key of a kind or size that may not sign."""
+        """A signer for a private key. Raises SigningKeyError for a kind or size that may not sign."""
         try:
             line = private.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
             return cls(PublicKey.from_line(line), private)
@@ -210,7 +209,7 @@ class KeySigner:
 
     @classmethod
     def from_bytes(cls, data: bytes, passphrase: str | None = None) -> KeySigner:
-        """The key of a private key file's bytes. Raises PassphraseError when it needs another passphrase."""
+        """A signer for the bytes of a private key file. Raises PassphraseError for a missing or wrong passphrase."""
         return cls.from_private(_decode_private(data, passphrase))
 
     def sign(self, data: bytes) -> bytes:
@@ -266,7 +265,7 @@ def _from_file(path: Path, data: bytes, ask_passphrase: AskPassphrase | None) ->
 
 
 def _decode_private(data: bytes, passphrase: str | None) -> _PrivateKey:
-    """Raises PassphraseError when the passphrase is missing or wrong, else SigningKeyError."""
+    """Decodes a private key. Raises PassphraseError for a missing or wrong passphrase, else SigningKeyError."""
     password = passphrase.encode("utf-8") if passphrase else None
     is_openssh = b"BEGIN OPENSSH PRIVATE KEY" in data
     load = serialization.load_ssh_private_key if is_openssh else serialization.load_pem_private_key
@@ -305,16 +304,16 @@ def _openssh_blob(data: bytes) -> bytes | None:
 
 
 def _openssh_public(data: bytes) -> PublicKey | None:
-    """The public key that stands outside the encrypted part of an OpenSSH private key file; None for one that may not sign."""
+    """The public key outside the encrypted part of an OpenSSH private key file; None if it may not sign, or for another file."""
     try:
         blob = _openssh_public_blob(data)
         return PublicKey.from_blob(blob) if blob is not None else None
     except (WireError, InvalidPublicKeyError):
-        return None  # likewise
+        return None  # cryptography will say what is wrong with the file
 
 
 def _openssh_kind(data: bytes) -> str:
-    """The kind of that key, whether it may sign or not; empty where there is none."""
+    """The kind of that key, whether it may sign or not; empty for another file."""
     try:
         blob = _openssh_public_blob(data)
         return WireReader(blob).text() if blob is not None else ""
@@ -330,7 +329,7 @@ def _openssh_public_blob(data: bytes) -> bytes | None:
     reader = WireReader(blob[len(_OPENSSH_MAGIC) :])
     for _ in ("cipher", "kdf", "kdf options"):
         reader.string()
-    return reader.string() if reader.uint32() == 1 else None  # a file of several keys is none of ours
+    return reader.string() if reader.uint32() == 1 else None  # ssh-keygen writes one key a file
 
 
 def _public_line(data: bytes) -> PublicKey | None:
@@ -344,7 +343,7 @@ def _public_line(data: bytes) -> PublicKey | None:
 
 
 def _public_part(path: Path) -> PublicKey:
-    """The public key that an identity file stands for, without its passphrase."""
+    """The public key of an identity file, for which no passphrase is needed. Raises SigningKeyError if there is none."""
     data = _read(path)
     public = _public_line(data) or _openssh_public(data)
     if public is not None:

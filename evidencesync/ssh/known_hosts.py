@@ -1,7 +1,7 @@
-"""The known_hosts files: which ssh looks in, how a key is recorded in ours, and the command that records one.
+"""The known_hosts files: which of them ssh reads, how a key is recorded in ours, and the command that records one.
 
-It names the server as the user or his configuration names it to ssh, and not as ssh resolves that: a HostKeyAlias, a jump host
-and all else that is said about a name in the configuration hold for that name alone.
+That command names the server as the user or the configuration names it to ssh, and not as ssh resolves that name: a
+HostKeyAlias, a jump host and other settings in the configuration hold for that name only.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def own_known_hosts() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class KnownHosts:
-    """Where host keys are looked for, and what is said about that in place of what the configuration says."""
+    """The files in which ssh looks for host keys, and the settings that override the configuration for this."""
 
     users: tuple[str, ...]
     system: tuple[str, ...]
@@ -40,9 +40,9 @@ class KnownHosts:
 
 
 def known_hosts(found: dict[str, str], options: SshOptions) -> KnownHosts:
-    """The configuration's files and our own; or `--known-hosts` alone.
+    """The files of the configuration and our own; or only the file of `--known-hosts`.
 
-    Raises HostKeyError where nothing at all could be known, before anything is sent.
+    Raises HostKeyError, before anything is sent, if no host key could be known at all.
     """
     command = found.get("knownhostscommand", "none")
     has_command = command.lower() != "none"
@@ -94,12 +94,12 @@ def _is_off(name: str) -> bool:
 
 
 def _files(names: str) -> list[str]:
-    """The files of a setting as `ssh -G` shows it, which does not tell a blank in a name from one between two."""
+    """The files of a setting as `ssh -G` prints it. There a blank may be part of a name, or stand between two names."""
     return [names] if " " in names and os.path.isfile(names) else names.split()
 
 
 def as_ssh_finds(name: str) -> Path:
-    """A file as ssh names it: `~` is the home folder of the password database, whatever HOME says."""
+    """The path of a file as ssh resolves it: `~` is the home folder of the password database, and not HOME."""
     if name != "~" and not name.startswith("~/"):
         return Path(name)
     try:
@@ -109,23 +109,21 @@ def as_ssh_finds(name: str) -> Path:
 
 
 def quoted(file: str) -> str:
-    """A file's name among others as a value in a configuration, where blanks and quotes mean something."""
+    """A file's name, quoted for a setting that lists several files."""
     plain = file.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{plain}"' if plain != file or any(one in file for one in " '\t#") else file
 
 
 def without_tokens(file: str) -> str:
-    """Where ssh expands %h and the like."""
+    """A file's name for a setting in which ssh expands tokens such as %h."""
     return file.replace("%", "%%")
 
 
 def remember_host_key(file: Path, name: str, key: str) -> None:
-    """Adds a key (its type and itself) to a known_hosts file, for `host trust` after a person has said yes.
+    """Appends a key (its type and base64) to a known_hosts file, for `host trust` after a person has agreed.
 
-    Durable when this returns.
-
-    The line is one write at the end of the file, so two at once don't mix; a torn last line is closed first. Raises
-    ConfigurationError where the file can't be written.
+    Durable when this returns. The line is appended in one write, so that two processes cannot mix their lines; a torn last line
+    is ended first. Raises ConfigurationError if the file cannot be written.
     """
     line = f"{name} {key}\n".encode()
     try:
@@ -144,7 +142,7 @@ def remember_host_key(file: Path, name: str, key: str) -> None:
 
 
 def _open_to_add(file: Path) -> int:
-    """A known_hosts file, made where it is missing. A link to a file that is there is its owner's business. Raises OSError."""
+    """Opens a known_hosts file, and makes it if it is missing. A link to an existing file is followed. Raises OSError."""
     shown = safe_text(str(file), 200)
     folder = open_folder_outside(file.parent, shown, (), "Name another file: --known-hosts FILE", follow=True)
     try:
@@ -164,9 +162,9 @@ def _open_to_add(file: Path) -> int:
 def trust_command(
     options: SshOptions, name: str, user: str | None, port: int | None, jump: str | None, *, is_target: bool
 ) -> str:
-    """The command line, safe to show. `jump` is what is said for -J on the way there, `is_target` that it is no jump host itself.
+    """The `host trust` command for a server, safe to show. `jump` is the value of -J; `is_target`: it is no jump host itself.
 
-    No identity is named: nobody logs in to a server whose key is asked for.
+    It names no identity: `host trust` does not log in to that server.
     """
     program = options.program
     ssh = [*program.words, *program.arguments] if is_target else [program.ssh]

@@ -1,8 +1,8 @@
-"""What OpenSSH's ssh reports about a connection in its verbose log (`-v`), line by line. Reads no file and starts nothing.
+"""Parses the verbose log (`-v`) of OpenSSH's ssh, line by line: facts about the connection, and reasons of failure. No I/O.
 
-The log is a stream of its own (`-E`), apart from what the server prints. Still, a server has words in it: the reason that it
-gives when it hangs up, for example, may hold line breaks, and so lines that look like ssh's own. ssh's own lines come as well, at
-the latest with the last word of the login. So a fact that is stated twice in two ways is a lie, and ends everything.
+The log is a stream of its own (`-E`), apart from what the server prints. But it quotes the server, for example the reason with
+which it disconnects. That may hold line breaks, and so lines that look like ssh's own. ssh's own lines are in the log as well,
+at the latest at the end of the login. So a fact that is stated in two different ways is a forgery, and ends the session.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from evidencesync.evidence.display import safe_text
 
 _MAX_LINE: Final = 16 * 1024
 _MAX_KEPT: Final = 40  # of ssh's own words to a person
-_MAX_WORD: Final = 300
+_MAX_MESSAGE: Final = 300
 # Patterns are compiled (and kept, by re) when there is a line to match: while ssh logs in, and not before it is started.
 _KEY: Final = r"(?P<type>[\w.@+-]+) (?P<fingerprint>SHA256:[A-Za-z0-9+/]{43})"
 _FACTS: Final = (
@@ -40,7 +40,7 @@ _OFFENDING: Final = r"Offending (?:key for IP|.* key) in (?P<place>.*:\d+)"
 
 
 class ConnectFailure(Enum):
-    """Why a connection came to nothing, as far as ssh says it. The most severe first."""
+    """Why a connection failed, by ssh's log. The most severe first."""
 
     HOST_KEY_REVOKED = "the host key is marked as revoked"
     HOST_KEY_CHANGED = "another host key is recorded"
@@ -98,7 +98,7 @@ _HOST_KEY: Final = frozenset({ConnectFailure.HOST_KEY_REVOKED, ConnectFailure.HO
 
 @dataclass(frozen=True, slots=True)
 class ServerKey:
-    """A host key as a server has shown it. The fingerprint of a certificate is that of the key in it."""
+    """A host key that a server has shown. The fingerprint of a certificate is that of the key in it."""
 
     type: str
     fingerprint: str
@@ -107,7 +107,7 @@ class ServerKey:
 
 @dataclass(slots=True)
 class SshLog:
-    """What one ssh has said so far."""
+    """What the log of one ssh has stated so far."""
 
     host_key: ServerKey | None = None
     destination: tuple[str, str, str] | None = None
@@ -118,20 +118,20 @@ class SshLog:
     is_authenticated: bool = False
     login_key: str | None = None
     exit_status: int | None = None
-    """The remote command's, where the server has said it."""
+    """The remote command's exit status, if the server has sent it."""
     contradiction: str | None = None
-    """The name of a fact that was stated in two ways."""
+    """The name of a fact that was stated in two different ways."""
     refusals: dict[ConnectFailure, str] = field(default_factory=dict)
     offending: list[str] = field(default_factory=list)
     """Where another host key is recorded: `file:line`."""
-    words: list[str] = field(default_factory=list)
-    """What ssh has to say to a person, safe to show; the last lines of it."""
+    messages: list[str] = field(default_factory=list)
+    """The last messages of ssh for a person, safe to show."""
     _stated: dict[str, str] = field(default_factory=dict)
-    _is_settled: bool = False
+    _is_login_over: bool = False
     _rest: bytes = b""
 
-    def feed(self, data: bytes) -> list[str]:
-        """The next bytes of the log; the lines that they complete, which are not safe to show."""
+    def update(self, data: bytes) -> list[str]:
+        """Parses the next bytes of the log. Returns the lines that they complete, which are not safe to show."""
         *whole, rest = (self._rest + data).split(b"\n")
         self._rest = rest[-_MAX_LINE:]
         lines = [line.rstrip(b"\r")[:_MAX_LINE].decode("utf-8", "backslashreplace") for line in whole]
@@ -139,34 +139,34 @@ class SshLog:
             self._take(line)
         return lines
 
-    def settle(self) -> None:
-        """The other end has spoken: what is stated about the connection from now on is no news."""
-        self._is_settled = True
+    def end_login(self) -> None:
+        """Ends the parsing of facts: the other end has sent its first byte, so all facts of the login have been stated."""
+        self._is_login_over = True
 
     @property
     def refusal(self) -> ConnectFailure | None:
-        """The most severe of all that it complains about."""
+        """The most severe failure in the log; None without one."""
         return next((refusal for refusal in _SEVERITY if refusal in self.refusals), None)
 
     @property
     def host_key_refusal(self) -> ConnectFailure | None:
-        """That the host key is refused, which ends every ssh at once: what looked like a login besides is not ssh's word.
+        """The refusal of the host key, which ends every ssh at once: a login in the same log is then a forgery.
 
-        None once the other end has spoken: there has been a login, and such words are a server's.
+        None after `end_login`: there was a login, and such lines come from the server.
         """
-        return self.refusal if self.refusal in _HOST_KEY and not self._is_settled else None
+        return self.refusal if self.refusal in _HOST_KEY and not self._is_login_over else None
 
     @property
-    def last_word(self) -> str:
-        """The last line that says why, safe to show."""
+    def last_message(self) -> str:
+        """The last line that gives a reason, safe to show."""
         if (refusal := self.refusal) is not None:
             return self.refusals[refusal]
-        return self.words[-1] if self.words else ""
+        return self.messages[-1] if self.messages else ""
 
     def _take(self, line: str) -> None:
         for name, pattern in _FACTS:
             if (match := re.fullmatch(pattern, line)) is not None:
-                self._note_fact(name, match.groupdict(), is_certificate="certificate" in line)
+                self._record_fact(name, match.groupdict(), is_certificate="certificate" in line)
                 return
         if line == _CONNECTED:
             self.is_connected = True
@@ -181,16 +181,16 @@ class SshLog:
         elif (status := re.fullmatch(_EXIT_STATUS, line)) is not None and self.is_authenticated:
             self.exit_status = int(status[1])
         elif not re.match(_IS_DEBUG, line):
-            self._note_word(line)
+            self._record_message(line)
 
     def _forget_refusals(self) -> None:
-        """It has come further: what was said before is no reason any more. A refused host key stays one."""
+        """Drops earlier reasons, since the connection has come further. A refused host key stays."""
         self.refusals = {refusal: word for refusal, word in self.refusals.items() if refusal in _HOST_KEY}
-        self.words.clear()
+        self.messages.clear()
 
-    def _note_fact(self, name: str, found: dict[str, str], *, is_certificate: bool) -> None:
-        if self._is_settled:
-            return  # a new exchange of keys, which ssh itself holds to the first one
+    def _record_fact(self, name: str, found: dict[str, str], *, is_certificate: bool) -> None:
+        if self._is_login_over:
+            return  # keys are exchanged anew; ssh itself checks that the host key is the same
         stated = found["fingerprint"] if name == "host_key" else " ".join(found.values())
         if self._stated.setdefault(name, stated) != stated:
             self.contradiction = name
@@ -207,12 +207,12 @@ class SshLog:
                 self.algorithms[f"{name}_cipher"] = safe_text(cipher, 200)
                 self.algorithms[f"{name}_mac"] = safe_text(cipher if mac == "<implicit>" else mac, 200)
 
-    def _note_word(self, line: str) -> None:
+    def _record_message(self, line: str) -> None:
         for refusal, pattern in _REFUSALS:
             if re.fullmatch(pattern, line):
-                self.refusals.setdefault(refusal, safe_text(line, _MAX_WORD))
+                self.refusals.setdefault(refusal, safe_text(line, _MAX_MESSAGE))
         if (offending := re.fullmatch(_OFFENDING, line)) is not None and len(self.offending) < _MAX_KEPT:
-            self.offending.append(safe_text(offending["place"], _MAX_WORD))
+            self.offending.append(safe_text(offending["place"], _MAX_MESSAGE))
         if line.strip() and not re.match(_IS_IDLE, line):
-            self.words.append(safe_text(line, _MAX_WORD))
-            del self.words[:-_MAX_KEPT]
+            self.messages.append(safe_text(line, _MAX_MESSAGE))
+            del self.messages[:-_MAX_KEPT]

@@ -1,4 +1,4 @@
-"""What a command line may say about SSH, and which program is the user's ssh."""
+"""The SSH options of a command line, and the program that is the user's ssh."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from evidencesync.errors import ConfigurationError
 from evidencesync.evidence.display import safe_text
 
 DEFAULT: Final = "ssh"
-# ssh(1). What would make ssh do something else than to carry one command is refused: another command, forwardings, no session
-# at all, a log elsewhere.
+# ssh(1). Options that make ssh do anything else than run one command are refused: another command, forwardings, no session,
+# another log.
 _OPTIONS: Final = "1246ab:c:e:fgi:kl:m:no:p:qstvxAB:CD:E:F:GI:J:KL:MNO:P:Q:R:S:TVw:W:XYy"
 _REFUSED: Final = frozenset("fnsDEGLNOQRVWwy")
 _HINT: Final = "Write it as for rsync -e: a program, and options of ssh that say how the server is reached (-o, -i, -J, -p ...)."
@@ -20,9 +20,9 @@ _HINT: Final = "Write it as for rsync -e: a program, and options of ssh that say
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What is started. `words` end with ssh itself; `arguments` are the options that were added, but for -F and -J.
+    """The program that is started. `words` end with ssh itself; `arguments` are its options, except -F and -J.
 
-    -F and -J are apart because the way through jump hosts is made here: see `evidencesync.ssh.route`.
+    -F and -J are kept apart because `evidencesync.ssh.route` makes the way through jump hosts.
     """
 
     words: tuple[str, ...] = (DEFAULT,)
@@ -32,14 +32,14 @@ class Program:
 
     @property
     def ssh(self) -> str:
-        """What ssh itself would start for a jump host."""
+        """The program that ssh itself would start for a jump host."""
         return self.words[-1]
 
 
 def parse_program(text: str) -> Program:
-    """`ssh`, a path, or one of them with options, quoted as for a shell. Words before one that is called ssh start it.
+    """Parses `--ssh`: `ssh` or a path, with options if needed, quoted as for a shell. Words before `ssh` are a wrapper.
 
-    Raises ConfigurationError for what is no command line, and for options that make ssh do something else.
+    Raises ConfigurationError for a malformed command line, and for options that make ssh do something else.
     """
     try:
         words = shlex.split(text)
@@ -59,7 +59,7 @@ def parse_program(text: str) -> Program:
     refused = [name for name, _ in options if name[1] in _REFUSED]
     if rest or refused:
         what = safe_text((rest or refused)[0], 100)
-        raise ConfigurationError(f"--ssh {safe_text(text, 200)}: {what} cannot stand there", hint=_HINT)
+        raise ConfigurationError(f"--ssh {safe_text(text, 200)}: {what} is not allowed there", hint=_HINT)
     last = {name: value for name, value in options if name in ("-F", "-J")}
     kept = [word for name, value in options if name not in last for word in ((name, value) if value else (name,))]
     return Program(tuple(words[: place + 1]), tuple(kept), last.get("-F"), last.get("-J"))
@@ -75,25 +75,25 @@ def missing_program(program: str, reason: str) -> ConfigurationError:
 
 
 class TerminalUser(Protocol):
-    """Somebody at the terminal, whom ssh may ask for a passphrase, a PIN or a touch. ssh asks on the terminal itself."""
+    """The person at the terminal, whom ssh may ask for a passphrase, a PIN or a touch. ssh asks on the terminal itself."""
 
     def lend(self) -> None:
-        """ssh may write there from now on: whatever else is shown there gives way."""
+        """Gives the terminal to ssh: our own display stops."""
 
     def take_back(self) -> None:
-        """ssh asks for nothing more. Called once for each `lend`."""
+        """Takes the terminal back: ssh asks for nothing more. Called once for each `lend`."""
 
     def show(self, line: str) -> None:
-        """A line from ssh or the server before the login is complete (a banner, a request to touch a key), safe to show."""
+        """Shows a line from ssh or the server before the login is complete (a banner, a request to touch a key)."""
 
 
 @dataclass(frozen=True, slots=True)
 class SshOptions:
-    """Options of every command whose address may be remote. None means: what the user's ssh does by itself.
+    """The options of every command whose address may be remote. None: the user's ssh decides.
 
-    `config` is the file that stands in for `~/.ssh/config` and the system's (`none`: no file at all). `known_hosts` is then the
-    only file whose host keys count. `remote_command` is given to the remote shell as it is; it may hold arguments of its own.
-    Without a `person` ssh asks nobody.
+    `config` is the file to read instead of `~/.ssh/config` and the system's (`none`: no file). `known_hosts`, if given, is the
+    only file whose host keys count. `remote_command` is given to the remote shell unchanged; it may hold arguments. Without a
+    `person`, ssh asks no questions.
     """
 
     identity: Path | None = None

@@ -1,4 +1,4 @@
-"""Whether a private key's file is private: the rule of ssh, which uses no key of yours that others can read or change."""
+"""Checks that a private key's file is private, as ssh does: a key of your own that others can read or change is refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PRIVATE: Final = b"PRIVATE KEY"
 def require_private(fd: int, data: bytes, file: Path) -> None:
     """Raises ExposedKeyError for an open file that holds a private key, is this user's own, and is open to others.
 
-    As OpenSSH's sshkey_perm_ok: where the file is somebody else's (root's, say, on a shared medium), its owner answers for it.
+    The rule is that of OpenSSH's sshkey_perm_ok: a file of another owner (such as root's, on a shared medium) is accepted.
     """
     found = os.fstat(fd)
     mode = stat.S_IMODE(found.st_mode)
@@ -30,9 +30,9 @@ def require_private(fd: int, data: bytes, file: Path) -> None:
 
 
 def check_key_file(file: Path) -> None:
-    """The same for a file that is not open yet. Raises OSError, for what is no regular file, too.
+    """The same for a file that is not open yet. Raises OSError, also for anything but a regular file.
 
-    ssh would wait at a FIFO that nobody writes to, and read /dev/full until no memory is left.
+    ssh would wait for ever at a FIFO without a writer, and read /dev/full until no memory is left.
     """
     fd = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:

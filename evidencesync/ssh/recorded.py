@@ -1,7 +1,7 @@
-"""What known_hosts files say of a host key, where ssh's own word is not enough.
+"""Reads from known_hosts files what they state about a host key, for two cases in which ssh itself is not enough.
 
-They may revoke one under a name without a port, which ssh does not look for where there is a port. And where ssh's log says that
-a key was refused, the server may have put that there.
+They may revoke a key under a name without a port, which ssh does not look up for a server with another port than 22. And if ssh's
+log says that a key was refused, the server may have forged that line.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _HINT: Final = "A known_hosts file has lines with @revoked; ssh-keygen finds tho
 
 
 def held_to_revocations(hop: Hop, stack: contextlib.ExitStack) -> Hop:
-    """The same way to a server, with a file more: what is revoked for the host without a port is revoked for it with one.
+    """The same hop with one more known_hosts file: a key that is revoked for the host is revoked for the host with a port, too.
 
-    So ssh refuses such a key itself, before it says who we are. The file lives as long as the stack. Raises HostKeyError where
-    it cannot be known what is revoked.
+    So ssh itself refuses such a key, before it authenticates us. The file exists until the stack is closed. Raises HostKeyError
+    if it cannot be known which keys are revoked.
     """
     if hop.lookup == hop.host.lower():
         return hop  # ssh looks for that name itself
@@ -50,9 +50,9 @@ def held_to_revocations(hop: Hop, stack: contextlib.ExitStack) -> Hop:
 
 
 def is_recorded(hop: Hop, fingerprint: str) -> bool:
-    """Whether the files that ssh looks in record this key for a server, and none revokes it: so ssh does not refuse it.
+    """Whether the files that ssh reads record this key for a server, and none revokes it, so that ssh accepts it.
 
-    False also where that cannot be known.
+    False also if that cannot be known.
     """
     if hop.has_revocations_elsewhere:
         return False
@@ -66,7 +66,7 @@ def is_recorded(hop: Hop, fingerprint: str) -> bool:
 
 
 def fingerprint_of(encoded: str) -> str | None:
-    """The fingerprint of a key as known_hosts files hold it."""
+    """The fingerprint of a key in base64, as known_hosts files hold it; None for a malformed key."""
     try:
         digest = hashlib.sha256(base64.b64decode(encoded, validate=True)).digest()
     except (binascii.Error, ValueError):
@@ -81,9 +81,9 @@ def _revoked_in(file: Path, name: str) -> set[str]:
 
 
 def _lines_about(file: Path, name: str, with_word: bytes = b"") -> list[tuple[str, str, str]]:
-    """What a file has about a name: mark, type and key of each line; none where the whole file lacks a word.
+    """The lines of a file about a name: marker, type and key of each. None of them if the file does not hold `with_word`.
 
-    A file that cannot be read, ssh cannot read either.
+    A file that cannot be read counts as empty: ssh cannot read it either.
     """
     try:
         if with_word not in read_named(file, MAX_TRUST_FILE, again=True):

@@ -1,8 +1,8 @@
-"""The way to a server as the user's ssh would go it, and the command line that goes it.
+"""Finds the route to a server by the user's SSH configuration, and makes the ssh command line that connects over it.
 
-`ssh -G` says what ssh makes of the user's configuration, with everything that stands in it (Match, Include, tokens ...). What has
-to be otherwise for a transfer goes onto the command line, which wins over any file. ssh starts itself for each jump host of a
-ProxyJump, and that ssh would not be told our options: so a ProxyJump becomes a ProxyCommand here, which tells them.
+`ssh -G` prints how ssh resolves the user's configuration, with everything in it (Match, Include, tokens ...). Settings that
+must be different for a transfer are put on the command line, which takes precedence over any file. For each jump host of a
+ProxyJump, ssh would start an ssh without our options. So a ProxyJump becomes a ProxyCommand here, which has them.
 
 Options that only some versions know are named only where `ssh -G` shows that this one does.
 """
@@ -29,7 +29,7 @@ from evidencesync.ssh.options import SshOptions, missing_program
 from evidencesync.ssh.private_files import check_key_file
 
 _MAX_HOPS: Final = 8  # jump hosts on the way; more is a config that goes round in circles
-# Against everything else that a configuration may say. Every version since 7.4 knows these.
+# Override whatever a configuration says. Every version since 7.4 knows these.
 _ALWAYS: Final = {
     "StrictHostKeyChecking": "yes",
     "NoHostAuthenticationForLocalhost": "no",
@@ -49,7 +49,7 @@ _ALWAYS: Final = {
 # What decides whether a host key is checked, and how `ssh -G` writes yes and no.
 _CHECKS: Final = {"StrictHostKeyChecking": "yes", "NoHostAuthenticationForLocalhost": "no", "VerifyHostKeyDNS": "no"}
 _SPELLINGS: Final = {"yes": ("yes", "true"), "no": ("no", "false")}
-# The same, where `ssh -G` shows another value than the last one here, or (for RemoteCommand) any.
+# Override only if `ssh -G` shows another value: some versions do not know these options.
 _IF_KNOWN: Final = {
     "ForkAfterAuthentication": "no",
     "StdinNull": "no",
@@ -57,11 +57,11 @@ _IF_KNOWN: Final = {
     "RemoteCommand": "none",
     "LogVerbose": "none",
     "EnableEscapeCommandline": "no",
-    "GSSAPIKeyExchange": "no",  # it shows no host key: what is on record, and what is held against known_hosts, is one
+    "GSSAPIKeyExchange": "no",  # it shows no host key, which the manifest must state, and which known_hosts is compared with
 }
-# No terminal, no forwarding, no escape character, no connection that is shared. After the user's own flags: the last one wins.
+# No terminal, no forwarding, no escape character, no shared connection. They follow the user's own flags: the last one wins.
 _FLAGS: Final = ("-T", "-a", "-x", "-e", "none", "-S", "none", "-v")
-# ssh's own order of ciphers, where nobody has chosen another: OpenSSH 6.7 to 9.9 (up to 7.5 with CBC at the end), and since 10.0.
+# ssh's default order of ciphers: in OpenSSH 6.7 to 9.9 (up to 7.5 with CBC at the end), and since 10.0.
 _CHACHA, _CTR, _GCM = (
     "chacha20-poly1305@openssh.com",
     "aes128-ctr,aes192-ctr,aes256-ctr",
@@ -79,11 +79,11 @@ _DEFAULT_PORT: Final = 22
 _BRACKETS: Final = re.compile(r"\[([0-9.]+)\]")  # which ssh puts around an address of version 4, too
 _NOBODY_HINT: Final = "ssh works only for a user whom the password database knows (getent passwd)."
 _REVOKING: Final = ("revokedhostkeys", "knownhostscommand")  # as `ssh -G` calls them
-_BATCH: Final = "BatchMode=yes"  # see `_patience`
+_BATCH: Final = "BatchMode=yes"  # see `_timeout_settings`
 _NO_COMMAND: Final = b"without a command to execute"
 _CLIENT_HINT: Final = "It must be OpenSSH's client, 7.4 or later."
-_ANSWER_SECONDS: Final = 60.0  # `ssh -G` may look names up, and run what stands behind `Match exec`
-# What ssh opens itself without a look at what it is, as `ssh -G` calls it; and what else it opens beside a key.
+_ANSWER_SECONDS: Final = 60.0  # `ssh -G` may resolve names, and run the commands of `Match exec`
+# Settings that name files which ssh opens, as `ssh -G` prints them; and the suffixes of what it opens beside a key.
 _OPENED: Final = ("identityfile", "certificatefile", "userknownhostsfile", "globalknownhostsfile", "revokedhostkeys")
 _BESIDE_KEYS: Final = ("", ".pub", "-cert.pub")
 _KEEPALIVES: Final = 4  # in the time after which a silent link is lost
@@ -91,10 +91,10 @@ _KEEPALIVES: Final = 4  # in the time after which a silent link is lost
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """One server on the way, as ssh resolves it. `lookup` is the name under which its host key is recorded.
+    """One server on the route, as ssh resolves it. `lookup` is the name under which its host key is recorded.
 
-    `known_hosts` are the files in which it is looked for, as ssh has their names; `system_known_hosts` those of them that are
-    said to be the system's, and our own.
+    `known_hosts` are the files that ssh searches for it, by ssh's names; `system_known_hosts` those of them that are passed to
+    ssh as the system's, our own file included.
     """
 
     host: str
@@ -105,13 +105,13 @@ class Hop:
     system_known_hosts: tuple[str, ...]
     program: tuple[str, ...]
     arguments: tuple[str, ...]
-    """What is said to ssh about this hop, but for the way there and the log."""
+    """The arguments of ssh for this hop, except those for the way there and the log."""
     name: str
-    """The server as it is named to ssh."""
+    """The name of the server that is given to ssh."""
     trust_command: str
-    """What records its host key, safe to show."""
+    """The command that records its host key, safe to show."""
     has_revocations_elsewhere: bool = False
-    """Whether something else than known_hosts files may revoke keys: a list of them (RevokedHostKeys), or a KnownHostsCommand."""
+    """Whether other sources than known_hosts files may revoke keys: RevokedHostKeys, or a KnownHostsCommand."""
 
     @property
     def where(self) -> str:
@@ -120,16 +120,16 @@ class Hop:
 
     @property
     def asks_nobody(self) -> bool:
-        """Whether nobody is there whom ssh could ask for a passphrase."""
+        """Whether ssh has nobody to ask for a passphrase."""
         return _BATCH in self.arguments
 
 
 def find_route(address: Address, options: SshOptions, more: Sequence[str] = ()) -> tuple[Hop, ...]:
-    """The servers on the way to an address, the first jump host first, the target last.
+    """The servers on the route to an address: the first jump host first, the target last.
 
-    As with ssh, `-i` and `-p` speak of the target only; `-F` and `--known-hosts` of every server on the way. `more` is said to
-    ssh about the target, before everything else.
-    Raises UsageError, ConfigurationError, SigningKeyError, ExposedKeyError, and HostKeyError where no host key could be known.
+    As with ssh, `-i` and `-p` are for the target only; `-F` and `--known-hosts` are for every server. `more` are arguments for
+    the target, before all others. Raises UsageError, ConfigurationError, SigningKeyError, ExposedKeyError, and HostKeyError if
+    no host key could be known.
     """
     if address.local:
         raise UsageError(f"{address.display()} is a local path, not a server")
@@ -147,7 +147,7 @@ def find_route(address: Address, options: SshOptions, more: Sequence[str] = ()) 
 
 
 def command_of(route: Sequence[Hop], logs: Sequence[str], wanted: str, *, subsystem: bool) -> list[str]:
-    """The command line that goes the route, with a log file for each hop, and starts a command or a subsystem at its end."""
+    """The ssh command line for a route, with a log file for each hop. It starts a command or a subsystem on the target."""
     way: list[str] = []
     for hop, log in zip(route[:-1], logs, strict=False):
         # ssh expands % in a ProxyCommand, and gives it to a shell.
@@ -165,12 +165,13 @@ def _find_target(address: Address, port: int | None, options: SshOptions, more: 
     said = [] if options.identity is None else ["-i", _identity(options.identity), "-o", "IdentitiesOnly=yes"]
     said += program.arguments
     return _resolve(
-        _Wish(program.words, address.host, address.user, port, tuple(more), tuple(said), program.jump, is_target=True), options
+        _HopRequest(program.words, address.host, address.user, port, tuple(more), tuple(said), program.jump, is_target=True),
+        options,
     )
 
 
 def _find_jump(jump: str, onward: Hop, options: SshOptions) -> tuple[Hop, str | None]:
-    """The nearest jump host of a ProxyJump, and what is jumped over before it."""
+    """The last jump host of a ProxyJump, and the rest of the ProxyJump before it."""
     further, _, nearest = jump.rpartition(",")
     user, host, port = parse_server(_BRACKETS.sub(r"\1", nearest))
     if (host, port or _DEFAULT_PORT, user or onward.user) == (onward.host, onward.port, onward.user):  # as ssh compares them
@@ -178,12 +179,12 @@ def _find_jump(jump: str, onward: Hop, options: SshOptions) -> tuple[Hop, str | 
             f"{onward.where} is its own jump host",
             hint="ProxyJump under 'Host *' speaks of the jump host, too: leave it out there, as in 'Host * !bastion'.",
         )
-    return _resolve(_Wish((options.program.ssh,), host, user, port, (), (), further or None, is_target=False), options)
+    return _resolve(_HopRequest((options.program.ssh,), host, user, port, (), (), further or None, is_target=False), options)
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
-    """One server, as it is named to ssh, and what is said about it there: `more` first of all. `jump` is for -J."""
+class _HopRequest:
+    """One server to resolve: its name for ssh, and its arguments, `more` first. `jump` is the value of -J."""
 
     program: tuple[str, ...]
     name: str
@@ -195,26 +196,26 @@ class _Wish:
     is_target: bool
 
     def words(self, options: SshOptions) -> list[str]:
-        """What is said, but for `more` and the jump hosts."""
+        """The arguments for ssh, except `more` and the jump hosts."""
         port = [] if self.port is None else ["-p", str(self.port)]
         user = [] if self.user is None else ["-l", self.user]
-        return [*_set(_ALWAYS), *_set(_patience(options)), *port, *user, *self.said, *_config(options)]
+        return [*_set(_ALWAYS), *_set(_timeout_settings(options)), *port, *user, *self.said, *_config(options)]
 
 
-def _resolve(wish: _Wish, options: SshOptions) -> tuple[Hop, str | None]:
+def _resolve(request: _HopRequest, options: SshOptions) -> tuple[Hop, str | None]:
     """One hop as `ssh -G` resolves it, and its ProxyJump."""
-    said = wish.words(options)
-    found = _ask(wish, [*wish.more, *said])
-    _require_checks(found, wish)
+    said = request.words(options)
+    found = _ask(request, [*request.more, *said])
+    _require_checks(found, request)
     way = found.get("proxyjump", "none")
     is_direct = way.lower() == "none"
-    if is_direct and wish.jump is not None:
-        said += ["-J", wish.jump]
+    if is_direct and request.jump is not None:
+        said += ["-J", request.jump]
     extra = {key: value for key, value in _IF_KNOWN.items() if found.get(key.lower(), value).lower() != value}
     if found.get("ciphers") in _DEFAULT_CIPHERS:
         extra["Ciphers"] = _OUR_CIPHERS
     hosts = known_hosts(found, options)
-    host, port = found.get("hostname", wish.name), _port(found, wish)
+    host, port = found.get("hostname", request.name), _port(found, request)
     hop = Hop(
         host=host,
         port=port,
@@ -222,10 +223,10 @@ def _resolve(wish: _Wish, options: SshOptions) -> tuple[Hop, str | None]:
         lookup=found.get("hostkeyalias", host if port == _DEFAULT_PORT else f"[{host}]:{port}").lower(),
         known_hosts=(*hosts.users, *hosts.system),
         system_known_hosts=hosts.system,
-        program=wish.program,
-        arguments=(*wish.more, *_set(extra), *_set(hosts.changed), *said, *_FLAGS),
-        name=wish.name,
-        trust_command=trust_command(options, wish.name, wish.user, wish.port, wish.jump, is_target=wish.is_target),
+        program=request.program,
+        arguments=(*request.more, *_set(extra), *_set(hosts.changed), *said, *_FLAGS),
+        name=request.name,
+        trust_command=trust_command(options, request.name, request.user, request.port, request.jump, is_target=request.is_target),
         has_revocations_elsewhere=any(found.get(name, "none").lower() != "none" for name in _REVOKING),
     )
     return hop, None if is_direct else _without_jump_tokens(way, hop)
@@ -237,17 +238,17 @@ def _without_jump_tokens(way: str, hop: Hop) -> str:
     return re.sub("%([hnpr%])", lambda token: values[token[1]], way)
 
 
-def _ask(wish: _Wish, said: Sequence[str]) -> dict[str, str]:
-    """What `ssh -G` says: each setting's first value. Raises ConfigurationError."""
-    jump = () if wish.jump is None else ("-J", wish.jump)
-    asked = _run([*wish.program, *jump, *said, "-T", "-G", "--", wish.name])
+def _ask(request: _HopRequest, said: Sequence[str]) -> dict[str, str]:
+    """The output of `ssh -G`: each setting's first value. Raises ConfigurationError."""
+    jump = () if request.jump is None else ("-J", request.jump)
+    asked = _run([*request.program, *jump, *said, "-T", "-G", "--", request.name])
     if asked.returncode and _NO_COMMAND in asked.stderr:  # it is not asked for one here, and would not go into the background
-        asked = _run([*wish.program, "-o", "ForkAfterAuthentication=no", *jump, *said, "-T", "-G", "--", wish.name])
+        asked = _run([*request.program, "-o", "ForkAfterAuthentication=no", *jump, *said, "-T", "-G", "--", request.name])
     if asked.returncode:
         lines = [safe_text(line.strip(), 300) for line in asked.stderr.split(b"\n") if line.strip()]
         is_nobody = b"No user exists for uid" in asked.stderr
         raise ConfigurationError(
-            f"{safe_text(wish.program[-1], 200)} refuses its settings for {safe_text(wish.name)}: "
+            f"{safe_text(request.program[-1], 200)} refuses its settings for {safe_text(request.name)}: "
             f"{' | '.join(lines[-3:]) or f'it says nothing, and ends with status {asked.returncode}'}",
             hint=_NOBODY_HINT if is_nobody else "Check the SSH config file (-F FILE, else ~/.ssh/config), and what --ssh adds.",
         )
@@ -256,12 +257,12 @@ def _ask(wish: _Wish, said: Sequence[str]) -> dict[str, str]:
         key, _, value = line.partition(" ")
         found.setdefault(key.lower(), value.strip())
         if key.lower() in _OPENED:
-            _require_openable(key, value.strip(), wish)
+            _require_openable(key, value.strip(), request)
     return found
 
 
-def _require_openable(key: str, value: str, wish: _Wish) -> None:
-    """Raises ConfigurationError for a FIFO and the like among the files that a configuration names: ssh would wait at it."""
+def _require_openable(key: str, value: str, request: _HopRequest) -> None:
+    """Raises ConfigurationError for a file in the configuration that is no regular file: ssh would wait at a FIFO for ever."""
     names = [name + end for name in {value, *value.split()} for end in (_BESIDE_KEYS if key.lower() == "identityfile" else ("",))]
     for name in names:
         try:
@@ -271,7 +272,7 @@ def _require_openable(key: str, value: str, wish: _Wish) -> None:
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise ConfigurationError(
-                f"{safe_text(key, 50)} of {safe_text(wish.name)} is {safe_text(name, 200)}, and ssh would wait there: {reason}",
+                f"{safe_text(key, 50)} of {safe_text(request.name)} is {safe_text(name, 200)}, where ssh would wait: {reason}",
                 hint="Name a regular file in the SSH configuration.",
             ) from error
 
@@ -284,7 +285,7 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
     except subprocess.TimeoutExpired as error:
         raise ConfigurationError(
             f"{safe_text(command[0], 200)} has not read its settings in {_ANSWER_SECONDS:g} seconds",
-            hint="Look at what the SSH configuration includes (Include) and runs (Match exec): ssh waits at a FIFO without end.",
+            hint="Look at what the SSH configuration includes (Include) and runs (Match exec): ssh waits for ever at a FIFO.",
         ) from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -294,27 +295,27 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
 
 
 def environment() -> dict[str, str]:
-    """The environment of an ssh: the messages that are looked for in its log are then those of any system."""
+    """The environment for ssh: its log is parsed, and must be in English on every system."""
     return {**os.environ, "LC_ALL": "C"}
 
 
-def _require_checks(found: dict[str, str], wish: _Wish) -> None:
-    """A program that puts options of its own before ours can switch checks off: `-G` shows what it makes of them."""
+def _require_checks(found: dict[str, str], request: _HopRequest) -> None:
+    """Raises HostKeyError if host-key checks are off: a wrapper may put options before ours. `ssh -G` shows the result."""
     for key, value in _CHECKS.items():
-        if f"{key}=no" in wish.more:
+        if f"{key}=no" in request.more:
             continue  # to learn a key, for `host trust`
         if found.get(key.lower(), value).lower() not in _SPELLINGS[value]:
             raise HostKeyError(
-                f"{safe_text(wish.program[-1], 200)} switches host-key checks off: {key} {safe_text(found[key.lower()], 50)}",
+                f"{safe_text(request.program[-1], 200)} switches host-key checks off: {key} {safe_text(found[key.lower()], 50)}",
                 hint="Leave that option out of the program that --ssh names.",
             )
 
 
-def _port(found: dict[str, str], wish: _Wish) -> int:
+def _port(found: dict[str, str], request: _HopRequest) -> int:
     try:
         return int(found["port"])
     except (KeyError, ValueError) as error:
-        shown = safe_text(wish.program[-1], 200)
+        shown = safe_text(request.program[-1], 200)
         raise ConfigurationError(
             f"{shown} is no SSH client that can be used: with -G it names no port", hint=_CLIENT_HINT
         ) from error
@@ -324,8 +325,8 @@ def _set(settings: dict[str, str]) -> list[str]:
     return [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
 
 
-def _patience(options: SshOptions) -> dict[str, str]:
-    """How long a silent server is waited for, in whole seconds, as ssh has them; and that nobody is asked where nobody is."""
+def _timeout_settings(options: SshOptions) -> dict[str, str]:
+    """The settings for a silent server, in whole seconds, as ssh needs them; and BatchMode if there is nobody to ask."""
     seconds = max(1, math.ceil(options.timeout_seconds))
     interval = max(1, seconds // _KEEPALIVES)
     silent = {
@@ -346,7 +347,10 @@ def _config(options: SshOptions) -> list[str]:
 
 
 def _require_config(file: str) -> None:
-    """ssh would wait at a FIFO, and read /dev/zero until no memory is left. It is started more than once, and reads it again."""
+    """Raises ConfigurationError for a configuration that is no regular file. ssh would wait at a FIFO, and never end /dev/zero.
+
+    ssh is started more than once, and reads the file each time.
+    """
     try:
         require_regular(Path(file))
     except OSError as error:
@@ -358,7 +362,7 @@ def _require_config(file: str) -> None:
 
 
 def _identity(file: Path) -> str:
-    """A key file that was named. ssh passes over one that is not there, or not private; whoever has named it wants to know."""
+    """The key file of -i, as ssh needs it. Raises SigningKeyError, ExposedKeyError where ssh would silently skip the key."""
     try:
         check_key_file(file)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Our own SSH server: public keys only, and one service. What command a client asks for is never looked at."""
+"""Our own SSH server: it accepts public keys only, and runs one service, whatever command a client asks for."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from evidencesync.files.shortages import is_full, is_shortage, unexpected
 from evidencesync.home import read_named, stand_in_for_libraries
 from evidencesync.limits import MAX_TRUST_FILE
 from evidencesync.outside import require_outside
+from evidencesync.ssh.asyncssh_limits import limit_channel, limit_connection, wants_tiny_packets
 from evidencesync.ssh.channel import SSH_PACKET, SSH_WINDOW, ServedChannel
 from evidencesync.ssh.connection_limits import ConnectionLimiter, Limits, LoginDecision
-from evidencesync.ssh.narrowing import narrow_channel, narrow_connection, takes_too_little
 from evidencesync.ssh.private_files import check_key_file
 from evidencesync.ssh.server_channel import ALGORITHMS, KEEPALIVE_FOREVER, SshStream
 from evidencesync.ssh.wire import WIRE, Gate, Wire, WireListener
@@ -38,7 +38,7 @@ _LOGINS_OF_ADDRESS: Final = 48
 _HELLO_SECONDS: Final = 10  # for a program, to agree on keys
 _LOGIN_SECONDS: Final = 60  # for a person, who may have a passphrase to type or a key to touch
 _PROOF_SECONDS: Final = 60  # the same, for the key that signs
-# Where a share is full, whoever has had so much time gives up his place to the next one.
+# If a share is full, a connection that has had this much time gives up its place to the next one.
 _LOGIN_PATIENCE_SECONDS: Final = 2.0
 _PROOF_PATIENCE_SECONDS: Final = 10.0
 _OTHER_KEY: Final = "Name another file: --host-key FILE. It is made where it is missing."
@@ -46,9 +46,9 @@ _COMPLAINT_SECONDS: Final = 60.0
 _MAX_ATTEMPTS: Final = 20  # keys one connection may try
 
 Handler = Callable[[ServedChannel, str], Awaitable[None]]
-"""Serves one session. The text says who it is: `USER from ADDRESS with SHA256:...`, safe for a terminal."""
+"""Serves one session. The text names the client: `USER from ADDRESS with SHA256:...`, safe for a terminal."""
 Ready = Callable[[str, int, str], None]
-"""Told once: the address and port that are listened on, and the host key's fingerprint."""
+"""Called once with the address and port that the server listens on, and the host key's fingerprint."""
 
 
 async def serve_embedded(
@@ -62,15 +62,15 @@ async def serve_embedded(
     timeout_seconds: float = 120.0,
     own_place: Path | None = None,
 ) -> None:
-    """Serves until it is cancelled. Port 0 takes a free one. A host key is made where the file is missing (see `load_host_key`).
+    """Serves until it is cancelled. Port 0 takes a free port. A missing host key is made (see `load_host_key`).
 
-    `authorized_keys` is read again for each login: a key that is taken out can't log in any more. A handler that raises ends its
-    own session only. Raises ConfigurationError where the key, the file or the address can't be used.
+    `authorized_keys` is read again for each login: a removed key cannot log in any more. A handler that raises ends its own
+    session only. Raises ConfigurationError for a key, a file or an address that cannot be used.
     """
     host_key = await asyncio.to_thread(load_host_key, host_key_file, own_place)
-    await asyncio.to_thread(_read_authorized_keys, authorized_keys)  # a file that can't be used is said now, not at a login
+    await asyncio.to_thread(_read_authorized_keys, authorized_keys)  # an unusable file is reported now, and not at a login
     stand_in_for_libraries()
-    asyncio.get_running_loop().set_exception_handler(_Complaints())
+    asyncio.get_running_loop().set_exception_handler(_LoopErrorLog())
     server = _Server(authorized_keys, handler, timeout_seconds, ConnectionLimiter(_limits()))
     try:
         acceptor = await asyncssh.listen(
@@ -94,8 +94,8 @@ async def serve_embedded(
         await server.close()
 
 
-class _Complaints:
-    """What the event loop complains of. A shortage meets each connection anew: said once a minute, it fills no log."""
+class _LoopErrorLog:
+    """Logs errors of the event loop. A shortage repeats for each connection: it is logged once a minute, so it fills no log."""
 
     def __init__(self) -> None:
         self._said: float | None = None
@@ -192,7 +192,7 @@ class _Server:
 
 
 class _Login(asyncssh.SSHServer):
-    """One connection: lets the holder of an authorized key in, and then opens one session, once."""
+    """One connection: lets an authorized key log in, and then opens one session, once."""
 
     def __init__(self, server: _Server) -> None:
         self._server = server
@@ -207,7 +207,7 @@ class _Login(asyncssh.SSHServer):
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connection = conn
         self._wire = conn.get_extra_info(WIRE)
-        narrow_connection(conn, self._wire.abort, lambda: self._wire.most_received is None)
+        limit_connection(conn, self._wire.abort, lambda: self._wire.most_received is None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connection = None
@@ -245,7 +245,7 @@ class _Login(asyncssh.SSHServer):
         """Asks the limiter for a place: more connections may log in than have room."""
         entry = self._server.limiter.logged_in(self._wire, self._fingerprint)
         self._busy = entry is LoginDecision.BUSY
-        if entry is LoginDecision.NO:
+        if entry is LoginDecision.DROPPED:
             self.abort()
 
     def session_requested(self) -> Any:
@@ -254,7 +254,7 @@ class _Login(asyncssh.SSHServer):
             return False
         self._used = True
         chan = self._connection.create_server_channel(encoding=None, window=SSH_WINDOW, max_pktsize=SSH_PACKET)
-        narrow_channel(chan)
+        limit_channel(chan)
         return chan, _ServiceChannel(self._server, self._who(), self._wire, busy=self._busy)
 
     def _who(self) -> str:
@@ -275,9 +275,9 @@ class _ServiceChannel(SshStream, asyncssh.SSHServerSession[bytes]):
         self.is_turned_away = busy
 
     def connection_made(self, chan: Any) -> None:
-        """The channel is open. Who wants to hear in crumbs is dropped."""
+        """Called when the channel is open. Drops a client that asks for tiny packets."""
         super().connection_made(chan)
-        if takes_too_little(chan):
+        if wants_tiny_packets(chan):
             self._entered_by.abort()
 
     def vouch(self, who: str) -> bool:
@@ -297,7 +297,7 @@ class _ServiceChannel(SshStream, asyncssh.SSHServerSession[bytes]):
         self._server.start(self, self._who)
 
     async def finish(self, status: int) -> None:
-        """Says how it ended, and closes."""
+        """Sends the exit status, and closes."""
         if self._chan is not None and not self._closed.is_set():
             with suppress(OSError):
                 self._chan.exit(status)
@@ -306,7 +306,7 @@ class _ServiceChannel(SshStream, asyncssh.SSHServerSession[bytes]):
 
 
 def _read_authorized_keys(file: Path) -> asyncssh.SSHAuthorizedKeys:
-    """OpenSSH's authorized_keys. `from=` is honoured; every other option only forbids what this server never does."""
+    """Reads OpenSSH's authorized_keys. `from=` is honoured; all other options forbid only what this server never does."""
     try:
         data = read_named(file, MAX_TRUST_FILE, again=True)
         if len(data) > MAX_TRUST_FILE:
@@ -320,11 +320,11 @@ def _read_authorized_keys(file: Path) -> asyncssh.SSHAuthorizedKeys:
 
 
 def load_host_key(file: Path, own_place: Path | None = None) -> asyncssh.SSHKey:
-    """The server's own key, made (Ed25519, mode 0600, and FILE.pub) where it is missing. Durable when it returns.
+    """The server's own key. A missing key is made (Ed25519, mode 0600, with FILE.pub), durably.
 
-    None is made in a vault, but at `own_place`, where a vault has its own. Nothing is ever written over: a FILE.pub that is
-    there stays as it is, and it is said. Raises UsageError for a place in a vault, ConfigurationError for a file that holds no
-    private key, ExposedKeyError for one that others can read.
+    No key is made in a vault, except at `own_place`, where a vault has its host key. Nothing is replaced: an existing FILE.pub
+    stays, with a warning. Raises UsageError for a place in a vault, ConfigurationError for a file without a private key,
+    ExposedKeyError for one that others can read.
     """
     shown = safe_text(str(file), 200)
     try:
@@ -344,7 +344,7 @@ def load_host_key(file: Path, own_place: Path | None = None) -> asyncssh.SSHKey:
 
 
 def _make_host_key(file: Path, shown: str, own_place: Path | None) -> None:
-    """Written beside its place and then placed there: two servers that start at once end up with one key."""
+    """Writes the key under a temporary name, and then gives it its name: two servers that start at once end up with one key."""
     key = asyncssh.generate_private_key("ssh-ed25519", comment="evidencesync")
     folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     public = f"{file.name}.pub"

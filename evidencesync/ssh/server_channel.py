@@ -1,4 +1,4 @@
-"""A channel of our server, as asyncssh has it: flow control both ways, the end of the stream, a watch for a dead link."""
+"""A channel of our server on top of asyncssh: flow control in both directions, end of stream, detection of a dead link."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import asyncssh
 
 from evidencesync.errors import EvidenceSyncError, LinkLostError, ProtocolError
 from evidencesync.evidence.display import safe_text
+from evidencesync.ssh.asyncssh_limits import Blocks
 from evidencesync.ssh.channel import HIGH_WATER, LOW_WATER, MAX_BLOCK
-from evidencesync.ssh.narrowing import Blocks
 from evidencesync.ssh.wire import WIRE, LinkProgress, Wire
 
 _CLOSE_SECONDS: Final = 5.0
@@ -25,7 +25,7 @@ REKEY_BYTES: Final = 32 * 1024**3
 ALGORITHMS: Final[dict[str, Any]] = {
     "encryption_algs": list(ENCRYPTION),
     "mac_algs": list(MACS),
-    "compression_algs": ["none"],  # what travels is compressed already, where it pays
+    "compression_algs": ["none"],  # the protocol compresses by itself
     "rekey_bytes": REKEY_BYTES,
     "rekey_seconds": 24 * 3600,
 }
@@ -96,9 +96,9 @@ class SshStream:
             self._raise_failure()
 
     async def _wait_to_write(self) -> None:
-        """Waits until the other end has taken enough. One that takes nothing and says nothing is lost, however alive the line is.
+        """Waits until the other end has read enough. An end that neither reads nor sends is lost, even if its SSH server answers.
 
-        That is a process that hangs at the other end: its SSH server still answers.
+        Then the process behind that server hangs.
         """
         while not self._writable.is_set():
             before = self._taken()
@@ -111,7 +111,7 @@ class SshStream:
                     self._wire.abort()
 
     def _taken(self) -> tuple[int, int, int]:
-        """What changes while the other end takes something, or says something."""
+        """Values that change while the other end reads or sends."""
         taken = self._wire.progress().taken if self._wire.paused else 0  # else only keepalives move on the socket
         return self._chan.get_write_buffer_size(), taken, self._arrived
 
@@ -121,9 +121,9 @@ class SshStream:
         self._chan.write_eof()
 
     async def close(self) -> None:
-        """See `Channel`. Closing asyncssh's connection drops what is queued: so that is waited for.
+        """See `Channel`. Waits for what is queued, since closing asyncssh's connection would drop it.
 
-        The other end's goodbye is not: a vault that has acknowledged may still be busy with its index.
+        Does not wait for the other end to close: a vault that has acknowledged may still be busy with its index.
         """
         if self._chan is not None and not self._closed.is_set():
             self._chan.close()
@@ -205,8 +205,8 @@ class SshStream:
         self._fail(_explain_loss(exc))
         self._closed.set()
 
-    # A link is dead when nothing has moved for the whole timeout. Silence alone is not a sign: answers to keepalives break
-    # it. Nor is a late answer: on a slow link it waits behind what is queued, and that moves.
+    # A link is dead if nothing has moved for the whole timeout. Silence alone proves nothing, since answers to keepalives break
+    # it. A late answer proves nothing either: on a slow link it waits behind queued data, and that moves.
 
     def _start_watch(self) -> None:
         if self._timeout > 0:

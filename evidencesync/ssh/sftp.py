@@ -1,8 +1,8 @@
-"""Reading over SFTP: what any SSH server offers, asked of one that may be anybody's.
+"""Reads a source over SFTP, which any SSH server offers. The server is not trusted.
 
-asyncssh speaks the protocol (version 3) over the pipes of the user's ssh, in an event loop with a thread of its own. Here each
-answer is held to what was asked: names and numbers are bounded, no read gives more than it was asked for, and one that never
-comes ends the session. Nothing is ever written, and nothing opened that was not seen to be a regular file.
+asyncssh speaks the protocol (version 3) over the pipes of the user's ssh, in an event loop with a thread of its own. This
+module checks each answer: names and numbers are bounded, a read returns no more than was asked for, and an answer that never
+comes ends the session. Nothing is ever written, and nothing is opened that was not seen to be a regular file.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ from evidencesync.ssh.ssh_process import SshProcess
 _T = TypeVar("_T")
 _LARGEST_READ: Final = 255 * KIB  # OpenSSH's own limit
 SAFE_READ: Final = 32 * KIB  # what every server gives (draft-ietf-secsh-filexfer-02 §3), where it does not say more
-_SAME_AGAIN: Final = 1000  # names that come again, besides as many as do not: a folder may be written to while it is listed
+_SAME_AGAIN: Final = 1000  # repeated names that are accepted besides as many new ones: a folder may change while it is listed
 _MOVES: Final = 16 * KIB  # bytes in a quarter of the timeout that count as a sign of life
-_PAGE_SIZES: Final = frozenset({4 * KIB, 16 * KIB, 64 * KIB})  # what every file of sysfs says it has, by the machine's pages
+_PAGE_SIZES: Final = frozenset({4 * KIB, 16 * KIB, 64 * KIB})  # the size that every file of sysfs states: the machine's page size
 _CLOSED: Final = "the connection was closed"
 _HINT: Final = (
     "Does the server offer SFTP, and to this key? In sshd_config: Subsystem sftp internal-sftp; "
@@ -52,7 +52,7 @@ _HINT: Final = (
 
 
 def outcome_of(work: Future[_T]) -> _T:
-    """What came of something that was begun (`SftpSource.start`), waiting for it."""
+    """Waits for work that `SftpSource.start` has begun, and returns its result. Raises LinkLostError if it was cancelled."""
     try:
         return work.result()
     except CancelledError as error:
@@ -69,20 +69,20 @@ class SftpSmall:
 
 @dataclass(frozen=True, slots=True)
 class SftpListing:
-    """What a folder holds, sorted by name, each name once; and the year of its own modification, where its listing tells it."""
+    """What a folder holds, sorted by name, each name once; and the year in which it was modified, if its listing states it."""
 
     names: list[tuple[bytes, SftpStatus]]
     year: int | None
 
 
 class SftpSource:
-    """A connection to a server, for a thread that waits; several requests may be under way (`start`).
+    """A connection to an SFTP server, for a synchronous caller. Several requests may be under way (`start`).
 
     Made before it is connected; `finish_open` waits for that. `close` in any case, from any thread.
     """
 
     def __init__(self, address: Address, options: SshOptions) -> None:
-        """Starts ssh. Raises what finding the way and starting it fails with (exit codes 2, 12 and 21 among others)."""
+        """Starts ssh. Raises what `find_route` and `SshProcess` raise (exit codes 2, 12 and 21 among others)."""
         self.peer: SshPeer | None = None
         self.server = ""
         self.read_size = SAFE_READ
@@ -99,9 +99,9 @@ class SftpSource:
         self._thread: threading.Thread | None = None
 
     def finish_open(self) -> Self:
-        """Waits until ssh has logged in, and the server gives SFTP. Repeatable.
+        """Waits until ssh has logged in and SFTP has started. Repeatable.
 
-        Closes it and raises what that fails with: exit codes 20 to 23.
+        On failure, closes the connection and raises an error with an exit code from 20 to 23.
         """
         if self.peer is not None:
             return self
@@ -122,20 +122,20 @@ class SftpSource:
 
     @property
     def wire_sent(self) -> int:
-        """Bytes that ssh was given."""
+        """Bytes that were given to ssh."""
         return self._pipes.sent if self._pipes is not None else 0
 
     @property
     def wire_received(self) -> int:
-        """Bytes that ssh has given."""
+        """Bytes that came from ssh."""
         return self._pipes.received if self._pipes is not None else 0
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Does one of the things below, and waits for it."""
+        """Runs one of the coroutines below, and waits for its result."""
         return outcome_of(self.start(work))
 
     def start(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
-        """Begins one of the things below. Raises LinkLostError where it is closed; so does `outcome_of` once it is."""
+        """Starts one of the coroutines below. Raises LinkLostError if the connection is closed; so does `outcome_of` later."""
         with self._lock:
             if self._is_closed:
                 work.close()
@@ -143,19 +143,19 @@ class SftpSource:
             return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def close(self) -> None:
-        """Lets go of the connection. Repeatable."""
+        """Closes the connection. Repeatable."""
         with self._lock:
             if self._is_closed:
                 return
             self._is_closed = True
         self._child.kill()
         if self._thread is not None:
-            with contextlib.suppress(Exception):  # whatever the other end makes of it: nothing more is wanted of it
+            with contextlib.suppress(Exception):  # the connection ends in any case, so its errors do not matter
                 asyncio.run_coroutine_threadsafe(self._disconnect(), self._loop).result(10)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
         self._loop.close()
-        self._child.let_go()
+        self._child.release()
 
     # In the event loop.
 
@@ -174,15 +174,15 @@ class SftpSource:
         self._watch = asyncio.create_task(self._watch_silence(pipes))
 
     async def _explain_refusal(self, pipes: SftpPipes, error: Exception) -> EvidenceSyncError:
-        """Why there is no SFTP: the link was lost, the server has none, or something else speaks there."""
+        """The reason why SFTP did not start: a lost link, a server without SFTP, or another program in its place."""
         shown = safe_text(str(error), 200) or "it does not answer"
         if isinstance(error, sftp.SFTPConnectionLost):
-            shown = "what runs there has ended without a word of SFTP"
+            shown = "the program that runs there ended without any SFTP"
             lost = LinkLostError(shown)
             reason = await pipes.reason_for(lost)
             if reason is not lost and not isinstance(reason, ConnectError):
                 return reason
-        said = self._child.logs[-1].last_word or self._child.stderr_text or shown
+        said = self._child.logs[-1].last_message or self._child.stderr_text or shown
         return ConnectError(f"the server gives no SFTP session: {said}", hint=_HINT)
 
     async def _disconnect(self) -> None:
@@ -195,7 +195,7 @@ class SftpSource:
         await asyncio.sleep(0)  # the pipes are closed when the loop turns
 
     async def _watch_silence(self, pipes: SftpPipes) -> None:
-        """A server that answers nothing for the whole timeout, and sends nothing to speak of, is lost."""
+        """Ends the connection if the server neither answers nor sends a notable amount for the whole timeout."""
         seen, received, quiet = -1, 0, 0
         while True:
             await asyncio.sleep(self._timeout / 4)
@@ -208,7 +208,7 @@ class SftpSource:
                 return
 
     async def _ask(self, path: bytes, request: Awaitable[_T]) -> _T:
-        """One request and its answer. Raises SourceReadError, LinkLostError or ProtocolError."""
+        """Waits for the answer to one request. Raises SourceReadError, LinkLostError or ProtocolError."""
         self._waiting += 1
         try:
             answer = await request
@@ -225,18 +225,18 @@ class SftpSource:
         return answer
 
     async def real_path(self, path: bytes) -> bytes:
-        """The absolute path that the server makes of one. Raises ProtocolError for one that is none."""
+        """Asks the server for the absolute form of a path. Raises ProtocolError for an invalid answer."""
         real = await self._ask(path, self._client.realpath(path or b"."))
         if not real.startswith(b"/") or b"\0" in real or b".." in real.split(b"/"):
-            raise ProtocolError("the server names a path that cannot be")
+            raise ProtocolError("the server sent an invalid path")
         return real
 
     async def status(self, path: bytes) -> SftpStatus:
-        """What lies at a path; of a symbolic link, the link."""
+        """The status of a path; for a symbolic link, that of the link."""
         return status_of(await self._ask(path, self._client.lstat(path)))
 
     async def link_target(self, path: bytes) -> bytes:
-        """Where a symbolic link leads. Raises SourceReadError: `vanished` where it is no link any more."""
+        """The target of a symbolic link. Raises SourceReadError: `vanished` if it is no link any more."""
         try:
             return await self._ask(path, self._client.readlink(path))
         except SourceReadError as error:
@@ -247,8 +247,8 @@ class SftpSource:
     async def names(self, path: bytes) -> SftpListing:
         """Lists a folder.
 
-        Raises PathEscapeError for a name that no folder can hold, LimitExceededError for more than any honest one has, and where
-        most names come again: there might be no end of those.
+        Raises PathEscapeError for a name that no folder can hold, LimitExceededError for more names than any honest folder has,
+        and if most names are repeated: such a listing might never end.
         """
         found: dict[bytes, SftpStatus] = {}
         own: int | None = None
@@ -270,7 +270,7 @@ class SftpSource:
         return SftpListing(sorted(found.items()), own)
 
     async def year_of(self, path: bytes) -> int | None:
-        """The year in which a file was modified, as its folder's listing has it; None where that does not tell."""
+        """The year in which a file was modified, by its folder's listing; None if that does not state it."""
         folder, _, wanted = path.rpartition(b"/")
         seen = 0
         async with contextlib.aclosing(self._entries(folder or b"/")) as entries:
@@ -281,12 +281,12 @@ class SftpSource:
         return None
 
     async def _entries(self, path: bytes) -> AsyncGenerator[tuple[bytes, SftpStatus]]:
-        """A folder's names, as they come: neither checked nor bounded."""
+        """A folder's names as the server sends them: neither checked nor bounded."""
         listing = cast("AsyncGenerator[sftp.SFTPName]", self._client.scandir(path))
         async with contextlib.aclosing(listing):
             while True:
                 try:
-                    # An answer without names is no sign of life: there might be no end of those.
+                    # An answer without names is no progress: there might be endless ones.
                     async with asyncio.timeout(self._timeout):
                         entry = await self._ask(path, anext(listing))
                 except StopAsyncIteration:
@@ -297,9 +297,9 @@ class SftpSource:
                 yield name, status_of(entry.attrs, listed_year(entry.longname, name))
 
     async def small(self, path: bytes, seen: SftpStatus, limit: int) -> SftpSmall | None:
-        """A regular file of at most `limit` bytes, read to its end, whatever its size said; None where it is larger.
+        """Reads a regular file of at most `limit` bytes to its end, whatever size it states; None if it is larger.
 
-        Raises SourceReadError: `vanished` where what was opened is no regular file.
+        Raises SourceReadError: `vanished` if what was opened is no regular file.
         """
         file = await self._open(path)
         first = (seen.size or limit) + 1
@@ -307,12 +307,14 @@ class SftpSource:
             opened, data = await asyncio.gather(self._opened(path, file), self.read_at(path, file, first, 0))
             if len(data) != opened.size:
                 data = await self._rest(path, file, data, limit)
-            true_size = len(data) == opened.size or (len(data) <= limit and await self._never_said(path, file, opened, len(data)))
+            is_whole = len(data) == opened.size or (
+                len(data) <= limit and await self._states_no_size(path, file, opened, len(data))
+            )
         finally:
             _, after = await asyncio.gather(self.close_file(path, file), self._ask(path, self._client.lstat(path)))
         if len(data) > limit:
             return None
-        return SftpSmall(data, not true_size or seen.differs(status_of(after)) or seen.differs(opened))
+        return SftpSmall(data, not is_whole or seen.differs(status_of(after)) or seen.differs(opened))
 
     async def _rest(self, path: bytes, file: Any, data: bytes, limit: int) -> bytes:
         """What a file holds besides its first bytes, up to one byte above `limit`."""
@@ -320,10 +322,10 @@ class SftpSource:
             data += more
         return data
 
-    async def _never_said(self, path: bytes, file: Any, opened: SftpStatus, length: int) -> bool:
-        """Whether a file that gave other than its size of bytes is one whose size says nothing, as under /proc and /sys.
+    async def _states_no_size(self, path: bytes, file: Any, opened: SftpStatus, length: int) -> bool:
+        """Whether a file that has more or fewer bytes than its size is one whose size means nothing, as under /proc and /sys.
 
-        These say 0, or a page. A file that says a page, and is being written anew, has a page when it is asked once more.
+        Those state 0 or one page. An ordinary file of one page that is being rewritten has a page when it is read again.
         """
         if not opened.size:
             return True
@@ -334,7 +336,7 @@ class SftpSource:
     async def open(self, path: bytes, offset: int = 0) -> SftpFile:
         """Opens a regular file, to be read from `offset` on.
 
-        Raises SourceReadError: `vanished` where what was opened is something else.
+        Raises SourceReadError: `vanished` if what was opened is something else.
         """
         file = await self._open(path)
         try:
@@ -345,9 +347,10 @@ class SftpSource:
         return SftpFile(self, path, file, opened, offset)
 
     async def _open(self, path: bytes) -> Any:
-        """A FIFO that took a file's place since it was listed holds up OpenSSH's server in its open(2), and with it all else.
+        """Opens a file. With `looks_first`, asks for its status before that.
 
-        So on the connection after that one each file is looked at first.
+        A FIFO that took a file's place since it was listed blocks OpenSSH's server in its open(2), and so the whole connection.
+        The next connection looks first.
         """
         if self.looks_first:
             _require_file(path, await self.status(path))
@@ -357,15 +360,15 @@ class SftpSource:
         return _require_file(path, status_of(await self._ask(path, file.stat())))
 
     async def read_at(self, path: bytes, file: Any, size: int, offset: int) -> bytes:
-        """At most `size` bytes from an offset on; fewer where the server gives no more at once, none at the end."""
+        """Reads at most `size` bytes from an offset on; fewer if the server sends no more at once, none at the end."""
         size = min(size, self.read_size)
         data: bytes = await self._ask(path, file.read(size, offset))
         if len(data) > size:
-            raise ProtocolError("the server gives more bytes than it was asked for")
+            raise ProtocolError("the server sent more bytes than it was asked for")
         return data
 
     async def close_file(self, path: bytes, file: Any) -> None:
-        """Lets go of an open file. That the server cannot close it is its own business."""
+        """Closes an open file. A failure to close it has no effect here, and is ignored."""
         with contextlib.suppress(SourceReadError):
             await self._ask(path, file.close())
 

@@ -1,4 +1,4 @@
-"""What an SFTP server answers, held to what a manifest can state; its errors as ours; and a file that is open there."""
+"""Checks answers of an SFTP server against what a manifest can state, turns its errors into ours, and reads an open file."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ _DATE: Final = re.compile(rb" (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec
 
 
 _REFUSED: Final = "Bad message"
-"""What OpenSSH's server says of a question for which the system has EINVAL or ENAMETOOLONG, as where a link has become a file.
+"""OpenSSH's answer to a request that fails with EINVAL or ENAMETOOLONG, for instance if a link has become a file.
 
-It breaks nothing. asyncssh uses the same number for what it does not understand itself, and never these words alone.
+It does not violate the protocol. asyncssh uses the same number for answers that it cannot parse, but never with this text alone.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class SftpStatus:
-    """What a server says of an entry; None for what it does not tell.
+    """What a server states about an entry; None for what it does not state.
 
-    Times are whole seconds since 1970, of which SFTP 3 carries the lowest 32 bits. `year` is that of the modification in the line
-    that a server lists a file with, like `ls -l`: OpenSSH's makes it of the whole time.
+    Times are whole seconds since 1970, of which SFTP 3 carries the lowest 32 bits. `year` is the year of modification in the line
+    with which a server lists a file, like `ls -l`: OpenSSH computes it from the whole time.
     """
 
     kind: EntryType | None
@@ -71,9 +71,9 @@ def status_of(attributes: sftp.SFTPAttrs, year: int | None = None) -> SftpStatus
 
 
 def listed_year(line: object, name: bytes) -> int | None:
-    """The year in a listing's line for `name`; None where there is none, as for what was modified in the last six months.
+    """The year in a listing's line for `name`; None without a year, as for a file that was modified in the last six months.
 
-    The form of these lines is a server's own affair (draft-ietf-secsh-filexfer-02 §7). One that is not understood says nothing.
+    Servers may write these lines in any form (draft-ietf-secsh-filexfer-02 §7). A line in an unknown form gives None.
     """
     if not isinstance(line, bytes) or not line.endswith(b" " + name):
         return None
@@ -82,7 +82,7 @@ def listed_year(line: object, name: bytes) -> int | None:
 
 
 def explain_answer(path: bytes, error: Exception) -> Exception:
-    """The error to raise: about this path alone (SourceReadError), or about the server or the link."""
+    """The error to raise for a failed request: about this path only (SourceReadError), or about the server or the link."""
     reason = safe_text(str(error), 200)
     shown = f"cannot read {safe_text(path, 300)}: {reason}"
     match error:
@@ -106,7 +106,7 @@ _AHEAD: Final = 8 * MIB  # asked for, and not yet taken, of one file
 
 
 class Server(Protocol):
-    """Where it is open: see `ssh.sftp.SftpSource`."""
+    """The server where a file is open: see `ssh.sftp.SftpSource`."""
 
     read_size: int
     """How much is asked for at once."""
@@ -122,9 +122,9 @@ class Server(Protocol):
 
 
 class SftpFile:
-    """A regular file that is read on to the end that its size said, with several requests under way.
+    """A regular file that is read up to its stated size, with several requests under way.
 
-    One that says 0 is read to its end, one block after the other: nobody knows where that is.
+    A file of size 0 is read to its end, one block after the other: its real size is not known.
     """
 
     def __init__(self, source: Server, path: bytes, file: Any, opened: SftpStatus, offset: int) -> None:
@@ -152,7 +152,7 @@ class SftpFile:
         while self._reads and not self._is_over and (not blocks or (self._came(self._reads[0]) and total < limit)):
             block, is_whole = await self._reads[0]
             self._reads.popleft()
-            self._is_over = not is_whole  # what was asked for behind an end would come to stand in another place
+            self._is_over = not is_whole  # later blocks would then be put at a wrong offset
             blocks.append(block)
             total += len(block)
         self._ask_ahead()
@@ -163,7 +163,7 @@ class SftpFile:
         return read.done() and not read.cancelled() and read.exception() is None
 
     async def ends(self) -> SftpStatus | None:
-        """After the last block: what lies at its path now; None where there is more in it than its size said."""
+        """After the last block: the status of its path now; None if the file holds more than its size."""
         if not self.size:
             return await self._source.status(self._path)
         read = self._source.read_at
@@ -171,11 +171,11 @@ class SftpFile:
         return None if beyond else now
 
     async def holds(self, data: bytes, offset: int) -> bool:
-        """Whether these bytes stand there."""
+        """Whether the file has these bytes at an offset."""
         return await self._whole(offset, len(data)) == (data, True)
 
     async def close(self) -> None:
-        """Gives up what is under way."""
+        """Cancels requests that are under way, and closes the file."""
         for task in self._reads:
             task.cancel()
         await asyncio.gather(*self._reads, return_exceptions=True)
@@ -186,12 +186,12 @@ class SftpFile:
         while self._offset < self.size and len(self._reads) * step < _AHEAD:
             size = min(step, self.size - self._offset)
             read = asyncio.create_task(self._whole(self._offset, size))
-            read.add_done_callback(self._came)  # so that one that nobody waits for any more may fail
+            read.add_done_callback(self._came)  # else asyncio would log the failure of a request that nobody waits for
             self._reads.append(read)
             self._offset += size
 
     async def _whole(self, offset: int, size: int) -> tuple[bytes, bool]:
-        """A block, in as many answers as the server takes for it, and whether it is whole: else the file ends in it."""
+        """Reads a block, in as many answers as the server needs, and tells whether it is whole: else the file ends in it."""
         read = self._source.read_at
         data = await read(self._path, self._file, size, offset)
         while data and len(data) < size:

@@ -1,7 +1,7 @@
-"""asyncssh's SFTP client over the pipes of the user's ssh: the few things that it asks of a channel and a connection.
+"""Runs asyncssh's SFTP client over the pipes of the user's ssh, by objects with the few methods that it uses of a connection.
 
-Nothing else of asyncssh takes part. `start_sftp_client` is handed a reader, a writer and somebody who keeps a task.
-`tests/unit/ssh/test_sftp_pipes.py` holds what it uses of them: a version of asyncssh that asks for more is noticed there.
+Nothing else of asyncssh takes part. `start_sftp_client` gets a reader, a writer and an object that keeps a task.
+`tests/unit/ssh/test_sftp_pipes.py` tests which methods it uses: a version of asyncssh that uses more fails there.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from evidencesync.limits import MIB
 from evidencesync.ssh.ssh_process import SshProcess
 
 _VERSION: Final = 3  # what OpenSSH speaks
-_HELD: Final = 2 * MIB  # of what has come and is not taken yet; above twice as much the pipe is not read
-_WHY_SECONDS: Final = 2.0  # for an ssh to end, after its output has
+_HELD: Final = 2 * MIB  # of received and unread bytes; above twice as much the pipe is not read
+_WHY_SECONDS: Final = 2.0  # for ssh to exit after its output has ended
 _LOOK_SECONDS: Final = 0.02
 
 
 class SftpPipes:
-    """The session of a child that has logged in, in the event loop that runs. `close` in any case."""
+    """The SFTP session of an ssh process that has logged in, in the running event loop. `close` in any case."""
 
     def __init__(self, child: SshProcess, server_version: str) -> None:
         self.sent = 0
@@ -40,7 +40,7 @@ class SftpPipes:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start_client(self) -> sftp.SFTPClient:
-        """Greets. Raises what asyncssh raises: its own errors, and OSError."""
+        """Starts SFTP. Raises what asyncssh raises: its own errors, and OSError."""
         try:
             return await self._start_client(asyncio.get_running_loop())
         except BaseException:
@@ -50,7 +50,7 @@ class SftpPipes:
     async def _start_client(self, loop: asyncio.AbstractEventLoop) -> sftp.SFTPClient:
         source = os.fdopen(os.dup(self._child.source), "rb", 0)
         self._incoming, _ = await loop.connect_read_pipe(lambda: _Incoming(self), source)
-        self._reader.set_transport(self._incoming)  # which is held back while there is much that nobody has taken
+        self._reader.set_transport(self._incoming)  # it is paused while much is unread
         sink = os.fdopen(os.dup(self._child.sink), "wb", 0)
         self._outgoing, _ = await loop.connect_write_pipe(asyncio.Protocol, sink)
         return await sftp.start_sftp_client(
@@ -65,17 +65,17 @@ class SftpPipes:
         )
 
     def create_task(self, work: Coroutine[Any, Any, None], _logger: object = None) -> asyncio.Task[None]:
-        """What asyncssh asks of a connection: its answers are taken for as long as the loop runs."""
+        """Called by asyncssh, as a connection's method: runs a task for as long as the loop runs."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def take(self, data: bytes) -> None:
-        """Bytes that have come."""
+    def receive(self, data: bytes) -> None:
+        """Passes received bytes on to asyncssh."""
         if not self.received:
             try:
-                self._child.begin_hearing()
+                self._child.begin_receiving()
             except EvidenceSyncError as error:
                 self._failure = error
                 self.abort()
@@ -84,18 +84,18 @@ class SftpPipes:
         self._reader.feed_data(data)
 
     def finish(self) -> None:
-        """No more bytes will come."""
+        """Notes the end of what the server sends."""
         self._is_over = True
         self._reader.feed_eof()
 
-    def give_up(self) -> None:
-        """asyncssh listens no more: while nobody has hung up, for what the server said, also where nobody waited for it."""
+    def end_session(self) -> None:
+        """Called when asyncssh closes the session. If neither side has ended it, the server has violated the protocol."""
         if not self._is_over and self._failure is None:
-            self._failure = ProtocolError("the server breaks the SFTP protocol: it said what answers no question of ours")
+            self._failure = ProtocolError("the server breaks the SFTP protocol: it sent an answer without a request")
         self.close()
 
     async def reason_for(self, lost: LinkLostError) -> EvidenceSyncError:
-        """Why it is lost, as far as ssh says it."""
+        """The reason for a lost connection, if ssh gives one; else `lost` itself."""
         until = asyncio.get_running_loop().time() + _WHY_SECONDS
         while self._failure is None and not self._child.wait(0):
             if asyncio.get_running_loop().time() > until:
@@ -105,12 +105,12 @@ class SftpPipes:
         return lost if ended is None else ended
 
     def abort(self) -> None:
-        """Nothing more is waited for."""
+        """Ends the session at once."""
         self.finish()
         self.close()
 
     def close(self) -> None:
-        """Lets go of the pipes; what is still to be written is dropped. Repeatable."""
+        """Closes the pipes, and drops unsent bytes. Repeatable."""
         self._is_over = True
         if self._incoming is not None:
             self._incoming.close()
@@ -119,7 +119,7 @@ class SftpPipes:
 
 
 class _Reader(asyncio.StreamReader):
-    """What asyncssh's SFTP reads from."""
+    """The reader that asyncssh's SFTP client uses."""
 
     logger = logger
 
@@ -128,7 +128,7 @@ class _Reader(asyncio.StreamReader):
         self._server_version = server_version
 
     def get_extra_info(self, name: str, default: object = None) -> object:
-        """By this asyncssh knows servers that turn the two names of a link around. We make no links."""
+        """Returns the server's version: asyncssh asks for it because some servers swap the names of a link. We make no links."""
         return self._server_version if name == "server_version" else default
 
 
@@ -137,7 +137,7 @@ class _Incoming(asyncio.Protocol):
         self._pipes = pipes
 
     def data_received(self, data: bytes) -> None:
-        self._pipes.take(data)
+        self._pipes.receive(data)
 
     def eof_received(self) -> None:
         self._pipes.finish()
@@ -147,7 +147,7 @@ class _Incoming(asyncio.Protocol):
 
 
 class _Writer:
-    """What asyncssh's SFTP writes to, and the channel that it asks whether it is closed."""
+    """The writer and the channel that asyncssh's SFTP client uses."""
 
     def __init__(self, pipes: SftpPipes, transport: asyncio.WriteTransport) -> None:
         self.channel = self
@@ -159,10 +159,10 @@ class _Writer:
         self._transport.write(data)
 
     def write_eof(self) -> None:
-        self._pipes.give_up()
+        self._pipes.end_session()
 
     def close(self) -> None:
-        self._pipes.give_up()
+        self._pipes.end_session()
 
     def is_closing(self) -> bool:
         return self._transport.is_closing()

@@ -1,8 +1,9 @@
-"""Shares of a server's places, for those who have not shown yet that anybody trusts them: no stranger takes the others' places.
+"""Shares of a server's places for connections that nobody has vouched for yet: no stranger can take the places of others.
 
-The model is OpenSSH's MaxStartups with PerSourceMaxStartups and PerSourceNetBlockSize. Two things are other here: a share is of
-whatever somebody comes with (an address, a login key), and where a place is needed, whoever has waited longest gives up his,
-once he has had his time. So nobody is turned away by chance, and many users behind one address come in one after the other.
+The model is OpenSSH's MaxStartups with PerSourceMaxStartups and PerSourceNetBlockSize, with two differences. A share belongs to
+an origin (an address, a login key). And if a place is needed, the connection that has waited longest gives up its place, once
+it has had a guaranteed time. So no connection is refused by chance, and many users behind one address get in one after the
+other.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-_IP6_PREFIX = 64  # what one customer has; he may take any address of it
+_IP6_PREFIX = 64  # what one customer usually has: any address of it may be the same customer
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Share:
 
 
 class Waiting(Generic[T]):
-    """Those who wait, the one that came first first. `patience_seconds` is what each is left in peace for."""
+    """Members that wait, in the order of their arrival. Each keeps its place for `patience_seconds` in any case."""
 
     def __init__(self, patience_seconds: float) -> None:
         self._patience = patience_seconds
@@ -39,10 +40,10 @@ class Waiting(Generic[T]):
         return member in self._members
 
     def enter(self, member: T, shares: Sequence[Share], total: int, now: float) -> list[T] | None:
-        """Lets one in: who must leave for that, or None where there is no place for him.
+        """Admits a member. Returns the members that must leave for it, or None if there is no place.
 
-        1. A share that is full: the one of the same origin who has waited longest leaves, if he has had his time.
-        2. All places are taken: the same for the origin that has the most of them.
+        1. If a share is full, the member of that origin that has waited longest leaves, if its time is over.
+        2. If all places are taken, the same holds for the origin that has the most of them.
         """
         leaving: list[T] = []
         for share in shares:
@@ -57,14 +58,14 @@ class Waiting(Generic[T]):
         return leaving
 
     def leave(self, member: T) -> None:
-        """One has gone, or has shown who he is. Safe to call again."""
+        """Removes a member: it has gone, or somebody has vouched for it. Repeatable."""
         self._members.pop(member, None)
 
     def _of(self, origin: str, leaving: Sequence[T]) -> list[T]:
         return [one for one, (origins, _) in self._members.items() if origin in origins and one not in leaving]
 
     def _of_the_most(self, leaving: Sequence[T]) -> list[T]:
-        """The members of the origin that has the most, by what each of them names first."""
+        """The members of the origin that has the most. Each counts for its first origin."""
         by_origin: dict[str, list[T]] = {}
         for one, (origins, _) in self._members.items():
             if one not in leaving:
@@ -72,7 +73,7 @@ class Waiting(Generic[T]):
         return max(by_origin.values(), key=len, default=[])
 
     def _give_up(self, same: Sequence[T], leaving: list[T], now: float) -> bool:
-        """Whether the one of these who came first has had his time; then he leaves."""
+        """Makes the first of these members leave, if its time is over. Returns whether it does."""
         if not same or now - self._members[same[0]][1] < self._patience:
             return False
         leaving.append(same[0])
@@ -80,7 +81,7 @@ class Waiting(Generic[T]):
 
 
 def network_of(address: str) -> str:
-    """Whose share an address counts for: the address itself, and of IPv6 its network of 64 bits."""
+    """The origin of an address: the address itself, or for IPv6 its network of 64 bits."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

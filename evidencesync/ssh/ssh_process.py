@@ -1,9 +1,9 @@
-"""The user's ssh as a child of this process: its pipes, what it states about the server, and why it failed.
+"""Runs the user's ssh as a child process: its pipes, the facts that it logs about the server, and the reason if it fails.
 
-Four streams: the remote command's input and output are pipes of a megabyte, its stderr is kept for messages, and ssh's own log
-comes over a pipe that ssh opens by its name in /proc (ssh closes every other descriptor that it is started with). What ssh asks
-a person, it asks on the terminal. The child stays in our process group for that, and does not hear Ctrl-C: whoever uses it hears
-it, has a last word with the other end, and ends it.
+There are four streams. The remote command's input and output are pipes of a megabyte. Its stderr is kept for messages. ssh's
+own log comes over a pipe that ssh opens by its name in /proc, since ssh closes every other inherited descriptor. ssh asks a
+person on the terminal. Therefore the child stays in our process group. SIGINT is blocked in it: at Ctrl-C, our process says
+goodbye to the other end, and then ends ssh.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from evidencesync.custody.documents import SshPeer
 from evidencesync.errors import ConnectError, EvidenceSyncError, LinkLostError, ResourcesError
 from evidencesync.evidence.display import safe_text
 from evidencesync.limits import KIB, MAX_STDERR
-from evidencesync.ssh.explain import FAILED, Ended, contradicted, elsewhere, explain_end, explain_login, explain_no_word
+from evidencesync.ssh.explain import FAILED, Ended, contradicted, explain_end, explain_login, explain_no_output, other_destination
 from evidencesync.ssh.log import SshLog
 from evidencesync.ssh.options import SshOptions, missing_program
 from evidencesync.ssh.recorded import held_to_revocations
@@ -37,8 +37,8 @@ _PIPE_BYTES: Final = 1024 * KIB
 _READ: Final = 64 * KIB  # all that the pipe of a log holds
 _SHOWN_STDERR: Final = 600  # characters of the remote end's messages in one of ours
 _LOOK_SECONDS: Final = 0.5  # without a limit on the wait, a lock in the main thread would hold back Ctrl-C on some systems
-# How long a login may take where nobody is there to be asked, or to lose patience: ssh waits while a server says anything.
-# The limit on silence counts for each address of a name.
+# How long a login may take without a person: ssh waits for ever while a server sends anything. The timeout for silence applies to
+# each address of a name.
 _LOGIN_SECONDS: Final = 120.0
 _LOGIN_TIMEOUTS: Final = 4
 _STATUS_SECONDS: Final = 5.0  # how long an exit status may come after the end of the stream
@@ -47,20 +47,20 @@ _END_SECONDS: Final = 2.0  # for an ssh that was told to end, and gives the term
 
 
 class SshProcess:
-    """One ssh and its session. One thread may read `source`, another write `sink`; neither descriptor is closed but by `kill`.
+    """One ssh process and its session. One thread may read `source`, another may write `sink`; only `release` closes them.
 
-    `wait_ready` comes first; after the end of `source`, `end` says what it means. `kill` in any case.
+    Call `wait_ready` first, `end` after the end of `source`, and `kill` in any case.
     """
 
     def __init__(self, route: Sequence[Hop], options: SshOptions, wanted: str, *, subsystem: bool = False) -> None:
-        """Starts it. `wanted` is a command line for the account's shell, or the name of a subsystem.
+        """Starts ssh. `wanted` is a command line for the account's shell, or the name of a subsystem.
 
-        Raises ConfigurationError where there is no such program, ResourcesError where the system has no room for one, and
-        HostKeyError where it cannot be known which host keys are revoked.
+        Raises ConfigurationError if there is no such program, ResourcesError if the system cannot start a process, and
+        HostKeyError if it cannot be known which host keys are revoked.
         """
         self.route = tuple(route)
         self.logs = tuple(SshLog() for _ in route)
-        self.has_spoken = False
+        self.has_received = False
         self._options = options
         self._person = options.person
         self._stderr = bytearray()
@@ -78,7 +78,7 @@ class SshProcess:
         try:
             self._start(wanted, subsystem=subsystem)
         except BaseException:
-            self._give_back()
+            self._return_terminal()
             raise
 
     def _start(self, wanted: str, *, subsystem: bool) -> None:
@@ -110,7 +110,7 @@ class SshProcess:
             self._ours = ours.pop_all()
 
     def _error_stream(self, ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[int, int]:
-        """A pipe; where a person is there, a terminal of our own: ssh asks for a touch there, and nowhere if it is none."""
+        """A pipe for stderr; with a person, a pseudo-terminal: ssh prints requests to touch a token only to a terminal."""
         if self._person is None:
             return _pipe(ours, theirs)
         try:
@@ -124,11 +124,11 @@ class SshProcess:
 
     @property
     def process_id(self) -> int:
-        """The child's."""
+        """The child's process id."""
         return 0 if self._process is None else self._process.pid
 
     def wait_ready(self) -> SshPeer:
-        """Waits until ssh has logged in: what is on record of the server. Raises the error that it failed with."""
+        """Waits until ssh has logged in, and returns the facts about the server. Raises the error with which it failed."""
         limit = _LOGIN_SECONDS + _LOGIN_TIMEOUTS * self._options.timeout_seconds
         until = time.monotonic() + (limit if self._person is None else math.inf)
         with self._lock:
@@ -136,14 +136,14 @@ class SshProcess:
                 if time.monotonic() > until:
                     raise LinkLostError(f"{self.route[-1].where} has not completed the login in {limit:g} seconds")
                 self._changed.wait(_LOOK_SECONDS)
-        self._give_back()
+        self._return_terminal()
         if any(log.contradiction is not None or log.host_key is None for log in self.logs):
-            self.wait(_MORE_SECONDS)  # no login as ssh makes one: it may have more to say
+            self.wait(_MORE_SECONDS)  # no real login: the log may get the reason a little later
         if self._is_over and not self._is_logged_in:
             raise explain_login(self._ended())
-        self._require_truth()
+        self._require_consistent_logs()
         for hop, log in zip(self.route, self.logs, strict=True):
-            if (error := elsewhere(hop, log)) is not None:
+            if (error := other_destination(hop, log)) is not None:
                 raise error
         return self.peer
 
@@ -153,7 +153,7 @@ class SshProcess:
 
     @property
     def peer(self) -> SshPeer:
-        """The server as ssh has authenticated it, for a manifest. Raises ConnectError where ssh does not say."""
+        """The server as ssh has authenticated it, for a manifest. Raises ConnectError if ssh does not log its host key."""
         hop, log = self.route[-1], self.logs[-1]
         if log.host_key is None:
             raise ConnectError(
@@ -176,40 +176,40 @@ class SshProcess:
         text = " | ".join([safe_text(line.rstrip(b"\r")) for line in said.split(b"\n") if line.strip()][-5:])
         return text if len(text) <= _SHOWN_STDERR else "…" + text[-_SHOWN_STDERR:]
 
-    def begin_hearing(self) -> None:
-        """To be called with the first bytes of `source` in hand. Raises ProtocolError for a server that lies about itself.
+    def begin_receiving(self) -> None:
+        """Must be called when the first bytes of `source` have arrived. Raises ProtocolError for a server that forges ssh's log.
 
-        Whatever ssh has stated about the connection it has stated before these bytes, so all of it is known now.
+        ssh has logged all facts about the connection before these bytes, so all of them are known now.
         """
-        if not self.has_spoken:
-            self.has_spoken = True
+        if not self.has_received:
+            self.has_received = True
             with self._lock:
                 if not self._is_closed:
                     self._drain()
-            self._require_truth()
+            self._require_consistent_logs()
             for log in self.logs:
-                log.settle()
+                log.end_login()
 
     def end(self) -> EvidenceSyncError | None:
-        """To be called at the end of `source`: why the session has ended. None: the remote command has finished, with a word."""
+        """Must be called at the end of `source`. Returns why the session ended; None if the remote command finished normally."""
         is_over = self.wait(_STATUS_SECONDS)
         if self._is_closed:
             return LinkLostError("the connection was closed")
         if not is_over:  # the remote command has closed its output, and goes on
-            return None if self.has_spoken else explain_no_word(None, self.stderr_text)
+            return None if self.has_received else explain_no_output(None, self.stderr_text)
         ended = self._ended()
         if not self._is_logged_in:
             return explain_login(ended)
         status, log = ended.status, self.logs[-1]
         failed_itself = status < 0 or (status == FAILED and log.exit_status is None)
-        if failed_itself and self.has_spoken:
+        if failed_itself and self.has_received:
             return explain_end(ended) if status >= 0 else LinkLostError("the process that carried the connection has ended")
         if failed_itself:
             return explain_login(ended) if status >= 0 else LinkLostError("the process that carried the connection has ended")
-        return None if self.has_spoken else explain_no_word(status, ended.stderr)
+        return None if self.has_received else explain_no_output(status, ended.stderr)
 
     def wait(self, seconds: float) -> bool:
-        """Waits until ssh has ended, and so long at the most; whether it has."""
+        """Waits until ssh has ended, at most for some seconds. Returns whether it has."""
         until = time.monotonic() + seconds
         with self._lock:
             while not (self._is_over or self._is_closed) and (left := until - time.monotonic()) > 0:
@@ -217,21 +217,21 @@ class SshProcess:
             return self._is_over
 
     def kill(self) -> None:
-        """Ends it at once, and lets go of everything. Whoever waits for `source` is woken by its end. Repeatable."""
+        """Ends ssh at once. A thread that reads `source` gets its end. Repeatable."""
         with self._lock:
             if self._is_closed:
                 return
             self._is_closed = True
             self._changed.notify_all()
         self._end_process()
-        self._give_back()
+        self._return_terminal()
         self._watcher.join()
 
     def _end_process(self) -> None:
-        """Ends it, if it has begun; nothing is then written to our own pipes any more."""
+        """Ends the process, if it has been started. Nothing writes to our own pipes after that."""
         if (process := self._process) is None:
             return
-        process.terminate()  # it may have the terminal in its hands: it gives it back first
+        process.terminate()  # not SIGKILL: ssh may have changed the terminal's modes, and restores them first
         try:
             process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
@@ -241,17 +241,17 @@ class SshProcess:
             self._waiter.join()
 
     def end_input(self) -> None:
-        """Nothing more will be written: ssh sends what it has, and then says so to the other end. Repeatable."""
+        """Closes `sink`: ssh sends what it has, and then the end of the stream. Repeatable."""
         self._sink_owner.close()
 
-    def let_go(self) -> None:
-        """Closes our ends of the pipes, after `kill`, and once nobody reads or writes any more. Repeatable."""
+    def release(self) -> None:
+        """Closes our ends of the pipes. Only after `kill`, and when no thread reads or writes any more. Repeatable."""
         self._ours.close()
 
-    # What comes besides.
+    # Log and stderr.
 
     def _watch(self) -> None:
-        """Takes in log and stderr, until the process has ended and all that it said is here."""
+        """Reads logs and stderr until the process has ended and all of them has been read."""
         with selectors.DefaultSelector() as selector:
             for descriptor in (*self._log_ends, self._errors, self._wake):
                 os.set_blocking(descriptor, False)
@@ -263,16 +263,16 @@ class SshProcess:
                         selector.unregister(self._errors)
                     self._is_over = is_ending
                     if self._is_over or self.logs[-1].is_authenticated:
-                        self._give_back()
+                        self._return_terminal()
                     self._changed.notify_all()
 
     def _drain(self) -> bool:
-        """Takes what has come until now, and no more: a server that talks without end could keep us here, and the lock.
+        """Reads what has arrived until now, and no more: a server that sends without end could keep us here, with the lock.
 
-        Whether stderr may still say something; a log ends with its process alone.
+        Returns whether stderr is still open. A log ends only with its process.
         """
         for descriptor, log in zip(self._log_ends, self.logs, strict=True):
-            for line in log.feed(_read_some(descriptor) or b""):
+            for line in log.update(_read_some(descriptor) or b""):
                 _LOG.info("%s", safe_text(line, _SHOWN_STDERR))
         taken = 0
         while taken < _READ and (data := _read_some(self._errors)):  # a terminal gives little at a time
@@ -283,9 +283,9 @@ class SshProcess:
         return taken >= _READ or data is None
 
     def _show(self, data: bytes) -> None:
-        """What comes on stderr before the login is complete is the server's banner, or from ssh to the person.
+        """Shows stderr to the person before the login is complete: then it is the server's banner, or a message of ssh.
 
-        After it, the remote command says it: that is kept for a message, and shown where everything is.
+        After the login it comes from the remote command: it is kept for an error message, and logged.
         """
         if self._shown >= MAX_STDERR:
             return
@@ -302,8 +302,8 @@ class SshProcess:
             self._process.wait()
             os.write(self._waker, b"\0")
 
-    def _give_back(self) -> None:
-        """The terminal is ours again. Repeatable."""
+    def _return_terminal(self) -> None:
+        """Takes the terminal back from ssh. Repeatable."""
         with self._lock:
             person, self._lent_to = self._lent_to, None
         if person is not None:
@@ -313,14 +313,14 @@ class SshProcess:
         status = FAILED if self._process is None else self._process.wait()
         return Ended(self.route, self.logs, status, self.stderr_text, self._options.timeout_seconds)
 
-    def _require_truth(self) -> None:
+    def _require_consistent_logs(self) -> None:
         for hop, log in zip(self.route, self.logs, strict=True):
             if log.contradiction is not None:
                 raise contradicted(hop, log)
 
 
 def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
-    """A pipe, and who closes which end."""
+    """A pipe. Each stack closes one end of it."""
     source, sink = os.pipe()
     reader.callback(os.close, source)
     writer.callback(os.close, sink)
@@ -328,10 +328,10 @@ def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[i
 
 
 def _log_stream(ours: contextlib.ExitStack) -> tuple[int, str]:
-    """Where a log is read, and the name under which ssh opens it to write: it closes every descriptor that it is started with.
+    """A stream for a log: the descriptor to read it, and the name by which ssh opens it: ssh closes inherited ones.
 
-    A pipe of ours has a name in /proc, and leaves no trace. Where that is closed to others (a program that is privileged by its
-    file, no /proc at all) there is a pipe in a folder of its own.
+    A pipe of ours has a name in /proc, and leaves no trace. If children cannot open that (a program with file privileges, no
+    /proc), a FIFO in a temporary folder is used.
     """
     if _is_open_to_children():
         source, sink = _pipe(ours, ours)
@@ -341,7 +341,7 @@ def _log_stream(ours: contextlib.ExitStack) -> tuple[int, str]:
     folder = ours.enter_context(tempfile.TemporaryDirectory(prefix="evidencesync-"))
     name = os.path.join(folder, "log")
     os.mkfifo(name, 0o600)
-    source = os.open(name, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)  # also to write: so it does not end before it has begun
+    source = os.open(name, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)  # O_RDWR: else it would be at its end until ssh opens it
     ours.callback(os.close, source)
     return source, name
 
@@ -360,7 +360,7 @@ def _enlarge(descriptor: int) -> None:
 
 
 def _read_some(descriptor: int) -> bytes | None:
-    """What has come; None where nothing has, empty at the end."""
+    """The bytes that have arrived; None if there are none, empty at the end."""
     try:
         return os.read(descriptor, _READ)
     except BlockingIOError:
@@ -371,7 +371,7 @@ def _read_some(descriptor: int) -> bytes | None:
 
 @contextlib.contextmanager
 def _interrupt_held_back() -> Iterator[None]:
-    """A process that is started here does not hear Ctrl-C, nor does what it starts on the way to the server."""
+    """Blocks SIGINT: a process that is started meanwhile, and the processes that it starts, ignore Ctrl-C."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield

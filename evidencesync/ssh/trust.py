@@ -1,7 +1,7 @@
-"""Host keys as the user's ssh sees them: what a server shows, and what is recorded for it.
+"""Fetches the host key of a server with the user's ssh, for `host trust`.
 
-There is no trust on first use: what is not recorded is refused. `host trust` is how a key is recorded, after a person has
-compared its fingerprint.
+There is no trust on first use: a key that is not recorded is refused. `host trust` records a key after a person has compared its
+fingerprint.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NO_LOGIN: Final = ("-o", "PreferredAuthentications=none")
 
 @dataclass(frozen=True, slots=True)
 class FetchedHostKey:
-    """A server's host key. `line` is its type and itself as a known_hosts file has them; None for one that is known already."""
+    """A server's host key. `line` is its type and base64, as for a known_hosts file; None for a key that is known already."""
 
     hop: Hop
     key: ServerKey
@@ -33,16 +33,16 @@ class FetchedHostKey:
 
 
 def fetch_host_key(address: Address, options: SshOptions) -> FetchedHostKey:
-    """The key that the server at an address shows and proves to hold. Logs in to jump hosts, not to the server.
+    """The key that the server at an address shows and proves to hold. Logs in to jump hosts, but not to the server.
 
-    Raises HostKeyChangedError where another one is recorded or this one is revoked, and what connecting raises.
+    Raises HostKeyChangedError if another key is recorded or this one is revoked, and what connecting raises.
     """
     hop, key = _see(address, options, _NO_LOGIN)
     return _fetch_unknown(address, options) if key is None else FetchedHostKey(hop, key, None)
 
 
 def _fetch_unknown(address: Address, options: SshOptions) -> FetchedHostKey:
-    """ssh writes a key that it has not seen into a known_hosts file of our own, once the server has proved to hold it."""
+    """Lets ssh write the unknown key into a temporary known_hosts file, which it does after the server has proved to hold it."""
     with tempfile.TemporaryDirectory(prefix="evidencesync-") as folder:
         file = Path(folder, "known_hosts")
         learning = (
@@ -62,9 +62,9 @@ def _fetch_unknown(address: Address, options: SshOptions) -> FetchedHostKey:
 
 
 def _see(address: Address, options: SshOptions, more: tuple[str, ...]) -> tuple[Hop, ServerKey | None]:
-    """Connects as far as the host key; None where it is not recorded. Raises what ends that earlier.
+    """Connects until the host key is checked. The key is None if it is not recorded. Raises what fails before that.
 
-    A jump host's key that is not recorded is to be trusted first: that is raised, too.
+    Also raises for a jump host whose key is not recorded: that one must be trusted first.
     """
     route = find_route(address, options, more)
     child = SshProcess(route, options, "exit")
@@ -79,7 +79,7 @@ def _see(address: Address, options: SshOptions, more: tuple[str, ...]) -> tuple[
             raise
     finally:
         child.kill()
-        child.let_go()
+        child.release()
     shown = child.logs[-1].host_key
     if shown is None:
         raise ConnectError(f"ssh does not say which host key {route[-1].where} has shown")

@@ -1,14 +1,13 @@
-"""The TCP connection under our SSH server: what went over it, whether it still moves, and when a writer has to wait.
+"""A layer between a TCP socket and asyncssh's server: it counts bytes, and adds flow control that asyncssh lacks.
 
-asyncssh opens its own sockets unless it is given a tunnel: an object whose `create_server` makes them. Through that door a thin
-protocol and transport come between the socket and asyncssh.
-It counts what passes, ciphertext and all, and it does three things that asyncssh leaves out:
-- asyncssh ignores the transport's call to pause, so a slow link would gather a whole SSH window in memory, and a keepalive would
-  wait behind it for minutes. Here the call reaches the channel's writer.
-- asyncssh writes an ignore packet and a data packet for each 32 KiB, each with a system call and a TCP segment of its own. Here
-  what is written in one turn of the event loop is joined into large writes.
-- asyncssh looks at all that the socket has given before anybody else has a turn, and copies the rest of it for each packet. A
-  client that sends thousands of small ones would hold up all others. Here it is given little at a time, and for a moment only.
+asyncssh opens its own sockets unless it gets a tunnel: an object whose `create_server` makes them. This module is such a
+tunnel, with a thin protocol and transport. It counts all bytes, ciphertext included, and does three things that asyncssh leaves
+out: - asyncssh ignores the transport's call to pause, so a slow link would gather a whole SSH window in memory, and a keepalive
+would wait behind it for minutes. Here the call reaches the channel's writer. - asyncssh writes an ignore packet and a data
+packet for each 32 KiB, each with a system call and a TCP segment of its own. Here what is written in one turn of the event loop
+is joined into large writes. - asyncssh processes everything that it gets in one turn of the event loop, and copies the rest for
+each packet. A client that sends thousands of small packets would block all others. Here it gets a little at a time, and only
+for a moment.
 """
 
 from __future__ import annotations
@@ -43,9 +42,9 @@ class LinkProgress:
     backlog: bool
 
     def is_alive(self, now: LinkProgress) -> bool:
-        """Whether the link has moved since: something came, or the kernel, which was full, took more.
+        """Whether the link has moved since: bytes arrived, or the kernel, whose buffer was full, took more.
 
-        What a kernel with room takes says nothing, or our own keepalives would keep a dead link alive.
+        A kernel with room takes bytes of a dead link, too: otherwise our own keepalives would make it look alive.
         """
         return now.received != self.received or (self.backlog and now.taken != self.taken)
 
@@ -59,9 +58,9 @@ class Wire:
         self.paused = False
         self.on_change: Callable[[], None] | None = None
         self.most_received: int | None = None
-        """More than so many bytes, all in all, are not taken; None: as many as come."""
+        """The most bytes that are accepted in total; None: no limit."""
         self.most_queued: int | None = None
-        """Who lets so much lie that was sent to him is dropped; None: it may be as much as there is to say."""
+        """A client that leaves more bytes than this unread is dropped; None: no limit."""
         self._transport: JoiningTransport | None = None
 
     def progress(self) -> LinkProgress:
@@ -70,7 +69,7 @@ class Wire:
         return LinkProgress(self.received, self.sent - queued, backlog=queued > 0)
 
     def attach(self, transport: asyncio.Transport) -> JoiningTransport:
-        """Takes over a new connection."""
+        """Attaches a new connection, and returns the transport for asyncssh."""
         transport.set_write_buffer_limits(high=_SOCKET_HIGH, low=_SOCKET_LOW)
         _bound_kernel_queue(transport.get_extra_info("socket"))
         self._transport = JoiningTransport(self, transport)
@@ -98,7 +97,7 @@ def _bound_kernel_queue(sock: socket.socket | None) -> None:
 
 
 class JoiningTransport(asyncio.Transport):
-    """What asyncssh writes to: counts, and joins small writes until the event loop turns or 128 KiB are there."""
+    """The transport that asyncssh writes to: counts bytes, and joins small writes up to 128 KiB or until the event loop turns."""
 
     def __init__(self, wire: Wire, transport: asyncio.Transport) -> None:
         super().__init__()
@@ -142,11 +141,11 @@ class JoiningTransport(asyncio.Transport):
             self._transport.write(data)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """asyncssh's connections, tunnelled ones too, ask the transport below them: so each of them can name its wire."""
+        """Returns the wire under the name WIRE: asyncssh's connections pass this question on to their transport."""
         return self._wire if name == WIRE else self._transport.get_extra_info(name, default)
 
     def is_closing(self) -> bool:
-        """Whether the socket is on its way out."""
+        """Whether the socket is being closed."""
         return self._transport.is_closing()
 
     def close(self) -> None:
@@ -155,13 +154,13 @@ class JoiningTransport(asyncio.Transport):
         self._transport.close()
 
     def abort(self) -> None:
-        """What the kernel takes at once of what is pending (SSH's farewell) goes out; the rest is dropped."""
+        """Sends what the kernel takes at once (SSH's disconnect message), and drops the rest."""
         self.flush()
         self._transport.abort()
 
 
 class WireProtocol(asyncio.Protocol):
-    """Stands between the socket and asyncssh's connection. `gone` is told of its end."""
+    """The protocol between the socket and asyncssh's connection. `gone` is called at its end."""
 
     def __init__(self, wire: Wire, inner: asyncio.Protocol, gone: Callable[[Wire], None]) -> None:
         self._wire = wire
@@ -179,17 +178,17 @@ class WireProtocol(asyncio.Protocol):
         self._inner.connection_made(self._wire.attach(transport))
 
     def data_received(self, data: bytes) -> None:
-        """What the socket gave. asyncssh holds all of it, without a bound, while it looks at one packet."""
+        """Takes bytes from the socket, up to the limit: asyncssh holds them without a bound while it processes a packet."""
         most = self._wire.most_received
         if most is not None and self._wire.received + len(data) > most:
             self._wire.abort()
             return
         self._wire.received += len(data)
         self._left += data
-        self._give()
+        self._pass_on()
 
-    def _give(self) -> None:
-        """Gives what is left, until that has taken its time; then it goes on when all others have had their turn."""
+    def _pass_on(self) -> None:
+        """Passes bytes on to asyncssh for some milliseconds. The rest follows when all other connections have had a turn."""
         left, until = self._left, self._loop.time() + _TURN_SECONDS
         for at in range(0, len(left), _PIECE):
             if self._transport is None or self._transport.is_closing():
@@ -197,13 +196,13 @@ class WireProtocol(asyncio.Protocol):
             if at and self._loop.time() >= until:
                 self._left = left[at:]
                 self._transport.pause_reading()
-                self._loop.call_soon(self._go_on)
+                self._loop.call_soon(self._continue)
                 return
             self._inner.data_received(left[at : at + _PIECE])
         self._left = b""
 
-    def _go_on(self) -> None:
-        self._give()
+    def _continue(self) -> None:
+        self._pass_on()
         if not self._left and self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 

@@ -21,7 +21,7 @@ from evidencesync.errors import (
     UnkeptReceiptError,
     VersionError,
 )
-from evidencesync.source.changes import Notices, Sight, is_silent, look
+from evidencesync.source.changes import ChangeNotices, SourceSnapshot, is_silent, look
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.origin import file_system_of
 
@@ -79,7 +79,7 @@ class Decision:
 
     intervals: WatchIntervals
     in_vault: bytes | None
-    seen: Sight | None = None
+    seen: SourceSnapshot | None = None
     has_looked: bool = False
     _must_look: bool = True
     _is_ready: bool = False
@@ -109,15 +109,15 @@ class Decision:
         is_idle = self._changed_at is None and not self._is_hinted and self._is_told
         return Wait(at - now, for_hint=is_idle)
 
-    def saw(self, sight: Sight | None, began: float, ended: float, *, is_told: bool) -> None:
+    def saw(self, snapshot: SourceSnapshot | None, began: float, ended: float, *, is_told: bool) -> None:
         """A look is over; None: the source is not there. `is_told`: from now on the kernel tells of changes."""
-        before, self.seen = self.seen, sight
+        before, self.seen = self.seen, snapshot
         self.has_looked, self._must_look, self._is_hinted, self._is_ready = True, False, False, False
-        self._looked_at, self._cost, self._is_told = ended, ended - began, is_told and sight is not None
-        if sight is None or sight.digest == self.in_vault:
+        self._looked_at, self._cost, self._is_told = ended, ended - began, is_told and snapshot is not None
+        if snapshot is None or snapshot.digest == self.in_vault:
             self._changed_at = None
             return
-        if self._changed_at is None or before is None or before.digest != sight.digest:
+        if self._changed_at is None or before is None or before.digest != snapshot.digest:
             self._same_since = ended
         if self._changed_at is None:
             self._changed_at = ended
@@ -171,7 +171,7 @@ def is_final(error: EvidenceSyncError) -> bool:
 class Observer(Protocol):
     """Looks at the source, and waits."""
 
-    def look(self) -> Sight | None:
+    def look(self) -> SourceSnapshot | None:
         """See `evidencesync.source.changes.look`."""
 
     @property
@@ -191,7 +191,7 @@ class Listener(Protocol):
     def unchanged(self) -> None:
         """The first look has seen what was pushed before."""
 
-    def changed(self, sight: Sight) -> None:
+    def changed(self, snapshot: SourceSnapshot) -> None:
         """A look has seen what is not in the vault; said once until it is."""
 
     def gone(self) -> None:
@@ -208,7 +208,7 @@ class Listener(Protocol):
 
 
 def watch(
-    decision: Decision, observer: Observer, push: Callable[[Sight], None], listener: Listener, clock: Callable[[], float]
+    decision: Decision, observer: Observer, push: Callable[[SourceSnapshot], None], listener: Listener, clock: Callable[[], float]
 ) -> NoReturn:
     """Looks, waits and pushes until something ends it: KeyboardInterrupt, or an error that no retry can mend.
 
@@ -237,9 +237,9 @@ def watch(
 def _look(decision: Decision, observer: Observer, listener: Listener, clock: Callable[[], float]) -> None:
     was_first, was_there, was_all_in = not decision.has_looked, decision.seen is not None, decision.is_all_in_vault
     began = clock()
-    sight = observer.look()
-    decision.saw(sight, began, clock(), is_told=observer.is_told)
-    if sight is None:
+    snapshot = observer.look()
+    decision.saw(snapshot, began, clock(), is_told=observer.is_told)
+    if snapshot is None:
         if was_there or was_first:
             listener.gone()
         return
@@ -249,13 +249,13 @@ def _look(decision: Decision, observer: Observer, listener: Listener, clock: Cal
         if was_first:
             listener.unchanged()
     elif was_all_in or was_first or not was_there:
-        listener.changed(sight)
+        listener.changed(snapshot)
 
 
 class SourceObserver:
     """A source as `evidencesync.watch.watch` sees it. What is told is only ever a reason to look."""
 
-    def __init__(self, root: bytes, rules: FilterRules, notices: Notices) -> None:
+    def __init__(self, root: bytes, rules: FilterRules, notices: ChangeNotices) -> None:
         self._root = root
         self._rules = rules
         self._notices = notices
@@ -266,13 +266,13 @@ class SourceObserver:
         """See Observer."""
         return self._notices.complete and not self._is_silent
 
-    def look(self) -> Sight | None:
+    def look(self) -> SourceSnapshot | None:
         """See Observer."""
         self._notices.begin()
-        sight = look(self._root, self._rules, self._notices.meet)
+        snapshot = look(self._root, self._rules, self._notices.meet)
         self._notices.end()
         self._is_silent = is_silent(file_system_of(self._root))
-        return sight
+        return snapshot
 
     def wait(self, seconds: float) -> bool:
         """See Observer."""
@@ -286,7 +286,7 @@ class SourceObserver:
 @contextlib.contextmanager
 def open_observer(root: bytes, rules: FilterRules) -> Iterator[SourceObserver]:
     """Opens an observer of a source, and closes it at the end of the `with` block."""
-    notices = Notices()
+    notices = ChangeNotices()
     try:
         yield SourceObserver(root, rules, notices)
     finally:

@@ -18,7 +18,7 @@ import pytest
 from evidencesync.errors import SourceNotFoundError, SourceReadError, UsageError
 from evidencesync.limits import KIB, MIB
 from evidencesync.source.device import find_device, open_device
-from evidencesync.source.least import least_content
+from evidencesync.source.minimum_size import minimum_bytes
 from evidencesync.source.origin import device_facts, device_warnings
 from evidencesync.source.root import resolve_source
 from evidencesync.verify.audit import audit_vault
@@ -78,12 +78,12 @@ def test_what_a_full_device_takes_is_told_before_it_is_read_and_of_one_with_free
     with loop_device(image, require_program, read_only=False) as device:
         before = device.stat()
         source = resolve_source(device)
-        assert least_content(source) == 64 * MIB
+        assert minimum_bytes(source) == 64 * MIB
         assert device.stat().st_atime_ns == before.st_atime_ns
         with device.open("r+b") as file:
             file.seek(32 * MIB)
             file.write(bytes(2 * MIB))
-        assert least_content(source) == 0
+        assert minimum_bytes(source) == 0
 
 
 def test_an_unchanged_device_is_linked_and_an_edit_costs_its_own_bytes(

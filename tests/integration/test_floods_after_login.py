@@ -12,10 +12,10 @@ import asyncssh
 import pytest
 from asyncssh.packet import Boolean, String, UInt32
 
-from evidencesync.ssh import narrowing
+from evidencesync.ssh import asyncssh_limits
 from evidencesync.ssh import server as server_module
+from evidencesync.ssh.asyncssh_limits import Blocks
 from evidencesync.ssh.channel import HIGH_WATER, ServedChannel
-from evidencesync.ssh.narrowing import Blocks
 from tests.integration.test_ssh_server import running
 from tests.support.patience import PATIENCE_SECONDS
 
@@ -40,7 +40,7 @@ async def until_lost(connection: asyncssh.SSHClientConnection) -> None:
 
 
 def test_who_never_ends_an_exchange_of_keys_and_goes_on_asking_is_dropped(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(narrowing, "_HELD_BACK", 64 * 1024)
+    monkeypatch.setattr(asyncssh_limits, "_HELD_BACK", 64 * 1024)
 
     async def scenario() -> None:
         async with running(keys, timeout_seconds=0) as embedded, embedded.raw() as connection:
@@ -62,7 +62,7 @@ def test_no_stranger_is_listened_to_for_as_many_packets_as_fit_his_bytes(
     keys: Path, monkeypatch: pytest.MonkeyPatch, logs_in: bool
 ) -> None:
     """The smallest packet has 16 bytes, so these are some 60,000 before the login, and each costs the server time."""
-    monkeypatch.setattr(narrowing, "_PROOF_PACKETS", 300)
+    monkeypatch.setattr(asyncssh_limits, "_PROOF_PACKETS", 300)
     taken = 0
 
     def take(*_: object) -> bool:
@@ -104,7 +104,7 @@ def test_no_stranger_is_listened_to_for_as_many_packets_as_fit_his_bytes(
 
 
 def test_who_is_vouched_for_may_send_as_many_packets_as_he_likes(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(narrowing, "_PROOF_PACKETS", 300)
+    monkeypatch.setattr(asyncssh_limits, "_PROOF_PACKETS", 300)
 
     async def scenario() -> None:
         async with running(keys) as embedded, embedded.raw() as connection:
@@ -125,7 +125,7 @@ def test_who_exchanges_keys_again_and_again_and_ends_each_is_served(
     keys: Path, monkeypatch: pytest.MonkeyPatch, rounds: int
 ) -> None:
     """What was held back before is not counted any more."""
-    monkeypatch.setattr(narrowing, "_HELD_BACK", 64 * 1024)
+    monkeypatch.setattr(asyncssh_limits, "_HELD_BACK", 64 * 1024)
 
     async def scenario() -> None:
         async with running(keys) as embedded, embedded.raw() as connection:

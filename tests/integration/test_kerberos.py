@@ -45,7 +45,7 @@ class Realm:
             return child.wait_ready()
         finally:
             child.kill()
-            child.let_go()
+            child.release()
 
 
 @pytest.fixture(scope="module")

@@ -46,13 +46,13 @@ def started(address: Address, options: SshOptions, wanted: str, *, subsystem: bo
         yield child
     finally:
         child.kill()
-        child.let_go()
+        child.release()
 
 
 def read_all(child: SshProcess) -> bytes:
     found = b""
     while block := os.read(child.source, 65536):
-        child.begin_hearing()
+        child.begin_receiving()
         found += block
     return found
 

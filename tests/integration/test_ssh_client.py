@@ -336,7 +336,7 @@ def test_a_server_that_hangs_up_before_it_shows_who_it_is_is_no_interrupted_tran
     sshd: Sshd, fake_server: Callable[[Callable[[socket.socket], object]], int]
 ) -> None:
     port = fake_server(lambda sock: sock.close())
-    with pytest.raises(LinkLostError, match="before it showed who it is") as raised:
+    with pytest.raises(LinkLostError, match="before it proved its identity") as raised:
         asyncio.run(open_channel(Address.parse(f"ssh://127.0.0.1:{port}/v"), sshd.options(), ["true"]))
     assert "does it let this machine in" in str(raised.value.hint)
 

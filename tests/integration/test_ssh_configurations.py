@@ -390,7 +390,7 @@ def _ours(world: World, row: Row, config: Path) -> Outcome:
         assert peer.port == world.sshd.port
         said = b""
         while block := os.read(child.source, 65536):
-            child.begin_hearing()
+            child.begin_receiving()
             said += block
         assert child.end() is None
         return Outcome(0, said, child.logs[-1].login_key or "", sum(log.is_authenticated for log in child.logs))
@@ -399,7 +399,7 @@ def _ours(world: World, row: Row, config: Path) -> Outcome:
     finally:
         if child is not None:
             child.kill()
-            child.let_go()
+            child.release()
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

@@ -113,7 +113,7 @@ def test_who_shows_a_revoked_key_is_not_told_who_we_are(sshd: Sshd, tmp_path: Pa
         assert child.logs[-1].login_key is None
     finally:
         child.kill()
-        child.let_go()
+        child.release()
 
 
 def test_a_key_that_is_revoked_for_the_host_is_not_offered_for_trust(sshd: Sshd, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from evidencesync.errors import EvidenceSyncError, LinkLostError
 from evidencesync.localstate.watched import WatchedKey, WatchMemory
-from evidencesync.source.changes import Sight
+from evidencesync.source.changes import SourceSnapshot
 from evidencesync.source.filters import FilterRules
 from evidencesync.watch.watch import Decision, SourceObserver, WatchIntervals, open_observer, watch
 from tests.support.bench_of_evidence import Bench, make_bench
@@ -63,7 +63,7 @@ class LongWatch:
     def is_told(self) -> bool:
         return self.observer.is_told
 
-    def look(self) -> Sight | None:
+    def look(self) -> SourceSnapshot | None:
         return self.observer.look()
 
     def wait(self, seconds: float) -> bool:
@@ -97,7 +97,7 @@ class LongWatch:
             (self.source / "folder").rmdir()
         (self.source / "log").write_text(f"{self.count}\n")
 
-    def push(self, sight: Sight) -> None:
+    def push(self, sight: SourceSnapshot) -> None:
         self.tries += 1
         if self.bench is not None:
             self.bench.push()
@@ -112,7 +112,7 @@ class LongWatch:
     def unchanged(self) -> None:
         """See Listener."""
 
-    def changed(self, sight: Sight) -> None:
+    def changed(self, sight: SourceSnapshot) -> None:
         """See Listener."""
 
     def gone(self) -> None:

@@ -231,7 +231,7 @@ def test_a_push_into_a_sealed_item_is_refused_and_the_rest_goes_on(bench: Bench)
     state(bench, "noted", {"text": "x"}, ben)
     state(bench, "corrected", {"record": "1", "make": "Dell"}, ben)
     state(bench, "accepted", {"record": str(handed)}, ben)
-    assert chain_of(bench).story.statements.held_by == "ben@lab"
+    assert chain_of(bench).history.statements.held_by == "ben@lab"
     assert audit_vault(bench.vault.layout.root, now_ns=time.time_ns()).verdict == "pass"
 
 

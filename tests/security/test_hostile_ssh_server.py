@@ -112,13 +112,13 @@ def _go(address: Address, options: SshOptions) -> str:
     try:
         peer = child.wait_ready()
         if os.read(child.source, 100):
-            child.begin_hearing()
+            child.begin_receiving()
         elif (error := child.end()) is not None:
             raise error
         return peer.host_key
     finally:
         child.kill()
-        child.let_go()
+        child.release()
 
 
 def test_an_honest_server_is_on_record_for_its_key(tmp_path: Path) -> None:
@@ -233,11 +233,11 @@ def test_a_server_that_talks_without_end_can_be_left(tmp_path: Path, where: str,
     options = SshOptions(config=Path("none"), known_hosts=tmp_path / "known", program=Program((str(program),)))
     child = SshProcess(find_route(Address.parse("ssh://ana@127.0.0.1:9/v"), options), options, "serve")
     ending = threading.Thread(target=child.kill, daemon=True)
-    wait_until(lambda: child.logs[0].words or child._shown)
+    wait_until(lambda: child.logs[0].messages or child._shown)
     ending.start()
     ending.join(PATIENCE_SECONDS)
     assert not ending.is_alive()
-    child.let_go()
+    child.release()
 
 
 def test_a_server_that_never_completes_the_login_is_given_up_where_nobody_is_there(

@@ -23,7 +23,7 @@ from evidencesync.files.shortages import unexpected
 from evidencesync.localstate import heads
 from evidencesync.outside import NewFile, refused_place
 from evidencesync.report.pdf_report import write_pdf
-from evidencesync.restore.draft import drafted
+from evidencesync.restore.draft import open_draft
 from evidencesync.restore.refusals import place_error
 from tests.support.bench_of_evidence import make_bench
 
@@ -185,7 +185,7 @@ def test_the_place_of_a_copy_and_of_an_export_is_named_where_its_disk_refuses(tm
     assert "/place/bag" in (exported.value.hint or "")
     (tmp_path / "vault").mkdir()
     for code, kind in ((errno.EIO, StorageError), (errno.ENOSPC, NoSpaceError)):
-        with pytest.raises(kind) as restored, drafted(os.fsencode(tmp_path / "copy"), tmp_path / "vault"):
+        with pytest.raises(kind) as restored, open_draft(os.fsencode(tmp_path / "copy"), tmp_path / "vault"):
             raise place_error(OSError(code, os.strerror(code)), "make sub/b")
         assert str(tmp_path / "copy") in (restored.value.hint or "")
 

@@ -24,8 +24,8 @@ from evidencesync.errors import (
 )
 from evidencesync.evidence.digest import blake3_of, sha256_of
 from evidencesync.evidence.entry import Entry, ReadError
-from evidencesync.restore.draft import drafted
-from evidencesync.restore.metadata import MetadataApplier, PendingMetadata
+from evidencesync.restore.draft import open_draft
+from evidencesync.restore.metadata import MetadataApplier, MetadataOptions
 from evidencesync.restore.refusals import NAMED_OF_EACH, Refusals
 from evidencesync.restore.tree import HardLinkTargets, TreeMaker
 from evidencesync.restore.wanted import PathSelection
@@ -56,10 +56,10 @@ class Bench:
         for whole in entries:
             self.maker.make(whole, lambda _: None)
 
-    def dress(self, *entries: WholeEntry, how: PendingMetadata | None = None) -> None:
-        applier = MetadataApplier(self.fd, self.refusals, self.maker.links, how or PendingMetadata())
+    def apply(self, *entries: WholeEntry, how: MetadataOptions | None = None) -> None:
+        applier = MetadataApplier(self.fd, self.refusals, self.maker.links, how or MetadataOptions())
         for whole in (ROOT, *entries):
-            applier.dress(whole, self.maker.absent)
+            applier.apply(whole, self.maker.absent)
         applier.finish()
         applier.close()
 
@@ -128,7 +128,7 @@ def test_impossible_metadata_is_listed_and_stops_nothing(bench: Bench) -> None:
     odd = WholeEntry(b"socket", Entry("socket", "socket", mode="0600", mtime="1.000000000"), None)
     empty = WholeEntry(b"to nothing", Entry("symlink", "to nothing", target=""), None)
     bench.make(ROOT, one, odd, empty)
-    bench.dress(one._replace(attributes=many), odd)
+    bench.apply(one._replace(attributes=many), odd)
     assert (bench.copy / "one").read_bytes() == b"data"
     assert (bench.copy / "one").stat().st_mode & 0o7777 == 0o640
     assert (bench.copy / "one").stat().st_uid == os.geteuid()
@@ -143,9 +143,9 @@ def test_a_name_that_was_stored_otherwise_is_noticed(bench: Bench) -> None:
     (bench.copy / "dir" / "name.").rename(bench.copy / "dir" / "name")
     links = bench.file("dir/other")
     bench.make(links)
-    applier = MetadataApplier(bench.fd, bench.refusals, bench.maker.links, PendingMetadata())
-    applier.dress(folder, set())
-    applier.dress(one, set())
+    applier = MetadataApplier(bench.fd, bench.refusals, bench.maker.links, MetadataOptions())
+    applier.apply(folder, set())
+    applier.apply(one, set())
     applier.finish()
     applier.close()
     assert [(one.lack, one.path) for one in bench.refusals.named] == [("not-possible", b"dir/name.")]
@@ -193,7 +193,7 @@ def test_a_selection_takes_what_is_named_what_is_in_it_and_what_leads_to_it() ->
 
 def test_a_draft_is_gone_after_an_error_however_protected(tmp_path: Path) -> None:
     (tmp_path / "vault").mkdir()
-    with pytest.raises(KeyboardInterrupt), drafted(os.fsencode(tmp_path / "copy"), tmp_path / "vault") as draft:
+    with pytest.raises(KeyboardInterrupt), open_draft(os.fsencode(tmp_path / "copy"), tmp_path / "vault") as draft:
         os.mkdir("closed", dir_fd=draft.fd)
         os.mkdir("closed/in", dir_fd=draft.fd)
         os.chmod("closed", 0, dir_fd=draft.fd)
@@ -213,7 +213,7 @@ def test_a_file_system_without_modes_holds_a_working_copy(
     made = False
     with monkeypatch.context() as patch, contextlib.suppress(StorageError):
         patch.setattr(os, "fchmod", refuse)
-        with drafted(os.fsencode(tmp_path / "copy"), tmp_path / "vault") as draft:
+        with open_draft(os.fsencode(tmp_path / "copy"), tmp_path / "vault") as draft:
             draft.publish()
             made = True
     assert made == is_made
@@ -222,7 +222,7 @@ def test_a_file_system_without_modes_holds_a_working_copy(
 
 def test_a_place_that_was_filled_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "vault").mkdir()
-    with pytest.raises(Exception, match="could not put"), drafted(os.fsencode(tmp_path / "copy"), tmp_path / "vault") as draft:
+    with pytest.raises(Exception, match="could not put"), open_draft(os.fsencode(tmp_path / "copy"), tmp_path / "vault") as draft:
         (tmp_path / "copy").mkdir()
         (tmp_path / "copy" / "mine").write_bytes(b"mine")
         draft.publish()

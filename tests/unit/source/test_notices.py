@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from evidencesync.source import changes as module
-from evidencesync.source.changes import Notices, is_silent, look
+from evidencesync.source.changes import ChangeNotices, is_silent, look
 from evidencesync.source.filters import FilterRules
 
 AT_ONCE = 0.0
@@ -25,19 +25,19 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def notices() -> Iterator[Notices]:
-    made = Notices()
+def notices() -> Iterator[ChangeNotices]:
+    made = ChangeNotices()
     yield made
     made.close()
 
 
-def look_at(notices: Notices, source: Path) -> None:
+def look_at(notices: ChangeNotices, source: Path) -> None:
     notices.begin()
     look(os.fsencode(source), FilterRules.none(), notices.meet)
     notices.end()
 
 
-def test_what_changes_anywhere_below_is_told_until_the_next_look(notices: Notices, source: Path) -> None:
+def test_what_changes_anywhere_below_is_told_until_the_next_look(notices: ChangeNotices, source: Path) -> None:
     look_at(notices, source)
     assert notices.complete
     assert not notices.wait(AT_ONCE)
@@ -53,7 +53,7 @@ def test_what_changes_anywhere_below_is_told_until_the_next_look(notices: Notice
     assert notices.wait(LONG)
 
 
-def test_looking_and_reading_tell_nothing(notices: Notices, source: Path) -> None:
+def test_looking_and_reading_tell_nothing(notices: ChangeNotices, source: Path) -> None:
     look_at(notices, source)
     look(os.fsencode(source), FilterRules.none())
     (source / "sub" / "log").read_bytes()
@@ -61,7 +61,7 @@ def test_looking_and_reading_tell_nothing(notices: Notices, source: Path) -> Non
     assert not notices.wait(AT_ONCE)
 
 
-def test_being_told_follows_no_link_and_changes_no_access_time(notices: Notices, source: Path, tmp_path: Path) -> None:
+def test_being_told_follows_no_link_and_changes_no_access_time(notices: ChangeNotices, source: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     os.symlink(outside, source / "link")
@@ -74,7 +74,7 @@ def test_being_told_follows_no_link_and_changes_no_access_time(notices: Notices,
     assert not notices.wait(AT_ONCE)
 
 
-def test_a_single_file_is_told_of_by_itself(notices: Notices, source: Path) -> None:
+def test_a_single_file_is_told_of_by_itself(notices: ChangeNotices, source: Path) -> None:
     look_at(notices, source / "sub" / "log")
     assert notices.complete
     (source / "sub" / "neighbour").touch()
@@ -84,7 +84,7 @@ def test_a_single_file_is_told_of_by_itself(notices: Notices, source: Path) -> N
     assert notices.wait(LONG)
 
 
-def test_a_queue_that_overflows_is_one_more_reason_to_look(notices: Notices, source: Path) -> None:
+def test_a_queue_that_overflows_is_one_more_reason_to_look(notices: ChangeNotices, source: Path) -> None:
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     look_at(notices, source)
     for number in range(limit // 2 + 200):
@@ -99,7 +99,7 @@ def test_a_queue_that_overflows_is_one_more_reason_to_look(notices: Notices, sou
     assert notices.wait(LONG)
 
 
-def test_a_source_that_goes_is_told_of_and_no_longer_watched(notices: Notices, source: Path) -> None:
+def test_a_source_that_goes_is_told_of_and_no_longer_watched(notices: ChangeNotices, source: Path) -> None:
     look_at(notices, source)
     source.rename(source.with_name("elsewhere"))
     assert notices.wait(LONG)
@@ -111,7 +111,7 @@ def test_a_source_that_goes_is_told_of_and_no_longer_watched(notices: Notices, s
 
 
 def test_where_there_is_no_room_for_all_folders_only_looking_counts(
-    notices: Notices, source: Path, monkeypatch: pytest.MonkeyPatch
+    notices: ChangeNotices, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MOST_WATCHES", 2)
     look_at(notices, source)
@@ -122,14 +122,14 @@ def test_where_there_is_no_room_for_all_folders_only_looking_counts(
 
 
 def test_where_the_kernel_gives_no_queue_waiting_still_works(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    notices = Notices()
+    notices = ChangeNotices()
     notices.close()
     look_at(notices, source)
     assert not notices.complete
     assert not notices.wait(0.001)
 
 
-def test_hundreds_of_looks_at_folders_that_come_and_go_keep_one_descriptor(notices: Notices, source: Path) -> None:
+def test_hundreds_of_looks_at_folders_that_come_and_go_keep_one_descriptor(notices: ChangeNotices, source: Path) -> None:
     look_at(notices, source)
     before = os.listdir("/proc/self/fd")
     for number in range(300):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from evidencesync.errors import UsageError
-from evidencesync.source.changes import Sight, look
+from evidencesync.source.changes import SourceSnapshot, look
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.listed import ListedNames
 
@@ -142,5 +142,5 @@ def test_a_source_that_has_become_a_fifo_is_refused(source: Path) -> None:
 
 def test_every_entry_is_counted(source: Path) -> None:
     sight = look(os.fsencode(source), EVERYTHING)
-    assert isinstance(sight, Sight)
+    assert isinstance(sight, SourceSnapshot)
     assert sight.entries == 8

@@ -86,7 +86,7 @@ def test_nobody_whose_session_goes_on_is_dropped_for_another() -> None:
         assert all(limiter.vouch(one, name) for one, name in zip(inside, ("ana", "bo"), strict=True))
         strangers = [log_in(limiter)[0] for _ in range(4)]
         late, entry = log_in(limiter)
-        assert entry is LoginDecision.NO
+        assert entry is LoginDecision.DROPPED
         limiter.gone(late)
         assert not any(one.dropped for one in (*inside, *strangers))
 

@@ -32,13 +32,13 @@ def test_a_fifo_among_the_files_of_a_configuration_is_an_error(setting: str, oth
     fifo = config.parent / "fifo"
     is_list = setting.endswith("KnownHostsFile")
     config.write_text(f"{setting} {others + 'one ' if others and is_list else ''}{fifo}\n")
-    with pytest.raises(ConfigurationError, match=f"{setting.lower()} of vault.lab is {fifo}, and ssh would wait there"):
+    with pytest.raises(ConfigurationError, match=f"{setting.lower()} of vault.lab is {fifo}, where ssh would wait"):
         _route(config)
 
 
 def test_a_fifo_beside_a_key_is_an_error_for_every_key_that_is_named(config: Path) -> None:
     config.write_text(f"IdentityFile /nowhere/key\nIdentityFile {config.parent}/key\n")
-    with pytest.raises(ConfigurationError, match=r"key-cert\.pub, and ssh would wait there"):
+    with pytest.raises(ConfigurationError, match=r"key-cert\.pub, where ssh would wait"):
         _route(config)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from evidencesync.connection.inbox import not_started
 from evidencesync.errors import ConnectError, ExitCode, NoRemoteError
-from evidencesync.ssh.explain import explain_no_word
+from evidencesync.ssh.explain import explain_no_output
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from evidencesync.ssh.explain import explain_no_word
     ],
 )
 def test_no_evidencesync_there_has_a_slug_of_its_own(status: int, stderr: str) -> None:
-    error = explain_no_word(status, stderr)
+    error = explain_no_output(status, stderr)
     assert (type(error), error.slug, error.exit_code) == (NoRemoteError, "no-remote", ExitCode.CONNECT)
     assert stderr in error.message
     assert "--remote-command" in (error.hint or "")
@@ -27,7 +27,7 @@ def test_no_evidencesync_there_has_a_slug_of_its_own(status: int, stderr: str) -
 
 @pytest.mark.parametrize(("status", "stderr"), [(2, "error: the settings cannot be read"), (1, ""), (None, ""), (255, "x")])
 def test_one_that_fails_before_its_first_word_is_not_called_missing(status: int | None, stderr: str) -> None:
-    error = explain_no_word(status, stderr)
+    error = explain_no_output(status, stderr)
     assert (type(error), error.slug) == (ConnectError, "cannot-connect")
 
 

@@ -31,7 +31,7 @@ class Child:
         self.reason: EvidenceSyncError | None = None
         self.has_ended = True
 
-    def begin_hearing(self) -> None:
+    def begin_receiving(self) -> None:
         self.heard += 1
         if self.lie is not None:
             raise self.lie

@@ -24,7 +24,7 @@ def log_of(text: str, step: int = 7) -> SshLog:
     """As it comes: with CR LF, in small pieces."""
     log, data = SshLog(), text.replace("\n", "\r\n").encode()
     for start in range(0, len(data), step):
-        log.feed(data[start : start + step])
+        log.update(data[start : start + step])
     return log
 
 
@@ -45,7 +45,7 @@ def test_the_facts_of_a_login(done: str) -> None:
         "send_cipher": "aes256-ctr",
         "send_mac": "hmac-sha2-256-etm@openssh.com",
     }
-    assert (log.refusal, log.words, log.contradiction) == (None, [], None)
+    assert (log.refusal, log.messages, log.contradiction) == (None, [], None)
 
 
 def test_a_certificate_is_the_key_in_it() -> None:
@@ -74,8 +74,8 @@ def test_a_fact_in_two_ways_is_a_contradiction_whichever_comes_first(lie: str) -
 
 def test_what_is_stated_after_the_other_end_has_spoken_is_no_news() -> None:
     log = log_of(LOGIN + DONE)
-    log.settle()
-    log.feed(f"debug1: Server host key: ssh-ed25519 {OTHER}\r\n".encode())
+    log.end_login()
+    log.update(f"debug1: Server host key: ssh-ed25519 {OTHER}\r\n".encode())
     assert log.host_key is not None
     assert (log.host_key.fingerprint, log.contradiction) == (KEY, None)
 
@@ -123,8 +123,8 @@ def test_a_refused_host_key_is_one_whatever_looks_like_a_login_besides() -> None
     assert log_of(LOGIN + DONE + "Host key verification failed.\n").host_key_refusal is ConnectFailure.HOST_KEY_UNKNOWN
     assert log_of(LOGIN + "Host key verification failed.\n" + DONE).host_key_refusal is ConnectFailure.HOST_KEY_UNKNOWN
     log = log_of(LOGIN + DONE)
-    log.settle()
-    log.feed(b"Host key verification failed.\r\n")
+    log.end_login()
+    log.update(b"Host key verification failed.\r\n")
     assert log.host_key_refusal is None  # a login there was: the other end has spoken
 
 
@@ -139,20 +139,20 @@ def test_a_refused_host_key_is_one_whatever_looks_like_a_login_besides() -> None
 def test_what_was_overcome_is_not_why_it_ended(before: str) -> None:
     log = log_of(before + "Connection closed by 192.0.2.1 port 22\n")
     assert log.refusal is ConnectFailure.CLOSED
-    assert log.last_word == "Connection closed by 192.0.2.1 port 22"
+    assert log.last_message == "Connection closed by 192.0.2.1 port 22"
 
 
 def test_where_another_key_is_recorded_is_told_and_nothing_is_shown_raw() -> None:
     log = log_of(LOGIN + "Offending ED25519 key in /home/ana/.ssh/known_hosts:7\nssh: \x1b[2Jgone\n")
     assert log.offending == ["/home/ana/.ssh/known_hosts:7"]
-    assert log.words[-1] == r"ssh: \x1b[2Jgone"
+    assert log.messages[-1] == r"ssh: \x1b[2Jgone"
 
 
 def test_a_log_without_end_is_not_kept() -> None:
     log = SshLog()
     for _ in range(200):
-        log.feed(b"x" * 65536)
+        log.update(b"x" * 65536)
     for _ in range(5000):
-        log.feed(b"a word\n")
+        log.update(b"a word\n")
     assert len(log._rest) <= 16 * 1024
-    assert len(log.words) <= 40
+    assert len(log.messages) <= 40

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from evidencesync import errors
 from evidencesync.errors import EvidenceSyncError
-from evidencesync.source.changes import Sight
+from evidencesync.source.changes import SourceSnapshot
 from evidencesync.watch.watch import (
     FULL_LOOK_SECONDS,
     LAST_RETRY_SECONDS,
@@ -58,13 +58,13 @@ class World:
     def state(self) -> bytes:
         return b"%d" % sum(change <= self.now for change in self.changes)
 
-    def look(self) -> Sight | None:
+    def look(self) -> SourceSnapshot | None:
         self.looks.append(self.now)
         self._looked = self.now
         is_absent = self.absent[0] <= self.now < self.absent[1]
-        sight = Sight(self.state(), 1, 0)
+        snapshot = SourceSnapshot(self.state(), 1, 0)
         self._pass(self.look_cost)
-        return None if is_absent else sight
+        return None if is_absent else snapshot
 
     def wait(self, seconds: float) -> bool:
         if self.told:
@@ -80,17 +80,17 @@ class World:
     def sleep(self, seconds: float) -> None:
         self._pass(seconds)
 
-    def push(self, sight: Sight) -> None:
+    def push(self, snapshot: SourceSnapshot) -> None:
         self.tries.append(self.now)
         self._pass(self.push_cost)
         if self.failures:
             raise self.failures.pop(0)
-        self.pushes.append((self.tries[-1], sight.digest))
+        self.pushes.append((self.tries[-1], snapshot.digest))
 
     def unchanged(self) -> None:
         self.events.append("unchanged")
 
-    def changed(self, sight: Sight) -> None:
+    def changed(self, snapshot: SourceSnapshot) -> None:
         self.events.append("changed")
 
     def gone(self) -> None:
@@ -190,10 +190,10 @@ def test_after_a_push_that_went_well_the_pauses_are_short_again() -> None:
     lost = errors.LinkLostError("lost")
     world = World([5000.0], until=3 * HOUR, failures=[lost] * 4)
 
-    def fail_later(sight: Sight, push: Callable[[Sight], None] = world.push) -> None:
+    def fail_later(snapshot: SourceSnapshot, push: Callable[[SourceSnapshot], None] = world.push) -> None:
         if len(world.pushes) == 1 and len(world.tries) == 5:
             world.failures = [lost]
-        push(sight)
+        push(snapshot)
 
     with pytest.raises(OverError):
         watch(Decision(PACE, None), world, fail_later, world, lambda: world.now)

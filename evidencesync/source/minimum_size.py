@@ -20,7 +20,7 @@ _SAMPLES: Final = 64
 _MOST_EXTENTS: Final = 10_000
 
 
-def least_content(source: SourceRoot) -> int:
+def minimum_bytes(source: SourceRoot) -> int:
     """Bytes of a device, or of a regular file without its holes; 0 where that says nothing of the room it takes, or nobody knows.
 
     Samples that are all zeros make it 0: then nobody knows. So does a file that cannot be read without leaving a trace.

@@ -1,12 +1,12 @@
-"""What asyncssh keeps for a client without a bound, and has no setting against. Each of these is bounded here, from outside.
+"""Limits what asyncssh's server would keep or do for a client without a bound, and has no setting for.
 
-asyncssh's own names for these begin with an underscore; `tests/integration/test_floods_after_login.py` sees when they change.
+The names that are replaced are private to asyncssh; `tests/integration/test_floods_after_login.py` fails if they change.
 
 - Requests that this server never grants. Some of them wait for a turn of the event loop each, while thousands more arrive.
-- What is to be sent while keys are exchanged anew. A client begins that, never ends it, and goes on asking.
-- What has arrived for a session that does not read: a window counts bytes, and a packet of one byte costs a hundred.
-- Answers in packets of a few bytes: a client names the size, and each packet costs as much as a large one.
-- Packets that mean nothing, from somebody who has not shown yet who he is: the smallest has 16 bytes, and each costs time.
+- Packets to send while keys are exchanged anew. A client can begin an exchange, never end it, and go on asking.
+- Data that has arrived for a session that does not read: a window counts bytes, and a packet of one byte costs a hundred.
+- Answers in packets of a few bytes: a client chooses the size, and each packet costs as much as a large one.
+- Packets without a meaning, before anybody has vouched for the client: the smallest has 16 bytes, and each costs time.
 """
 
 # ruff: noqa: SLF001 - this module is where we reach into asyncssh
@@ -25,15 +25,13 @@ _SMALL: Final = 4 * KIB
 _BLOCK: Final = 64 * KIB
 _LEAST_PACKET: Final = 1 * KIB  # every SSH program takes 32 KiB (RFC 4253, 6.1), and small ones 16 KiB
 _LOGIN_PACKETS: Final = 256  # an exchange of keys, and twenty keys with two questions each, are some fifty
-_PROOF_PACKETS: Final = (
-    4096  # a first word and a claim are few; somebody in the queue for a place says for hours that he is alive
-)
-# What runs a command, and what asyncssh itself sorts all requests by.
+_PROOF_PACKETS: Final = 4096  # a hello and a claim are few packets; a client in the queue for a place sends keep-alives for hours
+# The handler that runs a command, and those with which asyncssh dispatches all requests.
 _KEPT: Final = frozenset({"_process_exec_request", "_process_request", "_process_global_request"})
 
 
 class Blocks:
-    """Bytes in the order in which they came. Small ones are joined, so many of them cost no more than a few large ones."""
+    """A queue of bytes. Small blocks are joined, so that many of them cost no more than a few large ones."""
 
     def __init__(self) -> None:
         self._blocks: deque[bytes | bytearray] = deque()
@@ -64,8 +62,8 @@ class Blocks:
         self._blocks.clear()
 
 
-class _Arrived:
-    """Stands in for the list in which a channel of asyncssh keeps what its session does not read yet."""
+class _ReceiveBuffer:
+    """Replaces the list in which a channel of asyncssh keeps data that its session has not read yet."""
 
     def __init__(self) -> None:
         self._blocks = Blocks()
@@ -74,7 +72,7 @@ class _Arrived:
         return len(self._blocks)
 
     def append(self, arrived: tuple[bytes, None]) -> None:
-        """A packet's bytes. Nothing but plain data comes to a server."""
+        """Adds a packet's bytes. A server receives plain data only."""
         self._blocks.append(arrived[0])
 
     def pop(self, _first: int) -> tuple[bytes, None]:
@@ -82,17 +80,17 @@ class _Arrived:
         return self._blocks.take(), None
 
 
-def narrow_connection(connection: Any, abort: Callable[[], None], is_known: Callable[[], bool]) -> None:
-    """Refuses every request of the connection itself (forwardings), at once, and calls `abort` where too much is held back.
+def limit_connection(connection: Any, abort: Callable[[], None], is_known: Callable[[], bool]) -> None:
+    """Refuses every request of the connection itself (forwardings) at once. Calls `abort` if too much is deferred.
 
-    So it does where more packets come than a stranger may send. `is_known`: the connection may send as many as it likes.
+    Also calls `abort` if more packets come than a stranger may send, until `is_known` says that somebody vouches for the client.
     """
 
     def refuse(_packet: object) -> None:
         connection._report_global_response(result=False)
 
     _replace_all(connection, "_global_request", refuse)
-    send, held = connection.send_packet, _HeldBack(abort)
+    send, held = connection.send_packet, _DeferredBytes(abort)
 
     def send_packet(kind: int, *parts: bytes, **others: Any) -> None:
         before = len(connection._deferred_packets)
@@ -108,7 +106,7 @@ def narrow_connection(connection: Any, abort: Callable[[], None], is_known: Call
 
 
 def _count_packets(connection: Any, abort: Callable[[], None], is_known: Callable[[], bool]) -> None:
-    """Counts what has come, for as long as nobody vouches for whoever sends it."""
+    """Counts the packets of a client until somebody vouches for it."""
     finish, packets = connection._finish_recv_packet, 0
 
     def finish_packet(*packet: Any, **others: Any) -> None:
@@ -118,30 +116,30 @@ def _count_packets(connection: Any, abort: Callable[[], None], is_known: Callabl
             setattr(connection, "_finish_recv_packet", finish)  # noqa: B010
         elif packets > (_PROOF_PACKETS if connection._auth_complete else _LOGIN_PACKETS):
             abort()
-            # All that came while a packet had to wait lies there, and asyncssh would look at each in one turn.
+            # This buffer holds all that came while a packet had to wait, and asyncssh would process all of it in one turn.
             connection._inpbuf = b""
         finish(*packet, **others)
 
     setattr(connection, "_finish_recv_packet", finish_packet)  # noqa: B010
 
 
-def narrow_channel(channel: Any) -> None:
-    """Refuses every request of a new channel but to run a command, and joins what it has to keep."""
+def limit_channel(channel: Any) -> None:
+    """Refuses every request of a new channel except to run a command, and joins the data that it keeps."""
 
     def refuse(_packet: object) -> bool:
         return False
 
     _replace_all(channel, "_request", refuse)
-    setattr(channel, "_recv_buf", _Arrived())  # noqa: B010
+    setattr(channel, "_recv_buf", _ReceiveBuffer())  # noqa: B010
 
 
-def takes_too_little(channel: Any) -> bool:
-    """Whether a client wants a channel's data in smaller packets than any honest one."""
+def wants_tiny_packets(channel: Any) -> bool:
+    """Whether a client asks for a channel's data in smaller packets than any honest client does."""
     return bool(channel._send_pktsize < _LEAST_PACKET)
 
 
-class _HeldBack:
-    """How much memory waits for the end of an exchange of keys."""
+class _DeferredBytes:
+    """Counts the memory of packets that wait for the end of a key exchange, and aborts above a limit."""
 
     def __init__(self, abort: Callable[[], None]) -> None:
         self.bytes = 0
@@ -154,7 +152,7 @@ class _HeldBack:
 
 
 def _replace_all(owner: Any, ending: str, by: Callable[[object], object]) -> None:
-    """Replaces what handles requests: asyncssh looks for it by name, `_process_<request><ending>`."""
+    """Replaces all request handlers, which asyncssh looks up by name: `_process_<request><ending>`."""
     for name in dir(owner):
         if name.startswith("_process_") and name.endswith(ending) and name not in _KEPT:
             setattr(owner, name, by)
