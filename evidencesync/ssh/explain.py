@@ -94,7 +94,7 @@ def explain_end(ended: Ended) -> LinkLostError:
     hop, log = ended.route[-1], ended.logs[-1]
     if any(ConnectFailure.SILENT in one.refusals for one in ended.logs):
         return LinkLostError(f"nothing has moved over the connection for {ended.timeout_seconds:g} seconds")
-    reason = _last_word(log, ended)
+    reason = _last_message(log, ended)
     return LinkLostError(f"the connection to {hop.where} was lost: {reason}")
 
 
@@ -146,10 +146,10 @@ def _explain_session(hop: Hop, log: SshLog, ended: Ended) -> EvidenceSyncError:
             f"{hop.where} refuses to run the remote command: {log.refusals[ConnectFailure.SESSION]}",
             hint="Ask the server's administrator.",
         )
-    return DroppedError(f"the connection to {hop.where} ended: {_last_word(log, ended)}", hint=_LOST_HINT)
+    return DroppedError(f"the connection to {hop.where} ended: {_last_message(log, ended)}", hint=_LOST_HINT)
 
 
-def _last_word(log: SshLog, ended: Ended) -> str:
+def _last_message(log: SshLog, ended: Ended) -> str:
     return log.last_message or ended.stderr or f"ssh ended with status {ended.status}"
 
 
