@@ -15,8 +15,8 @@ from evidencesync.acquire.handshake import Handshake
 from evidencesync.acquire.push import push
 from evidencesync.acquire.request import PushOutcome, PushRequest
 from evidencesync.acquire.session_recorder import SessionRecorder
+from evidencesync.acquire.sftp_connection import SftpConnection
 from evidencesync.acquire.sftp_file import TIMES_OF_SFTP
-from evidencesync.acquire.sftp_line import SftpLine
 from evidencesync.acquire.sftp_reading import SftpReading, SftpRoot
 from evidencesync.acquire.signing import Provenance
 from evidencesync.acquire.source_access import Emit, Reading
@@ -51,10 +51,10 @@ def pull_agentless(
 
     Raises SourceNotFoundError, UsageError, LinkLostError where the server is lost, and what `push` raises.
     """
-    line = SftpLine(server, again, request.retries, progress)
+    connection = SftpConnection(server, again, request.retries, progress)
     try:
-        source_access = _SftpSupply(line, request)
-        link = vault(Pulled(line.peer.host_key if line.peer else None, None), line.peer)
+        source_access = _SftpAccess(connection, request)
+        link = vault(Pulled(connection.peer.host_key if connection.peer else None, None), connection.peer)
         outcome = push(
             link,
             dataclasses.replace(request, limit_rate=None, retries=0),
@@ -63,29 +63,29 @@ def pull_agentless(
             recorder=recorder,
         )
     finally:
-        line.close()
-    return dataclasses.replace(outcome, wire_sent=line.wire_sent, wire_received=line.wire_received)
+        connection.close()
+    return dataclasses.replace(outcome, wire_sent=connection.wire_sent, wire_received=connection.wire_received)
 
 
-class _SftpSupply:
+class _SftpAccess:
     """See `acquire.source_access.SourceAccess`."""
 
-    def __init__(self, line: SftpLine, request: PushRequest) -> None:
-        self._line = line
+    def __init__(self, connection: SftpConnection, request: PushRequest) -> None:
+        self._connection = connection
         self._request = request
-        self._software = line.server.server
-        self._root, self._note = _find(line, request.source)
+        self._software = connection.server.server
+        self._root, self._note = _find(connection, request.source)
 
     def reading(self, emit: Emit, progress: Progress, now: Callable[[], UtcTime]) -> Reading:
         """See `SourceAccess`."""
         rate_limit = RateLimit(self._request.limit_rate)
         fails = self._request.on_read_error == "fail"
-        return SftpReading(self._line, self._root, self._request.rules, emit, progress, now, rate_limit, fails=fails)
+        return SftpReading(self._connection, self._root, self._request.rules, emit, progress, now, rate_limit, fails=fails)
 
     def provenance(self, handshake: Handshake, peer: SshPeer | None) -> Provenance:
         """What is known of the machine is what SSH says of it. Its clock is not told."""
         del handshake, peer  # they are about the vault, which is here
-        far = self._line.peer
+        far = self._connection.peer
         if far is None:
             raise ProtocolError("an SFTP server without a host key")
         path, path_b64 = to_json_fields(self._root.path)
@@ -98,14 +98,14 @@ class _SftpSupply:
         """Not counted ahead: that would ask the server for everything twice."""
 
 
-def _find(line: SftpLine, asked: bytes) -> tuple[SftpRoot, str | None]:
+def _find(connection: SftpConnection, asked: bytes) -> tuple[SftpRoot, str | None]:
     """What was named. A symbolic link is resolved here, once, because it was named itself; by the server, which knows how."""
     try:
-        status = line.ask(lambda server: server.status(asked or b"."))
-        path = line.ask(lambda server: server.real_path(asked))
+        status = connection.ask(lambda server: server.status(asked or b"."))
+        path = connection.ask(lambda server: server.real_path(asked))
         note = None
         if status.kind == "symlink":
-            status = line.ask(lambda server: server.status(path))
+            status = connection.ask(lambda server: server.status(path))
             named, real = safe_text(asked, _LONGEST_PATH), safe_text(path, _LONGEST_PATH)
             note = f"the source was named through a symbolic link: {named} leads to {real}"
     except SourceReadError as error:
@@ -113,10 +113,10 @@ def _find(line: SftpLine, asked: bytes) -> tuple[SftpRoot, str | None]:
     if len(path) > MAX_PATH:
         raise ProtocolError("the server names a path that cannot be")
     if status.kind == "directory":
-        line.root = path
+        connection.root = path
     elif status.kind == "file":
         with contextlib.suppress(SourceReadError):  # a folder that cannot be listed: then no year is told
-            status = dataclasses.replace(status, year=line.ask(lambda server: server.year_of(path)))
+            status = dataclasses.replace(status, year=connection.ask(lambda server: server.year_of(path)))
     else:
         raise UsageError(f"the source is neither a folder nor a regular file: {safe_text(path, 300)}")
     return SftpRoot(path, status), note

@@ -27,17 +27,17 @@ Role = Literal["--vault", "--source"]
 """What the other end is asked to serve."""
 
 
-def reach_vault(address: Address, options: SshOptions) -> Link:
+def connect_to_vault(address: Address, options: SshOptions) -> Link:
     """A link to the vault's end: in this process for a local path, else over SSH.
 
     Raises what connecting fails with: exit codes 10, 20, 21, 22, 23.
     """
-    with reaching(address, options) as link:
+    with connecting(address, options) as link:
         return link()
 
 
 @contextlib.contextmanager
-def reaching(address: Address, options: SshOptions, role: Role = "--vault") -> Iterator[Callable[[], Link]]:
+def connecting(address: Address, options: SshOptions, role: Role = "--vault") -> Iterator[Callable[[], Link]]:
     """Begins to reach a vault, or the source's end of a pull, and goes on with it while the caller does other things.
 
     What this gives waits for the link.
@@ -46,7 +46,7 @@ def reaching(address: Address, options: SshOptions, role: Role = "--vault") -> I
     """
     keep_large_blocks()
     if address.local:
-        yield partial(_reach_local, address.path)
+        yield partial(_connect_locally, address.path)
         return
     what = role.removeprefix("--")
     if not address.path:
@@ -84,18 +84,18 @@ class _LocalVaultLink(LocalLink):
         self._thread.join()
 
 
-def reach_source(address: Address, options: SshOptions) -> Link:
-    """A link to the source's end of a pull, over SSH. Raises what `reach_vault` raises."""
-    with reaching(address, options, "--source") as link:
+def connect_to_source(address: Address, options: SshOptions) -> Link:
+    """A link to the source's end of a pull, over SSH. Raises what `connect_to_vault` raises."""
+    with connecting(address, options, "--source") as link:
         return link()
 
 
-def reach_for_pull(path: str, pulled: Pulled, peer: SshPeer | None) -> Link:
+def connect_for_pull(path: str, pulled: Pulled, peer: SshPeer | None) -> Link:
     """A link to the vault's end in this process, for what a pull brings from `peer`."""
-    return _reach_local(path, f"{peer.user}@{peer.host} port {peer.port}" if peer else None, pulled)
+    return _connect_locally(path, f"{peer.user}@{peer.host} port {peer.port}" if peer else None, pulled)
 
 
-def _reach_local(path: str, received_from: str | None = None, pulled: Pulled | None = None) -> Link:
+def _connect_locally(path: str, received_from: str | None = None, pulled: Pulled | None = None) -> Link:
     from evidencesync.vault.vault import Vault  # the vault's half is needed for a local one only
 
     vault = Vault.open(Path(path))

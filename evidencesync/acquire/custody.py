@@ -1,6 +1,6 @@
 """An item's custody chain, read and added to from anywhere: the examiner's part.
 
-Nothing is signed upon a chain before it was seen to hold together (`acquire.custody_talk`), and a record counts as appended when
+Nothing is signed upon a chain before it was seen to hold together (`acquire.custody_exchange`), and a record counts as appended when
 the vault shows it in its chain.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from evidencesync.acquire.custody_talk import ChainRecord, CustodyExchange, CustodyRequest, ShownChain
+from evidencesync.acquire.custody_exchange import ChainRecord, CustodyExchange, CustodyRequest, ShownChain
 from evidencesync.acquire.known_heads import VaultAtHand
 from evidencesync.connection.busy_server import pause_seconds
 from evidencesync.connection.link import Link
@@ -32,7 +32,7 @@ from evidencesync.errors import (
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.utc_time import format_utc_time
-from evidencesync.localstate.begun import BegunRecord
+from evidencesync.localstate.pending_record import PendingRecord
 from evidencesync.vault.ledger import iter_records
 
 if TYPE_CHECKING:
@@ -71,30 +71,30 @@ class Appended:
     is_earlier: bool = False
 
 
-Reach = Callable[[], Link]
+Connect = Callable[[], Link]
 Compose = Callable[[ShownChain], RecordDraft]
 """Makes the draft for a chain as it stands; called again when the chain has grown meanwhile."""
 
 
-def read_chain(reach: Reach, request: CustodyRequest, now: Callable[[], int] | None = None) -> ShownChain:
+def read_chain(connect: Connect, request: CustodyRequest, now: Callable[[], int] | None = None) -> ShownChain:
     """The item's chain; where it is not what was seen of it before, `inconsistency` says why.
 
     Raises what the vault refuses us with, ChainError, SignatureError, ProtocolError.
     """
     for attempt in range(request.retries):
         try:
-            return _read_once(reach, request, now or SteadyClock())
+            return _read_once(connect, request, now or SteadyClock())
         except (LinkLostError, BusyError):
             time.sleep(pause_seconds(attempt))
-    return _read_once(reach, request, now or SteadyClock())
+    return _read_once(connect, request, now or SteadyClock())
 
 
-def _read_once(reach: Reach, request: CustodyRequest, now: Callable[[], int]) -> ShownChain:
-    talk = CustodyExchange(reach(), request, now)
+def _read_once(connect: Connect, request: CustodyRequest, now: Callable[[], int]) -> ShownChain:
+    exchange = CustodyExchange(connect(), request, now)
     try:
-        return talk.chain
+        return exchange.chain
     finally:
-        talk.close()
+        exchange.close()
 
 
 def read_local_chain(vault: Vault, name: ItemName, memory: HeadMemory) -> ShownChain:
@@ -118,7 +118,7 @@ def read_local_chain(vault: Vault, name: ItemName, memory: HeadMemory) -> ShownC
 
 
 def append_record(
-    reach: Reach, request: CustodyRequest, compose: Compose, now: Callable[[], int] | None = None, *, statement: str = ""
+    connect: Connect, request: CustodyRequest, compose: Compose, now: Callable[[], int] | None = None, *, statement: str = ""
 ) -> Appended:
     """Signs the next record of the chain and has the vault append it; only once, whatever becomes of the link.
 
@@ -134,16 +134,18 @@ def append_record(
     of theirs. After a lost link the chain tells whether the record is in it. Raises what the vault refuses it with, LockedError
     where others are always first, ChainError where a chain is shown that is not a continuation of the one before.
     """
-    return _Appending(reach, request, compose, now or SteadyClock(), statement).run()
+    return _Appending(connect, request, compose, now or SteadyClock(), statement).run()
 
 
 class _Appending:
     """One record, over as many links as it takes."""
 
-    def __init__(self, reach: Reach, request: CustodyRequest, compose: Compose, now: Callable[[], int], statement: str) -> None:
-        self._reach = reach
+    def __init__(
+        self, connect: Connect, request: CustodyRequest, compose: Compose, now: Callable[[], int], statement: str
+    ) -> None:
+        self._connect = connect
         self._statement = statement
-        self._begun: BegunRecord | None = None
+        self._pending: PendingRecord | None = None
         self._earlier: list[str] = []  # the digests of what an earlier run handed in
         self._request = request
         self._compose = compose
@@ -178,62 +180,62 @@ class _Appending:
         raise LinkLostError(f"the link was lost: {lost.message if lost else 'no attempt was made'}", hint=hint)
 
     def _run_once(self) -> Appended:
-        talk = CustodyExchange(self._reach(), self._request, self._now)
+        exchange = CustodyExchange(self._connect(), self._request, self._now)
         try:
-            if talk.chain.inconsistency is not None:
-                raise talk.chain.inconsistency
-            self._compare(talk.chain)
-            self._recall(talk.chain)
+            if exchange.chain.inconsistency is not None:
+                raise exchange.chain.inconsistency
+            self._compare(exchange.chain)
+            self._recall(exchange.chain)
             handed_in: set[str] = set()  # over this link
             for _ in range(_MOST_ATTEMPTS):
-                found = self._find(talk.chain)
+                found = self._find(exchange.chain)
                 if found is not None:
                     if found.sha256 not in handed_in:
-                        self._have_stated(found, talk)
-                    return self._appended(found, talk)
-                document, signature = self._sign(talk)
+                        self._have_stated(found, exchange)
+                    return self._appended(found, exchange)
+                document, signature = self._sign(exchange)
                 self._sent.append(sha256_of(document).hex())
-                if self._begun is not None:
-                    self._begun.keep(self._sent)
+                if self._pending is not None:
+                    self._pending.keep(self._sent)
                 handed_in.add(self._sent[-1])
-                before = talk.chain.head_sha256
-                talk.append(document, signature)
-                if talk.chain.head_sha256 == before:
+                before = exchange.chain.head_sha256
+                exchange.append(document, signature)
+                if exchange.chain.head_sha256 == before:
                     raise ChainError("the vault took a record and does not show it in the chain")
-                self._seen = [one.sha256 for one in talk.chain.records]
-            found = self._find(talk.chain)
+                self._seen = [one.sha256 for one in exchange.chain.records]
+            found = self._find(exchange.chain)
             if found is not None:
-                return self._appended(found, talk)
+                return self._appended(found, exchange)
             raise LockedError("others add to this chain all the time", hint="Run the same command again.")
         finally:
-            talk.close()
+            exchange.close()
 
     def _recall(self, chain: ShownChain) -> None:
         """What an earlier run of the same command has handed in, and does not know the fate of."""
-        if self._begun is None and self._statement:
+        if self._pending is None and self._statement:
             request = self._request
             about = (chain.vault_id, request.name.case.text, request.name.item.text, request.signer.public_key.fingerprint)
-            self._begun = BegunRecord(request.memory.folder.parent, about, self._statement)
-            self._earlier = self._begun.records()
+            self._pending = PendingRecord(request.memory.folder.parent, about, self._statement)
+            self._earlier = self._pending.records()
             self._sent += self._earlier
 
-    def _have_stated(self, found: ChainRecord, talk: CustodyExchange) -> None:
+    def _have_stated(self, found: ChainRecord, exchange: CustodyExchange) -> None:
         """Hands in once more what the vault has taken over a link that was lost, or from a process that was killed.
 
         It is not added again. The vault states it in its own chain, where it was cut off before it had.
         """
-        if found.sha256 == talk.chain.head_sha256 and talk.chain.last is not None:  # else whoever came next had it stated
-            talk.append(*talk.chain.last)
+        if found.sha256 == exchange.chain.head_sha256 and exchange.chain.last is not None:  # else whoever came next had it stated
+            exchange.append(*exchange.chain.last)
 
-    def _appended(self, found: ChainRecord, talk: CustodyExchange) -> Appended:
+    def _appended(self, found: ChainRecord, exchange: CustodyExchange) -> Appended:
         unremembered = None
         try:
-            self._request.memory.remember(talk.remembered(format_utc_time(self._now())))
+            self._request.memory.remember(exchange.remembered(format_utc_time(self._now())))
         except EvidenceSyncError as error:  # the record is in the chain: a failure would have it appended again
             unremembered = error.message
-        if self._begun is not None:
-            self._begun.end()
-        return Appended(found, talk.chain, unremembered, found.sha256 in self._earlier)
+        if self._pending is not None:
+            self._pending.end()
+        return Appended(found, exchange.chain, unremembered, found.sha256 in self._earlier)
 
     def _compare(self, chain: ShownChain) -> None:
         """Nothing that was shown over an earlier link may be gone. Raises ChainError."""
@@ -248,8 +250,8 @@ class _Appending:
     def _find(self, chain: ShownChain) -> ChainRecord | None:
         return next((one for one in reversed(chain.records) if one.sha256 in self._sent), None) if self._sent else None
 
-    def _sign(self, talk: CustodyExchange) -> tuple[bytes, bytes]:
-        request, chain = self._request, talk.chain
+    def _sign(self, exchange: CustodyExchange) -> tuple[bytes, bytes]:
+        request, chain = self._request, exchange.chain
         draft = self._compose(chain)
         facts = chain.history.facts()
         if facts.sealed and draft.kind == "sealed":
@@ -266,7 +268,7 @@ class _Appending:
             item=request.name.item.text,
             actor=Person(
                 name=request.examiner,
-                principal=talk.principal,
+                principal=exchange.principal,
                 key=request.signer.public_key.fingerprint,
                 organisation=request.organisation,
             ),

@@ -44,7 +44,7 @@ _M = TypeVar("_M", bound=Message)
 _U32: Final = 2**32 - 1
 
 
-class Visitor(Protocol):
+class SessionRequest(Protocol):
     """Who wants something of a vault, and of which item. `vault` is the path as the other end knows it."""
 
     @property
@@ -79,7 +79,7 @@ class Expect(Protocol):
         """That message; raises ProtocolError for another."""
 
 
-Meet = Callable[[str, PublicKey], tuple[int, int]]
+RecallHeads = Callable[[str, PublicKey], tuple[int, int]]
 """Told a vault's id and key; the numbers of the last records that were seen of the item's chain and of the vault's own."""
 
 
@@ -129,7 +129,7 @@ def begin_session(
     if not isinstance(answer, Ready):
         raise ProtocolError("the vault's end does not say where it stands")
     _check_state(answer)
-    shown.settle(answer)
+    shown.finish_handshake(answer)
     return Handshake(welcome.vault_id, vault_key, welcome.clock - (asked + answered) // 2, answer, shown)
 
 
@@ -158,19 +158,23 @@ def resume_session(
     return answer
 
 
-def begin_custody_session(visitor: Visitor, link: Link, expect: Expect, now: Callable[[], int], meet: Meet) -> None:
+def begin_custody_session(
+    request: SessionRequest, link: Link, expect: Expect, now: Callable[[], int], recall_heads: RecallHeads
+) -> None:
     """The same handshake for the item's custody chain. What the vault says next is where it stands.
 
-    Raises as `greet` does, and what `meet` raises.
+    Raises as `greet` does, and what `recall_heads` raises.
     """
-    welcome = _introduce(visitor, link, expect, now(), "custody")
+    welcome = _introduce(request, link, expect, now(), "custody")
     vault_key = _vault_key(welcome.vault_key)
-    seen = meet(_checked_id(welcome.vault_id), vault_key)  # before the vault reads a chain for us
-    begin = _begin(visitor, welcome, vault_key, seen, resumes=False)
-    link.write(_patience(visitor, welcome, 0.0) + frame_of(begin))
+    seen = recall_heads(_checked_id(welcome.vault_id), vault_key)  # before the vault reads a chain for us
+    begin = _begin(request, welcome, vault_key, seen, resumes=False)
+    link.write(_patience(request, welcome, 0.0) + frame_of(begin))
 
 
-def _introduce(request: Visitor, link: Link, expect: Expect, clock: int, purpose: Literal["push", "custody"] = "push") -> Welcome:
+def _introduce(
+    request: SessionRequest, link: Link, expect: Expect, clock: int, purpose: Literal["push", "custody"] = "push"
+) -> Welcome:
     told = clock_for(None, clock)
     hello = Hello(list(VERSIONS), evidencesync.__version__, purpose, request.vault, DELTA_PARAMETERS, told)
     link.write(PREAMBLE + frame_of(hello))
@@ -180,11 +184,11 @@ def _introduce(request: Visitor, link: Link, expect: Expect, clock: int, purpose
     return welcome
 
 
-def _patience(visitor: Visitor, welcome: Welcome, reconnect_seconds: float, least_bytes: int = 0) -> bytes:
+def _patience(request: SessionRequest, welcome: Welcome, reconnect_seconds: float, least_bytes: int = 0) -> bytes:
     """How patient we are, where the other end wants to know."""
     if welcome.version < PATIENT_VERSION:
         return b""
-    return frame_of(patience_of(visitor.timeout_seconds, reconnect_seconds, least_bytes))
+    return frame_of(patience_of(request.timeout_seconds, reconnect_seconds, least_bytes))
 
 
 def patience_of(timeout_seconds: float, reconnect_seconds: float, least_bytes: int = 0) -> Patience:
@@ -220,24 +224,24 @@ def _checked_id(vault_id: str) -> str:
     return vault_id
 
 
-def _begin(visitor: Visitor, welcome: Welcome, vault_key: PublicKey, seen: tuple[int, int], *, resumes: bool) -> Begin:
+def _begin(request: SessionRequest, welcome: Welcome, vault_key: PublicKey, seen: tuple[int, int], *, resumes: bool) -> Begin:
     """`seen`: the numbers of the last records of the item's and of the vault's own chain that this machine has seen."""
     try:
         claim = SessionClaim(
             nonce=welcome.nonce.hex(),
             vault_id=welcome.vault_id,
             vault_key=vault_key.fingerprint,
-            case=visitor.name.case.text,
-            item=visitor.name.item.text,
-            session=visitor.session,
-            key=visitor.signer.public_key.fingerprint,
+            case=request.name.case.text,
+            item=request.name.item.text,
+            session=request.session,
+            key=request.signer.public_key.fingerprint,
         )
         encoded = msgspec.json.encode(claim)
         msgspec.json.decode(encoded, type=SessionClaim)  # what the vault calls itself is held to the documents' form
     except msgspec.MsgspecError as error:
         raise ProtocolError("the vault's introduction is malformed") from error
-    signature = sign_document(visitor.signer, SESSION_NAMESPACE, hashlib.sha512(encoded).digest())
-    return Begin(encoded, signature, visitor.read_back, resumes, *seen)
+    signature = sign_document(request.signer, SESSION_NAMESPACE, hashlib.sha512(encoded).digest())
+    return Begin(encoded, signature, request.read_back, resumes, *seen)
 
 
 def _seen(shown: ShownChains) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from evidencesync.custody.consistency import HINT, ChainComparison, ConsistencyC
 from evidencesync.errors import ForkedError, RolledBackError
 from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.utc_time import UtcTime
-from evidencesync.localstate.heads import HeadMemory, Remembered
+from evidencesync.localstate.heads import HeadMemory, RememberedHead
 from evidencesync.vault.ledger import Ledger
 from evidencesync.vault.vault import Vault
 
@@ -72,7 +72,9 @@ class VaultAtHand:
         """Keeps how far the chains go by now. Call after `require`. Raises ForkedError, RememberedHeadsError."""
         self.require()
         known = [(consistency, consistency.known) for consistency, _ in self._chains]
-        self._memory.remember([Remembered(one.subject, one.vault_key, chain, now) for one, chain in known if chain is not None])
+        self._memory.remember(
+            [RememberedHead(one.subject, one.vault_key, chain, now) for one, chain in known if chain is not None]
+        )
 
 
 def _show(consistency: ConsistencyCheck, ledger: Ledger) -> None:

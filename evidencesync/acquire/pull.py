@@ -22,7 +22,7 @@ from evidencesync.acquire.remote_source import Frames, RemoteSource, note_of, or
 from evidencesync.acquire.request import PushOutcome, PushRequest
 from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.acquire.signing import ManifestHasher, ManifestSums, Provenance, Signed, make_header, sign
-from evidencesync.acquire.source_access import refuse_nothing
+from evidencesync.acquire.source_access import refuse_empty
 from evidencesync.acquire.vault_connection import VaultConnection, connect_again
 from evidencesync.connection.inbox import SilenceTimer
 from evidencesync.connection.link import Link
@@ -65,19 +65,25 @@ from evidencesync.protocol.messages import (
 from evidencesync.protocol.outgoing import Outgoing
 
 
+_ANSWERS: Final = (PageAnswer, Want, PagesStored, SegmentAnswer, Need, NeedPieces, SegmentsStored)
+_ALIVE_SECONDS: Final = 5.0
+_OLD_KEEP_ALIVES: Final = 1.5  # a source's end of version 1 gives a sign after ALIVE_SECONDS, however impatient we are
+RootCheck = Callable[[bytes, Entry], None]
+
+
 class CheckedTally:
     """Digests and counts of checked lines. `take` is called in the vault's thread; the rest is asked when that has said so."""
 
     def __init__(self, recorder: SessionRecorder) -> None:
         self._recorder = recorder
-        self.meter = ManifestHasher()
+        self.hasher = ManifestHasher()
         self.tally = SourceTally()
         self.root: Entry | None = None
         """The manifest's first entry: what was named as the source, as it is there."""
 
-    def take(self, lines: bytes, checked: list[CheckedLine]) -> None:
+    def add_page(self, lines: bytes, checked: list[CheckedLine]) -> None:
         """The next page, as it stands in the vault."""
-        self.meter.feed(lines)
+        self.hasher.update(lines)
         self._recorder.add_manifest(lines)
         for path, line in checked:
             self.tally.add_gaps(line.read_errors or ())
@@ -91,13 +97,7 @@ class CheckedTally:
                 self.tally.add_flag(path, flag)
 
 
-_ANSWERS: Final = (PageAnswer, Want, PagesStored, SegmentAnswer, Need, NeedPieces, SegmentsStored)
-_ALIVE_SECONDS: Final = 5.0
-_OLD_SIGNS: Final = 1.5  # a source's end of version 1 gives a sign after ALIVE_SECONDS, however impatient we are
-AtRoot = Callable[[bytes, Entry], None]
-
-
-def _anything(_path: bytes, _root: Entry) -> None:
+def _accept_any(_path: bytes, _root: Entry) -> None:
     """Takes every source."""
 
 
@@ -110,27 +110,27 @@ def pull(
     *,
     again: Callable[[], Link] | None = None,
     recorder: SessionRecorder = SessionRecorder(),  # noqa: B008 - frozen, and empty
-    at_root: AtRoot = _anything,
+    check_root: RootCheck = _accept_any,
 ) -> PushOutcome:
     """Makes one acquisition of `request.source`, as it is called at the other end of `link`. Closes the link.
 
     `vault` gives a link to the vault's end in this process, and is told by which SSH server the source is reached. `again` makes
     another link to the same source, for when one is lost: then it is read from its start once more, and what had arrived is not
-    sent again. `recorder` is used as for a push. `at_root` hears early what the source is, and may refuse it.
+    sent again. `recorder` is used as for a push. `check_root` hears early what the source is, and may refuse it.
 
     Returns only what the vault has signed for. Raises what either end gives up with; then nothing was published.
     """
     now = now or SteadyClock()
     for _ in range(request.retries):
         try:
-            return _pull_once(link, vault, request, progress, now, recorder, at_root)
+            return _pull_once(link, vault, request, progress, now, recorder, check_root)
         except LinkLostError:
             if again is None:
                 raise
         link = connect_again(again, request, progress)
         request = dataclasses.replace(request, session=secrets.token_hex(16))
         progress.restart()
-    return _pull_once(link, vault, request, progress, now, recorder, at_root)
+    return _pull_once(link, vault, request, progress, now, recorder, check_root)
 
 
 def _pull_once(
@@ -140,16 +140,16 @@ def _pull_once(
     progress: Progress,
     now: Callable[[], int],
     recorder: SessionRecorder,
-    at_root: AtRoot,
+    check_root: RootCheck,
 ) -> PushOutcome:
     recorder.begin()
     checked = CheckedTally(recorder)
     try:
-        near = vault(Pulled(link.peer.host_key if link.peer else None, checked.take), link.peer)
+        near = vault(Pulled(link.peer.host_key if link.peer else None, checked.add_page), link.peer)
     except EvidenceSyncError:
         link.close()
         raise
-    return _Pull(link, near, checked, request, progress, now, recorder, at_root).run()
+    return _Pull(link, near, checked, request, progress, now, recorder, check_root).run()
 
 
 class _Pull:
@@ -164,17 +164,17 @@ class _Pull:
         progress: Progress,
         now: Callable[[], int],
         recorder: SessionRecorder,
-        at_root: AtRoot,
+        check_root: RootCheck,
     ) -> None:
         self._request = request
-        self._at_root = at_root
-        self._is_root_seen = False
+        self._check_root = check_root
+        self._is_root_checked = False
         self._path = b""
         self._recorder = recorder
         self._progress = progress
         self._now = now
         self._checked = checked
-        self._far = RemoteSource(link, progress)
+        self._source = RemoteSource(link, progress)
         self._connection: VaultConnection[Frames] = VaultConnection(near, request, progress, now, None)
         self._stored = 0
         self._version = PROTOCOL_VERSION
@@ -190,10 +190,10 @@ class _Pull:
         except LinkLostError:
             raise
         except EvidenceSyncError as error:
-            self._connection.say_goodbye(error)
+            self._connection.send_failure(error)
             raise
         finally:
-            self._far.link.close()
+            self._source.link.close()
             self._connection.close()
 
     def _run(self) -> PushOutcome:
@@ -204,12 +204,12 @@ class _Pull:
         self._progress.stage = "reading"
         self._relay()
         self._progress.stage = "finishing"
-        self._far.link.close()
+        self._source.link.close()
         tally = self._checked.tally
-        self._add_page(self._far.pages, encode_footer(tally.manifest.footer(format_utc_time(self._now()))))
-        while self._stored <= self._far.pages:
+        self._add_page(self._source.pages, encode_footer(tally.manifest.footer(format_utc_time(self._now()))))
+        while self._stored <= self._source.pages:
             self._take_answer(self._connection.expect(*_ANSWERS))
-        sums = self._checked.meter.sums()
+        sums = self._checked.hasher.sums()
         signed = sign(self._request, header, handshake, sums, tally, format_utc_time(self._now()), set_seconds(self._now))
         published = self._finish(sums, signed, handshake)
         done = ConcludedPush(self._request, handshake, header, tally, sums, signed, published)
@@ -221,22 +221,22 @@ class _Pull:
 
     def _ask(self) -> Provenance:
         """Asks for the source, and takes what its end says of itself."""
-        request, far = self._request, self._far
-        far.listen(self._connection.inbox)
+        request, source = self._request, self._source
+        source.listen(self._connection.inbox)
         asked = self._now()
-        far.ask(request, counts=self._progress.count_ahead)
+        source.ask(request, counts=self._progress.count_ahead)
         offer = self._wait_for_offer()
         self._version = offer.version
         self._path = offer.path
         offset = offer.clock - (asked + self._now()) // 2
-        return Provenance(origin_of(offer), "pull", "source", far.link.peer, offset, note_of(offer), request.on_read_error)
+        return Provenance(origin_of(offer), "pull", "source", source.link.peer, offset, note_of(offer), request.on_read_error)
 
     def _wait_for_offer(self) -> SourceOffer:
         until = time.monotonic() + self._request.timeout_seconds
         while time.monotonic() < until:
             frames, _ = self._connection.inbox.take(local=True, timeout_seconds=self._request.timeout_seconds)
             if frames is not None:
-                return self._far.take_offer(frames)
+                return self._source.take_offer(frames)
         raise LinkLostError(f"the source's end has been silent for {self._request.timeout_seconds:.0f} seconds")
 
     def _begin(self, provenance: Provenance, handshake: Handshake, started: UtcTime) -> ManifestHeader:
@@ -245,9 +245,9 @@ class _Pull:
         header = make_header(request, provenance, handshake, started)
         self._add_page(0, encode_header(header))
         if self._version >= PATIENT_VERSION:
-            self._far.say(patience_of(request.timeout_seconds, 0.0))
+            self._source.send(patience_of(request.timeout_seconds, 0.0))
         self._silence.restart()
-        self._far.say(
+        self._source.send(
             Fetch(
                 knows_nothing=ready.known_contents == 0,
                 has_previous=ready.previous_manifest_sha256 is not None or ready.leftovers > 0,
@@ -270,52 +270,52 @@ class _Pull:
     def _relay(self) -> None:
         """Passes on what each has for the other, until the source is read and all of it is stored."""
         inbox = self._connection.inbox
-        while self._far.end is None or self._stored < self._far.pages:
+        while self._source.end is None or self._stored < self._source.pages:
             frames, message = inbox.take(local=True, timeout_seconds=self._request.timeout_seconds)
             if frames is None and message is None:
                 self._check_silence()
                 continue
             if frames is not None:
-                self._write(self._far.take(frames))
+                self._write(self._source.take(frames))
             elif message is not None:
-                self._pass_back(message)
+                self._forward_to_source(message)
             self._silence.restart()
-            self._look_at_root()
-        self._look_at_root()
+            self._check_root_once()
+        self._check_root_once()
         tally = self._checked.tally
-        for remark, count in self._far.end.remarks.items():
+        for remark, count in self._source.end.remarks.items():
             tally.manifest.remark(remark, count)
         if not self._request.allow_empty:
-            refuse_nothing(self._request.rules, tally.manifest)
+            refuse_empty(self._request.rules, tally.manifest)
         if self._request.on_read_error == "fail" and "unreadable" in tally.manifest.flags:
             raise SourceGapsError("the source's end goes on where something could not be read")
-        tally.read_again = self._far.end.read_again
-        tally.changed_folders = self._far.end.remarks.get("folder-changed-while-read", 0)
+        tally.read_again = self._source.end.read_again
+        tally.changed_folders = self._source.end.remarks.get("folder-changed-while-read", 0)
 
-    def _look_at_root(self) -> None:
+    def _check_root_once(self) -> None:
         """In this thread, whose errors are the reason why there is no acquisition."""
         root = self._checked.root
-        if root is not None and not self._is_root_seen:
-            self._is_root_seen = True
-            self._at_root(self._path, root)
+        if root is not None and not self._is_root_checked:
+            self._is_root_checked = True
+            self._check_root(self._path, root)
 
     def _check_silence(self) -> None:
         """Neither end says anything. The vault's end waits for the source's, which gives a sign while it has nothing to send."""
         patience = self._request.timeout_seconds
         if self._version < PATIENT_VERSION:
-            patience = max(patience, _OLD_SIGNS * ALIVE_SECONDS)
+            patience = max(patience, _OLD_KEEP_ALIVES * ALIVE_SECONDS)
         if self._silence.remaining(patience) <= 0:
             raise LinkLostError(f"the source's end has been silent for {patience:.0f} seconds")
 
-    def _pass_back(self, message: Message) -> None:
+    def _forward_to_source(self, message: Message) -> None:
         if isinstance(message, Status):
             if time.monotonic() - self._alive > min(_ALIVE_SECONDS, self._connection.inbox.alive_seconds):
                 self._alive = time.monotonic()
-                self._far.say(Alive())
+                self._source.send(Alive())
             return
         self._take_answer(message)
-        self._far.say(message)
-        self._progress.wire_sent = self._far.link.wire_received  # what travels is what comes
+        self._source.send(message)
+        self._progress.wire_sent = self._source.link.wire_received  # what travels is what comes
 
     def _take_answer(self, message: Message) -> None:
         if not isinstance(message, _ANSWERS):
@@ -333,17 +333,17 @@ class _Pull:
     # The end.
 
     def _finish(self, sums: ManifestSums, signed: Signed, handshake: Handshake) -> Published:
-        self._connection.say(
+        self._connection.send(
             Finish(
                 sums.size,
                 sums.sha256,
                 signed.manifest_signature,
                 signed.acquired,
                 signed.acquired_signature,
-                self._far.pages + 1,
+                self._source.pages + 1,
             )
         )
-        self._recorder.settle()
+        self._recorder.sync_manifest()
         while True:
             answer = self._connection.expect(Published, Records)
             if isinstance(answer, Published):
@@ -354,7 +354,7 @@ class _Pull:
     def _outcome(self, done: ConcludedPush, provenance: Provenance, seconds: float) -> PushOutcome:
         """What was published, once its receipt is checked. What travelled is what the vault counted."""
         checked = done.acknowledged(self._now())
-        counted, link = checked.receipt.transfer, self._far.link
+        counted, link = checked.receipt.transfer, self._source.link
         traffic = CountedTraffic(
             counted.literal_bytes,
             counted.reused_bytes,

@@ -21,7 +21,7 @@ from evidencesync.acquire.reading import PageRead, SourceEvent
 from evidencesync.acquire.request import PushOutcome, PushRequest
 from evidencesync.acquire.session_recorder import SessionRecorder
 from evidencesync.acquire.signing import ManifestHasher, ManifestSums, Signed, make_header, sign
-from evidencesync.acquire.source_access import LocalSourceAccess, Reading, SourceAccess, feed, refuse_nothing
+from evidencesync.acquire.source_access import LocalSourceAccess, Reading, SourceAccess, add_to_sender, refuse_empty
 from evidencesync.acquire.vault_connection import VaultConnection, connect_again
 from evidencesync.connection.busy_server import wait_for_place
 from evidencesync.connection.link import Link
@@ -162,13 +162,13 @@ class _Push:
         except LinkLostError:
             raise
         except EvidenceSyncError as error:
-            self._connection.say_goodbye(error)
+            self._connection.send_failure(error)
             raise
         except KeyboardInterrupt:
-            self._connection.say_goodbye(InterruptedRunError("the sender was interrupted"))
+            self._connection.send_failure(InterruptedRunError("the sender was interrupted"))
             raise
         except Exception as error:
-            self._connection.say_goodbye(unexpected(error))
+            self._connection.send_failure(unexpected(error))
             raise
         finally:
             self._connection.close()
@@ -180,7 +180,7 @@ class _Push:
         began = format_utc_time(self._now())
         self._recorder.begin()
         reading = self._start_reading()  # what it gives waits in the inbox, a bounded number of bytes, until the vault is ready
-        self._refuse_nothing(reading)
+        self._refuse_empty(reading)
         handshake = connection.begin_session(self._recorder)
         self._progress.stage = "reading"
         ready = handshake.ready
@@ -196,7 +196,7 @@ class _Push:
         self._take_lines(first)
         sender.add_page(first, [])
         self._transfer(sender, handshake)
-        self._refuse_nothing(reading)
+        self._refuse_empty(reading)
         sums = self._manifest.sums()
         signed = sign(request, header, handshake, sums, reading.tally, format_utc_time(self._now()), set_seconds(self._now))
         published = self._finish(sender, sums, signed, handshake)
@@ -237,7 +237,7 @@ class _Push:
         except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
             self._connection.inbox.fail_local(error)
 
-    def _refuse_nothing(self, reading: Reading) -> None:
+    def _refuse_empty(self, reading: Reading) -> None:
         """Raises NothingLeftError where filters leave nothing of the source.
 
         Asked twice: before the vault is spoken to, and when all was read. The first time it waits until something was found, but
@@ -249,7 +249,7 @@ class _Push:
         inbox = self._connection.inbox
         inbox.wait_for_local(lambda: tally.is_whole or tally.manifest.taken > 0, _FIRST_LOOK_SECONDS)
         if tally.is_whole:
-            refuse_nothing(rules, tally.manifest, tally.listed_folders)
+            refuse_empty(rules, tally.manifest, tally.listed_folders)
 
     # Moving.
 
@@ -270,13 +270,13 @@ class _Push:
             connection.writer.flush()
         item, message = connection.inbox.take(local=may_read, timeout_seconds=self._request.timeout_seconds)
         if item is None and message is None:
-            connection.say(Alive())
+            connection.send(Alive())
         if message is not None and not isinstance(message, Status):
             self._take_answer(sender, message)
         if isinstance(item, PageRead):
             self._take_lines(item.lines)
         if item is not None:
-            self._is_read = not feed(sender, item)
+            self._is_read = not add_to_sender(sender, item)
 
     def _take_answer(self, sender: Sender, message: Message) -> None:
         before = sender.stored
@@ -286,7 +286,7 @@ class _Push:
 
     def _take_lines(self, lines: bytes) -> None:
         """The next lines of the manifest, before they go out."""
-        self._manifest.feed(lines)
+        self._manifest.update(lines)
         self._recorder.add_manifest(lines)
 
     def _send(self, sender: Sender) -> None:
@@ -326,9 +326,9 @@ class _Push:
                 self._send(sender)
                 connection.writer.flush()
                 if not is_said:
-                    connection.say(finish)
+                    connection.send(finish)
                     is_said = True
-                    self._recorder.settle()
+                    self._recorder.sync_manifest()
                 if sender.all_stored:
                     self._progress.stage = "finishing"
                 answer = connection.expect(*_AFTER_THE_END)

@@ -113,7 +113,7 @@ class RemoteSource:
             raise VersionError("the two ends do not speak the same version of the protocol")
         return message
 
-    def say(self, message: Message) -> None:
+    def send(self, message: Message) -> None:
         """Sends a message. Where the link takes nothing more, why is known when all that has still arrived was taken."""
         self._write(frame_of(message))
 

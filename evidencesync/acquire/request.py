@@ -9,7 +9,7 @@ from evidencesync.custody.consistency import KnownChain
 from evidencesync.custody.documents import Stored
 from evidencesync.custody.sshsig import SigningKey
 from evidencesync.evidence.identity import ItemName
-from evidencesync.localstate.heads import Remembered
+from evidencesync.localstate.heads import RememberedHead
 from evidencesync.protocol.compression import Compress
 from evidencesync.source.filters import FilterRules
 from evidencesync.source.salvage import OnReadError
@@ -102,7 +102,7 @@ class PushOutcome:
     receipt_sha256: str
     chain_head_sha256: str
     vault_head: KnownChain | None
-    seen: list[Remembered]
+    seen: list[RememberedHead]
     read_back: bool
     damaged: int
     clock_offset_ns: int

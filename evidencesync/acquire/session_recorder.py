@@ -13,7 +13,7 @@ from evidencesync.custody.record import decode_record
 from evidencesync.errors import MalformedDocumentError, ProtocolError
 from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.utc_time import UtcTime
-from evidencesync.localstate.heads import HeadMemory, Remembered
+from evidencesync.localstate.heads import HeadMemory, RememberedHead
 from evidencesync.localstate.receipts import ReceiptDraft
 from evidencesync.protocol.messages import Ready, Records
 
@@ -42,10 +42,10 @@ class SessionRecorder:
         if self.draft is not None:
             self.draft.add_manifest(lines)
 
-    def settle(self) -> None:
+    def sync_manifest(self) -> None:
         """All lines were added."""
         if self.draft is not None:
-            self.draft.settle()
+            self.draft.sync_manifest()
 
     def _consistency(self, subject: ChainSubject, vault_key: PublicKey) -> ConsistencyCheck:
         return recalled_consistency(self.memory, subject, vault_key.fingerprint, self._keep)
@@ -68,10 +68,10 @@ class ShownChains:
         if not batch.records:
             raise ProtocolError("the vault shows records, and there are none")
         for number, (data, signature) in enumerate(batch.records, batch.first):
-            self._witness_for(data).show(number, data, signature)
+            self._check_for(data).show(number, data, signature)
         self._more = batch.more
 
-    def settle(self, ready: Ready) -> None:
+    def finish_handshake(self, ready: Ready) -> None:
         """The handshake is over: all that was seen before was shown, up to the head that `ready` states."""
         if self._more:
             raise ProtocolError("the vault does not show all the records that it has announced")
@@ -85,11 +85,13 @@ class ShownChains:
         if self.item.known is not None:
             self.own.require_stated(self.item.known.sequence, self.item.known.sha256)
 
-    def remembered(self, seen: UtcTime) -> list[Remembered]:
+    def remembered(self, seen: UtcTime) -> list[RememberedHead]:
         """What is to be remembered from now on."""
-        return [Remembered(one.subject, one.vault_key, one.known, seen) for one in (self.item, self.own) if one.known is not None]
+        return [
+            RememberedHead(one.subject, one.vault_key, one.known, seen) for one in (self.item, self.own) if one.known is not None
+        ]
 
-    def _witness_for(self, data: bytes) -> ConsistencyCheck:
+    def _check_for(self, data: bytes) -> ConsistencyCheck:
         """Whose record it says it is; each witness looks closely."""
         try:
             return self.item if decode_record(data).case is not None else self.own

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from evidencesync.acquire.reading import CHEAP_TO_READ_AGAIN
-from evidencesync.acquire.sftp_line import SftpLine
+from evidencesync.acquire.sftp_connection import SftpConnection
 from evidencesync.errors import LinkLostError, SourceReadError
 from evidencesync.evidence.entry import Entry, EntryType, Flag
 from evidencesync.evidence.path import to_json_fields
@@ -34,24 +34,24 @@ class RemoteFile:
     that is cheap (`starts_again`); else what follows is of another state of it, and `is_mixed`.
     """
 
-    def __init__(self, line: SftpLine, path: bytes, *, may_start_again: bool) -> None:
+    def __init__(self, connection: SftpConnection, path: bytes, *, may_start_again: bool) -> None:
         """Opens it. Raises SourceReadError, and what a lost link ends with."""
         self.starts_again = False
         self.is_mixed = False
-        self._line = line
+        self._connection = connection
         self._path = path
         self._may_start_again = may_start_again
-        self._server = line.server
+        self._server = connection.server
         self._file: SftpFile | None = None
         self._is_over = False
         self._taken = 0
         self._tail = b""
         while self._file is None:
-            self._server = line.server
+            self._server = connection.server
             try:
                 self._file = self._server.run(self._server.open(path))
             except LinkLostError as lost:
-                line.reconnect(self._server, lost)
+                connection.reconnect(self._server, lost)
         self.opened = self._file.status
         self.size = self._file.size
 
@@ -94,15 +94,15 @@ class RemoteFile:
                 self._taken += len(block)
                 self._tail = (self._tail + block[-_SEAM:])[-_SEAM:]
             if taken:
-                self._line.reset_attempts()
+                self._connection.reset_attempts()
             return taken
         return []
 
     def _return(self, lost: LinkLostError) -> None:
         """Opens it again over another connection, and sees whether it is the same."""
         while True:
-            self._line.reconnect(self._server, lost)
-            self._server, self._file = self._line.server, None
+            self._connection.reconnect(self._server, lost)
+            self._server, self._file = self._connection.server, None
             try:
                 self._file = self._server.run(self._server.open(self._path, self._taken))
                 is_same = self._is_same(self._file)
@@ -140,7 +140,7 @@ def make_entry(
     flags: list[Flag] | None = None,
     target: bytes | None = None,
 ) -> Entry:
-    """An entry's line. There are no inode numbers, no names of owners and no fractions of seconds: absent."""
+    """An entry's connection. There are no inode numbers, no names of owners and no fractions of seconds: absent."""
     text, encoded = to_json_fields(path)
     target_text, target_encoded = to_json_fields(target) if target is not None else (None, None)
     kind: EntryType = status.kind or "file"

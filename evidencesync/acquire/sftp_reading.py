@@ -23,8 +23,8 @@ from evidencesync.acquire.reading import (
     StreamBegun,
     StreamEnded,
 )
+from evidencesync.acquire.sftp_connection import PendingAnswer, Question, SftpConnection
 from evidencesync.acquire.sftp_file import RemoteFile, make_entry, untold_times
-from evidencesync.acquire.sftp_line import PendingAnswer, Question, SftpLine
 from evidencesync.acquire.streaming import Digests
 from evidencesync.connection.progress import Progress
 from evidencesync.connection.writer import RateLimit
@@ -75,7 +75,7 @@ class SftpReading:
 
     def __init__(
         self,
-        server: SftpLine,
+        server: SftpConnection,
         root: SftpRoot,
         rules: FilterRules,
         emit: Callable[[SourceEvent, int], None],
@@ -101,7 +101,7 @@ class SftpReading:
     def run(self) -> None:
         """Reads everything and emits it, but for the manifest's header.
 
-        Raises what `SftpLine.reconnect` raises where the server is lost, and PeerError.
+        Raises what `SftpConnection.reconnect` raises where the server is lost, and PeerError.
         """
         try:
             if self._root.status.kind == "directory":
@@ -279,7 +279,7 @@ class SftpReading:
                 beginning += block[: max(SMALL_FILE - len(beginning), 0)]
                 size += len(block)
                 self._progress.read_bytes += len(block)
-                digests.feed(room)
+                digests.update(room)
                 self._emit_segments(cutter, len(block))
                 self._rate_limit.wait(len(block))
             now = far.ends()

@@ -50,7 +50,7 @@ class ManifestHasher:
         self._size = 0
         self._sha256, self._sha512 = new_sha256(), hashlib.sha512()
 
-    def feed(self, lines: bytes) -> None:
+    def update(self, lines: bytes) -> None:
         """The next lines."""
         self._size += len(lines)
         self._sha256.update(lines)

@@ -91,7 +91,7 @@ def count_source(source: SourceRoot, rules: FilterRules, progress: Progress, is_
     progress.total_files, progress.total_bytes = files, total
 
 
-def feed(sender: Sender, item: SourceEvent) -> bool:
+def add_to_sender(sender: Sender, item: SourceEvent) -> bool:
     """Hands one item to the sender; whether there will be more."""
     match item:
         case PageRead():
@@ -119,7 +119,7 @@ def leaves_nothing(rules: FilterRules, tally: ManifestTally, listed_folders: int
     return is_filtered or (rules.listed is not None and not listed_folders)
 
 
-def refuse_nothing(rules: FilterRules, tally: ManifestTally, listed_folders: int = 0) -> None:
+def refuse_empty(rules: FilterRules, tally: ManifestTally, listed_folders: int = 0) -> None:
     """Raises NothingLeftError where filters or a list have left nothing."""
     if not leaves_nothing(rules, tally, listed_folders):
         return

@@ -47,7 +47,7 @@ class Digests:
         self._blake3, self._sha256 = new_blake3(), new_sha256()
         self._running: Future[object] | None = None
 
-    def feed(self, block: memoryview) -> None:
+    def update(self, block: memoryview) -> None:
         """The next bytes. They must stay as they are."""
         self._wait()
         self._running = self._pool.submit(self._sha256.update, block)
@@ -96,7 +96,7 @@ class ContentReader:
                 emit(cutter.zeros(length))
             else:
                 beginning += bytes(room[:missing])
-                digests.feed(room[:length])
+                digests.update(room[:length])
                 emit(cutter.commit(length))
         emit(cutter.finish())
         return ContentRead(delivered, opened.offset, *digests.finish(), beginning, gaps.read_errors, gaps.verdict())

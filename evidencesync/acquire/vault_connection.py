@@ -33,7 +33,7 @@ LocalT = TypeVar("LocalT")
 _LAST_WORD_SECONDS: Final = 3.0
 _STAGES: Final = ("receiving", "syncing", "read-back", "publishing")  # in the order in which a vault comes to them
 # What may be better in a moment. A lock: the vault's end of this session has not noticed yet that its link is lost.
-_PASSING: Final = (ConnectError, LinkLostError, LockedError)
+_RETRIED: Final = (ConnectError, LinkLostError, LockedError)
 
 
 def connect_again(again: Callable[[], Link], request: PushRequest, progress: Progress) -> Link:
@@ -44,7 +44,7 @@ def connect_again(again: Callable[[], Link], request: PushRequest, progress: Pro
         time.sleep(pause_seconds(attempt))
         try:
             return again()
-        except _PASSING:
+        except _RETRIED:
             continue
     return again()
 
@@ -104,7 +104,7 @@ class VaultConnection(Generic[LocalT]):
         retries, timeout = self._request.retries, self._request.timeout_seconds
         return sum(map(longest_pause, range(retries))) + retries * timeout
 
-    def say(self, message: Message) -> None:
+    def send(self, message: Message) -> None:
         """Sends a message at once."""
         self._link.write(frame_of(message))
 
@@ -137,7 +137,7 @@ class VaultConnection(Generic[LocalT]):
         would change (a changed host key, a refused login, another vault).
         """
         reason: EvidenceSyncError = self.reason_for(lost)
-        if not isinstance(reason, _PASSING) or self._again is None:
+        if not isinstance(reason, _RETRIED) or self._again is None:
             raise reason
         before, self._progress.stage = self._progress.stage, "reconnecting"
         self._progress.interruptions += 1
@@ -150,7 +150,7 @@ class VaultConnection(Generic[LocalT]):
                 answer = resume_session(self._request, self._link, self.expect, self._now, handshake, self._reconnect_seconds())
             except SessionGoneError:
                 raise
-            except _PASSING as error:
+            except _RETRIED as error:
                 reason = error
                 continue
             self._progress.stage = before
@@ -167,7 +167,7 @@ class VaultConnection(Generic[LocalT]):
         said = self.inbox.wait_for_error(_LAST_WORD_SECONDS)
         return said if isinstance(said, EvidenceSyncError) else lost
 
-    def say_goodbye(self, error: EvidenceSyncError) -> None:
+    def send_failure(self, error: EvidenceSyncError) -> None:
         """Gives the vault the reason, so that it waits for nobody, where the link still works; else that is no further news.
 
         To a vault in this process nothing need be said: its end of the link is closed.

@@ -18,7 +18,7 @@ from evidencesync.evidence.display import safe_text
 
 if TYPE_CHECKING:
     from evidencesync.acquire.custody import Appended, Compose, RecordDraft
-    from evidencesync.acquire.custody_talk import CustodyRequest, ShownChain
+    from evidencesync.acquire.custody_exchange import CustodyRequest, ShownChain
     from evidencesync.connection.link import Link
     from evidencesync.custody.documents import RecordType
     from evidencesync.ssh.address import Address
@@ -279,9 +279,9 @@ def _prepare(
     """How to connect to the vault, and the request for one item's chain. May ask for a passphrase."""
     import secrets
 
-    from evidencesync.acquire.connect import reach_vault
+    from evidencesync.acquire.connect import connect_to_vault
     from evidencesync.acquire.custody import RETRIES
-    from evidencesync.acquire.custody_talk import CustodyRequest
+    from evidencesync.acquire.custody_exchange import CustodyRequest
     from evidencesync.cli.own_state import head_memory
     from evidencesync.cli.terminal import make_asker, person_at
     from evidencesync.ssh.keys import load_signer
@@ -302,7 +302,7 @@ def _prepare(
     )
 
     def reach() -> Link:
-        return reach_vault(address, ssh.options(run.settings, person_at(run.console)))
+        return connect_to_vault(address, ssh.options(run.settings, person_at(run.console)))
 
     return reach, request
 

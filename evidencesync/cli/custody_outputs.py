@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from evidencesync.acquire.custody_talk import ShownChain
+from evidencesync.acquire.custody_exchange import ShownChain
 from evidencesync.cli.outputs import Output, Problem, ShownRecord
 from evidencesync.custody.documents import CustodyRecord, VaultId
 from evidencesync.evidence.digest import HexDigest

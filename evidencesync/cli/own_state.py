@@ -158,5 +158,5 @@ def without_own_state(
         if holds_receipts_alone(place):
             folders.append(place)
         elif draft is not None:
-            folders.append(draft.place)
+            folders.append(draft.path)
     return dataclasses.replace(rules, own=own_folders(source, map(os.fsencode, folders)))

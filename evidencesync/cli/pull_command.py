@@ -132,22 +132,22 @@ def _remote(text: str) -> Address:
 @contextlib.contextmanager
 def _pull(address: Address, options: Callable[[], SshOptions], folder: Path, what: FilterChoice) -> Iterator[Work]:
     """Starts to connect to evidencesync on the source machine, and yields the function that pulls from it."""
-    from evidencesync.acquire.connect import reach_for_pull, reach_source, reaching
+    from evidencesync.acquire.connect import connect_for_pull, connect_to_source, connecting
     from evidencesync.acquire.pull import pull
     from evidencesync.connection.busy_server import connect_first
     from evidencesync.vault.vault import Vault
 
     def again() -> Link:
-        return reach_source(address, options())
+        return connect_to_source(address, options())
 
-    with reaching(address, options(), "--source") as link:
+    with connecting(address, options(), "--source") as link:
         Vault.open(folder)  # a wrong path is reported before anything is read
 
         def work(request: PushRequest, progress: Progress, recorder: SessionRecorder) -> PushOutcome:
-            vault = partial(reach_for_pull, str(folder))
+            vault = partial(connect_for_pull, str(folder))
             first = connect_first(link, again, request.retries, progress)
-            at_root = partial(_refuse_own_vault, folder, crosses=not what.one_file_system)
-            return pull(first, vault, request, progress, again=again, recorder=recorder, at_root=at_root)
+            check_root = partial(_refuse_own_vault, folder, crosses=not what.one_file_system)
+            return pull(first, vault, request, progress, again=again, recorder=recorder, check_root=check_root)
 
         yield work
 
@@ -172,7 +172,7 @@ def _refuse_own_vault(vault: Path, path: bytes, root: Entry, *, crosses: bool) -
 def _pull_agentless(address: Address, options: Callable[[], SshOptions], folder: Path, _what: FilterChoice) -> Iterator[Work]:
     """Yields the function that reads from the source machine over SFTP."""
     from evidencesync.acquire.agentless import pull_agentless
-    from evidencesync.acquire.connect import reach_for_pull
+    from evidencesync.acquire.connect import connect_for_pull
     from evidencesync.connection.busy_server import connect_first
     from evidencesync.connection.process import keep_large_blocks
     from evidencesync.ssh.sftp import SftpSource
@@ -189,6 +189,6 @@ def _pull_agentless(address: Address, options: Callable[[], SshOptions], folder:
             return start().finish_open()
 
         source = connect_first(connect, connect, request.retries, progress)
-        return pull_agentless(source, partial(reach_for_pull, str(folder)), request, progress, recorder, start)
+        return pull_agentless(source, partial(connect_for_pull, str(folder)), request, progress, recorder, start)
 
     yield work

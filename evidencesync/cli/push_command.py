@@ -70,7 +70,7 @@ def push_source(
     is. An excluded folder is still searched for entries to keep. What is left out is listed as skipped. It is an error if only
     folders are left, unless --allow-empty is given.
     """
-    from evidencesync.acquire.connect import reach_vault, reaching
+    from evidencesync.acquire.connect import connect_to_vault, connecting
     from evidencesync.cli.terminal import make_asker, person_at
 
     address, source = vault_address(vault), at_home(source)
@@ -84,7 +84,7 @@ def push_source(
     def options() -> SshOptions:
         return ssh.options(run.settings, person_at(run.console))
 
-    with reaching(address, options()) as link:
+    with connecting(address, options()) as link:
         # ssh logs in meanwhile: slow imports and checks come after this line.
         from evidencesync.acquire.push import push
         from evidencesync.connection.busy_server import connect_first
@@ -94,7 +94,7 @@ def push_source(
             places = Places(os.fsencode(source), os.fsencode(address.path), rules, what.allow_empty)
             require_folder_for_list(places)
             request = make_request(run, places, item, sign, how, ssh, asker, stated)
-            again = None if address.local else lambda: reach_vault(address, options())
+            again = None if address.local else lambda: connect_to_vault(address, options())
 
             def work(asked: PushRequest, progress: Progress, recorder: SessionRecorder) -> PushOutcome:
                 first = link() if again is None else connect_first(link, again, asked.retries, progress)
@@ -106,13 +106,13 @@ def push_source(
 def _dry_run(run: Run, source: Places, item: ItemChoice) -> ExitCode:
     """Walks the source, and prints what a push would read. The code is 3 if something cannot be read."""
     from evidencesync.acquire.dry_run import plan_acquisition
-    from evidencesync.acquire.source_access import refuse_nothing
+    from evidencesync.acquire.source_access import refuse_empty
     from evidencesync.cli.summary import dry_run_lines, dry_run_output
     from evidencesync.source.root import resolve_source
 
     seen = plan_acquisition(resolve_source(source.path), source.rules)
     if not source.allow_empty:
-        refuse_nothing(source.rules, seen.entries, seen.listed_folders)
+        refuse_empty(source.rules, seen.entries, seen.listed_folders)
     output = dry_run_output(item.name(), source.rules, seen)
     run.console.print_result(output, dry_run_lines(item.name(), source.rules, output, seen))
     return CODES[output.verdict]

@@ -23,7 +23,7 @@ from evidencesync.home import expand
 
 if TYPE_CHECKING:
     from evidencesync.acquire.custody import RecordDraft
-    from evidencesync.acquire.custody_talk import ChainRecord
+    from evidencesync.acquire.custody_exchange import ChainRecord
     from evidencesync.cli.command import Run
     from evidencesync.cli.options import PartChoice, SignerChoice
     from evidencesync.custody.sshsig import SigningKey
@@ -50,9 +50,9 @@ class Verifier:
         """Appends a record to the chain of an item of a vault on this machine. Raises what the vault refuses it with."""
         import secrets
 
-        from evidencesync.acquire.connect import reach_vault
+        from evidencesync.acquire.connect import connect_to_vault
         from evidencesync.acquire.custody import append_record
-        from evidencesync.acquire.custody_talk import CustodyRequest
+        from evidencesync.acquire.custody_exchange import CustodyRequest
         from evidencesync.ssh.address import Address
         from evidencesync.ssh.options import SshOptions
 
@@ -66,7 +66,7 @@ class Verifier:
             organisation=self.organisation,
         )
         address = Address.parse(str(vault.absolute()))
-        appended = append_record(lambda: reach_vault(address, SshOptions()), request, lambda _: draft)
+        appended = append_record(lambda: connect_to_vault(address, SshOptions()), request, lambda _: draft)
         if appended.unremembered is not None:
             self.warn(f"the record is in the chain, but its head was not remembered here: {appended.unremembered}")
         return appended.record

@@ -199,18 +199,18 @@ class _Watch:
         return self.ssh.options(self.run.settings, person_at(self.run.console))
 
     def _push(self, snapshot: SourceSnapshot) -> None:
-        from evidencesync.acquire.connect import reach_vault, reaching
+        from evidencesync.acquire.connect import connect_to_vault, connecting
         from evidencesync.acquire.push import push
         from evidencesync.connection.busy_server import connect_first
         from evidencesync.evidence.utc_time import format_utc_time
         from evidencesync.localstate.receipts import ReceiptDraft
 
-        again = None if self.address.local else lambda: reach_vault(self.address, self._options())
+        again = None if self.address.local else lambda: connect_to_vault(self.address, self._options())
         request = dataclasses.replace(self.request, session=secrets.token_hex(16))
         with contextlib.ExitStack() as stack:
             draft = ReceiptDraft(stack.enter_context(self.open_receipts()))
             stack.callback(draft.close)
-            link = stack.enter_context(reaching(self.address, self._options()))
+            link = stack.enter_context(connecting(self.address, self._options()))
 
             def work(asked: PushRequest, progress: Progress, recorder: SessionRecorder) -> PushOutcome:
                 first = link() if again is None else connect_first(link, again, asked.retries, progress)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from evidencesync.cli.console import Console
     from evidencesync.errors import EvidenceSyncError
     from evidencesync.evidence.identity import ItemName
-    from evidencesync.localstate.receipts import Kept
     from evidencesync.source.changes import SourceSnapshot
 
 MOST_LISTED = 1000
@@ -126,7 +125,7 @@ class WatchEvents:
         code = int(error.exit_code)
         self.print_warning(f"push failed [{code} {error.slug}]: {error.message}{hint}; next attempt in {duration_text(pause)}")
 
-    def record(self, outcome: PushOutcome, kept: Kept) -> None:
+    def record(self, outcome: PushOutcome, kept: KeptReceipt) -> None:
         """An acquisition is published; `pushed` says so."""
         self._last.append(_acquisition(outcome, kept))
         self._made += 1
@@ -179,7 +178,7 @@ class WatchEvents:
         yield f"  in vault     {'all that was seen' if output.all_in_vault else 'NOT what was seen last'}"
 
 
-def _acquisition(outcome: PushOutcome, kept: Kept) -> WatchedAcquisition:
+def _acquisition(outcome: PushOutcome, kept: KeptReceipt) -> WatchedAcquisition:
     tally = outcome.tally.manifest
     return WatchedAcquisition(
         acquisition=outcome.acquisition,

@@ -61,7 +61,7 @@ _UNREADABLE: Final = (
 )
 
 
-class SeenHead(Document, frozen=True):
+class HeadDocument(Document, frozen=True):
     """One file: a chain as it was seen last. `digests`: of its last records, up to `sequence`. No case: the vault's own."""
 
     format: Literal["evidencesync-head/1"]
@@ -75,7 +75,7 @@ class SeenHead(Document, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
+class RememberedHead:
     """A chain that was seen, and the fingerprint of the key that its vault had."""
 
     subject: ChainSubject
@@ -84,7 +84,7 @@ class Remembered:
     seen: UtcTime
 
 
-_DECODER: Final = msgspec.json.Decoder(SeenHead)
+_DECODER: Final = msgspec.json.Decoder(HeadDocument)
 
 
 def state_folder(chosen: Path | None) -> Path:
@@ -138,7 +138,7 @@ class HeadMemory:
             finally:
                 os.close(heads)
 
-    def recall(self, subject: ChainSubject) -> Remembered | None:
+    def recall(self, subject: ChainSubject) -> RememberedHead | None:
         """What was seen of a chain; None for nothing. Raises RememberedHeadsError when the file cannot be read or believed.
 
         Raises NameClashError where it is about another case or item whose number makes the same folder's name.
@@ -151,7 +151,7 @@ class HeadMemory:
         except OSError as error:
             raise self._unreadable(subject.vault_id, error) from error
 
-    def recall_vault(self, vault_id: str) -> list[Remembered]:
+    def recall_vault(self, vault_id: str) -> list[RememberedHead]:
         """Everything that was seen of a vault. Raises RememberedHeadsError."""
         try:
             with self._opened() as heads, opened_folder(_vault_folder(vault_id), heads) as vault:
@@ -172,7 +172,7 @@ class HeadMemory:
         except OSError as error:
             raise self._unusable(error) from error
 
-    def remember(self, seen: Iterable[Remembered]) -> None:
+    def remember(self, seen: Iterable[RememberedHead]) -> None:
         """Keeps what was seen, durably, where it goes further than what is kept.
 
         Raises ForkedError when another process has meanwhile seen another history, RememberedHeadsError when nothing can be
@@ -214,7 +214,7 @@ class HeadMemory:
             pass  # whatever it was about, it is in the way
         return [name]
 
-    def _remember(self, heads_fd: int, new: Remembered) -> None:
+    def _remember(self, heads_fd: int, new: RememberedHead) -> None:
         subject, name = new.subject, _file_name(new.subject)
         with opened_folder(_vault_folder(subject.vault_id), heads_fd, make=True) as vault, _locked(vault):
             old = self._load(vault, name, subject)
@@ -228,7 +228,7 @@ class HeadMemory:
                     return
             replace_file(vault, name, _encode(new))
 
-    def _load(self, vault_fd: int, name: str, subject: ChainSubject | None, vault_id: str = "") -> Remembered | None:
+    def _load(self, vault_fd: int, name: str, subject: ChainSubject | None, vault_id: str = "") -> RememberedHead | None:
         vault_id = subject.vault_id if subject is not None else vault_id
         data = load_file(vault_fd, name, _MAX_FILE)
         if data is None:
@@ -248,7 +248,7 @@ class HeadMemory:
                 f"this machine has seen the folder of {whose_chain(subject)} as that of another: {whose_chain(about)}",
                 hint="The two numbers make the same folder name. Use another number.",
             )
-        return Remembered(about, found.vault_key, KnownChain(found.sequence, tuple(found.digests)), found.seen)
+        return RememberedHead(about, found.vault_key, KnownChain(found.sequence, tuple(found.digests)), found.seen)
 
     def _damaged(self, vault_id: str, why: str) -> RememberedHeadsError:
         return RememberedHeadsError(
@@ -289,15 +289,15 @@ class NoMemory(HeadMemory):
     def require_usable(self, closed: Sequence[Closed] = ()) -> None:
         """There is nothing that could be tried: who asks for this memory goes on without one, and says so."""
 
-    def recall(self, subject: ChainSubject) -> Remembered | None:
+    def recall(self, subject: ChainSubject) -> RememberedHead | None:
         """Nothing."""
         return None
 
-    def recall_vault(self, vault_id: str) -> list[Remembered]:
+    def recall_vault(self, vault_id: str) -> list[RememberedHead]:
         """Nothing."""
         return []
 
-    def remember(self, seen: Iterable[Remembered]) -> None:
+    def remember(self, seen: Iterable[RememberedHead]) -> None:
         """Raises RememberedHeadsError."""
         raise RememberedHeadsError(f"what was seen is not remembered: {self._why}", hint=_OTHER_FOLDER)
 
@@ -325,10 +325,10 @@ def _file_name(subject: ChainSubject) -> str:
     return f"{Title(subject.case).folder}+{Title(subject.item).folder}{_SUFFIX}"
 
 
-def _encode(one: Remembered) -> bytes:
+def _encode(one: RememberedHead) -> bytes:
     chain, subject = one.chain, one.subject
     return encode_readable(
-        SeenHead(
+        HeadDocument(
             "evidencesync-head/1",
             subject.vault_id,
             one.vault_key,

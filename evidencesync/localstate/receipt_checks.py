@@ -144,12 +144,12 @@ class _Check:
                 self._check_manifest(folder)  # 2., 4.
                 for check in (self._check_signatures, self._check_together):  # 2., 3., 5.
                     self._try(check)
-                self._check_shown(folder)  # 6.
+                self._check_records(folder)  # 6.
                 self._check_times()  # 8.
         except OSError as error:
-            self._say(SourceReadError(f"cannot be read: {error.strerror}"))
+            self._add_problem(SourceReadError(f"cannot be read: {error.strerror}"))
         for namespace, key, what in self._keys:  # 7.
-            self._judge(namespace, key, what)
+            self._check_trust(namespace, key, what)
 
     def read(self) -> None:
         """1."""
@@ -160,13 +160,13 @@ class _Check:
                 for name in _SMALL:
                     self._load(folder, name)
         except OSError as error:
-            self._say(SourceReadError(f"cannot be read: {error.strerror}"))
+            self._add_problem(SourceReadError(f"cannot be read: {error.strerror}"))
             return
         self._listed = True
         for name in sorted(set(_SMALL) - names):
-            self._say(MissingOrExtraError(f"{name} is missing"))
+            self._add_problem(MissingOrExtraError(f"{name} is missing"))
         for name in sorted(names - {*_SMALL, MANIFEST, ITEM_RECORDS, VAULT_RECORDS}):
-            self._say(MissingOrExtraError(f"{safe_text(os.fsencode(name), 100)} does not belong to a receipt"))
+            self._add_problem(MissingOrExtraError(f"{safe_text(os.fsencode(name), 100)} does not belong to a receipt"))
         found.manifest_kept = MANIFEST in names
         self._try(self._decode)
 
@@ -176,7 +176,7 @@ class _Check:
             data = load_file(folder, name, MAX_SIGNATURE if name.endswith(SIGNATURE) else MAX_RECORD)
         except OSError as error:
             kind = MalformedDocumentError if error.errno == errno.EFBIG else SourceReadError
-            self._say(kind(f"{name} cannot be read: {error.strerror}"))
+            self._add_problem(kind(f"{name} cannot be read: {error.strerror}"))
             return
         if data is not None:
             self.found.documents[name] = data
@@ -196,7 +196,7 @@ class _Check:
         if not self._listed:
             return  # whether it was kept is not known, which was said
         if not found.manifest_kept:
-            self._say(SourceReadError("the manifest was not kept: signature and receipt could not be compared with it"))
+            self._add_problem(SourceReadError("the manifest was not kept: signature and receipt could not be compared with it"))
             return
         reader, links, sha256, sha512 = ManifestReader(), HardLinkCheck(), new_sha256(), hashlib.sha512()
 
@@ -213,14 +213,14 @@ class _Check:
             for false in links.false_links(lambda: _entries(folder)):
                 raise MalformedDocumentError(false.text)
         except EvidenceSyncError as error:
-            self._say(error)
+            self._add_problem(error)
             return
         found.header, self._manifest_sha256 = reader.header, sha256.digest().hex()
         signature = found.documents.get(MANIFEST + SIGNATURE)
         if found.header is None or signature is None:
             return
         header = found.header
-        self._try(lambda: self._examiner(signature, MANIFEST_NAMESPACE, sha512.digest(), header.examiner.key, MANIFEST))
+        self._try(lambda: self._check_examiner(signature, MANIFEST_NAMESPACE, sha512.digest(), header.examiner.key, MANIFEST))
         if found.receipt is None or found.acquired is None:
             return
         facts = ReceiptFacts(
@@ -233,27 +233,27 @@ class _Check:
             acquired_sequence=found.acquired.sequence,
         )
         for difference in check_receipt(found.receipt, facts):
-            self._say(SignatureError(f"receipt.json is not about this manifest: {safe_text(str(difference), 300)}"))
+            self._add_problem(SignatureError(f"receipt.json is not about this manifest: {safe_text(str(difference), 300)}"))
 
     def _check_signatures(self) -> None:
         found, documents = self.found, self.found.documents
         if found.acquired is not None:
-            self._signed("acquired.json", CUSTODY_NAMESPACE, found.acquired.actor.key, by_vault=False)
+            self._check_signature("acquired.json", CUSTODY_NAMESPACE, found.acquired.actor.key, by_vault=False)
         if found.receipt is None:
             return
         for name, namespace in (("receipt.json", RECEIPT_NAMESPACE), ("received.json", CUSTODY_NAMESPACE)):
             if name in documents:
-                self._signed(name, namespace, found.receipt.vault_key, by_vault=True)
+                self._check_signature(name, namespace, found.receipt.vault_key, by_vault=True)
 
-    def _signed(self, name: str, namespace: str, named: str, *, by_vault: bool) -> None:
+    def _check_signature(self, name: str, namespace: str, named: str, *, by_vault: bool) -> None:
         signature = self.found.documents.get(name + SIGNATURE)
         if signature is None:
             return
         digest = sha512_of(self.found.documents[name])
-        check = self._vault if by_vault else self._examiner
+        check = self._check_vault if by_vault else self._check_examiner
         self._try(lambda: check(signature, namespace, digest, named, name))
 
-    def _examiner(self, signature: bytes, namespace: str, sha512: bytes, named: str, name: str) -> None:
+    def _check_examiner(self, signature: bytes, namespace: str, sha512: bytes, named: str, name: str) -> None:
         key = _signer(signature, namespace, sha512, named, name)
         if self.found.receipt is not None and key.fingerprint == self.found.receipt.vault_key:
             raise UntrustedSignerError(f"{name} is signed by the vault in place of an examiner")
@@ -261,7 +261,7 @@ class _Check:
             raise UntrustedSignerError(f"{name} is signed by another key than the one that acquired.json names")
         self._keys.append((namespace, key, name))
 
-    def _vault(self, signature: bytes, namespace: str, sha512: bytes, named: str, name: str) -> None:
+    def _check_vault(self, signature: bytes, namespace: str, sha512: bytes, named: str, name: str) -> None:
         self._keys.append((namespace, _signer(signature, namespace, sha512, named, name), name))
 
     def _check_together(self) -> None:
@@ -283,19 +283,21 @@ class _Check:
         if (receipt.acquired_sha256, receipt.acquired_sequence) != (acquired_sha256, acquired.sequence):
             raise ChainError("receipt.json is not about this acquired.json")
 
-    def _check_shown(self, folder: int) -> None:
+    def _check_records(self, folder: int) -> None:
         """6."""
         receipt, acquired, received = self.found.receipt, self.found.acquired, self.found.received
         if receipt is None or acquired is None or received is None:
             return
-        item = self._shown(folder, ITEM_RECORDS, receipt)
+        item = self._read_records(folder, ITEM_RECORDS, receipt)
         if item and not follows(acquired, item[-1][0].sequence, item[-1][1]):
-            self._say(ForkedError("the item's records that the vault showed do not lead up to acquired.json"))
-        own = self._shown(folder, VAULT_RECORDS, receipt)
+            self._add_problem(ForkedError("the item's records that the vault showed do not lead up to acquired.json"))
+        own = self._read_records(folder, VAULT_RECORDS, receipt)
         name, stated = self.found.name, f"{received.sequence} {self.found.head_sha256}"
         place = f"{name.case.folder}/{name.item.folder}" if name is not None else ""
         if own and not any(record.type == "heads" and record.details.get(place) == stated for record, _ in own):
-            self._say(ChainError("the vault's own records do not state where the item's chain ended with this acquisition"))
+            self._add_problem(
+                ChainError("the vault's own records do not state where the item's chain ended with this acquisition")
+            )
 
     def _check_times(self) -> None:
         """8."""
@@ -304,7 +306,7 @@ class _Check:
         found.contradictions += times.contradictions(measured_clocks(found.header))
         found.contradictions += times.of_the_future(Step("this check is made", self._now_ns))
 
-    def _shown(self, folder: int, part: str, receipt: Receipt) -> list[tuple[CustodyRecord, str]]:
+    def _read_records(self, folder: int, part: str, receipt: Receipt) -> list[tuple[CustodyRecord, str]]:
         """The records of one chain that were kept, with their digests, in order."""
         found: list[tuple[CustodyRecord, str]] = []
         try:
@@ -326,7 +328,7 @@ class _Check:
         except FileNotFoundError:
             return []
         except EvidenceSyncError as error:
-            self._say(error)
+            self._add_problem(error)
         self.found.records += len(found)
         return found
 
@@ -343,7 +345,7 @@ class _Check:
         check_signer(record, key, receipt.vault_key, key.fingerprint)
         return record, sha256_of(data).hex()
 
-    def _judge(self, namespace: str, key: PublicKey, what: str) -> None:
+    def _check_trust(self, namespace: str, key: PublicKey, what: str) -> None:
         """At the time when the vault says that it signed for it: later the signature cannot have been made.
 
         The vault's clock may have been ahead. Whether a key that is not trusted any more was retired before or after, only the
@@ -358,7 +360,7 @@ class _Check:
         except UntrustedSignerError as error:
             doubt = self._doubt(trusted, namespace, key, at_ns)
             said = f"{what}: {error.message}"
-            self._say(UntrustedSignerError(said) if doubt is None else IncompleteError(f"{said}; but {doubt}"))
+            self._add_problem(UntrustedSignerError(said) if doubt is None else IncompleteError(f"{said}; but {doubt}"))
 
     def _vault_time(self) -> int:
         """As `verify` takes it: the record counts, for it is what the chain holds."""
@@ -387,9 +389,9 @@ class _Check:
         try:
             check()
         except EvidenceSyncError as error:
-            self._say(error)
+            self._add_problem(error)
 
-    def _say(self, error: EvidenceSyncError) -> None:
+    def _add_problem(self, error: EvidenceSyncError) -> None:
         self.found.problems.append(error)
 
 

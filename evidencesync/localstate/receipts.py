@@ -45,7 +45,7 @@ _HINT: Final = "Name another folder: --receipts DIR"
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptReceipt:
     """A receipt that is kept. `lacks` says why manifest and records are not among it; None: they are."""
 
     folder: Path
@@ -98,7 +98,7 @@ class ReceiptDraft:
         self._size = 0
 
     @property
-    def place(self) -> Path:
+    def path(self) -> Path:
         """Where it lies while it is no receipt yet."""
         return self._folder.path / self._draft
 
@@ -110,7 +110,7 @@ class ReceiptDraft:
             with opened_folder(self._draft, self._folder.fd, make=True) as draft:
                 self._manifest = create_file(draft, MANIFEST)
         except OSError as error:
-            self._give_up(error.strerror)
+            self._drop_manifest(error.strerror)
 
     def add_manifest(self, lines: bytes) -> None:
         """The next lines of the manifest, as they are signed."""
@@ -118,12 +118,12 @@ class ReceiptDraft:
             return
         self._size += len(lines)
         if self._size > MAX_KEPT_MANIFEST:
-            self._give_up(f"it is larger than {MAX_KEPT_MANIFEST} bytes")
+            self._drop_manifest(f"it is larger than {MAX_KEPT_MANIFEST} bytes")
             return
         try:
             self._manifest.write(lines)
         except OSError as error:
-            self._give_up(error.strerror)
+            self._drop_manifest(error.strerror)
 
     def add_record(self, record: CustodyRecord, data: bytes, signature: bytes) -> None:
         """A record that the vault has shown, of the item's chain or of its own."""
@@ -140,9 +140,9 @@ class ReceiptDraft:
                     write_file(folder, name + SIGNATURE, signature)
                 os.fsync(folder)
         except OSError as error:
-            self._give_up(error.strerror)
+            self._drop_manifest(error.strerror)
 
-    def settle(self) -> None:
+    def sync_manifest(self) -> None:
         """Makes the manifest durable, while the vault is at work."""
         if self._manifest is None:
             return
@@ -150,16 +150,16 @@ class ReceiptDraft:
             sync_file(self._manifest)
             self._manifest.close()
         except OSError as error:
-            self._give_up(error.strerror)
+            self._drop_manifest(error.strerror)
         self._manifest = None
 
-    def finish(self, name: ItemName, acquisition: int, documents: dict[str, bytes]) -> Kept:
-        """Adds the signed documents by name, and gives the receipt its place, durably.
+    def finish(self, name: ItemName, acquisition: int, documents: dict[str, bytes]) -> KeptReceipt:
+        """Adds the signed documents by name, and gives the receipt its path, durably.
 
-        It never takes the place of another: where the name is taken (by another vault's acquisition), a number is added.
+        It never takes the path of another: where the name is taken (by another vault's acquisition), a number is added.
         Raises UnkeptReceiptError.
         """
-        self.settle()
+        self.sync_manifest()
         try:
             with opened_folder(self._draft, self._folder.fd, make=True) as draft:
                 for file, data in documents.items():
@@ -173,7 +173,7 @@ class ReceiptDraft:
                 f"acquisition {acquisition} of {name} was published, but its receipt could not be kept in "
                 f"{safe_text(str(self._folder.path), 200)}: {error.strerror}"
             ) from error
-        return Kept(self._folder.path / final, self._lacks)
+        return KeptReceipt(self._folder.path / final, self._lacks)
 
     def close(self) -> None:
         """Removes the draft; nothing happens to a receipt that is finished."""
@@ -184,7 +184,7 @@ class ReceiptDraft:
         with contextlib.suppress(OSError):
             shutil.rmtree(self._draft, dir_fd=self._folder.fd)
 
-    def _give_up(self, reason: str | None) -> None:
+    def _drop_manifest(self, reason: str | None) -> None:
         """Goes on without what is large, and leaves the room to what is small."""
         self.close()
         self._lacks = reason or "unknown"

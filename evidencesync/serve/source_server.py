@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 import evidencesync
 from evidencesync.acquire.reading import SourceEvent, SourceReading
-from evidencesync.acquire.source_access import count_source, feed
+from evidencesync.acquire.source_access import add_to_sender, count_source
 from evidencesync.connection.inbox import Inbox, alive_seconds, listen, silence_seconds
 from evidencesync.connection.link import Link, PatientLink
 from evidencesync.connection.process import SteadyClock
@@ -50,7 +50,7 @@ from evidencesync.source.origin import describe_origin
 from evidencesync.source.salvage import parse_on_read_error
 
 _M = TypeVar("_M", bound=Message)
-_SEEN_SECONDS: Final = 0.25
+_PROGRESS_SECONDS: Final = 0.25
 
 
 def serve_source(link: Link, offered: bytes, now: Callable[[], int] | None = None) -> None:
@@ -64,11 +64,11 @@ def serve_source(link: Link, offered: bytes, now: Callable[[], int] | None = Non
     except LinkLostError:
         raise
     except EvidenceSyncError as error:
-        server.tell(error)
+        server.send_failure(error)
         raise
     except Exception as error:
         failure = unexpected(error)
-        server.tell(failure)
+        server.send_failure(failure)
         raise failure from error
     finally:
         server.close()
@@ -84,14 +84,14 @@ class _SourceServer:
         self._progress = Progress()
         self._version: int | None = None
         self._silence_seconds = SILENCE_SECONDS
-        self._seen = 0.0
+        self._progress_sent = 0.0
         self._is_read = False
         listen(link, self._inbox)
 
-    def tell(self, error: EvidenceSyncError) -> None:
+    def send_failure(self, error: EvidenceSyncError) -> None:
         """Says why there is no pull, where the link still works."""
         with contextlib.suppress(LinkLostError):
-            self._say(failure_of(error, self._version))
+            self._send_message(failure_of(error, self._version))
 
     def close(self) -> None:
         """Lets go of the link and of the threads."""
@@ -113,13 +113,13 @@ class _SourceServer:
             one_file_system=ask.one_file_system,
         )
         with confined(offered, ask.path) as place:
-            self._say(self._offer(place))
+            self._send_message(self._offer(place))
             reading = self._start_reading(place, rules, ask)
             if self._version >= PATIENT_VERSION:
-                self._be_patient(self._expect(Patience, SILENCE_SECONDS))
+                self._set_timeouts(self._expect(Patience, SILENCE_SECONDS))
             self._serve(self._expect(Fetch, SILENCE_SECONDS), reading)
 
-    def _be_patient(self, patience: Patience) -> None:
+    def _set_timeouts(self, patience: Patience) -> None:
         """Whoever gives up so soon is not waited for longer, and hears a sign more often."""
         told = patience.timeout_ms / 1000
         self._silence_seconds = silence_seconds(told)
@@ -190,9 +190,9 @@ class _SourceServer:
             self._step(sender, writer)
         self._send(sender, writer)
         writer.flush()
-        self._tell_seen()
-        self._say(SourceEnd(sender.pages_sent, reading.tally.read_again, reading.tally.manifest.remarks))
-        self._answer_to_the_end(sender, writer)
+        self._send_progress()
+        self._send_message(SourceEnd(sender.pages_sent, reading.tally.read_again, reading.tally.manifest.remarks))
+        self._answer_until_closed(sender, writer)
 
     def _step(self, sender: Sender, writer: BufferedWriter) -> None:
         """Sends what there is, and takes one item of the source or one message of the vault's side."""
@@ -202,13 +202,13 @@ class _SourceServer:
             writer.flush()
         item, message = self._inbox.take(local=may_read, timeout_seconds=self._silence_seconds)
         if message is not None:
-            _hear(sender, message)
+            _receive(sender, message)
         elif item is not None:
-            self._is_read = not feed(sender, item)
+            self._is_read = not add_to_sender(sender, item)
         else:
-            self._say(Alive())
+            self._send_message(Alive())
 
-    def _answer_to_the_end(self, sender: Sender, writer: BufferedWriter) -> None:
+    def _answer_until_closed(self, sender: Sender, writer: BufferedWriter) -> None:
         """Whoever has everything hangs up."""
         while True:
             try:
@@ -220,20 +220,20 @@ class _SourceServer:
                     return
                 raise
             if message is not None:
-                _hear(sender, message)
+                _receive(sender, message)
 
     def _send(self, sender: Sender, writer: BufferedWriter) -> None:
         writer.put(sender.take_output())
         sender.data.link_rate = writer.link_rate
         self._progress.literal_bytes = sender.counts.literal_bytes
-        if time.monotonic() - self._seen >= _SEEN_SECONDS:
-            self._tell_seen()
+        if time.monotonic() - self._progress_sent >= _PROGRESS_SECONDS:
+            self._send_progress()
 
-    def _tell_seen(self) -> None:
+    def _send_progress(self) -> None:
         """Goes past what the outlet gathers: it may stand between any two frames, for it ends at the other end's display."""
-        self._seen = time.monotonic()
+        self._progress_sent = time.monotonic()
         progress = self._progress
-        self._say(
+        self._send_message(
             SourceSeen(
                 progress.files,
                 progress.read_bytes,
@@ -246,7 +246,7 @@ class _SourceServer:
             )
         )
 
-    def _say(self, message: Message) -> None:
+    def _send_message(self, message: Message) -> None:
         self._link.write(frame_of(message))
 
     def _expect(self, kind: type[_M], seconds: float) -> _M:
@@ -264,6 +264,6 @@ class _SourceServer:
                 raise ProtocolError(f"a {type(message).__name__} message stands where {kind.__name__} was expected")
 
 
-def _hear(sender: Sender, message: Message) -> None:
+def _receive(sender: Sender, message: Message) -> None:
     if not isinstance(message, Alive):
         sender.receive(message)

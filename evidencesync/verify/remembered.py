@@ -10,7 +10,7 @@ from evidencesync.custody.consistency import ChainComparison, KnownChain, whose_
 from evidencesync.errors import ForkedError, NameClashError, RememberedHeadsError
 from evidencesync.evidence.identity import Title
 from evidencesync.evidence.utc_time import format_utc_time
-from evidencesync.localstate.heads import HeadMemory, Remembered
+from evidencesync.localstate.heads import HeadMemory, RememberedHead
 from evidencesync.vault.layout import CASES, CUSTODY
 from evidencesync.verify.checks import Check
 from evidencesync.verify.context import Context
@@ -26,7 +26,7 @@ Selected = Callable[[str | None, str | None], bool]
 """Whether an item, by its exact case and item number, is one that was asked for. The vault's own chain always is."""
 
 
-def recall_heads(memory: HeadMemory, vault_id: str, report: Reporter) -> list[Remembered]:
+def recall_heads(memory: HeadMemory, vault_id: str, report: Reporter) -> list[RememberedHead]:
     """What was seen of a vault's chains. What is remembered but cannot be read is a finding.
 
     Call it before any chain is read: a push that ends meanwhile is remembered, too. What was remembered first is in whatever is
@@ -39,7 +39,7 @@ def recall_heads(memory: HeadMemory, vault_id: str, report: Reporter) -> list[Re
         return []
 
 
-def check_remembered(context: Context, remembered: Iterable[Remembered], selected: Selected) -> None:
+def check_remembered(context: Context, remembered: Iterable[RememberedHead], selected: Selected) -> None:
     """Compares every chain that was seen before (see `recall_heads`), and was asked for now."""
     for one in remembered:
         if selected(one.subject.case, one.subject.item):
@@ -50,7 +50,7 @@ def remember_heads(context: Context, memory: HeadMemory) -> None:
     """Keeps how far all chains go that were checked. Call after a pass only."""
     vault_id, seen = context.identity.vault_id, format_utc_time(context.judge.now_ns)
     heads = [
-        Remembered(ChainSubject(vault_id, case, item), context.identity.key, chain, seen)
+        RememberedHead(ChainSubject(vault_id, case, item), context.identity.key, chain, seen)
         for (case, item), digests in context.digests.items()
         if (chain := _chain_of(digests)) is not None
     ]
@@ -62,7 +62,7 @@ def remember_heads(context: Context, memory: HeadMemory) -> None:
         context.report.report(Check.CUSTODY, "not-remembered", error.message)
 
 
-def _check_one(context: Context, before: Remembered) -> None:
+def _check_one(context: Context, before: RememberedHead) -> None:
     subject, report = before.subject, _report_about(context.report, before.subject)
     if before.vault_key != context.identity.key:
         text = f"the vault's key is {context.identity.key}; this machine has seen it with {before.vault_key}"

@@ -60,10 +60,10 @@ class WatchIntervals:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing to do for so long. `for_hint`: unless something is told."""
+    """Nothing to do for so long. `until_notice`: unless something is told."""
 
     seconds: float
-    for_hint: bool
+    until_notice: bool
 
 
 Step = Literal["look", "push"] | Wait
@@ -87,8 +87,8 @@ class Decision:
     _cost: float = 0.0
     _changed_at: float | None = None  # the first look that saw what is not in the vault
     _same_since: float = 0.0  # the end of the first look that saw what the last one saw
-    _is_told: bool = False  # whether the kernel tells of changes
-    _is_hinted: bool = False
+    _is_notified: bool = False  # whether the kernel tells of changes
+    _has_notice: bool = False
     _failures: int = 0
     _retry_at: float = field(default=float("-inf"))
 
@@ -106,14 +106,14 @@ class Decision:
         at = self._next_look()
         if at <= now:
             return "look"
-        is_idle = self._changed_at is None and not self._is_hinted and self._is_told
-        return Wait(at - now, for_hint=is_idle)
+        is_idle = self._changed_at is None and not self._has_notice and self._is_notified
+        return Wait(at - now, until_notice=is_idle)
 
-    def saw(self, snapshot: SourceSnapshot | None, began: float, ended: float, *, is_told: bool) -> None:
-        """A look is over; None: the source is not there. `is_told`: from now on the kernel tells of changes."""
+    def record_look(self, snapshot: SourceSnapshot | None, began: float, ended: float, *, is_notified: bool) -> None:
+        """A look is over; None: the source is not there. `is_notified`: from now on the kernel tells of changes."""
         before, self.seen = self.seen, snapshot
-        self.has_looked, self._must_look, self._is_hinted, self._is_ready = True, False, False, False
-        self._looked_at, self._cost, self._is_told = ended, ended - began, is_told and snapshot is not None
+        self.has_looked, self._must_look, self._has_notice, self._is_ready = True, False, False, False
+        self._looked_at, self._cost, self._is_notified = ended, ended - began, is_notified and snapshot is not None
         if snapshot is None or snapshot.digest == self.in_vault:
             self._changed_at = None
             return
@@ -125,18 +125,18 @@ class Decision:
         is_late = ended >= self._changed_at + self.intervals.every
         self._is_ready = (is_quiet or is_late or self.in_vault is None) and began >= self._retry_at
 
-    def hint(self) -> None:
+    def record_notice(self) -> None:
         """Something was told."""
-        self._is_hinted = True
+        self._has_notice = True
 
-    def pushed(self) -> None:
+    def record_push(self) -> None:
         """What the last look saw, or something later, is published. What changed meanwhile only another look can tell."""
         if self.seen is not None:
             self.in_vault = self.seen.digest
         self._failures, self._retry_at = 0, float("-inf")
         self._is_ready, self._must_look, self._changed_at = False, True, None
 
-    def failed(self, now: float) -> float:
+    def record_failure(self, now: float) -> float:
         """A push has failed: in how many seconds there will be another look, and then perhaps a push."""
         pause = min(FIRST_RETRY_SECONDS * 2.0 ** min(self._failures, 16), LAST_RETRY_SECONDS)
         self._failures += 1
@@ -150,10 +150,10 @@ class Decision:
             settle = self.intervals.settle if self.in_vault is not None else 0.0
             quiet = max(self._same_since + settle, rest)
             return max(min(quiet, self._changed_at + self.intervals.every), self._retry_at)
-        if self._is_hinted:
+        if self._has_notice:
             return rest
         return max(
-            self._looked_at + (FULL_LOOK_SECONDS if self._is_told else min(self.intervals.settle, FULL_LOOK_SECONDS)), rest
+            self._looked_at + (FULL_LOOK_SECONDS if self._is_notified else min(self.intervals.settle, FULL_LOOK_SECONDS)), rest
         )
 
 
@@ -175,7 +175,7 @@ class Observer(Protocol):
         """See `evidencesync.source.changes.look`."""
 
     @property
-    def is_told(self) -> bool:
+    def is_notified(self) -> bool:
         """Whether the kernel tells of every change since the last look began."""
 
     def wait(self, seconds: float) -> bool:
@@ -224,21 +224,21 @@ def watch(
             except EvidenceSyncError as error:
                 if is_final(error):
                     raise
-                listener.failed(error, decision.failed(clock()))
+                listener.failed(error, decision.record_failure(clock()))
             else:
-                decision.pushed()
+                decision.record_push()
                 listener.pushed()
-        elif isinstance(step, Wait) and not step.for_hint:
+        elif isinstance(step, Wait) and not step.until_notice:
             observer.sleep(step.seconds)
         elif isinstance(step, Wait) and observer.wait(step.seconds):
-            decision.hint()
+            decision.record_notice()
 
 
 def _look(decision: Decision, observer: Observer, listener: Listener, clock: Callable[[], float]) -> None:
     was_first, was_there, was_all_in = not decision.has_looked, decision.seen is not None, decision.is_all_in_vault
     began = clock()
     snapshot = observer.look()
-    decision.saw(snapshot, began, clock(), is_told=observer.is_told)
+    decision.record_look(snapshot, began, clock(), is_notified=observer.is_notified)
     if snapshot is None:
         if was_there or was_first:
             listener.gone()
@@ -262,7 +262,7 @@ class SourceObserver:
         self._is_silent = False
 
     @property
-    def is_told(self) -> bool:
+    def is_notified(self) -> bool:
         """See Observer."""
         return self._notices.complete and not self._is_silent
 

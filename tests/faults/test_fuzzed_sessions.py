@@ -20,7 +20,7 @@ from typing import Final, Literal
 
 import pytest
 
-from evidencesync.acquire.connect import reach_for_pull
+from evidencesync.acquire.connect import connect_for_pull
 from evidencesync.acquire.custody import Appended, RecordDraft, append_record
 from evidencesync.acquire.pull import pull
 from evidencesync.acquire.push import push
@@ -151,7 +151,7 @@ class Session:
                 self.outcome = append_record(lambda: self.link, request, lambda _: RecordDraft("noted", {"text": "seen"}))
                 return
             if self._purpose == "pull":
-                vault = partial(reach_for_pull, str(self._bench.vault.layout.root))
+                vault = partial(connect_for_pull, str(self._bench.vault.layout.root))
                 self.outcome = pull(self.link, vault, self._bench.request(vault=b""), Progress())
                 return
             name = self._bench.name if self._purpose == "push" else ItemName(Title("2026/12"), Title("E9"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.acquire.connect import reach_vault
+from evidencesync.acquire.connect import connect_to_vault
 from evidencesync.acquire.push import push
 from evidencesync.connection import read_ahead as ahead_module
 from evidencesync.connection.link import local_pair
@@ -44,7 +44,7 @@ def test_a_push_to_a_local_vault_ends_at_once(bench: Bench, monkeypatch: pytest.
         monkeypatch.setattr(receive_module, "receive", no_room)
     else:
         monkeypatch.setattr(ahead_module.ReadAhead, "__init__", no_thread)
-    link = reach_vault(Address.parse(str(bench.vault.layout.root)), SshOptions())
+    link = connect_to_vault(Address.parse(str(bench.vault.layout.root)), SshOptions())
     with pytest.raises(ResourcesError, match="not enough memory"):
         push(link, bench.request(timeout_seconds=SECONDS), Progress())
     monkeypatch.undo()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from evidencesync.acquire.request import PushOutcome
-from evidencesync.acquire.sftp_line import SftpLine
+from evidencesync.acquire.sftp_connection import SftpConnection
 from evidencesync.connection.progress import Progress
 from evidencesync.errors import LinkLostError
 from evidencesync.source.filters import FilterRules
@@ -184,7 +184,7 @@ def test_a_reading_that_is_ended_while_the_link_comes_back_leaves_no_ssh_behind(
     with Proxy(("127.0.0.1", sshd.port), troubles=[Trouble("stall", 0, "down")] * 2) as proxy:
         server = connecting(sshd, sshd.port)()
         options = sshd.options(timeout_seconds=PATIENCE_SECONDS)
-        line = SftpLine(
+        line = SftpConnection(
             server, lambda: SftpSource(Address(sshd.user, "127.0.0.1", proxy.port, "/", local=False), options), 5, Progress()
         )
         raised: list[LinkLostError] = []

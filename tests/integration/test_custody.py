@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from evidencesync.acquire.custody import Appended, RecordDraft, append_record
-from evidencesync.acquire.custody_talk import CustodyExchange, ShownChain
+from evidencesync.acquire.custody_exchange import CustodyExchange, ShownChain
 from evidencesync.errors import EvidenceSyncError, ExitCode, RememberedHeadsError
-from evidencesync.localstate.begun import BegunRecord
 from evidencesync.localstate.heads import HeadMemory
+from evidencesync.localstate.pending_record import PendingRecord
 from evidencesync.vault.item import lock_item
 from evidencesync.verify.audit import audit_vault
 from tests.integration.cli_program import ITEM, REPOSITORY, Done, Lab, schema_errors
@@ -428,7 +428,7 @@ def test_another_command_after_one_that_was_killed_adds_its_own_record(bench: Be
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"x" * 20_000, b'{"statement": 1, "records": []}'])
 def test_what_nobody_has_written_of_a_begun_record_tells_nothing(content: bytes, tmp_path: Path) -> None:
-    begun = BegunRecord(tmp_path, ["vault", "case", "item", "key"], "seen")
+    begun = PendingRecord(tmp_path, ["vault", "case", "item", "key"], "seen")
     begun.keep(["a" * 64])
     assert begun.records() == ["a" * 64]
     (file,) = (tmp_path / "begun").iterdir()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from evidencesync.acquire.connect import reach_vault
+from evidencesync.acquire.connect import connect_to_vault
 from evidencesync.connection.link import Link
 from evidencesync.errors import (
     AuthenticationError,
@@ -150,7 +150,7 @@ def test_arguments_reach_the_command_as_they_are(sshd: Sshd) -> None:
 
 
 def test_a_vault_is_reached_by_serve_with_its_path(sshd: Sshd) -> None:
-    link: Link = reach_vault(sshd.address("/a vault"), sshd.options(remote_command="printf '<%s>'"))
+    link: Link = connect_to_vault(sshd.address("/a vault"), sshd.options(remote_command="printf '<%s>'"))
     try:
         assert link.read() == b"<serve><--vault></a vault>"
     finally:
@@ -159,7 +159,7 @@ def test_a_vault_is_reached_by_serve_with_its_path(sshd: Sshd) -> None:
 
 def test_an_address_without_a_path_is_no_vault(sshd: Sshd) -> None:
     with pytest.raises(UsageError, match="no vault"):
-        reach_vault(sshd.address(""), sshd.options())
+        connect_to_vault(sshd.address(""), sshd.options())
 
 
 def test_a_command_that_is_not_there_is_said_with_a_hint(sshd: Sshd) -> None:

@@ -60,8 +60,8 @@ class LongWatch:
     rooms: list[tuple[int, int, int]] = field(default_factory=list)
 
     @property
-    def is_told(self) -> bool:
-        return self.observer.is_told
+    def is_notified(self) -> bool:
+        return self.observer.is_notified
 
     def look(self) -> SourceSnapshot | None:
         return self.observer.look()

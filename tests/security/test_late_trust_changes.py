@@ -73,12 +73,12 @@ def test_a_note_that_was_taken_while_a_key_is_retired_stands(bench: Bench, monke
     (bench.source / "file").write_bytes(b"evidence")
     bench.push()
     clock = [time.time_ns()]
-    story = custody._read_history
+    history = custody._read_history
 
     def slow_read(item: VaultItem) -> ItemHistory:
         bench.vault.trust.retire(bench.signer.public_key, at_ns=clock[0] + 3600 * 10**9)
         clock[0] += 7200 * 10**9
-        return story(item)
+        return history(item)
 
     monkeypatch.setattr(custody, "_read_history", slow_read)
     monkeypatch.setattr(vaults_end._Session, "__init__", _with_clock(vaults_end._Session.__init__, lambda: clock[0]))

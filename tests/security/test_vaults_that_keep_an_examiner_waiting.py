@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from evidencesync.acquire import custody_talk, vault_connection
+from evidencesync.acquire import custody_exchange, vault_connection
 from evidencesync.acquire.custody import RecordDraft, append_record, read_chain
 from evidencesync.acquire.push import push
 from evidencesync.connection.link import LocalLink, local_pair
@@ -160,7 +160,7 @@ def test_records_that_are_none_are_not_taken_for_ever(bench: Bench) -> None:
 
 def test_records_that_nobody_looks_at_any_more_are_not_taken_for_ever(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one is wrong already: that is kept for the end, and what follows is bounded all the same."""
-    monkeypatch.setattr(custody_talk, "MAX_SHOWN_RECORDS", 1 << 20)
+    monkeypatch.setattr(custody_exchange, "MAX_SHOWN_RECORDS", 1 << 20)
     error = answer_with(bench, lambda vault: vault.say(Records(1, [(bytes(1 << 16), b"s")], more=True)))
     assert isinstance(error, LimitExceededError)
 

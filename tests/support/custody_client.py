@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from evidencesync.acquire.custody import Appended, Compose, RecordDraft, append_record, read_chain
-from evidencesync.acquire.custody_talk import CustodyRequest, ShownChain
+from evidencesync.acquire.custody_exchange import CustodyRequest, ShownChain
 from evidencesync.custody.documents import CUSTODY_NAMESPACE, CustodyRecord, Person, RecordType
 from evidencesync.custody.sshsig import SigningKey, sign_document
 from evidencesync.custody.text import encode_readable

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from evidencesync.acquire.connect import reach_for_pull
+from evidencesync.acquire.connect import connect_for_pull
 from evidencesync.acquire.pull import pull
 from evidencesync.acquire.request import PushOutcome
 from evidencesync.acquire.session_recorder import SessionRecorder
@@ -50,6 +50,6 @@ def pull_from(
     **changes: object,
 ) -> PushOutcome:
     """Pulls the bench's source (or what `serve` says, or what comes over `link`) into its vault."""
-    vault = partial(reach_for_pull, str(bench.vault.layout.root))
+    vault = partial(connect_for_pull, str(bench.vault.layout.root))
     request = bench.request(**{"vault": b"", **changes})
     return pull(link or link_to(serve or far_end(bench.source)), vault, request, Progress(), again=again, recorder=recorder)

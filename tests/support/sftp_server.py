@@ -13,7 +13,7 @@ from pathlib import Path
 import asyncssh
 
 from evidencesync.acquire.agentless import pull_agentless
-from evidencesync.acquire.connect import reach_for_pull
+from evidencesync.acquire.connect import connect_for_pull
 from evidencesync.acquire.request import PushOutcome
 from evidencesync.connection.progress import Progress
 from evidencesync.ssh.address import Address
@@ -46,7 +46,7 @@ class RunningSftp:
 
 def pull_over_sftp(connect: Callable[[], SftpSource], bench: Bench, path: bytes, **changes: object) -> PushOutcome:
     """Pulls a path of a server into the bench's vault."""
-    vault = partial(reach_for_pull, str(bench.vault.layout.root))
+    vault = partial(connect_for_pull, str(bench.vault.layout.root))
     request = bench.request(source=path, vault=b"", **changes)
     return pull_agentless(connect(), vault, request, Progress(), again=connect)
 

@@ -12,7 +12,7 @@ import pytest
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.consistency import ChainComparison, KnownChain
 from evidencesync.errors import ExitCode, ForkedError, NotThereError, RememberedHeadsError, UsageError
-from evidencesync.localstate.heads import HeadMemory, Remembered, state_folder
+from evidencesync.localstate.heads import HeadMemory, RememberedHead, state_folder
 from tests.support.file_systems import mounted
 
 VAULT = "ab" * 16
@@ -30,8 +30,8 @@ def chain(last: int, branch: str = "a", first: int = 1) -> KnownChain:
     return KnownChain(last, tuple(digest(number, branch) for number in range(first, last + 1)))
 
 
-def seen(last: int, branch: str = "a", subject: ChainSubject = ITEM, key: str = KEY) -> Remembered:
-    return Remembered(subject, key, chain(last, branch), SEEN)
+def seen(last: int, branch: str = "a", subject: ChainSubject = ITEM, key: str = KEY) -> RememberedHead:
+    return RememberedHead(subject, key, chain(last, branch), SEEN)
 
 
 def test_what_was_seen_is_recalled_and_only_that(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_another_history_is_not_remembered_over_the_first(tmp_path: Path) -> Non
 def test_only_the_last_records_are_remembered(tmp_path: Path) -> None:
     memory = HeadMemory(tmp_path)
     digests = tuple(f"{number:064x}" for number in range(1, 1001))
-    memory.remember([Remembered(ITEM, KEY, KnownChain(1000, digests), SEEN)])
+    memory.remember([RememberedHead(ITEM, KEY, KnownChain(1000, digests), SEEN)])
     kept = memory.recall(ITEM)
     assert kept is not None
     assert (kept.chain.sequence, kept.chain.digests) == (1000, digests[-256:])

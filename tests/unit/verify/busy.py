@@ -15,7 +15,7 @@ from evidencesync.custody.documents import CustodyRecord, Person, RecordType
 from evidencesync.custody.sshsig import SigningKey
 from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.utc_time import format_utc_time
-from evidencesync.localstate.heads import HeadMemory, Remembered
+from evidencesync.localstate.heads import HeadMemory, RememberedHead
 from evidencesync.vault.heads import state_head
 from evidencesync.vault.item import lock_item
 from evidencesync.vault.ledger import Ledger, iter_records, sign_record
@@ -85,7 +85,7 @@ class Busy:
         subjects = {ChainSubject(vault.settings.id): vault.ledger}
         subjects[ChainSubject(vault.settings.id, name.case.text, name.item.text)] = item.ledger
         moment = format_utc_time(self.now_ns)
-        self.memory.remember([Remembered(one, vault.settings.key, _seen(ledger), moment) for one, ledger in subjects.items()])
+        self.memory.remember([RememberedHead(one, vault.settings.key, _seen(ledger), moment) for one, ledger in subjects.items()])
 
     def tick(self) -> int:
         self.now_ns += 10**9

@@ -52,7 +52,7 @@ class World:
     _looked: float = 0.0
 
     @property
-    def is_told(self) -> bool:
+    def is_notified(self) -> bool:
         return self.told
 
     def state(self) -> bytes:

@@ -30,17 +30,17 @@ _NO_FILE_OF_OURS: Final = frozenset({errno.EINVAL, errno.EFBIG, errno.ELOOP, err
 _HINT: Final = "Name another folder in EVIDENCESYNC_STATE, or as `state` in the settings file."
 
 
-class _Begun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _PendingRecordFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One file: what was to be stated, and the records that were made of it, each upon another head."""
 
     statement: HexDigest
     records: Annotated[list[HexDigest], msgspec.Meta(max_length=_MAX_RECORDS)]
 
 
-_DECODER: Final = msgspec.json.Decoder(_Begun)
+_DECODER: Final = msgspec.json.Decoder(_PendingRecordFile)
 
 
-class BegunRecord:
+class PendingRecord:
     """What was begun for one item with one key. `state` is the folder of all that this machine remembers.
 
     `statement`: what the command states, in any form that is the same for the same command.
@@ -73,7 +73,7 @@ class BegunRecord:
 
         Raises StorageError, NoSpaceError, ConfigurationError.
         """
-        data = msgspec.json.encode(_Begun(self._statement, list(records)[-_MAX_RECORDS:]))
+        data = msgspec.json.encode(_PendingRecordFile(self._statement, list(records)[-_MAX_RECORDS:]))
         try:
             with opened_folder(self._folder.parent) as state, opened_folder(_FOLDER, state, make=True) as folder:
                 replace_file(folder, self._name, data)

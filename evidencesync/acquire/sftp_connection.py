@@ -26,10 +26,10 @@ from evidencesync.ssh.sftp import SAFE_READ, SftpSource, outcome_of
 
 _T = TypeVar("_T")
 Question = Callable[[SftpSource], Coroutine[Any, Any, _T]]
-_PASSING: Final = (ConnectError, LinkLostError)  # what may be better in a moment
+_RETRIED: Final = (ConnectError, LinkLostError)  # what may be better in a moment
 
 
-class SftpLine:
+class SftpConnection:
     """Used by one thread at a time; `close` may come from any.
 
     `again` begins another connection to the same server; without it a lost one is the end. `retries`: how often in a row that is
@@ -46,7 +46,7 @@ class SftpLine:
         self._attempts = 0
         self._peer = server.peer
         self._wire = (0, 0)
-        self._coming: SftpSource | None = None
+        self._new_server: SftpSource | None = None
         self._is_over = threading.Event()
         self._lock = threading.Lock()
 
@@ -112,8 +112,8 @@ class SftpLine:
                 raise lost
             self._attempts += 1
             try:
-                self._come_back(self._again())
-            except _PASSING as error:
+                self._switch_to(self._again())
+            except _RETRIED as error:
                 reason = error
                 continue
             if self._progress.stage == "reconnecting":
@@ -127,15 +127,15 @@ class SftpLine:
         """Lets go of the connection, and of one that is being made. Repeatable."""
         with self._lock:
             self._is_over.set()
-            coming = self._coming
+            coming = self._new_server
         if coming is not None:
             coming.close()
         self._server.close()
 
-    def _come_back(self, found: SftpSource) -> None:
+    def _switch_to(self, found: SftpSource) -> None:
         """Goes on with this connection, if it leads to the same server, and that has the source."""
         with self._lock:
-            self._coming = found
+            self._new_server = found
         try:
             if self._is_over.is_set():
                 raise LinkLostError("the connection was closed")
@@ -146,18 +146,18 @@ class SftpLine:
             if self._attempts > 1:  # the connection before did not last for one block
                 found.read_size = SAFE_READ
             if self.root is not None:
-                self._look_for(self.root, found)
+                self._require_root(self.root, found)
             with self._lock:
                 if self._is_over.is_set():
                     raise LinkLostError("the connection was closed")
                 self._wire = self.wire_sent, self.wire_received
-                self._server, self._coming = found, None
+                self._server, self._new_server = found, None
         except BaseException:
             found.close()
             raise
 
     @staticmethod
-    def _look_for(root: bytes, found: SftpSource) -> None:
+    def _require_root(root: bytes, found: SftpSource) -> None:
         try:
             is_there = found.run(found.status(root)).kind == "directory"
         except SourceReadError:
@@ -169,10 +169,10 @@ class SftpLine:
 class PendingAnswer(Generic[_T]):
     """A question that is under way."""
 
-    def __init__(self, line: SftpLine, question: Question[_T]) -> None:
-        self._line = line
+    def __init__(self, connection: SftpConnection, question: Question[_T]) -> None:
+        self._connection = connection
         self._question = question
-        self._server = line.server
+        self._server = connection.server
         self._answer: Future[_T] | None = None
         try:
             self._answer = self._server.start(question(self._server))
@@ -180,11 +180,11 @@ class PendingAnswer(Generic[_T]):
             return  # `answer` asks again
 
     def answer(self) -> _T:
-        """Waits for the answer. Raises what `SftpLine.ask` raises."""
+        """Waits for the answer. Raises what `SftpConnection.ask` raises."""
         if self._answer is None:
-            return self._line.ask(self._question)
+            return self._connection.ask(self._question)
         try:
             return outcome_of(self._answer)
         except LinkLostError as lost:
-            self._line.reconnect(self._server, lost)
-        return self._line.ask(self._question)
+            self._connection.reconnect(self._server, lost)
+        return self._connection.ask(self._question)

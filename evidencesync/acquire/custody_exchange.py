@@ -29,7 +29,7 @@ from evidencesync.evidence.display import is_clean
 from evidencesync.evidence.identity import ItemName
 from evidencesync.evidence.utc_time import UtcTime
 from evidencesync.limits import MAX_CHAIN, MAX_SHOWN_RECORDS, MAX_TITLE
-from evidencesync.localstate.heads import HeadMemory, Remembered
+from evidencesync.localstate.heads import HeadMemory, RememberedHead
 from evidencesync.protocol.failures import error_of_far_end
 from evidencesync.protocol.framing import FrameDecoder, frame_of
 from evidencesync.protocol.messages import DATA_FRAME, Append, Failure, Message, Records, Standing, decode_message
@@ -131,7 +131,7 @@ class CustodyExchange:
         self._frames = self._read_frames()
         self.principal = ""
         try:
-            begin_custody_session(request, link, self._expect, now, self._meet)
+            begin_custody_session(request, link, self._expect, now, self._recall_heads)
             self._read_own()
             self._read_more()
             self._compare()
@@ -155,13 +155,13 @@ class CustodyExchange:
         self._ahead.close()
         self._link.close()
 
-    def remembered(self, now: UtcTime) -> list[Remembered]:
+    def remembered(self, now: UtcTime) -> list[RememberedHead]:
         """What is to be remembered of the chains that were shown."""
         item, own = self._item, self._own
         known = [(item, self.chain.seen)] + ([(own, own.known)] if self._own_shown and own.known is not None else [])
-        return [Remembered(one.subject, one.vault_key, chain, now) for one, chain in known]
+        return [RememberedHead(one.subject, one.vault_key, chain, now) for one, chain in known]
 
-    def _meet(self, vault_id: str, vault_key: PublicKey) -> tuple[int, int]:
+    def _recall_heads(self, vault_id: str, vault_key: PublicKey) -> tuple[int, int]:
         """Recalls what was seen of this vault. Raises RememberedHeadsError, ForkedError for another key."""
         request, key = self._request, vault_key.fingerprint
         self.chain = ShownChain(vault_id, key, request.name)
