@@ -1,7 +1,7 @@
-"""Pull without an agent: a source behind any SSH server with SFTP, into a vault on this machine.
+"""Pulls from any SSH server with SFTP into a vault on this machine, without an agent on the server.
 
-To the vault it is a push from here: what arrives is hashed and cut in this process, and compared with what the vault has. Nothing
-of that reaches the server, which is only ever asked for names, attributes and bytes.
+To the vault it is a push from this process, which hashes and cuts the bytes that arrive. Nothing about the vault reaches the
+server: it is only asked for names, attributes and bytes.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def pull_agentless(
     """Makes one acquisition of `request.source`, as the server calls it. Closes the connection to it.
 
     What cannot be read whole is recorded without content, or, with `on_read_error` as `fail`, nothing is published.
-    `recorder` is used as for a push. `again` makes another connection to the same server, for when one is lost: then the
-    reading goes on where it was.
+    `recorder` is used as for a push. `again` makes another connection to the same server after a lost one: then reading continues
+    where it was.
 
     Raises SourceNotFoundError, UsageError, LinkLostError where the server is lost, and what `push` raises.
     """
@@ -83,7 +83,7 @@ class _SftpAccess:
         return SftpReading(self._connection, self._root, self._request.rules, emit, progress, now, rate_limit, fails=fails)
 
     def provenance(self, handshake: Handshake, peer: SshPeer | None) -> Provenance:
-        """What is known of the machine is what SSH says of it. Its clock is not told."""
+        """Returns the provenance: of the machine only what SSH shows is known, and nothing of its clock."""
         del handshake, peer  # they are about the vault, which is here
         far = self._connection.peer
         if far is None:
@@ -95,11 +95,11 @@ class _SftpAccess:
         return Provenance(origin, "pull", "arrival", far, None, self._note, instead, times=TIMES_OF_SFTP)
 
     def count(self, progress: Progress, is_over: Callable[[], bool]) -> None:
-        """Not counted ahead: that would ask the server for everything twice."""
+        """Does nothing: counting ahead would ask the server for everything twice."""
 
 
 def _find(connection: SftpConnection, asked: bytes) -> tuple[SftpRoot, str | None]:
-    """What was named. A symbolic link is resolved here, once, because it was named itself; by the server, which knows how."""
+    """Finds the named source. A symbolic link that was named itself is resolved, once, by the server; a note records it."""
     try:
         status = connection.ask(lambda server: server.status(asked or b"."))
         path = connection.ask(lambda server: server.real_path(asked))

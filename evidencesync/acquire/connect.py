@@ -1,4 +1,4 @@
-"""Reaches a vault by its address, wherever it lies."""
+"""Connects to a vault, or to the source of a pull, by its address: over SSH, or in this process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 Role = Literal["--vault", "--source"]
-"""What the other end is asked to serve."""
+"""The option of `serve` with which the other end is started."""
 
 
 def connect_to_vault(address: Address, options: SshOptions) -> Link:
@@ -38,11 +38,9 @@ def connect_to_vault(address: Address, options: SshOptions) -> Link:
 
 @contextlib.contextmanager
 def connecting(address: Address, options: SshOptions, role: Role = "--vault") -> Iterator[Callable[[], Link]]:
-    """Begins to reach a vault, or the source's end of a pull, and goes on with it while the caller does other things.
+    """Begins to connect to a vault, or to the source's end of a pull, while the caller does other work.
 
-    What this gives waits for the link.
-
-    Whoever leaves without having called that needs no link: the attempt is given up.
+    Yields a function that waits for the link and returns it. If the block ends before that was called, the attempt is cancelled.
     """
     keep_large_blocks()
     if address.local:
@@ -72,14 +70,14 @@ def connecting(address: Address, options: SshOptions, role: Role = "--vault") ->
 
 
 class _LocalVaultLink(LocalLink):
-    """This process's end of a link to a vault on this machine; waits for the vault's thread when it is closed."""
+    """The sender's end of a link to a vault in this process. `close` waits for the vault's thread."""
 
     def __init__(self, end: LocalLink, thread: threading.Thread) -> None:
         super().__init__(end.incoming, end.outgoing)
         self._thread = thread
 
     def close(self) -> None:
-        """Ends the session and waits until the vault's end has let go of its lock."""
+        """Ends the session, and waits until the vault's end has released its lock."""
         super().close()
         self._thread.join()
 
@@ -106,14 +104,14 @@ def _connect_locally(path: str, received_from: str | None = None, pulled: Pulled
 
 
 def _serve_local(link: LocalLink, vault: Vault, received_from: str | None, pulled: Pulled | None) -> None:
-    """The vault's end. However it ends, the other end of the link hears of it, or would wait for its whole timeout."""
+    """Runs the vault's end. Every error is sent over the link: otherwise the sender would wait for its whole timeout."""
     try:
         from evidencesync.ingest.receive import receive
 
         receive(link, vault, received_from or f"local, user {os.getuid()}", may_reconnect=False, pulled=pulled)
     except EvidenceSyncError:
         return  # the other end of the link was told, and raises it
-    except Exception as error:  # noqa: BLE001 - no room to load the vault's half, or for its threads: nobody was told yet
+    except Exception as error:  # noqa: BLE001 - such as no memory to load the vault's half: nothing was sent yet
         from evidencesync.files.shortages import unexpected
         from evidencesync.protocol.failures import failure_of
         from evidencesync.protocol.framing import frame_of

@@ -1,7 +1,7 @@
-"""An item's custody chain, read and added to from anywhere: the examiner's part.
+"""Reads an item's custody chain and adds records to it, in a local or a remote vault: the examiner's part.
 
-Nothing is signed upon a chain before it was seen to hold together (`acquire.custody_exchange`), and a record counts as appended when
-the vault shows it in its chain.
+A record is signed only on a chain that was checked (`acquire.custody_exchange`), and counts as appended when the vault shows it
+in its chain.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ if TYPE_CHECKING:
     from evidencesync.localstate.heads import HeadMemory
     from evidencesync.vault.vault import Vault
 
-_MOST_ATTEMPTS: Final = 8  # to be the next one in a chain that others add to
+_MOST_ATTEMPTS: Final = 8  # to append to a chain that others append to at the same time
 _NOT_KNOWN: Final = (
     "Whether the record is in the chain is not known. See: evidencesync custody show. "
     "Run the same command again to add it: it is not added twice."
 )
 RETRIES: Final = 4
-"""How often in a row a lost link is made anew, for a vault on another machine."""
+"""Reconnection attempts in a row, for a vault on another machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordDraft:
-    """What an examiner wants to state next."""
+    """The content of a record that an examiner wants to add."""
 
     kind: RecordType
     details: Mapping[str, str]
@@ -59,10 +59,10 @@ class RecordDraft:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """A record that is in the chain, and the chain as it was shown after that.
+    """An appended record, and the chain as it was shown after that.
 
-    `unremembered`: why this machine will not remember it. The record is in the chain all the same: do not append it again.
-    `is_earlier`: an earlier run of the same command had added it, and was cut off before it knew.
+    `unremembered`: why this machine could not remember the new head. The record is in the chain all the same.
+    `is_earlier`: an interrupted run of the same command had appended it already.
     """
 
     record: ChainRecord
@@ -73,7 +73,7 @@ class Appended:
 
 Connect = Callable[[], Link]
 Compose = Callable[[ShownChain], RecordDraft]
-"""Makes the draft for a chain as it stands; called again when the chain has grown meanwhile."""
+"""Makes the draft for the present chain; called again when the chain has grown meanwhile."""
 
 
 def read_chain(connect: Connect, request: CustodyRequest, now: Callable[[], int] | None = None) -> ShownChain:
@@ -98,7 +98,7 @@ def _read_once(connect: Connect, request: CustodyRequest, now: Callable[[], int]
 
 
 def read_local_chain(vault: Vault, name: ItemName, memory: HeadMemory) -> ShownChain:
-    """The chain of an item in a vault on this machine, checked like any other; nobody has to prove who he is.
+    """Reads the chain of an item in a vault on this machine, and checks it like any other. No key is needed for that.
 
     Raises NotThereError, ChainError, SignatureError.
     """
@@ -120,19 +120,18 @@ def read_local_chain(vault: Vault, name: ItemName, memory: HeadMemory) -> ShownC
 def append_record(
     connect: Connect, request: CustodyRequest, compose: Compose, now: Callable[[], int] | None = None, *, statement: str = ""
 ) -> Appended:
-    """Signs the next record of the chain and has the vault append it; only once, whatever becomes of the link.
+    """Signs the next record of the chain and has the vault append it, exactly once, over as many links as it takes.
 
-    Only once, too, where the process is killed and the command run again: `statement` is what the command states, the same for
-    the same command. Without one, nothing is known of earlier runs.
+    It is appended once also where the process is killed and the command is run again: `statement` is a text that is the same for
+    the same command. Without it, nothing is known of earlier runs.
 
-    The one door for all records that examiners add. A chain that is not what this machine has seen before gets none
-    (RolledBackError, ForkedError), and where it ends then is remembered.
+    All records of examiners are added through this function. Before signing, the chain must continue the one that this machine
+    has seen (RolledBackError, ForkedError); afterwards its new head is remembered. A memory that cannot be written to is an
+    error before anything is signed (RememberedHeadsError, UsageError).
 
-    A memory that cannot be written to is an error before anything is signed (RememberedHeadsError, UsageError).
-
-    Returns when the vault shows the record in its chain. Where others add records at the same time, it is signed anew on top
-    of theirs. After a lost link the chain tells whether the record is in it. Raises what the vault refuses it with, LockedError
-    where others are always first, ChainError where a chain is shown that is not a continuation of the one before.
+    Returns when the vault shows the record in its chain. Where others add records at the same time, the record is signed again
+    after theirs. After a lost link the chain shows whether the record is in it. Raises the vault's error, LockedError where
+    others are always first, and ChainError where the vault shows a chain that does not continue the one before.
     """
     return _Appending(connect, request, compose, now or SteadyClock(), statement).run()
 
@@ -146,16 +145,16 @@ class _Appending:
         self._connect = connect
         self._statement = statement
         self._pending: PendingRecord | None = None
-        self._earlier: list[str] = []  # the digests of what an earlier run handed in
+        self._earlier: list[str] = []  # the digests of the records that an earlier run sent
         self._request = request
         self._compose = compose
         self._now = now
-        self._sent: list[str] = []  # the digests of all that was handed in
-        self._seen: list[str] = []  # the digests of all that was ever shown
+        self._sent: list[str] = []  # the digests of all records that were sent
+        self._seen: list[str] = []  # the digests of the chain as it was shown last
 
     def run(self) -> Appended:
         memory = self._request.memory
-        memory.require_usable()  # before the record is signed is the time to learn that its head cannot be remembered
+        memory.require_usable()  # before the record is signed: afterwards it is too late to find that nothing can be remembered
         try:
             return self._run_over_links()
         finally:
@@ -211,7 +210,7 @@ class _Appending:
             exchange.close()
 
     def _recall(self, chain: ShownChain) -> None:
-        """What an earlier run of the same command has handed in, and does not know the fate of."""
+        """Loads the digests of records that an interrupted run of the same command has sent."""
         if self._pending is None and self._statement:
             request = self._request
             about = (chain.vault_id, request.name.case.text, request.name.item.text, request.signer.public_key.fingerprint)
@@ -220,9 +219,9 @@ class _Appending:
             self._sent += self._earlier
 
     def _have_stated(self, found: ChainRecord, exchange: CustodyExchange) -> None:
-        """Hands in once more what the vault has taken over a link that was lost, or from a process that was killed.
+        """Sends a record once more that the vault took over a lost link, or from a process that was killed.
 
-        It is not added again. The vault states it in its own chain, where it was cut off before it had.
+        The vault does not append it again, but states it in its own chain, if a crash had kept it from doing so.
         """
         if found.sha256 == exchange.chain.head_sha256 and exchange.chain.last is not None:  # else whoever came next had it stated
             exchange.append(*exchange.chain.last)
@@ -231,14 +230,14 @@ class _Appending:
         unremembered = None
         try:
             self._request.memory.remember(exchange.remembered(format_utc_time(self._now())))
-        except EvidenceSyncError as error:  # the record is in the chain: a failure would have it appended again
+        except EvidenceSyncError as error:  # no failure: the record is in the chain, and must not be appended again
             unremembered = error.message
         if self._pending is not None:
             self._pending.end()
         return Appended(found, exchange.chain, unremembered, found.sha256 in self._earlier)
 
     def _compare(self, chain: ShownChain) -> None:
-        """Nothing that was shown over an earlier link may be gone. Raises ChainError."""
+        """Checks that the chain continues the one that was shown over an earlier link. Raises ChainError."""
         shown = [one.sha256 for one in chain.records]
         if shown[: len(self._seen)] != self._seen:
             raise ChainError(

@@ -1,7 +1,7 @@
-"""One link of a conversation about a custody chain, at the examiner's end: what a vault shows, checked as it comes.
+"""Exchanges custody records with a vault over one link, at the examiner's end, and checks the chain as it arrives.
 
-That a chain holds together is checked here: links, order, signatures, and who may sign which type. Whether the signers are
-trusted is not known here: that is for `verify`, where the vault lies.
+It checks the chain's digests, order and signatures, and which signer may sign which type of record. Whether the signers are
+trusted is not known here: `verify` checks that, at the vault.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from evidencesync.protocol.messages import DATA_FRAME, Append, Failure, Message,
 from evidencesync.vault.layout import MAX_SEQUENCE
 
 _M = TypeVar("_M", bound=Message)
-_LAST_WORDS: Final = 64  # messages that are looked through for the reason why a vault hung up
-_LAST_WORDS_SECONDS: Final = 3.0
+_LAST_MESSAGES: Final = 64  # read at most, to find the reason why the vault closed the link
+_LAST_MESSAGES_SECONDS: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class CustodyRequest:
-    """Whose chain is asked for, and who asks. `vault` is the path as the other end knows it.
+    """Names the item whose chain is requested, and the examiner. `vault` is the path as the other end knows it.
 
-    `memory`: what this machine has seen of vaults, to which this one is held. `retries`: how often in a row to try again when the
-    link is lost.
+    `memory`: the heads that this machine remembers, which the vault's chains must continue. `retries`: reconnection attempts in
+    a row.
     """
 
     vault: bytes
@@ -62,7 +62,7 @@ class CustodyRequest:
 
 @dataclass(frozen=True, slots=True)
 class ChainRecord:
-    """A record of a chain that holds together, and the digest by which the next one names it."""
+    """A record of a checked chain, and the digest by which the next record names it."""
 
     record: CustodyRecord
     sha256: str
@@ -89,9 +89,9 @@ class ShownChain:
         self.history = ItemHistory(ChainSubject(self.vault_id, self.name.case.text, self.name.item.text))
 
     def add(self, document: bytes, signature: bytes) -> CustodyRecord:
-        """The next record. Raises ChainError where it does not follow, and SignatureError or UntrustedSignerError.
+        """Checks and adds the next record. Raises ChainError where it does not follow, SignatureError, UntrustedSignerError.
 
-        That the signature of `acquired` is by the manifest's signer only `verify` can say.
+        Whether the manifest's signer has signed `acquired`, only `verify` can check.
         """
         self._size += len(document) + len(signature)
         if self._size > MAX_CHAIN:
@@ -110,7 +110,7 @@ class ShownChain:
 
     @property
     def seen(self) -> KnownChain:
-        """All of it: it was read from its first record on, and hangs together. A vault never shows an empty one."""
+        """The whole chain, for comparison with remembered heads. A vault never shows an empty chain."""
         return KnownChain(len(self.records), tuple(one.sha256 for one in self.records))
 
     @property
@@ -120,12 +120,12 @@ class ShownChain:
 
 
 class CustodyExchange:
-    """One link: the handshake, the chain as it was shown, and what is shown after an append."""
+    """One link: runs the handshake, reads the chain, and appends records to it."""
 
     def __init__(self, link: Link, request: CustodyRequest, now: Callable[[], int]) -> None:
         self._link = link
         self._request = request
-        self._standing: Standing | None = None  # the first, where it was heard before it was asked for
+        self._standing: Standing | None = None  # the first one, where it arrived while the vault's own records were expected
         self._ahead = ReadAhead(link, other="the vault's end", silence_seconds=request.timeout_seconds)
         self._arrived = 0
         self._frames = self._read_frames()
@@ -143,7 +143,7 @@ class CustodyExchange:
             raise
 
     def append(self, document: bytes, signature: bytes) -> None:
-        """Hands in a record, and reads what the chain has become."""
+        """Sends a record, and reads the records that the chain has got."""
         try:
             self._link.write(frame_of(Append(document, signature)))
             self._read_more()
@@ -151,18 +151,18 @@ class CustodyExchange:
             raise self._reason_for(lost) from lost
 
     def close(self) -> None:
-        """Hangs up."""
+        """Closes the link."""
         self._ahead.close()
         self._link.close()
 
     def remembered(self, now: UtcTime) -> list[RememberedHead]:
-        """What is to be remembered of the chains that were shown."""
+        """Returns the heads to remember of the chains that were shown."""
         item, own = self._item, self._own
         known = [(item, self.chain.seen)] + ([(own, own.known)] if self._own_shown and own.known is not None else [])
         return [RememberedHead(one.subject, one.vault_key, chain, now) for one, chain in known]
 
     def _recall_heads(self, vault_id: str, vault_key: PublicKey) -> tuple[int, int]:
-        """Recalls what was seen of this vault. Raises RememberedHeadsError, ForkedError for another key."""
+        """Recalls the remembered heads of this vault. Raises RememberedHeadsError, ForkedError for another key."""
         request, key = self._request, vault_key.fingerprint
         self.chain = ShownChain(vault_id, key, request.name)
         self._item = recalled_consistency(request.memory, item_subject(vault_id, request.name), key)
@@ -171,7 +171,7 @@ class CustodyExchange:
         return self._item.sequence, self._own.sequence
 
     def _read_own(self) -> None:
-        """The vault's own chain since it was seen last; an older vault's end does not show it."""
+        """Reads the vault's own chain from the remembered head on; an older vault does not send it."""
         message: Message
         size = 0
         while isinstance(message := self._expect(Records, Standing), Records):
@@ -190,7 +190,7 @@ class CustodyExchange:
         self._standing = message if isinstance(message, Standing) else None
 
     def _compare(self) -> None:
-        """With what was seen before. The chain is shown all the same: nobody has to sign upon it."""
+        """Compares both chains with the remembered heads. A violation is kept, and raised only where a record is to be signed."""
         try:
             if self._own_shown and self.chain.inconsistency is None:
                 self._own.finish()
@@ -199,7 +199,7 @@ class CustodyExchange:
             self.chain.inconsistency = self.chain.inconsistency or error
 
     def _read_more(self) -> None:
-        """Reads where the chain stands and what it has become. Raises ChainError where it is not what is said of it."""
+        """Reads the chain's length and head, and its new records. Raises ChainError where these contradict each other."""
         standing, self._standing = self._standing or self._expect(Standing), None
         records = self.chain.records
         self._check_standing(standing)
@@ -255,13 +255,13 @@ class CustodyExchange:
                     raise error_of_far_end(message)
                 yield message
             if whole:
-                silence.restart()  # now that more is waited for: a person may have thought, and signed, meanwhile
+                silence.restart()  # only here: between two messages the user may have taken long, to decide or to sign
 
     def _reason_for(self, lost: LinkLostError) -> EvidenceSyncError:
-        """Why the link is lost. A vault that gives up says so and hangs up: a write may fail before that was heard."""
-        self._ahead.deadline = time.monotonic() + _LAST_WORDS_SECONDS
+        """Returns why the link is lost: a vault that gives up sends a Failure first, which may still be unread."""
+        self._ahead.deadline = time.monotonic() + _LAST_MESSAGES_SECONDS
         try:
-            for _ in zip(self._frames, range(_LAST_WORDS), strict=False):
+            for _ in zip(self._frames, range(_LAST_MESSAGES), strict=False):
                 pass
         except LinkLostError:
             return lost

@@ -1,4 +1,4 @@
-"""What a push would take of a source, found out by looking at it alone: no content and no link is read, nothing written."""
+"""Counts what a push would acquire, from names and metadata alone: no content and no link is read, and nothing is written."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from evidencesync.source.walker import Found, walk
 
 @dataclass(slots=True)
 class DryRun:
-    """Counts of what was seen. `files` and `size` (bytes) are of the files that would be read, as they state it.
+    """Counts of a source. `files` and `size` (bytes) are of the files that would be read.
 
-    `flagged` are the first few paths that would not be read whole, listed names that lie behind something that is
-    no folder among them.
+    `flagged`: the first paths that would not be read whole, including listed names that cannot be reached.
     """
 
     entries: ManifestTally = field(default_factory=ManifestTally)
@@ -32,21 +31,21 @@ class DryRun:
     listed_folders: int = 0
 
     def add_not_there(self, path: bytes) -> None:
-        """A name of a list that is not there, or a folder on the way to one."""
+        """Counts a name of a list that is not there, or a folder on the way to one."""
         self.not_there_count += 1
         if len(self.not_there) < MAX_LISTED_FLAGS:
             self.not_there.add(path)
 
     def flag(self, path: bytes, flag: Flag) -> None:
-        """Notes a path, as long as there is room."""
+        """Keeps a flagged path, as long as there is room."""
         if len(self.flagged) < MAX_LISTED_FLAGS:
             self.flagged.append((path, flag))
 
 
 def plan_acquisition(source: SourceRoot, rules: FilterRules) -> DryRun:
-    """Walks a source. Folders are opened, as a push would; a file that this user may not read is told by its permissions.
+    """Walks a source, opening folders as a push would. Whether a file can be read is taken from its permissions.
 
-    A device is opened, to ask how large it is, and not read. Raises SourceNotFoundError.
+    A device is opened to find its size, and not read. Raises SourceNotFoundError.
     """
     seen = DryRun()
 

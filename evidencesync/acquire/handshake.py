@@ -1,4 +1,4 @@
-"""The client's half of the handshake: who we are, which vault this is, and proof of the examiner's key."""
+"""Runs the client's half of the handshake: identifies the vault, and proves the examiner's key."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _U32: Final = 2**32 - 1
 
 
 class SessionRequest(Protocol):
-    """Who wants something of a vault, and of which item. `vault` is the path as the other end knows it."""
+    """The examiner, the vault and the item of a session. `vault` is the path as the other end knows it."""
 
     @property
     def vault(self) -> bytes:
@@ -57,7 +57,7 @@ class SessionRequest(Protocol):
 
     @property
     def signer(self) -> SigningKey:
-        """Whose key is proved."""
+        """The examiner's key, which is proved to the vault."""
 
     @property
     def session(self) -> str:
@@ -69,25 +69,25 @@ class SessionRequest(Protocol):
 
     @property
     def timeout_seconds(self) -> float:
-        """For how long he hears nothing before he gives a link up."""
+        """After so long a silence this end takes a link for lost."""
 
 
 class Expect(Protocol):
     """Waits for the next message, which must be of one of the given kinds."""
 
     def __call__(self, *kinds: type[_M]) -> _M:
-        """That message; raises ProtocolError for another."""
+        """Returns that message; raises ProtocolError for another."""
 
 
 RecallHeads = Callable[[str, PublicKey], tuple[int, int]]
-"""Told a vault's id and key; the numbers of the last records that were seen of the item's chain and of the vault's own."""
+"""Returns, for a vault's id and key, the numbers of the last records that are known of the item's chain and of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """What the handshake told: the vault, its key, its clock (seconds ahead of ours, in nanoseconds) and the item's state.
+    """The results of the handshake: the vault, its key, how far its clock is ahead of ours (nanoseconds), the item's state.
 
-    `shown` is what the vault has shown of its chains.
+    `shown` has the chains that the vault has shown.
     """
 
     vault_id: str
@@ -105,17 +105,16 @@ def begin_session(
     recorder: SessionRecorder,
     reconnect_seconds: float = 0.0,
 ) -> Handshake:
-    """Runs the handshake. Raises what the vault refuses us with, VersionError, or ProtocolError.
+    """Runs the handshake of a new session. Raises the vault's error, VersionError, or ProtocolError.
 
-    `reconnect_seconds` is for how long this end will try to come back when the link is lost.
+    `reconnect_seconds`: for how long this end will try to reconnect after a lost link. For a vault whose chains do not continue
+    those that were seen before it raises RolledBackError, ForkedError or ChainError.
 
-    For a vault whose chains are not those that were seen before it raises RolledBackError, ForkedError or ChainError.
-
-    1. Each says what it speaks; the vault names itself and gives a nonce.
+    1. Both ends exchange their versions; the vault names itself and sends a nonce.
     2. The examiner's key signs the nonce together with this vault, item and session (namespace `session@evidencesync`):
        the vault knows the signer before any data travels, and the signature is of no use elsewhere.
-    3. The vault locks the item, shows the records of both chains since those that were seen last, and says where the item's
-       chain stands. What was seen must be there, and all that follows must be linked to it.
+    3. The vault locks the item, shows the records of both chains since those that were seen last, and states the item's head.
+       The records that were seen must be there, and all later ones must be linked to them.
     """
     asked = now()
     welcome = _introduce(request, link, expect, asked)
@@ -141,9 +140,9 @@ def resume_session(
     handshake: Handshake,
     reconnect_seconds: float = 0.0,
 ) -> Resumed | Published:
-    """Runs the handshake of a session that was begun on another link; where it goes on, or how it has ended.
+    """Runs the handshake of a session that was begun on another link; returns where it resumes, or its acknowledgement.
 
-    Raises ProtocolError when it is not the same vault that answers, and otherwise as `greet` does.
+    Raises ProtocolError when another vault answers, and otherwise as `begin_session` does.
     """
     welcome = _introduce(request, link, expect, now())
     vault_key = _vault_key(welcome.vault_key)
@@ -161,9 +160,9 @@ def resume_session(
 def begin_custody_session(
     request: SessionRequest, link: Link, expect: Expect, now: Callable[[], int], recall_heads: RecallHeads
 ) -> None:
-    """The same handshake for the item's custody chain. What the vault says next is where it stands.
+    """Runs the handshake of a custody session. The vault then sends the records of its chains.
 
-    Raises as `greet` does, and what `recall_heads` raises.
+    Raises as `begin_session` does, and what `recall_heads` raises.
     """
     welcome = _introduce(request, link, expect, now(), "custody")
     vault_key = _vault_key(welcome.vault_key)
@@ -185,19 +184,19 @@ def _introduce(
 
 
 def _patience(request: SessionRequest, welcome: Welcome, reconnect_seconds: float, least_bytes: int = 0) -> bytes:
-    """How patient we are, where the other end wants to know."""
+    """Returns the frame of our Patience message; b"" for a version without it."""
     if welcome.version < PATIENT_VERSION:
         return b""
     return frame_of(patience_of(request.timeout_seconds, reconnect_seconds, least_bytes))
 
 
 def patience_of(timeout_seconds: float, reconnect_seconds: float, least_bytes: int = 0) -> Patience:
-    """As it travels; a second is rounded up, so that nobody is cut off who comes in time."""
+    """Makes a Patience message. Times are rounded up, so that a sender that reconnects in time is not refused."""
     return Patience(min(math.ceil(timeout_seconds * 1000), _U32), min(math.ceil(reconnect_seconds), _U32), least_bytes)
 
 
 def _check_state(ready: Ready) -> None:
-    """What the examiner's key is about to sign must be a state that an item can be in. Raises ProtocolError."""
+    """Checks that the state of the item is possible, before the examiner's key signs it. Raises ProtocolError."""
     first = ready.acquisition == 1
     if (
         not 1 <= ready.acquisition <= MAX_ACQUISITION
@@ -218,7 +217,7 @@ def _vault_key(blob: bytes) -> PublicKey:
 
 
 def _checked_id(vault_id: str) -> str:
-    """What the vault calls itself, before anything is looked up by it."""
+    """Checks the form of the vault's id, before anything is looked up by it."""
     if len(vault_id) != 32 or not set(vault_id) <= set("0123456789abcdef"):
         raise ProtocolError("the vault's introduction is malformed")
     return vault_id

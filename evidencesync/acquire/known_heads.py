@@ -1,7 +1,7 @@
-"""Chains held to what this machine has seen of them: nobody signs upon a history that was put back.
+"""Compares a vault's chains with the heads that this machine remembers, so that nothing is signed on a rolled-back chain.
 
-What is remembered is recalled before the vault is asked for a chain. A push that ends in between is remembered, too, and whatever
-the vault shows after that goes at least as far.
+The remembered heads are read before the vault is asked for a chain. If another push ends in between, the vault then shows at
+least as much as was remembered: never less.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from evidencesync.vault.vault import Vault
 
 
 def item_subject(vault_id: str, name: ItemName) -> ChainSubject:
-    """Whose chain an item's is."""
+    """Returns the subject of an item's chain."""
     return ChainSubject(vault_id, name.case.text, name.item.text)
 
 
 def recalled_consistency(
     memory: HeadMemory | None, subject: ChainSubject, vault_key: str, keep: Keep | None = None
 ) -> ConsistencyCheck:
-    """Who holds a chain to what was seen of it. Call before it is shown.
+    """Returns a check of a chain against its remembered head. Call it before the chain is read.
 
     Raises RememberedHeadsError, and ForkedError where the vault had another key.
     """
@@ -36,7 +36,7 @@ def recalled_consistency(
 
 
 def require_seen(before: KnownChain | None, subject: ChainSubject, present: KnownChain) -> None:
-    """A chain that was shown whole must go on where it was seen last. Raises RolledBackError, ForkedError."""
+    """Checks that a whole chain continues the one that was seen last. Raises RolledBackError, ForkedError."""
     found = before.compare(present) if before is not None else ChainComparison.EXTENDS
     if before is not None and found is not ChainComparison.EXTENDS:
         failed = ForkedError if found is ChainComparison.FORKED else RolledBackError
@@ -48,10 +48,10 @@ def require_seen(before: KnownChain | None, subject: ChainSubject, present: Know
 
 
 class VaultAtHand:
-    """A vault on this machine, whose chains are read here, and what was seen of them."""
+    """Checks the chains of a vault on this machine against the remembered heads."""
 
     def __init__(self, memory: HeadMemory, vault: Vault, name: ItemName | None = None) -> None:
-        """`name`: an item whose chain is meant, too. Recalls what was seen; so call before anything is read of the chains.
+        """Recalls the remembered heads: so make it before the chains are read. `name`: an item whose chain is checked, too.
 
         Raises RememberedHeadsError, ForkedError.
         """
@@ -63,13 +63,13 @@ class VaultAtHand:
             self._chains.append((recalled_consistency(memory, item_subject(settings.id, name), settings.key), ledger))
 
     def require(self) -> None:
-        """The chains must go on where they were seen last. Raises RolledBackError, ForkedError, ChainError, StorageError."""
+        """Checks that the chains continue what was seen. Raises RolledBackError, ForkedError, ChainError, StorageError."""
         for consistency, ledger in self._chains:
             _show(consistency, ledger)
             consistency.finish()
 
     def remember(self, now: UtcTime) -> None:
-        """Keeps how far the chains go by now. Call after `require`. Raises ForkedError, RememberedHeadsError."""
+        """Checks the chains again and remembers their heads. Call after `require`. Raises ForkedError, RememberedHeadsError."""
         self.require()
         known = [(consistency, consistency.known) for consistency, _ in self._chains]
         self._memory.remember(
@@ -78,7 +78,7 @@ class VaultAtHand:
 
 
 def _show(consistency: ConsistencyCheck, ledger: Ledger) -> None:
-    """The records since the last that is known, that one included; where it is not there, the last."""
+    """Shows the check the records from the remembered one on, that one included; where it is not there, the last record."""
     files = ledger.files()
     first = consistency.sequence if 1 <= consistency.sequence <= len(files) else len(files)
     for file in files[first - 1 :] if first else []:
@@ -87,4 +87,4 @@ def _show(consistency: ConsistencyCheck, ledger: Ledger) -> None:
 
 
 def _drop(*_: object) -> None:
-    """Nothing that is shown is kept."""
+    """Keeps nothing of the records that are shown."""

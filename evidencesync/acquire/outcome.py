@@ -1,4 +1,4 @@
-"""Concludes a push or a pull: checks what the vault acknowledged, and gathers what the command line says and keeps."""
+"""Concludes a push or a pull: checks the vault's acknowledgement, and gathers the results for the command line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from evidencesync.protocol.messages import Published
 
 @dataclass(frozen=True, slots=True)
 class CountedTraffic:
-    """What travelled and how long it took. `interruptions` counts the links that were lost."""
+    """Counts the traffic of a transfer. `interruptions` counts the links that were lost."""
 
     literal_bytes: int
     reused_bytes: int
@@ -59,7 +59,7 @@ class ConcludedPush:
     def outcome(
         self, checked: Acknowledged, traffic: CountedTraffic, now_ns: int, *, source_clock_offset_ns: int | None
     ) -> PushOutcome:
-        """What is said of the acquisition, once it is acknowledged."""
+        """Returns the results of the acquisition, once it is acknowledged."""
         request, handshake, published = self.request, self.handshake, self.published
         return PushOutcome(
             name=request.name,

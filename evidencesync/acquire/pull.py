@@ -64,7 +64,6 @@ from evidencesync.protocol.messages import (
 )
 from evidencesync.protocol.outgoing import Outgoing
 
-
 _ANSWERS: Final = (PageAnswer, Want, PagesStored, SegmentAnswer, Need, NeedPieces, SegmentsStored)
 _ALIVE_SECONDS: Final = 5.0
 _OLD_KEEP_ALIVES: Final = 1.5  # a source's end of version 1 gives a sign after ALIVE_SECONDS, however impatient we are

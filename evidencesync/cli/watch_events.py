@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from evidencesync.cli.console import Console
     from evidencesync.errors import EvidenceSyncError
     from evidencesync.evidence.identity import ItemName
+    from evidencesync.localstate.receipts import KeptReceipt
     from evidencesync.source.changes import SourceSnapshot
 
 MOST_LISTED = 1000
