@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from evidencesync.cli.terminal import AskPassphrase
     from evidencesync.connection.progress import Progress
     from evidencesync.localstate.heads import HeadMemory
-    from evidencesync.localstate.receipts import KeptReceipt
+    from evidencesync.localstate.receipts import FinishedReceipt
     from evidencesync.source.filters import FilterRules
     from evidencesync.ssh.address import Address
 
@@ -116,7 +116,7 @@ def acquire(run: Run, own_state: OwnState, request: PushRequest, vault: Address,
     return CODES[verdict_of(outcome)]
 
 
-def acquire_and_keep(run: Run, own_state: OwnState, request: PushRequest, work: Work) -> tuple[PushOutcome, KeptReceipt]:
+def acquire_and_keep(run: Run, own_state: OwnState, request: PushRequest, work: Work) -> tuple[PushOutcome, FinishedReceipt]:
     """Acquires, keeps the receipt, and remembers the heads of the vault's chains."""
     from evidencesync.acquire.session_recorder import SessionRecorder
 
@@ -127,7 +127,7 @@ def acquire_and_keep(run: Run, own_state: OwnState, request: PushRequest, work: 
     return outcome, kept
 
 
-def _remember(memory: HeadMemory, outcome: PushOutcome, kept: KeptReceipt) -> None:
+def _remember(memory: HeadMemory, outcome: PushOutcome, kept: FinishedReceipt) -> None:
     """Remembers the heads of the vault's chains. If this fails, the error also says where the receipt is kept."""
     try:
         memory.remember(outcome.seen)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from evidencesync.custody.tally import ManifestTally
     from evidencesync.evidence.entry import Flag, Remark
     from evidencesync.evidence.identity import ItemName
-    from evidencesync.localstate.receipts import KeptReceipt
+    from evidencesync.localstate.receipts import FinishedReceipt
     from evidencesync.source.filters import FilterRules
     from evidencesync.ssh.address import Address
 
@@ -55,7 +55,7 @@ _REMARK_WORDS: Final[dict[Remark, str]] = {
 _NAMED_REMARKS: Final[tuple[Remark, ...]] = ("folder-changed-while-read", "listed-not-reached")
 
 
-def push_output(outcome: PushOutcome, kept: KeptReceipt) -> PushOutput:
+def push_output(outcome: PushOutcome, kept: FinishedReceipt) -> PushOutput:
     """The outcome as a document."""
     tally = outcome.tally.manifest
     return PushOutput(
@@ -104,7 +104,7 @@ def push_output(outcome: PushOutcome, kept: KeptReceipt) -> PushOutput:
 
 
 def push_lines(
-    outcome: PushOutcome, request: PushRequest, address: Address, kept: KeptReceipt, *, pulled: bool = False
+    outcome: PushOutcome, request: PushRequest, address: Address, kept: FinishedReceipt, *, pulled: bool = False
 ) -> Iterator[str]:
     """The outcome for people. `address` is the vault's. What a pull's evidence came in is what this end received."""
     tally = outcome.tally.manifest

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from evidencesync.cli.console import Console
     from evidencesync.errors import EvidenceSyncError
     from evidencesync.evidence.identity import ItemName
-    from evidencesync.localstate.receipts import KeptReceipt
+    from evidencesync.localstate.receipts import FinishedReceipt
     from evidencesync.source.changes import SourceSnapshot
 
 MOST_LISTED = 1000
@@ -126,7 +126,7 @@ class WatchEvents:
         code = int(error.exit_code)
         self.print_warning(f"push failed [{code} {error.slug}]: {error.message}{hint}; next attempt in {duration_text(pause)}")
 
-    def record(self, outcome: PushOutcome, kept: KeptReceipt) -> None:
+    def record(self, outcome: PushOutcome, kept: FinishedReceipt) -> None:
         """An acquisition is published; `pushed` says so."""
         self._last.append(_acquisition(outcome, kept))
         self._made += 1
@@ -179,7 +179,7 @@ class WatchEvents:
         yield f"  in vault     {'all that was seen' if output.all_in_vault else 'NOT what was seen last'}"
 
 
-def _acquisition(outcome: PushOutcome, kept: KeptReceipt) -> WatchedAcquisition:
+def _acquisition(outcome: PushOutcome, kept: FinishedReceipt) -> WatchedAcquisition:
     tally = outcome.tally.manifest
     return WatchedAcquisition(
         acquisition=outcome.acquisition,

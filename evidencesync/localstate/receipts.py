@@ -45,7 +45,7 @@ _HINT: Final = "Name another folder: --receipts DIR"
 
 
 @dataclass(frozen=True, slots=True)
-class KeptReceipt:
+class FinishedReceipt:
     """A receipt that is kept. `lacks` says why manifest and records are not among it; None: they are."""
 
     folder: Path
@@ -153,7 +153,7 @@ class ReceiptDraft:
             self._drop_manifest(error.strerror)
         self._manifest = None
 
-    def finish(self, name: ItemName, acquisition: int, documents: dict[str, bytes]) -> KeptReceipt:
+    def finish(self, name: ItemName, acquisition: int, documents: dict[str, bytes]) -> FinishedReceipt:
         """Adds the signed documents by name, and gives the receipt its path, durably.
 
         It never takes the path of another: where the name is taken (by another vault's acquisition), a number is added.
@@ -173,7 +173,7 @@ class ReceiptDraft:
                 f"acquisition {acquisition} of {name} was published, but its receipt could not be kept in "
                 f"{safe_text(str(self._folder.path), 200)}: {error.strerror}"
             ) from error
-        return KeptReceipt(self._folder.path / final, self._lacks)
+        return FinishedReceipt(self._folder.path / final, self._lacks)
 
     def close(self) -> None:
         """Removes the draft; nothing happens to a receipt that is finished."""

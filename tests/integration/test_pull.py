@@ -26,7 +26,7 @@ from evidencesync.errors import (
     UsageError,
 )
 from evidencesync.localstate.heads import HeadMemory
-from evidencesync.localstate.receipts import KeptReceipt, ReceiptDraft, receipts_folder
+from evidencesync.localstate.receipts import FinishedReceipt, ReceiptDraft, receipts_folder
 from evidencesync.source.filters import FilterRules
 from evidencesync.verify.audit import audit_vault
 from tests.support.bad_disk import BadFile, bad_disk, loop_device
@@ -216,7 +216,7 @@ def test_a_pull_keeps_its_manifest_and_remembers_the_vault(bench: Bench, tmp_pat
     vault, backup = bench.vault.layout.root, tmp_path / "backup"
     memory, receipts = HeadMemory(tmp_path / "state"), receipts_folder(tmp_path / "receipts")
 
-    def pull_and_keep() -> KeptReceipt:
+    def pull_and_keep() -> FinishedReceipt:
         draft = ReceiptDraft(receipts)
         try:
             outcome = pull_from(bench, recorder=SessionRecorder(memory, draft))

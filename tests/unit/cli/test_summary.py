@@ -8,7 +8,7 @@ import pytest
 
 from evidencesync.cli.summary import push_lines, push_output, verdict_of
 from evidencesync.evidence.entry import Flag
-from evidencesync.localstate.receipts import KeptReceipt
+from evidencesync.localstate.receipts import FinishedReceipt
 from evidencesync.ssh.address import Address
 from tests.unit.cli.outcomes import make_outcome, make_request
 
@@ -17,7 +17,7 @@ EVIL = b"bad\x1b[31m\xff[bold]\n"
 
 def _lines(*flagged: tuple[bytes, Flag], vault: str = "/srv/vault", read_back: bool = True) -> str:
     outcome = make_outcome(*flagged, read_back=read_back)
-    return "\n".join(push_lines(outcome, make_request(), Address.parse(vault), KeptReceipt(Path("/receipts/x"), None)))
+    return "\n".join(push_lines(outcome, make_request(), Address.parse(vault), FinishedReceipt(Path("/receipts/x"), None)))
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def _lines(*flagged: tuple[bytes, Flag], vault: str = "/srv/vault", read_back: b
 def test_the_worst_flag_decides_and_what_a_filter_left_out_is_none(flags: tuple[Flag, ...], verdict: str) -> None:
     outcome = make_outcome(*((b"f", flag) for flag in flags))
     assert verdict_of(outcome) == verdict
-    assert push_output(outcome, KeptReceipt(Path("/r"), None)).verdict == verdict
+    assert push_output(outcome, FinishedReceipt(Path("/r"), None)).verdict == verdict
 
 
 def test_the_summary_says_what_an_examiner_notes_down() -> None:
@@ -74,7 +74,7 @@ def test_flagged_paths_are_shown_safely_and_the_first_twenty_of_them() -> None:
 
 
 def test_the_document_keeps_the_exact_bytes_of_a_path() -> None:
-    output = push_output(make_outcome((EVIL, "unreadable"), (b"plain", "vanished")), KeptReceipt(Path("/r"), None))
+    output = push_output(make_outcome((EVIL, "unreadable"), (b"plain", "vanished")), FinishedReceipt(Path("/r"), None))
     document = msgspec.to_builtins(output)
     assert document["flags"] == {"unreadable": 1, "vanished": 1}
     assert document["flagged"] == [
@@ -97,10 +97,10 @@ def test_many_of_one_kind_do_not_hide_another() -> None:
 def test_bytes_that_could_not_be_read_are_told_from_what_was_delivered() -> None:
     outcome = make_outcome((b"disk.img", "unreadable"))
     outcome.tally.bad_bytes, outcome.tally.bad_ranges, outcome.tally.partial, outcome.tally.read_again = 1536, 2, 1, 3
-    text = "\n".join(push_lines(outcome, make_request(), Address.parse("/srv/vault"), KeptReceipt(Path("/r"), None)))
+    text = "\n".join(push_lines(outcome, make_request(), Address.parse("/srv/vault"), FinishedReceipt(Path("/r"), None)))
     assert "1.5 kB in 2 ranges of 1 file could not be read: the digests are of what stands there instead" in text
     assert "files that had changed were read again 3 times" in text
-    output = push_output(outcome, KeptReceipt(Path("/r"), None))
+    output = push_output(outcome, FinishedReceipt(Path("/r"), None))
     assert (output.bad_bytes, output.bad_ranges, output.partial, output.read_again) == (1536, 2, 1, 3)
 
 
@@ -110,21 +110,21 @@ def test_bytes_that_could_not_be_read_are_told_from_what_was_delivered() -> None
 )
 def test_a_vault_whose_clock_is_off_by_more_than_a_few_seconds_is_said_to_be(seconds: float, said: str | None) -> None:
     outcome = make_outcome(clock_offset_ns=round(seconds * 1e9))
-    text = "\n".join(push_lines(outcome, make_request(), Address.parse("/v"), KeptReceipt(Path("/receipts/x"), None)))
+    text = "\n".join(push_lines(outcome, make_request(), Address.parse("/v"), FinishedReceipt(Path("/receipts/x"), None)))
     assert ("the vault's clock is" in text) == (said is not None)
     assert said is None or f"the vault's clock is {said} this machine's" in text
-    assert push_output(outcome, KeptReceipt(Path("/r"), None)).vault_clock_ahead_seconds == seconds
+    assert push_output(outcome, FinishedReceipt(Path("/r"), None)).vault_clock_ahead_seconds == seconds
 
 
 def test_a_pulled_machine_whose_clock_is_off_is_said_to_be() -> None:
     outcome = make_outcome(source_clock_offset_ns=-7_300_000_000_000)
     text = "\n".join(
-        push_lines(outcome, make_request(), Address.parse("/v"), KeptReceipt(Path("/receipts/x"), None), pulled=True)
+        push_lines(outcome, make_request(), Address.parse("/v"), FinishedReceipt(Path("/receipts/x"), None), pulled=True)
     )
     assert "the source's clock is 2 h 01 min behind this machine's" in text
     assert "the vault's clock is" not in text
-    assert push_output(outcome, KeptReceipt(Path("/r"), None)).source_clock_ahead_seconds == -7300
-    assert push_output(make_outcome(), KeptReceipt(Path("/r"), None)).source_clock_ahead_seconds is None
+    assert push_output(outcome, FinishedReceipt(Path("/r"), None)).source_clock_ahead_seconds == -7300
+    assert push_output(make_outcome(), FinishedReceipt(Path("/r"), None)).source_clock_ahead_seconds is None
 
 
 @pytest.mark.parametrize(
@@ -138,5 +138,5 @@ def test_a_pulled_machine_whose_clock_is_off_is_said_to_be() -> None:
 )
 def test_only_the_interruptions_that_there_were_are_told(lost: int, earlier: int, said: str | None) -> None:
     outcome = dataclasses.replace(make_outcome(), interruptions=lost, leftovers=earlier)
-    lines = list(push_lines(outcome, make_request(), Address.parse("/v"), KeptReceipt(Path("/r"), None)))
+    lines = list(push_lines(outcome, make_request(), Address.parse("/v"), FinishedReceipt(Path("/r"), None)))
     assert [line.strip() for line in lines if "interrupted" in line] == ([f"interrupted  {said}"] if said else [])

@@ -13,7 +13,7 @@ import pytest
 from evidencesync.custody.record import decode_record
 from evidencesync.errors import ConfigurationError, NoSpaceError, StorageError, UnkeptReceiptError
 from evidencesync.localstate.files import KeptFolder
-from evidencesync.localstate.receipts import KeptReceipt, ReceiptDraft, receipts_folder
+from evidencesync.localstate.receipts import FinishedReceipt, ReceiptDraft, receipts_folder
 from tests.support.bench_of_evidence import make_bench
 from tests.support.file_systems import mounted
 from tests.unit.cli.outcomes import DOCUMENTS, NAME, receipts_in
@@ -21,7 +21,7 @@ from tests.unit.cli.outcomes import DOCUMENTS, NAME, receipts_in
 PLACE = f"{NAME.case.folder}-{NAME.item.folder}-0003"
 
 
-def finish(draft: ReceiptDraft) -> KeptReceipt:
+def finish(draft: ReceiptDraft) -> FinishedReceipt:
     return draft.finish(NAME, 3, DOCUMENTS.by_name())
 
 
