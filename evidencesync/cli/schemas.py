@@ -38,7 +38,7 @@ from evidencesync.cli.timestamp_outputs import TimestampOutput, TimestampRequest
 from evidencesync.cli.watch_events import WatchOutput
 from evidencesync.custody.documents import CustodyRecord, ManifestFooter, ManifestHeader, Receipt
 from evidencesync.evidence.entry import Continuation, Entry
-from evidencesync.localstate.heads import HeadDocument
+from evidencesync.localstate.heads import SeenHead
 from evidencesync.localstate.watched import WatchedSource
 from evidencesync.report.document import Report
 from evidencesync.verify.findings import Verdict
@@ -83,7 +83,7 @@ SCHEMAS: Final[Mapping[str, tuple[str, tuple[type[msgspec.Struct], ...]]]] = Map
         "receipts-list-output": ("evidencesync receipts list --json", (ReceiptsListOutput,)),
         "receipts-check-output": ("evidencesync receipts check --json", (ReceiptsCheckOutput,)),
         "receipts-forget-head-output": ("evidencesync receipts forget-head --json", (ForgetHeadOutput,)),
-        "remembered-head": ("heads/VAULT_ID/*.json in a state folder", (HeadDocument,)),
+        "remembered-head": ("heads/VAULT_ID/*.json in a state folder", (SeenHead,)),
         "watched-source": ("watched/*.json in a state folder", (WatchedSource,)),
         "reindex-output": ("evidencesync reindex --json", (ReindexOutput,)),
         "clean-output": ("evidencesync clean --json", (CleanOutput,)),

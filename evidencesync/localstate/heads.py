@@ -61,7 +61,7 @@ _UNREADABLE: Final = (
 )
 
 
-class HeadDocument(Document, frozen=True):
+class SeenHead(Document, frozen=True):
     """One file: a chain as it was seen last. `digests`: of its last records, up to `sequence`. No case: the vault's own."""
 
     format: Literal["evidencesync-head/1"]
@@ -84,7 +84,7 @@ class RememberedHead:
     seen: UtcTime
 
 
-_DECODER: Final = msgspec.json.Decoder(HeadDocument)
+_DECODER: Final = msgspec.json.Decoder(SeenHead)
 
 
 def state_folder(chosen: Path | None) -> Path:
@@ -328,7 +328,7 @@ def _file_name(subject: ChainSubject) -> str:
 def _encode(one: RememberedHead) -> bytes:
     chain, subject = one.chain, one.subject
     return encode_readable(
-        HeadDocument(
+        SeenHead(
             "evidencesync-head/1",
             subject.vault_id,
             one.vault_key,
