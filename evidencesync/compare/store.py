@@ -159,15 +159,18 @@ def pair_rows(database: sqlite3.Connection, key: str, one: Side, other: Side) ->
 
     The first of several rows with a key is paired with the first of the other side, and so on. NULL is no key.
     """
-    sides = [
-        f"(SELECT rowid AS id, {key}, row_number() OVER (PARTITION BY {key} ORDER BY {side.order}) AS turn"  # noqa: S608  # ours
-        f" FROM {side.table} WHERE {side.condition})"
-        for side in (one, other)
-    ]
+    for name, side in (("ones", one), ("others", other)):
+        database.execute(
+            f"CREATE TABLE {name} AS SELECT rowid AS id, {key},"  # noqa: S608  # our own words
+            f" row_number() OVER (PARTITION BY {key} ORDER BY {side.order}) AS turn FROM {side.table} WHERE {side.condition}"
+        )
+    database.execute(f"CREATE INDEX others_key ON others ({key}, turn)")
     database.execute(
-        "CREATE TABLE pairs AS SELECT one.id AS one, other.id AS other"  # noqa: S608  # our own words
-        f" FROM {sides[0]} AS one JOIN {sides[1]} AS other USING ({key}, turn)"
+        "CREATE TABLE pairs AS SELECT ones.id AS one, others.id AS other"  # noqa: S608  # our own words
+        f" FROM ones JOIN others USING ({key}, turn)"
     )
+    database.execute("DROP TABLE ones")
+    database.execute("DROP TABLE others")
 
 
 class DifferenceStore:
