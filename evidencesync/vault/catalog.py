@@ -1,4 +1,4 @@
-"""What a vault holds, read from its folders: cases, items, and their exact numbers."""
+"""Lists what a vault holds: cases, items, acquisitions and their exact numbers; and opens published documents."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ SEE_LIST: Final = "See what there is: evidencesync list VAULT"
 
 
 def case_folders(vault: VaultLayout) -> list[str]:
-    """The names of all case folders, also of those that hold nothing yet. Names that are none are passed over."""
+    """Lists the names of all case folders, also of empty ones. Other names are ignored."""
     return _subfolders(vault.cases)
 
 
 def item_folders(vault: VaultLayout, case_folder: str) -> list[str]:
-    """The names of all item folders of a case, also of those that hold nothing yet."""
+    """Lists the names of all item folders of a case, also of empty ones."""
     return _subfolders(vault.case(case_folder))
 
 
 def acquisition_numbers(item: ItemLayout) -> list[int]:
-    """The numbers of all that is published, ascending. A folder with another name is none. Raises StorageError."""
+    """Lists the numbers of all published acquisitions, ascending. Other names are ignored. Raises StorageError."""
     with storing(f"list {shown_path(item.acquisitions)}"):
         try:
             names = os.listdir(item.acquisitions)
@@ -75,9 +75,9 @@ def _no_acquisition(item: ItemLayout, whose: str, number: int) -> EvidenceSyncEr
 
 
 def stored_name(item: ItemLayout) -> ItemName | None:
-    """The exact case and item number of a folder, from its first custody record; None before the first acquisition.
+    """Returns the exact case and item number of a folder, from its first custody record; None before the first acquisition.
 
-    Raises ChainError when something is there that says no numbers.
+    Raises ChainError when the first record names no numbers.
     """
     files = Ledger(item.custody).files() if is_folder(item.custody) else []
     if files:
@@ -95,7 +95,7 @@ def stored_name(item: ItemLayout) -> ItemName | None:
 
 
 def stored_names(vault: VaultLayout, case_folder: str) -> Iterator[ItemName]:
-    """The exact numbers of all items of a case that hold something, in the order of their folders."""
+    """Yields the exact numbers of all items of a case that are not empty, in the order of their folders."""
     for folder in item_folders(vault, case_folder):
         name = stored_name(ItemLayout(vault.case(case_folder) / folder))
         if name is not None:
@@ -103,7 +103,7 @@ def stored_names(vault: VaultLayout, case_folder: str) -> Iterator[ItemName]:
 
 
 def readable_names(vault: VaultLayout, case_folder: str) -> Iterator[ItemName]:
-    """The same, but for items whose numbers the disk does not give: a bad sector in one keeps nobody out of the others."""
+    """Yields the same without items that cannot be read: a bad sector in one item must not block the others."""
     for folder in item_folders(vault, case_folder):
         with contextlib.suppress(StorageError):
             name = stored_name(ItemLayout(vault.case(case_folder) / folder))
@@ -112,7 +112,7 @@ def readable_names(vault: VaultLayout, case_folder: str) -> Iterator[ItemName]:
 
 
 def load_header(item: ItemLayout, acquisition: int) -> ManifestHeader:
-    """The header of a published manifest. Raises MissingOrExtraError, MalformedDocumentError."""
+    """Reads the header of a published manifest. Raises MissingOrExtraError, MalformedDocumentError."""
     with opened_document(item, acquisition, MANIFEST) as file:
         return decode_header(file.readline(MAX_HEADER_LINE + 1))
 
@@ -152,7 +152,7 @@ def read_published(
 
 @contextlib.contextmanager
 def opened_document(item: ItemLayout, acquisition: int, name: str) -> Iterator[BinaryIO]:
-    """A document of a published acquisition, for reading inside of a `with`: what the disk refuses is said with the path.
+    """Opens a document of a published acquisition, for reading inside of a `with`; errors name the path.
 
     Raises MissingOrExtraError, StorageError.
     """
@@ -166,7 +166,7 @@ def opened_document(item: ItemLayout, acquisition: int, name: str) -> Iterator[B
 
 
 def shown_path(path: Path) -> str:
-    """A path of a vault, for a message."""
+    """Returns a path of a vault, for a message."""
     return safe_text(os.fsencode(path), 300)
 
 
@@ -182,10 +182,7 @@ def make_item_folders(vault: VaultLayout, name: ItemName) -> None:
 
 
 def require_item_folders(vault: VaultLayout, name: ItemName) -> None:
-    """Raises NotThereError unless the item has its folders, and MissingOrExtraError where one of them was taken from it.
-
-    RolledBackError where the vault's own chain has stated records of the item.
-    """
+    """Raises NotThereError unless the item has its folders, and MissingOrExtraError where some of them were removed."""
     layout = vault.item(name)
     missing = _missing_folders(layout)
     if not missing:
@@ -232,7 +229,7 @@ def _subfolders(folder: Path) -> list[str]:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder. Raises StorageError where nobody can tell."""
+    """Whether there is a folder. Raises StorageError where that is unknown."""
     with storing(f"look at {shown_path(path)}"):
         try:
             return stat.S_ISDIR(path.lstat().st_mode)

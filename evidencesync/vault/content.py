@@ -1,4 +1,4 @@
-"""StagedContent: one large content while it is assembled from what arrives and what the vault already has."""
+"""Assembles a large content in a staged file, from bytes that arrive and ranges of published files."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _ZEROS: Final = bytes(1 << 20)
 class StagedContent:
     """A file in a staging area's `contents/`, open for reading and writing. Not thread-safe; one writer.
 
-    `append*` go on at `size`; `write_at` may go anywhere. A run of zeros becomes a hole. Every method raises
-    NoSpaceError when the disk is full and StorageError for what else it refuses.
+    The `append*` methods continue at `size`; `write_at` may write anywhere. A run of zeros becomes a hole. Every method raises
+    NoSpaceError when the disk is full and StorageError for any other refusal.
     """
 
     __slots__ = ("_holds", "_position", "_room", "_written_back", "dir_fd", "fd", "name", "path", "size")
 
     def __init__(self, dir_fd: int, name: str, path: Path, fd: int | None = None, room: Room | None = None) -> None:
-        """Makes a new file; or goes on with one that is open for reading and writing, and takes its descriptor over.
+        """Makes a new file, or continues with one that is open for reading and writing, and takes its descriptor over.
 
         `room` is asked before a file is made, and before bytes are written.
         """
@@ -36,7 +36,7 @@ class StagedContent:
         self.size = 0
         self._position = -1 if fd is not None else 0  # of the descriptor
         self._written_back = 0
-        self._holds = 0  # bytes that a file which was taken over has had from the beginning
+        self._holds = 0  # bytes that a file had when it was taken over
         if fd is not None:
             self.fd = fd
             self._holds = os.fstat(fd).st_size
@@ -59,7 +59,7 @@ class StagedContent:
         try:
             if offset != self._position:
                 os.lseek(self.fd, offset, os.SEEK_SET)
-            self._position = -1  # unknown, should the writing fail half-way
+            self._position = -1  # unknown if the write fails half-way
             write_all(self.fd, data)
         except OSError as error:
             raise storage_error(error, "write to staging") from error
@@ -67,21 +67,21 @@ class StagedContent:
         self._grow(self._position)
 
     def append_zeros(self, length: int) -> None:
-        """Goes on after a run of zeros, which takes no space."""
+        """Continues after a run of zeros, which takes no space."""
         start = self.size
-        while (step := min(start + length, self._holds) - self.size) > 0:  # what a file that was taken over has there
+        while (step := min(start + length, self._holds) - self.size) > 0:  # old bytes there
             self.append(memoryview(_ZEROS)[: min(step, len(_ZEROS))])
         leave_hole(self.fd, start, length)
         self.size = start + length
 
     def keep(self, length: int) -> None:
-        """Goes on after bytes that the file has already, where they belong: whoever calls this has read them there."""
+        """Continues after bytes that the file has already at this place: the caller has read and checked them."""
         self.size += length
 
     def append_from(self, source_fd: int, offset: int, length: int) -> None:
         """Copies a range of another file; its holes stay holes.
 
-        The bytes are not looked at: hash them before or afterwards. Raises DigestMismatchError when the source is too
+        The bytes are not checked: hash them before or afterwards. Raises DigestMismatchError when the source is too
         short.
         """
         self._take_room(self.size, min(length, allocated_bytes(os.fstat(source_fd))))  # its holes stay holes
@@ -94,9 +94,9 @@ class StagedContent:
         self._grow(self.size + length)
 
     def append_shared(self, sharing: BlockSharing, source_fd: int, offset: int, length: int) -> bool:
-        """Goes on with a range of another file, in the same blocks; False where that cannot be done: then nothing is added.
+        """Continues with a range of another file by sharing its blocks; False where that is not possible: then nothing is added.
 
-        `size`, `offset` and `length` are multiples of `sharing.unit`. The bytes are not looked at, as in `append_from`.
+        `size`, `offset` and `length` are multiples of `sharing.unit`. The bytes are not checked, as in `append_from`.
         """
         try:
             shared = sharing.share(source_fd, offset, self.fd, self.size, length)
@@ -107,7 +107,7 @@ class StagedContent:
         return shared
 
     def finish(self) -> None:
-        """Gives the file its full size when it ends in zeros. After this it can be adopted by a TreeWriter."""
+        """Sets the full size of a file that ends in zeros. Afterwards it can be adopted by a TreeWriter."""
         try:
             os.ftruncate(self.fd, self.size)
         except OSError as error:
@@ -129,18 +129,18 @@ class StagedContent:
             raise storage_error(error, "remove a file from staging") from error
 
     def require_open(self) -> int:
-        """The descriptor. Raises InternalError after `close`."""
+        """Returns the descriptor. Raises InternalError after `close`."""
         if self.fd < 0:
             raise InternalError("a staged content was used after it was closed")
         return self.fd
 
     def _take_room(self, offset: int, length: int) -> None:
-        """Asks for room, but for what a file that was taken over has already."""
+        """Asks for room, except for what a file that was taken over has already."""
         if self._room is not None:
             self._room.take(max(offset + length - max(offset, self._holds), 0))
 
     def _grow(self, end: int) -> None:
         self.size = max(self.size, end)
-        if end - self._written_back >= _WRITEBACK:  # so that the one sync at the end finds little left to do
+        if end - self._written_back >= _WRITEBACK:  # write out early, so that the sync at the end is short
             start_writeback(self.fd, self._written_back, end - self._written_back)
             self._written_back = end

@@ -1,4 +1,4 @@
-"""Makes a vault, and finds out what its file system can do."""
+"""Makes a vault, and finds out what its file system supports."""
 
 from __future__ import annotations
 
@@ -58,18 +58,18 @@ from evidencesync.vault.vault import Vault
 from evidencesync.vault.writer import kind_of_file_system, this_machine
 
 _PROBE: Final = re.compile(r"\.probe-[0-9a-f]{16}")
-_ODD_TIME: Final = 1_500_000_001_123_456_789  # odd in its seconds, and in every digit below
+_ODD_TIME: Final = 1_500_000_001_123_456_789  # odd seconds, and every digit after them is different
 _GRANULARITIES: Final = (1, 100, 1_000, 1_000_000, 10_000_000, 1_000_000_000, 2_000_000_000)
-_NAME_LENGTHS: Final = (255, 254, 143, 127, 64)  # Linux; some FUSE layers; eCryptfs; and what is still usable
+_NAME_LENGTHS: Final = (255, 254, 143, 127, 64)  # Linux; some FUSE file systems; eCryptfs; the least that is usable
 
 
 def is_probe(name: str) -> bool:
-    """Whether a folder's name is that of one that is made here."""
+    """Whether a folder's name is that of a probe folder of this module."""
     return _PROBE.fullmatch(name) is not None
 
 
 def probe_file_system(dir_fd: int) -> FileSystem:
-    """What the file system of a folder can do. Leaves the folder as it was.
+    """Finds out what the file system of a folder supports. Leaves the folder as it was.
 
     Raises StorageError when not even files can be made and synced there.
     """
@@ -118,7 +118,7 @@ def _can_make(probe: int, name: bytes) -> bool:
         os.close(os.open(name, CREATE_FLAGS, 0o600, dir_fd=probe))
     except OSError:
         return False
-    return name in [os.fsencode(found) for found in os.listdir(probe)]  # as it was given, and not made "better"
+    return name in [os.fsencode(found) for found in os.listdir(probe)]  # with the same bytes: some file systems normalise names
 
 
 def _granularity(probe: int) -> int:
@@ -173,12 +173,12 @@ def create_vault(
     policy: Policy | None = None,
     at_ns: int | None = None,
 ) -> Vault:
-    """Makes a vault in a folder that is empty or not there, with a key of its own, and opens it.
+    """Makes a vault in a folder that is empty or missing, with a key of its own, and opens it.
 
-    `trusted` are the examiners' keys and principals. vault.toml gets its name last, and whole: without it, a folder is no vault.
-    Where it fails, nothing of it is left: the next one begins in an empty folder. Where the disk does not let it go, the error
-    says what lies there.
-    Raises UsageError for a folder that holds something, InvalidNameError, TrustFileError, StorageError, NoSpaceError.
+    `trusted` are the examiners' keys and principals. vault.toml is put in place last, and whole: without it, a folder is no
+    vault. After a failure nothing is left: the next attempt begins in an empty folder. Where leftovers cannot be removed, the
+    error names them. Raises UsageError for a folder that is not empty, InvalidNameError, TrustFileError, StorageError,
+    NoSpaceError.
     """
     now = time.time_ns() if at_ns is None else at_ns
     _require_usable(name)
@@ -189,7 +189,7 @@ def create_vault(
             _furnish(layout, name, trusted, policy or Policy(), now)
         return Vault.open(layout.root)
     except BaseException as error:
-        # A name that is taken: somebody else makes a vault there, and it is his.
+        # A name is taken: another process makes a vault there, and that one stays.
         is_gone = isinstance(error.__cause__, FileExistsError) or _take_back(layout.root, is_new=is_new)
         if isinstance(error, NoSpaceError | StorageError):
             error.hint = _NOTHING_MADE if is_gone else _BEGUN.format(safe_text(str(layout.root), 200))
@@ -198,7 +198,7 @@ def create_vault(
 
 def _require_usable(name: str) -> None:
     try:
-        Title(name)  # the same bounds as for a case number
+        Title(name)  # the same rules as for a case number
     except InvalidNameError as error:
         raise InvalidNameError(
             f"not usable as the name of a vault: {safe_text(name, 80)}",
@@ -230,15 +230,15 @@ def _furnish(layout: VaultLayout, name: str, trusted: Sequence[tuple[PublicKey, 
         details = {"tool": "evidencesync", "version": __version__, **SIGNATURE_FORM} | files.digests()
         ledger.append(*sign_record(vault_record(settings, ledger, "made", details, now), signer))
         store_new_file(root, _SETTINGS_DRAFT, encode_settings(settings), mode=_MODE)
-        # Nobody else has a vault.toml here: of two who make a vault in one folder, the later has met the other's files by now.
+        # No other vault.toml is here: of two processes in one folder, the later one has met the other's files by now.
         os.rename(_SETTINGS_DRAFT, SETTINGS, src_dir_fd=root, dst_dir_fd=root)
         sync_folder(root, "the vault's folder")
 
 
 def _take_back(root: Path, *, is_new: bool) -> bool:
-    """Removes what a vault is made of, the settings first: without them it is none. Whether all of it is gone.
+    """Removes what a vault is made of, the settings first: without them it is no vault. Returns whether all of it is gone.
 
-    One thing that cannot be removed keeps none of the others.
+    A failed removal does not stop the others.
     """
     steps: list[Callable[[], None]] = []
     with contextlib.suppress(OSError, EvidenceSyncError), opened_folder(root) as folder:
@@ -256,9 +256,9 @@ def _take_back(root: Path, *, is_new: bool) -> bool:
 
 
 def _was_begun(path: Path, names: Sequence[str]) -> bool:
-    """Whether a folder holds what an init that was killed leaves, and nothing else: no vault has ever been there.
+    """Whether a folder has what a killed `init` leaves, and nothing else: there was never a vault.
 
-    A vault that has lost its vault.toml has more: it took evidence, or its chain has grown.
+    A vault that has lost its vault.toml has more: evidence, or a longer chain.
     """
     if not all(name in (*_FILES[1:], *_FOLDERS) or is_probe(name) for name in names):
         return False
@@ -271,7 +271,7 @@ def _was_begun(path: Path, names: Sequence[str]) -> bool:
 
 
 def _first_writer(root_fd: int, at_ns: int) -> Writer | None:
-    """This machine, where locks do not hold between machines; else nobody has to be named."""
+    """Returns this machine, where locks do not hold between machines; else None."""
     if kind_of_file_system(root_fd).has_real_locks:
         return None
     machine = this_machine()
@@ -279,7 +279,7 @@ def _first_writer(root_fd: int, at_ns: int) -> Writer | None:
 
 
 def _make_root(path: Path) -> bool:
-    """Whether the folder was made: else it was there, and empty."""
+    """Makes the folder; False where it was there, and empty."""
     shown = safe_text(str(path), 200)
     try:
         above = os.open(path.parent, FOLDER_FLAGS & ~os.O_NOFOLLOW)

@@ -1,8 +1,8 @@
-"""The documents of an acquisition that grow while evidence arrives: manifest, sums files, recipes and the rows on their way.
+"""Writes the documents of an acquisition that grow while evidence arrives: manifest, sums files, recipes, and spooled rows.
 
 A content's recipe is only needed when its manifest line is stored, and then only where it is not a link. Until then its rows
-are here and not in memory: 24 bytes for some 64 KiB of evidence. The space is free again when the session ends, however
-it ends.
+are in a spool file and not in memory: 24 bytes for about 64 KiB of evidence. The file has no name, so its space is freed when
+the session ends, in whatever way.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _BLOCK: Final = 1 << 20
 
 
 class StreamedDocument:
-    """Appends to a new file and hashes what it appends; nothing but a small buffer is held in memory.
+    """Appends to a new file and hashes what it appends; only a small buffer is in memory.
 
-    Every method raises NoSpaceError when the disk is full and StorageError for what else it refuses.
+    Every method raises NoSpaceError when the disk is full and StorageError for any other refusal.
     """
 
     def __init__(self, dir_fd: int, name: str) -> None:
@@ -50,7 +50,7 @@ class StreamedDocument:
         self._hasher = ContentHasher()
         self._buffer = bytearray()
         self.room: Room | None = None
-        """Asked before bytes are written; None: whatever fits."""
+        """Asked before bytes are written; None: no reserve is kept."""
         with storing(f"write {name}"):
             self._fd = os.open(name, CREATE_FLAGS, FILE_MODE, dir_fd=dir_fd)
             os.fchmod(self._fd, FILE_MODE)
@@ -62,13 +62,13 @@ class StreamedDocument:
             self.flush()
 
     def flush(self) -> None:
-        """Hands what is in memory to the operating system, so that others can read it. Not durable yet."""
+        """Passes buffered bytes to the operating system, so that others can read them. They are not durable yet."""
         if not self._buffer:
             return
         if self.room is not None:
             self.room.take(len(self._buffer))
         try:
-            os.lseek(self._fd, self.size, os.SEEK_SET)  # not after what was left of an attempt that failed
+            os.lseek(self._fd, self.size, os.SEEK_SET)  # overwrite what a failed attempt may have written
             write_all(self._fd, self._buffer)
         except OSError as error:
             raise storage_error(error, f"write {self.name}") from error
@@ -77,7 +77,7 @@ class StreamedDocument:
         self._buffer = bytearray()
 
     def finish(self) -> None:
-        """Writes the rest, fixes the digests and closes. Durable only after the staging area is synced."""
+        """Writes the rest, computes the digests and closes. Durable only after the staging area is synced."""
         if self._fd < 0:
             return
         self.flush()
@@ -94,7 +94,7 @@ class StreamedDocument:
 
 
 def verify_on_disk(dir_fd: int, document: StreamedDocument) -> None:
-    """Reads a finished document back from the disk. Raises DigestMismatchError when it is not what was written."""
+    """Reads a finished document back from the disk. Raises DigestMismatchError when it differs from what was written."""
     hasher = ContentHasher()
     with storing(f"read {document.name} back"):
         fd = os.open(document.name, READ_FLAGS, dir_fd=dir_fd)
@@ -112,14 +112,14 @@ _NAME: Final = "rows"
 
 
 class SpooledRows:
-    """Bytes that are only ever added to. At most 256 KiB and what was added last are in memory.
+    """An append-only spool file for rows. At most 256 KiB and the last addition are in memory.
 
     Nothing is durable, and nothing needs to be. Every method raises NoSpaceError when the disk is full and StorageError
-    for what else it refuses.
+    for any other refusal.
     """
 
     def __init__(self, dir_fd: int) -> None:
-        """Makes the file in a staging folder, and takes its name away."""
+        """Makes the file in a staging folder, and removes its name."""
         self.size = 0
         self._written = 0
         self._buffer = bytearray()
@@ -129,7 +129,7 @@ class SpooledRows:
 
     @property
     def buffered(self) -> int:
-        """How many bytes are in memory."""
+        """The number of bytes in memory."""
         return len(self._buffer)
 
     def append(self, packed: bytes) -> None:
@@ -140,14 +140,14 @@ class SpooledRows:
             self._flush()
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """What was added, from an offset on."""
+        """Returns bytes that were added, from an offset on."""
         if offset + length > self._written:
             self._flush()
         with storing("read from staging"):
             return os.pread(self._fd, length, offset)
 
     def close(self) -> None:
-        """Lets go of the file, and so of its space. Safe to call again."""
+        """Closes the file, which frees its space. Safe to call again."""
         if self._fd >= 0:
             descriptor, self._fd = self._fd, -1
             close_quietly(descriptor)
@@ -156,7 +156,7 @@ class SpooledRows:
         if not self._buffer:
             return
         try:
-            os.lseek(self._fd, self._written, os.SEEK_SET)  # not after what was left of an attempt that failed
+            os.lseek(self._fd, self._written, os.SEEK_SET)  # overwrite what a failed attempt may have written
             write_all(self._fd, self._buffer)
         except OSError as error:
             raise storage_error(error, "write to staging") from error
@@ -165,7 +165,7 @@ class SpooledRows:
 
 
 class SumsWriter:
-    """Both lists of an acquisition, relative to its folder. Raises as `StreamedDocument` does."""
+    """Writes both sums files of an acquisition, with paths relative to its folder. Raises as `StreamedDocument` does."""
 
     def __init__(self, acquisition_fd: int) -> None:
         self.sha256sums = StreamedDocument(acquisition_fd, SHA256SUMS)
@@ -175,11 +175,11 @@ class SumsWriter:
 
     @property
     def not_in_sums(self) -> NotInSums:
-        """How many files one of the lists cannot carry."""
+        """The number of files that one of the lists cannot express."""
         return NotInSums(sha256sums=self._left_out_sha256, blake3sums=self._left_out_blake3)
 
     def add(self, lines: Iterable[CheckedLine]) -> None:
-        """Adds the regular files below `data/` among a manifest's lines."""
+        """Adds the regular files among a manifest's lines."""
         pairs = [entry_lines(DATA, path, line) for path, line in lines if isinstance(line, Entry) and line.blake3 is not None]
         sha256_lines = [line for line, _ in pairs if line is not None]
         blake3_lines = [line for _, line in pairs if line is not None]
@@ -189,7 +189,7 @@ class SumsWriter:
         self.blake3sums.append(b"".join(blake3_lines))
 
     def finish(self, manifest: StreamedDocument) -> None:
-        """Adds the manifest, which must be finished (so that no list is empty), and finishes both lists."""
+        """Adds the finished manifest (so that no list is empty), and finishes both lists."""
         name = MANIFEST.encode()
         self.sha256sums.append(sha256sum_line(Sha256Digest(bytes.fromhex(manifest.sha256_hex)), name) or b"")
         self.blake3sums.append(b3sum_line(Blake3Digest(bytes.fromhex(manifest.blake3_hex)), name) or b"")

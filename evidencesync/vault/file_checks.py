@@ -1,10 +1,10 @@
-"""Compares many small stored files with what a manifest lists: size, mode, BLAKE3 and SHA-256.
+"""Compares many small stored files with a manifest: size, mode, BLAKE3 and SHA-256.
 
 `FileChecks` compares in threads first, and in helper processes where there are many files: the interpreter's lock lets only one
-thread of a process compute. A helper is started as a program of its own and not forked: a fork would copy locks that other
-threads hold, and keep the link to the other end open. It gets the descriptor of a `data/` and nothing else. Both sides speak in
-frames: four bytes of length and a MessagePack body, one answer to each question. A helper ends when its input ends, so it does
-not outlive its parent.
+thread of a process compute. A helper is a new program and not a fork: a fork would copy locks that other threads hold, and keep
+the link to the other end open. It gets the descriptor of a `data/` and nothing else. Messages in both directions are frames:
+four bytes of length and a MessagePack body, one answer to each request. A helper ends when its input ends, so it does not
+outlive its parent.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class StoredFile(NamedTuple):
 class CompareOptions(msgspec.Struct, frozen=True):
     """How files are to be compared.
 
-    `sha256`: besides BLAKE3. `from_disk`: not from the page cache. `unsafe_bits`: those that no file's mode may have.
-    `survey`: these files need not be a vault's, so they are hashed whatever their size is and the digests of those that
-    differ are told; nothing changes their access times, where the system allows that.
+    `sha256`: besides BLAKE3. `from_disk`: not from the page cache. `unsafe_bits`: mode bits that no file may have.
+    `survey`: the files need not belong to a vault, so they are hashed whatever their size is, and the digests of those that
+    differ are returned; access times are left alone, where the system allows that.
     """
 
     sha256: bool
@@ -58,11 +58,11 @@ class CompareOptions(msgspec.Struct, frozen=True):
 
 
 class FileProblem(msgspec.Struct, frozen=True, array_like=True):
-    """What is wrong with a file; `number` is its place in the run of files that was compared.
+    """What is wrong with a file; `number` is its place in the batch that was compared.
 
-    `gone`: there is none, or something else has its name. `unreadable`: the system refuses; `text` says why. `mode` and
-    `size`: what is there, in `value`. `BLAKE3` and `SHA-256`: the first that differs; `value` bytes were read. `other`, in
-    a survey only: `value` other bytes, whose digests (BLAKE3, then perhaps SHA-256) are in `text`.
+    `gone`: it is missing, or something else has its name. `unreadable`: the system refuses; `text` has the reason. `mode` and
+    `size`: the found value, in `value`. `BLAKE3` and `SHA-256`: the first digest that differs; `value` bytes were read.
+    `other`, in a survey only: the file has `value` other bytes, whose digests (BLAKE3, then perhaps SHA-256) are in `text`.
     """
 
     number: int
@@ -72,7 +72,7 @@ class FileProblem(msgspec.Struct, frozen=True, array_like=True):
 
 
 def compare_files(reader: TreeReader, files: Sequence[StoredFile], comparison: CompareOptions) -> list[FileProblem]:
-    """All that is wrong with these files, in their order. Each is read whole: for small files only. Raises nothing."""
+    """Returns all problems of these files, in their order. Each is read whole: for small files only. Raises nothing."""
     problems: list[FileProblem] = []
     for number, file in enumerate(files):
         try:
@@ -111,7 +111,7 @@ def compare_files(reader: TreeReader, files: Sequence[StoredFile], comparison: C
 
 
 def _hash_all(fd: int, size: int, *, with_sha256: bool) -> tuple[list[str], int]:
-    """The digests of a file that says it has `size` bytes, and how many it has. One that has more is read to its end."""
+    """Returns the digests and the length of a file with a stated `size`; a longer file is read to its end."""
     whole, other = blake3(), sha256()
     length = 0
     while data := os.read(fd, min(size + 1 if size else FIRST_READ, _BLOCK)):
@@ -119,18 +119,18 @@ def _hash_all(fd: int, size: int, *, with_sha256: bool) -> tuple[list[str], int]
         if with_sha256:
             other.update(data)
         length += len(data)
-        if length == size and len(data) <= size < _BLOCK:  # one byte more was asked for
+        if length == size and len(data) <= size < _BLOCK:  # a read of one byte more returned no more: this is the end
             break
     return [whole.hexdigest(), other.hexdigest()] if with_sha256 else [whole.hexdigest()], length
 
 
 def _read_whole(fd: int, size: int) -> bytes:
-    data = os.read(fd, size + 1)  # one more, to see that it ends there
+    data = os.read(fd, size + 1)  # one byte more, to see that it ends there
     return data if len(data) == size else data + read_bounded(fd, size - len(data))
 
 
 _LENGTH: Final = struct.Struct(">I")
-# It imports exactly what this process does, from the same places, and from no others (-I). Ctrl-C is for the parent.
+# It imports the same modules as this process from the same paths, and no others (-I). It ignores Ctrl-C: the parent handles it.
 _PROGRAM: Final = """\
 import signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -144,10 +144,10 @@ _PROBLEMS: Final = msgspec.msgpack.Decoder(list[FileProblem])
 
 
 class Helper:
-    """One helper process. For one thread at a time; other helpers work meanwhile."""
+    """One helper process. Used by one thread at a time; other helpers work in parallel."""
 
     def __init__(self, data_fd: int, comparison: CompareOptions) -> None:
-        """Starts it; the descriptor stays the caller's. Raises OSError where the system starts no further process."""
+        """Starts the process; the caller keeps the descriptor. Raises OSError where the system starts no further process."""
         if not sys.executable or getattr(sys, "frozen", False):
             raise FileNotFoundError("there is no interpreter to start")
         self._process = subprocess.Popen(
@@ -164,9 +164,9 @@ class Helper:
         return self._process.pid
 
     def compare(self, files: Sequence[StoredFile]) -> list[FileProblem]:
-        """As `stored.compare_files`, over there. Raises InternalError when the process is gone: nothing counts as compared."""
+        """Compares files as `compare_files` does, in the process. Raises InternalError when the process has ended."""
         asks, answers, problems = self._process.stdin, self._process.stdout, None
-        with contextlib.suppress(OSError):  # it is gone, and so is the pipe
+        with contextlib.suppress(OSError):  # the process has ended, and the pipe with it
             if asks is not None and answers is not None:
                 _write(asks, _ENCODER.encode(files))
                 problems = _read(answers)
@@ -178,13 +178,13 @@ class Helper:
         return _PROBLEMS.decode(problems)
 
     def close(self) -> None:
-        """Ends the process, and waits for its end."""
-        self._process.kill()  # it only reads: there is nothing that it could leave half done
+        """Ends the process and waits for its end."""
+        self._process.kill()  # it only reads, so nothing can be left incomplete
         self._process.communicate()
 
 
 def answer_all(asks: IO[bytes], answers: IO[bytes], data_fd: int, comparison: str) -> None:
-    """The helper's own side: answers until there are no more questions."""
+    """Runs in the helper process: answers requests until its input ends."""
     wanted = msgspec.json.decode(comparison, type=CompareOptions)
     reader = TreeReader(data_fd, untouched=wanted.survey)
     while (question := _read(asks)) is not None:
@@ -197,7 +197,7 @@ def _write(pipe: IO[bytes], body: bytes) -> None:
 
 
 def _read(pipe: IO[bytes]) -> bytes | None:
-    """The next body; None at the end, also in the middle of one."""
+    """Reads the next body; None at the end, also in the middle of a body."""
     head = pipe.read(_LENGTH.size)
     if len(head) < _LENGTH.size:
         return None
@@ -206,23 +206,23 @@ def _read(pipe: IO[bytes]) -> bytes | None:
     return body if len(body) == length else None
 
 
-# With the smallest files, the thread that adds them keeps only two busy; with larger ones, four hash faster than most disks read.
+# With very small files, the adding thread keeps only two busy; with larger files, four hash faster than most disks read.
 _WORKERS: Final = min(max(os.cpu_count() or 1, 2), 4)
 _BATCH_FILES: Final = 256
 _BATCH_BYTES: Final = 8 << 20
 _BATCHES_AHEAD: Final = _WORKERS + 4
-_HELPERS_FROM: Final = 8192  # files: below that, starting a process (a tenth of a second) costs more than it gives
+_HELPERS_FROM: Final = 8192  # files: for fewer, starting a process (0.1 s) costs more than it gains
 
 _Compare = Callable[[Sequence[StoredFile]], list[FileProblem]]
 Done = Callable[[list[StoredFile], list[FileProblem]], None]
-"""Gets files that were compared, and all that is wrong with them. Called in the thread that adds files."""
+"""Receives files that were compared, and their problems. Called in the thread that adds files."""
 
 
 class FileChecks:
-    """Add files in manifest order; `done` is called in that order, a little later. Then call `finish`, and `close`."""
+    """Takes files in manifest order; `done` is called in that order, a little later. Then call `finish` and `close`."""
 
     def __init__(self, data_fd: int, done: Done, comparison: CompareOptions) -> None:
-        """The descriptor of `data/` stays the caller's, and is not needed after this."""
+        """The caller keeps the descriptor of `data/`, and may close it after this call."""
         self._done = done
         self._comparison = comparison
         self._batch: list[StoredFile] = []
@@ -238,14 +238,14 @@ class FileChecks:
         self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="compare")
 
     def add(self, file: StoredFile) -> None:
-        """The next file. Waits when enough is under way. Raises InternalError when a helper process has died."""
+        """Adds the next file. Waits when enough files are queued. Raises InternalError when a helper process has died."""
         self._batch.append(file)
         self._batch_bytes += file.size
         if len(self._batch) >= _BATCH_FILES or self._batch_bytes >= _BATCH_BYTES:
             self._submit()
 
     def finish(self) -> None:
-        """Waits for everything that was added. More may be added afterwards."""
+        """Waits for all files that were added. More may be added afterwards."""
         self._submit()
         while self._pending:
             self._take()
@@ -275,22 +275,22 @@ class FileChecks:
         self._done(batch, problems.result())
 
     def _call_helpers(self) -> None:
-        """Puts a process in each thread's place, as far as the system starts them; the thread then only waits for it."""
+        """Replaces each thread's work by a helper process, if the system starts them; the thread then only waits."""
         if (os.cpu_count() or 1) < _WORKERS:
             return
-        while self._pending:  # a comparer that is in use cannot be replaced
+        while self._pending:  # a comparer in use cannot be replaced
             self._take()
         for _ in range(_WORKERS):
             try:
                 helper = Helper(self._data_fd, self._comparison)
-            except OSError:  # then a thread does it, as before
+            except OSError:  # then the thread compares, as before
                 return
             self._stack.callback(helper.close)
             self._comparers.get()
             self._comparers.put(helper.compare)
 
     def _compare(self, batch: list[StoredFile]) -> list[FileProblem]:
-        """In one of the pool's threads."""
+        """Runs in a thread of the pool."""
         compare = self._comparers.get()
         try:
             return compare(batch)

@@ -1,8 +1,8 @@
-"""The heads of items' chains, written into the vault's own chain.
+"""States the heads of items' chains in the vault's own chain.
 
-Whoever cuts the tail off one item's chain, or removes an item, then has to cut the vault's own chain off, too, and with it
-what it says of every item that came after. Each publish states the item's new head before it is acknowledged: one record,
-whatever the vault holds. All heads are stated when the trust changes and when the index is made anew.
+To cut the end off an item's chain, or to remove an item, without a trace, one then has to cut the vault's own chain as well,
+with everything it states about later items. Each publish states the item's new head before it is acknowledged: one record,
+whatever the vault holds. All heads are stated when the trust changes and when the index is rebuilt.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from evidencesync.vault.writer import locked_for_writing
 
 _ITEMS_PER_RECORD: Final = 2000  # about a third of the largest record
 _WHAT: Final = "the vault's custody chain"
-_LOOKED_BACK: Final = 100  # records, for a statement that a crash may have kept from being made
+_LOOKED_BACK: Final = 100  # records in which a statement from before a crash is looked for
 
 
 def state_head(vault: Vault, name: ItemName, head: ChainHead, *, at_ns: int | None = None, may_be_stated: bool = False) -> None:
-    """Appends a signed record of where an item's chain ends now, durably. Call under the item's lock, after each append to it.
+    """Appends a signed record of an item's current head, durably. Call under the item's lock, after each append to its chain.
 
-    With `may_be_stated`, nothing is appended where one of the last records says so already: after a crash nobody knows.
+    With `may_be_stated`, nothing is appended where one of the last records states it already: after a crash that is unknown.
     Raises ChainError, StorageError, NoSpaceError.
     """
     details = _details(name, head)
@@ -39,15 +39,15 @@ def state_head(vault: Vault, name: ItemName, head: ChainHead, *, at_ns: int | No
 
 
 def was_stated(vault: Vault, name: ItemName, head: ChainHead) -> bool:
-    """Whether some record, however old, states that an item's chain ended there. Needs no lock. Raises as `state_head` does."""
+    """Whether a record, however old, states that head of an item's chain. Needs no lock. Raises as `state_head` does."""
     return _is_stated(vault.ledger, _details(name, head), None)
 
 
 def record_heads(vault: Vault, *, at_ns: int | None = None) -> int:
-    """Appends signed records of where every item's chain ends now; how many items that are.
+    """Appends signed records of the heads of all items' chains; returns the number of items.
 
-    A detail is `CASE/ITEM` (the folders' names) and `SEQUENCE SHA256`. An item whose chain cannot be read is left out: what
-    was stated of it before still stands, and `verify` says what is wrong with it. Raises ChainError for the vault's own chain.
+    A detail is `CASE/ITEM` (the folders' names) and `SEQUENCE SHA256`. An item whose chain cannot be read is left out: earlier
+    statements about it still stand, and `verify` reports the error. Raises ChainError for the vault's own chain.
     """
     now = time.time_ns() if at_ns is None else at_ns
     count = 0
@@ -60,7 +60,7 @@ def record_heads(vault: Vault, *, at_ns: int | None = None) -> int:
 
 
 def _heads(vault: Vault) -> Iterator[tuple[str, str]]:
-    """Every item that has records: its place, and where its chain ends."""
+    """Yields each item that has records: its folders, and its head."""
     for case in case_folders(vault.layout):
         for item in item_folders(vault.layout, case):
             try:

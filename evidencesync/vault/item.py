@@ -1,4 +1,4 @@
-"""Item: one exhibit's folder, its lock, and what a writer must know before it adds to it."""
+"""Opens an item of a vault: its lock, and the state of its chain that a writer needs before it adds to it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from evidencesync.custody.documents import CustodyRecord, ManifestHeader
 from evidencesync.errors import ChainError, InternalError, LimitExceededError, NameClashError, StorageError
 from evidencesync.evidence.identity import ItemName
 from evidencesync.vault.catalog import acquisition_numbers, choose_acquisition, load_header, readable_names, stored_name
-from evidencesync.vault.claims import SignerCheck
 from evidencesync.vault.layout import MANIFEST, MAX_ACQUISITION, ItemLayout, VaultLayout
 from evidencesync.vault.ledger import Ledger, iter_records
+from evidencesync.vault.reservations import SignerCheck
 from evidencesync.vault.writer import locked_for_writing
 
-_PATIENCE_SECONDS: Final = 0.5  # with a chain that does not fit its acquisitions, before it is called broken
+_PATIENCE_SECONDS: Final = 0.5  # for a chain that does not match its acquisitions, before it is reported as broken
 _LOOK_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class ItemState:
-    """What the next acquisition, and the next record, must follow. Digests are hexadecimal; None where there is nothing.
+    """What the next acquisition and the next record must follow. Digests are hexadecimal; None where there is nothing.
 
-    The previous digests are those that the chain states: what lies on the disk is hashed before it is used.
+    The previous digests are those that the chain states: files on the disk are hashed before they are used.
     """
 
     next_acquisition: int
@@ -54,7 +54,7 @@ class VaultItem:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the item's lock. Raises LockedError at once when somebody else has it, OtherWriterError on another machine."""
+        """Holds the item's lock. Raises LockedError at once when another process has it, OtherWriterError on another machine."""
         with locked_for_writing(self.vault, self.layout.root, f"item {self.name}"):
             self._locked = True
             try:
@@ -63,12 +63,12 @@ class VaultItem:
                 self._locked = False
 
     def require_lock(self) -> None:
-        """Raises InternalError unless this very object's lock is held."""
+        """Raises InternalError unless this object holds the lock."""
         if not self._locked:
             raise InternalError(f"item {self.name} was to be written without its lock")
 
     def acquisitions(self) -> list[int]:
-        """The numbers of all that is published, ascending."""
+        """Lists the numbers of all published acquisitions, ascending."""
         return acquisition_numbers(self.layout)
 
     def choose_acquisition(self, wanted: int | None) -> int:
@@ -76,20 +76,20 @@ class VaultItem:
         return choose_acquisition(self.layout, str(self.name), wanted)
 
     def header(self, acquisition: int) -> ManifestHeader:
-        """The header of a published manifest. Raises MissingOrExtraError, MalformedDocumentError."""
+        """Reads the header of a published manifest. Raises MissingOrExtraError, MalformedDocumentError."""
         return load_header(self.layout, acquisition)
 
     def state(self) -> ItemState:
-        """What a writer must follow; call after `complete_unfinished`. Reads the whole chain, but no signatures.
+        """Returns what a writer must follow; call after `complete_unfinished`. Reads the whole chain, but no signatures.
 
-        Raises ChainError when the chain does not hold together or is not that of the published acquisitions: nothing is
-        ever added to a history that is broken. Raises LimitExceededError after the last possible number.
+        Raises ChainError when the chain is inconsistent, or does not match the published acquisitions: nothing is ever added to
+        a broken history. Raises LimitExceededError after the last possible number.
         """
         until = time.monotonic() + _PATIENCE_SECONDS
         while True:
             try:
                 return self._state()
-            except ChainError:  # where no lock holds, another writer may be in the middle of a publish
+            except ChainError:  # where no lock holds, another writer may be publishing: read again
                 if time.monotonic() >= until:
                     raise
                 time.sleep(_LOOK_SECONDS)
@@ -120,9 +120,9 @@ class VaultItem:
         )
 
     def find_session(self, session: str) -> int | None:
-        """The acquisition that a session has published, for the repeat after a lost acknowledgement; or None.
+        """Returns the acquisition that a session has published, for the repeat after a lost acknowledgement; or None.
 
-        What the disk does not give is passed over: a bad sector in an old manifest keeps nobody out.
+        Headers that cannot be read are skipped: a bad sector in an old manifest must not block the item.
         """
         for number in reversed(self.acquisitions()):
             with contextlib.suppress(StorageError):
@@ -131,7 +131,7 @@ class VaultItem:
         return None
 
     def whose_folders(self) -> ItemName | None:
-        """The item, or another one of the case, that has these folders under other exact numbers; None for a name of its own.
+        """Returns the item that has these folders under other exact numbers, or another item of the case; None if none has.
 
         Before anything is published there is nothing to compare with.
         """
@@ -142,7 +142,7 @@ class VaultItem:
         return other if other is not None and other.case != self.name.case else None
 
     def check_titles(self) -> None:
-        """Raises NameClashError when the folders belong to another exact case or item number. `publish` asks again."""
+        """Raises NameClashError when the folders belong to another exact case or item number. `publish` checks again."""
         other = self.whose_folders()
         if other is not None and other.case == self.name.case:
             raise NameClashError(
@@ -158,6 +158,6 @@ class VaultItem:
 
 @contextlib.contextmanager
 def lock_item(item: VaultItem) -> Iterator[VaultItem]:
-    """Holds an item's lock for a writer. Raises LockedError at once when somebody else has it."""
+    """Holds an item's lock for a writer. Raises LockedError at once when another process has it."""
     with item.locked():
         yield item

@@ -1,14 +1,14 @@
-"""The journal of a staging area: which chunks its large contents hold so far, so that a later session can go on.
+"""Writes and reads the journal of a staging area: which chunks its large contents hold, so that a later session can continue.
 
-It is written as segments are stored and put on the disk from time to time. It is never believed: whoever uses what it
-names hashes the bytes first, so that a torn end, or entries whose data a power cut took, cost only what they describe.
+It is written as segments are stored, and synced from time to time. It is only a hint: its reader hashes the bytes that it names
+before use, so that an incomplete end, or entries whose data a power cut took, cost only what they describe.
 
 The file is the magic `ESJRNL1` and a newline, then records. Numbers are little-endian.
 
 - `S`, content (u32), row count (u16), rows of 24 bytes as in `chunks.bin`: the next segment of that content.
-- `P`, content (u32), length (u32), path: the content is complete, and leaves `contents/` for this evidence path.
+- `P`, content (u32), length (u32), path: the content is complete, and moves from `contents/` to this evidence path.
 - `T`, content (u32), session (16 bytes), length (u32), path: a file that the earlier session had staged, at this path below its
-  folder, has become this content. What that session's journal says of it is still true, as far as it was not overwritten.
+  folder, has become this content. That session's journal is still true for it, except where it was overwritten.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOE
 
 
 class Journal:
-    """Appends to the journal of a staging area. Every record is with the operating system when the method returns.
+    """Appends to the journal of a staging area. Each record is passed to the operating system before the method returns.
 
-    A killed process loses nothing of it; a power cut what was written since the last sync of the staging area.
+    A killed process loses none of it; a power cut loses what was written since the last sync of the staging area.
     """
 
     def __init__(self, session_fd: int) -> None:
@@ -44,19 +44,19 @@ class Journal:
             write_all(self._fd, _MAGIC)
 
     def add_segment(self, content: int, rows: list[Row]) -> None:
-        """The next segment of a content is stored."""
+        """Records that the next segment of a content is stored."""
         self._write(_SEGMENT.pack(b"S", content, len(rows)) + pack_segment(rows))
 
     def add_placed(self, content: int, path: bytes) -> None:
-        """A complete content is about to get its place in `data/`."""
+        """Records that a complete content is about to be moved to its place in `data/`."""
         self._write(_PLACED.pack(b"P", content, len(path)) + path)
 
     def add_taken(self, content: int, session: str, path: bytes) -> None:
-        """A file of an earlier session is about to become a content of this one."""
+        """Records that a file of an earlier session is about to become a content of this one."""
         self._write(_TAKEN.pack(b"T", content, bytes.fromhex(session), len(path)) + path)
 
     def sync(self) -> None:
-        """Puts the journal on the disk."""
+        """Makes the journal durable."""
         with storing("write the journal"):
             os.fdatasync(self._fd)
 

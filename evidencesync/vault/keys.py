@@ -1,4 +1,4 @@
-"""The vault's own key: Ed25519, in OpenSSH's format, readable by nobody else."""
+"""Makes and loads the vault's own key: Ed25519, in OpenSSH's format, readable by its owner only."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ class VaultSigner:
 
     @property
     def public_key(self) -> PublicKey:
-        """The key that verifies what this signs."""
+        """The key that verifies its signatures."""
         return self._public_key
 
     def sign(self, data: bytes) -> bytes:
-        """An SSH signature blob over `data` (RFC 8709, clause 6)."""
+        """Returns an SSH signature blob over `data` (RFC 8709, clause 6)."""
         return write_string(_ALGORITHM) + write_string(self._key.sign(data))
 
 
 def make_vault_key(vault_fd: int, comment: str) -> VaultSigner:
-    """Makes the key files of a new vault. The bytes are synced, the folder is not. Raises StorageError, NoSpaceError."""
+    """Makes the key files of a new vault. Their bytes are synced, the folder is not. Raises StorageError, NoSpaceError."""
     key = Ed25519PrivateKey.generate()
     signer = VaultSigner(key)
     private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
@@ -59,9 +59,9 @@ def make_vault_key(vault_fd: int, comment: str) -> VaultSigner:
 
 
 def load_vault_key(vault_fd: int, fingerprint: str) -> VaultSigner:
-    """The vault's key, which must be the one with that fingerprint.
+    """Loads the vault's key, which must have that fingerprint.
 
-    Raises SigningKeyError when it is missing, unreadable, another one, or when others than its owner can read it.
+    Raises SigningKeyError when it is missing, unreadable, another key, or readable by others than its owner.
     """
     data = load_file(vault_fd, VAULT_KEY, MAX_PUBLIC_KEY)
     if data is None:

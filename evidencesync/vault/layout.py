@@ -1,4 +1,4 @@
-"""Where things lie in a vault, and how far a lookup may go. The names here are part of the format (docs/formats.md)."""
+"""Defines names and paths in a vault, and how far a lookup may go. The names are part of the format (docs/formats.md)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SIGNATURE_SUFFIX: Final = ".sig"
 TIMESTAMP_REQUEST: Final = "manifest.jsonl.sig.tsq"
 TIMESTAMP: Final = "manifest.jsonl.sig.tsr"
 
-# What `publish` is given, and what the staging area writes by itself.
+# The documents that are given to `publish`, and those that the staging area writes.
 SIGNED_DOCUMENTS: Final = frozenset(
     {
         MANIFEST_SIGNATURE,
@@ -66,22 +66,22 @@ _RECORD: Final = re.compile(r"([0-9]{4,6})-([a-z-]{1,20})\.json")
 
 
 def acquisition_folder(number: int) -> str:
-    """The name of an acquisition's folder."""
+    """Returns the name of an acquisition's folder."""
     return f"{number:04d}"
 
 
 def acquisition_number(name: str) -> int | None:
-    """The number of a folder in `acquisitions/`; None for a name that is none."""
+    """Returns the number of a folder in `acquisitions/`; None for a name that is no acquisition's."""
     return int(name) or None if _ACQUISITION.fullmatch(name) else None
 
 
 def record_file(sequence: int, kind: str) -> str:
-    """The name of a custody record's file. Its signature is beside it, with `.sig` added."""
+    """Returns the name of a custody record's file. Its signature is beside it, with `.sig` added."""
     return f"{sequence:04d}-{kind}.json"
 
 
 def parse_record_file(name: str) -> tuple[int, str] | None:
-    """Sequence and type of a custody record's file; None for a name that is none, or not in its one form."""
+    """Returns number and type of a custody record's file; None for any other name."""
     match = _RECORD.fullmatch(name)
     if match is None or record_file(int(match[1]), match[2]) != name:
         return None
@@ -90,68 +90,68 @@ def parse_record_file(name: str) -> tuple[int, str] | None:
 
 @dataclass(frozen=True, slots=True)
 class ItemLayout:
-    """The folders of one item."""
+    """The paths of one item."""
 
     root: Path
 
     @property
     def acquisitions(self) -> Path:
-        """What is published, and nothing else."""
+        """Published acquisitions, and nothing else."""
         return self.root / ACQUISITIONS
 
     @property
     def custody(self) -> Path:
-        """The item's chain of records."""
+        """The item's custody chain."""
         return self.root / CUSTODY
 
     @property
     def incoming(self) -> Path:
-        """Staging: not evidence."""
+        """Staging areas: not evidence."""
         return self.root / INCOMING
 
     def acquisition(self, number: int) -> Path:
-        """The folder of one published acquisition."""
+        """Returns the path of a published acquisition."""
         return self.acquisitions / acquisition_folder(number)
 
 
 @dataclass(frozen=True, slots=True)
 class VaultLayout:
-    """The files and folders of one vault."""
+    """The paths of one vault."""
 
     root: Path
 
     @property
     def cases(self) -> Path:
-        """All cases."""
+        """The folder of all cases."""
         return self.root / CASES
 
     @property
     def custody(self) -> Path:
-        """The vault's own chain of records."""
+        """The vault's own custody chain."""
         return self.root / CUSTODY
 
     @property
     def index(self) -> Path:
-        """The cache."""
+        """The folder of the index (a cache)."""
         return self.root / INDEX
 
     def case(self, case_folder: str) -> Path:
-        """The folder of one case."""
+        """Returns the path of one case."""
         return self.cases / case_folder
 
     def item(self, name: ItemName) -> ItemLayout:
-        """The folders of one item."""
+        """Returns the paths of one item."""
         return ItemLayout(self.case(name.case.folder) / name.item.folder)
 
 
 THIS_SESSION: Final = 1 << 30
-"""In place of an acquisition's number: the one that is being made. Published ones begin at 1; what was left over is below 0."""
+"""Instead of an acquisition's number: the one that is being made. Published ones begin at 1, leftovers are negative."""
 
 
 class Location(NamedTuple):
     """A published file that had this content when it was published. `case` and `item` are folder names.
 
-    Comes from a cache that nothing protects: whoever reads the bytes hashes them.
+    It comes from an unprotected cache: the reader of the bytes hashes them.
     """
 
     case: str
@@ -164,7 +164,7 @@ class Location(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """For whom a lookup is made (`case` and `item` are folder names), and how far it may look."""
+    """The item for which a lookup is made (`case` and `item` are folder names), and how far it may look."""
 
     lookup: LookupScope
     case: str
@@ -172,5 +172,5 @@ class Scope:
 
     @classmethod
     def of(cls, name: ItemName, lookup: LookupScope) -> Scope:
-        """The scope of a transfer into an item."""
+        """Makes the scope of a transfer into an item."""
         return cls(lookup, name.case.folder, name.item.folder)

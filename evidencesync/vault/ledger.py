@@ -1,6 +1,6 @@
-"""Custody chains on disk: the records of an item, or of the vault itself, each a file with its signature beside it.
+"""Reads and appends custody chains on disk: each record is a file with its signature beside it.
 
-Only what a writer must know is checked here (no gap, no double, the head reads well); `verify` checks everything.
+A writer checks only what it needs (no gap, no double number, a readable head); `verify` checks everything.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from evidencesync.evidence.digest import sha256_of
 from evidencesync.evidence.display import safe_text
 from evidencesync.files.disk import load_file, opened_folder, storing
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
-from evidencesync.vault.claims import NewRecord, SignerCheck, claim_number, grew, is_begun, put_record
 from evidencesync.vault.interrupted import TEMPORARY
 from evidencesync.vault.layout import MAX_SEQUENCE, SIGNATURE_SUFFIX, parse_record_file, record_file
+from evidencesync.vault.reservations import NewRecord, SignerCheck, grew, is_begun, put_record, reserve_number
 
 _VERIFY = "See what else is wrong: evidencesync verify VAULT"
-_MOST_TRIES = 100  # to be the next in a chain that others add to, where locks do not hold
+_MOST_TRIES = 100  # while other writers add to the chain, where locks do not hold
 
 
 @dataclass(frozen=True, slots=True)
 class RecordFile:
-    """One record's file, known by its name alone."""
+    """A record's file, as far as its name tells."""
 
     sequence: int
     kind: str
@@ -55,7 +55,7 @@ class RecordFile:
 
 @dataclass(frozen=True, slots=True)
 class ChainHead:
-    """The end of a chain: what the next record must follow. Sequence 0 and no digest for an empty one."""
+    """The end of a chain, which the next record must follow. Sequence 0 and no digest for an empty chain."""
 
     sequence: int
     sha256: str | None
@@ -63,7 +63,7 @@ class ChainHead:
 
 @dataclass(frozen=True, slots=True)
 class StoredRecord:
-    """A record and its signature, as their exact bytes; `record` is what they say, read strictly but not verified."""
+    """A record and its signature, as their exact bytes; `record` is parsed strictly, but no signature is verified."""
 
     record: CustodyRecord
     data: bytes
@@ -71,14 +71,14 @@ class StoredRecord:
 
     @property
     def sha256(self) -> str:
-        """By which the next record names this one."""
+        """The digest that the next record names."""
         return sha256_of(self.data).hex()
 
 
 class Ledger:
-    """One chain. Reading needs no lock; whoever appends must hold the lock of the item (or of the vault's custody folder).
+    """One chain. Reading needs no lock; to append, the caller holds the lock of the item (or of the vault's custody folder).
 
-    `may_sign` is for those who append: it judges what others have claimed.
+    `may_sign` is needed to append: it decides whether another writer's reservation counts.
     """
 
     def __init__(self, folder: Path, may_sign: SignerCheck | None = None) -> None:
@@ -86,11 +86,11 @@ class Ledger:
         self._may_sign = may_sign or _nobody_may_sign
 
     def files(self) -> list[RecordFile]:
-        """All records in order. Raises ChainError for a gap or a number used twice, MissingOrExtraError for a strange name."""
+        """Lists all records in order. Raises ChainError for a gap or a double number, MissingOrExtraError for a strange name."""
         found = self._listed()
         if found and found[-1].sequence != len(found):
-            # While others add to a large folder, a list can have what came last and lack what came just before it. Records are
-            # added in order: those before one that was listed were there when the second list was begun.
+            # While others add to a large folder, a listing can have the newest name and miss one from just before. Records are
+            # added in order: those before a listed one are there when the second listing begins.
             last = found[-1].sequence
             found = [file for file in self._listed() if file.sequence <= last]
         for expected, file in enumerate(found, 1):
@@ -99,11 +99,11 @@ class Ledger:
         return found
 
     def _listed(self) -> list[RecordFile]:
-        """The records that one list of the folder has, by number. Raises MissingOrExtraError for a name that is no record's."""
+        """Lists the folder once, and returns its records by number. Raises MissingOrExtraError for a name that is no record's."""
         with storing(lambda: f"list the custody records in {safe_text(os.fsencode(self.folder), 300)}"):
             try:
                 names = os.listdir(self.folder)
-            except (FileNotFoundError, NotADirectoryError) as error:  # what is gone is not called unread
+            except (FileNotFoundError, NotADirectoryError) as error:  # a missing folder is not a failed read
                 shown = safe_text(os.fsencode(self.folder), 300)
                 raise MissingOrExtraError(f"the folder of custody records is missing: {shown}", hint=_VERIFY) from error
         found = []
@@ -121,9 +121,9 @@ class Ledger:
         return found
 
     def load(self, file: RecordFile) -> StoredRecord:
-        """One record with its signature. Raises ChainError when it is missing, or another one.
+        """Reads a record with its signature. Raises ChainError when it is missing, or another one.
 
-        Raises MissingOrExtraError where it has no signature, MalformedDocumentError where it is not in the one strict form.
+        Raises MissingOrExtraError where it has no signature, MalformedDocumentError where it is not in the strict form.
         """
         with opened_folder(self.folder) as folder:
             data = load_file(folder, file.name, MAX_RECORD)
@@ -138,60 +138,60 @@ class Ledger:
         return StoredRecord(record, data, signature)
 
     def head(self) -> ChainHead:
-        """What the next record must follow."""
+        """Returns what the next record must follow."""
         files = self.files()
         return ChainHead(files[-1].sequence, self.load(files[-1]).sha256) if files else ChainHead(0, None)
 
     def last(self, *kinds: str) -> StoredRecord | None:
-        """The latest record of one of these types, or None."""
+        """Returns the latest record of one of these types, or None."""
         file = next((file for file in reversed(self.files()) if file.kind in kinds), None)
         return self.load(file) if file is not None else None
 
     def append(self, data: bytes, signature: bytes) -> RecordFile:
         """Adds a signed record, durably. The record appears whole or not at all, and never before its signature.
 
-        No record is ever replaced, and no number used twice, also where locks do not hold (`vault.claims`).
-        Raises ChainGrewError when somebody else has added to the chain meanwhile, ChainError when the record does not follow
-        its head. That the signature is good is for the caller to know.
+        No record is ever replaced, and no number used twice, also where locks do not hold (`vault.reservations`).
+        Raises ChainGrewError when another writer has added to the chain meanwhile, ChainError when the record does not follow
+        its head. The caller has verified the signature.
         """
         new = NewRecord.of(data, signature)
         try:
-            with storing(f"add custody record {new.record.sequence}"):  # whatever call it was
-                self.claim(new)
+            with storing(f"add custody record {new.record.sequence}"):  # whichever call fails
+                self.reserve(new)
                 with opened_folder(self.folder) as folder:
                     put_record(folder, new)
         except (StorageError, NoSpaceError, ResourcesError) as error:
             if self.may_be_completed(data, signature):
                 error.hint = (
-                    f"Record {new.record.sequence} was begun, and whoever writes to this chain next completes it: "
+                    f"Record {new.record.sequence} was begun, and the next writer to this chain completes it: "
                     "see first whether it is there, then go on."
                 )
             raise
         return RecordFile(new.record.sequence, new.record.type)
 
     def append_upon_head(self, sign: Callable[[ChainHead], tuple[bytes, bytes]]) -> RecordFile:
-        """Appends what is signed for the head as it is; signed anew where somebody else was first. Raises as `append` does."""
+        """Signs a record for the current head and appends it; again where another writer was first. Raises as `append` does."""
         for _ in range(_MOST_TRIES):
             with contextlib.suppress(ChainGrewError):
                 return self.append(*sign(self.head()))
         raise LockedError("others add to this custody chain all the time", hint="Run the same command again.")
 
     def may_be_completed(self, data: bytes, signature: bytes) -> bool:
-        """Whether a record that could not be added may be there all the same, now or later. True where it cannot be told."""
+        """Whether a record that could not be added may be there all the same, now or later. True where that is unknown."""
         try:
             with opened_folder(self.folder) as folder:
                 return is_begun(folder, NewRecord.of(data, signature))
         except EvidenceSyncError:
             return True
 
-    def claim(self, new: NewRecord) -> None:
-        """Makes the next number that of a record; `put_record` is to follow. Raises ChainGrewError, ChainError."""
+    def reserve(self, new: NewRecord) -> None:
+        """Reserves the next number for a record; the caller then calls `put_record`. Raises ChainGrewError, ChainError."""
         self._require_next(new)
         with opened_folder(self.folder) as folder:
-            claim_number(folder, new, self._may_sign)
+            reserve_number(folder, new, self._may_sign)
 
     def _require_next(self, new: NewRecord) -> None:
-        """That a record follows the head, or is there already: whoever found its claim may have finished it."""
+        """Checks that a record follows the head, or is there already: another writer may have completed its reservation."""
         record, files = new.record, self.files()
         before = files[record.sequence - 2 : record.sequence - 1] if record.sequence > 1 else []
         previous = self.load(before[0]).sha256 if before else None
@@ -206,23 +206,23 @@ class Ledger:
 
 @contextlib.contextmanager
 def recorded(sequence: int) -> Iterator[None]:
-    """Says the truth about an error after a record was added: whoever runs the command again would want it twice."""
+    """Gives errors after a record was added a hint that says so: a second run of the command would add it twice."""
     hint = f"The record is in the chain, with the number {sequence}: do not append it again."
     with hinting(hint), storing(f"go on after custody record {sequence}"):
         yield
 
 
 def _nobody_may_sign(new: NewRecord) -> bool:
-    raise InternalError(f"custody record {new.record.sequence} is claimed, and nobody can say by whom")
+    raise InternalError(f"custody record {new.record.sequence} is reserved, and no signer was given to check it")
 
 
 def sign_record(record: CustodyRecord, signer: SigningKey) -> tuple[bytes, bytes]:
-    """A record's exact bytes, and the signature over them."""
+    """Encodes and signs a record; returns its exact bytes and the signature over them."""
     data = encode_record(record)
     return data, sign_document(signer, CUSTODY_NAMESPACE, sha512(data).digest())
 
 
 def iter_records(ledger: Ledger) -> Iterator[StoredRecord]:
-    """All records of a chain in order, one in memory at a time."""
+    """Yields all records of a chain in order, one in memory at a time."""
     for file in ledger.files():
         yield ledger.load(file)

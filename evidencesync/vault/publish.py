@@ -1,6 +1,6 @@
-"""Publishing: from staging to an acquisition that never changes again, in steps of which one is the commit.
+"""Publishes a staging area as an acquisition that never changes again, in steps of which one is the commit.
 
-The state after a crash between any two steps is one of three: staging and nothing published; a published acquisition whose
+After a crash between any two steps the state is one of three: staging and nothing published; a published acquisition whose
 records are not in the chain yet (an *unfinished publish*, which `complete_unfinished` ends); or all of it.
 """
 
@@ -33,7 +33,6 @@ from evidencesync.files.disk import load_file, opened_folder, remove_if_there, s
 from evidencesync.files.folders import remove_tree
 from evidencesync.files.placing import place_folder
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
-from evidencesync.vault.claims import NewRecord, put_record
 from evidencesync.vault.item import ItemState, VaultItem
 from evidencesync.vault.layout import (
     ACQUIRED,
@@ -47,18 +46,19 @@ from evidencesync.vault.layout import (
     record_file,
 )
 from evidencesync.vault.ledger import Ledger, iter_records
+from evidencesync.vault.reservations import NewRecord, put_record
 from evidencesync.vault.staging import ACQUISITION, Staging
 from evidencesync.vault.writer import locked_for_writing
 
 Fault = Callable[[str], None]
 """Called with the name of each step when it is done; for tests that kill the process there."""
 
-# In order. The commit is "renamed": before it nothing was published, after it everything is.
+# In order. The commit is "renamed": before it nothing is published, after it everything.
 STEPS: Final = (
     "checked",
     "documents-written",
     "documents-synced",
-    "claimed",
+    "reserved",
     "renamed",
     "parents-synced",
     "acquired-linked",
@@ -81,7 +81,7 @@ def publish(staging: Staging, documents: Mapping[str, bytes], fault: Fault | Non
     """Publishes a staging area that was finished, synced and read back, and whose documents are signed.
 
     `documents` are the bytes of `layout.SIGNED_DOCUMENTS`, by name. When this returns, everything is durable, and only
-    then may it be acknowledged. On an error before the commit, staging is as it was but for the documents.
+    then may it be acknowledged. After an error before the commit, staging is as it was except for the documents.
     Raises ChainError when the records do not follow the chain's head, SealedError, NameClashError, NoSpaceError,
     StorageError.
     """
@@ -95,12 +95,14 @@ def publish(staging: Staging, documents: Mapping[str, bytes], fault: Fault | Non
         sync_folder(staging.acquisition_fd, "the staged acquisition")
         reached("documents-synced")
         with opened_folder(ACQUISITIONS, root) as acquisitions:
-            item.ledger.claim(NewRecord.of(documents[ACQUIRED], documents[ACQUIRED_SIGNATURE]))  # 3. Nobody else has its number.
-            reached("claimed")
-            _commit(staging, acquisitions, number)  # 4. One rename: before it nothing is published, after it all.
+            item.ledger.reserve(
+                NewRecord.of(documents[ACQUIRED], documents[ACQUIRED_SIGNATURE])
+            )  # 3. No other record has its number.
+            reached("reserved")
+            _commit(staging, acquisitions, number)  # 4. One rename: before it nothing is published, after it everything.
             with committed(number):
                 reached("renamed")
-                _sync_parents(root, acquisitions, staging.session_fd)  # 5. And stays so after a power cut.
+                _sync_parents(root, acquisitions, staging.session_fd)  # 5. The rename is durable before any record.
                 reached("parents-synced")
                 _link_records(item, root, number, reached)  # 6. The two records join the chain.
     staging.close()
@@ -111,10 +113,10 @@ def publish(staging: Staging, documents: Mapping[str, bytes], fault: Fault | Non
 
 
 def complete_unfinished(item: VaultItem) -> int | None:
-    """Ends a publish that a crash interrupted after its commit; its number, or None when there was nothing to do.
+    """Completes a publish that a crash interrupted after its commit; returns its number, or None when there was none.
 
     Every writer calls this first, under the item's lock. What is published is durable afterwards, so that it may be
-    acknowledged. Raises ChainError when the last acquisition cannot be one that this vault has just published.
+    acknowledged. Raises ChainError when the last acquisition cannot be one that this vault was publishing.
     """
     item.require_lock()
     numbers = item.acquisitions()
@@ -125,23 +127,23 @@ def complete_unfinished(item: VaultItem) -> int | None:
         with opened_folder(ACQUISITIONS, root) as acquisitions:
             sync_folder(acquisitions, "acquisitions")
         linked = _link_records(item, root, number, _go_on, completing=True)
-    with contextlib.suppress(StorageError):  # whose staging it was cannot be read: what is left of it is for `clean`
+    with contextlib.suppress(StorageError):  # the session is unknown: `clean` removes its staging
         _remove_staging(item, item.header(number).session)
     return number if linked else None
 
 
 def _go_on(step: str) -> None:
-    """No fault."""
+    """Injects no fault."""
 
 
 def committed(number: int) -> AbstractContextManager[None]:
-    """Says the truth about an error after the commit: our hints otherwise say that nothing was published."""
+    """Gives errors after the commit a hint that says so: the usual hints say that nothing was published."""
     return hinting(f"Acquisition {number} is published; run the same command again to complete its custody records.")
 
 
 @contextlib.contextmanager
 def _case_lock(item: VaultItem) -> Iterator[None]:
-    """Keeps two items of one case folder from claiming it for two different case numbers at the same time."""
+    """Locks a case's folder, so that two items cannot use it for two different case numbers at the same time."""
     with locked_for_writing(item.vault, item.vault.case(item.name.case.folder), f"the case of {item.name}", wait=True):
         yield
 
@@ -203,7 +205,7 @@ def _sync_parents(root_fd: int, acquisitions_fd: int, session_fd: int) -> None:
 
 
 def _link_records(item: VaultItem, root_fd: int, number: int, reached: Fault, *, completing: bool = False) -> bool:
-    """Puts an acquisition's two records into the chain, as far as they are not there; whether anything was missing.
+    """Puts an acquisition's two records into the chain, where they are missing; returns whether any was missing.
 
     The signature goes first: a record in the chain always has one. `completing`: an earlier run may have linked them before.
     """
@@ -223,7 +225,7 @@ def _link_records(item: VaultItem, root_fd: int, number: int, reached: Fault, *,
                     _check_never_linked(item, record)
                     _check_vault_signed(item, acquisition)
                 new = NewRecord.of(data, signature)
-                item.ledger.claim(new)
+                item.ledger.reserve(new)
                 put_record(custody, new, linked_from=acquisition)
                 linked = True
             reached(f"{kind}-linked")
@@ -249,7 +251,7 @@ def _check_next(item: VaultItem, record: CustodyRecord, number: int, kind: str) 
 
 
 def _check_never_linked(item: VaultItem, record: CustodyRecord) -> None:
-    """A record that the vault has stated as one of this chain was linked then. That it is not now, no crash can have done."""
+    """Checks that the vault's own chain has not stated this record: a stated record was linked, and no crash unlinks it."""
     place = f"{item.name.case.folder}/{item.name.item.folder}"
     for stored in iter_records(Ledger(item.vault.custody)):
         stated = stored.record.details.get(place, "").partition(" ")[0] if stored.record.type == "heads" else ""
@@ -261,7 +263,7 @@ def _check_never_linked(item: VaultItem, record: CustodyRecord) -> None:
 
 
 def _check_vault_signed(item: VaultItem, acquisition_fd: int) -> None:
-    """That the vault has signed for both records of an acquisition. Else it was put there: nothing of it joins the chain."""
+    """Checks that the vault has signed both records of an acquisition. Else somebody put it there, and it joins no chain."""
     acquired, signature = _load_record(acquisition_fd, ACQUIRED, ACQUIRED_SIGNATURE)
     received, of_vault = _load_record(acquisition_fd, RECEIVED, RECEIVED_SIGNATURE)
     _check_vault_signature(item, received, of_vault)

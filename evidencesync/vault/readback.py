@@ -1,9 +1,8 @@
-"""The third point: what the disk gives back, compared with what the manifest says.
+"""Reads back what was stored from the disk and compares it with the manifest: the third point.
 
-Small files are compared many at a time (`vault/file_checks.py`). A large one is read by the calling thread, which takes its
-BLAKE3 while another takes its SHA-256 of the same block; so each byte comes from the disk once. What the file system keeps no
-block for is hashed as the zeros that a read would give, without one: the page cache was told to let go, so that this is what
-the disk says, and a read would take it from the same map.
+Small files are compared in batches (`vault/file_checks.py`). A large one is read once: BLAKE3 and SHA-256 are computed in
+parallel. A hole is hashed as the zeros that a read would give, without a read: the page cache was dropped before, so the file
+system's map is what the disk has, and a read would use the same map.
 """
 
 from __future__ import annotations
@@ -26,22 +25,22 @@ from evidencesync.vault.tree import TreeReader
 _LARGE: Final = 4 << 20
 
 Progress = Callable[[int, int], None]
-"""Told of files and bytes that were read since it was told last. Called in the calling thread only."""
+"""Receives the files and bytes that were read since the last call. Called in the calling thread only."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadBack:
-    """What was read, and found to be as the manifest says."""
+    """What was read and found equal to the manifest."""
 
     files: int
     bytes: int
 
 
 def read_back(data_fd: int, lines: Iterable[CheckedLine], progress: Progress | None = None) -> ReadBack:
-    """Reads every file of a synced `data/` from the disk, once, and compares BLAKE3 and SHA-256 with the manifest's.
+    """Reads every file of a synced `data/` from the disk, once, and compares BLAKE3 and SHA-256 with the manifest.
 
-    Raises DigestMismatchError for the first file found to differ (in bytes or size), MissingOrExtraError for one that is
-    not there or is no regular file, StorageError for one that cannot be read. Does not look for files that are not listed.
+    Raises DigestMismatchError for the first file that differs (in bytes or size), MissingOrExtraError for one that is
+    missing or is not a regular file, StorageError for one that cannot be read. Files that are not listed are not looked for.
     """
     reading = _Reading(progress or _no_progress)
     with ExitStack() as stack:
@@ -62,7 +61,7 @@ def read_back(data_fd: int, lines: Iterable[CheckedLine], progress: Progress | N
 
 
 class _Reading:
-    """What was read so far. The first problem ends it."""
+    """Counts what was read. The first problem ends the read-back."""
 
     def __init__(self, progress: Progress) -> None:
         self.files = 0
@@ -82,7 +81,7 @@ class _Reading:
         self.progress(0, size)
 
     def add_large(self, file: StoredFile) -> None:
-        """A file whose bytes were told of while they were read."""
+        """Adds a file whose bytes were reported while they were read."""
         self.files += 1
         self.bytes += file.size
         self.progress(1, 0)
@@ -97,7 +96,7 @@ def _error_of(file: StoredFile, problem: FileProblem) -> EvidenceSyncError:
 
 
 def _no_progress(files: int, size: int) -> None:
-    """For a caller that does not want to know."""
+    """Ignores the progress."""
 
 
 def _files(lines: Iterable[CheckedLine]) -> Iterator[StoredFile]:

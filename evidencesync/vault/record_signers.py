@@ -1,7 +1,7 @@
-"""Whose claims on a record's number count: those of whoever may sign such a record, and is known to the vault.
+"""Decides which reservations of a record's number count: those that a known and authorised key has signed.
 
-A claim is a file that anybody who can write into the vault's folder can make. Whoever finds one finishes it, so it is looked at
-as closely as a record that arrives: else a forged one would be put into the chain by an honest writer, and stay there.
+Anybody who can write into the vault's folder can make a reservation. The next writer completes it, so it is checked as closely
+as a record that arrives: else an honest writer would put a forged record into the chain.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from evidencesync.custody.sshsig import verify_signature
 from evidencesync.custody.trust import TrustLists
 from evidencesync.errors import SignatureError, UntrustedSignerError
 from evidencesync.evidence.digest import sha512_of
-from evidencesync.vault.claims import NewRecord
+from evidencesync.vault.reservations import NewRecord
 
 
 def is_signed_by_vault(new: NewRecord, vault_id: str, vault_key: str) -> bool:
-    """Whether a record is one of the vault's own chain, signed with its key (by fingerprint)."""
+    """Whether a record belongs to the vault's own chain and is signed with the vault's key (given by fingerprint)."""
     return signer_of(new, ChainSubject(vault_id), vault_key, low_s=False) is not None
 
 
 def is_signed_for_item(
     new: NewRecord, subject: ChainSubject, vault_key: str, load_trust: Callable[[], TrustLists], *, low_s: bool
 ) -> bool:
-    """Whether a record is about an item, and signed by the vault or by somebody whom it knows.
+    """Whether a record is about an item, and signed by the vault or by a signer that it knows.
 
-    A retired signer is known still: what he has claimed when he was trusted counts, and `verify` judges the time. A revoked one
-    is not. Raises what `load_trust` raises.
+    A retired signer is still known: a reservation from before the retirement counts, and `verify` judges the time. A revoked
+    signer is not known. Raises what `load_trust` raises.
     """
     key = signer_of(new, subject, vault_key, low_s=low_s)
     if key is None or key.fingerprint == vault_key:
@@ -40,14 +40,14 @@ def is_signed_for_item(
 
 
 def is_listed(key: PublicKey, trust: TrustLists) -> bool:
-    """Whether a key is on the list of signers, with whatever times."""
+    """Whether a key is on the list of signers, at any time."""
     return any(signer.key == key for signer in trust.signers.signers)
 
 
 def signer_of(new: NewRecord, subject: ChainSubject, vault_key: str, *, low_s: bool) -> PublicKey | None:
-    """The key that signed a record of a chain, if it may sign one of that type; None for any other record.
+    """Returns the key that signed a record of a chain, if it may sign a record of that type; else None.
 
-    That the signer of `acquired` is the manifest's is asked elsewhere.
+    Whether the signer of `acquired` is that of the manifest is checked elsewhere.
     """
     record = new.record
     if ChainSubject.of(record) != subject:

@@ -1,4 +1,4 @@
-"""vault.toml: what a vault is, its policy, and what its file system can do."""
+"""Parses and writes vault.toml: the vault's identity, its policy, and the abilities of its file system."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ VAULT_FORMAT: Final = "evidencesync-vault/1"
 _A_FORMAT: Final = re.compile("evidencesync-vault/[0-9]{1,6}")
 _HINT: Final = "On the vault's machine: undo what was last edited in vault.toml, or put it back from a backup."
 LookupScope = Literal["item", "case"]
-"""How far a receiver looks for contents it has: in the item, or in the case."""
+"""How far a receiver looks for contents that it has: in the item, or in the case."""
 Sync = Literal["syncfs", "fsync"]
 
 
 class Policy(Document, frozen=True):
-    """What the vault's owner decided. May be edited by hand."""
+    """The owner's decisions. May be edited by hand."""
 
     lookup: Literal["item", "case", "vault"] = "case"
-    """As the file says it. `vault` was a wider policy once, and is treated as `case`: see `lookup_scope`."""
+    """The value in the file. `vault` was a wider policy once, and is treated as `case`: see `lookup_scope`."""
 
     @property
     def lookup_scope(self) -> LookupScope:
@@ -35,7 +35,7 @@ class Policy(Document, frozen=True):
 
 
 class FileSystem(Document, frozen=True):
-    """What was found out about the vault's file system when the vault was made."""
+    """The abilities of the vault's file system, found when the vault was made."""
 
     case_sensitive: bool
     any_bytes_in_names: bool
@@ -47,7 +47,7 @@ class FileSystem(Document, frozen=True):
 
 
 class Writer(Document, frozen=True):
-    """The one machine that writes, for a vault on a file system whose locks do not hold between machines."""
+    """The only machine that writes, for a vault on a file system whose locks do not hold between machines."""
 
     machine: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$", max_length=32)]
     name: TitleText
@@ -55,7 +55,7 @@ class Writer(Document, frozen=True):
 
 
 class VaultSettings(Document, frozen=True):
-    """All of vault.toml. A vault without `writer` is written by whichever machine has its lock."""
+    """All of vault.toml. Without `writer`, any machine that has the lock may write to the vault."""
 
     format: str
     id: VaultId
@@ -67,15 +67,15 @@ class VaultSettings(Document, frozen=True):
     writer: Writer | None = None
 
     def naming(self, writer: Writer) -> VaultSettings:
-        """The same with another writing machine."""
+        """Returns the same settings with another writing machine."""
         return msgspec.structs.replace(self, writer=writer)
 
 
 def parse_settings(data: bytes) -> VaultSettings:
-    """The settings in the bytes of a vault.toml.
+    """Parses the bytes of a vault.toml.
 
-    Raises MalformedDocumentError for what is none, as `verify` calls it, and ConfigurationError for one of another version: that
-    one may be sound, and whoever knows it can tell.
+    Raises MalformedDocumentError for invalid settings, as `verify` reports them, and ConfigurationError for those of another
+    version: they may be valid, and a version that knows the format can tell.
     """
     try:
         fields = tomllib.loads(data.decode("utf-8"))
@@ -96,7 +96,7 @@ def parse_settings(data: bytes) -> VaultSettings:
 
 
 def encode_settings(settings: VaultSettings) -> bytes:
-    """A vault.toml for people and for `parse_settings`."""
+    """Formats a vault.toml for people and for `parse_settings`."""
     lines = ["# An evidencesync vault. [policy] may be edited; nothing else should be."]
     tables = []
     for name in settings.__struct_fields__:
@@ -109,10 +109,10 @@ def encode_settings(settings: VaultSettings) -> bytes:
 
 
 def encode_table(name: str, value: msgspec.Struct) -> str:
-    """One table of a vault.toml, without a newline at its end."""
+    """Formats one table of a vault.toml, without a newline at its end."""
     return "\n".join([f"[{name}]", *(f"{field} = {_toml(getattr(value, field))}" for field in value.__struct_fields__)])
 
 
 def _toml(value: str | int | bool) -> str:
-    """A TOML value. A JSON string without control characters (names have none) is a TOML string."""
+    """Formats a TOML value. A JSON string without control characters (names have none) is a TOML string."""
     return json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Whether there is room for what is to come."""
+"""Checks that the disk has room for what is to be written, and keeps a reserve free."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from evidencesync.files.folders import FolderStack
 from evidencesync.limits import ENTRIES_RESERVE, MIB, SPACE_RESERVE
 from evidencesync.vault.writer import kind_of_file_system
 
-_SHARE: Final = 4  # of what is free: as much as others may write before the disk is asked again
+_SHARE: Final = 4  # of the free space may be used before it is read again: others write too
 _MOST_UNASKED: Final = 16 * MIB
 _MOST_ENTRIES_UNASKED: Final = 4096
-_BLOCK: Final = 512  # of st_blocks, whatever the file system has
+_BLOCK: Final = 512  # bytes, the unit of st_blocks on every file system
 _SHARING: Final = frozenset({"btrfs", "xfs", "bcachefs", "zfs", "ocfs2"})
 
 
 def free_bytes(folder: Path | int) -> int:
-    """What this account may still write where `folder` lies, in bytes. Quotas are not seen here."""
+    """Returns the bytes that this account may still write at `folder`. Quotas are not included."""
     with storing("ask for the free space"):
         found = os.fstatvfs(folder) if isinstance(folder, int) else os.statvfs(folder)
     return found.f_bavail * found.f_frsize
 
 
 def no_room(free: int, needed: int, reserve: int) -> NoSpaceError:
-    """The error for a disk that has too little room, with the numbers as they are."""
+    """Returns the error for a disk with too little room, with the numbers."""
     over = f"; {needed} more are needed" if needed else ""
     return NoSpaceError(
         f"the vault's disk has {free} bytes free{over}, and {reserve} are kept in reserve for what must be recorded"
@@ -36,14 +36,14 @@ def no_room(free: int, needed: int, reserve: int) -> NoSpaceError:
 
 
 def free_entries(folder: Path | int) -> int | None:
-    """How many more files and folders this account may make where `folder` lies. None: the file system has no fixed number."""
+    """Returns how many files and folders this account may still make at `folder`. None: the file system has no fixed number."""
     with storing("ask for the free space"):
         found = os.fstatvfs(folder) if isinstance(folder, int) else os.statvfs(folder)
     return found.f_favail if found.f_files else None
 
 
 def no_entries(free: int, reserve: int) -> NoSpaceError:
-    """The error for a disk that has bytes free, and too few inodes: `df -h` alone shows nothing."""
+    """Returns the error for a disk that has bytes free, and too few inodes: `df -h` alone does not show that."""
     return NoSpaceError(
         f"the vault's disk can hold {free} more files and folders (inodes), and {reserve} are kept in reserve for what must be "
         "recorded"
@@ -64,9 +64,9 @@ def check_space(folder: Path | int, needed_bytes: int) -> None:
 
 
 def check_declared(folder: Path | int, least_bytes: int) -> None:
-    """Raises NoSpaceError where evidence of which nothing is in the vault cannot fit, as its sender has measured it.
+    """Raises NoSpaceError where new evidence cannot fit, by the size that its sender has measured.
 
-    Some of it may be zeros after all, and take none: so it is refused only where not even nine tenths fit.
+    Some of it may be zeros, which take no room: so it is refused only where not even nine tenths fit.
     """
     free = free_bytes(folder)
     if least_bytes and free < least_bytes * 9 // 10 + SPACE_RESERVE:
@@ -74,17 +74,17 @@ def check_declared(folder: Path | int, least_bytes: int) -> None:
 
 
 def bytes_on_disk(found: os.stat_result) -> int:
-    """What a copy of a stored file takes at the most where it can have the same holes."""
+    """Returns the most that a copy of a stored file takes where it can have the same holes."""
     return min(found.st_size, allocated_bytes(found))
 
 
 def allocated_bytes(found: os.stat_result) -> int:
-    """What a file takes on its disk."""
+    """Returns the bytes that a file takes on its disk."""
     return found.st_blocks * _BLOCK
 
 
 def bytes_below(folder_fd: int) -> int:
-    """What copies of all files below a folder take at the most, as `bytes_on_disk`. Links are not followed."""
+    """Returns the most that copies of all files below a folder take, as `bytes_on_disk`. Links are not followed."""
     total, pending = 0, [b""]
     with storing("measure what is to be copied"), FolderStack(os.dup(folder_fd)) as stack:
         while pending:
@@ -99,10 +99,10 @@ def bytes_below(folder_fd: int) -> int:
 
 
 def check_destination(folder_fd: int, needed_bytes: int, from_fd: int | None, hint: str) -> None:
-    """Raises NoSpaceError where copies of so many bytes do not fit into a folder that is not a vault's: it has no reserve.
+    """Raises NoSpaceError where copies of so many bytes do not fit into a folder outside the vault, which has no reserve.
 
-    Where the copies may share blocks with what lies on the same file system (that of `from_fd`), nobody knows what they take:
-    then nothing is said.
+    Where the copies may share blocks with files on the same file system (that of `from_fd`), their size is unknown: then there
+    is no error.
     """
     same = from_fd is not None and os.fstat(folder_fd).st_dev == os.fstat(from_fd).st_dev
     if same and kind_of_file_system(folder_fd).name in _SHARING:
@@ -113,10 +113,10 @@ def check_destination(folder_fd: int, needed_bytes: int, from_fd: int | None, hi
 
 
 class Room:
-    """Keeps the reserve while evidence is written: asked before each write, it says no before the reserve is touched.
+    """Keeps the reserve free while evidence is written: asked before each write, it raises before the reserve is used.
 
-    The manifest and the lists that grow with the evidence are asked for, too. What signatures, records and the index need is not:
-    that is what the reserve is for. The disk is asked again after a part of what was free, for others write too.
+    The manifest and the lists that grow with the evidence are counted, too. Signatures, records and the index are not: the
+    reserve is for them. The free space is read again after a part of it was used, because other processes write as well.
     """
 
     def __init__(self, folder_fd: int, reserve: int = SPACE_RESERVE, entries_reserve: int = ENTRIES_RESERVE) -> None:
@@ -128,7 +128,7 @@ class Room:
         self._entries_left = 0
 
     def take(self, size: int, entries: int = 0) -> None:
-        """Before `size` bytes are written, and before so many files or folders are made for them. Raises NoSpaceError."""
+        """Counts `size` bytes and `entries` files or folders that are about to be written. Raises NoSpaceError."""
         self._left -= size
         self._entries_left -= entries
         if self._left < 0:

@@ -1,8 +1,8 @@
-"""Staging: where one session builds an acquisition. Nothing in it is evidence before it is published.
+"""Builds the acquisition of one session in the staging area. Nothing in it is evidence before it is published.
 
 `incoming/SESSION/acquisition/` becomes `acquisitions/NNNN` by one rename; `incoming/SESSION/contents/` holds large contents
-while they are assembled, and `incoming/SESSION/journal` says what they hold so far. What a session leaves behind is used by
-the next one (`evidencesync.vault.resume.leftovers`).
+while they are assembled, and `incoming/SESSION/journal` lists what they hold so far. The next session continues from what a
+session leaves behind (`evidencesync.vault.resume.leftovers`).
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from evidencesync.vault.space import Room
 from evidencesync.vault.tree import TreeReader, TreeWriter
 
 CHECKPOINT_BYTES: Final = 256 * MIB
-"""What a power cut may cost at most, besides what one checkpoint still has under way."""
+"""Bytes that a power cut may cost at most, besides those of a checkpoint that is running."""
 
 
 class Checkpoints:
-    """Syncs the staging area's file system in a thread of its own, each time so many bytes were stored.
+    """Syncs the staging area's file system in a thread, each time that CHECKPOINT_BYTES were stored.
 
-    One sync at a time: where the disk is slower than the link, the next one begins with the first byte after it. A sync
-    that fails is raised by the next call here, for the system tells of a lost write only once.
+    One sync at a time: where the disk is slower than the link, the next one begins after it. A failed sync is raised by the
+    next call here, because the system reports a lost write only once.
     """
 
     def __init__(self, session_fd: int, before: Callable[[], None]) -> None:
-        """`before` runs in the caller's thread, and hands to the system what is in memory."""
+        """`before` runs in the caller's thread, and passes buffered data to the operating system."""
         self._fd = session_fd
         self._before = before
         self._stored = 0
@@ -54,7 +54,7 @@ class Checkpoints:
         self._running: Future[bool] | None = None
 
     def add_stored(self, size: int) -> None:
-        """So many bytes more were stored. Raises StorageError when an earlier sync has failed."""
+        """Counts stored bytes, and starts a sync when it is due. Raises StorageError when an earlier sync has failed."""
         self._stored += size
         if self._stored < CHECKPOINT_BYTES:
             return
@@ -68,12 +68,12 @@ class Checkpoints:
         self._running = self._pool.submit(sync_file_system, self._fd, "the staging area")
 
     def close(self) -> None:
-        """Waits for a sync that is under way. Raises StorageError when it fails."""
+        """Waits for a running sync. Raises StorageError when it fails."""
         self._wait()
         self._raise_failure()
 
     def discard(self) -> None:
-        """Waits, and lets go: nothing is published, and nobody asks what became of it."""
+        """Waits for a running sync and ignores its result: nothing will be published."""
         self._wait()
 
     def _wait(self) -> None:
@@ -94,11 +94,11 @@ _WRITE_FLAGS: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 def take_over(
     session: TreeReader, leftover: bytes, dir_fd: int, name: str, path: Path, room: Room | None = None
 ) -> StagedContent | None:
-    """Moves a session's file into `contents/` (`dir_fd`) under a new name, and opens it there with all that it holds.
+    """Moves a session's file into `contents/` (`dir_fd`) under a new name, and opens it there with its bytes.
 
-    None where it cannot be had. `leftover` is its path below the session's folder, and is gone name by name, through no link:
-    a journal that somebody has edited leads nowhere else. A file with a second name is never touched: it might be that of a
-    published acquisition.
+    None where that is not possible. `leftover` is its path below the session's folder, and is opened name by name, through no
+    link: an edited journal cannot lead elsewhere. A file with a second name is never used: it might be a file of a published
+    acquisition.
     """
     try:
         folder, leftover_name = session.locate(leftover)
@@ -109,7 +109,7 @@ def take_over(
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
             return None
-        os.fchmod(fd, 0o600)  # one that was complete has become read-only
+        os.fchmod(fd, 0o600)  # a complete file was made read-only
         os.rename(leftover_name, name, src_dir_fd=folder, dst_dir_fd=dir_fd)
         writable = os.open(name, _WRITE_FLAGS, dir_fd=dir_fd)
     except OSError:
@@ -129,23 +129,23 @@ _SESSION: Final = re.compile(r"[0-9a-f]{32}")
 
 
 def is_session_id(name: str) -> bool:
-    """Whether a name can be a session's id, and so that of its folder."""
+    """Whether a name can be a session's id, and so the name of its folder."""
     return _SESSION.fullmatch(name) is not None
 
 
 def content_name(number: int) -> str:
-    """The name in `contents/` of a session's content of that number."""
+    """Returns the name in `contents/` of the session's content with that number."""
     return f"{number:08x}"
 
 
 def check_session_id(session: str) -> None:
-    """Raises UsageError for what cannot be a session's id."""
+    """Raises UsageError for a text that cannot be a session's id."""
     if not is_session_id(session):
         raise UsageError(f"not a session id: {safe_text(session, 80)}")
 
 
 def opened_sessions(item: ItemLayout) -> Iterator[tuple[str, int]]:
-    """The staging areas of an item, each with a descriptor that is valid until the next one."""
+    """Yields the staging areas of an item, each with a descriptor that is valid until the next one."""
     with opened_folder(item.root) as root, opened_folder(INCOMING, root) as incoming:
         with storing("list staging areas"):
             names = [name for name in os.listdir(incoming) if is_session_id(name)]
@@ -153,7 +153,7 @@ def opened_sessions(item: ItemLayout) -> Iterator[tuple[str, int]]:
             try:
                 folder = os.open(name, FOLDER_FLAGS, dir_fd=incoming)
             except OSError:
-                continue  # it has just been removed, or is no folder
+                continue  # removed just now, or not a folder
             try:
                 yield name, folder
             finally:
@@ -163,7 +163,7 @@ def opened_sessions(item: ItemLayout) -> Iterator[tuple[str, int]]:
 class Staging:
     """One session's staging area, open for writing. Needs the item's lock for as long as it lives. Not thread-safe.
 
-    Use it as: `tree`, `new_content`, `append_manifest`, `append_recipe`, `add_to_sums` while evidence arrives; `finish`;
+    Usage: `tree`, `new_content`, `append_manifest`, `append_recipe`, `add_to_sums` while evidence arrives; `finish`;
     `sync`; read back; `publish`. Every method raises NoSpaceError or StorageError when the disk refuses.
     """
 
@@ -191,7 +191,7 @@ class Staging:
 
     @classmethod
     def create(cls, item: VaultItem, session: str) -> Staging:
-        """Makes the staging area of a session. What is there under the same name is kept under another."""
+        """Makes the staging area of a session. An existing one with the same name is renamed."""
         item.require_lock()
         check_session_id(session)
         with (
@@ -210,9 +210,9 @@ class Staging:
             raise
 
     def keep_reserve(self) -> None:
-        """From now on evidence, and what grows with it, is written only while the disk's reserve is left.
+        """From now on, evidence and the documents that grow with it are written only while the disk's reserve is free.
 
-        The last lines of documents, signatures and records may use it.
+        The last lines of documents, signatures and records may use the reserve.
         """
         self._set_room(Room(self.session_fd))
 
@@ -223,11 +223,11 @@ class Staging:
 
     @property
     def not_in_sums(self) -> NotInSums:
-        """How many files one of the sums lists cannot carry."""
+        """The number of files that one of the sums lists cannot express."""
         return self.sums.not_in_sums
 
     def new_content(self, number: int) -> StagedContent:
-        """A new, empty file for the session's content of that number, to be given to `adopt` in the end.
+        """Makes an empty file for the session's content with that number; it is given to `adopt` in the end.
 
         The caller closes it.
         """
@@ -235,32 +235,32 @@ class Staging:
         return StagedContent(self.contents_fd, name, self._content_path(name), room=self.tree.room)
 
     def take_over(self, session: str, files: TreeReader, leftover: bytes, number: int) -> StagedContent | None:
-        """Makes a file that an earlier session staged the content of that number, with all that it holds.
+        """Makes a file that an earlier session staged the content with that number, with all its bytes.
 
-        `files` are that session's, and `leftover` is the path among them. None where it cannot be had: it is gone, or has
-        another name besides.
+        `files` are that session's, and `leftover` is the path among them. None where that is not possible: the file is gone, or has
+        a second name.
         """
         name = content_name(number)
-        self.journal.add_taken(number, session, leftover)  # first: should this session end, the next one finds the file
+        self.journal.add_taken(number, session, leftover)  # before the move: the next session finds the file by the journal
         self.journal.sync()
         return take_over(files, leftover, self.contents_fd, name, self._content_path(name), self.tree.room)
 
     def adopt(self, path: bytes, content: StagedContent, mtime_ns: int | None) -> None:
         """Moves a finished content to its place in `data/`, and closes it."""
-        self.journal.add_placed(int(content.name, 16), path)  # first, for the same reason
+        self.journal.add_placed(int(content.name, 16), path)  # before the move, for the same reason
         if content.size >= CHECKPOINT_BYTES // 4:
-            # Or a power cut could keep the new name alone, and all that was on the disk of a large content would not be found.
+            # Synced before the rename: else a power cut may keep the rename only.
             self.journal.sync()
         self.tree.adopt(path, content, mtime_ns)
 
     def count_stored(self, size: int) -> None:
-        """So many bytes more were written. From time to time all that is staged is put on the disk, in the background."""
+        """Counts bytes that were written. From time to time everything staged is synced, in the background."""
         self._checkpoints.add_stored(size)
 
     def append_manifest(self, lines: Buffer) -> None:
         """Adds manifest lines, as the exact bytes that are signed in the end."""
         self.manifest.append(lines)
-        self.manifest.flush()  # a page at a time: by its lines a later session finds what was stored, also after a kill
+        self.manifest.flush()  # after each page: a later session finds by its lines what was stored, also after a kill
 
     def append_recipe(self, recipe: Recipe) -> None:
         """Adds the recipe of a content that the item did not have before."""
@@ -272,7 +272,7 @@ class Staging:
         self.sums.add(lines)
 
     def finish(self) -> None:
-        """Ends the tree and the streamed documents. Their digests are fixed afterwards."""
+        """Ends the tree and the streamed documents. Their digests are final afterwards."""
         self._set_room(None)
         self.tree.finish()
         self.manifest.finish()
@@ -281,9 +281,9 @@ class Staging:
         self._finished = True
 
     def sync(self) -> None:
-        """Makes all that was written durable. Raises StorageError when any of it could not be written out.
+        """Makes everything that was written durable. Raises StorageError when any of it could not be written.
 
-        One syncfs; where the platform has none, an fsync of each file and folder, which takes much longer.
+        One syncfs; on platforms without it, an fsync of each file and folder, which takes much longer.
         """
         self.require_finished()
         self._checkpoints.close()
@@ -296,7 +296,7 @@ class Staging:
             verify_on_disk(self.acquisition_fd, document)
 
     def open_data(self) -> int:
-        """A descriptor of `data/`, for `read_back`; the caller closes it."""
+        """Opens a descriptor of `data/`, for `read_back`; the caller closes it."""
         with storing("open the staged data"):
             return os.open(DATA, FOLDER_FLAGS, dir_fd=self.acquisition_fd)
 
@@ -306,8 +306,8 @@ class Staging:
             raise InternalError("a staging area was to be published before it was finished")
 
     def close(self) -> None:
-        """Closes all descriptors and leaves everything as it is. Safe to call again."""
-        with contextlib.ExitStack() as stack:  # each of them, whatever the one before said
+        """Closes all descriptors and leaves all files as they are. Safe to call again."""
+        with contextlib.ExitStack() as stack:  # all are closed, whichever raises
             for fd in (self.session_fd, self.acquisition_fd, self.contents_fd):
                 if fd >= 0:
                     stack.callback(close_quietly, fd)
@@ -318,7 +318,7 @@ class Staging:
             self._checkpoints.discard()
 
     def discard(self) -> None:
-        """Closes, and removes all that was staged."""
+        """Closes, and removes everything that was staged."""
         self.close()
         with opened_folder(self.item.layout.incoming) as incoming:
             remove_tree(incoming, self.session)
@@ -327,7 +327,7 @@ class Staging:
         return self.item.layout.incoming / self.session / CONTENTS / name
 
     def _before_checkpoint(self) -> None:
-        """What is in memory of the documents goes to the system: a later session finds contents by the manifest's lines."""
+        """Passes buffered lines of documents to the system: a later session finds contents by the manifest's lines."""
         self.manifest.flush()
         self.recipes.flush()
 

@@ -1,7 +1,7 @@
-"""Timestamps of published acquisitions: what an authority is asked about, and its answers beside the manifest's signature.
+"""Attaches timestamps to published acquisitions: stores an authority's answer beside the manifest's signature and records it.
 
-An answer is stored once, and never over another. It is in place when the record that names it is; a crash in between leaves
-an answer without a record, which the same command run again completes.
+An answer is stored once, and never replaced. It is in place before the record that names it; a crash in between leaves an answer
+without a record, and running the same command again completes it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from evidencesync.errors import ChainError, ChainGrewError, LockedError, Missing
 from evidencesync.evidence.utc_time import format_utc_time
 from evidencesync.files.disk import load_file, opened_folder, sync_folder
 from evidencesync.limits import MAX_SIGNATURE, MAX_TIMESTAMP
-from evidencesync.vault.claims import place_new_file
 from evidencesync.vault.heads import state_head
 from evidencesync.vault.item import ItemState, VaultItem, lock_item
 from evidencesync.vault.layout import MANIFEST_SIGNATURE, TIMESTAMP, TIMESTAMP_REQUEST
 from evidencesync.vault.ledger import Ledger, StoredRecord, iter_records, recorded, sign_record
 from evidencesync.vault.publish import complete_unfinished
+from evidencesync.vault.reservations import place_new_file
 from evidencesync.vault.vault import Vault
 
 _MOST_TRIES: Final = 20
@@ -39,13 +39,13 @@ class Who:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an authority said, as exact bytes: its response, and the request that it answers where that is at hand."""
+    """An authority's answer, as exact bytes: its response, and the request that it answers, if available."""
 
     response: bytes
     request: bytes | None = None
 
     def check(self, stamped: bytes, roots: Roots | None) -> Token:
-        """The token, which fits these bytes, the request, and (where they are given) the roots. Raises TimestampError."""
+        """Returns the token after checking these bytes, the request, and the roots (where given). Raises TimestampError."""
         token = Token.decode(self.response)
         token.check_stamped(stamped)
         if self.request is not None:
@@ -64,11 +64,11 @@ class Attached:
 
 
 def _nothing() -> None:
-    """No objection."""
+    """Checks nothing."""
 
 
 def load_stamped(item: VaultItem, number: int) -> bytes:
-    """The bytes that a timestamp is over: the manifest's signature. Raises MissingOrExtraError."""
+    """Reads the bytes that a timestamp is over: the manifest's signature. Raises MissingOrExtraError."""
     with opened_folder(item.layout.acquisition(number)) as folder:
         data = load_file(folder, MANIFEST_SIGNATURE, MAX_SIGNATURE)
     if data is None:
@@ -77,7 +77,7 @@ def load_stamped(item: VaultItem, number: int) -> bytes:
 
 
 def load_answer(item: VaultItem, number: int) -> Answer | None:
-    """What lies beside the manifest's signature; None where there is no response. Nothing of it is checked."""
+    """Reads the answer beside the manifest's signature, without checks; None where there is no response."""
     with opened_folder(item.layout.acquisition(number)) as folder:
         response = load_file(folder, TIMESTAMP, MAX_TIMESTAMP)
         request = load_file(folder, TIMESTAMP_REQUEST, MAX_TIMESTAMP)
@@ -85,7 +85,7 @@ def load_answer(item: VaultItem, number: int) -> Answer | None:
 
 
 def find_record(item: VaultItem, number: int) -> StoredRecord | None:
-    """The last `timestamped` record of an acquisition."""
+    """Returns the last `timestamped` record of an acquisition."""
     return _last_record(item.ledger, number)
 
 
@@ -102,12 +102,12 @@ def attach(
 ) -> Attached:
     """Checks an authority's answer, stores it durably, and appends the signed record that names it.
 
-    `before_writing` is called under the item's lock, and may object to the chains as they are.
+    `before_writing` is called under the item's lock, and may raise an error about the chains.
 
-    1. The answer fits the manifest's signature.  2. Whoever signs the record is trusted for records now.  3. Under the item's
-    lock: the chain holds together, and there is no other answer yet.  4. Both files appear, whole, and are durable.  5. The
-    record is appended.  6. The vault states the item's new head, and so since when the record has been there. Done again with the
-    same answer, what is missing of 4 to 6 is made up for.
+    1. The answer fits the manifest's signature.  2. The record's signer is trusted for records now.  3. Under the item's lock:
+    the chain is consistent, and there is no other answer yet.  4. Both files appear, whole, and are durable.  5. The record is
+    appended.  6. The vault states the item's new head, and so the time by which the record was there. A second call with the same
+    answer completes what is missing of 4 to 6.
     Raises TimestampError, UntrustedSignerError, ChainError, LockedError, StorageError, NoSpaceError.
     """
     token = answer.check(load_stamped(item, number), roots)  # 1
@@ -129,7 +129,7 @@ def attach(
             try:
                 item.ledger.append(*sign_record(record, who.signer))  # 5
             except ChainGrewError:
-                continue  # a record that was begun before has been completed; it may be the very one
+                continue  # another writer's record was completed first; it may be this one
             with recorded(record.sequence):
                 state_head(vault, item.name, item.ledger.head(), at_ns=at_ns)  # 6
                 stored = _known(item, number, details)
@@ -140,7 +140,7 @@ def attach(
 
 
 def _known(item: VaultItem, number: int, details: dict[str, str]) -> StoredRecord | None:
-    """The record of this very timestamp, where it has one already. Raises TimestampError where it is that of another."""
+    """Returns the record of this timestamp, if it has one already. Raises TimestampError where there is another timestamp."""
     known = _last_record(item.ledger, number)
     if known is not None and known.record.details != details:
         raise TimestampError(f"acquisition {number} has a timestamp already, and nothing is ever replaced")
@@ -169,7 +169,7 @@ def _timestamped(
 def _store(item: VaultItem, number: int, answer: Answer) -> None:
     """Puts the files in place: the request first, so that a response is never without it. Raises TimestampError.
 
-    They are written in the custody folder, where an interrupted change is known by its name and tidied up.
+    They are written in the custody folder first, where leftovers are recognised by their names and removed.
     """
     with opened_folder(item.layout.acquisition(number)) as folder, opened_folder(item.layout.custody) as custody:
         wanted = {TIMESTAMP_REQUEST: answer.request, TIMESTAMP: answer.response}
@@ -195,7 +195,7 @@ def _last_record(ledger: Ledger, number: int) -> StoredRecord | None:
 
 
 def _manifest_sha256(ledger: Ledger, number: int) -> str:
-    """What the chain says of the acquisition's manifest. Raises ChainError."""
+    """Returns the digest of the acquisition's manifest that the chain states. Raises ChainError."""
     for stored in iter_records(ledger):
         record = stored.record
         if record.type == "received" and record.acquisition == number and record.manifest_sha256 is not None:

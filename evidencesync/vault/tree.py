@@ -1,4 +1,4 @@
-"""Makes the `data/` of an acquisition, and finds its files again. Only regular files and folders, and no link followed."""
+"""Makes the `data/` of an acquisition, and opens its files. Only regular files and folders; no link is followed."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from evidencesync.vault.space import Room, bytes_on_disk
 CopyMethod = Literal["reflinked", "copied"]
 _Result = TypeVar("_Result")
 
-_OF_AN_INODE: Final = 4096  # what a small file takes besides its bytes, and what a folder takes, more or less
-# For a moment that it cannot hold, and for all moments (FUSE, network file systems that set none).
+_OF_AN_INODE: Final = 4096  # about what a folder takes, and a small file besides its bytes
+# For a time that the file system cannot store, or where it can set none (FUSE, network file systems).
 _NO_TIME: Final = frozenset({errno.EINVAL, errno.ERANGE, errno.EOVERFLOW, errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP})
 _NOT_LINKABLE: Final = frozenset({errno.EPERM, errno.EMLINK, errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS})
 _NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
 class TreeReader:
-    """Opens files of an existing `data/` by their evidence paths. Not thread-safe: one for each thread."""
+    """Opens files of an existing `data/` by their evidence paths. Not thread-safe: use one for each thread."""
 
     def __init__(self, data_fd: int, *, untouched: bool = False) -> None:
-        """Takes over the descriptor. `untouched`: reading is to leave access times alone, where the system allows that."""
+        """Takes over the descriptor. `untouched`: reads leave access times alone, where the system allows that."""
         self._stack = FolderStack(data_fd)
         self._flags = READ_FLAGS | (getattr(os, "O_NOATIME", 0) if untouched else 0)
 
     def locate(self, path: bytes) -> tuple[int, bytes]:
-        """The descriptor of the folder a path lies in (valid until the next call) and its name there.
+        """Returns the descriptor of the folder of a path (valid until the next call) and its name there.
 
         Raises OSError when a folder is missing or is not one, PathEscapeError for names that are not plain.
         """
@@ -43,9 +43,9 @@ class TreeReader:
         return self._stack.enter(folder), name
 
     def open_file(self, path: bytes) -> tuple[int, os.stat_result]:
-        """A regular file, opened for reading; the caller closes the descriptor.
+        """Opens a regular file for reading; the caller closes the descriptor.
 
-        Raises MissingOrExtraError when it is not there or is anything but a regular file.
+        Raises MissingOrExtraError when it is missing or is not a regular file.
         """
         try:
             folder, name = self.locate(path)
@@ -74,11 +74,11 @@ class TreeReader:
         except PermissionError as error:
             if error.errno != errno.EPERM or self._flags == READ_FLAGS:
                 raise
-        return os.open(name, READ_FLAGS, dir_fd=folder)  # O_NOATIME is the owner's and root's privilege
+        return os.open(name, READ_FLAGS, dir_fd=folder)  # only the owner and root may use O_NOATIME
 
 
 class _TimedStack(FolderStack):
-    """Gives each folder its modification time when it is left, for making files in it changes that time."""
+    """Sets each folder's modification time when it is left, because making files in it changes that time."""
 
     def __init__(self, root_fd: int) -> None:
         super().__init__(root_fd)
@@ -102,16 +102,16 @@ class TreeWriter:
     def __init__(self, data_fd: int) -> None:
         """Takes over the descriptor of the empty `data/`."""
         self._stack = _TimedStack(data_fd)
-        # The process's umask shows in the folder that was just made; where it takes something away, each mode is set.
+        # The mode of the folder that was just made shows the umask; where it removes bits, each mode is set explicitly.
         self._set_modes = os.fstat(data_fd).st_mode & FOLDER_MODE != FOLDER_MODE
         self._root_time: int | None = None
         self.room: Room | None = None
-        """Asked before the bytes of a file are written; None: whatever fits."""
+        """Asked before the bytes of a file are written; None: no reserve is kept."""
         if self._set_modes:
             os.fchmod(data_fd, FOLDER_MODE)
 
     def make_directory(self, path: bytes, mtime_ns: int | None) -> None:
-        """Makes a folder, or (for `b""`) only notes the time of the one that is there."""
+        """Makes a folder, or (for `b""`) only stores the time of the root folder."""
         if not path:
             self._root_time = mtime_ns
             return
@@ -130,7 +130,7 @@ class TreeWriter:
             self._stack.times[-1] = mtime_ns
 
     def create_file(self, path: bytes, data: bytes | memoryview, mtime_ns: int | None) -> None:
-        """Makes a file of bytes that are in memory."""
+        """Makes a file from bytes in memory."""
         parent, name = split_path(path)
         stack = self._stack
         if self.room is not None:
@@ -172,9 +172,9 @@ class TreeWriter:
     ) -> bool:
         """Makes a hard link to a published file of the same item; False when it must be copied instead.
 
-        That is when the published file has another size or time or is gone, or the file system makes no more links. The
-        bytes are not looked at: that they are those of the digest is for the caller (and the read-back) to check. `found`
-        is the published file's status for whoever has just read it.
+        That is when the published file has another size or time or is gone, or the file system makes no more links. Its bytes
+        are not checked here: the caller (and the read-back) compares them with the digest. `found` is the published file's
+        status, if the caller has just read it.
         """
         parent, name = split_path(path)
         try:
@@ -185,7 +185,7 @@ class TreeWriter:
                 return False
             if mtime_ns is not None and found.st_mtime_ns != mtime_ns:
                 return False
-        except OSError:  # a basis that cannot be reached is no basis; what is wrong with it is for `verify` to say
+        except OSError:  # an unusable basis is not used; `verify` reports what is wrong with it
             return False
         try:
             folder = self._folder(parent)
@@ -222,7 +222,7 @@ class TreeWriter:
         self.close()
 
     def close(self) -> None:
-        """Lets go of all descriptors, without setting times."""
+        """Closes all descriptors, without setting times."""
         self._stack.close()
 
     def _folder(self, parent: bytes) -> int:
@@ -252,7 +252,7 @@ class TreeWriter:
 
 
 def set_time(fd: int, mtime_ns: int | None) -> None:
-    """Sets a modification time as far as the file system can hold it: nothing is ever judged by these times."""
+    """Sets a modification time as far as the file system can hold it: no check ever relies on these times."""
     if mtime_ns is None:
         return
     try:
@@ -265,7 +265,7 @@ def set_time(fd: int, mtime_ns: int | None) -> None:
 
 
 def _require_free(folder: int, name: bytes) -> None:
-    """Refuses a name that is taken: rename(2) would silently replace what is there."""
+    """Refuses a name that is taken: rename(2) would silently replace the file."""
     try:
         os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:

@@ -1,19 +1,18 @@
-"""Who may sign: the vault's trusted signers and revoked keys, and their changes, each a signed record of the vault.
+"""Reads and changes the vault's trusted signers and revoked keys; each change is a signed record of the vault.
 
-A record names the SHA-256 of both files as they are after the change, and is the commit: the new files are written beside
-the old ones first and take their places afterwards. So a file that was edited by hand, or put back, is noticed by whoever
-reads it, and a crash at any moment leaves either the old state or the new one.
+A record states the SHA-256 of both lists after the change, and commits the change. So a list that was edited by hand, or
+replaced by an old one, is noticed by every reader, and a crash at any time leaves either the old state or the new one.
 
 A new list is written beside the old one as a *draft*, `.new-NAME-RANDOM`, and takes its place when the record that states it is
-in the chain. Each draft moves by one rename, which happens once: who finds it gone knows that another one has moved it.
+in the chain. A draft moves by one rename, which succeeds once: where it is missing, another process has moved it.
 
-1. Whoever changes a list first settles the last change: what the last record states is in its place, and no draft of the same
-bytes is left. Only then can the next record follow.
-2. Whoever wrote a draft moves that one alone. So the list of an older record
-never comes after that of a later one, however slow its writer was.
+1. A process that changes a list first completes the last change: the lists that the last record states are in their places, and
+no draft with the same bytes is left. Only then can the next record follow.
+2. A process that wrote a draft moves only that one. So the list of an older record never replaces that of a later one, however
+slow its writer is.
 
-Drafts of a change that was cut short before its record stay until the next change, and for an hour at least: without locks
-nobody knows whether their writer is still at work.
+Drafts of a change that was interrupted before its record stay until the next change, and for an hour at least: without locks
+it is unknown whether their writer is still at work.
 """
 
 from __future__ import annotations
@@ -71,12 +70,12 @@ from evidencesync.vault.settings import VaultSettings
 from evidencesync.vault.writer import Machine, locked_for_writing, name_writer
 
 _MODE: Final = 0o644
-_PATIENCE_SECONDS: Final = 3600  # by the file system's own clock
+_PATIENCE_SECONDS: Final = 3600  # by the file system's clock, so that two machines agree
 _FILES: Final = (TRUSTED_SIGNERS, REVOKED_KEYS)
 
 
 def load_stated(root_fd: int, name: str, sha256: str | None, before: str | None) -> bytes:
-    """A list's bytes as the last record states them: in its place, or in a draft beside the one `before` it."""
+    """Returns a list's bytes as the last record states them: in its place, or in a draft beside the one `before` it."""
     drafts = [load_own_file(root_fd, draft, MAX_TRUST_FILE) for draft in _drafts_of(root_fd, name)]
     there = load_file(root_fd, name, MAX_TRUST_FILE)
     beside = next((data for data in drafts if data is not None and sha256_of(data).hex() == sha256), None)
@@ -92,7 +91,7 @@ def load_stated(root_fd: int, name: str, sha256: str | None, before: str | None)
 
 
 def complete_change(root_fd: int, files: Mapping[str, bytes]) -> None:
-    """Ends the last change: lists that its record states are in their places, and no draft of the same bytes is left."""
+    """Completes the last change: moves the lists that its record states into place, and removes equal drafts."""
     for name, data in files.items():
         for draft in _drafts_of(root_fd, name):
             if load_own_file(root_fd, draft, MAX_TRUST_FILE) != data:
@@ -105,14 +104,14 @@ def complete_change(root_fd: int, files: Mapping[str, bytes]) -> None:
 
 
 def write_drafts(root_fd: int, files: Mapping[str, bytes], changed: Mapping[str, bytes]) -> dict[str, str]:
-    """Writes drafts of the lists that change, durably, and gives their names; old ones that no record states are removed."""
+    """Writes drafts of the lists that change, durably, and returns their names; old drafts that no record states are removed."""
     made: dict[str, str] = {}
     try:
         for name in _FILES:
             if changed[name] == files[name]:
                 continue
             draft = temporary_name(f"{name}-")
-            made[name] = draft  # first: a file that could be made and not filled is one, too
+            made[name] = draft  # before it is made, so that an incomplete file is removed as well
             store_new_file(root_fd, draft, changed[name], mode=_MODE)
             _remove_old(root_fd, name, draft)
         sync_folder(root_fd, "the vault's folder")
@@ -123,7 +122,7 @@ def write_drafts(root_fd: int, files: Mapping[str, bytes], changed: Mapping[str,
 
 
 def discard_drafts(root_fd: int, drafts: dict[str, str]) -> None:
-    """Removes drafts of ours that no record states."""
+    """Removes drafts of this process that no record states."""
     with storing("tidy the vault's folder"):
         for draft in drafts.values():
             remove_if_there(root_fd, draft)
@@ -131,7 +130,7 @@ def discard_drafts(root_fd: int, drafts: dict[str, str]) -> None:
 
 
 def move_drafts(root_fd: int, drafts: Mapping[str, str]) -> None:
-    """Moves drafts into their places, now that a record states them. Somebody else may have done it."""
+    """Moves drafts into their places, after a record states them. Another process may have done it already."""
     for name, draft in drafts.items():
         with storing(f"write {name}"):
             _move(root_fd, draft, name)
@@ -142,7 +141,7 @@ def _move(root_fd: int, draft: str, name: str) -> None:
     try:
         os.rename(draft, name, src_dir_fd=root_fd, dst_dir_fd=root_fd)
     except FileNotFoundError:
-        return  # moved already, by somebody who settled the change
+        return  # moved already, by a process that completed the change
 
 
 def _drafts_of(root_fd: int, name: str) -> list[str]:
@@ -165,39 +164,39 @@ VAULT_PRINCIPAL: Final = "vault"
 VAULT_NAMESPACES: Final = (RECEIPT_NAMESPACE, CUSTODY_NAMESPACE)
 EXAMINER_NAMESPACES: Final = (SESSION_NAMESPACE, MANIFEST_NAMESPACE, CUSTODY_NAMESPACE)
 _DIGESTS: Final = {TRUSTED_SIGNERS: "trusted_signers_sha256", REVOKED_KEYS: "revoked_keys_sha256"}
-_ATTEMPTS: Final = 5  # to read both files in one state, while somebody may be changing them
+_ATTEMPTS: Final = 5  # to read both lists in one state, while they may be changing
 
 
 @dataclass(frozen=True, slots=True)
 class TrustFiles:
-    """The exact bytes of both files."""
+    """The exact bytes of both lists."""
 
     trusted_signers: bytes
     revoked_keys: bytes
 
     def by_name(self) -> dict[str, bytes]:
-        """File names and bytes."""
+        """Returns the bytes by file name."""
         return {TRUSTED_SIGNERS: self.trusted_signers, REVOKED_KEYS: self.revoked_keys}
 
     def digests(self) -> dict[str, str]:
-        """What a record says about them."""
+        """Returns the details that a record states about them."""
         return {_DIGESTS[name]: sha256_of(data).hex() for name, data in self.by_name().items()}
 
     def parse(self) -> TrustLists:
-        """What they mean. Raises TrustFileError."""
+        """Parses both lists. Raises TrustFileError."""
         return TrustLists(TrustedSigners.parse(self.trusted_signers), RevokedKeys.parse(self.revoked_keys))
 
 
 @dataclass(frozen=True, slots=True)
 class KnownSigner:
-    """One trusted signer, for people."""
+    """One trusted signer, for display."""
 
     signer: TrustedSigner
     revoked: bool
 
 
 def first_trust_files(vault_key: PublicKey, examiners: list[tuple[PublicKey, str]]) -> TrustFiles:
-    """The files of a new vault: its own key first, then its examiners; nobody revoked."""
+    """Returns the lists of a new vault: its own key first, then its examiners; no key is revoked."""
     files = TrustFiles((signer_line(VAULT_PRINCIPAL, vault_key, VAULT_NAMESPACES) + "\n").encode(), b"")
     for key, principal in examiners:
         files = _with_signer(files, key, principal, None)
@@ -205,12 +204,12 @@ def first_trust_files(vault_key: PublicKey, examiners: list[tuple[PublicKey, str
 
 
 def vault_record(settings: VaultSettings, ledger: Ledger, kind: RecordType, details: dict[str, str], at_ns: int) -> CustodyRecord:
-    """The next record of the vault's own chain, to be signed with the vault's key."""
+    """Returns the next record of the vault's own chain, to be signed with the vault's key."""
     return record_upon(settings, ledger.head(), kind, details, at_ns)
 
 
 def record_upon(settings: VaultSettings, head: ChainHead, kind: RecordType, details: dict[str, str], at_ns: int) -> CustodyRecord:
-    """The record of the vault's own chain that follows `head`, to be signed with the vault's key."""
+    """Returns the record of the vault's own chain that follows `head`, to be signed with the vault's key."""
     return CustodyRecord(
         format="evidencesync-custody/1",
         vault_id=settings.id,
@@ -226,7 +225,7 @@ def record_upon(settings: VaultSettings, head: ChainHead, kind: RecordType, deta
 
 
 class TrustStore:
-    """Reads and changes who a vault trusts. Reading needs no lock and writes nothing."""
+    """Reads and changes the signers that a vault trusts. Reading needs no lock and writes nothing."""
 
     def __init__(self, layout: VaultLayout, settings: VaultSettings, load_signer: Callable[[], SigningKey]) -> None:
         self._layout = layout
@@ -235,14 +234,14 @@ class TrustStore:
         self._ledger = Ledger(layout.custody, lambda new: is_signed_by_vault(new, settings.id, settings.key))
 
     def load(self) -> TrustLists:
-        """Who is trusted. Raises TrustChangedError where a file is not the one that the vault's last record states.
+        """Returns the trusted signers. Raises TrustChangedError where a list is not the one that the vault's last record states.
 
-        Raises MissingOrExtraError where it is not there, ChainError where no record states it.
+        Raises MissingOrExtraError where it is missing, ChainError where no record states it.
         """
         return self._load_files().parse()
 
     def signers(self) -> list[KnownSigner]:
-        """All trusted signers in the order of the file, the vault's own key first."""
+        """Lists all trusted signers in the order of the file, the vault's own key first."""
         trust = self.load()
         return [KnownSigner(signer, trust.revoked.refuses(signer.key)) for signer in trust.signers.signers]
 
@@ -257,12 +256,12 @@ class TrustStore:
         self._change(lambda files: _with_signer(files, key, principal, now), details, now)
 
     def check_retirable(self, key: PublicKey) -> None:
-        """Raises what `retire` would refuse with, and changes nothing."""
+        """Raises the error that `retire` would raise, and changes nothing."""
         self._require_foreign(key)
         _with_retired(self._load_files(), key, _now(None))
 
     def retire(self, key: PublicKey, *, at_ns: int | None = None) -> None:
-        """Trusts a key until now and no longer: what it signed before stays good.
+        """Trusts a key until now and no longer: what it signed before stays valid.
 
         Raises NotThereError for a key that is not trusted now, UsageError for one that was revoked.
         """
@@ -272,7 +271,7 @@ class TrustStore:
         self._change(lambda files: _with_retired(files, key, now), details, now)
 
     def revoke(self, key: PublicKey, reason: str = "", *, at_ns: int | None = None) -> None:
-        """Trusts nothing that a key has ever signed: for a key that is in wrong hands. Raises UsageError."""
+        """Accepts nothing that a key has ever signed: for a key that was stolen. Raises UsageError."""
         now = _now(at_ns)
         self._require_foreign(key)
         details = {"action": "revoked", "key": key.fingerprint, "public_key": key.line()}
@@ -281,9 +280,9 @@ class TrustStore:
         self._change(lambda files: _with_revoked(files, key), details, now)
 
     def take_writing(self, machine: Machine, *, at_ns: int | None = None) -> None:
-        """Makes a machine the one that writes to the vault, and records it. Who is trusted stays as it is.
+        """Makes a machine the only writer of the vault, and records it. The trusted signers stay as they are.
 
-        vault.toml comes first: the record can only be added by the machine that writes.
+        vault.toml is written first: only the writing machine can add the record.
         """
         now = _now(at_ns)
         name_writer(self._layout, machine, now)
@@ -291,7 +290,7 @@ class TrustStore:
         self._change(lambda files: files, details, now)
 
     def find(self, who: str) -> list[TrustedSigner]:
-        """The lines of a principal or of a key's fingerprint, for a command line. Raises NotThereError when there is none."""
+        """Returns the lines of a principal, or of a key by its fingerprint. Raises NotThereError when there is none."""
         found = [
             known.signer for known in self.signers() if who in known.signer.principals or who == known.signer.key.fingerprint
         ]
@@ -313,8 +312,8 @@ class TrustStore:
 
             def sign(head: ChainHead) -> tuple[bytes, bytes]:
                 signed.clear()
-                discard_drafts(root, drafts)  # of an attempt that came too late
-                files = self._load_files().by_name()  # after the head was read: a change that comes now makes this one too late
+                discard_drafts(root, drafts)  # of an attempt whose record came too late
+                files = self._load_files().by_name()  # read after the head: a change in between makes this record fail
                 complete_change(root, files)
                 changed = edit(TrustFiles(files[TRUSTED_SIGNERS], files[REVOKED_KEYS]))
                 changed.parse()
@@ -326,7 +325,7 @@ class TrustStore:
             try:
                 added = self._ledger.append_upon_head(sign)
             except EvidenceSyncError as error:
-                # A record that was begun states them, and is completed by whoever comes next.
+                # A record that was begun states these drafts, and the next writer completes it: then they must stay.
                 late = isinstance(error, ChainGrewError)
                 if late or not (signed and self._ledger.may_be_completed(*signed[-1])):
                     with contextlib.suppress(EvidenceSyncError):
@@ -336,7 +335,7 @@ class TrustStore:
                 move_drafts(root, drafts)
 
     def _load_files(self) -> TrustFiles:
-        """Both files as the last record states them. A change may come between reading one and the other: then again."""
+        """Reads both lists as the last record states them; again where a change came between the two reads."""
         for _ in range(_ATTEMPTS - 1):
             with contextlib.suppress(ChainError, MissingOrExtraError, TrustChangedError):
                 return self._load_files_once()
@@ -349,7 +348,7 @@ class TrustStore:
         return TrustFiles(found[TRUSTED_SIGNERS], found[REVOKED_KEYS])
 
     def _stated_digests(self) -> tuple[dict[str, str], dict[str, str]]:
-        """What the last record about trust states, and what the one before it does (nothing, where it is the only one)."""
+        """Returns what the last record about trust states, and what the record before it does (empty, if none)."""
         files = [file for file in self._ledger.files() if file.kind in ("made", "trust-changed")]
         if not files:
             raise ChainError("the vault's custody chain has no record of who is trusted")

@@ -1,4 +1,4 @@
-"""Vault: the folder that keeps evidence for many cases, opened."""
+"""Opens a vault: the folder that keeps evidence for many cases."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from evidencesync.evidence.identity import ItemName
 from evidencesync.files.disk import FOLDER_FLAGS, load_file, opened_folder, storage_error
 from evidencesync.limits import MAX_VAULT_TOML
 from evidencesync.vault.catalog import SEE_LIST, case_folders, make_item_folders, require_item_folders, stored_names
-from evidencesync.vault.claims import NewRecord
 from evidencesync.vault.index.index import Index
 from evidencesync.vault.item import VaultItem
 from evidencesync.vault.keys import VaultSigner, load_vault_key
 from evidencesync.vault.layout import SETTINGS, VaultLayout
 from evidencesync.vault.ledger import Ledger, RecordFile
 from evidencesync.vault.record_signers import is_signed_by_vault, is_signed_for_item
+from evidencesync.vault.reservations import NewRecord
 from evidencesync.vault.settings import VaultSettings, parse_settings
 from evidencesync.vault.trust import TrustStore
 from evidencesync.vault.writer import require_writer
 
 
 class Vault:
-    """An open vault. Holds no lock and no descriptor; the key is loaded when it is first needed."""
+    """An open vault. Has no lock and no descriptor; its key is loaded at the first use."""
 
     def __init__(self, layout: VaultLayout, settings: VaultSettings) -> None:
         self.layout = layout
@@ -44,7 +44,7 @@ class Vault:
 
     @classmethod
     def open(cls, path: Path) -> Vault:
-        """Opens a vault. Raises VaultNotFoundError for what is not one, and what `parse_settings` does."""
+        """Opens a vault. Raises VaultNotFoundError for a folder that is not one, and what `parse_settings` raises."""
         shown = safe_text(str(path), 200)
         root = Path(os.path.realpath(path))
         try:
@@ -71,7 +71,7 @@ class Vault:
 
     @property
     def low_s(self) -> bool:
-        """Whether signatures are taken in their one form only: vaults of before do not say so. Raises ChainError."""
+        """Whether only signatures in low-s form are accepted; older vaults do not state it. Raises ChainError."""
         if self._low_s is None:
             made = self.ledger.load(RecordFile(1, "made"))
             key = verify_signature(made.signature, CUSTODY_NAMESPACE, sha512_of(made.data))
@@ -81,13 +81,13 @@ class Vault:
         return self._low_s
 
     def load_trust(self) -> TrustLists:
-        """Who may sign now. Raises TrustChangedError when the files were changed without a record."""
+        """Returns the signers that are trusted now. Raises TrustChangedError when the lists were changed without a record."""
         return self.trust.load()
 
     def item(self, name: ItemName, *, create: bool = False) -> VaultItem:
-        """An item by its exact case and item number; with `create`, its empty folders are made where they are missing.
+        """Returns an item by its exact case and item number; with `create`, missing folders are made.
 
-        Raises NotThereError. Where the folders belong to other exact numbers, that item is not there, and cannot be made
+        Raises NotThereError. Where the folders belong to other exact numbers, the item does not exist, and cannot be made
         (NameClashError).
         """
         if create:
@@ -109,10 +109,10 @@ class Vault:
         return item
 
     def items(self) -> Iterator[ItemName]:
-        """The exact numbers of all items that hold an acquisition, by case folder, then by item folder."""
+        """Yields the exact numbers of all items with an acquisition, by case folder, then by item folder."""
         for case in case_folders(self.layout):
             yield from stored_names(self.layout, case)
 
     def index(self) -> Index:
-        """The lookup cache; the caller closes it."""
+        """Returns the index; the caller closes it."""
         return Index(self.layout)

@@ -1,10 +1,10 @@
-"""The one machine that writes to a vault, where locks do not hold between machines, and which machine this is.
+"""Decides whether this machine may write to a vault, where locks do not hold between machines, and identifies the machine.
 
-`vault.toml` names it. A vault that names one is written by that one alone, wherever it lies by now: the file system that it was
-made on may be seen as a local disk by its server, and as a network file system by all others.
+`vault.toml` names the writing machine. A vault that names one is written by that one alone, wherever it is now: the server may
+see its file system as a local disk, and all others as a network file system.
 
-Both are needed where a vault lies on a network file system: there flock(2) on a folder holds among the processes of one machine,
-and nobody says that it holds no further.
+Both the name and a lock are needed on a network file system: there flock(2) on a folder holds between the processes of one
+machine, and may hold no further.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from evidencesync.vault.settings import VaultSettings, Writer, encode_table, par
 _PURPOSE: Final = b"evidencesync: which machine writes"
 _MACHINE_IDS: Final = ("/etc/machine-id", "/var/lib/dbus/machine-id")
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
-# Made from an image: a machine-id in it is that of every other container of that image.
+# In a container the machine-id may come from the image, and then all its containers have the same.
 _CONTAINER_MARKS: Final = ("/.dockerenv", "/run/.containerenv")
 _CONTAINER_VARIABLE: Final = "KUBERNETES_SERVICE_HOST"
 _ID_CHARACTERS: Final = 32
 
-# statfs(2) and linux/magic.h. Only what is known to keep flock on folders to one machine's disk, or to share it between machines.
-# Whatever is not here has one writing machine: NFS (6969), CIFS and SMB2 (ff534d42, fe534d42), FUSE (65735546, which is also
+# From statfs(2) and linux/magic.h: file systems on a disk of one machine, or that share flock on folders between machines.
+# Any other has one writing machine: NFS (6969), CIFS and SMB2 (ff534d42, fe534d42), FUSE (65735546, which is also
 # ntfs-3g, sshfs, gocryptfs and virtiofs), Lustre (bd00bd0), Ceph (c36400), 9p (1021997), GPFS (47504653), AFS (5346414f),
-# BeeGFS (19830326), vboxsf (786f4256), eCryptfs (f15f, which stands on any other), and all that nobody has heard of yet.
+# BeeGFS (19830326), vboxsf (786f4256), eCryptfs (f15f, on top of any other), and all that are unknown.
 REAL_LOCKS: Final[Mapping[int, str]] = MappingProxyType(
     {
         0xEF53: "ext2, ext3 or ext4",
@@ -51,7 +51,7 @@ REAL_LOCKS: Final[Mapping[int, str]] = MappingProxyType(
         0x9123683E: "btrfs",
         0x01021994: "tmpfs",
         0x858458F6: "ramfs",
-        0x794C7630: "overlayfs",  # whose upper layer must be local
+        0x794C7630: "overlayfs",  # its upper layer is always local
         0xF2F52010: "f2fs",
         0x2FC12FC1: "zfs",
         0xCA451A4E: "bcachefs",
@@ -64,7 +64,7 @@ REAL_LOCKS: Final[Mapping[int, str]] = MappingProxyType(
         0x3434: "nilfs2",
         0x482B: "hfsplus",
         0x15013346: "udf",
-        0x01161970: "gfs2",  # its locks are the cluster's
+        0x01161970: "gfs2",  # its locks hold in the whole cluster
         0x7461636F: "ocfs2",  # likewise
     }
 )
@@ -90,7 +90,7 @@ _OTHERS: Final[Mapping[int, str]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A machine: an id that no other has, and its name for people."""
+    """A machine: a unique id, and its name for display."""
 
     id: str
     name: str
@@ -98,18 +98,18 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class FileSystemKind:
-    """Of which kind a file system is, for people, and whether a lock on a folder there holds for all who can write to it."""
+    """The kind of a file system, for display, and whether a lock on a folder there holds for all who can write to it."""
 
     name: str
     has_real_locks: bool
 
 
 def this_machine() -> Machine:
-    """This machine. Raises nothing: where nothing tells it from others for longer, it is another one after the next start.
+    """Identifies this machine. Raises nothing: where nothing identifies it for longer, the id changes at the next boot.
 
     1. Its machine-id (machine-id(5)) with its host name, so that two clones of one image differ; but not in a container, whose
-    image may have brought it along.  2. Else the id of this start of the kernel, which all its containers share: among them
-    locks hold.  3. On other systems the host name and a hardware address. Nothing of it is shown but a digest.
+    image may contain it.  2. Else the id of this boot of the kernel, which all its containers share: between them locks hold.
+    3. On other systems the host name and a hardware address. Only a digest of it is stored.
     """
     name = os.uname().nodename
     machine_id = None if _is_container() else next(filter(None, map(_read_id, _MACHINE_IDS)), None)
@@ -124,7 +124,7 @@ def this_machine() -> Machine:
 
 
 def kind_of_file_system(fd: int) -> FileSystemKind:
-    """The kind of the file system in which an open file or folder lies. What cannot be told has no locks to rely on."""
+    """Returns the kind of the file system of an open file or folder. An unknown kind has no reliable locks."""
     magic = file_system_magic(fd)
     if magic is None:
         return FileSystemKind("unknown", has_real_locks=False)
@@ -133,7 +133,7 @@ def kind_of_file_system(fd: int) -> FileSystemKind:
 
 
 def file_system_magic(fd: int) -> int | None:
-    """What statfs(2) calls the type; None where that cannot be asked."""
+    """Returns the type that statfs(2) reports; None where it cannot be called."""
     if sys.platform != "linux":
         return None
     buffer = ctypes.create_string_buffer(512)
@@ -141,7 +141,7 @@ def file_system_magic(fd: int) -> int | None:
         failed = ctypes.CDLL(None, use_errno=True).fstatfs(fd, buffer)
     except (AttributeError, OSError):
         return None
-    width = 4 if os.uname().machine == "s390x" else ctypes.sizeof(ctypes.c_long)  # f_type comes first, and is a long but there
+    width = 4 if os.uname().machine == "s390x" else ctypes.sizeof(ctypes.c_long)  # f_type comes first: a long, except there
     return None if failed else int.from_bytes(buffer.raw[:width], sys.byteorder) & 0xFFFFFFFF
 
 
@@ -150,7 +150,7 @@ def _is_container() -> bool:
 
 
 def _read_id(path: str) -> str | None:
-    """An id of hexadecimal digits; None for anything else, as for the `uninitialized` of an image that was never started."""
+    """Reads an id of hexadecimal digits; None for anything else, also for `uninitialized` of an image that never booted."""
     try:
         with Path(path).open("rb") as file:
             text = file.read(64).decode("ascii").strip().replace("-", "").lower()
@@ -165,7 +165,7 @@ _TABLE: Final = re.compile(r"\n*^\[writer\]\n(?:(?!\[).*\n?)*", re.MULTILINE)
 
 
 def load_settings(root_fd: int) -> VaultSettings:
-    """What vault.toml says now. Raises VaultNotFoundError, and what `parse_settings` does."""
+    """Reads vault.toml as it is now. Raises VaultNotFoundError, and what `parse_settings` raises."""
     data = load_file(root_fd, SETTINGS, MAX_VAULT_TOML)
     if data is None:
         raise VaultNotFoundError(f"the vault has no {SETTINGS} any more")
@@ -173,7 +173,7 @@ def load_settings(root_fd: int) -> VaultSettings:
 
 
 def kind_of_vault(vault: VaultLayout) -> FileSystemKind:
-    """The file system of a vault: of whichever of its parts has no real locks, else of its own folder."""
+    """Returns the file system of a vault: that of a part of it without real locks, else that of its own folder."""
     kinds = []
     for folder in (vault.root, vault.custody, vault.cases):
         with opened_folder(folder) as fd:
@@ -182,9 +182,9 @@ def kind_of_vault(vault: VaultLayout) -> FileSystemKind:
 
 
 def require_writer(vault: VaultLayout, folder_fd: int | None = None) -> None:
-    """Raises OtherWriterError unless this machine may write to the vault, and into the folder that is open.
+    """Raises OtherWriterError unless this machine may write to the vault, and into the open folder.
 
-    What vault.toml says at this moment counts: a session that began when this was the writing machine ends.
+    vault.toml is read again each time: a session that began while this was the writing machine ends.
     """
     with opened_folder(vault.root) as root:
         writer = load_settings(root).writer
@@ -206,16 +206,16 @@ def require_writer(vault: VaultLayout, folder_fd: int | None = None) -> None:
 
 @contextlib.contextmanager
 def locked_for_writing(vault: VaultLayout, folder: os.PathLike[str], what: str, *, wait: bool = False) -> Iterator[int]:
-    """The lock of a folder of the vault, for the machine that may write to it. Raises OtherWriterError, LockedError."""
+    """Holds the lock of a vault's folder, if this machine may write to it. Raises OtherWriterError, LockedError."""
     with locked_folder(folder, what, wait=wait) as fd:
         require_writer(vault, fd)
         yield fd
 
 
 def name_writer(vault: VaultLayout, machine: Machine, at_ns: int) -> VaultSettings:
-    """Writes into vault.toml, durably, that a machine writes from now on; all else in it stays as it is. Its settings then.
+    """Names the writing machine in vault.toml, durably; all else in it stays as it is. Returns the new settings.
 
-    Raises ConfigurationError where that cannot be done without changing anything else.
+    Raises ConfigurationError where that is not possible without changing anything else.
     """
     writer = Writer(machine=machine.id, name=machine.name, since=format_utc_time(at_ns))
     with opened_folder(vault.root) as root, opened_folder(CUSTODY, root) as custody:
@@ -227,7 +227,7 @@ def name_writer(vault: VaultLayout, machine: Machine, at_ns: int) -> VaultSettin
             raise ConfigurationError(f"{SETTINGS} cannot be changed in one place alone", hint="Put its [writer] at its end.")
         draft = temporary_name()
         try:
-            store_new_file(custody, draft, text.encode(), mode=_MODE)  # there a leftover of an interrupted change is known as one
+            store_new_file(custody, draft, text.encode(), mode=_MODE)  # in that folder leftovers are recognised
             with storing(f"write {SETTINGS}"):
                 os.rename(draft, SETTINGS, src_dir_fd=custody, dst_dir_fd=root)
         finally:

@@ -1,14 +1,14 @@
-"""Reads a custody chain from its folder, and checks every record by itself and in its place.
+"""Reads a custody chain from its folder, and checks every record, alone and in its place.
 
 1. Names: records and their signatures, numbered without a gap, and nothing else.
-2. Each record is in its one form, names
-the digest of the one before, and stands where its type may stand.  3. Each is signed by a key that may sign its type.
-4. That key was trusted: at the time when the vault next signed for something received, or for where the chain ended: by
-then the record existed; else now.
-5. What records say to one another holds: hand-overs and acceptances, corrections.
+2. Each record is in the strict form, names the digest of the record before it, and its type may be at its place.
+3. Each is signed by a key that may sign its type.
+4. That key was trusted: at the time when the vault next signed for something received, or for the chain's head: by then the
+record existed; else now.
+5. What records state about each other is right: hand-overs and acceptances, corrections.
 
-What the disk does not give is not gone, and is never held against what it does give: no order, no time and no hand-over is judged
-by a record that could not be read.
+A record that cannot be read is not reported as missing, and is not used against other records: no order, no time and no
+hand-over is judged by it.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from evidencesync.errors import ChainError, MalformedDocumentError, SignatureErr
 from evidencesync.evidence.digest import sha256_of, sha512_of
 from evidencesync.evidence.utc_time import parse_utc_time
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
-from evidencesync.vault.claims import MAX_CLAIM, NewRecord
-from evidencesync.vault.interrupted import TEMPORARY, claimed_number, left_by_append
+from evidencesync.vault.interrupted import TEMPORARY, left_by_append, reserved_number
 from evidencesync.vault.layout import SIGNATURE_SUFFIX, parse_record_file, record_file
 from evidencesync.vault.record_signers import is_listed, signer_of
+from evidencesync.vault.reservations import MAX_RESERVATION, NewRecord
 from evidencesync.verify.chain_times import ChainTimes
 from evidencesync.verify.checks import Check
 from evidencesync.verify.context import Context, Statement
@@ -41,24 +41,24 @@ from evidencesync.verify.findings import Reporter
 from evidencesync.verify.signatures import SignedAt
 
 
-def claim_violation(context: Context, subject: ChainSubject, folder: CheckedFolder, name: str) -> str | None:
-    """What is wrong with a claim that a writer cannot have made; None for one that a crash can have left.
+def reservation_violation(context: Context, subject: ChainSubject, folder: CheckedFolder, name: str) -> str | None:
+    """Returns what is wrong with a reservation that no writer can have made; None for one that a crash can have left.
 
-    A power cut may leave anything that is no whole claim. One that is whole was signed by whoever may sign such a record. Who is
-    known is asked only where the vault's own lists are what counts, and could be read; a key that was revoked since may have
-    claimed before. The disk not giving a claim is no violation: nothing of it counts in any case.
+    A power cut may leave anything that is not a whole reservation. A whole one was signed by a key that may sign such a record.
+    Whether the key is known is checked only where the vault's own lists are used, and could be read; a key that was revoked
+    since may have made it before. A reservation that cannot be read is no violation: it counts for nothing in any case.
     """
-    data, unread = folder.load_quietly(name, MAX_CLAIM)
+    data, unread = folder.load_quietly(name, MAX_RESERVATION)
     if data is None:
-        return "a claim larger than any" if not unread and folder.has_now(name) else None
+        return "a reservation larger than any" if not unread and folder.has_now(name) else None
     new = NewRecord.decode(data)
     if new is None or not _has_form(new.signature):
         return None
     key = signer_of(new, subject, context.identity.key, low_s=context.judge.low_s)
     if key is None:
-        return "a claim that is not signed by whoever may sign such a record"
+        return "a reservation that is not signed by a key that may sign such a record"
     if subject.item is not None and key.fingerprint != context.identity.key and not context.judge.may_know(key, is_listed):
-        return "a claim by somebody whom the vault does not know"
+        return "a reservation by a signer that the vault does not know"
     return None
 
 
@@ -70,12 +70,12 @@ def _has_form(signature: bytes) -> bool:
     return True
 
 
-_MOST_LOOKED_FOR: Final = 100  # of the records that a list lacks: somebody may have put a file with a large number there
+_MOST_LOOKED_FOR: Final = 100  # missing records in a listing: a planted file may have a very large number
 
 
 @dataclass(frozen=True, slots=True)
 class ChainedAcquisition:
-    """What a chain says about one acquisition. Digests are hexadecimal; None is what no good record says."""
+    """What a chain states about one acquisition. Digests are hexadecimal; None is what no valid record states."""
 
     sequence: int
     acquired_sha256: str
@@ -85,14 +85,14 @@ class ChainedAcquisition:
     receipt_sha256: str | None = None
     received_at: int | None = None
     acquired_at: int | None = None
-    """What the signer's own clock said."""
+    """By the signer's own clock."""
     stated_by: int | None = None
     """See `SignedAt`."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Signed:
-    """A record whose signature fits, waiting for its time to be known."""
+    """A record with a valid signature, whose time is not known yet."""
 
     report: Reporter
     name: str
@@ -104,26 +104,26 @@ class _Signed:
 
 @dataclass(slots=True)
 class ChainReader:
-    """Takes a chain's records in order; `acquisitions` and `details` are what was found in them."""
+    """Checks a chain's records in order; `acquisitions` and `details` collect what they state."""
 
     context: Context
     subject: ChainSubject
     check: Check
     acquisitions: dict[int, ChainedAcquisition] = field(default_factory=dict)
     stated_heads: list[tuple[str, str]] = field(default_factory=list)
-    """What all `heads` records of the vault's own chain say, in order: `CASE/ITEM` folders, and `SEQUENCE SHA256`."""
+    """What all `heads` records of the vault's own chain state, in order: `CASE/ITEM` folders, and `SEQUENCE SHA256`."""
     stated_times: list[tuple[str, str, int, int]] = field(default_factory=list)
-    """What those of them say whose signature is good, each with the time when the vault said it, and the record's number."""
+    """The same from records with a valid signature, each with the record's time and number."""
     timestamped: dict[int, list[CustodyRecord]] = field(default_factory=dict)
-    """What records say about timestamps, by acquisition."""
+    """Records about timestamps, by acquisition."""
     broken: bool = False
     digests: dict[int, str] = field(default_factory=dict)
     unread: set[int] = field(default_factory=set)
-    """The numbers of records that are there, but could not be read."""
+    """The numbers of records that are there and could not be read."""
     listed: bool = False
-    """Whether the folder was read, and could be listed: else nobody knows which records there are."""
+    """Whether the folder could be listed: else it is unknown which records are there."""
     times_known: bool = True
-    """Whether all that says when a record was there could be read, in this chain and in the vault's own."""
+    """Whether everything that dates a record could be read, in this chain and in the vault's own."""
     _checker: ChainChecker = field(init=False)
     _signed: list[_Signed] = field(default_factory=list)
     _statements: Statements = field(default_factory=Statements)
@@ -134,7 +134,7 @@ class ChainReader:
 
     @property
     def facts(self) -> ChainFacts:
-        """What the records say up to the first that does not hold."""
+        """Returns what the records state, up to the first that is wrong."""
         return self._checker.facts()
 
     @property
@@ -145,7 +145,7 @@ class ChainReader:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every record could be read, as far as the disk is concerned."""
+        """Whether every record could be read."""
         return self.listed and not self.unread
 
     def read_folder(self, folder: CheckedFolder) -> None:
@@ -155,7 +155,7 @@ class ChainReader:
         self._read(folder, records, None)
 
     def read_on(self, folder: CheckedFolder, last_acquisition: int | None = None) -> None:
-        """Reads what has been added since, from a list of the folder that is newer.
+        """Reads the records that were added since, from a newer listing of the folder.
 
         With `last_acquisition`: up to the record before the next acquisition after that one.
         """
@@ -168,7 +168,7 @@ class ChainReader:
             self._record_listing(folder)
 
     def _record_listing(self, folder: CheckedFolder) -> None:
-        """Call when the folder was listed for the last time: what cannot be listed again is not known any more."""
+        """Call after the last listing of the folder: if that failed, it is unknown which records are there."""
         self.listed = folder.listed
         self.times_known = self.times_known and folder.listed
 
@@ -193,7 +193,7 @@ class ChainReader:
                 self.times_known = False
 
     def add(self, report: Reporter, name: str, sequence: int, data: bytes, signature: bytes | None) -> None:
-        """Checks the next record, wherever its file lies. `sequence` is the number by which it is filed."""
+        """Checks the next record, in whatever folder its file is. `sequence` is the number in its file name."""
         self.context.counts.records += 1
         digest = sha256_of(data).hex()
         record = self._place(report, name, sequence, data)
@@ -213,7 +213,7 @@ class ChainReader:
     def finish(self, stated_times: Mapping[int, Statement] = MappingProxyType({})) -> None:
         """Judges the signers, now that the times are known. Call after the last record, and again after later ones.
 
-        `stated_times`: by a record's number, how the vault said that the chain ended with it.
+        `stated_times`: by a record's number, where the vault stated that the chain ended with it.
         """
         self._times.finish(self.context.judge.now_ns + self.context.since_begun.elapsed_ns())
         at: SignedAt | None = None
@@ -240,7 +240,7 @@ class ChainReader:
             self.acquisitions[number] = replace(known, stated_by=stated_by.get(known.sequence))
 
     def _stated_by(self, stated_times: Mapping[int, Statement]) -> dict[int, int]:
-        """By a record's number, the number of the first own record of the vault that states it, or one that follows it."""
+        """Returns, by a record's number, the first record of the vault's own chain that states it or a later one."""
         found: dict[int, int] = {}
         first: int | None = None
         for sequence in sorted(self.digests, reverse=True):
@@ -254,7 +254,7 @@ class ChainReader:
     # 1.
 
     def _sort_names(self, folder: CheckedFolder) -> list[tuple[int, str]]:
-        """The records. Of the other names, the signatures of these are passed over, and what a crash can have left is told."""
+        """Returns the records. Of the other names, their signatures are skipped, and leftovers of a crash are reported."""
         self._complete(folder)
         kinds = {raw.decode("utf-8", "replace"): kind for raw, kind in folder.names.items()}
         records = sorted(parsed for name in kinds if (parsed := parse_record_file(name)) is not None)
@@ -265,8 +265,8 @@ class ChainReader:
             name = raw.decode("utf-8", "replace")
             if parse_record_file(name) is not None or name in signatures:
                 continue
-            claimed = name in left and kinds[name] == "file" and claimed_number(name) is not None
-            violation = claim_violation(self.context, self.subject, folder, name) if claimed else None
+            reserved = name in left and kinds[name] == "file" and reserved_number(name) is not None
+            violation = reservation_violation(self.context, self.subject, folder, name) if reserved else None
             if violation is not None:
                 folder.report.report(Check.STRUCTURE, "extra-entry", f"{violation}: no writer of this vault has made it", raw)
             elif name in left and kinds[name] == "file":
@@ -279,7 +279,7 @@ class ChainReader:
         return records
 
     def _is_a_writers(self, folder: CheckedFolder, name: str) -> bool:
-        """Whether somebody appends at this moment, so that the name is gone by now, or its record there."""
+        """Whether a writer is appending now, so that the name is gone by now, or its record is there."""
         if name.startswith(TEMPORARY):
             return not folder.has_now(name)
         return parse_record_file(name.removesuffix(SIGNATURE_SUFFIX)) is not None and folder.has_now(
@@ -287,10 +287,10 @@ class ChainReader:
         )
 
     def _complete(self, folder: CheckedFolder) -> None:
-        """Lists a folder again where a record seems to be missing before the last one; what came after that is left for later.
+        """Lists a folder again where a record seems to be missing before the last one; newer records are left for later.
 
-        Records are added in order: those before one that was listed were there when the list was begun anew. What that lacks,
-        too, is looked for under each name that it can have.
+        Records are added in order: those before a listed one were there when the second listing began. A record that this
+        listing lacks as well is looked up under each name that it can have.
         """
         numbers = {parsed[0] for name in _texts(folder) if (parsed := parse_record_file(name)) is not None}
         last = max(numbers, default=0)
@@ -311,7 +311,7 @@ class ChainReader:
         self.broken = True
         looked_for = range(expected, min(found, expected + _MOST_LOOKED_FOR))
         unread = {one for one in looked_for if any(folder.report.is_unread(record_file(one, kind)) for kind in SIGNERS)}
-        if found > expected and (unread or not folder.listed):  # whether they are there is not known, which was said
+        if found > expected and (unread or not folder.listed):  # it is unknown whether they are there; that was reported
             self.unread |= unread
             self.times_known = False
             return
@@ -324,7 +324,7 @@ class ChainReader:
     # 2.
 
     def _place(self, report: Reporter, name: str, sequence: int, data: bytes) -> CustodyRecord | None:
-        """The record in its place. After the first that does not hold, each is only compared with the one before it."""
+        """Checks the record at its place. After the first wrong record, each is only compared with the one before it."""
         if not self.broken:
             try:
                 record = self._checker.add(data)
@@ -353,14 +353,14 @@ class ChainReader:
         try:
             return decode_record(data)
         except MalformedDocumentError:
-            return None  # reported by whoever asks
+            return None  # the caller reports it
 
     # 3.
 
     def _signer_of(
         self, report: Reporter, name: str, data: bytes, signature: bytes | None, record: CustodyRecord
     ) -> PublicKey | None:
-        """The key that signed, if it may by the table of types. Whether `acquired` has the manifest's signer, see there."""
+        """Returns the key that signed, if the table of types allows it. The signer of `acquired`: see the manifest's check."""
         if signature is None:
             return None
         key = self.context.judge.check_signature(report, self.check, name, signature, CUSTODY_NAMESPACE, sha512_of(data))
@@ -374,7 +374,7 @@ class ChainReader:
         return key
 
     def _remember(self, record: CustodyRecord, digest: str, key: PublicKey | None, vault_time_ns: int | None) -> None:
-        """Keeps what the record says, also where its signature was refused: that is a finding already."""
+        """Keeps what the record states, also where its signature was refused: that is a finding already."""
         if record.type == "heads":
             self.stated_heads.extend(record.details.items())
             if vault_time_ns is not None:
@@ -401,5 +401,5 @@ class ChainReader:
 
 
 def _texts(folder: CheckedFolder) -> list[str]:
-    """The names in a folder that records can have."""
+    """Returns the names in a folder that records can have."""
     return [raw.decode() for raw in folder.names if raw.isascii()]

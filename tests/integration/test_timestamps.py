@@ -94,7 +94,7 @@ def test_request_carried_away_answered_attached_shown_and_verified(lab: Lab, aut
 def test_an_attachment_that_the_disk_cut_short_is_completed_by_the_same_command(
     lab: Lab, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its record was claimed, and not yet in its place: then it is the one that the next run would add."""
+    """Its record was reserved, and not yet in its place: then it is the one that the next run would add."""
     assert timestamp(lab, "request", "-o", "r.tsq").code == 0
     (lab.folder / "r.tsr").write_bytes(authority.answer(lab.folder / "ca", (lab.folder / "r.tsq").read_bytes()))
 

@@ -1,1 +1,1 @@
-"""The lookup cache: which contents, segments and chunks a vault has. It can be made anew from what is published."""
+"""The lookup cache: which contents, segments and chunks a vault has. It can be rebuilt from published acquisitions."""

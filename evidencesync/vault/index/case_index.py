@@ -1,10 +1,10 @@
-"""CaseIndex: the SQLite file that remembers one case's contents, segments and hooks.
+"""Stores one case's contents, segments and hooks in an SQLite file.
 
-Only ever a cache: what it says is checked by whoever acts on it, and it is made anew from manifests and recipes. Methods
-raise sqlite3.Error (a damaged or foreign file, a full disk); `evidencesync.vault.index.index` decides what that means.
+It is a cache: every answer is checked by its user, and the file can be rebuilt from manifests and recipes. Methods
+raise sqlite3.Error (a damaged or foreign file, a full disk); `evidencesync.vault.index.index` decides what follows.
 
-Keys are the first bytes of digests, and come first in each table, so that what is inserted in their order is written in
-order. Nothing has a row id of its own: a row of `segments` or `hooks` takes some 40 bytes, one for 40 and for 16 chunks.
+Keys are the first bytes of digests, and the first column of each table, so that rows inserted in key order are written
+sequentially. No table has row ids of its own: a row of `segments` or `hooks` takes about 40 bytes, for 40 or 16 chunks.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ APPLICATION: Final = 0x45534958
 SCHEMA_VERSION: Final = 2
 
 CONTENT_KEY: Final = 16
-"""Bytes of a content's key: so long that nobody can make two contents of one key, for a hit is taken to be that content."""
+"""Bytes of a content's key: too long for anybody to make two contents with one key, because a hit is taken as that content."""
 PLACE_KEY: Final = 8
-"""Bytes of a segment's or a chunk's key: a hit counts only when the whole digest is seen in the recipe."""
+"""Bytes of a segment's or a chunk's key: a hit counts only if the recipe has the whole digest."""
 
 SCHEMA: Final = (
     "CREATE TABLE items (id INTEGER PRIMARY KEY, folder TEXT NOT NULL UNIQUE, contents INTEGER NOT NULL DEFAULT 0)",
@@ -48,18 +48,18 @@ SCHEMA: Final = (
 )
 
 ADD_CONTENTS: Final = "INSERT OR IGNORE INTO contents VALUES {values}"
-# Newest wins: a later acquisition's file has the time that the next one is compared with.
+# The newest wins: the next acquisition's times are compared with those of the latest file.
 RENEW_CONTENTS: Final = """INSERT INTO contents VALUES {values} ON CONFLICT (key, item)
 DO UPDATE SET acquisition = excluded.acquisition, path = excluded.path, size = excluded.size
 WHERE acquisition <> excluded.acquisition"""
 ADD_RECIPE: Final = "INSERT OR IGNORE INTO recipes (blake3, item, acquisition, position) VALUES (?, ?, ?, ?)"
-# The newest recipe wins, and in it the first row: so a new image is found in the one before it, from its beginning.
+# The newest recipe wins, and in it the first row: so a new image is matched with the previous one, from its beginning.
 ADD_SEGMENTS: Final = """INSERT INTO segments VALUES {values} ON CONFLICT (key, item)
 DO UPDATE SET recipe = excluded.recipe, row = excluded.row, offset = excluded.offset WHERE recipe <> excluded.recipe"""
 ADD_HOOKS: Final = ADD_SEGMENTS.replace("segments", "hooks")
 
-# Many items of a case may have the same file: one row for each key is enough, and it is found without looking at them all.
-# ?1 is the id of the item that is asked for.
+# Many items of a case may have the same file: one row for each key is enough, and is found without reading all.
+# ?1 is the id of the wanted item.
 _ONE_ITEM: Final = "?1"
 _ANY_ITEM: Final = """coalesce((SELECT item FROM {table} WHERE key = w.key AND item = ?1),
 (SELECT max(item) FROM {table} WHERE key = w.key))"""
@@ -76,7 +76,7 @@ JOIN contents c ON c.key = substr(r.blake3, 1, 16) AND c.item = x.item JOIN item
 
 @lru_cache
 def find_query(table: str, count: int, *, only_item: bool) -> str:
-    """A query with the item's id and `count` keys as arguments: one row for each key that `table` has."""
+    """Returns a query with the item's id and `count` keys as arguments: one row for each key that `table` has."""
     marks = ", ".join([f"(?{number})" for number in range(2, count + 2)])
     item = (_ONE_ITEM if only_item else _ANY_ITEM).format(table=table)
     query = _CONTENTS if table == "contents" else _PLACES
@@ -86,11 +86,11 @@ def find_query(table: str, count: int, *, only_item: bool) -> str:
 KnownContent = tuple[Blake3Digest, bytes, int]
 """Digest, path and size of one file of an acquisition."""
 
-_ADD_WAIT: Final = 20_000  # milliseconds, while another session adds to the same case
+_ADD_WAIT: Final = 20_000  # milliseconds to wait while another session adds to the same case
 _ASK_WAIT: Final = 2_000
 _QUERY_BATCH: Final = 256
-_QUERY_WIDTHS: Final = (1, 16, 64, _QUERY_BATCH)  # a few statements, that stay prepared
-_INSERT_BATCH: Final = 30_000  # rows sorted at a time: some 15 MB of memory, and the pages of the table are met in order
+_QUERY_WIDTHS: Final = (1, 16, 64, _QUERY_BATCH)  # few different statements, so that they stay prepared
+_INSERT_BATCH: Final = 30_000  # rows sorted at a time: about 15 MB, so that pages are written in order
 _ROWS_AT_ONCE: Final = 32
 _Place = tuple[bytes, int, int, int, int]
 _Digest = TypeVar("_Digest", bound=bytes)
@@ -98,7 +98,7 @@ _Digest = TypeVar("_Digest", bound=bytes)
 
 @dataclass(frozen=True, slots=True)
 class RowPlace:
-    """A row of a recipe: which content, where its recipe lies, the row's number, and its offset in the content."""
+    """The place of a row in a recipe: the content, its recipe, the row's number, and its offset in the content."""
 
     location: Location
     recipe_item: str
@@ -112,9 +112,9 @@ class CaseIndex:
     """One open index file. Not thread-safe."""
 
     def __init__(self, path: Path, case: str, cache: int) -> None:
-        """Opens the file, or makes it; `cache` is how many KiB of it are held in memory.
+        """Opens or makes the file; `cache` is the size of its page cache in KiB.
 
-        Raises sqlite3.DatabaseError when it is not one of ours, of this very version.
+        Raises sqlite3.DatabaseError when it is not an index of this version.
         """
         self.case = case
         self._db = sqlite3.connect(path, timeout=_ADD_WAIT / 1000, isolation_level=None, check_same_thread=False)
@@ -129,18 +129,18 @@ class CaseIndex:
         self._db.close()
 
     def acquisitions(self) -> set[tuple[str, int]]:
-        """What was added so far: item folder and number."""
+        """Returns all acquisitions in the index: item folder and number."""
         rows = self._db.execute("SELECT i.folder, a.number FROM acquisitions a JOIN items i ON i.id = a.item")
         return {(str(folder), int(number)) for folder, number in rows}
 
     def count(self, item: str | None) -> int:
-        """How many contents are known, of one item or of all (where one that two items have counts twice)."""
+        """Returns the number of known contents, of one item or of all (a content of two items counts twice)."""
         query = "SELECT coalesce(sum(contents), 0) FROM items WHERE folder = coalesce(?, folder)"
         (found,) = self._db.execute(query, [item]).fetchone()
         return int(found)
 
     def find_contents(self, digests: Sequence[Blake3Digest], item: str, *, only_item: bool) -> dict[Blake3Digest, Location]:
-        """Where contents lie, in `item` rather than elsewhere."""
+        """Finds contents, in `item` before other items."""
         wanted = {digest[:CONTENT_KEY]: digest for digest in digests}
         found: dict[Blake3Digest, Location] = {}
         for key, folder, acquisition, path, size in self._select("contents", list(wanted), item, only_item=only_item):
@@ -148,11 +148,11 @@ class CaseIndex:
         return found
 
     def find_segments(self, digests: Sequence[SegmentDigest], item: str, *, only_item: bool) -> dict[SegmentDigest, RowPlace]:
-        """Where segments begin that have the keys of these, in `item` rather than elsewhere."""
+        """Finds segments with the keys of these digests, in `item` before other items."""
         return self._find_places("segments", digests, item, only_item=only_item)
 
     def find_hooks(self, digests: Sequence[ChunkDigest], item: str, *, only_item: bool) -> dict[ChunkDigest, RowPlace]:
-        """Which recipes hold chunks with the keys of these, as far as they are hooks."""
+        """Finds recipes with chunks that have the keys of these digests, as far as the chunks are hooks."""
         return self._find_places("hooks", digests, item, only_item=only_item)
 
     def _find_places(self, table: str, digests: Sequence[_Digest], item: str, *, only_item: bool) -> dict[_Digest, RowPlace]:
@@ -163,7 +163,7 @@ class CaseIndex:
     def add(self, item: str, number: int, contents: Iterable[KnownContent], recipes: Iterable[tuple[int, Recipe]]) -> bool:
         """Adds one acquisition, whole or not at all; False when it was there already.
 
-        `recipes` are those that need to be remembered, each with its position in the acquisition's chunks.bin.
+        `recipes` are those to be indexed, each with its position in the acquisition's chunks.bin.
         """
         with self._transaction():
             self._db.execute("INSERT OR IGNORE INTO items (folder) VALUES (?)", [item])
@@ -188,7 +188,7 @@ class CaseIndex:
         return fresh
 
     def _insert(self, statement: str, rows: Sequence[tuple[object, ...]]) -> int:
-        """Inserts rows, many in one statement (which halves the time); how many rows changed."""
+        """Inserts rows, many in one statement (which halves the time); returns the number of changed rows."""
         changed = 0
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             run = rows[start : start + _ROWS_AT_ONCE]
@@ -212,7 +212,7 @@ class CaseIndex:
         self._add_places(segments, hooks)
 
     def _add_places(self, segments: list[_Place], hooks: list[_Place]) -> None:
-        """Inserts all rows, in order, and empties both lists."""
+        """Inserts all rows, in key order, and empties both lists."""
         for statement, rows in ((ADD_SEGMENTS, segments), (ADD_HOOKS, hooks)):
             rows.sort()
             self._insert(statement, rows)
@@ -225,7 +225,7 @@ class CaseIndex:
         try:
             yield
         except BaseException:
-            with contextlib.suppress(sqlite3.Error):  # some errors end the transaction by themselves
+            with contextlib.suppress(sqlite3.Error):  # some errors have rolled back the transaction already
                 self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
@@ -236,7 +236,7 @@ class CaseIndex:
             self._db.execute(f"PRAGMA {pragma}")
         if not self._pragma("schema_version"):
             with self._transaction():
-                if not self._pragma("schema_version"):  # nobody else has made it meanwhile
+                if not self._pragma("schema_version"):  # no other process has made it meanwhile
                     for statement in SCHEMA:
                         self._db.execute(statement)
                     self._db.execute(f"PRAGMA application_id = {APPLICATION}")
@@ -250,7 +250,7 @@ class CaseIndex:
         return int(value)
 
     def _select(self, table: str, keys: Sequence[bytes], item: str, *, only_item: bool) -> Iterator[tuple[Any, ...]]:
-        """A row for each key that is there."""
+        """Yields a row for each key that is in the table."""
         owner = self._db.execute("SELECT id FROM items WHERE folder = ?", [item]).fetchone()
         for start in range(0, len(keys), _QUERY_BATCH):
             batch = keys[start : start + _QUERY_BATCH]
@@ -259,7 +259,7 @@ class CaseIndex:
             yield from self._db.execute(find_query(table, width, only_item=only_item), arguments).fetchall()
 
     def _location(self, blake3: object, item: object, acquisition: object, path: object, size: object) -> Location:
-        """A row as a location. What is in the file may be anything; what it says is checked by whoever reads the bytes."""
+        """Makes a location from a row. The file may contain anything; the reader of the bytes checks them."""
         if (
             type(blake3) is bytes
             and type(item) is str

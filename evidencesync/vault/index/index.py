@@ -1,9 +1,8 @@
-"""Index: finds contents, segments and chunks that the vault has already.
+"""Finds contents, segments and chunks that the vault has already.
 
-A cache with one SQLite file for each case. No lookup reaches another case: who pushes into one case learns nothing of others.
-
-The index is never evidence: a file of it that is damaged, foreign or of an older version is thrown away and made again from
-what is published, and a lookup that fails finds nothing.
+The index is a cache with one SQLite file for each case. No lookup reaches another case: a sender to one case learns nothing
+about others. The index is never evidence: a file that is damaged, foreign or of an older version is deleted and rebuilt from
+published acquisitions, and a lookup that fails finds nothing.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ from evidencesync.vault.index.recipes import ChunkPlace, RecipeWindows, SegmentR
 from evidencesync.vault.layout import Location, Scope, VaultLayout
 
 _MAX_OPEN_CASES: Final = 64
-_CACHE: Final = 16 * 1024  # KiB, of the first case, which is one's own
+_CACHE: Final = 16 * 1024  # KiB, for the case of the session
 _CACHE_OF_OTHERS: Final = 512
 _SUFFIX: Final = ".sqlite"
 BEYOND_CASES: Final = ".everywhere.sqlite"
-"""What an earlier version kept in the index folder: which case has what. It is of no use, and does no harm."""
-# The file itself is of no use: damaged, not SQLite, other tables or columns than ours. All else (locked, full, no
-# permission) says nothing about the file.
+"""A file of an earlier version in the index folder: which case has what. It is unused and harmless."""
+# The file itself is useless: damaged, not SQLite, other tables or columns. Other errors (locked, full, no permission) do not
+# depend on the file.
 _USELESS: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT})
-# What SQLite says of a file that another process has thrown away, to make it anew, while we had it open.
+# SQLite's error for a file that another process has deleted, to rebuild it, while we had it open.
 _MOVED: Final = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY})
 _Result = TypeVar("_Result")
 
@@ -43,15 +42,15 @@ _Result = TypeVar("_Result")
 class Index:
     """All lookups of a receiver. May be used from several threads; one lookup runs at a time.
 
-    `notices` says (for a person) what could not be used; a lookup never fails because of the cache. `is_full` tells that the disk
-    had no room for something of it.
+    `notices` has texts, for people, about files that could not be used; a lookup never fails because of the cache. `is_full` is
+    set when the disk had no room for it.
     """
 
     def __init__(self, layout: VaultLayout) -> None:
         self.notices: list[str] = []
         self.is_full = False
         self.moved = False
-        """Whether the last question failed because another process was making the file anew: then it may be asked again."""
+        """Whether the last query failed because another process was rebuilding the file: then it may be repeated."""
         self._layout = layout
         self._lock = threading.Lock()
         self._open: OrderedDict[str, CaseIndex] = OrderedDict()
@@ -66,21 +65,21 @@ class Index:
                 self._open.popitem()[1].close()
 
     def known(self, scope: Scope) -> int:
-        """How many contents a lookup can find; 0 means that there is no use in asking."""
+        """Returns how many contents a lookup can find; with 0 a lookup is of no use."""
         item = scope.item if scope.lookup == "item" else None
         with self._lock:
             return self._ask(scope.case, lambda index: index.count(item)) or 0
 
     def find_contents(self, digests: Sequence[Blake3Digest], scope: Scope) -> dict[Blake3Digest, Location]:
-        """Where whole contents lie: in the scope's own item if they are there, else in its case."""
+        """Finds whole contents: in the scope's own item, else in its case."""
         with self._lock:
             return self._ask(scope.case, _content_query(digests, scope)) or {} if digests else {}
 
     def find_segment(self, digest: SegmentDigest, scope: Scope) -> tuple[Location, int, list[Row]] | None:
-        """Where one segment lies: a published file, an offset, and the rows that its digest is over.
+        """Finds one segment: a published file, an offset, and the rows that its digest is over.
 
-        The file that had the last one is looked at first: what is found in order can be linked. Hash what is read there
-        before it is used.
+        The file with the last segment is tried first: contents that are found in order can be linked. Hash the bytes before
+        they are used.
         """
         with self._lock:
             for place in self._places_of(digest, scope):
@@ -91,7 +90,7 @@ class Index:
         return None
 
     def find_chunks(self, digests: Sequence[ChunkDigest], scope: Scope) -> dict[ChunkDigest, ChunkPlace]:
-        """Where chunks lie, in the recipes around hooks and around the last segment that was found.
+        """Finds chunks, in the recipes around hooks and around the last segment that was found.
 
         One chunk in sixteen is a hook, so a chunk is found when one of its neighbours in `digests` is.
         """
@@ -109,15 +108,15 @@ class Index:
         return found
 
     def acquisitions(self, case: str) -> set[tuple[str, int]]:
-        """Item folder and number of every acquisition of a case that is in the index."""
+        """Returns item folder and number of every acquisition of a case that is in the index."""
         with self._lock:
             return self._ask(case, lambda index: index.acquisitions()) or set()
 
     def add_acquisition(self, case: str, item: str, number: int, lines: Iterable[CheckedLine]) -> bool:
         """Adds a published acquisition by its manifest's lines and its chunks.bin; False when that was not possible.
 
-        All or nothing, in one transaction. `case` and `item` are folder names. What went wrong (also with the manifest or
-        the chunks.bin) is in `notices`.
+        All or nothing, in one transaction. `case` and `item` are folder names. Errors (also in the manifest or the chunks.bin)
+        are added to `notices`.
         """
         try:
             with open_recipes(self._layout, case, item, number) as file, self._lock:
@@ -128,13 +127,13 @@ class Index:
             return False
 
     def forget(self, case: str) -> None:
-        """Throws a case's index away, so that it can be made anew."""
+        """Deletes a case's index, so that it can be rebuilt."""
         with self._lock:
             self._close(case)
             self._remove(f"{case}{_SUFFIX}")
 
     def remove_beyond_cases(self) -> None:
-        """Removes the file that an earlier version has left beside the cases' indexes."""
+        """Removes the file that an earlier version kept beside the cases' indexes."""
         with self._lock:
             self._remove(BEYOND_CASES)
 
@@ -152,7 +151,7 @@ class Index:
                     found[digest] = place
 
     def _ask(self, case: str, question: Callable[[CaseIndex], _Result]) -> _Result | None:
-        """One question to a case's index; None when it cannot answer. A file that is of no use is thrown away."""
+        """Runs one query on a case's index; None when it fails. A useless file is deleted."""
         self.moved = False
         try:
             return question(self._case(case))
@@ -173,7 +172,7 @@ class Index:
         path = self._layout.index / f"{case}{_SUFFIX}"
         if path.is_symlink():
             raise sqlite3.DatabaseError("not a file of ours")
-        with contextlib.suppress(OSError):  # then it cannot be opened either, which is said
+        with contextlib.suppress(OSError):  # then it cannot be opened either, which is reported
             self._layout.index.mkdir(mode=0o700, exist_ok=True)
         opened = CaseIndex(path, case, _CACHE_OF_OTHERS if self._open else _CACHE)
         self._open[case] = opened
@@ -199,7 +198,7 @@ def _is_useless(error: sqlite3.Error) -> bool:
 
 
 def _code(error: sqlite3.Error) -> int | None:
-    """SQLite's primary result code; None where Python itself has raised the error."""
+    """Returns SQLite's primary result code; None where Python itself raised the error."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
 
@@ -217,7 +216,7 @@ def _hook_query(digests: Sequence[ChunkDigest], scope: Scope) -> Callable[[CaseI
 
 
 def known_contents(lines: Iterable[CheckedLine]) -> Iterator[KnownContent]:
-    """What an index remembers of a manifest's lines."""
+    """Yields what an index stores of a manifest's lines."""
     for path, line in lines:
         if isinstance(line, Entry) and line.blake3 is not None:
             yield Blake3Digest(bytes.fromhex(line.blake3)), path, line.size or 0

@@ -1,4 +1,4 @@
-"""Reads recipes out of published `chunks.bin` files: those worth remembering, one segment, or a window of one that is huge."""
+"""Reads recipes from published `chunks.bin` files for the index: those worth indexing, one segment, or a window of rows."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from evidencesync.vault.index.case_index import RowPlace
 from evidencesync.vault.layout import ACQUISITIONS, CASES, CHUNKS, Location, Scope, VaultLayout, acquisition_folder
 
 WINDOW_ROWS: Final = 2048  # about 128 MiB of a content
-MAX_WINDOWS: Final = 64  # some 40 MB of memory
+MAX_WINDOWS: Final = 64  # about 40 MB of memory
 _BLOCK_ROWS: Final = 4096
 
 
 def open_recipes(layout: VaultLayout, case: str, item: str, acquisition: int) -> BinaryIO:
-    """The chunks.bin of an acquisition, at its start. Raises MissingOrExtraError when it is not there, else StorageError."""
+    """Opens the chunks.bin of an acquisition. Raises MissingOrExtraError when it is missing, else StorageError."""
     if not (is_folder_name(case) and is_folder_name(item)):
         raise MissingOrExtraError("no such case or item")
     path = layout.root / CASES / case / item / ACQUISITIONS / acquisition_folder(acquisition) / CHUNKS
@@ -41,11 +41,10 @@ def open_recipes(layout: VaultLayout, case: str, item: str, acquisition: int) ->
 
 
 def iter_long_recipes(file: BinaryIO) -> Iterator[tuple[int, Recipe]]:
-    """The recipes of contents that travel in segments, with their positions. Their rows stay in the file.
+    """Yields the recipes of contents that travel in segments, with their positions. Their rows stay in the file.
 
-    The others are looked up as a whole, and in a folder of small files they are nearly all.
-    Raises MalformedDocumentError for a file that is damaged, or that was made large at no cost, StorageError for one that
-    cannot be read.
+    The others are looked up as whole contents; in a folder of small files they are nearly all.
+    Raises MalformedDocumentError for a file that is damaged or sparse, StorageError for one that cannot be read.
     """
     fd = file.fileno()
     if has_empty_run(fd):
@@ -64,7 +63,7 @@ _WindowKey = tuple[str, str, int, int, int]
 
 
 class ChunkPlace(NamedTuple):
-    """Where a chunk lies in a published file."""
+    """The place of a chunk in a published file."""
 
     location: Location
     offset: int
@@ -72,9 +71,9 @@ class ChunkPlace(NamedTuple):
 
 
 class SegmentReader:
-    """Reads segments at places in recipes, and goes on after the last one: evidence that is there already comes in order.
+    """Reads segments at places in recipes, and continues after the last one: known evidence comes in order.
 
-    Holds one block of rows, about 100 KB: enough for a hundred segments.
+    Keeps one block of rows, about 100 KB: enough for a hundred segments.
     """
 
     def __init__(self, layout: VaultLayout) -> None:
@@ -85,15 +84,15 @@ class SegmentReader:
         self._next: RowPlace | None = None
 
     def follows(self, scope: Scope) -> RowPlace | None:
-        """Where the recipe of the last segment goes on, as far as the scope reaches."""
+        """Returns where the recipe of the last segment continues, within the scope."""
         place = self._next
         return place if place is not None and _within(place.location, scope) else None
 
     def read(self, place: RowPlace, digest: SegmentDigest) -> RecipeSegment | None:
-        """The segment that begins at a place; None when it is another, or there is none (any more)."""
+        """Reads the segment that begins at a place; None when there is another one, or none (any more)."""
         try:
             segment = self._segment_at(place)
-        except (EvidenceSyncError, OSError):  # its end, or gone, or not what was remembered: as good as not known
+        except (EvidenceSyncError, OSError):  # at its end, gone, or another recipe: not found
             self._next = None if place is self._next else self._next
             return None
         if segment is None or segment.digest != digest:
@@ -124,7 +123,7 @@ def _recipe_at(file: BinaryIO, position: int) -> Recipe:
 
 
 class RecipeWindows:
-    """The parts of recipes near what was found lately, the latest first. A few dozen megabytes, whatever the contents."""
+    """Keeps the parts of recipes near recent hits, the latest first: a few dozen megabytes, whatever the contents."""
 
     def __init__(self, layout: VaultLayout) -> None:
         self._layout = layout
@@ -135,12 +134,12 @@ class RecipeWindows:
         return len(self._windows)
 
     def find(self, digest: ChunkDigest, scope: Scope) -> ChunkPlace | None:
-        """A chunk in what is loaded, as far as the scope reaches. Where several windows have it: in the one loaded last."""
+        """Finds a chunk in the loaded windows, within the scope; where several have it, in the one loaded last."""
         place = self._places.get(digest)
         return place if place is not None and _within(place.location, scope) else None
 
     def load(self, place: RowPlace) -> None:
-        """Loads what lies around a row. A recipe that is gone or damaged is as good as not known: nothing is loaded."""
+        """Loads the rows around a row. A recipe that is gone or damaged is ignored."""
         number = place.row // WINDOW_ROWS
         owner = (place.location.case, place.recipe_item, place.recipe_acquisition)
         key = (*owner, place.recipe_position, number)

@@ -1,4 +1,4 @@
-"""Makes the index from what is published: whatever it lost, and all of it on request."""
+"""Rebuilds the index from published acquisitions: what is missing in it, or all of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class Reindexed:
-    """What was added to the index, and what could not be."""
+    """What was added to the index, and what could not be added."""
 
     cases: int
     acquisitions: int
@@ -25,10 +25,9 @@ class Reindexed:
 def catch_up(vault: VaultLayout, index: Index, case: str) -> Reindexed:
     """Adds every published acquisition of a case that the index does not have: after a crash, or when it was lost.
 
-    `case` is a folder name. What cannot be read is left out, and said: the index is a cache, and `verify` is where damage
-    is judged.
+    `case` is a folder name. What cannot be read is left out, and reported: the index is a cache, and `verify` judges damage.
     """
-    known = index.acquisitions(case)  # before the folders: what others publish and add meanwhile does not make it a foreign one
+    known = index.acquisitions(case)  # before the folders: others may publish meanwhile
     published: set[tuple[str, int]] = set()
     unread: set[str] = set()
     for item in item_folders(vault, case):
@@ -39,7 +38,7 @@ def catch_up(vault: VaultLayout, index: Index, case: str) -> Reindexed:
             index.notices.append(error.message)
     if (
         not {one for one in known if one[0] not in unread} <= published
-    ):  # an index of another vault, or of an older state of this one
+    ):  # the index of another vault, or of an older state of this one
         index.forget(case)
         known = set()
     left_out = [f"{safe_text(case)}/{safe_text(item)}" for item in sorted(unread)]
@@ -52,7 +51,7 @@ def catch_up(vault: VaultLayout, index: Index, case: str) -> Reindexed:
 
 
 def _add(index: Index, case: str, item: str, number: int, layout: ItemLayout) -> bool:
-    """Adds an acquisition; anew where another process made the index anew in that moment."""
+    """Adds an acquisition; again where another process was rebuilding the index."""
     for _ in range(_TRIES):
         if index.add_acquisition(case, item, number, read_published(layout, number)):
             return True
@@ -62,7 +61,7 @@ def _add(index: Index, case: str, item: str, number: int, layout: ItemLayout) ->
 
 
 def rebuild(vault: VaultLayout, index: Index) -> Reindexed:
-    """Throws the whole index away and makes it anew."""
+    """Deletes the whole index and rebuilds it."""
     index.remove_beyond_cases()
     cases = case_folders(vault)
     done = []

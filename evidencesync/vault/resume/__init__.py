@@ -1,1 +1,1 @@
-"""What unfinished sessions left in staging, and how the next session builds on it."""
+"""What unfinished sessions left in staging, and how the next session continues from it."""

@@ -1,4 +1,4 @@
-"""Finds, reads and removes staging areas that sessions left behind when they ended before they had published."""
+"""Finds, reads and removes staging areas of sessions that ended before they published."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from evidencesync.vault.writer import require_writer
 
 @dataclass(slots=True)
 class LeftSession:
-    """A staging area. `attempt`: whether it is one at the acquisition that is being made; None until that is known."""
+    """A staging area. `attempt`: whether it is an attempt at the current acquisition; None while that is unknown."""
 
     name: str
     path: Path
     attempt: bool | None = None
 
     def open_journal(self) -> BinaryIO | None:
-        """Its journal, if there is one."""
+        """Opens its journal, if there is one."""
         try:
             fd = os.open(self.path / JOURNAL, READ_FLAGS)
         except OSError:
@@ -45,7 +45,7 @@ class LeftSession:
         return reading(fd)
 
     def manifest(self) -> Path | None:
-        """Its manifest, which ends wherever the session did."""
+        """Its manifest, which may end anywhere."""
         path = self.path / ACQUISITION / MANIFEST
         return path if path.is_file() and not path.is_symlink() else None
 
@@ -68,7 +68,7 @@ class LeftSession:
         )
 
     def is_empty(self) -> bool:
-        """Whether the session ended before anything of it was staged."""
+        """Whether the session ended before anything was staged."""
         try:
             manifest = self.manifest()
             staged = os.listdir(self.path / CONTENTS) + os.listdir(self.path / ACQUISITION / DATA)
@@ -77,7 +77,7 @@ class LeftSession:
             return False
 
     def size_of(self, path: bytes) -> int:
-        """The size of a regular file, else 0. Only a hint: whoever uses the file opens it name by name."""
+        """Returns the size of a regular file, else 0. Only a hint: users of the file open it name by name."""
         try:
             found = os.lstat(os.fsencode(self.path) + b"/" + path)
         except (OSError, ValueError):
@@ -86,7 +86,7 @@ class LeftSession:
 
 
 def left_sessions(item: VaultItem, own_session: str) -> list[LeftSession]:
-    """The staging areas of an item but one's own, the one that was written to last first."""
+    """Lists the staging areas of an item except the current session's, the last written first."""
     with opened_folder(item.layout.root) as root, opened_folder(INCOMING, root) as incoming, storing("list staging areas"):
         names = [name for name in os.listdir(incoming) if is_session_id(name) and name != own_session]
         found = {name: os.stat(name, dir_fd=incoming, follow_symlinks=False) for name in names}
@@ -107,7 +107,7 @@ class Abandoned:
 
 
 def find_abandoned(vault: VaultLayout) -> list[Abandoned]:
-    """All staging areas of items that nobody is writing to. What is being written is passed over."""
+    """Lists all staging areas of items that no process is writing to. Items that are locked are skipped."""
     found = []
     for case in case_folders(vault):
         for item in item_folders(vault, case):
@@ -118,9 +118,9 @@ def find_abandoned(vault: VaultLayout) -> list[Abandoned]:
 
 
 def remove_abandoned(vault: VaultLayout, abandoned: Iterable[Abandoned]) -> list[Abandoned]:
-    """Removes staging areas that were found before; those that were removed. Items that are locked now are passed over.
+    """Removes abandoned staging areas; returns those that were removed. Items that are locked now are skipped.
 
-    Only ever touches folders in `incoming/` that have a session's name. Raises StorageError, OtherWriterError.
+    Only ever removes folders in `incoming/` with the name of a session. Raises StorageError, OtherWriterError.
     """
     require_writer(vault)
     removed = []
@@ -145,12 +145,12 @@ def _find_in_item(root_fd: int, case: str, item: str) -> list[Abandoned]:
             return [
                 Abandoned(case, item, name, *_measure(os.open(name, FOLDER_FLAGS, dir_fd=incoming)))
                 for name in names
-                if stat.S_ISDIR(modes[name])  # anything else was not made here: `verify` names it
+                if stat.S_ISDIR(modes[name])  # anything else was not made by a session: `verify` reports it
             ]
 
 
 def _measure(session_fd: int) -> tuple[int, int, int]:
-    """Files, bytes on the disk, and the time of the last change. Takes over the descriptor."""
+    """Returns files, bytes on the disk, and the time of the last change. Takes over the descriptor."""
     files = size = changed = 0
     pending = [b""]
     with FolderStack(session_fd) as stack:

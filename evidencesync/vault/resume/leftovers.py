@@ -1,7 +1,7 @@
-"""Leftovers: what earlier sessions of an item staged and never published, as something the next session can build on.
+"""Finds what earlier sessions of an item staged and never published, so that the next session can continue from it.
 
-Everything here is a hint. Whoever uses a location reads and hashes the bytes first, and a leftover that is not what the
-journal or the manifest says is no finding: it was never evidence. Needs the item's lock for as long as it lives.
+Everything here is a hint: the user of a location reads and hashes the bytes first. A leftover that differs from its journal or
+manifest is no finding: it was never evidence. Needs the item's lock for as long as it lives.
 
 A location in a leftover has a negative acquisition number, one for each session, and a path below the session's folder.
 """
@@ -45,7 +45,7 @@ CREATE TABLE contents (blake3 BLOB, session INT, path BLOB, size INT, PRIMARY KE
 
 
 class _Near(NamedTuple):
-    """A record of a journal: where what is looked for next probably lies."""
+    """A record of a journal, near which the next lookups probably succeed."""
 
     session: int
     content: int
@@ -54,12 +54,12 @@ class _Near(NamedTuple):
 
 
 class Leftovers:
-    """The staging areas of one item but one's own, the latest first. Not thread-safe."""
+    """The staging areas of an item except the current session's, the latest first. Not thread-safe."""
 
     def __init__(self, item: VaultItem, own_session: str) -> None:
         item.require_lock()
         self._item = item
-        self._database = sqlite3.connect("", check_same_thread=False)  # a temporary file that nobody else sees
+        self._database = sqlite3.connect("", check_same_thread=False)  # a private temporary file
         self._database.executescript(_SCHEMA)
         self._have_contents = False
         self._near: _Near | None = None
@@ -81,39 +81,39 @@ class Leftovers:
 
     @property
     def count(self) -> int:
-        """How many sessions there are to go on from."""
+        """The number of earlier sessions."""
         return len(self._sessions)
 
     def close(self) -> None:
-        """Lets go of everything. Safe to call again."""
+        """Closes all files. Safe to call again."""
         self._database.close()
         self._close_journal()
 
     def open_tree(self, acquisition: int) -> TreeReader:
-        """The files of one session, by their paths below its folder."""
+        """Opens the files of one session, by their paths below its folder."""
         with storing("open a staging area"):
             return TreeReader(os.open(self._session(acquisition).path, FOLDER_FLAGS))
 
     def manifests(self) -> Iterator[tuple[int, Path]]:
-        """The manifests of all sessions, each with its acquisition number. They end wherever they end."""
+        """Yields the manifests of all sessions, each with its acquisition number. A manifest may end anywhere."""
         for number, session in enumerate(self._sessions):
             if (path := session.manifest()) is not None:
                 yield -number - 1, path
 
     def small_file(self, acquisition: int, path: bytes, size: int, blake3: Blake3Digest) -> Location | None:
-        """A file that a session's manifest lists, if it was really stored: lines are written before files."""
+        """Returns a file that a session's manifest lists, if it was really stored: lines are written before files."""
         location = self._place(acquisition, _DATA + path, size, blake3)
         return location if self._has_file(location) else None
 
     def has_other_names(self, location: Location) -> bool:
-        """Whether a staged file is linked to another one: perhaps to one that is published."""
+        """Whether a staged file has another hard link: perhaps to a published file."""
         with contextlib.suppress(OSError, ValueError):
             path = os.fsencode(self._session(location.acquisition).path) + b"/" + location.path
             return os.lstat(path).st_nlink > 1
         return False
 
     def find_contents(self, digests: Sequence[Blake3Digest]) -> dict[Blake3Digest, Location]:
-        """Small contents that some session has stored, by their digests."""
+        """Finds small contents that some session has stored, by their digests."""
         if not self._have_contents:
             self._have_contents = True
             for acquisition, manifest in self.manifests():
@@ -128,10 +128,10 @@ class Leftovers:
         return found
 
     def find_segment(self, digest: SegmentDigest, at: int) -> tuple[Location, int, list[Row]] | None:
-        """Where a segment lies: a staged file, an offset, and its rows. `at` is the offset of what is looked for.
+        """Finds a segment: a staged file, an offset, and its rows. `at` is the offset of the wanted segment in its content.
 
-        What follows the segment that was found last goes first: a content may hold the same segment many times. Then a file
-        that has it in the same place, and is not in use for another content: that one can be gone on with.
+        The segment after the last hit is tried first: a content may contain the same segment many times. Then a file that has
+        it at the same offset, and is not in use for another content: that file can be continued.
         """
         if at and self._near is not None and (following := self._following(self._near, digest)) is not None:
             return self._found(following, digest)
@@ -139,7 +139,7 @@ class Leftovers:
         second: _Near | None = None
         for place in map(_Near._make, self._database.execute(query, (digest, at)).fetchall()):
             location = self._location(place)
-            if location is None:  # it has got its place in the new acquisition, or is gone
+            if location is None:  # it was moved into the new acquisition, or is gone
                 key = (digest, place.session, place.content)
                 self._database.execute("DELETE FROM segments WHERE digest = ? AND session = ? AND content = ?", key)
             elif location == self._in_use and not at:
@@ -149,7 +149,7 @@ class Leftovers:
         return None if second is None else self._found(second, digest)
 
     def _following(self, near: _Near, digest: SegmentDigest) -> _Near | None:
-        """The record after one, if it is that of the same content's next segment and has this digest."""
+        """Returns the record after one, if it is the next segment of the same content and has this digest."""
         records = self._records(near)
         here, following = next(records, None), next(records, None)
         if here is None or following is None or following.content != here.content:
@@ -171,37 +171,37 @@ class Leftovers:
         return None
 
     def find_chunks(self, digests: Sequence[ChunkDigest]) -> dict[ChunkDigest, ChunkPlace]:
-        """Where chunks lie, near the segment that was found last (or at the beginning of what was staged last)."""
+        """Finds chunks near the last segment that was found (or at the beginning of what was staged last)."""
         near = self._near or self._first
         if near is not None and near != self._window_from:
             self._load_window(near)
         return {digest: self._window[digest] for digest in digests if digest in self._window}
 
-    # Whose they are.
+    # Earlier attempts at the same acquisition.
 
     def set_header(self, header: ManifestHeader) -> None:
-        """What is being made: from now on it is known which sessions were attempts at it."""
+        """Sets the header of the current acquisition, by which earlier attempts at it are recognised."""
         self._header = header
         for session in self._sessions:
             session.attempt = session.is_attempt_at(header)
 
     def may_take(self, location: Location) -> bool:
-        """Whether a file may be moved and gone on with: only that of an earlier attempt, for it may be overwritten."""
+        """Whether a file may be moved and continued: only that of an earlier attempt, because it may be overwritten."""
         return self._session(location.acquisition).attempt is True
 
     def mark_taken(self, location: Location) -> None:
-        """A file was moved into one's own staging area, and is still where a segment's next ones are found."""
+        """Marks a file as moved into the current staging area; its next segments are still found in it."""
         self._in_use = location
 
     def name_of(self, location: Location) -> str:
-        """The session whose file a location is."""
+        """Returns the session of a location."""
         return self._session(location.acquisition).name
 
     def remove_continued(self) -> None:
-        """Removes the staging areas of earlier attempts at this very acquisition, now that it is published.
+        """Removes the staging areas of earlier attempts at this acquisition, after it was published.
 
-        An attempt is one by the same examiner at the same source; one that ended before it had anything is nobody's. Others
-        stay for those who began them. What cannot be removed stays for `clean`: that takes nothing from what is published.
+        An attempt is a session of the same examiner with the same source, or an empty one. Others stay: their examiners may
+        resume them. What cannot be removed stays for `clean`: it does not affect what is published.
         """
         with contextlib.suppress(EvidenceSyncError), opened_folder(self._item.layout.incoming) as incoming:
             for session in self._sessions:
@@ -210,7 +210,7 @@ class Leftovers:
                         remove_tree(incoming, session.name)
 
     def count_continued(self) -> int:
-        """How many earlier attempts at this very acquisition there are."""
+        """Returns the number of earlier attempts at this acquisition."""
         return sum(session.attempt is True for session in self._sessions)
 
     # Loading.
@@ -239,7 +239,7 @@ class Leftovers:
         self._database.executemany("INSERT OR IGNORE INTO segments VALUES (?, ?, ?, ?, ?)", sorted(batch))
 
     def _load_manifest(self, acquisition: int, manifest: Path) -> None:
-        # It ends wherever the session did; what the disk does not give of it is as good as not there.
+        # It may end anywhere, with the session; what cannot be read of it is ignored.
         with contextlib.suppress(EvidenceSyncError, OSError), manifest.open("rb") as file:
             for path, line in read_manifest(document_blocks(file)):
                 if isinstance(line, Entry) and line.blake3 is not None:
@@ -265,7 +265,7 @@ class Leftovers:
         return self._sessions[-acquisition - 1]
 
     def _journal_of(self, number: int) -> BinaryIO | None:
-        """The journal of a session; one is open at a time."""
+        """Opens the journal of a session; one is open at a time."""
         if self._journal is None or self._journal[0] != number:
             self._close_journal()
             self._journal = (number, self._sessions[number].open_journal())
@@ -286,7 +286,7 @@ class Leftovers:
                     yield record
 
     def _location(self, near: _Near) -> Location | None:
-        """The file of a record, if it reaches as far as the record says."""
+        """Returns the file of a record, if it is as long as the record says."""
         key = (near.session, near.content)
         if self._located is None or self._located[0] != key:
             self._located = (key, self._locate(*key))
@@ -294,7 +294,7 @@ class Leftovers:
         return None if location is None or location.size <= near.offset else location
 
     def _locate(self, number: int, content: int) -> Location | None:
-        """Where a content of a session lies now: a later session may have taken it over."""
+        """Finds the current file of a session's content: a later session may have taken it over."""
         for _ in self._sessions:
             placed = self._database.execute("SELECT path FROM places WHERE session = ? AND content = ?", (number, content))
             paths = [path for (path,) in placed] + [f"{CONTENTS}/{content_name(content)}".encode()]
@@ -323,5 +323,5 @@ class Leftovers:
 
 
 def is_leftover(location: Location) -> bool:
-    """Whether a location is in what was staged, and so never was evidence."""
+    """Whether a location is in a staging area, and so never was evidence."""
     return location.acquisition < 0

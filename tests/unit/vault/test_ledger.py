@@ -12,10 +12,10 @@ from evidencesync.custody.documents import RecordType
 from evidencesync.errors import ChainError, ChainGrewError, ExitCode, MalformedDocumentError, MissingOrExtraError, StorageError
 from evidencesync.files import placing
 from evidencesync.files.disk import opened_folder, storage_error
-from evidencesync.vault import claims
-from evidencesync.vault.claims import NewRecord
+from evidencesync.vault import reservations
 from evidencesync.vault.heads import record_heads
 from evidencesync.vault.ledger import Ledger, RecordFile, sign_record
+from evidencesync.vault.reservations import NewRecord
 from evidencesync.vault.trust import vault_record
 from evidencesync.vault.vault import Vault
 from tests.unit.vault.acquiring import Acquirer
@@ -136,11 +136,11 @@ def test_a_writer_with_an_old_listing_replaces_no_record(vault: Vault, kind: Rec
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_a_claim_whose_owner_was_killed_is_finished_by_the_next_writer(vault: Vault) -> None:
+def test_a_reservation_whose_owner_was_killed_is_finished_by_the_next_writer(vault: Vault) -> None:
     first = vault_record(vault.settings, vault.ledger, "heads", {"by": "killed"}, 10**18)
     second = vault_record(vault.settings, vault.ledger, "trust-changed", {"by": "next"}, 10**18)
     killed = NewRecord.of(*sign_record(first, vault.signer))
-    vault.ledger.claim(killed)
+    vault.ledger.reserve(killed)
     with pytest.raises(ChainGrewError):
         vault.ledger.append(*sign_record(second, vault.signer))
     assert vault.ledger.load(vault.ledger.files()[-1]).data == killed.data
@@ -151,7 +151,7 @@ def test_a_claim_whose_owner_was_killed_is_finished_by_the_next_writer(vault: Va
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"-----BEGIN SSH SIGNATURE-----\nend\n"])
-def test_a_claim_that_a_power_cut_left_empty_keeps_nobody_out(vault: Vault, content: bytes) -> None:
+def test_a_reservation_that_a_power_cut_left_empty_keeps_nobody_out(vault: Vault, content: bytes) -> None:
     (vault.layout.custody / ".new-0002-1").write_bytes(content)
     assert append(vault) == "0002-heads.json"
     assert sorted(os.listdir(vault.layout.custody)) == [
@@ -162,12 +162,12 @@ def test_a_claim_that_a_power_cut_left_empty_keeps_nobody_out(vault: Vault, cont
     ]
 
 
-def test_a_claim_that_does_not_follow_the_chain_is_passed_over(vault: Vault) -> None:
+def test_a_reservation_that_does_not_follow_the_chain_is_passed_over(vault: Vault) -> None:
     other = replace(vault_record(vault.settings, vault.ledger, "heads", {}, 10**18), previous_sha256="0" * 64)
-    claim = NewRecord.of(*sign_record(other, vault.signer))
-    (vault.layout.custody / ".new-0002-1").write_bytes(claim.encoded())
+    reservation = NewRecord.of(*sign_record(other, vault.signer))
+    (vault.layout.custody / ".new-0002-1").write_bytes(reservation.encoded())
     assert append(vault) == "0002-heads.json"
-    assert vault.ledger.load(vault.ledger.files()[-1]).data != claim.data
+    assert vault.ledger.load(vault.ledger.files()[-1]).data != reservation.data
 
 
 @pytest.mark.parametrize("has_rename", [True, False])
@@ -190,7 +190,7 @@ def test_without_hard_links_records_are_appended_and_never_replaced(
     assert len(os.listdir(vault.layout.custody)) == 6
 
 
-def test_a_claim_is_not_void_because_the_disk_does_not_give_what_was_published(
+def test_a_reservation_is_not_void_because_the_disk_does_not_give_what_was_published(
     acquirer: Acquirer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class KilledError(Exception):
@@ -208,14 +208,14 @@ def test_a_claim_is_not_void_because_the_disk_does_not_give_what_was_published(
     with pytest.raises(KilledError):
         acquirer.acquire({b"a": b"1"}, fault=kill)
     item = acquirer.item()
-    (claim,) = item.layout.custody.glob(".new-0001-*")
-    killed = NewRecord.decode(claim.read_bytes())
+    (reservation,) = item.layout.custody.glob(".new-0001-*")
+    killed = NewRecord.decode(reservation.read_bytes())
     assert killed is not None
-    monkeypatch.setattr(claims, "opened_folder", unreadable)
+    monkeypatch.setattr(reservations, "opened_folder", unreadable)
     other = sign_record(replace(killed.record, details={"text": "another one"}), acquirer.examiner)
     with pytest.raises(StorageError):
         item.ledger.append(*other)
-    assert os.listdir(item.layout.custody) == [claim.name]
+    assert os.listdir(item.layout.custody) == [reservation.name]
 
 
 def test_a_list_made_while_others_add_to_a_large_folder_is_made_again(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:

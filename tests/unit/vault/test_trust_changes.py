@@ -21,7 +21,7 @@ from evidencesync.errors import (
     UsageError,
 )
 from evidencesync.files import placing
-from evidencesync.vault import claims, trust
+from evidencesync.vault import reservations, trust
 from evidencesync.vault.keys import VaultSigner
 from evidencesync.vault.vault import Vault
 from evidencesync.verify.audit import audit_vault
@@ -215,7 +215,7 @@ def test_a_change_whose_record_could_not_be_begun_leaves_no_draft(vault: Vault, 
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     for number, left in ((0, 0), (1, 1)):
         with monkeypatch.context() as patch:
-            patch.setattr(claims, "place_file", failing_at(placing.place_file, number, full, done_first=False))
+            patch.setattr(reservations, "place_file", failing_at(placing.place_file, number, full, done_first=False))
             with pytest.raises(NoSpaceError):
                 vault.trust.add(new_signer().public_key, "ben", at_ns=NOW)
         assert len(os.listdir(vault.layout.root)) == len(before) + left
@@ -234,7 +234,7 @@ def test_a_change_that_the_disk_cut_short_says_whether_it_counts(
     said = set()
     for number in range(12):
         with monkeypatch.context() as patch:
-            patch.setattr(claims, step, failing_at(getattr(claims, step), number, refused, done_first))
+            patch.setattr(reservations, step, failing_at(getattr(reservations, step), number, refused, done_first))
             key, hint = new_signer().public_key, "done"
             try:
                 vault.trust.add(key, f"ben{number}", at_ns=NOW)

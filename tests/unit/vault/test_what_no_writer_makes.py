@@ -47,11 +47,11 @@ KINDS: Final[dict[str, Callable[[Path], None]]] = {
     "huge": _huge,
 }
 PLACES: Final = {
-    "claim of the item": "{item}/custody/.new-0003-1",
-    "old claim of the item": "{item}/custody/.new-0001-1",
+    "reservation of the item": "{item}/custody/.new-0003-1",
+    "old reservation of the item": "{item}/custody/.new-0001-1",
     "draft in the item's chain": "{item}/custody/.new-0123456789abcdef",
     "signature of no record": "{item}/custody/0003-acquired.json.sig",
-    "claim of the vault": "custody/.new-0003-1",
+    "reservation of the vault": "custody/.new-0003-1",
     "draft of a list": ".new-trusted_signers-0123456789abcdef",
     "draft of another list": ".new-revoked_keys-0123456789abcdef",
 }

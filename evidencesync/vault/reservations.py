@@ -1,20 +1,20 @@
-"""One number, one record: how a record joins a chain so that it holds without any lock.
+"""Adds records to a chain so that a number has one record only, also where no lock holds.
 
-A record's file is named by its number and its type, so two records of one number could lie side by side. What makes a number
-unique is its *claim*, `.new-NNNN-G`: a file that is made by a step which is refused where the name is taken
-(`evidencesync.files.placing`), and holds the whole record with its signature. Whoever has the claim has the number.
+A record's file name has its number and its type, so two records with one number could exist side by side. The *reservation*,
+`.new-NNNN-G`, makes a number unique: a file that is made atomically, by a call that fails where the name is taken
+(`evidencesync.files.placing`). It holds the whole record with its signature. The writer that makes it has the number.
 
-1. The claim is made. Whoever comes second finds it, whatever he had read of the chain before.
-2. The signature, then the record are put into their places; the claim goes.
+1. The writer makes the reservation. A second writer finds it, whatever it had read of the chain before.
+2. The signature, then the record are put into their places; then the reservation is removed.
 
-A claim whose owner was killed is finished by whoever comes next: it holds all that is needed. So nobody has to know whether the
-owner is alive, and both may do it at once, for they do the same. A claim is removed only when its number's record is there: it is
-of no use to anybody then. Where a claim is void, because it cannot be read (a power cut) or does not follow the chain, the next
-`G` counts. The same holds for a claim that is not signed by whoever may sign such a record: it is no writer's, and nothing of it
-gets into the chain (`vault.record_signers`).
+The reservation of a killed writer is completed by the next writer: it holds all that is needed. So no writer has to know whether
+another one is alive, and two may complete it at once, for they write the same bytes. A reservation is removed only after its
+number's record is there. A reservation is void where it cannot be read (a power cut), does not follow the chain, or is not signed
+by a key that may sign such a record (`vault.record_signers`): then the next `G` counts, and nothing of it gets into the chain.
 
-A claim for an acquisition's `acquired` comes before the acquisition is published, and counts only if it is. Whoever finds such a
-claim waits a moment, and then makes sure that it never is, by moving the staged acquisition away: then the next `G` counts.
+A reservation for an acquisition's `acquired` record is made before the acquisition is published, and counts only if it is
+published. A writer that finds such a reservation waits a short time, and then prevents the publish by moving the staged
+acquisition away: then the next `G` counts.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from evidencesync.files.disk import (
 from evidencesync.files.folders import names_in
 from evidencesync.files.placing import place_file, place_folder
 from evidencesync.limits import MAX_RECORD, MAX_SIGNATURE
-from evidencesync.vault.interrupted import TEMPORARY, claim_name, claimed_number, temporary_name
+from evidencesync.vault.interrupted import TEMPORARY, reservation_name, reserved_number, temporary_name
 from evidencesync.vault.layout import (
     ACQUIRED,
     ACQUISITIONS,
@@ -59,18 +59,18 @@ from evidencesync.vault.layout import (
 )
 
 _MOST_GENERATIONS: Final = 100
-_MOST_TRIES: Final = 20  # somebody who tidies up may remove a temporary file of ours: it is made again
-_PATIENCE_SECONDS: Final = 2.0  # with a publish between its claim and its rename, which follow each other at once
+_MOST_TRIES: Final = 20  # another writer may remove our temporary file when it tidies up: then it is made again
+_PATIENCE_SECONDS: Final = 2.0  # for a publish between its reservation and its rename, which follow each other at once
 _LOOK_SECONDS: Final = 0.05
 _AGAIN: Final = "Run the same command again."
 _ARMOR: Final = b"-----BEGIN SSH SIGNATURE-----"
 _END: Final = b"end\n"
-MAX_CLAIM: Final = MAX_RECORD + MAX_SIGNATURE + len(_END)
+MAX_RESERVATION: Final = MAX_RECORD + MAX_SIGNATURE + len(_END)
 
 
 @dataclass(frozen=True, slots=True)
 class NewRecord:
-    """A signed record that is to join a chain, as its exact bytes and what they say."""
+    """A signed record that is to be added to a chain: its exact bytes, and their meaning."""
 
     record: CustodyRecord
     data: bytes
@@ -78,7 +78,7 @@ class NewRecord:
 
     @classmethod
     def of(cls, data: bytes, signature: bytes) -> NewRecord:
-        """A record by its exact bytes. Raises MalformedDocumentError."""
+        """Makes it from a record's exact bytes. Raises MalformedDocumentError."""
         return cls(decode_record(data), data, signature)
 
     @property
@@ -87,12 +87,12 @@ class NewRecord:
         return record_file(self.record.sequence, self.record.type)
 
     def encoded(self) -> bytes:
-        """As a claim's bytes. A record's text has no line that a signature begins with."""
+        """Returns the bytes of a reservation. No line of a record's text begins as a signature does."""
         return self.data + self.signature + _END
 
     @classmethod
     def decode(cls, data: bytes) -> NewRecord | None:
-        """The record that a claim holds; None for bytes that are not a whole claim."""
+        """Returns the record in a reservation; None for bytes that are not a whole reservation."""
         document, armor, rest = data.partition(_ARMOR)
         if not armor or not rest.endswith(_END):
             return None
@@ -103,59 +103,60 @@ class NewRecord:
 
 
 SignerCheck = Callable[[NewRecord], bool]
-"""Whether a record that somebody else has claimed a number for is signed by whoever may sign it (`vault.record_signers`)."""
+"""Whether the record in another writer's reservation is signed by a key that may sign it (`vault.record_signers`)."""
 
 
-def claim_number(folder_fd: int, new: NewRecord, may_sign: SignerCheck) -> None:
-    """Makes a record's number its own, in a custody folder, or raises ChainGrewError where it is another record's.
+def reserve_number(folder_fd: int, new: NewRecord, may_sign: SignerCheck) -> None:
+    """Reserves a record's number in a custody folder. Raises ChainGrewError where the number has another record.
 
-    The caller has seen that the record follows the chain. What it finds claimed it finishes, if `may_sign` says that it may.
+    The caller has checked that the record follows the chain. Another writer's reservation is completed, if `may_sign` accepts it.
     Raises StorageError, NoSpaceError.
     """
     number = new.record.sequence
     for generation in range(1, _MOST_GENERATIONS):
-        name = claim_name(number, generation)
+        name = reservation_name(number, generation)
         if _place_bytes(folder_fd, name, new.encoded(), durable=False):
             _confirm(folder_fd, new)
             return
-        found = load_own_file(folder_fd, name, MAX_CLAIM, void=b"")
-        if found is None:  # it was removed, and so the record is there
+        found = load_own_file(folder_fd, name, MAX_RESERVATION, void=b"")
+        if found is None:  # it was removed, so the record is there
             raise grew(number)
         other = NewRecord.decode(found)
         if other is not None and other.data == new.data:
             _confirm(folder_fd, new)
             return
-        if has_record(folder_fd, number):  # looked for after the claim was seen: it may be that of a latecomer, and void
+        if has_record(folder_fd, number):  # checked after the reservation was read: it may be a late one, and void
             raise grew(number)
         if other is not None and _counts(folder_fd, other, new, may_sign):
-            if other.record.type != "acquired":  # its second half is to follow it: see `publish.complete_unfinished`
+            if other.record.type != "acquired":  # `received` has to follow it: see `publish.complete_unfinished`
                 put_record(folder_fd, other)
             raise grew(number)
-    raise LockedError(f"custody record {number} was claimed {_MOST_GENERATIONS} times and never written")
+    raise LockedError(f"custody record {number} was reserved {_MOST_GENERATIONS} times and never written")
 
 
 def is_begun(folder_fd: int, new: NewRecord) -> bool:
-    """Whether a record, or a claim that holds it, is there: then it is completed by whoever comes next. Raises StorageError."""
-    names = [new.name, *(name for name in names_in(folder_fd) if claimed_number(name) == new.record.sequence)]
+    """Whether a record, or a reservation with it, is there: then the next writer completes it. Raises StorageError."""
+    names = [new.name, *(name for name in names_in(folder_fd) if reserved_number(name) == new.record.sequence)]
     wanted = (new.data, new.encoded())
-    return any(load_own_file(folder_fd, name, MAX_CLAIM, void=b"") in wanted for name in names)
+    return any(load_own_file(folder_fd, name, MAX_RESERVATION, void=b"") in wanted for name in names)
 
 
 def has_record(folder_fd: int, sequence: int) -> bool:
-    """Whether there is a record of that number, of whatever type, now."""
+    """Whether there is a record with that number, of any type, now."""
     return _record_of(folder_fd, sequence, names_in(folder_fd)) is not None
 
 
 def _confirm(folder_fd: int, new: NewRecord) -> None:
-    """After the claim: that no record of its number is there but this one, and that nothing is left of what was cut short.
+    """Checks, after the reservation, that no other record has its number, and removes leftovers of interrupted appends.
 
-    What was read before the claim may have been old. A listing may be so even now (NFS keeps them), so names are asked for, too.
+    What was read before the reservation may have been old. Even now a listing may be old (NFS caches them), so each possible name
+    is looked up as well.
     """
     number = new.record.sequence
     names = names_in(folder_fd)
     found = _record_of(folder_fd, number, names)
     if found is not None and load_file(folder_fd, found, MAX_RECORD) != new.data:
-        remove_claims(folder_fd, number)
+        remove_reservations(folder_fd, number)
         raise grew(number)
     _tidy(folder_fd, new, names)
 
@@ -169,9 +170,10 @@ def _record_of(folder_fd: int, sequence: int, names: list[str]) -> str | None:
 
 
 def put_record(folder_fd: int, new: NewRecord, linked_from: int | None = None) -> None:
-    """Puts a claimed record into its place, after its signature, durably; what somebody else has put there of it stays.
+    """Puts a reserved record into its place, after its signature, durably; equal files that are there stay.
 
-    With `linked_from`, the folder of its acquisition, the files there get a second name. Raises ChainError, StorageError.
+    With `linked_from`, the folder of its acquisition, the files there get a second name (a hard link). Raises ChainError,
+    StorageError.
     """
     origin = linked_from if new.record.type in ("acquired", "received") else None
     for name, data, kind in (
@@ -179,30 +181,31 @@ def put_record(folder_fd: int, new: NewRecord, linked_from: int | None = None) -
         (new.name, new.data, f"{new.record.type}.json"),
     ):
         _put(folder_fd, name, data, new, None if origin is None else (origin, kind))
+        # After each of the two: a power cut must never leave a record without its signature.
         sync_folder(folder_fd, "custody records")
-    remove_claims(folder_fd, new.record.sequence)
+    remove_reservations(folder_fd, new.record.sequence)
 
 
-def remove_claims(folder_fd: int, sequence: int) -> None:
-    """Removes the claims of a number whose record is there."""
+def remove_reservations(folder_fd: int, sequence: int) -> None:
+    """Removes the reservations of a number whose record is there."""
     with storing("tidy a custody folder"):
         for generation in range(1, _MOST_GENERATIONS):
-            if not tidy_away(folder_fd, claim_name(sequence, generation)):
+            if not tidy_away(folder_fd, reservation_name(sequence, generation)):
                 return
 
 
 def _tidy(folder_fd: int, new: NewRecord, names: list[str]) -> None:
-    """Removes temporary files, claims of records that are there, and signatures of the claimed number but for its own.
+    """Removes temporary files, reservations of earlier numbers, and other signatures of the reserved number.
 
-    A record's own file is never removed, nor a claim that somebody may still have.
+    A record's own file is never removed, nor a reservation that may still be in use.
     """
     number = new.record.sequence
     with storing("tidy a custody folder"):
         for name in names:
-            claimed = claimed_number(name)
+            reserved = reserved_number(name)
             signed = parse_record_file(name.removesuffix(SIGNATURE_SUFFIX)) if name.endswith(SIGNATURE_SUFFIX) else None
-            if claimed is not None:
-                unwanted = claimed < number
+            if reserved is not None:
+                unwanted = reserved < number
             elif signed is not None:
                 unwanted = signed[0] == number and name != new.name + SIGNATURE_SUFFIX
             else:
@@ -212,7 +215,7 @@ def _tidy(folder_fd: int, new: NewRecord, names: list[str]) -> None:
 
 
 def place_new_file(folder_fd: int, name: str, data: bytes, dst_dir_fd: int | None = None) -> bool:
-    """Makes a whole, durable file of a name that must be free; False where it is taken. It is made in `folder_fd` first.
+    """Makes a whole, durable file with a name that must be free; False where it is taken. It is first written in `folder_fd`.
 
     Raises StorageError, NoSpaceError.
     """
@@ -250,12 +253,12 @@ def _put(folder_fd: int, name: str, data: bytes, new: NewRecord, origin: tuple[i
             raise grew(new.record.sequence)
         if there is not None:
             raise ChainError(f"custody record {new.record.sequence} has another signature")
-        _take_over(folder_fd, name, data)  # the signature of a record that never came
+        _take_over(folder_fd, name, data)  # the signature of a record that was never written
     raise LockedError(f"somebody else writes {name}", hint=_AGAIN)
 
 
 def _take_over(folder_fd: int, name: str, data: bytes) -> None:
-    """Puts bytes in the place of what is there, in one step: whoever finishes the same claim never finds the name missing."""
+    """Replaces a file in one step, so that another writer that completes the same reservation never finds the name missing."""
     temporary = temporary_name()
     store_new_file(folder_fd, temporary, data)
     with storing(f"write {name}"), contextlib.suppress(FileNotFoundError):
@@ -263,18 +266,18 @@ def _take_over(folder_fd: int, name: str, data: bytes) -> None:
 
 
 def _link(folder_fd: int, name: str, source_fd: int, source: str) -> bool:
-    """A second name for a file of an acquisition; False where that cannot be, or the name is taken."""
+    """Makes a second name for a file of an acquisition; False where links are not possible, or the name is taken."""
     try:
         os.link(source, name, src_dir_fd=source_fd, dst_dir_fd=folder_fd, follow_symlinks=False)
     except OSError:
-        return False  # a copy is as good, and says what is wrong where it cannot be made either
+        return False  # a copy is as good; where it fails too, it raises the error
     return True
 
 
 def _counts(folder_fd: int, other: NewRecord, new: NewRecord, may_sign: SignerCheck) -> bool:
-    """Whether somebody else's claim holds. One that does not follow the chain as ours does can never be finished.
+    """Whether another writer's reservation counts. One that does not follow the chain can never be completed.
 
-    One that nobody may have made is no writer's of this vault.
+    One that is not signed by an authorised key was not made by a writer of this vault.
     """
     one, two = other.record, new.record
     if (one.sequence, one.previous_sha256, one.vault_id) != (two.sequence, two.previous_sha256, two.vault_id):
@@ -288,14 +291,14 @@ def _counts(folder_fd: int, other: NewRecord, new: NewRecord, may_sign: SignerCh
     while not _holds_acquired(folder_fd, published, other.data):
         if time.monotonic() >= until:
             return not _prevent(folder_fd, other.data) and _holds_acquired(folder_fd, published, other.data)
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_LOOK_SECONDS)  # no lock to wait for: the other writer may be on another machine
     return True
 
 
 def _holds_acquired(folder_fd: int, acquisition: str, data: bytes) -> bool:
-    """Whether a folder is that of the acquisition whose `acquired` record has these bytes; not, where there is none.
+    """Whether a folder is that of the acquisition whose `acquired` record has these bytes; False where there is no folder.
 
-    Raises StorageError where the disk does not tell: then a claim must not be called void.
+    Raises StorageError where it cannot be read: then a reservation must not be treated as void.
     """
     try:
         with opened_folder(acquisition, folder_fd) as folder:
@@ -309,15 +312,15 @@ def _holds_acquired(folder_fd: int, acquisition: str, data: bytes) -> bool:
 
 
 def _prevent(folder_fd: int, data: bytes) -> bool:
-    """Sets a staged acquisition aside, so that its session can never publish it; False where it is not staged.
+    """Moves a staged acquisition aside, so that its session can never publish it; False where it is not staged.
 
-    What was stored of it is found there by the item's next session.
+    The item's next session finds what was stored of it there.
     """
     with opened_folder(f"../{INCOMING}", folder_fd) as incoming, storing("set an unfinished publish aside"):
         for session in names_in(incoming):
             if not _holds_acquired(incoming, f"{session}/{STAGED_ACQUISITION}", data):
                 continue
-            aside = secrets.token_hex(16)  # as a session's name
+            aside = secrets.token_hex(16)  # has the form of a session id
             os.mkdir(aside, FOLDER_MODE, dir_fd=incoming)
             with (
                 contextlib.suppress(FileNotFoundError),
@@ -330,5 +333,5 @@ def _prevent(folder_fd: int, data: bytes) -> bool:
 
 
 def grew(number: int) -> ChainGrewError:
-    """The error for a number that is another record's."""
+    """Returns the error for a number that another record has."""
     return ChainGrewError(f"somebody else has added custody record {number} meanwhile")

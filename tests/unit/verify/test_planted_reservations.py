@@ -1,4 +1,4 @@
-"""A claim that somebody has planted in a custody folder is told, and no writer puts it into the chain."""
+"""A reservation that somebody has planted in a custody folder is told, and no writer puts it into the chain."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from evidencesync.custody.documents import CustodyRecord, Person
 from evidencesync.custody.record import decode_record
 from evidencesync.custody.sshsig import SigningKey
 from evidencesync.errors import EvidenceSyncError
-from evidencesync.vault.claims import NewRecord
 from evidencesync.vault.heads import record_heads
 from evidencesync.vault.item import lock_item
 from evidencesync.vault.ledger import sign_record
 from evidencesync.vault.publish import complete_unfinished
+from evidencesync.vault.reservations import NewRecord
 from tests.unit.vault.acquiring import Acquirer, item_name, new_signer
 from tests.unit.verify.sample import ITEM, Made, edit, slugs
 
-CLAIM: Final = f"{ITEM}/custody/.new-0005-1"
+RESERVATION: Final = f"{ITEM}/custody/.new-0005-1"
 
 
 def of_item(made: Made, signer: SigningKey, **fields: object) -> CustodyRecord:
@@ -71,40 +71,40 @@ def with_a_signature_of_something_else(made: Made) -> NewRecord:
     "plant",
     [a_strangers, a_strangers_seal, by_another_than_it_names, of_another_item, with_a_signature_of_something_else],
 )
-def test_a_forged_claim_is_told_and_never_gets_into_the_chain(made: Made, plant: Callable[[Made], NewRecord]) -> None:
-    claim = plant(made)
-    (made.path / CLAIM).write_bytes(claim.encoded())
+def test_a_forged_reservation_is_told_and_never_gets_into_the_chain(made: Made, plant: Callable[[Made], NewRecord]) -> None:
+    reservation = plant(made)
+    (made.path / RESERVATION).write_bytes(reservation.encoded())
     verdict = made.audit()
     assert (verdict.exit_code, slugs(verdict)) == (31, {"extra-entry"})
     Acquirer(made.open(), made.examiner).acquire({b"third": b"3"})
-    assert not (made.item / "custody" / claim.name).exists()
+    assert not (made.item / "custody" / reservation.name).exists()
     assert made.audit().findings == []
 
 
-def test_a_claim_of_a_known_signer_is_no_attack_and_is_finished(made: Made) -> None:
-    claim = NewRecord.of(*sign_record(of_item(made, made.examiner), made.examiner))
-    (made.path / CLAIM).write_bytes(claim.encoded())
+def test_a_reservation_of_a_known_signer_is_no_attack_and_is_finished(made: Made) -> None:
+    reservation = NewRecord.of(*sign_record(of_item(made, made.examiner), made.examiner))
+    (made.path / RESERVATION).write_bytes(reservation.encoded())
     verdict = made.audit()
     assert (verdict.verdict, slugs(verdict, "info", "warning", "error")) == ("pass", {"unfinished-change"})
     other = NewRecord.of(*sign_record(of_item(made, made.examiner, details={"text": "mine"}), made.examiner))
     with pytest.raises(EvidenceSyncError, match="somebody else has added custody record 5"):
         made.open().item(item_name()).ledger.append(other.data, other.signature)
-    assert (made.item / "custody" / claim.name).read_bytes() == claim.data
+    assert (made.item / "custody" / reservation.name).read_bytes() == reservation.data
 
 
-def test_a_claim_of_a_signer_who_was_revoked_since_is_told_and_not_finished(made: Made) -> None:
+def test_a_reservation_of_a_signer_who_was_revoked_since_is_told_and_not_finished(made: Made) -> None:
     second = new_signer()
     made.open().trust.add(second.public_key, "ben@lab")
     actor = Person(name="Ben", principal="ben@lab", key=second.public_key.fingerprint)
-    claim = NewRecord.of(*sign_record(of_item(made, second, actor=actor), second))
+    reservation = NewRecord.of(*sign_record(of_item(made, second, actor=actor), second))
     made.open().trust.revoke(second.public_key)
-    (made.path / CLAIM).write_bytes(claim.encoded())
+    (made.path / RESERVATION).write_bytes(reservation.encoded())
     assert made.audit().verdict == "pass"
     Acquirer(made.open(), made.examiner).acquire({b"third": b"3"})
     assert made.audit().findings == []
 
 
-def test_a_forged_claim_on_the_vaults_own_chain_is_told_and_never_gets_into_it(made: Made) -> None:
+def test_a_forged_reservation_on_the_vaults_own_chain_is_told_and_never_gets_into_it(made: Made) -> None:
     record_heads(made.open())
     vault, stranger = made.open(), new_signer()
     last = vault.ledger.last("heads")
@@ -117,9 +117,9 @@ def test_a_forged_claim_on_the_vaults_own_chain_is_told_and_never_gets_into_it(m
     assert made.audit().findings == []
 
 
-def test_a_claim_larger_than_any_is_told_and_keeps_nobody_out(made: Made) -> None:
-    (made.path / CLAIM).touch()
-    os.truncate(made.path / CLAIM, 1 << 40)
+def test_a_reservation_larger_than_any_is_told_and_keeps_nobody_out(made: Made) -> None:
+    (made.path / RESERVATION).touch()
+    os.truncate(made.path / RESERVATION, 1 << 40)
     assert made.audit().exit_code == 31
     Acquirer(made.open(), made.examiner).acquire({b"third": b"3"})
     assert made.audit().findings == []
