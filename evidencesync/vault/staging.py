@@ -237,8 +237,8 @@ class Staging:
     def take_over(self, session: str, files: TreeReader, leftover: bytes, number: int) -> StagedContent | None:
         """Makes a file that an earlier session staged the content with that number, with all its bytes.
 
-        `files` are that session's, and `leftover` is the path among them. None where that is not possible: the file is gone, or has
-        a second name.
+        `files` are that session's, and `leftover` is the path among them. None where that is not possible: the file is gone
+        or has a second name.
         """
         name = content_name(number)
         self.journal.add_taken(number, session, leftover)  # before the move: the next session finds the file by the journal
