@@ -29,7 +29,7 @@ _BATCH = 512  # entries that are hashed at a time
 
 @dataclass(frozen=True, slots=True)
 class SourceSnapshot:
-    """A source at one look. `digest` (BLAKE3) differs when a name came, went or moved, or an inode was changed.
+    """How a source looks at one time. `digest` (BLAKE3) differs if a name was added, removed or moved, or an inode changed.
 
     `entries` counts what was looked at. `traces` counts folders whose access time the look may have changed.
     """
@@ -40,12 +40,12 @@ class SourceSnapshot:
 
 
 def look(root: bytes, rules: FilterRules, visit: Callable[[Found], None] = lambda _: None) -> SourceSnapshot | None:
-    """Looks at everything once, in flat memory; None where the source is not there. `visit` is shown each entry on the way.
+    """Looks at the whole source once, in constant memory; None if the source does not exist. Calls `visit` with each entry.
 
-    What goes in: the rules, and of each entry path, type, inode, mode, owner, size, modification and change time. A write that
-    leaves all of these as they were is not seen: one through a memory map that is not yet synced, or a second one in the same
-    tick of the file system's clock. What the rules leave out does not count; then the times of folders do not count either,
-    for they tell of every name that comes and goes. Devices have no such state: raises UsageError.
+    The digest covers the rules, and of each entry path, type, inode, mode, owner, size, modification and change time. A write
+    that changes none of these is not seen: one through a memory map that is not synced yet, or a second one in the same tick of
+    the file system's clock. Entries that the rules leave out do not count. Then the times of folders do not count either, since
+    they change with every name. Raises UsageError for a device, which has no such state.
     """
     try:
         require_watchable(resolve_source(root))
@@ -78,7 +78,7 @@ def require_watchable(source: SourceRoot) -> None:
 
 
 def _state(found: Found, *, with_folder_times: bool) -> bytes:
-    """One entry; its length goes first, so that no two lists of entries are the same bytes."""
+    """The bytes of one entry for the digest. Their length comes first, so that two different lists never give the same bytes."""
     status = found.stat
     if found.flag is not None or status is None:
         facts = f"{found.flag} {found.errno}"
@@ -93,26 +93,26 @@ def _state(found: Found, *, with_folder_times: bool) -> bytes:
 
 
 MOST_WATCHES: Final = 16_384
-"""Folders that are watched: the kernel keeps about 1 KiB for each, and other programs of the same user need some, too."""
+"""The most folders that are watched: the kernel keeps about 1 KiB for each, and other programs of the user need watches, too."""
 
 # linux/inotify.h: MODIFY, ATTRIB, CLOSE_WRITE, MOVED_FROM, MOVED_TO, CREATE, DELETE, DELETE_SELF, MOVE_SELF.
 _CHANGES: Final = 0x2 | 0x4 | 0x8 | 0x40 | 0x80 | 0x100 | 0x200 | 0x400 | 0x800
-_EXCL_UNLINK: Final = 0x04000000  # what is written to a file that has no name any more is no news
+_EXCL_UNLINK: Final = 0x04000000  # changes of a file without a name do not matter
 _NONBLOCK: Final = os.O_NONBLOCK
 _BLOCK: Final = 64 * 1024
-# What another machine or program changes on these is not told to this kernel.
+# File systems on which this kernel does not learn what another machine or program changes.
 _SILENT: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gfs2", "ocfs2", "virtiofs"})
 
 
 def is_silent(file_system: str | None) -> bool:
-    """Whether changes on a file system of this type may not be told; so for one that is not known."""
+    """Whether the kernel may not report changes on a file system of this type. True for an unknown type."""
     return file_system is None or file_system in _SILENT or file_system.startswith("fuse")
 
 
 class ChangeNotices:
-    """What the kernel tells of one source. For one thread; closed by whoever made it.
+    """The kernel's notifications about one source. For one thread. Close it.
 
-    `complete` says whether every folder of the last look is watched: else only looking tells.
+    `complete` tells whether every folder of the last look is watched: if not, only another look finds all changes.
     """
 
     def __init__(self) -> None:
@@ -130,13 +130,13 @@ class ChangeNotices:
         return self._fd >= 0 and not self._missed and bool(self._watched)
 
     def begin(self) -> None:
-        """A look begins. What was told before is forgotten: the look will see it."""
+        """Begins a look. Drops earlier notifications: the look will see those changes."""
         self._met = set()
         self._missed = False
         self._drain()
 
-    def meet(self, found: Found) -> None:
-        """Something the look has come upon: a folder, or a single file, is watched from here on."""
+    def add(self, found: Found) -> None:
+        """Watches an entry that the look has found, if it is a folder or the source's single file."""
         if self._fd < 0 or found.flag is not None:
             return
         if found.folder_fd >= 0:
@@ -145,13 +145,13 @@ class ChangeNotices:
             self._watch_file(found)
 
     def end(self) -> None:
-        """The look is over: what it has not met is not watched any more."""
+        """Ends a look. Folders that it has not found are not watched any more."""
         for gone in self._watched - self._met:
             self._library.inotify_rm_watch(self._fd, gone)  # the kernel may have done so itself
         self._watched, self._met = self._met, set()
 
     def wait(self, seconds: float) -> bool:
-        """Waits so long, or until something is told: whether something was."""
+        """Waits for a notification, at most for some seconds. Returns whether there is one."""
         if self._fd < 0:
             time.sleep(seconds)
             return False
@@ -160,7 +160,7 @@ class ChangeNotices:
         return bool(poll.poll(seconds * 1000))
 
     def close(self) -> None:
-        """Ends it."""
+        """Ends all watches."""
         if self._fd >= 0:
             descriptor, self._fd = self._fd, -1
             close_quietly(descriptor)
@@ -177,18 +177,18 @@ class ChangeNotices:
             os.close(passage)
 
     def _watch(self, fd: int) -> None:
-        """Watching what is watched already changes nothing."""
+        """Watches an open file or folder. Repeatable."""
         if len(self._met) >= MOST_WATCHES:
             self._missed = True
             return
         told = self._library.inotify_add_watch(self._fd, b"/proc/self/fd/%d" % fd, _CHANGES | _EXCL_UNLINK)
-        if told < 0:  # no room for more, or not allowed: looking will do
+        if told < 0:  # no more watches, or not allowed: looks alone must find the changes
             self._missed = True
         else:
             self._met.add(told)
 
     def _drain(self) -> None:
-        """Takes out what is queued. Which name it was does not matter, nor whether the queue was full."""
+        """Empties the queue. The names in it do not matter, nor whether it was full."""
         with contextlib.suppress(BlockingIOError):
             while self._fd >= 0 and os.read(self._fd, _BLOCK):
                 pass

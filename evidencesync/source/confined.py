@@ -1,4 +1,4 @@
-"""What may be read of a source that is offered to others: the place that was offered, and what lies below it."""
+"""Confines a pull to the path that `serve --source` offers, and what lies below it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HINT: Final = "Ask for the path that was offered there (serve --source PATH), o
 
 @dataclass(frozen=True, slots=True)
 class Confined:
-    """A place that may be read. `reading` is how it is opened; `source` is what it is called."""
+    """A place that may be read: `reading` is the path by which it is opened, `source` the path by which it is recorded."""
 
     source: SourceRoot
     reading: SourceRoot
@@ -29,14 +29,14 @@ class Confined:
 
 @contextlib.contextmanager
 def confined(offered: bytes, asked: bytes) -> Iterator[Confined]:
-    """Finds what was asked for, where `offered` is or below it. The place stays the same for as long as this is entered.
+    """Finds the path that was asked for, if it is `offered` or lies below it. It is held by descriptor until the `with` ends.
 
-    An empty path, `/` and `.` ask for what is offered; a relative one is looked for where this process was started, like
-    `offered` itself. A link in `offered` was chosen by whoever offers it; below, none is followed: each name is opened by
-    itself.
+    An empty path, `/` and `.` ask for what is offered. A relative path is relative to the working folder, like `offered`
+    itself. Links in `offered` are followed, since the local user chose them. Below it no link is followed: each name is opened
+    by itself.
 
-    Raises PathEscapeError for a path with `..` or a zero byte, NotThereError for one that is not offered (which says nothing of
-    what is there), and what `resolve_source` raises.
+    Raises PathEscapeError for a path with `..` or a zero byte, NotThereError for one that is not offered (which does not tell
+    whether it exists), and what `resolve_source` raises.
     """
     root = resolve_source(offered)
     names = _names_below(root, offered, asked)
@@ -62,7 +62,7 @@ def confined(offered: bytes, asked: bytes) -> Iterator[Confined]:
 
 
 def _names_below(root: SourceRoot, offered: bytes, asked: bytes) -> list[bytes]:
-    """The names that lead from what is offered to what was asked for. Looks at the two paths only, and at no file."""
+    """The names that lead from what is offered to what was asked for. Compares the paths only, and looks at no file."""
     if b"\0" in asked or b".." in asked.split(b"/"):
         raise PathEscapeError(f"a source's path may not lead upwards: {safe_text(asked, 200)}")
     if asked in (b"", b"/", b".") or asked.rstrip(b"/") == offered.rstrip(b"/"):

@@ -1,4 +1,4 @@
-"""The folders between the root and where a walk stands, with a bounded number of open descriptors."""
+"""Keeps the folders from the root to the current position of a walk, with a bounded number of open descriptors."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from evidencesync.source.listed import ListedPaths
 
 
 class OpenFolder:
-    """A folder on the way from the root to where the walk stands, and what is still to be visited in it.
+    """A folder on the way from the root to the current position, and the names that are still to be visited in it.
 
-    `fd` is -1 while it is closed, and for good where it could not be found again: `loss` is then the error number. `wanted` is
-    what of it the user listed: it was not asked for its names where that is not the whole.
+    `fd` is -1 while the folder is closed, and stays -1 if it could not be found again: `loss` is then the error number.
+    `wanted` is what the user listed of it: the folder is asked for its names only if the whole of it is wanted.
     """
 
     __slots__ = ("_times", "fd", "identity", "listed_types", "loss", "name", "names", "prefix", "wanted")
@@ -34,7 +34,7 @@ class OpenFolder:
         self.wanted = wanted
 
     def has_changed(self) -> bool:
-        """Whether names came or went since the folder was listed: what came was not seen. Unknown counts as a change."""
+        """Whether names were added or removed since the folder was listed. If that is not known, it counts as a change."""
         if not self.wanted.whole:
             return False
         if self.fd < 0:
@@ -47,11 +47,12 @@ class OpenFolder:
 
 
 class Descent:
-    """The folders from the root to where the walk stands, of which at most `limit` (and the root) are open.
+    """The folders from the root to the current position of a walk, of which at most `limit` (and the root) are open.
 
-    Below a depth of `limit` the shallowest are closed. Coming back up, a folder is found again by descending from the
-    root one name at a time, and checked to be the same one; half of the descriptors on the way are kept, so that this
-    is needed only once in `limit / 2` folders. `gentle`: folders are not to be listed where that may change them.
+    Below a depth of `limit`, the shallowest folders are closed. On the way back up, a closed folder is found again by
+    descending from the root one name at a time, and is checked to be the same folder. Half of the descriptors on the way are
+    kept, so this is needed only once in `limit / 2` folders. `gentle`: folders are not listed if that may change their access
+    time.
     """
 
     def __init__(self, limit: int, *, gentle: bool = False) -> None:
@@ -67,22 +68,22 @@ class Descent:
 
     @property
     def current(self) -> OpenFolder | None:
-        """The folder in which the walk stands; None when it has ended."""
+        """The folder in which the walk is; None at its end."""
         return self._folders[-1] if self._folders else None
 
     def may_list(self, *, noatime: bool) -> bool:
-        """Whether a folder may be asked for its names, seeing how it was opened."""
+        """Whether a folder may be listed; `noatime`: it was opened so that its access time does not change."""
         return noatime or not self._gentle
 
     def push(self, folder: OpenFolder) -> None:
-        """Goes down into a folder, which from now on is closed here."""
+        """Enters a folder. From now on this object closes its descriptor."""
         self._folders.append(folder)
         if len(self._folders) - self._first_open > self._limit:
             _close(self._folders[self._first_open])
             self._first_open += 1
 
     def pop(self) -> None:
-        """Leaves the current folder for the one above it, which is found again where it had been closed."""
+        """Leaves the current folder for the one above it, which is found again if it was closed."""
         _close(self._folders.pop())
         depth = len(self._folders)
         if depth > 1 and self._first_open >= depth:
@@ -113,8 +114,8 @@ class Descent:
         self._first_open = keep_from
 
     def _lose(self, index: int, last: int, error: OSError) -> None:
-        """Gives the last folder up for lost; those above it are looked for again when the walk comes back to them."""
-        is_gone(error)  # raises where it is not the source's fault
+        """Marks the last folder as lost. Those above it are looked for again when the walk comes back to them."""
+        is_gone(error)  # raises if this process, and not the source, is the cause
         for folder in self._folders[1 : index + 1]:
             _close(folder)
         self._folders[last].loss = error.errno or errno.ENOENT

@@ -1,4 +1,4 @@
-"""Opening by directory descriptor, in the way that leaves the fewest traces and follows no link."""
+"""Opens files and folders of a source by directory descriptor, with the fewest traces, and without following links."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from evidencesync.errors import ResourcesError
 
 CLOEXEC: Final = getattr(os, "O_CLOEXEC", 0)
 FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | CLOEXEC
-"""Non-blocking, so that a FIFO that took a file's place can not hold up the run."""
+"""Non-blocking: otherwise a FIFO in place of a file would block the run."""
 FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | CLOEXEC
 PASSAGE_FLAGS: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | CLOEXEC
 """A folder that is only passed through: with O_PATH it need not be readable, and nothing in it is touched."""
@@ -24,8 +24,8 @@ _OUR_OWN: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 def open_untouched(name: bytes, flags: int, dir_fd: int) -> tuple[int, bool]:
     """Opens one name in a folder; the second value tells whether reading will leave the access time alone.
 
-    O_NOATIME is the owner's and root's privilege (open(2)): where it is refused, the name is opened without it. A regular file
-    on which a program holds a lease (a Samba server does) is waited for, as long as the kernel lets the program keep it. Raises
+    O_NOATIME is a privilege of the owner and of root (open(2)): if it is refused, the name is opened without it. If a program
+    holds a lease on a regular file (as a Samba server does), this waits, at most for the time that the kernel allows. Raises
     OSError as open(2) does.
     """
     try:
@@ -35,7 +35,7 @@ def open_untouched(name: bytes, flags: int, dir_fd: int) -> tuple[int, bool]:
 
 
 def _open_leased(name: bytes, flags: int, dir_fd: int) -> tuple[int, bool]:
-    """Opens without O_NONBLOCK what is seen to be a regular file, and so cannot block for longer than a lease lasts."""
+    """Opens a regular file without O_NONBLOCK: the open waits until the lease is given up or the kernel breaks it."""
     passage = os.open(name, getattr(os, "O_PATH", flags) | os.O_NOFOLLOW | CLOEXEC, dir_fd=dir_fd)
     try:
         if not stat.S_ISREG(os.fstat(passage).st_mode):
@@ -55,10 +55,10 @@ def _open_untouched(name: bytes, flags: int, dir_fd: int) -> tuple[int, bool]:
 
 
 def is_gone(error: OSError) -> bool:
-    """Whether a name could not be opened because what was seen there is gone: removed, or something else has the name.
+    """Whether a name could not be opened because the entry is gone: removed, or replaced by something else.
 
-    Raises ResourcesError where the failure is not the source's but ours: no descriptors or no memory left. Such a
-    failure must never be recorded as a property of the evidence.
+    Raises ResourcesError if this process is the cause: no descriptors or no memory left. Such a failure must never be recorded
+    as a property of the evidence.
     """
     if error.errno in _OUR_OWN:
         raise ResourcesError(f"the system has no room for one more open file: {error.strerror}") from error

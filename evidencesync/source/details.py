@@ -1,4 +1,4 @@
-"""What os.stat does not tell of an entry: its birth time, its extended attributes and its inode flags."""
+"""Reads what os.stat does not tell about an entry: its birth time, extended attributes (with ACLs and labels) and inode flags."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from evidencesync.source.walker import Found
 Attributes = dict[str, str]
 """Names and values (base64), sorted by name. A name that is not clean UTF-8 is `base64:` and its base64."""
 
-_ENCODED: Final = "base64:"  # no kernel name space is called so
+_ENCODED: Final = "base64:"  # no attribute name space of the kernel has this name
 _NO_ATTRIBUTES: Final = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 _NAME_BELOW: Final = b"/proc/self/fd/%d/%b"  # one name below a descriptor: as safe as openat(2), and it opens nothing
 
@@ -84,13 +84,13 @@ class AttributeReader:
 
 
 def attribute_name(name: str) -> bytes:
-    """The raw name of an attribute in a manifest. Raises ValueError for what is not in its one correct form."""
+    """The raw name of an attribute in a manifest. Raises ValueError for a name that is not in its canonical form."""
     try:
         raw = base64.b64decode(name[len(_ENCODED) :], validate=True) if name.startswith(_ENCODED) else name.encode("utf-8")
     except binascii.Error as error:
         raise ValueError(f"not the base64 of an attribute's name: {name!r}") from error
     if _document_name(raw) != name:
-        raise ValueError(f"an attribute's name is not in its one correct form: {name!r}")
+        raise ValueError(f"an attribute's name is not in its canonical form: {name!r}")
     return raw
 
 
@@ -106,7 +106,7 @@ _GET_FLAGS: Final = 0x80006601 | struct.calcsize("l") << 16
 _INT: Final = struct.Struct("=I")
 _ROOM: Final = bytes(8)
 _LAYOUT: Final = 0x1000 | 0x40000 | 0x80000 | 0x10000000
-"""How a file system stores (indexed folder, huge file, extents, inline data): on nearly every file of ext4, set by nobody."""
+"""Flags that only tell how a file system stores a file (indexed folder, huge file, extents, inline data): left out."""
 _NO_SUPPORT: Final = frozenset({errno.ENOTTY, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL})
 
 
@@ -198,14 +198,14 @@ class BirthTimes:
 def _find_statx() -> Callable[[int, bytes, int, int, object], int] | None:
     if not sys.platform.startswith("linux"):
         return None
-    # PyDLL keeps the interpreter lock: the call answers from the inode that lstat has just brought into memory, and giving
-    # the lock away costs more. Without argtypes ctypes converts faster; every argument is an int, bytes or the buffer.
+    # PyDLL keeps the interpreter lock: the inode is in memory after the lstat, so releasing the lock would cost more than the
+    # call. Without argtypes, ctypes converts faster; every argument is an int, bytes or the buffer.
     statx: Callable[[int, bytes, int, int, object], int] | None = getattr(ctypes.PyDLL(None), "statx", None)
     return statx
 
 
 class Details(msgspec.Struct, frozen=True, gc=False):
-    """An entry's further metadata; None for what it does not have or the system does not tell."""
+    """An entry's further metadata; None for what it does not have, or what the system does not tell."""
 
     birth: FileTime | None
     attributes: Attributes | None
@@ -264,5 +264,5 @@ class DetailReader:
         return Details(
             births.of_name(found.dir_fd, found.name, device, status.st_ino) if births is not None else None,
             attributes.of_name(found.dir_fd, found.name, device) if attributes is not None else None,
-            None,  # only what is open can be asked
+            None,  # inode flags need an open file
         )

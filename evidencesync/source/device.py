@@ -1,4 +1,4 @@
-"""Block devices as sources: what they are, how large, and how they are read. They are only ever opened for reading."""
+"""Reads block devices as sources: their geometry, their content, and bad sectors. Devices are opened for reading only."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LEAST_SECTOR: Final = 512
 
 
 class Geometry:
-    """What the kernel says of an open device: bytes, and bytes a sector. Raises OSError."""
+    """The kernel's facts about an open device: sizes of device and sectors, and whether it is read-only. Raises OSError."""
 
     __slots__ = ("logical_sector", "physical_sector", "read_only", "size")
 
@@ -46,12 +46,12 @@ class Geometry:
 
 
 class OpenedDevice(OpenedFile):
-    """A block device that is being read. It ends where the kernel said it ends when it was opened.
+    """A block device that is being read, up to the size that the kernel stated when it was opened.
 
-    What was read is dropped from the page cache behind it: an image of two terabytes must not push out everything else
-    that the machine had in memory. (O_DIRECT for everything would give up reading ahead.) Bad sectors are looked for with
-    O_DIRECT, because the page cache knows only whole pages, of eight sectors. `changed` also says whether anybody wrote to
-    the device meanwhile, by the kernel's own count.
+    What was read is dropped from the page cache: an image of two terabytes must not evict everything else that the machine has
+    in memory. (O_DIRECT for everything would lose read-ahead.) Bad sectors are searched with O_DIRECT, because the page cache
+    reads only whole pages of eight sectors. `changed` also tells whether anybody wrote to the device meanwhile, by the kernel's
+    own count.
     """
 
     __slots__ = ("_status", "_writes")
@@ -64,7 +64,7 @@ class OpenedDevice(OpenedFile):
         self._writes = writes_to(status.st_rdev)
 
     def read_into(self, buffer: bytearray | memoryview) -> int:
-        """See OpenedFile. A device that ends before its size has gone: SourceReadError with ENODEV's meaning."""
+        """See OpenedFile. A device that ends before its size has been removed: raises SourceReadError with ENODEV."""
         start = self.offset
         got = super().read_into(buffer)
         self._forget(start, got)
@@ -73,22 +73,22 @@ class OpenedDevice(OpenedFile):
         return got
 
     def changed(self) -> bool:
-        """Whether another device has the name, it has another size, or something was written to it."""
+        """Whether another device has the name, the size is another one, or something was written to the device."""
         try:
             now, size = os.fstat(self.fd), Geometry(self.fd).size
         except OSError:
-            return True  # what can not be asked any more is not what it was
+            return True  # a device that cannot be queried any more counts as changed
         seen = self._status
         same = (now.st_rdev, now.st_mtime_ns, now.st_ctime_ns) == (seen.st_rdev, seen.st_mtime_ns, seen.st_ctime_ns)
         return not same or size != self.size or writes_to(seen.st_rdev) != self._writes
 
     def details(self, reader: DetailReader) -> Details:
-        """Those of the device's node."""
+        """The details of the device node."""
         return reader.of_found(self.found, self._status)
 
     @contextlib.contextmanager
     def close_reads(self) -> Iterator[Callable[[int, memoryview], None]]:
-        """See OpenedFile: here past the page cache, through a buffer that is aligned as O_DIRECT wants it."""
+        """See OpenedFile. Bypasses the page cache, with a buffer that is aligned as O_DIRECT requires."""
         before = fcntl.fcntl(self.fd, fcntl.F_GETFL)
         with mmap.mmap(-1, STEP) as aligned, memoryview(aligned) as view:
 
@@ -106,7 +106,7 @@ class OpenedDevice(OpenedFile):
 
     def _forget(self, offset: int, length: int) -> None:
         if length:
-            with contextlib.suppress(OSError):  # advice
+            with contextlib.suppress(OSError):  # it is only advice
                 os.posix_fadvise(self.fd, offset, -(-length // PAGE) * PAGE, os.POSIX_FADV_DONTNEED)
 
     def _goes_on(self) -> bool:
@@ -114,7 +114,7 @@ class OpenedDevice(OpenedFile):
 
 
 def find_device(source: SourceRoot) -> Iterator[Found]:
-    """What a walk gives, for a device: the one entry. Its descriptors are valid while the iterator stands at it."""
+    """Yields the one entry of a device, as a walk does. Its descriptors are valid until the iterator goes on."""
     folder, name = os.path.split(source.path)
     try:
         fd = os.open(folder, PASSAGE_FLAGS)
@@ -132,9 +132,9 @@ def find_device(source: SourceRoot) -> Iterator[Found]:
 
 
 def open_device(found: Found) -> OpenedDevice:
-    """Opens a block device where `find_device` stands. Raises SourceReadError where it can not be opened, or is none any more.
+    """Opens a block device that `find_device` yields. Raises SourceReadError if it cannot be opened, or is no device any more.
 
-    Without O_EXCL: a device that is mounted is read all the same, and its user is told (see `device_warnings`).
+    Without O_EXCL: a mounted device is read, too, with a warning to the user (see `device_warnings`).
     """
     try:
         fd, noatime = open_untouched(found.name, FILE_FLAGS, found.dir_fd)
@@ -156,7 +156,7 @@ def open_device(found: Found) -> OpenedDevice:
 
 
 def geometry_of(source: SourceRoot) -> Geometry:
-    """Size and sectors of a source that is a device. Raises SourceNotFoundError where it can not be opened."""
+    """The geometry of a source that is a device. Raises SourceNotFoundError if it cannot be opened, or has no medium."""
     try:
         fd = os.open(source.path, FILE_FLAGS)
     except OSError as error:

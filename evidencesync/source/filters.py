@@ -1,6 +1,6 @@
-"""Which entries the user asked to leave out, and which alone to take.
+"""The rules that leave out entries of a source: patterns, a largest size, one file system, and a list of wanted names.
 
-A pattern is asked about one path at a time. `FilterRules` knows that a folder's answer holds for what lies in it.
+`Pattern` matches one path at a time. `FilterRules` applies the result for a folder to everything in it.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from evidencesync.source.listed import ListedNames
 from evidencesync.source.root import OwnFolder
 
 _ANY: Final = "**"
-_CHARACTER_CLASS: Final = re.compile(r"\[[^\]]*\[[:.=]")  # `[[:digit:]]`: nobody has needed it yet, so it is refused
+_CHARACTER_CLASS: Final = re.compile(r"\[[^\]]*\[[:.=]")  # `[[:digit:]]` is not supported, and refused
 _NOTHING: Final = r"Blank patterns, '/', an unclosed '[' and comments do nothing; write \# for a name that begins so."
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A pattern that was read. `keeps`: it began with `!`. `folders_only`: it ended with `/`.
+    """A parsed pattern. `keeps`: it began with `!`. `folders_only`: it ended with `/`.
 
-    `steps` are its parts between slashes, from the root on, `**` as None; a pattern without a slash but a last one begins with
-    `**`, for it matches at every depth.
+    `steps` are its parts between slashes, from the root on, with None for `**`. A pattern whose only slash is at its end begins
+    with `**`, since it matches at every depth.
     """
 
     keeps: bool
@@ -36,11 +36,11 @@ class Pattern:
     whole: re.Pattern[str]
 
     def matches(self, path: str, *, is_folder: bool) -> bool:
-        """Whether it matches this very path, relative to the root; a folder above it does not count here."""
+        """Whether it matches this path itself, relative to the root. Matches of folders above it do not count here."""
         return (is_folder or not self.folders_only) and self.whole.fullmatch(path) is not None
 
     def may_match_below(self, folder: str) -> bool:
-        """Whether it could match something in this folder, at any depth. Errs towards yes."""
+        """Whether it could match something in this folder, at any depth. If in doubt, True."""
         names = folder.split("/")
         for step, name in zip(self.steps, names, strict=False):
             if step is None:
@@ -51,12 +51,12 @@ class Pattern:
 
     @property
     def names_every_folder(self) -> bool:
-        """Whether it is `*/` or `**/`: these name no folder in particular."""
+        """Whether it is `*/` or `**/`, which match every folder."""
         return self.folders_only and self.steps[0] is None and all(step is None or step.pattern == "[^/]*" for step in self.steps)
 
 
 def parse_pattern(text: str) -> Pattern:
-    """Reads a pattern. Raises UsageError for one that is malformed, or that could never match anything."""
+    """Parses a pattern. Raises UsageError for one that is malformed, or that could never match anything."""
     if _CHARACTER_CLASS.search(text):
         raise UsageError(f"named character classes are not supported in a pattern: {safe_text(text)}")
     bare = _without_last_spaces(text)
@@ -89,17 +89,17 @@ def parse_pattern(text: str) -> Pattern:
 
 
 def _without_last_spaces(text: str) -> str:
-    """Without the blanks at the end, as git takes them off. One with a backslash before it stays."""
+    """The pattern without trailing blanks, as in git. A blank after a backslash stays."""
     kept = text.rstrip(" ")
     backslashes = len(kept) - len(kept.rstrip("\\"))
     return kept + " " if backslashes % 2 and len(kept) < len(text) else kept
 
 
 def _join(steps: list[str | None]) -> str:
-    """One expression for the whole path. `**` stands for any number of folders, but at the end for what lies in the last one.
+    """One expression for the whole path. `**` matches any number of folders; at the end, everything in the last folder.
 
-    What stands between two `**` is looked for once, as near to the root as it is there, and never again (an atomic group). That
-    loses nothing, and a pattern with many of them costs no more time than one with few, whatever a path looks like.
+    The part between two `**` is matched at the first place from the root where it fits, without backtracking (an atomic group).
+    The result is the same, and a pattern with many `**` takes no more time than one with few, for any path.
     """
     runs: list[list[str]] = [[]]
     for step in steps:
@@ -118,9 +118,9 @@ def _join(steps: list[str | None]) -> str:
 
 
 def _translate(step: str) -> str:
-    """The expression for one name. Raises ValueError where the pattern is cut off in its middle.
+    """The expression for one name. Raises ValueError for a pattern that is cut off.
 
-    The same holds for what stands between two stars: it has one length, so the first place where it fits will do.
+    The part between two stars has a fixed length, so the first place where it fits is enough: no backtracking here either.
     """
     pieces = [""]
     at = 0
@@ -150,7 +150,7 @@ def _translate(step: str) -> str:
 
 
 def _translate_set(step: str, at: int) -> tuple[str, int]:
-    """The expression for `[...]`, whose inside begins at `at`, and where it ends."""
+    """The expression for `[...]`, whose inside begins at `at`, and the position after it."""
     negated = step[at : at + 1] in ("!", "^")
     at += negated
     members: list[str] = []
@@ -176,11 +176,11 @@ def _member(step: str, at: int) -> tuple[str, int]:
     return step[at], at + 1
 
 
-_REMEMBERED: Final = 256  # folders whose answer is kept: a walk asks about many names of one folder, one after the other
+_REMEMBERED: Final = 256  # folders whose result is cached: a walk asks about all names of one folder in a row
 
 
 class _Answer(NamedTuple):
-    """What the patterns say of a path: an include keeps it, and all that is in it; the excludes leave it out."""
+    """The result of the patterns for a path: whether includes keep it, and all that is in it; whether excludes leave it out."""
 
     included: bool
     keeps_all: bool
@@ -192,17 +192,17 @@ _ROOT: Final = _Answer(included=False, keeps_all=False, left_out=False)
 
 @dataclass(frozen=True, slots=True)
 class FilterRules:
-    """What is left out: the patterns of --exclude and --include, in the language of gitignore.
+    """The rules of one source: the patterns of --exclude and --include, in gitignore syntax, and other limits.
 
-    The rule, for an entry and the folders above it: what an include matches is kept, with all that is in it, whatever any exclude
-    says. Of the rest, the last exclude that matches the entry itself decides (one that begins with `!` keeps); where none matches
-    it, what holds for its folder holds for it. Below a folder that is left out, what an include or a `!` may still keep is looked
-    for. An include of every folder (`*/`) names none in particular, and keeps folders without what is in them. Where this
-    differs from git, more is kept. A pattern names the source's own paths, never the machine's.
+    The rule for an entry: what an include matches is kept, with all that is in it, whatever the excludes say. For the rest, the
+    last exclude that matches the entry itself decides (one that begins with `!` keeps). If none matches, the result for its
+    folder holds. Below a folder that is left out, the walk still searches for entries that an include or a `!` may keep. An
+    include of every folder (`*/`) keeps folders without what is in them. Where this differs from git, more is kept. Patterns
+    are relative to the source.
 
     `max_size` leaves out files of more bytes. `one_file_system` leaves out folders of another file system than the root's, with
-    all that is in them (see `is_elsewhere`). `listed` is all that is wanted, where that is not everything. `own` are the folders
-    in which this very run keeps its state: they are no evidence, and are left out.
+    all that is in them (see `is_elsewhere`). `listed` is what is wanted, if that is not everything. `own` are the folders in
+    which this run keeps its own state: they are no evidence, and are left out.
     """
 
     excludes: tuple[str, ...] = ()
@@ -243,12 +243,12 @@ class FilterRules:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing that is wanted can be left out, so that no entry needs to be asked about."""
+        """Whether these rules leave out nothing of what is wanted, so that no entry needs to be checked."""
         return not self._excluding and self.max_size is None and not self.one_file_system
 
     @property
     def takes_everything(self) -> bool:
-        """Whether nobody has asked to leave anything out, or to take only some of it."""
+        """Whether the user set no filter and no list of files."""
         return self.is_empty and self.listed is None
 
     def names_folder(self, path: bytes) -> bool:
@@ -256,9 +256,9 @@ class FilterRules:
         return self.listed is not None and self.listed.names(path)
 
     def skips(self, path: bytes, status: os.stat_result, device: int) -> bool:
-        """Whether an entry is to be listed as skipped; `device` is the st_dev of the root.
+        """Whether an entry is recorded as skipped; `device` is the st_dev of the root.
 
-        A folder is not, where something below it may be kept.
+        A folder is not skipped if something below it may be kept.
         """
         if self.is_elsewhere(status, device):
             return True
@@ -267,15 +267,15 @@ class FilterRules:
         return self.passes_over(path, is_folder=stat.S_ISDIR(status.st_mode))
 
     def is_elsewhere(self, status: os.stat_result, device: int) -> bool:
-        """Whether this is a folder of another file system than the root's, and such are left out.
+        """Whether this is a folder of another file system than the root's, and the rules leave such folders out.
 
-        Only folders are asked. What tells is the device number, and where an overlay or another file system of layers is
-        mounted, a file has that of the layer it lies in. So a single file that is mounted over another one is taken.
+        Only folders are checked, by the device number: in an overlay or another layered file system, a file has the device
+        number of its layer. So a single file that is mounted over another one is acquired.
         """
         return self.one_file_system and status.st_dev != device and stat.S_ISDIR(status.st_mode)
 
     def is_own(self, above: tuple[int, int], name: bytes) -> bool:
-        """Whether a folder is one of this run's own. `above` is the device and inode of the folder that it lies in."""
+        """Whether a folder holds this run's own state. `above` is the device and inode of its parent folder."""
         return any(folder.above == above and folder.name == name for folder in self.own)
 
     def passes_over(self, path: bytes, *, is_folder: bool) -> bool:
@@ -290,13 +290,13 @@ class FilterRules:
         return answer.left_out and not answer.included
 
     def may_keep_below(self, path: bytes) -> bool:
-        """Whether something below this folder could be kept though the folder is left out. Errs towards yes."""
+        """Whether something below this folder could be kept though the folder is left out. If in doubt, True."""
         text = _text(path)
         kept = (*self._including, *(pattern for pattern in self._excluding if pattern.keeps))
         return any(pattern.may_match_below(text) for pattern in kept)
 
     def _answer(self, path: str, *, is_folder: bool) -> _Answer:
-        """What the patterns say of a path. Folders above it are asked about from the root on, or from where it is remembered."""
+        """The result for a path. Folders above it are evaluated from the root on, or from the deepest cached one."""
         folder, _, _ = path.rpartition("/")
         unknown: list[str] = []
         above = _ROOT
@@ -315,7 +315,7 @@ class FilterRules:
         return self._ask(path, above, is_folder=is_folder)
 
     def _ask(self, path: str, above: _Answer, *, is_folder: bool) -> _Answer:
-        """What the patterns say of a path, where it is known what holds for its folder."""
+        """The result for a path, given the result for its folder."""
         if above.keeps_all:
             return above
         including = [pattern for pattern in self._including if pattern.matches(path, is_folder=is_folder)]

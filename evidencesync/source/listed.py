@@ -1,4 +1,4 @@
-"""The names of --files-from: what of the source is wanted, and nothing else."""
+"""Parses the list of --files-from: the only names of the source that are wanted."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ _RELATIVE: Final = (
 
 
 class ListedPaths:
-    """What is wanted at one path. `whole`: it was listed itself, and so all below it is wanted, too.
+    """What is wanted at one path. `whole`: the path itself was listed, and so everything below it is wanted, too.
 
-    `names` are those below it that lead to what was listed, or were: they are looked for, whether the folder shows them or not.
+    `names` are the names below it that were listed or lead to a listed path. They are looked up, even if the folder does not
+    list them.
     """
 
     __slots__ = ("names", "whole")
@@ -32,15 +33,15 @@ class ListedPaths:
 
 
 EVERYTHING: Final = ListedPaths(whole=True)
-"""Where nothing was listed. Never changed."""
+"""For a source without a list. Never changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListedNames:
     """A list of paths below the source's root. A listed folder is wanted with all that is in it.
 
-    `count` is how many names the list has, `sha256` the digest of the list's exact bytes, in hexadecimal. `hint` says what about
-    the list may be the reason where its names are not there.
+    `count` is the number of names in the list, `sha256` the digest of the list's exact bytes, in hexadecimal. `hint` names what
+    may be wrong with the list if its names do not exist.
     """
 
     wanted: ListedPaths
@@ -50,11 +51,11 @@ class ListedNames:
 
     @classmethod
     def parse(cls, content: bytes, separator: bytes) -> ListedNames:
-        """Reads a list whose names are ended or separated by a newline or NUL; empty ones do not count.
+        """Parses a list whose names are terminated or separated by a newline or NUL; empty names do not count.
 
-        A leading `./` and a last `/`, as find(1) and ls(1) print them, are no part of a name. Raises UsageError for a path
-        that is absolute or leads upwards, and for a list without names. Nothing else is taken off a name: a file's name may end
-        with a carriage return, or begin with a byte order mark, so a list that was made so is only hinted at.
+        A leading `./` and a trailing `/`, as find(1) and ls(1) print them, are removed from a name, and nothing else: a file's
+        name may end with a carriage return, or begin with a byte order mark. `hint` mentions these. Raises UsageError for a
+        path that is absolute or leads upwards, and for a list without names.
         """
         if content.startswith(_UTF16):
             raise UsageError("the list of files is written in UTF-16", hint="Write the names as the bytes that they are (UTF-8).")
@@ -73,7 +74,7 @@ class ListedNames:
         return cls(wanted, count, sha256_of(content).hex(), _hint(content, separator))
 
     def names(self, path: bytes) -> bool:
-        """Whether this very path is listed; `b""` is the source's root."""
+        """Whether this path itself is listed; `b""` is the source's root."""
         place: ListedPaths | None = self.wanted
         for part in path.split(b"/") if path else ():
             place = place.names.get(part) if place is not None else None
@@ -81,7 +82,7 @@ class ListedNames:
 
 
 def below(path: bytes, wanted: ListedPaths) -> Iterator[tuple[bytes, bool]]:
-    """All names that lead to what was listed below a path, in the manifest's order, and whether they were listed themselves."""
+    """All paths below a path that are listed or lead to a listed one, in the manifest's order, and whether each is listed."""
     pending = [(path, name, wanted.names[name]) for name in sorted(wanted.names, reverse=True)]
     while pending:
         above, name, inner = pending.pop()
@@ -105,7 +106,7 @@ def _parts(line: bytes, number: int) -> tuple[bytes, ...]:
 
 
 def _hint(content: bytes, separator: bytes) -> str:
-    """What about a list may be the reason why what it names is not there."""
+    """What may be wrong with a list whose names do not exist."""
     if separator == b"\0" and b"\0" not in content and content.count(b"\n") > 1:
         return "This list has no NUL, and line breaks: --files-from takes one name a line."
     if separator == b"\n" and b"\r\n" in content:

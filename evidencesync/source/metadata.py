@@ -1,4 +1,4 @@
-"""From what the walk found to the manifest's entry."""
+"""Makes the manifest's entries of what a walk finds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from evidencesync.source.walker import Found
 
 
 class HardLinkGroups:
-    """Remembers the first path of every inode that has more than one link, until its last link was seen.
+    """Remembers the first path of every inode that has more than one link, until its last link has been seen.
 
     Memory grows with the number of such inodes whose links have not all been seen, never with the number of files.
     """
@@ -32,12 +32,12 @@ class HardLinkGroups:
         self._missing: dict[tuple[int, int], int] = {}  # links not seen yet, where that is more than one
 
     def first_path(self, path: bytes, status: os.stat_result) -> bytes | None:
-        """The path under which this inode was recorded before, or None where it was not. Changes nothing."""
+        """The path under which this inode was recorded before; None if it was not. Changes nothing."""
         first = self._first.get((status.st_dev, status.st_ino))
         return first if first != path else None
 
     def has_changed(self, status: os.stat_result, content: str | None) -> bool:
-        """Whether an inode that was recorded under another path is read now with another content (a digest; None: without)."""
+        """Whether an inode that was recorded under another path has another content now (a digest, or None without content)."""
         key = (status.st_dev, status.st_ino)
         return key in self._first and self._contents[key] != content
 
@@ -72,11 +72,11 @@ _NO_REFERENCES: Final[_References] = (None, None, None, None, None)
 
 
 class EntryMaker:
-    """Makes the entries of one manifest, in the order of the walk and while the iterator stands at each. For one thread.
+    """Makes the entries of one manifest, in the order of the walk, while the descriptors of each are valid. For one thread.
 
-    `details` is what the reader takes a file's details with while it is open. `touched` counts entries whose access time
-    changed while they were read: a symbolic link's always may (readlink(2) knows no O_NOATIME), that of a file or folder where
-    the system does not let this user spare it.
+    `details` reads a file's details while it is open. `touched` counts entries whose access time changed while they were read:
+    that may happen to any symbolic link (readlink(2) has no O_NOATIME), and to a file or folder for which this user may not use
+    O_NOATIME.
     """
 
     __slots__ = ("_devices", "_groups", "_links", "_modes", "_users", "details", "touched")
@@ -104,10 +104,10 @@ class EntryMaker:
     ) -> Entry:
         """The entry, with `size` and digests as they are given: those of the bytes that were delivered.
 
-        `flags` come on top of the walk's own. `details` are those the reader took from the open file; where they are not
-        given they are read here, by name. What is skipped or vanished is not looked at again. Lists are given whole, of
-        any length: the manifest's encoder cuts them into lines. `noatime` is False for a file that had to be opened in a way that
-        may change its access time. To be called once an entry.
+        `flags` are added to the walk's own. `details` are those that were read from the open file; without them, they are read
+        here, by name. Skipped and vanished entries are not looked at again. Lists may have any length: the manifest's encoder
+        splits them into lines. `noatime` is False for a file that had to be opened in a way that may change its access time.
+        Call it once an entry.
         """
         status = found.stat
         all_flags = _ordered(found.flag, flags) if found.flag is not None or flags else None
@@ -145,31 +145,31 @@ class EntryMaker:
         # fmt: on
 
     def remarks(self) -> dict[Remark, int]:
-        """What of all entries made so far could not stand in their lines."""
+        """The remarks about all entries made so far, for the manifest's last line."""
         return {"access-time-changed": self.touched, "metadata-unread": self.details.unread}
 
     def first_link(self, found: Found) -> bytes | None:
-        """The path of an entry made before from the same inode, for whoever would rather not read its content again."""
+        """The path of an earlier entry of the same inode, whose content need not be read again; None without one."""
         status = found.stat
         if status is None or status.st_nlink < 2 or found.entry_type == "directory" or found.flag is not None:
             return None
         return self._links.first_path(found.path, status)
 
     def _look_at_access_time(self, found: Found, status: os.stat_result) -> None:
-        """After it was read. Whatever else changed meanwhile is noticed elsewhere."""
+        """Checks after the reading whether the access time has changed. Other changes are checked elsewhere."""
         try:
             now = os.fstat(found.folder_fd) if found.folder_fd >= 0 else os.lstat(found.name, dir_fd=found.dir_fd)
         except OSError:
-            self.touched += 1  # not known, and that is no reason to say that nothing was touched
+            self.touched += 1  # not known, so it counts as changed
             return
         self.touched += now.st_atime_ns != status.st_atime_ns
 
     def _references(
         self, found: Found, status: os.stat_result, flags: list[Flag] | None, content: str | None
     ) -> tuple[_References, list[Flag] | None]:
-        """What this entry points to: the first link of its inode, a symbolic link's target, a device's numbers.
+        """The references of an entry: the first link of its inode, a symbolic link's target, a device's numbers.
 
-        An inode that is read under two names, with two contents, changed in between: that is flagged.
+        An inode that has two contents under two names has changed in between: the entry is flagged.
         """
         first = target = first_b64 = target_b64 = device_number = None
         if found.entry_type == "symlink":
@@ -222,7 +222,7 @@ class EntryMaker:
 
 
 def _may_look(flags: list[Flag]) -> bool:
-    """Whether an entry may be looked at once more: not where the user left it out, nor where there is nothing."""
+    """Whether an entry may be looked at once more: not if the user left it out, and not if it has vanished."""
     return "skipped" not in flags and "vanished" not in flags
 
 

@@ -1,8 +1,8 @@
-"""How many bytes a file or a device will take at the least, told before it is read: nobody sends for hours what cannot fit.
+"""Estimates how many bytes a file or a device will need at least, before it is read: what cannot fit is refused early.
 
-Of a regular file the file system knows where it has holes, and a few samples tell whether the rest is zeros, too, which take no
-room. Of a device they tell it of all. A folder is not measured: how large it is shows when it was walked, and then copies of a
-file, which are kept once, are no reason to refuse it.
+For a regular file, the file system tells where its holes are, and a few samples tell whether the rest is zeros, which need no
+space either. For a device, the samples are taken from all of it. A folder is not measured: its size is known only after a walk,
+and copies of a file, which are stored once, must be no reason to refuse it.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from evidencesync.limits import MIB, MIN_ZERO_RUN
 from evidencesync.source.descriptor import FILE_FLAGS, FOLDER_FLAGS, open_untouched
 from evidencesync.source.root import SourceRoot
 
-_LEAST: Final = 64 * MIB  # below that it is not worth a look
+_LEAST: Final = 64 * MIB  # smaller files are not measured
 _SAMPLES: Final = 64
 _MOST_EXTENTS: Final = 10_000
 
 
 def minimum_bytes(source: SourceRoot) -> int:
-    """Bytes of a device, or of a regular file without its holes; 0 where that says nothing of the room it takes, or nobody knows.
+    """Bytes of a device, or of a regular file without its holes; 0 if the space that it will need is not known.
 
-    Samples that are all zeros make it 0: then nobody knows. So does a file that cannot be read without leaving a trace.
+    It is not known if a sample is all zeros, or if the file cannot be read without changing its access time.
     """
     if source.is_folder:
         return 0
@@ -64,7 +64,7 @@ def _least(fd: int) -> int:
 
 
 def _data(fd: int, size: int) -> list[tuple[int, int]]:
-    """Where the file has data; nothing for one of too many pieces."""
+    """The extents of a file that hold data; an empty list for a file of too many extents."""
     found: list[tuple[int, int]] = []
     end = 0
     while end < size and len(found) < _MOST_EXTENTS:

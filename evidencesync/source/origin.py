@@ -1,4 +1,4 @@
-"""Where the evidence was read: the facts about this machine that a manifest states."""
+"""Collects the facts about this machine, the source and its file system that a manifest states."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def describe_origin(source: SourceRoot) -> Origin:
 
 
 def device_facts(source: SourceRoot) -> dict[str, str]:
-    """What is known of a device: of what the kernel says, size and sectors always. Raises SourceNotFoundError."""
+    """The facts about a device. Size and sectors are always among them. Raises SourceNotFoundError."""
     geometry = geometry_of(source)
     number = os.stat(source.path).st_rdev
     facts = {
@@ -55,18 +55,18 @@ def device_facts(source: SourceRoot) -> dict[str, str]:
 
 
 def device_warnings(source: SourceRoot) -> list[str]:
-    """What somebody who is about to image a device should know: that it could be written to, and that it is in use."""
+    """Warnings before a device is imaged: it is not write-protected, or it is in use."""
     facts, name = device_facts(source), safe_text(source.path, _LONGEST)
     warnings = []
     if facts["read_only"] == "no":
         warnings.append(f"{name} is not write-protected (blockdev --setro, or a write blocker): it is only read here")
     if "in_use" in facts:
-        warnings.append(f"{name} is in use: {facts['in_use']}. What is written meanwhile is in the image or not, by chance")
+        warnings.append(f"{name} is in use: {facts['in_use']}. What is written meanwhile may or may not be in the image")
     return warnings
 
 
 def file_system_of(path: bytes) -> str | None:
-    """The type of the file system a path lies on, as the kernel names it; None where the system does not tell.
+    """The type of the file system of a path, by the kernel's name; None if the system does not tell.
 
     Source: proc_pid_mountinfo(5).
     """

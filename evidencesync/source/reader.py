@@ -1,4 +1,4 @@
-"""Reads the content of regular files, and tells when it changed under the reading."""
+"""Reads the content of regular files, and detects changes during the reading."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class SmallRead(msgspec.Struct, frozen=True, gc=False):
 class OpenedFile:
     """A regular file that is being read from its start to its end; a context manager. Made by `open_file`.
 
-    It ends where it ended when it was opened: what is appended meanwhile is not read, and shows as changed. A file that
-    holds more than it says (size 0 under /proc) is read to its end. `offset` is where the next read begins.
+    It is read up to its size when it was opened: what is appended meanwhile is not read, and makes it `changed`. A file of size
+    0 that has content (as under /proc) is read to its end. `offset` is where the next read begins.
     """
 
     __slots__ = ("_bound", "_holes", "fd", "found", "noatime", "offset", "size", "unit")
@@ -54,10 +54,10 @@ class OpenedFile:
         self._holes = HoleFinder(fd)
 
     def next_extent(self) -> tuple[int, bool]:
-        """How many bytes are next, and whether they are a hole, which need not be read (see `skip`).
+        """The length of the next extent, and whether it is a hole, which need not be read (see `skip`).
 
-        Less of a hole may be given than there is of it: whoever comes back asks the file again. 0 where only a read can
-        tell: behind the end that the size promised. Raises SourceReadError.
+        A hole may be returned in parts. The length is 0 at the end by the file's size: there only a read can tell. Raises
+        SourceReadError.
         """
         if self.offset >= self.size:
             return 0, False
@@ -68,14 +68,14 @@ class OpenedFile:
         return length, is_hole and length > 0
 
     def skip(self, length: int) -> None:
-        """Goes on behind so many bytes of a hole, which are zeros."""
+        """Skips bytes of a hole, which are zeros."""
         self.offset += length
 
     def read_into(self, buffer: bytearray | memoryview) -> int:
-        """Fills the buffer as far as the file goes, and returns how many bytes that was: 0 means the end.
+        """Fills the buffer as far as the file goes, and returns the number of bytes: 0 means the end.
 
-        Raises SourceReadError with the offset of the first byte that can not be read; what comes before it was returned
-        by an earlier call. Reading may go on behind it after `offset` was set.
+        Raises SourceReadError with the offset of the first byte that cannot be read; the bytes before it were returned by an
+        earlier call. Reading may continue behind it after `offset` was set.
         """
         view = memoryview(buffer)
         filled, room = 0, len(view)
@@ -87,7 +87,7 @@ class OpenedFile:
                 got = os.preadv(self.fd, [part], self.offset)  # repeats itself after a signal (PEP 475)
             except OSError as error:
                 if filled:
-                    break  # the next call meets the error again, with nothing read before it
+                    break  # the next call gets the error again, without bytes before it
                 raise read_error(self.found, error, self.offset) from error
             if got == 0:
                 break
@@ -97,7 +97,7 @@ class OpenedFile:
 
     @contextlib.contextmanager
     def close_reads(self) -> Iterator[Callable[[int, memoryview], None]]:
-        """Reads of a few bytes here and there, for looking around what could not be read. Without reading ahead."""
+        """Yields a function for single reads without read-ahead, to find out which bytes cannot be read."""
 
         def read_at(offset: int, room: memoryview) -> None:
             got = 0
@@ -114,7 +114,7 @@ class OpenedFile:
             self.advise("POSIX_FADV_SEQUENTIAL")
 
     def changed(self) -> bool:
-        """Whether the file is, now, not what the walk saw: another inode, size, modification or change time, or more content."""
+        """Whether the file now differs from what the walk saw: in inode, size, modification or change time, or content."""
         try:
             return differs(self.found, os.fstat(self.fd)) or self._holds_more()
         except OSError as error:
@@ -142,13 +142,13 @@ class OpenedFile:
     def advise(self, advice: str) -> None:
         """Tells the system how the file will be read (posix_fadvise), by the name of the advice."""
         if hasattr(os, advice):
-            with contextlib.suppress(OSError):  # whoever can not take it reads as before
+            with contextlib.suppress(OSError):  # it is only advice
                 os.posix_fadvise(self.fd, 0, 0, getattr(os, advice))
 
     def _goes_on(self) -> bool:
-        """At the end that the size promised: whether to read on, because it promised nothing (0).
+        """At the end by the file's size: whether to read on, because the size was 0 and so means nothing.
 
-        Never behind another size: that was announced, and what is appended at this very moment would be more than that.
+        Never beyond another size: that was announced, and what is appended now would be more than announced.
         """
         if self.size or os.fstat(self.fd).st_size > self.size:
             return False
@@ -161,9 +161,9 @@ class OpenedFile:
 
 
 def open_file(found: Found) -> OpenedFile:
-    """Opens a regular file where the walk stands, for reading from start to end; no link is followed, nothing is touched.
+    """Opens a regular file at the current position of a walk, to be read from start to end. Follows no link.
 
-    Raises SourceReadError where it can not be opened, or is not a regular file any more (`vanished`).
+    Raises SourceReadError if it cannot be opened, or is not a regular file any more (`vanished`).
     """
     fd, noatime = _open_regular(found)
     try:
@@ -177,10 +177,10 @@ def open_file(found: Found) -> OpenedFile:
 
 
 def read_small(found: Found, limit: int, details: DetailReader | None = None) -> SmallRead | None:
-    """Reads a regular file of at most `limit` bytes whole; None where it is larger, and is to be read by `open_file`.
+    """Reads a whole regular file of at most `limit` bytes; None if it is larger: then use `open_file`.
 
-    With a `details` reader its birth time and attributes are taken too, which is much cheaper while it is open.
-    Raises SourceReadError as `open_file` and `read_into` do.
+    With a `details` reader, its birth time and attributes are read, too, which is much cheaper while it is open. Raises
+    SourceReadError as `open_file` and `read_into` do.
     """
     fd, noatime = _open_regular(found)
     try:
@@ -203,17 +203,17 @@ def read_small(found: Found, limit: int, details: DetailReader | None = None) ->
 
 
 def look_again(found: Found) -> Found | None:
-    """The same name as it is now, for reading it once more; None where no regular file has it any more."""
+    """The same name with its present status, to read it once more; None if it is no regular file any more."""
     try:
         status = os.lstat(found.name, dir_fd=found.dir_fd)
     except OSError as error:
-        is_gone(error)  # raises where it is not the source's fault
+        is_gone(error)  # raises if this process, and not the source, is the cause
         return None
     return msgspec.structs.replace(found, stat=status) if stat.S_ISREG(status.st_mode) else None
 
 
 def differs(found: Found, now: os.stat_result) -> bool:
-    """Whether a file's status is not the one that the walk saw and that the manifest will state."""
+    """Whether a file's status differs from the one that the walk saw, and that the manifest will state."""
     seen = found.stat
     return (
         seen is None
@@ -228,7 +228,7 @@ def differs(found: Found, now: os.stat_result) -> bool:
 def read_error(found: Found, error: OSError, offset: int, *, vanished: bool = False) -> SourceReadError:
     """The error to record for a file that could not be opened or read."""
     shown = safe_text(found.path)
-    reason = "it is not the file any more that was seen there" if vanished else error.strerror or str(error)
+    reason = "another file has taken its place, or it was removed" if vanished else error.strerror or str(error)
     return SourceReadError(f"cannot read {shown}: {reason}", offset=offset, errno=error.errno or 0, vanished=vanished)
 
 
@@ -252,38 +252,38 @@ def _checked_size(found: Found, fd: int) -> int:
 
 
 def _read_on(fd: int, data: bytes, limit: int) -> bytes:
-    """The rest of a file that gave fewer or more bytes than its size said, up to one byte above `limit`."""
+    """Reads the rest of a file that has fewer or more bytes than its size, up to one byte above `limit`."""
     return data + read_bounded(fd, limit - len(data))
 
 
-MOST_FOLDERS: Final = 65_536  # some 15 MiB; the first so many, the others are looked at only when the walk leaves them
+MOST_FOLDERS: Final = 65_536  # about 15 MiB of memory; later folders are checked only when the walk leaves them
 
 
 class FolderSnapshots:
-    """Remembers what folders were like before they were listed, and says which are not like that any more."""
+    """Remembers the state of folders before they were listed, and tells which of them have changed at the end of a walk."""
 
     def __init__(self, root: bytes) -> None:
         self._root = root
         self._seen: dict[bytes, tuple[int, int, int]] = {}
 
     def note(self, found: Found) -> None:
-        """A folder that the walk enters. Others are passed over."""
+        """Remembers a folder that the walk enters. Other entries are ignored."""
         if found.folder_fd >= 0 and found.stat is not None and len(self._seen) < MOST_FOLDERS:
             self._seen[found.path] = _state(found.stat)
 
     def forget(self, path: bytes) -> None:
-        """A folder that is known to have changed."""
+        """Forgets a folder that is already known to have changed."""
         self._seen.pop(path, None)
 
     def changed(self) -> Iterator[bytes]:
-        """The folders that have changed, or are not where they were. A path too long to be named at once is passed over."""
+        """Yields the folders that have changed or are gone. A path that is too long for one system call is ignored."""
         for path, state in self._seen.items():
             try:
                 now = os.lstat(os.path.join(self._root, path) if path else self._root)
             except FileNotFoundError:
                 yield path
             except OSError:
-                continue  # nothing is known of it but what the walk saw when it left it
+                continue  # only what the walk saw when it left the folder is known
             else:
                 if _state(now) != state:
                     yield path

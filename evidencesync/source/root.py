@@ -1,4 +1,4 @@
-"""What the user named as the source, before anything in it is read, and which folders in it belong to this run."""
+"""Finds the source that the user named, before anything in it is read, and the folders in it that hold this run's own state."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ class SourceRoot:
 
     @property
     def note(self) -> str | None:
-        """What the manifest must say where the user named a symbolic link: the one link that is ever followed."""
+        """The manifest's note for a source that was named by a symbolic link, the only link that is ever followed."""
         if self.named == self.path:
             return None
         return f"the source was named through a symbolic link: {safe_text(self.named)} leads to {safe_text(self.path)}"
 
 
 def resolve_source(root: bytes | str | Path) -> SourceRoot:
-    """Finds what the user named. A symbolic link is resolved here, once, because the user pointed at it himself.
+    """Finds the source that the user named. A symbolic link is resolved here, once, because the user chose it.
 
-    Raises SourceNotFoundError where there is nothing that can be looked at, UsageError where it is neither a folder, nor a
-    regular file, nor a block device.
+    Raises SourceNotFoundError if there is nothing that can be looked at, UsageError if it is neither a folder, nor a regular
+    file, nor a block device.
     """
     given = os.fsencode(root)
     if not given or b"\0" in given:
@@ -66,16 +66,16 @@ def resolve_source(root: bytes | str | Path) -> SourceRoot:
 
 
 def source_not_found(path: bytes, error: OSError) -> SourceNotFoundError:
-    """The error for a source that can not be looked at or opened at all. Raises ResourcesError where we lack something."""
+    """The error for a source that cannot be looked at or opened at all. Raises ResourcesError if this process is the cause."""
     is_gone(error)
     return SourceNotFoundError(f"cannot open the source {safe_text(path)}: {error.strerror}")
 
 
 @dataclass(frozen=True, slots=True)
 class OwnFolder:
-    """A folder that is no evidence, wherever it is seen: `name` in the folder with the identity `above` (device and inode).
+    """A folder with this run's own state, which is no evidence: `name` in the folder `above` (its device and inode).
 
-    `path` is where it lies. It need not be there yet.
+    `path` is its path. It need not exist yet.
     """
 
     path: bytes
@@ -84,7 +84,7 @@ class OwnFolder:
 
 
 def own_folders(root: bytes, folders: Iterable[bytes]) -> tuple[OwnFolder, ...]:
-    """Those of the folders that lie below a source, each once. The source itself is none of them."""
+    """Those of the folders that lie below a source, each once. The source itself is not included."""
     below = os.path.realpath(root).rstrip(b"/") + b"/"
     found: dict[bytes, OwnFolder] = {}
     for folder in folders:
@@ -95,6 +95,6 @@ def own_folders(root: bytes, folders: Iterable[bytes]) -> tuple[OwnFolder, ...]:
         try:
             status = os.lstat(above)
         except OSError:
-            continue  # what is in a folder that is not there is not there, either
+            continue  # its parent folder does not exist, so it does not exist either
         found[path] = OwnFolder(path, (status.st_dev, status.st_ino), name)
     return tuple(found.values())

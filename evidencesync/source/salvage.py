@@ -1,8 +1,8 @@
-"""Reads around bad sectors: as much of a range as its medium still gives. Keeps the map of the bytes that it does not give.
+"""Reads as much as possible of a range with bad sectors, and keeps a map of the bytes that cannot be read.
 
-The order is that of a rescue, within one block at a time: first larger steps from the front to the first bad one, from the back
-to the last bad one, and what lies between; then the same with the smallest steps inside each bad one. So good bytes come before
-hard ones, an isolated bad sector costs few failing reads, and the end of a bad area is found from behind.
+Within one block at a time: first larger steps from the front to the first bad one, then from the back to the last bad one, then
+what lies between; after that the same with the smallest steps inside each bad one. So good bytes are read before bad ones are
+retried, an isolated bad sector costs few failing reads, and the end of a bad area is found from behind.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from evidencesync.source.reader import OpenedFile
 MEDIUM_ERRORS: Final = frozenset(
     {errno.EIO, errno.ENODATA, errno.EREMOTEIO, errno.EILSEQ, errno.ETIMEDOUT, errno.EBADMSG, errno.EUCLEAN, errno.ENOLINK}
 )
-"""What a read of a bad sector, a failed checksum or a bad cable ends with; other bytes may still be readable.
+"""The errors of a bad sector, a failed checksum or a bad cable; other bytes may still be readable.
 
-Source: `blk_errors` in the kernel's block/blk-core.c; EUCLEAN and EBADMSG are what file systems say of damage.
+Source: `blk_errors` in the kernel's block/blk-core.c; file systems report damage as EUCLEAN and EBADMSG.
 """
 DEAD_ERRORS: Final = frozenset({errno.ENXIO, errno.ENODEV, errno.ENOMEDIUM, errno.ESHUTDOWN, errno.ESTALE, errno.ENOTCONN})
-"""What says that the whole device, or file system, is gone: no further read is tried."""
+"""The errors of a device or file system that is gone: no further read is tried."""
 GIVEN_UP: Final = errno.ETIMEDOUT
-"""Recorded for bytes that were not tried sector by sector, because they lie in a large bad area or time was over."""
+"""The error that is recorded for bytes that were not tried sector by sector, because of a large bad area or the time limit."""
 
 STEP: Final = 64 * KIB
 TRIES: Final = 2  # of each smallest step
@@ -40,7 +40,7 @@ ReadAt = Callable[[int, memoryview], None]
 
 
 class BadRange(NamedTuple):
-    """Bytes that could not be read, and what the system said (or GIVEN_UP)."""
+    """Bytes that could not be read, and the system's error (or GIVEN_UP)."""
 
     offset: int
     length: int
@@ -50,9 +50,9 @@ class BadRange(NamedTuple):
 class Salvage:
     """Salvages block after block of one device or file. `unit` is the smallest step, a power of two up to STEP.
 
-    Time is bounded: BLOCK_SECONDS a block, and half of what the block before had where that gave nothing, for a medium may
-    need seconds to say that a sector is bad. Two reads of each block are made in any case. Where neither a block nor the one
-    before it gave anything, its parts are not tried in smaller steps. `clock` is in seconds and never goes back.
+    The time is bounded: BLOCK_SECONDS a block, or half the time of the block before if nothing of that could be read, since a
+    medium may need seconds to report a bad sector. Two reads of each block are made in any case. If nothing could be read of a
+    block and of the one before it, its parts are not tried in smaller steps. `clock` is in seconds and never goes back.
     """
 
     def __init__(self, read_at: ReadAt, unit: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -66,13 +66,13 @@ class Salvage:
 
     @property
     def is_dead(self) -> bool:
-        """Whether the medium was found to be gone: nothing more is to be had from it."""
+        """Whether the medium is gone: nothing more can be read."""
         return self._dead != 0
 
     def recover(self, room: memoryview, offset: int) -> list[BadRange]:
-        """Fills `room`, which begins at `offset`, with what can be read, and with zeros where nothing can.
+        """Fills `room`, which begins at `offset`, with what can be read, and with zeros elsewhere.
 
-        Returns the bad ranges, ascending, with those that touch and failed alike made one.
+        Returns the bad ranges, ascending. Adjacent ranges with the same error are joined.
         """
         self._deadline = self._clock() + self._patience
         coarse = self._sweep(room, offset, BadRange(offset, len(room), 0), STEP)
@@ -153,7 +153,7 @@ def _steps(offset: int, length: int, step: int) -> Iterator[tuple[int, int]]:
 
 
 def _joined(bad: list[BadRange]) -> Iterator[BadRange]:
-    """Ranges that touch and failed alike, as one."""
+    """Joins adjacent ranges with the same error."""
     whole: BadRange | None = None
     for found in bad:
         if whole is not None and whole.offset + whole.length == found.offset and whole.errno == found.errno:
@@ -168,12 +168,12 @@ def _joined(bad: list[BadRange]) -> Iterator[BadRange]:
 
 _USE_ZERO: Final = "Use zero (the default): what cannot be read becomes zeros, and the manifest says where."
 OnReadError = Literal["zero", "fail"]
-"""In place of bytes that cannot be read: zeros, or the run fails."""
+"""What to do with bytes that cannot be read: fill with zeros, or fail."""
 ON_READ_ERROR: Final[tuple[OnReadError, ...]] = ("zero", "fail")
 
 
 def parse_on_read_error(text: str) -> OnReadError:
-    """What a person or the other end of a pull has asked for. Raises UsageError."""
+    """Parses the option, from a person or from the other end of a pull. Raises UsageError."""
     if text == "skip":
         raise UsageError("--on-read-error skip is gone: it moved all that lies behind a bad sector", hint=_USE_ZERO)
     if text not in ON_READ_ERROR:
@@ -182,10 +182,10 @@ def parse_on_read_error(text: str) -> OnReadError:
 
 
 class Gaps:
-    """The gaps of one file or device, made while it is read. `read_errors` is the manifest's map of them, ascending.
+    """The gaps of one file or device, found while it is read. `read_errors` is the manifest's map of them, ascending.
 
-    A medium that is gone, or has more gaps than anybody could look through, ends the content there: what is missing from
-    there on is a range that is left out, where others are zeros.
+    If the medium is gone, or has more gaps than MAX_READ_ERRORS, the content ends there: the rest is a range that is left out
+    (`skip`), while other gaps are filled with zeros.
     """
 
     def __init__(self, opened: OpenedFile, on_error: OnReadError) -> None:
@@ -198,9 +198,9 @@ class Gaps:
         self._taken = 0
 
     def recover(self, room: memoryview, error: SourceReadError) -> int:
-        """After `error` at the file's offset: fills `room` from there as far as can be; gives how many bytes to deliver.
+        """Called after `error` at the file's offset: fills `room` from there, and returns how many bytes to deliver.
 
-        0 with the offset where it was: the content ends here.
+        It returns 0, with an unchanged offset, if the content ends here.
         """
         opened = self._opened
         left = room[: max(min(len(room), opened.size - opened.offset), 0)]
@@ -221,7 +221,7 @@ class Gaps:
         return len(left)
 
     def end(self, error: SourceReadError) -> None:
-        """Nothing more can be read, because of this."""
+        """Ends the content because of an error."""
         rest = self._opened.size - self._opened.offset
         partial = self._on_error != "fail" and self._opened.offset > self._bad_bytes and rest > 0
         if partial and (error.errno in DEAD_ERRORS or error.errno in MEDIUM_ERRORS):
@@ -230,13 +230,13 @@ class Gaps:
             self._error = error
 
     def verdict(self) -> SourceReadError | None:
-        """Why there is nothing to deliver: the error that ended it, or that not one byte could be read."""
+        """The error if there is nothing to deliver: the one that ended the content, or that no byte could be read."""
         if self._error is None and self._bad_bytes and self._bad_bytes >= self._opened.size:
             return SourceReadError("not one byte of it could be read", errno=self.read_errors[0].errno)
         return self._error
 
     def take_bad_bytes(self) -> int:
-        """How many bytes were found bad since this was last asked."""
+        """How many bad bytes were found since the last call."""
         new, self._taken = self._bad_bytes - self._taken, self._bad_bytes
         return new
 

@@ -1,6 +1,6 @@
-"""What the system knows of a block device: make, model, serial number, partitions, who uses it.
+"""Reads the system's facts about a block device: make, model, serial number, partitions, and what uses it.
 
-Most of it was said by the device itself, and a device can say anything: every text is bounded, and made clean.
+Most of them come from the device itself, which may be hostile: every text is bounded and escaped.
 Sources: Documentation/ABI/stable/sysfs-block, udev's database under /run/udev/data, proc_pid_mountinfo(5), proc_swaps(5).
 """
 
@@ -48,7 +48,7 @@ _WRITE_COUNTS: Final = (4, 6, 11, 13)  # writes, sectors written, discards, sect
 
 
 def describe_device(number: int, *, system: Path = Path("/sys"), run: Path = Path("/run")) -> dict[str, str]:
-    """The facts about the device with this number (st_rdev) that the system tells; absent where it does not."""
+    """The facts about the device with this number (st_rdev). What the system does not tell is absent."""
     name = _name(number)
     place = system / "dev/block" / name
     own = Path(os.path.realpath(place))
@@ -74,7 +74,7 @@ def describe_device(number: int, *, system: Path = Path("/sys"), run: Path = Pat
 
 
 def users_of(number: int, *, system: Path = Path("/sys"), proc: Path = Path("/proc")) -> list[str]:
-    """Who uses a device, or a partition of it, at this moment: mounts, swap, and devices that lie on it (LVM, RAID, crypt)."""
+    """What uses a device, or a partition of it, now: mounts, swap, and devices on top of it (LVM, RAID, crypt)."""
     own = Path(os.path.realpath(system / "dev/block" / _name(number)))
     parts = [own, *(own / part.split("@")[0] for part in _partitions(own))]
     numbers = {text for part in parts if (text := _text(part / "dev"))}
@@ -92,7 +92,7 @@ def users_of(number: int, *, system: Path = Path("/sys"), proc: Path = Path("/pr
 
 
 def writes_to(number: int, *, system: Path = Path("/sys")) -> tuple[str, ...]:
-    """The kernel's counts of what was written to a device and discarded on it; empty where it does not tell."""
+    """The kernel's counts of writes and discards of a device; empty if it does not tell."""
     fields = _text(system / "dev/block" / _name(number) / "stat").split()
     return tuple(fields[at] for at in _WRITE_COUNTS if at < len(fields))
 
@@ -109,7 +109,7 @@ def _partitions(disk: Path) -> Iterator[str]:
 
 
 def _udev(file: Path) -> dict[str, str]:
-    """The properties that udev has noted down: lines `E:KEY=VALUE`."""
+    """The properties in udev's database: lines `E:KEY=VALUE`."""
     return dict(line[2:].split("=", 1) for line in _lines(file) if line.startswith("E:") and "=" in line)
 
 

@@ -1,4 +1,4 @@
-"""Walks the source in manifest order by directory descriptors: never a joined path, never a link, never a write."""
+"""Walks the source in the manifest's order, by directory descriptors. It follows no link and writes nothing."""
 
 from __future__ import annotations
 
@@ -40,15 +40,14 @@ _TYPES: Final[dict[int, EntryType]] = {
 
 
 class Found(msgspec.Struct, frozen=True, gc=False):
-    """One thing the walk came upon. The descriptors are valid only while the iterator stands at it.
+    """One entry that the walk has found. Its descriptors are valid until the iterator goes on.
 
-    `dir_fd` and `name` open it without following anything; `folder_fd` is the folder's own descriptor where it is a
-    readable folder, else -1. `stat` is absent where there was nothing to look at: the folder above a single file, and
-    what vanished or may not be looked at (its `entry_type` is then what the folder's listing said, `file` where that
-    could not tell). `flag` says why the entry is not whole, `errno` what the system said. A folder that is flagged
-    `unreadable` may still have entries after it: those that could be listed. `noatime` is False for a folder whose
-    access time the listing may have changed. `listed`: that it vanished means that a list names it (or something below it), and
-    that it is not there.
+    `dir_fd` and `name` open it without following a link; `folder_fd` is the descriptor of a readable folder, else -1. `stat` is
+    None if there was nothing to look at: for the folder above a single file, and for what vanished or may not be looked at
+    (`entry_type` is then that of the folder's listing, or `file` if that does not tell). `flag` says why the entry is not
+    whole, `errno` is the system's error. A folder that is flagged `unreadable` may still be followed by the entries that could
+    be listed. `noatime` is False for a folder whose access time the listing may have changed. `listed`: a vanished entry is
+    named by a list (or leads to a name in it), and does not exist.
     """
 
     path: bytes
@@ -64,7 +63,7 @@ class Found(msgspec.Struct, frozen=True, gc=False):
 
 
 def _ignore(_path: bytes) -> None:
-    """For whoever does not want to know."""
+    """Does nothing."""
 
 
 def walk(
@@ -76,20 +75,20 @@ def walk(
     unreached: Callable[[bytes], None] = _ignore,
     gentle: bool = False,
 ) -> Iterator[Found]:
-    """Everything in the source: each folder before what is in it, names sorted by raw bytes, the root (`b""`) first.
+    """Yields everything in the source: each folder before what is in it, names sorted by raw bytes, the root (`b""`) first.
 
-    A single regular file is a root without metadata (`stat` is absent) and the file. Nothing in the source is written
-    and no symbolic link in it followed; one that is itself `root` is resolved once (`resolve_source` tells). What can
-    not be read or has vanished is a flagged Found, never an exception; what `rules` leave out is flagged `skipped`, a
-    folder once. `changed` is told each folder in which names came or went after it was listed.
+    A single regular file is a root without metadata (`stat` is None), and then the file. Nothing in the source is written, and
+    no symbolic link in it is followed; if `root` itself is a link, it is resolved once (see `resolve_source`). An entry that
+    cannot be read or has vanished is a flagged Found, never an exception. What `rules` leave out is flagged `skipped`; a folder
+    is flagged once, without its content. `changed` is called with each folder in which names were added or removed after it was
+    listed.
 
-    Where the rules list what is wanted, that and the folders above it is all that is walked. What is listed and not there has
-    vanished, and so have the folders above it that are not there; `unreached` is told what is listed below something that is
-    no folder, or one that cannot be opened. A `gentle` walk does not ask a folder for its names where that may change its
-    access time: it is for whoever only wants to know roughly. Depth, path and name
-    are bounded by limits.py: what lies beyond makes its folder `unreadable`. Raises SourceNotFoundError or
-    UsageError, here or at the first step, where there is nothing to walk, and ResourcesError where the process itself
-    runs out of descriptors or memory. A `SourceRoot` is taken as it is, and not resolved again.
+    If the rules have a list, only its names and the folders above them are walked. A listed name that does not exist is
+    `vanished`, and so are the missing folders above it. `unreached` is called with listed names below something that is no
+    folder, or that cannot be opened. A `gentle` walk does not list a folder if that may change its access time: its result is
+    an estimate. Depth, path and name are bounded by limits.py: what lies beyond makes its folder `unreadable`. Raises
+    SourceNotFoundError or UsageError, here or at the first step, if there is nothing to walk, and ResourcesError if this
+    process runs out of descriptors or memory. A `SourceRoot` is not resolved again.
     """
     source = root if isinstance(root, SourceRoot) else resolve_source(root)
     if source.is_folder:
@@ -137,7 +136,7 @@ def _walk_folder(
             if folder.fd < 0:
                 yield from _lost(folder)
             fd, prefix, types, wanted = folder.fd, folder.prefix, folder.listed_types, folder.wanted
-            for name in folder.names:  # an iterator: it goes on where it stood when the walk comes back
+            for name in folder.names:  # an iterator: it continues at the same place when the walk comes back
                 path = prefix + name
                 try:
                     status = lstat(name, dir_fd=fd)
@@ -156,7 +155,7 @@ def _walk_folder(
                     if found.folder_fd >= 0:
                         break
                     _tell(unreached, path, inner)
-                elif kind is None:  # a damaged file system can say anything
+                elif kind is None:  # a damaged file system may state any type
                     yield Found(path, "file", status, fd, name, "unreadable", errno.EUCLEAN)
                 else:
                     is_wanted = name not in wanted.names or _tell(unreached, path, wanted.names[name])
@@ -170,7 +169,7 @@ def _walk_folder(
 
 
 def _tell(unreached: Callable[[bytes], None], path: bytes, wanted: ListedPaths) -> bool:
-    """Tells of everything that is listed below a path that cannot be entered; whether the path itself is wanted."""
+    """Reports every listed name below a path that cannot be entered. Returns whether the path itself is wanted."""
     for deeper, is_listed in below(path, wanted):
         if is_listed:
             unreached(deeper)
@@ -178,7 +177,7 @@ def _tell(unreached: Callable[[bytes], None], path: bytes, wanted: ListedPaths) 
 
 
 def _absent(seen: Found, around: ListedPaths) -> Iterator[Found]:
-    """What could not be looked at, and what was listed below it."""
+    """Yields an entry that could not be looked at, and the listed names below it."""
     wanted = around.names.get(seen.name, EVERYTHING)
     seen = msgspec.structs.replace(seen, listed=seen.name in around.names)
     missing = [path for path, _ in below(seen.path, wanted)]
@@ -202,9 +201,9 @@ def _enter_root(descent: Descent, source: SourceRoot, wanted: ListedPaths) -> Fo
 
 
 def _enter(descent: Descent, seen: Found, wanted: ListedPaths, rules: FilterRules, device: int) -> Found:
-    """Opens and lists a folder, and makes it the current one. What is not a folder any more has vanished.
+    """Opens and lists a folder, and makes it the current one. What is no folder any more has vanished.
 
-    It is asked once more where it lies: opening it may have mounted another file system there (autofs, NFS).
+    Its device is checked again after the opening, which may have mounted another file system there (autofs, NFS).
     """
     try:
         opened = _open_folder(seen.name, seen.dir_fd)
@@ -220,7 +219,7 @@ def _enter(descent: Descent, seen: Found, wanted: ListedPaths, rules: FilterRule
 def _open_folder(name: bytes, dir_fd: int) -> tuple[int, bool, os.stat_result]:
     """Opens a folder: its descriptor, whether its access time is left alone, and the status of what was opened.
 
-    That status counts from here on: another folder may have taken the name since the walk looked.
+    That status is used from here on: another folder may have taken the name since the walk looked.
     """
     fd, noatime = open_untouched(name, FOLDER_FLAGS, dir_fd)
     try:
@@ -247,10 +246,10 @@ def _list_into(descent: Descent, seen: Found, opened: tuple[int, bool, os.stat_r
 
 
 def _list_names(fd: int, room: int, types: dict[bytes, EntryType]) -> tuple[SortedNames, int]:
-    """The names in a folder that a manifest has room for, and the error number that cut the listing short, or 0.
+    """The names in a folder that fit into a manifest, and the error number that ended the listing early, or 0.
 
-    `types` receives what the listing says of everything but regular files, for an entry that can not be looked at later.
-    ENAMETOOLONG says that there are longer names.
+    `types` gets the type of every name but regular files, for entries that cannot be looked at later. ENAMETOOLONG: there are
+    names that are too long.
     """
     names, run, failure = SortedNames(), list[bytes](), 0
     try:
@@ -271,7 +270,7 @@ def _list_names(fd: int, room: int, types: dict[bytes, EntryType]) -> tuple[Sort
                     # Only where the listing carries no types: the lstat that follows meets the same error and flags it.
                     continue
     except OSError as error:
-        is_gone(error)  # raises where it is not the source's fault
+        is_gone(error)  # raises if this process, and not the source, is the cause
         failure = error.errno or errno.EIO
     names.add(run)
     return names, failure
@@ -284,7 +283,7 @@ def _listed_type(listed: os.DirEntry[str]) -> EntryType:
 
 
 def _lost(folder: OpenFolder) -> Iterator[Found]:
-    """What was listed in a folder that could not be found again after the walk had been deeper."""
+    """Yields the remaining names of a folder that could not be found again when the walk came back from below it."""
     flag: Flag = "vanished" if is_gone(OSError(folder.loss, os.strerror(folder.loss))) else "unreadable"
     for name in folder.names:
         yield Found(folder.prefix + name, folder.listed_types.get(name, "file"), None, -1, name, flag, folder.loss)

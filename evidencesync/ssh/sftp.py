@@ -376,5 +376,5 @@ class SftpSource:
 def _require_file(path: bytes, status: SftpStatus) -> SftpStatus:
     if status.kind not in ("file", None):
         shown = safe_text(path, 300)
-        raise SourceReadError(f"cannot read {shown}: it is not the file any more that was seen there", vanished=True)
+        raise SourceReadError(f"cannot read {shown}: another file has taken its place, or it was removed", vanished=True)
     return status

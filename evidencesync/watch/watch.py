@@ -269,7 +269,7 @@ class SourceObserver:
     def look(self) -> SourceSnapshot | None:
         """See Observer."""
         self._notices.begin()
-        snapshot = look(self._root, self._rules, self._notices.meet)
+        snapshot = look(self._root, self._rules, self._notices.add)
         self._notices.end()
         self._is_silent = is_silent(file_system_of(self._root))
         return snapshot

@@ -33,7 +33,7 @@ def notices() -> Iterator[ChangeNotices]:
 
 def look_at(notices: ChangeNotices, source: Path) -> None:
     notices.begin()
-    look(os.fsencode(source), FilterRules.none(), notices.meet)
+    look(os.fsencode(source), FilterRules.none(), notices.add)
     notices.end()
 
 
