@@ -29,6 +29,7 @@ from tests.support.programs import (
     path_with_more_folders,
     say_missing,
 )
+from tests.support.spared_disk import spare
 
 if TYPE_CHECKING:
     from tests.support.bench_of_evidence import Bench
@@ -83,6 +84,7 @@ def private_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         path = make_path_without(tmp_path_factory.mktemp("programs")) if WITHOUT else path_with_more_folders()
         patch.setenv("PATH", path)
         keep_for_the_chosen()
+        spare(home.stat().st_dev, patch.setattr)
         umask = os.umask(0o022)  # modes of files are what many tests are about; those about the umask choose their own
         yield home
         os.umask(umask)

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.support.measuring import measured
+from tests.support.spared_disk import spare
 
 _REPOSITORY: Final = Path(__file__).parents[2]
 _LONGEST_REQUEST: Final = 1 << 17
@@ -68,7 +69,7 @@ class PreparedProgram:
         self._environment = {**os.environ, "PYTHONPATH": str(_REPOSITORY)}
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.prepared_program", str(theirs.fileno())],
+                [sys.executable, "-m", "tests.support.prepared_program", str(theirs.fileno()), str(_device())],
                 pass_fds=[theirs.fileno()],
                 cwd=_REPOSITORY,
                 env=measured(self._environment),
@@ -112,6 +113,11 @@ class PreparedProgram:
             for descriptor in (out, err, end):
                 os.close(descriptor)
         return int(said[2]), said[0], said[1]
+
+
+def _device() -> int:
+    """Of the folder below which tests write."""
+    return Path.home().stat().st_dev
 
 
 def _read_all(descriptors: Sequence[int], timeout_seconds: float) -> list[bytes]:
@@ -224,6 +230,7 @@ def main() -> int:
         request = _wait_for_a_command(control)
     if request is None:
         return 0
+    spare(int(sys.argv[2]), setattr)
     os.chdir(request.folder)  # noqa: TID251 - a process of its own
     os.environ.clear()
     os.environ.update(request.environment)
