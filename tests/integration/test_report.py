@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
+import io
 import json
 import os
 import re
@@ -32,11 +34,19 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return make_reported_vault(tmp_path_factory.mktemp("whole"))
 
 
+@pytest.fixture(scope="module")
+def verified(whole: Bench) -> str:
+    """What verify says of it."""
+    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), encoding="utf-8")) as said:
+        assert main(["verify", str(whole.vault.layout.root), "--json"]) == 0
+        said.seek(0)
+        return said.read()
+
+
 @pytest.fixture
-def verdict(whole: Bench, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> str:
-    assert main(["verify", str(whole.vault.layout.root), "--json"]) == 0
+def verdict(verified: str, tmp_path: Path) -> str:
     file = tmp_path / "verdict.json"
-    file.write_text(capfd.readouterr().out)
+    file.write_text(verified)
     return str(file)
 
 

@@ -119,7 +119,7 @@ def test_a_writer_waits_while_the_other_end_does_not_read(sshd: Sshd) -> None:
                     written += MIB
 
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(send(), 3)
+                await asyncio.wait_for(send(), 1.5)
             assert written < 32 * MIB
 
     asyncio.run(scenario())
@@ -360,11 +360,11 @@ def test_a_connection_that_is_reset_in_the_middle_is_a_lost_link(sshd: Sshd, rel
 def test_a_link_that_goes_silent_is_given_up_after_the_timeout(sshd: Sshd, relay: Relay) -> None:
     async def scenario() -> None:
         address = Address.parse(f"ssh://{sshd.user}@127.0.0.1:{relay.port}/v")
-        options = sshd.options(known_hosts=relay.known_hosts(sshd), remote_command="cat;:", timeout_seconds=5.0)
+        options = sshd.options(known_hosts=relay.known_hosts(sshd), remote_command="cat;:", timeout_seconds=3.0)
         async with opened(address, options) as channel:
             await channel.write(b"x")
             assert await channel.read() == b"x"
-            await asyncio.sleep(7)  # quiet, but alive: keepalives pass
+            await asyncio.sleep(4.5)  # quiet, but alive: keepalives pass
             await channel.write(b"y")
             assert await channel.read() == b"y"
             relay.freeze()

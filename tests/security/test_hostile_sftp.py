@@ -440,7 +440,7 @@ class _SilentLists(Server):
 @pytest.mark.parametrize("server", [_SilentReads, _SilentLists])
 def test_a_server_that_does_not_answer_is_a_lost_link(bench: Bench, tmp_path: Path, server: type[Server]) -> None:
     with sftp_server(tmp_path, server) as running, pytest.raises(LinkLostError):
-        running.pull(bench, b"/evidence", timeout_seconds=4)
+        running.pull(bench, b"/evidence", timeout_seconds=2)
     assert bench.acquisitions() == []
 
 

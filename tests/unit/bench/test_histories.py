@@ -8,11 +8,14 @@ import sqlite3
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from tests.bench.histories import IMAGES, WORKS
 from tests.bench.rows import ROWS
 from tests.bench.work import History, Sizes, Workshop
 
 MIB = 1 << 20
+pytestmark = pytest.mark.slow
 
 
 def history(tmp_path: Path, name: str) -> History:

@@ -90,6 +90,7 @@ def graph_with_a_gap(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "graph.jsonld"
 
 
+@pytest.mark.slow
 def test_case_takes_the_graphs(graph: Path, graph_of_odd_names: Path, graph_with_a_gap: Path) -> None:
     done = case_program(graph, graph_of_odd_names, graph_with_a_gap)
     said = done.stdout.decode()
@@ -99,9 +100,10 @@ def test_case_takes_the_graphs(graph: Path, graph_of_odd_names: Path, graph_with
     assert set(remarks) == {"\tMessage: Value is outside the default vocabulary HashNameVocab."}  # BLAKE3, and nothing else
 
 
-def test_a_graph_that_is_wrong_is_not_taken(graph: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_graph_that_is_wrong_is_not_taken(graph_with_a_gap: Path, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.jsonld"
-    wrong.write_text(graph.read_text("utf-8").replace('"uco-types:hashValue"', '"uco-types:hashes"'), "utf-8")
+    wrong.write_text(graph_with_a_gap.read_text("utf-8").replace('"uco-types:hashValue"', '"uco-types:hashes"'), "utf-8")
     assert case_program(wrong).returncode != 0
 
 

@@ -214,9 +214,12 @@ def database(vault: Vault, acquirer: Acquirer) -> Path:
     return vault.layout.index / f"{acquirer.name.case.folder}.sqlite"
 
 
+FILES_OF_AN_INDEX = 500
+
+
 @pytest.mark.parametrize("damage", ["zeros", "text", "torn", "empty", "older", "foreign", "no tables", "symlink", "folder"])
 def test_an_index_that_is_of_no_use_is_made_anew_and_loses_nothing(vault: Vault, acquirer: Acquirer, damage: str) -> None:
-    acquirer.acquire({b"%d" % number: b"%d" % number for number in range(2000)})
+    acquirer.acquire({b"%d" % number: b"%d" % number for number in range(FILES_OF_AN_INDEX)})
     first = vault.index()
     add(first, vault, acquirer)
     first.close()
@@ -230,11 +233,11 @@ def test_an_index_that_is_of_no_use_is_made_anew_and_loses_nothing(vault: Vault,
             assert result.left_out
             assert second.notices
             return
-        found = second.find_contents([blake3_of(b"%d" % number) for number in range(2000)], scope(acquirer))
-        if damage == "torn" and len(found) < 2000:  # found out half-way; the next run makes it anew
+        found = second.find_contents([blake3_of(b"%d" % number) for number in range(FILES_OF_AN_INDEX)], scope(acquirer))
+        if damage == "torn" and len(found) < FILES_OF_AN_INDEX:  # found out half-way; the next run makes it anew
             catch_up(vault.layout, second, acquirer.name.case.folder)
-            found = second.find_contents([blake3_of(b"%d" % number) for number in range(2000)], scope(acquirer))
-        assert len(found) == 2000
+            found = second.find_contents([blake3_of(b"%d" % number) for number in range(FILES_OF_AN_INDEX)], scope(acquirer))
+        assert len(found) == FILES_OF_AN_INDEX
     finally:
         second.close()
     assert not path.is_symlink()

@@ -13,25 +13,36 @@ from evidencesync.files.disk import FOLDER_FLAGS
 from evidencesync.vault.readback import ReadBack, read_back
 from tests.unit.vault.acquiring import file_line, folder_line
 
-LARGE = os.urandom(9 << 20) + b"end"
+LARGE = os.urandom(5 << 20) + b"end"
+SMALL = 100  # in each folder: more than one batch together
+
+
+def small(number: int, file: int) -> bytes:
+    return b"%d-%d" % (number, file) * (file % 50)
+
+
+@pytest.fixture(scope="module")
+def listed() -> list[CheckedLine]:
+    """The lines of the tree below."""
+    lines = [folder_line(b"")]
+    for number in range(3):
+        lines.append(folder_line(b"d%d" % number))
+        lines += [file_line(b"d%d/f%03d" % (number, file), small(number, file)) for file in range(SMALL)]
+        lines.append(file_line(b"d%d/large" % number, LARGE))
+    return lines
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Iterator[tuple[Path, int, list[CheckedLine]]]:
+def data(tmp_path: Path, listed: list[CheckedLine]) -> Iterator[tuple[Path, int, list[CheckedLine]]]:
     """A tree of many small files, an empty one and one that counts as large."""
     folder = tmp_path / "data"
-    lines = [folder_line(b"")]
     for number in range(3):
         (folder / f"d{number}").mkdir(parents=True)
-        lines.append(folder_line(b"d%d" % number))
-        for file in range(300):
-            content = b"%d-%d" % (number, file) * (file % 50)
-            (folder / f"d{number}" / f"f{file:03}").write_bytes(content)
-            lines.append(file_line(b"d%d/f%03d" % (number, file), content))
+        for file in range(SMALL):
+            (folder / f"d{number}" / f"f{file:03}").write_bytes(small(number, file))
         (folder / f"d{number}" / "large").write_bytes(LARGE)
-        lines.append(file_line(b"d%d/large" % number, LARGE))
     fd = os.open(folder, FOLDER_FLAGS)
-    yield folder, fd, lines
+    yield folder, fd, list(listed)
     os.close(fd)
 
 
@@ -40,11 +51,11 @@ def test_a_good_tree_is_counted_and_progress_adds_up(data: tuple[Path, int, list
     told: list[tuple[int, int]] = []
     result = read_back(fd, iter(lines), lambda files, size: told.append((files, size)))
     sizes = [line.size for _, line in lines if isinstance(line, Entry) and line.size is not None]
-    assert result == ReadBack(903, sum(sizes))
+    assert result == ReadBack(3 * (SMALL + 1), sum(sizes))
     assert (sum(files for files, _ in told), sum(size for _, size in told)) == (result.files, result.bytes)
 
 
-@pytest.mark.parametrize("name", ["d1/f017", "d2/large", "d0/f299"])
+@pytest.mark.parametrize("name", ["d1/f017", "d2/large", "d0/f099"])
 @pytest.mark.parametrize("where", [0, -1])
 def test_one_flipped_bit_is_found_and_named(data: tuple[Path, int, list[CheckedLine]], name: str, where: int) -> None:
     folder, fd, lines = data

@@ -54,6 +54,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Busy:
     return busy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["open", "read", "stat"])
 def test_what_cannot_be_read_is_never_called_gone_nor_is_what_depends_on_it_judged(busy: Busy, tmp_path: Path, how: str) -> None:
     places = [busy.path, *sorted(busy.path.rglob("*"))]
