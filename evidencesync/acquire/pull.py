@@ -1,10 +1,9 @@
-"""Pull: acquires a source on another machine into a vault on this one.
+"""Pulls a source on another machine into a vault on this one.
 
-The vault's end runs in this process, in a thread, and does not know a pull from a push: the same handshake, the same checks, the
-same lock. The source's end (`serve.source_server`) says what any sender says between Ready and Finish. This module stands between
-the two. It passes frames on, lets nothing through but those, and makes what a sender without a key cannot make: handshake,
-header, footer, signatures. What it signs is digested from the lines that the vault has checked, and from nothing that the
-source's end claims about them.
+The vault's end runs in a thread of this process, and treats a pull like a push: the same handshake, checks and lock. The source's
+end (`serve.source_server`) sends the messages of a sender between Ready and Finish. This module relays these frames, and no
+others, and makes what a sender without a key cannot make: handshake, header, footer, signatures. The digest that it signs is
+computed from the lines that the vault has checked, not from what the source's end claims.
 """
 
 from __future__ import annotations
@@ -71,7 +70,10 @@ RootCheck = Callable[[bytes, Entry], None]
 
 
 class CheckedTally:
-    """Digests and counts of checked lines. `take` is called in the vault's thread; the rest is asked when that has said so."""
+    """Digests and counts the manifest lines that the vault has checked.
+
+    `add_page` is called in the vault's thread; the results are read after the vault has acknowledged the last page.
+    """
 
     def __init__(self, recorder: SessionRecorder) -> None:
         self._recorder = recorder
@@ -81,7 +83,7 @@ class CheckedTally:
         """The manifest's first entry: what was named as the source, as it is there."""
 
     def add_page(self, lines: bytes, checked: list[CheckedLine]) -> None:
-        """The next page, as it stands in the vault."""
+        """Adds the next page, as the vault has stored it."""
         self.hasher.update(lines)
         self._recorder.add_manifest(lines)
         for path, line in checked:
@@ -97,7 +99,7 @@ class CheckedTally:
 
 
 def _accept_any(_path: bytes, _root: Entry) -> None:
-    """Takes every source."""
+    """Accepts every source."""
 
 
 def pull(
@@ -111,13 +113,14 @@ def pull(
     recorder: SessionRecorder = SessionRecorder(),  # noqa: B008 - frozen, and empty
     check_root: RootCheck = _accept_any,
 ) -> PushOutcome:
-    """Makes one acquisition of `request.source`, as it is called at the other end of `link`. Closes the link.
+    """Makes one acquisition of `request.source`, a path as the other end of `link` knows it. Closes the link.
 
-    `vault` gives a link to the vault's end in this process, and is told by which SSH server the source is reached. `again` makes
-    another link to the same source, for when one is lost: then it is read from its start once more, and what had arrived is not
-    sent again. `recorder` is used as for a push. `check_root` hears early what the source is, and may refuse it.
+    `vault` returns a link to the vault's end in this process; its arguments describe the source's SSH server. `again` makes
+    another link to the same source after a lost one: then the source is read from its start again, and what had arrived is not
+    sent again. `recorder` is used as for a push. `check_root` is called early with the source's path and root entry, and may
+    raise an error to refuse the source.
 
-    Returns only what the vault has signed for. Raises what either end gives up with; then nothing was published.
+    Returns only what the vault has signed for. Raises the error of either end; then nothing was published.
     """
     now = now or SteadyClock()
     for _ in range(request.retries):
@@ -181,7 +184,7 @@ class _Pull:
         self._silence = SilenceTimer(lambda: self._connection.inbox.local_arrived)
 
     def run(self) -> PushOutcome:
-        """All of it. A line that no honest source sends makes the source's end a hostile one."""
+        """Runs the pull. A malformed manifest line is reported as a protocol error of the source's end."""
         try:
             return self._run()
         except MalformedDocumentError as error:
@@ -219,7 +222,7 @@ class _Pull:
     # Beginning.
 
     def _ask(self) -> Provenance:
-        """Asks for the source, and takes what its end says of itself."""
+        """Requests the source, and returns how its end describes itself."""
         request, source = self._request, self._source
         source.listen(self._connection.inbox)
         asked = self._now()
@@ -239,7 +242,7 @@ class _Pull:
         raise LinkLostError(f"the source's end has been silent for {self._request.timeout_seconds:.0f} seconds")
 
     def _begin(self, provenance: Provenance, handshake: Handshake, started: UtcTime) -> ManifestHeader:
-        """The header, which is the first page; then the source's end may begin."""
+        """Sends the header, which is the first page, to the vault; then lets the source's end begin."""
         request, ready = self._request, handshake.ready
         header = make_header(request, provenance, handshake, started)
         self._add_page(0, encode_header(header))
@@ -258,7 +261,7 @@ class _Pull:
         return header
 
     def _add_page(self, number: int, lines: bytes) -> None:
-        """A page of our own."""
+        """Sends the vault a page that this end has made."""
         out = Outgoing("never", time.monotonic)
         out.send(Page(number, len(lines), with_files=False, proofs=b""))
         out.send_lines(lines)
@@ -267,7 +270,7 @@ class _Pull:
     # Between the two ends.
 
     def _relay(self) -> None:
-        """Passes on what each has for the other, until the source is read and all of it is stored."""
+        """Relays frames between both ends, until the source is read and all of it is stored."""
         inbox = self._connection.inbox
         while self._source.end is None or self._stored < self._source.pages:
             frames, message = inbox.take(local=True, timeout_seconds=self._request.timeout_seconds)
@@ -292,14 +295,14 @@ class _Pull:
         tally.changed_folders = self._source.end.remarks.get("folder-changed-while-read", 0)
 
     def _check_root_once(self) -> None:
-        """In this thread, whose errors are the reason why there is no acquisition."""
+        """Calls `check_root` once, in this thread, so that its error ends the pull."""
         root = self._checked.root
         if root is not None and not self._is_root_checked:
             self._is_root_checked = True
             self._check_root(self._path, root)
 
     def _check_silence(self) -> None:
-        """Neither end says anything. The vault's end waits for the source's, which gives a sign while it has nothing to send."""
+        """Raises LinkLostError after a long silence of the source's end, which sends keep-alives while it has nothing to send."""
         patience = self._request.timeout_seconds
         if self._version < PATIENT_VERSION:
             patience = max(patience, _OLD_KEEP_ALIVES * ALIVE_SECONDS)
@@ -314,7 +317,7 @@ class _Pull:
             return
         self._take_answer(message)
         self._source.send(message)
-        self._progress.wire_sent = self._source.link.wire_received  # what travels is what comes
+        self._progress.wire_sent = self._source.link.wire_received  # in a pull the evidence is received, not sent
 
     def _take_answer(self, message: Message) -> None:
         if not isinstance(message, _ANSWERS):
@@ -323,7 +326,7 @@ class _Pull:
             self._stored = message.count
 
     def _write(self, frames: bytes) -> None:
-        """To the vault's end. It says why, where it takes nothing more."""
+        """Writes frames to the vault's end. Raises the reason of the vault's end where it takes nothing more."""
         try:
             self._connection.link.write(frames)
         except LinkLostError as lost:
@@ -351,7 +354,7 @@ class _Pull:
                 handshake.shown.take(answer)
 
     def _outcome(self, done: ConcludedPush, provenance: Provenance, seconds: float) -> PushOutcome:
-        """What was published, once its receipt is checked. What travelled is what the vault counted."""
+        """Checks the receipt, and returns the results. The traffic is what the vault has counted."""
         checked = done.acknowledged(self._now())
         counted, link = checked.receipt.transfer, self._source.link
         traffic = CountedTraffic(

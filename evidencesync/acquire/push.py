@@ -1,8 +1,8 @@
-"""Push: acquires a source into a vault at the other end of a link.
+"""Pushes a source into a vault at the other end of a link.
 
-Three threads: one reads and hashes the source, one takes in what the vault says, and the caller's decides and sends.
-Reading begins before the vault has answered; nothing waits for anything but a full window. A lost link is made anew, and the
-session goes on where the vault stands.
+Three threads: one reads and hashes the source, one receives the vault's messages, and the caller's decides and sends. Reading
+begins before the vault has answered, and waits only for a full window. After a lost link the session is resumed where the vault
+stands.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ from evidencesync.protocol.sender import Sender
 from evidencesync.source.minimum_size import minimum_bytes
 from evidencesync.source.root import resolve_source
 
-# What the vault may still ask, and say that it has stored, until it has everything; then its own new records, and the
-# acknowledgement.
+# After Finish the vault may still request data and report what it has stored; then its own new records and the acknowledgement
+# follow.
 _AFTER_THE_END: Final = (PageAnswer, Want, PagesStored, SegmentAnswer, Need, NeedPieces, SegmentsStored, Records, Published)
 
 _FIRST_LOOK_SECONDS: Final = 3.0
@@ -82,13 +82,12 @@ def push(
     `now` is the clock; without one, a steady clock is used. `source_access` reads the source, where that is not
     `request.source` on this machine.
 
-    `again` makes another link to the same vault, for when one is lost. Where the vault's process has ended meanwhile, or the
-    server was busy, the source is read once more, and what had arrived is not sent again. `recorder`: what was seen of the vault
-    before, and where manifest and records go; whoever gave it finishes the receipt, and remembers what `PushOutcome.seen` has.
+    `again` makes another link to the same vault after a lost one. Where the vault's process has ended meanwhile, or the server
+    was busy, the source is read again, and what had arrived is not sent again. `recorder` has the remembered heads, and keeps
+    manifest and records; the caller finishes the receipt, and remembers the heads in `PushOutcome.seen`.
 
-    Returns only what the vault has signed for and this end has checked against what it read. Raises the vault's error,
-    LinkLostError, or what reading the source fails with: then nothing was published, unless the link was lost while the
-    vault was acknowledging.
+    Returns only what the vault has signed for and this end has checked. Raises the vault's error, LinkLostError, or the error of
+    reading: then nothing was published, unless the link was lost while the vault was acknowledging.
     """
     now = now or SteadyClock()
     if source_access is None:
@@ -156,7 +155,7 @@ class _Push:
         self._is_read = False
 
     def run(self) -> PushOutcome:
-        """All of it. What ends it early is told to the vault, where the link still works."""
+        """Runs the push. An error that ends it is sent to the vault, if the link still works: so the vault need not wait."""
         try:
             return self._run()
         except LinkLostError:
@@ -179,7 +178,7 @@ class _Push:
         request, connection = self._request, self._connection
         began = format_utc_time(self._now())
         self._recorder.begin()
-        reading = self._start_reading()  # what it gives waits in the inbox, a bounded number of bytes, until the vault is ready
+        reading = self._start_reading()  # its items wait in the inbox, a bounded number of bytes, until the vault is ready
         self._refuse_empty(reading)
         handshake = connection.begin_session(self._recorder)
         self._progress.stage = "reading"
@@ -227,7 +226,7 @@ class _Push:
         return reading
 
     def _count(self) -> None:
-        """How much there is to read, for a display. It leaves no trace: what it cannot see, the reading itself will record."""
+        """Counts what there is to read, for a display. Errors are dropped: the reading itself records them."""
         with contextlib.suppress(EvidenceSyncError):
             self._source_access.count(self._progress, lambda: self._connection.inbox.is_closed)
 
@@ -240,8 +239,8 @@ class _Push:
     def _refuse_empty(self, reading: Reading) -> None:
         """Raises NothingLeftError where filters leave nothing of the source.
 
-        Asked twice: before the vault is spoken to, and when all was read. The first time it waits until something was found, but
-        not for long: a vault does not wait for ever, either.
+        It is called before the handshake, and again when all was read. The first time it waits until something was found, for
+        _FIRST_LOOK_SECONDS at the longest: the vault's end has a handshake deadline.
         """
         rules, tally = self._request.rules, reading.tally
         if self._request.allow_empty or rules.takes_everything:
@@ -254,7 +253,7 @@ class _Push:
     # Moving.
 
     def _transfer(self, sender: Sender, handshake: Handshake) -> None:
-        """Moves everything, over as many links as it takes; returns when all of it was read, and said to the vault."""
+        """Sends the source, over as many links as it takes; returns when everything was read and given to the sender."""
         while not self._is_read:
             try:
                 self._step(sender)
@@ -262,7 +261,7 @@ class _Push:
                 self._resume(sender, lost, handshake)
 
     def _step(self, sender: Sender) -> None:
-        """Sends what there is, and takes one item of the source or one message of the vault."""
+        """Sends the frames that are due, and handles one item of the source or one message of the vault."""
         self._send(sender)
         connection = self._connection
         may_read = sender.has_room
@@ -281,11 +280,11 @@ class _Push:
     def _take_answer(self, sender: Sender, message: Message) -> None:
         before = sender.stored
         sender.receive(message)
-        if sender.stored != before:  # to hear the same again is no progress
+        if sender.stored != before:  # only new storage is progress: a message alone must not renew the attempts
             self._connection.reset_attempts()
 
     def _take_lines(self, lines: bytes) -> None:
-        """The next lines of the manifest, before they go out."""
+        """Digests and keeps the next lines of the manifest, before they are sent."""
         self._manifest.update(lines)
         self._recorder.add_manifest(lines)
 
@@ -297,7 +296,7 @@ class _Push:
         self._progress.wire_sent = self._connection.wire_sent
 
     def _resume(self, sender: Sender, lost: LinkLostError, handshake: Handshake) -> None:
-        """Gets the link back and goes on where the vault stands; what it has not stored is still here."""
+        """Reconnects, and resumes where the vault stands; the sender still has everything that the vault has not stored."""
         answer = self._connection.reconnect(lost, handshake)
         if isinstance(answer, Published) or answer.concluding:
             raise ProtocolError("the vault says that it has everything, and it was not sent everything")
@@ -306,10 +305,10 @@ class _Push:
     # The end.
 
     def _finish(self, sender: Sender, sums: ManifestSums, signed: Signed, handshake: Handshake) -> Published:
-        """Hands in the signatures and waits for the acknowledgement, over as many links as it takes.
+        """Sends the signatures and waits for the acknowledgement, over as many links as it takes.
 
-        The signatures follow the last of what was read at once. The vault keeps them until it has stored everything, and may
-        ask for more of that until then.
+        The signatures follow the last item of the source at once. The vault keeps them until it has stored everything, and may
+        request missing data until then.
         """
         connection = self._connection
         finish = Finish(

@@ -1,9 +1,9 @@
-"""Reads the source once, from its first entry to its last, and gives what a sender needs in the order it needs it.
+"""Reads a source once, from its first entry to its last, and emits pages and segments in the order in which they are sent.
 
 One pass: the bytes that are hashed for the manifest are the bytes that are cut and sent. A file that changed meanwhile may be
-read again: then it is sent again, and what was sent before belongs to no entry. Small files come with the page
-of manifest lines that names them; larger ones come as a stream of segments before their line. The manifest's header is not
-made here: what stands in it is known only when the vault has answered, and the reading does not wait for that.
+read again: then it is sent again, and what was sent before belongs to no entry. Small files come with the page of manifest
+lines that lists them; larger ones come as a stream of segments before their line. The manifest's header is not made here: its
+content is known only when the vault has answered, and reading does not wait for that.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class PageRead:
 
 @dataclass(frozen=True, slots=True)
 class StreamBegun:
-    """A larger file, of this size when it was opened, and its path."""
+    """A larger file begins: its size when it was opened, and its path."""
 
     size: int
     path: bytes
@@ -75,10 +75,10 @@ SourceEvent = PageRead | StreamBegun | Segment | StreamEnded | SourceRead
 
 @dataclass(slots=True)
 class SourceTally:
-    """What was seen: the manifest's own counts, and the first few flagged paths, to be shown.
+    """Counts what was read: the manifest's own counts, and the first few flagged paths, to be shown.
 
-    `changed_folders` are those in which names came or went after they were listed. Their lines had gone out by then: the
-    `acquired` record states how many there were.
+    `changed_folders` counts folders in which names came or went after they were listed. Their lines had been sent by then: so the
+    `acquired` record states the number.
     """
 
     manifest: ManifestTally = field(default_factory=ManifestTally)
@@ -101,19 +101,19 @@ class SourceTally:
     """How often a file was read once more because it had changed."""
 
     def add_gaps(self, gaps: Iterable[ReadError]) -> None:
-        """Ranges that could not be read, of a content that is there."""
+        """Counts the ranges of a content that could not be read."""
         for gap in gaps:
             self.bad_ranges += 1
             self.bad_bytes += gap.length
 
     def add_not_there(self, path: bytes) -> None:
-        """A name of a list that is not there, or a folder on the way to one."""
+        """Counts a name of a list that is not there, or a folder on the way to one."""
         self.not_there_count += 1
         if len(self.not_there) < MAX_LISTED_FLAGS:
             self.not_there.add(path)
 
     def add_flag(self, path: bytes, flag: Flag) -> None:
-        """Keeps the first of each flag: many that were left out must not hide one that could not be read."""
+        """Keeps the first paths of each flag: many skipped ones must not hide one that could not be read."""
         listed = self._listed.get(flag, 0)
         if listed < MAX_LISTED_FLAGS:
             self._listed[flag] = listed + 1
@@ -121,7 +121,7 @@ class SourceTally:
 
 
 class _Content(msgspec.Struct, frozen=True, gc=False):
-    """One content as it will stand in the manifest. `found` is what was read, `data` the bytes of a small one."""
+    """One content as the manifest will list it. `found` is the entry that was read, `data` the bytes of a small one."""
 
     found: Found
     size: int
@@ -135,7 +135,7 @@ class _Content(msgspec.Struct, frozen=True, gc=False):
 
 
 class PageBuilder:
-    """Makes pages of entries as they are read, and gives each to `emit` with the size of what it holds.
+    """Makes pages of entries as they are read, and passes each to `emit` with its size in memory.
 
     Counts the entries in `tally`. With `fails`, an entry that could not be read ends the reading.
     """
@@ -148,7 +148,7 @@ class PageBuilder:
         self._contents: list[bytes] = []
 
     def add(self, path: bytes, entry: Entry, content: bytes | None) -> None:
-        """The next entry, with the bytes of a small file. Raises SourceGapsError, and what `emit` raises."""
+        """Adds the next entry, with the bytes of a small file. Raises SourceGapsError, and what `emit` raises."""
         self._tally.manifest.add(entry)
         for flag in entry.flags or ():
             if flag == "unreadable" and self._fails:
@@ -162,12 +162,12 @@ class PageBuilder:
                 self.emit_page(page)
 
     def flush(self) -> None:
-        """Gives the lines that no page has held yet."""
+        """Emits the remaining lines as a page."""
         if rest := self._cutter.take():
             self.emit_page(rest)
 
     def emit_page(self, lines: bytes) -> None:
-        """Gives lines as a page of their own, with the contents that wait for one."""
+        """Emits lines as a page of their own, with the contents that belong to it."""
         contents, self._contents = self._contents, []
         self._emit(PageRead(lines, contents), len(lines) + sum(map(len, contents)))
 
@@ -207,7 +207,7 @@ class SourceReading:
         self._reader = ContentReader(self._hashing, on_read_error, progress)
 
     def run(self) -> None:
-        """Reads everything and emits it, but for the manifest's header. Raises SourceNotFoundError, and what `emit` raises."""
+        """Reads and emits everything except the manifest's header. Raises SourceNotFoundError, and what `emit` raises."""
         try:
             for found in self._walk():
                 self._take(found)
@@ -247,7 +247,7 @@ class SourceReading:
         self.tally.add_flag(path, "vanished")
 
     def _take(self, found: Found) -> None:
-        """One entry: its content first, then its line."""
+        """Reads one entry: its content first, then its line."""
         if not found.path and found.stat is None:  # the folder above a single file: not part of the source
             return
         if found.entry_type == "directory":
@@ -272,7 +272,7 @@ class SourceReading:
         self._progress.files += 1
 
     def _read_again_while_it_changes(self, found: Found) -> _Content:
-        """What was read last. A file that can not be read once more is what it was the first time: changed while it was read."""
+        """Reads a content, again while it changes; returns the last reading. If a repetition fails, the earlier one stays."""
         content = self._read(found)
         for _ in range(self._retries_of(content.size) if content.changed else 0):
             again = look_again(found)
@@ -315,12 +315,12 @@ class SourceReading:
             self._emit(StreamBegun(opened.size or MAX_FILE_SIZE, found.path), 0)
             read = self._reader.read(opened, self._emit_segments)
             self._emit(StreamEnded(read.size, read.blake3), 0)
-            if read.error is not None:  # what came before it belongs to no entry, and the vault lets go of it
+            if read.error is not None:  # the segments before it belong to no entry, and the vault discards them
                 raise read.error
             cut_off = bool(read.read_errors) and read.read_size < opened.size
             changed = not cut_off and (opened.changed() or read.read_size != (opened.size or read.read_size))
             details = opened.details(self._entries.details)
-        # What is small in the end travels like any small file: by its size a receiver knows how it came.
+        # A content that is small in the end is sent like any small file: the receiver decides by the size in the manifest.
         data = read.beginning if read.size <= SMALL_FILE else None
         return _Content(found, read.size, read.blake3, read.sha256, data, details, changed, opened.noatime, read.read_errors)
 

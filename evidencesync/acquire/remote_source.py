@@ -1,4 +1,4 @@
-"""The source's end of a pull, as the vault's side sees it: what it says is bounded and checked here, or not used at all."""
+"""Talks to the source's end of a pull, at the vault's side: bounds and checks every message of it, or does not use it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ from evidencesync.protocol.messages import (
 
 Frames = list[tuple[int, memoryview]]
 _LONGEST_PATH: Final = 2000  # characters of a path in a note
-# What goes on to the vault's end as it came, and is checked there like any sender's. Nothing else does: no greeting, no Finish.
+# Frames that are relayed to the vault's end unchanged, and checked there like any sender's. No others: no handshake, no Finish.
 _PASSED_ON: Final = frozenset(
     {DATA_FRAME}
     | {
@@ -67,22 +67,22 @@ _PASSED_ON: Final = frozenset(
 
 
 class RemoteSource:
-    """Used by one thread; a second one takes in what arrives, into an inbox, so that it can be waited for with other things."""
+    """The link to the source's end. Used by one thread; a second one receives frames into an inbox."""
 
     def __init__(self, link: Link, progress: Progress) -> None:
         self.link = link
         self.end: SourceEnd | None = None
         self.pages = 1
-        """How many pages were named so far; the first of a manifest is not the source's."""
+        """How many pages were named so far, including the manifest's first, which is not the source's."""
         self._progress = progress
         self._gone = False
 
     def listen(self, inbox: Inbox[Frames, Message]) -> None:
-        """Starts to take in what arrives."""
+        """Starts the thread that receives frames."""
         threading.Thread(target=_listen, args=(self.link, inbox), name="far source", daemon=True).start()
 
     def ask(self, request: PushRequest, *, counts: bool) -> None:
-        """The first word. Raises UsageError for more patterns than it can hold."""
+        """Sends the request for a source. Raises UsageError for more patterns than the message can hold."""
         rules = request.rules
         excludes, includes = list(map(os.fsencode, rules.excludes)), list(map(os.fsencode, rules.includes))
         if max(len(excludes), len(includes)) > MAX_PATTERNS or max(map(len, [*excludes, *includes]), default=0) > MAX_PATTERN:
@@ -103,7 +103,7 @@ class RemoteSource:
         self._write(PREAMBLE + frame_of(wish))
 
     def take_offer(self, frames: Frames) -> SourceOffer:
-        """The answer to the first word, and nothing with it. Raises VersionError, ProtocolError, and what the other end says."""
+        """Returns the answer to the request. Raises VersionError, ProtocolError, and the error of the other end."""
         message = _decode(*frames[0])
         if isinstance(message, Failure):
             raise error_of_far_end(message, is_source=True)
@@ -114,7 +114,7 @@ class RemoteSource:
         return message
 
     def send(self, message: Message) -> None:
-        """Sends a message. Where the link takes nothing more, why is known when all that has still arrived was taken."""
+        """Sends a message. A lost link is no error here: the reason follows when all received frames were taken."""
         self._write(frame_of(message))
 
     def _write(self, data: bytes) -> None:
@@ -125,7 +125,7 @@ class RemoteSource:
                 self._gone = True
 
     def take(self, frames: Frames) -> bytes:
-        """What of these frames is for the vault's end, as it came. Raises ProtocolError, and what the other end gives up with."""
+        """Returns those frames that are for the vault's end, unchanged. Raises ProtocolError, and the error of the other end."""
         passed: list[bytes] = []
         for frame_type, body in frames:
             if frame_type not in _PASSED_ON:
@@ -138,7 +138,7 @@ class RemoteSource:
         return b"".join(passed)
 
     def _count_page(self, message: PageOffer | Page) -> None:
-        """Pages come in turn; the lines of one that was named come later. What is counted here is what the end must say."""
+        """Checks that pages come in order, and counts them: SourceEnd must state the same number."""
         if message.number > self.pages or not message.number or (message.number == self.pages and self.end is not None):
             raise ProtocolError("a page of the source is out of turn")
         if message.number == self.pages:
@@ -165,7 +165,7 @@ class RemoteSource:
 
 
 def origin_of(offer: SourceOffer) -> Origin:
-    """What the source's end says of its machine, as a manifest may state it. Raises ProtocolError for what it may not."""
+    """Returns the description of the source's machine for the manifest. Raises ProtocolError for text that it may not hold."""
     facts = offer.device or {}
     texts = (offer.host, offer.operating_system, offer.file_system or "", *facts.values())
     if not offer.host or not all(map(is_clean, texts)) or not offer.path.startswith(b"/") or b"\0" in offer.path:
@@ -186,7 +186,7 @@ def origin_of(offer: SourceOffer) -> Origin:
 
 
 def note_of(offer: SourceOffer) -> str | None:
-    """What the manifest must say where the source was named through a symbolic link."""
+    """Returns the manifest's note for a source that was named through a symbolic link; else None."""
     if offer.named == offer.path:
         return None
     named, path = safe_text(offer.named, _LONGEST_PATH), safe_text(offer.path, _LONGEST_PATH)

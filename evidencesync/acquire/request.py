@@ -1,4 +1,4 @@
-"""What a push is asked to do, and what it did."""
+"""Defines the request for a push or a pull, and its outcome."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from evidencesync.source.salvage import OnReadError
 class PushRequest:
     """One acquisition to be made. `vault` is the path as the other end knows it; `command_line` goes into the manifest.
 
-    `details`: what is known of case and item, for the `acquired` record. `retries`: how often in a row to try again when the
-    link is lost. `on_read_error`: what stands in place of bytes that cannot be read. `retries_changed`: how often a file that
-    changed while it was read is read again; None: as often as is cheap. `allow_empty`: publish, though filters leave nothing.
-    `least_bytes`: the room that it takes where nothing of it is in the vault; 0 where nobody knows.
+    `details`: facts about case and item, for the `acquired` record. `retries`: reconnection attempts in a row.
+    `on_read_error`: what to do with bytes that cannot be read. `retries_changed`: how often a file that changed while it was read
+    is read again; None: as often as is cheap. `allow_empty`: publish even if filters leave nothing. `least_bytes`: the room that
+    the source needs where the vault has nothing of it; 0: not known.
     """
 
     source: bytes
@@ -49,7 +49,7 @@ class PushRequest:
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """The signed documents of an acquisition that a sender keeps: they prove the tail of the custody chain."""
+    """The signed documents of an acquisition that a sender keeps: they prove the end of the custody chain."""
 
     manifest_signature: bytes
     acquired: bytes
@@ -60,7 +60,7 @@ class Documents:
     received_signature: bytes
 
     def by_name(self) -> dict[str, bytes]:
-        """The documents under the names that they have in a vault."""
+        """Returns the documents by the names that they have in a vault."""
         return {
             "manifest.jsonl.sig": self.manifest_signature,
             "acquired.json": self.acquired,
@@ -74,7 +74,7 @@ class Documents:
 
 @dataclass(frozen=True, slots=True)
 class PushOutcome:
-    """A published acquisition, as this end saw it. Digests are hexadecimal; sizes are bytes.
+    """The results of a published acquisition at this end. Digests are hexadecimal; sizes are bytes.
 
     `stored` is how contents came to lie in the vault, as its receipt says. `interruptions` counts the links that were lost,
     `leftovers` the earlier sessions whose data the vault still had. `damaged` counts files of earlier acquisitions that the

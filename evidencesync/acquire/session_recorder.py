@@ -1,4 +1,4 @@
-"""What a sender keeps of a push, and holds the vault to: the chains that it has seen before, and the receipt in the making."""
+"""Records what a sender keeps of a session (the receipt), and checks the vault's chains against the remembered heads."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from evidencesync.protocol.messages import Ready, Records
 
 @dataclass(frozen=True, slots=True)
 class SessionRecorder:
-    """Where a push keeps things; without either of the two, it does without."""
+    """The memory of heads and the receipt draft of a push; either may be missing."""
 
     memory: HeadMemory | None = None
     draft: ReceiptDraft | None = None
 
     def begin(self) -> None:
-        """An attempt begins: the receipt does, too."""
+        """Begins the receipt anew, for a new attempt."""
         if self.draft is not None:
             self.draft.begin()
 
     def watch(self, vault_id: str, vault_key: PublicKey, name: ItemName) -> ShownChains:
-        """What the vault with this id and key will be held to. Raises RememberedHeadsError, ForkedError for another key."""
+        """Returns the checks for the chains of this vault. Raises RememberedHeadsError, ForkedError for another key."""
         item = self._consistency(ChainSubject(vault_id, name.case.text, name.item.text), vault_key)
         own = self._consistency(ChainSubject(vault_id), vault_key)
         own.place = f"{name.case.folder}/{name.item.folder}"
         return ShownChains(item, own)
 
     def add_manifest(self, lines: bytes) -> None:
-        """The next lines of the manifest."""
+        """Adds the next lines of the manifest to the receipt."""
         if self.draft is not None:
             self.draft.add_manifest(lines)
 
     def sync_manifest(self) -> None:
-        """All lines were added."""
+        """Makes the receipt's manifest durable; all lines were added."""
         if self.draft is not None:
             self.draft.sync_manifest()
 
@@ -57,7 +57,7 @@ class SessionRecorder:
 
 @dataclass(slots=True)
 class ShownChains:
-    """What a vault shows of an item's chain, and of its own."""
+    """Checks the records that a vault shows, of an item's chain and of its own."""
 
     item: ConsistencyCheck
     own: ConsistencyCheck
@@ -72,7 +72,7 @@ class ShownChains:
         self._more = batch.more
 
     def finish_handshake(self, ready: Ready) -> None:
-        """The handshake is over: all that was seen before was shown, up to the head that `ready` states."""
+        """Checks, at the end of the handshake, that the chains continue what was seen, up to the head that `ready` states."""
         if self._more:
             raise ProtocolError("the vault does not show all the records that it has announced")
         self.item.finish()
@@ -80,19 +80,19 @@ class ShownChains:
         self.own.finish()
 
     def conclude(self, acquired: bytes, received: bytes) -> None:
-        """The acquisition is published: its two records end the item's chain, and the vault's own chain states that."""
+        """Adds the two records of a published acquisition, and checks that the vault's own chain states the item's new head."""
         self.item.extend(acquired, received)
         if self.item.known is not None:
             self.own.require_stated(self.item.known.sequence, self.item.known.sha256)
 
     def remembered(self, seen: UtcTime) -> list[RememberedHead]:
-        """What is to be remembered from now on."""
+        """Returns the heads to remember from now on."""
         return [
             RememberedHead(one.subject, one.vault_key, one.known, seen) for one in (self.item, self.own) if one.known is not None
         ]
 
     def _check_for(self, data: bytes) -> ConsistencyCheck:
-        """Whose record it says it is; each witness looks closely."""
+        """Returns the check of the chain that a record claims to be in; the check then verifies that."""
         try:
             return self.item if decode_record(data).case is not None else self.own
         except MalformedDocumentError as error:

@@ -1,7 +1,6 @@
-"""A server that is read over SFTP, over as many connections as it takes.
+"""Keeps a connection to an SFTP server: after a lost connection it makes another, and repeats the last request.
 
-What was read is here, in this process, and a lost connection changes nothing of it. So one is made again, what was asked last is
-asked once more, and the reading goes on where it was.
+Everything that was read is in this process, and stays valid. So reading continues where it was.
 """
 
 from __future__ import annotations
@@ -26,19 +25,19 @@ from evidencesync.ssh.sftp import SAFE_READ, SftpSource, outcome_of
 
 _T = TypeVar("_T")
 Question = Callable[[SftpSource], Coroutine[Any, Any, _T]]
-_RETRIED: Final = (ConnectError, LinkLostError)  # what may be better in a moment
+_RETRIED: Final = (ConnectError, LinkLostError)  # errors that another attempt may not meet
 
 
 class SftpConnection:
-    """Used by one thread at a time; `close` may come from any.
+    """Used by one thread at a time; `close` may be called from any thread.
 
-    `again` begins another connection to the same server; without it a lost one is the end. `retries`: how often in a row that is
-    tried before something more was read.
+    `again` begins another connection to the same server; without it a lost connection is an error. `retries`: attempts in a row
+    without reading anything.
     """
 
     def __init__(self, server: SftpSource, again: Callable[[], SftpSource] | None, retries: int, progress: Progress) -> None:
         self.root: bytes | None = None
-        """A folder that must be there when a connection was made again: else all that is in it would be called gone."""
+        """A folder that must exist after reconnecting: otherwise everything in it would be recorded as vanished."""
         self._server = server
         self._again = again
         self._retries = retries
@@ -71,7 +70,7 @@ class SftpConnection:
         return self._wire[1] + self._server.wire_received
 
     def ask(self, question: Question[_T]) -> _T:
-        """The answer to one question, which is asked again where the connection is lost meanwhile."""
+        """Returns the answer to one request, which is repeated where the connection is lost."""
         while True:
             server = self._server
             try:
@@ -80,24 +79,24 @@ class SftpConnection:
                 self.reconnect(server, lost)
                 continue
             except SourceReadError:
-                self.reset_attempts()  # an answer, too
+                self.reset_attempts()  # a refusal is an answer, too
                 raise
             self.reset_attempts()
             return answer
 
     def begin(self, question: Question[_T]) -> PendingAnswer[_T]:
-        """Asks, and does not wait for the answer."""
+        """Sends a request, without waiting for the answer."""
         return PendingAnswer(self, question)
 
     def reset_attempts(self) -> None:
-        """Something more was read: should the connection be lost now, all attempts are there again."""
+        """Renews all attempts, after something more was read."""
         self._attempts = 0
 
     def reconnect(self, server: SftpSource, lost: LinkLostError) -> None:
-        """Gets another connection in place of `server`, which was lost.
+        """Makes another connection in place of `server`, which was lost.
 
-        Waits between the attempts, longer each time. Raises LinkLostError when there are no more attempts, and at once what no
-        other attempt would change: a host key that is not the same, a refused login, a source that is not there any more.
+        Waits between the attempts, longer each time. Raises LinkLostError when there are no more attempts, and at once an error
+        that no other attempt would change: another host key, a refused login, a source that is not there any more.
         """
         if server is not self._server:
             return
@@ -124,7 +123,7 @@ class SftpConnection:
         ) from lost
 
     def close(self) -> None:
-        """Lets go of the connection, and of one that is being made. Repeatable."""
+        """Closes the connection, and one that is being made. Safe to call again."""
         with self._lock:
             self._is_over.set()
             coming = self._new_server
@@ -133,7 +132,7 @@ class SftpConnection:
         self._server.close()
 
     def _switch_to(self, found: SftpSource) -> None:
-        """Goes on with this connection, if it leads to the same server, and that has the source."""
+        """Switches to a new connection, if it leads to the same server, which still has the source."""
         with self._lock:
             self._new_server = found
         try:
@@ -143,7 +142,7 @@ class SftpConnection:
             if found.peer is None or self._peer is None or found.peer.host_key != self._peer.host_key:
                 raise HostKeyChangedError("the server shows another host key than before the link was lost")
             found.looks_first = True
-            if self._attempts > 1:  # the connection before did not last for one block
+            if self._attempts > 1:  # the last connection did not last for one block: the server may not stand large reads
                 found.read_size = SAFE_READ
             if self.root is not None:
                 self._require_root(self.root, found)
@@ -167,7 +166,7 @@ class SftpConnection:
 
 
 class PendingAnswer(Generic[_T]):
-    """A question that is under way."""
+    """A request whose answer was not taken yet."""
 
     def __init__(self, connection: SftpConnection, question: Question[_T]) -> None:
         self._connection = connection
@@ -177,7 +176,7 @@ class PendingAnswer(Generic[_T]):
         try:
             self._answer = self._server.start(question(self._server))
         except LinkLostError:
-            return  # `answer` asks again
+            return  # `answer` repeats the request
 
     def answer(self) -> _T:
         """Waits for the answer. Raises what `SftpConnection.ask` raises."""

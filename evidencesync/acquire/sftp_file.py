@@ -1,7 +1,7 @@
-"""Reads one larger file over SFTP from start to end, over as many connections as it takes; makes entries of what SFTP tells.
+"""Reads one larger file over SFTP, over as many connections as it takes, and makes manifest entries from SFTP attributes.
 
-SFTP 3 has 32 bits for a time, of whole seconds since 1970 (draft-ietf-secsh-filexfer-02 §5). A server that has a time before 1970
-or after 2106 gives the lowest 32 bits of it, which are another time.
+SFTP 3 has 32 bits for a time, in whole seconds since 1970 (draft-ietf-secsh-filexfer-02 §5). For a time before 1970 or after 2106
+a server sends its lowest 32 bits, which are another time.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _SEAM: Final = 32 * KIB
 
 
 class RemoteFile:
-    """An open file, whose bytes are taken once, in order.
+    """An open file, whose bytes are read once, in order.
 
-    After a lost connection it is opened again and read on at its place, if it is the same file: by its size, its modification
-    time and the last bytes that came of it. If it is not, or nothing can tell, it is to be read from its start once more, where
-    that is cheap (`starts_again`); else what follows is of another state of it, and `is_mixed`.
+    After a lost connection it is opened again and read on from the same offset, if it is the same file: by its size, its
+    modification time and the last bytes that were read. If it is not, or that cannot be known, it is to be read from its start
+    again where that is cheap (`starts_again`); else the rest is of another state of the file, and `is_mixed`.
     """
 
     def __init__(self, connection: SftpConnection, path: bytes, *, may_start_again: bool) -> None:
-        """Opens it. Raises SourceReadError, and what a lost link ends with."""
+        """Opens the file. Raises SourceReadError, and the error of reconnecting."""
         self.starts_again = False
         self.is_mixed = False
         self._connection = connection
@@ -56,7 +56,7 @@ class RemoteFile:
         self.size = self._file.size
 
     def blocks(self) -> Iterator[bytes]:
-        """Its bytes in blocks of about 4 MiB; they end early where it `starts_again`. Raises SourceReadError."""
+        """Yields the file's bytes in blocks of about 4 MiB; ends early where it `starts_again`. Raises SourceReadError."""
         parts: list[bytes] = []
         held = 0
         while taken := self._next():
@@ -69,7 +69,7 @@ class RemoteFile:
             yield b"".join(parts)
 
     def ends(self) -> SftpStatus | None:
-        """After the last block: what lies at its path now; None where there is more in it than its size said."""
+        """Returns, after the last block, the status of the file at its path now; None where the file is longer than its size."""
         while self._file is not None and not self.starts_again:
             try:
                 return self._server.run(self._file.ends())
@@ -78,7 +78,7 @@ class RemoteFile:
         return None
 
     def close(self) -> None:
-        """Lets go of it. That the link is lost meanwhile is no news of the file."""
+        """Closes the file. A link that is lost meanwhile is no error."""
         with contextlib.suppress(LinkLostError):
             if self._file is not None:
                 self._server.run(self._file.close())
@@ -99,7 +99,7 @@ class RemoteFile:
         return []
 
     def _return(self, lost: LinkLostError) -> None:
-        """Opens it again over another connection, and sees whether it is the same."""
+        """Opens the file again over a new connection, and checks whether it is the same."""
         while True:
             self._connection.reconnect(self._server, lost)
             self._server, self._file = self._connection.server, None
@@ -120,7 +120,7 @@ class RemoteFile:
             self._file.size = min(self._file.size, self.size or self._file.size)  # no more than was announced
 
     def _is_same(self, file: SftpFile) -> bool:
-        """Also that nothing was taken yet is the same. What says 0 is made anew whenever it is opened, as under /proc."""
+        """Returns whether a file that was opened again is the same. A file of size 0 may differ at each open (/proc)."""
         if not self._taken:
             return not self.opened.differs(file.status)
         if not self.size or self.opened.differs(file.status):
@@ -129,7 +129,7 @@ class RemoteFile:
 
 
 TIMES_OF_SFTP: Final = "whole seconds, modulo 2^32"
-_DOUBTFUL: Final = 2**31  # from here on: a time after January 2038, or, in most evidence, one before 1970
+_DOUBTFUL: Final = 2**31  # from here on it is a time after January 2038 or, in most evidence, one before 1970
 
 
 def make_entry(
@@ -140,7 +140,7 @@ def make_entry(
     flags: list[Flag] | None = None,
     target: bytes | None = None,
 ) -> Entry:
-    """An entry's connection. There are no inode numbers, no names of owners and no fractions of seconds: absent."""
+    """Makes an entry. SFTP has no inode numbers, owner names or fractions of seconds: these fields are absent."""
     text, encoded = to_json_fields(path)
     target_text, target_encoded = to_json_fields(target) if target is not None else (None, None)
     kind: EntryType = status.kind or "file"
@@ -164,16 +164,16 @@ def make_entry(
 
 
 def untold_times(status: SftpStatus) -> int:
-    """How many times of an entry the server gave, and SFTP could not say."""
+    """Returns how many times of an entry the server sent that cannot be relied on."""
     given = (status.mtime is not None) + (status.atime is not None)
     return given - sum(time is not None for time in _times(status))
 
 
 def _times(status: SftpStatus) -> tuple[FileTime | None, FileTime | None]:
-    """Modification and access time, as far as they are known.
+    """Returns modification and access time, as far as they are known.
 
-    The year in the listing tells one 2^32 seconds from the next. Where there is none, the later half of what 32 bits can say is
-    not believed. Where the modification time is not what it seems, the access time may be as wrong, and nothing shows it.
+    The year in the listing shows in which period of 2^32 seconds a time is. Without a year, times in the later half of the 32-bit
+    range are dropped. Where the modification time is wrong, the access time may be wrong too, with nothing to show it.
     """
     mtime, atime, year = status.mtime, status.atime, status.year
     if mtime is not None and (not _fits(mtime, year) if year is not None else mtime >= _DOUBTFUL):
@@ -182,7 +182,7 @@ def _times(status: SftpStatus) -> tuple[FileTime | None, FileTime | None]:
 
 
 def _fits(seconds: int, year: int) -> bool:
-    """A server tells the year by its own time zone."""
+    """Returns whether a time is in a year; one year more or less is accepted, because the server uses its own time zone."""
     return abs(datetime.fromtimestamp(seconds, UTC).year - year) <= 1
 
 

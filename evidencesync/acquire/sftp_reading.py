@@ -1,8 +1,8 @@
-"""Reads a source over SFTP, from its first entry to its last, and gives what a sender needs: see `acquire.reading`.
+"""Reads a source over SFTP, from its first entry to its last, and emits pages and segments: see `acquire.reading`.
 
-The server has no agent of ours, so digests are taken where the bytes arrive, and all of them travel. What it says of an entry is
-recorded as far as it says it. A symbolic link is never opened; SFTP has no way to open without following one, so a file is looked
-at again after it was read, and what took its place meanwhile makes it `changed-while-read`.
+There is no agent on the server: all bytes are transferred, and digests are taken on arrival. Metadata is recorded as far as the
+server sends it. A symbolic link is never opened. SFTP cannot open a file without following links, so a file's status is read
+again afterwards: if another file took its place meanwhile, the entry is flagged `changed-while-read`.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from evidencesync.source.filters import FilterRules
 from evidencesync.ssh.sftp import SftpSmall
 from evidencesync.ssh.sftp_answers import SftpStatus
 
-_AHEAD: Final = 32  # small files that are asked for before it is their turn
+_AHEAD: Final = 32  # small files that are requested ahead of their turn
 _PATH_AT_ONCE: Final = 4096  # PATH_MAX
 
 
 @dataclass(frozen=True, slots=True)
 class SftpRoot:
-    """What was named, and is there: `path` as the server calls it."""
+    """The named source: its path on the server, and its status."""
 
     path: bytes
     status: SftpStatus
@@ -53,7 +53,7 @@ class SftpRoot:
 
 @dataclass(slots=True)
 class _Folder:
-    """A folder that is being walked: what is left of its names, and what was asked for of them."""
+    """A folder that is being walked: its remaining names, and the requests that were sent ahead."""
 
     path: bytes
     status: SftpStatus
@@ -62,7 +62,7 @@ class _Folder:
 
 
 class _Content(NamedTuple):
-    """A larger file, read: its size, both digests, its first bytes, and what lay at its path then (None: more of it)."""
+    """A larger file that was read: size, both digests, first bytes, and the status at its path then (None: it was longer)."""
 
     size: int
     digests: tuple[str, str]
@@ -85,7 +85,7 @@ class SftpReading:
         *,
         fails: bool = False,
     ) -> None:
-        """`fails`: what cannot be read ends it all."""
+        """`fails`: an entry that cannot be read ends the reading."""
         self.tally = SourceTally()
         self._server = server
         self._root = root
@@ -99,9 +99,9 @@ class SftpReading:
         self._hashing = ThreadPoolExecutor(1, "sha256")
 
     def run(self) -> None:
-        """Reads everything and emits it, but for the manifest's header.
+        """Reads and emits everything except the manifest's header.
 
-        Raises what `SftpConnection.reconnect` raises where the server is lost, and PeerError.
+        Raises the errors of `SftpConnection.reconnect` where the server is lost, and PeerError.
         """
         try:
             if self._root.status.kind == "directory":
@@ -124,7 +124,7 @@ class SftpReading:
     # Folders.
 
     def _walk(self) -> None:
-        """Each folder before what is in it, names sorted by their bytes. Not by recursion: a server's tree may be deep."""
+        """Walks folders before their entries, names sorted by their bytes. Without recursion: a server's tree may be deep."""
         way = [self._enter(b"", self._root.status)]
         while way:
             folder = way[-1]
@@ -144,7 +144,7 @@ class SftpReading:
                 self._take(path, status, folder.asked.pop(name, None))
 
     def _enter(self, path: bytes, status: SftpStatus, *, too_deep: bool = False) -> _Folder | None:
-        """A folder's line, and what is in it; None where that cannot be listed."""
+        """Adds a folder's line, and returns the folder with its names; None where it cannot be listed."""
         flags: list[Flag] = []
         names: list[tuple[bytes, SftpStatus]] = []
         remote = self._remote(path)
@@ -162,9 +162,9 @@ class SftpReading:
         return _Folder(path, status, deque(names), {})
 
     def _lists_all(self, remote: bytes) -> bool:
-        """Whether a server would list all names of a folder. OpenSSH's leaves out, in silence, what it cannot look at.
+        """Returns whether a server would list all names of a folder. OpenSSH's silently leaves out names that it cannot stat.
 
-        These are names in a folder that may be read and not searched, and paths longer than the system takes at once.
+        These are names in a folder that may be read and not searched, and paths longer than the system accepts.
         """
         if len(remote) + 1 + MAX_NAME >= _PATH_AT_ONCE:
             return False
@@ -175,7 +175,7 @@ class SftpReading:
         return True
 
     def _leave(self, folder: _Folder) -> None:
-        """Names that came or went meanwhile changed its modification time, to the second."""
+        """Records whether the folder changed while it was read: names that came or went change its modification time."""
         try:
             remote = self._remote(folder.path)
             changed = self._server.ask(lambda server: server.status(remote)).mtime != folder.status.mtime
@@ -186,7 +186,7 @@ class SftpReading:
             self.tally.add_flag(folder.path, "changed-while-read")
 
     def _ask_ahead(self, folder: _Folder) -> None:
-        """Asks for the next small files, up to the next folder: so no more are under way than those of one."""
+        """Requests the next small files ahead, up to the next folder: so only requests of one folder are open."""
         for name, status in _first(folder.left, _AHEAD):
             if status.kind == "directory":
                 return
@@ -203,7 +203,7 @@ class SftpReading:
     # Everything else.
 
     def _take(self, path: bytes, status: SftpStatus, asked: PendingAnswer[SftpSmall | None] | None) -> None:
-        """One entry that is no folder."""
+        """Reads one entry that is not a folder."""
         self._progress.path = path
         remote = self._remote(path)
         try:
@@ -246,7 +246,7 @@ class SftpReading:
         self._pages.add(path, self._entry(path, status, len(small.data), digests, flags), small.data)
 
     def _take_large(self, path: bytes, status: SftpStatus, left: int = RETRIES_CHANGED) -> None:
-        """`left`: how often it may be read from its start once more."""
+        """Reads a larger file. `left`: how often it may still be read again from its start."""
         far = RemoteFile(self._server, self._remote(path), may_start_again=left > 0)
         if left < RETRIES_CHANGED and status.differs(far.opened):  # the line is of what is read now
             self.tally.read_again += 1
@@ -265,9 +265,9 @@ class SftpReading:
         self._pages.add(path, entry, beginning if size <= SMALL_FILE else None)
 
     def _stream(self, path: bytes, far: RemoteFile) -> _Content | None:
-        """Reads it and emits its segments; None where it starts again. Raises SourceReadError.
+        """Reads a file and emits its segments; None where it is to be read again from its start. Raises SourceReadError.
 
-        Either way what came before that belongs to no entry, and the vault lets go of it.
+        In both cases the segments that were sent belong to no entry, and the vault discards them.
         """
         self._emit(StreamBegun(far.size or MAX_FILE_SIZE, path), 0)
         digests, cutter = Digests(self._hashing), SegmentCutter()

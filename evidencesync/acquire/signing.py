@@ -1,4 +1,4 @@
-"""What the examiner signs of a push: the manifest's header, the manifest, and the record that takes it into the chain."""
+"""Makes and signs the examiner's documents: the manifest's header, the manifest's signature, and the `acquired` record."""
 
 from __future__ import annotations
 
@@ -44,26 +44,26 @@ class ManifestSums:
 
 
 class ManifestHasher:
-    """Takes a manifest's bytes as they go out, header first."""
+    """Digests a manifest's bytes as they are sent, header first."""
 
     def __init__(self) -> None:
         self._size = 0
         self._sha256, self._sha512 = new_sha256(), hashlib.sha512()
 
     def update(self, lines: bytes) -> None:
-        """The next lines."""
+        """Adds the next lines."""
         self._size += len(lines)
         self._sha256.update(lines)
         self._sha512.update(lines)
 
     def sums(self) -> ManifestSums:
-        """Of all that was fed."""
+        """Returns length and digests of all lines."""
         return ManifestSums(self._size, Sha256Digest(self._sha256.digest()), self._sha512.digest())
 
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """What the examiner has signed."""
+    """The examiner's signatures, and the `acquired` record."""
 
     manifest_signature: bytes
     acquired: bytes
@@ -72,12 +72,11 @@ class Signed:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where the evidence comes from, and how: what a manifest's header says of it.
+    """Where the evidence comes from and how it was read, as the manifest's header states it.
 
     `peer` is the SSH server, None where everything is on this machine; `clock_offset` is how far the other machine's clock is
-    ahead of ours, in nanoseconds, where that is known. `on_read_error` says what stands in place of what could not be read: it is
-    an OnReadError, or `without-content` where a file is there whole or not at all. `times`: what a file's times are, where they
-    are less than the source has.
+    ahead of ours, in nanoseconds, where that is known. `on_read_error` is an OnReadError, or `without-content` where a file is
+    recorded whole or without its content. `times` describes a file's times where they are less exact than the source's.
     """
 
     origin: Origin
@@ -91,14 +90,14 @@ class Provenance:
 
 
 def pushed_from(source: SourceRoot, request: PushRequest, handshake: Handshake, peer: SshPeer | None) -> Provenance:
-    """The provenance of what is read on this machine."""
+    """Returns the provenance of a source on this machine."""
     direction: Direction = "push" if peer else "local"
     offset, instead = handshake.clock_offset, request.on_read_error
     return Provenance(describe_origin(source), direction, "source", peer, offset, source.note, instead)
 
 
 def make_header(request: PushRequest, provenance: Provenance, handshake: Handshake, started: UtcTime) -> ManifestHeader:
-    """The manifest's first line."""
+    """Makes the manifest's first line."""
     ready = handshake.ready
     previous = ready.previous_manifest_sha256
     return ManifestHeader(
@@ -151,9 +150,9 @@ def sign(
     now: UtcTime,
     clock_set_seconds: int,
 ) -> Signed:
-    """The examiner's signatures: over the manifest, and over the record that takes it into the chain.
+    """Signs the manifest, and the `acquired` record, which takes it into the chain.
 
-    `clock_set_seconds`: how far somebody has set this machine's clock since the run began. Times are as if he had not.
+    `clock_set_seconds`: by how much this machine's clock was set since the run began. The times in documents do not follow that.
     """
     signer, ready = request.signer, handshake.ready
     head = ready.chain_head_sha256
@@ -181,9 +180,9 @@ def sign(
 
 
 def _details(request: PushRequest, header: ManifestHeader, tally: SourceTally, clock_set_seconds: int) -> dict[str, str]:
-    """What the `acquired` record says besides: where it was read, what only its end could tell, what is known of the item.
+    """Returns the details of the `acquired` record: where the source was read, results of the whole reading, facts of the item.
 
-    What a record itself says comes under the names of `custody.details.EVENT_NAMES`.
+    The record's own facts have the names in `custody.details.EVENT_NAMES`.
     """
     details = {"source": header.source.path or header.source.path_b64 or "", "host": header.source.host}
     if tally.changed_folders:

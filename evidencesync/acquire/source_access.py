@@ -1,4 +1,4 @@
-"""What a push reads: a source on this machine, or one that another module reaches. Refuses a source of which nothing is left."""
+"""Gives a push access to its source, on this machine or elsewhere, and refuses a source of which filters leave nothing."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ Emit = Callable[[SourceEvent, int], None]
 
 
 class Reading(Protocol):
-    """One reading of a source. `tally` is whole when `run`, which is called once in a thread of its own, has ended."""
+    """One reading of a source. `run` is called once, in a thread of its own; afterwards `tally` is complete."""
 
     tally: SourceTally
 
     def run(self) -> None:
-        """Reads everything, and emits it."""
+        """Reads and emits everything."""
 
 
 class SourceAccess(Protocol):
     """Where a push gets its evidence."""
 
     def reading(self, emit: Emit, progress: Progress, now: Callable[[], UtcTime]) -> Reading:
-        """A reading, not begun yet."""
+        """Returns a reading that was not begun yet."""
 
     def provenance(self, handshake: Handshake, peer: SshPeer | None) -> Provenance:
-        """What the manifest says of it. `peer` is the vault's SSH server, if there is one."""
+        """Returns the provenance for the manifest. `peer` is the vault's SSH server, if there is one."""
 
     def count(self, progress: Progress, is_over: Callable[[], bool]) -> None:
-        """Counts ahead what there is to read, for a display. Raises what looking fails with: the reading will record it."""
+        """Counts what there is to read, for a display. Raises errors of walking, which the reading will record."""
 
 
 class LocalSourceAccess:
@@ -77,7 +77,7 @@ class LocalSourceAccess:
 
 
 def count_source(source: SourceRoot, rules: FilterRules, progress: Progress, is_over: Callable[[], bool]) -> None:
-    """Counts what there is to read on this machine. Raises what looking fails with."""
+    """Counts what there is to read on this machine. Raises the errors of walking."""
     files = total = 0
     if source.is_device:
         progress.total_files, progress.total_bytes = 1, geometry_of(source).size
@@ -92,7 +92,7 @@ def count_source(source: SourceRoot, rules: FilterRules, progress: Progress, is_
 
 
 def add_to_sender(sender: Sender, item: SourceEvent) -> bool:
-    """Hands one item to the sender; whether there will be more."""
+    """Passes one item to the sender; returns whether there will be more."""
     match item:
         case PageRead():
             sender.add_page(item.lines, item.contents)
@@ -108,10 +108,9 @@ def add_to_sender(sender: Sender, item: SourceEvent) -> bool:
 
 
 def leaves_nothing(rules: FilterRules, tally: ManifestTally, listed_folders: int = 0) -> bool:
-    """Whether filters or a list have left no file, link or special file of a source. Folders alone are nothing.
+    """Returns whether filters or a list leave no file, link or special file of a source. Folders alone count as nothing.
 
-    A source in which nothing was left out is not asked: an empty folder is evidence, too. A folder that a list names, and that is
-    there, is what was wanted, whatever is in it.
+    It is False where nothing was left out: an empty folder is evidence, too; and where a folder that a list names is there.
     """
     if rules.takes_everything or tally.taken:
         return False

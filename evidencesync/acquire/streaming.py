@@ -1,4 +1,4 @@
-"""Reads one content from its start to its end, and hashes and cuts what was read, or what stands in its place."""
+"""Reads one content from its start to its end, hashes it, and cuts it into segments; unreadable ranges become zeros."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _LEAST_BLOCK: Final = 64 * KIB
 
 @dataclass(frozen=True, slots=True)
 class ContentRead:
-    """One content, as it was delivered: `size` and digests are of that. `read_size` is how far the file was gone through.
+    """One content that was read. `size` and digests are of the delivered bytes; `read_size` is the last offset in the file.
 
-    `read_errors` are the ranges that could not be read. `error` is there where nothing is to be delivered at all.
+    `read_errors` are the ranges that could not be read. `error` is set where nothing is to be delivered at all.
     """
 
     size: int
@@ -37,9 +37,9 @@ class ContentRead:
 
 
 class Digests:
-    """Both digests of one content: BLAKE3 in the caller's thread, and at the same time SHA-256 in another.
+    """Computes both digests of one content: BLAKE3 in the caller's thread, and at the same time SHA-256 in another.
 
-    One part is under way at most: whoever feeds the next waits for the slower of the two.
+    At most one block is in work: the next `update` waits for the slower digest.
     """
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
@@ -48,19 +48,19 @@ class Digests:
         self._running: Future[object] | None = None
 
     def update(self, block: memoryview) -> None:
-        """The next bytes. They must stay as they are."""
+        """Hashes the next bytes, which must not change before the next call."""
         self._wait()
         self._running = self._pool.submit(self._sha256.update, block)
         self._blake3.update(block)
 
     def update_zeros(self, length: int) -> None:
-        """So many zeros are next."""
+        """Hashes `length` zero bytes (a hole)."""
         self._wait()
         self._running = self._pool.submit(update_zeros, self._sha256.update, length)
         update_zeros(self._blake3.update, length)
 
     def finish(self) -> tuple[Blake3Digest, Sha256Digest]:
-        """The digests of all that was fed."""
+        """Returns the digests of all bytes."""
         self._wait()
         return Blake3Digest(self._blake3.digest()), Sha256Digest(self._sha256.digest())
 
@@ -102,7 +102,7 @@ class ContentReader:
         return ContentRead(delivered, opened.offset, *digests.finish(), beginning, gaps.read_errors, gaps.verdict())
 
     def _next(self, opened: OpenedFile, cutter: SegmentCutter, gaps: Gaps) -> tuple[memoryview | None, int]:
-        """The next bytes to deliver, or the length of a hole. A length of 0 is the end, or what `gaps` says it is."""
+        """Returns the next bytes to deliver, or (None, length) for a hole. A length of 0 is the end, or an error in `gaps`."""
         while True:
             before = opened.offset
             try:

@@ -1,4 +1,4 @@
-"""The sender's end of a conversation with a vault, which goes on over a new link when one is lost."""
+"""Connects a sender to its vault, and resumes the session over a new link when one is lost."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _M = TypeVar("_M", bound=Message)
 LocalT = TypeVar("LocalT")
 _LAST_WORD_SECONDS: Final = 3.0
 _STAGES: Final = ("receiving", "syncing", "read-back", "publishing")  # in the order in which a vault comes to them
-# What may be better in a moment. A lock: the vault's end of this session has not noticed yet that its link is lost.
+# Errors that another attempt may not meet. A lock: the vault may not have noticed yet that the link is lost.
 _RETRIED: Final = (ConnectError, LinkLostError, LockedError)
 
 
 def connect_again(again: Callable[[], Link], request: PushRequest, progress: Progress) -> Link:
-    """Another link, for a session that begins anew; as many attempts as a lost link has. Raises what the last one met."""
+    """Makes another link, for a new session, in as many attempts as after a lost link. Raises the error of the last one."""
     progress.stage = "reconnecting"
     progress.interruptions += 1
     for attempt in range(request.retries):
@@ -50,7 +50,7 @@ def connect_again(again: Callable[[], Link], request: PushRequest, progress: Pro
 
 
 class VaultConnection(Generic[LocalT]):
-    """Used by one thread. `again` makes another link to the same vault; without it a lost link is the end."""
+    """Used by one thread. `again` makes another link to the same vault; without it a lost link is an error."""
 
     def __init__(
         self, link: Link, request: PushRequest, progress: Progress, now: Callable[[], int], again: Callable[[], Link] | None
@@ -85,7 +85,7 @@ class VaultConnection(Generic[LocalT]):
         return self._wire_received + self._link.wire_received
 
     def begin_session(self, recorder: SessionRecorder) -> Handshake:
-        """The handshake of a new session. Raises SessionGoneError where another attempt may do better."""
+        """Runs the handshake of a new session. Raises SessionGoneError where another attempt may succeed."""
         self.inbox.may_block_peer = True  # a vault may have many records to show
         try:
             return begin_session(self._request, self._link, self.expect, self._now, recorder, self._reconnect_seconds())
@@ -98,7 +98,7 @@ class VaultConnection(Generic[LocalT]):
             self.inbox.may_block_peer = False
 
     def _reconnect_seconds(self) -> float:
-        """For how long, at the most, this end tries to get a lost link back."""
+        """Returns for how long, at the most, this end tries to reconnect."""
         if self._again is None:
             return 0.0
         retries, timeout = self._request.retries, self._request.timeout_seconds
@@ -109,14 +109,14 @@ class VaultConnection(Generic[LocalT]):
         self._link.write(frame_of(message))
 
     def expect(self, *kinds: type[_M]) -> _M:
-        """The next message, which must be of one of these kinds; reports of the vault's progress are taken in between."""
+        """Returns the next message, which must be of one of these kinds; Status messages before it update the progress."""
         while True:
             _, message = self.inbox.take(local=False, timeout_seconds=self._request.timeout_seconds)
             if isinstance(message, Status):
                 self._progress.stage = "finishing" if message.stage == "receiving" else message.stage
                 self._progress.stage_done, self._progress.stage_total = message.done, message.total
                 worked = (_STAGES.index(message.stage), message.done)
-                if worked > self._worked:  # a word alone is no progress: a vault could say it for ever, and hang up each time
+                if worked > self._worked:  # a Status alone is no progress: a vault could send it and close the link, for ever
                     self._worked = worked
                     self.reset_attempts()
             elif isinstance(message, kinds):
@@ -126,15 +126,15 @@ class VaultConnection(Generic[LocalT]):
                 raise ProtocolError(f"a {type(message).__name__} message stands where {expected} was expected")
 
     def reset_attempts(self) -> None:
-        """The vault has come further: should the link be lost now, all attempts are there again."""
+        """Renews all attempts, after the vault has made progress."""
         self._attempts = 0
 
     def reconnect(self, lost: LinkLostError, handshake: Handshake) -> Resumed | Published:
-        """Gets the session back over a new link: where the vault stands, or the acknowledgement that was lost.
+        """Resumes the session over a new link; returns where the vault stands, or the acknowledgement that was lost.
 
-        Waits between the attempts, longer each time, and not all senders of a vault the same. Raises LinkLostError when
-        there are no more attempts, SessionGoneError when the vault's process has ended, and at once what no other attempt
-        would change (a changed host key, a refused login, another vault).
+        Waits between the attempts, longer each time, and for random times, so that senders spread out. Raises LinkLostError when
+        there are no more attempts, SessionGoneError when the vault's process has ended, and at once an error that no other
+        attempt would change (a changed host key, a refused login, another vault).
         """
         reason: EvidenceSyncError = self.reason_for(lost)
         if not isinstance(reason, _RETRIED) or self._again is None:
@@ -163,19 +163,19 @@ class VaultConnection(Generic[LocalT]):
         ) from lost
 
     def reason_for(self, lost: LinkLostError) -> EvidenceSyncError:
-        """Why the link is lost. A vault that gives up says so and hangs up: a write may fail before that was heard."""
+        """Returns why the link is lost: a vault that gives up sends a Failure first, which may still be unread."""
         said = self.inbox.wait_for_error(_LAST_WORD_SECONDS)
         return said if isinstance(said, EvidenceSyncError) else lost
 
     def send_failure(self, error: EvidenceSyncError) -> None:
-        """Gives the vault the reason, so that it waits for nobody, where the link still works; else that is no further news.
+        """Sends the vault the reason, if the link still works, so that the session does not wait for this sender.
 
-        To a vault in this process nothing need be said: its end of the link is closed.
+        A vault in this process needs no message where the run was interrupted: its end of the link is closed.
         """
         said = frame_of(failure_of(error, None))
         unsent = self.writer.unsent()
         if unsent is None:
-            return  # it would be taken for the rest of a frame
+            return  # the vault would take the message for the rest of a frame
         if isinstance(self._link, ThreadedLink):
             self._link.write_last(unsent + said)
         elif not isinstance(error, InterruptedRunError):  # then a write may have been broken off in the middle
@@ -183,7 +183,7 @@ class VaultConnection(Generic[LocalT]):
                 self._link.write(said)
 
     def close(self) -> None:
-        """Lets go of the link and of the threads."""
+        """Closes the link, and ends the threads."""
         self.inbox.close()
         self._link.close()
 
