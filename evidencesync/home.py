@@ -18,7 +18,6 @@ from typing import Final
 
 from evidencesync.errors import NoHomeError, NoWorkingFolderError, UsageError
 from evidencesync.evidence.display import safe_text
-from evidencesync.files.disk import read_bounded
 
 # What a library is told that cannot do without (see `stand_in_for_libraries`); to us it is as good as nothing.
 _NO_HOME: Final = "/nonexistent/home-of-evidencesync"
@@ -113,8 +112,7 @@ def read_named(file: Path, most: int, check: Callable[[int, bytes], None] | None
     fd = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if stat.S_ISREG(os.fstat(fd).st_mode) or not (again or stat.S_ISFIFO(os.fstat(fd).st_mode)):
-            os.set_blocking(fd, True)
-            data = read_bounded(fd, most)
+            data = _read_on(fd, most)
         elif again:
             raise OSError(errno.EINVAL, NO_REGULAR_FILE)
         else:
@@ -147,11 +145,17 @@ def _read_pipe(fd: int, most: int) -> bytes:
     except BlockingIOError:  # somebody is about to write
         pass
     if may_go_on:
-        os.set_blocking(fd, True)
-        data += read_bounded(fd, most - len(data))
+        data += _read_on(fd, most - len(data))
     if not data:
         raise OSError(errno.EPIPE, "it is a pipe, and nothing comes out of it")
     return data
+
+
+def _read_on(fd: int, most: int) -> bytes:
+    from evidencesync.files.disk import read_bounded  # slow to load, and most commands read no such file
+
+    os.set_blocking(fd, True)
+    return read_bounded(fd, most)
 
 
 def rooted(path: Path) -> Path:
