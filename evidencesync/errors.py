@@ -1,7 +1,7 @@
-"""Every failure the tool can report, as one tree.
+"""Defines every failure that the tool can report, as one tree of exceptions.
 
-Each class carries the exit code and the slug that scripts rely on; each instance carries one clear line for people
-and, where there is something to do about it, a hint. `docs/exit-codes.md` is generated from this module.
+Each class has the exit code and the slug that scripts rely on; each instance has one clear line for people
+and, where the user can do something about it, a hint. `docs/exit-codes.md` is generated from this module.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import ClassVar
 
 
 class ExitCode(IntEnum):
-    """What the process returns. Any code but 0 is a failure to a script."""
+    """The exit codes of the process. Every code except 0 is a failure to a script."""
 
     COMPLETE = 0
     INTERNAL = 1
@@ -60,7 +60,7 @@ SEVERITY_ORDER: tuple[ExitCode, ...] = (
 
 
 def most_severe(codes: set[ExitCode]) -> ExitCode:
-    """The one code a run that met all of `codes` returns; COMPLETE for an empty set."""
+    """Returns the exit code of a run that met all of `codes`; COMPLETE for an empty set."""
     for unfinished in (ExitCode.INTERRUPTED, ExitCode.INTERNAL, ExitCode.USAGE):
         if unfinished in codes:
             return unfinished
@@ -68,7 +68,7 @@ def most_severe(codes: set[ExitCode]) -> ExitCode:
 
 
 class CommandKind(Enum):
-    """What a command does. A hint must fit it: who only reads has published nothing, and has nothing to go on with."""
+    """The kind of a command. A hint must fit it: a command that only reads has published nothing, and has nothing to resume."""
 
     ACQUIRES = "acquires evidence into a vault"
     SERVES = "is the other end of an acquisition"
@@ -78,7 +78,7 @@ class CommandKind(Enum):
 
 
 def _hints(**by_kind: str | None) -> Mapping[CommandKind, str | None]:
-    """Hints by kind of command, in small letters; `reads` stands for those that only read."""
+    """Returns hints by kind of command, in small letters; `reads` is used for those that only read."""
     spelled = dict(by_kind)
     if "reads" in spelled:
         spelled["checks"] = spelled["shows"] = spelled.pop("reads")
@@ -86,10 +86,10 @@ def _hints(**by_kind: str | None) -> Mapping[CommandKind, str | None]:
 
 
 class EvidenceSyncError(Exception):
-    """Base of every failure the tool reports: one line that says what is wrong, and a hint that says what to do.
+    """Base of every failure that the tool reports: one line about the problem, and a hint about the solution.
 
-    `default_hint` is for whoever acquires, and for all others whom `other_hints` does not name. A class with a `default_hint` of
-    its own has its own `other_hints`, too.
+    `default_hint` is for commands that acquire, and for all kinds that `other_hints` does not name. A class with a
+    `default_hint` of its own has its own `other_hints`, too.
     """
 
     exit_code: ClassVar[ExitCode] = ExitCode.INTERNAL
@@ -108,13 +108,13 @@ class EvidenceSyncError(Exception):
             cls.other_hints = {}
 
     def hint_for(self, kind: CommandKind) -> str | None:
-        """The hint to show with a command of that kind. One that was given for this very error stays as it is."""
+        """Returns the hint for a command of that kind. A hint that was given to this instance is used for all."""
         return self.hint if self.hint != self.default_hint else self.other_hints.get(kind, self.default_hint)
 
 
 @contextlib.contextmanager
 def hinting(hint: str) -> Iterator[None]:
-    """What to do about every error inside: where our usual hints would be untrue, for something is done already."""
+    """Sets this hint for every error inside, where the usual hints would be untrue because something is done already."""
     try:
         yield
     except EvidenceSyncError as error:
@@ -164,13 +164,13 @@ class MissingPartError(ConfigurationError):
 
 
 class RememberedHeadsError(ConfigurationError):
-    """What this machine remembers of a vault's chains cannot be read or kept. Then nothing is compared, and nothing passes."""
+    """The remembered heads of a vault's chains cannot be read or written. Then nothing is compared, and nothing passes."""
 
     slug = "remembered-heads"
 
 
 class NoRoomToRememberError(RememberedHeadsError):
-    """There is no room where this machine remembers what it has seen of vaults' chains."""
+    """There is no disk space for the remembered heads."""
 
     exit_code = ExitCode.NO_SPACE
     slug = "no-room-to-remember"
@@ -178,7 +178,7 @@ class NoRoomToRememberError(RememberedHeadsError):
 
 
 class TrustFileError(ConfigurationError):
-    """A file of trusted signers or of revoked keys cannot be read as one. Nothing is trusted by it."""
+    """A file of trusted signers or of revoked keys is invalid. Nothing is trusted by it."""
 
     slug = "trust-file"
 
@@ -239,14 +239,14 @@ class SourceReadError(EvidenceSyncError):
 
 
 class IncompleteError(EvidenceSyncError):
-    """What has to be checked first could not be read, or what it would be compared with: it is called neither good nor bad."""
+    """Something that has to be checked first could not be read or compared: the result is neither good nor bad."""
 
     exit_code = ExitCode.GAPS
     slug = "incomplete"
 
 
 class SourceGapsError(EvidenceSyncError):
-    """Part of the source could not be read, and `--on-read-error fail` says that nothing is to be published then."""
+    """Part of the source could not be read, and with `--on-read-error fail` nothing is published then."""
 
     slug = "source-gaps"
     default_hint = "With --on-read-error zero what can be read is published, and what cannot is listed in the manifest."
@@ -268,19 +268,19 @@ class VaultNotFoundError(NotThereError):
 
 
 class LockedError(EvidenceSyncError):
-    """Somebody else is writing to the same item."""
+    """Another process is writing to the same item."""
 
     exit_code = ExitCode.LOCKED
     slug = "locked"
     default_hint = "Wait until the other transfer of this item has ended, then run the same command again."
     other_hints = _hints(
-        changes="Wait until whoever writes to it has ended, then run the same command again.",
-        reads="Wait until whoever writes to it has ended, then run the same command again.",
+        changes="Wait until the other writer has ended, then run the same command again.",
+        reads="Wait until the other writer has ended, then run the same command again.",
     )
 
 
 class BusyError(LockedError):
-    """The server has as many sessions as it takes. A push or a pull waits, and tries again as often as --retries says."""
+    """The server has no place for another session. A push or a pull waits, and tries again up to --retries times."""
 
     slug = "busy"
     default_hint = "Run the same command again later, or with more --retries."
@@ -325,7 +325,7 @@ class PassphraseError(SigningKeyError):
 
 
 class ExposedKeyError(SigningKeyError):
-    """A private key's file is open to others than its owner, so that nobody knows who signs with it. It is not used."""
+    """A private key's file can be read by others than its owner, so that others may sign with it. It is not used."""
 
     slug = "exposed-key"
     default_hint = "chmod 600 FILE, and ask who had access."
@@ -367,7 +367,7 @@ class UnkeptReceiptError(StorageError):
 
 
 class ConnectError(EvidenceSyncError):
-    """No connection, or no evidencesync at the other end of it."""
+    """There is no connection, or no evidencesync at its other end."""
 
     exit_code = ExitCode.CONNECT
     slug = "cannot-connect"
@@ -418,27 +418,27 @@ class LinkLostError(EvidenceSyncError):
 
 
 class DroppedError(LinkLostError):
-    """The server took the connection and dropped it before evidencesync had greeted, as one does that has too many."""
+    """The server dropped the connection before evidencesync's first message, as a server with too many connections does."""
 
     slug = "dropped"
     default_hint = "Is that an SSH server, and does it let this machine in? Its log says why it does not."
 
 
 class SessionGoneError(LinkLostError):
-    """The vault's end of a session has ended with its process; what it had stored is there for the next one."""
+    """The vault's process of a session has ended; what it had stored is there for the next session."""
 
     slug = "session-gone"
 
 
 class DigestMismatchError(EvidenceSyncError):
-    """Bytes are not those that their digest says."""
+    """Bytes do not have the expected digest."""
 
     exit_code = ExitCode.DIGEST
     slug = "digest-mismatch"
 
 
 class MissingOrExtraError(EvidenceSyncError):
-    """A file that a manifest lists is not there, or one is there that it does not list."""
+    """A file that a manifest lists is missing, or a file is there that it does not list."""
 
     exit_code = ExitCode.MISSING_OR_EXTRA
     slug = "missing-or-extra"
@@ -467,7 +467,7 @@ class TrustChangedError(SignatureError):
 
 
 class MalformedDocumentError(SignatureError):
-    """A manifest, receipt, record or recipe is not in the one strict form that a signer writes; or a vault.toml is none."""
+    """A manifest, receipt, record or recipe is not in the strict form that a signer writes; or a vault.toml is invalid."""
 
     slug = "malformed-document"
 
@@ -499,7 +499,7 @@ class ForkedError(ChainError):
 
 
 class PeerError(EvidenceSyncError):
-    """The other end broke the protocol, or tried to reach what it was not given."""
+    """The other end broke the protocol, or tried to access something that it may not."""
 
     exit_code = ExitCode.PEER
     slug = "peer-error"
@@ -511,19 +511,19 @@ class PeerError(EvidenceSyncError):
 
 
 class ProtocolError(PeerError):
-    """A message that is malformed, unknown or out of order."""
+    """A message is malformed, unknown or out of order."""
 
     slug = "protocol-violation"
 
 
 class LimitExceededError(PeerError):
-    """Input from outside that is larger than any honest input."""
+    """Input from outside is larger than any valid input."""
 
     slug = "limit-exceeded"
 
 
 class PathEscapeError(PeerError):
-    """A path that would lead out of the folder it belongs to."""
+    """A path would lead out of its folder."""
 
     slug = "path-escape"
 
@@ -549,7 +549,7 @@ class InterruptedRunError(EvidenceSyncError):
 
 
 def all_errors() -> tuple[type[EvidenceSyncError], ...]:
-    """Every class of the tree, base first, in the order of their definition."""
+    """Returns every class of the tree, base first, in the order of definition."""
     found: list[type[EvidenceSyncError]] = [EvidenceSyncError]
     for known in found:
         found.extend(known.__subclasses__())
@@ -557,6 +557,6 @@ def all_errors() -> tuple[type[EvidenceSyncError], ...]:
 
 
 def error_from_slug(slug: str, message: str, hint: str | None) -> EvidenceSyncError:
-    """The error a peer reported. A slug that is not ours becomes a PeerError: unknown is never harmless."""
+    """Makes the error that a peer reported. An unknown slug becomes a PeerError: unknown is never harmless."""
     by_slug = {error.slug: error for error in all_errors()}
     return by_slug.get(slug, PeerError)(message, hint=hint)

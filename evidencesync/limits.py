@@ -1,4 +1,4 @@
-"""Every bound on input from outside, each with its reason. All sizes are bytes unless the name says otherwise."""
+"""Defines every bound on input from outside, each with its reason. All sizes are bytes unless the name says otherwise."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 
-# Names and paths. Linux gives a name 255 bytes; a path as a whole may be deeper than PATH_MAX (4096), but not without end.
+# Names and paths. Linux gives a name 255 bytes; a whole path may be longer than PATH_MAX (4096), but not without bound.
 MAX_NAME: Final = 255
 MAX_PATH: Final = 64 * KIB
 MAX_DEPTH: Final = 4096  # folders, one inside the other
@@ -17,22 +17,22 @@ MAX_TITLE: Final = 200  # characters of an exact case or item number
 MAX_FREE_TEXT: Final = 8 * KIB  # a note, a description
 MAX_FILE_SIZE: Final = 2**53 - 1  # the largest integer every JSON reader keeps exactly
 
-# A folder as an SFTP server lists it, which may be anybody's: some 500 bytes of memory each.
+# Entries of a folder that an untrusted SFTP server lists: about 500 bytes of memory each.
 MAX_FOLDER_ENTRIES: Final = 1_000_000
-MAX_FILES_FROM: Final = 256 * MIB  # a list of files is held as a tree of names: a million paths are some 60 MiB of text
+MAX_FILES_FROM: Final = 256 * MIB  # a list of files is kept as a tree of names: a million paths are about 60 MiB of text
 
 # Documents. A line must fit a path twice (base64 of the path and of a link), names of owner and group, and a capped list.
 MAX_MANIFEST_LINE: Final = 512 * KIB
 MAX_HEADER_LINE: Final = 512 * KIB
 MAX_RECORD: Final = 1 * MIB  # one receipt or custody record; read whole
 MAX_RECORDS: Final = 256  # custody records in one message
-MAX_CHAIN: Final = 64 * MIB  # an item's whole chain, as it travels: some 60,000 records
+MAX_CHAIN: Final = 64 * MIB  # an item's whole chain in a session: about 60,000 records
 MAX_DETAILS: Final = 100  # details in a record by an examiner
 MAX_DETAIL_NAME: Final = 64
 MAX_CASE_FILE: Final = 256 * KIB
-MAX_SHOWN_RECORDS: Final = 256 * MIB  # bytes of a chain that a vault shows in one session: 200,000 of the usual size
-MAX_SEEN_DIGESTS: Final = 256  # of a chain's last records, which this machine remembers: tell an older copy from a fork
-MAX_KEPT_MANIFEST: Final = 16 * 1024 * MIB  # beside a receipt; some forty million entries
+MAX_SHOWN_RECORDS: Final = 256 * MIB  # bytes of a chain that a vault shows in one session: 200,000 records of the usual size
+MAX_SEEN_DIGESTS: Final = 256  # remembered digests of a chain's last records: they distinguish an older copy from a fork
+MAX_KEPT_MANIFEST: Final = 16 * 1024 * MIB  # beside a receipt; about forty million entries
 MAX_SIGNATURE: Final = 16 * KIB  # an armored SSHSIG; RSA 16384 is 6 KiB
 MAX_TRUST_FILE: Final = 4 * MIB  # trusted_signers, revoked_keys
 MAX_TRUST_LINES: Final = 10_000
@@ -43,16 +43,16 @@ MAX_OWNER_NAME: Final = 256  # characters of a user's or group's name; Linux giv
 MAX_XATTR_NAME: Final = 255
 MAX_ERRNO: Final = 65_535
 MAX_VAULT_TOML: Final = 64 * KIB
-MAX_RECIPIENTS: Final = 100  # of one encrypted export; age's own header grows by some 200 bytes for each
+MAX_RECIPIENTS: Final = 100  # of one encrypted export; age's header grows by about 200 bytes for each
 MAX_RECIPIENTS_FILE: Final = 1 * MIB
 MAX_TIMESTAMP: Final = 64 * KIB  # a request or an answer of RFC 3161; with a chain of four large certificates it is 10 KiB
 MAX_TIMESTAMP_CERTIFICATES: Final = 20  # in one answer
-MAX_TIMESTAMP_ROOTS: Final = 1000  # in one file; what systems ship has some 150
+MAX_TIMESTAMP_ROOTS: Final = 1000  # in one file; the lists of operating systems have about 150
 LIST_CAP_PER_LINE: Final = 1000  # holes, read errors or attributes in one manifest line; more go to continuation lines
 
-MAX_READ_ERRORS: Final = 100_000  # ranges of one file or device; a medium with more is read no further (some 30 MiB here)
+MAX_READ_ERRORS: Final = 100_000  # ranges of one file or device; a medium with more is not read further (about 30 MiB of memory)
 
-# Extended attributes of one entry. Linux lets a value be 64 KiB and a list of names 64 KiB; no honest file comes near both.
+# Extended attributes of one entry. Linux lets a value be 64 KiB and a list of names 64 KiB; no real file comes near both.
 MAX_ATTRIBUTES: Final = 16 * MIB
 ATTRIBUTES_PER_LINE: Final = 96 * KIB  # base64; what is above goes to continuation lines (one value alone may be 87 KiB)
 
@@ -62,9 +62,9 @@ MAX_FRAME_BODY: Final = 1 * MIB
 FRAME_HEADER: Final = 5
 MAX_PREAMBLE: Final = 16 * KIB  # noise a login shell may print before the stream begins
 MAX_ERROR_TEXT: Final = 4 * KIB  # a message or hint that a peer sends
-MAX_STDERR: Final = 64 * KIB  # what is kept of the remote end's stderr
+MAX_STDERR: Final = 64 * KIB  # kept bytes of the remote end's stderr
 
-# Contents. Chunk and segment bounds are what the chunker can produce; a peer that says otherwise is broken.
+# Contents. Chunk and segment bounds are what the chunker can produce; a peer with other sizes is broken.
 MIN_CHUNK: Final = 16 * KIB
 MEAN_CHUNK: Final = 64 * KIB
 MAX_CHUNK: Final = 256 * KIB
@@ -73,50 +73,50 @@ MAX_SEGMENT_ROWS: Final = 512
 MIN_ZERO_RUN: Final = 64 * KIB
 MAX_ZERO_EXTENT: Final = 1024 * MIB  # a longer run of zeros becomes several
 MAX_SEGMENT_ZEROS: Final = 2 * MAX_ZERO_EXTENT
-ZERO_WEIGHT: Final = 1024  # so many zeros fill a window like one byte: few bytes may not buy hours of hashing
-MIN_PIECE: Final = 256  # parts of a lacked chunk that are compared with a basis; the last of a run of chunks may be shorter
-GRID_PIECE: Final = 512  # the sector of a disk: what changes in place mostly keeps to these
+ZERO_WEIGHT: Final = 1024  # zeros that count as one byte of a window: a few bytes must not cause hours of hashing
+MIN_PIECE: Final = 256  # parts of a missing chunk that are compared with a basis; the last of a run of chunks may be shorter
+GRID_PIECE: Final = 512  # the sector of a disk: changes in place mostly have its boundaries
 MEAN_PIECE: Final = 1 * KIB
 MAX_PIECE: Final = 4 * KIB
-PIECE_DIGEST: Final = 4  # a hint only: what is put together is checked by the chunk's digest
+PIECE_DIGEST: Final = 4  # a hint only: an assembled chunk is checked by its digest
 MAX_SEGMENT_PIECES: Final = MAX_SEGMENT // MIN_PIECE + 2 * MAX_SEGMENT_ROWS
 SMALL_FILE: Final = 128 * KIB  # up to here a file travels with its manifest page, above as a stream of segments
 
-# Pages: runs of manifest lines that travel as one unit, with the small files they list (at most some 20 MiB).
-PAGE_CUT: Final = 32 * KIB  # a page is cut after the line that reaches this
+# Pages: runs of manifest lines that travel as one unit, with the small files they list (at most about 20 MiB).
+PAGE_CUT: Final = 32 * KIB  # a page ends after the line that reaches this size
 MAX_PAGE: Final = PAGE_CUT + MAX_MANIFEST_LINE
 MAX_PAGE_LINES: Final = 1024
 
-# Windows. What a sender may have sent or offered and not yet seen stored; what a receiver will hold at most.
+# Windows: what a sender may have sent or offered before it is stored; the most that a receiver keeps in memory.
 WINDOW: Final = 64 * MIB
 MAX_OPEN_PAGES: Final = 64
 MAX_OPEN_SEGMENTS: Final = 4096
-MAX_UNLISTED_CONTENTS: Final = 16 * 1024  # larger contents that are there before their page is stored; each is an open file
-MAX_OPEN_ROWS: Final = 64 * 1024  # of all open segments; some 300 bytes of memory each, and of the window only their chunks
+MAX_UNLISTED_CONTENTS: Final = 16 * 1024  # larger contents that arrive before their page is stored; each is an open file
+MAX_OPEN_ROWS: Final = 64 * 1024  # of all open segments; about 300 bytes of memory each; the window counts only their chunks
 
-# Sessions. A sender that has nothing to send says so from time to time; one that is silent has gone, and its lock with it.
+# Sessions. An idle sender sends a keep-alive from time to time; one that is silent is gone, and its lock is released.
 MAX_PATTERNS: Final = 100  # filter patterns in a pull's request: of 4 KiB each, they fit a frame
 MAX_PATTERN: Final = 4 * KIB
 MAX_RETRIES_CHANGED: Final = 100  # readings of one file that changes
-MAX_DEVICE_FACTS: Final = 40  # what a pulled device may say of itself: some 25 facts are known
+MAX_DEVICE_FACTS: Final = 40  # facts that a pulled device may state; about 25 are known
 MAX_FACT: Final = 8 * KIB  # characters of one: the list of a disk's partitions is the longest
 ALIVE_SECONDS: Final = 20.0
 SILENCE_SECONDS: Final = 180.0
-LEAST_SILENCE_SECONDS: Final = 5.0  # for a sender who says that he is less patient: a busy machine is not a dead one
-LEAST_RATE: Final = 100  # bytes a second: a long frame over a slow line takes its time; a slower end counts as a silent one
-HANDSHAKE_SECONDS: Final = 60.0  # all of it, until somebody has proved a trusted key: for whoever has to touch it
-RECONNECT_SECONDS: Final = 1200.0  # for a sender who does not say how long he may take to come back
+LEAST_SILENCE_SECONDS: Final = 5.0  # the least that a sender may ask for: a busy machine is not a dead one
+LEAST_RATE: Final = 100  # bytes a second: a long frame over a slow link takes time; a slower end counts as silent
+HANDSHAKE_SECONDS: Final = 60.0  # until a trusted key is proved: a person may have to touch a token
+RECONNECT_SECONDS: Final = 1200.0  # for a sender that does not state how long it may take to come back
 MAX_RECONNECT_SECONDS: Final = 3600.0
 NONCE: Final = 32
-PROOF: Final = 16  # bytes of a proof of possession, which earlier versions send and nobody reads
+PROOF: Final = 16  # bytes of a proof of possession, which earlier versions send; it is ignored
 MAX_PUBLIC_KEY: Final = 16 * KIB
 MAX_PRIVATE_KEY: Final = 64 * KIB  # a key file; RSA 16384 is 13 KiB
-MAX_AGENT_REPLY: Final = 256 * KIB  # what OpenSSH's own agent allows
+MAX_AGENT_REPLY: Final = 256 * KIB  # the limit of OpenSSH's own agent
 # What is read at once of a file that says it is empty. Of a number under /proc/sys all has to come with the first read: a second
 # one gets nothing.
 FIRST_READ: Final = 64 * KIB
-SPACE_RESERVE: Final = 64 * MIB  # what is left free on the vault's disk, so that documents and the index can always be written
-ENTRIES_RESERVE: Final = 256  # the same in files and folders, where the file system has so many and no more (ext4's inodes)
+SPACE_RESERVE: Final = 64 * MIB  # kept free on the vault's disk, so that documents and the index can always be written
+ENTRIES_RESERVE: Final = 256  # the same in files and folders, where their number is fixed (ext4's inodes)
 
 # Verification. A vault of a million damaged files must not become a report that fills the memory.
 MAX_FINDINGS: Final = 10_000  # of one kind; the others are counted

@@ -1,4 +1,4 @@
-"""Everything about one published acquisition: checks 4 to 9, its timestamp, and where damage is."""
+"""Checks a published acquisition: its documents and files (checks 4 to 9), its timestamp, and where damage is."""
 
 from __future__ import annotations
 
@@ -65,15 +65,12 @@ _FILE_OF: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the item says about an acquisition. `before` is what its chain says about the one before.
+    """What the item's chain states about an acquisition. `before` is what it states about the acquisition before it.
 
     `timestamped` are the chain's records about its timestamps.
-
-    `times_known`: whether all that says when something was signed could be read.
-
-    `later` reads the chain on: the records about its timestamps as they are now, and whether somebody writes to the item.
-
-    `linked`: its records were read from the chain's folder; those in the acquisition's own are not judged yet.
+    `times_known`: whether everything that dates a signature could be read.
+    `later` reads the chain on: the current records about its timestamps, and whether a writer is adding to the item.
+    `linked`: its records were read from the chain's folder; those in the acquisition's own folder are not judged yet.
     """
 
     case: str
@@ -90,9 +87,9 @@ class Expected:
 def check_acquisition(
     context: Context, folder: CheckedFolder, expected: Expected, recipes: Callable[[], dict[int, BinaryIO]]
 ) -> None:
-    """Checks an open acquisition folder. Whatever is wrong is a finding.
+    """Checks an open acquisition folder. Whatever is wrong becomes a finding.
 
-    `recipes` opens the chunks.bin files that can be believed, by acquisition; it is only called where a file is damaged.
+    `recipes` opens the chunks.bin files that can be trusted, by acquisition; it is only called where a file is damaged.
     """
     context.counts.acquisitions += 1
     folder.report_extras(_KNOWN)  # 1
@@ -118,7 +115,7 @@ def check_acquisition(
 
 
 def _check_record(context: Context, folder: CheckedFolder, expected: Expected, name: str) -> bytes | None:
-    """One of the two records as it lies in the acquisition: it must be the chain's very record, with a good signature."""
+    """Checks one of the two records in the acquisition: it must be the chain's record, with a valid signature."""
     signature_name = ACQUIRED_SIGNATURE if name == ACQUIRED else RECEIVED_SIGNATURE
     data = folder.load(name, MAX_RECORD)
     signature = folder.load(signature_name, MAX_SIGNATURE)
@@ -145,12 +142,12 @@ def _check_manifest(
     signature: bytes | None,
     token: CheckedToken | None,
 ) -> None:
-    """Check 4, after the manifest was read.
+    """Does check 4, after the manifest was read.
 
-    1. The signature fits the bytes that were read.  2. It is by the key that the header names, which was trusted for
+    1. The signature verifies for the bytes that were read.  2. It is by the key that the header names, which was trusted for
     manifests under the examiner's name: at the time of a trusted timestamp, else when it was received.  3. The same key
     signed the `acquired` record.  4. The chain names this manifest.  5. The header is about this vault, case, item and
-    acquisition, and the manifest before.
+    acquisition, and names the manifest before.
     """
     report, judge, chained = folder.report, context.judge, expected.chained
     header = listed.reader.header
@@ -201,9 +198,9 @@ def _check_header(context: Context, folder: CheckedFolder, expected: Expected, h
 
 
 def check_receipt_form(context: Context, folder: CheckedFolder) -> tuple[bytes | None, Receipt | None, PublicKey | None]:
-    """Its bytes, what they say, and the key that signed; each None where it is not to be had.
+    """Returns the receipt's bytes, its content, and the key that signed it; each None where it is not available.
 
-    1. The receipt is in its one form.  2. Its signature fits.  3. It is by the vault's key.  4. That key is trusted for
+    1. The receipt is in its strict form.  2. Its signature verifies.  3. It is by the vault's key.  4. That key is trusted for
     receipts.
     """
     report, judge = folder.report, context.judge
@@ -242,7 +239,7 @@ def _check_receipt_facts(
     acquired: bytes | None,
     chunks_sha256: str | None,
 ) -> None:
-    """Check 5: what the receipt says against the files, the manifest and the chain."""
+    """Does check 5: compares the receipt with the files, the manifest and the chain."""
     report, chained, before = folder.report, expected.chained, expected.before
     said = (receipt.case, receipt.item, receipt.acquisition)
     if said != (expected.case, expected.item, expected.number):
@@ -281,7 +278,7 @@ def _check_receipt_facts(
 
 
 def _received_time(receipt: Receipt | None) -> SignedAt | None:
-    """When the vault says that it signed a receipt."""
+    """Returns when the vault states that it signed a receipt."""
     if receipt is None:
         return None
     return SignedAt(parse_utc_time(receipt.finished), "the vault signed for it")
@@ -291,7 +288,7 @@ _SLUG_OF_FLAG: Final = {"changed-while-read": "source-changed", "skipped": "sour
 
 
 def _report_gaps(folder: CheckedFolder, listed: ManifestResult, receipt: Receipt, *, all_digests: bool) -> None:
-    """What is no fault of the vault, but must not be forgotten."""
+    """Reports gaps of the source: they are no fault of the vault, but part of the verdict."""
     header, footer = listed.reader.header, listed.reader.footer
     for flag, count in (footer.flags if footer is not None else {}).items():
         text = f"entries of the source that are marked as {flag}: {count}; the manifest says which"
@@ -312,7 +309,7 @@ def _report_gaps(folder: CheckedFolder, listed: ManifestResult, receipt: Receipt
 
 
 def hash_recipes(folder: CheckedFolder, receipt: Receipt | None) -> str | None:
-    """The SHA-256 of the stored recipes, in hexadecimal; None after a finding. Their receipt says what they are about."""
+    """Returns the SHA-256 of the stored recipes, in hexadecimal; None after a finding. The receipt names them."""
     arrived = receipt.points.arrival if receipt is not None else None
     most = most_bytes(arrived.files, arrived.bytes) if arrived is not None else None
     file = folder.open_written(CHUNKS, Check.RECEIPT, "document-damaged", most)

@@ -54,7 +54,7 @@ _HEX: Final = frozenset("0123456789abcdef")
 
 @dataclass(frozen=True, slots=True)
 class AuditScope:
-    """Which case, item and acquisition are asked for, by exact numbers; None is all of them."""
+    """The case, item and acquisition to check, by exact numbers; None means all of them."""
 
     case: str | None = None
     item: str | None = None
@@ -80,15 +80,15 @@ def audit_vault(  # noqa: PLR0913  # the options of one command, each by its nam
     progress: VerifyProgress | None = None,
     now_ns: int,
 ) -> Verdict:
-    """Checks a vault, or the part of it that is named, and says everything that was found. Nothing is ever written into it.
+    """Checks a vault, or the named part of it, and reports everything that was found. Never writes into the vault.
 
-    `trusted` is an allowed_signers file from outside, and replaces all that the vault says about trust. `expect_head` is
+    `trusted` is an allowed_signers file from outside, and replaces the vault's own lists. `expect_head` is
     the SHA-256 of a custody record that must still be in one of the chains that are checked. `memory` is what was seen of the
-    vault before: it is compared, and after a pass it learns what was seen now. `all_digests` compares every
-    file's SHA-256, too. `roots` are the authorities whose timestamps are believed; `require_timestamp` demands one for every
-    manifest. `now_ns` judges signatures whose time nobody but their signer knows.
+    vault before: it is compared, and after a pass it is updated. `all_digests` compares every
+    file's SHA-256, too. `roots` are the trusted authorities for timestamps; `require_timestamp` demands a timestamp for every
+    manifest. `now_ns` is the time for signatures that only their signer dates.
 
-    Never raises for what it finds. Raises UsageError, InvalidNameError and TrustFileError for arguments that are none.
+    Never raises for what it finds. Raises UsageError, InvalidNameError and TrustFileError for invalid arguments.
     """
     selection = AuditScope(case, item, acquisition)
     if require_timestamp and roots is None:
@@ -112,9 +112,9 @@ def audit_documents(
     memory: HeadMemory | None = None,
     now_ns: int,
 ) -> tuple[Verdict, str | None]:
-    """Checks all documents about one acquisition as `audit_vault` does, and reads no evidence. Nothing new is remembered.
+    """Checks all documents about one acquisition as `audit_vault` does, and reads no evidence. The memory is not updated.
 
-    With the SHA-256 of the manifest that was checked; None where it could not be read.
+    Also returns the SHA-256 of the manifest that was checked; None where it could not be read.
     """
     outside = TrustLists(TrustedSigners.parse(trusted), RevokedKeys(frozenset())) if trusted is not None else None
     selection = AuditScope(case, item, acquisition)
@@ -135,7 +135,7 @@ def _checked_head(expect_head: str | None) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _Time:
-    """By what time is judged: the clock of whoever checks, and authorities that are believed, and perhaps must have spoken."""
+    """The clock of the checker, the trusted authorities, and whether a timestamp is required."""
 
     now_ns: int
     roots: Roots | None
@@ -143,7 +143,7 @@ class _Time:
 
 
 class _Audit:
-    """One run over one vault."""
+    """One audit of one vault."""
 
     def __init__(
         self,
@@ -172,11 +172,11 @@ class _Audit:
         self._context: Context | None = None
         self._published: PublishedContents = {}
         self._published_before: PublishedContents = {}
-        self._seen: set[tuple[str, str]] = set()  # case and item folders
+        self._seen: set[tuple[str, str]] = set()  # case and item folders that were checked
         self._trust_record = 0
 
     def verdict(self) -> Verdict:
-        """What all findings add up to."""
+        """Returns the verdict of all findings."""
         context = self._context
         trust: TrustSource = "vault" if self._outside is None else "outside"
         return Verdict(
@@ -193,11 +193,11 @@ class _Audit:
         )
 
     def manifest_sha256(self, acquisition: int) -> str | None:
-        """Of a manifest that was read to its end, where one item was asked for."""
+        """Returns the digest of a manifest that was read to its end, where one item was selected."""
         return self._context.manifests.get(acquisition) if self._context is not None else None
 
     def check(self, path: Path) -> None:
-        """Opens the vault, and checks it from the outside in."""
+        """Opens the vault and checks it, from the root down."""
         real = os.path.realpath(os.fsencode(path))
         try:
             root_fd = os.open(real, FOLDER_FLAGS)
@@ -214,9 +214,9 @@ class _Audit:
             self._check_root(root, real)
 
     def _check_root(self, root: CheckedFolder, real: bytes) -> None:
-        """In the order against that in which a push writes: memory, the vault's own chain, items' chains, acquisitions.
+        """Reads in the order opposite to that of a push's writes: memory, the vault's own chain, items' chains, acquisitions.
 
-        So what one of them says is there in all that is read after it, however many pushes end meanwhile.
+        So everything that one of them states is in what is read after it, however many pushes end meanwhile.
         """
         with root.peeked(CUSTODY) as first:
             identity = read_identity(root, first)
@@ -252,7 +252,7 @@ class _Audit:
                     check_index(root, index, real, self._published, self._published_before)  # 11
 
     def _prepare(self, root: CheckedFolder, custody: CheckedFolder | None, identity: VaultIdentity) -> Context:
-        """By whose trust all is judged."""
+        """Chooses the trusted signers for this audit."""
         files = read_trust(root, custody, identity.vault_id, relied_on=self._outside is None)
         self._trust_record = files.record
         if self._outside is None:
@@ -273,7 +273,7 @@ class _Audit:
         )
 
     def remember(self) -> None:
-        """What was seen now, if all is as it must be."""
+        """Remembers what was seen, if everything passed."""
         if self._context is not None and self._memory is not None and self._findings.outcome == "pass":
             remember_heads(self._context, self._memory)
 
@@ -313,7 +313,7 @@ class _Audit:
                 self._published[where.case] |= {(where.item, number) for number in published_in(acquisitions)}
 
     def _named_folders(self, folder: CheckedFolder, wanted: str | None, what: str) -> Iterator[str]:
-        """The names of the folders to check; whatever else lies there is a finding, also beside the one that is wanted."""
+        """Yields the names of the folders to check; anything else in the folder is a finding, even if one is selected."""
         for raw in sorted(folder.names):
             name = raw.decode("utf-8", "replace")
             if folder.names[raw] != "folder" or not is_folder_name(name):
@@ -329,7 +329,7 @@ class _Audit:
     # Ends.
 
     def _check_ends(self, context: Context) -> None:
-        """What can only be said when all was seen."""
+        """Does the checks that need everything to be read."""
         for (case, item), stated in sorted(context.stated_heads.items()):
             selected = self._case in (None, case) and self._item in (None, item)
             sequence = max(stated)
@@ -350,8 +350,8 @@ class _Audit:
 
 
 def _revoked_in(files: TrustBytes) -> RevokedKeys | None:
-    """The vault's revocations, for what they are worth beside signers from outside."""
+    """Returns the vault's revocations, to be reported beside signers from outside; None if unusable."""
     try:
         return RevokedKeys.parse(files.revoked_keys) if files.revoked_keys is not None else None
     except TrustFileError:
-        return None  # they are not relied on; that the file is not the stated one was said
+        return None  # they are not relied on; a wrong file was reported already

@@ -1,4 +1,4 @@
-"""The index against what is published. It is a cache that nothing relies on: what is wrong with it is a warning."""
+"""Checks the index against what is published. It is only a cache: what is wrong with it is a warning."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SUFFIX: Final = ".sqlite"
 _JOURNALS: Final = ("-journal", "-wal", "-shm")
 _QUERY: Final = "SELECT i.folder, a.number FROM acquisitions a JOIN items i ON i.id = a.item LIMIT 1000000"
 _BUSY_SECONDS: Final = 2.0
-# What SQLite says where a file could not be opened or read, whatever is in it. READONLY: a journal that only a writer may undo.
+# SQLite's errors for a file that cannot be opened or read, whatever is in it. READONLY: its journal needs a writer.
 _REFUSED: Final = frozenset(
     {
         sqlite3.SQLITE_CANTOPEN,
@@ -43,10 +43,11 @@ PublishedContents = dict[str, set[tuple[str, int]]]
 def check_index(
     root: CheckedFolder, folder: CheckedFolder, vault_path: bytes, published: PublishedContents, before: PublishedContents
 ) -> None:
-    """Check 11: each case's index is about acquisitions that are there, and has all of them. Never writes.
+    """Does check 11: each case's index lists only acquisitions that are there, and all of them. Never writes.
 
-    While others push, an index can have what was not there yet when the items were checked: so it is looked for now. And it
-    gets an acquisition a little after that was published: so only those are asked for that were there `before` all checks.
+    While others push, an index may list acquisitions that were not there when the items were checked: so they are looked up
+    again. And an acquisition is indexed shortly after its publish: so only those must be listed that were there `before` all
+    checks.
     """
     known = {case.encode() for case in published}
     for raw in sorted(folder.names):
@@ -67,7 +68,7 @@ def check_index(
 
 
 def list_published(root: CheckedFolder) -> PublishedContents:
-    """What is published now, as far as the folders' names tell. Nothing is said of it, and nothing in it is opened."""
+    """Returns what is published now, by the folders' names. Reports nothing, and opens no acquisition."""
     found: PublishedContents = {}
     with root.peeked(CASES) as cases:
         for case in _folders(cases):
@@ -77,7 +78,7 @@ def list_published(root: CheckedFolder) -> PublishedContents:
 
 
 def published_in(acquisitions: CheckedFolder) -> Iterator[int]:
-    """The numbers of what is published, by the names in a folder."""
+    """Yields the numbers of published acquisitions, by the names in a folder."""
     for raw in acquisitions.names:
         number = acquisition_number(raw.decode("utf-8", "replace"))
         if number is not None:
@@ -125,12 +126,12 @@ def _check_case(
 
 
 def _is_made_anew(folder: CheckedFolder, name: str, error: Exception) -> bool:
-    """Whether somebody writes an index at this moment, or has removed it to make it anew."""
+    """Whether a process is writing the index now, or has removed it to rebuild it."""
     return _primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or not folder.has_now(name)
 
 
 def _is_unread(error: Exception) -> bool:
-    """Whether nobody has seen what is in the index: the disk or its permissions refused, so it may be as good as any."""
+    """Whether the index could not be read, because of the disk or permissions: then it is unknown whether it is right."""
     return isinstance(error, OSError) or _primary_code(error) in _REFUSED
 
 
@@ -144,7 +145,7 @@ def _primary_code(error: Exception) -> int | None:
 
 
 def _may_be_there(root: CheckedFolder, case: str, item: str, number: int) -> bool:
-    """Whether an acquisition is there now, or nobody can tell."""
+    """Whether an acquisition is there now, or that is unknown."""
     acquisitions = _acquisitions_of(case, item)
     if root.report.findings.is_unread(acquisitions):
         return True
@@ -160,7 +161,7 @@ def _acquisitions_of(case: str, item: str) -> bytes:
 
 
 def _acquisitions(path: bytes) -> set[tuple[str, int]]:
-    """What an index is about, read without changing anything."""
+    """Returns the acquisitions in an index, read without changing the file."""
     if not stat.S_ISREG(os.lstat(path).st_mode):
         raise ValueError("it is no regular file")
     uri = f"file:{quote(path)}?mode=ro"

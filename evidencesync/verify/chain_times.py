@@ -1,7 +1,7 @@
-"""What the times of a chain's records say of each other and of this check: somebody's clock was wrong, or a time is invented.
+"""Finds contradictions between the times of a chain's records, and records dated after the check.
 
-Times are never an error: everybody signs by the clock of his own machine. But a record that is dated before the one it follows,
-or after the check itself, is told: whoever reads the chain would else take the times for what happened.
+Wrong times are never an error: each signer uses the clock of their own machine. But a record that is dated before the one it
+follows, or after the check itself, is reported: else a reader of the chain would take the times as facts.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ _OF_ACQUISITIONS: Final = frozenset({"acquired", "received"})  # compared with e
 
 @dataclass(slots=True)
 class Stopwatch:
-    """How much time has passed since a run began, also while the machine slept or its clock was set forward."""
+    """Measures the time since a run began, also while the machine slept or its clock was set forward."""
 
     _steady_ns: int = field(default_factory=time.monotonic_ns)
     _clock_ns: int = field(default_factory=time.time_ns)
 
     def elapsed_ns(self) -> int:
-        """By whichever clock says more."""
+        """Returns the larger of the two clocks' differences."""
         return max(time.monotonic_ns() - self._steady_ns, time.time_ns() - self._clock_ns, 0)
 
 
 @dataclass(slots=True)
 class ChainTimes:
-    """Takes the records of one chain in their order, those that stand in their places."""
+    """Checks the times of one chain's records, in order; only of records at their right place."""
 
     _before: tuple[CustodyRecord, int] | None = None
     _latest: tuple[int, str, Reporter] | None = None
     _times: list[int] = field(default_factory=list)
 
     def add(self, report: Reporter, name: str, record: CustodyRecord) -> None:
-        """The next record. A warning where it is dated before the one that it follows."""
+        """Adds the next record. A warning where it is dated before the one that it follows."""
         before, at = self._before, parse_utc_time(record.time)
         self._before = record, at
         self._times.append(at)
@@ -55,7 +55,7 @@ class ChainTimes:
             report.report(Check.TIME, "times-contradict", text, name)
 
     def finish(self, now_ns: int) -> None:
-        """A warning where records are dated after `now_ns`, the time of the check. Call when the last one was added."""
+        """A warning where records are dated after `now_ns`, the time of the check. Call after the last record."""
         later = sum(at > now_ns + BACKWARDS for at in self._times)
         if later and self._latest is not None:
             at, name, report = self._latest

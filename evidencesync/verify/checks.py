@@ -13,7 +13,7 @@ Severity = Literal["info", "warning", "error"]
 
 
 class Check(IntEnum):
-    """What is checked, in the numbers that findings and the documentation use. `DESCRIPTIONS` says each in a sentence."""
+    """The checks, by the numbers that findings and the documentation use. `DESCRIPTIONS` has a sentence for each."""
 
     STRUCTURE = 1
     VAULT = 2
@@ -48,7 +48,7 @@ DESCRIPTIONS: Final[Mapping[Check, str]] = MappingProxyType(
 
 
 class Meaning(NamedTuple):
-    """How bad a kind of finding is, which exit code it leads to (COMPLETE: none), and what it means, for people."""
+    """The severity of a kind of finding, its exit code (COMPLETE: none), and its meaning, for people."""
 
     severity: Severity
     code: ExitCode

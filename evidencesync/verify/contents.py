@@ -1,6 +1,6 @@
-"""ContentChecker: reads stored files and compares size, mode and digests with the manifest's.
+"""Reads stored files and compares size, mode and digests with the manifest.
 
-Small files are compared many at a time (`vault/file_checks.py`), large ones one after the other (`files/large_hash.py`).
+Small files are compared in batches (`vault/file_checks.py`), large ones one after the other (`files/large_hash.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from evidencesync.verify.documents import UNSAFE_FILE, reason
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A file that is not what the manifest lists. `size` is what it has on the disk; None where only the digest differs."""
+    """A file that differs from the manifest. `size` is its size on the disk; None where only the digest differs."""
 
     file: StoredFile
     size: int | None
@@ -40,7 +40,7 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Exchanged:
-    """A file that is gone, or no regular file any more, since its folder was listed."""
+    """A file that is gone, or is no regular file any more, since its folder was listed."""
 
     file: StoredFile
     message: str
@@ -48,7 +48,7 @@ class Exchanged:
 
 @dataclass(frozen=True, slots=True)
 class UnsafeMode:
-    """A file whose mode is not that of evidence."""
+    """A file with mode bits that stored evidence must not have."""
 
     file: StoredFile
     mode: int
@@ -56,14 +56,14 @@ class UnsafeMode:
 
 ContentProblem = Damage | Unreadable | Exchanged | UnsafeMode
 Done = Callable[[int, int, list[ContentProblem]], None]
-"""Told, in the thread that adds files, of files and bytes that were read, and of what is wrong with them."""
+"""Receives, in the thread that adds files, the files and bytes that were read, and their problems."""
 
 
 class ContentChecker:
-    """Add files in manifest order; what is wrong is told to `done` in that order, a little later. Then `finish`."""
+    """Takes files in manifest order; `done` receives problems in that order, a little later. Then call `finish`."""
 
     def __init__(self, data_fd: int, done: Done, *, all_digests: bool) -> None:
-        """The descriptor of `data/` stays the caller's, and is not needed after this."""
+        """The caller keeps the descriptor of `data/`, and may close it after this call."""
         self._done = done
         self._stack = ExitStack()
         self._small = FileChecks(data_fd, self._compared, CompareOptions(all_digests, from_disk=False, unsafe_bits=UNSAFE_FILE))
@@ -74,11 +74,11 @@ class ContentChecker:
         self._stack.callback(self._large.close)
 
     def add(self, file: StoredFile) -> None:
-        """The next file. Waits when enough is under way."""
+        """Adds the next file. Waits when enough files are queued."""
         if file.size <= LARGE:
             self._small.add(file)
             return
-        self._small.finish()  # so that problems are told in order
+        self._small.finish()  # so that problems are reported in order
         problems: list[ContentProblem] = []
         told = 0
 
@@ -91,7 +91,7 @@ class ContentChecker:
         self._done(1, size - told, problems)
 
     def finish(self) -> None:
-        """Waits for everything that was added."""
+        """Waits for all files that were added."""
         self._small.finish()
 
     def close(self) -> None:
@@ -104,7 +104,7 @@ class ContentChecker:
         self._done(len(files), size, [_problem_of(files[problem.number], problem) for problem in problems])
 
     def _check_large(self, file: StoredFile, problems: list[ContentProblem], tell: Tell) -> int:
-        """Checks one file; the bytes that were read."""
+        """Checks one file; returns the number of bytes that were read."""
         try:
             fd, found = self._reader.open_file(file.path)
         except MissingOrExtraError as error:

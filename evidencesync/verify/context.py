@@ -1,4 +1,4 @@
-"""What all checks of one run share, and how far they are."""
+"""Defines the data that all checks of one run share, and its progress."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class VerifyProgress:
-    """Files and bytes that were read, of those that the receipts name (a hint for a display, nothing more)."""
+    """Files and bytes that were read, and the totals that the receipts state (for a display only)."""
 
     files: int = 0
     bytes: int = 0
     total_files: int = 0
     total_bytes: int = 0
     place: str = ""
-    """The item and acquisition that is being checked; safe to show."""
+    """The item and acquisition that is being checked; safe to display."""
 
 
 @dataclass(frozen=True, slots=True)
 class VaultIdentity:
-    """Which vault this is: its id, and the fingerprint of the key that signs receipts and records."""
+    """The vault's id, and the fingerprint of the key that signs receipts and records."""
 
     vault_id: str
     key: str
@@ -35,7 +35,7 @@ class VaultIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """That a record of an item's chain was its last: its digest, when the vault said so (ns), and in which record of its own."""
+    """A statement of the vault about an item's head: the record's digest, the time (ns), and the number of the stating record."""
 
     sha256: str
     at_ns: int
@@ -44,7 +44,7 @@ class Statement:
 
 @dataclass(slots=True)
 class Context:
-    """One run: who the vault is, who is trusted, what was counted. `report` is about the vault's root."""
+    """The shared data of one run: identity, trust, counts. `report` is about the vault's root."""
 
     identity: VaultIdentity
     judge: SignatureJudge
@@ -53,20 +53,20 @@ class Context:
     progress: VerifyProgress
     counts: Counts = field(default_factory=Counts)
     since_begun: Stopwatch = field(default_factory=Stopwatch)
-    """What has passed since the judge's `now_ns`: a run can take days, and records that come meanwhile are not of the future."""
+    """The time since the judge's `now_ns`: a run can take days, and records that are added meanwhile are not of the future."""
     heads: list[Head] = field(default_factory=list)
     digests: dict[tuple[str | None, str | None], dict[int, str]] = field(default_factory=dict)
     """All records of each chain, by exact case and item number (the vault's own: by none): number and digest."""
     stated_heads: dict[tuple[str, str], dict[int, str]] = field(default_factory=dict)
-    """All that the vault's own chain ever said of items' chains, by case and item folder: number and digest of a record."""
+    """All heads of items' chains that the vault's own chain states, by case and item folder: number and digest."""
     stated_times: dict[tuple[str, str], dict[int, Statement]] = field(default_factory=dict)
-    """For each number of a record that the vault ever signed for as the last: where it first did."""
+    """The first statement of each head, by the record's number."""
     times_known: bool = True
-    """Whether all of the vault's own chain could be read, which says when others' records were there."""
+    """Whether all of the vault's own chain could be read, which dates the records of items."""
     unread: dict[tuple[str | None, str | None], frozenset[int]] = field(default_factory=dict)
     """The numbers of records that are there and could not be read, by chain as in `digests`; only where there are any."""
     roots: Roots | None = None
-    """The authorities whose timestamps are believed; None where nobody gave any."""
+    """The trusted authorities; None where none were given."""
     require_timestamp: bool = False
     """Whether every manifest must have a timestamp by one of them."""
     contents: bool = True
@@ -74,10 +74,10 @@ class Context:
     manifests: dict[int, str] = field(default_factory=dict)
     """SHA-256 of the manifests that were read, by acquisition."""
     wanted_head: str | None = None
-    """A record that must be in one of the chains, by its digest; `head_found` once it was found."""
+    """The digest of a record that must be in one of the chains; `head_found` is set when it was found."""
     head_found: bool = False
 
     def record_unread(self, subject: tuple[str | None, str | None], numbers: set[int]) -> None:
-        """Keeps what could not be read of a chain, so that nobody calls it gone."""
+        """Records which of a chain's records could not be read, so that they are not reported as missing."""
         if numbers:
             self.unread[subject] = frozenset(numbers)

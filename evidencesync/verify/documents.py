@@ -1,4 +1,4 @@
-"""CheckedFolder: a folder of a vault and what lies in it, read without ever opening what is no regular file."""
+"""Reads the documents in a folder of a vault; never opens what is not a regular file, and reports every problem."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from evidencesync.verify.findings import Findings, Reporter
 
 Kind = Literal["file", "folder", "symbolic link", "FIFO", "socket", "device"]
 
-UNSAFE_FILE: Final = 0o7333  # set-id and sticky, write and execute for anyone
+UNSAFE_FILE: Final = 0o7333  # set-id and sticky bits, write and execute for anybody
 UNSAFE_SETTINGS: Final = 0o7133  # the vault's own files may be its owner's to write
 _UNSAFE_FOLDER: Final = 0o022  # a folder may be its owner's to write; set-group-id is inherited from the folder above
 _KINDS: Final[dict[int, Kind]] = {
@@ -31,13 +31,13 @@ _KINDS: Final[dict[int, Kind]] = {
 
 
 def list_kinds(folder_fd: int) -> dict[bytes, Kind]:
-    """Every name in a folder and what it is, looked at and not opened. Raises OSError."""
+    """Lists every name in a folder with its kind, without opening it. Raises OSError."""
     with os.scandir(folder_fd) as entries:
         return {os.fsencode(entry.name): kind_of(entry) for entry in entries}
 
 
 def kind_of(entry: os.DirEntry[str]) -> Kind:
-    """What an entry is. Raises OSError."""
+    """Returns the kind of an entry. Raises OSError."""
     if entry.is_file(follow_symlinks=False):
         return "file"
     if entry.is_dir(follow_symlinks=False):
@@ -46,17 +46,17 @@ def kind_of(entry: os.DirEntry[str]) -> Kind:
 
 
 def reason(error: OSError) -> str:
-    """Why the system refused, for people."""
+    """Returns the system's reason for a refusal, for people."""
     return os.strerror(error.errno) if error.errno is not None else safe_text(str(error), 100)
 
 
 def unsafe_folder_bits(mode: int) -> int:
-    """Those bits of a folder's mode that let others than its owner change what is in it."""
+    """Returns the mode bits that let others than the owner change a folder's contents."""
     return mode & _UNSAFE_FOLDER
 
 
 class CheckedFolder:
-    """One open folder. Whatever is wrong with what is in it is reported as a finding, never raised.
+    """One open folder. Every problem with its contents is reported as a finding, never raised.
 
     `names` is what was there when it was opened; empty, with `listed` False, where it could not be listed. Files in it may
     have none of the mode bits `unsafe`.
@@ -90,7 +90,7 @@ class CheckedFolder:
         self.close()
 
     def enter(self, name: str, report: Reporter) -> CheckedFolder | None:
-        """A folder in this one; None when it is not there (`missing-document`), is none, or cannot be opened."""
+        """Opens a folder in this one; None when it is missing (`missing-document`), is no folder, or cannot be opened."""
         if not self.holds(name, "folder"):
             return None
         try:
@@ -100,17 +100,17 @@ class CheckedFolder:
             return None
 
     def peek(self, name: str) -> CheckedFolder | None:
-        """A folder in this one, to be looked into before it is checked: its findings are forgotten."""
+        """Opens a folder in this one to read it before its check: findings about it are discarded."""
         if self.names.get(name.encode()) != "folder":
             return None
         try:
             return CheckedFolder(os.open(name, FOLDER_FLAGS, dir_fd=self.fd), Reporter(Findings()))
         except OSError:
-            return None  # said when it is checked
+            return None  # reported when it is checked
 
     @contextlib.contextmanager
     def peeked(self, name: str) -> Iterator[CheckedFolder | None]:
-        """The same for the length of a `with`."""
+        """Does the same for the length of a `with`."""
         folder = self.peek(name)
         try:
             yield folder
@@ -119,7 +119,7 @@ class CheckedFolder:
                 folder.close()
 
     def open(self, name: str, *, buffered: bool = False) -> BinaryIO | None:
-        """A file in this folder, for reading (unbuffered: in large blocks); the caller closes it. None after a finding."""
+        """Opens a file in this folder for reading (unbuffered: in large blocks); the caller closes it. None after a finding."""
         if not self.holds(name, "file"):
             return None
         try:
@@ -128,7 +128,7 @@ class CheckedFolder:
         except OSError as error:
             self.report.report(Check.STRUCTURE, "unreadable", f"{safe_text(name)}: {reason(error)}", name)
             return None
-        if not stat.S_ISREG(mode):  # it was exchanged since the folder was listed
+        if not stat.S_ISREG(mode):  # it was replaced since the folder was listed
             os.close(fd)
             self.report.report(Check.STRUCTURE, "wrong-type", f"{safe_text(name)} is not a regular file", name)
             return None
@@ -137,10 +137,10 @@ class CheckedFolder:
         return reading(fd) if buffered else reading_blocks(fd)
 
     def open_written(self, name: str, check: Check, slug: str, most: int | None = None) -> BinaryIO | None:
-        """A document that may be long, as `open` does. None as well, after a finding, for what cannot be ours by its size.
+        """Opens a document that may be long, as `open` does. None, after a finding, also for one that is sparse or too large.
 
-        It costs nothing to make a file of many TiB that takes no room, and to read it takes for ever. But nobody writes a
-        document with holes in it; and `most` bytes are what it can have at the most, where something signed tells.
+        A sparse file of many TiB costs nothing to make, and takes for ever to read. No writer makes documents with holes; and
+        `most` is the largest possible size, where a signed document tells it.
         """
         file = self.open(name)
         if file is None:
@@ -157,7 +157,7 @@ class CheckedFolder:
         return None
 
     def load(self, name: str, limit: int) -> bytes | None:
-        """A small file whole. None after a finding."""
+        """Reads a small file whole. None after a finding."""
         file = self.open(name)
         if file is None:
             return None
@@ -171,7 +171,7 @@ class CheckedFolder:
         return None
 
     def load_quietly(self, name: str, limit: int) -> tuple[bytes | None, bool]:
-        """A small file whole, without a finding; and whether it is there, and the disk does not give it."""
+        """Reads a small file whole, without a finding; also returns whether it is there and could not be read."""
         before, self.report = self.report, Reporter(Findings())
         try:
             data = self.load(name, limit)
@@ -180,7 +180,7 @@ class CheckedFolder:
             self.report = before
 
     def has_file(self, path: str) -> bool:
-        """Whether there is a regular file now, as far as can be told. Nothing is said of it."""
+        """Whether there is a regular file now, as far as is known. Reports nothing."""
         try:
             return stat.S_ISREG(os.stat(path, dir_fd=self.fd, follow_symlinks=False).st_mode)
         except OSError:
@@ -192,7 +192,7 @@ class CheckedFolder:
             self.report.report(Check.STRUCTURE, slug, f"a {self.names[name]} that does not belong here", name)
 
     def has_now(self, name: str) -> bool:
-        """Whether a name is there at this moment, and not only when the folder was listed. True where it cannot be told."""
+        """Whether a name is there now, not only when the folder was listed. True where that is unknown."""
         try:
             os.stat(name, dir_fd=self.fd, follow_symlinks=False)
         except FileNotFoundError:
@@ -202,7 +202,7 @@ class CheckedFolder:
         return True
 
     def names_now(self) -> list[str]:
-        """The names that are there at this moment; those that were listed where it cannot be told."""
+        """Returns the names that are there now; the listed ones where that is unknown."""
         try:
             found = list_kinds(self.fd)
         except OSError:
@@ -210,7 +210,7 @@ class CheckedFolder:
         return sorted(raw.decode("utf-8", "replace") for raw in found)
 
     def holds(self, name: str, wanted: Kind) -> bool:
-        """Whether something is there and is what it must be; else there is a finding."""
+        """Whether a name is there and has the right kind; else there is a finding."""
         found = self.names.get(name.encode())
         if found is None and self.listed:
             found = self.look_for(name)
@@ -224,10 +224,10 @@ class CheckedFolder:
         return True
 
     def look_again(self) -> bool:
-        """Lists the folder once more, and adds what has come since; whether there was any.
+        """Lists the folder again, and adds new names; returns whether there were any.
 
-        While others add to a large folder, a list can have what came last and lack what came just before it. Where it cannot be
-        listed again, nobody knows what is there: then it counts as not listed.
+        While others add to a large folder, a listing can have the newest name and miss one from just before. Where the folder
+        cannot be listed again, its contents are unknown: then it counts as not listed.
         """
         try:
             now = list_kinds(self.fd)
@@ -240,9 +240,9 @@ class CheckedFolder:
         return bool(new)
 
     def is_locked(self) -> bool:
-        """Whether somebody holds the lock of this folder, and so writes in it.
+        """Whether a process holds the lock of this folder, and so writes in it.
 
-        It is tried for an instant, by a descriptor of its own: ask only where something lies there that a writer may be making.
+        It takes the lock for an instant, by a descriptor of its own: call it only where a name may be a writer's.
         """
         try:
             fd = os.open(".", FOLDER_FLAGS, dir_fd=self.fd)
@@ -253,11 +253,11 @@ class CheckedFolder:
         except BlockingIOError:
             return True
         except OSError:
-            return False  # a file system without locks: whoever writes there cannot be told
+            return False  # a file system without locks: a writer cannot be detected
         return False
 
     def look_for(self, name: str) -> Kind | None:
-        """What is there under a name that was not listed: it may have come since. Nothing is called missing without that."""
+        """Returns the kind of a name that was not listed: it may be new. Call this before anything is reported as missing."""
         try:
             mode = os.stat(name, dir_fd=self.fd, follow_symlinks=False).st_mode
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Findings, how they are collected, and the verdict that they add up to."""
+"""Defines findings, collects them, and computes the verdict."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """How much was looked at: files are those under `data/`, bytes those of them that were read."""
+    """How much was checked: the files under `data/`, and the bytes of them that were read."""
 
     vaults: int
     cases: int
@@ -57,7 +57,7 @@ class Checked(msgspec.Struct, frozen=True):
 
 
 class Head(msgspec.Struct, frozen=True):
-    """Where a chain ends. Without case and item it is the vault's own."""
+    """The head of a chain. Without case and item it is the vault's own."""
 
     case: str | None
     item: str | None
@@ -66,7 +66,7 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """What was to be checked, by exact numbers: all that is None."""
+    """The scope of the check, by exact numbers: None means all."""
 
     case: str | None
     item: str | None
@@ -90,7 +90,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class Counts:
-    """What was checked so far."""
+    """The counts of what was checked so far."""
 
     vaults: int = 0
     cases: int = 0
@@ -101,13 +101,13 @@ class Counts:
     bytes: int = 0
 
     def fixed(self) -> Checked:
-        """As it stands in a verdict."""
+        """Returns the counts for a verdict."""
         return Checked(self.vaults, self.cases, self.items, self.acquisitions, self.records, self.files, self.bytes)
 
 
 @dataclass(slots=True)
 class Findings:
-    """Collects findings: of each kind no more than a bounded number, but none is lost for the verdict."""
+    """Collects findings: of each kind a bounded number, but all count for the verdict."""
 
     found: list[Finding] = field(default_factory=list)
     _codes: set[ExitCode] = field(default_factory=set)
@@ -122,16 +122,16 @@ class Findings:
             self.found.append(finding)
 
     def record_unread(self, path: bytes) -> None:
-        """Remembers that something could not be read, by its path from the vault's root: see `is_unread`."""
+        """Records that something could not be read, by its path from the vault's root: see `is_unread`."""
         if len(self._unread) < MAX_FINDINGS:
             self._unread.add(path)
         else:
-            self._unread.add(b"")  # too many to be told apart: then nothing is judged by its absence
+            self._unread.add(b"")  # too many to keep: then nothing is reported as missing
 
     def is_unread(self, path: bytes) -> bool:
-        """Whether something, or a folder above it, could not be read. Then nobody knows whether it is there.
+        """Whether a path, or a folder above it, could not be read. Then it is unknown whether it is there.
 
-        What is not known is never called gone, nor is what depends on it judged: the verdict is incomplete already.
+        What is unknown is never reported as missing, and nothing is judged by it: the verdict is incomplete already.
         """
         parts = path.split(b"/")
         return any(b"/".join(parts[:length]) in self._unread for length in range(len(parts) + 1))
@@ -141,23 +141,23 @@ class Findings:
         return any(_may_hold_records(path.split(b"/")) for path in self._unread)
 
     def count(self, slug: str) -> int:
-        """How many of a kind there are."""
+        """Returns the number of findings of a kind."""
         return self._kinds[slug]
 
     @property
     def outcome(self) -> Outcome:
-        """Fail when anything is wrong; incomplete when anything could not be checked."""
+        """Returns fail when anything is wrong; incomplete when anything could not be checked."""
         if self._codes - _INCOMPLETE - {ExitCode.COMPLETE}:
             return "fail"
         return "incomplete" if self._codes & _INCOMPLETE else "pass"
 
     @property
     def exit_code(self) -> ExitCode:
-        """The most severe code of all findings."""
+        """Returns the most severe code of all findings."""
         return most_severe(self._codes)
 
     def listed(self) -> list[Finding]:
-        """All that were kept, and a line for each kind of which some were not."""
+        """Returns all kept findings, and a line for each kind of which some were not kept."""
         more = [
             Finding(
                 check=Check.STRUCTURE,
@@ -180,7 +180,7 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Reporter:
-    """Adds findings about one folder of a vault and what is in it. `folder` is its path from the vault's root."""
+    """Adds findings about one folder of a vault and its contents. `folder` is its path from the vault's root."""
 
     findings: Findings
     folder: bytes = b""
@@ -189,7 +189,7 @@ class Reporter:
     acquisition: int | None = None
 
     def inside(self, name: str, *, case: str | None = None, item: str | None = None, acquisition: int | None = None) -> Reporter:
-        """The same for a folder in this one."""
+        """Returns a reporter for a folder in this one."""
         return replace(
             self,
             folder=self.path_of(name.encode()),
@@ -199,7 +199,7 @@ class Reporter:
         )
 
     def about(self, case: str, item: str) -> Reporter:
-        """The same folder, now that the exact numbers are known."""
+        """Returns a reporter for the same folder, with the exact numbers."""
         return replace(self, case=case, item=item)
 
     def is_unread(self, name: str = "") -> bool:
@@ -207,7 +207,7 @@ class Reporter:
         return self.findings.is_unread(self.path_of(name.encode()))
 
     def path_of(self, name: bytes) -> bytes:
-        """The path from the vault's root of something in this folder."""
+        """Returns the path from the vault's root of a name in this folder."""
         return self.folder + b"/" + name if self.folder and name else self.folder or name
 
     def report(
@@ -220,7 +220,7 @@ class Reporter:
         offset: int | None = None,
         length: int | None = None,
     ) -> None:
-        """Adds a finding; about `name` in this folder, else about the folder itself. Messages hold no raw names."""
+        """Adds a finding about `name` in this folder, else about the folder itself. Messages contain no raw names."""
         raw = self.path_of(b"" if name is None else name.encode() if isinstance(name, str) else name)
         if slug == "unreadable":
             self.findings.record_unread(raw)
@@ -243,14 +243,14 @@ class Reporter:
 
 
 def _may_hold_records(path: list[bytes]) -> bool:
-    """Whether something with this path, in its parts, is a record, or a folder above one."""
+    """Whether a path, in its parts, is a record's, or that of a folder above records."""
     if path[0] == CASES.encode():
         return len(path) <= _ITEM_DEPTH or path[_ITEM_DEPTH] == CUSTODY.encode()
     return path[0] in (b"", CUSTODY.encode())
 
 
 def shown_place(finding: Finding) -> str:
-    """Where a finding is, for a person's eyes: safe on a terminal and in a report. Empty for the vault as a whole."""
+    """Returns the place of a finding, for people: safe on a terminal and in a report. Empty for the whole vault."""
     named = finding.path is not None or finding.path_b64 is not None
     path = safe_text(from_json_fields(finding.path, finding.path_b64)) if named else ""
     if finding.offset is None or finding.length is None:

@@ -1,4 +1,4 @@
-"""One item: its folders, its chain, and every acquisition of it that is asked for."""
+"""Checks one item: its folders, its chain, and every selected acquisition."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from evidencesync.verify.findings import Findings, Head, Reporter
 from evidencesync.verify.timestamps import Later
 
 _NO_TITLES: Final = ("", "")
-_MAX_RECIPE_FILES: Final = 500  # descriptors that are open at the same time; the usual limit for a process is 1024
+_MAX_RECIPE_FILES: Final = 500  # open descriptors; the usual limit for a process is 1024
 
 
 @dataclass(frozen=True, slots=True)
 class ItemFolder:
-    """The folders' names of a case and an item, and which acquisition is asked for (None: all).
+    """The names of a case's and an item's folder, and the selected acquisition (None: all).
 
-    `asked` are the exact case and item that are asked for (None: any): two numbers can make the same folder's name.
+    `asked` are the exact case and item that were selected (None: any): two numbers can make the same folder name.
     """
 
     case: str
@@ -57,8 +57,8 @@ def check_item(context: Context, folder: CheckedFolder, where: ItemFolder) -> No
     """Checks an item by its open folder.
 
     1. Its folders, and nothing else (check 1).  2. Its chain (3), read before the acquisitions are listed, and read on after
-    that: what is published meanwhile is neither missing nor unknown to the chain.  3. What is published is what the chain
-    records (1, 3, 10), and the chain is no older than the vault's own says (3).  4. Each acquisition (4 to 9).
+    that: so what is published meanwhile is neither missing nor unknown to the chain.  3. What is published is what the chain
+    records (1, 3, 10), and the chain is no older than the vault's own states (3).  4. Each acquisition (4 to 9).
     """
     context.counts.items += 1
     if (where.case, where.item) not in context.stated_heads and _is_begun(folder):
@@ -84,7 +84,7 @@ def check_item(context: Context, folder: CheckedFolder, where: ItemFolder) -> No
 
 
 def _is_begun(folder: CheckedFolder) -> bool:
-    """Whether a crash came before all of the item's folders were made."""
+    """Whether a crash interrupted the making of the item's folders."""
     empty: dict[str, bool] = {}
     for raw in folder.names if folder.listed else ():
         inside = folder.peek(name := raw.decode("utf-8", "replace"))
@@ -118,10 +118,10 @@ class _Item:
         self._chain = self._new_chain()
         self._is_asked_for = True
         self._unfinished: int | None = None
-        self._linked = 0  # the last record that lies in the chain's own folder
+        self._linked = 0  # the last record in the chain's own folder
 
     def check(self) -> None:
-        """Steps 2 to 4."""
+        """Does steps 2 to 4."""
         if self._titles != _NO_TITLES:
             self._use_titles()
             self._chain.read_folder(self._custody)  # 2.
@@ -144,9 +144,9 @@ class _Item:
             self._check_each(acquisitions, numbers)  # 4.
 
     def _read_on(self, numbers: list[int]) -> None:
-        """Reads what the chain has got since, up to the last acquisition that was listed after it.
+        """Reads the records that were added to the chain, up to the last acquisition that was listed after it.
 
-        Whatever was published before that one is in the chain by now, for the next publish waits for it.
+        All acquisitions before that one are in the chain by now, because the next publish waits for that.
         """
         last = max(numbers, default=0)
         if last > self._chain.facts.acquisitions or self._chain.facts.unfinished is not None:
@@ -156,14 +156,14 @@ class _Item:
     def _finish_chain(self) -> None:
         self._chain.finish(self._context.stated_times.get((self._where.case, self._where.item), {}))
 
-    # Whose chain it is.
+    # The owner of the chain.
 
     def _new_chain(self) -> ChainReader:
         subject = ChainSubject(self._context.identity.vault_id, *self._titles)
         return ChainReader(self._context, subject, Check.CUSTODY, times_known=self._context.times_known)
 
     def _use_titles(self) -> None:
-        """The exact numbers are known now: they must be those that the folders are named after."""
+        """Checks that the folders are named after the exact numbers, which are known now."""
         self._report = self._report.about(*self._titles)
         self._custody.report = self._custody.report.about(*self._titles)
         self._folder.report = self._report
@@ -172,13 +172,13 @@ class _Item:
                 text = f"the records are about the {what} {safe_text(title)}, whose folder has another name"
                 self._report.report(Check.CUSTODY, "wrong-place", text)
         for what, title, asked in zip(("case", "item"), self._titles, self._where.asked, strict=True):
-            if asked not in (None, title):  # the folder is checked all the same: somebody may have changed what its records say
+            if asked not in (None, title):  # the folder is checked all the same: its records may have been changed
                 text = f"the vault has no {what} {safe_text(asked)}: the folder is that of the {what} {safe_text(title)}"
                 self._report.report(Check.STRUCTURE, "not-there", text)
                 self._is_asked_for = False
 
     def _begin_without_chain(self, acquisitions: CheckedFolder, numbers: list[int]) -> bool:
-        """No record of the chain tells the numbers: it is empty, or all of it is damaged. False: nothing more to check."""
+        """Finds the numbers where the chain is empty or all of it is damaged. False: nothing more to check."""
         for number in numbers:
             folder = acquisitions.peek(acquisition_folder(number))
             if folder is not None:
@@ -204,15 +204,15 @@ class _Item:
         return True
 
     def _read_nameless_chain(self) -> None:
-        """Nobody knows whose chain it is. Where not all of it could be read, it may be one that was seen before: none is gone."""
+        """Reads a chain without a known owner. If not all could be read, it may be one that was seen before: none is missing."""
         self._chain.read_folder(self._custody)
         if not self._chain.is_whole:
             self._report.findings.record_unread(self._custody.report.folder)
 
-    # What is published, and what the chain says.
+    # What is published, compared with the chain.
 
     def _check_unfinished(self, acquisitions: CheckedFolder, numbers: list[int]) -> None:
-        """An acquisition whose records are not all in the chain yet: they must follow it, then it is called unfinished."""
+        """Checks an acquisition whose records are not all in the chain: they must follow it; then it is an unfinished publish."""
         chain = self._chain
         self._linked = chain.head[0] if chain.head is not None else 0
         if chain.broken or self._report.is_unread(CUSTODY):
@@ -224,7 +224,7 @@ class _Item:
                 continue
             follows = number in (half_linked, last + 1) and self._follow(acquisitions, number, half=number == half_linked)
             if follows is None:
-                continue  # it could not be read, which is said when it is checked
+                continue  # it could not be read: reported when it is checked
             if follows:
                 self._unfinished = number
                 if self._was_linked():
@@ -236,10 +236,10 @@ class _Item:
                 acquisitions.report.report(Check.CUSTODY, "not-in-chain", text, acquisition_folder(number))
 
     def _was_linked(self) -> bool:
-        """Whether records that lie in an acquisition alone were in the chain once: then they were removed from it.
+        """Whether records that are only in an acquisition were in the chain before: then they were removed from it.
 
-        The vault states in its own chain where an item's chain ends, and never before its records are linked into it. What it has
-        stated is no publish that was interrupted.
+        The vault states the head of an item's chain only after its records are linked. So what it has stated is no interrupted
+        publish.
         """
         removed = [number for number in self._stated if number > self._linked and number in self._chain.digests]
         for number in sorted(removed):
@@ -249,11 +249,11 @@ class _Item:
 
     @property
     def _stated(self) -> dict[int, str]:
-        """What the vault's own chain ever said of this one."""
+        """Returns all heads of this chain that the vault's own chain states."""
         return self._context.stated_heads.get((self._where.case, self._where.item), {})
 
     def _follow(self, acquisitions: CheckedFolder, number: int, *, half: bool) -> bool | None:
-        """Whether the records that lie in an acquisition go on where the chain ends; None where they could not be read."""
+        """Whether the records in an acquisition follow the chain's head; None where they could not be read."""
         chain = self._chain
         name = acquisition_folder(number)
         folder = acquisitions.peek(name)
@@ -274,7 +274,7 @@ class _Item:
         return not chain.broken
 
     def _check_published(self, numbers: list[int]) -> None:
-        """What the chain records is there, and the chain goes as far as was stated elsewhere."""
+        """Checks that what the chain records is there, and that the chain reaches the stated heads."""
         gone = [] if self._report.is_unread(ACQUISITIONS) else sorted(self._chain.acquisitions.keys() - set(numbers))
         for number in gone:
             text = f"the custody chain records acquisition {number}, which is not there"
@@ -282,7 +282,7 @@ class _Item:
             where.report(Check.STRUCTURE, "missing-acquisition", text, acquisition_folder(number))
         self._check_stated_head()
         digests = {number: digest for number, digest in self._chain.digests.items() if number <= self._linked}
-        self._context.digests[self._titles] = digests  # what lies in an acquisition alone is not in the chain yet
+        self._context.digests[self._titles] = digests  # records that are only in an acquisition are not in the chain yet
         self._context.record_unread(self._titles, self._chain.unread)
         if digests and self._is_asked_for:
             self._context.heads.append(Head(self._titles[0], self._titles[1], self._linked, digests[self._linked]))
@@ -291,7 +291,7 @@ class _Item:
         self._check_named(numbers)
 
     def _check_stated_head(self) -> None:
-        """Every head that the vault's own chain ever stated must be in the chain; the last that is not is said."""
+        """Checks that every head that the vault's own chain states is in the chain; reports the last that is not."""
         lost = [number for number, sha256 in self._stated.items() if number and self._is_lost(number, sha256)]
         if not lost:
             return
@@ -302,7 +302,7 @@ class _Item:
         self._report.report(Check.CUSTODY, slug, text, CUSTODY)
 
     def _is_lost(self, number: int, sha256: str) -> bool:
-        """Whether a record is another one, or is gone. What the disk does not give may be it."""
+        """Whether a record is missing or another one. A record that cannot be read may be the right one."""
         found = self._chain.digests.get(number)
         if found is None:
             return self._chain.listed and number not in self._chain.unread
@@ -341,7 +341,7 @@ class _Item:
                 check_acquisition(self._context, folder, expected, partial(self._open_recipes, acquisitions, number))
 
     def _read_later(self, number: int) -> Later:
-        """What the chain says by now of an acquisition's timestamps. Who writes to the item has its lock."""
+        """Returns the current records of an acquisition's timestamps. A writer to the item holds its lock."""
         is_written = self._folder.is_locked()
         if self._custody.look_again():
             self._chain.read_on(self._custody)
@@ -349,7 +349,7 @@ class _Item:
         return Later(tuple(self._chain.timestamped.get(number, ())), is_written)
 
     def _expect_work(self, acquisitions: CheckedFolder, numbers: list[int]) -> None:
-        """Tells the display how much is to come, as far as the receipts say so."""
+        """Sets the totals of the progress display, as far as the receipts state them."""
         progress = self._context.progress
         for number in numbers:
             folder = acquisitions.peek(acquisition_folder(number))
@@ -362,9 +362,9 @@ class _Item:
                 progress.total_bytes += receipt.points.arrival.bytes
 
     def _open_recipes(self, acquisitions: CheckedFolder, last: int) -> dict[int, BinaryIO]:
-        """The chunks.bin files of the acquisitions up to one, the latest first, that a signed receipt vouches for.
+        """Opens the chunks.bin files of the acquisitions up to one, the latest first, whose digest a signed receipt names.
 
-        A content's recipe lies where the content was first seen.
+        A content's recipe is in the acquisition where the content was first stored.
         """
         opened: dict[int, BinaryIO] = {}
         for number in range(last, max(last - _MAX_RECIPE_FILES, 0), -1):
@@ -381,7 +381,7 @@ class _Item:
 
 
 def _published(acquisitions: CheckedFolder) -> list[int]:
-    """The numbers of what is published, ascending. They are given without a gap: where one seems to lack, it is looked for."""
+    """Lists the numbers of published acquisitions. They have no gaps: where one seems to be missing, it is looked up."""
     there = [number for raw in acquisitions.names if (number := acquisition_number(raw.decode("utf-8", "replace"))) is not None]
     for number in range(1, max(there, default=0)):
         if number not in there:
@@ -398,8 +398,8 @@ def _published(acquisitions: CheckedFolder) -> list[int]:
 
 
 def _titles_of_chain(custody: CheckedFolder) -> tuple[str, str]:
-    """The exact case and item number, from the first record that can be read."""
-    before, custody.report = custody.report, Reporter(Findings())  # what is wrong with it is said when it is checked
+    """Returns the exact case and item number, from the first record that can be read."""
+    before, custody.report = custody.report, Reporter(Findings())  # problems are reported when it is checked
     try:
         for name in sorted(raw.decode("utf-8", "replace") for raw in custody.names):
             if parse_record_file(name) is not None and (titles := _titles_in(custody, name)) is not None:
@@ -416,5 +416,5 @@ def _titles_in(folder: CheckedFolder, name: str) -> tuple[str, str] | None:
     try:
         record = decode_record(data)
     except MalformedDocumentError:
-        return None  # the next one may tell; that this one does not is said when it is checked
+        return None  # the next record may have them; this one is reported when it is checked
     return (record.case, record.item) if record.case is not None and record.item is not None else None

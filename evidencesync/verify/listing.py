@@ -35,7 +35,7 @@ from evidencesync.verify.tree import TreeComparison
 
 
 def check_hard_links(folder: CheckedFolder, links: HardLinkCheck) -> None:
-    """Checks the hard links of an acquisition's manifest, which was well-formed when they were noted."""
+    """Checks the hard links of an acquisition's manifest, which was well-formed when they were added."""
     try:
         for false in links.false_links(lambda: _linked_entries(folder)):
             folder.report.report(Check.MANIFEST, "malformed-document", false.text, MANIFEST)
@@ -76,7 +76,7 @@ class ManifestResult:
 
 
 class _Hashes:
-    """All digests of the manifest's own bytes that some document names."""
+    """All digests of the manifest's own bytes that other documents name."""
 
     def __init__(self) -> None:
         self.sha256 = hashlib.sha256()
@@ -90,7 +90,7 @@ class _Hashes:
 
 
 class _DataFindings:
-    """Turns what is found under `data/` into findings; a TreeSink."""
+    """Turns the differences under `data/` into findings; a TreeSink."""
 
     def __init__(self, context: Context, report: Reporter, listed: ManifestResult) -> None:
         self.contents: ContentChecker | None = None
@@ -123,7 +123,7 @@ class _DataFindings:
         )
 
     def take_done(self, files: int, size: int, problems: list[ContentProblem]) -> None:
-        """What the threads have read."""
+        """Adds what the threads have read."""
         counts, progress = self._context.counts, self._context.progress
         counts.files += files
         counts.bytes += size

@@ -1,7 +1,7 @@
-"""Names the byte ranges of damaged files, by the recipes of this acquisition and those before it.
+"""Finds the byte ranges of damaged files, by the recipes of this acquisition and those before it.
 
-A recipe is only believed out of a `chunks.bin` whose digest the signed receipt of its acquisition names. It says where to
-look, never whether a file is good: that was decided by the file's whole digests.
+A recipe is only used from a `chunks.bin` whose digest the signed receipt of its acquisition names. It shows where to
+look, never whether a file is right: the file's whole digests have decided that.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A receipt that is kept elsewhere against a vault at hand: whether the vault still has what it signed for."""
+"""Compares a kept receipt with a vault: whether the vault still has what it signed for."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from evidencesync.vault.vault import Vault
 
 
 def chain_order(vault: Vault) -> ChainOrder:
-    """What a vault's own chain says of the order of things. A record whose signature is not the vault's says nothing.
+    """Collects the order of events from a vault's own chain. A record without a valid signature by the vault is ignored.
 
     Raises ChainError, MalformedDocumentError or StorageError where the chain cannot be read.
     """
@@ -53,15 +53,15 @@ def _is_signed(stored: StoredRecord, vault_key: str) -> bool:
 
 
 def check_against_vault(kept: CheckedReceipt, vault: Vault) -> list[EvidenceSyncError]:
-    """Everything in which the vault is not what the receipt says. The vault's evidence is not read: that is what `verify` does.
+    """Returns every difference between the vault and the receipt. Evidence is not read: `verify` does that.
 
     1. It is the same vault, with the same key.  2. The item's chain has the `received` record, under its number; else it was
-    rolled back, or forked: both heads are told.  3. The acquisition has these very documents.
+    rolled back, or forked: both heads are named.  3. The acquisition has these documents.
     """
     try:
         return list(_check(kept, vault))
     except StorageError as error:
-        return [IncompleteError(error.message)]  # what the disk does not give is not held against the vault
+        return [IncompleteError(error.message)]  # a failed read proves nothing against the vault
     except EvidenceSyncError as error:
         return [error]
 
@@ -69,7 +69,7 @@ def check_against_vault(kept: CheckedReceipt, vault: Vault) -> list[EvidenceSync
 def _check(kept: CheckedReceipt, vault: Vault) -> list[EvidenceSyncError]:
     receipt, name = kept.receipt, kept.name
     if receipt is None or name is None or kept.received is None or kept.acquired is None:
-        return []  # that it cannot be read was said
+        return []  # reported already: it cannot be read
     if receipt.vault_id != vault.settings.id:
         return [NotThereError(f"the receipt is of another vault, {receipt.vault_id}; this is {vault.settings.id}")]
     if receipt.vault_key != vault.settings.key:
@@ -101,6 +101,6 @@ def _check(kept: CheckedReceipt, vault: Vault) -> list[EvidenceSyncError]:
 
 
 def _present(ledger: Ledger, wanted: int) -> KnownChain | None:
-    """The record under a number, or the last where the chain is shorter; None for an empty chain."""
+    """Returns the record with a number, or the last one where the chain is shorter; None for an empty chain."""
     files = ledger.files()
     return KnownChain(min(wanted, len(files)), (ledger.load(files[min(wanted, len(files)) - 1]).sha256,)) if files else None

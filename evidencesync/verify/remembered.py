@@ -1,4 +1,4 @@
-"""A vault's chains against what this machine has seen of them before, and what it remembers after a pass."""
+"""Compares a vault's chains with what this machine has seen of them before, and remembers them after a pass."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _SLUGS: Final = {
 }
 
 Selected = Callable[[str | None, str | None], bool]
-"""Whether an item, by its exact case and item number, is one that was asked for. The vault's own chain always is."""
+"""Whether an item is selected, by its exact case and item number. The vault's own chain always is."""
 
 
 def recall_heads(memory: HeadMemory, vault_id: str, report: Reporter) -> list[RememberedHead]:
-    """What was seen of a vault's chains. What is remembered but cannot be read is a finding.
+    """Returns what was seen of a vault's chains. A memory that cannot be read is a finding.
 
-    Call it before any chain is read: a push that ends meanwhile is remembered, too. What was remembered first is in whatever is
-    read later, or it is gone.
+    Call it before any chain is read, because a push that ends meanwhile is remembered, too: what was remembered before must be
+    in whatever is read later.
     """
     try:
         return memory.recall_vault(vault_id)
@@ -40,14 +40,14 @@ def recall_heads(memory: HeadMemory, vault_id: str, report: Reporter) -> list[Re
 
 
 def check_remembered(context: Context, remembered: Iterable[RememberedHead], selected: Selected) -> None:
-    """Compares every chain that was seen before (see `recall_heads`), and was asked for now."""
+    """Compares every selected chain that was seen before (see `recall_heads`)."""
     for one in remembered:
         if selected(one.subject.case, one.subject.item):
             _check_one(context, one)
 
 
 def remember_heads(context: Context, memory: HeadMemory) -> None:
-    """Keeps how far all chains go that were checked. Call after a pass only."""
+    """Remembers the heads of all chains that were checked. Call after a pass only."""
     vault_id, seen = context.identity.vault_id, format_utc_time(context.judge.now_ns)
     heads = [
         RememberedHead(ChainSubject(vault_id, case, item), context.identity.key, chain, seen)
@@ -72,7 +72,7 @@ def _check_one(context: Context, before: RememberedHead) -> None:
     key = subject.case, subject.item
     digests, unread = context.digests.get(key, {}), context.unread.get(key, frozenset())
     if context.report.findings.is_unread(_place_of(subject)):
-        return  # not all of the chain could be looked at, which was said
+        return  # reported already: not all of the chain could be read
     present = _chain_of(digests, unread)
     if present is None:
         report.report(Check.CUSTODY, "rolled-back", f"this machine has seen {whose_chain(subject)} up to {seen}; it is gone")
@@ -85,7 +85,7 @@ def _check_one(context: Context, before: RememberedHead) -> None:
 
 
 def _compare(before: KnownChain, present: KnownChain, digests: Mapping[int, str], unread: Set[int]) -> ChainComparison:
-    """As `KnownChain.compare`; a record that is there and cannot be read may be the one that was seen."""
+    """Compares as `KnownChain.compare`; a record that is there and cannot be read may be the one that was seen."""
     differs = any(before.digest_of(number) not in (digest, None) for number, digest in digests.items())
     if differs and unread:
         return ChainComparison.FORKED
@@ -95,14 +95,14 @@ def _compare(before: KnownChain, present: KnownChain, digests: Mapping[int, str]
 
 
 def _place_of(subject: ChainSubject) -> bytes:
-    """The folder of a chain, from the vault's root."""
+    """Returns the folder of a chain, from the vault's root."""
     if subject.case is None or subject.item is None:
         return CUSTODY.encode()
     return f"{CASES}/{Title(subject.case).folder}/{Title(subject.item).folder}/{CUSTODY}".encode()
 
 
 def _chain_of(digests: Mapping[int, str], unread: Set[int] = frozenset()) -> KnownChain | None:
-    """A chain as it lies there. A record that is missing in it, which is a finding of its own, has no digest."""
+    """Returns a chain as it is now. A missing record, which is a finding of its own, has no digest."""
     last = max(digests.keys() | unread, default=0)
     return KnownChain(last, tuple(digests.get(number, "") for number in range(1, last + 1))) if last else None
 

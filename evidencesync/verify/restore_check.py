@@ -1,4 +1,4 @@
-"""Whether the documents of an acquisition vouch for it: asked before anything is made of what it says."""
+"""Checks all documents of an acquisition before it is restored."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from evidencesync.verify.audit import audit_documents
 from evidencesync.verify.checks import MEANINGS
 from evidencesync.verify.findings import shown_place
 
-_HARMLESS: Final = frozenset({"extra-entry"})  # what lies beside the documents is not looked at any further
+_HARMLESS: Final = frozenset({"extra-entry"})  # extra entries beside the documents do not concern a restore
 _ERRORS: Final[Mapping[ExitCode, type[EvidenceSyncError]]] = MappingProxyType(
     {
         ExitCode.CHAIN: ChainError,
@@ -42,11 +42,11 @@ _ERRORS: Final[Mapping[ExitCode, type[EvidenceSyncError]]] = MappingProxyType(
 def verified_manifest(
     vault: Path, name: ItemName, acquisition: int, trusted: bytes | None, memory: HeadMemory, now_ns: int
 ) -> str:
-    """SHA-256 of an acquisition's manifest, when every document that vouches for it was found good: else raises.
+    """Returns the SHA-256 of an acquisition's manifest after all documents about it were checked; else raises.
 
-    Trust, chain, manifest, receipt and sums are checked as `verify` does, and chains against what `memory` has of them; evidence
-    is not read. `trusted` is an allowed_signers file from outside, in place of all that the vault says about trust. What could
-    not be checked is refused as well, as an IncompleteError: unknown is never good, nor is it called bad.
+    Trust, chain, manifest, receipt and sums are checked as `verify` does, and chains are compared with `memory`; evidence
+    is not read. `trusted` is an allowed_signers file from outside, which replaces the vault's own lists. What could not be
+    checked raises IncompleteError: unknown is never good, nor is it reported as bad.
     """
     verdict, digest = audit_documents(
         vault, case=name.case.text, item=name.item.text, acquisition=acquisition, trusted=trusted, memory=memory, now_ns=now_ns

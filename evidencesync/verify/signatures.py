@@ -1,4 +1,4 @@
-"""SignatureJudge: whether a signature is good, whose it is, and whether that key counted when it was made."""
+"""Judges signatures: whether one is valid, who signed, and whether that key was trusted when it was made."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _RETIREMENT: Final[TimeSource] = "the vault, which had signed for it before, rec
 
 @dataclass(frozen=True, slots=True)
 class SignedAt:
-    """The time by which a signature is judged (nanoseconds since the epoch), and whose clock says so: never the signer's.
+    """The time by which a signature is judged (nanoseconds since the epoch), and its source: never the signer's clock.
 
-    A trusted timestamp's authority comes first, then the vault, then the clock of whoever checks.
+    A trusted timestamp's authority comes first, then the vault, then the clock of the checker.
     """
 
     ns: int
     source: TimeSource
     stated_by: int | None = None
-    """The number of the first record of the vault's own chain that states it, or what follows it in its chain."""
+    """The number of the first record of the vault's own chain that states it, or a later record of its chain."""
 
 
 _OTHER_FORM: Final = (
@@ -48,13 +48,12 @@ _OTHER_FORM: Final = (
 
 @dataclass(slots=True)
 class SignatureJudge:
-    """Judges all signatures of a run by one trust. Without any (its files are damaged) no signer is ever trusted.
+    """Judges all signatures of a run by one set of lists. Without lists (they are damaged) no signer is ever trusted.
 
-    `unread`: it is without any because the files could not be read; then no signer is judged. `renew` reads who is trusted again,
-    where that has changed since it was read (else None): a signer who was trusted a moment ago may have signed already.
-    `vault_revoked` are the vault's own revocations where signers from outside are used in place of the vault's. `low_s`: the
-    vault says that it takes signatures in their one form only, so another form was made by somebody who had no key.
-    `retirements`: by a key's fingerprint, the records of the vault's own chain that retire it: number and time (ns).
+    `unread`: the lists could not be read; then no signer is judged. `renew` reads the lists again, if they have changed since
+    (else None): a signer who was added just now may have signed already. `vault_revoked` are the vault's own revocations where
+    signers from outside replace the vault's. `low_s`: the vault accepts only low-s signatures, so another form was made without
+    the key. `retirements`: by a key's fingerprint, the records of the vault's own chain that retire it: number and time (ns).
     """
 
     trust: TrustLists | None
@@ -67,16 +66,16 @@ class SignatureJudge:
     _reported: set[tuple[str, str, str | None, str | None, int | None]] = field(default_factory=set)
 
     def at_checking(self) -> SignedAt:
-        """The time of last resort."""
+        """Returns the time of the check, the last resort."""
         return SignedAt(self.now_ns, "it is checked")
 
     def check_signature(
         self, report: Reporter, check: Check, name: str, armored: bytes, namespace: str, sha512: bytes
     ) -> PublicKey | None:
-        """The key that signed the document `name`, trusted or not; None after findings.
+        """Returns the key that signed the document `name`, trusted or not; None after findings.
 
-        1. The signature is in its one form, in this very namespace, and fits the document. Where it does not fit, nobody
-        can tell by it which of the two was changed: both are named.
+        1. The signature is in its strict form, in this namespace, and verifies. Where it does not verify, it is unknown whether
+        the document or the signature was changed: both are named.
         """
         signature_name = name + SIGNATURE_SUFFIX
         try:
@@ -107,14 +106,14 @@ class SignatureJudge:
         *,
         time_known: bool = True,
     ) -> bool:
-        """Whether a signature's key counts; findings when it does not. Without a principal, any trusted name will do.
+        """Whether a signature's key is accepted; findings when it is not. Without a principal, any trusted name is accepted.
 
         2. The key was never revoked (then nothing that it signed counts, whenever that was).  3. It is trusted under
-        this name, in this namespace, at the time of the signature, or the vault had signed for that before it retired the
-        key.  4. Where that has changed since, it is said.
+        this name, in this namespace, at the time of the signature, or the vault had stated that signature before it retired the
+        key.  4. Where the key is not trusted any more, that is reported.
 
-        `time_known`: whether all that tells the time of the signature could be read. If not, it may be older than `at`, and
-        who is not trusted at that time is not judged.
+        `time_known`: whether everything that dates the signature could be read. If not, it may be older than `at`, and
+        a signer who is not trusted at that time is not judged.
         """
         if not self._may_be_judged(report, check, name, key):
             return False
@@ -153,16 +152,17 @@ class SignatureJudge:
         return True
 
     def may_know(self, key: PublicKey, is_listed: Callable[[PublicKey, TrustLists], bool]) -> bool:
-        """Whether a key may be that of somebody whom the vault knows; so also where that cannot be reported_before."""
+        """Whether a key may belong to a signer that the vault knows; also where that is unknown."""
         if self.trust is None or self.vault_revoked is not None or is_listed(key, self.trust):
             return True
         return self._renewed() and is_listed(key, self.trust)
 
     def _before_retirement(self, key: PublicKey, at: SignedAt) -> SignedAt:
-        """The records of one chain are in order, whatever the clocks said that dated them.
+        """Moves the time to before a retirement, where the vault stated the signature before it retired the key.
 
-        So what the vault had stated before it retired a key was signed before that, also where a clock was ahead then. Signers
-        from outside have been retired by somebody else (see `_may_be_older`), and a trusted timestamp needs no such help.
+        The records of one chain are in order, even if the clocks that dated them were wrong. So what the vault had stated
+        before it retired a key was signed before that, also where a clock was ahead. Signers from outside were retired by
+        others (see `_may_be_older`), and a trusted timestamp needs no such correction.
         """
         if self.vault_revoked is not None:
             return at
@@ -170,9 +170,9 @@ class SignatureJudge:
         return replace(at, ns=retired, source=_RETIREMENT) if retired is not None and retired < at.ns else at
 
     def _may_be_older(self, key: PublicKey, namespace: str, principal: str | None, at: SignedAt) -> bool:
-        """Whether the vault's chain says that a signature is older than the vault's date of it, and signers from outside count.
+        """Whether the vault's chain shows that a signature is older than its date, while signers from outside are used.
 
-        One of two dates that the vault has signed is wrong then, and nobody can tell which: the signer is not judged.
+        Then one of two dates that the vault has signed is wrong, and it is unknown which: the signer is not judged.
         """
         retired = self._retired_after(key, at) if self.vault_revoked is not None else None
         return retired is not None and self._reason_untrusted(key, namespace, principal, retired) is None
@@ -183,7 +183,7 @@ class SignatureJudge:
         return retired_after(self.retirements.get(key.fingerprint, ()), at.stated_by)
 
     def _renewed(self) -> bool:
-        """Whether others are trusted now than when that was read."""
+        """Reads the lists again; returns whether they have changed."""
         trust = self.renew() if self.renew is not None else None
         if trust is not None:
             self.trust = trust
@@ -202,7 +202,7 @@ class SignatureJudge:
         return None
 
     def _report_once(self, report: Reporter, check: Check, slug: str, name: str, key: PublicKey, text: str) -> None:
-        """Says once for each key and acquisition what would be true of each of its signatures."""
+        """Reports once for each key and acquisition what would be true of each of its signatures."""
         reported_before = (slug, key.fingerprint, report.case, report.item, report.acquisition)
         if reported_before not in self._reported:
             self._reported.add(reported_before)
@@ -222,7 +222,7 @@ def _untrusted_finding(untrusted: str, at: SignedAt, *, older: bool, time_known:
 
 
 def _fits_in_other_form(armored: bytes, namespace: str, sha512: bytes) -> bool:
-    """Whether a signature is good but for its form: then the document is not in question."""
+    """Whether a signature is valid except for its form: then the document is not in question."""
     try:
         verify_signature(armored, namespace, sha512)
     except SignatureError:

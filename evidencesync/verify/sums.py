@@ -1,4 +1,4 @@
-"""SumsComparison: reads a sums file in step with the manifest, and finds the first place where it lists something else."""
+"""Compares a sums file with the manifest while that is read, and finds the first difference."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from evidencesync.verify.findings import Reporter
 
 _GATHER: Final = 256 * 1024
 _BLOCK: Final = 1 << 20
-_MOST_REST: Final = 1 << 26  # of a file that goes on after its end
+_MOST_REST: Final = 1 << 26  # bytes that are read after the expected end
 
 
 class SumsComparison:
-    """Give it the lines that must be there, in order; then `finish`. Takes over the file (None: it could not be opened).
+    """Takes the lines that the file must have, in order; then call `finish`. Takes over the file (None: it could not be opened).
 
-    A sums file has one right content for each manifest, so the first difference is the place of the damage, and what comes
-    after it is only hashed.
+    A sums file has exactly one right content for each manifest, so the first difference is the place of the damage, and the
+    rest is only hashed.
     """
 
     def __init__(self, file: BinaryIO | None, name: str, report: Reporter) -> None:
@@ -36,7 +36,7 @@ class SumsComparison:
         self._readable = file is not None
 
     def expect(self, line: bytes | None) -> None:
-        """The next line; None for a file that this list cannot carry."""
+        """Compares the next line; None for a file that this list cannot express."""
         if line is None:
             self.left_out += 1
             return
@@ -46,13 +46,13 @@ class SumsComparison:
             self._compare()
 
     def give_up(self) -> None:
-        """What should be listed is not known: nothing more is compared."""
+        """Stops comparing, because the expected lines are unknown."""
         self._comparing = False
 
     def finish(self) -> str | None:
-        """Compares the rest and closes. The file's SHA-256 in hexadecimal; None where it was not read to its end.
+        """Compares the rest and closes. Returns the file's SHA-256 in hexadecimal; None where it was not read to its end.
 
-        A file that goes on for long after what it should list is another one, whatever its digest is.
+        A file that is much longer than its lines is another one, whatever its digest is.
         """
         self._compare()
         left: float = math.inf

@@ -1,8 +1,8 @@
-"""Check 12: timestamps, and what the clocks of all who took part say about each other.
+"""Checks timestamps, and compares the times that all parties state (check 12).
 
-1. What the chain records is there, and what is there is recorded: the very bytes.  2. A token is in its one form, its own
-signature fits, and it is over the manifest's signature.  3. It answers the request that lies beside it.  4. Its authority
-leads to a root that was given, at the token's own time.
+1. What the chain records is there, and what is there is recorded: the same bytes.  2. A token is in its strict form, its own
+signature verifies, and it is over the manifest's signature.  3. It answers the request beside it.  4. A certificate path leads
+from its authority to a given root, at the token's own time.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CheckedToken:
-    """A token with nothing wrong about it. `trusted`: its authority led to a root that was given."""
+    """A token without any problem. `trusted`: a path led from its authority to a given root."""
 
     gen_time_ns: int
     trusted: bool
 
 
 class Later(NamedTuple):
-    """What a chain says of an acquisition's timestamps by now, and whether somebody writes to the item at this moment."""
+    """The chain's current records of an acquisition's timestamps, and whether a writer is adding to the item now."""
 
     records: tuple[CustodyRecord, ...]
     is_written: bool
@@ -45,10 +45,10 @@ class Later(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Stamps:
-    """What the chain said of an acquisition's timestamps when it was read.
+    """The chain's records of an acquisition's timestamps when it was read.
 
-    `known`: whether all records could be read. What could not be read is not judged by its absence. `later`: reads on. Whoever
-    attaches a timestamp puts its files in place, and then its record into the chain.
+    `known`: whether all records could be read; an unread record is not reported as missing. `later` reads the chain on: a
+    writer that attaches a timestamp puts its files in place first, and then its record into the chain.
     """
 
     records: tuple[CustodyRecord, ...]
@@ -59,7 +59,7 @@ class Stamps:
 def check_timestamp(
     context: Context, folder: CheckedFolder, number: int, stamps: Stamps, stamped: bytes | None
 ) -> CheckedToken | None:
-    """Checks the timestamp of an acquisition, if it has one; None where it has none that is good."""
+    """Checks the timestamp of an acquisition, if it has one; returns None where it has no valid one."""
     report = folder.report
     token: CheckedToken | None = None
     there = [name for name in (TIMESTAMP, TIMESTAMP_REQUEST) if name.encode() in folder.names]
@@ -91,9 +91,9 @@ def check_times(
     receipt: Receipt | None,
     token: CheckedToken | None,
 ) -> None:
-    """Warns where a later step is said to be earlier than the one before it, or much later than it can take.
+    """Warns where a later step is dated earlier than the one before it, or implausibly late.
 
-    `before` is the acquisition in front of this one in its chain. The times of signatures are those that the chain states.
+    `before` is the acquisition before this one in its chain. The times of signatures are those that the chain states.
     """
     times = replace(
         AcquisitionTimes.of(listed.header, listed.footer, receipt=receipt),
@@ -124,7 +124,7 @@ def _warn(report: Reporter, text: str | None, more: str = "") -> None:
 def _check_files(
     context: Context, folder: CheckedFolder, records: tuple[CustodyRecord, ...], stamped: bytes | None, *, known: bool
 ) -> CheckedToken | None:
-    from evidencesync.custody.timestamp import Request, Token, timestamp_details  # slow to load, and seldom needed
+    from evidencesync.custody.timestamp import Request, Token, timestamp_details  # slow to import, and seldom needed
 
     report = folder.report
     response, request = (_load(folder, name) for name in (TIMESTAMP, TIMESTAMP_REQUEST))
@@ -147,13 +147,13 @@ def _check_files(
         report.report(Check.TIME, "bad-timestamp", f"{TIMESTAMP_REQUEST}: {error.message}", TIMESTAMP_REQUEST)
         sound = False
     if report.is_unread(TIMESTAMP_REQUEST):
-        return None  # what the records say of it cannot be compared
+        return None  # its content cannot be compared with the records
     sound = _check_records(report, records, timestamp_details(token, response, request)) and sound  # 1
     return _check_authority(context, report, token) if sound else None  # 4
 
 
 def _load(folder: CheckedFolder, name: str) -> bytes | None:
-    """One of the files, if it is there. None after a finding as well."""
+    """Reads one of the files, if it is there. None after a finding as well."""
     file = folder.open(name) if name.encode() in folder.names else None
     if file is None:
         return None
@@ -175,7 +175,7 @@ def _check_there(
     *,
     known: bool,
 ) -> bool:
-    """Whether files and records belong together as far as their being there goes."""
+    """Whether files and records match: each is there if the other is."""
     report = folder.report
     recorded = {TIMESTAMP: bool(records), TIMESTAMP_REQUEST: any("request_sha256" in one.details for one in records)}
     sound = True
@@ -191,7 +191,7 @@ def _check_there(
 
 
 def _check_records(report: Reporter, records: tuple[CustodyRecord, ...], details: dict[str, str]) -> bool:
-    """Every record about it names this very token, and says of it what it says itself."""
+    """Whether every record about the token names it, and states what the token states."""
     differing = [one for one in records if one.details != details]
     for record in differing:
         wrong = ", ".join(sorted(key for key in details.keys() | record.details if details.get(key) != record.details.get(key)))

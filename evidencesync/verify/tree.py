@@ -30,7 +30,7 @@ _KINDS: Final = {letter: kind for kind, letter in _LETTERS.items()}
 
 
 class TreeSink(Protocol):
-    """Takes what the comparison finds. Paths are evidence paths."""
+    """Receives the differences. Paths are evidence paths."""
 
     def take_file(self, path: bytes, entry: Entry) -> None:
         """A regular file is where the manifest lists one."""
@@ -42,10 +42,10 @@ class TreeSink(Protocol):
         """Something else is there than what the manifest lists."""
 
     def take_extra(self, path: bytes, kind: Kind) -> None:
-        """Something is there that no entry wants to be there. What is in an extra folder is not listed one by one."""
+        """A name that no entry has. The contents of an extra folder are not listed."""
 
     def take_unreadable(self, path: bytes, error: OSError) -> None:
-        """A folder cannot be read; what is in it is not known."""
+        """A folder cannot be read; its contents are unknown."""
 
     def take_folder_mode(self, path: bytes, mode: int) -> None:
         """A folder can be changed by others than its owner."""
@@ -79,7 +79,7 @@ class _Level:
 
 @dataclass(slots=True)
 class TreeComparison:
-    """Give it `data/` (the descriptor is taken over), every entry in the manifest's order, and then `finish`."""
+    """Takes `data/` (and its descriptor), every entry in the manifest's order, and then `finish`."""
 
     stack: FolderStack
     sink: TreeSink
@@ -89,7 +89,7 @@ class TreeComparison:
         self._levels.append(self._list(b""))
 
     def admit(self, path: bytes, entry: Entry) -> None:
-        """The next entry of a manifest whose order was checked. Its root folder is `data/` itself."""
+        """Compares the next entry of a manifest whose order was checked. Its root folder is `data/` itself."""
         if not path:
             return
         parent, _, name = path.rpartition(b"/")
@@ -111,7 +111,7 @@ class TreeComparison:
             level.advance()
 
     def finish(self) -> None:
-        """Everything that is left is too much. The stack stays open."""
+        """Reports everything that is left as extra. The stack stays open."""
         while self._levels:
             self._leave()
 

@@ -1,7 +1,8 @@
-"""Who is trusted by the vault's own word: its two lists, which must be those that its last record about them states.
+"""Reads the vault's own lists of trusted signers and revoked keys, which must be those that its last record about them states.
 
-A change is a record first, and then the files take their places. Whoever reads while somebody changes them may meet old files
-beside a new record, or the other way round. So nothing is said of files before the record is found to be still the last one.
+A change is recorded first, and then the files take their places. So a reader may meet old files beside a new record, or the
+other way round, while a change is made. Nothing is reported about the files before the record is confirmed to be still the last
+one.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ _STATED: Final = {TRUSTED_SIGNERS: "trusted_signers_sha256", REVOKED_KEYS: "revo
 _ABOUT_TRUST: Final = ("made", "trust-changed")
 _KEPT_RECORDS: Final = 2  # what is stated now, and what was before the last change
 _MOST_LOOKS: Final = 100
-"""How often both are read anew because a change came in between: more changes than a person can make."""
+"""How often both are read again because of a change in between: more changes than a person can make."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrustBytes:
-    """The vault's two lists, as they are to be read: those in place, or those that an interrupted change left beside.
+    """The vault's two lists, as they are to be used: those in place, or drafts that an interrupted change left beside them.
 
     `record` is the number of the record that states them, `changed_ns` its time; 0 where none was found. `unread`: a list, or
-    the record, could not be read, so that nobody knows who is trusted.
+    the record, could not be read, so that it is unknown who is trusted.
     """
 
     trusted_signers: bytes | None
@@ -47,17 +48,17 @@ class TrustBytes:
 
 
 def names_beside(root: CheckedFolder) -> list[str]:
-    """Names at the vault's root under which a change of who is trusted is made, of those that were listed."""
+    """Returns those listed names at the vault's root that drafts of the lists have."""
     names = sorted(raw.decode("utf-8", "replace") for raw in root.names)
     return [name for name in names if any(is_draft(name, of_list) for of_list in _STATED)]
 
 
 def read_trust(root: CheckedFolder, custody: CheckedFolder | None, vault_id: str, *, relied_on: bool) -> TrustBytes:
-    """The vault's lists of signers and of revoked keys, which must be those that its last record about them states.
+    """Reads the vault's lists of signers and of revoked keys, which must be those that its last record about them states.
 
-    Where they are not, it is a finding (an error when they are `relied_on`), and what lies in place is used. A change that was
-    interrupted after its record left the new list beside the old one: then the new one is used. `custody` is listed again where
-    the record may have come since. Where the record cannot be read, the lists are not compared.
+    Where they differ, it is a finding (an error when they are `relied_on`), and the lists in place are used. A change that was
+    interrupted after its record left the new list as a draft: then the draft is used. `custody` is listed again where the
+    record may be new. Where the record cannot be read, the lists are not compared.
     """
     records = _last_records(root, custody, vault_id)
     lists = _load_lists(root, records)
@@ -98,7 +99,7 @@ def _report_state(root: CheckedFolder, found: _List, *, relied_on: bool) -> None
 
 
 def parse_trust(root: CheckedFolder, files: TrustBytes) -> TrustLists | None:
-    """What the vault's lists mean; None after a finding."""
+    """Parses the vault's lists; None after a finding."""
     if files.trusted_signers is None or files.revoked_keys is None:
         return None
     try:
@@ -115,7 +116,7 @@ def parse_trust(root: CheckedFolder, files: TrustBytes) -> TrustLists | None:
 
 @dataclass(frozen=True, slots=True)
 class _Records:
-    """The last two records about trust that could be read. Not `known` where the disk does not give one that is there."""
+    """The last two records about trust that could be read. `known` is False where one that is there could not be read."""
 
     stated: CustodyRecord | None = None
     before: CustodyRecord | None = None
@@ -123,7 +124,7 @@ class _Records:
 
 
 def _last_records(root: CheckedFolder, custody: CheckedFolder | None, vault_id: str) -> _Records:
-    """Whether they are well signed, and stand in their places, is checked later."""
+    """Finds the last two records. Their signatures and places are checked later."""
     if custody is None or not custody.listed:
         return _Records(known=not root.report.is_unread(CUSTODY))
     files = sorted(filter(None, (parse_record_file(raw.decode("utf-8", "replace")) for raw in custody.names)), reverse=True)
@@ -137,7 +138,7 @@ def _last_records(root: CheckedFolder, custody: CheckedFolder | None, vault_id: 
         try:
             record = decode_record(data) if data is not None else None
         except MalformedDocumentError:
-            continue  # said when the chain is checked
+            continue  # reported when the chain is checked
         if record is not None and record.vault_id == vault_id:
             found.append(record)
         if len(found) == _KEPT_RECORDS:
@@ -148,9 +149,9 @@ def _last_records(root: CheckedFolder, custody: CheckedFolder | None, vault_id: 
 
 @dataclass(frozen=True, slots=True)
 class _List:
-    """One list as it was found. `data` is what is to be used, and `unread` that a file in question could not be read.
+    """One list as it was found. `data` is what is to be used; `unread`: a file in question could not be read.
 
-    `beside`: what changes have left beside it, or are making there now.
+    `beside`: the drafts of it, of interrupted or running changes.
     """
 
     name: str
@@ -165,7 +166,7 @@ def _load_lists(root: CheckedFolder, records: _Records) -> list[_List]:
 
 
 def _load_list(root: CheckedFolder, name: str, records: _Records) -> _List:
-    """Looked at in its place, then beside it, and where neither is stated in its place once more: it may have got there since."""
+    """Reads a list in its place, then its drafts, and where neither is stated, the list again: it may have been moved."""
     stated, *before = (one.details.get(_STATED[name]) if one is not None else None for one in (records.stated, records.before))
     earlier = [one for one in before if one is not None]
     data = root.load(name, MAX_TRUST_FILE)
@@ -182,7 +183,7 @@ def _load_list(root: CheckedFolder, name: str, records: _Records) -> _List:
 
 
 def _load_draft(root: CheckedFolder, draft: str) -> bytes | None:
-    """What lies beside a list. One that is gone by now has got into its place, or was given up: nothing is said of it."""
+    """Reads a draft. One that is gone by now was moved into place or discarded: nothing is reported."""
     data, _ = root.load_quietly(draft, MAX_TRUST_FILE)
     return root.load(draft, MAX_TRUST_FILE) if data is None and root.has_now(draft) else data
 
@@ -193,7 +194,7 @@ def _sha256(data: bytes | None) -> str | None:
 
 @dataclass(slots=True)
 class TrustRenewal:
-    """Reads who is trusted again, where a change was recorded since: what a new signer signs may be checked moments later.
+    """Reads the lists again, where a change was recorded since: a new signer may sign at once.
 
     `chain` is the vault's own, read up to some record; it is read on, so that the record of the change is checked like all
     others.
@@ -204,7 +205,7 @@ class TrustRenewal:
     record: int
 
     def __call__(self) -> TrustLists | None:
-        """Who is trusted by now; None where that has not changed."""
+        """Returns the current lists; None where they have not changed."""
         if not self._has_gone_on():
             return None
         context = self.chain.context
@@ -219,14 +220,14 @@ class TrustRenewal:
             context.heads.insert(0, Head(None, None, *self.chain.head))
         trust = parse_trust(self.root, files) if files.record > self.record and not files.unread else None
         self.record = files.record
-        if trust is not None:  # it is later now than when the run began
+        if trust is not None:  # the clock has moved on since the run began
             context.judge.now_ns = max(context.judge.now_ns, files.changed_ns)
             context.judge.trust = trust
         self.chain.finish()
         return trust
 
     def _has_gone_on(self) -> bool:
-        """Whether the vault's own chain has another record; nothing is listed for that, as it may be asked of every signature."""
+        """Whether the vault's own chain has another record; without a listing, because it is called for every signature."""
         following = (self.chain.head[0] if self.chain.head is not None else 0) + 1
         names = [record_file(following, kind) for kind, by in SIGNERS.items() if by is SignedBy.VAULT]
         return any(self.root.has_file(f"{CUSTODY}/{name}") for name in names)

@@ -1,4 +1,4 @@
-"""The vault itself: its settings, its key, and its own chain. Checks 1 and 2. Who is trusted: see `verify.trusted`."""
+"""Checks the vault itself: its settings, its key, and its own chain (checks 1 and 2). Trusted signers: see `verify.trusted`."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ _HEAD: Final = re.compile(r"([0-9]{1,6}) ([0-9a-f]{64})")
 
 
 def read_identity(root: CheckedFolder, custody: CheckedFolder | None) -> VaultIdentity | None:
-    """Which vault it is: by vault.toml, else (when that is damaged, which is a finding) by its first record. Else None.
+    """Identifies the vault: by vault.toml, else (when that is damaged, which is a finding) by its first record. Else None.
 
-    Where both can be read and differ, the record counts, if it bears a good signature by the key that it names: else one
-    changed digit of vault.toml would make every document of the vault look foreign, and vault.toml alone look sound.
+    Where both can be read and differ, the record counts, if it has a valid signature by the key that it names: else one
+    changed digit in vault.toml would make every document of the vault look foreign, and vault.toml alone look sound.
     """
     settings: VaultSettings | None = None
     data = root.load(SETTINGS, MAX_VAULT_TOML)
@@ -84,8 +84,8 @@ def read_identity(root: CheckedFolder, custody: CheckedFolder | None) -> VaultId
 
 
 def check_root(root: CheckedFolder, identity: VaultIdentity) -> None:
-    """Names at the vault's root, and that vault_key.pub is the key of the vault."""
-    root.report_extras([*_KNOWN, *names_beside(root)], "foreign-entry")  # those beside: see `read_trust`
+    """Checks the names at the vault's root, and that vault_key.pub is the key of the vault."""
+    root.report_extras([*_KNOWN, *names_beside(root)], "foreign-entry")  # drafts: see `read_trust`
     for name in (VAULT_KEY, HOST_KEY):
         _check_private_key(root, name)
     if f"{HOST_KEY}.pub".encode() in root.names:
@@ -110,7 +110,7 @@ _PRIVATE: Final = {
 
 
 def _check_private_key(root: CheckedFolder, name: str) -> None:
-    """Whether it is a file that others cannot read. It need not be there: a copy of a vault can be checked without it."""
+    """Checks that others cannot read the file. It may be missing: a copy of a vault can be checked without it."""
     if name.encode() not in root.names or not root.holds(name, "file"):
         return
     try:
@@ -123,7 +123,7 @@ def _check_private_key(root: CheckedFolder, name: str) -> None:
 
 
 def check_own_chain(context: Context, custody: CheckedFolder) -> ChainReader:
-    """Reads and checks the vault's own chain, and takes from it where items' chains must be at the least."""
+    """Checks the vault's own chain, and collects the heads of items' chains that it states."""
     chain = ChainReader(context, ChainSubject(context.identity.vault_id), Check.VAULT)
     chain.read_folder(custody)
     chain.finish()
@@ -144,13 +144,13 @@ def check_own_chain(context: Context, custody: CheckedFolder) -> ChainReader:
     for place, stated, at_ns, number in chain.stated_times:
         case, _, item = place.partition("/")
         match = _HEAD.fullmatch(stated)
-        if match is not None:  # the first time that it was said is the best
+        if match is not None:  # the first statement is the best bound
             context.stated_times.setdefault((case, item), {}).setdefault(int(match[1]), Statement(match[2], at_ns, number))
     return chain
 
 
 def _record_stated(context: Context, custody: CheckedFolder, place: tuple[str, str], sequence: int, sha256: str) -> None:
-    """Keeps every statement: a later one, made when an item's chain had been cut off already, must not hide an earlier one."""
+    """Keeps every statement: a later one, made after an item's chain was cut, must not hide an earlier one."""
     stated = context.stated_heads.setdefault(place, {})
     if stated.setdefault(sequence, sha256) != sha256:
         text = f"the vault's own chain states two records {sequence} of one item: {stated[sequence]}, and later {sha256}"
@@ -158,22 +158,22 @@ def _record_stated(context: Context, custody: CheckedFolder, place: tuple[str, s
 
 
 def takes_low_s_only(custody: CheckedFolder | None, identity: VaultIdentity) -> bool:
-    """Whether the vault's first record, signed by its own key, says that it takes signatures in their one form only."""
+    """Whether the vault's first record, signed by its own key, states that only low-s signatures are accepted."""
     first = _record(custody, _FIRST) if custody is not None else None
     return custody is not None and first is not None and demands_low_s(first) and _is_signed_by(custody, _FIRST, identity.key)
 
 
 def _record(custody: CheckedFolder, name: str) -> CustodyRecord | None:
-    """A record, read without findings."""
+    """Reads a record without findings."""
     data, _ = custody.load_quietly(name, MAX_RECORD)
     try:
         return decode_record(data) if data is not None else None
     except MalformedDocumentError:
-        return None  # said when the chain is checked
+        return None  # reported when the chain is checked
 
 
 def _is_signed_by(custody: CheckedFolder, name: str, key: str) -> bool:
-    """Whether a record bears a good signature by the key with this fingerprint; without findings."""
+    """Whether a record has a valid signature by the key with this fingerprint; without findings."""
     data, _ = custody.load_quietly(name, MAX_RECORD)
     signature, _ = custody.load_quietly(name + SIGNATURE_SUFFIX, MAX_SIGNATURE)
     if data is None or signature is None:
@@ -181,4 +181,4 @@ def _is_signed_by(custody: CheckedFolder, name: str, key: str) -> bool:
     try:
         return verify_signature(signature, CUSTODY_NAMESPACE, sha512_of(data)).fingerprint == key
     except SignatureError:
-        return False  # said when the chain is checked
+        return False  # reported when the chain is checked
