@@ -23,7 +23,7 @@ _OF_AN_ACQUISITION: Final = re.compile(r"publish|has arrived|the rest is sent|st
 _SAME: Final = object()
 # What each error says with each kind of command, where it does not say to all what it says to whoever acquires.
 _CHANGES: Final = {
-    "locked": "Wait until whoever writes to it has ended, then run the same command again.",
+    "locked": "Wait until the other writer has ended, then run the same command again.",
     "sealed": None,
     "busy": "Run the same command again later.",
     "no-space": "Free space on the vault's disk (df -h, df -i; evidencesync clean VAULT may help), then run the same "
@@ -35,7 +35,7 @@ _CHANGES: Final = {
 }
 _READS: Final = {
     "vault-not-found": "Look at the path: a vault is a folder with vault.toml in it.",
-    "locked": "Wait until whoever writes to it has ended, then run the same command again.",
+    "locked": "Wait until the other writer has ended, then run the same command again.",
     "sealed": None,
     "busy": "Run the same command again later.",
     "no-space": "Free space on the disk that is full (df -h, df -i), then run the same command again.",
