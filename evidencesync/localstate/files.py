@@ -1,6 +1,6 @@
-"""How what is kept here touches the disk. Files appear whole or not at all; no symbolic link below the chosen folder is followed.
+"""Reads and writes files of this machine's own state: whole or not at all, and without following symbolic links.
 
-Everything raises OSError: what that means is for whoever knows what was to be kept.
+Everything raises OSError; the callers turn it into an error that says what could not be kept.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def own_folder(variable: str, *fallback: str) -> Path:
 
 
 class KeptFolder:
-    """A folder to keep things in, made where it is missing, tried, and from then on held open: what was tried is what is used.
+    """A folder for own state, made where it is missing, tested, and then held open: so the tested folder is the one in use.
 
-    The folders above it may be links of their owner's, to a larger disk perhaps; it may be one itself with `follow`. Close it.
+    Folders above it may be symbolic links (to a larger disk perhaps); with `follow` it may be one itself. Close it.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class KeptFolder:
             raise
 
     def _try(self) -> None:
-        """Sees whether files can be made in it, and a receipt's documents have room."""
+        """Tests whether files can be made in it, and whether there is room for a receipt's documents."""
         probe = f"{PROBE}{secrets.token_hex(8)}"
         descriptor = os.open(probe, CREATE_FLAGS, 0o600, dir_fd=self.fd)
         try:
@@ -59,7 +59,7 @@ class KeptFolder:
             os.unlink(probe, dir_fd=self.fd)
 
     def close(self) -> None:
-        """Lets go of it. Safe to call again."""
+        """Closes it. Safe to call again."""
         if self.fd >= 0:
             descriptor, self.fd = self.fd, -1
             close_quietly(descriptor)
@@ -73,7 +73,7 @@ class KeptFolder:
 
 @contextlib.contextmanager
 def opened_folder(name: str | Path, dir_fd: int | None = None, *, make: bool = False) -> Iterator[int]:
-    """A folder's descriptor for the length of a `with`; the last name may not be a symbolic link."""
+    """Opens a folder for the length of a `with`; the last name may not be a symbolic link."""
     if make:
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, _PRIVATE, dir_fd=dir_fd)
@@ -87,7 +87,7 @@ def opened_folder(name: str | Path, dir_fd: int | None = None, *, make: bool = F
 
 
 def open_file(dir_fd: int, name: str) -> BinaryIO:
-    """A regular file, open for reading. Whatever else has that name is an OSError."""
+    """Opens a regular file for reading. Anything else with that name is an OSError."""
     descriptor = os.open(name, READ_FLAGS, dir_fd=dir_fd)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -108,7 +108,7 @@ def load_file(dir_fd: int, name: str, limit: int) -> bytes | None:
 
 
 def create_file(dir_fd: int, name: str, mode: int = 0o444) -> BinaryIO:
-    """A new file, open for writing."""
+    """Creates a file, open for writing."""
     return os.fdopen(os.open(name, CREATE_FLAGS, mode, dir_fd=dir_fd), "wb")
 
 
@@ -126,7 +126,7 @@ def sync_file(file: BinaryIO) -> None:
 
 
 def replace_file(dir_fd: int, name: str, data: bytes) -> None:
-    """Puts a file in place of the one that has its name, in one step, durably."""
+    """Replaces a file in one step, durably: new file, fsync, rename, fsync of the folder."""
     draft = f"{DRAFT}{secrets.token_hex(8)}"
     try:
         write_file(dir_fd, draft, data, 0o600)

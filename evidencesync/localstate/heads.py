@@ -1,10 +1,10 @@
-"""HeadMemory: how far this machine has seen the chains of vaults, one file a chain.
+"""Remembers the heads of vaults' chains that this machine has seen, in one file a chain.
 
     heads/VAULT_ID/vault.json         the vault's own chain
     heads/VAULT_ID/CASE+ITEM.json     an item's; CASE and ITEM are its folders' names
 
-A file is replaced in one step, under the lock of its folder, and only by what goes further. Several processes may do so at once.
-What cannot be read is an error and never an empty memory: otherwise damaging the file would be a way to be believed.
+A file is replaced in one step, under the lock of its folder, and only by a longer chain. Several processes may write at once.
+A file that cannot be read is an error and never an empty memory: otherwise damaging it would hide a rollback.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _UNREADABLE: Final = (
 
 
 class SeenHead(Document, frozen=True):
-    """One file: a chain as it was seen last. `digests`: of its last records, up to `sequence`. No case: the vault's own."""
+    """One file: a chain as it was seen last. `digests`: of its last records, up to `sequence`. Without case: the vault's own."""
 
     format: Literal["evidencesync-head/1"]
     vault_id: VaultId
@@ -76,7 +76,7 @@ class SeenHead(Document, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class RememberedHead:
-    """A chain that was seen, and the fingerprint of the key that its vault had."""
+    """A chain as this machine has seen it last, and the fingerprint of its vault's key."""
 
     subject: ChainSubject
     vault_key: str
@@ -88,12 +88,12 @@ _DECODER: Final = msgspec.json.Decoder(SeenHead)
 
 
 def state_folder(chosen: Path | None) -> Path:
-    """Where this machine remembers heads: the folder that was chosen, or the user's own for states (XDG)."""
+    """Returns this machine's state folder: the chosen one, or the user's default (XDG_STATE_HOME)."""
     return expand(chosen) if chosen is not None else own_folder("XDG_STATE_HOME", ".local", "state")
 
 
 class HeadMemory:
-    """The remembered heads in one state folder, which need not be there before something is remembered."""
+    """The remembered heads in one state folder, which is made when something is remembered."""
 
     def __init__(self, state: Path) -> None:
         self._folder = state / _FOLDER
@@ -101,11 +101,11 @@ class HeadMemory:
 
     @property
     def folder(self) -> Path:
-        """Where the heads lie."""
+        """The folder of the files."""
         return self._folder
 
     def require_usable(self, closed: Sequence[Closed] = ()) -> None:
-        """Makes the folder and tries it: before a push is the time to learn that it is full. It stays open until `close`.
+        """Makes and tests the folder, before a push: afterwards it is too late to learn that it is full. `close` closes it.
 
         Raises RememberedHeadsError, UsageError where it lies in what is `closed`, or in a vault.
         """
@@ -115,14 +115,14 @@ class HeadMemory:
             raise self._unusable(error) from error
 
     def close(self) -> None:
-        """Lets go of what `require_usable` has opened."""
+        """Closes the folder that `require_usable` has opened."""
         if self._held is not None:
             self._held.close()
             self._held = None
 
     @contextlib.contextmanager
     def _opened(self, *, make: bool = False) -> Iterator[int]:
-        """The folder: the one that was tried, if it was. Raises OSError, RememberedHeadsError for a place that is not outside."""
+        """Opens the folder; uses the tested one, if there is one. Raises OSError, RememberedHeadsError for a forbidden place."""
         if self._held is not None:
             yield self._held.fd
         elif not make:
@@ -139,9 +139,9 @@ class HeadMemory:
                 os.close(heads)
 
     def recall(self, subject: ChainSubject) -> RememberedHead | None:
-        """What was seen of a chain; None for nothing. Raises RememberedHeadsError when the file cannot be read or believed.
+        """Returns what was seen of a chain; None for nothing. Raises RememberedHeadsError for an unreadable or damaged file.
 
-        Raises NameClashError where it is about another case or item whose number makes the same folder's name.
+        Raises NameClashError where the file is about another case or item whose number makes the same folder name.
         """
         try:
             with self._opened() as heads, opened_folder(_vault_folder(subject.vault_id), heads) as vault:
@@ -152,7 +152,7 @@ class HeadMemory:
             raise self._unreadable(subject.vault_id, error) from error
 
     def recall_vault(self, vault_id: str) -> list[RememberedHead]:
-        """Everything that was seen of a vault. Raises RememberedHeadsError."""
+        """Returns everything that was seen of a vault. Raises RememberedHeadsError."""
         try:
             with self._opened() as heads, opened_folder(_vault_folder(vault_id), heads) as vault:
                 names = sorted(name for name in os.listdir(vault) if not name.startswith(DRAFT))
@@ -164,7 +164,7 @@ class HeadMemory:
         return [one for one in loaded if one is not None]
 
     def vaults(self) -> list[str]:
-        """The ids of all vaults of which something was seen."""
+        """Returns the ids of all vaults of which something is remembered."""
         try:
             return sorted(os.listdir(self._folder))
         except FileNotFoundError:
@@ -173,9 +173,9 @@ class HeadMemory:
             raise self._unusable(error) from error
 
     def remember(self, seen: Iterable[RememberedHead]) -> None:
-        """Keeps what was seen, durably, where it goes further than what is kept.
+        """Remembers chains, durably, where they are longer than the remembered ones.
 
-        Raises ForkedError when another process has meanwhile seen another history, RememberedHeadsError when nothing can be
+        Raises ForkedError when another process has meanwhile remembered another history, RememberedHeadsError when nothing can be
         written.
         """
         try:
@@ -186,7 +186,7 @@ class HeadMemory:
             raise self._unusable(error) from error
 
     def forget(self, vault_id: str, case: str | None = None, item: str | None = None) -> int:
-        """Forgets all that was seen of a vault, or one item; how many chains. Raises NotThereError, RememberedHeadsError."""
+        """Forgets all chains of a vault, or one item's; returns how many. Raises NotThereError, RememberedHeadsError."""
         subject = ChainSubject(vault_id, case, item) if case is not None else None
         forgotten = 0
         try:
@@ -204,14 +204,14 @@ class HeadMemory:
         return forgotten
 
     def _named(self, vault_fd: int, subject: ChainSubject) -> list[str]:
-        """The file of a chain that is to be forgotten, also a damaged one; none where it is about another of the same name."""
+        """Returns the file of a chain to forget, also a damaged one; [] where it is about another item of that file name."""
         name = _file_name(subject)
         try:
             self._load(vault_fd, name, subject)
         except NameClashError:
             return []
         except RememberedHeadsError:
-            pass  # whatever it was about, it is in the way
+            pass  # a damaged file stands in the way of this chain, so it is removed
         return [name]
 
     def _remember(self, heads_fd: int, new: RememberedHead) -> None:
@@ -258,7 +258,7 @@ class HeadMemory:
         )
 
     def _unreadable(self, vault_id: str, error: OSError) -> EvidenceSyncError:
-        """What the disk or its permissions do not give is not damaged, and nobody is told to forget it."""
+        """Returns the error for a file that cannot be read: that is no damage, and no reason to advise `forget-head`."""
         if is_shortage(error):
             return unexpected(error)
         if error.errno in _NO_FILE_OF_OURS:
@@ -280,14 +280,14 @@ class HeadMemory:
 
 
 class NoMemory(HeadMemory):
-    """The memory of a process that has nowhere to remember: it knows nothing, and whatever is to be kept is refused."""
+    """The memory of a process without a state folder: it knows nothing, and refuses to remember."""
 
     def __init__(self, why: str) -> None:
         super().__init__(Path(os.devnull))
         self._why = why
 
     def require_usable(self, closed: Sequence[Closed] = ()) -> None:
-        """There is nothing that could be tried: who asks for this memory goes on without one, and says so."""
+        """Does nothing: there is no folder to test."""
 
     def recall(self, subject: ChainSubject) -> RememberedHead | None:
         """Nothing."""
@@ -304,7 +304,7 @@ class NoMemory(HeadMemory):
 
 @contextlib.contextmanager
 def _locked(folder_fd: int) -> Iterator[None]:
-    """One writer at a time; released at the end of the `with`, however it ends, and with the process."""
+    """Locks a folder, so that read, compare and replace are one step. The kernel releases the lock when the process ends, too."""
     fcntl.flock(folder_fd, fcntl.LOCK_EX)
     try:
         yield
@@ -313,7 +313,7 @@ def _locked(folder_fd: int) -> Iterator[None]:
 
 
 def _vault_folder(vault_id: str) -> str:
-    """A vault's id comes from a vault: as a name it must be nothing else."""
+    """Returns a vault's folder name. The id comes from a vault, so its form is checked: it must not be a path."""
     if len(vault_id) != 32 or not set(vault_id) <= set("0123456789abcdef"):
         raise NotThereError(f"not the id of a vault: {safe_text(vault_id, 40)}", hint="It has 32 hexadecimal digits.")
     return vault_id

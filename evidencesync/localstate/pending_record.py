@@ -1,9 +1,9 @@
-"""Which custody record this machine has begun to add, until it knows what became of it.
+"""Remembers a custody record that was sent to a vault, until the vault has shown it in its chain.
 
     begun/NAME.json     one for each vault, item and key; NAME is a digest of the three
 
-It is written before a record is handed in, and removed when the vault has shown that record in its chain. Who was cut off in
-between runs the same command again: if the record is in the chain, it is not added twice.
+The file is written before the record is sent, and removed when the vault has shown the record. After an interruption the same
+command is run again: if the record is in the chain, it is not added twice.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _HINT: Final = "Name another folder in EVIDENCESYNC_STATE, or as `state` in the 
 
 
 class _PendingRecordFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One file: what was to be stated, and the records that were made of it, each upon another head."""
+    """One file: a digest of the statement, and of the records that were made of it, each on another head."""
 
     statement: HexDigest
     records: Annotated[list[HexDigest], msgspec.Meta(max_length=_MAX_RECORDS)]
@@ -41,9 +41,9 @@ _DECODER: Final = msgspec.json.Decoder(_PendingRecordFile)
 
 
 class PendingRecord:
-    """What was begun for one item with one key. `state` is the folder of all that this machine remembers.
+    """The pending record of one item and one key. `state` is this machine's state folder.
 
-    `statement`: what the command states, in any form that is the same for the same command.
+    `statement`: what the command states, as a text that is the same for the same command.
     """
 
     def __init__(self, state: Path, about: Iterable[str], statement: str) -> None:
@@ -52,9 +52,9 @@ class PendingRecord:
         self._statement = sha256_of(statement.encode()).hex()
 
     def records(self) -> list[str]:
-        """The digests of the records that an earlier run of this very command made; none where it knew how it ended.
+        """Returns the digests of the records that an interrupted run of this command has made; [] where there was none.
 
-        A file that nobody here has written like that tells nothing. Raises StorageError, ConfigurationError.
+        A file of another form is ignored. Raises StorageError, ConfigurationError.
         """
         try:
             with opened_folder(self._folder) as folder:
@@ -69,7 +69,7 @@ class PendingRecord:
         return found.records if found is not None and found.statement == self._statement else []
 
     def keep(self, records: Iterable[str]) -> None:
-        """Before a record is handed in: all that were made for this statement, durably.
+        """Writes the digests of all records that were made for this statement, durably. Call it before a record is sent.
 
         Raises StorageError, NoSpaceError, ConfigurationError.
         """
@@ -81,7 +81,7 @@ class PendingRecord:
             raise self._refused(error) from error
 
     def end(self) -> None:
-        """It is known what became of it. A file that cannot be removed does no harm: its record is in the chain."""
+        """Removes the file. One that cannot be removed does no harm: its record is in the chain."""
         with contextlib.suppress(OSError), opened_folder(self._folder) as folder:
             os.unlink(self._name, dir_fd=folder)
 

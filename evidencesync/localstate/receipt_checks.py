@@ -1,4 +1,4 @@
-"""Checks a receipt that is kept here, without the vault.
+"""Checks a kept receipt without its vault.
 
 1. Everything that belongs to a receipt is there.  2. The examiner's signatures, over manifest and `acquired` record, are by
 the key that both name.  3. The vault's, over receipt and `received` record, are by the key that the receipt names.  4. The
@@ -66,9 +66,9 @@ _BRING_VAULT: Final = "check with --vault VAULT"
 
 @dataclass(slots=True)
 class CheckedReceipt:
-    """What was found. `documents` are the small ones by name; `problems` are errors that are told and never raised.
+    """The results of a check. `documents` are the small ones by name; `problems` are errors that are collected, not raised.
 
-    `contradictions`: times that cannot be true, each in a sentence: somebody's clock was wrong. Nothing is judged by them.
+    `contradictions`: times that cannot be true, each in a sentence: a clock was wrong. They are no problems.
     """
 
     folder: Path
@@ -89,14 +89,14 @@ class CheckedReceipt:
 
     @property
     def head_sha256(self) -> str | None:
-        """Where the item's chain ended with it."""
+        """The head of the item's chain after this acquisition."""
         return sha256_of(self.documents["received.json"]).hex() if self.received is not None else None
 
 
 def check_kept(folder: Path, trusted: TrustedSigners | None, now_ns: int, order: ChainOrder | None = None) -> CheckedReceipt:
-    """Checks one receipt's folder. `trusted` are signers from outside; without them nobody's trust is judged. Never raises.
+    """Checks one receipt's folder. `trusted` are signers from outside; without them trust is not checked. Never raises.
 
-    `order`: what the own chain of a vault at hand says.
+    `order`: the order of events in the own chain of a vault at hand.
     """
     run = _Check(CheckedReceipt(folder), trusted, now_ns, order)
     run.run()
@@ -104,19 +104,19 @@ def check_kept(folder: Path, trusted: TrustedSigners | None, now_ns: int, order:
 
 
 def read_kept(folder: Path) -> CheckedReceipt:
-    """What a receipt says, for a list; nothing but its form is checked. Never raises."""
+    """Reads a receipt for a list; checks nothing but its form. Never raises."""
     run = _Check(CheckedReceipt(folder), None, 0)
     run.read()
     return run.found
 
 
 def kept_folders(receipts: Path) -> list[Path]:
-    """The receipts in a folder, by name. Raises OSError."""
+    """Returns the receipts in a folder, by name. Raises OSError."""
     return sorted(one for one in receipts.iterdir() if one.is_dir() and not one.name.startswith("."))
 
 
 def is_like_receipt(folder: Path) -> bool:
-    """Whether a folder holds anything that only a receipt has. What cannot be looked into may be one."""
+    """Returns whether a folder has any file that only a receipt has; True where it cannot be read."""
     try:
         return not {*_SMALL, MANIFEST, VAULT_RECORDS}.isdisjoint(os.listdir(folder))
     except OSError:
@@ -191,7 +191,7 @@ class _Check:
             found.received = decode_record(documents["received.json"])
 
     def _check_manifest(self, folder: int) -> None:
-        """Its form, its digest, its signature, and that the receipt is about it."""
+        """Checks the manifest's form, digest and signature, and that the receipt is about it (steps 2 and 4)."""
         found = self.found
         if not self._listed:
             return  # whether it was kept is not known, which was said

@@ -1,8 +1,8 @@
-"""Keeps what a push signed and got back: whoever holds it can show a vault whose history was cut short.
+"""Keeps the receipt of a push: what was signed and acknowledged. With it a vault whose history was cut can be exposed.
 
-A receipt grows in a draft folder while the push runs: the manifest as it is read, the records that the vault shows. It becomes
-`CASE-ITEM-NNNN` in one step, when the vault has signed for everything. Where there is no room for the manifest, the receipt is
-kept without it (and without the vault's records): the signed documents are small, and the push matters more.
+A receipt is written in a draft folder while the push runs: the manifest as it is read, the records that the vault shows. It is
+renamed to `CASE-ITEM-NNNN` when the vault has signed for everything. Where there is no room for the manifest, the receipt is kept
+without it (and without the vault's records): the signed documents are small, and the push matters more.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ _HINT: Final = "Name another folder: --receipts DIR"
 
 @dataclass(frozen=True, slots=True)
 class FinishedReceipt:
-    """A receipt that is kept. `lacks` says why manifest and records are not among it; None: they are."""
+    """A receipt that was finished. `lacks`: why it has no manifest and no records; None: it has them."""
 
     folder: Path
     lacks: str | None
 
 
 def receipts_folder(chosen: Path | None, closed: Sequence[Closed] = ()) -> KeptFolder:
-    """The folder for receipts, made where it is missing, and tried: before a push is the time to learn that it is full.
+    """Opens the folder for receipts, made where it is missing, and tests it: before a push, so that a full disk is found early.
 
     The default follows the XDG Base Directory Specification. Raises NoSpaceError, StorageError, ConfigurationError,
     UsageError where it lies in what is `closed`.
@@ -67,12 +67,12 @@ def receipts_folder(chosen: Path | None, closed: Sequence[Closed] = ()) -> KeptF
 
 
 def default_receipts(chosen: Path | None) -> Path:
-    """The folder for receipts, wherever it is: the one that was chosen, or the user's own for data (XDG)."""
+    """Returns the folder for receipts: the chosen one, or the user's default (XDG_DATA_HOME)."""
     return expand(chosen) if chosen is not None else own_folder("XDG_DATA_HOME", ".local", "share") / "receipts"
 
 
 def holds_receipts_alone(folder: Path) -> bool:
-    """Whether there is nothing in a folder but receipts, finished or not. Not, where that cannot be told."""
+    """Returns whether a folder has nothing but receipts, finished or not; False where it cannot be read."""
     try:
         with os.scandir(folder) as listing:
             return all(one.name.startswith((DRAFT, PROBE)) or _is_receipt(folder / one.name) for one in listing)
@@ -85,9 +85,9 @@ def _is_receipt(folder: Path) -> bool:
 
 
 class ReceiptDraft:
-    """One receipt while its push runs. Used by one thread; `close` removes what has not become a receipt.
+    """One receipt while its push runs. Used by one thread; `close` removes an unfinished one.
 
-    The folder stays open in the meantime: it is the one that was tried, whatever happens to its name.
+    The folder stays open in the meantime: it is the one that was tested, even if it is renamed.
     """
 
     def __init__(self, folder: KeptFolder) -> None:
@@ -99,11 +99,11 @@ class ReceiptDraft:
 
     @property
     def path(self) -> Path:
-        """Where it lies while it is no receipt yet."""
+        """The draft's folder."""
         return self._folder.path / self._draft
 
     def begin(self) -> None:
-        """Begins anew: what an earlier attempt of this push has written is gone."""
+        """Begins anew: removes what an earlier attempt of this push has written."""
         self.close()
         self._lacks, self._size = None, 0
         try:
@@ -113,7 +113,7 @@ class ReceiptDraft:
             self._drop_manifest(error.strerror)
 
     def add_manifest(self, lines: bytes) -> None:
-        """The next lines of the manifest, as they are signed."""
+        """Adds the next lines of the manifest."""
         if self._manifest is None:
             return
         self._size += len(lines)
@@ -126,7 +126,7 @@ class ReceiptDraft:
             self._drop_manifest(error.strerror)
 
     def add_record(self, record: CustodyRecord, data: bytes, signature: bytes) -> None:
-        """A record that the vault has shown, of the item's chain or of its own."""
+        """Adds a record that the vault has shown, of the item's chain or of its own."""
         if self._lacks is not None:
             return
         try:
@@ -143,7 +143,7 @@ class ReceiptDraft:
             self._drop_manifest(error.strerror)
 
     def sync_manifest(self) -> None:
-        """Makes the manifest durable, while the vault is at work."""
+        """Makes the manifest durable, early: while the vault is still at work."""
         if self._manifest is None:
             return
         try:
@@ -154,17 +154,17 @@ class ReceiptDraft:
         self._manifest = None
 
     def finish(self, name: ItemName, acquisition: int, documents: dict[str, bytes]) -> FinishedReceipt:
-        """Adds the signed documents by name, and gives the receipt its path, durably.
+        """Adds the signed documents by name, and renames the draft to its final name, durably.
 
-        It never takes the path of another: where the name is taken (by another vault's acquisition), a number is added.
-        Raises UnkeptReceiptError.
+        It never replaces another receipt: where the name is taken (by another vault's acquisition), a number is added. Raises
+        UnkeptReceiptError.
         """
         self.sync_manifest()
         try:
             with opened_folder(self._draft, self._folder.fd, make=True) as draft:
                 for file, data in documents.items():
                     write_file(draft, file, data)
-                os.fsync(draft)
+                os.fsync(draft)  # before the rename: a receipt under its final name must be whole
             final = _take_place(self._draft, self._folder.fd, f"{name.case.folder}-{name.item.folder}-{acquisition:04}")
             os.fsync(self._folder.fd)
         except OSError as error:
@@ -176,7 +176,7 @@ class ReceiptDraft:
         return FinishedReceipt(self._folder.path / final, self._lacks)
 
     def close(self) -> None:
-        """Removes the draft; nothing happens to a receipt that is finished."""
+        """Removes the draft; a finished receipt stays."""
         if self._manifest is not None:
             with contextlib.suppress(OSError):
                 self._manifest.close()
@@ -185,13 +185,13 @@ class ReceiptDraft:
             shutil.rmtree(self._draft, dir_fd=self._folder.fd)
 
     def _drop_manifest(self, reason: str | None) -> None:
-        """Goes on without what is large, and leaves the room to what is small."""
+        """Removes the draft's large files, and continues without them: the room is left for the signed documents."""
         self.close()
         self._lacks = reason or "unknown"
 
 
 def _take_place(draft: str, folder: int, name: str) -> str:
-    """Renames to the first name that nothing has, not even a link that leads nowhere. Nothing is ever replaced."""
+    """Renames a draft to the first free name. Nothing is ever replaced, not even a dangling link."""
     for number in range(1, _MAX_SAME_NAME):
         final = name if number == 1 else f"{name}-{number}"
         with contextlib.suppress(FileExistsError):

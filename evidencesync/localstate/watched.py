@@ -1,8 +1,8 @@
-"""What a watch has pushed last, so that one that is started again pushes nothing that is in the vault already.
+"""Remembers what a watch has pushed last, so that a restarted watch does not push what is in the vault already.
 
     watched/NAME.json      one file for each source, vault, case and item
 
-It is a convenience, and no evidence of anything: where it is missing, damaged or about something else, the source is pushed.
+It proves nothing: where it is missing, damaged or about something else, the source is pushed again.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _DECODER: Final = msgspec.json.Decoder(WatchedSource)
 
 @dataclass(frozen=True, slots=True)
 class WatchedKey:
-    """What is watched: the source's absolute path, the vault's address as given (a local one absolute), case and item."""
+    """Identifies a watch: the source's absolute path, the vault's address as given (a local one absolute), case and item."""
 
     source: bytes
     vault: str
@@ -61,7 +61,7 @@ class WatchedKey:
 
     @property
     def file_name(self) -> str:
-        """A name that no path or title can steer."""
+        """The file's name: a digest, so that no path or title can choose it."""
         texts = (self.vault, self.name.case.text, self.name.item.text)
         parts = (self.source, *(text.encode("utf-8", "surrogateescape") for text in texts))
         return f"{sha256_of(b''.join(b'%d:%b' % (len(part), part) for part in parts)).hex()[:32]}.json"
@@ -76,7 +76,7 @@ class WatchMemory:
         self._held: KeptFolder | None = None
 
     def require_usable(self, closed: Sequence[Closed] = ()) -> None:
-        """Makes the folder and tries it; it stays open until `close`. Raises ConfigurationError, UsageError."""
+        """Makes and tests the folder; it stays open until `close`. Raises ConfigurationError, UsageError."""
         try:
             self._held = KeptFolder(self._folder, closed, _HINT)
         except OSError as error:
@@ -87,7 +87,7 @@ class WatchMemory:
             ) from error
 
     def close(self) -> None:
-        """Lets go of what `require_usable` has opened."""
+        """Closes the folder that `require_usable` has opened."""
         if self._held is not None:
             self._held.close()
             self._held = None
@@ -101,7 +101,7 @@ class WatchMemory:
                 yield folder
 
     def recall(self) -> WatchedSource | None:
-        """What was pushed last; None where nothing is known, or nothing that can be believed."""
+        """Returns what was pushed last; None where nothing is known, or the file is damaged."""
         try:
             with self._opened() as folder:
                 data = load_file(folder, self._key.file_name, MAX_RECORD)
@@ -115,7 +115,7 @@ class WatchMemory:
         return found if is_it else None
 
     def remember(self, state: bytes, acquisition: int, manifest_sha256: str, now: UtcTime) -> None:
-        """Keeps what was pushed, durably. Raises OSError: then a watch that is started again will push once more."""
+        """Remembers what was pushed, durably. Raises OSError: then a restarted watch will push once more."""
         key = self._key
         found = WatchedSource(
             "evidencesync-watched/1",

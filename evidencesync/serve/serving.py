@@ -1,8 +1,8 @@
-"""The two ways in which a vault's end is started: by sshd with the streams in place, or as an SSH server of our own.
+"""Runs a vault's end: one session on the streams that sshd provides, or an SSH server of our own with many sessions.
 
-A session that has no link is not among those that the server counts by their connections. So it has bounds of its own: who
-opens session after session, and hangs up each time, ends his own oldest ones, and nobody else's as long as others have
-fewer. Nothing is lost by that: what has arrived is in staging, for the next run.
+A session that waits for its sender has no connection, so the server's limits on connections do not count it. It has limits of
+its own: a principal that opens session after session and loses each link ends its own oldest sessions, and no others as long as
+others have fewer. No evidence is lost: what has arrived is in staging, for the next run.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from evidencesync.ssh.shares import Share, Waiting
 from evidencesync.vault.layout import HOST_KEY
 from evidencesync.vault.vault import Vault
 
-_MAX_ABSENT: Final = 64  # twice as many as have links at a time: all of them may be lost at once, and again before they end
+_MAX_ABSENT: Final = 64  # twice the sessions with links: all links may be lost at once, and again before the first ones end
 _MAX_ABSENT_OF_ONE: Final = 32
 
 
 class WaitingSessions:
-    """Those of one server. Used by the threads of all its sessions."""
+    """Limits how many sessions of one server wait for their senders. Used by the threads of all sessions."""
 
     def __init__(self, total: int = _MAX_ABSENT, of_one: int = _MAX_ABSENT_OF_ONE) -> None:
         self._total = total
@@ -46,29 +46,29 @@ class WaitingSessions:
         self._waiting: Waiting[WaitingSession] = Waiting(0.0)
 
     def begin(self, one: WaitingSession, who: str) -> None:
-        """Lets one wait; of those who wait already, somebody may have to end for it."""
+        """Lets a session wait; an older one may have to end for it."""
         with self._lock:
             leaving = self._waiting.enter(one, [Share(who, self._of_one)], self._total, time.monotonic())
             for other in [one] if leaving is None else leaving:
                 other.is_over = True
 
     def end(self, one: WaitingSession) -> None:
-        """One waits no longer."""
+        """Records that a session waits no longer."""
         with self._lock:
             self._waiting.leave(one)
 
 
 class WaitingSession:
-    """That of one session, which may lose its link several times."""
+    """The waiting of one session, which may lose its link several times."""
 
     def __init__(self, sessions: WaitingSessions) -> None:
         self.is_over = False
-        """Whether the session is to wait no longer: another one has its place."""
+        """Whether the session must stop waiting: another one has taken its place."""
         self._waiting_sessions = sessions
 
     @contextlib.contextmanager
     def waiting(self, who: str) -> Iterator[None]:
-        """Entered for as long as the session waits for its sender, who has this name."""
+        """Holds a place for as long as the session waits for the sender with this principal."""
         self.is_over = False
         self._waiting_sessions.begin(self, who)
         try:
@@ -77,12 +77,12 @@ class WaitingSession:
             self._waiting_sessions.end(self)
 
 
-# Each session keeps a thread for as long as it lasts, also while it waits for a sender whose link was lost. What
-# evidencesync.ssh.server lets in at a time is less than half of that; who would get none is told that the server is busy.
+# Each session keeps a thread for as long as it lasts, also while it waits for a sender whose link was lost. `ssh.server` accepts
+# less than half as many at a time; a session that would get no thread is refused as busy.
 _THREADS: Final = 512
-_QUEUE_SECONDS: Final = 15.0  # that somebody waits for a place before he is told to come again
+_QUEUE_SECONDS: Final = 15.0  # to wait for a place, before the session is refused as busy
 _STATUS_SECONDS: Final = 1.0
-_HELLO_SECONDS: Final = 5.0  # for the first word of somebody who is going to be turned away
+_HELLO_SECONDS: Final = 5.0  # for the first message of a client that is going to be refused
 
 
 def serve_stdio(vault_path: str) -> None:
@@ -108,7 +108,7 @@ def serve_listening(
     host_key: Path | None,
     announce: Callable[[str, int, str], None],
 ) -> None:
-    """Serves until SIGINT or SIGTERM. `announce` is told address, port and the host key's fingerprint.
+    """Serves until SIGINT or SIGTERM. `announce` is called with address, port and the host key's fingerprint.
 
     A signal that is ignored from the start, as SIGINT is in the background of a script, stays ignored.
     Raises ConfigurationError when the address or the files cannot be used.
@@ -117,7 +117,7 @@ def serve_listening(
 
     keep_large_blocks()
     allow_many_files()
-    Vault.open(Path(vault_path))  # so that a wrong path is said now, and not to the first client
+    Vault.open(Path(vault_path))  # so that a wrong path is reported at the start, and not to the first client
     asyncio.run(_serve(vault_path, host, port, authorized_keys, host_key, announce))
 
 
@@ -129,7 +129,7 @@ async def _serve(
     host_key: Path | None,
     announce: Callable[[str, int, str], None],
 ) -> None:
-    # Not above: asyncssh takes long to import, and what sshd starts needs none of these.
+    # Not above: asyncssh takes long to import, and a process that sshd starts does not need it.
     import asyncio
 
     from evidencesync.ssh.server import serve_embedded
@@ -145,7 +145,7 @@ async def _serve(
         serve_embedded(host, port, host_key or own_place, authorized_keys, sessions.serve, ready, own_place=own_place)
     )
     for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # a script that started us in the background means Ctrl-C for others
+        if signal.getsignal(number) is not signal.SIG_IGN:  # in the background of a script Ctrl-C is meant for other processes
             loop.add_signal_handler(number, serving.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await serving
@@ -153,7 +153,7 @@ async def _serve(
 
 
 class _Sessions:
-    """The sessions of an SSH server of our own, each in a thread. Used in its event loop."""
+    """Runs the sessions of an SSH server of our own, each in a thread. Used in its event loop."""
 
     def __init__(self, vault_path: str) -> None:
         from concurrent.futures import ThreadPoolExecutor
@@ -167,7 +167,7 @@ class _Sessions:
         self._waiting_sessions = WaitingSessions()
 
     async def serve(self, channel: ServedChannel, who: str) -> None:
-        """Serves one. Raises what ended it."""
+        """Serves one session. Raises the error that ended it."""
         import asyncio
 
         if channel.is_turned_away or self._running >= _THREADS:
@@ -199,7 +199,7 @@ class _Sessions:
             self._running -= 1
 
     async def end(self) -> None:
-        """Ends those that wait for a sender, and waits for the others: in this loop, which they need to hang up."""
+        """Ends the sessions that wait for a sender, and waits for the others: this loop must go on, for they need it to close."""
         import asyncio
 
         self._closing.set()
@@ -207,7 +207,7 @@ class _Sessions:
 
 
 async def _turn_away(channel: ServedChannel) -> None:
-    """Tells somebody in his own version that there is no place, and costs no thread. Raises BusyError, for the log."""
+    """Sends a client, in its own version, that there is no place; without a thread. Raises BusyError, for the log."""
     import asyncio
 
     busy = BusyError("the server has as many sessions as it takes from this address or with this key")
@@ -226,7 +226,7 @@ async def _turn_away(channel: ServedChannel) -> None:
 
 
 def _serve_link(link: Link, vault_path: str, received_from: str, host_key: str | None, host: Host = SINGLE_SESSION) -> None:
-    """One session. A vault that cannot be opened is the client's business to know: he named it, or whoever set this up."""
+    """Serves one session. The error of a vault that cannot be opened is sent to the client, too."""
     try:
         allow_many_files()
         vault = Vault.open(Path(vault_path))
@@ -244,6 +244,6 @@ def _serve_link(link: Link, vault_path: str, received_from: str, host_key: str |
 
 
 def _received_from(connection: str) -> str:
-    """What sshd says of the client, as a receipt states it: address and port. The variable is the server's, not the client's."""
+    """Returns the client's address and port for the receipt, from SSH_CONNECTION, which sshd sets, not the client."""
     parts = connection.split()
     return f"{parts[0]} port {parts[1]}" if len(parts) == 4 and connection.isascii() and connection.isprintable() else "unknown"

@@ -1,7 +1,7 @@
-"""Offering: the source's end of a pull. It reads what was offered, and answers what the vault asks about it.
+"""Serves the source's end of a pull: reads the offered source, sends it, and answers the vault's requests.
 
-It has no key and no vault, and learns neither case nor item nor session. What it reads is hashed, cut and named by the same
-sending end as a push's; the header, the footer and every signature are made at the other end.
+It has no key and no vault, and learns neither case nor item nor session. It hashes, cuts and sends with the same code as a push;
+the header, the footer and every signature are made at the other end.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _PROGRESS_SECONDS: Final = 0.25
 def serve_source(link: Link, offered: bytes, now: Callable[[], int] | None = None) -> None:
     """Serves one pull on a link, and closes it. Nothing but `offered` is read, and nothing is written.
 
-    The other end is told what goes wrong; so is the caller. Raises LinkLostError where the other end leaves before it has all.
+    An error is sent to the other end, and raised. Raises LinkLostError where the other end closes the link before it has all.
     """
     server = _SourceServer(link, now or SteadyClock())
     try:
@@ -75,7 +75,7 @@ def serve_source(link: Link, offered: bytes, now: Callable[[], int] | None = Non
 
 
 class _SourceServer:
-    """One pull, in the thread that sends."""
+    """Serves one pull, in the thread that sends."""
 
     def __init__(self, link: Link, now: Callable[[], int]) -> None:
         self._link = link
@@ -89,17 +89,17 @@ class _SourceServer:
         listen(link, self._inbox)
 
     def send_failure(self, error: EvidenceSyncError) -> None:
-        """Says why there is no pull, where the link still works."""
+        """Sends the reason why the pull ends, if the link still works."""
         with contextlib.suppress(LinkLostError):
             self._send_message(failure_of(error, self._version))
 
     def close(self) -> None:
-        """Lets go of the link and of the threads."""
+        """Closes the link, and ends the threads."""
         self._inbox.close()
         self._link.close()
 
     def run(self, offered: bytes) -> None:
-        """What is asked for is looked for, read and sent."""
+        """Finds, reads and sends the requested source."""
         self._link.write(PREAMBLE)
         ask = self._expect(SourceAsk, HANDSHAKE_SECONDS)
         self._version = version_in_common(ask.versions)
@@ -120,7 +120,7 @@ class _SourceServer:
             self._serve(self._expect(Fetch, SILENCE_SECONDS), reading)
 
     def _set_timeouts(self, patience: Patience) -> None:
-        """Whoever gives up so soon is not waited for longer, and hears a sign more often."""
+        """Adapts the silence timeout and the interval of keep-alives to the other end's patience."""
         told = patience.timeout_ms / 1000
         self._silence_seconds = silence_seconds(told)
         self._inbox.alive_seconds = alive_seconds(told)
@@ -146,7 +146,7 @@ class _SourceServer:
     # Reading.
 
     def _start_reading(self, place: Confined, rules: FilterRules, ask: SourceAsk) -> SourceReading:
-        """What it gives waits in the inbox, a bounded number of bytes, until it is asked for."""
+        """Starts reading. Its items wait in the inbox, a bounded number of bytes, until the vault's side fetches them."""
         reading = SourceReading(
             place.reading,
             rules,
@@ -169,7 +169,7 @@ class _SourceServer:
             self._inbox.fail_local(error)
 
     def _count(self, place: Confined, rules: FilterRules) -> None:
-        """How much there is to read, for the other end's display."""
+        """Counts what there is to read, for the other end's display."""
         with contextlib.suppress(EvidenceSyncError, OSError):
             count_source(place.reading, rules, self._progress, lambda: self._inbox.is_closed)
 
@@ -185,7 +185,7 @@ class _SourceServer:
             first_page=1,
         )
         writer = BufferedWriter(self._link, fetch.limit_rate)
-        writer.link_rate = fetch.limit_rate  # how fast a line lies behind sshd's pipe is not known before it was measured
+        writer.link_rate = fetch.limit_rate  # the rate of the network behind sshd's pipe is not known before it was measured
         while not self._is_read:
             self._step(sender, writer)
         self._send(sender, writer)
@@ -195,7 +195,7 @@ class _SourceServer:
         self._answer_until_closed(sender, writer)
 
     def _step(self, sender: Sender, writer: BufferedWriter) -> None:
-        """Sends what there is, and takes one item of the source or one message of the vault's side."""
+        """Sends the frames that are due, and handles one item of the source or one message of the vault's side."""
         self._send(sender, writer)
         may_read = sender.has_room
         if self._inbox.would_wait(local=may_read):
@@ -209,7 +209,7 @@ class _SourceServer:
             self._send_message(Alive())
 
     def _answer_until_closed(self, sender: Sender, writer: BufferedWriter) -> None:
-        """Whoever has everything hangs up."""
+        """Answers requests until the vault's side, which then has everything, closes the link."""
         while True:
             try:
                 self._send(sender, writer)
@@ -230,7 +230,7 @@ class _SourceServer:
             self._send_progress()
 
     def _send_progress(self) -> None:
-        """Goes past what the outlet gathers: it may stand between any two frames, for it ends at the other end's display."""
+        """Sends the progress, ahead of gathered frames: it may stand between any two frames, because only a display uses it."""
         self._progress_sent = time.monotonic()
         progress = self._progress
         self._send_message(
@@ -250,7 +250,7 @@ class _SourceServer:
         self._link.write(frame_of(message))
 
     def _expect(self, kind: type[_M], seconds: float) -> _M:
-        """It has so many seconds, all in all: whoever only says that he is alive is not waited for any longer."""
+        """Waits for a message of one kind, `seconds` at the longest: keep-alives do not extend that."""
         until = time.monotonic() + seconds
         while True:
             _, message = self._inbox.take(local=False, timeout_seconds=max(until - time.monotonic(), 0.0))

@@ -1,4 +1,4 @@
-"""The serving end of a connection that sshd made: standard input and output as a Link."""
+"""Makes standard input and output a Link, for a process that sshd has started."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _POLL_SECONDS: Final = 1.0
 
 
 class StdioLink:
-    """Two descriptors, read and written by threads that block. Bytes are counted as they pass: ciphertext is sshd's."""
+    """A Link over two descriptors, read and written by threads that block. Bytes are counted without the overhead of SSH."""
 
     peer: SshPeer | None = None
 
@@ -35,7 +35,7 @@ class StdioLink:
         self._sink: _Sink | None = _Sink(sink)
 
     def read(self) -> bytes:
-        """What has arrived; `b""` when the other end has finished."""
+        """Returns the next bytes; `b""` when the other end has finished."""
         try:
             block = os.read(self._source, _READ_BYTES)
         except OSError as error:
@@ -69,10 +69,10 @@ class StdioLink:
 
 
 class _Sink:
-    """Where bytes go that nobody may take: a write never waits, so that the writer can give up.
+    """A descriptor that is written without blocking, so that the writer can give up after a timeout.
 
-    Whether a descriptor waits is a property of what it is open on, which may be shared with a shell. So a pipe is opened anew
-    where the system lets us, and a socket is asked each time. Anything else (a file, a terminal) takes what it is given.
+    O_NONBLOCK is a property of the open file description, which may be shared with a shell. So a pipe is opened again where the
+    system allows it, and a socket is written with MSG_DONTWAIT. Anything else (a file, a terminal) is written as it is.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -85,7 +85,7 @@ class _Sink:
             self._descriptor = _opened_anew(descriptor)
 
     def write(self, data: memoryview) -> int:
-        """What was taken of it; 0 where there is no room. Raises OSError."""
+        """Writes; returns how many bytes were taken, 0 where there is no room. Raises OSError."""
         try:
             if self._socket is not None:
                 return self._socket.send(data, socket.MSG_DONTWAIT)
@@ -94,7 +94,7 @@ class _Sink:
             return 0
 
     def wait(self, seconds: float) -> None:
-        """Until there is room, or until the time is over."""
+        """Waits until there is room, or the time is over."""
         poll = select.poll()
         poll.register(self._descriptor, select.POLLOUT)
         poll.poll(seconds * 1000)
@@ -106,7 +106,7 @@ class _Sink:
 
 
 def _opened_anew(pipe: int) -> int:
-    """The same pipe, in a way of our own that does not wait. Takes over the descriptor."""
+    """Opens a pipe again, with O_NONBLOCK of its own. Takes over the descriptor."""
     try:
         own = os.open(f"/proc/self/fd/{pipe}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:  # no /proc, or somebody else's pipe
