@@ -1,6 +1,7 @@
 # The two commands a newcomer needs are `make demo` and `make test`. Each makes .venv by itself.
 #
 #   make PYTHON=python3.12 test     with another Python (3.11 or later)
+#   make JOBS=5 test                more tests at a time: one more than there are cores, for some wait
 #   make bench SCALE=0.1            a smaller comparison; BENCH="--help" shows what else it can do
 
 PYTHON ?= python3
@@ -27,7 +28,7 @@ RUN = $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 test: $(STAMP)
 	$(RUN) $(PYTEST)
 
-# The loop of daily work, two minutes on two cores: every room by itself, without what takes seconds.
+# The loop of daily work: every room by itself, without what takes seconds.
 quick: $(STAMP)
 	$(RUN) -m 'not slow' tests/unit $(PYTEST)
 

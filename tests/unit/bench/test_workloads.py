@@ -5,9 +5,12 @@ from __future__ import annotations
 import zlib
 from pathlib import Path
 
+import pytest
+
 from tests.bench import workloads
 
 MIB = workloads.MIB
+pytestmark = pytest.mark.slow
 
 
 def test_an_image_is_half_random_a_quarter_text_and_a_quarter_zeros(tmp_path: Path) -> None:

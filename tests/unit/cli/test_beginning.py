@@ -12,7 +12,7 @@ import pytest
 from evidencesync.cli import app
 from evidencesync.cli.console import Console
 
-pytestmark = pytest.mark.usefixtures("measured_processes")  # what is started here is seen nowhere else
+pytestmark = [pytest.mark.usefixtures("measured_processes"), pytest.mark.slow]  # what is started here is seen nowhere else
 
 SLOW = ["asyncio", "asyncssh", "pydantic", "rich", "typer"]
 

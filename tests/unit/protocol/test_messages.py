@@ -168,12 +168,19 @@ def test_no_part_of_a_message_is_one(message: Message) -> None:
             decode_message(number, body[:end])
 
 
-@pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
+def is_refused(number: int, body: bytes) -> bool:
+    try:
+        decode_message(number, body)
+    except ProtocolError:
+        return True
+    return False
+
+
 @pytest.mark.parametrize("more", [b"\0", b"\xc0", b"\x91", b"x" * 1000])
-def test_a_message_with_something_behind_it_is_none(message: Message, more: bytes) -> None:
-    number, body = encode_message(message)
-    with pytest.raises(ProtocolError):
-        decode_message(number, body + more)
+def test_a_message_with_something_behind_it_is_none(more: bytes) -> None:
+    for message in EXAMPLES:
+        number, body = encode_message(message)
+        assert is_refused(number, body + more), message
 
 
 @pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
@@ -295,10 +302,11 @@ def test_a_field_beyond_its_bound_is_refused(message: Message, field: int, value
         decode_message(number, msgspec.msgpack.encode(fields))
 
 
-@pytest.mark.parametrize("number", [number for number in range(-1, 300) if number not in MESSAGE_TYPES])
-def test_an_unknown_type_is_refused(number: int) -> None:
-    with pytest.raises(ProtocolError):
-        decode_message(number, b"\x90")
+def test_an_unknown_type_is_refused() -> None:
+    unknown = [number for number in range(-1, 300) if number not in MESSAGE_TYPES]
+    assert len(unknown) > 200
+    for number in unknown:
+        assert is_refused(number, b"\x90"), number
 
 
 def test_data_is_no_message() -> None:
@@ -344,20 +352,19 @@ HUGE = {
 }
 
 
-@pytest.mark.parametrize("number", TYPES)
 @pytest.mark.parametrize("kind", HUGE)
-def test_a_length_that_is_a_lie_takes_no_memory(number: int, kind: str) -> None:
-    fields = len(MESSAGE_TYPES[number].__struct_fields__)
+def test_a_length_that_is_a_lie_takes_no_memory(kind: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    tracemalloc.start()
-    try:
-        for body in [HUGE[kind], *(bytes([0x90 | fields]) + b"\0" * position + HUGE[kind] for position in range(fields))]:
-            with pytest.raises(ProtocolError):
-                decode_message(number, body)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < 1_000_000
+    for number in TYPES:
+        fields = len(MESSAGE_TYPES[number].__struct_fields__)
+        tracemalloc.start()
+        try:
+            for body in [HUGE[kind], *(bytes([0x90 | fields]) + b"\0" * position + HUGE[kind] for position in range(fields))]:
+                assert is_refused(number, body), (number, body)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 1_000_000, number
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024  # KiB
 
 
@@ -370,13 +377,12 @@ NESTED = {
 }
 
 
-@pytest.mark.parametrize("number", TYPES)
 @pytest.mark.parametrize("kind", NESTED)
-def test_nesting_without_end_is_refused(number: int, kind: str) -> None:
-    began = time.thread_time()
-    with pytest.raises(ProtocolError):
-        decode_message(number, NESTED[kind])
-    assert time.thread_time() - began < 2
+def test_nesting_without_end_is_refused(kind: str) -> None:
+    for number in TYPES:
+        began = time.thread_time()
+        assert is_refused(number, NESTED[kind]), number
+        assert time.thread_time() - began < 2, number
 
 
 def test_text_that_is_no_utf_8_is_refused() -> None:

@@ -181,6 +181,7 @@ def test_a_path_deeper_than_path_max_is_walked_to_its_end(scratch: Path) -> None
     assert max(map(len, walked)) > 2 * 4096
 
 
+@pytest.mark.slow
 def test_descriptors_stay_bounded_however_deep_the_tree(scratch: Path, open_descriptors: Callable[[], int]) -> None:
     names = [b"d%d" % number for number in range(250)]
     make_chain(scratch, names)

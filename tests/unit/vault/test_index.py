@@ -217,6 +217,7 @@ def database(vault: Vault, acquirer: Acquirer) -> Path:
 FILES_OF_AN_INDEX = 500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["zeros", "text", "torn", "empty", "older", "foreign", "no tables", "symlink", "folder"])
 def test_an_index_that_is_of_no_use_is_made_anew_and_loses_nothing(vault: Vault, acquirer: Acquirer, damage: str) -> None:
     acquirer.acquire({b"%d" % number: b"%d" % number for number in range(FILES_OF_AN_INDEX)})
