@@ -1,8 +1,7 @@
 """Asks a time-stamping authority over HTTP (RFC 3161, clause 3.4). The only place that uses a network without SSH.
 
-It is used when a person names an authority (`timestamp fetch --tsa URL`), and never else. What it sends is a request: a
-digest and a random number. What comes back proves itself, so that the way there need not be trusted; it is bounded in size
-and in time, and no redirection is followed.
+It is used only if a person names an authority (`timestamp fetch --tsa URL`). It sends a request: a digest and a random number.
+The answer is signed, so the connection need not be trusted. Its size and its time are bounded, and no redirection is followed.
 """
 
 from __future__ import annotations
@@ -34,14 +33,14 @@ _MAX_URL: Final = 2000
 
 
 def ask_authority(url: str, request: bytes, timeout_seconds: float) -> bytes:
-    """The authority's answer to an encoded request, not looked at yet.
+    """Sends an encoded request, and returns the authority's answer, unchecked.
 
-    The environment's proxies are used, as a machine that may ask an authority often may through them only. Raises UsageError
-    for an address that is none, ConnectError, LinkLostError when it is silent for `timeout_seconds` or its answer takes longer
-    than that in all, and TimestampError for what is no answer.
+    Uses the proxies of the environment: many machines reach an authority only through them. Raises UsageError for an invalid
+    URL, ConnectError, LinkLostError if the authority is silent for `timeout_seconds` or the whole answer takes longer, and
+    TimestampError if the answer is no timestamp.
     """
     shown = _check_url(url)
-    # Made of parts: what urllib puts together by itself follows redirections, also to ftp.
+    # Assembled from parts: urllib's default opener follows redirections, also to ftp.
     opener = OpenerDirector()
     for handler in (ProxyHandler, HTTPHandler, HTTPSHandler, HTTPDefaultErrorHandler, HTTPErrorProcessor):
         opener.add_handler(handler())
@@ -69,16 +68,16 @@ def ask_authority(url: str, request: bytes, timeout_seconds: float) -> bytes:
 
 
 def _check_url(url: str) -> str:
-    """How an address is shown. Raises UsageError."""
+    """Checks a URL, and returns how it is shown. Raises UsageError."""
     try:
         parts = urlsplit(url)
         named = parts.hostname, parts.port
     except ValueError as error:
-        raise UsageError("the authority's address is none", hint="It looks like https://tsa.example/path") from error
+        raise UsageError("the authority's address is not a valid URL", hint="It looks like https://tsa.example/path") from error
     if parts.scheme not in ("http", "https") or not named[0] or len(url) > _MAX_URL or any(map(is_unsafe, url)) or " " in url:
         raise UsageError("the authority's address must begin with https:// or http://, and name a host")
     if parts.username is not None or parts.password is not None:
-        raise UsageError("the authority's address holds a name or a password", hint="Nothing but a digest is ever sent.")
+        raise UsageError("the authority's address contains a user name or a password", hint="Nothing but a digest is ever sent.")
     return f"the authority {safe_text(parts.netloc, 200)}"
 
 
@@ -98,4 +97,4 @@ def _too_slow(shown: str) -> LinkLostError:
 
 
 def _hint(status: int) -> str | None:
-    return "It points to another address. Name that one." if 300 <= status < 400 else None
+    return "The authority redirects to another address. Name that one." if 300 <= status < 400 else None

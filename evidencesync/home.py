@@ -1,8 +1,8 @@
-"""Where the user's own folders are, and what a path means that a person has typed.
+"""Finds the user's own folders, and resolves and reads paths that a person has typed.
 
-A process may have no home at all: HOME is not set, and the password database does not know the user (containers, systemd's
-dynamic users, `setpriv`). Then what needs no home works, and everything else says that it needs one. A HOME that is relative
-is none either: it would be looked for in the current folder, which may hold evidence. The same for folders of XDG's.
+A process may have no home folder: HOME is not set, and the password database does not know the user (containers, systemd's
+dynamic users, `setpriv`). Then everything that needs no home works, and the rest fails with NoHomeError. A relative HOME counts
+as none: it would lead to the current folder, which may hold evidence. The same holds for XDG's folders.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Final
 from evidencesync.errors import NoHomeError, NoWorkingFolderError, UsageError
 from evidencesync.evidence.display import safe_text
 
-# What a library is told that cannot do without (see `stand_in_for_libraries`); to us it is as good as nothing.
+# Values for libraries that fail without them (see `stand_in_for_libraries`); this module treats them as not set.
 _NO_HOME: Final = "/nonexistent/home-of-evidencesync"
 _NO_USER: Final = "unknown-to-evidencesync"
 _BLOCK: Final = 1 << 20
@@ -27,7 +27,7 @@ NO_REGULAR_FILE: Final = "it is no regular file"
 
 
 def home_folder() -> Path:
-    """HOME, else the folder of the password database. Raises NoHomeError where neither is an absolute path to a folder."""
+    """HOME, else the folder of the password database. Raises NoHomeError if that is no absolute path to a folder."""
     home = os.environ.get("HOME", "")
     if home == _NO_HOME:
         home = ""
@@ -47,9 +47,9 @@ def home_folder() -> Path:
 
 
 def own_folder(variable: str, *fallback: str) -> Path:
-    """The user's folder of a kind: what an environment variable names, else one below the home folder.
+    """The user's folder that an environment variable names, else one below the home folder.
 
-    XDG Base Directory Specification: a relative path there counts as none. Raises NoHomeError.
+    A relative path in the variable counts as none (XDG Base Directory Specification). Raises NoHomeError.
     """
     base = os.environ.get(variable, "")
     if base.startswith("/"):
@@ -61,9 +61,9 @@ def own_folder(variable: str, *fallback: str) -> Path:
 
 
 def expand(path: str | Path) -> Path:
-    """A path as a person types it: `~` is the home folder, `~ana` that of another user.
+    """Expands a path that a person has typed: `~` is the home folder, `~ana` that of another user.
 
-    Raises NoHomeError, UsageError for an empty path and for a user whom nobody knows, NoWorkingFolderError.
+    Raises NoHomeError, UsageError for an empty path and for an unknown user, NoWorkingFolderError.
     """
     text = os.fspath(path)
     if not text:
@@ -83,9 +83,9 @@ def expand(path: str | Path) -> Path:
 
 
 def at_home(path: str) -> str:
-    """The path of a vault or of evidence: `~/` is the home folder, as in `host:~/vault`, unless a folder here has that very name.
+    """Expands `~/` of a vault's or a source's path, as in `host:~/vault`, unless the working folder has a folder named `~`.
 
-    A shell expands it, but not between quotes. Raises NoHomeError.
+    A shell does not expand it between quotes. Raises NoHomeError.
     """
     if (path == "~" or path.startswith("~/")) and not os.path.lexists(path):
         return os.fspath(home_folder() / path[2:].lstrip("/"))
@@ -93,21 +93,21 @@ def at_home(path: str) -> str:
 
 
 def expand_new_file(text: str) -> Path:
-    """The same for a file that is to be made. Raises UsageError for what would be a folder, and for standard output, too."""
+    """Expands the path of a file that will be made. Also raises UsageError for a folder's path, and for `-`."""
     shown = safe_text(text, 200)
     if text == "-":
         raise UsageError("this is not written to standard output", hint="Name a file. One that is called - is written ./-")
     if text.rpartition("/")[2] in ("", ".", "..") and text:
-        raise UsageError(f"{shown} would be a folder, and a file is to be made", hint="Name the file itself.")
+        raise UsageError(f"{shown} is the name of a folder, and a file is needed", hint="Name the file itself.")
     return expand(text)
 
 
 def read_named(file: Path, most: int, check: Callable[[int, bytes], None] | None = None, *, again: bool = False) -> bytes:
-    """What is in a file that a person has named: `most` bytes, and one more where there is more. Raises OSError.
+    """Reads a file that a person has named: at most `most` bytes, and one more if the file is larger. Raises OSError.
 
-    Nobody is waited for: a FIFO to which nobody writes is an error. One to which somebody does is read to its end, as what a
-    shell gives for `<(command)`, but not where the file is to be read `again`, which a pipe cannot be. `check` sees the open
-    file and what was read.
+    Never waits for a writer: a FIFO without one is an error. A FIFO with a writer, such as a shell's `<(command)`, is read to
+    its end; but not if the file must be readable `again`, which a pipe is not. `check` is called with the open descriptor and
+    the data.
     """
     fd = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -125,9 +125,9 @@ def read_named(file: Path, most: int, check: Callable[[int, bytes], None] | None
 
 
 def require_regular(file: Path) -> None:
-    """Raises OSError for what another program could read for ever, or wait for: all but regular files and /dev/null.
+    """Raises OSError for anything but a regular file and /dev/null: another program might wait for it or read it for ever.
 
-    A file that is not there is left to the program that reads it.
+    A missing file is accepted: the program that reads it reports that.
     """
     try:
         mode = os.stat(file).st_mode
@@ -159,14 +159,14 @@ def _read_on(fd: int, most: int) -> bytes:
 
 
 def rooted(path: Path) -> Path:
-    """The same path. Raises NoWorkingFolderError where it is relative, and there is no folder for that."""
+    """Returns the path unchanged. Raises NoWorkingFolderError if it is relative, and the working folder is gone."""
     if not path.is_absolute():
         require_working_folder()
     return path
 
 
 def require_working_folder() -> None:
-    """Raises NoWorkingFolderError where the folder that this process works in was removed, or cannot be reached."""
+    """Raises NoWorkingFolderError if the working folder of this process was removed, or cannot be reached."""
     try:
         os.getcwd()
     except OSError as error:
@@ -174,7 +174,7 @@ def require_working_folder() -> None:
 
 
 def user_name() -> str:
-    """The user's login name; empty where nobody knows it."""
+    """The user's login name; empty if the system does not know it."""
     try:
         name = getpass.getuser()
     except (OSError, KeyError, ImportError):
@@ -183,9 +183,9 @@ def user_name() -> str:
 
 
 def stand_in_for_libraries() -> None:
-    """Sets HOME and a user name for libraries that fail without (asyncssh), where this process has none.
+    """Sets HOME and a user name, if this process has none, for libraries that fail without them (asyncssh).
 
-    They lead nowhere: no file can be there, and `home_folder` and `user_name` go on as if they were not set.
+    The folder cannot exist, and `home_folder` and `user_name` ignore both values.
     """
     try:
         home = str(home_folder())
@@ -198,7 +198,7 @@ def stand_in_for_libraries() -> None:
 
 
 def _is_no_folder(path: str) -> bool:
-    """Whether something else has that name. What is not there, or cannot be looked at, may still be a folder."""
+    """Whether a path leads to something else than a folder. False if it does not exist or cannot be looked at."""
     try:
         return not stat.S_ISDIR(os.stat(path).st_mode)
     except OSError:

@@ -1,9 +1,9 @@
-"""Where this program may write, apart from a vault's own documents: one door for every path that a person names.
+"""Decides where this program may write outside a vault. Every path for output that a person names is opened here.
 
-Nothing that a command makes (a report, an export, a copy, a receipt, what is remembered) may lie in a vault, where only evidence
-belongs, nor in the source, which is only read. Folders are compared as they are on the disk, by device and inode and by
-their place in the file system: no link, no second mount and no `..` hides where something lies. What was looked at is then
-used by the same descriptor: nobody can put something else in its place.
+Nothing that a command makes (a report, an export, a copy, a receipt, remembered heads) may lie in a vault, where only evidence
+belongs, or in the source, which is only read. Folders are compared by device and inode, and by their place in the file system:
+no link, no second mount and no `..` can hide where something lies. A folder that was checked is then used by the same
+descriptor: nobody can put something else in its place.
 """
 
 from __future__ import annotations
@@ -33,32 +33,36 @@ _NAMELESS: Final = os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC if hasattr(os, "O_T
 _PRIVATE: Final = 0o700
 VAULT_MARKS: Final = ("vault.toml", "cases")  # what every vault has: see vault/layout.py
 _MOUNTS: Final = "/proc/self/mountinfo"
-# What lies there is the kernel's, or is gone at the next start. What is mounted below /dev, as /dev/shm is, is no part of it.
+# Files there belong to the kernel, or are lost at the next boot. What is mounted below /dev, such as /dev/shm, is not meant.
 _OF_THE_SYSTEM: Final = (Path("/dev"), Path("/proc"), Path("/sys"))
 _OCTAL: Final = re.compile(rb"\\([0-7]{3})")
-_DISK_HINT: Final = "Check the disk that it is to lie on."
-_FULL_HINT: Final = "Free space on the disk that it is to lie on, or name a place on another one."
-_NOT_FOR_US: Final = (FileNotFoundError, NotADirectoryError, PermissionError)  # any other error tells nothing, and is raised
+_DISK_HINT: Final = "Check the disk to which it is written."
+_FULL_HINT: Final = "Free space on the disk to which it is written, or name a place on another disk."
+_NOT_FOR_US: Final = (
+    FileNotFoundError,
+    NotADirectoryError,
+    PermissionError,
+)  # after any other error, nothing is known: it is raised
 _MOST_ABOVE: Final = 4096  # folders one in the other; a path has 4096 bytes at most
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """A folder that nothing may be written into, and what it is: "the vault", "the source"."""
+    """A folder into which nothing may be written, and what it is: "the vault", "the source"."""
 
     what: str
     folder: Path
 
 
 def closed_vault(vault: Path | None) -> list[Closed]:
-    """A vault's folder, and the one with its evidence, which may be on a disk of its own."""
+    """A vault's folder, and its folder of evidence, which may be on another disk."""
     return [] if vault is None else [Closed("the vault", folder) for folder in (vault, vault / VAULT_MARKS[1])]
 
 
 def require_outside(folder: int, shown: str, closed: Sequence[Closed] = (), hint: str = "Name another place.") -> None:
-    """Raises UsageError where an open folder lies in a closed one, in any vault, or among the system's own.
+    """Raises UsageError if an open folder lies in a closed folder, in any vault, or in a folder of the system.
 
-    `shown` is what would be written there. Where the disk does not tell, it is not outside: see `refused_place`.
+    `shown` is what would be written there. If the disk does not tell, this raises as `refused_place` says.
     """
     try:
         for one in closed:
@@ -66,18 +70,19 @@ def require_outside(folder: int, shown: str, closed: Sequence[Closed] = (), hint
                 raise UsageError(f"{shown} lies in {one.what}: nothing may be written there", hint=hint)
         for system in _OF_THE_SYSTEM:
             if _is_on_one_disk(folder, system) and lies_in(folder, system):
-                raise UsageError(f"{shown} lies in {system}, whose files are the system's own", hint=hint)
+                raise UsageError(f"{shown} lies in {system}, whose files belong to the system", hint=hint)
         for above in _above(folder):
             if _is_vault(above):
                 raise UsageError(f"{shown} lies in a vault: only evidence belongs there", hint=hint)
     except OSError as error:
-        raise refused_place(error, f"nobody can tell whether {shown} lies in a vault", hint) from error
+        raise refused_place(error, f"it cannot be known whether {shown} lies in a vault", hint) from error
 
 
 def lies_in(folder: int, other: Path) -> bool:
-    """Whether an open folder is another one or lies in it, by whatever links and mounts it is reached.
+    """Whether an open folder is another folder or lies in it, through any links and mounts.
 
-    What is not there, or may not be looked at, holds nothing that could be written to. Raises OSError where that is not known.
+    False if the other folder does not exist or may not be looked at: nothing can be written there. Raises OSError if it is not
+    known.
     """
     try:
         outer = os.open(other, _LOOK)
@@ -96,17 +101,17 @@ def lies_in(folder: int, other: Path) -> bool:
 
 
 def require_apart(source: Path, vault: Path, *, crosses: bool) -> None:
-    """Raises UsageError where reading the source would read the vault, or the source is a part of it.
+    """Raises UsageError if reading the source would read the vault, or if the source is a part of the vault.
 
-    By device and inode: no link and no second mount hides it. A vault on a disk of its own that is mounted in the source is not
-    read where only one file system is (`crosses` is False).
+    Compares device and inode, so that no link and no second mount hides it. A vault on its own disk that is mounted in the
+    source is not read if only one file system is read (`crosses` is False).
     """
     hint = "A vault needs a folder of its own. One on another disk is left out with --one-file-system."
     text = f"the source and the vault lie one inside the other: {safe_text(str(source), 200)}, {safe_text(str(vault), 200)}"
     try:
         place = os.open(source if source.is_dir() else source.parent, FOLDER_FLAGS)
     except OSError:
-        return  # whoever reads it says why it cannot be read
+        return  # reading it will fail, and say why
     try:
         if any(lies_in(place, one.folder) for one in closed_vault(vault)):
             raise UsageError(text, hint=hint)
@@ -116,7 +121,7 @@ def require_apart(source: Path, vault: Path, *, crosses: bool) -> None:
     try:
         kept = os.open(vault, FOLDER_FLAGS)
     except OSError:
-        return  # whoever opens the vault says what is wrong with it
+        return  # opening the vault will fail, and say why
     try:
         if source.is_dir() and lies_in(kept, source) and (crosses or os.fstat(kept).st_dev == device):
             raise UsageError(text, hint=hint)
@@ -132,9 +137,9 @@ def _is_on_one_disk(folder: int, other: Path) -> bool:
 
 
 def require_writable(folder: int, shown: str, hint: str) -> None:
-    """Raises UsageError where no file can be made in an open folder, NoSpaceError where its disk is full, or StorageError.
+    """Raises UsageError if no file can be made in an open folder, NoSpaceError if its disk is full, or StorageError.
 
-    That is known before hours of work are spent on what could not be written.
+    So this is known before hours of work, and not after them.
     """
     try:
         os.close(_open_nameless(folder))
@@ -145,9 +150,9 @@ def require_writable(folder: int, shown: str, hint: str) -> None:
 
 
 def refused_place(error: OSError, text: str, hint: str, kind: type[UsageError] = UsageError) -> EvidenceSyncError:
-    """The error to raise where a place that a person has named cannot be used; `hint` is for who can name a better one.
+    """The error to raise for a place that a person has named and that cannot be used. `hint` says which place to name instead.
 
-    That is an error of that `kind`, unless the disk is full or broken, or this process may have no more of something.
+    It is of that `kind`, unless the disk is full or broken, or this process lacks a resource.
     """
     if is_shortage(error):
         return unexpected(error)
@@ -160,9 +165,9 @@ def refused_place(error: OSError, text: str, hint: str, kind: type[UsageError] =
 
 
 def _open_nameless(folder: int) -> int:
-    """A new file without a name, so that nothing is left of it whatever happens; or one that had a name for a moment.
+    """Opens a new file without a name, so that nothing is left of it in any case. Source: open(2), O_TMPFILE.
 
-    Source: open(2), O_TMPFILE.
+    If the file system has no such files, the name exists for a moment.
     """
     if _NAMELESS is not None:
         try:
@@ -185,10 +190,10 @@ def _draft_name() -> str:
 
 
 def open_folder_outside(path: Path, shown: str, closed: Sequence[Closed], hint: str, *, follow: bool) -> int:
-    """The descriptor of a folder to write into; made, with those above it, where it is missing, and only if it is outside.
+    """Opens a folder to write into. Makes it if it is missing, with those above it, but only outside closed folders and vaults.
 
-    A folder above may be a link, and with `follow` the folder itself: that is its owner's business. Raises UsageError for a place
-    that is not outside, OSError.
+    A folder above it may be a link, and with `follow` also the folder itself. Raises UsageError for a place that is not
+    outside, OSError.
     """
     folder = _open_or_make(path, shown, closed, hint, FOLDER_FLAGS if follow else _BELOW)
     try:
@@ -217,7 +222,7 @@ def _open_or_make(path: Path, shown: str, closed: Sequence[Closed], hint: str, f
 
 
 def open_folder_for(wanted: Path) -> int:
-    """The descriptor of the folder that something new is to lie in, which must be there. Raises as `refused_place` says."""
+    """Opens the existing folder in which something new will be made. Raises as `refused_place` says."""
     try:
         return os.open(wanted.parent, FOLDER_FLAGS)
     except OSError as error:
@@ -229,9 +234,9 @@ def open_folder_for(wanted: Path) -> int:
 
 
 def look_at(folder: int, name: str | bytes, shown: str) -> os.stat_result | None:
-    """What has a name in an open folder, a link itself; None: nothing.
+    """The status of a name in an open folder, of a link itself; None if the name is free.
 
-    Raises UsageError for a name that nothing can have, and what else `refused_place` says.
+    Raises UsageError for an impossible name, and otherwise as `refused_place` says.
     """
     try:
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -243,12 +248,12 @@ def look_at(folder: int, name: str | bytes, shown: str) -> os.stat_result | None
 
 
 class NewFile:
-    """A file that a command is to make: a free name in a folder outside, which it holds open. Close it."""
+    """A file that a command will make: a free name in a folder outside, which is held open. Close it."""
 
     def __init__(self, wanted: Path, closed: Sequence[Closed] = (), hint: str = "Name another file.") -> None:
-        """Raises UsageError where the folder cannot be used or is not outside, and where the name is taken, by a link, too.
+        """Raises UsageError if the folder cannot be used or is not outside, or if the name is taken, also by a link.
 
-        NoSpaceError where the disk is full already.
+        Raises NoSpaceError if the disk is full already.
         """
         self.path = wanted
         self.shown = safe_text(os.fsencode(wanted), 200)
@@ -267,7 +272,7 @@ class NewFile:
             raise
 
     def claim(self, suffix: str) -> None:
-        """Says that a file of this name with a suffix will be made, too. Raises UsageError where that name is taken."""
+        """Announces another file, of this name with a suffix. Raises UsageError if that name is taken."""
         name = self.path.name + suffix
         if look_at(self._folder, name, self.shown + suffix) is not None:
             raise self._taken(suffix)
@@ -275,9 +280,9 @@ class NewFile:
 
     @contextlib.contextmanager
     def writing(self, suffix: str = "") -> Iterator[BinaryIO]:
-        """A file to write to, which gets its name, durably, at the end of the `with`; after an error nothing is left.
+        """Yields a file to write to, which gets its name, durably, at the end of the `with`. After an error nothing is left.
 
-        An OSError becomes NoSpaceError or StorageError, and UsageError where somebody else has taken the name meanwhile.
+        An OSError becomes NoSpaceError or StorageError, or UsageError if another process has taken the name meanwhile.
         """
         try:
             with self._drafted(suffix) as file:
@@ -303,7 +308,7 @@ class NewFile:
             place_file(draft, self.path.name + suffix, src_dir_fd=self._folder, dst_dir_fd=self._folder)
             os.fsync(self._folder)
         except BaseException:
-            for name in (draft, self.path.name + suffix):  # it may have its name by now, and not have lost that of the draft
+            for name in (draft, self.path.name + suffix):  # it may have both names at this time
                 with contextlib.suppress(OSError):
                     if os.path.samestat(os.stat(name, dir_fd=self._folder, follow_symlinks=False), made):
                         os.unlink(name, dir_fd=self._folder)
@@ -313,7 +318,7 @@ class NewFile:
         return UsageError(f"{self.shown}{suffix} is there already: nothing is ever replaced", hint=self._hint)
 
     def close(self) -> None:
-        """Lets go of the folder."""
+        """Closes the folder."""
         if self._folder >= 0:
             descriptor, self._folder = self._folder, -1
             close_quietly(descriptor)
@@ -326,7 +331,7 @@ class NewFile:
 
 
 def _above(folder: int) -> Iterator[int]:
-    """A folder and all that it lies in, up to the root, each open while it is looked at."""
+    """Yields descriptors of a folder and of all folders above it, up to the root. Each is open until the iterator goes on."""
     here = os.dup(folder)
     try:
         for _ in range(_MOST_ABOVE):
@@ -337,7 +342,7 @@ def _above(folder: int) -> Iterator[int]:
             here = above
             if is_root:
                 return
-    except PermissionError:  # a folder above may be closed to this user; what lies above it cannot be named by him either
+    except PermissionError:  # a folder above is closed to this user, who then cannot name a path through it either
         return
     finally:
         os.close(here)
@@ -356,10 +361,10 @@ def _mode_of(folder: int, name: str) -> int:
 
 
 def _place_on_disk(folder: int) -> tuple[bytes, bytes] | None:
-    """Where a folder lies in its file system, whatever part of it is mounted where; None where the system does not tell.
+    """The device and the path of a folder inside its file system, whatever part of that is mounted; None if it is not known.
 
-    `..` of a mounted folder leads to where it is mounted: that a folder of a vault is mounted elsewhere is seen by this alone.
-    Source: proc_pid_mountinfo(5), proc_pid_fdinfo(5).
+    Only this shows that a folder of a vault is mounted elsewhere, since `..` of it leads to the place of the mount. Source:
+    proc_pid_mountinfo(5), proc_pid_fdinfo(5).
     """
     try:
         mount = _mount_of(folder)

@@ -1,4 +1,4 @@
-"""FolderHasher: hashes the files of a folder that need not be a vault's, and compares them with what is listed for them."""
+"""Hashes the files of any folder, and compares them with the digests that a manifest lists for them."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from evidencesync.verify.documents import reason
 
 
 class ContentSink(Protocol):
-    """Told, in the thread that adds files, what became of each of them."""
+    """Receives the result for each file, in the thread that adds files."""
 
     def add_same(self, files: list[StoredFile]) -> None:
-        """These have the digests that are listed."""
+        """Files whose digests are the listed ones."""
 
     def add_different(self, file: StoredFile, size: int, digests: list[str]) -> None:
-        """It has other digests: BLAKE3, and SHA-256 where that is wanted, in hexadecimal."""
+        """A file with other digests: BLAKE3, and SHA-256 if it is wanted, in hexadecimal."""
 
     def add_unreadable(self, file: StoredFile, message: str) -> None:
-        """It could not be read, to its end; the message is safe to show."""
+        """A file that could not be read to its end; the message is safe to show."""
 
     def add_missing(self, file: StoredFile) -> None:
-        """It is gone, or no regular file any more, since its folder was listed."""
+        """A file that was removed, or is no regular file any more, since its folder was listed."""
 
     def add_bytes(self, size: int) -> None:
-        """So many more bytes were hashed."""
+        """More bytes were hashed."""
 
 
 class FolderHasher:
-    """Add files in walk order, each with the size that was seen and the digests that are listed (or `""`); then `finish`.
+    """Hashes files. Add them in walk order, each with its size and its listed digests (or `""`); then call `finish`.
 
-    What becomes of them is told a little later. Nothing but regular files is opened, no link is followed, and access times
-    stay as they are where the system allows that.
+    The sink gets the results a little later. Only regular files are opened, no link is followed, and access times do not change
+    where the system allows that.
     """
 
     def __init__(self, root_fd: int, sink: ContentSink, *, all_digests: bool) -> None:

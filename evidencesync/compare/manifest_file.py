@@ -1,4 +1,4 @@
-"""ManifestFile: a manifest by itself, without the vault it comes from; who vouches for it, and what it lists."""
+"""Reads a manifest outside a vault: checks its signature, and yields its entries."""
 
 from __future__ import annotations
 
@@ -190,12 +190,12 @@ def _changed() -> MalformedDocumentError:
 
 
 def is_wrong_name(error: BaseException | None) -> bool:
-    """Whether the system says that a name leads nowhere; else it is the disk, its modes, or a shortage that refuses."""
+    """Whether the system says that a path does not exist. Other errors come from the disk, permissions, or a shortage."""
     return isinstance(error, OSError) and error.errno in _WRONG_NAMES
 
 
 def not_read(error: OSError, doing: str) -> EvidenceSyncError:
-    """The error for what is to be compared and cannot be read: nobody knows whether it is the same."""
+    """The error for something that cannot be read, so that it cannot be compared."""
     found = storage_error(error, doing)
     return IncompleteError(found.message, hint=_NOT_READ) if isinstance(found, StorageError) else found
 
@@ -219,7 +219,7 @@ def _open(path: Path) -> BinaryIO:
         if not is_file:
             raise UsageError(f"{_shown(path)} is not a regular file")
         if has_holes:
-            raise MalformedDocumentError(f"{_shown(path)} has holes: nobody has written it like that")
+            raise MalformedDocumentError(f"{_shown(path)} has holes, which no manifest has")
         stack.pop_all()
     return reading(fd)
 

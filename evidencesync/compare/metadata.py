@@ -1,9 +1,9 @@
-"""Which metadata of an entry is not as the manifest lists it.
+"""Compares an entry's metadata with the manifest.
 
-Compared is what a good copy keeps: mode, owner and group (by number), modification time, the links among what is listed, and
-extended attributes. Not compared: access, change and birth times, inode and device numbers, which no copy can keep, and names of
-owners, which each machine gives itself. What the manifest does not say is not compared, and neither is what its maker was not
-told: over SFTP there are no attributes, and times end at the second.
+Compared are the values that a good copy keeps: mode, owner and group (by number), modification time, links among the listed
+entries, and extended attributes. Not compared are access, change and birth times, and inode and device numbers, which no copy
+can keep, and the names of owners, which differ between machines. A value that the manifest does not state is not compared. A
+manifest that was made over SFTP has no attributes, and times in whole seconds.
 """
 
 from __future__ import annotations

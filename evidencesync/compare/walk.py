@@ -1,4 +1,4 @@
-"""SideBySide: a manifest and the walk through a folder, entry by entry: what is the same, and what is on one side only."""
+"""Compares a manifest with a walk through a folder, entry by entry."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _EMPTY: Final = blake3_of(b"").hex()
 
 
 def listed_key(entry: Entry, *, with_sha256: bool) -> bytes | None:
-    """What a content is known by. None without content, and where it is empty: no empty file comes from another one."""
+    """The key of a content: its digests. None without content, and for an empty file, which matches every other empty file."""
     if entry.blake3 is None or not entry.size:
         return None
     return bytes.fromhex(entry.blake3 + ((entry.sha256 or "") if with_sha256 else ""))
 
 
 class _Inside:
-    """Whether a path lies in one of some folders, asked in walk order; the innermost is forgotten when it is left."""
+    """Tells whether a path lies in one of some folders. Ask in walk order: a folder is dropped when the walk has left it."""
 
     def __init__(self) -> None:
         self._prefixes: list[bytes] = []
@@ -200,7 +200,7 @@ class SideBySide:
                 self._count_metadata("others", listed.path, differing)
 
     def _replace(self, listed: ExpectedEntry, group: Group, detail: str) -> None:
-        """Something of another kind has a listed name."""
+        """Records that a listed name belongs to something of another kind now."""
         if listed.entry.blake3 is None:
             self._add(Category.MODIFIED, group, listed.path, detail)
         else:

@@ -1,4 +1,4 @@
-"""The place of a working copy: made beside it under a name that nobody takes for it, and renamed when it is whole."""
+"""The draft of a working copy: a folder beside the destination, which is renamed to it when the copy is whole."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _INHERITED: Final = ("system.posix_acl_default", "system.posix_acl_access")
 
 
 class TemporaryDestination:
-    """An empty folder of our own beside where the copy will be. `fd` is its descriptor."""
+    """An empty folder beside the destination. `fd` is its descriptor."""
 
     def __init__(self, parent_fd: int, name: bytes, fd: int, final: bytes) -> None:
         self.fd = fd
@@ -35,7 +35,7 @@ class TemporaryDestination:
         self._final = final
 
     def publish(self) -> None:
-        """Renames it to its place, durably. What is there by now and not empty is never replaced. Raises StorageError."""
+        """Renames the draft to the destination, durably. Never replaces a folder that is not empty. Raises StorageError."""
         try:
             os.rename(self._name, self._final, src_dir_fd=self._parent_fd, dst_dir_fd=self._parent_fd)
             self._name = self._final
@@ -44,7 +44,7 @@ class TemporaryDestination:
             raise place_error(error, "put the working copy in its place") from error
 
     def discard(self) -> None:
-        """Removes it with all that is in it, whatever modes it was given. Raises OSError."""
+        """Removes the draft with everything in it, whatever its modes are. Raises OSError."""
         with contextlib.suppress(FileNotFoundError), FolderStack(os.dup(self.fd)) as stack:
             _empty(stack)
             os.rmdir(self._name, dir_fd=self._parent_fd)
@@ -52,9 +52,9 @@ class TemporaryDestination:
 
 @contextlib.contextmanager
 def open_draft(destination: bytes, vault: Path) -> Iterator[TemporaryDestination]:
-    """A draft for the length of a `with`; gone at its end where it was not published.
+    """Yields a draft, and removes it at the end of the `with` if it was not published.
 
-    Raises UsageError for a destination that is not new and not empty, that has no folder to lie in, or that lies in the vault.
+    Raises UsageError for a destination that exists and is not empty, that has no parent folder, or that lies in the vault.
     """
     parent_fd, final = _open_parent(destination, vault)
     try:
@@ -127,7 +127,7 @@ def _check_free(parent_fd: int, name: bytes, shown: str) -> None:
 
 
 def _disinherit(fd: int) -> None:
-    """Takes away what a default ACL of the folder above gave to the draft, and would give to all that is made in it."""
+    """Removes the ACLs that the draft has inherited from the folder above, and would pass on to everything in it."""
     for name in _INHERITED:
         try:
             os.removexattr(fd, name)
@@ -158,14 +158,14 @@ def _empty(stack: FolderStack) -> None:
 
 
 def _open_up(above: int, name: bytes) -> None:
-    """A folder of ours may be closed by its mode already. It lies in a draft that nobody else can reach."""
+    """Makes a folder accessible, whose mode may forbid that already. It lies in a draft that only this user can reach."""
     if stat.S_ISDIR(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode):
         with contextlib.suppress(OSError):
             os.chmod(name, _DRAFT_MODE, dir_fd=above)
 
 
 def _unlink_files(fd: int) -> list[bytes]:
-    """Removes everything in a folder but its subfolders, and gives the names of those."""
+    """Removes everything in a folder except its subfolders, and returns their names."""
     folders = []
     clear_flags(fd)
     for raw in map(os.fsencode, names_in(fd)):

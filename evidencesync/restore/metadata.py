@@ -1,7 +1,8 @@
-"""Gives the entries of a working copy their metadata, and looks whether they have it then.
+"""Applies the metadata to the entries of a working copy, and checks the result.
 
-Last of all that is done, in the manifest's order; a folder gets its own when everything in it has it. The order for one entry:
-owner (takes set-id bits and capabilities away), attributes and ACLs (change the mode), mode, times, inode flags (forbid all).
+This is the last step, in the manifest's order; a folder gets its metadata after everything in it. The order for one entry:
+owner (chown clears set-id bits and capabilities), attributes and ACLs (they change the mode), mode, times, inode flags (they
+may forbid any further change).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def add_flags(fd: int, flags: int) -> None:
 
 
 def clear_flags(fd: int) -> None:
-    """Takes away what would keep a file or folder from being removed, where the file system has such a thing at all."""
+    """Clears the flags that forbid the removal of a file or folder, if the file system has such flags."""
     if not sys.platform.startswith("linux"):
         return
     with contextlib.suppress(OSError):
@@ -62,10 +63,10 @@ _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class MetadataOptions:
-    """How much is put on.
+    """Which metadata is applied.
 
-    `by_name`: owners by their names where this system knows them. `set_id`: what lets a program run as somebody else, or with
-    more rights, too.
+    `by_name`: set owners by name if this system knows the name. `set_id`: also set what lets a program run as another user or
+    with more rights (set-id bits, file capabilities).
     """
 
     by_name: bool = False
@@ -95,7 +96,7 @@ class _Place(NamedTuple):
 
 
 class _FolderMetadataStack(FolderStack):
-    """Dresses each folder when it is left."""
+    """Applies a folder's metadata when the folder is left."""
 
     def __init__(self, root_fd: int, applier: MetadataApplier) -> None:
         super().__init__(root_fd)
@@ -111,7 +112,7 @@ class _FolderMetadataStack(FolderStack):
 
 @dataclass(slots=True)
 class _Level:
-    """A folder that is open: what it is to get, and the names that must be in it."""
+    """An open folder: the metadata that it will get, and the names that must be in it."""
 
     path: bytes
     wanted: WholeEntry | None
@@ -119,9 +120,9 @@ class _Level:
 
 
 class MetadataApplier:
-    """Dresses what a TreeMaker has made; to be given the same entries in the same order, but those that are absent.
+    """Applies metadata to what a TreeMaker has made. Give it the same entries in the same order, without the absent ones.
 
-    Raises StorageError where something of the copy is not there any more.
+    Raises StorageError if something of the copy does not exist any more.
     """
 
     def __init__(self, draft_fd: int, refusals: Refusals, links: HardLinkTargets, how: MetadataOptions) -> None:
@@ -141,7 +142,7 @@ class MetadataApplier:
         self._stack.close()
 
     def apply(self, wanted: WholeEntry, absent: set[bytes]) -> None:
-        """The next entry. A folder gets what is its own later."""
+        """Applies the metadata of the next entry. A folder gets its metadata when it is left."""
         path, entry, _ = wanted
         if not path:
             self._root.wanted = wanted
@@ -161,7 +162,7 @@ class MetadataApplier:
             raise place_error(error, f"give {safe_text(path, 300)} its metadata") from error
 
     def finish(self) -> None:
-        """Dresses all folders that are still open, and then the root, but for its inode flags: it must still be renamed."""
+        """Applies the metadata of all open folders and of the root, except its inode flags: they might forbid the renaming."""
         try:
             fd = self._stack.enter(b"")
             self._check_names(fd, self._root)
@@ -175,7 +176,7 @@ class MetadataApplier:
             raise place_error(error, "give the working copy its metadata") from error
 
     def finish_root(self) -> None:
-        """After the copy lies in its place."""
+        """Applies the root's inode flags, after the copy has been renamed."""
         if self._root.wanted is not None:
             self._put_flags(_Place(self._draft_fd, None), b"", self._root.wanted.entry)
 
@@ -186,7 +187,7 @@ class MetadataApplier:
             self._apply_all(_Place(fd, None), level.wanted)
 
     def _check_names(self, fd: int, level: _Level) -> None:
-        """Some file systems store another name than they were given, and say nothing."""
+        """Records names that the file system has silently stored in another form."""
         there = set(map(os.fsencode, names_in(fd)))
         for name in sorted(level.names - there):
             path = level.path + b"/" + name if level.path else name
@@ -202,7 +203,7 @@ class MetadataApplier:
         if with_flags:
             self._put_flags(place, path, entry)
 
-    # One after the other.
+    # The steps, in their order.
 
     def _put_owner(self, place: _Place, path: bytes, entry: Entry) -> bool:
         """Whether the entry has its owner and group."""

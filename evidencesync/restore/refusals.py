@@ -1,4 +1,4 @@
-"""What a working copy lacks, counted and (up to a bound) named."""
+"""Counts what a working copy lacks, and names some of it."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ Lack = Literal[
     "inode-flags",
 ]
 
-# What each means for people, and the exit code that it leads to. Metadata that this system or this user cannot set is listed
-# and no failure: an ordinary user can hardly ever set all of it.
+# The meaning of each for people, and its exit code. Metadata that this system or this user cannot set is listed, and is no
+# failure: an ordinary user can hardly ever set all of it.
 LACKS: Final[Mapping[Lack, tuple[str, ExitCode]]] = MappingProxyType(
     {
         "damaged": ("not restored: the vault's copy is not what was acquired", ExitCode.DIGEST),
@@ -52,11 +52,11 @@ LACKS: Final[Mapping[Lack, tuple[str, ExitCode]]] = MappingProxyType(
     }
 )
 NAMED_OF_EACH: Final = 200
-_WHERE: Final = "where the working copy is to lie"
+_WHERE: Final = "at the destination"
 _FULL_HINT: Final = f"Free space {_WHERE}; nothing was restored."
 _DISK_HINT: Final = f"Check the disk and the permissions {_WHERE}; nothing was restored."
 
-# What a file system says of a name or a kind of entry that it does not have.
+# The errors of a file system for a name or a kind of entry that it does not support.
 NOT_POSSIBLE: Final = frozenset(
     {
         errno.EINVAL,
@@ -93,17 +93,17 @@ class Refusals:
 
     @property
     def exit_code(self) -> ExitCode:
-        """What they add up to."""
+        """The most severe exit code of all."""
         return most_severe({LACKS[lack][1] for lack in self.counts})
 
 
 def reason_of(error: OSError) -> str:
-    """Why the system refused, for people."""
+    """The system's reason, for people."""
     return os.strerror(error.errno) if error.errno is not None else type(error).__name__
 
 
 def place_error(error: OSError, doing: str) -> EvidenceSyncError:
-    """The error to raise where the copy cannot go on. `doing` completes the sentence "could not ..."."""
+    """The error to raise if the copy cannot continue. `doing` completes the sentence "could not ..."."""
     raised = storage_error(error, doing)
     if isinstance(raised, NoSpaceError):
         raised.hint = _FULL_HINT
@@ -113,6 +113,6 @@ def place_error(error: OSError, doing: str) -> EvidenceSyncError:
 
 
 def name_place(error: BaseException, shown: str) -> None:
-    """Has the hint of a `place_error` say where the working copy was to lie: it was made by one who knew only what is in it."""
+    """Adds the destination to the hint of a `place_error`, which was made where only the path inside the copy is known."""
     if isinstance(error, EvidenceSyncError) and error.hint in (_FULL_HINT, _DISK_HINT):
         error.hint = error.hint.replace(_WHERE, f"{_WHERE} ({shown})")

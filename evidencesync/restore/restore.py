@@ -34,7 +34,7 @@ _RawPath = bytes
 
 @dataclass(frozen=True, slots=True)
 class RestoreRequest:
-    """What is to be restored, and how. `folder` is the acquisition's, `manifest_sha256` of the manifest that was checked."""
+    """What to restore, and how. `folder` is the acquisition's folder, `manifest_sha256` that of the manifest that was checked."""
 
     vault: Path
     folder: Path
@@ -49,7 +49,7 @@ class RestoreRequest:
 
 @dataclass(slots=True)
 class RestoreProgress:
-    """How far a restore is: plain numbers that a display reads whenever it likes."""
+    """The progress of a restore: plain numbers that a display reads at any time."""
 
     stage: Literal["looking", "writing", "syncing", "read-back", "metadata", "done"] = "looking"
     files: int = 0
@@ -64,7 +64,7 @@ _NO_ROOM = "Name a destination with more room, or only some paths; nothing was r
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What was made: entries by type, bytes of contents, those of them that share blocks with the vault, and what is lacked."""
+    """The result: entries by type, bytes of contents, how many of these share blocks with the vault, and what the copy lacks."""
 
     counts: dict[str, int]
     bytes: int
@@ -74,7 +74,7 @@ class Restored:
 
 
 def restore(request: RestoreRequest, progress: RestoreProgress) -> Restored:
-    """Does it. After an error nothing is left.
+    """Restores. After an error nothing is left.
 
     Raises NotThereError, NoSpaceError, StorageError, NameClashError, UsageError for the destination, and DigestMismatchError
     or MissingOrExtraError for damaged evidence.
@@ -92,7 +92,7 @@ def restore(request: RestoreRequest, progress: RestoreProgress) -> Restored:
 
 
 def _survey(acquired: AcquiredManifest, data: TreeReader, request: RestoreRequest, progress: RestoreProgress) -> int:
-    """Step 1. What is asked for and not there is said before anything is copied; how many bytes the copies will take."""
+    """Step 1. Raises for a path that does not exist, before anything is copied. Returns how many bytes the copies will need."""
     selection = PathSelection(request.paths)
     seen = False
     needed = 0
@@ -114,7 +114,7 @@ def _on_disk(data: TreeReader, path: bytes) -> int:
         folder, name = data.locate(path)
         return bytes_on_disk(os.stat(name, dir_fd=folder, follow_symlinks=False))
     except (OSError, PathEscapeError):
-        return 0  # said when it is to be copied
+        return 0  # copying it will fail, and say why
 
 
 class _Restoring:
@@ -175,7 +175,7 @@ class _Restoring:
             raise DigestMismatchError(error.message, hint="The disk of the working copy is bad; nothing was restored.") from error
 
     def _made(self, maker: TreeMaker) -> Iterator[CheckedLine]:
-        """Every file that was written; one with several names once."""
+        """Yields every file that was written; a file with several names once."""
         links = HardLinkTargets()
         links.broken = maker.links.broken
         for path, entry, _ in self._entries(maker.absent):

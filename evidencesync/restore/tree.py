@@ -1,4 +1,4 @@
-"""Makes the files, with their contents, folders, links and special files of a working copy below one descriptor; no metadata."""
+"""Makes the files, folders, links and special files of a working copy below one descriptor, without metadata."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from evidencesync.limits import MIB
 from evidencesync.restore.refusals import NOT_POSSIBLE, Refusals, place_error, reason_of
 from evidencesync.vault.tree import TreeReader
 
-_SMALL: Final = 128 * 1024  # read whole; a hole that is shorter than half of this is none
+_SMALL: Final = 128 * 1024  # files up to this size are read whole
 _BLOCK: Final = 4 * MIB
 _Result = TypeVar("_Result")
 
 
 def copy_content(source_fd: int, target_fd: int, path: bytes, size: int, blake3_hex: str, tell: Tell) -> bool:
-    """Fills an empty file with the content of a stored one; whether they share blocks. Holes stay holes.
+    """Fills an empty file with the content of a stored file, and returns whether they share blocks. Holes stay holes.
 
-    Raises DigestMismatchError where the stored bytes are not those of the digest, and then the target is to be thrown away;
-    ReadingError where the vault's disk refuses, OSError where the target's does.
+    Raises DigestMismatchError if the stored bytes do not have the digest: then the target must be removed. Raises
+    VaultReadError if the vault's disk fails, OSError if the target's disk does.
     """
     if size <= _SMALL:
         data = _reading(lambda: os.read(source_fd, size + 1))
@@ -53,7 +53,7 @@ def copy_content(source_fd: int, target_fd: int, path: bytes, size: int, blake3_
 
 
 class VaultReadError(Exception):
-    """The vault's disk refused. Never leaves this package."""
+    """The vault's disk failed. Never leaves this room."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(str(error))
@@ -61,7 +61,7 @@ class VaultReadError(Exception):
 
 
 def _pass_through(source_fd: int, target_fd: int | None, size: int, tell: Tell) -> str:
-    """BLAKE3 of a stored file's bytes, which are written to the target where there is one."""
+    """Computes the BLAKE3 of a stored file's bytes, and writes them to the target, if there is one."""
     whole = new_parallel_blake3()
     try:
         for block in read_blocks(source_fd, size, [memoryview(bytearray(_BLOCK))]):
@@ -102,11 +102,10 @@ _NO_LINKS: Final = (None, 0, 1)
 
 
 class HardLinkTargets:
-    """Gives for each entry the path that it is to be linked to. To be asked in the manifest's order, in each pass anew.
+    """Finds for each entry the path to which it is linked. Ask in the manifest's order; each pass needs a new object.
 
-    A link is only made between entries that say the same of their content, so that no false manifest can make one file look
-    like another. Where the first name of a group is not wanted, the next one takes its place. Remembers one path for each
-    inode that has several names.
+    Only entries with the same content are linked, so that no false manifest can make one file look like another. If the first
+    name of a group is not wanted, the next one takes its place. Remembers one path for each inode that has several names.
     """
 
     def __init__(self) -> None:
@@ -115,7 +114,7 @@ class HardLinkTargets:
         """Entries that could not be linked, and were made as files of their own."""
 
     def target_of(self, path: bytes, entry: Entry) -> bytes | None:
-        """The path of an entry before this one that is to be the same inode; None where this one is made by itself."""
+        """The path of an earlier entry that must be the same inode; None if this entry is made by itself."""
         if entry.hardlink_to is None and entry.hardlink_to_b64 is None:
             if entry.links not in _NO_LINKS and entry.type != "directory":
                 self._made[path] = (path, _identity(entry))
@@ -127,7 +126,7 @@ class HardLinkTargets:
         return target
 
     def fail(self, path: bytes) -> None:
-        """This entry could not be linked."""
+        """Notes that an entry could not be linked."""
         self.broken.add(path)
 
 
@@ -143,10 +142,11 @@ _NO_CONTENT: Final = ("vanished", "unreadable")
 
 
 class TreeMaker:
-    """Makes wanted entries in the manifest's order. What the system cannot hold is a refusal; `absent` has its path.
+    """Makes wanted entries in the manifest's order. What the system cannot store is a refusal, and its path is in `absent`.
 
-    Everything is made by its own name below an open folder, and must not be there yet: a name that the file system takes for
-    another one's (other letters, other composition) is a NameClashError, and nothing is ever overwritten or followed.
+    Each entry is made by its name below an open folder, and must not exist yet: two names that the file system does not
+    distinguish (upper and lower case, Unicode composition) raise NameClashError. Nothing is ever overwritten, and no link is
+    followed.
     """
 
     def __init__(self, draft_fd: int, data: TreeReader, refusals: Refusals, *, devices: bool, on_damage: OnDamage) -> None:
@@ -225,7 +225,7 @@ class TreeMaker:
         return True
 
     def _tell_of_folder(self, path: bytes, entry: Entry) -> None:
-        """A folder that was not looked into is made, and is empty. That must not look as if it had been."""
+        """Records that a folder is empty only because its content was not acquired."""
         flags = entry.flags or ()
         if "skipped" in flags:
             self._refusals.add("skipped", path, "what is in the folder")
@@ -261,7 +261,7 @@ class TreeMaker:
         return True
 
     def _link(self, folder: int, name: bytes, path: bytes, target: bytes) -> bool:
-        """Makes a hard link within the copy; False where this file system makes none, and then the entry is made by itself."""
+        """Makes a hard link within the copy. False if this file system cannot: then the entry is made as a file of its own."""
         other, other_name = split_path(target)
         try:
             other_fd = self._others.enter(other)

@@ -1,4 +1,4 @@
-"""What of an acquisition is wanted: its manifest, read as often as needed, and the paths that were chosen."""
+"""Selects the wanted entries of an acquisition, and reads its manifest as often as needed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from evidencesync.vault.layout import MANIFEST
 
 
 class PathSelection:
-    """Which entries are asked for: all, or files and folders by their paths, with the folders that lead to them.
+    """The entries that are asked for: all, or files and folders by their paths, with the folders that lead to them.
 
-    To be asked in the manifest's order. Raises UsageError for a path that could not be one of evidence.
+    Ask in the manifest's order. Raises UsageError for a path that no entry can have.
     """
 
     def __init__(self, paths: Sequence[bytes]) -> None:
@@ -50,7 +50,7 @@ class PathSelection:
 
 
 def _plain(path: bytes) -> bytes:
-    """A path as a person types it: perhaps with `./` before it or `/` behind it."""
+    """A path that a person has typed, without a leading `./` and a trailing `/`."""
     given = path
     while path.startswith(b"./"):
         path = path[2:].lstrip(b"/")
@@ -65,7 +65,7 @@ def _plain(path: bytes) -> bytes:
 
 
 class AcquiredManifest:
-    """The manifest of a published acquisition, whose signatures were checked by the digest that it must have."""
+    """The manifest of a published acquisition. Its signatures were checked before; here its digest must be the same."""
 
     def __init__(self, folder_fd: int, manifest_sha256: str) -> None:
         """The descriptor of the acquisition's folder stays the caller's."""
@@ -73,10 +73,10 @@ class AcquiredManifest:
         self._sha256 = manifest_sha256
 
     def entries(self, selection: PathSelection) -> Iterator[WholeEntry]:
-        """Every wanted entry in the manifest's order. Reads the file anew.
+        """Yields every wanted entry in the manifest's order. Reads the file again each time.
 
-        Raises DigestMismatchError at its end when the manifest is not the one that was checked, and what a malformed one
-        raises: nothing that was done before then may be kept.
+        Raises DigestMismatchError at its end if the manifest is not the one that was checked, and what a malformed manifest
+        raises: the caller must keep nothing that it did before.
         """
         digest = hashlib.sha256()
         with opened_file(MANIFEST, self._folder_fd) as file, storing(f"read {MANIFEST}"):
