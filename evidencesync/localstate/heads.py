@@ -31,8 +31,10 @@ from evidencesync.errors import (
     MalformedDocumentError,
     NameClashError,
     NoRoomToRememberError,
+    NoSpaceError,
     NotThereError,
     RememberedHeadsError,
+    StorageError,
     UsageError,
 )
 from evidencesync.evidence.digest import HexDigest
@@ -131,8 +133,10 @@ class HeadMemory:
         else:
             try:
                 heads = open_folder_outside(self._folder, safe_text(str(self._folder), 200), (), _OTHER_FOLDER, follow=False)
-            except UsageError as error:
+            except (UsageError, StorageError) as error:
                 raise RememberedHeadsError(error.message, hint=error.hint) from error
+            except NoSpaceError as error:
+                raise NoRoomToRememberError(error.message, hint=error.hint) from error
             try:
                 yield heads
             finally:

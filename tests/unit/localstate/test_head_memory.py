@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from evidencesync import outside
 from evidencesync.custody.chain import ChainSubject
 from evidencesync.custody.consistency import ChainComparison, KnownChain
-from evidencesync.errors import ExitCode, ForkedError, NotThereError, RememberedHeadsError, UsageError
+from evidencesync.errors import ExitCode, ForkedError, NoRoomToRememberError, NotThereError, RememberedHeadsError, UsageError
 from evidencesync.localstate.heads import HeadMemory, RememberedHead, state_folder
 from tests.support.file_systems import mounted
 
@@ -184,6 +185,20 @@ def test_nothing_is_remembered_in_a_vault(tmp_path: Path) -> None:
             HeadMemory(state).remember([seen(4)])
     assert sorted(os.listdir(tmp_path)) == ["cases", "vault.toml"]
     assert os.listdir(tmp_path / "cases") == []
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.EIO, RememberedHeadsError), (errno.ENOSPC, NoRoomToRememberError)])
+def test_a_disk_that_does_not_tell_where_the_folder_lies_is_trouble_with_the_memory_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[RememberedHeadsError]
+) -> None:
+    """`verify` has its verdict then, and says that it could not remember."""
+
+    def broken(*_: object) -> bool:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(outside, "_is_vault", broken)
+    with pytest.raises(kind):
+        HeadMemory(tmp_path / "state").remember([seen(4)])
 
 
 def test_a_folder_that_cannot_be_written_is_said_beforehand(tmp_path: Path) -> None:
